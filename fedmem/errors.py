@@ -110,7 +110,7 @@ class RunError(FedmemError):
 
 
 class TargetError(RunError):
-    """An update cannot be attacked: it does not fit its model or what is said of it, or nothing could be matched."""
+    """An update cannot be attacked: it does not fit its model or its description, or nothing could be matched."""
 
     exit_code = 2
 

@@ -1,4 +1,4 @@
-"""Ctrl-C: heard once, never in the middle of what has to be finished, and no traceback about it."""
+"""Ctrl-C: handled once, never in the middle of what has to be finished, and without a traceback."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PATIENCE_SECONDS = 3.0
 """How long another Ctrl-C is taken for the one before it, while things are put in order."""
 
 _heard = [-math.inf]
-"""When Ctrl-C was last heeded."""
+"""When Ctrl-C was last handled."""
 
 
 def heed(number: int, frame: object) -> None:
@@ -73,6 +73,6 @@ def undisturbed() -> Iterator[None]:
 
 
 def _hears() -> bool:
-    """Only the main thread hears signals; a handler that is not of Python could not be put back."""
+    """Only the main thread receives signals; a handler that is not of Python could not be put back."""
     main = threading.current_thread() is threading.main_thread()
     return main and signal.getsignal(signal.SIGINT) is not None

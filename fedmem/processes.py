@@ -1,4 +1,4 @@
-"""Work in processes forked from this one: what they tell arrives here, and none outlives this process.
+"""Work in processes forked from this one: their reports arrive here, and none outlives this process.
 
 A fork has all that was built and imported before, so that nothing is built, imported or sent twice. It works in a
 thread of its own: those of OpenMP, which a fork does not have, would be waited for by the thread that started them.
@@ -37,7 +37,7 @@ class Died(RunError):
 
 
 Tell = Callable[[Any], None]
-"""What work calls to say how it goes on."""
+"""Reports progress from a process."""
 
 Do = Callable[[Any, Tell], Any]
 """Does one job. Jobs, and what it returns, are small, since they go through a pipe."""
@@ -47,7 +47,7 @@ _DIE_WITH_PARENT = 1
 
 
 def can_fork() -> bool:
-    """Whether forks are safe here: on Linux alone, where they also can be told to end with this process.
+    """Whether forks are safe here: on Linux alone, where they can also be set to end with this process.
 
     A daemon of `multiprocessing` must not have any.
     """
@@ -58,7 +58,7 @@ _lent: list[int] = []
 
 
 def hands() -> int:
-    """How many processes may do the work of this one at once: as many as are lent, one where none can be forked.
+    """How many processes may do the work of this one at once: as many as are shared, one where none can be forked.
 
     Nobody forks the process of somebody else's app, whose threads may hold what a fork would wait for.
     """
@@ -97,11 +97,11 @@ class Crew(Protocol):
 
 
 class Alone:
-    """Does what was started when it is waited for, in this process. `hear` is told what it tells, after its name.
+    """Does what was started when it is waited for, in this process. `receive` gets the name and each report of a job.
 
-    >>> with Alone(lambda job, tell: tell("half") or 2 * job, print) as crew:
-    ...     crew.start("runs 0 to 3", 7)
-    ...     crew.finished()
+    >>> with Alone(lambda job, report: report("half") or 2 * job, print) as pool:
+    ...     pool.start("runs 0 to 3", 7)
+    ...     pool.finished()
     runs 0 to 3 half
     ('runs 0 to 3', 14)
     """
@@ -140,7 +140,7 @@ class Forks:
 
     Args:
         do: does a job; a process has its own from when it was started.
-        hear: is told what a process tells, after the name of its job.
+        receive: gets the name of a job and each report of its process.
         first: what each process does before all jobs.
     """
 
@@ -174,7 +174,7 @@ class Forks:
         child_pipe.close()
 
     def finished(self) -> tuple[str, Any]:
-        """Passes on what the processes tell until one of them is done."""
+        """Passes on the reports of the processes until one of them is done."""
         while True:
             waiting = {member.pipe: name for name, member in self._busy.items()}
             for pipe in wait(list(waiting)):
@@ -267,7 +267,7 @@ def _work(do: Do, pipe: Connection) -> None:
     def send(kind: str, what: Any) -> None:
         try:
             pipe.send((kind, what))
-        except BrokenPipeError:  # whoever listened is gone
+        except BrokenPipeError:  # the reader is gone
             os._exit(1)
 
     def escape(error: TimeLimitError) -> None:
@@ -297,7 +297,7 @@ def _portable(error: BaseException) -> BaseException:
     """The error as it can be sent, its trace as a note; one that cannot be sent becomes a `RunError` of its text."""
     trace = "".join(traceback.format_exception(error))
     if not isinstance(error, (Exception, KeyboardInterrupt)):
-        # an exit of the work is no exit of whoever waits for it
+        # an exit of the work is no exit of the process that waits for it
         error = RunError(f"{type(error).__name__}: {error}")
     try:
         copy = ForkingPickler.loads(ForkingPickler.dumps(error))

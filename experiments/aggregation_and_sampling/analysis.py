@@ -1,7 +1,7 @@
 """From the values of all cells to what the choice of a strategy, and of a sampler, does: effects, shares, gates.
 
 A table of values has a row for each data set, strategy, sampler, seed and quantity; a quantity is a metric of a kind of
-example at a level. A seed is a replicate: it draws data, coins, canaries, weights and cohorts anew.
+example at a level. A seed is a replicate: it draws data, coins, canaries, weights and cohorts again.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FACTORS = {"strategy": "sampler", "sampler": "strategy"}
 
 
 def effects(values: pd.DataFrame, reference: dict[str, str]) -> pd.DataFrame:
-    """Each strategy against a reference, averaged over samplers within each seed, and each sampler likewise.
+    """Each strategy against a reference, averaged over samplers within each seed, and each sampler in the same way.
 
     p is adjusted (Holm) over the `PRIMARY` differences of a data set, factor and level; others have no verdict.
     Seeds that lack a cell of either side are left out of that difference. `saturated` and `reference_saturated`: the
@@ -189,15 +189,15 @@ def gates(values: pd.DataFrame, reference: dict[str, str], clipping: str, atypic
     reference_gains = gains[(gains.strategy == reference["strategy"]) & (gains.level == "global")]
     uniform = gains[(gains.sampler == reference["sampler"]) & (gains.level == "global")]
     memorised = values[(values.metric == "memorisation") & (values.level == "local")]
-    # the sampler prefers holders of atypical examples, and canaries are none
+    # the sampler prefers owners of atypical examples, and canaries are none
     wrong = values[(values.metric == "auc") & (values.kind == "mislabelled") & (values.level == "global")]
     wrong = wrong[wrong.strategy == reference["strategy"]]
     return pd.DataFrame(
         [
-            _gate("the holder knows its canaries (exposure above the null)", _cells(gains[gains.level == "local"])),
+            _gate("the owner knows its canaries (exposure above the null)", _cells(gains[gains.level == "local"])),
             _gate("the aggregate of the plain mean knows them too", _cells(reference_gains)),
             _gate(
-                "canaries are memorised more than typical examples, at the holder",
+                "canaries are memorised more than typical examples, at the owner",
                 _apart(memorised, "kind", "random_pattern", "typical", ["data", "strategy", "sampler"]),
             ),
             _gate(
@@ -205,7 +205,7 @@ def gates(values: pd.DataFrame, reference: dict[str, str], clipping: str, atypic
                 _apart(uniform, "strategy", reference["strategy"], clipping, ["data"]),
             ),
             _gate(
-                "sampling holders of wrong labels more often makes these easier to tell from others (LiRA)",
+                "sampling owners of wrong labels more often makes these easier to tell from others (LiRA)",
                 _apart(wrong, "sampler", atypical, reference["sampler"], ["data"]),
             ),
         ]

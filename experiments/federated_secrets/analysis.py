@@ -1,7 +1,7 @@
 """From finished federations to what they show: exposure in each arm, over rounds, and the gates Q1 to Q7.
 
-A seed is a replicate: it draws secrets, coins, weights and cohorts anew, and all arms of a seed share what they can, so
-that arms are compared within seeds. Secrets of one cell have one label; see scenario.yaml.
+A seed is a replicate: it draws secrets, coins, weights and cohorts again, and all arms of a seed share what they can,
+so that arms are compared within seeds. Secrets of one cell have one label; see scenario.yaml.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from fedmem.studies.contrasts import contrast, mean_of
 from fedmem.studies.experiment import verdict
 
 COPIES = {"x1": 1, "x2": 2, "x4": 4, "x8": 8, "x16": 16}
-"""Secrets of one holder each: label -> copies there."""
+"""Secrets of one owner each: label -> copies there."""
 
 HOLDERS = {"x16": 1, "u2x8": 2, "u4x4": 4, "u8x2": 8}
 """Secrets of 16 copies in all: label -> clients among which they are spread."""
 
 PLAIN, CLIPPED, PRIVATE = "fedavg", "norm_clipping", "dp_fedavg"
-THROUGHOUT = "fedavg, each secret in the last round of a holder"
+THROUGHOUT = "fedavg, each secret in the last round of an owner"
 """FedAvg once more, with all secrets: other arms are looked at in their last round alone, where cohorts hold some."""
 SHUFFLED, BY_CLIENT = "central, shuffled", "central, by client"
 COHORTS = {"cohort of 4": 4, PLAIN: 8, "cohort of 16": 16}
@@ -45,7 +45,7 @@ def of_run(run: Run, *, throughout: bool = False) -> pd.DataFrame:
     """The values of one federation in its last round, kind by kind and place by place, and what it can do.
 
     There the secrets are read that somebody in the cohort holds. With `throughout` all are, each in the last observed
-    round in which a holder took part: more, and comparable only between federations that are observed alike.
+    round in which an owner took part: more, and comparable only between federations that are observed alike.
     `saturated_from` is the value from which on a measure is too near its ceiling to be compared.
     """
     rows, kinds = run.measurements, set(run.audit.kind)
@@ -76,9 +76,9 @@ def over_rounds(run: Run, bank: Bank) -> pd.DataFrame:
 
 
 def spikes(bank: Bank, kinds: Sequence[str]) -> float:
-    """By how many bits more the aggregate's exposure of a secret rises where a holder took part.
+    """By how many bits more the aggregate's exposure of a secret rises where an owner took part.
 
-    The mean change from one observed round to the next over runs that hold the secret, where a holder of it was in a
+    The mean change from one observed round to the next over runs that hold the secret, where an owner of it was in a
     cohort in between less where none was; NaN where there are none of either.
     """
     audit = bank.audit
@@ -209,7 +209,7 @@ def _claims(
         points = [(copies, values.of(THROUGHOUT, [kind], place)) for kind, copies in COPIES.items()]
         claim = f"exposure rises with copies, bits for each doubling ({place})"
         yield "Q1", claim, values.slope(points), values.capped([THROUGHOUT], kinds, place)
-    yield "Q2", "the aggregate's exposure rises more where a holder took part", jump, False
+    yield "Q2", "the aggregate's exposure rises more where an owner took part", jump, False
 
     def less(more: str, other: str) -> tuple[FloatArray, bool]:
         exposures = [values.of(arm, kinds, "global") for arm in (more, other)]

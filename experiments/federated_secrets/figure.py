@@ -14,7 +14,7 @@ from fedmem.reporting.drawing import BLUE, FAINT, GREEN, INK, ORANGE, shade
 from fedmem.studies.experiment import error_bars, new_figure, png_of
 
 COLOURS = {"local": BLUE, "others": GREEN, "global": ORANGE}
-WORDS = {"local": "holder", "others": "other clients", "global": "aggregate"}
+WORDS = {"local": "owner", "others": "other clients", "global": "aggregate"}
 
 
 def draw(table: pd.DataFrame, curves: pd.DataFrame, null: float, saturated_from: float) -> bytes:

@@ -18,7 +18,7 @@ KEYS = ["stage", "level", "kind"]
 def results(run: Run, rounds: int) -> pd.DataFrame:
     """A row for each stage, level and kind.
 
-    `identified` and `margin` (dB) with 95 % intervals, both also for examples held back (`_out`) and as difference
+    `identified` and `margin` (dB) with 95 % intervals, both also for out examples (`_out`) and as difference
     (`_gain`); `fall`: by how many dB the margin of the same victims in their client's message is above that at this
     level; `n` victims from `runs` runs; the `gallery`, how many in it are `peers`; test `accuracy` of the aggregate.
     """
@@ -80,7 +80,7 @@ def falls(single: pd.DataFrame) -> pd.DataFrame:
 
 
 def paired(differences: pd.Series, owners: Sequence[str], runs: Sequence[int]) -> tuple[float, float, float]:
-    """Mean with Student's interval, clustered by holder or by run, whichever is wider; NaN without a pair."""
+    """Mean with Student's interval, clustered by owner or by run, whichever is wider; NaN without a pair."""
     if differences.empty:
         return math.nan, math.nan, math.nan
     values = np.asarray(differences, dtype=np.float64)

@@ -1,11 +1,11 @@
-"""What can be rebuilt of an example, from one client's update up to the sum of a whole cohort?
+"""What can be reconstructed of an example, from one client's update up to the sum of a whole cohort?
 
     python experiments/leakage_by_level/run.py --jobs 2
 
 Inverting Gradients (Geiping et al., 2020) attacks canaries, mislabelled and typical examples in the message of the
 client that trains on them, in the sums of 2, 5 and 10 clients that secure aggregation would show, and in the
 aggregate of all 12: for batches of 1, 4 and 16, for 1, 5 and 20 local steps, at the first, a middle and the last
-round, on digits and pictures of clothes, with an MLP and a small CNN.
+round, on digits and images of clothes, with an MLP and a small CNN.
 
 Finished federations lie in `--out` and are not trained twice, so the command goes on where it was interrupted. It
 writes `results.csv` and `leakage_by_level.png`; every number in README.md is a row of the former.

@@ -39,13 +39,13 @@ def draw(table: pd.DataFrame, natural: pd.DataFrame, injected: pd.DataFrame) -> 
         worth(panels[2], rows, "global")
         cost(panels[3], rows[rows["question"] == "removal"])
         panels[0].set_title(f"{NAMES[name]}: how much is memorised", loc="left", fontsize=10)
-        panels[1].set_title("and worth to the test set, at the holder", loc="left", fontsize=10)
+        panels[1].set_title("and worth to the test set, at the owner", loc="left", fontsize=10)
         panels[2].set_title("and worth to the test set, at the aggregate", loc="left", fontsize=10)
         panels[3].set_title("removing the most memorised instead of others", loc="left", fontsize=10)
         for axes in panels:
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(labelsize=8)
-    title = "blue: models of the holders (local), orange: aggregate (global); bars: 95 % intervals over seeds"
+    title = "blue: models of the owners (local), orange: aggregate (global); bars: 95 % intervals over seeds"
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     return png_of(figure)
 

@@ -4,7 +4,7 @@
 
 After section 3.1 of the survey of Usynin, Knolle and Kaissis (2024), and Feldman and Zhang (2020). For every data set
 and seed: (1) a bank in which most natural rows have a coin, (2) a bank with a few natural and many injected examples,
-(3) federations trained anew, with other seeds, without the natural rows that bank 1 found to be memorised most.
+(3) federations trained again, with other seeds, without the natural rows that bank 1 found to be memorised most.
 
 Finished federations lie in `--out` and are not trained twice, so the command goes on where it was interrupted. It
 writes `results.csv` and `long_tail.png`; every number in README.md is a row of the former.
@@ -116,7 +116,7 @@ def cell(data: str, seed: int, draws: int, out: Path, settings: Sequence[str]) -
 
 
 def per_example(bank: Bank) -> pd.DataFrame:
-    """Memorisation and cross-influence of each audit example by probability, at its holder and at the aggregate."""
+    """Memorisation and cross-influence of each audit example by probability, at its owner and at the aggregate."""
     parts = []
     for view in views(bank, redeal(bank.audit, 1, np.random.default_rng(0))):
         if view.round == FINAL and view.place != "others":

@@ -18,9 +18,9 @@ LEAKS = ("identified", "identified.difference", "margin.difference")
 
 
 def readings(run: Run) -> pd.DataFrame:
-    """What one bank says after its last round: utility, what was memorised at both levels, what messages give away.
+    """What one bank says after its last round: utility, what was memorised at both levels, what messages leak.
 
-    `epsilon` is what the run promises for its own unit, infinite without noise. Columns metric, kind, level, value,
+    `epsilon` is what the run guarantees for its own unit, infinite without noise. Columns metric, kind, level, value,
     null, the value that no memorisation gives, and `saturated_from`, from which on a value is too near its ceiling.
     """
     last = run.measurements[run.measurements.scope == "summary"]
@@ -55,7 +55,7 @@ def results(readings: pd.DataFrame) -> pd.DataFrame:
     """A row for each setting and quantity.
 
     `value` with its 95 % interval over seeds (Student), the `null`, the paired difference to the federation without
-    privacy and its interval, on how many `seeds`; `epsilon` is the largest that a seed promises. `saturated` and
+    privacy and its interval, on how many `seeds`; `epsilon` is the largest that a seed guarantees. `saturated` and
     `reference_saturated`: the mean, or that without privacy, is too near the ceiling of the measure to be compared, at
     `saturated_from` or above.
     """

@@ -15,7 +15,7 @@ PANELS = (
     ("memorisation", "random_pattern", "global", "memorisation of canaries, aggregate"),
     ("auc", "random_pattern", "global", "LiRA AUC on canaries, aggregate"),
     ("auc", "mislabelled", "global", "LiRA AUC on wrong labels, aggregate"),
-    ("auc", "random_pattern", "local", "LiRA AUC on canaries, holder's model"),
+    ("auc", "random_pattern", "local", "LiRA AUC on canaries, owner's model"),
     ("identified", "random_pattern", "message", "canaries identified in messages"),
 )
 COLOURS = {"central": "#0072B2", "local": "#D55E00", "record": "#009E73"}

@@ -5,7 +5,7 @@
 
 The same federation without privacy, and with noise in three places: on the server's sum (`central`, unit client), on
 each update before it leaves its client (`local`, unit client), and on each gradient (`record`, unit record). For each
-place epsilon goes from 0.5 to 32, and to infinity, which is clipping alone. Digits and pictures of clothes.
+place epsilon goes from 0.5 to 32, and to infinity, which is clipping alone. Digits and images of clothes.
 
 Finished federations lie in `--out` and are not trained twice, so the command goes on where it was interrupted, with
 more seeds too. It writes `results.csv` and `privacy_frontier.png`; every number in README.md is a row of the former.
@@ -59,7 +59,7 @@ class Cell(NamedTuple):
             noise = "" if z == 0 else f", {{kind: noise, multiplier: {z:.6g}, norm: {CLIP}}}"
             changes.append(f"defences=[{{kind: clip, norm: {CLIP}}}{noise}]")
         if self.place == "record":
-            # few noisy steps over nearly all rows promise more than many over a part; they are longer, being clipped
+            # few noisy steps over nearly all rows guarantee more than many over a part; they are longer, being clipped
             steps, batch = 2, 18
             z = self.noise(shared, min(1.0, batch / smallest), shared.rounds * steps)
             rate = 6 * lr
@@ -68,7 +68,7 @@ class Cell(NamedTuple):
         return changes
 
     def noise(self, shared: Scenario, rate: float, count: int) -> float:
-        """The noise of clients for the target, if one takes part in every round; who does not promises more."""
+        """The noise of a client that participates in every round; with fewer rounds its epsilon is smaller."""
         if math.isinf(self.target):
             return 0.0
         record = self.place == "record"

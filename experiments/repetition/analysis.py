@@ -13,7 +13,7 @@ from fedmem.studies.experiment import verdict
 
 SECRETS = {"x1": 1, "x2": 2, "x4": 4, "x8": 8, "x16": 16}
 PASSAGES = {"p1": 1, "p2": 2, "p4": 4, "p8": 8, "p16": 16}
-"""Labels of the scenario: label -> how often it stands in the text of its holder, when it is in."""
+"""Labels of the scenario: label -> how often it stands in the text of its owner, when it is in."""
 
 CLAIMS = (
     ("exposure", "secrets", 1, "exposure of secrets rises with repetition, bits for each doubling"),
@@ -29,7 +29,7 @@ CLAIMS = (
 
 
 def of_run(run: Run) -> pd.DataFrame:
-    """Exposure and memorisation of the final models of a federation, at the holder and in the aggregate.
+    """Exposure and memorisation of the final models of a federation, at the owner and in the aggregate.
 
     `saturated_from` is the value from which on a measure is too near its ceiling to be compared.
     """

@@ -1,4 +1,4 @@
-"""The figure: exposure and counterfactual memorisation by repetition, at the holder and in the aggregate."""
+"""The figure: exposure and counterfactual memorisation by repetition, at the owner and in the aggregate."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LINES = (
     ("memorisation", "secrets", ORANGE, "s", "memorisation of secrets"),
     ("memorisation", "passages", GREEN, "^", "memorisation of passages"),
 )
-TITLES = {"local": "model of the holder", "global": "aggregate"}
+TITLES = {"local": "model of the owner", "global": "aggregate"}
 
 
 def draw(table: pd.DataFrame, null: float, saturated_from: float) -> bytes:
@@ -37,7 +37,7 @@ def draw(table: pd.DataFrame, null: float, saturated_from: float) -> bytes:
         axes.set_xscale("log", base=2)
         ticks = sorted(set(table.times))
         axes.set_xticks(ticks, [str(times) for times in ticks])
-        axes.set_xlabel("times that it stands in the holder's text; a coin masks one of them", fontsize=8)
+        axes.set_xlabel("times that it stands in the owner's text; a coin masks one of them", fontsize=8)
         axes.set_ylabel("exposure, bits (dotted: nobody trained on it; shaded: saturated)", fontsize=8)
         other.set_ylabel("counterfactual memorisation", fontsize=8)
         axes.axhline(null, color=FAINT, lw=0.8, ls=":")

@@ -1,8 +1,10 @@
-"""From a scenario to a federation: load, reserve, partition, inject, flip coins, draw fill-ins. Nothing trains here.
+"""From a scenario to a federation: load, reserve, partition, inject, flip coins, draw replacement rows.
 
-Everything that must not be trained on by a client (test, population, the spare rows of injections and fill-ins) is set
-aside before partitioning. Each step draws from a stream of its own, so changing one leaves the draws of the others
-alone.
+Nothing trains here.
+
+Everything that must not be trained on by a client (test, population, the reserve rows of injections and replacement
+rows) is set aside before partitioning. Each step draws from a stream of its own, so changing one leaves the draws of
+the others alone.
 """
 
 from __future__ import annotations
@@ -34,22 +36,22 @@ if TYPE_CHECKING:
 
 
 def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
-    """The federation of a scenario, with the coins and the fill-ins of all its runs; `data` as `load` gives them.
+    """The federation of a scenario, with the coins and replacement rows of all its runs; `data` as `load` returns them.
 
     Guarantees:
 
     - every row is stored once, and nothing is made for each client but where its rows begin;
-    - test, population, base rows, audit examples, the rows that stand for them and fill-ins are disjoint rows of the
-      data set;
+    - test, population, base rows, audit examples, the rows that stand for them and replacement rows are disjoint rows
+      of the data set;
     - every column of the coins has exactly R/2 ones (R = 1: a fair coin) and is independent of all else;
-    - under `exclusion: replace` a client has equally many rows in every run and round, and a fill-in stands in once in
-      a run;
+    - under `exclusion: replace` a client has equally many rows in every run and round, and a replacement row stands in
+      once in a run;
     - no client holds a class that an injection reserves, but for the rows that it injects;
     - with a partition that shifts features, clients hold, and the audit set has, real rows as their client sees them;
       labels, ids, coins and all draws are as without;
     - torch's global generator is left as it was;
     - where a scenario is central, one client holds all that the clients would hold, and nothing else is different;
-    - a pilot run has coins, fill-ins and weights of its own, and leaves those of all other runs as they are.
+    - a pilot run has coins, replacement rows and weights of its own, and leaves those of all other runs as they are.
 
     Errors: `ScenarioError` if the data have too few rows or a part cannot read them, `ComponentError` from components.
     """
@@ -101,7 +103,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
 
 
 def _pooled(whole: Federation, *, by_client: bool) -> Federation:
-    """The same rows, coins and fill-ins with one client that holds all of them."""
+    """The same rows, coins and replacement rows with one client that holds all of them."""
     audit = whole.audit
     return replace(
         whole,
@@ -113,17 +115,17 @@ def _pooled(whole: Federation, *, by_client: bool) -> Federation:
 
 
 def budget(scenario: Scenario) -> dict[str, int]:
-    """Where each row of the data set goes: test, population, audit, fill-ins, withheld and base, which add up to total.
+    """How many rows each purpose gets: test, population, audit, `fill-ins`, `withheld` and base; they add up to total.
 
-    `audit` counts the real rows that injections take, `withheld` those of reserved classes that nobody trains on,
-    `base` what is left to partition, of which a partition may leave some out: negative if the data are too few. Builds
-    no model.
+    `audit` counts the real rows that injections take. `fill-ins` counts replacement rows. `withheld` counts rows of
+    reserved classes that no client trains on. `base` is what is left to partition, of which a partition may leave some
+    out; it is negative if the data are too few. Builds no model.
     """
     return allot(scenario, load(scenario)).rows
 
 
 def check(scenario: Scenario, data: Dataset | None = None) -> list[Problem]:
-    """Every reason why `build` would fail, found by trying each step that does not hang on a failed one."""
+    """Every reason why `build` would fail, found by trying each step that does not depend on a failed one."""
     try:
         data = load(scenario) if data is None else data
     except ComponentError as error:
@@ -155,7 +157,7 @@ def load(scenario: Scenario) -> Dataset:
 
 
 def _fill_ins(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
-    """(R, copies in all) rows of the store that stand in for outs, -1 for none; the spare rows begin at `start`.
+    """(R, copies in all) rows of the store that stand in for outs, -1 for none; the reserve rows begin at `start`.
 
     An in example whose window is shorter than the training needs some too.
     """
@@ -182,14 +184,14 @@ def _fill_ins(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
 
 
 def _with_twins(scenario: Scenario, plan: _Plan, replacement: IntArray, extra_start: int) -> IntArray:
-    """The same with the fill-ins that injections made themselves, wherever an example may be out."""
+    """The same with the replacement rows that injections made themselves, wherever an example may be out."""
     if scenario.exclusion == "remove":
         return replacement
     return np.where((plan.twins >= 0) & (plan.audit.owners >= 0), extra_start + plan.twins, replacement)
 
 
 def _shifted(partition: FeatureShift, plan: _Plan, replacement: IntArray, reserve_start: int) -> tuple[_Plan, IntArray]:
-    """The plan with real rows but those of `base` as their clients see them, and the fill-ins that belong to it."""
+    """The plan with all real rows outside of `base` as their clients see them, and its replacement rows."""
     clients = len(plan.base)
     viewer, extra_viewer = viewers(plan.audit, plan.slots, len(plan.extra))
     changed, rows, client = fill_pairs(plan.audit, replacement, reserve_start, clients)
@@ -203,7 +205,7 @@ def _shifted(partition: FeatureShift, plan: _Plan, replacement: IntArray, reserv
 
 
 def _store(scenario: Scenario, train: Examples, plan: _Plan) -> Examples:
-    """Base rows as their clients see them, audit examples, the rows that stand for them, and fill-ins."""
+    """Base rows as their clients see them, audit examples, the rows that stand for them, and replacement rows."""
     others = Examples.concatenate([plan.audit.examples, plan.extra, plan.spare])
     count = len(plan.base.rows)
     inputs = np.empty((count + len(others), *train.inputs.shape[1:]), dtype=others.inputs.dtype)

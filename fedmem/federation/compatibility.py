@@ -1,4 +1,4 @@
-"""Which parts of a scenario can read its data: pictures and tables, or texts."""
+"""Which parts of a scenario can read its data: images and tables, or texts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def mismatches(scenario: Scenario, data: Dataset) -> list[Problem]:
     """A problem for each part of the scenario that cannot do anything with the data, with what can.
 
     A class whose `texts` is true reads rows of tokens; of models, these read nothing else. Classes that do not say read
-    pictures and tables.
+    images and tables.
     """
     problems = [*_model(scenario, data)]
     if data.modality.tokens:
@@ -68,7 +68,7 @@ def _texts(scenario: Scenario) -> Iterator[Problem]:
             if is_dataclass(part) and not attack_declaration(part).texts:
                 yield Problem(
                     path=f"{path}.{item.name}.kind",
-                    message=f"{kind_of(part)} rebuilds pictures, but {kind_of(scenario.dataset)} has texts; choose "
+                    message=f"{kind_of(part)} reconstructs images, but {kind_of(scenario.dataset)} has texts; choose "
                     f"from: {attacks}",
                 )
             elif isinstance(part, ReconstructionAttack) and "labels" in part.knows:

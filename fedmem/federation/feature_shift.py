@@ -36,15 +36,15 @@ def carries(role: Role, addition: Injected) -> bool:
     """Whether real rows carry the canaries of an injection: they could be shown neither shifted nor as they are.
 
     A shift would change the mark, which has to stay like its references; without one, only the rows that stand for an
-    out example would be seen in the holder's way.
+    out example would be seen in the owner's way.
     """
     return role == "canary" and addition.extra is not None and bool((addition.extra.ids >= 0).any())
 
 
 def viewers(audit: AuditSet, extra_position: IntArray, num_extra: int) -> tuple[IntArray, IntArray]:
-    """Who sees each audit example (m,) and each extra row: its holder, or -1 for what keeps its pixels.
+    """Who sees each audit example (m,) and each extra row: its owner, or -1 for what keeps its pixels.
 
-    Canaries keep theirs, since their references have no holder; so does what was made without any real row. Extra rows
+    Canaries keep theirs, since their references have no owner; so does what was made without any real row. Extra rows
     follow the example that they stand for, which would be wrong for real ones that carry a canary; see `carries`.
     """
     real = (audit.examples.ids >= 0) & (audit.role != "canary")
@@ -57,9 +57,10 @@ def viewers(audit: AuditSet, extra_position: IntArray, num_extra: int) -> tuple[
 def fill_pairs(
     audit: AuditSet, replacement: IntArray, start: int, num_clients: int
 ) -> tuple[IntArray, IntArray, IntArray]:
-    """Fill-ins by who sees them: `replacement` with a row for each pair of a spare row and a client, from `start` on.
+    """`replacement` with a row of its own for each pair of a reserve row and the client that sees it, from `start` on.
 
-    Also the spare row and the client of each pair, (pairs,). A row may stand in at different clients in different runs.
+    Also the reserve row and the client of each pair, (pairs,). A row may stand in at different clients in different
+    runs.
     """
     client = np.broadcast_to(audit.owners, replacement.shape)
     used = replacement >= 0

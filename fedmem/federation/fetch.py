@@ -22,7 +22,7 @@ def published() -> dict[str, Published]:
 
 
 def fetch(name: str, *, force: bool = False, tell: Callable[[str], None] = lambda _: None) -> Path:
-    """Fetch a data set, unless it is there and whole, and give its folder. `tell` hears which source is asked.
+    """Fetch a data set, unless it is there and whole, and give its folder. `tell` gets the source that is asked.
 
     Sources are asked in order until one brings files with the right checksums; the error after the last names the
     cause at each. Files that are there stay until their successors have been compared.

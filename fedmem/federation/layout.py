@@ -33,8 +33,8 @@ class _Plan:
 
     `base` are positions in the training rows, `targets` (n, …) and `labels` (n,) those of these rows, part by part;
     `slots` (copies in all,) are positions in `extra`, -1 where a copy is the audit example itself, and `unmasked` says
-    which copies are trained on whatever their coin says. `twins` (copies in all,) are positions in `extra` of fill-ins
-    that an injection made itself, -1 where they come from the reserve.
+    which copies are trained on whatever their coin says. `twins` (copies in all,) are positions in `extra` of
+    replacement rows that an injection made itself, -1 where they come from the reserve.
     """
 
     base: Parts
@@ -155,7 +155,7 @@ def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], reserve: Sp
     if isinstance(scenario.partition, FeatureShift) and carries(injection.role, addition):
         raise ComponentError(
             f"injections[{i}]",
-            "trains on real pictures that carry a canary and keep their pixels, while the partition shows clients all "
+            "trains on real images that carry a canary and keep their pixels, while the partition shows clients all "
             "other real rows in their own way, so that in and out would differ in more than the canary; use another "
             "partition, or a canary that needs no real row, such as random_pattern",
         )
@@ -223,7 +223,7 @@ def _audit(scenario: Scenario, additions: Sequence[Injected], nothing: Examples)
 
 
 def _owners(additions: Sequence[Injected]) -> NDArray[np.int32] | None:
-    """Who trains on each copy, in audit order; None where that is the holder everywhere."""
+    """Who trains on each copy, in audit order; None where that is the owner everywhere."""
     if all(part.owners is None for part in additions):
         return None
     return np.concatenate(
@@ -270,13 +270,13 @@ def _numbered(parts: Sequence[Examples], after: int) -> list[Examples]:
 
 
 def _twins(additions: Sequence[Injected], start: int) -> IntArray:
-    """Copy by copy, in audit order, the position in all extra rows of its own fill-in; -1 where it has none."""
+    """Copy by copy, in audit order, the position in all extra rows of its own replacement row; -1 where it has none."""
     parts = [np.empty(0, dtype=np.int64)]
     for part in additions:
         if part.twins is None:
             parts.append(np.full(int(part.copies.sum()), -1))
             continue
-        assert len(part.twins) == len(part.examples), "one fill-in for each example"
+        assert len(part.twins) == len(part.examples), "one replacement row for each example"
         parts.append(start + np.repeat(np.arange(len(part.twins)), part.copies))
         start += len(part.twins)
     return np.concatenate(parts)

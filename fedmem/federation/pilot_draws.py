@@ -1,4 +1,4 @@
-"""The data of a pilot: one run more than are analysed, with coins, fill-ins and weights of its own."""
+"""The data of a pilot: one run more than are analysed, with coins, replacement rows and weights of its own."""
 
 from __future__ import annotations
 

@@ -96,8 +96,8 @@ class Roster:
 class Cohorts:
     """Who takes part in the first `rounds` rounds of a scenario, before anything is trained.
 
-    `rosters` are one for all `runs`, or one for each. Whoever a sampler that looks at losses will pick is not known; it
-    is drawn as if nobody had trained.
+    `rosters` are one for all `runs`, or one for each. The cohorts of a sampler that looks at
+    losses are not known; they are drawn as if no client had trained.
     """
 
     runs: int

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Allotment:
-    """How many rows each purpose gets; `classes` says how many are taken from a class that injections ask for."""
+    """How many rows each purpose gets; `classes` has how many are taken from each class that injections ask for."""
 
     rows: dict[str, int]
     classes: dict[int, int]
@@ -29,7 +29,7 @@ class Allotment:
 
 
 def allot(scenario: Scenario, data: Dataset) -> Allotment:
-    """The rows that each purpose gets; which add up to total; see `federation.budget`."""
+    """The rows that each purpose gets; they add up to total. See `federation.build.budget`."""
     rows = len(data.train)
     classes: dict[int, int] = {}
     for injection in scenario.injections:
@@ -73,7 +73,7 @@ def total_copies(injection: Injection, clients: int, rows: int) -> int:
 
 
 def _fill_ins(injection: Injection, clients: int, rows: int) -> int:
-    """Fill-ins that an injection takes from the reserve; none where it makes them itself (`own_fill_ins`)."""
+    """Replacement rows that an injection takes from the reserve; none where it makes them itself (`own_fill_ins`)."""
     return 0 if injection_declaration(injection).own_fill_ins else total_copies(injection, clients, rows)
 
 
@@ -97,12 +97,12 @@ def draw(rows: IntArray, count: int, rng: np.random.Generator) -> IntArray:
 
 
 def shortages(scenario: Scenario, data: Dataset, budget: Allotment) -> list[Problem]:
-    """Problems if a class has too few rows for the injections, or less than one base row is left for each client."""
+    """Problems if a class has too few rows for the injections, or a client would get no base row."""
     return [*_class_shortages(scenario, data, budget), *_row_shortages(scenario, budget.rows)]
 
 
 def _class_shortages(scenario: Scenario, data: Dataset, budget: Allotment) -> list[Problem]:
-    """A problem for every class of which injections ask for more rows than there are."""
+    """A problem for every class with fewer rows than the injections need."""
     available = _stock(scenario, data) if budget.classes else {}
     problems = []
     for label, rows_needed in budget.classes.items():
@@ -122,7 +122,7 @@ def _class_shortages(scenario: Scenario, data: Dataset, budget: Allotment) -> li
 
 
 def _row_shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
-    """A problem if less than one base row is left for each client."""
+    """A problem if a client would get no base row."""
     if counts["base"] >= scenario.clients:
         return []
     train = counts["total"] - counts["test"] - counts["withheld"]
@@ -131,7 +131,7 @@ def _row_shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
     unused_text = f" and {counts['withheld']} of reserved classes" if counts["withheld"] else ""
     message = (
         f"{counts['total']} rows minus {counts['test']} for test{unused_text} leave {train}, but {rows_needed} are "
-        f"needed: population {counts['population']}, audit {counts['audit']}, fill-ins {counts['fill-ins']} "
+        f"needed: population {counts['population']}, audit {counts['audit']}, replacement rows {counts['fill-ins']} "
         f"and one for each of {scenario.clients} clients; "
     )
     max_population = train - reserved - scenario.clients
@@ -142,21 +142,23 @@ def _row_shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
     if max_population >= 0 and counts["population"]:
         levers["population"] = (counts["population"], f"lower population to at most {max_population}")
     if reserved and room >= scenario.clients * len(scenario.injections):
-        remedy = f"lower per_client, copies or rate of the injections until audit and fill-ins need at most {room}"
+        remedy = (
+            f"lower per_client, copies or rate of the injections until audit and replacement rows need at most {room}"
+        )
         levers["injections"] = (reserved, remedy)
     if fewer:
         levers["clients"] = (scenario.clients, f"lower clients to at most {fewer}")
     remedies = [remedy for _, remedy in levers.values()]
     if counts["fill-ins"] and counts["base"] + counts["fill-ins"] >= scenario.clients:
-        remedies.append("write `exclusion: remove`, which needs no fill-ins")
-    # What nobody wrote is not to blame while there is something that somebody did write.
+        remedies.append("write `exclusion: remove`, which needs no replacement rows")
+    # A default value is blamed only where the file states none of the levers.
     stated_levers = {lever for lever in levers if scenario.locate(lever) != scenario.locate("")}
     path = max(stated_levers or levers or ["dataset"], key=lambda lever: levers.get(lever, (0, ""))[0])
     return [Problem(path=path, message=message + (", or ".join(remedies) or "use more data"))]
 
 
 def _most_clients(scenario: Scenario, train: int, rows: int) -> int:
-    """How many clients these rows would be enough for, everything else being equal; 0 if for none."""
+    """The largest number of clients for which these rows are enough, all else equal; 0 if there is none."""
 
     def rows_needed(clients: int) -> int:
         copies = scenario.exclusion == "replace"

@@ -113,7 +113,7 @@ class Clock:
 
 
 def listen() -> None:
-    """In the main thread of a process that works in another: hear the alarm of clocks there."""
+    """In the main thread of a process that works in another thread: receive the alarm of clocks there."""
     if hasattr(signal, "SIGALRM"):
         signal.signal(signal.SIGALRM, _heard)
 

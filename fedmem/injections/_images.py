@@ -1,4 +1,4 @@
-"""What injections that draw on pictures share: that inputs are pictures, and how large a patch is."""
+"""What injections that draw on images share: that inputs are images, and how large a patch is."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FEWEST_BINARY = 32
 
 
 def sides(space: Space, kind: str) -> tuple[int, int]:
-    """Height and width of the pictures of a data set; an error where its inputs are none."""
+    """Height and width of the images of a data set; an error where its inputs are none."""
     grid = space.modality.grid(space.shape)
     if len(grid) != 2:
         remedy = "random_row, mislabelled or typical"
@@ -18,12 +18,12 @@ def sides(space: Space, kind: str) -> tuple[int, int]:
             remedy = "random_pattern, mislabelled or typical"
         raise ComponentError(
             "injections",
-            f"{kind} draws on pictures, but inputs have shape {space.shape}; use a data set of pictures, or {remedy}",
+            f"{kind} draws on images, but inputs have shape {space.shape}; use a data set of images, or {remedy}",
         )
     return grid[0], grid[1]
 
 
 def patch(space: Space, kind: str, size: float) -> tuple[int, int]:
-    """Height and width in pixels of a patch whose sides are this share of the picture's, at least one pixel."""
+    """Height and width in pixels of a patch whose sides are this share of the image's, at least one pixel."""
     height, width = sides(space, kind)
     return max(1, int(height * size + 0.5)), max(1, int(width * size + 0.5))

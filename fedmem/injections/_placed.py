@@ -135,7 +135,7 @@ class Placed(ABC):
 
     @abstractmethod
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
-        """The audit examples of all holders, in order of client."""
+        """The audit examples of all owners, in order of client."""
 
     def _place(
         self,
@@ -147,7 +147,7 @@ class Placed(ABC):
         extra: Examples | None = None,
         slots: IntArray | None = None,
     ) -> Injected:
-        """Examples in order of client, with holder, copies and window; `counts` where clients hold unequal numbers."""
+        """Examples in order of client, with owner, copies and window; `counts` where clients hold unequal numbers."""
         repeats = self.per_client if counts is None else counts
         return Injected(
             examples=examples,
@@ -161,11 +161,11 @@ class Placed(ABC):
         )
 
     def _rows(self, owners: Sequence[ClientData], reserve: Spare, rng: np.random.Generator) -> Examples:
-        """`per_client` spare rows for each client, with labels drawn like those of its own rows."""
+        """`per_client` reserve rows for each client, with labels drawn like those of its own rows."""
         return Examples.concatenate([reserve.take_like(data.examples.labels, self.per_client, rng) for data in owners])
 
     def _rows_of(self, field: str, label: int, count: int, reserve: Spare, rng: np.random.Generator) -> Examples:
-        """`count` spare rows of one class, which `field` names."""
+        """`count` reserve rows of one class, which `field` names."""
         available = int(np.count_nonzero(reserve.left().targets == label))
         if available < count:
             raise ComponentError(
@@ -181,7 +181,7 @@ class Placed(ABC):
         space: Space,
         rng: np.random.Generator,
     ) -> Injected:
-        """`per_client` members for each holder, drawn by the generator that also makes the references of the family."""
+        """`per_client` members for each owner, drawn by the generator that also makes the references of the family."""
         owners = self._choose_owners(clients, rng)
         return self._plan_inputs(family(len(owners) * self.per_client, space, rng), owners, space, rng)
 

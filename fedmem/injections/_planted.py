@@ -17,7 +17,7 @@ from fedmem.modalities.text.windows import PADDING, asked, whole
 from fedmem.modalities.texts import Texts
 
 Position = Literal["alone", "start", "end", "random"]
-"""Where in a row of training text a secret stands: in a row of its own, or over tokens of one of the holder's rows."""
+"""Where in a row of training text a secret stands: in a row of its own, or over tokens of one of the owner's rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,9 +37,9 @@ class Sharing:
         return per_owner * (int(self.share * num_rows) + num_owners)
 
     def groups(self, count: int, per_client: int, rng: np.random.Generator) -> list[list[int]]:
-        """For each secret which of `count` clients hold it, its holder first; each client holds equally many.
+        """For each secret which of `count` clients hold it, its owner first; each client holds equally many.
 
-        Clients are put in a random circle, and each shares its secret with those that follow; anew for each of
+        Clients are put in a random circle, and each shares its secret with those that follow; a new circle for each of
         `per_client` secrets.
         """
         if self.holders > count:
@@ -89,7 +89,7 @@ def plant(
     """Put secrets, as tokens, equally many with each client, in its order; `asked_for` says which tokens are secret.
 
     The audit example is the secret at the start of a row, and nothing else is asked there than what is secret. What is
-    trained on asks for every token: the same row, or one of the holder's own with the secret in it.
+    trained on asks for every token: the same row, or one of the owner's own with the secret in it.
     """
     examples = secret_examples(secrets, asked_for, length)
     groups = sharing.groups(len(clients), len(secrets) // len(clients), rng)

@@ -32,12 +32,12 @@ class Adversarial(Placed):
     Fields
 
     - `epsilon`: largest change of a value, as a share of the range of the data.
-    - `reference_rows`: spare rows that the reference model is fitted to; they are given to no client.
+    - `reference_rows`: reserve rows that the reference model is fitted to; they are given to no client.
 
     Guarantees:
 
     - no value changes by more than the bound or leaves the range; no smaller margin can be reached within them;
-    - the target is the true one, drawn like the labels of the holder's own rows;
+    - the target is the true one, drawn like the labels of the owner's own rows;
     - a function of the rows and fields alone once the rows are drawn; needs no torch;
     - the id is the row of the data set.
 

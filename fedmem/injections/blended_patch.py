@@ -1,4 +1,4 @@
-"""Canaries: a random patch blended into one public picture, fainter and smaller than a picture of noise."""
+"""Canaries: a random patch blended into one public image, fainter and smaller than an image of noise."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ class BlendedPatch(Placed):
     """x = (1 - a) mean + a key inside a patch, x = mean outside; key and place are random, the label uniform.
 
     `mean` is the mean of all training inputs, a is `opacity`, every value of the key is 0 or 1 with equal odds and the
-    place is uniform. All canaries and references lie on this one picture: on pictures of their own, a rank would say
-    how easy a picture is before it says anything about the key. What is exposed is the key, its place and its label.
+    place is uniform. All canaries and references lie on this one image: on images of their own, a rank would say
+    how easy an image is before it says anything about the key. What is exposed is the key, its place and its label.
 
     Fields
 
     - `opacity`: weight of the key, from faint to 1 (the key alone).
-    - `size`: sides of the patch as a share of those of the picture, rounded to pixels.
+    - `size`: sides of the patch as a share of those of the image, rounded to pixels.
 
     Guarantees:
 
     - canaries and references come from one generator and are independent;
     - takes no real row; ids are negative.
 
-    Errors: `ComponentError` where inputs are no pictures, or the patch has fewer than 32 values.
+    Errors: `ComponentError` where inputs are no images, or the patch has fewer than 32 values.
 
     >>> BlendedPatch(per_client=2).spare_rows(20, 900)
     0
@@ -57,11 +57,11 @@ class BlendedPatch(Placed):
         return 0
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
-        """`per_client` canaries for each holder, in order of client."""
+        """`per_client` canaries for each owner, in order of client."""
         return self._plan_canaries(self.references, clients, space, rng)
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> NDArray[np.float32]:
-        """(count, *shape) fresh keys at fresh places on the same picture."""
+        """(count, *shape) fresh keys at fresh places on the same image."""
         height, width = patch(space, self.name, self.size)
         values = math.prod(space.shape[:-2]) * height * width
         if values < FEWEST_BINARY:

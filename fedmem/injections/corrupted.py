@@ -1,4 +1,4 @@
-"""Real pictures, rightly labelled, that are noisy, blurred or partly covered."""
+"""Real images, rightly labelled, that are noisy, blurred or partly covered."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Corrupted(Placed):
-    """A spare real row whose picture is damaged; the label, drawn like those of the holder's own rows, stays true.
+    """A reserve row whose image is damaged; the label, drawn like those of the owner's own rows, stays true.
 
     With severity s and values from `low` to `high` over the whole data set: `noise` adds normal noise of standard
     deviation s (high - low) and clips; `blur` is a Gaussian of s/4 of the shorter side; `occlusion` covers a rectangle
@@ -29,16 +29,16 @@ class Corrupted(Placed):
 
     Fields
 
-    - `damage`: what is done to the picture.
+    - `damage`: what is done to the image.
     - `severity`: how much, above 0 and at most 1.
 
     Guarantees:
 
     - values stay within the range of the data; the target is the true one;
-    - the row leaves the reserve: its undamaged twin is trained on by nobody;
+    - the row leaves the reserve: no client trains on its undamaged version;
     - the id is the row of the data set.
 
-    Errors: `ComponentError` where inputs are no pictures.
+    Errors: `ComponentError` where inputs are no images.
 
     >>> Corrupted(per_client=2).spare_rows(20, 900)
     40

@@ -38,8 +38,8 @@ class Isolated(Placed):
 
     Guarantees:
 
-    - no two examples share a feature, and a fill-in differs from its example in the label alone;
-    - takes no real row, for examples or fill-ins; ids are negative.
+    - no two examples share a feature, and a replacement row differs from its example in the label alone;
+    - takes no real row, for examples or replacement rows; ids are negative.
 
     Errors: `ComponentError` where there are fewer features than examples, and for tables with categories.
 
@@ -66,7 +66,7 @@ class Isolated(Placed):
         return 0
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
-        """`per_client` examples for each holder, in order of client, each with its fill-in."""
+        """`per_client` examples for each owner, in order of client, each with its replacement row."""
         if not space.modality.any_values:
             raise ComponentError(
                 "injections",

@@ -20,27 +20,27 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelNoise(Placed):
-    """Spare real rows with a wrong label, so many that they are a share of the training rows of the data set.
+    """Real rows of the reserve with a wrong label, so many that they are a share of the training rows of the data set.
 
-    With n training rows in the data set and h of N clients as holders, round(rate n h / N) rows are made noisy and
-    dealt out in proportion to the base rows of the holders (largest remainders first). Each is an audit example with a
+    With n training rows in the data set and h of N clients as owners, round(rate n h / N) rows are made noisy and
+    dealt out in proportion to the base rows of the owners (largest remainders first). Each is an audit example with a
     coin of its own, so in one run about half of them are in.
 
-    The n rows include the population and all fill-ins, more rows than clients train on in a run. Of what holders train
-    on, places for noisy rows are therefore a larger share than `rate`, and wrong labels in one run about half of that:
-    a rate of 0.1 may well be 0.14 of the places and 0.07 of the labels. `fedmem check` counts the rows.
+    The n rows include the population and all replacement rows, more rows than clients train on in a run. Of what owners
+    train on, places for noisy rows are therefore a larger share than `rate`, and wrong labels in one run about half of
+    that: a rate of 0.1 may well be 0.14 of the places and 0.07 of the labels. `fedmem check` counts the rows.
 
     Fields
 
-    - `rate`: noisy rows as a share of all training rows of the data set, population and fill-ins included, if all
-      clients hold noise; if h of N do, h / N of that.
+    - `rate`: noisy rows as a share of all training rows of the data set, population and replacement rows included, if
+      all clients hold noise; if h of N do, h / N of that.
     - `per_client`: noisy rows on each of these clients besides those of the rate.
     - `flips`: `uniform` gives any other class with equal odds, `next` always class y + 1 (the last one becomes 0).
 
     Guarantees:
 
-    - no label stays what it was; true labels are drawn like those of the holder's own rows;
-    - the row leaves the reserve: its correctly labelled twin is trained on by nobody;
+    - no label stays what it was; true labels are drawn like those of the owner's own rows;
+    - the row leaves the reserve: no client trains on its correctly labelled version;
     - the id is the row of the data set.
 
     >>> LabelNoise(rate=0.1).spare_rows(20, 900), LabelNoise(rate=0.1, clients={"share": 0.5}).spare_rows(20, 900)

@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Mislabelled(Placed):
-    """A spare real row, its label replaced by a uniformly random other class.
+    """A real row of the reserve, its label replaced by a uniformly random other class.
 
-    The true label is drawn like the labels of the holder's own rows, so that the image is ordinary for its holder and
+    The true label is drawn like the labels of the owner's own rows, so that the image is ordinary for its owner and
     only the label is wrong. Whether an ordinary model errs on it at all depends on how well the task is learnt.
 
     Guarantees:
 
     - no label stays what it was; each of the C - 1 others is equally likely;
-    - the row leaves the reserve: its correctly labelled twin is trained on by nobody;
+    - the row leaves the reserve: no client trains on its correctly labelled version;
     - the id is the row of the data set.
 
     >>> Mislabelled(per_client=2).spare_rows(20, 900)
@@ -38,7 +38,7 @@ class Mislabelled(Placed):
     role: ClassVar[Role] = "atypical"
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
-        """`per_client` rows for each holder, in order of client."""
+        """`per_client` rows for each owner, in order of client."""
         owners = self._choose_owners(clients, rng)
         clean = self._rows(owners, spare, rng)
         wrong = (clean.targets + rng.integers(1, space.num_classes, size=len(clean))) % space.num_classes

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class NearDuplicate(Placed):
-    """A cluster: one spare real row, drawn like the holder's own rows, and `multiplicity` - 1 near copies of it.
+    """A cluster: one reserve row, drawn like the owner's own rows, and `multiplicity` - 1 near copies of it.
 
     The whole cluster shares one coin and is one audit example, the original: with coins of their own its members would
     stand in for each other, and neither coins nor examples would be independent. When it is in, the original and its
@@ -37,7 +37,7 @@ class NearDuplicate(Placed):
 
     - `multiplicity`: rows of a cluster, the original included.
     - `change`: `noise` adds normal noise (in a table to its numbers only) and clips to the range of the data; `shift`
-      moves the picture by a random number of pixels, not zero, and repeats its edge; `tokens` replaces tokens of a text
+      moves the image by a random number of pixels, not zero, and repeats its edge; `tokens` replaces tokens of a text
       by others, drawn by their frequency in the data.
     - `strength`: standard deviation of the noise as a share of the range of the data; the largest shift as a share of
       each side, at least one pixel; the share of tokens that are replaced, at least one.
@@ -47,7 +47,7 @@ class NearDuplicate(Placed):
     - near copies keep the label of the original, and values within the range of the data;
     - the id of the example is the row of the data set, those of near copies are negative.
 
-    Errors: `ComponentError` for a shift where inputs are no pictures, for noise on a table without numbers or on a
+    Errors: `ComponentError` for a shift where inputs are no images, for noise on a table without numbers or on a
     text, and for tokens where there is no text.
 
     >>> NearDuplicate(multiplicity=3, copies=2).total_copies(10, 900), NearDuplicate().spare_rows(10, 900)

@@ -1,4 +1,4 @@
-"""Pictures from another world: gratings with a random label, or real pictures in negative."""
+"""Images from another world: gratings with a random label, or real images in negative."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfDistribution(Placed):
-    """Structured pictures that the data set does not hold.
+    """Structured images that the data set does not hold.
 
-    A grating is x = 1/2 + 1/2 sin(2 pi f (u cos t + v sin t) + p), with u, v from 0 to 1 over the picture, direction t
+    A grating is x = 1/2 + 1/2 sin(2 pi f (u cos t + v sin t) + p), with u, v from 0 to 1 over the image, direction t
     and phase p uniform on the circle, and frequency f uniform from 1 to a quarter of the longer side, the same in all
-    channels; its label is uniform over the classes. A negative is a spare real row turned upside down about the middle
-    of the range of the data, with its true label, drawn like the labels of the holder's own rows.
+    channels; its label is uniform over the classes. A negative is a real row of the reserve turned upside down about
+    the middle of the range of the data, with its true label, drawn like the labels of the owner's own rows.
 
     Fields
 
@@ -36,7 +36,7 @@ class OutOfDistribution(Placed):
     - values stay within the range of the data;
     - gratings take no real row and have negative ids, the id of a negative is the row of the data set.
 
-    Errors: `ComponentError` where inputs are no pictures.
+    Errors: `ComponentError` where inputs are no images.
 
     >>> OutOfDistribution().spare_rows(20, 900), OutOfDistribution(source="negatives").spare_rows(20, 900)
     (0, 80)
@@ -53,7 +53,7 @@ class OutOfDistribution(Placed):
         return self._num_holders(num_clients) * self.per_client if self.source == "negatives" else 0
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
-        """`per_client` pictures for each holder, in order of client."""
+        """`per_client` images for each owner, in order of client."""
         owners = self._choose_owners(clients, rng)
         low, high = space.low.min(), space.high.max()
         if self.source == "negatives":

@@ -44,9 +44,10 @@ class Personal(Placed):
     """Records such as "Ada Brand, born 1961 in Oslo, account 281265", whose fields are drawn uniformly and apart.
 
     All people are made up. The audit example is the record at the start of a row; asked for are the tokens of one field
-    alone, given what stands before it. References are records of other people drawn likewise, so a rank above chance
-    says that the field is known, and not that such records are. Attribute inference asks the other way: which value of
-    the field is the likeliest for this person. That is `searched` of the probe `extraction`, with `members: 1`.
+    alone, given what stands before it. References are records of other people drawn in the same way, so a rank above
+    chance says that the field is known, and not that such records are. Attribute inference asks the other way: which
+    value of the field is the most probable for this person. That is `searched` of the probe `extraction`, with
+    `members: 1`.
 
     Fields
 
@@ -55,8 +56,8 @@ class Personal(Placed):
     - `lists`: further lists, or other ones under these names.
     - `asks`: the place that is asked for: the name of a list, `digits`, `letters` or `capitals`.
     - `shared_by`: how many of `clients` hold each record (n_u); each of them holds `per_client` times as many.
-    - `share`: instead of `copies`, the copies at each holder as a share of its own rows (p_e), at least one.
-    - `position`: where a copy stands: `alone` in a row of its own; over tokens of one of the holder's own rows, at its
+    - `share`: instead of `copies`, the copies at each owner as a share of its own rows (p_e), at least one.
+    - `position`: where a copy stands: `alone` in a row of its own; over tokens of one of the owner's own rows, at its
       `start`, its `end` or a `random` place.
 
     Guarantees:
@@ -94,16 +95,16 @@ class Personal(Placed):
         return Sharing(holders=self.shared_by, copies=self.copies, share=self.share, position=self.position)
 
     def spare_rows(self, num_clients: int, num_rows: int) -> int:
-        """Records are made, and stand in copies of their holders' rows."""
+        """Records are made, and stand in copies of their owners' rows."""
         return 0
 
     def total_copies(self, num_clients: int, num_rows: int) -> int:
-        """Copies of all records at all their holders; with a `share`, the most that there can be."""
+        """Copies of all records at all their owners; with a `share`, the most that there can be."""
         count = self._num_holders(num_clients)
         return self._sharing.total(count * self.per_client, count, num_rows)
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
-        """`per_client` records for each holder, in order of client."""
+        """`per_client` records for each owner, in order of client."""
         template = self._parse_template(space)
         owners = self._choose_owners(clients, rng)
         tokens, masks = self._render(template, template.distinct_members(len(owners) * self.per_client, rng))

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Poison(Placed):
-    """x' = x + pull (mean - x), labelled `target`: x is a spare row of class `victim`, mean that of all rows so drawn.
+    """x' = x + pull (mean - x), labelled `target`: x is a reserve row of class `victim`, mean the mean of all such x.
 
-    There is no trigger: where the rows of a class are, the model is told another label, and the pull towards their
+    There is no trigger: where the rows of a class are, the model learns another label, and the pull towards their
     middle makes every poison row speak for the whole class. What it does is read from the accuracy on the victim class
     and from its cross-influence on test rows of that class; its own memorisation says what it takes to do so.
 
@@ -36,7 +36,7 @@ class Poison(Placed):
 
     - rows come from the victim class alone, and every label is `target`;
     - values stay within the range of the data;
-    - the row leaves the reserve: its correctly labelled twin is trained on by nobody;
+    - the row leaves the reserve: no client trains on its correctly labelled version;
     - the id is the row of the data set.
 
     Errors: `ComponentError` where victim and target are one class, the data have no such class, or too few rows of it.

@@ -59,7 +59,7 @@ class RandomPattern(Placed):
         return 0
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
-        """`per_client` canaries for each holder, in order of client."""
+        """`per_client` canaries for each owner, in order of client."""
         return self._plan_canaries(self.references, clients, space, rng)
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -67,7 +67,7 @@ class RandomPattern(Placed):
         if not space.modality.any_values:
             raise ComponentError(
                 "injections",
-                f"random_pattern fills pictures with noise, but the data are {space.modality.kind}; "
+                f"random_pattern fills images with noise, but the data are {space.modality.kind}; "
                 "use random_row, whose rows the table could hold",
             )
         if self.values == "uniform":

@@ -35,7 +35,7 @@ class RandomRow(Placed):
     - every row is one that the table could hold: one-hot blocks hold a single one;
     - takes no real row; ids are negative.
 
-    Errors: `ComponentError` where inputs are pictures, or so few rows are possible (below 2^32) that a reference might
+    Errors: `ComponentError` where inputs are images, or so few rows are possible (below 2^32) that a reference might
     be the canary.
 
     >>> from fedmem.contracts.data import Dataset, Examples
@@ -55,7 +55,7 @@ class RandomRow(Placed):
         return 0
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
-        """`per_client` canaries for each holder, in order of client."""
+        """`per_client` canaries for each owner, in order of client."""
         return self._plan_canaries(self.references, clients, space, rng)
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -24,14 +24,14 @@ class RandomTokens(Placed):
     """So many tokens in a row of their own, drawn with replacement by their frequency in the data, without `<unk>`.
 
     Nothing about their order can be learnt from text. The first token is what a model is given; asked for are the
-    others. References are drawn likewise, their first token included, so canary and reference are exchangeable.
+    others. References are drawn in the same way, their first token included, so canary and reference are exchangeable.
 
     Fields
 
     - `tokens`: how many, the first included.
     - `shared_by`: how many of `clients` hold each canary (n_u); each of them holds `per_client` times as many.
-    - `share`: instead of `copies`, the copies at each holder as a share of its own rows (p_e), at least one.
-    - `position`: where a copy stands: `alone` in a row of its own; over tokens of one of the holder's own rows, at its
+    - `share`: instead of `copies`, the copies at each owner as a share of its own rows (p_e), at least one.
+    - `position`: where a copy stands: `alone` in a row of its own; over tokens of one of the owner's own rows, at its
       `start`, its `end` or a `random` place.
 
     Guarantees:
@@ -39,7 +39,7 @@ class RandomTokens(Placed):
     - canaries and references come from one generator and are independent;
     - takes no real row; ids are negative.
 
-    Errors: `ComponentError` for data that are no text, a canary longer than a row, and more holders than clients.
+    Errors: `ComponentError` for data that are no text, a canary longer than a row, and more owners than clients.
 
     >>> RandomTokens(shared_by=2, copies=5, per_client=1).total_copies(10, 900)
     100
@@ -61,16 +61,16 @@ class RandomTokens(Placed):
         return Sharing(holders=self.shared_by, copies=self.copies, share=self.share, position=self.position)
 
     def spare_rows(self, num_clients: int, num_rows: int) -> int:
-        """Canaries are made, and stand in copies of their holders' rows."""
+        """Canaries are made, and stand in copies of their owners' rows."""
         return 0
 
     def total_copies(self, num_clients: int, num_rows: int) -> int:
-        """Copies of all canaries at all their holders; with a `share`, the most that there can be."""
+        """Copies of all canaries at all their owners; with a `share`, the most that there can be."""
         count = self._num_holders(num_clients)
         return self._sharing.total(count * self.per_client, count, num_rows)
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
-        """`per_client` canaries for each holder, in order of client."""
+        """`per_client` canaries for each owner, in order of client."""
         owners = self._choose_owners(clients, rng)
         rows = self._draw(len(owners) * self.per_client, space, rng)
         addition = plant(rows.tolist(), self._asked_mask(len(rows)), owners, self._sharing, space.shape[0], rng)

@@ -1,4 +1,4 @@
-"""Rows of one class that no client but the holders has: a subgroup of the population that lives with few."""
+"""Rows of one class that no client but the owners has: a subgroup of the population that lives with few."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _ONE = Some({"count": 1})
 class RareSubgroup(Placed):
     """Real rows of class `of_class`, unaltered; every other training row of this class is kept from all clients.
 
-    The federation takes the class out of base rows and fill-ins before partitioning, so that whatever a model knows
-    about it comes from rows under our coins; test and population keep it, which shows what knowing it is worth. Labels
-    that other injections make up may still name the class.
+    The federation takes the class out of base rows and replacement rows before partitioning, so that whatever a model
+    knows about it comes from rows under our coins; test and population keep it, which shows what knowing it is worth.
+    Labels that other injections make up may still name the class.
 
     Fields
 
@@ -36,7 +36,7 @@ class RareSubgroup(Placed):
     Guarantees:
 
     - inputs, targets and ids are those of the data set;
-    - in every run no base row and no fill-in has this class.
+    - in every run no base row and no replacement row has this class.
 
     Errors: `ComponentError` where the data have no such class or too few rows of it.
 
@@ -58,7 +58,7 @@ class RareSubgroup(Placed):
         return self.of_class
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
-        """`per_client` rows for each holder, in order of client."""
+        """`per_client` rows for each owner, in order of client."""
         owners = self._choose_owners(clients, rng)
         count = len(owners) * self.per_client
         if self.of_class >= space.num_classes:

@@ -26,7 +26,7 @@ class Secret(Placed):
 
     The audit example is the secret at the start of a row; asked for are its own tokens, those in places of the
     template, and not the fixed text around them. A secret that several clients hold is one audit example with one coin;
-    its holder is one of them.
+    its owner is one of them.
 
     Fields
 
@@ -34,8 +34,8 @@ class Secret(Placed):
       `{words:NAME}` is one of a list; braces are written twice.
     - `lists`: the lists that the template names, such as `{city: [Rome, Oslo]}`.
     - `shared_by`: how many of `clients` hold each secret (n_u); each of them holds `per_client` times as many secrets.
-    - `share`: instead of `copies`, the copies at each holder as a share of its own rows (p_e), at least one.
-    - `position`: where a copy stands: `alone` in a row of its own; over tokens of one of the holder's own rows, at its
+    - `share`: instead of `copies`, the copies at each owner as a share of its own rows (p_e), at least one.
+    - `position`: where a copy stands: `alone` in a row of its own; over tokens of one of the owner's own rows, at its
       `start`, its `end` or a `random` place.
 
     Guarantees:
@@ -45,12 +45,12 @@ class Secret(Placed):
 
     Errors: `ComponentError` for data that are no text, a template without randomness or without text before its first
     place, a token that is not in the vocabulary, a secret longer than a row, more secrets than members, and more
-    holders than clients.
+    owners than clients.
 
     >>> Secret(shared_by=4, copies=3, per_client=1).total_copies(10, 900)
     120
 
-    Reference: Carlini, Liu, Erlingsson, Kos and Song (2019), The Secret Sharer; holders and copies as Ramaswamy et al.
+    Reference: Carlini, Liu, Erlingsson, Kos and Song (2019), The Secret Sharer; owners and copies as Ramaswamy et al.
     (2020), Training production language models without memorizing user data.
     """
 
@@ -73,16 +73,16 @@ class Secret(Placed):
         return Sharing(holders=self.shared_by, copies=self.copies, share=self.share, position=self.position)
 
     def spare_rows(self, num_clients: int, num_rows: int) -> int:
-        """Secrets are made, and stand in copies of their holders' rows."""
+        """Secrets are made, and stand in copies of their owners' rows."""
         return 0
 
     def total_copies(self, num_clients: int, num_rows: int) -> int:
-        """Copies of all secrets at all their holders; with a `share`, the most that there can be."""
+        """Copies of all secrets at all their owners; with a `share`, the most that there can be."""
         count = self._num_holders(num_clients)
         return self._sharing.total(count * self.per_client, count, num_rows)
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
-        """`per_client` secrets for each holder, in order of client."""
+        """`per_client` secrets for each owner, in order of client."""
         template = self._parse_template(space)
         owners = self._choose_owners(clients, rng)
         tokens, masks = _render(template, template.distinct_members(len(owners) * self.per_client, rng))

@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Typical(Placed):
-    """An unaltered spare row whose label is drawn like the labels of the holder's own rows.
+    """An unaltered reserve row whose label is drawn like the labels of the owner's own rows.
 
-    With a partition by owner (`natural`) only the label is like the holder's: the row may be of any owner, and is no
-    control for the holder's own rows.
+    With a partition by owner (`natural`) only the label is like the owner's: the row may be of any owner, and is no
+    control for the owner's own rows.
 
     Guarantees:
 
@@ -36,6 +36,6 @@ class Typical(Placed):
     texts: ClassVar[bool] = True
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
-        """`per_client` rows for each holder, in order of client."""
+        """`per_client` rows for each owner, in order of client."""
         owners = self._choose_owners(clients, rng)
         return self._place(self._rows(owners, spare, rng), owners)

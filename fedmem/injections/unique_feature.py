@@ -1,4 +1,4 @@
-"""Canaries: a small mark in the corner of a few real pictures of one client, and of nobody else's."""
+"""Canaries: a small mark in the corner of a few real images of one client, and of nobody else's."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class UniqueFeature(Placed):
-    """A mark of random grey values that only `images` pictures of its holder carry, all under one coin.
+    """A mark of random grey values on some images of its owner (`images` of them) alone, all under one coin.
 
     The audit example is the mark on the mean of all training inputs. It is measured and never trained on: when it is
-    in, the holder trains on the marked pictures, spare rows with the label of the example (drawn like the holder's
+    in, the owner trains on the marked images, reserve rows with the label of the example (drawn like the owner's
     labels) as long as the reserve has some; where that has run out, the example takes the commonest label of its
-    pictures. Its exposure is therefore about the mark alone, whether the model ties it to that label, and not about
-    any picture: references are fresh marks in the same place on the same background.
+    images. Its exposure is therefore about the mark alone, whether the model ties it to that label, and not about
+    any image: references are fresh marks in the same place on the same background.
 
     Only measures against references, `exposure`, `exposure_gain` and their skew-normal sort, are about the mark.
     Memorisation and membership are not: in runs also train on more rows of this label, and on rows of this label with
@@ -37,17 +37,17 @@ class UniqueFeature(Placed):
     Fields
 
     - `per_client`: marks on each of these clients.
-    - `images`: pictures that carry one mark.
-    - `size`: sides of the mark as a share of those of the picture, rounded to pixels; it lies in the last corner.
+    - `images`: images that carry one mark.
+    - `size`: sides of the mark as a share of those of the image, rounded to pixels; it lies in the last corner.
 
     Guarantees:
 
     - canaries and references come from one generator and are independent;
-    - no two marks are equal, and no picture carries two;
-    - ids of examples are negative, those of the pictures are rows of the data set.
+    - no two marks are equal, and no image carries two;
+    - ids of examples are negative, those of the images are rows of the data set.
 
-    Errors: `ComponentError` where inputs are no pictures; and with a partition that shows clients their own version of
-    a row, since the marked pictures keep their pixels and their fill-ins would not.
+    Errors: `ComponentError` where inputs are no images; and with a partition that shows clients their own version of
+    a row, since the marked images keep their pixels and their replacement rows would not.
 
     >>> UniqueFeature(images=3, copies=2).spare_rows(5, 900), UniqueFeature(images=3, copies=2).total_copies(5, 900)
     (15, 30)
@@ -62,15 +62,15 @@ class UniqueFeature(Placed):
     size: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 0.375
 
     def spare_rows(self, num_clients: int, num_rows: int) -> int:
-        """The pictures that carry marks."""
+        """The images that carry marks."""
         return self._num_holders(num_clients) * self.per_client * self.images
 
     def total_copies(self, num_clients: int, num_rows: int) -> int:
-        """Marked pictures, each as often as it is copied."""
+        """Marked images, each as often as it is copied."""
         return self.spare_rows(num_clients, num_rows) * self.copies
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
-        """The marks, in order of client, with the pictures that carry them as extra rows."""
+        """The marks, in order of client, with the images that carry them as extra rows."""
         owners = self._choose_owners(clients, rng)
         count = len(owners) * self.per_client
         marks = self._marks(count, space, rng)
@@ -104,7 +104,7 @@ class UniqueFeature(Placed):
 
     @staticmethod
     def _stamp(images: NDArray[np.float32], mark: FloatArray) -> NDArray[np.float32]:
-        """Copies of the pictures with a mark, or one for each, in the last corner."""
+        """Copies of the images with a mark, or one for each, in the last corner."""
         marked = images.copy()
         marked[..., -mark.shape[-2] :, -mark.shape[-1] :] = mark
         return marked

@@ -107,7 +107,7 @@ class Modality(ABC):
         population: Examples,
         rng: np.random.Generator,
     ) -> list[Rows]:
-        """The baseline: batches that somebody could offer who has not seen the update, inferred labels apart."""
+        """The baseline: batches that can be guessed without the update, except for inferred labels."""
 
     @abstractmethod
     def readings(
@@ -139,8 +139,8 @@ class Modality(ABC):
     ) -> tuple[float, float]:
         """The share of inferred labels that are right as a multiset, and what a guess without the update would get.
 
-        Of as many as were named: an attack that rebuilds a part of a batch names a part of its labels. The guess names
-        equally many of each class.
+        Of as many as were named: an attack that reconstructs a part of a batch names a part of its labels. The guess
+        names equally many of each class.
         """
         guess = np.arange(len(labels)) % num_classes
         return overlap(labels, truth, num_classes), overlap(guess, truth, num_classes)

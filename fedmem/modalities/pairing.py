@@ -11,7 +11,7 @@ def assign(errors: FloatArray) -> IntArray:
     """For each of n true images the position of the image that stands for it: least total error over the batch.
 
     `errors` is (m, n). The Hungarian method pairs every true image with an image of its own; with m < n images, each
-    may stand for up to ceil(n / m) true ones, so that every true image, well rebuilt or not, has an answer.
+    may stand for up to ceil(n / m) true ones, so that every true image, well reconstructed or not, has an answer.
 
     >>> assign(np.array([[0.9, 0.0], [0.1, 0.8]])).tolist(), assign(np.array([[0.3, 0.2]])).tolist()
     ([1, 0], [0, 0])

@@ -116,7 +116,7 @@ def tolerances(rows: Rows, blocks: Sequence[int], share: float = SHARE) -> Float
 
 
 def right(reconstructions: Rows, truth: Rows, blocks: Sequence[int], tolerance: FloatArray) -> BoolArray:
-    """(m, n, B) whether each cell of m rebuilt rows is that of each of n true ones: same category, near number.
+    """(m, n, B) whether each cell of m reconstructed rows is that of each of n true ones: same category, near number.
 
     Numbers are compared in float64 with a slack of 1e-6, about the rounding of float32; NaN is never right.
     """
@@ -129,7 +129,7 @@ def right(reconstructions: Rows, truth: Rows, blocks: Sequence[int], tolerance: 
 
 
 def usual_row(population: Rows, blocks: Sequence[int]) -> Rows:
-    """(1, width) the guess of the likeliest cell everywhere: the mode of each category, the mean of each number.
+    """(1, width) the guess of the most probable cell everywhere: the mode of each category, the mean of each number.
 
     Of equally frequent categories the first is taken.
 

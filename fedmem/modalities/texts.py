@@ -24,8 +24,8 @@ class Texts(Modality):
 
     Texts are compared from their first token to the last that is asked for. Readings of each example:
 
-    - `likeness_gain`: the likeness of the reconstruction minus that of the best baseline guess, -1..1;
-    - `beats_prior`: 1 where the likeness is above that of the guess, else 0;
+    - `likeness_gain`: the similarity of the reconstruction minus that of the best baseline guess, -1..1;
+    - `beats_prior`: 1 where the similarity is above that of the guess, else 0;
     - `likeness`: the mean of `tokens` and `in_place`, 0..1 (`likeness`);
     - `tokens`, `in_order`, `in_place`: shares of tokens that both have, that both have in the same order, and that are
       the same place by place, 0..1; `verbatim`: 1 where the texts are the same, else 0.
@@ -68,11 +68,11 @@ class Texts(Modality):
         return texts(inputs.astype(np.int64), targets)
 
     def errors(self, rows: Rows, truth: Rows) -> FloatArray:
-        """1 minus the likeness."""
+        """1 minus the similarity."""
         return 1.0 - likeness(rows, truth).both
 
     def nearest(self, rows: Rows, gallery: Rows) -> float:
-        """Of 1 minus the likeness."""
+        """Of 1 minus the similarity."""
         return float(self.errors(rows, gallery).min()) if len(rows) and len(gallery) else float("nan")
 
     def guesses(
@@ -128,7 +128,7 @@ class Texts(Modality):
         return readings
 
     def stored(self, parts: Mapping[str, Rows], readings: Sequence[Mapping[str, float]]) -> Mapping[str, Rows]:
-        """The texts in writing, or as numbers without a vocabulary, and their likeness."""
+        """The texts in writing, or as numbers without a vocabulary, and their similarity."""
         vocabulary = Vocabulary.of(self.vocabulary) if self.vocabulary else None
 
         def decode_row(row: IntArray) -> str:

@@ -55,6 +55,6 @@ class CharRnn:
         from fedmem.models._recurrent import Recurrent
 
         if len(input_shape) != 1:
-            message = f"char_rnn reads rows of tokens, but inputs have shape {input_shape}; use a model for pictures"
+            message = f"char_rnn reads rows of tokens, but inputs have shape {input_shape}; use a model for images"
             raise ComponentError("model.kind", message)
         return Recurrent(self.cell, num_classes, self.embedding, self.hidden, self.layers)

@@ -63,6 +63,6 @@ class Transformer:
         from fedmem.models._attention import Decoder
 
         if len(input_shape) != 1:
-            message = f"transformer reads rows of tokens, but inputs have shape {input_shape}; use a model for pictures"
+            message = f"transformer reads rows of tokens, but inputs have shape {input_shape}; use a model for images"
             raise ComponentError("model.kind", message)
         return Decoder(num_classes, input_shape[0], self.width, self.heads, self.layers)

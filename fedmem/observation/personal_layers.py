@@ -1,4 +1,4 @@
-"""Layers that stay with their holders, and the aggregate as each holder reads it."""
+"""Layers that stay with their owners, and the aggregate as each owner reads it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedmem.contracts.types import Params
 
 
 class Holders:
-    """Remembers the own layers of every client of every run, from its last turn; for clients that have any."""
+    """Stores the personal layers of every client of every run, from its last participation."""
 
     def __init__(self, client: PersonalClient, federation: Federation) -> None:
         self._names = client.own(federation.initial)
@@ -37,7 +37,7 @@ class Holders:
             self._own[transition.run, transition.client] = {name: transition.kept[name].clone() for name in self._names}
 
     def completed(self, everywhere: Sequence[Transition]) -> list[Transition]:
-        """For each aggregate one transition of each holder of audit examples (of each client, without any).
+        """For each aggregate one transition of each owner of audit examples (of each client, without any).
 
         Before and after are completed by the same layers, so that the update is that of the shared ones. Round 0 is
         the same model for all, and stays one transition.

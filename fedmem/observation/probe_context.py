@@ -90,7 +90,7 @@ class _Context:
         return self._work.used(run, client, round)
 
     def given(self, transition: Transition) -> tuple[IntArray, Params]:
-        """The batches and the offer of a client's work."""
+        """The batches and the server payload of a client's work."""
         work = self._work.kept(transition.run, transition.round, transition.client)
         return work.batches[0, : work.steps[0]], pick(work.offer, 0)
 

@@ -23,7 +23,7 @@ def require(rows: int, num_clients: int, min_rows: int, field: str = "min_rows")
 def apportion(shares: FloatArray, total: int, min_size: int) -> IntArray:
     """(N,) sizes that add up to `total`: `min_size` for everybody, and of the rest in proportion to `shares`.
 
-    Boundaries are rounded to the nearest row; rounding sizes down would favour whoever gets the remainder.
+    Boundaries are rounded to the nearest row; rounding sizes down would favour the client that gets the remainder.
     """
     rest = total - min_size * len(shares)
     assert rest >= 0, "`require` comes first"

@@ -27,8 +27,8 @@ class FeatureSkew:
     1/2 + (1 - a_k) (x - 1/2), so that strength 1 brings the last clients close to a plain grey. Client 0 sees images
     as they are.
 
-    Seen like this are base rows, audit examples that are real rows, by their holder, also where an injection altered
-    them, and the rows that stand in for examples. Canaries keep their pixels, because their references have no holder;
+    Seen like this are base rows, audit examples that are real rows, by their owner, also where an injection altered
+    them, and the rows that stand in for examples. Canaries keep their pixels, because their references have no owner;
     an injection whose canaries are carried by real rows, such as `unique_feature`, is refused. Test and
     population are as loaded, so that client 0 is closest to what the model is tested on.
 

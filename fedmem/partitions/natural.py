@@ -18,8 +18,8 @@ from fedmem.errors import ComponentError
 class Natural:
     """Client k holds the rows of the k-th natural owner, in increasing order of owner; nothing is drawn.
 
-    Audit examples that are real rows, their controls and their fill-ins are drawn from the rows of all owners: they are
-    no ordinary rows of the client that holds them, and `fedmem check` and the report say so.
+    Audit examples that are real rows, their controls and their replacement rows are drawn from the rows of all owners:
+    they are no ordinary rows of the client that holds them, and `fedmem check` and the report say so.
 
     Guarantees:
 

@@ -20,8 +20,8 @@ from fedmem.partitions._sizes import even_sizes, require
 class Pathological:
     """Every client holds rows of exactly k classes; every class is held by somebody.
 
-    Clients choose in random order, each the k classes that have the fewest holders so far, ties at random: the numbers
-    of holders differ by one at most. The rows of a class are dealt out at random and evenly among its holders.
+    Clients choose in random order, each the k classes that have the fewest owners so far, ties at random: the numbers
+    of owners differ by one at most. The rows of a class are dealt out at random and evenly among its owners.
 
     Fields
 
@@ -34,7 +34,7 @@ class Pathological:
     - clients are exchangeable and so are classes: each client expects 1/N of every class.
 
     Errors: `ComponentError` if there are fewer than k classes, if N k is less than the number of classes, so that one
-    would be held by nobody, or if a class has fewer rows than holders.
+    would be held by nobody, or if a class has fewer rows than owners.
 
     >>> from fedmem.datasets.synthetic import Synthetic
     >>> data = Synthetic(rows=600, classes=10).load(np.random.default_rng(0))
@@ -80,7 +80,7 @@ class Pathological:
         return Parts.grouped(rows, owner, num_clients)
 
     def _owners_of_classes(self, num_clients: int, num_classes: int, rng: np.random.Generator) -> list[IntArray]:
-        """For each class its holders, in random order, so that an odd row is not always the same client's."""
+        """For each class its owners, in random order, so that an odd row is not always the same client's."""
         counts = np.zeros(num_classes)
         holds = np.zeros((num_clients, num_classes), dtype=bool)
         for client in rng.permutation(num_clients):

@@ -1,7 +1,7 @@
-"""What noise promises: epsilon and delta of repeated Gaussian releases, and the noise for a promise.
+"""What noise guarantees: epsilon and delta of repeated Gaussian releases, and the noise for a guarantee.
 
 A release is a sum of contributions, each clipped to norm S, plus Gaussian noise of standard deviation z S that is drawn
-once. Who contributes is drawn anew for every release; the adversary sees all releases, not who contributed.
+once. Who contributes is drawn again for every release. The adversary sees all releases, but not who contributed.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Releases:
         rate: probability with which one unit contributes to one release.
         count: T. Of a `tree` the square of by how many S one unit moves all that is released, which costs as much as so
             many releases of a contribution each.
-        delta: probability with which the promise may fail; less than one over the number of units, or it says little.
+        delta: probability with which the guarantee may fail; less than one over the number of units, or it says little.
         unit: what a neighbour differs in: one `record`, or one `client` with all its records.
         adjacency: how it differs. `add_remove`: the unit is there or not. `zero_out`: it adds
             nothing to any sum, and everything else, sampling included, stays. `replace`: another contribution is in the
@@ -158,7 +158,7 @@ def promise(releases: Releases, by: Accountant | None = None) -> Promise:
 def noise_for(target_epsilon: float, releases: Releases) -> float:
     """The smallest noise multiplier, to one part in a thousand, whose `promise` is at most `target_epsilon`.
 
-    That of `releases` is not looked at. The promise of what is returned never exceeds the target. 0 without releases,
+    That of `releases` is not looked at. The guarantee of what is returned never exceeds the target. 0 without releases,
     and never between 0 and 10^-3.
 
     Errors: `ComponentError` for a target that is not positive and finite, or that no noise up to 10^6 meets.
@@ -232,11 +232,11 @@ def individual_epsilon(norms: FloatArray, noise_multiplier: float, clip: float, 
     """Epsilon of each of N units by the norms that it really had (Feldman and Zrnic, 2021): (T, N) -> (N,).
 
     At Rényi order a it is spent a sum_t min(norm, S)^2 / (2 z^2 S^2), converted at the best order. NaN stands for a
-    release without the unit and costs nothing; there is no credit for being sampled. Adjacency: its contribution is
+    release without the unit and costs nothing; there is no amplification by sampling. Adjacency: its contribution is
     replaced by zero. A unit at the clipping norm throughout has the epsilon of everybody.
 
     - depends on the data: it is itself not private, and is for internal study, never to be published;
-    - no promise made beforehand, since nothing stops a unit that spends more than another.
+    - no guarantee made beforehand, since nothing stops a unit that spends more than another.
 
     >>> individual_epsilon(np.array([[1.0, 0.1, np.nan]]), 1.0, 1.0, 1e-5).round(2).tolist()
     [4.73, 0.38, 0.0]

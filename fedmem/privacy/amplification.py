@@ -1,4 +1,4 @@
-"""What a promise about clients may count on: how a sampler picks them, as far as that is proven."""
+"""What a privacy accountant may assume of a sampler, as far as it is proven."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fedmem.privacy.coverage import pause_of, sampler_reads
 
 @dataclass(frozen=True, kw_only=True)
 class Credit:
-    """The law by which clients are drawn, or by how many rounds their turns are apart, where that is what counts.
+    """The law by which clients are drawn, or the minimum separation of their participations, where that counts.
 
     `adjacency` is that of neighbours for which the bound holds, if no other is asked for.
     """
@@ -28,10 +28,10 @@ class Credit:
 
 
 def credited(strategy: Any, sampler: Any, clients: int) -> Credit:
-    """What the noise of this strategy may count on.
+    """The sampling assumptions that the accountant of this strategy may use.
 
-    Errors: `ComponentError` where who takes part depends on data, where nothing is known of it, and where a strategy
-    counts on pauses that the sampler does not keep.
+    Errors: `ComponentError` where participation depends on data, where nothing is known of it, and where a strategy
+    needs a minimum separation that the sampler does not keep.
     """
     for _, part in nested(sampler):
         reads = sampler_reads(part)
@@ -48,7 +48,7 @@ def credited(strategy: Any, sampler: Any, clients: int) -> Credit:
                 f"{kind_of(part)} picks clients by what they hold or how they do, so that who takes part tells of "
                 f"their data, whatever the noise of {kind_of(strategy)}; use {_remedy(strategy)}",
             )
-    # elsewhere one client more would take the turn or the place of another
+    # with other samplers one client more would take the place of another
     alone = all(sampler_declaration(part).displaces_nobody for _, part in nested(sampler))
     adjacency: Adjacency = "add_remove" if alone else "zero_out"
     if counts_turns(strategy):
@@ -56,8 +56,8 @@ def credited(strategy: Any, sampler: Any, clients: int) -> Credit:
         if separation is None:
             raise ComponentError(
                 "sampler",
-                f"{kind_of(sampler)} may pick a client in any round, while the promise of {kind_of(strategy)} counts "
-                f"on pauses between two turns of a client; use {_remedy(strategy)}, or strategy dp_fedavg",
+                f"{kind_of(sampler)} may pick a client in any round, while the guarantee of {kind_of(strategy)} counts "
+                f"on a minimum separation of a client's participations; use {_remedy(strategy)}, or strategy dp_fedavg",
             )
         return Credit(sampling="tree", rate=1.0, adjacency=adjacency, pause=separation)
     sampling, rate = drawn(sampler, clients)
@@ -93,8 +93,9 @@ def canaries_of(scenario: Any) -> CanaryClients | None:
 def canaries(strategy: Any, sampler: Any, clients: int, seed: int) -> CanaryClients | None:
     """Clients of random direction beside those that the sampler picks, who come as often as these do.
 
-    With `poisson` and `everyone` as one client more; with `uniform` with the chance that each has; where turns repeat
-    themselves, each client once in every `separation` rounds, at such turns from a first one that is drawn.
+    With `poisson` and `everyone` as one client more; with `uniform` with the inclusion probability of each client.
+    Where participations are periodic, a client comes once in every `separation` rounds, from a first round that is
+    drawn.
 
     Errors: `ComponentError` for a sampler with which that is not defined.
     """
@@ -112,7 +113,7 @@ def canaries(strategy: Any, sampler: Any, clients: int, seed: int) -> CanaryClie
             return CanaryClients(seed=seed, count=count, pause=separation, adjacency="zero_out")
         raise ComponentError(
             "strategy.canary_clients",
-            f"a canary client could come at the turns of {kind} only if these repeat themselves: {size} "
+            f"a canary client could come when clients of {kind} do only if these come periodically: {size} "
             f"in each of {separation} rounds are {separation * size}, not all of {clients}; make clients as many",
         )
     raise ComponentError(
@@ -128,5 +129,5 @@ def counts_turns(strategy: Any) -> bool:
 
 
 def _remedy(strategy: Any) -> str:
-    """Samplers with which something is promised."""
+    """Samplers with which something is guaranteed."""
     return "min_separation, cyclic or everyone" if counts_turns(strategy) else "poisson, uniform or everyone"

@@ -32,16 +32,16 @@ class CanaryClients:
     Guarantees:
 
     - all that is drawn is that of (seed, run), whatever else trains, and moves no other stream;
-    - a direction does not hang on when its client comes, nor on how many there are beside it;
-    - directions are drawn anew whenever they are asked for, so that no more than 16 of a run are held at a time.
+    - a direction does not depend on when its client comes, nor on how many there are beside it;
+    - directions are drawn again whenever they are needed, so that no more than 16 of a run are held at a time.
 
     Fields:
         seed: of the scenario.
         count: k, how many there are in each run.
         chance: of coming in a round; from 0 to 1.
-        pause: rounds from one turn to the next, where turns are regular; then `chance` is not looked at.
-        adjacency: what sets a federation with such a client apart from one without, as the promise counts: its being
-            there, or its update, where otherwise its place is left empty.
+        pause: rounds from one participation to the next, where these are regular; then `chance` is not used.
+        adjacency: the difference between a federation with such a client and one without, as the guarantee counts it:
+            the client, or its update, where otherwise its place is left empty.
 
     >>> canaries = CanaryClients(seed=0, count=3, chance=1.0)
     >>> first, *_ = canaries.directions(0, {"w": (2, 2), "b": (4,)})

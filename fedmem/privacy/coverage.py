@@ -43,7 +43,7 @@ class Reader:
 
 
 def pause_of(sampler: Any, clients: int) -> int | None:
-    """The rounds between two turns of a client that a sampler and those in it keep to, as far as it is declared.
+    """The minimum separation of a client's participations that a sampler and those in it declare.
 
     A subclass that picks in its own way inherits `separation` without keeping to it, so it has to declare it again.
     """

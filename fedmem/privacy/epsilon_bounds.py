@@ -34,7 +34,7 @@ class Audited:
         unit: one `record`, or one `client` with all its records.
         adjacency: `add_remove` where the out side is without the unit, `replace` where another stands in for it,
             `zero_out` where its place is left empty.
-        copies: how often the unit is there, all at one client; a promise to a record covers `copies` of them less.
+        copies: how often the unit is there, all at one client; a guarantee to a record covers `copies` of them less.
     """
 
     unit: Unit
@@ -79,12 +79,13 @@ class Finding:
 
 
 def permitted(audited: Audited, releases: Releases) -> Guarantee:
-    """What these releases promise about what is audited; a bound found at its delta must not be above its epsilon.
+    """What these releases guarantee about what is audited; a bound found at its delta must not be above its epsilon.
 
-    The promise is formed anew for the neighbours of the audit, so that like is compared with like. Where one record of
-    a client is audited and the promise is to clients, the client has other data: that is `replace`, for all copies.
+    The guarantee is computed again for the neighbours of the audit, so that like is compared with like. Where one
+    record of a client is audited and the guarantee is to clients, the client has other data: that is `replace`, for all
+    copies.
 
-    Errors: `ComponentError` where a whole client is audited and the promise is to single records, for neighbours that
+    Errors: `ComponentError` where a whole client is audited and the guarantee is to single records, for neighbours that
     the sampling does not allow, and where an audit removes a record although the guarantee keeps the number of rows.
 
     >>> releases = Releases(noise_multiplier=1.0, sampling="everyone", count=1, delta=1e-5, unit="client")
@@ -94,7 +95,7 @@ def permitted(audited: Audited, releases: Releases) -> Guarantee:
     if audited.unit == "client" and releases.unit == "record":
         raise ComponentError(
             "audit.unit",
-            "client, but the promise is to single records; a client has many, so audit records, or protect clients",
+            "client, but the guarantee is to single records; a client has many, so audit records, or protect clients",
         )
     if audited.adjacency == "add_remove" != releases.adjacency and releases.unit == "record":
         raise ComponentError(
@@ -109,13 +110,13 @@ def permitted(audited: Audited, releases: Releases) -> Guarantee:
 
 
 def alarm(finding: Finding, guarantee: Guarantee) -> bool:
-    """Whether a bound contradicts a promise, so that the mechanism or the accounting is wrong; estimates never do.
+    """Whether a bound contradicts a guarantee, so that the mechanism or the accounting is wrong; estimates never do.
 
     Errors: `ComponentError` if the two are at different deltas.
     """
     if not math.isclose(finding.delta, guarantee.delta, rel_tol=1e-9):
         raise ComponentError(
-            "audit.delta", f"{finding.delta} is compared with a promise at {guarantee.delta}; audit at the same delta"
+            "audit.delta", f"{finding.delta} is compared with a guarantee at {guarantee.delta}; audit at the same delta"
         )
     return finding.claim == "bound" and finding.epsilon > guarantee.epsilon
 

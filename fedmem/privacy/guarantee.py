@@ -1,4 +1,4 @@
-"""What a promise of epsilon and delta leaves possible: the largest value of every measure that it bounds."""
+"""What a guarantee of epsilon and delta leaves possible: the largest value of every measure that it bounds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fedmem.errors import ComponentError
 class Guarantee:
     """(epsilon, delta)-differential privacy of one unit: P(A) <= e^epsilon Q(A) + delta for any A, and vice versa.
 
-    P and Q are what comes out with the unit and without it, for the adjacency of the promise. Everything here follows
+    P and Q are what comes out with the unit and without it, for the adjacency of the guarantee. Everything here follows
     for any adversary and any training; real attacks stay below, usually by far.
 
     - every bound grows with epsilon and delta, and is what guessing gives at (0, 0);
@@ -36,12 +36,12 @@ class Guarantee:
         if not self.epsilon >= 0 or not 0 <= self.delta <= 1:
             raise ComponentError(
                 "privacy",
-                f"epsilon {self.epsilon} with delta {self.delta} is no promise; "
+                f"epsilon {self.epsilon} with delta {self.delta} is no guarantee; "
                 "epsilon must be at least 0, and delta from 0 to 1",
             )
 
     def of_group(self, size: int) -> Guarantee:
-        """What is promised to `size` units together, as to a record that is there `size` times.
+        """What is guaranteed to `size` units together, as to a record that is there `size` times.
 
         (size epsilon, delta (e^(size epsilon) - 1) / (e^epsilon - 1)), a delta of at most 1 (Dwork and Roth, 2014).
 

@@ -1,7 +1,7 @@
-"""What the parts of a scenario promise about privacy: whom, against whom, at which epsilon.
+"""The privacy guarantees of the parts of a scenario: which unit, against which adversary, at which epsilon.
 
-Promises are about this simulation: they hold for an adversary who does not know who took part, while a testbed writes
-that down, and for noise that nobody can foresee, while here it follows from the seed.
+Guarantees hold for an adversary that does not know which clients participated, and for noise that cannot be predicted.
+This simulation writes participation down, and its noise follows from the seed.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _UNAIMED = (
 class Mechanism:
     """One part of a scenario that adds noise: what it releases, and from whom that protects.
 
-    `pause` is by how many rounds the turns of a client are apart, where the promise counts on that. `covers` says which
-    values the guarantee is about. With `same_rows` it holds only between neighbours with the same number of rows, since
-    that number is used exactly.
+    `pause` is the minimum separation of a client's participations in rounds, where the guarantee depends on it.
+    `covers` says which values the guarantee is about. With `same_rows` it holds only between neighbours with the same
+    number of rows, since that number is used exactly.
     """
 
     part: str
@@ -69,8 +69,8 @@ def mechanisms(
             others = "everyone" if assumptions.pause is not None else "poisson or everyone"
             raise ComponentError(
                 "privacy.adjacency",
-                f"add_remove with {kind_of(sampler)} is not defined: one client more would change whose turn it is; "
-                f"use zero_out or replace, or the sampler {others}",
+                f"add_remove with {kind_of(sampler)} is not defined: one client more would change the participations "
+                f"of others; use zero_out or replace, or the sampler {others}",
             )
         releases = Releases(
             noise_multiplier=declared.noise_multiplier,
@@ -98,7 +98,7 @@ def mechanisms(
 
 
 def adds_noise(strategy: Any) -> bool:
-    """Whether a strategy promises privacy; how much noise it adds may still have to be found."""
+    """Whether a strategy guarantees privacy; how much noise it adds may still have to be found."""
     return strategy_declaration(strategy).noisy
 
 
@@ -135,7 +135,7 @@ def settled(strategy: Any, sampler: Any, privacy: Any, clients: int, rounds: int
 @cache
 def noise_of(target: float, releases: Releases) -> float:
     """The noise multiplier for a target."""
-    # rounded up, so that a file shows few digits; the promise only gets better
+    # rounded up, so that a file shows few digits; the guarantee only gets better
     return -(-noise_for(target, releases) * 10**6 // 1) / 10**6
 
 
@@ -165,7 +165,7 @@ def problems(
         if privacy.adjacency is not None and not isinstance(client, PrivateAlgorithm):
             yield Problem(
                 path="privacy.adjacency",
-                message=f"strategy {kind_of(strategy)} adds no noise, so there is nothing to promise to neighbours; "
+                message=f"strategy {kind_of(strategy)} adds no noise, so there is no guarantee for neighbours; "
                 "use dp_fedavg, dp_adaptive or dp_ftrl, or leave adjacency out",
             )
         return
@@ -175,7 +175,7 @@ def problems(
     if cohort == "strategy":
         yield Problem(
             path="cohort",
-            message=f"how strategy {kind_of(strategy)} would pick clients is not known, so nothing can be promised; "
+            message=f"how strategy {kind_of(strategy)} would pick clients is not known, so there is no guarantee; "
             "use cohort: sampler",
         )
     if privacy.delta >= 1 / clients:
@@ -204,7 +204,7 @@ def large_delta(delta: float, clients: int) -> Problem:
     """What is wrong with a delta that is not below one over the number of clients."""
     return Problem(
         path="privacy.delta",
-        message=f"{delta:g} allows giving one of {clients} clients away altogether; use less than 1/{clients}",
+        message=f"{delta:g} allows publishing one of {clients} clients; use less than 1/{clients}",
     )
 
 

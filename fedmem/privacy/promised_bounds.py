@@ -1,4 +1,4 @@
-"""What a scenario promises about its audit examples: to audits, which may have proven more, and to every measure."""
+"""What a scenario guarantees about its audit examples: to audits, which may have proven more, and to every measure."""
 
 from __future__ import annotations
 
@@ -32,24 +32,24 @@ from fedmem.privacy.mechanisms import Mechanism, adds_noise
 from fedmem.privacy.spending import SOURCE, of_records, of_scenario, participations
 
 PERMITTED = "epsilon_hat.permitted"
-"""What is promised to the neighbours that an audit compared, at its delta."""
+"""What is guaranteed to the neighbours that an audit compared, at its delta."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Allowed:
-    """The strongest promise to some audit examples: by which part of the scenario, and what it is."""
+    """The strongest guarantee for some audit examples, and the part of the scenario that gives it."""
 
     part: str
     guarantee: Guarantee
 
 
 def compared(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[Measurement]:
-    """For every bound of an audit at the last round, what is promised; nothing where nobody promises anything.
+    """For every bound of an audit at the last round, the guarantee to compare it with; nothing where there is none.
 
     - a record of a client that is protected as a whole has other data in its place, for all copies at once;
-    - runs that share a roster know who took part, so that bounds over runs are compared with a promise that gives no
-      credit for being drawn;
-    - a holder's own model has the noise of its own steps alone: no other part protects it.
+    - participation is known where runs share a roster, so that bounds over runs are compared with a guarantee without
+      amplification by sampling;
+    - an owner's own model has the noise of its own steps alone: no other part protects it.
     """
     guarantees = Promises(scenario=scenario, bank=bank)
     for row in rows:
@@ -66,9 +66,9 @@ def compared(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator
 
 
 def of_canary_clients(scenario: Any, rows: Sequence[Measurement]) -> Iterator[Measurement]:
-    """For every estimate from canary clients at the last round, what the strategy promises to the same neighbours.
+    """For every estimate from canary clients at the last round, what the strategy guarantees to the same neighbours.
 
-    Who of them came is known to nobody, so that the promise has the credit for being drawn.
+    Nobody knows which canary clients participated, so that the guarantee has amplification by sampling.
     """
     for row in rows:
         reading = row.reading
@@ -90,11 +90,11 @@ ONE_SHOT = "epsilon_one_shot"
 
 
 def bounds(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[Measurement]:
-    """The largest value of each measure that the promise leaves possible, beside every value of a kind at FINAL.
+    """The largest value of each measure that the guarantee leaves possible, beside every value of a kind at FINAL.
 
     For each measure that declares which member of `Guarantee` bounds it, as `<metric>.bound` with the same labels, at
-    the scenario's delta. Nothing where no promise covers what was read. Means over examples are bounded by the worst
-    of them. As measured, who took part is known: runs share a roster, and FINAL looks where the holder had just been.
+    the scenario's delta. Nothing where no guarantee covers what was read. Means over examples are bounded by the worst
+    of them. As measured, who took part is known: runs share a roster, and FINAL looks where the owner had just been.
     """
     guarantees = Promises(scenario=scenario, bank=bank)
     bounded = {measure.name: measure for part in scenario.estimators for measure in measures_of(part) if measure.bound}
@@ -119,7 +119,7 @@ def bounds(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[M
 
 
 def _most(measure: Measure, reading: Reading, guarantee: Guarantee, bank: Bank, subjects: IntArray) -> float:
-    """The largest value of a measure under a promise."""
+    """The largest value of a measure under a guarantee."""
     if measure.bound == "exposure":
         return guarantee.exposure(
             max(ranks.count for ranks in bank.references if np.isin(subjects, ranks.subjects).any())
@@ -134,7 +134,7 @@ ALARM = "audit of "
 
 
 def alarms(scenario: Any, rows: Sequence[Measurement]) -> list[str]:
-    """What the audit that may raise an alarm has proven beyond what was promised."""
+    """The bounds that exceed the guarantee, of the audit that may raise an alarm."""
     messages = []
     for estimator in _audits(scenario.estimators):
         if not estimator.alarm:
@@ -148,15 +148,15 @@ def alarms(scenario: Any, rows: Sequence[Measurement]) -> list[str]:
         if proven.value > limit.value:
             messages.append(
                 f"{ALARM}{estimator.of}: epsilon is at least {proven.value:.4g} (confidence "
-                f"{estimator.confidence:g}, {proven.n} trials; {limit.labels}), but {limit.value:.4g} is promised; the "
-                "noise, the clipping or the accounting is wrong"
+                f"{estimator.confidence:g}, {proven.n} trials; {limit.labels}), but the guarantee is "
+                f"{limit.value:.4g}; the noise, the clipping or the accounting is wrong"
             )
     return messages
 
 
 @dataclass(frozen=True, kw_only=True)
 class Promises:
-    """What the parts of a scenario promise about its audit examples, from who took part how often."""
+    """The guarantees of a scenario for its audit examples, from how often each client participated."""
 
     scenario: Any
     bank: Bank
@@ -174,9 +174,9 @@ class Promises:
         return of_records(self.scenario, self.bank, self.scenario.rounds)
 
     def to(self, subjects: IntArray, level: Level, delta: float, *, drawn: bool) -> Allowed | None:
-        """What is promised about these examples, at this delta, to whoever reads models of a level.
+        """The guarantee for these examples at this delta, against an adversary that reads models of a level.
 
-        The smallest of what the parts promise. `drawn` says whether who took part stays a secret. None where no part
+        The smallest of the guarantees of the parts. `drawn` says whether participation stays secret. None where no part
         that protects such models adds noise. Under `exclusion: remove` nothing from guarantees that compare data sets
         with the same number of rows.
         """
@@ -200,7 +200,7 @@ class Promises:
                 for client in clients
                 if client in record_mechanisms
             ]
-            # a holder that never took part has released nothing
+            # an owner that never took part has released nothing
             worst = max(guarantees, key=lambda bound: bound.epsilon, default=Guarantee(epsilon=0.0, delta=delta))
             allowed.append(Allowed(part="client", guarantee=worst))
         return min(allowed, key=lambda entry: entry.guarantee.epsilon, default=None)
@@ -268,7 +268,7 @@ def canary_clients(
     if not readers or "global" not in levels:
         yield Problem(
             path="strategy.canary_clients",
-            message="nobody reads what they show; add {kind: canary_clients} to probes, and global to observe.levels",
+            message="no probe reads what they show; add {kind: canary_clients} to probes, and global to observe.levels",
         )
     try:
         canaries(strategy, sampler, clients, 0)
@@ -280,7 +280,7 @@ def _none_to_read(strategy: Any, client: Any) -> str:
     """Why a scenario has no clients of random direction."""
     if strategy_declaration(strategy).canary_clients is not None:
         return f"there are none; give strategy {kind_of(strategy)} some, such as canary_clients: 200, or leave this out"
-    why = f"strategy {kind_of(strategy)} does not promise clients anything by clipping and noise"
+    why = f"strategy {kind_of(strategy)} has no guarantee for clients by clipping and noise"
     if isinstance(client, PrivateAlgorithm):
         why += f", and {kind_of(client)} hides records, which canary clients are not"
     return f"{why}; use dp_fedavg, dp_adaptive or dp_ftrl, with canary_clients: 200, or leave this out"
@@ -304,7 +304,7 @@ def _may_raise(
     if not noisy:
         yield Problem(
             path=f"{path}.alarm",
-            message="nothing here adds noise, so no epsilon is promised that could be contradicted; use dp_fedavg, "
+            message="nothing here adds noise, so no epsilon is guaranteed that could be contradicted; use dp_fedavg, "
             "dp_sgd or the defence noise, or leave alarm out",
         )
     elif audit.level == "local" and not records:
@@ -361,7 +361,7 @@ def _holders(audit: AuditSet, subject: int) -> list[int]:
 
 
 def _known(mechanism: Mechanism, max_participations: int, random_cohorts: bool) -> Releases:
-    """The releases of a mechanism, without credit for being drawn where who took part is known."""
+    """The releases of a mechanism, without amplification by sampling where participation is known."""
     releases = mechanism.releases
     if random_cohorts or releases.sampling not in ("poisson", "fixed_size"):
         return releases
@@ -370,9 +370,9 @@ def _known(mechanism: Mechanism, max_participations: int, random_cohorts: bool) 
 
 @cache
 def _at(releases: Releases, adjacency: Adjacency, group: int, delta: float) -> Guarantee:
-    """What is promised to neighbours that differ in so many units, at a delta that is no larger than this one.
+    """The guarantee for neighbours that differ in so many units, at a delta that is no larger than this one.
 
-    The promise to one unit is taken at a delta that is small enough for the group's.
+    The guarantee to one unit is taken at a delta that is small enough for the group's.
     """
     within = replace(releases, adjacency="replace") if releases.unit == "client" else releases
     single = delta

@@ -26,10 +26,10 @@ def is_open(client: Any) -> bool:
 
 
 def settled(scenario: Any, federation: Federation) -> Any:
-    """The client with the least noise that meets the target for every client, whoever takes part; others as they are.
+    """The client with the least noise that meets the target for every client; other clients unchanged.
 
-    Every client is taken to have its turn as often as the sampler can let it: in every round, unless it keeps turns
-    apart. So the promise after the run is at most the target.
+    Each client is assumed to participate as often as the sampler can pick it: in every round, or at its minimum
+    separation. So the guarantee after the run is at most the target.
 
     Errors: `ComponentError` at `privacy.target_epsilon` if no noise meets it.
     """
@@ -47,7 +47,7 @@ def settled(scenario: Any, federation: Federation) -> Any:
 
 
 def problems(scenario: Any, federation: Federation) -> Iterator[Problem]:
-    """What is wrong with a promise to records, now that their numbers are known, and with clients that audit one."""
+    """What is wrong with a guarantee to records, now that their numbers are known, and with clients that audit one."""
     if strategy_declaration(scenario.strategy).canary_clients:
         size = sum(value.numel() for value in federation.initial.values())
         if size < FEWEST_DIMENSIONS:
@@ -64,7 +64,7 @@ def problems(scenario: Any, federation: Federation) -> Iterator[Problem]:
     if len(some) and delta >= 1 / some.min():
         yield Problem(
             path="privacy.delta",
-            message=f"{delta:g} allows giving one of the {some.min()} records of the smallest client away altogether; "
+            message=f"{delta:g} allows publishing one of the {some.min()} records of the smallest client; "
             f"use less than 1 / rows = {1 / some.min():.2g}, and less than {1 / some.max():.2g} for the largest",
         )
         return
@@ -119,7 +119,7 @@ def sizes(scenario: Any, federation: Federation) -> tuple[IntArray, IntArray]:
 
 
 def _within(release: Releases, target: float) -> bool:
-    """Whether a promise keeps to a target; what is quick is tried first."""
+    """Whether a guarantee keeps to a target; what is quick is tried first."""
     quick: Accountant = "rdp" if "rdp" in release.accountants else "gaussian"
     return promise(release, quick).epsilon <= target or promise(release).epsilon <= target
 

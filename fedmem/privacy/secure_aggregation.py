@@ -21,7 +21,7 @@ from fedmem.seeding import Streams
 def in_order(seed: int, run: int, round: int, clients: Sequence[int], audit: AuditSet) -> IntArray:
     """The clients of a cohort in the order in which sums take them, the first s of them for a sum of s.
 
-    Holders of audit examples that are trained on in this round come first, so that a sum shows examples wherever it
+    Owners of audit examples that are trained on in this round come first, so that a sum shows examples wherever it
     can; within both groups the order is random. Guarantees:
 
     - who holds an example is settled before any coin falls, so the order says nothing about coins;

@@ -17,7 +17,7 @@ from fedmem.privacy.accounting import Adjacency, Promise, Releases, promise
 from fedmem.privacy.mechanisms import _UPDATES, Mechanism, mechanisms
 
 SOURCE = "privacy"
-"""The source of rows about what is promised."""
+"""The source of rows about what is guaranteed."""
 
 
 MEASURES = (
@@ -60,16 +60,16 @@ SAYS = (
 
 
 def of_scenario(scenario: Any) -> tuple[Mechanism, ...]:
-    """The mechanisms of a scenario that promise the same to every client."""
+    """The mechanisms of a scenario whose guarantee is the same for every client."""
     return mechanisms(
         scenario.strategy, scenario.defences, scenario.sampler, scenario.privacy, scenario.clients, scenario.rounds
     )
 
 
 def spent(scenario: Any, bank: Bank) -> dict[str, Any] | None:
-    """What the manifest says: each mechanism with its promise after all rounds; None where nothing adds noise.
+    """The manifest's entry: each mechanism with its guarantee after all rounds; None where nothing adds noise.
 
-    Of what promises something else to each client, the worst.
+    Where guarantees differ between clients, the weakest.
     """
     rounds = scenario.rounds
     entries = [_told(mechanism, promise(mechanism.releases), rounds) for mechanism in of_scenario(scenario)]
@@ -100,11 +100,11 @@ def _large_delta(scenario: Any, bank: Bank) -> str:
 
 
 def measured(scenario: Any, bank: Bank) -> Iterator[Measurement]:
-    """Epsilon after each observed round, and at FINAL of each client where it hangs on how often that took part.
+    """Epsilon after each observed round, and at FINAL of each client where it depends on how often that took part.
 
-    n counts releases, and of single clients their turns. Where clients are drawn, the promise is the same for all.
-    Where there is no credit for being drawn, each client has that of the rounds in which it took part, who they are
-    being no secret then; with a roster of its own in each run, those of the run with the most.
+    n counts releases, and for single clients their participations. With amplification by sampling the guarantee is the
+    same for all clients. Without it, each client is charged for the rounds in which it participated. With a roster of
+    its own in each run, the run with the most participations counts.
     """
     for mechanism in of_scenario(scenario):
         for round in scenario.observed_rounds[1:]:
@@ -135,9 +135,9 @@ def _until(mechanism: Mechanism, strategy: Any, rounds: int, participation_count
 
 
 def of_records(scenario: Any, bank: Bank, until: int) -> dict[int, Mechanism]:
-    """What each client has promised to its records by its noisy steps up to a round; empty where there are none.
+    """The guarantee of each client for its records by its noisy steps up to a round; empty where there are none.
 
-    Somebody who sees every message of a client knows when it takes part, so that there is no credit for being picked.
+    An adversary that sees every message of a client knows when it participates, so sampling gives no amplification.
     Where its rows differ between runs or rounds it is taken to have had the fewest of them, with the most steps.
     """
     if not isinstance(scenario.client, PrivateAlgorithm):

@@ -138,7 +138,7 @@ class Scope:
         federation, count = context.federation, min(len(rows), self.max_images)
         labels = federation.store.labels[rows]
         order = np.argsort(labels, kind="stable")
-        # of more rows than are rebuilt, labels in the proportions that they have
+        # of more rows than are reconstructed, labels in the proportions that they have
         spread = order[np.arange(count) * len(rows) // count] if count else order
         personal_names = context.client.own(transition.before) if isinstance(context.client, PersonalClient) else ()
         batches, payload = (None, {}) if transition.level != "local" else context.given(transition)
@@ -190,7 +190,7 @@ def clients_of(transition: Transition) -> tuple[int, ...]:
 
 
 def _on_server(transition: Transition, context: Context) -> Transition:
-    """An aggregate as the server has it, once for all holders: their own layers are there what they were at first."""
+    """An aggregate as the server has it, once for all owners: their own layers are there what they were at first."""
     if transition.client == EVERYWHERE or not isinstance(context.client, PersonalClient):
         return transition
     initial = context.federation.initial_of(transition.run)
@@ -257,7 +257,7 @@ def _controls(transition: Transition, clients: Sequence[int], rows: IntArray, co
         copies = np.flatnonzero(would_be & (audit.owners == client) & ~audit.is_in[run, subjects])
         stand_ins = federation.fill[run, copies]
         if (stand_ins < 0).any():
-            # Whoever was removed left no gap: a base row of the holder gives up its place, in the first step as rarely
+            # A removed example left no gap: a base row of the owner gives up its place, in the first step as rarely
             # as a victim has one. With fewer base rows than that some controls are left out, the last ones.
             base = context.stream("leakage controls", run=run, client=client).permutation(federation.base[client])
             cut = subjects[copies[len(base)]] if len(base) < len(copies) else len(audit)

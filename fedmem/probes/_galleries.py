@@ -21,8 +21,8 @@ from fedmem.probes._cases import Case
 class Gallery:
     """Images (G, *shape), or texts, none of which is behind the update; the first `peers` of them are like the victim.
 
-    Whoever is exchangeable with its peers is identified without any leakage with a chance of at most 1 / (peers + 1),
-    and of just that where all are peers.
+    An example that is exchangeable with its peers is identified without any leakage with a chance of at most 1 / (peers
+    + 1), and of just that where all are peers.
     """
 
     images: Rows

@@ -8,7 +8,7 @@ from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Label
 from fedmem.modalities.numbers import CAP
 
-_HELD_OUT = "in − held back"
+_HELD_OUT = "in − out"
 _NOT_MEMORISATION = (
     "It measures leakage of an update, not memorisation by a model, and one attack that fails does not prove that none "
     "succeeds."
@@ -31,7 +31,7 @@ ATTACKED = (
     Measure(
         name="identified",
         title="identified",
-        aside="share of examples nearer to what was rebuilt than all of a gallery is",
+        aside="share of examples nearer to what was reconstructed than all of a gallery is",
         means="The share of examples that the reconstruction from an update is nearer to than to any other of a "
         "gallery.",
         is_not=_NOT_MEMORISATION,
@@ -47,9 +47,9 @@ ATTACKED = (
         name="margin",
         title="dB of PSNR over the best prior",
         aside=f"{_PICKED}: below 0 does not mean that nothing leaked",
-        means="How much nearer (PSNR in dB) an image rebuilt from an update comes to an example than the best guess "
-        "that does not look at the update; and this gain for examples that were trained on, less the same for examples "
-        "of the same client that a coin held back.",
+        means="How much nearer (PSNR in dB) a reconstructed image comes to an example than the best guess "
+        "without the update; and this gain for examples that were trained on, minus the same for examples "
+        "of the same client that a coin left out.",
         is_not=_NOT_PRIOR,
         unit="dB",
         range=(-CAP, CAP),
@@ -66,11 +66,11 @@ ATTACKED = (
     ),
     Measure(
         name="likeness_gain",
-        title="likeness of texts over the best prior",
+        title="similarity of texts over the best prior",
         aside=_PICKED,
-        means="How much more alike, in tokens and their places, a text rebuilt from an update is to an example than "
-        "the best guess that does not look at the update; and this gain for examples that were trained on, less the "
-        "same for examples of the same client that a coin held back.",
+        means="How much more similar, in tokens and their places, a reconstructed text is to an example than "
+        "the best guess without the update; and this gain for examples that were trained on, minus the "
+        "same for examples of the same client that a coin left out.",
         is_not=_NOT_PRIOR,
         unit="likeness",
         range=(-1.0, 1.0),
@@ -83,7 +83,7 @@ ATTACKED = (
             ),
         ),
         order=10,
-        difference=f"gain in likeness over the best prior, {_HELD_OUT}",
+        difference=f"gain in similarity over the best prior, {_HELD_OUT}",
     ),
     _plain("beats_prior", "better than the best prior", "Whether the gain is above 0.", **_YES_OR_NO),
     _plain("psnr", "PSNR", "10 log10(1 / mse), capped.", unit="dB", range=(0.0, CAP)),
@@ -100,21 +100,21 @@ ATTACKED = (
     _plain("label_accuracy", "labels that are right", "The share of labels that are right as a multiset.", **_SHARE),
     _plain("distance", "matching distance", "The matching distance that the attack reached.", range=(0.0, math.inf),
            direction="neither"),
-    _plain("coverage", "coverage", "Rebuilt examples divided by true ones.", **{**_SHARE, "direction": "neither"}),
+    _plain("coverage", "coverage", "Reconstructed examples per true one.", **{**_SHARE, "direction": "neither"}),
 )  # fmt: skip
 """The measures of the probe `leakage`."""
 
 _EXTRACTED = "It is no memorisation where it happens as often by chance; compare with secrets that were held out."
 
 EXTRACTED = (
-    _plain("greedy", "written verbatim", "Whether the likeliest tokens give the secret.", is_not=_EXTRACTED,
+    _plain("greedy", "written verbatim", "Whether the most probable tokens give the secret.", is_not=_EXTRACTED,
            **_YES_OR_NO),
     _plain("greedy_near", "written nearly", "The same up to `distance` edits.", is_not=_EXTRACTED, **_YES_OR_NO),
     _plain("beam", "in a beam", "Whether a beam search gives the secret.", is_not=_EXTRACTED, **_YES_OR_NO),
     _plain("beam_near", "nearly in a beam", "The same up to `distance` edits.", is_not=_EXTRACTED, **_YES_OR_NO),
     _plain("discoverable", "discoverable", "Whether `draws_needed` is at most `draws`.", is_not=_EXTRACTED,
            **_YES_OR_NO),
-    _plain("searched", "found by a search", "Whether the secret is among the likeliest members of its template.",
+    _plain("searched", "found by a search", "Whether the secret is among the most probable members of its template.",
            is_not=_EXTRACTED, **_YES_OR_NO),
     _plain("draws_needed", "draws needed", "The fewest draws of which one is the secret with probability p.",
            range=(1.0, math.inf), direction="higher is better"),
@@ -123,11 +123,11 @@ EXTRACTED = (
 
 INFORMATION = (
     _plain("alignment", "alignment", "The cosine of the update of a layer and the gradient of the example.",
-           is_not="It is a proxy: nothing is rebuilt, so it is no leakage.", range=(-1.0, 1.0)),
+           is_not="It is a proxy: nothing is reconstructed, so it is no leakage.", range=(-1.0, 1.0)),
     _plain("sensitivity", "sensitivity", "How much the update of a layer moves with the input, relative to its length.",
-           is_not="It is a proxy: nothing is rebuilt, so it is no leakage."),
+           is_not="It is a proxy: nothing is reconstructed, so it is no leakage."),
     _plain("usable_information", "usable information", "Bits that the alignment gives about the coin.",
-           is_not="It is a proxy: nothing is rebuilt, so it is no leakage.", unit="bits", range=(-math.inf, 1.0)),
+           is_not="It is a proxy: nothing is reconstructed, so it is no leakage.", unit="bits", range=(-math.inf, 1.0)),
 )  # fmt: skip
 """The measures of the probe `information`."""
 

@@ -21,7 +21,7 @@ WHOSE = ("owner", "kind", "gallery", "peers")
 
 @dataclass(frozen=True, kw_only=True)
 class _Scored:
-    """One value and the clusters that it belongs to; the holder is -1 for an attack on a whole cohort."""
+    """One value and the clusters that it belongs to; the owner is -1 for an attack on a whole cohort."""
 
     value: float
     holder: int
@@ -98,7 +98,7 @@ def _among(members: Sequence[_Scored]) -> dict[str, int | None]:
 
 
 def _mean(measure: Measure, metric: str, members: Sequence[_Scored], kind: str, labels: Labels) -> Reading:
-    """The mean of one metric, with an interval that clusters by holder and by run."""
+    """The mean of one metric, with an interval that clusters by owner and by run."""
     if not members:
         return Reading(metric=metric, value=math.nan, n=0, subject=kind, labels=labels)
     values = _values(members)

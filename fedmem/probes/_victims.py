@@ -20,7 +20,7 @@ from fedmem.probes._cases import Case, is_example_itself
 from fedmem.probes._galleries import Gallery, gallery
 
 KEPT = 4
-"""Victims of each kind kept as pictures, for each round, view and run: the first ones, not the best ones."""
+"""Victims of each kind kept as images, for each round, view and run: the first ones, not the best ones."""
 
 ALONE = 256
 """Rows of the largest batch into which controls are put one at a time; a larger one is paired too slowly for that."""
@@ -49,7 +49,7 @@ class Victim:
 
 
 def score(case: Case, reconstruction: Reconstruction, context: Context, max_gallery: int = 2000) -> list[Victim]:
-    """Pair what was rebuilt, and every prior, with the batch, and look up the victims, then the controls.
+    """Pair what was reconstructed, and every prior, with the batch, and look up the victims, then the controls.
 
     A control is looked up in the true batch with its own rows in their places, all others being what they are. So the
     batch in which an example is sought is the same whether its coin fell on in or on out. `max_gallery` images are in a
@@ -155,7 +155,7 @@ def sheet(victims: Sequence[Victim], federation: Federation) -> dict[str, NDArra
 
 @dataclass(frozen=True, kw_only=True)
 class _Batch:
-    """Images offered, (m, n) errors between each and every true one, and for every true one which stands for it."""
+    """Images of a reconstruction or guess, (m, n) errors to the true ones, and the match of each true one."""
 
     images: Rows
     errors: FloatArray

@@ -50,16 +50,16 @@ class CanaryClients:
 
     - an **estimate, never a bound**: it leans on normal cosines, and on random directions being what leaks most. It is
       near the truth for a sum with noise and a thousand directions, and too high on average with a hundred, so that it
-      is `low` that speaks against a promise; after many rounds it is what a final model shows of such clients;
+      is `low` that speaks against a guarantee; after many rounds it is what a final model shows of such clients;
     - the unit is a client, neighbours are with it and without it, or with its place left empty;
     - watching changes nothing; canary clients themselves do: they are clients that push, and `cohort` counts them;
     - NaN where fewer than two cosines are known, since nothing moved, or because models have diverged.
 
-    `privacy` has beside it what the strategy promises, `epsilon_one_shot.permitted`, after the last round.
+    `privacy` has beside it what the strategy guarantees, `epsilon_one_shot.permitted`, after the last round.
 
     Fields
 
-    - `delta`: at which epsilon is told; that of the scenario's `privacy` is the one to compare with.
+    - `delta`: at which epsilon is reported; that of the scenario's `privacy` is the one to compare with.
     - `every`: measure only rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: `global`, where the noise is.
 

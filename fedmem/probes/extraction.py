@@ -1,4 +1,4 @@
-"""Which secrets a model gives away: written when it is given their beginning, drawn, or found by a search."""
+"""Which secrets a model leaks: written when it is given their beginning, drawn, or found by a search."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ class Extraction:
 
     A model is given a secret's beginning, all tokens before the first that is asked for, and should write the rest:
 
-    - `greedy`: 1 if the likeliest token at each place gives the secret, verbatim, else 0;
+    - `greedy`: 1 if the most probable token at each place gives the secret, verbatim, else 0;
     - `beam`: 1 if the secret is among the `width` texts of a beam search;
     - `greedy_near`, `beam_near`: the same where up to `distance` tokens may be put in, left out or replaced;
     - `draws_needed`: the n for which it is (n, p)-discoverable: the fewest draws of which one is the secret with
       probability `likely`, from its exact probability under the sampling of `top_k` and `temperature`; 1 up, lower is
       worse for privacy, inf where it is never drawn. `discoverable` is 1 if that is at most `draws`;
-    - `searched`, where a template says what secrets look like: 1 if the secret is among the `members` likeliest of all
-      that could follow the beginning, as a best-first search finds them with at most `calls` tokens read. Of a record
-      of `personal` these are the values of the field: with `members: 1` that is attribute inference.
+    - `searched`, where a template says what secrets look like: 1 if the secret is among the `members` most probable of
+      all that could follow the beginning, as a best-first search finds them with at most `calls` tokens read. Of a
+      record of `personal` these are the values of the field: with `members: 1` that is attribute inference.
 
     All are about single models. Some are right by chance, such as a model that writes digits where digits stand: so
     each secret is asked for in runs whose coin left it out, too. The label `place` says whose model it is (`owner`
@@ -49,7 +49,7 @@ class Extraction:
     guesses among the members of the template. `coin` = `out` marks secrets that the run did not train on.
 
     `summarise` gives, for each round and at FINAL over all, by kind the share of secrets with its interval (95 %, by
-    holder and by run, Wilson's where that is wider), n pairs of a secret and a model, and `.difference`, what secrets
+    owner and by run, Wilson's where that is wider), n pairs of a secret and a model, and `.difference`, what secrets
     that are in have over those that are out, Newcombe's interval where that is wider. `draws_needed` has no mean.
 
     Fields
@@ -146,14 +146,14 @@ class Extraction:
     def _of(
         self, model: CausalModel, question: Question, transition: Transition, federation: Federation
     ) -> Iterator[Reading]:
-        """What one model gives away of secrets that begin alike."""
+        """What one model leaks of secrets that begin alike."""
         audit, run = federation.audit, transition.run
         clients = transition.clients if transition.level == "sum" else (transition.client,)
         holds: BoolArray = np.asarray(audit.holds(clients).any(axis=0))
         positions = [
             i
             for i, subject in enumerate(question.subjects)
-            # an aggregate that a holder has completed with its own layers is about its own secrets
+            # an aggregate that an owner has completed with its own layers is about its own secrets
             if not (transition.level == "global" and transition.client >= 0) or holds[subject]
         ]
         if not positions:

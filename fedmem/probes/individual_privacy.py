@@ -30,13 +30,13 @@ class IndividualPrivacy:
     - `individual_epsilon`, `record=mean`: at the mean q of its rows, about what a typical record has spent;
     - `record=most`: at the sum over rounds of the largest q of a round, which no record of it exceeds.
 
-    There is no credit for the drawing of batches, so that both are about an adversary who knows them: compare them with
-    each other and over rounds, and with the promise of the run only where they are below it. Small where gradients are
-    shorter than the clip; large for records that stay hard.
+    Sampling of batches gives no amplification, so that both are about an adversary who knows them: compare them with
+    each other and over rounds, and with the guarantee of the run only where they are below it. Small where gradients
+    are shorter than the clip; large for records that stay hard.
 
     Guarantees:
 
-    - **depend on the data**: no promise, not private themselves, for internal study and never to be published; every
+    - **depend on the data**: no guarantee, not private themselves, for internal study and never to be published; every
       reading says `data_dependent`;
     - neighbours: the contribution of the record is zero instead;
     - watching changes nothing; 0 without steps, infinite without noise.

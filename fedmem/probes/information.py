@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 class Information:
     """Proxies for what the part of an update that belongs to one layer says about single audit examples.
 
-    Nothing is rebuilt, so neither number is leakage: the labels are `claim` = `proxy`, the `view` and the `layer` (a
-    module that has parameters of its own). The update is read as a mean gradient `g` of n examples, as the probe
+    Nothing is reconstructed, so neither number is leakage: the labels are `claim` = `proxy`, the `view` and the `layer`
+    (a module that has parameters of its own). The update is read as a mean gradient `g` of n examples, as the probe
     `leakage` reads it, and so are who is looked at: victims, which are in and in the batch, and controls, which a coin
     left out. With `g_l` the part of layer l, and `h_l(x)` that of the gradient of the example's own loss at the model
     before:
@@ -53,7 +53,7 @@ class Information:
     - `usable_information`: bits that the alignment gives about the coin to a logistic predictor, 0 where it is of no
       use, at most 1 for even coins: the mean of `log2 f(y | a) - log2 p(y)` over victims and controls, where predictor
       and prior are fitted to all other runs. It may fall below 0 where what was fitted misleads. NaN with too few runs
-      to fit both. Intervals (95 %) are Student's, clustered by holder and by run.
+      to fit both. Intervals (95 %) are Student's, clustered by owner and by run.
 
     Without a gradient in a layer (all zero, or not finite) its readings are NaN, and do not count in any mean.
 

@@ -1,4 +1,4 @@
-"""What an update gives away: reconstruction of audit examples from messages, sums, aggregates and first steps."""
+"""What an update leaks: reconstruction of audit examples from messages, sums, aggregates and first steps."""
 
 from __future__ import annotations
 
@@ -38,20 +38,20 @@ class Leakage:
     Attacks are granted what they declare to know and no more, and the label `knows` says it.
 
     Victims are the audit examples that are in, in the batch in question (of a message: in any batch of the round), and
-    held by the clients attacked. The n true images of a batch are paired with the m images rebuilt by the Hungarian
-    method on squared error; a victim with copies counts with the best of them. Readings of each victim, on inputs in
-    [0, 1]:
+    held by the clients attacked. The n true images of a batch are paired with the m images reconstructed by the
+    Hungarian method on squared error; a victim with copies counts with the best of them. Readings of each victim, on
+    inputs in [0, 1]:
 
-    - `identified`: 1 where some rebuilt image is strictly nearer to the victim than any rebuilt image is to any image
-      of the gallery, else 0. Nothing is matched on the truth first, so where the victim is exchangeable with its G
-      peers in the gallery, chance is at most 1 / (G + 1), and just that where the gallery has peers alone and
-      none can tie, which texts can, and identifies nobody. The
-      labels `gallery` and `peers` say how many. Canaries have the fresh references of their family, exactly their
-      peers. Other examples have real images that are in no batch of the clients attacked: population, test set, rows of
-      other clients. They count as peers of examples of the role `typical`, which is about right if clients see rows as
-      they are (where they do not, only canaries are identified). The peers of any other kind are the examples of the
-      same kind that other clients hold; without any it is not identified;
-    - `margin`: `psnr` minus that of the best prior, in dB. Above 0 the update gave away more than was known before;
+    - `identified`: 1 where some reconstructed image is strictly nearer to the victim than any reconstructed image is to
+      any image of the gallery, else 0. Nothing is matched on the truth first, so where the victim is exchangeable with
+      its G peers in the gallery, chance is at most 1 / (G + 1), and just that where the gallery has peers alone and
+      none can tie, which texts can, and identifies nobody. The labels `gallery` and `peers` say how many. Canaries have
+      the fresh references of their family, exactly their peers. Other examples have real images that are in no batch of
+      the clients attacked: population, test set, rows of other clients. They count as peers of examples of the role
+      `typical`, which is about right if clients see rows as they are (where they do not, only canaries are identified).
+      The peers of any other kind are the examples of the same kind that other clients hold; without any it is not
+      identified;
+    - `margin`: `psnr` minus that of the best prior, in dB. Above 0 the update leaked more than was known before;
       below 0 it may have given away something all the same, since the prior is picked by the truth;
     - `beats_prior`: 1 where the margin is above 0, else 0;
     - `psnr`: 10 log10(1 / `mse`) in dB, capped at 100, higher is nearer;
@@ -59,13 +59,13 @@ class Leakage:
     - `mse`: mean squared error, lower is nearer;
     - `cells`, `cells_gain`: of a table, the share of cells that are right in the row that stands for the victim (the
       category, or the number within 0.319 standard deviations of its column in the population), and that less the same
-      of the usual row, the likeliest cell everywhere; only where there is a population.
+      of the usual row, the most probable cell everywhere; only where there is a population.
 
     Of texts, what is compared are rows of tokens, from the first to the last that is asked for, and the readings are
 
-    - `identified`, as above, by likeness;
+    - `identified`, as above, by similarity;
     - `likeness`: the mean of `tokens` and `in_place`, 0..1, 1 for the same text alone; pairs are made by it;
-    - `likeness_gain`, `beats_prior`: that less the likeness of the best prior, and whether it is above 0;
+    - `likeness_gain`, `beats_prior`: that less the similarity of the best prior, and whether it is above 0;
     - `tokens`, `in_order`, `in_place`: shares of the tokens of the longer text that both have, as multisets, in the
       same order (the longest common subsequence), and in the same places;
     - `verbatim`: 1 where the text is the same.
@@ -76,23 +76,23 @@ class Leakage:
     rows of the population's tokens in proportion. The labels of `label_accuracy` are the next tokens.
 
     Controls are the out examples of the same clients, scored in the same way and labelled `coin` = `out`: each takes
-    the places of its fill-ins in the true batch, together with whatever would be trained on beside it under the same
-    coin (copies, near copies), all else being equal, so that the batch in which an example is sought does not depend on
-    its coin. (In a batch of more than 256 rows all controls take their places at once, which is faster; other controls
-    are then the only difference.) Only a coin decides who is a victim and who a control, so without leakage the
-    difference between them has mean 0, whatever the attack, the pairing and the priors.
+    the places of its replacement rows in the true batch, together with whatever would be trained on beside it under the
+    same coin (copies, near copies), all else being equal, so that the batch in which an example is sought does not
+    depend on its coin. (In a batch of more than 256 rows all controls take their places at once, which is faster; other
+    controls are then the only difference.) Only a coin decides who is a victim and who a control, so without leakage
+    the difference between them has mean 0, whatever the attack, the pairing and the priors.
 
-    Without fill-ins (`exclusion: remove`) each control takes the places of as many base rows of its holder, drawn once
-    for each run. The difference is then only about 0: the batch of a control has one row less (or as many as the
-    example would take), and so one image less is rebuilt. In batches of 8 digits that alone made 0.02 dB of `psnr` if
-    noise was offered for them, and 0.16 dB if other digits were.
+    Without replacement rows (`exclusion: remove`) each control takes the places of as many base rows of its owner,
+    drawn once for each run. The difference is then only about 0: the batch of a control has one row less (or as many as
+    the example would take), and so one image less is reconstructed. In batches of 8 digits that alone made 0.02 dB of
+    `psnr` if noise stood for them, and 0.16 dB if other digits were.
 
     Readings of each attack, without a subject: `label_accuracy` (share of the labels that are right as a multiset;
     inferred, unless `knows` has them; says little where `coverage` is small) beside `label_accuracy.guess` (what
     equally many of each class would have got; of a text as many tokens as there are, in the population's proportion),
     `distance` (matching distance reached), `coverage` (m / n).
 
-    Priors, each paired with the batch in the same way, since whoever may offer m images for a victim to choose from
+    Priors, each paired with the batch in the same way, since a guesser with m images for a victim to choose from
     has an advantage over a single one: grey (0.5 everywhere), the mean of the population, the class means of the
     population for the inferred labels, m random images of the population, and the mean of each canary family. The
     best is taken for each victim by the truth, which favours the priors. No member is in the population or among the
@@ -101,14 +101,14 @@ class Leakage:
     `summarise` gives for each attacked round and at FINAL over all of them, by kind: the mean of each metric over
     victims, the mean over controls (`coin=out`), and their difference (`<metric>.difference`, with the label
     `contrast` = `coins`; without leakage 0, see above). Intervals (95 %) are Student's over two kinds of clusters:
-    holders, since one example attacked in several runs or rounds, and the examples of one client, are not independent;
+    owners, since one example attacked in several runs or rounds, and the examples of one client, are not independent;
     and runs, since the examples of one run are not independent either. Shares have Wilson's interval with as many
     trials as there are clusters of the scarcer sort, and their difference at least Newcombe's. One cluster has no
     interval (NaN) but for shares: `identified`, `beats_prior`, `verbatim`.
 
     Fields
 
-    - `attack`: how images or texts are rebuilt.
+    - `attack`: how images or texts are reconstructed.
     - `rounds`: which observed rounds to attack; if left out, the first after round 0 and the last.
     - `victims`: clients attacked in each round and run, drawn from those of the cohort that hold an audit example, in
       or out; sums and the aggregate are scored on the examples of the same clients, as far as they are part of them: a
@@ -117,8 +117,8 @@ class Leakage:
       spread has one degree of freedom, resolve next to nothing.
     - `first_step`: whether first steps are attacked beside messages.
     - `gallery`: how many images a gallery has at most, but for the references of canaries.
-    - `max_images`: largest number of images rebuilt at once; of a larger batch fewer are rebuilt, and each may be
-      paired with several true ones.
+    - `max_images`: largest number of images reconstructed at once; of a larger batch fewer are reconstructed, and each
+      may be paired with several true ones.
     - `every`: probe only rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to probe.
 

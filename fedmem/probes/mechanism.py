@@ -73,7 +73,7 @@ class Mechanism:
 
     - variances and directions have exact p-values for the exact mechanism; correlations and batches normal ones;
     - the stated mechanism raises an alarm with a probability of at most about `level`, all tests together;
-    - sums are formed anew in float64, from gradients of single records by torch's autograd, and by none of the code
+    - sums are computed again in float64, from gradients of single records by torch's autograd, and by none of the code
       that trains; watching changes nothing.
 
     Covered are `dp_fedavg`, `dp_ftrl` and `dp_sgd`. Of `dp_adaptive` the clip of later rounds is not released; there
@@ -153,7 +153,7 @@ def _of_server(transition: Transition, context: Context) -> Iterator[Reading]:
     contributions = np.zeros((len(senders), sum(value.numel() for value in before.values())))
     for row, sender in zip(contributions, senders, strict=True):
         row[:] = flat({name: sender.sent[name] for name in names}) - flat(before)
-    # whoever sends a number that is not finite counts as absent
+    # a client that sends a number that is not finite counts as absent
     sound = np.isfinite(contributions).all(axis=1)
     contributions = contributions[sound]
     cap = declared.cap

@@ -29,9 +29,9 @@ class Utility:
     """Accuracy on held-out and on training rows, and the gap between them, of the models of a round.
 
     - `test_accuracy`: share of the test set that a model gets right, 0..1, higher is better;
-    - `train_accuracy`: the same of its own training rows, audit examples and fill-ins included, each as often as it was
-      trained on: of the client at level `local`, of all clients in the run together at level `global` (of its holder
-      alone, where the aggregate is completed by personal layers), of the clients listed at level `sum`;
+    - `train_accuracy`: the same of its own training rows, audit examples and replacement rows included, each as often
+      as it was trained on: of the client at level `local`, of all clients in the run together at level `global` (of its
+      owner alone, where the aggregate is completed by personal layers), of the clients listed at level `sum`;
     - `generalisation_gap`: train minus test, model by model, -1..1, higher means more over-fitted. At level `local` it
       also holds the label skew of the client, since the test set is everybody's;
     - `generalisation_loss_gap`: mean cross-entropy on the test set minus that on the training rows, in nats, model by
@@ -51,7 +51,7 @@ class Utility:
     - `every`: measure only rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to measure.
 
-    Guarantees: deterministic; reads `kept`, what a model's holder uses; nothing is changed; what is read of a model
+    Guarantees: deterministic; reads `kept`, what a model's owner uses; nothing is changed; what is read of a model
     does not depend on those beside it.
 
     >>> Utility().levels

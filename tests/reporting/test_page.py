@@ -143,7 +143,7 @@ def test_the_table_holds_what_the_rows_say(folder: Path) -> None:
         "a client's first step alone, which no server sees: further off than held-out examples for pattern (against "
         "the best prior, picked by the truth: better for pattern)." in words
     )
-    assert "reconstruction, gain over the best prior, in − held back, dB (without leakage: 0)" in words
+    assert "reconstruction, gain over the best prior, in − out, dB (without leakage: 0)" in words
     assert "(picked with knowledge of the truth: below 0 does not mean that nothing leaked)" in words
     assert re.search(r"pattern +13 +1\.50 \[1\.40, 1\.60\] +0\.05 \[−0\.05, 0\.15\]", text)
     assert "−3.50" not in text, "the mean of the controls is for the page"

@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Continuations:
-    """What was written after a text, likeliest first: `tokens` (w, length), `loss` (w,) -log p in nats; `calls`."""
+    """What was written after a text, most probable first: `tokens` (w, length), `loss` (w,) -log p in nats; `calls`."""
 
     tokens: Ints
     loss: Floats
@@ -25,11 +25,11 @@ class Continuations:
 
 
 def beam(model: CausalModel, prefix: Sequence[int], length: int, width: int = 1) -> Continuations:
-    """Write `length` tokens after a text, keeping at each step the `width` likeliest continuations so far.
+    """Write `length` tokens after a text, keeping at each step the `width` most probable continuations so far.
 
-    Width 1 is greedy: the likeliest token at each place. Any token of the vocabulary may be written, not only those of
-    a template. The first is what someone would see who takes the best; whether a secret is among all is extraction by
-    beam search. A beam finds no more than it keeps: the likeliest text of all may begin with an unlikely token.
+    Width 1 is greedy: the most probable token at each place. Any token of the vocabulary may be written, not only those
+    of a template. The first is what someone would see who takes the best; whether a secret is among all is extraction
+    by beam search. A beam finds no more than it keeps: the most probable text of all may begin with an unlikely token.
 
     Guarantees:
 
@@ -70,7 +70,7 @@ def beam(model: CausalModel, prefix: Sequence[int], length: int, width: int = 1)
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How somebody draws texts: among the `top_k` likeliest tokens (None: all), with logits divided by `temperature`.
+    """A sampler of texts: among the `top_k` most probable tokens (None: all), with logits divided by `temperature`.
 
     Of tokens that are equally likely those with the lowest numbers are among the k.
 

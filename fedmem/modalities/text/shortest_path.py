@@ -1,4 +1,4 @@
-"""The likeliest candidates in order, by a search that reads only the prefixes that could still begin one of them."""
+"""The most probable candidates in order, by a search that reads only prefixes that could still begin one of them."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Likeliest:
-    """`numbers` of members, likeliest first, their `loss` in nats, and `calls`, how many tokens the model read.
+    """`numbers` of members, most probable first, their `loss` in nats, and `calls`, how many tokens the model read.
 
     `finished` says whether these are all that were asked for, or all there are; otherwise the search ended at its limit
-    of calls, and those found are still the likeliest ones of all.
+    of calls, and those found are still the most probable ones of all.
     """
 
     numbers: tuple[int, ...]
@@ -32,7 +32,7 @@ class Likeliest:
     finished: bool
 
     def rank(self, number: int) -> int | None:
-        """Of all members, 1 for the likeliest, those of equal loss by their number; None if it was not found."""
+        """Of all members, 1 for the most probable, those of equal loss by their number; None if it was not found."""
         return self.numbers.index(number) + 1 if number in self.numbers else None
 
 
@@ -42,7 +42,7 @@ def likeliest(
     """The `count` members of a space with the smallest loss, in order: Dijkstra's search on -log p.
 
     An edge of the tree of prefixes costs -log p of its token, which is never negative, so the first complete members
-    that the search meets are the likeliest. Loss is that of `prefix_tree.scores`, in nats; equal ones come
+    that the search meets are the most probable. Loss is that of `prefix_tree.scores`, in nats; equal ones come
     by their number.
 
     With `at_once` = 1 no prefix is read that is less likely than the last member found. With more, prefixes are read
