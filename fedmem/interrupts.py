@@ -25,7 +25,7 @@ def heed(number: int, frame: object) -> None:
 
 
 def leave() -> None:
-    """The program has ended: what libraries still do is nobody's to interrupt."""
+    """The program has ended: what libraries still do is not interrupted."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -60,7 +60,7 @@ _lent: list[int] = []
 def hands() -> int:
     """How many processes may do the work of this one at once: as many as are shared, one where none can be forked.
 
-    Nobody forks the process of somebody else's app, whose threads may hold what a fork would wait for.
+    The process of another program is not forked: its threads may hold locks that a fork would wait for.
     """
     return _lent[-1] if _lent and can_fork() else 1
 

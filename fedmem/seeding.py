@@ -47,7 +47,7 @@ class Streams:
     - places do not overlap: 2^64 blocks lie between a client and the next;
     - streams of other seeds and purposes have other keys (128 bits of a `SeedSequence`).
 
-    The generator has to be done with before the next place is asked for.
+    Use each generator before requesting the next place.
 
     >>> streams = Streams(0, "batches")
     >>> first, again = [float(rng.random()) for rng in streams.each(run=[1, 1], round=2, client=[3, 3])]
@@ -64,7 +64,7 @@ class Streams:
         self._state["has_uint32"] = 0
 
     def own(self, *, run: int, round: int, client: int) -> np.random.Generator:
-        """A generator that nobody moves, at one place: for draws that are not done with at once."""
+        """An independent generator at one place, for draws that are used later."""
         bits = np.random.Philox()
         self._state["state"]["counter"][:] = (0, client, round, run)
         bits.state = self._state

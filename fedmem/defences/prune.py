@@ -27,7 +27,7 @@ class Prune:
 
     Fields:
         share: of the values that are cut, 0 to 1.
-        within: `layer` prunes each parameter by itself, `model` all of them at once, so that layers with small updates
+        within: `layer` prunes each parameter separately, `model` all of them at once, so that layers with small updates
             lose more.
 
     >>> import torch

@@ -53,7 +53,7 @@ class Quantise:
         return "uniform" if self.rounding == "stochastic" else "none"
 
     def apply(self, update: Params, drawn: Params) -> Params:
-        """Round every parameter by itself."""
+        """Round every parameter separately."""
         import torch
 
         levels = 2 ** (self.bits - 1) - 1

@@ -36,16 +36,16 @@ def carries(role: Role, addition: Injected) -> bool:
     """Whether real rows carry the canaries of an injection: they could be shown neither shifted nor as they are.
 
     A shift would change the mark, which has to stay like its references; without one, only the rows that stand for an
-    out example would be seen in the owner's way.
+    out example would have the owner's shift.
     """
     return role == "canary" and addition.extra is not None and bool((addition.extra.ids >= 0).any())
 
 
 def viewers(audit: AuditSet, extra_position: IntArray, num_extra: int) -> tuple[IntArray, IntArray]:
-    """Who sees each audit example (m,) and each extra row: its owner, or -1 for what keeps its pixels.
+    """The client that sees each audit example (m,) and each extra row: its owner, or -1 where pixels stay as they are.
 
-    Canaries keep theirs, since their references have no owner; so does what was made without any real row. Extra rows
-    follow the example that they stand for, which would be wrong for real ones that carry a canary; see `carries`.
+    Canaries keep theirs, since their references have no owner; so do rows that were made without any real row. Extra
+    rows follow the example that they stand for, which would be wrong for real ones that carry a canary; see `carries`.
     """
     real = (audit.examples.ids >= 0) & (audit.role != "canary")
     viewer = np.where(real, audit.holder, -1).astype(np.int64)

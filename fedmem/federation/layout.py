@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class _Plan:
-    """Who holds what: the outcome of reserving, partitioning and injecting.
+    """The rows of each client: the result of reserving, partitioning and injecting.
 
     `base` are positions in the training rows, `targets` (n, …) and `labels` (n,) those of these rows, part by part;
     `slots` (copies in all,) are positions in `extra`, -1 where a copy is the audit example itself, and `unmasked` says
@@ -51,7 +51,7 @@ class _Plan:
 
 
 class _Clients(Sequence[ClientData]):
-    """The base rows of each client, copied from the data set when somebody looks at them."""
+    """The base rows of each client, copied from the data set on access."""
 
     def __init__(self, train: Examples, base: Parts) -> None:
         self._train = train
@@ -136,7 +136,7 @@ def _references(scenario: Scenario, injection: CanaryInjection, space: Space) ->
 
 
 def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], reserve: Spare, space: Space) -> Injected:
-    """What the injection at position i adds, held against what it announced."""
+    """What the injection at position i adds, checked against what it announced."""
     injection = scenario.injections[i]
     try:
         with Guard("injection", injection, "plan") as guard:
@@ -213,7 +213,7 @@ def _audit(scenario: Scenario, additions: Sequence[Injected], nothing: Examples)
         holder=concatenate([part.holder for part in additions]),
         copies=concatenate([part.copies for part in additions]),
         is_in=_flip(scenario.runs, len(examples), stream(scenario.seed, "coins")),
-        # A start in round 1 is no window: the initial model is looked at as if everything were under way.
+        # A start in round 1 is no window: the initial model is observed as if all examples were active.
         start=per_injection([0 if part.start in (None, 1) else part.start for part in additions]),
         stop=per_injection([FOREVER if part.stop is None else part.stop for part in additions]),
         injection=per_injection(range(len(additions))),
@@ -223,7 +223,7 @@ def _audit(scenario: Scenario, additions: Sequence[Injected], nothing: Examples)
 
 
 def _owners(additions: Sequence[Injected]) -> NDArray[np.int32] | None:
-    """Who trains on each copy, in audit order; None where that is the owner everywhere."""
+    """The client that trains on each copy, in audit order; None where that is always the owner."""
     if all(part.owners is None for part in additions):
         return None
     return np.concatenate(
@@ -232,7 +232,7 @@ def _owners(additions: Sequence[Injected]) -> NDArray[np.int32] | None:
 
 
 def _client_coins(scenario: Scenario) -> BoolArray | None:
-    """(R, N) which clients exist in which run; None if they all do in all. One that is not listed always exists."""
+    """(R, N) which clients are in which run; None if all are in all runs. A client that is not listed is always in."""
     choice = scenario.leave_out.clients
     if choice == "all":
         left_out_clients = np.arange(scenario.clients)

@@ -1,4 +1,4 @@
-"""Who takes part in which round: drawn round by round, once for all runs that share it, by a pilot if need be."""
+"""The cohort of each round, drawn round by round: once for all runs that share a roster, by a pilot, or by each run."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def client_at(node: int) -> int:
 def rosters(
     scenario: Scenario, federation: Federation, runs: Sequence[int], pilot: Pilot | None = None
 ) -> dict[int, Roster]:
-    """The roster of each of these runs; unless it is their own, cohorts are drawn, and their history held, once.
+    """The roster of each of these runs. Unless each run draws its own, cohorts and their history are shared.
 
-    Without a pilot that there ought to be, cohorts are drawn as if nobody had trained.
+    Where the pilot is missing, cohorts are drawn as if no client had trained.
     """
     if scenario.roster == "own":
         return {run: Roster(scenario, federation, run) for run in runs}
@@ -49,7 +49,7 @@ def rosters(
 
 
 class Roster:
-    """The cohorts of one run. Unless they are its own, they are drawn without looking at it, hence at its coins."""
+    """The cohorts of one run. Unless they are its own, their draws do not depend on the run, hence not on its coins."""
 
     def __init__(
         self, scenario: Scenario, federation: Federation, run: int, cohorts: _Drawn | Pilot | None = None
@@ -63,21 +63,21 @@ class Roster:
         """Sorted clients of this round. Rounds are drawn in order and once each, because samplers may look back."""
         clients = self.picked(round).clients
         if self._there is not None:
-            # The place of a client that the run leaves out stays empty; nobody moves up.
+            # The place of a client that the run leaves out stays empty; no other client takes it.
             return tuple(client for client in clients if self._there[client])
         return clients
 
     def picked(self, round: int) -> Picked:
-        """Who was picked, those that the run leaves out among them."""
+        """The clients that were picked, including those that the run leaves out."""
         return self._drawn.picked(round)
 
     def trained(self, client: int, before: Params, sent: Params, loss: float) -> None:
-        """What a client's work shows: it depends on coins, so only a roster of the run's own may learn it."""
+        """Loss and norm of a client's update. They depend on coins, so only a roster of the run's own may use them."""
         if self._own is not None:
             self._own.trained(client, before, sent, loss)
 
     def node(self, client: int) -> int:
-        """Where the grid knows the client."""
+        """The node id of a client."""
         return FIRST_NODE + client
 
     def participation(self, round: int, client: int, num_examples: int) -> Participation:
@@ -94,7 +94,7 @@ class Roster:
 
 @dataclass(frozen=True, kw_only=True)
 class Cohorts:
-    """Who takes part in the first `rounds` rounds of a scenario, before anything is trained.
+    """The clients that participate in the first `rounds` rounds of a scenario, before anything is trained.
 
     `rosters` are one for all `runs`, or one for each. The cohorts of a sampler that looks at
     losses are not known; they are drawn as if no client had trained.
@@ -106,26 +106,26 @@ class Cohorts:
 
     @staticmethod
     def draw(scenario: Scenario, federation: Federation) -> Cohorts:
-        """From the streams of the scenario, as the engine will draw them."""
+        """The cohorts from the streams of the scenario, as the engine will draw them."""
         is_shared = scenario.roster != "own" and federation.audit.client_in is None
         roster_list = list(rosters(scenario, federation, range(1 if is_shared else scenario.runs)).values())
         max_rounds = max(1, CLIENTS_LOOKED_AT // (len(roster_list) * max(1000, scenario.clients)))
         return Cohorts(runs=scenario.runs, rounds=min(scenario.rounds, max_rounds), rosters=roster_list)
 
     def present(self, round: int) -> tuple[IntArray, IntArray]:
-        """The pairs of a roster and a client that take part, run by run (T,) and sorted."""
+        """The pairs of a roster and a participating client (T,), sorted by roster."""
         cohorts = [roster.cohort(round) for roster in self.rosters]
         sizes = [len(cohort) for cohort in cohorts]
         clients = np.array([client for cohort in cohorts for client in cohort], dtype=np.int64)
         return np.repeat(np.arange(len(cohorts)), sizes), clients
 
     def count(self, round: int) -> int:
-        """Trainings of all runs together."""
+        """The number of client trainings in all runs together."""
         return sum(len(roster.cohort(round)) for roster in self.rosters) * self.each
 
     @property
     def each(self) -> int:
-        """How many runs a roster stands for."""
+        """The number of runs that share a roster."""
         return self.runs // len(self.rosters)
 
     @property
@@ -135,7 +135,7 @@ class Cohorts:
 
 
 class _Drawn:
-    """The cohorts as the sampler drew them, and what it may look at. Nothing of a round grows with N but its draw."""
+    """The cohorts that the sampler drew, and the history that it may read. Only the draw of a round grows with N."""
 
     def __init__(self, scenario: Scenario, federation: Federation, run: int | None) -> None:
         self._scenario = scenario
@@ -149,7 +149,7 @@ class _Drawn:
         order = stream(scenario.seed, "roster order", run=run).permutation(clients)
         uniforms = stream(scenario.seed, "roster lots", run=run).random(clients)
         self._known = History.start(federation.base_sizes + copies, atypical, order, uniforms)
-        # Samplers look at what is written here after every round, without a copy of it, and cannot write themselves.
+        # Samplers read this history after every round without a copy, and cannot write to it.
         arrays: dict[str, Any] = {
             name: array.view() for name, array in vars(self._known).items() if name != "num_clients"
         }
@@ -159,7 +159,7 @@ class _Drawn:
         self._rounds: list[Picked] = []
 
     def picked(self, round: int) -> Picked:
-        """Whom the sampler picked for this round."""
+        """The clients that the sampler picked for this round."""
         while len(self._rounds) < round:
             self._rounds.append(self._draw(len(self._rounds) + 1))
         return self._rounds[round - 1]

@@ -1,9 +1,9 @@
 """One guard around every call into a part of a scenario: a part that fails, fails the run, and by its name.
 
-Parts may be anybody's code. Whatever one raises, `SystemExit` among it, becomes a `PartError`: one message that says
-which part failed, in which method, round, run and client, at which line of its own file, and why. Ctrl-C stays Ctrl-C,
-and errors that fedmem raises on purpose pass as they are. Nothing is looked up before something fails, so a guard in a
-loop costs less than a microsecond.
+Parts may be third-party code. Any exception of a part, `SystemExit` among it, becomes a `PartError`: one message that
+says which part failed, in which method, round, run and client, at which line of its own file, and why. Ctrl-C stays
+Ctrl-C, and errors that fedmem raises on purpose pass as they are. Nothing is looked up before something fails, so a
+guard in a loop costs less than a microsecond.
 """
 
 from __future__ import annotations
@@ -355,7 +355,7 @@ def _file_of(part: object) -> str:
 
 
 def _defined(part: object, method: str) -> str:
-    """Where a method of a part of somebody else's is defined."""
+    """Where a method of a third-party part is defined."""
     code = getattr(getattr(type(part), method, None), "__code__", None)
     if not isinstance(code, CodeType) or not _is_theirs(code.co_filename):
         return ""

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 class Adversarial(Placed):
     """x' = x + d with |d| <= epsilon (high - low) in every value, chosen to lower the margin of a reference model most.
 
-    The reference is a softmax regression z = W x + b fitted to rows of the reserve that nobody trains on. For a linear
-    model the worst d against class c is known exactly: sign(w_c - w_y) at the bound, then clipped to the range from
-    `low` to `high` of the data; c is the class that leaves the smallest margin z_y - z_c. No network is attacked, so
-    how adversarial x' is for the model that is trained depends on how far the perturbation transfers.
+    The reference is a softmax regression z = W x + b fitted to rows of the reserve that no client trains on. For a
+    linear model the worst d against class c is known exactly: sign(w_c - w_y) at the bound, then clipped to the range
+    from `low` to `high` of the data; c is the class that leaves the smallest margin z_y - z_c. No network is attacked,
+    so how adversarial x' is for the model that is trained depends on how far the perturbation transfers.
 
     Fields
 

@@ -26,7 +26,7 @@ class Typical(Placed):
     Guarantees:
 
     - inputs, targets and ids are those of the data set;
-    - the row leaves the reserve: when its coin says out, nobody trains on it.
+    - the row leaves the reserve: when its coin says out, no client trains on it.
 
     >>> Typical(per_client=2, copies=3).spare_rows(20, 900), Typical(per_client=2, copies=3).total_copies(20, 900)
     (40, 120)

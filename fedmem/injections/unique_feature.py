@@ -1,4 +1,4 @@
-"""Canaries: a small mark in the corner of a few real images of one client, and of nobody else's."""
+"""Canaries: a small mark in the corner of a few real images of one client alone."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ class Modality(ABC):
             truth: (n, ...) the examples.
             errors: (n,) of what stands for them.
             guess_errors: (n,) of the guesses.
-            population: examples that nobody trains on.
+            population: examples that no client trains on.
         """
 
     @abstractmethod

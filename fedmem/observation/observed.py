@@ -203,7 +203,7 @@ class Observed:
         )
 
     def _show(self, round: int, transitions: Callable[[], list[Transition]]) -> None:
-        """Build the transitions only where somebody wants them."""
+        """Build the transitions only where a watcher wants them."""
         wanting = [watcher for watcher in self.watchers if watcher not in self._ended and watcher.wants(round)]
         if wanting:
             built_transitions = self._guarded(wanting, transitions)

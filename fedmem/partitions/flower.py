@@ -34,8 +34,8 @@ class Flower:
     of the partition; `partition_by` is `label` unless it is among the arguments. A partitioner without a seed, such as
     `IidPartitioner`, deals out what it is given in its order, so rows are shuffled before.
 
-    Some partitioners leave rows out (shards that do not fill up, classes that nobody was given). Those rows are then
-    trained on by nobody, which must be asked for.
+    Some partitioners leave rows out (shards that do not fill up, classes that no client was given). Then no client
+    trains on those rows, which `leave_out` must allow.
 
     Fields
 

@@ -18,7 +18,7 @@ from fedmem.partitions._sizes import even_sizes, require
 
 @dataclass(frozen=True, kw_only=True)
 class Pathological:
-    """Every client holds rows of exactly k classes; every class is held by somebody.
+    """Every client holds rows of exactly k classes; every class has an owner.
 
     Clients choose in random order, each the k classes that have the fewest owners so far, ties at random: the numbers
     of owners differ by one at most. The rows of a class are dealt out at random and evenly among its owners.

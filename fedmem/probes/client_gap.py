@@ -70,7 +70,7 @@ class ClientGap:
             range=(-1.0, 1.0),
             section="utility",
             order=11,
-            terms=(("client gap", "accuracy on a client's own base rows less accuracy on test data"),),
+            terms=(("client gap", "accuracy on a client's own base rows minus accuracy on test data"),),
         ),
         Measure(
             name="client_loss_gap",

@@ -438,7 +438,7 @@ def test_a_sound_scenario_has_no_problems() -> None:
         (
             {"injections": (Typical(per_client=40),)},
             "injections",
-            ["leave 400, but 445", "audit 200", "fill-ins 200", "until audit and fill-ins need at most 355"],
+            ["leave 400, but 445", "audit 200", "replacement rows 200", "need at most 355"],
         ),
         (
             {"injections": (Typical(per_client=80),), "exclusion": "remove"},

@@ -183,7 +183,7 @@ def test_a_table_with_too_few_rows_is_refused() -> None:
 
 @pytest.mark.parametrize("injection", [BlendedPatch(), UniqueFeature()])
 def test_pictures_are_asked_for(injection: BlendedPatch | UniqueFeature) -> None:
-    with pytest.raises(ComponentError, match=r"draws on pictures, but inputs have shape \(8,\).*random_row"):
+    with pytest.raises(ComponentError, match=r"draws on images, but inputs have shape \(8,\).*random_row"):
         injection.references(1, table(), np.random.default_rng(0))
 
 

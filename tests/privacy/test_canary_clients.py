@@ -475,14 +475,14 @@ def test_a_promise_is_that_at_the_delta_and_to_the_neighbours_of_the_estimate() 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"strategy": {"kind": "fedavg"}}, r"probes\[0\]: strategy fedavg does not promise clients anything"),
+        ({"strategy": {"kind": "fedavg"}}, r"probes\[0\]: strategy fedavg has no guarantee for clients"),
         (
             {"strategy": {"kind": "fedavg"}, "client": {"kind": "dp_sgd"}},
             r"dp_sgd hides records, which canary clients are not; use dp_fedavg",
         ),
         ({"strategy": {"kind": "norm_clipping", "canary_clients": 9}}, r"strategy.canary_clients: unknown"),
         ({"strategy": {"kind": "dp_fedavg", "cohort": 2.5}}, r"there are none; give strategy dp_fedavg some"),
-        ({"probes": []}, r"strategy.canary_clients: nobody reads what they show; add \{kind: canary_clients\}"),
+        ({"probes": []}, r"strategy.canary_clients: no probe reads what they show; add \{kind: canary_clients\}"),
         ({"strategy": {**PRIVATE, "cohort": 3, "canary_clients": 1}}, "a single one has no spread"),
         ({"client": {"kind": "fedper"}}, "fedper keeps some at its clients"),
         ({"strategy": {**PRIVATE, "cohort": 2.5}}, "22.5 clients are expected in a round"),

@@ -83,5 +83,5 @@ def test_groups() -> None:
 
 @pytest.mark.parametrize(("epsilon", "delta"), [(-1.0, 0.0), (math.nan, 0.0), (1.0, 1.5), (1.0, -0.1)])
 def test_no_promise(epsilon: float, delta: float) -> None:
-    with pytest.raises(ComponentError, match="is no promise"):
+    with pytest.raises(ComponentError, match="is no guarantee"):
         guarantee(epsilon, delta)

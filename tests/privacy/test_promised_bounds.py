@@ -300,7 +300,7 @@ def test_a_bound_above_the_promise_is_an_alarm_and_exit_code_1(tmp_path: Path) -
     last = rows[(rows["round"] == 4) & (rows.guesses == 0.5)].set_index("metric").value
     assert last["epsilon_hat.permitted"] < last["epsilon_hat"] <= last["epsilon_hat.ceiling"]
     assert f"{last['epsilon_hat']:.4g}" in alarm
-    assert f"{last['epsilon_hat.permitted']:.4g} is promised" in alarm
+    assert f"{last['epsilon_hat.permitted']:.4g}; the noise" in alarm
     # the other audit is compared as well, once
     other = rows[(rows.metric == "epsilon_hat.permitted") & (rows.guesses == 0.2)]
     assert other.value.tolist() == [last["epsilon_hat.permitted"]]

@@ -114,7 +114,7 @@ def test_noise_that_is_left_open_needs_a_target() -> None:
     ("changes", "message"),
     [
         ({"client": {**OPEN, "noise_multiplier": 0.5}}, "client.noise_multiplier: 0.5 gives epsilon .* null to have"),
-        ({"privacy": {**TARGET, "delta": 0.5}}, "privacy.delta: 0.5 allows giving one of the .* smallest client away"),
+        ({"privacy": {**TARGET, "delta": 0.5}}, "privacy.delta: 0.5 allows publishing one of the .* smallest client"),
     ],
 )
 def test_what_only_the_data_can_refuse(changes: Any, message: str, tmp_path: Any) -> None:

@@ -418,7 +418,7 @@ def test_a_run_shows_the_texts_beside_the_true_ones_and_escapes_them(tmp_path: P
     assert "Rebuilt texts" in page
     assert "<code>&lt;b&gt;" in page
     assert "<code><b>" not in page
-    assert "reconstruction, likeness of texts over the best prior" in page
+    assert "reconstruction, similarity of texts over the best prior" in page
     assert not (folder / "reconstructions.png").exists()
     for row in shown:
         assert all(visible(text).isprintable() for text in row[2:5])

@@ -340,7 +340,11 @@ TEXTS = [
         10,
         "lower per_client, copies or rate",
     ),
-    (GOOD.replace("mislabelled, per_client: 2", "label_noise, rate: 0.6"), 10, "until audit and fill-ins need at most"),
+    (
+        GOOD.replace("mislabelled, per_client: 2", "label_noise, rate: 0.6"),
+        10,
+        "until audit and replacement rows need at most",
+    ),
     (GOOD + "cohort: strategy\nspeed: {server: rule}\n", 25, "server: messages"),
     (
         GOOD.replace("kind: sgd", "kind: 'tests.toys:Deaf'")

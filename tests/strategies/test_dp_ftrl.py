@@ -243,10 +243,10 @@ def test_noise_is_found_for_a_target_and_grows_with_the_turns() -> None:
     [
         ({"sampler": {"kind": "uniform", "size": 1}}, "sampler", "may pick a client in any round"),
         ({"sampler": {"kind": "poisson", "rate": 0.2}}, "sampler", "use min_separation, cyclic or everyone"),
-        ({"sampler": {"kind": "availability", "size": 1}}, "sampler", "counts on pauses"),
+        ({"sampler": {"kind": "availability", "size": 1}}, "sampler", "minimum separation"),
         ({"sampler": {"kind": "by_size", "size": 1}}, "sampler", "tells of their data"),
         ({"strategy": {**TREE, "cohort": 3.0}}, "strategy.cohort", "write cohort: 1"),
-        ({"privacy": {"adjacency": "add_remove"}}, "privacy.adjacency", "would change whose turn it is"),
+        ({"privacy": {"adjacency": "add_remove"}}, "privacy.adjacency", "is not defined"),
         ({"strategy": {**TREE, "noise_multiplier": None}}, "strategy.noise_multiplier", "target_epsilon is not given"),
     ],
 )

@@ -35,7 +35,7 @@ class Vocabulary:
 
     - `characters`: printable ASCII, the line feed, and what else a public text has; `<unk>` is number 0.
     - `bytes`: the 256 bytes of UTF-8, written `<0x00>` to `<0xFF>`; nothing is unknown.
-    - `words`: runs of letters in lower case, each digit, and each punctuation mark by itself; `<unk>` is number 0.
+    - `words`: runs of letters in lower case, each digit, and each single punctuation mark; `<unk>` is number 0.
       White space is not kept, and decoded words have one space between them.
 
     Guarantees:
