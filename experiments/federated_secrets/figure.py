@@ -38,7 +38,7 @@ def draw(table: pd.DataFrame, curves: pd.DataFrame, null: float, saturated_from:
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(labelsize=8)
     figure.suptitle(
-        "bars: 95 % intervals over seeds; dotted: nobody trained on it; shaded: saturated",
+        "bars: 95 % intervals over seeds; dotted: no client trained on it; shaded: saturated",
         fontsize=10,
         x=0.01,
         ha="left",

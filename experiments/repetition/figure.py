@@ -38,7 +38,7 @@ def draw(table: pd.DataFrame, null: float, saturated_from: float) -> bytes:
         ticks = sorted(set(table.times))
         axes.set_xticks(ticks, [str(times) for times in ticks])
         axes.set_xlabel("times that it stands in the owner's text; a coin masks one of them", fontsize=8)
-        axes.set_ylabel("exposure, bits (dotted: nobody trained on it; shaded: saturated)", fontsize=8)
+        axes.set_ylabel("exposure, bits (dotted: no client trained on it; shaded: saturated)", fontsize=8)
         other.set_ylabel("counterfactual memorisation", fontsize=8)
         axes.axhline(null, color=FAINT, lw=0.8, ls=":")
         axes.set_ylim(bottom=0)

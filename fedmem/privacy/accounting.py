@@ -27,7 +27,7 @@ Adjacency = Literal["add_remove", "zero_out", "replace"]
 Accountant = Literal["rdp", "prv", "pld", "gaussian"]
 
 LARGEST = 64.0
-"""Above this an epsilon protects nobody: loss distributions keep to a coarse grid there, and Opacus is not asked."""
+"""Above this an epsilon gives no protection: loss distributions keep to a coarse grid there, without Opacus."""
 
 _MOST_NOISE = 1e6
 """More noise than this, in clips, overflows in libraries and is accounted as this much."""
@@ -39,9 +39,9 @@ class Releases:
 
     Fields:
         noise_multiplier: z, the standard deviation of the noise in each coordinate divided by S.
-        sampling: `poisson`, each unit with probability `rate` by itself; `fixed_size`, the same number of units each
-            time, `rate` of all, drawn without replacement; `everyone`, no drawing; `tree`, no drawing either, but a
-            contribution is in several sums that are released.
+        sampling: `poisson`, each unit independently with probability `rate`; `fixed_size`, the same number of units
+            each time, `rate` of all, drawn without replacement; `everyone`, no drawing; `tree`, no drawing either, but
+            a contribution is in several sums that are released.
         rate: probability with which one unit contributes to one release.
         count: T. Of a `tree` the square of by how many S one unit moves all that is released, which costs as much as so
             many releases of a contribution each.
@@ -131,8 +131,8 @@ def promise(releases: Releases, by: Accountant | None = None) -> Promise:
     - `prv`: privacy random variables, composed by Fourier transform, by Opacus (Gopi, Lee and Wutschitz, 2021);
     - `pld`: privacy loss distributions of the worst pair of neighbours (`fedmem.privacy.loss_profiles`), composed by
       dp-accounting (Doroshenko et al., 2022);
-    - `gaussian`: exact for `everyone` and `tree`. For the others as if nobody were sampled, which holds as well, since
-      sampling only helps; below the others where there is little noise.
+    - `gaussian`: exact for `everyone` and `tree`. For the others as if there were no sampling, which holds as well,
+      since sampling only helps; below the others where there is little noise.
 
     0 without releases, infinite without noise. `prv` is left out where the others are above `LARGEST`. `by` asks for
     one alone.
@@ -158,8 +158,8 @@ def promise(releases: Releases, by: Accountant | None = None) -> Promise:
 def noise_for(target_epsilon: float, releases: Releases) -> float:
     """The smallest noise multiplier, to one part in a thousand, whose `promise` is at most `target_epsilon`.
 
-    That of `releases` is not looked at. The guarantee of what is returned never exceeds the target. 0 without releases,
-    and never between 0 and 10^-3.
+    The noise multiplier of `releases` is not used. The guarantee of what is returned never exceeds the target. 0
+    without releases, and never between 0 and 10^-3.
 
     Errors: `ComponentError` for a target that is not positive and finite, or that no noise up to 10^6 meets.
 

@@ -91,7 +91,7 @@ def canaries_of(scenario: Any) -> CanaryClients | None:
 
 
 def canaries(strategy: Any, sampler: Any, clients: int, seed: int) -> CanaryClients | None:
-    """Clients of random direction beside those that the sampler picks, who come as often as these do.
+    """Canary clients in addition to those that the sampler picks, which come as often as these do.
 
     With `poisson` and `everyone` as one client more; with `uniform` with the inclusion probability of each client.
     Where participations are periodic, a client comes once in every `separation` rounds, from a first round that is

@@ -23,16 +23,17 @@ AT_ONCE = 16
 
 @dataclass(frozen=True, kw_only=True)
 class CanaryClients:
-    """Clients beside those of a federation, each with one fixed update (Andrew et al., 2024).
+    """Clients in addition to those of a federation, each with one fixed update (Andrew et al., 2024).
 
     An update is a direction, drawn uniformly from the sphere of all parameters (P,), ten times as long as the clipping
     norm of the round, so that the strategy has to clip it. A client comes as a real one does: in each round with
-    probability `chance`, by itself, or else every `pause` rounds, from a first round 1 .. `pause` that is drawn once.
+    probability `chance`, independently, or else every `pause` rounds, from a first round 1 .. `pause` that is drawn
+    once.
 
     Guarantees:
 
     - all that is drawn is that of (seed, run), whatever else trains, and moves no other stream;
-    - a direction does not depend on when its client comes, nor on how many there are beside it;
+    - a direction does not depend on when its client comes, nor on the number of canary clients;
     - directions are drawn again whenever they are needed, so that no more than 16 of a run are held at a time.
 
     Fields:
@@ -63,7 +64,7 @@ class CanaryClients:
         return {fresh: Streams(self.seed, name) for fresh, name in names.items()}
 
     def directions(self, run: int, shapes: Shapes, *, fresh: bool = False) -> Iterator[FloatArray]:
-        """The `count` directions of a run, (P,) of length one each, parameters by name; or as many that nobody has."""
+        """The `count` directions of a run, (P,) of length one each, parameters by name; or as many fresh ones."""
         yield from self._some(run, shapes, range(self.count), fresh)
 
     def there(self, run: int, round: int) -> BoolArray:

@@ -54,7 +54,7 @@ class Finding:
 
     `epsilon` is never negative; `ceiling` is what it would have been had every trial gone right, so an `epsilon` near
     it says that trials were too few, not that this is all. `trials` is how many went into it. A `bound` lies below the
-    true epsilon with probability `confidence`, in each audit by itself; an `estimate` has `low` and `high` instead.
+    true epsilon with probability `confidence`, in each single audit; an `estimate` has `low` and `high` instead.
     """
 
     epsilon: float

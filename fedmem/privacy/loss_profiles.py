@@ -53,7 +53,7 @@ def profile(pair: Pair, noise: float, rate: float) -> Profile:
 
     - `poisson`: the unit is there with probability q, or never. (1 - q) N(0) + q N(1) against N(0).
     - `poisson_replace`: it has other data. (1 - q) N(0) + q N(1) against (1 - q) N(0) + q N(-1).
-    - `fixed_zero_out`: a cohort of a fixed size has it with probability q, and otherwise somebody else, whose
+    - `fixed_zero_out`: a cohort of a fixed size has it with probability q, and otherwise another unit, whose
       contribution may point the other way. (1 - q) N(-1) + q N(1) against (1 - q) N(-1) + q N(0); in the other
       direction (1 - q) N(1) + q N(0) against N(1).
     - `fixed_replace`: (1 - q) N(-1) + q N(1) against N(-1), in both directions.

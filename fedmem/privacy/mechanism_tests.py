@@ -153,7 +153,7 @@ def p_of_pairs(first: FloatArray, second: FloatArray) -> float:
 
 
 def batch_statistics(members: BoolArray, rate: float) -> dict[str, float]:
-    """Standard scores of the batches of one client, members (steps, rows), where each row is in by itself at `rate`.
+    """Standard scores of the batches of one client, members (steps, rows), each row in independently at `rate`.
 
     `size`: the sum of sizes; `spread`: the sum of squared deviations of sizes from their mean, by its own mean and
     variance under the binomial law; `overlap`: how many rows are in two consecutive batches, only with two or more

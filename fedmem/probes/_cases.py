@@ -38,7 +38,7 @@ KNOWS = {
 class Control:
     """What an out example would change in a batch, were it in: `places` (k,) of the batch and the `rows` (k,) there.
 
-    Rows are those of the store: that of the example as often as it is copied, and near copies beside it. `own` are the
+    Rows are those of the store: that of the example as often as it is copied, and its near copies. `own` are the
     places of the example itself, in which it is sought.
     """
 
@@ -251,7 +251,7 @@ def _controls(transition: Transition, clients: Sequence[int], rows: IntArray, co
     audit, controls = federation.audit, {}
     subjects = audit.subject
     is_itself = is_example_itself(federation)
-    # Some examples are measured and never trained on: nobody would find them in a batch.
+    # Some examples are measured and never trained on: they are in no batch.
     would_be = np.isin(subjects, subjects[is_itself]) & audit.active(transition.round)[subjects]
     for client in clients:
         copies = np.flatnonzero(would_be & (audit.owners == client) & ~audit.is_in[run, subjects])

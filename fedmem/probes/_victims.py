@@ -1,4 +1,4 @@
-"""What became of the victims of one reconstruction attack, beside what the best prior would have got."""
+"""The victims of one reconstruction attack, compared with the best prior."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ALONE = 256
 class Victim:
     """One audit example, the image or text that stands for it, and the best prior.
 
-    `control` says that it is an out example, which nobody trained on. `identified` among `gallery` others, the first
+    `control` says that it is an out example, which no client trained on. `identified` among `gallery` others, the first
     `peers` of which are like it; NaN without any. `values` are all other readings, the telling ones first.
     """
 
@@ -114,7 +114,7 @@ def score(case: Case, reconstruction: Reconstruction, context: Context, max_gall
                 reconstruction=best[0],
                 prior=guess[0],
                 values=readings,
-                # A tie identifies nobody.
+                # A tie identifies no victim.
                 identified=float(near < bound) if others.peers else math.nan,
                 gallery=len(others.images),
                 peers=others.peers,

@@ -34,8 +34,8 @@ class CanaryClients:
 
     - `canary_cosine`, with `shown` = `final` and `canary` = j: cos(u_j, w_r - w_0), what an adversary has who sees the
       model of round r alone;
-    - `shown` = `step` and `canary` = j, or `fresh` = j of as many directions that nobody has: cos(u_j, w_r - w_(r-1)),
-      where every round is observed.
+    - `shown` = `step` and `canary` = j, or `fresh` = j of as many directions that no client has: cos(u_j, w_r -
+      w_(r-1)), where every round is observed.
 
     `summarise` fits a normal distribution to the cosines of all runs, and tells the epsilon between it and the null
 
@@ -102,7 +102,7 @@ class CanaryClients:
             (("final", "last model"), ("iterates", "models of all rounds")),
         ),
         Label("canary", "whole", "the number of the canary client"),
-        Label("fresh", "whole", "the number of a direction that nobody has"),
+        Label("fresh", "whole", "the number of a direction that no client has"),
         Label("canaries", "whole", "the number of canary clients in a run"),
         Label("dimensions", "whole", "the number of parameters"),
     )

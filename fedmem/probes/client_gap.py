@@ -56,7 +56,7 @@ class ClientGap:
     >>> ClientGap().levels
     ('local', 'global')
 
-    Reference: Usynin, Knolle and Kaissis (2024), section 3.2, on over-fitting beside memorisation.
+    Reference: Usynin, Knolle and Kaissis (2024), section 3.2, on over-fitting and memorisation.
     """
 
     measures: ClassVar[tuple[Measure, ...]] = (
@@ -65,7 +65,7 @@ class ClientGap:
             title="client gap",
             means="Accuracy on the base rows of a client minus accuracy on the test set: over-fitting client by "
             "client.",
-            is_not="It holds the skew of labels as well, which is there before anybody trains.",
+            is_not="It holds the skew of labels as well, which is there before any training.",
             unit="share",
             range=(-1.0, 1.0),
             section="utility",
@@ -76,7 +76,7 @@ class ClientGap:
             name="client_loss_gap",
             title="client gap",
             means="Mean cross-entropy on the test set minus that on the base rows of a client.",
-            is_not="It holds the skew of labels as well, which is there before anybody trains.",
+            is_not="It holds the skew of labels as well, which is there before any training.",
             unit="nats",
             section="utility",
             order=11,

@@ -66,7 +66,7 @@ class Information:
     - `every`: look only at rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to look.
 
-    Guarantees: deterministic; nothing is changed; what is read of a run does not depend on those beside it.
+    Guarantees: deterministic; nothing is changed; what is read of a run does not depend on the other runs.
 
     Errors: `ComponentError` if the client algorithm is no `ScheduledClient`.
 

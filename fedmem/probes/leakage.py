@@ -45,12 +45,12 @@ class Leakage:
     - `identified`: 1 where some reconstructed image is strictly nearer to the victim than any reconstructed image is to
       any image of the gallery, else 0. Nothing is matched on the truth first, so where the victim is exchangeable with
       its G peers in the gallery, chance is at most 1 / (G + 1), and just that where the gallery has peers alone and
-      none can tie, which texts can, and identifies nobody. The labels `gallery` and `peers` say how many. Canaries have
-      the fresh references of their family, exactly their peers. Other examples have real images that are in no batch of
-      the clients attacked: population, test set, rows of other clients. They count as peers of examples of the role
-      `typical`, which is about right if clients see rows as they are (where they do not, only canaries are identified).
-      The peers of any other kind are the examples of the same kind that other clients hold; without any it is not
-      identified;
+      none can tie, which texts can, and identifies no victim. The labels `gallery` and `peers` say how many. Canaries
+      have the fresh references of their family, exactly their peers. Other examples have real images that are in no
+      batch of the clients attacked: population, test set, rows of other clients. They count as peers of examples of the
+      role `typical`, which is about right if clients see rows as they are (where they do not, only canaries are
+      identified). The peers of any other kind are the examples of the same kind that other clients hold; without any it
+      is not identified;
     - `margin`: `psnr` minus that of the best prior, in dB. Above 0 the update leaked more than was known before;
       below 0 it may have given away something all the same, since the prior is picked by the truth;
     - `beats_prior`: 1 where the margin is above 0, else 0;
@@ -115,7 +115,7 @@ class Leakage:
       sum takes its clients in the same order (`sums.in_order`).
     - `runs`: how many runs are attacked, from run 0 on. With few of them the intervals are wide: two runs alone, whose
       spread has one degree of freedom, resolve next to nothing.
-    - `first_step`: whether first steps are attacked beside messages.
+    - `first_step`: whether first steps are attacked as well as messages.
     - `gallery`: how many images a gallery has at most, but for the references of canaries.
     - `max_images`: largest number of images reconstructed at once; of a larger batch fewer are reconstructed, and each
       may be paired with several true ones.

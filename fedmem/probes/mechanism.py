@@ -62,7 +62,7 @@ class Mechanism:
     - `noise_in_span`: the mean square of the noise within the span of the contributions, n its dimension;
     - `projection`, with `j` from 0 to 31: sums of the noise with random signs, the same signs in each round;
     - `batches`, with `statistic` = `size`, `spread` and `overlap`, and `projection` of `release` = `batch`: standard
-      scores of the batches of `dp_sgd`, which hold each row by itself with a fixed probability.
+      scores of the batches of `dp_sgd`, which hold each row independently with a fixed probability.
 
     `summarise` gives one `mechanism_p` for each test, over all rounds and runs, at FINAL: the variance of each array,
     both directions, correlation between `rounds`, `steps`, `clients` and `runs`, and the batches. The smallest p times

@@ -57,7 +57,7 @@ class Utility:
     >>> Utility().levels
     ('local', 'global')
 
-    Reference: Usynin, Knolle and Kaissis (2024), section 3.2, on over-fitting beside memorisation.
+    Reference: Usynin, Knolle and Kaissis (2024), section 3.2, on over-fitting and memorisation.
     """
 
     measures: ClassVar[tuple[Measure, ...]] = (

@@ -22,7 +22,7 @@ UNKNOWN = "<unk>"
 """The token of corpus text that stands for whatever is not in the vocabulary; bytes need none."""
 
 _BYTES = tuple(f"<0x{value:02X}>" for value in range(256))
-# Fixed and not read from any text, so that they tell of nobody, and secrets may have digits where a corpus has none.
+# Fixed and not read from any text, so that they leak nothing, and secrets may have digits where a corpus has none.
 _PRINTABLE = ("\n", *(chr(code) for code in range(32, 127)))
 _SIGNS = (*string.digits, *string.punctuation)
 # Every digit is a word: a number never seen before is not unknown, and a secret of digits has a token for each.
