@@ -217,10 +217,10 @@ def test_in_small_from_beginning_to_end_and_again(tmp_path: Path) -> None:
     assert set(written[0]) == {"results.csv", "rounds.csv", "gates.csv", "federated_secrets.png"}
     assert written[0] == written[1]
     found = pd.read_csv(tmp_path / "first" / "results.csv")
-    assert set(found.arm) == {"fedavg", "fedavg, each secret in the last round of a holder", "norm_clipping"}
+    assert set(found.arm) == {"fedavg", "fedavg, each secret in the last round of an owner", "norm_clipping"}
     assert set(found.place) == {"local", "others", "global"}
     assert {"exposure", "exposure_gain", "memorisation", "test_accuracy"} == set(found.metric)
     gates = pd.read_csv(tmp_path / "first" / "gates.csv").set_index("claim")
     assert gates.loc["clipping lowers exposure"].seeds == 2
-    assert gates.loc["the aggregate's exposure rises more where a holder took part"].seeds == 2
+    assert gates.loc["the aggregate's exposure rises more where an owner took part"].seeds == 2
     assert gates.loc["larger cohorts expose less, bits for each doubling"].seeds == 0

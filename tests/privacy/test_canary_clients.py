@@ -488,7 +488,7 @@ def test_a_promise_is_that_at_the_delta_and_to_the_neighbours_of_the_estimate() 
         ({"strategy": {**PRIVATE, "cohort": 2.5}}, "22.5 clients are expected in a round"),
         (
             {"sampler": {"kind": "cyclic", "size": 2}},
-            "these repeat themselves: 2 in each of 2 rounds are 4, not all of 5",
+            ": 2 in each of 2 rounds are 4, not all of 5",
         ),
         ({"sampler": {"kind": "availability"}}, "would be picked by availability is not defined"),
     ],

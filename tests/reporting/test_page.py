@@ -204,7 +204,7 @@ def test_every_attack_has_its_sheet_and_its_blocks(tmp_path: Path) -> None:
     text = " ".join(report(tmp_path / "run").read_text(encoding="utf-8").split())
     first, second = ((tmp_path / "run" / f"reconstructions{number}.png").read_bytes() for number in ("", "_2"))
     assert first != second
-    assert "some: reconstruction, gain over the best prior, in − held" in text
+    assert "some: reconstruction, gain over the best prior, in − out" in text
     assert "leakage_2: reconstruction, dB of PSNR" in text
     assert "leakage_2: Reconstruction from a client&#x27;s real message: no held-out example" in text
     assert "9.00 [8.90, 9.10]" in text
