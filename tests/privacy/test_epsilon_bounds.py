@@ -208,7 +208,7 @@ def test_like_is_compared_with_like() -> None:
     assert permitted(gone, to_clients).epsilon == pytest.approx(10.0, abs=0.01)
     left_out = Audited(unit="client", adjacency="zero_out")
     assert permitted(left_out, to_clients).epsilon == pytest.approx(4.38, abs=0.01)
-    with pytest.raises(ComponentError, match="audit.unit: client, .* single records"):
+    with pytest.raises(ComponentError, match=r"audit.unit: client, .* single records"):
         permitted(left_out, to_records)
     fixed = releases(sampling="fixed_size", rate=0.5, adjacency="zero_out")
     with pytest.raises(ComponentError, match="not defined"):
