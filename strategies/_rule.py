@@ -109,8 +109,8 @@ def weighted_mean(sent: Arrays, weights: torch.Tensor) -> Arrays:
         return {name: _ordered_sum(values, weights) for name, values in sent.items()}
     # element by element, so that laying small ones side by side changes no bit and saves most of the calls
     flat = [values.reshape(*weights.shape, -1) for values in sent.values()]
-    whole: Any = _ordered_sum(torch.cat(flat, dim=2), weights)
-    parts = whole.split([part.shape[2] for part in flat], dim=1)
+    means: Any = _ordered_sum(torch.cat(flat, dim=2), weights)
+    parts = means.split([part.shape[2] for part in flat], dim=1)
     return {name: part.reshape(len(part), *sent[name].shape[2:]) for name, part in zip(sent, parts, strict=True)}
 
 
@@ -181,12 +181,12 @@ class RuleStrategy(FedAvg):
         """The number of the client behind a node, given to a node that is met for the first time."""
         nodes = self.services.nodes
         # in a range a client is found without a table of all of them
-        counted = nodes if isinstance(nodes, range) else range(0)
-        if node in counted:
-            return counted.index(node)
-        if not self._clients and not counted:
+        node_range = nodes if isinstance(nodes, range) else range(0)
+        if node in node_range:
+            return node_range.index(node)
+        if not self._clients and not node_range:
             self._clients = {node_id: client for client, node_id in enumerate(nodes)}
-        return self._clients.setdefault(node, len(counted) + len(self._clients))
+        return self._clients.setdefault(node, len(node_range) + len(self._clients))
 
     @property
     def represented(self) -> Rule:
@@ -204,14 +204,14 @@ class RuleStrategy(FedAvg):
             return None
         self._begin(arrays)
         assert self._state is not None
-        before, nobody = self._before, torch.full((1, 1), -1)
+        before, no_clients = self._before, torch.full((1, 1), -1)
         round = Round(
             number=server_round,
             before=before,
             sent={name: value[:, None] for name, value in before.items()},
             weights=torch.zeros((1, 1), dtype=torch.float64),
-            present=nobody >= 0,
-            clients=nobody,
+            present=no_clients >= 0,
+            clients=no_clients,
             generators=self.services.generators,
             guests=self.services.canary_updates,
         )

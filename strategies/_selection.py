@@ -25,9 +25,9 @@ def rank_by_score(squares: torch.Tensor, present: torch.Tensor, clients: torch.T
     """
     count = present.sum(dim=1, keepdim=True)
     neighbours = torch.minimum((count - f - 2).clamp(min=1), count - 1)
-    near = torch.where(present[:, None], squares, torch.inf).sort(dim=2).values
-    counted = torch.arange(near.shape[2]) < neighbours[:, :, None]
-    score = torch.where(counted, near, torch.zeros_like(near)).sum(dim=2)
+    ascending = torch.where(present[:, None], squares, torch.inf).sort(dim=2).values
+    is_neighbour = torch.arange(ascending.shape[2]) < neighbours[:, :, None]
+    score = torch.where(is_neighbour, ascending, torch.zeros_like(ascending)).sum(dim=2)
     score = torch.where(present, score, torch.full_like(score, torch.inf))
     # an absent place is -1 and would win a tie among infinite scores
     number = torch.where(present, clients, torch.full_like(clients, torch.iinfo(torch.int64).max))

@@ -98,8 +98,12 @@ def change_of(place: int, own: bool) -> tuple[float, float, list[float]]:
         fresh = [(1 - variance) * value for value in fresh] + [variance]
         coefficients = [(1 - variance) * value for value in coefficients] + [1 - variance]
     coefficients = [value - 1 for value in coefficients]
-    new = sum(value * value for value in fresh)
-    return new + sum(value * value * var for value, var in zip(coefficients, variances, strict=True)), new, coefficients
+    fresh_variance = sum(value * value for value in fresh)
+    return (
+        fresh_variance + sum(value * value * var for value, var in zip(coefficients, variances, strict=True)),
+        fresh_variance,
+        coefficients,
+    )
 
 
 def zeros_of(before: Arrays) -> Arrays:

@@ -81,10 +81,10 @@ def _choose_places(squares: torch.Tensor, present: torch.Tensor, clients: torch.
 
 def _around_median(values: torch.Tensor, beta: int) -> torch.Tensor:
     """(theta, ...) -> (...): the mean of the beta values closest to the median, added up in ascending order."""
-    ordered = values.sort(dim=0).values.double()
-    middle = (ordered[(len(values) - 1) // 2] + ordered[len(values) // 2]) / 2
-    rank = (ordered - middle).abs().argsort(dim=0, stable=True).argsort(dim=0)
+    ascending = values.sort(dim=0).values.double()
+    middle = (ascending[(len(values) - 1) // 2] + ascending[len(values) // 2]) / 2
+    rank = (ascending - middle).abs().argsort(dim=0, stable=True).argsort(dim=0)
     total = torch.zeros_like(middle)
-    for row, value in zip(rank, ordered, strict=True):
+    for row, value in zip(rank, ascending, strict=True):
         total = total + torch.where(row < beta, value, torch.zeros_like(value))
     return (total / beta).to(values.dtype)

@@ -84,9 +84,9 @@ class DpAdaptive(ServerRule):
         bits = torch.where(sound.present, (lengths <= clip[:, None]).double() - 0.5, torch.zeros_like(lengths))
         scale = noise_of_bits(self) if self.noise_multiplier else 0.0
         bits_of_all = bits.sum(dim=1) + num_canaries * (self.quantile - 0.5)
-        below = (bits_of_all + scale * noise[""]) / self.cohort + 0.5
+        share_below = (bits_of_all + scale * noise[""]) / self.cohort + 0.5
         after = add_noisy_step(round.before, total, noise, noise_of_updates(self) * clip, self.cohort)
-        return after, {"clip": clip * (-self.rate * (below - self.quantile)).exp()}
+        return after, {"clip": clip * (-self.rate * (share_below - self.quantile)).exp()}
 
 
 def noise_of_bits(strategy: DpAdaptive) -> float:

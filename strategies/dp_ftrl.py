@@ -87,8 +87,8 @@ class DpFtrl(ServerRule):
         if self.momentum and number > 1:
             return None
         place = (number - 1) % self.restart + 1 if self.restart else number
-        variance, new, coefficients = change_of(place, own=not self.honaker)
-        tree = {"place": float(place), "deviation": variance**0.5, "new": new**0.5}
+        variance, fresh_variance, coefficients = change_of(place, own=not self.honaker)
+        tree = {"place": float(place), "deviation": variance**0.5, "new": fresh_variance**0.5}
         tree |= {f"left:{level}": value for level, value in enumerate(coefficients)}
         return state_release(self.clip, (self.noise_multiplier or 0.0) * variance**0.5, self.cohort / self.eta) | tree
 
@@ -121,8 +121,8 @@ class DpFtrl(ServerRule):
         after: Arrays = {}
         for name, value in round.before.items():
             change = node[name]
-            for old in below:
-                change = change - old[name]
+            for left_node in below:
+                change = change - left_node[name]
             step = (total[name] + broadcast_factors(self.noise_multiplier * clip, change) * change) / self.cohort
             if self.momentum:
                 step = self.momentum * state[f"velocity:{name}"] + step

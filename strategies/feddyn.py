@@ -52,8 +52,8 @@ class FedDyn(ServerRule):
 
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         """h and, for each client, g_k, of zero: `all:` and `own:`."""
-        everybody = {f"all:{name}": torch.zeros_like(value) for name, value in before.items()}
-        return everybody | {f"own:{name}": value for name, value in table(before, num_clients).items()}
+        sums = {f"all:{name}": torch.zeros_like(value) for name, value in before.items()}
+        return sums | {f"own:{name}": value for name, value in table(before, num_clients).items()}
 
     def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
         """`-g_k`, which is added to every gradient, and the strength of the pull."""
@@ -62,16 +62,16 @@ class FedDyn(ServerRule):
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Average the models, and go on by what the clients that are away would pull."""
-        updates, everybody, client_pulls = updates_of(round), part(state, "all:"), part(state, "own:")
+        updates, sums, client_pulls = updates_of(round), part(state, "all:"), part(state, "own:")
         equal = round.present.to(torch.float64)
         mean = weighted_mean(updates, share(equal, round.present))
         after: Arrays = {}
         later: Arrays = {}
         for name, before in round.before.items():
-            new = rows_of(client_pulls[name], round.clients) - self.alpha * updates[name]
-            rows = with_rows(client_pulls[name], round.clients, round.present, new)
+            new_pulls = rows_of(client_pulls[name], round.clients) - self.alpha * updates[name]
+            rows = with_rows(client_pulls[name], round.clients, round.present, new_pulls)
             mean_change = weighted_mean({name: updates[name]}, equal / rows.shape[1])[name]
-            h = everybody[name] * known_share(client_pulls[name], rows) - self.alpha * mean_change
+            h = sums[name] * known_share(client_pulls[name], rows) - self.alpha * mean_change
             after[name] = before + mean[name] - h / self.alpha
             later |= {f"all:{name}": h, f"own:{name}": rows}
         return after, later

@@ -43,8 +43,8 @@ class FedMedian(ServerRule):
 def _median(values: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
     """Median over axis 1 of (R, K, ...), of the places that are present."""
     shape = present.shape + (1,) * (values.ndim - 2)
-    ordered = torch.where(present.reshape(shape), values, torch.full_like(values, torch.inf)).sort(dim=1).values
+    ascending = torch.where(present.reshape(shape), values, torch.full_like(values, torch.inf)).sort(dim=1).values
     count = present.sum(dim=1).reshape((-1, 1) + (1,) * (values.ndim - 2))
-    low = ordered.take_along_dim(((count - 1) // 2).expand(-1, 1, *values.shape[2:]), dim=1)
-    high = ordered.take_along_dim((count // 2).expand(-1, 1, *values.shape[2:]), dim=1)
+    low = ascending.take_along_dim(((count - 1) // 2).expand(-1, 1, *values.shape[2:]), dim=1)
+    high = ascending.take_along_dim((count // 2).expand(-1, 1, *values.shape[2:]), dim=1)
     return ((low + high) / 2)[:, 0]

@@ -63,5 +63,5 @@ class FedNova(ServerRule):
         part = share(round.weights, round.present & (steps > 0))
         tau = (part * length).cumsum(dim=1)[:, -1:]
         factors = torch.where(length > 0, tau * part / length.clamp(min=torch.finfo(length.dtype).tiny), 0.0)
-        moved = weighted_mean(updates_of(round), factors)
-        return {name: before + moved[name] for name, before in round.before.items()}, state
+        change = weighted_mean(updates_of(round), factors)
+        return {name: before + change[name] for name, before in round.before.items()}, state

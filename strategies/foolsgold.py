@@ -66,8 +66,8 @@ class FoolsGold(ServerRule):
         round = drop_non_finite(round)
         vectors = updates(round)
         history = {n: rows_of(state[n], round.clients).double() + v for n, v in vectors.items()}
-        new = {n: v.to(state[n].dtype) for n, v in history.items()}
-        later = {n: with_rows(v, round.clients, round.present, new[n]) for n, v in state.items()}
+        new_rows = {n: v.to(state[n].dtype) for n, v in history.items()}
+        later = {n: with_rows(v, round.clients, round.present, new_rows[n]) for n, v in state.items()}
         weights = torch.where(round.present, self._weights(_similarities(history), round.present), 0.0)
         total = weights.cumsum(dim=1)[:, -1:]
         return move_model(round, vectors, weights / torch.where(total > 0, total, 1.0)), later
@@ -82,8 +82,8 @@ class FoolsGold(ServerRule):
         )
         weight = 1 - (similarity * pardon).amax(dim=2)
         weight = torch.where(weight > NOTHING, weight, 0.0)
-        best = torch.where(present, weight, 0.0).amax(dim=1, keepdim=True)
-        weight = torch.where(best > 0, weight / torch.where(best > 0, best, 1.0), 0.0)
+        max_weight = torch.where(present, weight, 0.0).amax(dim=1, keepdim=True)
+        weight = torch.where(max_weight > 0, weight / torch.where(max_weight > 0, max_weight, 1.0), 0.0)
         return (self.kappa * (torch.logit(weight) + 0.5)).clamp(min=0, max=1)
 
 

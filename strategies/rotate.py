@@ -66,5 +66,5 @@ class Rotate(ServerRule):
         after = or_before(
             active_round, weighted_mean(active_round.sent, share(active_round.weights, active_round.present))
         )
-        again = torch.full_like(until, round.number + self.rest + 1)
-        return after, {"until": with_rows(state["until"], round.clients, active_round.present, again)}
+        next_round = torch.full_like(until, round.number + self.rest + 1)
+        return after, {"until": with_rows(state["until"], round.clients, active_round.present, next_round)}

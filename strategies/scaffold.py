@@ -59,28 +59,32 @@ class Scaffold(ServerRule):
 
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         """Control variates of zero: `all:` and, for each client, `own:`."""
-        everybody = {f"all:{name}": torch.zeros_like(value) for name, value in before.items()}
-        return everybody | {f"own:{name}": value for name, value in table(before, num_clients).items()}
+        means = {f"all:{name}": torch.zeros_like(value) for name, value in before.items()}
+        return means | {f"own:{name}": value for name, value in table(before, num_clients).items()}
 
     def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
         """`c - c_k`, which is added to every gradient."""
-        everybody, client_variates = part(state, "all:"), part(state, "own:")
-        return {f"linear:{name}": c[:, None] - rows_of(client_variates[name], clients) for name, c in everybody.items()}
+        means, client_variates = part(state, "all:"), part(state, "own:")
+        return {f"linear:{name}": c[:, None] - rows_of(client_variates[name], clients) for name, c in means.items()}
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         """Average the updates, and bring the control variates up to date."""
         steps, lr = require_reports(round, "steps", "scaffold"), require_reports(round, "lr", "scaffold")
         has_trained = round.present & (steps > 0)
-        updates, everybody, client_variates = updates_of(round), part(state, "all:"), part(state, "own:")
+        updates, means, client_variates = updates_of(round), part(state, "all:"), part(state, "own:")
         mean = weighted_mean(updates, share(has_trained.to(torch.float64), has_trained))
         after: Arrays = {}
         later: Arrays = {}
         for name, before in round.before.items():
-            old, c = rows_of(client_variates[name], round.clients), everybody[name]
+            old_variates, c = rows_of(client_variates[name], round.clients), means[name]
             scale = (1 / torch.where(has_trained, steps * lr, 1.0)).to(before.dtype)
-            new = old - c[:, None] - updates[name] * scale.reshape(*scale.shape, *(1,) * (before.ndim - 1))
-            rows = with_rows(client_variates[name], round.clients, has_trained, new)
-            change = weighted_mean({name: new - old}, has_trained.to(torch.float64) / rows.shape[1])[name]
+            new_variates = (
+                old_variates - c[:, None] - updates[name] * scale.reshape(*scale.shape, *(1,) * (before.ndim - 1))
+            )
+            rows = with_rows(client_variates[name], round.clients, has_trained, new_variates)
+            change = weighted_mean({name: new_variates - old_variates}, has_trained.to(torch.float64) / rows.shape[1])[
+                name
+            ]
             after[name] = before + self.eta * mean[name]
             later |= {f"all:{name}": c * known_share(client_variates[name], rows) + change, f"own:{name}": rows}
         return after, later

@@ -57,10 +57,10 @@ def _middle(values: torch.Tensor, present: torch.Tensor, count: torch.Tensor, cu
     """Mean over axis 1 of (R, K, ...), of the places from `cut` to `count - cut` in ascending order."""
     ones = (1,) * (values.ndim - 2)
     # a sort puts NaN after infinity, so what is absent comes after everything that was sent
-    absent = torch.full_like(values, torch.nan)
-    ordered = torch.where(present.reshape(present.shape + ones), values, absent).sort(dim=1).values.double()
-    total = torch.zeros_like(ordered[:, 0])
+    missing_values = torch.full_like(values, torch.nan)
+    ascending = torch.where(present.reshape(present.shape + ones), values, missing_values).sort(dim=1).values.double()
+    total = torch.zeros_like(ascending[:, 0])
     for place in range(values.shape[1]):
         is_middle = ((place >= cut) & (place < count - cut)).reshape((-1, *ones))
-        total = total + torch.where(is_middle, ordered[:, place], torch.zeros_like(total))
+        total = total + torch.where(is_middle, ascending[:, place], torch.zeros_like(total))
     return (total / (count - 2 * cut).clamp(min=1).reshape((-1, *ones))).to(values.dtype)

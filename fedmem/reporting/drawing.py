@@ -295,6 +295,6 @@ def plain(text: str) -> str:
 
 def png(figure: Figure) -> bytes:
     """The bytes of the PNG, without the date and version that would make two runs differ."""
-    stored = io.BytesIO()
-    figure.savefig(stored, format="png", metadata={"Software": None})
-    return stored.getvalue()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()

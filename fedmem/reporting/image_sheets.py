@@ -123,8 +123,8 @@ def _named(view: str) -> str:
     return f"the {kind} of {size} clients" if size.isdigit() else titled("view", view)
 
 
-def _came_of(identified: float, gain_over_prior: float, unit: str) -> str:
+def _came_of(is_identified: float, gain_over_prior: float, unit: str) -> str:
     """Whether a victim was identified, where that was asked, and the gain over the best prior with its sign."""
     text = number(gain_over_prior, 1)
     gain = f"{text if text.startswith('−') or not gain_over_prior > 0 else f'+{text}'} {unit}".strip()
-    return gain if math.isnan(identified) else f"{gain}\n{'identified' if identified else 'not identified'}"
+    return gain if math.isnan(is_identified) else f"{gain}\n{'identified' if is_identified else 'not identified'}"

@@ -35,15 +35,15 @@ def cross_influence_section(summary: Summary, *, everything: bool) -> Section:
         rows = []
         for kind in summary.kinds:
             places = _both_levels(kind, statistic)
-            helped, harmed = (
+            help_counts, harm_counts = (
                 [summary.value(f"cross_pairs_{side}", *place) for place in places] for side in ("helped", "harmed")
             )
-            if any(helped):
+            if any(help_counts):
                 cells = (
                     f"{up.value:,.0f} / {down.value:,.0f}" if up and down else "–"
-                    for up, down in zip(helped, harmed, strict=True)
+                    for up, down in zip(help_counts, harm_counts, strict=True)
                 )
-                rows.append((kind, count_cell(*helped), *cells))
+                rows.append((kind, count_cell(*help_counts), *cells))
         blocks.append(
             (f"significant pairs, helped / harmed; n counts pairs{', by probability' * bool(statistic)}", tuple(rows))
         )
@@ -82,7 +82,7 @@ def client_influence_section(summary: Summary, *, everything: bool) -> Section:
             (f"{name}, {subject}", str(values[subject].n), values[subject].text(3))
             for subject in dict.fromkeys(subjects)
         ]
-        up, down = (sum(v.resolved and (v.low > 0) == above for v in values.values()) for above in (True, False))
+        up, down = (sum(v.resolved and (v.low > 0) == is_above for v in values.values()) for is_above in (True, False))
         notes.append(f"{name}: resolved above 0 for {up} and below 0 for {down} of {len(values)} clients.")
     heading = "runs with the client less runs without it; n: runs; in rows called mean: clients"
     notes = notes if everything else notes[:1]

@@ -93,14 +93,14 @@ def measures_to_store(scenario: Scenario) -> list[dict[str, Any]]:
 
 def measures_of_run(run: Run) -> Mapping[str, Measure]:
     """The measures that a run may have, by name in the order of tables: those of the catalogue and those it stores."""
-    stored = [from_json(entry) for entry in run.manifest.get("measures") or ()]
+    stored_measures = [from_json(entry) for entry in run.manifest.get("measures") or ()]
     return by_name(
         [
-            *stored,
+            *stored_measures,
             *(
                 measure
                 for name, measure in shipped().items()
-                if name not in {stored_measure.name for stored_measure in stored}
+                if name not in {stored_measure.name for stored_measure in stored_measures}
             ),
         ]
     )
@@ -192,8 +192,8 @@ class Variant:
     @property
     def slug(self) -> str:
         """A name for files."""
-        words = "_".join([*self.labels.words(), self.metric])
-        return "".join(character if character.isascii() and character.isalnum() else "_" for character in words)
+        text = "_".join([*self.labels.words(), self.metric])
+        return "".join(character if character.isascii() and character.isalnum() else "_" for character in text)
 
     @property
     def named(self) -> str:

@@ -66,19 +66,19 @@ def bounds(rows: Sequence[Measurement], measures: Mapping[str, Measure]) -> Sect
     values = {_key(row): row.reading for row in last}
     lines: dict[tuple[str, str], dict[str, str]] = {}
     counts: dict[tuple[str, str], set[int]] = {}
-    above = []
+    notes = []
     for (level, metric, subject, labels), bound in values.items():
         if not metric.endswith(".bound"):
             continue
         measure = base_of(metric)
         reading = values[level, measure, subject, labels]
-        words = labels.without("place").words()
-        line = (" ".join([_titled(measure_of(measure, measures)), *words]), subject)
+        label_texts = labels.without("place").words()
+        line = (" ".join([_titled(measure_of(measure, measures)), *label_texts]), subject)
         lines.setdefault(line, {})[level] = f"{number(reading.value, 3)} of at most {number(bound.value, 3)}"
         counts.setdefault(line, set()).add(reading.n)
         value = Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n)
         if value.low > bound.value:
-            above.append(
+            notes.append(
                 f"Above the guarantee: {line[0]} of {subject}, {level}, is {value.text(3)}, of at most "
                 f"{number(bound.value, 3)}. Noise, clipping or accounting may be wrong."
             )
@@ -92,7 +92,7 @@ def bounds(rows: Sequence[Measurement], measures: Mapping[str, Measure]) -> Sect
     )
     heading = "at its last rounds, for an observer who knows the cohorts"
     return Section(
-        title="BOUNDS", columns=("", "n", "local", "global"), blocks=((heading, block_rows),), notes=tuple(above)
+        title="BOUNDS", columns=("", "n", "local", "global"), blocks=((heading, block_rows),), notes=tuple(notes)
     )
 
 
@@ -110,7 +110,7 @@ def audits(rows: Sequence[Measurement]) -> Section:
         if metric != "epsilon_hat":
             continue
         ceiling = values[run, level, "epsilon_hat.ceiling", subject, labels].value
-        allowed, quiet = (
+        permitted_values, control_values = (
             [
                 other.value
                 for (other_run, other_level, other_metric, other_subject, other_labels), other in values.items()
@@ -119,8 +119,8 @@ def audits(rows: Sequence[Measurement]) -> Section:
             ]
             for part in ("permitted", "control")
         )
-        if quiet and allowed:
-            notes.append(_power(subject, quiet[0], allowed[0]))
+        if control_values and permitted_values:
+            notes.append(_power(subject, control_values[0], permitted_values[0]))
         method = labels.get("way").replace("_", " ")
         lines.append(
             (
@@ -128,8 +128,8 @@ def audits(rows: Sequence[Measurement]) -> Section:
                 str(reading.n),
                 _epsilon(reading.value),
                 _epsilon(ceiling),
-                _epsilon(allowed[0]) if allowed else "–",
-                _epsilon(quiet[0]) if quiet else "–",
+                _epsilon(permitted_values[0]) if permitted_values else "–",
+                _epsilon(control_values[0]) if control_values else "–",
                 _about(labels, "copies", "delta"),
             )
         )
@@ -193,17 +193,17 @@ def canary_clients(rows: Sequence[Measurement]) -> Section:
     last = max((row.round for row in estimate_rows), default=0)
     # several probes may ask at several deltas, which labels tell
     values = {(row.reading.metric, row.reading.labels): row.reading for row in estimate_rows if row.round == last}
-    lines, above = [], []
+    lines, notes = [], []
     for (metric, labels), reading in values.items():
         if metric != "epsilon_one_shot":
             continue
         view = titled("shown", labels.get("shown"))
-        allowed = values.get(("epsilon_one_shot.permitted", labels))
-        if allowed and reading.low > allowed.value:
-            above.append(
+        permitted_reading = values.get(("epsilon_one_shot.permitted", labels))
+        if permitted_reading and reading.low > permitted_reading.value:
+            notes.append(
                 f"Above what is permitted: by the {view} epsilon is about {number(reading.value, 2)}, at least "
-                f"{number(reading.low, 2)}, and {_epsilon(allowed.value)} is permitted. Noise, clipping or accounting "
-                "may be wrong; this is an estimate, and raises no alarm."
+                f"{number(reading.low, 2)}, and {_epsilon(permitted_reading.value)} is permitted. Noise, clipping or "
+                "accounting may be wrong; this is an estimate, and raises no alarm."
             )
         lines.append(
             (
@@ -211,13 +211,13 @@ def canary_clients(rows: Sequence[Measurement]) -> Section:
                 str(reading.n),
                 Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n).text(2),
                 _epsilon(values["epsilon_one_shot.ceiling", labels].value),
-                _epsilon(allowed.value) if allowed else "–",
+                _epsilon(permitted_reading.value) if permitted_reading else "–",
                 _about(labels, "canaries", "dimensions", "delta"),
             )
         )
     columns = ("", "n", "epsilon about", "ceiling", "permitted", "about")
     heading = "as an observer of these would estimate it, which is no bound; n counts canary clients of all runs"
-    return Section(title="CANARY CLIENTS", columns=columns, blocks=((heading, tuple(lines)),), notes=tuple(above))
+    return Section(title="CANARY CLIENTS", columns=columns, blocks=((heading, tuple(lines)),), notes=tuple(notes))
 
 
 def _about(labels: Labels, *names: str) -> str:

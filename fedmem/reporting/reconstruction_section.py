@@ -100,9 +100,9 @@ def _verdict(differences: Mapping[str, Value], margins: Mapping[str, Value]) -> 
     return "; ".join(against_held_out) + prior
 
 
-def _sorted(values: Mapping[str, Value], above: str, below: str) -> list[str]:
+def _sorted(values: Mapping[str, Value], above_phrase: str, below_phrase: str) -> list[str]:
     """The kinds whose value is above 0, below 0 and not significantly different from 0, each in a phrase."""
-    phrases: dict[str, list[str]] = {above: [], below: [], "not resolved for {}": []}
+    phrases: dict[str, list[str]] = {above_phrase: [], below_phrase: [], "not resolved for {}": []}
     for kind, value in values.items():
         phrase = list(phrases)[(0 if value.low > 0 else 1) if value.resolved else 2]
         phrases[phrase].append(kind)

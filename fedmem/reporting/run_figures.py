@@ -27,7 +27,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
         panels: dict[str, list[drawing.Line]] = {}
         zones: dict[str, Zone] = {}
         rates: set[float] = set()
-        varying = bounded = False
+        has_varying_n = has_bounds = False
         for kind in summary.kinds:
             series_by_style = {
                 ("local, owner", "local"): summary.local_series(measure, kind),
@@ -41,10 +41,10 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
                 limits = _limits(
                     summary, measure, kind, [round for series in series_by_style.values() for round, _ in series]
                 )
-                bounded |= bool(limits)
+                has_bounds |= bool(limits)
                 panels[_counted(kind, series_by_style.values())] = [*drawn_of_kind, *limits]
                 zones[_counted(kind, series_by_style.values())] = summary.zone(measure.metric, kind)
-                varying |= len({value.n for series in series_by_style.values() for _, value in series}) > 1
+                has_varying_n |= len({value.n for series in series_by_style.values() for _, value in series}) > 1
                 rates |= {value.fpr for series in series_by_style.values() for _, value in series if value.fpr > 0}
         if panels:
             nulls, subtitle = list(measure.nulls) or [measure.null], "bands: 95 % intervals over runs and examples"
@@ -59,9 +59,9 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
             lines = [line for panel_lines in panels.values() for line in panel_lines]
             if any(any(line.wide) for line in lines):
                 subtitle += "; hollow: the interval spans more than half of 0 to 1"
-            if bounded:
+            if has_bounds:
                 subtitle += "; at most: the bound by the guaranteed epsilon after all rounds, for any attack"
-            if varying:
+            if has_varying_n:
                 subtitle += (
                     ". Local: only the n examples whose owning client took part in the round, so the set of examples "
                     "changes from round to round, and a curve can bend for that reason alone"

@@ -93,7 +93,7 @@ def _whole(term: str) -> str:
 def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> Section:
     """Local beside global, measure by measure, then reconstruction."""
     blocks = []
-    parted: list[str] = []
+    parted_values: list[str] = []
     for measure in measures:
         rows = []
         for kind in summary.kinds:
@@ -103,20 +103,20 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
             if owner or everywhere:
                 values = (owner, everywhere, elsewhere) if others else (owner, everywhere)
                 rows.append((kind, count_cell(*values), *(value_cell(value, measure) for value in values)))
-                parted += [
+                parted_values += [
                     f"{measure.title} of {kind}, {place}"
                     for place, value in (("local", owner), ("global", everywhere))
                     if value is not None and _parted(value, measure, summary.null_of(measure, place, kind))
                 ]
-            released = summary.value(measure.metric, "global", kind, measure.labels, round=summary.last_round)
-            if released and everywhere and (released.value, released.n) != (everywhere.value, everywhere.n):
+            release = summary.value(measure.metric, "global", kind, measure.labels, round=summary.last_round)
+            if release and everywhere and (release.value, release.n) != (everywhere.value, everywhere.n):
                 blank = ("",) if others else ()
-                rows.append((f"{kind}, released", count_cell(released), "", value_cell(released, measure), *blank))
+                rows.append((f"{kind}, released", count_cell(release), "", value_cell(release, measure), *blank))
         blocks.append((measure.heading, tuple(rows)))
     notes: list[str] = []
-    if parted:
-        more = f" and {len(parted) - 3} more" if len(parted) > 3 else ""
-        notes.append(f"p and interval differ for {'; '.join(parted[:3])}{more}: {_WHY_PARTED}.")
+    if parted_values:
+        more = f" and {len(parted_values) - 3} more" if len(parted_values) > 3 else ""
+        notes.append(f"p and interval differ for {'; '.join(parted_values[:3])}{more}: {_WHY_PARTED}.")
     for source in summary.leaks:
         source_blocks, source_notes = reconstruction_section(summary, source, others=others)
         # With several attacks every block says whose it is.
@@ -261,8 +261,8 @@ def picking(run: Run) -> str:
     """What a reader has to know of how clients were picked; empty where all runs share blindly drawn cohorts."""
     scenario, pilot = run.scenario, run.manifest.get("pilot")
     if pilot:
-        failed = f"; {pilot['failed']} of its client rounds failed" if pilot["failed"] else ""
-        return f"Who took part was picked by what a pilot showed, one run more, which no estimate reads{failed}."
+        failure_note = f"; {pilot['failed']} of its client rounds failed" if pilot["failed"] else ""
+        return f"Who took part was picked by what a pilot showed, one run more, which no estimate reads{failure_note}."
     if scenario.get("roster") == "own" and "local" in scenario.get("observe", {}).get("levels", ()):
         return (
             "Each run drew a roster of its own, so that whether a client's model is there to be read may depend on the "

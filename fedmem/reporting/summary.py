@@ -188,13 +188,17 @@ class Summary:
                 measure.null,
                 tuple(other_null for other_null in nulls if abs(other_null - measure.null) >= _AT_NULL),
             )
-        words = [attack.title] if attack else []
+        title_parts = [attack.title] if attack else []
         further = labels.without("attack", "options").items if attack else labels.items
-        words += [measure.title, *(titled(name, value) for name, value in further)]
+        title_parts += [measure.title, *(titled(name, value) for name, value in further)]
         if rates:
             single_rate = len(rates) == 1 and not math.isnan(null)
-            words.append(f"at {f'FPR {rate(min(rates))}' if single_rate else 'the smallest FPR that the data support'}")
-        return Variant(measure=measure, title=" ".join(words), null=null, labels=labels, nulls=nulls, headline=headline)
+            title_parts.append(
+                f"at {f'FPR {rate(min(rates))}' if single_rate else 'the smallest FPR that the data support'}"
+            )
+        return Variant(
+            measure=measure, title=" ".join(title_parts), null=null, labels=labels, nulls=nulls, headline=headline
+        )
 
     def _usual_rates(self, variant: Variant) -> Iterator[Variant]:
         """The same at the usual false positive rates, where these are not the smallest of all kinds."""

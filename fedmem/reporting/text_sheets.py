@@ -38,10 +38,10 @@ def rebuilt(run: Run) -> list[tuple[str, ...]]:
             if counts[source, level, view, kind] > PER_KIND:
                 continue
             texts = (str(arrays[f"{base}{part}_text"][i]) for part in ("original", "reconstruction", "prior"))
-            similarity, baseline, identified = (
+            similarity, baseline, identified_flag = (
                 float(arrays[f"{base}{key}"][i]) for key in ("likeness", "prior_likeness", "identified")
             )
-            outcome = "" if math.isnan(identified) else ", identified" if identified else ", not identified"
+            outcome = "" if math.isnan(identified_flag) else ", identified" if identified_flag else ", not identified"
             rows.append((place, kind, *texts, f"{similarity:.2f} (prior {baseline:.2f}){outcome}"))
     return rows
 

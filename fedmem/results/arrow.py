@@ -129,6 +129,6 @@ def there(array: pa.Array) -> BoolArray:
 
 
 def _bits(buffer: pa.Buffer, array: pa.Array) -> BoolArray:
-    packed = np.frombuffer(buffer, np.uint8)
-    bits = np.unpackbits(packed, count=array.offset + len(array), bitorder="little")[array.offset :]
+    data = np.frombuffer(buffer, np.uint8)
+    bits = np.unpackbits(data, count=array.offset + len(array), bitorder="little")[array.offset :]
     return bits.astype(bool)

@@ -96,7 +96,7 @@ def _package_of(name: str, file: Path) -> str:
 
 
 @cache
-def _imports(file: Path, package: str, changed: int, size: int) -> tuple[str, ...]:
+def _imports(file: Path, package: str, mtime: int, size: int) -> tuple[str, ...]:
     """The names that a file imports, with the packages that they lie in; `changed` and `size` tell its versions."""
     try:
         tree = ast.parse(file.read_bytes())

@@ -91,12 +91,12 @@ def modules_of(scenario: Scenario) -> dict[str, str]:
             name.partition(".")[0] not in _VERSIONED and (is_local(file) or name.partition(".")[0] in packages)
         ),
     )
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for name, file in inside.items():
         if name not in roots:
-            whole.update(f"{name} {digest_of(file)}\n".encode())
+            digest.update(f"{name} {digest_of(file)}\n".encode())
     others = {name: digest_of(file) for name, file in outside.items() if name not in roots}
-    return {"fedmem": whole.hexdigest(), **others}
+    return {"fedmem": digest.hexdigest(), **others}
 
 
 _OURS = ("fedmem.", "strategies.")
@@ -144,15 +144,15 @@ def changed(scenario: Scenario, manifest: dict[str, Any]) -> list[str]:
 
 def commit() -> str | None:
     """The commit of the checkout that fedmem runs from, with `+` if files differ from it; None for a package."""
-    here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():
+    folder = Path(__file__).resolve().parents[2]
+    if not (folder / ".git").exists():
         return None
-    head = _git(here, "rev-parse", "HEAD")
-    return f"{head}+" if head and _git(here, "status", "--porcelain", "--", "fedmem", "strategies") else head or None
+    head = _git(folder, "rev-parse", "HEAD")
+    return f"{head}+" if head and _git(folder, "status", "--porcelain", "--", "fedmem", "strategies") else head or None
 
 
-def _git(here: Path, *words: str) -> str:
-    process = subprocess.run(["git", "-C", str(here), *words], capture_output=True, text=True, check=False)
+def _git(folder: Path, *words: str) -> str:
+    process = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=False)
     return process.stdout.strip()
 
 
@@ -206,10 +206,10 @@ def _named(name: str, value: Any) -> Iterator[Path]:
 def _together(files: Sequence[Path]) -> str:
     """One sha256 of files and their names from the innermost folder that holds all of them."""
     root = os.path.commonpath([file.absolute().parent for file in files])
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for file in files:
-        whole.update(f"{os.path.relpath(file.absolute(), root)}\0{digest_of(file)}\n".encode())
-    return whole.hexdigest()
+        digest.update(f"{os.path.relpath(file.absolute(), root)}\0{digest_of(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def _listed(files: Sequence[Path]) -> str:

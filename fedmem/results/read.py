@@ -71,8 +71,8 @@ class Run:
             content: Any = json.loads(file.read_text(encoding="utf-8"))
             if not isinstance(content, dict) or not isinstance(content.get("rows", {}), dict):
                 raise ValueError("it is no manifest")
-            loaded: dict[str, Any] = content
-        return loaded
+            manifest: dict[str, Any] = content
+        return manifest
 
     @cached_property
     def scenario(self) -> dict[str, Any]:
@@ -80,10 +80,10 @@ class Run:
         import yaml
 
         with _whole(self.path / "scenario.yaml") as file:
-            loaded: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
-            if not isinstance(loaded, dict):
+            scenario: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+            if not isinstance(scenario, dict):
                 raise ValueError("it is no scenario")
-        return loaded
+        return scenario
 
     @cached_property
     def measurements(self) -> pd.DataFrame:
@@ -135,9 +135,9 @@ class Run:
         with (
             _whole(self.path / "reconstructions.npz") as file,
             file.open("rb") as stream,
-            np.load(stream, allow_pickle=False) as stored,
+            np.load(stream, allow_pickle=False) as archive,
         ):
-            return {name: stored[name] for name in stored.files}
+            return {name: archive[name] for name in archive.files}
 
     def params(self) -> Params:
         """The final parameters; an error when the scenario did not ask to keep them."""
@@ -146,8 +146,8 @@ class Run:
         from safetensors.torch import load_file
 
         with _whole(self.path / "params.safetensors") as file:
-            loaded: Params = load_file(file)
-        return loaded
+            params: Params = load_file(file)
+        return params
 
     def _frame(self, name: str) -> pd.DataFrame:
         import pyarrow.parquet as pq
@@ -166,8 +166,10 @@ class Run:
 def measurement_frame(table: pa.Table) -> pd.DataFrame:
     """Rows of measurements as a frame: texts as text, and whole numbers of which some are missing as `Int32` or so."""
     frame: pd.DataFrame = table.to_pandas()
-    whole = {item.name: str(item.type).capitalize() for item in table.schema if str(item.type).startswith("int")}
-    types: dict[str, Any] = {column: kind for column, kind in whole.items() if table[column].null_count}
+    integer_types = {
+        item.name: str(item.type).capitalize() for item in table.schema if str(item.type).startswith("int")
+    }
+    types: dict[str, Any] = {column: kind for column, kind in integer_types.items() if table[column].null_count}
     types |= {column: str for column in frame.columns if frame[column].dtype == "category"}
     return frame.astype(types)
 
@@ -194,8 +196,8 @@ def _missing(folder: Path) -> str:
     """Why this is no finished run, and which one may be meant."""
     if not os.path.lexists(folder):
         return "there is no such folder; give the folder runs/<scenario>/<id>, which `fedmem run` prints"
-    near = [folder.parent] if folder.is_file() else [*folder.glob("*"), *folder.glob("*/*")]
-    runs = [str(place) for place in sorted(near) if is_finished(place)]
+    folders = [folder.parent] if folder.is_file() else [*folder.glob("*"), *folder.glob("*/*")]
+    runs = [str(place) for place in sorted(folders) if is_finished(place)]
     meant = f", such as {runs[0]}" if runs else ""
     if folder.is_file():
         return f"it is a file; give the folder of the run{meant or ' runs/<scenario>/<id>'}"

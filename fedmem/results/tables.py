@@ -108,8 +108,8 @@ def read_measurements(path: Path) -> list[Measurement]:
     """The rows of `measurements.parquet`, in its order."""
     table, _ = _read(path)
     column = {name: table.column(name).to_pylist() for name in table.column_names}
-    fixed = {part.partition(":")[0] for part in _COLUMNS["measurements"].split()}
-    labels = [name for name in table.column_names if name not in fixed]
+    fixed_columns = {part.partition(":")[0] for part in _COLUMNS["measurements"].split()}
+    labels = [name for name in table.column_names if name not in fixed_columns]
     reading = ("metric", "value", "low", "high", "n", "subject")
     return [
         Measurement(
@@ -188,8 +188,8 @@ def reference_rows(block: ReferenceEvidence, audit: AuditSet) -> pa.Table:
     models, labels, points = block.quantiles.shape
     order, counts = _grouped(block.subjects, block.labels, audit)
     sizes = np.tile(counts, models)
-    absent = np.isnan(block.quantiles).all(axis=2).ravel()
-    quantiles = block.quantiles.reshape(-1, points)[~absent].ravel()
+    is_missing = np.isnan(block.quantiles).all(axis=2).ravel()
+    quantiles = block.quantiles.reshape(-1, points)[~is_missing].ravel()
     return _table(
         "references",
         {
@@ -203,16 +203,16 @@ def reference_rows(block: ReferenceEvidence, audit: AuditSet) -> pa.Table:
             "subjects": Lists(values=np.tile(block.subjects[order], models), sizes=sizes),
             "less": Lists(values=block.less[:, order].ravel(), sizes=sizes),
             "ties": Lists(values=block.ties[:, order].ravel(), sizes=sizes),
-            "quantiles": Lists(values=quantiles, sizes=np.where(absent, 0, points), missing=absent),
+            "quantiles": Lists(values=quantiles, sizes=np.where(is_missing, 0, points), missing=is_missing),
         },
     )
 
 
 def reference_layout(block: ReferenceEvidence) -> dict[str, Any]:
     """What the rows of a block do not say, above all the order of its canaries."""
-    whole = {name: getattr(block, name) for name in ("round", "level", "family", "count")}
+    scalars = {name: getattr(block, name) for name in ("round", "level", "family", "count")}
     arrays = ("subjects", "labels") if block.run.size * block.labels.size else ("subjects", "labels", "run", "client")
-    return {**whole, **{name: getattr(block, name).tolist() for name in arrays}, "shape": block.quantiles.shape}
+    return {**scalars, **{name: getattr(block, name).tolist() for name in arrays}, "shape": block.quantiles.shape}
 
 
 def read_references(path: Path, audit: AuditSet) -> Iterator[ReferenceEvidence]:

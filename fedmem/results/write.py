@@ -79,7 +79,7 @@ def write_run(
         if results.params is not None:
             write_params(partial, results.params)
         (partial / "scenario.yaml").write_text(results.scenario_yaml, encoding="utf-8")
-        counted = {
+        counts = {
             "rows": {
                 "evidence": sum(block.loss.size for block in bank.evidence),
                 "references": sum(len(block.run) * len(block.labels) for block in bank.references),
@@ -103,7 +103,7 @@ def write_run(
                 "counts": dict(federation.counts),
             },
         }
-        _write_manifest(partial, {**results.manifest, **counted}, results.measurements)
+        _write_manifest(partial, {**results.manifest, **counts}, results.measurements)
         draw(partial)
 
 
@@ -123,9 +123,9 @@ def replace_measurements(
     Each file stays whole until its successor is on the disk.
     """
     run = read(path)
-    for stale in run.path.glob(".partial-*"):
-        if not _alive(int(stale.name.removeprefix(".partial-"))):
-            shutil.rmtree(stale)
+    for old_folder in run.path.glob(".partial-*"):
+        if not _alive(int(old_folder.name.removeprefix(".partial-"))):
+            shutil.rmtree(old_folder)
     partial = run.path / f".partial-{os.getpid()}"
     partial.mkdir()
     try:
@@ -146,12 +146,12 @@ def _write_manifest(folder: Path, manifest: Mapping[str, Any], measurements: Seq
     values = {
         "measurements.value": _not_finite(np.array([row.reading.value for row in measurements], dtype=np.float64))
     }
-    counted = {
+    content = {
         **manifest,
         "rows": {**manifest.get("rows", {}), **count},
         "not_finite": {**manifest.get("not_finite", {}), **values},
     }
-    text = json.dumps(_strict(counted), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(_strict(content), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
 
 

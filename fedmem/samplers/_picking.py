@@ -11,14 +11,14 @@ from fedmem.errors import ComponentError
 
 def with_rows(history: History, count: int, field: str = "size", group: str = "cohort") -> IntArray:
     """The clients that have rows, sorted. Errors: `ComponentError` at `field` where they are fewer than `wanted`."""
-    able = np.flatnonzero(history.sizes > 0)
-    if count > len(able):
+    clients = np.flatnonzero(history.sizes > 0)
+    if count > len(clients):
         raise ComponentError(
             f"sampler.{field}",
-            f"a {group} of {count}, but {len(able)} of {history.num_clients} clients have rows; "
-            f"use at most {len(able)}, or a partition that leaves nobody without rows",
+            f"a {group} of {count}, but {len(clients)} of {history.num_clients} clients have rows; "
+            f"use at most {len(clients)}, or a partition that leaves nobody without rows",
         )
-    return able
+    return clients
 
 
 def pick_highest(values: FloatArray, places: int, rng: np.random.Generator) -> IntArray:
@@ -29,8 +29,8 @@ def pick_highest(values: FloatArray, places: int, rng: np.random.Generator) -> I
     """
     keys = np.where(np.isnan(values), np.inf, values)
     last = np.partition(keys, -places)[-places]
-    above, tied = np.flatnonzero(keys > last), np.flatnonzero(keys == last)
-    return np.sort(np.concatenate([above, rng.choice(tied, size=places - len(above), replace=False)]))
+    higher, ties = np.flatnonzero(keys > last), np.flatnonzero(keys == last)
+    return np.sort(np.concatenate([higher, rng.choice(ties, size=places - len(higher), replace=False)]))
 
 
 def pick_weighted(weights: FloatArray | IntArray, places: int, rng: np.random.Generator) -> IntArray:

@@ -56,11 +56,11 @@ class Atypical:
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         history.require(self.size)
-        centred = history.atypical - history.atypical.mean()
+        deviations = history.atypical - history.atypical.mean()
         spread = history.atypical.std()
         keys = rng.gumbel(size=history.num_clients)
         # Equal slots have no spread, and whatever rounding left of it must not prefer anybody.
         if np.ptp(history.atypical):
-            keys = keys + self.beta * centred / spread
+            keys = keys + self.beta * deviations / spread
         # The K largest in any order: sorting everybody would take longer than training the cohort.
         return np.sort(np.argpartition(keys, -self.size)[-self.size :])

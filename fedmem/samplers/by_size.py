@@ -49,9 +49,9 @@ class BySize:
 
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
-        able = with_rows(history, self.size)
+        clients = with_rows(history, self.size)
         certain = _certain_clients(history.sizes, self.size)
-        others = rng.permutation(np.setdiff1d(able, certain, assume_unique=True) if len(certain) else able)
+        others = rng.permutation(np.setdiff1d(clients, certain, assume_unique=True) if len(certain) else clients)
         ends = np.cumsum(history.sizes[others])
         marks = self.size - len(certain)
         if not marks:

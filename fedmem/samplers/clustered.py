@@ -60,11 +60,13 @@ class Clustered:
         order, ends, width = self._laid_out(history)
         starts = np.concatenate([[0], ends[:-1]])
         first, last = starts // width, np.maximum(ends - 1, starts) // width
-        missed = 1 - (np.minimum(ends, (first + 1) * width) - starts) / width
-        missed = np.where(last > first, missed * (1 - (ends - last * width) / width), missed)
+        miss_probability = 1 - (np.minimum(ends, (first + 1) * width) - starts) / width
+        miss_probability = np.where(
+            last > first, miss_probability * (1 - (ends - last * width) / width), miss_probability
+        )
         probabilities = np.empty(history.num_clients)
         # A client that has a cluster between its first and its last one is the only client in it.
-        probabilities[order] = np.where(last - first > 1, 1.0, 1 - missed)
+        probabilities[order] = np.where(last - first > 1, 1.0, 1 - miss_probability)
         return probabilities
 
     def _laid_out(self, history: History) -> tuple[IntArray, IntArray, int]:

@@ -60,8 +60,8 @@ class MinSeparation:
 
     def probabilities(self, round: int, history: History) -> FloatArray:
         """(N,) inclusion probabilities: alike for all that have paused long enough, 0 for the others."""
-        rested = self._has_rested(round, history)
-        share: FloatArray = rested.astype(np.float64) * (self.size / max(1, int(rested.sum())))
+        has_rested = self._has_rested(round, history)
+        share: FloatArray = has_rested.astype(np.float64) * (self.size / max(1, int(has_rested.sum())))
         return share
 
     def pause(self, num_clients: int) -> int:
@@ -70,5 +70,5 @@ class MinSeparation:
 
     def _has_rested(self, round: int, history: History) -> BoolArray:
         """(N,) who has paused long enough."""
-        rested: BoolArray = (history.last_round == 0) | (round - history.last_round >= self.separation)
-        return rested
+        has_rested: BoolArray = (history.last_round == 0) | (round - history.last_round >= self.separation)
+        return has_rested

@@ -71,9 +71,9 @@ class Oort:
 
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
-        able = with_rows(history, self.size)
-        trained = np.isfinite(history.last_loss[able])
-        trained_clients, new_clients = able[trained], able[~trained]
+        clients = with_rows(history, self.size)
+        has_trained = np.isfinite(history.last_loss[clients])
+        trained_clients, new_clients = clients[has_trained], clients[~has_trained]
         share = max(self.least, self.exploration * self.decay ** (round - 1))
         num_to_explore = math.floor(share * self.size + 0.5)
         num_explored = min(len(new_clients), max(num_to_explore, self.size - len(trained_clients)))
@@ -81,8 +81,8 @@ class Oort:
         if places := self.size - num_explored:
             utility = _utility(round, history, trained_clients)
             lowest = np.partition(utility, -places)[-places]
-            near = np.flatnonzero(utility >= NEAR * lowest)
-            picks.append(trained_clients[near[pick_weighted(utility[near], places, rng)]])
+            candidates = np.flatnonzero(utility >= NEAR * lowest)
+            picks.append(trained_clients[candidates[pick_weighted(utility[candidates], places, rng)]])
         return np.sort(np.concatenate(picks))
 
 

@@ -74,9 +74,9 @@ class Optimal:
 def _cap_probabilities(weights: FloatArray, total: float) -> FloatArray:
     """min(1, c w) that sum to `total`, which is at most their number, for positive weights."""
     ascending = np.sort(weights)
-    below = np.cumsum(ascending)
+    sums_below = np.cumsum(ascending)
     # If all but the `count` smallest are certain, those share what is left; the largest of them must not exceed 1.
     budget = total - np.arange(len(weights) - 1, -1, -1)
-    count = np.flatnonzero((budget > 0) & (budget * ascending <= below))[-1]
-    shared: FloatArray = np.minimum(1.0, weights * (budget[count] / below[count]))
-    return shared
+    count = np.flatnonzero((budget > 0) & (budget * ascending <= sums_below))[-1]
+    probabilities: FloatArray = np.minimum(1.0, weights * (budget[count] / sums_below[count]))
+    return probabilities

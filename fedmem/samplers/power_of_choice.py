@@ -58,6 +58,6 @@ class PowerOfChoice:
 
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
-        able = with_rows(history, self.candidates, "candidates", "choice")
-        candidates = able[pick_weighted(history.sizes[able], self.candidates, rng)]
+        clients = with_rows(history, self.candidates, "candidates", "choice")
+        candidates = clients[pick_weighted(history.sizes[clients], self.candidates, rng)]
         return candidates[pick_highest(history.last_loss[candidates], self.size, rng)]

@@ -48,14 +48,14 @@ class UpdateAware:
 
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
-        able = with_rows(history, self.size)
-        return able[pick_highest(history.last_norm[able], self.size, rng)]
+        clients = with_rows(history, self.size)
+        return clients[pick_highest(history.last_norm[clients], self.size, rng)]
 
     def probabilities(self, round: int, history: History) -> FloatArray:
         """(N,) inclusion probabilities: places that are left, shared by those that tie for them."""
         norms = np.where(np.isnan(history.last_norm), np.inf, history.last_norm)
         norms[history.sizes == 0] = -np.inf
         last = np.partition(norms, -self.size)[-self.size]
-        above, tied = norms > last, norms == last
-        share: FloatArray = np.where(tied, (self.size - above.sum()) / tied.sum(), above)
+        is_higher, is_tie = norms > last, norms == last
+        share: FloatArray = np.where(is_tie, (self.size - is_higher.sum()) / is_tie.sum(), is_higher)
         return share

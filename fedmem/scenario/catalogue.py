@@ -204,8 +204,10 @@ def fields_model(cls: type) -> type[BaseModel]:
     Numbers are not made from text and whole numbers not from fractions. A field typed by a contract of
     `fedmem.contracts`, also inside a tuple or with None, takes a nested component.
     """
-    resolved = hints(cls)
-    definitions: dict[str, Any] = {item.name: (_checked(resolved[item.name]), _default(item)) for item in fields(cls)}
+    field_types = hints(cls)
+    definitions: dict[str, Any] = {
+        item.name: (_checked(field_types[item.name]), _default(item)) for item in fields(cls)
+    }
     config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
     return create_model(cls.__name__, __config__=config, **definitions)
 
@@ -259,8 +261,8 @@ def build(family: str, mapping: object, *, protocols: Sequence[type] | None = No
         if is_stock(family, cls):
             return _stock(kind, cls, values)
         _of_contract(family, kind, cls, protocols or PROTOCOLS[family])
-        checked = fields_model(cls).model_validate(values)
-        component = cls(**{name: getattr(checked, name) for name in checked.model_fields_set})
+        field_values = fields_model(cls).model_validate(values)
+        component = cls(**{name: getattr(field_values, name) for name in field_values.model_fields_set})
         check_declarations(family, component)
         return component
     except ValidationError as error:
@@ -316,8 +318,8 @@ def _stock(kind: str, cls: type, values: Mapping[str, Any]) -> StockStrategy:
     ]
     problems += [
         Problem(path=key, message=f"is missing; {kind} cannot be made without it")
-        for key, required in signature.items()
-        if required and key not in values
+        for key, is_required in signature.items()
+        if is_required and key not in values
     ]
     if problems:
         raise ScenarioError(problems)

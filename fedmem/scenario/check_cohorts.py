@@ -17,8 +17,8 @@ from fedmem.scenario.check_measuring import (
 
 def _cohort(sampler: Any, clients: int) -> Iterator[Problem]:
     for path, part in nested(sampler, "sampler"):
-        declared = sampler_declaration(part)
-        sizes = {"size": declared.size, "candidates": declared.candidates, "expected": declared.expected}
+        declaration = sampler_declaration(part)
+        sizes = {"size": declaration.size, "candidates": declaration.candidates, "expected": declaration.expected}
         for name, size in sizes.items():
             if size is not None and size > clients:
                 yield Problem(
@@ -30,8 +30,8 @@ def _cohort(sampler: Any, clients: int) -> Iterator[Problem]:
 
 def _separation(sampler: Any, clients: int) -> Iterator[Problem]:
     for path, part in nested(sampler, "sampler"):
-        declared = sampler_declaration(part)
-        size, separation = declared.size, declared.separation
+        declaration = sampler_declaration(part)
+        size, separation = declaration.size, declaration.separation
         if size is not None and separation is not None and size <= clients < size * separation:
             yield Problem(
                 path=f"{path}.separation",
@@ -80,13 +80,13 @@ def _picked_by_coins(sampler: Any, roster: str, probes: Sequence[Any]) -> Iterat
 def _enough_clients(strategy: Any, sampler: Any, clients: int) -> Iterator[Problem]:
     min_cohort = strategy_declaration(strategy).min_cohort
     # the cohorts of other samplers vary, and are not known before they are drawn
-    declared = sampler_declaration(sampler)
-    size = clients if declared.law == "everyone" else declared.size
+    declaration = sampler_declaration(sampler)
+    size = clients if declaration.law == "everyone" else declaration.size
     if size is not None and size < min_cohort:
         yield Problem(
             path="strategy",
             message=f"{kind_of(strategy)} as it is set here needs cohorts of at least {min_cohort}, but they are of "
-            f"{size}; raise {'clients' if declared.law == 'everyone' else 'sampler.size'}, or assume less of "
+            f"{size}; raise {'clients' if declaration.law == 'everyone' else 'sampler.size'}, or assume less of "
             f"{kind_of(strategy)}",
         )
 

@@ -16,16 +16,16 @@ from fedmem.errors import Problem
 
 
 def _held_back(injections: Sequence[Any], probes: Sequence[Any], estimators: Sequence[Any]) -> Iterator[Problem]:
-    comparing = [
+    comparisons = [
         *(f"probe {kind_of(probe)}" for probe in probes if _compares_held_out(probe)),
         *(f"estimator {kind_of(estimator)}" for estimator in estimators if _compares_held_out(estimator)),
     ]
     positions = [position for position, injection in enumerate(injections) if injection_declaration(injection).unmasked]
-    for position in positions if comparing else ():
+    for position in positions if comparisons else ():
         yield Problem(
             path=f"injections[{position}].unmasked",
-            message=f"the {comparing[0]} compares with examples that a coin excluded, and copies that no coin masks "
-            f"are trained on all the same; write unmasked: 0, or leave the {comparing[0].partition(' ')[0]} out",
+            message=f"the {comparisons[0]} compares with examples that a coin excluded, and copies that no coin masks "
+            f"are trained on all the same; write unmasked: 0, or leave the {comparisons[0].partition(' ')[0]} out",
         )
 
 

@@ -33,8 +33,8 @@ def _schedule(client: Any, probes: Sequence[Any]) -> Iterator[Problem]:
 
 
 def _honoured(strategy: Any, client: Any) -> Iterator[Problem]:
-    declared = strategy_declaration(strategy)
-    client_kind = declared.client
+    declaration = strategy_declaration(strategy)
+    client_kind = declaration.client
     if client_kind is not None and kind_of(client) != client_kind:
         yield Problem(
             path="client.kind",
@@ -42,7 +42,7 @@ def _honoured(strategy: Any, client: Any) -> Iterator[Problem]:
             f"use client: {{kind: {client_kind}}}, or another strategy, such as fedavg",
         )
         return
-    for name, value in declared.client_fields.items():
+    for name, value in declaration.client_fields.items():
         if getattr(client, name, value) != value:
             yield Problem(
                 path=f"client.{name}",
@@ -73,14 +73,14 @@ def _personal(client: Any, observe: Any, estimators: Sequence[Any]) -> Iterator[
 def _noise_of_the_clip(defences: Sequence[Any]) -> Iterator[Problem]:
     bound: float | None = None
     for position, defence in enumerate(defences):
-        declared = defence_declaration(defence)
-        if declared.norm_bound is not None:
-            bound = declared.norm_bound
-        elif bound is not None and declared.noise_norm not in (None, bound):
+        declaration = defence_declaration(defence)
+        if declaration.norm_bound is not None:
+            bound = declaration.norm_bound
+        elif bound is not None and declaration.noise_norm not in (None, bound):
             yield Problem(
                 path=f"defences[{position}].norm",
                 message=f"noise is a multiple of the norm of the clip before it, which is {bound:g}, not "
-                f"{declared.noise_norm:g}; write norm: {bound:g}, or put noise before the clip",
+                f"{declaration.noise_norm:g}; write norm: {bound:g}, or put noise before the clip",
             )
 
 
@@ -96,7 +96,7 @@ def _central(
     if central is None:
         return
     work = client_declaration(client)
-    for path, part, defined, why in (
+    for path, part, is_defined, why in (
         (
             "sampler.kind",
             sampler,
@@ -111,7 +111,7 @@ def _central(
         ),
         ("client.kind", client, work.central, "what else a client does is not defined where there is one; use sgd"),
     ):
-        if not defined:
+        if not is_defined:
             yield Problem(path=path, message=f"central training cannot use {kind_of(part)}: {why}")
     if work.steps is not None:
         yield Problem(

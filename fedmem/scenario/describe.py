@@ -65,13 +65,15 @@ def field_facts(family: str, kind: str) -> list[FieldFacts]:
     if catalogue.is_stock(family, cls):
         is_required, _ = parameters(cls)
         return [
-            FieldFacts(name=name, type="", default="" if required else "its own", allowed="", meaning="see its class")
-            for name, required in is_required.items()
+            FieldFacts(
+                name=name, type="", default="" if needs_value else "its own", allowed="", meaning="see its class"
+            )
+            for name, needs_value in is_required.items()
         ]
-    resolved, explained = catalogue.hints(cls), catalogue.explain(cls)
+    field_types, meanings = catalogue.hints(cls), catalogue.explain(cls)
     facts = []
     for item in fields(cls):
-        words, allowed = _words(resolved[item.name])
+        words, allowed = _words(field_types[item.name])
         default = item.default if item.default_factory is MISSING else item.default_factory()
         facts.append(
             FieldFacts(
@@ -79,7 +81,7 @@ def field_facts(family: str, kind: str) -> list[FieldFacts]:
                 type=words,
                 default="" if default is MISSING else write_flow(catalogue.plain(default)),
                 allowed=allowed,
-                meaning=explained.get(item.name, ""),
+                meaning=meanings.get(item.name, ""),
             )
         )
     return facts
@@ -100,12 +102,12 @@ def example(family: str, kind: str) -> dict[str, Any]:
     cls = catalogue.load(family, kind)
     if catalogue.is_stock(family, cls):
         return {"kind": kind}
-    resolved = catalogue.hints(cls)
+    field_types = catalogue.hints(cls)
     mapping: dict[str, Any] = {"kind": kind}
     for item in fields(cls):
         inner = catalogue.nested_family(cls, item.name)
         if item.default is MISSING and item.default_factory is MISSING and inner is not None:
-            fitting = catalogue.fitting(inner, catalogue.contracts(resolved[item.name]))
+            fitting = catalogue.fitting(inner, catalogue.contracts(field_types[item.name]))
             mapping[item.name] = example(inner, min(fitting, key=partial(_precedence, inner)))
     return catalogue.dump(catalogue.build(family, mapping))
 
@@ -175,14 +177,14 @@ def _filled(lines: Sequence[str], width: int) -> Iterator[str]:
 
 def text_of(cls: type) -> str:
     """The docstring of a class without its first indentation, and below it the fields that it inherits unchanged."""
-    text, explained = inspect.cleandoc(cls.__doc__ or ""), catalogue.explain(cls)
-    inherited = {
+    text, meanings = inspect.cleandoc(cls.__doc__ or ""), catalogue.explain(cls)
+    inherited_fields = {
         name: meaning
         for base in cls.__mro__[1:]
         for name, meaning in catalogue.explain(base).items()
-        if explained[name] == meaning
+        if meanings[name] == meaning
     }
-    lines = [f"- `{name}`: {meaning}" for name, meaning in inherited.items()]
+    lines = [f"- `{name}`: {meaning}" for name, meaning in inherited_fields.items()]
     return "\n".join([text, "", "Fields that all of its family have", "", *lines]) if lines else text
 
 

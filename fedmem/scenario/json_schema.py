@@ -57,14 +57,14 @@ def scenario_schema() -> dict[str, Any]:
             property_schema["default"] = _plain(item.get_default(call_default_factory=True))
         properties[name] = property_schema
     # The name is the stem of the file where it is left out.
-    required = [name for name, item in Scenario.model_fields.items() if item.is_required() and name != "name"]
+    required_names = [name for name, item in Scenario.model_fields.items() if item.is_required() and name != "name"]
     return {
         "$schema": DIALECT,
         "title": "fedmem scenario",
         "description": "One experiment: a federation, what is planted in it, and what is measured.",
         "type": "object",
         "properties": properties,
-        "required": required,
+        "required": required_names,
         "additionalProperties": False,
         "$defs": dict(sorted(definitions.known.items())),
     }
@@ -105,8 +105,8 @@ class _Definitions:
         schema = TypeAdapter(annotation).json_schema(schema_generator=_Generator, ref_template="#/$defs/{model}")
         parts = schema.pop("$defs", {})
         self.known |= {name: self._placed(part) for name, part in parts.items()}
-        placed: dict[str, Any] = self._placed(schema)
-        return placed
+        result: dict[str, Any] = self._placed(schema)
+        return result
 
     def _placed(self, schema: Any) -> Any:
         """The same with references for components, without the titles that only repeat names."""
@@ -147,17 +147,17 @@ class _Definitions:
             return name
         self.known[name] = {}
         cls = catalogue.load(family, kind)
-        explained, model = catalogue.explain(cls), catalogue.fields_model(cls)
-        described = self.of(model)
+        meanings, model = catalogue.explain(cls), catalogue.fields_model(cls)
+        schema = self.of(model)
         properties = {
-            item.name: described["properties"][item.name] | {"description": _sentence(explained.get(item.name))}
+            item.name: schema["properties"][item.name] | {"description": _sentence(meanings.get(item.name))}
             for item in fields(cls)
         }
         self.known[name] = {
             "type": "object",
             "description": about(family, kind),
             "properties": {"kind": {"const": kind, "description": about(family, kind)}, **properties},
-            "required": ["kind", *described.get("required", ())],
+            "required": ["kind", *schema.get("required", ())],
             "additionalProperties": False,
         }
         return name
@@ -170,6 +170,6 @@ def _plain(value: Any) -> Any:
 
 def _sentence(text: str | None) -> str:
     """A description that begins with a capital letter and ends with a full stop."""
-    whole = " ".join((text or "").split())
-    capital = whole[:1].upper() + whole[1:]
+    sentence = " ".join((text or "").split())
+    capital = sentence[:1].upper() + sentence[1:]
     return capital if capital.endswith((".", "?", "!")) or not capital else f"{capital}."

@@ -59,24 +59,24 @@ def _resolve(source: Source, file: str, stem: str, overrides: Sequence[str]) -> 
     problems = [*source.problems, *override(tree, overrides, origin)]
     has_name = "name" in tree
     tree.setdefault("name", stem)
-    values, wrong = _fields(tree)
+    values, field_problems = _fields(tree)
     if not has_name and "name" not in values:
         # The text that is wrong stands in no line of the file.
-        plain = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip("._-")[:100] or "study"
-        rest = [problem for problem in wrong if problem.path != "name"]
-        wrong = [
+        safe_name = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip("._-")[:100] or "study"
+        rest = [problem for problem in field_problems if problem.path != "name"]
+        field_problems = [
             *rest,
             Problem(
                 path="name",
-                message=f"the file is called {stem!r}, and results would be kept under "
-                f"that name, which should be letters, digits, '.', '_' or '-' only; write name: {plain} in the file",
+                message=f"the file is called {stem!r}, and results would be kept under that "
+                f"name, which should be letters, digits, '.', '_' or '-' only; write name: {safe_name} in the file",
             ),
         ]
     # A key given twice and the like is known already; do not report it again with another line.
     problem_paths = {problem.path for problem in problems if problem.path}
     with Rescuing():
-        wrong += checks.problems(values)
-    problems += [origin.locate_problem(problem) for problem in wrong if problem.path not in problem_paths]
+        field_problems += checks.problems(values)
+    problems += [origin.locate_problem(problem) for problem in field_problems if problem.path not in problem_paths]
     if problems:
         raise ScenarioError(sorted(problems, key=lambda problem: (problem.line is None, problem.line or 0)))
     scenario = Scenario(**values)

@@ -108,10 +108,10 @@ def _apply(tree: dict[str, Any], text: str, origin: Origin) -> None:
             raise ValueError(_no_such_place(place[:depth], current, part))
         if depth < len(place) - 1:
             current = current[part]
-    parsed = read_value(value)
-    if place[-1] == "kind" and isinstance(parsed, str):
-        _forget(tree, current, place[:-1], parsed, origin)
-    current[place[-1]] = parsed
+    typed_value = read_value(value)
+    if place[-1] == "kind" and isinstance(typed_value, str):
+        _forget(tree, current, place[:-1], typed_value, origin)
+    current[place[-1]] = typed_value
     origin.override(place, source)
 
 

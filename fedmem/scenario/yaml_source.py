@@ -126,9 +126,9 @@ def read_text(text: str, name: str) -> Source:
     {'sampler': {'kind': 'uniform', 'size': 10}}
     """
     try:
-        refused = tuple(_refused(text, name))
-        if refused:
-            return Source(value=None, lines={}, problems=refused)
+        refusals = tuple(_refused(text, name))
+        if refusals:
+            return Source(value=None, lines={}, problems=refusals)
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark

@@ -108,13 +108,15 @@ def compare(  # noqa: PLR0913 - options for users, all by name
     Errors: `ScenarioError` with all that is wrong in any setting; `FolderError` where results cannot be written. A run
     that fails is no error: see `Compared.failed`.
     """
-    varied = parse_vary(vary) if not isinstance(vary, Mapping) else {path: _texts(them) for path, them in vary.items()}
+    values_by_path = (
+        parse_vary(vary) if not isinstance(vary, Mapping) else {path: _texts(them) for path, them in vary.items()}
+    )
     all_seeds = parse_seeds(seeds) if isinstance(seeds, str) else parse_seeds(",".join(map(str, seeds)))
-    settings = settings_of(varied)
+    settings = settings_of(values_by_path)
     if len(settings) < 2:
         message = "gives one setting, and there is nothing to compare it with; give several values, such as "
         raise ScenarioError([Problem(path="", message=f"{message}--vary strategy.kind=fedavg,krum", source="--vary")])
-    _check_apart(varied, overrides)
+    _check_apart(values_by_path, overrides)
     references = references_of(settings, reference)
     cells = cross(scenario, settings, all_seeds, overrides)
     for name in measures:
@@ -128,7 +130,7 @@ def compare(  # noqa: PLR0913 - options for users, all by name
     return Compared(path=folder, outcomes=tuple(outcomes), cells=cells, comparison=comparison)
 
 
-def _check_apart(varied: Mapping[str, Sequence[str]], overrides: Sequence[str]) -> None:
+def _check_apart(paths: Mapping[str, Sequence[str]], overrides: Sequence[str]) -> None:
     """Refuses changes that what varies, or its seeds, would undo without a word."""
     problems = []
     for text in overrides:
@@ -139,7 +141,7 @@ def _check_apart(varied: Mapping[str, Sequence[str]], overrides: Sequence[str]) 
         elif other := next(
             (
                 varied_path
-                for varied_path in varied
+                for varied_path in paths
                 if path == varied_path or path.startswith((f"{varied_path}.", f"{varied_path}["))
             ),
             None,
@@ -227,12 +229,12 @@ def _write(folder: Path, cells: Sequence[Cell], outcomes: Sequence[Outcome], com
         (partial / "comparison.json").write_text(text + "\n", encoding="utf-8")
         for name, rows in TABLES.items():
             put(partial, name, list(rows(comparison)))
-        failed = [
+        failures = [
             f"{label_of(cell.setting)}, seed {cell.seed}: {outcome.error}"
             for cell, outcome in zip(cells, outcomes, strict=True)
             if outcome.error is not None
         ]
-        text, figure_files = page(comparison, f"{cells[0].scenario.name} · {folder.name}", failed)
+        text, figure_files = page(comparison, f"{cells[0].scenario.name} · {folder.name}", failures)
         (partial / "comparison.html").write_text(text, encoding="utf-8")
         for name, data in figure_files.items():
             (partial / f"{name}.png").write_bytes(data)

@@ -231,7 +231,7 @@ class Comparison:
                 local, whole = _above(series.values, series.null), _above(series.paired, series.paired_null)
                 for setting in range(len(self.labels)):
                     other = self.reference[setting]
-                    same = np.where(series.alike(setting, other), 1.0, math.nan)
+                    same_rate = np.where(series.alike(setting, other), 1.0, math.nan)
                     entries.append(
                         Kept(
                             quantity=series.quantity,
@@ -240,7 +240,7 @@ class Comparison:
                             difference=None
                             if other == setting
                             else _ratio_contrast(
-                                (whole[setting] * same, local[setting], series.n[setting]),
+                                (whole[setting] * same_rate, local[setting], series.n[setting]),
                                 (whole[other], local[other], series.n[other]),
                             ),
                             saturated=series.saturated(setting),

@@ -83,8 +83,8 @@ def write_results(
         table.to_csv(folder / f"{name}.csv", index=False, float_format=f"%.{digits}g")
     for name, png in figures.items():
         (folder / f"{name}.png").write_bytes(png)
-    if stale := stale_intervals(folder):
-        warnings.warn(f"{folder / 'README.md'} has intervals that no table has: {', '.join(stale)}", stacklevel=2)
+    if unbound := stale_intervals(folder):
+        warnings.warn(f"{folder / 'README.md'} has intervals that no table has: {', '.join(unbound)}", stacklevel=2)
 
 
 def new_figure(
@@ -101,9 +101,9 @@ def new_figure(
 
 def png_of(figure: Figure) -> bytes:
     """The figure as PNG, the same bytes for the same figure: the file does not say what wrote it."""
-    stored = io.BytesIO()
-    figure.savefig(stored, format="png", metadata={"Software": None})
-    return stored.getvalue()
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
 
 
 def error_bars(value: pd.Series, low: pd.Series, high: pd.Series) -> FloatArray:
@@ -166,15 +166,20 @@ def unbound_intervals(page: str, tables: Iterable[pd.DataFrame]) -> list[str]:
             for low, high in (("low", "high"), (f"{value}_low", f"{value}_high")):
                 if {low, high} <= set(table):
                     rows.append(table[[value, low, high]].to_numpy(np.float64))
-    stored = np.concatenate(rows)
+    table_intervals = np.concatenate(rows)
     # columns of other things are no values of these intervals
-    stored = np.unique(stored[(stored[:, 1] <= stored[:, 0]) & (stored[:, 0] <= stored[:, 2])], axis=0)
-    stored = np.concatenate([stored, -stored[:, [0, 2, 1]]])
-    stored = np.concatenate([stored, 100 * stored])
+    table_intervals = np.unique(
+        table_intervals[
+            (table_intervals[:, 1] <= table_intervals[:, 0]) & (table_intervals[:, 0] <= table_intervals[:, 2])
+        ],
+        axis=0,
+    )
+    table_intervals = np.concatenate([table_intervals, -table_intervals[:, [0, 2, 1]]])
+    table_intervals = np.concatenate([table_intervals, 100 * table_intervals])
     missing = []
     for interval in page_intervals(page):
         # the rounding of the table, then that of the page, of which some numbers had fewer digits already
         unit = 0.56 * 10.0 ** -len(interval[0].partition(".")[2])
-        if not (np.abs(stored - np.array(interval, dtype=np.float64)) <= unit).all(axis=1).any():
+        if not (np.abs(table_intervals - np.array(interval, dtype=np.float64)) <= unit).all(axis=1).any():
             missing.append("{} [{}, {}]".format(*interval))
     return missing

@@ -30,19 +30,19 @@ def drawn(comparison: Comparison) -> Iterator[tuple[str, bytes, str]]:
     for (metric, parts, title), group in groupby(
         comparison.tested, key=lambda series: (series.quantity.metric, series.quantity.parts, series.quantity.title)
     ):
-        listed = list(group)
+        group_series = list(group)
         name = slug(" ".join([*parts, metric]))
         pairs = [
             (whole.quantity.kind, local, whole)
-            for local in listed
-            for whole in listed
+            for local in group_series
+            for whole in group_series
             if (local.quantity.level, whole.quantity.level) == ("local", "global")
             and local.quantity.kind == whole.quantity.kind
         ]
         if pairs:
             text = f"{title}: the owner's model against the aggregate, by setting; {_SUBTITLE}"
             yield f"{name}_levels", _levels(comparison, title, pairs), text
-        lines = [series for series in listed if len(series.rounds) > 1]
+        lines = [series for series in group_series if len(series.rounds) > 1]
         if lines:
             text = f"{title} over rounds, by setting; {_SUBTITLE}"
             yield f"{name}_rounds", _over_rounds(comparison, title, lines), text

@@ -55,18 +55,18 @@ def sections(comparison: Comparison) -> Iterator[Section]:
     others = set(comparison.reference)
     against = comparison.labels[others.pop()] if len(others) == 1 else "its reference"
     for title, measure_rows in groupby(comparison.rows, key=lambda row: row.quantity.title):
-        listed = list(measure_rows)
+        section_rows = list(measure_rows)
         blocks = [
             (_heading(quantity), tuple(_row(comparison, row) for row in group))
-            for quantity, group in groupby(listed, key=lambda row: row.quantity)
+            for quantity, group in groupby(section_rows, key=lambda row: row.quantity)
         ]
-        unit = listed[0].quantity.unit
+        unit = section_rows[0].quantity.unit
         less = f"less {against}{unit and ', '}{unit}"
         yield Section(
             title=title.upper(),
             columns=("", "seeds", "mean", less, "p", ""),
             blocks=tuple(blocks),
-            notes=_unlike(comparison, listed),
+            notes=_unlike(comparison, section_rows),
         )
     retention_blocks = []
     for quantity, group in groupby(comparison.retention, key=lambda entry: entry.quantity):
@@ -136,9 +136,9 @@ def best(comparison: Comparison) -> Iterator[str]:
     for quantity, group in groupby(comparison.trades, key=lambda trade: trade.quantity):
         trades = list(group)
         names = [comparison.labels[trade.setting] for trade in trades if trade.better < 0]
-        compared = {trade.setting for trade in trades} | set(comparison.without)
-        absent = [label for setting, label in enumerate(comparison.labels) if setting not in compared]
-        note = f" (without a value, so not compared: {'; '.join(absent)})" if absent else ""
+        settings = {trade.setting for trade in trades} | set(comparison.without)
+        missing_labels = [label for setting, label in enumerate(comparison.labels) if setting not in settings]
+        note = f" (without a value, so not compared: {'; '.join(missing_labels)})" if missing_labels else ""
         yield f"{quantity.title}, {quantity.kind}: {'; '.join(names)}{note}"
 
 
@@ -151,32 +151,32 @@ def excluded(comparison: Comparison) -> str:
 def unresolved(comparison: Comparison) -> str:
     """How many differences the seeds do not resolve, measure by measure with the smallest that they could."""
     rows = [row for row in comparison.rows if row.contrast is not None]
-    open_ = [row for row in rows if row.verdict == "unresolved"]
-    if not rows or not open_:
+    unresolved_rows = [row for row in rows if row.verdict == "unresolved"]
+    if not rows or not unresolved_rows:
         return ""
     texts = []
-    for title, group in groupby(open_, key=lambda row: row.quantity.title):
-        listed = list(group)
-        detectable_rows = [row for row in listed if not math.isnan(row.detectable)]
+    for title, group in groupby(unresolved_rows, key=lambda row: row.quantity.title):
+        group_rows = list(group)
+        detectable_rows = [row for row in group_rows if not math.isnan(row.detectable)]
         sizes = [row.detectable * row.quantity.scale for row in detectable_rows if row.detectable <= row.quantity.most]
         none = (
             f"; {len(detectable_rows) - len(sizes)} more than possible, more seeds"
             if sizes
             else "more than possible; more seeds"
         )
-        unit = listed[0].quantity.unit
+        unit = group_rows[0].quantity.unit
         if sizes:
             ends = dict.fromkeys(number(end, 2 if unit == "bits" else 1) for end in (min(sizes), max(sizes)))
             beyond = none if len(sizes) < len(detectable_rows) else ""
-            texts.append(f"{title} {len(listed)} (detects {' to '.join(ends)}{unit and ' '}{unit}{beyond})")
+            texts.append(f"{title} {len(group_rows)} (detects {' to '.join(ends)}{unit and ' '}{unit}{beyond})")
         elif detectable_rows:
-            texts.append(f"{title} {len(listed)} (detects {none})")
+            texts.append(f"{title} {len(group_rows)} (detects {none})")
         else:
-            texts.append(f"{title} {len(listed)}")
+            texts.append(f"{title} {len(group_rows)}")
     seeds = len(comparison.seeds)
     if seeds == 1:
         return ""  # reported once, above all tables
-    return f"{len(open_)} of {len(rows)} differences are unresolved with {seeds} seeds: {'; '.join(texts)}."
+    return f"{len(unresolved_rows)} of {len(rows)} differences are unresolved with {seeds} seeds: {'; '.join(texts)}."
 
 
 def _heading(quantity: Quantity) -> str:
@@ -255,7 +255,7 @@ def headline(comparison: Comparison) -> str:
     return f"{count} setting{'s' * (count != 1)} x {seeds}: {'; '.join(comparison.labels)}{few}"
 
 
-def page(comparison: Comparison, title: str, failed: Sequence[str]) -> tuple[str, Mapping[str, bytes]]:
+def page(comparison: Comparison, title: str, failures: Sequence[str]) -> tuple[str, Mapping[str, bytes]]:
     """The page, which holds its figures and loads nothing, and these by name. Whatever came from a file is escaped."""
     figure_files = {name: (data, text) for name, data, text in figures.drawn(comparison)}
     text = html.escape
@@ -264,7 +264,7 @@ def page(comparison: Comparison, title: str, failed: Sequence[str]) -> tuple[str
         f"<p>{text(paragraph)}</p>" for paragraph in (headline(comparison), CAPTION, saturated(comparison)) if paragraph
     ]
     parts += [f'<p class="alarm">{text(warning)}</p>' for warning in comparison.warnings]
-    parts += [f'<p class="alarm">failed and left out: {text(cause)}</p>' for cause in failed]
+    parts += [f'<p class="alarm">failed and left out: {text(cause)}</p>' for cause in failures]
     parts += [f'<p class="alarm">{text(paragraph)}</p>' for paragraph in (excluded(comparison),) if paragraph]
     for section in (*sections(comparison), traded(comparison)):
         parts += section_html(section)

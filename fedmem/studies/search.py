@@ -49,8 +49,8 @@ def search(
     first = cross(
         base, [tuple(pair for axis in plan.axes for pair in axis.options()[0])], plan.all_seeds, plan.overrides
     )
-    fixed = not any(axis.name.startswith(("estimators", "probes")) for axis in plan.axes)
-    for text in search_options.directions if fixed else ():
+    is_fixed = not any(axis.name.startswith(("estimators", "probes")) for axis in plan.axes)
+    for text in search_options.directions if is_fixed else ():
         metric = text.partition(",")[0].strip()
         check_metric(metric, [cell.scenario for cell in first], path="search.directions")
     folder = folder_of(plan, first[0], out)
@@ -69,19 +69,19 @@ def _tried(plan: Sweep, base: Path, folder: Path, how: Mapping[str, Any], *, ret
         cells: dict[str, Cell] = {}
         for trials in _batches(study, plan, search_options):
             settings = {trial.number: _setting(plan, trial.params) for trial in trials}
-            crossed, wrong = _crossed(base, plan, settings)
-            cells |= {cell.scenario.id: cell for batch in crossed.values() for cell in batch}
+            cells_by_trial, wrong_trials = _crossed(base, plan, settings)
+            cells |= {cell.scenario.id: cell for batch in cells_by_trial.values() for cell in batch}
             # the same setting may be proposed twice
-            unique_cells = {cell.scenario.id: cell for batch in crossed.values() for cell in batch}
+            unique_cells = {cell.scenario.id: cell for batch in cells_by_trial.values() for cell in batch}
             run_cells(list(unique_cells.values()), failures, **how, retry_failed=False)
             if retry_failed:
                 run_cells(list(unique_cells.values()), failures, **how, retry_failed=True)
             for trial in trials:
                 values = None
-                if trial.number not in wrong and not any(
-                    c.scenario.id in failures.known for c in crossed[trial.number]
+                if trial.number not in wrong_trials and not any(
+                    c.scenario.id in failures.known for c in cells_by_trial[trial.number]
                 ):
-                    values = objectives(compared(crossed[trial.number], out), search_options.directions)
+                    values = objectives(compared(cells_by_trial[trial.number], out), search_options.directions)
                 _tell(study, trial, values)
         rows = [_row(plan, trial) for trial in study.trials]
         front = {trial.number for trial in study.best_trials}
@@ -89,8 +89,8 @@ def _tried(plan: Sweep, base: Path, folder: Path, how: Mapping[str, Any], *, ret
     finally:
         storage.engine.dispose()
     write_results(folder, list(cells.values()), out)
-    failed = {key: why for key, why in failures.known.items() if key in cells}
-    return Swept(path=folder, cells=tuple(cells.values()), failed=failed)
+    failed_cells = {key: why for key, why in failures.known.items() if key in cells}
+    return Swept(path=folder, cells=tuple(cells.values()), failed=failed_cells)
 
 
 def _study(folder: Path, search_options: Search) -> tuple[Study, RDBStorage]:
@@ -165,14 +165,14 @@ def _setting(plan: Sweep, params: Mapping[str, Any]) -> Setting:
 def _crossed(base: Path, plan: Sweep, settings: Mapping[int, Setting]) -> tuple[dict[int, tuple[Cell, ...]], set[int]]:
     """The cells of each trial, and those whose setting is no scenario."""
     cells_by_trial: dict[int, tuple[Cell, ...]] = {}
-    wrong = set()
+    wrong_trials = set()
     for number, setting in settings.items():
         try:
             cells_by_trial[number] = cross(base, [setting], plan.all_seeds, plan.overrides)
         except ScenarioError:
             cells_by_trial[number] = ()
-            wrong.add(number)
-    return cells_by_trial, wrong
+            wrong_trials.add(number)
+    return cells_by_trial, wrong_trials
 
 
 def _tell(study: Study, trial: FrozenTrial, values: Sequence[float] | None) -> None:
@@ -209,8 +209,8 @@ def quantity_of(comparison: Comparison, text: str) -> Series:
         and set(words) <= {q.kind, q.level, *q.parts, *(f"{name}={written(value)}" for name, value in q.labels.items)}
         and (q.level in words or q.level == "global")
     ]
-    plain = [series for series in matches if not set(series.quantity.parts) - set(words)]
-    selection = plain if len(plain) == 1 else matches
+    unlabelled = [series for series in matches if not set(series.quantity.parts) - set(words)]
+    selection = unlabelled if len(unlabelled) == 1 else matches
     if len(selection) != 1:
         meant = sorted(
             ", ".join(filter(None, (s.quantity.metric, s.quantity.kind, s.quantity.level, *s.quantity.parts)))

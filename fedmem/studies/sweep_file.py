@@ -91,8 +91,8 @@ class Axis(_Part):
             return [tuple(row) for row in zip(*columns, strict=True)]
         assert self.path is not None
         if self.range is not None:
-            spaced = (np.geomspace if self.scale == "log" else np.linspace)(*self.range, self.steps)
-            return [((self.path, text),) for text in dict.fromkeys(map(self.number, spaced.tolist()))]
+            numbers = (np.geomspace if self.scale == "log" else np.linspace)(*self.range, self.steps)
+            return [((self.path, text),) for text in dict.fromkeys(map(self.number, numbers.tolist()))]
         return [((self.path, text_of(value)),) for value in self.values or ()]
 
     def number(self, value: float) -> str:
@@ -128,10 +128,10 @@ class Sweep(_Part):
     @field_validator("seeds", mode="before")
     @classmethod
     def _seeds(cls, seeds: Any) -> Any:
-        listed = isinstance(seeds, list | tuple)
+        is_list = isinstance(seeds, list | tuple)
         if isinstance(seeds, int) and not isinstance(seeds, bool):
             return (seeds,)
-        if isinstance(seeds, str) or (listed and all(type(seed) is int for seed in seeds)):
+        if isinstance(seeds, str) or (is_list and all(type(seed) is int for seed in seeds)):
             try:
                 return parse_seeds(seeds if isinstance(seeds, str) else ",".join(map(str, seeds)))
             except ScenarioError as error:
@@ -183,8 +183,8 @@ def load_sweep(path: Path | str) -> tuple[Sweep, Path]:
     try:
         sweep = Sweep.model_validate({"name": file.stem, **source.value})
     except ValidationError as error:
-        explained = {name: str(item.description) for name, item in Sweep.model_fields.items()}
-        problems = problems_of(error, source.value, Sweep, explained)
+        meanings = {name: str(item.description) for name, item in Sweep.model_fields.items()}
+        problems = problems_of(error, source.value, Sweep, meanings)
         raise ScenarioError(
             [*source.problems, *(_placed(problem, source.lines, file) for problem in problems)]
         ) from error
@@ -215,14 +215,14 @@ def places_of(plan: Sweep, path: Path | str) -> Iterator[None]:
         problems = []
         for problem in error.problems:
             if problem.source in places:
-                placed = _placed(replace(problem, path=places[problem.source]), lines, file)
+                placed_problem = _placed(replace(problem, path=places[problem.source]), lines, file)
                 change = problem.source.partition(" ")[2]
                 message = (
                     problem.message
                     if change.startswith(f"{problem.path}=") or not problem.path
                     else f"{problem.path}: {problem.message}"
                 )
-                problems.append(replace(placed, path=change, message=message))
+                problems.append(replace(placed_problem, path=change, message=message))
             elif problem.source in ("", "--vary"):
                 problems.append(_placed(replace(problem, path=problem.path or "axes"), lines, file))
             else:

@@ -270,9 +270,9 @@ class LocalWork:
         if not outside.any():
             return
         i = int(np.flatnonzero(outside)[0])
-        odd = places[i][(places[i] >= sizes[i]) | (places[i] < -1)][0]
+        wrong_position = places[i][(places[i] >= sizes[i]) | (places[i] < -1)][0]
         with Guard("client", self._client, "batches", round=round, run=runs[i], client=clients[i]) as guard:
-            guard.wrong(f"it returned position {odd}, should be 0 to {sizes[i] - 1}, or -1 for no row")
+            guard.wrong(f"it returned position {wrong_position}, should be 0 to {sizes[i] - 1}, or -1 for no row")
 
     def keep(self, work: Work) -> None:
         """Remember work as it was given, until `forget`."""
@@ -320,6 +320,6 @@ def _together(positions: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
 def _rows_at(rows: Sequence[IntArray], batches: IntArray) -> IntArray:
     """The rows of the store at positions (T, S, B) among the rows of each client."""
     starts = np.cumsum([0, *(len(client_rows) for client_rows in rows)])[:-1]
-    everything = np.concatenate([np.zeros(1, dtype=np.int64), *rows])
-    store_rows = everything[np.where(batches >= 0, batches + starts[:, None, None] + 1, 0)]
+    all_rows = np.concatenate([np.zeros(1, dtype=np.int64), *rows])
+    store_rows = all_rows[np.where(batches >= 0, batches + starts[:, None, None] + 1, 0)]
     return np.where(batches >= 0, store_rows, -1)

@@ -49,10 +49,10 @@ class Outgoing:
     def __init__(self, defences: Sequence[Defence], seed: int, *, guaranteed: bool = False) -> None:
         self._defences = tuple(defences)
         self._guaranteed = guaranteed
-        declared = [defence_declaration(defence) for defence in self._defences]
+        declarations = [defence_declaration(defence) for defence in self._defences]
         self._silencing = {
             place
-            for place, (clip, noise) in enumerate(pairwise(declared))
+            for place, (clip, noise) in enumerate(pairwise(declarations))
             if clip.norm_bound is not None and noise.gaussian_deviation is not None
         }
         # by position, so that a change of one defence moves nothing that another draws
@@ -98,9 +98,9 @@ class Outgoing:
                 finite = is_finite(update)
                 update = {name: torch.where(finite, value, torch.zeros_like(value)) for name, value in update.items()}
             with Guard("defence", defence, "apply") as guard:
-                changed = defence.apply(update, {} if row is None else parted(row, update))
-                tensors(guard, "the update", changed, update)
-            update = changed
+                new_update = defence.apply(update, {} if row is None else parted(row, update))
+                tensors(guard, "the update", new_update, update)
+            update = new_update
         return {name: before[name] + update[name] if name in update else value for name, value in model.items()}
 
 

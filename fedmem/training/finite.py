@@ -39,7 +39,7 @@ def not_finite(params: Params) -> str | None:
     "its model is not finite: 1 of 2 values of 'w' are NaN or infinite"
     """
     for name, value in params.items():
-        wrong = int((~torch.isfinite(value)).sum())
-        if wrong:
-            return f"its model is not finite: {wrong} of {value.numel()} values of {name!r} are NaN or infinite"
+        count = int((~torch.isfinite(value)).sum())
+        if count:
+            return f"its model is not finite: {count} of {value.numel()} values of {name!r} are NaN or infinite"
     return None

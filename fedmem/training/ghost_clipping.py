@@ -56,17 +56,19 @@ class Layers:
         targets = torch.zeros(logits.shape[:-1], dtype=torch.int64, device=inputs.device)
         if targets.ndim > 2:
             return False
-        stacked = {name: value[None] for name, value in params.items()}
-        _, layer_inputs, slopes = self.passed(stacked, inputs[None], targets[None])
+        stacked_params = {name: value[None] for name, value in params.items()}
+        _, layer_inputs, slopes = self.passed(stacked_params, inputs[None], targets[None])
         for i in range(len(inputs)):
-            plain = plain_gradients(self._model, params, inputs[i : i + 1], targets[i : i + 1])
+            autograd_gradients = plain_gradients(self._model, params, inputs[i : i + 1], targets[i : i + 1])
             layer_gradients: Params = {}
             for name, biased in self.biased.items():
                 layer_gradients[f"{name}.weight"] = torch.outer(slopes[name][0, i], layer_inputs[name][0, i])
                 if biased:
                     layer_gradients[f"{name}.bias"] = slopes[name][0, i]
-            off = norm_of({name: value.double() - layer_gradients[name].double() for name, value in plain.items()})
-            if not off <= TOLERANCE * norm_of(plain) + 1e-6:
+            off = norm_of(
+                {name: value.double() - layer_gradients[name].double() for name, value in autograd_gradients.items()}
+            )
+            if not off <= TOLERANCE * norm_of(autograd_gradients) + 1e-6:
                 return False
         return True
 
@@ -92,8 +94,8 @@ class Layers:
                 with _hooked({name: partial(note, name) for name in linear}, linear):
                     return example_losses(functional_call(self._model, client_params, (batch,)), labels), layer_inputs
 
-            detached = {name: value.detach() for name, value in params.items()}
-            losses, layer_inputs = torch.vmap(single_pass)(detached, inputs, targets, zeros)
+            detached_params = {name: value.detach() for name, value in params.items()}
+            losses, layer_inputs = torch.vmap(single_pass)(detached_params, inputs, targets, zeros)
             slopes = torch.autograd.grad(losses.sum(), list(zeros.values()))
         detached_inputs = {name: value.detach() for name, value in layer_inputs.items()}
         return losses.detach(), detached_inputs, dict(zip(zeros, slopes, strict=True))

@@ -137,10 +137,10 @@ def mismatch(module: nn.Module, arrays: Mapping[str, Tensor]) -> str | None:
             "model without buffers"
         )
     if unknown:
-        odd = min([*unknown, *missing])
+        culprit = min([*unknown, *missing])
         return (
-            f"the model and the app's arrays do not agree on parameter {odd!r}, which only "
-            f"{'the model has' if odd in model_params else 'the arrays have'}; give the architecture that the app "
+            f"the model and the app's arrays do not agree on parameter {culprit!r}, which only "
+            f"{'the model has' if culprit in model_params else 'the arrays have'}; give the architecture that the app "
             "trains"
         )
     if missing:

@@ -46,17 +46,17 @@ class OneByOne(Executor):
     def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
         """See `Executor.attempt_all`; every client is trained once."""
         results: dict[int, tuple[Outcome, float]] = {}
-        failed: dict[int, str] = {}
+        failures: dict[int, str] = {}
         for i in range(len(work)):
             try:
                 results[i] = self._client_of(work, i)
             except (*NOT_OURS, TimeLimitError):
                 raise
             except BaseException as error:  # the client's own code: whether the run may go on is decided elsewhere
-                failed[i] = describe(error, self._at_work, "its work")
-        if not failed:
-            return gathered(work, list(results.values())), failed
-        return gathered(work.take(list(results)), list(results.values())) if results else None, failed
+                failures[i] = describe(error, self._at_work, "its work")
+        if not failures:
+            return gathered(work, list(results.values())), failures
+        return gathered(work.take(list(results)), list(results.values())) if results else None, failures
 
     def _client_of(self, work: Work, i: int) -> tuple[Outcome, float]:
         """What comes of client i, and its mean loss."""

@@ -151,9 +151,9 @@ class ClippedSums:
         except (AttributeError, RuntimeError, TypeError, ValueError):
             return False  # Opacus has no gradients of single examples for some parameter
         expected_norms = torch.tensor(lengths, dtype=torch.float64)
-        off = norm_of({name: total[name].double() - value for name, value in expected.items()})
-        near = bool(((norms.double() - expected_norms).abs() <= TOLERANCE * expected_norms + 1e-6).all())
-        return near and off <= TOLERANCE * sum(min(length, self._clip) for length in lengths) + 1e-6
+        distance = norm_of({name: total[name].double() - value for name, value in expected.items()})
+        norms_agree = bool(((norms.double() - expected_norms).abs() <= TOLERANCE * expected_norms + 1e-6).all())
+        return norms_agree and distance <= TOLERANCE * sum(min(length, self._clip) for length in lengths) + 1e-6
 
     def _set(self, params: Params) -> None:
         """Give the wrapped model these parameters."""
@@ -167,8 +167,8 @@ class ClippedSums:
         A share is the square of by how many clips an example moves the sum: min(norm, S)^2 / S^2.
         """
         if not len(inputs):
-            nothing = torch.zeros(0, device=inputs.device)
-            return nothing, nothing.double(), {name: torch.zeros_like(value) for name, value in params.items()}
+            no_losses = torch.zeros(0, device=inputs.device)
+            return no_losses, no_losses.double(), {name: torch.zeros_like(value) for name, value in params.items()}
         if self.alone:
             return self._by_one(params, inputs, targets)
         self._set(params)
@@ -179,9 +179,9 @@ class ClippedSums:
             losses, norms, total = by(inputs, targets)
         if not is_finite(total):
             outputs = partial(batch_outputs, self._model)
-            stacked = {name: value[None] for name, value in params.items()}
+            stacked_params = {name: value[None] for name, value in params.items()}
             fallback = clipped_sums(
-                outputs, None, stacked, inputs[None], targets[None], losses.new_ones(1, len(losses)), self._clip
+                outputs, None, stacked_params, inputs[None], targets[None], losses.new_ones(1, len(losses)), self._clip
             )
             total = {name: value[0] for name, value in fallback[2].items()}
         return losses, _shares(norms.double().square(), torch.ones_like(norms), self._clip), total
@@ -256,10 +256,10 @@ def clipped_sums(
     factors = _factors(squares, mask, clip)
     total: Params = {}
     for name, biased in layers.biased.items():
-        shortened = _silent(factors, slopes[name]) * factors[..., None]
-        total[f"{name}.weight"] = torch.bmm(shortened.transpose(1, 2), _silent(factors, layer_inputs[name]))
+        clipped_slopes = _silent(factors, slopes[name]) * factors[..., None]
+        total[f"{name}.weight"] = torch.bmm(clipped_slopes.transpose(1, 2), _silent(factors, layer_inputs[name]))
         if biased:
-            total[f"{name}.bias"] = torch.bmm(torch.ones_like(factors)[:, None], shortened)[:, 0]
+            total[f"{name}.bias"] = torch.bmm(torch.ones_like(factors)[:, None], clipped_slopes)[:, 0]
     return losses, _shares(squares, mask, clip), {name: total[name] for name in params}
 
 

@@ -59,14 +59,14 @@ class Stacked(Executor):
     @property
     def untraced(self) -> Mapping[str, str]:
         """See `Executor.untraced`."""
-        traced = {
+        functions = {
             "client.init": self._init,
             "client.step": self._one_step,
             "client.final": self._final,
             "defences": self._sent,
             "model": self._forward,
         }
-        return {name: function.reason for name, function in traced.items() if function.reason is not None}
+        return {name: function.reason for name, function in functions.items() if function.reason is not None}
 
     def train_all(self, work: Work) -> Done:
         """See `Executor.train_all`."""
@@ -96,16 +96,16 @@ class Stacked(Executor):
             raise
         except BaseException as error:
             reference = OneByOne(self._model, self._client, self._store, self._settings)
-            done, failed = reference.attempt_all(work)
-            if not failed:
+            done, failures = reference.attempt_all(work)
+            if not failures:
                 # no client fails alone: the stack is at fault
                 with self._guard("a stack of clients, which fails although each by itself does not"):
                     raise error
-            others = [i for i in range(len(work)) if i not in failed]
+            others = [i for i in range(len(work)) if i not in failures]
             with suppress(Exception):  # some algorithms cannot be stacked, with or without those
                 # the others as a stack again: that somebody else fails changes no bit of theirs
                 done = self.train_all(work.take(others)) if others else None
-            return done, failed
+            return done, failures
 
     def _widths(self, work: Work) -> list[int]:
         """How wide the batches of each client are taken to be: as they are, or if they vary to a few sizes above."""
@@ -120,13 +120,16 @@ class Stacked(Executor):
 
     def _train_chunk(self, work: Work) -> Done:
         count, size = len(work), _bucket(len(work))
-        padded = work.take([*range(count), *[count - 1] * (size - count)]) if size > count else work
-        places = torch.from_numpy(padded.model).to(self._device)
-        before = {name: value.index_select(0, places) for name, value in self._here(padded.models).items()}
-        payload, memory = self._here(padded.offer), self._here(stack(padded.memory) if padded.memory else {})
+        padded_work = work.take([*range(count), *[count - 1] * (size - count)]) if size > count else work
+        places = torch.from_numpy(padded_work.model).to(self._device)
+        before = {name: value.index_select(0, places) for name, value in self._here(padded_work.models).items()}
+        payload, memory = (
+            self._here(padded_work.offer),
+            self._here(stack(padded_work.memory) if padded_work.memory else {}),
+        )
         state = self._init(before, payload, memory)
         with self._clock(count) as clock:
-            state, totals, shares = self._all_steps(state, padded, clock)
+            state, totals, shares = self._all_steps(state, padded_work, clock)
         outcome = self._final(state, before)
         with self._guard("final") as guard:
             tensors(guard, "sent", outcome["sent"], before)
@@ -136,10 +139,10 @@ class Stacked(Executor):
                     value.ndim == 1, f"report[{name!r}] has shape {tuple(value.shape[1:])}, should be a number"
                 )
         if self._private is not None:
-            spending = stack([spent(padded.batches[i], shares[i], padded.memory_of(i)) for i in range(size)])
+            spending = stack([spent(padded_work.batches[i], shares[i], padded_work.memory_of(i)) for i in range(size)])
             outcome |= {part: {**outcome[part], **spending} for part in ("memory", "report")}
         if self._outgoing:
-            draws = self._here(self._outgoing.draws(padded.before(0), [padded.place(i) for i in range(size)]))
+            draws = self._here(self._outgoing.draws(padded_work.before(0), [padded_work.place(i) for i in range(size)]))
             outcome["kept"] = outcome["kept"] or outcome["sent"]
             outcome["sent"] = self._sent(outcome["sent"], before, draws)
         cut = {part: {name: value[:count].cpu() for name, value in params.items()} for part, params in outcome.items()}
@@ -164,11 +167,11 @@ class Stacked(Executor):
         totals = torch.zeros(len(work), dtype=torch.float64, device=self._device)
         noise = self._noise_of(work)
         shares = np.zeros(work.batches.shape if self._private else (len(work), 0, 0))
-        finished: list[ClientState] = []
+        final_states: list[ClientState] = []
         end = len(work)
         with torch.no_grad():
             for first, last, active in _phases(work.steps):
-                finished.append(_part(state, active, end))
+                final_states.append(_part(state, active, end))
                 end = active
                 # in the places after `active` those who are done go on, to no effect
                 width = min(_bucket(active), len(work))
@@ -181,8 +184,8 @@ class Stacked(Executor):
                     else:
                         totals[:active] += step_losses[:active, 0]
                         shares[:active, step] = step_losses[:active, 1:].cpu().numpy()
-        finished.append(_part(state, 0, end))
-        return _below(finished[::-1]), totals, shares
+        final_states.append(_part(state, 0, end))
+        return _below(final_states[::-1]), totals, shares
 
     def _noise_of(self, work: Work) -> list[Iterator[Tensor]]:
         """What is drawn for the steps of each client; nothing where no noise is added."""
@@ -268,8 +271,8 @@ class Stacked(Executor):
         chunk = max(1, self._forward_rows // max(1, len(inputs)))
         with torch.no_grad():
             parts = [
-                torch.cat([self._forward(stacked, batch).double().cpu() for batch in self._batches(inputs)], dim=1)
-                for stacked in (
+                torch.cat([self._forward(params, batch).double().cpu() for batch in self._batches(inputs)], dim=1)
+                for params in (
                     self._here(stack(models[start : start + chunk])) for start in range(0, len(models), chunk)
                 )
             ]

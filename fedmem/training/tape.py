@@ -192,20 +192,20 @@ def _tidy(tape: Tape) -> Tape:
 
 def _without_idle(tape: Tape) -> Tape:
     aten = torch.ops.aten
-    same: dict[_Slot, _Slot] = {}
+    replacements: dict[_Slot, _Slot] = {}
     calls: list[_Call] = []
     for call in tape.calls:
-        args = _renamed(call.args, same)
-        idle = (
+        args = _renamed(call.args, replacements)
+        is_idle = (
             call.operation is aten.detach.default
             or (call.operation is aten.mul.Scalar and args[1] == 1)
             or (call.operation is aten.permute.default and list(args[1]) == list(range(len(args[1]))))
         )
-        if idle and call.outcomes[0] is not None:
-            same[call.outcomes[0]] = args[0]
+        if is_idle and call.outcomes[0] is not None:
+            replacements[call.outcomes[0]] = args[0]
         else:
-            calls.append(_Call(call.operation, args, _renamed(call.kwargs, same), call.outcomes))
-    results = _renamed(tape.results, same)
+            calls.append(_Call(call.operation, args, _renamed(call.kwargs, replacements), call.outcomes))
+    results = _renamed(tape.results, replacements)
     live_registers = set(results)
     live_calls: list[_Call] = []
     for call in reversed(calls):
@@ -223,19 +223,19 @@ def _reordered(tape: Tape) -> Tape:
     size = tape.size
     for call in tape.calls:
         if call.operation is aten.sub.Tensor and not call.kwargs:
-            scaled = _maker(makers, call.args[1], aten.mul.Tensor)
-            if scaled is not None and isinstance(scaled.args[1], float):
-                changed = {"alpha": scaled.args[1]}
-                calls.append(_Call(call.operation, (call.args[0], scaled.args[0]), changed, call.outcomes))
+            scaled_call = _maker(makers, call.args[1], aten.mul.Tensor)
+            if scaled_call is not None and isinstance(scaled_call.args[1], float):
+                arguments = {"alpha": scaled_call.args[1]}
+                calls.append(_Call(call.operation, (call.args[0], scaled_call.args[0]), arguments, call.outcomes))
                 continue
         if call.operation is aten.transpose.int and tuple(call.args[1:]) == (1, 2):
             product = _maker(makers, call.args[0], aten.bmm.default)
             left_call = None if product is None else _maker(makers, product.args[0], aten.transpose.int)
             if product is not None and left_call is not None and tuple(left_call.args[1:]) == (1, 2):
-                turned = _Slot(size)
+                transposed_register = _Slot(size)
                 size += 1
-                calls.append(_Call(aten.transpose.int, (product.args[1], 1, 2), {}, (turned,)))
-                calls.append(_Call(aten.bmm.default, (turned, left_call.args[0]), {}, call.outcomes))
+                calls.append(_Call(aten.transpose.int, (product.args[1], 1, 2), {}, (transposed_register,)))
+                calls.append(_Call(aten.bmm.default, (transposed_register, left_call.args[0]), {}, call.outcomes))
                 continue
         calls.append(call)
     return Tape(tuple(calls), tape.constants, tape.results, size)
@@ -278,8 +278,8 @@ def _over(written: _Written, leaves: Sequence[Tensor]) -> Play:
         outputs, expected = play(*(leaf.clone() for leaf in leaves)), written.play(*leaves)
     except Exception:  # a difference that does not fit into its place
         return written.play
-    same = all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(outputs, expected, strict=True))
-    return play if same else written.play
+    is_equal = all(a.dtype == b.dtype and torch.equal(a, b) for a, b in zip(outputs, expected, strict=True))
+    return play if is_equal else written.play
 
 
 def _maker(makers: Mapping[_Slot | None, _Call], register: Any, operation: Any) -> _Call | None:
@@ -288,8 +288,8 @@ def _maker(makers: Mapping[_Slot | None, _Call], register: Any, operation: Any) 
     return call if call is not None and call.operation is operation else None
 
 
-def _renamed(tree: Any, same: Mapping[_Slot, _Slot]) -> Any:
-    return _changed(tree, _Slot, lambda register: same.get(register, register))
+def _renamed(tree: Any, replacements: Mapping[_Slot, _Slot]) -> Any:
+    return _changed(tree, _Slot, lambda register: replacements.get(register, register))
 
 
 def _compiled(tape: Tape, leaves: Sequence[Tensor]) -> Play:

@@ -85,9 +85,9 @@ class Spread(OneByOne):
 
     def train_all(self, work: Work) -> Done:
         """See `Executor.train_all`."""
-        done, failed = self.attempt_all(work)
-        if failed or done is None:
-            raise RunError(f"client {work.client[min(failed)]}: {failed[min(failed)]}")
+        done, failures = self.attempt_all(work)
+        if failures or done is None:
+            raise RunError(f"client {work.client[min(failures)]}: {failures[min(failures)]}")
         return done
 
     def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
@@ -109,16 +109,18 @@ class Spread(OneByOne):
             for i in order
         ]
         results: dict[int, tuple[Outcome, float]] = {}
-        failed: dict[int, str] = {}
+        failures: dict[int, str] = {}
         for place, answer in self._shared_out(jobs):
             if isinstance(answer, _Failure):
-                failed[place] = answer.remembered()
+                failures[place] = answer.remembered()
             else:
                 results[place] = answer
         trained_places = sorted(results)
         if not trained_places:
-            return None, failed
-        return gathered(work if not failed else work.take(trained_places), [results[i] for i in trained_places]), failed
+            return None, failures
+        return gathered(
+            work if not failures else work.take(trained_places), [results[i] for i in trained_places]
+        ), failures
 
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
         """See `Executor.logits`."""
@@ -286,12 +288,12 @@ class _Worker:
             raise value
         if kind != "outcome":
             return value
-        layouts, alike, loss = value
+        layouts, is_same_model, loss = value
         parts = {
             part: {name: tensor.clone() for name, tensor in self.outbox.get(layout).items()}
             for part, layout in layouts.items()
         }
-        return Outcome(kept=parts["sent"] if alike else parts.pop("kept"), **_without(parts, "kept")), loss
+        return Outcome(kept=parts["sent"] if is_same_model else parts.pop("kept"), **_without(parts, "kept")), loss
 
     def epitaph(self) -> str:
         """How it died."""
@@ -345,16 +347,16 @@ def _packed(answer: Any, outbox: _Shared) -> tuple[str, Any]:
     if not isinstance(answer, tuple):
         return "logits", answer
     outcome, loss = answer
-    alike = outcome.kept is outcome.sent
+    is_same_model = outcome.kept is outcome.sent
     parts = {"sent": outcome.sent, "memory": outcome.memory, "report": dict(outcome.report)}
-    if not alike:
+    if not is_same_model:
         parts["kept"] = outcome.kept
     flat = {(part, name): value.cpu() for part, values in parts.items() for name, value in values.items()}
     if sum(_rounded(value.numel() * value.element_size()) for value in flat.values()) > outbox.size:
         return "large", (outcome, loss)
     places: Any = outbox.put(flat)  # type: ignore[arg-type]
     layouts = {part: {name: places[part, name] for name in values} for part, values in parts.items()}
-    return "outcome", (layouts, alike, loss)
+    return "outcome", (layouts, is_same_model, loss)
 
 
 def _plain(params: Params) -> dict[str, NDArray[Any]]:
