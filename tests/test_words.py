@@ -135,7 +135,7 @@ def uses(word: Word, folder: str) -> Iterator[str]:
 
 
 PENDING: dict[str, tuple[str, ...]] = {
-    "promise": ("fedmem", "strategies", "experiments"),
+    "promise": ("fedmem", "strategies"),
     "credit": ("fedmem",),
     "turn": ("fedmem", "strategies"),
     "pause": ("fedmem", "strategies", "scenarios", "docs"),
@@ -146,7 +146,7 @@ PENDING: dict[str, tuple[str, ...]] = {
     "heed": ("fedmem",),
     "lots": ("fedmem",),
     "slot": ("fedmem",),
-    "chance": ("fedmem", "experiments"),
+    "chance": ("fedmem",),
     "company": ("fedmem",),
     "seat": ("fedmem",),
     "crew": ("fedmem",),
@@ -160,7 +160,7 @@ PENDING: dict[str, tuple[str, ...]] = {
     "fill-in": ("fedmem", "experiments"),
     "allotment": ("fedmem",),
     "withheld": ("fedmem",),
-    "apart": ("fedmem", "strategies", "experiments"),
+    "apart": ("fedmem", "strategies"),
     "led": ("fedmem",),
     "lean": ("fedmem",),
     "told": ("fedmem", "strategies", "scenarios", "experiments"),
@@ -168,17 +168,17 @@ PENDING: dict[str, tuple[str, ...]] = {
     "usual": ("fedmem",),
     "likely": ("fedmem",),
     "holder": ("fedmem", "docs", "experiments"),
-    "writer": ("fedmem", "scenarios", "experiments"),
-    "picture": ("fedmem", "scenarios", "experiments", "README.md"),
+    "writer": ("fedmem", "scenarios"),
+    "picture": ("fedmem", "scenarios", "README.md"),
     "least": ("fedmem", "strategies", "scenarios", "experiments"),
-    "anew": ("fedmem", "strategies", "experiments"),
-    "likewise": ("fedmem", "experiments"),
+    "anew": ("fedmem", "strategies"),
+    "likewise": ("fedmem",),
     "hang": ("fedmem", "strategies"),
-    "whoever": ("fedmem", "strategies", "experiments"),
-    "give away": ("fedmem", "strategies", "experiments"),
+    "whoever": ("fedmem", "strategies"),
+    "give away": ("fedmem", "strategies"),
     "told apart": ("fedmem",),
-    "held back": ("fedmem", "experiments"),
-    "rebuilt": ("fedmem", "strategies", "experiments"),
+    "held back": ("fedmem",),
+    "rebuilt": ("fedmem", "strategies"),
 }
 """Word -> the folders that still have it."""
 

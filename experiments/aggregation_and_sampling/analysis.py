@@ -198,15 +198,15 @@ def gates(values: pd.DataFrame, reference: dict[str, str], clipping: str, atypic
             _gate("the aggregate of the plain mean knows them too", _cells(reference_gains)),
             _gate(
                 "canaries are memorised more than typical examples, at the owner",
-                _apart(memorised, "kind", "random_pattern", "typical", ["data", "strategy", "sampler"]),
+                _lowest_differences(memorised, "kind", "random_pattern", "typical", ["data", "strategy", "sampler"]),
             ),
             _gate(
                 "clipping updates lessens what the aggregate knows",
-                _apart(uniform, "strategy", reference["strategy"], clipping, ["data"]),
+                _lowest_differences(uniform, "strategy", reference["strategy"], clipping, ["data"]),
             ),
             _gate(
                 "sampling owners of wrong labels more often makes these easier to tell from others (LiRA)",
-                _apart(wrong, "sampler", atypical, reference["sampler"], ["data"]),
+                _lowest_differences(wrong, "sampler", atypical, reference["sampler"], ["data"]),
             ),
         ]
     )
@@ -222,7 +222,7 @@ def _cells(gains: pd.DataFrame) -> list[float]:
     return [mean_of(group.value.to_numpy(dtype=np.float64)).low for _, group in parts]
 
 
-def _apart(values: pd.DataFrame, column: str, more: str, less: str, place: list[str]) -> list[float]:
+def _lowest_differences(values: pd.DataFrame, column: str, more: str, less: str, place: list[str]) -> list[float]:
     """The lower end of the paired difference between two values of a column, at each place that has both."""
     lows = []
     for _, group in values[values[column].isin([more, less])].groupby(place, sort=False):

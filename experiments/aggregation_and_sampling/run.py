@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 FASHION = "dataset={kind: fashion_mnist, rows: 2000, test: 500}"
 DATA = {
     # each client sees digits at its own slant, as people write them
-    "mnist5k, writers": ["partition={kind: feature_skew, strength: 0.1, base: {kind: dirichlet, alpha: 5.0}}"],
+    "mnist5k, authors": ["partition={kind: feature_skew, strength: 0.1, base: {kind: dirichlet, alpha: 5.0}}"],
     "Fashion, alpha 0.1": [FASHION, "partition={kind: dirichlet, alpha: 0.1}"],
     "Fashion, alpha 1": [FASHION, "partition={kind: dirichlet, alpha: 1.0}"],
 }

@@ -26,7 +26,7 @@ from fedmem.studies.experiment import verdict
 COPIES = {"x1": 1, "x2": 2, "x4": 4, "x8": 8, "x16": 16}
 """Secrets of one owner each: label -> copies there."""
 
-HOLDERS = {"x16": 1, "u2x8": 2, "u4x4": 4, "u8x2": 8}
+OWNERS = {"x16": 1, "u2x8": 2, "u4x4": 4, "u8x2": 8}
 """Secrets of 16 copies in all: label -> clients among which they are spread."""
 
 PLAIN, CLIPPED, PRIVATE = "fedavg", "norm_clipping", "dp_fedavg"
@@ -223,8 +223,8 @@ def _claims(
     yield "Q5", "central training in random order exposes more than client by client", *less(SHUFFLED, BY_CLIENT)
     yield "Q5", "central training client by client exposes more than FedAvg", *less(BY_CLIENT, PLAIN)
     yield "Q5", "FedAvg exposes more than DP-FedAvg", *less(PLAIN, PRIVATE)
-    points = [(count, values.of(THROUGHOUT, [kind], "global")) for kind, count in HOLDERS.items()]
-    spread = values.capped([THROUGHOUT], list(HOLDERS), "global")
+    points = [(count, values.of(THROUGHOUT, [kind], "global")) for kind, count in OWNERS.items()]
+    spread = values.capped([THROUGHOUT], list(OWNERS), "global")
     yield "Q6", "16 copies expose more among more clients, bits for each doubling", values.slope(points), spread
     points = [(size, values.of(arm, kinds, "global")) for arm, size in COHORTS.items()]
     sized = values.capped(list(COHORTS), kinds, "global")

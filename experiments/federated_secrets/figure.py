@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from analysis import COPIES, HOLDERS, PLAIN, THROUGHOUT
+from analysis import COPIES, OWNERS, PLAIN, THROUGHOUT
 from matplotlib.axes import Axes
 
 from fedmem.estimation.saturation import Zone
@@ -25,7 +25,7 @@ def draw(table: pd.DataFrame, curves: pd.DataFrame, null: float, saturated_from:
         exposures = table[(table["data"] == name) & (table.metric == "exposure")]
         _points(panels[0], exposures[exposures.arm == THROUGHOUT], COPIES, null)
         panels[0].set_title(f"{name}: copies at one client", loc="left", fontsize=10)
-        _points(panels[1], exposures[exposures.arm == THROUGHOUT], HOLDERS, null)
+        _points(panels[1], exposures[exposures.arm == THROUGHOUT], OWNERS, null)
         panels[1].set_title("clients that share 16 copies", loc="left", fontsize=10)
         for axes, copies in zip(panels[2:4], (8, 16), strict=True):
             _arms(axes, exposures[(exposures.kind == f"x{copies}") & (exposures.arm != THROUGHOUT)], null)

@@ -22,7 +22,7 @@ from analysis import (
     BY_CLIENT,
     CLIPPED,
     COPIES,
-    HOLDERS,
+    OWNERS,
     PLAIN,
     PRIVATE,
     SHUFFLED,
@@ -107,7 +107,7 @@ def one(data: str, arm: str, seed: int, out: Path, settings: Sequence[str]) -> t
     if arm == PLAIN:
         values = pd.concat([values, of_run(run, throughout=True).assign(arm=THROUGHOUT)])
         curves = over_rounds(run, bank)
-        jump = pd.DataFrame([{"value": spikes(bank, [*COPIES, *HOLDERS])}])
+        jump = pd.DataFrame([{"value": spikes(bank, [*COPIES, *OWNERS])}])
     print(f"{data}, {arm}, seed {seed}: done", flush=True)
     frames = values, curves.assign(arm=arm), jump.assign(arm=arm)
     return tuple(frame.assign(data=data, seed=seed) for frame in frames), count

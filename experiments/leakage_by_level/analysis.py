@@ -22,7 +22,7 @@ def results(run: Run, rounds: int) -> pd.DataFrame:
     (`_gain`); `fall`: by how many dB the margin of the same victims in their client's message is above that at this
     level; `n` victims from `runs` runs; the `gallery`, how many in it are `peers`; test `accuracy` of the aggregate.
     """
-    rows = told(run.measurements, run.audit, rounds)
+    rows = probe_rows(run.measurements, run.audit, rounds)
     summed, single = rows[rows.scope == "round"], rows[rows.scope == "run"]
     summary = pd.DataFrame(index=pd.MultiIndex.from_frame(summed[KEYS].drop_duplicates()))
     for metric in ("identified", "margin"):
@@ -48,7 +48,7 @@ def results(run: Run, rounds: int) -> pd.DataFrame:
     return rows.reset_index(drop=True)
 
 
-def told(measurements: pd.DataFrame, audit: pd.DataFrame, rounds: int) -> pd.DataFrame:
+def probe_rows(measurements: pd.DataFrame, audit: pd.DataFrame, rounds: int) -> pd.DataFrame:
     """The rows of the probe with their stage, level and kind, and the labels of all of them."""
     rows = measurements[(measurements.source == "leakage") & (measurements.scope != "summary")]
     rows = rows[rows.subject != ""]

@@ -41,10 +41,10 @@ def readings(run: Run) -> pd.DataFrame:
     rows += [(row.metric, row.subject, "message", float(row.value), math.nan) for row in messages.itertuples()]
     frame = pd.DataFrame(rows, columns=[*QUANTITY, "value", "null"])
     tops = [zone_of_metric(row.metric, run.reference_counts.get(row.kind, ())).top for row in frame.itertuples()]
-    return frame.assign(epsilon=promised(run), saturated_from=tops)
+    return frame.assign(epsilon=epsilon_of(run), saturated_from=tops)
 
 
-def promised(run: Run) -> float:
+def epsilon_of(run: Run) -> float:
     """The epsilon of the only mechanism; infinite where there is none, or only clipping."""
     mechanisms = (run.manifest.get("privacy") or {}).get("mechanisms", [])
     # a manifest is strict JSON, which has no infinity

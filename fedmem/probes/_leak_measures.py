@@ -91,7 +91,7 @@ ATTACKED = (
     _plain("mse", "mean squared error", "Mean squared error of inputs on [0, 1].", range=(0.0, 1.0),
            direction="neither"),
     _plain("cells", "cells that are right", "The share of cells of a table row that are right.", **_SHARE),
-    _plain("cells_gain", "gain in cells", "Cells that are right, minus those of the usual row.", range=(-1.0, 1.0)),
+    _plain("cells_gain", "gain in cells", "Cells that are right, minus those of the modal row.", range=(-1.0, 1.0)),
     _plain("likeness", "likeness", "The mean of `tokens` and `in_place`.", range=(0.0, 1.0)),
     _plain("tokens", "tokens", "The share of tokens of the longer text that both have.", **_SHARE),
     _plain("in_order", "tokens in order", "The same for the longest common subsequence.", **_SHARE),

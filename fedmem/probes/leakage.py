@@ -59,7 +59,7 @@ class Leakage:
     - `mse`: mean squared error, lower is nearer;
     - `cells`, `cells_gain`: of a table, the share of cells that are right in the row that stands for the victim (the
       category, or the number within 0.319 standard deviations of its column in the population), and that less the same
-      of the usual row, the most probable cell everywhere; only where there is a population.
+      of the modal row, the most probable cell everywhere; only where there is a population.
 
     Of texts, what is compared are rows of tokens, from the first to the last that is asked for, and the readings are
 
@@ -72,7 +72,7 @@ class Leakage:
 
     A victim is a row of its own: a window, or a secret in `position: alone`. Secrets over other tokens are no rows, and
     are left out. With a vocabulary of V tokens a random guess has 1 / V of the places right; priors are better than
-    that: the usual tokens, place by place, of each canary family and of the population, m random rows of each, and m
+    that: the modal tokens, place by place, of each canary family and of the population, m random rows of each, and m
     rows of the population's tokens in proportion. The labels of `label_accuracy` are the next tokens.
 
     Controls are the out examples of the same clients, scored in the same way and labelled `coin` = `out`: each takes

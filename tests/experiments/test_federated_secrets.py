@@ -27,8 +27,8 @@ def made(modules: SimpleNamespace, rng: np.random.Generator, *, seeds: int = 6, 
     for seed in range(seeds):
         own = rng.normal(0, 0.3)
         for arm, shift in arms.items():
-            for kind in {**analysis.COPIES, **analysis.HOLDERS}:
-                copies = np.log2(analysis.COPIES.get(kind, 16)) + np.log2(analysis.HOLDERS.get(kind, 1))
+            for kind in {**analysis.COPIES, **analysis.OWNERS}:
+                copies = np.log2(analysis.COPIES.get(kind, 16)) + np.log2(analysis.OWNERS.get(kind, 1))
                 for place in ("local", "global"):
                     value = NULL + own + sign * (1 + shift * (place == "global") + copies) + rng.normal(0, 0.1)
                     row = {"data": "d", "arm": arm, "seed": seed, "kind": kind, "place": place, "statistic": ""}
@@ -187,7 +187,7 @@ def test_every_arm_is_a_scenario_that_differs_from_the_others(modules: SimpleNam
         for label, copies in modules.analysis.COPIES.items():
             assert labels[label].copies == copies
             assert labels[label].shared_by == 1
-        for label, holders in modules.analysis.HOLDERS.items():
+        for label, holders in modules.analysis.OWNERS.items():
             assert labels[label].shared_by == holders
             assert labels[label].copies * holders == 16
     assert len(set(ids)) == len(run.ARMS) >= 9
