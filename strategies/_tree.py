@@ -58,35 +58,35 @@ def levels_of(state: Arrays) -> list[Arrays]:
     return [part(state, f"level:{level}:") for level in range(count)]
 
 
-def climb_tree(fresh: Arrays, below: list[Arrays], own: bool) -> Arrays:
+def climb_tree(fresh: Arrays, below: list[Arrays], own_noise_only: bool) -> Arrays:
     """The noise of the highest node that ends now, from fresh noise by level and name and the nodes to its left.
 
     Its own fresh noise alone, of variance 1; or, with all fresh noise from the leaf on, the mean of its own and of its
     two halves with the least variance, 2^l / (2^(l + 1) - 1) at level l (Honaker, 2015).
     """
     highest = len(below)
-    node, variance = part(fresh, f"{highest if own else 0}:"), 1.0
-    for level, left_node in enumerate(below if not own else ()):
+    node, variance = part(fresh, f"{highest if own_noise_only else 0}:"), 1.0
+    for level, left_node in enumerate(below if not own_noise_only else ()):
         variance = 2 * variance / (1 + 2 * variance)
         single = part(fresh, f"{level + 1}:")
         node = {name: variance * single[name] + (1 - variance) * (left_node[name] + node[name]) for name in node}
     return node
 
 
-def change_of(place: int, own: bool) -> tuple[float, float, list[float]]:
+def change_of(place: int, own_noise_only: bool) -> tuple[float, float, list[float]]:
     """What the noise of the prefix changes by in the round at this place of a tree, counted from 1.
 
     It is the highest node that ends now minus the nodes to its left, `climb_tree(...) - sum of below`: a sum of draws
     that are new in this round, and of the nodes to the left. Returns its variance, that of the new draws alone, and the
     coefficients of the nodes to the left, the lowest level first; variances in units of that of a draw.
 
-    >>> [round(change_of(place, own=True)[0], 2) for place in (1, 2, 3, 4)]
+    >>> [round(change_of(place, own_noise_only=True)[0], 2) for place in (1, 2, 3, 4)]
     [1.0, 2.0, 1.0, 3.0]
-    >>> [round(change_of(place, own=False)[0], 2) for place in (1, 2, 3, 4)]
+    >>> [round(change_of(place, own_noise_only=False)[0], 2) for place in (1, 2, 3, 4)]
     [1.0, 1.0, 1.0, 1.38]
     """
     highest = top(place)
-    if own:
+    if own_noise_only:
         return 1.0 + highest, 1.0, [-1.0] * highest
     # coefficients of the fresh draws, and of the nodes to the left, whose variances are known
     fresh, variance = [1.0], 1.0

@@ -37,9 +37,9 @@ class Bulyan(ServerRule):
         f: how many arbitrary clients a cohort may hold.
 
     >>> sent = {"w": torch.tensor([[[0.0], [1.0], [2.0], [3.0], [4.0], [5.0], [90.0]]])}
-    >>> there, who = torch.ones((1, 7), dtype=torch.bool), torch.arange(7)[None]
+    >>> present, clients = torch.ones((1, 7), dtype=torch.bool), torch.arange(7)[None]
     >>> start = {"w": torch.zeros(1, 1)}
-    >>> round = Round(number=1, before=start, sent=sent, weights=there.double(), present=there, clients=who)
+    >>> round = Round(number=1, before=start, sent=sent, weights=present.double(), present=present, clients=clients)
     >>> Bulyan(f=1).rule({}, round)[0]["w"].tolist()
     [[2.0]]
 

@@ -35,9 +35,9 @@ class CentredClipping(ServerRule):
         iterations: how often a round is clipped around its own result.
 
     >>> sent = {"w": torch.tensor([[[1.0], [1.0], [-90.0]]])}
-    >>> there, who = torch.ones((1, 3), dtype=torch.bool), torch.arange(3)[None]
+    >>> present, clients = torch.ones((1, 3), dtype=torch.bool), torch.arange(3)[None]
     >>> start = {"w": torch.zeros(1, 1)}
-    >>> round = Round(number=1, before=start, sent=sent, weights=there.double(), present=there, clients=who)
+    >>> round = Round(number=1, before=start, sent=sent, weights=present.double(), present=present, clients=clients)
     >>> clipping = CentredClipping(radius=0.75)
     >>> clipping.rule(clipping.state(start, 3), round)[0]["w"].tolist()
     [[0.25]]

@@ -38,8 +38,8 @@ class DpFedAvg(ServerRule):
         canary_clients: clients of random direction beside the real ones, for an audit by the probe `canary_clients`.
 
     >>> start, sent = {"w": torch.zeros(1, 2)}, {"w": torch.tensor([[[3.0, 4.0], [0.0, 0.0]]])}
-    >>> there, who = torch.ones((1, 2), dtype=torch.bool), torch.arange(2)[None]
-    >>> round = Round(number=1, before=start, sent=sent, weights=there.double(), present=there, clients=who)
+    >>> present, clients = torch.ones((1, 2), dtype=torch.bool), torch.arange(2)[None]
+    >>> round = Round(number=1, before=start, sent=sent, weights=present.double(), present=present, clients=clients)
     >>> after, _ = DpFedAvg(clip=1.0, noise_multiplier=0.0, cohort=2).rule({}, round)
     >>> [f"{value:.1f}" for value in after["w"][0].tolist()]
     ['0.3', '0.4']

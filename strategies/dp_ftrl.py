@@ -87,7 +87,7 @@ class DpFtrl(ServerRule):
         if self.momentum and number > 1:
             return None
         place = (number - 1) % self.restart + 1 if self.restart else number
-        variance, fresh_variance, coefficients = change_of(place, own=not self.honaker)
+        variance, fresh_variance, coefficients = change_of(place, own_noise_only=not self.honaker)
         tree = {"place": float(place), "deviation": variance**0.5, "new": fresh_variance**0.5}
         tree |= {f"left:{level}": value for level, value in enumerate(coefficients)}
         return state_release(self.clip, (self.noise_multiplier or 0.0) * variance**0.5, self.cohort / self.eta) | tree
@@ -116,7 +116,7 @@ class DpFtrl(ServerRule):
         fresh_levels = range(highest + 1) if self.honaker else (highest,)
         # all at once, since a generator starts again at every request
         fresh = noise_like({f"{level}:{name}": value for level in fresh_levels for name, value in total.items()}, round)
-        node = climb_tree(fresh, below, own=not self.honaker)
+        node = climb_tree(fresh, below, own_noise_only=not self.honaker)
         later = {"rounds": state["rounds"] + 1}
         after: Arrays = {}
         for name, value in round.before.items():

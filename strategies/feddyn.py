@@ -35,9 +35,9 @@ class FedDyn(ServerRule):
         alpha: strength of the pull towards the model sent; g_k is learned at this rate.
 
     >>> start, dyn = {"w": torch.zeros(1, 1)}, FedDyn(alpha=0.5)
-    >>> there, who = torch.ones((1, 1), dtype=torch.bool), torch.zeros((1, 1), dtype=torch.int64)
+    >>> present, clients = torch.ones((1, 1), dtype=torch.bool), torch.zeros((1, 1), dtype=torch.int64)
     >>> sent = {"w": torch.tensor([[[1.0]]])}
-    >>> round = Round(number=1, before=start, sent=sent, weights=there, present=there, clients=who)
+    >>> round = Round(number=1, before=start, sent=sent, weights=present, present=present, clients=clients)
     >>> after, state = dyn.rule(dyn.state(start, 2), round)
     >>> after["w"].tolist(), state["all:w"].tolist(), state["own:w"].tolist()
     ([[1.5]], [[-0.25]], [[[-0.5], [0.0]]])

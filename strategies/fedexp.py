@@ -29,9 +29,9 @@ class FedExP(ServerRule):
         epsilon: keeps steps finite where updates cancel out; in units of squared length of an update.
 
     >>> sent = {"w": torch.tensor([[[3.0, 0.0], [0.0, 3.0], [-2.0, 0.0], [0.0, -2.0]]])}
-    >>> there = torch.ones((1, 4), dtype=torch.bool)
-    >>> start, who = {"w": torch.zeros(1, 2)}, torch.arange(4)[None]
-    >>> round = Round(number=1, before=start, sent=sent, weights=who.double(), present=there, clients=who)
+    >>> present = torch.ones((1, 4), dtype=torch.bool)
+    >>> start, clients = {"w": torch.zeros(1, 2)}, torch.arange(4)[None]
+    >>> round = Round(number=1, before=start, sent=sent, weights=clients.double(), present=present, clients=clients)
     >>> FedExP(epsilon=1e-9).rule({}, round)[0]["w"].tolist()
     [[6.5, 6.5]]
 

@@ -35,10 +35,10 @@ class FedNova(ServerRule):
         client_momentum: momentum of the clients, which start each round at rest.
 
     >>> sent = {"w": torch.tensor([[[1.0], [4.0]]])}
-    >>> there, who = torch.ones((1, 2), dtype=torch.bool), torch.arange(2)[None]
+    >>> present, clients = torch.ones((1, 2), dtype=torch.bool), torch.arange(2)[None]
     >>> steps, start = {"steps": torch.tensor([[1.0, 4.0]]).double()}, {"w": torch.zeros(1, 1)}
-    >>> sizes = there.double()
-    >>> round = Round(number=1, before=start, sent=sent, weights=sizes, present=there, clients=who, report=steps)
+    >>> sizes = present.double()
+    >>> round = Round(number=1, before=start, sent=sent, weights=sizes, present=present, clients=clients, report=steps)
     >>> FedNova().rule({}, round)[0]["w"].tolist()
     [[2.5]]
 

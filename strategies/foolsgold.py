@@ -43,9 +43,9 @@ class FoolsGold(ServerRule):
         kappa: steepness with which a weight falls once a history resembles another.
 
     >>> sent = {"w": torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]])}
-    >>> there, who = torch.ones((1, 3), dtype=torch.bool), torch.arange(3)[None]
+    >>> present, clients = torch.ones((1, 3), dtype=torch.bool), torch.arange(3)[None]
     >>> start = {"w": torch.zeros(1, 2)}
-    >>> round = Round(number=1, before=start, sent=sent, weights=there.double(), present=there, clients=who)
+    >>> round = Round(number=1, before=start, sent=sent, weights=present.double(), present=present, clients=clients)
     >>> gold = FoolsGold()
     >>> gold.rule(gold.state(start, 3), round)[0]["w"].tolist()
     [[0.0, 1.0]]

@@ -38,9 +38,9 @@ class GeometricMedian(ServerRule):
         nu: distance below which a client counts no more for being closer.
 
     >>> sent = {"w": torch.tensor([[[0.0], [1.0], [90.0]]])}
-    >>> there, who = torch.ones((1, 3), dtype=torch.bool), torch.arange(3)[None]
+    >>> present, clients = torch.ones((1, 3), dtype=torch.bool), torch.arange(3)[None]
     >>> start = {"w": torch.zeros(1, 1)}
-    >>> round = Round(number=1, before=start, sent=sent, weights=there.double(), present=there, clients=who)
+    >>> round = Round(number=1, before=start, sent=sent, weights=present.double(), present=present, clients=clients)
     >>> f"{GeometricMedian().rule({}, round)[0]['w'].item():.3f}"
     '1.000'
 

@@ -35,9 +35,9 @@ class Krum(ServerRule):
         f: how many arbitrary clients a cohort may hold.
 
     >>> sent = {"w": torch.tensor([[[0.0], [1.0], [3.0], [90.0], [6.0]]])}
-    >>> there = torch.ones((1, 5), dtype=torch.bool)
-    >>> who = torch.arange(5)[None]
-    >>> round = Round(number=1, before={}, sent=sent, weights=there.double(), present=there, clients=who)
+    >>> present = torch.ones((1, 5), dtype=torch.bool)
+    >>> clients = torch.arange(5)[None]
+    >>> round = Round(number=1, before={}, sent=sent, weights=present.double(), present=present, clients=clients)
     >>> Krum(f=1).rule({}, round)[0]["w"].tolist()
     [[1.0]]
 

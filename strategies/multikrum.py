@@ -36,9 +36,9 @@ class MultiKrum(ServerRule):
         keep: how many clients are averaged; left out, K - 2 f - 3, the most for which convergence is proven, but one.
 
     >>> sent = {"w": torch.tensor([[[0.0], [1.0], [3.0], [90.0], [6.0]]])}
-    >>> there = torch.ones((1, 5), dtype=torch.bool)
-    >>> who = torch.arange(5)[None]
-    >>> round = Round(number=1, before={}, sent=sent, weights=there.double(), present=there, clients=who)
+    >>> present = torch.ones((1, 5), dtype=torch.bool)
+    >>> clients = torch.arange(5)[None]
+    >>> round = Round(number=1, before={}, sent=sent, weights=present.double(), present=present, clients=clients)
     >>> MultiKrum(f=1, keep=2).rule({}, round)[0]["w"].tolist()
     [[0.5]]
 

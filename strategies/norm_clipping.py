@@ -32,9 +32,9 @@ class NormClipping(ServerRule):
         weighting: `uniform`, or `size` (by number of examples, which clients state themselves).
 
     >>> sent = {"w": torch.tensor([[[3.0, 4.0], [0.0, 0.0]]])}
-    >>> there, who = torch.ones((1, 2), dtype=torch.bool), torch.arange(2)[None]
+    >>> present, clients = torch.ones((1, 2), dtype=torch.bool), torch.arange(2)[None]
     >>> start = {"w": torch.zeros(1, 2)}
-    >>> round = Round(number=1, before=start, sent=sent, weights=there.double(), present=there, clients=who)
+    >>> round = Round(number=1, before=start, sent=sent, weights=present.double(), present=present, clients=clients)
     >>> [f"{value:.1f}" for value in NormClipping(radius=1.0).rule({}, round)[0]["w"][0].tolist()]
     ['0.3', '0.4']
 

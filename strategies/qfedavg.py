@@ -33,10 +33,10 @@ class QFedAvg(ServerRule):
         lr: learning rate of the clients, whose inverse stands for the Lipschitz constant of their gradients.
 
     >>> sent = {"w": torch.tensor([[[2.0], [0.0]]])}
-    >>> there = torch.ones((1, 2), dtype=torch.bool)
-    >>> who, report = torch.arange(2)[None], {"loss": 2.0 * there.double()}
+    >>> present = torch.ones((1, 2), dtype=torch.bool)
+    >>> ids, report = torch.arange(2)[None], {"loss": 2.0 * present.double()}
     >>> start = {"w": torch.zeros(1, 1)}
-    >>> round = Round(number=1, before=start, sent=sent, weights=who, present=there, clients=who, report=report)
+    >>> round = Round(number=1, before=start, sent=sent, weights=ids, present=present, clients=ids, report=report)
     >>> [QFedAvg(q=q, lr=1.0).rule({}, round)[0]["w"].item() for q in (0.0, 1.0)]
     [1.0, 0.5]
 

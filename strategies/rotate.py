@@ -37,11 +37,11 @@ class Rotate(ServerRule):
         rest: rounds for which a client is left out after it counted.
 
     >>> sent = {"w": torch.tensor([[[1.0], [3.0]]])}
-    >>> there, who = torch.ones((1, 2), dtype=torch.bool), torch.tensor([[4, 7]])
+    >>> present, ids = torch.ones((1, 2), dtype=torch.bool), torch.tensor([[4, 7]])
     >>> start = {"w": torch.zeros(1, 1)}
     >>> rests = {"until": torch.tensor([[0] * 7 + [6]])}
-    >>> for number in (5, 6):
-    ...     round = Round(number=number, before=start, sent=sent, weights=there.double(), present=there, clients=who)
+    >>> for k in (5, 6):
+    ...     round = Round(number=k, before=start, sent=sent, weights=present.double(), present=present, clients=ids)
     ...     after, later = Rotate(rest=2).rule(rests, round)
     ...     print(after["w"].tolist(), later["until"].tolist())
     [[1.0]] [[0, 0, 0, 0, 8, 0, 0, 6]]

@@ -40,10 +40,10 @@ class Scaffold(ServerRule):
         eta: server learning rate.
 
     >>> start = {"w": torch.zeros(1, 1)}
-    >>> there, who = torch.ones((1, 1), dtype=torch.bool), torch.zeros((1, 1), dtype=torch.int64)
+    >>> present, ids = torch.ones((1, 1), dtype=torch.bool), torch.zeros((1, 1), dtype=torch.int64)
     >>> report = {"steps": torch.tensor([[4.0]]), "lr": torch.tensor([[0.5]])}
     >>> sent = {"w": torch.tensor([[[-1.0]]])}
-    >>> round = Round(number=1, before=start, sent=sent, weights=there, present=there, clients=who, report=report)
+    >>> round = Round(number=1, before=start, sent=sent, weights=present, present=present, clients=ids, report=report)
     >>> after, state = Scaffold().rule(Scaffold().state(start, 2), round)
     >>> after["w"].tolist(), state["all:w"].tolist(), state["own:w"].tolist()
     ([[-1.0]], [[0.25]], [[[0.5], [0.0]]])

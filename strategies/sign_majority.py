@@ -33,9 +33,9 @@ class SignMajority(ServerRule):
 
     >>> import torch
     >>> sent = {"w": torch.tensor([[[0.1, 2.0], [0.3, -1.0], [-90.0, 0.0]]])}
-    >>> there, who = torch.ones((1, 3), dtype=torch.bool), torch.arange(3)[None]
+    >>> present, clients = torch.ones((1, 3), dtype=torch.bool), torch.arange(3)[None]
     >>> start = {"w": torch.zeros(1, 2)}
-    >>> round = Round(number=1, before=start, sent=sent, weights=there.double(), present=there, clients=who)
+    >>> round = Round(number=1, before=start, sent=sent, weights=present.double(), present=present, clients=clients)
     >>> SignMajority(eta=0.5).rule({}, round)[0]["w"].tolist()
     [[0.5, 0.0]]
 

@@ -32,8 +32,8 @@ class TrimmedMean(ServerRule):
         beta: share of the cohort that is cut off on each side.
 
     >>> sent = {"w": torch.tensor([[[0.0], [1.0], [2.0], [3.0], [90.0]]])}
-    >>> there = torch.ones((1, 5), dtype=torch.bool)
-    >>> round = Round(number=1, before={}, sent=sent, weights=there.double(), present=there, clients=there.long())
+    >>> present = torch.ones((1, 5), dtype=torch.bool)
+    >>> round = Round(number=1, before={}, sent=sent, weights=present.double(), present=present, clients=present.long())
     >>> TrimmedMean(beta=0.2).rule({}, round)[0]["w"].tolist()
     [[2.0]]
 

@@ -37,9 +37,9 @@ class Typicality(ServerRule):
         beta: how much agreement counts; negative favours atypical clients.
 
     >>> sent = {"w": torch.tensor([[[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]])}
-    >>> there, who = torch.ones((1, 3), dtype=torch.bool), torch.arange(3)[None]
+    >>> present, clients = torch.ones((1, 3), dtype=torch.bool), torch.arange(3)[None]
     >>> start = {"w": torch.zeros(1, 2)}
-    >>> round = Round(number=1, before=start, sent=sent, weights=there.double(), present=there, clients=who)
+    >>> round = Round(number=1, before=start, sent=sent, weights=present.double(), present=present, clients=clients)
     >>> for beta in (-20.0, 0.0, 20.0):
     ...     print([f"{value:.2f}" for value in Typicality(beta=beta).rule({}, round)[0]["w"][0].tolist()])
     ['0.00', '1.00']

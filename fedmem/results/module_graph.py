@@ -42,8 +42,8 @@ def imported_files(roots: Iterable[str], follow: Follow) -> dict[str, Path]:
         roots: names of modules.
         follow: decides which modules belong to the answer; the imports of others are not read.
 
-    >>> found = imported_files(["fedmem.seeding"], lambda name, file: name.startswith("fedmem."))
-    >>> sorted(found)
+    >>> files = imported_files(["fedmem.seeding"], lambda name, file: name.startswith("fedmem."))
+    >>> sorted(files)
     ['fedmem.seeding']
     """
     files: dict[str, Path] = {}

@@ -61,8 +61,8 @@ def components_of(scenario: Scenario) -> dict[str, str]:
     The id of a run is a hash of the scenario; this is what the scenario cannot say.
 
     >>> from fedmem.scenario.loading import parse_scenario
-    >>> found = components_of(parse_scenario("{rounds: 1, clients: 2, dataset: {kind: synthetic}, model: {kind: mlp}}"))
-    >>> sorted(found)[:3], len(found["mlp"])
+    >>> codes = components_of(parse_scenario("{rounds: 1, clients: 2, dataset: {kind: synthetic}, model: {kind: mlp}}"))
+    >>> sorted(codes)[:3], len(codes["mlp"])
     (['everyone', 'fedavg', 'iid'], 64)
     """
     digests = {}

@@ -19,8 +19,8 @@ def caveats(scenario: Scenario) -> list[str]:
 
     >>> from fedmem.scenario.loading import parse_scenario
     >>> text = "{rounds: 1, clients: 14, dataset: {kind: digits}, model: {kind: mlp}, partition: {kind: %s}, %s}"
-    >>> one = "injections: [{kind: typical, per_client: 1}]"
-    >>> [len(caveats(parse_scenario(text % (kind, one)))) for kind in ("natural", "iid")]
+    >>> typical_rows = "injections: [{kind: typical, per_client: 1}]"
+    >>> [len(caveats(parse_scenario(text % (kind, typical_rows)))) for kind in ("natural", "iid")]
     [1, 0]
     >>> caveats(parse_scenario(text % ("natural", "injections: []")))
     []

@@ -60,8 +60,8 @@ class Contrast:
 def mean_of(values: FloatArray) -> Mean:
     """The mean and Student's interval over seeds; NaN values do not count.
 
-    >>> found = mean_of(np.array([1.0, 2.0, 3.0, np.nan]))
-    >>> round(found.low, 3), found.value, round(found.high, 3), found.n
+    >>> mean = mean_of(np.array([1.0, 2.0, 3.0, np.nan]))
+    >>> round(mean.low, 3), mean.value, round(mean.high, 3), mean.n
     (-0.484, 2.0, 4.484, 3)
     """
     difference = contrast(values, np.zeros(len(values)))
@@ -88,8 +88,8 @@ def contrast(values: FloatArray, reference: FloatArray) -> Contrast:
 
     Two-sided p of the paired t test (Student, 1908).
 
-    >>> found = contrast(np.array([1.0, 2.0, 4.0]), np.array([0.0, 1.0, 2.0]))
-    >>> round(found.value, 3), round(found.p, 4), found.n
+    >>> difference = contrast(np.array([1.0, 2.0, 4.0]), np.array([0.0, 1.0, 2.0]))
+    >>> round(difference.value, 3), round(difference.p, 4), difference.n
     (1.333, 0.0572, 3)
     """
     from scipy.stats import ttest_1samp
@@ -210,8 +210,8 @@ def retained(whole: FloatArray, local: FloatArray, weights: FloatArray | None = 
     - NaN where `local` is not `resolved`: then there is nothing to keep;
     - the interval is exact for normal means of equal weights (Fieller, 1954), and not symmetric.
 
-    >>> found = retained(np.array([1.0, 1.2, 0.9]), np.array([2.0, 2.1, 1.9]))
-    >>> round(found.low, 3), round(found.value, 3), round(found.high, 3)
+    >>> ratio = retained(np.array([1.0, 1.2, 0.9]), np.array([2.0, 2.1, 1.9]))
+    >>> round(ratio.low, 3), round(ratio.value, 3), round(ratio.high, 3)
     (0.372, 0.517, 0.63)
     """
     weights = np.ones(len(local)) if weights is None else weights
