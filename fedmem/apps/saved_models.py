@@ -1,4 +1,4 @@
-"""Models that somebody else saved: files of parameters, read without running anything that is in them."""
+"""Saved models from other sources: files of parameters, read without running any code in them."""
 
 from __future__ import annotations
 

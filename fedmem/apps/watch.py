@@ -1,4 +1,4 @@
-"""Measurement for a Flower app of one's own: what its local and global models say about examples of one's choice."""
+"""Measurement for a Flower app: the outputs of its local and global models on examples that the user chooses."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Watch:
     """A watcher for `Observed` that records loss, margin, correctness and exposure, client by client and globally.
 
     There is no bank behind a single run, so nothing here is memorisation: a low loss may be an easy example. Exposure
-    compares each example with `references` that nobody trained on, and is valid where those are drawn from the same
-    generator as the examples and only chance decided which were used.
+    compares each example with `references` that no model trained on. It is valid where references and examples are
+    drawn from the same generator, and the choice between them was random.
 
     Args:
         model: the architecture; its parameter names have to be those that the app sends.
         examples: name -> (inputs, targets), for example the canaries that one client was given.
         references: name -> inputs of fresh members of the same family, for the exposure of that set.
-        every: look at every so many rounds; round 0 is the initial model.
+        every: number of rounds between two observed rounds; round 0 is the initial model.
         on_error: `raise` ends the training with the error; `warn` warns once, ends the watching, and lets the training
             go on. `frame` then has what was seen before.
 
@@ -98,7 +98,7 @@ class Watch:
             )
 
     def see(self, transitions: Sequence[Transition]) -> None:
-        """Record what these models say."""
+        """Record the evidence of these models."""
         if not transitions:
             return
         models = [transition.kept for transition in transitions]

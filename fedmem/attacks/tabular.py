@@ -32,13 +32,13 @@ class Tabular:
     Minimises `1 - cos(grad loss(x, y), g)`. The sign of the slope goes into Adam, whose step shrinks tenfold at 3/8,
     5/8 and 7/8 of the way: on Adult that finds more cells than the slope itself. The row x is made of free numbers z,
     block by block of the table: a category is the softmax of its k numbers, so that it stays a share of one at every
-    step; a number is clipped to [0, 1]. Several restarts are pooled, since cells on which they agree are likelier to be
+    step; a number is clipped to [0, 1]. Several restarts are pooled, since cells on which they agree are more often
     right: of the `pooled` share with the smallest distances, rows of equal labels are laid beside those of the best
     restart (Hungarian method on squared error); then a category is where the mean of the shares is largest, a number is
     the median.
 
     Before any search, categories that no row has, and numbers that are 0 in all of them, are read off the gradients of
-    the first layers, which are zero there, and left out (`columns: touched`).
+    the first layers, which are zero there, and are excluded (`columns: touched`).
 
     Takes targets of one model, of any number of rows each; returns rows (num_images, width) that the table could hold,
     a one-hot for each category, sorted labels (num_images,), and the distance of these rows, in 0..2, lower is better.
@@ -50,17 +50,17 @@ class Tabular:
     - `restarts`: independent starts for each target.
     - `pooled`: share of the restarts that is pooled, at least one; those that fit best.
     - `columns`: whether `all` columns may hold something, or those `touched` by the gradient. An update that was pruned
-      or rounded has zeros of its own, and wants `all`; one with noise or weight decay has none, and nothing is lost.
+      or rounded has other zeros, and requires `all`. One with noise or weight decay has none, so no column is lost.
     - `labels`: whether labels are `inferred`, or `known` to the adversary.
 
     Guarantees:
 
-    - it knows the model, its parameters, the gradient, the columns and the number of rows, labels if it says so;
+    - it knows the model, its parameters, the gradient, the columns and the number of rows, and labels with `known`;
     - restarts are chosen by the distance alone, never by the truth;
     - what a target gets does not depend on the targets beside it, but for rounding;
     - a target without a direction (zero, or not finite) gets a distance of NaN.
 
-    Errors: `ComponentError` if the data are no table; those of `inverting_gradients`.
+    Errors: `ComponentError` if the data are not a table; those of `inverting_gradients`.
 
     >>> import torch
     >>> model, row = torch.nn.Linear(4, 3), torch.tensor([[0.25, 0.0, 1.0, 0.0]])

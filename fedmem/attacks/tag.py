@@ -26,23 +26,23 @@ if TYPE_CHECKING:
 class Tag:
     """Finds texts whose gradient is near to the target's, in squares and in absolute values, as TAG does.
 
-    Minimises `sum over parameters of |G - g|² + l1 |G - g|₁`, each divided by its value at G = 0, by Adam. What is
-    searched, and what comes back, depends on what the model is asked:
+    Minimises `sum over parameters of |G - g|² + l1 |G - g|₁`, each divided by its value at G = 0, by Adam. The search
+    space and the output depend on the task of the model:
 
-    - for a class of each text: embeddings (num_images, length, d), from normal noise as wide as the model's. Each is
-      then read as the token whose embedding is nearest in Euclidean distance, the first of equally near ones. The
-      gradient of the embedding itself is left out. Labels are sorted, (num_images,);
-    - at each place for the next token (`target_shape` is (length,)): shares of tokens at length + 1 places, a softmax,
-      from normal noise of width 0.1, and where each text ends, at first most likely nowhere. A token is both read and
-      asked for: the embedding of a place is the mean of the embeddings by its shares, so that the gradient of the
-      embedding is matched as well. Of at most four texts, other ends and last tokens are then tried out by the
-      distance; of more, none are. Labels are the next tokens, (num_images, length), -1 from the end of a text on.
+    - one class for each text: the attack searches embeddings (num_images, length, d), from normal noise as wide as the
+      model's. Each is then read as the token whose embedding is nearest in Euclidean distance, the first of equally
+      near ones. The gradient of the embedding itself is not matched. Labels are sorted, (num_images,);
+    - the next token at each place (`target_shape` is (length,)): it searches shares of tokens at length + 1 places, a
+      softmax, from normal noise of width 0.1, and where each text ends, at first most probably nowhere. A token is both
+      an input and a target: the embedding of a place is the mean of the embeddings by its shares, so that the gradient
+      of the embedding is matched as well. For at most four texts, other ends and last tokens are then tried, and the
+      smallest distance wins. Labels are the next tokens, (num_images, length), -1 from the end of a text on.
 
-    Inputs are token numbers (num_images, length): whole numbers 0 .. V-1, as float32 like all inputs here where a class
-    is asked for. The first `torch.nn.Embedding` among the modules of the model has to be the one that reads them.
+    Inputs are token numbers (num_images, length): whole numbers 0 .. V-1, as float32 for the
+    task of one class. The first `torch.nn.Embedding` among the modules of the model has to be the one that reads them.
 
-    `distance` is |G - g|² / |g|² at the tokens found, over all parameters: 0 only where they explain the gradient, NaN
-    if that is zero or not finite.
+    `distance` is |G - g|² / |g|² at the reconstructed tokens, over all parameters: 0 only where they explain the
+    gradient, NaN if that is zero or not finite.
 
     Fields
 
@@ -54,9 +54,9 @@ class Tag:
       others, so that the embedding's gradient leaks which tokens are read, if no other layer shares its weights.
       Of an update of several clients, only what moved by more than the rounding of their mean counts. Last tokens are
       not read: inside a row they may also be tokens whose output bias has a negative gradient, and at its end any.
-      Noise and weight decay leave nothing untouched; servers with a memory add tokens of earlier rounds; pruning, also
-      by the client `top_k`, hides true ones, and wants `all`.
-    - `labels`: whether labels are `inferred`, or `known` to the adversary; next tokens are the text, so never known.
+      Noise and weight decay leave nothing untouched; servers with a state add tokens of earlier rounds. Pruning, also
+      by the client `top_k`, hides true ones and requires `all`.
+    - `labels`: whether labels are `inferred`, or `known` to the adversary; next tokens are the text, and never known.
 
     Guarantees:
 

@@ -17,15 +17,15 @@ from fedmem.errors import ComponentError
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """What a sampler may look at before a round: N, and what is known of each client. Never a coin.
+    """What a sampler may read before a round: N, and properties of each client. Never a coin.
 
-    `sizes`, `atypical` (N,): rows, and slots of atypical audit examples, whether in or out. `order` (N,): the clients
+    `sizes`, `atypical` (N,): numbers of rows, and of atypical audit examples, in or out. `order` (N,): the clients
     as they signed up, in random order. `lots` (N,): uniforms in [0, 1), one for each client, drawn once, for traits
     that stay with it. `available` (N,): clients that can be reached in this round; all, unless the sampler is
     `Reaching`. `last_round` (N,): when it was last picked, 0 for never. `last_loss`, `last_norm` (N,): mean loss and
     norm of the update when it last trained, NaN for never; they depend on coins, so they are those of a pilot run, or
     of the run itself where each draws its own roster, and stay NaN for samplers without `needs` and under `roster:
-    shared`. Arrays are read-only, and say after each round what is known then.
+    shared`. Arrays are read-only and are updated after each round.
     """
 
     num_clients: int
@@ -45,9 +45,9 @@ class History:
         order: Sequence[int] | IntArray = (),
         lots: Sequence[float] | FloatArray = (),
     ) -> History:
-        """Before the first round: nobody was picked, and everybody can be reached.
+        """Before the first round: no client was picked, and all can be reached.
 
-        By default nobody holds atypical slots, the order is 0 .. N-1, and uniforms are evenly spaced in it.
+        By default no client holds atypical examples, the order is 0 .. N-1, and uniforms are evenly spaced in it.
 
         >>> History.start([30, 20]).last_round.tolist()
         [0, 0]
@@ -107,9 +107,9 @@ class Spaced(Sampler, Protocol):
 
 @runtime_checkable
 class Reaching(Sampler, Protocol):
-    """A sampler that says who can be reached at all.
+    """A sampler that knows which clients can be reached.
 
-    `reachable` (N,) is asked for once before each round; then `history.available` is the answer. During the call it
+    `reachable` (N,) is called once before each round; then `history.available` is the answer. During the call it
     is the answer of the round before.
     """
 

@@ -29,34 +29,34 @@ class Audit:
     The guarantee of `dp_sgd` keeps the number of rows, so that an audit by removal has nothing to compare with it.
     Two ways to count:
 
-    - `one_run` (Steinke, Nasr and Jagielski, 2023): the coins of run `run` alone. Of m examples of a kind the share
-      `guesses` is guessed, half of them, with the highest scores, "in", the others, with the lowest, "out". A bound
-      that holds however examples influence one another; many canaries of one run find more than few;
-    - `over_runs`: R/2 runs with an example and R/2 without are trials of that example. A bound for each example
-      (Clopper and Pearson, 1934), at `thresholds` declared beforehand, the error divided by their number, or else at
-      one chosen on half of the runs and tested on the other. That of a kind is its best example, the error divided by
-      their number. Beside it `epsilon_gdp`, as if scores were normal, counted over all examples: an estimate, no bound.
+    - `one_run` (Steinke, Nasr and Jagielski, 2023): the coins of run `run` alone. The audit guesses the share
+      `guesses` of m examples of a kind: "in" for the half with the highest scores, "out" for the half with the lowest.
+      The bound holds however examples influence one another. More canaries give a tighter bound;
+    - `over_runs`: R/2 runs with an example and R/2 without are trials of that example. Each example has a bound
+      (Clopper and Pearson, 1934): at `thresholds` declared beforehand, the error divided by their number, or by default
+      at one chosen on half of the runs and tested on the other. A kind has the bound of its best example, the error
+      divided by their number. `epsilon_gdp` is an estimate over all examples as if scores were normal, not a bound.
 
     Metrics, in nats: `epsilon_hat`, at least 0, which lies below the true epsilon with probability `confidence`;
-    `epsilon_hat.ceiling`, what it would be had every trial gone right: where the two are near, trials were too few. n
-    counts trials. The labels say claim, way, unit, adjacency, copies, delta. No bound holds for the largest of
-    several readings, nor for the sum over rounds. Never at FINAL, which picks the round by who took part.
+    `epsilon_hat.ceiling`, its value if every guess were right: where the two are near, there were too few trials. n
+    counts trials. The labels are claim, way, unit, adjacency, copies, delta. No bound holds for the largest of
+    several readings, nor for the sum over rounds. Never at FINAL, which picks the round by participation.
 
     Where a part of the scenario adds noise, `epsilon_hat.permitted` at the last round is its guarantee for the same
     neighbours, at the same delta; see docs/privacy.md. With `alarm` a bound above it fails the run. Such an audit has a
     positive control: the scenario is trained once more with a noise multiplier of zero (the declared run alone, or all
-    runs for `over_runs`), and `epsilon_hat.control` is what the audit finds there. Where that is not above what is
-    permitted, the audit has no power, and finding nothing says nothing.
+    runs for `over_runs`), and `epsilon_hat.control` is the bound of the audit there. Where that is not above the
+    permitted value, the audit has no power, and a bound below the guarantee is no evidence for the guarantee.
 
     Fields:
         way: what is counted.
-        of: the kind of audit example that is audited; left out, each by itself.
+        of: the kind of audit example that is audited; by default each kind separately.
         level: which models are read, the aggregates or those of the owners.
         run: whose coins `one_run` guesses.
-        guesses: share of the examples that `one_run` guesses; the middle is passed over.
+        guesses: share of the examples that `one_run` guesses; the middle is not guessed.
         thresholds: of margins, declared for `over_runs`.
         delta: at which epsilon is reported.
-        confidence: of every bound by itself.
+        confidence: of each single bound.
         alarm: whether a bound above the guarantee is an alarm; at most one audit of a run may raise it, of one kind.
         control: whether an audit with `alarm` trains the scenario once more without noise, as its positive control.
 
@@ -78,9 +78,9 @@ class Audit:
             terms=(
                 (
                     "epsilon at least",
-                    "proven by an audit; true with the confidence of the audit, 95 % if it says nothing else",
+                    "proven by an audit; true with the confidence of the audit, by default 95 %",
                 ),
-                ("ceiling", "what the audit could have proven at most, had every guess been right"),
+                ("ceiling", "the largest bound that the audit can prove, if every guess is right"),
                 (
                     "permitted",
                     "the guarantee for the neighbours that the audit compared; a bound above it shows an error",
@@ -91,7 +91,7 @@ class Audit:
             name="epsilon_gdp",
             title="epsilon, if scores were normal",
             means="An estimate of epsilon from the shift of normal scores.",
-            is_not="It is no bound.",
+            is_not="It is not a bound.",
             unit="nats",
             range=(0.0, math.inf),
             section="privacy",
