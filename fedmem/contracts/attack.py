@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Signals:
-    """What a membership attack sees: one model in each of R runs, and m audit examples of one kind with their coins.
+    """The input of a membership attack: one model in each of R runs, and m audit examples of one kind with their coins.
 
-    `margin` (R, m), NaN where the example was not observed. `population` (S, R, n) are the losses of n examples that
-    no run trains on, at each of S models; `model` (m,) is the one that shows example j (-1: none). None without them.
+    `margin` (R, m), NaN where the example was not observed. `population` (S, R, n) are the losses of n examples that no
+    run trains on, at each of S models; `model` (m,) is the index of the model for example j (-1: none). Both are None
+    without population.
     """
 
     margin: FloatArray
@@ -55,20 +56,19 @@ class MembershipAttack(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class GradientTarget:
-    """What a reconstruction attack is given: a model, what was sent of it, and what the adversary is granted.
+    """The input of a reconstruction attack: a model, its update or gradient, and what the adversary is granted.
 
     `params` is the model before, `update` what was added to it (after - before; None where only a gradient is known),
     `gradient` the mean gradient of the loss: exact, or the update divided by -(learning rate x steps). `num_images` is
-    how many examples shaped it, `clients` of how many clients it is the sum, `knows` a short text of what the adversary
-    is granted beside these. `modality` is that of the data set.
-    `target_shape` is that of the targets of one example: () for a class, (length,) where the next token is asked at
-    each place. `withheld` names parameters that stay with the client: update and gradient lack them, and `params` has
-    them as the server does.
+    the number of examples behind it, `clients` the number of clients of which it is the sum. `knows` is a short text of
+    what else the adversary is granted. `modality` is that of the data set. `target_shape` is that of the targets of one
+    example: () for a class, (length,) where the target at each place is the next token. `withheld` names parameters
+    that stay with the client: update and gradient lack them, and `params` has them as the server does.
 
-    Only what an attack declares is there, else None: `labels` (num_images,), sorted; `algorithm`, the client's, with
+    Fields that an attack does not declare are None: `labels` (num_images,), sorted; `algorithm`, the client's, with
     its server payload `offer`; `batches` (steps, batch_size), the places 0 .. num_images - 1 of the examples in each
     batch, -1 for padding. Places go by sorted label where labels are granted, else by first use. `population` are
-    examples of the adversary's own, drawn like those of the clients, on which nobody trains.
+    examples of the adversary, drawn like those of the clients, on which no client trains.
     """
 
     model: nn.Module
@@ -119,9 +119,9 @@ GRANTS = ("labels", "algorithm", "batches", "population")
 
 @dataclass(frozen=True, kw_only=True)
 class Reconstruction:
-    """What the attack returns: images (n, *shape) in [0, 1], their labels (n,), and the matching distance reached.
+    """The result of an attack: images (n, *shape) in [0, 1], their labels (n,), and the matching distance reached.
 
-    Texts are token numbers (n, length), and labels (n, length) the token after each, -1 where nothing is asked.
+    Texts are token numbers (n, length), and labels (n, length) the token after each, -1 where there is no target.
     """
 
     inputs: NDArray[Any]
@@ -133,9 +133,8 @@ class Reconstruction:
 class ReconstructionAttack(Protocol):
     """Reconstructs training examples from gradients or updates. Restarts are chosen by matching distance only.
 
-    It may declare what `AttackDeclaration` lists. `knows` are the words of `GRANTS` that it uses; a class
-    may make it depend on its fields. Each target has a generator of its own, so that what comes of it does not depend
-    on the targets beside it.
+    It may declare what `AttackDeclaration` lists. `knows` are the entries of `GRANTS` that it uses; they may
+    depend on its fields. Each target has a separate generator, so that its result does not depend on other targets.
     """
 
     @property

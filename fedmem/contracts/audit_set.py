@@ -24,11 +24,11 @@ FOREVER = int(np.iinfo(np.int32).max)
 
 @dataclass(frozen=True, kw_only=True)
 class Injected:
-    """What one injection adds: m examples, who holds each, how many times, and in which rounds.
+    """The result of one injection: m examples, the owner of each, its number of copies, and its rounds.
 
     An in example is trained on in rounds `start` to `stop`, both included (None: from the beginning, to the end).
-    `slots` (copies in all,), in the order of the examples, says what each copy is: -1 the example itself, otherwise a
-    row of `extra`, which only stands for examples and is never measured; left out, every copy is the example itself.
+    `slots` (copies in all,), in the order of the examples, is -1 where a copy is the example itself, otherwise a row of
+    `extra`, which is trained on in place of the example and is never measured. By default every copy is the example.
     Of the copies of each example the last `unmasked` are trained on in every round of every run.
     `owners` (copies in all,) has the client that trains on each copy, in the same order, where several clients hold one
     example; by default that is its owner, which is always one of them. `twins` (m,) are the replacement rows of the
@@ -52,8 +52,8 @@ class References:
     """Fresh members of one canary family, never trained on. `inputs` (count, *shape) serve every label.
 
     Members of a text carry their own `targets` (count, L), and serve the one label that there is. `space` are all
-    members there are: where these are few enough, a canary is ranked among all that are no canary. `records`, for
-    families that are asked for one field alone, are all that the text up to its end could have been.
+    members there are: where these are few enough, a canary is ranked among all members that are not canaries.
+    `records`, for families with one field as target, are all values of the text up to its end.
     """
 
     family: str
@@ -73,8 +73,8 @@ class AuditSet:
     `kind` (m,) is the name of the injection, `role` (m,) what it is; `holder` (m,) the client (-1: nobody);
     `copies` (m,) how often an in example is trained on each epoch, all copies under one coin;
     `is_in` (R, m) the coins: each column has exactly R/2 ones, columns are independent;
-    `start`, `stop` (m,) the first and the last round in which an in example is trained on (0 to FOREVER if left out);
-    `injection` (m,) the position of its injection in the scenario (that of its kind if left out);
+    `start`, `stop` (m,) the first and the last round in which an in example is trained on (0 to FOREVER by default);
+    `injection` (m,) the position of its injection in the scenario (that of its kind by default);
     `client_in` (R, N) whether a client exists in a run, decided by a coin of its own (None: every client in all).
     `owner` (copies in all,) the client that trains on each copy, in audit order (None: the owner). An example that
     several clients hold has one coin, and its owner is one of them, drawn at random. Outs are valid controls because

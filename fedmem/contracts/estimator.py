@@ -19,11 +19,11 @@ from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 
 @dataclass(frozen=True, kw_only=True)
 class Redeals:
-    """The coins of a bank as they fell, and as they could have fallen.
+    """The coins of a bank, and re-dealt coins of the same law.
 
-    `coins` (P + 1, R, m): the first are the bank's own, each of the others permutes the column of every example by
-    itself, which is the law of the coins. `shuffles` (S, R) are permutations of the runs, one for all examples: coins
-    read in their order say nothing about the models either, and keep what examples have in common.
+    `coins` (P + 1, R, m): the first are those of the bank; each of the others permutes the column of every example
+    independently, which is the law of the coins. `shuffles` (S, R) are permutations of the runs, one for all examples:
+    coins in their order are independent of the models too, and keep the dependence between examples.
     """
 
     coins: BoolArray
@@ -32,9 +32,9 @@ class Redeals:
 
 @dataclass(frozen=True, kw_only=True)
 class Influence:
-    """What a value owes to each example (m,) and to each pair of a run and an example (R, m), to first order.
+    """First-order contributions to a value, of each example (m,) and of each pair of a run and an example (R, m).
 
-    Both are measured from their mean, and `cells` from the mean of its example; see `twoway`.
+    Both are measured from their mean, and `cells` from the mean of its example; see `two_way`.
     """
 
     examples: FloatArray
@@ -56,7 +56,7 @@ class Models:
 
 @dataclass(frozen=True, kw_only=True)
 class SetEvidence:
-    """What the models of a view say about all n examples of one set; gathered from `blocks` only when asked for.
+    """Outputs of the models of a view on all n examples of one set; gathered from `blocks` on demand.
 
     `targets` (n,) are the labels of the set where the bank holds them, otherwise all -1.
     """
@@ -89,7 +89,7 @@ class SetEvidence:
 
 @dataclass(frozen=True, kw_only=True)
 class RankEvidence:
-    """The stored quantiles of reference losses behind the ranks of a view, gathered when asked for."""
+    """The stored quantiles of reference losses behind the ranks of a view, gathered on demand."""
 
     models: Models
     blocks: tuple[ReferenceEvidence, ...]
@@ -107,16 +107,16 @@ class RankEvidence:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """What one place shows of every audit example in every run, at one round.
+    """The evidence of one place on every audit example in every run, at one round.
 
     It is at a level and a place: (`local`, `owner`), (`local`, `others`) or (`global`, ``). Arrays are (R, Q, m) with
     Q models at that place (1 for owner and global), NaN where there is none: the owner was not in the cohort, or
     the model is not one of the others. `rank` = 1 + smaller + ties/2 among `references` (m,) fresh ones, NaN for
-    examples that are no canaries. `round` is FINAL for the summary. Where a run leaves the owner out as a client, its
+    examples that are not canaries. `round` is FINAL for the summary. Where a run leaves the owner out as a client, its
     examples are NaN at every place, since the coin of the example decides nothing there.
 
-    `sets` says more of the same models, about whole sets of examples (`test`, `population`, and `audit` with nothing
-    hidden), `ranked` about the references behind the ranks. `exclusion` is that of the bank.
+    `sets` has the outputs of the same models on whole sets of examples (`test`, `population`, and all of `audit`),
+    `ranked` those on the references behind the ranks. `exclusion` is that of the bank.
     """
 
     round: int
@@ -138,12 +138,12 @@ class View:
 class Estimate:
     """One number about one kind of audit example at one place, with what is needed to compare and to bound it.
 
-    `influence` is what its interval, and that of differences and ratios, follows from (`twoway.influence` makes it);
-    `null` the value that no memorisation gives; `n` how many audit examples stand behind it; `bounds` what it can be at
-    least and at most; `examples` are they, and `per_example` (n,) the value of each single one, with an interval where
-    one is known, from `per_example_n` runs. `p` is that of no memorisation under re-dealt coins (`redealing`), from
-    `redeals` of them; NaN where it was not asked for. `signed` says that effects of both signs are summed, so that they
-    cancel: no share of such a sum is kept by aggregation, and there is no retention of it.
+    `influence` gives its interval, and that of differences and ratios (`two_way.influence` computes it). `null` is the
+    value without memorisation, `n` the number of audit examples, `bounds` its smallest and largest possible value.
+    `examples` are the audit examples, and `per_example` (n,) the value of each, with an interval where one is known,
+    from `per_example_n` runs. `p` is the p-value of no memorisation under `redeals` deals of the coins
+    (`randomisation`); NaN where it is not computed. With `signed` effects of both signs are summed and cancel, so that
+    the value has no retention.
     """
 
     metric: str
@@ -185,9 +185,9 @@ class Estimator(Protocol):
 class EpsilonAudit(Protocol):
     """An estimator that bounds epsilon from below, which may raise an alarm against a stated guarantee.
 
-    It declares `bounds_epsilon: ClassVar[bool] = True`. `way` says what is counted (`one_run` or `over_runs`), `of` the
+    It declares `bounds_epsilon: ClassVar[bool] = True`. `way` is what is counted (`one_run` or `over_runs`), `of` the
     kind of audit example, `level` which models are read, `run` whose coins are guessed, `alarm` whether a bound above
-    what is permitted is an alarm, and `labels_of_rows` how the rows of this audit are marked.
+    the permitted value is an alarm, and `labels_of_rows` the labels of the rows of this audit.
     """
 
     bounds_epsilon: ClassVar[bool]

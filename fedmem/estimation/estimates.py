@@ -2,7 +2,7 @@
 
 Every row has client −1 and, but for tests of single runs, run −1; `source` is the kind of the estimator. Its labels are
 those of the estimate (`statistic`, `attack`, `fpr`, …), its `place` (`owner`, `others`, none at level `global`), and
-for rows that compare what the table says.
+for rows that compare estimates, the labels in this table.
 
 ======================  ===========  ==========================  ===================  =================================
 metric                  level        subject                     further labels       rounds
@@ -26,22 +26,23 @@ client_influence        global       client k, empty: the mean                  
 M stands for `memorisation`, `exposure`, `exposure_gain`, `exposure_extrapolated`, `cross_influence`, `auc`, `tpr`, and
 what other estimators name. The last four lines are rows of `tests`, which their estimators describe. `n` counts audit
 examples: pairs of them for retention over all rounds, both kinds together for differences of kinds, and runs for the
-row of a single example (for a `tests` row, what the estimator says).
+row of a single example (for a `tests` row, as the estimator defines).
 
 - Local and global are compared at the owner's model (`owner`) and over the same examples: where a round shows some of
   them only globally, the global side of a difference or a retention is estimated again without those. So at an observed
   round M(owner) − M(global) need not equal the difference; at FINAL it does, unless a
-  kind has examples that nobody holds.
+  kind has examples without an owner.
 - retention = Σ(global − null) / Σ(local − null) over all examples of the kind, whatever their local value. Where the
   interval of the denominator is not above 0 there is no memorisation to keep: the value is NaN and the label
   `resolved` is `no`. Over all rounds an AUC or rate of a round counts with its number of examples; a rate whose
   threshold changes between rounds has no such row. A sum of effects of both signs (`Estimate.signed`) has no retention:
-  gains and losses cancel differently at the two levels, so that the ratio is no share of anything.
-- All intervals are 95 % intervals from two-way clusters, runs and examples (`twoway`); differences and ratios are
-  paired, as far as they are over the same examples and runs. Those of single examples are the estimator's own, or NaN.
-- `M.p` says whether there is any memorisation, exactly, from re-dealt coins (`redealing`); its `n` counts them. The
-  interval says how much. The two may differ near the threshold: the p is about these examples, the interval is also
-  about others like them.
+  gains and losses cancel differently at the two levels, so that the ratio has no meaning.
+- All intervals are 95 % intervals from two-way clusters, runs and examples (`two_way`); differences and ratios are
+  paired, as far as they are over the same examples and runs. Those of single examples come from the estimator, or are
+  NaN.
+- `M.p` tests whether there is any memorisation, exactly, from re-dealt coins (`randomisation`); its `n` counts them.
+  The interval shows how much. The two may differ near the threshold: the p is about these examples, the interval is
+  also about others like them.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Rank statistics of membership scores: AUC and true positive rates, each with what its interval follows from.
 
 A statistic comes as `Rated`: Σ weights × shares, over pairs (R, m) of a run and an example. Weights are positive for
-members, negative for others, 0 where there is no score, so that `twoway.influence` takes them as they are.
+members, negative for others, 0 where there is no score, so that `two_way.influence` takes them as they are.
 """
 
 from __future__ import annotations

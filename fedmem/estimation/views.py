@@ -1,17 +1,17 @@
-"""From stored evidence to views: what each place shows of every audit example in every run.
+"""From stored evidence to views: the evidence of each place on every audit example in every run.
 
 A place is (level, place). At an observed round there are up to three:
 
 - (`global`, ``): the aggregate, for every example; where layers are personal, completed by those of its owner (and
-  for no example that nobody holds);
+  not for examples without an owner);
 - (`local`, `owner`): the model of the example's owner, for examples whose owner participated in all R runs;
-- (`local`, `others`): the models of those in that cohort who do not hold the example, for the same examples.
+- (`local`, `others`): the models of the other clients of the cohort, for the same examples.
 
-Where several clients hold an example, its owner is one of them, and the rest of them are no others.
+Where several clients hold an example, its owner is one of them, and the rest are not among the others.
 
 The last round is FINAL, the summary: each example at the last round at which its owner's model was observed in all
-runs, the same round at all three places, so that local and global are the same pairs. Examples that nobody holds, and
-all examples where nothing local may be read, are there at the last observed round.
+runs, the same round at all three places, so that local and global are the same pairs. Examples without an owner, and
+all examples where local models may not be read, are there at the last observed round.
 
 Where runs leave clients out, an example is read only in the runs in which its owner exists, and "all runs" above are
 those.
