@@ -103,7 +103,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
 
 
 def _pooled(whole: Federation, *, by_client: bool) -> Federation:
-    """The same rows, coins and replacement rows with one client that holds all of them."""
+    """The federation with one client that holds all rows, coins and replacement rows."""
     audit = whole.audit
     return replace(
         whole,
@@ -115,7 +115,7 @@ def _pooled(whole: Federation, *, by_client: bool) -> Federation:
 
 
 def budget(scenario: Scenario) -> dict[str, int]:
-    """How many rows each purpose gets: test, population, audit, `fill-ins`, `withheld` and base; they add up to total.
+    """The number of rows of each purpose: test, population, audit, `fill-ins`, `withheld` and base; their sum is total.
 
     `audit` counts the real rows that injections take. `fill-ins` counts replacement rows. `withheld` counts rows of
     reserved classes that no client trains on. `base` is what is left to partition, of which a partition may leave some
@@ -184,7 +184,7 @@ def _fill_ins(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
 
 
 def _with_twins(scenario: Scenario, plan: _Plan, replacement: IntArray, extra_start: int) -> IntArray:
-    """The same with the replacement rows that injections made themselves, wherever an example may be out."""
+    """`replacement` with the rows that injections made themselves, wherever an example may be out."""
     if scenario.exclusion == "remove":
         return replacement
     return np.where((plan.twins >= 0) & (plan.audit.owners >= 0), extra_start + plan.twins, replacement)

@@ -16,14 +16,14 @@ from fedmem.guards.guarding import Guard
 
 
 def seen(partition: FeatureShift, num_clients: int, rows: Examples, client: IntArray) -> Examples:
-    """The same rows with the inputs that `client` (n,) sees; where that is -1 they are left as they are."""
+    """`rows` with the inputs that `client` (n,) sees; unchanged where that is -1."""
     inputs = rows.inputs.copy()
     show(partition, num_clients, inputs, client)
     return replace(rows, inputs=inputs)
 
 
 def show(partition: FeatureShift, num_clients: int, inputs: NDArray[np.float32], client: IntArray) -> None:
-    """The same for inputs that are changed in their place."""
+    """Change `inputs` in place to what `client` (n,) sees; unchanged where that is -1."""
     positions = np.flatnonzero(client >= 0)
     by_client = Parts.grouped(positions, client[positions], num_clients)
     for index in np.flatnonzero(by_client.sizes).tolist():

@@ -136,7 +136,7 @@ def _references(scenario: Scenario, injection: CanaryInjection, space: Space) ->
 
 
 def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], reserve: Spare, space: Space) -> Injected:
-    """What the injection at position i adds, checked against what it announced."""
+    """The rows that the injection at position i adds, checked against its announcement."""
     injection = scenario.injections[i]
     try:
         with Guard("injection", injection, "plan") as guard:
@@ -261,7 +261,7 @@ def _slots(additions: Sequence[Injected], extras: Sequence[Examples]) -> IntArra
 
 
 def _numbered(parts: Sequence[Examples], after: int) -> list[Examples]:
-    """The same rows with negative ids of their own, from -1 - `after` down."""
+    """`parts` with unique negative ids, from -1 - `after` down."""
     numbered_parts = []
     for part in parts:
         numbered_parts.append(replace(part, ids=-1 - after - np.arange(len(part))))

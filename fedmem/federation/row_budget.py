@@ -1,4 +1,4 @@
-"""How many rows of the data each purpose gets, and what to change where they are too few."""
+"""The number of rows for each purpose, and what to change where there are too few."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Allotment:
-    """How many rows each purpose gets; `classes` has how many are taken from each class that injections ask for."""
+    """The number of rows for each purpose; `classes` counts those of each class that injections need."""
 
     rows: dict[str, int]
     classes: dict[int, int]
@@ -78,7 +78,7 @@ def _fill_ins(injection: Injection, clients: int, rows: int) -> int:
 
 
 def _stock(scenario: Scenario, data: Dataset) -> dict[int, int]:
-    """How many training rows of each class are outside the population."""
+    """The number of training rows of each class outside the population."""
     rows = np.arange(len(data.train))
     if scenario.population <= len(rows):
         rows = np.setdiff1d(rows, population_of(scenario, data), assume_unique=True)

@@ -1,1 +1,1 @@
-"""What stands around calls into parts of a scenario: errors by name, limits of time."""
+"""Guards around calls into parts of a scenario: errors that name the part, and time limits."""

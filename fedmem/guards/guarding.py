@@ -149,7 +149,7 @@ class Guard:
         raise PartError(name, self._method, text, at=_defined(self._part, self._method), place=self._places())
 
     def require(self, right: object, text: str) -> None:
-        """See `wrong`, where this is not right."""
+        """Call `wrong` unless `right` is true."""
         if not right:
             self.wrong(text)
 
@@ -334,7 +334,7 @@ def line_of(error: BaseException, part: object = None) -> str:
 
 
 def line_in(frames: Iterable[tuple[FrameType, int]], part: object = None) -> str:
-    """The same of frames with their lines, the outermost first."""
+    """`line_of` for frames with their lines, the outermost first."""
     places, part_file = list(frames), _file_of(part)
     foreign_places = [place for place in places if _is_theirs(place[0].f_code.co_filename)]
     part_places = [place for place in places if part_file and place[0].f_code.co_filename == part_file]

@@ -1,4 +1,4 @@
-"""What injections that draw on images share: that inputs are images, and how large a patch is."""
+"""Shared by injections that draw on images: a check that inputs are images, and the size of a patch."""
 
 from __future__ import annotations
 

@@ -110,11 +110,11 @@ class Placed(ABC):
 
     @property
     def name(self) -> str:
-        """What the kind is called in outputs; without a label that is its file, and so its kind."""
+        """The name in outputs: the label, or without one the kind."""
         return self.label or type(self).__module__.rpartition(".")[2]
 
     def _num_holders(self, num_clients: int) -> int:
-        """How many of so many clients hold examples."""
+        """The number of clients that hold examples, of `num_clients`."""
         if not isinstance(self.clients, Mapping):
             return num_clients if self.clients == "all" else len(self.clients)
         if "count" in self.clients:

@@ -22,7 +22,7 @@ Position = Literal["alone", "start", "end", "random"]
 
 @dataclass(frozen=True, kw_only=True)
 class Sharing:
-    """How the secrets of an injection are spread: `holders` clients hold each, with `copies`, or a `share`, at each."""
+    """The distribution of secrets: `holders` clients hold each, with `copies`, or a `share`, at each client."""
 
     holders: int
     copies: int
@@ -56,7 +56,7 @@ class Sharing:
         return [group for groups in groups_of_client for group in groups]
 
     def copies_of(self, client: ClientData) -> int:
-        """How often a client trains on each of its secrets in an epoch."""
+        """The number of times that a client trains on each of its secrets in an epoch."""
         return self.copies if self.share is None else max(1, round(self.share * len(client.examples)))
 
     def hosts(self, client: ClientData, count: int, secret: Sequence[int], rng: np.random.Generator) -> IntArray:

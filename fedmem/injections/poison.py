@@ -64,7 +64,7 @@ class Poison(Placed):
 
     @property
     def reserved_class(self) -> int:
-        """Whose rows are made into poison."""
+        """The class whose rows become poison."""
         return self.victim
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:

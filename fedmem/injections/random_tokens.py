@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class RandomTokens(Placed):
-    """So many tokens in a row of their own, drawn with replacement by their frequency in the data, without `<unk>`.
+    """A row of random tokens, drawn with replacement by their frequency in the data, without `<unk>`.
 
     Nothing about their order can be learnt from text. The first token is what a model is given; asked for are the
     others. References are drawn in the same way, their first token included, so canary and reference are exchangeable.

@@ -54,7 +54,7 @@ class RareSubgroup(Placed):
 
     @property
     def reserved_class(self) -> int:
-        """Whose rows are kept from the clients."""
+        """The class whose rows no client holds, except for injected ones."""
         return self.of_class
 
     def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:

@@ -32,7 +32,7 @@ Rows = NDArray[Any]
 
 
 class Modality(ABC):
-    """What one kind of data is: which inputs are valid, how near a reconstruction comes, and how it is shown.
+    """One kind of data: valid inputs, the distance of a reconstruction, and its display.
 
     A modality is a frozen dataclass. Its fields describe the data, such as the columns of a table. Its file in
     `fedmem/modalities` has the name `kind`.
@@ -88,7 +88,7 @@ class Modality(ABC):
 
     @abstractmethod
     def compared(self, inputs: Rows, targets: IntArray | None) -> Rows:
-        """What is compared of these examples, one entry for each."""
+        """The part of each example that is compared, one entry for each."""
 
     @abstractmethod
     def errors(self, rows: Rows, truth: Rows) -> FloatArray:
@@ -132,7 +132,7 @@ class Modality(ABC):
 
     @abstractmethod
     def stored(self, parts: Mapping[str, Rows], readings: Sequence[Mapping[str, float]]) -> Mapping[str, Rows]:
-        """What a run stores of some examples for the report, from `original`, `reconstruction` and `prior` (n, ...)."""
+        """Arrays for the report of a run, from `original`, `reconstruction` and `prior` (n, ...)."""
 
     def label_scores(
         self, labels: IntArray, truth: IntArray, num_classes: int, population: Examples

@@ -62,7 +62,7 @@ def psnr(errors: FloatArray | np.float64) -> FloatArray:
 
 
 class Numbers(Modality, ABC):
-    """What modalities of numbers share: reconstructions are compared by squared error, and reported in dB.
+    """The base of modalities of numbers: reconstructions are compared by squared error, and reported in dB.
 
     Readings of each example:
 

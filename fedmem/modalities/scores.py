@@ -16,7 +16,7 @@ from fedmem.modalities.loss import UNASKED, over_what_is_asked
 
 
 def margins(logits: FloatArray, classes: IntArray | None = None) -> FloatArray:
-    """Of every class c, or of these, `log p_c - log sum_{d != c} p_d`, from logits (..., C): (..., C) float64.
+    """Margins of all classes, or of `classes`: `log p_c - log sum_{d != c} p_d`; logits (..., C) -> (..., C) float64.
 
     With L the log of the sum of all powers, that is `z_c - L - log(1 - exp(z_c - L))`, in which nothing cancels unless
     c is the largest; for the largest it is `z_c` less the log of the sum of the others, formed without it. -inf .. inf,
@@ -40,7 +40,7 @@ def margins(logits: FloatArray, classes: IntArray | None = None) -> FloatArray:
 
 
 def margins_of(logits: FloatArray, labels: IntArray) -> FloatArray:
-    """Those of one class each: logits (..., n, C), labels (n,) -> (..., n), to the last bit as `margins` gives them.
+    """Margins of one class each: logits (..., n, C), labels (n,) -> (..., n), to the last bit as `margins` gives them.
 
     >>> margins_of(np.zeros((1, 2, 5)), np.array([0, 3])).round(6).tolist()
     [[-1.386294, -1.386294]]

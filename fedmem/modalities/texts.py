@@ -53,12 +53,12 @@ class Texts(Modality):
         return ""
 
     def frequencies(self, rows: Examples) -> FloatArray:
-        """Of every token of a row: what is asked for is every token but the first."""
+        """The frequency of every token of a row. Targets are all tokens but the first."""
         tokens = np.concatenate([rows.inputs[:, 0], rows.targets[rows.targets != UNASKED]])
         return np.bincount(tokens, minlength=len(self.vocabulary)) / len(tokens)
 
     def same(self, rows: Examples, others: Examples) -> BoolArray:
-        """The same inputs, and the same tokens wherever the other asks for one. No input reads what follows."""
+        """Whether inputs are equal, and tokens wherever the other has a target. No input reads later tokens."""
         tokens = (others.targets == UNASKED) | (others.targets == rows.targets)
         return np.asarray(super().same(rows, others) & tokens.all(axis=1))
 
@@ -72,7 +72,7 @@ class Texts(Modality):
         return 1.0 - likeness(rows, truth).both
 
     def nearest(self, rows: Rows, gallery: Rows) -> float:
-        """Of 1 minus the similarity."""
+        """The smallest error, 1 minus the similarity, of all pairs."""
         return float(self.errors(rows, gallery).min()) if len(rows) and len(gallery) else float("nan")
 
     def guesses(
@@ -185,7 +185,7 @@ def in_proportion(rows: IntArray, width: int | None = None) -> IntArray:
 
 @dataclass(frozen=True, kw_only=True)
 class Likeness:
-    """How alike sequences are: `tokens`, the share of tokens that both have, as multisets, and `in_place`, that of
+    """Similarity of sequences: `tokens`, the share of tokens that both have, as multisets, and `in_place`, that of
     places with the same token; both of the tokens of the longer of the two, 0..1, higher is more alike. `both` is the
     mean of the two, 1 if and only if the sequences are the same; equal means are equal to the last bit.
     """

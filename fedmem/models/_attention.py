@@ -75,7 +75,7 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, hidden: Tensor | None, before: tuple[Tensor, Tensor] | None = None
     ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """What follows (n, l, width), and all keys and values (n, heads, l, width / heads).
+        """The output (n, l, width), and all keys and values (n, heads, l, width / heads).
 
         `hidden` (l, l) says which places a place must not see; `before` are the keys and values of earlier tokens.
         """

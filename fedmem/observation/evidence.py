@@ -1,4 +1,4 @@
-"""What models say about audit examples, and the rank of canaries among fresh references."""
+"""Losses and margins of models on audit examples, and the rank of canaries among fresh references."""
 
 from __future__ import annotations
 
@@ -189,7 +189,7 @@ def _holds(holds_canary: BoolArray, column: IntArray, labels: int) -> BoolArray:
 
 
 def _count(ordered: FloatArray, values: FloatArray, strictly: bool) -> IntArray:
-    """How many of each sorted row (..., n) are at most, or strictly less than, each of what is asked (..., c)."""
+    """The number of entries of each sorted row (..., n) at most, or strictly below, each of `values` (..., c)."""
     # NaN comes last, as the largest; a search by halves would lose its way among them
     ordered = np.where(np.isnan(ordered), np.inf, ordered)
     counts = torch.searchsorted(torch.from_numpy(ordered), torch.from_numpy(values.copy()), right=not strictly)

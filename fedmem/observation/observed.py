@@ -212,7 +212,7 @@ class Observed:
                     self._guarded([watcher], partial(watcher.see, built_transitions))
 
     def _guarded(self, watchers: Sequence[Watcher], look: Callable[[], T]) -> T | None:
-        """What `look` returns; where it fails and all these watchers only warn, a warning and None."""
+        """Return the result of `look`. Where it fails and all these watchers only warn, warn and return None."""
         try:
             return look()
         except Exception as error:

@@ -91,7 +91,7 @@ class _Observer:
             self.seconds += time.perf_counter() - started
 
     def _sums(self, local: Sequence[Transition]) -> list[Transition]:
-        """What secure aggregation would show of these clients, where that is asked for."""
+        """The sums that secure aggregation would show of these clients, where sums are observed."""
         scenario = self._scenario
         weighting = strategy_declaration(scenario.strategy).weighting
         return sums_of(local, scenario.observe.sums, weighting, scenario.seed, self._federation.audit)
@@ -110,7 +110,7 @@ class _Observer:
             self._ask(transitions)
 
     def _ask(self, transitions: list[Transition]) -> None:
-        """What the models say about every set of examples, and about references."""
+        """The losses of the models on every set of examples, and on references."""
         federation = self._federation
         models = [transition.kept for transition in transitions]
         audit = evidence_of(models, transitions, "audit", federation.audit.examples, self._executor)

@@ -25,7 +25,7 @@ class Holders:
 
     @staticmethod
     def of(client: ClientAlgorithm, federation: Federation) -> Holders | None:
-        """Those of a client algorithm with personal layers, None for others."""
+        """The store of a client algorithm with personal layers, None for other algorithms."""
         if not isinstance(client, PersonalClient) or not client.own(federation.initial):
             return None
         return Holders(client, federation)

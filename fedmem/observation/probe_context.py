@@ -1,4 +1,4 @@
-"""What probes see at a round."""
+"""The context that probes receive in a round."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 class _Context:
-    """What probes may ask for: see `components.Context`."""
+    """The services for probes: see `components.Context`."""
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class _Context:
         return outcome.sent
 
     def senders(self, transition: Transition) -> Sequence[Transition]:
-        """Those of the same run and round whose model was aggregated."""
+        """The local transitions of the same run and round whose model was aggregated."""
         clients = set(transition.clients)
         return [local for local in self.local if local.run == transition.run and local.client in clients]
 
@@ -86,7 +86,7 @@ class _Context:
         return self.federation.rows(run, client, round)
 
     def used(self, run: int, client: int, round: int) -> IntArray:
-        """Those of them that are in one of its batches."""
+        """The rows that are in one of the client's batches."""
         return self._work.used(run, client, round)
 
     def given(self, transition: Transition) -> tuple[IntArray, Params]:

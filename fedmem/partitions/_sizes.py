@@ -1,4 +1,4 @@
-"""How many rows each client gets: whole numbers from shares, and a refusal where there are too few rows."""
+"""The number of rows of each client: whole numbers from shares, and an error where there are too few rows."""
 
 from __future__ import annotations
 

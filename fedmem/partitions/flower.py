@@ -87,7 +87,7 @@ class Flower:
         return parts
 
     def _modules(self) -> Mapping[str, Any]:
-        """What is needed of the two packages, imported now because few scenarios need them."""
+        """The classes of the two packages, imported here because few scenarios need them."""
         try:
             with _silence_flower():
                 import datasets

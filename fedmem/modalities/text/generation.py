@@ -17,7 +17,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True)
 class Continuations:
-    """What was written after a text, most probable first: `tokens` (w, length), `loss` (w,) -log p in nats; `calls`."""
+    """The continuations of a text, most probable first: `tokens` (w, length), `loss` (w,) -log p in nats; `calls`."""
 
     tokens: Ints
     loss: Floats
@@ -86,7 +86,7 @@ class Sampling:
         return np.exp(self.log_shares(logits))
 
     def log_shares(self, logits: Floats) -> Floats:
-        """Its logarithm, -inf for what is never drawn; NaN where a logit is NaN."""
+        """Log probabilities, -inf for tokens that are never drawn; NaN where a logit is NaN."""
         z = np.array(logits, dtype=np.float64) / self.temperature
         if self.top_k is not None and self.top_k < z.shape[1]:
             order = np.argsort(-z, axis=1, kind="stable")

@@ -1,4 +1,4 @@
-"""What a model says of every candidate at once: the tree of their prefixes, each of which is read once."""
+"""The losses of every candidate at once: a tree of their prefixes, each of which is read once."""
 
 from __future__ import annotations
 
@@ -93,12 +93,12 @@ class Scored:
     calls: int
 
     def less(self, number: int) -> int:
-        """How many members have a smaller loss than this one; -1 where its own is NaN. NaN is never smaller."""
+        """The number of members with a smaller loss than this one; -1 where its loss is NaN. NaN is never smaller."""
         loss = self.loss[number]
         return -1 if np.isnan(loss) else int(np.count_nonzero(self.loss < loss))
 
     def ties(self, number: int) -> int:
-        """How many others have exactly its loss; NaN equals nothing."""
+        """The number of other members with exactly the same loss; NaN equals nothing."""
         return max(0, int(np.count_nonzero(self.loss == self.loss[number])) - 1)
 
 
@@ -140,7 +140,7 @@ def scores(model: CausalModel, space: Candidates, branches: int = BRANCHES) -> S
 
 @dataclass(frozen=True, kw_only=True)
 class _Branches:
-    """Of each of n branches: the `row` of its state, the node it is at, its number and its loss so far."""
+    """n branches: the `row` of the state of each, its node, its number and its loss so far."""
 
     row: Ints
     node: Ints

@@ -78,7 +78,7 @@ class Candidates:
         return number
 
     def member(self, number: int) -> Tokens:
-        """Its tokens, the prefix included."""
+        """The tokens of a member, the prefix included."""
         parts = (options[option] for options, option in zip(self.slots, self.chosen(number), strict=True))
         return self.prefix + tuple(token for part in parts for token in part)
 

@@ -32,7 +32,7 @@ class Likeliest:
     finished: bool
 
     def rank(self, number: int) -> int | None:
-        """Of all members, 1 for the most probable, those of equal loss by their number; None if it was not found."""
+        """The rank of a member, 1 for the most probable, ties by number; None if it was not found."""
         return self.numbers.index(number) + 1 if number in self.numbers else None
 
 
@@ -155,7 +155,7 @@ class _Frontier:
             self._go_on(same_state, logits, _Held(state))
 
     def _go_on(self, entries: list[_Entry], logits: Tensor, shared_state: _Held) -> None:
-        """What follows these prefixes, each with its row of the logits: in its own slot, and in the next one."""
+        """Add all continuations of these prefixes, in their own slot and in the next; each has a row of the logits."""
         tree = self._tree
         places = []
         for row, entry in enumerate(entries):
@@ -170,7 +170,7 @@ class _Frontier:
         return number * int(self._tree.base[node]) + int(self._tree.option[node])
 
     def _push(self, logits: Tensor, shared_state: _Held, places: list[tuple[int, int, int, float]]) -> None:
-        """What follows these places: the row of the state, the node, the number and the loss so far of each."""
+        """Add the children of these places: the row of the state, the node, the number and the loss so far of each."""
         tree = self._tree
         for row, place, number, before in places:
             nodes = tree.children[tree.first[place] : tree.first[place] + tree.count[place]]

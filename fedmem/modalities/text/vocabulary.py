@@ -68,7 +68,7 @@ class Vocabulary:
 
     @staticmethod
     def learn(kind: Tokens, texts: Iterable[str], most: int | None = None) -> Vocabulary:
-        """That of public texts; of words the `most` frequent ones (None: all), besides digits and punctuation."""
+        """The vocabulary of public texts; of words the `most` frequent ones (None: all), digits and punctuation."""
         if kind == "bytes":
             return Vocabulary(tokens=_BYTES, kind=kind)
         if kind == "characters":
