@@ -58,7 +58,7 @@ _lent: list[int] = []
 
 
 def hands() -> int:
-    """How many processes may do the work of this one at once: as many as are shared, one where none can be forked.
+    """The number of processes that may work at once: as many as are shared, one where none can be forked.
 
     The process of another program is not forked: its threads may hold locks that a fork would wait for.
     """

@@ -1,4 +1,4 @@
-"""How mistakes are worded: what was given, what is accepted, what was probably meant."""
+"""The wording of mistakes: the given value, the accepted values, and the probable intention."""
 
 from __future__ import annotations
 

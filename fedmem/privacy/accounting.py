@@ -1,4 +1,4 @@
-"""What noise guarantees: epsilon and delta of repeated Gaussian releases, and the noise for a guarantee.
+"""Privacy accounting: epsilon and delta of repeated Gaussian releases, and the noise for a guarantee.
 
 A release is a sum of contributions, each clipped to norm S, plus Gaussian noise of standard deviation z S that is drawn
 once. Who contributes is drawn again for every release. The adversary sees all releases, but not who contributed.
@@ -91,7 +91,7 @@ class Releases:
 
     @property
     def accountants(self) -> tuple[Accountant, ...]:
-        """Those whose bounds hold for this sampling and this adjacency."""
+        """The accountants whose bounds hold for this sampling and this adjacency."""
         if self.sampling == "poisson":
             return ("pld", "gaussian") if self.adjacency == "replace" else ("rdp", "prv", "pld", "gaussian")
         return ("rdp", "pld", "gaussian") if self.sampling == "fixed_size" else ("rdp", "gaussian")
@@ -294,7 +294,7 @@ def _refusal(releases: Releases, by: Accountant) -> str:
 
 
 def sampling_text(sampling: str) -> str:
-    """How a table names the law of cohorts.
+    """The law of cohorts as tables name it.
 
     >>> sampling_text("everyone"), sampling_text("fixed_size")
     ('no amplification', 'fixed_size')

@@ -1,4 +1,4 @@
-"""What a privacy accountant may assume of a sampler, as far as it is proven."""
+"""Sampling assumptions that the privacy accountant may use."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def drawn(sampler: Any, clients: int) -> tuple[Sampling, float]:
 
 
 def expected(strategy: Any, sampler: Any, clients: int) -> float | None:
-    """How many clients are expected in a round, canaries included; None where that is not known."""
+    """The expected number of clients in a round, canaries included; None where that is not known."""
     declared = sampler_declaration(sampler)
     # a canary comes as often as a real client
     more = 1 + (strategy_declaration(strategy).canary_clients or 0) / clients

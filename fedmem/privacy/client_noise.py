@@ -1,4 +1,4 @@
-"""What voids the guarantee of noise at clients: of the defences `clip` and `noise`, and of private algorithms."""
+"""Problems that void the guarantee of noise at clients: of the defences `clip` and `noise`, and of private clients."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def problems(
     cohort: str,
     roster: str,
 ) -> Iterator[Problem]:
-    """What voids the guarantee of noise at clients: readers of exact values, unknown sampling, and a large delta."""
+    """Problems that void the guarantee of noise at clients: exact values, unknown sampling, and a large delta."""
     records = isinstance(client, PrivateAlgorithm)
     whole = any(noise_at_clients(defences, privacy, 1, ""))
     if not records and not whole:

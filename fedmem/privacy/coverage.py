@@ -38,7 +38,7 @@ class Reader:
     reads: frozenset[str]
 
     def names(self, reads: frozenset[str]) -> str:
-        """Those of its reads that are in `reads`, as text."""
+        """The names of what it reads among `reads`, as text."""
         return " and ".join(WORDS.get(name, name) for name in sorted(self.reads & reads))
 
 
@@ -91,7 +91,7 @@ def uncovered_by_clients(strategy: Any, sampler: Any, client: Any, roster: str) 
 
 
 def uncovered_by_server(strategy: Any) -> str:
-    """What a strategy reads of clients outside of the noise that it adds to its sum, as text; empty if nothing."""
+    """The values of clients that a strategy reads outside of its noisy sum, as text; empty if there are none."""
     reader = _strategy(strategy)
     return reader.names(reader.reads - frozenset(strategy_declaration(strategy).noise_covers))
 

@@ -1,4 +1,4 @@
-"""What attacks prove about epsilon: lower bounds, and estimates, each with the most that it could have found.
+"""Lower bounds on epsilon and estimates of it from attacks, each with its largest possible value.
 
 An audit looks at what came out with a unit and without it. A bound holds with the confidence that it names, whatever
 the mechanism; an estimate leans on a model of the scores and proves nothing. Neither says that more cannot leak.
@@ -28,7 +28,7 @@ _MOST = 200.0
 
 @dataclass(frozen=True, kw_only=True)
 class Audited:
-    """What differs between the two sides of an audit.
+    """The difference between the two sides of an audit.
 
     Fields:
         unit: one `record`, or one `client` with all its records.
@@ -50,7 +50,7 @@ class Audited:
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What an audit found.
+    """The result of an audit.
 
     `epsilon` is never negative; `ceiling` is what it would have been had every trial gone right, so an `epsilon` near
     it says that trials were too few, not that this is all. `trials` is how many went into it. A `bound` lies below the
@@ -79,7 +79,7 @@ class Finding:
 
 
 def permitted(audited: Audited, releases: Releases) -> Guarantee:
-    """What these releases guarantee about what is audited; a bound found at its delta must not be above its epsilon.
+    """The guarantee of these releases for an audit; a bound found at its delta must not be above its epsilon.
 
     The guarantee is computed again for the neighbours of the audit, so that like is compared with like. Where one
     record of a client is audited and the guarantee is to clients, the client has other data: that is `replace`, for all
@@ -122,7 +122,7 @@ def alarm(finding: Finding, guarantee: Guarantee) -> bool:
 
 
 class Counts(NamedTuple):
-    """How often a test says "in": `hits` of `inside` trials with the example, `false_alarms` of `outside` without."""
+    """Answers "in" of a test: `hits` of `inside` trials with the example, `false_alarms` of `outside` without."""
 
     hits: int
     inside: int
@@ -276,7 +276,7 @@ def one_run(
 
 
 def guess(scores: FloatArray, is_in: BoolArray, guesses: int, rng: np.random.Generator) -> int:
-    """How many of `guesses` guesses are right: "in" for the highest half of the scores (m,), "out" for the lowest.
+    """The number of right guesses among `guesses`: "in" for the highest half of the scores (m,), "out" for the lowest.
 
     The middle is passed over. Of an odd number "in" gets one more. Ties are put in random order, by `rng`.
 

@@ -88,7 +88,7 @@ def one_shot(cosines: FloatArray, dimension: int, *, audited: Audited, delta: fl
 
 
 def two_shots(inside: FloatArray, outside: FloatArray, *, audited: Audited, delta: float) -> Finding:
-    """The same from the largest cosine over several releases, with canaries (k,) and with fresh directions (n,).
+    """`one_shot` from the largest cosine over several releases, with canaries (k,) and with fresh directions (n,).
 
     What the largest of several cosines is by chance has no simple law, so that a normal distribution is fitted to
     either side; `low` and `high` move the difference of means, and the ratio of spreads, by two standard errors. Never

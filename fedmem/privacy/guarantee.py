@@ -1,4 +1,4 @@
-"""What a guarantee of epsilon and delta leaves possible: the largest value of every measure that it bounds."""
+"""The largest value of every measure that a guarantee of epsilon and delta bounds."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Guarantee:
             )
 
     def of_group(self, size: int) -> Guarantee:
-        """What is guaranteed to `size` units together, as to a record that is there `size` times.
+        """The guarantee for `size` units together, for example for a record with `size` copies.
 
         (size epsilon, delta (e^(size epsilon) - 1) / (e^epsilon - 1)), a delta of at most 1 (Dwork and Roth, 2014).
 

@@ -101,7 +101,7 @@ def composed_epsilon(loss_profile: Profile, count: int, delta: float, max_epsilo
 
 
 def _on_grid(loss_profile: Profile, ends: tuple[float, float], interval: float, count: int, delta: float) -> float:
-    """The same with privacy losses rounded to multiples of an interval."""
+    """`composed_epsilon` with privacy losses rounded to multiples of an interval."""
     if interval > 500:
         # its exponential is near the largest number; without sampling nothing is lost there
         return math.inf

@@ -1,4 +1,4 @@
-"""What the probe `mechanism` needs, and the alarms that its tests raise."""
+"""The needs of the probe `mechanism`, and the alarms that its tests raise."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ METRIC = "mechanism_p"
 
 
 def name_of(test: Labels) -> str:
-    """What a test of the mechanism is called: what it tests, and where."""
+    """The name of a test of the mechanism: the quantity that it tests, and the place."""
     where = test.without("test")
     return f"{test.get('test')}{', ' * bool(where)}{where}"
 
 
 def problems(strategy: Any, client: Any, probes: Sequence[Any], observe: Any) -> Iterator[Problem]:
-    """What is wrong with probes that test a mechanism: none to test, or no place where it is seen."""
+    """Problems of probes that test a mechanism: no mechanism, or no level at which it is observed."""
     server, records = strategy_declaration(strategy).stated is not None, isinstance(client, PrivateAlgorithm)
     for position, probe in enumerate(probes):
         if not isinstance(probe, MechanismTest) or not probe.tests_mechanism:

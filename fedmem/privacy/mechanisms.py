@@ -149,7 +149,7 @@ def problems(
     rounds: int,
     cohort: str,
 ) -> Iterator[Problem]:
-    """What is wrong with the privacy of a scenario."""
+    """Problems of the privacy fields of a scenario."""
     declaration = client_declaration(client)
     is_private = isinstance(client, PrivateAlgorithm) and "noise_multiplier" in declaration.given
     if is_private and declaration.noise_multiplier is None and privacy.target_epsilon is None:
@@ -201,7 +201,7 @@ def problems(
 
 
 def large_delta(delta: float, clients: int) -> Problem:
-    """What is wrong with a delta that is not below one over the number of clients."""
+    """The problem of a delta that is not below one over the number of clients."""
     return Problem(
         path="privacy.delta",
         message=f"{delta:g} allows publishing one of {clients} clients; use less than 1/{clients}",

@@ -1,4 +1,4 @@
-"""What a scenario guarantees about its audit examples: to audits, which may have proven more, and to every measure."""
+"""The guarantees of a scenario for its audit examples, compared with audits and with every measure."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from fedmem.privacy.mechanisms import Mechanism, adds_noise
 from fedmem.privacy.spending import SOURCE, of_records, of_scenario, participations
 
 PERMITTED = "epsilon_hat.permitted"
-"""What is guaranteed to the neighbours that an audit compared, at its delta."""
+"""The guarantee for the neighbours that an audit compared, at its delta."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Allowed:
 
 
 def compared(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[Measurement]:
-    """For every bound of an audit at the last round, the guarantee to compare it with; nothing where there is none.
+    """The guarantee to compare with, for every bound of an audit at the last round; nothing where there is none.
 
     - a record of a client that is protected as a whole has other data in its place, for all copies at once;
     - participation is known where runs share a roster, so that bounds over runs are compared with a guarantee without
@@ -66,7 +66,7 @@ def compared(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator
 
 
 def of_canary_clients(scenario: Any, rows: Sequence[Measurement]) -> Iterator[Measurement]:
-    """For every estimate from canary clients at the last round, what the strategy guarantees to the same neighbours.
+    """The guarantee of the strategy for the same neighbours, for every estimate from canary clients at the last round.
 
     Nobody knows which canary clients participated, so that the guarantee has amplification by sampling.
     """
@@ -216,7 +216,7 @@ def problems(
     exclusion: str,
     sampler: Any,
 ) -> Iterator[Problem]:
-    """What is wrong with the audits of a scenario."""
+    """Problems of the audits of a scenario."""
     raising = [position for position, audit in enumerate(estimators) if isinstance(audit, EpsilonAudit) and audit.alarm]
     names = [injection.name for injection in injections]
     for position, audit in enumerate(estimators):
@@ -248,7 +248,7 @@ def problems(
 def canary_clients(
     strategy: Any, sampler: Any, client: Any, clients: int, probes: Sequence[Any], levels: Sequence[str]
 ) -> Iterator[Problem]:
-    """What is wrong with clients of random direction, and with who reads them."""
+    """Problems of canary clients and of the probes that read them."""
     readers = [position for position, probe in enumerate(probes) if probe_declaration(probe).canary_clients]
     count = strategy_declaration(strategy).canary_clients
     if not count:

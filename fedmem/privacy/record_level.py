@@ -1,4 +1,4 @@
-"""What only the data decide of privacy: noise of records for a target, what delta says, whether canaries have room."""
+"""Privacy checks that need the data: noise of records for a target, delta, and the dimensions for canaries."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def settled(scenario: Any, federation: Federation) -> Any:
 
 
 def problems(scenario: Any, federation: Federation) -> Iterator[Problem]:
-    """What is wrong with a guarantee to records, now that their numbers are known, and with clients that audit one."""
+    """Problems of a guarantee for records whose numbers are known, and of canary clients."""
     if strategy_declaration(scenario.strategy).canary_clients:
         size = sum(value.numel() for value in federation.initial.values())
         if size < FEWEST_DIMENSIONS:
@@ -83,7 +83,7 @@ def problems(scenario: Any, federation: Federation) -> Iterator[Problem]:
 
 
 def releases(scenario: Any, federation: Federation, noise: float) -> tuple[Releases, ...]:
-    """What clients release at most, each different pair of rate and number of steps that no other exceeds in both."""
+    """The largest releases of clients: each pair of rate and number of steps that no other exceeds in both."""
     client, (min_rows, max_rows) = scenario.client, sizes(scenario, federation)
     separation = pause_of(scenario.sampler, scenario.clients)
     participations = -(-scenario.rounds // (separation or 1))
@@ -119,7 +119,7 @@ def sizes(scenario: Any, federation: Federation) -> tuple[IntArray, IntArray]:
 
 
 def _within(release: Releases, target: float) -> bool:
-    """Whether a guarantee keeps to a target; what is quick is tried first."""
+    """Whether a guarantee meets a target; the quick accountant is tried first."""
     quick: Accountant = "rdp" if "rdp" in release.accountants else "gaussian"
     return promise(release, quick).epsilon <= target or promise(release).epsilon <= target
 

@@ -49,7 +49,7 @@ def in_order(seed: int, run: int, round: int, clients: Sequence[int], audit: Aud
 def sums_of(
     transitions: Sequence[Transition], sizes: Sequence[int], weighting: str, seed: int, audit: AuditSet
 ) -> list[Transition]:
-    """Of every run one sum of each size, from its local transitions of one round, in the order of runs and sizes.
+    """One sum of each size for every run, from its local transitions of one round, in the order of runs and sizes.
 
     A sum of s clients is `sum_k w_k sent_k / sum_k w_k` over the first s `in_order`, so that larger sums hold the
     clients of the smaller ones; `w_k` is the number of the client's examples with `weighting` size, else 1. It is added

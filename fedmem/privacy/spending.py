@@ -1,4 +1,4 @@
-"""What a scenario spends of its guarantee: epsilon after each round, as rows of measurements."""
+"""The privacy spent by a scenario: epsilon after each round, as rows of measurements."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def measured(scenario: Any, bank: Bank) -> Iterator[Measurement]:
 
 
 def _until(mechanism: Mechanism, strategy: Any, rounds: int, participation_count: int | None = None) -> Releases:
-    """What is released in so many rounds, in which a client takes part so often, or else as often as it can."""
+    """The releases of `rounds` rounds with `participation_count` participations, or else as many as are possible."""
     if mechanism.pause is not None:
         return replace(mechanism.releases, count=strategy.moved(rounds, mechanism.pause, participation_count))
     return replace(mechanism.releases, count=rounds if participation_count is None else participation_count)

@@ -1,4 +1,4 @@
-"""How models answer rows: whether they are right, and at what loss."""
+"""Answers of models on rows: correctness and loss."""
 
 from __future__ import annotations
 

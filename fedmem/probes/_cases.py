@@ -1,4 +1,4 @@
-"""What is attacked: which updates, what their adversary is given, whose examples are victims and which are controls."""
+"""Cases of an attack: the updates, the adversary's knowledge, the victims and the controls."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ KNOWS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """What an out example would change in a batch, were it in: `places` (k,) of the batch and the `rows` (k,) there.
+    """The change by an out example if it were in: `places` (k,) of the batch and the `rows` (k,) there.
 
     Rows are those of the store: that of the example as often as it is copied, and its near copies. `own` are the
     places of the example itself, in which it is sought.
@@ -79,7 +79,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """How much is attacked, and what the attack declares to know: fields of the probe `leakage`."""
+    """The number of victims, and the knowledge that the attack declares: fields of the probe `leakage`."""
 
     runs: int
     victims: int
@@ -87,7 +87,7 @@ class Scope:
     knows: tuple[str, ...]
 
     def cases(self, view: str, transitions: Sequence[Transition], context: Context) -> list[Case]:
-        """What to attack of these transitions in this view."""
+        """The cases of these transitions in this view."""
         all_cases = []
         for run in sorted({t.run for t in transitions if t.run < self.runs}):
             of_run = [t for t in transitions if t.run == run]

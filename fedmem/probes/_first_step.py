@@ -51,7 +51,7 @@ class FirstStep:
 
 @dataclass(frozen=True, kw_only=True)
 class PrivateFirstStep(FirstStep):
-    """The same of a client that hides its records, so that attacks see that it does."""
+    """`FirstStep` of a client that hides its records, so that attacks see that it does."""
 
     inner: PrivateAlgorithm
 

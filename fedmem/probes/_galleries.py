@@ -59,7 +59,7 @@ def gallery(kind: str, role: str, case: Case, max_size: int, context: Context) -
 
 
 def _rows_of_others(case: Case, count: int, context: Context) -> IntArray:
-    """So many base rows, drawn, that are in no batch of the case; those of its own clients are left out altogether."""
+    """Random base rows that are in no batch of the case, without those of the case's own clients."""
     federation, place = context.federation, case.transition
     if count <= 0:
         return np.empty(0, dtype=np.int64)

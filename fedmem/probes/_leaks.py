@@ -87,7 +87,7 @@ def _runs(members: Sequence[_Scored]) -> list[int]:
 
 
 def _trials(members: Sequence[_Scored]) -> int:
-    """How many answers to yes or no these values are worth."""
+    """The number of independent yes-or-no answers that these values are worth."""
     return min(len(set(_holders(members))), len(set(_runs(members))))
 
 
@@ -116,7 +116,7 @@ def _mean(measure: Measure, metric: str, members: Sequence[_Scored], kind: str, 
 def _difference(
     measure: Measure, metric: str, ins: Sequence[_Scored], outs: Sequence[_Scored], kind: str, labels: Labels
 ) -> Reading:
-    """How much higher victims are than controls."""
+    """The difference of victims minus controls."""
     first, second = _values(ins), _values(outs)
     ways = ((_holders(ins), _holders(outs)), (_runs(ins), _runs(outs)))
     low, high = difference_interval(first, second, *ways)

@@ -1,4 +1,4 @@
-"""How the rows that many models answer are cut into pieces, so that the memory is bounded and nothing else changes."""
+"""Rows that many models answer, cut into pieces, so that memory is bounded and nothing else changes."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from fedmem.modalities.text.windows import told
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """Of c secrets that begin alike: `given` tokens, what follows in each, `rests` (c, length), and their `subjects`.
+    """c secrets with the same beginning, `given`: the rest of each, `rests` (c, length), and their `subjects`.
 
     `number` (c,) is the member that each is of `space`, all that could follow, where there is a template.
     """

@@ -168,7 +168,7 @@ class _Batch:
         return _Batch(images=images, errors=errors, chosen=assign(errors))
 
     def with_truth(self, places: IntArray, others: Rows, modality: Modality) -> _Batch:
-        """The same with other true images in these places."""
+        """The batch with other true images in these places."""
         errors = self.errors.copy()
         errors[:, places] = modality.errors(self.images, others)
         return _Batch(images=self.images, errors=errors, chosen=assign(errors))

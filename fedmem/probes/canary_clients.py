@@ -178,7 +178,7 @@ class CanaryClients:
 
 
 def _cosines(canaries: Directions, transition: Transition, initial: Params, every_round: bool) -> Iterator[Reading]:
-    """Those of one run after one round."""
+    """The cosines of one run after one round."""
     after = flat(transition.kept)
     movements = {"final": _unit(after - flat(initial))}
     if every_round:
@@ -195,7 +195,7 @@ def _cosines(canaries: Directions, transition: Transition, initial: Params, ever
 
 
 def _unit(vector: FloatArray) -> FloatArray:
-    """The same of length one; NaN where nothing moved, or not to a number."""
+    """`vector` scaled to length one; NaN where nothing moved, or not to a number."""
     length = np.sqrt(vector @ vector)
     return vector / length if 0 < length < np.inf else np.full_like(vector, np.nan)
 

@@ -123,7 +123,7 @@ class ClientGap:
 
 
 def _over_runs(measurements: Sequence[Measurement]) -> Iterator[Measurement]:
-    """Of each level, round and metric: the mean over runs of every client, and that over all models and clients."""
+    """Means over runs of every client, and over all models and clients, for each level, round and metric."""
     groups: dict[tuple[int, Level, str], dict[str, list[Measurement]]] = {}
     for measurement in measurements:
         clients = groups.setdefault((measurement.round, measurement.level, measurement.reading.metric), {})
@@ -158,7 +158,7 @@ def _final(means: Sequence[Measurement]) -> list[Measurement]:
 
 
 def _means(final: Sequence[Measurement]) -> Iterator[Measurement]:
-    """Of each metric and level over clients, without those whose value is NaN at one of the levels."""
+    """Means of each metric and level over clients, without clients whose value is NaN at one of the levels."""
     for metric in dict.fromkeys(mean.reading.metric for mean in final):
         of_metric = [mean for mean in final if mean.reading.metric == metric]
         unknown = {mean.reading.subject for mean in of_metric if math.isnan(mean.reading.value)}

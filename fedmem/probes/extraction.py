@@ -29,7 +29,7 @@ DRAWS = "draws_needed"
 
 @dataclass(frozen=True, kw_only=True)
 class Extraction:
-    """What can be taken out of language models, secret by secret, and of how many secrets.
+    """Extraction from language models, secret by secret, and the share of secrets that are extracted.
 
     A model is given a secret's beginning, all tokens before the first that is asked for, and should write the rest:
 
@@ -146,7 +146,7 @@ class Extraction:
     def _of(
         self, model: CausalModel, question: Question, transition: Transition, federation: Federation
     ) -> Iterator[Reading]:
-        """What one model leaks of secrets that begin alike."""
+        """The readings of one model for secrets with the same beginning."""
         audit, run = federation.audit, transition.run
         clients = transition.clients if transition.level == "sum" else (transition.client,)
         holds: BoolArray = np.asarray(audit.holds(clients).any(axis=0))

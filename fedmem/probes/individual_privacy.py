@@ -1,4 +1,4 @@
-"""What the records of a client have really spent of its privacy."""
+"""The privacy that the records of a client have actually spent."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ class Information:
 
 
 def _trained_on(subjects: IntArray, federation: Federation) -> IntArray:
-    """Of each of these examples the first row of the store that is trained on and is the example itself."""
+    """The first row of the store of each of these examples that is trained on and is the example itself."""
     is_itself, subject = is_example_itself(federation), federation.audit.subject
     return np.array(
         [federation.trained[is_itself & (subject == example)][0] for example in subjects.tolist()], dtype=np.int64
@@ -167,7 +167,7 @@ def _gradients(
     targets: IntArray,
     directions: NDArray[np.float32] | None,
 ) -> tuple[Params, Mapping[str, FloatArray]]:
-    """Of each example the gradient of its loss by parameter, and the squared length of how it moves (m,), if at all."""
+    """The gradient of each example's loss by parameter, and the squared length of its change (m,), if any."""
     import torch
     from torch.func import functional_call
 
@@ -207,7 +207,7 @@ def _flatten(params: Params, names: Sequence[str]) -> FloatArray:
 
 
 def _usable_information(measurements: Sequence[Measurement]) -> list[Measurement]:
-    """What the alignments say about the coins, by round, level, layer and kind, and over all rounds."""
+    """The information of the alignments about the coins, by round, level, layer and kind, and over all rounds."""
     groups: dict[tuple[int, Level, Labels, str], list[tuple[float, bool, int, int]]] = {}
     for measurement in measurements:
         if measurement.reading.metric == "alignment" and math.isfinite(measurement.reading.value):

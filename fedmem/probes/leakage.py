@@ -193,6 +193,6 @@ class Leakage:
         return (due[0], due[-1]) if due else ()
 
     def _cases(self, view: str, transitions: Sequence[Transition], context: Context) -> list[Case]:
-        """What to attack in this view."""
+        """The cases of this view."""
         scope = Scope(runs=self.runs, victims=self.victims, max_images=self.max_images, knows=tuple(self.attack.knows))
         return scope.cases(view, transitions, context)

@@ -189,7 +189,7 @@ def _canaries(transition: Transition, context: Context) -> FloatArray | None:
 
 
 def _with_clip(release: Release, noise: float) -> Release:
-    """The same with the clip of a round in which it is not released, from the size of the noise: S = rms / z."""
+    """The release with the clip of a round in which it is not published, from the size of the noise: S = rms / z."""
     clip = float(np.sqrt(np.mean(release.total**2))) / noise
     for _ in range(20):
         clip = float(np.sqrt(np.mean(replace(release, clip=clip, scale=1.0).noise ** 2))) / noise

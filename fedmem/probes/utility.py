@@ -1,4 +1,4 @@
-"""How well the models do their task, and how much better on what they were trained on."""
+"""Accuracy and loss of the models on the test set and on the rows that they were trained on."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ class Utility:
 
 
 def _means(measurements: Sequence[Measurement]) -> Iterator[Measurement]:
-    """Of each metric, over all models of a level and round."""
+    """Means of each metric over all models of a level and round."""
     groups: dict[tuple[int, Level, str], list[Measurement]] = {}
     for measurement in measurements:
         groups.setdefault((measurement.round, measurement.level, measurement.reading.metric), []).append(measurement)
@@ -192,7 +192,7 @@ def _all_rows(clients: Sequence[int], context: Context) -> IntArray:
 
 
 def _clients(transition: Transition, context: Context) -> tuple[int, ...]:
-    """Whose rows a model was trained on."""
+    """The clients whose rows a model was trained on."""
     if transition.client >= 0:
         return (transition.client,)
     if transition.level == "sum":
