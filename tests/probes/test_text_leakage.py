@@ -415,7 +415,7 @@ def test_a_run_shows_the_texts_beside_the_true_ones_and_escapes_them(tmp_path: P
     assert {row[0] for row in shown} >= {"local: a client's real message", "global: the aggregate"}
     assert all(row[2].startswith("<b>") for row in shown if row[1] == "secret")
     page = report(folder).read_text()
-    assert "Rebuilt texts" in page
+    assert "Reconstructed texts" in page
     assert "<code>&lt;b&gt;" in page
     assert "<code><b>" not in page
     assert "reconstruction, similarity of texts over the best prior" in page
