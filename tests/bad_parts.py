@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import numpy as np
 import torch
@@ -80,6 +80,8 @@ CAUSES = {
 }
 """What a message says of it."""
 
+Value = TypeVar("Value")
+
 
 class Failing:
     """Fails in method `at` in the way `how`: one of `ACTS`, or a change of what is returned, by its name in `_ways`."""
@@ -88,12 +90,13 @@ class Failing:
     at: str
     how: str
 
-    def _done(self, method: str, value: Any) -> Any:
+    def _done(self, method: str, value: Value) -> Value:
+        """The value, or at the method that is to fail what the way makes of it, which may be anything."""
         if method != self.at:
             return value
         if self.how in ACTS:
-            return ACTS[self.how]()
-        return None if self.how == "none" else self._ways[self.how](value)
+            return cast(Value, ACTS[self.how]())
+        return cast(Value, None if self.how == "none" else self._ways[self.how](value))
 
 
 def _at(array: NDArray[Any], place: Any, value: float) -> NDArray[Any]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from scipy.special import ndtr
 
+from fedmem.contracts.estimator import Estimator
 from fedmem.contracts.evidence import Bank, Evidence, ReferenceEvidence
 from fedmem.contracts.measurement import FINAL, Labels, Measurement
 from fedmem.estimation.estimates import estimate
@@ -53,7 +55,7 @@ def bank(law: Law, *, runs: int, examples: int, seed: int) -> Bank:
         below = np.floor(ndtr(-z) * (REFERENCES + 1)).astype(np.int32)
         margin = z + law.run * rng.normal(size=(runs, 1))
         margin = np.round(margin / law.ties) * law.ties if law.ties else margin
-        place = {"round": 1, "level": level, "run": np.arange(runs, dtype=np.int32)}
+        place: dict[str, Any] = {"round": 1, "level": level, "run": np.arange(runs, dtype=np.int32)}
         clients = np.full(runs, client, np.int32)
         evidence.append(
             Evidence(
@@ -133,7 +135,7 @@ def unrelated(real: Bank, seed: int) -> Bank:
 
 
 def simulate(
-    law: Law, estimators: Sequence[object], *, runs: int, examples: int, banks: int, deals: int = 20, seed: int = 0
+    law: Law, estimators: Sequence[Estimator], *, runs: int, examples: int, banks: int, deals: int = 20, seed: int = 0
 ) -> dict[Key, np.ndarray]:
     """(banks, 3) values and intervals of every row, NaN in banks that lack it."""
     every = [

@@ -75,7 +75,8 @@ def pretend(kind: str, monkeypatch: pytest.MonkeyPatch, *sources: Source, times:
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in made_files(kind, times).items()}
     made = replace(cls.published, files=sums, sources=sources, convert=None)
     monkeypatch.setattr(cls, "published", made)
-    return made
+    out: Published = made
+    return out
 
 
 def on_disk(kind: str, folder: Path, times: int = 1) -> Web:

@@ -16,6 +16,7 @@ from fedmem.contracts.sampler import History, Sampler
 from fedmem.contracts.types import FloatArray, IntArray, Params
 from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
 from strategies.dp_fedavg import DpFedAvg
+from tests.narrowing import present
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +264,7 @@ class Curious(Silent):
         return ("rows" if self.by == "sizes" else "holdings",)
 
     def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
-        return np.flatnonzero(self.probabilities(round, history))
+        return np.flatnonzero(present(self.probabilities(round, history)))
 
     def probabilities(self, round: int, history: History) -> FloatArray | None:
         order = np.argsort(-np.asarray(getattr(history, self.by)), kind="stable")

@@ -18,6 +18,8 @@ except KeyboardInterrupt:
     # so early that nothing has been started
     raise SystemExit(1) from None
 
+__all__ = ["app", "main"]
+
 COMMANDS = (runs, studies, catalogue, attack)
 """The modules of the commands: importing them adds their commands to `app`."""
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,7 +73,7 @@ def test_an_attack_is_shown_what_it_declares_and_no_more() -> None:
     for spy in (blind, granted):
         done = attack(before, after, model=model, attack=spy, known=known)
         assert done.knows == spy.seen.knows
-    assert blind.seen.labels is blind.seen.algorithm is blind.seen.batches is None
+    assert (blind.seen.labels, blind.seen.algorithm, blind.seen.batches) == (None, None, None)
     assert blind.seen.knows == "lr+steps+count"
     assert granted.seen.knows == "lr+steps+count+labels+algorithm+batches"
     assert granted.seen.labels is not None
@@ -291,9 +292,8 @@ def test_what_was_done_is_written_beside_what_was_found(folder: Path) -> None:
     assert found["attack"]["kind"] == "inverting_gradients"
     assert found["attack"]["steps"] == 3
     assert found["model"] == {"kind": "simple:Net", "width": 4}
-    assert Known(**{name: tuple(v) if isinstance(v, list) else v for name, v in found["known"].items()}) == Known(
-        input_shape=(4,), num_classes=3, num_images=2, lr=0.5, labels=(0, 2)
-    )
+    known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found["known"].items()}
+    assert Known(**known) == Known(input_shape=(4,), num_classes=3, num_images=2, lr=0.5, labels=(0, 2))
     assert (found["seed"], found["gradient"], found["gallery"]) == (7, False, 3)
     assert {found[name]["file"] for name in ("before", "after", "truth", "others")} == {
         "before.pt", "after.pt", "truth.npz", "others.npz"
@@ -333,13 +333,13 @@ def test_an_update_of_several_steps_is_attacked_in_the_order_that_is_known(folde
     model = nn.Linear(4, 3)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     for place in (0, 1, 0):
-        model.zero_grad()
-        nn.functional.cross_entropy(
+        loss = nn.functional.cross_entropy(
             model(torch.eye(4)[place : place + 1]), torch.tensor([2, 0])[place : place + 1]
-        ).backward()
+        )
+        slopes = torch.autograd.grad(loss, list(model.parameters()))
         with torch.no_grad():
-            for value in model.parameters():
-                value -= 0.5 * value.grad  # type: ignore[operator]
+            for value, slope in zip(model.parameters(), slopes, strict=True):
+                value.sub_(0.5 * slope)
     torch.save(before, "before.pt")
     torch.save(model.state_dict(), "after.pt")
     work = (

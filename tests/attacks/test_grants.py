@@ -11,7 +11,9 @@ import pytest
 from fedmem.contracts.attack import GRANTS
 from fedmem.federation.build import build
 from fedmem.modalities.images import Images
+from fedmem.modalities.tables import Tables
 from tests.lab import digits, network, parameters, target_of
+from tests.narrowing import instance
 from tests.published import put_in_cache
 from tests.tiny import tiny
 
@@ -29,5 +31,5 @@ def test_the_federation_knows_the_columns_of_a_table(tmp_path: Path, monkeypatch
     put_in_cache("adult", tmp_path, monkeypatch, times=20)
     table = tiny(dataset={"kind": "adult", "rows": 600, "test": 40}, injections=[{"kind": "typical", "per_client": 2}])
     federation = build(table)
-    assert sum(federation.modality.blocks) == federation.store.inputs.shape[1] == 93
+    assert sum(instance(federation.modality, Tables).blocks) == federation.store.inputs.shape[1] == 93
     assert build(tiny()).modality == Images()

@@ -79,7 +79,9 @@ def test_of_a_large_batch_as_many_are_found_as_are_asked_for_in_proportion() -> 
 
 def test_a_trained_model_falls_back_to_the_guess_and_not_on_the_few_negative_classes() -> None:
     """Large batch, good predictions: g is all but 0, and its negative entries say little. They once took everything."""
-    rng, found, guessed = np.random.default_rng(0), [], []
+    rng = np.random.default_rng(0)
+    found: list[float] = []
+    guessed: list[float] = []
     for _ in range(50):
         labels = rng.integers(10, size=100)
         predictions = softmax(6 * np.eye(10)[labels] + rng.normal(size=(100, 10)))

@@ -31,11 +31,9 @@ def attacked(target: GradientTarget) -> Reconstruction:
 
 def errors(found: Reconstruction, rows: Examples) -> FloatArray:
     """(m, n) largest difference between any pixel of an image found and of a true one."""
-    return (
-        np.abs(found.inputs[:, None].astype(np.float64) - rows.inputs[None])
-        .reshape(len(found.inputs), len(rows), -1)
-        .max(2)
-    )
+    apart: FloatArray = np.abs(found.inputs[:, None].astype(np.float64) - rows.inputs[None])
+    out: FloatArray = np.max(apart.reshape(len(found.inputs), len(rows), -1), axis=2)
+    return out
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.Sigmoid, nn.Tanh])

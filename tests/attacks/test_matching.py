@@ -19,6 +19,7 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.types import Params
 from fedmem.processes import can_fork, lend
 from tests.lab import parameters, target_of
+from tests.narrowing import instance
 
 CLASSES, SHAPE = 10, (2, 9, 8)
 
@@ -32,7 +33,8 @@ class InPlace(nn.Module):
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.second(self.act(self.first(x)).flatten(1))
+        out: torch.Tensor = self.second(self.act(self.first(x)).flatten(1))
+        return out
 
 
 class Positions(nn.Module):
@@ -43,7 +45,8 @@ class Positions(nn.Module):
         self.inner, self.outer = nn.Linear(8, 3), nn.Linear(2 * 9 * 3, CLASSES)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.outer(torch.tanh(self.inner(x)).flatten(1))
+        out: torch.Tensor = self.outer(torch.tanh(self.inner(x)).flatten(1))
+        return out
 
 
 class Twice(nn.Module):
@@ -54,7 +57,8 @@ class Twice(nn.Module):
         self.inner, self.outer = nn.Linear(144, 144), nn.Linear(144, CLASSES)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.outer(torch.tanh(self.inner(torch.tanh(self.inner(x.flatten(1))))))
+        out: torch.Tensor = self.outer(torch.tanh(self.inner(torch.tanh(self.inner(x.flatten(1))))))
+        return out
 
 
 class Mixing(nn.Module):
@@ -66,7 +70,8 @@ class Mixing(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         hidden = self.inner(x.flatten(1))
-        return self.outer(torch.tanh(hidden - hidden.mean(0)))
+        out: torch.Tensor = self.outer(torch.tanh(hidden - hidden.mean(0)))
+        return out
 
 
 class Shifted(nn.Linear):
@@ -213,7 +218,12 @@ def test_both_ways_to_an_inner_product_are_equal_and_both_are_taken(
     built = slopes.mT @ inputs
     built_too = []
     real = torch.Tensor.square
-    monkeypatch.setattr(torch.Tensor, "square", lambda own: built_too.append(own) or real(own))
+
+    def counted(own: torch.Tensor) -> torch.Tensor:
+        built_too.append(own)
+        return real(own)
+
+    monkeypatch.setattr(torch.Tensor, "square", counted)
     dot, square = _layers.Outer(slopes=slopes, inputs=inputs).products(wanted.double())
     torch.testing.assert_close(dot, (built * wanted).sum((1, 2)))
     torch.testing.assert_close(square, (built * built).sum((1, 2)))
@@ -230,7 +240,9 @@ def test_a_broken_layer_is_noticed(broken: str, monkeypatch: pytest.MonkeyPatch)
         if broken == "bias":
             found.pop("bias")
         if broken == "norm":
-            found["weight"] = replace(found["weight"], inputs=2 * inputs.reshape(count, -1, inputs.shape[-1]))
+            found["weight"] = replace(
+                instance(found["weight"], _layers.Outer), inputs=2 * inputs.reshape(count, -1, inputs.shape[-1])
+            )
         return found
 
     monkeypatch.setattr(_layers, "_linear", wrong)

@@ -90,7 +90,7 @@ def test_an_update_without_a_direction_is_refused_where_it_is_the_only_one(value
     assert validate_targets([blank]), "in a federation it is a measurement like any other"
     partly = replace(one, gradient={**one.gradient, "1.bias": torch.full((64,), value)})
     if value == 0:
-        assert require_direction(partly)
+        assert require_direction(partly) is partly
     else:
         with pytest.raises(TargetError, match=r"'1\.bias'"):
             require_direction(partly)

@@ -139,8 +139,11 @@ def test_the_true_images_lead_to_the_true_update() -> None:
 def test_a_wrong_client_or_a_wrong_order_is_noticed(broken: str) -> None:
     target, truth = made(), torch.from_numpy(rows_of(4).inputs).double()[None]
     assert target.batches is not None
-    wrong = {"lr": {"algorithm": replace(CLIENT, lr=5.0)}, "batches": {"batches": (target.batches + 1) % 4}}[broken]
-    assert Training(stacked([replace(target, **wrong)])).cosine(truth).item() > 1e-5
+    ways: dict[str, dict[str, Any]] = {
+        "lr": {"algorithm": replace(CLIENT, lr=5.0)},
+        "batches": {"batches": (target.batches + 1) % 4},
+    }
+    assert Training(stacked([replace(target, **ways[broken])])).cosine(truth).item() > 1e-5
 
 
 def test_everything_that_the_client_does_is_done_again() -> None:

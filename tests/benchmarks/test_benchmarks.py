@@ -107,7 +107,8 @@ def test_arithmetic_is_counted_as_torch_counts_it() -> None:
     module = networks.build(plan.network)
     inputs, targets = plan.inputs[:4], plan.targets[:4]
     with FlopCounterMode(display=False) as counter:
-        torch.nn.functional.cross_entropy(module(torch.from_numpy(inputs)), torch.from_numpy(targets)).backward()
+        loss = torch.nn.functional.cross_entropy(module(torch.from_numpy(inputs)), torch.from_numpy(targets))
+        loss.backward()  # type: ignore[no-untyped-call]  # PyTorch does not say its types
     assert work.convolution_gigaflops(12) * 4 == pytest.approx(counter.get_total_flops() / 1e9, rel=1e-3)
 
 

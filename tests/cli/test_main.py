@@ -18,13 +18,14 @@ from typer.testing import CliRunner
 
 import fedmem
 from fedmem.cli.main import app
+from fedmem.contracts.evidence import Simulated
 from fedmem.contracts.families import FAMILIES
 from fedmem.errors import ComponentError, RunError, ScenarioError
-from fedmem.execution.bank import Simulated
 from fedmem.reporting.sections import alarms
 from fedmem.scenario import catalogue, describe, yaml_source
 from fedmem.scenario.loading import parse_scenario
 from fedmem.scenario.overrides import FAMILY_OF_FIELD
+from tests.narrowing import present
 from tests.tiny import TINY
 
 SMALL = """\
@@ -194,7 +195,7 @@ def test_what_show_prints_can_be_pasted_into_a_scenario(family: str, kind: str) 
     assert catalogue.dump(catalogue.build(host, mapping)) == mapping
     while host != family:
         name = next(key for key, inner in mapping.items() if isinstance(inner, dict) and "kind" in inner)
-        host, mapping = catalogue.nested_family(catalogue.load(host, mapping["kind"]), name), mapping[name]
+        host, mapping = present(catalogue.nested_family(catalogue.load(host, mapping["kind"]), name)), mapping[name]
     assert mapping == describe.example(family, kind)
     pasted = {**TINY, "runs": 8, "leave_out": {"clients": "all"}, "roster": "pilot", field: value}
     if family == "partition" or kind == "dp_ftrl":  # which counts on the pauses between the turns of a client
@@ -258,15 +259,15 @@ def test_check_says_what_will_happen_and_where_every_row_goes(small: Path) -> No
     assert "2 rounds: 0, 2" in done.stdout
     assert "at most 0.50" in done.stdout
     total, *parts = (
-        int(number) for number in re.findall(r"(\d+) ?[+=a-z]", re.search("rows .*", done.stdout)[0] + " ")
+        int(number) for number in re.findall(r"(\d+) ?[+=a-z]", present(re.search("rows .*", done.stdout))[0] + " ")
     )
     assert total == sum(parts) == 240
     assert not (small / "runs").exists()
 
 
 def test_check_counts_what_the_manifest_of_the_run_counts(small: Path) -> None:
-    wanted = ("--set", "injections=[{kind: random_pattern}]", "--set", "sampler={kind: poisson, rate: 0.6}")
-    wanted = (*wanted, "--set", "client={kind: sgd, steps: 7}", "--set", "estimators=[]", "--set", "runs=4")
+    wanted = ["--set", "injections=[{kind: random_pattern}]", "--set", "sampler={kind: poisson, rate: 0.6}"]
+    wanted += ["--set", "client={kind: sgd, steps: 7}", "--set", "estimators=[]", "--set", "runs=4"]
     said = " ".join(call("check", "small.yaml", *wanted, "--set", "dataset={kind: digits}").stdout.split())
     done = call("run", "small.yaml", *wanted, "--set", "dataset={kind: digits}", "--quiet")
     assert done.exit_code == 0, done.stderr
@@ -487,7 +488,7 @@ def test_an_alarm_stands_above_every_number_in_table_and_report(small: Path) -> 
 
 
 def test_of_many_alarms_the_table_shows_three_and_counts_the_rest() -> None:
-    run = SimpleNamespace(manifest={"alarms": [f"round {round}" for round in range(9)]})
+    run: Any = SimpleNamespace(manifest={"alarms": [f"round {round}" for round in range(9)]})
     assert alarms(run) == [*(f"ALARM: round {round}" for round in range(3)), "ALARM: and 6 more, all in manifest.json"]
 
 
@@ -577,7 +578,7 @@ def test_generated_audit_examples_are_told_apart_from_rows_of_the_data(small: Pa
     Path("canaries.yaml").write_text(text)
     said = call("check", "canaries.yaml")
     assert said.exit_code == 0, said.stderr
-    rows, made = map(int, re.search(r"(\d+) audit \(\+ (\d+) generated\)", said.stdout).groups())
+    rows, made = map(int, present(re.search(r"(\d+) audit \(\+ (\d+) generated\)", said.stdout)).groups())
     folder = call("run", "canaries.yaml", "--quiet").stdout.strip()
     assert rows + made == len(fedmem.read(folder).audit)
     assert "generated" not in call("check", "small.yaml").stdout

@@ -35,6 +35,7 @@ from fedmem.training.one_by_one import OneByOne
 from fedmem.training.per_example import NOISE, SPENT, ClippedSums, Noise, clipped_sums
 from fedmem.training.stacked import Stacked
 from fedmem.training.worker_pool import Spread
+from tests.narrowing import present
 from tests.tiny import tiny
 
 WIDE = 1100
@@ -75,7 +76,7 @@ def seeded(*layers: nn.Module) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(1)
         for layer in layers:
-            if hasattr(layer, "reset_parameters"):
+            if isinstance(layer, nn.Linear | nn.Conv1d):
                 layer.reset_parameters()
         return nn.Sequential(*layers)
 
@@ -111,14 +112,16 @@ def by_opacus(client: DpSgd, work: Task, model: nn.Module, data: Examples) -> di
         noise = [torch.from_numpy(rng.standard_normal(tuple(p.shape))) for p in model.parameters()]
         if len(rows):
             inputs, targets = torch.from_numpy(data.inputs[rows]), torch.from_numpy(data.targets[rows])
-            F.cross_entropy(wrapped(inputs), targets, reduction="mean").backward()
+            loss = F.cross_entropy(wrapped(inputs), targets, reduction="mean")
+            loss.backward()  # type: ignore[no-untyped-call]  # PyTorch does not say its types
         else:
             for parameter in model.parameters():
-                parameter.grad_sample = torch.zeros((0, *parameter.shape))
+                setattr(parameter, "grad_sample", torch.zeros((0, *parameter.shape)))  # noqa: B010 - of Opacus
         optimizer.clip_and_accumulate()
         for parameter, drawn in zip(model.parameters(), noise, strict=True):
-            scale = client.noise_multiplier * client.clip
-            parameter.grad = (parameter.summed_grad.double() + scale * drawn).float()
+            scale = present(client.noise_multiplier) * client.clip
+            summed: torch.Tensor = getattr(parameter, "summed_grad")  # noqa: B009 - of Opacus
+            parameter.grad = (summed.double() + scale * drawn).float()
         optimizer.scale_grad()
         optimizer.original_optimizer.step()
     return dict(zip(names, (p.detach() for p in model.parameters()), strict=True))
@@ -200,12 +203,12 @@ def test_each_example_is_clipped_by_itself(network: Any, wild: bool) -> None:
     mask = torch.ones(2, 6)
     mask[1, 4] = 0
     pair = {name: torch.stack([params[name], other[name]]) for name in params}
-    both = [torch.stack([part, part]) for part in (inputs, targets)]
+    twice, wanted = torch.stack([inputs, inputs]), torch.stack([targets, targets])
     outputs = lambda given, batch: functional_call(model, given, (batch,))  # noqa: E731
     layers = Layers.of(model, inputs[:2])
     assert (layers is not None) == (network is linear)
     for using in (layers, None):
-        _, _, stack = clipped_sums(outputs, using, pair, *both, mask, 0.3)
+        _, _, stack = clipped_sums(outputs, using, pair, twice, wanted, mask, 0.3)
         for name, value in expected.items():
             np.testing.assert_allclose(stack[name][0].numpy(), value, rtol=1e-4, atol=1e-6)
     left = [0, 1, 2, 3, 5]
@@ -338,7 +341,7 @@ def by_hand(client: DpSgd, work: Task, model: nn.Module, data: Examples) -> Any:
         for name, value in params.items():
             part = drawn[start : start + value.numel()].reshape(tuple(value.shape))
             start += value.numel()
-            step = (summed[name] + client.noise_multiplier * client.clip * part) / client.batch_size
+            step = (summed[name] + present(client.noise_multiplier) * client.clip * part) / client.batch_size
             params[name] = value - client.lr * torch.from_numpy(step).float()
     return total
 
@@ -393,7 +396,7 @@ def test_clients_that_hide_nothing_have_no_individual_epsilon() -> None:
 
 # --- texts ------------------------------------------------------------------------------------------------------------
 
-LANGUAGE = {
+LANGUAGE: dict[str, CharRnn | Transformer] = {
     "gru": CharRnn(embedding=6, hidden=8, layers=2),
     "lstm": CharRnn(cell="lstm", embedding=6, hidden=8),
     "transformer": Transformer(width=8, heads=2, layers=1),
@@ -435,8 +438,8 @@ def test_each_window_of_a_text_is_clipped_by_itself(kind: str, clip: float) -> N
     for losses, shares, clipped in sums:
         assert losses.shape[-1:] == (5,)
         np.testing.assert_allclose(shares.flatten(), np.minimum(np.array(norms) / clip, 1) ** 2, rtol=1e-4)
-        for name, value in total.items():
-            np.testing.assert_allclose(clipped[name].reshape(value.shape), value, atol=2e-6 * max(1.0, clip))
+        for name, expected in total.items():
+            np.testing.assert_allclose(clipped[name].reshape(expected.shape), expected, atol=2e-6 * max(1.0, clip))
     # not the sum of them clipped as one, which a mean over the batch would be
     whole = np.sqrt(sum((value**2).sum() for value in total.values()))
     assert whole > 1.5 * clip or clip > max(norms)
@@ -502,7 +505,8 @@ class Reused(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h = torch.relu(self.first(x))
-        return self.last(h + self.share * torch.relu(F.linear(h, self.first.weight)))
+        out: torch.Tensor = self.last(h + self.share * torch.relu(F.linear(h, self.first.weight)))
+        return out
 
 
 @pytest.mark.parametrize("width", [5, 160])

@@ -48,7 +48,7 @@ def by_hand(
         loss = nn.functional.cross_entropy(outputs, torch.from_numpy(STORE.targets[rows]))
         gradients = list(torch.autograd.grad(loss, list(weights.values())))
         change(gradients)
-        pull = mu / 2 * sum(((value - BEFORE[name]) ** 2).sum() for name, value in weights.items())
+        pull = mu / 2 * torch.stack([((value - BEFORE[name]) ** 2).sum() for name, value in weights.items()]).sum()
         pulls = torch.autograd.grad(pull, list(weights.values())) if mu else [torch.zeros(())] * len(weights)
         for (name, value), gradient, towards in zip(list(weights.items()), gradients, pulls, strict=True):
             velocity[name] = client.momentum * velocity[name] + gradient + towards

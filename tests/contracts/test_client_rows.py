@@ -30,7 +30,8 @@ def plain(built: Federation, run: int, client: int, round: int) -> list[int]:
                 stand = int(built.trained[copy] if inside else built.fill[run, copy])
                 rows += [stand] if stand >= 0 else []
             copy += 1
-    return rows
+    out: list[int] = rows
+    return out
 
 
 windows = st.sampled_from([(None, None), (2, None), (None, 1), (2, 3)])

@@ -14,6 +14,7 @@ from fedmem.contracts import families, members
 from fedmem.contracts.families import FAMILIES
 from fedmem.errors import ScenarioError
 from fedmem.scenario import catalogue, describe
+from tests.narrowing import present
 
 EVERY = [(family, kind) for family in FAMILIES for kind in catalogue.kinds(family)]
 
@@ -62,7 +63,7 @@ def test_docstring_explains_every_field_and_has_an_example(member: tuple[str, st
     _, _, cls = member
     assert set(catalogue.explain(cls)) == {item.name for item in dataclasses.fields(cls)}
     assert all(meaning for meaning in catalogue.explain(cls).values())
-    assert doctest.DocTestParser().get_examples(cls.__doc__)
+    assert doctest.DocTestParser().get_examples(present(cls.__doc__))
 
 
 def test_file_says_what_it_is_in_one_sentence(member: tuple[str, str, type]) -> None:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from fedmem.contracts.evidence import Simulated
 from fedmem.contracts.types import Params
-from fedmem.execution.bank import Simulated, simulate
+from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.scenario import catalogue
 from fedmem.training.defended_updates import Outgoing, Place

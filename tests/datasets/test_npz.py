@@ -14,6 +14,7 @@ from fedmem.contracts.data import Dataset
 from fedmem.datasets.npz import Npz
 from fedmem.errors import ComponentError
 from fedmem.modalities.tables import Tables
+from tests.narrowing import present
 
 X = np.linspace(0, 1, 60, dtype=np.float32).reshape(20, 3)
 Y = np.arange(20) % 2
@@ -74,7 +75,7 @@ def test_test_rows_of_the_file_are_the_test_set(load: Callable[..., Dataset]) ->
 def test_owners_follow_their_rows(load: Callable[..., Dataset]) -> None:
     names = np.array([f"person {k % 5}" for k in range(20)])
     data = load(x=X, y=Y, clients=names)
-    assert [f"person {k}" for k in data.natural] == names[data.train.ids].tolist()
+    assert [f"person {k}" for k in present(data.natural)] == names[data.train.ids].tolist()
 
 
 def test_blocks_describe_the_columns(load: Callable[..., Dataset]) -> None:

@@ -20,6 +20,7 @@ from fedmem.errors import ComponentError
 from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
 from fedmem.modalities.text.windows import whole
 from tests.datasets.test_published import packed
+from tests.narrowing import present
 from tests.published import put_in_cache, said
 
 
@@ -55,8 +56,10 @@ def test_rows_are_the_text_of_their_client_and_train_and_test_share_no_place(
     data = load(table(PEOPLE, name, attributes=("party",)))
     vocabulary = Vocabulary.of(data.modality.vocabulary)
     texts = ["a dog ate the cat " * 9, "the cat sat on the mat " * 4 + "\nand slept"]
-    assert data.natural.tolist() == sorted(data.natural.tolist())
-    for text, owner, party in zip(written(data.train, vocabulary), data.natural, data.sensitive["party"], strict=True):
+    assert present(data.natural).tolist() == sorted(present(data.natural).tolist())
+    for text, owner, party in zip(
+        written(data.train, vocabulary), present(data.natural), data.sensitive["party"], strict=True
+    ):
         assert text in texts[owner]
         assert party == "yx"[owner]
     parts = written(data.train, vocabulary) + written(data.test, vocabulary)
@@ -86,7 +89,7 @@ def test_the_longest_become_clients_and_only_their_beginning_is_used(table: Call
     data = load(table(people, clients=2, most=150))
     assert {text[0] for text in written(data.train, Vocabulary.of(data.modality.vocabulary))} == {"b", "c"}
     assert len(data.train) + len(data.test) == 2 * 15
-    assert len(np.unique(load(table(people, least=100)).natural)) == 3
+    assert len(np.unique(present(load(table(people, least=100)).natural))) == 3
 
 
 @pytest.mark.parametrize(
@@ -136,9 +139,13 @@ def test_a_file_is_what_one_client_wrote(tmp_path: Path) -> None:
     (tmp_path / "d.txt").mkdir()
     data = load(TextFolder(path=str(tmp_path), length=9))
     texts = written(data.train, Vocabulary.of(data.modality.vocabulary))
-    assert {text[:2] for text, owner in zip(texts, data.natural, strict=True) if owner == 0} <= {"ay", "y ", " a"}
+    assert {text[:2] for text, owner in zip(texts, present(data.natural), strict=True) if owner == 0} <= {
+        "ay",
+        "y ",
+        " a",
+    }
     assert "".join(texts).count("bee\n") > 5
-    assert data.natural.max() == 1
+    assert present(data.natural).max() == 1
 
 
 @pytest.mark.parametrize(
@@ -161,7 +168,7 @@ def test_wrong_folders_are_told(tmp_path: Path, files: dict[str, bytes], said: s
 def test_shakespeare_needs_nothing_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDMEM_CACHE", str(tmp_path))
     data = load(Shakespeare(clients=3))
-    assert len(np.unique(data.natural)) == 3
+    assert len(np.unique(present(data.natural))) == 3
     assert any("To be, or not to be" in writer.text for writer in Shakespeare()._authors())
     with pytest.raises(ComponentError, match="fedmem fetch shakespeare"):
         load(Shakespeare(clients=101))
@@ -219,7 +226,7 @@ def test_addresses_of_a_president_are_joined_by_year(tmp_path: Path) -> None:
 def test_presidents_have_a_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_in_cache("sotu", tmp_path, monkeypatch)
     data = load(Sotu(most=2000))
-    assert len(np.unique(data.natural)) == 20
-    party = {int(owner): value for owner, value in zip(data.natural, data.sensitive["party"], strict=True)}
+    assert len(np.unique(present(data.natural))) == 20
+    party = {int(owner): value for owner, value in zip(present(data.natural), data.sensitive["party"], strict=True)}
     names = sorted((f"p {k}" for k in range(24)), key=lambda name: (-len(said(int(name[2:]), 1)), name))[:20]
     assert [party[k] for k in range(20)] == ["ABC"[int(name[2:]) % 3] for name in sorted(names)]

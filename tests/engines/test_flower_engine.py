@@ -13,7 +13,7 @@ import torch
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from fedmem.contracts.evidence import Participation, Transition
+from fedmem.contracts.evidence import Participation, Simulated, Transition
 from fedmem.engines import _post, flower
 from fedmem.engines._client import client_app
 from fedmem.engines._flower import in_process
@@ -21,7 +21,7 @@ from fedmem.engines._letters import WORK, Assignment
 from fedmem.engines._simulation import simulation
 from fedmem.engines.lockstep import Lockstep
 from fedmem.errors import ComponentError, RunError
-from fedmem.execution.bank import Simulated, simulate
+from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.observation.flower_round import TRACE
 from fedmem.scenario.scenario import Scenario

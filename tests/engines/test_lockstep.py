@@ -16,11 +16,11 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.evidence import Transition
+from fedmem.contracts.evidence import Simulated, Transition
 from fedmem.contracts.types import Params
 from fedmem.engines._flower import in_process
 from fedmem.errors import RunError
-from fedmem.execution.bank import Simulated, simulate
+from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.scenario.scenario import Scenario
 from fedmem.seeding import stream

@@ -9,16 +9,18 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.contracts.evidence import Transition
+from fedmem.contracts.evidence import Simulated, Transition
 from fedmem.contracts.types import Params
 from fedmem.engines.lockstep import Lockstep
-from fedmem.execution.bank import Simulated, simulate
+from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
+from fedmem.federation.roster import _Drawn
 from fedmem.scenario.scenario import Scenario
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import LocalWork, Stacked
 from strategies._rule import Round
 from tests import toys
+from tests.narrowing import instance
 from tests.tiny import tiny
 
 ONE_BY_ONE = {"executor": "one_by_one"}
@@ -244,7 +246,7 @@ def test_atypical_slots_are_counted_whether_in_or_out() -> None:
     holder = federation.audit.holder.copy()
     holder[federation.audit.kind == "mislabelled"] = [0, 0, 0, 1, 1, 4, 4, 4, 4, 4]
     moved = replace(federation, audit=replace(federation.audit, holder=holder))
-    assert Roster(scenario, moved, 0)._drawn.history.atypical.tolist() == [9, 6, 0, 0, 15]
+    assert instance(Roster(scenario, moved, 0)._drawn, _Drawn).history.atypical.tolist() == [9, 6, 0, 0, 15]
 
 
 # --- the proximal pull ------------------------------------------------------------------------------------------------

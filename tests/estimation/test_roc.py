@@ -72,7 +72,7 @@ def without_each(statistic: Callable[[FloatArray, BoolArray], Rated], scores: Fl
     """The variance that leaving out example after example gives (jackknife)."""
     m = scores.shape[1]
     left = np.array([statistic(np.delete(scores, j, 1), np.delete(is_in, j, 1)).value for j in range(m)])
-    return (m - 1) / m * np.square(left - left.mean()).sum()
+    return float((m - 1) / m * np.square(left - left.mean()).sum())
 
 
 def test_contributions_of_examples_are_those_of_leaving_them_out() -> None:
@@ -169,5 +169,5 @@ def test_the_null_of_a_rate_is_what_guessing_has() -> None:
         for _ in range(300):
             is_in = coins(16, 30, rng)
             found.append(tpr(rng.normal(size=(16, 30)), is_in, fpr).value)
-        assert np.mean(found) == pytest.approx(null_tpr(240, fpr), abs=3 * np.std(found) / math.sqrt(300))
+        assert np.mean(found) == pytest.approx(null_tpr(240, fpr), abs=3 * float(np.std(found)) / math.sqrt(300))
     assert null_tpr(240) == null_tpr(240, 10 / 240) == 11 / 241

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedmem.contracts.evidence import ReferenceEvidence
 from fedmem.contracts.measurement import Measurement
 from fedmem.estimation.saturation import MARK, NOWHERE, Zone
 from fedmem.estimators.exposure import null_mean
@@ -131,7 +132,7 @@ def test_families_have_counts_of_their_own(tmp_path: Path) -> None:
     one = bank()
     first = one.references[0]
     audit = replace(one.audit, kind=np.array(["pattern", "secret", "secret", *one.audit.kind[3:]]))
-    blocks = []
+    blocks: list[ReferenceEvidence] = []
     for family, count, subjects in (("pattern", 9, [0]), ("secret", 99, [1, 2]), ("pattern", 9, [0])):
         places = np.array(subjects)
         names = np.unique(audit.examples.labels[places])

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fedmem.contracts.estimator import View
-from fedmem.contracts.evidence import Bank, Evidence
+from fedmem.contracts.evidence import Bank, Evidence, Simulated
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import FINAL, Reading
 from fedmem.contracts.types import BoolArray, FloatArray
@@ -16,11 +17,12 @@ from fedmem.estimation.randomisation import redeal
 from fedmem.estimation.views import views
 from fedmem.estimators.client_influence import ClientInfluence
 from fedmem.estimators.memorisation import Memorisation
-from fedmem.execution.bank import Simulated, simulate
+from fedmem.execution.bank import simulate
 from fedmem.execution.run import measure, run
 from fedmem.federation import build as federations
 from fedmem.results.read import read, read_bank
 from fedmem.scenario.scenario import Scenario
+from tests.narrowing import present
 from tests.tiny import tiny
 
 LEFT = {"clients": [1, 3]}
@@ -43,8 +45,8 @@ def shown(bank: Bank) -> dict[tuple[int, str, str], View]:
 def test_coins_are_balanced_and_only_of_the_clients_listed(banks: tuple[Scenario, Federation, Simulated]) -> None:
     _, federation, _ = banks
     there = federation.audit.client_in
-    assert there[:, [1, 3]].sum(0).tolist() == [4, 4]
-    assert there[:, [0, 2, 4]].all()
+    assert present(there)[:, [1, 3]].sum(0).tolist() == [4, 4]
+    assert present(there)[:, [0, 2, 4]].all()
 
 
 @pytest.mark.parametrize(("clients", "listed"), [("all", 5), (2, 2), (0, 0), ([], 0), ([4], 1)])
@@ -70,7 +72,7 @@ def test_a_client_that_is_out_takes_part_in_no_round_and_nobody_in_its_place(ser
     done = simulate(scenario, federation).bank.participation
     everybody = simulate(tiny(runs=4, speed={"server": server}), federations.build(tiny(runs=4))).bank.participation
     there = federation.audit.client_in
-    expected = {(p.run, p.round, p.client) for p in everybody if there[p.run, p.client]}
+    expected = {(p.run, p.round, p.client) for p in everybody if present(there)[p.run, p.client]}
     assert {(p.run, p.round, p.client) for p in done} == expected
     assert len(expected) < len(everybody)
 
@@ -87,7 +89,7 @@ def test_both_paths_agree_when_clients_are_missing() -> None:
 
 def test_nobody_trains_on_the_rows_of_a_client_that_is_out(banks: tuple[Scenario, Federation, Simulated]) -> None:
     _, federation, _ = banks
-    for r, row in enumerate(federation.audit.client_in):
+    for r, row in enumerate(present(federation.audit.client_in)):
         for client, there in enumerate(row):
             assert (len(federation.rows(r, client, 1)) > 0) == there
 
@@ -128,7 +130,7 @@ def test_a_holder_that_exists_but_was_not_observed_is_not_read_locally(
     banks: tuple[Scenario, Federation, Simulated],
 ) -> None:
     _, federation, done = banks
-    run_in = int(np.flatnonzero(federation.audit.client_in[:, 1])[0])
+    run_in = int(np.flatnonzero(present(federation.audit.client_in)[:, 1])[0])
 
     def without(part: Evidence) -> Evidence:
         keep = ~((part.run == run_in) & (part.client == 1))
@@ -141,7 +143,7 @@ def test_a_holder_that_exists_but_was_not_observed_is_not_read_locally(
     assert not np.isnan(view.margin[:, :, federation.audit.holder == 0]).any()
 
 
-EVERY_ESTIMATOR = [
+EVERY_ESTIMATOR: list[dict[str, Any]] = [
     {"kind": "memorisation"},
     {"kind": "exposure"},
     {"kind": "exposure_skewnormal"},
@@ -198,18 +200,19 @@ def test_client_influence_is_the_difference_of_the_means(banks: tuple[Scenario, 
     correct, loss = test.correct[order].astype(float), test.loss[order]
     audited = own.correct[np.argsort(own.run)].astype(float)
     for client in (1, 3):
-        coin, held = there[:, client], audit.holder == client
+        coin, held = present(there)[:, client], audit.holder == client
 
         def gap(values: FloatArray, coin: BoolArray = coin) -> float:
-            return np.mean([v for v, c in zip(values, coin, strict=True) if c]) - np.mean(
-                [v for v, c in zip(values, coin, strict=True) if not c]
+            return float(
+                np.mean([v for v, c in zip(values, coin, strict=True) if c])
+                - np.mean([v for v, c in zip(values, coin, strict=True) if not c])
             )
 
         expected = {
             "accuracy": gap(correct.mean(1)),
             "loss": gap(loss.mean(1)),
             "own": gap(audited[:, held].mean(1)),
-            "own_in": gap([audited[r, held & audit.is_in[r]].mean() for r in range(8)]),
+            "own_in": gap(np.array([audited[r, held & audit.is_in[r]].mean() for r in range(8)])),
             **{f"class={c}": gap(correct[:, labels == c].mean(1)) for c in np.unique(labels)},
         }
         for read_at, value in expected.items():

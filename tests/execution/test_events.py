@@ -63,7 +63,7 @@ class Waiting(Sgd):
 
     file: str = ""
 
-    def batches(self, num_rows: int, rng: np.random.Generator) -> list[IntArray]:
+    def batches(self, num_rows: int, rng: np.random.Generator) -> IntArray:
         deadline = time.monotonic() + 20
         while not Path(self.file).exists():
             if time.monotonic() > deadline:

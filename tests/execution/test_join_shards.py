@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from fedmem.contracts.evidence import Simulated
+from fedmem.contracts.evidence import Evidence, ReferenceEvidence, Simulated
 from fedmem.contracts.measurement import EVERYWHERE
 from fedmem.errors import RunError
 from fedmem.execution.bank import gather, simulate
@@ -28,16 +29,18 @@ def same(one: Simulated, other: Simulated) -> None:
     """To the last bit, and in the same order."""
     assert [repr(m) for m in one.measurements] == [repr(m) for m in other.measurements]
     assert one.bank.participation == other.bank.participation
-    for mine, others in ((one.bank.evidence, other.bank.evidence), (one.bank.references, other.bank.references)):
+    blocks: list[tuple[Sequence[Evidence | ReferenceEvidence], Sequence[Evidence | ReferenceEvidence]]]
+    blocks = [(one.bank.evidence, other.bank.evidence), (one.bank.references, other.bank.references)]
+    for mine, others in blocks:
         assert len(mine) == len(others)
-        for a, b in zip(mine, others, strict=True):  # type: ignore[call-overload]
+        for a, b in zip(mine, others, strict=True):
             for name, value in vars(a).items():
                 np.testing.assert_array_equal(value, getattr(b, name), err_msg=f"{a.round} {a.level} {name}")
     assert list(one.reconstructions) == list(other.reconstructions)
     for name, array in one.reconstructions.items():
         np.testing.assert_array_equal(array, other.reconstructions[name])
-    for a, b in zip(one.params, other.params, strict=True):
-        assert all((a[name] == b[name]).all() for name in b)
+    for params, theirs in zip(one.params, other.params, strict=True):
+        assert all((params[name] == theirs[name]).all() for name in theirs)
 
 
 def whole_and_parts(scenario: Scenario, *shards: list[int]) -> tuple[Simulated, Simulated]:

@@ -20,6 +20,8 @@ from fedmem.execution.plan import plan
 from fedmem.federation import build as federations
 from fedmem.federation.roster import Cohorts
 from fedmem.scenario.loading import load_scenario, parse_scenario
+from strategies.scaffold import Scaffold
+from tests.narrowing import instance, present
 from tests.tiny import tiny
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
@@ -96,8 +98,8 @@ def test_too_small_a_budget_is_an_error_with_numbers_and_a_remedy() -> None:
         within(NEEDS, ROOM, training(NEEDS, least) - 1)
     (problem,) = caught.value.problems
     assert problem.path == "speed.memory"
-    wanted = float(re.search(r"raise it to at least ([\d.]+)", problem.message)[1])
-    assert within(NEEDS, ROOM, wanted * 1e9), "what is asked for is enough"
+    wanted = float(present(re.search(r"raise it to at least ([\d.]+)", problem.message))[1])
+    within(NEEDS, ROOM, wanted * 1e9)  # what is asked for is enough
     with pytest.raises(ScenarioError):
         within(NEEDS, ROOM, (wanted - 0.2) * 1e9)
     assert "models of one round" in problem.message
@@ -207,7 +209,7 @@ def test_what_strategies_keep_of_all_clients_is_counted() -> None:
     tree = held(strategy={"kind": "dp_ftrl", "cohort": 5.0}, **everyone)
     assert tree.tables == pytest.approx(4 * 2 * model, rel=0.05)
     # what strategies really end with
-    strategy = tiny(strategy={"kind": "scaffold"}).strategy
+    strategy = instance(tiny(strategy={"kind": "scaffold"}).strategy, Scaffold)
     before = {name: value[None] for name, value in federations.build(tiny()).initial.items()}
     state = strategy.state(before, 5)
     assert held(strategy={"kind": "scaffold"}).tables == sum(v.numel() * v.element_size() for v in state.values())

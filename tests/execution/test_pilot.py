@@ -22,9 +22,10 @@ from fedmem.execution.shard_store import Shards, place_of
 from fedmem.federation.build import build
 from fedmem.federation.roster import Roster, rosters
 from fedmem.processes import can_fork
-from fedmem.reporting.table import table
+from fedmem.reporting.table import _Table, table
 from fedmem.scenario.scenario import Scenario
 from tests.execution.test_sharding import SMALL, Stopping, written
+from tests.narrowing import instance
 from tests.tiny import tiny
 
 GREEDY: dict[str, Any] = {"sampler": {"kind": "power_of_choice", "size": 2, "candidates": 4}, "roster": "pilot"}
@@ -287,7 +288,12 @@ def test_neither_shards_nor_workers_change_a_byte(speed: dict[str, int], whole: 
 
 def test_interrupted_it_keeps_the_pilot(whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = []
-    monkeypatch.setattr(sharding, "pilot_of", lambda *given, **named: trained.append(1) or pilot_of(*given, **named))
+
+    def counted(*given: Any, **named: Any) -> Pilot | None:
+        trained.append(1)
+        return pilot_of(*given, **named)
+
+    monkeypatch.setattr(sharding, "pilot_of", counted)
     scenario = small(shard=1, workers=1)
     with pytest.raises(KeyboardInterrupt):
         # four rounds of the pilot, then one shard and a half
@@ -339,7 +345,7 @@ def test_estimates_are_local_and_global_and_come_from_files_as_well(whole: Path,
 
 
 def text(folder: Path) -> str:
-    return " ".join(line for line, _ in table(folder).lines(100))  # type: ignore[attr-defined]
+    return " ".join(line for line, _ in instance(table(folder), _Table).lines(100))
 
 
 def test_the_report_says_how_clients_were_picked(whole: Path, tmp_path: Path) -> None:

@@ -42,12 +42,12 @@ VARIANTS = {
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
     """What the executors were really asked to train."""
-    tasks = []
+    tasks: list[SimpleNamespace] = []
 
-    def spy(cls) -> None:
-        original = cls.attempt_all
+    def spy(cls: type[OneByOne] | type[Stacked]) -> None:
+        original: Any = cls.attempt_all
 
-        def attempt_all(self, work: Work) -> Any:
+        def attempt_all(self: object, work: Work) -> Any:
             tasks.extend(
                 SimpleNamespace(
                     run=int(work.run[i]),
@@ -189,7 +189,7 @@ def test_parameters_that_are_saved_count() -> None:
 def test_planning_changes_no_global_generator() -> None:
     import torch
 
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist()  # noqa: NPY002
+    before = torch.get_rng_state(), np.random.get_state(legacy=False)["state"]["key"].tolist()  # noqa: NPY002
     plan(tiny())
     assert torch.equal(before[0], torch.get_rng_state())
-    assert before[1] == np.random.get_state()[1].tolist()  # noqa: NPY002
+    assert before[1] == np.random.get_state(legacy=False)["state"]["key"].tolist()  # noqa: NPY002

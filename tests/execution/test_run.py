@@ -92,8 +92,8 @@ def test_a_run_interrupted_while_its_pictures_are_drawn_ends_with_the_same_pictu
 
 def test_another_seed_gives_other_numbers(tmp_path: Path) -> None:
     frames = [fedmem.read(run(tiny(**MEASURED, seed=seed), out=tmp_path)).measurements for seed in (1, 2)]
-    picked = [f[(f.metric == "memorisation") & (f.level == "global")].value.to_numpy() for f in frames]
-    assert not np.array_equal(*picked)
+    first, second = (f[(f.metric == "memorisation") & (f.level == "global")].value.to_numpy() for f in frames)
+    assert not np.array_equal(first, second)
 
 
 def test_a_finished_run_is_not_repeated_unless_forced(tmp_path: Path) -> None:

@@ -311,7 +311,8 @@ def test_one_process_at_a_time_and_whoever_is_killed_lets_go(
 def test_whoever_waited_for_shards_that_were_used_up_begins_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The lock of a folder that is gone by then is worth nothing."""
     fcntl = pytest.importorskip("fcntl")
-    flock, asked = fcntl.flock, []
+    flock = fcntl.flock
+    asked: list[int] = []
 
     def late(lock: int, how: int) -> None:
         if not asked:

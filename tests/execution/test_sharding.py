@@ -458,7 +458,8 @@ def test_shards_agree_on_what_fails_where_all_runs_are_trained_together(
 
     truth = trained(range(runs), {})
     dropped: dict[range, Dropped] = {}
-    ledger, told = Ledger(), [{}]
+    ledger = Ledger()
+    told: list[Lost] = [{}]
     plan = divide(runs, size)
     crew = Shuffled(lambda job, tell: trained(*job), print)
     train_all(plan, dropped, ledger, crew, workers, told.append)  # type: ignore[arg-type]

@@ -86,7 +86,11 @@ def changed(one: Federation, other: Federation) -> set[str]:
     }
 
 
-FEWEST = {"adversarial": {"reference_rows": 10}, "near_duplicate": {"multiplicity": 3}, "label_noise": {"rate": 0.01}}
+FEWEST: dict[str, dict[str, Any]] = {
+    "adversarial": {"reference_rows": 10},
+    "near_duplicate": {"multiplicity": 3},
+    "label_noise": {"rate": 0.01},
+}
 """Fields that let many injections fit into few rows."""
 
 NO_PICTURES = {"random_row", "random_tokens", "personal", "secret"}
@@ -202,8 +206,9 @@ def test_every_row_has_one_place(
 @given(start=st.integers(1, 4), length=st.integers(0, 3), seed=st.integers(0, 99))
 def test_outside_its_window_an_example_leaves_no_trace(start: int, length: int, seed: int) -> None:
     """What is trained on there is what would be trained on had every coin fallen on out."""
-    window = {"start": start, "stop": start + length}
-    built = build.build(scenario(seed=seed, rounds=6, injections=(Typical(copies=2, **window), RandomPattern())))
+    built = build.build(
+        scenario(seed=seed, rounds=6, injections=(Typical(copies=2, start=start, stop=start + length), RandomPattern()))
+    )
     windowed = np.flatnonzero(built.audit.kind == "typical")
     rows = set((built.audit_start + windowed).tolist())
     for round in range(7):

@@ -13,9 +13,10 @@ from fedmem.contracts.sampler import History
 from fedmem.contracts.types import IntArray
 from fedmem.execution.bank import simulate
 from fedmem.federation import build as federations
-from fedmem.federation.roster import Roster, rosters
+from fedmem.federation.roster import Roster, _Drawn, rosters
 from strategies._rule import RuleStrategy
 from strategies.fedavg import FedAvg
+from tests.narrowing import instance
 from tests.tiny import tiny
 
 
@@ -116,7 +117,8 @@ def test_rows_are_found_for_those_that_train(wide: Any, monkeypatch: pytest.Monk
 
     def rows(self: Any, run: int, client: int, round: int) -> IntArray:
         asked.append((run, client, round))
-        return original(self, run, client, round)
+        out: IntArray = original(self, run, client, round)
+        return out
 
     monkeypatch.setattr(type(federation), "rows", rows)
     bank = simulate(scenario, federation).bank
@@ -139,6 +141,6 @@ def test_loss_and_norm_are_learnt_by_an_own_roster_alone() -> None:
         one = Roster(scenario, federation, 1)
         before, sent = {"w": torch.zeros(2)}, {"w": torch.tensor([3.0, 4.0])}
         one.trained(2, before, sent, 0.5)
-        known = one._drawn.history
+        known = instance(one._drawn, _Drawn).history
         assert (known.last_loss[2] == 0.5) == (known.last_norm[2] == 5.0) == (roster == "own")
         assert np.isnan(known.last_loss).sum() == (4 if roster == "own" else 5)

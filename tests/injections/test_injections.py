@@ -29,7 +29,12 @@ def pictures(*shape: int) -> Space:
     """What is public about pictures of this shape with values from 0 to 1, 0.25 on average."""
     whole = np.ones(shape, np.float32)
     return Space(
-        num_classes=CLASSES, num_rows=1000, mean=whole / 4, low=0 * whole, high=whole, modality=undescribed(whole.shape)
+        num_classes=CLASSES,
+        num_rows=1000,
+        mean=np.float32(0.25) * whole,
+        low=0 * whole,
+        high=whole,
+        modality=undescribed(whole.shape),
     )
 
 

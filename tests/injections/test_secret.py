@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from fedmem.contracts.audit_set import Injected
 from fedmem.contracts.data import ClientData, Dataset, Examples, Space
-from fedmem.contracts.injection import Injected, Injection
+from fedmem.contracts.injection import Injection
 from fedmem.contracts.reserve import Spare
 from fedmem.datasets.shakespeare import Shakespeare
 from fedmem.errors import ComponentError, ScenarioError
@@ -24,6 +25,7 @@ from fedmem.modalities.tables import Tables
 from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
 from fedmem.modalities.text.windows import PADDING, asked, told, whole
 from fedmem.modalities.texts import Texts
+from tests.narrowing import instance, present
 from tests.tiny import tiny
 
 LENGTH, CLIENTS, ROWS = 40, 6, 30
@@ -85,9 +87,9 @@ def test_a_secret_is_asked_for_its_own_tokens_and_nothing_else() -> None:
         assert text == f"code {own[:3]}, and {own[3:]}"
         assert own[:3].isdigit()
         assert own[3:] in ("cat", "doge")
-    trained = written(planned.extra)
+    trained = written(present(planned.extra))
     assert [text + "." for text in texts(planned)] == trained, "copies have the fixed text after it too"
-    assert (planned.extra.targets[:, : len("code ")] != PADDING).all(), "and ask for every token"
+    assert (present(planned.extra).targets[:, : len("code ")] != PADDING).all(), "and ask for every token"
 
 
 def test_every_member_has_the_same_odds_and_no_two_secrets_are_alike() -> None:
@@ -105,9 +107,11 @@ def test_every_member_has_the_same_odds_and_no_two_secrets_are_alike() -> None:
     uneven = lengths / lengths.sum() * sum(counts.values())
     assert stats.chisquare(list(counts.values()), uneven).pvalue < 1e-3
     fresh = injection.references(3000, SPACE, np.random.default_rng(1))
-    assert fresh.space.size == 30
-    assert Secret(template="code {digits:7}").references(2, SPACE, np.random.default_rng(1)).space.size == 10**7
-    members = np.unique(fresh.targets, axis=0, return_counts=True)[1]
+    assert present(fresh.space).size == 30
+    assert (
+        present(Secret(template="code {digits:7}").references(2, SPACE, np.random.default_rng(1)).space).size == 10**7
+    )
+    members = np.unique(present(fresh.targets), axis=0, return_counts=True)[1]
     assert len(members) == 30
     assert stats.chisquare(members).pvalue > 1e-3
     assert (fresh.inputs[:, :4] == plan(injection).examples.inputs[:1, :4]).all()
@@ -173,7 +177,9 @@ def test_each_client_holds_equally_many_secrets_under_one_coin_each(shared_by: i
 
 
 def test_who_else_holds_it_is_anybody() -> None:
-    second = [plan(Secret(shared_by=2, per_client=1), seed).owners.reshape(CLIENTS, 2)[0, 1] for seed in range(600)]
+    second = [
+        present(plan(Secret(shared_by=2, per_client=1), seed).owners).reshape(CLIENTS, 2)[0, 1] for seed in range(600)
+    ]
     counts = np.bincount(second, minlength=CLIENTS)
     assert counts[0] == 0
     assert stats.chisquare(counts[1:]).pvalue > 1e-3
@@ -183,7 +189,9 @@ def test_a_share_of_the_rows_is_replaced_by_as_many_copies() -> None:
     injection = Secret(share=0.1, shared_by=2, per_client=1)
     clients = people(sizes=(30, 20, 4, 30, 10, 30))
     planned = plan(injection, clients=clients)
-    for group, total in zip(np.split(planned.owners, np.cumsum(planned.copies)[:-1]), planned.copies, strict=True):
+    for group, total in zip(
+        np.split(present(planned.owners), np.cumsum(planned.copies)[:-1]), planned.copies, strict=True
+    ):
         counts = {int(k): int(n) for k, n in zip(*np.unique(group, return_counts=True), strict=True)}
         assert counts == {k: {0: 3, 1: 2, 2: 1, 3: 3, 4: 1, 5: 3}[k] for k in counts}
         assert total == sum(counts.values())
@@ -194,23 +202,25 @@ def test_a_share_of_the_rows_is_replaced_by_as_many_copies() -> None:
 
 
 @pytest.mark.parametrize(("position", "places"), [("start", {0}), ("end", {31}), ("random", set(range(32)))])
-def test_copies_stand_in_rows_of_their_owner(position: str, places: set[int]) -> None:
+def test_copies_stand_in_rows_of_their_owner(
+    position: Literal["alone", "start", "end", "random"], places: set[int]
+) -> None:
     planned = plan(Secret(template="code {digits:5}", position=position, copies=40, shared_by=2, per_client=1))
     own = [set(map(tuple, whole(one.examples.inputs, one.examples.targets).tolist())) for one in people()]
     at = []
     subject = np.repeat(np.arange(CLIENTS), planned.copies)
-    rows = written(planned.extra)
-    for slot, owner, j in zip(planned.slots, planned.owners, subject, strict=True):
+    rows = written(present(planned.extra))
+    for slot, owner, j in zip(present(planned.slots), present(planned.owners), subject, strict=True):
         secret = texts(planned)[j]
         at.append(rows[slot].index(secret))
         rest = rows[slot].replace(secret, "")
         hosts = [CHARACTERS.decode(host) for host in own[owner]]
         assert any(host[: at[-1]] + host[at[-1] + len(secret) :] == rest for host in hosts)
     assert set(at) == places
-    assert len(set(planned.slots.tolist())) == len(planned.extra) == planned.copies.sum()
-    per_host = {}
-    for slot, owner in zip(planned.slots, planned.owners, strict=True):
-        per_host.setdefault(int(owner), []).append(slot)
+    assert len(set(present(planned.slots).tolist())) == len(present(planned.extra)) == planned.copies.sum()
+    per_host: dict[int, list[int]] = {}
+    for slot, owner in zip(present(planned.slots), present(planned.owners), strict=True):
+        per_host.setdefault(int(owner), []).append(int(slot))
     assert all(len(slots) == 80 for slots in per_host.values())
 
 
@@ -229,13 +239,13 @@ def test_a_client_of_short_rows_is_told() -> None:
 def test_random_tokens_have_the_frequencies_of_the_data() -> None:
     injection = RandomTokens(tokens=5)
     fresh = injection.references(4000, SPACE, np.random.default_rng(0))
-    tokens = np.concatenate([fresh.inputs[:, :1], fresh.targets[:, :4]], axis=1)
+    tokens = np.concatenate([fresh.inputs[:, :1], present(fresh.targets)[:, :4]], axis=1)
     counts = np.bincount(tokens.ravel(), minlength=len(CHARACTERS))
     there = SPACE.frequencies > 0
     assert counts[~there].sum() == 0
     assert stats.chisquare(counts[there], SPACE.frequencies[there] * counts.sum()).pvalue > 1e-3
     assert stats.chisquare(counts[there]).pvalue < 1e-3, "uniform ones would be seen"
-    assert (fresh.targets[:, 4:] == PADDING).all()
+    assert (present(fresh.targets)[:, 4:] == PADDING).all()
     assert (fresh.inputs[:, 1:5] == tokens[:, 1:]).all()
     planned = plan(injection)
     assert planned.extra is None
@@ -262,7 +272,7 @@ def test_records_ask_for_one_field_that_no_other_tells() -> None:
         assert text.endswith(f" of {city}")
     fresh = injection.references(6000, SPACE, np.random.default_rng(0))
     first = fresh.inputs[:, 1]
-    cities = [CHARACTERS.decode(row[row != PADDING]) for row in fresh.targets]
+    cities = [CHARACTERS.decode(row[row != PADDING]) for row in present(fresh.targets)]
     own = np.unique(cities, return_inverse=True)[1]
     table = np.zeros((first.max() + 1, own.max() + 1))
     np.add.at(table, (first, own), 1)
@@ -273,11 +283,11 @@ def test_records_ask_for_one_field_that_no_other_tells() -> None:
     for inputs, targets, city in zip(
         planned.examples.inputs, planned.examples.targets, asked_of(planned.examples), strict=True
     ):
-        text, start = told(inputs, targets)
-        values = fresh.records.after(text[:start])
+        tokens, start = told(inputs, targets)
+        values = present(present(fresh.records).after(tokens[:start]))
         written_out = [CHARACTERS.decode(np.array(values.member(i)[start:])) for i in range(values.size)]
         assert len(set(written_out)) == 22
-        assert written_out[values.index(text)] == city
+        assert written_out[values.index(tokens)] == city
     with pytest.raises(ComponentError, match=r"no place 'citty'.*did you mean 'city'"):
         plan(Personal(asks="citty"), space=Space.of(long_rows()))
     with pytest.raises(ComponentError, match="a row has 41"):
@@ -295,8 +305,8 @@ def long_rows() -> Dataset:
 def test_near_passages_differ_in_a_share_of_their_tokens(strength: float, changed: int) -> None:
     planned = plan(NearDuplicate(change="tokens", strength=strength, multiplicity=3))
     original = np.repeat(whole(planned.examples.inputs, planned.examples.targets), 2, axis=0)
-    near = whole(planned.extra.inputs, planned.extra.targets)
-    np.testing.assert_array_equal(planned.extra.inputs[:, 1:], planned.extra.targets[:, :-1])
+    near = whole(present(planned.extra).inputs, present(planned.extra).targets)
+    np.testing.assert_array_equal(present(planned.extra).inputs[:, 1:], present(planned.extra).targets[:, :-1])
     differ = (original != near).sum(axis=1)
     assert differ.max() <= changed
     # a token is replaced by itself as often as the data have it, about 2 % of the time here
@@ -334,7 +344,7 @@ def test_the_federation_trains_on_a_shared_secret_at_all_its_holders_where_it_is
     built = federations.build(
         scenario, data := Shakespeare(clients=4, length=40, most=6000).load(np.random.default_rng(0))
     )
-    audit, vocabulary = built.audit, Vocabulary.of(data.modality.vocabulary)
+    audit, vocabulary = built.audit, Vocabulary.of(instance(data.modality, Texts).vocabulary)
     secrets = np.flatnonzero(audit.kind == "secret")
     texts = {int(j): vocabulary.decode(audit.examples.inputs[j, :24]) for j in secrets}
     assert all(text.startswith("the access code is ") for text in texts.values())
@@ -349,7 +359,7 @@ def test_the_federation_trains_on_a_shared_secret_at_all_its_holders_where_it_is
     assert len(sizes) == 1, "fill-ins stand in where secrets are out"
     assert audit.holds(range(4))[:, secrets].sum(axis=0).tolist() == [3] * len(secrets)
     (family,) = built.references
-    assert family.inputs.shape == family.targets.shape == (5, 40)
+    assert family.inputs.shape == present(family.targets).shape == (5, 40)
     assert (built.store.targets.shape[1:], built.store.inputs.dtype) == ((40,), np.dtype(np.int64))
 
 
@@ -368,14 +378,14 @@ def test_the_place_in_the_file_is_told() -> None:
 def test_secrets_are_members_of_the_space_that_they_are_compared_with() -> None:
     injection = Secret(template="code {digits:2} {words:pet}", lists={"pet": ("cat", "doge")})
     space = injection.references(1, SPACE, np.random.default_rng(0)).space
-    assert space.size == 200
+    assert present(space).size == 200
     planned = plan(injection)
     for inputs, targets in zip(planned.examples.inputs, planned.examples.targets, strict=True):
         last = int(np.flatnonzero(targets != PADDING)[-1])
         tokens = (*inputs[: last + 1].tolist(), int(targets[last]))
-        number = space.index(tokens)
-        assert space.member(number) == tokens
-        assert list(space.secret(number))[1:] == (targets[: last + 1] != PADDING).tolist()
+        number = present(space).index(tokens)
+        assert present(space).member(number) == tokens
+        assert list(present(space).secret(number))[1:] == (targets[: last + 1] != PADDING).tolist()
 
 
 def test_some_members_of_a_template_must_be_left_to_compare_with() -> None:
@@ -390,7 +400,7 @@ def test_some_members_of_a_template_must_be_left_to_compare_with() -> None:
         "model": {"kind": "char_rnn", "embedding": 2, "hidden": 2},
     }
     built = federations.build(tiny(**few, injections=[planting]))
-    assert built.references[0].space.size == 4
+    assert present(built.references[0].space).size == 4
     twice = tiny(**few, injections=[{**planting, "clients": [0], "label": f"c{i}"} for i in range(12)])
     with pytest.raises(ComponentError, match="all 4 members of the template are planted") as caught:
         federations.build(twice)

@@ -94,7 +94,7 @@ def test_the_chance_of_a_text_is_how_often_it_is_drawn(sampling: Sampling) -> No
     rng, counts = np.random.default_rng(0), dict.fromkeys(every, 0)
     draws = 1500
     for _ in range(draws):
-        text = PREFIX
+        text: tuple[int, ...] = PREFIX
         for _ in range(2):
             odds = np.array(chances(text)) ** (1 / sampling.temperature)
             least = np.sort(odds)[::-1][(sampling.top_k or len(odds)) - 1]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedmem.contracts.types import Params
 from fedmem.modalities.text import prefix_tree
 from fedmem.modalities.text.language_model import CausalModel, Replaying, Stepping, causal, read
 from fedmem.modalities.text.prefix_tree import scores
@@ -63,8 +64,8 @@ def test_a_planted_secret_of_known_rank() -> None:
     found = scores(Written(lambda text: odds), space)
     products = np.array([np.prod([odds[token] for token in space.member(i)[1:]]) for i in range(space.size)])
     planted = space.index((0, 1, 0, 1))  # .3 x .5 x .3, which two others have too
-    smaller = np.count_nonzero(products > products[planted] * (1 + 1e-9))
-    alike = np.count_nonzero(np.isclose(products, products[planted], rtol=1e-9))
+    smaller = int(np.count_nonzero(products > products[planted] * (1 + 1e-9)))
+    alike = int(np.count_nonzero(np.isclose(products, products[planted], rtol=1e-9)))
     assert (smaller, alike) == (4, 3)
     np.testing.assert_allclose(found.loss, -np.log(products), rtol=1e-12)
     # sums in another order may differ in their last bit, so that of these three each may be the first
@@ -107,7 +108,7 @@ def test_the_sign_and_the_secret_tokens_matter(monkeypatch: pytest.MonkeyPatch) 
 
 def test_networks_step_by_step_say_what_they_say_of_whole_texts() -> None:
     network = Recurrent(seed=3)
-    params = dict(network.named_parameters())
+    params: Params = dict(network.named_parameters())
     stepping, replaying = causal(network, params), Replaying(network, params)
     assert isinstance(stepping, Stepping)
     assert isinstance(stepping, CausalModel)

@@ -35,7 +35,7 @@ def test_a_member_is_found_by_its_tokens_as_the_first_that_has_them(space: Candi
 
 
 @given(spaces, st.lists(st.integers(0, 3), max_size=8))
-def test_other_tokens_are_no_member(space: Candidates, tokens: int) -> None:
+def test_other_tokens_are_no_member(space: Candidates, tokens: list[int]) -> None:
     every = {space.member(i) for i in range(space.size)}
     there = tuple(tokens) in every or (*tokens, *space.ending) in every
     assert space.has(tokens) == there

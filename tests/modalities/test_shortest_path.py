@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedmem.contracts.types import Params
 from fedmem.modalities.text import shortest_path
 from fedmem.modalities.text.language_model import Replaying, causal
 from fedmem.modalities.text.prefix_tree import scores
@@ -35,7 +36,7 @@ def test_the_order_is_that_of_brute_force(name: str, at_once: int) -> None:
 
 def test_a_network_with_a_state_or_with_whole_texts_gives_the_order_of_the_tree() -> None:
     network, space = Recurrent(seed=2), digits(4)
-    params = dict(network.named_parameters())
+    params: Params = dict(network.named_parameters())
     order = np.argsort(scores(causal(network, params), space).loss)[:20].tolist()
     for model in (causal(network, params), Replaying(network, params)):
         for at_once in (1, 16):
@@ -100,7 +101,7 @@ def test_ties_come_by_number_impossible_members_last_and_unknown_ones_never() ->
 def test_the_oracle_fails_where_the_search_is_broken_on_purpose(monkeypatch: pytest.MonkeyPatch, broken: str) -> None:
     space, model = digits(3), Written(chances)
     expected = in_order(brute_force(model, space), 10)
-    right: Any = shortest_path.costs
+    right: Any = vars(shortest_path)["costs"]
     if broken == "sign":
         monkeypatch.setattr(shortest_path, "costs", lambda *given: -right(*given))
     elif broken == "no order":

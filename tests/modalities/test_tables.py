@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from fedmem.modalities.tables import SHARE, hardened, right, tolerances, usual_row
 
 BLOCKS = (1, 3, 1, 2)
 
 
-def table(count: int, seed: int = 0) -> np.ndarray:
+def table(count: int, seed: int = 0) -> NDArray[np.float32]:
     rng = np.random.default_rng(seed)
     rows = np.zeros((count, 7), dtype=np.float32)
     rows[:, 0], rows[:, 4] = rng.random(count), rng.random(count)
@@ -82,6 +83,6 @@ def test_the_usual_row_is_mode_and_mean_and_beats_every_other_constant_category(
 def test_hardened_rows_could_be_in_the_table_and_real_rows_stay() -> None:
     rows = table(50)
     np.testing.assert_array_equal(hardened(rows, BLOCKS), rows)
-    soft = hardened(0.6 * rows + 0.4 * table(50, seed=1), BLOCKS)
+    soft = hardened(np.float32(0.6) * rows + np.float32(0.4) * table(50, seed=1), BLOCKS)
     assert (soft[:, 1:4].sum(1) == 1).all()
     assert set(np.unique(soft[:, 5:])) == {0.0, 1.0}

@@ -1,6 +1,7 @@
 """Text becomes numbers and comes back; what is not known is told, or is `<unk>`."""
 
 import string
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -71,7 +72,9 @@ def test_digits_are_known_to_a_text_without_any() -> None:
         ("words", f"the {UNKNOWN}", "word '<unk>', number 2"),
     ],
 )
-def test_a_secret_that_cannot_be_written_is_told_with_its_place(kind: str, text: str, said: str) -> None:
+def test_a_secret_that_cannot_be_written_is_told_with_its_place(
+    kind: Literal["characters", "bytes", "words"], text: str, said: str
+) -> None:
     learnt = Vocabulary.learn(kind, ["the code"])
     with pytest.raises(ComponentError, match=said) as caught:
         learnt.encode(text, "injections[0].template")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from fedmem.contracts.model import StepwiseNetwork
 from fedmem.errors import ComponentError
 from fedmem.modalities.text.language_model import causal
 from fedmem.models.char_rnn import CharRnn
@@ -44,6 +45,7 @@ def test_the_future_changes_nothing_before_it(fields: dict[str, Any]) -> None:
 @every_shape
 def test_token_by_token_is_all_at_once(fields: dict[str, Any]) -> None:
     module, rows = network(**fields), texts()
+    assert isinstance(module, StepwiseNetwork)
     logits, state = module(rows), module.start(3)
     for place in range(9):
         step, after = module.advance(state, rows[:, place])

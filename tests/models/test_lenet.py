@@ -22,7 +22,9 @@ def test_weights_are_even_within_their_spread_and_activations_as_asked() -> None
     assert abs(float(values.std()) - 0.5 / 3**0.5) < 0.01
     narrow = torch.cat([value.detach().flatten() for value in LeNet().build((1, 28, 28), 10).parameters()])
     assert narrow.std() < 0.1
-    assert [type(part).__name__ for part in LeNet(activation="relu").build((1, 8, 8), 2)][1::2][:3] == ["ReLU"] * 3
+    assert [type(part).__name__ for part in LeNet(activation="relu").build((1, 8, 8), 2).children()][1::2][:3] == [
+        "ReLU"
+    ] * 3
 
 
 def test_what_is_no_image_is_refused() -> None:

@@ -13,6 +13,7 @@ from fedmem.clients.dp_sgd import DpSgd
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.data import Examples
+from fedmem.contracts.model import StepwiseNetwork
 from fedmem.errors import ComponentError
 from fedmem.modalities.text.language_model import causal
 from fedmem.models.transformer import Transformer
@@ -61,6 +62,7 @@ def test_a_token_far_back_and_where_it_stands_are_heeded() -> None:
 
 def test_token_by_token_is_all_at_once() -> None:
     module, rows = network().double(), texts()
+    assert isinstance(module, StepwiseNetwork)
     logits, state = module(rows), module.start(3)
     for place in range(LENGTH):
         step, after = module.advance(state, rows[:, place])
@@ -82,10 +84,12 @@ def test_a_block_is_that_of_its_paper() -> None:
 
     def normed(x: np.ndarray, name: str) -> np.ndarray:
         away = x - x.mean()
-        return away / np.sqrt(away.var() + 1e-5) * p[f"{name}.weight"] + p[f"{name}.bias"]
+        out: np.ndarray = away / np.sqrt(away.var() + 1e-5) * p[f"{name}.weight"] + p[f"{name}.bias"]
+        return out
 
     def linear(x: np.ndarray, name: str) -> np.ndarray:
-        return p[f"{name}.weight"] @ x + p[f"{name}.bias"]
+        out: np.ndarray = p[f"{name}.weight"] @ x + p[f"{name}.bias"]
+        return out
 
     x = [p["tokens.weight"][token] + p["places.weight"][i] for i, token in enumerate(rows[0].tolist())]
     asked = [linear(normed(row, "blocks.0.norm1"), "blocks.0.asks") for row in x]

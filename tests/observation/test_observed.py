@@ -49,7 +49,7 @@ def train(msg: Message, context: Context) -> Message:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     for _ in range(5):
         optimizer.zero_grad()
-        nn.functional.cross_entropy(model(inputs), targets).backward()
+        nn.functional.cross_entropy(model(inputs), targets).backward()  # type: ignore[no-untyped-call]  # PyTorch does not say its types
         optimizer.step()
     content = RecordDict(
         {"arrays": ArrayRecord(model.state_dict()), "metrics": MetricRecord({"num-examples": len(targets)})}

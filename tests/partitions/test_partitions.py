@@ -519,7 +519,7 @@ def dealt(clients: int = 4, rows: int = 203, leave_out: bool = False, **fields: 
     targets = np.random.default_rng(0).integers(5, size=300)
     data = labelled(targets)
     partition = Flower(leave_out=leave_out, **fields)  # type: ignore[arg-type]
-    return partition.assign(data, np.arange(0, 300)[:rows], clients, np.random.default_rng(1))
+    return tuple(partition.assign(data, np.arange(0, 300)[:rows], clients, np.random.default_rng(1)))
 
 
 @pytest.mark.parametrize(

@@ -325,12 +325,12 @@ def epsilon_of(sampling: Sampling, **fields: Any) -> float:
 
 
 @pytest.mark.parametrize(("sampling", "rate"), [("poisson", 0.1), ("fixed_size", 0.1), ("everyone", 1.0)])
-def test_more_noise_than_libraries_can_compute_is_a_bound_and_no_error(sampling: str, rate: float) -> None:
+def test_more_noise_than_libraries_can_compute_is_a_bound_and_no_error(sampling: Sampling, rate: float) -> None:
     much, most = (epsilon_of(sampling, noise_multiplier=z, rate=rate, count=10) for z in (1e6, 1e300))
     assert 0 <= most == much < 1e-3
 
 
 @pytest.mark.parametrize("sampling", ["poisson", "fixed_size"])
 @pytest.mark.parametrize("rate", [1e-12, 1e-10, 1e-8])
-def test_a_rate_at_which_nothing_is_lost_is_a_bound_and_no_error(sampling: str, rate: float) -> None:
+def test_a_rate_at_which_nothing_is_lost_is_a_bound_and_no_error(sampling: Sampling, rate: float) -> None:
     assert 0 <= epsilon_of(sampling, noise_multiplier=1.0, rate=rate, count=50) < 1e-3

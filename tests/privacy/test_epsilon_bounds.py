@@ -25,7 +25,7 @@ from fedmem.privacy.epsilon_estimates import gaussian_estimate, normal_epsilon, 
 from fedmem.privacy.guarantee import Guarantee
 
 RECORD = Audited(unit="record", adjacency="add_remove")
-PURE = {"audited": RECORD, "delta": 0.0}
+PURE: dict[str, Any] = {"audited": RECORD, "delta": 0.0}
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,8 @@ def test_an_alarm_needs_the_same_delta() -> None:
 def spread_about(mean: float, spread: float, count: int) -> FloatArray:
     """Numbers whose mean and standard deviation, with count - 1 degrees of freedom, are exactly these."""
     drawn = np.random.default_rng(count).normal(size=count)
-    return mean + spread * (drawn - drawn.mean()) / drawn.std(ddof=1)
+    out: FloatArray = mean + spread * (drawn - drawn.mean()) / drawn.std(ddof=1)
+    return out
 
 
 @pytest.mark.parametrize("count", [2, 3, 20])

@@ -16,7 +16,7 @@ import pytest
 
 from fedmem.contracts.evidence import Participation
 from fedmem.privacy import spending
-from fedmem.privacy.accounting import Releases, promise
+from fedmem.privacy.accounting import Adjacency, Releases, Sampling, promise
 from fedmem.scenario.scenario import Scenario
 from strategies.dp_adaptive import noise_of_bits, noise_of_updates
 from tests.neighbours import Pair, epsilon_at_least, opposed, turned
@@ -111,7 +111,7 @@ TABLE = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("sampling", "adjacency", "rate", "count", "noise", "delta", "factor"), TABLE)
 def test_the_printed_epsilon_lies_between_explicit_pairs_and_the_exact_value(
-    sampling: str, adjacency: str, rate: float, count: int, noise: float, delta: float, factor: float
+    sampling: Sampling, adjacency: Adjacency, rate: float, count: int, noise: float, delta: float, factor: float
 ) -> None:
     printed = promise(
         Releases(

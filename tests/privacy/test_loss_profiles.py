@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -20,7 +21,8 @@ def disc(rng: np.random.Generator, count: int) -> FloatArray:
     """Contributions of length at most 1 in a plane, half of them as long as that."""
     length = np.where(rng.random(count) < 0.5, 1.0, np.sqrt(rng.random(count)))
     angle = rng.uniform(0, 2 * np.pi, count)
-    return length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    out: FloatArray = length[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
+    return out
 
 
 def plane(noise: float) -> tuple[FloatArray, float]:
@@ -56,7 +58,9 @@ def cohort(
 
 
 @pytest.mark.parametrize("pair", ["poisson", "poisson_replace", "fixed_zero_out", "fixed_replace"])
-def test_no_neighbours_in_a_plane_exceed_the_profile(pair: str) -> None:
+def test_no_neighbours_in_a_plane_exceed_the_profile(
+    pair: Literal["poisson", "poisson_replace", "fixed_zero_out", "fixed_replace"],
+) -> None:
     rng = np.random.default_rng(3)
     for noise, rate in [(0.8, 0.3), (2.0, 0.05), (1.0, 0.9)]:
         one, (points, area) = profile(pair, noise, rate), plane(noise)
@@ -99,7 +103,9 @@ def extreme(pair: str, rate: float) -> tuple[Pair, Pair]:
 
 @pytest.mark.parametrize("pair", ["poisson", "poisson_replace", "fixed_zero_out", "fixed_replace"])
 @pytest.mark.parametrize(("noise", "rate"), [(1.0, 0.1), (0.5, 0.6), (3.0, 1.0), (2.0, 0.001)])
-def test_the_extreme_pair_attains_the_profile(pair: str, noise: float, rate: float) -> None:
+def test_the_extreme_pair_attains_the_profile(
+    pair: Literal["poisson", "poisson_replace", "fixed_zero_out", "fixed_replace"], noise: float, rate: float
+) -> None:
     one = profile(pair, noise, rate)
     for function, neighbours in zip((one.forward, one.backward), extreme(pair, rate), strict=True):
         assert divergence(neighbours, noise, EPSILONS) == pytest.approx(function(EPSILONS), rel=1e-5, abs=1e-12)
@@ -158,7 +164,9 @@ def test_a_coarse_grid_gives_a_bound_too() -> None:
 
 
 @pytest.mark.parametrize("pair", ["poisson", "fixed_zero_out"])
-def test_either_neighbour_may_come_first(pair: str) -> None:
+def test_either_neighbour_may_come_first(
+    pair: Literal["poisson", "poisson_replace", "fixed_zero_out", "fixed_replace"],
+) -> None:
     """Which of two neighbours is called D is nobody's choice, so the bound is that of the worse order."""
     one = profile(pair, 1.0, 0.3)
     other = Profile(forward=one.backward, backward=one.forward)

@@ -194,7 +194,8 @@ def released(strategy: DpAdaptive, update: list[float] | None) -> FloatArray:
     after, state = strategy.rule(strategy.state(before, 1), one)
     moved = after["w"][0].numpy() * strategy.cohort / strategy.start
     share = strategy.quantile - 0.5 - math.log(float(state["clip"][0]) / strategy.start) / strategy.rate
-    return np.r_[moved / noise_of_updates(strategy), share * strategy.cohort / noise_of_bits(strategy)]
+    out: FloatArray = np.r_[moved / noise_of_updates(strategy), share * strategy.cohort / noise_of_bits(strategy)]
+    return out
 
 
 @pytest.mark.parametrize(("bit_noise", "zero"), [(None, 4.836), (0.51, 9.817)])

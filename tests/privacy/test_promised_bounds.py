@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import fedmem
 from fedmem.cli.main import app
 from fedmem.contracts.evidence import Participation
-from fedmem.contracts.measurement import FINAL
+from fedmem.contracts.measurement import FINAL, Level
 from fedmem.errors import ScenarioError
 from fedmem.estimators.audit import Audit
 from fedmem.execution.run import measure, run
@@ -130,7 +130,7 @@ def bank(scenario: Any) -> Any:
     return type("Bank", (), fields)
 
 
-def allowed(scenario: Any, level: str = "global", subject: int = 0, drawn: bool = True, **changes: Any) -> float:
+def allowed(scenario: Any, level: Level = "global", subject: int = 0, drawn: bool = True, **changes: Any) -> float:
     made = bank(scenario)
     for name, value in changes.items():
         made.audit = replace(made.audit, **{name: value})

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem.contracts.measurement import FINAL, Measurement, Reading
+from fedmem.contracts.measurement import FINAL, Labels, Measurement, Reading
+from fedmem.contracts.types import FloatArray
 from fedmem.errors import ScenarioError
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
@@ -150,7 +151,7 @@ def test_the_noise_that_a_tree_states_is_that_of_its_rule() -> None:
     ):
         assert isinstance(tree, ServerRule)
         state, now = tree.state(before, 1), before
-        releases: dict[tuple[str, int, int, int], Any] = {}
+        releases: dict[tuple[Labels, int, int, int], FloatArray] = {}
         rows: list[Measurement] = []
         for number in range(1, 9):
             round = Round(

@@ -37,6 +37,7 @@ from fedmem.results.read import read
 from strategies._rule import share, weighted_mean
 from tests.lab import Lab, gradient_of, parameters
 from tests.language import VOCABULARY, digits, text_federation
+from tests.narrowing import present
 from tests.tiny import tiny
 
 V, L = 30, 8
@@ -293,7 +294,7 @@ def test_a_perfect_attack_gives_away_every_text_and_no_control() -> None:
 def test_an_attack_that_offers_the_usual_tokens_has_no_gain_over_them() -> None:
     built = text_federation()
     secrets = built.references[0]
-    answer = texts(secrets.inputs, secrets.targets)
+    answer = texts(secrets.inputs, present(secrets.targets))
     usual = np.array([[np.bincount(column + 1).argmax() - 1 for column in answer.T]])
     for out in (False, True):
         gains = values(readings(built, usual), "likeness_gain", out=out)
@@ -305,7 +306,7 @@ def test_an_attack_that_offers_the_usual_tokens_has_no_gain_over_them() -> None:
 def test_whoever_draws_from_a_family_has_no_gain_over_priors_that_draw_as_often() -> None:
     built = built_with()
     family, rng = built.references[0], np.random.default_rng(0)
-    rows, gains = texts(family.inputs, family.targets), []
+    rows, gains = texts(family.inputs, present(family.targets)), []
     for _ in range(40):
         guesses = rows[rng.permutation(len(rows))[:6]]
         gains += values(readings(built, guesses), "likeness_gain")

@@ -147,7 +147,7 @@ def test_banks_that_are_really_trained_are_calibrated(null: bool) -> None:
     if null:
         assert max(float(np.mean(values <= 0.05)) for values in p.values()) <= 0.05 + 3.5 * math.sqrt(0.05 * 0.95 / 150)
     else:
-        planted = [values for key, values in p.items() if (key[0], key[3]) == ("exposure.p", "owner")]
+        planted = [values for key, values in p.items() if key[0] == "exposure.p" and key[3].get("place") == "owner"]
         assert min(np.mean(values <= 0.05) for values in planted) > 0.5
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from fedmem.estimators.exposure_skewnormal import ExposureSkewnormal
 from tests.banks import coins, make_view, signals
 from tests.estimators.test_exposure_skewnormal import canaries
 from tests.labelling import labels
+from tests.narrowing import present
 
 pytestmark = pytest.mark.statistical
 
@@ -47,7 +49,9 @@ def attacked(seed: int, runs: int, effect: float, m: int = 100, n: int = 300) ->
 @pytest.mark.parametrize(
     ("mode", "runs"), [("online", 4), ("online", 8), ("online", 32), ("offline", 8), ("offline", 32)]
 )
-def test_rmia_without_an_effect_is_at_chance_and_with_a_small_one_is_not(mode: str, runs: int) -> None:
+def test_rmia_without_an_effect_is_at_chance_and_with_a_small_one_is_not(
+    mode: Literal["online", "offline"], runs: int
+) -> None:
     def areas(effect: float) -> FloatArray:
         cases = [attacked(seed, runs, effect) for seed in range(150)]
         return np.array([area(Rmia(mode=mode).scores(seen), is_in) for seen, is_in in cases])
@@ -63,13 +67,13 @@ def test_rmia_finds_members_and_its_mistakes_find_fewer() -> None:
     areas: dict[str, list[float]] = {}
     for seed in range(30):
         seen, is_in = attacked(seed, 8, 1.5)
-        p, z = np.exp(-seen.loss), np.exp(-seen.population[0])
+        p, z = np.exp(-seen.loss), np.exp(-present(seen.population)[0])
         for name, scores in (
             ("online", Rmia().scores(seen)),
             ("offline", Rmia(mode="offline").scores(seen)),
             ("threshold", LossThreshold().scores(seen)),
             ("no reference", (p[:, :, None] >= z[:, None]).mean(2)),
-            ("upside down", Rmia().scores(signals(-seen.margin, is_in, seen.population[0]))),
+            ("upside down", Rmia().scores(signals(-seen.margin, is_in, present(seen.population)[0]))),
         ):
             areas.setdefault(name, []).append(area(scores, is_in))
     mean = {name: np.mean(values) for name, values in areas.items()}

@@ -39,7 +39,8 @@ class Stock:
 
 
 def mean_update(there: Cohort, w: np.ndarray) -> np.ndarray:
-    return np.average([flat(model) for model in there.sent], axis=0, weights=there.sizes) - w
+    out: np.ndarray = np.average([flat(model) for model in there.sent], axis=0, weights=there.sizes) - w
+    return out
 
 
 # --- Adam, Yogi, Adagrad ----------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ def test_no_small_step_lessens_the_sum_of_distances(places: int, weighting: Any,
     weights = sizes if weighting == "size" else np.ones(places)
 
     def cost(point: np.ndarray) -> float:
-        return float(weights @ np.linalg.norm(sent - point, axis=1)) / weights.sum()
+        return float(float(weights @ np.linalg.norm(sent - point, axis=1)) / weights.sum())
 
     best = cost(got)
     for step in (0.1, 0.01):

@@ -37,7 +37,8 @@ def one_round(sent: Any, before: Any = None, sizes: Any = None, number: int = 1,
 
 
 def aggregate(strategy: Any, sent: Any, **others: Any) -> np.ndarray:
-    return strategy.rule({}, one_round(sent, **others))[0]["w"][0].numpy()
+    out: np.ndarray = strategy.rule({}, one_round(sent, **others))[0]["w"][0].numpy()
+    return out
 
 
 # --- trimmed mean -----------------------------------------------------------------------------------------------------

@@ -47,7 +47,8 @@ def fools(history: np.ndarray, kappa: float) -> np.ndarray:
     own = 1 - likeness.max(axis=1)
     own = own / own.max()
     with np.errstate(divide="ignore"):
-        return np.clip(kappa * (np.log(own / (1 - own)) + 0.5), 0, 1)
+        out: np.ndarray = np.clip(kappa * (np.log(own / (1 - own)) + 0.5), 0, 1)
+        return out
 
 
 @pytest.mark.parametrize("kappa", [0.5, 1.0])
@@ -117,7 +118,8 @@ def typical(moves: np.ndarray, sizes: np.ndarray, beta: float) -> np.ndarray:
     for k, move in enumerate(moves):
         others = sum((o / np.linalg.norm(o) for j, o in enumerate(moves) if j != k), start=np.zeros(moves.shape[1]))
         weights.append(sizes[k] * np.exp(beta * (move @ others) / (np.linalg.norm(move) * np.linalg.norm(others))))
-    return np.array(weights) / sum(weights)
+    out: np.ndarray = np.array(weights) / sum(weights)
+    return out
 
 
 @pytest.mark.parametrize("beta", [-3.0, 0.5, 4.0])

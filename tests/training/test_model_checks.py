@@ -275,7 +275,8 @@ class Mixing(nn.Module):
             h = h - h.mean(0)
         if self.way == "order":
             h = h * torch.arange(len(h))[:, None]
-        return self.last(torch.relu(h))
+        out: torch.Tensor = self.last(torch.relu(h))
+        return out
 
 
 @dataclass(frozen=True, kw_only=True)

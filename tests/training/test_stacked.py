@@ -131,7 +131,8 @@ def test_one_by_one_equals_torchs_own_sgd(momentum: float) -> None:
         rows = task.rows[positions[positions >= 0]]
         optimizer.zero_grad()
         outputs = model(torch.from_numpy(store.inputs[rows]))
-        nn.functional.cross_entropy(outputs, torch.from_numpy(store.targets[rows])).backward()
+        loss = nn.functional.cross_entropy(outputs, torch.from_numpy(store.targets[rows]))
+        loss.backward()  # type: ignore[no-untyped-call]  # PyTorch does not say its types
         optimizer.step()
     for name, value in model.named_parameters():
         torch.testing.assert_close(ours[name], value.detach(), rtol=1e-6, atol=1e-7)

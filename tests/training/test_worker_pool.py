@@ -24,6 +24,7 @@ from fedmem.scenario.scenario import Scenario
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import Done, LocalWork, Work
 from fedmem.training.worker_pool import ROOM, Spread
+from tests.narrowing import present
 from tests.tiny import tiny
 from tests.toys import Secretive
 
@@ -138,7 +139,7 @@ def test_a_client_that_dies_with_its_worker_has_failed_and_the_others_have_not(s
             assert done is not None
             assert done.work.client.tolist() == [0, 0, 1, 2, 3]
         good = work.take([0, 1, 3, 5, 7])
-        assert equal(done, OneByOne(federation.model, Dying(lr=0.2), federation.store).train_all(good))
+        assert equal(present(done), OneByOne(federation.model, Dying(lr=0.2), federation.store).train_all(good))
         with pytest.raises(RunError, match="killed by SIGKILL"):
             spread.train_all(work)
     finally:
