@@ -407,11 +407,11 @@ class BadStrategy(Failing):
 class Swallowing(RuleStrategy):
     """A Flower strategy that goes on whatever happens in a round."""
 
-    def start(self, grid: Any, initial_arrays: Any, num_rounds: int = 3, **others: Any) -> Any:
+    def start(self, grid: Any, initial_arrays: Any, num_rounds: int = 3, *others: Any, **named: Any) -> Any:
         from flwr.serverapp.strategy.result import Result
 
         with suppress(Exception):
-            super().start(grid=grid, initial_arrays=initial_arrays, num_rounds=num_rounds, **others)
+            super().start(grid, initial_arrays, num_rounds, *others, **named)
         result = Result()
         result.arrays = initial_arrays
         return result

@@ -154,7 +154,8 @@ def make_bank(
             margin = base + shift + noise * rng.normal(size=(len(run), m))
             order = rng.permutation(len(run))  # evidence may come in any order
             helped = np.zeros((len(run), held_out))
-            np.add.at(helped, (slice(None), np.arange(m) % max(held_out, 1)), shift) if held_out else None
+            for j in range(m if held_out else 0):
+                helped[:, j % held_out] += shift[:, j]
             sets = {
                 "audit": margin,
                 "test": helped - 1.0 + 0.5 * noise * rest.normal(size=helped.shape),

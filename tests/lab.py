@@ -47,7 +47,7 @@ def parameters(model: nn.Module) -> Params:
     return {name: value.detach().clone() for name, value in model.named_parameters()}
 
 
-def gradient_of(model: nn.Module, params: Params, inputs: NDArray[np.float32], targets: IntArray) -> Params:
+def gradient_of(model: nn.Module, params: Params, inputs: NDArray[np.float32] | IntArray, targets: IntArray) -> Params:
     leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
     loss = mean_loss(functional_call(model, leaves, (torch.from_numpy(inputs),)), torch.from_numpy(targets))
     return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))

@@ -4,6 +4,7 @@ import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -71,12 +72,11 @@ def made_files(name: str, times: int = 1) -> dict[str, bytes]:
 
 def pretend(kind: str, monkeypatch: pytest.MonkeyPatch, *sources: Source, times: int = 1) -> Published:
     """Let a data set be the made one, with these sources; nothing is fetched yet."""
-    cls = catalogue.load("dataset", kind)
+    cls: Any = catalogue.load("dataset", kind)
     sums = {name: hashlib.sha256(content).hexdigest() for name, content in made_files(kind, times).items()}
-    made = replace(cls.published, files=sums, sources=sources, convert=None)
+    made: Published = replace(cls.published, files=sums, sources=sources, convert=None)
     monkeypatch.setattr(cls, "published", made)
-    out: Published = made
-    return out
+    return made
 
 
 def on_disk(kind: str, folder: Path, times: int = 1) -> Web:

@@ -27,7 +27,7 @@ def test_every_argument_tells_streams_apart() -> None:
 
 def test_what_was_drawn_before_changes_nothing() -> None:
     streams = Streams(0, "batches")
-    found = []
+    found: list[float] = []
     for rng in streams.each(run=[0, 1], round=2, client=[9, 3]):
         rng.integers(7, size=3, dtype=np.uint32)  # leaves half a word in the buffer
         found = [float(value) for value in rng.random(4)] if len(found) else [0.0]

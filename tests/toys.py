@@ -275,7 +275,7 @@ class Curious(Silent):
 class Boastful(DpFedAvg):
     """Promises the noise of dp_fedavg, and adds none."""
 
-    reads: ClassVar[tuple[str, ...]] = ()  # type: ignore[assignment]
+    reads: ClassVar[tuple[str, ...]] = ()
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
         return DpFedAvg(clip=self.clip, noise_multiplier=0.0, cohort=self.cohort).rule(state, round)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from analysis import matched, stopping_round
-from run import DATA, SAMPLERS, STRATEGIES
 
 import fedmem
+from experiments.aggregation_and_sampling.analysis import matched, stopping_round
+from experiments.aggregation_and_sampling.run import DATA, SAMPLERS, STRATEGIES
 from fedmem.reporting.measures import zone_of_metric
 from fedmem.results.read import Run
 from fedmem.studies.experiment import command_line, write_results
@@ -106,6 +106,7 @@ def values(run: Run) -> pd.DataFrame:
     rows = rows[rows.metric.isin(MEASURES) & (rows.scope == "summary") & (rows.client == -1)]
     rows = rows[rows.subject.isin(["", *run.audit.kind])]
     table_rows: list[dict[str, Any]] = []
+    row: Any
     for row in rows[rows.place != "others"].itertuples():
         top = zone_of_metric(row.metric, run.reference_counts.get(row.subject, ())).top
         fpr = "" if pd.isna(row.fpr) else f"fpr={row.fpr:.4g}"

@@ -13,10 +13,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
-from analysis import effects, gates, shares
-from figure import draw
 
 import fedmem
+from experiments.aggregation_and_sampling.analysis import effects, gates, shares
+from experiments.aggregation_and_sampling.figure import draw
 from fedmem.studies.experiment import command_line, write_results
 
 HERE = Path(__file__).resolve().parent

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,7 +59,8 @@ def of_run(run: Run, *, throughout: bool = False) -> pd.DataFrame:
     parts = [last[mask], use.assign(place="global")]
     values = pd.concat(parts)[["metric", "subject", "statistic", "place", "value", "n"]]
     counts = run.reference_counts
-    tops = [zone_of_metric(row.metric, counts.get(row.subject, ())).top for row in values.itertuples()]
+    measured = zip(values.metric, values.subject, strict=True)
+    tops = [zone_of_metric(metric, counts.get(kind, ())).top for metric, kind in measured]
     return values.assign(saturated_from=tops).rename(columns={"subject": "kind"})
 
 
@@ -153,7 +155,7 @@ class Values:
         rows = self.frame
         selection = rows[(rows.arm == arm) & rows.kind.isin(kinds) & (rows.place == place) & (rows.metric == metric)]
         cells = selection.pivot_table(index="seed", columns="kind", values="value").reindex(
-            index=self.seeds, columns=kinds
+            index=self.seeds, columns=list(kinds)
         )
         return cells.mean(axis=1, skipna=False).to_numpy(dtype=np.float64)
 
@@ -239,7 +241,8 @@ def _at_lowest(line: pd.DataFrame, seeds: Sequence[int]) -> FloatArray:
         loss = seed_rows[seed_rows.metric == "test_loss"].set_index("round").value
         gain = seed_rows[(seed_rows.metric == "exposure_gain") & (seed_rows.kind == "x16")].set_index("round").value
         both = loss.index.intersection(gain.index)
-        gains.append(float(gain[loss[both].idxmin()]) if len(both) else math.nan)
+        lowest: Any = loss[both].idxmin() if len(both) else None
+        gains.append(math.nan if lowest is None else float(gain[lowest]))
     return np.array(gains, dtype=np.float64)
 
 

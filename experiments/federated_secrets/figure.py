@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
-from analysis import COPIES, OWNERS, PLAIN, THROUGHOUT
 from matplotlib.axes import Axes
 
+from experiments.federated_secrets.analysis import COPIES, OWNERS, PLAIN, THROUGHOUT
 from fedmem.estimation.saturation import Zone
 from fedmem.reporting.drawing import BLUE, FAINT, GREEN, INK, ORANGE, shade
 from fedmem.studies.experiment import error_bars, new_figure, png_of

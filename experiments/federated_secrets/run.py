@@ -18,7 +18,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from analysis import (
+
+import fedmem
+from experiments.federated_secrets.analysis import (
     BY_CLIENT,
     CLIPPED,
     COPIES,
@@ -33,9 +35,7 @@ from analysis import (
     spikes,
     table,
 )
-from figure import draw
-
-import fedmem
+from experiments.federated_secrets.figure import draw
 from fedmem.estimators.exposure import null_mean
 from fedmem.reporting.measures import zone_of_metric
 from fedmem.results.read import read_bank

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pandas as pd
-from analysis import LEVELS
 
+from experiments.leakage_by_level.analysis import LEVELS
 from fedmem.studies.experiment import new_figure, png_of
 
 COLOURS = {"random_pattern": "#D55E00", "mislabelled": "#0072B2", "typical": "#009E73"}

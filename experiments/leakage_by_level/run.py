@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from analysis import results
-from figure import draw
 
 import fedmem
+from experiments.leakage_by_level.analysis import results
+from experiments.leakage_by_level.figure import draw
 from fedmem.studies.experiment import cell_results, command_line, write_results
 
 HERE = Path(__file__).resolve().parent

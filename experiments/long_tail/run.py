@@ -20,10 +20,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from analysis import results
-from figure import draw
 
 import fedmem
+from experiments.long_tail.analysis import results
+from experiments.long_tail.figure import draw
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Bank, Evidence
 from fedmem.contracts.measurement import FINAL

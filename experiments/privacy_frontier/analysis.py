@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,13 +35,16 @@ def readings(run: Run) -> pd.DataFrame:
         null = (
             of_kinds[of_kinds.metric == f"{metric}.null"].set_index(["subject", "level", "statistic", "attack"]).value
         )
+        row: Any
         for row in part.itertuples():
             null_value = float(null.loc[row.subject, row.level, row.statistic, row.attack])
             rows.append((metric, row.subject, str(row.level), float(row.value), null_value))
     messages = of_kinds[(of_kinds.source == "leakage") & of_kinds.metric.isin(LEAKS) & (of_kinds.get("coin") != "out")]
-    rows += [(row.metric, row.subject, "message", float(row.value), math.nan) for row in messages.itertuples()]
+    for metric, subject, value in zip(messages.metric, messages.subject, messages.value, strict=True):
+        rows.append((metric, subject, "message", float(value), math.nan))
     frame = pd.DataFrame(rows, columns=[*QUANTITY, "value", "null"])
-    tops = [zone_of_metric(row.metric, run.reference_counts.get(row.kind, ())).top for row in frame.itertuples()]
+    counts, measured = run.reference_counts, zip(frame.metric, frame.kind, strict=True)
+    tops = [zone_of_metric(metric, counts.get(kind, ())).top for metric, kind in measured]
     return frame.assign(epsilon=epsilon_of(run), saturated_from=tops)
 
 

@@ -50,12 +50,17 @@ def panel(axes: Axes, points: pd.DataFrame, accuracy: pd.DataFrame) -> None:
         if part.empty:
             continue
         label = f"{place} (clipping alone: filled)"
-        bars = {
-            "xerr": error_bars(part.value, part.low, part.high),
-            "yerr": error_bars(part.value_accuracy, part.low_accuracy, part.high_accuracy),
-        }
         axes.errorbar(
-            part.value, part.value_accuracy, **bars, fmt="o-", ms=4, mfc="white", lw=1, color=colour, label=label
+            part.value,
+            part.value_accuracy,
+            xerr=error_bars(part.value, part.low, part.high),
+            yerr=error_bars(part.value_accuracy, part.low_accuracy, part.high_accuracy),
+            fmt="o-",
+            ms=4,
+            mfc="white",
+            lw=1,
+            color=colour,
+            label=label,
         )
         whole = part[np.isinf(part.target)]
         axes.plot(whole.value, whole.value_accuracy, "o", ms=5, color=colour)

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-from analysis import readings, results
-from figure import draw
 
 import fedmem
+from experiments.privacy_frontier.analysis import readings, results
+from experiments.privacy_frontier.figure import draw
 from fedmem.privacy.accounting import Releases, noise_for
 from fedmem.scenario.scenario import Scenario
 from fedmem.studies.experiment import cell_results, command_line, write_results

@@ -39,7 +39,8 @@ def of_run(run: Run) -> pd.DataFrame:
     # of memorisation that of correctness, as Zhang et al. define it
     last = rows[mask & (rows.statistic == "") & (rows.place != "others")]
     last = last[["metric", "level", "subject", "value", "n"]]
-    tops = [zone_of_metric(row.metric, run.reference_counts.get(row.subject, ())).top for row in last.itertuples()]
+    counts, measured = run.reference_counts, zip(last.metric, last.subject, strict=True)
+    tops = [zone_of_metric(metric, counts.get(kind, ())).top for metric, kind in measured]
     return last.assign(
         saturated_from=tops,
         times=last.subject.map(times),

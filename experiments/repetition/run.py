@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from analysis import SECRETS, of_run, slopes, table
-from figure import draw
 
 import fedmem
+from experiments.repetition.analysis import SECRETS, of_run, slopes, table
+from experiments.repetition.figure import draw
 from fedmem.estimators.exposure import null_mean
 from fedmem.reporting.measures import zone_of_metric
 from fedmem.results.read import read_bank

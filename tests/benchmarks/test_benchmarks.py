@@ -25,6 +25,7 @@ from benchmarks import (
     plain,
     report,
     rows,
+    victims,
 )
 from benchmarks import workloads as work
 from benchmarks.contender import Setting, Trained
@@ -186,14 +187,14 @@ def test_the_attacks_of_the_contest_do_the_same_work(monkeypatch: pytest.MonkeyP
     for name in ("TOGETHER", "APART"):
         monkeypatch.setattr(inversion, name, 3)
     reached = {}
-    for network in inversion.NETWORKS:
-        monkeypatch.setitem(inversion.STEPS, network, 6)
+    for network in victims.NETWORKS:
+        monkeypatch.setitem(victims.STEPS, network, 6)
         found = [who(network) for who in (inversion.plain, inversion.ours)]
         assert all(one.value > 0 for one in found)
         first, second = (one.params["distance"] for one in found)
         assert np.allclose(first, second, atol=2e-3)
         reached[network] = first
-    monkeypatch.setitem(inversion.STEPS, "mlp", 1)
+    monkeypatch.setitem(victims.STEPS, "mlp", 1)
     assert not np.allclose(inversion.ours("mlp").params["distance"], reached["mlp"], atol=2e-3), "less work is noticed"
 
 

@@ -22,7 +22,8 @@ def plain(built: Federation, run: int, client: int, round: int) -> list[int]:
     audit = built.audit
     if audit.client_in is not None and not audit.client_in[run, client]:
         return []
-    rows, copy = built.base[client].tolist(), 0
+    rows: list[int] = built.base[client].tolist()
+    copy = 0
     for j in range(len(audit)):
         for _ in range(audit.copies[j]):
             if audit.owners[copy] == client:
@@ -30,8 +31,7 @@ def plain(built: Federation, run: int, client: int, round: int) -> list[int]:
                 stand = int(built.trained[copy] if inside else built.fill[run, copy])
                 rows += [stand] if stand >= 0 else []
             copy += 1
-    out: list[int] = rows
-    return out
+    return rows
 
 
 windows = st.sampled_from([(None, None), (2, None), (None, 1), (2, 3)])
@@ -95,10 +95,11 @@ def test_copies_that_several_clients_hold_are_trained_on_where_they_are() -> Non
     owner = np.random.default_rng(0).integers(5, size=int(built.audit.copies.sum())).astype(np.int32)
     shared = replace(built, audit=replace(built.audit, owner=owner))
     pairs = np.array([(run, client) for run in range(4) for client in range(5)])
+    runs, clients = pairs.T
     expected = [plain(shared, run, client, 1) for run, client in pairs.tolist()]
     assert [shared.rows(run, client, 1).tolist() for run, client in pairs.tolist()] == expected
-    assert [part.tolist() for part in shared.rows_of(*pairs.T, 1)] == expected
-    assert shared.sizes_of(*pairs.T, 1).tolist() == [len(rows) for rows in expected]
+    assert [part.tolist() for part in shared.rows_of(runs, clients, 1)] == expected
+    assert shared.sizes_of(runs, clients, 1).tolist() == [len(rows) for rows in expected]
     assert expected != [plain(built, run, client, 1) for run, client in pairs.tolist()]
 
 

@@ -28,7 +28,7 @@ def member(request: pytest.FixtureRequest) -> tuple[str, str, type]:
 def test_is_a_frozen_keyword_only_dataclass(member: tuple[str, str, type]) -> None:
     _, _, cls = member
     assert dataclasses.is_dataclass(cls)
-    assert cls.__dataclass_params__.frozen
+    assert vars(cls)["__dataclass_params__"].frozen
     assert all(item.kw_only for item in dataclasses.fields(cls))
     assert not inspect.isabstract(cls)
     bases = [base for base in cls.__mro__[1:] if base not in (object, abc.ABC)]

@@ -10,8 +10,9 @@ import pytest
 
 from fedmem.contracts.data import DatasetLoader, Examples
 from fedmem.modalities.tables import Tables
+from fedmem.modalities.texts import Texts
 from fedmem.scenario import catalogue
-from tests.narrowing import present
+from tests.narrowing import instance, present
 from tests.published import idx_images, idx_labels, put_in_cache
 
 every_dataset = pytest.mark.parametrize("kind", catalogue.kinds("dataset"))
@@ -124,7 +125,13 @@ def test_rows_are_whole(kind: str, loader: DatasetLoader) -> None:
         if data.modality.tokens:
             assert rows.inputs.dtype == np.int64
             assert rows.inputs.shape == rows.targets.shape
-            assert 0 <= rows.inputs.min() <= rows.inputs.max() < data.num_classes == len(data.modality.vocabulary)
+            assert (
+                0
+                <= rows.inputs.min()
+                <= rows.inputs.max()
+                < data.num_classes
+                == len(instance(data.modality, Texts).vocabulary)
+            )
             assert -1 <= rows.targets.min() <= rows.targets.max() < data.num_classes
             assert (rows.targets >= 0).any(axis=1).all()
             continue

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from fedmem.contracts.evidence import Simulated
 from fedmem.contracts.types import Params
@@ -29,7 +31,8 @@ def update(seed: int = 0) -> Params:
 
 def drawn(defence: Any, like: Params, seed: int = 1) -> Params:
     rng = np.random.default_rng(seed)
-    draw = {"normal": rng.standard_normal, "uniform": rng.random}.get(defence.draws)
+    ways: dict[str, Callable[..., NDArray[np.float32]]] = {"normal": rng.standard_normal, "uniform": rng.random}
+    draw = ways.get(defence.draws)
     return {name: torch.from_numpy(draw(tuple(v.shape), np.float32)) for name, v in like.items()} if draw else {}
 
 

@@ -9,6 +9,7 @@ import pkgutil
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass, replace
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def instances() -> Iterator[object]:
             yield pytest.param(cls(), id=kind)
 
 
-def attacks_membership(cls) -> bool:
+def attacks_membership(cls: type) -> bool:
     return hasattr(cls, "scores") and hasattr(cls, "knows") and not hasattr(cls, "reconstruct")
 
 
@@ -138,6 +139,8 @@ def test_kinds_do_not_influence_one_another(estimator: Estimator) -> None:
         whole = {(e.metric, e.labels, e.kind): e.value for e in estimator.estimate(view)}
         for kind in view.audit.kinds:
             hidden = view.audit.kind != kind
-            arrays = {n: np.where(hidden, np.nan, getattr(view, n)) for n in ("loss", "margin", "correct", "rank")}
+            arrays: dict[str, Any] = {
+                n: np.where(hidden, np.nan, getattr(view, n)) for n in ("loss", "margin", "correct", "rank")
+            }
             alone = {(e.metric, e.labels, e.kind): e.value for e in estimator.estimate(replace(view, **arrays))}
             assert alone == {key: value for key, value in whole.items() if key[2] == kind}

@@ -44,7 +44,7 @@ class Broken(FedAvg):
     """Cannot say what it declares."""
 
     @property
-    def reads(self) -> tuple[str, ...]:  # type: ignore[override]
+    def reads(self) -> tuple[str, ...]:
         raise AttributeError("no such thing")
 
 

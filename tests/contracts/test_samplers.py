@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fedmem.contracts.federation import Federation
 from fedmem.contracts.sampler import Chances, History, Reaching, Sampler, sampler_declaration
 from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
@@ -24,7 +25,7 @@ every_sampler = pytest.mark.parametrize("kind", catalogue.kinds("sampler"))
 WITH_CHANCES = [
     kind for kind in catalogue.kinds("sampler") if hasattr(catalogue.load("sampler", kind), "probabilities")
 ]
-VARYING = {
+VARYING: dict[str, dict[str, Any]] = {
     "poisson": {"rate": 0.05},
     "optimal": {"expected": 0.3},
     "availability": {"size": 2, "arrive": 0.05, "leave": 0.95},
@@ -80,7 +81,7 @@ def scenario(kind: str, **changes: object) -> Scenario:
     return tiny(**{**sampled(kind), "rounds": 6, **changes})
 
 
-def cohorts(of: Scenario, federation: object, run: int = 0) -> list[tuple[int, ...]]:
+def cohorts(of: Scenario, federation: Federation, run: int = 0) -> list[tuple[int, ...]]:
     roster = Roster(of, federation, run)
     return [roster.cohort(round) for round in range(1, 7)]
 
@@ -112,10 +113,8 @@ def test_any_history_gives_a_cohort_of_the_size_that_was_asked_for(kind: str, st
 @every_sampler
 @every_history
 def test_equal_histories_and_generators_give_equal_cohorts(kind: str, state: str) -> None:
-    copy = replace(
-        HISTORIES[state],
-        **{name: np.array(array) for name, array in vars(HISTORIES[state]).items() if name != "num_clients"},
-    )
+    arrays: dict[str, Any] = {n: np.array(a) for n, a in vars(HISTORIES[state]).items() if n != "num_clients"}
+    copy = replace(HISTORIES[state], **arrays)
     for seed in range(10):
         one, other = (small(kind).cohort(7, h, np.random.default_rng(seed)) for h in (HISTORIES[state], copy))
         np.testing.assert_array_equal(one, other)
@@ -155,7 +154,9 @@ def test_changes_nothing_in_the_history(kind: str) -> None:
 @every_sampler
 def test_a_single_client_is_a_federation(kind: str) -> None:
     alone = History.start([7])
-    options = {name: 1 for name in ("candidates", "separation") if name in catalogue.field_names("sampler", kind)}
+    options = {
+        name: 1 for name in ("candidates", "separation") if name in present(catalogue.field_names("sampler", kind))
+    }
     for round in (1, 2, 9):
         sampler = small(kind, 1, **options)
         cohort = sampler.cohort(round, alone, np.random.default_rng(round))
@@ -165,10 +166,12 @@ def test_a_single_client_is_a_federation(kind: str) -> None:
 
 @every_sampler
 def test_more_than_there_are_is_a_message_that_says_how_many(kind: str) -> None:
-    sizes = [name for name in ("candidates", "size", "expected") if name in catalogue.field_names("sampler", kind)]
+    sizes = [
+        name for name in ("candidates", "size", "expected") if name in present(catalogue.field_names("sampler", kind))
+    ]
     if not sizes:
         return
-    options = {"size": 7, "candidates": 7} if kind == "power_of_choice" else {sizes[0]: 7}
+    options: dict[str, Any] = {"size": 7, "candidates": 7} if kind == "power_of_choice" else {sizes[0]: 7}
     with pytest.raises(ComponentError, match=r"7.*6") as caught:
         make(kind, **options).cohort(1, history(6), np.random.default_rng(0))
     assert caught.value.path == f"sampler.{sizes[0]}"

@@ -11,6 +11,8 @@ from fedmem.contracts.data import Dataset
 from fedmem.contracts.types import FloatArray
 from fedmem.datasets import adult
 from fedmem.datasets.adult import Adult
+from fedmem.modalities.tables import Tables
+from tests.narrowing import instance
 from tests.published import put_in_cache
 
 
@@ -25,11 +27,14 @@ def load(**fields: Any) -> Dataset:
 
 def decoded(row: FloatArray, names: Sequence[str], blocks: Sequence[int]) -> dict[str, int | str]:
     """The record of an input row, by hand."""
-    found = {}
+    found: dict[str, int | str] = {}
     for name, start, size in zip(names, np.cumsum((0, *blocks)), blocks, strict=False):
         group, allowed = row[start : start + size], adult._COLUMNS[name]
-        low, high = allowed[0], allowed[-1]
-        found[name] = round(float(group[0]) * (high - low) + low) if size == 1 else allowed[int(np.argmax(group))]
+        if size == 1:
+            low, high = int(allowed[0]), int(allowed[-1])
+            found[name] = round(float(group[0]) * (high - low) + low)
+        else:
+            found[name] = allowed[int(np.argmax(group))]
     return found
 
 
@@ -37,7 +42,9 @@ def test_records_come_back_from_their_rows() -> None:
     data = load(include_sensitive=True)
     assert data.train.inputs.shape == (60, 108)
     names = list(adult._COLUMNS)
-    first, second, third = (decoded(row, names, data.modality.blocks) for row in data.train.inputs[:3])
+    first, second, third = (
+        decoded(row, names, instance(data.modality, Tables).blocks) for row in data.train.inputs[:3]
+    )
     assert (first["age"], first["workclass"], first["capital-gain"], first["sex"]) == (39, "State-gov", 2174, "Male")
     assert (second["marital-status"], second["native-country"]) == ("Married-civ-spouse", "?")
     assert (third["education"], third["capital-loss"], third["hours-per-week"]) == ("Preschool", 4356, 1)
@@ -48,7 +55,7 @@ def test_records_come_back_from_their_rows() -> None:
 def test_sensitive_attributes_are_apart() -> None:
     data = load()
     assert data.train.inputs.shape == (60, 93)
-    assert data.modality.blocks == (9, 1, 16, 1, 15, 6, 1, 1, 1, 42)
+    assert instance(data.modality, Tables).blocks == (9, 1, 16, 1, 15, 6, 1, 1, 1, 42)
     assert data.sensitive["age"][:3].tolist() == [39, 52, 17]
     assert data.sensitive["sex"][:3].tolist() == ["Male", "Female", "Female"]
     assert data.sensitive["race"][:3].tolist() == ["White", "Black", "Other"]

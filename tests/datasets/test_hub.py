@@ -100,7 +100,12 @@ def test_a_split_that_is_not_there(
 
     loaded = datasets.DatasetDict({"train": datasets.Dataset.from_parquet(table[0], cache_dir=table[0] + ".cache")})
     given = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda *a, **k: given.append((a, k)) or loaded)
+
+    def load_dataset(*words: Any, **named: Any) -> datasets.DatasetDict:
+        given.append((words, named))
+        return loaded
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
     with pytest.raises(ComponentError, match="choose from: train") as caught:
         load(name="some/data", subset="small", revision="abc", **fields)
     assert caught.value.path == path

@@ -23,7 +23,7 @@ Y = np.arange(20) % 2
 @pytest.fixture
 def load(tmp_path: Path) -> Callable[..., Dataset]:
     def write_and_load(rng: int = 0, *, fields: dict[str, Any] | None = None, **arrays: NDArray[Any]) -> Dataset:
-        np.savez(tmp_path / "mine.npz", **arrays)
+        np.savez(tmp_path / "mine.npz", allow_pickle=True, **arrays)
         return Npz(path=str(tmp_path / "mine.npz"), **(fields or {})).load(np.random.default_rng(rng))
 
     return write_and_load
@@ -80,7 +80,7 @@ def test_owners_follow_their_rows(load: Callable[..., Dataset]) -> None:
 
 def test_blocks_describe_the_columns(load: Callable[..., Dataset]) -> None:
     table = np.concatenate([X, np.eye(4)[np.arange(20) % 4]], axis=1)
-    assert load(x=table, y=Y, blocks=[1, 1, 1, 4]).modality.blocks == (1, 1, 1, 4)
+    assert load(x=table, y=Y, blocks=[1, 1, 1, 4]).modality == Tables(blocks=(1, 1, 1, 4))
 
 
 @pytest.mark.parametrize(

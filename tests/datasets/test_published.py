@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,8 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from fedmem.cli.main import app
-from fedmem.datasets import _published, _sources, mnist5k
+from fedmem.datasets import _published, mnist5k
+from fedmem.datasets._idx import parse
 from fedmem.datasets._sources import (
     DebianPackage,
     NpmPackage,
@@ -46,11 +48,15 @@ def everything_in(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
 
 
-def changed(source: Web, folder: Path, file: str) -> Web:
-    """The same source with one bit of one file flipped."""
+def flip_a_bit(folder: Path, file: str) -> None:
     content = bytearray((folder / file).read_bytes())
     content[len(content) // 2] ^= 1
     (folder / file).write_bytes(content)
+
+
+def changed(source: Web, folder: Path, file: str) -> Web:
+    """The same source with one bit of one file flipped."""
+    flip_a_bit(folder, file)
     return source
 
 
@@ -63,7 +69,7 @@ def test_the_first_source_that_has_it_is_the_last_that_is_asked(
     bad = Web(description="nowhere", files={name: (tmp_path / "no" / name).as_uri() for name in made_files("mnist5k")})
     good, never = on_disk("mnist5k", tmp_path / "good"), on_disk("mnist5k", tmp_path / "never")
     pretend("mnist5k", monkeypatch, bad, good, never)
-    heard = []
+    heard: list[str] = []
     folder = fetch.fetch("mnist5k", tell=heard.append)
     assert heard[0] == "nowhere …"
     assert heard[1].startswith("  no: file://")
@@ -140,7 +146,8 @@ def test_a_process_that_is_killed_leaves_nothing_that_looks_whole(cache: Path) -
 
 def test_a_stop_between_two_files_is_seen(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     item = pretend("adult", monkeypatch, on_disk("adult", tmp_path / "good"))
-    move, moved = os.replace, []
+    move = os.replace
+    moved: list[Path] = []
 
     def once(source: Path, target: Path) -> None:
         if moved:
@@ -148,7 +155,7 @@ def test_a_stop_between_two_files_is_seen(cache: Path, tmp_path: Path, monkeypat
         moved.append(target)
         move(source, target)
 
-    monkeypatch.setattr(_published.os, "replace", once)
+    monkeypatch.setattr(os, "replace", once)
     with pytest.raises(KeyboardInterrupt):
         fetch.fetch("adult")
     assert _published.state(item) == "missing"
@@ -177,7 +184,7 @@ def test_one_flipped_bit_in_any_file_is_refused_and_mended(
     loader = catalogue.load("dataset", kind)(test=10)
     for file in item.files:
         loader.load(np.random.default_rng(0))
-        changed(None, cache / kind, file)
+        flip_a_bit(cache / kind, file)
         with pytest.raises(ComponentError, match=rf"{file} is damaged.*run: fedmem fetch {kind} --force") as caught:
             loader.load(np.random.default_rng(0))
         assert caught.value.path == "dataset"
@@ -228,7 +235,7 @@ def clients(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[list[str]]]:
                 leave(command, Path(cwd))
             return subprocess.CompletedProcess(command, status, "", says)
 
-        monkeypatch.setattr(_sources.subprocess, "run", run)
+        monkeypatch.setattr(subprocess, "run", run)
         return calls
 
     return install
@@ -334,9 +341,9 @@ def test_the_table_of_mnist5k_becomes_images_and_labels(tmp_path: Path) -> None:
     rows = np.concatenate([pixels, [[7], [0], [9]]], axis=1)
     (tmp_path / "mnist_5k.csv").write_text("\n".join(",".join(map(str, row)) for row in rows))
     mnist5k._convert(tmp_path)
-    images = mnist5k.parse((tmp_path / "images-idx3-ubyte").read_bytes())
+    images = parse((tmp_path / "images-idx3-ubyte").read_bytes())
     assert np.array_equal(images.reshape(3, 784), pixels)
-    assert mnist5k.parse((tmp_path / "labels-idx1-ubyte").read_bytes()).tolist() == [7, 0, 9]
+    assert parse((tmp_path / "labels-idx1-ubyte").read_bytes()).tolist() == [7, 0, 9]
     # as the format is defined: magic number, three lengths, bytes
     assert (tmp_path / "images-idx3-ubyte").read_bytes()[:16].hex() == "00000803" + "00000003" + "0000001c" * 2
 
@@ -359,7 +366,7 @@ def test_every_published_data_set_is_found_by_its_kind() -> None:
     from fedmem.scenario import catalogue
 
     for name, item in fetch.published().items():
-        assert catalogue.load("dataset", name).published is item
+        assert vars(catalogue.load("dataset", name))["published"] is item
         assert item.licence
         assert all(re.fullmatch(r"[0-9a-f]{64}", checksum) for checksum in item.files.values())
         assert all(source.description for source in item.sources)
@@ -406,7 +413,7 @@ def test_fetch_fails_with_one_message(cache: Path, tmp_path: Path, monkeypatch: 
 def test_real_files_where_they_have_been_fetched(kind: str, shape: tuple[int, ...]) -> None:
     from fedmem.scenario import catalogue
 
-    cls = catalogue.load("dataset", kind)
+    cls: Any = catalogue.load("dataset", kind)
     folder = _published.cache_folder() / kind
     if not all((folder / file).is_file() for file in cls.published.files):
         pytest.skip(f"{kind} is not fetched here")

@@ -19,8 +19,9 @@ from fedmem.datasets.text_folder import TextFolder
 from fedmem.errors import ComponentError
 from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
 from fedmem.modalities.text.windows import whole
+from fedmem.modalities.texts import Texts
 from tests.datasets.test_published import packed
-from tests.narrowing import present
+from tests.narrowing import instance, present
 from tests.published import put_in_cache, said
 
 
@@ -54,7 +55,7 @@ def test_rows_are_the_text_of_their_client_and_train_and_test_share_no_place(
     table: Callable[..., Table], name: str
 ) -> None:
     data = load(table(PEOPLE, name, attributes=("party",)))
-    vocabulary = Vocabulary.of(data.modality.vocabulary)
+    vocabulary = Vocabulary.of(instance(data.modality, Texts).vocabulary)
     texts = ["a dog ate the cat " * 9, "the cat sat on the mat " * 4 + "\nand slept"]
     assert present(data.natural).tolist() == sorted(present(data.natural).tolist())
     for text, owner, party in zip(
@@ -74,9 +75,13 @@ def test_words_that_only_clients_use_are_unknown(table: Callable[..., Table]) ->
     own = ["".join(letters) for letters in product("uvwxyz", repeat=3)]
     people = [("a", " ".join(own), "x"), ("b", "public words " * 30, "x")]
     data = load(table(people, tokens="words", clients=1))
-    known = {token for token in data.modality.vocabulary if token.isalpha()}
+    known = {token for token in instance(data.modality, Texts).vocabulary if token.isalpha()}
     trained, tested = (
-        {word for text in written(rows, Vocabulary.of(data.modality.vocabulary)) for word in text.split()}
+        {
+            word
+            for text in written(rows, Vocabulary.of(instance(data.modality, Texts).vocabulary))
+            for word in text.split()
+        }
         for rows in (data.train, data.test)
     )
     assert trained == {UNKNOWN}
@@ -87,7 +92,10 @@ def test_words_that_only_clients_use_are_unknown(table: Callable[..., Table]) ->
 def test_the_longest_become_clients_and_only_their_beginning_is_used(table: Callable[..., Table]) -> None:
     people = [(name, name * size, "x") for name, size in (("a", 100), ("b", 300), ("c", 200), ("d", 19))]
     data = load(table(people, clients=2, most=150))
-    assert {text[0] for text in written(data.train, Vocabulary.of(data.modality.vocabulary))} == {"b", "c"}
+    assert {text[0] for text in written(data.train, Vocabulary.of(instance(data.modality, Texts).vocabulary))} == {
+        "b",
+        "c",
+    }
     assert len(data.train) + len(data.test) == 2 * 15
     assert len(np.unique(present(load(table(people, least=100)).natural))) == 3
 
@@ -138,7 +146,7 @@ def test_a_file_is_what_one_client_wrote(tmp_path: Path) -> None:
         (tmp_path / other).write_text("not me")
     (tmp_path / "d.txt").mkdir()
     data = load(TextFolder(path=str(tmp_path), length=9))
-    texts = written(data.train, Vocabulary.of(data.modality.vocabulary))
+    texts = written(data.train, Vocabulary.of(instance(data.modality, Texts).vocabulary))
     assert {text[:2] for text, owner in zip(texts, present(data.natural), strict=True) if owner == 0} <= {
         "ay",
         "y ",

@@ -376,7 +376,7 @@ class Workers(Loopback):
 
     def reply(self, message: Message) -> Message:
         partition = self.partitions[message.metadata.dst_node_id]
-        config = {} if partition is None else {"partition-id": partition}
+        config: dict[str, bool | float | int | str] = {} if partition is None else {"partition-id": partition}
         state = RecordDict()
         return client_app(message, Context(run_id=1, node_id=1, node_config=config, state=state, run_config={}))
 

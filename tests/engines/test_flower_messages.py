@@ -32,7 +32,7 @@ def test_a_reply_is_read_by_its_records() -> None:
         full = local_reply(arrays, {"num-examples": 4, "train_loss": 0.5}, {"client": 2, "steps": 6})
         found = _Reply.of(reply_to(asked, full), None)
         assert (found.client, found.num_examples, found.report) == (2, 4, {"steps": 6.0})
-        assert _Reply.of(reply_to(asked, full), {7: 5}.get).client == 5
+        assert _Reply.of(reply_to(asked, full), {7: 5}.__getitem__).client == 5
         bare = local_reply(arrays, {}, {})
         del bare[TRACE], bare["metrics"]
         found = _Reply.of(reply_to(asked, bare), None)

@@ -65,8 +65,8 @@ def test_a_bank_equals_its_runs_one_by_one(strategy: str) -> None:
         for one, all_runs in zip(alone.bank.evidence, together.bank.evidence, strict=True):
             assert (one.round, one.level, one.set) == (all_runs.round, all_runs.level, all_runs.set)
             assert np.array_equal(one.margin, all_runs.margin[all_runs.run == run])
-        for one, all_runs in zip(alone.bank.references, together.bank.references, strict=True):
-            assert np.array_equal(one.less, all_runs.less[all_runs.run == run])
+        for own, every in zip(alone.bank.references, together.bank.references, strict=True):
+            assert np.array_equal(own.less, every.less[every.run == run])
 
 
 def test_readings_of_a_run_are_the_same_alone_and_in_the_bank() -> None:

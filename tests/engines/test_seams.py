@@ -18,7 +18,7 @@ from fedmem.federation.roster import _Drawn
 from fedmem.scenario.scenario import Scenario
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import LocalWork, Stacked
-from strategies._rule import Round
+from strategies._rule import Arrays, Round
 from tests import toys
 from tests.narrowing import instance
 from tests.tiny import tiny
@@ -132,7 +132,6 @@ def test_a_first_step_is_repeated_with_the_same_offer_and_memory() -> None:
     """A probe asks for it when a round is complete, also where runs are rounds apart."""
     asked: list[float] = []
 
-    @staticmethod
     def check(transition: Transition, context: Any) -> None:
         after, rows = context.first_step(transition)
         given = context._work.kept(transition.run, transition.round, transition.client)
@@ -168,9 +167,12 @@ def test_a_first_step_is_repeated_with_the_same_offer_and_memory() -> None:
 def test_a_rule_is_told_clients_from_zero_on_and_what_they_report(server: str, monkeypatch: Any) -> None:
     rounds: list[Round] = []
     original = toys.Counting.rule
-    monkeypatch.setattr(
-        toys.Counting, "rule", lambda self, state, round: rounds.append(round) or original(self, state, round)
-    )
+
+    def heard(self: toys.Counting, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+        rounds.append(round)
+        return original(self, state, round)
+
+    monkeypatch.setattr(toys.Counting, "rule", heard)
     _, seen, _ = watched(tiny(**TOYS, rounds=2), server)
     told = {(round.number, int(c)) for round in rounds for c in round.clients.flatten()}
     assert told == {(round, client) for _, round, client in seen.local}

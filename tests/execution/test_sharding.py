@@ -462,7 +462,7 @@ def test_shards_agree_on_what_fails_where_all_runs_are_trained_together(
     told: list[Lost] = [{}]
     plan = divide(runs, size)
     crew = Shuffled(lambda job, tell: trained(*job), print)
-    train_all(plan, dropped, ledger, crew, workers, told.append)  # type: ignore[arg-type]
+    train_all(plan, dropped, ledger, crew, workers, told.append)
     assert ledger.lost.keys() == truth.keys() == told[-1].keys()
     assert set(dropped) == set(plan)
     assert all(one.all.keys() == truth.keys() for one in dropped.values())

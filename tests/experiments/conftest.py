@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import sys
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 
 
 @pytest.fixture(scope="module")
-def modules(request: pytest.FixtureRequest) -> Iterator[SimpleNamespace]:
-    """The files of the experiment, which find each other because they lie in one folder."""
-    names, folder = ("analysis", "figure", "run"), str(request.module.FOLDER)
-    sys.path.insert(0, folder)
-    try:
-        yield SimpleNamespace(**{name: importlib.import_module(name) for name in names})
-    finally:
-        sys.path.remove(folder)
-        for name in names:
-            sys.modules.pop(name, None)
+def modules(request: pytest.FixtureRequest) -> SimpleNamespace:
+    """The modules of the experiment."""
+    package = f"experiments.{request.module.FOLDER.name}"
+    return SimpleNamespace(
+        **{name: importlib.import_module(f"{package}.{name}") for name in ("analysis", "figure", "run")}
+    )

@@ -148,12 +148,8 @@ def test_strategies_are_compared_with_both_ends_of_fedavg(modules: SimpleNamespa
 
 
 def test_the_second_part_has_room_above_exposure_and_new_seeds() -> None:
-    sys.path.insert(0, str(FOLDER))
-    try:
-        import matched
-    finally:
-        sys.path.remove(str(FOLDER))
     import fedmem
+    from experiments.aggregation_and_sampling import matched
 
     grid, part = (fedmem.load_scenario(FOLDER / f"{name}.yaml") for name in ("scenario", "matched"))
     assert part.references >= 4095 > grid.references
@@ -163,8 +159,6 @@ def test_the_second_part_has_room_above_exposure_and_new_seeds() -> None:
     for stop in (1, 3, 4, 17, 24):
         stopped = fedmem.load_scenario(FOLDER / "matched.yaml", matched.until(stop))
         assert stopped.observed_rounds == tuple(sorted({0, *range(max(1, stop - 3), stop + 1)}))
-    for name in ("analysis", "figure", "run", "matched"):
-        sys.modules.pop(name, None)
 
 
 def test_a_seed_without_a_cell_is_left_out_of_its_differences_alone(modules: SimpleNamespace) -> None:

@@ -81,7 +81,7 @@ def test_the_table_finds_what_was_put_in(table: pd.DataFrame) -> None:
         assert (row["n"], row["gallery"], row["peers"], row["runs"], row["accuracy"]) == (32, 900, 40, 8, 0.5)
         assert (row["stage"], row["kind"]) == ("start", "typical")
         assert row["identified_out"] == 0
-    assert table.loc["local", "identified"] > 0.9 > 0.5 > table.loc["global", "identified"]
+    assert table.identified["local"] > 0.9 > 0.5 > table.identified["global"]
 
 
 def test_each_stage_has_the_accuracy_of_its_round(modules: SimpleNamespace) -> None:
@@ -105,7 +105,7 @@ def test_falls_are_paired(table: pd.DataFrame) -> None:
         assert row["fall"] == pytest.approx(fall, abs=0.1)
         assert row["fall_high"] - row["fall_low"] < 0.3
         assert row["margin_high"] - row["margin_low"] > 0.4
-    assert np.isnan(table.loc["local", "fall"])
+    assert np.isnan(table.fall["local"])
 
 
 def test_runs_follow_the_victims_that_are_wanted(modules: SimpleNamespace) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -93,7 +94,7 @@ def test_the_noise_of_every_place_meets_its_target(modules: SimpleNamespace, pla
             Participation(run=0, round=round, client=0, num_examples=15, failed=False)
             for round in range(1, scenario.rounds + 1)
         ]
-        bank = SimpleNamespace(participation=there)
+        bank: Any = SimpleNamespace(participation=there)
         own = [*spending.of_scenario(scenario), *spending.of_records(scenario, bank, scenario.rounds).values()]
         found[target] = min((promise(one.releases).epsilon for one in own), default=math.inf)
     assert 7.5 < found[8.0] <= 8.0
@@ -134,6 +135,7 @@ def test_the_page_says_that_exposure_starts_at_chance() -> None:
     place = (
         (table.place == "none") & (table.data == "digits") & (table.metric == "exposure") & (table.level == "global")
     )
+    row: Any
     (row,) = table[place].itertuples()
     assert row.low < row.null < row.high, "the exposure of the aggregate is not told from chance"
     assert f"{row.value:.2f} [{row.low:.2f}, {row.high:.2f}] bits, and {row.null:.2f} is chance" in page

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmem.errors import ComponentError
-from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
+from fedmem.modalities.text.vocabulary import UNKNOWN, Tokens, Vocabulary
 
-KINDS = ("characters", "bytes", "words")
+KINDS: tuple[Tokens, ...] = ("characters", "bytes", "words")
 texts = st.text(max_size=60)
 
 

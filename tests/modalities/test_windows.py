@@ -59,7 +59,7 @@ def test_windows_that_overlap_by_their_last_token_would_be_seen() -> None:
 
 
 @given(st.lists(st.lists(st.integers(-1, 5), min_size=4, max_size=4), min_size=1, max_size=5))
-def test_texts_end_with_the_last_token_that_is_asked_for_row_by_row(targets: int) -> None:
+def test_texts_end_with_the_last_token_that_is_asked_for_row_by_row(targets: list[list[int]]) -> None:
     wanted = np.array(targets)
     inputs = np.random.default_rng(0).integers(6, size=wanted.shape)
     for row, found in enumerate(texts(inputs, wanted).tolist()):

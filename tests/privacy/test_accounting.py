@@ -16,6 +16,7 @@ from scipy.stats import norm
 from fedmem.errors import ComponentError
 from fedmem.privacy.accounting import (
     LARGEST,
+    Adjacency,
     Releases,
     Sampling,
     gaussian_epsilon,
@@ -320,7 +321,7 @@ def test_individual_epsilon_is_clipped_and_needs_noise() -> None:
 
 
 def epsilon_of(sampling: Sampling, **fields: Any) -> float:
-    adjacency = "zero_out" if sampling == "fixed_size" else "add_remove"
+    adjacency: Adjacency = "zero_out" if sampling == "fixed_size" else "add_remove"
     return promise(Releases(sampling=sampling, delta=1e-5, unit="client", adjacency=adjacency, **fields)).epsilon
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -38,6 +39,7 @@ from strategies.dp_fedavg import DpFedAvg
 from strategies.dp_ftrl import DpFtrl
 from tests.broken_mechanisms import broken
 from tests.labelling import labels
+from tests.narrowing import present
 from tests.tiny import tiny
 
 SHAPES = {"w": (6, 20), "b": (6,)}
@@ -130,7 +132,7 @@ def round_of(guests: Any, sent: float | None = None, number: int = 1) -> Round:
     )
 
 
-QUIET = {"noise_multiplier": 0.0, "cohort": 4.0, "canary_clients": 3}
+QUIET: dict[str, Any] = {"noise_multiplier": 0.0, "cohort": 4.0, "canary_clients": 3}
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,7 @@ def test_an_adaptive_clip_follows_the_real_clients() -> None:
 
 # --- in a scenario ----------------------------------------------------------------------------------------------------
 
-STRATEGIES = {
+STRATEGIES: dict[str, Callable[..., Any]] = {
     "dp_fedavg": made,
     "dp_adaptive": lambda **changes: made(
         strategy={"kind": "dp_adaptive", "cohort": 22.5, "canary_clients": 40}, **changes
@@ -284,7 +286,7 @@ def test_they_come_as_a_real_client_does(sampler: Any, chance: float, pause: int
 
 
 def test_a_tree_promises_to_zeroed_updates_unless_everyone_is_there() -> None:
-    assert canaries_of(STRATEGIES["dp_ftrl"]()).adjacency == "zero_out"  # type: ignore[union-attr]
+    assert present(canaries_of(STRATEGIES["dp_ftrl"]())).adjacency == "zero_out"
     everyone = made(
         sampler={"kind": "everyone"}, strategy={"kind": "dp_ftrl", "cohort": 45, "canary_clients": 40}, rounds=1
     )

@@ -9,7 +9,7 @@ from scipy.stats import binom, norm, ttest_ind
 
 from fedmem.contracts.types import FloatArray
 from fedmem.errors import ComponentError
-from fedmem.privacy.accounting import Releases, gaussian_epsilon
+from fedmem.privacy.accounting import Releases, Unit, gaussian_epsilon
 from fedmem.privacy.epsilon_bounds import (
     Audited,
     Counts,
@@ -220,7 +220,8 @@ def test_copies_weaken_a_promise_to_records_only() -> None:
     single = permitted(RECORD, releases(unit="record"))
     assert permitted(thrice, releases(unit="record")) == single.of_group(3)
     assert permitted(thrice, releases()) == permitted(RECORD, releases())
-    for unit, copies in (("record", 0), ("client", 2)):
+    wrong: list[tuple[Unit, int]] = [("record", 0), ("client", 2)]
+    for unit, copies in wrong:
         with pytest.raises(ComponentError, match=f"{copies} of a {unit}"):
             Audited(unit=unit, adjacency="add_remove", copies=copies)
 

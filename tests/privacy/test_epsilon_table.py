@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ from fedmem.contracts.evidence import Participation
 from fedmem.privacy import spending
 from fedmem.privacy.accounting import Adjacency, Releases, Sampling, promise
 from fedmem.scenario.scenario import Scenario
-from strategies.dp_adaptive import noise_of_bits, noise_of_updates
+from strategies.dp_adaptive import DpAdaptive, noise_of_bits, noise_of_updates
+from tests.narrowing import instance
 from tests.neighbours import Pair, epsilon_at_least, opposed, turned
 from tests.tiny import tiny
 
@@ -156,7 +158,7 @@ def test_strategies_print_what_explicit_pairs_have(
     sampler: dict[str, Any],
     adjacency: str | None,
     cohort: float,
-    neighbours: list[tuple[tuple[tuple[float, float], ...], tuple[tuple[float, float], ...]]],
+    neighbours: list[Pair],
     factor: float,
 ) -> None:
     """Of `dp_adaptive` one client moves updates by a clip and bits by a half, each with noise of its own."""
@@ -165,7 +167,8 @@ def test_strategies_print_what_explicit_pairs_have(
     scenario, printed = epsilon_of(sampler=sampler, strategy=strategy, **chosen)
     noise = 1.5
     if kind == "dp_adaptive":
-        noise = (noise_of_updates(scenario.strategy) ** -2 + (0.5 / noise_of_bits(scenario.strategy)) ** 2) ** -0.5
+        adaptive = instance(scenario.strategy, DpAdaptive)
+        noise = (noise_of_updates(adaptive) ** -2 + (0.5 / noise_of_bits(adaptive)) ** 2) ** -0.5
     least = truth(neighbours, noise, scenario.rounds, 1e-5, printed)
     assert least <= printed <= factor * least
 
@@ -198,14 +201,15 @@ def test_noise_at_clients_prints_what_other_data_have() -> None:
 @pytest.mark.parametrize(("adjacency", "neighbours"), [(None, sampled(0.4)), ("replace", replaced(0.4))])
 def test_records_print_what_explicit_batches_have(
     adjacency: str | None,
-    neighbours: tuple[tuple[tuple[float, float], tuple[float, float]], tuple[tuple[float, float], ...]],
+    neighbours: Pair,
 ) -> None:
     """A record is in each of two batches a round with probability 8 / 20; who takes part is known."""
     client = {"kind": "dp_sgd", "batch_size": 8, "steps": 2, "noise_multiplier": 2.0}
     chosen = {} if adjacency is None else {"privacy": {"adjacency": adjacency}}
     scenario = tiny(client=client, **chosen)
     there = [Participation(run=0, round=round, client=0, num_examples=20, failed=False) for round in (1, 3, 4)]
-    found = spending.of_records(scenario, type("Bank", (), {"participation": there}), scenario.rounds)
+    bank: Any = SimpleNamespace(participation=there)
+    found = spending.of_records(scenario, bank, scenario.rounds)
     printed = promise(found[0].releases).epsilon
     least = truth([neighbours], 2.0, 6, scenario.privacy.delta, printed)
     assert least <= printed <= EXACT * least

@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import combinations
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import pytest
 
 from fedmem.contracts.types import FloatArray
+from fedmem.privacy.loss_profiles import Pair as Neighbours
 from fedmem.privacy.loss_profiles import Profile, composed_epsilon, profile
 from tests.neighbours import Pair, divergence, epsilon_at_least, opposed, turned
 
@@ -59,7 +60,7 @@ def cohort(
 
 @pytest.mark.parametrize("pair", ["poisson", "poisson_replace", "fixed_zero_out", "fixed_replace"])
 def test_no_neighbours_in_a_plane_exceed_the_profile(
-    pair: Literal["poisson", "poisson_replace", "fixed_zero_out", "fixed_replace"],
+    pair: Neighbours,
 ) -> None:
     rng = np.random.default_rng(3)
     for noise, rate in [(0.8, 0.3), (2.0, 0.05), (1.0, 0.9)]:
@@ -79,10 +80,13 @@ def test_no_drawn_cohorts_exceed_the_profile() -> None:
     rng, noise = np.random.default_rng(4), 1.0
     subsets = list(combinations(range(6), 3))
     for sent in [*rng.uniform(-1, 1, (8, 6)), np.array([1.0, -1, -1, -1, -1, -1]), np.array([1.0, 1, 1, -1, -1, -1])]:
-        for instead, pair in [(0.0, "fixed_zero_out"), (-sent[0], "fixed_replace"), (1.0, "fixed_replace")]:
+        replaced = profile("fixed_replace", noise, 0.5)
+        for instead, one in [(0.0, profile("fixed_zero_out", noise, 0.5)), (-sent[0], replaced), (1.0, replaced)]:
             other = np.array([instead, *sent[1:]])
-            both = tuple([(1 / len(subsets), float(all_[list(s)].sum())) for s in subsets] for all_ in (sent, other))
-            one = profile(pair, noise, 0.5)
+            first, second = (
+                [(1 / len(subsets), float(all_[list(s)].sum())) for s in subsets] for all_ in (sent, other)
+            )
+            both = first, second
             assert (divergence(both, noise, EPSILONS, 2000) <= one.forward(EPSILONS) + 1e-9).all()
             assert (divergence(turned(both), noise, EPSILONS, 2000) <= one.backward(EPSILONS) + 1e-9).all()
 
@@ -103,9 +107,7 @@ def extreme(pair: str, rate: float) -> tuple[Pair, Pair]:
 
 @pytest.mark.parametrize("pair", ["poisson", "poisson_replace", "fixed_zero_out", "fixed_replace"])
 @pytest.mark.parametrize(("noise", "rate"), [(1.0, 0.1), (0.5, 0.6), (3.0, 1.0), (2.0, 0.001)])
-def test_the_extreme_pair_attains_the_profile(
-    pair: Literal["poisson", "poisson_replace", "fixed_zero_out", "fixed_replace"], noise: float, rate: float
-) -> None:
+def test_the_extreme_pair_attains_the_profile(pair: Neighbours, noise: float, rate: float) -> None:
     one = profile(pair, noise, rate)
     for function, neighbours in zip((one.forward, one.backward), extreme(pair, rate), strict=True):
         assert divergence(neighbours, noise, EPSILONS) == pytest.approx(function(EPSILONS), rel=1e-5, abs=1e-12)
@@ -146,7 +148,11 @@ def test_poisson_profiles_compose_like_those_of_the_library(noise: float, rate: 
     from dp_accounting import NeighboringRelation as Relation
     from dp_accounting.pld.privacy_loss_distribution import from_gaussian_mechanism
 
-    for pair, relation in [("poisson", Relation.ADD_OR_REMOVE_ONE), ("poisson_replace", Relation.REPLACE_ONE)]:
+    pairs: list[tuple[Neighbours, Any]] = [
+        ("poisson", Relation.ADD_OR_REMOVE_ONE),
+        ("poisson_replace", Relation.REPLACE_ONE),
+    ]
+    for pair, relation in pairs:
         library = from_gaussian_mechanism(
             noise, value_discretization_interval=1e-3, sampling_prob=rate, neighboring_relation=relation
         )
@@ -165,7 +171,7 @@ def test_a_coarse_grid_gives_a_bound_too() -> None:
 
 @pytest.mark.parametrize("pair", ["poisson", "fixed_zero_out"])
 def test_either_neighbour_may_come_first(
-    pair: Literal["poisson", "poisson_replace", "fixed_zero_out", "fixed_replace"],
+    pair: Neighbours,
 ) -> None:
     """Which of two neighbours is called D is nobody's choice, so the bound is that of the worse order."""
     one = profile(pair, 1.0, 0.3)

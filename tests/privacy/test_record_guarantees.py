@@ -121,7 +121,10 @@ def test_an_audit_by_removal_is_compared_with_no_guarantee_to_records() -> None:
     for level in ("global", "local"):
         private(20, 1.0, 2, injections=CANARIES, estimators=[{**ALARM, "level": level}])
     # a guarantee to clients covers it: a client with one record less has other data
-    whole = {"strategy": {"kind": "dp_fedavg", "cohort": 2.5}, "sampler": {"kind": "poisson", "rate": 0.5}}
+    whole: dict[str, Any] = {
+        "strategy": {"kind": "dp_fedavg", "cohort": 2.5},
+        "sampler": {"kind": "poisson", "rate": 0.5},
+    }
     private(20, 1.0, 2, injections=CANARIES, estimators=[ALARM], exclusion="remove", **whole)
     releases = next(iter(spending.of_records(private(20, 1.0, 2), _bank(), 1).values())).releases
     with pytest.raises(ComponentError, match="audit with exclusion: replace"):
@@ -167,7 +170,6 @@ def test_bounds_of_measures_follow_the_same_rule() -> None:
     for exclusion, covered in (("remove", False), ("replace", True)):
         scenario = private(20, 1.0, 2, exclusion=exclusion)
         fields = {"participation": _bank().participation, "exclusion": exclusion, "roster": "shared", "audit": audit}
-        found = promised_bounds.Promises(scenario=scenario, bank=SimpleNamespace(**fields)).to(
-            np.array([0]), "global", 1e-5, drawn=True
-        )
+        bank: Any = SimpleNamespace(**fields)
+        found = promised_bounds.Promises(scenario=scenario, bank=bank).to(np.array([0]), "global", 1e-5, drawn=True)
         assert (found is not None) == covered

@@ -43,7 +43,9 @@ def test_a_sum_is_the_weighted_mean_of_what_its_clients_sent(lab: Lab) -> None:
             members = [t for t in local if t.run == one.run and t.client in one.clients]
             own = [weights[t.client] for t in members]
             for name, value in one.sent.items():
-                expected = sum(w * t.sent[name].double() for w, t in zip(own, members, strict=True)) / sum(own)
+                expected = torch.stack([w * t.sent[name].double() for w, t in zip(own, members, strict=True)]).sum(
+                    0
+                ) / sum(own)
                 assert torch.allclose(value.double(), expected, atol=1e-7)
             assert one.kept is one.sent
             assert one.before is members[0].before
@@ -141,7 +143,7 @@ def watched(**changes: Any) -> Scenario:
 def test_in_a_run_the_sum_over_the_whole_cohort_is_the_aggregate() -> None:
     """FedAvg by size and by client: the sum of all three clients of a cohort moves the model as the server does."""
     for weighting in ("size", "uniform"):
-        scenario = watched(strategy=FedAvg(weighting=weighting))  # type: ignore[arg-type]
+        scenario = watched(strategy=FedAvg(weighting=weighting))
         rows = simulate(scenario, build(scenario)).measurements
         for place in range(4):
             for round in (2, 4):

@@ -104,7 +104,8 @@ def ins(readings: Sequence[tuple[Any, Reading]]) -> list[Reading]:
 
 def _among(reading: Reading) -> tuple[int, int, str]:
     """The size of the gallery, the peers in it, and the kind."""
-    return tuple(reading.labels.get(name) for name in ("gallery", "peers", "kind"))  # type: ignore[return-value]
+    gallery, peers, kind = (reading.labels.get(name) for name in ("gallery", "peers", "kind"))
+    return gallery, peers, kind
 
 
 def outs(readings: Sequence[tuple[Any, Reading]]) -> list[Reading]:
@@ -141,7 +142,7 @@ def test_first_step_victims_are_those_of_the_batch() -> None:
     first = [
         (t.run, int(r.subject), r.labels.get("coin"))
         for t, r in readings
-        if t and r.subject and r.labels.get("view") == "first_step"
+        if r.subject and r.labels.get("view") == "first_step"
     ]
     audit, start = lab.federation.audit, lab.federation.audit_start
     rows = {t.run: np.concatenate([lab.first_step(u)[1] for u in local if u.run == t.run]) for t in local}
@@ -238,8 +239,8 @@ def test_aggregate_and_message_are_scored_on_the_same_victims() -> None:
     lab = Lab()
     probe = Leakage(attack=QUICK, victims=2)
     local = lab.local()
-    of_message = {(t.run, r.subject) for t, r in probe.observe(local, lab) if t and r.labels.get("view") == "message"}
-    of_aggregate = {(t.run, r.subject) for t, r in probe.observe(lab.aggregated(local), lab) if t}
+    of_message = {(t.run, r.subject) for t, r in probe.observe(local, lab) if r.labels.get("view") == "message"}
+    of_aggregate = {(t.run, r.subject) for t, r in probe.observe(lab.aggregated(local), lab)}
     assert of_message == of_aggregate
     holders = {
         run: {int(lab.federation.audit.holder[int(s)]) for r, s in of_message if r == run and s} for run in (0, 1)
@@ -256,7 +257,7 @@ def test_declared_rounds_runs_and_caps() -> None:
     assert Leakage(attack=QUICK)._attacked_rounds(Lab(observed_rounds=(0,))) == ()
     assert probe.observe(lab.local(round=3), lab) == []
     readings = Leakage(attack=QUICK, runs=1, max_images=4).observe(lab.local(), lab)
-    assert {t.run for t, _ in readings if t} == {0}
+    assert {t.run for t, _ in readings} == {0}
     coverage = {r.value for _, r in readings if r.metric == "coverage" and r.labels.get("view") == "message"}
     assert coverage == {4 / 15}
 
@@ -708,9 +709,9 @@ def test_two_attacks_in_one_scenario_are_kept_apart(tmp_path: Path) -> None:
         heading: rows for section in sections(summary) for heading, rows in section.blocks if "reconstr" in heading
     }
     assert [heading.partition(":")[0] for heading in blocks] == ["leakage"] * 4 + ["leakage_2"] * 4
-    names = [heading.partition(": ")[2].split(" (")[0] for heading in blocks]
-    assert names[0].startswith("reconstruction, identified"), "what tells most comes first"
-    assert names[1] == "reconstruction, dB of PSNR over the best prior"
+    said = [heading.partition(": ")[2].split(" (")[0] for heading in blocks]
+    assert said[0].startswith("reconstruction, identified"), "what tells most comes first"
+    assert said[1] == "reconstruction, dB of PSNR over the best prior"
     first_rows, second_rows = (
         [rows for heading, rows in blocks.items() if heading.startswith(f"{w}:")] for w in SOURCES
     )

@@ -179,9 +179,12 @@ def test_the_sheet_shows_the_first_victims_whichever_runs_they_are_of(
         parts = {name: value[chosen] for name, value in pictures().items()}
         kept |= {name.replace("run_0", f"run_{run}"): value for name, value in parts.items()}
     shown: list[str] = []
-    monkeypatch.setattr(
-        "fedmem.reporting.drawing.sheet", lambda title, groups, subtitle: shown.extend(captions(groups)) or b"png"
-    )
+
+    def sheet(title: str, groups: dict[str, list[Picture]], subtitle: str) -> bytes:
+        shown.extend(captions(groups))
+        return b"png"
+
+    monkeypatch.setattr("fedmem.reporting.drawing.sheet", sheet)
     write(tmp_path / "run", bank(), measurements=rows(), scenario_yaml=SCENARIO, reconstructions=kept)
     report(tmp_path / "run")
     assert shown == 2 * ["pattern\n#0", "pattern\n#1", "pattern\n#2", "typical-own\n#4"]

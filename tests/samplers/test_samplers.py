@@ -39,7 +39,7 @@ def participation(sampler: Sampler, known: int | History, rounds: int) -> np.nda
     return took
 
 
-def agree(counts: Sequence[int], rounds: int, truth: Sequence[float]) -> bool:
+def agree(counts: Sequence[float], rounds: int, truth: Sequence[float]) -> bool:
     """Whether these counts out of so many rounds fit these probabilities, all together."""
     return min(stats.binomtest(int(c), rounds, p).pvalue for c, p in zip(counts, truth, strict=True)) > 1e-4
 

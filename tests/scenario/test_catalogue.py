@@ -220,7 +220,7 @@ def test_a_component_may_name_its_key_from_the_root_or_from_itself(
     cls = catalogue.load("sampler", "theirs:Picky")
     for path in ("size", "sampler.size"):
 
-        def refuse(self, path: str = path) -> None:
+        def refuse(self: object, path: str = path) -> None:
             raise ComponentError(path, "no")
 
         monkeypatch.setattr(cls, "__post_init__", refuse)
@@ -328,7 +328,7 @@ def test_lists_have_their_lengths_and_numbers_their_bounds(mapping: dict[str, An
 def test_every_whole_number_of_every_component_has_an_upper_end() -> None:
     facts = [
         (family, kind, fact.name)
-        for family in catalogue.FAMILIES
+        for family in families.FAMILIES
         for kind in catalogue.kinds(family)
         for fact in describe.field_facts(family, kind)
         if fact.type.startswith("whole number")

@@ -20,9 +20,11 @@ from fedmem.contracts.families import FAMILIES, sources
 from fedmem.contracts.strategy import client_of
 from fedmem.execution.run import run
 from fedmem.privacy import spending
+from fedmem.probes.leakage import Leakage
 from fedmem.scenario import catalogue, describe
 from fedmem.scenario.loading import load_scenario
 from fedmem.scenario.scenario import Scenario
+from tests.narrowing import instance
 from tests.published import idx_images, put_in_cache, said
 from tests.tiny import tiny
 
@@ -82,7 +84,8 @@ def test_every_kind_is_in_a_shipped_scenario_or_runs_in_a_tiny_one(tmp_path: Pat
 
 def test_every_choice_of_a_scenario_is_made_by_a_shipped_one() -> None:
     scenarios = [load_scenario(path) for path in PATHS]
-    injections = [injection for one in scenarios for injection in one.injections]
+    injections: list[Any] = [injection for one in scenarios for injection in one.injections]
+    clients: list[Any] = [one.client for one in scenarios]
     assert {one.exclusion for one in scenarios} == {"replace", "remove"}
     assert {one.roster for one in scenarios} == {"shared", "pilot", "own"}
     assert {one.initial_weights for one in scenarios} == {"shared", "own"}
@@ -93,8 +96,8 @@ def test_every_choice_of_a_scenario_is_made_by_a_shipped_one() -> None:
     for name in ("start", "stop", "label"):
         assert any(getattr(injection, name) is not None for injection in injections), name
     assert any(injection.copies > 1 for injection in injections)
-    assert any(one.client.clip for one in scenarios)
-    assert any(one.client.decay < 1 for one in scenarios)
+    assert any(one.clip for one in clients)
+    assert any(one.decay < 1 for one in clients)
 
 
 def npz(folder: Path) -> list[str]:
@@ -175,7 +178,8 @@ def smaller(path: Path, data: list[str]) -> Scenario:
         "references=50",
     ]
     changed += [f"dataset.{change}" for change in data]
-    for position, injection in enumerate(full.injections):
+    injections: tuple[Any, ...] = full.injections
+    for position, injection in enumerate(injections):
         place = f"injections[{position}]"
         changed += [f"{place}.start=2"] if injection.start is not None else []
         changed += [f"{place}.stop=1"] if injection.stop is not None else []
@@ -186,7 +190,9 @@ def smaller(path: Path, data: list[str]) -> Scenario:
         changed += [f"probes[{position}].every=null"]
         if families.kind_of(probe) == "leakage":
             changed += [f"probes[{position}].victims=1"]
-            changed += [f"probes[{position}].attack.steps=5"] if hasattr(probe.attack, "steps") else []
+            changed += (
+                [f"probes[{position}].attack.steps=5"] if hasattr(instance(probe, Leakage).attack, "steps") else []
+            )
         if families.kind_of(probe) == "extraction":
             changed += [f"probes[{position}].calls=100"]
     return load_scenario(path, changed)

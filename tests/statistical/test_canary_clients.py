@@ -54,6 +54,9 @@ def shown(
         def guests(like: Arrays, number: int = number) -> Any:
             return canaries.updates(runs, number, like)
 
+        def generators(number: int = number) -> tuple[np.random.Generator, ...]:
+            return tuple(np.random.default_rng([9, run, number]) for run in runs)
+
         nobody = torch.full((repeats, 1), -1)
         round = Round(
             number=number,
@@ -62,7 +65,7 @@ def shown(
             weights=torch.zeros((repeats, 1), dtype=torch.float64),
             present=nobody >= 0,
             clients=nobody,
-            generators=lambda number=number: tuple(np.random.default_rng([9, run, number]) for run in runs),
+            generators=generators,
             guests=guests,
         )
         after, state = strategy.rule(state, round)
@@ -94,7 +97,7 @@ def epsilon(noise: float, rate: float, rounds: int = ROUNDS) -> float:
     return promise(releases).epsilon
 
 
-QUIET = {"cohort": COUNT * RATE, "canary_clients": COUNT}
+QUIET: dict[str, Any] = {"cohort": COUNT * RATE, "canary_clients": COUNT}
 
 
 FEDAVG, ADAPTIVE = DpFedAvg(clip=0.3, noise_multiplier=NOISE, **QUIET), DpAdaptive(start=0.3, **QUIET)

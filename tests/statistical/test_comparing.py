@@ -87,7 +87,7 @@ def drawn(
 
         values = dealt(series.values)
         values[1] += shift(series)
-        others = {name: dealt(getattr(series, name)) for name in ("null", "n", "paired", "fpr")}
+        others: dict[str, Any] = {name: dealt(getattr(series, name)) for name in ("null", "n", "paired", "fpr")}
         return replace(series, values=values, **others)
 
     return replace(pool, seeds=tuple(seeds.tolist()), series=tuple(map(of, pool.series)))

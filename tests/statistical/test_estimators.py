@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from fedmem.attacks.lira import Lira
 from fedmem.contracts.evidence import Bank, Evidence
-from fedmem.contracts.measurement import FINAL
+from fedmem.contracts.measurement import FINAL, Level
 from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.estimates import estimate
 from fedmem.estimation.roc import auc, tpr
@@ -55,14 +55,14 @@ def nearest_neighbours(
 
 def test_memorisation_of_nearest_neighbours_is_hypergeometric() -> None:
     is_in, correct, exact = nearest_neighbours()
-    found = Memorisation().estimate(make_view(np.zeros(is_in.shape), is_in, correct=correct))[0].per_example
+    found = present(Memorisation().estimate(make_view(np.zeros(is_in.shape), is_in, correct=correct))[0].per_example)
 
     def error(values: FloatArray) -> float:
         return math.sqrt(np.mean((values - exact) ** 2))
 
-    assert error(present(found)) < 0.015
-    assert np.corrcoef(present(found), exact)[0, 1] > 0.999
-    assert present(found)[:30].mean() > 0.8 > 0.3 > present(found)[30:].mean()
+    assert error(found) < 0.015
+    assert np.corrcoef(found, exact)[0, 1] > 0.999
+    assert found[:30].mean() > 0.8 > 0.3 > found[30:].mean()
     assert error(-found) > 0.3  # sign
     assert error((correct * is_in).mean(0) - (correct * ~is_in).mean(0)) > 0.1  # by R, not by R/2
     assert error(correct.mean(0)) > 0.2  # accuracy is no memorisation
@@ -71,12 +71,12 @@ def test_memorisation_of_nearest_neighbours_is_hypergeometric() -> None:
 def test_newcombe_covers_the_nearest_neighbours() -> None:
     is_in, correct, exact = nearest_neighbours(runs=40)
     e = Memorisation().estimate(make_view(np.zeros(is_in.shape), is_in, correct=correct))[0]
-    covered = (e.per_example_low <= exact) & (exact <= e.per_example_high)
+    covered = (present(e.per_example_low) <= exact) & (exact <= present(e.per_example_high))
     assert covered.mean() > 0.93
     # The plain normal interval loses its level where an accuracy is 0 or 1.
     p, q = correct[is_in].mean(), np.array([correct[~c, j].mean() for j, c in enumerate(is_in.T)])
     half = 1.96 * np.sqrt(p * (1 - p) / 20 + q * (1 - q) / 20)
-    assert ((abs(e.per_example - exact) <= half).mean()) < 0.93
+    assert ((abs(present(e.per_example) - exact) <= half).mean()) < 0.93
 
 
 # Exposure
@@ -201,7 +201,7 @@ def test_lira_without_an_effect_is_at_chance(runs: int, plain: float) -> None:
             ]
             found[name].append(area(squares[1] - squares[0], is_in))
     mean = {name: np.mean(areas) for name, areas in found.items()}
-    spread = np.std(found["lira"]) / 10
+    spread = float(np.std(found["lira"])) / 10
     assert abs(mean["lira"] - 0.5) < 3 * spread
     assert mean["plain"] == pytest.approx(plain, abs=3 * spread)
     gap = np.array(found["lira"]) - found["plain"]
@@ -218,7 +218,8 @@ def retained(share: float, seed: int, runs: int = 32, m: int = 240) -> Bank:
     audit = make_audit(["random_pattern"] * m, [0] * m, coins(runs, m, rng))
     effect = 0.7 * rng.beta(1, 3, size=m)
     evidence = []
-    for level, kept, client in (("local", 1.0, 0), ("global", share, -1)):
+    places: list[tuple[Level, float, int]] = [("local", 1.0, 0), ("global", share, -1)]
+    for level, kept, client in places:
         correct = rng.random((runs, m)) < 0.3 + kept * effect * audit.is_in
         evidence.append(
             Evidence(

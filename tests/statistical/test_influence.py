@@ -114,7 +114,7 @@ def test_pairs_are_not_found_where_there_are_none_and_are_where_normal_p_values_
         ins, outs = (np.stack([hit[c].mean(0) for c in side.T]) for side in (is_in, ~is_in))
         error = np.sqrt(ins * (1 - ins) / 12 + outs * (1 - outs) / 12)
         z = np.abs(ins - outs) / np.where(error > 0, error, np.inf)
-        found["normal"] += benjamini_hochberg((2 * ndtr(-z)).ravel(), 0.05).any()
+        found["normal"] += bool(benjamini_hochberg((2 * ndtr(-z)).ravel(), 0.05).any())
     # Under a global null any discovery is wrong, so the rate bounds the share of banks that have one.
     assert found[""] / repetitions <= 0.05
     assert found["probability"] / repetitions <= 0.09
@@ -124,7 +124,7 @@ def test_pairs_are_not_found_where_there_are_none_and_are_where_normal_p_values_
 
 
 def test_planted_pairs_are_found_and_few_others() -> None:
-    right = wrong = missed = 0
+    right = wrong = missed = 0.0
     for seed in range(60):
         rng = np.random.default_rng(seed)
         is_in = coins(32, 10, rng)

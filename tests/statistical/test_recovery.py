@@ -20,10 +20,11 @@ from fedmem.contracts.data import Dataset
 from fedmem.contracts.types import FloatArray
 from fedmem.datasets import _published
 from fedmem.datasets.adult import Adult
-from fedmem.modalities.tables import tolerances, usual_row
+from fedmem.modalities.tables import Tables, tolerances, usual_row
 from fedmem.modalities.texts import Texts
 from fedmem.seeding import stream
 from tests.lab import digits, network, parameters, target_of
+from tests.narrowing import instance
 from tests.recovered import independent_rows, right_cells, right_tokens
 
 pytestmark = pytest.mark.statistical
@@ -51,7 +52,8 @@ def tables(
     """(8,) shares of cells that are right in batches of this size: of the attack, the usual row, independent rows."""
     data, rng = adult(), np.random.default_rng(size)
     population = data.train.inputs[2000:]
-    allowed = tolerances(population, data.modality.blocks)
+    blocks = instance(data.modality, Tables).blocks
+    allowed = tolerances(population, blocks)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(93, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 2))
@@ -70,13 +72,11 @@ def tables(
     found = Tabular(steps=200, restarts=6, labels="known", columns=columns).reconstruct(signed, rngs)
     guesses = (
         [one.inputs for one in found],
-        [np.repeat(usual_row(population, data.modality.blocks), size, axis=0)] * len(batches),
-        [independent_rows(population, data.modality.blocks, size, rng) for _ in batches],
+        [np.repeat(usual_row(population, blocks), size, axis=0)] * len(batches),
+        [independent_rows(population, blocks, size, rng) for _ in batches],
     )
     own, usual, drawn = (
-        np.array(
-            [right_cells(g, b.inputs, data.modality.blocks, allowed).mean() for g, b in zip(some, batches, strict=True)]
-        )
+        np.array([right_cells(g, b.inputs, blocks, allowed).mean() for g, b in zip(some, batches, strict=True)])
         for some in guesses
     )
     return own, usual, drawn

@@ -43,7 +43,11 @@ def noises(strategy: Any, rounds: int) -> list[Any]:
     state, found = strategy.state(before, 9), []
     for number in range(1, rounds + 1):
         sent = {"w": before["w"][:, None]}
-        there = replace(one, number=number, before=before, sent=sent, generators=lambda n=number: (drawn(0, n),))
+
+        def generators(number: int = number) -> tuple[np.random.Generator, ...]:
+            return (drawn(0, number),)
+
+        there = replace(one, number=number, before=before, sent=sent, generators=generators)
         before, state = strategy.rule(state, there)
         found.append(before["w"][0].double().numpy() * strategy.cohort / strategy.clip)
     return found
@@ -99,7 +103,7 @@ def test_a_new_tree_begins_on_top_of_the_old_one() -> None:
 def test_without_noise_it_is_the_clipped_mean(honaker: bool) -> None:
     rng = np.random.default_rng(0)
     before, rounds = models(rng, 1), [[cohort(rng, 4)] for _ in range(6)]
-    silent = {"noise_multiplier": 0.0, "clip": 0.5, "cohort": 4.0}
+    silent: dict[str, Any] = {"noise_multiplier": 0.0, "clip": 0.5, "cohort": 4.0}
     mean = by_rule(DpFedAvg(**silent), rounds, before)
     tree = by_rule(DpFtrl(**silent, honaker=honaker), rounds, before)
     for one, other in zip(tree, mean, strict=True):
@@ -286,7 +290,12 @@ def test_epsilon_by_round_and_by_turns() -> None:
 
 def test_turns_are_as_far_apart_as_samplers_say() -> None:
     """What the promise counts on, seen in cohorts that were drawn."""
-    for sampler in (RESTING, {"kind": "cyclic", "size": 2}, {"kind": "dropout", "rate": 0.4, "sampler": RESTING}):
+    samplers: list[dict[str, Any]] = [
+        RESTING,
+        {"kind": "cyclic", "size": 2},
+        {"kind": "dropout", "rate": 0.4, "sampler": RESTING},
+    ]
+    for sampler in samplers:
         scenario = private(sampler=sampler, rounds=40, strategy={**TREE, "cohort": float(sampler.get("size", 1))})
         pause = only(scenario).pause
         simulated = simulate(scenario, build(scenario))

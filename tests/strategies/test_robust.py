@@ -31,7 +31,8 @@ def test_multikrum_keeps_as_many_as_the_proof_allows(places: int, f: int, kept: 
 def naive_bulyan(sent: np.ndarray, f: int) -> np.ndarray:
     """As published: choose by Krum and take out, theta times; then around the median, coordinate by coordinate."""
     f = min(f, max(0, (len(sent) - 3) // 4))
-    left, chosen = list(range(len(sent))), []
+    left = list(range(len(sent)))
+    chosen: list[int] = []
     while len(chosen) < len(sent) - 2 * f:
         neighbours = min(max(1, len(left) - f - 2), len(left) - 1)
         scores = naive_scores(sent[left], neighbours) if neighbours else [0.0]

@@ -65,10 +65,10 @@ def test_foolsgold_is_the_published_one(kappa: float) -> None:
             moves[2] = moves[2] + 0.5 * moves[0]
         rounds.append((moves.astype(np.float32), who))
     weighed = []
-    for (moves, who), after in zip(rounds, follow(FoolsGold(kappa=kappa), rounds), strict=True):
-        history[who] += moves
+    for (moved, who), after in zip(rounds, follow(FoolsGold(kappa=kappa), rounds), strict=True):
+        history[who] += moved
         weights = fools(history[who], kappa)
-        w = w + weights @ moves / weights.sum()
+        w = w + weights @ moved / weights.sum()
         np.testing.assert_allclose(after, w, rtol=1e-4, atol=1e-4)
         weighed += weights.tolist()
     assert any(0 < weight < 1 for weight in weighed)

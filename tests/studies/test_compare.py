@@ -126,7 +126,7 @@ def test_local_values_are_those_of_the_holder(made: Compared) -> None:
 def test_holm_is_over_all_that_is_tabled(made: Compared) -> None:
     p = made.differences.p.dropna()
     assert len(p) > 8
-    smallest = made.differences.loc[p.idxmin()]
+    (_, smallest) = next(made.differences[made.differences.p == p.min()].iterrows())
     assert smallest.p_adjusted == pytest.approx(min(1, smallest.p * len(p)))
 
 
@@ -221,7 +221,10 @@ def test_chosen_measures_are_a_smaller_family(made: Compared) -> None:
 
 def test_a_run_that_fails_is_left_out_and_tried_again(tmp_path: Path) -> None:
     quick = small(rounds=2, runs=2, estimators=[{"kind": "memorisation"}], probes=[])
-    vary = {"strategy.kind": ["fedavg", "tests.execution.test_many_scenarios:Breaking"], "client.lr": [0.1, 0.3]}
+    vary: dict[str, list[Any]] = {
+        "strategy.kind": ["fedavg", "tests.execution.test_many_scenarios:Breaking"],
+        "client.lr": [0.1, 0.3],
+    }
     made = compare(quick, vary=vary, seeds=(0, 1), out=tmp_path, jobs=1)
     assert [(dict(cell.setting)["client.lr"], cell.seed) for cell, _ in made.failed] == [
         ("0.1", 0),
@@ -335,7 +338,7 @@ def test_the_front_is_over_the_seeds_that_all_settings_have(made: Compared) -> N
 
 def test_a_setting_whose_runs_all_failed_is_on_no_front(tmp_path: Path) -> None:
     quick = small(rounds=2, runs=2, estimators=[{"kind": "exposure"}])
-    vary = {"strategy.kind": ["fedavg", "tests.execution.test_many_scenarios:Breaking"]}
+    vary: dict[str, list[Any]] = {"strategy.kind": ["fedavg", "tests.execution.test_many_scenarios:Breaking"]}
     made = compare(quick, vary=vary, seeds=(0, 1), out=tmp_path, jobs=1)
     assert len(made.trades)
     assert set(made.trades.setting) == {"fedavg"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def series(quantity: Quantity, values: FloatArray, **more: FloatArray) -> Series
     """The values (settings, seeds) of a quantity over 10 examples each."""
     unknown = np.full(values.shape, np.nan)
     arrays = {"values": values, "null": unknown, "n": np.full(values.shape, 10.0), "paired": unknown, "fpr": unknown}
-    given = {**arrays, **more}
+    given: dict[str, Any] = {**arrays, **more}
     return Series(quantity=quantity, rounds={}, **{"paired_null": given["null"], **given})
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from fedmem.contracts.types import FloatArray
 from fedmem.studies.contrasts import (
     Contrast,
     contrast,
@@ -116,8 +117,8 @@ def test_the_detectable_difference_is_found_as_often_as_it_says() -> None:
     for tests in (1, 10):
         size = detectable(2.0, 6, tests)
         draws = RNG.normal(size, 2.0, (20_000, 6))
-        p = stats.ttest_1samp(draws, 0.0, axis=1).pvalue
-        assert (p < 0.05 / tests).mean() == pytest.approx(0.8, abs=0.012)
+        p: FloatArray = np.asarray(stats.ttest_1samp(draws, 0.0, axis=1).pvalue)
+        assert np.mean(p < 0.05 / tests) == pytest.approx(0.8, abs=0.012)
     # two seeds and so many tests that only an absurd difference would be found, which is told all the same
     assert detectable(1.0, 2, 5000) == pytest.approx(50 * detectable(1.0, 2, 100), rel=1e-5)
     assert math.isnan(detectable(math.nan, 6))

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.client import ClientState, Outcome
+from fedmem.contracts.client import ClientAlgorithm, ClientState, Outcome
 from fedmem.contracts.data import Examples
 from fedmem.contracts.types import Params
 from fedmem.federation.build import build
@@ -51,7 +51,7 @@ def make_store(rng: np.random.Generator, n: int = 60) -> Examples:
 
 
 def make_tasks(
-    client: Sgd, before: Params, sizes: list[int], rng: np.random.Generator, offer: Params | None = None
+    client: ClientAlgorithm, before: Params, sizes: list[int], rng: np.random.Generator, offer: Params | None = None
 ) -> list[Task]:
     return [
         Task(

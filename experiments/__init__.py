@@ -1,0 +1,1 @@
+"""Experiments, each a package with a question: settings, analysis, figure and page."""

@@ -1,0 +1,1 @@
+"""Which aggregation, and which sampling, lets a federation memorise less?"""

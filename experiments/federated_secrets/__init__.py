@@ -1,0 +1,1 @@
+"""Secrets in federated language models: which published claims hold here?"""

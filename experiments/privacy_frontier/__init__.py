@@ -1,0 +1,1 @@
+"""What does privacy cost, and what does it take from memorisation?"""

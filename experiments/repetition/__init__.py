@@ -1,0 +1,1 @@
+"""Exposure rises with repetition, and counterfactual memorisation falls: one figure of both."""
