@@ -52,7 +52,7 @@ def move_model(round: Round, vectors: Arrays, factors: torch.Tensor) -> Arrays:
 
 
 def or_before(round: Round, after: Arrays) -> Arrays:
-    """The next model, or the one before in runs in which nobody is present."""
+    """The next model, or the one before in runs without a present client."""
     anybody = round.present.any(dim=1)
     return {
         name: torch.where(broadcast_factors(anybody, value), value, round.before[name]) for name, value in after.items()

@@ -21,7 +21,7 @@ def clipped_sum(round: Round, clip: torch.Tensor, weights: torch.Tensor) -> tupl
     """sum_k w_k min(1, S / |d_k|) d_k over those present (R, ...), the lengths |d_k| (R, K), and who counts as present.
 
     `d_k` is what client k sent less what it was given; `clip` (R,) is S; `weights` (R, K) are from 0 to 1, so that
-    nobody moves the sum by more than S. In float64. A length of zero is no problem; who sent a number that is not
+    no client moves the sum by more than S. In float64. A length of zero is no problem; who sent a number that is not
     finite counts as absent.
     """
     round = drop_non_finite(round)

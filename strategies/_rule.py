@@ -89,7 +89,7 @@ class ServerRule(ABC):
         return {}
 
     def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
-        """Nothing beside the model."""
+        """No payload."""
         return {}
 
     @abstractmethod
@@ -123,7 +123,7 @@ def _ordered_sum(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 
 
 def share(weights: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-    """Weights (R, K) of those present, divided by their sum; all zero where nobody is present.
+    """Weights (R, K) of those present, divided by their sum; all zero without a present client.
 
     Where all who are present weigh nothing, as clients without rows do, they weigh the same.
     """
@@ -293,7 +293,7 @@ class RuleStrategy(FedAvg):
 
 
 def wrong_models(after: Any, before: Arrays) -> Iterable[str]:
-    """What is wrong with the models (R, ...) that a rule returned, held against those that were sent out.
+    """Mistakes in the models (R, ...) that a rule returned, compared with those that were sent out.
 
     >>> list(wrong_models({"w": torch.zeros(1, 3)}, {"w": torch.zeros(1, 2)}))
     ["the model's 'w' has shape (1, 3), should be (1, 2)"]
@@ -347,4 +347,4 @@ ALONE: dict[str, Any] = {
     "min_evaluate_nodes": 0,
     "min_available_nodes": 1,
 }
-"""Train every client that the grid lists, evaluate none: who takes part is decided by the sampler."""
+"""Train every client that the grid lists, evaluate none: the sampler decides which clients take part."""

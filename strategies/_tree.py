@@ -1,4 +1,4 @@
-"""Noise by a binary tree over rounds: each prefix sum has that of a few nodes, and each node is drawn once.
+"""Noise by a binary tree over rounds: each prefix sum has the noise of a few nodes, and each node is drawn once.
 
 Round t is a leaf. A node of level l covers 2^l rounds and is complete after the last of them, so that the nodes that
 end at round t are of the levels 0 to v, where 2^v is the largest power of two that divides t. The rounds 1 to t are

@@ -28,7 +28,7 @@ class Bulyan(ServerRule):
     - where a round has fewer clients all the same, f is the largest that allows this, (K - 3) / 4 rounded down, and
       below seven the plain mean;
     - of values equally close to the median the smaller goes first, of clients with equal scores the lowest number;
-    - a client whose model is not finite counts as absent; with nobody left the model is kept.
+    - a client whose model is not finite counts as absent; with no client left the model is kept.
 
     Flower's class chooses all theta by one round of scores instead of repeatedly, so that the scores still count
     clients that are chosen already, and skips the round where clients are fewer.

@@ -25,7 +25,7 @@ class CentredClipping(ServerRule):
     - one client moves the aggregate by at most `2 radius / K` for each of the `iterations`, whatever it sends;
     - a radius beyond all updates gives the uniform mean;
     - keeps the last aggregate of each run: a direction that clients no longer take fades instead of ending;
-    - a client whose model is not finite counts as absent; with nobody left the model is kept.
+    - a client whose model is not finite counts as absent; with no client left the model is kept.
 
     The paper has clients send a momentum of their own, with which it proves that outliers cannot hide over rounds; here
     they send plain updates, and the guarantee is that of a single round.

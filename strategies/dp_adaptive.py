@@ -25,9 +25,9 @@ class DpAdaptive(ServerRule):
     Guarantees:
 
     - updates are clipped, bits compared and noise scaled by one S, that of the round before; it changes afterwards;
-    - who sends nothing moves the sum of bits by 1/2, to which `zero_out` and `add_remove` refer; a client whose update
-      is zero has the bit 1, which is 1 away from that of a long one, and is covered by `replace` alone;
-    - otherwise those of `dp_fedavg`, with equal weights; in a round without anybody S moves by noise alone;
+    - a client that sends nothing moves the sum of bits by 1/2, to which `zero_out` and `add_remove` refer; a client
+      whose update is zero has the bit 1, which is 1 away from that of a long one, and is covered by `replace` alone;
+    - otherwise those of `dp_fedavg`, with equal weights; in a round without clients S moves by noise alone;
     - the bit of a canary client is `quantile` itself, so that S follows the real clients.
 
     Fields:
@@ -38,7 +38,7 @@ class DpAdaptive(ServerRule):
         bit_noise: standard deviation of the noise on the sum of bits, more than z / 2; null takes the larger of
             cohort / 20, as the authors do, and 2 z, which costs the updates 3 % more noise.
         cohort: what noisy sums are divided by: how many clients are expected in a round.
-        canary_clients: clients of random direction beside the real ones, for an audit by the probe `canary_clients`.
+        canary_clients: further clients of random direction, for an audit by the probe `canary_clients`.
 
     >>> round(noise_of_updates(DpAdaptive(noise_multiplier=1.0, bit_noise=1.0)), 3)
     1.155

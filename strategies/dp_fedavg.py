@@ -17,13 +17,13 @@ class DpFedAvg(ServerRule):
     """The noisy sum of clipped updates over a fixed number, `w = w_0 + (sum_k a_k clip(d_k) + z S n) / cohort`.
 
     `d_k` is the update of client k, shortened to norm S where it is longer, `n` standard normal noise, drawn once
-    (McMahan et al., 2018). The noise is that of a trusted server: who sees single updates is not kept from them.
+    (McMahan et al., 2018). The noise is added by a trusted server: an observer of single updates is not covered.
 
     Guarantees:
 
     - one client moves the sum by at most S, whatever its data, and the divisor does not depend on who takes part;
     - `a_k` is 1, or `min(rows / cap, 1)`, never a share of the cohort, which one client would change for all others;
-    - a round without anybody is noise like any other: no noise would tell that nobody was there;
+    - a round without clients is noise like any other: no noise would reveal that the cohort was empty;
     - updates that are zero or not finite count as zero; arrays of integers stay as they are;
     - a client that drops out is not replaced: the noise stays what it was;
     - a canary client is one more, that sends 10 S along its direction as often as a real one comes, and is clipped
@@ -35,7 +35,7 @@ class DpFedAvg(ServerRule):
             `privacy.target_epsilon`.
         cohort: what the noisy sum is divided by: how many clients are expected in a round, or less under a `cap`.
         cap: rows from which a client has the full weight; null gives all clients the same.
-        canary_clients: clients of random direction beside the real ones, for an audit by the probe `canary_clients`.
+        canary_clients: further clients of random direction, for an audit by the probe `canary_clients`.
 
     >>> start, sent = {"w": torch.zeros(1, 2)}, {"w": torch.tensor([[[3.0, 4.0], [0.0, 0.0]]])}
     >>> present, clients = torch.ones((1, 2), dtype=torch.bool), torch.arange(2)[None]

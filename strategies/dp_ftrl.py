@@ -32,7 +32,7 @@ class DpFtrl(ServerRule):
 
     - each node is drawn once, and prefixes that share it share its noise;
     - one client moves the sum of a round by at most S; `a_k` is 1, or `min(rows / cap, 1)`;
-    - a round without anybody is a leaf like any other; updates that are not finite count as zero; arrays of integers
+    - a round without clients is a leaf like any other; updates that are not finite count as zero; arrays of integers
       stay as they are;
     - momentum and `eta` use what is noisy already, and cost no privacy;
     - a canary client is one more, that sends 10 S along its direction when it participates, and is clipped like it;
@@ -49,7 +49,7 @@ class DpFtrl(ServerRule):
         honaker: estimate each node from its own noisy sum and from those below it, which nearly halves the variance
             (Honaker, 2015) and costs no privacy; false takes its own alone.
         restart: rounds after which a new tree is begun, on top of what the old one released; null for one tree.
-        canary_clients: clients of random direction beside the real ones, for an audit by the probe `canary_clients`.
+        canary_clients: further clients of random direction, for an audit by the probe `canary_clients`.
 
     >>> ftrl = DpFtrl()
     >>> [ftrl.moved(rounds, pause=5) for rounds in (1, 5, 20)]  # one participation after 5 rounds; four after 20

@@ -20,7 +20,7 @@ class FedDyn(ServerRule):
     `h = h - alpha sum_S u_k / N`; and `w = mean_S w_k - h / alpha`. All g_k and h start at zero.
 
     The server computes g_k from the update; clients send no more than in `fedavg`, remember nothing, and are given
-    `-g_k` and alpha beside the model. It keeps N models in each run.
+    `-g_k` and alpha in addition to the model. It keeps N models in each run.
 
     Guarantees:
 

@@ -21,7 +21,7 @@ class FedExP(ServerRule):
 
     - Updates that agree give `eta` 1, which is `fedavg`; those that cancel out are multiplied, by at most
       `sum_k a_k |u_k|^2 / (2 epsilon)`. So a step gets longer where clients are unlike each other.
-    - No resistance to anybody: one long update lengthens the step in its own direction.
+    - No resistance to attacks: one long update lengthens the step in its own direction.
     - Keeps no state. The paper weights uniformly, and reads the mean of the last two models; this is the last one.
 
     Fields:

@@ -21,7 +21,7 @@ class FedProx(ServerRule):
     Guarantees:
 
     - `mu` of 0 is `fedavg`, to the last bit;
-    - the first local step is that of `fedavg`, because the pull begins at zero; with more steps, a larger `mu` keeps
+    - the first local step equals that of `fedavg`, since the pull begins at zero; with more steps, a larger `mu` keeps
       updates shorter, as long as `lr * mu` is well below 1.
 
     Fields:

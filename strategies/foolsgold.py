@@ -18,7 +18,7 @@ NOTHING = 1e-9
 
 @dataclass(frozen=True, kw_only=True)
 class FoolsGold(ServerRule):
-    """Against many hands of one attacker: who moves like somebody else counts less (Fung et al., 2020).
+    """Against one attacker with many clients: clients with similar updates count less (Fung et al., 2020).
 
     With `h_k` the sum of the updates of client k so far, `s_kj = max(0, cos(h_k, h_j))` and `v_k = max_j s_kj` within
     the cohort: `s_kj` is multiplied by `v_k / v_j` where `v_j > v_k`, so that honest clients are pardoned for
@@ -27,11 +27,11 @@ class FoolsGold(ServerRule):
 
     Guarantees:
 
-    - a single client is taken as it is; two or more with the same history, and nobody else, have no weight: the model
-      is kept, as it is whenever nobody has weight;
-    - ignores the numbers of examples; clients that never moved resemble nobody;
+    - a single client is taken as it is; two or more with the same history, and no other, have no weight: the model
+      is kept, as it is whenever no client has weight;
+    - ignores the numbers of examples; clients that never moved resemble no other;
     - a client whose model is not finite counts as absent, and its history stays as it was;
-    - not robust to a single wild client, which resembles nobody and has full weight.
+    - not robust to a single wild client, which resembles no other and has full weight.
 
     Atypical clients win: they keep full weight where alike, ordinary ones share theirs. Where all hold alike data
     (`partition: iid`) ordinary clients look like one attacker, and which clients count is nearly random.

@@ -30,7 +30,7 @@ class GeometricMedian(ServerRule):
       2 (1 - s) / (1 - 2 s) times the distance from c of the farthest other client;
     - each run is iterated until its own steps are short, or `iterations` times, whatever the runs beside it do; a wild
       client at a distance D is reached by about log(D) steps;
-    - a client whose model is not finite counts as absent; with nobody left the model is kept. Keeps no state.
+    - a client whose model is not finite counts as absent; with no client left the model is kept. Keeps no state.
 
     Fields:
         weighting: `uniform`, or `size` (by number of examples, which clients state themselves), as published.

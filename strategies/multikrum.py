@@ -17,7 +17,7 @@ class MultiKrum(ServerRule):
     """The unweighted mean of the `keep` clients with the least scores of Krum (Blanchard et al., 2017).
 
     A score is the sum of squared distances to the K - f - 2 nearest others, as in `krum`, which is this with `keep` 1.
-    Who is unlike the others is left out whole, and nothing of it reaches the aggregate.
+    A client unlike the others is left out whole, and nothing of it reaches the aggregate.
 
     Guarantees:
 

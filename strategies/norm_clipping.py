@@ -23,7 +23,7 @@ class NormClipping(ServerRule):
     - one client moves the model by at most its weight times `radius`, so replacing it by another by at most twice that;
       without noise this is no differential privacy;
     - an update of zero stays zero; a radius beyond all updates gives `fedavg`, up to rounding;
-    - a client whose model is not finite counts as absent; with nobody left the model is kept. Keeps no state.
+    - a client whose model is not finite counts as absent; with no client left the model is kept. Keeps no state.
 
     Clients that learn much from few rows send long updates, so it is their part that is cut.
 

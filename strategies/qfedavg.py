@@ -24,7 +24,7 @@ class QFedAvg(ServerRule):
     - Ignores the numbers of examples; keeps no state.
     - `F_k` is the mean loss over the batches of the client's round. The paper has the loss of the model that was sent,
       for which clients would have to evaluate first; Flower's class takes what clients call `train_loss`, as here.
-    - A client whose loss is not a finite number counts as absent, as does one whose model is not; with nobody left the
+    - A client whose loss is not a finite number counts as absent, as does one whose model is not; without any the
       model is kept. A loss of zero counts as 1e-10.
     - Flower's class agrees, but returns float64 and empties the replies.
 

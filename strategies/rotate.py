@@ -27,7 +27,7 @@ class Rotate(ServerRule):
     - between two rounds in which a client counts lie at least `rest` rounds in which it does not;
     - where all of a cohort rest, the model is kept.
 
-    Unlike the sampler `min_separation`, which does not even ask those who rest, this changes the aggregate alone, so
+    Unlike the sampler `min_separation`, which does not even ask clients that rest, this changes the aggregate alone, so
     that local and global memorisation of one and the same work are compared. Where everyone takes part in every round,
     all count together once in `rest + 1` rounds; with a sampler that picks some, they come to count in turn.
 
@@ -60,7 +60,7 @@ class Rotate(ServerRule):
         return {"until": torch.zeros((runs, num_clients), dtype=torch.int64)}
 
     def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
-        """Average those who have rested."""
+        """Average the clients that have rested."""
         until = rows_of(state["until"], round.clients)
         active_round = replace(round, present=round.present & (round.number >= until))
         after = or_before(

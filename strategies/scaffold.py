@@ -22,12 +22,12 @@ class Scaffold(ServerRule):
     `c = c + sum_S (change of c_k) / N`. All control variates start at zero.
 
     The server computes c_k from the update, since it knows everything in it, so that clients send nothing more than in
-    `fedavg` and remember nothing; what they are given beside the model is `c - c_k`. It keeps N models in each run.
+    `fedavg` and remember nothing; their server payload is `c - c_k`. It keeps N models in each run.
 
     Guarantees:
 
     - clients count alike, whatever their numbers of examples: what is minimised is the mean of their losses;
-    - the first round is that of `fedavg` with uniform weights; so is every round if all have the same gradients;
+    - the first round equals that of `fedavg` with uniform weights; so is every round if all have the same gradients;
     - a client that is absent, or has no rows, keeps its control variate;
     - c stays the mean of the c_k of all N clients.
 

@@ -19,7 +19,7 @@ class SignMajority(ServerRule):
 
     Guarantees:
 
-    - a coordinate moves by `eta`, or not at all: where votes are equal, or where nobody moved it. What a single client
+    - a coordinate moves by `eta`, or not at all: where votes are equal, or no client moved it. What a single client
       knows is lost where the majority has another opinion, however far it went; a coordinate that it alone moved
       (an input that only it has) is moved as far as any other;
     - fewer than half of the clients can not turn a coordinate in which all others agree;

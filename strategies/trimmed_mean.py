@@ -15,7 +15,7 @@ from strategies._rule import Arrays, Round, ServerRule
 class TrimmedMean(ServerRule):
     """In each coordinate, the mean without the k largest and the k smallest values (Yin et al., 2018).
 
-    k = floor(beta K), where K counts the clients that answered. Cohorts of less than 1 / beta clients lose nobody, and
+    k = floor(beta K), where K counts the clients that answered. Cohorts of less than 1 / beta clients lose none, and
     get the plain mean.
 
     Guarantees:

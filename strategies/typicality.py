@@ -25,10 +25,10 @@ class Typicality(ServerRule):
 
     - `beta` 0 is `fedavg`, to the last bit. Above it, atypical clients count less, down to a share of
       `exp(-2 beta)` of what typical ones do for as many examples, and never nothing; below it, they count more;
-    - nobody decides by the length of an update who is typical; but length still counts in the mean, so a wild client is
-      attenuated by `exp(-2 beta)` at most, and this is no robust rule;
+    - the length of an update does not decide which client is typical; but length still counts in the
+      mean, so a wild client is attenuated by `exp(-2 beta)` at most, and this is no robust rule;
     - a client alone, one that did not move, and one whose others cancel out, have `c_k` 0;
-    - a client whose model is not finite counts as absent; with nobody left the model is kept. Keeps no state.
+    - a client whose model is not finite counts as absent; with no client left the model is kept. Keeps no state.
 
     What an atypical client alone has learnt, wrong labels and canaries among it, reaches the aggregate with its weight;
     its own model, and what that leaks, is the same whatever `beta` is.
@@ -64,7 +64,7 @@ class Typicality(ServerRule):
 
 
 def agreement(round: Round) -> torch.Tensor:
-    """(R, K) cosines between each update and the sum of the directions of all others who are present."""
+    """(R, K) cosines between each update and the sum of the directions of all others that are present."""
     vectors = updates(round)
     length = norms(vectors)
     moves = round.present & (length > 0)

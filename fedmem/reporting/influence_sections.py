@@ -84,7 +84,7 @@ def client_influence_section(summary: Summary, *, everything: bool) -> Section:
         ]
         up, down = (sum(v.resolved and (v.low > 0) == is_above for v in values.values()) for is_above in (True, False))
         notes.append(f"{name}: resolved above 0 for {up} and below 0 for {down} of {len(values)} clients.")
-    heading = "runs with the client less runs without it; n: runs; in rows called mean: clients"
+    heading = "runs with the client minus runs without it; n: runs; in rows called mean: clients"
     notes = notes if everything else notes[:1]
     if notes and not everything:
         notes.append("The lowest and the highest are picked by their values: their intervals do not say so.")

@@ -107,7 +107,7 @@ def measures_of_run(run: Run) -> Mapping[str, Measure]:
 
 
 def measure_of(metric: str, measures: Mapping[str, Measure]) -> Measure:
-    """The declaration behind a row; of a measure that nobody declares just its name."""
+    """The declaration of a measure; one with its name alone where no component declares it."""
     base = base_of(metric)
     return measures.get(base) or Measure(name=base, title=base.replace("_", " "), means="", section="none")
 

@@ -67,7 +67,7 @@ def reconstruction_section(
 
 
 def _rebuilt_headings(summary: Summary) -> dict[str, str]:
-    """What is shown of an attack, and how it is headed: its measures, then the same less that of held-out examples."""
+    """The metrics of an attack with their headings: its measures, then the same minus those of held-out examples."""
     measures = [measure for measure in summary.known.values() if measure.section == "reconstruction"]
     headings = {
         measure.name: f"reconstruction, {measure.title}{f' ({measure.aside})' if measure.aside else ''}"

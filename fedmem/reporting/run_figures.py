@@ -88,7 +88,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
             panels[_counted(kind, series_by_style.values())] = _lines(series_by_style)
     if panels:
         subtitle = (
-            "gain over the best prior: ins less outs of the same client; attacked rounds only; "
+            "gain over the best prior: ins minus outs of the same client; attacked rounds only; "
             "bands: 95 % intervals over clients or runs, the wider"
         )
         figure = drawing.over_rounds(

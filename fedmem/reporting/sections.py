@@ -197,7 +197,7 @@ def _sides(summary: Summary, measure: Variant, *places: tuple[str, str]) -> list
 
 
 def _direction(value: Value, first: str, sides: Sequence[Value]) -> str:
-    """Which of the two is higher, as far as the interval and the ends of the measure let anybody say."""
+    """Which of the two is higher, as far as the interval and the ends of the measure show it."""
     at_end = [side.saturated for side in sides]
     if at_end and all(at_end):
         return "both saturated"
@@ -217,7 +217,7 @@ def _utility(summary: Summary, *, everything: bool) -> Section:
 
 
 def _of_models(summary: Summary, measure: Measure, labels: Labels, *, everything: bool) -> Iterator[tuple[str, ...]]:
-    """Local beside global of what is about no kind: the mean, and with `everything` single clients as well."""
+    """Local and global values that are about no kind: the mean, and with `everything` single clients as well."""
     subjects = [""]
     if everything:
         all_subjects = {about for _, about, _, _ in summary.entries(measure.name) if about} - {*summary.kinds}
@@ -262,7 +262,7 @@ def picking(run: Run) -> str:
     scenario, pilot = run.scenario, run.manifest.get("pilot")
     if pilot:
         failure_note = f"; {pilot['failed']} of its client rounds failed" if pilot["failed"] else ""
-        return f"Who took part was picked by what a pilot showed, one run more, which no estimate reads{failure_note}."
+        return f"The cohorts were picked by the losses or norms of a pilot run, which no estimate reads{failure_note}."
     if scenario.get("roster") == "own" and "local" in scenario.get("observe", {}).get("levels", ()):
         return (
             "Each run drew a roster of its own, so that whether a client's model is there to be read may depend on the "
@@ -279,7 +279,7 @@ def alarms(run: Run) -> list[str]:
 
 
 def warnings(run: Run) -> list[str]:
-    """What a reader has to know of a run that is sound, beside its numbers."""
+    """Warnings of a valid run, which a reader needs to read its numbers."""
     stored_texts = run.manifest.get("warnings")
     texts = caveats_of_stored(run.scenario) if stored_texts is None else stored_texts
     return [f"WARNING: {text}" for text in texts]

@@ -111,7 +111,7 @@ class Summary:
 
     @property
     def gain(self) -> str:
-        """The metric of what a reconstruction has over the best prior: that of texts only where there is no other."""
+        """The metric of the gain over the best prior; that of texts only where there is no other."""
         metrics = {row.reading.metric for row in self.rows}
         return next((gain for gain in self.gains if gain in metrics), "")
 

@@ -97,7 +97,7 @@ def writing(folder: Path, *, force: bool = False) -> Iterator[Path]:
             replaced.rename(folder)
         shutil.rmtree(partial, ignore_errors=True)
         for place in new_parents:
-            with suppress(OSError):  # not empty: somebody else writes there
+            with suppress(OSError):  # not empty: another process writes there
                 place.rmdir()
         raise
     finally:

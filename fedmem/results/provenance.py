@@ -28,7 +28,7 @@ PACKAGES = ("fedmem", "flwr", "torch", "numpy", "scipy", "scikit-learn", "pandas
 
 
 ENGINES = {"flower": ("ray",)}
-"""What an engine needs beside them."""
+"""Modules that an engine needs in addition."""
 
 
 def versions(engine: str = "lockstep") -> dict[str, str]:

@@ -107,7 +107,7 @@ class Run:
 
     @cached_property
     def participation(self) -> pd.DataFrame:
-        """Who took part when."""
+        """The participations: which client, in which round and run."""
         return self._frame("participation")
 
     @cached_property

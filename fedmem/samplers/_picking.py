@@ -16,7 +16,7 @@ def with_rows(history: History, count: int, field: str = "size", group: str = "c
         raise ComponentError(
             f"sampler.{field}",
             f"a {group} of {count}, but {len(clients)} of {history.num_clients} clients have rows; "
-            f"use at most {len(clients)}, or a partition that leaves nobody without rows",
+            f"use at most {len(clients)}, or a partition that gives every client rows",
         )
     return clients
 

@@ -31,7 +31,7 @@ class Atypical:
     - sorted, distinct, always exactly `size` clients;
     - the larger its slots, the likelier a client takes part; at `beta` 0, or with equal slots, all sets are equally
       likely, and the cohorts do not depend on the slots at all;
-    - the first one drawn is client k with probability softmax(beta z)_k; nobody is excluded;
+    - the first one drawn is client k with probability softmax(beta z)_k; no client is excluded;
     - independent of the round.
 
     Errors: `ComponentError` if `size` exceeds the number of clients.
@@ -59,8 +59,8 @@ class Atypical:
         deviations = history.atypical - history.atypical.mean()
         spread = history.atypical.std()
         keys = rng.gumbel(size=history.num_clients)
-        # Equal slots have no spread, and whatever rounding left of it must not prefer anybody.
+        # Equal slots have no spread, and a rest by rounding must not prefer any client.
         if np.ptp(history.atypical):
             keys = keys + self.beta * deviations / spread
-        # The K largest in any order: sorting everybody would take longer than training the cohort.
+        # The K largest in any order: sorting all clients would take longer than training the cohort.
         return np.sort(np.argpartition(keys, -self.size)[-self.size :])

@@ -30,8 +30,8 @@ class Availability:
     Guarantees:
 
     - sorted and distinct, at most `size` clients, possibly none;
-    - given who is there, every set of `size` of them is equally likely;
-    - who is there depends on nothing but draws: neither data nor what was picked.
+    - given the available clients, every set of `size` of them is equally likely;
+    - availability depends on draws alone, neither on data nor on earlier cohorts.
 
     Errors: `ComponentError` if `size` exceeds the number of clients.
 
@@ -53,7 +53,7 @@ class Availability:
     leave: Annotated[float, annotated_types.Ge(0), annotated_types.Le(1)] = 0.1
 
     def reachable(self, round: int, history: History, rng: np.random.Generator) -> BoolArray:
-        """(N,) who is there, given who was there the round before."""
+        """(N,) which clients are available, given those of the round before."""
         draws = rng.random(history.num_clients)
         if round == 1:
             return draws < self.arrive / (self.arrive + self.leave)
@@ -66,7 +66,7 @@ class Availability:
         return np.sort(rng.choice(candidates, size=min(self.size, len(candidates)), replace=False))
 
     def probabilities(self, round: int, history: History) -> FloatArray:
-        """(N,) inclusion probabilities, given who is there."""
+        """(N,) inclusion probabilities, given the available clients."""
         is_available = history.available.astype(np.float64)
         share: FloatArray = is_available * min(1.0, self.size / max(1.0, float(is_available.sum())))
         return share

@@ -17,7 +17,7 @@ from fedmem.errors import ComponentError
 class MinSeparation:
     """A client picked in round r can be picked again from round r + `separation` on.
 
-    Every set of `size` of the clients that have paused long enough is equally likely. This is the participation that
+    Every set of `size` of the clients that may participate again is equally likely. This is the participation that
     DP-FTRL and its successors assume, and what a server gets that lets a phone rest after a participation.
 
     Fields
@@ -59,7 +59,7 @@ class MinSeparation:
         return np.sort(rng.choice(np.flatnonzero(self._has_rested(round, history)), size=self.size, replace=False))
 
     def probabilities(self, round: int, history: History) -> FloatArray:
-        """(N,) inclusion probabilities: alike for all that have paused long enough, 0 for the others."""
+        """(N,) inclusion probabilities: equal for all clients that may participate again, 0 for the others."""
         has_rested = self._has_rested(round, history)
         share: FloatArray = has_rested.astype(np.float64) * (self.size / max(1, int(has_rested.sum())))
         return share
@@ -69,6 +69,6 @@ class MinSeparation:
         return self.separation
 
     def _has_rested(self, round: int, history: History) -> BoolArray:
-        """(N,) who has paused long enough."""
+        """(N,) which clients may participate again."""
         has_rested: BoolArray = (history.last_round == 0) | (round - history.last_round >= self.separation)
         return has_rested

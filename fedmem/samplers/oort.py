@@ -87,7 +87,7 @@ class Oort:
 
 
 def _utility(round: int, history: History, clients: IntArray) -> FloatArray:
-    """Of each known client; above 0 from the second round on."""
+    """The utility of each of these clients; above 0 from the second round on."""
     useful = history.sizes[clients] * history.last_loss[clients]
     useful = np.minimum(useful, np.quantile(useful, CLIPPED))
     spread = np.ptp(useful)

@@ -1,4 +1,4 @@
-"""Of a few candidates, the clients whose loss was highest."""
+"""The clients with the highest loss among a few candidates."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ class UpdateAware:
     """The K clients with the largest Euclidean norm of their last update.
 
     Clients that have not trained yet come first; ties go by lot. In the paper all clients compute their update and tell
-    its norm before some of them send it; here the norm is the one that was last seen, so that nobody trains in vain.
+    its norm before some of them send it; here the norm is the one that was last seen, so that no client trains in vain.
     Its best channel is left out, since there is no channel.
 
     Fields

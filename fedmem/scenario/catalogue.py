@@ -95,14 +95,14 @@ def kinds(family: str) -> tuple[str, ...]:
 
 
 def folder(family: str) -> Path:
-    """The folder of a family; an error where `strategies` is not the one that lies beside `fedmem`."""
+    """The folder of a family; an error where `strategies` is not in the folder that has `fedmem`."""
     package = FAMILIES[family]
     spec = importlib.util.find_spec(package)
     location = None if spec is None or not spec.submodule_search_locations else Path(spec.submodule_search_locations[0])
     expected_folder = Path(__file__).parents[2].joinpath(*package.split("."))
     if location is None or location.resolve() != expected_folder.resolve():
         raise FedmemError(
-            f"the package {package!r} must lie beside fedmem at {expected_folder}, but Python finds "
+            f"the package {package!r} must be in {expected_folder}, next to fedmem, but Python finds "
             f"{'nothing' if location is None else location}; rename or remove that one, or install fedmem again"
         )
     return expected_folder
@@ -184,7 +184,7 @@ def fitting(family: str, protocols: Sequence[type]) -> list[str]:
 
 
 def field_names(family: str, kind: str) -> tuple[str, ...] | None:
-    """The YAML fields of a kind beside `kind`; None where it takes any."""
+    """The YAML fields of a kind, without `kind`; None where it takes any."""
     cls = load(family, kind)
     if is_stock(family, cls):
         names, others = parameters(cls)

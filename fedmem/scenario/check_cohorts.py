@@ -1,4 +1,4 @@
-"""Checks of who takes part: cohorts, samplers, rosters and left-out clients."""
+"""Checks of participation: cohorts, samplers, rosters and left-out clients."""
 
 from __future__ import annotations
 

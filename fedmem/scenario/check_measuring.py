@@ -65,7 +65,7 @@ def _levels(observe: Any) -> Iterator[Problem]:
     if observe.sums and "sum" not in observe.levels:
         yield Problem(
             path="observe.sums",
-            message=f"sums of {', '.join(map(str, observe.sums))} clients would be shown to nobody; add sum to "
+            message=f"sums of {', '.join(map(str, observe.sums))} clients would not be read; add sum to "
             "observe.levels, or leave sums out",
         )
     if len(set(observe.sums)) < len(observe.sums):
@@ -155,7 +155,7 @@ def _population(estimators: Sequence[Any], population: int) -> Iterator[Problem]
             if needs_of(component).needs_population and not population:
                 yield Problem(
                     path=path,
-                    message=f"{kind_of(component)} compares examples with a population that nobody trains on, but "
+                    message=f"{kind_of(component)} compares examples with a population that no model trains on, but "
                     "population is 0; set population to 200 or more, or leave it out",
                 )
 

@@ -1,4 +1,4 @@
-"""What there is to say about a component to somebody who wants to use it: its fields, and YAML that builds it."""
+"""Description of a component for its users: its fields, and YAML that builds it."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ _FOREIGN = {
     },
     "required": ["kind"],
 }
-"""Somebody else's class, with fields that nobody knows here."""
+"""A class from outside fedmem, whose fields are not known here."""
 
 _ASKED = "component"
 """Marks the place of a component until its definition is known."""
@@ -40,7 +40,7 @@ def scenario_schema() -> dict[str, Any]:
 
     What it refuses, fedmem refuses too. The converse does not hold: what lies between two fields, or in the data, only
     `fedmem check` can decide. A component is one alternative for each kind, chosen by `kind`, and the free form
-    `package.module:Class`, whose fields nobody knows here.
+    `package.module:Class`, whose fields are not known here.
 
     >>> schema = scenario_schema()
     >>> schema["required"]

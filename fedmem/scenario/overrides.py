@@ -51,7 +51,7 @@ class Origin:
         return place in self._places and self._places[place][1] is None
 
     def locate(self, path: str) -> tuple[str, int | None]:
-        """Source and line of the innermost place on this path that somebody wrote."""
+        """Source and line of the innermost place on this path that was written."""
         for place, origin in self._places.items():
             # also finds keys that are no words
             if path and place_text(place) == path:

@@ -141,7 +141,7 @@ class Privacy(_Part):
 
 
 class Save(_Part):
-    """What is kept beside the measurements."""
+    """What is stored in addition to the measurements."""
 
     params: Annotated[bool, Strict()] = Field(default=False, description="final parameters of every run")
 
@@ -204,14 +204,14 @@ class Scenario(_Part):
     clients: Annotated[int, Strict(), Field(ge=1, le=10**7)] = Field(description="clients in the federation")
     dataset: Annotated[DatasetLoader, Component("dataset")] = Field(description="the data")
     partition: Annotated[Partition, Component("partition")] = Field(
-        default_factory=lambda: build("partition", {"kind": "iid"}), description="who holds which rows"
+        default_factory=lambda: build("partition", {"kind": "iid"}), description="which client holds which rows"
     )
     model: Annotated[Model | TableModel, Component("model")] = Field(description="the network")
     initial_weights: Literal["shared", "own"] = Field(
         default="shared", description="all runs start from the same weights, or each from its own"
     )
     sampler: Annotated[Sampler, Component("sampler")] = Field(
-        default_factory=lambda: build("sampler", {"kind": "everyone"}), description="who takes part in a round"
+        default_factory=lambda: build("sampler", {"kind": "everyone"}), description="which clients take part in a round"
     )
     client: Annotated[ClientAlgorithm, Component("client")] = Field(
         default_factory=lambda: build("client", {"kind": "sgd"}), description="what a client does locally"
@@ -240,7 +240,7 @@ class Scenario(_Part):
         "each",
     )
     cohort: Literal["sampler", "strategy"] = Field(
-        default="sampler", description="who picks the cohort; a strategy may pick its own"
+        default="sampler", description="what picks the cohort: the sampler, or a strategy that picks its own"
     )
     central: Literal["shuffled", "by_client"] | None = Field(
         default=None,
@@ -262,7 +262,7 @@ class Scenario(_Part):
         default=Privacy(), description="the privacy guarantee of the parts of the scenario that add noise"
     )
     tolerate: Tolerate = Field(default=Tolerate(), description="failures that do not end a run")
-    save: Save = Field(default=Save(), description="what is kept beside the measurements")
+    save: Save = Field(default=Save(), description="what is stored in addition to the measurements")
     speed: Speed = Field(default=Speed(), description="how it is computed; changes no result beyond rounding")
 
     _origin: Origin = PrivateAttr(default_factory=lambda: Origin("", {}))
@@ -302,7 +302,7 @@ class Scenario(_Part):
 
     @property
     def has_pilot(self) -> bool:
-        """Whether a further run is trained first, whose losses and norms decide who takes part in all others."""
+        """Whether a further run is trained first, whose losses and norms decide the cohorts of all others."""
         return self.roster == "pilot" and bool(sampler_declaration(self.sampler).needs)
 
     @property

@@ -44,7 +44,7 @@ def problems_of(
 ) -> list[Problem]:
     """Every mistake that pydantic found in `value`, in our words; alternatives of a union become one problem.
 
-    `more` are keys that stand beside the fields of the model.
+    `more` are keys in addition to the fields of the model.
     """
     messages_by_path: dict[str, list[str]] = {}
     for item in error.errors(include_url=False):

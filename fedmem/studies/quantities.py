@@ -153,7 +153,7 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
 def _short_title(variant: Variant) -> str:
     """The title of a variant; a true positive rate with the rate at which it is taken.
 
-    The smallest false positive rate differs between runs, and stands beside each value in `values.csv`.
+    The smallest false positive rate differs between runs, and is a column of `values.csv`.
     """
     title, at, _ = variant.title.partition(" at ")
     if not at:

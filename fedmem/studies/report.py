@@ -61,10 +61,10 @@ def sections(comparison: Comparison) -> Iterator[Section]:
             for quantity, group in groupby(section_rows, key=lambda row: row.quantity)
         ]
         unit = section_rows[0].quantity.unit
-        less = f"less {against}{unit and ', '}{unit}"
+        difference = f"minus {against}{unit and ', '}{unit}"
         yield Section(
             title=title.upper(),
-            columns=("", "seeds", "mean", less, "p", ""),
+            columns=("", "seeds", "mean", difference, "p", ""),
             blocks=tuple(blocks),
             notes=_unlike(comparison, section_rows),
         )
@@ -83,7 +83,7 @@ def sections(comparison: Comparison) -> Iterator[Section]:
         )
     yield Section(
         title="WHAT AGGREGATION KEEPS",
-        columns=("", "seeds", "global / local", f"less {against}"),
+        columns=("", "seeds", "global / local", f"minus {against}"),
         blocks=tuple(retention_blocks),
     )
 

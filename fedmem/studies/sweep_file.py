@@ -61,7 +61,7 @@ class Axis(_Part):
         if len(field_names) != 1:
             raise ValueError(f"should have one of values, range and zip, got {' and '.join(field_names) or 'none'}")
         if (self.path is None) != (self.zip is not None):
-            raise ValueError("should name its path" if self.path is None else "should have no path beside zip")
+            raise ValueError("should name its path" if self.path is None else "should have no path in addition to zip")
         if self.range is not None and not (
             self.range[0] < self.range[1] and (self.scale == "linear" or self.range[0] > 0)
         ):

@@ -44,7 +44,7 @@ class Swept:
 
     @property
     def trials(self) -> pd.DataFrame:
-        """Of a search: a row for each trial, with its objectives, and whether it is on the front."""
+        """A row for each trial of a search, with its objectives, and whether it is on the front."""
         import pandas as pd
 
         return pd.read_parquet(self.path / "trials.parquet")

@@ -82,7 +82,7 @@ class Work:
         return self.memory[i] if self.memory else {}
 
     def place(self, i: int) -> Place:
-        """Who client i is."""
+        """Run, round and number of client i."""
         return Place(run=int(self.run[i]), round=self.round, client=int(self.client[i]))
 
     def take(self, indices: Sequence[int] | IntArray) -> Work:
@@ -155,7 +155,7 @@ class Done:
             )
 
     def take(self, indices: IntArray) -> Done:
-        """Those of these clients."""
+        """The results of these clients."""
         places = torch.from_numpy(np.asarray(indices, dtype=np.int64))
         sent = {name: value[places] for name, value in self.sent.items()}
         return Done(

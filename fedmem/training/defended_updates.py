@@ -33,7 +33,7 @@ class Outgoing:
 
     Guarantees:
 
-    - one client by itself, or as part of a stack, is given the same draws, with any other clients and on any engine;
+    - a client alone, or as part of a stack, is given the same draws, with any other clients and on any engine;
     - parameters that are no floating numbers (counters) leave as they are;
     - without defences and guarantee nothing is touched: `sent` stays the same object;
     - where a guarantee rests on a clip, an update that is not finite becomes an update of zero before it. That is right

@@ -155,7 +155,7 @@ class Executor(ABC):
         return Clock(self._seconds, part_name("client", self._client), count)
 
     def close(self) -> None:  # noqa: B027, most hold nothing
-        """Let go of what this executor holds beside memory; it is not used afterwards."""
+        """Release what this executor holds in addition to memory; it is not used afterwards."""
 
     def train(self, tasks: Sequence[Task]) -> list[Trained]:
         """The same for single tasks of one round."""

@@ -36,7 +36,7 @@ __all__ = ["Done", "Executor", "LocalWork", "OneByOne", "Stacked", "Task", "Trai
 class Stacked(Executor):
     """All clients of all runs along one leading axis, under `torch.func.vmap`; see `Traced` for its speed.
 
-    Clients are sorted by their number of steps, so that those who still train are always a prefix of the stack and
+    Clients are sorted by their number of steps, so that clients that still train are always a prefix of the stack and
     none is padded with idle steps; short batches are padded and masked. Stacks are brought to a few sizes by repeating
     their last client, whose copies are dropped, so that few shapes are met. Clients that remember other things (those
     that take part for the first time remember nothing yet) are stacked apart, and so are those whose batches vary and
@@ -89,7 +89,7 @@ class Stacked(Executor):
         return _joined(work, parts, np.argsort(np.array(order, dtype=np.int64)))
 
     def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
-        """See `Executor.attempt_all`: a stack that fails is trained again one by one, to find out who it is."""
+        """See `Executor.attempt_all`: a stack that fails is trained again one by one, to find the client that fails."""
         try:
             return self.train_all(work), {}
         except (*NOT_OURS, TimeLimitError):
@@ -103,7 +103,7 @@ class Stacked(Executor):
                     raise error
             others = [i for i in range(len(work)) if i not in failures]
             with suppress(Exception):  # some algorithms cannot be stacked, with or without those
-                # the others as a stack again: that somebody else fails changes no bit of theirs
+                # the others as a stack again: the failure of another client changes no bit of theirs
                 done = self.train_all(work.take(others)) if others else None
             return done, failures
 
@@ -173,7 +173,7 @@ class Stacked(Executor):
             for first, last, active in _phases(work.steps):
                 final_states.append(_part(state, active, end))
                 end = active
-                # in the places after `active` those who are done go on, to no effect
+                # clients after `active` have finished; their further steps have no effect
                 width = min(_bucket(active), len(work))
                 state, losses = self._some_steps(
                     _part(state, 0, width), rows[first:last, :width], masks[first:last, :width], noise[:width], clock
@@ -205,7 +205,7 @@ class Stacked(Executor):
         first_batch = self._batch(*next(batches))
         state, loss = self._one_step(state, *first_batch)
         losses = [loss]
-        # what the first step gave is nobody else's
+        # no other code holds the outcome of the first step
         written = self._one_step.overwriting(state, *first_batch) if len(rows) > 1 else None
         if written is None:
             for batch in batches:

@@ -132,7 +132,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return register
 
     def slot(self, value: Tensor) -> _Slot:
-        """Where a tensor is; one that nobody has made is a constant."""
+        """Where a tensor is; one that no call has made is a constant."""
         if id(value) not in self._slots:
             self.constants[self._new(value).place] = value
         return self._slots[id(value)]
@@ -181,7 +181,7 @@ def _slots_of(tree: Any) -> Iterator[_Slot]:
 def _tidy(tape: Tape) -> Tape:
     """The tape in fewer and quicker operations. Only where nothing is written in place.
 
-    - Aliases, factors of one and what nobody uses are dropped.
+    - Aliases, factors of one and unused results are dropped.
     - `a - (b * c)` with a number c is one operation.
     - `(xᵀ g)ᵀ`, the gradient of a linear layer, is made as `gᵀ x`, which lies in memory as the parameter does.
 
@@ -244,7 +244,7 @@ def _reordered(tape: Tape) -> Tape:
 def _in_place(tape: Tape) -> Tape:
     """The tape with differences written over the argument in whose place they are given back.
 
-    Only where nobody reads that argument, or a view of it, any more, and the difference is given back once.
+    Only where no call reads that argument, or a view of it, any more, and the difference is given back once.
     """
     aten = torch.ops.aten
     if any(call.operation._schema.is_mutable for call in tape.calls):

@@ -38,7 +38,7 @@ GRAIN = 64
 """Bytes to which every array in shared memory is aligned."""
 
 ROOM = 1 << 20
-"""Bytes that an outcome may have beside its models and still go through shared memory."""
+"""Bytes that an outcome may have in addition to its models and still go through shared memory."""
 
 Layout = dict[str, tuple[torch.dtype, tuple[int, ...], int]]
 """Name -> type, shape and place in shared memory."""
@@ -94,7 +94,7 @@ class Spread(OneByOne):
         """See `Executor.attempt_all`."""
         self._prepare(work.models)
         layout = self._models.put(work.models)
-        # long ones first, so that nobody is left alone with one at the end
+        # long ones first, so that no worker is left alone with one at the end
         order = sorted(range(len(work)), key=lambda i: (-work.steps[i], i))
         jobs = [
             _Job(
@@ -273,7 +273,7 @@ class _Worker:
         return _Worker(process, parent_end, outbox)
 
     def give(self, job: _Job) -> None:
-        """Ask; if nobody is there any more, `take` will tell."""
+        """Send a job; if the worker is dead, `take` reports it."""
         self.at = job.place
         with suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(job)

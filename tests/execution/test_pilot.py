@@ -349,7 +349,7 @@ def text(folder: Path) -> str:
 
 
 def test_the_report_says_how_clients_were_picked(whole: Path, tmp_path: Path) -> None:
-    assert "Who took part was picked by what a pilot showed" in text(whole)
+    assert "pilot run, which no estimate reads" in text(whole)
     own = run(tiny(**SMALL | GREEDY | {"roster": "own", "estimators": [{"kind": "memorisation"}]}), out=tmp_path)
     assert "nothing local compares in with out" in text(own)
     frame = fedmem.read(own).measurements

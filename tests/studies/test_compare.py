@@ -359,7 +359,7 @@ def test_the_table_fits_and_says_what_is_not_resolved(made: Compared) -> None:
     text = "\n".join(lines)
     assert max(map(len, lines)) <= 130
     assert "4 settings x 3 seeds" in text
-    assert "less its reference, bits" in text
+    assert "minus its reference, bits" in text
     assert "unresolved (detects" in text
     assert "WHAT AGGREGATION KEEPS" in text
     assert "On the front" in text
