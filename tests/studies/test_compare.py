@@ -435,7 +435,7 @@ def test_the_command_says_what_is_wrong_and_what_failed(tmp_path: Path) -> None:
     assert right.exit_code == 0
     assert (Path(right.output.strip()) / "comparison.html").exists()
     shown = run(app, ["compare", str(file), "--vary", "client.lr=0.1,0.3", *out])
-    assert "less lr=0.1, points" in shown.output
+    assert "minus lr=0.1, points" in shown.output
     assert "Utility was not measured" in shown.output
 
 
