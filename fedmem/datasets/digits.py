@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Annotated
+from functools import cache
+from typing import Annotated, Any
 
 import annotated_types
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmem.contracts.data import Dataset, Examples
 from fedmem.datasets._splits import stratified_sample
@@ -18,6 +20,15 @@ _ROWS = 1797
 _IMAGES_SHA256 = "8f26b2bd9d135c256808f68f14fdabddde6d9c7f869ae419704b051f0f14b3b3"
 # The file is 14 filled-in forms of 122 to 130 digits, one after the other: every form asks for the same sequence.
 _FORM_STARTS = (0, 130, 256, 386, 516, 646, 776, 906, 1029, 1157, 1287, 1415, 1545, 1667, 1797)
+
+
+@cache
+def _shipped() -> tuple[NDArray[Any], NDArray[Any]]:
+    """Pixels (rows, 64) and labels (rows,) of a text file, parsed once in a process; nobody writes into them."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    return images, labels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +63,7 @@ class Digits:
 
     def load(self, rng: np.random.Generator) -> Dataset:
         """Read the rows that scikit-learn ships and draw the test set."""
-        from sklearn.datasets import load_digits
-
-        images, labels = load_digits(return_X_y=True)
+        images, labels = _shipped()
         digest = hashlib.sha256(images.astype(np.uint8).tobytes()).hexdigest()
         if digest != _IMAGES_SHA256:
             raise ComponentError(

@@ -52,8 +52,9 @@ def compared(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator
     - an owner's own model has the noise of its own steps alone: no other part protects it.
     """
     guarantees = Promises(scenario=scenario, bank=bank)
+    audits = list(_audits(scenario.estimators))
     for row in rows:
-        estimator = next((audit for audit in _audits(scenario.estimators) if is_of(row, audit)), None)
+        estimator = next((audit for audit in audits if is_of(row, audit)), None)
         if estimator is None or row.reading.metric != "epsilon_hat" or row.round != scenario.rounds:
             continue
         reading = row.reading

@@ -21,13 +21,15 @@ def answers(models: Sequence[Params], inputs: NDArray[np.float32], targets: IntA
     A row is right where the logit of its label beats every other strictly; of texts both are means over the places that
     are asked for. Where the logits of a model are not finite it has diverged, and both are NaN: it answers nothing.
     """
+    import torch
+
     values = np.empty((2, len(models), len(inputs)))
     outputs = context.federation.num_classes * math.prod(targets.shape[1:])
     for some, part in pieces(len(models), len(inputs), outputs):
         logits = context.logits(models[some], inputs[part])
         target_logits = np.take_along_axis(logits, targets[None, part, ..., None].clip(min=0), axis=-1)
         with np.errstate(invalid="ignore"):
-            loss = np.logaddexp.reduce(logits - target_logits, axis=-1)
+            loss = torch.from_numpy(logits - target_logits).logsumexp(dim=-1).numpy()
         correct = np.where(np.isnan(loss), np.nan, right(logits, targets[part]))
         values[0, some, part] = over_what_is_asked(correct, targets[part])
         values[1, some, part] = over_what_is_asked(loss, targets[part])

@@ -80,9 +80,9 @@ def _spec(name: str) -> ModuleSpec | None:
     try:
         if not outer:
             return importlib.util.find_spec(name)
-        package = sys.modules.get(outer)
-        places = getattr(package, "__path__", None) if package is not None else None
-        if places is None:
+        if outer in sys.modules:  # what is no package has no modules
+            places = getattr(sys.modules[outer], "__path__", None)
+        else:
             spec = _spec(outer)
             places = None if spec is None else spec.submodule_search_locations
         return None if places is None else PathFinder.find_spec(name, list(places))

@@ -9,7 +9,7 @@ import os
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import fields
-from functools import lru_cache
+from functools import cache, lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,7 +37,13 @@ def versions(engine: str = "lockstep") -> dict[str, str]:
     >>> versions()["torch"] == version("torch")
     True
     """
-    return {package: version(package) for package in (*PACKAGES, *ENGINES.get(engine, ()))}
+    return {package: _version(package) for package in (*PACKAGES, *ENGINES.get(engine, ()))}
+
+
+@cache
+def _version(package: str) -> str:
+    """That of an installed package, whose metadata are parsed once."""
+    return version(package)
 
 
 def code() -> str:

@@ -166,7 +166,7 @@ OF_THE_USER = {
 
 
 def smaller(path: Path, data: list[str]) -> Scenario:
-    """Two rounds of two local steps, with as few runs as all estimators allow; everything else as it is."""
+    """Two rounds of two local steps, as few runs as all estimators allow, a little data; everything else as it is."""
     full = load_scenario(path)
     changed = [
         "rounds=2",
@@ -177,19 +177,24 @@ def smaller(path: Path, data: list[str]) -> Scenario:
         "bootstrap=20",
         "references=50",
     ]
+    texts = hasattr(full.dataset, "most")
+    if texts:
+        # the fewest that copies and population leave enough windows of
+        changed += ["dataset.most=1500", f"population={min(full.population, 40)}"]
     changed += [f"dataset.{change}" for change in data]
     injections: tuple[Any, ...] = full.injections
     for position, injection in enumerate(injections):
         place = f"injections[{position}]"
         changed += [f"{place}.start=2"] if injection.start is not None else []
         changed += [f"{place}.stop=1"] if injection.stop is not None else []
-        if "{digits:6}" in (template := getattr(injection, "template", "")):
-            # a million candidates are ranked one by one
-            changed += [f"{place}.template={json.dumps(template.replace('{digits:6}', '{digits:3}'))}"]
+        changed += [f"{place}.copies=2"] if texts and injection.copies > 2 else []
+        if "{digits:" in (template := getattr(injection, "template", "")):
+            # candidates are ranked one by one
+            changed += [f"{place}.template={json.dumps(re.sub('{digits:.}', '{digits:2}', template))}"]
     for position, probe in enumerate(full.probes):
         changed += [f"probes[{position}].every=null"]
         if families.kind_of(probe) == "leakage":
-            changed += [f"probes[{position}].victims=1"]
+            changed += [f"probes[{position}].victims=1", f"probes[{position}].runs=2"]
             changed += (
                 [f"probes[{position}].attack.steps=5"] if hasattr(instance(probe, Leakage).attack, "steps") else []
             )
