@@ -286,6 +286,8 @@ def finish(figure: Figure, title: str, subtitle: str, grid: Sequence[Axes], foot
         figure.legend(list(handles.values()), list(handles), ncols=columns, frameon=False, fontsize=8.5, **place)
     head = 0.4 + LINE * len(broken(subtitle, figure.get_figwidth()))
     figure.tight_layout(rect=(0, (foot if handles else 0.1) * inch, 1, 1 - head * inch))
+    # nothing is laid out again, for which `savefig` would draw everything twice
+    figure.set_layout_engine()
 
 
 def plain(text: str) -> str:

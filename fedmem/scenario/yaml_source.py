@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
+from yaml.composer import Composer
+from yaml.resolver import Resolver
 
 from fedmem.errors import Problem
 
@@ -59,6 +62,26 @@ _Dumper.add_representer(str, _represent_text)
 for _tag, _pattern, _first in _RESOLVERS:
     for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", _pattern, _first)
+
+
+class _Composer(Composer, Resolver):
+    """Builds nodes from events that were parsed before, so that no text is scanned twice."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+    def __init__(self, events: Sequence[yaml.Event]) -> None:
+        Composer.__init__(self)
+        Resolver.__init__(self)
+        self._events = deque(events)
+
+    def check_event(self, *choices: type[yaml.Event]) -> bool:
+        return isinstance(self._events[0], choices)
+
+    def peek_event(self) -> yaml.Event:
+        return self._events[0]
+
+    def get_event(self) -> yaml.Event:
+        return self._events.popleft()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,10 +149,11 @@ def read_text(text: str, name: str) -> Source:
     {'sampler': {'kind': 'uniform', 'size': 10}}
     """
     try:
-        refusals = tuple(_refused(text, name))
+        events: list[yaml.Event] = []
+        refusals = tuple(_refused(text, name, events))
         if refusals:
             return Source(value=None, lines={}, problems=refusals)
-        node = yaml.compose(text, Loader=_Loader)
+        node = _Composer(events).get_single_node()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = None if mark is None else mark.line + 1
@@ -197,10 +221,11 @@ def _unusable(name: str, message: str, line: int | None = None) -> Source:
     return Source(value=None, lines={}, problems=(Problem(path="", message=message, line=line, source=name),))
 
 
-def _refused(text: str, name: str) -> Iterator[Problem]:
-    """What a scenario may not contain, found in the event stream before anything is built from it."""
+def _refused(text: str, name: str, events: list[yaml.Event]) -> Iterator[Problem]:
+    """What a scenario may not contain, found in the event stream before anything is built from it; fills `events`."""
     depth = documents = 0
     for event in yaml.parse(text, Loader=_Loader):
+        events.append(event)
         mark = event.start_mark
         line = None if mark is None else mark.line + 1
         message, tag = "", getattr(event, "tag", None)

@@ -503,11 +503,8 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(
-    "old_new", [("dirichlet", "dirichelt"), ("per_client: 2", "per_client: 900"), ("runs: 8", "runs: [")]
-)
-def test_the_installed_command_does_the_same(tmp_path: Path, old_new: tuple[str, str]) -> None:
-    (tmp_path / "wrong.yaml").write_text(GOOD.replace(*old_new))
+def test_the_installed_command_does_the_same(tmp_path: Path) -> None:
+    (tmp_path / "wrong.yaml").write_text(GOOD.replace("dirichlet", "dirichelt"))
     command = [sys.executable, "-c", "from fedmem.cli.main import main; main()", "run", "wrong.yaml", "--out", "out"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 2, done.stderr

@@ -28,6 +28,7 @@ from fedmem.errors import ScenarioError
 from fedmem.results.read import read
 from fedmem.scenario.scenario import Scenario
 from fedmem.studies import compare as comparing
+from fedmem.studies import figures
 from fedmem.studies.compare import Compared, compare
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.contrasts import mean_of
@@ -69,6 +70,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Compared:
         out=tmp_path_factory.mktemp("made"),
         jobs=1,
     )
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figures, for who looks at none: they take longer than the runs."""
+    monkeypatch.setattr(figures, "drawn", lambda comparison: iter(()))
 
 
 def rows_of(made: Compared, setting: int) -> list[pd.DataFrame]:
@@ -206,6 +213,7 @@ def test_what_is_written_says_what_was_compared(made: Compared) -> None:
         made.nothing  # noqa: B018
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_chosen_measures_are_a_smaller_family(made: Compared) -> None:
     fewer = compare(small(), vary=VARY, seeds=range(SEEDS), measures=["exposure"], out=made.path.parents[1])
     assert set(fewer.differences.metric) == {"exposure"}
@@ -219,6 +227,7 @@ def test_chosen_measures_are_a_smaller_family(made: Compared) -> None:
         compare(small(), vary=VARY, seeds=range(SEEDS), reference={"client.lr": 0.1}, out=made.path.parents[1])
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_that_fails_is_left_out_and_tried_again(tmp_path: Path) -> None:
     quick = small(rounds=2, runs=2, estimators=[{"kind": "memorisation"}], probes=[])
     vary: dict[str, list[Any]] = {
@@ -246,6 +255,7 @@ def test_a_run_that_fails_is_left_out_and_tried_again(tmp_path: Path) -> None:
     assert [outcome.there for outcome in again.outcomes] == [True] * 4 + [False] * 4
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_one_seed_has_means_and_no_intervals(made: Compared) -> None:
     single = compare(small(), vary=VARY, seeds=[0], out=made.path.parents[1], jobs=1)
     assert single.differences.difference.notna().any()
@@ -276,6 +286,7 @@ def test_a_planted_difference_is_called_by_its_side(made: Compared) -> None:
         assert all(row.verdict == "" for row in found.rows if row.setting < 2)
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_rates_are_compared_at_one_false_positive_rate_only(tmp_path: Path) -> None:
     """Fewer clients take part, so fewer outs are seen, and the smallest rate that they support is larger."""
     changed = small(rounds=2, estimators=[{"kind": "membership", "attack": {"kind": "loss_threshold"}}])
@@ -336,6 +347,7 @@ def test_the_front_is_over_the_seeds_that_all_settings_have(made: Compared) -> N
     assert all(absent in line and gone.labels[3] not in line.replace(absent, "") for line in best(gone))
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_setting_whose_runs_all_failed_is_on_no_front(tmp_path: Path) -> None:
     quick = small(rounds=2, runs=2, estimators=[{"kind": "exposure"}])
     vary: dict[str, list[Any]] = {"strategy.kind": ["fedavg", "tests.execution.test_many_scenarios:Breaking"]}
@@ -419,6 +431,7 @@ def test_progress_counts_and_tells_failures() -> None:
     assert text.endswith("3 of 4 done, 0 running, 1 failed\n")
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_the_command_says_what_is_wrong_and_what_failed(tmp_path: Path) -> None:
     file = tmp_path / "tiny.yaml"
     file.write_text(small(rounds=2, runs=2, probes=[], estimators=[{"kind": "memorisation"}]).to_yaml())
