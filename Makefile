@@ -29,7 +29,7 @@ data: $(BIN)/fedmem
 
 # The commands and the code of the README are run by `make docs`.
 test: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --ignore tests/docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --ignore tests/docs
 
 slow: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m '(slow or statistical or flower) and not nightly'

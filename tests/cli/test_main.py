@@ -25,6 +25,8 @@ from fedmem.reporting.sections import alarms
 from fedmem.scenario import catalogue, describe, yaml_source
 from fedmem.scenario.loading import parse_scenario
 from fedmem.scenario.overrides import FAMILY_OF_FIELD
+from tests import forked
+from tests.forked import Forked
 from tests.narrowing import present
 from tests.tiny import TINY
 
@@ -64,15 +66,12 @@ def outside(
 
 @pytest.mark.parametrize("module", ["fedmem", "fedmem.cli.main"])
 def test_the_command_is_a_module_too(small: Path, module: str) -> None:
-    def answer(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([sys.executable, "-m", module, *words], capture_output=True, text=True)
-
-    good = answer("check", "small.yaml")
-    assert good.returncode == 0, good.stderr
-    assert "small.yaml  ok" in good.stdout
-    wrong = answer("check", "small.yaml", "--set", "rounds=0")
-    assert wrong.returncode == 2
-    assert "rounds" in wrong.stderr
+    Path("wrong.yaml").write_text(SMALL.replace("rounds: 2", "rounds: 0"))
+    words = [sys.executable, "-m", module, "check", "small.yaml", "wrong.yaml"]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "small.yaml  ok" in done.stdout
+    assert "rounds" in done.stderr
 
 
 # Names and start
@@ -98,11 +97,14 @@ def test_importing_the_package_imports_nothing_and_its_names_are_there_when_aske
 
 @pytest.mark.parametrize("first", ["run", "measure", "Observed"])
 def test_names_are_functions_and_classes_in_whatever_order_they_are_asked_for(first: str) -> None:
-    code = (
-        f"import fedmem\nfedmem.{first}\n"
-        "print([name for name in fedmem.__all__ if name[0] != '_' and not callable(getattr(fedmem, name))])"
-    )
-    assert outside(code=code).stdout.strip() == "[]"
+    def print_what_is_not_callable() -> None:
+        for name in [name for name in sys.modules if name.partition(".")[0] in ("fedmem", "strategies")]:
+            del sys.modules[name]
+        package = importlib.import_module("fedmem")
+        getattr(package, first)
+        print([name for name in package.__all__ if name[0] != "_" and not callable(getattr(package, name))])
+
+    assert Forked(print_what_is_not_callable).wait().stdout.strip() == "[]"
 
 
 def test_version() -> None:
@@ -512,15 +514,19 @@ def test_a_damaged_run_is_one_message(small: Path, command: str) -> None:
 
 
 def test_output_that_cannot_be_written_is_one_message(small: Path) -> None:
-    command = [sys.executable, "-c", "from fedmem.cli.main import main; main()", "check", "small.yaml"]
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
+    def check() -> None:
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
+        forked.command("check", "small.yaml")
+
+    done = Forked(check).wait()
     assert done.returncode == 1
     assert done.stderr == "error: the output cannot be written: No space left on device\n"
-    ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
-    done = subprocess.run(
-        [*command[:3], "show", "client", "sgd"], capture_output=True, encoding="utf-8", env=ascii_only
-    )
+
+    def show() -> None:
+        sys.stdout.reconfigure(encoding="ascii")  # type: ignore[union-attr]
+        forked.command("show", "client", "sgd")
+
+    done = Forked(show).wait()
     assert done.returncode == 0, done.stderr
     assert re.search(r"momentum .* \? 0, < 1", done.stdout)
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,11 @@ from fedmem.execution.shard_lock import claim
 from fedmem.execution.shard_store import place_of
 from fedmem.results.folder import is_finished, writing
 from fedmem.results.read import read
+from tests.forked import Forked, started
 from tests.tiny import tiny
 
 pytest.importorskip("fcntl")
 
-ROOT = Path(__file__).resolve().parents[2]
 SLOW_START: dict[str, Any] = {
     "runs": 2,
     "rounds": 12,
@@ -34,18 +32,10 @@ SLOW_START: dict[str, Any] = {
 
 def at_once(folder: Path, *words: str) -> list[str]:
     """What two processes say that run the same command; both must end with exit code 0."""
-    code = "from fedmem.cli.main import main; main()"
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", code, *words], cwd=folder, env=env, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )
-        for _ in range(2)
-    ]  # fmt: skip
-    said = [process.communicate() for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    return [out for out, _ in said]
+    both = [started(*words, at=folder) for _ in range(2)]
+    said = [process.wait() for process in both]
+    assert [process.returncode for process in said] == [0, 0], said
+    return [process.stdout for process in said]
 
 
 def test_two_equal_sweeps_at_once(tmp_path: Path) -> None:
@@ -60,7 +50,18 @@ def test_two_equal_sweeps_at_once(tmp_path: Path) -> None:
 
 def test_two_equal_comparisons_at_once(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(tiny(**SLOW_START).to_yaml())
-    words = ("compare", "tiny.yaml", "--vary", "client.lr=0.1,0.3", "--seeds", "0:2", "--jobs", "1")
+    words = (
+        "compare",
+        "tiny.yaml",
+        "--vary",
+        "client.lr=0.1,0.3",
+        "--seeds",
+        "0:2",
+        "--jobs",
+        "1",
+        "--measure",
+        "test_accuracy",
+    )
     one, other = at_once(tmp_path, *words)
     assert one == other
     assert "TEST ACCURACY" in one
@@ -92,17 +93,14 @@ def test_what_another_process_runs_is_waited_for_and_taken(tmp_path: Path) -> No
 
 
 def test_a_folder_that_several_processes_replace_is_always_one_of_theirs(tmp_path: Path) -> None:
-    code = (
-        "import sys; from pathlib import Path; from fedmem.results.folder import writing\n"
-        "for turn in range(40):\n"
-        "    with writing(Path(sys.argv[1]), force=True) as partial:\n"
-        "        for name in 'ab': (partial / name).write_text(sys.argv[2])\n"
-    )
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    both = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / "kept"), who], env=env, stderr=subprocess.PIPE)
-        for who in ("one", "other")
-    ]
-    assert [(process.communicate()[1], process.returncode) for process in both] == [(b"", 0)] * 2
+    def replacing(who: str) -> None:
+        for _ in range(40):
+            with writing(tmp_path / "kept", force=True) as folder:
+                for name in "ab":
+                    (folder / name).write_text(who)
+
+    both = [Forked(partial(replacing, who)) for who in ("one", "other")]
+    ended = [process.wait() for process in both]
+    assert [(process.stderr, process.returncode) for process in ended] == [("", 0)] * 2
     assert len({(tmp_path / "kept" / name).read_text() for name in "ab"}) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["kept"]

@@ -5,10 +5,7 @@ Each bad part goes through `fedmem.run`; some through the command, for exit code
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +21,7 @@ from fedmem.guards.guarding import PartError
 from fedmem.results.folder import finished
 from tests import bad_parts
 from tests.bad_parts import CAUSES
+from tests.forked import Ended, fedmem
 from tests.tiny import tiny
 
 SMALL: dict[str, Any] = {
@@ -478,20 +476,10 @@ model: {kind: logistic}
 """
 
 
-def command(tmp_path: Path, more: str, *options: str) -> subprocess.CompletedProcess[str]:
+def command(tmp_path: Path, more: str, *options: str) -> Ended:
     file = tmp_path / "small.yaml"
     file.write_text(SCENARIO + more, encoding="utf-8")
-    code = "from fedmem.cli.main import main; main()"
-    words = ["run", str(file), "--out", str(tmp_path / "runs"), *options]
-    root = str(Path(__file__).parents[2])
-    return subprocess.run(
-        [sys.executable, "-c", code, *words],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        cwd=root,
-        env={**os.environ, "PYTHONPATH": root},
-    )
+    return fedmem("run", str(file), "--out", str(tmp_path / "runs"), *options)
 
 
 def test_a_rule_that_exits_ends_the_command_with_an_error(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from fedmem.scenario.catalogue import field_names, kinds, load
 from fedmem.scenario.scenario import Scenario
 from fedmem.studies.compare import compare
 from fedmem.studies.sweep import sweep
+from tests.forked import Ended, fedmem
 from tests.tiny import tiny
 
 STRATEGY = '''"""A strategy of somebody's own."""
@@ -304,14 +305,11 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-FEDMEM = [sys.executable, "-c", "from fedmem.cli.main import main; main()"]
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def command(*words: str, at: Path) -> subprocess.CompletedProcess[str]:
-    """`fedmem` in a process of its own, as a shell starts it in this folder."""
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.run([*FEDMEM, *words], cwd=at, env=env, capture_output=True, text=True, check=False)
+def command(*words: str, at: Path) -> Ended:
+    """`fedmem` as a shell starts it in this folder, whose modules nobody has imported."""
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("own_client", "own_package")]:
+        del sys.modules[name]
+    return fedmem(*words, at=at)
 
 
 def test_a_run_is_not_served_after_a_module_has_changed_that_a_component_imports(own: Path) -> None:
