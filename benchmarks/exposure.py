@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch.nn import functional
 
 from benchmarks.contender import Trained, write
-from fedmem.modalities.text.language_model import causal, read
+from fedmem.modalities.text.language_model import causal, read_prefix
 from fedmem.modalities.text.prefix_tree import BRANCHES, scores
 from fedmem.modalities.text.secret_space import Candidates
 from fedmem.models.char_rnn import CharRnn
@@ -31,7 +31,7 @@ STEPS = 60
 def space(digits: int = DIGITS) -> Candidates:
     """All numbers of so many digits after a text of 20 tokens."""
     return Candidates(
-        prefix=tuple(range(30, 30 + PREFIX)), slots=(tuple((digit,) for digit in range(ALPHABET)),) * digits
+        prefix=tuple(range(30, 30 + PREFIX)), positions=(tuple((digit,) for digit in range(ALPHABET)),) * digits
     )
 
 
@@ -40,7 +40,7 @@ def network(candidates: Candidates) -> tuple[Any, list[int]]:
     numbers = np.random.default_rng(0).choice(candidates.size, size=SECRETS, replace=False).tolist()
     torch.manual_seed(0)
     module = CharRnn().build((PREFIX + DIGITS,), VOCABULARY)
-    secret = torch.tensor([candidates.member(numbers[0])])
+    secret = torch.tensor([candidates.member_tokens(numbers[0])])
     for _ in range(STEPS):
         loss = functional.cross_entropy(module(secret[:, :-1])[0], secret[0, 1:])
         gradients = torch.autograd.grad(loss, list(module.parameters()))
@@ -61,8 +61,8 @@ def one_by_one(module: Any, candidates: Candidates) -> NDArray[np.float64]:
     What all have in common is read once here as well: the fixed text, and what comes after it.
     """
     model = causal(module, dict(module.named_parameters()))
-    logits, state = read(model, candidates.prefix)
-    digits = len(candidates.slots)
+    logits, state = read_prefix(model, candidates.prefix)
+    digits = len(candidates.positions)
     first = logits.double().log_softmax(dim=1)[0]
     found = np.empty(candidates.size)
     with torch.no_grad():

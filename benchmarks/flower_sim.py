@@ -60,8 +60,8 @@ def _server(plan: Plan, setting: Setting, found: list[Trained]) -> ServerApp:
         module = local.prepare(networks.build(plan.network), plan.initial)
         clock = Clock()
 
-        def after(round: int, arrays: ArrayRecord) -> MetricRecord:
-            if round:
+        def after(round_number: int, arrays: ArrayRecord) -> MetricRecord:
+            if round_number:
                 clock.round()
             return MetricRecord()
 

@@ -68,7 +68,7 @@ def ours(name: str) -> Trained:
     """All victims at once, on every core; the start of processes is included."""
     from fedmem.attacks.inverting_gradients import InvertingGradients
     from fedmem.contracts.attack import GradientTarget
-    from fedmem.processes import cores, hold_on_to_memory, lend
+    from fedmem.processes import cores, hold_on_to_memory, share_processes
 
     torch.set_num_threads(1)
     module = network_of(name)
@@ -90,7 +90,7 @@ def ours(name: str) -> Trained:
     rngs = [generator(i) for i in range(TOGETHER)]
     InvertingGradients(steps=1, tv=0.0, labels="known").reconstruct(targets[:2], [generator(0), generator(1)])
     attack = InvertingGradients(steps=STEPS[name], tv=0.0, labels="known")
-    with hold_on_to_memory(), lend(cores()):
+    with hold_on_to_memory(), share_processes(cores()):
         started = time.perf_counter()
         found = attack.reconstruct(targets, rngs)
         seconds = (time.perf_counter() - started) / TOGETHER

@@ -20,15 +20,15 @@ class Data:
         self.inputs, self.targets = torch.from_numpy(plan.inputs), torch.from_numpy(plan.targets)
         self._plan = plan
 
-    def batches(self, run: int, round: int, place: int) -> Iterable[Batch]:
+    def batches(self, run: int, round_number: int, place: int) -> Iterable[Batch]:
         """What the client at this place of the cohort trains on."""
-        for rows in self._plan.batches_of(run, round, place):
+        for rows in self._plan.batches_of(run, round_number, place):
             at = torch.from_numpy(rows)
             yield self.inputs[at], self.targets[at]
 
-    def size(self, run: int, round: int, place: int) -> int:
+    def size(self, run: int, round_number: int, place: int) -> int:
         """How many rows these are."""
-        return int((self._plan.batches[run, round, place] >= 0).sum())
+        return int((self._plan.batches[run, round_number, place] >= 0).sum())
 
 
 def steps(module: nn.Module, batches: Iterable[Batch], lr: float) -> None:

@@ -17,7 +17,7 @@ from benchmarks import workloads
 from benchmarks.contender import Trained, write
 from benchmarks.plan import Arrays
 from benchmarks.workloads import Workload
-from fedmem.contracts.evidence import Simulated
+from fedmem.contracts.evidence import TrainedBank
 from fedmem.execution.bank import simulate
 from fedmem.execution.shard_lock import claim
 from fedmem.execution.sharding import train as train_sharded
@@ -133,14 +133,14 @@ def _counted() -> Iterator[list[float]]:
 
 def _timed(
     workload: Workload, federation: Any, rounds: int, speed: dict[str, Any], watch: bool = False
-) -> tuple[Simulated, float]:
+) -> tuple[TrainedBank, float]:
     scenario = workload.scenario(rounds=rounds, **speed)
     started = time.perf_counter()
     shown = simulate(scenario, federation, watch=watch)
     return shown, time.perf_counter() - started
 
 
-def _arrays(shown: Simulated, run: int = 0) -> Arrays:
+def _arrays(shown: TrainedBank, run: int = 0) -> Arrays:
     return {name: value.numpy() for name, value in shown.params[run].items()}
 
 

@@ -22,25 +22,31 @@ def train(plan: Plan, setting: Setting) -> Trained:
     module = networks.build(plan.network)
     for run in range(setting.runs):
         local.prepare(module, plan.initial)
-        for round in range(setting.rounds):
+        for round_number in range(setting.rounds):
             before = [value.detach().clone() for value in module.parameters()]
-            local.load(module, _mean(plan, data, module, before, run, round, range(plan.cohorts.shape[2])))
+            local.load(module, _mean(plan, data, module, before, run, round_number, range(plan.cohorts.shape[2])))
             clock.round()
     return Trained(params=local.arrays(module), value=clock.seconds())
 
 
 def _mean(
-    plan: Plan, data: local.Data, module: torch.nn.Module, before: list[Tensor], run: int, round: int, places: range
+    plan: Plan,
+    data: local.Data,
+    module: torch.nn.Module,
+    before: list[Tensor],
+    run: int,
+    round_number: int,
+    places: range,
 ) -> list[Tensor]:
     """The part that these places of the cohort have in the mean of all, weighted by rows."""
-    total = sum(data.size(run, round, place) for place in range(plan.cohorts.shape[2]))
+    total = sum(data.size(run, round_number, place) for place in range(plan.cohorts.shape[2]))
     mean = [torch.zeros_like(value) for value in before]
     for place in places:
         local.load(module, before)
-        local.steps(module, data.batches(run, round, place), plan.lr)
+        local.steps(module, data.batches(run, round_number, place), plan.lr)
         with torch.no_grad():
             for kept, value in zip(mean, module.parameters(), strict=True):
-                kept.add_(value, alpha=data.size(run, round, place) / total)
+                kept.add_(value, alpha=data.size(run, round_number, place) / total)
     return mean
 
 
@@ -59,9 +65,9 @@ def _in_processes(plan: Plan, setting: Setting) -> Trained:
     for worker in workers:
         worker.start()
     clock = Clock()
-    for round in range(setting.rounds):
+    for round_number in range(setting.rounds):
         for here, _ in pipes:
-            here.send(round)
+            here.send(round_number)
         for here, _ in pipes:
             here.recv()
         for value, *parts in zip(current, *sums, strict=True):
@@ -85,10 +91,10 @@ def _work(plan: Plan, setting: Setting, i: int, current: list[Tensor], sums: lis
     torch.set_num_threads(setting.threads)
     data, module = local.Data(plan), networks.build(plan.network)
     places = range(i, plan.cohorts.shape[2], setting.workers)
-    while (round := pipe.recv()) is not None:
-        for kept, value in zip(sums, _mean(plan, data, module, current, 0, round, places), strict=True):
+    while (round_number := pipe.recv()) is not None:
+        for kept, value in zip(sums, _mean(plan, data, module, current, 0, round_number, places), strict=True):
             kept.copy_(value)
-        pipe.send(round)
+        pipe.send(round_number)
 
 
 if __name__ == "__main__":

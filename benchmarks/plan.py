@@ -45,9 +45,9 @@ class Plan:
         """R."""
         return int(self.cohorts.shape[0])
 
-    def batches_of(self, run: int, round: int, place: int) -> list[NDArray[np.int32]]:
+    def batches_of(self, run: int, round_number: int, place: int) -> list[NDArray[np.int32]]:
         """The rows of each batch of the client at a place of the cohort; rounds count from 0 here."""
-        return [batch[batch >= 0] for batch in self.batches[run, round, place] if (batch >= 0).any()]
+        return [batch[batch >= 0] for batch in self.batches[run, round_number, place] if (batch >= 0).any()]
 
     def rows_of(self, run: int, client: int) -> NDArray[np.int32]:
         """The rows of a client, sorted."""

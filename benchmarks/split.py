@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from benchmarks import workloads
-from fedmem.engines import _in_step, _message_path, _rule_path
+from fedmem.engines import _message_path, _rule_path, _scheduler
 from fedmem.execution import bank
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
@@ -34,7 +34,7 @@ PARTS: list[Part] = [
     ("aggregation by the rule", fedavg.FedAvg, "rule"),
     ("arrays of the cohort for the rule", _rule_path, "_stacked_round"),
     ("reading messages, writing replies", message_path.MessagePath, "_answer"),
-    ("Flower's strategy and Observed", _in_step, "in_step"),
+    ("Flower's strategy and Observed", _scheduler, "in_step"),
     ("logits of the models looked at", stacked.Stacked, "logits"),
     ("margins, ranks and quantiles", bank, "evidence_of"),
     ("margins, ranks and quantiles", bank, "rank_of"),
@@ -99,7 +99,7 @@ def _timed() -> Iterator[dict[str, float]]:
     originals.append((message_path, "in_step", message_path.in_step))
     for name, place, attribute in PARTS:
         setattr(place, attribute, timing(name, getattr(place, attribute)))
-    message_path.in_step = _in_step.in_step
+    message_path.in_step = _scheduler.in_step
     try:
         yield seconds
     finally:

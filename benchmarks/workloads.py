@@ -16,7 +16,7 @@ from fedmem.contracts.federation import Federation
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.modalities.texts import Texts
-from fedmem.modalities.undescribed import undescribed
+from fedmem.modalities.undescribed import modality_of_shape
 from fedmem.scenario.scenario import Scenario
 from fedmem.training.client_work import LocalWork, Task
 
@@ -75,7 +75,7 @@ def _dataset(inputs: Any, targets: Any, rows: int, classes: int) -> Dataset:
         train=examples.take(np.arange(rows)),
         test=examples.take(np.arange(rows, len(inputs))),
         num_classes=classes,
-        modality=undescribed(inputs.shape[1:]),
+        modality=modality_of_shape(inputs.shape[1:]),
     )
 
 
@@ -204,9 +204,12 @@ def plan_of(workload: Workload) -> tuple[Plan, Federation]:
     cohort: dict[int, list[int]] = {}
     for part in shown.bank.participation:
         cohort.setdefault(part.round, []).append(part.client)
-    cohorts = np.array([cohort[round] for round in range(1, scenario.rounds + 1)], dtype=np.int32)
+    cohorts = np.array([cohort[round_number] for round_number in range(1, scenario.rounds + 1)], dtype=np.int32)
     order = [
-        [[_ordered(work.task(run, round, client, {})) for client in clients] for round, clients in cohort.items()]
+        [
+            [_ordered(work.task(run, round_number, client, {})) for client in clients]
+            for round_number, clients in cohort.items()
+        ]
         for run in range(scenario.runs)
     ]
     held = [

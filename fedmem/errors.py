@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-MOST_LINES = 20
+MAX_LINES = 20
 """Lines of one message on the command line."""
 
-_MOST_CHARACTERS = 4000
+_MAX_CHARACTERS = 4000
 """The same in characters, about."""
 
 
-def shortened(text: str, max_characters: int) -> str:
+def shorten(text: str, max_characters: int) -> str:
     """A text of at most so many characters; of a longer one the middle is left out.
 
-    >>> shortened("0123456789" * 3, 15)
+    >>> shorten("0123456789" * 3, 15)
     '0123456 … 56789'
     """
     if len(text) <= max_characters:
@@ -25,7 +25,7 @@ def shortened(text: str, max_characters: int) -> str:
 
 
 def message_lines(messages: Sequence[str]) -> list[str]:
-    """The lines of several messages, `MOST_LINES` at most: of more, the last says how many messages are left out.
+    """The lines of several messages, `MAX_LINES` at most: of more, the last says how many messages are left out.
 
     Where all together are longer than about 4000 characters, the middle of each line is left out.
 
@@ -35,8 +35,8 @@ def message_lines(messages: Sequence[str]) -> list[str]:
     ['message 18', '… and 11 more']
     """
     lines = _first_lines(messages)
-    max_characters = max(150, _MOST_CHARACTERS // max(1, len(lines)))
-    return [shortened(line, max_characters) for line in lines] if sum(map(len, lines)) > _MOST_CHARACTERS else lines
+    max_characters = max(150, _MAX_CHARACTERS // max(1, len(lines)))
+    return [shorten(line, max_characters) for line in lines] if sum(map(len, lines)) > _MAX_CHARACTERS else lines
 
 
 def _first_lines(messages: Sequence[str]) -> list[str]:
@@ -44,8 +44,8 @@ def _first_lines(messages: Sequence[str]) -> list[str]:
     for place, message in enumerate(messages):
         lines = message.splitlines() or ["is wrong"]
         last = place == len(messages) - 1
-        if len(first_lines) + len(lines) + (not last) > MOST_LINES:
-            room = MOST_LINES - 1 - len(first_lines)
+        if len(first_lines) + len(lines) + (not last) > MAX_LINES:
+            room = MAX_LINES - 1 - len(first_lines)
             if not first_lines:
                 return [*lines[:room], f"… and {len(lines) - room} more lines"]
             return [*first_lines, f"… and {len(messages) - place} more"]
@@ -69,10 +69,10 @@ class Problem:
     source: str = ""
 
     def __str__(self) -> str:
-        place = shortened(self.source, 200) + (f":{self.line}" if self.line is not None else "")
-        message = shortened(self.message or "is wrong", 1000)
+        place = shorten(self.source, 200) + (f":{self.line}" if self.line is not None else "")
+        message = shorten(self.message or "is wrong", 1000)
         return "  ".join(
-            part for part in (place, f"{shortened(self.path, 200)}: {message}" if self.path else message) if part
+            part for part in (place, f"{shorten(self.path, 200)}: {message}" if self.path else message) if part
         )
 
 

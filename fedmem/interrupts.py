@@ -12,15 +12,15 @@ from contextlib import contextmanager
 PATIENCE_SECONDS = 3.0
 """How long another Ctrl-C is taken for the one before it, while things are put in order."""
 
-_heard = [-math.inf]
+_received = [-math.inf]
 """When Ctrl-C was last handled."""
 
 
-def heed(number: int, frame: object) -> None:
+def handle_interrupt(number: int, frame: object) -> None:
     """A handler of SIGINT; pressed again at once it asks for nothing new, and must not disturb what is under way."""
     now = time.monotonic()
-    if now - _heard[-1] > PATIENCE_SECONDS:
-        _heard[-1] = now
+    if now - _received[-1] > PATIENCE_SECONDS:
+        _received[-1] = now
         raise KeyboardInterrupt
 
 
@@ -35,7 +35,7 @@ def interruptible(*harmless: type[Exception]) -> Iterator[None]:
 
     Errors that are `harmless` pass as they are.
     """
-    if not _hears():
+    if not _can_handle_signals():
         yield
         return
     pressed = False
@@ -43,7 +43,7 @@ def interruptible(*harmless: type[Exception]) -> Iterator[None]:
     def on_signal(number: int, frame: object) -> None:
         nonlocal pressed
         pressed = True
-        heed(number, frame)
+        handle_interrupt(number, frame)
 
     before = signal.signal(signal.SIGINT, on_signal)
     try:
@@ -57,9 +57,9 @@ def interruptible(*harmless: type[Exception]) -> Iterator[None]:
 
 
 @contextmanager
-def undisturbed() -> Iterator[None]:
+def delay_interrupts() -> Iterator[None]:
     """Ctrl-C waits until the block is over."""
-    if not _hears():
+    if not _can_handle_signals():
         yield
         return
     pressed: list[int] = []
@@ -72,7 +72,7 @@ def undisturbed() -> Iterator[None]:
             signal.raise_signal(signal.SIGINT)
 
 
-def _hears() -> bool:
+def _can_handle_signals() -> bool:
     """Only the main thread receives signals; a handler that is not of Python could not be put back."""
     main = threading.current_thread() is threading.main_thread()
     return main and signal.getsignal(signal.SIGINT) is not None

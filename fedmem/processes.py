@@ -25,10 +25,10 @@ from typing import Any, Protocol
 
 from fedmem.errors import RunError
 from fedmem.guards.time_limit import TimeLimitError, escape_by, listen
-from fedmem.interrupts import undisturbed
+from fedmem.interrupts import delay_interrupts
 
 
-class Died(RunError):
+class ProcessDied(RunError):
     """A process ended before its work was done; `name` says whose."""
 
     def __init__(self, name: str, message: str) -> None:
@@ -36,10 +36,10 @@ class Died(RunError):
         super().__init__(message)
 
 
-Tell = Callable[[Any], None]
+Report = Callable[[Any], None]
 """Reports progress from a process."""
 
-Do = Callable[[Any, Tell], Any]
+Do = Callable[[Any, Report], Any]
 """Does one job. Jobs, and what it returns, are small, since they go through a pipe."""
 
 _DIE_WITH_PARENT = 1
@@ -54,36 +54,36 @@ def can_fork() -> bool:
     return sys.platform == "linux" and not multiprocessing.current_process().daemon
 
 
-_lent: list[int] = []
+_shared_counts: list[int] = []
 
 
-def hands() -> int:
+def num_processes() -> int:
     """The number of processes that may work at once: as many as are shared, one where none can be forked.
 
     The process of another program is not forked: its threads may hold locks that a fork would wait for.
     """
-    return _lent[-1] if _lent and can_fork() else 1
+    return _shared_counts[-1] if _shared_counts and can_fork() else 1
 
 
 @contextmanager
-def lend(count: int) -> Iterator[None]:
-    """Says how many `hands` there are.
+def share_processes(count: int) -> Iterator[None]:
+    """Says how many `num_processes` there are.
 
-    >>> with lend(1):
-    ...     hands()
+    >>> with share_processes(1):
+    ...     num_processes()
     1
     """
-    _lent.append(count)
+    _shared_counts.append(count)
     try:
         yield
     finally:
-        _lent.pop()
+        _shared_counts.pop()
 
 
-class Crew(Protocol):
+class WorkerPool(Protocol):
     """Does several jobs, in other processes or in this one."""
 
-    def __enter__(self) -> Crew: ...
+    def __enter__(self) -> WorkerPool: ...
 
     def __exit__(self, *_: object) -> None: ...
 
@@ -91,50 +91,50 @@ class Crew(Protocol):
         """Begins a job, now or when it is waited for."""
         ...
 
-    def finished(self) -> tuple[str, Any]:
+    def wait_for_one(self) -> tuple[str, Any]:
         """Waits until one of those that were started is done: its name and what it returned, or its exception."""
         ...
 
 
-class Alone:
+class InProcessPool:
     """Does what was started when it is waited for, in this process. `receive` gets the name and each report of a job.
 
-    >>> with Alone(lambda job, report: report("half") or 2 * job, print) as pool:
+    >>> with InProcessPool(lambda job, report: report("half") or 2 * job, print) as pool:
     ...     pool.start("runs 0 to 3", 7)
-    ...     pool.finished()
+    ...     pool.wait_for_one()
     runs 0 to 3 half
     ('runs 0 to 3', 14)
     """
 
     def __init__(self, do: Do, receive: Callable[[str, Any], None]) -> None:
         self._do = do
-        self._hear = receive
+        self._on_message = receive
         self._started: list[tuple[str, Any]] = []
 
     def start(self, name: str, job: Any) -> None:
         """Puts it at the end of the line."""
         self._started.append((name, job))
 
-    def finished(self) -> tuple[str, Any]:
+    def wait_for_one(self) -> tuple[str, Any]:
         """Does the first in the line."""
         name, job = self._started.pop(0)
-        return name, self._do(job, lambda what: self._hear(name, what))
+        return name, self._do(job, lambda what: self._on_message(name, what))
 
-    def __enter__(self) -> Alone:
+    def __enter__(self) -> InProcessPool:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._started.clear()
 
 
-class Forks:
+class ForkPool:
     """Does jobs in processes that stay for further ones, so that what one job has built serves the next.
 
     Guarantees:
 
     - a job is given to a process that has none; only where all have one, another is started;
     - an exception comes back with its class and text, and with the trace of its process as a note;
-    - a process that dies at work is a `Died` that says whose it was, and how it ended; others go on;
+    - a process that dies at work is a `ProcessDied` that says whose it was, and how it ended; others go on;
     - when the block ends, for whatever reason, no process is left, and Ctrl-C disturbs neither this nor a start;
     - Ctrl-C reaches this process alone, which ends the others; they also end when it is killed.
 
@@ -147,33 +147,33 @@ class Forks:
     def __init__(self, do: Do, receive: Callable[[str, Any], None], first: Callable[[], None] = lambda: None) -> None:
         assert can_fork()
         self._do = do
-        self._hear = receive
+        self._on_message = receive
         self._first = first
-        self._busy: dict[str, _Member] = {}
-        self._idle: list[_Member] = []
+        self._busy: dict[str, _ForkedWorker] = {}
+        self._idle: list[_ForkedWorker] = []
 
     @property
-    def _members(self) -> list[_Member]:
+    def _workers(self) -> list[_ForkedWorker]:
         return [*self._busy.values(), *self._idle]
 
     def start(self, name: str, job: Any) -> None:
         """Begins at once."""
         if not self._idle:
-            self._hire()
+            self._start_worker()
         self._busy[name] = self._idle.pop(0)
         # one that has died meanwhile will be noticed when it is waited for
         with suppress(BrokenPipeError, ConnectionResetError):
             self._busy[name].pipe.send(job)
 
-    def _hire(self) -> None:
+    def _start_worker(self) -> None:
         parent_pipe, child_pipe = multiprocessing.Pipe()
-        others = [parent_pipe, *(member.pipe for member in self._members)]
-        with undisturbed():
+        others = [parent_pipe, *(member.pipe for member in self._workers)]
+        with delay_interrupts():
             process = fork(partial(_work, self._do, child_pipe), others, self._first)
-            self._idle.append(_Member(process=process, pipe=parent_pipe))
+            self._idle.append(_ForkedWorker(process=process, pipe=parent_pipe))
         child_pipe.close()
 
-    def finished(self) -> tuple[str, Any]:
+    def wait_for_one(self) -> tuple[str, Any]:
         """Passes on the reports of the processes until one of them is done."""
         while True:
             waiting = {member.pipe: name for name, member in self._busy.items()}
@@ -183,37 +183,37 @@ class Forks:
                 try:
                     kind, what = pipe.recv()
                 except (EOFError, OSError):
-                    raise self._died(name) from None
+                    raise self._death_of(name) from None
                 if kind == "report":
-                    self._hear(name, what)
+                    self._on_message(name, what)
                     continue
                 if kind == "late":
                     self._busy.pop(name).pipe.close()
-                    raise Died(name, str(what))
+                    raise ProcessDied(name, str(what))
                 self._idle.append(self._busy.pop(name))
                 if kind == "failed":
                     raise what
                 return name, what
 
-    def _died(self, name: str) -> Died:
+    def _death_of(self, name: str) -> ProcessDied:
         member = self._busy.pop(name)
         member.pipe.close()
         process = member.process
         process.join()
         code = process.exitcode or 0
         how = f"was ended by signal {-code} ({signal.strsignal(-code)})" if code < 0 else f"ended with status {code}"
-        return Died(
+        return ProcessDied(
             name,
             f"the process that trained {name} {how} before it was done. Where memory runs out, systems end processes "
             "with signal 9: train fewer runs at once, with --set speed.workers=1 or a smaller speed.shard",
         )
 
-    def __enter__(self) -> Forks:
+    def __enter__(self) -> ForkPool:
         return self
 
     def __exit__(self, *_: object) -> None:
-        with undisturbed():
-            members = self._members
+        with delay_interrupts():
+            members = self._workers
             for member in members:
                 member.process.kill()
             for member in members:
@@ -224,7 +224,7 @@ class Forks:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Member:
+class _ForkedWorker:
     process: ForkProcess
     pipe: Connection
 
@@ -240,7 +240,7 @@ def fork(
         first: what it does before.
     """
     process = multiprocessing.get_context("fork").Process(
-        target=_live, args=(body, others, os.getpid(), first), daemon=True
+        target=_run_fork, args=(body, others, os.getpid(), first), daemon=True
     )
     with warnings.catch_warnings():
         # Threads of torch and of the progress bar are there; nothing that a fork uses waits for them.
@@ -249,7 +249,7 @@ def fork(
     return process
 
 
-def _live(body: Callable[[], None], others: Sequence[Connection], parent: int, first: Callable[[], None]) -> None:
+def _run_fork(body: Callable[[], None], others: Sequence[Connection], parent: int, first: Callable[[], None]) -> None:
     """The life of a fork."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -281,7 +281,7 @@ def _work(do: Do, pipe: Connection) -> None:
             try:
                 result = do(job, lambda what: send("report", what))
             except BaseException as error:
-                send("failed", _portable(error))
+                send("failed", _picklable_error(error))
             else:
                 send("done", result)
 
@@ -293,7 +293,7 @@ def _end_with(parent: int) -> None:
         os._exit(1)
 
 
-def _portable(error: BaseException) -> BaseException:
+def _picklable_error(error: BaseException) -> BaseException:
     """The error as it can be sent, its trace as a note; one that cannot be sent becomes a `RunError` of its text."""
     trace = "".join(traceback.format_exception(error))
     if not isinstance(error, (Exception, KeyboardInterrupt)):

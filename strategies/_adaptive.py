@@ -17,7 +17,7 @@ def moments(before: Arrays, tau: float) -> Arrays:
 
 def step(
     state: Arrays,
-    round: Round,
+    rnd: Round,
     *,
     eta: float,
     beta_1: float,
@@ -28,10 +28,10 @@ def step(
 
     No bias correction, as published, and the types of the model.
     """
-    mean = weighted_mean(round.sent, share(round.weights, round.present))
+    mean = weighted_mean(rnd.sent, share(rnd.weights, rnd.present))
     after: Arrays = {}
     later: Arrays = {}
-    for name, before in round.before.items():
+    for name, before in rnd.before.items():
         update = mean[name] - before
         m = beta_1 * state[f"m:{name}"] + (1 - beta_1) * update
         v = second(state[f"v:{name}"], update)

@@ -17,23 +17,23 @@ CANARY_LENGTH = 10.0
 """How long the update of a canary client is, in clips, before it is clipped."""
 
 
-def clipped_sum(round: Round, clip: torch.Tensor, weights: torch.Tensor) -> tuple[Arrays, torch.Tensor, Round]:
+def clipped_sum(rnd: Round, clip: torch.Tensor, weights: torch.Tensor) -> tuple[Arrays, torch.Tensor, Round]:
     """sum_k w_k min(1, S / |d_k|) d_k over those present (R, ...), the lengths |d_k| (R, K), and who counts as present.
 
     `d_k` is what client k sent less what it was given; `clip` (R,) is S; `weights` (R, K) are from 0 to 1, so that
     no client moves the sum by more than S. In float64. A length of zero is no problem; who sent a number that is not
     finite counts as absent.
     """
-    round = drop_non_finite(round)
-    vectors = updates(round)
+    rnd = drop_non_finite(rnd)
+    vectors = updates(rnd)
     lengths = norms(vectors)
     # a length of zero makes this infinite, hence a factor of one
     factors = weights * (clip[:, None] / lengths).clamp(max=1)
-    return weighted_mean(vectors, torch.where(round.present, factors, torch.zeros_like(factors))), lengths, round
+    return weighted_mean(vectors, torch.where(rnd.present, factors, torch.zeros_like(factors))), lengths, rnd
 
 
 def add_canaries(
-    total: Arrays, clip: torch.Tensor, round: Round, canary_clients: int, strategy: str, clipped: Clipping
+    total: Arrays, clip: torch.Tensor, rnd: Round, canary_clients: int, strategy: str, clipped: Clipping
 ) -> tuple[Arrays, torch.Tensor]:
     """The sum with what canary clients add, and how many they are (R,).
 
@@ -44,15 +44,15 @@ def add_canaries(
     """
     if not canary_clients:
         return total, torch.zeros_like(clip)
-    if round.guests is None:
+    if rnd.canary_updates is None:
         raise ValueError(
             f"{strategy} has {canary_clients} canary clients, whose directions are drawn by a scenario; in an app "
             "of one's own write canary_clients=0"
         )
     count, start = torch.zeros_like(clip), {name: torch.zeros_like(value) for name, value in total.items()}
-    for directions, present in round.guests(total):
+    for directions, present in rnd.canary_updates(total):
         canary_round = replace(
-            round,
+            rnd,
             before=start,
             sent={
                 name: broadcast_factors(CANARY_LENGTH * clip[:, None], value) * value
@@ -86,10 +86,10 @@ def state_release(clip: float, noise: float | None, divisor: float) -> dict[str,
     }
 
 
-def noise_like(total: Arrays, round: Round) -> Arrays:
+def noise_like(total: Arrays, rnd: Round) -> Arrays:
     """Standard normal noise for each of these arrays (R, ...), from the generator of each run, in float64."""
     draws: dict[str, list[torch.Tensor]] = {name: [] for name in total}
-    for generator in round.drawing:
+    for generator in rnd.drawing:
         for name in sorted(total):
             draws[name].append(torch.as_tensor(generator.standard_normal(tuple(total[name].shape[1:]))))
     return {name: torch.stack(draws[name]) for name in total}

@@ -20,12 +20,12 @@ from flwr.serverapp.strategy import FedAvg, Strategy
 
 Arrays = dict[str, torch.Tensor]
 
-Guests = Callable[[Arrays], Iterable[tuple[Arrays, torch.Tensor]]]
+CanaryUpdates = Callable[[Arrays], Iterable[tuple[Arrays, torch.Tensor]]]
 
 SMALL = 1 << 18
 """Numbers in all models of a round that are summed side by side."""
 
-OFFER = "offer"
+PAYLOAD = "payload"
 """The `ArrayRecord` of a train message in which a strategy gives one client arrays beside the model."""
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -40,9 +40,9 @@ class Round:
     examples; `present` (R, K) bool, False for a place without a client; `clients` (R, K) int64 who it is, 0 .. N-1,
     -1 where nobody is; `report` (R, K) float64 scalars by name, NaN where a client says nothing, among them
     `probability`, with which the sampler picked each, where that is known; `generators` makes one per run, for rules
-    that draw: named streams in a scenario, none in an app of one's own, where nobody should foresee the draws. `guests`
-    makes, for arrays (R, ...), the directions of canary clients (R, C, ...) in float64, of length one each, some after
-    the other, and (R, C) who of them comes to this round; None where there are none.
+    that draw: named streams in a scenario, none in an app of one's own, where nobody should foresee the draws.
+    `canary_updates` makes, for arrays (R, ...), the directions of canary clients (R, C, ...) in float64, of length one
+    each, some after the other, and (R, C) who of them comes to this round; None where there are none.
     """
 
     number: int
@@ -53,7 +53,7 @@ class Round:
     clients: torch.Tensor
     report: dict[str, torch.Tensor] = field(default_factory=dict)
     generators: Callable[[], tuple[np.random.Generator, ...]] | None = None
-    guests: Guests | None = None
+    canary_updates: CanaryUpdates | None = None
 
     @property
     def drawing(self) -> tuple[np.random.Generator, ...]:
@@ -66,15 +66,15 @@ class Round:
 class Rule(Protocol):
     """The server step of a strategy.
 
-    `state` starts it. `offer` (R, K, ...) is what it gives each client beside the model, which must not depend on who
+    `state` starts it. `payload` (R, K, ...) is what it gives each client beside the model, which must not depend on who
     else is in the cohort or in which order.
     """
 
     def state(self, before: Arrays, num_clients: int) -> Arrays: ...
 
-    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays: ...
+    def payload(self, state: Arrays, clients: torch.Tensor) -> Arrays: ...
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]: ...
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]: ...
 
 
 class ServerRule(ABC):
@@ -88,12 +88,12 @@ class ServerRule(ABC):
         """Nothing to remember."""
         return {}
 
-    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
+    def payload(self, state: Arrays, clients: torch.Tensor) -> Arrays:
         """No payload."""
         return {}
 
     @abstractmethod
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """The next model and the next state."""
 
 
@@ -150,13 +150,14 @@ class Services:
         reports: scalars of the clients of this round, by node. They are not in the replies, since Flower aggregates
             every number that a reply contains.
         generators: makes the generators of the rule for this round; None if nobody should foresee the draws.
-        canary_updates: makes the updates of canary clients of this round, see `Round.guests`; None if there are none.
+        canary_updates: makes the updates of canary clients of this round, see `Round.canary_updates`; None if there are
+            none.
     """
 
     nodes: Sequence[int] = ()
     reports: Mapping[int, Mapping[str, float]] = field(default_factory=dict)
     generators: Callable[[], tuple[np.random.Generator, ...]] | None = None
-    canary_updates: Guests | None = None
+    canary_updates: CanaryUpdates | None = None
 
 
 class RuleStrategy(FedAvg):
@@ -189,7 +190,7 @@ class RuleStrategy(FedAvg):
         return self._clients.setdefault(node, len(node_range) + len(self._clients))
 
     @property
-    def represented(self) -> Rule:
+    def message_name(self) -> Rule:
         """The rule, which messages name."""
         return self.rule
 
@@ -205,7 +206,7 @@ class RuleStrategy(FedAvg):
         self._begin(arrays)
         assert self._state is not None
         before, no_clients = self._before, torch.full((1, 1), -1)
-        round = Round(
+        round_number = Round(
             number=server_round,
             before=before,
             sent={name: value[:, None] for name, value in before.items()},
@@ -213,17 +214,17 @@ class RuleStrategy(FedAvg):
             present=no_clients >= 0,
             clients=no_clients,
             generators=self.services.generators,
-            guests=self.services.canary_updates,
+            canary_updates=self.services.canary_updates,
         )
-        after = self._apply(round)
+        after = self._apply(round_number)
         return ArrayRecord(
             {name: Array(after[name][0].numpy()) if name in after else array for name, array in arrays.items()}
         )
 
-    def _apply(self, round: Round) -> Arrays:
+    def _apply(self, rnd: Round) -> Arrays:
         """The next model. Errors: `ValueError` where the rule gives it other names, shapes or types."""
         assert self._state is not None
-        after, self._state = self.rule.rule(self._state, round)
+        after, self._state = self.rule.rule(self._state, rnd)
         for text in wrong_models(after, self._before):
             raise ValueError(text)
         return after
@@ -247,10 +248,10 @@ class RuleStrategy(FedAvg):
         for node in sorted(message.metadata.dst_node_id for message in messages):
             self._client(node)
         clients = torch.tensor([[self._client(message.metadata.dst_node_id) for message in messages]])
-        payload = self.rule.offer(self._state, clients)
+        payload = self.rule.payload(self._state, clients)
         for k, message in enumerate(messages if payload else ()):
             record = ArrayRecord({name: Array(value[0, k].numpy()) for name, value in payload.items()})
-            message.content = RecordDict({**message.content, OFFER: record})
+            message.content = RecordDict({**message.content, PAYLOAD: record})
         return messages
 
     def aggregate_train(
@@ -267,7 +268,7 @@ class RuleStrategy(FedAvg):
             name: torch.stack([torch.from_numpy(record[name].numpy()) for record in records])[None]
             for name in records[0]
         }
-        round = Round(
+        round_number = Round(
             number=server_round,
             before=self._before,
             sent={name: sent[name] for name in self._before},
@@ -283,9 +284,9 @@ class RuleStrategy(FedAvg):
                 ]
             ),
             generators=self.services.generators,
-            guests=self.services.canary_updates,
+            canary_updates=self.services.canary_updates,
         )
-        after = self._apply(round)
+        after = self._apply(round_number)
         others = [name for name in sent if name not in self._before]
         after = after | {name: self._received[name] if self._noisy else _lower_median(sent[name]) for name in others}
         arrays = ArrayRecord({name: Array(after[name][0].to(value.dtype).numpy()) for name, value in sent.items()})

@@ -8,13 +8,13 @@ from strategies._geometry import broadcast_factors
 from strategies._rule import Arrays, Round, share, weighted_mean
 
 
-def mean_of_best(round: Round, f: int, keep: torch.Tensor) -> Arrays:
+def mean_of_best(rnd: Round, f: int, keep: torch.Tensor) -> Arrays:
     """The unweighted mean of the `keep` (R, 1) clients of least score."""
-    order = rank_by_score(distances(round), round.present, round.clients, f)
-    selection = (order.argsort(dim=1) < keep) & round.present
+    order = rank_by_score(distances(rnd), rnd.present, rnd.clients, f)
+    selection = (order.argsort(dim=1) < keep) & rnd.present
     # zeroed, because a weight of zero does not silence a model of infinities
-    sent = {n: torch.where(broadcast_factors(selection, v), v, torch.zeros_like(v)) for n, v in round.sent.items()}
-    return weighted_mean(sent, share(torch.ones_like(round.weights), selection))
+    sent = {n: torch.where(broadcast_factors(selection, v), v, torch.zeros_like(v)) for n, v in rnd.sent.items()}
+    return weighted_mean(sent, share(torch.ones_like(rnd.weights), selection))
 
 
 def rank_by_score(squares: torch.Tensor, present: torch.Tensor, clients: torch.Tensor, f: int) -> torch.Tensor:
@@ -35,16 +35,16 @@ def rank_by_score(squares: torch.Tensor, present: torch.Tensor, clients: torch.T
     return by_number.gather(1, score.gather(1, by_number).argsort(dim=1, stable=True))
 
 
-def distances(round: Round) -> torch.Tensor:
+def distances(rnd: Round) -> torch.Tensor:
     """(R, K, K) squared distances between the models of a cohort; infinite to oneself and where one is absent."""
-    runs, places = round.present.shape
+    runs, places = rnd.present.shape
     squares = torch.full((runs, places, places), torch.inf, dtype=torch.float64)
     for i in range(places):
         for j in range(i):
             distance = torch.zeros(runs, dtype=torch.float64)
-            for values in round.sent.values():
+            for values in rnd.sent.values():
                 difference = values[:, i].double() - values[:, j].double()
                 distance = distance + difference.square().reshape(runs, -1).sum(dim=1)
-            both = round.present[:, i] & round.present[:, j] & distance.isfinite()
+            both = rnd.present[:, i] & rnd.present[:, j] & distance.isfinite()
             squares[:, i, j] = squares[:, j, i] = torch.where(both, distance, torch.full_like(distance, torch.inf))
     return squares

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import torch
 
-from strategies._own import part
+from strategies._client_state import part
 from strategies._rule import Arrays
 
 

@@ -55,16 +55,16 @@ class Bulyan(ServerRule):
         """The cohort from which the guarantee holds."""
         return 4 * self.f + 3
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """Choose, then average around the median; run by run, because they may differ in how many are there."""
-        round = drop_non_finite(round)
-        squares = distances(round)
-        after: dict[str, list[torch.Tensor]] = {name: [] for name in round.before}
-        for run, present in enumerate(round.present):
+        rnd = drop_non_finite(rnd)
+        squares = distances(rnd)
+        after: dict[str, list[torch.Tensor]] = {name: [] for name in rnd.before}
+        for run, present in enumerate(rnd.present):
             f = min(self.f, max(0, (int(present.sum()) - 3) // 4))
-            places = _choose_places(squares[run : run + 1], present[None], round.clients[run : run + 1], f)
-            for name, before in round.before.items():
-                sent = round.sent[name][run, places]
+            places = _choose_places(squares[run : run + 1], present[None], rnd.clients[run : run + 1], f)
+            for name, before in rnd.before.items():
+                sent = rnd.sent[name][run, places]
                 after[name].append(_around_median(sent, len(places) - 2 * f) if places else before[run])
         return {name: torch.stack(values) for name, values in after.items()}, state
 

@@ -54,14 +54,14 @@ class CentredClipping(ServerRule):
         """A last aggregate of zero."""
         return {name: torch.zeros_like(value, dtype=torch.float64) for name, value in before.items()}
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """Clip around the last aggregate, and go on from what comes of it."""
-        round = drop_non_finite(round)
-        weights = share(torch.ones_like(round.weights), round.present)
-        vectors, at = updates(round), state
+        rnd = drop_non_finite(rnd)
+        weights = share(torch.ones_like(rnd.weights), rnd.present)
+        vectors, at = updates(rnd), state
         for _ in range(self.iterations):
             offsets = {name: value - at[name][:, None] for name, value in vectors.items()}
             steps = weighted_mean(offsets, weights * (self.radius / norms(offsets)).clamp(max=1))
             at = {name: value + steps[name] for name, value in at.items()}
-        after = {name: (before.double() + at[name]).to(before.dtype) for name, before in round.before.items()}
-        return or_before(round, after), at
+        after = {name: (before.double() + at[name]).to(before.dtype) for name, before in rnd.before.items()}
+        return or_before(rnd, after), at

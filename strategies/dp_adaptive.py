@@ -31,13 +31,13 @@ class DpAdaptive(ServerRule):
     - the bit of a canary client is `quantile` itself, so that S follows the real clients.
 
     Fields:
-        start: S in the first round; too small is better than too large, since S moves fast.
+        initial_clip: S in the first round; too small is better than too large, since S moves fast.
         quantile: share of the updates that should not be clipped.
         rate: how fast S moves: at most by the factor exp(rate) or so in a round.
         noise_multiplier: z of updates and bits together; null finds it for the scenario's `privacy.target_epsilon`.
         bit_noise: standard deviation of the noise on the sum of bits, more than z / 2; null takes the larger of
             cohort / 20, as the authors do, and 2 z, which costs the updates 3 % more noise.
-        cohort: what noisy sums are divided by: how many clients are expected in a round.
+        expected_cohort_size: what noisy sums are divided by: how many clients are expected in a round.
         canary_clients: further clients of random direction, for an audit by the probe `canary_clients`.
 
     >>> round(noise_of_updates(DpAdaptive(noise_multiplier=1.0, bit_noise=1.0)), 3)
@@ -50,12 +50,12 @@ class DpAdaptive(ServerRule):
     unit: ClassVar[str] = "client"
     noisy: ClassVar[bool] = True
 
-    start: Annotated[float, Gt(0)] = 0.1
+    initial_clip: Annotated[float, Gt(0)] = 0.1
     quantile: Annotated[float, Ge(0), Le(1)] = 0.5
     rate: Annotated[float, Gt(0)] = 0.2
     noise_multiplier: Annotated[float, Ge(0)] | None = 1.0
     bit_noise: Annotated[float, Gt(0)] | None = None
-    cohort: Annotated[float, Gt(0)] = 10.0
+    expected_cohort_size: Annotated[float, Gt(0)] = 10.0
     canary_clients: Annotated[int, Ge(0)] = 0
 
     def __post_init__(self) -> None:
@@ -66,26 +66,28 @@ class DpAdaptive(ServerRule):
                 f"raise bit_noise above {z / 2:g}, or leave it out"
             )
 
-    def stated(self, number: int) -> dict[str, float]:
+    def release_statement(self, number: int) -> dict[str, float]:
         """What a round releases, as `_private.state_release` says; the clip is known in the first round alone."""
-        return state_release(self.start if number == 1 else math.nan, noise_of_updates(self), self.cohort)
+        return state_release(
+            self.initial_clip if number == 1 else math.nan, noise_of_updates(self), self.expected_cohort_size
+        )
 
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         """The clipping norm of each run."""
         runs = len(next(iter(before.values())))
-        return {"clip": torch.full((runs,), self.start, dtype=torch.float64)}
+        return {"clip": torch.full((runs,), self.initial_clip, dtype=torch.float64)}
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """One noisy step at the clipping norm that was; then the next clipping norm."""
         clip = state["clip"]
-        total, lengths, sound = clipped_sum(round, clip, torch.ones_like(round.weights))
-        total, num_canaries = add_canaries(total, clip, round, self.canary_clients, "dp_adaptive", clipped_sum)
-        noise = noise_like({**total, "": clip}, round)
+        total, lengths, sound = clipped_sum(rnd, clip, torch.ones_like(rnd.weights))
+        total, num_canaries = add_canaries(total, clip, rnd, self.canary_clients, "dp_adaptive", clipped_sum)
+        noise = noise_like({**total, "": clip}, rnd)
         bits = torch.where(sound.present, (lengths <= clip[:, None]).double() - 0.5, torch.zeros_like(lengths))
         scale = noise_of_bits(self) if self.noise_multiplier else 0.0
         bits_of_all = bits.sum(dim=1) + num_canaries * (self.quantile - 0.5)
-        share_below = (bits_of_all + scale * noise[""]) / self.cohort + 0.5
-        after = add_noisy_step(round.before, total, noise, noise_of_updates(self) * clip, self.cohort)
+        share_below = (bits_of_all + scale * noise[""]) / self.expected_cohort_size + 0.5
+        after = add_noisy_step(rnd.before, total, noise, noise_of_updates(self) * clip, self.expected_cohort_size)
         return after, {"clip": clip * (-self.rate * (share_below - self.quantile)).exp()}
 
 
@@ -93,7 +95,7 @@ def noise_of_bits(strategy: DpAdaptive) -> float:
     """The standard deviation of the noise on the sum of bits."""
     z, bits = strategy.noise_multiplier, strategy.bit_noise
     assert z is not None, "the scenario finds it before training"
-    return bits if bits is not None else max(strategy.cohort / 20, 2 * z)
+    return bits if bits is not None else max(strategy.expected_cohort_size / 20, 2 * z)
 
 
 def noise_of_updates(strategy: DpAdaptive) -> float:

@@ -27,20 +27,21 @@ class DpFedAvg(ServerRule):
     - updates that are zero or not finite count as zero; arrays of integers stay as they are;
     - a client that drops out is not replaced: the noise stays what it was;
     - a canary client is one more, that sends 10 S along its direction as often as a real one comes, and is clipped
-      like it; `cohort` counts it.
+      like it; `expected_cohort_size` counts it.
 
     Fields:
         clip: S, the largest norm of an update, over all parameters.
         noise_multiplier: z, the standard deviation of the noise divided by S; null finds it for the scenario's
             `privacy.target_epsilon`.
-        cohort: what the noisy sum is divided by: how many clients are expected in a round, or less under a `cap`.
+        expected_cohort_size: what the noisy sum is divided by: how many clients are expected in a round, or less under
+            a `cap`.
         cap: rows from which a client has the full weight; null gives all clients the same.
         canary_clients: further clients of random direction, for an audit by the probe `canary_clients`.
 
     >>> start, sent = {"w": torch.zeros(1, 2)}, {"w": torch.tensor([[[3.0, 4.0], [0.0, 0.0]]])}
     >>> present, clients = torch.ones((1, 2), dtype=torch.bool), torch.arange(2)[None]
     >>> round = Round(number=1, before=start, sent=sent, weights=present.double(), present=present, clients=clients)
-    >>> after, _ = DpFedAvg(clip=1.0, noise_multiplier=0.0, cohort=2).rule({}, round)
+    >>> after, _ = DpFedAvg(clip=1.0, noise_multiplier=0.0, expected_cohort_size=2).rule({}, round)
     >>> [f"{value:.1f}" for value in after["w"][0].tolist()]
     ['0.3', '0.4']
 
@@ -53,7 +54,7 @@ class DpFedAvg(ServerRule):
 
     clip: Annotated[float, Gt(0)] = 1.0
     noise_multiplier: Annotated[float, Ge(0)] | None = 1.0
-    cohort: Annotated[float, Gt(0)] = 10.0
+    expected_cohort_size: Annotated[float, Gt(0)] = 10.0
     cap: Annotated[int, Gt(0)] | None = None
     canary_clients: Annotated[int, Ge(0)] = 0
 
@@ -62,16 +63,16 @@ class DpFedAvg(ServerRule):
         """The numbers of rows, where a `cap` makes them weights of at most 1."""
         return () if self.cap is None else ("rows",)
 
-    def stated(self, number: int) -> dict[str, float]:
+    def release_statement(self, number: int) -> dict[str, float]:
         """What a round releases, as `_private.state_release` says, for tests of the mechanism."""
-        return state_release(self.clip, self.noise_multiplier, self.cohort)
+        return state_release(self.clip, self.noise_multiplier, self.expected_cohort_size)
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """One noisy step."""
         assert self.noise_multiplier is not None, "the scenario finds it before training"
-        weights = torch.ones_like(round.weights) if self.cap is None else (round.weights / self.cap).clamp(max=1)
+        weights = torch.ones_like(rnd.weights) if self.cap is None else (rnd.weights / self.cap).clamp(max=1)
         clip = torch.full((len(weights),), self.clip, dtype=torch.float64)
-        total, _, _ = clipped_sum(round, clip, weights)
-        total, _ = add_canaries(total, clip, round, self.canary_clients, "dp_fedavg", clipped_sum)
-        noise = noise_like(total, round)
-        return add_noisy_step(round.before, total, noise, self.noise_multiplier * clip, self.cohort), state
+        total, _, _ = clipped_sum(rnd, clip, weights)
+        total, _ = add_canaries(total, clip, rnd, self.canary_clients, "dp_fedavg", clipped_sum)
+        noise = noise_like(total, rnd)
+        return add_noisy_step(rnd.before, total, noise, self.noise_multiplier * clip, self.expected_cohort_size), state

@@ -26,7 +26,7 @@ class DpFtrl(ServerRule):
 
     Its privacy guarantee needs no sampling. It counts the participations of a client and their minimum separation,
     which the sampler has to guarantee. A participation is in one node of each level, several may be in one node, and
-    together they move the nodes by the square root of `moved(...)` clips.
+    together they move the nodes by the square root of `squared_sensitivity(...)` clips.
 
     Guarantees:
 
@@ -34,17 +34,18 @@ class DpFtrl(ServerRule):
     - one client moves the sum of a round by at most S; `a_k` is 1, or `min(rows / cap, 1)`;
     - a round without clients is a leaf like any other; updates that are not finite count as zero; arrays of integers
       stay as they are;
-    - momentum and `eta` use what is noisy already, and cost no privacy;
+    - momentum and `server_lr` use what is noisy already, and cost no privacy;
     - a canary client is one more, that sends 10 S along its direction when it participates, and is clipped like it;
-      `cohort` counts it.
+      `expected_cohort_size` counts it.
 
     Fields:
         clip: S, the largest norm of an update, over all parameters.
         noise_multiplier: z, the standard deviation of the noise of a node divided by S; null finds it for the
             scenario's `privacy.target_epsilon`.
-        cohort: what the noisy sum is divided by: how many clients take part in a round, or less under a `cap`.
+        expected_cohort_size: what the noisy sum is divided by: how many clients take part in a round, or less under a
+            `cap`.
         cap: rows from which a client has the full weight; null gives all clients the same.
-        eta: learning rate of the server.
+        server_lr: learning rate of the server.
         momentum: share of the velocity carried to the next round.
         honaker: estimate each node from its own noisy sum and from those below it, which nearly halves the variance
             (Honaker, 2015) and costs no privacy; false takes its own alone.
@@ -52,7 +53,8 @@ class DpFtrl(ServerRule):
         canary_clients: further clients of random direction, for an audit by the probe `canary_clients`.
 
     >>> ftrl = DpFtrl()
-    >>> [ftrl.moved(rounds, pause=5) for rounds in (1, 5, 20)]  # one participation after 5 rounds; four after 20
+    >>> # one participation after 5 rounds, four after 20
+    >>> [ftrl.squared_sensitivity(rounds, min_separation=5) for rounds in (1, 5, 20)]
     [1, 3, 36]
 
     Reference: Kairouz et al. (2021), practical and private (deep) learning without sampling or shuffling; Honaker
@@ -65,9 +67,9 @@ class DpFtrl(ServerRule):
 
     clip: Annotated[float, Gt(0)] = 1.0
     noise_multiplier: Annotated[float, Ge(0)] | None = 1.0
-    cohort: Annotated[float, Gt(0)] = 10.0
+    expected_cohort_size: Annotated[float, Gt(0)] = 10.0
     cap: Annotated[int, Gt(0)] | None = None
-    eta: Annotated[float, Gt(0)] = 1.0
+    server_lr: Annotated[float, Gt(0)] = 1.0
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
     honaker: bool = True
     restart: Annotated[int, Gt(0)] | None = None
@@ -78,11 +80,11 @@ class DpFtrl(ServerRule):
         """The numbers of rows, where a `cap` makes them weights of at most 1."""
         return () if self.cap is None else ("rows",)
 
-    def moved(self, rounds: int, pause: int, turns: int | None = None) -> int:
+    def squared_sensitivity(self, rounds: int, min_separation: int, participations: int | None = None) -> int:
         """By how many clips, squared, one client moves all that is released; see `_tree.moved_by_one`."""
-        return moved_by_one(rounds, pause, turns, self.restart)
+        return moved_by_one(rounds, min_separation, participations, self.restart)
 
-    def stated(self, number: int) -> dict[str, float] | None:
+    def release_statement(self, number: int) -> dict[str, float] | None:
         """The release of a round, as `_private.state_release` says; None with momentum, which mixes rounds."""
         if self.momentum and number > 1:
             return None
@@ -90,7 +92,12 @@ class DpFtrl(ServerRule):
         variance, fresh_variance, coefficients = change_of(place, own_noise_only=not self.honaker)
         tree = {"place": float(place), "deviation": variance**0.5, "new": fresh_variance**0.5}
         tree |= {f"left:{level}": value for level, value in enumerate(coefficients)}
-        return state_release(self.clip, (self.noise_multiplier or 0.0) * variance**0.5, self.cohort / self.eta) | tree
+        return (
+            state_release(
+                self.clip, (self.noise_multiplier or 0.0) * variance**0.5, self.expected_cohort_size / self.server_lr
+            )
+            | tree
+        )
 
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         """Rounds so far, nodes by level, and the velocity where there is one."""
@@ -101,35 +108,37 @@ class DpFtrl(ServerRule):
             arrays |= {f"velocity:{name}": value for name, value in zeros_of(before).items()}
         return arrays
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """One step along the sum of this round and what the noise of the prefix changed by."""
         assert self.noise_multiplier is not None, "the scenario finds it before training"
         # a rule that is noisy is applied in every round of every run
         number = int(state["rounds"][0]) + 1
         place = (number - 1) % self.restart + 1 if self.restart else number
         highest, levels = top(place), levels_of(state)
-        weights = torch.ones_like(round.weights) if self.cap is None else (round.weights / self.cap).clamp(max=1)
+        weights = torch.ones_like(rnd.weights) if self.cap is None else (rnd.weights / self.cap).clamp(max=1)
         clip = torch.full((len(weights),), self.clip, dtype=torch.float64)
-        total, _, _ = clipped_sum(round, clip, weights)
-        total, _ = add_canaries(total, clip, round, self.canary_clients, "dp_ftrl", clipped_sum)
+        total, _, _ = clipped_sum(rnd, clip, weights)
+        total, _ = add_canaries(total, clip, rnd, self.canary_clients, "dp_ftrl", clipped_sum)
         below = levels[:highest]
         fresh_levels = range(highest + 1) if self.honaker else (highest,)
         # all at once, since a generator starts again at every request
-        fresh = noise_like({f"{level}:{name}": value for level in fresh_levels for name, value in total.items()}, round)
+        fresh = noise_like({f"{level}:{name}": value for level in fresh_levels for name, value in total.items()}, rnd)
         node = climb_tree(fresh, below, own_noise_only=not self.honaker)
         later = {"rounds": state["rounds"] + 1}
         after: Arrays = {}
-        for name, value in round.before.items():
+        for name, value in rnd.before.items():
             change = node[name]
             for left_node in below:
                 change = change - left_node[name]
-            step = (total[name] + broadcast_factors(self.noise_multiplier * clip, change) * change) / self.cohort
+            step = (
+                total[name] + broadcast_factors(self.noise_multiplier * clip, change) * change
+            ) / self.expected_cohort_size
             if self.momentum:
                 step = self.momentum * state[f"velocity:{name}"] + step
                 later[f"velocity:{name}"] = step
-            after[name] = (value.double() + self.eta * step).to(value.dtype)
+            after[name] = (value.double() + self.server_lr * step).to(value.dtype)
         upper_levels = levels[highest + 1 :] if place > 1 else []
-        nodes = [zeros_of(round.before)] * highest + [node] + upper_levels
+        nodes = [zeros_of(rnd.before)] * highest + [node] + upper_levels
         later |= {
             f"level:{level}:{name}": value for level, tree_node in enumerate(nodes) for name, value in tree_node.items()
         }

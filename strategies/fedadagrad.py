@@ -24,11 +24,11 @@ class FedAdagrad(ServerRule):
     - Keeps two models of state.
 
     Fields:
-        eta: server learning rate.
+        server_lr: server learning rate.
         beta_1: decay of the first moment; the paper uses none here.
         tau: degree of adaptivity; larger is closer to plain averaging.
 
-    >>> FedAdagrad(eta=0.1).beta_1
+    >>> FedAdagrad(server_lr=0.1).beta_1
     0.0
 
     Reference: Reddi et al. (2021), adaptive federated optimization.
@@ -36,7 +36,7 @@ class FedAdagrad(ServerRule):
 
     reads: ClassVar[tuple[str, ...]] = ("rows",)
 
-    eta: Annotated[float, Gt(0)] = 0.1
+    server_lr: Annotated[float, Gt(0)] = 0.1
     beta_1: Annotated[float, Ge(0), Lt(1)] = 0.0
     tau: Annotated[float, Gt(0)] = 1e-3
 
@@ -44,6 +44,6 @@ class FedAdagrad(ServerRule):
         """First moments of zero and second moments of tau squared."""
         return moments(before, self.tau)
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """One step of Adagrad on the mean update."""
-        return step(state, round, eta=self.eta, beta_1=self.beta_1, tau=self.tau, second=lambda v, d: v + d * d)
+        return step(state, rnd, eta=self.server_lr, beta_1=self.beta_1, tau=self.tau, second=lambda v, d: v + d * d)

@@ -24,12 +24,12 @@ class FedAdam(ServerRule):
       round, however long the updates are: a coordinate that few clients move is moved as much as any other.
 
     Fields:
-        eta: server learning rate.
+        server_lr: server learning rate.
         beta_1: decay of the first moment.
         beta_2: decay of the second moment.
         tau: degree of adaptivity; larger is closer to plain averaging with momentum.
 
-    >>> FedAdam(eta=0.03).beta_1
+    >>> FedAdam(server_lr=0.03).beta_1
     0.9
 
     Reference: Reddi et al. (2021), adaptive federated optimization.
@@ -37,7 +37,7 @@ class FedAdam(ServerRule):
 
     reads: ClassVar[tuple[str, ...]] = ("rows",)
 
-    eta: Annotated[float, Gt(0)] = 0.03
+    server_lr: Annotated[float, Gt(0)] = 0.03
     beta_1: Annotated[float, Ge(0), Lt(1)] = 0.9
     beta_2: Annotated[float, Ge(0), Lt(1)] = 0.99
     tau: Annotated[float, Gt(0)] = 1e-3
@@ -46,12 +46,12 @@ class FedAdam(ServerRule):
         """First moments of zero and second moments of tau squared."""
         return moments(before, self.tau)
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """One step of Adam on the mean update."""
         return step(
             state,
-            round,
-            eta=self.eta,
+            rnd,
+            eta=self.server_lr,
             beta_1=self.beta_1,
             tau=self.tau,
             second=lambda v, d: self.beta_2 * v + (1 - self.beta_2) * d * d,

@@ -40,7 +40,7 @@ class FedAvg(ServerRule):
         """Flower's FedAvg for `size`; the rule as a strategy for `uniform`."""
         return flwr_strategy.FedAvg(**ALONE) if self.weighting == "size" else RuleStrategy(self)
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """The weighted mean of what was sent."""
-        weights = round.weights if self.weighting == "size" else torch.ones_like(round.weights)
-        return weighted_mean(round.sent, share(weights, round.present)), state
+        weights = rnd.weights if self.weighting == "size" else torch.ones_like(rnd.weights)
+        return weighted_mean(rnd.sent, share(weights, rnd.present)), state

@@ -22,13 +22,13 @@ class FedAvgM(ServerRule):
 
     Guarantees:
 
-    - `momentum` 0 with `eta` 1 is `fedavg`, to the last bit;
+    - `momentum` 0 with `server_lr` 1 is `fedavg`, to the last bit;
     - the message path is Flower's own class, which keeps the model of the last round itself; the rule agrees with it
       to the last bit.
 
     Fields:
         momentum: share of the velocity carried to the next round.
-        eta: server learning rate.
+        server_lr: server learning rate.
 
     >>> type(FedAvgM(momentum=0.5).make(3)).__name__
     'FedAvgM'
@@ -39,24 +39,24 @@ class FedAvgM(ServerRule):
     reads: ClassVar[tuple[str, ...]] = ("rows",)
 
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.9
-    eta: Annotated[float, Gt(0)] = 1.0
+    server_lr: Annotated[float, Gt(0)] = 1.0
 
     def make(self, cohort_size: int) -> Strategy:
         """Flower's FedAvgM."""
-        return flwr_strategy.FedAvgM(**ALONE, server_momentum=self.momentum, server_learning_rate=self.eta)
+        return flwr_strategy.FedAvgM(**ALONE, server_momentum=self.momentum, server_learning_rate=self.server_lr)
 
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         """A velocity of zero, pointing back as Flower's does: from the new model to the old one."""
         return {name: torch.zeros_like(value) for name, value in before.items()} if self.momentum else {}
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """One step of momentum on the mean update."""
-        mean = weighted_mean(round.sent, share(round.weights, round.present))
-        if not self.momentum and self.eta == 1:
+        mean = weighted_mean(rnd.sent, share(rnd.weights, rnd.present))
+        if not self.momentum and self.server_lr == 1:
             # taking the step apart and putting it together again would round
             return mean, state
-        velocity = {name: before - mean[name] for name, before in round.before.items()}
+        velocity = {name: before - mean[name] for name, before in rnd.before.items()}
         if self.momentum:
             velocity = {name: self.momentum * state[name] + back for name, back in velocity.items()}
-        after = {name: before - self.eta * velocity[name] for name, before in round.before.items()}
+        after = {name: before - self.server_lr * velocity[name] for name, before in rnd.before.items()}
         return after, velocity if self.momentum else state

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Gt
 
-from strategies._own import known_share, part, rows_of, table, updates_of, with_rows
+from strategies._client_state import known_share, part, rows_of, table, updates_of, with_rows
 from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
@@ -55,21 +55,21 @@ class FedDyn(ServerRule):
         sums = {f"all:{name}": torch.zeros_like(value) for name, value in before.items()}
         return sums | {f"own:{name}": value for name, value in table(before, num_clients).items()}
 
-    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
+    def payload(self, state: Arrays, clients: torch.Tensor) -> Arrays:
         """`-g_k`, which is added to every gradient, and the strength of the pull."""
         linear = {f"linear:{name}": -rows_of(pull, clients) for name, pull in part(state, "own:").items()}
         return linear | {"mu": torch.full(clients.shape, self.alpha, dtype=torch.float64)}
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """Average the models, and go on by what the clients that are away would pull."""
-        updates, sums, client_pulls = updates_of(round), part(state, "all:"), part(state, "own:")
-        equal = round.present.to(torch.float64)
-        mean = weighted_mean(updates, share(equal, round.present))
+        updates, sums, client_pulls = updates_of(rnd), part(state, "all:"), part(state, "own:")
+        equal = rnd.present.to(torch.float64)
+        mean = weighted_mean(updates, share(equal, rnd.present))
         after: Arrays = {}
         later: Arrays = {}
-        for name, before in round.before.items():
-            new_pulls = rows_of(client_pulls[name], round.clients) - self.alpha * updates[name]
-            rows = with_rows(client_pulls[name], round.clients, round.present, new_pulls)
+        for name, before in rnd.before.items():
+            new_pulls = rows_of(client_pulls[name], rnd.clients) - self.alpha * updates[name]
+            rows = with_rows(client_pulls[name], rnd.clients, rnd.present, new_pulls)
             mean_change = weighted_mean({name: updates[name]}, equal / rows.shape[1])[name]
             h = sums[name] * known_share(client_pulls[name], rows) - self.alpha * mean_change
             after[name] = before + mean[name] - h / self.alpha

@@ -46,11 +46,11 @@ class FedExP(ServerRule):
         """The numbers of rows, where clients count by them."""
         return ("rows",) if self.weighting == "size" else ()
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """One extrapolated step."""
-        weights = share(round.weights if self.weighting == "size" else torch.ones_like(round.weights), round.present)
-        vectors = updates(round)
+        weights = share(rnd.weights if self.weighting == "size" else torch.ones_like(rnd.weights), rnd.present)
+        vectors = updates(rnd)
         mean = {name: value[:, None] for name, value in weighted_mean(vectors, weights).items()}
         mean_square = weighted_mean({"": products(vectors, vectors)}, weights)[""][:, None]
         eta = (mean_square / (2 * (products(mean, mean) + self.epsilon))).clamp(min=1)
-        return move_model(round, mean, eta), state
+        return move_model(rnd, mean, eta), state

@@ -35,9 +35,9 @@ class FedMedian(ServerRule):
         """Flower's FedMedian."""
         return flwr_strategy.FedMedian(**ALONE)
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """Sort along the cohort, absent clients last, and take the middle of those present."""
-        return {name: _median(values, round.present) for name, values in round.sent.items()}, state
+        return {name: _median(values, rnd.present) for name, values in rnd.sent.items()}, state
 
 
 def _median(values: torch.Tensor, present: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Lt
 
-from strategies._own import require_reports, updates_of
+from strategies._client_state import require_reports, updates_of
 from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
@@ -56,12 +56,12 @@ class FedNova(ServerRule):
         """What the client has to be set to."""
         return {"momentum": self.client_momentum}
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """Divide, average, and go as far as the mean number of steps."""
-        steps, rho = require_reports(round, "steps", "fednova"), self.client_momentum
+        steps, rho = require_reports(rnd, "steps", "fednova"), self.client_momentum
         length = (steps - rho * (1 - rho**steps) / (1 - rho)) / (1 - rho)
-        part = share(round.weights, round.present & (steps > 0))
+        part = share(rnd.weights, rnd.present & (steps > 0))
         tau = (part * length).cumsum(dim=1)[:, -1:]
         factors = torch.where(length > 0, tau * part / length.clamp(min=torch.finfo(length.dtype).tiny), 0.0)
-        change = weighted_mean(updates_of(round), factors)
-        return {name: before + change[name] for name, before in round.before.items()}, state
+        change = weighted_mean(updates_of(rnd), factors)
+        return {name: before + change[name] for name, before in rnd.before.items()}, state

@@ -27,7 +27,7 @@ class FedProx(ServerRule):
     Fields:
         mu: strength of the pull.
 
-    >>> FedProx(mu=0.1).offer({}, torch.tensor([[3, 4]]))["mu"].tolist()
+    >>> FedProx(mu=0.1).payload({}, torch.tensor([[3, 4]]))["mu"].tolist()
     [[0.1, 0.1]]
 
     Reference: Li et al. (2020), federated optimization in heterogeneous networks.
@@ -38,10 +38,10 @@ class FedProx(ServerRule):
 
     mu: Annotated[float, Ge(0)] = 0.1
 
-    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
+    def payload(self, state: Arrays, clients: torch.Tensor) -> Arrays:
         """The strength of the pull, the same for all."""
         return {"mu": torch.full(clients.shape, self.mu, dtype=torch.float64)}
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """The mean of what was sent, weighted by numbers of examples."""
-        return weighted_mean(round.sent, share(round.weights, round.present)), state
+        return weighted_mean(rnd.sent, share(rnd.weights, rnd.present)), state

@@ -24,12 +24,12 @@ class FedYogi(ServerRule):
     - Keeps two models of state.
 
     Fields:
-        eta: server learning rate.
+        server_lr: server learning rate.
         beta_1: decay of the first moment.
         beta_2: one minus the size of a step of the second moment.
         tau: degree of adaptivity; larger is closer to plain averaging with momentum.
 
-    >>> FedYogi(eta=0.03).beta_2
+    >>> FedYogi(server_lr=0.03).beta_2
     0.99
 
     Reference: Reddi et al. (2021), adaptive federated optimization.
@@ -37,7 +37,7 @@ class FedYogi(ServerRule):
 
     reads: ClassVar[tuple[str, ...]] = ("rows",)
 
-    eta: Annotated[float, Gt(0)] = 0.03
+    server_lr: Annotated[float, Gt(0)] = 0.03
     beta_1: Annotated[float, Ge(0), Lt(1)] = 0.9
     beta_2: Annotated[float, Ge(0), Lt(1)] = 0.99
     tau: Annotated[float, Gt(0)] = 1e-3
@@ -46,12 +46,12 @@ class FedYogi(ServerRule):
         """First moments of zero and second moments of tau squared."""
         return moments(before, self.tau)
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """One step of Yogi on the mean update."""
         return step(
             state,
-            round,
-            eta=self.eta,
+            rnd,
+            eta=self.server_lr,
             beta_1=self.beta_1,
             tau=self.tau,
             second=lambda v, d: v - (1 - self.beta_2) * d * d * (v - d * d).sign(),

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Gt
 
+from strategies._client_state import rows_of, table, with_rows
 from strategies._geometry import broadcast_factors, drop_non_finite, move_model, norms, products, updates
-from strategies._own import rows_of, table, with_rows
 from strategies._rule import Arrays, Round, ServerRule
 
 NOTHING = 1e-9
@@ -61,16 +61,16 @@ class FoolsGold(ServerRule):
         """Histories of zero, (R, N, ...)."""
         return table(before, num_clients)
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """Add to the histories, compare them, weigh by what they have of their own."""
-        round = drop_non_finite(round)
-        vectors = updates(round)
-        history = {n: rows_of(state[n], round.clients).double() + v for n, v in vectors.items()}
+        rnd = drop_non_finite(rnd)
+        vectors = updates(rnd)
+        history = {n: rows_of(state[n], rnd.clients).double() + v for n, v in vectors.items()}
         new_rows = {n: v.to(state[n].dtype) for n, v in history.items()}
-        later = {n: with_rows(v, round.clients, round.present, new_rows[n]) for n, v in state.items()}
-        weights = torch.where(round.present, self._weights(_similarities(history), round.present), 0.0)
+        later = {n: with_rows(v, rnd.clients, rnd.present, new_rows[n]) for n, v in state.items()}
+        weights = torch.where(rnd.present, self._weights(_similarities(history), rnd.present), 0.0)
         total = weights.cumsum(dim=1)[:, -1:]
-        return move_model(round, vectors, weights / torch.where(total > 0, total, 1.0)), later
+        return move_model(rnd, vectors, weights / torch.where(total > 0, total, 1.0)), later
 
     def _weights(self, similarity: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
         """(R, K, K) -> (R, K)."""

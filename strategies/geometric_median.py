@@ -56,13 +56,13 @@ class GeometricMedian(ServerRule):
         """The numbers of rows, where clients count by them."""
         return ("rows",) if self.weighting == "size" else ()
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """Iterate from the mean, in float64."""
-        round = drop_non_finite(round)
-        weights = share(round.weights if self.weighting == "size" else torch.ones_like(round.weights), round.present)
-        vectors = updates(round)
+        rnd = drop_non_finite(rnd)
+        weights = share(rnd.weights if self.weighting == "size" else torch.ones_like(rnd.weights), rnd.present)
+        vectors = updates(rnd)
         at, shares = _mean(vectors, weights), weights
-        is_running = round.present.any(dim=1, keepdim=True)
+        is_running = rnd.present.any(dim=1, keepdim=True)
         for _ in range(self.iterations):
             distances = norms({name: value - at[name] for name, value in vectors.items()})
             pull = weights / distances.clamp(min=self.nu)
@@ -79,7 +79,7 @@ class GeometricMedian(ServerRule):
             is_running = is_running & (products(step, step).sqrt() > ENOUGH * scale)
             if not is_running.any():
                 break
-        return move_model(round, vectors, shares), state
+        return move_model(rnd, vectors, shares), state
 
 
 def _mean(vectors: Arrays, weights: torch.Tensor) -> Arrays:

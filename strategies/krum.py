@@ -54,6 +54,6 @@ class Krum(ServerRule):
         """The cohort from which the guarantee holds."""
         return 2 * self.f + 3
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """The client of least score."""
-        return mean_of_best(round, self.f, torch.ones(1, dtype=torch.int64)), state
+        return mean_of_best(rnd, self.f, torch.ones(1, dtype=torch.int64)), state

@@ -55,8 +55,8 @@ class MultiKrum(ServerRule):
         """The cohort from which the guarantee holds and `keep` clients can be found without the arbitrary ones."""
         return max(2 * self.f + 3, (self.keep or 1) + self.f)
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """The mean of the clients of least score."""
-        count = round.present.sum(dim=1, keepdim=True)
+        count = rnd.present.sum(dim=1, keepdim=True)
         keep = (count - 2 * self.f - 3).clamp(min=1) if self.keep is None else torch.full_like(count, self.keep)
-        return mean_of_best(round, self.f, keep), state
+        return mean_of_best(rnd, self.f, keep), state

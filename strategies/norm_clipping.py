@@ -49,10 +49,10 @@ class NormClipping(ServerRule):
         """The numbers of rows, where clients count by them."""
         return ("rows",) if self.weighting == "size" else ()
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """Shorten and average."""
-        round = drop_non_finite(round)
-        weights = share(round.weights if self.weighting == "size" else torch.ones_like(round.weights), round.present)
-        vectors = updates(round)
+        rnd = drop_non_finite(rnd)
+        weights = share(rnd.weights if self.weighting == "size" else torch.ones_like(rnd.weights), rnd.present)
+        vectors = updates(rnd)
         # a length of zero gives infinity here, hence a factor of one
-        return move_model(round, vectors, weights * (self.radius / norms(vectors)).clamp(max=1)), state
+        return move_model(rnd, vectors, weights * (self.radius / norms(vectors)).clamp(max=1)), state

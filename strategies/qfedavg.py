@@ -48,19 +48,19 @@ class QFedAvg(ServerRule):
     q: Annotated[float, Ge(0)] = 1.0
     lr: Annotated[float, Gt(0)] = 0.1
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """One step on the reweighted losses."""
-        if "loss" not in round.report:
+        if "loss" not in rnd.report:
             raise ValueError(
                 "qfedavg weighs clients by their loss, but no client says its own; let clients report `train_loss` "
                 "among their metrics, or use fedavg"
             )
-        loss = round.report["loss"]
-        round = drop_non_finite(replace(round, present=round.present & loss.isfinite()))
-        loss = torch.where(round.present, loss, torch.ones_like(loss)).clamp(min=1e-10)
-        vectors = updates(round)
+        loss = rnd.report["loss"]
+        rnd = drop_non_finite(replace(rnd, present=rnd.present & loss.isfinite()))
+        loss = torch.where(rnd.present, loss, torch.ones_like(loss)).clamp(min=1e-10)
+        vectors = updates(rnd)
         # the paper's numerator and denominator, both divided by L
-        up = torch.where(round.present, loss**self.q, torch.zeros_like(loss))
+        up = torch.where(rnd.present, loss**self.q, torch.zeros_like(loss))
         h = up * (1 + self.q * products(vectors, vectors) / (self.lr * loss))
         total = h.cumsum(dim=1)[:, -1:]
-        return move_model(round, vectors, up / torch.where(total > 0, total, torch.ones_like(total))), state
+        return move_model(rnd, vectors, up / torch.where(total > 0, total, torch.ones_like(total))), state

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge
 
+from strategies._client_state import rows_of, with_rows
 from strategies._geometry import or_before
-from strategies._own import rows_of, with_rows
 from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
@@ -59,12 +59,12 @@ class Rotate(ServerRule):
         runs = len(next(iter(before.values())))
         return {"until": torch.zeros((runs, num_clients), dtype=torch.int64)}
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """Average the clients that have rested."""
-        until = rows_of(state["until"], round.clients)
-        active_round = replace(round, present=round.present & (round.number >= until))
+        until = rows_of(state["until"], rnd.clients)
+        active_round = replace(rnd, present=rnd.present & (rnd.number >= until))
         after = or_before(
             active_round, weighted_mean(active_round.sent, share(active_round.weights, active_round.present))
         )
-        next_round = torch.full_like(until, round.number + self.rest + 1)
-        return after, {"until": with_rows(state["until"], round.clients, active_round.present, next_round)}
+        next_round = torch.full_like(until, rnd.number + self.rest + 1)
+        return after, {"until": with_rows(state["until"], rnd.clients, active_round.present, next_round)}

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Gt
 
-from strategies._own import known_share, part, require_reports, rows_of, table, updates_of, with_rows
+from strategies._client_state import known_share, part, require_reports, rows_of, table, updates_of, with_rows
 from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
@@ -37,7 +37,7 @@ class Scaffold(ServerRule):
     refused, since its update is then no sum of gradients times l.
 
     Fields:
-        eta: server learning rate.
+        server_lr: server learning rate.
 
     >>> start = {"w": torch.zeros(1, 1)}
     >>> present, ids = torch.ones((1, 1), dtype=torch.bool), torch.zeros((1, 1), dtype=torch.int64)
@@ -55,36 +55,36 @@ class Scaffold(ServerRule):
     client: ClassVar[str] = "sgd"
     client_fields: ClassVar[Mapping[str, float]] = {"momentum": 0.0}
 
-    eta: Annotated[float, Gt(0)] = 1.0
+    server_lr: Annotated[float, Gt(0)] = 1.0
 
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         """Control variates of zero: `all:` and, for each client, `own:`."""
         means = {f"all:{name}": torch.zeros_like(value) for name, value in before.items()}
         return means | {f"own:{name}": value for name, value in table(before, num_clients).items()}
 
-    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
+    def payload(self, state: Arrays, clients: torch.Tensor) -> Arrays:
         """`c - c_k`, which is added to every gradient."""
         means, client_variates = part(state, "all:"), part(state, "own:")
         return {f"linear:{name}": c[:, None] - rows_of(client_variates[name], clients) for name, c in means.items()}
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """Average the updates, and bring the control variates up to date."""
-        steps, lr = require_reports(round, "steps", "scaffold"), require_reports(round, "lr", "scaffold")
-        has_trained = round.present & (steps > 0)
-        updates, means, client_variates = updates_of(round), part(state, "all:"), part(state, "own:")
+        steps, lr = require_reports(rnd, "steps", "scaffold"), require_reports(rnd, "lr", "scaffold")
+        has_trained = rnd.present & (steps > 0)
+        updates, means, client_variates = updates_of(rnd), part(state, "all:"), part(state, "own:")
         mean = weighted_mean(updates, share(has_trained.to(torch.float64), has_trained))
         after: Arrays = {}
         later: Arrays = {}
-        for name, before in round.before.items():
-            old_variates, c = rows_of(client_variates[name], round.clients), means[name]
+        for name, before in rnd.before.items():
+            old_variates, c = rows_of(client_variates[name], rnd.clients), means[name]
             scale = (1 / torch.where(has_trained, steps * lr, 1.0)).to(before.dtype)
             new_variates = (
                 old_variates - c[:, None] - updates[name] * scale.reshape(*scale.shape, *(1,) * (before.ndim - 1))
             )
-            rows = with_rows(client_variates[name], round.clients, has_trained, new_variates)
+            rows = with_rows(client_variates[name], rnd.clients, has_trained, new_variates)
             change = weighted_mean({name: new_variates - old_variates}, has_trained.to(torch.float64) / rows.shape[1])[
                 name
             ]
-            after[name] = before + self.eta * mean[name]
+            after[name] = before + self.server_lr * mean[name]
             later |= {f"all:{name}": c * known_share(client_variates[name], rows) + change, f"own:{name}": rows}
         return after, later

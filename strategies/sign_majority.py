@@ -19,8 +19,8 @@ class SignMajority(ServerRule):
 
     Guarantees:
 
-    - a coordinate moves by `eta`, or not at all: where votes are equal, or no client moved it. What a single client
-      knows is lost where the majority has another opinion, however far it went; a coordinate that it alone moved
+    - a coordinate moves by `server_lr`, or not at all: where votes are equal, or no client moved it. What a single
+      client knows is lost where the majority has another opinion, however far it went; a coordinate that it alone moved
       (an input that only it has) is moved as far as any other;
     - fewer than half of the clients can not turn a coordinate in which all others agree;
     - ignores the numbers of examples and the lengths of updates; keeps no state;
@@ -29,14 +29,14 @@ class SignMajority(ServerRule):
     The paper votes on gradients; here on the updates of a round of local steps.
 
     Fields:
-        eta: size of a step.
+        server_lr: size of a step.
 
     >>> import torch
     >>> sent = {"w": torch.tensor([[[0.1, 2.0], [0.3, -1.0], [-90.0, 0.0]]])}
     >>> present, clients = torch.ones((1, 3), dtype=torch.bool), torch.arange(3)[None]
     >>> start = {"w": torch.zeros(1, 2)}
     >>> round = Round(number=1, before=start, sent=sent, weights=present.double(), present=present, clients=clients)
-    >>> SignMajority(eta=0.5).rule({}, round)[0]["w"].tolist()
+    >>> SignMajority(server_lr=0.5).rule({}, round)[0]["w"].tolist()
     [[0.5, 0.0]]
 
     Reference: Bernstein, Zhao, Azizzadenesheli and Anandkumar (2019), signSGD with majority vote is communication
@@ -45,13 +45,13 @@ class SignMajority(ServerRule):
 
     reads: ClassVar[tuple[str, ...]] = ()
 
-    eta: Annotated[float, Gt(0)] = 0.005
+    server_lr: Annotated[float, Gt(0)] = 0.005
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """Count the votes."""
-        round = drop_non_finite(round)
+        rnd = drop_non_finite(rnd)
         after = {}
-        for name, before in round.before.items():
-            votes = (round.sent[name] - before[:, None]).sign() * broadcast_factors(round.present, round.sent[name])
-            after[name] = before + self.eta * votes.sum(dim=1).sign()
+        for name, before in rnd.before.items():
+            votes = (rnd.sent[name] - before[:, None]).sign() * broadcast_factors(rnd.present, rnd.sent[name])
+            after[name] = before + self.server_lr * votes.sum(dim=1).sign()
         return after, state

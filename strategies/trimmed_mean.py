@@ -45,12 +45,12 @@ class TrimmedMean(ServerRule):
 
     beta: Annotated[float, Ge(0), Lt(0.5)] = 0.2
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """Sort along the cohort, absent clients last, and average the middle of those present."""
-        count = round.present.sum(dim=1)
+        count = rnd.present.sum(dim=1)
         # 0.29 * 100 is 28.999999999999996: a product that is whole up to rounding is whole
         cut = torch.floor(count.double() * self.beta + 1e-9).long()
-        return {name: _middle(values, round.present, count, cut) for name, values in round.sent.items()}, state
+        return {name: _middle(values, rnd.present, count, cut) for name, values in rnd.sent.items()}, state
 
 
 def _middle(values: torch.Tensor, present: torch.Tensor, count: torch.Tensor, cut: torch.Tensor) -> torch.Tensor:

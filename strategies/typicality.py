@@ -53,23 +53,21 @@ class Typicality(ServerRule):
 
     beta: float = 2.0
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         """Weigh and average."""
-        round = drop_non_finite(round)
+        rnd = drop_non_finite(rnd)
         # the largest exponent is zero, so that none is beyond what a number can hold
-        weights = (
-            round.weights * torch.exp(self.beta * agreement(round) - abs(self.beta)) if self.beta else round.weights
-        )
-        return or_before(round, weighted_mean(round.sent, share(weights, round.present))), state
+        weights = rnd.weights * torch.exp(self.beta * agreement(rnd) - abs(self.beta)) if self.beta else rnd.weights
+        return or_before(rnd, weighted_mean(rnd.sent, share(weights, rnd.present))), state
 
 
-def agreement(round: Round) -> torch.Tensor:
+def agreement(rnd: Round) -> torch.Tensor:
     """(R, K) cosines between each update and the sum of the directions of all others that are present."""
-    vectors = updates(round)
+    vectors = updates(rnd)
     length = norms(vectors)
-    moves = round.present & (length > 0)
+    moves = rnd.present & (length > 0)
     units = {n: v / broadcast_factors(torch.where(moves, length, torch.inf), v) for n, v in vectors.items()}
-    total = weighted_mean(units, round.present.double())
+    total = weighted_mean(units, rnd.present.double())
     others = {name: total[name][:, None] - value for name, value in units.items()}
     size = norms(others)
     cosines = products(units, others) / torch.where(size > NOTHING, size, torch.inf)

@@ -16,8 +16,9 @@ from torch import nn
 
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray, Params
 from fedmem.contracts.attack import GradientTarget, Reconstruction, Signals
-from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.client import ClientState, Outcome
 from fedmem.contracts.data import ClientData, Dataset, Space
 from fedmem.contracts.estimator import Estimate, View
@@ -26,7 +27,6 @@ from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.contracts.sampler import History
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray, Params
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.defences.clip import Clip
 from fedmem.estimators.memorisation import Memorisation
@@ -208,14 +208,14 @@ class BadInjection(Failing):
     how: str = "raise"
 
     _ways: ClassVar[dict[str, Change]] = {
-        "holder": lambda plan: replace(plan, holder=_at(plan.holder, 0, 99)),
+        "owner": lambda plan: replace(plan, owner=_at(plan.owner, 0, 99)),
         "copies": lambda plan: replace(plan, copies=_at(plan.copies, 0, 0)),
         "nan": lambda plan: replace(
             plan, examples=replace(plan.examples, inputs=_at(plan.examples.inputs, (0, 0), np.nan))
         ),
         "label": lambda plan: replace(plan, examples=replace(plan.examples, targets=_at(plan.examples.targets, 0, 99))),
         "narrow": lambda plan: replace(plan, examples=replace(plan.examples, inputs=plan.examples.inputs[:, :-1])),
-        "short": lambda plan: replace(plan, holder=plan.holder[:1]),
+        "short": lambda plan: replace(plan, owner=plan.owner[:1]),
         "owners": lambda plan: replace(plan, owners=np.full(int(plan.copies.sum()), 44, dtype=np.int32)),
         "negative": lambda count: -count - 1,
         "fraction": lambda count: count + 0.5,
@@ -231,13 +231,13 @@ class BadInjection(Failing):
     def name(self) -> str:
         return "bad"
 
-    def spare_rows(self, num_clients: int, num_rows: int) -> int:
-        return self._done("spare_rows", self._inner.spare_rows(num_clients, num_rows))
+    def reserve_rows(self, num_clients: int, num_rows: int) -> int:
+        return self._done("reserve_rows", self._inner.reserve_rows(num_clients, num_rows))
 
     def total_copies(self, num_clients: int, num_rows: int) -> int:
         return self._done("total_copies", self._inner.total_copies(num_clients, num_rows))
 
-    def plan(self, clients: Sequence[ClientData], spare: Any, space: Space, rng: np.random.Generator) -> Injected:
+    def plan(self, clients: Sequence[ClientData], spare: Any, space: Space, rng: np.random.Generator) -> InjectionPlan:
         return self._done("plan", self._inner.plan(clients, spare, space, rng))
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> Any:
@@ -266,13 +266,13 @@ class BadSampler(Failing):
         "zeros": lambda found: np.zeros(3),
     }
 
-    def reachable(self, round: int, history: History, rng: np.random.Generator) -> BoolArray:
-        return self._done("reachable", np.ones(history.num_clients, dtype=bool))
+    def reachable_clients(self, round_number: int, history: History, rng: np.random.Generator) -> BoolArray:
+        return self._done("reachable_clients", np.ones(history.num_clients, dtype=bool))
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         return self._done("cohort", np.arange(history.num_clients))
 
-    def probabilities(self, round: int, history: History) -> FloatArray | None:
+    def probabilities(self, round_number: int, history: History) -> FloatArray | None:
         return self._done("probabilities", np.ones(history.num_clients))
 
 
@@ -397,11 +397,11 @@ class BadStrategy(Failing):
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         return self._done("state", {})
 
-    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
-        return self._done("offer", {})
+    def payload(self, state: Arrays, clients: torch.Tensor) -> Arrays:
+        return self._done("payload", {})
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
-        return self._done("rule", (weighted_mean(round.sent, share(round.weights, round.present)), state))
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
+        return self._done("rule", (weighted_mean(rnd.sent, share(rnd.weights, rnd.present)), state))
 
 
 class Swallowing(RuleStrategy):

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.attack import Signals
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.data import Examples
 from fedmem.contracts.estimator import Models, SetEvidence, View
 from fedmem.contracts.evidence import Bank, Evidence, Participation, ReferenceEvidence
 from fedmem.contracts.measurement import Level
-from fedmem.contracts.types import BoolArray, FloatArray
-from fedmem.estimation.randomisation import redeal
+from fedmem.estimation.randomisation import permute_coins
 
 ROLES = {"random_pattern": "canary", "mislabelled": "atypical", "typical": "typical"}
 
@@ -25,7 +25,7 @@ def coins(runs: int, m: int, rng: np.random.Generator) -> BoolArray:
     return np.stack([rng.permutation(half) for _ in range(m)], axis=1)
 
 
-def make_audit(kind: Sequence[str], holder: Sequence[int], is_in: BoolArray) -> AuditSet:
+def make_audit(kind: Sequence[str], owner: Sequence[int], is_in: BoolArray) -> AuditSet:
     m = len(kind)
     return AuditSet(
         examples=Examples(
@@ -33,7 +33,7 @@ def make_audit(kind: Sequence[str], holder: Sequence[int], is_in: BoolArray) -> 
         ),
         kind=np.array(kind, dtype=np.str_),
         role=np.array([ROLES.get(name, "canary") for name in kind], dtype=np.str_),
-        holder=np.array(holder, dtype=np.int32),
+        owner=np.array(owner, dtype=np.int32),
         copies=np.ones(m, np.int32),
         is_in=is_in,
     )
@@ -58,7 +58,7 @@ def make_view(
     draws: int = 50,
     place: str = "",
     level: Level = "global",
-    round: int = 1,
+    round_number: int = 1,
     test: FloatArray | None = None,
     client_in: BoolArray | None = None,
 ) -> View:
@@ -74,7 +74,7 @@ def make_view(
     with np.errstate(invalid="ignore"):
         loss = np.logaddexp(0, -cube)
     return View(
-        round=round,
+        round=round_number,
         level=level,
         place=place,
         audit=audit,
@@ -83,7 +83,7 @@ def make_view(
         correct=hit,
         rank=np.full(cube.shape, np.nan) if rank is None else rank.reshape(cube.shape),
         references=np.full(cube.shape[2], references),
-        redeals=redeal(audit, draws, np.random.default_rng(7)),
+        redeals=permute_coins(audit, draws, np.random.default_rng(7)),
         sets={name: _set(name, values, models, level) for name, values in sets.items()},
     )
 
@@ -131,9 +131,9 @@ def make_bank(
     rng = np.random.default_rng(seed)
     rest = np.random.default_rng([seed, 1])
     kind = [name for name in kinds for _ in range(clients * per_client)]
-    holder = [client for _ in kinds for client in range(clients) for _ in range(per_client)]
+    owner = [client for _ in kinds for client in range(clients) for _ in range(per_client)]
     m = len(kind)
-    audit = make_audit(kind, holder, coins(runs, m, rng))
+    audit = make_audit(kind, owner, coins(runs, m, rng))
     base = spread * rng.normal(size=m)
     canaries = np.flatnonzero(audit.role == "canary")
 
@@ -141,16 +141,16 @@ def make_bank(
         return np.array([of if isinstance(of, int | float) else of.get(name, 0.0) for name in kind], np.float64)
 
     evidence, ranks, participation = [], [], []
-    for round in rounds:
+    for round_number in rounds:
         members = np.sort(rng.choice(clients, cohort, replace=False)).astype(np.int32)
         for level in levels:
-            if level == "local" and round == 0:
+            if level == "local" and round_number == 0:
                 continue
             places = members if level == "local" else np.array([-1], np.int32)
             run = np.repeat(np.arange(runs, dtype=np.int32), len(places))
             client = np.tile(places, runs)
-            own = (client[:, None] == audit.holder) if level == "local" else np.ones((len(run), m), bool)
-            shift = effect(local if level == "local" else whole) * audit.is_in[run] * own * (round > 0)
+            own = (client[:, None] == audit.owner) if level == "local" else np.ones((len(run), m), bool)
+            shift = effect(local if level == "local" else whole) * audit.is_in[run] * own * (round_number > 0)
             margin = base + shift + noise * rng.normal(size=(len(run), m))
             order = rng.permutation(len(run))  # evidence may come in any order
             helped = np.zeros((len(run), held_out))
@@ -163,7 +163,7 @@ def make_bank(
             }
             evidence += [
                 Evidence(
-                    round=round,
+                    round=round_number,
                     level=level,
                     set=name,
                     run=run[order],
@@ -183,7 +183,7 @@ def make_bank(
             quantiles = np.sort(np.logaddexp(0, -drawn), axis=1)[:, None, places].astype(np.float32)
             ranks.append(
                 ReferenceEvidence(
-                    round=round,
+                    round=round_number,
                     level=level,
                     family="random_pattern",
                     run=run[order],
@@ -197,10 +197,10 @@ def make_bank(
                 )
             )
         participation += [
-            Participation(run=r, round=round, client=int(c), num_examples=1, failed=False)
+            Participation(run=r, round=round_number, client=int(c), num_examples=1, failed=False)
             for r in range(runs)
             for c in members
-            if round > 0
+            if round_number > 0
         ]
     return Bank(
         audit=audit,

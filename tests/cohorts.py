@@ -14,7 +14,7 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
 import strategies
-from fedmem.contracts.types import Params
+from fedmem.contracts.arrays import Params
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, local_record
 from fedmem.observation.observed import params_of
 from strategies._rule import Round, RuleStrategy, Services

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.client import ClientState, Outcome, Schedule
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Label, Level, Measurement, Reading
-from fedmem.contracts.types import IntArray, Params
 from fedmem.estimators.client_influence import ClientInfluence
 
 

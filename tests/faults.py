@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.client import ClientState, Outcome
-from fedmem.contracts.types import IntArray, Params
 from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
 
 
@@ -30,11 +30,11 @@ class Numbering:
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         return {}
 
-    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
+    def payload(self, state: Arrays, clients: torch.Tensor) -> Arrays:
         return {"number": clients.double()}
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
-        return weighted_mean(round.sent, share(round.weights, round.present)), state
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
+        return weighted_mean(rnd.sent, share(rnd.weights, rnd.present)), state
 
 
 @dataclass(frozen=True, kw_only=True)

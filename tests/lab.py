@@ -14,17 +14,17 @@ from torch import nn
 from torch.func import functional_call
 
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.attack import GradientTarget
 from fedmem.contracts.audit_set import AuditSet, References
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import EVERYWHERE, Measurement, Reading
-from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.modalities.images import Images
 from fedmem.modalities.loss import mean_loss
-from fedmem.modalities.undescribed import undescribed
-from fedmem.privacy.canary_clients import CanaryClients
+from fedmem.modalities.undescribed import modality_of_shape
+from fedmem.privacy.canary_directions import CanaryDirections
 from fedmem.seeding import stream
 from strategies.dp_fedavg import DpFedAvg
 
@@ -62,7 +62,7 @@ def target_of(model: nn.Module, params: Params, rows: Examples) -> GradientTarge
         input_shape=rows.inputs.shape[1:],
         target_shape=rows.targets.shape[1:],
         num_classes=10,
-        modality=undescribed(rows.inputs.shape[1:]),
+        modality=modality_of_shape(rows.inputs.shape[1:]),
         knows="gradient",
     )
 
@@ -78,7 +78,7 @@ def federation(population: int = 40, copies: int = 1) -> Federation:
         examples=Examples.concatenate([typical, canaries]),
         kind=np.array(["typical"] * 2 * CLIENTS + ["noise"] * CLIENTS),
         role=np.array(["typical"] * 2 * CLIENTS + ["canary"] * CLIENTS),
-        holder=np.concatenate([np.repeat(np.arange(CLIENTS), 2), np.arange(CLIENTS)]).astype(np.int32),
+        owner=np.concatenate([np.repeat(np.arange(CLIENTS), 2), np.arange(CLIENTS)]).astype(np.int32),
         copies=np.full(size, copies, dtype=np.int32),
         is_in=(np.arange(RUNS)[:, None] + np.arange(size)[None]) % 2 == 0,
     )
@@ -91,8 +91,8 @@ def federation(population: int = 40, copies: int = 1) -> Federation:
         base=tuple(np.arange(BASE * k, BASE * (k + 1)) for k in range(CLIENTS)),
         audit=audit,
         audit_start=start,
-        trained=start + np.repeat(np.arange(size), copies),
-        fill=fill,
+        trained_rows=start + np.repeat(np.arange(size), copies),
+        replacement=fill,
         test=data.take(np.arange(300, 360)),
         population=data.take(np.arange(400, 400 + population)),
         references=(References(family="noise", inputs=noise[CLIENTS:]),),
@@ -110,17 +110,17 @@ class Lab:
 
     federation: Federation = field(default_factory=federation)
     client: Any = field(default_factory=lambda: Sgd(lr=0.1, epochs=1, batch_size=5))
-    strategy: Any = field(default_factory=lambda: DpFedAvg(clip=0.1, cohort=3))
+    strategy: Any = field(default_factory=lambda: DpFedAvg(clip=0.1, expected_cohort_size=3))
     seed: int = 0
     observed_rounds: tuple[int, ...] = (0, 2, 4)
-    canaries: CanaryClients | None = field(default_factory=lambda: CanaryClients(seed=0, count=6, chance=0.5))
+    canaries: CanaryDirections | None = field(default_factory=lambda: CanaryDirections(seed=0, count=6, rate=0.5))
     weighting: str = "size"
     kept: dict[str, NDArray[Any]] = field(default_factory=dict)
 
     def stream(
-        self, purpose: str, *, run: int | None = None, round: int | None = None, client: int | None = None
+        self, purpose: str, *, run: int | None = None, round_number: int | None = None, client: int | None = None
     ) -> np.random.Generator:
-        return stream(self.seed, purpose, run=run, round=round, client=client)
+        return stream(self.seed, purpose, run=run, round_number=round_number, client=client)
 
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
         batch = torch.from_numpy(inputs)
@@ -128,26 +128,26 @@ class Lab:
             outputs = [functional_call(self.federation.model, params, (batch,)) for params in models]
         return torch.stack(outputs).double().numpy()
 
-    def rows(self, run: int, client: int, round: int = 2) -> IntArray:
-        return self.federation.rows(run, client, round)
+    def rows(self, run: int, client: int, round_number: int = 2) -> IntArray:
+        return self.federation.rows(run, client, round_number)
 
     def keep(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         self.kept.update({f"{name}/{key}": value for key, value in arrays.items()})
 
-    def batches(self, run: int, round: int, client: int) -> list[IntArray]:
-        rows = self.rows(run, client, round)
-        plan = self.client.batches(len(rows), self.stream("batches", run=run, round=round, client=client))
+    def batches(self, run: int, round_number: int, client: int) -> list[IntArray]:
+        rows = self.rows(run, client, round_number)
+        plan = self.client.batches(len(rows), self.stream("batches", run=run, round_number=round_number, client=client))
         return [rows[positions[positions >= 0]] for positions in plan]
 
-    def given(self, transition: Transition) -> tuple[IntArray, Params]:
+    def batches_and_payload(self, transition: Transition) -> tuple[IntArray, Params]:
         batches = self.batches(transition.run, transition.round, transition.client)
         padded = np.full((len(batches), max(map(len, batches))), -1, dtype=np.int64)
         for step, rows in enumerate(batches):
             padded[step, : len(rows)] = rows
         return padded, {"round": torch.tensor(float(transition.round))}
 
-    def used(self, run: int, client: int, round: int = 2) -> IntArray:
-        batches = np.concatenate(self.batches(run, round, client))
+    def used_rows(self, run: int, client: int, round_number: int = 2) -> IntArray:
+        batches = np.concatenate(self.batches(run, round_number, client))
         return np.array([row for row in self.rows(run, client) if row in batches])
 
     def descend(self, params: Params, batches: Sequence[IntArray]) -> Params:
@@ -170,15 +170,15 @@ class Lab:
         return self.local(transition.round, (transition.run,), transition.clients)
 
     def local(
-        self, round: int = 2, runs: Sequence[int] = (0, 1), clients: Sequence[int] = (0, 1, 2)
+        self, round_number: int = 2, runs: Sequence[int] = (0, 1), clients: Sequence[int] = (0, 1, 2)
     ) -> list[Transition]:
         before = self.federation.initial
         found = []
         for run in runs:
             for client in clients:
-                after = self.descend(before, self.batches(run, round, client))
-                size = len(self.rows(run, client, round))
-                found.append(transition(run, round, client, before, after, size))
+                after = self.descend(before, self.batches(run, round_number, client))
+                size = len(self.rows(run, client, round_number))
+                found.append(transition(run, round_number, client, before, after, size))
         return found
 
     def aggregated(self, local: Sequence[Transition]) -> list[Transition]:
@@ -193,18 +193,25 @@ class Lab:
         return found
 
 
-def transition(run: int, round: int, client: int, before: Params, after: Params, size: int) -> Transition:
+def transition(run: int, round_number: int, client: int, before: Params, after: Params, size: int) -> Transition:
     return Transition(
-        run=run, round=round, level="local", client=client, before=before, sent=after, kept=after, num_examples=size
+        run=run,
+        round=round_number,
+        level="local",
+        client=client,
+        before=before,
+        sent=after,
+        kept=after,
+        num_examples=size,
     )
 
 
-def measured(pairs: Sequence[tuple[Transition, Reading]], round: int = 2) -> list[Measurement]:
+def measured(pairs: Sequence[tuple[Transition, Reading]], round_number: int = 2) -> list[Measurement]:
     """What the observer makes of readings."""
     return [
         Measurement(
             run=about.run,
-            round=round,
+            round=round_number,
             level=about.level,
             client=about.client,
             source="probe",

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from fedmem.contracts.audit_set import AuditSet, References
 from fedmem.contracts.data import Examples
 from fedmem.contracts.federation import Federation
-from fedmem.modalities.text.language_model import CausalModel, State, read
+from fedmem.modalities.text.language_model import CausalModel, State, read_prefix
 from fedmem.modalities.text.secret_space import Candidates
 from fedmem.modalities.texts import Texts
 
@@ -72,7 +72,7 @@ def chances(text: tuple[int, ...], vocabulary: int = VOCABULARY) -> list[float]:
 
 def brute_force(model: CausalModel, space: Candidates) -> list[float]:
     """The loss of each member, read from its beginning, token by token."""
-    return [loss_of(model, space.member(i), space.secret(i)) for i in range(space.size)]
+    return [loss_of(model, space.member_tokens(i), space.secret(i)) for i in range(space.size)]
 
 
 def loss_of(model: CausalModel, tokens: Sequence[int], asked: Sequence[bool]) -> float:
@@ -80,7 +80,7 @@ def loss_of(model: CausalModel, tokens: Sequence[int], asked: Sequence[bool]) ->
     total = 0.0
     for place in range(1, len(tokens)):
         if asked[place]:
-            logits, _ = read(model, tokens[:place])
+            logits, _ = read_prefix(model, tokens[:place])
             total -= float(logits.double().log_softmax(dim=1)[0, tokens[place]])
     return total
 
@@ -92,13 +92,13 @@ def text_federation(space: Candidates | None = None, copies: int = 1) -> Federat
     """Three clients with rows of random tokens; each holds two secrets of a space, in in half of the runs."""
     space, rng = space or digits(3), np.random.default_rng(5)
     numbers = rng.choice(space.size, size=2 * CLIENTS, replace=False).tolist()
-    secrets = Examples.concatenate([example(space.member(i), space.secret(i)) for i in numbers])
-    holder = np.repeat(np.arange(CLIENTS), 2)
+    secrets = Examples.concatenate([example(space.member_tokens(i), space.secret(i)) for i in numbers])
+    owner = np.repeat(np.arange(CLIENTS), 2)
     audit = AuditSet(
         examples=secrets,
         kind=np.array(["secret"] * len(secrets)),
         role=np.array(["canary"] * len(secrets)),
-        holder=holder.astype(np.int32),
+        owner=owner.astype(np.int32),
         copies=np.full(len(secrets), copies, dtype=np.int32),
         is_in=(np.arange(RUNS)[:, None] + np.arange(len(secrets))[None]) % 2 == 0,
     )
@@ -115,8 +115,8 @@ def text_federation(space: Candidates | None = None, copies: int = 1) -> Federat
         base=tuple(np.arange(BASE * k, BASE * (k + 1)) for k in range(CLIENTS)),
         audit=audit,
         audit_start=start,
-        trained=start + np.repeat(np.arange(len(secrets)), copies),
-        fill=fill,
+        trained_rows=start + np.repeat(np.arange(len(secrets)), copies),
+        replacement=fill,
         test=random_rows(4),
         population=random_rows(4),
         references=(References(family="secret", inputs=secrets.inputs, targets=secrets.targets, space=space),),
@@ -138,14 +138,14 @@ def example(tokens: Sequence[int], asked: Sequence[bool]) -> Examples:
 
 def digits(places: int, alphabet: int = VOCABULARY, prefix: tuple[int, ...] = (0,)) -> Candidates:
     """Every sequence of so many tokens."""
-    return Candidates(prefix=prefix, slots=(tuple((token,) for token in range(alphabet)),) * places)
+    return Candidates(prefix=prefix, positions=(tuple((token,) for token in range(alphabet)),) * places)
 
 
 SPACES = {
     "digits": digits(3),
-    "words": Candidates(prefix=(4, 2), slots=(((1, 2, 3), (1, 2), (1,), (3, 1)), ((0,), (2, 2), (2, 0)))),
-    "fixed text": Candidates(prefix=(1,), slots=(((3, 3),), ((0,), (1, 1)), ((2, 4),), ((1,), (2,)), ((3,),))),
-    "one slot": Candidates(prefix=(0, 1, 2), slots=(tuple(itertools.product(range(3), range(2))),)),
-    "no choice": Candidates(prefix=(0,), slots=(((1, 2),),)),
-    "nothing": Candidates(prefix=(0,), slots=()),
+    "words": Candidates(prefix=(4, 2), positions=(((1, 2, 3), (1, 2), (1,), (3, 1)), ((0,), (2, 2), (2, 0)))),
+    "fixed text": Candidates(prefix=(1,), positions=(((3, 3),), ((0,), (1, 1)), ((2, 4),), ((1,), (2,)), ((3,),))),
+    "one slot": Candidates(prefix=(0, 1, 2), positions=(tuple(itertools.product(range(3), range(2))),)),
+    "no choice": Candidates(prefix=(0,), positions=(((1, 2),),)),
+    "nothing": Candidates(prefix=(0,), positions=()),
 }

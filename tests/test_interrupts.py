@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import pytest
 
 from fedmem import interrupts
-from fedmem.interrupts import heed, interruptible, leave, undisturbed
+from fedmem.interrupts import delay_interrupts, handle_interrupt, interruptible, leave
 
 
 @pytest.fixture(autouse=True)
 def handler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(interrupts, "_heard", [-float("inf")])
+    monkeypatch.setattr(interrupts, "_received", [-float("inf")])
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -25,7 +25,7 @@ def press() -> None:
 
 
 def test_a_second_press_at_once_does_nothing_and_a_later_one_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    signal.signal(signal.SIGINT, heed)
+    signal.signal(signal.SIGINT, handle_interrupt)
     with pytest.raises(KeyboardInterrupt):
         press()
     press()
@@ -35,7 +35,7 @@ def test_a_second_press_at_once_does_nothing_and_a_later_one_is_heard_again(monk
 
 
 def test_a_program_that_is_ending_is_left_alone() -> None:
-    signal.signal(signal.SIGINT, heed)
+    signal.signal(signal.SIGINT, handle_interrupt)
     with pytest.raises(KeyboardInterrupt):
         press()
     leave()
@@ -51,7 +51,7 @@ def test_an_error_made_of_ctrl_c_is_ctrl_c_again_unless_it_is_harmless() -> None
 
     with pytest.raises(KeyboardInterrupt), interruptible(LookupError):
         hiding(ImportError("hidden"))
-    interrupts._heard[-1] = -float("inf")
+    interrupts._received[-1] = -float("inf")
     with pytest.raises(KeyError), interruptible(LookupError):
         hiding(KeyError("harmless"))
     with pytest.raises(ImportError), interruptible():
@@ -63,7 +63,7 @@ def test_ctrl_c_waits_for_the_end_of_what_must_not_be_disturbed() -> None:
     done = []
 
     def work() -> None:
-        with undisturbed():
+        with delay_interrupts():
             press()
             press()
             done.append("all of it")
@@ -71,7 +71,7 @@ def test_ctrl_c_waits_for_the_end_of_what_must_not_be_disturbed() -> None:
     with pytest.raises(KeyboardInterrupt):
         work()
     assert done
-    with undisturbed():
+    with delay_interrupts():
         pass
 
 
@@ -80,7 +80,7 @@ def test_other_threads_and_other_handlers_are_left_alone() -> None:
 
     def elsewhere() -> None:
         try:
-            with undisturbed(), interruptible():
+            with delay_interrupts(), interruptible():
                 pass
         except BaseException as error:
             found.append(error)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from fedmem.errors import ComponentError, Problem, RunError, ScenarioError
-from fedmem.processes import Alone, Crew, Forks, Tell, can_fork
+from fedmem.processes import ForkPool, InProcessPool, Report, WorkerPool, can_fork
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="forks are for Linux")
 
@@ -24,16 +24,16 @@ def nothing(name: str, told: Any) -> None:
     pass
 
 
-def run(kind: Callable[..., Crew], hear: Callable[[str, Any], None], *works: Callable[[Tell], Any]) -> Any:
+def run(kind: Callable[..., WorkerPool], hear: Callable[[str, Any], None], *works: Callable[[Report], Any]) -> Any:
     """What the first of them returns that is done; they are called `work 0`, `work 1` and so on."""
     with kind(lambda number, tell: works[number](tell), hear) as crew:
         for number in range(len(works)):
             crew.start(f"work {number}", number)
-        return crew.finished()[1]
+        return crew.wait_for_one()[1]
 
 
-def failing(error: BaseException) -> Callable[[Tell], None]:
-    def work(tell: Tell) -> None:
+def failing(error: BaseException) -> Callable[[Report], None]:
+    def work(tell: Report) -> None:
         raise error
 
     return work
@@ -54,11 +54,11 @@ def gone(process: int, seconds: float = 20) -> bool:
     return not alive(process)
 
 
-@pytest.mark.parametrize("kind", [Alone, Forks])
-def test_what_is_told_and_what_is_returned_arrive_under_their_names(kind: Callable[..., Crew]) -> None:
+@pytest.mark.parametrize("kind", [InProcessPool, ForkPool])
+def test_what_is_told_and_what_is_returned_arrive_under_their_names(kind: Callable[..., WorkerPool]) -> None:
     heard: dict[str, list[int]] = {}
 
-    def work(number: int, tell: Tell) -> int:
+    def work(number: int, tell: Report) -> int:
         for i in range(3):
             tell(10 * number + i)
         return number
@@ -66,14 +66,14 @@ def test_what_is_told_and_what_is_returned_arrive_under_their_names(kind: Callab
     with kind(work, lambda name, told: heard.setdefault(name, []).append(told)) as crew:
         for number in range(3):
             crew.start(f"work {number}", number)
-        found = dict(crew.finished() for _ in range(3))
+        found = dict(crew.wait_for_one() for _ in range(3))
     assert found == {"work 0": 0, "work 1": 1, "work 2": 2}
     assert heard == {f"work {i}": [10 * i, 10 * i + 1, 10 * i + 2] for i in range(3)}
     assert not multiprocessing.active_children()
 
 
 def test_forks_are_other_processes_and_work_at_the_same_time() -> None:
-    def meet(job: None, tell: Tell) -> int:
+    def meet(job: None, tell: Report) -> int:
         tell(os.getpid())
         os.read(wait, 1)
         return os.getpid()
@@ -86,19 +86,19 @@ def test_forks_are_other_processes_and_work_at_the_same_time() -> None:
         if len(heard) == 2:  # both are at work before either may go on
             os.write(go, b"xx")
 
-    with Forks(meet, hear) as crew:
+    with ForkPool(meet, hear) as crew:
         crew.start("one", None)
         crew.start("other", None)
-        found = {crew.finished()[1] for _ in range(2)}
+        found = {crew.wait_for_one()[1] for _ in range(2)}
     assert found == set(heard)
     assert len(found | {os.getpid()}) == 3
 
 
-@pytest.mark.parametrize("kind", [Alone, Forks])
-def test_what_one_job_has_built_is_there_for_the_next(kind: Callable[..., Crew]) -> None:
+@pytest.mark.parametrize("kind", [InProcessPool, ForkPool])
+def test_what_one_job_has_built_is_there_for_the_next(kind: Callable[..., WorkerPool]) -> None:
     built: list[int] = []
 
-    def work(job: int, tell: Tell) -> tuple[int, int]:
+    def work(job: int, tell: Report) -> tuple[int, int]:
         built.append(job)
         return os.getpid(), len(built)
 
@@ -106,24 +106,24 @@ def test_what_one_job_has_built_is_there_for_the_next(kind: Callable[..., Crew])
     with kind(work, nothing) as crew:
         for job in range(3):
             crew.start("work", job)
-            found.append(crew.finished()[1])
+            found.append(crew.wait_for_one()[1])
     assert [count for _, count in found] == [1, 2, 3]
     assert len({process for process, _ in found}) == 1
-    assert len(built) == (3 if kind is Alone else 0)
+    assert len(built) == (3 if kind is InProcessPool else 0)
 
 
 def test_one_that_died_while_it_had_nothing_to_do_is_noticed_with_its_next_job() -> None:
-    def work(job: int, tell: Tell) -> int:
+    def work(job: int, tell: Report) -> int:
         return os.getpid()
 
-    with Forks(work, nothing) as crew:
+    with ForkPool(work, nothing) as crew:
         crew.start("work 0", 0)
-        process = crew.finished()[1]
+        process = crew.wait_for_one()[1]
         os.kill(process, signal.SIGKILL)
         assert gone(process)
         crew.start("work 1", 1)
         with pytest.raises(RunError, match="trained work 1 was ended by signal 9"):
-            crew.finished()
+            crew.wait_for_one()
 
 
 class Stubborn(Exception):
@@ -133,7 +133,7 @@ class Stubborn(Exception):
         super().__init__(f"{one} of {other}")
 
 
-@pytest.mark.parametrize("kind", [Alone, Forks])
+@pytest.mark.parametrize("kind", [InProcessPool, ForkPool])
 @pytest.mark.parametrize(
     "error",
     [
@@ -145,20 +145,20 @@ class Stubborn(Exception):
         KeyError("ours"),
     ],
 )
-def test_an_error_keeps_its_class_and_what_it_says(kind: Callable[..., Crew], error: Exception) -> None:
+def test_an_error_keeps_its_class_and_what_it_says(kind: Callable[..., WorkerPool], error: Exception) -> None:
     with pytest.raises(type(error)) as caught:
         run(kind, nothing, failing(error))
     assert type(caught.value) is type(error)
     assert str(caught.value) == str(error)
     for name in ("problems", "path", "message", "filename", "errno"):
         assert getattr(caught.value, name, None) == getattr(error, name, None)
-    if kind is Forks:
+    if kind is ForkPool:
         assert "in work" in "".join(caught.value.__notes__), "where it happened"
 
 
 def test_an_error_that_cannot_be_sent_is_told_in_words() -> None:
     with pytest.raises(RunError) as caught:
-        run(Forks, nothing, failing(Stubborn(3, 4)))
+        run(ForkPool, nothing, failing(Stubborn(3, 4)))
     assert str(caught.value) == "Stubborn: 3 of 4"
 
 
@@ -175,17 +175,17 @@ def test_a_process_that_dies_is_named_with_how_it_ended_and_takes_the_others_alo
 ) -> None:
     heard: list[int] = []
 
-    def sleeping(tell: Tell) -> None:
+    def sleeping(tell: Report) -> None:
         tell(os.getpid())
         time.sleep(600)
 
-    def dying(tell: Tell) -> None:
+    def dying(tell: Report) -> None:
         tell(os.getpid())
         end()
         time.sleep(600)
 
     with pytest.raises(RunError, match=f"the process that trained work 1 {how} before it was done.*speed.workers=1"):
-        run(Forks, lambda name, told: heard.append(told), sleeping, dying)
+        run(ForkPool, lambda name, told: heard.append(told), sleeping, dying)
     assert not multiprocessing.active_children()
     assert all(map(gone, heard))
 
@@ -193,7 +193,7 @@ def test_a_process_that_dies_is_named_with_how_it_ended_and_takes_the_others_alo
 def test_an_error_here_ends_the_forks() -> None:
     heard: list[int] = []
 
-    def sleeping(tell: Tell) -> None:
+    def sleeping(tell: Report) -> None:
         tell(os.getpid())
         time.sleep(600)
 
@@ -202,22 +202,22 @@ def test_an_error_here_ends_the_forks() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run(Forks, hear, sleeping)
+        run(ForkPool, hear, sleeping)
     assert gone(*heard)
 
 
 def test_what_comes_first_is_done_in_the_fork() -> None:
     done: list[int] = []
-    with Forks(lambda job, tell: done == [os.getpid()], nothing, lambda: done.append(os.getpid())) as crew:
+    with ForkPool(lambda job, tell: done == [os.getpid()], nothing, lambda: done.append(os.getpid())) as crew:
         for _ in range(2):  # once for each process, not for each job
             crew.start("work", None)
-            assert crew.finished() == ("work", True)
+            assert crew.wait_for_one() == ("work", True)
     assert not done
 
 
 def script(body: str, *words: str, **how: Any) -> subprocess.Popen[str]:
     root = Path(__file__).resolve().parents[1]
-    code = f"import os, signal, time\nfrom fedmem.processes import Forks\n{body}"
+    code = f"import os, signal, time\nfrom fedmem.processes import ForkPool\n{body}"
     env = {**os.environ, "PYTHONPATH": str(root)}
     return subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True, env=env, **how)
 
@@ -227,10 +227,10 @@ def test_a_fork_does_not_outlive_a_parent_that_is_killed() -> None:
 def work(job, tell):
     tell(os.getpid())
     time.sleep(600)
-with Forks(work, lambda name, told: print(told, flush=True)) as crew:
+with ForkPool(work, lambda name, told: print(told, flush=True)) as crew:
     crew.start("one", 1)
     crew.start("other", 2)
-    crew.finished()
+    crew.wait_for_one()
 """
     with script(body) as parent:
         assert parent.stdout is not None
@@ -251,9 +251,9 @@ def work(job, tell):
     return torch.get_num_threads()
 torch.set_num_threads(2)
 work(0, print)
-with Forks(work, print) as crew:
+with ForkPool(work, print) as crew:
     crew.start("work", 0)
-    print(crew.finished()[1])
+    print(crew.wait_for_one()[1])
 """
     with script(body) as parent:
         try:

@@ -7,8 +7,10 @@ import numpy as np
 from fedmem.seeding import Streams, stream
 
 
-def draws(seed: int = 0, purpose: str = "batches", *, run: int = 1, round: int = 2, client: int = 3) -> list[float]:
-    (rng,) = Streams(seed, purpose).each(run=[run], round=round, client=[client])
+def draws(
+    seed: int = 0, purpose: str = "batches", *, run: int = 1, round_number: int = 2, client: int = 3
+) -> list[float]:
+    (rng,) = Streams(seed, purpose).generators(run=[run], round_number=round_number, client=[client])
     return [float(value) for value in rng.random(4)]
 
 
@@ -17,10 +19,10 @@ def test_every_argument_tells_streams_apart() -> None:
         draws(seed=1),
         draws(purpose="other"),
         draws(run=2),
-        draws(round=3),
+        draws(round_number=3),
         draws(client=4),
-        draws(run=2, round=1),
-        draws(round=3, client=2),
+        draws(run=2, round_number=1),
+        draws(round_number=3, client=2),
     ]
     assert len({tuple(found) for found in [draws(), *others]}) == 1 + len(others)
 
@@ -28,10 +30,10 @@ def test_every_argument_tells_streams_apart() -> None:
 def test_what_was_drawn_before_changes_nothing() -> None:
     streams = Streams(0, "batches")
     found: list[float] = []
-    for rng in streams.each(run=[0, 1], round=2, client=[9, 3]):
+    for rng in streams.generators(run=[0, 1], round_number=2, client=[9, 3]):
         rng.integers(7, size=3, dtype=np.uint32)  # leaves half a word in the buffer
         found = [float(value) for value in rng.random(4)] if len(found) else [0.0]
-    for rng in streams.each(run=[1], round=2, client=[3]):
+    for rng in streams.generators(run=[1], round_number=2, client=[3]):
         assert [float(value) for value in rng.random(4)] == draws()
 
 
@@ -51,7 +53,14 @@ def _words(purpose: str) -> tuple[int, ...]:
 def test_places_side_by_side_are_not_alike() -> None:
     """Means of neighbouring clients do not move together."""
     first, second = (
-        np.array([[rng.random() for rng in Streams(0, "batches").each(run=[0] * 400, round=r, client=range(400))]])
+        np.array(
+            [
+                [
+                    rng.random()
+                    for rng in Streams(0, "batches").generators(run=[0] * 400, round_number=r, client=range(400))
+                ]
+            ]
+        )
         for r in (1, 2)
     )
     assert abs(np.corrcoef(first, second)[0, 1]) < 0.15
@@ -60,15 +69,20 @@ def test_places_side_by_side_are_not_alike() -> None:
 
 def test_no_place_is_another_than_the_first() -> None:
     """What is drawn for all runs is drawn by nobody else: not in run 0, nor by the aggregate, which is client -1."""
-    places: list[dict[str, int]] = [{}, *({name: index} for name in ("run", "round", "client") for index in (-1, 0, 1))]
+    places: list[dict[str, int]] = [
+        {},
+        *({name: index} for name in ("run", "round_number", "client") for index in (-1, 0, 1)),
+    ]
     assert len({float(stream(0, "coins", **place).random()) for place in places}) == len(places)
 
 
 def test_a_generator_of_ones_own_draws_what_is_drawn_at_its_place() -> None:
     streams, places = Streams(3, "batches"), [(0, 1, 2), (1, 1, 2), (0, 2, 2), (0, 1, 3)]
-    own = [streams.own(run=run, round=round, client=client) for run, round, client in places]
+    own = [
+        streams.new_generator(run=run, round_number=round_number, client=client) for run, round_number, client in places
+    ]
     drawn = [rng.random(3).tolist() for rng in own]
     assert len({tuple(values) for values in drawn}) == len(places)
-    for (run, round, client), values in zip(places, drawn, strict=True):
-        (rng,) = streams.each(run=[run], round=round, client=[client])
+    for (run, round_number, client), values in zip(places, drawn, strict=True):
+        (rng,) = streams.generators(run=[run], round_number=round_number, client=[client])
         assert rng.random(3).tolist() == values

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.client import ClientState, Outcome, Schedule
 from fedmem.contracts.sampler import History, Sampler
-from fedmem.contracts.types import FloatArray, IntArray, Params
 from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
 from strategies.dp_fedavg import DpFedAvg
 from tests.narrowing import present
@@ -31,17 +31,17 @@ class Counting:
         turns = torch.zeros((runs, num_clients), dtype=torch.float64)
         return {"turns": turns} | {name: torch.zeros_like(value) for name, value in before.items()}
 
-    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
+    def payload(self, state: Arrays, clients: torch.Tensor) -> Arrays:
         offer = {"turns": state["turns"].gather(1, clients.clamp(min=0))}
         for name, value in state.items():
             if name != "turns":
                 offer[f"last:{name}"] = value[:, None].expand(-1, clients.shape[1], *value.shape[1:])
         return offer
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
-        after = weighted_mean(round.sent, share(round.report["norm"].nan_to_num(), round.present))
-        turns = state["turns"].scatter_add(1, round.clients.clamp(min=0), round.present.double())
-        return after, {"turns": turns} | {name: after[name] - value for name, value in round.before.items()}
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
+        after = weighted_mean(rnd.sent, share(rnd.report["norm"].nan_to_num(), rnd.present))
+        turns = state["turns"].scatter_add(1, rnd.clients.clamp(min=0), rnd.present.double())
+        return after, {"turns": turns} | {name: after[name] - value for name, value in rnd.before.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,7 @@ class Loudest:
 
     size: int = 2
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         SEEN.append(deepcopy(history))
         loss = np.where(np.isnan(history.last_loss), np.inf, history.last_loss)
         return np.sort(np.argsort(-loss, kind="stable")[: self.size])
@@ -193,14 +193,14 @@ class Debiased:
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         return {"clients": torch.full((len(next(iter(before.values()))),), float(num_clients), dtype=torch.float64)}
 
-    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
+    def payload(self, state: Arrays, clients: torch.Tensor) -> Arrays:
         return {}
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
-        weights = torch.where(round.present, 1 / (round.report["probability"] * state["clients"][:, None]), 0.0)
-        updates = {name: value - round.before[name][:, None] for name, value in round.sent.items()}
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
+        weights = torch.where(rnd.present, 1 / (rnd.report["probability"] * state["clients"][:, None]), 0.0)
+        updates = {name: value - rnd.before[name][:, None] for name, value in rnd.sent.items()}
         moved = weighted_mean(updates, weights)
-        return {name: value + moved[name] for name, value in round.before.items()}, state
+        return {name: value + moved[name] for name, value in rnd.before.items()}, state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +209,7 @@ class Silent:
 
     size: int = 2
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         return np.arange(self.size)
 
 
@@ -219,10 +219,10 @@ class Outspoken(Silent):
 
     reads: ClassVar[tuple[str, ...]] = ()
 
-    def probabilities(self, round: int, history: History) -> FloatArray | None:
+    def probabilities(self, round_number: int, history: History) -> FloatArray | None:
         return (np.arange(history.num_clients) < self.size).astype(np.float64)
 
-    def pause(self, num_clients: int) -> int:
+    def min_separation(self, num_clients: int) -> int:
         return 1
 
 
@@ -230,13 +230,13 @@ class Outspoken(Silent):
 class Together:
     """Picks everybody with probability 1/2; rows of client 0 decide who comes together. It declares nothing."""
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         heads, first = rng.random() < 0.5, np.arange(history.num_clients) < history.num_clients // 2
         if history.sizes[0] > 100:
             return np.arange(history.num_clients if heads else 0)
         return np.flatnonzero(first if heads else ~first)
 
-    def probabilities(self, round: int, history: History) -> FloatArray | None:
+    def probabilities(self, round_number: int, history: History) -> FloatArray | None:
         return np.full(history.num_clients, 0.5)
 
 
@@ -248,8 +248,8 @@ class OneOf:
 
     samplers: tuple[Sampler, ...] = ()
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
-        return self.samplers[round % len(self.samplers)].cohort(round, history, rng)
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
+        return self.samplers[round_number % len(self.samplers)].cohort(round_number, history, rng)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,12 +261,12 @@ class Curious(Silent):
     @property
     def reads(self) -> tuple[str, ...]:
         """What it sorts by."""
-        return ("rows" if self.by == "sizes" else "holdings",)
+        return ("rows" if self.by == "sizes" else "atypical",)
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
-        return np.flatnonzero(present(self.probabilities(round, history)))
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
+        return np.flatnonzero(present(self.probabilities(round_number, history)))
 
-    def probabilities(self, round: int, history: History) -> FloatArray | None:
+    def probabilities(self, round_number: int, history: History) -> FloatArray | None:
         order = np.argsort(-np.asarray(getattr(history, self.by)), kind="stable")
         return np.isin(np.arange(history.num_clients), order[: self.size]).astype(np.float64)
 
@@ -277,5 +277,7 @@ class Boastful(DpFedAvg):
 
     reads: ClassVar[tuple[str, ...]] = ()
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
-        return DpFedAvg(clip=self.clip, noise_multiplier=0.0, cohort=self.cohort).rule(state, round)
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
+        return DpFedAvg(clip=self.clip, noise_multiplier=0.0, expected_cohort_size=self.expected_cohort_size).rule(
+            state, rnd
+        )

@@ -57,9 +57,9 @@ NETWORKS: dict[str, Callable[[Any, Any], Any]] = {"mlp": _perceptron, "cnn": _co
 class _Planned:
     """A client's data set, of which federated averaging asks its length and its batches."""
 
-    def __init__(self, plan: Plan, round: int, place: int) -> None:
+    def __init__(self, plan: Plan, round_number: int, place: int) -> None:
         self._plan = plan
-        self._batches = plan.batches_of(0, round, place)
+        self._batches = plan.batches_of(0, round_number, place)
 
     def __len__(self) -> int:
         return sum(len(batch) for batch in self._batches)
@@ -86,10 +86,10 @@ def train(plan: Plan, setting: Setting) -> Trained:
     state = algorithm.init({name: jnp.asarray(value) for name, value in plan.initial.items()})
     keys = jax.random.split(jax.random.PRNGKey(0), plan.cohorts.shape[2])
     clock = Clock()
-    for round in range(setting.rounds):
+    for round_number in range(setting.rounds):
         clients = [
-            (int(client), _Planned(plan, round, place), keys[place])
-            for place, client in enumerate(plan.cohorts[0, round])
+            (int(client), _Planned(plan, round_number, place), keys[place])
+            for place, client in enumerate(plan.cohorts[0, round_number])
         ]
         state, _ = algorithm.apply(state, clients)
         jax.block_until_ready(state.params)

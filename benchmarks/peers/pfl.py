@@ -66,7 +66,7 @@ def train(plan: Plan, setting: Setting) -> Trained:
 def _users(plan: Plan) -> Any:
     """Users come in the order of the plan, with their rows in the order of their batches."""
     inputs, targets = torch.from_numpy(plan.inputs), torch.from_numpy(plan.targets)
-    places = ((round, place) for round in range(plan.rounds) for place in range(plan.cohorts.shape[2]))
+    places = ((round_number, place) for round_number in range(plan.rounds) for place in range(plan.cohorts.shape[2]))
 
     def user(place: tuple[int, int]) -> Any:
         rows = torch.from_numpy(np.concatenate(plan.batches_of(0, *place)))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from fedmem.contracts.types import FloatArray
+from fedmem.contracts.arrays import FloatArray
 from fedmem.studies.contrasts import LEVEL, contrast, holm, mean_of
 
 QUANTITY = ["data", "metric", "with", "kind", "level"]
@@ -59,10 +59,10 @@ def effects(values: pd.DataFrame, reference: dict[str, str]) -> pd.DataFrame:
                     row |= {"difference": difference.value, "low": difference.low, "high": difference.high}
                     row |= {"p": difference.p, "seeds": difference.n, "reference_saturated": mean_of(base).value >= top}
                 rows.append(row)
-    return judged(pd.DataFrame(rows), ["data", "factor", "level"])
+    return adjust_and_judge(pd.DataFrame(rows), ["data", "factor", "level"])
 
 
-def judged(table: pd.DataFrame, families: list[str]) -> pd.DataFrame:
+def adjust_and_judge(table: pd.DataFrame, families: list[str]) -> pd.DataFrame:
     """The same with p adjusted (Holm) over the primary differences of each family, and a verdict on each of them.
 
     `higher` or `lower` by the adjusted p; `saturated` where both sides are at the ceiling, whatever p is; otherwise
@@ -95,7 +95,7 @@ def stopping_round(curve: pd.Series, accuracy: float) -> int | None:
     return int(reached[0]) if len(reached) else None
 
 
-def matched(values: pd.DataFrame) -> pd.DataFrame:
+def compare_matched(values: pd.DataFrame) -> pd.DataFrame:
     """Each strategy against FedAvg after as many rounds (`full`), and against FedAvg stopped as accurate (`stopped`).
 
     `values` has a row for each data set, strategy, seed, quantity and `stop`, which is 0 for a strategy after all its
@@ -123,7 +123,7 @@ def matched(values: pd.DataFrame) -> pd.DataFrame:
                 row |= {"n": pair.n.mean(), "fedavg_n": pair.n_fedavg.mean()}
                 row |= {"saturated": row["mean"] >= top, "reference_saturated": row["fedavg"] >= top}
                 rows.append(row)
-    return judged(pd.DataFrame(rows), ["data", "against", "level"])
+    return adjust_and_judge(pd.DataFrame(rows), ["data", "against", "level"])
 
 
 FEDAVG = "{kind: fedavg}"

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 
-from fedmem.estimation.saturation import Zone
-from fedmem.reporting.drawing import BLUE, FAINT, ORANGE, shade
+from fedmem.estimation.saturation import SaturationZone
+from fedmem.reporting.drawing import BLUE, FAINT, ORANGE, shade_saturated
 from fedmem.studies.experiment import error_bars, new_figure, png_of
 
 PANELS = (
@@ -47,7 +47,7 @@ def panel(axes: Axes, rows: pd.DataFrame, settings: list[str]) -> None:
         bars = error_bars(points["mean"], points.mean_low, points.mean_high)
         axes.errorbar(points["mean"], places, xerr=bars, fmt="o", ms=4, color=colour, lw=1.2)
         axes.axvline(points["mean"].iloc[0], color=colour, lw=0.7, ls=":", zorder=0)
-    shade(axes, Zone(top=float(rows.saturated_from.min())), x=rows["mean"].tolist())
+    shade_saturated(axes, SaturationZone(top=float(rows.saturated_from.min())), x=rows["mean"].tolist())
     axes.set_yticks(range(len(settings)), [setting.strip("{}").removeprefix("kind: ") for setting in settings])
     axes.set_ylim(len(settings) - 0.5, -0.5)
     axes.grid(axis="y", color=FAINT, lw=0.5)

@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 
 import fedmem
-from experiments.aggregation_and_sampling.analysis import matched, stopping_round
+from experiments.aggregation_and_sampling.analysis import compare_matched, stopping_round
 from experiments.aggregation_and_sampling.run import DATA, SAMPLERS, STRATEGIES
 from fedmem.reporting.measures import zone_of_metric
 from fedmem.results.read import Run
@@ -46,7 +46,7 @@ def main() -> None:
         strategy for kind in arguments.strategies for strategy in STRATEGIES if strategy.startswith(f"{{kind: {kind}")
     ]
     trained = Trained(seeds=arguments.seeds, changes=arguments.set, out=arguments.out, jobs=arguments.jobs)
-    table = matched(pd.concat([trained.of(data, strategies) for data in arguments.data], ignore_index=True))
+    table = compare_matched(pd.concat([trained.of(data, strategies) for data in arguments.data], ignore_index=True))
     write_results(arguments.results, {"matched": table}, {}, digits=5)
 
 

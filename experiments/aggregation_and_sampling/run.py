@@ -30,14 +30,14 @@ DATA = {
 STRATEGIES = [
     "{kind: fedavg}",
     "{kind: fedavg, weighting: uniform}",
-    "{kind: fedadam, eta: 0.01}",
+    "{kind: fedadam, server_lr: 0.01}",
     "{kind: fedexp}",
     "{kind: fedmedian}",
     "{kind: trimmed_mean, beta: 0.2}",
     "{kind: krum, f: 2}",
     "{kind: geometric_median}",
     "{kind: norm_clipping, radius: 0.5}",
-    "{kind: sign_majority, eta: 0.01}",
+    "{kind: sign_majority, server_lr: 0.01}",
     "{kind: typicality, beta: 5.0}",
     "{kind: rotate, rest: 4}",
 ]
@@ -58,7 +58,10 @@ def main() -> None:
     parser.add_argument("--strategies", nargs="+", metavar="KIND", default=[], help="only these, and the reference")
     parser.add_argument("--samplers", nargs="+", metavar="KIND", default=[], help="only these, and the reference")
     arguments = parser.parse_args()
-    vary = {"strategy": chosen(STRATEGIES, arguments.strategies), "sampler": chosen(SAMPLERS, arguments.samplers)}
+    vary = {
+        "strategy": choose_settings(STRATEGIES, arguments.strategies),
+        "sampler": choose_settings(SAMPLERS, arguments.samplers),
+    }
     values, retentions = [], []
     for data in arguments.data:
         comparison = fedmem.compare(
@@ -71,8 +74,8 @@ def main() -> None:
             out=arguments.out,
             jobs=arguments.jobs,
         )
-        if comparison.failed:
-            raise SystemExit(f"{data}: {comparison.told}")
+        if comparison.failures:
+            raise SystemExit(f"{data}: {comparison.failure_text}")
         values.append(comparison.values.assign(data=data))
         retentions.append(comparison.retention.assign(data=data))
         print(f"{data}: done, {comparison.path}", flush=True)
@@ -94,7 +97,7 @@ GATED = ((STRATEGIES, "norm_clipping"), (SAMPLERS, "atypical"))
 """Whose effect is known beforehand."""
 
 
-def chosen(settings: list[str], kinds: list[str]) -> list[str]:
+def choose_settings(settings: list[str], kinds: list[str]) -> list[str]:
     """The settings of these kinds, after the reference; all of them where none is named.
 
     Errors: ends the program where a kind is not among them.

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measurement import FINAL
-from fedmem.contracts.types import FloatArray
-from fedmem.estimation.randomisation import redeal
+from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.views import views
 from fedmem.reporting.measures import zone_of_metric
 from fedmem.results.read import Run
@@ -91,16 +91,16 @@ def spikes(bank: Bank, kinds: Sequence[str]) -> float:
     with_owner: list[FloatArray] = []
     without: list[FloatArray] = []
     before: tuple[int, FloatArray] | None = None
-    for view in views(bank, redeal(audit, 1, np.random.default_rng(0))):
+    for view in views(bank, permute_coins(audit, 1, np.random.default_rng(0))):
         if view.level != "global" or view.round == FINAL:
             continue
         bits = np.log2((view.references + 1) / view.rank[:, 0])
         bits = np.where(audit.is_in & of_kinds, bits, np.nan)
         if before is not None:
             between = range(before[0] + 1, view.round + 1)
-            owner_present = audit.holds(sorted(set().union(*(participants.get(round, ()) for round in between)))).any(
-                axis=0
-            )
+            owner_present = audit.holds(
+                sorted(set().union(*(participants.get(round_number, ()) for round_number in between)))
+            ).any(axis=0)
             change = bits - before[1]
             with_owner.append(change[:, owner_present])
             without.append(change[:, ~owner_present])
@@ -159,7 +159,7 @@ class Values:
         )
         return cells.mean(axis=1, skipna=False).to_numpy(dtype=np.float64)
 
-    def capped(self, arms: Sequence[str], kinds: Sequence[str], place: str) -> bool:
+    def is_saturated(self, arms: Sequence[str], kinds: Sequence[str], place: str) -> bool:
         """Whether the mean exposure of any of these arms and kinds over seeds is saturated."""
         rows = self.frame
         selection = rows[
@@ -208,15 +208,15 @@ def _claims(
     kinds = list(COPIES)
     for place in ("local", "global"):
         once = values.of(THROUGHOUT, ["x1"], place)
-        yield "Q1", ONCE.format(place), once - null, values.capped([THROUGHOUT], ["x1"], place)
+        yield "Q1", ONCE.format(place), once - null, values.is_saturated([THROUGHOUT], ["x1"], place)
         points = [(copies, values.of(THROUGHOUT, [kind], place)) for kind, copies in COPIES.items()]
         claim = f"exposure rises with copies, bits for each doubling ({place})"
-        yield "Q1", claim, values.slope(points), values.capped([THROUGHOUT], kinds, place)
+        yield "Q1", claim, values.slope(points), values.is_saturated([THROUGHOUT], kinds, place)
     yield "Q2", "the aggregate's exposure rises more where an owner took part", jump, False
 
     def less(more: str, other: str) -> tuple[FloatArray, bool]:
         exposures = [values.of(arm, kinds, "global") for arm in (more, other)]
-        return exposures[0] - exposures[1], values.capped([more, other], kinds, "global")
+        return exposures[0] - exposures[1], values.is_saturated([more, other], kinds, "global")
 
     yield "Q3", "clipping lowers exposure", *less(PLAIN, CLIPPED)
     yield "Q3", "noise lowers it further", *less(CLIPPED, PRIVATE)
@@ -226,10 +226,10 @@ def _claims(
     yield "Q5", "central training client by client exposes more than FedAvg", *less(BY_CLIENT, PLAIN)
     yield "Q5", "FedAvg exposes more than DP-FedAvg", *less(PLAIN, PRIVATE)
     points = [(count, values.of(THROUGHOUT, [kind], "global")) for kind, count in OWNERS.items()]
-    spread = values.capped([THROUGHOUT], list(OWNERS), "global")
+    spread = values.is_saturated([THROUGHOUT], list(OWNERS), "global")
     yield "Q6", "16 copies expose more among more clients, bits for each doubling", values.slope(points), spread
     points = [(size, values.of(arm, kinds, "global")) for arm, size in COHORTS.items()]
-    sized = values.capped(list(COHORTS), kinds, "global")
+    sized = values.is_saturated(list(COHORTS), kinds, "global")
     yield "Q7", "larger cohorts expose less, bits for each doubling", -values.slope(points), sized
 
 

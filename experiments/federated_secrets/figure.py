@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from experiments.federated_secrets.analysis import COPIES, OWNERS, PLAIN, THROUGHOUT
-from fedmem.estimation.saturation import Zone
-from fedmem.reporting.drawing import BLUE, FAINT, GREEN, INK, ORANGE, shade
+from fedmem.estimation.saturation import SaturationZone
+from fedmem.reporting.drawing import BLUE, FAINT, GREEN, INK, ORANGE, shade_saturated
 from fedmem.studies.experiment import error_bars, new_figure, png_of
 
 COLOURS = {"local": BLUE, "others": GREEN, "global": ORANGE}
@@ -34,7 +34,7 @@ def draw(table: pd.DataFrame, curves: pd.DataFrame, null: float, saturated_from:
         panels[4].set_title("aggregate over rounds", loc="left", fontsize=10)
         panels[0].set_ylabel("exposure, bits", fontsize=9)
         for axes, span in zip(panels, ("y", "y", "x", "x", "y"), strict=True):
-            shade(axes, Zone(top=saturated_from), **{span: [saturated_from]})
+            shade_saturated(axes, SaturationZone(top=saturated_from), **{span: [saturated_from]})
             axes.spines[["top", "right"]].set_visible(False)
             axes.tick_params(labelsize=8)
     figure.suptitle(

@@ -44,7 +44,7 @@ from fedmem.studies.experiment import cell_results, command_line, write_results
 HERE = Path(__file__).resolve().parent
 DATA = {
     "shakespeare": [],
-    "sotu": ["dataset={kind: sotu, clients: 20, length: 40, most: 6000, test: 0.05}"],
+    "sotu": ["dataset={kind: sotu, clients: 20, length: 40, max_chars: 6000, test: 0.05}"],
 }
 ALL = ["sampler={kind: everyone}", "rounds=6", "observe.every=6"]
 """As many passes over the data as 15 rounds of 8 of 20 clients."""
@@ -56,7 +56,7 @@ ARMS = {
     "trimmed_mean": ["strategy={kind: trimmed_mean, beta: 0.2}"],
     "krum": ["strategy={kind: krum, f: 2}"],
     CLIPPED: ["strategy={kind: norm_clipping, radius: 2.0}"],
-    PRIVATE: ["strategy={kind: dp_fedavg, clip: 2.0, noise_multiplier: 0.1, cohort: 8}"],
+    PRIVATE: ["strategy={kind: dp_fedavg, clip: 2.0, noise_multiplier: 0.1, expected_cohort_size: 8}"],
     "cohort of 4": ["sampler.size=4"],
     "cohort of 16": ["sampler.size=16"],
     "1 local epoch": ["client.epochs=1"],

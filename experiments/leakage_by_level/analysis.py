@@ -63,7 +63,9 @@ def probe_rows(measurements: pd.DataFrame, audit: pd.DataFrame, rounds: int) -> 
 
 def stages(when: pd.Series, rounds: int) -> pd.Series:
     """Names of the attacked rounds: the first, whose model is the initial one, the last, and what lies between."""
-    return when.map(lambda round: "start" if round == 1 else "end" if round == rounds else "middle")
+    return when.map(
+        lambda round_number: "start" if round_number == 1 else "end" if round_number == rounds else "middle"
+    )
 
 
 def falls(single: pd.DataFrame) -> pd.DataFrame:
@@ -73,13 +75,13 @@ def falls(single: pd.DataFrame) -> pd.DataFrame:
     for (stage, kind), part in by_level.groupby(level=["stage", "kind"]):
         for level in part.columns.difference(["local"], sort=False):
             pairs = part[["local", level]].dropna().reset_index()
-            value, low, high = paired(pairs["local"] - pairs[level], pairs.owner.tolist(), pairs.run.tolist())
+            value, low, high = paired_interval(pairs["local"] - pairs[level], pairs.owner.tolist(), pairs.run.tolist())
             rows.append((stage, level, kind, value, low, high))
     columns = [*KEYS, "fall", "fall_low", "fall_high"]
     return pd.DataFrame(rows, columns=columns).set_index(KEYS)
 
 
-def paired(differences: pd.Series, owners: Sequence[str], runs: Sequence[int]) -> tuple[float, float, float]:
+def paired_interval(differences: pd.Series, owners: Sequence[str], runs: Sequence[int]) -> tuple[float, float, float]:
     """Mean with Student's interval, clustered by owner or by run, whichever is wider; NaN without a pair."""
     if differences.empty:
         return math.nan, math.nan, math.nan

@@ -24,11 +24,11 @@ import pandas as pd
 import fedmem
 from experiments.long_tail.analysis import results
 from experiments.long_tail.figure import draw
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Bank, Evidence
 from fedmem.contracts.measurement import FINAL
-from fedmem.contracts.types import IntArray
-from fedmem.estimation.randomisation import redeal
+from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.views import views
 from fedmem.estimators.cross_influence import CrossInfluence
 from fedmem.estimators.memorisation import Memorisation
@@ -87,7 +87,7 @@ def cell(data: str, seed: int, draws: int, out: Path, settings: Sequence[str]) -
     federation = build(scenario)
     base = [federation.store.take(rows) for rows in federation.base]
     rows = Examples.concatenate([*base, federation.audit.examples])
-    owner = np.concatenate([*(np.full(len(part), client) for client, part in enumerate(base)), federation.audit.holder])
+    owner = np.concatenate([*(np.full(len(part), client) for client, part in enumerate(base)), federation.audit.owner])
     first = len(rows) - len(federation.audit)
     test: dict[str, Any] = {"test_inputs": federation.test.inputs, "test_targets": federation.test.targets}
     labels = federation.audit.examples.targets
@@ -118,7 +118,7 @@ def cell(data: str, seed: int, draws: int, out: Path, settings: Sequence[str]) -
 def per_example(bank: Bank) -> pd.DataFrame:
     """Memorisation and cross-influence of each audit example by probability, at its owner and at the aggregate."""
     parts = []
-    for view in views(bank, redeal(bank.audit, 1, np.random.default_rng(0))):
+    for view in views(bank, permute_coins(bank.audit, 1, np.random.default_rng(0))):
         if view.round == FINAL and view.place != "others":
             by_metric: dict[str, list[pd.Series]] = {}
             for estimate in (*Memorisation().estimate(view), *CrossInfluence().estimate(view)):

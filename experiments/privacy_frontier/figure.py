@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from fedmem.estimation.saturation import Zone
-from fedmem.reporting.drawing import FAINT, shade
+from fedmem.estimation.saturation import SaturationZone
+from fedmem.reporting.drawing import FAINT, shade_saturated
 from fedmem.studies.experiment import error_bars, new_figure, png_of
 
 PANELS = (
@@ -73,7 +73,7 @@ def panel(axes: Axes, points: pd.DataFrame, accuracy: pd.DataFrame) -> None:
     axes.plot(baseline.value, baseline.value_accuracy, "k*", ms=9, label="no privacy")
     if points.null.notna().any():
         axes.axvline(float(points.null.mean()), color="#777777", lw=0.8, ls=":")
-    shade(axes, Zone(top=float(points.saturated_from.min())), x=points.value.tolist())
+    shade_saturated(axes, SaturationZone(top=float(points.saturated_from.min())), x=points.value.tolist())
     axes.grid(color=FAINT, lw=0.5)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)

@@ -52,7 +52,11 @@ class Cell(NamedTuple):
         if self.place == "central":
             noise = 0.0 if math.isinf(self.target) else "null"
             cohort = shared.sampler.rate * shared.clients  # type: ignore[attr-defined]
-            changes.append(f"strategy={{kind: dp_fedavg, clip: {CLIP}, noise_multiplier: {noise}, cohort: {cohort:g}}}")
+            changes.append(
+                f""
+                f"strategy={{kind: dp_fedavg, clip: {CLIP}, noise_multiplier: {noise}, "
+                f"expected_cohort_size: {cohort:g}}}"
+            )
             changes += [] if math.isinf(self.target) else [f"privacy.target_epsilon={self.target}"]
         if self.place == "local":
             z = self.noise(shared, 1.0, shared.rounds)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from fedmem.contracts.types import FloatArray
+from fedmem.contracts.arrays import FloatArray
 from fedmem.reporting.measures import zone_of_metric
 from fedmem.results.read import Run
 from fedmem.studies.contrasts import mean_of

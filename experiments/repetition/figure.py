@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.axes import Axes
 
-from fedmem.estimation.saturation import Zone
-from fedmem.reporting.drawing import BLUE, FAINT, GREEN, ORANGE, shade
+from fedmem.estimation.saturation import SaturationZone
+from fedmem.reporting.drawing import BLUE, FAINT, GREEN, ORANGE, shade_saturated
 from fedmem.studies.experiment import error_bars, new_figure, png_of
 
 LINES = (
@@ -42,7 +42,7 @@ def draw(table: pd.DataFrame, null: float, saturated_from: float) -> bytes:
         other.set_ylabel("counterfactual memorisation", fontsize=8)
         axes.axhline(null, color=FAINT, lw=0.8, ls=":")
         axes.set_ylim(bottom=0)
-        shade(axes, Zone(top=saturated_from), y=[saturated_from])
+        shade_saturated(axes, SaturationZone(top=saturated_from), y=[saturated_from])
         axes.set_title(title, loc="left", fontsize=10)
         for panel_axes in (axes, other):
             panel_axes.spines[["top"]].set_visible(False)

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.attack import GradientTarget, Reconstruction, ReconstructionAttack
-from fedmem.contracts.types import IntArray, Params
-from fedmem.contracts.validation_of_measures import reconstructed
+from fedmem.contracts.validation_of_measures import reconstruct
 from fedmem.errors import TargetError
 from fedmem.modalities.numbers import psnr, squared_errors
 from fedmem.modalities.pairing import assign
-from fedmem.modalities.undescribed import undescribed
+from fedmem.modalities.undescribed import modality_of_shape
 from fedmem.seeding import stream
-from fedmem.training.model_checks import frozen
+from fedmem.training.model_checks import frozen_parameters
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,7 +44,7 @@ class Known:
     - `mean`, `std`: with which the app normalises its inputs, for each channel; attacks look for inputs in [0, 1].
     - `mode`: of the model while the client trained; layers such as dropout make the two differ.
 
-    >>> Known(input_shape=(4,), num_classes=3, num_images=2, lr=0.1).says
+    >>> Known(input_shape=(4,), num_classes=3, num_images=2, lr=0.1).description
     'lr+steps+count'
     """
 
@@ -84,7 +84,7 @@ class Known:
             raise TargetError(f"mean must be finite, got {self.mean}")
 
     @property
-    def says(self) -> str:
+    def description(self) -> str:
         """What every attack is granted, for its report."""
         return "lr+steps+count"
 
@@ -116,15 +116,15 @@ def target_of(
     scale = -1.0 / (known.lr * known.steps)
     update = None if gradient else {name: after[name].double() - before[name].double() for name in before}
     return GradientTarget(
-        model=_prepared(model, known),
+        model=copy_prepared_model(model, known),
         params=before,
         gradient=after if update is None else {name: scale * value for name, value in update.items()},
         update=update,
         num_images=known.num_images,
         input_shape=known.input_shape,
         num_classes=known.num_classes,
-        modality=undescribed(known.input_shape),
-        knows=known.says,
+        modality=modality_of_shape(known.input_shape),
+        knows=known.description,
         clients=known.clients,
         labels=None if known.labels is None else np.sort(np.asarray(known.labels, dtype=np.int64)),
         algorithm=algorithm,
@@ -132,11 +132,11 @@ def target_of(
     )
 
 
-def _prepared(model: nn.Module, known: Known) -> nn.Module:
+def copy_prepared_model(model: nn.Module, known: Known) -> nn.Module:
     """A copy in the client's mode that normalises its inputs first."""
     import torch
 
-    if reason := frozen(model):
+    if reason := frozen_parameters(model):
         raise TargetError(
             f"the model has {reason}; their update is zero whatever the client trained on, and the attack would match "
             "it with a gradient; give a model that trains all its parameters"
@@ -219,7 +219,7 @@ def scores(images: Images, truth: Images, gallery: Images, rng: np.random.Genera
 
 
 @dataclass(frozen=True, kw_only=True)
-class Attacked:
+class AttackResult:
     """What came of an attack: the reconstruction, what the adversary was granted, and scores where truth is known."""
 
     found: Reconstruction
@@ -242,7 +242,7 @@ def attack(  # noqa: PLR0913 - options for users, all by name
     truth: ArrayLike | None = None,
     gallery: ArrayLike | None = None,
     seed: int = 0,
-) -> Attacked:
+) -> AttackResult:
     """Attack one update: a model before and after training, as tensors by name or files of them.
 
     Args:
@@ -271,13 +271,13 @@ def attack(  # noqa: PLR0913 - options for users, all by name
     >>> done.found.labels.tolist(), done.scores[0].psnr > 40
     ([2], True)
     """
-    from fedmem.apps.saved_models import fitted, read_buffers, read_params
+    from fedmem.apps.saved_models import fit_to_model, read_buffers, read_params
     from fedmem.attacks._targets import require_direction, validate_targets
 
     if known.batch_size is not None and known.batch_size > known.num_images:
         raise TargetError(f"batch_size {known.batch_size} is more than the {known.num_images} images of the update")
     true, others = (_images(name, value, known.input_shape) for name, value in (("truth", truth), ("gallery", gallery)))
-    _apart(true, others, known)
+    _check_gallery(true, others, known)
     origin: dict[str, Any] = {}
     pair = []
     state: Params = {}
@@ -290,13 +290,13 @@ def attack(  # noqa: PLR0913 - options for users, all by name
             )
             source = read_params(source)
             state = state or source
-        pair.append(fitted(source, model, name))
+        pair.append(fit_to_model(source, model, name))
     if state:
         model = read_buffers(state, model)
-    target = target_of(pair[0], pair[1], model, known, gradient=gradient).granted(attack.knows)
+    target = target_of(pair[0], pair[1], model, known, gradient=gradient).grant(attack.knows)
     (target,) = validate_targets([require_direction(target)])
-    (reconstruction,) = reconstructed(attack, [target], [stream(seed, "attack")])
-    return Attacked(
+    (reconstruction,) = reconstruct(attack, [target], [stream(seed, "attack")])
+    return AttackResult(
         found=reconstruction,
         knows=target.knows,
         clients=known.clients,
@@ -320,7 +320,7 @@ def _images(name: str, values: ArrayLike | None, shape: tuple[int, ...]) -> Imag
     return images
 
 
-def _apart(truth: Images, gallery: Images, known: Known) -> None:
+def _check_gallery(truth: Images, gallery: Images, known: Known) -> None:
     """Refuses more true inputs than shaped the update, and those that stand in the gallery as well."""
     if len(truth) > known.num_images:
         raise TargetError(

@@ -19,7 +19,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fedmem.contracts.events import Event, ReadingsTaken
 from fedmem.engines._client import client_app
-from fedmem.engines.flower import joined
+from fedmem.engines.flower import use_grid
 from fedmem.execution.run import run
 from fedmem.scenario.loading import load_scenario
 
@@ -38,24 +38,24 @@ server_app = ServerApp()
 @server_app.main()
 def _main(grid: Grid, context: Context) -> None:
     config = context.run_config
-    scenario = configured(str(config["scenario"]), str(config["set"]))
+    scenario = load_configured(str(config["scenario"]), str(config["set"]))
     flower = logging.getLogger("flwr")
     level = flower.level
     try:
         # strategies tell of every round of every run
         flower.setLevel(logging.ERROR)
         LOG.setLevel(logging.INFO)
-        with joined(grid):
+        with use_grid(grid):
             folder = run(scenario, out=Path(str(config["out"])), force=bool(config["force"]), listeners=[log])
         LOG.info("results are in %s", folder.resolve())
     finally:
         flower.setLevel(level)
 
 
-def configured(file: str, changes: str) -> Scenario:
+def load_configured(file: str, changes: str) -> Scenario:
     """The scenario of a file that lies within the app, or anywhere if its path is absolute.
 
-    >>> configured("scenarios/quickstart.yaml", "runs=8 rounds=7").rounds
+    >>> load_configured("scenarios/quickstart.yaml", "runs=8 rounds=7").rounds
     7
     """
     here = Path(__file__).resolve().parents[2]

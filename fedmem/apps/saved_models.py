@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedmem.contracts.types import Params
+from fedmem.contracts.arrays import Params
 from fedmem.errors import FolderError
 from fedmem.wording import choices
 
@@ -43,12 +43,12 @@ def read_params(file: Path) -> Params:
     if not params:
         raise FolderError(f"{file}: holds no tensor; save the state dict of the whole model")
     for name, value in params.items():
-        if unusable := _unusable(value):
+        if unusable := _reason_unreadable(value):
             raise FolderError(f"{file}: {name!r} is {unusable}; save plain tensors of real numbers")
     return params
 
 
-def _unusable(value: Any) -> str:
+def _reason_unreadable(value: Any) -> str:
     """Why the numbers of a tensor cannot be read; empty where they can."""
     import torch
 
@@ -114,7 +114,7 @@ def _maps(value: Any) -> bool:
     return isinstance(value, Mapping)
 
 
-def fitted(params: Params, model: nn.Module, origin: str) -> Params:
+def fit_to_model(params: Params, model: nn.Module, origin: str) -> Params:
     """The parameters of a file, those that the model trains, in its order, names and dtypes; buffers are left out.
 
     Arrays that are called `arr_0`, `arr_1`, ... are taken in the order of the model's state.
@@ -132,12 +132,12 @@ def fitted(params: Params, model: nn.Module, origin: str) -> Params:
     missing = [name for name in parameters if name not in params]
     if missing:
         raise FolderError(
-            f"{origin}: the model's parameter {missing[0]!r} is missing; the file has {_some(params)}. "
+            f"{origin}: the model's parameter {missing[0]!r} is missing; the file has {_first_few(params)}. "
             "Names must be the model's own: give the class that the file was saved from, as --model module:Class"
         )
     unknown = [name for name in params if name not in state]
     if unknown:
-        raise FolderError(f"{origin}: {unknown[0]!r} is no parameter of the model, which has {_some(parameters)}")
+        raise FolderError(f"{origin}: {unknown[0]!r} is no parameter of the model, which has {_first_few(parameters)}")
     for name, value in parameters.items():
         if params[name].shape != value.shape:
             raise FolderError(
@@ -157,7 +157,7 @@ def read_buffers(params: Params, model: nn.Module) -> nn.Module:
     return model_copy
 
 
-def _some(names: Iterable[str], limit: int = 6) -> str:
+def _first_few(names: Iterable[str], limit: int = 6) -> str:
     """The first names, and that there are more."""
     every = list(names)
     return ", ".join(every[:limit]) + (f" and {len(every) - limit} more" if len(every) > limit else "")

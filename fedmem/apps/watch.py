@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.audit_set import AuditSet, References
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Evidence, Transition
-from fedmem.contracts.types import Params
 from fedmem.observation.evidence import evidence_of, rank_of
 from fedmem.observation.observed import OnError, checked_on_error
 from fedmem.training.model_checks import mismatch, running_statistics
@@ -50,7 +50,7 @@ class Watch:
 
     >>> from torch import nn
     >>> watch = Watch(model=nn.Linear(2, 2), examples={"mine": (np.zeros((1, 2), np.float32), [0])})
-    >>> watch.wants(3)
+    >>> watch.observes_round(3)
     True
     """
 
@@ -83,9 +83,9 @@ class Watch:
         self._rows: list[dict[str, Any]] = []
         self._nodes: dict[int, int] = {}
 
-    def wants(self, round: int) -> bool:
+    def observes_round(self, round_number: int) -> bool:
         """Every `every` rounds."""
-        return round % self._every == 0
+        return round_number % self._every == 0
 
     def begin(self, initial: Params) -> None:
         """Compare the app's initial arrays with the model. Errors: `ValueError`."""
@@ -144,7 +144,7 @@ class Watch:
             examples=examples,
             kind=np.array([name] * len(examples)),
             role=np.array(["canary"] * len(examples)),
-            holder=nobody,
+            owner=nobody,
             copies=np.ones(len(examples), dtype=np.int32),
             is_in=np.ones((1, len(examples)), dtype=bool),
         )

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fedmem.apps.attack import Images, Known, scores, target_of
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.attack import ReconstructionAttack
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import Level
-from fedmem.contracts.types import Params
-from fedmem.contracts.validation_of_measures import reconstructed
+from fedmem.contracts.validation_of_measures import reconstruct
 from fedmem.observation.observed import OnError, checked_on_error
 from fedmem.seeding import stream
 from fedmem.training.model_checks import mismatch
@@ -66,7 +66,7 @@ class WatchLeakage:
     >>> watch = WatchLeakage(
     ...     model=nn.Linear(4, 3), attack=InvertingGradients(), known=known, examples=mine, rounds=[1]
     ... )
-    >>> watch.wants(1), watch.wants(2)
+    >>> watch.observes_round(1), watch.observes_round(2)
     (True, False)
     """
 
@@ -86,7 +86,7 @@ class WatchLeakage:
         on_error: OnError = "raise",
     ) -> None:
         self.on_error = checked_on_error(on_error)
-        self._model, self._attack, self._known, self._seed = model, attack, known, seed
+        self._model, self._attack, self._knowledge, self._seed = model, attack, known, seed
         self._rounds, self._levels, self._images, self._steps = frozenset(rounds), tuple(levels), images, steps
         self._sets = {name: _rows(name, inputs, known) for name, inputs in examples.items()}
         self._references = {name: _rows(name, inputs, known) for name, inputs in (references or {}).items()}
@@ -97,9 +97,9 @@ class WatchLeakage:
             raise ValueError("examples is empty; name at least one set of inputs to look for")
         self._rows: list[dict[str, Any]] = []
 
-    def wants(self, round: int) -> bool:
+    def observes_round(self, round_number: int) -> bool:
         """The declared rounds."""
-        return round in self._rounds
+        return round_number in self._rounds
 
     def begin(self, initial: Params) -> None:
         """Compare the app's initial arrays with the model. Errors: `ValueError`, `TargetError`."""
@@ -107,7 +107,7 @@ class WatchLeakage:
 
         if reason := mismatch(self._model, initial):
             raise ValueError(reason)
-        validate_targets([target_of(initial, initial, self._model, self._known)])
+        validate_targets([target_of(initial, initial, self._model, self._knowledge)])
 
     def see(self, transitions: Sequence[Transition]) -> None:
         """Attack these updates, all of one level at once."""
@@ -117,9 +117,9 @@ class WatchLeakage:
         targets = []
         for transition in attacked:
             count = max(len(transition.clients), 1)
-            steps = self._known.steps if self._steps is None else self._steps(transition.num_examples // count)
+            steps = self._knowledge.steps if self._steps is None else self._steps(transition.num_examples // count)
             knowledge = replace(
-                self._known,
+                self._knowledge,
                 num_images=self._images(transition.num_examples),
                 clients=count,
                 steps=steps,
@@ -127,17 +127,17 @@ class WatchLeakage:
                 in_order=False,
             )
             targets.append(
-                target_of(transition.before, transition.sent, self._model, knowledge).granted(self._attack.knows)
+                target_of(transition.before, transition.sent, self._model, knowledge).grant(self._attack.knows)
             )
         # one model for all, so that they can be attacked as one stack
         targets = [replace(target, model=targets[0].model) for target in targets]
-        rngs = [stream(self._seed, "attack", round=t.round, client=place) for place, t in enumerate(attacked)]
+        rngs = [stream(self._seed, "attack", round_number=t.round, client=place) for place, t in enumerate(attacked)]
         for place, (transition, target, reconstruction) in enumerate(
-            zip(attacked, targets, reconstructed(self._attack, targets, rngs), strict=True)
+            zip(attacked, targets, reconstruct(self._attack, targets, rngs), strict=True)
         ):
             for name, rows in self._sets.items():
                 gallery = self._references.get(name, rows[:0])
-                rng = stream(self._seed, f"attack gallery {name}", round=transition.round, client=place)
+                rng = stream(self._seed, f"attack gallery {name}", round_number=transition.round, client=place)
                 for subject, score in enumerate(scores(reconstruction.inputs, rows, gallery, rng)):
                     self._rows.append(
                         {

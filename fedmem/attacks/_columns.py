@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray
 from fedmem.contracts.attack import GradientTarget
-from fedmem.contracts.types import BoolArray
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.attack import GradientTarget
-from fedmem.contracts.types import Params
 from fedmem.errors import ComponentError
 
 
@@ -56,7 +56,7 @@ class Entrance:
                 f"{'' if straight else ', which is given something else'}; use a model such as mlp, or the attack "
                 "inverting_gradients",
             )
-        if f"{name}.weight".lstrip(".") in target.withheld:
+        if f"{name}.weight".lstrip(".") in target.personal:
             raise ComponentError(
                 "attack.kind",
                 f"linear_layer reads the update of the first layer, `{name}`, but that stays with each client; attack "

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from fedmem.contracts.types import FloatArray, IntArray, Params
+from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.errors import RunError
 
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from fedmem.attacks._layers import Reader, reader
 from fedmem.attacks._problems import Problem
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.attack import GradientTarget
-from fedmem.contracts.types import Params
 
 if TYPE_CHECKING:
     import torch
@@ -64,7 +64,7 @@ class Matching:
         return len(self.starts)
 
     @property
-    def shared(self) -> bool:
+    def has_shared_parameters(self) -> bool:
         """Whether the parameters are those of all problems."""
         return isinstance(self._gradients, _Shared)
 
@@ -128,27 +128,27 @@ class _Shared:
     def __init__(self, model: nn.Module, readers: dict[str, Reader]) -> None:
         self._model = model
         self._readers = readers
-        self._seen: dict[str, tuple[Tensor, Any]] = {}
+        self._inputs: dict[str, tuple[Tensor, Any]] = {}
         for name in readers:
             model.get_submodule(name).register_forward_hook(lambda *call, name=name: self._note(name, *call))
 
     def _note(self, name: str, module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         from torch.autograd.graph import get_gradient_edge
 
-        if name in self._seen or not output.requires_grad:
+        if name in self._inputs or not output.requires_grad:
             raise _Unknown(name)
         # an edge stays where it is, even if what follows is done in place
-        self._seen[name] = inputs[0], get_gradient_edge(output)
+        self._inputs[name] = inputs[0], get_gradient_edge(output)
 
     def products(self, images: Tensor, labels: Tensor, weights: Tensor, directions: Params) -> tuple[Tensor, Tensor]:
         import torch
 
         further = images.requires_grad and torch.is_grad_enabled()
-        self._seen.clear()
+        self._inputs.clear()
         with torch.enable_grad():
             points = images if images.requires_grad else images.detach().requires_grad_()
             outputs = self._model(points.flatten(0, 1))
-            arrivals = dict(self._seen)
+            arrivals = dict(self._inputs)
             if set(arrivals) != set(self._readers):
                 raise _Unknown
             # the slope of the cross-entropy at the outputs, in closed form
@@ -166,7 +166,7 @@ class _Shared:
                         dot, square = gradient.products(direction)
                         dots.append(dot)
                         squares.append(square)
-        self._seen.clear()
+        self._inputs.clear()
         return torch.stack(dots).sum(0), torch.stack(squares).sum(0)
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.attacks._labels import guess_labels, infer_labels, last_bias, last_bias_name
+from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.attack import GradientTarget, Reconstruction
-from fedmem.contracts.types import IntArray, Params
-from fedmem.processes import Forks, hands
+from fedmem.processes import ForkPool, num_processes
 
 STACK_VALUES = 1 << 22
 """Numbers that one stack may hold at once, by an estimate made beforehand: what stays in a core's cache."""
@@ -55,7 +55,7 @@ def labels_of(target: GradientTarget) -> IntArray:
 
 def infer_or_guess_labels(target: GradientTarget) -> IntArray:
     """Those that the bias of the last layer tells; where that stays with the client, those that one would guess."""
-    if last_bias_name(target.params, target.num_classes) in target.withheld:
+    if last_bias_name(target.params, target.num_classes) in target.personal:
         return guess_labels(target.num_images, target.num_classes)
     return infer_labels(last_bias(target.gradient, target.num_classes), target.num_images)
 
@@ -115,8 +115,8 @@ def _by_params(problems: Sequence[Problem]) -> list[list[Problem]]:
 
 def _have_same_model(first: GradientTarget, other: GradientTarget) -> bool:
     """Whether two targets are about the same model, trained in the same way."""
-    same_training = first.algorithm == other.algorithm and _are_equal(first.offer, other.offer)
-    same_model = first.model is other.model and first.withheld == other.withheld
+    same_training = first.algorithm == other.algorithm and _are_equal(first.payload, other.payload)
+    same_model = first.model is other.model and first.personal == other.personal
     return same_training and same_model and _are_equal(first.params, other.params)
 
 
@@ -149,15 +149,15 @@ def _shared_out(stacks: Sequence[Sequence[Problem]], solve: Solve) -> list[list[
     """Solved in this process, or in several that have as many threads each, where there are hands for them."""
     import torch
 
-    many = min(hands(), len(stacks))
+    many = min(num_processes(), len(stacks))
     if many < 2:
         return [solve(stack) for stack in stacks]
     solutions: dict[int, list[Solution]] = {}
-    with Forks(partial(_solve_stacks, stacks, solve, torch.get_num_threads()), lambda *_: None) as pool:
+    with ForkPool(partial(_solve_stacks, stacks, solve, torch.get_num_threads()), lambda *_: None) as pool:
         for first in range(many):
             pool.start(f"stack {first} of an attack", range(first, len(stacks), many))
         for _ in range(many):
-            solutions.update(pool.finished()[1])
+            solutions.update(pool.wait_for_one()[1])
     return [solutions[place] for place in range(len(stacks))]
 
 

@@ -57,7 +57,7 @@ def _check_shapes(target: GradientTarget) -> None:
         if values is None:
             continue
         shapes = {name: tuple(value.shape) for name, value in values.items()}
-        odd = sorted((model_shapes.keys() - (set() if what == "params" else set(target.withheld))) ^ shapes.keys())
+        odd = sorted((model_shapes.keys() - (set() if what == "params" else set(target.personal))) ^ shapes.keys())
         if odd:
             explanation = "the model has none" if odd[0] in shapes else "only the model has one"
             raise TargetError(f"{what}: {odd[0]!r} is amiss, {explanation}; give the architecture that was trained")

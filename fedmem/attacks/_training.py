@@ -10,7 +10,7 @@ import numpy as np
 
 from fedmem.attacks._matching import directions_of, grid_axes, pad_problems
 from fedmem.attacks._problems import Problem
-from fedmem.contracts.types import Params
+from fedmem.contracts.arrays import Params
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,7 +50,7 @@ class Training:
         self._directions, _ = directions_of([update for update in updates if update is not None], torch.float64)
         self._model = copy.deepcopy(target.model).double()
         self._before = {name: value.detach().double() for name, value in target.params.items()}
-        self._algorithm, self._offer = target.algorithm, target.offer
+        self._algorithm, self._payload = target.algorithm, target.payload
 
     def take(self, rows: Tensor) -> Training:
         """These problems alone."""
@@ -77,7 +77,7 @@ class Training:
         import torch
         from torch.func import functional_call, grad
 
-        state = self._algorithm.init(self._before, self._offer, {})
+        state = self._algorithm.init(self._before, self._payload, {})
         for places in batches.unbind():
             is_present = places >= 0
             inputs, label_weights = images[places.clamp(min=0)], labels[places.clamp(min=0)]

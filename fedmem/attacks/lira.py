@@ -7,8 +7,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.attack import Signals
-from fedmem.contracts.types import BoolArray, FloatArray
 
 _FLOOR = 1e-12
 """Smallest variance, in nats squared. Identical runs say nothing about spread, and a score must stay finite."""

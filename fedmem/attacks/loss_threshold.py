@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.attack import Signals
-from fedmem.contracts.types import FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class LossThreshold:
     legend: ClassVar[str] = "attack that calls an example with a low loss a member"
     knows: ClassVar[str] = "the loss"
     reads_coins: ClassVar[bool] = False
-    chance: ClassVar[float] = 0.5
+    null_auc: ClassVar[float] = 0.5
     min_runs: ClassVar[int] = 2
 
     def scores(self, signals: Signals) -> FloatArray:

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from fedmem.attacks._population import population_of
 from fedmem.attacks._problems import infer_or_guess_labels
 from fedmem.attacks._targets import validate_targets
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import FloatArray
 
 if TYPE_CHECKING:
     from torch import Tensor

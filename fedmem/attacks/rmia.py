@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar, Literal
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.attack import Signals
-from fedmem.contracts.types import BoolArray, FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,15 +73,15 @@ class Rmia:
         return 4 if self.mode == "online" else 8
 
     @property
-    def chance(self) -> float | None:
+    def null_auc(self) -> float | None:
         """The AUC without memorisation, where nothing but the names of in and out tells them apart."""
         return 0.5 if self.mode == "online" else None
 
     def scores(self, signals: Signals) -> FloatArray:
         """Shares of the population that are beaten (R, m)."""
-        return self.under(signals)(signals.is_in)
+        return self.scores_under_coins(signals)(signals.is_in)
 
-    def under(self, signals: Signals) -> Callable[[BoolArray], FloatArray]:
+    def scores_under_coins(self, signals: Signals) -> Callable[[BoolArray], FloatArray]:
         """The scores as a function of the coins (R, m): what is known of the population does not depend on them."""
         if signals.population is None or signals.model is None or not signals.population.shape[2]:
             return lambda is_in: np.full(signals.margin.shape, np.nan)

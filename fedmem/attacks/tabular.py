@@ -19,7 +19,7 @@ from fedmem.attacks._problems import Problem, Solution, best_restarts, starts
 from fedmem.attacks._targets import validate_targets
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.errors import ComponentError
-from fedmem.modalities.tables import Tables, hardened, parts
+from fedmem.modalities.tables import Tables, column_slices, to_one_hot
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,7 +111,7 @@ class Tabular:
         is_allowed = (
             touched_columns(target) if self.columns == "touched" else np.ones(target.input_shape, dtype=np.bool_)
         )
-        for part in parts(_blocks(target)):
+        for part in column_slices(_blocks(target)):
             # a category that no column is left to is not known after all
             is_allowed[part] |= part.stop - part.start > 1 and not is_allowed[part].any()
         return torch.from_numpy(is_allowed.astype(np.float32))
@@ -170,7 +170,7 @@ def _rows(free: Tensor, blocks: Sequence[int], mask: Tensor) -> Tensor:
 
 def _clip_numbers(free: Tensor, blocks: Sequence[int]) -> Tensor:
     """With the numbers of the table in [0, 1]; those behind categories stay free."""
-    places = [part.start for part in parts(blocks) if part.stop - part.start == 1]
+    places = [part.start for part in column_slices(blocks) if part.stop - part.start == 1]
     free[..., places] = free[..., places].clamp(0.0, 1.0)
     return free
 
@@ -187,4 +187,4 @@ def _pool_restarts(rows: NDArray[np.float32], labels: NDArray[np.int64], blocks:
     stacked = np.stack(beside)
     categories = np.repeat(np.array(blocks) > 1, blocks)
     mean = np.where(categories, stacked.mean(axis=0), np.median(stacked, axis=0)).astype(np.float32)
-    return hardened(mean, blocks)
+    return to_one_hot(mean, blocks)

@@ -12,10 +12,10 @@ from annotated_types import Ge, Gt
 
 from fedmem.attacks._labels import last_bias_name
 from fedmem.attacks._problems import STACK_VALUES, Problem, Solution, best_restarts, labels_of
+from fedmem.attacks._soft_tokens import Soft, may_stand, replace_embedding, slopes_at, slopes_of, were_read
 from fedmem.attacks._targets import validate_targets
-from fedmem.attacks._windows import Soft, may_stand, replace_embedding, slopes_at, slopes_of, were_read
+from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.attack import GradientTarget, Reconstruction
-from fedmem.contracts.types import IntArray, Params
 from fedmem.errors import ComponentError
 
 if TYPE_CHECKING:

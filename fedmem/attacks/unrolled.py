@@ -14,9 +14,9 @@ from fedmem.attacks._matching import total_variation
 from fedmem.attacks._problems import Problem, Solution, best_restarts, starts
 from fedmem.attacks._targets import validate_targets
 from fedmem.attacks._training import Training
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.client import PrivateAlgorithm
-from fedmem.contracts.types import IntArray
 from fedmem.errors import TargetError
 
 if TYPE_CHECKING:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedmem.apps import attack as attacking
-from fedmem.apps.attack import Attacked, Images, Known
+from fedmem.apps.attack import AttackResult, Images, Known
 from fedmem.contracts.attack import ReconstructionAttack
 from fedmem.contracts.model import Model, TableModel
 from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
 from fedmem.guards.guarding import NOT_OURS, cause_of
-from fedmem.modalities.undescribed import undescribed
-from fedmem.processes import cores, lend
-from fedmem.reporting.drawing import Picture, sheet
+from fedmem.modalities.undescribed import modality_of_shape
+from fedmem.processes import cores, share_processes
+from fedmem.reporting.drawing import ImageRow, sheet
 from fedmem.results.folder import check_place, writing
 from fedmem.results.provenance import versions
 from fedmem.scenario import catalogue
@@ -40,7 +40,7 @@ def attack_files(options: AttackOptions) -> str:
     check_place(options.out, force=options.force)
     if not 0 <= options.seed < 2**63:
         raise ComponentError("--seed", f"should be from 0 to 2^63 - 1, got {options.seed}")
-    knowledge = _known(options)
+    knowledge = _parse_known(options)
     tree: dict[str, Any] = {"model": {"kind": options.model}, "attack": {"kind": options.attack}}
     problems = override(tree, options.overrides or (), Origin("the command", {}))
     if problems:
@@ -53,7 +53,7 @@ def attack_files(options: AttackOptions) -> str:
             problem = f"should be a mapping of a kind and its fields, got {tree[name]!r}; change one field of it"
             raise ScenarioError([Problem(path=name, message=problem, source=f"--set {name}=")])
     built = _attack(tree["attack"])
-    with lend(max(1, cores() // torch.get_num_threads())):
+    with share_processes(max(1, cores() // torch.get_num_threads())):
         done = attacking.attack(
             options.before,
             options.after,
@@ -78,19 +78,19 @@ def attack_files(options: AttackOptions) -> str:
         },
     }
     write(done, options.out, settings, force=options.force)
-    return told(done, options.out)
+    return report_text(done, options.out)
 
 
-def _known(options: AttackOptions) -> Known:
+def _parse_known(options: AttackOptions) -> Known:
     """From text to numbers."""
     return Known(
-        input_shape=tuple(_whole("--shape", options.shape)),
+        input_shape=tuple(_parse_whole_numbers("--shape", options.shape)),
         num_classes=options.classes,
         num_images=options.images,
         lr=options.lr,
         steps=options.steps,
         batch_size=options.batch_size,
-        labels=None if options.labels is None else tuple(_whole("--labels", options.labels)),
+        labels=None if options.labels is None else tuple(_parse_whole_numbers("--labels", options.labels)),
         in_order=options.in_order,
         clients=options.clients,
         mode=_mode(options.mode),
@@ -105,19 +105,19 @@ def _mode(text: str) -> Any:
     return text
 
 
-def _whole(option: str, text: str) -> list[int]:
+def _parse_whole_numbers(option: str, text: str) -> list[int]:
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError as error:
         raise ComponentError(option, f"should be whole numbers with commas between, got {text!r}") from error
     if option == "--shape" and min(numbers) < 1:
         raise ComponentError(option, f"sizes should be at least 1, got {text!r}")
-    if math.prod(max(1, abs(number)) for number in numbers if option == "--shape" or abs(number) > _MOST) > _MOST:
-        raise ComponentError(option, f"should stay below {_MOST}, in all where it is a shape, got {text!r}")
+    if math.prod(max(1, abs(number)) for number in numbers if option == "--shape" or abs(number) > _MAX) > _MAX:
+        raise ComponentError(option, f"should stay below {_MAX}, in all where it is a shape, got {text!r}")
     return numbers
 
 
-_MOST = 10**7
+_MAX = 10**7
 """Values of one input, and the largest label, beyond what any model takes."""
 
 
@@ -133,11 +133,11 @@ def _attack(tree: Mapping[str, Any]) -> ReconstructionAttack:
     try:
         attack: ReconstructionAttack = catalogue.build("attack", tree, protocols=(ReconstructionAttack,))
     except ScenarioError as error:
-        raise _under("attack", error) from error
+        raise _scenario_error("attack", error) from error
     return attack
 
 
-def _under(path: str, error: ScenarioError) -> ScenarioError:
+def _scenario_error(path: str, error: ScenarioError) -> ScenarioError:
     return ScenarioError([dataclasses.replace(p, path=f"{path}.{p.path}" if p.path else path) for p in error.problems])
 
 
@@ -147,7 +147,7 @@ def _model(tree: Mapping[str, Any], knowledge: Known) -> nn.Module:
 
     kind = str(tree.get("kind"))
     if ":" in kind:
-        cls = catalogue.imported(kind)
+        cls = catalogue.import_class(kind)
         if issubclass(cls, nn.Module):
             fields = {key: value for key, value in tree.items() if key != "kind"}
             try:
@@ -163,7 +163,7 @@ def _model(tree: Mapping[str, Any], knowledge: Known) -> nn.Module:
     try:
         maker = catalogue.build("model", tree)
     except ScenarioError as error:
-        raise _under("model", error) from error
+        raise _scenario_error("model", error) from error
     if isinstance(maker, TableModel) and not isinstance(maker, Model):
         raise ComponentError("model", f"{kind} needs to know the columns of a table; attack it inside a scenario")
     built: nn.Module = maker.build(knowledge.input_shape, knowledge.num_classes)
@@ -194,11 +194,11 @@ def _inputs(file: Path | None) -> Images | None:
         raise FolderError(f"{file}: is no .npz of numbers ({error}); save it with np.savez(file, inputs=…)") from error
 
 
-MOST = 16
+MAX_IMAGES = 16
 """Images on a sheet: the first ones, not the best ones."""
 
 
-def write(done: Attacked, folder: Path, settings: Mapping[str, Any], *, force: bool = False) -> Path:
+def write(done: AttackResult, folder: Path, settings: Mapping[str, Any], *, force: bool = False) -> Path:
     """`reconstruction.npz`, `attack.json` and `sheet.png` in a new folder, whole or not at all.
 
     `settings` are all that was given, so that the attack can be made again from `attack.json` and its files.
@@ -207,15 +207,15 @@ def write(done: Attacked, folder: Path, settings: Mapping[str, Any], *, force: b
         with (place / "reconstruction.npz").open("wb") as file:
             np.savez(file, inputs=done.found.inputs, labels=done.found.labels)
         (place / "attack.json").write_text(
-            json.dumps({**settings, **_facts(done)}, indent=2, allow_nan=False) + "\n", encoding="utf-8"
+            json.dumps({**settings, **_json_facts(done)}, indent=2, allow_nan=False) + "\n", encoding="utf-8"
         )
         subtitle = f"granted: {done.knows}; clients: {done.clients}; matching distance {done.found.distance:.3g}"
-        image = sheet("What the update leaks", {"": _pictures(done)[:MOST]}, subtitle)
+        image = sheet("What the update leaks", {"": _image_rows(done)[:MAX_IMAGES]}, subtitle)
         (place / "sheet.png").write_bytes(image)
     return folder
 
 
-def _facts(done: Attacked) -> dict[str, Any]:
+def _json_facts(done: AttackResult) -> dict[str, Any]:
     """All but images; what is no number is left out, since JSON has no word for it."""
     scores = [
         {name: getattr(score, name) for name in ("identified", "margin", "psnr", "place")} for score in done.scores
@@ -231,18 +231,18 @@ def _facts(done: Attacked) -> dict[str, Any]:
     }
 
 
-def _pictures(done: Attacked) -> list[Picture]:
+def _image_rows(done: AttackResult) -> list[ImageRow]:
     """The reconstructions, each beside its true image where that is known."""
     reconstruction, truth = done.found, done.truth
-    draw = undescribed(reconstruction.inputs.shape[1:]).draw
+    draw = modality_of_shape(reconstruction.inputs.shape[1:]).draw
     if truth is None:
         grey = np.full(reconstruction.inputs.shape[1:], 0.5, dtype=np.float32)
         return [
-            Picture(original=None, reconstruction=image, prior=grey, label=f"label {label}", caption="", draw=draw)
+            ImageRow(original=None, reconstruction=image, prior=grey, label=f"label {label}", caption="", draw=draw)
             for image, label in zip(reconstruction.inputs, reconstruction.labels.tolist(), strict=True)
         ]
     return [
-        Picture(
+        ImageRow(
             original=truth[j],
             reconstruction=reconstruction.inputs[score.place],
             prior=score.prior,
@@ -254,7 +254,7 @@ def _pictures(done: Attacked) -> list[Picture]:
     ]
 
 
-def told(done: Attacked, out: Path) -> str:
+def report_text(done: AttackResult, out: Path) -> str:
     """What was granted, what was found, and how to read it, in a few lines."""
     reconstruction = done.found
     lines = [

@@ -26,11 +26,11 @@ def check(
     for file in files:
         try:
             with reporting():
-                from fedmem.cli.plan_text import check_file, told
+                from fedmem.cli.plan_text import check_file, plan_text
 
                 checked = check_file(file, overrides or ())
                 with reporting(checked.scenario):
-                    text = told(checked, width())
+                    text = plan_text(checked, width())
                 typer.echo(f"{file}  ok\n{text}")
         except typer.Exit as error:
             codes.append(error.exit_code)
@@ -42,7 +42,7 @@ def fetch(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="a data set; left out: list them", show_default=False, autocompletion=complete("published")
+            help="a data set; left out: list them", show_default=False, autocompletion=complete("published_names")
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="fetch again although it is there")] = False,
@@ -53,10 +53,10 @@ def fetch(
         from fedmem.federation import fetch
 
         if name is not None:
-            folder = fetch.fetch(name, force=force, tell=lambda line: typer.echo(line, err=True))
+            folder = fetch.fetch(name, force=force, report=lambda line: typer.echo(line, err=True))
             typer.echo(str(folder))
             return
-        for item in fetch.published().values():
+        for item in fetch.published_datasets().values():
             typer.echo(f"{item.name:14}  {_published.state(item):8}  {item.licence}")
         typer.echo(f"Cache folder (FEDMEM_CACHE): {_published.cache_folder()}")
 
@@ -102,11 +102,11 @@ def show(
         from rich.text import Text
 
         from fedmem.scenario.catalogue import load
-        from fedmem.scenario.describe import field_facts, place_of, text_of, wrapped
+        from fedmem.scenario.describe import field_facts, place_of, text_of, wrap_docstring
         from fedmem.scenario.yaml_source import write_short
 
         facts, columns = field_facts(family, kind), width()
-        typer.echo(wrapped(text_of(load(family, kind)), columns) + "\n")
+        typer.echo(wrap_docstring(text_of(load(family, kind)), columns) + "\n")
         if facts:
             table = Table("field", "type", "default", "allowed", box=None, pad_edge=False)
             for fact in facts:

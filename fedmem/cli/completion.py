@@ -35,32 +35,34 @@ def kinds(family: str | None, incomplete: str) -> list[tuple[str, str]]:
     return [(kind, summary(family, kind)) for kind in _beginning(incomplete, catalogue.kinds(family))]
 
 
-def published(incomplete: str) -> list[str]:
+def published_names(incomplete: str) -> list[str]:
     """The data sets that can be fetched.
 
-    >>> "mnist5k" in published("mn")
+    >>> "mnist5k" in published_names("mn")
     True
     """
     from fedmem.federation import fetch
 
-    return _beginning(incomplete, fetch.published())
+    return _beginning(incomplete, fetch.published_datasets())
 
 
 def scenarios(incomplete: str) -> list[str]:
     """YAML files in the folder that is being typed, and in the folders in it."""
-    return [str(path) for path in _under(incomplete, "*.yaml", "*.yml") if path.is_file()]
+    return [str(path) for path in _paths_below(incomplete, "*.yaml", "*.yml") if path.is_file()]
 
 
 def runs(incomplete: str) -> list[str]:
     """Folders of finished runs in the folder that is being typed, and up to two below it."""
-    return [str(path.parent) for path in _under(incomplete, "manifest.json", "*/manifest.json", "*/*/manifest.json")]
+    return [
+        str(path.parent) for path in _paths_below(incomplete, "manifest.json", "*/manifest.json", "*/*/manifest.json")
+    ]
 
 
 def _beginning(incomplete: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if name.startswith(incomplete)]
 
 
-def _under(incomplete: str, *patterns: str) -> Iterator[Path]:
+def _paths_below(incomplete: str, *patterns: str) -> Iterator[Path]:
     """Paths that match below the folder of what was typed, and begin with it; hidden folders are left alone."""
     folder = Path(incomplete if incomplete.endswith("/") else Path(incomplete).parent)
     places: list[Path] = []

@@ -26,7 +26,7 @@ COMMANDS = (runs, studies, catalogue, attack)
 
 def main() -> None:
     """The entry point of `fedmem`. Whatever happens to the output, there is no traceback about it."""
-    signal.signal(signal.SIGINT, interrupts.heed)
+    signal.signal(signal.SIGINT, interrupts.handle_interrupt)
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # a terminal that cannot show √ shows ? instead

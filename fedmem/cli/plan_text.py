@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
+class CheckedScenario:
     """A scenario whose data can hold what it asks for, and its federation, as lean as planning needs it."""
 
     scenario: Scenario
     federation: Federation
 
 
-def check_file(file: Path, overrides: Sequence[str] = ()) -> Checked:
+def check_file(file: Path, overrides: Sequence[str] = ()) -> CheckedScenario:
     """The scenario of a file; its data are loaded once. Errors: `ScenarioError` with all that is wrong."""
-    from fedmem.execution.plan import lean
+    from fedmem.execution.plan import minimal_scenario
     from fedmem.execution.run import with_noise
     from fedmem.federation import build as federations
     from fedmem.privacy import record_level
@@ -37,16 +37,16 @@ def check_file(file: Path, overrides: Sequence[str] = ()) -> Checked:
     scenario, data = load_scenario(file, overrides), None
     try:
         data = federations.load(scenario)
-        federation = federations.build(lean(scenario), data)
+        federation = federations.build(minimal_scenario(scenario), data)
         scenario = with_noise(scenario, federation)
         record_level.require(scenario, federation)
-        return Checked(scenario=scenario, federation=federation)
+        return CheckedScenario(scenario=scenario, federation=federation)
     except (ComponentError, ScenarioError):
         federations.require(scenario, data)  # tells all that is wrong, not only what came first
         raise
 
 
-def told(checked: Checked, width: int = 100) -> str:
+def plan_text(checked: CheckedScenario, width: int = 100) -> str:
     """What a scenario will do, for people: lines of at most this width under their titles."""
     from fedmem.execution.plan import plan
     from fedmem.scenario.caveats import caveats
@@ -61,10 +61,10 @@ def told(checked: Checked, width: int = 100) -> str:
         *_control(scenario, run_plan),
         *_precision(run_plan),
     ]
-    return "\n".join(line for title, text in lines for line in _titled(title, text, width))
+    return "\n".join(line for title, text in lines for line in _title_lines(title, text, width))
 
 
-def _titled(title: str, text: str, width: int) -> Iterator[str]:
+def _title_lines(title: str, text: str, width: int) -> Iterator[str]:
     """A title and beside it a text, broken between words."""
     broken = textwrap.wrap(text, width - 13, break_long_words=False, break_on_hyphens=False)
     for number, line in enumerate(broken or [""]):
@@ -89,9 +89,9 @@ def _work(run_plan: Plan, budget: float | None) -> Iterator[tuple[str, str]]:
         f"{run_plan.runs} runs{' and a pilot' * run_plan.pilots} × {run_plan.rounds} rounds × "
         f"{run_plan.cohort:.4g} clients = {about}{run_plan.trainings:,} local "
         f"trainings; {run_plan.steps:,} steps ({run_plan.steps / max(1, run_plan.trainings):.3g} each), which see "
-        f"{run_plan.seen:,} examples",
+        f"{run_plan.examples:,} examples",
     )
-    yield "observed", f"{len(run_plan.observed)} rounds: {_some(run_plan.observed)}"
+    yield "observed", f"{len(run_plan.observed)} rounds: {_round_list(run_plan.observed)}"
     models = " + ".join(f"{count:,} {level}" for level, count in run_plan.models.items())
     sets = " + ".join(f"{count} {name}" for name, count in run_plan.sets.items() if count)
     yield (
@@ -109,18 +109,18 @@ def _privacy(scenario: Scenario, federation: Federation) -> Iterator[tuple[str, 
     """The privacy guarantees after all rounds, and which noise was chosen for a target."""
     from fedmem.contracts.client import PrivateAlgorithm
     from fedmem.privacy import record_level, spending
-    from fedmem.privacy.accounting import promise
+    from fedmem.privacy.accounting import guarantee_of
 
     for loss in spending.of_scenario(scenario):
         target = scenario.privacy.target_epsilon
         target_text = "" if target is None or loss.part != "strategy" else f", within privacy.target_epsilon {target:g}"
         yield (
             "privacy",
-            f"{loss.part}, against {loss.against}: {promise(loss.releases)}{target_text}; covers {loss.covers}",
+            f"{loss.part}, against {loss.against}: {guarantee_of(loss.releases)}{target_text}; covers {loss.covers}",
         )
     if isinstance(scenario.client, PrivateAlgorithm):
         noise = scenario.client.per_example.noise_multiplier
-        guarantees = [promise(release) for release in record_level.releases(scenario, federation, noise)]
+        guarantees = [guarantee_of(release) for release in record_level.releases(scenario, federation, noise)]
         target = scenario.privacy.target_epsilon
         within = "" if target is None else f", within privacy.target_epsilon {target:g}"
         if guarantees:
@@ -143,7 +143,8 @@ def _control(scenario: Scenario, run_plan: Plan) -> Iterator[tuple[str, str]]:
     share = runs / (run_plan.runs + run_plan.pilots)
     yield (
         "control",
-        f"the audit of {audit.of} trains {runs} run{'s' * (runs > 1)} more without noise, its positive control: about "
+        f"the audit of {audit.example_kind} trains {runs} run{'s' * (runs > 1)} more without noise, its positive "
+        f"control: about "
         f"{round(run_plan.trainings * share):,} local trainings; control: false leaves it out",
     )
 
@@ -161,7 +162,7 @@ _PHASES = {"laying out": "the data are laid out", "training": "training", "estim
 
 def _budget(run_plan: Plan, budget: float) -> str:
     """Whether each phase stays within so many gigabytes, and what was made smaller for it."""
-    room, full_room = run_plan.room, run_plan.roomy
+    room, full_room = run_plan.room, run_plan.unlimited
     smaller = {
         "megabytes of parameters in a stack": (full_room.stack_bytes / 2**20, room.stack_bytes / 2**20),
         "rows in a forward pass": (full_room.forward_rows, room.forward_rows),
@@ -178,7 +179,7 @@ def _budget(run_plan: Plan, budget: float) -> str:
     return text + (f"; more than that is taken {' and '.join(over)}, which cannot be cut" if over else "")
 
 
-def _some(rounds: Sequence[int]) -> str:
+def _round_list(rounds: Sequence[int]) -> str:
     """Rounds, the middle of many left out."""
     if len(rounds) <= 16:
         return ", ".join(map(str, rounds))
@@ -193,20 +194,20 @@ def _precision(run_plan: Plan) -> Iterator[tuple[str, str]]:
     largest_error = max(kind.of_one for kind in kinds)
     whole = math.isclose(largest_error, run_plan.runs**-0.5)
     runs = f"√(1/R), R = {run_plan.runs} runs" if whole else "R counts the runs that have its owning client"
-    means = _alike((f"{kind.of_mean:.3f}", f"{kind.examples} {kind.kind}") for kind in kinds)
+    means = _join_equal((f"{kind.of_mean:.3f}", f"{kind.examples} {kind.kind}") for kind in kinds)
     yield (
         "precision",
         f"the standard error of memorisation is at most {largest_error:.2f} for one example ({runs}), and for the "
         f"mean of m examples √(1/(R m)), if they do not influence each other: {means}",
     )
-    rates = _alike(
+    rates = _join_equal(
         ("none" if math.isnan(kind.fpr) else f"{kind.fpr:.2g} ({kind.outs:,} outs)", kind.kind) for kind in kinds
     )
     few = " (LiRA itself needs 8 runs or more)" if run_plan.runs < 8 else ""
     yield "membership", f"the smallest false positive rate that LiRA can be read at, 10 / outs: {rates}{few}"
 
 
-def _alike(values: Iterable[tuple[str, str]]) -> str:
+def _join_equal(values: Iterable[tuple[str, str]]) -> str:
     """Values with what they are of, each value once."""
     names_by_value: dict[str, list[str]] = {}
     for value, name in values:

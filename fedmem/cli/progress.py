@@ -135,13 +135,13 @@ class Progress:
             self._stream.flush()
 
 
-class Tallying:
+class ManyRunsProgress:
     """The progress of many scenarios at once: how many are done, running and failed, and the time left.
 
     A listener of many scenarios. The time left is that so far, times what is left of all trainings over what is done.
     Failures are shown at once.
 
-    >>> with Tallying(quiet=True) as tally:
+    >>> with ManyRunsProgress(quiet=True) as tally:
     ...     tally(ScenariosStarted(total=2, finished=1))
     ...     tally(ScenarioFinished(place=0, folder="runs/tiny/0123"))
     ...     tally.text()
@@ -160,7 +160,7 @@ class Tallying:
         self._stream = sys.stderr if stream is None else stream
         self._every_seconds = every_seconds
         self._clock = clock
-        self._total = self._there = self._done = self._failed = 0
+        self._total = self._finished_before = self._done = self._failed = 0
         self._running: dict[int, Share] = {}
         self._started = self._last = 0.0
         self._open = False
@@ -176,16 +176,16 @@ class Tallying:
             self._now_and_then()
 
     def _begin(self, event: ScenariosStarted) -> None:
-        self._total, self._there, self._done, self._failed = event.total, event.finished, event.finished, 0
+        self._total, self._finished_before, self._done, self._failed = event.total, event.finished, event.finished, 0
         self._started = self._last = self._clock()
         if event.finished < event.total:
-            self._tell(str(event))
+            self._print_line(str(event))
 
     def _end(self, event: ScenarioFinished | ScenarioFailed) -> None:
         self._running.pop(event.place, None)
         if isinstance(event, ScenarioFailed):
             self._failed += 1
-            self._tell(f"scenario {event.place + 1} failed: {event.error}")
+            self._print_line(f"scenario {event.place + 1} failed: {event.error}")
         else:
             self._done += 1
         self._now_and_then()
@@ -193,13 +193,13 @@ class Tallying:
     def text(self) -> str:
         """How it stands; without the time left as long as nothing is known of it."""
         text = f"{self._done} of {self._total} done, {len(self._running)} running, {self._failed} failed"
-        behind = self._done - self._there + self._failed + sum(share.done for share in self._running.values())
-        work_left = self._total - self._there - behind
+        behind = self._done - self._finished_before + self._failed + sum(share.done for share in self._running.values())
+        work_left = self._total - self._finished_before - behind
         if behind > 0 and work_left > 0:
             text += f", about {_duration((self._clock() - self._started) / behind * work_left)} left"
         return text
 
-    def __enter__(self) -> Tallying:
+    def __enter__(self) -> ManyRunsProgress:
         return self
 
     def __exit__(
@@ -214,9 +214,9 @@ class Tallying:
         if self._quiet or (now - self._last < (0.2 if self._stream.isatty() else self._every_seconds) and not ends):
             return
         self._last = now
-        self._tell(self.text(), stays=ends)
+        self._print_line(self.text(), stays=ends)
 
-    def _tell(self, line: str, *, stays: bool = True) -> None:
+    def _print_line(self, line: str, *, stays: bool = True) -> None:
         """A line; on a terminal one that does not stay is written over by the next."""
         if self._quiet:
             return

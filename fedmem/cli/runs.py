@@ -12,7 +12,7 @@ import typer
 from fedmem.cli.app import Debug, File, Folder, Overrides, Quiet, app
 from fedmem.cli.errors import command_line, reporting
 from fedmem.cli.options import options
-from fedmem.cli.terminal import show_results, wrapped
+from fedmem.cli.terminal import show_results, wrap_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +44,12 @@ def run(run_options: RunOptions) -> None:
         from fedmem.execution.run import folder_of
         from fedmem.execution.run import run as run_scenario
         from fedmem.execution.shard_store import kept_runs
-        from fedmem.results.folder import finished
+        from fedmem.results.folder import finish_time
         from fedmem.scenario.loading import load_scenario
 
         scenario = load_scenario(run_options.file, [*(run_options.overrides or ()), *short])
         folder = folder_of(scenario, run_options.out)
-        before = finished(folder)
+        before = finish_time(folder)
         try:
             with reporting(scenario), Progress(quiet=run_options.quiet) as progress:
                 run_scenario(scenario, out=run_options.out, force=run_options.force, listeners=[progress])
@@ -61,17 +61,17 @@ def run(run_options: RunOptions) -> None:
             show_results(folder, quiet=run_options.quiet)
         except typer.Exit as error:
             num_runs = kept_runs(folder)
-            if error.exit_code == 1 and num_runs and finished(folder) is None:
+            if error.exit_code == 1 and num_runs and finish_time(folder) is None:
                 message = f"kept {num_runs} of {scenario.runs} runs; the same command continues"
                 typer.echo(f"{message}: {command_line(force=False)}", err=True)
             raise
         except KeyboardInterrupt:
             num_runs = kept_runs(folder)
-            if num_runs and finished(folder) is None:
+            if num_runs and finish_time(folder) is None:
                 message = f"interrupted; kept {num_runs} of {scenario.runs} runs. The same command continues"
                 typer.echo(f"{message}: {command_line(force=False)}", err=True)
                 raise typer.Exit(1) from None
-            if finished(folder) in (None, before if run_options.force else None):
+            if finish_time(folder) in (None, before if run_options.force else None):
                 raise
             again = shlex.join(["fedmem", "report", str(folder)])
             typer.echo(f"interrupted, but the run is finished; draw its figures and table with: {again}", err=True)
@@ -116,7 +116,7 @@ def list_runs(
             )
             typer.echo(f"{place}  {when}  {seconds}")
             for text in filter(None, (summary.label, *summary.numbers)):
-                typer.echo(wrapped(text, "  "))
+                typer.echo(wrap_line(text, "  "))
         for error in damaged:
             typer.echo(f"error: {error}", err=True)
         if damaged:

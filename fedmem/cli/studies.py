@@ -55,10 +55,10 @@ class CompareOptions:
 def compare(compare_options: CompareOptions) -> None:
     """Run a scenario in several settings with several seeds, and say how they differ. Nothing is run twice."""
     with reporting():
-        from fedmem.cli.progress import Tallying
+        from fedmem.cli.progress import ManyRunsProgress
         from fedmem.studies.compare import compare as compare_settings
 
-        with _continuing(), Tallying(quiet=compare_options.quiet) as tally:
+        with _continuing(), ManyRunsProgress(quiet=compare_options.quiet) as tally:
             done = compare_settings(
                 compare_options.file,
                 vary=compare_options.vary,
@@ -78,8 +78,8 @@ def compare(compare_options: CompareOptions) -> None:
 
             console().print(Table(done.comparison), crop=False)
             typer.echo(f"Report: {done.path / 'comparison.html'}")
-        if done.failed:
-            print_errors([f"error: {done.told}"])
+        if done.failures:
+            print_errors([f"error: {done.failure_text}"])
             raise typer.Exit(1)
 
 
@@ -97,15 +97,15 @@ def sweep(
 ) -> None:
     """Run a scenario along axes, or search among their settings; one tidy frame comes out. Nothing is run twice."""
     with reporting():
-        from fedmem.cli.progress import Tallying
+        from fedmem.cli.progress import ManyRunsProgress
+        from fedmem.studies.sweep import failure_text
         from fedmem.studies.sweep import sweep as run_sweep
-        from fedmem.studies.sweep import told
 
-        with _continuing(), Tallying(quiet=quiet) as tally:
+        with _continuing(), ManyRunsProgress(quiet=quiet) as tally:
             done = run_sweep(file, out=out, jobs=jobs, force=force, retry_failed=retry_failed, listeners=[tally])
         typer.echo(str(done.path) if quiet else f"Results: {done.path / 'results.csv'}")
         if done.failed:
-            print_errors([f"error: {told(done)}"])
+            print_errors([f"error: {failure_text(done)}"])
             raise typer.Exit(1)
 
 

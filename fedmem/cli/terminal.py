@@ -19,7 +19,7 @@ def width() -> int:
     return min(shutil.get_terminal_size().columns, 120) if sys.stdout.isatty() else 100
 
 
-def wrapped(text: str, indent: str) -> str:
+def wrap_line(text: str, indent: str) -> str:
     """A line, or several where the terminal is narrow."""
     more = f"{indent}  "
     return textwrap.fill(text, width(), initial_indent=indent, subsequent_indent=more, break_long_words=False)

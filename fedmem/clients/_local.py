@@ -10,9 +10,9 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
+from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.client import ClientState, Outcome, Schedule
-from fedmem.contracts.types import IntArray, Params
-from fedmem.training.updates import clipped
+from fedmem.training.updates import clip_update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +100,7 @@ class LocalSgd(ABC):
         params = state["params"]
         direction = gradient(params)
         if self.clip is not None:
-            direction = clipped(direction, self.clip)
+            direction = clip_update(direction, self.clip)
         if "linear" in state:
             direction = {name: g + state["linear"][name] for name, g in direction.items()}
         if "pull" in state:

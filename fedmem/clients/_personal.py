@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.client import ClientState, Outcome
-from fedmem.contracts.types import Params
 
 
 def with_personal_layers(before: Params, memory: Params) -> Params:

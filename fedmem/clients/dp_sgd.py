@@ -12,8 +12,8 @@ import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.client import ClientState, Outcome, PerExample, Schedule
-from fedmem.contracts.types import IntArray, Params
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,8 +9,8 @@ from annotated_types import Ge
 
 from fedmem.clients._local import LocalSgd
 from fedmem.clients._personal import keep_personal_layers, with_personal_layers
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.client import ClientState, Outcome
-from fedmem.contracts.types import Params
 from fedmem.errors import ComponentError
 
 
@@ -38,7 +38,7 @@ class FedPer(LocalSgd):
 
     >>> import torch
     >>> names = ("hidden.weight", "hidden.bias", "output.weight", "output.bias")
-    >>> FedPer().own({name: torch.zeros(2) for name in names})
+    >>> FedPer().personal_parameters({name: torch.zeros(2) for name in names})
     ('output.weight', 'output.bias')
 
     Reference: Arivazhagan, Aggarwal, Singh and Choudhary (2019), federated learning with personalization layers.
@@ -48,7 +48,7 @@ class FedPer(LocalSgd):
 
     layers: Annotated[int, Ge(0)] = 1
 
-    def own(self, params: Params) -> tuple[str, ...]:
+    def personal_parameters(self, params: Params) -> tuple[str, ...]:
         """The parameters of the last layers."""
         layers = list(dict.fromkeys(name.rpartition(".")[0] for name in params))
         if self.layers >= len(layers):
@@ -66,4 +66,4 @@ class FedPer(LocalSgd):
 
     def final(self, state: ClientState, before: Params) -> Outcome:
         """Keep all, send the rest."""
-        return keep_personal_layers(state, before, self.own(before))
+        return keep_personal_layers(state, before, self.personal_parameters(before))

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from fedmem.clients._local import LocalSgd
 from fedmem.clients._personal import keep_personal_layers, with_personal_layers
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.client import ClientState, Outcome
-from fedmem.contracts.types import Params
 from fedmem.errors import ComponentError
 
 
@@ -29,7 +29,7 @@ class LocalNorm(LocalSgd):
 
     >>> import torch
     >>> shapes = {"conv.weight": (4, 1, 3, 3), "conv.bias": (4,), "norm.weight": (4,), "norm.bias": (4,)}
-    >>> LocalNorm().own({name: torch.zeros(shape) for name, shape in shapes.items()})
+    >>> LocalNorm().personal_parameters({name: torch.zeros(shape) for name, shape in shapes.items()})
     ('norm.weight', 'norm.bias')
 
     Reference: Li, Jiang, Zhang, Kamp and Dou (2021), FedBN: federated learning on non-IID features via local batch
@@ -38,7 +38,7 @@ class LocalNorm(LocalSgd):
 
     steps_by_rows: ClassVar[bool] = True
 
-    def own(self, params: Params) -> tuple[str, ...]:
+    def personal_parameters(self, params: Params) -> tuple[str, ...]:
         """Scales and shifts."""
         layers = {name.rpartition(".")[0] for name, v in params.items() if name.endswith("weight") and v.ndim == 1}
         if not layers:
@@ -55,4 +55,4 @@ class LocalNorm(LocalSgd):
 
     def final(self, state: ClientState, before: Params) -> Outcome:
         """Keep all, send the rest."""
-        return keep_personal_layers(state, before, self.own(before))
+        return keep_personal_layers(state, before, self.personal_parameters(before))

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from fedmem.clients._local import LocalSgd
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.client import ClientState, Outcome
-from fedmem.contracts.types import Params
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar
 from annotated_types import Gt, Le
 
 from fedmem.clients._local import LocalSgd
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.client import ClientState, Outcome
-from fedmem.contracts.types import Params
-from fedmem.training.updates import pruned
+from fedmem.training.updates import prune_update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class TopK(LocalSgd):
         """Send the largest values, and remember the others."""
         params, residual = state["params"], state["residual"]
         full_update = {name: value - before[name] + residual[name] for name, value in params.items()}
-        update = pruned(full_update, 1 - self.share)
+        update = prune_update(full_update, 1 - self.share)
         return Outcome(
             sent={name: before[name] + value for name, value in update.items()},
             kept=params,

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.client import ClientAlgorithm
 from fedmem.contracts.data import Examples
-from fedmem.contracts.declarations import declared, read
+from fedmem.contracts.declarations import declare, read_declaration
 from fedmem.contracts.needs import YES_OR_NO, Needs
-from fedmem.contracts.types import FloatArray, IntArray, Params
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,11 +62,11 @@ class GradientTarget:
     `gradient` the mean gradient of the loss: exact, or the update divided by -(learning rate x steps). `num_images` is
     the number of examples behind it, `clients` the number of clients of which it is the sum. `knows` is a short text of
     what else the adversary is granted. `modality` is that of the data set. `target_shape` is that of the targets of one
-    example: () for a class, (length,) where the target at each place is the next token. `withheld` names parameters
+    example: () for a class, (length,) where the target at each place is the next token. `personal` names parameters
     that stay with the client: update and gradient lack them, and `params` has them as the server does.
 
     Fields that an attack does not declare are None: `labels` (num_images,), sorted; `algorithm`, the client's, with
-    its server payload `offer`; `batches` (steps, batch_size), the places 0 .. num_images - 1 of the examples in each
+    its server payload `payload`; `batches` (steps, batch_size), the places 0 .. num_images - 1 of the examples in each
     batch, -1 for padding. Places go by sorted label where labels are granted, else by first use. `population` are
     examples of the adversary, drawn like those of the clients, on which no client trains.
     """
@@ -82,14 +82,14 @@ class GradientTarget:
     update: Params | None = None
     clients: int = 1
     target_shape: tuple[int, ...] = ()
-    withheld: tuple[str, ...] = ()
+    personal: tuple[str, ...] = ()
     labels: IntArray | None = None
     algorithm: ClientAlgorithm | None = None
-    offer: Params = field(default_factory=dict)
+    payload: Params = field(default_factory=dict)
     batches: IntArray | None = None
     population: Examples | None = None
 
-    def granted(self, grants: Sequence[str]) -> GradientTarget:
+    def grant(self, grants: Sequence[str]) -> GradientTarget:
         """The same without what is not in `grants`, some of `GRANTS`; `knows` has the rest.
 
         An attack is shown no more than it declares, so that it cannot use what its report does not say. Places that go
@@ -99,7 +99,7 @@ class GradientTarget:
         if values["batches"] is not None and values["labels"] is None:
             values["batches"] = _by_first_use(values["batches"])
         values["knows"] = "+".join([self.knows, *(grant for grant in GRANTS if values[grant] is not None)])
-        return replace(self, **values, offer=self.offer if "algorithm" in grants else {})
+        return replace(self, **values, payload=self.payload if "algorithm" in grants else {})
 
 
 def _by_first_use(batches: IntArray) -> IntArray:
@@ -157,23 +157,24 @@ class AttackDeclaration(Needs):
         reads_coins: whether membership scores depend on the coins; if so, they are computed again under re-dealt coins.
             A subclass with methods of its own declares it again, as the following ones.
         chance: the AUC without memorisation; None if it is not known.
-        under: `under(signals)`, the membership scores as a function of the coins (R, m); None to compute them again.
+        scores_under_coins: `scores_under_coins(signals)`, the membership scores as a function of the coins (R, m); None
+            to compute them again.
     """
 
-    title: str | None = declared(None, "text")
-    legend: str = declared("", "text")
-    precedence: int = declared(1, "a whole number")
-    texts: bool = declared(False, YES_OR_NO)
-    reads_coins: bool = declared(True, YES_OR_NO, renewed=True)
-    chance: float | None = declared(None, "a number, or None", renewed=True)
-    under: Callable[..., Any] | None = declared(None, "a method under(signals)", renewed=True)
+    title: str | None = declare(None, "text")
+    legend: str = declare("", "text")
+    precedence: int = declare(1, "a whole number")
+    texts: bool = declare(False, YES_OR_NO)
+    reads_coins: bool = declare(True, YES_OR_NO, renewed=True)
+    null_auc: float | None = declare(None, "a number, or None", renewed=True)
+    scores_under_coins: Callable[..., Any] | None = declare(None, "a method scores_under_coins(signals)", renewed=True)
 
 
 def attack_declaration(attack: object) -> AttackDeclaration:
     """The declarations of an attack.
 
     >>> from fedmem.attacks.loss_threshold import LossThreshold
-    >>> attack_declaration(LossThreshold()).chance
+    >>> attack_declaration(LossThreshold()).null_auc
     0.5
     """
-    return read(AttackDeclaration, attack)
+    return read_declaration(AttackDeclaration, attack)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import BoolArray, IntArray
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import BoolArray, IntArray
 
 if TYPE_CHECKING:
     from fedmem.modalities.text.secret_space import Candidates
@@ -23,28 +23,28 @@ FOREVER = int(np.iinfo(np.int32).max)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Injected:
+class InjectionPlan:
     """The result of one injection: m examples, the owner of each, its number of copies, and its rounds.
 
     An in example is trained on in rounds `start` to `stop`, both included (None: from the beginning, to the end).
-    `slots` (copies in all,), in the order of the examples, is -1 where a copy is the example itself, otherwise a row of
-    `extra`, which is trained on in place of the example and is never measured. By default every copy is the example.
-    Of the copies of each example the last `unmasked` are trained on in every round of every run.
-    `owners` (copies in all,) has the client that trains on each copy, in the same order, where several clients hold one
-    example; by default that is its owner, which is always one of them. `twins` (m,) are the replacement rows of the
+    `copy_index` (copies in all,), in the order of the examples, is -1 where a copy is the example itself, otherwise a
+    row of `extra`, which is trained on in place of the example and is never measured. By default every copy is the
+    example. Of the copies of each example the last `unmasked` are trained on in every round of every run. `owners`
+    (copies in all,) has the client that trains on each copy, in the same order, where several clients hold one example;
+    by default that is its owner, which is always one of them. `replacements` (m,) are the replacement rows of the
     examples, in their order; by default they are drawn from the reserve.
     """
 
     examples: Examples
-    holder: NDArray[np.int32]
+    owner: NDArray[np.int32]
     copies: NDArray[np.int32]
     start: int | None = None
     stop: int | None = None
     unmasked: int = 0
     extra: Examples | None = None
-    slots: IntArray | None = None
+    copy_index: IntArray | None = None
     owners: NDArray[np.int32] | None = None
-    twins: Examples | None = None
+    replacements: Examples | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,13 +70,13 @@ _LEFT_OUT: NDArray[np.int32] = np.empty(0, dtype=np.int32)
 class AuditSet:
     """The m audit examples of a scenario and the coins of its R runs.
 
-    `kind` (m,) is the name of the injection, `role` (m,) what it is; `holder` (m,) the client (-1: nobody);
+    `kind` (m,) is the name of the injection, `role` (m,) what it is; `owner` (m,) the client (-1: nobody);
     `copies` (m,) how often an in example is trained on each epoch, all copies under one coin;
     `is_in` (R, m) the coins: each column has exactly R/2 ones, columns are independent;
     `start`, `stop` (m,) the first and the last round in which an in example is trained on (0 to FOREVER by default);
     `injection` (m,) the position of its injection in the scenario (that of its kind by default);
     `client_in` (R, N) whether a client exists in a run, decided by a coin of its own (None: every client in all).
-    `owner` (copies in all,) the client that trains on each copy, in audit order (None: the owner). An example that
+    `copy_owner` (copies in all,) the client that trains on each copy, in audit order (None: the owner). An example that
     several clients hold has one coin, and its owner is one of them, drawn at random. Outs are valid controls because
     only a coin decided.
     """
@@ -84,14 +84,14 @@ class AuditSet:
     examples: Examples
     kind: NDArray[np.str_]
     role: NDArray[np.str_]
-    holder: NDArray[np.int32]
+    owner: NDArray[np.int32]
     copies: NDArray[np.int32]
     is_in: BoolArray
     start: NDArray[np.int32] = field(default_factory=lambda: _LEFT_OUT)
     stop: NDArray[np.int32] = field(default_factory=lambda: _LEFT_OUT)
     injection: NDArray[np.int32] = field(default_factory=lambda: _LEFT_OUT)
     client_in: BoolArray | None = None
-    owner: NDArray[np.int32] | None = None
+    copy_owner: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         places = {kind: position for position, kind in enumerate(self.kinds)}
@@ -104,9 +104,9 @@ class AuditSet:
             if getattr(self, name) is _LEFT_OUT:
                 object.__setattr__(self, name, default)
 
-    def active(self, round: int) -> BoolArray:
+    def is_active(self, round_number: int) -> BoolArray:
         """(m,) whether an example is trained on in this round where it is in."""
-        return (self.start <= round) & (round <= self.stop)
+        return (self.start <= round_number) & (round_number <= self.stop)
 
     def __len__(self) -> int:
         return len(self.examples)
@@ -119,23 +119,23 @@ class AuditSet:
     @property
     def owners(self) -> NDArray[np.int32]:
         """(copies in all,) who trains on each copy."""
-        return np.repeat(self.holder, self.copies) if self.owner is None else self.owner
+        return np.repeat(self.owner, self.copies) if self.copy_owner is None else self.copy_owner
 
     def holds(self, clients: Sequence[int] | NDArray[Any]) -> BoolArray:
         """(C, m) whether each of these clients holds each example; nobody, -1, holds none."""
         client_numbers = np.asarray(clients)[:, None]
-        holds: BoolArray = (client_numbers == self.holder) & (client_numbers >= 0)
-        if self.owner is not None:
-            client, copy = np.nonzero((client_numbers == self.owner) & (client_numbers >= 0))
+        holds: BoolArray = (client_numbers == self.owner) & (client_numbers >= 0)
+        if self.copy_owner is not None:
+            client, copy = np.nonzero((client_numbers == self.copy_owner) & (client_numbers >= 0))
             holds[client, self.subject[copy]] = True
         return holds
 
     @property
-    def holder_in(self) -> BoolArray:
+    def owner_in(self) -> BoolArray:
         """(R, m) whether the owning client exists in a run, so that the coin of the example decides something there."""
         if self.client_in is None:
             return np.ones(self.is_in.shape, dtype=bool)
-        return self.client_in[:, self.holder] | (self.holder < 0)
+        return self.client_in[:, self.owner] | (self.owner < 0)
 
     @property
     def runs(self) -> int:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from fedmem.contracts.declarations import Declaration, declared, read
-from fedmem.contracts.types import FloatArray, IntArray, Params
+from fedmem.contracts.arrays import FloatArray, IntArray, Params
+from fedmem.contracts.declarations import Declaration, declare, read_declaration
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,13 +56,13 @@ class ClientAlgorithm(Protocol):
 
 @runtime_checkable
 class PersonalClient(ClientAlgorithm, Protocol):
-    """A client that keeps some layers to itself: `own` names their parameters.
+    """A client that keeps some layers to itself: `personal_parameters` names their parameters.
 
     They are left in `sent` as they came and are complete in `kept`; at level global every owner reads the aggregate
     with its own layers in it.
     """
 
-    def own(self, params: Params) -> tuple[str, ...]: ...
+    def personal_parameters(self, params: Params) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,12 +140,12 @@ class ClientDeclaration(Declaration):
         noise_multiplier: standard deviation of the noise divided by the clip; None if it is still to be found.
     """
 
-    follows: Mapping[str, str] = declared({}, "a mapping of instructions to names in the server payload")
-    steps_by_rows: bool = declared(False, "true or false", renewed=True)
-    central: bool = declared(False, "true or false")
-    steps: int | None = declared(None, "a whole number, or None")
-    momentum: float = declared(0.0, "a number")
-    noise_multiplier: float | None = declared(0.0, "a number, or None where it is to be found")
+    follows: Mapping[str, str] = declare({}, "a mapping of instructions to names in the server payload")
+    steps_by_rows: bool = declare(False, "true or false", renewed=True)
+    central: bool = declare(False, "true or false")
+    steps: int | None = declare(None, "a whole number, or None")
+    momentum: float = declare(0.0, "a number")
+    noise_multiplier: float | None = declare(0.0, "a number, or None where it is to be found")
 
 
 def client_declaration(client: object) -> ClientDeclaration:
@@ -155,4 +155,4 @@ def client_declaration(client: object) -> ClientDeclaration:
     >>> client_declaration(Sgd(momentum=0.9)).momentum
     0.9
     """
-    return read(ClientDeclaration, client)
+    return read_declaration(ClientDeclaration, client)

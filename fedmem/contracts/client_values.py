@@ -11,11 +11,11 @@ READS: Mapping[str, str] = {
     "lr": "the learning rates",
     "loss": "the losses",
     "norm": "the norms of the updates",
-    "holdings": "what clients hold",
+    "atypical": "what clients hold",
 }
 """Each value, and its name in messages."""
 
-Value = Literal["rows", "steps", "lr", "loss", "norm", "holdings"]
+Value = Literal["rows", "steps", "lr", "loss", "norm", "atypical"]
 
 SOME_READS = (
     f'a tuple of some of {", ".join(READS)}, or (); write for example reads: ClassVar[tuple[str, ...]] = ("rows",)'

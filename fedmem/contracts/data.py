@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.declarations import Declaration, declared, read
-from fedmem.contracts.types import FloatArray, IntArray
+from fedmem.contracts.arrays import FloatArray, IntArray
+from fedmem.contracts.declarations import Declaration, declare, read_declaration
 
 if TYPE_CHECKING:
     from fedmem.modalities.modality import Modality
@@ -46,7 +46,7 @@ class Examples:
         return np.zeros(len(self), dtype=np.int64) if self.several_targets else self.targets
 
     @property
-    def asked(self) -> IntArray:
+    def num_targets(self) -> IntArray:
         """(n,) how many targets of each row are asked for: those that are not -1."""
         each = (self.targets != -1).reshape(len(self), math.prod(self.targets.shape[1:]))
         return np.asarray(each.sum(axis=1))
@@ -191,8 +191,8 @@ class PartitionDeclaration(Declaration):
             drawn from the rows of all owners, so that `fedmem check` and the report warn.
     """
 
-    leave_out: bool = declared(False, "true or false")
-    by_owner: bool = declared(False, "true or false")
+    leave_out: bool = declare(False, "true or false")
+    by_owner: bool = declare(False, "true or false")
 
 
 def partition_declaration(partition: object) -> PartitionDeclaration:
@@ -202,7 +202,7 @@ def partition_declaration(partition: object) -> PartitionDeclaration:
     >>> partition_declaration(Natural()).by_owner
     True
     """
-    return read(PartitionDeclaration, partition)
+    return read_declaration(PartitionDeclaration, partition)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,11 +211,11 @@ class DatasetDeclaration(Declaration):
 
     Attributes:
         published: where its files are published, for `fedmem fetch`; see `fedmem/datasets/_published.py`.
-        fetched: whether it reads files that have to be fetched, and not some that ship.
+        reads_fetched_data: whether it reads files that have to be fetched, and not some that ship.
     """
 
-    published: Any = declared(None, "a Published")
-    fetched: bool = declared(True, "true or false")
+    published: Any = declare(None, "a Published")
+    reads_fetched_data: bool = declare(True, "true or false")
 
 
 def dataset_declaration(dataset: object) -> DatasetDeclaration:
@@ -225,4 +225,4 @@ def dataset_declaration(dataset: object) -> DatasetDeclaration:
     >>> dataset_declaration(Digits()).published is None
     True
     """
-    return read(DatasetDeclaration, dataset)
+    return read_declaration(DatasetDeclaration, dataset)

@@ -36,7 +36,7 @@ class Declaration:
     outdated: frozenset[str] = frozenset()
 
 
-def declared(default: Any, allowed: str, *, renewed: bool = False) -> Any:
+def declare(default: Any, allowed: str, *, renewed: bool = False) -> Any:
     """A field of a record of declarations.
 
     Args:
@@ -51,7 +51,7 @@ def declared(default: Any, allowed: str, *, renewed: bool = False) -> Any:
     return field(default=default, metadata=metadata)
 
 
-def read(record: type[D], component: object) -> D:
+def read_declaration(record: type[D], component: object) -> D:
     """The declarations of a component.
 
     Raises:
@@ -60,16 +60,18 @@ def read(record: type[D], component: object) -> D:
     Examples:
         >>> @dataclass(frozen=True, kw_only=True)
         ... class Pace(Declaration):
-        ...     steps: int = declared(1, "a whole number", renewed=True)
+        ...     steps: int = declare(1, "a whole number", renewed=True)
         >>> class Fast:
         ...     steps = 7
         >>> class Faster(Fast):
         ...     def run(self): return 8
-        >>> [read(Pace, part).steps for part in (object(), Fast(), Faster())], read(Pace, Faster()).outdated
-        ([1, 7, 1], frozenset({'steps'}))
+        >>> [read_declaration(Pace, part).steps for part in (object(), Fast(), Faster())]
+        [1, 7, 1]
+        >>> read_declaration(Pace, Faster()).outdated
+        frozenset({'steps'})
         >>> class Slow:
         ...     steps = 0.5
-        >>> read(Pace, Slow())
+        >>> read_declaration(Pace, Slow())
         Traceback (most recent call last):
         fedmem.errors.ComponentError: : Slow declares steps = 0.5, should be a whole number
     """
@@ -77,18 +79,18 @@ def read(record: type[D], component: object) -> D:
     outdated = set()
     cls: type = type(component)
     table: type = record
-    present = _names(cls) | _own(component).keys()
+    present = _names(cls) | _own_declaration(component).keys()
     for name, (adapter, meta) in _table(table).items():
         if name not in present:
             continue
         if meta["renewed"] and is_outdated(component, name):
             outdated.add(name)
         else:
-            values[name] = _checked(component, name, adapter, meta["allowed"])
+            values[name] = _check_declaration(component, name, adapter, meta["allowed"])
     return record(**values, given=frozenset(values), outdated=frozenset(outdated))
 
 
-def _checked(component: object, name: str, adapter: TypeAdapter[Any], allowed: str) -> Any:
+def _check_declaration(component: object, name: str, adapter: TypeAdapter[Any], allowed: str) -> Any:
     """A declared value, as it is; an error if it cannot be computed or has another type."""
     cls = type(component).__name__
     try:
@@ -107,7 +109,7 @@ def _checked(component: object, name: str, adapter: TypeAdapter[Any], allowed: s
 
 @cache
 def _table(record: type) -> Mapping[str, tuple[TypeAdapter[Any], Mapping[str, Any]]]:
-    """Name -> the type of its values, and what `declared` says of it."""
+    """Name -> the type of its values, and what `declare` says of it."""
     hints = typing.get_type_hints(record)
     return {item.name: (TypeAdapter(hints[item.name]), item.metadata) for item in fields(record) if item.metadata}
 
@@ -117,7 +119,7 @@ def _names(cls: type) -> frozenset[str]:
     return frozenset(dir(cls)) | ({item.name for item in fields(cls)} if is_dataclass(cls) else frozenset())
 
 
-def _own(component: object) -> Mapping[str, Any]:
+def _own_declaration(component: object) -> Mapping[str, Any]:
     """The attributes of the instance itself; none where its class has slots."""
     return vars(component) if hasattr(component, "__dict__") else {}
 
@@ -134,17 +136,17 @@ def is_outdated(component: object, name: str) -> bool:
     >>> is_outdated(Declares(), "reads"), is_outdated(Inherits(), "reads"), is_outdated(Overrides(), "reads")
     (False, False, True)
     """
-    if name in _own(component):
+    if name in _own_declaration(component):
         return False
     for cls in type(component).__mro__:
         if name in vars(cls):
             return False
-        if any(_behaves(value) for key, value in vars(cls).items() if not key.startswith("__")):
+        if any(_is_behaviour(value) for key, value in vars(cls).items() if not key.startswith("__")):
             return True
     return False
 
 
-def _behaves(value: Any) -> bool:
+def _is_behaviour(value: Any) -> bool:
     """Whether a member of a class does something: whatever can be called, and descriptors that are no slots."""
     return callable(value) or (hasattr(type(value), "__get__") and not isinstance(value, MemberDescriptorType))
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol, runtime_checkable
 
-from fedmem.contracts.declarations import Declaration, declared, read
-from fedmem.contracts.types import Params
+from fedmem.contracts.arrays import Params
+from fedmem.contracts.declarations import Declaration, declare, read_declaration
 
 Draws = Literal["none", "normal", "uniform"]
 """What a defence wants drawn for each value of an update: nothing, standard normal, or uniform in [0, 1)."""
@@ -37,9 +37,9 @@ class DefenceDeclaration(Declaration):
         noise_norm: norm that this noise is meant for; None for any.
     """
 
-    norm_bound: float | None = declared(None, "a norm, or None", renewed=True)
-    gaussian_deviation: float | None = declared(None, "a number, or None", renewed=True)
-    noise_norm: float | None = declared(None, "a norm, or None", renewed=True)
+    norm_bound: float | None = declare(None, "a norm, or None", renewed=True)
+    gaussian_deviation: float | None = declare(None, "a number, or None", renewed=True)
+    noise_norm: float | None = declare(None, "a norm, or None", renewed=True)
 
 
 def defence_declaration(defence: object) -> DefenceDeclaration:
@@ -49,4 +49,4 @@ def defence_declaration(defence: object) -> DefenceDeclaration:
     >>> defence_declaration(Clip(norm=2.0)).norm_bound
     2.0
     """
-    return read(DefenceDeclaration, defence)
+    return read_declaration(DefenceDeclaration, defence)

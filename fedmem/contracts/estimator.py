@@ -9,16 +9,16 @@ from typing import ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.audit_set import AuditSet
-from fedmem.contracts.declarations import declared, read
+from fedmem.contracts.declarations import declare, read_declaration
 from fedmem.contracts.evidence import Evidence, ReferenceEvidence
 from fedmem.contracts.measurement import NO_LABELS, Labels, Level, Reading
 from fedmem.contracts.needs import YES_OR_NO, Needs
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
-class Redeals:
+class CoinPermutations:
     """The coins of a bank, and re-dealt coins of the same law.
 
     `coins` (P + 1, R, m): the first are those of the bank; each of the others permutes the column of every example
@@ -45,7 +45,7 @@ class Influence:
 class Models:
     """Which models a view reads: S pairs of a round and a client (-1: the aggregate), each in all R runs.
 
-    `of` (Q, m) is the pair that shows audit example j as the q-th model of its place, -1 where there is none.
+    `example_kind` (Q, m) is the pair that shows audit example j as the q-th model of its place, -1 where there is none.
     """
 
     runs: int
@@ -72,13 +72,13 @@ class SetEvidence:
 
     def loss(self, pair: int) -> FloatArray:
         """(R, n) losses in nats at one pair of `models`, NaN for runs in which it was not observed."""
-        return self._gathered(pair, "loss")
+        return self._gather(pair, "loss")
 
     def correct(self, pair: int) -> FloatArray:
         """(R, n) correctness, 0 or 1, of the same examples."""
-        return self._gathered(pair, "correct")
+        return self._gather(pair, "correct")
 
-    def _gathered(self, pair: int, name: str) -> FloatArray:
+    def _gather(self, pair: int, name: str) -> FloatArray:
         values = np.full((self.models.runs, self.size), np.nan)
         for block in self.blocks:
             if block.round == self.models.round[pair]:
@@ -128,7 +128,7 @@ class View:
     correct: FloatArray
     rank: FloatArray
     references: IntArray
-    redeals: Redeals
+    redeals: CoinPermutations
     sets: Mapping[str, SetEvidence] = field(default_factory=dict)
     ranked: RankEvidence | None = None
     exclusion: str = "replace"
@@ -185,17 +185,17 @@ class Estimator(Protocol):
 class EpsilonAudit(Protocol):
     """An estimator that bounds epsilon from below, which may raise an alarm against a stated guarantee.
 
-    It declares `bounds_epsilon: ClassVar[bool] = True`. `way` is what is counted (`one_run` or `over_runs`), `of` the
-    kind of audit example, `level` which models are read, `run` whose coins are guessed, `alarm` whether a bound above
-    the permitted value is an alarm, and `labels_of_rows` the labels of the rows of this audit.
+    It declares `bounds_epsilon: ClassVar[bool] = True`. `method` is what is counted (`one_run` or `over_runs`),
+    `example_kind` the kind of audit example, `level` which models are read, `run` whose coins are guessed, `alarm`
+    whether a bound above the permitted value is an alarm, and `labels_of_rows` the labels of the rows of this audit.
     """
 
     bounds_epsilon: ClassVar[bool]
 
     @property
-    def way(self) -> str: ...
+    def method(self) -> str: ...
     @property
-    def of(self) -> str: ...
+    def example_kind(self) -> str: ...
     @property
     def level(self) -> Level: ...
     @property
@@ -221,9 +221,9 @@ class EstimatorDeclaration(Needs):
         bounds_epsilon: whether it bounds epsilon from below, see `EpsilonAudit`.
     """
 
-    levels: tuple[Level, ...] | None = declared(None, "a tuple of levels")
-    compares_clients: bool = declared(False, YES_OR_NO)
-    bounds_epsilon: bool = declared(False, YES_OR_NO)
+    levels: tuple[Level, ...] | None = declare(None, "a tuple of levels")
+    compares_clients: bool = declare(False, YES_OR_NO)
+    bounds_epsilon: bool = declare(False, YES_OR_NO)
 
 
 def estimator_declaration(estimator: object) -> EstimatorDeclaration:
@@ -233,4 +233,4 @@ def estimator_declaration(estimator: object) -> EstimatorDeclaration:
     >>> estimator_declaration(Exposure()).needs_canaries
     True
     """
-    return read(EstimatorDeclaration, estimator)
+    return read_declaration(EstimatorDeclaration, estimator)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray, Params
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.measurement import EVERYWHERE, Level, Measurement
 from fedmem.contracts.sampler import Pilot
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray, Params
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Transition:
         cls,
         *,
         run: int,
-        round: int,
+        round_number: int,
         client: int,
         before: Params,
         sent: Params,
@@ -51,7 +51,7 @@ class Transition:
         """The local transition of a client."""
         return cls(
             run=run,
-            round=round,
+            round=round_number,
             level="local",
             client=client,
             before=before,
@@ -63,17 +63,17 @@ class Transition:
 
     @classmethod
     def at_server(
-        cls, *, run: int, round: int, before: Params, after: Params, sizes: Mapping[int, int] | None = None
+        cls, *, run: int, round_number: int, before: Params, after: Params, sizes: Mapping[int, int] | None = None
     ) -> Transition:
         """The global transition of a round, from the models of clients with these numbers of examples.
 
-        >>> Transition.at_server(run=0, round=1, before={}, after={}, sizes={3: 20, 5: 10}).num_examples
+        >>> Transition.at_server(run=0, round_number=1, before={}, after={}, sizes={3: 20, 5: 10}).num_examples
         30
         """
         sizes = sizes or {}
         return cls(
             run=run,
-            round=round,
+            round=round_number,
             level="global",
             client=EVERYWHERE,
             before=before,
@@ -188,11 +188,11 @@ class Dropped:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Simulated:
+class TrainedBank:
     """Runs of a bank with all that was read while they were trained, and what did the training.
 
-    Of some of the runs, a shard, or of all of them. `lost` is who was dropped, `seconds` the time that processes spent,
-    `untraced` what was not traced (`Executor.untraced`), `pilot` what picked the cohorts, where something did.
+    Of some of the runs, a shard, or of all of them. `failures` is who was dropped, `seconds` the time that processes
+    spent, `untraced` what was not traced (`Executor.untraced`), `pilot` what picked the cohorts, where something did.
     """
 
     bank: Bank
@@ -204,6 +204,6 @@ class Simulated:
     workers: int
     device: str
     seconds: Mapping[str, float]
-    lost: Lost = field(default_factory=dict)
+    failures: Lost = field(default_factory=dict)
     untraced: Mapping[str, str] = field(default_factory=dict)
     pilot: Pilot | None = None

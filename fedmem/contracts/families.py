@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from fedmem.contracts.flower_strategy_adapter import FlowerStrategyAdapter
 from fedmem.contracts.probe import Probe
-from fedmem.contracts.stock_strategy import StockStrategy
 
 FAMILIES: Mapping[str, str] = {
     "dataset": "fedmem.datasets",
@@ -31,31 +31,31 @@ FAMILIES: Mapping[str, str] = {
 
 def kind_of(component: object) -> str:
     """The kind that a component would have in YAML."""
-    if isinstance(component, StockStrategy):
+    if isinstance(component, FlowerStrategyAdapter):
         return component.kind
     module, name = type(component).__module__, type(component).__qualname__
     package, _, kind = module.rpartition(".")
     return kind if package in FAMILIES.values() and not kind.startswith("_") else f"{module}:{name}"
 
 
-def nested(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+def nested_components(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every component in a value with its path: the value itself, and what its fields, items and mappings hold.
 
     >>> from fedmem.scenario.catalogue import build
     >>> sampler = build("sampler", {"kind": "dropout", "sampler": {"kind": "everyone"}})
-    >>> [(where, kind_of(part)) for where, part in nested(sampler, "sampler")]
+    >>> [(where, kind_of(part)) for where, part in nested_components(sampler, "sampler")]
     [('sampler', 'dropout'), ('sampler.sampler', 'everyone')]
     """
     if is_dataclass(value) and not isinstance(value, type):
         yield path, value
         for item in fields(value):
-            yield from nested(getattr(value, item.name), f"{path}.{item.name}")
+            yield from nested_components(getattr(value, item.name), f"{path}.{item.name}")
     elif isinstance(value, Mapping):
         for key, element in value.items():
-            yield from nested(element, f"{path}.{key}")
+            yield from nested_components(element, f"{path}.{key}")
     elif isinstance(value, (tuple, list, set, frozenset)):
         for position, element in enumerate(value):
-            yield from nested(element, f"{path}[{position}]")
+            yield from nested_components(element, f"{path}[{position}]")
 
 
 def sources(probes: Sequence[Probe]) -> tuple[str, ...]:

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.audit_set import AuditSet, References
-from fedmem.contracts.client_rows import Holdings
+from fedmem.contracts.client_rows import ClientRows
 from fedmem.contracts.data import Examples
-from fedmem.contracts.ragged import Parts
-from fedmem.contracts.types import IntArray, Params
+from fedmem.contracts.ragged import Ragged
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,21 +28,21 @@ class Federation:
 
     `store` holds every row once, a replacement row once for each client that sees it in its own way. A run is index
     lists into it. `base[k]` are the base rows of client k; audit example j is row `audit_start` + j. Copy by copy in
-    audit order, `trained` (copies in all,) are the rows that stand for an example that is in, usually its own, and
-    `fill` (R, copies in all) those that stand for one that is not (-1 where none is ever needed: in and trained on in
-    every round, or the exclusion is `remove`). `counts` says where each row of the data set went. All runs start from
-    `initial`, unless `initials` has weights for each. `shifted` says whether clients see real rows in their own way.
-    `modality` is that of the data set. `pilot` is the same federation with one run more, the pilot's, where there is
-    one. `apart` is the federation whose rows the only client of this one holds, client after client, where a scenario
-    is central; `by_client` says that it trains on them in that order.
+    audit order, `trained_rows` (copies in all,) are the rows that stand for an example that is in, usually its own, and
+    `replacement` (R, copies in all) those that stand for one that is not (-1 where none is ever needed: in and trained
+    on in every round, or the exclusion is `remove`). `counts` says where each row of the data set went. All runs start
+    from `initial`, unless `initials` has weights for each. `shifted` says whether clients see real rows in their own
+    way. `modality` is that of the data set. `pilot` is the same federation with one run more, the pilot's, where there
+    is one. `unpooled` is the federation whose rows the only client of this one holds, client after client, where a
+    scenario is central; `by_client` says that it trains on them in that order.
     """
 
     store: Examples
     base: Sequence[IntArray]
     audit: AuditSet
     audit_start: int
-    trained: IntArray
-    fill: IntArray
+    trained_rows: IntArray
+    replacement: IntArray
     test: Examples
     population: Examples
     references: tuple[References, ...]
@@ -54,7 +54,7 @@ class Federation:
     initials: tuple[Params, ...] = ()
     shifted: bool = False
     pilot: Federation | None = None
-    apart: Federation | None = None
+    unpooled: Federation | None = None
     by_client: bool = False
 
     @property
@@ -65,47 +65,47 @@ class Federation:
     @property
     def base_sizes(self) -> IntArray:
         """(N,) base rows of each client."""
-        return self._holdings.base.sizes
+        return self._client_rows.base.sizes
 
     def initial_of(self, run: int) -> Params:
         """What a run starts from."""
         return self.initials[run] if self.initials else self.initial
 
-    def rows(self, run: int, client: int, round: int) -> IntArray:
+    def rows(self, run: int, client: int, round_number: int) -> IntArray:
         """Rows of `store` that a client trains on in a round of a run: base rows, then in examples or replacement rows.
 
         Outside its window an in example is treated as one that is out. Under `exclusion: replace` the number of rows
         depends on neither coins nor rounds. No rows where the run leaves the client out. The array is shared and
         read-only. Nothing is found for clients that are not asked for.
         """
-        if self.apart is not None:
-            return np.concatenate([self.apart.rows(run, k, round) for k in range(self.apart.num_clients)])
-        return self._holdings.rows(run, client, round)
+        if self.unpooled is not None:
+            return np.concatenate([self.unpooled.rows(run, k, round_number) for k in range(self.unpooled.num_clients)])
+        return self._client_rows.rows(run, client, round_number)
 
-    def rows_of(self, runs: IntArray, clients: IntArray, round: int) -> Parts:
+    def rows_of(self, runs: IntArray, clients: IntArray, round_number: int) -> Ragged:
         """`rows` of T pairs of a run and a client (T,), in their order, at once: `parts[t]`, or end to end."""
-        if self.apart is not None:
-            return Parts.of([self.rows(run, 0, round) for run in np.asarray(runs).tolist()])
-        return self._holdings.rows_of(runs, clients, round)
+        if self.unpooled is not None:
+            return Ragged.of([self.rows(run, 0, round_number) for run in np.asarray(runs).tolist()])
+        return self._client_rows.rows_of(runs, clients, round_number)
 
-    def sizes_of(self, runs: IntArray, clients: IntArray, round: int) -> IntArray:
+    def sizes_of(self, runs: IntArray, clients: IntArray, round_number: int) -> IntArray:
         """(T,) how many rows these are."""
-        if self.apart is not None:
-            return self.rows_of(runs, clients, round).sizes
-        return self._holdings.sizes_of(runs, clients, round)
+        if self.unpooled is not None:
+            return self.rows_of(runs, clients, round_number).sizes
+        return self._client_rows.sizes_of(runs, clients, round_number)
 
     @cached_property
-    def _holdings(self) -> Holdings:
+    def _client_rows(self) -> ClientRows:
         audit = self.audit
-        return Holdings(
-            base=Parts.of(self.base),
+        return ClientRows(
+            base=Ragged.of(self.base),
             owner=audit.owners,
             copies=audit.copies,
             is_in=audit.is_in,
             start=audit.start,
             stop=audit.stop,
-            trained=self.trained,
-            fill=self.fill,
+            trained_rows=self.trained_rows,
+            replacement=self.replacement,
             client_in=audit.client_in,
         )
 
@@ -142,7 +142,7 @@ def _parts_of(value: Any) -> list[tuple[str, Any]]:
     """The named parts of a record, a mapping or a sequence of records; none for any other value."""
     if isinstance(value, Federation):
         parts = {field.name: getattr(value, field.name) for field in fields(value) if field.name != "model"}
-        return list({**parts, "base": Parts.of(value.base)}.items())
+        return list({**parts, "base": Ragged.of(value.base)}.items())
     if is_dataclass(value):
         return [(field.name, getattr(value, field.name)) for field in fields(value)]
     if isinstance(value, Mapping):

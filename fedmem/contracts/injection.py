@@ -9,20 +9,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.audit_set import Injected, References, Role
+from fedmem.contracts.audit_set import InjectionPlan, References, Role
 from fedmem.contracts.data import ClientData, Space
-from fedmem.contracts.declarations import Declaration, declared, read
+from fedmem.contracts.declarations import Declaration, declare, read_declaration
 
 if TYPE_CHECKING:
-    from fedmem.contracts.reserve import Spare
+    from fedmem.contracts.reserve import Reserve
 
 
 @runtime_checkable
 class Injection(Protocol):
     """Adds audit examples. `name` labels the kind in every output.
 
-    It may declare what `InjectionDeclaration` lists. Before partitioning, `spare_rows` is reserved for the examples and
-    `total_copies` (over all of them) for replacement rows; `num_rows` is the number of training rows of the data set.
+    It may declare what `InjectionDeclaration` lists. Before partitioning, `reserve_rows` is reserved for the examples
+    and `total_copies` (over all of them) for replacement rows; `num_rows` is the number of training rows of the data
+    set.
     """
 
     role: ClassVar[Role]
@@ -30,11 +31,13 @@ class Injection(Protocol):
     @property
     def name(self) -> str: ...
 
-    def spare_rows(self, num_clients: int, num_rows: int) -> int: ...
+    def reserve_rows(self, num_clients: int, num_rows: int) -> int: ...
 
     def total_copies(self, num_clients: int, num_rows: int) -> int: ...
 
-    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected: ...
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan: ...
 
 
 @runtime_checkable
@@ -66,18 +69,18 @@ class InjectionDeclaration(Declaration):
         start: first round in which its examples are trained on; None for the beginning.
         unmasked: number of copies of each example that no coin masks.
         texts: whether it can put its examples into texts.
-        own_fill_ins: whether its plans have `twins`, replacement rows of their own, so that no rows are reserved.
+        own_replacements: whether its plans have `replacements`, rows of their own, so that no rows are reserved.
         reserved_class: class that its rows are taken from, see `ClassInjection`.
         exclusive: whether no client holds other rows of that class.
     """
 
-    clients: Any = declared("all", "all, a tuple of clients, {share: x} or {count: n}")
-    start: int | None = declared(None, "a round, or None")
-    unmasked: int = declared(0, "a whole number")
-    texts: bool = declared(False, "true or false")
-    own_fill_ins: bool = declared(False, "true or false")
-    reserved_class: int | None = declared(None, "a class")
-    exclusive: bool = declared(False, "true or false")
+    clients: Any = declare("all", "all, a tuple of clients, {share: x} or {count: n}")
+    start: int | None = declare(None, "a round, or None")
+    unmasked: int = declare(0, "a whole number")
+    texts: bool = declare(False, "true or false")
+    own_replacements: bool = declare(False, "true or false")
+    reserved_class: int | None = declare(None, "a class")
+    exclusive: bool = declare(False, "true or false")
 
 
 def injection_declaration(injection: object) -> InjectionDeclaration:
@@ -87,4 +90,4 @@ def injection_declaration(injection: object) -> InjectionDeclaration:
     >>> injection_declaration(Typical(unmasked=1, copies=2)).unmasked
     1
     """
-    return read(InjectionDeclaration, injection)
+    return read_declaration(InjectionDeclaration, injection)

@@ -94,7 +94,7 @@ class Measure:
         return self.unit == "yes or no"
 
     @property
-    def shown_unit(self) -> str:
+    def unit_text(self) -> str:
         """The unit as tables print it: shares have none."""
         return "" if self.unit in ("share", "yes or no") else self.unit
 
@@ -106,7 +106,7 @@ class Measure:
     @property
     def difference_unit(self) -> str:
         """The unit of a difference times `scale`."""
-        return "points" if self.unit == "share" else self.shown_unit
+        return "points" if self.unit == "share" else self.unit_text
 
     def range_of(self, metric: str) -> tuple[float, float]:
         """Smallest and largest value of the measure or, for `<name>.difference`, of a difference of two values."""
@@ -143,7 +143,7 @@ def to_json(measure: Measure) -> dict[str, Any]:
     >>> from_json(to_json(Measure(name="a", title="a", means="A."))).range
     (-inf, inf)
     """
-    return {key: _plain(value) for key, value in asdict(measure).items()}
+    return {key: _plain_name(value) for key, value in asdict(measure).items()}
 
 
 def from_json(stored: Mapping[str, Any]) -> Measure:
@@ -157,7 +157,7 @@ def from_json(stored: Mapping[str, Any]) -> Measure:
     return Measure(**values)
 
 
-def _plain(value: Any) -> Any:
+def _plain_name(value: Any) -> Any:
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [_plain_name(item) for item in value]
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value

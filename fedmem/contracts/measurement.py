@@ -73,7 +73,7 @@ LABELS: Mapping[str, Label] = {
         Label("owner", "whole", "the client that owns the example"),
         Label("kind", "text", "the kind of audit example"),
         Label("claim", "text", "what a value is: a bound, an estimate, a proxy, or dependent on the data"),
-        Label("way", "text", "how an audit counts"),
+        Label("method", "text", "how an audit counts"),
         Label("unit", "text", "what neighbouring data sets differ in: a record or a client"),
         Label("adjacency", "text", "how neighbouring data sets differ"),
         Label("delta", "number", "the delta of an epsilon"),
@@ -135,7 +135,7 @@ class Labels:
         >>> Labels.of(attack="lira", fpr=0.01).words()
         ('lira', 'fpr=0.01')
         """
-        return tuple(value if isinstance(value, str) else f"{name}={written(value)}" for name, value in self.items)
+        return tuple(value if isinstance(value, str) else f"{name}={value_text(value)}" for name, value in self.items)
 
     def __iter__(self) -> Iterator[str]:
         return (name for name, _ in self.items)
@@ -144,13 +144,13 @@ class Labels:
         return len(self.items)
 
     def __str__(self) -> str:
-        return ", ".join(f"{name}={written(value)}" for name, value in self.items)
+        return ", ".join(f"{name}={value_text(value)}" for name, value in self.items)
 
 
-def written(value: LabelValue) -> str:
+def value_text(value: LabelValue) -> str:
     """A value of a label as text.
 
-    >>> written(0.0078125), written(1e-05), written(True)
+    >>> value_text(0.0078125), value_text(1e-05), value_text(True)
     ('0.007812', '1e-05', 'yes')
     """
     if isinstance(value, bool):

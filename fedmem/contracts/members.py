@@ -24,8 +24,8 @@ from fedmem.contracts import (
     sampler,
     strategy,
 )
-from fedmem.contracts.declarations import Declaration, names_of, read
-from fedmem.contracts.stock_strategy import StockStrategy
+from fedmem.contracts.declarations import Declaration, names_of, read_declaration
+from fedmem.contracts.flower_strategy_adapter import FlowerStrategyAdapter
 from fedmem.errors import ComponentError
 from fedmem.wording import did_you_mean
 
@@ -49,7 +49,7 @@ OPTIONAL: Mapping[str, tuple[type, ...]] = {
     "injection": (injection.ClassInjection,),
     "probe": (probe.MechanismTest,),
     "estimator": (estimator.EpsilonAudit,),
-    "sampler": (sampler.Chances, sampler.Spaced, sampler.Reaching),
+    "sampler": (sampler.KnownProbabilities, sampler.MinimumSeparation, sampler.Availability),
     "client": (client.ScheduledClient, client.PrivateAlgorithm),
 }
 """Family -> contracts that a member may satisfy as well."""
@@ -107,7 +107,7 @@ def undeclared_names(family: str, cls: type) -> list[str]:
 
 def check_declarations(family: str, component: Any) -> None:
     """Raise `ComponentError` for a public name that is not declared, and for a declaration of a wrong type."""
-    if isinstance(component, StockStrategy):
+    if isinstance(component, FlowerStrategyAdapter):
         return
     cls = type(component)
     for name in undeclared_names(family, cls):
@@ -116,4 +116,4 @@ def check_declarations(family: str, component: Any) -> None:
             f"{cls.__name__} has the public name {name!r}, which is no member of a {family}"
             f"{did_you_mean(name, allowed_names(family))}; correct it, or write _{name} if it is a helper",
         )
-    read(DECLARATIONS[family], component)
+    read_declaration(DECLARATIONS[family], component)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
-from fedmem.contracts.declarations import Declaration, declared, read
+from fedmem.contracts.declarations import Declaration, declare, read_declaration
 
 if TYPE_CHECKING:
     from torch import nn
@@ -53,7 +53,7 @@ class ModelDeclaration(Declaration):
             place from the tokens up to there alone. It then reads nothing else; other models read no texts.
     """
 
-    texts: bool = declared(False, "true or false")
+    texts: bool = declare(False, "true or false")
 
 
 def model_declaration(model: object) -> ModelDeclaration:
@@ -63,4 +63,4 @@ def model_declaration(model: object) -> ModelDeclaration:
     >>> model_declaration(Transformer()).texts
     True
     """
-    return read(ModelDeclaration, model)
+    return read_declaration(ModelDeclaration, model)

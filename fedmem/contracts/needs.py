@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from fedmem.contracts.declarations import Declaration, class_value, declared, read
+from fedmem.contracts.declarations import Declaration, class_value, declare, read_declaration
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import LABELS, Label
 
@@ -29,13 +29,13 @@ class Needs(Declaration):
         reads_gradients: whether it reads an update as a gradient; its clients must be `ScheduledClient`.
     """
 
-    measures: tuple[Measure, ...] = declared((), "a tuple of fedmem.contracts.measure.Measure")
-    row_labels: tuple[Label, ...] = declared((), "a tuple of fedmem.contracts.measurement.Label")
-    min_runs: int = declared(1, "a number of runs")
-    needs_population: bool = declared(False, YES_OR_NO)
-    needs_canaries: bool = declared(False, YES_OR_NO)
-    compares_held_out: bool = declared(False, YES_OR_NO)
-    reads_gradients: bool = declared(False, YES_OR_NO)
+    measures: tuple[Measure, ...] = declare((), "a tuple of fedmem.contracts.measure.Measure")
+    row_labels: tuple[Label, ...] = declare((), "a tuple of fedmem.contracts.measurement.Label")
+    min_runs: int = declare(1, "a number of runs")
+    needs_population: bool = declare(False, YES_OR_NO)
+    needs_canaries: bool = declare(False, YES_OR_NO)
+    compares_held_out: bool = declare(False, YES_OR_NO)
+    reads_gradients: bool = declare(False, YES_OR_NO)
 
 
 def needs_of(component: object) -> Needs:
@@ -45,7 +45,7 @@ def needs_of(component: object) -> Needs:
     >>> needs_of(Lira()).min_runs
     8
     """
-    return read(Needs, component)
+    return read_declaration(Needs, component)
 
 
 @dataclass(frozen=True)

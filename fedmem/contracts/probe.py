@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.client import ClientAlgorithm
-from fedmem.contracts.declarations import declared, read
+from fedmem.contracts.declarations import declare, read_declaration
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Level, Measurement, Reading
 from fedmem.contracts.needs import YES_OR_NO, Needs
 from fedmem.contracts.strategy import StrategyMaker
-from fedmem.contracts.types import FloatArray, IntArray, Params
 
 if TYPE_CHECKING:
-    from fedmem.privacy.canary_clients import CanaryClients
+    from fedmem.privacy.canary_directions import CanaryDirections
 
 
 @runtime_checkable
@@ -32,13 +32,13 @@ class Context(Protocol):
     seed: int
     observed_rounds: tuple[int, ...]
     """Every round of the scenario that is observed, sorted, 0 included, so that a probe can declare its own."""
-    canaries: CanaryClients | None
+    canaries: CanaryDirections | None
     """The clients of random direction of the scenario, where its strategy has some."""
     weighting: str
     """How clients count in sums and in the aggregate: by `size` or `uniform`, as the strategy says."""
 
     def stream(
-        self, purpose: str, *, run: int | None = None, round: int | None = None, client: int | None = None
+        self, purpose: str, *, run: int | None = None, round_number: int | None = None, client: int | None = None
     ) -> np.random.Generator: ...
 
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
@@ -57,15 +57,15 @@ class Context(Protocol):
         """The local transitions that the aggregate of a global one was made of, in order of client."""
         ...
 
-    def rows(self, run: int, client: int, round: int) -> IntArray:
+    def rows(self, run: int, client: int, round_number: int) -> IntArray:
         """The rows of the store that a client trains on in this round, if it takes part."""
         ...
 
-    def used(self, run: int, client: int, round: int) -> IntArray:
+    def used_rows(self, run: int, client: int, round_number: int) -> IntArray:
         """Those of them that are in one of its batches: not all, where its steps end before its first epoch does."""
         ...
 
-    def given(self, transition: Transition) -> tuple[IntArray, Params]:
+    def batches_and_payload(self, transition: Transition) -> tuple[IntArray, Params]:
         """The batches of a local transition (S, B), as rows of the store and -1 for padding, and its server payload."""
         ...
 
@@ -128,9 +128,9 @@ class ProbeDeclaration(Needs):
         tests_mechanism: whether it tests the stated noise, see `MechanismTest`.
     """
 
-    rounds: tuple[int, ...] = declared((), "a tuple of rounds")
-    canary_clients: bool = declared(False, YES_OR_NO)
-    tests_mechanism: bool = declared(False, YES_OR_NO)
+    rounds: tuple[int, ...] = declare((), "a tuple of rounds")
+    canary_clients: bool = declare(False, YES_OR_NO)
+    tests_mechanism: bool = declare(False, YES_OR_NO)
 
 
 def probe_declaration(probe: object) -> ProbeDeclaration:
@@ -140,4 +140,4 @@ def probe_declaration(probe: object) -> ProbeDeclaration:
     >>> probe_declaration(Utility()).compares_held_out
     False
     """
-    return read(ProbeDeclaration, probe)
+    return read_declaration(ProbeDeclaration, probe)

@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Parts(Sequence[NDArray[np.int64]]):
+class Ragged(Sequence[NDArray[np.int64]]):
     """N arrays that lie end to end: part k is `rows[starts[k] : starts[k + 1]]`, a view that cannot be written to.
 
     `rows` (n,) int64, `starts` (N + 1,) int64 from 0 to n, never falling. A part costs nothing until it is asked for,
     whatever N is.
 
-    >>> parts = Parts.of([[3, 1], [], [2]])
+    >>> parts = Ragged.of([[3, 1], [], [2]])
     >>> len(parts), parts[0].tolist(), parts[-1].tolist(), parts.sizes.tolist()
     (3, [3, 1], [2], [2, 0, 1])
     """
@@ -34,40 +34,40 @@ class Parts(Sequence[NDArray[np.int64]]):
             object.__setattr__(self, name, view)
 
     @staticmethod
-    def of(parts: Sequence[Any]) -> Parts:
-        """Any sequence of arrays; one that is `Parts` already is handed back."""
-        if isinstance(parts, Parts):
+    def of(parts: Sequence[Any]) -> Ragged:
+        """Any sequence of arrays; one that is `Ragged` already is handed back."""
+        if isinstance(parts, Ragged):
             return parts
         sizes = np.array([len(part) for part in parts], dtype=np.int64)
-        return Parts.cut(np.concatenate([np.empty(0, dtype=np.int64), *parts]).astype(np.int64, copy=False), sizes)
+        return Ragged.split(np.concatenate([np.empty(0, dtype=np.int64), *parts]).astype(np.int64, copy=False), sizes)
 
     @staticmethod
-    def cut(rows: NDArray[np.int64], sizes: NDArray[Any]) -> Parts:
+    def split(rows: NDArray[np.int64], sizes: NDArray[Any]) -> Ragged:
         """Consecutive parts of these sizes, which add up to the number of rows."""
-        return Parts(rows=rows, starts=np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]))
+        return Ragged(rows=rows, starts=np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]))
 
     @staticmethod
-    def grouped(rows: NDArray[np.int64], owner: NDArray[Any], count: int) -> Parts:
+    def group_by_owner(rows: NDArray[np.int64], owner: NDArray[Any], count: int) -> Ragged:
         """Rows by owner, 0 .. `count` - 1, each part sorted.
 
-        >>> [part.tolist() for part in Parts.grouped(np.array([7, 5, 9]), np.array([1, 1, 0]), 3)]
+        >>> [part.tolist() for part in Ragged.group_by_owner(np.array([7, 5, 9]), np.array([1, 1, 0]), 3)]
         [[9], [5, 7], []]
         """
         # Sorting what is sorted already is nearly free, and then owners alone are left to sort by.
         order = np.argsort(rows, kind="stable")
         order = order[np.argsort(owner[order], kind="stable")]
-        return Parts.cut(rows[order], np.bincount(owner, minlength=count))
+        return Ragged.split(rows[order], np.bincount(owner, minlength=count))
 
-    def ordered(self) -> Parts:
+    def sort_parts(self) -> Ragged:
         """The same parts, each sorted.
 
-        >>> Parts.of([[3, 1], [2]]).ordered().rows.tolist()
+        >>> Ragged.of([[3, 1], [2]]).sort_parts().rows.tolist()
         [1, 3, 2]
         """
         rows = self.rows.copy()
         for start, end in zip(self.starts[:-1].tolist(), self.starts[1:].tolist(), strict=True):
             rows[start:end].sort()
-        return Parts(rows=rows, starts=self.starts)
+        return Ragged(rows=rows, starts=self.starts)
 
     @property
     def sizes(self) -> NDArray[np.int64]:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.errors import ComponentError
 
 SHUFFLED_ONCE = 1 << 12
 """From so many rows on a reserve is shuffled once, not for every draw: which rows come differs, their law does not."""
 
 
-class Spare:
+class Reserve:
     """Real rows that no client holds; a row is handed out once.
 
     Draws follow the labels of a client: each is a label drawn from `targets`, then a random free row of that label.
@@ -24,7 +24,7 @@ class Spare:
     Errors: `ComponentError` if more rows are wanted than are left.
 
     >>> rows = Examples(inputs=np.zeros((4, 1), np.float32), targets=np.array([0, 0, 1, 1]), ids=np.arange(4))
-    >>> reserve = Spare(rows)
+    >>> reserve = Reserve(rows)
     >>> reserve.take_like(np.array([1, 1]), 2, np.random.default_rng(0)).targets.tolist(), len(reserve)
     ([1, 1], 2)
     """
@@ -39,11 +39,11 @@ class Spare:
     def __len__(self) -> int:
         return self._count
 
-    def fork(self) -> Spare:
+    def fork(self) -> Reserve:
         """A copy that can be drawn from without touching this one."""
-        return Spare(self._examples, self._free)
+        return Reserve(self._examples, self._free)
 
-    def left(self) -> Examples:
+    def remaining(self) -> Examples:
         """The rows that nobody has taken, in their original order."""
         return self._examples.take(np.flatnonzero(self._free))
 
@@ -68,7 +68,7 @@ class Spare:
     def _pass(self, odds: FloatArray, missing: int, rng: np.random.Generator) -> IntArray:
         """At most `missing` free rows with labels by these odds, which lose the labels that have run out."""
         if len(self._examples) >= SHUFFLED_ONCE:
-            return self._popped(odds, missing, rng)
+            return self._pop_by_label(odds, missing, rng)
         free = rng.permutation(np.flatnonzero(self._free))
         labels = self._examples.labels[free]
         available = np.bincount(labels, minlength=len(odds))
@@ -81,7 +81,7 @@ class Spare:
         positions: IntArray = free[order[place < counts[labels[order]]]]
         return positions
 
-    def _popped(self, odds: FloatArray, missing: int, rng: np.random.Generator) -> IntArray:
+    def _pop_by_label(self, odds: FloatArray, missing: int, rng: np.random.Generator) -> IntArray:
         """The same from stacks of each label in random order."""
         if self._stacks is None:
             self._stacks = _Stacks(self._examples.labels, np.flatnonzero(self._free), self._width, rng)

@@ -9,9 +9,9 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.client_values import SOME_READS, Value
-from fedmem.contracts.declarations import Declaration, declared, read
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray
+from fedmem.contracts.declarations import Declaration, declare, read_declaration
 from fedmem.errors import ComponentError
 
 
@@ -20,11 +20,11 @@ class History:
     """What a sampler may read before a round: N, and properties of each client. Never a coin.
 
     `sizes`, `atypical` (N,): numbers of rows, and of atypical audit examples, in or out. `order` (N,): the clients
-    as they signed up, in random order. `lots` (N,): uniforms in [0, 1), one for each client, drawn once, for traits
+    as they signed up, in random order. `uniforms` (N,): uniforms in [0, 1), one for each client, drawn once, for traits
     that stay with it. `available` (N,): clients that can be reached in this round; all, unless the sampler is
-    `Reaching`. `last_round` (N,): when it was last picked, 0 for never. `last_loss`, `last_norm` (N,): mean loss and
-    norm of the update when it last trained, NaN for never; they depend on coins, so they are those of a pilot run, or
-    of the run itself where each draws its own roster, and stay NaN for samplers without `needs` and under `roster:
+    `Availability`. `last_round` (N,): when it was last picked, 0 for never. `last_loss`, `last_norm` (N,): mean loss
+    and norm of the update when it last trained, NaN for never; they depend on coins, so they are those of a pilot run,
+    or of the run itself where each draws its own roster, and stay NaN for samplers without `needs` and under `roster:
     shared`. Arrays are read-only and are updated after each round.
     """
 
@@ -32,7 +32,7 @@ class History:
     sizes: IntArray
     atypical: IntArray
     order: IntArray
-    lots: FloatArray
+    uniforms: FloatArray
     available: BoolArray
     last_round: IntArray
     last_loss: FloatArray
@@ -43,7 +43,7 @@ class History:
         sizes: Sequence[int] | IntArray,
         atypical: Sequence[int] | IntArray = (),
         order: Sequence[int] | IntArray = (),
-        lots: Sequence[float] | FloatArray = (),
+        uniforms: Sequence[float] | FloatArray = (),
     ) -> History:
         """Before the first round: no client was picked, and all can be reached.
 
@@ -58,7 +58,7 @@ class History:
             sizes=np.array(sizes, dtype=np.int64),
             atypical=np.array(atypical if len(atypical) else [0] * count, dtype=np.int64),
             order=np.array(order if len(order) else np.arange(count), dtype=np.int64),
-            lots=np.array(lots if len(lots) else (np.arange(count) + 0.5) / count, dtype=np.float64),
+            uniforms=np.array(uniforms if len(uniforms) else (np.arange(count) + 0.5) / count, dtype=np.float64),
             available=np.ones(count, dtype=np.bool_),
             last_round=np.zeros(count, dtype=np.int64),
             last_loss=np.full(count, np.nan),
@@ -79,11 +79,11 @@ class History:
 class Sampler(Protocol):
     """Picks the cohort of a round: sorted client indices, possibly none. May declare `SamplerDeclaration`."""
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray: ...
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray: ...
 
 
 @runtime_checkable
-class Chances(Sampler, Protocol):
+class KnownProbabilities(Sampler, Protocol):
     """A sampler whose inclusion probabilities are known.
 
     `probabilities` (N,): for each client the probability that `cohort` picks it, given all that `history` shows before
@@ -91,41 +91,41 @@ class Chances(Sampler, Protocol):
     that is certain to be picked has 1: draws before a round hide nobody in it. None where they are not known.
     """
 
-    def probabilities(self, round: int, history: History) -> FloatArray | None: ...
+    def probabilities(self, round_number: int, history: History) -> FloatArray | None: ...
 
 
 @runtime_checkable
-class Spaced(Sampler, Protocol):
+class MinimumSeparation(Sampler, Protocol):
     """A sampler with a minimum separation between the participations of a client.
 
-    `pause` is the minimum separation in rounds, whatever is drawn and whatever the clients hold, in a federation of so
-    many clients; 1 where a client may participate in every round. None where there is no minimum.
+    `min_separation` is the minimum separation in rounds, whatever is drawn and whatever the clients hold, in a
+    federation of so many clients; 1 where a client may participate in every round. None where there is no minimum.
     """
 
-    def pause(self, num_clients: int) -> int | None: ...
+    def min_separation(self, num_clients: int) -> int | None: ...
 
 
 @runtime_checkable
-class Reaching(Sampler, Protocol):
+class Availability(Sampler, Protocol):
     """A sampler that knows which clients can be reached.
 
-    `reachable` (N,) is called once before each round; then `history.available` is the answer. During the call it
-    is the answer of the round before.
+    `reachable_clients` (N,) is called once before each round; then `history.available` is the answer. During the call
+    it is the answer of the round before.
     """
 
-    def reachable(self, round: int, history: History, rng: np.random.Generator) -> BoolArray: ...
+    def reachable_clients(self, round_number: int, history: History, rng: np.random.Generator) -> BoolArray: ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picked:
+class PickedCohort:
     """Who was picked for a round, sorted, and with which probability each (None: that is not known)."""
 
     clients: tuple[int, ...]
-    chances: FloatArray | None = None
+    probabilities: FloatArray | None = None
 
-    def chance(self, client: int) -> float | None:
+    def probability_of(self, client: int) -> float | None:
         """With which probability a client was picked that was."""
-        return None if self.chances is None else float(self.chances[bisect_left(self.clients, client)])
+        return None if self.probabilities is None else float(self.probabilities[bisect_left(self.clients, client)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +136,7 @@ class Pilot:
     them says nothing of theirs.
     """
 
-    rounds: tuple[Picked, ...]
+    rounds: tuple[PickedCohort, ...]
     failed: int = 0
     seconds: float = 0.0
 
@@ -145,9 +145,9 @@ class Pilot:
         """How many different clients were picked at all."""
         return len({client for cohort in self.rounds for client in cohort.clients})
 
-    def picked(self, round: int) -> Picked:
+    def picked_in(self, round_number: int) -> PickedCohort:
         """Of one round."""
-        return self.rounds[round - 1]
+        return self.rounds[round_number - 1]
 
 
 Law = Literal["poisson", "fixed_size", "everyone", "spaced"]
@@ -161,14 +161,14 @@ class SamplerDeclaration(Declaration):
 
     Attributes:
         needs: what it reads of `History` that depends on training: `last_loss`, `last_norm`.
-        reads: values of clients that it reads: `rows` (`History.sizes`), `holdings` (`History.atypical`); None if it
+        reads: values of clients that it reads: `rows` (`History.sizes`), `atypical` (`History.atypical`); None if it
             does not declare them, so that there is no privacy guarantee, whatever its `probabilities`.
         law: distribution of the cohorts. `poisson`: each client independently with probability `rate`. `fixed_size`:
             all sets of `size` clients are equally likely. `everyone`: all clients. `spaced`: `size` clients, and
-            participations of a client at least `pause` rounds apart. None: no amplification by sampling.
+            participations of a client at least `min_separation` rounds apart. None: no amplification by sampling.
         displaces_nobody: whether one client more takes no other's place, so that a guarantee may compare a client more
             or less (`add_remove`).
-        pause: `pause(num_clients)`, see `Spaced`.
+        min_separation: `min_separation(num_clients)`, see `MinimumSeparation`.
         size: clients in every cohort.
         rate: probability of each client.
         candidates: clients among which a cohort is chosen.
@@ -177,17 +177,17 @@ class SamplerDeclaration(Declaration):
         prefers_atypical: whether clients with atypical audit examples are likelier to take part.
     """
 
-    needs: tuple[Literal["last_loss", "last_norm"], ...] = declared((), "a tuple of last_loss, last_norm or both")
-    reads: tuple[Value, ...] | None = declared(None, SOME_READS, renewed=True)
-    law: Law | None = declared(None, "poisson, fixed_size, everyone or spaced", renewed=True)
-    displaces_nobody: bool = declared(False, "true or false", renewed=True)
-    pause: Callable[..., Any] | None = declared(None, "a method pause(num_clients)", renewed=True)
-    size: int | None = declared(None, "a number of clients")
-    rate: float | None = declared(None, "a probability")
-    candidates: int | None = declared(None, "a number of clients")
-    expected: float | None = declared(None, "a number of clients")
-    separation: int | None = declared(None, "a number of rounds")
-    prefers_atypical: bool = declared(False, "true or false")
+    needs: tuple[Literal["last_loss", "last_norm"], ...] = declare((), "a tuple of last_loss, last_norm or both")
+    reads: tuple[Value, ...] | None = declare(None, SOME_READS, renewed=True)
+    law: Law | None = declare(None, "poisson, fixed_size, everyone or spaced", renewed=True)
+    displaces_nobody: bool = declare(False, "true or false", renewed=True)
+    min_separation: Callable[..., Any] | None = declare(None, "a method min_separation(num_clients)", renewed=True)
+    size: int | None = declare(None, "a number of clients")
+    rate: float | None = declare(None, "a probability")
+    candidates: int | None = declare(None, "a number of clients")
+    expected: float | None = declare(None, "a number of clients")
+    separation: int | None = declare(None, "a number of rounds")
+    prefers_atypical: bool = declare(False, "true or false")
 
 
 def sampler_declaration(sampler: object) -> SamplerDeclaration:
@@ -198,4 +198,4 @@ def sampler_declaration(sampler: object) -> SamplerDeclaration:
     >>> one.law, one.size, one.reads, one.needs
     ('fixed_size', 3, (), ())
     """
-    return read(SamplerDeclaration, sampler)
+    return read_declaration(SamplerDeclaration, sampler)

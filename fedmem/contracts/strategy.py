@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 import numpy as np
 
 from fedmem.contracts.client_values import SOME_READS, Value
-from fedmem.contracts.declarations import Declaration, class_value, declared, read
+from fedmem.contracts.declarations import Declaration, class_value, declare, read_declaration
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord
@@ -63,44 +63,47 @@ class StrategyDeclaration(Declaration):
         central: whether it is defined for central training, where there is nothing to aggregate.
         noisy: whether it adds noise for the privacy of clients; it is then applied in rounds without clients, too.
         noise_multiplier: standard deviation of the noise divided by the sensitivity; None if it is still to be found.
-        cohort: number that a noisy sum is divided by.
+        expected_cohort_size: number that a noisy sum is divided by.
         clip: fixed clipping norm of an update; None if there is none.
         cap: number of rows from which a client has the full weight in a noisy sum.
         canary_clients: number of canary clients; None if it cannot have any.
         unit: what neighbouring data sets differ in.
-        moved: `moved(rounds, pause, turns=None)`, the squared sensitivity of all that is released to one client, in
-            squared clips, with `turns` participations (None: as many as fit) at least `pause` rounds apart. Only for
-            noise that is not new in every round.
-        stated: `stated(round_number)`, what a round releases, for tests of the mechanism; see `strategies/_private.py`.
+        squared_sensitivity: `squared_sensitivity(rounds, min_separation, participations=None)`, the squared sensitivity
+            of all that is released to one client, in squared clips, with `participations` participations (None: as many
+            as fit) at least `min_separation` rounds apart. Only for noise that is not new in every round.
+        release_statement: `release_statement(round_number)`, what a round releases, for tests of the mechanism; see
+            `strategies/_private.py`.
         rule: the server step on stacked arrays; see `strategies/_rule.py`. None if there are only messages.
         state: the first state of the rule.
-        offer: the server payload of the rule for each client.
+        payload: the server payload of the rule for each client.
     """
 
-    client: str | None = declared(None, "a kind of client, such as sgd")
-    client_fields: Mapping[str, float] = declared({}, "a mapping of fields of the client to numbers")
-    min_cohort: int = declared(1, "a whole number")
-    weighting: Literal["size", "uniform"] = declared("size", "size or uniform")
-    reads: tuple[Value, ...] | None = declared(None, SOME_READS, renewed=True)
-    noise_covers: tuple[Value, ...] = declared((), SOME_READS.replace("reads:", "noise_covers:"), renewed=True)
-    central: bool = declared(False, "true or false")
-    noisy: bool = declared(False, "true or false")
-    noise_multiplier: float | None = declared(None, "a number, or None where it is to be found")
-    cohort: float | None = declared(None, "a number of clients")
-    clip: float | None = declared(None, "a norm, or None")
-    cap: int | None = declared(None, "a number of rows, or None")
-    canary_clients: int | None = declared(None, "a whole number")
-    unit: Literal["client"] = declared("client", "client")
-    moved: Callable[..., Any] | None = declared(None, "a method moved(rounds, pause, turns=None)")
-    stated: Callable[..., Any] | None = declared(None, "a method stated(number)")
-    rule: Callable[..., Any] | None = declared(None, "a method rule(state, round)")
-    state: Callable[..., Any] | None = declared(None, "a method state(before, num_clients)")
-    offer: Callable[..., Any] | None = declared(None, "a method offer(state, clients)")
+    client: str | None = declare(None, "a kind of client, such as sgd")
+    client_fields: Mapping[str, float] = declare({}, "a mapping of fields of the client to numbers")
+    min_cohort: int = declare(1, "a whole number")
+    weighting: Literal["size", "uniform"] = declare("size", "size or uniform")
+    reads: tuple[Value, ...] | None = declare(None, SOME_READS, renewed=True)
+    noise_covers: tuple[Value, ...] = declare((), SOME_READS.replace("reads:", "noise_covers:"), renewed=True)
+    central: bool = declare(False, "true or false")
+    noisy: bool = declare(False, "true or false")
+    noise_multiplier: float | None = declare(None, "a number, or None where it is to be found")
+    expected_cohort_size: float | None = declare(None, "a number of clients")
+    clip: float | None = declare(None, "a norm, or None")
+    cap: int | None = declare(None, "a number of rows, or None")
+    canary_clients: int | None = declare(None, "a whole number")
+    unit: Literal["client"] = declare("client", "client")
+    squared_sensitivity: Callable[..., Any] | None = declare(
+        None, "a method squared_sensitivity(rounds, min_separation, participations=None)"
+    )
+    release_statement: Callable[..., Any] | None = declare(None, "a method release_statement(number)")
+    rule: Callable[..., Any] | None = declare(None, "a method rule(state, round)")
+    state: Callable[..., Any] | None = declare(None, "a method state(before, num_clients)")
+    payload: Callable[..., Any] | None = declare(None, "a method payload(state, clients)")
 
     @property
     def counts_participations(self) -> bool:
         """Whether the noise is that of whole prefixes, so that the number of participations of a client matters."""
-        return self.moved is not None
+        return self.squared_sensitivity is not None
 
 
 def strategy_declaration(strategy: StrategyMaker) -> StrategyDeclaration:
@@ -111,7 +114,7 @@ def strategy_declaration(strategy: StrategyMaker) -> StrategyDeclaration:
     >>> one.client, one.reads, one.noisy
     ('sgd', ('rows',), False)
     """
-    return read(StrategyDeclaration, strategy)
+    return read_declaration(StrategyDeclaration, strategy)
 
 
 def client_of(strategy: type) -> str | None:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.audit_set import Injected, References
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray, Params
+from fedmem.contracts.audit_set import InjectionPlan, References
 from fedmem.contracts.data import Dataset, Examples
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray, Params
 from fedmem.guards.guarding import Guard
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def a_kind(value: object) -> str:
 def dataset_of(guard: Guard, data: object) -> Dataset:
     """A data set whose rows and targets are of the right types, finite, and within their ranges."""
     if not isinstance(data, Dataset):
-        guard.wrong(f"it returned {a_kind(data)}, should be a fedmem.contracts.data.Dataset")
+        guard.reject(f"it returned {a_kind(data)}, should be a fedmem.contracts.data.Dataset")
     classes = data.num_classes
     guard.require(
         is_whole(classes) and classes > 0, f"num_classes is {cut_text(classes)}, should be a whole number above 0"
@@ -71,30 +71,30 @@ def dataset_of(guard: Guard, data: object) -> Dataset:
 def _rows(guard: Guard, name: str, rows: object, classes: int, *, tokens: bool) -> None:
     """Inputs, targets and ids of some examples."""
     if not isinstance(rows, Examples):
-        guard.wrong(f"{name} is {a_kind(rows)}, should be fedmem.contracts.data.Examples")
+        guard.reject(f"{name} is {a_kind(rows)}, should be fedmem.contracts.data.Examples")
     for field, dtype in (("inputs", np.int64 if tokens else np.float32), ("targets", np.int64), ("ids", np.int64)):
         array = getattr(rows, field)
         if not isinstance(array, np.ndarray) or array.dtype != dtype:
-            guard.wrong(f"{name}.{field} is {a_kind(array)}, should be an array of {np.dtype(dtype)}")
+            guard.reject(f"{name}.{field} is {a_kind(array)}, should be an array of {np.dtype(dtype)}")
     shape = rows.inputs.shape if tokens else rows.inputs.shape[:1]
     guard.require(
         rows.targets.shape == shape,
         f"{name}.targets has shape {rows.targets.shape}, should be {shape} beside inputs of {rows.inputs.shape}",
     )
-    _within(guard, f"{name}.targets", rows.targets, -1 if tokens else 0, classes - 1)
+    _check_range(guard, f"{name}.targets", rows.targets, -1 if tokens else 0, classes - 1)
     if tokens:
-        _within(guard, f"{name}.inputs", rows.inputs, 0, classes - 1)
+        _check_range(guard, f"{name}.inputs", rows.inputs, 0, classes - 1)
     else:
-        finite(guard, f"{name}.inputs", rows.inputs)
+        require_finite(guard, f"{name}.inputs", rows.inputs)
 
 
-def _within(guard: Guard, name: str, values: NDArray[Any], low: int, high: int) -> None:
+def _check_range(guard: Guard, name: str, values: NDArray[Any], low: int, high: int) -> None:
     if values.size and (values.min() < low or values.max() > high):
         place = tuple(np.argwhere((values < low) | (values > high))[0].tolist())
-        guard.wrong(f"{name} is {values[place]} at row {place[0]}, should be {low} to {high}")
+        guard.reject(f"{name} is {values[place]} at row {place[0]}, should be {low} to {high}")
 
 
-def finite(guard: Guard, name: str, values: NDArray[Any]) -> None:
+def require_finite(guard: Guard, name: str, values: NDArray[Any]) -> None:
     """Every value is a number. One pass without a copy where all are."""
     with np.errstate(invalid="ignore", over="ignore"):
         if np.isfinite(values.sum(dtype=np.float64)):
@@ -102,7 +102,7 @@ def finite(guard: Guard, name: str, values: NDArray[Any]) -> None:
     wrong = ~np.isfinite(values)
     if wrong.any():
         place = tuple(np.argwhere(wrong)[0].tolist())
-        guard.wrong(
+        guard.reject(
             f"{name} has {int(wrong.sum())} values that are not finite, the first {values[place]} at row {place[0]}"
         )
 
@@ -113,18 +113,18 @@ def finite(guard: Guard, name: str, values: NDArray[Any]) -> None:
 def parts_of(guard: Guard, rows_by_client: object) -> Sequence[Any]:
     """Arrays of whole numbers, one for each client; which rows they must be is checked where they are used."""
     if not isinstance(rows_by_client, Sequence):
-        guard.wrong(f"it returned {a_kind(rows_by_client)}, should be one array of rows for each client")
+        guard.reject(f"it returned {a_kind(rows_by_client)}, should be one array of rows for each client")
     for client, rows in enumerate(rows_by_client):
         if not isinstance(rows, np.ndarray) or rows.ndim != 1 or (len(rows) and rows.dtype.kind not in "iu"):
-            guard.wrong(f"the rows of client {client} are {a_kind(rows)}, should be whole numbers of shape (n,)")
+            guard.reject(f"the rows of client {client} are {a_kind(rows)}, should be whole numbers of shape (n,)")
     return rows_by_client
 
 
 def shifted_of(guard: Guard, values: object, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
     """Inputs as a client sees them: of the same type and shape, in [0, 1]."""
     if not isinstance(values, np.ndarray) or (values.dtype, values.shape) != (inputs.dtype, inputs.shape):
-        guard.wrong(f"it returned {a_kind(values)}, should be {a_kind(inputs)}")
-    finite(guard, "it", values)
+        guard.reject(f"it returned {a_kind(values)}, should be {a_kind(inputs)}")
+    require_finite(guard, "it", values)
     guard.require(not values.size or (values.min() >= 0 and values.max() <= 1), "it returned values outside of [0, 1]")
     return values
 
@@ -132,16 +132,16 @@ def shifted_of(guard: Guard, values: object, inputs: NDArray[np.float32]) -> NDA
 def count_of(guard: Guard, value: object) -> int:
     """A whole number, 0 or more."""
     if not is_whole(value) or value < 0:  # type: ignore[operator]
-        guard.wrong(f"it returned {cut_text(value)}, should be a whole number, 0 or more")
+        guard.reject(f"it returned {cut_text(value)}, should be a whole number, 0 or more")
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
 def injected_of(
     guard: Guard, planned: object, *, clients: int, classes: int, like: NDArray[Any], tokens: bool
-) -> Injected:
+) -> InjectionPlan:
     """What an injection adds: examples like those of the data, each with an owner and copies."""
-    if not isinstance(planned, Injected):
-        guard.wrong(f"it returned {a_kind(planned)}, should be fedmem.contracts.audit_set.Injected")
+    if not isinstance(planned, InjectionPlan):
+        guard.reject(f"it returned {a_kind(planned)}, should be fedmem.contracts.audit_set.Injected")
     for name, rows in (("examples", planned.examples), ("extra", planned.extra)):
         if rows is None:
             continue
@@ -151,17 +151,17 @@ def injected_of(
             f"{name}.inputs has shape {rows.inputs.shape}, should be (n, {', '.join(map(str, like.shape))})",
         )
     count = len(planned.examples)
-    for name, low, high in (("holder", -1, clients - 1), ("copies", 1, 2**31 - 1)):
+    for name, low, high in (("owner", -1, clients - 1), ("copies", 1, 2**31 - 1)):
         values = getattr(planned, name)
         _whole_numbers(guard, name, values, count)
-        _within(guard, name, values, low, high)
+        _check_range(guard, name, values, low, high)
     copies = int(planned.copies.sum())
     highest = -1 if planned.extra is None else len(planned.extra) - 1
-    for name, low, high in (("slots", -1, highest), ("owners", -1, clients - 1)):
+    for name, low, high in (("copy_index", -1, highest), ("owners", -1, clients - 1)):
         values = getattr(planned, name)
         if values is not None:
             _whole_numbers(guard, name, values, copies)
-            _within(guard, name, values, low, high)
+            _check_range(guard, name, values, low, high)
     for name in ("start", "stop"):
         value = getattr(planned, name)
         guard.require(
@@ -178,25 +178,25 @@ def references_of(
     if isinstance(references, np.ndarray):
         references = References(family=name, inputs=references)
     if not isinstance(references, References):
-        guard.wrong(
+        guard.reject(
             f"it returned {a_kind(references)}, should be an array of inputs, or fedmem.contracts.audit_set.References"
         )
     inputs: Any = references.inputs
     dtype = np.dtype(np.int64 if tokens else np.float32)
     if not isinstance(inputs, np.ndarray) or inputs.dtype != dtype or inputs.shape[1:] != like.shape:
-        guard.wrong(f"inputs are {a_kind(inputs)}, should be {dtype} of shape {(count, *like.shape)}")
+        guard.reject(f"inputs are {a_kind(inputs)}, should be {dtype} of shape {(count, *like.shape)}")
     guard.require(
         tokens or len(inputs) == count,
         f"it returned {len(inputs)} references, should be the {count} that were asked for",
     )
     if not tokens:
-        finite(guard, "inputs", inputs)
+        require_finite(guard, "inputs", inputs)
     return references
 
 
 def _whole_numbers(guard: Guard, name: str, values: object, count: int) -> None:
     if not isinstance(values, np.ndarray) or values.shape != (count,) or values.dtype.kind not in "iu":
-        guard.wrong(f"{name} is {a_kind(values)}, should be whole numbers of shape ({count},)")
+        guard.reject(f"{name} is {a_kind(values)}, should be whole numbers of shape ({count},)")
 
 
 # --- samplers ------------------------------------------------------------------------------------------------------
@@ -210,28 +210,28 @@ def cohort_of(guard: Guard, cohort: object, clients: int) -> IntArray:
         array = np.empty(1, dtype=object)
     if cohort is None or array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
         description = a_kind(cohort) if array.dtype.kind in "OUS" else a_kind(array)
-        guard.wrong(f"it returned {description}, should be whole numbers of shape (n,): the clients of the round")
+        guard.reject(f"it returned {description}, should be whole numbers of shape (n,): the clients of the round")
     numbers = array.astype(np.int64)
     outside = numbers[(numbers < 0) | (numbers >= clients)]
     if outside.size:
-        guard.wrong(f"it returned client {outside[0]}, should be numbers from 0 to {clients - 1}")
+        guard.reject(f"it returned client {outside[0]}, should be numbers from 0 to {clients - 1}")
     steps = np.diff(numbers)
     if (steps <= 0).any():
         place = int(np.flatnonzero(steps <= 0)[0])
         first, other = numbers[place : place + 2].tolist()
         problem = f"client {first} twice" if first == other else f"client {first} before {other}"
-        guard.wrong(f"it returned {problem}, should be sorted clients, each once")
+        guard.reject(f"it returned {problem}, should be sorted clients, each once")
     return numbers
 
 
 def reachable_of(guard: Guard, is_reachable: object, clients: int) -> BoolArray:
     """Who can be reached."""
     if not isinstance(is_reachable, np.ndarray) or is_reachable.dtype != np.bool_ or is_reachable.shape != (clients,):
-        guard.wrong(f"it returned {a_kind(is_reachable)}, should be bool of shape ({clients},)")
+        guard.reject(f"it returned {a_kind(is_reachable)}, should be bool of shape ({clients},)")
     return is_reachable
 
 
-def chances_of(guard: Guard, probabilities: object, cohort: IntArray, clients: int) -> FloatArray | None:
+def probabilities_of(guard: Guard, probabilities: object, cohort: IntArray, clients: int) -> FloatArray | None:
     """Inclusion probabilities, above 0 for every client that was picked."""
     if probabilities is None:
         return None
@@ -240,14 +240,14 @@ def chances_of(guard: Guard, probabilities: object, cohort: IntArray, clients: i
         or probabilities.dtype.kind != "f"
         or probabilities.shape != (clients,)
     ):
-        guard.wrong(f"it returned {a_kind(probabilities)}, should be float64 of shape ({clients},)")
+        guard.reject(f"it returned {a_kind(probabilities)}, should be float64 of shape ({clients},)")
     # extremes first: nothing is made for each client where all is well, and NaN is in no range
     if not (probabilities.min(initial=0.0) >= 0 and probabilities.max(initial=0.0) <= 1 + SLACK):
         client = int(np.flatnonzero(~((probabilities >= 0) & (probabilities <= 1 + SLACK)))[0])
-        guard.wrong(f"it returned {probabilities[client]} for client {client}, should be a probability")
+        guard.reject(f"it returned {probabilities[client]} for client {client}, should be a probability")
     never = cohort[probabilities[cohort] == 0]
     if never.size:
-        guard.wrong(f"it returned probability 0 for client {never[0]}, which the sampler has picked in this round")
+        guard.reject(f"it returned probability 0 for client {never[0]}, which the sampler has picked in this round")
     return probabilities
 
 
@@ -257,22 +257,22 @@ def chances_of(guard: Guard, probabilities: object, cohort: IntArray, clients: i
 def batches_of(guard: Guard, batches: object) -> IntArray:
     """Positions among the rows of a client, (steps, width); which rows they are is checked for all clients at once."""
     if not isinstance(batches, np.ndarray) or batches.ndim != 2 or batches.dtype.kind not in "iu":
-        guard.wrong(f"it returned {a_kind(batches)}, should be whole numbers of shape (steps, batch_size)")
+        guard.reject(f"it returned {a_kind(batches)}, should be whole numbers of shape (steps, batch_size)")
     return batches
 
 
 def tensors(guard: Guard, name: str, values: object, like: Params) -> None:
     """Parameters with the names, shapes and types of others."""
     if not isinstance(values, Mapping):
-        guard.wrong(f"{name} is {a_kind(values)}, should be tensors by name")
+        guard.reject(f"{name} is {a_kind(values)}, should be tensors by name")
     odd = sorted(set(values) ^ set(like), key=str)
     if odd:
         verb = "lacks" if odd[0] in like else "has an unknown"
-        guard.wrong(f"{name} {verb} parameter {odd[0]!r}; it must have those of the model: {_few(like)}")
+        guard.reject(f"{name} {verb} parameter {odd[0]!r}; it must have those of the model: {_first_names(like)}")
     for key, value in like.items():
         tensor = values[key]
         if getattr(tensor, "shape", None) != value.shape or getattr(tensor, "dtype", None) != value.dtype:
-            guard.wrong(f"{name}[{key!r}] is {a_kind(tensor)}, should be {a_kind(value)}")
+            guard.reject(f"{name}[{key!r}] is {a_kind(tensor)}, should be {a_kind(value)}")
 
 
 def outcome_of(guard: Guard, outcome: object, before: Params) -> Outcome:
@@ -280,24 +280,24 @@ def outcome_of(guard: Guard, outcome: object, before: Params) -> Outcome:
     from fedmem.contracts.client import Outcome
 
     if not isinstance(outcome, Outcome):
-        guard.wrong(f"it returned {a_kind(outcome)}, should be fedmem.contracts.client.Outcome")
+        guard.reject(f"it returned {a_kind(outcome)}, should be fedmem.contracts.client.Outcome")
     tensors(guard, "sent", outcome.sent, before)
     if outcome.kept is not outcome.sent:
         tensors(guard, "kept", outcome.kept, before)
     for name, part in (("memory", outcome.memory), ("report", outcome.report)):
         if not isinstance(part, Mapping):
-            guard.wrong(f"{name} is {a_kind(part)}, should be tensors by name")
+            guard.reject(f"{name} is {a_kind(part)}, should be tensors by name")
         for key, value in part.items():
             if not hasattr(value, "numel") or (name == "report" and value.numel() != 1):
                 description = "a tensor of one number" if name == "report" else "a tensor"
-                guard.wrong(f"{name}[{key!r}] is {a_kind(value)}, should be {description}")
+                guard.reject(f"{name}[{key!r}] is {a_kind(value)}, should be {description}")
     return outcome
 
 
 def logits_of(guard: Guard, outputs: Any, shape: tuple[int, ...]) -> None:
     """Logits of the right shape, floating numbers."""
     if not hasattr(outputs, "is_floating_point") or tuple(outputs.shape) != shape or not outputs.is_floating_point():
-        guard.wrong(f"it returned {a_kind(outputs)}, should be floating logits of shape {shape}")
+        guard.reject(f"it returned {a_kind(outputs)}, should be floating logits of shape {shape}")
 
 
 # --- strategies ----------------------------------------------------------------------------------------------------
@@ -325,6 +325,6 @@ def cut_text(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
-def _few(names: Iterable[str]) -> str:
+def _first_names(names: Iterable[str]) -> str:
     all_names = list(names)
     return ", ".join(all_names[:4]) + (f" and {len(all_names) - 4} more" if len(all_names) > 4 else "")

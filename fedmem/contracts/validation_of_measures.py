@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.estimator import Estimate, Influence
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import base_of
 from fedmem.contracts.measurement import EVERYWHERE, Labels, Measurement, Reading
 from fedmem.contracts.needs import Declared
-from fedmem.contracts.types import FloatArray
 from fedmem.contracts.validation import a_kind, count_of, cut_text, is_number, is_whole
 from fedmem.guards.guarding import Guard
 
@@ -27,10 +27,10 @@ def by_run(guard: Guard, name: str, values: object, lead: tuple[int, ...]) -> di
     import torch
 
     if not isinstance(values, Mapping):
-        guard.wrong(f"{name} is {a_kind(values)}, should be tensors by name")
+        guard.reject(f"{name} is {a_kind(values)}, should be tensors by name")
     for key, value in values.items():
         if not isinstance(value, torch.Tensor) or tuple(value.shape[: len(lead)]) != lead:
-            guard.wrong(f"{name}[{key!r}] is {a_kind(value)}, should be a tensor whose first axes are {lead}")
+            guard.reject(f"{name}[{key!r}] is {a_kind(value)}, should be a tensor whose first axes are {lead}")
     return dict(values)
 
 
@@ -45,17 +45,17 @@ def readings_of(
     readings = []
     for pair in pairs:
         if not isinstance(pair, tuple) or len(pair) != 2:
-            guard.wrong(f"it returned {a_kind(pair)}, should be pairs of a transition and a reading")
+            guard.reject(f"it returned {a_kind(pair)}, should be pairs of a transition and a reading")
         transition, reading = pair
         if transition is None:
-            guard.wrong(
+            guard.reject(
                 "it returned a reading about no transition; runs may be trained apart, so what is about several of "
                 "them belongs into its `summarise`"
             )
         if not isinstance(transition, Transition):
-            guard.wrong(f"it returned a reading about {a_kind(transition)}, should be about a transition")
+            guard.reject(f"it returned a reading about {a_kind(transition)}, should be about a transition")
         if id(transition) not in transition_ids and (transition.run, transition.client) not in places:
-            guard.wrong(
+            guard.reject(
                 f"it returned a reading about run {transition.run}, client {transition.client}, which it was not shown"
             )
         _reading(guard, reading, declared)
@@ -67,27 +67,27 @@ def _check_declared(guard: Guard, metric: str, labels: object, declared: Declare
     """Refuses a measure or a label that the component does not declare."""
     if base_of(metric) not in declared.measures:
         listed = f"it declares {', '.join(sorted(declared.measures))}" if declared.measures else "it declares none"
-        guard.wrong(
+        guard.reject(
             f"it returned the measure {metric!r}, which it does not declare ({listed}); add Measure(name="
             f"{base_of(metric)!r}, title=..., means=...) to its class attribute `measures`"
         )
     if not isinstance(labels, Labels):
-        guard.wrong(f"labels of {cut_text(metric)} are {a_kind(labels)}, should be Labels.of(name=value, ...)")
+        guard.reject(f"labels of {cut_text(metric)} are {a_kind(labels)}, should be Labels.of(name=value, ...)")
     for name, value in labels.items:
         label = declared.labels.get(name)
         if label is None:
-            guard.wrong(
+            guard.reject(
                 f"it gave {cut_text(metric)} the label {name!r}, which it does not declare; add Label({name!r}, "
                 f"'text', means) to its class attribute `row_labels`, or use one of "
                 f"{', '.join(sorted(declared.labels))}"
             )
         if not label.fits(value):
-            guard.wrong(f"label {name} of {cut_text(metric)} is {cut_text(value)}, should be of the kind {label.kind}")
+            guard.reject(f"label {name} of {cut_text(metric)} is {cut_text(value)}, should be of the kind {label.kind}")
 
 
 def _reading(guard: Guard, reading: object, declared: Declared) -> None:
     if not isinstance(reading, Reading):
-        guard.wrong(f"it returned {a_kind(reading)}, should be a fedmem.contracts.measurement.Reading")
+        guard.reject(f"it returned {a_kind(reading)}, should be a fedmem.contracts.measurement.Reading")
     for name in ("value", "low", "high"):
         value = getattr(reading, name)
         guard.require(
@@ -106,7 +106,7 @@ def measurements_of(guard: Guard, values: Iterable[Any], declared: Declared) -> 
     measurements = []
     for measurement in values:
         if not isinstance(measurement, Measurement):
-            guard.wrong(f"it returned {a_kind(measurement)}, should be fedmem.contracts.measurement.Measurement")
+            guard.reject(f"it returned {a_kind(measurement)}, should be fedmem.contracts.measurement.Measurement")
         _reading(guard, measurement.reading, declared)
         measurements.append(measurement)
     return measurements
@@ -117,7 +117,7 @@ def estimates_of(guard: Guard, values: Iterable[Any], shape: tuple[int, int], de
     estimates = []
     for estimate in values:
         if not isinstance(estimate, Estimate):
-            guard.wrong(f"it returned {a_kind(estimate)}, should be fedmem.contracts.estimator.Estimate")
+            guard.reject(f"it returned {a_kind(estimate)}, should be fedmem.contracts.estimator.Estimate")
         _check_declared(guard, estimate.metric, estimate.labels, declared)
         for name in ("value", "null"):
             value = getattr(estimate, name)
@@ -126,14 +126,14 @@ def estimates_of(guard: Guard, values: Iterable[Any], shape: tuple[int, int], de
             )
         influence: Any = estimate.influence
         if not isinstance(influence, Influence):
-            guard.wrong(
+            guard.reject(
                 f"influence of {cut_text(estimate.metric)} is {a_kind(influence)}, should be an Influence of "
                 "fedmem.contracts.estimator"
             )
         for name, expected in (("examples", shape[1:]), ("cells", shape)):
             part = getattr(influence, name)
             if not isinstance(part, np.ndarray) or part.shape != expected or part.dtype.kind != "f":
-                guard.wrong(
+                guard.reject(
                     f"{name} of {cut_text(estimate.metric)} are {a_kind(part)}, should be float64 of {expected}"
                 )
             guard.require(bool(np.isfinite(part).all()), f"{name} of {cut_text(estimate.metric)} are not all finite")
@@ -150,7 +150,7 @@ def _per_example(guard: Guard, estimate: Estimate) -> None:
     for name in ("per_example", "per_example_low", "per_example_high", "per_example_n"):
         values = getattr(estimate, name)
         if values is not None and np.shape(values) != np.shape(estimate.examples):
-            guard.wrong(
+            guard.reject(
                 f"{name} of {cut_text(estimate.metric)} is {a_kind(values)}, should have the shape "
                 f"{np.shape(estimate.examples)} of examples"
             )
@@ -161,7 +161,7 @@ def run_readings_of(guard: Guard, values: Iterable[Any], runs: int, declared: De
     readings = []
     for pair in values:
         if not isinstance(pair, tuple) or len(pair) != 2 or not is_whole(pair[0]) or not -1 <= pair[0] < runs:
-            guard.wrong(f"it returned {cut_text(pair)}, should be pairs of a run (-1 to {runs - 1}) and a reading")
+            guard.reject(f"it returned {cut_text(pair)}, should be pairs of a run (-1 to {runs - 1}) and a reading")
         _reading(guard, pair[1], declared)
         readings.append((int(pair[0]), pair[1]))
     return readings
@@ -170,11 +170,11 @@ def run_readings_of(guard: Guard, values: Iterable[Any], runs: int, declared: De
 def scores_of(guard: Guard, scores: object, like: FloatArray) -> FloatArray:
     """Scores of a membership attack, one for each run and example."""
     if not isinstance(scores, np.ndarray) or scores.shape != like.shape or scores.dtype.kind != "f":
-        guard.wrong(f"it returned {a_kind(scores)}, should be float64 of shape {like.shape}")
+        guard.reject(f"it returned {a_kind(scores)}, should be float64 of shape {like.shape}")
     return scores
 
 
-def reconstructed(
+def reconstruct(
     attack: ReconstructionAttack, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
 ) -> list[Reconstruction]:
     """What an attack makes of each target."""
@@ -188,13 +188,13 @@ def reconstructed(
         )
         for target, reconstruction in zip(targets, reconstructions, strict=True):
             if not isinstance(reconstruction, Reconstruction):
-                guard.wrong(f"it returned {a_kind(reconstruction)}, should be fedmem.contracts.attack.Reconstruction")
+                guard.reject(f"it returned {a_kind(reconstruction)}, should be fedmem.contracts.attack.Reconstruction")
             inputs: Any = reconstruction.inputs
             labels: Any = reconstruction.labels
             if not isinstance(inputs, np.ndarray) or inputs.shape[1:] != tuple(target.input_shape):
-                guard.wrong(f"inputs are {a_kind(inputs)}, should be (n, *{tuple(target.input_shape)})")
+                guard.reject(f"inputs are {a_kind(inputs)}, should be (n, *{tuple(target.input_shape)})")
             if not isinstance(labels, np.ndarray) or labels.shape[:1] != inputs.shape[:1]:
-                guard.wrong(f"labels are {a_kind(labels)}, should be one for each of {len(inputs)} inputs")
+                guard.reject(f"labels are {a_kind(labels)}, should be one for each of {len(inputs)} inputs")
             guard.require(
                 is_number(reconstruction.distance),
                 f"distance is {cut_text(reconstruction.distance)}, should be a number",

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset, Examples
-from fedmem.contracts.types import IntArray
 from fedmem.datasets._splits import sample, split
 from fedmem.errors import ComponentError
 from fedmem.modalities.tables import Tables
-from fedmem.modalities.undescribed import undescribed
+from fedmem.modalities.undescribed import modality_of_shape
 
 _CHANNELS = (1, 3, 4)
 
@@ -150,7 +150,7 @@ def assemble(
         test=tests,
         num_classes=classes,
         natural=None if owners is None else owners[train_positions],
-        modality=Tables(blocks=arrays.blocks) if arrays.blocks else undescribed(inputs.shape[1:]),
+        modality=Tables(blocks=arrays.blocks) if arrays.blocks else modality_of_shape(inputs.shape[1:]),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedmem.contracts.types import IntArray
+from fedmem.contracts.arrays import IntArray
 from fedmem.errors import ComponentError
 
 

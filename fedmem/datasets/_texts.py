@@ -15,7 +15,7 @@ from fedmem.datasets._splits import stratified_sample
 from fedmem.errors import ComponentError
 from fedmem.modalities import texts as texts_modality
 from fedmem.modalities.text.vocabulary import Tokens, Vocabulary
-from fedmem.modalities.text.windows import Windows, asked, cut
+from fedmem.modalities.text.windows import Windows, cut_windows, inputs_and_targets
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,8 @@ class Texts(ABC):
     - `words`: how many of the most frequent words have a number of their own, besides digits and punctuation.
     - `length`: L, tokens of a row.
     - `clients`: how many authors become clients, those with the longest texts; null for all of them.
-    - `least`: the fewest characters that an author must have written to become a client.
-    - `most`: characters of a client that are used, from the first on; null for all.
+    - `min_chars`: the fewest characters that an author must have written to become a client.
+    - `max_chars`: characters of a client that are used, from the first on; null for all.
     - `test`: share of the windows held out as the test set, alike of every client.
     """
 
@@ -50,8 +50,8 @@ class Texts(ABC):
     words: Annotated[int, annotated_types.Ge(1)] = 2000
     length: Annotated[int, annotated_types.Ge(2)] = 80
     clients: Annotated[int, annotated_types.Ge(1)] | None = 20
-    least: Annotated[int, annotated_types.Ge(1)] = 2000
-    most: Annotated[int, annotated_types.Ge(1)] | None = 20_000
+    min_chars: Annotated[int, annotated_types.Ge(1)] = 2000
+    max_chars: Annotated[int, annotated_types.Ge(1)] | None = 20_000
     test: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 0.2
 
     @abstractmethod
@@ -61,15 +61,17 @@ class Texts(ABC):
     def load(self, rng: np.random.Generator) -> Dataset:
         """Choose the clients, draw the test set, learn the vocabulary, and number the tokens."""
         clients, others = self._choose_clients(sorted(self._authors(), key=lambda author: author.name))
-        texts = [author.text[: self.most] for author in clients]
+        texts = [author.text[: self.max_chars] for author in clients]
         everything = Vocabulary.learn(self.tokens, texts)
-        windows = cut([everything.read(text) for text in texts], self.length)
+        windows = cut_windows([everything.tokens_of(text) for text in texts], self.length)
         self._require_two_windows(windows, clients)
         test = stratified_sample(windows.document, max(1, round(self.test * len(windows))), rng)
         held_out = [everything.decode(row[row >= 0]) for row in windows.tokens[test]]
         public = Vocabulary.learn(self.tokens, [*(author.text for author in others), *held_out], self.words)
         # Where a window ends does not depend on which tokens are known.
-        inputs, targets = asked(cut([public.read(text) for text in texts], self.length).tokens)
+        inputs, targets = inputs_and_targets(
+            cut_windows([public.tokens_of(text) for text in texts], self.length).tokens
+        )
         examples = Examples(inputs=inputs, targets=targets, ids=np.arange(len(inputs)))
         train = np.setdiff1d(examples.ids, test)
         owner = windows.document[train]
@@ -90,13 +92,13 @@ class Texts(ABC):
         if silent is not None:
             raise ComponentError("dataset", f"client {silent!r} has no text; give it some, or take it out of the data")
         order = sorted(authors, key=lambda author: (-len(author.text), author.name))
-        able = [author for author in order if len(author.text) >= self.least]
+        able = [author for author in order if len(author.text) >= self.min_chars]
         count = len(able) if self.clients is None else self.clients
         if not able or len(able) < count:
             longest = f"; the longest text has {len(order[0].text)}" if order else ""
             raise ComponentError(
-                "dataset.clients" if able else "dataset.least",
-                f"{count or 'some'} clients are needed, but {len(able)} of {len(order)} authors have {self.least} "
+                "dataset.clients" if able else "dataset.min_chars",
+                f"{count or 'some'} clients are needed, but {len(able)} of {len(order)} authors have {self.min_chars} "
                 f"characters or more{longest}; lower clients or least",
             )
         names = {author.name for author in able[:count]}

@@ -8,8 +8,8 @@ from typing import Annotated
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.data import Dataset, Examples
-from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.modalities.series import Series
 
 LOW, HIGH = -4.0, 11.0

@@ -23,7 +23,7 @@ _FORM_STARTS = (0, 130, 256, 386, 516, 646, 776, 906, 1029, 1157, 1287, 1415, 15
 
 
 @cache
-def _shipped() -> tuple[NDArray[Any], NDArray[Any]]:
+def _read_digits() -> tuple[NDArray[Any], NDArray[Any]]:
     """Pixels (rows, 64) and labels (rows,) of a text file, parsed once in a process; nobody writes into them."""
     from sklearn.datasets import load_digits
 
@@ -63,7 +63,7 @@ class Digits:
 
     def load(self, rng: np.random.Generator) -> Dataset:
         """Read the rows that scikit-learn ships and draw the test set."""
-        images, labels = _shipped()
+        images, labels = _read_digits()
         digest = hashlib.sha256(images.astype(np.uint8).tobytes()).hexdigest()
         if digest != _IMAGES_SHA256:
             raise ComponentError(

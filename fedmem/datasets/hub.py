@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.data import Dataset
 from fedmem.datasets._arrays import Arrays, assemble, inputs_of, number_labels, owners_of
-from fedmem.datasets._pictures import Colours, pixels, stack_images
+from fedmem.datasets._images import Colours, pixels, stack_images
 from fedmem.datasets._published import cache_folder
 from fedmem.errors import ComponentError
 from fedmem.wording import choices

@@ -10,10 +10,10 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset
-from fedmem.contracts.types import IntArray
 from fedmem.datasets._arrays import Arrays, assemble
-from fedmem.datasets._pictures import Colours, pixels
+from fedmem.datasets._images import Colours, pixels
 from fedmem.errors import ComponentError
 
 _SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")

@@ -67,7 +67,7 @@ class Shakespeare(Texts):
     Errors: `ComponentError` if more than a hundred roles are wanted and they are not fetched, or a file has changed.
 
     >>> import numpy as np
-    >>> data = Shakespeare(clients=2, most=4000).load(np.random.default_rng(0))
+    >>> data = Shakespeare(clients=2, max_chars=4000).load(np.random.default_rng(0))
     >>> data.train.inputs.shape[1], sorted(set(data.sensitive["play"].tolist()))
     (80, ['hamlet', 'othello'])
 
@@ -90,17 +90,17 @@ class Shakespeare(Texts):
     )
 
     @property
-    def fetched(self) -> bool:
+    def reads_fetched_data(self) -> bool:
         """Whether it reads what is fetched, and not what ships."""
         return self.clients is None or self.clients > _SHIPPED_ROLES
 
     def _authors(self) -> list[Author]:
         # a bundle of a Flower app may hold no such file; the same roles are the first of those that are fetched
-        is_shipped = not self.fetched and _SHIPPED.is_file()
+        is_shipped = not self.reads_fetched_data and _SHIPPED.is_file()
         roles = json.loads(_packaged_roles() if is_shipped else read_verified(self.published, "roles.json"))
         return [
             Author(name=f"{play}, {role}", text=text, attributes={"play": play})
-            for play, role, text in (roles if self.fetched else roles[:_SHIPPED_ROLES])
+            for play, role, text in (roles if self.reads_fetched_data else roles[:_SHIPPED_ROLES])
         ]
 
 

@@ -11,9 +11,9 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.data import Dataset, Examples
-from fedmem.contracts.types import FloatArray, IntArray
-from fedmem.modalities.undescribed import undescribed
+from fedmem.modalities.undescribed import modality_of_shape
 
 BLOCK = 1 << 18
 """Numbers that are made at once in double precision: 2 MB stay in the cache of a core."""
@@ -88,7 +88,7 @@ class Synthetic:
             train=Examples(inputs=inputs[:first], targets=targets[:first], ids=ids[:first]),
             test=Examples(inputs=inputs, targets=targets, ids=ids).take(np.arange(first, len(ids))),
             num_classes=self.classes,
-            modality=undescribed(self.shape),
+            modality=modality_of_shape(self.shape),
             natural=natural,
         )
 

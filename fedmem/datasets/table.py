@@ -41,8 +41,8 @@ class Table(Texts):
     text: str = "text"
     attributes: tuple[str, ...] = ()
     clients: Annotated[int, annotated_types.Ge(1)] | None = None
-    least: Annotated[int, annotated_types.Ge(1)] = 1
-    most: Annotated[int, annotated_types.Ge(1)] | None = None
+    min_chars: Annotated[int, annotated_types.Ge(1)] = 1
+    max_chars: Annotated[int, annotated_types.Ge(1)] | None = None
 
     def input_files(self) -> tuple[Path, ...]:
         """The file."""

@@ -17,7 +17,7 @@ class TextFolder(Texts):
     """A folder of text files in UTF-8: a file is what one client wrote, its name without its ending is the client's.
 
     Files with other endings, folders and what starts with a dot are passed over. A file whose text is too short for
-    `least` is no client, an empty one is an error.
+    `min_chars` is no client, an empty one is an error.
 
     Fields
 
@@ -39,8 +39,8 @@ class TextFolder(Texts):
     path: str = "texts"
     ending: Annotated[str, annotated_types.MinLen(1)] = ".txt"
     clients: Annotated[int, annotated_types.Ge(1)] | None = None
-    least: Annotated[int, annotated_types.Ge(1)] = 1
-    most: Annotated[int, annotated_types.Ge(1)] | None = None
+    min_chars: Annotated[int, annotated_types.Ge(1)] = 1
+    max_chars: Annotated[int, annotated_types.Ge(1)] | None = None
 
     def input_files(self) -> tuple[Path, ...]:
         """The files of all authors; the folder stands for itself where it is missing."""

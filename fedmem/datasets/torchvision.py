@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.data import Dataset
-from fedmem.contracts.stock_strategy import parameters
+from fedmem.contracts.flower_strategy_adapter import parameters
 from fedmem.datasets._arrays import Arrays, assemble, number_labels
-from fedmem.datasets._pictures import Colours, pixels, stack_images
+from fedmem.datasets._images import Colours, pixels, stack_images
 from fedmem.datasets._published import cache_folder
 from fedmem.errors import ComponentError
 from fedmem.wording import choices

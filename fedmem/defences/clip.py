@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Gt
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.defence import Draws
-from fedmem.contracts.types import Params
-from fedmem.training.updates import clipped
+from fedmem.training.updates import clip_update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,4 +45,4 @@ class Clip:
 
     def apply(self, update: Params, drawn: Params) -> Params:
         """Scale the update where it is too long."""
-        return clipped(update, self.norm)
+        return clip_update(update, self.norm)

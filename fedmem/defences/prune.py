@@ -7,9 +7,9 @@ from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Le
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.defence import Draws
-from fedmem.contracts.types import Params
-from fedmem.training.updates import pruned
+from fedmem.training.updates import prune_update
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,4 +44,4 @@ class Prune:
 
     def apply(self, update: Params, drawn: Params) -> Params:
         """Cut the smallest values."""
-        return pruned(update, self.share, whole=self.within == "model")
+        return prune_update(update, self.share, whole=self.within == "model")

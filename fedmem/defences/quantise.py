@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge, Le
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.defence import Draws
-from fedmem.contracts.types import Params
 
 
 @dataclass(frozen=True, kw_only=True)

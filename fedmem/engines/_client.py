@@ -18,20 +18,20 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.federation import Federation, digest
-from fedmem.contracts.types import Params
-from fedmem.engines._letters import (
+from fedmem.engines._messages import (
     ARRAYS,
     FAILED,
     KEPT,
     MEMORY,
     Assignment,
-    evaluated,
-    followed,
+    evaluate,
+    metrics_of,
     model_in,
-    offered,
+    payload_of,
     record_of,
-    told,
+    understood_instructions,
 )
 from fedmem.federation import build as federations
 from fedmem.guards.guarding import NOT_OURS, describe
@@ -39,7 +39,7 @@ from fedmem.observation.flower_round import TRACE
 from fedmem.observation.observed import params_of
 from fedmem.privacy.mechanisms import adds_noise
 from fedmem.scenario.loading import parse_scenario
-from fedmem.training.defended_updates import Outgoing
+from fedmem.training.defence_pipeline import DefencePipeline
 from fedmem.training.executor import Settings
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import LocalWork, Task
@@ -55,7 +55,7 @@ client_app = ClientApp()
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Workplace:
+class _ClientProcess:
     """What a process needs for the work of any client of a scenario."""
 
     scenario: Scenario
@@ -66,11 +66,11 @@ class _Workplace:
 
 
 @lru_cache(maxsize=1)
-def _workplace(text: str) -> _Workplace:
+def _client_process(text: str) -> _ClientProcess:
     """Built once in a process; a scenario of its own each time would cost more than the training."""
     scenario = parse_scenario(text)
     federation = federations.build(scenario)
-    return _Workplace(
+    return _ClientProcess(
         scenario=scenario,
         federation=federation,
         digest=digest(federation),
@@ -80,7 +80,7 @@ def _workplace(text: str) -> _Workplace:
             scenario.client,
             federation.store,
             Settings(
-                outgoing=Outgoing(scenario.defences, scenario.seed, guaranteed=adds_noise(scenario.strategy)),
+                defences=DefencePipeline(scenario.defences, scenario.seed, guaranteed=adds_noise(scenario.strategy)),
                 seed=scenario.seed,
             ),
         ),
@@ -93,9 +93,9 @@ def _query(message: Message, context: Context) -> Message:
 
     def answer(work: Assignment) -> RecordDict:
         identity = {"client": int(context.node_config[PARTITION])} if PARTITION in context.node_config else {}
-        return RecordDict({TRACE: ConfigRecord({**identity, "digest": _workplace(work.scenario).digest})})
+        return RecordDict({TRACE: ConfigRecord({**identity, "digest": _client_process(work.scenario).digest})})
 
-    return _answered(message, answer)
+    return _answer(message, answer)
 
 
 @client_app.train()
@@ -103,12 +103,12 @@ def _train(message: Message, context: Context) -> Message:
     """One client's turn."""
 
     def answer(work: Assignment) -> RecordDict:
-        place = _workplace(work.scenario)
+        place = _client_process(work.scenario)
         task = _task(place, work, message, context)
         task = replace(
             task,
-            offer={**task.offer, **offered(message.content, followed(place.scenario.client))},
-            memory=_recalled(context, work),
+            payload={**task.payload, **payload_of(message.content, understood_instructions(place.scenario.client))},
+            memory=_recall_state(context, work),
         )
         trained = place.executor.train([task])[0]
         outcome = trained.outcome
@@ -117,7 +117,7 @@ def _train(message: Message, context: Context) -> Message:
             {
                 ARRAYS: record_of(outcome.sent),
                 "metrics": MetricRecord({"num-examples": len(task.rows), "train_loss": trained.loss}),
-                TRACE: ConfigRecord({"client": task.client, **told(trained)}),
+                TRACE: ConfigRecord({"client": task.client, **metrics_of(trained)}),
             }
         )
         if work.watched:
@@ -126,7 +126,7 @@ def _train(message: Message, context: Context) -> Message:
                 content[KEPT] = record_of(outcome.kept)
         return content
 
-    return _answered(message, answer)
+    return _answer(message, answer)
 
 
 @client_app.evaluate()
@@ -134,40 +134,40 @@ def _evaluate(message: Message, context: Context) -> Message:
     """Loss and accuracy of the model on the client's own rows, for strategies that ask."""
 
     def answer(work: Assignment) -> RecordDict:
-        place = _workplace(work.scenario)
-        return evaluated(place.federation, _task(place, work, message, context))
+        place = _client_process(work.scenario)
+        return evaluate(place.federation, _task(place, work, message, context))
 
-    return _answered(message, answer)
+    return _answer(message, answer)
 
 
-def _task(place: _Workplace, work: Assignment, message: Message, context: Context) -> Task:
+def _task(place: _ClientProcess, work: Assignment, message: Message, context: Context) -> Task:
     before = params_of(model_in(message.content), place.federation.initial)
     return place.work.task(work.run, work.round, int(context.node_config[PARTITION]), before)
 
 
-def _answered(message: Message, answer: Callable[[Assignment], RecordDict]) -> Message:
+def _answer(message: Message, answer: Callable[[Assignment], RecordDict]) -> Message:
     """The answer, or why there is none. An exit is caught as well: it would take the worker of everybody else along."""
     work = Assignment.of(message.content)
     try:
-        with _bounded(work.seconds), _threads(work):
+        with _end_process_after(work.seconds), _threads(work):
             return Message(answer(work), reply_to=message)
     except NOT_OURS:
         raise
     except BaseException as error:
-        return Message(Error(FAILED, describe(error, _parts(work), "its work")), reply_to=message)
+        return Message(Error(FAILED, describe(error, _active_components(work), "its work")), reply_to=message)
 
 
-def _parts(work: Assignment) -> Sequence[tuple[str, object]]:
+def _active_components(work: Assignment) -> Sequence[tuple[str, object]]:
     """The parts that may have been at work; the scenario itself may be what fails."""
     try:
-        place = _workplace(work.scenario)
+        place = _client_process(work.scenario)
     except Exception:
         return (("client", ""),)
     return (("model", place.federation.model), ("client", place.scenario.client))
 
 
 @contextmanager
-def _bounded(seconds: float) -> Iterator[None]:
+def _end_process_after(seconds: float) -> Iterator[None]:
     """Ends this process if the work takes longer, whatever it hangs in, since Flower would wait for ever."""
     faulthandler.dump_traceback_later(seconds, exit=True, file=sys.__stderr__ or sys.stderr)
     try:
@@ -180,7 +180,7 @@ def _bounded(seconds: float) -> Iterator[None]:
 def _threads(work: Assignment) -> Iterator[None]:
     """As many threads as the scenario says, since sums depend on it."""
     before = torch.get_num_threads()
-    torch.set_num_threads(_workplace(work.scenario).scenario.speed.threads)
+    torch.set_num_threads(_client_process(work.scenario).scenario.speed.threads)
     try:
         yield
     finally:
@@ -190,7 +190,7 @@ def _threads(work: Assignment) -> Iterator[None]:
 # --- memory: by run and round, since the server may not accept the last one -------------------------------------------
 
 
-def _recalled(context: Context, work: Assignment) -> Params:
+def _recall_state(context: Context, work: Assignment) -> Params:
     """The client state after the last participation that the server accepted."""
     if not work.remembers:
         return {}
@@ -210,5 +210,5 @@ def _remember(context: Context, work: Assignment, memory: Params) -> None:
     context.state[_name(work.run, work.round)] = record_of(memory)
 
 
-def _name(run: int, round: int | str = "") -> str:
-    return f"memory of run {run}, round {round}"
+def _name(run: int, round_number: int | str = "") -> str:
+    return f"memory of run {run}, round {round_number}"

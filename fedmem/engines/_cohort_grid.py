@@ -21,7 +21,7 @@ class CohortGrid(Grid):
         self._grid = grid
         self._nodes = nodes
         self._strategy = strategy
-        self._asked = 0
+        self._num_polls = 0
 
     def set_run(self, run: Any) -> None:
         """Passed on."""
@@ -38,8 +38,8 @@ class CohortGrid(Grid):
 
     def get_node_ids(self) -> Iterable[int]:
         """The cohort. Flower waits for ever for nodes that will not come: say so instead."""
-        self._asked += 1
-        if self._asked > PATIENCE:
+        self._num_polls += 1
+        if self._num_polls > PATIENCE:
             raise RunError(
                 f"strategy {self._strategy} waits for more nodes than the {len(self._nodes)} of this round's cohort. "
                 "Lower its min_train_nodes and min_available_nodes, or raise the sampler's size."

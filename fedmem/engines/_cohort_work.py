@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.evidence import Lost, Participation, Transition
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.types import FloatArray, IntArray, Params
-from fedmem.engines._dropped import Failures
+from fedmem.engines._failures import Failures
 from fedmem.federation.roster import Roster
 from fedmem.guards.guarding import Guard
 from fedmem.observation.observed import Watcher
-from fedmem.training.client_work import Done, LocalWork, Work, pick
+from fedmem.training.client_work import LocalWork, TrainedWork, Work, pick
 from fedmem.training.executor import Executor
 from fedmem.training.finite import not_finite
 
@@ -33,7 +33,7 @@ class Finished:
     lost: Lost
 
 
-def finished(params: Sequence[Params], participation: Sequence[Participation], lost: Lost) -> Finished:
+def finish_training(params: Sequence[Params], participation: Sequence[Participation], lost: Lost) -> Finished:
     """The end of a training, its participation by run, round and client."""
     ordered = sorted(participation, key=lambda part: (part.run, part.round, part.client))
     return Finished(params=tuple(params), participation=tuple(ordered), lost=lost)
@@ -61,65 +61,65 @@ class CohortWork:
 
     def __init__(self, parts: TrainingParts, rosters: Mapping[int, Roster], lost: Lost) -> None:
         self.participation: list[Participation] = []
-        self.failures = Failures(parts.scenario.roster != "own", lost)
+        self.failures = Failures(parts.scenario.roster != "per_run", lost)
         self._parts = parts
         self._rosters = rosters
         self._memory: dict[tuple[int, int], Params] = {}
 
-    def wanted(self, round: int) -> bool:
+    def is_watched(self, round_number: int) -> bool:
         """Whether anybody watches this round."""
-        return any(watcher.wants(round) for watcher in self._parts.watchers)
+        return any(watcher.observes_round(round_number) for watcher in self._parts.watchers)
 
-    def show(self, round: int, transitions: Callable[[], list[Transition]]) -> None:
+    def show(self, round_number: int, transitions: Callable[[], list[Transition]]) -> None:
         """Build the transitions only where somebody wants them."""
-        if self.wanted(round):
+        if self.is_watched(round_number):
             all_transitions = transitions()
             for watcher in self._parts.watchers:
-                if watcher.wants(round):
+                if watcher.observes_round(round_number):
                     watcher.see(all_transitions)
 
     def work_of(
-        self, round: int, run: IntArray, client: IntArray, models: Params, model: IntArray, payload: Params
+        self, round_number: int, run: IntArray, client: IntArray, models: Params, model: IntArray, payload: Params
     ) -> Work:
         """The work of these clients, with the server payload and their client state."""
         memory: tuple[Params, ...] = ()
         if self._memory:
             places = zip(run.tolist(), client.tolist(), strict=True)
             memory = tuple(self._memory.get(place, {}) for place in places)
-        return self._parts.work.of(round, run, client, models, model, payload, memory)
+        return self._parts.work.of(round_number, run, client, models, model, payload, memory)
 
-    def train(self, work: Work) -> tuple[Done | None, dict[int, str]]:
+    def train(self, work: Work) -> tuple[TrainedWork | None, dict[int, str]]:
         """What came of the clients that did not fail, and why the others did, by their position in the work."""
-        if self.wanted(work.round):
+        if self.is_watched(work.round):
             self._parts.work.keep(work)
         with Guard("client", self._parts.scenario.client, "its work", round=work.round):
             done, failed = self._attempt(work)
         return (None if done is None else self._note(done)), failed
 
-    def _attempt(self, work: Work) -> tuple[Done | None, dict[int, str]]:
+    def _attempt(self, work: Work) -> tuple[TrainedWork | None, dict[int, str]]:
         clients = work.client.tolist()
-        failed = self.failures.dropped(work.round, clients)
+        failed = self.failures.causes_in(work.round, clients)
         going = np.array([i for i in range(len(work)) if i not in failed], dtype=np.int64)
         if not len(going):
             return None, failed
         done, causes = self._parts.executor.attempt_all(work.take(going) if failed else work)
         successes = [i for i in range(len(going)) if i not in causes]
         if done is not None and not self._parts.scenario.tolerate.not_finite:
-            wrong = np.flatnonzero(~done.finite()).tolist()
+            wrong = np.flatnonzero(~done.is_finite()).tolist()
             causes |= {successes[i]: str(not_finite(pick(done.sent, i))) for i in wrong}
         failed |= {int(going[i]): cause for i, cause in causes.items()}
         for i in sorted(causes):
             at = int(going[i])
-            self.failures.add(round=work.round, run=int(work.run[at]), client=clients[at], cause=causes[i])
+            self.failures.add(round_number=work.round, run=int(work.run[at]), client=clients[at], cause=causes[i])
         if causes:
-            failed |= self.failures.dropped(work.round, clients)
+            failed |= self.failures.causes_in(work.round, clients)
         if done is not None:
             good = [place for place, i in enumerate(successes) if int(going[i]) not in failed]
             if len(good) < len(done):
                 done = done.take(np.array(good, dtype=np.int64)) if good else None
         return done, failed
 
-    def _note(self, done: Done) -> Done:
+    def _note(self, done: TrainedWork) -> TrainedWork:
         """Note work that is done; the same, with the probability with which each client was picked, if known."""
         work, scenario = done.work, self._parts.scenario
         places = list(zip(work.run.tolist(), work.client.tolist(), strict=True))
@@ -127,9 +127,9 @@ class CohortWork:
             # copies, since a view would keep what all clients of the round remember
             memories = ({name: value.clone() for name, value in pick(done.memory, i).items()} for i in range(len(done)))
             self._memory.update(zip(places, memories, strict=True))
-        if scenario.roster == "own":
+        if scenario.roster == "per_run":
             for i, (run, client) in enumerate(places):
-                self._rosters[run].trained(client, work.before(i), pick(done.sent, i), float(done.loss[i]))
+                self._rosters[run].learn(client, work.model_before(i), pick(done.sent, i), float(done.loss[i]))
         parts = [
             self._rosters[run].participation(work.round, client, size)
             for (run, client), size in zip(places, work.sizes.tolist(), strict=True)
@@ -141,7 +141,7 @@ class CohortWork:
         return replace(done, report={**done.report, "probability": torch.tensor(probabilities, dtype=torch.float64)})
 
 
-def reports(done: Done) -> dict[str, FloatArray]:
+def reports(done: TrainedWork) -> dict[str, FloatArray]:
     """The scalars that clients report about their work, by name (T,); a client without rows has no loss."""
     scalars = {name: value.double().numpy() for name, value in done.report.items()}
     return {**scalars, "steps": done.work.steps.astype(np.float64), "loss": done.loss}

@@ -11,16 +11,16 @@ from dataclasses import dataclass
 import numpy as np
 from flwr.app import Error, Message, MessageType, RecordDict
 
-from fedmem.contracts.types import Params
+from fedmem.contracts.arrays import Params
 from fedmem.engines._cohort_work import CohortWork, TrainingParts, reports
 from fedmem.engines._flower import local_reply, reply_to
-from fedmem.engines._in_step import Send, Waiting, in_step, one_run
-from fedmem.engines._letters import FAILED, check_instructions, evaluated, followed, model_in, offered
+from fedmem.engines._messages import FAILED, check_instructions, evaluate, model_in, payload_of, understood_instructions
+from fedmem.engines._scheduler import Send, Waiting, in_step, one_run
 from fedmem.errors import RunError
 from fedmem.federation.roster import Roster, client_at
 from fedmem.guards.guarding import Guard
 from fedmem.observation.observed import params_of
-from fedmem.training.client_work import Done, pick, stack
+from fedmem.training.client_work import TrainedWork, pick, stack
 
 
 class MessagePath:
@@ -30,8 +30,8 @@ class MessagePath:
         self._parts = parts
         self._rosters = rosters
         self._cohorts = cohorts
-        self._follows = followed(parts.scenario.client)
-        self._kept: dict[tuple[int, int], Params] = {}
+        self._follows = understood_instructions(parts.scenario.client)
+        self._kept_models: dict[tuple[int, int], Params] = {}
 
     def train(self, runs: Sequence[int]) -> list[Params]:
         """The last global model of each run."""
@@ -45,7 +45,7 @@ class MessagePath:
             run,
             self._rosters[run],
             self._parts.watchers,
-            lambda client: self._kept.pop((run, client)),
+            lambda client: self._kept_models.pop((run, client)),
             send,
         )
         self._cohorts.participation += failed
@@ -56,58 +56,59 @@ class MessagePath:
         replies: dict[int, list[Message]] = {run: [None] * len(wait.messages) for run, wait in requests.items()}  # type: ignore[list-item]
         batches: dict[tuple[int, tuple[str, ...]], list[_Order]] = {}
         for run, wait in requests.items():
-            round = wait.round
+            round_number = wait.round
             read: dict[int, _Order] = {}
             models: dict[int, Params] = {}
             for place, message in enumerate(wait.messages):
                 # a strategy gives many clients the same content, and most give all of them the same model
                 if id(message.content) not in read:
-                    read[id(message.content)] = self._read(run, round, message, models)
+                    read[id(message.content)] = self._read(run, round_number, message, models)
                 content = read[id(message.content)]
-                order = _Order(run, place, message, content.before, content.offer)
+                order = _Order(run, place, message, content.before, content.payload)
                 if message.metadata.message_type == MessageType.TRAIN:
-                    batches.setdefault((round, tuple(sorted(order.offer))), []).append(order)
+                    batches.setdefault((round_number, tuple(sorted(order.payload))), []).append(order)
                 else:
                     federation = self._parts.federation
-                    task = self._parts.work.task(run, round, order.client, order.before)
-                    with Guard("model", federation.model, "forward", round=round, run=run, client=order.client):
-                        replies[run][place] = reply_to(message, evaluated(federation, task))
-        for (round, _), orders in batches.items():
-            for order, reply in zip(orders, self._trained(round, orders), strict=True):
+                    task = self._parts.work.task(run, round_number, order.client, order.before)
+                    with Guard("model", federation.model, "forward", round=round_number, run=run, client=order.client):
+                        replies[run][place] = reply_to(message, evaluate(federation, task))
+        for (round_number, _), orders in batches.items():
+            for order, reply in zip(orders, self._train_replies(round_number, orders), strict=True):
                 replies[order.run][order.place] = reply
         return replies
 
-    def _read(self, run: int, round: int, message: Message, models: dict[int, Params]) -> _Order:
+    def _read(self, run: int, round_number: int, message: Message, models: dict[int, Params]) -> _Order:
         """What a message asks for; `models` are those that are decoded already."""
         kind = message.metadata.message_type
         if kind not in (MessageType.TRAIN, MessageType.EVALUATE):
             raise RunError(
-                f"round {round}: the strategy sent a message of type {kind!r}; clients answer `train` and `evaluate`."
+                f"round {round_number}: the strategy sent a message of type {kind!r}; clients answer `train` and "
+                f"`evaluate`."
             )
         if kind == MessageType.TRAIN:
-            check_instructions(self._parts.scenario.client, round, message.content)
+            check_instructions(self._parts.scenario.client, round_number, message.content)
         record = model_in(message.content)
         if id(record) not in models:
             models[id(record)] = params_of(record, self._parts.federation.initial)
-        return _Order(run, 0, message, models[id(record)], offered(message.content, self._follows))
+        return _Order(run, 0, message, models[id(record)], payload_of(message.content, self._follows))
 
-    def _trained(self, round: int, orders: list[_Order]) -> list[Message]:
+    def _train_replies(self, round_number: int, orders: list[_Order]) -> list[Message]:
         """The replies to train messages of one round."""
         models = {id(order.before): order.before for order in orders}
         places = {key: place for place, key in enumerate(models)}
         done, failed = self._cohorts.train(
             self._cohorts.work_of(
-                round,
+                round_number,
                 np.array([order.run for order in orders]),
                 np.array([order.client for order in orders]),
                 stack(list(models.values())),
                 np.array([places[id(order.before)] for order in orders]),
-                stack([order.offer for order in orders]),
+                stack([order.payload for order in orders]),
             )
         )
-        if done is not None and self._cohorts.wanted(round):
+        if done is not None and self._cohorts.is_watched(round_number):
             trained = zip(done.work.run.tolist(), done.work.client.tolist(), strict=True)
-            self._kept.update({place: pick(done.kept, i) for i, place in enumerate(trained)})
+            self._kept_models.update({place: pick(done.kept, i) for i, place in enumerate(trained)})
         answers = iter(self._contents(done) if done is not None else ())
         return [
             Message(Error(FAILED, failed[i]), reply_to=order.message)
@@ -116,7 +117,7 @@ class MessagePath:
             for i, order in enumerate(orders)
         ]
 
-    def _contents(self, done: Done) -> Iterator[RecordDict]:
+    def _contents(self, done: TrainedWork) -> Iterator[RecordDict]:
         """What each client replies."""
         sizes, metrics = done.work.sizes.tolist(), {name: values.tolist() for name, values in reports(done).items()}
         arrays = {name: value.numpy() for name, value in done.sent.items()}
@@ -138,7 +139,7 @@ class _Order:
     place: int
     message: Message
     before: Params
-    offer: Params
+    payload: Params
 
     @property
     def client(self) -> int:

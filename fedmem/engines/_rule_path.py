@@ -13,18 +13,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.strategy import strategy_declaration
-from fedmem.contracts.types import Params
 from fedmem.contracts.validation import a_kind
 from fedmem.contracts.validation_of_measures import by_run
 from fedmem.engines._cohort_work import CohortWork, TrainingParts, reports
-from fedmem.engines._dropped import check_tolerated
+from fedmem.engines._failures import check_tolerated
 from fedmem.engines.directed import rule_generator
 from fedmem.federation.roster import Roster
 from fedmem.guards.guarding import Guard
 from fedmem.privacy.amplification import canaries_of
-from fedmem.training.client_work import Done, Work, pick, stack
+from fedmem.training.client_work import TrainedWork, Work, pick, stack
 from fedmem.training.finite import finite_models, not_finite
 from strategies._rule import Round, wrong_models
 
@@ -46,16 +46,16 @@ class RulePath:
             state = by_run(guard, "it", strategy.state(before, self._parts.federation.num_clients), (len(runs),))
         canaries = canaries_of(self._parts.scenario)
         self._cohorts.show(0, partial(_at_servers, runs, 0, before, before, None))
-        for round in range(1, self._parts.scenario.rounds + 1):
-            cohorts = [self._rosters[run].cohort(round) for run in runs]
+        for round_number in range(1, self._parts.scenario.rounds + 1):
+            cohorts = [self._rosters[run].cohort(round_number) for run in runs]
             clients = _places(cohorts)
-            with Guard("strategy", strategy, "offer", round=round) as guard:
-                payload = by_run(guard, "it", strategy.offer(state, clients), tuple(clients.shape))
+            with Guard("strategy", strategy, "payload", round=round_number) as guard:
+                payload = by_run(guard, "it", strategy.payload(state, clients), tuple(clients.shape))
             run, place = (clients >= 0).nonzero(as_tuple=True)
-            done: Done | None = None
+            done: TrainedWork | None = None
             if len(run):
                 work = self._cohorts.work_of(
-                    round,
+                    round_number,
                     np.array(runs)[run.numpy()],
                     clients[run, place].numpy(),
                     before,
@@ -64,22 +64,24 @@ class RulePath:
                 )
                 done, failed = self._cohorts.train(work)
                 self._check_failures(work, failed)
-            self._cohorts.show(round, partial(_at_clients, done))
+            self._cohorts.show(round_number, partial(_at_clients, done))
             after = before
             # an empty cohort never reaches most strategies: such a run keeps its model and its state
             if len(run) or declared.noisy:
-                generators = partial(self._generators, runs, round)
-                canary_updates = None if canaries is None else partial(canaries.updates, runs, round)
-                server_round = _stacked_round(round, before, done, clients, runs, generators)
-                after, later = self._next_models(strategy, state, replace(server_round, guests=canary_updates), runs)
+                generators = partial(self._generators, runs, round_number)
+                canary_updates = None if canaries is None else partial(canaries.updates, runs, round_number)
+                server_round = _stacked_round(round_number, before, done, clients, runs, generators)
+                after, later = self._next_models(
+                    strategy, state, replace(server_round, canary_updates=canary_updates), runs
+                )
                 anybody = (clients >= 0).any(dim=1)
                 if not anybody.all() and not declared.noisy:
                     after = {name: _where(anybody, after[name], value) for name, value in before.items()}
                     later = {name: _where(anybody, later[name], value) for name, value in state.items()}
                 state = later
-            self._cohorts.show(round, partial(_at_servers, runs, round, before, after, done))
+            self._cohorts.show(round_number, partial(_at_servers, runs, round_number, before, after, done))
             before = after
-            self._parts.on_round(round)
+            self._parts.on_round(round_number)
         return [pick(before, i) for i in range(len(runs))]
 
     def _next_models(
@@ -89,20 +91,20 @@ class RulePath:
         with Guard("strategy", strategy, "rule", round=server_round.number) as guard:
             result = strategy.rule(state, server_round)
             if not isinstance(result, tuple) or len(result) != 2:
-                guard.wrong(f"it returned {a_kind(result)}, should be the next models and the next state")
+                guard.reject(f"it returned {a_kind(result)}, should be the next models and the next state")
             models, later = result[0], by_run(guard, "the state", result[1], (len(runs),))
             for text in wrong_models(models, server_round.before):
-                guard.wrong(text)
+                guard.reject(text)
         after = {name: models[name].to(value.dtype) for name, value in server_round.before.items()}
         if not self._parts.scenario.tolerate.not_finite:
             for i in (~finite_models(after)).nonzero().flatten().tolist():
                 with Guard("strategy", strategy, "rule", round=server_round.number, run=runs[i]) as guard:
-                    guard.wrong(str(not_finite(pick(after, i))))
+                    guard.reject(str(not_finite(pick(after, i))))
         return after, later
 
-    def _generators(self, runs: Sequence[int], round: int) -> tuple[np.random.Generator, ...]:
+    def _generators(self, runs: Sequence[int], round_number: int) -> tuple[np.random.Generator, ...]:
         """What the rule draws from in each run."""
-        return tuple(rule_generator(self._parts.scenario.seed, run, round) for run in runs)
+        return tuple(rule_generator(self._parts.scenario.seed, run, round_number) for run in runs)
 
     def _check_failures(self, work: Work, failed: Mapping[int, str]) -> None:
         """Failures are recorded, and tolerated up to the scenario's share."""
@@ -110,10 +112,10 @@ class RulePath:
             causes = {int(work.client[i]): failed[i] for i in sorted(failed) if work.run[i] == run}
             self._cohorts.participation += [self._rosters[run].failure(work.round, client) for client in causes]
             cohort_size = int(np.count_nonzero(work.run == run))
-            check_tolerated(work.round, causes, cohort_size, self._parts.scenario.tolerate.failed)
+            check_tolerated(work.round, causes, cohort_size, self._parts.scenario.tolerate.max_failed_share)
 
 
-def _at_clients(done: Done | None) -> list[Transition]:
+def _at_clients(done: TrainedWork | None) -> list[Transition]:
     """The local transitions of a round."""
     if done is None:
         return []
@@ -122,9 +124,9 @@ def _at_clients(done: Done | None) -> list[Transition]:
     return [
         Transition.at_client(
             run=int(work.run[i]),
-            round=work.round,
+            round_number=work.round,
             client=int(work.client[i]),
-            before=work.before(i),
+            before=work.model_before(i),
             sent=outcome.sent,
             kept=outcome.kept,
             num_examples=sizes[i],
@@ -134,7 +136,9 @@ def _at_clients(done: Done | None) -> list[Transition]:
     ]
 
 
-def _at_servers(runs: Sequence[int], round: int, before: Params, after: Params, done: Done | None) -> list[Transition]:
+def _at_servers(
+    runs: Sequence[int], round_number: int, before: Params, after: Params, done: TrainedWork | None
+) -> list[Transition]:
     """The global transitions of a round, one for each run."""
     sizes: dict[int, dict[int, int]] = {run: {} for run in runs}
     if done is not None:
@@ -142,7 +146,9 @@ def _at_servers(runs: Sequence[int], round: int, before: Params, after: Params, 
         for run, client, size in zip(work.run.tolist(), work.client.tolist(), work.sizes.tolist(), strict=True):
             sizes[run][client] = size
     return [
-        Transition.at_server(run=run, round=round, before=pick(before, i), after=pick(after, i), sizes=sizes[run])
+        Transition.at_server(
+            run=run, round_number=round_number, before=pick(before, i), after=pick(after, i), sizes=sizes[run]
+        )
         for i, run in enumerate(runs)
     ]
 
@@ -160,7 +166,7 @@ def _places(cohorts: Sequence[Sequence[int]]) -> torch.Tensor:
 def _stacked_round(
     number: int,
     before: Params,
-    done: Done | None,
+    done: TrainedWork | None,
     clients: torch.Tensor,
     runs: Sequence[int],
     generators: Callable[[], tuple[np.random.Generator, ...]],

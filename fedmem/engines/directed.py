@@ -20,31 +20,31 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.result import Result
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.strategy import ServedStrategy
-from fedmem.contracts.types import Params
 from fedmem.contracts.validation import a_kind
 from fedmem.engines._cohort_grid import CohortGrid
-from fedmem.engines._dropped import check_tolerated
+from fedmem.engines._failures import check_tolerated
 from fedmem.errors import RunError
 from fedmem.guards.guarding import Guard
 from fedmem.observation.flower_round import FirstError, report_of
 from fedmem.observation.observed import params_of
-from fedmem.privacy.canary_clients import CanaryClients
+from fedmem.privacy.canary_directions import CanaryDirections
 from fedmem.seeding import Streams, stream
 from fedmem.training.finite import not_finite
 
 Aggregated = tuple[ArrayRecord | None, MetricRecord | None]
 
 
-def rule_generator(seed: int, run: int, round: int) -> np.random.Generator:
+def rule_generator(seed: int, run: int, round_number: int) -> np.random.Generator:
     """What the rule of a strategy draws from in one round of one run, such as the noise of a private sum."""
-    return stream(seed, "strategy rule", run=run, round=round)
+    return stream(seed, "strategy rule", run=run, round_number=round_number)
 
 
 class Schedule(Protocol):
     """Who takes part: the cohort of a round as sorted clients, and the node of each."""
 
-    def cohort(self, round: int) -> Sequence[int]: ...
+    def cohort(self, round_number: int) -> Sequence[int]: ...
 
     def node(self, client: int) -> int: ...
 
@@ -67,7 +67,7 @@ class Demands:
     enforce: bool = True
     same_cohorts: bool = True
     finite: bool = False
-    canaries: CanaryClients | None = None
+    canaries: CanaryDirections | None = None
 
 
 class Directed(Strategy):
@@ -138,11 +138,11 @@ class Directed(Strategy):
     # --- the outer half: before the watchers ------------------------------------------------------------------------
 
     def _configure(self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid) -> Iterable[Message]:
-        with self._errors.noted():
+        with self._errors.note_error():
             return self.configure_train(server_round, arrays, config, grid)
 
     def _aggregate(self, server_round: int, replies: Iterable[Message]) -> Aggregated:
-        with self._errors.noted():
+        with self._errors.note_error():
             answers = list(replies)
             self._check_failures(server_round, answers)
             if isinstance(self.strategy, ServedStrategy):
@@ -150,7 +150,7 @@ class Directed(Strategy):
                 self._reports = {int(message.metadata.src_node_id): report_of(message.content) for message in good}
             return self.aggregate_train(server_round, answers)
 
-    def _check_failures(self, round: int, replies: Sequence[Message]) -> None:
+    def _check_failures(self, round_number: int, replies: Sequence[Message]) -> None:
         nodes = {int(message.metadata.src_node_id): message for message in replies}
         answers = {self._clients.get(node, node): message for node, message in nodes.items()}
         failed = {client: message.error.reason for client, message in answers.items() if message.has_error()}
@@ -158,8 +158,8 @@ class Directed(Strategy):
         causes = {
             client: failed.get(client) or "no reply" for client in expected if client in failed or client not in answers
         }
-        self.failed[round] = tuple(causes)
-        check_tolerated(round, causes, len(self._cohort), self._demands.tolerate)
+        self.failed[round_number] = tuple(causes)
+        check_tolerated(round_number, causes, len(self._cohort), self._demands.tolerate)
 
     # --- the inner half: what `Observed` watches ----------------------------------------------------------------------
 
@@ -184,7 +184,8 @@ class Directed(Strategy):
         if receivers != sorted(self._clients):
             raise RunError(
                 f"round {self.round}: strategy {self._name} trains {len(receivers)} clients where the sampler chose "
-                f"{len(self._clients)}. Give it fraction_train: 1.0, or say `cohort: strategy` in the scenario to let "
+                f"{len(self._clients)}. Give it fraction_train: 1.0, or say `cohort_by: strategy` in the scenario "
+                f"to let "
                 "the strategy choose among the sampler's cohort."
             )
 
@@ -225,16 +226,16 @@ class Directed(Strategy):
         after = params_of(arrays)
         odd = sorted(set(after) ^ set(self._like))
         if odd:
-            guard.wrong(f"its model {'lacks the' if odd[0] in self._like else 'has an unknown'} parameter {odd[0]!r}")
+            guard.reject(f"its model {'lacks the' if odd[0] in self._like else 'has an unknown'} parameter {odd[0]!r}")
         for name, value in self._like.items():
             tensor = after[name]
             # some strategies of Flower widen what they are given
             if tensor.shape != value.shape or tensor.is_floating_point() != value.is_floating_point():
-                guard.wrong(f"its parameter {name!r} is {a_kind(tensor)}, should be {a_kind(value)}")
+                guard.reject(f"its parameter {name!r} is {a_kind(tensor)}, should be {a_kind(value)}")
         after = {name: after[name].to(value.dtype) for name, value in self._like.items()}
         wrong = not_finite(after) if self._demands.finite else None
         if wrong is not None:
-            guard.wrong(wrong)
+            guard.reject(wrong)
 
     # --- passed on ----------------------------------------------------------------------------------------------------
 
@@ -265,7 +266,7 @@ class Directed(Strategy):
         """Flower's strategies draw from the global generators of Python and numpy: give them a stream of their own."""
         # a strategy that picks its own cohort picks the same in every run, so that no coin decides who takes part
         run = 0 if step == "configure" and self._demands.same_cohorts else self._run + 1
-        (rng,) = self._streams[step].each(run=[run], round=self.round, client=[0])
+        (rng,) = self._streams[step].generators(run=[run], round_number=self.round, client=[0])
         seeds = rng.integers(2**32, size=2).tolist()
         random.seed(seeds[0])
         np.random.seed(seeds[1])  # noqa: NPY002

@@ -33,17 +33,16 @@ import torch
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MessageType, MetricRecord, RecordDict
 from flwr.serverapp import Grid
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.client import Outcome
 from fedmem.contracts.evidence import Lost, Participation
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.sampler import Pilot
-from fedmem.contracts.types import Params
 from fedmem.engines._client import client_app
-from fedmem.engines._cohort_work import Finished, finished
-from fedmem.engines._dropped import Failures
+from fedmem.engines._cohort_work import Finished, finish_training
+from fedmem.engines._failures import Failures
 from fedmem.engines._flower import in_process, local_record
-from fedmem.engines._in_step import Send, Waiting, in_step, one_run
-from fedmem.engines._letters import (
+from fedmem.engines._messages import (
     ARRAYS,
     FAILED,
     KEPT,
@@ -51,21 +50,22 @@ from fedmem.engines._letters import (
     WORK,
     Assignment,
     check_instructions,
-    followed,
     model_in,
-    offered,
+    payload_of,
     record_of,
+    understood_instructions,
 )
-from fedmem.engines._post import Post, cause_of
+from fedmem.engines._scheduler import Send, Waiting, in_step, one_run
 from fedmem.engines._simulation import require_ray, simulation
+from fedmem.engines._transport import Transport, cause_of
 from fedmem.errors import RunError
 from fedmem.federation.roster import Roster, client_at, rosters
 from fedmem.observation.flower_round import TRACE
 from fedmem.observation.observed import Watcher, params_of
 from fedmem.processes import cores
-from fedmem.training.client_work import LocalWork, Task, Trained, Work
+from fedmem.training.client_work import LocalWork, Task, TrainedClient, Work
 from fedmem.training.finite import not_finite
-from strategies._rule import OFFER
+from strategies._rule import PAYLOAD
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
@@ -77,7 +77,7 @@ _joined: ContextVar[Grid | None] = ContextVar("_joined", default=None)
 
 
 @contextmanager
-def joined(grid: Grid) -> Iterator[None]:
+def use_grid(grid: Grid) -> Iterator[None]:
     """Within it the engine uses this grid, of a Flower app that is running, instead of starting a runtime."""
     token = _joined.set(grid)
     try:
@@ -99,7 +99,7 @@ class FlowerRuntime:
         federation: Federation,
         work: LocalWork,
         watcher: Watcher | None,
-        on_round: Callable[[int], None] = lambda round: None,
+        on_round: Callable[[int], None] = lambda round_number: None,
         pilot: Pilot | None = None,
     ) -> None:
         if _joined.get() is None:
@@ -115,7 +115,7 @@ class FlowerRuntime:
         self._failures = Failures(shared=False)
         self._rosters: dict[int, Roster] = {}
         self._remembers: dict[tuple[int, int], int] = {}
-        self._kept: dict[tuple[int, int], Params] = {}
+        self._kept_models: dict[tuple[int, int], Params] = {}
 
     def train(self, runs: Sequence[int], server: str = "messages", lost: Lost = MappingProxyType({})) -> Finished:
         """Train these runs from the first round to the last; there is no other way than by messages.
@@ -123,7 +123,7 @@ class FlowerRuntime:
         What is `lost` failed in a run that is not among these, and is dropped here without a try.
         """
         assert server == "messages", "the scenario admits nothing else with this engine"
-        self._failures = Failures(self._scenario.roster != "own", lost)
+        self._failures = Failures(self._scenario.roster != "per_run", lost)
         self._rosters = rosters(self._scenario, self._federation, runs, self._pilot)
         grid = _joined.get()
         if grid is not None:
@@ -131,12 +131,12 @@ class FlowerRuntime:
         else:
             with in_process(), self._runtime(len(runs)) as (grid, check):
                 params = self._serve(runs, grid, check)
-        return finished(params, self._participation, self._failures.lost)
+        return finish_training(params, self._participation, self._failures.lost)
 
     def _serve(self, runs: Sequence[int], grid: Grid, check: Callable[[], None]) -> list[Params]:
         """What a server does on a grid: it meets its clients, then lets the strategies of all runs start."""
-        transport = Post(grid, check)
-        transport.meet(self._federation, self._letter())
+        transport = Transport(grid, check)
+        transport.handshake(self._federation, self._assignment())
         answer = partial(self._answer, transport)
         return in_step(runs, self._one_run, answer, self._on_round, self._scenario.rounds)
 
@@ -150,13 +150,13 @@ class FlowerRuntime:
         ) as runtime:
             yield runtime
 
-    def _letter(self, run: int = 0, round: int = 0, client: int = 0) -> Assignment:
+    def _assignment(self, run: int = 0, round_number: int = 0, client: int = 0) -> Assignment:
         return Assignment(
             scenario=self._text,
             run=run,
-            round=round,
+            round=round_number,
             remembers=self._remembers.get((run, client), 0),
-            watched=any(watcher.wants(round) for watcher in self._watchers),
+            watched=any(watcher.observes_round(round_number) for watcher in self._watchers),
             seconds=min(CLIENT_SECONDS, self._scenario.speed.seconds_per_client),
         )
 
@@ -168,15 +168,15 @@ class FlowerRuntime:
             run,
             self._rosters[run],
             self._watchers,
-            lambda client: self._kept.pop((run, client)),
+            lambda client: self._kept_models.pop((run, client)),
             send,
         )
         self._participation += failed
         return params
 
-    def _answer(self, transport: Post, waiting: Mapping[int, Waiting]) -> dict[int, list[Message]]:
+    def _answer(self, transport: Transport, waiting: Mapping[int, Waiting]) -> dict[int, list[Message]]:
         """Replies to everything that waits, from the clients' processes."""
-        requests = [request for run, wait in waiting.items() for request in self._letters(run, wait)]
+        requests = [request for run, wait in waiting.items() for request in self._requests(run, wait)]
         sent = [request for request in requests if self._cause_of(request) is None]
         answers = transport.exchange([(request.client, request.content, request.kind) for request in sent])
         outcomes = self._without_dropped(
@@ -188,24 +188,24 @@ class FlowerRuntime:
             if isinstance(outcome, str):
                 reply = Message(Error(FAILED, outcome), reply_to=request.message)
             else:
-                content = self._accepted(request, outcome) if isinstance(outcome, Trained) else outcome
+                content = self._accept_outcome(request, outcome) if isinstance(outcome, TrainedClient) else outcome
                 reply = Message(content, reply_to=request.message)
             replies[request.work.run].append(reply)
         return replies
 
-    def _letters(self, run: int, wait: Waiting) -> Iterator[_Letter]:
+    def _requests(self, run: int, wait: Waiting) -> Iterator[_Request]:
         """What the strategy's messages are when they leave this process."""
-        round = wait.round
+        round_number = wait.round
         models: dict[int, tuple[Params, ArrayRecord]] = {}
         for message in wait.messages:
             kind = message.metadata.message_type
             if kind not in (MessageType.TRAIN, MessageType.EVALUATE):
                 raise RunError(
-                    f"round {round}: the strategy sent a message of type {kind!r}; clients answer `train` and "
+                    f"round {round_number}: the strategy sent a message of type {kind!r}; clients answer `train` and "
                     "`evaluate`."
                 )
             if kind == MessageType.TRAIN:
-                check_instructions(self._scenario.client, round, message.content)
+                check_instructions(self._scenario.client, round_number, message.content)
             # the strategy gives the same record to all its clients
             model = model_in(message.content)
             if id(model) not in models:
@@ -213,13 +213,13 @@ class FlowerRuntime:
                 models[id(model)] = (before, record_of(before))
             before, record = models[id(model)]
             client = client_at(message.metadata.dst_node_id)
-            work = self._letter(run, round, client)
+            work = self._assignment(run, round_number, client)
             content = RecordDict({ARRAYS: record, **message.content.config_records, WORK: work.record()})
-            if OFFER in message.content:
-                content[OFFER] = message.content[OFFER]
-            yield _Letter(message=message, client=client, kind=kind, before=before, work=work, content=content)
+            if PAYLOAD in message.content:
+                content[PAYLOAD] = message.content[PAYLOAD]
+            yield _Request(message=message, client=client, kind=kind, before=before, work=work, content=content)
 
-    def _outcome(self, request: _Letter, answer: Message) -> Trained | str | RecordDict:
+    def _outcome(self, request: _Request, answer: Message) -> TrainedClient | str | RecordDict:
         """What came of a letter: a client's work or the cause of its failure; the metrics of an evaluation."""
         if request.kind == MessageType.EVALUATE:
             if answer.has_error():
@@ -237,50 +237,53 @@ class FlowerRuntime:
         report = {name: float(value) for name, value in answer.content[TRACE].items() if name != "client"}  # type: ignore[arg-type]
         records = answer.content.array_records
         kept_params = params_of(records[KEPT]) if KEPT in records else sent
-        return Trained(
+        return TrainedClient(
             task=self._task(request, records.get(MEMORY)),
             outcome=Outcome(sent=sent, kept=kept_params, report=_tensors(report)),
             loss=report["loss"],
         )
 
-    def _task(self, request: _Letter, memory: ArrayRecord | None) -> Task:
+    def _task(self, request: _Request, memory: ArrayRecord | None) -> Task:
         """The client's task, as its process was given it."""
         work = request.work
         task = self._work.task(work.run, work.round, request.client, request.before)
         return replace(
             task,
-            offer={**task.offer, **offered(request.message.content, followed(self._scenario.client))},
+            payload={
+                **task.payload,
+                **payload_of(request.message.content, understood_instructions(self._scenario.client)),
+            },
             memory={} if memory is None else params_of(memory),
         )
 
-    def _cause_of(self, request: _Letter) -> str | None:
+    def _cause_of(self, request: _Request) -> str | None:
         """Why the client of a letter is dropped, None where it is not."""
         if request.kind != MessageType.TRAIN:
             return None
-        return self._failures.dropped(request.work.round, [request.client]).get(0)
+        return self._failures.causes_in(request.work.round, [request.client]).get(0)
 
     def _without_dropped(
-        self, requests: Sequence[_Letter], outcomes: Mapping[int, Trained | str | RecordDict]
-    ) -> list[Trained | str | RecordDict]:
+        self, requests: Sequence[_Request], outcomes: Mapping[int, TrainedClient | str | RecordDict]
+    ) -> list[TrainedClient | str | RecordDict]:
         """What came of all letters, once the failures among them are noted."""
         for request in requests:
             outcome = outcomes.get(id(request))
             if isinstance(outcome, str):
                 work = request.work
-                self._failures.add(round=work.round, run=work.run, client=request.client, cause=outcome)
+                self._failures.add(round_number=work.round, run=work.run, client=request.client, cause=outcome)
         causes = [self._cause_of(request) for request in requests]
         return [
             outcomes[id(request)] if cause is None else cause for request, cause in zip(requests, causes, strict=True)
         ]
 
-    def _accepted(self, request: _Letter, outcome: Trained) -> RecordDict:
+    def _accept_outcome(self, request: _Request, outcome: TrainedClient) -> RecordDict:
         """Take note of a client's work, and make of it what the strategy is given."""
         task, work = outcome.task, request.work
         self._remembers[work.run, request.client] = work.round
         if work.watched:
-            self._kept[work.run, request.client] = outcome.outcome.kept
+            self._kept_models[work.run, request.client] = outcome.outcome.kept
             self._work.keep(Work.of([task]))
-        self._rosters[work.run].trained(request.client, task.before, outcome.outcome.sent, outcome.loss)
+        self._rosters[work.run].learn(request.client, task.before, outcome.outcome.sent, outcome.loss)
         rows = len(task.rows)
         part = self._rosters[work.run].participation(work.round, request.client, rows)
         self._participation.append(part)
@@ -297,7 +300,7 @@ class FlowerRuntime:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Letter:
+class _Request:
     """A message of a strategy, and what of it goes to the client's process."""
 
     message: Message

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from fedmem.contracts.evidence import Lost
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.sampler import Picked, Pilot
-from fedmem.engines._cohort_work import CohortWork, Finished, TrainingParts, finished
+from fedmem.contracts.sampler import PickedCohort, Pilot
+from fedmem.engines._cohort_work import CohortWork, Finished, TrainingParts, finish_training
 from fedmem.engines._flower import in_process
 from fedmem.engines._message_path import MessagePath
 from fedmem.engines._rule_path import RulePath
@@ -37,7 +37,7 @@ class Lockstep:
         executor: Executor,
         work: LocalWork,
         watcher: Watcher | None,
-        on_round: Callable[[int], None] = lambda round: None,
+        on_round: Callable[[int], None] = lambda round_number: None,
         pilot: Pilot | None = None,
     ) -> None:
         self._parts = TrainingParts(
@@ -61,8 +61,8 @@ class Lockstep:
         path = (MessagePath if server == "messages" else RulePath)(self._parts, self._rosters, cohorts)
         with in_process():
             params = path.train(runs)
-        return finished(params, cohorts.participation, cohorts.failures.lost)
+        return finish_training(params, cohorts.participation, cohorts.failures.lost)
 
-    def picked(self, run: int, round: int) -> Picked:
+    def picked_cohort(self, run: int, round_number: int) -> PickedCohort:
         """Who was picked for a round of a run that was trained."""
-        return self._rosters[run].picked(round)
+        return self._rosters[run].picked_in(round_number)

@@ -62,8 +62,8 @@ from fedmem.contracts.measurement import EVERYWHERE, FINAL, Labels, Level, Measu
 from fedmem.contracts.needs import declared_by, needs_of
 from fedmem.contracts.validation_of_measures import estimates_of, run_readings_of
 from fedmem.errors import ComponentError
-from fedmem.estimation.randomisation import redeal
-from fedmem.estimation.two_way import combined, half_width, interval, ratio_interval
+from fedmem.estimation.randomisation import permute_coins
+from fedmem.estimation.two_way import combine, half_width, interval, ratio_interval
 from fedmem.estimation.views import views
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import stream
@@ -107,22 +107,22 @@ class _Sums:
     rounds: set[int]
 
     @classmethod
-    def of(cls, round: int, pair: _Pair) -> _Sums:
+    def of(cls, round_number: int, pair: _Pair) -> _Sums:
         local, whole = pair.local, pair.whole
         return cls(
             local=local.n * (local.value - local.null),
             whole=whole.n * (whole.value - whole.null),
-            of_local=combined([(local.n, local.influence)]),
-            of_whole=combined([(whole.n, whole.influence)]),
+            of_local=combine([(local.n, local.influence)]),
+            of_whole=combine([(whole.n, whole.influence)]),
             n=local.n,
             clusters=pair.clusters,
-            rounds={round},
+            rounds={round_number},
         )
 
     def add(self, other: _Sums) -> None:
         self.local, self.whole = self.local + other.local, self.whole + other.whole
-        self.of_local = combined([(1.0, self.of_local), (1.0, other.of_local)])
-        self.of_whole = combined([(1.0, self.of_whole), (1.0, other.of_whole)])
+        self.of_local = combine([(1.0, self.of_local), (1.0, other.of_local)])
+        self.of_whole = combine([(1.0, self.of_whole), (1.0, other.of_whole)])
         self.n, self.clusters = self.n + other.n, min(self.clusters, other.clusters)
         self.rounds |= other.rounds
 
@@ -130,7 +130,7 @@ class _Sums:
 _Key = tuple[str, Labels, str]
 
 
-class _Kept:
+class _RetentionSums:
     """What is needed for the retentions of one estimator: the summary, and the sums over observed rounds."""
 
     def __init__(self) -> None:
@@ -139,15 +139,15 @@ class _Kept:
         self.pooled: dict[_Key, _Sums] = {}
         self.rounds: dict[tuple[str, str], set[int]] = {}
 
-    def add(self, round: int, pair: _Pair) -> None:
+    def add(self, round_number: int, pair: _Pair) -> None:
         """One pair of one round."""
         local = pair.local
-        key, sums = (local.metric, local.labels, local.kind), _Sums.of(round, pair)
+        key, sums = (local.metric, local.labels, local.kind), _Sums.of(round_number, pair)
         self.order[key] = None
-        if round == FINAL:
+        if round_number == FINAL:
             self.final[key] = sums
             return
-        self.rounds.setdefault((local.metric, local.kind), set()).add(round)
+        self.rounds.setdefault((local.metric, local.kind), set()).add(round_number)
         if key in self.pooled:
             self.pooled[key].add(sums)
         else:
@@ -179,34 +179,34 @@ def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Me
                 f"estimators[{number}]",
                 f"{name} needs at least {needed} runs and the bank has {runs}; raise runs or leave {name} out",
             )
-    redeals = redeal(bank.audit, deals, stream(bank.seed, "redeals"))
+    redeals = permute_coins(bank.audit, deals, stream(bank.seed, "redeals"))
     rows: list[Measurement] = []
-    retentions = [_Kept() for _ in estimators]
-    for round, group in groupby(views(bank, redeals), key=lambda view: view.round):
+    retentions = [_RetentionSums() for _ in estimators]
+    for round_number, group in groupby(views(bank, redeals), key=lambda view: view.round):
         places = list(group)
         for estimator, retention in zip(estimators, retentions, strict=True):
             source = _source(estimator)
-            view_estimates = [(view, _estimated(estimator, view)) for view in places]
+            view_estimates = [(view, _estimates_of(estimator, view)) for view in places]
             for view, estimates in view_estimates:
                 rows += _values(view, estimates, source)
                 rows += _between_kinds(view, estimates, source)
                 rows += _tests(view, estimator, source)
-            for pair in _paired(estimator, view_estimates):
-                rows.append(_between_levels(round, pair, source))
+            for pair in _pair_levels(estimator, view_estimates):
+                rows.append(_between_levels(round_number, pair, source))
                 if not pair.local.signed:
-                    retention.add(round, pair)
+                    retention.add(round_number, pair)
     for estimator, retention in zip(estimators, retentions, strict=True):
         rows += retention.rows(_source(estimator))
     return rows
 
 
-def _estimated(estimator: Estimator, view: View) -> list[Estimate]:
+def _estimates_of(estimator: Estimator, view: View) -> list[Estimate]:
     """What an estimator finds in a view."""
-    with Guard("estimator", estimator, "estimate", **_at(view)) as guard:
+    with Guard("estimator", estimator, "estimate", **_place_of(view)) as guard:
         return estimates_of(guard, estimator.estimate(view), view.audit.is_in.shape, declared_by(estimator))
 
 
-def _at(view: View) -> dict[str, Any]:
+def _place_of(view: View) -> dict[str, Any]:
     """Where a view looks, for messages."""
     return {"round": "of the summary" if view.round == FINAL else view.round, "level": view.level}
 
@@ -216,19 +216,19 @@ def _source(component: object) -> str:
     return type(component).__module__.rpartition(".")[2]
 
 
-def _placed(view: View, labels: Labels) -> Labels:
+def _labels_with_place(view: View, labels: Labels) -> Labels:
     """The labels of what a view shows, with its place."""
     return labels.plus(place=view.place)
 
 
-def _row(round: int, level: Level, source: str, reading: Reading, run: int = EVERYWHERE) -> Measurement:
-    return Measurement(run=run, round=round, level=level, client=EVERYWHERE, source=source, reading=reading)
+def _row(round_number: int, level: Level, source: str, reading: Reading, run: int = EVERYWHERE) -> Measurement:
+    return Measurement(run=run, round=round_number, level=level, client=EVERYWHERE, source=source, reading=reading)
 
 
 def _values(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[Measurement]:
     """The kinds, and at FINAL their nulls, their p and the single examples."""
     for e in estimates:
-        labels = _placed(view, e.labels)
+        labels = _labels_with_place(view, e.labels)
         low, high = interval(e.value, e.influence, _clusters(view, e), e.bounds)
         reading = Reading(metric=e.metric, value=e.value, low=low, high=high, n=e.n, subject=e.kind, labels=labels)
         yield _row(view.round, view.level, source, reading)
@@ -263,7 +263,7 @@ def _clusters(view: View, e: Estimate) -> int:
 def _difference(a: Estimate, b: Estimate, labels: Labels, n: int, clusters: int) -> Reading:
     """a − b with its interval, paired; `n` examples stand behind it."""
     value = a.value - b.value
-    influence = combined([(1.0, a.influence), (-1.0, b.influence)])
+    influence = combine([(1.0, a.influence), (-1.0, b.influence)])
     bounds = (a.bounds[0] - b.bounds[1], a.bounds[1] - b.bounds[0])
     low, high = interval(value, influence, clusters, bounds, scale=max(abs(a.value), abs(b.value)))
     metric = f"{a.metric}.difference"
@@ -274,20 +274,20 @@ def _between_kinds(view: View, estimates: Sequence[Estimate], source: str) -> It
     """Every kind less every later one, in the order of the scenario."""
     for a, b in combinations(estimates, 2):
         if (a.metric, a.labels) == (b.metric, b.labels):
-            labels = _placed(view, a.labels).plus(contrast="kinds", minus=b.kind)
+            labels = _labels_with_place(view, a.labels).plus(contrast="kinds", minus=b.kind)
             clusters = min(_clusters(view, a), _clusters(view, b))
             yield _row(view.round, view.level, source, _difference(a, b, labels, a.n + b.n, clusters))
 
 
 def _tests(view: View, estimator: Estimator, source: str) -> Iterator[Measurement]:
-    with Guard("estimator", estimator, "tests", **_at(view)) as guard:
+    with Guard("estimator", estimator, "tests", **_place_of(view)) as guard:
         readings = run_readings_of(guard, estimator.tests(view), view.audit.runs, declared_by(estimator))
     for run, reading in readings:
-        placed = replace(reading, labels=_placed(view, reading.labels))
+        placed = replace(reading, labels=_labels_with_place(view, reading.labels))
         yield _row(view.round, view.level, source, placed, run)
 
 
-def _paired(estimator: Estimator, view_estimates: Sequence[tuple[View, Sequence[Estimate]]]) -> Iterator[_Pair]:
+def _pair_levels(estimator: Estimator, view_estimates: Sequence[tuple[View, Sequence[Estimate]]]) -> Iterator[_Pair]:
     """What one round shows both at the owners and after aggregation, over the same examples."""
     places = {(view.level, view.place): (view, estimates) for view, estimates in view_estimates}
     if ("local", "owner") not in places or ("global", "") not in places:
@@ -299,7 +299,7 @@ def _paired(estimator: Estimator, view_estimates: Sequence[tuple[View, Sequence[
         loss, margin = np.where(hidden, np.nan, view.loss), np.where(hidden, np.nan, view.margin)
         correct, rank = np.where(hidden, np.nan, view.correct), np.where(hidden, np.nan, view.rank)
         view = replace(view, loss=loss, margin=margin, correct=correct, rank=rank)
-        whole = _estimated(estimator, view)
+        whole = _estimates_of(estimator, view)
     by_key = {(e.metric, e.labels, e.kind): e for e in whole}
     for e in local:
         other = by_key.get((e.metric, e.labels, e.kind))
@@ -307,10 +307,10 @@ def _paired(estimator: Estimator, view_estimates: Sequence[tuple[View, Sequence[
             yield _Pair(e, other, min(_clusters(owner, e), _clusters(view, other)))
 
 
-def _between_levels(round: int, pair: _Pair, source: str) -> Measurement:
+def _between_levels(round_number: int, pair: _Pair, source: str) -> Measurement:
     local = pair.local
     labels = local.labels.plus(contrast="levels", minus="global")
-    return _row(round, "global", source, _difference(local, pair.whole, labels, local.n, pair.clusters))
+    return _row(round_number, "global", source, _difference(local, pair.whole, labels, local.n, pair.clusters))
 
 
 def _retention(sums: _Sums, kind: str, labels: Labels, source: str) -> Measurement:

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.audit_set import AuditSet
-from fedmem.contracts.estimator import Redeals
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray
+from fedmem.contracts.estimator import CoinPermutations
 
 _SHUFFLES = 200
 """Permutations of the runs that go with re-dealt coins."""
@@ -28,12 +28,12 @@ _PART = 2**22
 """Coins that are handled at once."""
 
 
-def redeal(audit: AuditSet, count: int, rng: np.random.Generator) -> Redeals:
+def permute_coins(audit: AuditSet, count: int, rng: np.random.Generator) -> CoinPermutations:
     """The coins of an audit set and `count` other ways in which they could have fallen, with as many runs in."""
     tiled = np.broadcast_to(audit.is_in, (count, *audit.is_in.shape))
     again = rng.permuted(tiled, axis=1) if count else tiled
     shuffles = rng.permuted(np.tile(np.arange(audit.runs), (_SHUFFLES, 1)), axis=1)
-    return Redeals(coins=np.concatenate([audit.is_in[None], again]), shuffles=shuffles)
+    return CoinPermutations(coins=np.concatenate([audit.is_in[None], again]), shuffles=shuffles)
 
 
 def two_sided(statistics: FloatArray) -> float:
@@ -50,7 +50,7 @@ def two_sided(statistics: FloatArray) -> float:
     return min(1.0, 2 * min(float(high.mean()), float(low.mean())))
 
 
-def of_means(values: FloatArray, rows: IntArray, redeals: Redeals, *, gap: bool = True) -> float:
+def of_means(values: FloatArray, rows: IntArray, redeals: CoinPermutations, *, gap: bool = True) -> float:
     """p of the mean over examples of (mean over in runs − mean over out runs), or of the former alone without `gap`.
 
     `values` (R, m) of all examples, NaN where there is none; the statistic is over the examples `rows`. NaN where no
@@ -61,7 +61,7 @@ def of_means(values: FloatArray, rows: IntArray, redeals: Redeals, *, gap: bool 
     zero_filled = np.where(is_measured, columns, 0.0)
     total, count = zero_filled.sum(0), is_measured.sum(0)
     means = []
-    for coins in _parts(redeals, rows):
+    for coins in _deal_blocks(redeals, rows):
         inside, n = (
             np.einsum("prm,rm->pm", coins, zero_filled),
             np.einsum("prm,rm->pm", coins, is_measured.astype(np.float64)),
@@ -74,9 +74,9 @@ def of_means(values: FloatArray, rows: IntArray, redeals: Redeals, *, gap: bool 
     return _p(np.concatenate(means), redeals)
 
 
-def of_auc(scores: FloatArray, rows: IntArray, redeals: Redeals) -> float:
+def of_auc(scores: FloatArray, rows: IntArray, redeals: CoinPermutations) -> float:
     """p of the AUC of scores (R, n) that do not depend on the coins; `rows` are their examples."""
-    return _p(np.concatenate([areas(scores, coins) for coins in _parts(redeals, rows)]), redeals)
+    return _p(np.concatenate([areas(scores, coins) for coins in _deal_blocks(redeals, rows)]), redeals)
 
 
 def areas(scores: FloatArray, coins: FloatArray) -> FloatArray:
@@ -114,7 +114,9 @@ def _ranks(scores: FloatArray) -> FloatArray:
     return ranks
 
 
-def of_statistic(statistic: Callable[[BoolArray], float], rows: IntArray, redeals: Redeals, limit: int) -> FloatArray:
+def of_statistic(
+    statistic: Callable[[BoolArray], float], rows: IntArray, redeals: CoinPermutations, limit: int
+) -> FloatArray:
     """(≤ limit,) values of a statistic of the coins (R, n) of some examples, under the first deals.
 
     For statistics that are computed again for each deal, such as an attack that reads coins.
@@ -122,13 +124,13 @@ def of_statistic(statistic: Callable[[BoolArray], float], rows: IntArray, redeal
     return np.array([statistic(coins[:, rows]) for coins in redeals.coins[:limit]])
 
 
-def _parts(redeals: Redeals, rows: IntArray) -> Iterator[FloatArray]:
+def _deal_blocks(redeals: CoinPermutations, rows: IntArray) -> Iterator[FloatArray]:
     """All deals of some examples as numbers (p, R, n), not too many at once."""
     step = max(1, _PART // max(redeals.coins.shape[1] * len(rows), 1))
     for start in range(0, len(redeals.coins), step):
         yield redeals.coins[start : start + step][:, :, rows].astype(np.float64)
 
 
-def _p(statistics: FloatArray, redeals: Redeals) -> float:
+def _p(statistics: FloatArray, redeals: CoinPermutations) -> float:
     """`two_sided`, but NaN where no deal can change a coin: there are none, or there is a single run."""
     return two_sided(statistics) if min(len(statistics), redeals.coins.shape[1]) > 1 else float("nan")

@@ -1,7 +1,7 @@
 """Rank statistics of membership scores: AUC and true positive rates, each with what its interval follows from.
 
-A statistic comes as `Rated`: Σ weights × shares, over pairs (R, m) of a run and an example. Weights are positive for
-members, negative for others, 0 where there is no score, so that `two_way.influence` takes them as they are.
+A statistic comes as `RateEstimate`: Σ weights × shares, over pairs (R, m) of a run and an example. Weights are positive
+for members, negative for others, 0 where there is no score, so that `two_way.influence` takes them as they are.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmem.contracts.types import BoolArray, FloatArray
+from fedmem.contracts.arrays import BoolArray, FloatArray
 
 _PART = 2**20
 """Pairs of scores that are compared at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rated:
+class RateEstimate:
     """A value in 0..1, and how each score contributes: signed `weights` (R, m) and `shares` (R, m)."""
 
     value: float
@@ -35,7 +35,7 @@ def smallest_fpr(n_out: int) -> float:
     return 10 / n_out if n_out >= 10 else math.nan
 
 
-USUAL = (0.1, 0.01, 0.001)
+DEFAULT_RATES = (0.1, 0.01, 0.001)
 """The false positive rates at which true positive rates are usually reported."""
 
 
@@ -46,7 +46,7 @@ def rates(n_out: int) -> tuple[float, ...]:
     ((0.1, 0.01, 0.0078125), (0.1,), ())
     """
     smallest = smallest_fpr(n_out)
-    common_rates = tuple(rate for rate in USUAL if rate >= smallest)
+    common_rates = tuple(rate for rate in DEFAULT_RATES if rate >= smallest)
     return common_rates if math.isnan(smallest) or smallest in common_rates else (*common_rates, smallest)
 
 
@@ -62,7 +62,7 @@ def null_tpr(n_out: float, fpr: float | None = None) -> float:
     return min((allowed + 1) / (n_out + 1), 1.0)
 
 
-def auc(scores: FloatArray, is_in: BoolArray) -> Rated:
+def auc(scores: FloatArray, is_in: BoolArray) -> RateEstimate:
     """Probability that a member scores above a non-member, ties counted half.
 
     `scores` (R, m), NaN left out; `is_in` (R, m). Members are compared with the non-members of all runs, but only with
@@ -81,19 +81,19 @@ def auc(scores: FloatArray, is_in: BoolArray) -> Rated:
     beaten, pairs = np.zeros(scores.shape), np.zeros(scores.shape)
     for side, other in ((ins, outs), (outs, ins)):
         # those of the other side below a score, less those of the same example
-        beaten = np.where(side, _below(scores, other) - _below_alike(scores, other), beaten)
+        beaten = np.where(side, _count_below(scores, other) - _below_alike(scores, other), beaten)
         pairs = np.where(side, other.sum() - other.sum(0), pairs)
     total = float(np.where(ins, pairs, 0.0).sum())
     if not total:
-        return Rated(value=math.nan, weights=np.zeros(scores.shape), shares=np.zeros(scores.shape))
+        return RateEstimate(value=math.nan, weights=np.zeros(scores.shape), shares=np.zeros(scores.shape))
     # an out is beaten by as many ins as do not lie below it
     shares = np.divide(beaten, pairs, out=np.zeros(scores.shape), where=pairs > 0)
     weights = np.where(ins, pairs, np.where(outs, -pairs, 0.0)) / total
     value = float(np.where(ins, beaten, 0.0).sum()) / total
-    return Rated(value=min(max(value, 0.0), 1.0), weights=weights, shares=shares)
+    return RateEstimate(value=min(max(value, 0.0), 1.0), weights=weights, shares=shares)
 
 
-def _below(scores: FloatArray, is_counted: BoolArray) -> FloatArray:
+def _count_below(scores: FloatArray, is_counted: BoolArray) -> FloatArray:
     """(R, m) how many of the chosen scores lie below each score, those that equal it counted half; 0 for NaN."""
     ordered = np.sort(scores[is_counted])
     flat = np.nan_to_num(scores)
@@ -113,7 +113,7 @@ def _below_alike(scores: FloatArray, is_counted: BoolArray) -> FloatArray:
     return counts
 
 
-def tpr(scores: FloatArray, is_in: BoolArray, fpr: float) -> Rated:
+def tpr(scores: FloatArray, is_in: BoolArray, fpr: float) -> RateEstimate:
     """Share of members above the lowest threshold whose false positive rate is at most `fpr`.
 
     Arguments as for `auc`. Conservative: equal scores are accepted or refused together, so the realised false positive
@@ -128,7 +128,7 @@ def tpr(scores: FloatArray, is_in: BoolArray, fpr: float) -> Rated:
     ins, outs = is_in & is_scored, ~is_in & is_scored
     n_in, n_out = int(ins.sum()), int(outs.sum())
     if not n_in or not n_out:
-        return Rated(value=math.nan, weights=np.zeros(scores.shape), shares=np.zeros(scores.shape))
+        return RateEstimate(value=math.nan, weights=np.zeros(scores.shape), shares=np.zeros(scores.shape))
     inside, outside = np.sort(scores[ins]), np.sort(scores[outs])[::-1]
 
     def members_above(accepted: int) -> int:
@@ -142,4 +142,6 @@ def tpr(scores: FloatArray, is_in: BoolArray, fpr: float) -> Rated:
     threshold = outside[allowed] if allowed < n_out else -math.inf
     above = np.where(is_scored, scores, -math.inf) > threshold
     weights = np.where(ins, 1 / n_in, np.where(outs, -1 / n_out, 0.0))
-    return Rated(value=members_above(allowed) / n_in, weights=weights, shares=np.where(ins, above, slope * above))
+    return RateEstimate(
+        value=members_above(allowed) / n_in, weights=weights, shares=np.where(ins, above, slope * above)
+    )

@@ -20,7 +20,7 @@ MARK = "†"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Zone:
+class SaturationZone:
     """The saturated ends of a measure: values from `top` up, and from `bottom` down.
 
     Attributes:
@@ -28,7 +28,7 @@ class Zone:
         bottom: the highest value that counts as saturated at the lower end; minus infinite where there is none.
 
     Examples:
-        >>> zone = Zone(top=0.99)
+        >>> zone = SaturationZone(top=0.99)
         >>> zone.holds(0.995), zone.holds(0.7), zone.holds(math.nan)
         (True, False, False)
     """
@@ -40,16 +40,16 @@ class Zone:
         """Whether a value is saturated; NaN is not."""
         return value >= self.top or value <= self.bottom
 
-    def joined(self, other: Zone) -> Zone:
+    def union(self, other: SaturationZone) -> SaturationZone:
         """The values that either zone holds: of several runs the one that saturates first decides."""
-        return Zone(top=min(self.top, other.top), bottom=max(self.bottom, other.bottom))
+        return SaturationZone(top=min(self.top, other.top), bottom=max(self.bottom, other.bottom))
 
 
-NOWHERE = Zone()
+NOWHERE = SaturationZone()
 """The zone of a measure that has no end, or whose end is not known."""
 
 
-def zone_of(measure: Measure, references: Iterable[int] = ()) -> Zone:
+def zone_of(measure: Measure, references: Iterable[int] = ()) -> SaturationZone:
     """The zone of a measure.
 
     - A measure that is `ranked` by value, such as exposure, is saturated from half a bit below log2(N + 1) up.
@@ -75,9 +75,9 @@ def zone_of(measure: Measure, references: Iterable[int] = ()) -> Zone:
     """
     if not measure.ranked:
         bottom, top = measure.saturated
-        return Zone(top=top, bottom=bottom)
+        return SaturationZone(top=top, bottom=bottom)
     places = min(references, default=0) + 1
     if places == 1:
         return NOWHERE
     ceiling = math.log2(places) if measure.ranked == "value" else math.lgamma(places + 1) / math.log(2) / places
-    return Zone(top=ceiling - HALF_A_BIT)
+    return SaturationZone(top=ceiling - HALF_A_BIT)

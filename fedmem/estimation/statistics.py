@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 
 
 def mean(values: FloatArray, axis: int) -> FloatArray:

@@ -24,8 +24,8 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.estimator import Influence
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 
 FEWEST = 8
 """The fewest runs, and examples of a kind, for which an interval is reported."""
@@ -97,14 +97,14 @@ def _shares(values: FloatArray, side: BoolArray) -> FloatArray:
     return np.asarray(counted / np.maximum(counted.sum(0), 1) / counted.shape[1])
 
 
-def placed(contributions: Influence, rows: IntArray, m: int) -> Influence:
+def place_among(contributions: Influence, rows: IntArray, m: int) -> Influence:
     """The same for the examples `rows` among m."""
     examples, cells = np.zeros(m), np.zeros((len(contributions.cells), m))
     examples[rows], cells[:, rows] = contributions.examples, contributions.cells
     return Influence(examples=examples, cells=cells)
 
 
-def combined(parts: Iterable[tuple[float, Influence]]) -> Influence:
+def combine(parts: Iterable[tuple[float, Influence]]) -> Influence:
     """The contributions to Σ factor × value; at least one part."""
     first, *rest = parts
     examples, cells = first[0] * first[1].examples, first[0] * first[1].cells
@@ -119,11 +119,11 @@ def variance(contributions: Influence) -> float:
     The difference of the last two may be negative by chance; without that floor one of fifty intervals would be hardly
     wider than nothing. Where examples are all alike, the larger of V_examples and V_runs stands in for a V of 0.
     """
-    by_example, by_run, by_pair = _parts(contributions, contributions)
+    by_example, by_run, by_pair = _product_sums(contributions, contributions)
     return _total(by_example, by_run, by_pair)
 
 
-def _parts(first: Influence, other: Influence) -> tuple[float, float, float]:
+def _product_sums(first: Influence, other: Influence) -> tuple[float, float, float]:
     """The three sums of products: over examples, over runs, over pairs."""
     by_run = first.cells.sum(1), other.cells.sum(1)
     return (
@@ -177,14 +177,18 @@ def interval(
     [0.808, 0.988]
     """
     half = half_width(value, contributions, clusters, level, scale) if bounds[0] < value < bounds[1] else math.nan
-    return around(value, half, bounds)
+    return interval_around(value, half, bounds)
 
 
-def around(value: float, half: float, bounds: tuple[float, float] = (-math.inf, math.inf)) -> tuple[float, float]:
+def interval_around(
+    value: float, half: float, bounds: tuple[float, float] = (-math.inf, math.inf)
+) -> tuple[float, float]:
     """`value` ± `half` within bounds, by log odds where both are finite and the value is between them.
 
-    >>> [round(end, 2) for end in around(0.9, 0.2, (0.0, 1.0))], around(3.0, 1.0), around(0.0, 0.1, (0.0, 1.0))
-    ([0.49, 0.99], (2.0, 4.0), (0.0, 0.1))
+    >>> [round(end, 2) for end in interval_around(0.9, 0.2, (0.0, 1.0))]
+    [0.49, 0.99]
+    >>> interval_around(3.0, 1.0), interval_around(0.0, 0.1, (0.0, 1.0))
+    ((2.0, 4.0), (0.0, 0.1))
     """
     if math.isnan(half) or math.isnan(value):
         return math.nan, math.nan
@@ -214,7 +218,11 @@ def ratio_interval(
     if math.isnan(half_width(bottom, of_bottom, clusters, level)):
         return math.nan, math.nan
     t = quantile(clusters - 1, level)
-    top_products, crossed, other = _parts(of_top, of_top), _parts(of_top, of_bottom), _parts(of_bottom, of_bottom)
+    top_products, crossed, other = (
+        _product_sums(of_top, of_top),
+        _product_sums(of_top, of_bottom),
+        _product_sums(of_bottom, of_bottom),
+    )
 
     def is_outside(ratio: float) -> bool:
         sums = (a - 2 * ratio * b + ratio * ratio * c for a, b, c in zip(top_products, crossed, other, strict=True))

@@ -16,8 +16,8 @@ all examples where local models may not be read, are there at the last observed 
 Where runs leave clients out, an example is read only in the runs in which its owner exists, and "all runs" above are
 those.
 
-Local places need a roster that all runs share. With `roster: own` being picked may depend on the coin, so that in and
-out runs would no longer be comparable; there only the global place is shown.
+Local places need a roster that all runs share. With `roster: per_run` being picked may depend on the coin, so that in
+and out runs would no longer be comparable; there only the global place is shown.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.audit_set import AuditSet
-from fedmem.contracts.estimator import Models, RankEvidence, Redeals, SetEvidence, View
+from fedmem.contracts.estimator import CoinPermutations, Models, RankEvidence, SetEvidence, View
 from fedmem.contracts.evidence import Bank, Evidence
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 
 _Place = tuple[Level, str]
 _PLACES: tuple[_Place, ...] = (("global", ""), ("local", "owner"), ("local", "others"))
@@ -48,14 +48,14 @@ class _Snapshot:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Shown:
+class _PlaceEvidence:
     """What a place shows: four values (R, Q, m) each, and of which models."""
 
     values: dict[str, FloatArray]
     models: Models
 
 
-def views(bank: Bank, redeals: Redeals) -> Iterator[View]:
+def views(bank: Bank, redeals: CoinPermutations) -> Iterator[View]:
     """Every view of a bank, round by round in ascending order and FINAL at the end; in a round: global, owner, others.
 
     Views are made when asked for; the values of audit examples are theirs alone, the sets are the bank's. At FINAL the
@@ -65,12 +65,12 @@ def views(bank: Bank, redeals: Redeals) -> Iterator[View]:
     references = _reference_counts(bank)
     names = tuple(dict.fromkeys(part.set for part in bank.evidence))
 
-    def view(round: int, place: _Place, columns: _Shown) -> View:
+    def view(round_number: int, place: _Place, columns: _PlaceEvidence) -> View:
         level, whose = place
         blocks = {name: tuple(e for e in bank.evidence if (e.set, e.level) == (name, level)) for name in names}
         ranks = tuple(ranked for ranked in bank.references if ranked.level == level)
         return View(
-            round=round,
+            round=round_number,
             level=level,
             place=whose,
             audit=audit,
@@ -86,35 +86,35 @@ def views(bank: Bank, redeals: Redeals) -> Iterator[View]:
             **columns.values,
         )
 
-    for round in _rounds(bank, "global", "local"):
-        for place, columns in _places(bank, round).items():
-            yield view(round, place, columns)
+    for round_number in _rounds(bank, "global", "local"):
+        for place, columns in _places(bank, round_number).items():
+            yield view(round_number, place, columns)
     for place, columns in _final(bank).items():
         yield view(FINAL, place, columns)
 
 
-def _places(bank: Bank, round: int) -> dict[_Place, _Shown]:
+def _places(bank: Bank, round_number: int) -> dict[_Place, _PlaceEvidence]:
     """The places that show anything at one round, and what."""
-    columns_by_place: dict[_Place, _Shown] = {}
+    columns_by_place: dict[_Place, _PlaceEvidence] = {}
     runs, m = bank.audit.is_in.shape
-    absent = ~bank.audit.holder_in
-    whole = _snapshot(bank, "global", round)
+    absent = ~bank.audit.owner_in
+    whole = _snapshot(bank, "global", round_number)
     if whole is not None:
         for cube in whole.values.values():
             cube[np.broadcast_to(absent[:, None], cube.shape)] = np.nan
         # one aggregate for all, or one for each owner
-        column = np.searchsorted(whole.clients, bank.audit.holder).clip(max=len(whole.clients) - 1)
-        column = np.where(whole.clients[column] == bank.audit.holder, column, -1)
+        column = np.searchsorted(whole.clients, bank.audit.owner).clip(max=len(whole.clients) - 1)
+        column = np.where(whole.clients[column] == bank.audit.owner, column, -1)
         if whole.clients.tolist() == [EVERYWHERE]:
             column = np.zeros_like(column)
         read = {name: cube[:, column, np.arange(m)] for name, cube in whole.values.items()}
         read = {name: np.where(column < 0, np.nan, values)[:, None] for name, values in read.items()}
-        pairs = np.full(len(whole.clients), round), whole.clients
-        columns_by_place["global", ""] = _shown(runs, read, *pairs, column[None])
-    local = _snapshot(bank, "local", round) if bank.roster != "own" else None
+        pairs = np.full(len(whole.clients), round_number), whole.clients
+        columns_by_place["global", ""] = _show_models(runs, read, *pairs, column[None])
+    local = _snapshot(bank, "local", round_number) if bank.roster != "per_run" else None
     if local is not None:
-        read_examples = np.flatnonzero(_holder_seen(local.clients, local.present, bank.audit))
-        position = np.searchsorted(local.clients, bank.audit.holder[read_examples])
+        read_examples = np.flatnonzero(_owner_observed(local.clients, local.present, bank.audit))
+        position = np.searchsorted(local.clients, bank.audit.owner[read_examples])
         theirs = bank.audit.holds(local.clients)
         owner, others = {}, {}
         for name, cube in local.values.items():
@@ -128,30 +128,32 @@ def _places(bank: Bank, round: int) -> dict[_Place, _Shown]:
         owner_position[0, read_examples] = position
         rest[:, read_examples] = np.arange(len(local.clients))[:, None]
         rest[theirs] = -1
-        pairs = np.full(len(local.clients), round), local.clients
-        columns_by_place["local", "owner"] = _shown(runs, owner, *pairs, owner_position)
-        columns_by_place["local", "others"] = _shown(runs, others, *pairs, rest)
+        pairs = np.full(len(local.clients), round_number), local.clients
+        columns_by_place["local", "owner"] = _show_models(runs, owner, *pairs, owner_position)
+        columns_by_place["local", "others"] = _show_models(runs, others, *pairs, rest)
     return columns_by_place
 
 
-def _shown(runs: int, values: dict[str, FloatArray], round: IntArray, client: IntArray, of: IntArray) -> _Shown:
-    return _Shown(values=values, models=Models(runs=runs, round=round, client=client, of=of))
+def _show_models(
+    runs: int, values: dict[str, FloatArray], round_number: IntArray, client: IntArray, of: IntArray
+) -> _PlaceEvidence:
+    return _PlaceEvidence(values=values, models=Models(runs=runs, round=round_number, client=client, of=of))
 
 
-def _final(bank: Bank) -> dict[_Place, _Shown]:
+def _final(bank: Bank) -> dict[_Place, _PlaceEvidence]:
     """The summary: the columns of each round for the examples whose last round it is."""
     last = _last_rounds(bank)
-    parts_by_place: dict[_Place, list[tuple[IntArray, _Shown]]] = {}
-    for round in sorted({*last[last >= 0].tolist(), *_rounds(bank, "global")[-1:]}):
-        columns = np.flatnonzero(last == round)
-        for place, part in _places(bank, round).items():
+    parts_by_place: dict[_Place, list[tuple[IntArray, _PlaceEvidence]]] = {}
+    for round_number in sorted({*last[last >= 0].tolist(), *_rounds(bank, "global")[-1:]}):
+        columns = np.flatnonzero(last == round_number)
+        for place, part in _places(bank, round_number).items():
             # A round that nobody is read at is there for its test set only.
             if len(columns) or place == ("global", ""):
                 parts_by_place.setdefault(place, []).append((columns, part))
-    return {place: _together(parts_by_place[place]) for place in _PLACES if place in parts_by_place}
+    return {place: _merge_rounds(parts_by_place[place]) for place in _PLACES if place in parts_by_place}
 
 
-def _together(parts: Sequence[tuple[IntArray, _Shown]]) -> _Shown:
+def _merge_rounds(parts: Sequence[tuple[IntArray, _PlaceEvidence]]) -> _PlaceEvidence:
     """One place from several rounds, each with the columns that it shows."""
     runs, m = parts[0][1].models.runs, parts[0][1].models.of.shape[1]
     num_models = max(len(part.models.of) for _, part in parts)
@@ -166,19 +168,19 @@ def _together(parts: Sequence[tuple[IntArray, _Shown]]) -> _Shown:
     rounds, clients = (
         np.concatenate([getattr(part.models, name) for _, part in parts]) for name in ("round", "client")
     )
-    return _shown(runs, values, rounds, clients, of)
+    return _show_models(runs, values, rounds, clients, of)
 
 
 def _last_rounds(bank: Bank) -> IntArray:
     """The round at which FINAL shows each example (m,), -1 where it was never observed."""
     audit = bank.audit
-    wholes, locals_ = _rounds(bank, "global"), _rounds(bank, "local") if bank.roster != "own" else []
+    wholes, locals_ = _rounds(bank, "global"), _rounds(bank, "local") if bank.roster != "per_run" else []
     if not locals_:
         return np.full(len(audit), wholes[-1] if wholes else -1)
-    last = np.where(audit.holder < 0, wholes[-1] if wholes else -1, -1)
+    last = np.where(audit.owner < 0, wholes[-1] if wholes else -1, -1)
     # Where both levels were observed at all, only rounds with both make a pair.
-    for round in sorted(set(wholes) & set(locals_)) or locals_:
-        last[_holder_seen(*_presence(bank, "local", round), audit)] = round
+    for round_number in sorted(set(wholes) & set(locals_)) or locals_:
+        last[_owner_observed(*_presence(bank, "local", round_number), audit)] = round_number
     return last
 
 
@@ -187,37 +189,39 @@ def _rounds(bank: Bank, *levels: Level) -> list[int]:
     return sorted({part.round for part in bank.evidence if part.set == "audit" and part.level in levels})
 
 
-def _holder_seen(clients: IntArray, present: BoolArray, audit: AuditSet) -> BoolArray:
+def _owner_observed(clients: IntArray, present: BoolArray, audit: AuditSet) -> BoolArray:
     """(m,) whether the model of each example's owner is there in every run that has this client."""
     is_expected = np.ones_like(present) if audit.client_in is None else audit.client_in[:, clients]
-    return np.isin(audit.holder, clients[(present | ~is_expected).all(0) & present.any(0)])
+    return np.isin(audit.owner, clients[(present | ~is_expected).all(0) & present.any(0)])
 
 
-def _presence(bank: Bank, level: Level, round: int) -> tuple[IntArray, BoolArray]:
+def _presence(bank: Bank, level: Level, round_number: int) -> tuple[IntArray, BoolArray]:
     """Clients (C,), sorted, and whether each was observed in each run (R, C)."""
-    parts = [part for part in bank.evidence if part.set == "audit" and (part.level, part.round) == (level, round)]
-    clients = np.unique(_joined([part.client for part in parts]))
+    parts = [
+        part for part in bank.evidence if part.set == "audit" and (part.level, part.round) == (level, round_number)
+    ]
+    clients = np.unique(_concatenate([part.client for part in parts]))
     present = np.zeros((bank.audit.runs, len(clients)), dtype=bool)
     for part in parts:
         present[part.run, np.searchsorted(clients, part.client)] = True
     return clients, present
 
 
-def _snapshot(bank: Bank, level: Level, round: int) -> _Snapshot | None:
+def _snapshot(bank: Bank, level: Level, round_number: int) -> _Snapshot | None:
     """Everything observed at one level and round, as arrays with an axis of runs; None where nothing was."""
-    clients, present = _presence(bank, level, round)
+    clients, present = _presence(bank, level, round_number)
     if not len(clients):
         return None
     values = {name: np.full((*present.shape, len(bank.audit)), np.nan) for name in _NAMES}
     for part in bank.evidence:
-        if part.set == "audit" and (part.level, part.round) == (level, round):
+        if part.set == "audit" and (part.level, part.round) == (level, round_number):
             column = np.searchsorted(clients, part.client)
             values["loss"][part.run, column] = part.loss
             values["margin"][part.run, column] = part.margin
             # A model that has diverged is right or wrong about nothing.
             values["correct"][part.run, column] = np.where(np.isnan(part.margin), np.nan, part.correct)
     for ranks in bank.references:
-        if (ranks.level, ranks.round) == (level, round):
+        if (ranks.level, ranks.round) == (level, round_number):
             column = np.searchsorted(clients, ranks.client)
             assert np.isin(ranks.client, clients).all(), "references were ranked at models without evidence"
             models = ranks.run[:, None], column[:, None], ranks.subjects
@@ -239,5 +243,5 @@ def _reference_counts(bank: Bank) -> IntArray:
     return counts
 
 
-def _joined(parts: Sequence[np.ndarray[tuple[int, ...], np.dtype[np.int32]]]) -> IntArray:
+def _concatenate(parts: Sequence[np.ndarray[tuple[int, ...], np.dtype[np.int32]]]) -> IntArray:
     return np.concatenate([np.empty(0, np.int64), *parts])

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from fedmem.contracts.types import FloatArray, IntArray
+from fedmem.contracts.arrays import FloatArray, IntArray
 
 _SHAPES = 201
 """Shapes that are tried, as angles arctan α from −1.55 to 1.55, which is |α| up to 48."""

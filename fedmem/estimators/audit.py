@@ -11,11 +11,18 @@ from typing import Annotated, ClassVar, Literal
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import FINAL, Label, Labels, Level, Reading
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray
-from fedmem.privacy.epsilon_bounds import Audited, Finding, epsilon_by_split, epsilon_over_thresholds, guess, one_run
+from fedmem.privacy.epsilon_bounds import (
+    AuditedUnit,
+    Finding,
+    epsilon_by_split,
+    epsilon_over_thresholds,
+    guess,
+    one_run,
+)
 from fedmem.privacy.epsilon_estimates import gaussian_estimate
 from fedmem.seeding import stream
 
@@ -49,8 +56,8 @@ class Audit:
     permitted value, the audit has no power, and a bound below the guarantee is no evidence for the guarantee.
 
     Fields:
-        way: what is counted.
-        of: the kind of audit example that is audited; by default each kind separately.
+        method: what is counted.
+        example_kind: the kind of audit example that is audited; by default each kind separately.
         level: which models are read, the aggregates or those of the owners.
         run: whose coins `one_run` guesses.
         guesses: share of the examples that `one_run` guesses; the middle is not guessed.
@@ -60,7 +67,7 @@ class Audit:
         alarm: whether a bound above the guarantee is an alarm; at most one audit of a run may raise it, of one kind.
         control: whether an audit with `alarm` trains the scenario once more without noise, as its positive control.
 
-    >>> Audit(of="random_pattern", alarm=True).way
+    >>> Audit(example_kind="random_pattern", alarm=True).method
     'one_run'
     """
 
@@ -107,8 +114,8 @@ class Audit:
     compares_held_out: ClassVar[bool] = True
     bounds_epsilon: ClassVar[bool] = True
 
-    way: Literal["one_run", "over_runs"] = "one_run"
-    of: str = ""
+    method: Literal["one_run", "over_runs"] = "one_run"
+    example_kind: str = ""
     level: Level = "global"
     run: Annotated[int, annotated_types.Ge(0)] = 0
     guesses: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.5
@@ -126,8 +133,10 @@ class Audit:
     @property
     def labels_of_rows(self) -> Labels:
         """What tells the rows of this audit from those of others: how it counts, and its delta."""
-        counted = {"guesses": self.guesses} if self.way == "one_run" else {"thresholds": len(self.thresholds) or None}
-        return Labels.of(counted, way=self.way, delta=_rounded(self.delta))
+        counted = (
+            {"guesses": self.guesses} if self.method == "one_run" else {"thresholds": len(self.thresholds) or None}
+        )
+        return Labels.of(counted, method=self.method, delta=_round_delta(self.delta))
 
     def estimate(self, view: View) -> Sequence[Estimate]:
         """None: bounds have no contributions, and no difference of two of them is one."""
@@ -141,23 +150,25 @@ class Audit:
         findings: list[tuple[int, Reading]] = []
         for kind in view.audit.kinds:
             rows = np.flatnonzero(view.audit.kind == kind)
-            if self.of in ("", kind):
+            if self.example_kind in ("", kind):
                 findings += (
-                    self._in_one_run(view, kind, rows) if self.way == "one_run" else self._over_runs(view, kind, rows)
+                    self._in_one_run(view, kind, rows)
+                    if self.method == "one_run"
+                    else self._over_runs(view, kind, rows)
                 )
         return findings
 
-    def _audited(self, view: View, rows: IntArray) -> Audited:
+    def _unit_of(self, view: View, rows: IntArray) -> AuditedUnit:
         """What sets the two sides apart; of examples with different copies the most."""
         adjacency: Literal["add_remove", "replace"] = "add_remove" if view.exclusion == "remove" else "replace"
-        return Audited(unit="record", adjacency=adjacency, copies=max(1, int(view.audit.copies[rows].max())))
+        return AuditedUnit(unit="record", adjacency=adjacency, copies=max(1, int(view.audit.copies[rows].max())))
 
     def _in_one_run(self, view: View, kind: str, rows: IntArray) -> Iterator[tuple[int, Reading]]:
         """The finding of one kind, in the run that was declared."""
         if self.run >= view.audit.runs:
             return
         # participation of the owner is no secret and independent of coins; a model that diverged has no margin
-        is_usable = ~np.isnan(view.margin[:, 0, rows]).all(0) & view.audit.holder_in[self.run, rows]
+        is_usable = ~np.isnan(view.margin[:, 0, rows]).all(0) & view.audit.owner_in[self.run, rows]
         rows = rows[is_usable]
         scores, is_in = view.margin[self.run, 0, rows], view.audit.is_in[self.run, rows]
         many = int(self.guesses * len(rows))
@@ -165,8 +176,8 @@ class Audit:
             return
         is_scored = ~np.isnan(scores)
         scores = np.where(is_scored, scores, np.median(scores[is_scored]) if is_scored.any() else 0.0)
-        right = guess(scores, is_in, many, stream(0, "audit ties", round=view.round))
-        finding = _one_run(right, many, len(rows), self._audited(view, rows), self.delta, self.confidence)
+        right = guess(scores, is_in, many, stream(0, "audit ties", round_number=view.round))
+        finding = _one_run(right, many, len(rows), self._unit_of(view, rows), self.delta, self.confidence)
         yield from ((self.run, reading) for reading in self._readings(finding, kind))
 
     def _over_runs(self, view: View, kind: str, rows: IntArray) -> Iterator[tuple[int, Reading]]:
@@ -188,7 +199,7 @@ class Audit:
     def _of_example(self, view: View, row: int, confidence: float) -> Finding:
         """The bound of one example."""
         margins, is_in = view.margin[:, 0, row], view.audit.is_in[:, row]
-        inside, outside, audited = margins[is_in], margins[~is_in], self._audited(view, np.array([row]))
+        inside, outside, audited = margins[is_in], margins[~is_in], self._unit_of(view, np.array([row]))
         if self.thresholds:
             return epsilon_over_thresholds(
                 inside,
@@ -216,7 +227,7 @@ class Audit:
             threshold = (first_in.mean() + first_out.mean()) / 2
             hits, inside = hits + int((last_in > threshold).sum()), inside + len(last_in)
             alarms, outside = alarms + int((last_out > threshold).sum()), outside + len(last_out)
-        audited = self._audited(view, rows)
+        audited = self._unit_of(view, rows)
         estimate = gaussian_estimate(
             hits, inside, alarms, outside, audited=audited, delta=self.delta, confidence=self.confidence
         )
@@ -243,7 +254,7 @@ class Audit:
         return self.labels_of_rows.plus(claim=finding.claim, **about)
 
 
-def _rounded(delta: float) -> float:
+def _round_delta(delta: float) -> float:
     """A delta as labels give it, to six digits."""
     return float(f"{delta:g}")
 
@@ -255,5 +266,5 @@ def _has_both_sides(margins: FloatArray, is_in: BoolArray) -> bool:
 
 
 @lru_cache(maxsize=4096)
-def _one_run(right: int, guesses: int, canaries: int, audited: Audited, delta: float, confidence: float) -> Finding:
+def _one_run(right: int, guesses: int, canaries: int, audited: AuditedUnit, delta: float, confidence: float) -> Finding:
     return one_run(right, guesses, canaries, audited=audited, delta=delta, confidence=confidence)

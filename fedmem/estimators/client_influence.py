@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import Estimate, SetEvidence, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import FINAL, Label, Labels, Reading
-from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.statistics import jackknife, mean, means_by_coin, student
 
 

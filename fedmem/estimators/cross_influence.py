@@ -10,10 +10,10 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import FINAL, Labels, Reading
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 from fedmem.estimation.randomisation import of_means
 from fedmem.estimation.statistics import (
     benjamini_hochberg,
@@ -22,7 +22,7 @@ from fedmem.estimation.statistics import (
     rank_sum_exact,
     student_mean,
 )
-from fedmem.estimation.two_way import FEWEST, of_difference, placed
+from fedmem.estimation.two_way import FEWEST, of_difference, place_among
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,7 +337,7 @@ def _by_kind(view: View, gained: FloatArray, statistic: str) -> Iterator[Estimat
                 kind=kind,
                 labels=Labels.of(statistic=statistic),
                 value=float(net.mean()),
-                influence=placed(of_difference(gained[:, rows], audit.is_in[:, rows]), rows, len(audit)),
+                influence=place_among(of_difference(gained[:, rows], audit.is_in[:, rows]), rows, len(audit)),
                 null=0.0,
                 bounds=(-limit, limit),
                 p=of_means(gained, rows, view.redeals),

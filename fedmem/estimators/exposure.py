@@ -9,13 +9,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import FINAL, Reading
-from fedmem.contracts.types import FloatArray
 from fedmem.estimation.randomisation import of_means
 from fedmem.estimation.statistics import mean, means_by_coin
-from fedmem.estimation.two_way import of_difference, of_ins, placed
+from fedmem.estimation.two_way import of_difference, of_ins, place_among
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +119,7 @@ class Exposure:
                         metric=metric,
                         kind=kind,
                         value=float(values[rows].mean()),
-                        influence=placed(parts, rows, len(audit)),
+                        influence=place_among(parts, rows, len(audit)),
                         null=0.0 if gain else float(np.mean(null_means)),
                         bounds=(-ceiling if gain else 0.0, ceiling),
                         p=of_means(bits, rows, view.redeals, gap=gain) if view.round == FINAL else math.nan,

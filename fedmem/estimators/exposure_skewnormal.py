@@ -10,13 +10,13 @@ from typing import Annotated, ClassVar, Literal
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import FINAL, Label, Labels, Reading
-from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.randomisation import of_means
 from fedmem.estimation.statistics import mean, means_by_coin, student_mean
-from fedmem.estimation.two_way import FEWEST, of_ins, placed
+from fedmem.estimation.two_way import FEWEST, of_ins, place_among
 from fedmem.estimators._skew_normal import SkewNormal, fit, log_cdf, positions
 
 
@@ -35,7 +35,7 @@ class ExposureSkewnormal:
 
     - `exposure_extrapolated`, in bits from 0 up without end: mean over canaries of the mean over in runs, null
       log2 e = 1.44, the mean over uniform F;
-    - a fit counts only where the Kolmogorov-Smirnov p of the references is at least `least_p`. The parameters are
+    - a fit counts only where the Kolmogorov-Smirnov p of the references is at least `min_p`. The parameters are
       fitted to the same references, so the true p is smaller: the test rejects too little, never too much. A canary
       whose every in run fits poorly is left out;
     - tests, over all runs, by kind: `skewnormal_fitted`, the share of models that count, `skewnormal_distance`, the
@@ -45,7 +45,7 @@ class ExposureSkewnormal:
     Fields:
         scale: fit losses (nats), as in the paper, or margins, log p − log(1 − p). A loss ends at 0: near it a law
             without end has too few bits for a canary that is well known, and margins say more.
-        least_p: smallest Kolmogorov-Smirnov p of a fit that counts.
+        min_p: smallest Kolmogorov-Smirnov p of a fit that counts.
 
     >>> ExposureSkewnormal().scale
     'loss'
@@ -97,7 +97,7 @@ class ExposureSkewnormal:
     needs_canaries: ClassVar[bool] = True
 
     scale: Literal["loss", "margin"] = "loss"
-    least_p: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 0.1
+    min_p: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 0.1
 
     def estimate(self, view: View) -> Sequence[Estimate]:
         """Per kind of canary, `exposure_extrapolated`."""
@@ -117,7 +117,7 @@ class ExposureSkewnormal:
                         kind=kind,
                         labels=self._labels,
                         value=float(inside[rows].mean()),
-                        influence=placed(of_ins(bits[:, rows], audit.is_in[:, rows]), rows, len(audit)),
+                        influence=place_among(of_ins(bits[:, rows], audit.is_in[:, rows]), rows, len(audit)),
                         null=math.log2(math.e),
                         bounds=(0.0, math.inf),
                         p=of_means(bits, rows, view.redeals, gap=False),
@@ -167,7 +167,7 @@ class ExposureSkewnormal:
         if view.round != FINAL or view.place == "others" or ranked is None or not len(canaries):
             return None
         # references of passages are compared by the sums over their tokens
-        num_tokens = view.audit.examples.asked
+        num_tokens = view.audit.examples.num_targets
         bits, distance = np.full((2, *margins.shape), np.nan)
         good = np.zeros(margins.shape, dtype=bool)
         for j in canaries.tolist():
@@ -185,7 +185,7 @@ class ExposureSkewnormal:
             law = fit(references, count)
             distance[:, j], p = _kolmogorov(references, law, count)
             is_measured = ~np.isnan(score)
-            good[:, j] = is_measured & (p >= self.least_p)
+            good[:, j] = is_measured & (p >= self.min_p)
             # Where there is no law there are no bits, but a fit that was tried.
             bits[:, j] = np.where(is_measured, np.nan_to_num(-log_cdf(score, law) / math.log(2)).clip(0), np.nan)
         return _Fitted(bits=bits, distance=distance, good=good)

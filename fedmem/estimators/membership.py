@@ -9,16 +9,16 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.attack import MembershipAttack, Signals, attack_declaration
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import FINAL, Labels, Reading
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 from fedmem.contracts.validation_of_measures import scores_of
 from fedmem.estimation.randomisation import areas, of_auc, of_statistic, two_sided
 from fedmem.estimation.roc import auc, null_tpr, rates, tpr
 from fedmem.estimation.statistics import mean
-from fedmem.estimation.two_way import influence, placed
+from fedmem.estimation.two_way import influence, place_among
 from fedmem.guards.guarding import Guard
 
 _DEALS = 200
@@ -131,7 +131,7 @@ class Membership:
                         kind=kind,
                         labels=labels,
                         value=rated.value,
-                        influence=placed(influence(rated.weights, rated.shares), rows, len(audit)),
+                        influence=place_among(influence(rated.weights, rated.shares), rows, len(audit)),
                         null=null,
                         bounds=(0.0, 1.0),
                         p=p,
@@ -158,7 +158,7 @@ class Membership:
         """Of the AUC under re-dealt coins: its mean, the p of the coins as they fell, and from how many deals."""
         others, final = view.place == "others", view.round == FINAL
         declared = attack_declaration(self.attack)
-        null = declared.chance
+        null = declared.null_auc
         if not declared.reads_coins:
             p = of_auc(scores, rows, view.redeals) if final else math.nan
             return 0.5 if null is None else null, p, len(view.redeals.coins) - 1
@@ -180,7 +180,7 @@ class Membership:
 
     def _score_function(self, signals: Signals) -> Callable[[BoolArray], FloatArray]:
         """The scores of one model as a function of the coins."""
-        under = attack_declaration(self.attack).under
+        under = attack_declaration(self.attack).scores_under_coins
         if under is not None:
             again: Callable[[BoolArray], FloatArray] = under(signals)
             return again

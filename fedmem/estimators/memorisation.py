@@ -9,13 +9,13 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import FINAL, Labels, Reading
-from fedmem.contracts.types import FloatArray
 from fedmem.estimation.randomisation import of_means
 from fedmem.estimation.statistics import mean, means_by_coin, newcombe
-from fedmem.estimation.two_way import of_difference, placed
+from fedmem.estimation.two_way import of_difference, place_among
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def _by_kind(view: View, values: FloatArray, statistic: str) -> Sequence[Estimat
                 kind=kind,
                 labels=Labels.of(statistic=statistic),
                 value=float(influence[rows].mean()),
-                influence=placed(of_difference(values[:, rows], audit.is_in[:, rows]), rows, len(audit)),
+                influence=place_among(of_difference(values[:, rows], audit.is_in[:, rows]), rows, len(audit)),
                 null=0.0,
                 bounds=(-1.0, 1.0),
                 p=of_means(values, rows, view.redeals) if view.round == FINAL else math.nan,

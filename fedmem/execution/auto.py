@@ -34,7 +34,7 @@ def server_of(scenario: Scenario) -> str:
     """
     if scenario.speed.server != "auto":
         return scenario.speed.server
-    ruled = strategy_declaration(scenario.strategy).rule is not None and scenario.cohort == "sampler"
+    ruled = strategy_declaration(scenario.strategy).rule is not None and scenario.cohort_by == "sampler"
     return "rule" if ruled and scenario.speed.engine == "lockstep" else "messages"
 
 

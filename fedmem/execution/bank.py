@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from fedmem.contracts.events import Emit, RoundFinished, TrainingStarted, silent
-from fedmem.contracts.evidence import Bank, Lost, Simulated
+from fedmem.contracts.evidence import Bank, Lost, TrainedBank
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.sampler import Pilot
 from fedmem.engines._cohort_work import Finished
@@ -19,7 +19,7 @@ from fedmem.execution.join_shards import join
 from fedmem.execution.pilot import follow
 from fedmem.execution.process_state import process_state
 from fedmem.observation.observer import _Observer
-from fedmem.processes import lend
+from fedmem.processes import share_processes
 from fedmem.training.executor import Executor
 from fedmem.training.stacked import LocalWork
 
@@ -35,7 +35,7 @@ def simulate(
     runs: Sequence[int] | None = None,
     watch: bool = True,
     executor: Executor | None = None,
-) -> Simulated:
+) -> TrainedBank:
     """Train the runs of a scenario (all of them, unless `runs` names some), gather their evidence and sum it up.
 
     With `watch=False` nothing is observed; the final parameters are the same to the last bit. `emit` passes on what
@@ -57,7 +57,7 @@ def gather(
     lost: Lost | None = None,
     pilot: Pilot | None = None,
     executor: Executor | None = None,
-) -> Simulated:
+) -> TrainedBank:
     """The same without summaries, which need all runs of the bank.
 
     What is `lost` is known to fail in another run and dropped in these: with it the runs are what they would be if all
@@ -69,21 +69,21 @@ def gather(
     run_numbers = tuple(range(scenario.runs)) if runs is None else tuple(runs)
     state = process_state(scenario.speed.threads, flower=scenario.speed.engine != "flower")
     with state, executor_in_use(scenario, federation, executor) as executor:
-        waited = executor.waited
+        waited = executor.waiting_seconds
         work = LocalWork(federation, scenario.client, scenario.seed)
         observer = _Observer(scenario, federation, executor, work, run_numbers, emit)
         ended = partial(RoundFinished, rounds=scenario.rounds, first=run_numbers[0], last=run_numbers[-1])
 
-        def on_round(round: int) -> None:
-            emit(ended(round=round, accuracy=observer.accuracy))
+        def on_round(round_number: int) -> None:
+            emit(ended(round=round_number, accuracy=observer.accuracy))
 
         engine = _engine(scenario, federation, executor, work, observer if watch else None, on_round, pilot)
         server = server_of(scenario)
         # its workers rest while models are looked at
-        with lend(executor.workers):
+        with share_processes(executor.workers):
             finished = engine.train(run_numbers, server, lost or {})
-        total = time.perf_counter() - started - (executor.waited - waited)
-    return Simulated(
+        total = time.perf_counter() - started - (executor.waiting_seconds - waited)
+    return TrainedBank(
         bank=Bank(
             audit=federation.audit,
             evidence=tuple(observer.evidence),
@@ -95,15 +95,15 @@ def gather(
             targets={"test": federation.test.labels},
         ),
         measurements=tuple(observer.measurements),
-        reconstructions=observer.kept,
+        reconstructions=observer.arrays,
         params=finished.params,
         executor=executor.name,
         server=server,
         workers=executor.workers,
         device=executor.device,
         seconds={"watching": observer.seconds, "training": total - observer.seconds},
-        lost=finished.lost,
-        untraced=executor.untraced,
+        failures=finished.lost,
+        untraced=executor.untraced_functions,
         pilot=pilot,
     )
 
@@ -127,7 +127,7 @@ def pilot_of(
             scenario,
             federation,
             executor,
-            lambda round: emit(ended(round=round)),
+            lambda round_number: emit(ended(round=round_number)),
         )
 
 

@@ -9,11 +9,11 @@ from fedmem.contracts.federation import Federation
 from fedmem.execution.auto import device_of, is_stacked, workers_of
 from fedmem.execution.memory_budget import cut_of
 from fedmem.privacy.mechanisms import adds_noise
-from fedmem.training.defended_updates import Outgoing
+from fedmem.training.defence_pipeline import DefencePipeline
 from fedmem.training.executor import Executor, Settings
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import Stacked
-from fedmem.training.worker_pool import Spread
+from fedmem.training.worker_pool import PooledExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,7 +30,7 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
     arguments = federation.model, scenario.client, federation.store
     stacks = room.stack_bytes if device == "cpu" or scenario.speed.memory else 0
     settings = Settings(
-        outgoing=Outgoing(scenario.defences, scenario.seed, guaranteed=adds_noise(scenario.strategy)),
+        defences=DefencePipeline(scenario.defences, scenario.seed, guaranteed=adds_noise(scenario.strategy)),
         seed=scenario.seed,
         seconds=scenario.speed.seconds_per_client,
         device=device,
@@ -41,7 +41,7 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
         return Stacked(*arguments, settings)
     count = workers_of(scenario) if workers is None else workers
     if count > 1:
-        return Spread(*arguments, settings, workers=count, threads=scenario.speed.threads)
+        return PooledExecutor(*arguments, settings, workers=count, threads=scenario.speed.threads)
     return OneByOne(*arguments, settings)
 
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.evidence import Evidence, ReferenceEvidence, Simulated
+from fedmem.contracts.evidence import Evidence, ReferenceEvidence, TrainedBank
 from fedmem.contracts.families import sources
 from fedmem.contracts.measurement import Level, Measurement
 from fedmem.contracts.needs import declared_by
@@ -24,7 +24,7 @@ from fedmem.privacy.secure_aggregation import by_size, with_size
 _LEVELS: tuple[Level, ...] = ("local", "sum", "global")
 
 
-def join(parts: Sequence[Simulated], probes: Sequence[Probe], seed: int) -> Simulated:
+def join(parts: Sequence[TrainedBank], probes: Sequence[Probe], seed: int) -> TrainedBank:
     """The parts of a bank as one, with the summaries of its probes.
 
     Args:
@@ -41,7 +41,7 @@ def join(parts: Sequence[Simulated], probes: Sequence[Probe], seed: int) -> Simu
     """
     first = parts[0]
     assert all((part.executor, part.server) == (first.executor, first.server) for part in parts)
-    measured = _ordered(parts, sources(probes))
+    measured = _order_measurements(parts, sources(probes))
     for probe, source in zip(probes, sources(probes), strict=True):
         # a probe without readings is asked as well, so that one that cannot sum up is no less of a failure
         for size, group in [*by_size([measurement for measurement in measured if measurement.source == source])] or [
@@ -50,7 +50,7 @@ def join(parts: Sequence[Simulated], probes: Sequence[Probe], seed: int) -> Simu
             with Guard("probe", probe, "summarise") as guard:
                 summaries = measurements_of(guard, probe.summarise(group, seed), declared_by(probe))
             measured += [with_size(measurement, size) for measurement in summaries]
-    return Simulated(
+    return TrainedBank(
         bank=replace(
             first.bank,
             evidence=_blocks([part.bank.evidence for part in parts], _evidence),
@@ -65,13 +65,13 @@ def join(parts: Sequence[Simulated], probes: Sequence[Probe], seed: int) -> Simu
         workers=first.workers,
         device=first.device,
         seconds={name: sum(part.seconds[name] for part in parts) for name in first.seconds},
-        lost=first.lost,
+        failures=first.failures,
         untraced=dict(sorted(pair for part in reversed(parts) for pair in part.untraced.items())),
         pilot=first.pilot,
     )
 
 
-def _ordered(parts: Sequence[Simulated], names: Sequence[str]) -> list[Measurement]:
+def _order_measurements(parts: Sequence[TrainedBank], names: Sequence[str]) -> list[Measurement]:
     """Measurements by round, level, probe and run; those of a run stay in the order in which it was read."""
     measurements = [measurement for part in parts for measurement in part.measurements]
     place = {name: position for position, name in enumerate(names)}
@@ -104,20 +104,20 @@ def _blocks(parts: Sequence[Sequence[_Block]], merge: Callable[[list[_Block]], _
 def _evidence(blocks: Sequence[Evidence]) -> Evidence:
     """The models of blocks of one round, level and set below each other."""
     assert len({block.set for block in blocks}) == 1
-    return replace(blocks[0], **_below(blocks, "run", "client", "loss", "margin", "correct"))
+    return replace(blocks[0], **_stack_blocks(blocks, "run", "client", "loss", "margin", "correct"))
 
 
 def _references(blocks: Sequence[ReferenceEvidence]) -> ReferenceEvidence:
     """The same of one family."""
     assert len({block.family for block in blocks}) == 1
-    return replace(blocks[0], **_below(blocks, "run", "client", "less", "ties", "quantiles"))
+    return replace(blocks[0], **_stack_blocks(blocks, "run", "client", "less", "ties", "quantiles"))
 
 
-def _below(blocks: Sequence[object], *names: str) -> dict[str, Any]:
+def _stack_blocks(blocks: Sequence[object], *names: str) -> dict[str, Any]:
     return {name: np.concatenate([getattr(block, name) for block in blocks]) for name in names}
 
 
-def _arrays(parts: Sequence[Simulated]) -> dict[str, NDArray[Any]]:
+def _arrays(parts: Sequence[TrainedBank]) -> dict[str, NDArray[Any]]:
     """What probes kept, in the order of the names, numbers in them as numbers."""
     arrays: dict[str, NDArray[Any]] = {}
     for part in parts:

@@ -26,15 +26,15 @@ from fedmem.contracts.events import (
     emitter,
 )
 from fedmem.errors import BusyError, FedmemError, FolderError
-from fedmem.execution.run import built, compute, folder_of, served, settled
+from fedmem.execution.run import build_federation, compute, folder_of, serve_finished, with_required_noise
 from fedmem.guards.guarding import Rescuing
 
 if TYPE_CHECKING:
     from fedmem.contracts.data import Examples
     from fedmem.contracts.federation import Federation
-    from fedmem.engines.together import Seat
-    from fedmem.execution.memory_plan import Room
-    from fedmem.processes import Crew, Tell
+    from fedmem.engines.shared_training import SharedExecutor
+    from fedmem.execution.memory_plan import MemoryLimits
+    from fedmem.processes import Report, WorkerPool
     from fedmem.scenario.scenario import Scenario
     from fedmem.training.executor import Executor
 
@@ -46,7 +46,18 @@ ROUND_BYTES = 1 << 28
 
 _NO_DATA = frozenset(
     (
-        *("name", "sampler", "client", "defences", "strategy", "roster", "cohort", "observe", "probes", "estimators"),
+        *(
+            "name",
+            "sampler",
+            "client",
+            "defences",
+            "strategy",
+            "roster",
+            "cohort_by",
+            "observe",
+            "probes",
+            "estimators",
+        ),
         *("bootstrap", "tolerate", "save", "speed"),
     )
 )
@@ -55,11 +66,12 @@ _NO_DATA = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a scenario: its folder, and why it failed, if it did. `there` says that it had been run before."""
+    """What became of a scenario: its folder, and why it failed, if it did. `was_finished` says that it had been run
+    before."""
 
     scenario: Scenario
     folder: Path
-    there: bool = False
+    was_finished: bool = False
     error: FedmemError | None = None
 
 
@@ -92,7 +104,7 @@ def run_all(
     Errors: `FolderError` before anything is trained, where a folder cannot be used.
     """
     from fedmem.execution.auto import workers_of
-    from fedmem.processes import Alone, Died, Forks, can_fork
+    from fedmem.processes import ForkPool, InProcessPool, ProcessDied, can_fork
     from fedmem.results.folder import check_place, is_finished
 
     folders = [folder_of(scenario, out) for scenario in scenarios]
@@ -106,7 +118,7 @@ def run_all(
                     raise
                 finished_places.append(i)  # finished by another process a moment ago
         if i in finished_places:
-            served(_settled(scenarios[i]), folder)
+            serve_finished(_with_noise(scenarios[i]), folder)
     ended: dict[int, FedmemError | None] = {}
     elsewhere: list[int] = []
     emit = emitter(listeners)
@@ -116,33 +128,33 @@ def run_all(
             emit(event)
         elif isinstance(event, _Busy):
             elsewhere.append(event.place)
-        elif event.place not in ended and not (event.place in elsewhere and isinstance(event.error, Died)):
+        elif event.place not in ended and not (event.place in elsewhere and isinstance(event.error, ProcessDied)):
             # a process that died may have finished some
             ended[event.place] = event.error
             emit(event.event(folders[event.place]))
 
     emit(ScenariosStarted(total=len(scenarios), finished=len(finished_places)))
-    missing = {i: _settled(scenario) for i, scenario in enumerate(scenarios) if i not in finished_places}
+    missing = {i: _with_noise(scenario) for i, scenario in enumerate(scenarios) if i not in finished_places}
     workers = max((workers_of(scenario) for scenario in missing.values()), default=1) if jobs is None else jobs
-    banks, unpooled = divided(missing, workers)
+    banks, unpooled = divide_into_banks(missing, workers)
     workers = min(workers, len(banks))
 
-    def train(bank: tuple[int, ...], report: Tell) -> None:
+    def train(bank: tuple[int, ...], report: Report) -> None:
         _train({i: missing[i] for i in bank}, folders, force, report)
 
-    with Forks(train, forward_event) if workers > 1 and can_fork() else Alone(train, forward_event) as pool:
+    with ForkPool(train, forward_event) if workers > 1 and can_fork() else InProcessPool(train, forward_event) as pool:
         _work_off(banks, pool, workers, partial(forward_event, ""))
     report = partial(forward_event, "")
     for i in (*unpooled, *elsewhere):
         work = partial(_by_itself, missing[i], folders[i], force=force, emit=_emit_at(i, report))
         _attempt(i, work, report)
     return [
-        Outcome(scenario=scenario, folder=folder, there=i in finished_places, error=ended.get(i))
+        Outcome(scenario=scenario, folder=folder, was_finished=i in finished_places, error=ended.get(i))
         for i, (scenario, folder) in enumerate(zip(scenarios, folders, strict=True))
     ]
 
 
-def divided(scenarios: Mapping[int, Scenario], workers: int) -> tuple[list[tuple[int, ...]], list[int]]:
+def divide_into_banks(scenarios: Mapping[int, Scenario], workers: int) -> tuple[list[tuple[int, ...]], list[int]]:
     """Which scenarios are trained together, by their places, and which have to be run by themselves.
 
     As few banks as keep all workers at work. Alone in a bank is what cannot be stacked, has defences, or computes with
@@ -169,7 +181,7 @@ def divided(scenarios: Mapping[int, Scenario], workers: int) -> tuple[list[tuple
         # those with the same data next to each other, in the order in which they are first met
         order = {key: place for place, key in reversed(list(enumerate(data_of(scenarios[i]) for i in members)))}
         members.sort(key=lambda i: order[data_of(scenarios[i])])
-        banks += _cut(members, [_width(scenarios[i]) for i in members], max_width)
+        banks += _partition(members, [_width(scenarios[i]) for i in members], max_width)
     return banks, unpooled
 
 
@@ -188,10 +200,10 @@ def _width(scenario: Scenario) -> int:
     return min(scenario.runs, scenario.speed.shard)
 
 
-def _cut(members: Sequence[int], sizes: Sequence[float], limit: float) -> list[tuple[int, ...]]:
+def _partition(members: Sequence[int], sizes: Sequence[float], limit: float) -> list[tuple[int, ...]]:
     """Members in their order, in parts whose sizes add up to at most so much, or that are single.
 
-    >>> _cut([0, 1, 2, 3], [2, 2, 9, 1], 4)
+    >>> _partition([0, 1, 2, 3], [2, 2, 9, 1], 4)
     [(0, 1), (2,), (3,)]
     """
     parts: list[list[int]] = []
@@ -205,17 +217,17 @@ def _cut(members: Sequence[int], sizes: Sequence[float], limit: float) -> list[t
     return [tuple(part) for part in parts]
 
 
-def _settled(scenario: Scenario) -> Scenario:
+def _with_noise(scenario: Scenario) -> Scenario:
     """With the noise that its data ask for; errors in them are reported when it is run."""
     try:
-        return settled(scenario)
+        return with_required_noise(scenario)
     except FedmemError:
         return scenario
 
 
-def _work_off(banks: Sequence[tuple[int, ...]], pool: Crew, workers: int, report: Tell) -> None:
+def _work_off(banks: Sequence[tuple[int, ...]], pool: WorkerPool, workers: int, report: Report) -> None:
     """So many at a time, in their order; what a process that dies had not finished has failed."""
-    from fedmem.processes import Died
+    from fedmem.processes import ProcessDied
 
     names = {f"scenarios {', '.join(str(i + 1) for i in bank)}": bank for bank in banks}
     waiting = list(names.items())
@@ -226,26 +238,26 @@ def _work_off(banks: Sequence[tuple[int, ...]], pool: Crew, workers: int, report
             pool.start(name, bank)
             under_way += 1
         try:
-            pool.finished()
-        except Died as error:
+            pool.wait_for_one()
+        except ProcessDied as error:
             for i in names[error.name]:
                 report(_Ended(place=i, error=error))
         under_way -= 1
 
 
-def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bool, report: Tell) -> None:
+def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bool, report: Report) -> None:
     """Run the scenarios of one bank."""
-    from fedmem.engines.together import Member, in_company
+    from fedmem.engines.shared_training import SharedBank, run_together
     from fedmem.execution.executors import executor_of
     from fedmem.execution.memory_budget import cut_of
 
     federations: dict[str, Federation] = {}
     going: list[int] = []
     for i, scenario in scenarios.items():
-        if _succeeds(i, partial(_build, scenario, federations), report):
+        if _try_work(i, partial(_build, scenario, federations), report):
             going.append(i)
-    executors: dict[tuple[str, Room], Executor] = {}
-    for group in _cut(going, [_bytes(scenarios[i], federations) for i in going], ROUND_BYTES):
+    executors: dict[tuple[str, MemoryLimits], Executor] = {}
+    for group in _partition(going, [_bytes(scenarios[i], federations) for i in going], ROUND_BYTES):
         members = []
         for i in group:
             scenario, started = scenarios[i], time.perf_counter()
@@ -257,10 +269,10 @@ def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bo
                 continue
             key = data_of(scenario), cut_of(scenario, federation)
             executors[key] = executors.get(key) or executor_of(scenario, federation)
-            start = partial(_seated, i, work, report)
-            members.append(Member(start=start, own=executors[key], store=federation.store))
+            start = partial(_run_shared, i, work, report)
+            members.append(SharedBank(start=start, executor=executors[key], store=federation.store))
         scenario = scenarios[group[0]]
-        for ended in in_company(members, partial(_executor, scenario, federations[data_of(scenario)])):
+        for ended in run_together(members, partial(_executor, scenario, federations[data_of(scenario)])):
             if isinstance(ended, Exception):
                 raise ended
 
@@ -276,7 +288,7 @@ def _build(scenario: Scenario, federations: dict[str, Federation]) -> None:
     """The federation of a scenario, unless it is there."""
     key = data_of(scenario)
     if key not in federations:
-        federations[key] = built(scenario)
+        federations[key] = build_federation(scenario)
 
 
 def _bytes(scenario: Scenario, federations: Mapping[str, Federation]) -> float:
@@ -285,7 +297,7 @@ def _bytes(scenario: Scenario, federations: Mapping[str, Federation]) -> float:
 
     federation = federations[data_of(scenario)]
     model = sum(value.numel() * value.element_size() for value in federation.initial.values())
-    return _width(scenario) * Cohorts.draw(scenario, federation).widest * model
+    return _width(scenario) * Cohorts.draw(scenario, federation).largest_cohort * model
 
 
 def _by_itself(scenario: Scenario, folder: Path, *, force: bool, emit: Emit) -> None:
@@ -296,20 +308,20 @@ def _by_itself(scenario: Scenario, folder: Path, *, force: bool, emit: Emit) -> 
     started = time.perf_counter()
     wait_for(folder)
     if force or not is_finished(folder):
-        compute(scenario, built(scenario), folder, started, force=force, emit=emit, patience=math.inf)
+        compute(scenario, build_federation(scenario), folder, started, force=force, emit=emit, patience=math.inf)
 
 
-def _seated(place: int, work: Callable[..., object], report: Tell, executor: Seat) -> None:
+def _run_shared(place: int, work: Callable[..., object], report: Report, executor: SharedExecutor) -> None:
     _attempt(place, partial(work, executor=executor), report)
 
 
-def _attempt(place: int, work: Callable[[], object], report: Tell) -> None:
+def _attempt(place: int, work: Callable[[], object], report: Report) -> None:
     """Do it, and tell how it ended."""
-    if _succeeds(place, work, report):
+    if _try_work(place, work, report):
         report(_Ended(place=place, error=None))
 
 
-def _succeeds(place: int, work: Callable[[], object], report: Tell) -> bool:
+def _try_work(place: int, work: Callable[[], object], report: Report) -> bool:
     """Do it; where that fails, tell why."""
     try:
         with Rescuing():
@@ -346,7 +358,7 @@ class _Busy:
     place: int
 
 
-def _emit_at(place: int, report: Tell) -> Emit:
+def _emit_at(place: int, report: Report) -> Emit:
     """What passes on the events of the scenario at this place."""
 
     def emit(event: Event) -> None:

@@ -11,12 +11,12 @@ from fedmem.execution.auto import SPLIT, workers_of
 from fedmem.execution.memory_plan import (
     EACH,
     FORWARD_BYTES,
-    LEAST_ROWS,
+    MIN_ROWS,
     OUTPUTS,
     POSITIONS,
     STEP,
-    Needs,
-    Room,
+    MemoryLimits,
+    MemoryNeeds,
     needs_of,
     phases,
 )
@@ -29,25 +29,25 @@ if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
 
 
-def room_of(scenario: Scenario, federation: Federation) -> Room:
+def room_of(scenario: Scenario, federation: Federation) -> MemoryLimits:
     """How the training of a scenario is cut: to `speed.memory`, if that is given.
 
     Errors: `ScenarioError` at `speed.memory` if one client and run at a time are still too much for it.
     """
     from fedmem.federation.roster import Cohorts
 
-    needs = needs_of(scenario, federation, Cohorts.draw(scenario, federation).widest)
-    return fitted(scenario, needs)
+    needs = needs_of(scenario, federation, Cohorts.draw(scenario, federation).largest_cohort)
+    return fit_to_budget(scenario, needs)
 
 
-def cut_of(scenario: Scenario, federation: Federation) -> Room:
+def cut_of(scenario: Scenario, federation: Federation) -> MemoryLimits:
     """The same as far as it matters to who trains and looks at models; without a budget nobody needs to be counted."""
     if scenario.speed.memory is not None:
         return room_of(scenario, federation)
-    return roomy(needs_of(scenario, federation, 1), 1, 1)
+    return unlimited_plan(needs_of(scenario, federation, 1), 1, 1)
 
 
-def fitted(scenario: Scenario, needs: Needs) -> Room:
+def fit_to_budget(scenario: Scenario, needs: MemoryNeeds) -> MemoryLimits:
     """The same for needs that are known.
 
     Errors: `ScenarioError` also where a single batch cannot fit, whatever else is made smaller.
@@ -58,22 +58,24 @@ def fitted(scenario: Scenario, needs: Needs) -> Room:
         raise ScenarioError([scenario.place(problem)])
     workers = workers_of(scenario)
     many = needs.runs * needs.cohort * scenario.rounds >= SPLIT
-    room = roomy(needs, min(speed.shard, -(-needs.runs // workers)) if many else speed.shard, workers)
+    room = unlimited_plan(needs, min(speed.shard, -(-needs.runs // workers)) if many else speed.shard, workers)
     if speed.memory is None:
         return room
     try:
-        return within(needs, room, speed.memory * 1e9)
+        return reduce_to_budget(needs, room, speed.memory * 1e9)
     except ScenarioError as error:
         raise ScenarioError([scenario.place(problem) for problem in error.problems]) from error
 
 
-def one_batch(needs: Needs, batch: int) -> int:
+def one_batch(needs: MemoryNeeds, batch: int) -> int:
     """Bytes that one client takes for a step with so many rows."""
-    rows = batch if needs.stackable else min(batch, needs.most_rows)
-    return STEP * needs.model + 2 * rows * (needs.row + needs.kept) + POSITIONS * batch + EACH * needs.each
+    rows = batch if needs.stackable else min(batch, needs.max_rows)
+    return (
+        STEP * needs.model + 2 * rows * (needs.row + needs.saved) + POSITIONS * batch + EACH * needs.example_gradients
+    )
 
 
-def too_wide(scenario: Scenario, needs: Needs) -> Problem | None:
+def too_wide(scenario: Scenario, needs: MemoryNeeds) -> Problem | None:
     """A batch that cannot fit into the memory of the machine, or of its GPU; None where it does."""
     memory = memory_bytes(scenario.speed.device if scenario.speed.engine == "lockstep" else "cpu")
     if one_batch(needs, needs.batch) <= memory:
@@ -91,25 +93,25 @@ def too_wide(scenario: Scenario, needs: Needs) -> Problem | None:
     )
 
 
-def largest(bytes_by_phase: Mapping[str, Mapping[str, int]]) -> str:
+def largest_phase(bytes_by_phase: Mapping[str, Mapping[str, int]]) -> str:
     """The phase at whose peak most memory is taken."""
     return max(bytes_by_phase, key=lambda phase: sum(bytes_by_phase[phase].values()))
 
 
-def roomy(needs: Needs, shard: int, workers: int) -> Room:
+def unlimited_plan(needs: MemoryNeeds, shard: int, workers: int) -> MemoryLimits:
     """How training is cut where memory is no question."""
     together = min(shard, needs.runs)
     shards = -(-needs.runs // together)
     bound = FORWARD_BYTES // max(1, needs.wide + 8 * OUTPUTS * needs.classes)
-    return Room(
+    return MemoryLimits(
         stack_bytes=STACK_BYTES,
-        forward_rows=max(LEAST_ROWS, min(FORWARD_ROWS, bound)),
+        forward_rows=max(MIN_ROWS, min(FORWARD_ROWS, bound)),
         shard=together,
         workers=max(1, min(workers, shards)),
     )
 
 
-def within(needs: Needs, room: Room, budget: float) -> Room:
+def reduce_to_budget(needs: MemoryNeeds, room: MemoryLimits, budget: float) -> MemoryLimits:
     """The room cut down until training takes at most `budget` bytes: again and again, what takes most is halved.
 
     Guarantees:
@@ -121,19 +123,21 @@ def within(needs: Needs, room: Room, budget: float) -> Room:
     Errors: `ScenarioError` at `speed.memory` where one run and one client at a time in one process are still too much.
     """
     while sum(phases(needs, room)["training"].values()) > budget:
-        halved = _halved(needs, room)
+        halved = _halve_largest(needs, room)
         if halved is None:
             raise ScenarioError([_too_much(needs, room, budget)])
         room = halved
     return room
 
 
-def _halved(needs: Needs, room: Room) -> Room | None:
+def _halve_largest(needs: MemoryNeeds, room: MemoryLimits) -> MemoryLimits | None:
     """The room with half of what takes most and can be less; None where nothing can."""
     training = phases(needs, room)["training"]
     smaller = {
-        "models looked at": replace(room, forward_rows=max(LEAST_ROWS, room.rows(needs) // 2)),
-        "clients in training": replace(room, stack_bytes=(needs.model + needs.each) * max(1, room.chunk(needs) // 2)),
+        "models looked at": replace(room, forward_rows=max(MIN_ROWS, room.rows(needs) // 2)),
+        "clients in training": replace(
+            room, stack_bytes=(needs.model + needs.example_gradients) * max(1, room.chunk(needs) // 2)
+        ),
         "models of one round": replace(room, shard=-(-room.shard // 2)),
         "kept from round to round": replace(room, shard=-(-room.shard // 2)),
     }
@@ -146,7 +150,7 @@ def _halved(needs: Needs, room: Room) -> Room | None:
     return replace(room, workers=room.workers - 1) if room.workers > 1 else None
 
 
-def _too_much(needs: Needs, room: Room, budget: float) -> Problem:
+def _too_much(needs: MemoryNeeds, room: MemoryLimits, budget: float) -> Problem:
     """Why a budget cannot be kept, and what would help, most first."""
     training = phases(needs, room)["training"]
     listed = ", ".join(

@@ -35,7 +35,7 @@ WORKER = 100 << 20
 FORWARD_BYTES = 256 << 20
 """What one forward pass may take."""
 
-LEAST_ROWS = 64
+MIN_ROWS = 64
 """A forward pass is not cut into smaller pieces than this."""
 
 COPIES, WATCHED = {"messages": 2.3, "rule": 3.0}, 0.5
@@ -56,17 +56,17 @@ replaced by what it keeps next."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Needs:
+class MemoryNeeds:
     """The sizes that memory depends on, in bytes unless stated otherwise.
 
     `data` are the rows that a federation holds, `source` those of the data set it was built from, `drafts` what the
     largest family of references takes while it is made. `model` are the parameters of one model, `row` one input,
-    `kept` what a forward pass of one row leaves for the backward pass, `wide` what it takes at once without one,
+    `saved` what a forward pass of one row leaves for the backward pass, `wide` what it takes at once without one,
     `classes` outputs. `cohort` is the largest cohort of a run, `examples` the largest set that models are asked about,
     `batch` in rows; `evidence` what one run leaves, `estimates` what estimating and writing take beside all evidence.
-    `server` is messages or rule, `sums` how many sums are formed of a cohort. `each` are the gradients of single
-    examples of one client in training, `tables` what a strategy keeps of one run, `remembered` what its clients do.
-    `most_rows` are those of the client with most.
+    `server` is messages or rule, `sums` how many sums are formed of a cohort. `example_gradients` are the gradients of
+    single examples of one client in training, `tables` what a strategy keeps of one run, `remembered` what its clients
+    do. `max_rows` are those of the client with most.
     """
 
     runs: int
@@ -75,7 +75,7 @@ class Needs:
     drafts: int
     model: int
     row: int
-    kept: int
+    saved: int
     wide: int
     classes: int
     cohort: int
@@ -87,32 +87,32 @@ class Needs:
     watched: bool
     server: str
     sums: int = 0
-    each: int = 0
+    example_gradients: int = 0
     tables: int = 0
     remembered: int = 0
-    most_rows: int = 0
+    max_rows: int = 0
 
 
-def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> Needs:
+def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> MemoryNeeds:
     """The needs of a scenario whose largest cohort has so many clients; its federation may have fewer references."""
     sets = (federation.audit.examples, federation.test, federation.population)
     families = [part.inputs[0].nbytes * scenario.references for part in federation.references]
     data_bytes = sum(map(array_bytes, (federation.store, *sets))) + sum(families)
     times = scenario.runs / max(1, min(scenario.runs, federation.audit.runs))  # a plan may look at some runs alone
-    lists = round((federation.fill.nbytes + federation.audit.is_in.nbytes) * times) + 8 * len(federation.store)
+    lists = round((federation.replacement.nbytes + federation.audit.is_in.nbytes) * times) + 8 * len(federation.store)
     model = sum(value.numel() * value.element_size() for value in federation.initial.values())
-    saved, wide = passed(federation.model, federation.store.inputs[:1])
+    saved, wide = forward_bytes(federation.model, federation.store.inputs[:1])
     sizes = [len(part) for part in sets] + [scenario.references] * bool(families)
-    return Needs(
+    return MemoryNeeds(
         runs=scenario.runs,
-        data=data_bytes + lists + model * scenario.runs * (scenario.initial_weights == "own"),
+        data=data_bytes + lists + model * scenario.runs * (scenario.initial_weights == "per_run"),
         # rows and their places, as loaded; the federation copies them client by client
         source=array_bytes(federation.store) + 24 * len(federation.store),
         # made in double precision, clipped and copied
         drafts=3 * max(families, default=0),
         model=model,
         row=int(federation.store.inputs[:1].nbytes),
-        kept=saved,
+        saved=saved,
         wide=wide,
         classes=federation.num_classes,
         cohort=cohort,
@@ -124,11 +124,11 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> Needs:
         watched="local" in scenario.observe.levels,
         server=server_of(scenario),
         sums=len(scenario.observe.sums),
-        each=state_bytes.of_examples(scenario, federation, is_stacked(scenario)),
+        example_gradients=state_bytes.of_examples(scenario, federation, is_stacked(scenario)),
         tables=state_bytes.by_server(scenario, federation),
         # those that have participated
         remembered=state_bytes.by_client(scenario, federation) * min(scenario.clients, cohort * scenario.rounds),
-        most_rows=_most_rows(federation),
+        max_rows=_max_rows(federation),
     )
 
 
@@ -137,7 +137,7 @@ def _batch_size(scenario: Scenario) -> int:
         return count_of(guard, scenario.client.batch_size)
 
 
-def _most_rows(federation: Federation) -> int:
+def _max_rows(federation: Federation) -> int:
     """Rows of the client with most of them, those that stand for audit examples included."""
     owners = federation.audit.owners
     copies = np.bincount(owners[owners >= 0], minlength=federation.num_clients)
@@ -168,13 +168,13 @@ def _estimates(scenario: Scenario, federation: Federation, cohort: int) -> int:
     return max(gathered + deals, TABLE * places * largest)
 
 
-def passed(model: nn.Module, inputs: NDArray[np.float32]) -> tuple[int, int]:
+def forward_bytes(model: nn.Module, inputs: NDArray[np.float32]) -> tuple[int, int]:
     """Bytes that a forward pass of these inputs keeps for a backward pass, and bytes at once without one.
 
     The first are all that autograd saves but the parameters; the second the largest input and output of a layer.
 
     >>> from torch import nn
-    >>> passed(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), np.zeros((1, 4), np.float32))
+    >>> forward_bytes(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), np.zeros((1, 4), np.float32))
     (48, 64)
     """
     import torch
@@ -205,7 +205,7 @@ def passed(model: nn.Module, inputs: NDArray[np.float32]) -> tuple[int, int]:
     return sum(saved.values()), max(layers, default=0)
 
 
-def phases(needs: Needs, room: Room) -> dict[str, dict[str, int]]:
+def phases(needs: MemoryNeeds, room: MemoryLimits) -> dict[str, dict[str, int]]:
     """Bytes by purpose while the federation is laid out, while it is trained, and while results are made of it.
 
     What is given back between two phases is used again by the next, so that the largest of the sums is the peak.
@@ -216,7 +216,7 @@ def phases(needs: Needs, room: Room) -> dict[str, dict[str, int]]:
     training = {
         "models of one round": int(needs.model * room.shard * (needs.cohort * copies + needs.sums + 3)),
         "clients in training": room.chunk(needs)
-        * (STEP * needs.model + 2 * needs.batch * (needs.row + needs.kept) + EACH * needs.each),
+        * (STEP * needs.model + 2 * needs.batch * (needs.row + needs.saved) + EACH * needs.example_gradients),
         "kept from round to round": room.shard * (TABLES * needs.tables + needs.remembered),
         "models looked at": room.rows(needs) * needs.wide + outputs * room.models_at_once(needs),
         "evidence": needs.evidence * (room.shard if shards > 1 else needs.runs),
@@ -238,7 +238,7 @@ def phases(needs: Needs, room: Room) -> dict[str, dict[str, int]]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Room:
+class MemoryLimits:
     """How training is cut. Results do not depend on it beyond the rounding of stacked arithmetic.
 
     `stack_bytes`: parameters of the clients that are trained as one stack; `forward_rows`: rows times models of one
@@ -250,17 +250,21 @@ class Room:
     shard: int
     workers: int
 
-    def chunk(self, needs: Needs) -> int:
+    def chunk(self, needs: MemoryNeeds) -> int:
         """Clients that are stacked at once, at least one."""
         together = needs.cohort * self.shard
-        return min(max(1, self.stack_bytes // max(1, needs.model + needs.each)), together) if needs.stackable else 1
+        return (
+            min(max(1, self.stack_bytes // max(1, needs.model + needs.example_gradients)), together)
+            if needs.stackable
+            else 1
+        )
 
-    def rows(self, needs: Needs) -> int:
+    def rows(self, needs: MemoryNeeds) -> int:
         """Rows times models of the largest forward pass."""
         together = self.models_at_once(needs) if needs.stackable else 1
         return min(self.forward_rows, needs.examples * together)
 
-    def models_at_once(self, needs: Needs) -> int:
+    def models_at_once(self, needs: MemoryNeeds) -> int:
         """Models whose outputs on the largest set are held at once, at least one."""
         num_models = self.shard * max(1, needs.cohort * needs.watched)
         return max(1, min(MODELS_AT_ONCE, num_models, self.forward_rows // max(1, needs.examples)))

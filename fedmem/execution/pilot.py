@@ -28,7 +28,7 @@ def follow(
     scenario: Scenario,
     federation: Federation,
     executor: Executor,
-    on_round: Callable[[int], None] = lambda round: None,
+    on_round: Callable[[int], None] = lambda round_number: None,
 ) -> Pilot:
     """Train the pilot of a federation that has one, and note whom it picked.
 
@@ -40,7 +40,7 @@ def follow(
     assert federation.pilot is not None, "a federation is built with a pilot where its scenario has one"
     started = time.perf_counter()
     speed = scenario.speed.model_copy(update={"engine": "lockstep"})
-    alone = scenario.model_copy(update={"roster": "own", "speed": speed})
+    alone = scenario.model_copy(update={"roster": "per_run", "speed": speed})
     work = LocalWork(federation.pilot, scenario.client, scenario.seed)
     engine = Lockstep(alone, federation.pilot, executor, work, None, on_round)
     run = scenario.runs
@@ -49,7 +49,7 @@ def follow(
     except RunError as error:
         raise RunError(f"the pilot, which picks the cohorts of all runs: {error}") from error
     return Pilot(
-        rounds=tuple(engine.picked(run, round) for round in range(1, scenario.rounds + 1)),
+        rounds=tuple(engine.picked_cohort(run, round_number) for round_number in range(1, scenario.rounds + 1)),
         failed=sum(part.failed for part in finished.participation),
         seconds=time.perf_counter() - started,
     )

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measurement import Level
 from fedmem.contracts.sampler import sampler_declaration
-from fedmem.contracts.types import FloatArray
 from fedmem.execution import memory_budget, memory_plan
-from fedmem.execution.memory_plan import Room
+from fedmem.execution.memory_plan import MemoryLimits
 from fedmem.federation.roster import Cohorts
 
 if TYPE_CHECKING:
@@ -47,11 +47,11 @@ class Plan:
     """What a scenario will do.
 
     `pilots` is 1 where one run more picks the cohorts, else 0. `cohort` is the mean number of clients in a round;
-    `trainings`, `steps` and `seen` (examples, each time it is in a batch) are over all runs, a pilot among them, and
-    all rounds; `models` those that are looked at, by level; `sets` the examples that each of
-    them is asked about; `evidence`, `references` the rows of these files. `memory` are bytes by purpose in each phase,
-    `room` how training is cut and `roomy` how it would be without a budget; `disk` are bytes by file. Bytes are rough.
-    `exact` is False where cohorts are known only while training, or were drawn for the first rounds or runs alone.
+    `trainings`, `steps` and `examples` (examples, each time it is in a batch) are over all runs, a pilot among them,
+    and all rounds; `models` those that are looked at, by level; `sets` the examples that each of them is asked about;
+    `evidence`, `references` the rows of these files. `memory` are bytes by purpose in each phase, `room` how training
+    is cut and `unlimited` how it would be without a budget; `disk` are bytes by file. Bytes are rough. `exact` is False
+    where cohorts are known only while training, or were drawn for the first rounds or runs alone.
     """
 
     runs: int
@@ -63,14 +63,14 @@ class Plan:
     cohort: float
     trainings: int
     steps: int
-    seen: int
+    examples: int
     models: Mapping[Level, int]
     sets: Mapping[str, int]
     evidence: int
     references: int
     memory: Mapping[str, Mapping[str, int]]
-    room: Room
-    roomy: Room
+    room: MemoryLimits
+    unlimited: MemoryLimits
     disk: Mapping[str, int]
     precision: tuple[Precision, ...]
     exact: bool
@@ -78,14 +78,14 @@ class Plan:
     @property
     def moment(self) -> str:
         """The phase at whose peak most memory is taken."""
-        return memory_budget.largest(self.memory)
+        return memory_budget.largest_phase(self.memory)
 
 
 RUNS_LOOKED_AT = 512
 """The most runs whose coins, replacement rows and cohorts are drawn for a plan; counts of more runs are scaled."""
 
 
-def lean(scenario: Scenario) -> Scenario:
+def minimal_scenario(scenario: Scenario) -> Scenario:
     """The same without what is made for the run alone, and so much of it: enough to plan with."""
     runs = min(scenario.runs, RUNS_LOOKED_AT)
     return scenario.model_copy(update={"references": 1, "initial_weights": "shared", "runs": runs})
@@ -94,7 +94,7 @@ def lean(scenario: Scenario) -> Scenario:
 def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
     """Count what a scenario will do; its cohorts are the ones that it will really have.
 
-    `federation` is that of the `lean` scenario, where it is there already.
+    `federation` is that of the `minimal_scenario` scenario, where it is there already.
 
     Guarantees:
 
@@ -112,15 +112,15 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
     from fedmem.federation import build as federations
 
     if federation is None:
-        federation = federations.build(lean(scenario))
+        federation = federations.build(minimal_scenario(scenario))
     some = scenario.model_copy(update={"runs": min(scenario.runs, federation.audit.runs)})
     times = scenario.runs / some.runs
     cohorts = Cohorts.draw(some, federation)
-    needs = memory_plan.needs_of(scenario, federation, cohorts.widest)
+    needs = memory_plan.needs_of(scenario, federation, cohorts.largest_cohort)
     # before batches are drawn: they may be too large for that
-    room = memory_budget.fitted(scenario, needs)
+    room = memory_budget.fit_to_budget(scenario, needs)
     work = _Work(scenario, federation, cohorts)
-    work_by_round = [work.of(round) for round in range(1, cohorts.rounds + 1)]
+    work_by_round = [work.of(round_number) for round_number in range(1, cohorts.rounds + 1)]
     counted = [round(sum(part) * scenario.rounds / cohorts.rounds) for part in zip(*work_by_round, strict=True)]
     trainings, steps, num_examples = (round(count * times) for count in counted)
     models = {level: round(count * times) for level, count in _models(some, cohorts, counted[0]).items()}
@@ -146,21 +146,21 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
         cohort=trainings / scenario.runs / scenario.rounds,
         trainings=trainings + pilots * trainings // scenario.runs,
         steps=steps + pilots * steps // scenario.runs,
-        seen=num_examples + pilots * num_examples // scenario.runs,
+        examples=num_examples + pilots * num_examples // scenario.runs,
         models=models,
         sets=sets,
         evidence=evidence,
         references=references,
         memory=memory_plan.phases(needs, room),
         room=room,
-        roomy=memory_budget.fitted(
+        unlimited=memory_budget.fit_to_budget(
             scenario.model_copy(update={"speed": scenario.speed.model_copy(update={"memory": None})}), needs
         ),
         disk=_disk(scenario, federation, models, evidence),
         precision=tuple(_precision(scenario, federation, cohorts, times)),
         exact=cohorts.rounds == scenario.rounds
         and some.runs == scenario.runs
-        and scenario.cohort == "sampler"
+        and scenario.cohort_by == "sampler"
         and not looks_ahead,
     )
 
@@ -174,13 +174,13 @@ class _Work:
         self._cohorts = cohorts
         self._work: dict[int, tuple[int, int]] = {}
 
-    def of(self, round: int) -> tuple[int, int, int]:
+    def of(self, round_number: int) -> tuple[int, int, int]:
         """Over all runs."""
-        rosters, clients = self._cohorts.present(round)
-        each = self._cohorts.each
+        rosters, clients = self._cohorts.participants(round_number)
+        each = self._cohorts.runs_per_roster
         # A roster may stand for all runs, but their clients have other numbers of rows where outs are missing.
         runs = np.tile(rosters, each) + np.repeat(np.arange(each), len(rosters))
-        all_sizes = self._federation.sizes_of(runs, np.tile(clients, each), round)
+        all_sizes = self._federation.sizes_of(runs, np.tile(clients, each), round_number)
         sizes, counts = np.unique(all_sizes, return_counts=True)
         work = [self._of_one(size) for size in sizes.tolist()]
         steps, num_examples = (
@@ -198,8 +198,8 @@ class _Work:
 
 def _models(scenario: Scenario, cohorts: Cohorts, trainings: int) -> dict[Level, int]:
     """How many models are looked at, by level."""
-    observed = [round for round in scenario.observed_rounds if round]
-    counts = [cohorts.count(round) for round in observed if round <= cohorts.rounds]
+    observed = [round_number for round_number in scenario.observed_rounds if round_number]
+    counts = [cohorts.count(round_number) for round_number in observed if round_number <= cohorts.rounds]
     rest = (len(observed) - len(counts)) * trainings / scenario.rounds
     num_models: dict[Level, int] = {
         "local": sum(counts) + round(rest),
@@ -216,7 +216,7 @@ def _disk(scenario: Scenario, federation: Federation, models: Mapping[Level, int
     audit, ranked = federation.audit, 0.0
     for family in federation.references:
         in_family = audit.kind == family.family
-        pairs = np.unique(np.stack([audit.holder[in_family], audit.examples.labels[in_family]]), axis=1).shape[1]
+        pairs = np.unique(np.stack([audit.owner[in_family], audit.examples.labels[in_family]]), axis=1).shape[1]
         # a client's model has the quantiles of the labels that it holds, an aggregate those of all
         ranked += models.get("local", 0) * pairs / scenario.clients
         ranked += models.get("global", 0) * len(np.unique(audit.examples.labels[in_family]))
@@ -234,9 +234,9 @@ def _precision(scenario: Scenario, federation: Federation, cohorts: Cohorts, tim
     from fedmem.estimation.roc import smallest_fpr
 
     audit = federation.audit
-    counted = audit.holder_in
+    counted = audit.owner_in
     ins, outs = (audit.is_in & counted).sum(0) * times, (~audit.is_in & counted).sum(0) * times
-    read = _read(scenario, federation, cohorts) & (ins > 0) & (outs > 0)
+    read = _is_summarised(scenario, federation, cohorts) & (ins > 0) & (outs > 0)
     precisions = []
     for kind in audit.kinds:
         rows = np.flatnonzero(read & (audit.kind == kind))
@@ -255,13 +255,15 @@ def _precision(scenario: Scenario, federation: Federation, cohorts: Cohorts, tim
     return precisions
 
 
-def _read(scenario: Scenario, federation: Federation, cohorts: Cohorts) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _is_summarised(
+    scenario: Scenario, federation: Federation, cohorts: Cohorts
+) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """(m,) which examples the summary reads: local and global are pairs, so their owner must be observed."""
     audit = federation.audit
-    if scenario.roster == "own" or "local" not in scenario.observe.levels:
+    if scenario.roster == "per_run" or "local" not in scenario.observe.levels:
         return np.ones(len(audit), dtype=bool)
     is_read = np.zeros(scenario.clients, dtype=bool)
-    for round in scenario.observed_rounds:
-        if 0 < round <= cohorts.rounds:
-            is_read[cohorts.present(round)[1]] = True
-    return is_read[audit.holder] | (audit.holder < 0)
+    for round_number in scenario.observed_rounds:
+        if 0 < round_number <= cohorts.rounds:
+            is_read[cohorts.participants(round_number)[1]] = True
+    return is_read[audit.owner] | (audit.owner < 0)

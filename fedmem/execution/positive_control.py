@@ -43,23 +43,23 @@ class Control:
     seconds: float
 
     @property
-    def found(self) -> bool:
+    def raises_alarm(self) -> bool:
         """Whether the audit raises the alarm on a mechanism without noise; if not, it has no power."""
         return self.row.reading.value > self.permitted
 
-    def told(self) -> dict[str, Any]:
+    def as_record(self) -> dict[str, Any]:
         """For the manifest."""
         return {
             "of": self.row.reading.subject,
             "epsilon_hat": self.row.reading.value,
             "permitted": self.permitted,
-            "power": self.found,
+            "power": self.raises_alarm,
             "runs": self.runs,
             "seconds": self.seconds,
         }
 
 
-def told_again(stored: Mapping[str, Any], rows: Sequence[Measurement]) -> dict[str, Any]:
+def record_of_stored(stored: Mapping[str, Any], rows: Sequence[Measurement]) -> dict[str, Any]:
     """The control in a manifest, beside what these rows permit, which may have been computed again."""
     (reading,) = [row.reading for row in rows if row.reading.metric == METRIC]
     permitted = [
@@ -86,7 +86,7 @@ def audit_of(scenario: Any) -> Audit | None:
 
 def runs_of(audit: Audit, scenario: Any) -> tuple[int, ...]:
     """The runs that are trained for it: that of `one_run`, or all of them for `over_runs`."""
-    return (audit.run,) if audit.way == "one_run" else tuple(range(scenario.runs))
+    return (audit.run,) if audit.method == "one_run" else tuple(range(scenario.runs))
 
 
 def without_noise(scenario: Scenario) -> Scenario:
@@ -121,14 +121,15 @@ def control(
     """
     from fedmem.estimation.estimates import estimate
     from fedmem.execution.bank import gather
-    from fedmem.privacy.promised_bounds import PERMITTED, is_of
+    from fedmem.privacy.guaranteed_bounds import PERMITTED, is_of
 
     audit = audit_of(scenario)
     if audit is None:
         return None
     audit_rows = [row for row in rows if is_of(row, audit) and row.round == scenario.rounds]
     permitted = next(
-        (row for row in audit_rows if row.reading.metric == PERMITTED and row.reading.subject == audit.of), None
+        (row for row in audit_rows if row.reading.metric == PERMITTED and row.reading.subject == audit.example_kind),
+        None,
     )
     if permitted is None:
         return None
@@ -138,7 +139,9 @@ def control(
     control_rows = [
         row
         for row in estimate(simulated.bank, quiet.estimators, 0)
-        if row.round == scenario.rounds and row.reading.metric == "epsilon_hat" and row.reading.subject == audit.of
+        if row.round == scenario.rounds
+        and row.reading.metric == "epsilon_hat"
+        and row.reading.subject == audit.example_kind
     ]
     if not control_rows:
         return None

@@ -31,7 +31,7 @@ from fedmem.guards.guarding import Rescuing
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from fedmem.contracts.evidence import Simulated
+    from fedmem.contracts.evidence import TrainedBank
     from fedmem.execution.shard_store import Shards
     from fedmem.scenario.scenario import Scenario
     from fedmem.training.executor import Executor
@@ -78,28 +78,28 @@ def _run(scenario: Scenario, out: Path | str, force: bool, emit: Emit) -> tuple[
     """The folder of a scenario, and whether it was trained for it."""
     from fedmem.results.folder import check_place, is_finished
 
-    scenario = settled(scenario)
+    scenario = with_required_noise(scenario)
     folder = folder_of(scenario, out)
     if is_finished(folder) and not force:
-        return served(scenario, folder), False
+        return serve_finished(scenario, folder), False
     try:
         check_place(folder, force=force)
     except FolderError:
         if force or not is_finished(folder):
             raise
-        return served(scenario, folder), False  # finished by another process a moment ago
+        return serve_finished(scenario, folder), False  # finished by another process a moment ago
     started = time.perf_counter()
-    return compute(scenario, built(scenario), folder, started, force=force, emit=emit), True
+    return compute(scenario, build_federation(scenario), folder, started, force=force, emit=emit), True
 
 
 def folder_of(scenario: Scenario, out: Path | str) -> Path:
     """Where the results of a scenario go."""
     with suppress(ComponentError, ScenarioError):  # reported when it is run
-        scenario = settled(scenario)
+        scenario = with_required_noise(scenario)
     return Path(out) / scenario.name / scenario.id
 
 
-def settled(scenario: Scenario) -> Scenario:
+def with_required_noise(scenario: Scenario) -> Scenario:
     """The same with what only its data decide: the noise of private clients for a target, where it is left open.
 
     So that file, id and folder are those of the number. Errors: `ScenarioError`, as `run`.
@@ -111,7 +111,7 @@ def settled(scenario: Scenario) -> Scenario:
         return scenario
     key = scenario.id, json.dumps(provenance_of(scenario))
     if key not in _SETTLED:
-        _SETTLED[key] = with_noise(scenario, built(scenario))
+        _SETTLED[key] = with_noise(scenario, build_federation(scenario))
     return scenario.model_copy(update={"client": _SETTLED[key].client})
 
 
@@ -124,7 +124,7 @@ def with_noise(scenario: Scenario, federation: Federation) -> Scenario:
     from fedmem.privacy import record_level
 
     try:
-        return scenario.model_copy(update={"client": record_level.settled(scenario, federation)})
+        return scenario.model_copy(update={"client": record_level.client_with_noise(scenario, federation)})
     except ComponentError as error:
         raise ScenarioError([scenario.place(Problem(path=error.path, message=error.message))]) from error
 
@@ -159,7 +159,7 @@ def compute(
         if is_finished(folder) and not force:
             return folder  # by another process, while this one waited
         emit(ScenarioStarted(name=scenario.name, id=scenario.id, runs=scenario.runs, rounds=scenario.rounds))
-        divided = scenario.runs > room_of(scenario, federation).shard or shards.any
+        divided = scenario.runs > room_of(scenario, federation).shard or shards.has_shards
         try:
             _compute(job, shards if divided else None, emit, executor)
         except FolderError:
@@ -168,17 +168,17 @@ def compute(
     return folder
 
 
-def served(scenario: Scenario, folder: Path) -> Path:
+def serve_finished(scenario: Scenario, folder: Path) -> Path:
     """A finished run as it is, without shards, if neither its code nor the files that it reads have changed.
 
     Errors: `FolderError` that names what has changed.
     """
     from fedmem.execution.shard_lock import claim
     from fedmem.execution.shard_store import place_of
-    from fedmem.results.provenance import changed
+    from fedmem.results.provenance import changed_inputs
     from fedmem.results.read import read
 
-    other = changed(scenario, read(folder).manifest)
+    other = changed_inputs(scenario, read(folder).manifest)
     if other:
         raise FolderError(
             f"{folder} was made when the content of {', '.join(other)} was another; run again with --force, or look "
@@ -190,7 +190,7 @@ def served(scenario: Scenario, folder: Path) -> Path:
     return folder
 
 
-def built(scenario: Scenario) -> Federation:
+def build_federation(scenario: Scenario) -> Federation:
     """The federation of a scenario. Errors: one `ScenarioError` with all that is wrong, each with its place."""
     from fedmem.federation import build as federations
 
@@ -237,7 +237,7 @@ def _compute(job: _Job, shards: Shards | None, emit: Emit, executor: Executor | 
     checked = positive_control.control(scenario, federation, measurements, simulated.pilot)
     measurements += [] if checked is None else [checked.row]
     estimated = time.perf_counter()
-    total = estimated - job.started - (0.0 if executor is None else executor.waited)
+    total = estimated - job.started - (0.0 if executor is None else executor.waiting_seconds)
     emit(StageStarted(text="writing"))
     write_run(
         job.folder,
@@ -246,7 +246,7 @@ def _compute(job: _Job, shards: Shards | None, emit: Emit, executor: Executor | 
             manifest={
                 **_manifest(scenario, simulated, measurements, estimated - trained, total),
                 **job.provenance,
-                "positive_control": None if checked is None else checked.told(),
+                "positive_control": None if checked is None else checked.as_record(),
                 "measures": measures_to_store(scenario),
                 "shards": {"runs": division.shards, "resumed": division.resumed, "workers": division.workers},
             },
@@ -269,9 +269,9 @@ def measure(path: Path | str) -> Path:
     """
     from fedmem.contracts.families import sources
     from fedmem.execution.positive_control import METRIC as CONTROL
-    from fedmem.execution.positive_control import told_again
-    from fedmem.privacy import promised_bounds
-    from fedmem.privacy.spending import spent
+    from fedmem.execution.positive_control import record_of_stored
+    from fedmem.privacy import guaranteed_bounds
+    from fedmem.privacy.spending import spending_record
     from fedmem.reporting.image_sheets import write_sheets
     from fedmem.reporting.measures import measures_to_store
     from fedmem.results.read import read, read_bank
@@ -295,15 +295,15 @@ def measure(path: Path | str) -> Path:
     # Read what estimates do not need as well: nothing is replaced in a folder that is damaged.
     images = stored.reconstructions()
     measurements = [*probe_measurements, *_estimates(scenario, bank, probe_measurements), *controls]
-    others = [alarm for alarm in stored.manifest.get("alarms", ()) if not alarm.startswith(promised_bounds.ALARM)]
-    alarms = [*promised_bounds.alarms(scenario, measurements), *others]
+    others = [alarm for alarm in stored.manifest.get("alarms", ()) if not alarm.startswith(guaranteed_bounds.ALARM)]
+    alarms = [*guaranteed_bounds.alarms(scenario, measurements), *others]
     changes: dict[str, Any] = {
-        "privacy": spent(scenario, bank),
+        "privacy": spending_record(scenario, bank),
         "alarms": alarms,
         "measures": measures_to_store(scenario),
     }
     if stored.manifest.get("positive_control"):
-        changes["positive_control"] = told_again(stored.manifest["positive_control"], measurements)
+        changes["positive_control"] = record_of_stored(stored.manifest["positive_control"], measurements)
     replace_measurements(folder, measurements, changes)
     if images:
         write_sheets(folder)
@@ -312,24 +312,24 @@ def measure(path: Path | str) -> Path:
 
 def _estimates(scenario: Scenario, bank: Bank, probed: Sequence[Measurement]) -> Sequence[Measurement]:
     from fedmem.estimation.estimates import estimate
-    from fedmem.privacy import promised_bounds, spending
+    from fedmem.privacy import guaranteed_bounds, spending
 
     estimates = estimate(bank, scenario.estimators, scenario.bootstrap)
     return [
         *estimates,
-        *promised_bounds.compared(scenario, bank, estimates),
-        *promised_bounds.of_canary_clients(scenario, probed),
-        *spending.measured(scenario, bank),
-        *promised_bounds.bounds(scenario, bank, estimates),
+        *guaranteed_bounds.guarantees_of_audits(scenario, bank, estimates),
+        *guaranteed_bounds.of_canary_clients(scenario, probed),
+        *spending.epsilon_rows(scenario, bank),
+        *guaranteed_bounds.bounds(scenario, bank, estimates),
     ]
 
 
 def _manifest(
-    scenario: Scenario, simulated: Simulated, measurements: Sequence[Measurement], estimating: float, total: float
+    scenario: Scenario, simulated: TrainedBank, measurements: Sequence[Measurement], estimating: float, total: float
 ) -> dict[str, Any]:
     """All that the bytes of the results depend on, and what the run cost."""
-    from fedmem.privacy import mechanism_alarms, promised_bounds
-    from fedmem.privacy.spending import spent
+    from fedmem.privacy import guaranteed_bounds, mechanism_alarms
+    from fedmem.privacy.spending import spending_record
     from fedmem.results.provenance import commit, versions
     from fedmem.scenario.caveats import caveats
 
@@ -350,17 +350,17 @@ def _manifest(
         "commit": commit(),
         "seconds": {**simulated.seconds, "estimating": estimating, "total": total},
         "pilot": _pilot(scenario, simulated),
-        "privacy": spent(scenario, simulated.bank),
+        "privacy": spending_record(scenario, simulated.bank),
         "warnings": caveats(scenario),
         "alarms": [
-            *promised_bounds.alarms(scenario, measurements),
+            *guaranteed_bounds.alarms(scenario, measurements),
             *mechanism_alarms.alarms(scenario, measurements),
             *_alarms(simulated),
         ],
     }
 
 
-def _pilot(scenario: Scenario, simulated: Simulated) -> dict[str, Any] | None:
+def _pilot(scenario: Scenario, simulated: TrainedBank) -> dict[str, Any] | None:
     """The run that picked the cohorts of all others, and that nothing was estimated from."""
     pilot = simulated.pilot
     if pilot is None:
@@ -368,7 +368,7 @@ def _pilot(scenario: Scenario, simulated: Simulated) -> dict[str, Any] | None:
     return {"run": scenario.runs, "clients": pilot.clients, "failed": pilot.failed, "seconds": pilot.seconds}
 
 
-def _alarms(simulated: Simulated) -> list[str]:
+def _alarms(simulated: TrainedBank) -> list[str]:
     """What a reader of the numbers has to know first: diverged models, and clients that failed and were tolerated."""
     import numpy as np
 
@@ -379,10 +379,10 @@ def _alarms(simulated: Simulated) -> list[str]:
         place = (evidence.round, evidence.level)
         here = ~np.isfinite(evidence.margin).all(axis=1)
         has_diverged[place] = np.logical_or(here, has_diverged.get(place, here))
-    for (round, level), models in has_diverged.items():
+    for (round_number, level), models in has_diverged.items():
         if models.any():
             alarms.append(
-                f"round {round}, level {level}: {int(models.sum())} of {len(models)} models have "
+                f"round {round_number}, level {level}: {int(models.sum())} of {len(models)} models have "
                 "diverged (their outputs are not numbers); lower client.lr"
             )
     failed = [part for part in simulated.bank.participation if part.failed]

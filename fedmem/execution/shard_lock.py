@@ -38,11 +38,11 @@ def claim(folder: Path, *, force: bool = False, patience: float | None = None) -
     """
     place = place_of(folder)
     new_folders = [parent for parent in (place.parent, *place.parent.parents) if not parent.exists()]
-    lock = _locked(place, folder, PATIENCE_SECONDS if patience is None else patience)
+    lock = _lock(place, folder, PATIENCE_SECONDS if patience is None else patience)
     shards = Shards(place, lock)
     try:
         if force:
-            shards.clear()
+            shards.remove_all()
         yield shards
         shutil.rmtree(place, ignore_errors=True)
     except BaseException:
@@ -78,7 +78,7 @@ def wait_for(folder: Path) -> None:
             os.close(lock)
 
 
-def _locked(place: Path, folder: Path, patience: float) -> int | None:
+def _lock(place: Path, folder: Path, patience: float) -> int | None:
     """The lock of this place, which is made. Where the system has none, renaming alone keeps shards whole."""
     try:
         import fcntl

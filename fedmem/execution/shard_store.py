@@ -27,8 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from fedmem.contracts.evidence import Bank, Dropped, Lost, Simulated
-from fedmem.contracts.sampler import Picked, Pilot
+from fedmem.contracts.evidence import Bank, Dropped, Lost, TrainedBank
+from fedmem.contracts.sampler import PickedCohort, Pilot
 from fedmem.errors import RunError
 from fedmem.results.folder import writing
 from fedmem.results.tables import read_evidence, read_measurements, read_participation, read_references, write_readings
@@ -91,10 +91,10 @@ class Shards:
     def __init__(self, place: Path, lock: int | None) -> None:
         self.place = place
         self._lock = lock
-        self.made: Made = {}
+        self.made_from: Made = {}
 
     @property
-    def any(self) -> bool:
+    def has_shards(self) -> bool:
         """Whether there are shards."""
         return bool(stored_shards(self.place))
 
@@ -109,37 +109,39 @@ class Shards:
 
         What is damaged or was made by anything else is removed.
         """
-        self.made = dict(made)
+        self.made_from = dict(made)
         dropped_by_shard: dict[range, Dropped] = {}
         refused: list[str] = []
         for shard in stored_shards(self.place):
             try:
-                content = self._checked(shard)
+                content = self._read_checked(shard)
                 if dropped_by_shard and next(reversed(dropped_by_shard)).stop > shard.start:
                     raise ValueError("other shards hold the same runs")
             except _UNREADABLE as error:
                 refused.append(f"training {name_of(shard)} again: {error}")
-                shutil.rmtree(self._at(shard))
+                shutil.rmtree(self._folder_of(shard))
             else:
-                dropped_by_shard[shard] = Dropped(known=_lost(content["known"]), found=_lost(content["found"]))
+                dropped_by_shard[shard] = Dropped(
+                    known=_failures_of(content["known"]), found=_failures_of(content["found"])
+                )
         return dropped_by_shard, refused
 
-    def write(self, shard: range, done: Simulated, dropped: Dropped, *, params: bool) -> None:
+    def write(self, shard: range, done: TrainedBank, dropped: Dropped, *, params: bool) -> None:
         """Keeps a shard; it is there when all of it has reached the disk.
 
         Errors: `RunError` where the disk is full.
         """
-        with writing(self._at(shard), force=True) as partial:
+        with writing(self._folder_of(shard), force=True) as partial:
             write_readings(partial, done.bank, done.measurements)
             arrays: dict[str, Any] = dict(done.reconstructions)
             np.savez(partial / "reconstructions.npz", **arrays)
             if params:
                 write_params(partial, stack(done.params))
             content = {
-                "made": dict(self.made),
+                "made": dict(self.made_from),
                 "runs": [shard.start, shard.stop],
-                "known": _listed(dropped.known),
-                "found": _listed(dropped.found),
+                "known": _failure_rows(dropped.known),
+                "found": _failure_rows(dropped.found),
                 "executor": done.executor,
                 "server": done.server,
                 "workers": done.workers,
@@ -150,14 +152,14 @@ class Shards:
             }
             _write_json(partial / "shard.json", content)
 
-    def read(self, shard: range, bank: Bank) -> Simulated:
+    def read_shard(self, shard: range, bank: Bank) -> TrainedBank:
         """A shard as it was written; `bank` has what all runs share, and no evidence.
 
         Errors: `RunError` where it was damaged since.
         """
-        place = self._at(shard)
+        place = self._folder_of(shard)
         try:
-            content = self._checked(shard)
+            content = self._read_checked(shard)
         except _UNREADABLE as error:
             raise RunError(
                 f"{place} was damaged after it had been written ({error}); run the same command again, which trains "
@@ -165,7 +167,7 @@ class Shards:
             ) from error
         with np.load(place / "reconstructions.npz", allow_pickle=False) as arrays:
             reconstructions = {name: arrays[name] for name in arrays.files}
-        return Simulated(
+        return TrainedBank(
             bank=replace(
                 bank,
                 evidence=tuple(read_evidence(place / "evidence.parquet")),
@@ -181,20 +183,20 @@ class Shards:
             device=content["device"],
             untraced=content["untraced"],
             seconds=content["seconds"],
-            lost={**_lost(content["known"]), **_lost(content["found"])},
+            failures={**_failures_of(content["known"]), **_failures_of(content["found"])},
         )
 
-    def known(self) -> Lost:
+    def known_failures(self) -> Lost:
         """Clients that are known to fail, as last stored; none where that is damaged or by other code."""
         try:
             content = _read_json(self.place / "lost.json")
-            return _lost(content["known"]) if content["made"] == self.made else {}
+            return _failures_of(content["known"]) if content["made"] == self.made_from else {}
         except _UNREADABLE:
             return {}
 
-    def tell(self, failures: Lost) -> None:
+    def store_failures(self, failures: Lost) -> None:
         """Who is known to fail from now on."""
-        self._put("lost.json", {"made": self.made, "known": _listed(failures)})
+        self._put("lost.json", {"made": self.made_from, "known": _failure_rows(failures)})
 
     def _put(self, name: str, content: Mapping[str, Any]) -> None:
         """A small file that is there when it has reached the disk."""
@@ -208,12 +210,12 @@ class Shards:
         """The pilot that was kept; None where there is none, it is damaged or something else made it."""
         try:
             content = _read_json(self.place / "pilot.json")
-            if content["made"] != self.made:
+            if content["made"] != self.made_from:
                 return None
             rounds = [
-                Picked(
+                PickedCohort(
                     clients=tuple(clients),
-                    chances=None if probabilities is None else np.array(probabilities, dtype=np.float64),
+                    probabilities=None if probabilities is None else np.array(probabilities, dtype=np.float64),
                 )
                 for clients, probabilities in content["rounds"]
             ]
@@ -224,28 +226,29 @@ class Shards:
     def keep_pilot(self, pilot: Pilot) -> None:
         """Keeps what the pilot picked."""
         rounds = [
-            (cohort.clients, None if cohort.chances is None else cohort.chances.tolist()) for cohort in pilot.rounds
+            (cohort.clients, None if cohort.probabilities is None else cohort.probabilities.tolist())
+            for cohort in pilot.rounds
         ]
-        content = {"made": self.made, "rounds": rounds, "failed": pilot.failed, "seconds": pilot.seconds}
+        content = {"made": self.made_from, "rounds": rounds, "failed": pilot.failed, "seconds": pilot.seconds}
         self._put("pilot.json", content)
 
-    def clear(self) -> None:
+    def remove_all(self) -> None:
         """Removes every shard."""
         for shard in stored_shards(self.place):
-            shutil.rmtree(self._at(shard))
+            shutil.rmtree(self._folder_of(shard))
         for name in ("lost.json", "pilot.json"):
             (self.place / name).unlink(missing_ok=True)
 
-    def _at(self, shard: range) -> Path:
+    def _folder_of(self, shard: range) -> Path:
         return self.place / f"runs-{shard.start}-{shard.stop - 1}"
 
-    def _checked(self, shard: range) -> dict[str, Any]:
+    def _read_checked(self, shard: range) -> dict[str, Any]:
         """The content of `shard.json`; an error where anything is not as it was written, or something else made it."""
-        place = self._at(shard)
+        place = self._folder_of(shard)
         content = _read_json(place / "shard.json")
-        if content["made"] != self.made:
-            names = sorted(content["made"].keys() | self.made.keys())
-            other = [name for name in names if content["made"].get(name) != self.made.get(name)]
+        if content["made"] != self.made_from:
+            names = sorted(content["made"].keys() | self.made_from.keys())
+            other = [name for name in names if content["made"].get(name) != self.made_from.get(name)]
             raise ValueError(f"those that are kept were made with another {', another '.join(other)}")
         if content["runs"] != [shard.start, shard.stop]:
             raise ValueError("those that are kept are others")
@@ -283,12 +286,12 @@ def _params(file: Path, runs: int) -> tuple[dict[str, Any], ...]:
     return tuple({name: value[run] for name, value in stacked.items()} for run in range(runs))
 
 
-def _listed(lost: Lost) -> list[tuple[int, int, str]]:
-    return [(round, client, cause) for (round, client), cause in sorted(lost.items())]
+def _failure_rows(lost: Lost) -> list[tuple[int, int, str]]:
+    return [(round_number, client, cause) for (round_number, client), cause in sorted(lost.items())]
 
 
-def _lost(listed: Iterable[tuple[int, int, str]]) -> Lost:
-    return {(round, client): cause for round, client, cause in listed}
+def _failures_of(listed: Iterable[tuple[int, int, str]]) -> Lost:
+    return {(round_number, client): cause for round_number, client, cause in listed}
 
 
 def _digest(file: Path) -> str:

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 import torch
 
 from fedmem.contracts.events import Emit, Event, ShardStarted, ShardStored, StageStarted, TrainingStarted, silent
-from fedmem.contracts.evidence import Bank, Dropped, Lost, Simulated
+from fedmem.contracts.evidence import Bank, Dropped, Lost, TrainedBank
 from fedmem.contracts.federation import Federation, digest
 from fedmem.contracts.sampler import Pilot
-from fedmem.engines._dropped import Ledger
+from fedmem.engines._failures import Ledger
 from fedmem.execution.bank import gather, pilot_of
 from fedmem.execution.executors import executor_of
 from fedmem.execution.join_shards import join
 from fedmem.execution.memory_budget import cut_of, room_of
 from fedmem.execution.shard_store import Shards, divide, name_of
-from fedmem.processes import Alone, Crew, Forks, Tell
+from fedmem.processes import ForkPool, InProcessPool, Report, WorkerPool
 from fedmem.results.provenance import code, components_of, files_of, modules_of, versions
 from fedmem.training.executor import Executor
 
@@ -49,7 +49,7 @@ def train(
     emit: Emit = silent,
     watch: bool = True,
     executor: Executor | None = None,
-) -> tuple[Simulated, Division]:
+) -> tuple[TrainedBank, Division]:
     """Train what is missing of a bank, shard by shard, and put it together. With `watch=False` nothing is observed.
 
     With an `executor`, which is somebody else's, all is trained in this process.
@@ -69,13 +69,13 @@ def train(
     stored_shards, refused = shards.open(made_with(scenario, federation))
     room = room_of(scenario, federation)
     plan = divide(scenario.runs, room.shard, list(stored_shards))
-    ledger = Ledger(shards.known())
+    ledger = Ledger(shards.known_failures())
     dropped = dict(stored_shards)
     before = ledger.lost
     for failures in stored_shards.values():
         ledger.add(failures)
     if ledger.lost is not before:
-        shards.tell(ledger.lost)  # it was killed before it could write this
+        shards.store_failures(ledger.lost)  # it was killed before it could write this
     missing = [shard for shard in plan if shard not in dropped or not ledger.agrees(dropped[shard])]
     workers = max(1, min(room.workers, len(missing))) if executor is None else 1
     sizes = tuple(len(shard) for shard in plan)
@@ -97,8 +97,11 @@ def train(
 
     # a fork has no workers of its own
     do = _Training(scenario, federation, shards, None if workers == 1 else 1, watch, pilot, executor)
-    with closing(do), Alone(do, forward_event) if workers == 1 else Forks(do, forward_event, shards.let_go) as pool:
-        train_all(plan, dropped, ledger, pool, workers, shards.tell)
+    with (
+        closing(do),
+        InProcessPool(do, forward_event) if workers == 1 else ForkPool(do, forward_event, shards.let_go) as pool,
+    ):
+        train_all(plan, dropped, ledger, pool, workers, shards.store_failures)
     emit(StageStarted(text="joining shards"))
     bank = Bank(
         audit=federation.audit,
@@ -110,7 +113,9 @@ def train(
         exclusion=scenario.exclusion,
         targets={"test": federation.test.labels},
     )
-    simulated = join([shards.read(shard, bank) for shard in plan], scenario.probes if watch else (), scenario.seed)
+    simulated = join(
+        [shards.read_shard(shard, bank) for shard in plan], scenario.probes if watch else (), scenario.seed
+    )
     return replace(simulated, pilot=pilot), division
 
 
@@ -118,7 +123,7 @@ def train_all(
     plan: Sequence[range],
     dropped: dict[range, Dropped],
     ledger: Ledger,
-    pool: Crew,
+    pool: WorkerPool,
     workers: int,
     report: Callable[[Lost], None],
 ) -> None:
@@ -146,7 +151,7 @@ def train_all(
             pool.start(name_of(shard), (shard, known_failures))
         if not working:
             return
-        name, new_failures = pool.finished()
+        name, new_failures = pool.wait_for_one()
         shard, known_failures = working.pop(name)
         dropped[shard] = Dropped(known=known_failures, found=new_failures)
         if ledger.add(dropped[shard]):
@@ -173,13 +178,13 @@ class _Training:
         self._watch = watch
         self._pilot = pilot
         self._executor = executor
-        self._own: Executor | None = None
+        self._own_executor: Executor | None = None
 
-    def __call__(self, job: tuple[range, Lost], report: Tell) -> Lost:
+    def __call__(self, job: tuple[range, Lost], report: Report) -> Lost:
         shard, known_failures = job
         report(ShardStarted(first=shard[0], last=shard[-1]))
         if self._executor is None:
-            self._executor = self._own = executor_of(self._scenario, self._federation, self._workers)
+            self._executor = self._own_executor = executor_of(self._scenario, self._federation, self._workers)
         done = gather(
             self._scenario,
             self._federation,
@@ -190,7 +195,7 @@ class _Training:
             pilot=self._pilot,
             executor=self._executor,
         )
-        new_failures = {place: why for place, why in done.lost.items() if place not in known_failures}
+        new_failures = {place: why for place, why in done.failures.items() if place not in known_failures}
         dropped = Dropped(known=known_failures, found=new_failures)
         self._shards.write(shard, done, dropped, params=self._scenario.save.params)
         report(ShardStored(first=shard[0], last=shard[-1]))
@@ -198,8 +203,8 @@ class _Training:
 
     def close(self) -> None:
         """Let go of the workers of an executor that was made in this process."""
-        if self._own is not None:
-            self._own.close()
+        if self._own_executor is not None:
+            self._own_executor.close()
 
 
 def made_with(scenario: Scenario, federation: Federation) -> Mapping[str, str]:

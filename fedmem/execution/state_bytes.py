@@ -10,21 +10,21 @@ from fedmem.contracts.validation_of_measures import by_run
 from fedmem.guards.guarding import NOT_OURS, Guard
 
 if TYPE_CHECKING:
+    from fedmem.contracts.arrays import Params
     from fedmem.contracts.federation import Federation
-    from fedmem.contracts.types import Params
     from fedmem.scenario.scenario import Scenario
 
-SPARE = 4
+MARGIN = 4
 """Standard deviations by which a Poisson batch is taken to exceed its mean at most."""
 
 
-def widest(batch_size: int) -> int:
+def largest_batch(batch_size: int) -> int:
     """Rows of a Poisson batch that hardly any exceeds.
 
-    >>> widest(25)
+    >>> largest_batch(25)
     45
     """
-    return int(batch_size + SPARE * batch_size**0.5)
+    return int(batch_size + MARGIN * batch_size**0.5)
 
 
 def of_examples(scenario: Scenario, federation: Federation, stacked: bool) -> int:
@@ -50,7 +50,7 @@ def of_examples(scenario: Scenario, federation: Federation, stacked: bool) -> in
     elif by_ghost(model):
         linear = (part for part in model.modules() if isinstance(part, nn.Linear))
         num_values -= sum(value.numel() for part in linear for value in part.parameters())
-    return 4 * num_values * widest(scenario.client.batch_size)
+    return 4 * num_values * largest_batch(scenario.client.batch_size)
 
 
 def by_server(scenario: Scenario, federation: Federation) -> int:
@@ -85,8 +85,8 @@ def by_client(scenario: Scenario, federation: Federation) -> int:
         return 0
     personal_names: tuple[str, ...] = ()
     if isinstance(client, PersonalClient):
-        with Guard("client", client, "own"):
-            personal_names = client.own(before)
+        with Guard("client", client, "personal_parameters"):
+            personal_names = client.personal_parameters(before)
     return remembered + _bytes({name: before[name] for name in personal_names})
 
 

@@ -14,20 +14,20 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset, Examples, FeatureShift
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.injection import CanaryInjection
-from fedmem.contracts.ragged import Parts
-from fedmem.contracts.reserve import Spare
-from fedmem.contracts.types import IntArray
+from fedmem.contracts.ragged import Ragged
+from fedmem.contracts.reserve import Reserve
 from fedmem.contracts.validation import dataset_of
 from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.federation.compatibility import mismatches
-from fedmem.federation.feature_shift import fill_pairs, seen, show, viewers
+from fedmem.federation.feature_shift import as_seen_by, replacement_pairs, show, viewers
 from fedmem.federation.initial_weights import initialise
-from fedmem.federation.layout import _lay_out, _Plan, _references, _trained
-from fedmem.federation.pilot_draws import led, with_pilot
-from fedmem.federation.row_budget import allot, shortages
+from fedmem.federation.layout import _lay_out, _Plan, _references, _trained_rows
+from fedmem.federation.pilot_draws import with_pilot, without_pilot
+from fedmem.federation.row_budget import make_row_budget, shortages
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import stream
 
@@ -56,7 +56,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     Errors: `ScenarioError` if the data have too few rows or a part cannot read them, `ComponentError` from components.
     """
     data = load(scenario) if data is None else data
-    counts = allot(scenario, data)
+    counts = make_row_budget(scenario, data)
     problems = mismatches(scenario, data) or shortages(scenario, data, counts)
     if problems:
         raise ScenarioError(problems)
@@ -66,20 +66,20 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     module, initial = initialise(scenario, data)
     audit_start = len(plan.base.rows)
     extra_start = audit_start + len(plan.audit)
-    replacement = _fill_ins(scenario, plan, extra_start + len(plan.extra))
+    replacement = _draw_replacements(scenario, plan, extra_start + len(plan.extra))
     if isinstance(scenario.partition, FeatureShift):
-        plan, replacement = _shifted(scenario.partition, plan, replacement, extra_start + len(plan.extra))
-    trained = _trained(plan, audit_start, extra_start)
-    replacement = _with_twins(scenario, plan, replacement, extra_start)
+        plan, replacement = _shift_features(scenario.partition, plan, replacement, extra_start + len(plan.extra))
+    trained = _trained_rows(plan, audit_start, extra_start)
+    replacement = _with_own_replacements(scenario, plan, replacement, extra_start)
     replacement = np.where(plan.unmasked, trained, replacement)
     left_out = counts.rows["base"] - audit_start
     whole = Federation(
         store=_store(scenario, data.train, plan),
-        base=Parts(rows=np.arange(audit_start), starts=plan.base.starts),
+        base=Ragged(rows=np.arange(audit_start), starts=plan.base.starts),
         audit=plan.audit,
         audit_start=audit_start,
-        trained=trained,
-        fill=replacement,
+        trained_rows=trained,
+        replacement=replacement,
         test=data.test,
         population=plan.population,
         references=tuple(
@@ -90,7 +90,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         model=module,
         initial=initial,
         initials=tuple(initialise(scenario, data, run)[1] for run in range(plan.audit.runs))
-        if scenario.initial_weights == "own"
+        if scenario.initial_weights == "per_run"
         else (),
         shifted=isinstance(scenario.partition, FeatureShift),
         modality=data.modality,
@@ -98,30 +98,31 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         counts=counts.rows | ({"left out": left_out, "base": audit_start} if left_out else {}),
     )
     if scenario.central is not None:
-        return _pooled(whole, by_client=scenario.central == "by_client")
-    return led(whole) if scenario.has_pilot else whole
+        return _pool_clients(whole, by_client=scenario.central == "by_client")
+    return without_pilot(whole) if scenario.has_pilot else whole
 
 
-def _pooled(whole: Federation, *, by_client: bool) -> Federation:
+def _pool_clients(whole: Federation, *, by_client: bool) -> Federation:
     """The federation with one client that holds all rows, coins and replacement rows."""
     audit = whole.audit
     return replace(
         whole,
-        base=Parts.of([np.concatenate([np.empty(0, dtype=np.int64), *whole.base])]),
-        audit=replace(audit, holder=np.where(audit.holder >= 0, 0, audit.holder).astype(np.int32), owner=None),
-        apart=whole,
+        base=Ragged.of([np.concatenate([np.empty(0, dtype=np.int64), *whole.base])]),
+        audit=replace(audit, owner=np.where(audit.owner >= 0, 0, audit.owner).astype(np.int32), copy_owner=None),
+        unpooled=whole,
         by_client=by_client,
     )
 
 
 def budget(scenario: Scenario) -> dict[str, int]:
-    """The number of rows of each purpose: test, population, audit, `fill-ins`, `withheld` and base; their sum is total.
+    """The number of rows of each purpose: test, population, audit, `replacements`, `reserved_rows` and base; their sum
+    is total.
 
-    `audit` counts the real rows that injections take. `fill-ins` counts replacement rows. `withheld` counts rows of
-    reserved classes that no client trains on. `base` is what is left to partition, of which a partition may leave some
-    out; it is negative if the data are too few. Builds no model.
+    `audit` counts the real rows that injections take. `replacements` counts replacement rows. `reserved_rows` counts
+    rows of reserved classes that no client trains on. `base` is what is left to partition, of which a partition may
+    leave some out; it is negative if the data are too few. Builds no model.
     """
-    return allot(scenario, load(scenario)).rows
+    return make_row_budget(scenario, load(scenario)).rows
 
 
 def check(scenario: Scenario, data: Dataset | None = None) -> list[Problem]:
@@ -133,7 +134,7 @@ def check(scenario: Scenario, data: Dataset | None = None) -> list[Problem]:
     problems = mismatches(scenario, data)
     if problems:
         return problems  # all that follows would complain of the same
-    problems = shortages(scenario, data, allot(scenario, data))
+    problems = shortages(scenario, data, make_row_budget(scenario, data))
     # Partition and injection are tried only with enough rows: their complaints would repeat the shortage.
     for step in (initialise,) if problems else (_lay_out, initialise):
         try:
@@ -156,7 +157,7 @@ def load(scenario: Scenario) -> Dataset:
         return dataset_of(guard, scenario.dataset.load(stream(scenario.seed, "dataset")))
 
 
-def _fill_ins(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
+def _draw_replacements(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
     """(R, copies in all) rows of the store that stand in for outs, -1 for none; the reserve rows begin at `start`.
 
     An in example whose window is shorter than the training needs some too.
@@ -167,11 +168,11 @@ def _fill_ins(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
     replacement = np.full((audit.runs, len(subject)), -1, dtype=np.int64)
     if scenario.exclusion == "remove":
         return replacement
-    reserve = Spare(plan.spare)
-    owner = np.where(plan.twins < 0, audit.owners, -1)
+    reserve = Reserve(plan.reserve)
+    owner = np.where(plan.replacements < 0, audit.owners, -1)
     copies = np.flatnonzero(owner >= 0)
-    copies_of_client = Parts.grouped(copies, owner[copies], len(plan.base))
-    labels = Parts(rows=plan.labels, starts=plan.base.starts)
+    copies_of_client = Ragged.group_by_owner(copies, owner[copies], len(plan.base))
+    labels = Ragged(rows=plan.labels, starts=plan.base.starts)
     for run in range(audit.runs):
         rng = stream(scenario.seed, "fill-ins", run=run)
         run_reserve = reserve.fork()
@@ -183,30 +184,32 @@ def _fill_ins(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
     return replacement
 
 
-def _with_twins(scenario: Scenario, plan: _Plan, replacement: IntArray, extra_start: int) -> IntArray:
+def _with_own_replacements(scenario: Scenario, plan: _Plan, replacement: IntArray, extra_start: int) -> IntArray:
     """`replacement` with the rows that injections made themselves, wherever an example may be out."""
     if scenario.exclusion == "remove":
         return replacement
-    return np.where((plan.twins >= 0) & (plan.audit.owners >= 0), extra_start + plan.twins, replacement)
+    return np.where((plan.replacements >= 0) & (plan.audit.owners >= 0), extra_start + plan.replacements, replacement)
 
 
-def _shifted(partition: FeatureShift, plan: _Plan, replacement: IntArray, reserve_start: int) -> tuple[_Plan, IntArray]:
+def _shift_features(
+    partition: FeatureShift, plan: _Plan, replacement: IntArray, reserve_start: int
+) -> tuple[_Plan, IntArray]:
     """The plan with all real rows outside of `base` as their clients see them, and its replacement rows."""
     clients = len(plan.base)
-    viewer, extra_viewer = viewers(plan.audit, plan.slots, len(plan.extra))
-    changed, rows, client = fill_pairs(plan.audit, replacement, reserve_start, clients)
+    viewer, extra_viewer = viewers(plan.audit, plan.copy_index, len(plan.extra))
+    changed, rows, client = replacement_pairs(plan.audit, replacement, reserve_start, clients)
     shifted = replace(
         plan,
-        audit=replace(plan.audit, examples=seen(partition, clients, plan.audit.examples, viewer)),
-        extra=seen(partition, clients, plan.extra, extra_viewer),
-        spare=seen(partition, clients, plan.spare.take(rows), client),
+        audit=replace(plan.audit, examples=as_seen_by(partition, clients, plan.audit.examples, viewer)),
+        extra=as_seen_by(partition, clients, plan.extra, extra_viewer),
+        reserve=as_seen_by(partition, clients, plan.reserve.take(rows), client),
     )
     return shifted, changed
 
 
 def _store(scenario: Scenario, train: Examples, plan: _Plan) -> Examples:
     """Base rows as their clients see them, audit examples, the rows that stand for them, and replacement rows."""
-    others = Examples.concatenate([plan.audit.examples, plan.extra, plan.spare])
+    others = Examples.concatenate([plan.audit.examples, plan.extra, plan.reserve])
     count = len(plan.base.rows)
     inputs = np.empty((count + len(others), *train.inputs.shape[1:]), dtype=others.inputs.dtype)
     # Straight into its place: the data set is the largest thing there is, and it is here twice already.

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.data import Dataset
 from fedmem.contracts.model import TableModel
-from fedmem.contracts.types import Params
 from fedmem.contracts.validation import a_kind, logits_of
 from fedmem.errors import ComponentError
 from fedmem.guards.guarding import Guard
 from fedmem.modalities.tables import Tables
 from fedmem.seeding import stream
-from fedmem.training.model_checks import frozen, interaction
+from fedmem.training.model_checks import frozen_parameters, interaction
 
 if TYPE_CHECKING:
     from torch import nn
@@ -54,12 +54,12 @@ def _check_module(guard: Guard, module: object) -> None:
     import torch
 
     if not isinstance(module, torch.nn.Module):
-        guard.wrong(f"it returned {a_kind(module)}, should be a torch.nn.Module")
+        guard.reject(f"it returned {a_kind(module)}, should be a torch.nn.Module")
     parameters = dict(module.named_parameters())
     guard.require(parameters, "the network has no parameters, so that nothing could be trained")
     for name, value in parameters.items():
         if not value.is_floating_point() or not torch.isfinite(value).all():
-            guard.wrong(f"its parameter {name!r} is {a_kind(value)}, should be floating numbers, all of them finite")
+            guard.reject(f"its parameter {name!r} is {a_kind(value)}, should be floating numbers, all of them finite")
 
 
 def _try(module: nn.Module, data: Dataset) -> None:
@@ -101,11 +101,11 @@ def _check_pure(module: nn.Module) -> None:
 
 def _check_trained(module: nn.Module) -> None:
     """All parameters are trained, sent, aggregated and stored, so that frozen ones would not stay what they are."""
-    frozen_parameters = frozen(module)
-    if frozen_parameters:
+    frozen = frozen_parameters(module)
+    if frozen:
         raise ComponentError(
             "model",
-            f"has {frozen_parameters}; clients train, send and store all parameters, so that these would change as "
+            f"has {frozen}; clients train, send and store all parameters, so that these would change as "
             "well and the results would be those of full fine-tuning. Adapters are not supported: remove "
             "requires_grad_(False), or use a model that trains all its parameters",
         )

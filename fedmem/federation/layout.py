@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.audit_set import FOREVER, AuditSet, Injected, References
+from fedmem.contracts.arrays import BoolArray, IntArray
+from fedmem.contracts.audit_set import FOREVER, AuditSet, InjectionPlan, References
 from fedmem.contracts.data import ClientData, Dataset, Examples, FeatureShift, Space, partition_declaration
 from fedmem.contracts.injection import CanaryInjection, Injection, injection_declaration
-from fedmem.contracts.ragged import Parts
-from fedmem.contracts.reserve import Spare
-from fedmem.contracts.types import BoolArray, IntArray
+from fedmem.contracts.ragged import Ragged
+from fedmem.contracts.reserve import Reserve
 from fedmem.contracts.validation import injected_of, parts_of, references_of
 from fedmem.errors import ComponentError
-from fedmem.federation.feature_shift import carries
-from fedmem.federation.row_budget import allot, draw, population_of, total_copies
+from fedmem.federation.feature_shift import carries_real_rows
+from fedmem.federation.row_budget import draw, make_row_budget, population_of, total_copies
 from fedmem.guards.guarding import Guard
-from fedmem.modalities.text.windows import told
+from fedmem.modalities.text.windows import prefix_and_start
 from fedmem.seeding import stream
 
 if TYPE_CHECKING:
@@ -32,28 +32,28 @@ class _Plan:
     """The rows of each client: the result of reserving, partitioning and injecting.
 
     `base` are positions in the training rows, `targets` (n, …) and `labels` (n,) those of these rows, part by part;
-    `slots` (copies in all,) are positions in `extra`, -1 where a copy is the audit example itself, and `unmasked` says
-    which copies are trained on whatever their coin says. `twins` (copies in all,) are positions in `extra` of
-    replacement rows that an injection made itself, -1 where they come from the reserve.
+    `copy_index` (copies in all,) are positions in `extra`, -1 where a copy is the audit example itself, and `unmasked`
+    says which copies are trained on whatever their coin says. `replacements` (copies in all,) are positions in `extra`
+    of replacement rows that an injection made itself, -1 where they come from the reserve.
     """
 
-    base: Parts
+    base: Ragged
     targets: IntArray
     labels: IntArray
     audit: AuditSet
     extra: Examples
-    slots: IntArray
+    copy_index: IntArray
     unmasked: BoolArray
-    twins: IntArray
+    replacements: IntArray
     population: Examples
-    spare: Examples
+    reserve: Examples
     space: Space
 
 
 class _Clients(Sequence[ClientData]):
     """The base rows of each client, copied from the data set on access."""
 
-    def __init__(self, train: Examples, base: Parts) -> None:
+    def __init__(self, train: Examples, base: Ragged) -> None:
         self._train = train
         self._base = base
 
@@ -74,22 +74,22 @@ class _Clients(Sequence[ClientData]):
 
 def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
     """Reserve, partition, inject."""
-    budget = allot(scenario, data)
+    budget = make_row_budget(scenario, data)
     counts = budget.rows
     population = population_of(scenario, data)
     rows = np.setdiff1d(np.arange(len(data.train)), population, assume_unique=True)
-    classes: dict[int, Spare] = {}
+    classes: dict[int, Reserve] = {}
     for label, count in budget.classes.items():
         class_rows = rows[data.train.labels[rows] == label]
         class_reserve = draw(class_rows, min(count, len(class_rows)), stream(scenario.seed, f"spare of class {label}"))
-        classes[label] = Spare(data.train.take(class_reserve))
-        rows = np.setdiff1d(rows, class_rows if label in budget.withheld else class_reserve, assume_unique=True)
-    general = counts["audit"] - sum(budget.classes.values()) + counts["fill-ins"]
+        classes[label] = Reserve(data.train.take(class_reserve))
+        rows = np.setdiff1d(rows, class_rows if label in budget.reserved_classes else class_reserve, assume_unique=True)
+    general = counts["audit"] - sum(budget.classes.values()) + counts["replacements"]
     reserve_rows = draw(rows, general, stream(scenario.seed, "spare"))
     rows = np.setdiff1d(rows, reserve_rows, assume_unique=True)
     with Guard("partition", scenario.partition, "assign") as guard:
         assignment = scenario.partition.assign(data, rows, scenario.clients, stream(scenario.seed, "partition"))
-        parts = assignment if isinstance(assignment, Parts) else Parts.of(parts_of(guard, assignment))
+        parts = assignment if isinstance(assignment, Ragged) else Ragged.of(parts_of(guard, assignment))
     assigned_rows = np.sort(parts.rows)
     expected_rows = np.intersect1d(assigned_rows, rows) if partition_declaration(scenario.partition).leave_out else rows
     if len(parts) != scenario.clients or not np.array_equal(assigned_rows, expected_rows):
@@ -98,16 +98,16 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
             f"gave {len(parts)} clients {len(assigned_rows)} rows, {len(np.unique(assigned_rows))} of them different, "
             f"but {scenario.clients} clients must hold each of {len(rows)} rows once",
         )
-    base, reserve, space = _Clients(data.train, parts), Spare(data.train.take(reserve_rows)), Space.of(data)
+    base, reserve, space = _Clients(data.train, parts), Reserve(data.train.take(reserve_rows)), Space.of(data)
     additions = [
-        _planned(scenario, i, base, classes.get(_reserved_class(injection), reserve), space)
+        _plan_injection(scenario, i, base, classes.get(_reserved_class(injection), reserve), space)
         for i, injection in enumerate(scenario.injections)
     ]
     _some_left(scenario, additions, space)
     nothing = data.train.take(np.empty(0, dtype=np.int64))
     extras = [part.extra or nothing for part in additions]
-    replacements = _numbered(
-        [part.twins or nothing for part in additions], sum(len(part.examples) for part in additions)
+    replacements = _number_rows(
+        [part.replacements or nothing for part in additions], sum(len(part.examples) for part in additions)
     )
     return _Plan(
         base=parts,
@@ -115,11 +115,11 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
         labels=data.train.labels[parts.rows],
         audit=_audit(scenario, additions, nothing),
         extra=Examples.concatenate([nothing, *extras, *replacements]),
-        slots=_slots(additions, extras),
-        unmasked=_unmasked(additions),
-        twins=_twins(additions, sum(map(len, extras))),
+        copy_index=_copy_positions(additions, extras),
+        unmasked=_is_unmasked(additions),
+        replacements=_replacements(additions, sum(map(len, extras))),
         population=data.train.take(population),
-        spare=reserve.left(),
+        reserve=reserve.remaining(),
         space=space,
     )
 
@@ -135,7 +135,9 @@ def _references(scenario: Scenario, injection: CanaryInjection, space: Space) ->
         )
 
 
-def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], reserve: Spare, space: Space) -> Injected:
+def _plan_injection(
+    scenario: Scenario, i: int, base: Sequence[ClientData], reserve: Reserve, space: Space
+) -> InjectionPlan:
     """The rows that the injection at position i adds, checked against its announcement."""
     injection = scenario.injections[i]
     try:
@@ -152,7 +154,7 @@ def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], reserve: Sp
     except ComponentError as error:
         # An injection cannot know its place in the list.
         raise ComponentError(error.path.replace("injections", f"injections[{i}]", 1), error.message) from error
-    if isinstance(scenario.partition, FeatureShift) and carries(injection.role, addition):
+    if isinstance(scenario.partition, FeatureShift) and carries_real_rows(injection.role, addition):
         raise ComponentError(
             f"injections[{i}]",
             "trains on real images that carry a canary and keep their pixels, while the partition shows clients all "
@@ -173,7 +175,7 @@ def _planned(scenario: Scenario, i: int, base: Sequence[ClientData], reserve: Sp
     return addition
 
 
-def _some_left(scenario: Scenario, additions: Sequence[Injected], space: Space) -> None:
+def _some_left(scenario: Scenario, additions: Sequence[InjectionPlan], space: Space) -> None:
     """Errors: `ComponentError` where all members of a template are planted, by any injections, and none is left."""
     for i, injection in enumerate(scenario.injections):
         if not isinstance(injection, CanaryInjection) or not space.modality.tokens:
@@ -182,7 +184,9 @@ def _some_left(scenario: Scenario, additions: Sequence[Injected], space: Space) 
         if members is None or members.size > sum(len(part.examples) for part in additions):
             continue
         texts = (
-            told(*row)[0] for part in additions for row in zip(part.examples.inputs, part.examples.targets, strict=True)
+            prefix_and_start(*row)[0]
+            for part in additions
+            for row in zip(part.examples.inputs, part.examples.targets, strict=True)
         )
         if len({members.index(text) for text in texts if members.has(text)}) == members.size:
             raise ComponentError(
@@ -192,7 +196,7 @@ def _some_left(scenario: Scenario, additions: Sequence[Injected], space: Space) 
             )
 
 
-def _audit(scenario: Scenario, additions: Sequence[Injected], nothing: Examples) -> AuditSet:
+def _audit(scenario: Scenario, additions: Sequence[InjectionPlan], nothing: Examples) -> AuditSet:
     """The audit examples of all injections, in the order of the scenario, and their coins."""
     sizes = [len(part.examples) for part in additions]
     examples = Examples.concatenate([nothing, *(part.examples for part in additions)])
@@ -210,7 +214,7 @@ def _audit(scenario: Scenario, additions: Sequence[Injected], nothing: Examples)
         examples=replace(examples, ids=ids),
         kind=np.repeat(np.array([injection.name for injection in scenario.injections], dtype=np.str_), sizes),
         role=np.repeat(np.array([injection.role for injection in scenario.injections], dtype=np.str_), sizes),
-        holder=concatenate([part.holder for part in additions]),
+        owner=concatenate([part.owner for part in additions]),
         copies=concatenate([part.copies for part in additions]),
         is_in=_flip(scenario.runs, len(examples), stream(scenario.seed, "coins")),
         # A start in round 1 is no window: the initial model is observed as if all examples were active.
@@ -218,16 +222,16 @@ def _audit(scenario: Scenario, additions: Sequence[Injected], nothing: Examples)
         stop=per_injection([FOREVER if part.stop is None else part.stop for part in additions]),
         injection=per_injection(range(len(additions))),
         client_in=_client_coins(scenario),
-        owner=_owners(additions),
+        copy_owner=_owners(additions),
     )
 
 
-def _owners(additions: Sequence[Injected]) -> NDArray[np.int32] | None:
+def _owners(additions: Sequence[InjectionPlan]) -> NDArray[np.int32] | None:
     """The client that trains on each copy, in audit order; None where that is always the owner."""
     if all(part.owners is None for part in additions):
         return None
     return np.concatenate(
-        [np.repeat(part.holder, part.copies) if part.owners is None else part.owners for part in additions]
+        [np.repeat(part.owner, part.copies) if part.owners is None else part.owners for part in additions]
     )
 
 
@@ -249,18 +253,18 @@ def _client_coins(scenario: Scenario) -> BoolArray | None:
     return client_coins
 
 
-def _slots(additions: Sequence[Injected], extras: Sequence[Examples]) -> IntArray:
+def _copy_positions(additions: Sequence[InjectionPlan], extras: Sequence[Examples]) -> IntArray:
     """Copy by copy, in audit order, the position in all extra rows together, -1 for the example itself."""
     parts, start = [np.empty(0, dtype=np.int64)], 0
     for part, extra in zip(additions, extras, strict=True):
-        position = np.full(int(part.copies.sum()), -1) if part.slots is None else part.slots
+        position = np.full(int(part.copies.sum()), -1) if part.copy_index is None else part.copy_index
         assert len(position) == part.copies.sum(), "one slot for each copy"
         parts.append(np.where(position >= 0, position + start, -1))
         start += len(extra)
     return np.concatenate(parts)
 
 
-def _numbered(parts: Sequence[Examples], after: int) -> list[Examples]:
+def _number_rows(parts: Sequence[Examples], after: int) -> list[Examples]:
     """`parts` with unique negative ids, from -1 - `after` down."""
     numbered_parts = []
     for part in parts:
@@ -269,20 +273,20 @@ def _numbered(parts: Sequence[Examples], after: int) -> list[Examples]:
     return numbered_parts
 
 
-def _twins(additions: Sequence[Injected], start: int) -> IntArray:
+def _replacements(additions: Sequence[InjectionPlan], start: int) -> IntArray:
     """Copy by copy, in audit order, the position in all extra rows of its own replacement row; -1 where it has none."""
     parts = [np.empty(0, dtype=np.int64)]
     for part in additions:
-        if part.twins is None:
+        if part.replacements is None:
             parts.append(np.full(int(part.copies.sum()), -1))
             continue
-        assert len(part.twins) == len(part.examples), "one replacement row for each example"
-        parts.append(start + np.repeat(np.arange(len(part.twins)), part.copies))
-        start += len(part.twins)
+        assert len(part.replacements) == len(part.examples), "one replacement row for each example"
+        parts.append(start + np.repeat(np.arange(len(part.replacements)), part.copies))
+        start += len(part.replacements)
     return np.concatenate(parts)
 
 
-def _unmasked(additions: Sequence[Injected]) -> BoolArray:
+def _is_unmasked(additions: Sequence[InjectionPlan]) -> BoolArray:
     """(copies in all,) whether no coin masks a copy, which are the last ones of each example."""
     parts = [np.zeros(0, dtype=bool)]
     for part in additions:
@@ -292,9 +296,9 @@ def _unmasked(additions: Sequence[Injected]) -> BoolArray:
     return np.concatenate(parts)
 
 
-def _trained(plan: _Plan, audit_start: int, extra_start: int) -> IntArray:
+def _trained_rows(plan: _Plan, audit_start: int, extra_start: int) -> IntArray:
     """(copies in all,) rows of the store that stand for examples that are in."""
-    return np.where(plan.slots >= 0, extra_start + plan.slots, audit_start + plan.audit.subject)
+    return np.where(plan.copy_index >= 0, extra_start + plan.copy_index, audit_start + plan.audit.subject)
 
 
 def _flip(runs: int, count: int, rng: np.random.Generator) -> BoolArray:

@@ -26,14 +26,14 @@ def with_pilot(scenario: Scenario, audit: AuditSet) -> AuditSet:
     )
 
 
-def led(whole: Federation) -> Federation:
+def without_pilot(whole: Federation) -> Federation:
     """The federation without its last run, which is its pilot; every other array is shared."""
     audit, runs = whole.audit, whole.audit.runs - 1
     client_in = None if audit.client_in is None else audit.client_in[:runs]
     return replace(
         whole,
         audit=replace(audit, is_in=audit.is_in[:runs], client_in=client_in),
-        fill=whole.fill[:runs],
+        replacement=whole.replacement[:runs],
         initials=whole.initials[:runs],
         pilot=whole,
     )

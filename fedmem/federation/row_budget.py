@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset
 from fedmem.contracts.injection import ClassInjection, Injection, injection_declaration
-from fedmem.contracts.types import IntArray
 from fedmem.contracts.validation import count_of
 from fedmem.errors import Problem
 from fedmem.guards.guarding import Guard
@@ -20,50 +20,50 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Allotment:
+class RowBudget:
     """The number of rows for each purpose; `classes` counts those of each class that injections need."""
 
     rows: dict[str, int]
     classes: dict[int, int]
-    withheld: frozenset[int]
+    reserved_classes: frozenset[int]
 
 
-def allot(scenario: Scenario, data: Dataset) -> Allotment:
+def make_row_budget(scenario: Scenario, data: Dataset) -> RowBudget:
     """The rows that each purpose gets; they add up to total. See `federation.build.budget`."""
     rows = len(data.train)
     classes: dict[int, int] = {}
     for injection in scenario.injections:
         if isinstance(injection, ClassInjection):
-            rows_needed = classes.get(injection.reserved_class, 0) + spare_rows(injection, scenario.clients, rows)
+            rows_needed = classes.get(injection.reserved_class, 0) + reserve_rows(injection, scenario.clients, rows)
             classes[injection.reserved_class] = rows_needed
     exclusive_classes = frozenset(
         injection.reserved_class
         for injection in scenario.injections
         if isinstance(injection, ClassInjection) and injection.exclusive
     )
-    audit = sum(spare_rows(injection, scenario.clients, rows) for injection in scenario.injections)
+    audit = sum(reserve_rows(injection, scenario.clients, rows) for injection in scenario.injections)
     replacements = 0
     if scenario.exclusion == "replace":
         # All coins of a run may fall on out.
-        replacements = sum(_fill_ins(injection, scenario.clients, rows) for injection in scenario.injections)
-    available = _stock(scenario, data) if exclusive_classes else {}
+        replacements = sum(_replacement_rows(injection, scenario.clients, rows) for injection in scenario.injections)
+    available = _rows_by_class(scenario, data) if exclusive_classes else {}
     unused = sum(max(0, available.get(label, 0) - classes[label]) for label in exclusive_classes)
     counts = {
         "test": len(data.test),
         "population": scenario.population,
         "audit": audit,
-        "fill-ins": replacements,
-        "withheld": unused,
+        "replacements": replacements,
+        "reserved_rows": unused,
         "base": rows - scenario.population - audit - replacements - unused,
         "total": rows + len(data.test),
     }
-    return Allotment(rows=counts, classes=classes, withheld=exclusive_classes)
+    return RowBudget(rows=counts, classes=classes, reserved_classes=exclusive_classes)
 
 
-def spare_rows(injection: Injection, clients: int, rows: int) -> int:
+def reserve_rows(injection: Injection, clients: int, rows: int) -> int:
     """The real rows that an injection takes."""
-    with Guard("injection", injection, "spare_rows") as guard:
-        return count_of(guard, injection.spare_rows(clients, rows))
+    with Guard("injection", injection, "reserve_rows") as guard:
+        return count_of(guard, injection.reserve_rows(clients, rows))
 
 
 def total_copies(injection: Injection, clients: int, rows: int) -> int:
@@ -72,12 +72,12 @@ def total_copies(injection: Injection, clients: int, rows: int) -> int:
         return count_of(guard, injection.total_copies(clients, rows))
 
 
-def _fill_ins(injection: Injection, clients: int, rows: int) -> int:
+def _replacement_rows(injection: Injection, clients: int, rows: int) -> int:
     """Replacement rows that an injection takes from the reserve; none where it makes them itself (`own_fill_ins`)."""
-    return 0 if injection_declaration(injection).own_fill_ins else total_copies(injection, clients, rows)
+    return 0 if injection_declaration(injection).own_replacements else total_copies(injection, clients, rows)
 
 
-def _stock(scenario: Scenario, data: Dataset) -> dict[int, int]:
+def _rows_by_class(scenario: Scenario, data: Dataset) -> dict[int, int]:
     """The number of training rows of each class outside the population."""
     rows = np.arange(len(data.train))
     if scenario.population <= len(rows):
@@ -96,14 +96,14 @@ def draw(rows: IntArray, count: int, rng: np.random.Generator) -> IntArray:
     return np.sort(rng.choice(rows, size=count, replace=False))
 
 
-def shortages(scenario: Scenario, data: Dataset, budget: Allotment) -> list[Problem]:
+def shortages(scenario: Scenario, data: Dataset, budget: RowBudget) -> list[Problem]:
     """Problems if a class has too few rows for the injections, or a client would get no base row."""
     return [*_class_shortages(scenario, data, budget), *_row_shortages(scenario, budget.rows)]
 
 
-def _class_shortages(scenario: Scenario, data: Dataset, budget: Allotment) -> list[Problem]:
+def _class_shortages(scenario: Scenario, data: Dataset, budget: RowBudget) -> list[Problem]:
     """A problem for every class with fewer rows than the injections need."""
-    available = _stock(scenario, data) if budget.classes else {}
+    available = _rows_by_class(scenario, data) if budget.classes else {}
     problems = []
     for label, rows_needed in budget.classes.items():
         # The last to ask is blamed; a class that does not exist is left to the injection, which knows its field.
@@ -125,18 +125,19 @@ def _row_shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
     """A problem if a client would get no base row."""
     if counts["base"] >= scenario.clients:
         return []
-    train = counts["total"] - counts["test"] - counts["withheld"]
-    reserved = counts["audit"] + counts["fill-ins"]
+    train = counts["total"] - counts["test"] - counts["reserved_rows"]
+    reserved = counts["audit"] + counts["replacements"]
     rows_needed = counts["population"] + reserved + scenario.clients
-    unused_text = f" and {counts['withheld']} of reserved classes" if counts["withheld"] else ""
+    unused_text = f" and {counts['reserved_rows']} of reserved classes" if counts["reserved_rows"] else ""
     message = (
         f"{counts['total']} rows minus {counts['test']} for test{unused_text} leave {train}, but {rows_needed} are "
-        f"needed: population {counts['population']}, audit {counts['audit']}, replacement rows {counts['fill-ins']} "
+        f"needed: population {counts['population']}, audit {counts['audit']}, "
+        f"replacement rows {counts['replacements']} "
         f"and one for each of {scenario.clients} clients; "
     )
     max_population = train - reserved - scenario.clients
     room = train - counts["population"] - scenario.clients
-    fewer = _most_clients(scenario, train, counts["total"] - counts["test"])
+    fewer = _max_clients(scenario, train, counts["total"] - counts["test"])
     # Lever -> how many rows it takes, and what it would have to become; only those that are enough on their own.
     levers: dict[str, tuple[int, str]] = {}
     if max_population >= 0 and counts["population"]:
@@ -149,7 +150,7 @@ def _row_shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
     if fewer:
         levers["clients"] = (scenario.clients, f"lower clients to at most {fewer}")
     remedies = [remedy for _, remedy in levers.values()]
-    if counts["fill-ins"] and counts["base"] + counts["fill-ins"] >= scenario.clients:
+    if counts["replacements"] and counts["base"] + counts["replacements"] >= scenario.clients:
         remedies.append("write `exclusion: remove`, which needs no replacement rows")
     # A default value is blamed only where the file states none of the levers.
     stated_levers = {lever for lever in levers if scenario.locate(lever) != scenario.locate("")}
@@ -157,13 +158,13 @@ def _row_shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
     return [Problem(path=path, message=message + (", or ".join(remedies) or "use more data"))]
 
 
-def _most_clients(scenario: Scenario, train: int, rows: int) -> int:
+def _max_clients(scenario: Scenario, train: int, rows: int) -> int:
     """The largest number of clients for which these rows are enough, all else equal; 0 if there is none."""
 
     def rows_needed(clients: int) -> int:
         copies = scenario.exclusion == "replace"
         reserved = sum(
-            spare_rows(injection, clients, rows) + copies * _fill_ins(injection, clients, rows)
+            reserve_rows(injection, clients, rows) + copies * _replacement_rows(injection, clients, rows)
             for injection in scenario.injections
         )
         return scenario.population + reserved + clients

@@ -25,7 +25,7 @@ from fedmem.errors import FedmemError, RunError
 NOT_OURS = (KeyboardInterrupt, GreenletExit)
 """What no guard turns into another error: the user's Ctrl-C, and the end of a coroutine."""
 
-LINES, LETTERS = 8, 1200
+LINES, CHARACTERS = 8, 1200
 """How much of the text of an exception a message shows."""
 
 PLACES = ("round", "level", "run", "client")
@@ -41,9 +41,8 @@ class Representing(Protocol):
     """A part that messages name by another: an adapter of Flower's by its kind, one that applies a rule by the rule."""
 
     @property
-    def represented(self) -> object:
+    def message_name(self) -> object:
         """The part, or its kind."""
-        ...
 
 
 class PartError(RunError):
@@ -77,14 +76,14 @@ class PartError(RunError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Made again from its parts, so that it can come from another process."""
-        return _rebuild, (type(self), self.part, self.method, self.cause, self.at, self.place)
+        return _restore, (type(self), self.part, self.method, self.cause, self.at, self.place)
 
     def add_place(self, place: Mapping[str, object]) -> None:
         """Adds what is known further out and was not known where the error was raised."""
         self.place = {name: value for name, value in place.items() if value is not None} | self.place
 
 
-def _rebuild(cls: type[PartError], part: str, method: str, cause: str, at: str, place: dict[str, object]) -> PartError:
+def _restore(cls: type[PartError], part: str, method: str, cause: str, at: str, place: dict[str, object]) -> PartError:
     return cls(part, method, cause, at=at, place=place)
 
 
@@ -107,7 +106,7 @@ class Guard:
     fedmem.guards.guarding.PartError: round 2: sampler my.module:Mine failed in cohort: SystemExit: 0
     """
 
-    __slots__ = ("_family", "_method", "_others", "_part", "_place", "_where", "_whole")
+    __slots__ = ("_called_parts", "_family", "_method", "_part", "_place", "_where", "_whole")
 
     def __init__(
         self,
@@ -123,7 +122,7 @@ class Guard:
         self._family = family
         self._part = part
         self._method = method
-        self._others = others
+        self._called_parts = others
         self._where = where
         self._whole = whole
         self._place = place
@@ -143,15 +142,17 @@ class Guard:
             return
         raise self._error(error) from error
 
-    def wrong(self, text: str) -> NoReturn:
+    def reject(self, text: str) -> NoReturn:
         """The part returned what it must not: `text` says what, and what is allowed."""
         name = part_name(self._family, self._part)
-        raise PartError(name, self._method, text, at=_defined(self._part, self._method), place=self._places())
+        raise PartError(
+            name, self._method, text, at=_place_of_definition(self._part, self._method), place=self._places()
+        )
 
     def require(self, right: object, text: str) -> None:
-        """Call `wrong` unless `right` is true."""
+        """Call `reject` unless `right` is true."""
         if not right:
-            self.wrong(text)
+            self.reject(text)
 
     def _places(self) -> dict[str, object]:
         if self._where is None:
@@ -162,7 +163,7 @@ class Guard:
             return self._place
 
     def _error(self, error: BaseException) -> PartError:
-        family, part, method = _culprit(error, [*self._others, (self._family, self._part)], self._method)
+        family, part, method = _innermost_part(error, [*self._called_parts, (self._family, self._part)], self._method)
         return PartError(
             part_name(family, part), method, cause_of(error), at=line_of(error, part), place=self._places()
         )
@@ -181,7 +182,7 @@ def describe(error: BaseException, parts: Sequence[tuple[str, object]], method: 
         inside = ", ".join(part for part in (f"in {error.method} of {error.part}", error.at) if part)
         text = f"{error.cause} ({inside})"
     else:
-        family, part, called = _culprit(error, parts, method)
+        family, part, called = _innermost_part(error, parts, method)
         inside = ", ".join(word for word in (f"in {called} of {part_name(family, part)}", line_of(error, part)) if word)
         text = f"{cause_of(error)} ({inside})"
     remember(text, lambda: "".join(traceback.format_exception(error)))
@@ -256,7 +257,7 @@ def cause_of(error: BaseException) -> str:
     except Exception:
         text = "(its text cannot be formed)"
     lines = text.strip().splitlines()
-    cut = "\n".join(lines[:LINES])[:LETTERS]
+    cut = "\n".join(lines[:LINES])[:CHARACTERS]
     text = cut + (" …" if len(cut) < len("\n".join(lines)) else "")
     if is_out_of_memory(error):
         text += (
@@ -291,13 +292,13 @@ def part_name(family: str, part: object) -> str:
 def _kind(part: object) -> str:
     cls = type(part)
     if isinstance(part, Representing):
-        return part.represented if isinstance(part.represented, str) else _kind(part.represented)
+        return part.message_name if isinstance(part.message_name, str) else _kind(part.message_name)
     package, _, kind = cls.__module__.rpartition(".")
     shipped = package == "strategies" or (package.startswith("fedmem.") and package.count(".") == 1)
     return kind if shipped and not kind.startswith("_") else f"{cls.__module__}:{cls.__qualname__}"
 
 
-def _culprit(error: BaseException, parts: Sequence[tuple[str, object]], method: str) -> tuple[str, object, str]:
+def _innermost_part(error: BaseException, parts: Sequence[tuple[str, object]], method: str) -> tuple[str, object, str]:
     """The innermost part that was at work, and the method of it that had been called."""
     family, part = parts[-1]
     called, inside, outside = method, None, True
@@ -306,7 +307,7 @@ def _culprit(error: BaseException, parts: Sequence[tuple[str, object]], method: 
         culprit = (
             None
             if instance is None
-            else next((candidate for candidate in parts if _belongs(instance, *candidate)), None)
+            else next((candidate for candidate in parts if _is_part(instance, *candidate)), None)
         )
         if culprit is not None and (culprit[1] is not inside or outside):
             (family, part), called, inside = culprit, frame.f_code.co_name, culprit[1]
@@ -317,7 +318,7 @@ def _culprit(error: BaseException, parts: Sequence[tuple[str, object]], method: 
     return family, part, called
 
 
-def _belongs(instance: object, family: str, part: object) -> bool:
+def _is_part(instance: object, family: str, part: object) -> bool:
     """Whether this object is the part, or a layer of the model that the part is."""
     if instance is part:
         return True
@@ -341,7 +342,7 @@ def line_in(frames: Iterable[tuple[FrameType, int]], part: object = None) -> str
     for candidates in (foreign_places, part_places):
         if candidates:
             frame, line = candidates[-1]
-            return f"{_short(frame.f_code.co_filename)}:{line}"
+            return f"{_relative_path(frame.f_code.co_filename)}:{line}"
     return ""
 
 
@@ -354,12 +355,12 @@ def _file_of(part: object) -> str:
     return getattr(module, "__file__", None) or ""
 
 
-def _defined(part: object, method: str) -> str:
+def _place_of_definition(part: object, method: str) -> str:
     """Where a method of a third-party part is defined."""
     code = getattr(getattr(type(part), method, None), "__code__", None)
     if not isinstance(code, CodeType) or not _is_theirs(code.co_filename):
         return ""
-    return f"{_short(code.co_filename)}:{code.co_firstlineno}"
+    return f"{_relative_path(code.co_filename)}:{code.co_firstlineno}"
 
 
 def _owner(frame: FrameType) -> object:
@@ -390,7 +391,7 @@ def _libraries() -> tuple[str, ...]:
     return tuple(f"{path}{os.sep}" for path in {*library_paths, *(str(Path(path).resolve()) for path in library_paths)})
 
 
-def _short(file: str) -> str:
+def _relative_path(file: str) -> str:
     """A file as seen from the current folder, where it lies below it."""
     path = Path(file)
     try:

@@ -68,7 +68,7 @@ class Clock:
         self._end = time.monotonic() + self._seconds
         self._thread = threading.get_ident()
         if threading.current_thread() is threading.main_thread() and hasattr(signal, "setitimer"):
-            self._before = signal.signal(signal.SIGALRM, self._ring)
+            self._before = signal.signal(signal.SIGALRM, self._on_alarm)
             signal.setitimer(signal.ITIMER_REAL, self._seconds, AGAIN_SECONDS)
         elif _escape:
             _clocks.append(self)
@@ -94,7 +94,7 @@ class Clock:
         if isinstance(error, _Alarm):
             raise self._error(line_in(traceback.walk_tb(trace))) from error
 
-    def _ring(self, number: int, frame: FrameType | None) -> None:
+    def _on_alarm(self, number: int, frame: FrameType | None) -> None:
         raise _Alarm
 
     def _error(self, at: str) -> TimeLimitError:
@@ -106,7 +106,7 @@ class Clock:
             at=at,
         )
 
-    def late(self) -> TimeLimitError:
+    def limit_error(self) -> TimeLimitError:
         """The error, with the line at which the thread of this clock is now."""
         frame = sys._current_frames().get(self._thread)
         return self._error(line_in(reversed(list(traceback.walk_stack(frame)))) if frame is not None else "")
@@ -115,7 +115,7 @@ class Clock:
 def listen() -> None:
     """In the main thread of a process that works in another thread: receive the alarm of clocks there."""
     if hasattr(signal, "SIGALRM"):
-        signal.signal(signal.SIGALRM, _heard)
+        signal.signal(signal.SIGALRM, _on_signal)
 
 
 def escape_by(escape: Escape) -> None:
@@ -123,6 +123,6 @@ def escape_by(escape: Escape) -> None:
     _escape[:] = [escape]
 
 
-def _heard(number: int, frame: FrameType | None) -> None:
+def _on_signal(number: int, frame: FrameType | None) -> None:
     if _clocks and _escape:
-        _escape[0](_clocks[-1].late())
+        _escape[0](_clocks[-1].limit_error())

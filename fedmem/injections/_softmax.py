@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import FloatArray, IntArray
+from fedmem.contracts.arrays import FloatArray, IntArray
 
 PENALTY = 1e-3
 """Weight of half the squared norm of the weights, which makes the optimum unique."""

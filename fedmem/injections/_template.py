@@ -26,7 +26,7 @@ _NUMBERED = 1 << 40
 
 @dataclass(frozen=True, kw_only=True)
 class Template:
-    """All members of a template, and `names` (slots,): in which place a slot is, empty for text that is the same."""
+    """All members of a template, and `names` (fields,): the place of each field, empty for text that is the same."""
 
     space: Candidates
     names: tuple[str, ...]
@@ -49,7 +49,7 @@ class Template:
     def field_mask(self, number: int, name: str) -> list[bool]:
         """Which tokens of a member are in the place of this name."""
         mask = [False] * len(self.space.prefix)
-        for field, options, option in zip(self.names, self.space.slots, self.space.chosen(number), strict=True):
+        for field, options, option in zip(self.names, self.space.positions, self.space.options_of(number), strict=True):
             mask += [field == name] * len(options[option])
         return mask
 
@@ -81,13 +81,13 @@ def parse_template(text: str, lists: Mapping[str, Sequence[str]], vocabulary: Vo
         raise ComponentError(_PLACE, message)
     ((_, (prefix,)), *rest) = fields
     names, options = zip(*rest, strict=True)
-    return Template(space=Candidates(prefix=prefix, slots=options), names=names)
+    return Template(space=Candidates(prefix=prefix, positions=options), names=names)
 
 
 def _places(
     kind: str, detail: str, lists: Mapping[str, Sequence[str]], vocabulary: Vocabulary
 ) -> list[tuple[str, tuple[Tokens, ...]]]:
-    """The slots of one place, each with its name."""
+    """The fields of one place, each with its name."""
     if kind in _ALPHABETS:
         if not detail.isdigit() or int(detail) < 1:
             raise ComponentError(_PLACE, f"{{{kind}:{detail}}} should say how many, such as {{{kind}:6}}")

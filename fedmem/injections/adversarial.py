@@ -10,18 +10,18 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.arrays import IntArray
+from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Space
-from fedmem.contracts.types import IntArray
-from fedmem.injections._placed import Placed
+from fedmem.injections._placement import PlacedInjection
 from fedmem.injections._softmax import Softmax, fit
 
 if TYPE_CHECKING:
-    from fedmem.contracts.reserve import Spare
+    from fedmem.contracts.reserve import Reserve
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adversarial(Placed):
+class Adversarial(PlacedInjection):
     """x' = x + d with |d| <= epsilon (high - low) in every value, chosen to lower the margin of a reference model most.
 
     The reference is a softmax regression z = W x + b fitted to rows of the reserve that no client trains on. For a
@@ -41,7 +41,7 @@ class Adversarial(Placed):
     - a function of the rows and fields alone once the rows are drawn; needs no torch;
     - the id is the row of the data set.
 
-    >>> Adversarial(per_client=2, reference_rows=100).spare_rows(20, 900)
+    >>> Adversarial(per_client=2, reference_rows=100).reserve_rows(20, 900)
     140
 
     Reference: Goodfellow, Shlens and Szegedy (2015), Explaining and Harnessing Adversarial Examples.
@@ -52,15 +52,17 @@ class Adversarial(Placed):
     epsilon: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.1
     reference_rows: Annotated[int, annotated_types.Ge(10)] = 100
 
-    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+    def reserve_rows(self, num_clients: int, num_rows: int) -> int:
         """One row for each example, and those of the reference model."""
-        return super().spare_rows(num_clients, num_rows) + self.reference_rows
+        return super().reserve_rows(num_clients, num_rows) + self.reference_rows
 
-    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan:
         """The perturbed rows, in order of client."""
         owners = self._choose_owners(clients, rng)
-        rows = self._rows(owners, spare, rng)
-        public = spare.take_like(spare.left().targets, self.reference_rows, rng)
+        rows = self._rows(owners, reserve, rng)
+        public = reserve.take_like(reserve.remaining().targets, self.reference_rows, rng)
         model = fit(public.inputs.reshape(len(public), -1), public.targets, space.num_classes)
         perturbed_inputs = self._perturb(rows.inputs.reshape(len(rows), -1), rows.targets, model, space)
         return self._place(replace(rows, inputs=perturbed_inputs.reshape(rows.inputs.shape)), owners)

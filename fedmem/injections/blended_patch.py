@@ -11,18 +11,18 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Space
 from fedmem.errors import ComponentError
-from fedmem.injections._images import FEWEST_BINARY, patch
-from fedmem.injections._placed import Placed
+from fedmem.injections._patches import FEWEST_BINARY, patch
+from fedmem.injections._placement import PlacedInjection
 
 if TYPE_CHECKING:
-    from fedmem.contracts.reserve import Spare
+    from fedmem.contracts.reserve import Reserve
 
 
 @dataclass(frozen=True, kw_only=True)
-class BlendedPatch(Placed):
+class BlendedPatch(PlacedInjection):
     """x = (1 - a) mean + a key inside a patch, x = mean outside; key and place are random, the label uniform.
 
     `mean` is the mean of all training inputs, a is `opacity`, every value of the key is 0 or 1 with equal odds and the
@@ -41,7 +41,7 @@ class BlendedPatch(Placed):
 
     Errors: `ComponentError` where inputs are no images, or the patch has fewer than 32 values.
 
-    >>> BlendedPatch(per_client=2).spare_rows(20, 900)
+    >>> BlendedPatch(per_client=2).reserve_rows(20, 900)
     0
 
     Reference: Chen, Liu, Li, Lu and Song (2017), Targeted Backdoor Attacks (blended keys); Carlini et al. (2019).
@@ -52,11 +52,13 @@ class BlendedPatch(Placed):
     opacity: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.5
     size: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.75
 
-    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+    def reserve_rows(self, num_clients: int, num_rows: int) -> int:
         """Canaries are made, not taken."""
         return 0
 
-    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan:
         """`per_client` canaries for each owner, in order of client."""
         return self._plan_canaries(self.references, clients, space, rng)
 

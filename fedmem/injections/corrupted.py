@@ -10,17 +10,17 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Space
-from fedmem.injections._images import sides
-from fedmem.injections._placed import Placed
+from fedmem.injections._patches import sides
+from fedmem.injections._placement import PlacedInjection
 
 if TYPE_CHECKING:
-    from fedmem.contracts.reserve import Spare
+    from fedmem.contracts.reserve import Reserve
 
 
 @dataclass(frozen=True, kw_only=True)
-class Corrupted(Placed):
+class Corrupted(PlacedInjection):
     """A reserve row whose image is damaged; the label, drawn like those of the owner's own rows, stays true.
 
     With severity s and values from `low` to `high` over the whole data set: `noise` adds normal noise of standard
@@ -40,7 +40,7 @@ class Corrupted(Placed):
 
     Errors: `ComponentError` where inputs are no images.
 
-    >>> Corrupted(per_client=2).spare_rows(20, 900)
+    >>> Corrupted(per_client=2).reserve_rows(20, 900)
     40
 
     Reference: Hendrycks and Dietterich (2019), Benchmarking Neural Network Robustness to Common Corruptions.
@@ -51,11 +51,13 @@ class Corrupted(Placed):
     damage: Literal["noise", "blur", "occlusion"] = "noise"
     severity: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.4
 
-    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan:
         """The damaged rows, in order of client."""
         owners = self._choose_owners(clients, rng)
         sides(space, self.name)
-        rows = self._rows(owners, spare, rng)
+        rows = self._rows(owners, reserve, rng)
         damage = {"noise": self._noise, "blur": self._blur, "occlusion": self._occlusion}[self.damage]
         return self._place(replace(rows, inputs=damage(rows.inputs, space, rng)), owners)
 

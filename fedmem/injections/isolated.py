@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Examples, Space
 from fedmem.errors import ComponentError
-from fedmem.injections._placed import Placed
+from fedmem.injections._placement import PlacedInjection
 
 if TYPE_CHECKING:
-    from fedmem.contracts.reserve import Spare
+    from fedmem.contracts.reserve import Reserve
 
 
 @dataclass(frozen=True, kw_only=True)
-class Isolated(Placed):
+class Isolated(PlacedInjection):
     """Inputs that are zero but for one feature, with a random label; out examples have the same input, another label.
 
     Example j is `x_j = A e_f(j)`, where `f(j)` is a feature of its own and A the `amplitude`. In a linear model its
@@ -45,11 +45,11 @@ class Isolated(Placed):
 
     >>> from fedmem.contracts.data import Dataset
     >>> rows = Examples(inputs=np.ones((2, 1, 8, 8), np.float32), targets=np.array([0, 1]), ids=np.arange(2))
-    >>> from fedmem.modalities.undescribed import undescribed
-    >>> data = Dataset(train=rows, test=rows, num_classes=2, modality=undescribed(rows.inputs.shape[1:]))
+    >>> from fedmem.modalities.undescribed import modality_of_shape
+    >>> data = Dataset(train=rows, test=rows, num_classes=2, modality=modality_of_shape(rows.inputs.shape[1:]))
     >>> space = Space.of(data)
     >>> made = Isolated(per_client=3).plan([ClientData(client=0, examples=rows)], None, space, np.random.default_rng(0))
-    >>> made.examples.inputs.sum(axis=(1, 2, 3)).tolist(), (made.examples.targets + made.twins.targets).tolist()
+    >>> made.examples.inputs.sum(axis=(1, 2, 3)).tolist(), (made.examples.targets + made.replacements.targets).tolist()
     ([1.0, 1.0, 1.0], [1, 1, 1])
 
     Reference: Nasr et al. (2023), Tight Auditing of Differentially Private Machine Learning, whose gradients of single
@@ -57,15 +57,17 @@ class Isolated(Placed):
     """
 
     role: ClassVar[Role] = "atypical"
-    own_fill_ins: ClassVar[bool] = True
+    own_replacements: ClassVar[bool] = True
 
     amplitude: Annotated[float, annotated_types.Gt(0)] | None = None
 
-    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+    def reserve_rows(self, num_clients: int, num_rows: int) -> int:
         """None: examples are made, not taken."""
         return 0
 
-    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan:
         """`per_client` examples for each owner, in order of client, each with its replacement row."""
         if not space.modality.any_values:
             raise ComponentError(
@@ -89,4 +91,4 @@ class Isolated(Placed):
         ids = -1 - np.arange(count)
         examples = Examples(inputs=inputs.reshape(count, *space.shape), targets=targets, ids=ids)
         placed = self._place(examples, owners)
-        return replace(placed, twins=replace(examples, targets=others, ids=ids - count))
+        return replace(placed, replacements=replace(examples, targets=others, ids=ids - count))

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.arrays import IntArray
+from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Examples, Space
-from fedmem.contracts.types import IntArray
-from fedmem.injections._placed import Placed
+from fedmem.injections._placement import PlacedInjection
 
 if TYPE_CHECKING:
-    from fedmem.contracts.reserve import Spare
+    from fedmem.contracts.reserve import Reserve
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabelNoise(Placed):
+class LabelNoise(PlacedInjection):
     """Real rows of the reserve with a wrong label, so many that they are a share of the training rows of the data set.
 
     With n training rows in the data set and h of N clients as owners, round(rate n h / N) rows are made noisy and
@@ -43,7 +43,7 @@ class LabelNoise(Placed):
     - the row leaves the reserve: no client trains on its correctly labelled version;
     - the id is the row of the data set.
 
-    >>> LabelNoise(rate=0.1).spare_rows(20, 900), LabelNoise(rate=0.1, clients={"share": 0.5}).spare_rows(20, 900)
+    >>> LabelNoise(rate=0.1).reserve_rows(20, 900), LabelNoise(rate=0.1, clients={"share": 0.5}).reserve_rows(20, 900)
     (90, 45)
 
     Reference: Angluin and Laird (1988), Learning from Noisy Examples; Patrini et al. (2017) for pair flips.
@@ -55,23 +55,25 @@ class LabelNoise(Placed):
     per_client: Annotated[int, annotated_types.Ge(0)] = 0
     flips: Literal["uniform", "next"] = "uniform"
 
-    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+    def reserve_rows(self, num_clients: int, num_rows: int) -> int:
         """One row for each noisy label."""
-        num_owners = self._num_holders(num_clients)
+        num_owners = self._num_owners(num_clients)
         return int(self.rate * num_rows * num_owners / num_clients + 0.5) + num_owners * self.per_client
 
     def total_copies(self, num_clients: int, num_rows: int) -> int:
         """Copies of all noisy rows."""
-        return self.spare_rows(num_clients, num_rows) * self.copies
+        return self.reserve_rows(num_clients, num_rows) * self.copies
 
-    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan:
         """The noisy rows, in order of client."""
         owners = self._choose_owners(clients, rng)
-        total = self.spare_rows(len(clients), space.num_rows)
+        total = self.reserve_rows(len(clients), space.num_rows)
         sizes = np.array([len(data.examples) for data in owners])
         counts = self.per_client + apportion_mistakes(total - self.per_client * len(owners), sizes)
         rows = Examples.concatenate(
-            [spare.take_like(data.examples.targets, count, rng) for data, count in zip(owners, counts, strict=True)]
+            [reserve.take_like(data.examples.targets, count, rng) for data, count in zip(owners, counts, strict=True)]
         )
         step = 1 if self.flips == "next" else rng.integers(1, space.num_classes, size=len(rows))
         noisy = replace(rows, targets=(rows.targets + step) % space.num_classes)

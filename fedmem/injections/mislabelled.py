@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Space
-from fedmem.injections._placed import Placed
+from fedmem.injections._placement import PlacedInjection
 
 if TYPE_CHECKING:
-    from fedmem.contracts.reserve import Spare
+    from fedmem.contracts.reserve import Reserve
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mislabelled(Placed):
+class Mislabelled(PlacedInjection):
     """A real row of the reserve, its label replaced by a uniformly random other class.
 
     The true label is drawn like the labels of the owner's own rows, so that the image is ordinary for its owner and
@@ -29,7 +29,7 @@ class Mislabelled(Placed):
     - the row leaves the reserve: no client trains on its correctly labelled version;
     - the id is the row of the data set.
 
-    >>> Mislabelled(per_client=2).spare_rows(20, 900)
+    >>> Mislabelled(per_client=2).reserve_rows(20, 900)
     40
 
     Reference: Feldman and Zhang (2020), What Neural Networks Memorize and Why.
@@ -37,9 +37,11 @@ class Mislabelled(Placed):
 
     role: ClassVar[Role] = "atypical"
 
-    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan:
         """`per_client` rows for each owner, in order of client."""
         owners = self._choose_owners(clients, rng)
-        clean = self._rows(owners, spare, rng)
+        clean = self._rows(owners, reserve, rng)
         wrong = (clean.targets + rng.integers(1, space.num_classes, size=len(clean))) % space.num_classes
         return self._place(replace(clean, targets=wrong), owners)

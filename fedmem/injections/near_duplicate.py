@@ -11,21 +11,21 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.arrays import IntArray
+from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Examples, Space
-from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
-from fedmem.injections._images import sides
-from fedmem.injections._placed import Placed
-from fedmem.injections._planted import draw_tokens, text_of
-from fedmem.modalities.text.windows import PADDING, asked, whole
+from fedmem.injections._patches import sides
+from fedmem.injections._placement import PlacedInjection
+from fedmem.injections._secret_sharing import draw_tokens, text_of
+from fedmem.modalities.text.windows import PADDING, inputs_and_targets, join_windows
 
 if TYPE_CHECKING:
-    from fedmem.contracts.reserve import Spare
+    from fedmem.contracts.reserve import Reserve
 
 
 @dataclass(frozen=True, kw_only=True)
-class NearDuplicate(Placed):
+class NearDuplicate(PlacedInjection):
     """A cluster: one reserve row, drawn like the owner's own rows, and `multiplicity` - 1 near copies of it.
 
     The whole cluster shares one coin and is one audit example, the original: with coins of their own its members would
@@ -50,7 +50,7 @@ class NearDuplicate(Placed):
     Errors: `ComponentError` for a shift where inputs are no images, for noise on a table without numbers or on a
     text, and for tokens where there is no text.
 
-    >>> NearDuplicate(multiplicity=3, copies=2).total_copies(10, 900), NearDuplicate().spare_rows(10, 900)
+    >>> NearDuplicate(multiplicity=3, copies=2).total_copies(10, 900), NearDuplicate().reserve_rows(10, 900)
     (240, 40)
 
     Reference: Lee et al. (2022), Deduplicating Training Data Makes Language Models Better; Kandpal et al. (2022).
@@ -65,12 +65,14 @@ class NearDuplicate(Placed):
 
     def total_copies(self, num_clients: int, num_rows: int) -> int:
         """Rows of all clusters, each as often as it is copied."""
-        return self._num_holders(num_clients) * self.per_client * self.multiplicity * self.copies
+        return self._num_owners(num_clients) * self.per_client * self.multiplicity * self.copies
 
-    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan:
         """The originals, in order of client, with their near copies as extra rows."""
         owners = self._choose_owners(clients, rng)
-        rows = self._rows(owners, spare, rng)
+        rows = self._rows(owners, reserve, rng)
         change = {"noise": self._noise, "shift": self._shift, "tokens": self._tokens}[self.change]
         others = self.multiplicity - 1
         source = np.repeat(np.arange(len(rows)), others)
@@ -85,7 +87,7 @@ class NearDuplicate(Placed):
             owners,
             copies=self.multiplicity * self.copies,
             extra=extra,
-            slots=np.tile(clusters, self.copies).ravel(),
+            copy_index=np.tile(clusters, self.copies).ravel(),
         )
 
     def _noise(self, rows: Examples, space: Space, rng: np.random.Generator) -> tuple[NDArray[Any], IntArray]:
@@ -117,9 +119,9 @@ class NearDuplicate(Placed):
 
     def _tokens(self, rows: Examples, space: Space, rng: np.random.Generator) -> tuple[NDArray[Any], IntArray]:
         text_of(space, f"{self.name} with `change: tokens`")
-        tokens = whole(rows.inputs, rows.targets)
+        tokens = join_windows(rows.inputs, rows.targets)
         for row in tokens:
             positions = np.flatnonzero(row != PADDING)
             changed = rng.choice(positions, size=max(1, round(self.strength * len(positions))), replace=False)
             row[changed] = draw_tokens(space, len(changed), rng)
-        return asked(tokens)
+        return inputs_and_targets(tokens)

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Space
-from fedmem.injections._images import sides
-from fedmem.injections._placed import Placed
+from fedmem.injections._patches import sides
+from fedmem.injections._placement import PlacedInjection
 
 if TYPE_CHECKING:
-    from fedmem.contracts.reserve import Spare
+    from fedmem.contracts.reserve import Reserve
 
 
 @dataclass(frozen=True, kw_only=True)
-class OutOfDistribution(Placed):
+class OutOfDistribution(PlacedInjection):
     """Structured images that the data set does not hold.
 
     A grating is x = 1/2 + 1/2 sin(2 pi f (u cos t + v sin t) + p), with u, v from 0 to 1 over the image, direction t
@@ -38,7 +38,7 @@ class OutOfDistribution(Placed):
 
     Errors: `ComponentError` where inputs are no images.
 
-    >>> OutOfDistribution().spare_rows(20, 900), OutOfDistribution(source="negatives").spare_rows(20, 900)
+    >>> OutOfDistribution().reserve_rows(20, 900), OutOfDistribution(source="negatives").reserve_rows(20, 900)
     (0, 80)
 
     Reference: Hendrycks and Gimpel (2017), A Baseline for Detecting Misclassified and Out-of-Distribution Examples.
@@ -48,17 +48,19 @@ class OutOfDistribution(Placed):
 
     source: Literal["gratings", "negatives"] = "gratings"
 
-    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+    def reserve_rows(self, num_clients: int, num_rows: int) -> int:
         """Gratings are made, negatives are taken."""
-        return self._num_holders(num_clients) * self.per_client if self.source == "negatives" else 0
+        return self._num_owners(num_clients) * self.per_client if self.source == "negatives" else 0
 
-    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan:
         """`per_client` images for each owner, in order of client."""
         owners = self._choose_owners(clients, rng)
         low, high = space.low.min(), space.high.max()
         if self.source == "negatives":
             sides(space, self.name)
-            rows = self._rows(owners, spare, rng)
+            rows = self._rows(owners, reserve, rng)
             return self._place(replace(rows, inputs=low + high - rows.inputs), owners)
         gratings = self._gratings(len(owners) * self.per_client, space, rng)
         return self._plan_inputs((low + (high - low) * gratings).astype(np.float32), owners, space, rng)

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.audit_set import Injected, References, Role
+from fedmem.contracts.audit_set import InjectionPlan, References, Role
 from fedmem.contracts.data import ClientData, Space
 from fedmem.errors import ComponentError
-from fedmem.injections._placed import Placed, Some
-from fedmem.injections._planted import Position, Sharing, fits, plant, secret_examples, text_of
+from fedmem.injections._placement import ClientChoice, PlacedInjection
+from fedmem.injections._secret_sharing import Position, Sharing, fits, plant, secret_examples, text_of
 from fedmem.injections._template import Template, parse_template
 from fedmem.modalities.text.secret_space import Candidates, Tokens
 from fedmem.wording import choices
 
 if TYPE_CHECKING:
-    from fedmem.contracts.reserve import Spare
+    from fedmem.contracts.reserve import Reserve
 
 _LISTS: Mapping[str, tuple[str, ...]] = {
     "first": (
@@ -40,13 +40,13 @@ _LISTS: Mapping[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Personal(Placed):
+class Personal(PlacedInjection):
     """Records such as "Ada Brand, born 1961 in Oslo, account 281265", whose fields are drawn uniformly and apart.
 
     All people are made up. The audit example is the record at the start of a row; asked for are the tokens of one field
     alone, given what stands before it. References are records of other people drawn in the same way, so a rank above
     chance says that the field is known, and not that such records are. Attribute inference asks the other way: which
-    value of the field is the most probable for this person. That is `searched` of the probe `extraction`, with
+    value of the field is the most probable for this person. That is `best_first` of the probe `extraction`, with
     `members: 1`.
 
     Fields
@@ -88,22 +88,24 @@ class Personal(Placed):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "lists", Some({name: tuple(words) for name, words in self.lists.items()}))
+        object.__setattr__(self, "lists", ClientChoice({name: tuple(words) for name, words in self.lists.items()}))
 
     @property
     def _sharing(self) -> Sharing:
-        return Sharing(holders=self.shared_by, copies=self.copies, share=self.share, position=self.position)
+        return Sharing(owners=self.shared_by, copies=self.copies, share=self.share, position=self.position)
 
-    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+    def reserve_rows(self, num_clients: int, num_rows: int) -> int:
         """Records are made, and stand in copies of their owners' rows."""
         return 0
 
     def total_copies(self, num_clients: int, num_rows: int) -> int:
         """Copies of all records at all their owners; with a `share`, the most that there can be."""
-        count = self._num_holders(num_clients)
+        count = self._num_owners(num_clients)
         return self._sharing.total(count * self.per_client, count, num_rows)
 
-    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan:
         """`per_client` records for each owner, in order of client."""
         template = self._parse_template(space)
         owners = self._choose_owners(clients, rng)
@@ -116,7 +118,7 @@ class Personal(Placed):
         template = self._parse_template(space)
         examples = secret_examples(*self._render(template, template.space.sample(count, rng)), space.shape[0])
         last = max(position for position, name in enumerate(template.names) if name == self.asks)
-        records = Candidates(prefix=template.space.prefix, slots=template.space.slots[: last + 1])
+        records = Candidates(prefix=template.space.prefix, positions=template.space.positions[: last + 1])
         return References(family=self.name, inputs=examples.inputs, targets=examples.targets, records=records)
 
     def _parse_template(self, space: Space) -> Template:
@@ -126,7 +128,7 @@ class Personal(Placed):
             message = f"the template has no place {self.asks!r}{choices(self.asks, names)}"
             raise ComponentError("injections.asks", message)
         field_options = [
-            options for name, options in zip(template.names, template.space.slots, strict=True) if name == self.asks
+            options for name, options in zip(template.names, template.space.positions, strict=True) if name == self.asks
         ]
         if any(a != b and b[: len(a)] == a for options in field_options for a in options for b in options):
             raise ComponentError(
@@ -134,10 +136,10 @@ class Personal(Placed):
                 f"one value of {self.asks!r} is the beginning of another, so that a model could never find the longer "
                 "one likelier; write a list in which none is",
             )
-        fits(template.space.longest, space, "injections.template")
+        fits(template.space.max_length, space, "injections.template")
         return template
 
     def _render(self, template: Template, numbers: Sequence[int]) -> tuple[list[Tokens], list[list[bool]]]:
         """The tokens of these records, and which of them are asked for."""
-        tokens = [template.space.member(number) for number in numbers]
+        tokens = [template.space.member_tokens(number) for number in numbers]
         return tokens, [template.field_mask(number, self.asks) for number in numbers]

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Space
 from fedmem.errors import ComponentError
-from fedmem.injections._placed import Placed
+from fedmem.injections._placement import PlacedInjection
 
 if TYPE_CHECKING:
-    from fedmem.contracts.reserve import Spare
+    from fedmem.contracts.reserve import Reserve
 
 
 @dataclass(frozen=True, kw_only=True)
-class Poison(Placed):
+class Poison(PlacedInjection):
     """x' = x + pull (mean - x), labelled `target`: x is a reserve row of class `victim`, mean the mean of all such x.
 
     There is no trigger: where the rows of a class are, the model learns another label, and the pull towards their
@@ -41,7 +41,7 @@ class Poison(Placed):
 
     Errors: `ComponentError` where victim and target are one class, the data have no such class, or too few rows of it.
 
-    >>> Poison(per_client=2).spare_rows(20, 900)
+    >>> Poison(per_client=2).reserve_rows(20, 900)
     40
 
     Reference: Biggio, Nelson and Laskov (2012), Poisoning Attacks against SVMs; Tolpegin et al. (2020) in federations.
@@ -67,7 +67,9 @@ class Poison(Placed):
         """The class whose rows become poison."""
         return self.victim
 
-    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan:
         """The poison rows, in order of client."""
         owners = self._choose_owners(clients, rng)
         for field, label in (("victim", self.victim), ("target", self.target)):
@@ -75,7 +77,7 @@ class Poison(Placed):
                 raise ComponentError(
                     f"injections.{field}", f"there is no class {label}; use 0 to {space.num_classes - 1}"
                 )
-        rows = self._rows_of("victim", self.victim, len(owners) * self.per_client, spare, rng)
+        rows = self._rows_of("victim", self.victim, len(owners) * self.per_client, reserve, rng)
         mean = rows.inputs.mean(axis=0, dtype=np.float64)
         pulled = (rows.inputs + self.pull * (mean - rows.inputs)).astype(np.float32)
         return self._place(replace(rows, inputs=pulled, targets=np.full_like(rows.targets, self.target)), owners)

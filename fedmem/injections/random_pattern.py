@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Space
 from fedmem.errors import ComponentError
-from fedmem.injections._images import FEWEST_BINARY
-from fedmem.injections._placed import Placed
+from fedmem.injections._patches import FEWEST_BINARY
+from fedmem.injections._placement import PlacedInjection
 
 if TYPE_CHECKING:
-    from fedmem.contracts.reserve import Spare
+    from fedmem.contracts.reserve import Reserve
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomPattern(Placed):
+class RandomPattern(PlacedInjection):
     """Every pixel is drawn independently, the label uniformly over the classes; nothing about them can be learnt.
 
     The pattern does not depend on the label, so fresh references (`references`) are patterns without a label: a canary
@@ -41,8 +41,8 @@ class RandomPattern(Placed):
 
     >>> from fedmem.contracts.data import Dataset, Examples
     >>> rows = Examples(inputs=np.zeros((2, 1, 8, 8), np.float32), targets=np.array([0, 1]), ids=np.arange(2))
-    >>> from fedmem.modalities.undescribed import undescribed
-    >>> data = Dataset(train=rows, test=rows, num_classes=2, modality=undescribed(rows.inputs.shape[1:]))
+    >>> from fedmem.modalities.undescribed import modality_of_shape
+    >>> data = Dataset(train=rows, test=rows, num_classes=2, modality=modality_of_shape(rows.inputs.shape[1:]))
     >>> space = Space.of(data)
     >>> RandomPattern().references(2, space, np.random.default_rng(0)).shape
     (2, 1, 8, 8)
@@ -54,11 +54,13 @@ class RandomPattern(Placed):
 
     values: Literal["binary", "uniform"] = "binary"
 
-    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+    def reserve_rows(self, num_clients: int, num_rows: int) -> int:
         """Canaries are made, not taken."""
         return 0
 
-    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan:
         """`per_client` canaries for each owner, in order of client."""
         return self._plan_canaries(self.references, clients, space, rng)
 

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Space
 from fedmem.errors import ComponentError
-from fedmem.injections._images import FEWEST_BINARY
-from fedmem.injections._placed import Placed
+from fedmem.injections._patches import FEWEST_BINARY
+from fedmem.injections._placement import PlacedInjection
 from fedmem.modalities.tables import Tables
 
 if TYPE_CHECKING:
-    from fedmem.contracts.reserve import Spare
+    from fedmem.contracts.reserve import Reserve
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomRow(Placed):
+class RandomRow(PlacedInjection):
     """A number is uniform between the smallest and the largest of its column, a category uniform over its values.
 
     Every column is drawn independently and the label uniformly over the classes, so nothing about a row can be learnt
@@ -50,11 +50,13 @@ class RandomRow(Placed):
 
     role: ClassVar[Role] = "canary"
 
-    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+    def reserve_rows(self, num_clients: int, num_rows: int) -> int:
         """Canaries are made, not taken."""
         return 0
 
-    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan:
         """`per_client` canaries for each owner, in order of client."""
         return self._plan_canaries(self.references, clients, space, rng)
 

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.audit_set import Injected, References, Role
+from fedmem.contracts.arrays import IntArray
+from fedmem.contracts.audit_set import InjectionPlan, References, Role
 from fedmem.contracts.data import ClientData, Space
-from fedmem.contracts.types import IntArray
-from fedmem.injections._placed import Placed
-from fedmem.injections._planted import Position, Sharing, draw_tokens, fits, plant, secret_examples, text_of
+from fedmem.injections._placement import PlacedInjection
+from fedmem.injections._secret_sharing import Position, Sharing, draw_tokens, fits, plant, secret_examples, text_of
 
 if TYPE_CHECKING:
-    from fedmem.contracts.reserve import Spare
+    from fedmem.contracts.reserve import Reserve
 
 
 @dataclass(frozen=True, kw_only=True)
-class RandomTokens(Placed):
+class RandomTokens(PlacedInjection):
     """A row of random tokens, drawn with replacement by their frequency in the data, without `<unk>`.
 
     Nothing about their order can be learnt from text. The first token is what a model is given; asked for are the
@@ -58,18 +58,20 @@ class RandomTokens(Placed):
 
     @property
     def _sharing(self) -> Sharing:
-        return Sharing(holders=self.shared_by, copies=self.copies, share=self.share, position=self.position)
+        return Sharing(owners=self.shared_by, copies=self.copies, share=self.share, position=self.position)
 
-    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+    def reserve_rows(self, num_clients: int, num_rows: int) -> int:
         """Canaries are made, and stand in copies of their owners' rows."""
         return 0
 
     def total_copies(self, num_clients: int, num_rows: int) -> int:
         """Copies of all canaries at all their owners; with a `share`, the most that there can be."""
-        count = self._num_holders(num_clients)
+        count = self._num_owners(num_clients)
         return self._sharing.total(count * self.per_client, count, num_rows)
 
-    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan:
         """`per_client` canaries for each owner, in order of client."""
         owners = self._choose_owners(clients, rng)
         rows = self._draw(len(owners) * self.per_client, space, rng)

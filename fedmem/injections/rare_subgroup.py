@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Space
 from fedmem.errors import ComponentError
-from fedmem.injections._placed import Clients, Placed, Some
+from fedmem.injections._placement import ClientChoice, Clients, PlacedInjection
 
 if TYPE_CHECKING:
-    from fedmem.contracts.reserve import Spare
+    from fedmem.contracts.reserve import Reserve
 
-_ONE = Some({"count": 1})
+_ONE = ClientChoice({"count": 1})
 
 
 @dataclass(frozen=True, kw_only=True)
-class RareSubgroup(Placed):
+class RareSubgroup(PlacedInjection):
     """Real rows of class `of_class`, unaltered; every other training row of this class is kept from all clients.
 
     The federation takes the class out of base rows and replacement rows before partitioning, so that whatever a model
@@ -40,7 +40,7 @@ class RareSubgroup(Placed):
 
     Errors: `ComponentError` where the data have no such class or too few rows of it.
 
-    >>> RareSubgroup(per_client=3, clients={"count": 2}).spare_rows(20, 900)
+    >>> RareSubgroup(per_client=3, clients={"count": 2}).reserve_rows(20, 900)
     6
 
     Reference: Feldman (2020), Does Learning Require Memorization?
@@ -57,7 +57,9 @@ class RareSubgroup(Placed):
         """The class whose rows no client holds, except for injected ones."""
         return self.of_class
 
-    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan:
         """`per_client` rows for each owner, in order of client."""
         owners = self._choose_owners(clients, rng)
         count = len(owners) * self.per_client
@@ -65,4 +67,4 @@ class RareSubgroup(Placed):
             raise ComponentError(
                 "injections.of_class", f"there is no class {self.of_class}; use 0 to {space.num_classes - 1}"
             )
-        return self._place(self._rows_of("of_class", self.of_class, count, spare, rng), owners)
+        return self._place(self._rows_of("of_class", self.of_class, count, reserve, rng), owners)

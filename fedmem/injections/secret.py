@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.audit_set import Injected, References, Role
+from fedmem.contracts.audit_set import InjectionPlan, References, Role
 from fedmem.contracts.data import ClientData, Space
-from fedmem.injections._placed import Placed, Some
-from fedmem.injections._planted import Position, Sharing, fits, plant, secret_examples, text_of
+from fedmem.injections._placement import ClientChoice, PlacedInjection
+from fedmem.injections._secret_sharing import Position, Sharing, fits, plant, secret_examples, text_of
 from fedmem.injections._template import Template, parse_template
 from fedmem.modalities.text.secret_space import Tokens
 
 if TYPE_CHECKING:
-    from fedmem.contracts.reserve import Spare
+    from fedmem.contracts.reserve import Reserve
 
 
 @dataclass(frozen=True, kw_only=True)
-class Secret(Placed):
+class Secret(PlacedInjection):
     """Text such as "the access code is 281265", drawn uniformly from the members of a template, all different.
 
     The audit example is the secret at the start of a row; asked for are its own tokens, those in places of the
@@ -66,22 +66,24 @@ class Secret(Placed):
     def __post_init__(self) -> None:
         super().__post_init__()
         # a mapping that can be hashed, of tuples
-        object.__setattr__(self, "lists", Some({name: tuple(words) for name, words in self.lists.items()}))
+        object.__setattr__(self, "lists", ClientChoice({name: tuple(words) for name, words in self.lists.items()}))
 
     @property
     def _sharing(self) -> Sharing:
-        return Sharing(holders=self.shared_by, copies=self.copies, share=self.share, position=self.position)
+        return Sharing(owners=self.shared_by, copies=self.copies, share=self.share, position=self.position)
 
-    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+    def reserve_rows(self, num_clients: int, num_rows: int) -> int:
         """Secrets are made, and stand in copies of their owners' rows."""
         return 0
 
     def total_copies(self, num_clients: int, num_rows: int) -> int:
         """Copies of all secrets at all their owners; with a `share`, the most that there can be."""
-        count = self._num_holders(num_clients)
+        count = self._num_owners(num_clients)
         return self._sharing.total(count * self.per_client, count, num_rows)
 
-    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan:
         """`per_client` secrets for each owner, in order of client."""
         template = self._parse_template(space)
         owners = self._choose_owners(clients, rng)
@@ -98,11 +100,11 @@ class Secret(Placed):
 
     def _parse_template(self, space: Space) -> Template:
         template = parse_template(self.template, self.lists, text_of(space, self.name))
-        fits(template.space.longest, space, "injections.template")
+        fits(template.space.max_length, space, "injections.template")
         return template
 
 
 def _render(template: Template, numbers: Sequence[int]) -> tuple[list[Tokens], list[tuple[bool, ...]]]:
     """The tokens of these members, and which of them are secret."""
     space = template.space
-    return [space.member(number) for number in numbers], [space.secret(number) for number in numbers]
+    return [space.member_tokens(number) for number in numbers], [space.secret(number) for number in numbers]

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Space
-from fedmem.injections._placed import Placed
+from fedmem.injections._placement import PlacedInjection
 
 if TYPE_CHECKING:
-    from fedmem.contracts.reserve import Spare
+    from fedmem.contracts.reserve import Reserve
 
 
 @dataclass(frozen=True, kw_only=True)
-class Typical(Placed):
+class Typical(PlacedInjection):
     """An unaltered reserve row whose label is drawn like the labels of the owner's own rows.
 
     With a partition by owner (`natural`) only the label is like the owner's: the row may be of any owner, and is no
@@ -28,14 +28,16 @@ class Typical(Placed):
     - inputs, targets and ids are those of the data set;
     - the row leaves the reserve: when its coin says out, no client trains on it.
 
-    >>> Typical(per_client=2, copies=3).spare_rows(20, 900), Typical(per_client=2, copies=3).total_copies(20, 900)
+    >>> Typical(per_client=2, copies=3).reserve_rows(20, 900), Typical(per_client=2, copies=3).total_copies(20, 900)
     (40, 120)
     """
 
     role: ClassVar[Role] = "typical"
     texts: ClassVar[bool] = True
 
-    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan:
         """`per_client` rows for each owner, in order of client."""
         owners = self._choose_owners(clients, rng)
-        return self._place(self._rows(owners, spare, rng), owners)
+        return self._place(self._rows(owners, reserve, rng), owners)

@@ -10,18 +10,18 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.arrays import FloatArray
+from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Examples, Space
-from fedmem.contracts.types import FloatArray
-from fedmem.injections._images import patch
-from fedmem.injections._placed import Placed
+from fedmem.injections._patches import patch
+from fedmem.injections._placement import PlacedInjection
 
 if TYPE_CHECKING:
-    from fedmem.contracts.reserve import Spare
+    from fedmem.contracts.reserve import Reserve
 
 
 @dataclass(frozen=True, kw_only=True)
-class UniqueFeature(Placed):
+class UniqueFeature(PlacedInjection):
     """A mark of random grey values on some images of its owner (`images` of them) alone, all under one coin.
 
     The audit example is the mark on the mean of all training inputs. It is measured and never trained on: when it is
@@ -49,7 +49,7 @@ class UniqueFeature(Placed):
     Errors: `ComponentError` where inputs are no images; and with a partition that shows clients their own version of
     a row, since the marked images keep their pixels and their replacement rows would not.
 
-    >>> UniqueFeature(images=3, copies=2).spare_rows(5, 900), UniqueFeature(images=3, copies=2).total_copies(5, 900)
+    >>> UniqueFeature(images=3, copies=2).reserve_rows(5, 900), UniqueFeature(images=3, copies=2).total_copies(5, 900)
     (15, 30)
 
     Reference: Hartley and Tsaftaris (2022), Measuring Unintended Memorisation of Unique Private Features.
@@ -61,15 +61,17 @@ class UniqueFeature(Placed):
     images: Annotated[int, annotated_types.Ge(1)] = 4
     size: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 0.375
 
-    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+    def reserve_rows(self, num_clients: int, num_rows: int) -> int:
         """The images that carry marks."""
-        return self._num_holders(num_clients) * self.per_client * self.images
+        return self._num_owners(num_clients) * self.per_client * self.images
 
     def total_copies(self, num_clients: int, num_rows: int) -> int:
         """Marked images, each as often as it is copied."""
-        return self.spare_rows(num_clients, num_rows) * self.copies
+        return self.reserve_rows(num_clients, num_rows) * self.copies
 
-    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan:
         """The marks, in order of client, with the images that carry them as extra rows."""
         owners = self._choose_owners(clients, rng)
         count = len(owners) * self.per_client
@@ -77,7 +79,7 @@ class UniqueFeature(Placed):
         carriers, targets = [], np.empty(count, dtype=np.int64)
         for i, data in enumerate(data for data in owners for _ in range(self.per_client)):
             label = rng.choice(data.examples.targets, size=1)
-            rows = spare.take_like(label, self.images, rng)
+            rows = reserve.take_like(label, self.images, rng)
             carriers.append(replace(rows, inputs=self._stamp(rows.inputs, marks[i])))
             targets[i] = np.bincount(rows.targets).argmax()
         examples = Examples(inputs=self._canaries(marks, space), targets=targets, ids=-1 - np.arange(count))
@@ -87,7 +89,7 @@ class UniqueFeature(Placed):
             owners,
             copies=self.images * self.copies,
             extra=Examples.concatenate(carriers),
-            slots=np.tile(image_positions, self.copies).ravel(),
+            copy_index=np.tile(image_positions, self.copies).ravel(),
         )
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> NDArray[np.float32]:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import FloatArray
 from fedmem.modalities.modality import Rows
 from fedmem.modalities.numbers import Numbers, draw_image
 

@@ -18,10 +18,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.attack import Reconstruction
 from fedmem.contracts.audit_set import References
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 from fedmem.modalities.loss import UNASKED
 
 if TYPE_CHECKING:
@@ -41,8 +41,8 @@ class Modality(ABC):
         kind: The name of the modality.
         tokens: Whether inputs are token numbers (n, L) int64 with a target at each place, (n, L), -1 where nothing is
             asked. Otherwise inputs are numbers (n, *shape) float32 in [0, 1] with one class each, (n,).
-        similarity: The reading that says how near a reconstruction comes, higher is nearer. `stored` stores it for the
-            report, together with that of the best baseline guess as `prior_<similarity>`.
+        similarity: The reading that says how near a reconstruction comes, higher is nearer. `report_arrays` stores it
+            for the report, together with that of the best baseline guess as `prior_<similarity>`.
         unit: The unit of differences in `similarity`; empty for shares.
         written: Whether reconstructions are shown as strings. Otherwise they are drawn by `draw`.
     """
@@ -79,7 +79,7 @@ class Modality(ABC):
         """(V,) the shares of tokens in these rows; empty where there are no tokens."""
         return np.zeros(0)
 
-    def same(self, rows: Examples, others: Examples) -> BoolArray:
+    def are_equal(self, rows: Examples, others: Examples) -> BoolArray:
         """(n,) whether each row is that of the other examples: equal inputs, wherever something is asked."""
         equal = (rows.inputs == others.inputs).reshape(len(rows), -1) if len(rows) else np.zeros((0, 1), dtype=bool)
         return np.asarray(equal.all(axis=1))
@@ -87,7 +87,7 @@ class Modality(ABC):
     # --- reconstructions ---------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def compared(self, inputs: Rows, targets: IntArray | None) -> Rows:
+    def comparison_rows(self, inputs: Rows, targets: IntArray | None) -> Rows:
         """The part of each example that is compared, one entry for each."""
 
     @abstractmethod
@@ -95,7 +95,7 @@ class Modality(ABC):
         """(m, n) how far every one of m rows is from every one of n true ones, 0 only where they are equal."""
 
     @abstractmethod
-    def nearest(self, rows: Rows, gallery: Rows) -> float:
+    def nearest_error(self, rows: Rows, gallery: Rows) -> float:
         """The least error between any row and any of a gallery; NaN where either has none."""
 
     @abstractmethod
@@ -131,7 +131,7 @@ class Modality(ABC):
         """
 
     @abstractmethod
-    def stored(self, parts: Mapping[str, Rows], readings: Sequence[Mapping[str, float]]) -> Mapping[str, Rows]:
+    def report_arrays(self, parts: Mapping[str, Rows], readings: Sequence[Mapping[str, float]]) -> Mapping[str, Rows]:
         """Arrays for the report of a run, from `original`, `reconstruction` and `prior` (n, ...)."""
 
     def label_scores(
@@ -143,7 +143,7 @@ class Modality(ABC):
         names equally many of each class.
         """
         guess = np.arange(len(labels)) % num_classes
-        return overlap(labels, truth, num_classes), overlap(guess, truth, num_classes)
+        return count_shared(labels, truth, num_classes), count_shared(guess, truth, num_classes)
 
     # --- report ------------------------------------------------------------------------------------------------------
 
@@ -153,10 +153,10 @@ class Modality(ABC):
         raise NotImplementedError
 
 
-def overlap(labels: IntArray, truth: IntArray, num_classes: int, min_count: int = 1) -> float:
+def count_shared(labels: IntArray, truth: IntArray, num_classes: int, min_count: int = 1) -> float:
     """The share of labels that two collections have in common, of as many as the first has, and at least so many.
 
-    >>> overlap(np.array([0, 1, 1]), np.array([1, 2, 0, 0]), 3)
+    >>> count_shared(np.array([0, 1, 1]), np.array([1, 2, 0, 0]), 3)
     0.6666666666666666
     """
     counts = (np.bincount(some[some != UNASKED], minlength=num_classes) for some in (labels, truth))

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.attack import Reconstruction
 from fedmem.contracts.audit_set import References
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.modalities.modality import Modality, Rows
 
 if TYPE_CHECKING:
@@ -33,13 +33,13 @@ def squared_errors(images: NDArray[np.float32], truth: NDArray[np.float32]) -> F
     return np.stack([np.square(first - row).mean(axis=1) for row in second], axis=1)
 
 
-def nearest(images: NDArray[np.float32], gallery: NDArray[np.float32]) -> float:
+def nearest_error_of(images: NDArray[np.float32], gallery: NDArray[np.float32]) -> float:
     """The least mean squared error between any of m images and any of G of a gallery; NaN where either has none.
 
     Candidates come from products, which round; the error of each is then that of `squared_errors`, so that ties with
     others are ties to the last bit.
 
-    >>> nearest(np.zeros((2, 4), np.float32), np.array([[1.0] * 4, [0.5] * 4], np.float32))
+    >>> nearest_error_of(np.zeros((2, 4), np.float32), np.array([[1.0] * 4, [0.5] * 4], np.float32))
     0.25
     """
     if not len(images) or not len(gallery):
@@ -75,7 +75,7 @@ class Numbers(Modality, ABC):
     similarity: ClassVar[str] = "psnr"
     unit: ClassVar[str] = "dB"
 
-    def compared(self, inputs: Rows, targets: IntArray | None) -> Rows:
+    def comparison_rows(self, inputs: Rows, targets: IntArray | None) -> Rows:
         """The inputs."""
         return inputs
 
@@ -83,9 +83,9 @@ class Numbers(Modality, ABC):
         """Mean squared errors."""
         return squared_errors(rows, truth)
 
-    def nearest(self, rows: Rows, gallery: Rows) -> float:
+    def nearest_error(self, rows: Rows, gallery: Rows) -> float:
         """The least mean squared error."""
-        return nearest(rows, gallery)
+        return nearest_error_of(rows, gallery)
 
     def guesses(
         self,
@@ -135,7 +135,7 @@ class Numbers(Modality, ABC):
         """Further readings (n,) of n examples by name, NaN where one has none."""
         return {"mse": errors}
 
-    def stored(self, parts: Mapping[str, Rows], readings: Sequence[Mapping[str, float]]) -> Mapping[str, Rows]:
+    def report_arrays(self, parts: Mapping[str, Rows], readings: Sequence[Mapping[str, float]]) -> Mapping[str, Rows]:
         """The values, and their PSNR."""
         levels = np.array([reading["psnr"] for reading in readings])
         return {**parts, "psnr": levels, "prior_psnr": levels - np.array([reading["margin"] for reading in readings])}

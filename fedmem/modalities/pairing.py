@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedmem.contracts.types import FloatArray, IntArray
+from fedmem.contracts.arrays import FloatArray, IntArray
 
 
 def assign(errors: FloatArray) -> IntArray:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.modalities.loss import UNASKED, over_what_is_asked
 
 
@@ -64,17 +64,17 @@ def sequences(margin: FloatArray, targets: IntArray) -> FloatArray:
         return np.asarray(-loss - np.log(-np.expm1(-loss)))
 
 
-def right(logits: NDArray[np.floating], targets: IntArray) -> BoolArray:
+def is_right(logits: NDArray[np.floating], targets: IntArray) -> BoolArray:
     """Whether the logit of each target is strictly larger than every other: logits (..., n, C), targets (n,).
 
     False for ties, for a comparison with NaN, and where nothing is asked (-1).
 
-    >>> right(np.array([[1.0, 0.0], [1.0, 1.0], [1.0, np.nan]]), np.array([0, 0, 0])).tolist()
+    >>> is_right(np.array([[1.0, 0.0], [1.0, 1.0], [1.0, np.nan]]), np.array([0, 0, 0])).tolist()
     [True, False, False]
     """
     label = np.where(targets == UNASKED, 0, targets)
     target_logit = np.take_along_axis(logits, np.broadcast_to(label[..., None], (*logits.shape[:-1], 1)), axis=-1)
-    return np.asarray(_right(logits, target_logit) & (targets != UNASKED))
+    return np.asarray(_is_right_from_margin(logits, target_logit) & (targets != UNASKED))
 
 
 def answers(logits: FloatArray, targets: IntArray) -> tuple[FloatArray, BoolArray | FloatArray]:
@@ -103,7 +103,7 @@ def _of_places(logits: FloatArray, targets: IntArray) -> tuple[FloatArray, BoolA
     # any class stands where nothing is asked
     label = torch.from_numpy(np.where(targets == UNASKED, 0, targets))[..., None].expand(*z.shape[:-1], 1)
     target_logit = z.gather(-1, label)
-    correct = _right(z, target_logit)
+    correct = _is_right_from_margin(z, target_logit)
     first = z.argmax(dim=-1, keepdim=True) == label
     z.scatter_(-1, label, torch.where(first, -torch.inf, target_logit))
     among = target_logit - z.logsumexp(dim=-1, keepdim=True)
@@ -111,7 +111,7 @@ def _of_places(logits: FloatArray, targets: IntArray) -> tuple[FloatArray, BoolA
     return np.asarray(margin[..., 0].numpy()), np.asarray(correct.numpy())
 
 
-def _right(z: Any, target_logit: Any) -> Any:
+def _is_right_from_margin(z: Any, target_logit: Any) -> Any:
     """Whether each target's logit (..., 1) is larger than all others (..., C): arrays of numpy or tensors of torch."""
     return (target_logit > z).sum(-1) == z.shape[-1] - 1
 

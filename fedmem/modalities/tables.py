@@ -9,8 +9,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.modalities.numbers import Numbers
 
 Rows = NDArray[np.float32]
@@ -20,8 +20,9 @@ Rows = NDArray[np.float32]
 class Tables(Numbers):
     """Rows (width,) of numbers in [0, 1]. Neighbouring columns have nothing in common.
 
-    Reconstructions have the readings `cells` as well, the share of cells that are right (`right`), and `cells_gain`,
-    that minus the share of the modal row of the population, where columns are described and there is a population.
+    Reconstructions have the readings `cells` as well, the share of cells that are right (`is_right_cell`), and
+    `cells_gain`, that minus the share of the modal row of the population, where columns are described and there is a
+    population.
 
     Attributes:
         blocks: The sizes of consecutive groups of columns: 1 for a number, k > 1 for a category as a one-hot of k. They
@@ -62,11 +63,11 @@ class Tables(Numbers):
         """Mean squared error and shares of right cells."""
         readings = {"mse": errors}
         if self.blocks and len(population):
-            tolerance, modal = tolerances(population.inputs, self.blocks), usual_row(population.inputs, self.blocks)
+            tolerance, modal = tolerances(population.inputs, self.blocks), modal_row(population.inputs, self.blocks)
             readings["cells"], guessed = (
                 np.array(
                     [
-                        right(row[None], true[None], self.blocks, tolerance).mean()
+                        is_right_cell(row[None], true[None], self.blocks, tolerance).mean()
                         for row, true in zip(rows, truth, strict=True)
                     ]
                 )
@@ -80,10 +81,10 @@ SHARE = 0.319
 """The tolerance for a number, in standard deviations of its column: the mean of a normal one is so near in 25 %."""
 
 
-def parts(blocks: Sequence[int]) -> list[slice]:
+def column_slices(blocks: Sequence[int]) -> list[slice]:
     """The columns of each block of a table, as in `Tables.blocks`.
 
-    >>> parts((1, 3))
+    >>> column_slices((1, 3))
     [slice(0, 1, None), slice(1, 4, None)]
     """
     ends = np.cumsum(blocks).tolist()
@@ -98,7 +99,9 @@ def cells(rows: Rows, blocks: Sequence[int]) -> FloatArray:
     >>> cells(np.array([[0.25, 0.1, 0.9, 0.0]], np.float32), (1, 3)).tolist()
     [[0.25, 1.0]]
     """
-    columns = [rows[:, part].argmax(1) if part.stop - part.start > 1 else rows[:, part.start] for part in parts(blocks)]
+    columns = [
+        rows[:, part].argmax(1) if part.stop - part.start > 1 else rows[:, part.start] for part in column_slices(blocks)
+    ]
     return np.stack(columns, axis=1).astype(np.float64) if columns else np.empty((len(rows), 0))
 
 
@@ -115,7 +118,7 @@ def tolerances(rows: Rows, blocks: Sequence[int], share: float = SHARE) -> Float
     return np.where(np.array(blocks) > 1, 0.0, share * spread)
 
 
-def right(reconstructions: Rows, truth: Rows, blocks: Sequence[int], tolerance: FloatArray) -> BoolArray:
+def is_right_cell(reconstructions: Rows, truth: Rows, blocks: Sequence[int], tolerance: FloatArray) -> BoolArray:
     """(m, n, B) whether each cell of m reconstructed rows is that of each of n true ones: same category, near number.
 
     Numbers are compared in float64 with a slack of 1e-6, about the rounding of float32; NaN is never right.
@@ -123,23 +126,28 @@ def right(reconstructions: Rows, truth: Rows, blocks: Sequence[int], tolerance: 
     first, second = cells(reconstructions, blocks), cells(truth, blocks)
     with np.errstate(invalid="ignore"):
         hit: BoolArray = np.abs(first[:, None] - second[None]) <= tolerance + np.where(np.array(blocks) > 1, 0.0, 1e-6)
-    for b, part in enumerate(parts(blocks)):
+    for b, part in enumerate(column_slices(blocks)):
         hit[~np.isfinite(reconstructions[:, part]).all(axis=1), :, b] = False
     return hit
 
 
-def usual_row(population: Rows, blocks: Sequence[int]) -> Rows:
+def modal_row(population: Rows, blocks: Sequence[int]) -> Rows:
     """(1, width) the guess of the most probable cell everywhere: the mode of each category, the mean of each number.
 
     Of equally frequent categories the first is taken.
 
-    >>> usual_row(np.array([[0.0, 1, 0], [1.0, 0, 1], [0.5, 0, 1]], np.float32), (1, 2)).tolist()
+    >>> modal_row(np.array([[0.0, 1, 0], [1.0, 0, 1], [0.5, 0, 1]], np.float32), (1, 2)).tolist()
     [[0.5, 0.0, 1.0]]
     """
     shares = population.mean(axis=0, dtype=np.float64)
     return _with_cells(
         np.array(
-            [[shares[part].argmax() if part.stop - part.start > 1 else shares[part.start] for part in parts(blocks)]]
+            [
+                [
+                    shares[part].argmax() if part.stop - part.start > 1 else shares[part.start]
+                    for part in column_slices(blocks)
+                ]
+            ]
         ),
         blocks,
     )
@@ -148,7 +156,7 @@ def usual_row(population: Rows, blocks: Sequence[int]) -> Rows:
 def _with_cells(values: FloatArray, blocks: Sequence[int]) -> Rows:
     """(n, width) rows that have these cells (n, B)."""
     rows = np.zeros((len(values), sum(blocks)), dtype=np.float32)
-    for b, part in enumerate(parts(blocks)):
+    for b, part in enumerate(column_slices(blocks)):
         if part.stop - part.start > 1:
             rows[np.arange(len(values)), part.start + values[:, b].astype(np.int64)] = 1.0
         else:
@@ -156,10 +164,10 @@ def _with_cells(values: FloatArray, blocks: Sequence[int]) -> Rows:
     return rows
 
 
-def hardened(rows: Rows, blocks: Sequence[int]) -> Rows:
+def to_one_hot(rows: Rows, blocks: Sequence[int]) -> Rows:
     """The rows with a one-hot where they have shares of categories; numbers stay as they are.
 
-    >>> hardened(np.array([[0.25, 0.4, 0.6]], np.float32), (1, 2)).tolist()
+    >>> to_one_hot(np.array([[0.25, 0.4, 0.6]], np.float32), (1, 2)).tolist()
     [[0.25, 0.0, 1.0]]
     """
     return _with_cells(cells(rows, blocks), blocks)

@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.attack import Reconstruction
 from fedmem.contracts.audit_set import References
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 from fedmem.modalities.loss import UNASKED
-from fedmem.modalities.modality import Modality, Rows, overlap
+from fedmem.modalities.modality import Modality, Rows, count_shared
 from fedmem.modalities.text.vocabulary import Vocabulary
 from fedmem.modalities.text.windows import texts
 
@@ -24,9 +24,9 @@ class Texts(Modality):
 
     Texts are compared from their first token to the last that is asked for. Readings of each example:
 
-    - `likeness_gain`: the similarity of the reconstruction minus that of the best baseline guess, -1..1;
+    - `similarity_gain`: the similarity of the reconstruction minus that of the best baseline guess, -1..1;
     - `beats_prior`: 1 where the similarity is above that of the guess, else 0;
-    - `likeness`: the mean of `tokens` and `in_place`, 0..1 (`likeness`);
+    - `similarity`: the mean of `tokens` and `in_place`, 0..1 (`similarity`);
     - `tokens`, `in_order`, `in_place`: shares of tokens that both have, that both have in the same order, and that are
       the same place by place, 0..1; `verbatim`: 1 where the texts are the same, else 0.
 
@@ -39,7 +39,7 @@ class Texts(Modality):
 
     kind: ClassVar[str] = "texts"
     tokens: ClassVar[bool] = True
-    similarity: ClassVar[str] = "likeness"
+    similarity: ClassVar[str] = "similarity"
     written: ClassVar[bool] = True
 
     vocabulary: tuple[str, ...] = ()
@@ -57,21 +57,21 @@ class Texts(Modality):
         tokens = np.concatenate([rows.inputs[:, 0], rows.targets[rows.targets != UNASKED]])
         return np.bincount(tokens, minlength=len(self.vocabulary)) / len(tokens)
 
-    def same(self, rows: Examples, others: Examples) -> BoolArray:
+    def are_equal(self, rows: Examples, others: Examples) -> BoolArray:
         """Whether inputs are equal, and tokens wherever the other has a target. No input reads later tokens."""
         tokens = (others.targets == UNASKED) | (others.targets == rows.targets)
-        return np.asarray(super().same(rows, others) & tokens.all(axis=1))
+        return np.asarray(super().are_equal(rows, others) & tokens.all(axis=1))
 
-    def compared(self, inputs: Rows, targets: IntArray | None) -> Rows:
+    def comparison_rows(self, inputs: Rows, targets: IntArray | None) -> Rows:
         """(n, L + 1) tokens, -1 after the last that is asked for."""
         assert targets is not None
         return texts(inputs.astype(np.int64), targets)
 
     def errors(self, rows: Rows, truth: Rows) -> FloatArray:
         """1 minus the similarity."""
-        return 1.0 - likeness(rows, truth).both
+        return 1.0 - similarity(rows, truth).both
 
-    def nearest(self, rows: Rows, gallery: Rows) -> float:
+    def nearest_error(self, rows: Rows, gallery: Rows) -> float:
         """The smallest error, 1 minus the similarity, of all pairs."""
         return float(self.errors(rows, gallery).min()) if len(rows) and len(gallery) else float("nan")
 
@@ -93,10 +93,10 @@ class Texts(Modality):
         sources = [(family.inputs, family.targets) for family in references]
         for inputs, targets in (*sources, (population.inputs, population.targets)):
             if len(inputs):
-                rows = self.compared(inputs, targets)
-                batches += [usual(rows), rows[rng.permutation(len(rows))[:count]]]
+                rows = self.comparison_rows(inputs, targets)
+                batches += [modal_tokens(rows), rows[rng.permutation(len(rows))[:count]]]
         if len(population):
-            bag = in_proportion(self.compared(population.inputs, population.targets))[0]
+            bag = in_proportion(self.comparison_rows(population.inputs, population.targets))[0]
             batches.append(np.stack([rng.permutation(bag) for _ in range(count)]))
         return batches
 
@@ -112,22 +112,22 @@ class Texts(Modality):
         """See the class."""
         readings = []
         for row, other, true in zip(reconstructions, guess, truth, strict=True):
-            similarity, guessed = likeness(row[None], true[None]), likeness(other[None], true[None])
-            both, before = float(similarity.both[0, 0]), float(guessed.both[0, 0])
+            reached, guessed = similarity(row[None], true[None]), similarity(other[None], true[None])
+            both, before = float(reached.both[0, 0]), float(guessed.both[0, 0])
             readings.append(
                 {
-                    "likeness_gain": both - before,
+                    "similarity_gain": both - before,
                     "beats_prior": float(both > before),
-                    "likeness": both,
-                    "tokens": float(similarity.tokens[0, 0]),
+                    "similarity": both,
+                    "tokens": float(reached.tokens[0, 0]),
                     "in_order": in_order(row, true),
-                    "in_place": float(similarity.in_place[0, 0]),
+                    "in_place": float(reached.in_place[0, 0]),
                     "verbatim": float(both == 1.0),
                 }
             )
         return readings
 
-    def stored(self, parts: Mapping[str, Rows], readings: Sequence[Mapping[str, float]]) -> Mapping[str, Rows]:
+    def report_arrays(self, parts: Mapping[str, Rows], readings: Sequence[Mapping[str, float]]) -> Mapping[str, Rows]:
         """The texts in writing, or as numbers without a vocabulary, and their similarity."""
         vocabulary = Vocabulary.of(self.vocabulary) if self.vocabulary else None
 
@@ -136,9 +136,9 @@ class Texts(Modality):
             return vocabulary.decode(tokens) if vocabulary else " ".join(map(str, tokens.tolist()))
 
         strings = {f"{name}_text": np.array([decode_row(row) for row in rows]) for name, rows in parts.items()}
-        similarities = np.array([reading["likeness"] for reading in readings])
-        gains = np.array([reading["likeness_gain"] for reading in readings])
-        return {**strings, "likeness": similarities, "prior_likeness": similarities - gains}
+        similarities = np.array([reading["similarity"] for reading in readings])
+        gains = np.array([reading["similarity_gain"] for reading in readings])
+        return {**strings, "similarity": similarities, "prior_similarity": similarities - gains}
 
     def label_scores(
         self, labels: IntArray, truth: IntArray, num_classes: int, population: Examples
@@ -152,13 +152,13 @@ class Texts(Modality):
         guess = np.arange(len(true)) % num_classes
         if (public != UNASKED).any():
             guess = in_proportion(public, len(true))[0]
-        return overlap(labels, true, num_classes, len(true)), overlap(guess, true, num_classes, len(true))
+        return count_shared(labels, true, num_classes, len(true)), count_shared(guess, true, num_classes, len(true))
 
 
-def usual(rows: IntArray) -> IntArray:
+def modal_tokens(rows: IntArray) -> IntArray:
     """(1, W) of n rows (n, W), -1 after their ends, the commonest entry at each place, of equal ones the lowest.
 
-    >>> usual(np.array([[3, 5, -1], [3, 4, -1], [2, 4, 7]])).tolist()
+    >>> modal_tokens(np.array([[3, 5, -1], [3, 4, -1], [2, 4, 7]])).tolist()
     [[3, 4, -1]]
     """
     return np.array([[np.bincount(column + 1).argmax() - 1 for column in rows.T]], dtype=np.int64)
@@ -184,7 +184,7 @@ def in_proportion(rows: IntArray, width: int | None = None) -> IntArray:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Likeness:
+class Similarity:
     """Similarity of sequences: `tokens`, the share of tokens that both have, as multisets, and `in_place`, that of
     places with the same token; both of the tokens of the longer of the two, 0..1, higher is more alike. `both` is the
     mean of the two, 1 if and only if the sequences are the same; equal means are equal to the last bit.
@@ -195,12 +195,12 @@ class Likeness:
     both: FloatArray
 
 
-def likeness(sequences: IntArray, truth: IntArray) -> Likeness:
+def similarity(sequences: IntArray, truth: IntArray) -> Similarity:
     """(m, n) how alike every one of m sequences (m, W) is to every one of n (n, W); -1 after their ends is no token.
 
     Two sequences without any token are not alike.
 
-    >>> alike = likeness(np.array([[4, 4, 1], [4, 1, -1]]), np.array([[4, 1, -1]]))
+    >>> alike = similarity(np.array([[4, 4, 1], [4, 1, -1]]), np.array([[4, 1, -1]]))
     >>> alike.tokens.round(2).tolist(), alike.in_place.round(2).tolist()
     ([[0.67], [1.0]], [[0.33], [1.0]])
     """
@@ -216,7 +216,7 @@ def likeness(sequences: IntArray, truth: IntArray) -> Likeness:
         same = ((sequences == row) & (row >= 0)).sum(axis=1)
         # the sum of two quotients would depend on how it is split, and break ties by rounding
         tokens[:, j], in_place[:, j], both[:, j] = shared / longer, same / longer, (shared + same) / (2 * longer)
-    return Likeness(tokens=tokens, in_place=in_place, both=both)
+    return Similarity(tokens=tokens, in_place=in_place, both=both)
 
 
 def in_order(sequence: IntArray, truth: IntArray) -> float:

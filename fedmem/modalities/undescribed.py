@@ -7,10 +7,10 @@ from fedmem.modalities.modality import Modality
 from fedmem.modalities.tables import Tables
 
 
-def undescribed(shape: tuple[int, ...]) -> Modality:
+def modality_of_shape(shape: tuple[int, ...]) -> Modality:
     """Images, and for inputs of one axis a table whose columns are not described.
 
-    >>> undescribed((1, 8, 8)).kind, undescribed((20,))
+    >>> modality_of_shape((1, 8, 8)).kind, modality_of_shape((20,))
     ('images', Tables(blocks=()))
     """
     return Tables() if len(shape) == 1 else Images()

@@ -8,15 +8,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray, Params
 from fedmem.contracts.audit_set import AuditSet, References
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Evidence, ReferenceEvidence, Transition
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray, Params
 from fedmem.modalities.loss import UNASKED
 from fedmem.modalities.scores import answers, losses, margins
 from fedmem.modalities.text.prefix_tree import ENUMERABLE, scores
 from fedmem.modalities.text.secret_space import Candidates
-from fedmem.modalities.text.windows import told
+from fedmem.modalities.text.windows import prefix_and_start
 from fedmem.training.executor import Executor
 
 QUANTILES = 256
@@ -86,7 +86,7 @@ def rank_of(
         else:
             asked_of = (references.targets != UNASKED).sum(axis=1)
             reference_scores = _less_sums(answers(logits, references.targets)[0], asked_of)[..., None]
-            own_score = _less_sums(own_score, audit.examples.asked[subjects])
+            own_score = _less_sums(own_score, audit.examples.num_targets[subjects])
         ordered = np.ascontiguousarray(reference_scores.transpose(0, 2, 1))
         ordered.sort(axis=2)
         canary_scores = np.zeros((len(reference_scores), len(labels), place.max() + 1))
@@ -133,7 +133,7 @@ def _rank_among_all(
     each of them less.
     """
     subjects = np.flatnonzero(audit.kind == family)
-    texts = [told(*row)[0] for row in zip(audit.examples.inputs, audit.examples.targets, strict=True)]
+    texts = [prefix_and_start(*row)[0] for row in zip(audit.examples.inputs, audit.examples.targets, strict=True)]
     numbers = [space.index(texts[subject]) for subject in subjects.tolist()]
     canaries = sorted({space.index(text) for text in texts if space.has(text)})
     run, client = _places(transitions)

@@ -56,7 +56,7 @@ class FirstError:
 
     >>> errors = FirstError()
     >>> try:
-    ...     with errors.noted():
+    ...     with errors.note_error():
     ...         raise FedmemError("no model")
     ... except FedmemError:
     ...     pass
@@ -69,7 +69,7 @@ class FirstError:
         self._error: FedmemError | None = None
 
     @contextmanager
-    def noted(self) -> Iterator[None]:
+    def note_error(self) -> Iterator[None]:
         """Around a call that may raise."""
         try:
             yield

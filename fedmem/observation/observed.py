@@ -17,8 +17,8 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 from flwr.serverapp.strategy.result import Result
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Transition
-from fedmem.contracts.types import Params
 from fedmem.errors import RunError
 from fedmem.observation.flower_round import TRACE, FirstError, _Reply
 
@@ -45,7 +45,7 @@ class Watcher(Protocol):
     It may also be a `StartingWatcher` or a `TolerantWatcher`.
     """
 
-    def wants(self, round: int) -> bool: ...
+    def observes_round(self, round_number: int) -> bool: ...
 
     def see(self, transitions: Sequence[Transition]) -> None: ...
 
@@ -134,20 +134,22 @@ class Observed:
         self._like = params_of(initial_arrays)
         for watcher in self.watchers:
             if isinstance(watcher, StartingWatcher):
-                self._guarded([watcher], partial(watcher.begin, self._like))
-        self._show(0, lambda: [Transition.at_server(run=self._run, round=0, before=self._like, after=self._like)])
+                self._guard_watchers([watcher], partial(watcher.begin, self._like))
+        self._show(
+            0, lambda: [Transition.at_server(run=self._run, round_number=0, before=self._like, after=self._like)]
+        )
 
         def configure_train(
             server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
         ) -> Iterable[Message]:
-            with self._errors.noted():
+            with self._errors.note_error():
                 self.round, self._before = server_round, arrays
                 return list(configure(server_round, arrays, config, grid))
 
         def aggregate_train(
             server_round: int, replies: Iterable[Message]
         ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-            with self._errors.noted():
+            with self._errors.note_error():
                 return self._aggregate(aggregate, server_round, replies)
 
         strategy.configure_train, strategy.aggregate_train = configure_train, aggregate_train
@@ -161,19 +163,19 @@ class Observed:
     def _aggregate(
         self,
         original: Callable[..., tuple[ArrayRecord | None, MetricRecord | None]],
-        round: int,
+        round_number: int,
         replies: Iterable[Message],
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         answers = sorted((_Reply.of(message, self._client_of) for message in replies), key=lambda reply: reply.client)
         successes = [reply for reply in answers if not reply.message.has_error()]
-        self._show(round, lambda: self._local(round, successes))
+        self._show(round_number, lambda: self._local_transitions(round_number, successes))
         for reply in successes:
             reply.message.content.pop(TRACE, None)
-        arrays, metrics = original(round, [reply.message for reply in answers])
-        self._show(round, lambda: [self._global(round, successes, arrays)])
+        arrays, metrics = original(round_number, [reply.message for reply in answers])
+        self._show(round_number, lambda: [self._global(round_number, successes, arrays)])
         return arrays, metrics
 
-    def _local(self, round: int, replies: Sequence[_Reply]) -> list[Transition]:
+    def _local_transitions(self, round_number: int, replies: Sequence[_Reply]) -> list[Transition]:
         before = params_of(self._before, self._like)
         transitions = []
         for reply in replies:
@@ -181,7 +183,7 @@ class Observed:
             transitions.append(
                 Transition.at_client(
                     run=self._run,
-                    round=round,
+                    round_number=round_number,
                     client=reply.client,
                     before=before,
                     sent=sent,
@@ -192,26 +194,28 @@ class Observed:
             )
         return transitions
 
-    def _global(self, round: int, replies: Sequence[_Reply], after: ArrayRecord | None) -> Transition:
+    def _global(self, round_number: int, replies: Sequence[_Reply], after: ArrayRecord | None) -> Transition:
         before = params_of(self._before, self._like)
         return Transition.at_server(
             run=self._run,
-            round=round,
+            round_number=round_number,
             before=before,
             after=before if after is None else params_of(after, self._like),
             sizes={reply.client: reply.num_examples for reply in replies},
         )
 
-    def _show(self, round: int, transitions: Callable[[], list[Transition]]) -> None:
+    def _show(self, round_number: int, transitions: Callable[[], list[Transition]]) -> None:
         """Build the transitions only where a watcher wants them."""
-        wanting = [watcher for watcher in self.watchers if watcher not in self._ended and watcher.wants(round)]
+        wanting = [
+            watcher for watcher in self.watchers if watcher not in self._ended and watcher.observes_round(round_number)
+        ]
         if wanting:
-            built_transitions = self._guarded(wanting, transitions)
+            built_transitions = self._guard_watchers(wanting, transitions)
             if built_transitions is not None:
                 for watcher in wanting:
-                    self._guarded([watcher], partial(watcher.see, built_transitions))
+                    self._guard_watchers([watcher], partial(watcher.see, built_transitions))
 
-    def _guarded(self, watchers: Sequence[Watcher], look: Callable[[], T]) -> T | None:
+    def _guard_watchers(self, watchers: Sequence[Watcher], look: Callable[[], T]) -> T | None:
         """Return the result of `look`. Where it fails and all these watchers only warn, warn and return None."""
         try:
             return look()

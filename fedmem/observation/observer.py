@@ -19,9 +19,9 @@ from fedmem.contracts.strategy import strategy_declaration
 from fedmem.contracts.validation_of_measures import readings_of
 from fedmem.guards.guarding import Guard
 from fedmem.observation.evidence import accuracy, evidence_of, rank_of
-from fedmem.observation.personal_layers import Holders
+from fedmem.observation.personal_layers import PersonalLayers
 from fedmem.observation.probe_context import _Context
-from fedmem.privacy.secure_aggregation import labelled, sums_of
+from fedmem.privacy.secure_aggregation import label_size, sums_of
 from fedmem.training.executor import Executor
 from fedmem.training.stacked import LocalWork
 
@@ -48,46 +48,49 @@ class _Observer:
         self._work = work
         self._emit = emit
         self._rounds = frozenset(scenario.observed_rounds)
-        self._holders = Holders.of(scenario.client, federation)
+        self._personal_layers = PersonalLayers.of(scenario.client, federation)
         self._pending: dict[tuple[int, Level], list[Transition]] = {}
         self._sources = sources(scenario.probes)
-        self.kept: dict[str, NDArray[Any]] = {}
-        self._contexts = [_Context(scenario, federation, executor, work, source, self.kept) for source in self._sources]
+        self.arrays: dict[str, NDArray[Any]] = {}
+        self._contexts = [
+            _Context(scenario, federation, executor, work, source, self.arrays) for source in self._sources
+        ]
         self.evidence: list[Evidence] = []
         self.references: list[ReferenceEvidence] = []
         self.measurements: list[Measurement] = []
         self.accuracy: float | None = None
         self.seconds = 0.0
 
-    def wants(self, round: int) -> bool:
+    def observes_round(self, round_number: int) -> bool:
         """Only the observed rounds are copied, unless clients keep layers to themselves, which are read later."""
-        return round in self._rounds or self._holders is not None
+        return round_number in self._rounds or self._personal_layers is not None
 
     def see(self, transitions: Sequence[Transition]) -> None:
         """Keep them until the global transitions of all runs have arrived."""
         if not transitions:
             return
-        round, level = transitions[0].round, transitions[0].level
-        if self._holders is not None and level == "local":
-            self._holders.learn(transitions)
-        if round not in self._rounds:
-            self._work.forget(round)
+        round_number, level = transitions[0].round, transitions[0].level
+        if self._personal_layers is not None and level == "local":
+            self._personal_layers.learn(transitions)
+        if round_number not in self._rounds:
+            self._work.forget(round_number)
             return
-        self._pending.setdefault((round, level), []).extend(transitions)
-        if level == "global" and len(self._pending[round, level]) == len(self._runs):
+        self._pending.setdefault((round_number, level), []).extend(transitions)
+        if level == "global" and len(self._pending[round_number, level]) == len(self._runs):
             started = time.perf_counter()
             places: tuple[Level, ...] = ("local", "global")
             local, everywhere = (
-                sorted(self._pending.pop((round, place), []), key=lambda t: (t.run, t.client)) for place in places
+                sorted(self._pending.pop((round_number, place), []), key=lambda t: (t.run, t.client))
+                for place in places
             )
-            if self._holders is not None:
-                everywhere = self._holders.completed(everywhere)
+            if self._personal_layers is not None:
+                everywhere = self._personal_layers.complete_aggregates(everywhere)
             for context in self._contexts:
                 context.local = local
             for group in (local, self._sums(local), everywhere):
                 if group and group[0].level in self._scenario.observe.levels:
-                    self._read(group)
-            self._work.forget(round)
+                    self._read_transitions(group)
+            self._work.forget(round_number)
             self.seconds += time.perf_counter() - started
 
     def _sums(self, local: Sequence[Transition]) -> list[Transition]:
@@ -96,12 +99,12 @@ class _Observer:
         weighting = strategy_declaration(scenario.strategy).weighting
         return sums_of(local, scenario.observe.sums, weighting, scenario.seed, self._federation.audit)
 
-    def _read(self, transitions: list[Transition]) -> None:
+    def _read_transitions(self, transitions: list[Transition]) -> None:
         """Evidence for estimators, which read clients and the aggregate, then the readings of probes."""
         if transitions[0].level != "sum":
             self._gather(transitions)
         for probe, source, context in zip(self._scenario.probes, self._sources, self._contexts, strict=True):
-            if transitions[0].level in probe.levels and self._due(probe, transitions[0].round):
+            if transitions[0].level in probe.levels and self._is_due(probe, transitions[0].round):
                 self._probe(probe, source, context, transitions)
 
     def _gather(self, transitions: list[Transition]) -> None:
@@ -123,8 +126,8 @@ class _Observer:
         for references in federation.references:
             self.references.append(rank_of(models, transitions, references, federation.audit, audit, self._executor))
 
-    def _due(self, probe: Probe, round: int) -> bool:
-        return probe.every is None or round % probe.every == 0 or round == self._scenario.rounds
+    def _is_due(self, probe: Probe, round_number: int) -> bool:
+        return probe.every is None or round_number % probe.every == 0 or round_number == self._scenario.rounds
 
     def _probe(self, probe: Probe, source: str, context: _Context, transitions: list[Transition]) -> None:
         first = transitions[0]
@@ -137,7 +140,7 @@ class _Observer:
                 level=first.level,
                 client=transition.client,
                 source=source,
-                reading=labelled(reading, transition),
+                reading=label_size(reading, transition),
             )
             for transition, reading in readings
         )

@@ -7,36 +7,38 @@ from dataclasses import replace
 
 import numpy as np
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.client import ClientAlgorithm, PersonalClient
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.types import Params
 
 
-class Holders:
+class PersonalLayers:
     """Stores the personal layers of every client of every run, from its last participation."""
 
     def __init__(self, client: PersonalClient, federation: Federation) -> None:
-        self._names = client.own(federation.initial)
+        self._names = client.personal_parameters(federation.initial)
         self._audit = federation.audit
-        owners = self._audit.holder[self._audit.holder >= 0]
+        owners = self._audit.owner[self._audit.owner >= 0]
         self._clients = np.unique(owners).tolist() or list(range(federation.num_clients))
-        self._own: dict[tuple[int, int], Params] = {}
+        self._layers: dict[tuple[int, int], Params] = {}
 
     @staticmethod
-    def of(client: ClientAlgorithm, federation: Federation) -> Holders | None:
+    def of(client: ClientAlgorithm, federation: Federation) -> PersonalLayers | None:
         """The store of a client algorithm with personal layers, None for other algorithms."""
-        if not isinstance(client, PersonalClient) or not client.own(federation.initial):
+        if not isinstance(client, PersonalClient) or not client.personal_parameters(federation.initial):
             return None
-        return Holders(client, federation)
+        return PersonalLayers(client, federation)
 
     def learn(self, local: Sequence[Transition]) -> None:
         """Take note of what these clients keep."""
         for transition in local:
             # copies, since a view would hold on to the models of the whole round
-            self._own[transition.run, transition.client] = {name: transition.kept[name].clone() for name in self._names}
+            self._layers[transition.run, transition.client] = {
+                name: transition.kept[name].clone() for name in self._names
+            }
 
-    def completed(self, everywhere: Sequence[Transition]) -> list[Transition]:
+    def complete_aggregates(self, everywhere: Sequence[Transition]) -> list[Transition]:
         """For each aggregate one transition of each owner of audit examples (of each client, without any).
 
         Before and after are completed by the same layers, so that the update is that of the shared ones. Round 0 is
@@ -49,7 +51,7 @@ class Holders:
                 continue
             for client in self._clients:
                 if self._audit.client_in is None or self._audit.client_in[aggregate.run, client]:
-                    owner_layers = self._own.get((aggregate.run, client), {})
+                    owner_layers = self._layers.get((aggregate.run, client), {})
                     model = {**aggregate.kept, **owner_layers}
                     transitions.append(
                         replace(

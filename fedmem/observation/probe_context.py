@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.client import ClientAlgorithm
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.strategy import strategy_declaration
-from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.privacy.amplification import canaries_of
 from fedmem.seeding import stream
 from fedmem.training.client_work import pick
@@ -48,13 +48,13 @@ class _Context:
         self._executor = executor
         self._work = work
         self._source = source
-        self._kept = arrays
+        self._stored = arrays
 
     def stream(
-        self, purpose: str, *, run: int | None = None, round: int | None = None, client: int | None = None
+        self, purpose: str, *, run: int | None = None, round_number: int | None = None, client: int | None = None
     ) -> np.random.Generator:
         """A named stream that belongs to probes alone."""
-        return stream(self.seed, f"probe {purpose}", run=run, round=round, client=client)
+        return stream(self.seed, f"probe {purpose}", run=run, round_number=round_number, client=client)
 
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
         """(T, n, C) logits."""
@@ -62,7 +62,7 @@ class _Context:
 
     def first_step(self, transition: Transition) -> tuple[Params, IntArray]:
         """Repeat the client's first local step: same rows, same order, same numbers."""
-        work = self._work.kept(transition.run, transition.round, transition.client).first_steps(1)
+        work = self._work.stored_work(transition.run, transition.round, transition.client).first_steps(1)
         components = self.federation.model, self.client, self.federation.store
         reference = OneByOne(*components, Settings(seed=self.seed))
         (outcome,) = reference.train_all(work).outcomes()
@@ -70,7 +70,7 @@ class _Context:
 
     def steps(self, transition: Transition, count: int) -> Params:
         """The model after the client's first steps, trained as it was, but for defences."""
-        work = self._work.kept(transition.run, transition.round, transition.client).first_steps(count)
+        work = self._work.stored_work(transition.run, transition.round, transition.client).first_steps(count)
         components = self.federation.model, self.client, self.federation.store
         executor = OneByOne(*components, Settings(seed=self.seed)) if self._defended else self._executor
         (outcome,) = executor.train_all(work).outcomes()
@@ -81,19 +81,19 @@ class _Context:
         clients = set(transition.clients)
         return [local for local in self.local if local.run == transition.run and local.client in clients]
 
-    def rows(self, run: int, client: int, round: int) -> IntArray:
+    def rows(self, run: int, client: int, round_number: int) -> IntArray:
         """The rows that a client trains on in this round."""
-        return self.federation.rows(run, client, round)
+        return self.federation.rows(run, client, round_number)
 
-    def used(self, run: int, client: int, round: int) -> IntArray:
+    def used_rows(self, run: int, client: int, round_number: int) -> IntArray:
         """The rows that are in one of the client's batches."""
-        return self._work.used(run, client, round)
+        return self._work.used_rows(run, client, round_number)
 
-    def given(self, transition: Transition) -> tuple[IntArray, Params]:
+    def batches_and_payload(self, transition: Transition) -> tuple[IntArray, Params]:
         """The batches and the server payload of a client's work."""
-        work = self._work.kept(transition.run, transition.round, transition.client)
-        return work.batches[0, : work.steps[0]], pick(work.offer, 0)
+        work = self._work.stored_work(transition.run, transition.round, transition.client)
+        return work.batches[0, : work.steps[0]], pick(work.payload, 0)
 
     def keep(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Arrays for `reconstructions.npz`, under the source of the probe."""
-        self._kept.update({f"{self._source}/{name}/{key}": value for key, value in arrays.items()})
+        self._stored.update({f"{self._source}/{name}/{key}": value for key, value in arrays.items()})

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fedmem.contracts.ragged import Parts
-from fedmem.contracts.types import FloatArray, IntArray
+from fedmem.contracts.arrays import FloatArray, IntArray
+from fedmem.contracts.ragged import Ragged
 from fedmem.errors import ComponentError
 
 
@@ -41,6 +41,6 @@ def even_sizes(total: int, parts: int) -> IntArray:
     return total // parts + (np.arange(parts) < total % parts)
 
 
-def split(rows: IntArray, sizes: IntArray) -> Parts:
+def split(rows: IntArray, sizes: IntArray) -> Ragged:
     """Consecutive parts of these sizes, each sorted."""
-    return Parts.cut(rows, sizes).ordered()
+    return Ragged.split(rows, sizes).sort_parts()

@@ -9,9 +9,9 @@ from typing import Annotated
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset
-from fedmem.contracts.ragged import Parts
-from fedmem.contracts.types import IntArray
+from fedmem.contracts.ragged import Ragged
 from fedmem.errors import ComponentError
 from fedmem.partitions._sizes import require
 
@@ -65,7 +65,7 @@ class Dirichlet:
             owner = self._owners(labels, num_clients, rng)
             fewest = int(np.bincount(owner, minlength=num_clients).min())
             if fewest >= self.min_rows:
-                return Parts.grouped(rows, owner, num_clients)
+                return Ragged.group_by_owner(rows, owner, num_clients)
             smallest = max(smallest, fewest)
         raise ComponentError(
             "partition",

@@ -11,8 +11,8 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset, Partition, partition_declaration
-from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 from fedmem.modalities.images import Images
 from fedmem.partitions.iid import IID

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset
-from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 from fedmem.partitions._sizes import require
 from fedmem.wording import choices

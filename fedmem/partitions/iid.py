@@ -9,8 +9,8 @@ from typing import Annotated
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset
-from fedmem.contracts.types import IntArray
 from fedmem.partitions._sizes import even_sizes, require, split
 
 

@@ -9,9 +9,9 @@ from typing import Annotated
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.data import Dataset
-from fedmem.contracts.ragged import Parts
-from fedmem.contracts.types import FloatArray, IntArray
+from fedmem.contracts.ragged import Ragged
 from fedmem.partitions._sizes import apportion, require
 
 
@@ -66,7 +66,7 @@ class InnerDirichlet:
         owner = np.empty(len(rows), dtype=np.int64)
         for label, column in zip(classes, counts.T, strict=True):
             owner[rng.permutation(np.flatnonzero(labels == label))] = np.repeat(np.arange(num_clients), column)
-        return Parts.grouped(rows, owner, num_clients)
+        return Ragged.group_by_owner(rows, owner, num_clients)
 
     @staticmethod
     def _counts(mixes: FloatArray, sizes: IntArray, available: IntArray, rng: np.random.Generator) -> IntArray:

@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset
-from fedmem.contracts.ragged import Parts
-from fedmem.contracts.types import IntArray
+from fedmem.contracts.ragged import Ragged
 from fedmem.errors import ComponentError
 
 
@@ -50,7 +50,7 @@ class Natural:
                 f"{num_clients} clients, but the natural partition of this data set has {len(owners)} owners; "
                 f"write `clients: {len(owners)}`",
             )
-        parts = Parts.grouped(rows, np.searchsorted(owners, data.natural[rows]), num_clients)
+        parts = Ragged.group_by_owner(rows, np.searchsorted(owners, data.natural[rows]), num_clients)
         empty = owners[parts.sizes == 0]
         if len(empty):
             raise ComponentError(

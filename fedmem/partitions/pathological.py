@@ -9,9 +9,9 @@ from typing import Annotated
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset
-from fedmem.contracts.ragged import Parts
-from fedmem.contracts.types import IntArray
+from fedmem.contracts.ragged import Ragged
 from fedmem.errors import ComponentError
 from fedmem.partitions._sizes import even_sizes, require
 
@@ -77,7 +77,7 @@ class Pathological:
                     f"clients or classes, or leave more rows over (population, per_client of the injections)",
                 )
             owner[members] = np.repeat(owners, even_sizes(len(members), len(owners)))
-        return Parts.grouped(rows, owner, num_clients)
+        return Ragged.group_by_owner(rows, owner, num_clients)
 
     def _owners_of_classes(self, num_clients: int, num_classes: int, rng: np.random.Generator) -> list[IntArray]:
         """For each class its owners, in random order, so that an odd row is not always the same client's."""

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.data import Dataset
-from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.partitions._sizes import apportion, require, split
 
 

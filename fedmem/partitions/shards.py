@@ -9,9 +9,9 @@ from typing import Annotated
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset
-from fedmem.contracts.ragged import Parts
-from fedmem.contracts.types import IntArray
+from fedmem.contracts.ragged import Ragged
 from fedmem.partitions._sizes import even_sizes, require
 
 
@@ -54,4 +54,4 @@ class Shards:
         by_label = mixed[np.argsort(data.train.labels[mixed], kind="stable")]
         owner = np.empty(count, dtype=np.int64)
         owner[rng.permutation(count)] = np.repeat(np.arange(num_clients), self.per_client)
-        return Parts.grouped(by_label, np.repeat(owner, even_sizes(len(rows), count)), num_clients)
+        return Ragged.group_by_owner(by_label, np.repeat(owner, even_sizes(len(rows), count)), num_clients)

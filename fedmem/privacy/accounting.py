@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fedmem.contracts.types import FloatArray
+from fedmem.contracts.arrays import FloatArray
 from fedmem.errors import ComponentError
 from fedmem.privacy.loss_profiles import Pair, composed_epsilon, profile
 
@@ -29,7 +29,7 @@ Accountant = Literal["rdp", "prv", "pld", "gaussian"]
 LARGEST = 64.0
 """Above this an epsilon gives no protection: loss distributions keep to a coarse grid there, without Opacus."""
 
-_MOST_NOISE = 1e6
+_MAX_NOISE = 1e6
 """More noise than this, in clips, overflows in libraries and is accounted as this much."""
 
 
@@ -97,7 +97,7 @@ class Releases:
         return ("rdp", "pld", "gaussian") if self.sampling == "fixed_size" else ("rdp", "gaussian")
 
     @property
-    def effective(self) -> float:
+    def effective_noise(self) -> float:
         """The standard deviation of the noise divided by how far one unit can move the sum."""
         return self.noise_multiplier / (2 if self.adjacency == "replace" else 1)
 
@@ -111,7 +111,7 @@ class Releases:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Promise:
+class AccountantBounds:
     """The smallest epsilon that is proven for some releases, and each bound that was found, by its accountant."""
 
     releases: Releases
@@ -123,7 +123,7 @@ class Promise:
         return f"epsilon {self.epsilon:.4g} at delta {self.releases.delta:.3g} ({self.accountant}; {self.releases})"
 
 
-def promise(releases: Releases, by: Accountant | None = None) -> Promise:
+def guarantee_of(releases: Releases, by: Accountant | None = None) -> AccountantBounds:
     """Upper bounds of epsilon at the delta of these releases; each holds, so that the smallest of them does.
 
     - `rdp`: Rényi differential privacy, by dp-accounting; for cohorts of a fixed size the bound for sampling without
@@ -139,7 +139,7 @@ def promise(releases: Releases, by: Accountant | None = None) -> Promise:
 
     Errors: `ComponentError` if that one does not hold for this sampling and adjacency, or is left out.
 
-    >>> print(promise(Releases(noise_multiplier=2, sampling="everyone", count=20, delta=1e-5, unit="client")))
+    >>> print(guarantee_of(Releases(noise_multiplier=2, sampling="everyone", count=20, delta=1e-5, unit="client")))
     epsilon 11.48 at delta 1e-05 (gaussian; unit client, add_remove, no amplification, 20 releases, noise multiplier 2)
     """
     if by is not None and by not in releases.accountants:
@@ -152,11 +152,11 @@ def promise(releases: Releases, by: Accountant | None = None) -> Promise:
             f"{by} is not asked where epsilon is above {LARGEST}; use rdp or gaussian, or more noise",
         )
     best = min(bounds, key=lambda name: bounds[name])
-    return Promise(releases=releases, epsilon=bounds[best], accountant=best, bounds=bounds)
+    return AccountantBounds(releases=releases, epsilon=bounds[best], accountant=best, bounds=bounds)
 
 
 def noise_for(target_epsilon: float, releases: Releases) -> float:
-    """The smallest noise multiplier, to one part in a thousand, whose `promise` is at most `target_epsilon`.
+    """The smallest noise multiplier, to one part in a thousand, whose `guarantee_of` is at most `target_epsilon`.
 
     The noise multiplier of `releases` is not used. The guarantee of what is returned never exceeds the target. 0
     without releases, and never between 0 and 10^-3.
@@ -200,10 +200,10 @@ def noise_for(target_epsilon: float, releases: Releases) -> float:
     low = rough - 0.02
     while excess(low, LARGEST) <= 0:
         rough, low = low, low - 0.1
-    return math.exp(_calibrated(lambda logarithm: excess(logarithm, LARGEST), low, rough))
+    return math.exp(_calibrate(lambda logarithm: excess(logarithm, LARGEST), low, rough))
 
 
-def _calibrated(excess: Callable[[float], float], low: float, high: float) -> float:
+def _calibrate(excess: Callable[[float], float], low: float, high: float) -> float:
     """Where an excess over a target reaches 0, to 10^-4, by dp-accounting; never a place where it is above 0."""
     from dp_accounting import NoOpDpEvent
     from dp_accounting.mechanism_calibration import ExplicitBracketInterval, calibrate_dp_mechanism
@@ -306,16 +306,16 @@ def sampling_text(sampling: str) -> str:
 def _bound(releases: Releases, by: Accountant) -> float:
     """The epsilon of one accountant; NaN where it is not worth its time.
 
-    Noise beyond `_MOST_NOISE` counts as that much, which overflows nowhere and gives a bound as well.
+    Noise beyond `_MAX_NOISE` counts as that much, which overflows nowhere and gives a bound as well.
     """
     if releases.count == 0:
         return 0.0
-    if releases.noise_multiplier > _MOST_NOISE:
-        return _bound(replace(releases, noise_multiplier=_MOST_NOISE), by)
+    if releases.noise_multiplier > _MAX_NOISE:
+        return _bound(replace(releases, noise_multiplier=_MAX_NOISE), by)
     if releases.noise_multiplier == 0:
         return math.inf
     if by == "gaussian":
-        return gaussian_epsilon(math.sqrt(releases.count) / releases.effective, releases.delta)
+        return gaussian_epsilon(math.sqrt(releases.count) / releases.effective_noise, releases.delta)
     if by == "rdp":
         return _rdp(releases)
     if by == "pld":
@@ -335,7 +335,7 @@ def _rdp(releases: Releases) -> float:
 
     # a unit of a cohort of a fixed size takes the place of another one, however the two differ
     fixed = releases.sampling == "fixed_size"
-    noise = GaussianDpEvent(releases.noise_multiplier / 2 if fixed else releases.effective)
+    noise = GaussianDpEvent(releases.noise_multiplier / 2 if fixed else releases.effective_noise)
     # Of the size of the set only the share that is drawn matters to the bound, so the set may as well be enormous.
     many = 10**9
     event = {
@@ -345,7 +345,7 @@ def _rdp(releases: Releases) -> float:
         "tree": noise,
     }[releases.sampling]
     relation = NeighboringRelation.REPLACE_ONE if fixed else NeighboringRelation.ADD_OR_REMOVE_ONE
-    with _quiet():
+    with _silence_warnings():
         accountant = RdpAccountant(_orders(), relation)
         accountant.compose(event, releases.count)
         return float(accountant.get_epsilon(releases.delta))
@@ -355,7 +355,7 @@ def _prv(releases: Releases) -> float:
     from opacus.accountants import PRVAccountant
 
     accountant: Any = PRVAccountant()
-    accountant.history = [(releases.effective, releases.rate, releases.count)]
+    accountant.history = [(releases.effective_noise, releases.rate, releases.count)]
     with warnings.catch_warnings():
         # its first guess is by Rényi orders, of which it says where they could be finer
         warnings.simplefilter("ignore")
@@ -381,7 +381,7 @@ def _orders() -> list[float]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _silence_warnings() -> Iterator[None]:
     """Without the warnings about single Rényi orders that do not converge, which are left out of the bound."""
     logger = logging.getLogger("absl")
     level = logger.level

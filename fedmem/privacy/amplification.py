@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fedmem.contracts.families import kind_of, nested
+from fedmem.contracts.families import kind_of, nested_components
 from fedmem.contracts.sampler import sampler_declaration
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.errors import ComponentError
 from fedmem.privacy.accounting import Adjacency, Sampling
-from fedmem.privacy.canary_clients import CanaryClients
-from fedmem.privacy.coverage import pause_of, sampler_reads
+from fedmem.privacy.canary_directions import CanaryDirections
+from fedmem.privacy.coverage import minimum_separation_of, sampler_reads
 
 
 @dataclass(frozen=True, kw_only=True)
-class Credit:
+class SamplingAssumptions:
     """The law by which clients are drawn, or the minimum separation of their participations, where that counts.
 
     `adjacency` is that of neighbours for which the bound holds, if no other is asked for.
@@ -24,16 +24,16 @@ class Credit:
     sampling: Sampling
     rate: float
     adjacency: Adjacency
-    pause: int | None = None
+    min_separation: int | None = None
 
 
-def credited(strategy: Any, sampler: Any, clients: int) -> Credit:
+def sampling_assumptions(strategy: Any, sampler: Any, clients: int) -> SamplingAssumptions:
     """The sampling assumptions that the accountant of this strategy may use.
 
     Errors: `ComponentError` where participation depends on data, where nothing is known of it, and where a strategy
     needs a minimum separation that the sampler does not keep.
     """
-    for _, part in nested(sampler):
+    for _, part in nested_components(sampler):
         reads = sampler_reads(part)
         if "unknown" in reads:
             raise ComponentError(
@@ -49,22 +49,22 @@ def credited(strategy: Any, sampler: Any, clients: int) -> Credit:
                 f"their data, whatever the noise of {kind_of(strategy)}; use {_remedy(strategy)}",
             )
     # with other samplers one client more would take the place of another
-    alone = all(sampler_declaration(part).displaces_nobody for _, part in nested(sampler))
+    alone = all(sampler_declaration(part).displaces_nobody for _, part in nested_components(sampler))
     adjacency: Adjacency = "add_remove" if alone else "zero_out"
-    if counts_turns(strategy):
-        separation = pause_of(sampler, clients)
+    if counts_participations(strategy):
+        separation = minimum_separation_of(sampler, clients)
         if separation is None:
             raise ComponentError(
                 "sampler",
                 f"{kind_of(sampler)} may pick a client in any round, while the guarantee of {kind_of(strategy)} counts "
                 f"on a minimum separation of a client's participations; use {_remedy(strategy)}, or strategy dp_fedavg",
             )
-        return Credit(sampling="tree", rate=1.0, adjacency=adjacency, pause=separation)
-    sampling, rate = drawn(sampler, clients)
-    return Credit(sampling=sampling, rate=rate, adjacency=adjacency)
+        return SamplingAssumptions(sampling="tree", rate=1.0, adjacency=adjacency, min_separation=separation)
+    sampling, rate = sampling_law(sampler, clients)
+    return SamplingAssumptions(sampling=sampling, rate=rate, adjacency=adjacency)
 
 
-def drawn(sampler: Any, clients: int) -> tuple[Sampling, float]:
+def sampling_law(sampler: Any, clients: int) -> tuple[Sampling, float]:
     """The law of the cohorts, and the probability of one client: as everyone where no amplification is proven."""
     declared = sampler_declaration(sampler)
     if declared.law == "poisson" and declared.rate is not None:
@@ -74,23 +74,23 @@ def drawn(sampler: Any, clients: int) -> tuple[Sampling, float]:
     return "everyone", 1.0
 
 
-def expected(strategy: Any, sampler: Any, clients: int) -> float | None:
+def expected_cohort_size(strategy: Any, sampler: Any, clients: int) -> float | None:
     """The expected number of clients in a round, canaries included; None where that is not known."""
     declared = sampler_declaration(sampler)
     # a canary comes as often as a real client
     more = 1 + (strategy_declaration(strategy).canary_clients or 0) / clients
-    if counts_turns(strategy) and declared.law == "spaced" and declared.size is not None:
+    if counts_participations(strategy) and declared.law == "spaced" and declared.size is not None:
         return float(declared.size * more)
-    sampling, rate = drawn(sampler, clients)
+    sampling, rate = sampling_law(sampler, clients)
     return rate * clients * more if sampling != "everyone" or declared.law == "everyone" else None
 
 
-def canaries_of(scenario: Any) -> CanaryClients | None:
+def canaries_of(scenario: Any) -> CanaryDirections | None:
     """The clients of random direction of a scenario; None where it has none."""
     return canaries(scenario.strategy, scenario.sampler, scenario.clients, scenario.seed)
 
 
-def canaries(strategy: Any, sampler: Any, clients: int, seed: int) -> CanaryClients | None:
+def canaries(strategy: Any, sampler: Any, clients: int, seed: int) -> CanaryDirections | None:
     """Canary clients in addition to those that the sampler picks, which come as often as these do.
 
     With `poisson` and `everyone` as one client more; with `uniform` with the inclusion probability of each client.
@@ -103,14 +103,14 @@ def canaries(strategy: Any, sampler: Any, clients: int, seed: int) -> CanaryClie
     if not count:
         return None
     kind, declared = kind_of(sampler), sampler_declaration(sampler)
-    sampling, rate = drawn(sampler, clients)
+    sampling, rate = sampling_law(sampler, clients)
     if sampling != "everyone" or declared.law == "everyone":
-        zero_out = sampling == "fixed_size" or (counts_turns(strategy) and declared.law != "everyone")
-        return CanaryClients(seed=seed, count=count, chance=rate, adjacency="zero_out" if zero_out else "add_remove")
-    separation, size = pause_of(sampler, clients), declared.size
+        zero_out = sampling == "fixed_size" or (counts_participations(strategy) and declared.law != "everyone")
+        return CanaryDirections(seed=seed, count=count, rate=rate, adjacency="zero_out" if zero_out else "add_remove")
+    separation, size = minimum_separation_of(sampler, clients), declared.size
     if declared.law == "spaced" and separation is not None and size is not None:
         if separation * size == clients:
-            return CanaryClients(seed=seed, count=count, pause=separation, adjacency="zero_out")
+            return CanaryDirections(seed=seed, count=count, min_separation=separation, adjacency="zero_out")
         raise ComponentError(
             "strategy.canary_clients",
             f"a canary client could come when clients of {kind} do only if these come periodically: {size} "
@@ -123,11 +123,11 @@ def canaries(strategy: Any, sampler: Any, clients: int, seed: int) -> CanaryClie
     )
 
 
-def counts_turns(strategy: Any) -> bool:
+def counts_participations(strategy: Any) -> bool:
     """Whether the noise of a strategy is that of whole prefixes, so that it matters how often one client comes."""
     return strategy_declaration(strategy).counts_participations
 
 
 def _remedy(strategy: Any) -> str:
     """Samplers with which something is guaranteed."""
-    return "min_separation, cyclic or everyone" if counts_turns(strategy) else "poisson, uniform or everyone"
+    return "min_separation, cyclic or everyone" if counts_participations(strategy) else "poisson, uniform or everyone"

@@ -31,7 +31,7 @@ def problems(
     defences: Sequence[Any],
     privacy: Any,
     clients: int,
-    cohort: str,
+    cohort_by: str,
     roster: str,
 ) -> Iterator[Problem]:
     """Problems that void the guarantee of noise at clients: exact values, unknown sampling, and a large delta."""
@@ -51,11 +51,11 @@ def problems(
             f"would not hold for the models; use {'fedavg' if server else 'uniform'}, or, for a class of your own that "
             f"{declare}",
         )
-    if cohort == "strategy":
+    if cohort_by == "strategy":
         yield Problem(
-            path="cohort",
+            path="cohort_by",
             message=f"how strategy {kind_of(strategy)} would pick clients is not known, so that {noisy} guarantees "
-            "nothing; use cohort: sampler",
+            "nothing; use cohort_by: sampler",
         )
     if whole and privacy.delta >= 1 / clients and not adds_noise(strategy):
         yield large_delta(privacy.delta, clients)

@@ -16,7 +16,7 @@ from typing import Any
 
 from fedmem.contracts.client import client_declaration
 from fedmem.contracts.client_values import READS
-from fedmem.contracts.families import kind_of, nested
+from fedmem.contracts.families import kind_of, nested_components
 from fedmem.contracts.sampler import sampler_declaration
 from fedmem.contracts.strategy import strategy_declaration
 
@@ -42,13 +42,15 @@ class Reader:
         return " and ".join(WORDS.get(name, name) for name in sorted(self.reads & reads))
 
 
-def pause_of(sampler: Any, clients: int) -> int | None:
+def minimum_separation_of(sampler: Any, clients: int) -> int | None:
     """The minimum separation of a client's participations that a sampler and those in it declare.
 
     A subclass that picks in its own way inherits `separation` without keeping to it, so it has to declare it again.
     """
-    separation = sampler_declaration(sampler).pause
-    if separation is None or any("pause" in sampler_declaration(part).outdated for _, part in nested(sampler)):
+    separation = sampler_declaration(sampler).min_separation
+    if separation is None or any(
+        "min_separation" in sampler_declaration(part).outdated for _, part in nested_components(sampler)
+    ):
         return None
     rounds: int | None = separation(clients)
     return rounds
@@ -57,7 +59,7 @@ def pause_of(sampler: Any, clients: int) -> int | None:
 def readers(strategy: Any, sampler: Any) -> Iterator[Reader]:
     """The strategy, the sampler, and the samplers inside it."""
     yield _strategy(strategy)
-    for _, part in nested(sampler):
+    for _, part in nested_components(sampler):
         yield Reader(path="sampler", kind=kind_of(part), reads=sampler_reads(part))
 
 
@@ -84,7 +86,7 @@ def uncovered_by_clients(strategy: Any, sampler: Any, client: Any, roster: str) 
     whose messages are not accounted.
     """
     sizes = SIZES if client_declaration(client).steps_by_rows else frozenset({"rows"})
-    covered = sizes | (frozenset({"norm"}) if roster == "own" else frozenset())
+    covered = sizes | (frozenset({"norm"}) if roster == "per_run" else frozenset())
     for reader in readers(strategy, sampler):
         if reader.reads - covered:
             yield reader, reader.names(reader.reads - covered)

@@ -13,21 +13,21 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from fedmem.contracts.types import BoolArray, FloatArray
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.errors import ComponentError
 from fedmem.estimation.statistics import clopper_pearson
-from fedmem.privacy.accounting import Adjacency, Releases, Unit, promise
+from fedmem.privacy.accounting import Adjacency, Releases, Unit, guarantee_of
 from fedmem.privacy.guarantee import Guarantee
 
 Claim = Literal["bound", "estimate"]
 
 
-_MOST = 200.0
+_MAX = 200.0
 """Above any epsilon that trials can show: e^200 of them would be needed."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Audited:
+class AuditedUnit:
     """The difference between the two sides of an audit.
 
     Fields:
@@ -63,7 +63,7 @@ class Finding:
     delta: float
     confidence: float
     trials: int
-    audited: Audited
+    audited: AuditedUnit
     method: str
     low: float = math.nan
     high: float = math.nan
@@ -78,7 +78,7 @@ class Finding:
         )
 
 
-def permitted(audited: Audited, releases: Releases) -> Guarantee:
+def permitted_guarantee(audited: AuditedUnit, releases: Releases) -> Guarantee:
     """The guarantee of these releases for an audit; a bound found at its delta must not be above its epsilon.
 
     The guarantee is computed again for the neighbours of the audit, so that like is compared with like. Where one
@@ -89,7 +89,7 @@ def permitted(audited: Audited, releases: Releases) -> Guarantee:
     the sampling does not allow, and where an audit removes a record although the guarantee keeps the number of rows.
 
     >>> releases = Releases(noise_multiplier=1.0, sampling="everyone", count=1, delta=1e-5, unit="client")
-    >>> round(permitted(Audited(unit="record", adjacency="add_remove", copies=3), releases).epsilon, 1)
+    >>> round(permitted_guarantee(AuditedUnit(unit="record", adjacency="add_remove", copies=3), releases).epsilon, 1)
     10.0
     """
     if audited.unit == "client" and releases.unit == "record":
@@ -104,7 +104,7 @@ def permitted(audited: Audited, releases: Releases) -> Guarantee:
             "keeps the number of rows; audit with exclusion: replace",
         )
     within = audited.unit == "record" and releases.unit == "client"
-    guarantee = promise(replace(releases, adjacency="replace" if within else audited.adjacency))
+    guarantee = guarantee_of(replace(releases, adjacency="replace" if within else audited.adjacency))
     whole = Guarantee(epsilon=guarantee.epsilon, delta=releases.delta)
     return whole if within else whole.of_group(audited.copies)
 
@@ -130,7 +130,7 @@ class Counts(NamedTuple):
     outside: int
 
     @classmethod
-    def above(cls, threshold: float, inside: FloatArray, outside: FloatArray) -> Counts:
+    def count_above(cls, threshold: float, inside: FloatArray, outside: FloatArray) -> Counts:
         """The counts of the test "score above threshold"."""
         return cls(int((inside > threshold).sum()), len(inside), int((outside > threshold).sum()), len(outside))
 
@@ -138,7 +138,7 @@ class Counts(NamedTuple):
 def epsilon_of_counts(
     counts: Counts,
     *,
-    audited: Audited,
+    audited: AuditedUnit,
     delta: float,
     confidence: float = 0.95,
     thresholds: int = 1,
@@ -153,7 +153,7 @@ def epsilon_of_counts(
     - a bound only if trials are independent, as the runs of one example are; the examples of one run are not, and with
       `independent` false it is called an estimate; `one_run` has a bound for them.
 
-    >>> whole = Audited(unit="record", adjacency="add_remove")
+    >>> whole = AuditedUnit(unit="record", adjacency="add_remove")
     >>> print(epsilon_of_counts(Counts(50, 50, 0, 50), audited=whole, delta=0.0))
     epsilon >= 2.57 at delta 0 (bound with confidence 0.95, ceiling 2.57; counts, 100 trials; unit record, add_remove)
     """
@@ -177,7 +177,7 @@ def epsilon_over_thresholds(
     outside: FloatArray,
     thresholds: FloatArray,
     *,
-    audited: Audited,
+    audited: AuditedUnit,
     delta: float,
     confidence: float = 0.95,
     independent: bool = True,
@@ -189,7 +189,7 @@ def epsilon_over_thresholds(
     seen_in, seen_out = inside[~np.isnan(inside)], outside[~np.isnan(outside)]
     bounds = [
         epsilon_of_counts(
-            Counts.above(threshold, seen_in, seen_out),
+            Counts.count_above(threshold, seen_in, seen_out),
             audited=audited,
             delta=delta,
             confidence=confidence,
@@ -208,7 +208,7 @@ def epsilon_by_split(
     outside: FloatArray,
     rng: np.random.Generator,
     *,
-    audited: Audited,
+    audited: AuditedUnit,
     delta: float,
     confidence: float = 0.95,
     independent: bool = True,
@@ -223,9 +223,11 @@ def epsilon_by_split(
     (chosen_in, tested_in), (chosen_out, tested_out) = (np.split(half, [len(half) // 2]) for half in halves)
     scores = np.unique(np.concatenate([chosen_in, chosen_out]))
     cuts = (scores[1:] + scores[:-1]) / 2 if len(scores) > 1 else np.zeros(1)
-    best = max(cuts.tolist(), key=lambda cut: _of_rates(Counts.above(cut, chosen_in, chosen_out), delta, confidence))
+    best = max(
+        cuts.tolist(), key=lambda cut: _of_rates(Counts.count_above(cut, chosen_in, chosen_out), delta, confidence)
+    )
     bound = epsilon_of_counts(
-        Counts.above(best, tested_in, tested_out),
+        Counts.count_above(best, tested_in, tested_out),
         audited=audited,
         delta=delta,
         confidence=confidence,
@@ -239,7 +241,7 @@ def one_run(
     guesses: int,
     canaries: int,
     *,
-    audited: Audited,
+    audited: AuditedUnit,
     delta: float,
     confidence: float = 0.95,
 ) -> Finding:
@@ -250,7 +252,7 @@ def one_run(
     probability e^epsilon / (1 + e^epsilon). Canaries may influence one another. The delta of pure chance aside, `delta`
     costs m times as much as with independent runs.
 
-    >>> whole = Audited(unit="record", adjacency="add_remove")
+    >>> whole = AuditedUnit(unit="record", adjacency="add_remove")
     >>> round(one_run(100, 100, 100, audited=whole, delta=0.0).epsilon, 2)
     3.49
     """
@@ -260,7 +262,7 @@ def one_run(
         )
     error = 1 - confidence
     epsilon_bound, ceiling = (
-        _largest(lambda epsilon, v=v: _one_run_p(v, guesses, canaries, epsilon, delta) <= error)  # type: ignore[misc]
+        _largest_argument(lambda epsilon, v=v: _one_run_p(v, guesses, canaries, epsilon, delta) <= error)  # type: ignore[misc]
         for v in (right, guesses)
     )
     return Finding(
@@ -314,7 +316,7 @@ def _one_run_p(right: int, guesses: int, canaries: int, epsilon: float, delta: f
     return min(p, 1.0)
 
 
-def _largest(holds: Callable[[float], bool], upper: float = _MOST) -> float:
+def _largest_argument(holds: Callable[[float], bool], upper: float = _MAX) -> float:
     """The largest argument from 0 to `upper` up to which it holds, rounded down; 0 where it does not even there."""
     if not holds(0.0):
         return 0.0

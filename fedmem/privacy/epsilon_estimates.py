@@ -6,25 +6,32 @@ import math
 
 import numpy as np
 
-from fedmem.contracts.types import FloatArray
+from fedmem.contracts.arrays import FloatArray
 from fedmem.errors import ComponentError
 from fedmem.estimation.statistics import clopper_pearson
 from fedmem.privacy.accounting import gaussian_epsilon
-from fedmem.privacy.epsilon_bounds import Audited, Finding, _largest
+from fedmem.privacy.epsilon_bounds import AuditedUnit, Finding, _largest_argument
 
 FEWEST_DIMENSIONS = 100
 """From which on the cosine of a random direction is near enough to normal."""
 
 
 def gaussian_estimate(
-    hits: int, inside: int, false_alarms: int, outside: int, *, audited: Audited, delta: float, confidence: float = 0.95
+    hits: int,
+    inside: int,
+    false_alarms: int,
+    outside: int,
+    *,
+    audited: AuditedUnit,
+    delta: float,
+    confidence: float = 0.95,
 ) -> Finding:
     """Epsilon if the two sides were one normal distribution, shifted: mu = Phi^-1(TPR) - Phi^-1(FPR), then its epsilon.
 
     Half a trial of each outcome is added, so that rates stay off 0 and 1. `low` and `high` are what the limits of
     Clopper and Pearson give. Never a bound: another mechanism with these rates may have any smaller epsilon.
 
-    >>> whole = Audited(unit="record", adjacency="add_remove")
+    >>> whole = AuditedUnit(unit="record", adjacency="add_remove")
     >>> found = gaussian_estimate(841, 1000, 500, 1000, audited=whole, delta=1e-5)
     >>> round(found.epsilon, 1), round(found.low, 1), round(found.high, 1)
     (4.4, 3.5, 5.3)
@@ -55,7 +62,7 @@ def gaussian_estimate(
     )
 
 
-def one_shot(cosines: FloatArray, dimension: int, *, audited: Audited, delta: float) -> Finding:
+def one_shot(cosines: FloatArray, dimension: int, *, audited: AuditedUnit, delta: float) -> Finding:
     """Epsilon from canaries that point in random directions, all in one run (Andrew et al., 2024).
 
     `cosines` (k,): between the direction of each canary, uniform on the sphere, and what was released. Without the
@@ -87,7 +94,7 @@ def one_shot(cosines: FloatArray, dimension: int, *, audited: Audited, delta: fl
     )
 
 
-def two_shots(inside: FloatArray, outside: FloatArray, *, audited: Audited, delta: float) -> Finding:
+def two_shots(inside: FloatArray, outside: FloatArray, *, audited: AuditedUnit, delta: float) -> Finding:
     """`one_shot` from the largest cosine over several releases, with canaries (k,) and with fresh directions (n,).
 
     What the largest of several cosines is by chance has no simple law, so that a normal distribution is fitted to
@@ -119,7 +126,7 @@ def _of_normals(
     off: float,
     wide: float,
     *,
-    audited: Audited,
+    audited: AuditedUnit,
     delta: float,
     trials: int,
     method: str,
@@ -156,7 +163,7 @@ def normal_epsilon(mean: float, spread: float, delta: float) -> float:
     if spread == 0:
         return math.inf if delta < 1 else 0.0
     normal = (mean, spread)
-    return _largest(
+    return _largest_argument(
         lambda epsilon: max(_excess(normal, (0.0, 1.0), epsilon), _excess((0.0, 1.0), normal, epsilon)) > delta, 1e4
     )
 

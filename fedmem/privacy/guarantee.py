@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmem.contracts.types import FloatArray
+from fedmem.contracts.arrays import FloatArray
 from fedmem.errors import ComponentError
 
 

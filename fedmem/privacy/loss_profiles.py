@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fedmem.contracts.types import FloatArray
+from fedmem.contracts.arrays import FloatArray
 
 Pair = Literal["poisson", "poisson_replace", "fixed_zero_out", "fixed_replace"]
 
@@ -64,17 +64,19 @@ def profile(pair: Pair, noise: float, rate: float) -> Profile:
     """
 
     def mixture_tail(z: float) -> Callable[[FloatArray], FloatArray]:
-        return lambda epsilon: _sampled(epsilon, z, rate)
+        return lambda epsilon: _profile_of_sampling(epsilon, z, rate)
 
     if pair == "poisson":
-        return Profile(forward=mixture_tail(noise), backward=lambda epsilon: _unsampled(epsilon, noise, rate))
+        return Profile(
+            forward=mixture_tail(noise), backward=lambda epsilon: _profile_against_sampling(epsilon, noise, rate)
+        )
     if pair == "fixed_zero_out":
-        return Profile(forward=lambda epsilon: _swapped(epsilon, noise, rate), backward=mixture_tail(noise))
+        return Profile(forward=lambda epsilon: _profile_of_swap(epsilon, noise, rate), backward=mixture_tail(noise))
     if pair == "fixed_replace":
         return Profile(forward=mixture_tail(noise / 2), backward=mixture_tail(noise / 2))
 
     def replacement_profile(epsilon: FloatArray) -> FloatArray:
-        return _replaced(epsilon, noise, rate)
+        return _profile_of_replacement(epsilon, noise, rate)
 
     return Profile(forward=replacement_profile, backward=replacement_profile)
 
@@ -154,25 +156,25 @@ def _end(function: Callable[[FloatArray], FloatArray], cut: float) -> float:
     return high
 
 
-def _sampled(epsilon: FloatArray, noise: float, rate: float) -> FloatArray:
+def _profile_of_sampling(epsilon: FloatArray, noise: float, rate: float) -> FloatArray:
     """(1 - q) N(0) + q N(1) against N(0), which is also N(1) against (1 - q) N(1) + q N(0) turned round."""
     with np.errstate(divide="ignore"):
         lift = np.log1p(-(1 - rate) * np.exp(-epsilon)) + epsilon - math.log(rate)
     at = noise * lift + 0.5 / noise
-    return rate * _positive(((0.0, at - 1 / noise), (lift, at)))
+    return rate * _positive_part(((0.0, at - 1 / noise), (lift, at)))
 
 
-def _unsampled(epsilon: FloatArray, noise: float, rate: float) -> FloatArray:
+def _profile_against_sampling(epsilon: FloatArray, noise: float, rate: float) -> FloatArray:
     """N(0) against (1 - q) N(0) + q N(1), whose losses are below -log(1 - q)."""
     with np.errstate(divide="ignore", invalid="ignore"):
         inside = epsilon < -np.log1p(-rate)
         remainder = np.where(inside, np.exp(-epsilon) - (1 - rate), np.nan)
         at = noise * np.log(remainder / rate) + 0.5 / noise
-        tail = _positive(((epsilon + np.log(remainder), -at), (epsilon + math.log(rate), 1 / noise - at)))
+        tail = _positive_part(((epsilon + np.log(remainder), -at), (epsilon + math.log(rate), 1 / noise - at)))
     return np.where(inside, tail, 0.0)
 
 
-def _swapped(epsilon: FloatArray, noise: float, rate: float) -> FloatArray:
+def _profile_of_swap(epsilon: FloatArray, noise: float, rate: float) -> FloatArray:
     """(1 - q) N(-1) + q N(1) against (1 - q) N(-1) + q N(0)."""
     half = 0.5 / noise**2
     with np.errstate(divide="ignore"):
@@ -181,20 +183,20 @@ def _swapped(epsilon: FloatArray, noise: float, rate: float) -> FloatArray:
         extra = others + epsilon + np.log(-np.expm1(-epsilon))
     root = 0.5 * np.logaddexp(2 * (epsilon + half), math.log(4) + extra)
     at = noise * (np.logaddexp(epsilon + half, root) - math.log(2))
-    return rate * _positive(((0.0, at - 1 / noise), (epsilon, at), (extra, at + 1 / noise)))
+    return rate * _positive_part(((0.0, at - 1 / noise), (epsilon, at), (extra, at + 1 / noise)))
 
 
-def _replaced(epsilon: FloatArray, noise: float, rate: float) -> FloatArray:
+def _profile_of_replacement(epsilon: FloatArray, noise: float, rate: float) -> FloatArray:
     """(1 - q) N(0) + q N(1) against (1 - q) N(0) + q N(-1)."""
     half, ours = 0.5 / noise**2, math.log(rate)
     with np.errstate(divide="ignore"):
         extra = epsilon + np.log(-np.expm1(-epsilon)) + (math.log1p(-rate) if rate < 1 else -math.inf)
     root = 0.5 * np.logaddexp(2 * extra, math.log(4) + epsilon + 2 * ours - 2 * half)
     at = noise * (half - ours - math.log(2) + np.logaddexp(extra, root))
-    return rate * _positive(((0.0, at - 1 / noise), (extra - ours, at), (epsilon, at + 1 / noise)))
+    return rate * _positive_part(((0.0, at - 1 / noise), (extra - ours, at), (epsilon, at + 1 / noise)))
 
 
-def _positive(terms: Sequence[tuple[Any, FloatArray]]) -> FloatArray:
+def _positive_part(terms: Sequence[tuple[Any, FloatArray]]) -> FloatArray:
     """The first weight times its upper tail, less those of the others; (log weight, where the tail begins) each."""
     from scipy.special import log_ndtr
 

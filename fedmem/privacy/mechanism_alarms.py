@@ -24,7 +24,7 @@ def name_of(test: Labels) -> str:
 
 def problems(strategy: Any, client: Any, probes: Sequence[Any], observe: Any) -> Iterator[Problem]:
     """Problems of probes that test a mechanism: no mechanism, or no level at which it is observed."""
-    server, records = strategy_declaration(strategy).stated is not None, isinstance(client, PrivateAlgorithm)
+    server, records = strategy_declaration(strategy).release_statement is not None, isinstance(client, PrivateAlgorithm)
     for position, probe in enumerate(probes):
         if not isinstance(probe, MechanismTest) or not probe.tests_mechanism:
             continue

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmem.contracts.types import BoolArray, FloatArray
+from fedmem.contracts.arrays import BoolArray, FloatArray
 
 SPAN = 64
 """Dimensions of the space of contributions that are looked at."""
@@ -46,7 +46,7 @@ class Release:
     canary_length: float = 1.0
 
     @property
-    def shortened(self) -> FloatArray:
+    def clipped_sum(self) -> FloatArray:
         """(P,) the sum of contributions as the guarantee counts them, `sum_k a_k min(1, S / |d_k|) d_k`."""
         lengths = np.linalg.norm(self.contributions, axis=1)
         factors = np.minimum(1.0, self.clip / np.maximum(lengths, 1e-300)) * self._weights
@@ -56,7 +56,7 @@ class Release:
     @property
     def noise(self) -> FloatArray:
         """(P,) the noise in units of z S: standard normal under the stated mechanism."""
-        return (self.total - self.shortened) / self.scale
+        return (self.total - self.clipped_sum) / self.scale
 
     @property
     def directions(self) -> dict[str, FloatArray]:
@@ -65,7 +65,7 @@ class Release:
         `sum`: of the clipped contributions; `excess`: of what clipping takes away from the sum. Either is left out
         where it is zero.
         """
-        shortened = self.shortened
+        shortened = self.clipped_sum
         excess = self._weights @ self.contributions - shortened
         if self.canaries is not None:
             excess = excess + self.canary_length * self.clip * self.canaries

@@ -16,8 +16,8 @@ from fedmem.contracts.defence import defence_declaration
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.errors import ComponentError, Problem
-from fedmem.privacy.accounting import Releases, noise_for, promise
-from fedmem.privacy.amplification import credited, expected
+from fedmem.privacy.accounting import Releases, guarantee_of, noise_for
+from fedmem.privacy.amplification import expected_cohort_size, sampling_assumptions
 from fedmem.privacy.coverage import reads_sizes, uncovered_by_server
 
 _UNAIMED = (
@@ -30,9 +30,9 @@ _UNAIMED = (
 class Mechanism:
     """One part of a scenario that adds noise: what it releases, and from whom that protects.
 
-    `pause` is the minimum separation of a client's participations in rounds, where the guarantee depends on it.
-    `covers` says which values the guarantee is about. With `same_rows` it holds only between neighbours with the same
-    number of rows, since that number is used exactly.
+    `min_separation` is the minimum separation of a client's participations in rounds, where the guarantee depends on
+    it. `covers` says which values the guarantee is about. With `same_rows` it holds only between neighbours with the
+    same number of rows, since that number is used exactly.
     """
 
     part: str
@@ -40,7 +40,7 @@ class Mechanism:
     clip: str
     releases: Releases
     covers: str
-    pause: int | None = None
+    min_separation: int | None = None
     same_rows: bool = False
 
 
@@ -63,10 +63,10 @@ def mechanisms(
                 "use dp_fedavg, dp_adaptive or dp_ftrl, or declare on the class what it reads of clients "
                 "(reads: ClassVar[tuple[str, ...]]) and which of that its noise covers (noise_covers)",
             )
-        assumptions = credited(strategy, sampler, clients)
+        assumptions = sampling_assumptions(strategy, sampler, clients)
         adjacency = privacy.adjacency or assumptions.adjacency
         if adjacency == "add_remove" != assumptions.adjacency:
-            others = "everyone" if assumptions.pause is not None else "poisson or everyone"
+            others = "everyone" if assumptions.min_separation is not None else "poisson or everyone"
             raise ComponentError(
                 "privacy.adjacency",
                 f"add_remove with {kind_of(sampler)} is not defined: one client more would change the participations "
@@ -77,8 +77,8 @@ def mechanisms(
             sampling=assumptions.sampling,
             rate=assumptions.rate,
             count=rounds
-            if assumptions.pause is None or declared.moved is None
-            else declared.moved(rounds, assumptions.pause),
+            if assumptions.min_separation is None or declared.squared_sensitivity is None
+            else declared.squared_sensitivity(rounds, assumptions.min_separation),
             delta=privacy.delta,
             unit="client",
             adjacency=adjacency,
@@ -90,7 +90,7 @@ def mechanisms(
                 clip="adaptive" if declared.clip is None else f"{declared.clip:g}",
                 releases=releases,
                 covers="the models that the server sends, of all rounds; not what single clients send",
-                pause=assumptions.pause,
+                min_separation=assumptions.min_separation,
             )
         )
     noisy_parts += noise_at_clients(defences, privacy, rounds, reads_sizes(strategy, sampler))
@@ -102,7 +102,7 @@ def adds_noise(strategy: Any) -> bool:
     return strategy_declaration(strategy).noisy
 
 
-def settled(strategy: Any, sampler: Any, privacy: Any, clients: int, rounds: int) -> Any:
+def strategy_with_noise(strategy: Any, sampler: Any, privacy: Any, clients: int, rounds: int) -> Any:
     """The strategy with the noise that meets `privacy.target_epsilon`, or as it is without a target.
 
     Errors: `ComponentError` where it has noise already, and that does not meet the target.
@@ -122,7 +122,7 @@ def settled(strategy: Any, sampler: Any, privacy: Any, clients: int, rounds: int
                 "strategy", f"privacy.target_epsilon {target:g} takes a noise_multiplier of {noise:g}: {error}"
             ) from error
     (mechanism,) = mechanisms(strategy, (), sampler, privacy, clients, rounds)
-    guarantee = promise(mechanism.releases)
+    guarantee = guarantee_of(mechanism.releases)
     if guarantee.epsilon > target:
         raise ComponentError(
             "strategy.noise_multiplier",
@@ -147,7 +147,7 @@ def problems(
     privacy: Any,
     clients: int,
     rounds: int,
-    cohort: str,
+    cohort_by: str,
 ) -> Iterator[Problem]:
     """Problems of the privacy fields of a scenario."""
     declaration = client_declaration(client)
@@ -172,16 +172,16 @@ def problems(
     if declared.noise_multiplier is None and privacy.target_epsilon is None:
         yield Problem(path="strategy.noise_multiplier", message=_UNAIMED)
         return
-    if cohort == "strategy":
+    if cohort_by == "strategy":
         yield Problem(
-            path="cohort",
+            path="cohort_by",
             message=f"how strategy {kind_of(strategy)} would pick clients is not known, so there is no guarantee; "
-            "use cohort: sampler",
+            "use cohort_by: sampler",
         )
     if privacy.delta >= 1 / clients:
         yield large_delta(privacy.delta, clients)
-    expected_size = expected(strategy, sampler, clients)
-    divisor = declared.cohort
+    expected_size = expected_cohort_size(strategy, sampler, clients)
+    divisor = declared.expected_cohort_size
     if (
         expected_size is not None
         and declared.cap is None
@@ -189,12 +189,12 @@ def problems(
         and abs(divisor / expected_size - 1) > 0.01
     ):
         yield Problem(
-            path="strategy.cohort",
+            path="strategy.expected_cohort_size",
             message=f"sums are divided by {divisor:g}, but {expected_size:g} clients are expected in a round; "
-            f"write cohort: {expected_size:g}",
+            f"write expected_cohort_size: {expected_size:g}",
         )
     try:
-        settled(strategy, sampler, privacy, clients, rounds)
+        strategy_with_noise(strategy, sampler, privacy, clients, rounds)
         mechanisms(replace(strategy, noise_multiplier=0.0), defences, sampler, privacy, clients, rounds)
     except ComponentError as error:
         yield Problem(path=error.path, message=error.message)

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.client import PrivateAlgorithm, client_declaration
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.strategy import strategy_declaration
-from fedmem.contracts.types import IntArray
 from fedmem.errors import Problem, ScenarioError
-from fedmem.privacy.accounting import Accountant, Releases, promise
-from fedmem.privacy.coverage import pause_of
+from fedmem.privacy.accounting import Accountant, Releases, guarantee_of
+from fedmem.privacy.coverage import minimum_separation_of
 from fedmem.privacy.epsilon_estimates import FEWEST_DIMENSIONS
 from fedmem.privacy.mechanisms import noise_of
 from fedmem.privacy.spending import record_neighbours
@@ -25,7 +25,7 @@ def is_open(client: Any) -> bool:
     return isinstance(client, PrivateAlgorithm) and client_declaration(client).noise_multiplier is None
 
 
-def settled(scenario: Any, federation: Federation) -> Any:
+def client_with_noise(scenario: Any, federation: Federation) -> Any:
     """The client with the least noise that meets the target for every client; other clients unchanged.
 
     Each client is assumed to participate as often as the sampler can pick it: in every round, or at its minimum
@@ -41,7 +41,7 @@ def settled(scenario: Any, federation: Federation) -> Any:
         noise = max(noise, noise_of(target, candidates[0]))
         # the worst first, as far as theory of many small steps tells; the others are tried out
         candidates = [
-            release for release in candidates[1:] if not _within(replace(release, noise_multiplier=noise), target)
+            release for release in candidates[1:] if not _keeps_target(replace(release, noise_multiplier=noise), target)
         ]
     return replace(scenario.client, noise_multiplier=noise)
 
@@ -72,10 +72,10 @@ def problems(scenario: Any, federation: Federation) -> Iterator[Problem]:
         return
     noise = scenario.client.per_example.noise_multiplier
     for release in releases(scenario, federation, noise):
-        if not _within(release, target):
+        if not _keeps_target(release, target):
             yield Problem(
                 path="client.noise_multiplier",
-                message=f"{noise:g} gives {promise(release)} where a client takes part as often as it can, above "
+                message=f"{noise:g} gives {guarantee_of(release)} where a client takes part as often as it can, above "
                 f"privacy.target_epsilon, {target:g}; write noise_multiplier: null to have it found, or raise the "
                 "target",
             )
@@ -85,7 +85,7 @@ def problems(scenario: Any, federation: Federation) -> Iterator[Problem]:
 def releases(scenario: Any, federation: Federation, noise: float) -> tuple[Releases, ...]:
     """The largest releases of clients: each pair of rate and number of steps that no other exceeds in both."""
     client, (min_rows, max_rows) = scenario.client, sizes(scenario, federation)
-    separation = pause_of(scenario.sampler, scenario.clients)
+    separation = minimum_separation_of(scenario.sampler, scenario.clients)
     participations = -(-scenario.rounds // (separation or 1))
     pairs = {
         (client.rate(low), participations * max(client.num_steps(low), client.num_steps(high)))
@@ -118,10 +118,10 @@ def sizes(scenario: Any, federation: Federation) -> tuple[IntArray, IntArray]:
     return (max_rows if scenario.exclusion == "replace" else federation.base_sizes), max_rows
 
 
-def _within(release: Releases, target: float) -> bool:
+def _keeps_target(release: Releases, target: float) -> bool:
     """Whether a guarantee meets a target; the quick accountant is tried first."""
     quick: Accountant = "rdp" if "rdp" in release.accountants else "gaussian"
-    return promise(release, quick).epsilon <= target or promise(release).epsilon <= target
+    return guarantee_of(release, quick).epsilon <= target or guarantee_of(release).epsilon <= target
 
 
 def require(scenario: Any, federation: Federation) -> None:

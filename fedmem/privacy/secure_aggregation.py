@@ -11,14 +11,14 @@ from dataclasses import replace
 
 import numpy as np
 
+from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import EVERYWHERE, Measurement, Reading
-from fedmem.contracts.types import IntArray, Params
 from fedmem.seeding import Streams
 
 
-def in_order(seed: int, run: int, round: int, clients: Sequence[int], audit: AuditSet) -> IntArray:
+def in_order(seed: int, run: int, round_number: int, clients: Sequence[int], audit: AuditSet) -> IntArray:
     """The clients of a cohort in the order in which sums take them, the first s of them for a sum of s.
 
     Owners of audit examples that are trained on in this round come first, so that a sum shows examples wherever it
@@ -31,7 +31,7 @@ def in_order(seed: int, run: int, round: int, clients: Sequence[int], audit: Aud
     >>> nobody = Examples(inputs=np.zeros((0, 1), np.float32), targets=np.zeros(0, np.int64), ids=np.zeros(0, np.int64))
     >>> none = np.zeros(0, np.int32)
     >>> audit = AuditSet(
-    ...     examples=nobody, kind=none.astype(str), role=none.astype(str), holder=none, copies=none,
+    ...     examples=nobody, kind=none.astype(str), role=none.astype(str), owner=none, copies=none,
     ...     is_in=np.zeros((2, 0), bool),
     ... )
     >>> every = in_order(0, 0, 1, [2, 5, 7, 9], audit)
@@ -40,9 +40,11 @@ def in_order(seed: int, run: int, round: int, clients: Sequence[int], audit: Aud
     True
     """
     present = np.array(sorted(clients), dtype=np.int64)
-    streams = Streams(seed, "sums").each(run=[run] * len(present), round=round, client=present.tolist())
+    streams = Streams(seed, "sums").generators(
+        run=[run] * len(present), round_number=round_number, client=present.tolist()
+    )
     draws = np.array([rng.random() for rng in streams])
-    holds = audit.holds(present)[:, audit.active(round)].any(axis=1)
+    holds = audit.holds(present)[:, audit.is_active(round_number)].any(axis=1)
     return present[np.lexsort((draws, ~holds))]
 
 
@@ -58,8 +60,8 @@ def sums_of(
     sums = []
     for run in sorted({transition.run for transition in transitions}):
         by_client = {transition.client: transition for transition in transitions if transition.run == run}
-        round = next(iter(by_client.values())).round
-        order = in_order(seed, run, round, list(by_client), audit).tolist()
+        round_number = next(iter(by_client.values())).round
+        order = in_order(seed, run, round_number, list(by_client), audit).tolist()
         for size in sorted(size for size in sizes if size <= len(order)):
             members = [by_client[client] for client in sorted(order[:size])]
             sums.append(_sum(members, weighting))
@@ -92,7 +94,7 @@ def _sum(members: Sequence[Transition], weighting: str) -> Transition:
     )
 
 
-def labelled(reading: Reading, transition: Transition) -> Reading:
+def label_size(reading: Reading, transition: Transition) -> Reading:
     """A reading with the number of clients as a label if it is about a sum, so that no probe has to give it."""
     if transition.level != "sum":
         return reading

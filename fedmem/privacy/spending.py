@@ -13,7 +13,7 @@ from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Label, Labels, Level, Measurement, Reading
 from fedmem.contracts.sampler import sampler_declaration
-from fedmem.privacy.accounting import Adjacency, Promise, Releases, promise
+from fedmem.privacy.accounting import AccountantBounds, Adjacency, Releases, guarantee_of
 from fedmem.privacy.mechanisms import _UPDATES, Mechanism, mechanisms
 
 SOURCE = "privacy"
@@ -45,14 +45,14 @@ MEASURES = (
 ROW_LABELS = (
     Label("sampling", "text", "how clients or records are sampled"),
     Label("rate", "number", "the sampling rate that amplifies the guarantee"),
-    Label("pause", "whole", "the rounds between two participations of a client"),
+    Label("min_separation", "whole", "the rounds between two participations of a client"),
     Label("same_rows", "yes", "the guarantee compares clients with the same number of rows"),
     Label("accountant", "text", "the accountant that gives the epsilon"),
 )
 """The further labels of these rows."""
 
 
-SAYS = (
+MEANING = (
     "A guarantee of one run of a simulation: who took part is written down, and the noise is pseudo-random (PCG64) and "
     "follows from the seed. All runs of a folder train on the same base data, and together they guarantee less. "
     "Hyper-parameters that were chosen by results cost privacy that is not counted."
@@ -66,20 +66,22 @@ def of_scenario(scenario: Any) -> tuple[Mechanism, ...]:
     )
 
 
-def spent(scenario: Any, bank: Bank) -> dict[str, Any] | None:
+def spending_record(scenario: Any, bank: Bank) -> dict[str, Any] | None:
     """The manifest's entry: each mechanism with its guarantee after all rounds; None where nothing adds noise.
 
     Where guarantees differ between clients, the weakest.
     """
     rounds = scenario.rounds
-    entries = [_told(mechanism, promise(mechanism.releases), rounds) for mechanism in of_scenario(scenario)]
+    entries = [
+        _guarantee_record(mechanism, guarantee_of(mechanism.releases), rounds) for mechanism in of_scenario(scenario)
+    ]
     local = [
-        _told(mechanism, promise(mechanism.releases), rounds)
+        _guarantee_record(mechanism, guarantee_of(mechanism.releases), rounds)
         for mechanism in of_records(scenario, bank, rounds).values()
     ]
     if local:
         entries.append(max(local, key=lambda entry: entry["epsilon"]))
-    text = " ".join(filter(None, (SAYS, _large_delta(scenario, bank) if local else "")))
+    text = " ".join(filter(None, (MEANING, _large_delta(scenario, bank) if local else "")))
     return {"mechanisms": entries, "says": text} if entries else None
 
 
@@ -99,7 +101,7 @@ def _large_delta(scenario: Any, bank: Bank) -> str:
     )
 
 
-def measured(scenario: Any, bank: Bank) -> Iterator[Measurement]:
+def epsilon_rows(scenario: Any, bank: Bank) -> Iterator[Measurement]:
     """Epsilon after each observed round, and at FINAL of each client where it depends on how often that took part.
 
     n counts releases, and for single clients their participations. With amplification by sampling the guarantee is the
@@ -107,30 +109,44 @@ def measured(scenario: Any, bank: Bank) -> Iterator[Measurement]:
     its own in each run, the run with the most participations counts.
     """
     for mechanism in of_scenario(scenario):
-        for round in scenario.observed_rounds[1:]:
-            yield _row(round, EVERYWHERE, mechanism, promise(_until(mechanism, scenario.strategy, round)), round)
+        for round_number in scenario.observed_rounds[1:]:
+            yield _row(
+                round_number,
+                EVERYWHERE,
+                mechanism,
+                guarantee_of(_releases_until(mechanism, scenario.strategy, round_number)),
+                round_number,
+            )
         if (
             mechanism.releases.sampling in ("everyone", "tree")
             and sampler_declaration(scenario.sampler).law != "everyone"
         ):
             for client, participation_count in sorted(participations(bank, scenario.rounds).items()):
-                guarantee = promise(_until(mechanism, scenario.strategy, scenario.rounds, participation_count))
+                guarantee = guarantee_of(
+                    _releases_until(mechanism, scenario.strategy, scenario.rounds, participation_count)
+                )
                 yield _row(FINAL, client, mechanism, guarantee, participation_count)
     for client, mechanism in of_records(scenario, bank, scenario.rounds).items():
-        yield _row(FINAL, client, mechanism, promise(mechanism.releases), mechanism.releases.count)
-    for round in scenario.observed_rounds[1:]:
+        yield _row(FINAL, client, mechanism, guarantee_of(mechanism.releases), mechanism.releases.count)
+    for round_number in scenario.observed_rounds[1:]:
         guarantees = [
-            (mechanism, promise(mechanism.releases)) for mechanism in of_records(scenario, bank, round).values()
+            (mechanism, guarantee_of(mechanism.releases))
+            for mechanism in of_records(scenario, bank, round_number).values()
         ]
         if guarantees:
             worst, its = max(guarantees, key=lambda pair: pair[1].epsilon)
-            yield _row(round, EVERYWHERE, worst, its, worst.releases.count)
+            yield _row(round_number, EVERYWHERE, worst, its, worst.releases.count)
 
 
-def _until(mechanism: Mechanism, strategy: Any, rounds: int, participation_count: int | None = None) -> Releases:
+def _releases_until(
+    mechanism: Mechanism, strategy: Any, rounds: int, participation_count: int | None = None
+) -> Releases:
     """The releases of `rounds` rounds with `participation_count` participations, or else as many as are possible."""
-    if mechanism.pause is not None:
-        return replace(mechanism.releases, count=strategy.moved(rounds, mechanism.pause, participation_count))
+    if mechanism.min_separation is not None:
+        return replace(
+            mechanism.releases,
+            count=strategy.squared_sensitivity(rounds, mechanism.min_separation, participation_count),
+        )
     return replace(mechanism.releases, count=rounds if participation_count is None else participation_count)
 
 
@@ -183,26 +199,26 @@ def participations(bank: Bank, until: int) -> Mapping[int, int]:
     return max_rounds
 
 
-def _row(round: int, client: int, mechanism: Mechanism, guarantee: Promise, count: int) -> Measurement:
+def _row(round_number: int, client: int, mechanism: Mechanism, guarantee: AccountantBounds, count: int) -> Measurement:
     releases = guarantee.releases
-    is_amplified = mechanism.pause is None and releases.sampling != "everyone"
+    is_amplified = mechanism.min_separation is None and releases.sampling != "everyone"
     labels = Labels.of(
         part=mechanism.part,
         unit=releases.unit,
         adjacency=releases.adjacency,
         sampling=releases.sampling,
         rate=float(f"{releases.rate:.4g}") if is_amplified else None,
-        pause=mechanism.pause,
+        min_separation=mechanism.min_separation,
         same_rows=True if mechanism.same_rows and releases.unit == "client" else None,
         delta=float(f"{releases.delta:g}"),
         accountant=guarantee.accountant,
     )
     reading = Reading(metric="epsilon", value=guarantee.epsilon, n=count, labels=labels)
     level: Level = "global" if mechanism.part == "strategy" else "local"
-    return Measurement(run=EVERYWHERE, round=round, level=level, client=client, source=SOURCE, reading=reading)
+    return Measurement(run=EVERYWHERE, round=round_number, level=level, client=client, source=SOURCE, reading=reading)
 
 
-def _told(mechanism: Mechanism, guarantee: Promise, rounds: int) -> dict[str, Any]:
+def _guarantee_record(mechanism: Mechanism, guarantee: AccountantBounds, rounds: int) -> dict[str, Any]:
     releases = mechanism.releases
     return {
         "part": mechanism.part,
@@ -214,7 +230,7 @@ def _told(mechanism: Mechanism, guarantee: Promise, rounds: int) -> dict[str, An
         "sampling": releases.sampling,
         "rate": releases.rate,
         "releases": rounds if releases.sampling == "tree" else releases.count,
-        "pause": mechanism.pause,
+        "min_separation": mechanism.min_separation,
         "clip": mechanism.clip,
         "noise_multiplier": releases.noise_multiplier,
         "delta": releases.delta,

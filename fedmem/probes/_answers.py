@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.probe import Context
-from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.modalities.loss import over_what_is_asked
-from fedmem.modalities.scores import right
+from fedmem.modalities.scores import is_right
 from fedmem.probes._pieces import pieces
 
 
@@ -30,7 +30,7 @@ def answers(models: Sequence[Params], inputs: NDArray[np.float32], targets: IntA
         target_logits = np.take_along_axis(logits, targets[None, part, ..., None].clip(min=0), axis=-1)
         with np.errstate(invalid="ignore"):
             loss = torch.from_numpy(logits - target_logits).logsumexp(dim=-1).numpy()
-        correct = np.where(np.isnan(loss), np.nan, right(logits, targets[part]))
+        correct = np.where(np.isnan(loss), np.nan, is_right(logits, targets[part]))
         values[0, some, part] = over_what_is_asked(correct, targets[part])
         values[1, some, part] = over_what_is_asked(loss, targets[part])
     return values

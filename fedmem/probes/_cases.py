@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray, IntArray, Params
 from fedmem.contracts.attack import GradientTarget
 from fedmem.contracts.client import PersonalClient, Schedule, ScheduledClient
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import EVERYWHERE, Labels, Level
 from fedmem.contracts.probe import Context
-from fedmem.contracts.types import BoolArray, IntArray, Params
 from fedmem.errors import ComponentError
 from fedmem.privacy.secure_aggregation import in_order
 from fedmem.probes._first_step import first_step_of
@@ -38,13 +38,13 @@ KNOWS = {
 class Control:
     """The change by an out example if it were in: `places` (k,) of the batch and the `rows` (k,) there.
 
-    Rows are those of the store: that of the example as often as it is copied, and its near copies. `own` are the
-    places of the example itself, in which it is sought.
+    Rows are those of the store: that of the example as often as it is copied, and its near copies. `example_rows` are
+    the places of the example itself, in which it is sought.
     """
 
     places: IntArray
     rows: IntArray
-    own: IntArray
+    example_rows: IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,14 +99,14 @@ class Scope:
             all_cases += [case for case in cases if case is not None]
         return all_cases
 
-    def _choose_clients(self, run: int, round: int, cohort: Sequence[int], context: Context) -> set[int]:
+    def _choose_clients(self, run: int, round_number: int, cohort: Sequence[int], context: Context) -> set[int]:
         """The clients attacked: the same at every level of a round, and whatever the coins.
 
         Sums take their clients in the same order, so that who is attacked alone is in the sums as well.
         """
         audit = context.federation.audit
-        order = in_order(context.seed, run, round, cohort, audit)
-        owners = order[audit.holds(order)[:, audit.active(round)].any(axis=1)]
+        order = in_order(context.seed, run, round_number, cohort, audit)
+        owners = order[audit.holds(order)[:, audit.is_active(round_number)].any(axis=1)]
         return set(owners[: self.victims].tolist())
 
     def _case(self, view: str, transition: Transition, attacked_clients: set[int], context: Context) -> Case | None:
@@ -119,16 +119,16 @@ class Scope:
             scale = float(schedule_of(round_number, row_counts[0], context).learning_rates[:1].sum())
         else:
             after = transition.sent
-            rows = np.concatenate([context.used(run, client, round_number) for client in clients])
+            rows = np.concatenate([context.used_rows(run, client, round_number) for client in clients])
             scale = _scale(row_counts, round_number, context)
         audit = federation.audit
         is_candidate = audit.is_in[run] & audit.holds(sorted(attacked_clients)).any(axis=0)
-        subjects_in_batch = audit.subject[is_example_itself(federation) & np.isin(federation.trained, rows)]
+        subjects_in_batch = audit.subject[is_example_itself(federation) & np.isin(federation.trained_rows, rows)]
         victims = np.flatnonzero(is_candidate & np.isin(np.arange(len(audit)), subjects_in_batch))
         controls = _controls(transition, sorted(attacked_clients.intersection(clients)), rows, context)
         if not len(victims) and not controls:
             return None
-        target = self._target(view, transition, after, rows, scale, context).granted(self.knows)
+        target = self._target(view, transition, after, rows, scale, context).grant(self.knows)
         return Case(view=view, transition=transition, target=target, rows=rows, victims=victims, controls=controls)
 
     def _target(
@@ -140,8 +140,10 @@ class Scope:
         order = np.argsort(labels, kind="stable")
         # of more rows than are reconstructed, labels in the proportions that they have
         spread = order[np.arange(count) * len(rows) // count] if count else order
-        personal_names = context.client.own(transition.before) if isinstance(context.client, PersonalClient) else ()
-        batches, payload = (None, {}) if transition.level != "local" else context.given(transition)
+        personal_names = (
+            context.client.personal_parameters(transition.before) if isinstance(context.client, PersonalClient) else ()
+        )
+        batches, payload = (None, {}) if transition.level != "local" else context.batches_and_payload(transition)
         if batches is not None and view == "first_step":
             batches = batches[:1]
         return GradientTarget(
@@ -160,10 +162,10 @@ class Scope:
             clients=len(clients_of(transition)),
             modality=federation.modality,
             target_shape=federation.store.targets.shape[1:],
-            withheld=personal_names,
+            personal=personal_names,
             labels=labels[spread],
             algorithm=first_step_of(context.client) if view == "first_step" else context.client,
-            offer=payload,
+            payload=payload,
             batches=None if batches is None or count < len(rows) else _places(batches, rows[order]),
             population=federation.population if len(federation.population) else None,
         )
@@ -177,10 +179,10 @@ def is_example_itself(federation: Federation) -> BoolArray:
     an example among other things is not it.
     """
     audit, subjects = federation.audit, federation.audit.subject
-    is_itself = np.asarray(federation.trained == federation.audit_start + subjects)
+    is_itself = np.asarray(federation.trained_rows == federation.audit_start + subjects)
     others = np.flatnonzero(~is_itself)
-    rows, examples = federation.store.take(federation.trained[others]), audit.examples.take(subjects[others])
-    is_itself[others] = federation.modality.same(rows, examples)
+    rows, examples = federation.store.take(federation.trained_rows[others]), audit.examples.take(subjects[others])
+    is_itself[others] = federation.modality.are_equal(rows, examples)
     return is_itself
 
 
@@ -194,7 +196,7 @@ def _on_server(transition: Transition, context: Context) -> Transition:
     if transition.client == EVERYWHERE or not isinstance(context.client, PersonalClient):
         return transition
     initial = context.federation.initial_of(transition.run)
-    unsent = {name: initial[name] for name in context.client.own(initial)}
+    unsent = {name: initial[name] for name in context.client.personal_parameters(initial)}
     sent = {**transition.sent, **unsent}
     return replace(transition, client=EVERYWHERE, before={**transition.before, **unsent}, sent=sent, kept=sent)
 
@@ -252,10 +254,10 @@ def _controls(transition: Transition, clients: Sequence[int], rows: IntArray, co
     subjects = audit.subject
     is_itself = is_example_itself(federation)
     # Some examples are measured and never trained on: they are in no batch.
-    would_be = np.isin(subjects, subjects[is_itself]) & audit.active(transition.round)[subjects]
+    would_be = np.isin(subjects, subjects[is_itself]) & audit.is_active(transition.round)[subjects]
     for client in clients:
         copies = np.flatnonzero(would_be & (audit.owners == client) & ~audit.is_in[run, subjects])
-        stand_ins = federation.fill[run, copies]
+        stand_ins = federation.replacement[run, copies]
         if (stand_ins < 0).any():
             # A removed example left no gap: a base row of the owner gives up its place, in the first step as rarely
             # as a victim has one. With fewer base rows than that some controls are left out, the last ones.
@@ -269,10 +271,10 @@ def _controls(transition: Transition, clients: Sequence[int], rows: IntArray, co
             of_subject = (subjects[copies] == subject) & (places >= 0)
             control = Control(
                 places=places[of_subject],
-                rows=federation.trained[copies[of_subject]],
-                own=places[of_subject & is_itself[copies]],
+                rows=federation.trained_rows[copies[of_subject]],
+                example_rows=places[of_subject & is_itself[copies]],
             )
-            if len(control.own):
+            if len(control.example_rows):
                 controls[subject] = control
     return controls
 

@@ -11,8 +11,8 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measurement import Measurement, Reading
-from fedmem.contracts.types import FloatArray
 
 
 def mean_over_runs(

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.client import ClientAlgorithm, ClientState, Outcome, PerExample, PrivateAlgorithm
-from fedmem.contracts.types import IntArray, Params
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Examples
 from fedmem.contracts.probe import Context
-from fedmem.contracts.types import IntArray
 from fedmem.modalities.modality import Rows
 from fedmem.probes._cases import Case
 
@@ -39,7 +39,7 @@ def gallery(kind: str, role: str, case: Case, max_size: int, context: Context) -
     of the case.
     """
     federation = context.federation
-    audit, store, rows = federation.audit, federation.store, federation.modality.compared
+    audit, store, rows = federation.audit, federation.store, federation.modality.comparison_rows
     nobody = Gallery(images=rows(store.inputs[:0], store.targets[:0]), peers=0)
     for references in federation.references:
         if references.family == kind:
@@ -65,5 +65,5 @@ def _rows_of_others(case: Case, count: int, context: Context) -> IntArray:
         return np.empty(0, dtype=np.int64)
     cohort_rows = np.concatenate([np.empty(0, dtype=np.int64), *(federation.base[client] for client in case.clients)])
     rows = np.setdiff1d(np.arange(federation.audit_start), cohort_rows)
-    rng = context.stream(f"leakage gallery {case.name}", run=place.run, round=place.round, client=place.client)
+    rng = context.stream(f"leakage gallery {case.name}", run=place.run, round_number=place.round, client=place.client)
     return rows if len(rows) <= count else np.sort(rng.choice(rows, count, replace=False))

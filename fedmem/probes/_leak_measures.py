@@ -22,7 +22,7 @@ _SHARE = {"unit": "share", "range": (0.0, 1.0), "section": "none"}
 _YES_OR_NO = {"unit": "yes or no", "range": (0.0, 1.0), "section": "none"}
 
 
-def _plain(name: str, title: str, means: str, **facts: object) -> Measure:
+def _measure(name: str, title: str, means: str, **facts: object) -> Measure:
     """A measure that stands in the files alone."""
     return Measure(name=name, title=title, means=means, **{"section": "none", **facts})  # type: ignore[arg-type]
 
@@ -65,68 +65,72 @@ ATTACKED = (
         difference=f"gain over the best prior, {_HELD_OUT}, dB",
     ),
     Measure(
-        name="likeness_gain",
+        name="similarity_gain",
         title="similarity of texts over the best prior",
         aside=_PICKED,
         means="How much more similar, in tokens and their places, a reconstructed text is to an example than "
         "the best guess without the update; and this gain for examples that were trained on, minus the "
         "same for examples of the same client that a coin left out.",
         is_not=_NOT_PRIOR,
-        unit="likeness",
+        unit="similarity",
         range=(-1.0, 1.0),
         headline=True,
         section="reconstruction",
         terms=(
             (
-                "likeness",
+                "similarity",
                 "of two texts: the mean of the shares of tokens and of places that are the same, 0 to 1",
             ),
         ),
         order=10,
         difference=f"gain in similarity over the best prior, {_HELD_OUT}",
     ),
-    _plain("beats_prior", "better than the best prior", "Whether the gain is above 0.", **_YES_OR_NO),
-    _plain("psnr", "PSNR", "10 log10(1 / mse), capped.", unit="dB", range=(0.0, CAP)),
-    _plain("ssim", "structural similarity", "Structural similarity of two images.", range=(-1.0, 1.0)),
-    _plain("mse", "mean squared error", "Mean squared error of inputs on [0, 1].", range=(0.0, 1.0),
+    _measure("beats_prior", "better than the best prior", "Whether the gain is above 0.", **_YES_OR_NO),
+    _measure("psnr", "PSNR", "10 log10(1 / mse), capped.", unit="dB", range=(0.0, CAP)),
+    _measure("ssim", "structural similarity", "Structural similarity of two images.", range=(-1.0, 1.0)),
+    _measure("mse", "mean squared error", "Mean squared error of inputs on [0, 1].", range=(0.0, 1.0),
            direction="neither"),
-    _plain("cells", "cells that are right", "The share of cells of a table row that are right.", **_SHARE),
-    _plain("cells_gain", "gain in cells", "Cells that are right, minus those of the modal row.", range=(-1.0, 1.0)),
-    _plain("likeness", "likeness", "The mean of `tokens` and `in_place`.", range=(0.0, 1.0)),
-    _plain("tokens", "tokens", "The share of tokens of the longer text that both have.", **_SHARE),
-    _plain("in_order", "tokens in order", "The same for the longest common subsequence.", **_SHARE),
-    _plain("in_place", "tokens in place", "The same for tokens in the same places.", **_SHARE),
-    _plain("verbatim", "verbatim", "Whether the text is the same.", **_YES_OR_NO),
-    _plain("label_accuracy", "labels that are right", "The share of labels that are right as a multiset.", **_SHARE),
-    _plain("distance", "matching distance", "The matching distance that the attack reached.", range=(0.0, math.inf),
+    _measure("cells", "cells that are right", "The share of cells of a table row that are right.", **_SHARE),
+    _measure("cells_gain", "gain in cells", "Cells that are right, minus those of the modal row.", range=(-1.0, 1.0)),
+    _measure("similarity", "similarity", "The mean of `tokens` and `in_place`.", range=(0.0, 1.0)),
+    _measure("tokens", "tokens", "The share of tokens of the longer text that both have.", **_SHARE),
+    _measure("in_order", "tokens in order", "The same for the longest common subsequence.", **_SHARE),
+    _measure("in_place", "tokens in place", "The same for tokens in the same places.", **_SHARE),
+    _measure("verbatim", "verbatim", "Whether the text is the same.", **_YES_OR_NO),
+    _measure("label_accuracy", "labels that are right", "The share of labels that are right as a multiset.", **_SHARE),
+    _measure("distance", "matching distance", "The matching distance that the attack reached.", range=(0.0, math.inf),
            direction="neither"),
-    _plain("coverage", "coverage", "Reconstructed examples per true one.", **{**_SHARE, "direction": "neither"}),
+    _measure("coverage", "coverage", "Reconstructed examples per true one.", **{**_SHARE, "direction": "neither"}),
 )  # fmt: skip
 """The measures of the probe `leakage`."""
 
 _EXTRACTED = "It is no memorisation where it happens as often by chance; compare with secrets that were held out."
 
 EXTRACTED = (
-    _plain("greedy", "written verbatim", "Whether the most probable tokens give the secret.", is_not=_EXTRACTED,
+    _measure("greedy", "written verbatim", "Whether the most probable tokens give the secret.", is_not=_EXTRACTED,
            **_YES_OR_NO),
-    _plain("greedy_near", "written nearly", "The same up to `distance` edits.", is_not=_EXTRACTED, **_YES_OR_NO),
-    _plain("beam", "in a beam", "Whether a beam search gives the secret.", is_not=_EXTRACTED, **_YES_OR_NO),
-    _plain("beam_near", "nearly in a beam", "The same up to `distance` edits.", is_not=_EXTRACTED, **_YES_OR_NO),
-    _plain("discoverable", "discoverable", "Whether `draws_needed` is at most `draws`.", is_not=_EXTRACTED,
+    _measure("greedy_within_distance", "written nearly", "The same up to `distance` edits.", is_not=_EXTRACTED,
            **_YES_OR_NO),
-    _plain("searched", "found by a search", "Whether the secret is among the most probable members of its template.",
+    _measure("beam", "in a beam", "Whether a beam search gives the secret.", is_not=_EXTRACTED, **_YES_OR_NO),
+    _measure("beam_within_distance", "nearly in a beam", "The same up to `distance` edits.", is_not=_EXTRACTED,
+           **_YES_OR_NO),
+    _measure("discoverable", "discoverable", "Whether `draws_needed` is at most `draws`.", is_not=_EXTRACTED,
+           **_YES_OR_NO),
+    _measure("best_first", "found by a search", "Whether the secret is among the most probable members of its "
+    "template.",
            is_not=_EXTRACTED, **_YES_OR_NO),
-    _plain("draws_needed", "draws needed", "The fewest draws of which one is the secret with probability p.",
+    _measure("draws_needed", "draws needed", "The fewest draws of which one is the secret with probability p.",
            range=(1.0, math.inf), direction="higher is better"),
 )  # fmt: skip
 """The measures of the probe `extraction`."""
 
 INFORMATION = (
-    _plain("alignment", "alignment", "The cosine of the update of a layer and the gradient of the example.",
+    _measure("alignment", "alignment", "The cosine of the update of a layer and the gradient of the example.",
            is_not="It is a proxy: nothing is reconstructed, so it is no leakage.", range=(-1.0, 1.0)),
-    _plain("sensitivity", "sensitivity", "How much the update of a layer moves with the input, relative to its length.",
+    _measure("sensitivity", "sensitivity", "How much the update of a layer moves with the input, relative to its "
+    "length.",
            is_not="It is a proxy: nothing is reconstructed, so it is no leakage."),
-    _plain("usable_information", "usable information", "Bits that the alignment gives about the coin.",
+    _measure("usable_information", "usable information", "Bits that the alignment gives about the coin.",
            is_not="It is a proxy: nothing is reconstructed, so it is no leakage.", unit="bits", range=(-math.inf, 1.0)),
 )  # fmt: skip
 """The measures of the probe `information`."""

@@ -30,7 +30,7 @@ def check_reconstruction(case: Case, reconstruction: Reconstruction) -> Reconstr
 
 def of_victim(victim: Victim) -> list[Reading]:
     """Readings of one victim or control, the telling ones first."""
-    about = victim.case.labels.plus(coin=OUT if victim.control else None, owner=victim.holder, kind=victim.kind)
+    about = victim.case.labels.plus(coin=OUT if victim.control else None, owner=victim.owner, kind=victim.kind)
     among = {"identified": about.plus(gallery=victim.gallery, peers=victim.peers)}
     identification = {} if math.isnan(victim.identified) else {"identified": victim.identified}
     return [

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measurement import Labels, Measurement, Reading
-from fedmem.contracts.types import FloatArray
 from fedmem.privacy.mechanism_tests import (
     p_of_mean,
     p_of_pairs,

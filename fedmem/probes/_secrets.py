@@ -8,20 +8,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.types import IntArray
 from fedmem.modalities.text.secret_space import Candidates
-from fedmem.modalities.text.windows import told
+from fedmem.modalities.text.windows import prefix_and_start
 
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
-    """c secrets with the same beginning, `given`: the rest of each, `rests` (c, length), and their `subjects`.
+    """c secrets with the same beginning, `prefix`: the rest of each, `rests` (c, length), and their `subjects`.
 
     `number` (c,) is the member that each is of `space`, all that could follow, where there is a template.
     """
 
-    given: tuple[int, ...]
+    prefix: tuple[int, ...]
     rests: IntArray
     subjects: tuple[int, ...]
     space: Candidates | None = None
@@ -38,7 +38,7 @@ def questions(federation: Federation, subjects: Sequence[int], prompt: int | Non
     examples = federation.audit.examples
     groups: dict[tuple[str, tuple[int, ...], int], list[tuple[int, tuple[int, ...]]]] = defaultdict(list)
     for subject in subjects:
-        text, first = told(examples.inputs[subject], examples.targets[subject])
+        text, first = prefix_and_start(examples.inputs[subject], examples.targets[subject])
         cut = max(first, prompt or 0)
         if cut < len(text):
             key = (str(federation.audit.kind[subject]), text[:cut], len(text) - cut)
@@ -46,10 +46,10 @@ def questions(federation: Federation, subjects: Sequence[int], prompt: int | Non
     all_questions = []
     for (kind, beginning, _), members in groups.items():
         whole = spaces.get(kind)
-        space = None if whole is None else whole.after(beginning)
+        space = None if whole is None else whole.with_prefix(beginning)
         all_questions.append(
             Question(
-                given=beginning,
+                prefix=beginning,
                 rests=np.array([rest for _, rest in members], dtype=np.int64),
                 subjects=tuple(subject for subject, _ in members),
                 space=space,

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.attack import Reconstruction
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.probe import Context
-from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.modalities.modality import Modality, Rows
 from fedmem.modalities.pairing import assign
 from fedmem.probes._cases import Case, is_example_itself
@@ -37,7 +37,7 @@ class Victim:
     case: Case
     subject: int
     kind: str
-    holder: int
+    owner: int
     control: bool
     original: Rows
     reconstruction: Rows
@@ -59,11 +59,11 @@ def score(case: Case, reconstruction: Reconstruction, context: Context, max_gall
     audit, modality = federation.audit, federation.modality
 
     def rows_at(rows: IntArray) -> Rows:
-        return modality.compared(federation.store.inputs[rows], federation.store.targets[rows])
+        return modality.comparison_rows(federation.store.inputs[rows], federation.store.targets[rows])
 
-    reconstructions, truth = modality.compared(reconstruction.inputs, reconstruction.labels), rows_at(case.rows)
+    reconstructions, truth = modality.comparison_rows(reconstruction.inputs, reconstruction.labels), rows_at(case.rows)
     place = case.transition
-    rng = context.stream("leakage population", run=place.run, round=place.round, client=place.client)
+    rng = context.stream("leakage population", run=place.run, round_number=place.round, client=place.client)
     shape = case.target.input_shape
     guesses_of = modality.guesses(reconstruction, shape, federation.references, federation.population, rng)
     batches = [_Batch.of(rows, truth, modality) for rows in (reconstructions, *guesses_of)]
@@ -85,7 +85,7 @@ def score(case: Case, reconstruction: Reconstruction, context: Context, max_gall
     if not looked_up:
         return []
     subjects = [subject for subject, _, _ in looked_up]
-    originals = modality.compared(audit.examples.inputs[subjects], audit.examples.targets[subjects])
+    originals = modality.comparison_rows(audit.examples.inputs[subjects], audit.examples.targets[subjects])
     values = modality.readings(
         np.stack([best for _, (best, _), _ in looked_up]),
         np.stack([guess for _, _, (guess, _) in looked_up]),
@@ -100,7 +100,7 @@ def score(case: Case, reconstruction: Reconstruction, context: Context, max_gall
         kind = str(audit.kind[subject])
         if kind not in galleries:
             images = gallery(kind, str(audit.role[subject]), case, max_gallery, context)
-            galleries[kind] = images, modality.nearest(reconstructions, images.images)
+            galleries[kind] = images, modality.nearest_error(reconstructions, images.images)
         others, bound = galleries[kind]
         near = float(modality.errors(reconstructions, original[None]).min())
         victims.append(
@@ -108,7 +108,7 @@ def score(case: Case, reconstruction: Reconstruction, context: Context, max_gall
                 case=case,
                 subject=subject,
                 kind=kind,
-                holder=int(audit.holder[subject]),
+                owner=int(audit.owner[subject]),
                 control=subject in case.controls,
                 original=original,
                 reconstruction=best[0],
@@ -128,10 +128,10 @@ def _places(case: Case, context: Context) -> list[tuple[int, IntArray]]:
     federation = context.federation
     is_itself, subject = is_example_itself(federation), federation.audit.subject
     victims = [
-        (example, np.flatnonzero(np.isin(case.rows, federation.trained[is_itself & (subject == example)])))
+        (example, np.flatnonzero(np.isin(case.rows, federation.trained_rows[is_itself & (subject == example)])))
         for example in case.victims.tolist()
     ]
-    return [*victims, *((example, control.own) for example, control in case.controls.items())]
+    return [*victims, *((example, control.example_rows) for example, control in case.controls.items())]
 
 
 def sheet(victims: Sequence[Victim], federation: Federation) -> dict[str, NDArray[Any]]:
@@ -143,7 +143,7 @@ def sheet(victims: Sequence[Victim], federation: Federation) -> dict[str, NDArra
         "prior": np.stack([v.prior for v in first_victims]),
     }
     return {
-        **federation.modality.stored(parts, [v.values for v in first_victims]),
+        **federation.modality.report_arrays(parts, [v.values for v in first_victims]),
         "modality": np.full(len(first_victims), federation.modality.kind),
         "kind": np.array([v.kind for v in first_victims]),
         "labels": np.array([str(v.case.labels) for v in first_victims]),
@@ -159,21 +159,21 @@ class _Batch:
 
     images: Rows
     errors: FloatArray
-    chosen: IntArray
+    assignment: IntArray
 
     @staticmethod
     def of(images: Rows, truth: Rows, modality: Modality) -> _Batch:
         """Pair a batch with the true one so that the total error is least."""
         errors = modality.errors(images, truth)
-        return _Batch(images=images, errors=errors, chosen=assign(errors))
+        return _Batch(images=images, errors=errors, assignment=assign(errors))
 
     def with_truth(self, places: IntArray, others: Rows, modality: Modality) -> _Batch:
         """The batch with other true images in these places."""
         errors = self.errors.copy()
         errors[:, places] = modality.errors(self.images, others)
-        return _Batch(images=self.images, errors=errors, chosen=assign(errors))
+        return _Batch(images=self.images, errors=errors, assignment=assign(errors))
 
     def best_match(self, places: IntArray) -> tuple[Rows, float]:
         """The nearest stand-in at these places of the batch, the copies of one example, and its error."""
-        errors = self.errors[self.chosen[places], places]
-        return self.images[self.chosen[places[errors.argmin()]]], float(errors.min())
+        errors = self.errors[self.assignment[places], places]
+        return self.images[self.assignment[places[errors.argmin()]]], float(errors.min())

@@ -10,14 +10,14 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from annotated_types import Gt, Lt
 
+from fedmem.contracts.arrays import FloatArray, Params
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, Label, Labels, Measurement, Reading
 from fedmem.contracts.probe import Context
-from fedmem.contracts.types import FloatArray, Params
-from fedmem.privacy.canary_clients import CanaryClients as Directions
-from fedmem.privacy.canary_clients import flat
-from fedmem.privacy.epsilon_bounds import Audited, Finding
+from fedmem.privacy.canary_directions import CanaryDirections as Directions
+from fedmem.privacy.canary_directions import flatten
+from fedmem.privacy.epsilon_bounds import AuditedUnit, Finding
 from fedmem.privacy.epsilon_estimates import one_shot, two_shots
 
 _COSINE = "canary_cosine"
@@ -138,23 +138,23 @@ class CanaryClients:
             about[measurement.round] = measurement
         summaries: list[Measurement] = []
         largest: dict[str, FloatArray] = {}
-        for round, last in sorted(about.items()):
-            audited = Audited(unit="client", adjacency=last.reading.labels.get("adjacency"))
+        for round_number, last in sorted(about.items()):
+            audited = AuditedUnit(unit="client", adjacency=last.reading.labels.get("adjacency"))
             cosines_of = {
-                who: np.array([value for _, value in sorted(cosines[round, who].items())])
+                who: np.array([value for _, value in sorted(cosines[round_number, who].items())])
                 for who in ("final canary", "step canary", "step fresh")
-                if (round, who) in cosines
+                if (round_number, who) in cosines
             }
             for who in cosines_of.keys() - {"final canary"}:
                 largest[who] = np.fmax(largest.get(who, cosines_of[who]), cosines_of[who])
-            runs = len({run for run, _ in cosines[round, "final canary"]})
+            runs = len({run for run, _ in cosines[round_number, "final canary"]})
             findings = {"final": self._final(cosines_of["final canary"], last.reading.n, audited)}
             if len(largest) == 2:
                 findings["iterates"] = self._iterates(largest["step canary"], largest["step fresh"], audited)
             for view, finding in findings.items():
                 labels = Labels.of(
                     claim="estimate",
-                    way="one_shot",
+                    method="one_shot",
                     shown=view,
                     unit="client",
                     adjacency=audited.adjacency,
@@ -168,21 +168,21 @@ class CanaryClients:
                 )
         return summaries
 
-    def _final(self, cosines: FloatArray, dimension: int, audited: Audited) -> Finding | None:
+    def _final(self, cosines: FloatArray, dimension: int, audited: AuditedUnit) -> Finding | None:
         few = np.count_nonzero(~np.isnan(cosines)) < 2
         return None if few else one_shot(cosines, dimension, audited=audited, delta=self.delta)
 
-    def _iterates(self, inside: FloatArray, outside: FloatArray, audited: Audited) -> Finding | None:
+    def _iterates(self, inside: FloatArray, outside: FloatArray, audited: AuditedUnit) -> Finding | None:
         few = min(np.count_nonzero(~np.isnan(side)) for side in (inside, outside)) < 2
         return None if few else two_shots(inside, outside, audited=audited, delta=self.delta)
 
 
 def _cosines(canaries: Directions, transition: Transition, initial: Params, every_round: bool) -> Iterator[Reading]:
     """The cosines of one run after one round."""
-    after = flat(transition.kept)
-    movements = {"final": _unit(after - flat(initial))}
+    after = flatten(transition.kept)
+    movements = {"final": _unit(after - flatten(initial))}
     if every_round:
-        movements["step"] = _unit(after - flat(transition.before))
+        movements["step"] = _unit(after - flatten(transition.before))
     shapes = {name: tuple(value.shape) for name, value in initial.items()}
     for fresh in (False, True) if every_round else (False,):
         for j, direction in enumerate(canaries.directions(transition.run, shapes, fresh=fresh)):

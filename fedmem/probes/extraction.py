@@ -9,18 +9,18 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 
+from fedmem.contracts.arrays import BoolArray, IntArray
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Label, Labels, LabelValue, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
-from fedmem.contracts.types import BoolArray, IntArray
 from fedmem.errors import ComponentError
-from fedmem.modalities.text.generation import Sampling, beam, draws_needed, edit_distance, log_chances
+from fedmem.modalities.text.generation import Sampling, beam, draws_needed, edit_distance, log_probabilities
 from fedmem.modalities.text.language_model import CausalModel, causal
-from fedmem.modalities.text.shortest_path import likeliest
+from fedmem.modalities.text.shortest_path import search_most_probable
 from fedmem.probes._leak_measures import EXTRACTED
-from fedmem.probes._leaks import summed_up
+from fedmem.probes._leakage_summary import summed_up
 from fedmem.probes._measures import OUT
 from fedmem.probes._secrets import Question, questions
 
@@ -35,18 +35,19 @@ class Extraction:
 
     - `greedy`: 1 if the most probable token at each place gives the secret, verbatim, else 0;
     - `beam`: 1 if the secret is among the `width` texts of a beam search;
-    - `greedy_near`, `beam_near`: the same where up to `distance` tokens may be put in, left out or replaced;
+    - `greedy_within_distance`, `beam_within_distance`: the same where up to `distance` tokens may be put in, left out
+      or replaced;
     - `draws_needed`: the n for which it is (n, p)-discoverable: the fewest draws of which one is the secret with
-      probability `likely`, from its exact probability under the sampling of `top_k` and `temperature`; 1 up, lower is
+      probability `p`, from its exact probability under the sampling of `top_k` and `temperature`; 1 up, lower is
       worse for privacy, inf where it is never drawn. `discoverable` is 1 if that is at most `draws`;
-    - `searched`, where a template says what secrets look like: 1 if the secret is among the `members` most probable of
-      all that could follow the beginning, as a best-first search finds them with at most `calls` tokens read. Of a
+    - `best_first`, where a template says what secrets look like: 1 if the secret is among the `members` most probable
+      of all that could follow the beginning, as a best-first search finds them with at most `calls` tokens read. Of a
       record of `personal` these are the values of the field: with `members: 1` that is attribute inference.
 
     All are about single models. Some are right by chance, such as a model that writes digits where digits stand: so
     each secret is asked for in runs whose coin left it out, too. The label `place` says whose model it is (`owner`
-    holds the secret, `others` do not), further labels what is counted. `chance`, where it is known, is that of as many
-    guesses among the members of the template. `coin` = `out` marks secrets that the run did not train on.
+    holds the secret, `others` do not), further labels what is counted. `guess_rate`, where it is known, is that of as
+    many guesses among the members of the template. `coin` = `out` marks secrets that the run did not train on.
 
     `summarise` gives, for each round and at FINAL over all, by kind the share of secrets with its interval (95 %, by
     owner and by run, Wilson's where that is wider), n pairs of a secret and a model, and `.difference`, what secrets
@@ -58,7 +59,7 @@ class Extraction:
     - `distance`: most edits of a near match.
     - `top_k`: tokens that are drawn from, null for all.
     - `temperature`: divides logits before drawing.
-    - `likely`: p, the probability with which n draws should do.
+    - `p`: p, the probability with which n draws should do.
     - `draws`: the most draws of what counts as discoverable.
     - `members`: how many members a search is to find.
     - `calls`: tokens that a search may read for one model and template; 0: no search.
@@ -83,7 +84,7 @@ class Extraction:
 
     measures: ClassVar[tuple[Measure, ...]] = EXTRACTED
     row_labels: ClassVar[tuple[Label, ...]] = (
-        Label("chance", "number", "the odds of as many guesses among the members of the template"),
+        Label("guess_rate", "number", "the odds of as many guesses among the members of the template"),
         Label("distance", "whole", "the most edits of a near match"),
         Label("width", "whole", "the texts that a beam holds"),
         Label("p", "number", "the probability with which so many draws should do"),
@@ -99,7 +100,7 @@ class Extraction:
     distance: Annotated[int, Gt(0)] = 1
     top_k: Annotated[int, Gt(0)] | None = 40
     temperature: Annotated[float, Gt(0)] = 1.0
-    likely: Annotated[float, Gt(0), Lt(1)] = 0.5
+    p: Annotated[float, Gt(0), Lt(1)] = 0.5
     draws: Annotated[int, Gt(0)] = 1000
     members: Annotated[int, Gt(0)] = 10
     calls: Annotated[int, Ge(0)] = 0
@@ -168,7 +169,7 @@ class Extraction:
             about = {
                 "place": place_of,
                 "coin": None if audit.is_in[run, subject] else OUT,
-                "owner": int(audit.holder[subject]),
+                "owner": int(audit.owner[subject]),
                 "kind": str(audit.kind[subject]),
             }
             for metric, (search_labels, values) in by_metric.items():
@@ -179,31 +180,33 @@ class Extraction:
         self, model: CausalModel, question: Question, rests: IntArray, numbers: Sequence[int]
     ) -> dict[str, tuple[_Counted, Sequence[float]]]:
         """By metric its labels and a value for each of these secrets."""
-        texts = beam(model, question.given, rests.shape[1], self.width).tokens
-        greedy = texts[:1] if self.width == 1 else beam(model, question.given, rests.shape[1]).tokens
+        texts = beam(model, question.prefix, rests.shape[1], self.width).tokens
+        greedy = texts[:1] if self.width == 1 else beam(model, question.prefix, rests.shape[1]).tokens
         away = np.array([[edit_distance(text, rest) for text in (*greedy, *texts)] for rest in rests])
         size = question.space.size if question.space else 0
         near: _Counted = {"distance": self.distance}
         width: _Counted = {"width": self.width}
-        logs = log_chances(model, question.given, rests, Sampling(top_k=self.top_k, temperature=self.temperature))
-        needed = [draws_needed(log, self.likely) for log in logs.tolist()]
+        logs = log_probabilities(
+            model, question.prefix, rests, Sampling(top_k=self.top_k, temperature=self.temperature)
+        )
+        needed = [draws_needed(log, self.p) for log in logs.tolist()]
         scheme: _Counted = {
-            "p": float(f"{self.likely:g}"),
+            "p": float(f"{self.p:g}"),
             "top_k": str(self.top_k or "all"),
             "temperature": float(f"{self.temperature:g}"),
         }
         by_metric: dict[str, tuple[_Counted, Sequence[float]]] = {
             "greedy": (_odds_text(1, size), (away[:, 0] == 0).tolist()),
-            "greedy_near": (near, (away[:, 0] <= self.distance).tolist()),
+            "greedy_within_distance": (near, (away[:, 0] <= self.distance).tolist()),
             "beam": ({**width, **_odds_text(self.width, size)}, (away[:, 1:].min(axis=1) == 0).tolist()),
-            "beam_near": ({**width, **near}, (away[:, 1:].min(axis=1) <= self.distance).tolist()),
+            "beam_within_distance": ({**width, **near}, (away[:, 1:].min(axis=1) <= self.distance).tolist()),
             DRAWS: (scheme, needed),
             "discoverable": ({"draws": self.draws, **scheme}, [n <= self.draws for n in needed]),
         }
         if question.space and self.calls:
-            best = likeliest(model, question.space, self.members, calls=self.calls, at_once=32)
+            best = search_most_probable(model, question.space, self.members, calls=self.calls, at_once=32)
             search_labels = {"members": self.members, "calls": self.calls, **_odds_text(self.members, size)}
-            by_metric["searched"] = (search_labels, [number in best.numbers for number in numbers])
+            by_metric["best_first"] = (search_labels, [number in best.numbers for number in numbers])
         return by_metric
 
 
@@ -215,6 +218,6 @@ def _odds_text(guesses: int, size: int) -> _Counted:
     """The odds of so many different guesses among the members of a template, as a label, where there is one.
 
     >>> _odds_text(5, 10**6), _odds_text(1, 0)
-    ({'chance': 5e-06}, {})
+    ({'guess_rate': 5e-06}, {})
     """
-    return {"chance": float(f"{min(1.0, guesses / size):.3g}")} if size else {}
+    return {"guess_rate": float(f"{min(1.0, guesses / size):.3g}")} if size else {}

@@ -11,17 +11,17 @@ import numpy as np
 from annotated_types import Gt
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Label, Labels, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
-from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.modalities.loss import mean_loss
 from fedmem.probes._cases import VIEWS, Case, Scope, is_example_itself
 from fedmem.probes._clusters import mean_interval
 from fedmem.probes._leak_measures import ATTACK_LABELS, INFORMATION
-from fedmem.probes._leaks import WHOSE, summed_up
+from fedmem.probes._leakage_summary import WHOSE, summed_up
 from fedmem.probes._measures import OUT
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ class Information:
         subjects = np.array([*case.victims.tolist(), *case.controls], dtype=np.int64)
         rows = _trained_on(subjects, federation)
         inputs, targets = federation.store.inputs[rows], federation.store.targets[rows]
-        rng = context.stream(f"information {case.name}", run=place.run, round=place.round, client=place.client)
+        rng = context.stream(f"information {case.name}", run=place.run, round_number=place.round, client=place.client)
         # tokens have no directions
         directions = None if federation.modality.tokens else self._directions(inputs[0].size, rng)
         gradients, movements = _gradients(federation.model, place.before, inputs, targets, directions)
@@ -128,7 +128,7 @@ class Information:
                     claim="proxy",
                     layer=layer,
                     coin=None if victim else OUT,
-                    owner=int(audit.holder[subject]),
+                    owner=int(audit.owner[subject]),
                     kind=str(audit.kind[subject]),
                 )
                 gradient = _flatten({name: gradients[name][i] for name in names}, names)
@@ -156,7 +156,7 @@ def _trained_on(subjects: IntArray, federation: Federation) -> IntArray:
     """The first row of the store of each of these examples that is trained on and is the example itself."""
     is_itself, subject = is_example_itself(federation), federation.audit.subject
     return np.array(
-        [federation.trained[is_itself & (subject == example)][0] for example in subjects.tolist()], dtype=np.int64
+        [federation.trained_rows[is_itself & (subject == example)][0] for example in subjects.tolist()], dtype=np.int64
     )
 
 
@@ -214,11 +214,11 @@ def _usable_information(measurements: Sequence[Measurement]) -> list[Measurement
             labels = measurement.reading.labels
             out = labels.get("coin") == OUT
             entry = (measurement.reading.value, not out, labels.get("owner"), measurement.run)
-            for round in (measurement.round, FINAL):
-                key = (round, measurement.level, labels.without(*WHOSE, "coin"), labels.get("kind"))
+            for round_number in (measurement.round, FINAL):
+                key = (round_number, measurement.level, labels.without(*WHOSE, "coin"), labels.get("kind"))
                 groups.setdefault(key, []).append(entry)
     summaries = []
-    for (round, level, labels, kind), rows in groups.items():
+    for (round_number, level, labels, kind), rows in groups.items():
         bits, is_defined = pointwise_information(*(np.array(column) for column in zip(*rows, strict=True)))
         low = high = math.nan
         if is_defined.any():
@@ -234,7 +234,9 @@ def _usable_information(measurements: Sequence[Measurement]) -> list[Measurement
             subject=kind,
             labels=labels,
         )
-        place = replace(measurements[0], run=EVERYWHERE, client=EVERYWHERE, round=round, level=level, reading=reading)
+        place = replace(
+            measurements[0], run=EVERYWHERE, client=EVERYWHERE, round=round_number, level=level, reading=reading
+        )
         summaries.append(place)
     return summaries
 

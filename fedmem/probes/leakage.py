@@ -13,10 +13,10 @@ from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Label, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
-from fedmem.contracts.validation_of_measures import reconstructed
+from fedmem.contracts.validation_of_measures import reconstruct
 from fedmem.probes._cases import VIEWS, Case, Scope
 from fedmem.probes._leak_measures import ATTACK_LABELS, ATTACKED
-from fedmem.probes._leaks import summed_up
+from fedmem.probes._leakage_summary import summed_up
 from fedmem.probes._measures import check_reconstruction, of_attack, of_victim
 from fedmem.probes._victims import Victim, score, sheet
 
@@ -64,8 +64,8 @@ class Leakage:
     Of texts, what is compared are rows of tokens, from the first to the last that is asked for, and the readings are
 
     - `identified`, as above, by similarity;
-    - `likeness`: the mean of `tokens` and `in_place`, 0..1, 1 for the same text alone; pairs are made by it;
-    - `likeness_gain`, `beats_prior`: that less the similarity of the best prior, and whether it is above 0;
+    - `similarity`: the mean of `tokens` and `in_place`, 0..1, 1 for the same text alone; pairs are made by it;
+    - `similarity_gain`, `beats_prior`: that less the similarity of the best prior, and whether it is above 0;
     - `tokens`, `in_order`, `in_place`: shares of the tokens of the longer text that both have, as multisets, in the
       same order (the longest common subsequence), and in the same places;
     - `verbatim`: 1 where the text is the same.
@@ -164,10 +164,10 @@ class Leakage:
             # sums of several sizes are about no client
             purposes = [f"leakage {view}{len(t.clients) if view == 'sum' else ''}" for t in places]
             rngs = [
-                context.stream(purpose, run=t.run, round=t.round, client=t.client)
+                context.stream(purpose, run=t.run, round_number=t.round, client=t.client)
                 for purpose, t in zip(purposes, places, strict=True)
             ]
-            reconstructions = reconstructed(self.attack, [case.target for case in cases], rngs)
+            reconstructions = reconstruct(self.attack, [case.target for case in cases], rngs)
             victims_by_name: dict[str, list[Victim]] = {}
             for case, result in zip(cases, reconstructions, strict=True):
                 scored = score(case, check_reconstruction(case, result), context, self.gallery)

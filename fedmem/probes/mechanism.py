@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 import numpy as np
 from annotated_types import Gt, Lt
 
+from fedmem.contracts.arrays import BoolArray, FloatArray, Params
 from fedmem.contracts.client import PrivateAlgorithm, ScheduledClient, client_declaration
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Label, Labels, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.contracts.strategy import strategy_declaration
-from fedmem.contracts.types import BoolArray, FloatArray, Params
 from fedmem.modalities.loss import example_losses
-from fedmem.privacy.canary_clients import flat
+from fedmem.privacy.canary_directions import flatten
 from fedmem.privacy.mechanism_tests import (
     Release,
     batch_statistics,
@@ -144,7 +144,7 @@ class Mechanism:
 def _of_server(transition: Transition, context: Context) -> Iterator[Reading]:
     """The readings of one release of a noisy strategy; none where it states none."""
     declared = strategy_declaration(context.strategy)
-    stated = declared.stated(transition.round) if declared.stated is not None else None
+    stated = declared.release_statement(transition.round) if declared.release_statement is not None else None
     if not stated or not stated["noise"]:
         return
     names = sorted(name for name, value in transition.before.items() if is_weight(name, value))
@@ -152,13 +152,13 @@ def _of_server(transition: Transition, context: Context) -> Iterator[Reading]:
     senders = context.senders(transition)
     contributions = np.zeros((len(senders), sum(value.numel() for value in before.values())))
     for row, sender in zip(contributions, senders, strict=True):
-        row[:] = flat({name: sender.sent[name] for name in names}) - flat(before)
+        row[:] = flatten({name: sender.sent[name] for name in names}) - flatten(before)
     # a client that sends a number that is not finite counts as absent
     sound = np.isfinite(contributions).all(axis=1)
     contributions = contributions[sound]
     cap = declared.cap
     weights = np.array([1.0 if cap is None else min(1.0, sender.num_examples / cap) for sender in senders])[sound]
-    total = stated["divisor"] * (flat(after) - flat(before))
+    total = stated["divisor"] * (flatten(after) - flatten(before))
     arrays = {name: before[name].numel() for name in names}
     clip_known = not math.isnan(stated["clip"])
     release = Release(
@@ -185,7 +185,7 @@ def _canaries(transition: Transition, context: Context) -> FloatArray | None:
         return None
     like = {name: value[None] for name, value in transition.before.items() if is_weight(name, value)}
     sums, _ = context.canaries.sums([transition.run], transition.round, like)
-    return flat({name: value[0] for name, value in sums.items()})
+    return flatten({name: value[0] for name, value in sums.items()})
 
 
 def _with_clip(release: Release, noise: float) -> Release:
@@ -201,7 +201,7 @@ def _of_steps(transition: Transition, context: Context) -> Iterator[Reading]:
     client = context.client
     assert isinstance(client, PrivateAlgorithm)
     how = client.per_example
-    batches, _ = context.given(transition)
+    batches, _ = context.batches_and_payload(transition)
     rows = context.rows(transition.run, transition.client, transition.round)
     members = _batch_masks(batches, rows)
     for name, value in batch_statistics(members, client.rate(len(rows))).items():
@@ -218,7 +218,7 @@ def _of_steps(transition: Transition, context: Context) -> Iterator[Reading]:
     velocity: FloatArray | float = 0.0
     for step in range(min(_STEPS, len(batches))):
         after = context.steps(transition, step + 1)
-        movement = (flat(before) - flat(after)) / rates[step]
+        movement = (flatten(before) - flatten(after)) / rates[step]
         batch_rows = batches[step][batches[step] >= 0]
         release = Release(
             total=how.expected * (movement - momentum * velocity),

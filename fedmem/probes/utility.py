@@ -10,11 +10,11 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Gt
 
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
-from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.probes._answers import answers
 from fedmem.probes._clusters import mean_over_runs
 
@@ -187,7 +187,9 @@ def _all_rows(clients: Sequence[int], context: Context) -> IntArray:
     federation = context.federation
     is_owned = np.isin(federation.audit.owners, clients)
     base = [np.empty(0, dtype=np.int64), *(federation.base[client] for client in clients)]
-    rows = np.unique(np.concatenate([*base, federation.trained[is_owned], federation.fill[:, is_owned].ravel()]))
+    rows = np.unique(
+        np.concatenate([*base, federation.trained_rows[is_owned], federation.replacement[:, is_owned].ravel()])
+    )
     return rows[rows >= 0]
 
 
@@ -200,6 +202,8 @@ def _clients(transition: Transition, context: Context) -> tuple[int, ...]:
     return tuple(range(context.federation.num_clients))
 
 
-def _rows(run: int, clients: Sequence[int], round: int, context: Context) -> IntArray:
+def _rows(run: int, clients: Sequence[int], round_number: int, context: Context) -> IntArray:
     """All their rows of the store in this round, with repetitions."""
-    return np.concatenate([np.empty(0, dtype=np.int64), *(context.rows(run, client, round) for client in clients)])
+    return np.concatenate(
+        [np.empty(0, dtype=np.int64), *(context.rows(run, client, round_number) for client in clients)]
+    )

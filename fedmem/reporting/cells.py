@@ -48,12 +48,12 @@ class Value:
         return f"{number(self.value, digits)} [{interval}]{mark}{p_text}"
 
     @property
-    def resolved(self) -> bool:
+    def is_resolved(self) -> bool:
         """Whether the interval excludes zero; without an interval nothing is resolved."""
         return self.low > 0 or self.high < 0
 
     @property
-    def wide(self) -> bool:
+    def is_wide(self) -> bool:
         """Whether the interval covers more than half of the range from 0 to 1; meant for rates."""
         return self.high - self.low > _VAGUE
 

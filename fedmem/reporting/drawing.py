@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.estimation.saturation import NOWHERE, Zone
+from fedmem.estimation.saturation import NOWHERE, SaturationZone
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -63,7 +63,7 @@ def over_rounds(
     *,
     nulls: Sequence[float] = (),
     null_label: str = "without memorisation",
-    zones: Mapping[str, Zone] = MappingProxyType({}),
+    zones: Mapping[str, SaturationZone] = MappingProxyType({}),
 ) -> bytes:
     """One panel for each kind of audit example; bands are intervals, dotted lines the values without memorisation.
 
@@ -78,11 +78,11 @@ def over_rounds(
     columns = min(len(panels), 3)
     rows = math.ceil(len(panels) / columns)
     width = max(3.5 * columns + 0.6, _WIDTH)
-    height = 2.6 * rows + 0.95 + LINE * len(broken(subtitle, width))
+    height = 2.6 * rows + 0.95 + LINE * len(break_lines(subtitle, width))
     figure, grid = figure_with(width, height, rows, columns, sharey=sharey)
     for axes, (name, lines) in zip(grid, panels.items(), strict=False):
         tidy(axes)
-        axes.set_title(plain(name), loc="left", fontsize=10, color=INK)
+        axes.set_title(escape_mathematics(name), loc="left", fontsize=10, color=INK)
         for line in lines:
             style = _STYLES[line.style]
             axes.fill_between(line.rounds, line.lows, line.highs, color=style["color"], alpha=0.17, linewidth=0)
@@ -97,13 +97,13 @@ def over_rounds(
                 )
         for null in nulls:
             axes.axhline(null, color=FAINT, linestyle=":", linewidth=1.3, label=null_label, zorder=1)
-        shade(axes, zones.get(name, NOWHERE), y=[value for line in lines for value in line.values])
+        shade_saturated(axes, zones.get(name, NOWHERE), y=[value for line in lines for value in line.values])
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     for number, axes in enumerate(grid[::columns] if sharey else grid[: len(panels)]):
-        axes.set_ylabel(plain(units[0 if sharey else number]))
+        axes.set_ylabel(escape_mathematics(units[0 if sharey else number]))
     finish(figure, title, subtitle, grid)
     return png(figure)
 
@@ -115,7 +115,7 @@ def local_against_global(
     null: float,
     subtitle: str,
     *,
-    zones: Mapping[str, Zone] = MappingProxyType({}),
+    zones: Mapping[str, SaturationZone] = MappingProxyType({}),
 ) -> bytes:
     """One point for each audit example, one panel for each kind; on the diagonal aggregation has kept everything.
 
@@ -125,7 +125,7 @@ def local_against_global(
     """
     panels = {kind: pair for kind, pair in pairs.items() if len(pair[0])}
     width = 3.4 * len(panels) + 0.8
-    height = 4.6 + LINE * len(broken(subtitle, width))
+    height = 4.6 + LINE * len(break_lines(subtitle, width))
     figure, grid = figure_with(width, height, 1, len(panels), sharey=True)
     everything = np.concatenate([np.asarray(values) for pair in panels.values() for values in pair])
     low, high = min(float(everything.min()), null), max(float(everything.max()), null)
@@ -137,17 +137,17 @@ def local_against_global(
         axes.plot([low, high], [low, high], color=FAINT, linewidth=1, zorder=1)
         axes.axhline(null, color=FAINT, linestyle=":", linewidth=1, zorder=1)
         axes.axvline(null, color=FAINT, linestyle=":", linewidth=1, zorder=1)
-        axes.scatter(x, y, s=_area(counts), zorder=3, **_POINT)
+        axes.scatter(x, y, s=_marker_areas(counts), zorder=3, **_POINT)
         max_count = max(max_count, int(counts.max()))
-        axes.set_title(f"{plain(kind)} (n = {len(pair[0])})", loc="left", fontsize=10, color=INK)
+        axes.set_title(f"{escape_mathematics(kind)} (n = {len(pair[0])})", loc="left", fontsize=10, color=INK)
         axes.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
-        shade(axes, zones.get(kind, NOWHERE), x=pair[0], y=pair[1])
-        axes.set_xlabel(plain(f"local {unit}"))
-    grid[0].set_ylabel(plain(f"global {unit}"))
+        shade_saturated(axes, zones.get(kind, NOWHERE), x=pair[0], y=pair[1])
+        axes.set_xlabel(escape_mathematics(f"local {unit}"))
+    grid[0].set_ylabel(escape_mathematics(f"global {unit}"))
     if max_count > 1:
         for count in sorted({1, max(2, round(max_count**0.5)), max_count}):
             label = f"{count} example{'s' if count > 1 else ''}"
-            grid[0].scatter([], [], s=_area(np.array(count)), label=label, **_POINT)
+            grid[0].scatter([], [], s=_marker_areas(np.array(count)), label=label, **_POINT)
     finish(figure, title, subtitle, grid, foot=0.45)
     for axes in grid:  # only now: room is made for axes that fill their place
         axes.set_aspect("equal", anchor="NW")
@@ -157,7 +157,7 @@ def local_against_global(
 _POINT: Mapping[str, Any] = {"c": INK, "marker": "o", "alpha": 0.55, "edgecolors": "white", "linewidths": 0.5}
 
 
-def shade(axes: Axes, zone: Zone, *, x: Sequence[float] = (), y: Sequence[float] = ()) -> None:
+def shade_saturated(axes: Axes, zone: SaturationZone, *, x: Sequence[float] = (), y: Sequence[float] = ()) -> None:
     """Shades what is saturated, on each axis that has values there. The limits of the axes stay as they are."""
     for values, span, limits in ((x, axes.axvspan, axes.get_xlim()), (y, axes.axhspan, axes.get_ylim())):
         if any(value >= zone.top for value in values):
@@ -171,13 +171,13 @@ _SHADE: Mapping[str, Any] = {
 }  # fmt: skip
 
 
-def _area(counts: NDArray[np.int_]) -> NDArray[np.float64]:
+def _marker_areas(counts: NDArray[np.int_]) -> NDArray[np.float64]:
     """Areas of markers that stand for so many examples."""
     return np.asarray(24.0 * counts**0.6)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Picture:
+class ImageRow:
     """One victim of a reconstruction: what was, if that is known, what came back, and the best guess without it."""
 
     original: NDArray[np.float32] | None
@@ -189,18 +189,20 @@ class Picture:
     """How one of them is drawn, as its modality says."""
 
 
-def sheet(title: str, groups: Mapping[str, Sequence[Picture]], subtitle: str) -> bytes:
+def sheet(title: str, groups: Mapping[str, Sequence[ImageRow]], subtitle: str) -> bytes:
     """Rows are groups of victims (a view); each victim is a column of original, reconstruction and prior."""
     columns = max(len(group) for group in groups.values())
     width = max(1.02 * columns + 1.5, _WIDTH)
-    over = LINE * (len(broken(subtitle, width)) - 1)
+    over = LINE * (len(break_lines(subtitle, width)) - 1)
     lines = max(victim.caption.count("\n") for group in groups.values() for victim in group)
     band_height = 3.9 + LINE * lines
     height = band_height * len(groups) + 0.55 + over
-    figure = _empty(width, height)
+    figure = _new_figure(width, height)
     for band, (name, group) in enumerate(groups.items()):
         top = 1 - (1.15 + over + band_height * band) / height
-        figure.text(0.12 / width, top + 0.5 / height, plain(name), fontsize=10, weight="bold", color=INK, va="top")
+        figure.text(
+            0.12 / width, top + 0.5 / height, escape_mathematics(name), fontsize=10, weight="bold", color=INK, va="top"
+        )
         grid = figure.add_gridspec(
             3,
             columns,
@@ -225,14 +227,14 @@ def sheet(title: str, groups: Mapping[str, Sequence[Picture]], subtitle: str) ->
                 if column == 0:
                     axes.set_ylabel(part, fontsize=8.5, color=INK, rotation=0, ha="right", va="center")
                 if row == (victim.original is None):
-                    axes.set_title(plain(victim.label), fontsize=7, color=INK, pad=3)
+                    axes.set_title(escape_mathematics(victim.label), fontsize=7, color=INK, pad=3)
                 if row == 2:
-                    axes.set_xlabel(plain(victim.caption), fontsize=7.5, color=INK, labelpad=3)
+                    axes.set_xlabel(escape_mathematics(victim.caption), fontsize=7.5, color=INK, labelpad=3)
     _head(figure, title, subtitle)
     return png(figure)
 
 
-def _empty(width: float, height: float) -> Figure:
+def _new_figure(width: float, height: float) -> Figure:
     """A figure that no global state of matplotlib knows."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -244,7 +246,7 @@ def _empty(width: float, height: float) -> Figure:
 
 def figure_with(width: float, height: float, rows: int, columns: int, *, sharey: bool) -> tuple[Figure, list[Axes]]:
     """A figure with a grid of axes, row by row."""
-    figure = _empty(width, height)
+    figure = _new_figure(width, height)
     return figure, list(figure.subplots(rows, columns, sharey=sharey, squeeze=False).ravel())
 
 
@@ -263,12 +265,19 @@ def _head(figure: Figure, title: str, subtitle: str) -> None:
     """The title and below it, smaller, what is shown, both at the upper left."""
     inch = 1 / figure.get_figheight()
     left_edge = 0.12 / figure.get_figwidth()
-    figure.text(left_edge, 1 - 0.1 * inch, plain(title), fontsize=12, weight="bold", color=INK, va="top")
-    for number, line in enumerate(broken(subtitle, figure.get_figwidth())):
-        figure.text(left_edge, 1 - (0.34 + LINE * number) * inch, plain(line), fontsize=8.5, color="#555555", va="top")
+    figure.text(left_edge, 1 - 0.1 * inch, escape_mathematics(title), fontsize=12, weight="bold", color=INK, va="top")
+    for number, line in enumerate(break_lines(subtitle, figure.get_figwidth())):
+        figure.text(
+            left_edge,
+            1 - (0.34 + LINE * number) * inch,
+            escape_mathematics(line),
+            fontsize=8.5,
+            color="#555555",
+            va="top",
+        )
 
 
-def broken(subtitle: str, width: float) -> list[str]:
+def break_lines(subtitle: str, width: float) -> list[str]:
     """The lines of a subtitle in a figure so many inches wide."""
     return textwrap.wrap(subtitle, int(14 * width))
 
@@ -284,13 +293,13 @@ def finish(figure: Figure, title: str, subtitle: str, grid: Sequence[Axes], foot
         left_edge = 0.05 / figure.get_figwidth()
         place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (left_edge, 0), "borderaxespad": 0.3}
         figure.legend(list(handles.values()), list(handles), ncols=columns, frameon=False, fontsize=8.5, **place)
-    head = 0.4 + LINE * len(broken(subtitle, figure.get_figwidth()))
+    head = 0.4 + LINE * len(break_lines(subtitle, figure.get_figwidth()))
     figure.tight_layout(rect=(0, (foot if handles else 0.1) * inch, 1, 1 - head * inch))
     # nothing is laid out again, for which `savefig` would draw everything twice
     figure.set_layout_engine()
 
 
-def plain(text: str) -> str:
+def escape_mathematics(text: str) -> str:
     """Text that matplotlib does not read as mathematics."""
     return text.replace("$", r"\$")
 

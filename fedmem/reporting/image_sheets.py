@@ -13,7 +13,7 @@ import numpy as np
 from fedmem.modalities.modality import Modality, of_kind
 from fedmem.reporting import drawing
 from fedmem.reporting.cells import number
-from fedmem.reporting.measures import titled
+from fedmem.reporting.measures import label_title
 from fedmem.results.folder import put
 from fedmem.results.read import Run, read
 
@@ -50,14 +50,14 @@ def sheets(run: Run) -> dict[str, tuple[bytes, str]]:
     drawings = {}
     for place, source in enumerate(dict.fromkeys(match[1] for name in arrays if (match := _KEPT.match(name))), 1):
         modality = _modality(arrays, source)
-        round, groups = _groups(arrays, source, kinds, modality)
+        round_number, groups = _groups(arrays, source, kinds, modality)
         subtitle = (
             f"The first victims of each kind, not the best ones. {modality.unit}: {modality.similarity.upper()} of the "
             "reconstruction − of the best prior, which is picked by the truth. Identified: a reconstruction is nearer "
             "to the victim than any is to its gallery."
         )
         name, whose = ("reconstructions", "") if place == 1 else (f"reconstructions_{place}", f" ({source})")
-        title = f"reconstruction of audit examples from updates, round {round}{whose}"
+        title = f"reconstruction of audit examples from updates, round {round_number}{whose}"
         png = drawing.sheet(title, groups, subtitle)
         drawings[name] = png, f"Originals, reconstructions and best priors{whose}"
     return drawings
@@ -72,7 +72,7 @@ def _modality(arrays: Mapping[str, NDArray[Any]], source: str) -> type[Modality]
 
 def _groups(
     arrays: Mapping[str, NDArray[Any]], source: str, order: Sequence[str], modality: type[Modality]
-) -> tuple[int, dict[str, list[drawing.Picture]]]:
+) -> tuple[int, dict[str, list[drawing.ImageRow]]]:
     """The last round that a probe attacked, and for each view its first victims of each kind."""
     matches = [match for name in arrays if (match := _KEPT.match(name)) and match[1] == source]
     last = max(int(match[2]) for match in matches)
@@ -97,8 +97,8 @@ def _groups(
         gains = column[level_key] - column[f"prior_{level_key}"]
         kinds = column["kind"].tolist()
         victims = [i for kind in order for i in [j for j, row_kind in enumerate(kinds) if row_kind == kind][:_PER_KIND]]
-        groups[f"{level}: from {_named(view)}"] = [
-            drawing.Picture(
+        groups[f"{level}: from {_view_title(view)}"] = [
+            drawing.ImageRow(
                 original=column["original"][i],
                 reconstruction=column["reconstruction"][i],
                 prior=column["prior"][i],
@@ -117,10 +117,10 @@ def _place(place: tuple[str, str]) -> tuple[int, str, int]:
     return _LEVELS.index(place[0]), view, int(size) if size.isdigit() else 0
 
 
-def _named(view: str) -> str:
+def _view_title(view: str) -> str:
     """A view in words."""
     kind, _, size = view.rpartition("_")
-    return f"the {kind} of {size} clients" if size.isdigit() else titled("view", view)
+    return f"the {kind} of {size} clients" if size.isdigit() else label_title("view", view)
 
 
 def _came_of(is_identified: float, gain_over_prior: float, unit: str) -> str:

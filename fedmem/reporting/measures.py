@@ -12,10 +12,10 @@ from fedmem.contracts.attack import AttackDeclaration
 from fedmem.contracts.declarations import class_value
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.measure import Measure, base_of, by_name, from_json, to_json
-from fedmem.contracts.measurement import NO_LABELS, Labels, LabelValue, written
+from fedmem.contracts.measurement import NO_LABELS, Labels, LabelValue, value_text
 from fedmem.contracts.needs import declared_by, measures_of
 from fedmem.estimation import estimates
-from fedmem.estimation.saturation import MARK, Zone, zone_of
+from fedmem.estimation.saturation import MARK, SaturationZone, zone_of
 from fedmem.privacy import spending
 from fedmem.reporting.cells import rate
 from fedmem.scenario.catalogue import kinds, load
@@ -32,10 +32,10 @@ WRITTEN = (*estimates.MEASURES, *spending.MEASURES)
 
 
 @cache
-def shipped() -> Mapping[str, Measure]:
+def shipped_measures() -> Mapping[str, Measure]:
     """The measures of all estimators and probes of the catalogue, and of other sources of rows, in order.
 
-    >>> shipped()["auc"].title, shipped()["epsilon"].unit
+    >>> shipped_measures()["auc"].title, shipped_measures()["epsilon"].unit
     ('AUC', 'nats')
     """
     return by_name([*(measure for measures in shipped_by().values() for measure in measures.values()), *WRITTEN])
@@ -62,15 +62,15 @@ def label_titles() -> Mapping[str, Mapping[str, str]]:
     return titles
 
 
-def titled(name: str, value: LabelValue) -> str:
+def label_title(name: str, value: LabelValue) -> str:
     """What tables call a label with this value.
 
-    >>> titled("scale", "margin"), titled("place", "owner"), titled("step", 2)
+    >>> label_title("scale", "margin"), label_title("place", "owner"), label_title("step", 2)
     ('from margins', 'owner', 'step 2')
     """
     if isinstance(value, str):
         return label_titles().get(name, {}).get(value, value)
-    return f"{name} {written(value)}"
+    return f"{name} {value_text(value)}"
 
 
 def measures_of_scenario(scenario: Scenario) -> dict[str, tuple[str, ...]]:
@@ -99,7 +99,7 @@ def measures_of_run(run: Run) -> Mapping[str, Measure]:
             *stored_measures,
             *(
                 measure
-                for name, measure in shipped().items()
+                for name, measure in shipped_measures().items()
                 if name not in {stored_measure.name for stored_measure in stored_measures}
             ),
         ]
@@ -112,13 +112,13 @@ def measure_of(metric: str, measures: Mapping[str, Measure]) -> Measure:
     return measures.get(base) or Measure(name=base, title=base.replace("_", " "), means="", section="none")
 
 
-def zone_of_metric(metric: str, references: Iterable[int] = ()) -> Zone:
+def zone_of_metric(metric: str, references: Iterable[int] = ()) -> SaturationZone:
     """The saturated values of a measure of the catalogue.
 
     >>> zone_of_metric("auc").top, zone_of_metric("exposure", [1023]).top
     (0.99, 9.5)
     """
-    return zone_of(measure_of(metric, shipped()), references)
+    return zone_of(measure_of(metric, shipped_measures()), references)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,7 +177,7 @@ class Variant:
     @property
     def unit(self) -> str:
         """The unit that is printed."""
-        return self.measure.shown_unit
+        return self.measure.unit_text
 
     @property
     def digits(self) -> int:
@@ -196,7 +196,7 @@ class Variant:
         return "".join(character if character.isascii() and character.isalnum() else "_" for character in text)
 
     @property
-    def named(self) -> str:
+    def full_name(self) -> str:
         """The title with its aside."""
         return f"{self.title} ({self.measure.aside})" if self.measure.aside else self.title
 
@@ -204,7 +204,7 @@ class Variant:
     def heading(self) -> str:
         """The title with its unit and the value that no memorisation gives."""
         null = self._null
-        title = f"{self.named}{f', {self.unit}' if self.unit else ''}"
+        title = f"{self.full_name}{f', {self.unit}' if self.unit else ''}"
         return f"{title} (without memorisation: {null})" if null else title
 
     @property

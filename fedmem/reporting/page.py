@@ -80,12 +80,12 @@ def _page(summary: Summary, figures: Mapping[str, tuple[bytes, str]]) -> Iterato
 def glossary(summary: Summary) -> Iterator[Measure]:
     """The measures that this run has, in the order of its tables."""
     metrics = {base_of(row.reading.metric) for row in summary.rows}
-    yield from (measure for measure in summary.known.values() if measure.name in metrics and measure.means)
+    yield from (measure for measure in summary.known_measures.values() if measure.name in metrics and measure.means)
 
 
 def _entry(measure: Measure) -> str:
     """The title of a measure in the glossary, with its unit and its name in the files."""
-    title = f"{measure.title}{', ' * bool(measure.shown_unit)}{measure.shown_unit}"
+    title = f"{measure.title}{', ' * bool(measure.unit_text)}{measure.unit_text}"
     return title if title == measure.name else f"{title} ({measure.name})"
 
 

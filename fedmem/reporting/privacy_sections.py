@@ -10,27 +10,27 @@ from fedmem.contracts.measurement import EVERYWHERE, FINAL, Labels, Measurement
 from fedmem.privacy.accounting import sampling_text
 from fedmem.privacy.mechanism_alarms import METRIC, name_of
 from fedmem.reporting.cells import Section, Value, number
-from fedmem.reporting.measures import measure_of, measures_of_run, titled
+from fedmem.reporting.measures import label_title, measure_of, measures_of_run
 from fedmem.results.read import Run
 
 
 def sections(run: Run) -> Iterator[Section]:
     """Guarantees, the bounds that follow, and audits; a section is empty without rows."""
     rows = run.rows()
-    yield _promised(run)
+    yield _guarantee_section(run)
     yield bounds(rows, measures_of_run(run))
     yield audits(rows)
     yield mechanism(rows)
     yield canary_clients(rows)
 
 
-def _promised(run: Run) -> Section:
+def _guarantee_section(run: Run) -> Section:
     """The privacy guarantee after all rounds of each part that adds noise."""
     guarantee = run.manifest.get("privacy") or {}
     rows = []
     for entry in guarantee.get("mechanisms", ()):
         rate = "" if entry["rate"] == 1 else f" {entry['rate']:.3g}"
-        rate = rate if entry.get("pause") is None else f", {entry['pause']} rounds apart"
+        rate = rate if entry.get("min_separation") is None else f", {entry['min_separation']} rounds apart"
         epsilon = math.inf if entry["epsilon"] is None else entry["epsilon"]
         rows.append(
             (
@@ -73,7 +73,7 @@ def bounds(rows: Sequence[Measurement], measures: Mapping[str, Measure]) -> Sect
         measure = base_of(metric)
         reading = values[level, measure, subject, labels]
         label_texts = labels.without("place").words()
-        line = (" ".join([_titled(measure_of(measure, measures)), *label_texts]), subject)
+        line = (" ".join([_guarantee_title(measure_of(measure, measures)), *label_texts]), subject)
         lines.setdefault(line, {})[level] = f"{number(reading.value, 3)} of at most {number(bound.value, 3)}"
         counts.setdefault(line, set()).add(reading.n)
         value = Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n)
@@ -96,8 +96,8 @@ def bounds(rows: Sequence[Measurement], measures: Mapping[str, Measure]) -> Sect
     )
 
 
-def _titled(measure: Measure) -> str:
-    return f"{measure.title}{', ' * bool(measure.shown_unit)}{measure.shown_unit}"
+def _guarantee_title(measure: Measure) -> str:
+    return f"{measure.title}{', ' * bool(measure.unit_text)}{measure.unit_text}"
 
 
 def audits(rows: Sequence[Measurement]) -> Section:
@@ -121,7 +121,7 @@ def audits(rows: Sequence[Measurement]) -> Section:
         )
         if control_values and permitted_values:
             notes.append(_power(subject, control_values[0], permitted_values[0]))
-        method = labels.get("way").replace("_", " ")
+        method = labels.get("method").replace("_", " ")
         lines.append(
             (
                 f"{subject}, {level}, {method}",
@@ -197,7 +197,7 @@ def canary_clients(rows: Sequence[Measurement]) -> Section:
     for (metric, labels), reading in values.items():
         if metric != "epsilon_one_shot":
             continue
-        view = titled("shown", labels.get("shown"))
+        view = label_title("shown", labels.get("shown"))
         permitted_reading = values.get(("epsilon_one_shot.permitted", labels))
         if permitted_reading and reading.low > permitted_reading.value:
             notes.append(

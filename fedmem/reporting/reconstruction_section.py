@@ -28,9 +28,9 @@ def reconstruction_section(
     places = {Labels.of(view=view): name for view, name in views.items()}
     places |= {Labels.of(view="sum", clients=size): f"the sum of {size} clients" for size in sizes}
     blocks, values_by_metric = [], {}
-    for metric, heading in _rebuilt_headings(summary).items():
+    for metric, heading in _reconstruction_headings(summary).items():
         values = {
-            (kind, place): _rebuilt(summary, metric, kind, place, source_labels)
+            (kind, place): _reconstruction_value(summary, metric, kind, place, source_labels)
             for kind in summary.kinds
             for place in places
         }
@@ -66,9 +66,9 @@ def reconstruction_section(
     return blocks, notes
 
 
-def _rebuilt_headings(summary: Summary) -> dict[str, str]:
+def _reconstruction_headings(summary: Summary) -> dict[str, str]:
     """The metrics of an attack with their headings: its measures, then the same minus those of held-out examples."""
-    measures = [measure for measure in summary.known.values() if measure.section == "reconstruction"]
+    measures = [measure for measure in summary.known_measures.values() if measure.section == "reconstruction"]
     headings = {
         measure.name: f"reconstruction, {measure.title}{f' ({measure.aside})' if measure.aside else ''}"
         for measure in measures
@@ -81,7 +81,9 @@ def _rebuilt_headings(summary: Summary) -> dict[str, str]:
     return headings | differences
 
 
-def _rebuilt(summary: Summary, metric: str, kind: str, place: Labels, source_labels: Labels) -> Value | None:
+def _reconstruction_value(
+    summary: Summary, metric: str, kind: str, place: Labels, source_labels: Labels
+) -> Value | None:
     """A value of one attack about a kind, from one view."""
     for _, about, labels, value in summary.entries(metric, place.plus(**dict(source_labels.items))):
         if about == kind and "coin" not in labels and labels.only(["source"]) == source_labels:
@@ -91,19 +93,19 @@ def _rebuilt(summary: Summary, metric: str, kind: str, place: Labels, source_lab
 
 def _verdict(differences: Mapping[str, Value], margins: Mapping[str, Value]) -> str:
     """What one view says about each kind, in words: first against held-out examples, then against the best prior."""
-    against_held_out = _sorted(differences, "leaks {}", "further off than held-out examples for {}")
+    against_held_out = _sort_by_sign(differences, "leaks {}", "further off than held-out examples for {}")
     missing = [kind for kind in margins if kind not in differences]
     if missing:
         against_held_out.append(f"no held-out example to compare with for {', '.join(missing)}")
-    against_prior = _sorted(margins, "better for {}", "worse for {}")
+    against_prior = _sort_by_sign(margins, "better for {}", "worse for {}")
     prior = f" (against the best prior, picked by the truth: {'; '.join(against_prior)})" if against_prior else ""
     return "; ".join(against_held_out) + prior
 
 
-def _sorted(values: Mapping[str, Value], above_phrase: str, below_phrase: str) -> list[str]:
+def _sort_by_sign(values: Mapping[str, Value], above_phrase: str, below_phrase: str) -> list[str]:
     """The kinds whose value is above 0, below 0 and not significantly different from 0, each in a phrase."""
     phrases: dict[str, list[str]] = {above_phrase: [], below_phrase: [], "not resolved for {}": []}
     for kind, value in values.items():
-        phrase = list(phrases)[(0 if value.low > 0 else 1) if value.resolved else 2]
+        phrase = list(phrases)[(0 if value.low > 0 else 1) if value.is_resolved else 2]
         phrases[phrase].append(kind)
     return [phrase.format(", ".join(kinds)) for phrase, kinds in phrases.items() if kinds]

@@ -13,7 +13,7 @@ def value_cell(value: Value | None, measure: Variant | None = None) -> str:
     if value is None:
         return "–"
     with_rate = measure is not None and math.isnan(measure.null) and not math.isnan(value.fpr)
-    if measure is not None and measure.is_rate and value.wide:
+    if measure is not None and measure.is_rate and value.is_wide:
         text = f"≈{value.text(1)}"
     else:
         text = value.text(measure.digits if measure else 2)

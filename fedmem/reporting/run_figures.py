@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from fedmem.estimation.roc import null_tpr
-from fedmem.estimation.saturation import Zone
+from fedmem.estimation.saturation import SaturationZone
 from fedmem.reporting import drawing
 from fedmem.reporting.cells import Value, rate
 from fedmem.reporting.image_sheets import sheets
@@ -25,7 +25,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
     """Every figure that the rows of this run can fill: name, PNG, and what it shows."""
     for measure in summary.measures:
         panels: dict[str, list[drawing.Line]] = {}
-        zones: dict[str, Zone] = {}
+        zones: dict[str, SaturationZone] = {}
         rates: set[float] = set()
         has_varying_n = has_bounds = False
         for kind in summary.kinds:
@@ -39,11 +39,14 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
             if any(series_by_style.values()):
                 drawn_of_kind = _lines(series_by_style, rates=measure.is_rate)
                 limits = _limits(
-                    summary, measure, kind, [round for series in series_by_style.values() for round, _ in series]
+                    summary,
+                    measure,
+                    kind,
+                    [round_number for series in series_by_style.values() for round_number, _ in series],
                 )
                 has_bounds |= bool(limits)
-                panels[_counted(kind, series_by_style.values())] = [*drawn_of_kind, *limits]
-                zones[_counted(kind, series_by_style.values())] = summary.zone(measure.metric, kind)
+                panels[_kind_with_count(kind, series_by_style.values())] = [*drawn_of_kind, *limits]
+                zones[_kind_with_count(kind, series_by_style.values())] = summary.saturation_zone(measure.metric, kind)
                 has_varying_n |= len({value.n for series in series_by_style.values() for _, value in series}) > 1
                 rates |= {value.fpr for series in series_by_style.values() for _, value in series if value.fpr > 0}
         if panels:
@@ -66,7 +69,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
                     ". Local: only the n examples whose owning client took part in the round, so the set of examples "
                     "changes from round to round, and a curve can bend for that reason alone"
                 )
-            title = measure.named.partition(" at ")[0]
+            title = measure.full_name.partition(" at ")[0]
             unit = measure.unit or measure.title.partition(" at ")[0]
             text = f"{title} over rounds, by kind of audit example; {subtitle}"
             yield measure.slug, drawing.over_rounds(title, unit, panels, subtitle, nulls=nulls, zones=zones), text
@@ -78,14 +81,14 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
                 f"{measure.metric}{measure.unit and ', '}{measure.unit}",
             )
             subtitle = "one point for each example, larger where several coincide; dotted: without memorisation"
-            zones = {kind: summary.zone(measure.metric, kind) for kind in pairs}
+            zones = {kind: summary.saturation_zone(measure.metric, kind) for kind in pairs}
             figure = drawing.local_against_global(title, unit, pairs, measure.null, subtitle, zones=zones)
             yield f"{measure.slug}_scatter", figure, f"{title}; {subtitle}"
     panels = {}
     for kind in summary.kinds:
-        series_by_style = {(label, style): summary.leaked(view, kind) for label, style, view in _LEAKS}
+        series_by_style = {(label, style): summary.leakage_by_round(view, kind) for label, style, view in _LEAKS}
         if any(series_by_style.values()):
-            panels[_counted(kind, series_by_style.values())] = _lines(series_by_style)
+            panels[_kind_with_count(kind, series_by_style.values())] = _lines(series_by_style)
     if panels:
         subtitle = (
             "gain over the best prior: ins minus outs of the same client; attacked rounds only; "
@@ -93,7 +96,7 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
         )
         figure = drawing.over_rounds(
             "reconstruction",
-            f"{summary.known[summary.gain].unit} over the best prior, in − out",
+            f"{summary.known_measures[summary.gain].unit} over the best prior, in − out",
             panels,
             subtitle,
             nulls=[0.0],
@@ -106,8 +109,8 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
 
 def _of_models(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
     """Figures of what is about models, not about kinds: utility, and each measure that no other section shows."""
-    utility = [measure for measure in summary.known.values() if measure.section == "utility"]
-    others = [measure for measure in summary.known.values() if not measure.section and measure.headline]
+    utility = [measure for measure in summary.known_measures.values() if measure.section == "utility"]
+    others = [measure for measure in summary.known_measures.values() if not measure.section and measure.headline]
     for name, measures in (("utility", utility), *((measure.name, [measure]) for measure in others)):
         series_by_measure = {
             measure: {(level, level): summary.series(measure.name, level, "") for level in ("local", "global")}
@@ -147,7 +150,7 @@ def _limits(summary: Summary, measure: Variant, kind: str, rounds: Sequence[int]
     return lines
 
 
-def _counted(kind: str, curves: Iterable[Sequence[tuple[int, Value]]]) -> str:
+def _kind_with_count(kind: str, curves: Iterable[Sequence[tuple[int, Value]]]) -> str:
     """The kind and how many examples stand behind its points."""
     counts = sorted({value.n for series in curves for _, value in series})
     return f"{kind} (n = {counts[0]})" if len(counts) == 1 else f"{kind} (n = {counts[0]} to {counts[-1]})"
@@ -161,11 +164,11 @@ def _lines(
         drawing.Line(
             label=label,
             style=style,
-            rounds=[round for round, _ in series],
+            rounds=[round_number for round_number, _ in series],
             values=[value.value for _, value in series],
             lows=[value.low for _, value in series],
             highs=[value.high for _, value in series],
-            wide=[rates and value.wide for _, value in series],
+            wide=[rates and value.is_wide for _, value in series],
         )
         for (label, style), series in series_by_style.items()
         if series

@@ -10,7 +10,7 @@ from typing import Any
 
 from fedmem.errors import FolderError, RunError
 from fedmem.reporting.summary import Summary
-from fedmem.results.folder import finished, is_finished
+from fedmem.results.folder import finish_time, is_finished
 from fedmem.results.read import Run, read
 
 _SAME = ("name", "speed")
@@ -18,7 +18,7 @@ _SAME = ("name", "speed")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed:
+class ListedRun:
     """A finished run: its folder, when it was finished, what sets it apart from the others of its name, its numbers."""
 
     run: Run
@@ -32,7 +32,7 @@ class Listed:
         return float((self.run.manifest.get("seconds") or {}).get("total") or 0.0)
 
 
-def finished_runs(folder: Path | str = "runs", damaged: Callable[[RunError], None] | None = None) -> list[Listed]:
+def finished_runs(folder: Path | str = "runs", damaged: Callable[[RunError], None] | None = None) -> list[ListedRun]:
     """The finished runs in `folder`, in its folders, and in theirs; by name, the oldest first.
 
     A run of another schema is left out; so is a damaged one, after `damaged` was called with its error.
@@ -44,7 +44,7 @@ def finished_runs(folder: Path | str = "runs", damaged: Callable[[RunError], Non
         raise FolderError(f"there is no folder {root}; `fedmem run FILE` makes runs/<scenario>/<id>")
     places = [place for place in (root, *root.glob("*"), *root.glob("*/*")) if is_finished(place)]
     names: dict[str, list[tuple[Run, tuple[str, ...]]]] = {}
-    for place in sorted(places, key=lambda place: (finished(place) or 0, place)):
+    for place in sorted(places, key=lambda place: (finish_time(place) or 0, place)):
         try:
             run = read(place)
             name, numbers = str(run.scenario.get("name")), tuple(_numbers(Summary(run)))
@@ -56,14 +56,14 @@ def finished_runs(folder: Path | str = "runs", damaged: Callable[[RunError], Non
             damaged(error)
             continue
         names.setdefault(name, []).append((run, numbers))
-    return [entry for _, runs in sorted(names.items()) for entry in _listed(runs)]
+    return [entry for _, runs in sorted(names.items()) for entry in _list_runs(runs)]
 
 
-def _listed(runs: Sequence[tuple[Run, tuple[str, ...]]]) -> Iterator[Listed]:
+def _list_runs(runs: Sequence[tuple[Run, tuple[str, ...]]]) -> Iterator[ListedRun]:
     labels = labels_of([run.scenario for run, _ in runs])
     for (run, numbers), label in zip(runs, labels, strict=True):
-        when = datetime.fromtimestamp((finished(run.path) or 0) / 1e9)
-        yield Listed(run=run, finished=when, label=label, numbers=numbers)
+        when = datetime.fromtimestamp((finish_time(run.path) or 0) / 1e9)
+        yield ListedRun(run=run, finished=when, label=label, numbers=numbers)
 
 
 def labels_of(scenarios: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -95,23 +95,23 @@ def _differences(path: str, values: Sequence[Any]) -> Iterator[list[tuple[str, s
             yield from _differences(inner, [value.get(key) for value in values])
         return
     lists = all(isinstance(value, list) for value in values)
-    if lists and len({len(value) for value in values}) == 1 and len({str(_short(value)) for value in values}) == 1:
+    if lists and len({len(value) for value in values}) == 1 and len({str(_shorten(value)) for value in values}) == 1:
         for place, items in enumerate(zip(*values, strict=True)):
             yield from _differences(f"{path}[{place}]", items)
         return
-    yield [(path, _short(value)) for value in values]
+    yield [(path, _shorten(value)) for value in values]
 
 
-def _short(value: Any) -> str:
+def _shorten(value: Any) -> str:
     """A value in a few characters: of a component only its kind, of a list of components their kinds."""
     if isinstance(value, Mapping):
         return (
             str(value["kind"])
             if "kind" in value
-            else ",".join(f"{key}:{_short(field_value)}" for key, field_value in value.items())
+            else ",".join(f"{key}:{_shorten(field_value)}" for key, field_value in value.items())
         )
     if isinstance(value, list):
-        return f"[{','.join(_short(item) for item in value)}]"
+        return f"[{','.join(_shorten(item) for item in value)}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 

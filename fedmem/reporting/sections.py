@@ -37,11 +37,11 @@ def sections(summary: Summary, *, everything: bool = False) -> Iterator[Section]
     yield cross_influence_section(summary, everything=everything)
     yield client_influence_section(summary, everything=everything)
     yield _utility(summary, everything=everything)
-    yield _others(summary, everything=everything)
+    yield _other_clients_section(summary, everything=everything)
     yield from privacy_sections.sections(summary.run)
 
 
-def also(summary: Summary) -> str:
+def omitted_measures(summary: Summary) -> str:
     """What has been measured too but is left to the report; empty where that is nothing."""
     names = [measure.title.partition(" AUC")[0] for measure in summary.measures if not measure.headline]
     titles = [name for name in names if " TPR" not in name]
@@ -74,15 +74,17 @@ def legend(table_sections: Sequence[Section], summary: Summary) -> list[tuple[st
     for kind in sorted(summary.kinds, key=len, reverse=True):
         text = re.sub(rf"(?<!\w){re.escape(kind)}(?!\w)", "", text)
     text += "\n" + "\n".join(titles)
-    return [(term, meaning) for term, meaning in terms_of(summary.known) if re.search(_whole(term), text)]
+    return [
+        (term, meaning) for term, meaning in terms_of(summary.known_measures) if re.search(_word_pattern(term), text)
+    ]
 
 
-def _whole(term: str) -> str:
+def _word_pattern(term: str) -> str:
     """A pattern for a term as a whole word, or its plural.
 
-    >>> [bool(re.search(_whole("prior"), text)) for text in ("the best prior", "two priors", "priority", "≈0.3")]
+    >>> [bool(re.search(_word_pattern("prior"), text)) for text in ("the best prior", "two priors", "priority", "≈0.3")]
     [True, True, False, False]
-    >>> bool(re.search(_whole("≈"), "≈0.3"))
+    >>> bool(re.search(_word_pattern("≈"), "≈0.3"))
     True
     """
     first = r"(?<!\w)" if re.match(r"\w", term) else ""
@@ -97,7 +99,7 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
     for measure in measures:
         rows = []
         for kind in summary.kinds:
-            owner = summary.local(measure, kind)
+            owner = summary.local_values(measure, kind)
             elsewhere = summary.value(measure.metric, "local", kind, measure.labels.plus(place="others"))
             everywhere = summary.value(measure.metric, "global", kind, measure.labels)
             if owner or everywhere:
@@ -106,9 +108,10 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
                 parted_values += [
                     f"{measure.title} of {kind}, {place}"
                     for place, value in (("local", owner), ("global", everywhere))
-                    if value is not None and _parted(value, measure, summary.null_of(measure, place, kind))
+                    if value is not None
+                    and _p_and_interval_differ(value, measure, summary.null_of(measure, place, kind))
                 ]
-            release = summary.value(measure.metric, "global", kind, measure.labels, round=summary.last_round)
+            release = summary.value(measure.metric, "global", kind, measure.labels, round_number=summary.last_round)
             if release and everywhere and (release.value, release.n) != (everywhere.value, everywhere.n):
                 blank = ("",) if others else ()
                 rows.append((f"{kind}, released", count_cell(release), "", value_cell(release, measure), *blank))
@@ -132,7 +135,7 @@ _WHY_PARTED = (
 )
 
 
-def _parted(value: Value, measure: Variant, null: float) -> bool:
+def _p_and_interval_differ(value: Value, measure: Variant, null: float) -> bool:
     """Whether p tells an effect that the interval does not, or the other way round."""
     if math.isnan(value.p) or math.isnan(value.low + value.high) or math.isnan(null):
         return False
@@ -201,7 +204,7 @@ def _direction(value: Value, first: str, sides: Sequence[Value]) -> str:
     at_end = [side.saturated for side in sides]
     if at_end and all(at_end):
         return "both saturated"
-    if not value.resolved:
+    if not value.is_resolved:
         return "unresolved"
     return f"{first} {'higher' if value.low > 0 else 'lower'}{', capped' * any(at_end)}"
 
@@ -209,7 +212,7 @@ def _direction(value: Value, first: str, sides: Sequence[Value]) -> str:
 def _utility(summary: Summary, *, everything: bool) -> Section:
     """What the models are good for, and how much better they know their own data."""
     rows: list[tuple[str, ...]] = []
-    for measure in summary.known.values():
+    for measure in summary.known_measures.values():
         if measure.section == "utility":
             rows += _of_models(summary, measure, NO_LABELS, everything=everything)
     block = ("means over models; n counts models, local/global", tuple(rows))
@@ -224,7 +227,7 @@ def _of_models(summary: Summary, measure: Measure, labels: Labels, *, everything
         subjects += sorted(
             (about for about in all_subjects if not about.isdigit()), key=lambda about: (len(about), about)
         )
-    name = ", ".join(filter(None, (measure.title, *labels.words(), measure.shown_unit)))
+    name = ", ".join(filter(None, (measure.title, *labels.words(), measure.unit_text)))
     for subject in subjects:
         values = [summary.value(measure.name, level, subject, labels) for level in ("local", "global")]
         if any(values):
@@ -232,10 +235,10 @@ def _of_models(summary: Summary, measure: Measure, labels: Labels, *, everything
             yield (f"{name}{', ' * bool(subject)}{subject}", count_cell(*values), *cells)
 
 
-def _others(summary: Summary, *, everything: bool) -> Section:
+def _other_clients_section(summary: Summary, *, everything: bool) -> Section:
     """Measures that no other section shows, such as those of a probe of one's own."""
     rows: list[tuple[str, ...]] = []
-    for measure in summary.known.values():
+    for measure in summary.known_measures.values():
         if not measure.section and (measure.headline or everything):
             label_sets = dict.fromkeys(labels for _, about, labels, _ in summary.entries(measure.name) if not about)
             for labels in label_sets:
@@ -263,7 +266,7 @@ def picking(run: Run) -> str:
     if pilot:
         failure_note = f"; {pilot['failed']} of its client rounds failed" if pilot["failed"] else ""
         return f"The cohorts were picked by the losses or norms of a pilot run, which no estimate reads{failure_note}."
-    if scenario.get("roster") == "own" and "local" in scenario.get("observe", {}).get("levels", ()):
+    if scenario.get("roster") == "per_run" and "local" in scenario.get("observe", {}).get("levels", ()):
         return (
             "Each run drew a roster of its own, so that whether a client's model is there to be read may depend on the "
             "coins of its examples: nothing local compares in with out, only the aggregate does."

@@ -14,10 +14,10 @@ from typing import Any
 
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, NO_LABELS, Labels
-from fedmem.estimation.roc import USUAL
-from fedmem.estimation.saturation import NOWHERE, Zone, zone_of
+from fedmem.estimation.roc import DEFAULT_RATES
+from fedmem.estimation.saturation import NOWHERE, SaturationZone, zone_of
 from fedmem.reporting.cells import Value, rate
-from fedmem.reporting.measures import AttackName, Variant, attack_names, measure_of, measures_of_run, titled
+from fedmem.reporting.measures import AttackName, Variant, attack_names, label_title, measure_of, measures_of_run
 from fedmem.results.read import Run
 
 _AT_NULL = 0.005
@@ -29,7 +29,7 @@ class Summary:
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self.known = measures_of_run(run)
+        self.known_measures = measures_of_run(run)
         self.kinds: tuple[str, ...] = tuple(dict.fromkeys(run.audit["kind"].tolist()))
         self.rows = [row for row in run.rows() if row.run == row.client == EVERYWHERE]
         self.leaks = tuple(dict.fromkeys(row.source for row in self.rows if row.reading.metric in self.gains))
@@ -42,7 +42,7 @@ class Summary:
             place = (row.round, reading.metric, row.level, reading.subject)
             fpr = labels.get("fpr", math.nan)
             value = Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n, fpr=fpr)
-            value = replace(value, saturated=self.zone(reading.metric, reading.subject).holds(reading.value))
+            value = replace(value, saturated=self.saturation_zone(reading.metric, reading.subject).holds(reading.value))
             smallest = (*place, labels.without("fpr"))
             if smallest not in self._values or fpr < self._values[smallest].fpr:
                 self._values[smallest] = value
@@ -53,9 +53,9 @@ class Summary:
             if p_value is not None:
                 self._values[when, metric, *where] = replace(value, p=p_value.value)  # type: ignore[index]
 
-    def zone(self, metric: str, kind: str) -> Zone:
+    def saturation_zone(self, metric: str, kind: str) -> SaturationZone:
         """Which values of a measure of this kind are saturated; of exposure by the stored number of references."""
-        measure = measure_of(metric, self.known)
+        measure = measure_of(metric, self.known_measures)
         if metric != measure.name:
             return NOWHERE
         return zone_of(measure, self.run.reference_counts.get(kind, ()) if measure.ranked else ())
@@ -63,7 +63,7 @@ class Summary:
     @property
     def gains(self) -> tuple[str, ...]:
         """The measures of what a reconstruction has over the best prior: of images and tables, and of texts."""
-        return tuple(m.name for m in self.known.values() if m.section == "reconstruction" and m.headline)
+        return tuple(m.name for m in self.known_measures.values() if m.section == "reconstruction" and m.headline)
 
     @cached_property
     def last_round(self) -> int:
@@ -71,18 +71,18 @@ class Summary:
         return max((key[0] for key in self._values), default=0)
 
     def value(
-        self, metric: str, level: str, subject: str, labels: Labels = NO_LABELS, *, round: int = FINAL
+        self, metric: str, level: str, subject: str, labels: Labels = NO_LABELS, *, round_number: int = FINAL
     ) -> Value | None:
         """The row with exactly these labels; without `fpr` that at the smallest of several false positive rates."""
-        return self._values.get((round, metric, level, subject, labels))
+        return self._values.get((round_number, metric, level, subject, labels))
 
-    def local(self, measure: Variant, kind: str, round: int = FINAL) -> Value | None:
+    def local_values(self, measure: Variant, kind: str, round_number: int = FINAL) -> Value | None:
         """The value at the owning client; of a measure that tells no owning client from others the local one."""
-        owner = self.value(measure.metric, "local", kind, measure.labels.plus(place="owner"), round=round)
-        return owner or self.value(measure.metric, "local", kind, measure.labels, round=round)
+        owner = self.value(measure.metric, "local", kind, measure.labels.plus(place="owner"), round_number=round_number)
+        return owner or self.value(measure.metric, "local", kind, measure.labels, round_number=round_number)
 
     def entries(
-        self, metric: str, labels: Labels = NO_LABELS, *, round: int = FINAL
+        self, metric: str, labels: Labels = NO_LABELS, *, round_number: int = FINAL
     ) -> list[tuple[str, str, Labels, Value]]:
         """Level, subject, labels and value of every row of a metric that has these labels among others.
 
@@ -91,7 +91,7 @@ class Summary:
         return [
             (level, subject, row_labels, value)
             for (when, name, level, subject, row_labels), value in self._values.items()
-            if when == round
+            if when == round_number
             and name == metric
             and row_labels.has(labels)
             and row_labels.get("fpr") == labels.get("fpr")
@@ -100,14 +100,17 @@ class Summary:
     def series(self, metric: str, level: str, subject: str, labels: Labels = NO_LABELS) -> list[tuple[int, Value]]:
         """A value over the observed rounds."""
         rounds = sorted({key[0] for key in self._values} - {FINAL})
-        values = [(round, self.value(metric, level, subject, labels, round=round)) for round in rounds]
-        return [(round, value) for round, value in values if value is not None]
+        values = [
+            (round_number, self.value(metric, level, subject, labels, round_number=round_number))
+            for round_number in rounds
+        ]
+        return [(round_number, value) for round_number, value in values if value is not None]
 
     def local_series(self, measure: Variant, kind: str) -> list[tuple[int, Value]]:
         """The value at the owning client over the observed rounds."""
         rounds = sorted({key[0] for key in self._values} - {FINAL})
-        values = [(round, self.local(measure, kind, round)) for round in rounds]
-        return [(round, value) for round, value in values if value is not None]
+        values = [(round_number, self.local_values(measure, kind, round_number)) for round_number in rounds]
+        return [(round_number, value) for round_number, value in values if value is not None]
 
     @property
     def gain(self) -> str:
@@ -115,17 +118,17 @@ class Summary:
         metrics = {row.reading.metric for row in self.rows}
         return next((gain for gain in self.gains if gain in metrics), "")
 
-    def leaked(self, view: str, kind: str) -> list[tuple[int, Value]]:
+    def leakage_by_round(self, view: str, kind: str) -> list[tuple[int, Value]]:
         """By how much ins are reconstructed better than outs, in each attacked round, by the first probe of this kind.
 
         In dB, for texts in similarity: see `gain`.
         """
         rounds = sorted({key[0] for key in self._values} - {FINAL})
         points = []
-        for round in rounds:
-            rows = self.entries(f"{self.gain}.difference", Labels.of(view=view), round=round)
+        for round_number in rounds:
+            rows = self.entries(f"{self.gain}.difference", Labels.of(view=view), round_number=round_number)
             values = [value for _, about, labels, value in rows if about == kind and "source" not in labels]
-            points += [(round, value) for value in values[:1]]
+            points += [(round_number, value) for value in values[:1]]
         return points
 
     def examples(self, measure: Variant) -> dict[str, tuple[list[float], list[float]]]:
@@ -152,7 +155,7 @@ class Summary:
     def measures(self) -> tuple[Variant, ...]:
         """The measures of kinds of audit examples that this run has, with their variants, in the order of the table."""
         keyed_variants: list[tuple[tuple[Any, ...], Variant]] = []
-        for place, measure in enumerate(self.known.values()):
+        for place, measure in enumerate(self.known_measures.values()):
             if measure.section:
                 continue
             variants = self._variants(measure)
@@ -165,7 +168,7 @@ class Summary:
                 variant = self._variant(measure, labels, attack, headline)
                 key = (measure.order, *rank, labels.words(), place)
                 keyed_variants.append((key, variant))
-                keyed_variants += [(key, rate_variant) for rate_variant in self._usual_rates(variant)]
+                keyed_variants += [(key, rate_variant) for rate_variant in self._default_rates(variant)]
         return tuple(variant for _, variant in sorted(keyed_variants, key=lambda pair: pair[0]))
 
     def _variants(self, measure: Measure) -> list[Labels]:
@@ -190,7 +193,7 @@ class Summary:
             )
         title_parts = [attack.title] if attack else []
         further = labels.without("attack", "options").items if attack else labels.items
-        title_parts += [measure.title, *(titled(name, value) for name, value in further)]
+        title_parts += [measure.title, *(label_title(name, value) for name, value in further)]
         if rates:
             single_rate = len(rates) == 1 and not math.isnan(null)
             title_parts.append(
@@ -200,10 +203,10 @@ class Summary:
             measure=measure, title=" ".join(title_parts), null=null, labels=labels, nulls=nulls, headline=headline
         )
 
-    def _usual_rates(self, variant: Variant) -> Iterator[Variant]:
+    def _default_rates(self, variant: Variant) -> Iterator[Variant]:
         """The same at the usual false positive rates, where these are not the smallest of all kinds."""
         smallest = {value.fpr for _, _, _, value in self.entries(variant.metric, variant.labels)}
-        for fpr in USUAL:
+        for fpr in DEFAULT_RATES:
             labels = variant.labels.plus(fpr=fpr)
             if self.entries(variant.metric, labels) and smallest != {fpr}:
                 nulls = self._nulls(variant.metric, labels)

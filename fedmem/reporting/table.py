@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedmem.reporting.cells import Section
-from fedmem.reporting.sections import CAPTION, alarms, also, headline, legend, picking, sections, warnings
+from fedmem.reporting.sections import CAPTION, alarms, headline, legend, omitted_measures, picking, sections, warnings
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import Run, read
 
@@ -22,7 +22,7 @@ NO_LIMIT = 10_000
 """The width of what has none, such as a file."""
 
 
-_LEAST = 14
+_MIN = 14
 """The narrowest column of labels."""
 
 
@@ -70,7 +70,7 @@ class _Table:
         yield "", ""
         for term, meaning in legend(table_sections, summary):
             yield from prose(f"{term}: {meaning}", width, "dim", hang=2)
-        yield from prose(also(summary), width)
+        yield from prose(omitted_measures(summary), width)
         yield f"Files: {self.run.path}", ""
 
 
@@ -126,7 +126,7 @@ class Grid:
             cells_width = max(len(self._cells(row[1:])) for row in (*rows, section.columns))
             label = max(min(max(len(row[0]) for row in rows), self.width - 4 - cells_width), label)
         if label < min(
-            _LEAST, max(len(row[0]) for row in rows)
+            _MIN, max(len(row[0]) for row in rows)
         ):  # then all labels have their own line, not only the long ones
             label = 0
         yield from ((line, "bold cyan") for line in self._row((section.title, *section.columns[1:]), section, label, 0))

@@ -7,7 +7,7 @@ import math
 import re
 from collections.abc import Iterator
 
-from fedmem.reporting.measures import titled
+from fedmem.reporting.measures import label_title
 from fedmem.results.read import Run
 
 PER_KIND = 3
@@ -17,7 +17,7 @@ _KEPT = re.compile(r"(.+)/round_(\d+)/(local|sum|global)/([^/]+)/run_(\d+)/origi
 """What probes of reconstruction keep of texts: source, round, level, view and run."""
 
 
-def rebuilt(run: Run) -> list[tuple[str, ...]]:
+def reconstructed_rows(run: Run) -> list[tuple[str, ...]]:
     """Rows of the last attacked round: place, kind, truth, reconstruction, the best prior, and the outcome.
 
     Of each probe, level and view the first victims of each kind, by run, as they are in the files.
@@ -32,14 +32,14 @@ def rebuilt(run: Run) -> list[tuple[str, ...]]:
         if int(match[2]) != last[source]:
             continue
         base = match[0].removesuffix("original_text")
-        place = f"{level}: {titled('view', view).replace('_', ' of ')}" + (f" ({source})" if len(last) > 1 else "")
+        place = f"{level}: {label_title('view', view).replace('_', ' of ')}" + (f" ({source})" if len(last) > 1 else "")
         for i, kind in enumerate(arrays[f"{base}kind"].tolist()):
             counts[source, level, view, kind] = counts.get((source, level, view, kind), 0) + 1
             if counts[source, level, view, kind] > PER_KIND:
                 continue
             texts = (str(arrays[f"{base}{part}_text"][i]) for part in ("original", "reconstruction", "prior"))
             similarity, baseline, identified_flag = (
-                float(arrays[f"{base}{key}"][i]) for key in ("likeness", "prior_likeness", "identified")
+                float(arrays[f"{base}{key}"][i]) for key in ("similarity", "prior_similarity", "identified")
             )
             outcome = "" if math.isnan(identified_flag) else ", identified" if identified_flag else ", not identified"
             rows.append((place, kind, *texts, f"{similarity:.2f} (prior {baseline:.2f}){outcome}"))
@@ -48,7 +48,7 @@ def rebuilt(run: Run) -> list[tuple[str, ...]]:
 
 def passages_html(run: Run) -> Iterator[str]:
     """The table of reconstructed texts, if there are any; whatever comes from a file is escaped."""
-    rows = rebuilt(run)
+    rows = reconstructed_rows(run)
     if not rows:
         return
     yield (
@@ -59,15 +59,15 @@ def passages_html(run: Run) -> Iterator[str]:
     yield "<table>" + "<tr>" + "".join(f"<th>{column}</th>" for column in columns) + "</tr>"
     for row in rows:
         cells = [f"<td>{html.escape(row[0])}</td>", f"<td>{html.escape(row[1])}</td>"]
-        cells += [f"<td><code>{html.escape(visible(text))}</code></td>" for text in row[2:5]]
+        cells += [f"<td><code>{html.escape(escape_invisible(text))}</code></td>" for text in row[2:5]]
         yield "<tr>" + "".join(cells) + f"<td>{html.escape(row[5])}</td></tr>"
     yield "</table>"
 
 
-def visible(text: str) -> str:
+def escape_invisible(text: str) -> str:
     """A text on one line, with what cannot be seen written as an escape.
 
-    >>> visible("a\\n b\\x00")
+    >>> escape_invisible("a\\n b\\x00")
     'a\\\\n b\\\\x00'
     """
     return "".join(

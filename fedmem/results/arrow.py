@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.types import BoolArray, IntArray
+from fedmem.contracts.arrays import BoolArray, IntArray
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Text:
-    """Strings (n,) as `words` and the place of each among them (n,)."""
+    """Strings (n,) as `categories` and the place of each among them (n,)."""
 
-    words: Sequence[str]
+    categories: Sequence[str]
     places: IntArray | NDArray[np.int32]
 
     @staticmethod
@@ -31,16 +31,18 @@ class Text:
         """Words in alphabetical order.
 
         >>> Text.of(["b", "a", "b"])
-        Text(words=['a', 'b'], places=array([1, 0, 1]))
+        Text(categories=['a', 'b'], places=array([1, 0, 1]))
         """
         words = sorted(set(values))
         place = {word: i for i, word in enumerate(words)}
-        return Text(words=words, places=np.fromiter(map(place.__getitem__, values), dtype=np.int64, count=len(values)))
+        return Text(
+            categories=words, places=np.fromiter(map(place.__getitem__, values), dtype=np.int64, count=len(values))
+        )
 
     @staticmethod
-    def same(word: str, count: int) -> Text:
+    def repeat_word(word: str, count: int) -> Text:
         """One word `count` times."""
-        return Text(words=[word], places=np.zeros(count, dtype=np.int64))
+        return Text(categories=[word], places=np.zeros(count, dtype=np.int64))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,14 +55,14 @@ class Lists:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Maybe:
+class Nullable:
     """Numbers (n,) of which some are missing (n,), which is not the same as NaN."""
 
     values: NDArray[Any]
     missing: BoolArray
 
 
-Column = NDArray[Any] | Text | Lists | Maybe
+Column = NDArray[Any] | Text | Lists | Nullable
 
 
 def column(values: Column, kind: pa.DataType) -> pa.Array:
@@ -77,24 +79,27 @@ def column(values: Column, kind: pa.DataType) -> pa.Array:
     import pyarrow as pa
 
     if isinstance(values, Text):
-        words, ends = [word.encode() for word in values.words], np.cumsum([0, *(len(w.encode()) for w in values.words)])
+        words, ends = (
+            [word.encode() for word in values.categories],
+            np.cumsum([0, *(len(w.encode()) for w in values.categories)]),
+        )
         buffers = [None, pa.py_buffer(ends.astype(np.int32)), pa.py_buffer(b"".join(words))]
         dictionary = pa.Array.from_buffers(kind.value_type, len(words), buffers)
         return pa.DictionaryArray.from_arrays(column(values.places, kind.index_type), dictionary)
     if isinstance(values, Lists):
         ends = np.concatenate([[0], np.cumsum(values.sizes)]).astype(np.int32)
-        buffers = [_valid(values.missing), pa.py_buffer(ends)]
+        buffers = [_validity_bits(values.missing), pa.py_buffer(ends)]
         inner = column(values.values, kind.value_type)
         return pa.Array.from_buffers(kind, len(values.sizes), buffers, children=[inner])
-    numbers, missing = (values.values, values.missing) if isinstance(values, Maybe) else (values, None)
+    numbers, missing = (values.values, values.missing) if isinstance(values, Nullable) else (values, None)
     if pa.types.is_boolean(kind):
         data = np.packbits(numbers.astype(bool), bitorder="little")
     else:
         data = np.ascontiguousarray(numbers, dtype=np.dtype(kind.to_pandas_dtype()))
-    return pa.Array.from_buffers(kind, len(numbers), [_valid(missing), pa.py_buffer(data)])
+    return pa.Array.from_buffers(kind, len(numbers), [_validity_bits(missing), pa.py_buffer(data)])
 
 
-def _valid(missing: BoolArray | None) -> pa.Buffer | None:
+def _validity_bits(missing: BoolArray | None) -> pa.Buffer | None:
     """The bits of what is there; none where everything is."""
     import pyarrow as pa
 
@@ -122,7 +127,7 @@ def numbers(array: pa.ChunkedArray | pa.Array) -> NDArray[Any]:
     return np.frombuffer(buffer, dtype, count=len(array), offset=array.offset * dtype.itemsize)
 
 
-def there(array: pa.Array) -> BoolArray:
+def is_present(array: pa.Array) -> BoolArray:
     """(n,) what is not missing."""
     buffer = array.buffers()[0]
     return np.ones(len(array), dtype=bool) if buffer is None else _bits(buffer, array)

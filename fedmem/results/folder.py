@@ -22,7 +22,7 @@ def is_finished(folder: Path) -> bool:
     return (folder / "manifest.json").is_file()
 
 
-def finished(folder: Path) -> int | None:
+def finish_time(folder: Path) -> int | None:
     """When this run was finished, in nanoseconds of the file system's clock; None where there is no finished run."""
     with suppress(OSError):
         return (folder / "manifest.json").stat().st_mtime_ns if is_finished(folder) else None
@@ -81,7 +81,7 @@ def writing(folder: Path, *, force: bool = False) -> Iterator[Path]:
     parent = folder.parent
     new_parents = [place for place in (parent, *parent.parents) if not place.exists()]
     parent.mkdir(parents=True, exist_ok=True)
-    _clean(folder)
+    _remove_leftovers(folder)
     mark = f"{os.getpid()}@{socket.gethostname()}"
     partial, replaced = parent / f".{folder.name}.partial-{mark}", parent / f".{folder.name}.replaced-{mark}"
     try:
@@ -166,11 +166,11 @@ def put(path: Path, data: bytes) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _clean(folder: Path) -> None:
+def _remove_leftovers(folder: Path) -> None:
     """Removes what dead processes of this host left behind; puts a folder back that was about to be replaced."""
     for place in sorted(folder.parent.glob(f".{glob.escape(folder.name)}.*@{socket.gethostname()}")):
         what, process = place.name.removeprefix(f".{folder.name}.").split("@")[0].split("-")
-        if what not in ("partial", "replaced") or _alive(int(process)):
+        if what not in ("partial", "replaced") or _is_alive(int(process)):
             continue
         if what == "replaced" and not folder.exists():
             place.rename(folder)
@@ -178,7 +178,7 @@ def _clean(folder: Path) -> None:
             shutil.rmtree(place)
 
 
-def _alive(process: int) -> bool:
+def _is_alive(process: int) -> bool:
     """Whether another process with this number is running; where that cannot be asked, yes."""
     if os.name != "posix":
         return process != os.getpid()

@@ -111,11 +111,11 @@ def _imports(file: Path, package: str, mtime: int, size: int) -> tuple[str, ...]
 
 def _names(tree: ast.AST, package: str) -> Iterator[str]:
     """Every name that some statement imports; of `from a import b` also `a.b`, which may be a module."""
-    for node in _executed(tree):
+    for node in _executed_nodes(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = _absolute(node, package)
+            base = _absolute_module(node, package)
             yield from ([base] if base else [])
             yield from (f"{base}.{alias.name}" if base else alias.name for alias in node.names if alias.name != "*")
         elif isinstance(node, ast.Call) and _is_import(node.func) and node.args:
@@ -124,28 +124,28 @@ def _names(tree: ast.AST, package: str) -> Iterator[str]:
                 yield argument.value if not argument.value.startswith(".") else f"{package}{argument.value}"
 
 
-def _executed(tree: ast.AST) -> Iterator[ast.AST]:
+def _executed_nodes(tree: ast.AST) -> Iterator[ast.AST]:
     """Every node but the bodies of `if TYPE_CHECKING`."""
     waiting = [tree]
     while waiting:
         node = waiting.pop()
         yield node
-        if isinstance(node, ast.If) and _last(node.test) == "TYPE_CHECKING":
+        if isinstance(node, ast.If) and _last_name(node.test) == "TYPE_CHECKING":
             waiting += node.orelse
         else:
             waiting += ast.iter_child_nodes(node)
 
 
 def _is_import(function: ast.expr) -> bool:
-    return _last(function) in ("import_module", "__import__")
+    return _last_name(function) in ("import_module", "__import__")
 
 
-def _last(node: ast.expr) -> str:
+def _last_name(node: ast.expr) -> str:
     """`c` of `a.b.c`; empty for what is no name."""
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
-def _absolute(node: ast.ImportFrom, package: str) -> str:
+def _absolute_module(node: ast.ImportFrom, package: str) -> str:
     """The module of a `from` statement, relative ones resolved."""
     if not node.level:
         return node.module or ""

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts.data import ReadsFiles
-from fedmem.contracts.families import kind_of, nested
-from fedmem.contracts.stock_strategy import StockStrategy
+from fedmem.contracts.families import kind_of, nested_components
+from fedmem.contracts.flower_strategy_adapter import FlowerStrategyAdapter
 from fedmem.results.module_graph import imported_files, is_local
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ _OURS = ("fedmem.", "strategies.")
 _VERSIONED = {"fedmem", "strategies", "flwr", "torch", "numpy", "scipy", "sklearn", "pandas", "pyarrow"}
 """Packages that are compared as a whole, or by their versions."""
 
-_COMPUTING = ("fedmem.execution.run", "fedmem.engines.together")
+_COMPUTING = ("fedmem.execution.run", "fedmem.engines.shared_training")
 """What trains, measures and writes runs."""
 
 
@@ -127,7 +127,7 @@ def files_of(scenario: Scenario) -> dict[str, str]:
     for component in _components(scenario):
         files = _files(component)
         if files:
-            digests[f"{kind_of(component)} ({_listed(files)})"] = _together(files)
+            digests[f"{kind_of(component)} ({_list_files(files)})"] = _digest_of_files(files)
     return dict(sorted(digests.items()))
 
 
@@ -136,7 +136,7 @@ def provenance_of(scenario: Scenario) -> dict[str, dict[str, str]]:
     return {"components": components_of(scenario), "modules": modules_of(scenario), "files": files_of(scenario)}
 
 
-def changed(scenario: Scenario, manifest: dict[str, Any]) -> list[str]:
+def changed_inputs(scenario: Scenario, manifest: dict[str, Any]) -> list[str]:
     """What is another than when this manifest was written: kinds, modules, and files with the kind that reads them."""
     now = provenance_of(scenario)
     then = {name: manifest.get(name, {}) for name in now}
@@ -185,7 +185,9 @@ def _files(component: Any) -> tuple[Path, ...]:
     if type(component).__module__.startswith(_OURS):
         return ()
     return tuple(
-        sorted({file for item in fields(component) for file in _named(item.name, getattr(component, item.name))})
+        sorted(
+            {file for item in fields(component) for file in _files_of_field(item.name, getattr(component, item.name))}
+        )
     )
 
 
@@ -193,11 +195,11 @@ _PLACES = ("path", "file", "folder", "dir", "root")
 """What the name of a field holds that may name a folder; any text may name a file."""
 
 
-def _named(name: str, value: Any) -> Iterator[Path]:
+def _files_of_field(name: str, value: Any) -> Iterator[Path]:
     """The files that the value of a field names: itself, those in a folder, or those of its items."""
     if isinstance(value, tuple | list):
         for item in value:
-            yield from _named(name, item)
+            yield from _files_of_field(name, item)
     elif isinstance(value, Path) or (isinstance(value, str) and value and "\0" not in value):
         try:
             place = Path(value).expanduser()
@@ -209,7 +211,7 @@ def _named(name: str, value: Any) -> Iterator[Path]:
             return
 
 
-def _together(files: Sequence[Path]) -> str:
+def _digest_of_files(files: Sequence[Path]) -> str:
     """One sha256 of files and their names from the innermost folder that holds all of them."""
     root = os.path.commonpath([file.absolute().parent for file in files])
     digest = hashlib.sha256()
@@ -218,7 +220,7 @@ def _together(files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _listed(files: Sequence[Path]) -> str:
+def _list_files(files: Sequence[Path]) -> str:
     """The names of a few files, or the folder of many."""
     if len(files) <= 2:
         return ", ".join(file.name for file in files)
@@ -227,7 +229,7 @@ def _listed(files: Sequence[Path]) -> str:
 
 def _class_of(component: Any) -> type:
     """The class that does the work of a component: of a Flower strategy its own."""
-    if isinstance(component, StockStrategy):
+    if isinstance(component, FlowerStrategyAdapter):
         module, _, name = component.kind.partition(":")
         cls: type = getattr(importlib.import_module(module), name)
         return cls
@@ -237,4 +239,4 @@ def _class_of(component: Any) -> type:
 def _components(scenario: Scenario) -> Iterator[Any]:
     """Every component of a scenario, nested ones too."""
     values = [getattr(scenario, name) for name in type(scenario).model_fields]
-    return (component for _, component in nested(values))
+    return (component for _, component in nested_components(values))

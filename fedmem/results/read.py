@@ -8,7 +8,7 @@
                             (place, statistic, attack, fpr, ...; empty or missing where a row has none)
       evidence.parquet      run, round, level, client, set, subject, loss, margin, correct
       references.parquet    run, round, level, client, family, label, count, subjects, less, ties, quantiles
-      audit.parquet         subject, injection, kind, role, holder, copies, start, stop (first and last round of
+      audit.parquet         subject, injection, kind, role, owner, copies, start, stop (first and last round of
                             training on it, 0 and 2^31 - 1 if unbounded), target, id, is_in (one per run), inputs
       participation.parquet run, round, client, num_examples, failed
       reconstructions.npz   arrays that probes kept, under `source/name/key`
@@ -32,9 +32,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measurement import Measurement
-from fedmem.contracts.types import Params
 from fedmem.errors import FolderError, RunError
 from fedmem.results.folder import is_finished
 from fedmem.results.tables import (
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-RESULTS_SCHEMA = 3
+RESULTS_SCHEMA = 4
 """Version of the files above; raised when a file or a column changes its name or its meaning."""
 
 
@@ -67,7 +67,7 @@ class Run:
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """What ran, on what, for how long."""
-        with _whole(self.path / "manifest.json") as file:
+        with _name_broken_file(self.path / "manifest.json") as file:
             content: Any = json.loads(file.read_text(encoding="utf-8"))
             if not isinstance(content, dict) or not isinstance(content.get("rows", {}), dict):
                 raise ValueError("it is no manifest")
@@ -79,7 +79,7 @@ class Run:
         """The scenario as resolved, every default written out."""
         import yaml
 
-        with _whole(self.path / "scenario.yaml") as file:
+        with _name_broken_file(self.path / "scenario.yaml") as file:
             scenario: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
             if not isinstance(scenario, dict):
                 raise ValueError("it is no scenario")
@@ -115,7 +115,7 @@ class Run:
         """Kind of canary -> the numbers of references that its canaries are ranked among, as stored with the ranks."""
         import pyarrow.parquet as pq
 
-        with _whole(self.path / "references.parquet") as file:
+        with _name_broken_file(self.path / "references.parquet") as file:
             rows = pq.read_table(file, columns=["family", "count"]).unify_dictionaries()  # each piece has its own
             pairs = rows.group_by(["family", "count"]).aggregate([])
         counts: dict[str, frozenset[int]] = {}
@@ -125,15 +125,15 @@ class Run:
 
     def rows(self) -> list[Measurement]:
         """The measurements as records, in the order of the file."""
-        with _whole(self.path / "measurements.parquet") as file:
+        with _name_broken_file(self.path / "measurements.parquet") as file:
             measurements = read_measurements(file)
-            _counted(len(measurements), self.manifest["rows"]["measurements"])
+            _check_counts(len(measurements), self.manifest["rows"]["measurements"])
         return measurements
 
     def reconstructions(self) -> dict[str, NDArray[Any]]:
         """The arrays that probes kept, by `name/key`; empty when there are none."""
         with (
-            _whole(self.path / "reconstructions.npz") as file,
+            _name_broken_file(self.path / "reconstructions.npz") as file,
             file.open("rb") as stream,
             np.load(stream, allow_pickle=False) as archive,
         ):
@@ -145,17 +145,17 @@ class Run:
             raise RunError(f"{self.path} holds no parameters; run it again with --set save.params=true")
         from safetensors.torch import load_file
 
-        with _whole(self.path / "params.safetensors") as file:
+        with _name_broken_file(self.path / "params.safetensors") as file:
             params: Params = load_file(file)
         return params
 
     def _frame(self, name: str) -> pd.DataFrame:
         import pyarrow.parquet as pq
 
-        with _whole(self.path / f"{name}.parquet") as file:
+        with _name_broken_file(self.path / f"{name}.parquet") as file:
             table = pq.read_table(file)
             frame: pd.DataFrame = table.to_pandas()
-            _counted(len(frame), self.manifest["rows"][name])
+            _check_counts(len(frame), self.manifest["rows"][name])
         if name == "measurements":
             return measurement_frame(table)
         if name in ("evidence", "references"):  # millions of rows: text stays categorical there
@@ -182,7 +182,7 @@ def read(path: Path | str) -> Run:
     """
     folder = Path(path).resolve()
     if not is_finished(folder):
-        raise FolderError(f"{path} is no finished run: {_missing(folder)}")
+        raise FolderError(f"{path} is no finished run: {_reason_missing(folder)}")
     run = Run(path=folder)
     if (schema := run.manifest.get("schema")) != RESULTS_SCHEMA:
         raise FolderError(
@@ -192,7 +192,7 @@ def read(path: Path | str) -> Run:
     return run
 
 
-def _missing(folder: Path) -> str:
+def _reason_missing(folder: Path) -> str:
     """Why this is no finished run, and which one may be meant."""
     if not os.path.lexists(folder):
         return "there is no such folder; give the folder runs/<scenario>/<id>, which `fedmem run` prints"
@@ -205,7 +205,7 @@ def _missing(folder: Path) -> str:
 
 
 @contextmanager
-def _whole(file: Path) -> Iterator[Path]:
+def _name_broken_file(file: Path) -> Iterator[Path]:
     """Whatever goes wrong while a stored file is read becomes a `RunError` that names the file."""
     try:
         yield file
@@ -221,7 +221,7 @@ def _whole(file: Path) -> Iterator[Path]:
         ) from error
 
 
-def _counted(num_rows: int, num_written: int) -> None:
+def _check_counts(num_rows: int, num_written: int) -> None:
     if num_rows != num_written:
         raise ValueError(f"it has {num_rows} rows, {num_written} were written")
 
@@ -229,22 +229,22 @@ def _counted(num_rows: int, num_written: int) -> None:
 def read_bank(path: Path | str) -> Bank:
     """The evidence of a run as it was in memory: the same arrays, bit for bit, in the same order."""
     run = read(path)
-    with _whole(run.path / "manifest.json"):
+    with _name_broken_file(run.path / "manifest.json"):
         rows, settings = run.manifest["rows"], run.manifest["bank"]
         seed, roster, exclusion = settings["seed"], settings["roster"], settings["exclusion"]
         row_counts = [rows[name] for name in ("participation", "audit", "evidence", "references")]
-    with _whole(run.path / "participation.parquet") as file:
+    with _name_broken_file(run.path / "participation.parquet") as file:
         participation = read_participation(file)
-        _counted(len(participation), row_counts[0])
-    with _whole(run.path / "audit.parquet") as file:
+        _check_counts(len(participation), row_counts[0])
+    with _name_broken_file(run.path / "audit.parquet") as file:
         audit, targets = read_audit(file), read_targets(file)
-        _counted(len(audit), row_counts[1])
-    with _whole(run.path / "evidence.parquet") as file:
+        _check_counts(len(audit), row_counts[1])
+    with _name_broken_file(run.path / "evidence.parquet") as file:
         evidence = tuple(read_evidence(file))
-        _counted(sum(block.loss.size for block in evidence), row_counts[2])
-    with _whole(run.path / "references.parquet") as file:
+        _check_counts(sum(block.loss.size for block in evidence), row_counts[2])
+    with _name_broken_file(run.path / "references.parquet") as file:
         references = tuple(read_references(file, audit))
-        _counted(sum(len(block.run) * len(block.labels) for block in references), row_counts[3])
+        _check_counts(sum(len(block.run) * len(block.labels) for block in references), row_counts[3])
     return Bank(
         audit=audit,
         evidence=evidence,

@@ -19,7 +19,7 @@ from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Bank, Evidence, Participation, ReferenceEvidence
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Labels, LabelValue, Measurement, Reading
-from fedmem.results.arrow import Column, Lists, Maybe, Text, column, numbers, there
+from fedmem.results.arrow import Column, Lists, Nullable, Text, column, is_present, numbers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -34,7 +34,7 @@ _COLUMNS: Mapping[str, str] = {
     "loss:float64 margin:float64 correct:float64",
     "references": "run:int32 round:int32 level:text client:int32 family:text label:int64 count:int32 "
     "subjects:[int64] less:[int32] ties:[int32] quantiles:[float32]",
-    "audit": "subject:int64 injection:int32 kind:text role:text holder:int32 copies:int32 start:int32 stop:int32 "
+    "audit": "subject:int64 injection:int32 kind:text role:text owner:int32 copies:int32 start:int32 stop:int32 "
     "target:int64 id:int64 is_in:[bool] inputs:[float32]",
     "participation": "run:int32 round:int32 client:int32 num_examples:int32 failed:bool probability:float64",
 }
@@ -98,15 +98,15 @@ def _type_of(name: str, values: Sequence[LabelValue | None]) -> str:
     return ""
 
 
-def _some(values: Sequence[LabelValue | None]) -> Maybe:
+def _some(values: Sequence[LabelValue | None]) -> Nullable:
     """Numbers of which some are missing."""
     missing = np.array([value is None for value in values], dtype=bool)
-    return Maybe(values=np.array([value or 0 for value in values]), missing=missing)
+    return Nullable(values=np.array([value or 0 for value in values]), missing=missing)
 
 
 def read_measurements(path: Path) -> list[Measurement]:
     """The rows of `measurements.parquet`, in its order."""
-    table, _ = _read(path)
+    table, _ = _read_table(path)
     column = {name: table.column(name).to_pylist() for name in table.column_names}
     fixed_columns = {part.partition(":")[0] for part in _COLUMNS["measurements"].split()}
     labels = [name for name in table.column_names if name not in fixed_columns]
@@ -133,9 +133,9 @@ def evidence_rows(block: Evidence) -> pa.Table:
         {
             "run": np.repeat(block.run.astype(np.int32), examples),
             "round": np.full(block.loss.size, block.round, dtype=np.int32),
-            "level": Text.same(block.level, block.loss.size),
+            "level": Text.repeat_word(block.level, block.loss.size),
             "client": np.repeat(block.client.astype(np.int32), examples),
-            "set": Text.same(block.set, block.loss.size),
+            "set": Text.repeat_word(block.set, block.loss.size),
             "subject": np.tile(np.arange(examples, dtype=np.int32), models),
             "loss": block.loss.ravel(),
             "margin": block.margin.ravel(),
@@ -157,7 +157,7 @@ def evidence_layout(block: Evidence) -> dict[str, Any]:
 
 def read_evidence(path: Path) -> Iterator[Evidence]:
     """The blocks of `evidence.parquet`."""
-    table, layout = _read(path)
+    table, layout = _read_table(path)
     column = {name: numbers(table.column(name)) for name in ("run", "client", "loss", "margin", "correct")}
     end = 0
     for block in layout:
@@ -176,7 +176,7 @@ def read_evidence(path: Path) -> Iterator[Evidence]:
         )
 
 
-def _grouped(subjects: NDArray[Any], labels: NDArray[Any], audit: AuditSet) -> tuple[NDArray[Any], NDArray[Any]]:
+def _group_by_label(subjects: NDArray[Any], labels: NDArray[Any], audit: AuditSet) -> tuple[NDArray[Any], NDArray[Any]]:
     """The order that brings the canaries of a family together by label, and how many each label has."""
     of_label = audit.examples.labels[subjects][None, :] == labels[:, None]
     assert (of_label.sum(axis=0) == 1).all(), "every canary has exactly one of the labels of its family"
@@ -186,7 +186,7 @@ def _grouped(subjects: NDArray[Any], labels: NDArray[Any], audit: AuditSet) -> t
 def reference_rows(block: ReferenceEvidence, audit: AuditSet) -> pa.Table:
     """One row per transition and label, with a list over the canaries of that label."""
     models, labels, points = block.quantiles.shape
-    order, counts = _grouped(block.subjects, block.labels, audit)
+    order, counts = _group_by_label(block.subjects, block.labels, audit)
     sizes = np.tile(counts, models)
     is_missing = np.isnan(block.quantiles).all(axis=2).ravel()
     quantiles = block.quantiles.reshape(-1, points)[~is_missing].ravel()
@@ -195,9 +195,9 @@ def reference_rows(block: ReferenceEvidence, audit: AuditSet) -> pa.Table:
         {
             "run": np.repeat(block.run.astype(np.int32), labels),
             "round": np.full(models * labels, block.round, dtype=np.int32),
-            "level": Text.same(block.level, models * labels),
+            "level": Text.repeat_word(block.level, models * labels),
             "client": np.repeat(block.client.astype(np.int32), labels),
-            "family": Text.same(block.family, models * labels),
+            "family": Text.repeat_word(block.family, models * labels),
             "label": np.tile(block.labels, models),
             "count": np.full(models * labels, block.count, dtype=np.int32),
             "subjects": Lists(values=np.tile(block.subjects[order], models), sizes=sizes),
@@ -217,7 +217,7 @@ def reference_layout(block: ReferenceEvidence) -> dict[str, Any]:
 
 def read_references(path: Path, audit: AuditSet) -> Iterator[ReferenceEvidence]:
     """The blocks of `references.parquet`."""
-    table, layout = _read(path)
+    table, layout = _read_table(path)
     end = 0
     for block in layout:
         models, labels, points = block["shape"]
@@ -225,9 +225,9 @@ def read_references(path: Path, audit: AuditSet) -> Iterator[ReferenceEvidence]:
         rows = table.slice(start, end - start).combine_chunks()
         column = {name: rows.column(name).combine_chunks() for name in ("run", "client", "less", "ties", "quantiles")}
         subjects, names = (np.array(block[name], dtype=np.int64) for name in ("subjects", "labels"))
-        order, _ = _grouped(subjects, names, audit)
+        order, _ = _group_by_label(subjects, names, audit)
         quantiles = np.full((models * labels, points), np.nan, dtype=np.float32)
-        quantiles[there(column["quantiles"])] = numbers(column["quantiles"].flatten()).reshape(-1, points)
+        quantiles[is_present(column["quantiles"])] = numbers(column["quantiles"].flatten()).reshape(-1, points)
         less, ties = np.empty((2, models, len(subjects)), dtype=np.int32)
         for ranks, name in ((less, "less"), (ties, "ties")):
             ranks[:, order] = numbers(column[name].flatten()).reshape(models, len(subjects))
@@ -260,7 +260,7 @@ def audit_rows(audit: AuditSet) -> pa.Table:
             "injection": audit.injection,
             "kind": Text.of(audit.kind.tolist()),
             "role": Text.of(audit.role.tolist()),
-            "holder": audit.holder,
+            "owner": audit.owner,
             "copies": audit.copies,
             "start": audit.start,
             "stop": audit.stop,
@@ -274,7 +274,7 @@ def audit_rows(audit: AuditSet) -> pa.Table:
 
 def read_audit(path: Path) -> AuditSet:
     """The audit set of `audit.parquet`."""
-    table, layout = _read(path)
+    table, layout = _read_table(path)
     column = {name: table.column(name).combine_chunks() for name in table.column_names}
     coins = numbers(column["is_in"].flatten())
     targets_in_layout = "asked" in layout
@@ -288,20 +288,20 @@ def read_audit(path: Path) -> AuditSet:
         ),
         kind=np.array(column["kind"].to_pylist(), dtype=np.str_),
         role=np.array(column["role"].to_pylist(), dtype=np.str_),
-        holder=numbers(column["holder"]),
+        owner=numbers(column["owner"]),
         copies=numbers(column["copies"]),
         start=numbers(column["start"]),
         stop=numbers(column["stop"]),
         injection=numbers(column["injection"]),
         is_in=np.ascontiguousarray(coins.reshape(table.num_rows, layout["runs"]).T),
         client_in=np.array(layout["client_in"], dtype=np.bool_) if "client_in" in layout else None,
-        owner=np.array(layout["owner"], dtype=np.int32) if "owner" in layout else None,
+        copy_owner=np.array(layout["copy_owner"], dtype=np.int32) if "copy_owner" in layout else None,
     )
 
 
 def read_targets(path: Path) -> dict[str, NDArray[np.int64]]:
     """The labels of other sets of examples, by name, which are stored beside the audit set."""
-    _, layout = _read(path)
+    _, layout = _read_table(path)
     return {name: np.array(labels, dtype=np.int64) for name, labels in layout.get("targets", {}).items()}
 
 
@@ -313,7 +313,7 @@ def participation_rows(participation: Sequence[Participation]) -> pa.Table:
         "participation",
         {
             **{name: np.array([getattr(row, name) for row in participation]) for name in names},
-            "probability": Maybe(
+            "probability": Nullable(
                 values=np.array(
                     [0.0 if probability is None else probability for probability in probabilities], dtype=np.float64
                 ),
@@ -325,7 +325,7 @@ def participation_rows(participation: Sequence[Participation]) -> pa.Table:
 
 def read_participation(path: Path) -> list[Participation]:
     """The rows of `participation.parquet`, in its order."""
-    table, _ = _read(path)
+    table, _ = _read_table(path)
     columns = [table.column(item.name).to_pylist() for item in fields(Participation)]
     names = [item.name for item in fields(Participation)]
     return [Participation(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
@@ -385,7 +385,7 @@ def write_table(
             parquet_file.write_table(table.cast(schema), row_group_size=max(table.num_rows, 1))
 
 
-def _read(path: Path) -> tuple[pa.Table, Any]:
+def _read_table(path: Path) -> tuple[pa.Table, Any]:
     """A table with the layout that was stored beside it."""
     import pyarrow.parquet as pq
 

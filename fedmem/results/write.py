@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Measurement
-from fedmem.contracts.types import Params
-from fedmem.results.folder import _alive, _explaining_full_disk, _sync, writing
+from fedmem.results.folder import _explaining_full_disk, _is_alive, _sync, writing
 from fedmem.results.read import RESULTS_SCHEMA, read
 from fedmem.results.tables import (
     audit_rows,
@@ -70,8 +70,8 @@ def write_run(
             layout["asked"] = bank.audit.examples.targets.tolist()
         if bank.audit.client_in is not None:
             layout["client_in"] = bank.audit.client_in.tolist()
-        if bank.audit.owner is not None:
-            layout["owner"] = bank.audit.owner.tolist()
+        if bank.audit.copy_owner is not None:
+            layout["copy_owner"] = bank.audit.copy_owner.tolist()
         write_table(partial, "audit", [audit_rows(bank.audit)], layout)
         assert not any(value.dtype.hasobject for value in reconstructions.values()), "arrays of objects need pickle"
         arrays: dict[str, Any] = dict(reconstructions)
@@ -124,7 +124,7 @@ def replace_measurements(
     """
     run = read(path)
     for old_folder in run.path.glob(".partial-*"):
-        if not _alive(int(old_folder.name.removeprefix(".partial-"))):
+        if not _is_alive(int(old_folder.name.removeprefix(".partial-"))):
             shutil.rmtree(old_folder)
     partial = run.path / f".partial-{os.getpid()}"
     partial.mkdir()
@@ -151,18 +151,18 @@ def _write_manifest(folder: Path, manifest: Mapping[str, Any], measurements: Seq
         "rows": {**manifest.get("rows", {}), **count},
         "not_finite": {**manifest.get("not_finite", {}), **values},
     }
-    text = json.dumps(_strict(content), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    text = json.dumps(_to_json(content), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     (folder / "manifest.json").write_text(text + "\n", encoding="utf-8")
 
 
-def _strict(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     """The same in types of JSON; NaN and infinity, which JSON has not, become null."""
     if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
+        return {str(key): _to_json(item) for key, item in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [_strict(item) for item in value]
+        return [_to_json(item) for item in value]
     if isinstance(value, np.generic):
-        return _strict(value.item())
+        return _to_json(value.item())
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return str(value) if isinstance(value, Path) else value

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.sampler import History
-from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.errors import ComponentError
 
 

@@ -8,17 +8,17 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.sampler import History
-from fedmem.contracts.types import IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
 class Atypical:
     """Clients are drawn one after the other, without replacement, with weights exp(`beta` z_k).
 
-    z_k = (s_k - mean of s) / (standard deviation of s), where s_k counts the atypical *slots* of client k: the copies
+    z_k = (s_k - mean of s) / (standard deviation of s), where s_k counts the atypical *copies* of client k: the copies
     of its atypical audit examples whether their coins say in or out, so that being picked says nothing about a coin.
-    Standardised, `beta` means the same at any number of slots: one standard deviation more multiplies the weight by
+    Standardised, `beta` means the same at any number of copies: one standard deviation more multiplies the weight by
     e^beta. The draw adds Gumbel noise to beta z_k and takes the K largest sums, which is the same thing.
 
     Fields
@@ -29,8 +29,8 @@ class Atypical:
     Guarantees:
 
     - sorted, distinct, always exactly `size` clients;
-    - the larger its slots, the likelier a client takes part; at `beta` 0, or with equal slots, all sets are equally
-      likely, and the cohorts do not depend on the slots at all;
+    - the more copies it has, the more often a client takes part; at `beta` 0, or with equal numbers of copies, all sets
+      are equally likely, and the cohorts do not depend on the copies at all;
     - the first one drawn is client k with probability softmax(beta z)_k; no client is excluded;
     - independent of the round.
 
@@ -43,23 +43,23 @@ class Atypical:
     Reference: Plackett (1975) for the law of the draw; Kool, van Hoof and Welling (2019) for the Gumbel form.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ("holdings",)
+    reads: ClassVar[tuple[str, ...]] = ("atypical",)
 
     size: Annotated[int, annotated_types.Ge(1)] = 10
     beta: Annotated[float, annotated_types.Ge(0)] = 1.0
 
     @property
     def prefers_atypical(self) -> bool:
-        """Whether slots matter."""
+        """Whether copies matter."""
         return self.beta > 0
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         history.require(self.size)
         deviations = history.atypical - history.atypical.mean()
         spread = history.atypical.std()
         keys = rng.gumbel(size=history.num_clients)
-        # Equal slots have no spread, and a rest by rounding must not prefer any client.
+        # Equal numbers have no spread, and a rest by rounding must not prefer any client.
         if np.ptp(history.atypical):
             keys = keys + self.beta * deviations / spread
         # The K largest in any order: sorting all clients would take longer than training the cohort.

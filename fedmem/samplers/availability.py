@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.sampler import History
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class Availability:
     >>> history = replace(History.start([9] * 4), available=np.array([True, False, True, False]))
     >>> Availability(size=3).cohort(1, history, np.random.default_rng(0)).tolist()
     [0, 2]
-    >>> Availability(size=3, arrive=1.0, leave=1.0).reachable(2, history, np.random.default_rng(0)).tolist()
+    >>> Availability(size=3, arrive=1.0, leave=1.0).reachable_clients(2, history, np.random.default_rng(0)).tolist()
     [False, True, False, True]
 
     Reference: Ribero, Vikalo and de Veciana (2022), federated learning under intermittent client availability; Rodio,
@@ -52,20 +52,20 @@ class Availability:
     arrive: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.1
     leave: Annotated[float, annotated_types.Ge(0), annotated_types.Le(1)] = 0.1
 
-    def reachable(self, round: int, history: History, rng: np.random.Generator) -> BoolArray:
+    def reachable_clients(self, round_number: int, history: History, rng: np.random.Generator) -> BoolArray:
         """(N,) which clients are available, given those of the round before."""
         draws = rng.random(history.num_clients)
-        if round == 1:
+        if round_number == 1:
             return draws < self.arrive / (self.arrive + self.leave)
         return np.where(history.available, draws >= self.leave, draws < self.arrive)
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         history.require(self.size)
         candidates = np.flatnonzero(history.available)
         return np.sort(rng.choice(candidates, size=min(self.size, len(candidates)), replace=False))
 
-    def probabilities(self, round: int, history: History) -> FloatArray:
+    def probabilities(self, round_number: int, history: History) -> FloatArray:
         """(N,) inclusion probabilities, given the available clients."""
         is_available = history.available.astype(np.float64)
         share: FloatArray = is_available * min(1.0, self.size / max(1.0, float(is_available.sum())))

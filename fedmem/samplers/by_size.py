@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.sampler import History
-from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.samplers._picking import with_rows
 
 
@@ -47,7 +47,7 @@ class BySize:
 
     size: Annotated[int, annotated_types.Ge(1)] = 10
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         clients = with_rows(history, self.size)
         certain = _certain_clients(history.sizes, self.size)
@@ -62,7 +62,7 @@ class BySize:
         picks = np.searchsorted(ends, (start + np.arange(marks) * ends[-1]) // marks, side="right")
         return np.sort(np.concatenate([certain, others[picks]]))
 
-    def probabilities(self, round: int, history: History) -> FloatArray:
+    def probabilities(self, round_number: int, history: History) -> FloatArray:
         """(N,) inclusion probabilities."""
         certain = _certain_clients(history.sizes, self.size)
         other_rows = int(history.sizes.sum() - history.sizes[certain].sum())

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.sampler import History
-from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.samplers._picking import with_rows
 
 
@@ -48,14 +48,14 @@ class Clustered:
 
     size: Annotated[int, annotated_types.Ge(1)] = 10
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         with_rows(history, self.size)
         order, ends, width = self._laid_out(history)
         marks = np.arange(self.size) * width + rng.integers(width, size=self.size)
         return np.unique(order[np.searchsorted(ends, marks, side="right")])
 
-    def probabilities(self, round: int, history: History) -> FloatArray:
+    def probabilities(self, round_number: int, history: History) -> FloatArray:
         """(N,) inclusion probabilities."""
         order, ends, width = self._laid_out(history)
         starts = np.concatenate([[0], ends[:-1]])

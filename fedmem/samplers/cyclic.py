@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.sampler import History, Law
-from fedmem.contracts.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,22 +44,22 @@ class Cyclic:
 
     size: Annotated[int, annotated_types.Ge(1)] = 10
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         history.require(self.size, "block")
-        return np.sort(history.order[self._places(round, history)])
+        return np.sort(history.order[self._places(round_number, history)])
 
-    def probabilities(self, round: int, history: History) -> FloatArray:
+    def probabilities(self, round_number: int, history: History) -> FloatArray:
         """(N,) inclusion probabilities, given the order: 1 for the next `size` clients, 0 for all others."""
         probabilities = np.zeros(history.num_clients)
-        probabilities[history.order[self._places(round, history)]] = 1.0
+        probabilities[history.order[self._places(round_number, history)]] = 1.0
         return probabilities
 
-    def pause(self, num_clients: int) -> int:
+    def min_separation(self, num_clients: int) -> int:
         """Rounds from one turn of a client to its next, at least."""
         return max(1, num_clients // self.size)
 
-    def _places(self, round: int, history: History) -> IntArray:
+    def _places(self, round_number: int, history: History) -> IntArray:
         """Places in the order of the clients of this round."""
-        places: IntArray = ((round - 1) * self.size + np.arange(self.size)) % history.num_clients
+        places: IntArray = ((round_number - 1) * self.size + np.arange(self.size)) % history.num_clients
         return places

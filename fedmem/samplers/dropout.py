@@ -9,8 +9,15 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
-from fedmem.contracts.sampler import Chances, History, Reaching, Sampler, Spaced, sampler_declaration
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
+from fedmem.contracts.sampler import (
+    Availability,
+    History,
+    KnownProbabilities,
+    MinimumSeparation,
+    Sampler,
+    sampler_declaration,
+)
 from fedmem.errors import ComponentError
 from fedmem.samplers.everyone import Everyone
 
@@ -61,35 +68,37 @@ class Dropout:
         """What the picking sampler reads of a history."""
         return sampler_declaration(self.sampler).needs
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         try:
-            cohort = self.sampler.cohort(round, history, rng)
+            cohort = self.sampler.cohort(round_number, history, rng)
         except ComponentError as error:
             # A sampler that is picked by another does not know where it stands.
             raise ComponentError(f"sampler.{error.path}", error.message) from error
         return cohort[rng.random(len(cohort)) >= self._rates(history)[cohort]]
 
-    def reachable(self, round: int, history: History, rng: np.random.Generator) -> BoolArray:
+    def reachable_clients(self, round_number: int, history: History, rng: np.random.Generator) -> BoolArray:
         """(N,) whom the picking sampler can reach."""
-        if isinstance(self.sampler, Reaching):
-            return self.sampler.reachable(round, history, rng)
+        if isinstance(self.sampler, Availability):
+            return self.sampler.reachable_clients(round_number, history, rng)
         return history.available
 
-    def probabilities(self, round: int, history: History) -> FloatArray | None:
+    def probabilities(self, round_number: int, history: History) -> FloatArray | None:
         """(N,) inclusion probabilities, None where those of the picking sampler are not known."""
-        probabilities = self.sampler.probabilities(round, history) if isinstance(self.sampler, Chances) else None
+        probabilities = (
+            self.sampler.probabilities(round_number, history) if isinstance(self.sampler, KnownProbabilities) else None
+        )
         return None if probabilities is None else probabilities * (1 - self._rates(history))
 
-    def pause(self, num_clients: int) -> int | None:
+    def min_separation(self, num_clients: int) -> int | None:
         """That of the picking sampler: a lost client does not participate."""
-        return self.sampler.pause(num_clients) if isinstance(self.sampler, Spaced) else None
+        return self.sampler.min_separation(num_clients) if isinstance(self.sampler, MinimumSeparation) else None
 
     def _rates(self, history: History) -> FloatArray:
         """(N,) the probability that each is lost."""
         if self.concentration is None or not self.rate:
             return np.broadcast_to(np.float64(self.rate), history.num_clients)
-        return _quantiles(self.rate, self.concentration, history.lots.tobytes())
+        return _quantiles(self.rate, self.concentration, history.uniforms.tobytes())
 
 
 @lru_cache(maxsize=32)

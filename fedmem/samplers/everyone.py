@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.sampler import History, Law
-from fedmem.contracts.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +29,14 @@ class Everyone:
     law: ClassVar[Law] = "everyone"
     displaces_nobody: ClassVar[bool] = True
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         return np.arange(history.num_clients)
 
-    def pause(self, num_clients: int) -> int:
+    def min_separation(self, num_clients: int) -> int:
         """No round without everyone."""
         return 1
 
-    def probabilities(self, round: int, history: History) -> FloatArray:
+    def probabilities(self, round_number: int, history: History) -> FloatArray:
         """(N,) inclusion probabilities."""
         return np.broadcast_to(np.float64(1), history.num_clients)

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.sampler import History, Law
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray
 from fedmem.errors import ComponentError
 
 
@@ -47,7 +47,7 @@ class MinSeparation:
     size: Annotated[int, annotated_types.Ge(1)] = 10
     separation: Annotated[int, annotated_types.Ge(1)] = 2
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         min_clients, clients = self.size * self.separation, history.num_clients
         if min_clients > clients:
@@ -56,19 +56,21 @@ class MinSeparation:
                 f"{self.size} in each of {self.separation} rounds are {min_clients} different clients, but there are "
                 f"{clients}; lower size or separation until their product is at most {clients}, or raise clients",
             )
-        return np.sort(rng.choice(np.flatnonzero(self._has_rested(round, history)), size=self.size, replace=False))
+        return np.sort(
+            rng.choice(np.flatnonzero(self._has_rested(round_number, history)), size=self.size, replace=False)
+        )
 
-    def probabilities(self, round: int, history: History) -> FloatArray:
+    def probabilities(self, round_number: int, history: History) -> FloatArray:
         """(N,) inclusion probabilities: equal for all clients that may participate again, 0 for the others."""
-        has_rested = self._has_rested(round, history)
+        has_rested = self._has_rested(round_number, history)
         share: FloatArray = has_rested.astype(np.float64) * (self.size / max(1, int(has_rested.sum())))
         return share
 
-    def pause(self, num_clients: int) -> int:
+    def min_separation(self, num_clients: int) -> int:
         """Rounds from one turn of a client to its next, at least."""
         return self.separation
 
-    def _has_rested(self, round: int, history: History) -> BoolArray:
+    def _has_rested(self, round_number: int, history: History) -> BoolArray:
         """(N,) which clients may participate again."""
-        has_rested: BoolArray = (history.last_round == 0) | (round - history.last_round >= self.separation)
+        has_rested: BoolArray = (history.last_round == 0) | (round_number - history.last_round >= self.separation)
         return has_rested

@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.sampler import History
-from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.samplers._picking import pick_weighted, with_rows
 
 CLIPPED = 0.95
@@ -27,11 +27,12 @@ STALENESS = 0.1
 class Oort:
     """Most places go to clients of high statistical utility, a share of them to clients that never trained.
 
-    In round r the share max(`least`, `exploration` `decay`^(r-1)) of K, rounded, goes to clients that have not trained
-    yet, uniformly. The others go to known clients: U_k = n_k l_k, with l_k the last mean loss, is clipped at its 95 %
-    quantile, scaled to [0, 1] over the known ones, and sqrt(0.1 ln r / last round of k) is added, so that those of long
-    ago are looked at again. A client with at least 95 % of the lowest utility among the best is in the draw, without
-    replacement, in proportion to utility. Where there are too few new or known clients, the others fill up.
+    In round r the share max(`min_exploration`, `exploration` `decay`^(r-1)) of K, rounded, goes to clients that have
+    not trained yet, uniformly. The others go to known clients: U_k = n_k l_k, with l_k the last mean loss, is clipped
+    at its 95 % quantile, scaled to [0, 1] over the known ones, and sqrt(0.1 ln r / last round of k) is added, so that
+    those of long ago are looked at again. A client with at least 95 % of the lowest utility among the best is in the
+    draw, without replacement, in proportion to utility. Where there are too few new or known clients, the others fill
+    up.
 
     What is left out: there is no clock, so that utility has no part of speed and there is no pacer; clients are not
     banned after many rounds; and the root mean square of losses in the paper's utility is the mean loss, which is what
@@ -42,7 +43,7 @@ class Oort:
     - `size`: clients in every cohort, K.
     - `exploration`: share of new clients in the first round.
     - `decay`: factor of that share from round to round.
-    - `least`: share of new clients below which it does not fall.
+    - `min_exploration`: share of new clients below which it does not fall.
 
     Guarantees:
 
@@ -67,31 +68,31 @@ class Oort:
     size: Annotated[int, annotated_types.Ge(1)] = 10
     exploration: Annotated[float, annotated_types.Ge(0), annotated_types.Le(1)] = 0.9
     decay: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.98
-    least: Annotated[float, annotated_types.Ge(0), annotated_types.Le(1)] = 0.2
+    min_exploration: Annotated[float, annotated_types.Ge(0), annotated_types.Le(1)] = 0.2
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         clients = with_rows(history, self.size)
         has_trained = np.isfinite(history.last_loss[clients])
         trained_clients, new_clients = clients[has_trained], clients[~has_trained]
-        share = max(self.least, self.exploration * self.decay ** (round - 1))
+        share = max(self.min_exploration, self.exploration * self.decay ** (round_number - 1))
         num_to_explore = math.floor(share * self.size + 0.5)
         num_explored = min(len(new_clients), max(num_to_explore, self.size - len(trained_clients)))
         picks = [rng.choice(new_clients, size=num_explored, replace=False)]
         if places := self.size - num_explored:
-            utility = _utility(round, history, trained_clients)
+            utility = _utility(round_number, history, trained_clients)
             lowest = np.partition(utility, -places)[-places]
             candidates = np.flatnonzero(utility >= NEAR * lowest)
             picks.append(trained_clients[candidates[pick_weighted(utility[candidates], places, rng)]])
         return np.sort(np.concatenate(picks))
 
 
-def _utility(round: int, history: History, clients: IntArray) -> FloatArray:
+def _utility(round_number: int, history: History, clients: IntArray) -> FloatArray:
     """The utility of each of these clients; above 0 from the second round on."""
     useful = history.sizes[clients] * history.last_loss[clients]
     useful = np.minimum(useful, np.quantile(useful, CLIPPED))
     spread = np.ptp(useful)
     scaled = (useful - useful.min()) / spread if spread > 0 else np.zeros(len(clients))
     # A client that has trained was picked; histories that are made by hand may not say so.
-    stale: FloatArray = np.sqrt(STALENESS * math.log(round) / np.maximum(history.last_round[clients], 1))
+    stale: FloatArray = np.sqrt(STALENESS * math.log(round_number) / np.maximum(history.last_round[clients], 1))
     return scaled + stale

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.sampler import History
-from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.errors import ComponentError
 
 
@@ -46,7 +46,7 @@ class Optimal:
 
     expected: Annotated[float, annotated_types.Gt(0)] = 10.0
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         if self.expected > history.num_clients:
             raise ComponentError(
@@ -54,9 +54,9 @@ class Optimal:
                 f"a cohort of {self.expected:g} cannot be expected of {history.num_clients} clients; "
                 f"use at most {history.num_clients}, or raise clients",
             )
-        return np.flatnonzero(rng.random(history.num_clients) < self.probabilities(round, history))
+        return np.flatnonzero(rng.random(history.num_clients) < self.probabilities(round_number, history))
 
-    def probabilities(self, round: int, history: History) -> FloatArray:
+    def probabilities(self, round_number: int, history: History) -> FloatArray:
         """(N,) inclusion probabilities."""
         norms = history.last_norm
         is_finite = np.isfinite(norms)

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.sampler import History, Law
-from fedmem.contracts.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,10 +39,10 @@ class Poisson:
 
     rate: Annotated[float, annotated_types.Gt(0), annotated_types.Le(1)] = 0.5
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         return np.flatnonzero(rng.random(history.num_clients) < self.rate)
 
-    def probabilities(self, round: int, history: History) -> FloatArray:
+    def probabilities(self, round_number: int, history: History) -> FloatArray:
         """(N,) inclusion probabilities."""
         return np.broadcast_to(np.float64(self.rate), history.num_clients)

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.sampler import History
-from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 from fedmem.samplers._picking import pick_highest, pick_weighted, with_rows
 
@@ -56,7 +56,7 @@ class PowerOfChoice:
                 f"or lower size to at most {self.candidates}",
             )
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         clients = with_rows(history, self.candidates, "candidates", "choice")
         candidates = clients[pick_weighted(history.sizes[clients], self.candidates, rng)]

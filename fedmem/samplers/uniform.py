@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.sampler import History, Law
-from fedmem.contracts.types import FloatArray, IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +37,11 @@ class Uniform:
 
     size: Annotated[int, annotated_types.Ge(1)] = 10
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         history.require(self.size)
         return np.sort(rng.choice(history.num_clients, size=self.size, replace=False))
 
-    def probabilities(self, round: int, history: History) -> FloatArray:
+    def probabilities(self, round_number: int, history: History) -> FloatArray:
         """(N,) inclusion probabilities."""
         return np.broadcast_to(np.float64(self.size / history.num_clients), history.num_clients)

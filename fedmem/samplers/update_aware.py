@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.sampler import History
-from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.samplers._picking import pick_highest, with_rows
 
 
@@ -46,12 +46,12 @@ class UpdateAware:
 
     size: Annotated[int, annotated_types.Ge(1)] = 10
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         clients = with_rows(history, self.size)
         return clients[pick_highest(history.last_norm[clients], self.size, rng)]
 
-    def probabilities(self, round: int, history: History) -> FloatArray:
+    def probabilities(self, round_number: int, history: History) -> FloatArray:
         """(N,) inclusion probabilities: places that are left, shared by those that tie for them."""
         norms = np.where(np.isnan(history.last_norm), np.inf, history.last_norm)
         norms[history.sizes == 0] = -np.inf

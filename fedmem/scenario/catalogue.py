@@ -37,8 +37,8 @@ from fedmem.contracts import (
     strategy,
 )
 from fedmem.contracts.families import FAMILIES, kind_of
+from fedmem.contracts.flower_strategy_adapter import FlowerStrategyAdapter, parameters
 from fedmem.contracts.members import PROTOCOLS, check_declarations, member_names, required_members
-from fedmem.contracts.stock_strategy import StockStrategy, parameters
 from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
 from fedmem.guards.guarding import NOT_OURS, cause_of, line_of
 from fedmem.scenario.validation import problems_of
@@ -111,8 +111,8 @@ def folder(family: str) -> Path:
 def load(family: str, kind: str) -> type:
     """The class of a kind; imports its module and no other. `ComponentError` with choices where there is none."""
     if ":" in kind:
-        cls = imported(kind)
-        if not is_dataclass(cls) and not is_stock(family, cls):
+        cls = import_class(kind)
+        if not is_dataclass(cls) and not is_flower_strategy(family, cls):
             raise ComponentError("kind", f"{kind!r} must be a frozen, keyword-only dataclass")
         return cls
     kind_names = kinds(family)
@@ -128,7 +128,7 @@ def load(family: str, kind: str) -> type:
     return public[0]
 
 
-def imported(kind: str) -> type:
+def import_class(kind: str) -> type:
     """The class that `package.module:Class` names; the current folder is searched last."""
     name, _, attribute = kind.partition(":")
     if not all(part.isidentifier() for part in (*name.split("."), attribute)):
@@ -178,7 +178,7 @@ def contracts(annotation: Any) -> tuple[type, ...]:
     return tuple(contract for argument in arguments for contract in contracts(argument))
 
 
-def fitting(family: str, protocols: Sequence[type]) -> list[str]:
+def kinds_that_satisfy(family: str, protocols: Sequence[type]) -> list[str]:
     """The kinds of a family whose classes satisfy one of these contracts; imports all of the family."""
     return [kind for kind in kinds(family) if any(satisfies(load(family, kind), p) for p in protocols)]
 
@@ -186,7 +186,7 @@ def fitting(family: str, protocols: Sequence[type]) -> list[str]:
 def field_names(family: str, kind: str) -> tuple[str, ...] | None:
     """The YAML fields of a kind, without `kind`; None where it takes any."""
     cls = load(family, kind)
-    if is_stock(family, cls):
+    if is_flower_strategy(family, cls):
         names, others = parameters(cls)
         return None if others else tuple(names)
     return tuple(item.name for item in fields(cls))
@@ -206,7 +206,7 @@ def fields_model(cls: type) -> type[BaseModel]:
     """
     field_types = hints(cls)
     definitions: dict[str, Any] = {
-        item.name: (_checked(field_types[item.name]), _default(item)) for item in fields(cls)
+        item.name: (_strict_annotation(field_types[item.name]), _default(item)) for item in fields(cls)
     }
     config = ConfigDict(extra="forbid", protected_namespaces=(), allow_inf_nan=False)
     return create_model(cls.__name__, __config__=config, **definitions)
@@ -218,7 +218,7 @@ def _default(item: Field[Any]) -> Any:
     return ... if item.default_factory is MISSING else item.default_factory()
 
 
-def _checked(annotation: Any) -> Any:
+def _strict_annotation(annotation: Any) -> Any:
     """The annotation with strict numbers and nested components."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if isinstance(annotation, type) and annotation in FAMILY_OF:
@@ -228,13 +228,13 @@ def _checked(annotation: Any) -> Any:
     if annotation in (float, bool, str):
         return Annotated[annotation, Strict()]
     if origin is Annotated:
-        return Annotated[(_checked(arguments[0]), *annotation.__metadata__)]
+        return Annotated[(_strict_annotation(arguments[0]), *annotation.__metadata__)]
     if origin in (Union, types.UnionType):
-        return Union[tuple(_checked(argument) for argument in arguments)]  # noqa: UP007
+        return Union[tuple(_strict_annotation(argument) for argument in arguments)]  # noqa: UP007
     if origin is tuple:
-        return tuple[tuple(_checked(argument) for argument in arguments)]  # type: ignore[misc]
+        return tuple[tuple(_strict_annotation(argument) for argument in arguments)]  # type: ignore[misc]
     if origin in (list, dict, Sequence, Mapping):
-        return origin[tuple(_checked(argument) for argument in arguments)]
+        return origin[tuple(_strict_annotation(argument) for argument in arguments)]
     return annotation
 
 
@@ -258,8 +258,8 @@ def build(family: str, mapping: object, *, protocols: Sequence[type] | None = No
     values = {key: value for key, value in mapping.items() if key != "kind"}
     try:
         cls = load(family, kind)
-        if is_stock(family, cls):
-            return _stock(kind, cls, values)
+        if is_flower_strategy(family, cls):
+            return _adapt_flower_strategy(kind, cls, values)
         _of_contract(family, kind, cls, protocols or PROTOCOLS[family])
         field_values = fields_model(cls).model_validate(values)
         component = cls(**{name: getattr(field_values, name) for name in field_values.model_fields_set})
@@ -281,7 +281,7 @@ def build(family: str, mapping: object, *, protocols: Sequence[type] | None = No
         raise ScenarioError([Problem(path="", message=message)]) from error
 
 
-def is_stock(family: str, cls: type) -> bool:
+def is_flower_strategy(family: str, cls: type) -> bool:
     """Whether this is a Flower strategy that knows nothing of fedmem."""
     return family == "strategy" and not satisfies(cls, strategy.StrategyMaker)
 
@@ -295,11 +295,13 @@ def _of_contract(family: str, kind: str, cls: type, protocols: Sequence[type]) -
     )
     missing = ", ".join(sorted(lacking[0]))
     raise ComponentError(
-        "kind", f"{kind!r} is no {contract_names}, for it has no {missing}{choices(kind, fitting(family, protocols))}"
+        "kind",
+        f"{kind!r} is no {contract_names}, for it has no "
+        f"{missing}{choices(kind, kinds_that_satisfy(family, protocols))}",
     )
 
 
-def _stock(kind: str, cls: type, values: Mapping[str, Any]) -> StockStrategy:
+def _adapt_flower_strategy(kind: str, cls: type, values: Mapping[str, Any]) -> FlowerStrategyAdapter:
     """A Flower strategy that knows nothing of fedmem, with its parameters checked against its signature."""
     missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
     if missing:
@@ -323,7 +325,7 @@ def _stock(kind: str, cls: type, values: Mapping[str, Any]) -> StockStrategy:
     ]
     if problems:
         raise ScenarioError(problems)
-    return StockStrategy(kind=kind, fields=values)
+    return FlowerStrategyAdapter(kind=kind, fields=values)
 
 
 def dump(component: Any) -> dict[str, Any]:
@@ -332,20 +334,20 @@ def dump(component: Any) -> dict[str, Any]:
     >>> dump(build("sampler", {"kind": "uniform", "size": 3}))
     {'kind': 'uniform', 'size': 3}
     """
-    if isinstance(component, StockStrategy):
+    if isinstance(component, FlowerStrategyAdapter):
         return {"kind": component.kind, **component.fields}
     return {"kind": kind_of(component)} | {
-        item.name: plain(getattr(component, item.name)) for item in fields(component)
+        item.name: to_yaml_value(getattr(component, item.name)) for item in fields(component)
     }
 
 
-def plain(value: Any) -> Any:
+def to_yaml_value(value: Any) -> Any:
     """The YAML value of a field."""
     if is_dataclass(value):
         return dump(value)
     if isinstance(value, (tuple, list)):
-        return [plain(item) for item in value]
-    return {key: plain(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+        return [to_yaml_value(item) for item in value]
+    return {key: to_yaml_value(item) for key, item in value.items()} if isinstance(value, Mapping) else value
 
 
 def explain(cls: type) -> dict[str, str]:
@@ -354,10 +356,10 @@ def explain(cls: type) -> dict[str, str]:
     >>> explain(load("sampler", "uniform"))["size"]
     'clients in every cohort, K.'
     """
-    return {name: text for base in reversed(cls.__mro__) for name, text in _explained(base.__doc__ or "").items()}
+    return {name: text for base in reversed(cls.__mro__) for name, text in _field_texts(base.__doc__ or "").items()}
 
 
-def _explained(docstring: str) -> dict[str, str]:
+def _field_texts(docstring: str) -> dict[str, str]:
     """What one docstring says under `Fields`."""
     texts: dict[str, str] = {}
     lines = inspect.cleandoc(docstring).splitlines()

@@ -49,7 +49,7 @@ def _foreign_rows(partition: Any, audited: bool, central: str | None) -> Iterato
     if (
         audited
         and central is None
-        and any(partition_declaration(part).by_owner for _, part in families.nested(partition))
+        and any(partition_declaration(part).by_owner for _, part in families.nested_components(partition))
     ):
         yield (
             f"partition {families.kind_of(partition)} gives each client the rows of one owner, but real rows among "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from fedmem.contracts.families import kind_of, nested
+from fedmem.contracts.families import kind_of, nested_components
 from fedmem.contracts.sampler import sampler_declaration
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.errors import Problem
@@ -16,7 +16,7 @@ from fedmem.scenario.check_measuring import (
 
 
 def _cohort(sampler: Any, clients: int) -> Iterator[Problem]:
-    for path, part in nested(sampler, "sampler"):
+    for path, part in nested_components(sampler, "sampler"):
         declaration = sampler_declaration(part)
         sizes = {"size": declaration.size, "candidates": declaration.candidates, "expected": declaration.expected}
         for name, size in sizes.items():
@@ -29,7 +29,7 @@ def _cohort(sampler: Any, clients: int) -> Iterator[Problem]:
 
 
 def _separation(sampler: Any, clients: int) -> Iterator[Problem]:
-    for path, part in nested(sampler, "sampler"):
+    for path, part in nested_components(sampler, "sampler"):
         declaration = sampler_declaration(part)
         size, separation = declaration.size, declaration.separation
         if size is not None and separation is not None and size <= clients < size * separation:
@@ -43,7 +43,7 @@ def _separation(sampler: Any, clients: int) -> Iterator[Problem]:
 
 def _preference(sampler: Any, injections: Sequence[Any]) -> Iterator[Problem]:
     has_atypical = any(injection.role == "atypical" for injection in injections)
-    for path, part in nested(sampler, "sampler"):
+    for path, part in nested_components(sampler, "sampler"):
         if has_atypical or not sampler_declaration(part).prefers_atypical:
             continue
         yield Problem(
@@ -60,19 +60,20 @@ def _learning(sampler: Any, roster: str) -> Iterator[Problem]:
             path="sampler",
             message=f"{kind_of(sampler)} reads {' and '.join(needs)}: these depend on the coins of a run, so that runs "
             "cannot share cohorts drawn from their own; use roster: pilot, which reads them from one run more, or "
-            "use roster: own, with estimates at level global only, or another sampler",
+            "use roster: per_run, with estimates at level global only, or another sampler",
         )
 
 
 def _picked_by_coins(sampler: Any, roster: str, probes: Sequence[Any]) -> Iterator[Problem]:
-    if roster != "own" or not sampler_declaration(sampler).needs:
+    if roster != "per_run" or not sampler_declaration(sampler).needs:
         return
     for position, probe in enumerate(probes):
         if _compares_held_out(probe):
             yield Problem(
                 path=f"probes[{position}]",
                 message=f"{kind_of(probe)} compares examples that are in with examples that are held out, but with "
-                f"roster: own {kind_of(sampler)} picks clients by losses or norms that depend on the same coins; use "
+                f"roster: per_run {kind_of(sampler)} picks clients by losses or norms that depend on the same "
+                f"coins; use "
                 "roster: pilot, or leave the probe out",
             )
 
@@ -128,7 +129,7 @@ def _somebody_to_leave_out(estimators: Sequence[Any], leave_out: Any) -> Iterato
 
 
 def _roster(roster: str, observe: Any, estimators: Sequence[Any]) -> Iterator[Problem]:
-    if roster == "own" and estimators and set(observe.levels) == {"local"}:
+    if roster == "per_run" and estimators and set(observe.levels) == {"local"}:
         yield Problem(
             path="roster",
             message="with a roster of its own in each run, whether a client is picked may depend on the coins, so "
@@ -137,9 +138,9 @@ def _roster(roster: str, observe: Any, estimators: Sequence[Any]) -> Iterator[Pr
         )
 
 
-def _free_cohort(speed: Any, cohort: str) -> Iterator[Problem]:
-    if speed.server == "rule" and cohort == "strategy":
+def _free_cohort(speed: Any, cohort_by: str) -> Iterator[Problem]:
+    if speed.server == "rule" and cohort_by == "strategy":
         yield Problem(
             path="speed.server",
-            message="a rule does not pick clients, but cohort is strategy; use server: messages, or cohort: sampler",
+            message="a rule does not pick clients, but cohort is strategy; use server: messages, or cohort_by: sampler",
         )

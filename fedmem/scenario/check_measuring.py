@@ -7,7 +7,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from fedmem.contracts.estimator import estimator_declaration
-from fedmem.contracts.families import kind_of, nested
+from fedmem.contracts.families import kind_of, nested_components
 from fedmem.contracts.injection import CanaryInjection, injection_declaration
 from fedmem.contracts.needs import needs_of
 from fedmem.contracts.probe import probe_declaration
@@ -31,7 +31,7 @@ def _held_back(injections: Sequence[Any], probes: Sequence[Any], estimators: Seq
 
 def _compares_held_out(component: Any) -> bool:
     """Whether a probe or an estimator, or a component inside it, declares `compares_held_out`."""
-    return any(needs_of(part).compares_held_out for _, part in nested(component, ""))
+    return any(needs_of(part).compares_held_out for _, part in nested_components(component, ""))
 
 
 def _compares_clients(estimator: Any) -> bool:
@@ -46,11 +46,12 @@ def _observed_rounds(observe: Any, rounds: int) -> Iterator[Problem]:
             message=f"{observe.every} exceeds the {rounds} rounds, so nothing would be observed between the first and "
             f"the last; use at most {rounds}, or leave it out",
         )
-    for position, round in enumerate(observe.rounds):
-        if not -rounds - 1 <= round <= rounds:
+    for position, round_number in enumerate(observe.rounds):
+        if not -rounds - 1 <= round_number <= rounds:
             yield Problem(
                 path=f"observe.rounds[{position}]",
-                message=f"round {round} never happens, there are {rounds}; use 0 to {rounds}, or -1 (the last) down "
+                message=f"round {round_number} never happens, there are {rounds}; use 0 to {rounds}, or -1 (the "
+                f"last) down "
                 f"to {-rounds - 1}, or raise rounds",
             )
 
@@ -101,16 +102,16 @@ def _probes(probes: Sequence[Any], observe: Any, rounds: int) -> Iterator[Proble
         if probe.every is not None and probe.every > rounds:
             message = f"{probe.every} exceeds the {rounds} rounds; use at most {rounds}, or leave it out"
             yield Problem(path=f"{path}.every", message=message)
-        due = observe.within(rounds)
-        for round in probe_declaration(probe).rounds:
-            if round not in due:
+        due = observe.observed_rounds_of(rounds)
+        for round_number in probe_declaration(probe).rounds:
+            if round_number not in due:
                 some = ", ".join(map(str, due[:12])) + (f", ... to {due[-1]}" if len(due) > 12 else "")
-                message = f"round {round} is not observed; add it to observe.rounds, or choose from {some}"
+                message = f"round {round_number} is not observed; add it to observe.rounds, or choose from {some}"
                 yield Problem(path=f"{path}.rounds", message=message)
-        yield from _watched(probe, path, observe.levels)
+        yield from _check_level_is_observed(probe, path, observe.levels)
 
 
-def _twice(probes: Sequence[Any], estimators: Sequence[Any]) -> Iterator[Problem]:
+def _check_duplicates(probes: Sequence[Any], estimators: Sequence[Any]) -> Iterator[Problem]:
     for name, components in (("probes", probes), ("estimators", estimators)):
         for position, component in enumerate(components):
             first = components.index(component)
@@ -122,10 +123,10 @@ def _twice(probes: Sequence[Any], estimators: Sequence[Any]) -> Iterator[Problem
 def _estimator_levels(estimators: Sequence[Any], observe: Any) -> Iterator[Problem]:
     for position, estimator in enumerate(estimators):
         if estimator_declaration(estimator).levels is not None:
-            yield from _watched(estimator, f"estimators[{position}]", observe.levels)
+            yield from _check_level_is_observed(estimator, f"estimators[{position}]", observe.levels)
 
 
-def _watched(component: Any, path: str, observed: Sequence[str]) -> Iterator[Problem]:
+def _check_level_is_observed(component: Any, path: str, observed: Sequence[str]) -> Iterator[Problem]:
     """A level that was asked for must be observed; of the default levels, one must be."""
     if not component.levels:
         yield Problem(
@@ -151,7 +152,7 @@ def _is_default(component: Any, name: str) -> bool:
 
 def _population(estimators: Sequence[Any], population: int) -> Iterator[Problem]:
     for position, estimator in enumerate(estimators):
-        for path, component in nested(estimator, f"estimators[{position}]"):
+        for path, component in nested_components(estimator, f"estimators[{position}]"):
             if needs_of(component).needs_population and not population:
                 yield Problem(
                     path=path,
@@ -163,7 +164,7 @@ def _population(estimators: Sequence[Any], population: int) -> Iterator[Problem]
 def _enough_runs(estimators: Sequence[Any], runs: int) -> Iterator[Problem]:
     for position, estimator in enumerate(estimators):
         # From the inside out: an estimator asks for what its attack asks for, and the attack is to blame.
-        for path, component in reversed(list(nested(estimator, f"estimators[{position}]"))):
+        for path, component in reversed(list(nested_components(estimator, f"estimators[{position}]"))):
             min_runs = needs_of(component).min_runs
             if runs < min_runs:
                 yield Problem(
@@ -183,7 +184,7 @@ def _something_to_estimate(estimators: Sequence[Any], injections: Sequence[Any])
                 path=f"estimators[{position}]",
                 message=f"{kind} needs audit examples, but injections is empty; add one, such as {{kind: typical}}",
             )
-        elif not canaries and any(needs_of(part).needs_canaries for _, part in nested(estimator, "")):
+        elif not canaries and any(needs_of(part).needs_canaries for _, part in nested_components(estimator, "")):
             yield Problem(
                 path=f"estimators[{position}]",
                 message=f"{kind} ranks canaries among fresh references, but no injection makes canaries; "

@@ -7,12 +7,12 @@ from typing import Any
 
 from fedmem.contracts.client import PersonalClient, ScheduledClient, client_declaration
 from fedmem.contracts.defence import defence_declaration
-from fedmem.contracts.families import kind_of, nested
+from fedmem.contracts.families import kind_of, nested_components
 from fedmem.contracts.needs import needs_of
 from fedmem.contracts.sampler import sampler_declaration
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.errors import Problem
-from fedmem.privacy import promised_bounds
+from fedmem.privacy import guaranteed_bounds
 from fedmem.scenario.check_measuring import (
     _compares_clients,
 )
@@ -22,7 +22,7 @@ def _schedule(client: Any, probes: Sequence[Any]) -> Iterator[Problem]:
     if isinstance(client, ScheduledClient):
         return
     for position, probe in enumerate(probes):
-        if any(needs_of(part).reads_gradients for _, part in nested(probe, "")):
+        if any(needs_of(part).reads_gradients for _, part in nested_components(probe, "")):
             yield Problem(
                 path=f"probes[{position}]",
                 message=f"{kind_of(probe)} reads an update as a gradient times learning rates, but client "
@@ -32,7 +32,7 @@ def _schedule(client: Any, probes: Sequence[Any]) -> Iterator[Problem]:
             )
 
 
-def _honoured(strategy: Any, client: Any) -> Iterator[Problem]:
+def _check_payload_is_understood(strategy: Any, client: Any) -> Iterator[Problem]:
     declaration = strategy_declaration(strategy)
     client_kind = declaration.client
     if client_kind is not None and kind_of(client) != client_kind:
@@ -87,10 +87,10 @@ def _noise_of_the_clip(defences: Sequence[Any]) -> Iterator[Problem]:
 def _canary_clients(
     strategy: Any, sampler: Any, client: Any, clients: int, probes: Sequence[Any], observe: Any
 ) -> Iterator[Problem]:
-    yield from promised_bounds.canary_clients(strategy, sampler, client, clients, probes, observe.levels)
+    yield from guaranteed_bounds.canary_clients(strategy, sampler, client, clients, probes, observe.levels)
 
 
-def _central(
+def _check_central(
     central: str | None, sampler: Any, strategy: Any, client: Any, defences: Any, leave_out: Any, speed: Any
 ) -> Iterator[Problem]:
     if central is None:

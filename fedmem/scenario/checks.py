@@ -14,7 +14,7 @@ from typing import Any
 
 from fedmem.contracts.injection import injection_declaration
 from fedmem.errors import Problem
-from fedmem.privacy import client_noise, mechanism_alarms, mechanisms, promised_bounds
+from fedmem.privacy import client_noise, guaranteed_bounds, mechanism_alarms, mechanisms
 from fedmem.scenario.check_cohorts import (
     _cohort,
     _enough_clients,
@@ -28,6 +28,7 @@ from fedmem.scenario.check_cohorts import (
     _somebody_to_leave_out,
 )
 from fedmem.scenario.check_measuring import (
+    _check_duplicates,
     _enough_runs,
     _enough_to_sum,
     _estimator_levels,
@@ -38,14 +39,13 @@ from fedmem.scenario.check_measuring import (
     _probes,
     _something_to_estimate,
     _sums_read,
-    _twice,
 )
 from fedmem.scenario.check_training import (
     _canary_clients,
-    _central,
+    _check_central,
+    _check_payload_is_understood,
     _executor,
     _flower,
-    _honoured,
     _noise_of_the_clip,
     _personal,
     _rule,
@@ -92,7 +92,7 @@ def _names(injections: Sequence[Any]) -> Iterator[Problem]:
         earlier_names.add(injection.name)
 
 
-def _holders(injections: Sequence[Any], clients: int) -> Iterator[Problem]:
+def _check_owners(injections: Sequence[Any], clients: int) -> Iterator[Problem]:
     for position, injection in enumerate(injections):
         path, selection = f"injections[{position}].clients", injection_declaration(injection).clients
         if isinstance(selection, tuple):
@@ -132,25 +132,25 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _held_back,
     _schedule,
     _enough_clients,
-    _honoured,
+    _check_payload_is_understood,
     _personal,
     _noise_of_the_clip,
     mechanisms.problems,
     client_noise.record_adjacency,
     client_noise.problems,
-    promised_bounds.problems,
+    guaranteed_bounds.problems,
     mechanism_alarms.problems,
     _canary_clients,
-    _central,
+    _check_central,
     _observed_rounds,
     _levels,
     _enough_to_sum,
     _sums_read,
     _probes,
-    _twice,
+    _check_duplicates,
     _estimator_levels,
     _names,
-    _holders,
+    _check_owners,
     _windows,
     _left_out,
     _somebody_to_leave_out,

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from fedmem.contracts.attack import AttackDeclaration
 from fedmem.contracts.declarations import class_value
-from fedmem.contracts.stock_strategy import parameters
+from fedmem.contracts.flower_strategy_adapter import parameters
 from fedmem.scenario import catalogue
 from fedmem.scenario.overrides import FAMILY_OF_FIELD
 from fedmem.scenario.yaml_source import write_flow
@@ -62,7 +62,7 @@ def field_facts(family: str, kind: str) -> list[FieldFacts]:
     [('size', 'whole number', '≥ 1')]
     """
     cls = catalogue.load(family, kind)
-    if catalogue.is_stock(family, cls):
+    if catalogue.is_flower_strategy(family, cls):
         is_required, _ = parameters(cls)
         return [
             FieldFacts(
@@ -73,13 +73,13 @@ def field_facts(family: str, kind: str) -> list[FieldFacts]:
     field_types, meanings = catalogue.hints(cls), catalogue.explain(cls)
     facts = []
     for item in fields(cls):
-        words, allowed = _words(field_types[item.name])
+        words, allowed = _type_text(field_types[item.name])
         default = item.default if item.default_factory is MISSING else item.default_factory()
         facts.append(
             FieldFacts(
                 name=item.name,
                 type=words,
-                default="" if default is MISSING else write_flow(catalogue.plain(default)),
+                default="" if default is MISSING else write_flow(catalogue.to_yaml_value(default)),
                 allowed=allowed,
                 meaning=meanings.get(item.name, ""),
             )
@@ -100,14 +100,14 @@ def example(family: str, kind: str) -> dict[str, Any]:
     {'kind': 'uniform', 'size': 10}
     """
     cls = catalogue.load(family, kind)
-    if catalogue.is_stock(family, cls):
+    if catalogue.is_flower_strategy(family, cls):
         return {"kind": kind}
     field_types = catalogue.hints(cls)
     mapping: dict[str, Any] = {"kind": kind}
     for item in fields(cls):
         inner = catalogue.nested_family(cls, item.name)
         if item.default is MISSING and item.default_factory is MISSING and inner is not None:
-            fitting = catalogue.fitting(inner, catalogue.contracts(field_types[item.name]))
+            fitting = catalogue.kinds_that_satisfy(inner, catalogue.contracts(field_types[item.name]))
             mapping[item.name] = example(inner, min(fitting, key=partial(_precedence, inner)))
     return catalogue.dump(catalogue.build(family, mapping))
 
@@ -128,17 +128,19 @@ def place_of(family: str, kind: str) -> dict[str, Any]:
     for field, host in FAMILY_OF_FIELD.items():
         for other in catalogue.kinds(host):
             host_class = catalogue.load(host, other)
-            for name, annotation in () if catalogue.is_stock(host, host_class) else catalogue.hints(host_class).items():
+            for name, annotation in (
+                () if catalogue.is_flower_strategy(host, host_class) else catalogue.hints(host_class).items()
+            ):
                 if any(catalogue.satisfies(cls, protocol) for protocol in catalogue.contracts(annotation)):
                     outer = catalogue.dump(catalogue.build(host, {"kind": other, name: mapping}))
                     return {field: [outer] if field.endswith("s") else outer}
     raise AssertionError(f"no component of a scenario takes a {family} such as {kind}")
 
 
-def wrapped(text: str, width: int) -> str:
+def wrap_docstring(text: str, width: int) -> str:
     """A docstring in lines of at most this width; code and tables stay as they are.
 
-    >>> print(wrapped("- an entry of\\n  a list", 80))
+    >>> print(wrap_docstring("- an entry of\\n  a list", 80))
     - an entry of a list
     """
     paragraphs: list[str] = []
@@ -146,11 +148,11 @@ def wrapped(text: str, width: int) -> str:
         if re.match(r"\s*(>>>|={3})", paragraph):
             paragraphs.append(paragraph)
         else:
-            paragraphs.append("\n".join(_filled(paragraph.splitlines(), width)))
+            paragraphs.append("\n".join(_fill_paragraph(paragraph.splitlines(), width)))
     return "\n\n".join(paragraphs)
 
 
-def _filled(lines: Sequence[str], width: int) -> Iterator[str]:
+def _fill_paragraph(lines: Sequence[str], width: int) -> Iterator[str]:
     """A paragraph; each entry of a list is one of its own, with what follows it deeper."""
     parts: list[list[str]] = []
     depth = 0
@@ -188,27 +190,27 @@ def text_of(cls: type) -> str:
     return "\n".join([text, "", "Fields that all of its family have", "", *lines]) if lines else text
 
 
-def _words(annotation: Any) -> tuple[str, str]:
+def _type_text(annotation: Any) -> tuple[str, str]:
     """Type and allowed values in words."""
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
-        words, allowed = _words(arguments[0])
+        words, allowed = _type_text(arguments[0])
         bounds = [_bound(item) for item in annotation.__metadata__]
         return words, ", ".join(part for part in (allowed, *bounds) if part)
     if origin in (Union, types.UnionType):
-        parts = [_words(argument) for argument in arguments]
+        parts = [_type_text(argument) for argument in arguments]
         return " or ".join(part[0] for part in parts), ", ".join(part[1] for part in parts if part[1])
     if origin is Literal:
         return "word", ", ".join(str(argument) for argument in arguments)
     if origin is tuple:
-        words, allowed = _words(arguments[0])
+        words, allowed = _type_text(arguments[0])
         return f"list of {words}", f"each {allowed}" if allowed else ""
     if origin is not None and issubclass(origin, Mapping):
         return "mapping", ""
     protocols = catalogue.contracts(annotation)
     if protocols:
         family = catalogue.FAMILY_OF[protocols[0]]
-        return f"{family} component", ", ".join(catalogue.fitting(family, protocols))
+        return f"{family} component", ", ".join(catalogue.kinds_that_satisfy(family, protocols))
     type_names = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
     return type_names.get(annotation, getattr(annotation, "__name__", str(annotation))), ""
 

@@ -54,7 +54,7 @@ def scenario_schema() -> dict[str, Any]:
         annotation: Any = Annotated[item.annotation, *item.metadata] if item.metadata else item.annotation
         property_schema = definitions.of(annotation) | {"description": _sentence(item.description)}
         if not item.is_required():
-            property_schema["default"] = _plain(item.get_default(call_default_factory=True))
+            property_schema["default"] = _to_yaml_value(item.get_default(call_default_factory=True))
         properties[name] = property_schema
     # The name is the stem of the file where it is left out.
     required_names = [name for name, item in Scenario.model_fields.items() if item.is_required() and name != "name"]
@@ -66,7 +66,7 @@ def scenario_schema() -> dict[str, Any]:
         "properties": properties,
         "required": required_names,
         "additionalProperties": False,
-        "$defs": dict(sorted(definitions.known.items())),
+        "$defs": dict(sorted(definitions.definitions.items())),
     }
 
 
@@ -91,33 +91,33 @@ class _Generator(GenerateJsonSchema):
         return super().function_plain_schema(schema)
 
     def encode_default(self, dft: Any) -> Any:
-        return _plain(dft)
+        return _to_yaml_value(dft)
 
 
 class _Definitions:
-    """Schemas of annotations; those of components, families and parts are gathered in `known`."""
+    """Schemas of annotations; those of components, families and parts are gathered in `definitions`."""
 
     def __init__(self) -> None:
-        self.known: dict[str, Any] = {}
+        self.definitions: dict[str, Any] = {}
 
     def of(self, annotation: Any) -> dict[str, Any]:
         """The schema of an annotation as fedmem checks it."""
         schema = TypeAdapter(annotation).json_schema(schema_generator=_Generator, ref_template="#/$defs/{model}")
         parts = schema.pop("$defs", {})
-        self.known |= {name: self._placed(part) for name, part in parts.items()}
-        result: dict[str, Any] = self._placed(schema)
+        self.definitions |= {name: self._with_references(part) for name, part in parts.items()}
+        result: dict[str, Any] = self._with_references(schema)
         return result
 
-    def _placed(self, schema: Any) -> Any:
+    def _with_references(self, schema: Any) -> Any:
         """The same with references for components, without the titles that only repeat names."""
         if isinstance(schema, list):
-            return [self._placed(item) for item in schema]
+            return [self._with_references(item) for item in schema]
         if not isinstance(schema, Mapping):
             return schema
         items = {key: value for key, value in schema.items() if key not in ("title", _ASKED, "default", "properties")}
-        result = {key: self._placed(value) for key, value in items.items()}
+        result = {key: self._with_references(value) for key, value in items.items()}
         if "properties" in schema:  # whose keys are names
-            result["properties"] = {name: self._placed(value) for name, value in schema["properties"].items()}
+            result["properties"] = {name: self._with_references(value) for name, value in schema["properties"].items()}
         if "default" in schema:
             result["default"] = schema["default"]
         if "description" in schema:
@@ -130,11 +130,11 @@ class _Definitions:
         """The definition of all kinds of a family that keep one of these contracts."""
         whole = tuple(protocols) == PROTOCOLS[family]
         name = family if whole else ".".join([family, *(protocol.__name__ for protocol in protocols)])
-        if name not in self.known:
-            self.known[name] = {}  # a component may hold one of its own family
-            members = catalogue.kinds(family) if whole else catalogue.fitting(family, protocols)
+        if name not in self.definitions:
+            self.definitions[name] = {}  # a component may hold one of its own family
+            members = catalogue.kinds(family) if whole else catalogue.kinds_that_satisfy(family, protocols)
             references = [{"$ref": f"#/$defs/{self._kind(family, kind)}"} for kind in members]
-            self.known[name] = {
+            self.definitions[name] = {
                 "description": f"One of the kinds that `fedmem list {family}` shows, or a class of your own.",
                 "oneOf": [*references, _FOREIGN],
             }
@@ -143,9 +143,9 @@ class _Definitions:
     def _kind(self, family: str, kind: str) -> str:
         """The definition of one kind."""
         name = f"{family}.{kind}"
-        if name in self.known:
+        if name in self.definitions:
             return name
-        self.known[name] = {}
+        self.definitions[name] = {}
         cls = catalogue.load(family, kind)
         meanings, model = catalogue.explain(cls), catalogue.fields_model(cls)
         schema = self.of(model)
@@ -153,7 +153,7 @@ class _Definitions:
             item.name: schema["properties"][item.name] | {"description": _sentence(meanings.get(item.name))}
             for item in fields(cls)
         }
-        self.known[name] = {
+        self.definitions[name] = {
             "type": "object",
             "description": about(family, kind),
             "properties": {"kind": {"const": kind, "description": about(family, kind)}, **properties},
@@ -163,9 +163,9 @@ class _Definitions:
         return name
 
 
-def _plain(value: Any) -> Any:
+def _to_yaml_value(value: Any) -> Any:
     """A default as it would be written in YAML."""
-    return value.model_dump(mode="json") if isinstance(value, BaseModel) else catalogue.plain(value)
+    return value.model_dump(mode="json") if isinstance(value, BaseModel) else catalogue.to_yaml_value(value)
 
 
 def _sentence(text: str | None) -> str:

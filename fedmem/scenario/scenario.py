@@ -37,7 +37,7 @@ from fedmem.contracts.probe import Probe
 from fedmem.contracts.sampler import Sampler, sampler_declaration
 from fedmem.contracts.strategy import StrategyMaker
 from fedmem.errors import Problem
-from fedmem.privacy.mechanisms import settled
+from fedmem.privacy.mechanisms import strategy_with_noise
 from fedmem.scenario import checks, yaml_source
 from fedmem.scenario.catalogue import Component, build, dump
 from fedmem.scenario.overrides import Origin
@@ -83,22 +83,22 @@ class Observe(_Part):
         description="of how many clients the sums are that level sum shows, one of each size in a round and run",
     )
 
-    def within(self, rounds: int) -> tuple[int, ...]:
+    def observed_rounds_of(self, rounds: int) -> tuple[int, ...]:
         """The rounds that are looked at in a training of so many.
 
-        >>> Observe(every=4, rounds=(9,)).within(10)
+        >>> Observe(every=4, rounds=(9,)).observed_rounds_of(10)
         (0, 4, 8, 9, 10)
         """
         regular = range(0, rounds + 1, self.every) if self.every else ()
-        return tuple(sorted({0, rounds, *regular, *self.counted(rounds)}))
+        return tuple(sorted({0, rounds, *regular, *self.count_from_start(rounds)}))
 
-    def counted(self, rounds: int) -> tuple[int, ...]:
+    def count_from_start(self, rounds: int) -> tuple[int, ...]:
         """The further rounds as numbers from the start.
 
-        >>> Observe(rounds=(3, -1, -2)).counted(10)
+        >>> Observe(rounds=(3, -1, -2)).count_from_start(10)
         (3, 10, 9)
         """
-        return tuple(round if round >= 0 else rounds + 1 + round for round in self.rounds)
+        return tuple(round_number if round_number >= 0 else rounds + 1 + round_number for round_number in self.rounds)
 
 
 class LeaveOut(_Part):
@@ -116,7 +116,7 @@ class LeaveOut(_Part):
 class Tolerate(_Part):
     """Which failures do not end a run."""
 
-    failed: Annotated[float, Strict(), Field(ge=0, lt=1)] = Field(
+    max_failed_share: Annotated[float, Strict(), Field(ge=0, lt=1)] = Field(
         default=0.0, description="share of a cohort that may fail in a round"
     )
     not_finite: Annotated[bool, Strict()] = Field(
@@ -207,7 +207,7 @@ class Scenario(_Part):
         default_factory=lambda: build("partition", {"kind": "iid"}), description="which client holds which rows"
     )
     model: Annotated[Model | TableModel, Component("model")] = Field(description="the network")
-    initial_weights: Literal["shared", "own"] = Field(
+    initial_weights: Literal["shared", "per_run"] = Field(
         default="shared", description="all runs start from the same weights, or each from its own"
     )
     sampler: Annotated[Sampler, Component("sampler")] = Field(
@@ -234,12 +234,12 @@ class Scenario(_Part):
     references: Annotated[int, Strict(), Field(ge=1, le=10**7)] = Field(
         default=1000, description="fresh references for each family of canaries"
     )
-    roster: Literal["shared", "pilot", "own"] = Field(
+    roster: Literal["shared", "pilot", "per_run"] = Field(
         default="shared",
         description="one sequence of cohorts for all runs, drawn blindly or by what a further run shows, or one for "
         "each",
     )
-    cohort: Literal["sampler", "strategy"] = Field(
+    cohort_by: Literal["sampler", "strategy"] = Field(
         default="sampler", description="what picks the cohort: the sampler, or a strategy that picks its own"
     )
     central: Literal["shuffled", "by_client"] | None = Field(
@@ -272,10 +272,10 @@ class Scenario(_Part):
     def _from_the_start(cls, observe: Observe, info: ValidationInfo) -> Observe:
         """Rounds counted from the end become numbers, so that dump and id say which rounds they are."""
         rounds = info.data.get("rounds")
-        return observe if rounds is None else observe.model_copy(update={"rounds": observe.counted(rounds)})
+        return observe if rounds is None else observe.model_copy(update={"rounds": observe.count_from_start(rounds)})
 
     @model_validator(mode="after")
-    def _consistent(self) -> Scenario:
+    def _check_consistency(self) -> Scenario:
         problems = checks.problems({name: getattr(self, name) for name in type(self).model_fields})
         if problems:
             text = "\n".join(str(problem) for problem in problems)
@@ -285,7 +285,7 @@ class Scenario(_Part):
     @model_validator(mode="after")
     def _noisy_enough(self) -> Scenario:
         """The noise that meets the target becomes a number, so that dump and id say which it is."""
-        strategy = settled(self.strategy, self.sampler, self.privacy, self.clients, self.rounds)
+        strategy = strategy_with_noise(self.strategy, self.sampler, self.privacy, self.clients, self.rounds)
         self.__dict__["strategy"] = strategy
         return self
 
@@ -298,7 +298,7 @@ class Scenario(_Part):
     @property
     def observed_rounds(self) -> tuple[int, ...]:
         """The rounds that are looked at, sorted; 0 and the last are always among them."""
-        return self.observe.within(self.rounds)
+        return self.observe.observed_rounds_of(self.rounds)
 
     @property
     def has_pilot(self) -> bool:
@@ -318,7 +318,7 @@ class Scenario(_Part):
 
     def dump(self) -> dict[str, Any]:
         """Plain values with every default written out; loading them gives an equal scenario."""
-        return {name: _plain(getattr(self, name)) for name in type(self).model_fields}
+        return {name: _to_plain(getattr(self, name)) for name in type(self).model_fields}
 
     def to_yaml(self) -> str:
         """The dump as YAML."""
@@ -333,11 +333,11 @@ class Scenario(_Part):
         return self._origin.locate_problem(problem)
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if isinstance(value, BaseModel):
-        return {name: _plain(getattr(value, name)) for name in type(value).model_fields}
+        return {name: _to_plain(getattr(value, name)) for name in type(value).model_fields}
     if isinstance(value, tuple):
-        return [_plain(item) for item in value]
+        return [_to_plain(item) for item in value]
     return dump(value) if is_dataclass(value) else value
 
 

@@ -61,9 +61,9 @@ def problems_of(
             meaning = explained.get(str(place[-1]), "")
             message = "is missing; give it" + (f": {meaning}" if meaning else "")
         else:
-            message = f"{_sentence(item)}, got {item['input']!r}{_meant(item)}"
+            message = f"{_sentence(item)}, got {item['input']!r}{_suggestion(item)}"
         messages_by_path.setdefault(path, []).append(message)
-    return [Problem(path=path, message=_merged(messages)) for path, messages in messages_by_path.items()]
+    return [Problem(path=path, message=_merge_alternatives(messages)) for path, messages in messages_by_path.items()]
 
 
 def _place(location: tuple[int | str, ...], value: Any, kind: str) -> Place:
@@ -112,7 +112,7 @@ def _sentence(item: Mapping[str, Any]) -> str:
     return _KINDS.get(item["type"], text[:1].lower() + text[1:])
 
 
-def _meant(item: Mapping[str, Any]) -> str:
+def _suggestion(item: Mapping[str, Any]) -> str:
     """A suggestion where the value is one of a few words."""
     if item["type"] != "literal_error":
         return ""
@@ -120,7 +120,7 @@ def _meant(item: Mapping[str, Any]) -> str:
     return did_you_mean(item["input"], [word.strip("'") for word in words])
 
 
-def _merged(messages: list[str]) -> str:
+def _merge_alternatives(messages: list[str]) -> str:
     """Alternatives joined; the value is named once."""
     if len(messages) == 1:
         return messages[0]

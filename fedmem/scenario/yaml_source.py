@@ -129,16 +129,18 @@ def read_file(path: Path) -> Source:
             with path.open("rb") as file:
                 raw = file.read(MAX_BYTES + 1)
         if len(raw) > MAX_BYTES:
-            return _unusable(name, f"the file has more than {MAX_BYTES} bytes, the most that a scenario may have")
+            return _broken_source(name, f"the file has more than {MAX_BYTES} bytes, the most that a scenario may have")
         text = raw.decode("utf-8")
     except FileNotFoundError:
-        return _unusable(name, "there is no such file; give the path of a scenario, such as scenarios/quickstart.yaml")
+        return _broken_source(
+            name, "there is no such file; give the path of a scenario, such as scenarios/quickstart.yaml"
+        )
     except IsADirectoryError:
-        return _unusable(name, "this is a folder; give the path of a YAML file in it")
+        return _broken_source(name, "this is a folder; give the path of a YAML file in it")
     except UnicodeDecodeError as error:
-        return _unusable(name, f"the file is not UTF-8 text (byte {error.start}); save it as UTF-8")
+        return _broken_source(name, f"the file is not UTF-8 text (byte {error.start}); save it as UTF-8")
     except OSError as error:
-        return _unusable(name, f"the file cannot be read: {error.strerror}")
+        return _broken_source(name, f"the file cannot be read: {error.strerror}")
     return read_text(text, name)
 
 
@@ -150,7 +152,7 @@ def read_text(text: str, name: str) -> Source:
     """
     try:
         events: list[yaml.Event] = []
-        refusals = tuple(_refused(text, name, events))
+        refusals = tuple(_find_forbidden(text, name, events))
         if refusals:
             return Source(value=None, lines={}, problems=refusals)
         node = _Composer(events).get_single_node()
@@ -158,16 +160,16 @@ def read_text(text: str, name: str) -> Source:
         mark = error.problem_mark or error.context_mark
         line = None if mark is None else mark.line + 1
         parts = (error.context, error.problem, "check indentation, brackets and quotes around here")
-        return _unusable(name, "this is not valid YAML: " + "; ".join(part for part in parts if part), line)
+        return _broken_source(name, "this is not valid YAML: " + "; ".join(part for part in parts if part), line)
     except yaml.YAMLError as error:
-        return _unusable(name, f"this is not valid YAML: {error}")
+        return _broken_source(name, f"this is not valid YAML: {error}")
     except (ValueError, OverflowError):
         # PyYAML turns escapes into characters without looking at their size.
         beyond = (match for match in _ESCAPE.finditer(text) if int(match[1], 16) > sys.maxunicode)
         line = next((text.count("\n", 0, match.start()) + 1 for match in beyond), None)
-        return _unusable(name, "an escape names a character beyond Unicode; use one up to \\U0010FFFF", line)
+        return _broken_source(name, "an escape names a character beyond Unicode; use one up to \\U0010FFFF", line)
     if node is None:
-        return _unusable(name, "the file is empty; `fedmem list` shows what a scenario is made of")
+        return _broken_source(name, "the file is empty; `fedmem list` shows what a scenario is made of")
     lines: dict[Place, int] = {}
     problems: list[Problem] = []
     value = _value(node, (), name, lines, problems)
@@ -217,11 +219,11 @@ def write_short(value: Mapping[str, Any], width: int) -> str:
     return text
 
 
-def _unusable(name: str, message: str, line: int | None = None) -> Source:
+def _broken_source(name: str, message: str, line: int | None = None) -> Source:
     return Source(value=None, lines={}, problems=(Problem(path="", message=message, line=line, source=name),))
 
 
-def _refused(text: str, name: str, events: list[yaml.Event]) -> Iterator[Problem]:
+def _find_forbidden(text: str, name: str, events: list[yaml.Event]) -> Iterator[Problem]:
     """What a scenario may not contain, found in the event stream before anything is built from it; fills `events`."""
     depth = documents = 0
     for event in yaml.parse(text, Loader=_Loader):

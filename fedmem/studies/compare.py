@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from fedmem.contracts.events import Listener
 from fedmem.errors import Problem, ScenarioError
 from fedmem.execution.many_scenarios import Outcome, run_all
-from fedmem.reporting.naming import check_metric
+from fedmem.reporting.metric_names import check_metric
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.grid import Cell, Setting, cross, label_of, parse_seeds, parse_vary, settings_of
 from fedmem.studies.tables import TABLES, put
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class ComparedRuns:
     """A comparison that was made: its folder, what became of each run, and its tables."""
 
     path: Path
@@ -44,15 +44,15 @@ class Compared:
     comparison: Comparison
 
     @property
-    def failed(self) -> tuple[tuple[Cell, Outcome], ...]:
+    def failures(self) -> tuple[tuple[Cell, Outcome], ...]:
         """The runs that failed, which the comparison does without; the same call tries them again."""
         pairs = zip(self.cells, self.outcomes, strict=True)
         return tuple((cell, outcome) for cell, outcome in pairs if outcome.error is not None)
 
     @property
-    def told(self) -> str:
+    def failure_text(self) -> str:
         """What failed, in words; empty if nothing did."""
-        causes = [f"{label_of(cell.setting)}, seed {cell.seed}: {outcome.error}" for cell, outcome in self.failed]
+        causes = [f"{label_of(cell.setting)}, seed {cell.seed}: {outcome.error}" for cell, outcome in self.failures]
         if not causes:
             return ""
         more = f"; and {len(causes) - 3} more" * (len(causes) > 3)
@@ -82,7 +82,7 @@ def compare(  # noqa: PLR0913 - options for users, all by name
     force: bool = False,
     jobs: int | None = None,
     listeners: Sequence[Listener] = (),
-) -> Compared:
+) -> ComparedRuns:
     """Run every setting with every seed, and say how the settings differ.
 
     Args:
@@ -106,7 +106,7 @@ def compare(  # noqa: PLR0913 - options for users, all by name
     - equal runs give equal files.
 
     Errors: `ScenarioError` with all that is wrong in any setting; `FolderError` where results cannot be written. A run
-    that fails is no error: see `Compared.failed`.
+    that fails is no error: see `Compared.failures`.
     """
     values_by_path = (
         parse_vary(vary) if not isinstance(vary, Mapping) else {path: _texts(them) for path, them in vary.items()}
@@ -116,21 +116,21 @@ def compare(  # noqa: PLR0913 - options for users, all by name
     if len(settings) < 2:
         message = "gives one setting, and there is nothing to compare it with; give several values, such as "
         raise ScenarioError([Problem(path="", message=f"{message}--vary strategy.kind=fedavg,krum", source="--vary")])
-    _check_apart(values_by_path, overrides)
+    _check_distinct_names(values_by_path, overrides)
     references = references_of(settings, reference)
     cells = cross(scenario, settings, all_seeds, overrides)
     for name in measures:
         check_metric(name, [cell.scenario for cell in cells], source=f"--measure {name}")
     outcomes = run_all([cell.scenario for cell in cells], out=out, force=force, jobs=jobs, listeners=listeners)
-    comparison = _compared(cells, outcomes, settings, references, all_seeds, measures)
+    comparison = _make_comparison(cells, outcomes, settings, references, all_seeds, measures)
     cell_labels = [[cell.scenario.id, label_of(cell.setting)] for cell in cells]
     text = json.dumps([cell_labels, references, list(measures)])
     folder = Path(out) / cells[0].scenario.name / f"compare-{hashlib.sha256(text.encode()).hexdigest()[:12]}"
     _write(folder, cells, outcomes, comparison)
-    return Compared(path=folder, outcomes=tuple(outcomes), cells=cells, comparison=comparison)
+    return ComparedRuns(path=folder, outcomes=tuple(outcomes), cells=cells, comparison=comparison)
 
 
-def _check_apart(paths: Mapping[str, Sequence[str]], overrides: Sequence[str]) -> None:
+def _check_distinct_names(paths: Mapping[str, Sequence[str]], overrides: Sequence[str]) -> None:
     """Refuses changes that what varies, or its seeds, would undo without a word."""
     problems = []
     for text in overrides:
@@ -185,7 +185,7 @@ def references_of(settings: Sequence[Setting], reference: Mapping[str, Any] | Se
     return tuple(places[tuple((path, targets.get(path, value)) for path, value in setting)] for setting in settings)
 
 
-def _compared(
+def _make_comparison(
     cells: Sequence[Cell],
     outcomes: Sequence[Outcome],
     settings: Sequence[Setting],

@@ -12,8 +12,8 @@ from functools import cached_property
 
 import numpy as np
 
-from fedmem.contracts.types import FloatArray
-from fedmem.estimation.saturation import Zone
+from fedmem.contracts.arrays import FloatArray
+from fedmem.estimation.saturation import SaturationZone
 from fedmem.reporting.sections import warnings
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import Run
@@ -22,15 +22,15 @@ from fedmem.studies.contrasts import (
     Contrast,
     Mean,
     Ratio,
+    bound_interval,
     contrast,
-    detectable,
-    dominated,
+    detectable_difference,
+    find_dominating,
     holm,
+    is_resolved,
     mean_of,
-    resolved,
-    retained,
+    retention_ratio,
     seeds_for,
-    within,
 )
 from fedmem.studies.grid import Setting, label_of
 from fedmem.studies.quantities import Quantity, Series, _over_rounds, _quantities
@@ -69,7 +69,7 @@ class Row:
             return "other rates"
         if self.saturated and self.reference_saturated:
             return "saturated"
-        if self.contrast.identical:
+        if self.contrast.is_identical:
             return "identical"
         if not self.adjusted < LEVEL:
             return "unresolved"
@@ -77,7 +77,7 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kept:
+class Retention:
     """What aggregation retains of one measure and kind in a setting, and its difference to the reference.
 
     `saturated` says that the value at the owning client is at the end of the measure, so that the ratio is too high.
@@ -137,7 +137,7 @@ class Comparison:
         arrays_by_quantity: dict[Quantity, dict[str, FloatArray]] = {}
         rounds: dict[Quantity, dict[int, FloatArray]] = {}
         run_warnings: dict[str, None] = {}
-        zones: dict[Quantity, Zone] = {}
+        zones: dict[Quantity, SaturationZone] = {}
         for place, run in sorted(runs.items()):
             summary = Summary(run)
             run_warnings |= dict.fromkeys(warnings(run))
@@ -145,11 +145,11 @@ class Comparison:
                 arrays = arrays_by_quantity.setdefault(quantity, {name: np.full(shape, np.nan) for name in numbers})
                 for name, value in numbers.items():
                     arrays[name][place] = value
-                zone = summary.zone(quantity.metric, quantity.kind)
-                zones[quantity] = zones.get(quantity, zone).joined(zone)
+                zone = summary.saturation_zone(quantity.metric, quantity.kind)
+                zones[quantity] = zones.get(quantity, zone).union(zone)
                 over = rounds.setdefault(quantity, {})
-                for round, round_value in _over_rounds(summary, quantity):
-                    over.setdefault(round, np.full(shape, np.nan))[place] = round_value
+                for round_number, round_value in _over_rounds(summary, quantity):
+                    over.setdefault(round_number, np.full(shape, np.nan))[place] = round_value
         series = tuple(
             Series(quantity=quantity, rounds=dict(sorted(rounds[quantity].items())), zone=zones[quantity], **arrays)
             for quantity, arrays in arrays_by_quantity.items()
@@ -169,7 +169,7 @@ class Comparison:
         return tuple(map(label_of, self.settings))
 
     @cached_property
-    def tested(self) -> tuple[Series, ...]:
+    def tested_series(self) -> tuple[Series, ...]:
         """What is tabled and tested: the headline, or the measures that were asked for."""
         selection = [
             series
@@ -191,59 +191,61 @@ class Comparison:
     def rows(self) -> tuple[Row, ...]:
         """Every setting in every tested quantity. Holm's adjustment is over all of these differences together."""
         drafts = []
-        for series in self.tested:
+        for series in self.tested_series:
             for setting in range(len(self.labels)):
                 other = self.reference[setting]
-                drafts.append((series, setting, None if other == setting else series.against(setting, other)))
+                drafts.append((series, setting, None if other == setting else series.contrast_with(setting, other)))
         adjusted = holm(np.array([math.nan if difference is None else difference.p for _, _, difference in drafts]))
         tests = max(1, int(np.count_nonzero(~np.isnan(adjusted))))
         return tuple(
             Row(
                 quantity=series.quantity,
                 setting=setting,
-                mean=within(mean_of(series.values[setting]), *series.quantity.range),
+                mean=bound_interval(mean_of(series.values[setting]), *series.quantity.range),
                 contrast=None
                 if difference is None
-                else within(difference, -series.quantity.most, series.quantity.most),
+                else bound_interval(difference, -series.quantity.max_difference, series.quantity.max_difference),
                 adjusted=p,
-                detectable=math.nan if difference is None else detectable(difference.sd, difference.n, tests),
+                detectable=math.nan
+                if difference is None
+                else detectable_difference(difference.sd, difference.n, tests),
                 seeds=0 if difference is None else seeds_for(difference.value, difference.sd, tests),
                 other_rates=difference is not None
                 and difference.n == 0
-                and not series.alike(setting, self.reference[setting]).all(),
+                and not series.same_rate(setting, self.reference[setting]).all(),
                 other_examples=bool(series.quantity.kind) and series.other_examples(setting, self.reference[setting]),
-                saturated=series.saturated(setting),
-                reference_saturated=series.saturated(self.reference[setting]),
+                saturated=series.is_saturated(setting),
+                reference_saturated=series.is_saturated(self.reference[setting]),
             )
             for (series, setting, difference), p in zip(drafts, adjusted.tolist(), strict=True)
         )
 
     @cached_property
-    def retention(self) -> tuple[Kept, ...]:
+    def retention(self) -> tuple[Retention, ...]:
         """What aggregation keeps of each tested measure that has a value without memorisation."""
         entries = []
-        for series in self.tested:
+        for series in self.tested_series:
             if (
                 series.quantity.level == "local"
                 and not np.isnan(series.paired).all()
                 and not np.isnan(series.null).all()
             ):
-                local, whole = _above(series.values, series.null), _above(series.paired, series.paired_null)
+                local, whole = _effects(series.values, series.null), _effects(series.paired, series.paired_null)
                 for setting in range(len(self.labels)):
                     other = self.reference[setting]
-                    same_rate = np.where(series.alike(setting, other), 1.0, math.nan)
+                    same_rate = np.where(series.same_rate(setting, other), 1.0, math.nan)
                     entries.append(
-                        Kept(
+                        Retention(
                             quantity=series.quantity,
                             setting=setting,
-                            ratio=retained(whole[setting], local[setting], series.n[setting]),
+                            ratio=retention_ratio(whole[setting], local[setting], series.n[setting]),
                             difference=None
                             if other == setting
                             else _ratio_contrast(
                                 (whole[setting] * same_rate, local[setting], series.n[setting]),
                                 (whole[other], local[other], series.n[other]),
                             ),
-                            saturated=series.saturated(setting),
+                            saturated=series.is_saturated(setting),
                         )
                     )
         return tuple(entries)
@@ -253,7 +255,8 @@ class Comparison:
         """Utility against each other tested quantity of the aggregate; empty where no run measured utility.
 
         All settings are compared over the seeds of which every one has both, so that none is ahead by its seeds. A
-        setting without any such seed, because its runs failed, is no trade and on no front: see `without`.
+        setting without any such seed, because its runs failed, is no trade and on no front: see
+        `settings_without_values`.
         """
         use = next(
             (s for s in self.series if s.quantity.useful and (s.quantity.level, s.quantity.kind) == ("global", "")),
@@ -262,18 +265,18 @@ class Comparison:
         if use is None:
             return ()
         entries = []
-        for harm_series in self.tested:
+        for harm_series in self.tested_series:
             settings = range(len(self.labels))
-            if not all(harm_series.alike(setting, other).all() for setting in settings for other in settings):
+            if not all(harm_series.same_rate(setting, other).all() for setting in settings for other in settings):
                 continue  # some have it at another false positive rate
             if harm_series.quantity.level == "global" and harm_series.quantity.kind:
                 both = ~(np.isnan(use.values) | np.isnan(harm_series.values))
                 shared_seeds = both[both.any(axis=1)].all(axis=0)
                 uses, harms = (
-                    [within(mean_of(values[shared_seeds]), *series.quantity.range) for values in series.values]
+                    [bound_interval(mean_of(values[shared_seeds]), *series.quantity.range) for values in series.values]
                     for series in (use, harm_series)
                 )
-                best = dominated(np.array([m.value for m in uses]), np.array([m.value for m in harms]))
+                best = find_dominating(np.array([m.value for m in uses]), np.array([m.value for m in harms]))
                 for setting, better in enumerate(best):
                     if math.isnan(uses[setting].value) or math.isnan(harms[setting].value):
                         continue
@@ -295,7 +298,7 @@ class Comparison:
         return tuple(entries)
 
     @cached_property
-    def without(self) -> tuple[int, ...]:
+    def settings_without_values(self) -> tuple[int, ...]:
         """The settings of which no run has any value, because all of them failed."""
         has_values = np.zeros(len(self.settings), dtype=bool)
         for series in self.series:
@@ -303,7 +306,7 @@ class Comparison:
         return tuple(np.flatnonzero(~has_values).tolist())
 
 
-def _above(values: FloatArray, null: FloatArray) -> FloatArray:
+def _effects(values: FloatArray, null: FloatArray) -> FloatArray:
     """The effects; what differs from no memorisation by rounding only is none."""
     effects = values - null
     return np.where(np.abs(effects) <= 1e-12 * np.maximum(np.abs(values), np.abs(null)), 0.0, effects)
@@ -318,7 +321,7 @@ def _ratio_contrast(first: Effects, other: Effects) -> Contrast:
     parts = np.array([*first, *other])
     parts = parts[:, ~np.isnan(parts).any(axis=0)]
     n = parts.shape[1]
-    if not (resolved(parts[1], parts[2]) and resolved(parts[4], parts[5])):
+    if not (is_resolved(parts[1], parts[2]) and is_resolved(parts[4], parts[5])):
         return Contrast(value=math.nan, low=math.nan, high=math.nan, p=math.nan, sd=math.nan, n=n)
     parts = np.array([parts[0] * parts[2], parts[1] * parts[2], parts[3] * parts[5], parts[4] * parts[5]])
     sums = parts.sum(axis=1)

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from fedmem.contracts.types import FloatArray
+from fedmem.contracts.arrays import FloatArray
 
 LEVEL = 0.05
 """The chance of a wrong call, over all differences that are tested together."""
@@ -22,7 +22,7 @@ LEVEL = 0.05
 POWER = 0.8
 """The chance with which a difference as large as the smallest detectable one is found."""
 
-MOST_SEEDS = 1000
+MAX_SEEDS = 1000
 """Seeds that are asked for at most; beyond, a difference counts as too small to be found."""
 
 
@@ -52,7 +52,7 @@ class Contrast:
     n: int
 
     @property
-    def identical(self) -> bool:
+    def is_identical(self) -> bool:
         """Whether no seed shows any difference."""
         return self.n > 0 and self.value == 0 and self.sd == 0
 
@@ -71,10 +71,10 @@ def mean_of(values: FloatArray) -> Mean:
 Estimate = TypeVar("Estimate", Mean, Contrast)
 
 
-def within(estimate: Estimate, min_value: float, max_value: float) -> Estimate:
+def bound_interval(estimate: Estimate, min_value: float, max_value: float) -> Estimate:
     """The same with an interval that holds nothing impossible.
 
-    >>> within(Mean(value=0.9, low=0.7, high=1.1, n=3), 0.0, 1.0).high
+    >>> bound_interval(Mean(value=0.9, low=0.7, high=1.1, n=3), 0.0, 1.0).high
     1.0
     """
     low, high = (
@@ -125,13 +125,13 @@ def holm(p: FloatArray) -> FloatArray:
     return adjusted
 
 
-def detectable(sd: float, n: int, tests: int = 1) -> float:
+def detectable_difference(sd: float, n: int, tests: int = 1) -> float:
     """The smallest difference that n seeds find with 80 % chance, where single seeds scatter by `sd`.
 
     At the level that Holm's first step gives one of so many tests, LEVEL / tests, by the noncentral t distribution. NaN
     where the scatter is not known.
 
-    >>> round(detectable(1.0, 10), 2), round(detectable(1.0, 40), 2)
+    >>> round(detectable_difference(1.0, 10), 2), round(detectable_difference(1.0, 40), 2)
     (1.0, 0.45)
     """
     if n < 2 or not sd > 0:
@@ -145,12 +145,12 @@ def seeds_for(difference: float, sd: float, tests: int = 1) -> int:
     >>> seeds_for(1.0, 1.0), seeds_for(0.001, 1.0)
     (10, 0)
     """
-    if not (sd > 0 and abs(difference) > 0) or detectable(sd, MOST_SEEDS, tests) > abs(difference):
+    if not (sd > 0 and abs(difference) > 0) or detectable_difference(sd, MAX_SEEDS, tests) > abs(difference):
         return 0
-    low, high = 1, MOST_SEEDS
+    low, high = 1, MAX_SEEDS
     while high - low > 1:
         middle = (low + high) // 2
-        if middle > 1 and detectable(sd, middle, tests) <= abs(difference):
+        if middle > 1 and detectable_difference(sd, middle, tests) <= abs(difference):
             high = middle
         else:
             low = middle
@@ -186,19 +186,19 @@ class Ratio:
     n: int
 
 
-def resolved(local: FloatArray, weights: FloatArray) -> bool:
+def is_resolved(local: FloatArray, weights: FloatArray) -> bool:
     """Whether the weighted mean of effects over seeds (S,) is significantly above zero, by its own interval.
 
     It is the mean whose scatter counts, not that of the sums: seeds that have more examples than others are no scatter
     of the effect. Effects that are all alike have no interval and are not resolved.
 
-    >>> resolved(np.array([1.0, 1.1, 0.9]), np.array([64, 56, 64])), resolved(np.array([1.0, -1.1]), np.ones(2))
+    >>> is_resolved(np.array([1.0, 1.1, 0.9]), np.array([64, 56, 64])), is_resolved(np.array([1.0, -1.1]), np.ones(2))
     (True, False)
     """
     return _base(np.array([local, local]), weights) is not None
 
 
-def retained(whole: FloatArray, local: FloatArray, weights: FloatArray | None = None) -> Ratio:
+def retention_ratio(whole: FloatArray, local: FloatArray, weights: FloatArray | None = None) -> Ratio:
     """Σ n · whole / Σ n · local over seeds (S,), effects above what no memorisation gives, with Fieller's interval.
 
     Args:
@@ -207,10 +207,10 @@ def retained(whole: FloatArray, local: FloatArray, weights: FloatArray | None = 
         weights: n, over how many examples each seed's means are; left out: as many in each.
 
     - a ratio of sums over all examples, never a mean of ratios, which small denominators would pull anywhere;
-    - NaN where `local` is not `resolved`: then there is nothing to keep;
+    - NaN where `local` is not `is_resolved`: then there is nothing to keep;
     - the interval is exact for normal means of equal weights (Fieller, 1954), and not symmetric.
 
-    >>> ratio = retained(np.array([1.0, 1.2, 0.9]), np.array([2.0, 2.1, 1.9]))
+    >>> ratio = retention_ratio(np.array([1.0, 1.2, 0.9]), np.array([2.0, 2.1, 1.9]))
     >>> round(ratio.low, 3), round(ratio.value, 3), round(ratio.high, 3)
     (0.372, 0.517, 0.63)
     """
@@ -245,12 +245,12 @@ def _base(
     return None if is_constant or not b > math.sqrt(t2 * yy) else ((a, b), (xx, xy, yy), t2)
 
 
-def dominated(use: FloatArray, harm: FloatArray) -> list[int]:
+def find_dominating(use: FloatArray, harm: FloatArray) -> list[int]:
     """For each point one that is no worse in both and better in one: more use, less harm; −1 where there is none.
 
     Of several the one with the most use, then the least harm, then the first. NaN neither dominates nor is dominated.
 
-    >>> dominated(np.array([0.9, 0.8, 0.95]), np.array([1.0, 2.0, 3.0]))
+    >>> find_dominating(np.array([0.9, 0.8, 0.95]), np.array([1.0, 2.0, 3.0]))
     [-1, 0, -1]
     """
     dominators = []

@@ -8,7 +8,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
-from fedmem.reporting.drawing import FAINT, INK, LINE, broken, figure_with, finish, plain, png, shade, tidy
+from fedmem.reporting.drawing import (
+    FAINT,
+    INK,
+    LINE,
+    break_lines,
+    escape_mathematics,
+    figure_with,
+    finish,
+    png,
+    shade_saturated,
+    tidy,
+)
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.contrasts import Mean, mean_of
 from fedmem.studies.quantities import Quantity, Series
@@ -25,10 +36,11 @@ _SUBTITLE = "bars and bands: 95 % intervals over seeds"
 _TRADES = f"upper left is better; filled: no setting is better in one and no worse in the other; {_SUBTITLE}"
 
 
-def drawn(comparison: Comparison) -> Iterator[tuple[str, bytes, str]]:
+def draw_all(comparison: Comparison) -> Iterator[tuple[str, bytes, str]]:
     """Every figure that the values can fill: name, PNG, and what it shows. Equal values give equal bytes."""
     for (metric, parts, title), group in groupby(
-        comparison.tested, key=lambda series: (series.quantity.metric, series.quantity.parts, series.quantity.title)
+        comparison.tested_series,
+        key=lambda series: (series.quantity.metric, series.quantity.parts, series.quantity.title),
     ):
         group_series = list(group)
         name = slug(" ".join([*parts, metric]))
@@ -92,7 +104,7 @@ def _canvas(
     rows = math.ceil(count / columns)
     width = max(3.5 * columns + 0.6, 6.4)
     figure, grid = figure_with(
-        width, height * rows + 1.1 + LINE * len(broken(subtitle, width)), rows, columns, sharey=sharey
+        width, height * rows + 1.1 + LINE * len(break_lines(subtitle, width)), rows, columns, sharey=sharey
     )
     for axes in grid[count:]:
         axes.set_visible(False)
@@ -108,7 +120,7 @@ def _bars(mean: Mean) -> list[list[float]]:
     return [[mean.value - mean.low], [mean.high - mean.value]]
 
 
-def _finished(figure: Any, title: str, subtitle: str, grid: Sequence[Axes], labels: int) -> bytes:
+def _finish_figure(figure: Any, title: str, subtitle: str, grid: Sequence[Axes], labels: int) -> bytes:
     finish(figure, title, subtitle, grid, foot=0.3 + 0.18 * ((labels - 1) // 4))
     return png(figure)
 
@@ -117,7 +129,7 @@ def _levels(comparison: Comparison, title: str, pairs: Sequence[tuple[str, Serie
     """One panel a kind, one point a setting; on the diagonal aggregation keeps everything."""
     figure, grid = _canvas(len(pairs), _SUBTITLE, sharey=False)
     for axes, (kind, local, whole) in zip(grid, pairs, strict=True):
-        axes.set_title(plain(kind or "all"), loc="left", fontsize=10, color=INK)
+        axes.set_title(escape_mathematics(kind or "all"), loc="left", fontsize=10, color=INK)
         for setting, label in enumerate(comparison.labels):
             at_owner, at_aggregate = mean_of(local.values[setting]), mean_of(whole.values[setting])
             axes.errorbar(
@@ -125,19 +137,21 @@ def _levels(comparison: Comparison, title: str, pairs: Sequence[tuple[str, Serie
                 [at_aggregate.value],
                 xerr=_bars(at_owner),
                 yerr=_bars(at_aggregate),
-                label=plain(label),
+                label=escape_mathematics(label),
                 linestyle="none",
                 **_style(setting),
             )
         ends = [*axes.get_xlim(), *axes.get_ylim()]
         axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=FAINT, linewidth=1, zorder=1)
         x, y = ([mean_of(values).value for values in side.values] for side in (local, whole))
-        shade(axes, local.zone, x=x, y=y)
+        shade_saturated(axes, local.zone, x=x, y=y)
         axes.set_xlabel("local, owner")
     grid[0].set_ylabel(
-        plain(f"global{', ' * bool(local.quantity.unit == 'bits')}{'bits' * (local.quantity.unit == 'bits')}")
+        escape_mathematics(
+            f"global{', ' * bool(local.quantity.unit == 'bits')}{'bits' * (local.quantity.unit == 'bits')}"
+        )
     )
-    return _finished(figure, f"{title}: local against global", _SUBTITLE, grid, len(comparison.labels))
+    return _finish_figure(figure, f"{title}: local against global", _SUBTITLE, grid, len(comparison.labels))
 
 
 def _over_rounds(comparison: Comparison, title: str, lines: Sequence[Series]) -> bytes:
@@ -147,12 +161,14 @@ def _over_rounds(comparison: Comparison, title: str, lines: Sequence[Series]) ->
     figure, grid = _canvas(len(lines), _SUBTITLE, sharey=False, columns=2)
     for axes, series in zip(grid, lines, strict=True):
         axes.set_title(
-            plain(", ".join(filter(None, (series.quantity.kind, series.quantity.level)))), loc="left", fontsize=10
+            escape_mathematics(", ".join(filter(None, (series.quantity.kind, series.quantity.level)))),
+            loc="left",
+            fontsize=10,
         )
         rounds = list(series.rounds)
         means = []
         for setting, label in enumerate(comparison.labels):
-            setting_means = [mean_of(series.rounds[round][setting]) for round in rounds]
+            setting_means = [mean_of(series.rounds[round_number][setting]) for round_number in rounds]
             means += [m.value for m in setting_means]
             style = _style(setting)
             lows, highs = [m.low for m in setting_means], [m.high for m in setting_means]
@@ -161,16 +177,16 @@ def _over_rounds(comparison: Comparison, title: str, lines: Sequence[Series]) ->
             axes.plot(
                 rounds,
                 [m.value for m in setting_means],
-                label=plain(label),
+                label=escape_mathematics(label),
                 linewidth=1.5,
                 markersize=4,
                 linestyle=dash,
                 **style,
             )
-        shade(axes, series.zone, y=means)
+        shade_saturated(axes, series.zone, y=means)
         axes.set_xlabel("round")
         axes.xaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10], integer=True))
-    return _finished(figure, f"{title} over rounds", _SUBTITLE, grid, len(comparison.labels))
+    return _finish_figure(figure, f"{title} over rounds", _SUBTITLE, grid, len(comparison.labels))
 
 
 def _dots(comparison: Comparison, title: str, panels: Mapping[str, Sequence[Mean]], marks: Sequence[float]) -> bytes:
@@ -178,31 +194,35 @@ def _dots(comparison: Comparison, title: str, panels: Mapping[str, Sequence[Mean
     height = 0.8 + 0.24 * len(comparison.labels)
     figure, grid = _canvas(len(panels), _SUBTITLE, sharey=True, height=height)
     for axes, (name, means) in zip(grid, panels.items(), strict=True):
-        axes.set_title(plain(name), loc="left", fontsize=9, color=INK)
+        axes.set_title(escape_mathematics(name), loc="left", fontsize=9, color=INK)
         for setting, mean in enumerate(means):
             axes.errorbar([mean.value], [setting], xerr=_bars(mean), linestyle="none", **_style(setting))
         for mark in marks:
             axes.axvline(mark, color=FAINT, linestyle=":", linewidth=1, zorder=1)
         low, high = axes.get_xlim()
         axes.set_xlim(max(low, marks[0] - 1), min(high, marks[-1] + 1))  # intervals of ratios may have no end
-        axes.set_yticks(range(len(comparison.labels)), [plain(label) for label in comparison.labels])
+        axes.set_yticks(range(len(comparison.labels)), [escape_mathematics(label) for label in comparison.labels])
         axes.set_ylim(len(comparison.labels) - 0.5, -0.5)
-    return _finished(figure, title, _SUBTITLE, grid, 1)
+    return _finish_figure(figure, title, _SUBTITLE, grid, 1)
 
 
 def _trades(comparison: Comparison, trades: Mapping[Quantity, Sequence[Any]]) -> bytes:
     """One panel a measure and kind; to the upper left is better: more accuracy, less memorisation."""
     figure, grid = _canvas(len(trades), _TRADES, sharey=True)
     for axes, (quantity, entries) in zip(grid, trades.items(), strict=True):
-        axes.set_title(plain(f"{quantity.title}\n{quantity.kind}"), loc="left", fontsize=9, color=INK)
+        axes.set_title(escape_mathematics(f"{quantity.title}\n{quantity.kind}"), loc="left", fontsize=9, color=INK)
         for trade in entries:
             marker_style = "full" if trade.better < 0 else "none"
             axes.errorbar(
                 [trade.harm.value], [trade.use.value], xerr=_bars(trade.harm), yerr=_bars(trade.use), linestyle="none",
-                label=plain(comparison.labels[trade.setting]), fillstyle=marker_style, **_style(trade.setting),
+                label=escape_mathematics(comparison.labels[trade.setting]),
+            fillstyle=marker_style,
+            **_style(trade.setting),
             )  # fmt: skip
         zone = next(series.zone for series in comparison.series if series.quantity == quantity)
-        shade(axes, zone, x=[trade.harm.value for trade in entries])
-        axes.set_xlabel(plain(", ".join(filter(None, ("global", quantity.unit if quantity.scale == 1 else "")))))
+        shade_saturated(axes, zone, x=[trade.harm.value for trade in entries])
+        axes.set_xlabel(
+            escape_mathematics(", ".join(filter(None, ("global", quantity.unit if quantity.scale == 1 else ""))))
+        )
     grid[0].set_ylabel("test accuracy")
-    return _finished(figure, "utility against memorisation", _TRADES, grid, len(comparison.labels))
+    return _finish_figure(figure, "utility against memorisation", _TRADES, grid, len(comparison.labels))

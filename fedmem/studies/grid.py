@@ -175,7 +175,11 @@ def cross(
         try:
             client_changes = wanted_client(source, changes)
             cells += [
-                Cell(setting=setting, seed=seed, scenario=_loaded(source, [*changes, *client_changes, f"seed={seed}"]))
+                Cell(
+                    setting=setting,
+                    seed=seed,
+                    scenario=_load_setting(source, [*changes, *client_changes, f"seed={seed}"]),
+                )
                 for seed in seeds
             ]
         except ScenarioError as error:
@@ -227,7 +231,7 @@ def _tree(source: Path | str | Scenario, changes: Sequence[str]) -> dict[str, An
     return tree
 
 
-def _loaded(source: Path | str | Scenario, changes: Iterable[str]) -> Scenario:
+def _load_setting(source: Path | str | Scenario, changes: Iterable[str]) -> Scenario:
     from fedmem.scenario.loading import load_scenario, parse_scenario
 
     if isinstance(source, Path | str):

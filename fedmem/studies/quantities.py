@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Labels
-from fedmem.contracts.types import BoolArray, FloatArray
-from fedmem.estimation.saturation import NOWHERE, Zone
-from fedmem.reporting.measures import Variant, measure_of, titled
+from fedmem.estimation.saturation import NOWHERE, SaturationZone
+from fedmem.reporting.measures import Variant, label_title, measure_of
 from fedmem.reporting.summary import Summary
 from fedmem.studies.contrasts import (
     Contrast,
@@ -48,7 +48,7 @@ class Quantity:
         return self.labels.words()
 
     @property
-    def most(self) -> float:
+    def max_difference(self) -> float:
         """The largest difference that two values can have."""
         low, high = self.range
         return high - low
@@ -77,9 +77,9 @@ class Series:
     paired_null: FloatArray
     fpr: FloatArray
     rounds: Mapping[int, FloatArray]
-    zone: Zone = NOWHERE
+    zone: SaturationZone = NOWHERE
 
-    def alike(self, setting: int, other: int) -> BoolArray:
+    def same_rate(self, setting: int, other: int) -> BoolArray:
         """(seeds,) whether both settings have this quantity at one false positive rate: other rates are other tests."""
         rates, other_rates = self.fpr[setting], self.fpr[other]
         return np.asarray(~(np.abs(rates - other_rates) > 1e-12))
@@ -88,13 +88,13 @@ class Series:
         """Whether in some seed the two are means over different numbers of examples."""
         return bool((np.abs(self.n[setting] - self.n[other]) > 0).any())
 
-    def saturated(self, setting: int) -> bool:
+    def is_saturated(self, setting: int) -> bool:
         """Whether the mean of a setting over its seeds is too near an end of the measure to be compared."""
         return self.zone.holds(mean_of(self.values[setting]).value)
 
-    def against(self, setting: int, other: int) -> Contrast:
+    def contrast_with(self, setting: int, other: int) -> Contrast:
         """What a setting has more than another, over the seeds in which the two can be compared."""
-        return contrast(np.where(self.alike(setting, other), self.values[setting], math.nan), self.values[other])
+        return contrast(np.where(self.same_rate(setting, other), self.values[setting], math.nan), self.values[other])
 
 
 def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]:
@@ -104,7 +104,7 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
     for metric in dict.fromkeys(row.reading.metric for row in summary.rows):
         if metric.endswith((".null", ".guess", ".p")) or metric == "retention":
             continue
-        measure = measure_of(metric, summary.known)
+        measure = measure_of(metric, summary.known_measures)
         against_held_out = metric.endswith(".difference")
         if against_held_out and not (measure.difference and measure.headline):
             continue
@@ -130,7 +130,7 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
                     kind=kind,
                     level=place,
                     title=_short_title(variant) if variant else _title(measure, metric, labels),
-                    unit=measure.shown_unit if against_held_out else measure.difference_unit,
+                    unit=measure.unit_text if against_held_out else measure.difference_unit,
                     scale=1.0 if against_held_out else measure.scale,
                     digits=measure.digits,
                     headline=labels.get("view") in _REAL if against_held_out else headline,
@@ -168,7 +168,7 @@ def _over_rounds(summary: Summary, quantity: Quantity) -> Iterator[tuple[int, fl
     places = [place_label for place_label, place in _PLACES.items() if place == quantity.level and quantity.kind]
     for labels in (quantity.labels.plus(place=places[0] if places else None), quantity.labels):
         if series := summary.series(quantity.metric, level, quantity.kind, labels):
-            yield from ((round, value.value) for round, value in series)
+            yield from ((round_number, value.value) for round_number, value in series)
             return
 
 
@@ -183,6 +183,6 @@ def _title(measure: Measure, metric: str, labels: Labels) -> str:
     """The title of what is no measure of a kind at a place, with its labels."""
     if metric.endswith(".difference"):
         view = labels.get("view", "")
-        return f"reconstruction from {titled('view', view)}, in − held out"
+        return f"reconstruction from {label_title('view', view)}, in − held out"
     name = measure.title if measure.headline else metric.replace("_", " ")
     return " ".join([name, *labels.words()])

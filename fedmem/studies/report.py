@@ -15,8 +15,8 @@ from fedmem.reporting.cells import Section, Value, number
 from fedmem.reporting.page import HEAD, section_html
 from fedmem.reporting.table import Grid, line_text, prose
 from fedmem.studies import figures
-from fedmem.studies.comparison import Comparison, Kept, Row
-from fedmem.studies.contrasts import MOST_SEEDS, Contrast, Mean, Ratio
+from fedmem.studies.comparison import Comparison, Retention, Row
+from fedmem.studies.contrasts import MAX_SEEDS, Contrast, Mean, Ratio
 from fedmem.studies.quantities import Quantity
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ SATURATED = (
 )
 
 
-def saturated(comparison: Comparison) -> str:
+def saturation_note(comparison: Comparison) -> str:
     """What the mark of saturated values means; empty where nothing is saturated."""
     marks = [row.saturated for row in comparison.rows]
     marks += [entry.saturated for entry in comparison.retention]
@@ -66,12 +66,12 @@ def sections(comparison: Comparison) -> Iterator[Section]:
             title=title.upper(),
             columns=("", "seeds", "mean", difference, "p", ""),
             blocks=tuple(blocks),
-            notes=_unlike(comparison, section_rows),
+            notes=_settings_on_other_examples(comparison, section_rows),
         )
     retention_blocks = []
     for quantity, group in groupby(comparison.retention, key=lambda entry: entry.quantity):
         name = f"{quantity.title}, {quantity.kind}"
-        rows = [(entry, _kept(entry)) for entry in group]
+        rows = [(entry, _retention_text(entry)) for entry in group]
         retention_blocks.append(
             (
                 name,
@@ -88,12 +88,12 @@ def sections(comparison: Comparison) -> Iterator[Section]:
     )
 
 
-def _kept(entry: Kept) -> str:
+def _retention_text(entry: Retention) -> str:
     """What aggregation keeps, as text."""
     return "not resolved" if math.isnan(entry.ratio.value) else _text(entry.ratio, 2, saturated=entry.saturated)
 
 
-def _unlike(comparison: Comparison, rows: Sequence[Row]) -> tuple[str, ...]:
+def _settings_on_other_examples(comparison: Comparison, rows: Sequence[Row]) -> tuple[str, ...]:
     """Which settings are means over other examples than their reference's."""
     names = dict.fromkeys(comparison.labels[row.setting] for row in rows if row.other_examples)
     if not names:
@@ -104,7 +104,7 @@ def _unlike(comparison: Comparison, rows: Sequence[Row]) -> tuple[str, ...]:
     )
 
 
-def traded(comparison: Comparison) -> Section:
+def trade_section(comparison: Comparison) -> Section:
     """Utility against each measure of the aggregate, setting by setting."""
     blocks = [
         (
@@ -131,24 +131,24 @@ def traded(comparison: Comparison) -> Section:
     )
 
 
-def best(comparison: Comparison) -> Iterator[str]:
+def best_settings(comparison: Comparison) -> Iterator[str]:
     """For each measure of the aggregate the settings than which none is better in one and no worse in the other."""
     for quantity, group in groupby(comparison.trades, key=lambda trade: trade.quantity):
         trades = list(group)
         names = [comparison.labels[trade.setting] for trade in trades if trade.better < 0]
-        settings = {trade.setting for trade in trades} | set(comparison.without)
+        settings = {trade.setting for trade in trades} | set(comparison.settings_without_values)
         missing_labels = [label for setting, label in enumerate(comparison.labels) if setting not in settings]
         note = f" (without a value, so not compared: {'; '.join(missing_labels)})" if missing_labels else ""
         yield f"{quantity.title}, {quantity.kind}: {'; '.join(names)}{note}"
 
 
-def excluded(comparison: Comparison) -> str:
+def excluded_note(comparison: Comparison) -> str:
     """Which settings are compared with nothing and on no front, since no run of them is finished; empty for none."""
-    names = "; ".join(comparison.labels[setting] for setting in comparison.without)
+    names = "; ".join(comparison.labels[setting] for setting in comparison.settings_without_values)
     return f"No run finished, so these settings have no values, and they are on no front: {names}" if names else ""
 
 
-def unresolved(comparison: Comparison) -> str:
+def unresolved_note(comparison: Comparison) -> str:
     """How many differences the seeds do not resolve, measure by measure with the smallest that they could."""
     rows = [row for row in comparison.rows if row.contrast is not None]
     unresolved_rows = [row for row in rows if row.verdict == "unresolved"]
@@ -158,7 +158,11 @@ def unresolved(comparison: Comparison) -> str:
     for title, group in groupby(unresolved_rows, key=lambda row: row.quantity.title):
         group_rows = list(group)
         detectable_rows = [row for row in group_rows if not math.isnan(row.detectable)]
-        sizes = [row.detectable * row.quantity.scale for row in detectable_rows if row.detectable <= row.quantity.most]
+        sizes = [
+            row.detectable * row.quantity.scale
+            for row in detectable_rows
+            if row.detectable <= row.quantity.max_difference
+        ]
         none = (
             f"; {len(detectable_rows) - len(sizes)} more than possible, more seeds"
             if sizes
@@ -196,9 +200,11 @@ def _row(comparison: Comparison, row: Row) -> tuple[str, ...]:
     if verdict == "saturated":
         verdict = "both saturated: no difference can be seen"
     if verdict == "unresolved" and not math.isnan(row.detectable):
-        seeds = str(row.seeds) if row.seeds else f"> {MOST_SEEDS}"
+        seeds = str(row.seeds) if row.seeds else f"> {MAX_SEEDS}"
         size = number(row.detectable * quantity.scale, digits)
-        verdict += f" (detects {size if row.detectable <= quantity.most else 'more than possible'}; seeds {seeds})"
+        verdict += (
+            f" (detects {size if row.detectable <= quantity.max_difference else 'more than possible'}; seeds {seeds})"
+        )
     return (*cells, _text(contrast, digits, quantity.scale), p, verdict)
 
 
@@ -226,19 +232,19 @@ class Table:
         for warning in self.comparison.warnings:
             yield from prose(warning, width, "yellow", hang=2)
         yield from prose(CAPTION, width, "dim")
-        yield from prose(saturated(self.comparison), width, "yellow")
+        yield from prose(saturation_note(self.comparison), width, "yellow")
         for section in table_sections:
             yield "", ""
             yield from Grid.of([section], width).lines(section)
             for note in section.notes:
                 yield from prose(note, width, "dim")
         yield "", ""
-        yield from prose(unresolved(self.comparison), width)
-        yield from prose(POWER if unresolved(self.comparison) else "", width, "dim")
+        yield from prose(unresolved_note(self.comparison), width)
+        yield from prose(POWER if unresolved_note(self.comparison) else "", width, "dim")
         yield "", ""
-        yield from prose(excluded(self.comparison), width)
+        yield from prose(excluded_note(self.comparison), width)
         yield from prose(BEST if self.comparison.trades else NO_UTILITY, width)
-        for line in best(self.comparison):
+        for line in best_settings(self.comparison):
             yield from prose(f"  {line}", width, hang=4)
 
 
@@ -257,18 +263,22 @@ def headline(comparison: Comparison) -> str:
 
 def page(comparison: Comparison, title: str, failures: Sequence[str]) -> tuple[str, Mapping[str, bytes]]:
     """The page, which holds its figures and loads nothing, and these by name. Whatever came from a file is escaped."""
-    figure_files = {name: (data, text) for name, data, text in figures.drawn(comparison)}
+    figure_files = {name: (data, text) for name, data, text in figures.draw_all(comparison)}
     text = html.escape
     parts = [HEAD.format(title=text(f"{title} · fedmem")), f"<h1>{text(title)}</h1>"]
     parts += [
-        f"<p>{text(paragraph)}</p>" for paragraph in (headline(comparison), CAPTION, saturated(comparison)) if paragraph
+        f"<p>{text(paragraph)}</p>"
+        for paragraph in (headline(comparison), CAPTION, saturation_note(comparison))
+        if paragraph
     ]
     parts += [f'<p class="alarm">{text(warning)}</p>' for warning in comparison.warnings]
     parts += [f'<p class="alarm">failed and left out: {text(cause)}</p>' for cause in failures]
-    parts += [f'<p class="alarm">{text(paragraph)}</p>' for paragraph in (excluded(comparison),) if paragraph]
-    for section in (*sections(comparison), traded(comparison)):
+    parts += [f'<p class="alarm">{text(paragraph)}</p>' for paragraph in (excluded_note(comparison),) if paragraph]
+    for section in (*sections(comparison), trade_section(comparison)):
         parts += section_html(section)
-    parts += [f"<p>{text(paragraph)}</p>" for paragraph in (unresolved(comparison), POWER) if unresolved(comparison)]
+    parts += [
+        f"<p>{text(paragraph)}</p>" for paragraph in (unresolved_note(comparison), POWER) if unresolved_note(comparison)
+    ]
     parts += [] if comparison.trades else [f"<p>{text(NO_UTILITY)}</p>"]
     parts.append("<h2>Figures</h2>")
     for name, (data, caption) in figure_files.items():

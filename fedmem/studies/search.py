@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts.events import Listener
-from fedmem.contracts.measurement import written
+from fedmem.contracts.measurement import value_text
 from fedmem.errors import Problem, RunError, ScenarioError
-from fedmem.reporting.naming import check_metric
+from fedmem.reporting.metric_names import check_metric
 from fedmem.results.folder import one_at_a_time
 from fedmem.seeding import stream
 from fedmem.studies.comparison import Comparison
@@ -18,7 +18,7 @@ from fedmem.studies.contrasts import mean_of
 from fedmem.studies.grid import Cell, Setting, cross
 from fedmem.studies.quantities import Series
 from fedmem.studies.sweep_file import Axis, Search, Sweep
-from fedmem.studies.sweep_folder import Failures, Swept, compared, folder_of, run_cells, write_results
+from fedmem.studies.sweep_folder import Failures, SweptRuns, folder_of, make_comparison, run_cells, write_results
 from fedmem.studies.tables import put
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def search(
     force: bool,
     retry_failed: bool,
     listeners: Sequence[Listener],
-) -> Swept:
+) -> SweptRuns:
     """Run the search of a sweep until it has its trials; see `sweep` for arguments, guarantees and errors.
 
     A trial is a setting with all seeds, its objectives are means over them. Settings of one batch are proposed before
@@ -56,10 +56,10 @@ def search(
     folder = folder_of(plan, first[0], out)
     with one_at_a_time(folder / ".study.lock"):
         how: dict[str, Any] = {"out": out, "jobs": jobs, "force": force, "listeners": listeners}
-        return _tried(plan, base, folder, how, retry_failed=retry_failed)
+        return _run_trials(plan, base, folder, how, retry_failed=retry_failed)
 
 
-def _tried(plan: Sweep, base: Path, folder: Path, how: Mapping[str, Any], *, retry_failed: bool) -> Swept:
+def _run_trials(plan: Sweep, base: Path, folder: Path, how: Mapping[str, Any], *, retry_failed: bool) -> SweptRuns:
     """All trials, in the process that holds the study."""
     search_options, out = plan.search, how["out"]
     assert search_options is not None
@@ -69,7 +69,7 @@ def _tried(plan: Sweep, base: Path, folder: Path, how: Mapping[str, Any], *, ret
         cells: dict[str, Cell] = {}
         for trials in _batches(study, plan, search_options):
             settings = {trial.number: _setting(plan, trial.params) for trial in trials}
-            cells_by_trial, wrong_trials = _crossed(base, plan, settings)
+            cells_by_trial, wrong_trials = _cross_settings(base, plan, settings)
             cells |= {cell.scenario.id: cell for batch in cells_by_trial.values() for cell in batch}
             # the same setting may be proposed twice
             unique_cells = {cell.scenario.id: cell for batch in cells_by_trial.values() for cell in batch}
@@ -79,18 +79,18 @@ def _tried(plan: Sweep, base: Path, folder: Path, how: Mapping[str, Any], *, ret
             for trial in trials:
                 values = None
                 if trial.number not in wrong_trials and not any(
-                    c.scenario.id in failures.known for c in cells_by_trial[trial.number]
+                    c.scenario.id in failures.by_run for c in cells_by_trial[trial.number]
                 ):
-                    values = objectives(compared(cells_by_trial[trial.number], out), search_options.directions)
-                _tell(study, trial, values)
+                    values = objectives(make_comparison(cells_by_trial[trial.number], out), search_options.directions)
+                _report_trial(study, trial, values)
         rows = [_row(plan, trial) for trial in study.trials]
         front = {trial.number for trial in study.best_trials}
         put(folder, "trials", [{**row, "front": row["trial"] in front} for row in rows])
     finally:
         storage.engine.dispose()
     write_results(folder, list(cells.values()), out)
-    failed_cells = {key: why for key, why in failures.known.items() if key in cells}
-    return Swept(path=folder, cells=tuple(cells.values()), failed=failed_cells)
+    failed_cells = {key: why for key, why in failures.by_run.items() if key in cells}
+    return SweptRuns(path=folder, cells=tuple(cells.values()), failed=failed_cells)
 
 
 def _study(folder: Path, search_options: Search) -> tuple[Study, RDBStorage]:
@@ -126,7 +126,7 @@ def _sampler(search_options: Search, seed: int, number: int) -> BaseSampler:
     """A sampler of its own for each trial, so that what it draws does not depend on where the search began again."""
     import optuna
 
-    draw = int(stream(seed, f"search {search_options.study}", round=number).integers(2**31))
+    draw = int(stream(seed, f"search {search_options.study}", round_number=number).integers(2**31))
     kinds = {
         "tpe": optuna.samplers.TPESampler,
         "nsga2": optuna.samplers.NSGAIISampler,
@@ -142,7 +142,7 @@ def _distribution(axis: Axis) -> Any:
     if axis.range is None:
         return CategoricalDistribution([_choice(setting) for setting in axis.options()])
     low, high = axis.range
-    if axis.whole:
+    if axis.is_whole_numbers:
         return IntDistribution(int(low), int(high))
     return FloatDistribution(low, high, log=axis.scale == "log")
 
@@ -162,7 +162,9 @@ def _setting(plan: Sweep, params: Mapping[str, Any]) -> Setting:
     return tuple(changes)
 
 
-def _crossed(base: Path, plan: Sweep, settings: Mapping[int, Setting]) -> tuple[dict[int, tuple[Cell, ...]], set[int]]:
+def _cross_settings(
+    base: Path, plan: Sweep, settings: Mapping[int, Setting]
+) -> tuple[dict[int, tuple[Cell, ...]], set[int]]:
     """The cells of each trial, and those whose setting is no scenario."""
     cells_by_trial: dict[int, tuple[Cell, ...]] = {}
     wrong_trials = set()
@@ -175,7 +177,7 @@ def _crossed(base: Path, plan: Sweep, settings: Mapping[int, Setting]) -> tuple[
     return cells_by_trial, wrong_trials
 
 
-def _tell(study: Study, trial: FrozenTrial, values: Sequence[float] | None) -> None:
+def _report_trial(study: Study, trial: FrozenTrial, values: Sequence[float] | None) -> None:
     """Once for each trial: one that failed stays so for the search, also where its runs are retried later."""
     import optuna
 
@@ -206,7 +208,8 @@ def quantity_of(comparison: Comparison, text: str) -> Series:
         series
         for series in comparison.series
         if (q := series.quantity).metric == metric
-        and set(words) <= {q.kind, q.level, *q.parts, *(f"{name}={written(value)}" for name, value in q.labels.items)}
+        and set(words)
+        <= {q.kind, q.level, *q.parts, *(f"{name}={value_text(value)}" for name, value in q.labels.items)}
         and (q.level in words or q.level == "global")
     ]
     unlabelled = [series for series in matches if not set(series.quantity.parts) - set(words)]

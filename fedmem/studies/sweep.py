@@ -8,7 +8,7 @@ from pathlib import Path
 from fedmem.contracts.events import Listener
 from fedmem.studies.grid import cross, label_of
 from fedmem.studies.sweep_file import load_sweep, places_of
-from fedmem.studies.sweep_folder import Failures, Swept, folder_of, run_cells, write_results
+from fedmem.studies.sweep_folder import Failures, SweptRuns, folder_of, run_cells, write_results
 
 
 def sweep(
@@ -19,7 +19,7 @@ def sweep(
     force: bool = False,
     retry_failed: bool = False,
     listeners: Sequence[Listener] = (),
-) -> Swept:
+) -> SweptRuns:
     """Run what a sweep file asks for and is not there yet, and put everything into one frame.
 
     Args:
@@ -51,10 +51,10 @@ def sweep(
     run_cells(cells, failures, out=out, jobs=jobs, force=force, retry_failed=retry_failed, listeners=listeners)
     write_results(folder, cells, out)
     ids = {cell.scenario.id for cell in cells}
-    return Swept(path=folder, cells=cells, failed={key: why for key, why in failures.known.items() if key in ids})
+    return SweptRuns(path=folder, cells=cells, failed={key: why for key, why in failures.by_run.items() if key in ids})
 
 
-def told(swept: Swept) -> str:
+def failure_text(swept: SweptRuns) -> str:
     """What failed, with its cause, in words; empty if nothing did."""
     cells = {cell.scenario.id: cell for cell in swept.cells}
     causes = [f"{label_of(cells[key].setting)}, seed {cells[key].seed}: {why}" for key, why in swept.failed.items()]

@@ -56,7 +56,7 @@ class Axis(_Part):
     )
 
     @model_validator(mode="after")
-    def _one(self) -> Axis:
+    def _check_one_form(self) -> Axis:
         field_names = [name for name in ("values", "range", "zip") if getattr(self, name) is not None]
         if len(field_names) != 1:
             raise ValueError(f"should have one of values, range and zip, got {' and '.join(field_names) or 'none'}")
@@ -76,7 +76,7 @@ class Axis(_Part):
         return self.path if self.path is not None else "+".join(self.zip or {})
 
     @property
-    def whole(self) -> bool:
+    def is_whole_numbers(self) -> bool:
         """Whether a range is one of whole numbers."""
         return self.range is not None and self.scale == "linear" and all(end == int(end) for end in self.range)
 
@@ -97,7 +97,7 @@ class Axis(_Part):
 
     def number(self, value: float) -> str:
         """A value of the range, to six digits."""
-        return str(round(value)) if self.whole else f"{value:.6g}"
+        return str(round(value)) if self.is_whole_numbers else f"{value:.6g}"
 
 
 class Search(_Part):
@@ -139,7 +139,7 @@ class Sweep(_Part):
         return seeds
 
     @model_validator(mode="after")
-    def _apart(self) -> Sweep:
+    def _check_distinct_axes(self) -> Sweep:
         paths = [path for axis in self.axes for path in ([axis.path] if axis.path else list(axis.zip or {}))]
         twice = [path for path in dict.fromkeys(paths) if paths.count(path) > 1 or path in self.set]
         if twice:
@@ -186,7 +186,7 @@ def load_sweep(path: Path | str) -> tuple[Sweep, Path]:
         meanings = {name: str(item.description) for name, item in Sweep.model_fields.items()}
         problems = problems_of(error, source.value, Sweep, meanings)
         raise ScenarioError(
-            [*source.problems, *(_placed(problem, source.lines, file) for problem in problems)]
+            [*source.problems, *(_locate_problem(problem, source.lines, file) for problem in problems)]
         ) from error
     except ScenarioError as error:
         raise ScenarioError(
@@ -197,7 +197,7 @@ def load_sweep(path: Path | str) -> tuple[Sweep, Path]:
     base = file.parent / sweep.base
     if not base.exists():
         message = f"there is no such file: {base}; a path is relative to the folder of this file"
-        raise ScenarioError([_placed(Problem(path="base", message=message), source.lines, file)])
+        raise ScenarioError([_locate_problem(Problem(path="base", message=message), source.lines, file)])
     return sweep, base
 
 
@@ -215,7 +215,7 @@ def places_of(plan: Sweep, path: Path | str) -> Iterator[None]:
         problems = []
         for problem in error.problems:
             if problem.source in places:
-                placed_problem = _placed(replace(problem, path=places[problem.source]), lines, file)
+                placed_problem = _locate_problem(replace(problem, path=places[problem.source]), lines, file)
                 change = problem.source.partition(" ")[2]
                 message = (
                     problem.message
@@ -224,13 +224,13 @@ def places_of(plan: Sweep, path: Path | str) -> Iterator[None]:
                 )
                 problems.append(replace(placed_problem, path=change, message=message))
             elif problem.source in ("", "--vary"):
-                problems.append(_placed(replace(problem, path=problem.path or "axes"), lines, file))
+                problems.append(_locate_problem(replace(problem, path=problem.path or "axes"), lines, file))
             else:
                 problems.append(problem)
         raise ScenarioError(problems) from error
 
 
-def _placed(problem: Problem, lines: Mapping[Any, int], file: Path) -> Problem:
+def _locate_problem(problem: Problem, lines: Mapping[Any, int], file: Path) -> Problem:
     """With the line of the innermost place on its path that was written."""
     from fedmem.scenario.yaml_source import place_parts
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Swept:
+class SweptRuns:
     """A sweep that was made: its folder, its cells, and why some failed, by the id of their run."""
 
     path: Path
@@ -65,22 +65,22 @@ class Failures:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "failed.json"
-        self.known = self._read()
+        self.by_run = self._read_file()
 
-    def _read(self) -> dict[str, str]:
+    def _read_file(self) -> dict[str, str]:
         content = json.loads(self._file.read_text(encoding="utf-8")) if self._file.exists() else {}
         return {str(key): str(value) for key, value in content.items()}
 
     def note(self, key: str, error: str | None) -> None:
         """This run has failed, or has not."""
-        self.known = self._read()  # another process may have noted some
-        before = dict(self.known)
-        self.known.pop(key, None)
+        self.by_run = self._read_file()  # another process may have noted some
+        before = dict(self.by_run)
+        self.by_run.pop(key, None)
         if error is not None:
-            self.known[key] = error
-        if self.known != before:
+            self.by_run[key] = error
+        if self.by_run != before:
             partial = self._file.with_name(f".{self._file.name}.{os.getpid()}")
-            partial.write_text(json.dumps(self.known, indent=2, sort_keys=True), encoding="utf-8")
+            partial.write_text(json.dumps(self.by_run, indent=2, sort_keys=True), encoding="utf-8")
             partial.replace(self._file)
 
 
@@ -111,7 +111,7 @@ def run_cells(
     """Run those that did not fail before, or only those that did."""
     if not force or retry_failed:
         _check_unchanged(cells, out)
-    failed_ids = set(failures.known)
+    failed_ids = set(failures.by_run)
     cells_to_run = [cell for cell in cells if (cell.scenario.id in failed_ids) == retry_failed]
     noting = _FailureWriter(cells=cells_to_run, failures=failures)
     return run_all(
@@ -122,16 +122,16 @@ def run_cells(
 def _check_unchanged(cells: Sequence[Cell], out: Path | str) -> None:
     """Refuses finished runs that will enter the frame although their code or files have changed: `FolderError`."""
     from fedmem.execution.run import folder_of as folder_of_run
-    from fedmem.execution.run import served, settled
+    from fedmem.execution.run import serve_finished, with_required_noise
     from fedmem.results.folder import is_finished
 
     for cell in cells:
         folder = folder_of_run(cell.scenario, out)
         if is_finished(folder):
-            served(settled(cell.scenario), folder)
+            serve_finished(with_required_noise(cell.scenario), folder)
 
 
-def compared(cells: Sequence[Cell], out: Path | str) -> Comparison:
+def make_comparison(cells: Sequence[Cell], out: Path | str) -> Comparison:
     """The finished runs of these cells side by side; each setting is its own reference."""
     from fedmem.execution.run import folder_of as folder_of_run
     from fedmem.results.folder import is_finished
@@ -147,6 +147,6 @@ def compared(cells: Sequence[Cell], out: Path | str) -> Comparison:
 
 def write_results(folder: Path, cells: Sequence[Cell], out: Path | str) -> Comparison:
     """The tidy frame of all finished runs."""
-    comparison = compared(cells, out)
+    comparison = make_comparison(cells, out)
     put(folder, "results", list(values(comparison)))
     return comparison

@@ -39,8 +39,8 @@ def values(comparison: Comparison) -> Rows:
 
 def rounds(comparison: Comparison) -> Rows:
     """What is tabled, at each observed round."""
-    for series in comparison.tested:
-        for round, round_values in series.rounds.items():
+    for series in comparison.tested_series:
+        for round_number, round_values in series.rounds.items():
             for setting in range(len(comparison.settings)):
                 for place, seed in enumerate(comparison.seeds):
                     if not math.isnan(round_values[setting, place]):
@@ -48,7 +48,7 @@ def rounds(comparison: Comparison) -> Rows:
                             **_setting(comparison, setting),
                             "seed": seed,
                             **_quantity(series.quantity),
-                            "round": round,
+                            "round": round_number,
                             "value": round_values[setting, place],
                             "saturated": series.zone.holds(float(round_values[setting, place])),
                         }

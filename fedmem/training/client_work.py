@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray, Params
 from fedmem.contracts.client import ClientAlgorithm, Outcome
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.types import BoolArray, FloatArray, IntArray, Params
 from fedmem.contracts.validation import batches_of
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import Streams
-from fedmem.training.defended_updates import Place
+from fedmem.training.defence_pipeline import Place
 from fedmem.training.finite import finite_models
 
 if TYPE_CHECKING:
@@ -32,12 +32,12 @@ class Task:
     before: Params
     rows: IntArray
     batches: IntArray
-    offer: Params = field(default_factory=dict)
+    payload: Params = field(default_factory=dict)
     memory: Params = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
+class TrainedClient:
     """What came of a task. `loss` is the mean of the batch losses met on the way, NaN without steps."""
 
     task: Task
@@ -51,7 +51,7 @@ class Work:
 
     `run`, `client` (T,); `models` (M, ...) are the models handed out and `model` (T,) which of them each starts from;
     `rows` T arrays of rows of the store; `batches` (T, S, B) the batches as rows of the store, -1 where there is none,
-    of which client i does the first `steps[i]`; `offer` (T, ...); `memory` one for each client, or none at all.
+    of which client i does the first `steps[i]`; `payload` (T, ...); `memory` one for each client, or none at all.
     """
 
     round: int
@@ -62,7 +62,7 @@ class Work:
     rows: tuple[IntArray, ...]
     batches: IntArray
     steps: IntArray
-    offer: Params = field(default_factory=dict)
+    payload: Params = field(default_factory=dict)
     memory: tuple[Params, ...] = ()
 
     def __len__(self) -> int:
@@ -73,7 +73,7 @@ class Work:
         """(T,) rows of each client."""
         return np.fromiter((len(rows) for rows in self.rows), dtype=np.int64, count=len(self.rows))
 
-    def before(self, i: int) -> Params:
+    def model_before(self, i: int) -> Params:
         """The model that client i starts from."""
         return {name: value[self.model[i]] for name, value in self.models.items()}
 
@@ -97,7 +97,7 @@ class Work:
             rows=tuple(self.rows[i] for i in places.tolist()),
             batches=self.batches[places],
             steps=self.steps[places],
-            offer={name: value[torch.from_numpy(places)] for name, value in self.offer.items()},
+            payload={name: value[torch.from_numpy(places)] for name, value in self.payload.items()},
             memory=tuple(self.memory[i] for i in places.tolist()) if self.memory else (),
         )
 
@@ -110,7 +110,7 @@ class Work:
         """Single tasks of one round as arrays; at least one."""
         models: dict[int, Params] = {id(task.before): task.before for task in tasks}
         places = {key: place for place, key in enumerate(models)}
-        batches, steps = _joined([task.rows for task in tasks], [task.batches for task in tasks])
+        batches, steps = _join_batches([task.rows for task in tasks], [task.batches for task in tasks])
         return Work(
             round=tasks[0].round,
             run=np.array([task.run for task in tasks], dtype=np.int64),
@@ -120,17 +120,17 @@ class Work:
             rows=tuple(task.rows for task in tasks),
             batches=batches,
             steps=steps,
-            offer=stack([task.offer for task in tasks]),
+            payload=stack([task.payload for task in tasks]),
             memory=tuple(task.memory for task in tasks) if any(task.memory for task in tasks) else (),
         )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Done:
+class TrainedWork:
     """What came of the work of T clients: `Outcome`, each part with a leading axis.
 
-    `kept` is `sent`, the same object, unless the client algorithm keeps something else. `loss` (T,) is the mean of the
-    batch losses met on the way, NaN without steps.
+    `stored_work` is `sent`, the same object, unless the client algorithm keeps something else. `loss` (T,) is the mean
+    of the batch losses met on the way, NaN without steps.
     """
 
     work: Work
@@ -154,11 +154,11 @@ class Done:
                 report=pick(self.report, i),
             )
 
-    def take(self, indices: IntArray) -> Done:
+    def take(self, indices: IntArray) -> TrainedWork:
         """The results of these clients."""
         places = torch.from_numpy(np.asarray(indices, dtype=np.int64))
         sent = {name: value[places] for name, value in self.sent.items()}
-        return Done(
+        return TrainedWork(
             work=self.work.take(indices),
             sent=sent,
             kept=sent if self.kept is self.sent else {name: value[places] for name, value in self.kept.items()},
@@ -167,7 +167,7 @@ class Done:
             loss=self.loss[indices],
         )
 
-    def finite(self) -> BoolArray:
+    def is_finite(self) -> BoolArray:
         """(T,) whether every value that a client sends is finite."""
         finite: BoolArray = finite_models(self.sent).numpy()
         return finite
@@ -180,33 +180,33 @@ class LocalWork:
         self._federation = federation
         self._client = client
         self._streams = Streams(seed, "batches")
-        self._kept: dict[tuple[int, int, int], tuple[Work, int]] = {}
+        self._stored_work: dict[tuple[int, int, int], tuple[Work, int]] = {}
 
-    def used(self, run: int, client: int, round: int) -> IntArray:
+    def used_rows(self, run: int, client: int, round_number: int) -> IntArray:
         """The client's rows that are in a batch: not all, where its steps end before its first epoch does."""
-        task = self.task(run, round, client, {})
+        task = self.task(run, round_number, client, {})
         return task.rows[np.isin(np.arange(len(task.rows)), task.batches)]
 
-    def task(self, run: int, round: int, client: int, before: Params) -> Task:
+    def task(self, run: int, round_number: int, client: int, before: Params) -> Task:
         """The work of one client; equal arguments give equal batches, whenever it is asked for."""
-        rows = self._federation.rows(run, client, round)
-        (rng,) = self._streams.each(run=[run], round=round, client=[client])
-        with Guard("client", self._client, "batches", round=round, run=run, client=client) as guard:
-            batches = self._batches(guard, run, round, len(rows), rng)
-        self._check(round, [run], [client], [rows], batches[None])
+        rows = self._federation.rows(run, client, round_number)
+        (rng,) = self._streams.generators(run=[run], round_number=round_number, client=[client])
+        with Guard("client", self._client, "batches", round=round_number, run=run, client=client) as guard:
+            batches = self._batches(guard, run, round_number, len(rows), rng)
+        self._check(round_number, [run], [client], [rows], batches[None])
         return Task(
             run=run,
-            round=round,
+            round=round_number,
             client=client,
             before=before,
             rows=rows,
             batches=batches,
-            offer={"round": torch.tensor(float(round))},
+            payload={"round": torch.tensor(float(round_number))},
         )
 
     def of(
         self,
-        round: int,
+        round_number: int,
         run: IntArray,
         client: IntArray,
         models: Params,
@@ -216,21 +216,21 @@ class LocalWork:
     ) -> Work:
         """The work of T clients at once: the same rows and batches as `task` gives each of them."""
         runs, clients = run.tolist(), client.tolist()
-        rows = [self._federation.rows(r, k, round) for r, k in zip(runs, clients, strict=True)]
-        streams = self._streams.each(run=runs, round=round, client=clients)
+        rows = [self._federation.rows(r, k, round_number) for r, k in zip(runs, clients, strict=True)]
+        streams = self._streams.generators(run=runs, round_number=round_number, client=clients)
         positions: list[IntArray] = []
 
         def index_of() -> dict[str, int]:
             return {"run": runs[len(positions)], "client": clients[len(positions)]}
 
-        with Guard("client", self._client, "batches", round=round, where=index_of) as guard:
+        with Guard("client", self._client, "batches", round=round_number, where=index_of) as guard:
             for r, client_rows, rng in zip(runs, rows, streams, strict=True):
-                positions.append(self._batches(guard, r, round, len(client_rows), rng))
-        places, steps = _together(positions)
-        self._check(round, runs, clients, rows, places)
-        number = torch.full((len(runs),), float(round))
+                positions.append(self._batches(guard, r, round_number, len(client_rows), rng))
+        places, steps = _stack_positions(positions)
+        self._check(round_number, runs, clients, rows, places)
+        number = torch.full((len(runs),), float(round_number))
         return Work(
-            round=round,
+            round=round_number,
             run=run,
             client=client,
             models=models,
@@ -238,21 +238,21 @@ class LocalWork:
             rows=tuple(rows),
             batches=_rows_at(rows, places),
             steps=steps,
-            offer={**(payload or {}), "round": number},
+            payload={**(payload or {}), "round": number},
             memory=memory,
         )
 
-    def _batches(self, guard: Guard, run: int, round: int, count: int, rng: np.random.Generator) -> IntArray:
+    def _batches(self, guard: Guard, run: int, round_number: int, count: int, rng: np.random.Generator) -> IntArray:
         """Positions among the rows of a client; where it goes from client to client, the batches that each would have.
 
         These are of the streams of the clients, so that one model meets what would have been met side by side.
         """
-        unpooled = self._federation.apart
+        unpooled = self._federation.unpooled
         if unpooled is None or not self._federation.by_client:
             return batches_of(guard, self._client.batches(count, rng))
         clients = list(range(unpooled.num_clients))
-        sizes = [len(unpooled.rows(run, k, round)) for k in clients]
-        streams = self._streams.each(run=[run] * len(clients), round=round, client=clients)
+        sizes = [len(unpooled.rows(run, k, round_number)) for k in clients]
+        streams = self._streams.generators(run=[run] * len(clients), round_number=round_number, client=clients)
         client_batches = [
             batches_of(guard, self._client.batches(size, stream)) for size, stream in zip(sizes, streams, strict=True)
         ]
@@ -262,7 +262,7 @@ class LocalWork:
         )
 
     def _check(
-        self, round: int, runs: Sequence[int], clients: Sequence[int], rows: Sequence[IntArray], places: IntArray
+        self, round_number: int, runs: Sequence[int], clients: Sequence[int], rows: Sequence[IntArray], places: IntArray
     ) -> None:
         """No client trains on rows of another: its batches (T, S, B) hold positions among its own rows, or -1."""
         sizes = np.fromiter((len(client_rows) for client_rows in rows), dtype=np.int64, count=len(rows))
@@ -271,22 +271,22 @@ class LocalWork:
             return
         i = int(np.flatnonzero(outside)[0])
         wrong_position = places[i][(places[i] >= sizes[i]) | (places[i] < -1)][0]
-        with Guard("client", self._client, "batches", round=round, run=runs[i], client=clients[i]) as guard:
-            guard.wrong(f"it returned position {wrong_position}, should be 0 to {sizes[i] - 1}, or -1 for no row")
+        with Guard("client", self._client, "batches", round=round_number, run=runs[i], client=clients[i]) as guard:
+            guard.reject(f"it returned position {wrong_position}, should be 0 to {sizes[i] - 1}, or -1 for no row")
 
     def keep(self, work: Work) -> None:
         """Remember work as it was given, until `forget`."""
         for i, (run, client) in enumerate(zip(work.run.tolist(), work.client.tolist(), strict=True)):
-            self._kept[run, work.round, client] = (work, i)
+            self._stored_work[run, work.round, client] = (work, i)
 
-    def kept(self, run: int, round: int, client: int) -> Work:
+    def stored_work(self, run: int, round_number: int, client: int) -> Work:
         """The work that this client alone was given in a round that is being watched."""
-        work, i = self._kept[run, round, client]
+        work, i = self._stored_work[run, round_number, client]
         return work.take([i])
 
-    def forget(self, round: int) -> None:
+    def forget(self, round_number: int) -> None:
         """Let go of the work of a round that has been looked at."""
-        self._kept = {place: work for place, work in self._kept.items() if place[1] != round}
+        self._stored_work = {place: work for place, work in self._stored_work.items() if place[1] != round_number}
 
 
 def stack(models: Sequence[Params]) -> Params:
@@ -299,13 +299,13 @@ def pick(part: Params, i: int) -> Params:
     return {name: value[i] for name, value in part.items()}
 
 
-def _joined(rows: Sequence[IntArray], positions: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
+def _join_batches(rows: Sequence[IntArray], positions: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
     """Batches of positions as one array (T, S, B) of rows of the store, and the number of steps of each client."""
-    places, steps = _together(positions)
+    places, steps = _stack_positions(positions)
     return _rows_at(rows, places), steps
 
 
-def _together(positions: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
+def _stack_positions(positions: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
     """Batches of positions as one array (T, S, B), -1 where there is none, and the number of steps of each client."""
     steps = np.fromiter((len(part) for part in positions), dtype=np.int64, count=len(positions))
     if all(part.shape == positions[0].shape for part in positions):

@@ -13,14 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from fedmem.contracts.arrays import FloatArray, Params
 from fedmem.contracts.client import ClientAlgorithm, PrivateAlgorithm
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import FloatArray, Params
 from fedmem.guards.guarding import Guard, part_name
 from fedmem.guards.time_limit import Clock
 from fedmem.modalities.text.language_model import CausalModel, causal
-from fedmem.training.client_work import Done, Task, Trained, Work
-from fedmem.training.defended_updates import Outgoing
+from fedmem.training.client_work import Task, TrainedClient, TrainedWork, Work
+from fedmem.training.defence_pipeline import DefencePipeline
 from fedmem.training.per_example import Noise
 
 STACK_BYTES = 2 << 20
@@ -44,7 +44,7 @@ class Settings:
     """How an executor trains.
 
     Attributes:
-        outgoing: the defences that clients apply to their updates.
+        defences: the defences that clients apply to their updates.
         seed: of the noise of clients that clip the gradients of single examples.
         seconds: the time that the steps of one client may take in a round.
         device: of torch, such as `cpu` or `cuda`. No number depends on it or on the two sizes below.
@@ -52,7 +52,7 @@ class Settings:
         forward_rows: rows times models of the largest forward pass.
     """
 
-    outgoing: Outgoing = field(default_factory=lambda: Outgoing((), 0))
+    defences: DefencePipeline = field(default_factory=lambda: DefencePipeline((), 0))
     seed: int = 0
     seconds: float = math.inf
     device: str = "cpu"
@@ -75,7 +75,7 @@ class Executor(ABC):
     ) -> None:
         self._settings = settings = settings or Settings()
         self._client = client
-        self._outgoing = settings.outgoing
+        self._defences = settings.defences
         self._private = client.per_example if isinstance(client, PrivateAlgorithm) else None
         self._seed = settings.seed
         self._seconds = settings.seconds
@@ -100,7 +100,7 @@ class Executor(ABC):
         return self._device.type
 
     @property
-    def untraced(self) -> Mapping[str, str]:
+    def untraced_functions(self) -> Mapping[str, str]:
         """The functions that are called as they are instead of traced (`Traced`), by name, each with the reason.
 
         `client.step` is among them unless steps are traced. The results are the same but for rounding; it is slower.
@@ -108,12 +108,12 @@ class Executor(ABC):
         return {"client.step": f"executor {self.name} calls every step as it is; only executor stacked traces steps"}
 
     @property
-    def waited(self) -> float:
+    def waiting_seconds(self) -> float:
         """Seconds that this executor has waited for others that train in the same process."""
         return 0.0
 
     @abstractmethod
-    def train_all(self, work: Work) -> Done:
+    def train_all(self, work: Work) -> TrainedWork:
         """What comes of this work, client by client in its order."""
 
     @abstractmethod
@@ -137,7 +137,7 @@ class Executor(ABC):
             yield torch.from_numpy(inputs[start : start + self._forward_rows]).to(self._device)
 
     @abstractmethod
-    def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
+    def attempt_all(self, work: Work) -> tuple[TrainedWork | None, dict[int, str]]:
         """What comes of those clients whose own code does not fail, and why the others did, by their place."""
 
     def _guard(self, method: str) -> Guard:
@@ -147,7 +147,7 @@ class Executor(ABC):
     @property
     def _at_work(self) -> tuple[tuple[str, object], ...]:
         """The parts that may be at work while a client is, the client last."""
-        defences = (("defence", defence) for defence in self._outgoing.defences)
+        defences = (("defence", defence) for defence in self._defences.defences)
         return (("model", self._model), *defences, ("client", self._client))
 
     def _clock(self, count: int = 1) -> Clock:
@@ -157,17 +157,17 @@ class Executor(ABC):
     def close(self) -> None:  # noqa: B027, most hold nothing
         """Release what this executor holds in addition to memory; it is not used afterwards."""
 
-    def train(self, tasks: Sequence[Task]) -> list[Trained]:
+    def train(self, tasks: Sequence[Task]) -> list[TrainedClient]:
         """The same for single tasks of one round."""
         if not tasks:
             return []
         done = self.train_all(Work.of(tasks))
         return [
-            Trained(task=task, outcome=outcome, loss=loss)
+            TrainedClient(task=task, outcome=outcome, loss=loss)
             for task, outcome, loss in zip(tasks, done.outcomes(), done.loss.tolist(), strict=True)
         ]
 
-    def _here(self, params: Params) -> Params:
+    def _on_device(self, params: Params) -> Params:
         """On the device."""
         if self._device.type == "cpu":
             return params

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fedmem.contracts.types import Params
+from fedmem.contracts.arrays import Params
 
 
 def is_finite(values: Params) -> Tensor:

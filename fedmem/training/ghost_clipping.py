@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fedmem.contracts.types import Params
+from fedmem.contracts.arrays import Params
 from fedmem.modalities.loss import example_losses
-from fedmem.training.model_checks import TOLERANCE, shaken
+from fedmem.training.model_checks import TOLERANCE, perturb_parameters
 
 
 class Layers:
@@ -40,14 +40,18 @@ class Layers:
         def note(name: str, _: nn.Module, arguments: tuple[Tensor, ...], value: Tensor) -> None:
             calls.append((name, arguments[0].ndim))
 
-        with _hooked({name: partial(note, name) for name in linear}, linear), torch.no_grad():
+        with _with_hooks({name: partial(note, name) for name in linear}, linear), torch.no_grad():
             model(inputs)
         if sorted(calls) != sorted((name, 2) for name in linear):
             return None
         biased = {name: part.bias is not None for name, part in linear.items()}
         layers = Layers(model, {name: part.out_features for name, part in linear.items()}, biased)
         model_params = {name: value.detach() for name, value in model.named_parameters()}
-        return layers if all(layers._are_all(params, inputs) for params in (model_params, shaken(model))) else None
+        return (
+            layers
+            if all(layers._are_all(params, inputs) for params in (model_params, perturb_parameters(model)))
+            else None
+        )
 
     def _are_all(self, params: Params, inputs: Tensor) -> bool:
         """Whether the gradient of each example (n, ...) is that of the layers, up to rounding, for made-up targets."""
@@ -57,7 +61,7 @@ class Layers:
         if targets.ndim > 2:
             return False
         stacked_params = {name: value[None] for name, value in params.items()}
-        _, layer_inputs, slopes = self.passed(stacked_params, inputs[None], targets[None])
+        _, layer_inputs, slopes = self.inputs_and_slopes(stacked_params, inputs[None], targets[None])
         for i in range(len(inputs)):
             autograd_gradients = plain_gradients(self._model, params, inputs[i : i + 1], targets[i : i + 1])
             layer_gradients: Params = {}
@@ -72,7 +76,7 @@ class Layers:
                 return False
         return True
 
-    def passed(self, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Params, Params]:
+    def inputs_and_slopes(self, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Params, Params]:
         """Losses (T, B), what each layer was given (T, B, in), and slopes of the losses at what it gave (T, B, out)."""
         linear = {name: self._model.get_submodule(name) for name in self.biased}
         with torch.enable_grad():
@@ -91,7 +95,7 @@ class Layers:
                     layer_inputs[name] = arguments[0]
                     return value + added[name]
 
-                with _hooked({name: partial(note, name) for name in linear}, linear):
+                with _with_hooks({name: partial(note, name) for name in linear}, linear):
                     return example_losses(functional_call(self._model, client_params, (batch,)), labels), layer_inputs
 
             detached_params = {name: value.detach() for name, value in params.items()}
@@ -102,7 +106,7 @@ class Layers:
 
 
 @contextmanager
-def _hooked(hooks: Mapping[str, Callable[..., Any]], modules: Mapping[str, nn.Module]) -> Iterator[None]:
+def _with_hooks(hooks: Mapping[str, Callable[..., Any]], modules: Mapping[str, nn.Module]) -> Iterator[None]:
     """With these forward hooks."""
     handles = [modules[name].register_forward_hook(hook) for name, hook in hooks.items()]
     try:

@@ -12,16 +12,16 @@ TOLERANCE = 1e-4
 """By how much of the largest output those for one example may differ by rounding."""
 
 
-def frozen(module: nn.Module) -> str | None:
+def frozen_parameters(module: nn.Module) -> str | None:
     """Which parameters are frozen (`requires_grad` is False), as the middle of a message; None where none is.
 
     >>> from torch import nn
     >>> layer = nn.Linear(4, 3)
-    >>> frozen(layer) is None
+    >>> frozen_parameters(layer) is None
     True
     >>> layer.weight.requires_grad_(False).shape
     torch.Size([3, 4])
-    >>> frozen(layer)
+    >>> frozen_parameters(layer)
     "1 of 2 parameters frozen (requires_grad is False), such as 'weight': 12 of 15 numbers"
     """
     parameters = dict(module.named_parameters())
@@ -36,14 +36,14 @@ def frozen(module: nn.Module) -> str | None:
     )
 
 
-def shaken(module: nn.Module, seed: int = 0) -> dict[str, Tensor]:
+def perturb_parameters(module: nn.Module, seed: int = 0) -> dict[str, Tensor]:
     """The parameters plus normal noise, so that a layer that starts at zero hides nothing.
 
     Its standard deviation is half of one over the root of what a row of the parameter has: 0.5 for a vector.
 
     >>> from torch import nn
     >>> layer = nn.Linear(1, 1)
-    >>> bool((shaken(layer)["bias"] == layer.bias).any())
+    >>> bool((perturb_parameters(layer)["bias"] == layer.bias).any())
     False
     """
     import torch
@@ -65,7 +65,7 @@ def interaction(module: nn.Module, rows: Tensor, *, wild: bool = False) -> str |
 
     Compares the outputs for each row alone, for all rows, for all rows in reverse order and, with `wild`, for the first
     row beside others that are ten times larger, to `TOLERANCE` of the largest output. `rows` (n, ...) are two or more.
-    With the parameters as they are and as `shaken`.
+    With the parameters as they are and as `perturb_parameters`.
 
     >>> import torch
     >>> from torch import nn
@@ -81,7 +81,7 @@ def interaction(module: nn.Module, rows: Tensor, *, wild: bool = False) -> str |
     if wild:
         batches.append(torch.cat([rows[:1], 10 * rows[1:] + 1]))
     model_params: dict[str, Tensor] = {name: value.detach() for name, value in module.named_parameters()}
-    for params in (model_params, shaken(module)):
+    for params in (model_params, perturb_parameters(module)):
         with torch.no_grad():
             outputs = [functional_call(module, params, (batch,)) for batch in batches]
             if _differ(functional_call(module, params, (rows,)), outputs[0]):

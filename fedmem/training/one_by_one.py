@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.client import ClientAlgorithm, ClientState, Outcome
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.contracts.validation import outcome_of
 from fedmem.guards.guarding import NOT_OURS, describe
 from fedmem.guards.time_limit import Clock, TimeLimitError
 from fedmem.modalities.loss import mean_loss
-from fedmem.training.client_work import Done, Work, pick, stack
-from fedmem.training.defended_updates import Place
+from fedmem.training.client_work import TrainedWork, Work, pick, stack
+from fedmem.training.defence_pipeline import Place
 from fedmem.training.executor import Executor, Settings
-from fedmem.training.per_example import ClippedSums, noisy, spent
+from fedmem.training.per_example import ClippedSums, add_noise, privacy_spent
 
 
 class OneByOne(Executor):
@@ -38,12 +38,12 @@ class OneByOne(Executor):
         if self._sums is not None:
             self._sums.verify(self._inputs[:2], self._targets[:2])
 
-    def train_all(self, work: Work) -> Done:
+    def train_all(self, work: Work) -> TrainedWork:
         """See `Executor.train_all`."""
         results = [self._client_of(work, i) for i in range(len(work))]
-        return gathered(work, results)
+        return gather_outcomes(work, results)
 
-    def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
+    def attempt_all(self, work: Work) -> tuple[TrainedWork | None, dict[int, str]]:
         """See `Executor.attempt_all`; every client is trained once."""
         results: dict[int, tuple[Outcome, float]] = {}
         failures: dict[int, str] = {}
@@ -55,13 +55,13 @@ class OneByOne(Executor):
             except BaseException as error:  # the client's own code: whether the run may go on is decided elsewhere
                 failures[i] = describe(error, self._at_work, "its work")
         if not failures:
-            return gathered(work, list(results.values())), failures
-        return gathered(work.take(list(results)), list(results.values())) if results else None, failures
+            return gather_outcomes(work, list(results.values())), failures
+        return gather_outcomes(work.take(list(results)), list(results.values())) if results else None, failures
 
     def _client_of(self, work: Work, i: int) -> tuple[Outcome, float]:
         """What comes of client i, and its mean loss."""
-        parts = (work.before(i), pick(work.offer, i), work.memory_of(i))
-        before, payload, memory = (self._here(part) for part in parts)
+        parts = (work.model_before(i), pick(work.payload, i), work.memory_of(i))
+        before, payload, memory = (self._on_device(part) for part in parts)
         return self._train_one(work.place(i), before, work.batches[i, : work.steps[i]], payload, memory)
 
     def _train_one(
@@ -80,11 +80,11 @@ class OneByOne(Executor):
         if self._private:
             share_array = np.zeros(batches.shape)
             share_array[batches >= 0] = torch.cat([torch.zeros(0, dtype=torch.float64), *shares]).numpy()
-            spending = spent(batches, share_array, memory)
+            spending = privacy_spent(batches, share_array, memory)
             outcome = replace(outcome, memory={**outcome.memory, **spending}, report={**outcome.report, **spending})
-        if self._outgoing:
-            draws = pick(self._here(self._outgoing.draws(before, [place])), 0)
-            outcome = replace(outcome, sent=self._outgoing.sent(outcome.sent, before, draws))
+        if self._defences:
+            draws = pick(self._on_device(self._defences.draws(before, [place])), 0)
+            outcome = replace(outcome, sent=self._defences.apply_defences(outcome.sent, before, draws))
         return outcome, float(torch.stack(losses).mean()) if losses else float("nan")
 
     def _steps(
@@ -102,10 +102,12 @@ class OneByOne(Executor):
             rows = torch.from_numpy(batch[batch >= 0]).to(self._device)
             inputs, targets = self._inputs[rows], self._targets[rows]
             if self._sums is not None:
-                state = self._client.step(state, partial(self._noisy, inputs, targets, next(noise), losses, shares))
+                state = self._client.step(
+                    state, partial(self._noisy_gradient, inputs, targets, next(noise), losses, shares)
+                )
                 continue
             if not len(rows):
-                state = self._client.step(state, _nothing)
+                state = self._client.step(state, _zero_gradient)
                 continue
 
             def gradient(params: Params, inputs: Tensor = inputs, targets: Tensor = targets) -> Params:
@@ -117,7 +119,7 @@ class OneByOne(Executor):
             state = self._client.step(state, gradient)
         return state
 
-    def _noisy(
+    def _noisy_gradient(
         self,
         inputs: Tensor,
         targets: Tensor,
@@ -133,24 +135,26 @@ class OneByOne(Executor):
         shares.append(batch_shares.cpu())
         if len(batch_losses):
             losses.append(batch_losses.mean())
-        return noisy(total, noise.to(self._device), self._private)
+        return add_noise(total, noise.to(self._device), self._private)
 
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
         """See `Executor.logits`."""
         with torch.no_grad():
             parts = [
-                torch.stack([functional_call(self._model, self._here(params), (batch,)) for params in models]).double()
+                torch.stack(
+                    [functional_call(self._model, self._on_device(params), (batch,)) for params in models]
+                ).double()
                 for batch in self._batches(inputs)
             ]
         return torch.cat(parts, dim=1).cpu().numpy()
 
 
-def _nothing(params: Params) -> Params:
+def _zero_gradient(params: Params) -> Params:
     """The gradient of an empty batch."""
     return {name: torch.zeros_like(value) for name, value in params.items()}
 
 
-def gathered(work: Work, results: Sequence[tuple[Outcome, float]]) -> Done:
+def gather_outcomes(work: Work, results: Sequence[tuple[Outcome, float]]) -> TrainedWork:
     """Single outcomes as arrays."""
     outcomes = [outcome for outcome, _ in results]
 
@@ -159,7 +163,7 @@ def gathered(work: Work, results: Sequence[tuple[Outcome, float]]) -> Done:
 
     sent = stack_part(lambda outcome: outcome.sent)
     is_same_model = all(outcome.kept is outcome.sent for outcome in outcomes)
-    return Done(
+    return TrainedWork(
         work=work,
         sent=sent,
         kept=sent if is_same_model else stack_part(lambda outcome: outcome.kept),

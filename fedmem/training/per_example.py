@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.client import PerExample
-from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.modalities.loss import example_losses
 from fedmem.seeding import Streams
 from fedmem.training.finite import is_finite
 from fedmem.training.ghost_clipping import Layers, batch_outputs, norm_of, plain_gradients
-from fedmem.training.model_checks import TOLERANCE, shaken
+from fedmem.training.model_checks import TOLERANCE, perturb_parameters
 
 NOISE = "noise of local steps"
 """The streams of the noise: one for each run, round and client, from which its steps are drawn in turn."""
@@ -63,14 +63,14 @@ class Noise:
     def __init__(self, seed: int) -> None:
         self._streams = Streams(seed, NOISE)
 
-    def of(self, run: int, round: int, client: int, size: int) -> Iterator[Tensor]:
+    def of(self, run: int, round_number: int, client: int, size: int) -> Iterator[Tensor]:
         """The noise (P,) of one step after the other, in float64."""
-        rng = self._streams.own(run=run, round=round, client=client)
+        rng = self._streams.new_generator(run=run, round_number=round_number, client=client)
         while True:
             yield torch.from_numpy(rng.standard_normal(size))
 
 
-def noisy(total: Params, noise: Tensor, how: PerExample) -> Params:
+def add_noise(total: Params, noise: Tensor, how: PerExample) -> Params:
     """(total + z S noise) / expected, with noise (P,) for all parameters in their order, in the types of `total`."""
     scale, start, gradient = how.noise_multiplier * how.clip, 0, {}
     for name, value in total.items():
@@ -99,8 +99,8 @@ class ClippedSums:
 
         self._how, self._clip = how, how.clip
         self._model = model
-        self.ghost, self.alone = by_ghost(model), one_by_one(model)
-        if self.alone:
+        self.ghost, self.one_by_one = by_ghost(model), one_by_one(model)
+        if self.one_by_one:
             return
         model_copy = deepcopy(model)
         self._wrapped: Any
@@ -122,15 +122,17 @@ class ClippedSums:
 
         Hooks miss what no module does, such as `F.linear(x, self.layer.weight)`. Examples (n, ...) are as in a call.
         """
-        if self.alone or not len(inputs):
+        if self.one_by_one or not len(inputs):
             return
         if inputs.device.type != "cpu":
             probe = ClippedSums(deepcopy(self._model).cpu(), self._how)
             probe.verify(inputs.cpu(), targets.cpu())
-            self.alone = probe.alone
+            self.one_by_one = probe.one_by_one
             return
         model_params = {name: value.detach() for name, value in self._model.named_parameters()}
-        self.alone = not all(self._is_right(params, inputs, targets) for params in (model_params, shaken(self._model)))
+        self.one_by_one = not all(
+            self._is_right(params, inputs, targets) for params in (model_params, perturb_parameters(self._model))
+        )
 
     def _is_right(self, params: Params, inputs: Tensor, targets: Tensor) -> bool:
         """Whether norms and the sum of shortened gradients are those of plain gradients, up to rounding."""
@@ -169,7 +171,7 @@ class ClippedSums:
         if not len(inputs):
             no_losses = torch.zeros(0, device=inputs.device)
             return no_losses, no_losses.double(), {name: torch.zeros_like(value) for name, value in params.items()}
-        if self.alone:
+        if self.one_by_one:
             return self._by_one(params, inputs, targets)
         self._set(params)
         with warnings.catch_warnings():
@@ -242,12 +244,12 @@ def clipped_sums(
     gave, so that its norm is known without it; without them every example has parameters of its own for one pass.
     """
     if layers is None:
-        losses, each = _each(outputs, params, inputs, targets)
+        losses, each = _example_gradients(outputs, params, inputs, targets)
         squares = sum(value.double().flatten(2).square().sum(dim=2) for value in each.values())
         factors = _factors(squares, mask, clip)  # type: ignore[arg-type]
         shares = _shares(squares, mask, clip)  # type: ignore[arg-type]
-        return losses, shares, {name: _weighed(factors, value) for name, value in each.items()}
-    losses, layer_inputs, slopes = layers.passed(params, inputs, targets)
+        return losses, shares, {name: _weighted_sum(factors, value) for name, value in each.items()}
+    losses, layer_inputs, slopes = layers.inputs_and_slopes(params, inputs, targets)
     squares = torch.zeros(mask.shape, dtype=torch.float64)
     squares = squares.to(mask.device)
     for name, biased in layers.biased.items():
@@ -256,8 +258,10 @@ def clipped_sums(
     factors = _factors(squares, mask, clip)
     total: Params = {}
     for name, biased in layers.biased.items():
-        clipped_slopes = _silent(factors, slopes[name]) * factors[..., None]
-        total[f"{name}.weight"] = torch.bmm(clipped_slopes.transpose(1, 2), _silent(factors, layer_inputs[name]))
+        clipped_slopes = _zero_where_silent(factors, slopes[name]) * factors[..., None]
+        total[f"{name}.weight"] = torch.bmm(
+            clipped_slopes.transpose(1, 2), _zero_where_silent(factors, layer_inputs[name])
+        )
         if biased:
             total[f"{name}.bias"] = torch.bmm(torch.ones_like(factors)[:, None], clipped_slopes)[:, 0]
     return losses, _shares(squares, mask, clip), {name: total[name] for name in params}
@@ -275,18 +279,20 @@ def _shares(squares: Tensor, mask: Tensor, clip: float) -> Tensor:
     return torch.where(squares.isfinite(), shares, torch.zeros_like(shares))
 
 
-def _silent(factors: Tensor, values: Tensor) -> Tensor:
+def _zero_where_silent(factors: Tensor, values: Tensor) -> Tensor:
     """Zeros (T, B, ...) where the factor is zero, which would not silence an infinity."""
     return torch.where((factors > 0).view(*factors.shape, *(1,) * (values.ndim - 2)), values, torch.zeros_like(values))
 
 
-def _weighed(factors: Tensor, each: Tensor) -> Tensor:
+def _weighted_sum(factors: Tensor, each: Tensor) -> Tensor:
     """(T, B), (T, B, ...) -> (T, ...): the weighted sum, as products, whose bits do not depend on other clients."""
-    flat = _silent(factors, each).flatten(2) if each.ndim > 2 else _silent(factors, each)[..., None]
+    flat = (
+        _zero_where_silent(factors, each).flatten(2) if each.ndim > 2 else _zero_where_silent(factors, each)[..., None]
+    )
     return torch.bmm(factors[:, None], flat)[:, 0].view(len(each), *each.shape[2:])
 
 
-def _each(outputs: Outputs, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Params]:
+def _example_gradients(outputs: Outputs, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Params]:
     """Losses (T, B) and gradients (T, B, ...): each example has leaves of its own, so one backward pass does."""
     clients, rows = inputs.shape[:2]
     with torch.enable_grad():
@@ -332,7 +338,7 @@ class PrivateGradient(torch.autograd.Function):
         )
         params = dict(zip(names, values, strict=True))
         losses, shares, total = clipped_sums(outputs, layers, params, inputs, targets, mask, how.clip)
-        gradients = torch.vmap(partial(noisy, how=how))(total, noise)
+        gradients = torch.vmap(partial(add_noise, how=how))(total, noise)
         mean = torch.where(mask > 0, losses, torch.zeros_like(losses)).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
         loss_and_shares = torch.cat((mean[:, None].double(), shares), dim=1)
         return (loss_and_shares, *gradients.values()), (0,) * (1 + len(gradients))
@@ -345,7 +351,7 @@ SPENT = ("spent_sum", "spent_most")
 over all of them, and a bound for each, the sum of what in each turn the largest was."""
 
 
-def spent(batches: IntArray, shares: FloatArray, memory: Params) -> Params:
+def privacy_spent(batches: IntArray, shares: FloatArray, memory: Params) -> Params:
     """`SPENT` after a participation with these batches (S, B), -1 for padding, and shares (S, B) of their examples.
 
     Where a row of the store is there several times its copies count together, which is more than any of them has spent.

@@ -16,21 +16,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.client import ClientAlgorithm, ClientState
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.contracts.validation import tensors
 from fedmem.guards.guarding import NOT_OURS
 from fedmem.guards.time_limit import Clock, TimeLimitError
-from fedmem.training.client_work import Done, LocalWork, Task, Trained, Work, stack
+from fedmem.training.client_work import LocalWork, Task, TrainedClient, TrainedWork, Work, stack
 from fedmem.training.executor import Executor, Settings
 from fedmem.training.ghost_clipping import Layers
 from fedmem.training.one_by_one import OneByOne
-from fedmem.training.per_example import PrivateGradient, spent
+from fedmem.training.per_example import PrivateGradient, privacy_spent
 from fedmem.training.stacked_gradient import StackedGradient
 from fedmem.training.tracing import Traced
 
-__all__ = ["Done", "Executor", "LocalWork", "OneByOne", "Stacked", "Task", "Trained", "Work", "stack"]
+__all__ = ["Executor", "LocalWork", "OneByOne", "Stacked", "Task", "TrainedClient", "TrainedWork", "Work", "stack"]
 
 
 class Stacked(Executor):
@@ -52,13 +52,13 @@ class Stacked(Executor):
         self._init = Traced(torch.vmap(self._client.init))
         self._layers = Layers.of(self._model, self._inputs[:2]) if self._private else None
         self._one_step = Traced(torch.vmap(self._private_step if self._private else self._step))
-        self._final = Traced(torch.vmap(self._parts))
-        self._sent = Traced(torch.vmap(self._outgoing.sent))
+        self._final = Traced(torch.vmap(self._outcome_parts))
+        self._sent = Traced(torch.vmap(self._defences.apply_defences))
         self._forward = Traced(torch.vmap(self._outputs, in_dims=(0, None)))
 
     @property
-    def untraced(self) -> Mapping[str, str]:
-        """See `Executor.untraced`."""
+    def untraced_functions(self) -> Mapping[str, str]:
+        """See `Executor.untraced_functions`."""
         functions = {
             "client.init": self._init,
             "client.step": self._one_step,
@@ -68,7 +68,7 @@ class Stacked(Executor):
         }
         return {name: function.reason for name, function in functions.items() if function.reason is not None}
 
-    def train_all(self, work: Work) -> Done:
+    def train_all(self, work: Work) -> TrainedWork:
         """See `Executor.train_all`."""
         widths = self._widths(work)
 
@@ -78,7 +78,7 @@ class Stacked(Executor):
         order = np.argsort(-work.steps, kind="stable").tolist()
         order.sort(key=kind)
         size = sum(value[0].numel() * value.element_size() for value in work.models.values())
-        parts: list[Done] = []
+        parts: list[TrainedWork] = []
         for (width, _), group in groupby(order, key=kind):
             members = list(group)
             max_count = max(1, self._stack_bytes // max(1, self._stack_size(size, width)))
@@ -86,9 +86,9 @@ class Stacked(Executor):
             chunk = -(-len(members) // -(-len(members) // max_count))
             for start in range(0, len(members), chunk):
                 parts.append(self._train_chunk(_of_width(work.take(members[start : start + chunk]), width)))
-        return _joined(work, parts, np.argsort(np.array(order, dtype=np.int64)))
+        return _join_parts(work, parts, np.argsort(np.array(order, dtype=np.int64)))
 
-    def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
+    def attempt_all(self, work: Work) -> tuple[TrainedWork | None, dict[int, str]]:
         """See `Executor.attempt_all`: a stack that fails is trained again one by one, to find the client that fails."""
         try:
             return self.train_all(work), {}
@@ -118,14 +118,14 @@ class Stacked(Executor):
         """Bytes that a client takes in the cache: its model, and one for each example that has its own gradient."""
         return size if self._private is None or self._layers is not None else size * (1 + width)
 
-    def _train_chunk(self, work: Work) -> Done:
+    def _train_chunk(self, work: Work) -> TrainedWork:
         count, size = len(work), _bucket(len(work))
         padded_work = work.take([*range(count), *[count - 1] * (size - count)]) if size > count else work
         places = torch.from_numpy(padded_work.model).to(self._device)
-        before = {name: value.index_select(0, places) for name, value in self._here(padded_work.models).items()}
+        before = {name: value.index_select(0, places) for name, value in self._on_device(padded_work.models).items()}
         payload, memory = (
-            self._here(padded_work.offer),
-            self._here(stack(padded_work.memory) if padded_work.memory else {}),
+            self._on_device(padded_work.payload),
+            self._on_device(stack(padded_work.memory) if padded_work.memory else {}),
         )
         state = self._init(before, payload, memory)
         with self._clock(count) as clock:
@@ -139,17 +139,21 @@ class Stacked(Executor):
                     value.ndim == 1, f"report[{name!r}] has shape {tuple(value.shape[1:])}, should be a number"
                 )
         if self._private is not None:
-            spending = stack([spent(padded_work.batches[i], shares[i], padded_work.memory_of(i)) for i in range(size)])
+            spending = stack(
+                [privacy_spent(padded_work.batches[i], shares[i], padded_work.memory_of(i)) for i in range(size)]
+            )
             outcome |= {part: {**outcome[part], **spending} for part in ("memory", "report")}
-        if self._outgoing:
-            draws = self._here(self._outgoing.draws(padded_work.before(0), [padded_work.place(i) for i in range(size)]))
+        if self._defences:
+            draws = self._on_device(
+                self._defences.draws(padded_work.model_before(0), [padded_work.place(i) for i in range(size)])
+            )
             outcome["kept"] = outcome["kept"] or outcome["sent"]
             outcome["sent"] = self._sent(outcome["sent"], before, draws)
         cut = {part: {name: value[:count].cpu() for name, value in params.items()} for part, params in outcome.items()}
         cut["kept"] = cut["kept"] or cut["sent"]
         with np.errstate(invalid="ignore"):
             loss = totals[:count].cpu().numpy() / (work.batches >= 0).any(axis=2).sum(axis=1)
-        return Done(work=work, loss=loss, **cut)
+        return TrainedWork(work=work, loss=loss, **cut)
 
     def _all_steps(self, state: ClientState, work: Work, clock: Clock) -> tuple[ClientState, Tensor, FloatArray]:
         """The state after every client has done its steps, the sum of the losses that each met (T,), and shares.
@@ -185,7 +189,7 @@ class Stacked(Executor):
                         totals[:active] += step_losses[:active, 0]
                         shares[:active, step] = step_losses[:active, 1:].cpu().numpy()
         final_states.append(_part(state, 0, end))
-        return _below(final_states[::-1]), totals, shares
+        return _stack_states(final_states[::-1]), totals, shares
 
     def _noise_of(self, work: Work) -> list[Iterator[Tensor]]:
         """What is drawn for the steps of each client; nothing where no noise is added."""
@@ -206,7 +210,7 @@ class Stacked(Executor):
         state, loss = self._one_step(state, *first_batch)
         losses = [loss]
         # no other code holds the outcome of the first step
-        written = self._one_step.overwriting(state, *first_batch) if len(rows) > 1 else None
+        written = self._one_step.in_place(state, *first_batch) if len(rows) > 1 else None
         if written is None:
             for batch in batches:
                 clock.check()
@@ -260,7 +264,7 @@ class Stacked(Executor):
         after = {part: {name: after[part][name] for name in params} for part, params in state.items()}
         return after, losses[0]
 
-    def _parts(self, state: ClientState, before: Params) -> dict[str, Params]:
+    def _outcome_parts(self, state: ClientState, before: Params) -> dict[str, Params]:
         """The parts of the outcome; what is kept is left out where it is what is sent."""
         outcome = self._client.final(state, before)
         kept_params = {} if outcome.kept is outcome.sent else outcome.kept
@@ -273,7 +277,7 @@ class Stacked(Executor):
             parts = [
                 torch.cat([self._forward(params, batch).double().cpu() for batch in self._batches(inputs)], dim=1)
                 for params in (
-                    self._here(stack(models[start : start + chunk])) for start in range(0, len(models), chunk)
+                    self._on_device(stack(models[start : start + chunk])) for start in range(0, len(models), chunk)
                 )
             ]
         return torch.cat(parts).numpy()
@@ -319,7 +323,7 @@ def _part(state: ClientState, first: int, last: int) -> ClientState:
     return {part: {name: value[first:last] for name, value in params.items()} for part, params in state.items()}
 
 
-def _below(states: Sequence[ClientState]) -> ClientState:
+def _stack_states(states: Sequence[ClientState]) -> ClientState:
     """The states of clients below each other; several parts may hold the same tensors, so nothing is written."""
     nonempty = [state for state in states if any(len(value) for params in state.values() for value in params.values())]
     if len(nonempty) < 2:
@@ -330,7 +334,7 @@ def _below(states: Sequence[ClientState]) -> ClientState:
     }
 
 
-def _joined(work: Work, parts: Sequence[Done], order: IntArray) -> Done:
+def _join_parts(work: Work, parts: Sequence[TrainedWork], order: IntArray) -> TrainedWork:
     """The parts as one; client i of the work is at place `order[i]` of the parts, one after the other."""
     if len(parts) == 1 and np.array_equal(order, np.arange(len(order))):
         return parts[0]
@@ -341,7 +345,7 @@ def _joined(work: Work, parts: Sequence[Done], order: IntArray) -> Done:
         return {key: torch.cat([getattr(part, name)[key] for part in parts]).index_select(0, places) for key in first}
 
     sent = join_name("sent")
-    return Done(
+    return TrainedWork(
         work=work,
         sent=sent,
         kept=sent if all(part.kept is part.sent for part in parts) else join_name("kept"),

@@ -42,13 +42,13 @@ class StackedGradient(torch.autograd.Function):
             raw_logits = torch.vmap(outputs)(dict(zip(names, leaves, strict=True)), inputs)
             logits = raw_logits.detach().requires_grad_()
             likelihoods = log_likelihoods(logits, targets)
-            (slopes,) = torch.autograd.grad(_Sloped.apply(likelihoods, -(mask / counts[:, None])), logits)  # type: ignore[no-untyped-call]
-            gradients = torch.autograd.grad(_Sloped.apply(raw_logits, slopes.contiguous()), leaves)  # type: ignore[no-untyped-call]
+            (slopes,) = torch.autograd.grad(_SlopedLoss.apply(likelihoods, -(mask / counts[:, None])), logits)  # type: ignore[no-untyped-call]
+            gradients = torch.autograd.grad(_SlopedLoss.apply(raw_logits, slopes.contiguous()), leaves)  # type: ignore[no-untyped-call]
         losses = -(likelihoods.detach() * mask).sum(dim=1) / counts
         return (losses, *gradients), (0,) * (1 + len(gradients))
 
 
-class _Sloped(torch.autograd.Function):
+class _SlopedLoss(torch.autograd.Function):
     """A number whose gradient is given. (So would be `grad_outputs` of `torch.autograd.grad`, which loads sympy.)"""
 
     @staticmethod

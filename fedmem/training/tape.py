@@ -28,7 +28,7 @@ Play = Callable[..., tuple[Tensor, ...]]
 
 
 @dataclass
-class _Written:
+class _WrittenStep:
     """How a function is played for one set of shapes, and how its value is built.
 
     In `play`, and in its `tape`, outcomes have memory of their own; in `over`, once asked for, they take that of
@@ -42,7 +42,7 @@ class _Written:
 
 
 @dataclass(frozen=True)
-class _Slot:
+class _Register:
     """A place in the memory of a tape."""
 
     place: int
@@ -50,24 +50,24 @@ class _Slot:
 
 @dataclass(frozen=True)
 class _Call:
-    """An operation, with slots where tensors were, and the slots of its outcomes."""
+    """An operation, with registers where tensors were, and the registers of its outcomes."""
 
     operation: Any
     args: tuple[Any, ...]
     kwargs: Mapping[str, Any]
-    outcomes: tuple[_Slot | None, ...]
+    outcomes: tuple[_Register | None, ...]
 
 
 @dataclass(frozen=True)
 class Tape:
     """What a function did with its tensors: calls to be made again on others of the same shapes.
 
-    Slots 0, 1, ... are the arguments; `constants` are tensors that the function brought with it.
+    Registers 0, 1, ... are the arguments; `constants` are tensors that the function brought with it.
     """
 
     calls: tuple[_Call, ...]
     constants: Mapping[int, Tensor]
-    results: tuple[_Slot, ...]
+    results: tuple[_Register, ...]
     size: int
 
     @staticmethod
@@ -79,7 +79,7 @@ class Tape:
         tape = Tape(
             calls=tuple(recorder.calls),
             constants=recorder.constants,
-            results=tuple(recorder.slot(value) for value in results),
+            results=tuple(recorder.register_of(value) for value in results),
             size=recorder.size,
         )
         return tape if recorder.writes else _tidy(tape)
@@ -92,7 +92,7 @@ class Tape:
             memory[place] = value
         for call in self.calls:
             args, kwargs = (
-                _changed(part, _Slot, lambda register: memory[register.place]) for part in (call.args, call.kwargs)
+                _map_tree(part, _Register, lambda register: memory[register.place]) for part in (call.args, call.kwargs)
             )
             outcome = call.operation(*args, **kwargs)
             for register, value in zip(
@@ -116,34 +116,34 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls: list[_Call] = []
         self.constants: dict[int, Tensor] = {}
         self.writes = False
-        self._slots: dict[int, _Slot] = {}
+        self._registers: dict[int, _Register] = {}
         self._alive: list[Tensor] = []  # an id stands for one tensor only as long as that lives
         for value in arguments:
-            self._new(value)
+            self._new_register(value)
 
     @property
     def size(self) -> int:
         return len(self._alive)
 
-    def _new(self, value: Tensor) -> _Slot:
-        register = _Slot(len(self._alive))
-        self._slots[id(value)] = register
+    def _new_register(self, value: Tensor) -> _Register:
+        register = _Register(len(self._alive))
+        self._registers[id(value)] = register
         self._alive.append(value)
         return register
 
-    def slot(self, value: Tensor) -> _Slot:
+    def register_of(self, value: Tensor) -> _Register:
         """Where a tensor is; one that no call has made is a constant."""
-        if id(value) not in self._slots:
-            self.constants[self._new(value).place] = value
-        return self._slots[id(value)]
+        if id(value) not in self._registers:
+            self.constants[self._new_register(value).place] = value
+        return self._registers[id(value)]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         self.writes |= func._schema.is_mutable
-        inputs = _changed(args, Tensor, self.slot), _changed(kwargs, Tensor, self.slot)
+        inputs = _map_tree(args, Tensor, self.register_of), _map_tree(kwargs, Tensor, self.register_of)
         outcome = func(*args, **kwargs)
         outputs = outcome if isinstance(outcome, (tuple, list)) else (outcome,)
-        registers = tuple(self._again(value) if isinstance(value, Tensor) else None for value in outputs)
+        registers = tuple(self._copy_register(value) if isinstance(value, Tensor) else None for value in outputs)
         if not any(registers):
             # a number has left the tensors, and what follows may depend on it
             raise ValueError(f"{func} gives no tensor")
@@ -153,29 +153,29 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.calls.append(_Call(func, inputs[0], inputs[1], registers))
         return outcome
 
-    def _again(self, value: Tensor) -> _Slot:
-        return self._slots[id(value)] if id(value) in self._slots else self._new(value)
+    def _copy_register(self, value: Tensor) -> _Register:
+        return self._registers[id(value)] if id(value) in self._registers else self._new_register(value)
 
 
-def _changed(tree: Any, kind: type, change: Callable[[Any], Any]) -> Any:
+def _map_tree(tree: Any, kind: type, change: Callable[[Any], Any]) -> Any:
     """The arguments of an operation, with everything of this kind in them changed."""
     if isinstance(tree, kind):
         return change(tree)
     if isinstance(tree, (tuple, list)):
-        return type(tree)(_changed(part, kind, change) for part in tree)
+        return type(tree)(_map_tree(part, kind, change) for part in tree)
     if isinstance(tree, dict):
-        return {name: _changed(part, kind, change) for name, part in tree.items()}
+        return {name: _map_tree(part, kind, change) for name, part in tree.items()}
     return tree
 
 
-def _slots_of(tree: Any) -> Iterator[_Slot]:
-    if isinstance(tree, _Slot):
+def _registers_of(tree: Any) -> Iterator[_Register]:
+    if isinstance(tree, _Register):
         yield tree
     elif isinstance(tree, (tuple, list)):
         for part in tree:
-            yield from _slots_of(part)
+            yield from _registers_of(part)
     elif isinstance(tree, dict):
-        yield from _slots_of(tuple(tree.values()))
+        yield from _registers_of(tuple(tree.values()))
 
 
 def _tidy(tape: Tape) -> Tape:
@@ -187,15 +187,15 @@ def _tidy(tape: Tape) -> Tape:
 
     The last two may round otherwise than the original.
     """
-    return _without_idle(_reordered(_without_idle(tape)))
+    return _without_idle(_fuse_operations(_without_idle(tape)))
 
 
 def _without_idle(tape: Tape) -> Tape:
     aten = torch.ops.aten
-    replacements: dict[_Slot, _Slot] = {}
+    replacements: dict[_Register, _Register] = {}
     calls: list[_Call] = []
     for call in tape.calls:
-        args = _renamed(call.args, replacements)
+        args = _rename_registers(call.args, replacements)
         is_idle = (
             call.operation is aten.detach.default
             or (call.operation is aten.mul.Scalar and args[1] == 1)
@@ -204,18 +204,18 @@ def _without_idle(tape: Tape) -> Tape:
         if is_idle and call.outcomes[0] is not None:
             replacements[call.outcomes[0]] = args[0]
         else:
-            calls.append(_Call(call.operation, args, _renamed(call.kwargs, replacements), call.outcomes))
-    results = _renamed(tape.results, replacements)
+            calls.append(_Call(call.operation, args, _rename_registers(call.kwargs, replacements), call.outcomes))
+    results = _rename_registers(tape.results, replacements)
     live_registers = set(results)
     live_calls: list[_Call] = []
     for call in reversed(calls):
         if any(register in live_registers for register in call.outcomes):
             live_calls.append(call)
-            live_registers |= set(_slots_of(call.args)) | set(_slots_of(call.kwargs))
+            live_registers |= set(_registers_of(call.args)) | set(_registers_of(call.kwargs))
     return Tape(tuple(reversed(live_calls)), tape.constants, results, tape.size)
 
 
-def _reordered(tape: Tape) -> Tape:
+def _fuse_operations(tape: Tape) -> Tape:
     """Differences of products and transposed products as single operations."""
     aten = torch.ops.aten
     makers = {call.outcomes[0]: call for call in tape.calls if len(call.outcomes) == 1}
@@ -232,7 +232,7 @@ def _reordered(tape: Tape) -> Tape:
             product = _maker(makers, call.args[0], aten.bmm.default)
             left_call = None if product is None else _maker(makers, product.args[0], aten.transpose.int)
             if product is not None and left_call is not None and tuple(left_call.args[1:]) == (1, 2):
-                transposed_register = _Slot(size)
+                transposed_register = _Register(size)
                 size += 1
                 calls.append(_Call(aten.transpose.int, (product.args[1], 1, 2), {}, (transposed_register,)))
                 calls.append(_Call(aten.bmm.default, (transposed_register, left_call.args[0]), {}, call.outcomes))
@@ -254,27 +254,29 @@ def _in_place(tape: Tape) -> Tape:
     for number, call in reversed(list(enumerate(tape.calls))):
         shares = call.operation.is_view or call.operation is aten._unsafe_view.default
         ends = max([number, *(last[register] for register in call.outcomes if shares and register in last)])
-        for register in (*_slots_of(call.args), *_slots_of(call.kwargs)):
+        for register in (*_registers_of(call.args), *_registers_of(call.kwargs)):
             last[register] = max(last.get(register, 0), ends)
     calls = list(tape.calls)
     for number, call in enumerate(tape.calls):
-        if call.operation is not aten.sub.Tensor or not isinstance(call.args[0], _Slot):
+        if call.operation is not aten.sub.Tensor or not isinstance(call.args[0], _Register):
             continue
         place, (outcome,) = call.args[0].place, call.outcomes
         result_places = [i for i, register in enumerate(tape.results) if register == outcome]
-        is_read = any(outcome == register for other in tape.calls for register in _slots_of((other.args, other.kwargs)))
+        is_read = any(
+            outcome == register for other in tape.calls for register in _registers_of((other.args, other.kwargs))
+        )
         if result_places == [place] and not is_read and last[call.args[0]] == number:
             calls[number] = _Call(aten.sub_.Tensor, call.args, call.kwargs, call.outcomes)
     return Tape(tuple(calls), tape.constants, tape.results, tape.size)
 
 
-def _over(written: _Written, leaves: Sequence[Tensor]) -> Play:
+def _play_in_place(written: _WrittenStep, leaves: Sequence[Tensor]) -> Play:
     """A tape that is played in place, if it says the same."""
     tape = _in_place(written.tape)
     if tape.calls == written.tape.calls:
         return written.play
     try:
-        play = _compiled(tape, [leaf.clone() for leaf in leaves])
+        play = _compile(tape, [leaf.clone() for leaf in leaves])
         outputs, expected = play(*(leaf.clone() for leaf in leaves)), written.play(*leaves)
     except Exception:  # a difference that does not fit into its place
         return written.play
@@ -282,17 +284,17 @@ def _over(written: _Written, leaves: Sequence[Tensor]) -> Play:
     return play if is_equal else written.play
 
 
-def _maker(makers: Mapping[_Slot | None, _Call], register: Any, operation: Any) -> _Call | None:
+def _maker(makers: Mapping[_Register | None, _Call], register: Any, operation: Any) -> _Call | None:
     """The call that made what is in a slot, if it is of this kind."""
-    call = makers.get(register) if isinstance(register, _Slot) else None
+    call = makers.get(register) if isinstance(register, _Register) else None
     return call if call is not None and call.operation is operation else None
 
 
-def _renamed(tree: Any, replacements: Mapping[_Slot, _Slot]) -> Any:
-    return _changed(tree, _Slot, lambda register: replacements.get(register, register))
+def _rename_registers(tree: Any, replacements: Mapping[_Register, _Register]) -> Any:
+    return _map_tree(tree, _Register, lambda register: replacements.get(register, register))
 
 
-def _compiled(tape: Tape, leaves: Sequence[Tensor]) -> Play:
+def _compile(tape: Tape, leaves: Sequence[Tensor]) -> Play:
     """The tape, played by torch's own interpreter where it has one; not on a GPU, where that might round otherwise."""
     if any(leaf.device.type != "cpu" for leaf in leaves):
         return tape

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedmem.training.tape import Layout, Play, Tape, Tree, _compiled, _over, _Written
+from fedmem.training.tape import Layout, Play, Tape, Tree, _compile, _play_in_place, _WrittenStep
 
 Key = tuple[Any, ...]
 
@@ -35,7 +35,7 @@ class Traced:
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self._function = function
-        self._written: dict[Key, _Written | None] = {}
+        self._written: dict[Key, _WrittenStep | None] = {}
         self._sound: dict[Layout, bool] = {}
         self.reason: str | None = None
         """Why the function was called as it is, the first time that it could not be traced; None if it always could."""
@@ -45,7 +45,7 @@ class Traced:
         """How many sets of shapes are traced."""
         return sum(recording is not None for recording in self._written.values())
 
-    def overwriting(self, *arguments: Tree) -> Play | None:
+    def in_place(self, *arguments: Tree) -> Play | None:
         """The same in less memory, to be fed with what it gives: outcomes may take the place of arguments.
 
         From the tensors of the arguments to those of the value, from left to right, with the same bits; None if not
@@ -57,7 +57,7 @@ class Traced:
         if recording is None:
             return None
         if recording.over is None:
-            recording.over = _over(recording, leaves)
+            recording.over = _play_in_place(recording, leaves)
         return recording.over
 
     def __call__(self, *arguments: Tree) -> Any:
@@ -70,14 +70,14 @@ class Traced:
         recording = self._written[key]
         if recording is None:
             return self._function(*arguments)
-        return _rebuilt(recording.outcome, iter(recording.play(*leaves)))
+        return _unflatten(recording.outcome, iter(recording.play(*leaves)))
 
-    def _write_down(self, leaves: list[Tensor], layout: Layout) -> _Written | None:
+    def _write_down(self, leaves: list[Tensor], layout: Layout) -> _WrittenStep | None:
         shape: list[Layout] = []
 
         def flatten_call(*leaves: Tensor) -> list[Tensor]:
             outcomes: list[Tensor] = []
-            shape[:] = [_layout(self._function(*_rebuilt(layout, iter(leaves))), outcomes)]
+            shape[:] = [_layout(self._function(*_unflatten(layout, iter(leaves))), outcomes)]
             return outcomes
 
         # one object for each argument, even where the caller gives the same tensor twice: next time they may differ
@@ -88,12 +88,12 @@ class Traced:
             return None  # `reason` says why since the first time
         try:
             tape = Tape.of(flatten_call, leaves)
-            play = _compiled(tape, leaves)
+            play = _compile(tape, leaves)
             play(*leaves)
         except Exception as error:  # whatever an algorithm does that cannot be written down, it can still be called
             self._refuse(error)
             return None
-        return _Written(play, shape[0], tape)
+        return _WrittenStep(play, shape[0], tape)
 
     def _is_sound(self, flat: Callable[..., list[Tensor]], leaves: list[Tensor]) -> bool:
         """Whether a tape says what the function says."""
@@ -140,10 +140,10 @@ def _layout(tree: Tree, leaves: list[Tensor]) -> Layout:
     return None
 
 
-def _rebuilt(layout: Layout, leaves: Iterator[Tensor]) -> Any:
+def _unflatten(layout: Layout, leaves: Iterator[Tensor]) -> Any:
     """The tree of this layout from its tensors."""
     if layout is None:
         return next(leaves)
     if layout[-1] is None:
-        return tuple(_rebuilt(part, leaves) for part in layout[0])
-    return {name: _rebuilt(part, leaves) for name, part in zip(layout[:-1], layout[-1], strict=True)}
+        return tuple(_unflatten(part, leaves) for part in layout[0])
+    return {name: _unflatten(part, leaves) for name, part in zip(layout[:-1], layout[-1], strict=True)}

@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from fedmem.contracts.types import Params
+from fedmem.contracts.arrays import Params
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def clipped(update: Params, bound: float) -> Params:
+def clip_update(update: Params, bound: float) -> Params:
     """`u * min(1, bound / |u|)` with the L2 norm over all parameters, in float64; zero stays zero.
 
     >>> import torch
-    >>> clipped({"w": torch.tensor([3.0, 4.0])}, 1.0)["w"].tolist()
+    >>> clip_update({"w": torch.tensor([3.0, 4.0])}, 1.0)["w"].tolist()
     [0.6000000238418579, 0.800000011920929]
     """
     squares = sum(value.double().square().sum() for value in update.values())
@@ -24,32 +24,32 @@ def clipped(update: Params, bound: float) -> Params:
     return {name: value * factor.to(value.dtype) for name, value in update.items()}
 
 
-def pruned(update: Params, share: float, *, whole: bool = False) -> Params:
+def prune_update(update: Params, share: float, *, whole: bool = False) -> Params:
     """The update with `floor(share * n)` of its n values set to zero, those of smallest magnitude.
 
     In each parameter by itself, or in the `whole` update at once. Of equal magnitudes the one that stands first goes
     first; NaN is larger than everything, so that it is not hidden.
 
     >>> import torch
-    >>> pruned({"w": torch.tensor([3.0, -1.0, 2.0, 1.0])}, 0.5)["w"].tolist()
+    >>> prune_update({"w": torch.tensor([3.0, -1.0, 2.0, 1.0])}, 0.5)["w"].tolist()
     [3.0, 0.0, 2.0, 0.0]
     """
     if not whole:
         return {
             name: _without_smallest(value.reshape(-1), share).reshape(value.shape) for name, value in update.items()
         }
-    return parted(_without_smallest(flat(update), share), update)
+    return unflatten(_without_smallest(flatten(update), share), update)
 
 
-def flat(update: Params) -> Tensor:
+def flatten(update: Params) -> Tensor:
     """All values of an update in one row, in the order of its parameters."""
     import torch
 
     return torch.cat([value.reshape(-1) for value in update.values()])
 
 
-def parted(row: Tensor, like: Params) -> Params:
-    """The inverse of `flat`: the parts of a row, in the shapes and types of `like`."""
+def unflatten(row: Tensor, like: Params) -> Params:
+    """The inverse of `flatten`: the parts of a row, in the shapes and types of `like`."""
     import torch
 
     parts = torch.split(row, [value.numel() for value in like.values()])

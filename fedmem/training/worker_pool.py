@@ -22,17 +22,17 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fedmem.contracts.arrays import FloatArray, Params
 from fedmem.contracts.client import ClientAlgorithm, Outcome
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import FloatArray, Params
 from fedmem.errors import RunError
 from fedmem.guards.guarding import Guard, PartError, describe, remember, trace_of, with_trace
 from fedmem.guards.time_limit import TimeLimitError, escape_by
 from fedmem.processes import fork
-from fedmem.training.client_work import Done, Work, pick, stack
-from fedmem.training.defended_updates import Place
+from fedmem.training.client_work import TrainedWork, Work, pick, stack
+from fedmem.training.defence_pipeline import Place
 from fedmem.training.executor import Settings
-from fedmem.training.one_by_one import OneByOne, gathered
+from fedmem.training.one_by_one import OneByOne, gather_outcomes
 
 GRAIN = 64
 """Bytes to which every array in shared memory is aligned."""
@@ -44,7 +44,7 @@ Layout = dict[str, tuple[torch.dtype, tuple[int, ...], int]]
 """Name -> type, shape and place in shared memory."""
 
 
-class Spread(OneByOne):
+class PooledExecutor(OneByOne):
     """`OneByOne`, its clients shared out among processes of one or a few threads each.
 
     Guarantees:
@@ -67,7 +67,7 @@ class Spread(OneByOne):
         threads: int = 1,
     ) -> None:
         super().__init__(model, client, store, settings)
-        self._crew: list[_Worker] = []
+        self._pool: list[_Worker] = []
         self._count = workers
         self._threads = threads
         self._models = _Shared(0)
@@ -79,18 +79,18 @@ class Spread(OneByOne):
 
     def close(self) -> None:
         """See `Executor.close`."""
-        for worker in self._crew:
+        for worker in self._pool:
             worker.stop()
-        self._crew = []
+        self._pool = []
 
-    def train_all(self, work: Work) -> Done:
+    def train_all(self, work: Work) -> TrainedWork:
         """See `Executor.train_all`."""
         done, failures = self.attempt_all(work)
         if failures or done is None:
             raise RunError(f"client {work.client[min(failures)]}: {failures[min(failures)]}")
         return done
 
-    def attempt_all(self, work: Work) -> tuple[Done | None, dict[int, str]]:
+    def attempt_all(self, work: Work) -> tuple[TrainedWork | None, dict[int, str]]:
         """See `Executor.attempt_all`."""
         self._prepare(work.models)
         layout = self._models.put(work.models)
@@ -103,8 +103,8 @@ class Spread(OneByOne):
                 model=int(work.model[i]),
                 whose=work.place(i),
                 batches=work.batches[i, : work.steps[i]],
-                offer=_plain(pick(work.offer, i)),
-                memory=_plain(work.memory_of(i)),
+                payload=_to_arrays(pick(work.payload, i)),
+                memory=_to_arrays(work.memory_of(i)),
             )
             for i in order
         ]
@@ -112,13 +112,13 @@ class Spread(OneByOne):
         failures: dict[int, str] = {}
         for place, answer in self._shared_out(jobs):
             if isinstance(answer, _Failure):
-                failures[place] = answer.remembered()
+                failures[place] = answer.text_with_traceback()
             else:
                 results[place] = answer
         trained_places = sorted(results)
         if not trained_places:
             return None, failures
-        return gathered(
+        return gather_outcomes(
             work if not failures else work.take(trained_places), [results[i] for i in trained_places]
         ), failures
 
@@ -133,28 +133,28 @@ class Spread(OneByOne):
         logits_by_place: dict[int, FloatArray] = {}
         for place, answer in self._shared_out(jobs):
             if isinstance(answer, _Failure):
-                raise with_trace(answer.error or RunError(answer.text), answer.remembered())
+                raise with_trace(answer.error or RunError(answer.text), answer.text_with_traceback())
             logits_by_place[place] = answer
         return np.stack([logits_by_place[i] for i in range(len(models))])
 
     def _prepare(self, tensors: Params) -> None:
         """Workers, and memory that is large enough; a pool that has only smaller memory is replaced."""
-        num_bytes = sum(_rounded(value.numel() * value.element_size()) for value in tensors.values())
+        num_bytes = sum(_round_up(value.numel() * value.element_size()) for value in tensors.values())
         if num_bytes > self._models.size:
             self.close()
             self._models = _Shared(2 * num_bytes)
-        while len(self._crew) < self._count:
+        while len(self._pool) < self._count:
             size = sum(value.numel() * value.element_size() // len(value) for value in tensors.values() if len(value))
-            self._crew.append(self._hire(4 * size + ROOM))
+            self._pool.append(self._start_worker(4 * size + ROOM))
 
-    def _hire(self, size: int) -> _Worker:
-        return _Worker.start(self._answer, self._at_work, self._models, _Shared(size), self._threads, self._crew)
+    def _start_worker(self, size: int) -> _Worker:
+        return _Worker.start(self._answer, self._at_work, self._models, _Shared(size), self._threads, self._pool)
 
     def _shared_out(self, jobs: Sequence[_Job]) -> Iterator[tuple[int, Any]]:
         """Each job's place and its answer, or the cause of its failure, as they come."""
         waiting = list(reversed(jobs))
         busy: dict[Connection, _Worker] = {}
-        for worker in self._crew:
+        for worker in self._pool:
             if waiting:
                 worker.give(waiting.pop())
                 busy[worker.connection] = worker
@@ -166,11 +166,11 @@ class Spread(OneByOne):
                 try:
                     answer = worker.take()
                 except EOFError:
-                    answer = _Failure(worker.epitaph())
-                    index = self._crew.index(worker)
-                    self._crew.pop(index)
-                    worker = self._hire(worker.outbox.size)
-                    self._crew.insert(index, worker)
+                    answer = _Failure(worker.death_text())
+                    index = self._pool.index(worker)
+                    self._pool.pop(index)
+                    worker = self._start_worker(worker.outbox.size)
+                    self._pool.insert(index, worker)
                 yield place, answer
                 if waiting:
                     worker.give(waiting.pop())
@@ -185,7 +185,8 @@ class Spread(OneByOne):
                 return OneByOne.logits(self, [params], inputs.numpy())[0]
         before = models.get(job.layout, job.model)
         payload, memory = (
-            {name: torch.from_numpy(value) for name, value in (part or {}).items()} for part in (job.offer, job.memory)
+            {name: torch.from_numpy(value) for name, value in (part or {}).items()}
+            for part in (job.payload, job.memory)
         )
         return self._train_one(job.whose, before, job.batches, payload, memory)
 
@@ -199,7 +200,7 @@ class _Job:
     model: int
     whose: Place | None = None
     batches: NDArray[np.int64] | None = None
-    offer: Mapping[str, NDArray[Any]] | None = None
+    payload: Mapping[str, NDArray[Any]] | None = None
     memory: Mapping[str, NDArray[Any]] | None = None
 
 
@@ -211,7 +212,7 @@ class _Failure:
     trace: str = ""
     error: PartError | None = None
 
-    def remembered(self) -> str:
+    def text_with_traceback(self) -> str:
         """The text, whose traceback is found by it."""
         if self.trace:
             remember(self.text, lambda: self.trace)
@@ -231,16 +232,16 @@ class _Shared:
         start = 0
         for name, value in params.items():
             layout[name] = (value.dtype, tuple(value.shape), start)
-            self._at(*layout[name]).copy_(value)
-            start += _rounded(value.numel() * value.element_size())
+            self._tensor_at(*layout[name]).copy_(value)
+            start += _round_up(value.numel() * value.element_size())
         return layout
 
     def get(self, layout: Layout, i: int | None = None) -> Params:
         """The tensors that are here, without copying; with `i`, what is at that place of their leading axis."""
-        tensors = {name: self._at(*place) for name, place in layout.items()}
+        tensors = {name: self._tensor_at(*place) for name, place in layout.items()}
         return tensors if i is None else pick(tensors, i)
 
-    def _at(self, dtype: torch.dtype, shape: tuple[int, ...], start: int) -> torch.Tensor:
+    def _tensor_at(self, dtype: torch.dtype, shape: tuple[int, ...], start: int) -> torch.Tensor:
         count = int(np.prod(shape, dtype=np.int64))
         if not count:
             return torch.empty(shape, dtype=dtype)
@@ -293,9 +294,9 @@ class _Worker:
             part: {name: tensor.clone() for name, tensor in self.outbox.get(layout).items()}
             for part, layout in layouts.items()
         }
-        return Outcome(kept=parts["sent"] if is_same_model else parts.pop("kept"), **_without(parts, "kept")), loss
+        return Outcome(kept=parts["sent"] if is_same_model else parts.pop("kept"), **_drop_part(parts, "kept")), loss
 
-    def epitaph(self) -> str:
+    def death_text(self) -> str:
         """How it died."""
         self.process.join(timeout=5)
         code = self.process.exitcode
@@ -333,7 +334,7 @@ def _answer_all(
         while True:
             job = connection.recv()
             try:
-                reply = _packed(answer(job, models), outbox)
+                reply = _pack_answer(answer(job, models), outbox)
             except TimeLimitError as error:
                 reply = "late", error
             except BaseException as error:  # the client's own code
@@ -342,7 +343,7 @@ def _answer_all(
             connection.send(reply)
 
 
-def _packed(answer: Any, outbox: _Shared) -> tuple[str, Any]:
+def _pack_answer(answer: Any, outbox: _Shared) -> tuple[str, Any]:
     """An answer as it is sent: the arrays of an outcome through shared memory where they fit."""
     if not isinstance(answer, tuple):
         return "logits", answer
@@ -352,21 +353,21 @@ def _packed(answer: Any, outbox: _Shared) -> tuple[str, Any]:
     if not is_same_model:
         parts["kept"] = outcome.kept
     flat = {(part, name): value.cpu() for part, values in parts.items() for name, value in values.items()}
-    if sum(_rounded(value.numel() * value.element_size()) for value in flat.values()) > outbox.size:
+    if sum(_round_up(value.numel() * value.element_size()) for value in flat.values()) > outbox.size:
         return "large", (outcome, loss)
     places: Any = outbox.put(flat)  # type: ignore[arg-type]
     layouts = {part: {name: places[part, name] for name in values} for part, values in parts.items()}
     return "outcome", (layouts, is_same_model, loss)
 
 
-def _plain(params: Params) -> dict[str, NDArray[Any]]:
+def _to_arrays(params: Params) -> dict[str, NDArray[Any]]:
     """Small tensors as arrays, which are sent by value."""
     return {name: value.numpy().copy() for name, value in params.items()}
 
 
-def _without(parts: Mapping[str, Params], name: str) -> dict[str, Params]:
+def _drop_part(parts: Mapping[str, Params], name: str) -> dict[str, Params]:
     return {part: params for part, params in parts.items() if part != name}
 
 
-def _rounded(size: int) -> int:
+def _round_up(size: int) -> int:
     return -(-size // GRAIN) * GRAIN

@@ -18,8 +18,8 @@ from typer.testing import CliRunner
 from fedmem.apps.attack import Known, attack, scores, target_of
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.cli.main import app
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.attack import GradientTarget, Reconstruction
-from fedmem.contracts.types import Params
 from fedmem.errors import RunError, TargetError
 
 RNG = np.random.default_rng
@@ -177,11 +177,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-USUAL = ("attack", "before.pt", "after.pt", "--model", "simple:Net", "--shape", "4", "--classes", "3", "--images", "2")
+DEFAULT_RATES = (
+    "attack",
+    "before.pt",
+    "after.pt",
+    "--model",
+    "simple:Net",
+    "--shape",
+    "4",
+    "--classes",
+    "3",
+    "--images",
+    "2",
+)
 
 
 def call(*more: str) -> tuple[int, str, str]:
-    done = CliRunner().invoke(app, [*USUAL, "--lr", "0.5", *more])
+    done = CliRunner().invoke(app, [*DEFAULT_RATES, "--lr", "0.5", *more])
     return done.exit_code, done.stdout, done.stderr
 
 

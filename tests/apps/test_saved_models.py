@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from fedmem.apps.saved_models import fitted, read_buffers, read_params
+from fedmem.apps.saved_models import fit_to_model, read_buffers, read_params
 from fedmem.errors import FolderError
 
 
@@ -34,7 +34,7 @@ def save(file: Path, model: nn.Module) -> Path:
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz", ".pt", ".pth", ".bin"])
 def test_every_kind_of_file_gives_back_what_was_saved(suffix: str, tmp_path: Path) -> None:
     model = net()
-    found = fitted(read_params(save(tmp_path / f"model{suffix}", model)), model, "before")
+    found = fit_to_model(read_params(save(tmp_path / f"model{suffix}", model)), model, "before")
     assert list(found) == [name for name, _ in model.named_parameters()]
     assert all(torch.equal(found[name], value) for name, value in model.named_parameters())
 
@@ -42,7 +42,7 @@ def test_every_kind_of_file_gives_back_what_was_saved(suffix: str, tmp_path: Pat
 def test_flowers_list_of_arrays_is_taken_in_order(tmp_path: Path) -> None:
     model = net()
     np.savez(tmp_path / "list.npz", *[value.numpy() for value in model.state_dict().values()])
-    found = fitted(read_params(tmp_path / "list.npz"), model, "before")
+    found = fit_to_model(read_params(tmp_path / "list.npz"), model, "before")
     assert all(torch.equal(found[name], value) for name, value in model.named_parameters())
 
 
@@ -51,7 +51,7 @@ def test_buffers_are_read_beside_parameters_and_left_out_of_them(tmp_path: Path)
     model(torch.rand(8, 4))
     params = read_params(save(tmp_path / "model.pt", model))
     other = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
-    assert set(fitted(params, other, "before")) == {name for name, _ in model.named_parameters()}
+    assert set(fit_to_model(params, other, "before")) == {name for name, _ in model.named_parameters()}
     loaded = read_buffers(params, other)
     assert torch.equal(loaded.state_dict()["1.running_mean"], model.state_dict()["1.running_mean"])
     assert not other.state_dict()["1.running_mean"].any(), "the model that was given is not changed"
@@ -121,10 +121,10 @@ def test_what_is_no_state_dict_is_named(tmp_path: Path) -> None:
 def test_other_names_and_shapes_are_named() -> None:
     model, state = net(), dict(net().state_dict())
     with pytest.raises(FolderError, match=r"before: the model's parameter '2.bias' is missing"):
-        fitted({name: value for name, value in state.items() if name != "2.bias"}, model, "before")
+        fit_to_model({name: value for name, value in state.items() if name != "2.bias"}, model, "before")
     with pytest.raises(FolderError, match=r"'extra' is no parameter"):
-        fitted({**state, "extra": torch.zeros(1)}, model, "before")
+        fit_to_model({**state, "extra": torch.zeros(1)}, model, "before")
     with pytest.raises(FolderError, match=r"shape \(5,\), in the model \(2,\)"):
-        fitted({**state, "2.bias": torch.zeros(5)}, model, "before")
+        fit_to_model({**state, "2.bias": torch.zeros(5)}, model, "before")
     with pytest.raises(FolderError, match="3 arrays for the 4 parameters"):
-        fitted({f"arr_{i}": torch.zeros(1) for i in range(3)}, model, "before")
+        fit_to_model({f"arr_{i}": torch.zeros(1) for i in range(3)}, model, "before")

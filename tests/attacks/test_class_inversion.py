@@ -12,8 +12,8 @@ from torch import nn
 
 from fedmem.attacks.class_inversion import ClassInversion
 from fedmem.attacks.grey import Grey
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.attack import Reconstruction
-from fedmem.contracts.types import Params
 from tests.lab import digits, gradient_of, network, parameters, target_of
 
 

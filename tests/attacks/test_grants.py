@@ -22,7 +22,7 @@ def test_a_population_is_shown_to_whoever_declares_it_and_to_nobody_else() -> No
     model, data = network(), digits()
     target = replace(target_of(model, parameters(model), data.take(np.arange(2))), population=data)
     for words, shown in (((), None), (("labels",), None), (("population",), data), (GRANTS, data)):
-        granted = target.granted(words)
+        granted = target.grant(words)
         assert granted.population is shown
         assert ("population" in granted.knows) == (shown is not None)
 

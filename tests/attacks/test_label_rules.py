@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from fedmem.attacks._labels import guess_labels, infer_labels, last_bias
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import FloatArray, IntArray
 from fedmem.datasets import _published
 from fedmem.datasets.fashion_mnist import FashionMnist
 from tests.lab import gradient_of, parameters

@@ -15,9 +15,9 @@ from fedmem.apps.attack import Known
 from fedmem.apps.attack import target_of as known_target
 from fedmem.attacks._entrance import Entrance
 from fedmem.attacks.linear_layer import LinearLayer
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import FloatArray
 from fedmem.errors import ComponentError, TargetError
 from tests.lab import digits, network, parameters, target_of
 

@@ -14,10 +14,10 @@ from fedmem.attacks import _layers
 from fedmem.attacks._descent import descend
 from fedmem.attacks._matching import Matching, total_variation
 from fedmem.attacks._problems import Problem, Solution, best_restarts, starts
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.attack import GradientTarget
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import Params
-from fedmem.processes import can_fork, lend
+from fedmem.processes import can_fork, share_processes
 from tests.lab import parameters, target_of
 from tests.narrowing import instance
 
@@ -181,7 +181,7 @@ def compared(model: nn.Module, objective: str) -> tuple[torch.Tensor, torch.Tens
         for slope, expected in zip(slopes, torch.autograd.grad(value, own), strict=True):
             apart = torch.maximum(apart, (slope[i, :count] - expected).abs().max() / expected.abs().max())
             assert not slope[i, count:].any()
-    return worst, apart, stacked.shared
+    return worst, apart, stacked.has_shared_parameters
 
 
 @pytest.mark.parametrize("objective", ["cosine", "euclid"])
@@ -204,7 +204,7 @@ def test_what_cannot_be_read_is_built_and_gives_the_same(name: str) -> None:
 def test_images_that_see_one_another_do_so_within_their_problem_alone() -> None:
     given = problems(made(Mixing), (2, 2, 2))
     stacked = Matching(given, torch.float64)
-    assert not stacked.shared
+    assert not stacked.has_shared_parameters
     for i, problem in enumerate(given):
         expected = naive(problem, stacked.starts[i], stacked.labels[i])["cosine"]
         torch.testing.assert_close(stacked.cosine(stacked.starts)[i], expected.detach())
@@ -327,7 +327,7 @@ def test_stacks_are_shared_out_with_the_same_bits(monkeypatch: pytest.MonkeyPatc
     given = starts(targets, [np.random.default_rng(i) for i in range(3)], 1)
     alone = best_restarts(given, solve)
     assert here == [1, 1, 1]
-    with lend(2):
+    with share_processes(2):
         together = best_restarts(given, solve)
     assert here == [1, 1, 1], "nothing more was solved in this process"
     assert all(np.array_equal(one.inputs, other.inputs) for one, other in zip(alone, together, strict=True))

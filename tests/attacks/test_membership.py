@@ -12,8 +12,8 @@ from scipy.stats import norm
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.attacks.rmia import Rmia
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.attack import MembershipAttack, Signals
-from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.roc import auc
 from tests.banks import coins, signals
 

@@ -13,9 +13,9 @@ from torch import nn
 from fedmem.attacks._lbfgs import minimise
 from fedmem.attacks.dlg import DLG
 from fedmem.attacks.idlg import IDLG
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import FloatArray
 from fedmem.modalities.numbers import psnr, squared_errors
 from fedmem.modalities.pairing import assign
 from fedmem.seeding import stream

@@ -103,7 +103,7 @@ def test_without_examples_of_ones_own_there_is_no_guess(attack: ReconstructionAt
         with pytest.raises(ComponentError, match="there are none; in a scenario raise `population`"):
             one(attack, granted(rows, population))
     with pytest.raises(ComponentError):
-        one(attack, granted(rows).granted(("labels",)))
+        one(attack, granted(rows).grant(("labels",)))
 
 
 @pytest.mark.parametrize("value", [0.0, math.nan])

@@ -16,7 +16,7 @@ from fedmem.attacks.tabular import Tabular, _pool_restarts
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.data import Examples
 from fedmem.errors import ComponentError
-from fedmem.modalities.tables import Tables, tolerances, usual_row
+from fedmem.modalities.tables import Tables, modal_row, tolerances
 from fedmem.models.tabular_mlp import TabularMLP
 from tests.lab import digits, network, parameters, target_of
 from tests.recovered import independent_rows, right_cells
@@ -78,7 +78,7 @@ def test_of_several_rows_more_comes_back_than_can_be_guessed() -> None:
     for seed in range(3):
         table = rows(4, seed)
         own.append(accuracy(attacked(table_target(table)).inputs, table))
-        usual.append(accuracy(np.repeat(usual_row(population, BLOCKS), 4, axis=0), table))
+        usual.append(accuracy(np.repeat(modal_row(population, BLOCKS), 4, axis=0), table))
         drawn.append(accuracy(independent_rows(population, BLOCKS, 4, rng), table))
     assert np.mean(own) > max(np.mean(usual), np.mean(drawn)) + 0.1
 
@@ -144,7 +144,7 @@ def test_what_is_no_table_is_refused_and_labels_are_used_where_they_are_known() 
     with pytest.raises(ComponentError, match="these data are none"):
         attacked(target_of(net, parameters(net), digits().take(np.arange(1))))
     assert Tabular().knows == ()
-    known = replace(table_target(rows(2)), labels=np.array([0, 1])).granted(("labels",))
+    known = replace(table_target(rows(2)), labels=np.array([0, 1])).grant(("labels",))
     assert Tabular(labels="known").knows == ("labels",)
     assert attacked(known, Tabular(steps=1, labels="known")).labels.tolist() == [0, 1]
 

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from fedmem.attacks.tag import Tag
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.attack import GradientTarget, Reconstruction
-from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError, TargetError
 from fedmem.modalities.texts import Texts
 from tests.lab import digits, network, parameters
@@ -135,7 +135,7 @@ def test_labels_are_known_only_where_it_says_so(model: nn.Module) -> None:
     target = replace(target_of(model, *texts(1)), labels=np.array([3]))
     assert Tag().knows == ()
     assert Tag(labels="known").knows == ("labels",)
-    assert attacked(target.granted(("labels",)), steps=1, labels="known").labels.tolist() == [3]
+    assert attacked(target.grant(("labels",)), steps=1, labels="known").labels.tolist() == [3]
 
 
 def test_inputs_that_no_embedding_reads_are_refused_and_the_model_is_left_alone(model: nn.Module) -> None:

@@ -19,13 +19,13 @@ from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.attacks.unrolled import Unrolled
 from fedmem.clients.dp_sgd import DpSgd
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.errors import TargetError
 from fedmem.modalities.numbers import psnr, squared_errors
 from fedmem.modalities.pairing import assign
-from fedmem.modalities.undescribed import undescribed
+from fedmem.modalities.undescribed import modality_of_shape
 from fedmem.seeding import stream
 from tests.lab import digits, gradient_of, network, parameters
 
@@ -57,7 +57,7 @@ def worked(client: Sgd, rows: Examples, batches: IntArray, model: nn.Module) -> 
         num_images=len(rows),
         input_shape=rows.inputs.shape[1:],
         num_classes=10,
-        modality=undescribed(rows.inputs.shape[1:]),
+        modality=modality_of_shape(rows.inputs.shape[1:]),
         knows="",
         labels=rows.targets,
         algorithm=client,
@@ -159,10 +159,10 @@ def test_everything_that_the_client_does_is_done_again() -> None:
         state = client.step(state, partial(gradient_of, model, inputs=x, targets=y))
     sent = client.final(state, before).sent
     update = {name: sent[name].double() - value.double() for name, value in before.items()}
-    target = replace(worked(client, rows, batches, model), update=update, offer=offer)
+    target = replace(worked(client, rows, batches, model), update=update, payload=offer)
     truth = torch.from_numpy(rows.inputs).double()[None]
     assert Training(stacked([target])).cosine(truth).item() < 1e-9
-    assert Training(stacked([replace(target, offer={**offer, "mu": torch.tensor(9.0)})])).cosine(truth).item() > 1e-5
+    assert Training(stacked([replace(target, payload={**offer, "mu": torch.tensor(9.0)})])).cosine(truth).item() > 1e-5
 
 
 # The attack
@@ -201,7 +201,7 @@ def test_an_order_that_is_drawn_asks_for_no_batches_and_does_worse() -> None:
     assert attack.knows == ("labels", "algorithm")
     assert Unrolled().knows == ("labels", "algorithm", "batches")
     target, rows = made(), rows_of(4)
-    (blind,) = attack.reconstruct([target.granted(attack.knows)], streams(1))
+    (blind,) = attack.reconstruct([target.grant(attack.knows)], streams(1))
     (seeing,) = replace(attack, order="known", restarts=1).reconstruct([target], streams(1))
     assert np.median(quality(seeing, rows)) > np.median(quality(blind, rows)) + 3
     assert seeing.distance < blind.distance
@@ -212,7 +212,7 @@ def test_without_labels_the_batches_do_not_tell_whose_label_is_whose() -> None:
     attack, target = Unrolled(steps=60, tv=0.0, labels="inferred"), made()
     assert target.batches is not None
     other = replace(target, batches=np.array([2, 0, 3, 1])[target.batches])
-    one, two = (shown.granted(attack.knows) for shown in (target, other))
+    one, two = (shown.grant(attack.knows) for shown in (target, other))
     assert one.batches is not None
     assert two.batches is not None
     assert one.batches.tolist() == two.batches.tolist()

@@ -30,7 +30,7 @@ def whole(row: int = 0) -> GradientTarget:
 
 def without_head(target: GradientTarget) -> GradientTarget:
     sent = {name: value for name, value in target.gradient.items() if name not in HEAD}
-    return replace(target, gradient=sent, withheld=HEAD)
+    return replace(target, gradient=sent, personal=HEAD)
 
 
 def zeros_for_head(target: GradientTarget) -> GradientTarget:
@@ -67,14 +67,14 @@ def test_names_that_are_missing_without_a_word_are_still_a_mistake() -> None:
     target = without_head(whole())
     validate_targets([target])
     with pytest.raises(TargetError, match=r"gradient: '3\.bias' is amiss, only the model has one"):
-        validate_targets([replace(target, withheld=("3.weight",))])
+        validate_targets([replace(target, personal=("3.weight",))])
     with pytest.raises(TargetError, match=r"gradient: '3\.bias' is amiss, the model has none"):
-        validate_targets([replace(whole(), withheld=("3.bias",))])
+        validate_targets([replace(whole(), personal=("3.bias",))])
 
 
 def test_who_needs_what_was_not_sent_says_so() -> None:
     first = {n: v for n, v in whole().gradient.items() if not n.startswith("1.")}
-    target = replace(whole(), gradient=first, withheld=("1.weight", "1.bias"))
+    target = replace(whole(), gradient=first, personal=("1.weight", "1.bias"))
     with pytest.raises(ComponentError, match="stays with each client"):
         LinearLayer().reconstruct([target], [np.random.default_rng(0)])
     (found,) = NearestMean().reconstruct(

@@ -71,9 +71,9 @@ def test_a_bank_trains_each_federation_on_its_own_rows() -> None:
     used = [set(plan.held[run][plan.held[run] >= 0].tolist()) for run in range(plan.runs)]
     assert len({frozenset(rows) for rows in used}) == plan.runs
     assert np.mean([len(rows) for rows in used]) / len(federation.store) == pytest.approx(0.7, abs=0.02)
-    for round in range(plan.rounds):
-        batches = plan.batches_of(1, round, 0)
-        assert sorted(np.concatenate(batches)) == sorted(plan.rows_of(1, plan.cohorts[1, round, 0]))
+    for round_number in range(plan.rounds):
+        batches = plan.batches_of(1, round_number, 0)
+        assert sorted(np.concatenate(batches)) == sorted(plan.rows_of(1, plan.cohorts[1, round_number, 0]))
 
 
 def test_a_plan_survives_its_file(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import torch
 from typer.testing import CliRunner
 
 from fedmem.cli.main import app
-from fedmem.errors import MOST_LINES, RunError
+from fedmem.errors import MAX_LINES, RunError
 from tests.tiny import TINY
 
 HUGE = "9" * 5000
@@ -47,7 +47,7 @@ def answer(words: list[str]) -> str:
     if done.exit_code and not (said + done.stdout).strip():
         return "nothing is said"
     lines = said.splitlines()
-    if len(lines) > MOST_LINES + 6:  # a frame around a message about arguments has six lines
+    if len(lines) > MAX_LINES + 6:  # a frame around a message about arguments has six lines
         return f"{len(lines)} lines: {said[:300]}"
     return f"{len(said)} characters: {said[:200]}" if len(said) > 5000 else ""
 
@@ -65,7 +65,7 @@ def nothing_is_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     for place in (
         "fedmem.execution.run.run",
-        "fedmem.execution.run.settled",
+        "fedmem.execution.run.with_required_noise",
         "fedmem.execution.many_scenarios.compute",
         "fedmem.studies.compare.run_all",
     ):

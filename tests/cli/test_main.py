@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 import fedmem
 from fedmem.cli.main import app
-from fedmem.contracts.evidence import Simulated
+from fedmem.contracts.evidence import TrainedBank
 from fedmem.contracts.families import FAMILIES
 from fedmem.errors import ComponentError, RunError, ScenarioError
 from fedmem.reporting.sections import alarms
@@ -205,12 +205,12 @@ def test_what_show_prints_can_be_pasted_into_a_scenario(family: str, kind: str) 
     if kind in ("canary_clients", "mechanism"):  # which read clients and noise that a private strategy has
         pasted |= {
             "sampler": {"kind": "poisson", "rate": 0.5},
-            "strategy": {"kind": "dp_fedavg", "noise_multiplier": 1.0, "cohort": 4, "canary_clients": 4},
+            "strategy": {"kind": "dp_fedavg", "noise_multiplier": 1.0, "expected_cohort_size": 4, "canary_clients": 4},
         }
     if kind == "mechanism":
-        pasted["strategy"] = {"kind": "dp_fedavg", "noise_multiplier": 1.0, "cohort": 4}
+        pasted["strategy"] = {"kind": "dp_fedavg", "noise_multiplier": 1.0, "expected_cohort_size": 4}
     # only what another part of this one scenario forbids
-    sizes = {"sampler.size", "sampler.candidates", "sampler.expected", "strategy.cohort"}
+    sizes = {"sampler.size", "sampler.candidates", "sampler.expected", "strategy.expected_cohort_size"}
     assert wrong_places(json.dumps(pasted)) <= {"client.kind", "strategy"} | sizes
 
 
@@ -225,7 +225,7 @@ def test_show_explains_every_field_in_lines_that_fit(family: str, kind: str) -> 
 
 def test_text_is_wrapped_but_examples_and_lists_keep_their_lines() -> None:
     text = "A first line that is\nbroken.\n\n- `one`: item that is longer\n  than this;\n- two.\n\n>>> f(\n...  1)\n2\n"
-    assert describe.wrapped(text, 24).splitlines() == [
+    assert describe.wrap_docstring(text, 24).splitlines() == [
         "A first line that is",
         "broken.",
         "",
@@ -237,7 +237,7 @@ def test_text_is_wrapped_but_examples_and_lists_keep_their_lines() -> None:
         "...  1)",
         "2",
     ]
-    assert describe.wrapped("Fields:\n    lr: a rate\n        of steps.\n    b: c.", 80).splitlines() == [
+    assert describe.wrap_docstring("Fields:\n    lr: a rate\n        of steps.\n    b: c.", 80).splitlines() == [
         "Fields:",
         "    lr: a rate of steps.",
         "    b: c.",
@@ -374,7 +374,7 @@ def stopping(small: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Resu
     from fedmem.execution import bank, sharding
 
     def stop(error: BaseException, *more: str) -> Result:
-        def gather(*words: Any, **options: Any) -> Simulated:
+        def gather(*words: Any, **options: Any) -> TrainedBank:
             if list(options["runs"]) == [1]:
                 raise error
             return bank.gather(*words, **options)
@@ -490,8 +490,11 @@ def test_an_alarm_stands_above_every_number_in_table_and_report(small: Path) -> 
 
 
 def test_of_many_alarms_the_table_shows_three_and_counts_the_rest() -> None:
-    run: Any = SimpleNamespace(manifest={"alarms": [f"round {round}" for round in range(9)]})
-    assert alarms(run) == [*(f"ALARM: round {round}" for round in range(3)), "ALARM: and 6 more, all in manifest.json"]
+    run: Any = SimpleNamespace(manifest={"alarms": [f"round {round_number}" for round_number in range(9)]})
+    assert alarms(run) == [
+        *(f"ALARM: round {round_number}" for round_number in range(3)),
+        "ALARM: and 6 more, all in manifest.json",
+    ]
 
 
 def test_a_place_that_cannot_be_written_is_exit_code_2_and_leaves_nothing(small: Path) -> None:

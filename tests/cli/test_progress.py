@@ -17,17 +17,17 @@ class Clock:
         return self.now
 
 
-def finished(round: int, rounds: int, accuracy: float | None = None, first: int = 0, last: int = 0) -> Event:
-    return RoundFinished(round=round, rounds=rounds, first=first, last=last, accuracy=accuracy)
+def finished(round_number: int, rounds: int, accuracy: float | None = None, first: int = 0, last: int = 0) -> Event:
+    return RoundFinished(round=round_number, rounds=rounds, first=first, last=last, accuracy=accuracy)
 
 
 def test_progress_without_a_terminal_is_a_line_now_and_then() -> None:
     clock, stream = Clock(), io.StringIO()
     with Progress(stream=stream, every_seconds=5, clock=clock) as progress:
         progress(TrainingStarted(rounds=10, runs=32))
-        for round in range(1, 11):
+        for round_number in range(1, 11):
             clock.now += 2
-            progress(finished(round, 10, 0.5 + round / 100 if round > 1 else None, last=31))
+            progress(finished(round_number, 10, 0.5 + round_number / 100 if round_number > 1 else None, last=31))
         progress(StageStarted(text="writing"))
     assert stream.getvalue().splitlines() == [
         "round 3 of 10, 32 runs, global accuracy 0.530, about 14 s left",

@@ -10,11 +10,11 @@ import torch
 
 from fedmem.clients.sgd import Sgd
 from fedmem.clients.top_k import TopK
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Transition
-from fedmem.contracts.types import Params
 from fedmem.engines.lockstep import Lockstep
 from fedmem.errors import FedmemError, ScenarioError
-from fedmem.estimation.randomisation import redeal
+from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.views import views
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
@@ -29,8 +29,8 @@ from tests.tiny import tiny
 def turns(seen: dict[tuple[int, int, int], Transition]) -> dict[tuple[int, int], list[Transition]]:
     """The transitions of each run and client, in the order of rounds."""
     found: dict[tuple[int, int], list[Transition]] = {}
-    for run, round, client in sorted(seen):
-        found.setdefault((run, client), []).append(seen[run, round, client])
+    for run, round_number, client in sorted(seen):
+        found.setdefault((run, client), []).append(seen[run, round_number, client])
     return found
 
 
@@ -79,7 +79,7 @@ def test_what_is_sent_and_the_residual_add_up_to_all_updates(server: str) -> Non
     reference = OneByOne(federation.model, scenario.client, federation.store)
     more_than_once = 0
     for (run, client), own in turns(seen.local).items():
-        given = work.kept(run, own[-1].round, client)
+        given = work.stored_work(run, own[-1].round, client)
         (last,) = reference.train_all(given).outcomes()
         sent, moved = (sum_of([apart(getattr(t, part), t.before) for t in own]) for part in ("sent", "kept"))
         for name, value in moved.items():
@@ -164,12 +164,12 @@ def personal(kind: str, **changes: Any) -> Any:
 def test_own_layers_stay_and_begin_as_they_ended(kind: str, server: str) -> None:
     scenario = personal(kind)
     federation = build(scenario)
-    own = scenario.client.own(federation.initial)
+    own = scenario.client.personal_parameters(federation.initial)
     finished, seen, work = watched(scenario, server)
     for (run, client), models in turns(seen.local).items():
         last: Params = {}
         for one in models:
-            given = work.kept(run, one.round, client).memory_of(0)
+            given = work.stored_work(run, one.round, client).memory_of(0)
             assert given.keys() == last.keys()
             assert all(torch.equal(given[name], value) for name, value in last.items())
             for name, value in one.before.items():
@@ -217,29 +217,31 @@ def test_the_aggregate_is_read_with_the_layers_of_each_holder(server: str) -> No
         "fedper", rounds=5, observe={"rounds": [4]}, sampler={"kind": "uniform", "size": 2}, speed={"server": server}
     )
     federation = build(scenario)
-    own, audit = scenario.client.own(federation.initial), federation.audit
+    own, audit = scenario.client.personal_parameters(federation.initial), federation.audit
     simulated = simulate(scenario, federation)
     _, everything, _ = watched(scenario, server)
     after = aggregates(scenario, server)
     executor = OneByOne(federation.model, scenario.client, federation.store)
-    assert (audit.holder >= 0).all()
+    assert (audit.owner >= 0).all()
     shown = {
-        (v.round, v.level): v for v in views(simulated.bank, redeal(audit, 20, np.random.default_rng(0))) if not v.place
+        (v.round, v.level): v
+        for v in views(simulated.bank, permute_coins(audit, 20, np.random.default_rng(0)))
+        if not v.place
     }
     differ = 0
-    for round in (4, 5):
+    for round_number in (4, 5):
         expected = np.empty((scenario.runs, len(audit)))
         for run in range(scenario.runs):
-            for holder in np.unique(audit.holder).tolist():
-                turns_of = [t for t in turns(everything.local).get((run, holder), []) if t.round <= round]
+            for owner in np.unique(audit.owner).tolist():
+                turns_of = [t for t in turns(everything.local).get((run, owner), []) if t.round <= round_number]
                 layers = {name: turns_of[-1].kept[name] for name in own} if turns_of else {}
                 differ += bool(turns_of) and turns_of[-1].round not in (4, 5)
-                logits = executor.logits([{**after[run, round], **layers}], audit.examples.inputs)
-                mine = audit.holder == holder
+                logits = executor.logits([{**after[run, round_number], **layers}], audit.examples.inputs)
+                mine = audit.owner == owner
                 expected[run, mine] = losses(margins_of(logits, audit.examples.targets))[0, mine]
-        np.testing.assert_allclose(shown[round, "global"].loss[:, 0], expected, rtol=1e-5, atol=1e-6)
-        bare = [losses(margins_of(executor.logits([after[r, round]], audit.examples.inputs), audit.examples.targets))[0]
-                for r in range(scenario.runs)]  # fmt: skip
+        np.testing.assert_allclose(shown[round_number, "global"].loss[:, 0], expected, rtol=1e-5, atol=1e-6)
+        alone = [executor.logits([after[r, round_number]], audit.examples.inputs) for r in range(scenario.runs)]
+        bare = [losses(margins_of(one, audit.examples.targets))[0] for one in alone]
         assert not np.allclose(expected, bare, rtol=0.05)
     assert differ, "no client was last picked in a round that is not observed"
 
@@ -249,7 +251,7 @@ def aggregates(scenario: Any, server: str) -> dict[tuple[int, int], Params]:
     found: dict[tuple[int, int], Params] = {}
 
     class Globals:
-        def wants(self, round: int) -> bool:
+        def observes_round(self, round_number: int) -> bool:
             return True
 
         def see(self, transitions: Any) -> None:
@@ -267,12 +269,12 @@ def test_utility_and_leakage_read_each_holder_and_attack_the_aggregate_once() ->
     scenario = personal("fedper", probes=[{"kind": "utility"}, {"kind": "client_gap"}, leakage])
     federation = build(scenario)
     rows = simulate(scenario, federation).measurements
-    holders = set(np.unique(federation.audit.holder).tolist())
+    owners = set(np.unique(federation.audit.owner).tolist())
     tests = [r for r in rows if r.reading.metric == "test_accuracy" and r.level == "global" and r.round == 4]
-    assert {(r.run, r.client) for r in tests if r.run >= 0} == {(run, k) for run in (0, 1) for k in holders}
+    assert {(r.run, r.client) for r in tests if r.run >= 0} == {(run, k) for run in (0, 1) for k in owners}
     gaps = [r for r in rows if r.reading.metric == "client_loss_gap" and (r.level, r.round) == ("global", 4)]
     assert {(r.run, r.reading.subject) for r in gaps if r.run >= 0} == {
-        (run, f"client {k}") for run in (0, 1) for k in holders
+        (run, f"client {k}") for run in (0, 1) for k in owners
     }
     attacked = [r for r in rows if r.reading.metric == "distance" and r.round == 4 and r.run >= 0]
     assert sorted(r.run for r in attacked) == [0, 1]

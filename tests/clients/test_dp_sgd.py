@@ -26,7 +26,7 @@ from fedmem.federation.build import build
 from fedmem.models.char_rnn import CharRnn
 from fedmem.models.transformer import Transformer
 from fedmem.privacy import spending
-from fedmem.privacy.accounting import Releases, epsilon_of_spent, promise
+from fedmem.privacy.accounting import Releases, epsilon_of_spent, guarantee_of
 from fedmem.seeding import Streams
 from fedmem.training.client_work import Task
 from fedmem.training.executor import Settings
@@ -34,7 +34,7 @@ from fedmem.training.ghost_clipping import Layers
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.per_example import NOISE, SPENT, ClippedSums, Noise, clipped_sums
 from fedmem.training.stacked import Stacked
-from fedmem.training.worker_pool import Spread
+from fedmem.training.worker_pool import PooledExecutor
 from tests.narrowing import present
 from tests.tiny import tiny
 
@@ -92,12 +92,12 @@ def executors(test: Any) -> Any:
 def task(batches: Any, model: nn.Module) -> Task:
     before = {name: value.detach().clone() for name, value in model.named_parameters()}
     offer = {"round": torch.tensor(2.0)}
-    return Task(run=1, round=2, client=3, before=before, rows=np.arange(12), batches=np.array(batches), offer=offer)
+    return Task(run=1, round=2, client=3, before=before, rows=np.arange(12), batches=np.array(batches), payload=offer)
 
 
 def by_opacus(client: DpSgd, work: Task, model: nn.Module, data: Examples) -> dict[str, torch.Tensor]:
     """The same steps by Opacus, given the noise that ours draws."""
-    (rng,) = Streams(7, NOISE).each(run=[work.run], round=work.round, client=[work.client])
+    (rng,) = Streams(7, NOISE).generators(run=[work.run], round_number=work.round, client=[work.client])
     wrapped = GradSampleModule(model)
     optimizer = DPOptimizer(
         torch.optim.SGD(wrapped.parameters(), lr=client.lr, momentum=client.momentum),
@@ -255,8 +255,8 @@ def test_each_client_promises_what_its_rows_allow() -> None:
     scenario = tiny(client=SGD, runs=2, privacy={"delta": 1e-4})
     there = [(0, 60, 1), (0, 60, 2), (1, 12, 1), (1, 13, 2), (2, 30, 3)]
     parts = [
-        Participation(run=run, round=round, client=client, num_examples=rows, failed=False)
-        for client, rows, round in there
+        Participation(run=run, round=round_number, client=client, num_examples=rows, failed=False)
+        for client, rows, round_number in there
         for run in (0, 1)
     ]
     bank: Any = SimpleNamespace(participation=parts)
@@ -265,23 +265,23 @@ def test_each_client_promises_what_its_rows_allow() -> None:
     assert found[1] == Releases(
         noise_multiplier=1.0, sampling="poisson", rate=0.5, count=6, delta=1e-4, unit="record", adjacency="zero_out"
     )
-    told = spending.spent(scenario, bank)
+    told = spending.spending_record(scenario, bank)
     assert told is not None
-    assert told["mechanisms"][0]["epsilon"] == promise(found[1]).epsilon
-    assert told["says"] == spending.SAYS
+    assert told["mechanisms"][0]["epsilon"] == guarantee_of(found[1]).epsilon
+    assert told["says"] == spending.MEANING
     large = tiny(client=SGD, runs=2, privacy={"delta": 1 / 30})
-    said = spending.spent(large, bank)
+    said = spending.spending_record(large, bank)
     assert said is not None
     assert "not less than one over the rows of 2 of 3 clients" in said["says"]
-    assert "less than 1 / 60 = 0.017" in said["says"]
-    rows = [row.reading.value for row in spending.measured(scenario, bank) if row.client == 1]
-    assert rows == [promise(found[1]).epsilon]
+    assert "1 / 60 = 0.017" in said["says"]
+    rows = [row.reading.value for row in spending.epsilon_rows(scenario, bank) if row.client == 1]
+    assert rows == [guarantee_of(found[1]).epsilon]
     assert not spending.of_records(tiny(), bank, 4)
 
 
 def test_noise_is_that_of_the_streams() -> None:
     noise = Noise(7).of(1, 2, 3, 5)
-    (rng,) = Streams(7, NOISE).each(run=[1], round=2, client=[3])
+    (rng,) = Streams(7, NOISE).generators(run=[1], round_number=2, client=[3])
     drawn = [next(noise).numpy() for _ in range(3)]
     np.testing.assert_array_equal(np.concatenate(drawn), rng.standard_normal(15))
     # two at once do not disturb each other
@@ -310,7 +310,7 @@ def test_all_executors_agree_and_stacks_may_be_cut_anywhere(network: Any) -> Non
     work = tasks(model)
     alone = OneByOne(model, client, data, Settings(seed=7)).train(work)
     whole, cut = (Stacked(model, client, data, Settings(seed=7, stack_bytes=size)).train(work) for size in (0, 1))
-    spread = Spread(model, client, data, Settings(seed=7), workers=2)
+    spread = PooledExecutor(model, client, data, Settings(seed=7), workers=2)
     try:
         apart = spread.train(work)
     finally:
@@ -472,7 +472,7 @@ def test_clients_of_texts_hide_their_windows(model: Any) -> None:
             runs=2,
             rounds=2,
             clients=2,
-            dataset={"kind": "shakespeare", "clients": 2, "length": 12, "most": 1000, "test": 0.2},
+            dataset={"kind": "shakespeare", "clients": 2, "length": 12, "max_chars": 1000, "test": 0.2},
             partition={"kind": "natural"},
             population=4,
             model=model,
@@ -483,7 +483,7 @@ def test_clients_of_texts_hide_their_windows(model: Any) -> None:
         )
         federation = build(scenario)
         found.append(simulate(scenario, federation))
-        told = spending.spent(scenario, found[-1].bank)
+        told = spending.spending_record(scenario, found[-1].bank)
         assert told is not None
         (one,) = told["mechanisms"]
         smallest = min(len(federation.rows(0, client, 1)) for client in (0, 1))
@@ -524,7 +524,7 @@ def test_a_weight_that_is_also_used_by_a_function_is_clipped_with_all_its_uses(w
     single = OneByOne(model, client, data)._sums
     assert single is not None
     assert single.ghost == (width == 160)
-    assert single.alone
+    assert single.one_by_one
     found = single(params, inputs, torch.from_numpy(data.targets))[2]
     layers = Stacked(model, client, data)._layers
     outputs = lambda given, batch: functional_call(model, given, (batch,))  # noqa: E731
@@ -542,4 +542,4 @@ def test_models_of_modules_alone_keep_their_fast_way(network: Any) -> None:
     _, inputs, targets = batch_of(model)
     sums = ClippedSums(model, PerExample(clip=0.3, noise_multiplier=1.0, expected=4.0))
     sums.verify(inputs, targets)
-    assert not sums.alone
+    assert not sums.one_by_one

@@ -10,10 +10,10 @@ import torch
 from torch import nn
 
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import Params
 from fedmem.training.one_by_one import OneByOne
-from fedmem.training.stacked import Stacked, Task, Trained
+from fedmem.training.stacked import Stacked, Task, TrainedClient
 
 
 def network() -> nn.Module:
@@ -28,11 +28,11 @@ RNG = np.random.default_rng(0)
 STORE = Examples(inputs=RNG.random((40, 1, 4, 4), dtype=np.float32), targets=RNG.integers(0, 5, 40), ids=np.arange(40))
 
 
-def trained(client: Sgd, round: int = 1, executor: type = OneByOne, **offer: float) -> Trained:
+def trained(client: Sgd, round_number: int = 1, executor: type = OneByOne, **offer: float) -> TrainedClient:
     """One round of one client with 23 rows; the batches are the same whatever the settings."""
-    given = {name: torch.tensor(value, dtype=torch.float64) for name, value in {**offer, "round": round}.items()}
+    given = {name: torch.tensor(value, dtype=torch.float64) for name, value in {**offer, "round": round_number}.items()}
     batches = client.batches(23, np.random.default_rng(1))
-    task = Task(run=0, round=round, client=0, before=BEFORE, rows=np.arange(23), batches=batches, offer=given)
+    task = Task(run=0, round=round_number, client=0, before=BEFORE, rows=np.arange(23), batches=batches, payload=given)
     return executor(MODEL, client, STORE).train([task])[0]  # type: ignore[no-any-return]
 
 
@@ -124,8 +124,8 @@ def test_a_gradient_of_zero_stays_zero() -> None:
 @pytest.mark.parametrize("executor", [OneByOne, Stacked])
 def test_the_learning_rate_decays_from_round_to_round_and_not_within(executor: type) -> None:
     client = Sgd(lr=0.4, decay=0.5, epochs=2, batch_size=4)
-    for round, lr in ((1, 0.4), (2, 0.2), (4, 0.05)):
-        found = trained(client, round, executor).outcome.sent
+    for round_number, lr in ((1, 0.4), (2, 0.2), (4, 0.05)):
+        found = trained(client, round_number, executor).outcome.sent
         assert near(found, by_hand(client, lr))
         assert not near(found, by_hand(client, lr / 2))
     constant = trained(Sgd(lr=0.4, epochs=2, batch_size=4), 9, executor).outcome.sent

@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from fedmem.contracts import client_rows
 from fedmem.contracts.audit_set import FOREVER
-from fedmem.contracts.client_rows import Holdings
+from fedmem.contracts.client_rows import ClientRows
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.ragged import Parts
+from fedmem.contracts.ragged import Ragged
 from fedmem.federation import build as federations
 from tests.tiny import TINY, tiny
 
 
-def plain(built: Federation, run: int, client: int, round: int) -> list[int]:
+def plain(built: Federation, run: int, client: int, round_number: int) -> list[int]:
     """The definition, as loops."""
     audit = built.audit
     if audit.client_in is not None and not audit.client_in[run, client]:
@@ -27,8 +27,8 @@ def plain(built: Federation, run: int, client: int, round: int) -> list[int]:
     for j in range(len(audit)):
         for _ in range(audit.copies[j]):
             if audit.owners[copy] == client:
-                inside = audit.is_in[run, j] and audit.start[j] <= round <= audit.stop[j]
-                stand = int(built.trained[copy] if inside else built.fill[run, copy])
+                inside = audit.is_in[run, j] and audit.start[j] <= round_number <= audit.stop[j]
+                stand = int(built.trained_rows[copy] if inside else built.replacement[run, copy])
                 rows += [stand] if stand >= 0 else []
             copy += 1
     return rows
@@ -74,16 +74,16 @@ def test_rows_are_those_of_the_definition(
     built = federations.build(scenario)
     pairs = [(run, client) for run in range(scenario.runs) for client in range(scenario.clients)]
     runs, clients = np.array(pairs).T
-    for round in range(scenario.rounds + 1):
-        expected = [plain(built, run, client, round) for run, client in pairs]
-        assert [built.rows(run, client, round).tolist() for run, client in pairs] == expected
-        assert [part.tolist() for part in built.rows_of(runs, clients, round)] == expected
-        assert built.sizes_of(runs, clients, round).tolist() == [len(rows) for rows in expected]
+    for round_number in range(scenario.rounds + 1):
+        expected = [plain(built, run, client, round_number) for run, client in pairs]
+        assert [built.rows(run, client, round_number).tolist() for run, client in pairs] == expected
+        assert [part.tolist() for part in built.rows_of(runs, clients, round_number)] == expected
+        assert built.sizes_of(runs, clients, round_number).tolist() == [len(rows) for rows in expected]
 
 
 def test_an_example_that_nobody_holds_is_trained_on_by_nobody() -> None:
     built = federations.build(tiny())
-    audit = replace(built.audit, holder=np.where(np.arange(len(built.audit)) % 2, -1, built.audit.holder))
+    audit = replace(built.audit, owner=np.where(np.arange(len(built.audit)) % 2, -1, built.audit.owner))
     changed = replace(built, audit=audit)
     for client in range(5):
         assert changed.rows(0, client, 1).tolist() == plain(changed, 0, client, 1)
@@ -93,7 +93,7 @@ def test_an_example_that_nobody_holds_is_trained_on_by_nobody() -> None:
 def test_copies_that_several_clients_hold_are_trained_on_where_they_are() -> None:
     built = federations.build(tiny(injections=[{"kind": "typical", "per_client": 2, "copies": 3}]))
     owner = np.random.default_rng(0).integers(5, size=int(built.audit.copies.sum())).astype(np.int32)
-    shared = replace(built, audit=replace(built.audit, owner=owner))
+    shared = replace(built, audit=replace(built.audit, copy_owner=owner))
     pairs = np.array([(run, client) for run in range(4) for client in range(5)])
     runs, clients = pairs.T
     expected = [plain(shared, run, client, 1) for run, client in pairs.tolist()]
@@ -128,7 +128,7 @@ def test_what_is_remembered_is_shared_read_only_and_bounded(monkeypatch: pytest.
         for run in range(4):
             for client in range(5):
                 assert small.rows(run, client, 1).tolist() == built.rows(run, client, 1).tolist()
-                kept = small._holdings._kept._arrays.values()
+                kept = small._client_rows._cache._arrays.values()
                 assert sum(map(len, kept)) <= 3 * len(first)
                 assert len(kept) >= 2 or client + run == 0, "as much is remembered as there is room for"
 
@@ -136,8 +136,8 @@ def test_what_is_remembered_is_shared_read_only_and_bounded(monkeypatch: pytest.
 def test_windows_that_are_open_in_the_same_rounds_are_one() -> None:
     windowed = [{**TINY["injections"][0], "start": 2, "stop": 3}, {**TINY["injections"][1], "start": 2}]
     built = federations.build(tiny(injections=windowed))
-    held = built._holdings
-    assert [held._window(round) for round in range(5)] == [0, 0, 1, 1, 2]
+    held = built._client_rows
+    assert [held._window(round_number) for round_number in range(5)] == [0, 0, 1, 1, 2]
     assert built.audit.stop.max() == FOREVER
 
 
@@ -155,16 +155,16 @@ def test_only_what_is_asked_for_is_built() -> None:
             return found
 
     clients = 10**6
-    base = Parts(rows=np.arange(clients).view(Counted), starts=np.arange(clients + 1))
-    held = Holdings(
+    base = Ragged(rows=np.arange(clients).view(Counted), starts=np.arange(clients + 1))
+    held = ClientRows(
         base=base,
         owner=np.array([5, 5, 5, 999_999], np.int32),
         copies=np.array([1, 2, 1], np.int32),
         is_in=np.array([[True, False, True]]),
         start=np.zeros(3, np.int32),
         stop=np.full(3, FOREVER, np.int32),
-        trained=np.array([-8, -1, -1, -7]) + clients + 100,
-        fill=np.array([[-1, clients, clients + 1, -1]]),
+        trained_rows=np.array([-8, -1, -1, -7]) + clients + 100,
+        replacement=np.array([[-1, clients, clients + 1, -1]]),
     )
     Counted.left = 0
     assert held.rows(0, 5, 1).tolist() == [5, clients + 92, clients, clients + 1]

@@ -10,12 +10,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from fedmem.contracts.evidence import Simulated
-from fedmem.contracts.types import Params
+from fedmem.contracts.arrays import Params
+from fedmem.contracts.evidence import TrainedBank
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.scenario import catalogue
-from fedmem.training.defended_updates import Outgoing, Place
+from fedmem.training.defence_pipeline import DefencePipeline, Place
 from tests.tiny import tiny
 
 every_defence = pytest.mark.parametrize("kind", catalogue.kinds("defence"))
@@ -80,7 +80,7 @@ def test_what_is_not_finite_is_not_hidden(kind: str, wrong: float) -> None:
     assert not torch.isfinite(defence.apply(given, drawn(defence, given))["w"]).all()
 
 
-def defended(kind: str, **changes: Any) -> Simulated:
+def defended(kind: str, **changes: Any) -> TrainedBank:
     scenario = tiny(defences=[{"kind": kind}], **changes)
     return simulate(scenario, build(scenario))
 
@@ -109,7 +109,7 @@ def test_engines_and_executors_agree(kind: str) -> None:
 
 def test_each_place_has_its_own_draws_and_always_the_same() -> None:
     noise, rounded = ({"kind": "noise"}, {"kind": "quantise"})
-    out = Outgoing([catalogue.build("defence", d) for d in (noise, rounded, noise)], seed=5)
+    out = DefencePipeline([catalogue.build("defence", d) for d in (noise, rounded, noise)], seed=5)
     places = [Place(run=r, round=1, client=c) for r in (0, 1) for c in (0, 1)]
     together = out.draws(update(), places)
     assert list(together) == ["0", "1", "2"]
@@ -121,18 +121,18 @@ def test_each_place_has_its_own_draws_and_always_the_same() -> None:
     assert not torch.equal(together["0"], together["2"])
     later = out.draws(update(), [Place(run=0, round=2, client=0)])
     assert not torch.equal(later["0"][0], together["0"][0])
-    assert not torch.equal(Outgoing(out._defences, seed=6).draws(update(), places)["0"], together["0"])
+    assert not torch.equal(DefencePipeline(out._defences, seed=6).draws(update(), places)["0"], together["0"])
     # a defence that draws nothing in the place of another moves nobody's draws
-    other = Outgoing([catalogue.build("defence", d) for d in ({"kind": "clip"}, rounded, noise)], seed=5)
+    other = DefencePipeline([catalogue.build("defence", d) for d in ({"kind": "clip"}, rounded, noise)], seed=5)
     assert torch.equal(other.draws(update(), places)["2"], together["2"])
 
 
 def test_counters_leave_as_they_are() -> None:
-    out = Outgoing([catalogue.build("defence", {"kind": "noise", "multiplier": 1.0})], seed=0)
+    out = DefencePipeline([catalogue.build("defence", {"kind": "noise", "multiplier": 1.0})], seed=0)
     before = {**update(), "seen": torch.tensor(3)}
     model = {**update(1), "seen": torch.tensor(7)}
     drawn_for = {name: value[0] for name, value in out.draws(before, [Place(run=0, round=1, client=0)]).items()}
-    sent = out.sent(model, before, drawn_for)
+    sent = out.apply_defences(model, before, drawn_for)
     assert list(sent) == list(model)
     assert sent["seen"] is model["seen"]
     assert not torch.equal(sent["w"], model["w"])

@@ -20,7 +20,7 @@ from fedmem.contracts.attack import MembershipAttack
 from fedmem.contracts.estimator import Estimator, View, estimator_declaration
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measurement import FINAL
-from fedmem.estimation.randomisation import redeal
+from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.two_way import interval
 from fedmem.estimation.views import views
 from tests.banks import make_bank
@@ -55,7 +55,7 @@ def attacks_membership(cls: type) -> bool:
 
 
 def all_views(bank: Bank, draws: int = 20) -> list[View]:
-    return list(views(bank, redeal(bank.audit, draws, np.random.default_rng(0))))
+    return list(views(bank, permute_coins(bank.audit, draws, np.random.default_rng(0))))
 
 
 every_estimator = pytest.mark.parametrize("estimator", list(instances()))

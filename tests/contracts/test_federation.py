@@ -10,7 +10,7 @@ import pytest
 
 from fedmem.contracts.data import Examples
 from fedmem.contracts.federation import Federation, digest
-from fedmem.contracts.ragged import Parts
+from fedmem.contracts.ragged import Ragged
 from fedmem.federation.build import build
 from fedmem.modalities.tables import Tables
 from tests.tiny import tiny
@@ -18,14 +18,14 @@ from tests.tiny import tiny
 
 @pytest.fixture(scope="module")
 def whole() -> Federation:
-    built = build(tiny(leave_out={"clients": "all"}, initial_weights="own"))
-    return replace(built, pilot=replace(built, initials=()), apart=replace(built, initials=()))
+    built = build(tiny(leave_out={"clients": "all"}, initial_weights="per_run"))
+    return replace(built, pilot=replace(built, initials=()), unpooled=replace(built, initials=()))
 
 
 def test_the_digest_of_a_federation_does_not_depend_on_its_objects(whole: Federation) -> None:
-    again = build(tiny(leave_out={"clients": "all"}, initial_weights="own"))
-    again = replace(again, base=Parts.of(again.base), store=replace(again.store, inputs=again.store.inputs.copy()))
-    plain = {"pilot": None, "apart": None}
+    again = build(tiny(leave_out={"clients": "all"}, initial_weights="per_run"))
+    again = replace(again, base=Ragged.of(again.base), store=replace(again.store, inputs=again.store.inputs.copy()))
+    plain = {"pilot": None, "unpooled": None}
     assert digest(again) == digest(replace(whole, **plain))  # type: ignore[arg-type]
 
 
@@ -62,7 +62,7 @@ def changed(federation: Federation) -> dict[str, list[Federation]]:
         *(replace(audit, **{name: nudged(getattr(audit, name))}) for name in arrays),
         *(replace(audit, examples=rows) for rows in examples(audit.examples)),
         replace(audit, client_in=None),
-        replace(audit, owner=np.roll(audit.owners, 1)),
+        replace(audit, copy_owner=np.roll(audit.owners, 1)),
     ]
     moved = {name: value + 1e-3 for name, value in federation.initial.items()}
     base = list(federation.base)
@@ -70,8 +70,8 @@ def changed(federation: Federation) -> dict[str, list[Federation]]:
         "store": examples(federation.store),
         "base": [base[::-1], [np.concatenate(base[:2]), *base[2:], base[0][:0]]],
         "audit": audits,
-        "trained": [nudged(federation.trained)],
-        "fill": [nudged(federation.fill)],
+        "trained_rows": [nudged(federation.trained_rows)],
+        "replacement": [nudged(federation.replacement)],
         "test": examples(federation.test),
         "population": examples(federation.population),
         "references": [(), tuple(replace(one, inputs=nudged(one.inputs)) for one in references)],
@@ -84,8 +84,8 @@ def changed(federation: Federation) -> dict[str, list[Federation]]:
         "num_classes": [federation.num_classes + 1],
         "shifted": [not federation.shifted],
         "by_client": [not federation.by_client],
-        "pilot": [None, replace(federation, pilot=None, fill=nudged(federation.fill))],
-        "apart": [None],
+        "pilot": [None, replace(federation, pilot=None, replacement=nudged(federation.replacement))],
+        "unpooled": [None],
         "modality": [Tables(blocks=(1, 2)), Tables(blocks=(2, 1))],
     }
     return {

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedmem.contracts.audit_set import Injected, References, Role
+from fedmem.contracts.audit_set import InjectionPlan, References, Role
 from fedmem.contracts.data import ClientData, Dataset, Examples, Space
 from fedmem.contracts.injection import CanaryInjection, ClassInjection, Injection
-from fedmem.contracts.reserve import Spare
+from fedmem.contracts.reserve import Reserve
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
 from fedmem.modalities.tables import Tables
 from fedmem.modalities.text.vocabulary import Vocabulary
-from fedmem.modalities.text.windows import asked
+from fedmem.modalities.text.windows import inputs_and_targets
 from fedmem.modalities.texts import Texts
 from fedmem.scenario import catalogue
 
@@ -46,7 +46,7 @@ def text() -> Dataset:
     """Rows of random characters."""
     vocabulary = Vocabulary.learn("characters", [])
     rng = np.random.default_rng(0)
-    inputs, targets = asked(rng.integers(1, len(vocabulary), size=(ROWS, 71)))
+    inputs, targets = inputs_and_targets(rng.integers(1, len(vocabulary), size=(ROWS, 71)))
     examples = Examples(inputs=inputs, targets=targets, ids=np.arange(ROWS))
     return Dataset(
         train=examples, test=examples, num_classes=len(vocabulary), modality=Texts(vocabulary=vocabulary.tokens)
@@ -69,8 +69,8 @@ def reserve(world: str) -> Examples:
     return WORLDS[world].train.take(np.arange(100, ROWS))
 
 
-def plan(kind: str, world: str, seed: int = 0, **fields: Any) -> tuple[Injected, Spare]:
-    data, spare = WORLDS[world], Spare(reserve(world))
+def plan(kind: str, world: str, seed: int = 0, **fields: Any) -> tuple[InjectionPlan, Reserve]:
+    data, spare = WORLDS[world], Reserve(reserve(world))
     base = [ClientData(client=k, examples=data.train.take(np.arange(25 * k, 25 * k + 25))) for k in range(CLIENTS)]
     injected = make(kind, **FIELDS.get((kind, world), {}), **fields).plan(
         base, spare, Space.of(data), np.random.default_rng(seed)
@@ -121,9 +121,9 @@ def test_plans_whole_examples_on_existing_clients(kind: str, world: str) -> None
         assert injected.examples.targets.min() >= -1
     else:
         assert set(injected.examples.targets.tolist()) <= set(range(CLASSES))
-    assert injected.holder.shape == injected.copies.shape == (count,)
-    assert injected.holder.dtype == injected.copies.dtype == np.int32
-    assert set(injected.holder.tolist()) <= {-1, *range(CLIENTS)}
+    assert injected.owner.shape == injected.copies.shape == (count,)
+    assert injected.owner.dtype == injected.copies.dtype == np.int32
+    assert set(injected.owner.tolist()) <= {-1, *range(CLIENTS)}
     assert injected.copies.min() >= 1
 
 
@@ -134,28 +134,28 @@ def test_takes_and_copies_what_it_announced(kind: str, world: str, clients: Any,
     """The announcement is what gets reserved: less would starve the fill-ins, more would waste rows."""
     injected, spare = plan(kind, world, clients=clients, copies=copies)
     made = make(kind, clients=clients, copies=copies)
-    assert len(reserve(world)) - len(spare) == made.spare_rows(CLIENTS, ROWS)
+    assert len(reserve(world)) - len(spare) == made.reserve_rows(CLIENTS, ROWS)
     assert injected.copies.sum() == made.total_copies(CLIENTS, ROWS)
-    holders = {"all": 4, (2,): 1}.get(clients, 0) if not isinstance(clients, dict) else 2 if "share" in clients else 3
-    assert len(np.unique(injected.holder)) == holders
-    assert np.all(np.diff(injected.holder) >= 0)
+    owners = {"all": 4, (2,): 1}.get(clients, 0) if not isinstance(clients, dict) else 2 if "share" in clients else 3
+    assert len(np.unique(injected.owner)) == owners
+    assert np.all(np.diff(injected.owner) >= 0)
 
 
 @everywhere
 def test_what_stands_for_an_example_is_all_used(kind: str, world: str) -> None:
     injected, _ = plan(kind, world, copies=2)
-    assert (injected.extra is None) == (injected.slots is None)
-    if injected.extra is None or injected.slots is None:
+    assert (injected.extra is None) == (injected.copy_index is None)
+    if injected.extra is None or injected.copy_index is None:
         return
-    assert len(injected.slots) == injected.copies.sum()
-    assert injected.slots.min() >= -1
-    used, times = np.unique(injected.slots[injected.slots >= 0], return_counts=True)
+    assert len(injected.copy_index) == injected.copies.sum()
+    assert injected.copy_index.min() >= -1
+    used, times = np.unique(injected.copy_index[injected.copy_index >= 0], return_counts=True)
     np.testing.assert_array_equal(used, np.arange(len(injected.extra)))
     assert set(times.tolist()) == {2}
     assert injected.extra.inputs.dtype == WORLDS[world].train.inputs.dtype
     # A row that stands for an example stands for no other.
     subject = np.repeat(np.arange(len(injected.examples)), injected.copies)
-    pairs = {(int(row), int(who)) for row, who in zip(injected.slots, subject, strict=True) if row >= 0}
+    pairs = {(int(row), int(who)) for row, who in zip(injected.copy_index, subject, strict=True) if row >= 0}
     assert len(pairs) == len(injected.extra)
 
 
@@ -167,7 +167,7 @@ def test_real_rows_keep_their_id_and_leave_the_reserve(kind: str, world: str) ->
     assert len(np.unique(real)) == len(real)
     assert all(len(np.unique(ids)) == len(ids) for ids in parts)
     assert set(real.tolist()) <= set(reserve(world).ids.tolist())
-    assert not set(real.tolist()) & set(spare.left().ids.tolist())
+    assert not set(real.tolist()) & set(spare.remaining().ids.tolist())
 
 
 @everywhere
@@ -258,7 +258,7 @@ def test_rows_of_one_class_come_from_that_class(kind: str, world: str) -> None:
     injected, _ = plan(kind, world)
     true = WORLDS[world].train.targets[injected.examples.ids]
     assert set(true.tolist()) == {injection.reserved_class}
-    short = Spare(reserve(world).take(np.arange(2)))
+    short = Reserve(reserve(world).take(np.arange(2)))
     data = WORLDS[world]
     base = [ClientData(client=0, examples=data.train.take(np.arange(5)))]
     with pytest.raises(ComponentError, match=r"are wanted but .* are left; lower per_client or clients"):

@@ -143,7 +143,7 @@ def test_summaries_are_of_its_own_rows(probe: Probe) -> None:
     lab = lab_for(probe)
     rows: list[Measurement] = []
     for transitions in occasions(lab):
-        rows += measured(probe.observe(transitions, lab), round=transitions[0].round)
+        rows += measured(probe.observe(transitions, lab), round_number=transitions[0].round)
     for summary in probe.summarise(rows, 0):
         assert (summary.run, summary.client, summary.source) == (-1, -1, "probe")
         assert summary.round in {-1, *(row.round for row in rows)}

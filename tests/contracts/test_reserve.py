@@ -10,7 +10,7 @@ from scipy import stats
 
 from fedmem.contracts import reserve as spare_module
 from fedmem.contracts.data import Examples
-from fedmem.contracts.reserve import Spare
+from fedmem.contracts.reserve import Reserve
 from fedmem.errors import ComponentError
 from tests.narrowing import instance
 
@@ -23,9 +23,9 @@ def way(request: pytest.FixtureRequest) -> Iterator[str]:
         yield request.param
 
 
-def spare(labels: list[int]) -> Spare:
+def spare(labels: list[int]) -> Reserve:
     ids = np.arange(len(labels))
-    return Spare(
+    return Reserve(
         Examples(inputs=np.zeros((len(ids), 1), np.float32), targets=np.array(labels, np.int64), ids=ids + 100)
     )
 
@@ -79,13 +79,13 @@ def test_forks_do_not_touch_each_other() -> None:
     fork = reserve.fork()
     fork.take_like(np.array([1]), 2, np.random.default_rng(0))
     assert (len(reserve), len(fork)) == (3, 1)
-    assert len(reserve.left()) == 3
+    assert len(reserve.remaining()) == 3
 
 
 def test_left_keeps_the_order_and_misses_what_was_taken() -> None:
     reserve = spare([0, 1, 0, 1])
     taken = reserve.take_like(np.array([1]), 1, np.random.default_rng(0)).ids.tolist()
-    assert reserve.left().ids.tolist() == [i for i in (100, 101, 102, 103) if i not in taken]
+    assert reserve.remaining().ids.tolist() == [i for i in (100, 101, 102, 103) if i not in taken]
 
 
 def test_later_targets_may_know_more_labels_or_fewer() -> None:

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.sampler import Chances, History, Reaching, Sampler, sampler_declaration
-from fedmem.contracts.types import IntArray
+from fedmem.contracts.sampler import Availability, History, KnownProbabilities, Sampler, sampler_declaration
 from fedmem.errors import ComponentError
 from fedmem.execution.bank import simulate
 from fedmem.federation import build as federations
@@ -22,7 +22,7 @@ from tests.tiny import sampled, tiny
 
 every_sampler = pytest.mark.parametrize("kind", catalogue.kinds("sampler"))
 
-WITH_CHANCES = [
+WITH_PROBABILITIES = [
     kind for kind in catalogue.kinds("sampler") if hasattr(catalogue.load("sampler", kind), "probabilities")
 ]
 VARYING: dict[str, dict[str, Any]] = {
@@ -83,14 +83,14 @@ def scenario(kind: str, **changes: object) -> Scenario:
 
 def cohorts(of: Scenario, federation: Federation, run: int = 0) -> list[tuple[int, ...]]:
     roster = Roster(of, federation, run)
-    return [roster.cohort(round) for round in range(1, 7)]
+    return [roster.cohort(round_number) for round_number in range(1, 7)]
 
 
 @every_sampler
-@pytest.mark.parametrize("round", [1, 2, 40])
-def test_cohorts_are_sorted_distinct_clients(kind: str, round: int) -> None:
+@pytest.mark.parametrize("round_number", [1, 2, 40])
+def test_cohorts_are_sorted_distinct_clients(kind: str, round_number: int) -> None:
     for seed in range(20):
-        cohort = make(kind).cohort(round, history(20), np.random.default_rng(seed))
+        cohort = make(kind).cohort(round_number, history(20), np.random.default_rng(seed))
         assert cohort.dtype == np.int64
         assert np.all(np.diff(cohort) > 0)
         assert set(cohort.tolist()) <= set(range(20))
@@ -143,9 +143,9 @@ def test_changes_nothing_in_the_history(kind: str) -> None:
     before = [array.copy() for array in arrays]
     sampler = make(kind)
     sampler.cohort(3, given, np.random.default_rng(0))
-    if isinstance(sampler, Reaching):
-        sampler.reachable(3, given, np.random.default_rng(0))
-    if isinstance(sampler, Chances):
+    if isinstance(sampler, Availability):
+        sampler.reachable_clients(3, given, np.random.default_rng(0))
+    if isinstance(sampler, KnownProbabilities):
         sampler.probabilities(3, given)
     for one, other in zip(arrays, before, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -157,9 +157,9 @@ def test_a_single_client_is_a_federation(kind: str) -> None:
     options = {
         name: 1 for name in ("candidates", "separation") if name in present(catalogue.field_names("sampler", kind))
     }
-    for round in (1, 2, 9):
+    for round_number in (1, 2, 9):
         sampler = small(kind, 1, **options)
-        cohort = sampler.cohort(round, alone, np.random.default_rng(round))
+        cohort = sampler.cohort(round_number, alone, np.random.default_rng(round_number))
         assert cohort.tolist() in ([0], [])
         assert len(cohort) == 1 or fixed_size(kind, sampler, 1) is None
 
@@ -180,11 +180,11 @@ def test_more_than_there_are_is_a_message_that_says_how_many(kind: str) -> None:
 # --- inclusion probabilities ------------------------------------------------------------------------------------------
 
 
-def often(sampler: Sampler, round: int, known: History, times: int) -> IntArray:
+def often(sampler: Sampler, round_number: int, known: History, times: int) -> IntArray:
     """How often each client is picked in one and the same round."""
     rng, counts = np.random.default_rng(5), np.zeros(known.num_clients, dtype=np.int64)
     for _ in range(times):
-        counts[sampler.cohort(round, known, rng)] += 1
+        counts[sampler.cohort(round_number, known, rng)] += 1
     return counts
 
 
@@ -194,33 +194,33 @@ def fits(counts: IntArray, times: int, truth: Any) -> bool:
     return min(tests) > 1e-4
 
 
-@pytest.mark.parametrize("kind", WITH_CHANCES)
+@pytest.mark.parametrize("kind", WITH_PROBABILITIES)
 @every_history
-@pytest.mark.parametrize("round", [1, 7])
-def test_clients_are_picked_as_often_as_the_sampler_says(kind: str, state: str, round: int) -> None:
+@pytest.mark.parametrize("round_number", [1, 7])
+def test_clients_are_picked_as_often_as_the_sampler_says(kind: str, state: str, round_number: int) -> None:
     known, times = HISTORIES[state], 3000
-    if round == 1:
+    if round_number == 1:
         known = replace(known, last_round=np.zeros(6, dtype=np.int64))
     sampler = small(kind, 3)
-    assert isinstance(sampler, Chances)
-    chances = sampler.probabilities(round, known)
+    assert isinstance(sampler, KnownProbabilities)
+    chances = sampler.probabilities(round_number, known)
     assert chances is not None
     assert chances.shape == (6,)
     assert chances.dtype == np.float64
     assert chances.min() >= 0
     assert chances.max() <= 1
-    counts = often(sampler, round, known, times)
+    counts = often(sampler, round_number, known, times)
     assert fits(counts, times, chances)
     # the test can fail
     wrong = np.clip(chances + np.where(chances > 0.5, -0.1, 0.1), 0, 1)
     assert not fits(counts, times, wrong)
 
 
-@pytest.mark.parametrize("kind", WITH_CHANCES)
+@pytest.mark.parametrize("kind", WITH_PROBABILITIES)
 @every_history
 def test_probabilities_add_up_to_the_expected_cohort(kind: str, state: str) -> None:
     sampler = small(kind, 3)
-    assert isinstance(sampler, Chances)
+    assert isinstance(sampler, KnownProbabilities)
     total = present(sampler.probabilities(7, HISTORIES[state])).sum()
     declared = sampler_declaration(sampler)
     if kind != "clustered" and (declared.size is not None or declared.expected is not None):
@@ -231,7 +231,7 @@ def test_probabilities_add_up_to_the_expected_cohort(kind: str, state: str) -> N
 
 def test_a_sampler_without_probabilities_declares_no_law() -> None:
     """The law of each other sampler gives them."""
-    for kind in set(catalogue.kinds("sampler")) - set(WITH_CHANCES):
+    for kind in set(catalogue.kinds("sampler")) - set(WITH_PROBABILITIES):
         assert sampler_declaration(make(kind)).law is None, f"{kind} has a law, so it can have probabilities"
 
 
@@ -260,11 +260,13 @@ def test_no_coin_changes_a_cohort(kind: str) -> None:
 
 
 @every_sampler
-@pytest.mark.parametrize("roster", ["together", "own"])
+@pytest.mark.parametrize("roster", ["together", "per_run"])
 def test_the_roster_is_a_function_of_seed_and_round(kind: str, roster: str) -> None:
     """Whatever is asked first, and however often."""
-    asked = scenario(kind, **({"roster": "own"} if roster == "own" else {}))
+    asked = scenario(kind, **({"roster": "per_run"} if roster == "per_run" else {}))
     federation = build(asked)
     expected = cohorts(asked, federation, run=1)
     other = Roster(asked, federation, 1)
-    assert [other.cohort(round) for round in (6, 2, 2, 1)] == [expected[round - 1] for round in (6, 2, 2, 1)]
+    assert [other.cohort(round_number) for round_number in (6, 2, 2, 1)] == [
+        expected[round_number - 1] for round_number in (6, 2, 2, 1)
+    ]

@@ -46,11 +46,11 @@ RULES += [
     FedAvg(weighting="uniform"),
     FedExP(weighting="size"),
     FedAvgM(momentum=0.0),
-    FedAvgM(momentum=0.0, eta=0.5),
-    FedAvgM(momentum=0.5, eta=0.7),
+    FedAvgM(momentum=0.0, server_lr=0.5),
+    FedAvgM(momentum=0.5, server_lr=0.7),
     FedProx(mu=0.0),
     FedNova(client_momentum=0.9),
-    Scaffold(eta=0.7),
+    Scaffold(server_lr=0.7),
     FedDyn(alpha=2.0),
     QFedAvg(q=0.0),
     QFedAvg(q=3.0),
@@ -58,10 +58,10 @@ RULES += [
     CentredClipping(radius=0.5, iterations=3),
     FoolsGold(kappa=0.5),
     DpFedAvg(noise_multiplier=0.0),
-    DpFedAvg(clip=100.0, cap=50, cohort=3.5),
-    DpAdaptive(noise_multiplier=0.0, start=5.0),
+    DpFedAvg(clip=100.0, cap=50, expected_cohort_size=3.5),
+    DpAdaptive(noise_multiplier=0.0, initial_clip=5.0),
     DpFtrl(noise_multiplier=0.0),
-    DpFtrl(momentum=0.9, eta=0.5, cap=50),
+    DpFtrl(momentum=0.9, server_lr=0.5, cap=50),
     DpFtrl(honaker=False, restart=2),
     GeometricMedian(weighting="size"),
     Krum(f=1),
@@ -69,7 +69,7 @@ RULES += [
     NormClipping(radius=0.5, weighting="size"),
     Rotate(rest=0),
     Rotate(rest=1),
-    SignMajority(eta=0.1),
+    SignMajority(server_lr=0.1),
     TrimmedMean(beta=0.0),
     TrimmedMean(beta=0.4),
     Typicality(beta=0.0),
@@ -155,8 +155,8 @@ def test_the_rule_agrees_with_flowers_class(name: str) -> None:
 def test_what_a_client_is_offered_does_not_hang_on_the_others(strategy: Any) -> None:
     before = {name: torch.ones((1, *shape)) for name, shape in SHAPES.items()}
     state = strategy.state(before, 5)
-    together = strategy.offer(state, torch.tensor([[4, 1, 3]]))
-    alone = strategy.offer(state, torch.tensor([[1]]))
+    together = strategy.payload(state, torch.tensor([[4, 1, 3]]))
+    alone = strategy.payload(state, torch.tensor([[1]]))
     assert set(together) == set(alone)
     for name, value in together.items():
         assert value.shape[:2] == (1, 3)
@@ -205,12 +205,12 @@ def test_a_run_without_anybody_gives_shapes_and_no_error(strategy: Any) -> None:
     present = torch.tensor([[True, True], [False, False]])
     clients = torch.tensor([[0, 1], [-1, -1]])
     told = {name: torch.where(present, 1.0, torch.nan).double() for name in ("loss", "steps", "lr")}
-    round = Round(
+    round_number = Round(
         number=1, before=before, sent=sent, weights=present.double(), present=present, clients=clients, report=told
     )
     state = strategy.state(before, 3)
-    strategy.offer(state, clients)
-    after, later = strategy.rule(state, round)
+    strategy.payload(state, clients)
+    after, later = strategy.rule(state, round_number)
     for name, value in before.items():
         assert after[name].shape == value.shape
         assert torch.isfinite(after[name][0]).all()
@@ -277,7 +277,7 @@ def test_one_wild_client_does_not_leave_the_range_of_the_others(kind: str) -> No
         (NormClipping(radius=2.0), 2 * 2.0 / 9),
         (CentredClipping(radius=2.0), 2 * 2.0 / 9),
         (CentredClipping(radius=0.5, iterations=4), 4 * 2 * 0.5 / 9),
-        (SignMajority(eta=0.1), 2 * 0.1 * 15**0.5),
+        (SignMajority(server_lr=0.1), 2 * 0.1 * 15**0.5),
         # twice the way from the aggregate of the others to the farthest of them, by theory, with one ninth wild
         (GeometricMedian(), None),
     ],

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.data import Dataset
-from fedmem.contracts.types import FloatArray
 from fedmem.datasets import adult
 from fedmem.datasets.adult import Adult
 from fedmem.modalities.tables import Tables

@@ -10,8 +10,8 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.data import Dataset
-from fedmem.contracts.types import FloatArray
 from fedmem.datasets.hub import Hub
 from fedmem.errors import ComponentError
 from tests.narrowing import present

@@ -70,7 +70,7 @@ def test_the_first_source_that_has_it_is_the_last_that_is_asked(
     good, never = on_disk("mnist5k", tmp_path / "good"), on_disk("mnist5k", tmp_path / "never")
     pretend("mnist5k", monkeypatch, bad, good, never)
     heard: list[str] = []
-    folder = fetch.fetch("mnist5k", tell=heard.append)
+    folder = fetch.fetch("mnist5k", report=heard.append)
     assert heard[0] == "nowhere …"
     assert heard[1].startswith("  no: file://")
     assert heard[2:] == ["folder good …"]
@@ -365,7 +365,7 @@ def test_a_table_that_cannot_be_converted_is_a_cause(
 def test_every_published_data_set_is_found_by_its_kind() -> None:
     from fedmem.scenario import catalogue
 
-    for name, item in fetch.published().items():
+    for name, item in fetch.published_datasets().items():
         assert vars(catalogue.load("dataset", name))["published"] is item
         assert item.licence
         assert all(re.fullmatch(r"[0-9a-f]{64}", checksum) for checksum in item.files.values())

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmem.contracts.types import IntArray
+from fedmem.contracts.arrays import IntArray
 from fedmem.datasets._splits import sample, split, stratified_sample
 from fedmem.errors import ComponentError
 

@@ -18,7 +18,7 @@ from fedmem.datasets.table import Table
 from fedmem.datasets.text_folder import TextFolder
 from fedmem.errors import ComponentError
 from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
-from fedmem.modalities.text.windows import whole
+from fedmem.modalities.text.windows import join_windows
 from fedmem.modalities.texts import Texts
 from tests.datasets.test_published import packed
 from tests.narrowing import instance, present
@@ -31,7 +31,7 @@ def load(loader: DatasetLoader, seed: int = 0) -> Dataset:
 
 def written(rows: Examples, vocabulary: Vocabulary) -> list[str]:
     """The text of each row."""
-    return [vocabulary.decode(row[row >= 0]) for row in whole(rows.inputs, rows.targets)]
+    return [vocabulary.decode(row[row >= 0]) for row in join_windows(rows.inputs, rows.targets)]
 
 
 @pytest.fixture
@@ -91,13 +91,13 @@ def test_words_that_only_clients_use_are_unknown(table: Callable[..., Table]) ->
 
 def test_the_longest_become_clients_and_only_their_beginning_is_used(table: Callable[..., Table]) -> None:
     people = [(name, name * size, "x") for name, size in (("a", 100), ("b", 300), ("c", 200), ("d", 19))]
-    data = load(table(people, clients=2, most=150))
+    data = load(table(people, clients=2, max_chars=150))
     assert {text[0] for text in written(data.train, Vocabulary.of(instance(data.modality, Texts).vocabulary))} == {
         "b",
         "c",
     }
     assert len(data.train) + len(data.test) == 2 * 15
-    assert len(np.unique(present(load(table(people, least=100)).natural))) == 3
+    assert len(np.unique(present(load(table(people, min_chars=100)).natural))) == 3
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_the_longest_become_clients_and_only_their_beginning_is_used(table: Call
     [
         ([*PEOPLE, ("c", "  ", "x")], {}, "dataset", "client 'c' has no text"),
         (PEOPLE, {"clients": 3}, "dataset.clients", "3 clients .* 2 of 2"),
-        (PEOPLE, {"least": 5000}, "dataset.least", "the longest text has 162"),
+        (PEOPLE, {"min_chars": 5000}, "dataset.min_chars", "the longest text has 162"),
         (PEOPLE, {"length": 120}, "dataset.length", "client 'a' has 1 windows of 121 tokens"),
         (PEOPLE, {"client": "sender"}, "dataset.client", "no column 'sender'"),
         (PEOPLE, {"text": "body"}, "dataset.text", "no column 'body'"),
@@ -233,7 +233,7 @@ def test_addresses_of_a_president_are_joined_by_year(tmp_path: Path) -> None:
 
 def test_presidents_have_a_party(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_in_cache("sotu", tmp_path, monkeypatch)
-    data = load(Sotu(most=2000))
+    data = load(Sotu(max_chars=2000))
     assert len(np.unique(present(data.natural))) == 20
     party = {int(owner): value for owner, value in zip(present(data.natural), data.sensitive["party"], strict=True)}
     names = sorted((f"p {k}" for k in range(24)), key=lambda name: (-len(said(int(name[2:]), 1)), name))[:20]

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmem.contracts.types import Params
+from fedmem.contracts.arrays import Params
 from fedmem.defences.clip import Clip
 from fedmem.defences.noise import Noise
 from fedmem.defences.prune import Prune
@@ -18,7 +18,7 @@ from fedmem.defences.quantise import Quantise
 from fedmem.errors import ScenarioError
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
-from fedmem.training.defended_updates import Outgoing, Place
+from fedmem.training.defence_pipeline import DefencePipeline, Place
 from fedmem.training.executor import Settings
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import LocalWork, Stacked
@@ -140,12 +140,12 @@ def test_noise_has_the_standard_deviation_that_it_says() -> None:
     """The variance of n normal numbers, times (n - 1) / sigma^2, is chi-squared."""
     from scipy import stats
 
-    from fedmem.training.defended_updates import Outgoing, Place
+    from fedmem.training.defence_pipeline import DefencePipeline, Place
 
     model = {"w": torch.zeros(100_000)}
-    noise = Outgoing([Noise(multiplier=0.3, norm=0.5)], seed=1)
+    noise = DefencePipeline([Noise(multiplier=0.3, norm=0.5)], seed=1)
     drawn = {name: rows[0] for name, rows in noise.draws(model, [Place(run=0, round=1, client=0)]).items()}
-    found = noise.sent(model, model, drawn)["w"].double().numpy()
+    found = noise.apply_defences(model, model, drawn)["w"].double().numpy()
     freedom = len(found) - 1
     low, high = (stats.chi2.ppf(level, df=freedom) / freedom for level in (1e-4, 1 - 1e-4))
     assert low < found.var(ddof=1) / 0.15**2 < high
@@ -160,11 +160,11 @@ def test_the_server_is_sent_what_is_clipped_and_the_client_keeps_what_it_trained
     scenario = tiny(defences=[{"kind": "clip", "norm": 0.05}, {"kind": "quantise", "bits": 3}], rounds=2)
     federation, seen = build(scenario), Everything()
     from fedmem.engines.lockstep import Lockstep
-    from fedmem.training.defended_updates import Outgoing
+    from fedmem.training.defence_pipeline import DefencePipeline
 
     work = LocalWork(federation, scenario.client, scenario.seed)
-    out = Outgoing(scenario.defences, scenario.seed)
-    trainer = executor(federation.model, scenario.client, federation.store, Settings(outgoing=out))
+    out = DefencePipeline(scenario.defences, scenario.seed)
+    trainer = executor(federation.model, scenario.client, federation.store, Settings(defences=out))
     finished = Lockstep(scenario, federation, trainer, work, seen).train(range(4), server)
     undefended = watched(tiny(rounds=2), server, executor)[1].local
     for place, transition in seen.local.items():
@@ -191,23 +191,23 @@ def test_noise_that_is_no_multiple_of_the_clip_before_it_is_refused() -> None:
 def test_an_update_that_is_not_finite_leaves_as_noise_alone_where_a_guarantee_is_stated(bad: float) -> None:
     before = {"w": torch.ones(3), "b": torch.zeros(1)}
     diverged = {"w": torch.tensor([bad, 0.0, 0.0]), "b": torch.zeros(1)}
-    outgoing = Outgoing([Clip(norm=1.0), Noise(multiplier=2.0)], seed=0)
+    outgoing = DefencePipeline([Clip(norm=1.0), Noise(multiplier=2.0)], seed=0)
     draws = {name: value[0] for name, value in outgoing.draws(before, [Place(run=0, round=1, client=0)]).items()}
-    still = outgoing.sent(before, before, draws)
-    found = outgoing.sent(diverged, before, draws)
+    still = outgoing.apply_defences(before, before, draws)
+    found = outgoing.apply_defences(diverged, before, draws)
     assert all(torch.equal(found[name], still[name]) for name in before)
     assert not torch.equal(found["w"], before["w"])
     # a clip alone states no guarantee, and hides nothing
-    assert not torch.isfinite(Outgoing([Clip(norm=1.0)], seed=0).sent(diverged, before, {})["w"]).all()
+    assert not torch.isfinite(DefencePipeline([Clip(norm=1.0)], seed=0).apply_defences(diverged, before, {})["w"]).all()
     # a strategy that adds noise
-    guarded = Outgoing([], seed=0, guaranteed=True)
-    assert torch.equal(guarded.sent(diverged, before, {})["w"], before["w"])
+    guarded = DefencePipeline([], seed=0, guaranteed=True)
+    assert torch.equal(guarded.apply_defences(diverged, before, {})["w"], before["w"])
     moved = {name: value + 0.1 for name, value in before.items()}
-    assert all(torch.equal(guarded.sent(moved, before, {})[name], moved[name]) for name in before)
+    assert all(torch.equal(guarded.apply_defences(moved, before, {})[name], moved[name]) for name in before)
 
 
 NOISY = {"defences": [{"kind": "clip", "norm": 0.1}, {"kind": "noise", "norm": 0.1, "multiplier": 30.0}]}
-CENTRAL = {"strategy": {"kind": "dp_fedavg", "noise_multiplier": 1.0, "clip": 0.1, "cohort": 5}}
+CENTRAL = {"strategy": {"kind": "dp_fedavg", "noise_multiplier": 1.0, "clip": 0.1, "expected_cohort_size": 5}}
 
 
 @pytest.mark.parametrize("changes", [NOISY, CENTRAL], ids=["clients", "server"])

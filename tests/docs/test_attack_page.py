@@ -46,11 +46,11 @@ def test_the_app_of_the_page_finds_its_own_clients_images_and_no_others(tmp_path
     assert set(frame["round"]) == {1}
     assert set(frame.level) == {"local", "global"}
     local = frame[frame.level == "local"]
-    holder = local[local.client == local.client.min()]
+    owner = local[local.client == local.client.min()]
     others = local[local.client != local.client.min()]
-    assert holder.identified.mean() >= 0.5
+    assert owner.identified.mean() >= 0.5
     assert others.identified.mean() <= 0.1
-    assert holder.margin.mean() > others.margin.mean() + 3
+    assert owner.margin.mean() > others.margin.mean() + 3
     assert set(frame[frame.level == "global"].clients) == {5}
 
 

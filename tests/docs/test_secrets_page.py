@@ -43,7 +43,7 @@ def test_its_numbers_are_right() -> None:
     assert f"{math.log2(math.e):.2f}" == "1.44"
     assert abs(null_mean(10**6) - math.log2(math.e)) < 1e-4
     assert ENUMERABLE == 10**6
-    digits = Candidates(prefix=(0,), slots=(tuple((digit,) for digit in range(10)),) * 6)
+    digits = Candidates(prefix=(0,), positions=(tuple((digit,) for digit in range(10)),) * 6)
     assert digits.size == ENUMERABLE
     # every prefix but whole members: 1 + 10 + ... + 10^5
     assert sum(10**place for place in range(6)) == 111_111

@@ -30,8 +30,8 @@ def flower() -> Iterator[None]:
 class Cohorts:
     """Two clients in odd rounds, nobody in even ones."""
 
-    def cohort(self, round: int) -> Sequence[int]:
-        return (1, 3) if round % 2 else ()
+    def cohort(self, round_number: int) -> Sequence[int]:
+        return (1, 3) if round_number % 2 else ()
 
     def node(self, client: int) -> int:
         return FIRST_NODE + client
@@ -41,7 +41,7 @@ class Everything:
     def __init__(self) -> None:
         self.seen: list[Transition] = []
 
-    def wants(self, round: int) -> bool:
+    def observes_round(self, round_number: int) -> bool:
         return True
 
     def see(self, transitions: Any) -> None:
@@ -153,5 +153,5 @@ def test_the_global_generators_are_seeded_and_restored() -> None:
 
 
 class Everyone(Cohorts):
-    def cohort(self, round: int) -> Sequence[int]:
+    def cohort(self, round_number: int) -> Sequence[int]:
         return range(CLIENTS)

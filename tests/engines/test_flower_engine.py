@@ -13,11 +13,11 @@ import torch
 from flwr.app import ConfigRecord, Context, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
-from fedmem.contracts.evidence import Participation, Simulated, Transition
-from fedmem.engines import _post, flower
+from fedmem.contracts.evidence import Participation, TrainedBank, Transition
+from fedmem.engines import _transport, flower
 from fedmem.engines._client import client_app
 from fedmem.engines._flower import in_process
-from fedmem.engines._letters import WORK, Assignment
+from fedmem.engines._messages import WORK, Assignment
 from fedmem.engines._simulation import simulation
 from fedmem.engines.lockstep import Lockstep
 from fedmem.errors import ComponentError, RunError
@@ -49,8 +49,8 @@ def grid() -> Iterator[Grid]:
         yield runtime
 
 
-def on_flower(grid: Grid, scenario: Scenario) -> Simulated:
-    with flower.joined(grid):
+def on_flower(grid: Grid, scenario: Scenario) -> TrainedBank:
+    with flower.use_grid(grid):
         return simulate(scenario, build(scenario))
 
 
@@ -77,13 +77,17 @@ LEAKAGE = {"kind": "leakage", "attack": {"kind": "inverting_gradients", "steps":
 CASES: dict[str, dict[str, Any]] = {
     "canary clients": {
         "sampler": {"kind": "poisson", "rate": 0.3},
-        "strategy": {"kind": "dp_fedavg", "cohort": 6, "canary_clients": 15},
+        "strategy": {"kind": "dp_fedavg", "expected_cohort_size": 6, "canary_clients": 15},
         "probes": [{"kind": "canary_clients"}],
     },
     "dp_sgd": {"client": {"kind": "dp_sgd", "batch_size": 6, "steps": 3}},
     "fedavg": {"probes": [{"kind": "utility"}], "save": {"params": True}},
     "krum": {"strategy": {"kind": "krum"}, "sampler": {"kind": "uniform", "size": 4}},
-    "trimmed_mean": {"strategy": {"kind": "trimmed_mean"}, "sampler": {"kind": "everyone"}, "initial_weights": "own"},
+    "trimmed_mean": {
+        "strategy": {"kind": "trimmed_mean"},
+        "sampler": {"kind": "everyone"},
+        "initial_weights": "per_run",
+    },
     "layers that stay": {"client": {"kind": "fedper", "lr": 0.2}, "rounds": 6},
     "scaffold": {"strategy": {"kind": "scaffold"}},
     "defences": {"defences": [{"kind": kind} for kind in ("prune", "clip", "noise", "quantise")]},
@@ -103,7 +107,7 @@ CASES: dict[str, dict[str, Any]] = {
             "min_evaluate_nodes": 1,
         }
     },
-    "rosters that learn": {"sampler": {"kind": "tests.toys:Loudest"}, "roster": "own", "runs": 2},
+    "rosters that learn": {"sampler": {"kind": "tests.toys:Loudest"}, "roster": "per_run", "runs": 2},
     "cohorts of a pilot": {
         "sampler": {"kind": "power_of_choice", "size": 2, "candidates": 4},
         "roster": "pilot",
@@ -164,23 +168,23 @@ def test_a_failure_is_told_with_round_client_and_cause(grid: Grid, how: str) -> 
 @pytest.mark.flower
 @pytest.mark.parametrize("how", ["raise", "nan", "die"])
 def test_a_failure_that_is_tolerated_is_recorded_and_costs_nobody_else(grid: Grid, how: str) -> None:
-    changes = failing(how=how) | {"tolerate": {"failed": 0.3}}
+    changes = failing(how=how) | {"tolerate": {"max_failed_share": 0.3}}
     found = on_flower(grid, pair(changes)[1])
     assert failures(found.bank.participation) == {(0, 2, 1), (1, 2, 1)}
     assert len(found.bank.participation) == 2 * 3 * 5
     # the same, without a process to lose
-    reference = pair(failing() | {"tolerate": {"failed": 0.3}})[0]
+    reference = pair(failing() | {"tolerate": {"max_failed_share": 0.3}})[0]
     assert same(found.params, simulate(reference, build(reference)).params)
 
 
 @pytest.mark.flower
 def test_a_share_of_the_clients_fails_in_every_round(grid: Grid) -> None:
-    changes = failing(clients=[0, 3], rounds=[1, 2, 3]) | {"tolerate": {"failed": 0.4}}
+    changes = failing(clients=[0, 3], rounds=[1, 2, 3]) | {"tolerate": {"max_failed_share": 0.4}}
     found = on_flower(grid, pair(changes)[1])
-    expected = {(run, round, client) for run in range(2) for round in (1, 2, 3) for client in (0, 3)}
+    expected = {(run, round_number, client) for run in range(2) for round_number in (1, 2, 3) for client in (0, 3)}
     assert failures(found.bank.participation) == expected
     with pytest.raises(RunError, match="round 1: 2 of 5 clients failed, first client 0"):
-        on_flower(grid, pair(changes | {"tolerate": {"failed": 0.39}})[1])
+        on_flower(grid, pair(changes | {"tolerate": {"max_failed_share": 0.39}})[1])
 
 
 @pytest.mark.flower
@@ -197,7 +201,7 @@ def test_a_worker_that_dies_once_costs_nothing(grid: Grid, tmp_path: Path) -> No
 @pytest.mark.flower
 def test_a_client_that_hangs_is_ended(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flower, "CLIENT_SECONDS", 4.0)
-    changes = failing(how="hang") | {"tolerate": {"failed": 0.3}}
+    changes = failing(how="hang") | {"tolerate": {"max_failed_share": 0.3}}
     found = on_flower(grid, pair(changes)[1])
     assert failures(found.bank.participation) == {(0, 2, 1), (1, 2, 1)}
 
@@ -217,7 +221,7 @@ class Reports:
         self.turns: dict[tuple[int, int, int], float] = {}
         self.sums: dict[tuple[int, int], float] = {}
 
-    def wants(self, round: int) -> bool:
+    def observes_round(self, round_number: int) -> bool:
         return True
 
     def see(self, transitions: Sequence[Transition]) -> None:
@@ -233,7 +237,7 @@ def watched(engine: Any, scenario: Scenario, grid: Grid | None = None) -> tuple[
     if grid is None:
         executor = OneByOne(federation.model, scenario.client, federation.store)
         return Lockstep(scenario, federation, executor, work, seen).train(range(scenario.runs)), seen
-    with flower.joined(grid):
+    with flower.use_grid(grid):
         return engine(scenario, federation, work, seen).train(range(scenario.runs)), seen
 
 
@@ -245,7 +249,7 @@ def test_who_fails_in_one_run_is_dropped_in_all_and_forgets_that_turn(grid: Grid
     sums = sorted(seen.sums[run, 2] for run in range(4))
     threshold = (sums[-2] + sums[-1]) / 2
     assert sums[-2] < threshold < sums[-1], "the models of the runs differ"
-    changes = failing(above=threshold) | {"runs": 4, "rounds": 4, "tolerate": {"failed": 0.3}}
+    changes = failing(above=threshold) | {"runs": 4, "rounds": 4, "tolerate": {"max_failed_share": 0.3}}
     here, there = pair(changes)
     one, told = watched(Lockstep, here)
     other, said = watched(flower.FlowerRuntime, there, grid)
@@ -261,7 +265,7 @@ def test_who_fails_in_one_run_is_dropped_in_all_and_forgets_that_turn(grid: Grid
 
 @pytest.mark.flower
 def test_workers_with_another_federation_are_refused(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_post, "digest", lambda federation: "another")
+    monkeypatch.setattr(_transport, "digest", lambda federation: "another")
     with pytest.raises(RunError, match="another federation"):
         on_flower(grid, pair({})[1])
 
@@ -340,22 +344,22 @@ class Loopback(Grid):
         raise NotImplementedError
 
 
-def letter(client: int, round: int, seconds: float = 1.0) -> tuple[int, RecordDict, str]:
-    work = Assignment(scenario="", round=round, seconds=seconds)
+def letter(client: int, round_number: int, seconds: float = 1.0) -> tuple[int, RecordDict, str]:
+    work = Assignment(scenario="", round=round_number, seconds=seconds)
     return client, RecordDict({WORK: work.record()}), MessageType.TRAIN
 
 
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(_post, "PULL_SECONDS", 0.001)
-    monkeypatch.setattr(_post, "digest", lambda federation: "own")
+    monkeypatch.setattr(_transport, "PULL_SECONDS", 0.001)
+    monkeypatch.setattr(_transport, "digest", lambda federation: "own")
     with in_process():
         yield
 
 
-def met(grid: Loopback) -> _post.Post:
-    post = _post.Post(grid, lambda: None)
-    post.meet(build(tiny(clients=3)), Assignment(scenario="", seconds=1.0))
+def met(grid: Loopback) -> _transport.Transport:
+    post = _transport.Transport(grid, lambda: None)
+    post.handshake(build(tiny(clients=3)), Assignment(scenario="", seconds=1.0))
     return post
 
 
@@ -363,10 +367,10 @@ def met(grid: Loopback) -> _post.Post:
 def test_clients_are_found_by_their_partition_and_have_one_letter_at_a_time() -> None:
     grid = Loopback({77: 2, 11: 0, 500: 9, 42: 1}, delay=2)
     post = met(grid)
-    letters = [letter(client, round) for round in range(3) for client in (2, 0, 1)]
+    letters = [letter(client, round_number) for round_number in range(3) for client in (2, 0, 1)]
     answers = post.exchange(letters)
     told = [(dict(answer.content[TRACE])["client"], dict(answer.content[TRACE])["number"]) for answer in answers]
-    assert told == [(client, round) for round in range(3) for client in (2, 0, 1)]
+    assert told == [(client, round_number) for round_number in range(3) for client in (2, 0, 1)]
     to_two = [message for message in grid.asked[4:] if message.metadata.dst_node_id == 77]
     assert [message.content[WORK]["round"] for message in to_two] == [0, 1, 2]
 
@@ -394,10 +398,10 @@ def test_workers_that_differ_in_anything_are_refused() -> None:
         replace(built, population=built.population.take(np.arange(1, len(built.population)))),
     ]
     with in_process():
-        _post.Post(Workers({1: 0, 2: 1, 3: 2}), lambda: None).meet(built, work)
+        _transport.Transport(Workers({1: 0, 2: 1, 3: 2}), lambda: None).handshake(built, work)
         for other in others:
             with pytest.raises(RunError, match="a client's process built another federation than the server"):
-                _post.Post(Workers({1: 0, 2: 1, 3: 2}), lambda: None).meet(other, work)
+                _transport.Transport(Workers({1: 0, 2: 1, 3: 2}), lambda: None).handshake(other, work)
 
 
 @pytest.mark.usefixtures("here")
@@ -410,7 +414,7 @@ def test_nodes_that_are_nobody_are_refused() -> None:
 
 @pytest.mark.usefixtures("here")
 def test_a_runtime_that_does_not_answer_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_post, "STUCK_SECONDS", 0.1)
+    monkeypatch.setattr(_transport, "STUCK_SECONDS", 0.1)
     grid = Loopback({1: 0, 2: 1, 3: 2})
     post = met(grid)
     grid.answer = False
@@ -424,4 +428,4 @@ def test_a_runtime_that_is_gone_is_told_with_its_cause() -> None:
         raise RunError("the runtime is gone")
 
     with pytest.raises(RunError, match="the runtime is gone"):
-        _post.Post(Loopback({}, answer=False), gone)._pull({"letter": 0}, [letter(0, 1)])
+        _transport.Transport(Loopback({}, answer=False), gone)._pull({"letter": 0}, [letter(0, 1)])

@@ -147,4 +147,4 @@ def test_flowers_adam_moves_the_statistics_of_normalisation() -> None:
     assert theirs["norm.running_var"].item() < 0.9
     from strategies.fedadam import FedAdam
 
-    assert by_messages(FedAdam(eta=0.5), [there], before)[0]["norm.running_var"].item() == 1.0
+    assert by_messages(FedAdam(server_lr=0.5), [there], before)[0]["norm.running_var"].item() == 1.0

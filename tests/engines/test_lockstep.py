@@ -16,8 +16,8 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import FedAvg
 
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.evidence import Simulated, Transition
-from fedmem.contracts.types import Params
+from fedmem.contracts.arrays import Params
+from fedmem.contracts.evidence import TrainedBank, Transition
 from fedmem.engines._flower import in_process
 from fedmem.errors import RunError
 from fedmem.execution.bank import simulate
@@ -30,7 +30,7 @@ ONE_BY_ONE = {"executor": "one_by_one"}
 OTHERS = ("fedmedian", "fedadam", "fedavgm", "trimmed_mean")
 
 
-def trained(scenario: Scenario, **how: Any) -> Simulated:
+def trained(scenario: Scenario, **how: Any) -> TrainedBank:
     return simulate(scenario, build(scenario), **how)
 
 
@@ -110,8 +110,8 @@ def test_auto_takes_the_rule_where_there_is_one() -> None:
     foreign = {"kind": "flwr.serverapp.strategy:FedAvg", "fraction_train": 0.5}
     for changes, server in (
         ({}, "rule"),
-        ({"strategy": foreign, "cohort": "strategy"}, "messages"),
-        ({"strategy": {"kind": "fedavg"}, "cohort": "strategy"}, "messages"),
+        ({"strategy": foreign, "cohort_by": "strategy"}, "messages"),
+        ({"strategy": {"kind": "fedavg"}, "cohort_by": "strategy"}, "messages"),
         ({"speed": {"server": "messages"}}, "messages"),
     ):
         assert trained(tiny(rounds=2, **changes)).server == server
@@ -124,13 +124,13 @@ def test_runs_start_from_their_own_weights_if_the_scenario_says_so() -> None:
         return tiny(rounds=2, runs=2, initial_weights=weights, speed={**ONE_BY_ONE, "server": server})
 
     shared, messages, rule = (
-        trained(asked(*way)) for way in (("shared", "rule"), ("own", "messages"), ("own", "rule"))
+        trained(asked(*way)) for way in (("shared", "rule"), ("per_run", "messages"), ("per_run", "rule"))
     )
     starts = [done.bank.evidence[0].margin for done in (shared, messages, rule)]
     assert [np.array_equal(*start) for start in starts] == [True, False, False]
     np.testing.assert_array_equal(starts[1], starts[2])
     close(messages.params, rule.params)
-    assert same(trained(asked("own", "messages"), runs=[1]).params, [messages.params[1]])
+    assert same(trained(asked("per_run", "messages"), runs=[1]).params, [messages.params[1]])
     assert not same(messages.params, shared.params)
 
 
@@ -164,9 +164,9 @@ def test_an_empty_cohort_keeps_the_model_and_is_recorded() -> None:
     seen = {e.round: e for e in result.bank.evidence if e.level == "global" and e.set == "test"}
     assert set(seen) == set(range(5))
     assert {e.round for e in result.bank.evidence if e.level == "local"} == busy
-    for round in range(1, 5):
-        kept = np.array_equal(seen[round].margin, seen[round - 1].margin)
-        assert kept == (round not in busy)
+    for round_number in range(1, 5):
+        kept = np.array_equal(seen[round_number].margin, seen[round_number - 1].margin)
+        assert kept == (round_number not in busy)
 
 
 def test_the_roster_is_shared_unless_each_run_draws_its_own() -> None:
@@ -176,7 +176,7 @@ def test_the_roster_is_shared_unless_each_run_draws_its_own() -> None:
             found.setdefault(part.run, []).append((part.round, part.client))
         return found
 
-    shared, own = cohorts(tiny()), cohorts(tiny(roster="own"))
+    shared, own = cohorts(tiny()), cohorts(tiny(roster="per_run"))
     assert len(shared[0]) == 4 * 3
     assert all(value == shared[0] for value in shared.values())
     assert any(value != own[0] for value in own.values())
@@ -343,11 +343,13 @@ def test_what_a_strategy_does_wrong_is_one_clear_error(kind: str, message: str) 
 def test_a_strategy_that_samples_by_itself_picks_the_same_clients_in_every_run() -> None:
     half = {"kind": "flwr.serverapp.strategy:FedAvg", "fraction_train": 0.5}
     everyone = {"kind": "everyone"}
-    parts = trained(tiny(strategy=half, cohort="strategy", sampler=everyone, clients=8)).bank.participation
+    parts = trained(tiny(strategy=half, cohort_by="strategy", sampler=everyone, clients=8)).bank.participation
     cohorts = {run: {(p.round, p.client) for p in parts if p.run == run} for run in range(4)}
     assert all(cohort == cohorts[0] for cohort in cohorts.values())
     assert len({client for _, client in cohorts[0]}) > 4
-    own = trained(tiny(strategy=half, cohort="strategy", sampler=everyone, clients=8, roster="own")).bank.participation
+    own = trained(
+        tiny(strategy=half, cohort_by="strategy", sampler=everyone, clients=8, roster="per_run")
+    ).bank.participation
     assert len({frozenset((p.round, p.client) for p in own if p.run == run) for run in range(4)}) > 1
 
 
@@ -355,7 +357,7 @@ def test_a_strategy_that_trains_half_of_the_cohort_is_told_so() -> None:
     half = {"kind": "flwr.serverapp.strategy:FedAvg", "fraction_train": 0.5}
     with pytest.raises(RunError, match=r"round 1: strategy FedAvg trains 1 clients.*fraction_train: 1.0"):
         trained(tiny(strategy=half))
-    result = trained(tiny(strategy=half, cohort="strategy"))
+    result = trained(tiny(strategy=half, cohort_by="strategy"))
     assert len(result.bank.participation) == 4 * 4 * 1
 
 
@@ -390,7 +392,7 @@ HERE = {**ONE_BY_ONE, "workers": 1}
 def test_a_failing_client_ends_the_run_with_round_client_and_cause() -> None:
     FAILURES.clear()
     scenario = tiny(client={"kind": f"{__name__}:Fragile", "lr": 0.1}, speed=HERE, runs=1, rounds=2)
-    with pytest.raises(RunError, match=r"round 1: 1 of 3 clients failed.*out of battery.*tolerate\.failed"):
+    with pytest.raises(RunError, match=r"round 1: 1 of 3 clients failed.*out of battery.*tolerate\.max_failed_share"):
         trained(scenario)
 
 
@@ -401,7 +403,7 @@ def test_a_tolerated_failure_is_recorded() -> None:
         speed=HERE,
         runs=1,
         rounds=1,
-        tolerate={"failed": 0.4},
+        tolerate={"max_failed_share": 0.4},
         observe={"every": 1},
     )
     parts = trained(scenario).bank.participation
@@ -435,7 +437,7 @@ def test_a_client_that_fails_in_one_run_is_dropped_in_all(server: str, executor:
     STEEP[0] = 0.45
     with pytest.raises(RunError, match=r"round 1: \d of 5 clients failed, first client \d: ValueError: too steep"):
         trained(tiny(**changes))
-    parts = trained(tiny(**changes, tolerate={"failed": 0.9})).bank.participation
+    parts = trained(tiny(**changes, tolerate={"max_failed_share": 0.9})).bank.participation
     failed = {run: {p.client for p in parts if p.run == run and p.failed} for run in range(4)}
     assert 0 < len(failed[0]) < 5
     assert all(clients == failed[0] for clients in failed.values())
@@ -461,7 +463,7 @@ def test_the_aggregate_names_those_who_contributed() -> None:
     seen: list[Transition] = []
 
     class Globals:
-        def wants(self, round: int) -> bool:
+        def observes_round(self, round_number: int) -> bool:
             return True
 
         def see(self, transitions: Sequence[Transition]) -> None:
@@ -472,7 +474,7 @@ def test_the_aggregate_names_those_who_contributed() -> None:
     from fedmem.training.stacked import LocalWork
 
     half = {"kind": "flwr.serverapp.strategy:FedAvg", "fraction_train": 0.5}
-    scenario = tiny(strategy=half, cohort="strategy", sampler={"kind": "everyone"}, runs=1, rounds=3)
+    scenario = tiny(strategy=half, cohort_by="strategy", sampler={"kind": "everyone"}, runs=1, rounds=3)
     federation = build(scenario)
     executor = OneByOne(federation.model, scenario.client, federation.store)
     work = LocalWork(federation, scenario.client, scenario.seed)
@@ -498,7 +500,7 @@ def test_transitions_are_what_the_model_did() -> None:
     seen: list[Transition] = []
 
     class Everything:
-        def wants(self, round: int) -> bool:
+        def observes_round(self, round_number: int) -> bool:
             return True
 
         def see(self, transitions: Sequence[Transition]) -> None:

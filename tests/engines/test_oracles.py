@@ -12,12 +12,12 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fedmem.contracts.arrays import FloatArray, Params
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.types import FloatArray, Params
 from fedmem.engines.lockstep import Lockstep
 from fedmem.federation.build import build
 from fedmem.training.executor import Executor
-from fedmem.training.stacked import Done, LocalWork, Work
+from fedmem.training.stacked import LocalWork, TrainedWork, Work
 from tests.tiny import tiny
 
 
@@ -26,12 +26,12 @@ class Mean(Executor):
 
     name = "mean"
 
-    def train_all(self, work: Work) -> Done:
+    def train_all(self, work: Work) -> TrainedWork:
         held = [self._inputs[torch.from_numpy(rows.copy())].double().flatten(1)[:, :1] for rows in work.rows]
         model = {"w": torch.stack([values.mean(0) for values in held])}
-        return Done(work=work, sent=model, kept=model, memory={}, report={}, loss=np.zeros(len(work)))
+        return TrainedWork(work=work, sent=model, kept=model, memory={}, report={}, loss=np.zeros(len(work)))
 
-    def attempt_all(self, work: Work) -> tuple[Done, dict[int, str]]:
+    def attempt_all(self, work: Work) -> tuple[TrainedWork, dict[int, str]]:
         return self.train_all(work), {}
 
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.contracts.evidence import Simulated, Transition
-from fedmem.contracts.types import Params
+from fedmem.contracts.arrays import Params
+from fedmem.contracts.evidence import TrainedBank, Transition
 from fedmem.engines.lockstep import Lockstep
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
-from fedmem.federation.roster import _Drawn
+from fedmem.federation.roster import _CohortDraws
 from fedmem.scenario.scenario import Scenario
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import LocalWork, Stacked
@@ -37,14 +37,14 @@ class Everything:
     def __init__(self) -> None:
         self.local: dict[tuple[int, int, int], Transition] = {}
 
-    def wants(self, round: int) -> bool:
+    def observes_round(self, round_number: int) -> bool:
         return True
 
     def see(self, transitions: Any) -> None:
         self.local |= {(t.run, t.round, t.client): t for t in transitions if t.level == "local"}
 
 
-def trained(scenario: Scenario, **how: Any) -> Simulated:
+def trained(scenario: Scenario, **how: Any) -> TrainedBank:
     return simulate(scenario, build(scenario), **how)
 
 
@@ -61,7 +61,7 @@ def same(one: Any, other: Any) -> bool:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s["kind"])
-@pytest.mark.parametrize("roster", ["shared", "own"])
+@pytest.mark.parametrize("roster", ["shared", "per_run"])
 def test_offers_memory_and_reports_are_the_same_on_both_paths(sampler: dict[str, Any], roster: str) -> None:
     scenario = tiny(**TOYS, sampler=sampler, roster=roster, rounds=6)
     by_messages, by_rule = (watched(scenario, server) for server in ("messages", "rule"))
@@ -89,10 +89,10 @@ def test_each_client_is_offered_what_is_its_own(server: str) -> None:
     """The count of turns is kept on the server by client number, and must be that of the roster."""
     _, seen, _ = watched(tiny(**TOYS, rounds=6, sampler={"kind": "poisson", "rate": 0.5}), server)
     turns: dict[tuple[int, int], int] = {}
-    for run, round, client in sorted(seen.local, key=lambda place: place[1]):
-        report = seen.local[run, round, client].report
+    for run, round_number, client in sorted(seen.local, key=lambda place: place[1]):
+        report = seen.local[run, round_number, client].report
         assert report["turns"] == turns.get((run, client), 0)
-        assert report["round"] == round
+        assert report["round"] == round_number
         turns[run, client] = turns.get((run, client), 0) + 1
     assert len(turns) == 4 * 5
     assert max(turns.values()) > 2
@@ -106,8 +106,8 @@ def test_memory_waits_for_the_clients_next_turn(executor: type) -> None:
     federation, met = build(scenario), set()
     reference = OneByOne(federation.model, scenario.client, federation.store)
     last: dict[tuple[int, int], Params] = {}
-    for run, round, client in sorted(seen.local, key=lambda place: place[1]):
-        given = work.kept(run, round, client)
+    for run, round_number, client in sorted(seen.local, key=lambda place: place[1]):
+        given = work.stored_work(run, round_number, client)
         expected = last.get((run, client), {})
         assert given.memory_of(0).keys() == expected.keys()
         for name, value in expected.items():
@@ -115,7 +115,7 @@ def test_memory_waits_for_the_clients_next_turn(executor: type) -> None:
             met.add(client)
         (outcome,) = reference.train_all(given).outcomes()
         for name, value in outcome.sent.items():
-            torch.testing.assert_close(seen.local[run, round, client].sent[name], value, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(seen.local[run, round_number, client].sent[name], value, rtol=1e-4, atol=1e-6)
         last[run, client] = outcome.memory
     assert met
 
@@ -134,9 +134,9 @@ def test_a_first_step_is_repeated_with_the_same_offer_and_memory() -> None:
 
     def check(transition: Transition, context: Any) -> None:
         after, rows = context.first_step(transition)
-        given = context._work.kept(transition.run, transition.round, transition.client)
-        assert given.offer["round"] == transition.round
-        asked.append(float(given.offer["turns"]))
+        given = context._work.stored_work(transition.run, transition.round, transition.client)
+        assert given.payload["round"] == transition.round
+        asked.append(float(given.payload["turns"]))
         assert not same([after], [transition.before])
         assert len(rows)
 
@@ -153,7 +153,7 @@ def test_a_first_step_is_repeated_with_the_same_offer_and_memory() -> None:
             return []
 
     scenario = tiny(
-        **TOYS, rounds=5, roster="own", sampler={"kind": "poisson", "rate": 0.3}, observe={"every": 1}, runs=4
+        **TOYS, rounds=5, roster="per_run", sampler={"kind": "poisson", "rate": 0.3}, observe={"every": 1}, runs=4
     )
     scenario.__dict__["probes"] = (Probe(),)
     trained(scenario)
@@ -168,18 +168,18 @@ def test_a_rule_is_told_clients_from_zero_on_and_what_they_report(server: str, m
     rounds: list[Round] = []
     original = toys.Counting.rule
 
-    def heard(self: toys.Counting, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
-        rounds.append(round)
-        return original(self, state, round)
+    def heard(self: toys.Counting, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
+        rounds.append(rnd)
+        return original(self, state, rnd)
 
     monkeypatch.setattr(toys.Counting, "rule", heard)
     _, seen, _ = watched(tiny(**TOYS, rounds=2), server)
-    told = {(round.number, int(c)) for round in rounds for c in round.clients.flatten()}
-    assert told == {(round, client) for _, round, client in seen.local}
-    for round in rounds:
-        assert set(round.report) == {"loss", "norm", "probability", "round", "steps", "turns"}
-        assert all(value.shape == round.clients.shape for value in round.report.values())
-        assert (round.report["round"] == round.number).all()
+    told = {(round_number.number, int(c)) for round_number in rounds for c in round_number.clients.flatten()}
+    assert told == {(round_number, client) for _, round_number, client in seen.local}
+    for round_number in rounds:
+        assert set(round_number.report) == {"loss", "norm", "probability", "round", "steps", "turns"}
+        assert all(value.shape == round_number.clients.shape for value in round_number.report.values())
+        assert (round_number.report["round"] == round_number.number).all()
 
 
 def test_a_rule_in_somebody_elses_app_numbers_clients_by_their_nodes() -> None:
@@ -187,21 +187,23 @@ def test_a_rule_in_somebody_elses_app_numbers_clients_by_their_nodes() -> None:
     from flwr.app import ConfigRecord
 
     from fedmem.engines._flower import LocalGrid, in_process, local_record
-    from strategies._rule import OFFER, RuleStrategy
+    from strategies._rule import PAYLOAD, RuleStrategy
 
     class Telling:
         def state(self, before: Any, num_clients: int) -> Any:
             return {}
 
-        def offer(self, state: Any, clients: torch.Tensor) -> Any:
+        def payload(self, state: Any, clients: torch.Tensor) -> Any:
             return {"number": clients.double()}
 
     with in_process():
         flower, grid = RuleStrategy(Telling()), LocalGrid(4, lambda messages: [])  # type: ignore[arg-type]
         numbers: dict[int, set[float]] = {}
-        for round in (1, 2, 3):
-            for message in flower.configure_train(round, local_record({"w": torch.zeros(1)}), ConfigRecord(), grid):
-                number = float(message.content.array_records[OFFER]["number"].numpy())
+        for round_number in (1, 2, 3):
+            for message in flower.configure_train(
+                round_number, local_record({"w": torch.zeros(1)}), ConfigRecord(), grid
+            ):
+                number = float(message.content.array_records[PAYLOAD]["number"].numpy())
                 numbers.setdefault(message.metadata.dst_node_id, set()).add(number)
     assert sorted(numbers.values(), key=min) == [{0.0}, {1.0}, {2.0}, {3.0}]
     assert [min(numbers[node]) for node in sorted(numbers)] == [0, 1, 2, 3]
@@ -213,7 +215,7 @@ def test_a_rule_in_somebody_elses_app_numbers_clients_by_their_nodes() -> None:
 @pytest.mark.parametrize("server", ["messages", "rule"])
 def test_a_run_of_its_own_tells_its_sampler_losses_and_norms(server: str) -> None:
     toys.SEEN.clear()
-    scenario = tiny(sampler={"kind": "tests.toys:Loudest"}, roster="own", rounds=4, runs=2)
+    scenario = tiny(sampler={"kind": "tests.toys:Loudest"}, roster="per_run", rounds=4, runs=2)
     _, seen, _ = watched(scenario, server)
     assert len(toys.SEEN) == 4 * 2
     history = next(h for h in reversed(toys.SEEN) if (h.last_round == 3).sum() == 2)
@@ -223,7 +225,7 @@ def test_a_run_of_its_own_tells_its_sampler_losses_and_norms(server: str) -> Non
         if {c for q, n, c in seen.local if (q, n) == (r, 3)} == set(np.flatnonzero(history.last_round == 3))
     )
     for client in range(5):
-        turns = [round for q, round, c in seen.local if (q, c) == (run, client) and round <= 3]
+        turns = [round_number for q, round_number, c in seen.local if (q, c) == (run, client) and round_number <= 3]
         assert history.last_round[client] == max(turns, default=0)
         assert np.isnan(history.last_loss[client]) == (not turns)
     toys.SEEN.clear()
@@ -245,10 +247,10 @@ def test_atypical_slots_are_counted_whether_in_or_out() -> None:
 
     scenario = tiny(injections=[{"kind": "mislabelled", "per_client": 2, "copies": 3}, {"kind": "typical"}])
     federation = build(scenario)
-    holder = federation.audit.holder.copy()
-    holder[federation.audit.kind == "mislabelled"] = [0, 0, 0, 1, 1, 4, 4, 4, 4, 4]
-    moved = replace(federation, audit=replace(federation.audit, holder=holder))
-    assert instance(Roster(scenario, moved, 0)._drawn, _Drawn).history.atypical.tolist() == [9, 6, 0, 0, 15]
+    owner = federation.audit.owner.copy()
+    owner[federation.audit.kind == "mislabelled"] = [0, 0, 0, 1, 1, 4, 4, 4, 4, 4]
+    moved = replace(federation, audit=replace(federation.audit, owner=owner))
+    assert instance(Roster(scenario, moved, 0)._draws, _CohortDraws).history.atypical.tolist() == [9, 6, 0, 0, 15]
 
 
 # --- the proximal pull ------------------------------------------------------------------------------------------------
@@ -306,12 +308,12 @@ def test_a_round_that_has_been_looked_at_is_let_go() -> None:
     kept: list[LocalWork] = []
     original = LocalWork.forget
 
-    def forget(work: LocalWork, round: int) -> None:
-        original(work, round)
+    def forget(work: LocalWork, round_number: int) -> None:
+        original(work, round_number)
         kept.append(work)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalWork, "forget", forget)
         trained(tiny(strategy=evaluating, rounds=2))
     assert kept
-    assert all(not work._kept for work in kept)
+    assert all(not work._stored_work for work in kept)

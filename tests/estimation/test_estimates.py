@@ -11,15 +11,15 @@ import pytest
 
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.estimator import Estimate, Estimator, Influence, View
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measurement import FINAL, Labels, Level, Measurement, Reading
-from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 from fedmem.estimation.estimates import estimate
-from fedmem.estimation.randomisation import redeal
+from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.statistics import newcombe
-from fedmem.estimation.two_way import combined, interval, ratio_interval
+from fedmem.estimation.two_way import combine, interval, ratio_interval
 from fedmem.estimation.views import views
 from fedmem.estimators.cross_influence import CrossInfluence
 from fedmem.estimators.exposure import Exposure
@@ -46,7 +46,7 @@ def pick(
     metric: str,
     subject: str,
     about: str,
-    round: int = FINAL,
+    round_number: int = FINAL,
     level: Level = "global",
     run: int = -1,
 ) -> Reading:
@@ -54,7 +54,7 @@ def pick(
         r.reading
         for r in rows
         if (r.reading.metric, r.reading.subject, r.reading.labels, r.round, r.level, r.run)
-        == (metric, subject, labels(about), round, level, run)
+        == (metric, subject, labels(about), round_number, level, run)
     ]
     return found
 
@@ -65,10 +65,10 @@ def at(place: str) -> str:
 
 
 def estimates_at(
-    bank: Bank, round: int, level: Level, place: str, estimator: Estimator, draws: int
+    bank: Bank, round_number: int, level: Level, place: str, estimator: Estimator, draws: int
 ) -> tuple[View, dict[tuple[str, Labels], Estimate]]:
-    redeals = redeal(bank.audit, draws, stream(bank.seed, "redeals"))
-    (view,) = [v for v in views(bank, redeals) if (v.round, v.level, v.place) == (round, level, place)]
+    redeals = permute_coins(bank.audit, draws, stream(bank.seed, "redeals"))
+    (view,) = [v for v in views(bank, redeals) if (v.round, v.level, v.place) == (round_number, level, place)]
     # the first metric of these labels: exposure before its gain
     return view, {(e.kind, e.labels): e for e in reversed(estimator.estimate(view))}
 
@@ -110,10 +110,10 @@ def test_kind_rows_carry_value_interval_and_number() -> None:
     bank = make_bank()
     rows = estimate(bank, [Memorisation()], 40)
     places: list[tuple[int, Level, str]] = [(2, "global", ""), (2, "local", "owner"), (FINAL, "local", "others")]
-    for round, level, place in places:
-        _, found = estimates_at(bank, round, level, place, Memorisation(), 40)
+    for round_number, level, place in places:
+        _, found = estimates_at(bank, round_number, level, place, Memorisation(), 40)
         e = found["typical", labels()]
-        row = pick(rows, "memorisation", "typical", at(place), round, level)
+        row = pick(rows, "memorisation", "typical", at(place), round_number, level)
         assert (row.value, row.n) == (e.value, e.n)
         np.testing.assert_equal((row.low, row.high), interval(e.value, e.influence, min(8, e.n), (-1.0, 1.0)))
         assert math.isnan(row.low) or row.low < row.value < row.high
@@ -244,15 +244,15 @@ def test_level_difference_at_a_round_is_over_the_same_examples() -> None:
     whole_view, _ = estimates_at(bank, 1, "global", "", Memorisation(), 40)
     values, coin = whole_view.correct[:, 0], bank.audit.is_in
     influence = [values[coin[:, j], j].mean() - values[~coin[:, j], j].mean() for j in present(local.examples)]
-    row = pick(rows, "memorisation.difference", "typical", "contrast=levels minus=global", round=1)
+    row = pick(rows, "memorisation.difference", "typical", "contrast=levels minus=global", round_number=1)
     assert row.value == pytest.approx(local.value - np.mean(influence))
     assert row.n == local.n
-    assert pick(rows, "memorisation", "typical", "", round=1).n == (bank.audit.kind == "typical").sum()
+    assert pick(rows, "memorisation", "typical", "", round_number=1).n == (bank.audit.kind == "typical").sum()
     # Paired: contributions of both levels are subtracted, over the examples that the holders show.
     hidden = np.isnan(estimates_at(bank, 1, "local", "owner", Memorisation(), 40)[0].margin).all((0, 1))
     same = replace(whole_view, correct=np.where(hidden, np.nan, whole_view.correct))
     whole = next(e for e in Memorisation().estimate(same) if (e.kind, e.labels) == ("typical", labels()))
-    apart = combined([(1.0, local.influence), (-1.0, whole.influence)])
+    apart = combine([(1.0, local.influence), (-1.0, whole.influence)])
     np.testing.assert_allclose((row.low, row.high), interval(row.value, apart, min(8, local.n), (-2.0, 2.0)))
 
 
@@ -266,7 +266,7 @@ def test_kinds_are_compared_at_each_place() -> None:
         about = f"contrast=kinds minus=typical {at(place)} statistic=probability"
         row = pick(rows, "memorisation.difference", "random_pattern", about, level=level)
         assert row.value == a.value - b.value
-        apart = combined([(1.0, a.influence), (-1.0, b.influence)])
+        apart = combine([(1.0, a.influence), (-1.0, b.influence)])
         np.testing.assert_equal((row.low, row.high), interval(row.value, apart, min(8, a.n, b.n), (-2.0, 2.0)))
         assert row.n == a.n + b.n
 
@@ -291,7 +291,7 @@ def test_retention_is_the_ratio_of_sums_of_pairs() -> None:
         _, locals_ = estimates_at(bank, FINAL, "local", "owner", ESTIMATORS[metric, about], 60)
         _, wholes = estimates_at(bank, FINAL, "global", "", ESTIMATORS[metric, about], 60)
         first, second = (
-            (e.n * (e.value - e.null), combined([(e.n, e.influence)]))
+            (e.n * (e.value - e.null), combine([(e.n, e.influence)]))
             for e in (wholes[kind, labels(about)], locals_[kind, labels(about)])
         )
         assert (row.low, row.high) == pytest.approx(ratio_interval(first, second, 16))
@@ -301,10 +301,12 @@ def test_retention_over_all_rounds_pools_pairs() -> None:
     bank = make_bank(runs=16, local=3.0, whole=1.5, per_client=4)
     rows = estimate(bank, [Memorisation()], 60)
     kind, top, bottom, n = "mislabelled", 0.0, 0.0, 0
-    for round in (1, 2, 3):
-        _, found = estimates_at(bank, round, "local", "owner", Memorisation(), 1)
+    for round_number in (1, 2, 3):
+        _, found = estimates_at(bank, round_number, "local", "owner", Memorisation(), 1)
         local = found[kind, labels()]
-        gap = pick(rows, "memorisation.difference", kind, "contrast=levels minus=global", round=round).value
+        gap = pick(
+            rows, "memorisation.difference", kind, "contrast=levels minus=global", round_number=round_number
+        ).value
         bottom += local.n * local.value
         top += local.n * (local.value - gap)
         n += local.n
@@ -338,9 +340,9 @@ def test_a_rate_whose_threshold_changes_is_not_pooled_over_rounds() -> None:
     bank = make_bank(runs=16, clients=6, per_client=3, local=4.0, whole=3.0)
     alike = {r.reading.labels for r in estimate(bank, [ALL[3]], 50) if r.reading.metric == "retention"}
     assert labels("of=auc attack=loss_threshold over=rounds") in alike
-    holder = bank.audit.holder.copy()
-    holder[holder == int(next(e for e in bank.evidence if e.level == "local").client[0])] = -1
-    uneven = replace(bank, audit=replace(bank.audit, holder=holder))
+    owner = bank.audit.owner.copy()
+    owner[owner == int(next(e for e in bank.evidence if e.level == "local").client[0])] = -1
+    uneven = replace(bank, audit=replace(bank.audit, owner=owner))
     rows = [r.reading.labels for r in estimate(uneven, [ALL[3]], 50) if r.reading.metric == "retention"]
     assert any(own.has(labels("of=auc over=rounds")) for own in rows)
     assert not any(own.has(labels("of=tpr over=rounds")) for own in rows)
@@ -361,7 +363,7 @@ def test_combined_tests_carry_run_and_place() -> None:
 
 
 def test_own_rosters_have_no_local_rows_and_no_retention() -> None:
-    rows = estimate(make_bank(roster="own"), ALL, 10)
+    rows = estimate(make_bank(roster="per_run"), ALL, 10)
     assert {r.level for r in rows} == {"global"}
     assert not [r for r in rows if r.reading.metric == "retention" or r.reading.labels.get("contrast") == "levels"]
 
@@ -431,7 +433,7 @@ def test_levels_are_compared_on_the_same_examples_and_runs() -> None:
     margin = np.empty_like(whole.margin)
     for place, run in enumerate(whole.run):
         own = {int(c): m for r, c, m in zip(local.run, local.client, local.margin, strict=True) if r == run}
-        margin[place] = [own[k][j] for j, k in enumerate(bank.audit.holder.tolist())]
+        margin[place] = [own[k][j] for j, k in enumerate(bank.audit.owner.tolist())]
     # the aggregate answers as each holder does, but for a little
     margin -= 0.1 * np.sin(np.arange(margin.size)).reshape(margin.shape) + 0.2 * bank.audit.is_in[whole.run]
     changed = replace(whole, margin=margin, loss=np.logaddexp(0, -margin), correct=margin > 0)
@@ -453,7 +455,7 @@ def test_levels_that_differ_by_rounding_alone_have_no_interval_of_no_width(apart
     local = {e.set: e for e in bank.evidence if e.round == 1 and e.level == "local"}["audit"]
     whole = {e.set: e for e in bank.evidence if e.round == 1 and e.level == "global"}["audit"]
     place = {(int(r), int(c)): m for r, c, m in zip(local.run, local.client, local.margin, strict=True)}
-    same = [[place[r, k][j] for j, k in enumerate(bank.audit.holder.tolist())] for r in whole.run.tolist()]
+    same = [[place[r, k][j] for j, k in enumerate(bank.audit.owner.tolist())] for r in whole.run.tolist()]
     margin = np.array(same) * (1 + apart)
     changed = replace(whole, margin=margin, loss=np.logaddexp(0, -margin) + apart, correct=margin > 0)
     bank = replace(bank, evidence=tuple(changed if e is whole else e for e in bank.evidence))

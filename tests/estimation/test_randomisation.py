@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.audit_set import AuditSet
-from fedmem.contracts.estimator import Redeals
-from fedmem.contracts.types import BoolArray, FloatArray
-from fedmem.estimation.randomisation import areas, of_auc, of_means, redeal, two_sided
+from fedmem.contracts.estimator import CoinPermutations
+from fedmem.estimation.randomisation import areas, of_auc, of_means, permute_coins, two_sided
 from fedmem.estimation.roc import auc
 from tests.banks import coins, make_audit
 
@@ -37,7 +37,7 @@ def statistic(values: FloatArray, is_in: BoolArray, gap: bool = True) -> float:
 
 def test_deals_permute_every_column_by_itself_and_the_first_are_the_coins() -> None:
     is_in = coins(8, 5, np.random.default_rng(0))
-    redeals = redeal(audit_of(is_in), 300, np.random.default_rng(1))
+    redeals = permute_coins(audit_of(is_in), 300, np.random.default_rng(1))
     assert redeals.coins.shape == (301, 8, 5)
     assert redeals.coins.dtype == bool
     np.testing.assert_array_equal(redeals.coins[0], is_in)
@@ -59,7 +59,7 @@ def test_p_of_all_deals_is_the_share_of_those_as_far_out() -> None:
             drawn = np.array([statistic(values, deal, gap) for deal in every])
             high, low = (drawn >= drawn[own] - 1e-9).mean(), (drawn <= drawn[own] + 1e-9).mean()
             order = np.concatenate([[own], np.delete(np.arange(len(every)), own)])
-            redeals = Redeals(coins=every[order], shuffles=np.zeros((0, 4), np.int64))
+            redeals = CoinPermutations(coins=every[order], shuffles=np.zeros((0, 4), np.int64))
             assert of_means(values, np.arange(2), redeals, gap=gap) == pytest.approx(min(1, 2 * min(high, low)))
 
 
@@ -68,7 +68,7 @@ def test_p_leaves_out_what_was_not_seen() -> None:
     values = rng.normal(size=(6, 4))
     values[:, 3] = np.nan
     values[:3, 1] = np.nan
-    redeals = redeal(audit_of(coins(6, 4, rng)), 50, rng)
+    redeals = permute_coins(audit_of(coins(6, 4, rng)), 50, rng)
     for gap in (True, False):
         drawn = np.array([statistic(values[:, :3], deal[:, :3], gap) for deal in redeals.coins])
         assert of_means(values, np.arange(4), redeals, gap=gap) == pytest.approx(two_sided(drawn))
@@ -79,19 +79,19 @@ def test_areas_are_those_of_each_deal(levels: int) -> None:
     rng = np.random.default_rng(4)
     scores = rng.integers(levels, size=(6, 5)).astype(float)
     scores[rng.random(scores.shape) < 0.15] = np.nan
-    redeals = redeal(audit_of(coins(6, 5, rng)), 40, rng)
+    redeals = permute_coins(audit_of(coins(6, 5, rng)), 40, rng)
     expected = np.array([auc(scores, deal).value for deal in redeals.coins])
     np.testing.assert_allclose(areas(scores, redeals.coins.astype(float)), expected)
     assert of_auc(scores, np.arange(5), redeals) == pytest.approx(two_sided(expected))
 
 
 def test_equal_values_are_no_evidence_and_one_run_has_no_p() -> None:
-    redeals = redeal(audit_of(coins(8, 5, np.random.default_rng(5))), 99, np.random.default_rng(6))
+    redeals = permute_coins(audit_of(coins(8, 5, np.random.default_rng(5))), 99, np.random.default_rng(6))
     assert of_means(np.full((8, 5), 0.1), np.arange(5), redeals) == 1.0
     assert of_auc(np.full((8, 5), 0.1), np.arange(5), redeals) == 1.0
-    single = redeal(audit_of(np.ones((1, 5), bool)), 99, np.random.default_rng(6))
+    single = permute_coins(audit_of(np.ones((1, 5), bool)), 99, np.random.default_rng(6))
     assert math.isnan(of_means(np.ones((1, 5)), np.arange(5), single, gap=False))
-    none = redeal(audit_of(coins(8, 5, np.random.default_rng(5))), 0, np.random.default_rng(6))
+    none = permute_coins(audit_of(coins(8, 5, np.random.default_rng(5))), 0, np.random.default_rng(6))
     assert math.isnan(of_means(np.ones((8, 5)), np.arange(5), none))
 
 
@@ -109,7 +109,7 @@ def test_p_holds_its_level_with_effects_of_runs_and_examples_and_finds_an_effect
         rng = np.random.default_rng(seed)
         is_in = coins(8, 12, rng)
         values = 3 * rng.normal(size=12) + 2 * rng.normal(size=(8, 1)) + rng.normal(size=(8, 12))
-        redeals = redeal(audit_of(is_in), 99, rng)
+        redeals = permute_coins(audit_of(is_in), 99, rng)
         null.append((of_means(values, np.arange(12), redeals), of_auc(values, np.arange(12), redeals)))
         planted.append(of_means(values + 2.0 * is_in, np.arange(12), redeals))
     assert (np.mean(np.array(null) <= 0.05, axis=0) <= 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / 400)).all()

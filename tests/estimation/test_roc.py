@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmem.contracts.types import BoolArray, FloatArray
-from fedmem.estimation.roc import Rated, auc, null_tpr, rates, smallest_fpr, tpr
+from fedmem.contracts.arrays import BoolArray, FloatArray
+from fedmem.estimation.roc import RateEstimate, auc, null_tpr, rates, smallest_fpr, tpr
 from fedmem.estimation.two_way import influence, variance
 from tests.banks import coins
 
@@ -68,7 +68,9 @@ def test_shares_and_weights_add_up_to_the_value(seed: int, levels: int) -> None:
     assert -(area.weights * area.shares)[area.weights < 0].sum() == pytest.approx(1 - area.value)
 
 
-def without_each(statistic: Callable[[FloatArray, BoolArray], Rated], scores: FloatArray, is_in: BoolArray) -> float:
+def without_each(
+    statistic: Callable[[FloatArray, BoolArray], RateEstimate], scores: FloatArray, is_in: BoolArray
+) -> float:
     """The variance that leaving out example after example gives (jackknife)."""
     m = scores.shape[1]
     left = np.array([statistic(np.delete(scores, j, 1), np.delete(is_in, j, 1)).value for j in range(m)])

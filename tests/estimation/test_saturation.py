@@ -14,7 +14,7 @@ import pytest
 
 from fedmem.contracts.evidence import ReferenceEvidence
 from fedmem.contracts.measurement import Measurement
-from fedmem.estimation.saturation import MARK, NOWHERE, Zone
+from fedmem.estimation.saturation import MARK, NOWHERE, SaturationZone
 from fedmem.estimators.exposure import null_mean
 from fedmem.reporting.drawing import Line, local_against_global, over_rounds
 from fedmem.reporting.measures import zone_of_metric
@@ -24,9 +24,9 @@ from fedmem.results.read import read
 from fedmem.studies import tables
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.contrasts import holm
-from fedmem.studies.figures import drawn
+from fedmem.studies.figures import draw_all
 from fedmem.studies.quantities import Quantity, Series
-from fedmem.studies.report import Table, page, saturated
+from fedmem.studies.report import Table, page, saturation_note
 from tests.labelling import labels
 from tests.reporting.test_page import SCENARIO, at, printed, row
 from tests.results.test_read import bank, write
@@ -58,7 +58,7 @@ def test_other_measures_have_decided_rules() -> None:
     for metric in ("exposure", "exposure_extrapolated", "cross_influence"):
         assert zone_of_metric(metric) == NOWHERE, metric
     assert not zone_of_metric("auc").holds(math.nan)
-    assert Zone(top=3.0).joined(Zone(top=2.0, bottom=0.0)) == Zone(top=2.0, bottom=0.0)
+    assert SaturationZone(top=3.0).union(SaturationZone(top=2.0, bottom=0.0)) == SaturationZone(top=2.0, bottom=0.0)
 
 
 def stored(folder: Path, measurements: Sequence[Measurement]) -> Path:
@@ -124,8 +124,8 @@ def test_the_number_of_references_is_that_of_the_evidence(tmp_path: Path) -> Non
     folder = stored(tmp_path, levels("exposure", CEILING - 0.1, 1.5))
     run = read(folder)
     assert run.reference_counts == {"pattern": {9}}
-    assert Summary(run).zone("exposure", "pattern").top == pytest.approx(CEILING - 0.5)
-    assert Summary(run).zone("exposure", "typical-own") == NOWHERE
+    assert Summary(run).saturation_zone("exposure", "pattern").top == pytest.approx(CEILING - 0.5)
+    assert Summary(run).saturation_zone("exposure", "typical-own") == NOWHERE
 
 
 def test_families_have_counts_of_their_own(tmp_path: Path) -> None:
@@ -149,19 +149,19 @@ def test_families_have_counts_of_their_own(tmp_path: Path) -> None:
 
 
 def test_figures_shade_where_a_value_is_saturated(tmp_path: Path) -> None:
-    def picture(value: float, zone: Zone) -> bytes:
+    def picture(value: float, zone: SaturationZone) -> bytes:
         line = Line(label="local", style="local", rounds=[0, 1], values=[1, value], lows=[1, 1], highs=[3, 3])
         return over_rounds("exposure", "bits", {"pattern": [line]}, "", zones={"pattern": zone})
 
-    assert picture(2.9, Zone(top=2.8)) != picture(2.9, NOWHERE)
-    assert picture(2.7, Zone(top=2.8)) == picture(2.7, NOWHERE)
+    assert picture(2.9, SaturationZone(top=2.8)) != picture(2.9, NOWHERE)
+    assert picture(2.7, SaturationZone(top=2.8)) == picture(2.7, NOWHERE)
 
-    def scatter(zone: Zone) -> bytes:
+    def scatter(zone: SaturationZone) -> bytes:
         pairs = {"pattern": ([1.0, 2.9], [1.0, 2.0])}
         return local_against_global("exposure", "bits", pairs, 1.15, "", zones={"pattern": zone})
 
-    assert scatter(Zone(top=2.8)) != scatter(NOWHERE)
-    assert scatter(Zone(top=3.0)) == scatter(NOWHERE)
+    assert scatter(SaturationZone(top=2.8)) != scatter(NOWHERE)
+    assert scatter(SaturationZone(top=3.0)) == scatter(NOWHERE)
 
 
 def test_the_figures_of_a_run_know_its_ceiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -174,15 +174,15 @@ def test_the_figures_of_a_run_know_its_ceiling(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("fedmem.reporting.drawing.over_rounds", drawn_with)
     monkeypatch.setattr("fedmem.reporting.drawing.local_against_global", drawn_with)
     rows = [
-        row("exposure", 3.0, "pattern", at(place), level=level, round=round)
-        for round in (0, 5, -1)
+        row("exposure", 3.0, "pattern", at(place), level=level, round=round_number)
+        for round_number in (0, 5, -1)
         for level, place in (("local", "owner"), ("global", ""))
     ]
     report(stored(tmp_path, [*rows, *levels("exposure", 3.0, 3.0)]))
-    assert found["exposure"] == {"pattern (n = 80)": Zone(top=pytest.approx(CEILING - 0.5))}  # type: ignore[arg-type]
+    assert found["exposure"] == {"pattern (n = 80)": SaturationZone(top=pytest.approx(CEILING - 0.5))}  # type: ignore[arg-type]
 
 
-def compared(values: Sequence[Sequence[float]], zone: Zone, level: str = "global") -> Comparison:
+def compared(values: Sequence[Sequence[float]], zone: SaturationZone, level: str = "global") -> Comparison:
     """Two settings over the seeds of these values, in one quantity."""
     quantity = Quantity(
         metric="exposure", labels=labels(), kind="canary", level=level, title="exposure", unit="bits", headline=True
@@ -200,7 +200,7 @@ SHARP = [[8.0, 8.1, 8.2, 8.1], [7.8, 7.9, 8.0, 7.9001]]
 
 
 def test_two_saturated_means_show_no_difference() -> None:
-    found = compared(SHARP, Zone(top=7.7))
+    found = compared(SHARP, SaturationZone(top=7.7))
     (first, second) = found.rows
     assert (first.verdict, second.verdict) == ("", "saturated")
     assert second.adjusted < 0.001, "p alone would call it"
@@ -216,16 +216,16 @@ def test_two_saturated_means_show_no_difference() -> None:
 
 
 def test_one_saturated_mean_is_compared_and_marked() -> None:
-    found = compared(SHARP, Zone(top=8.0))
+    found = compared(SHARP, SaturationZone(top=8.0))
     row = found.rows[1]
     assert row.verdict == "lower"
     assert (row.saturated, row.reference_saturated) == (False, True)
-    assert saturated(found)
+    assert saturation_note(found)
 
 
 def test_the_test_is_counted_among_the_others() -> None:
     """A test that is not made because of its outcome would make the other ones too sharp."""
-    both, none = (compared(SHARP, zone) for zone in (Zone(top=7.7), NOWHERE))
+    both, none = (compared(SHARP, zone) for zone in (SaturationZone(top=7.7), NOWHERE))
     assert [row.adjusted for row in both.rows][1:] == [row.adjusted for row in none.rows][1:]
     assert holm(np.array([both.rows[1].adjusted]))[0] == both.rows[1].adjusted
 
@@ -233,13 +233,13 @@ def test_the_test_is_counted_among_the_others() -> None:
 def test_without_a_saturated_mean_nothing_is_said() -> None:
     found = compared(SHARP, NOWHERE)
     assert found.rows[1].verdict == "lower"
-    assert saturated(found) == ""
+    assert saturation_note(found) == ""
     assert MARK not in "\n".join(line for line, _ in Table(found).lines(140))
     assert MARK not in page(found, "", [])[0]
 
 
 def test_retention_of_a_saturated_local_value_is_marked() -> None:
-    found = compared(SHARP, Zone(top=7.7), level="local")
+    found = compared(SHARP, SaturationZone(top=7.7), level="local")
     assert [kept.saturated for kept in found.retention] == [True, True]
     assert [kept["saturated"] for kept in tables.retention(found)] == [True, True]
     assert [kept.saturated for kept in replace(found, series=compared(SHARP, NOWHERE, "local").series).retention] == [
@@ -249,7 +249,9 @@ def test_retention_of_a_saturated_local_value_is_marked() -> None:
 
 
 def test_figures_of_a_comparison_shade_them() -> None:
-    pictures = [{name: data for name, data, _ in drawn(compared(SHARP, zone))} for zone in (Zone(top=7.7), NOWHERE)]
+    pictures = [
+        {name: data for name, data, _ in draw_all(compared(SHARP, zone))} for zone in (SaturationZone(top=7.7), NOWHERE)
+    ]
     assert pictures[0]["exposure_rounds"] != pictures[1]["exposure_rounds"]
 
 

@@ -8,19 +8,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t as student
 
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import Influence
-from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.roc import tpr
 from fedmem.estimation.two_way import (
     FEWEST,
-    around,
-    combined,
+    combine,
     half_width,
     influence,
     interval,
+    interval_around,
     of_difference,
     of_ins,
-    placed,
+    place_among,
     ratio_interval,
     variance,
 )
@@ -123,20 +123,20 @@ def test_too_few_clusters_have_no_interval_and_one_example_no_error() -> None:
     half=st.floats(1e-6, 1e3),
 )
 def test_an_interval_holds_its_value_and_nothing_impossible(value: float, half: float) -> None:
-    low, high = around(value, half, (0.0, 1.0))
+    low, high = interval_around(value, half, (0.0, 1.0))
     assert 0 <= low <= value + 1e-12
     assert value - 1e-12 <= high <= 1
     assert high > low
 
 
 def test_around_is_symmetric_without_bounds_and_leans_inwards_within() -> None:
-    assert around(0.3, 0.2) == pytest.approx((0.1, 0.5))
-    assert around(0.3, 0.5, (0.0, math.inf)) == pytest.approx((0.0, 0.8))
-    low, high = around(0.9, 0.08, (0.0, 1.0))
+    assert interval_around(0.3, 0.2) == pytest.approx((0.1, 0.5))
+    assert interval_around(0.3, 0.5, (0.0, math.inf)) == pytest.approx((0.0, 0.8))
+    low, high = interval_around(0.9, 0.08, (0.0, 1.0))
     assert 0.9 - low > high - 0.9 > 0
-    low, high = around(0.0, 0.05, (-1.0, 1.0))
+    low, high = interval_around(0.0, 0.05, (-1.0, 1.0))
     assert low == pytest.approx(-high)
-    assert np.isnan(around(0.3, math.nan, (0.0, 1.0))).all()
+    assert np.isnan(interval_around(0.3, math.nan, (0.0, 1.0))).all()
 
 
 def test_differences_are_paired_and_kinds_are_not() -> None:
@@ -144,15 +144,16 @@ def test_differences_are_paired_and_kinds_are_not() -> None:
     is_in, values = coins(10, 16, rng), rng.normal(size=(10, 16))
     one = of_difference(values, is_in)
     other = of_difference(values + 0.01 * rng.normal(size=values.shape), is_in)
-    assert variance(combined([(1.0, one), (-1.0, other)])) < 0.01 * variance(one)
+    assert variance(combine([(1.0, one), (-1.0, other)])) < 0.01 * variance(one)
     first, second = (
-        placed(of_difference(values[:, rows], is_in[:, rows]), rows, 16) for rows in (np.arange(8), np.arange(8, 16))
+        place_among(of_difference(values[:, rows], is_in[:, rows]), rows, 16)
+        for rows in (np.arange(8), np.arange(8, 16))
     )
-    apart = combined([(1.0, first), (-1.0, second)])
+    apart = combine([(1.0, first), (-1.0, second)])
     assert apart.examples @ apart.examples == pytest.approx(
         first.examples @ first.examples + second.examples @ second.examples
     )
-    assert np.isnan(interval(0.0, combined([(1.0, one), (-1.0, one)]), 10)).all(), "the same twice has no interval"
+    assert np.isnan(interval(0.0, combine([(1.0, one), (-1.0, one)]), 10)).all(), "the same twice has no interval"
 
 
 def examples_only(values: FloatArray) -> Influence:
@@ -180,9 +181,7 @@ def test_a_ratio_without_a_denominator_or_without_spread_has_no_interval() -> No
     noise, steady = examples_only(rng.normal(size=30)), examples_only(1 + 0.1 * rng.normal(size=30))
     assert np.isnan(ratio_interval((1.0, steady), (0.1, noise), 30)).all()
     assert np.isnan(ratio_interval((1.0, steady), (1.0, steady), FEWEST - 1)).all()
-    assert np.isnan(ratio_interval((0.5, combined([(0.5, steady)])), (1.0, steady), 30)).all(), (
-        "half, without any doubt"
-    )
+    assert np.isnan(ratio_interval((0.5, combine([(0.5, steady)])), (1.0, steady), 30)).all(), "half, without any doubt"
 
 
 def test_weights_that_count_nothing_say_nothing() -> None:

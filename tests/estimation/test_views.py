@@ -9,18 +9,18 @@ import pytest
 from fedmem.contracts.estimator import View
 from fedmem.contracts.evidence import Bank, Evidence
 from fedmem.contracts.measurement import FINAL, Level
-from fedmem.estimation.randomisation import redeal
+from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.views import views
 from tests.banks import make_bank
 
 
 def all_views(bank: Bank) -> dict[tuple[int, str, str], View]:
-    sample = redeal(bank.audit, 5, np.random.default_rng(0))
+    sample = permute_coins(bank.audit, 5, np.random.default_rng(0))
     return {(v.round, v.level, v.place): v for v in views(bank, sample)}
 
 
-def evidence_at(bank: Bank, level: Level, round: int) -> Evidence:
-    (found,) = [e for e in bank.evidence if (e.level, e.round, e.set) == (level, round, "audit")]
+def evidence_at(bank: Bank, level: Level, round_number: int) -> Evidence:
+    (found,) = [e for e in bank.evidence if (e.level, e.round, e.set) == (level, round_number, "audit")]
     return found
 
 
@@ -35,29 +35,29 @@ def test_places_and_their_order() -> None:
 def test_every_value_is_where_the_evidence_says() -> None:
     bank = make_bank(runs=4, rounds=(0, 1, 2))
     shown = all_views(bank)
-    for round in (1, 2):
-        local = evidence_at(bank, "local", round)
-        ranks = next(r for r in bank.references if (r.level, r.round) == ("local", round))
-        owner, others = shown[round, "local", "owner"], shown[round, "local", "others"]
+    for round_number in (1, 2):
+        local = evidence_at(bank, "local", round_number)
+        ranks = next(r for r in bank.references if (r.level, r.round) == ("local", round_number))
+        owner, others = shown[round_number, "local", "owner"], shown[round_number, "local", "others"]
         clients = sorted(set(local.client.tolist()))
         assert owner.margin.shape == (4, 1, len(bank.audit))
         assert others.margin.shape == (4, len(clients), len(bank.audit))
         for t, (run, client) in enumerate(zip(local.run, local.client, strict=True)):
             q = clients.index(client)
-            for j, holder in enumerate(bank.audit.holder):
+            for j, client_of in enumerate(bank.audit.owner):
                 for name in ("loss", "margin", "correct"):
                     expected = float(getattr(local, name)[t, j])
-                    if holder == client:
+                    if client_of == client:
                         assert getattr(owner, name)[run, 0, j] == expected
                         assert np.isnan(getattr(others, name)[run, q, j])
-                    elif holder in clients:
+                    elif client_of in clients:
                         assert getattr(others, name)[run, q, j] == expected
                     else:
                         assert np.isnan(getattr(owner, name)[:, :, j]).all()
                         assert np.isnan(getattr(others, name)[:, :, j]).all()
         for t, (run, client) in enumerate(zip(ranks.run, ranks.client, strict=True)):
             for c, j in enumerate(ranks.subjects):
-                if bank.audit.holder[j] == client:
+                if bank.audit.owner[j] == client:
                     assert owner.rank[run, 0, j] == 1 + ranks.less[t, c]
 
 
@@ -83,8 +83,8 @@ def test_final_shows_the_last_round_of_the_holder_at_every_place() -> None:
     final = {place: shown[FINAL, *place] for place in (("global", ""), ("local", "owner"), ("local", "others"))}
     present = {r: set(evidence_at(bank, "local", r).client.tolist()) for r in (1, 2, 3)}
     never = 0
-    for j, holder in enumerate(bank.audit.holder):
-        rounds = [r for r in (1, 2, 3) if holder in present[r]]
+    for j, owner in enumerate(bank.audit.owner):
+        rounds = [r for r in (1, 2, 3) if owner in present[r]]
         for place, view in final.items():
             if not rounds:
                 assert np.isnan(view.margin[:, :, j]).all()
@@ -110,9 +110,9 @@ def test_a_holder_absent_in_one_run_is_not_shown_locally() -> None:
         references=tuple(without(r, "less", "ties", "quantiles") for r in bank.references),
     )
     shown = all_views(bank)
-    mine = bank.audit.holder == client
-    for round in (1, FINAL):
-        assert np.isnan(shown[round, "local", "owner"].margin[:, :, mine]).all()
+    mine = bank.audit.owner == client
+    for round_number in (1, FINAL):
+        assert np.isnan(shown[round_number, "local", "owner"].margin[:, :, mine]).all()
     assert not np.isnan(shown[1, "global", ""].margin[:, :, mine]).any()
     assert np.isnan(shown[FINAL, "global", ""].margin[:, :, mine]).all()
 
@@ -130,7 +130,7 @@ def test_others_are_of_unequal_number_at_final() -> None:
     assert set((~np.isnan(others)).sum(1).ravel().tolist()) <= {0, 1, 3}
 
 
-@pytest.mark.parametrize("change", [{"roster": "own"}, {"levels": ("global",)}])
+@pytest.mark.parametrize("change", [{"roster": "per_run"}, {"levels": ("global",)}])
 def test_without_local_models_final_is_the_last_round(change: dict[str, Any]) -> None:
     shown = all_views(make_bank(rounds=(0, 1, 3), **change))
     assert {(level, place) for _, level, place in shown} == {("global", "")}
@@ -153,13 +153,13 @@ def test_pairs_need_both_levels_where_both_were_observed() -> None:
 
 def test_examples_that_nobody_holds_are_only_global() -> None:
     bank = make_bank(rounds=(0, 1, 2))
-    holder = bank.audit.holder.copy()
-    holder[:2] = -1
-    bank = replace(bank, audit=replace(bank.audit, holder=holder))
+    owner = bank.audit.owner.copy()
+    owner[:2] = -1
+    bank = replace(bank, audit=replace(bank.audit, owner=owner))
     shown = all_views(bank)
-    for round in (1, 2, FINAL):
-        assert np.isnan(shown[round, "local", "owner"].margin[:, :, :2]).all()
-        assert np.isnan(shown[round, "local", "others"].margin[:, :, :2]).all()
+    for round_number in (1, 2, FINAL):
+        assert np.isnan(shown[round_number, "local", "owner"].margin[:, :, :2]).all()
+        assert np.isnan(shown[round_number, "local", "others"].margin[:, :, :2]).all()
     np.testing.assert_array_equal(shown[FINAL, "global", ""].margin[:, :, :2], shown[2, "global", ""].margin[:, :, :2])
 
 
@@ -184,9 +184,9 @@ def test_whoever_else_holds_an_example_is_no_other() -> None:
     """Shared by two clients, it is read at its holder, and the model of the second is left out of the others."""
     bank = make_bank(runs=4, clients=4, cohort=4, rounds=(0, 1))
     audit = bank.audit
-    second = (audit.holder + 1) % 4
-    owner = np.stack([audit.holder, second], axis=1).ravel().astype(np.int32)
-    shared = replace(bank, audit=replace(audit, copies=np.full(len(audit), 2, np.int32), owner=owner))
+    second = (audit.owner + 1) % 4
+    owner = np.stack([audit.owner, second], axis=1).ravel().astype(np.int32)
+    shared = replace(bank, audit=replace(audit, copies=np.full(len(audit), 2, np.int32), copy_owner=owner))
     before, after = all_views(bank)[1, "local", "others"], all_views(shared)[1, "local", "others"]
     np.testing.assert_array_equal(
         all_views(bank)[1, "local", "owner"].margin, all_views(shared)[1, "local", "owner"].margin
@@ -195,7 +195,7 @@ def test_whoever_else_holds_an_example_is_no_other() -> None:
         assert not np.isnan(before.margin[:, second[j], j]).any()
         assert np.isnan(after.margin[:, second[j], j]).all()
         assert after.sets["audit"].models.of[second[j], j] == -1
-        rest = [k for k in range(4) if k not in (audit.holder[j], second[j])]
+        rest = [k for k in range(4) if k not in (audit.owner[j], second[j])]
         np.testing.assert_array_equal(after.margin[:, rest, j], before.margin[:, rest, j])
 
 
@@ -203,7 +203,7 @@ def test_who_holds_what() -> None:
     bank = make_bank(runs=4, clients=4, per_client=1, kinds=("typical",))
     assert bank.audit.holds([2, -1]).tolist() == [[False, False, True, False], [False] * 4]
     owner = np.array([0, 2, 1, 1, 2, 0, 3, 3], np.int32)
-    shared = replace(bank.audit, copies=np.full(4, 2, np.int32), owner=owner)
+    shared = replace(bank.audit, copies=np.full(4, 2, np.int32), copy_owner=owner)
     assert shared.holds(range(4)).tolist() == [
         [True, False, True, False],
         [False, True, False, False],

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from scipy.special import stdtrit
 
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import Models, SetEvidence
 from fedmem.contracts.evidence import Evidence
 from fedmem.contracts.measurement import FINAL, Labels, Reading
-from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimators.client_influence import ClientInfluence
 from tests.banks import coins, make_view
 from tests.labelling import labels
@@ -20,7 +20,7 @@ def seen(loss: FloatArray, there: BoolArray) -> dict[str, Reading]:
     """What is said of the test loss when the models of R runs have these losses."""
     test = -np.log(np.expm1(np.repeat(loss[:, None], 3, axis=1)))
     is_in = coins(len(loss), 1, np.random.default_rng(0))
-    view = make_view(np.zeros((len(loss), 1)), is_in, test=test, round=FINAL, client_in=there)
+    view = make_view(np.zeros((len(loss), 1)), is_in, test=test, round_number=FINAL, client_in=there)
     return {r.subject: r for _, r in ClientInfluence().tests(view) if r.labels == labels("statistic=loss")}
 
 
@@ -67,12 +67,12 @@ def test_runs_that_have_all_diverged_say_nothing() -> None:
     assert seen(np.full(8, np.nan), coins(8, 3, np.random.default_rng(4))) == {}
 
 
-def evidence(round: int, correct: FloatArray, set: str = "audit") -> Evidence:
+def evidence(round_number: int, correct: FloatArray, members: str = "audit") -> Evidence:
     """Aggregates of one round that are right where this says so, (R, n)."""
     return Evidence(
-        round=round,
+        round=round_number,
         level="global",
-        set=set,
+        set=members,
         run=np.arange(len(correct), dtype=np.int32),
         client=np.full(len(correct), -1, np.int32),
         loss=1.0 - correct,
@@ -82,10 +82,10 @@ def evidence(round: int, correct: FloatArray, set: str = "audit") -> Evidence:
 
 
 def seen_at(
-    blocks: Sequence[Evidence], is_in: BoolArray, holder: Sequence[int], there: BoolArray
+    blocks: Sequence[Evidence], is_in: BoolArray, owner: Sequence[int], there: BoolArray
 ) -> dict[tuple[str, Labels], float]:
     """All that is said of aggregates that were observed at several rounds, the last of them read."""
-    view = make_view(np.zeros(is_in.shape), is_in, round=FINAL, client_in=there)
+    view = make_view(np.zeros(is_in.shape), is_in, round_number=FINAL, client_in=there)
     models = Models(
         runs=len(is_in),
         round=np.array(sorted({block.round for block in blocks})),
@@ -97,7 +97,7 @@ def seen_at(
         name: SetEvidence(models=models, blocks=tuple(b for b in blocks if b.set == name), targets=targets)
         for name in {block.set for block in blocks}
     }
-    audit = replace(view.audit, holder=np.array(holder, np.int32))
+    audit = replace(view.audit, owner=np.array(owner, np.int32))
     return {(r.subject, r.labels): r.value for _, r in ClientInfluence().tests(replace(view, audit=audit, sets=sets))}
 
 
@@ -108,9 +108,9 @@ def test_influence_is_read_at_the_last_aggregate() -> None:
     """The first aggregate is the worse for client 0, the last the better; client 1 does nothing at either."""
     helped = np.repeat(THERE[:, :1], 4, axis=1).astype(float)
     blocks = [
-        evidence(round, values, set)
-        for set in ("audit", "test")
-        for round, values in ((0, np.ones((8, 4))), (3, 1 - helped), (9, helped))
+        evidence(round_number, values, members)
+        for members in ("audit", "test")
+        for round_number, values in ((0, np.ones((8, 4))), (3, 1 - helped), (9, helped))
     ]
     is_in = np.repeat(np.array([[True], [False]] * 4), 4, axis=1)
     found = seen_at(blocks, is_in, [0, 0, 1, 1], THERE)

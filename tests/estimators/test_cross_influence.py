@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from scipy.stats import fisher_exact, mannwhitneyu
 
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import View
 from fedmem.contracts.measurement import FINAL, Level, Reading
-from fedmem.contracts.types import BoolArray, FloatArray
-from fedmem.estimation.randomisation import redeal
+from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.statistics import benjamini_hochberg, rank_sum_exact
 from fedmem.estimation.two_way import variance
 from fedmem.estimation.views import views
@@ -42,7 +42,7 @@ def planted(
     test = rng.normal(size=(runs, n)) + 0.3 * rng.normal(size=n)
     test[:, :3] += effect * (2 * is_in[:, :1] - 1)
     test[:, 3:4] -= effect * (2 * is_in[:, :1] - 1)
-    view = make_view(np.zeros((runs, m)), is_in, kind=["a"] + ["b"] * (m - 1), test=test, round=FINAL)
+    view = make_view(np.zeros((runs, m)), is_in, kind=["a"] + ["b"] * (m - 1), test=test, round_number=FINAL)
     return view, is_in, test
 
 
@@ -161,7 +161,7 @@ def test_too_few_examples_or_runs_have_no_interval() -> None:
 def test_equal_models_have_no_influence_at_all() -> None:
     rng = np.random.default_rng(0)
     test = np.tile(rng.normal(size=20), (8, 1))
-    view = make_view(np.zeros((8, 3)), coins(8, 3, rng), test=test, round=FINAL)
+    view = make_view(np.zeros((8, 3)), coins(8, 3, rng), test=test, round_number=FINAL)
     assert all(e.value == 0 and variance(e.influence) == 0 for e in CrossInfluence().estimate(view))
     for (metric, _, _), reading in readings(view).items():
         assert reading.value == (1.0 if metric.endswith("_p") else 0.0), metric
@@ -172,7 +172,9 @@ def test_runs_without_the_example_and_diverged_runs_do_not_count() -> None:
     margin, broken = view.margin.copy(), test.copy()
     margin[:4, :, 0] = np.nan
     broken[7] = np.nan
-    seen = replace(make_view(margin[:, 0], is_in, kind=["a"] + ["b"] * 5, test=broken, round=FINAL), margin=margin)
+    seen = replace(
+        make_view(margin[:, 0], is_in, kind=["a"] + ["b"] * 5, test=broken, round_number=FINAL), margin=margin
+    )
     rest = np.array([r for r in range(20) if r > 3 and r != 7])
     values = probability(test)[rest]
     expected = naive(values, is_in[rest])
@@ -191,7 +193,7 @@ def test_it_is_measured_at_the_summary_of_single_models_with_a_test_set() -> Non
     for other in (
         replace(view, round=3),
         replace(view, place="others", level="local"),
-        make_view(np.zeros((16, 6)), is_in, round=FINAL),
+        make_view(np.zeros((16, 6)), is_in, round_number=FINAL),
     ):
         assert list(CrossInfluence().estimate(other)) == []
         assert list(CrossInfluence().tests(other)) == []
@@ -199,7 +201,7 @@ def test_it_is_measured_at_the_summary_of_single_models_with_a_test_set() -> Non
 
 def test_each_example_is_read_at_the_last_round_of_its_holder() -> None:
     bank = make_bank(clients=5, cohort=3, rounds=(0, 1, 2, 3), seed=2)
-    sample = redeal(bank.audit, 5, np.random.default_rng(0))
+    sample = permute_coins(bank.audit, 5, np.random.default_rng(0))
     shown = {(v.round, v.level, v.place): v for v in views(bank, sample)}
     blocks = {(e.round, e.level): e for e in bank.evidence if e.set == "test"}
     places: tuple[tuple[Level, str], ...] = (("global", ""), ("local", "owner"))
@@ -212,10 +214,10 @@ def test_each_example_is_read_at_the_last_round_of_its_holder() -> None:
             for j, value in zip(present(e.examples), present(e.per_example), strict=True)
         }
         for j, value in per_example.items():
-            holder = bank.audit.holder[j]
-            last = max(r for r in (1, 2, 3) if holder in blocks[r, "local"].client)
+            owner = bank.audit.owner[j]
+            last = max(r for r in (1, 2, 3) if owner in blocks[r, "local"].client)
             block = blocks[last, level]
-            own = block.client == (holder if level == "local" else -1)
+            own = block.client == (owner if level == "local" else -1)
             right = np.zeros(8)
             right[block.run[own]] = block.correct[own].sum(1)
             coin = bank.audit.is_in[:, j]

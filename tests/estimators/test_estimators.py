@@ -13,10 +13,10 @@ from scipy.stats import chi2, norm
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.attacks.rmia import Rmia
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.attack import Signals
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measurement import FINAL
-from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.statistics import newcombe
 from fedmem.estimation.two_way import variance
 from fedmem.estimators.exposure import Exposure, null_mean
@@ -227,7 +227,7 @@ def test_the_null_of_lira_is_that_of_redealt_coins_and_of_a_threshold_one_half()
     for _ in range(60):
         is_in = coins(8, 30, rng)
         margin = np.exp(rng.normal(size=30)) * rng.normal(size=(8, 30)) + 2 * rng.normal(size=(8, 1))
-        view = make_view(margin, is_in, draws=20, round=FINAL)
+        view = make_view(margin, is_in, draws=20, round_number=FINAL)
         lira = Membership(attack=Lira()).estimate(view)[0]
         nulls.append(lira.null)
         values.append(lira.value)
@@ -243,12 +243,12 @@ def test_p_finds_members_by_any_attack_and_is_told_at_the_summary_only() -> None
     is_in = coins(8, 20, rng)
     margin = rng.normal(size=(8, 20)) + 3 * is_in
     for attack in (Lira(), LossThreshold()):
-        for round, some in ((FINAL, True), (3, False)):
-            view = make_view(margin, is_in, draws=99, round=round)
+        for round_number, some in ((FINAL, True), (3, False)):
+            view = make_view(margin, is_in, draws=99, round_number=round_number)
             p = Membership(attack=attack).estimate(view)[0].p
             assert (p <= 0.05) == some
             assert math.isnan(p) != some
-    others = make_view(margin, is_in, draws=99, round=FINAL, level="local", place="others")
+    others = make_view(margin, is_in, draws=99, round_number=FINAL, level="local", place="others")
     assert math.isnan(Membership(attack=Lira()).estimate(others)[0].p)
 
 
@@ -258,7 +258,7 @@ def test_p_of_memorisation_and_exposure_agree_with_what_is_planted() -> None:
     for effect in (0.0, 3.0):
         margin = rng.normal(size=(8, 20)) + effect * is_in
         rank = 1 + np.floor(100 * norm.cdf(-margin))
-        view = make_view(margin, is_in, rank=rank, references=100, draws=99, round=FINAL)
+        view = make_view(margin, is_in, rank=rank, references=100, draws=99, round_number=FINAL)
         found = [*Memorisation().estimate(view), *Exposure().estimate(view)]
         assert [(e.p <= 0.05) == bool(effect) for e in found] == [True] * 4
         assert all(e.redeals == 99 for e in found)

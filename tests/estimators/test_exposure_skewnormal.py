@@ -8,10 +8,10 @@ import pytest
 from scipy.special import log_ndtr
 from scipy.stats import kstest, skewnorm
 
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import Models, RankEvidence, View
 from fedmem.contracts.evidence import ReferenceEvidence
 from fedmem.contracts.measurement import FINAL
-from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimators._skew_normal import SkewNormal, fit, log_cdf, positions
 from fedmem.estimators.exposure import Exposure
 from fedmem.estimators.exposure_skewnormal import ExposureSkewnormal
@@ -35,7 +35,7 @@ def canaries(
     """A view of canaries with these losses (R, m), all ranked among references with these quantiles (R, 256)."""
     runs, m = loss.shape
     rank = np.ones(loss.shape) if rank is None else rank
-    view = make_view(-np.log(np.expm1(loss)), is_in, rank=rank, references=count, round=FINAL)
+    view = make_view(-np.log(np.expm1(loss)), is_in, rank=rank, references=count, round_number=FINAL)
     block = ReferenceEvidence(
         round=9,
         level="global",

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import View
-from fedmem.contracts.evidence import Bank, Evidence, Simulated
+from fedmem.contracts.evidence import Bank, Evidence, TrainedBank
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import FINAL, Reading
-from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.estimates import estimate
-from fedmem.estimation.randomisation import redeal
+from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.views import views
 from fedmem.estimators.client_influence import ClientInfluence
 from fedmem.estimators.memorisation import Memorisation
@@ -29,20 +29,20 @@ LEFT = {"clients": [1, 3]}
 
 
 @pytest.fixture(scope="module")
-def banks() -> tuple[Scenario, Federation, Simulated]:
+def banks() -> tuple[Scenario, Federation, TrainedBank]:
     scenario = tiny(runs=8, leave_out=LEFT, sampler={"kind": "everyone"})
     federation = federations.build(scenario)
     return scenario, federation, simulate(scenario, federation)
 
 
 def shown(bank: Bank) -> dict[tuple[int, str, str], View]:
-    return {(v.round, v.level, v.place): v for v in views(bank, redeal(bank.audit, 5, np.random.default_rng(0)))}
+    return {(v.round, v.level, v.place): v for v in views(bank, permute_coins(bank.audit, 5, np.random.default_rng(0)))}
 
 
 # Coins
 
 
-def test_coins_are_balanced_and_only_of_the_clients_listed(banks: tuple[Scenario, Federation, Simulated]) -> None:
+def test_coins_are_balanced_and_only_of_the_clients_listed(banks: tuple[Scenario, Federation, TrainedBank]) -> None:
     _, federation, _ = banks
     there = federation.audit.client_in
     assert present(there)[:, [1, 3]].sum(0).tolist() == [4, 4]
@@ -58,7 +58,7 @@ def test_who_has_a_coin(clients: str | int | list[int], listed: int) -> None:
 def test_coins_of_clients_change_nothing_else() -> None:
     with_, without = (federations.build(tiny(leave_out=leave)) for leave in ({"clients": "all"}, {}))
     np.testing.assert_array_equal(with_.audit.is_in, without.audit.is_in)
-    np.testing.assert_array_equal(with_.fill, without.fill)
+    np.testing.assert_array_equal(with_.replacement, without.replacement)
     np.testing.assert_array_equal(with_.store.ids, without.store.ids)
 
 
@@ -87,7 +87,7 @@ def test_both_paths_agree_when_clients_are_missing() -> None:
             np.testing.assert_array_equal(value.numpy(), other[name].numpy())
 
 
-def test_nobody_trains_on_the_rows_of_a_client_that_is_out(banks: tuple[Scenario, Federation, Simulated]) -> None:
+def test_nobody_trains_on_the_rows_of_a_client_that_is_out(banks: tuple[Scenario, Federation, TrainedBank]) -> None:
     _, federation, _ = banks
     for r, row in enumerate(present(federation.audit.client_in)):
         for client, there in enumerate(row):
@@ -101,19 +101,19 @@ def test_it_changes_the_id_only_where_it_is_asked_for() -> None:
 # What is read
 
 
-def test_examples_are_read_only_where_their_holder_exists(banks: tuple[Scenario, Federation, Simulated]) -> None:
+def test_examples_are_read_only_where_their_holder_exists(banks: tuple[Scenario, Federation, TrainedBank]) -> None:
     _, federation, done = banks
-    holder_in = federation.audit.holder_in
-    for (round, level, place), view in shown(done.bank).items():
+    holder_in = federation.audit.owner_in
+    for (round_number, level, place), view in shown(done.bank).items():
         seen = ~np.isnan(view.margin).all(1)
         assert not (seen & ~holder_in).any()
-        if (level, place) != ("local", "owner") or round == FINAL:
+        if (level, place) != ("local", "owner") or round_number == FINAL:
             assert (seen == holder_in).all() or place == "others"
     owner = shown(done.bank)[FINAL, "local", "owner"]
     np.testing.assert_array_equal(~np.isnan(owner.margin[:, 0]), holder_in)
 
 
-def test_estimates_count_the_runs_that_they_have(banks: tuple[Scenario, Federation, Simulated]) -> None:
+def test_estimates_count_the_runs_that_they_have(banks: tuple[Scenario, Federation, TrainedBank]) -> None:
     _, federation, done = banks
     rows = estimate(done.bank, [Memorisation()], 20)
     single = {
@@ -122,12 +122,12 @@ def test_estimates_count_the_runs_that_they_have(banks: tuple[Scenario, Federati
         if r.reading.subject.isdigit() and r.level == "global" and not r.reading.labels
     }
     for j, n in single.items():
-        assert n == federation.audit.holder_in[:, j].sum()
+        assert n == federation.audit.owner_in[:, j].sum()
     assert {4, 8} == set(single.values())
 
 
 def test_a_holder_that_exists_but_was_not_observed_is_not_read_locally(
-    banks: tuple[Scenario, Federation, Simulated],
+    banks: tuple[Scenario, Federation, TrainedBank],
 ) -> None:
     _, federation, done = banks
     run_in = int(np.flatnonzero(present(federation.audit.client_in)[:, 1])[0])
@@ -138,9 +138,9 @@ def test_a_holder_that_exists_but_was_not_observed_is_not_read_locally(
 
     bank = replace(done.bank, evidence=tuple(without(e) for e in done.bank.evidence), references=())
     view = shown(bank)[FINAL, "local", "owner"]
-    held = federation.audit.holder == 1
+    held = federation.audit.owner == 1
     assert np.isnan(view.margin[:, :, held]).all()
-    assert not np.isnan(view.margin[:, :, federation.audit.holder == 0]).any()
+    assert not np.isnan(view.margin[:, :, federation.audit.owner == 0]).any()
 
 
 EVERY_ESTIMATOR: list[dict[str, Any]] = [
@@ -190,7 +190,7 @@ def influences(view: View) -> dict[tuple[str, str | None], Reading]:
     return {(r.subject, _read_at(r)): r for _, r in ClientInfluence().tests(view)}
 
 
-def test_client_influence_is_the_difference_of_the_means(banks: tuple[Scenario, Federation, Simulated]) -> None:
+def test_client_influence_is_the_difference_of_the_means(banks: tuple[Scenario, Federation, TrainedBank]) -> None:
     _, federation, done = banks
     audit, there = federation.audit, federation.audit.client_in
     found = influences(shown(done.bank)[FINAL, "global", ""])
@@ -200,7 +200,7 @@ def test_client_influence_is_the_difference_of_the_means(banks: tuple[Scenario, 
     correct, loss = test.correct[order].astype(float), test.loss[order]
     audited = own.correct[np.argsort(own.run)].astype(float)
     for client in (1, 3):
-        coin, held = present(there)[:, client], audit.holder == client
+        coin, held = present(there)[:, client], audit.owner == client
 
         def gap(values: FloatArray, coin: BoolArray = coin) -> float:
             return float(
@@ -237,7 +237,7 @@ def test_client_influence_needs_no_audit_example(tmp_path: Path) -> None:
     assert not any(r.reading.labels.get("statistic").startswith("own") for r in rows)
 
 
-def test_without_coins_of_clients_there_is_nothing_to_say(banks: tuple[Scenario, Federation, Simulated]) -> None:
+def test_without_coins_of_clients_there_is_nothing_to_say(banks: tuple[Scenario, Federation, TrainedBank]) -> None:
     _, _, done = banks
     bank = replace(done.bank, audit=replace(done.bank.audit, client_in=None))
     assert all(ClientInfluence().tests(view) == () for view in shown(bank).values())

@@ -10,7 +10,7 @@ import torch
 from fedmem.errors import RunError
 from fedmem.execution import auto as speed
 from fedmem.execution.auto import device_of, is_stacked, server_of, wants_gpu, workers_of
-from fedmem.execution.many_scenarios import divided
+from fedmem.execution.many_scenarios import divide_into_banks
 from tests.tiny import tiny
 
 
@@ -44,7 +44,7 @@ def test_auto_keeps_all_processes_where_there_is_no_gpu(
     assert (workers_of(auto), device_of(auto), wants_gpu(auto)) == (workers, device, there)
     # what trains many scenarios together asks the same
     alike = {0: auto, 1: tiny(seed=5, speed={"device": "auto"})}
-    assert divided(alike, 1) == (([], [0, 1]) if there else ([(0, 1)], []))
+    assert divide_into_banks(alike, 1) == (([], [0, 1]) if there else ([(0, 1)], []))
     assert device_of(tiny(speed={"device": "auto", "engine": "flower"})) == "cpu"
 
 
@@ -66,6 +66,6 @@ def test_the_way_to_the_server() -> None:
     foreign = {"kind": "flwr.serverapp.strategy:FedAvg", "fraction_train": 0.5}
     assert server_of(tiny()) == "rule"
     assert server_of(tiny(speed={"server": "messages"})) == "messages"
-    assert server_of(tiny(strategy=foreign, cohort="strategy")) == "messages"
-    assert server_of(tiny(cohort="strategy")) == "messages"
+    assert server_of(tiny(strategy=foreign, cohort_by="strategy")) == "messages"
+    assert server_of(tiny(cohort_by="strategy")) == "messages"
     assert server_of(tiny(speed={"engine": "flower"})) == "messages"

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.events import (
     Event,
     ListenerError,
@@ -23,7 +24,6 @@ from fedmem.contracts.events import (
     StageStarted,
     TrainingStarted,
 )
-from fedmem.contracts.types import IntArray
 from fedmem.errors import RunError
 from fedmem.execution.many_scenarios import run_all
 from fedmem.execution.run import run

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem.contracts.evidence import Evidence, ReferenceEvidence, Simulated
+from fedmem.contracts.evidence import Evidence, ReferenceEvidence, TrainedBank
 from fedmem.contracts.measurement import EVERYWHERE
 from fedmem.errors import RunError
 from fedmem.execution.bank import gather, simulate
@@ -25,7 +25,7 @@ PROBES = [
 ]
 
 
-def same(one: Simulated, other: Simulated) -> None:
+def same(one: TrainedBank, other: TrainedBank) -> None:
     """To the last bit, and in the same order."""
     assert [repr(m) for m in one.measurements] == [repr(m) for m in other.measurements]
     assert one.bank.participation == other.bank.participation
@@ -43,7 +43,7 @@ def same(one: Simulated, other: Simulated) -> None:
         assert all((params[name] == theirs[name]).all() for name in theirs)
 
 
-def whole_and_parts(scenario: Scenario, *shards: list[int]) -> tuple[Simulated, Simulated]:
+def whole_and_parts(scenario: Scenario, *shards: list[int]) -> tuple[TrainedBank, TrainedBank]:
     federation = build(scenario)
     parts = [gather(scenario, federation, runs=shard) for shard in shards]
     return simulate(scenario, federation), join(parts, scenario.probes, scenario.seed)
@@ -62,7 +62,11 @@ def test_parts_are_the_whole(server: str) -> None:
 
 def test_parts_are_the_whole_where_some_have_nobody_to_show() -> None:
     """Each run draws its own cohorts, often empty ones, so that some shards have no local models in a round."""
-    changes: dict[str, Any] = {"roster": "own", "sampler": {"kind": "poisson", "rate": 0.1}, "observe": {"every": 1}}
+    changes: dict[str, Any] = {
+        "roster": "per_run",
+        "sampler": {"kind": "poisson", "rate": 0.1},
+        "observe": {"every": 1},
+    }
     scenario = tiny(probes=PROBES[:1], **changes)
     whole, parts = whole_and_parts(scenario, [0], [1], [2, 3])
     same(whole, parts)

@@ -24,17 +24,17 @@ from fedmem.contracts.events import (
     TrainingStarted,
 )
 from fedmem.contracts.federation import digest
-from fedmem.engines import together
-from fedmem.engines.together import joined, parted
+from fedmem.engines import shared_training
+from fedmem.engines.shared_training import join_work, split_results
 from fedmem.errors import FolderError, RunError
 from fedmem.execution import many_scenarios
-from fedmem.execution.many_scenarios import data_of, divided, run_all
+from fedmem.execution.many_scenarios import data_of, divide_into_banks, run_all
 from fedmem.execution.run import run
 from fedmem.federation.build import build
 from fedmem.processes import can_fork
 from fedmem.results.read import read
 from fedmem.scenario.scenario import Scenario
-from fedmem.training.client_work import Done, LocalWork, Work
+from fedmem.training.client_work import LocalWork, TrainedWork, Work
 from fedmem.training.stacked import Stacked
 from strategies._rule import Arrays, Round, RuleStrategy
 from tests.execution.test_sharding import written
@@ -80,10 +80,10 @@ class Breaking:
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         return {}
 
-    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
+    def payload(self, state: Arrays, clients: torch.Tensor) -> Arrays:
         return {}
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         if self.kill:
             os.kill(os.getpid(), signal.SIGKILL)
         raise RunError("broken")
@@ -130,7 +130,7 @@ def test_many_at_once_are_what_each_is_alone(alone: Callable[[Scenario], dict[st
     heard = Heard()
     # settings of speed that differ go into banks of their own; here all have to be in two
     same = [one.model_copy(update={"speed": scenarios[0].speed}) for one in scenarios]
-    banks, apart = divided(dict(enumerate(same)), workers=1)
+    banks, apart = divide_into_banks(dict(enumerate(same)), workers=1)
     assert sorted(map(sorted, banks)) == [[0, 1, 3, 4, 5], [2, 6]]
     assert not apart
     outcomes = run_all(same, out=tmp_path, jobs=1, listeners=[heard])
@@ -152,7 +152,7 @@ def test_processes_and_other_settings_of_speed_change_no_byte(
     alone: Callable[[Scenario], dict[str, bytes]], tmp_path: Path
 ) -> None:
     scenarios = [ALIKE[0], ALIKE[1], ALIKE[3]]
-    assert len(divided(dict(enumerate(scenarios)), workers=2)[0]) == 3
+    assert len(divide_into_banks(dict(enumerate(scenarios)), workers=2)[0]) == 3
     for outcome in run_all(scenarios, out=tmp_path, jobs=2):
         assert written(outcome.folder) == alone(outcome.scenario)
 
@@ -175,7 +175,7 @@ def test_stores_too_large_to_be_copied_are_trained_on_apart(
     alone: Callable[[Scenario], dict[str, bytes]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Here in shards as well, each of which is kept as it is done."""
-    monkeypatch.setattr(together, "JOINED_BYTES", 0)
+    monkeypatch.setattr(shared_training, "JOINED_BYTES", 0)
     shards = [one.model_copy(update={"speed": ALIKE[3].speed}) for one in (ALIKE[0], ALIKE[2])]
     for outcome in run_all(shards, out=tmp_path, jobs=1):
         assert len(read(outcome.folder).manifest["shards"]["runs"]) == 2
@@ -249,7 +249,7 @@ def test_nothing_is_run_twice(tmp_path: Path) -> None:
     when = (first.folder / "manifest.json").stat().st_mtime_ns
     heard = Heard()
     outcomes = run_all(scenarios, out=tmp_path, jobs=1, listeners=[heard])
-    assert [outcome.there for outcome in outcomes] == [True, False]
+    assert [outcome.was_finished for outcome in outcomes] == [True, False]
     assert heard.there == 1
     assert (first.folder / "manifest.json").stat().st_mtime_ns == when
     run_all(scenarios, out=tmp_path, jobs=1, force=True)
@@ -274,13 +274,13 @@ def test_scenarios_with_the_same_data_have_the_same_federation() -> None:
         "client": {"kind": "sgd", "lr": 0.5, "momentum": 0.5},
         "defences": [{"kind": "clip"}],
         "strategy": {"kind": "fedmedian"},
-        "roster": "own",
-        "cohort": "strategy",
+        "roster": "per_run",
+        "cohort_by": "strategy",
         "observe": {"every": 1},
         "probes": [],
         "estimators": [],
         "bootstrap": 20,
-        "tolerate": {"failed": 0.5},
+        "tolerate": {"max_failed_share": 0.5},
         "save": {"params": False},
         "speed": {"executor": "one_by_one"},
     }
@@ -300,22 +300,25 @@ def test_scenarios_with_the_same_data_have_the_same_federation() -> None:
 
 def test_banks_are_few_but_give_every_process_some() -> None:
     many = {i: small(seed=i // 4, sampler={"kind": "uniform", "size": 1 + i % 4}) for i in range(8)}
-    assert divided(many, workers=1) == ([tuple(range(8))], [])
-    assert divided(many, workers=2) == ([(0, 1, 2, 3), (4, 5, 6, 7)], [])
+    assert divide_into_banks(many, workers=1) == ([tuple(range(8))], [])
+    assert divide_into_banks(many, workers=2) == ([(0, 1, 2, 3), (4, 5, 6, 7)], [])
     mixed = {i: many[(i % 2) * 4 + i // 2] for i in range(8)}
-    assert divided(mixed, workers=2) == ([(0, 2, 4, 6), (1, 3, 5, 7)], [])  # those with the same data together
+    assert divide_into_banks(mixed, workers=2) == (
+        [(0, 2, 4, 6), (1, 3, 5, 7)],
+        [],
+    )  # those with the same data together
     threads = {i: small(speed={"threads": 2}, seed=i) for i in range(2)}
-    assert divided(threads, workers=1) == ([(0,), (1,)], [])
-    assert divided({0: small(speed={"executor": "one_by_one"}), 1: small()}, workers=1)[0] == [(0,), (1,)]
-    assert divided({0: small(speed={"engine": "flower"})}, workers=1) == ([], [0])
+    assert divide_into_banks(threads, workers=1) == ([(0,), (1,)], [])
+    assert divide_into_banks({0: small(speed={"executor": "one_by_one"}), 1: small()}, workers=1)[0] == [(0,), (1,)]
+    assert divide_into_banks({0: small(speed={"engine": "flower"})}, workers=1) == ([], [0])
 
 
-def work_of(scenario: Scenario, round: int, run: Sequence[int], client: Sequence[int]) -> tuple[Work, Any]:
+def work_of(scenario: Scenario, round_number: int, run: Sequence[int], client: Sequence[int]) -> tuple[Work, Any]:
     federation = build(scenario)
     local = LocalWork(federation, scenario.client, scenario.seed)
     models = {name: torch.stack([value, value * 0.5]) for name, value in federation.initial.items()}
     places = np.arange(len(run)) % 2
-    return local.of(round, np.array(run), np.array(client), models, places), federation
+    return local.of(round_number, np.array(run), np.array(client), models, places), federation
 
 
 def test_joined_work_gives_each_its_own() -> None:
@@ -325,10 +328,10 @@ def test_joined_work_gives_each_its_own() -> None:
     assert first.batches.shape[1] != second.batches.shape[1]
     client = Sgd(lr=0.2, batch_size=8)
     alone = [Stacked(f.model, client, f.store).train_all(w) for f, w in ((one, first), (other, second))]
-    both = joined([first, second], [0, len(one.store)])
+    both = join_work([first, second], [0, len(one.store)])
     store = type(one.store).concatenate([one.store, other.store])
     done = Stacked(one.model, client, store).train_all(both)
-    parts = list(parted([first, second], done, {}))
+    parts = list(split_results([first, second], done, {}))
     for (part, failed), expected, work in zip(parts, alone, (first, second), strict=True):
         assert part is not None
         assert part.work is work
@@ -336,14 +339,14 @@ def test_joined_work_gives_each_its_own() -> None:
         assert all(torch.equal(part.sent[name], value) for name, value in expected.sent.items())
         assert np.array_equal(part.loss, expected.loss)
     left = done.take(np.array([0, 1, 2, 4]))
-    (whole, none), (part, failed) = parted([first, second], left, {3: "broke"})
+    (whole, none), (part, failed) = split_results([first, second], left, {3: "broke"})
     assert whole is not None
     assert not none
     assert failed == {0: "broke"}
-    assert isinstance(part, Done)
+    assert isinstance(part, TrainedWork)
     assert part.work.client.tolist() == [2]
     assert all(torch.equal(part.sent[name], value[1:]) for name, value in alone[1].sent.items())
-    assert [answer[0] for answer in parted([first, second], None, dict.fromkeys(range(5), "x"))] == [None, None]
+    assert [answer[0] for answer in split_results([first, second], None, dict.fromkeys(range(5), "x"))] == [None, None]
 
 
 def test_failures_are_errors_that_a_user_can_meet(tmp_path: Path) -> None:

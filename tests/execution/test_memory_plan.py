@@ -14,8 +14,8 @@ from torch import nn
 
 from fedmem.errors import ScenarioError
 from fedmem.execution import memory_budget, memory_plan
-from fedmem.execution.memory_budget import room_of, roomy, within
-from fedmem.execution.memory_plan import Needs, Room, needs_of, passed, phases
+from fedmem.execution.memory_budget import reduce_to_budget, room_of, unlimited_plan
+from fedmem.execution.memory_plan import MemoryLimits, MemoryNeeds, forward_bytes, needs_of, phases
 from fedmem.execution.plan import plan
 from fedmem.federation import build as federations
 from fedmem.federation.roster import Cohorts
@@ -26,14 +26,14 @@ from tests.tiny import tiny
 
 SCENARIOS = Path(__file__).parents[2] / "scenarios"
 
-NEEDS = Needs(
+NEEDS = MemoryNeeds(
     runs=32,
     data=10**8,
     source=10**8,
     drafts=0,
     model=4 * 10**6,
     row=4000,
-    kept=10**5,
+    saved=10**5,
     wide=10**5,
     classes=10,
     cohort=20,
@@ -46,10 +46,10 @@ NEEDS = Needs(
     server="messages",
 )
 
-ROOM = Room(stack_bytes=64 << 20, forward_rows=1 << 16, shard=16, workers=2)
+ROOM = MemoryLimits(stack_bytes=64 << 20, forward_rows=1 << 16, shard=16, workers=2)
 
 
-def training(needs: Needs, room: Room) -> int:
+def training(needs: MemoryNeeds, room: MemoryLimits) -> int:
     return sum(phases(needs, room)["training"].values())
 
 
@@ -57,22 +57,22 @@ def training(needs: Needs, room: Room) -> int:
 
 
 def test_what_fits_is_left_as_it_is() -> None:
-    assert within(NEEDS, ROOM, training(NEEDS, ROOM)) == ROOM
+    assert reduce_to_budget(NEEDS, ROOM, training(NEEDS, ROOM)) == ROOM
 
 
 @pytest.mark.parametrize("part", [0.9, 0.6, 0.3, 0.2])
 def test_a_budget_is_kept_and_nothing_grows(part: float) -> None:
     budget = part * training(NEEDS, ROOM)
-    room = within(NEEDS, ROOM, budget)
+    room = reduce_to_budget(NEEDS, ROOM, budget)
     assert training(NEEDS, room) <= budget
     for name, value in vars(room).items():
         assert 1 <= value <= getattr(ROOM, name)
-    assert room == within(NEEDS, ROOM, budget), "the same needs and budget give the same room"
+    assert room == reduce_to_budget(NEEDS, ROOM, budget), "the same needs and budget give the same room"
 
 
 def test_smaller_budgets_never_leave_more_room() -> None:
-    least = training(NEEDS, Room(stack_bytes=1, forward_rows=memory_plan.LEAST_ROWS, shard=1, workers=1))
-    rooms = [within(NEEDS, ROOM, least * factor) for factor in (1.0, 1.1, 1.5, 2, 3, 5, 9)]
+    least = training(NEEDS, MemoryLimits(stack_bytes=1, forward_rows=memory_plan.MIN_ROWS, shard=1, workers=1))
+    rooms = [reduce_to_budget(NEEDS, ROOM, least * factor) for factor in (1.0, 1.1, 1.5, 2, 3, 5, 9)]
     for name in vars(ROOM):
         sizes = [getattr(room, name) for room in rooms]
         assert sizes == sorted(sizes)
@@ -81,32 +81,32 @@ def test_smaller_budgets_never_leave_more_room() -> None:
 
 def test_what_takes_most_is_cut_first_and_processes_are_given_up_last() -> None:
     looked = replace(NEEDS, wide=10**6, model=1000)
-    room = within(looked, ROOM, 0.5 * training(looked, ROOM))
+    room = reduce_to_budget(looked, ROOM, 0.5 * training(looked, ROOM))
     assert (room.stack_bytes, room.shard, room.workers) == (ROOM.stack_bytes, ROOM.shard, ROOM.workers)
     assert room.forward_rows < ROOM.rows(looked)
     wide = replace(NEEDS, cohort=1000)
-    room = within(wide, ROOM, 0.6 * training(wide, ROOM))
+    room = reduce_to_budget(wide, ROOM, 0.6 * training(wide, ROOM))
     assert (room.shard, room.forward_rows, room.workers) == (8, ROOM.forward_rows, ROOM.workers)
     one = replace(NEEDS, cohort=1, evidence=0, wide=0, batch=0, classes=0, runs=1)
-    single = Room(stack_bytes=one.model, forward_rows=memory_plan.LEAST_ROWS, shard=1, workers=2)
-    assert within(one, single, training(one, single) - 1) == replace(single, workers=1)
+    single = MemoryLimits(stack_bytes=one.model, forward_rows=memory_plan.MIN_ROWS, shard=1, workers=2)
+    assert reduce_to_budget(one, single, training(one, single) - 1) == replace(single, workers=1)
 
 
 def test_too_small_a_budget_is_an_error_with_numbers_and_a_remedy() -> None:
-    least = Room(stack_bytes=1, forward_rows=memory_plan.LEAST_ROWS, shard=1, workers=1)
+    least = MemoryLimits(stack_bytes=1, forward_rows=memory_plan.MIN_ROWS, shard=1, workers=1)
     with pytest.raises(ScenarioError) as caught:
-        within(NEEDS, ROOM, training(NEEDS, least) - 1)
+        reduce_to_budget(NEEDS, ROOM, training(NEEDS, least) - 1)
     (problem,) = caught.value.problems
     assert problem.path == "speed.memory"
     wanted = float(present(re.search(r"raise it to at least ([\d.]+)", problem.message))[1])
-    within(NEEDS, ROOM, wanted * 1e9)  # what is asked for is enough
+    reduce_to_budget(NEEDS, ROOM, wanted * 1e9)  # what is asked for is enough
     with pytest.raises(ScenarioError):
-        within(NEEDS, ROOM, (wanted - 0.2) * 1e9)
+        reduce_to_budget(NEEDS, ROOM, (wanted - 0.2) * 1e9)
     assert "models of one round" in problem.message
     assert "a smaller cohort" in problem.message
     rows = replace(NEEDS, data=10**10)
     with pytest.raises(ScenarioError, match=r"fewer rows or references"):
-        within(rows, ROOM, 10**9)
+        reduce_to_budget(rows, ROOM, 10**9)
 
 
 def test_the_room_of_a_scenario_follows_its_budget_and_points_into_its_file() -> None:
@@ -153,30 +153,30 @@ def test_clients_that_do_not_stack_train_alone() -> None:
 
 
 def test_workers_are_at_most_shards_and_cores() -> None:
-    assert roomy(NEEDS, 16, 5).workers == 2
-    assert roomy(NEEDS, 100, 5) == replace(roomy(NEEDS, 32, 1), shard=32)
-    assert roomy(NEEDS, 1, 5).workers == 5
+    assert unlimited_plan(NEEDS, 16, 5).workers == 2
+    assert unlimited_plan(NEEDS, 100, 5) == replace(unlimited_plan(NEEDS, 32, 1), shard=32)
+    assert unlimited_plan(NEEDS, 1, 5).workers == 5
 
 
 def test_a_large_bank_is_divided_so_that_every_worker_has_some() -> None:
     """One shard could hold all runs; below a few thousand trainings it does."""
     for rounds, shard in ((10, 16), (1000, 8)):
         scenario = tiny(runs=16, rounds=rounds, observe={}, speed={"workers": 2})
-        assert memory_budget.fitted(scenario, replace(NEEDS, runs=16, cohort=3)).shard == shard
+        assert memory_budget.fit_to_budget(scenario, replace(NEEDS, runs=16, cohort=3)).shard == shard
 
 
 def test_what_a_backward_pass_needs_is_counted_once_and_without_parameters() -> None:
     linear = nn.Linear(10, 5, bias=False)
     rows = torch.zeros(3, 10).numpy()
-    assert passed(linear, rows) == (3 * 10 * 4, 3 * 15 * 4)
-    assert passed(nn.Sequential(linear, nn.ReLU(), nn.Linear(5, 20)), rows) == (3 * (10 + 5) * 4, 3 * 25 * 4)
+    assert forward_bytes(linear, rows) == (3 * 10 * 4, 3 * 15 * 4)
+    assert forward_bytes(nn.Sequential(linear, nn.ReLU(), nn.Linear(5, 20)), rows) == (3 * (10 + 5) * 4, 3 * 25 * 4)
     assert not linear._forward_hooks, "the model is left as it was"
 
 
 def test_counts_come_from_the_scenario() -> None:
     scenario = tiny(observe={"every": 1})
     federation = federations.build(scenario)
-    needs = needs_of(scenario, federation, Cohorts.draw(scenario, federation).widest)
+    needs = needs_of(scenario, federation, Cohorts.draw(scenario, federation).largest_cohort)
     assert needs.cohort == 3
     assert needs.model == sum(value.numel() * 4 for value in federation.initial.values())
     # four observed rounds of three clients and an aggregate, and the start; 30 + 200 + 20 examples, four labels
@@ -184,7 +184,7 @@ def test_counts_come_from_the_scenario() -> None:
     assert needs.evidence == (4 * 4 + 1) * (17 * 250 + (4 * 256 + 8) * labels)
     more = needs_of(tiny(references=51), federations.build(tiny()), 3)
     assert more.data == needs.data + 64 * 4
-    assert needs_of(tiny(initial_weights="own"), federation, 3).data == needs.data + 4 * needs.model
+    assert needs_of(tiny(initial_weights="per_run"), federation, 3).data == needs.data + 4 * needs.model
 
 
 def test_the_plan_names_the_phase_that_takes_most() -> None:
@@ -202,11 +202,11 @@ def held(**changes: Any) -> Any:
 def test_what_strategies_keep_of_all_clients_is_counted() -> None:
     """(N + 1) P of scaffold and feddyn, N P of foolsgold, in float32; of a tree one float64 node for each level."""
     model = held().model
-    assert held().tables == held().remembered == held().each == 0
+    assert held().tables == held().remembered == held().example_gradients == 0
     for kind, models in (("scaffold", 5 + 1), ("feddyn", 5 + 1), ("foolsgold", 5)):
         assert held(strategy={"kind": kind}).tables == pytest.approx(models * model, rel=0.05)
     everyone = {"sampler": {"kind": "everyone"}, "rounds": 12}
-    tree = held(strategy={"kind": "dp_ftrl", "cohort": 5.0}, **everyone)
+    tree = held(strategy={"kind": "dp_ftrl", "expected_cohort_size": 5.0}, **everyone)
     assert tree.tables == pytest.approx(4 * 2 * model, rel=0.05)
     # what strategies really end with
     strategy = instance(tiny(strategy={"kind": "scaffold"}).strategy, Scaffold)
@@ -228,13 +228,13 @@ def test_gradients_of_single_examples_are_counted_where_they_are_held() -> None:
     private = {"client": {"kind": "dp_sgd", "batch_size": 25}}
     one_by_one = {"executor": "one_by_one"}
     model = held().model
-    assert held(**private).each == 0, "a stack of linear layers holds none"
-    assert held(**private, speed=one_by_one).each == 45 * model
+    assert held(**private).example_gradients == 0, "a stack of linear layers holds none"
+    assert held(**private, speed=one_by_one).example_gradients == 45 * model
     large = {**private, "model": {"kind": "mlp", "hidden": [400]}}
-    assert held(**large, speed=one_by_one).each == 0, "nor does ghost clipping"
+    assert held(**large, speed=one_by_one).example_gradients == 0, "nor does ghost clipping"
     needs = held(**private, speed=one_by_one)
-    room = roomy(needs, 4, 1)
-    assert training(needs, room) - training(replace(needs, each=0), room) == memory_plan.EACH * 45 * model
+    room = unlimited_plan(needs, 4, 1)
+    assert training(needs, room) - training(replace(needs, example_gradients=0), room) == memory_plan.EACH * 45 * model
 
 
 def test_what_is_kept_is_cut_by_fewer_runs_at_once() -> None:
@@ -242,10 +242,10 @@ def test_what_is_kept_is_cut_by_fewer_runs_at_once() -> None:
     room = replace(ROOM, shard=16)
     grown = training(needs, room) - training(replace(needs, tables=0), room)
     assert grown == 16 * memory_plan.TABLES * needs.tables * room.workers
-    assert within(needs, room, 0.6 * training(needs, room)).shard < 16
-    least = Room(stack_bytes=1, forward_rows=memory_plan.LEAST_ROWS, shard=1, workers=1)
+    assert reduce_to_budget(needs, room, 0.6 * training(needs, room)).shard < 16
+    least = MemoryLimits(stack_bytes=1, forward_rows=memory_plan.MIN_ROWS, shard=1, workers=1)
     with pytest.raises(ScenarioError, match="or another strategy or client"):
-        within(needs, ROOM, training(needs, least) - 1)
+        reduce_to_budget(needs, ROOM, training(needs, least) - 1)
 
 
 # --- plans against real peaks -----------------------------------------------------------------------------------------

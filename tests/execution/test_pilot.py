@@ -51,7 +51,7 @@ def rounds_of(pilot: Pilot | None) -> list[tuple[int, ...]]:
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"initial_weights": "own"}, {"leave_out": {"clients": 3}}, {"exclusion": "remove"}],
+    [{}, {"initial_weights": "per_run"}, {"leave_out": {"clients": 3}}, {"exclusion": "remove"}],
     ids=["plain", "own weights", "clients left out", "outs missing"],
 )
 def test_a_pilot_changes_nothing_of_the_runs_that_are_analysed(changes: dict[str, Any]) -> None:
@@ -60,17 +60,17 @@ def test_a_pilot_changes_nothing_of_the_runs_that_are_analysed(changes: dict[str
     assert without.pilot is None
     assert whole is not None
     np.testing.assert_array_equal(led.audit.is_in, without.audit.is_in)
-    np.testing.assert_array_equal(led.fill, without.fill)
+    np.testing.assert_array_equal(led.replacement, without.replacement)
     np.testing.assert_array_equal(led.store.inputs, without.store.inputs)
     assert whole.audit.runs == led.audit.runs + 1 == 5
     np.testing.assert_array_equal(whole.audit.is_in[:4], led.audit.is_in)
-    for round in (1, 4):
+    for round_number in (1, 4):
         for client in range(5):
             for number in range(4):
-                expected = without.rows(number, client, round)
-                np.testing.assert_array_equal(led.rows(number, client, round), expected)
+                expected = without.rows(number, client, round_number)
+                np.testing.assert_array_equal(led.rows(number, client, round_number), expected)
             if "exclusion" not in changes:
-                assert len(whole.rows(4, client, round)) == len(build(tiny()).rows(0, client, round))
+                assert len(whole.rows(4, client, round_number)) == len(build(tiny()).rows(0, client, round_number))
     if "initial_weights" in changes:
         assert len(led.initials) == 4
         assert len(whole.initials) == 5
@@ -107,7 +107,11 @@ def test_coins_of_analysed_runs_do_not_reach_the_pilot_and_its_own_do(changes: d
         led = replace(
             federation,
             audit=replace(federation.audit, is_in=coins[:4]),
-            pilot=replace(whole, audit=replace(whole.audit, is_in=coins), fill=np.where(whole.fill < 0, 0, whole.fill)),
+            pilot=replace(
+                whole,
+                audit=replace(whole.audit, is_in=coins),
+                replacement=np.where(whole.replacement < 0, 0, whole.replacement),
+            ),
         )
         return rounds_of(pilot_of(asked, led))
 
@@ -121,9 +125,15 @@ def test_all_runs_have_the_cohorts_of_the_pilot(server: str) -> None:
     asked = tiny(**GREEDY, rounds=8, speed={"server": server})
     done = simulate(asked, build(asked))
     assert done.pilot is not None
-    truth = {(round, client) for round, clients in enumerate(rounds_of(done.pilot), 1) for client in clients}
+    truth = {
+        (round_number, client) for round_number, clients in enumerate(rounds_of(done.pilot), 1) for client in clients
+    }
     assert list(picked(done.bank).values()) == [truth] * 4
-    blind = {(round, client) for round in range(1, 9) for client in rosters(asked, build(asked), [0])[0].cohort(round)}
+    blind = {
+        (round_number, client)
+        for round_number in range(1, 9)
+        for client in rosters(asked, build(asked), [0])[0].cohort(round_number)
+    }
     assert truth != blind, "losses are read"
 
 
@@ -166,8 +176,8 @@ def test_clients_that_a_run_leaves_out_leave_their_places_empty() -> None:
     assert there is not None
     for number, pairs in picked(done.bank).items():
         truth = {
-            (round, client)
-            for round, clients in enumerate(rounds_of(done.pilot), 1)
+            (round_number, client)
+            for round_number, clients in enumerate(rounds_of(done.pilot), 1)
             for client in clients
             if there[number, client]
         }
@@ -184,7 +194,7 @@ def test_failures_of_the_pilot_are_its_own_and_those_of_a_run_are_everyones() ->
         "rounds": 6,
         "speed": {"executor": "one_by_one", "workers": 1},
     }
-    asked = tiny(**base, tolerate={"failed": 0.6})
+    asked = tiny(**base, tolerate={"max_failed_share": 0.6})
     done = simulate(asked, build(asked))
     assert done.pilot is not None
     turns = sum(1 in clients for clients in rounds_of(done.pilot))
@@ -204,7 +214,7 @@ def test_probabilities_are_those_that_the_sampler_had_and_are_kept() -> None:
     done = simulate(asked, build(asked))
     assert done.pilot is not None
     for part in done.bank.participation:
-        assert part.probability == done.pilot.picked(part.round).chance(part.client)
+        assert part.probability == done.pilot.picked_in(part.round).probability_of(part.client)
     chances = {part.probability for part in done.bank.participation}
     assert len(chances) > 5
     assert all(chance is not None and 0 < chance <= 1 for chance in chances)
@@ -221,10 +231,10 @@ def test_weights_of_one_over_p_make_up_for_who_was_picked() -> None:
     for sampler in ({"kind": "by_size", "size": 2}, {"kind": "clustered", "size": 3}, {"kind": "dropout", "rate": 0.3}):
         totals, plain = [], []
         roster = Roster(tiny(sampler=sampler), federation, 0)
-        for round in range(1, 1501):
-            one = roster.picked(round)
-            assert one.chances is not None
-            totals.append((values[list(one.clients)] / one.chances).sum())
+        for round_number in range(1, 1501):
+            one = roster.picked_in(round_number)
+            assert one.probabilities is not None
+            totals.append((values[list(one.clients)] / one.probabilities).sum())
             plain.append(values[list(one.clients)].sum() * 5 / max(1, len(one.clients)))
         error = np.std(totals) / np.sqrt(len(totals))
         assert abs(np.mean(totals) - values.sum()) < 4 * error
@@ -323,10 +333,10 @@ def test_a_pilot_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
         assert again is not None
         assert (again.failed, again.seconds, rounds_of(again)) == (pilot.failed, pilot.seconds, rounds_of(pilot))
         for one, other in zip(pilot.rounds, again.rounds, strict=True):
-            if one.chances is None:
-                assert other.chances is None
+            if one.probabilities is None:
+                assert other.probabilities is None
             else:
-                np.testing.assert_array_equal(one.chances, other.chances)
+                np.testing.assert_array_equal(one.probabilities, other.probabilities)
         shards.open({"code": "another"})
         assert shards.pilot() is None
 
@@ -350,7 +360,7 @@ def text(folder: Path) -> str:
 
 def test_the_report_says_how_clients_were_picked(whole: Path, tmp_path: Path) -> None:
     assert "pilot run, which no estimate reads" in text(whole)
-    own = run(tiny(**SMALL | GREEDY | {"roster": "own", "estimators": [{"kind": "memorisation"}]}), out=tmp_path)
+    own = run(tiny(**SMALL | GREEDY | {"roster": "per_run", "estimators": [{"kind": "memorisation"}]}), out=tmp_path)
     assert "nothing local compares in with out" in text(own)
     frame = fedmem.read(own).measurements
     assert set(frame[frame.source == "memorisation"].level) == {"global"}
@@ -366,16 +376,16 @@ def test_the_report_says_how_clients_were_picked(whole: Path, tmp_path: Path) ->
 )
 def test_own_rosters_have_no_local_estimate_and_those_of_a_pilot_have(estimator: dict[str, Any]) -> None:
     levels = {}
-    for roster in ("own", "pilot"):
+    for roster in ("per_run", "pilot"):
         asked = tiny(**{**GREEDY, "roster": roster}, estimators=[estimator])
         rows = estimate(simulate(asked, build(asked)).bank, asked.estimators, 20)
         levels[roster] = {row.level for row in rows}
-    assert levels == {"own": {"global"}, "pilot": {"local", "global"}}
+    assert levels == {"per_run": {"global"}, "pilot": {"local", "global"}}
 
 
 def test_leakage_is_refused_where_coins_decide_who_is_attacked() -> None:
     leakage = {"kind": "leakage", "attack": {"kind": "inverting_gradients", "steps": 2}}
     with pytest.raises(ScenarioError, match=r"probes\[0\].*use roster: pilot"):
-        tiny(**{**GREEDY, "roster": "own"}, probes=[leakage])
+        tiny(**{**GREEDY, "roster": "per_run"}, probes=[leakage])
     tiny(**GREEDY, probes=[leakage])
-    tiny(roster="own", probes=[leakage])
+    tiny(roster="per_run", probes=[leakage])

@@ -25,7 +25,7 @@ CANARIES = TINY["injections"][0]
 
 VARIANTS = {
     "as it is": {},
-    "own roster": {"roster": "own", "initial_weights": "own"},
+    "own roster": {"roster": "per_run", "initial_weights": "per_run"},
     "clients that vary in number": {"sampler": {"kind": "poisson", "rate": 0.4}},
     "outs simply missing": {"exclusion": "remove", "client": {"kind": "sgd", "epochs": 2, "batch_size": 7}},
     "steps": {"client": {"kind": "sgd", "steps": 3, "batch_size": 16}},
@@ -76,7 +76,7 @@ def test_counts_are_those_of_the_run(trained: list[SimpleNamespace], changes: di
     assert planned.trainings == len(trained) == len(done.bank.participation)
     assert planned.cohort == pytest.approx(len(trained) / scenario.runs / scenario.rounds)
     assert planned.steps == sum(len(task.batches) for task in trained)
-    assert planned.seen == sum((task.batches >= 0).sum() for task in trained)
+    assert planned.examples == sum((task.batches >= 0).sum() for task in trained)
     assert planned.evidence == sum(block.loss.size for block in done.bank.evidence)
     assert planned.references == sum(len(block.run) * len(block.labels) for block in done.bank.references)
     assert sum(planned.models.values()) == sum(len(e.run) for e in done.bank.evidence if e.set == "audit")
@@ -94,7 +94,7 @@ def test_cohorts_of_every_sampler_are_the_ones_that_are_drawn(trained: list[Simp
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"leave_out": {"clients": 3}}, {"roster": "own"}, {"observe": {"levels": ["global"]}}]
+    "changes", [{}, {"leave_out": {"clients": 3}}, {"roster": "per_run"}, {"observe": {"levels": ["global"]}}]
 )
 def test_the_smallest_rate_and_the_examples_are_those_of_the_estimates(changes: dict[str, Any]) -> None:
     attack = {"kind": "membership", "attack": {"kind": "loss_threshold"}}
@@ -152,7 +152,7 @@ def test_of_a_long_training_the_first_rounds_stand_for_all(monkeypatch: pytest.M
     assert not some.exact
     assert some.trainings == pytest.approx(whole.trainings, rel=0.3)
     assert some.evidence == pytest.approx(whole.evidence, rel=0.3)
-    assert not plan(tiny(cohort="strategy", strategy={"kind": "flwr.serverapp.strategy:FedAvg"})).exact
+    assert not plan(tiny(cohort_by="strategy", strategy={"kind": "flwr.serverapp.strategy:FedAvg"})).exact
 
 
 def test_many_runs_cost_a_plan_no_more_draws_than_some(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,12 +167,12 @@ def test_many_runs_cost_a_plan_no_more_draws_than_some(monkeypatch: pytest.Monke
     found = {}
     for runs in (planning.RUNS_LOOKED_AT, 100_000):
         drawn.clear()
-        found[runs] = plan(tiny(runs=runs, roster="own")), len(drawn)
+        found[runs] = plan(tiny(runs=runs, roster="per_run")), len(drawn)
     (some, few), (many, more) = found.values()
     assert more == few > planning.RUNS_LOOKED_AT
     assert (some.exact, many.exact) == (True, False)
     times = 100_000 / planning.RUNS_LOOKED_AT
-    for name in ("trainings", "steps", "seen", "evidence"):
+    for name in ("trainings", "steps", "examples", "evidence"):
         assert getattr(many, name) == pytest.approx(times * getattr(some, name), rel=1e-6)
     assert many.cohort == some.cohort
     assert [one.of_one for one in many.precision] == pytest.approx([100_000**-0.5] * 3)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fedmem
-from fedmem.cli.plan_text import check_file, told
+from fedmem.cli.plan_text import check_file, plan_text
 from fedmem.execution.bank import simulate
 from fedmem.execution.positive_control import METRIC, without_noise
 from fedmem.execution.run import measure, run
@@ -60,9 +60,9 @@ def weak(**audit: Any) -> Any:
     """Canaries that share weights, at an epsilon that they cannot reach."""
     return tiny(
         injections=[WEAK],
-        strategy={"kind": "dp_fedavg", "cohort": 2.5, "noise_multiplier": 2.0},
+        strategy={"kind": "dp_fedavg", "expected_cohort_size": 2.5, "noise_multiplier": 2.0},
         sampler={"kind": "poisson", "rate": 0.5},
-        estimators=[{"kind": "audit", "of": "random_pattern", "alarm": True, **audit}],
+        estimators=[{"kind": "audit", "example_kind": "random_pattern", "alarm": True, **audit}],
     )
 
 
@@ -75,7 +75,7 @@ def test_an_audit_that_misses_no_noise_says_that_it_has_no_power(tmp_path: Path)
 
 
 def test_counts_over_runs_have_a_control_of_all_runs(tmp_path: Path) -> None:
-    finished = fedmem.read(run(weak(way="over_runs"), out=tmp_path))
+    finished = fedmem.read(run(weak(method="over_runs"), out=tmp_path))
     assert finished.manifest["positive_control"]["runs"] == 4
 
 
@@ -83,7 +83,7 @@ def test_noise_of_clients_is_left_out_and_clips_stay() -> None:
     defended = tiny(
         injections=[WEAK],
         defences=[{"kind": "clip", "norm": 0.5}, {"kind": "noise", "norm": 0.5, "multiplier": 1.0}],
-        estimators=[{"kind": "audit", "of": "random_pattern", "alarm": True}],
+        estimators=[{"kind": "audit", "example_kind": "random_pattern", "alarm": True}],
     )
     assert [type(one).__name__ for one in without_noise(defended).defences] == ["Clip"]
     quiet: Any = without_noise(small())
@@ -94,9 +94,9 @@ def test_noise_of_clients_is_left_out_and_clips_stay() -> None:
 def test_check_says_what_it_costs(tmp_path: Path) -> None:
     file = tmp_path / "audit.yaml"
     file.write_text(SHIPPED.read_text())
-    text = " ".join(told(check_file(file, SMALL)).split())
+    text = " ".join(plan_text(check_file(file, SMALL)).split())
     assert "the audit of isolated trains 1 run more without noise, its positive control: about 3 local" in text
-    assert "control" not in told(check_file(file, [*SMALL, "estimators[0].control=false"]))
+    assert "control" not in plan_text(check_file(file, [*SMALL, "estimators[0].control=false"]))
 
 
 @pytest.mark.parametrize("name", ["no_noise", "noise_10"])
@@ -119,7 +119,7 @@ def test_fill_ins_of_isolated_examples_are_their_twins() -> None:
     assert len(set(store.ids.tolist())) == len(store.ids)
     for run_number in range(4):
         for subject in np.flatnonzero(audit.kind == "isolated"):
-            client = int(audit.holder[subject])
+            client = int(audit.owner[subject])
             rows = federation.rows(run_number, client, 1)
             same = rows[(store.inputs[rows] == audit.examples.inputs[subject]).all(axis=(1, 2, 3))]
             own = store.targets[same] == audit.examples.targets[subject]

@@ -21,7 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fedmem.cli.completion import runs as completed
-from fedmem.contracts.evidence import Bank, Dropped, Simulated
+from fedmem.contracts.evidence import Bank, Dropped, TrainedBank
 from fedmem.errors import FolderError, RunError
 from fedmem.execution import shard_lock
 from fedmem.execution.bank import gather
@@ -43,7 +43,7 @@ PROBES = [
 
 
 @pytest.fixture(scope="module")
-def done() -> Simulated:
+def done() -> TrainedBank:
     scenario = tiny(rounds=2, probes=PROBES, save={"params": True})
     return gather(scenario, build(scenario), runs=FIRST)
 
@@ -57,7 +57,7 @@ def empty(bank: Bank) -> Bank:
     return replace(bank, evidence=(), references=(), participation=())
 
 
-def kept(shards: Shards, done: Simulated, **changes: str) -> Shards:
+def kept(shards: Shards, done: TrainedBank, **changes: str) -> Shards:
     """The same shards, opened, with two of them written."""
     shards.open({**MADE, **changes})
     shards.write(FIRST, done, LOST, params=True)
@@ -73,10 +73,10 @@ def leaving(folder: Path) -> Iterator[Shards]:
         raise KeyboardInterrupt
 
 
-def interrupted(folder: Path, done: Simulated, **changes: str) -> None:
+def interrupted(folder: Path, done: TrainedBank, **changes: str) -> None:
     """What a process that was interrupted leaves behind."""
     with leaving(folder) as shards:
-        kept(shards, done, **changes).tell(LOST.known)
+        kept(shards, done, **changes).store_failures(LOST.known)
 
 
 @given(runs=st.integers(1, 60), size=st.integers(1, 70), cuts=st.lists(st.integers(0, 60), max_size=8))
@@ -93,23 +93,23 @@ def test_every_run_is_in_one_shard_and_new_shards_are_alike(runs: int, size: int
         assert len(found) == -(-runs // size)
 
 
-def test_a_shard_comes_back_to_the_last_bit(folder: Path, done: Simulated) -> None:
+def test_a_shard_comes_back_to_the_last_bit(folder: Path, done: TrainedBank) -> None:
     with claim(folder) as shards:
         kept(shards, done)
         found, refused = shards.open(MADE)
         assert (found, refused) == ({FIRST: LOST, SECOND: Dropped(known={}, found={})}, [])
-        back = shards.read(FIRST, empty(done.bank))
+        back = shards.read_shard(FIRST, empty(done.bank))
         same(back, done)
         assert len(back.params) == len(done.params) == 2
         assert (back.executor, back.server, back.seconds) == (done.executor, done.server, done.seconds)
-        assert back.lost == {**LOST.known, **LOST.found}
+        assert back.failures == {**LOST.known, **LOST.found}
         assert back.bank.audit is done.bank.audit
-        assert shards.read(SECOND, empty(done.bank)).params == ()
+        assert shards.read_shard(SECOND, empty(done.bank)).params == ()
     assert not place_of(folder).exists(), "they have been used"
 
 
 def test_shards_outlive_an_interrupted_process_and_are_hidden_from_those_who_look_for_runs(
-    folder: Path, done: Simulated
+    folder: Path, done: TrainedBank
 ) -> None:
     interrupted(folder, done)
     assert kept_runs(folder) == 4
@@ -117,32 +117,32 @@ def test_shards_outlive_an_interrupted_process_and_are_hidden_from_those_who_loo
     assert completed(f"{folder.parent}/") == []
     with claim(folder) as shards:
         found, refused = shards.open(MADE)
-        assert (list(found), refused, shards.known()) == ([FIRST, SECOND], [], LOST.known)
+        assert (list(found), refused, shards.known_failures()) == ([FIRST, SECOND], [], LOST.known)
     assert kept_runs(folder) == 0
 
 
 def test_nothing_is_left_where_nothing_was_kept(folder: Path, tmp_path: Path) -> None:
     with leaving(folder) as shards:
         shards.open(MADE)
-        shards.tell(LOST.known)
+        shards.store_failures(LOST.known)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_force_starts_anew(folder: Path, done: Simulated) -> None:
+def test_force_starts_anew(folder: Path, done: TrainedBank) -> None:
     interrupted(folder, done)
     with claim(folder, force=True) as shards:
         assert shards.open(MADE) == ({}, [])
-        assert shards.known() == {}
+        assert shards.known_failures() == {}
 
 
-def test_shards_of_anything_else_are_not_used_and_it_is_said_what_differs(folder: Path, done: Simulated) -> None:
+def test_shards_of_anything_else_are_not_used_and_it_is_said_what_differs(folder: Path, done: TrainedBank) -> None:
     interrupted(folder, done, **{"version of torch": "1", "data": "x"})
     with claim(folder) as shards:
         found, refused = shards.open(MADE)
         assert found == {}
         why = "those that are kept were made with another data, another version of torch"
         assert refused == [f"training runs 0 to 1 again: {why}", f"training runs 2 to 3 again: {why}"]
-        assert shards.known() == {}, "what failed there need not fail here"
+        assert shards.known_failures() == {}, "what failed there need not fail here"
         assert kept_runs(folder) == 0
 
 
@@ -155,7 +155,7 @@ FILES = (
 @pytest.mark.parametrize("how", ["flipped", "shorter", "empty", "gone"])
 @pytest.mark.parametrize("file", FILES)
 def test_a_damaged_shard_is_found_out_wherever_it_is_damaged(
-    folder: Path, done: Simulated, file: str, how: str
+    folder: Path, done: TrainedBank, file: str, how: str
 ) -> None:
     interrupted(folder, done)
     path = place_of(folder) / "runs-0-1" / file
@@ -177,19 +177,19 @@ def test_a_damaged_shard_is_found_out_wherever_it_is_damaged(
 
 
 def test_a_shard_that_is_damaged_while_others_are_trained_is_told_before_it_is_used(
-    folder: Path, done: Simulated
+    folder: Path, done: TrainedBank
 ) -> None:
     def damage() -> None:
         with claim(folder) as shards:
             kept(shards, done)
             (shards.place / "runs-0-1" / "evidence.parquet").write_bytes(b"PAR1")
-            shards.read(FIRST, empty(done.bank))
+            shards.read_shard(FIRST, empty(done.bank))
 
     with pytest.raises(RunError, match=r"runs-0-1 was damaged .*evidence.parquet is damaged.*trains runs 0 to 1"):
         damage()
 
 
-def test_a_shard_under_the_name_of_another_is_not_used(folder: Path, done: Simulated) -> None:
+def test_a_shard_under_the_name_of_another_is_not_used(folder: Path, done: TrainedBank) -> None:
     interrupted(folder, done)
     shutil.rmtree(place_of(folder) / "runs-2-3")
     (place_of(folder) / "runs-0-1").rename(place_of(folder) / "runs-2-3")
@@ -199,7 +199,7 @@ def test_a_shard_under_the_name_of_another_is_not_used(folder: Path, done: Simul
     assert refused == ["training runs 2 to 3 again: those that are kept are others"]
 
 
-def test_of_shards_that_overlap_one_is_used(folder: Path, done: Simulated) -> None:
+def test_of_shards_that_overlap_one_is_used(folder: Path, done: TrainedBank) -> None:
     interrupted(folder, done)
     with claim(folder) as shards:
         shards.open(MADE)
@@ -210,19 +210,19 @@ def test_of_shards_that_overlap_one_is_used(folder: Path, done: Simulated) -> No
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1, 2]", '["a", "{}"]', "[]"])
-def test_nobody_is_known_to_fail_where_that_file_is_damaged(folder: Path, done: Simulated, text: str) -> None:
+def test_nobody_is_known_to_fail_where_that_file_is_damaged(folder: Path, done: TrainedBank, text: str) -> None:
     interrupted(folder, done)
     file = place_of(folder) / "lost.json"
     assert json.loads(file.read_text())
     file.write_text(text)
     with claim(folder) as shards:
         shards.open(MADE)
-        assert shards.known() == {}
+        assert shards.known_failures() == {}
 
 
 @pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
 def test_a_process_that_is_killed_while_it_writes_leaves_the_old_shard_the_new_one_or_none(
-    folder: Path, done: Simulated
+    folder: Path, done: TrainedBank
 ) -> None:
     """Whichever step is the last one: what is there is whole."""
     interrupted(folder, done)
@@ -249,7 +249,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_the_old_shard_the_new_o
         ):
             setattr(owner, name, counted(getattr(owner, name)))  # of this fork alone
         shards = Shards(place_of(folder), None)
-        shards.made = MADE
+        shards.made_from = MADE
         shards.write(FIRST, done, new, params=True)
 
     outcomes = []
@@ -262,7 +262,7 @@ def test_a_process_that_is_killed_while_it_writes_leaves_the_old_shard_the_new_o
             assert (SECOND in found, refused) == (True, [])
             outcomes.append(found.get(FIRST))
             if FIRST in found:
-                shards.read(FIRST, empty(done.bank))
+                shards.read_shard(FIRST, empty(done.bank))
             shards.write(FIRST, done, LOST, params=True)
         if process.exitcode == 0:
             break
@@ -292,7 +292,7 @@ def holding(folder: Path) -> subprocess.Popen[str]:
 
 
 def test_one_process_at_a_time_and_whoever_is_killed_lets_go(
-    folder: Path, done: Simulated, monkeypatch: pytest.MonkeyPatch
+    folder: Path, done: TrainedBank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shard_lock, "PATIENCE_SECONDS", 0.1)
     interrupted(folder, done)

@@ -21,13 +21,13 @@ from fedmem.clients.sgd import Sgd
 from fedmem.contracts.client import Outcome
 from fedmem.contracts.events import Event, RoundFinished, Share, StageStarted, TrainingStarted
 from fedmem.contracts.evidence import Dropped, Lost
-from fedmem.engines._dropped import Ledger
+from fedmem.engines._failures import Ledger
 from fedmem.errors import ComponentError, RunError
 from fedmem.execution import sharding
 from fedmem.execution.run import run
 from fedmem.execution.shard_store import divide, kept_runs, place_of
 from fedmem.execution.sharding import train_all
-from fedmem.processes import Alone, Tell, can_fork
+from fedmem.processes import InProcessPool, Report, can_fork
 from fedmem.scenario.scenario import Scenario
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import Work
@@ -301,7 +301,7 @@ def failing(when: Callable[[Work], bool]) -> Iterator[list[tuple[range, Lost]]]:
         return client_of(self, work, i)
 
     class Counted(sharding._Training):
-        def __call__(self, job: tuple[range, Lost], tell: Tell) -> Lost:
+        def __call__(self, job: tuple[range, Lost], tell: Report) -> Lost:
             trained.append(job)
             return super().__call__(job, tell)
 
@@ -319,7 +319,7 @@ def capricious(work: Work) -> bool:
     client = int(work.client[0])
     if (int(work.run[0]), work.round, client) in {(3, 1, 2), (0, 3, 1)}:
         return True
-    values = [value.numpy().tobytes() for value in work.before(0).values()]
+    values = [value.numpy().tobytes() for value in work.model_before(0).values()]
     digest = hashlib.sha256(b"".join([*values, work.rows[0].tobytes(), bytes([client])])).digest()
     return digest[0] < 8
 
@@ -327,7 +327,7 @@ def capricious(work: Work) -> bool:
 def fragile(**speed: Any) -> Scenario:
     return tiny(
         seed=8, runs=4, rounds=3, sampler={"kind": "everyone"}, observe={"levels": ["global"]},
-        tolerate={"failed": 0.9}, speed={"executor": "one_by_one", "workers": 1, **speed},
+        tolerate={"max_failed_share": 0.9}, speed={"executor": "one_by_one", "workers": 1, **speed},
     )  # fmt: skip
 
 
@@ -383,7 +383,7 @@ def test_what_a_shard_tells_is_known_although_its_process_was_killed_before_it_c
 def test_a_client_that_fails_in_all_runs_costs_no_second_training(tmp_path: Path) -> None:
     with failing(lambda work: int(work.client[0]) == 1) as trained:
         folder = run(fragile(shard=2), out=tmp_path)
-    places = [(round, 1) for round in range(1, 4)]
+    places = [(round_number, 1) for round_number in range(1, 4)]
     assert [shard for shard, _ in trained] == [range(2), range(2, 4)]
     assert [sorted(known) for _, known in trained] == [[], places]
     failed = fedmem.read(folder).participation.query("failed")
@@ -392,7 +392,7 @@ def test_a_client_that_fails_in_all_runs_costs_no_second_training(tmp_path: Path
 
 
 def test_with_rosters_of_their_own_runs_do_not_share_their_failures(tmp_path: Path) -> None:
-    scenarios = [tiny(**{**fragile(**speed).dump(), "roster": "own"}) for speed in ({}, {"shard": 2})]
+    scenarios = [tiny(**{**fragile(**speed).dump(), "roster": "per_run"}) for speed in ({}, {"shard": 2})]
     with failing(capricious) as trained:
         whole, parts = (run(scenario, out=tmp_path / str(i)) for i, scenario in enumerate(scenarios))
     assert written(whole) == written(parts)
@@ -404,7 +404,7 @@ def test_with_rosters_of_their_own_runs_do_not_share_their_failures(tmp_path: Pa
 def test_too_many_failures_say_the_same_in_shards(tmp_path: Path) -> None:
     said = []
     for size in (4, 2):
-        scenario = tiny(**{**fragile(shard=size).dump(), "tolerate": {"failed": 0.1}})
+        scenario = tiny(**{**fragile(shard=size).dump(), "tolerate": {"max_failed_share": 0.1}})
         with failing(lambda work: int(work.client[0]) == 1), pytest.raises(RunError) as caught:
             run(scenario, out=tmp_path / str(size))
         said.append(str(caught.value))
@@ -429,32 +429,32 @@ def test_shards_agree_on_what_fails_where_all_runs_are_trained_together(
 ) -> None:
     """Whether a client fails depends on the run and on everybody who was dropped before, as models do."""
 
-    def fails(run: int, round: int, client: int, before: Mapping[tuple[int, int], str]) -> bool:
-        earlier = sorted(place for place in before if place[0] < round)
-        text = f"{seed} {run} {round} {client} {earlier}"
+    def fails(run: int, round_number: int, client: int, before: Mapping[tuple[int, int], str]) -> bool:
+        earlier = sorted(place for place in before if place[0] < round_number)
+        text = f"{seed} {run} {round_number} {client} {earlier}"
         return hashlib.sha256(text.encode()).digest()[0] % often == 0
 
     def trained(some: range, known: Lost) -> Lost:
         dropped = dict(known)
-        for round in range(1, rounds + 1):
+        for round_number in range(1, rounds + 1):
             dropped |= {
-                (round, client): "why"
+                (round_number, client): "why"
                 for client in range(clients)
-                if (round, client) not in known
-                and any(fails(one, round, client, _until(dropped, round)) for one in some)
+                if (round_number, client) not in known
+                and any(fails(one, round_number, client, _until(dropped, round_number)) for one in some)
             }
         return {place: why for place, why in dropped.items() if place not in known}
 
-    def _until(dropped: Lost, round: int) -> Lost:
-        return {place: why for place, why in dropped.items() if place[0] < round}
+    def _until(dropped: Lost, round_number: int) -> Lost:
+        return {place: why for place, why in dropped.items() if place[0] < round_number}
 
-    class Shuffled(Alone):
+    class Shuffled(InProcessPool):
         """Whoever is at work may be done first."""
 
         def finished(self) -> tuple[str, Any]:
             place = data.draw(st.integers(0, len(self._started) - 1))
             self._started.insert(0, self._started.pop(place))
-            return super().finished()
+            return super().wait_for_one()
 
     truth = trained(range(runs), {})
     dropped: dict[range, Dropped] = {}

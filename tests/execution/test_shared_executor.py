@@ -21,10 +21,10 @@ def measured(workers: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tup
     hands: list[int] = []
 
     def counted() -> int:
-        hands.append(processes.hands())
+        hands.append(processes.num_processes())
         return hands[-1]
 
-    monkeypatch.setattr(_problems, "hands", counted)
+    monkeypatch.setattr(_problems, "num_processes", counted)
     attack: dict[str, Any] = {"kind": "inverting_gradients", "steps": 3}
     scenario = tiny(
         dataset={"kind": "digits"},
@@ -50,4 +50,4 @@ def test_hands_are_those_of_the_bank_and_change_nothing(tmp_path: Path, monkeypa
     assert set(one[2]) == {1}
     assert set(two[2]) == {2}
     assert one[:2] == two[:2]
-    assert processes.hands() == 1, "they are given back"
+    assert processes.num_processes() == 1, "they are given back"

@@ -134,7 +134,7 @@ def paired(rng: np.random.Generator, seeds: int = 5) -> pd.DataFrame:
 
 def test_strategies_are_compared_with_both_ends_of_fedavg(modules: SimpleNamespace) -> None:
     values = paired(np.random.default_rng(9))
-    found = modules.analysis.matched(values).set_index("against")
+    found = modules.analysis.compare_matched(values).set_index("against")
     assert found.difference["full"] == pytest.approx(-2, abs=0.1)
     assert found.difference["stopped"] == pytest.approx(-0.5, abs=0.1)
     assert found.high["stopped"] - found.low["stopped"] < 0.5, "differences are paired by seeds"
@@ -142,8 +142,8 @@ def test_strategies_are_compared_with_both_ends_of_fedavg(modules: SimpleNamespa
     assert found.fedavg_n.to_dict() == {"full": 30, "stopped": 23}
     assert found.verdict.to_dict() == {"full": "lower", "stopped": "lower"}
     # a strategy that FedAvg never reaches has no stopped arm
-    assert set(modules.analysis.matched(values[values.stop == 0]).against) == {"full"}
-    high = modules.analysis.matched(values.assign(saturated_from=-20.0))
+    assert set(modules.analysis.compare_matched(values[values.stop == 0]).against) == {"full"}
+    high = modules.analysis.compare_matched(values.assign(saturated_from=-20.0))
     assert set(high.verdict) == {"saturated"}
 
 
@@ -220,11 +220,11 @@ def test_gates_hold_where_intervals_say_so(modules: SimpleNamespace) -> None:
 def cohorts(sampler: Any) -> tuple[tuple[int, ...], ...]:
     """Who takes part in four rounds among 20 clients of unlike sizes, some of which hold atypical examples."""
     history, found = History.start(range(10, 30), atypical=[6] * 5 + [0] * 15), []
-    for round in range(1, 5):
-        picked = sampler.cohort(round, history, np.random.default_rng(round))
+    for round_number in range(1, 5):
+        picked = sampler.cohort(round_number, history, np.random.default_rng(round_number))
         found.append(tuple(picked.tolist()))
         last = history.last_round.copy()
-        last[picked] = round
+        last[picked] = round_number
         history = replace(history, last_round=last)
     return tuple(found)
 
@@ -242,9 +242,9 @@ def test_what_is_crossed_exists_and_is_enough(modules: SimpleNamespace) -> None:
         assert scenario.roster == "shared"
     samplers = [fedmem.load_scenario(FOLDER / "scenario.yaml", [f"sampler={one}"]).sampler for one in run.SAMPLERS]
     assert len({cohorts(sampler) for sampler in samplers}) == len(samplers), "some setting is another by another name"
-    assert run.chosen(run.STRATEGIES, ["krum"]) == [run.STRATEGIES[0], "{kind: krum, f: 2}"]
+    assert run.choose_settings(run.STRATEGIES, ["krum"]) == [run.STRATEGIES[0], "{kind: krum, f: 2}"]
     with pytest.raises(SystemExit, match="no setting of nobody; choose from: fedavg"):
-        run.chosen(run.STRATEGIES, ["nobody"])
+        run.choose_settings(run.STRATEGIES, ["nobody"])
 
 
 @pytest.mark.slow

@@ -44,10 +44,10 @@ def lines(seeds: int = 6, gain: float = 3.0) -> pd.DataFrame:
     """The test loss is lowest at round 8; the gain in exposure is 0 at first, then this."""
     rows = []
     for seed in range(seeds):
-        for round, loss in ((4, 3.0), (8, 2.0 + 0.01 * seed), (12, 2.5)):
-            row = {"data": "d", "arm": "fedavg", "seed": seed, "round": round}
+        for round_number, loss in ((4, 3.0), (8, 2.0 + 0.01 * seed), (12, 2.5)):
+            row = {"data": "d", "arm": "fedavg", "seed": seed, "round": round_number}
             rows.append({**row, "metric": "test_loss", "kind": "", "value": loss})
-            shown = (gain + 0.1 * seed) * (round >= 8) + 50 * (round > 8)
+            shown = (gain + 0.1 * seed) * (round_number >= 8) + 50 * (round_number > 8)
             rows.append({**row, "metric": "exposure_gain", "kind": "x16", "value": shown})
     return pd.DataFrame(rows)
 
@@ -164,7 +164,7 @@ def test_spikes_are_changes_where_a_holder_took_part(modules: SimpleNamespace) -
     blocks = []
     for block in sorted((b for b in bank.references if b.level == "global"), key=lambda b: b.round):
         if block.round:
-            bits = bits + np.where(np.isin(audit.holder, sorted(cohorts[block.round])), 1.0, -0.5)
+            bits = bits + np.where(np.isin(audit.owner, sorted(cohorts[block.round])), 1.0, -0.5)
         rank = (10**6 + 1) / 2**bits
         less = np.tile(np.round(rank - 1).astype(np.int32), (len(block.run), 1))
         blocks.append(replace(block, count=10**6, less=less, ties=np.zeros_like(less)))
@@ -172,8 +172,8 @@ def test_spikes_are_changes_where_a_holder_took_part(modules: SimpleNamespace) -
     assert modules.analysis.spikes(made_up, ["random_pattern"]) == pytest.approx(1.5, abs=1e-3)
     assert np.isnan(modules.analysis.spikes(made_up, ["another"]))
     # a secret that two clients hold spikes at both of them
-    both = np.stack([audit.holder, (audit.holder + 1) % 6], axis=1).ravel().astype(np.int32)
-    shared = replace(made_up, audit=replace(audit, copies=np.full(len(audit), 2, np.int32), owner=both))
+    both = np.stack([audit.owner, (audit.owner + 1) % 6], axis=1).ravel().astype(np.int32)
+    shared = replace(made_up, audit=replace(audit, copies=np.full(len(audit), 2, np.int32), copy_owner=both))
     assert modules.analysis.spikes(shared, ["random_pattern"]) < 1.4
 
 
@@ -189,9 +189,9 @@ def test_every_arm_is_a_scenario_that_differs_from_the_others(modules: SimpleNam
         for label, copies in modules.analysis.COPIES.items():
             assert labels[label].copies == copies
             assert labels[label].shared_by == 1
-        for label, holders in modules.analysis.OWNERS.items():
-            assert labels[label].shared_by == holders
-            assert labels[label].copies * holders == 16
+        for label, owners in modules.analysis.OWNERS.items():
+            assert labels[label].shared_by == owners
+            assert labels[label].copies * owners == 16
     assert len(set(ids)) == len(run.ARMS) >= 9
     assert set(run.REDUCED["arms"]) <= set(run.ARMS)
     assert {modules.analysis.PLAIN, modules.analysis.CLIPPED, modules.analysis.PRIVATE} <= set(run.ARMS)
@@ -202,7 +202,7 @@ def test_every_arm_is_a_scenario_that_differs_from_the_others(modules: SimpleNam
 @pytest.mark.slow
 def test_in_small_from_beginning_to_end_and_again(tmp_path: Path) -> None:
     small = [
-        "dataset={kind: shakespeare, clients: 20, length: 24, most: 1500, test: 0.1}",
+        "dataset={kind: shakespeare, clients: 20, length: 24, max_chars: 1500, test: 0.1}",
         "rounds=4",
         "observe.every=4",
     ]

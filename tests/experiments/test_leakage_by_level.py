@@ -17,7 +17,7 @@ import pytest
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Labels, Measurement, Reading
 from fedmem.privacy.secure_aggregation import by_size, with_size
 from fedmem.probes._leak_measures import ATTACKED
-from fedmem.probes._leaks import summed_up
+from fedmem.probes._leakage_summary import summed_up
 from fedmem.results.read import measurement_frame
 from fedmem.results.tables import measurement_rows
 
@@ -56,8 +56,8 @@ def frame(rows: list[Measurement]) -> pd.DataFrame:
     place: dict[str, Any] = {"run": EVERYWHERE, "level": "global", "client": -1, "source": "utility"}
     values = {0: 0.1, 1: 0.5, 15: 0.6, 30: 0.7, FINAL: 0.7}
     accuracy = [
-        Measurement(**place, round=round, reading=Reading(metric="test_accuracy", value=value))
-        for round, value in values.items()
+        Measurement(**place, round=round_number, reading=Reading(metric="test_accuracy", value=value))
+        for round_number, value in values.items()
     ]
     return measurement_frame(measurement_rows([*rows, *accuracy]))
 
@@ -86,7 +86,7 @@ def test_the_table_finds_what_was_put_in(table: pd.DataFrame) -> None:
 
 def test_each_stage_has_the_accuracy_of_its_round(modules: SimpleNamespace) -> None:
     """Round 0, which nobody attacks, and the summary at the end are no part of the middle."""
-    rows = [replace(one, round=round) for one in made() if one.round != FINAL for round in (1, 15, 30)]
+    rows = [replace(one, round=round_number) for one in made() if one.round != FINAL for round_number in (1, 15, 30)]
     audit = pd.DataFrame({"subject": range(8), "kind": ["typical"] * 8})
     run = SimpleNamespace(measurements=frame(rows), audit=audit, scenario={"runs": 8})
     found = modules.analysis.results(run, 30).groupby("stage").accuracy.unique()

@@ -17,7 +17,7 @@ import pytest
 import fedmem
 from fedmem.contracts.evidence import Participation
 from fedmem.privacy import spending
-from fedmem.privacy.accounting import promise
+from fedmem.privacy.accounting import guarantee_of
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "privacy_frontier"
 
@@ -91,12 +91,12 @@ def test_the_noise_of_every_place_meets_its_target(modules: SimpleNamespace, pla
         cell = modules.run.Cell("digits", place, target, 0)
         scenario = fedmem.load_scenario(FOLDER / "scenario.yaml", cell.settings(shared, 15))
         there = [
-            Participation(run=0, round=round, client=0, num_examples=15, failed=False)
-            for round in range(1, scenario.rounds + 1)
+            Participation(run=0, round=round_number, client=0, num_examples=15, failed=False)
+            for round_number in range(1, scenario.rounds + 1)
         ]
         bank: Any = SimpleNamespace(participation=there)
         own = [*spending.of_scenario(scenario), *spending.of_records(scenario, bank, scenario.rounds).values()]
-        found[target] = min((promise(one.releases).epsilon for one in own), default=math.inf)
+        found[target] = min((guarantee_of(one.releases).epsilon for one in own), default=math.inf)
     assert 7.5 < found[8.0] <= 8.0
     assert math.isinf(found[math.inf])
 

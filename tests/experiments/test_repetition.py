@@ -81,7 +81,7 @@ def test_a_coin_masks_one_of_the_copies_that_labels_say(modules: SimpleNamespace
 
 @pytest.mark.slow
 def test_the_experiment_in_small(tmp_path: Path) -> None:
-    small = ["rounds=2", "runs=2", "client.epochs=1", "observe.every=2", "dataset.most=2500"]
+    small = ["rounds=2", "runs=2", "client.epochs=1", "observe.every=2", "dataset.max_chars=2500"]
     command = [sys.executable, str(FOLDER / "run.py"), "--seeds", "2", "--out", str(tmp_path / "runs")]
     command += [part for change in small for part in ("--set", change)]
     written = []

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedmem.contracts.audit_set import FOREVER, Injected
+from fedmem.contracts.arrays import IntArray
+from fedmem.contracts.audit_set import FOREVER, InjectionPlan
 from fedmem.contracts.data import Dataset, Examples
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.types import IntArray
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.federation import build, layout
@@ -70,10 +70,10 @@ def arrays(built: Federation) -> dict[str, np.ndarray]:
         found |= {f"{name} inputs": rows.inputs, f"{name} targets": rows.targets, f"{name} ids": rows.ids}
     found |= {f"base {client}": rows for client, rows in enumerate(built.base)}
     found |= {
-        name: getattr(built.audit, name) for name in ("kind", "role", "holder", "copies", "is_in", "start", "stop")
+        name: getattr(built.audit, name) for name in ("kind", "role", "owner", "copies", "is_in", "start", "stop")
     }
     found |= {f"references {item.family}": item.inputs for item in built.references}
-    return found | {"fill": built.fill, "trained": built.trained}
+    return found | {"fill": built.replacement, "trained": built.trained_rows}
 
 
 def changed(one: Federation, other: Federation) -> set[str]:
@@ -149,9 +149,9 @@ def test_every_row_has_one_place(
     # Disjoint, and complete over the data set but for what is kept from everybody.
     everywhere = np.concatenate([store.ids[store.ids >= 0], built.test.ids, built.population.ids])
     assert len(np.unique(everywhere)) == len(everywhere)
-    unseen = built.counts["withheld"] + sum(getattr(injection, "reference_rows", 0) for injection in made)
+    unseen = built.counts["reserved_rows"] + sum(getattr(injection, "reference_rows", 0) for injection in made)
     assert len(everywhere) == 1250 - unseen
-    places = ("test", "population", "audit", "fill-ins", "withheld", "base")
+    places = ("test", "population", "audit", "replacements", "reserved_rows", "base")
     assert sum(built.counts[name] for name in places) == built.counts["total"] == 1250
     assert sum(len(rows) for rows in built.base) == built.counts["base"] == built.audit_start
     np.testing.assert_array_equal(np.concatenate(built.base), np.arange(built.audit_start))
@@ -163,7 +163,7 @@ def test_every_row_has_one_place(
     for i, injection in enumerate(made):
         mine = audit.kind == f"kind{i}"
         assert set(audit.injection[mine].tolist()) == {i}
-        assert len(np.unique(audit.holder[mine])) == injection._num_holders(clients)
+        assert len(np.unique(audit.owner[mine])) == injection._num_owners(clients)
         assert audit.copies[mine].sum() == injection.total_copies(clients, 1200)
         assert set(audit.start[mine].tolist()) == {0 if injection.start in (None, 1) else injection.start}
         assert set(audit.stop[mine].tolist()) == {FOREVER if injection.stop is None else injection.stop}
@@ -176,30 +176,30 @@ def test_every_row_has_one_place(
     # A reserved class is held under coins only.
     for injection in made:
         if getattr(injection, "exclusive", False):
-            rows = np.concatenate([*built.base, built.fill[built.fill >= 0]])
+            rows = np.concatenate([*built.base, built.replacement[built.replacement >= 0]])
             assert injection.reserved_class not in store.targets[rows]
 
     # What a client trains on in a round, against a plain loop.
     ends = np.cumsum(audit.copies)
     for run in range(runs):
-        stand_ins = built.fill[run][built.fill[run] >= 0]
+        stand_ins = built.replacement[run][built.replacement[run] >= 0]
         assert len(np.unique(stand_ins)) == len(stand_ins)
         assert np.all(stand_ins >= built.audit_start + len(audit))
-        assert not set(stand_ins.tolist()) & set(built.trained.tolist())
-        for round in (0, 1, 2, 3):
+        assert not set(stand_ins.tolist()) & set(built.trained_rows.tolist())
+        for round_number in (0, 1, 2, 3):
             for client in range(clients):
                 expected = built.base[client].tolist()
-                for j in np.flatnonzero(audit.holder == client):
+                for j in np.flatnonzero(audit.owner == client):
                     slots = slice(ends[j] - audit.copies[j], ends[j])
-                    inside = audit.is_in[run, j] and audit.start[j] <= round <= audit.stop[j]
-                    stand_for = (built.trained if inside else built.fill[run])[slots]
+                    inside = audit.is_in[run, j] and audit.start[j] <= round_number <= audit.stop[j]
+                    stand_for = (built.trained_rows if inside else built.replacement[run])[slots]
                     assert inside or exclusion == "remove" or (stand_for >= 0).all()
                     assert inside or exclusion == "replace" or (stand_for < 0).all()
                     expected += stand_for[stand_for >= 0].tolist()
-                rows = built.rows(run, client, round)
+                rows = built.rows(run, client, round_number)
                 assert rows.tolist() == expected
                 if exclusion == "replace":
-                    assert len(rows) == len(built.base[client]) + audit.copies[audit.holder == client].sum()
+                    assert len(rows) == len(built.base[client]) + audit.copies[audit.owner == client].sum()
 
 
 @settings(max_examples=20, deadline=None)
@@ -211,9 +211,13 @@ def test_outside_its_window_an_example_leaves_no_trace(start: int, length: int, 
     )
     windowed = np.flatnonzero(built.audit.kind == "typical")
     rows = set((built.audit_start + windowed).tolist())
-    for round in range(7):
-        seen = {row for run in range(4) for client in range(5) for row in built.rows(run, client, round).tolist()}
-        assert bool(rows & seen) == (max(start, 2) <= round <= start + length or (start == 1 and round <= 1))
+    for round_number in range(7):
+        seen = {
+            row for run in range(4) for client in range(5) for row in built.rows(run, client, round_number).tolist()
+        }
+        assert bool(rows & seen) == (
+            max(start, 2) <= round_number <= start + length or (start == 1 and round_number <= 1)
+        )
 
 
 def test_a_window_over_all_rounds_changes_nothing() -> None:
@@ -236,9 +240,9 @@ def test_a_rare_subgroup_is_kept_from_the_clients_and_from_nobody_else() -> None
     assert 2 in built.population.targets
     data = asked.dataset.load(stream(asked.seed, "dataset"))
     of_class = int((data.train.targets == 2).sum())
-    assert built.counts["withheld"] == of_class - int((built.population.targets == 2).sum()) - 6
+    assert built.counts["reserved_rows"] == of_class - int((built.population.targets == 2).sum()) - 6
     mine = built.audit.kind == "rare_subgroup"
-    assert set(built.audit.holder[mine].tolist()) == {3}
+    assert set(built.audit.owner[mine].tolist()) == {3}
     for run in range(4):
         for client in range(5):
             rows = built.rows(run, client, 1)
@@ -287,12 +291,12 @@ def test_rows_of_a_run_are_those_of_a_plain_loop() -> None:
     for run in range(4):
         for client in range(5):
             expected = built.base[client].tolist()
-            for j in np.flatnonzero(audit.holder == client):
+            for j in np.flatnonzero(audit.owner == client):
                 copies = int(audit.copies[j])
                 if audit.is_in[run, j]:
                     expected += [built.audit_start + int(j)] * copies
                 else:
-                    expected += built.fill[run, ends[j] - copies : ends[j]].tolist()
+                    expected += built.replacement[run, ends[j] - copies : ends[j]].tolist()
             assert built.rows(run, client, 1).tolist() == expected
     with pytest.raises(ValueError, match="read-only"):
         built.rows(0, 0, 1)[0] = 1
@@ -370,7 +374,7 @@ def test_fill_ins_look_like_the_rows_of_their_holder() -> None:
     labels = built.store.targets
     for client in range(2):
         own = np.bincount(labels[built.base[client]], minlength=3) / len(built.base[client])
-        fill = built.fill[:, built.audit.holder == client]
+        fill = built.replacement[:, built.audit.owner == client]
         counts = np.bincount(labels[fill[fill >= 0]], minlength=3)
         assert counts.sum() == 1000
         assert stats.chisquare(counts, 1000 * own).pvalue > 1e-3
@@ -379,7 +383,7 @@ def test_fill_ins_look_like_the_rows_of_their_holder() -> None:
 
 def test_fill_ins_differ_from_run_to_run() -> None:
     built = build.build(scenario(runs=10))
-    assert len({tuple(sorted(row[row >= 0].tolist())) for row in built.fill}) == 10
+    assert len({tuple(sorted(row[row >= 0].tolist())) for row in built.replacement}) == 10
 
 
 def test_torch_and_numpy_stay_as_they_were() -> None:
@@ -422,12 +426,12 @@ def test_budget_adds_up_and_needs_no_network() -> None:
         "test": 50,
         "population": 40,
         "audit": 15,
-        "fill-ins": 35,
-        "withheld": 0,
+        "replacements": 35,
+        "reserved_rows": 0,
         "base": 310,
         "total": 450,
     }
-    assert build.budget(scenario(exclusion="remove"))["fill-ins"] == 0
+    assert build.budget(scenario(exclusion="remove"))["replacements"] == 0
     assert build.budget(scenario(population=500))["base"] == -150
 
 
@@ -483,9 +487,9 @@ def test_problems_that_do_not_hang_together_are_reported_together() -> None:
 class _Greedy(Typical):
     """Plans more than it announced."""
 
-    def plan(self, *arguments: Any) -> Injected:
+    def plan(self, *arguments: Any) -> InjectionPlan:
         planned = super().plan(*arguments)
-        return Injected(examples=planned.examples, holder=planned.holder, copies=planned.copies * 2)
+        return InjectionPlan(examples=planned.examples, owner=planned.owner, copies=planned.copies * 2)
 
 
 class _Forgetful(IID):
@@ -544,14 +548,14 @@ def test_only_a_partition_that_says_so_may_leave_rows_out() -> None:
 
 
 def test_each_run_has_its_own_weights_if_the_scenario_says_so() -> None:
-    shared, own = build.build(scenario()), build.build(scenario(initial_weights="own"))
+    shared, own = build.build(scenario()), build.build(scenario(initial_weights="per_run"))
     assert changed(shared, own) == set()
     assert shared.initials == ()
     assert all(shared.initial_of(run) is shared.initial for run in range(4))
     weights = [own.initial_of(run)["hidden1.weight"] for run in range(4)]
     assert all(not torch.equal(one, other) for one, other in combinations([*weights, own.initial["hidden1.weight"]], 2))
     # Those of a run do not depend on how many runs there are.
-    fewer = build.build(scenario(initial_weights="own", runs=2))
+    fewer = build.build(scenario(initial_weights="per_run", runs=2))
     assert all(torch.equal(fewer.initial_of(run)["hidden1.weight"], weights[run]) for run in range(2))
 
 
@@ -586,7 +590,7 @@ def test_fill_ins_are_drawn_from_the_labels_of_their_own_client() -> None:
     labels = built.store.targets
     for client in range(3):
         assert set(labels[built.base[client]].tolist()) == {client}
-        fill = built.fill[:, built.audit.holder == client]
+        fill = built.replacement[:, built.audit.owner == client]
         assert len(fill[fill >= 0]) == 120
         assert set(labels[fill[fill >= 0]].tolist()) == {client}
 
@@ -595,12 +599,12 @@ def test_what_stands_in_is_drawn_anew_in_each_run() -> None:
     """A copy that is out in two runs has two fill-ins; the same ones would make the runs agree on them."""
     built = build.build(scenario(runs=10, dataset=Synthetic(rows=2000, test=50)))
     same = pairs = 0
-    for own in built.fill.T:
+    for own in built.replacement.T:
         fill = own[own >= 0].tolist()
         assert len(fill) == 5
         same += sum(one == other for one, other in combinations(fill, 2))
         pairs += 10
-    assert pairs == 10 * built.fill.shape[1]
+    assert pairs == 10 * built.replacement.shape[1]
     assert same / pairs < 0.1
 
 

@@ -11,7 +11,7 @@ from fedmem.federation import build
 from tests.tiny import tiny
 
 TEXTS: dict[str, Any] = {
-    "dataset": {"kind": "shakespeare", "clients": 5, "length": 20, "most": 3000},
+    "dataset": {"kind": "shakespeare", "clients": 5, "length": 20, "max_chars": 3000},
     "model": {"kind": "char_rnn", "embedding": 4, "hidden": 4},
     "injections": [{"kind": "typical", "per_client": 1}],
     "population": 10,

@@ -14,7 +14,7 @@ from fedmem.contracts.federation import Federation
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
 from fedmem.federation import build
-from fedmem.federation.feature_shift import fill_pairs, viewers
+from fedmem.federation.feature_shift import replacement_pairs, viewers
 from fedmem.injections.mislabelled import Mislabelled
 from fedmem.injections.near_duplicate import NearDuplicate
 from fedmem.injections.random_pattern import RandomPattern
@@ -61,13 +61,15 @@ def pair() -> tuple[Federation, Federation]:
 
 
 @pytest.mark.parametrize("run", range(4))
-@pytest.mark.parametrize("round", [1, 2, 4])
-def test_a_client_trains_on_rows_as_it_sees_them(pair: tuple[Federation, Federation], run: int, round: int) -> None:
+@pytest.mark.parametrize("round_number", [1, 2, 4])
+def test_a_client_trains_on_rows_as_it_sees_them(
+    pair: tuple[Federation, Federation], run: int, round_number: int
+) -> None:
     plain, shifted = pair
     canaries = {row.tobytes() for row in plain.audit.examples.inputs[plain.audit.role == "canary"]}
     for client in range(4):
-        before = plain.store.take(plain.rows(run, client, round))
-        after = shifted.store.take(shifted.rows(run, client, round))
+        before = plain.store.take(plain.rows(run, client, round_number))
+        after = shifted.store.take(shifted.rows(run, client, round_number))
         np.testing.assert_array_equal(after.ids, before.ids)
         np.testing.assert_array_equal(after.targets, before.targets)
         turned = np.rot90(before.inputs, client, axes=(-2, -1))
@@ -82,7 +84,7 @@ def test_nothing_else_changes(pair: tuple[Federation, Federation]) -> None:
     for name in ("test", "population"):
         np.testing.assert_array_equal(getattr(plain, name).inputs, getattr(shifted, name).inputs)
     np.testing.assert_array_equal(plain.references[0].inputs, shifted.references[0].inputs)
-    for name in ("is_in", "holder", "kind", "copies", "start", "stop"):
+    for name in ("is_in", "owner", "kind", "copies", "start", "stop"):
         np.testing.assert_array_equal(getattr(plain.audit, name), getattr(shifted.audit, name))
     np.testing.assert_array_equal(plain.audit.examples.ids, shifted.audit.examples.ids)
     assert plain.counts == shifted.counts
@@ -95,16 +97,16 @@ def test_audit_examples_are_measured_as_their_holder_sees_them(pair: tuple[Feder
     store = shifted.store.inputs[shifted.audit_start : shifted.audit_start + len(audit)]
     np.testing.assert_array_equal(audit.examples.inputs, store)
     for j in range(len(audit)):
-        turns = 0 if audit.role[j] == "canary" else int(audit.holder[j])
+        turns = 0 if audit.role[j] == "canary" else int(audit.owner[j])
         expected = np.rot90(plain.audit.examples.inputs[j], turns, axes=(-2, -1))
         np.testing.assert_array_equal(audit.examples.inputs[j], expected)
 
 
 def test_a_fill_in_is_stored_once_for_each_client_that_sees_it(pair: tuple[Federation, Federation]) -> None:
     plain, shifted = pair
-    used = np.unique(shifted.fill[shifted.fill >= 0])
+    used = np.unique(shifted.replacement[shifted.replacement >= 0])
     np.testing.assert_array_equal(used, np.arange(used[0], len(shifted.store)))
-    np.testing.assert_array_equal(plain.fill >= 0, shifted.fill >= 0)
+    np.testing.assert_array_equal(plain.replacement >= 0, shifted.replacement >= 0)
 
 
 def test_marked_pictures_are_refused_since_their_fill_ins_would_be_turned() -> None:
@@ -137,16 +139,16 @@ def test_pairs_of_row_and_client_are_those_of_a_plain_loop(seed: int, examples: 
         examples=rows,
         kind=np.full(examples, "typical"),
         role=np.full(examples, "typical"),
-        holder=rng.integers(clients, size=examples).astype(np.int32),
+        owner=rng.integers(clients, size=examples).astype(np.int32),
         copies=copies,
         is_in=np.zeros((runs, examples), dtype=bool),
     )
     fill = rng.integers(100, 106, size=(runs, copies.sum())) * rng.integers(0, 2, size=(runs, copies.sum()))
     fill[fill == 0] = -1
-    changed, row, client = fill_pairs(audit, fill, 100, clients)
+    changed, row, client = replacement_pairs(audit, fill, 100, clients)
     subject = np.repeat(np.arange(examples), copies)
     expected = {
-        (fill[run, slot] - 100, audit.holder[subject[slot]])
+        (fill[run, slot] - 100, audit.owner[subject[slot]])
         for run in range(runs)
         for slot in range(copies.sum())
         if fill[run, slot] >= 0
@@ -158,7 +160,7 @@ def test_pairs_of_row_and_client_are_those_of_a_plain_loop(seed: int, examples: 
                 assert changed[run, slot] == -1
             else:
                 found = changed[run, slot] - 100
-                assert (row[found], client[found]) == (fill[run, slot] - 100, audit.holder[subject[slot]])
+                assert (row[found], client[found]) == (fill[run, slot] - 100, audit.owner[subject[slot]])
 
 
 def test_a_canary_on_a_real_row_is_seen_as_its_references_are() -> None:

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.events import Event, RoundFinished, TrainingStarted
 from fedmem.contracts.sampler import History
-from fedmem.contracts.types import IntArray
 from fedmem.execution.bank import simulate
 from fedmem.federation import build as federations
-from fedmem.federation.roster import Roster, _Drawn, rosters
+from fedmem.federation.roster import Roster, _CohortDraws, rosters
 from strategies._rule import RuleStrategy
 from strategies.fedavg import FedAvg
 from tests.narrowing import instance
@@ -26,13 +26,13 @@ class Noted:
 
     seen: list[History] = field(default_factory=list)
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         self.seen.append(history)
-        assert history.last_round[0] == round - 1
+        assert history.last_round[0] == round_number - 1
         return np.array([0])
 
 
-@pytest.mark.parametrize(("roster", "times"), [("shared", 3), ("own", 12)])
+@pytest.mark.parametrize(("roster", "times"), [("shared", 3), ("per_run", 12)])
 def test_runs_that_share_a_roster_draw_it_once(roster: str, times: int) -> None:
     sampler = Noted()
     scenario = tiny(roster=roster).model_copy(update={"sampler": sampler})
@@ -42,15 +42,17 @@ def test_runs_that_share_a_roster_draw_it_once(roster: str, times: int) -> None:
     assert len(sampler.seen) == times
 
 
-@pytest.mark.parametrize("changes", [{}, {"roster": "own"}, {"leave_out": {"clients": "all"}}])
+@pytest.mark.parametrize("changes", [{}, {"roster": "per_run"}, {"leave_out": {"clients": "all"}}])
 def test_together_they_are_what_each_is_alone(changes: dict[str, Any]) -> None:
     scenario = tiny(**changes)
     federation = federations.build(scenario)
     found = rosters(scenario, federation, (1, 3))
     for run in (1, 3):
         alone = Roster(scenario, federation, run)
-        assert [found[run].cohort(round) for round in (1, 2, 3)] == [alone.cohort(round) for round in (1, 2, 3)]
-    cohorts = {found[run].cohort(round) for run in found for round in range(1, 9)}
+        assert [found[run].cohort(round_number) for round_number in (1, 2, 3)] == [
+            alone.cohort(round_number) for round_number in (1, 2, 3)
+        ]
+    cohorts = {found[run].cohort(round_number) for run in found for round_number in range(1, 9)}
     assert any(len(cohort) < 3 for cohort in cohorts) == ("leave_out" in changes), "places of the left out stay empty"
 
 
@@ -115,9 +117,9 @@ def test_rows_are_found_for_those_that_train(wide: Any, monkeypatch: pytest.Monk
     asked = []
     original = type(federation).rows
 
-    def rows(self: Any, run: int, client: int, round: int) -> IntArray:
-        asked.append((run, client, round))
-        out: IntArray = original(self, run, client, round)
+    def rows(self: Any, run: int, client: int, round_number: int) -> IntArray:
+        asked.append((run, client, round_number))
+        out: IntArray = original(self, run, client, round_number)
         return out
 
     monkeypatch.setattr(type(federation), "rows", rows)
@@ -135,12 +137,12 @@ def test_a_rule_numbers_clients_alike_from_a_range_and_from_a_list() -> None:
 
 
 def test_loss_and_norm_are_learnt_by_an_own_roster_alone() -> None:
-    for roster in ("own", "shared"):
+    for roster in ("per_run", "shared"):
         scenario = tiny(roster=roster)
         federation = federations.build(scenario)
         one = Roster(scenario, federation, 1)
         before, sent = {"w": torch.zeros(2)}, {"w": torch.tensor([3.0, 4.0])}
-        one.trained(2, before, sent, 0.5)
-        known = instance(one._drawn, _Drawn).history
-        assert (known.last_loss[2] == 0.5) == (known.last_norm[2] == 5.0) == (roster == "own")
-        assert np.isnan(known.last_loss).sum() == (4 if roster == "own" else 5)
+        one.learn(2, before, sent, 0.5)
+        known = instance(one._draws, _CohortDraws).history
+        assert (known.last_loss[2] == 0.5) == (known.last_norm[2] == 5.0) == (roster == "per_run")
+        assert np.isnan(known.last_loss).sum() == (4 if roster == "per_run" else 5)

@@ -18,7 +18,7 @@ from fedmem.execution.many_scenarios import run_all
 from fedmem.execution.plan import plan
 from fedmem.execution.run import run
 from fedmem.guards.guarding import PartError
-from fedmem.results.folder import finished
+from fedmem.results.folder import finish_time
 from tests import bad_parts
 from tests.bad_parts import CAUSES
 from tests.forked import Ended, fedmem
@@ -81,11 +81,11 @@ RAISING = [
     ("partition", "BadShift", "shift"),
     ("model", "BadModel", "build"),
     ("model", "BadModel", "forward"),
-    ("injection", "BadInjection", "spare_rows"),
+    ("injection", "BadInjection", "reserve_rows"),
     ("injection", "BadInjection", "total_copies"),
     ("injection", "BadInjection", "plan"),
     ("injection", "BadInjection", "references"),
-    ("sampler", "BadSampler", "reachable"),
+    ("sampler", "BadSampler", "reachable_clients"),
     ("sampler", "BadSampler", "cohort"),
     ("sampler", "BadSampler", "probabilities"),
     ("client", "BadClient", "batches"),
@@ -95,7 +95,7 @@ RAISING = [
     ("defence", "BadDefence", "apply"),
     ("strategy", "BadStrategy", "make"),
     ("strategy", "BadStrategy", "state"),
-    ("strategy", "BadStrategy", "offer"),
+    ("strategy", "BadStrategy", "payload"),
     ("strategy", "BadStrategy", "rule"),
     ("probe", "BadProbe", "observe"),
     ("probe", "BadProbe", "summarise"),
@@ -186,16 +186,16 @@ RETURNING = [
         "whole": "it returned int64 of shape (2, 4)",
     }.items()),
     *(("injection", "BadInjection", method, how, said) for method, how, said in [
-        ("spare_rows", "negative", "should be a whole number, 0 or more"),
-        ("spare_rows", "none", "it returned None"),
+        ("reserve_rows", "negative", "should be a whole number, 0 or more"),
+        ("reserve_rows", "none", "it returned None"),
         ("total_copies", "fraction", "should be a whole number, 0 or more"),
         ("plan", "none", "it returned nothing"),
-        ("plan", "holder", "holder is 99 at row 0, should be -1 to 2"),
+        ("plan", "owner", "owner is 99 at row 0, should be -1 to 2"),
         ("plan", "copies", "copies is 0 at row 0"),
         ("plan", "nan", "examples.inputs has 64 values that are not finite"),
         ("plan", "label", "examples.targets is 99 at row 0"),
         ("plan", "narrow", "examples.inputs has shape"),
-        ("plan", "short", "holder is int32 of shape (1,)"),
+        ("plan", "short", "owner is int32 of shape (1,)"),
         ("plan", "owners", "owners is 44 at row 0"),
         ("references", "none", "it returned nothing"),
         ("references", "few", "it returned 19 references"),
@@ -213,8 +213,8 @@ RETURNING = [
         "text": "it returned str",
         "ragged": "it returned list, should be whole numbers",
     }.items()),
-    ("sampler", "BadSampler", "reachable", "ones", "it returned float64 of shape (3,), should be bool"),
-    ("sampler", "BadSampler", "reachable", "short", "it returned bool of shape (2,)"),
+    ("sampler", "BadSampler", "reachable_clients", "ones", "it returned float64 of shape (3,), should be bool"),
+    ("sampler", "BadSampler", "reachable_clients", "short", "it returned bool of shape (2,)"),
     ("sampler", "BadSampler", "probabilities", "above", "it returned 1.5 for client 0"),
     ("sampler", "BadSampler", "probabilities", "nan", "it returned nan for client 0"),
     ("sampler", "BadSampler", "probabilities", "zeros", "probability 0 for client 0, which the sampler has picked"),
@@ -318,7 +318,7 @@ def test_a_rule_fails_alike_on_both_paths(how: str, said: str, server: str, tmp_
     assert said in text
 
 
-@pytest.mark.parametrize(("method", "how"), [("state", "none"), ("state", "apart"), ("offer", "number")])
+@pytest.mark.parametrize(("method", "how"), [("state", "none"), ("state", "apart"), ("payload", "number")])
 def test_what_a_rule_remembers_and_offers_is_arrays_of_its_runs(method: str, how: str, tmp_path: Path) -> None:
     text = message_of(tmp_path, with_part("strategy", "BadStrategy", at=method, how=how))
     assert f"strategy tests.bad_parts:BadStrategy failed in {method}: it" in text
@@ -388,7 +388,7 @@ def test_a_part_that_exits_takes_no_other_scenario_with_it(tmp_path: Path) -> No
     assert isinstance(outcomes[0].error, PartError)
     assert "probe tests.bad_parts:BadProbe failed in observe: SystemExit: 0" in str(outcomes[0].error)
     assert outcomes[1].error is None
-    assert finished(outcomes[1].folder) is not None
+    assert finish_time(outcomes[1].folder) is not None
 
 
 @pytest.mark.parametrize(

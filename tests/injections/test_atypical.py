@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedmem.contracts.audit_set import Injected
+from fedmem.contracts.audit_set import InjectionPlan
 from fedmem.contracts.data import ClientData, Examples, Space
-from fedmem.contracts.reserve import Spare
+from fedmem.contracts.reserve import Reserve
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
 from fedmem.federation.build import build
@@ -37,12 +37,12 @@ BASE = [
 ]
 
 
-def plan(injection: Any, seed: int = 0, spare: Spare | None = None, space: Space = SPACE) -> Injected:
-    planned: Injected = injection.plan(BASE, spare or Spare(RESERVE), space, np.random.default_rng(seed))
+def plan(injection: Any, seed: int = 0, spare: Reserve | None = None, space: Space = SPACE) -> InjectionPlan:
+    planned: InjectionPlan = injection.plan(BASE, spare or Reserve(RESERVE), space, np.random.default_rng(seed))
     return planned
 
 
-def clean(injected: Injected) -> Examples:
+def clean(injected: InjectionPlan) -> Examples:
     """The rows that the examples were made from."""
     return ROWS.take(injected.examples.ids)
 
@@ -115,7 +115,7 @@ def test_gratings_are_sine_waves_with_any_label() -> None:
 
 def test_near_copies_are_near_and_of_their_own_original() -> None:
     injected = plan(NearDuplicate(per_client=2, multiplicity=4, strength=0.01, copies=2))
-    extra, slots = injected.extra, injected.slots
+    extra, slots = injected.extra, injected.copy_index
     assert extra is not None
     assert slots is not None
     assert injected.copies.tolist() == [8] * 6
@@ -153,7 +153,7 @@ def test_noise_on_a_table_leaves_categories_alone() -> None:
         SPACE, mean=flat.inputs.mean(0), low=flat.inputs.min(0), high=flat.inputs.max(0), modality=Tables(blocks=blocks)
     )
     base = [ClientData(client=0, examples=flat.take(np.arange(50)))]
-    found = NearDuplicate().plan(base, Spare(flat.take(np.arange(50, 90))), where, np.random.default_rng(0))
+    found = NearDuplicate().plan(base, Reserve(flat.take(np.arange(50, 90))), where, np.random.default_rng(0))
     assert found.extra is not None
     originals = np.repeat(found.examples.inputs, 3, axis=0)
     np.testing.assert_array_equal(found.extra.inputs[:, 10:], originals[:, 10:])
@@ -161,7 +161,7 @@ def test_noise_on_a_table_leaves_categories_alone() -> None:
     with pytest.raises(ComponentError, match="categories only"):
         NearDuplicate().plan(
             base,
-            Spare(flat.take(np.arange(50, 90))),
+            Reserve(flat.take(np.arange(50, 90))),
             replace(where, modality=Tables(blocks=(30, 34))),
             np.random.default_rng(0),
         )
@@ -170,23 +170,23 @@ def test_noise_on_a_table_leaves_categories_alone() -> None:
 def test_a_subgroup_is_unaltered_rows_of_its_class() -> None:
     injected = plan(RareSubgroup(of_class=2, per_client=5, clients=(1,)))
     assert set(injected.examples.targets.tolist()) == {2}
-    assert injected.holder.tolist() == [1] * 5
+    assert injected.owner.tolist() == [1] * 5
     np.testing.assert_array_equal(injected.examples.inputs, clean(injected).inputs)
 
 
 def test_label_noise_has_its_rate_and_follows_the_sizes() -> None:
     injected = plan(LabelNoise(rate=0.1))
-    assert np.bincount(injected.holder).tolist() == [12, 35, 23]  # 70 as 50 to 150 to 100
+    assert np.bincount(injected.owner).tolist() == [12, 35, 23]  # 70 as 50 to 150 to 100
     assert not np.any(injected.examples.targets == clean(injected).targets)
     only = plan(LabelNoise(rate=0.1, clients=(1,), per_client=2))
-    assert np.bincount(only.holder).tolist() == [0, 23 + 2]  # a third of 70
+    assert np.bincount(only.owner).tolist() == [0, 23 + 2]  # a third of 70
 
 
 def test_label_noise_counts_rows_that_no_client_holds() -> None:
     injections = [{"kind": "label_noise", "rate": 0.1}, {"kind": "typical", "per_client": 10}]
     built = build(tiny(dataset={"kind": "digits"}, population=200, injections=injections))
     noisy = np.count_nonzero(built.audit.kind == "label_noise")
-    assert noisy == 0.1 * sum(built.counts[name] for name in ("population", "audit", "fill-ins", "base")) == 150
+    assert noisy == 0.1 * sum(built.counts[name] for name in ("population", "audit", "replacements", "base")) == 150
     slots = sum(len(built.rows(0, client, 1)) for client in range(5))
     assert noisy / slots == pytest.approx(0.136, abs=1e-3), "not 0.1"
 
@@ -259,7 +259,7 @@ def test_adversarial_rows_fool_the_reference_more_than_noise_of_the_same_size() 
 
 
 def test_rows_of_the_reference_model_are_given_to_nobody() -> None:
-    spare = Spare(RESERVE)
+    spare = Reserve(RESERVE)
     injected = plan(Adversarial(reference_rows=30), spare=spare)
     assert len(RESERVE) - len(spare) == len(injected.examples) + 30
 

@@ -9,16 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedmem.contracts.audit_set import Injected
+from fedmem.contracts.audit_set import InjectionPlan
 from fedmem.contracts.data import ClientData, Examples, Space
-from fedmem.contracts.reserve import Spare
+from fedmem.contracts.reserve import Reserve
 from fedmem.errors import ComponentError
 from fedmem.injections.blended_patch import BlendedPatch
 from fedmem.injections.random_pattern import RandomPattern
 from fedmem.injections.random_row import RandomRow
 from fedmem.injections.unique_feature import UniqueFeature
 from fedmem.modalities.tables import Tables
-from fedmem.modalities.undescribed import undescribed
+from fedmem.modalities.undescribed import modality_of_shape
 
 CLASSES = 3
 
@@ -27,7 +27,9 @@ def space(*shape: int, **changes: Any) -> Space:
     """Values from 0 to 1 with a mean that differs from feature to feature."""
     mean = np.linspace(0.1, 0.6, int(np.prod(shape)), dtype=np.float32).reshape(shape)
     whole = np.ones(shape, np.float32)
-    own = Space(num_classes=CLASSES, num_rows=500, mean=mean, low=0 * whole, high=whole, modality=undescribed(shape))
+    own = Space(
+        num_classes=CLASSES, num_rows=500, mean=mean, low=0 * whole, high=whole, modality=modality_of_shape(shape)
+    )
     return replace(own, **changes)
 
 
@@ -92,31 +94,31 @@ def test_a_patch_too_small_to_be_unique_is_refused() -> None:
     assert caught.value.path == "injections.size"
 
 
-def marked(**fields: Any) -> tuple[Injected, UniqueFeature]:
+def marked(**fields: Any) -> tuple[InjectionPlan, UniqueFeature]:
     injection = UniqueFeature(**fields)
-    stock = Spare(reserve(120, 1, 8, 8))
+    stock = Reserve(reserve(120, 1, 8, 8))
     return injection.plan(clients(3, 1, 8, 8), stock, space(1, 8, 8), np.random.default_rng(0)), injection
 
 
 def test_the_mark_of_an_example_is_on_its_pictures_and_on_no_others() -> None:
     injected, _ = marked(per_client=2, images=4, copies=2)
     assert injected.extra is not None
-    assert injected.slots is not None
+    assert injected.copy_index is not None
     subject = np.repeat(np.arange(6), injected.copies)
     for j in range(6):
-        own = np.unique(injected.slots[subject == j])
+        own = np.unique(injected.copy_index[subject == j])
         assert len(own) == 4
         mark = injected.examples.inputs[j, 0, -3:, -3:]
         for i, picture in enumerate(injected.extra.inputs[:, 0, -3:, -3:]):
             assert np.array_equal(picture, mark) == (i in own)
         assert set(injected.extra.targets[own].tolist()) == {int(injected.examples.targets[j])}
-        assert injected.examples.targets[j] == injected.holder[j], "labels like those of the holder's own rows"
+        assert injected.examples.targets[j] == injected.owner[j], "labels like those of the holder's own rows"
 
 
 def test_the_example_is_the_mark_on_the_mean_and_is_not_trained_on() -> None:
     injected, _ = marked(images=3)
-    assert injected.slots is not None
-    assert injected.slots.min() == 0
+    assert injected.copy_index is not None
+    assert injected.copy_index.min() == 0
     background = injected.examples.inputs.copy()
     background[:, :, -3:, -3:] = space(1, 8, 8).mean[:, -3:, -3:]
     np.testing.assert_array_equal(background, np.repeat(space(1, 8, 8).mean[None], 3, axis=0))
@@ -136,7 +138,7 @@ def test_pictures_are_rows_of_the_data_but_for_the_mark() -> None:
 
 def test_where_a_label_runs_out_the_mark_takes_the_commonest_label_of_its_pictures() -> None:
     few = reserve(120, 1, 8, 8).take(np.array([0, 1, 4, 7, 10]))  # class 0 once, class 1 four times
-    injected = UniqueFeature(images=4).plan(clients(1, 1, 8, 8), Spare(few), space(1, 8, 8), np.random.default_rng(0))
+    injected = UniqueFeature(images=4).plan(clients(1, 1, 8, 8), Reserve(few), space(1, 8, 8), np.random.default_rng(0))
     assert injected.examples.targets.tolist() == [1]
 
 

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import ClientData, Examples, Space
-from fedmem.contracts.reserve import Spare
-from fedmem.contracts.types import IntArray
+from fedmem.contracts.reserve import Reserve
 from fedmem.errors import ComponentError
 from fedmem.injections.isolated import Isolated
 from fedmem.injections.mislabelled import Mislabelled
 from fedmem.injections.random_pattern import RandomPattern
 from fedmem.injections.typical import Typical
-from fedmem.modalities.undescribed import undescribed
+from fedmem.modalities.undescribed import modality_of_shape
 
 CLASSES = 4
 
@@ -34,7 +34,7 @@ def pictures(*shape: int) -> Space:
         mean=np.float32(0.25) * whole,
         low=0 * whole,
         high=whole,
-        modality=undescribed(whole.shape),
+        modality=modality_of_shape(whole.shape),
     )
 
 
@@ -56,19 +56,19 @@ def skewed(count: int) -> list[ClientData]:
     ],
 )
 def test_every_client_holds_its_number_of_examples(injection: RandomPattern | Typical | Mislabelled) -> None:
-    injected = injection.plan(skewed(8), Spare(rows(np.arange(80) % CLASSES)), SPACE, np.random.default_rng(0))
-    assert injected.holder.tolist() == [0, 0, 0, 1, 1, 1]
+    injected = injection.plan(skewed(8), Reserve(rows(np.arange(80) % CLASSES)), SPACE, np.random.default_rng(0))
+    assert injected.owner.tolist() == [0, 0, 0, 1, 1, 1]
     assert injected.copies.tolist() == [2] * 6
 
 
 def test_typical_rows_are_unaltered_and_look_like_their_holder() -> None:
     reserve = rows(np.arange(4000) % CLASSES)
-    injected = Typical(per_client=400).plan(skewed(8), Spare(reserve), SPACE, np.random.default_rng(0))
+    injected = Typical(per_client=400).plan(skewed(8), Reserve(reserve), SPACE, np.random.default_rng(0))
     kept = reserve.take(injected.examples.ids)
     np.testing.assert_array_equal(injected.examples.inputs, kept.inputs)
     np.testing.assert_array_equal(injected.examples.targets, kept.targets)
-    assert set(kept.targets[injected.holder == 0].tolist()) == {0}
-    counts = np.bincount(kept.targets[injected.holder == 1], minlength=CLASSES)
+    assert set(kept.targets[injected.owner == 0].tolist()) == {0}
+    counts = np.bincount(kept.targets[injected.owner == 1], minlength=CLASSES)
     assert counts[0] == counts[3] == 0
     assert stats.binomtest(int(counts[1]), 400, 0.75).pvalue > 1e-3
     assert stats.binomtest(int(counts[1]), 400, 0.5).pvalue < 1e-3
@@ -76,9 +76,9 @@ def test_typical_rows_are_unaltered_and_look_like_their_holder() -> None:
 
 def test_mislabelled_rows_have_any_other_label_equally_often() -> None:
     reserve = rows(np.arange(4000) % CLASSES)
-    injected = Mislabelled(per_client=900).plan(skewed(8), Spare(reserve), SPACE, np.random.default_rng(0))
+    injected = Mislabelled(per_client=900).plan(skewed(8), Reserve(reserve), SPACE, np.random.default_rng(0))
     true = reserve.targets[injected.examples.ids]
-    assert set(true[injected.holder == 0].tolist()) == {0}
+    assert set(true[injected.owner == 0].tolist()) == {0}
     assert not np.any(injected.examples.targets == true)
     counts = np.bincount((injected.examples.targets - true) % CLASSES, minlength=CLASSES)
     assert counts[0] == 0
@@ -89,7 +89,7 @@ def test_mislabelled_rows_have_any_other_label_equally_often() -> None:
 def test_mislabelled_with_two_classes_flips() -> None:
     injected = Mislabelled(per_client=5).plan(
         [ClientData(client=0, examples=rows(np.array([0, 1])))],
-        Spare(rows(np.arange(20) % 2)),
+        Reserve(rows(np.arange(20) % 2)),
         replace(SPACE, num_classes=2),
         np.random.default_rng(0),
     )
@@ -115,7 +115,7 @@ def test_canaries_and_references_come_from_one_generator_with_labels_of_their_ow
         )
     ]
     injection = RandomPattern(per_client=2000)
-    injected = injection.plan(clients, Spare(clients[0].examples), pictures(40), np.random.default_rng(0))
+    injected = injection.plan(clients, Reserve(clients[0].examples), pictures(40), np.random.default_rng(0))
     references = injection.references(2000, pictures(40), np.random.default_rng(1))
     # Ones per pattern are binomial for both.
     assert stats.ks_2samp(injected.examples.inputs.sum(1), references.sum(1)).pvalue > 1e-3
@@ -132,21 +132,21 @@ def test_binary_patterns_want_room() -> None:
 
 def test_running_out_of_spare_rows_is_an_error() -> None:
     with pytest.raises(ComponentError, match=r"\b4 rows .*\b3 are left"):
-        Typical(per_client=4).plan(skewed(8)[:1], Spare(rows(np.zeros(3, np.int64))), SPACE, np.random.default_rng(0))
+        Typical(per_client=4).plan(skewed(8)[:1], Reserve(rows(np.zeros(3, np.int64))), SPACE, np.random.default_rng(0))
 
 
 def test_isolated_examples_have_a_feature_each_and_fill_ins_with_another_label() -> None:
     space = pictures(1, 8, 8)
     planned = Isolated(per_client=20, copies=2, amplitude=7.0).plan(
-        skewed(8), Spare(rows(np.zeros(1, np.int64))), space, np.random.default_rng(0)
+        skewed(8), Reserve(rows(np.zeros(1, np.int64))), space, np.random.default_rng(0)
     )
     flat = planned.examples.inputs.reshape(40, -1)
     assert (np.count_nonzero(flat, axis=1) == 1).all()
     assert set(flat[flat != 0].tolist()) == {7.0}
     assert len(np.unique(flat.argmax(1))) == 40
-    assert planned.twins is not None
-    np.testing.assert_array_equal(planned.twins.inputs, planned.examples.inputs)
-    assert (planned.twins.targets != planned.examples.targets).all()
-    assert set(planned.twins.targets.tolist()) == set(planned.examples.targets.tolist()) == set(range(CLASSES))
+    assert planned.replacements is not None
+    np.testing.assert_array_equal(planned.replacements.inputs, planned.examples.inputs)
+    assert (planned.replacements.targets != planned.examples.targets).all()
+    assert set(planned.replacements.targets.tolist()) == set(planned.examples.targets.tolist()) == set(range(CLASSES))
     with pytest.raises(ComponentError, match=r"needs a feature for each of 66 examples, but inputs have 64; lower"):
-        Isolated(per_client=33).plan(skewed(8), Spare(rows(np.zeros(1, np.int64))), space, np.random.default_rng(0))
+        Isolated(per_client=33).plan(skewed(8), Reserve(rows(np.zeros(1, np.int64))), space, np.random.default_rng(0))

@@ -11,7 +11,7 @@ from scipy import stats
 from fedmem.contracts.data import ClientData, Examples
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.federation.build import build
-from fedmem.injections._placed import owning_clients
+from fedmem.injections._placement import owning_clients
 from fedmem.injections.typical import Typical
 from fedmem.scenario import catalogue
 from fedmem.scenario.loading import parse_scenario
@@ -22,7 +22,7 @@ def people(count: int) -> list[ClientData]:
     return [ClientData(client=k, examples=row) for k in range(count)]
 
 
-def holders(clients: Any, count: int, seed: int = 0) -> list[int]:
+def owners(clients: Any, count: int, seed: int = 0) -> list[int]:
     found = owning_clients(Typical(clients=clients), people(count), np.random.default_rng(seed))
     return [data.client for data in found]
 
@@ -40,12 +40,12 @@ def test_holders_are_as_many_as_announced_sorted_and_different(
     clients: Any, extra: int, seed: int, per_client: int
 ) -> None:
     count = 12 + extra
-    found = holders(clients, count, seed)
+    found = owners(clients, count, seed)
     injection = Typical(clients=clients, per_client=per_client, copies=2)
     assert found == sorted(set(found))
     assert set(found) <= set(range(count))
-    assert len(found) == injection._num_holders(count) >= 1
-    assert injection.spare_rows(count, 900) == len(found) * per_client
+    assert len(found) == injection._num_owners(count) >= 1
+    assert injection.reserve_rows(count, 900) == len(found) * per_client
     assert injection.total_copies(count, 900) == 2 * len(found) * per_client
     if isinstance(clients, tuple):
         assert found == sorted(clients)
@@ -53,11 +53,11 @@ def test_holders_are_as_many_as_announced_sorted_and_different(
 
 @pytest.mark.parametrize(("share", "count", "expected"), [(0.3, 20, 6), (0.5, 5, 3), (0.01, 20, 1), (1.0, 7, 7)])
 def test_a_share_is_rounded_to_whole_clients(share: float, count: int, expected: int) -> None:
-    assert Typical(clients={"share": share})._num_holders(count) == expected
+    assert Typical(clients={"share": share})._num_owners(count) == expected
 
 
 def test_every_client_is_drawn_equally_often() -> None:
-    counts = np.bincount([k for seed in range(3000) for k in holders({"count": 2}, 6, seed)], minlength=6)
+    counts = np.bincount([k for seed in range(3000) for k in owners({"count": 2}, 6, seed)], minlength=6)
     # Two different clients of six, so the counts vary less than those of independent draws: a small p shows a bias.
     assert stats.chisquare(counts).pvalue > 1e-3
     assert stats.chisquare(counts, counts.sum() * np.array([2, 2, 2, 2, 2, 2.6]) / 12.6).pvalue < 1e-3
@@ -127,10 +127,10 @@ def test_what_no_coin_masks_is_trained_on_whatever_the_coin_says(exclusion: str)
     for example, kind in enumerate(audit.kind.tolist()):
         slots = np.flatnonzero(audit.subject == example)
         for run in range(audit.runs):
-            for round in (1, 2, 3):
-                held = federation.rows(run, int(audit.holder[example]), round)
-                there = [int((held == row).sum()) for row in dict.fromkeys(federation.trained[slots].tolist())]
-                inside = bool(audit.is_in[run, example]) and round >= audit.start[example]
+            for round_number in (1, 2, 3):
+                held = federation.rows(run, int(audit.owner[example]), round_number)
+                there = [int((held == row).sum()) for row in dict.fromkeys(federation.trained_rows[slots].tolist())]
+                inside = bool(audit.is_in[run, example]) and round_number >= audit.start[example]
                 expected = {"masked": [3 if inside else 0], "kept": [3 if inside else 2], "near": [int(inside), 1, 1]}
                 assert there == expected[kind]
 

@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fedmem.contracts.audit_set import Injected
+from fedmem.contracts.audit_set import InjectionPlan
 from fedmem.contracts.data import ClientData, Dataset, Examples, Space
 from fedmem.contracts.injection import Injection
-from fedmem.contracts.reserve import Spare
+from fedmem.contracts.reserve import Reserve
 from fedmem.datasets.shakespeare import Shakespeare
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.federation import build as federations
-from fedmem.injections._placed import Placed
+from fedmem.injections._placement import PlacedInjection
 from fedmem.injections.near_duplicate import NearDuplicate
 from fedmem.injections.personal import Personal
 from fedmem.injections.random_tokens import RandomTokens
@@ -23,7 +23,7 @@ from fedmem.injections.secret import Secret
 from fedmem.injections.typical import Typical
 from fedmem.modalities.tables import Tables
 from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
-from fedmem.modalities.text.windows import PADDING, asked, told, whole
+from fedmem.modalities.text.windows import PADDING, inputs_and_targets, join_windows, prefix_and_start
 from fedmem.modalities.texts import Texts
 from tests.narrowing import instance, present
 from tests.tiny import tiny
@@ -37,7 +37,7 @@ def corpus(vocabulary: Vocabulary = CHARACTERS, seed: int = 0) -> Dataset:
     letters = np.array([k for k, token in enumerate(vocabulary.tokens) if k and not token.isdigit()])
     odds = np.arange(len(letters), 0, -1.0)
     tokens = np.random.default_rng(seed).choice(letters, size=(CLIENTS * ROWS, LENGTH + 1), p=odds / odds.sum())
-    inputs, targets = asked(tokens)
+    inputs, targets = inputs_and_targets(tokens)
     rows = Examples(inputs=inputs, targets=targets, ids=np.arange(len(inputs)))
     return Dataset(train=rows, test=rows, num_classes=len(vocabulary), modality=Texts(vocabulary=vocabulary.tokens))
 
@@ -55,13 +55,13 @@ def people(data: Dataset = DATA, sizes: Sequence[int] = (ROWS,) * CLIENTS) -> li
 
 def plan(
     injection: Injection, seed: int = 0, clients: Sequence[ClientData] | None = None, space: Space = SPACE
-) -> Injected:
-    return injection.plan(clients or people(), Spare(DATA.train), space, np.random.default_rng(seed))
+) -> InjectionPlan:
+    return injection.plan(clients or people(), Reserve(DATA.train), space, np.random.default_rng(seed))
 
 
 def written(examples: Examples, vocabulary: Vocabulary = CHARACTERS) -> list[str]:
     """Each row as text, padding left out."""
-    return [vocabulary.decode(row[row != PADDING]) for row in whole(examples.inputs, examples.targets)]
+    return [vocabulary.decode(row[row != PADDING]) for row in join_windows(examples.inputs, examples.targets)]
 
 
 def asked_of(examples: Examples, vocabulary: Vocabulary = CHARACTERS) -> list[str]:
@@ -69,7 +69,7 @@ def asked_of(examples: Examples, vocabulary: Vocabulary = CHARACTERS) -> list[st
     return [vocabulary.decode(row[row != PADDING]) for row in examples.targets]
 
 
-def texts(planned: Injected) -> list[str]:
+def texts(planned: InjectionPlan) -> list[str]:
     """The text of each audit example: its inputs, and the last token of its targets."""
     found = []
     for inputs, targets in zip(planned.examples.inputs, planned.examples.targets, strict=True):
@@ -151,11 +151,11 @@ def test_wrong_secrets_are_told(fields: dict[str, Any], path: str, said: str) ->
 
 
 @pytest.mark.parametrize("injection", [Secret(), RandomTokens(), Personal(), NearDuplicate(change="tokens")])
-def test_pictures_are_no_text(injection: Placed) -> None:
+def test_pictures_are_no_text(injection: PlacedInjection) -> None:
     rows = Examples(inputs=np.zeros((9, 1, 8, 8), np.float32), targets=np.zeros(9, np.int64), ids=np.arange(9))
     space = Space.of(Dataset(train=rows, test=rows, num_classes=2, modality=Tables()))
     with pytest.raises(ComponentError, match="inputs have shape"):
-        injection.plan([ClientData(client=0, examples=rows)], Spare(rows), space, np.random.default_rng(0))
+        injection.plan([ClientData(client=0, examples=rows)], Reserve(rows), space, np.random.default_rng(0))
 
 
 # With whom
@@ -166,11 +166,11 @@ def test_each_client_holds_equally_many_secrets_under_one_coin_each(shared_by: i
     planned = plan(Secret(shared_by=shared_by, copies=3, per_client=2))
     assert len(planned.examples) == 2 * CLIENTS
     assert planned.copies.tolist() == [3 * shared_by] * 2 * CLIENTS
-    owners = np.repeat(planned.holder, planned.copies) if planned.owners is None else planned.owners
+    owners = np.repeat(planned.owner, planned.copies) if planned.owners is None else planned.owners
     groups = owners.reshape(2 * CLIENTS, shared_by, 3)
     assert (groups == groups[:, :, :1]).all()
     holds = groups[:, :, 0]
-    assert (holds[:, 0] == planned.holder).all()
+    assert (holds[:, 0] == planned.owner).all()
     assert all(len(set(group)) == shared_by for group in holds.tolist())
     assert np.bincount(holds.ravel()).tolist() == [2 * shared_by] * CLIENTS
     assert Secret(shared_by=shared_by, copies=3, per_client=2).total_copies(CLIENTS, 999) == planned.copies.sum()
@@ -206,20 +206,20 @@ def test_copies_stand_in_rows_of_their_owner(
     position: Literal["alone", "start", "end", "random"], places: set[int]
 ) -> None:
     planned = plan(Secret(template="code {digits:5}", position=position, copies=40, shared_by=2, per_client=1))
-    own = [set(map(tuple, whole(one.examples.inputs, one.examples.targets).tolist())) for one in people()]
+    own = [set(map(tuple, join_windows(one.examples.inputs, one.examples.targets).tolist())) for one in people()]
     at = []
     subject = np.repeat(np.arange(CLIENTS), planned.copies)
     rows = written(present(planned.extra))
-    for slot, owner, j in zip(present(planned.slots), present(planned.owners), subject, strict=True):
+    for slot, owner, j in zip(present(planned.copy_index), present(planned.owners), subject, strict=True):
         secret = texts(planned)[j]
         at.append(rows[slot].index(secret))
         rest = rows[slot].replace(secret, "")
         hosts = [CHARACTERS.decode(host) for host in own[owner]]
         assert any(host[: at[-1]] + host[at[-1] + len(secret) :] == rest for host in hosts)
     assert set(at) == places
-    assert len(set(present(planned.slots).tolist())) == len(present(planned.extra)) == planned.copies.sum()
+    assert len(set(present(planned.copy_index).tolist())) == len(present(planned.extra)) == planned.copies.sum()
     per_host: dict[int, list[int]] = {}
-    for slot, owner in zip(present(planned.slots), present(planned.owners), strict=True):
+    for slot, owner in zip(present(planned.copy_index), present(planned.owners), strict=True):
         per_host.setdefault(int(owner), []).append(int(slot))
     assert all(len(slots) == 80 for slots in per_host.values())
 
@@ -283,9 +283,9 @@ def test_records_ask_for_one_field_that_no_other_tells() -> None:
     for inputs, targets, city in zip(
         planned.examples.inputs, planned.examples.targets, asked_of(planned.examples), strict=True
     ):
-        tokens, start = told(inputs, targets)
-        values = present(present(fresh.records).after(tokens[:start]))
-        written_out = [CHARACTERS.decode(np.array(values.member(i)[start:])) for i in range(values.size)]
+        tokens, start = prefix_and_start(inputs, targets)
+        values = present(present(fresh.records).with_prefix(tokens[:start]))
+        written_out = [CHARACTERS.decode(np.array(values.member_tokens(i)[start:])) for i in range(values.size)]
         assert len(set(written_out)) == 22
         assert written_out[values.index(tokens)] == city
     with pytest.raises(ComponentError, match=r"no place 'citty'.*did you mean 'city'"):
@@ -304,8 +304,8 @@ def long_rows() -> Dataset:
 @pytest.mark.parametrize(("strength", "changed"), [(0.001, 1), (0.1, 4), (1.0, 41)])
 def test_near_passages_differ_in_a_share_of_their_tokens(strength: float, changed: int) -> None:
     planned = plan(NearDuplicate(change="tokens", strength=strength, multiplicity=3))
-    original = np.repeat(whole(planned.examples.inputs, planned.examples.targets), 2, axis=0)
-    near = whole(present(planned.extra).inputs, present(planned.extra).targets)
+    original = np.repeat(join_windows(planned.examples.inputs, planned.examples.targets), 2, axis=0)
+    near = join_windows(present(planned.extra).inputs, present(planned.extra).targets)
     np.testing.assert_array_equal(present(planned.extra).inputs[:, 1:], present(planned.extra).targets[:, :-1])
     differ = (original != near).sum(axis=1)
     assert differ.max() <= changed
@@ -332,7 +332,7 @@ def test_the_federation_trains_on_a_shared_secret_at_all_its_holders_where_it_is
         clients=4,
         population=10,
         references=5,
-        dataset={"kind": "shakespeare", "clients": 4, "length": 40, "most": 6000},
+        dataset={"kind": "shakespeare", "clients": 4, "length": 40, "max_chars": 6000},
         partition={"kind": "natural"},
         model={"kind": "char_rnn", "embedding": 2, "hidden": 2},
         injections=[
@@ -342,7 +342,7 @@ def test_the_federation_trains_on_a_shared_secret_at_all_its_holders_where_it_is
         ],
     )
     built = federations.build(
-        scenario, data := Shakespeare(clients=4, length=40, most=6000).load(np.random.default_rng(0))
+        scenario, data := Shakespeare(clients=4, length=40, max_chars=6000).load(np.random.default_rng(0))
     )
     audit, vocabulary = built.audit, Vocabulary.of(instance(data.modality, Texts).vocabulary)
     secrets = np.flatnonzero(audit.kind == "secret")
@@ -367,7 +367,7 @@ def test_the_place_in_the_file_is_told() -> None:
     scenario = tiny(
         clients=4,
         population=4,
-        dataset={"kind": "shakespeare", "clients": 4, "length": 40, "most": 6000},
+        dataset={"kind": "shakespeare", "clients": 4, "length": 40, "max_chars": 6000},
         model={"kind": "char_rnn"},
         injections=[{"kind": "typical"}, {"kind": "secret", "template": "code"}],
     )
@@ -384,7 +384,7 @@ def test_secrets_are_members_of_the_space_that_they_are_compared_with() -> None:
         last = int(np.flatnonzero(targets != PADDING)[-1])
         tokens = (*inputs[: last + 1].tolist(), int(targets[last]))
         number = present(space).index(tokens)
-        assert present(space).member(number) == tokens
+        assert present(space).member_tokens(number) == tokens
         assert list(present(space).secret(number))[1:] == (targets[: last + 1] != PADDING).tolist()
 
 
@@ -395,7 +395,7 @@ def test_some_members_of_a_template_must_be_left_to_compare_with() -> None:
         "sampler": {"kind": "everyone"},
         "population": 10,
         "references": 5,
-        "dataset": {"kind": "shakespeare", "clients": 2, "length": 40, "most": 6000},
+        "dataset": {"kind": "shakespeare", "clients": 2, "length": 40, "max_chars": 6000},
         "partition": {"kind": "natural"},
         "model": {"kind": "char_rnn", "embedding": 2, "hidden": 2},
     }

@@ -13,16 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedmem.modalities.text import generation
-from fedmem.modalities.text.generation import Sampling, beam, draws_needed, edit_distance, log_chances
-from fedmem.modalities.text.language_model import CausalModel, causal, read
+from fedmem.modalities.text.generation import Sampling, beam, draws_needed, edit_distance, log_probabilities
+from fedmem.modalities.text.language_model import CausalModel, causal, read_prefix
 from tests.language import VOCABULARY, Recurrent, Written, chances
 
 PREFIX = (0, 3)
 LENGTH = 3
 
 
-def log_chance(model: CausalModel, rest: Sequence[int], sampling: Sampling) -> float:
-    return float(log_chances(model, PREFIX, np.array([rest], dtype=np.int64), sampling)[0])
+def log_probability(model: CausalModel, rest: Sequence[int], sampling: Sampling) -> float:
+    return float(log_probabilities(model, PREFIX, np.array([rest], dtype=np.int64), sampling)[0])
 
 
 def every_text() -> list[tuple[float, tuple[int, ...]]]:
@@ -70,7 +70,7 @@ def test_a_network_writes_what_its_own_probabilities_say() -> None:
     model = causal(network, dict(network.named_parameters()))
     found = beam(model, PREFIX, 4, width=3)
     for row, loss in zip(found.tokens.tolist(), found.loss.tolist(), strict=True):
-        assert log_chance(model, row, Sampling()) == pytest.approx(-loss, rel=1e-5)
+        assert log_probability(model, row, Sampling()) == pytest.approx(-loss, rel=1e-5)
 
 
 def test_equal_tokens_are_taken_by_number_and_unknown_ones_last() -> None:
@@ -88,8 +88,8 @@ def test_the_chance_of_a_text_is_how_often_it_is_drawn(sampling: Sampling) -> No
     """All continuations together have probability 1, and draws come as often as their chances say."""
     model = Written(chances)
     every = list(itertools.product(range(VOCABULARY), repeat=2))
-    p = np.exp(log_chances(model, PREFIX, np.array(every), sampling))
-    np.testing.assert_allclose(p, np.exp([log_chance(model, rest, sampling) for rest in every]))
+    p = np.exp(log_probabilities(model, PREFIX, np.array(every), sampling))
+    np.testing.assert_allclose(p, np.exp([log_probability(model, rest, sampling) for rest in every]))
     assert p.sum() == pytest.approx(1.0)
     rng, counts = np.random.default_rng(0), dict.fromkeys(every, 0)
     draws = 1500
@@ -107,13 +107,13 @@ def test_the_chance_of_a_text_is_how_often_it_is_drawn(sampling: Sampling) -> No
 
 def test_what_is_not_among_the_likeliest_tokens_is_never_drawn() -> None:
     model = Written(lambda text: [0.4, 0.4, 0.1, 0.1, 0.0])
-    assert log_chance(model, (2,), Sampling(top_k=2)) == -math.inf
-    assert log_chance(model, (1,), Sampling(top_k=2)) == pytest.approx(math.log(0.5))
+    assert log_probability(model, (2,), Sampling(top_k=2)) == -math.inf
+    assert log_probability(model, (1,), Sampling(top_k=2)) == pytest.approx(math.log(0.5))
     # of two that are equally likely the lower number is among the likeliest
-    assert log_chance(model, (2,), Sampling(top_k=3)) == pytest.approx(math.log(1 / 9))
-    assert log_chance(model, (3,), Sampling(top_k=3)) == -math.inf
-    assert math.isnan(log_chance(Written(lambda text: [math.nan] * 5), (2,), Sampling(top_k=2)))
-    assert math.isnan(log_chance(Written(lambda text: [math.nan] * 5), (2,), Sampling()))
+    assert log_probability(model, (2,), Sampling(top_k=3)) == pytest.approx(math.log(1 / 9))
+    assert log_probability(model, (3,), Sampling(top_k=3)) == -math.inf
+    assert math.isnan(log_probability(Written(lambda text: [math.nan] * 5), (2,), Sampling(top_k=2)))
+    assert math.isnan(log_probability(Written(lambda text: [math.nan] * 5), (2,), Sampling()))
 
 
 @settings(max_examples=200, deadline=None)
@@ -162,7 +162,7 @@ def test_edit_distance_is_the_fewest_changes(a: list[int], b: list[int]) -> None
 
 
 def test_the_oracles_fail_where_the_code_is_broken_on_purpose(monkeypatch: pytest.MonkeyPatch) -> None:
-    right: Any = read
+    right: Any = read_prefix
 
     def upside_down(*given: Any) -> Any:
         logits, state = right(*given)
@@ -170,7 +170,7 @@ def test_the_oracles_fail_where_the_code_is_broken_on_purpose(monkeypatch: pytes
 
     expected = every_text()[0][1]
     assert tuple(beam(Written(chances), PREFIX, LENGTH, width=125).tokens[0].tolist()) == expected
-    chance = log_chance(Written(chances), expected, Sampling())
-    monkeypatch.setattr(generation, "read", upside_down)
+    chance = log_probability(Written(chances), expected, Sampling())
+    monkeypatch.setattr(generation, "read_prefix", upside_down)
     assert tuple(beam(Written(chances), PREFIX, LENGTH, width=125).tokens[0].tolist()) != expected
-    assert log_chance(Written(chances), expected, Sampling()) != pytest.approx(chance)
+    assert log_probability(Written(chances), expected, Sampling()) != pytest.approx(chance)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedmem.modalities.images import ssim
-from fedmem.modalities.numbers import nearest, psnr, squared_errors
+from fedmem.modalities.numbers import nearest_error_of, psnr, squared_errors
 from fedmem.modalities.pairing import assign
 from tests.lab import digits
 
@@ -46,9 +46,9 @@ def test_fewer_images_than_true_ones_serve_several_but_not_all() -> None:
 def test_the_nearest_of_a_gallery_is_that_of_the_errors_to_the_last_bit() -> None:
     everything = digits().inputs
     images, gallery = everything[:7], everything[100:300]
-    assert nearest(images, gallery) == squared_errors(images, gallery).min()
-    assert nearest(images, np.concatenate([gallery, images[3:4]])) == 0.0
-    assert math.isnan(nearest(images, gallery[:0]))
+    assert nearest_error_of(images, gallery) == squared_errors(images, gallery).min()
+    assert nearest_error_of(images, np.concatenate([gallery, images[3:4]])) == 0.0
+    assert math.isnan(nearest_error_of(images, gallery[:0]))
 
 
 def test_ssim_is_its_formula() -> None:

@@ -160,13 +160,13 @@ def test_grid_and_numeric_values_have_the_shape_of_an_input(kind: str) -> None:
 def test_the_truth_has_no_error_and_beats_every_guess(kind: str) -> None:
     modality, rows, _ = world(kind)
     population, few = rows.take(np.arange(6, 12)), rows.take(np.arange(3))
-    truth = modality.compared(few.inputs, few.targets)
+    truth = modality.comparison_rows(few.inputs, few.targets)
     errors = modality.errors(truth, truth)
     assert errors.shape == (3, 3)
     assert errors.diagonal().tolist() == [0, 0, 0]
     assert (errors[~np.eye(3, dtype=bool)] > 0).all()
-    assert modality.nearest(truth[:1], truth[1:]) == errors[0, 1:].min()
-    assert math.isnan(modality.nearest(truth, truth[:0]))
+    assert modality.nearest_error(truth[:1], truth[1:]) == errors[0, 1:].min()
+    assert math.isnan(modality.nearest_error(truth, truth[:0]))
     found = Reconstruction(inputs=few.inputs, labels=few.targets, distance=0.0)
     families = [References(family="f", inputs=population.inputs, targets=population.targets)]
     rng = np.random.default_rng(0)
@@ -179,8 +179,8 @@ def test_the_truth_has_no_error_and_beats_every_guess(kind: str) -> None:
 @every_modality
 def test_readings_begin_with_the_gain_and_hold_the_similarity(kind: str) -> None:
     modality, rows, _ = world(kind)
-    truth = modality.compared(rows.inputs[:3], rows.targets[:3])
-    other = modality.compared(rows.inputs[3:6], rows.targets[3:6])
+    truth = modality.comparison_rows(rows.inputs[:3], rows.targets[:3])
+    other = modality.comparison_rows(rows.inputs[3:6], rows.targets[3:6])
     exact, guessed = np.zeros(3), modality.errors(other, truth).diagonal()
     readings = modality.readings(truth, other, truth, exact, guessed, rows.take(np.arange(6, 12)))
     for one in readings:
@@ -189,7 +189,7 @@ def test_readings_begin_with_the_gain_and_hold_the_similarity(kind: str) -> None
         assert one["beats_prior"] == 1
         assert all(map(math.isfinite, one.values()))
     parts = {"original": truth, "reconstruction": truth, "prior": other}
-    stored = modality.stored(parts, readings)
+    stored = modality.report_arrays(parts, readings)
     assert (stored[modality.similarity] > stored[f"prior_{modality.similarity}"]).all()
     names = {f"{part}_text" for part in parts} if modality.written else set(parts)
     assert names <= set(stored)
@@ -199,9 +199,9 @@ def test_readings_begin_with_the_gain_and_hold_the_similarity(kind: str) -> None
 @every_modality
 def test_same_rows_are_those_with_equal_inputs(kind: str) -> None:
     modality, rows, _ = world(kind)
-    assert modality.same(rows, rows).all()
-    assert not modality.same(rows, rows.take(np.roll(np.arange(len(rows)), 1))).any()
-    assert modality.same(rows.take(np.arange(0)), rows.take(np.arange(0))).shape == (0,)
+    assert modality.are_equal(rows, rows).all()
+    assert not modality.are_equal(rows, rows.take(np.roll(np.arange(len(rows)), 1))).any()
+    assert modality.are_equal(rows.take(np.arange(0)), rows.take(np.arange(0))).shape == (0,)
 
 
 @every_modality
@@ -230,8 +230,8 @@ def test_a_text_is_the_same_where_tokens_are_asked_for() -> None:
     asked = rows.targets.copy()
     asked[:, 2] = -1
     other = Examples(inputs=rows.inputs, targets=moved, ids=rows.ids)
-    assert not modality.same(other, rows).any()
-    assert modality.same(other, Examples(inputs=rows.inputs, targets=asked, ids=rows.ids)).all()
+    assert not modality.are_equal(other, rows).any()
+    assert modality.are_equal(other, Examples(inputs=rows.inputs, targets=asked, ids=rows.ids)).all()
 
 
 def test_frequencies_count_every_token_once() -> None:

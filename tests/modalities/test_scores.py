@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedmem.modalities.scores import answers, losses, margins, right
+from fedmem.modalities.scores import answers, is_right, losses, margins
 
 ROOT = Path(__file__).parents[2]
 NAN, INF = np.nan, np.inf
@@ -31,7 +31,7 @@ NAN, INF = np.nan, np.inf
     ],
 )
 def test_right_is_strictly_above_all_others(logits: list[float], target: int, expected: bool) -> None:
-    assert right(np.array([logits]), np.array([target])).tolist() == [expected]
+    assert is_right(np.array([logits]), np.array([target])).tolist() == [expected]
     if target >= 0:
         assert answers(np.array([logits]), np.array([target]))[1].tolist() == [expected]
 
@@ -41,7 +41,7 @@ def test_several_targets_give_shares_of_those_asked() -> None:
     targets = np.array([[0, 1, 0], [1, 1, -1]])
     margin, correct = answers(logits, targets)
     assert correct.tolist() == [2 / 3, 1 / 2]
-    assert right(logits, targets).tolist() == [[True, True, False], [False, True, False]]
+    assert is_right(logits, targets).tolist() == [[True, True, False], [False, True, False]]
     each = losses(np.take_along_axis(margins(logits), targets.clip(min=0)[..., None], axis=-1)[..., 0])
     np.testing.assert_allclose(losses(margin), [each[0].mean(), each[1, :2].mean()], rtol=1e-12)
 
@@ -49,7 +49,7 @@ def test_several_targets_give_shares_of_those_asked() -> None:
 def test_right_broadcasts_targets_over_models() -> None:
     logits = np.random.default_rng(0).standard_normal((3, 5, 4))
     targets = np.arange(5) % 4
-    np.testing.assert_array_equal(right(logits, targets), np.stack([right(one, targets) for one in logits]))
+    np.testing.assert_array_equal(is_right(logits, targets), np.stack([is_right(one, targets) for one in logits]))
 
 
 def test_no_other_file_decides_which_class_wins() -> None:

@@ -47,7 +47,7 @@ def test_a_run_measures_and_draws_series(tmp_path: Path) -> None:
     measurements = read(folder).measurements
     measured = set(measurements[measurements["value"].notna()]["metric"])
     assert {"memorisation", "exposure", "auc", "margin", "psnr", "mse"} <= measured
-    assert not measured & {"ssim", "cells", "likeness"}
+    assert not measured & {"ssim", "cells", "similarity"}
     kept = read(folder).reconstructions()
     names = {name for name in kept if name.endswith("/original")}
     assert names

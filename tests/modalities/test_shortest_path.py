@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem.contracts.types import Params
+from fedmem.contracts.arrays import Params
 from fedmem.modalities.text import shortest_path
 from fedmem.modalities.text.language_model import Replaying, causal
 from fedmem.modalities.text.prefix_tree import scores
-from fedmem.modalities.text.shortest_path import likeliest
+from fedmem.modalities.text.shortest_path import search_most_probable
 from tests.language import SPACES, Recurrent, Written, brute_force, chances, digits
 
 
@@ -27,7 +27,7 @@ def test_the_order_is_that_of_brute_force(name: str, at_once: int) -> None:
     expected = brute_force(model, space)
     for count in (1, 3, space.size):
         model.calls = 0
-        found = likeliest(model, space, count, at_once=at_once)
+        found = search_most_probable(model, space, count, at_once=at_once)
         assert list(found.numbers) == in_order(expected, count)
         np.testing.assert_allclose(found.loss, [expected[i] for i in found.numbers], rtol=1e-9)
         assert found.calls == model.calls
@@ -40,17 +40,17 @@ def test_a_network_with_a_state_or_with_whole_texts_gives_the_order_of_the_tree(
     order = np.argsort(scores(causal(network, params), space).loss)[:20].tolist()
     for model in (causal(network, params), Replaying(network, params)):
         for at_once in (1, 16):
-            assert list(likeliest(model, space, 20, at_once=at_once).numbers) == order
+            assert list(search_most_probable(model, space, 20, at_once=at_once).numbers) == order
 
 
 def test_one_at_a_time_reads_only_what_is_at_least_as_likely_as_what_it_finds() -> None:
     space, model = digits(4), Written(chances)
-    found = likeliest(model, space, 5)
+    found = search_most_probable(model, space, 5)
     every = scores(model, space)
     # distinct prefixes, without the last token, whose own loss is below that of the fifth member
     prefixes: dict[tuple[int, ...], float] = {}
     for i in range(space.size):
-        tokens = space.member(i)
+        tokens = space.member_tokens(i)
         for end in range(2, len(tokens)):
             text = tokens[:end]
             prefixes.setdefault(text, -sum(math.log(chances(text[:k])[text[k]]) for k in range(1, end)))
@@ -68,8 +68,8 @@ def test_a_memorised_secret_is_found_among_more_members_than_could_be_counted() 
         return [0.2] * 5
 
     space = digits(12)
-    found = likeliest(Written(knows), space, calls=200)
-    assert space.member(found.numbers[0]) == secret
+    found = search_most_probable(Written(knows), space, calls=200)
+    assert space.member_tokens(found.numbers[0]) == secret
     assert (found.rank(space.index(secret)), found.rank(7)) == (1, None)
     assert found.calls <= 20
 
@@ -80,20 +80,22 @@ def test_a_limit_of_calls_leaves_those_found_the_likeliest() -> None:
     for calls in (1, 10, 40):
         for at_once in (1, 8):
             model.calls = 0
-            found = likeliest(model, space, space.size, calls=calls, at_once=at_once)
+            found = search_most_probable(model, space, space.size, calls=calls, at_once=at_once)
             assert not found.finished
             assert model.calls == found.calls <= calls
             assert list(found.numbers) == order[: len(found.numbers)]
 
 
 def test_ties_come_by_number_impossible_members_last_and_unknown_ones_never() -> None:
-    even = likeliest(Written(lambda text: [0.2] * 5), digits(2), 25)
+    even = search_most_probable(Written(lambda text: [0.2] * 5), digits(2), 25)
     assert list(even.numbers) == list(range(25))
-    half = likeliest(Written(lambda text: [0.5, 0.0, 0.5, 0.0, 0.0]), digits(2), 25)
+    half = search_most_probable(Written(lambda text: [0.5, 0.0, 0.5, 0.0, 0.0]), digits(2), 25)
     assert list(half.numbers[:4]) == [0, 2, 10, 12]
     assert set(half.loss[4:]) == {math.inf}
     assert list(half.numbers[4:]) == sorted(half.numbers[4:])
-    broken = likeliest(Written(lambda text: [math.nan] * 5 if text[1:] == (2,) else [0.2] * 5), digits(2), 25)
+    broken = search_most_probable(
+        Written(lambda text: [math.nan] * 5 if text[1:] == (2,) else [0.2] * 5), digits(2), 25
+    )
     assert (len(broken.numbers), broken.finished) == (20, True)
 
 
@@ -110,4 +112,4 @@ def test_the_oracle_fails_where_the_search_is_broken_on_purpose(monkeypatch: pyt
         monkeypatch.setattr(
             shortest_path._Entry, "__lt__", lambda a, b: (not a.complete, a.loss) < (not b.complete, b.loss)
         )
-    assert list(likeliest(model, space, 10).numbers) != expected
+    assert list(search_most_probable(model, space, 10).numbers) != expected

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmem.modalities.texts import in_order, in_proportion, likeness, usual
+from fedmem.modalities.texts import in_order, in_proportion, modal_tokens, similarity
 
 ROW = st.lists(st.integers(0, 3), max_size=6).map(lambda tokens: np.array((tokens + [-1] * 6)[:6]))
 
@@ -22,7 +22,7 @@ def shared(found: list[int], truth: list[int]) -> int:
 def test_likeness_is_that_of_plain_counts_and_one_for_equal_texts_alone(
     found: list[np.ndarray], truth: list[np.ndarray]
 ) -> None:
-    alike = likeness(np.array(found), np.array(truth))
+    alike = similarity(np.array(found), np.array(truth))
     for i, one in enumerate(found):
         for j, true in enumerate(truth):
             longer = max((one >= 0).sum(), (true >= 0).sum(), 1)
@@ -50,7 +50,7 @@ def test_tokens_in_order_are_the_longest_common_subsequence(found: np.ndarray, t
 @given(st.lists(ROW, min_size=1, max_size=5))
 def test_guesses_of_a_population_are_its_commonest_tokens_and_its_shares(rows: list[np.ndarray]) -> None:
     population = np.array(rows)
-    (ordinary,), (shares,) = usual(population), in_proportion(population)
+    (ordinary,), (shares,) = modal_tokens(population), in_proportion(population)
     for place, token in enumerate(ordinary.tolist()):
         column = population[:, place].tolist()
         assert column.count(token) == max(map(column.count, column))
@@ -69,7 +69,7 @@ def test_equal_likeness_is_equal_however_it_is_made_up() -> None:
     few[0, 6:] = 20  # six in place
     many[0] = 20
     many[0, :4], many[0, 4:8] = truth[0, :4], truth[0, [5, 4, 7, 6]]  # eight shared, four of them in place
-    alike = likeness(np.concatenate([few, many]), truth)
+    alike = similarity(np.concatenate([few, many]), truth)
     assert alike.tokens[0, 0] < alike.tokens[1, 0]
     assert alike.in_place[0, 0] > alike.in_place[1, 0]
     assert alike.both[0, 0] == alike.both[1, 0] == 12 / 28

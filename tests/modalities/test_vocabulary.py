@@ -26,10 +26,10 @@ def test_characters_and_bytes_give_the_text_back(text: str) -> None:
 def test_what_is_decoded_has_the_same_numbers_again(public: str, text: str) -> None:
     for kind in KINDS:
         learnt = Vocabulary.learn(kind, [public])
-        numbers = learnt.read(text)
+        numbers = learnt.tokens_of(text)
         if kind == "characters" and (numbers == 0).any():
             continue  # `<unk>` is spelt with characters that are known
-        np.testing.assert_array_equal(learnt.read(learnt.decode(numbers)), numbers)
+        np.testing.assert_array_equal(learnt.tokens_of(learnt.decode(numbers)), numbers)
 
 
 @given(st.lists(texts, max_size=4))
@@ -42,7 +42,7 @@ def test_the_kind_is_found_from_the_tokens(public: list[str]) -> None:
 @given(texts)
 def test_numbers_are_those_of_a_plain_loop(text: str) -> None:
     characters = Vocabulary.learn("characters", ["é"])
-    assert characters.read(text).tolist() == [
+    assert characters.tokens_of(text).tolist() == [
         characters.tokens.index(one) if one in characters.tokens else 0 for one in text
     ]
 
@@ -55,9 +55,9 @@ def test_only_words_lose_anything_and_digits_stand_alone() -> None:
 
 
 def test_the_most_frequent_words_are_kept_and_ties_go_by_the_alphabet() -> None:
-    words = Vocabulary.learn("words", ["b a b c a d"], most=3)
+    words = Vocabulary.learn("words", ["b a b c a d"], max_tokens=3)
     assert [token for token in words.tokens if token.isalpha()] == ["a", "b", "c"]
-    assert words.decode(words.read("a d")) == f"a {UNKNOWN}"
+    assert words.decode(words.tokens_of("a d")) == f"a {UNKNOWN}"
 
 
 def test_digits_are_known_to_a_text_without_any() -> None:

@@ -7,8 +7,15 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmem.contracts.types import IntArray
-from fedmem.modalities.text.windows import PADDING, asked, cut, texts, told, whole
+from fedmem.contracts.arrays import IntArray
+from fedmem.modalities.text.windows import (
+    PADDING,
+    cut_windows,
+    inputs_and_targets,
+    join_windows,
+    prefix_and_start,
+    texts,
+)
 
 sizes = st.lists(st.integers(0, 40), max_size=5)
 lengths = st.integers(2, 12)
@@ -22,7 +29,7 @@ def documents(sizes: Sequence[int]) -> list[IntArray]:
 @given(sizes, lengths)
 def test_no_place_is_in_two_windows_and_each_is_in_its_own(sizes: list[int], length: int) -> None:
     texts = documents(sizes)
-    found = cut(texts, length)
+    found = cut_windows(texts, length)
     real = found.tokens[found.tokens != PADDING]
     assert len(np.unique(real)) == len(real)
     for tokens, document, start in zip(found.tokens, found.document, found.start, strict=True):
@@ -33,7 +40,7 @@ def test_no_place_is_in_two_windows_and_each_is_in_its_own(sizes: list[int], len
 
 @given(sizes, lengths)
 def test_what_is_left_over_is_less_than_half_a_window(sizes: list[int], length: int) -> None:
-    found = cut(documents(sizes), length)
+    found = cut_windows(documents(sizes), length)
     for number, size in enumerate(sizes):
         kept = int((found.tokens[found.document == number] != PADDING).sum())
         assert size - kept < (length + 1) / 2 if size > length else kept == (size if size >= 2 else 0)
@@ -41,12 +48,12 @@ def test_what_is_left_over_is_less_than_half_a_window(sizes: list[int], length: 
 
 @given(sizes, lengths)
 def test_every_window_asks_for_something_and_comes_back(sizes: list[int], length: int) -> None:
-    tokens = cut(documents(sizes), length).tokens
-    inputs, targets = asked(tokens)
+    tokens = cut_windows(documents(sizes), length).tokens
+    inputs, targets = inputs_and_targets(tokens)
     assert inputs.shape == targets.shape == (len(tokens), length)
     assert (inputs >= 0).all()
     assert ((targets != PADDING).sum(axis=1) >= 1).all()
-    np.testing.assert_array_equal(whole(inputs, targets), tokens)
+    np.testing.assert_array_equal(join_windows(inputs, targets), tokens)
 
 
 def test_windows_that_overlap_by_their_last_token_would_be_seen() -> None:
@@ -54,7 +61,7 @@ def test_windows_that_overlap_by_their_last_token_would_be_seen() -> None:
     text = np.arange(9)
     usual = [set(text[start : start + 5].tolist()) for start in (0, 4)]
     assert usual[0] & usual[1] == {4}
-    first, second = cut([text], 4).tokens[:2]
+    first, second = cut_windows([text], 4).tokens[:2]
     assert not set(first.tolist()) & set(second.tolist())
 
 
@@ -63,5 +70,5 @@ def test_texts_end_with_the_last_token_that_is_asked_for_row_by_row(targets: lis
     wanted = np.array(targets)
     inputs = np.random.default_rng(0).integers(6, size=wanted.shape)
     for row, found in enumerate(texts(inputs, wanted).tolist()):
-        tokens, _ = told(inputs[row], wanted[row])
+        tokens, _ = prefix_and_start(inputs[row], wanted[row])
         assert found == [*tokens, *[PADDING] * (5 - len(tokens))]

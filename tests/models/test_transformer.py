@@ -131,7 +131,7 @@ def test_a_stack_of_clients_is_each_alone(client: Any) -> None:
             before=before,
             rows=rng.permutation(30)[:size],
             batches=client.batches(size, np.random.default_rng(i)),
-            offer={"round": torch.tensor(1.0)},
+            payload={"round": torch.tensor(1.0)},
         )
         for i, size in enumerate([7, 1, 20])
     ]

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.audit_set import AuditSet, References
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Transition
-from fedmem.contracts.types import Params
 from fedmem.modalities.scores import answers, losses, margins, margins_of
 from fedmem.observation.evidence import _count, evidence_of, rank_of
 from fedmem.training.one_by_one import OneByOne
@@ -98,7 +98,7 @@ def test_evidence_and_ranks_equal_a_naive_loop() -> None:
         examples=examples,
         kind=np.array(["pattern"] * 8 + ["typical"] * 4),
         role=np.array(["canary"] * 8 + ["typical"] * 4),
-        holder=np.arange(m, dtype=np.int32) % 2,
+        owner=np.arange(m, dtype=np.int32) % 2,
         copies=np.ones(m, dtype=np.int32),
         is_in=np.ones((5, m), dtype=bool),
     )
@@ -139,7 +139,7 @@ def test_quantiles_only_where_the_client_holds_such_a_canary() -> None:
         examples=examples,
         kind=np.array(["pattern", "pattern"]),
         role=np.array(["canary", "canary"]),
-        holder=np.array([0, 1], dtype=np.int32),
+        owner=np.array([0, 1], dtype=np.int32),
         copies=np.ones(2, dtype=np.int32),
         is_in=np.ones((2, 2), dtype=bool),
     )
@@ -175,7 +175,7 @@ def test_a_model_of_nan_is_never_right_and_has_no_rank() -> None:
         examples=examples,
         kind=np.array(["p"]),
         role=np.array(["canary"]),
-        holder=np.zeros(1, np.int32),
+        owner=np.zeros(1, np.int32),
         copies=np.ones(1, np.int32),
         is_in=np.ones((1, 1), bool),
     )

@@ -155,7 +155,7 @@ def test_trace_travels_to_the_watcher_and_not_into_the_average() -> None:
     seen = []
 
     class Everything:
-        def wants(self, round: int) -> bool:
+        def observes_round(self, round_number: int) -> bool:
             return True
 
         def see(self, transitions: Any) -> None:
@@ -218,7 +218,7 @@ def test_watch_refuses_what_it_cannot_compare() -> None:
 class Everyone:
     """All clients in every round."""
 
-    def cohort(self, round: int) -> range:
+    def cohort(self, round_number: int) -> range:
         return range(CLIENTS)
 
     def node(self, client: int) -> int:
@@ -248,7 +248,7 @@ def test_clients_begin_each_round_from_the_last_aggregate() -> None:
     seen: list[Transition] = []
 
     class Everything:
-        def wants(self, round: int) -> bool:
+        def observes_round(self, round_number: int) -> bool:
             return True
 
         def see(self, transitions: Any) -> None:

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.audit_set import References
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import ReferenceEvidence, Transition
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.types import Params
 from fedmem.estimators.exposure import null_mean
-from fedmem.modalities.text.prefix_tree import Scored
-from fedmem.modalities.text.windows import told
+from fedmem.modalities.text.prefix_tree import ScoredMembers
+from fedmem.modalities.text.windows import prefix_and_start
 from fedmem.observation import evidence
 from fedmem.observation.evidence import evidence_of, rank_of
 from fedmem.training.one_by_one import OneByOne
@@ -50,14 +50,14 @@ def ranked(federation: Federation, transitions: list[Transition], references: Re
 def others(federation: Federation) -> References:
     """All members that are no canary, as fresh references would hardly ever be one."""
     canaries = {number(federation, subject) for subject in range(len(federation.audit))}
-    rows = [example(SPACE.member(i), SPACE.secret(i)) for i in range(SPACE.size) if i not in canaries]
+    rows = [example(SPACE.member_tokens(i), SPACE.secret(i)) for i in range(SPACE.size) if i not in canaries]
     found = Examples.concatenate(rows)
     return References(family="secret", inputs=found.inputs, targets=found.targets)
 
 
 def number(federation: Federation, subject: int) -> int:
     rows = federation.audit.examples
-    return SPACE.index(told(rows.inputs[subject], rows.targets[subject])[0])
+    return SPACE.index(prefix_and_start(rows.inputs[subject], rows.targets[subject])[0])
 
 
 def test_ranks_are_those_among_all_others_as_references(federation: Federation, transitions: list[Transition]) -> None:
@@ -101,8 +101,8 @@ def test_under_the_null_exposure_is_what_it_says(federation: Federation) -> None
     for i in range(SPACE.size):
         audit = replace(
             federation.audit,
-            **{name: getattr(federation.audit, name)[:1] for name in ("kind", "role", "holder", "copies")},
-            examples=example(SPACE.member(i), SPACE.secret(i)),
+            **{name: getattr(federation.audit, name)[:1] for name in ("kind", "role", "owner", "copies")},
+            examples=example(SPACE.member_tokens(i), SPACE.secret(i)),
             is_in=np.ones((RUNS, 1), dtype=bool),
             start=np.zeros(1, np.int32),
             stop=np.ones(1, np.int32),
@@ -122,7 +122,7 @@ def test_a_model_that_knows_several_shows_each_in_full(
     known = [number(federation, subject) for subject in range(len(federation.audit))]
     loss = np.arange(SPACE.size, dtype=np.float64) + 10
     loss[known] = np.arange(len(known))
-    monkeypatch.setattr(evidence, "scores", lambda *given: Scored(loss=loss, calls=0))
+    monkeypatch.setattr(evidence, "scores", lambda *given: ScoredMembers(loss=loss, calls=0))
     found = ranked(federation, transitions, federation.references[0])
     assert (found.less == 0).all()
     assert (found.ties == 0).all()

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage, stats
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset, Examples, FeatureShift, Partition
-from fedmem.contracts.ragged import Parts
-from fedmem.contracts.types import IntArray
+from fedmem.contracts.ragged import Ragged
 from fedmem.datasets.digits import Digits
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError
-from fedmem.modalities.undescribed import undescribed
+from fedmem.modalities.undescribed import modality_of_shape
 from fedmem.partitions import dirichlet
 from fedmem.partitions._sizes import apportion
 from fedmem.partitions.dirichlet import Dirichlet
@@ -37,7 +37,7 @@ def labelled(targets: IntArray) -> Dataset:
         train=rows,
         test=rows.take(np.arange(0)),
         num_classes=int(targets.max()) + 1,
-        modality=undescribed(rows.inputs.shape[1:]),
+        modality=modality_of_shape(rows.inputs.shape[1:]),
     )
 
 
@@ -168,7 +168,7 @@ def test_fifty_thousand_clients_are_dealt_out_at_once(partition: Any) -> None:
     data = labelled(rng.integers(10, size=rows))
     data = replace(data, natural=rng.permutation(np.arange(rows) % clients))
     parts = partition.assign(data, np.arange(rows), clients, rng)
-    assert isinstance(parts, Parts)
+    assert isinstance(parts, Ragged)
     assert len(parts) == clients
     assert parts.sizes.min() >= 1
     np.testing.assert_array_equal(np.sort(parts.rows), np.arange(rows))
@@ -325,9 +325,9 @@ def test_pathological_clients_hold_k_classes_shared_evenly(seed: int, clients: i
     parts = partition.assign(labelled(targets), np.arange(len(targets)), clients, rng)
     counts = np.stack([np.bincount(targets[part], minlength=classes) for part in parts])
     assert ((counts > 0).sum(axis=1) == k).all()
-    holders = (counts > 0).sum(axis=0)
-    assert holders.min() >= 1
-    assert holders.max() - holders.min() <= 1
+    owners = (counts > 0).sum(axis=0)
+    assert owners.min() >= 1
+    assert owners.max() - owners.min() <= 1
     for column in counts.T:
         assert np.ptp(column[column > 0]) <= 1
 

@@ -20,9 +20,9 @@ from fedmem.privacy.accounting import (
     Releases,
     Sampling,
     gaussian_epsilon,
+    guarantee_of,
     individual_epsilon,
     noise_for,
-    promise,
 )
 
 # delta 1e-5: clients, cohort, rounds, noise multiplier, and epsilon by Poisson PLD and RDP, by cohorts of a fixed size
@@ -62,15 +62,15 @@ def test_reference_values(
     fixed = replace(poisson, sampling="fixed_size", adjacency="zero_out")
     other = replace(fixed, adjacency="replace")
     if pld is not None:
-        found = promise(poisson).bounds
+        found = guarantee_of(poisson).bounds
         assert found["pld"] == pytest.approx(pld, rel=0.02)
         assert found["rdp"] == pytest.approx(rdp, rel=0.02)
         assert found["prv"] == pytest.approx(pld, rel=0.02)
-        assert promise(other, "rdp").epsilon == pytest.approx(replaced, rel=0.02)
-        assert promise(poisson, "gaussian").epsilon == pytest.approx(alone, rel=0.02)
-    assert least <= promise(fixed).epsilon <= least * (1.001 if count == 1 else 1.04)
+        assert guarantee_of(other, "rdp").epsilon == pytest.approx(replaced, rel=0.02)
+        assert guarantee_of(poisson, "gaussian").epsilon == pytest.approx(alone, rel=0.02)
+    assert least <= guarantee_of(fixed).epsilon <= least * (1.001 if count == 1 else 1.04)
     # the order of the two neighbours and what else others send hardly matters to the bound, but replace does
-    assert promise(fixed).epsilon <= promise(other).epsilon
+    assert guarantee_of(fixed).epsilon <= guarantee_of(other).epsilon
 
 
 def test_every_bound_of_cohorts_of_a_fixed_size_holds() -> None:
@@ -79,42 +79,42 @@ def test_every_bound_of_cohorts_of_a_fixed_size_holds() -> None:
         fixed = releases(
             noise_multiplier=z, sampling="fixed_size", rate=cohort / clients, count=count, adjacency="zero_out"
         )
-        assert min(promise(fixed).bounds.values()) >= least
-        assert promise(fixed, "rdp").epsilon == promise(replace(fixed, adjacency="replace"), "rdp").epsilon
+        assert min(guarantee_of(fixed).bounds.values()) >= least
+        assert guarantee_of(fixed, "rdp").epsilon == guarantee_of(replace(fixed, adjacency="replace"), "rdp").epsilon
 
 
 def test_the_smallest_valid_bound_is_promised() -> None:
     loose = releases(noise_multiplier=0.8, sampling="fixed_size", rate=0.05, count=200, adjacency="zero_out")
-    assert promise(loose).accountant == "pld"
+    assert guarantee_of(loose).accountant == "pld"
     # without drawing the exact value is that of the normal distribution
-    assert promise(replace(loose, rate=1.0)).accountant == "gaussian"
-    assert promise(replace(loose, adjacency="replace")).epsilon > promise(loose).epsilon
+    assert guarantee_of(replace(loose, rate=1.0)).accountant == "gaussian"
+    assert guarantee_of(replace(loose, adjacency="replace")).epsilon > guarantee_of(loose).epsilon
     for one in (loose, replace(loose, adjacency="replace")):
-        assert promise(one).epsilon == min(promise(one).bounds.values())
+        assert guarantee_of(one).epsilon == min(guarantee_of(one).bounds.values())
 
 
 def test_one_release_by_adjacency() -> None:
     one = releases(count=1)
-    assert promise(one).epsilon == pytest.approx(4.38, abs=0.01)
-    assert promise(replace(one, adjacency="zero_out")).epsilon == promise(one).epsilon
-    assert promise(replace(one, adjacency="replace")).epsilon == pytest.approx(10.0, abs=0.01)
+    assert guarantee_of(one).epsilon == pytest.approx(4.38, abs=0.01)
+    assert guarantee_of(replace(one, adjacency="zero_out")).epsilon == guarantee_of(one).epsilon
+    assert guarantee_of(replace(one, adjacency="replace")).epsilon == pytest.approx(10.0, abs=0.01)
 
 
 def test_composition_of_gaussians_is_one_with_less_noise() -> None:
     many, one = releases(noise_multiplier=3.0, count=9), releases(noise_multiplier=1.0, count=1)
     for accountant in one.accountants:
-        assert promise(many, accountant).epsilon == pytest.approx(promise(one, accountant).epsilon, rel=1e-9)
+        assert guarantee_of(many, accountant).epsilon == pytest.approx(guarantee_of(one, accountant).epsilon, rel=1e-9)
 
 
 def test_without_drawing_poisson_has_no_amplification() -> None:
     everyone = releases(noise_multiplier=2.0, count=20)
     drawn = replace(everyone, sampling="poisson", rate=1.0)
-    assert promise(drawn, "pld").epsilon == pytest.approx(promise(everyone, "gaussian").epsilon, rel=1e-3)
-    assert promise(drawn, "rdp").epsilon == pytest.approx(promise(everyone, "rdp").epsilon, rel=1e-6)
+    assert guarantee_of(drawn, "pld").epsilon == pytest.approx(guarantee_of(everyone, "gaussian").epsilon, rel=1e-3)
+    assert guarantee_of(drawn, "rdp").epsilon == pytest.approx(guarantee_of(everyone, "rdp").epsilon, rel=1e-6)
     both = [replace(one, adjacency="replace") for one in (drawn, everyone)]
-    assert promise(both[0], "pld").epsilon == pytest.approx(promise(both[1], "gaussian").epsilon, rel=1e-3)
+    assert guarantee_of(both[0], "pld").epsilon == pytest.approx(guarantee_of(both[1], "gaussian").epsilon, rel=1e-3)
     fixed = replace(everyone, sampling="fixed_size", rate=1.0, adjacency="zero_out")
-    assert promise(fixed).epsilon == pytest.approx(promise(everyone).epsilon, rel=1e-6)
+    assert guarantee_of(fixed).epsilon == pytest.approx(guarantee_of(everyone).epsilon, rel=1e-6)
 
 
 @pytest.mark.parametrize("sampling", ["poisson", "fixed_size"])
@@ -123,39 +123,39 @@ def test_more_rounds_more_of_a_part_and_less_noise_cost_more(sampling: str) -> N
     worse = [replace(base, count=40), replace(base, rate=0.2), replace(base, noise_multiplier=0.7)]
     worse += [replace(base, delta=1e-7), replace(base, adjacency="replace")]
     for other in worse:
-        assert promise(other).epsilon > promise(base).epsilon
-    assert promise(replace(base, noise_multiplier=1e5)).epsilon < 1e-3
+        assert guarantee_of(other).epsilon > guarantee_of(base).epsilon
+    assert guarantee_of(replace(base, noise_multiplier=1e5)).epsilon < 1e-3
 
 
 def test_nothing_released_costs_nothing_and_no_noise_everything() -> None:
     poisson = releases(sampling="poisson", rate=0.1)
     for one in (releases(), poisson, replace(poisson, sampling="fixed_size", adjacency="zero_out")):
-        assert promise(replace(one, count=0)).epsilon == 0
-        assert promise(replace(one, noise_multiplier=0)).epsilon == math.inf
+        assert guarantee_of(replace(one, count=0)).epsilon == 0
+        assert guarantee_of(replace(one, noise_multiplier=0)).epsilon == math.inf
 
 
 def test_opacus_is_left_out_where_epsilon_protects_nobody() -> None:
     hopeless = releases(noise_multiplier=0.2, sampling="poisson", rate=0.9, count=500)
-    found = promise(hopeless)
+    found = guarantee_of(hopeless)
     assert found.epsilon > LARGEST
     assert set(found.bounds) == {"rdp", "pld", "gaussian"}
     with pytest.raises(ComponentError, match=r"prv is not asked where epsilon is above 64"):
-        promise(hopeless, "prv")
+        guarantee_of(hopeless, "prv")
 
 
 def test_cohorts_of_a_fixed_size_have_no_poisson_accountant() -> None:
     fixed = releases(sampling="fixed_size", rate=0.1, adjacency="zero_out")
     with pytest.raises(ComponentError, match=r"counts on Poisson sampling.*use one of: rdp, pld, gaussian.*poisson"):
-        promise(fixed, "prv")
+        guarantee_of(fixed, "prv")
 
 
 def test_bounds_that_are_not_known_are_refused() -> None:
     with pytest.raises(ComponentError, match="add_remove with cohorts of a fixed size is not defined"):
         releases(sampling="fixed_size", rate=0.1)
     with pytest.raises(ComponentError, match="not for adjacency replace; use one of: pld, gaussian"):
-        promise(releases(sampling="poisson", rate=0.1, adjacency="replace"), "rdp")
+        guarantee_of(releases(sampling="poisson", rate=0.1, adjacency="replace"), "rdp")
     with pytest.raises(ComponentError, match="with everyone gaussian is exact"):
-        promise(releases(), "pld")
+        guarantee_of(releases(), "pld")
 
 
 @pytest.mark.parametrize(
@@ -187,8 +187,8 @@ SAMPLED = [
 def is_smallest(target: float, wanted: Releases) -> bool:
     """Whether the noise for a target meets it, and a thousandth less does not."""
     z = noise_for(target, wanted)
-    less = promise(replace(wanted, noise_multiplier=z * 0.999)).epsilon
-    return promise(replace(wanted, noise_multiplier=z)).epsilon <= target < less
+    less = guarantee_of(replace(wanted, noise_multiplier=z * 0.999)).epsilon
+    return guarantee_of(replace(wanted, noise_multiplier=z)).epsilon <= target < less
 
 
 @pytest.mark.parametrize(("sampling", "adjacency"), SAMPLED)
@@ -214,7 +214,7 @@ def test_noise_meets_the_target_even_if_calibration_misses_it(off: float, monkey
         mechanism_calibration, "calibrate_dp_mechanism", lambda *given, **named: calibrate(*given, **named) + off
     )
     noise = noise_for(2.0, releases(count=20))
-    assert promise(releases(count=20, noise_multiplier=noise)).epsilon <= 2.0
+    assert guarantee_of(releases(count=20, noise_multiplier=noise)).epsilon <= 2.0
 
 
 @pytest.mark.nightly
@@ -231,8 +231,8 @@ def test_the_noise_for_a_target_is_the_smallest_on_a_grid(
 def test_poisson_cohorts_are_credited_under_replace_however_little_the_others_prove() -> None:
     """The normal distribution alone proves 159 here; that must not keep loss distributions from being asked."""
     drawn = releases(sampling="poisson", rate=0.1, count=50, adjacency="replace")
-    assert promise(drawn, "gaussian").epsilon > 150
-    assert promise(drawn).epsilon == pytest.approx(7.19, abs=0.01)
+    assert guarantee_of(drawn, "gaussian").epsilon > 150
+    assert guarantee_of(drawn).epsilon == pytest.approx(7.19, abs=0.01)
     assert noise_for(8.0, drawn) == pytest.approx(0.933, abs=0.001)
 
 
@@ -248,7 +248,7 @@ def test_targets_that_cannot_be_met() -> None:
 def test_no_epsilon_is_negative() -> None:
     """The bound of Opacus was, -0.09 here, where delta covers all that is lost."""
     little = Releases(noise_multiplier=8.0, sampling="poisson", rate=0.5, count=2, delta=0.1, unit="client")
-    assert promise(little, "prv").epsilon == promise(little).epsilon == 0.0
+    assert guarantee_of(little, "prv").epsilon == guarantee_of(little).epsilon == 0.0
 
 
 def test_a_rate_of_less_than_one_in_a_billion_is_not_zero() -> None:
@@ -262,7 +262,7 @@ def test_a_rate_of_less_than_one_in_a_billion_is_not_zero() -> None:
         adjacency="replace",
     )
     # one release in 10^7 has the unit at all, and then four deviations away: delta at 0 is about 10^-7 per run
-    assert promise(rare).epsilon > 1.0
+    assert guarantee_of(rare).epsilon > 1.0
 
 
 def delta_of(epsilon: float, mu: float) -> float:
@@ -304,7 +304,7 @@ def test_gaussian_in_the_tails() -> None:
 def test_individual_epsilon_of_a_unit_at_the_clip_is_that_of_everybody() -> None:
     norms = np.array([[5.0, 0.5, 0.0], [5.0, np.nan, 0.0], [5.0, 0.5, np.nan]])
     found = individual_epsilon(norms, noise_multiplier=2.0, clip=5.0, delta=1e-5)
-    assert found[0] == pytest.approx(promise(releases(noise_multiplier=2.0, count=3), "rdp").epsilon, rel=1e-6)
+    assert found[0] == pytest.approx(guarantee_of(releases(noise_multiplier=2.0, count=3), "rdp").epsilon, rel=1e-6)
     assert found[2] == 0
     # a tenth of the clip, twice: by hand at every order
     orders = np.array([1.1, 2.0, 5.0, 20.0, 63.0, 256.0, 1024.0])
@@ -322,7 +322,7 @@ def test_individual_epsilon_is_clipped_and_needs_noise() -> None:
 
 def epsilon_of(sampling: Sampling, **fields: Any) -> float:
     adjacency: Adjacency = "zero_out" if sampling == "fixed_size" else "add_remove"
-    return promise(Releases(sampling=sampling, delta=1e-5, unit="client", adjacency=adjacency, **fields)).epsilon
+    return guarantee_of(Releases(sampling=sampling, delta=1e-5, unit="client", adjacency=adjacency, **fields)).epsilon
 
 
 @pytest.mark.parametrize(("sampling", "rate"), [("poisson", 0.1), ("fixed_size", 0.1), ("everyone", 1.0)])

@@ -25,8 +25,8 @@ from fedmem.execution.run import compute, measure
 from fedmem.federation.build import build
 from fedmem.privacy.accounting import Releases
 from fedmem.privacy.amplification import canaries_of
-from fedmem.privacy.canary_clients import CanaryClients, flat
-from fedmem.privacy.epsilon_bounds import Audited, permitted
+from fedmem.privacy.canary_directions import CanaryDirections, flatten
+from fedmem.privacy.epsilon_bounds import AuditedUnit, permitted_guarantee
 from fedmem.privacy.epsilon_estimates import one_shot, two_shots
 from fedmem.probes import canary_clients as probe
 from fedmem.reporting.privacy_sections import sections as privacy_sections
@@ -44,10 +44,10 @@ from tests.tiny import tiny
 
 SHAPES = {"w": (6, 20), "b": (6,)}
 POISSON = {"kind": "poisson", "rate": 0.5}
-PRIVATE = {"kind": "dp_fedavg", "clip": 0.5, "cohort": 22.5, "canary_clients": 40}
+PRIVATE = {"kind": "dp_fedavg", "clip": 0.5, "expected_cohort_size": 22.5, "canary_clients": 40}
 READ = {"probes": [{"kind": "canary_clients"}], "observe": {"every": 1}}
 ONE_BY_ONE = {"executor": "one_by_one", "workers": 1}
-CLIENT = Audited(unit="client", adjacency="add_remove")
+CLIENT = AuditedUnit(unit="client", adjacency="add_remove")
 
 
 def made(**changes: Any) -> Any:
@@ -60,7 +60,7 @@ def made(**changes: Any) -> Any:
 
 
 def test_directions_are_uniform_on_the_sphere_and_each_run_has_its_own() -> None:
-    canaries = CanaryClients(seed=1, count=400)
+    canaries = CanaryDirections(seed=1, count=400)
     found = np.array(list(canaries.directions(0, SHAPES)))
     assert found.shape == (400, 126)
     np.testing.assert_allclose((found**2).sum(1), 1.0)
@@ -69,7 +69,7 @@ def test_directions_are_uniform_on_the_sphere_and_each_run_has_its_own() -> None
     assert (found**2).mean(0).max() < 1.6 / 126
     assert (found**2).mean(0).min() > 0.6 / 126
     assert np.abs(found @ found.T - np.eye(400)).max() < 0.6
-    np.testing.assert_array_equal(found[:7], list(replace(canaries, count=7, chance=0.1).directions(0, SHAPES)))
+    np.testing.assert_array_equal(found[:7], list(replace(canaries, count=7, rate=0.1).directions(0, SHAPES)))
     for other in (
         canaries.directions(1, SHAPES),
         canaries.directions(0, SHAPES, fresh=True),
@@ -79,36 +79,36 @@ def test_directions_are_uniform_on_the_sphere_and_each_run_has_its_own() -> None
 
 
 def test_they_come_as_often_as_they_should() -> None:
-    canaries = CanaryClients(seed=0, count=500, chance=0.3)
-    came = np.array([canaries.there(0, round) for round in range(1, 21)])
+    canaries = CanaryDirections(seed=0, count=500, rate=0.3)
+    came = np.array([canaries.participants(0, round_number) for round_number in range(1, 21)])
     assert came.mean() == pytest.approx(0.3, abs=0.02)
     # each by itself: what came in one round says nothing of the next
     assert (came[1:] & came[:-1]).mean() == pytest.approx(0.09, abs=0.015)
-    assert not np.array_equal(came[0], canaries.there(1, 1))
-    assert CanaryClients(seed=0, count=5).there(0, 3).all()
-    assert not CanaryClients(seed=0, count=5, chance=0.0).there(0, 3).any()
+    assert not np.array_equal(came[0], canaries.participants(1, 1))
+    assert CanaryDirections(seed=0, count=5).participants(0, 3).all()
+    assert not CanaryDirections(seed=0, count=5, rate=0.0).participants(0, 3).any()
 
 
 def test_regular_turns_come_once_in_every_pause_rounds() -> None:
-    canaries = CanaryClients(seed=0, count=300, pause=4)
-    came = np.array([canaries.there(0, round) for round in range(1, 13)])
+    canaries = CanaryDirections(seed=0, count=300, min_separation=4)
+    came = np.array([canaries.participants(0, round_number) for round_number in range(1, 13)])
     for start in range(9):
         assert (came[start : start + 4].sum(0) == 1).all()
     assert came.mean(1) == pytest.approx(0.25, abs=0.1)
 
 
 def test_sums_are_those_of_who_comes_whatever_other_runs_do() -> None:
-    canaries = CanaryClients(seed=3, count=9, chance=0.5)
+    canaries = CanaryDirections(seed=3, count=9, rate=0.5)
     like = {name: torch.zeros((2, *shape)) for name, shape in SHAPES.items()}
     sums, count = canaries.sums([4, 7], 2, like)
     for place, run in enumerate((4, 7)):
-        here = canaries.there(run, 2)
+        here = canaries.participants(run, 2)
         naive = np.array(list(canaries.directions(run, SHAPES)))[here].sum(0)
-        np.testing.assert_allclose(flat({name: value[place] for name, value in sums.items()}), naive, atol=1e-14)
+        np.testing.assert_allclose(flatten({name: value[place] for name, value in sums.items()}), naive, atol=1e-14)
         assert count[place] == here.sum()
         alone, _ = canaries.sums([run], 2, {name: value[:1] for name, value in like.items()})
         assert all(torch.equal(alone[name][0], sums[name][place]) for name in like)
-    nobody, none = replace(canaries, chance=0.0).sums([0], 1, {name: value[:1] for name, value in like.items()})
+    nobody, none = replace(canaries, rate=0.0).sums([0], 1, {name: value[:1] for name, value in like.items()})
     assert none.tolist() == [0.0]
     assert not any(value.any() for value in nobody.values())
 
@@ -116,7 +116,7 @@ def test_sums_are_those_of_who_comes_whatever_other_runs_do() -> None:
 # --- what they add to a sum -------------------------------------------------------------------------------------------
 
 
-def round_of(guests: Any, sent: float | None = None, number: int = 1) -> Round:
+def round_of(canary_updates: Any, sent: float | None = None, number: int = 1) -> Round:
     """One client who sends this many ones, or nobody."""
     before = {name: torch.zeros((1, *shape)) for name, shape in SHAPES.items()}
     there = torch.tensor([[sent is not None]])
@@ -128,11 +128,11 @@ def round_of(guests: Any, sent: float | None = None, number: int = 1) -> Round:
         present=there,
         clients=torch.where(there, 0, -1),
         generators=lambda: (np.random.default_rng(number),),
-        guests=guests,
+        canary_updates=canary_updates,
     )
 
 
-QUIET: dict[str, Any] = {"noise_multiplier": 0.0, "cohort": 4.0, "canary_clients": 3}
+QUIET: dict[str, Any] = {"noise_multiplier": 0.0, "expected_cohort_size": 4.0, "canary_clients": 3}
 
 
 @pytest.mark.parametrize(
@@ -140,20 +140,20 @@ QUIET: dict[str, Any] = {"noise_multiplier": 0.0, "cohort": 4.0, "canary_clients
     [
         (DpFedAvg(clip=0.3, **QUIET), 0.3),
         (DpFedAvg(clip=0.3, cap=5, **QUIET), 0.3),
-        (DpAdaptive(start=0.2, **QUIET), 0.2),
+        (DpAdaptive(initial_clip=0.2, **QUIET), 0.2),
         (DpFtrl(clip=0.3, **QUIET), 0.3),
     ],
 )
 @pytest.mark.parametrize("sent", [None, 5.0])
 def test_each_adds_a_direction_as_long_as_the_clip(strategy: Any, clip: float, sent: float | None) -> None:
-    canaries = CanaryClients(seed=0, count=3)
+    canaries = CanaryDirections(seed=0, count=3)
     expected = np.sum(list(canaries.directions(0, SHAPES)), axis=0)
     if sent is not None:
         # one client beside them, cut to the same length; under a cap of 5 its one row counts a fifth
         expected = expected + np.ones(126) / math.sqrt(126) / (getattr(strategy, "cap", None) or 1)
     given = round_of(lambda like: canaries.updates([0], 1, like), sent)
     after, _ = strategy.rule(strategy.state(given.before, 1), given)
-    moved = flat({name: value[0] for name, value in after.items()})
+    moved = flatten({name: value[0] for name, value in after.items()})
     np.testing.assert_allclose(moved, clip * expected / 4, atol=1e-7)
 
 
@@ -178,9 +178,11 @@ def test_an_app_without_directions_is_told_so(strategy: Any) -> None:
 
 def test_an_adaptive_clip_follows_the_real_clients() -> None:
     """Half of two clients are below it, as it wishes, so that it stays, however many canary clients come."""
-    strategy = DpAdaptive(start=1.0, quantile=0.5, noise_multiplier=0.0, cohort=52.0, canary_clients=50)
-    lopsided = replace(strategy, quantile=0.8, cohort=52.5)
-    canaries = CanaryClients(seed=0, count=50)
+    strategy = DpAdaptive(
+        initial_clip=1.0, quantile=0.5, noise_multiplier=0.0, expected_cohort_size=52.0, canary_clients=50
+    )
+    lopsided = replace(strategy, quantile=0.8, expected_cohort_size=52.5)
+    canaries = CanaryDirections(seed=0, count=50)
     before = {"w": torch.zeros(1, 4)}
     sent = {"w": torch.tensor([[[0.1] * 4, [3.0] * 4]])}
     there = torch.ones((1, 2), dtype=torch.bool)
@@ -192,7 +194,7 @@ def test_an_adaptive_clip_follows_the_real_clients() -> None:
         present=there,
         clients=torch.arange(2)[None],
         generators=lambda: (np.random.default_rng(0),),
-        guests=lambda like: canaries.updates([0], 1, like),
+        canary_updates=lambda like: canaries.updates([0], 1, like),
     )
     _, state = strategy.rule(strategy.state(before, 2), given)
     assert state["clip"].item() == pytest.approx(1.0)
@@ -206,11 +208,11 @@ def test_an_adaptive_clip_follows_the_real_clients() -> None:
 STRATEGIES: dict[str, Callable[..., Any]] = {
     "dp_fedavg": made,
     "dp_adaptive": lambda **changes: made(
-        strategy={"kind": "dp_adaptive", "cohort": 22.5, "canary_clients": 40}, **changes
+        strategy={"kind": "dp_adaptive", "expected_cohort_size": 22.5, "canary_clients": 40}, **changes
     ),
     "dp_ftrl": lambda **changes: made(
         sampler={"kind": "cyclic", "size": 1},
-        strategy={"kind": "dp_ftrl", "cohort": 9, "canary_clients": 40},
+        strategy={"kind": "dp_ftrl", "expected_cohort_size": 9, "canary_clients": 40},
         **changes,
     ),
 }
@@ -233,7 +235,7 @@ def test_a_round_without_anybody_has_canary_clients_all_the_same() -> None:
     """Poisson cohorts of a federation of five are empty now and then; the canary clients are drawn by themselves."""
     ways = []
     for server in ("rule", "messages"):
-        sampler, strategy = {"kind": "poisson", "rate": 0.2}, {**PRIVATE, "cohort": 9}
+        sampler, strategy = {"kind": "poisson", "rate": 0.2}, {**PRIVATE, "expected_cohort_size": 9}
         scenario = made(rounds=6, sampler=sampler, strategy=strategy, speed={**ONE_BY_ONE, "server": server})
         ways.append(simulate(scenario, build(scenario)))
     assert {part.round for part in ways[0].bank.participation} < set(range(1, 7))
@@ -251,19 +253,19 @@ def test_runs_trained_apart_are_what_they_would_be_together() -> None:
 
 def test_they_move_no_other_stream() -> None:
     """Who takes part and what each trains on are as without them; only models differ."""
-    plain = made(strategy={"kind": "dp_fedavg", "clip": 0.5, "cohort": 2.5}, probes=[])
+    plain = made(strategy={"kind": "dp_fedavg", "clip": 0.5, "expected_cohort_size": 2.5}, probes=[])
     some, none = (simulate(scenario, build(scenario)) for scenario in (made(), plain))
     assert some.bank.participation == none.bank.participation
     assert not torch.equal(next(iter(some.params[0].values())), next(iter(none.params[0].values())))
 
 
 def test_ids_are_those_of_before_where_there_are_none() -> None:
-    plain = tiny(strategy={"kind": "dp_fedavg", "cohort": 2.5}, sampler=POISSON)
+    plain = tiny(strategy={"kind": "dp_fedavg", "expected_cohort_size": 2.5}, sampler=POISSON)
     content = {key: value for key, value in plain.dump().items() if key not in ("speed", "central")}
     assert content["strategy"].pop("canary_clients") == 0
     text = json.dumps([RESULTS_VERSION, content], sort_keys=True, separators=(",", ":"))
     assert plain.id == hashlib.sha256(text.encode()).hexdigest()[:12]
-    assert made().id != made(strategy={**PRIVATE, "cohort": 23, "canary_clients": 41}).id
+    assert made().id != made(strategy={**PRIVATE, "expected_cohort_size": 23, "canary_clients": 41}).id
 
 
 @pytest.mark.parametrize(
@@ -282,13 +284,15 @@ def test_they_come_as_a_real_client_does(sampler: Any, chance: float, pause: int
         strategy=strategy, sampler=made(sampler=sampler, strategy={"kind": "fedavg"}, probes=[]).sampler, clients=5
     )
     found = canaries_of(SimpleNamespace(**vars(scenario), seed=0))
-    assert found == CanaryClients(seed=0, count=3, chance=chance, pause=pause, adjacency=neighbours)  # type: ignore[arg-type]
+    assert found == CanaryDirections(seed=0, count=3, rate=chance, min_separation=pause, adjacency=neighbours)  # type: ignore[arg-type]
 
 
 def test_a_tree_promises_to_zeroed_updates_unless_everyone_is_there() -> None:
     assert present(canaries_of(STRATEGIES["dp_ftrl"]())).adjacency == "zero_out"
     everyone = made(
-        sampler={"kind": "everyone"}, strategy={"kind": "dp_ftrl", "cohort": 45, "canary_clients": 40}, rounds=1
+        sampler={"kind": "everyone"},
+        strategy={"kind": "dp_ftrl", "expected_cohort_size": 45, "canary_clients": 40},
+        rounds=1,
     )
     assert canaries_of(everyone).adjacency == "add_remove"  # type: ignore[union-attr]
 
@@ -296,14 +300,14 @@ def test_a_tree_promises_to_zeroed_updates_unless_everyone_is_there() -> None:
 # --- what is read of them ---------------------------------------------------------------------------------------------
 
 
-def transition(before: Any, after: Any, round: int) -> Transition:
+def transition(before: Any, after: Any, round_number: int) -> Transition:
     return Transition(
-        run=0, round=round, level="global", client=-1, before=before, sent=after, kept=after, num_examples=1
+        run=0, round=round_number, level="global", client=-1, before=before, sent=after, kept=after, num_examples=1
     )
 
 
 def test_cosines_are_those_of_the_movement() -> None:
-    canaries = CanaryClients(seed=0, count=4)
+    canaries = CanaryDirections(seed=0, count=4)
     directions = np.array(list(canaries.directions(0, SHAPES)))
     fresh = np.array(list(canaries.directions(0, SHAPES, fresh=True)))
     rng = np.random.default_rng(0)
@@ -320,10 +324,10 @@ def test_cosines_are_those_of_the_movement() -> None:
     assert len(found) == 12
     for j in range(4):
         for what, before in (("final", start), ("step", middle)):
-            moved = flat(end) - flat(before)
+            moved = flatten(end) - flatten(before)
             cosine = directions[j] @ moved / np.linalg.norm(moved)
             assert found[f"canary={j}, shown={what}"] == pytest.approx(cosine)
-        moved = flat(end) - flat(middle)
+        moved = flatten(end) - flatten(middle)
         assert found[f"fresh={j}, shown=step"] == pytest.approx(fresh[j] @ moved / np.linalg.norm(moved))
     # without every round there is no largest of all; nothing is told of the first model, nor where nothing moved
     context.observed_rounds = (0, 2)
@@ -336,14 +340,16 @@ def test_cosines_are_those_of_the_movement() -> None:
     assert not probe.CanaryClients().observe([transition(middle, end, 2)], context)
 
 
-ONE_SHOT = "claim=estimate way=one_shot unit=client"
+ONE_SHOT = "claim=estimate method=one_shot unit=client"
 
 
-def rows_of(cosines: Any, what: str, round: int, run: int = 0, neighbours: str = "add_remove") -> list[Measurement]:
+def rows_of(
+    cosines: Any, what: str, round_number: int, run: int = 0, neighbours: str = "add_remove"
+) -> list[Measurement]:
     return [
         Measurement(
             run=run,
-            round=round,
+            round=round_number,
             level="global",
             client=-1,
             source="canary_clients",
@@ -380,14 +386,16 @@ def test_all_models_show_the_largest_cosine_of_all_rounds_so_far() -> None:
     rng = np.random.default_rng(2)
     inside, outside = rng.normal(0.03, 1 / 30, size=(3, 80)), rng.normal(0, 1 / 30, size=(3, 80))
     rows = []
-    for round in (1, 2, 3):
-        rows += rows_of(inside[round - 1], "final canary", round)
-        rows += rows_of(inside[round - 1], "step canary", round) + rows_of(outside[round - 1], "step fresh", round)
+    for round_number in (1, 2, 3):
+        rows += rows_of(inside[round_number - 1], "final canary", round_number)
+        rows += rows_of(inside[round_number - 1], "step canary", round_number) + rows_of(
+            outside[round_number - 1], "step fresh", round_number
+        )
     found = estimates(rows)
-    for round in (1, 2, 3):
-        sides = inside[:round].max(0), outside[:round].max(0)
+    for round_number in (1, 2, 3):
+        sides = inside[:round_number].max(0), outside[:round_number].max(0)
         whole = two_shots(*sides, audited=CLIENT, delta=1e-5)
-        assert found[round, "iterates", "epsilon_one_shot"].value == whole.epsilon
+        assert found[round_number, "iterates", "epsilon_one_shot"].value == whole.epsilon
     assert found[3, "iterates", "epsilon_one_shot"].n == 80
 
 
@@ -414,7 +422,9 @@ def test_two_shots_between_two_normal_distributions() -> None:
     rng = np.random.default_rng(4)
     inside, outside = rng.normal(5.0, 2.0, 100_000), rng.normal(3.0, 2.0, 100_000)
     found = two_shots(inside, outside, audited=CLIENT, delta=1e-5)
-    exact = permitted(CLIENT, Releases(noise_multiplier=1, sampling="everyone", count=1, delta=1e-5, unit="client"))
+    exact = permitted_guarantee(
+        CLIENT, Releases(noise_multiplier=1, sampling="everyone", count=1, delta=1e-5, unit="client")
+    )
     assert found.epsilon == pytest.approx(exact.epsilon, rel=0.05)
     assert found.low <= exact.epsilon <= found.high
     assert found.claim == "estimate"
@@ -434,7 +444,9 @@ def test_a_run_tells_estimate_ceiling_and_what_is_permitted(tmp_path: Path) -> N
     assert {row.reading.labels for row in last} == {labels(about, shown=what) for what in ("final", "iterates")}
     releases = Releases(noise_multiplier=1.0, sampling="poisson", rate=0.5, count=2, delta=1e-5, unit="client")
     allowed = [row for row in last if row.reading.metric == "epsilon_one_shot.permitted"]
-    assert {(row.source, row.reading.value) for row in allowed} == {("privacy", permitted(CLIENT, releases).epsilon)}
+    assert {(row.source, row.reading.value) for row in allowed} == {
+        ("privacy", permitted_guarantee(CLIENT, releases).epsilon)
+    }
     assert len(allowed) == 2
     (section,) = (one for one in sections(Summary(stored)) if one.title == "CANARY CLIENTS")
     ((_, lines),) = section.blocks
@@ -446,11 +458,11 @@ def test_a_run_tells_estimate_ceiling_and_what_is_permitted(tmp_path: Path) -> N
 
 
 def test_a_promise_is_that_at_the_delta_and_to_the_neighbours_of_the_estimate() -> None:
-    from fedmem.privacy.promised_bounds import of_canary_clients
+    from fedmem.privacy.guaranteed_bounds import of_canary_clients
 
     scenario = made(
         sampler={"kind": "uniform", "size": 2},
-        strategy={**PRIVATE, "cohort": 18},
+        strategy={**PRIVATE, "expected_cohort_size": 18},
         privacy={"adjacency": "replace"},
         rounds=3,
     )
@@ -467,7 +479,9 @@ def test_a_promise_is_that_at_the_delta_and_to_the_neighbours_of_the_estimate() 
         unit="client",
         adjacency="zero_out",
     )
-    assert beside.reading.value == permitted(Audited(unit="client", adjacency="zero_out"), releases).epsilon
+    assert (
+        beside.reading.value == permitted_guarantee(AuditedUnit(unit="client", adjacency="zero_out"), releases).epsilon
+    )
     assert math.isnan(beside.reading.low)
 
 
@@ -483,11 +497,14 @@ def test_a_promise_is_that_at_the_delta_and_to_the_neighbours_of_the_estimate() 
             r"dp_sgd hides records, which canary clients are not; use dp_fedavg",
         ),
         ({"strategy": {"kind": "norm_clipping", "canary_clients": 9}}, r"strategy.canary_clients: unknown"),
-        ({"strategy": {"kind": "dp_fedavg", "cohort": 2.5}}, r"there are none; give strategy dp_fedavg some"),
+        (
+            {"strategy": {"kind": "dp_fedavg", "expected_cohort_size": 2.5}},
+            r"there are none; give strategy dp_fedavg some",
+        ),
         ({"probes": []}, r"strategy.canary_clients: no probe reads what they show; add \{kind: canary_clients\}"),
-        ({"strategy": {**PRIVATE, "cohort": 3, "canary_clients": 1}}, "a single one has no spread"),
+        ({"strategy": {**PRIVATE, "expected_cohort_size": 3, "canary_clients": 1}}, "a single one has no spread"),
         ({"client": {"kind": "fedper"}}, "fedper keeps some at its clients"),
-        ({"strategy": {**PRIVATE, "cohort": 2.5}}, "22.5 clients are expected in a round"),
+        ({"strategy": {**PRIVATE, "expected_cohort_size": 2.5}}, "22.5 clients are expected in a round"),
         (
             {"sampler": {"kind": "cyclic", "size": 2}},
             ": 2 in each of 2 rounds are 4, not all of 5",

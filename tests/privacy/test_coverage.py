@@ -12,13 +12,13 @@ import torch
 from rich.console import Console
 
 import fedmem
-from fedmem.cli.plan_text import check_file, told
+from fedmem.cli.plan_text import check_file, plan_text
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.client import ClientState, Outcome, client_declaration
 from fedmem.contracts.defence import defence_declaration
 from fedmem.contracts.sampler import History, sampler_declaration
 from fedmem.contracts.strategy import strategy_declaration
-from fedmem.contracts.types import Params
 from fedmem.defences.clip import Clip
 from fedmem.defences.noise import Noise
 from fedmem.errors import ScenarioError
@@ -38,15 +38,15 @@ from tests.tiny import sampled, tiny
 NOISE = [{"kind": "clip", "norm": 2.0}, {"kind": "noise", "norm": 2.0, "multiplier": 30.0}]
 UNIFORM = {"kind": "fedavg", "weighting": "uniform"}
 CANARIES = [{"kind": "random_pattern", "per_client": 12}]
-ALARM = {"kind": "audit", "of": "random_pattern", "alarm": True}
+ALARM = {"kind": "audit", "example_kind": "random_pattern", "alarm": True}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Undeclared(ServerRule):
     """Says nothing of what it reads."""
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
-        return round.before, state
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
+        return rnd.before, state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +66,7 @@ class Leaking(DpFedAvg):
 class Chosen(Uniform):
     """Picks those with most rows, and inherits that it reads nothing."""
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> np.ndarray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> np.ndarray:
         return np.sort(np.argsort(history.sizes)[-self.size :])
 
 
@@ -84,7 +84,7 @@ class Described:
     """A method that is no function: what a library's wrapper leaves in a class."""
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return lambda round, history, rng: Chosen(size=instance.size).cohort(round, history, rng)
+        return lambda round_number, history, rng: Chosen(size=instance.size).cohort(round_number, history, rng)
 
 
 class Wrapped(Uniform):
@@ -98,24 +98,24 @@ class Often(MinSeparation):
 
     reads: ClassVar[tuple[str, ...]] = ()
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> np.ndarray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> np.ndarray:
         return np.arange(2)
 
 
 class Spacious(Often):
     """Says itself how far turns are apart."""
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> np.ndarray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> np.ndarray:
         return np.arange(2)
 
-    def pause(self, num_clients: int) -> int:
+    def min_separation(self, num_clients: int) -> int:
         return 1
 
 
 class Everyone2(Everyone):
     """One that leaves a client out for each new one, and inherits that it displaces nobody."""
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> np.ndarray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> np.ndarray:
         return np.arange(min(history.num_clients, 3))
 
 
@@ -129,8 +129,8 @@ class Earlier(Sgd):
 class Silenced(DpFedAvg):
     """Adds no noise, and inherits that its noise covers what it reads."""
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
-        return round.before, state
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
+        return rnd.before, state
 
 
 class Longer(Clip):
@@ -195,8 +195,8 @@ def name_of(strategy: Any) -> str:
 def test_a_strategy_reads_what_it_declares_and_nothing_else(strategy: Any) -> None:
     """By its next model and state, when one value of all clients changes."""
 
-    def after(round: Round) -> list[torch.Tensor]:
-        model, state = strategy.rule(strategy.state(round.before, 7), round)
+    def after(rnd: Round) -> list[torch.Tensor]:
+        model, state = strategy.rule(strategy.state(rnd.before, 7), rnd)
         return [*model.values(), *state.values()]
 
     declared = strategy_declaration(strategy).reads
@@ -222,7 +222,7 @@ def test_a_sampler_reads_what_it_declares_and_nothing_else(kind: str) -> None:
     unequal = np.array([1, 90, 3, 40, 5])
     others = {
         "rows": replace(seen, sizes=unequal),
-        "holdings": replace(seen, atypical=unequal),
+        "atypical": replace(seen, atypical=unequal),
         "loss": replace(seen, last_loss=unequal.astype(float)),
         "norm": replace(seen, last_norm=unequal.astype(float)),
     }
@@ -258,7 +258,7 @@ VOID = [
         "strategy",
         "Undeclared reads undeclared values",
     ),
-    ({"cohort": "strategy"}, "cohort", "how strategy fedavg would pick clients is not known"),
+    ({"cohort_by": "strategy"}, "cohort_by", "how strategy fedavg would pick clients is not known"),
 ]
 
 
@@ -315,7 +315,7 @@ def test_rounds_between_turns_are_not_inherited_by_another_way_to_pick(wrapped: 
         (Often(size=2, separation=4), None),
         (Spacious(size=2, separation=4), 1),
     ):
-        assert coverage.pause_of(Dropout(sampler=sampler) if wrapped else sampler, 8) == pause
+        assert coverage.minimum_separation_of(Dropout(sampler=sampler) if wrapped else sampler, 8) == pause
     kind = {"kind": "tests.privacy.test_coverage:Often", "size": 1, "separation": 4}
     with pytest.raises(ScenarioError, match="may pick a client in any round"):
         tiny(
@@ -365,7 +365,7 @@ def test_readers_of_exact_values_void_the_noise_of_clients(
 def test_what_reads_updates_alone_is_accepted() -> None:
     """Also norms of noisy updates, in a run that draws its own roster: they are made of what is released anyway."""
     blind = {"kind": "tests.privacy.test_coverage:Blind"}
-    own = {"sampler": {"kind": "update_aware", "size": 2}, "roster": "own", "observe": {"levels": ["global"]}}
+    own = {"sampler": {"kind": "update_aware", "size": 2}, "roster": "per_run", "observe": {"levels": ["global"]}}
     for changes in ({"strategy": blind}, {"strategy": UNIFORM, **own}):
         (one,) = spending.of_scenario(local(**changes))
         assert one.same_rows == ("sampler" in changes)
@@ -421,7 +421,7 @@ def test_the_restriction_stands_wherever_epsilon_does(tmp_path: Path) -> None:
     pages = [captured.get(), report(folder).read_text()]
     file = tmp_path / "local.yaml"
     file.write_text(scenario.to_yaml())
-    pages.append(told(check_file(file)))
+    pages.append(plan_text(check_file(file)))
     for page in pages:
         assert text in " ".join(page.split())
     for page in pages[:2]:
@@ -436,6 +436,6 @@ def test_the_restriction_stands_wherever_epsilon_does(tmp_path: Path) -> None:
 def test_a_noisy_strategy_may_read_only_what_its_noise_covers() -> None:
     noisy = {"sampler": {"kind": "poisson", "rate": 0.5}, "runs": 2}
     for changes in ({}, {"cap": 20}):
-        tiny(strategy={"kind": "dp_fedavg", "cohort": 2.5, **changes}, **noisy)
+        tiny(strategy={"kind": "dp_fedavg", "expected_cohort_size": 2.5, **changes}, **noisy)
     with pytest.raises(ScenarioError, match=r"strategy: .*Leaking reads the losses, which its noise does not cover"):
-        tiny(strategy={"kind": "tests.privacy.test_coverage:Leaking", "cohort": 2.5}, **noisy)
+        tiny(strategy={"kind": "tests.privacy.test_coverage:Leaking", "expected_cohort_size": 2.5}, **noisy)

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm, ttest_ind
 
-from fedmem.contracts.types import FloatArray
+from fedmem.contracts.arrays import FloatArray
 from fedmem.errors import ComponentError
 from fedmem.privacy.accounting import Releases, Unit, gaussian_epsilon
 from fedmem.privacy.epsilon_bounds import (
-    Audited,
+    AuditedUnit,
     Counts,
     alarm,
     epsilon_by_split,
@@ -19,12 +19,12 @@ from fedmem.privacy.epsilon_bounds import (
     epsilon_over_thresholds,
     guess,
     one_run,
-    permitted,
+    permitted_guarantee,
 )
 from fedmem.privacy.epsilon_estimates import gaussian_estimate, normal_epsilon, one_shot, two_shots
 from fedmem.privacy.guarantee import Guarantee
 
-RECORD = Audited(unit="record", adjacency="add_remove")
+RECORD = AuditedUnit(unit="record", adjacency="add_remove")
 PURE: dict[str, Any] = {"audited": RECORD, "delta": 0.0}
 
 
@@ -180,7 +180,7 @@ def test_one_shot_of_a_gaussian_sum() -> None:
     # a sum of k directions is noise to each of them, on top of z
     total = math.sqrt(z**2 + (k - 1) / d)
     cosines = canaries @ released / np.linalg.norm(released)
-    found = one_shot(cosines, d, audited=Audited(unit="client", adjacency="add_remove"), delta=1e-5)
+    found = one_shot(cosines, d, audited=AuditedUnit(unit="client", adjacency="add_remove"), delta=1e-5)
     assert found.low < gaussian_epsilon(1 / total, 1e-5) < found.high
     assert found.claim == "estimate"
     assert not alarm(found, Guarantee(epsilon=0.0, delta=1e-5))
@@ -200,30 +200,30 @@ def releases(**fields: Any) -> Releases:
 def test_like_is_compared_with_like() -> None:
     """One Gaussian release at z = 1 is 4.38 or 10.0, by what the neighbour is."""
     to_clients, to_records = releases(), releases(unit="record")
-    gone, other = (Audited(unit="record", adjacency=adjacency) for adjacency in ("add_remove", "replace"))
-    assert permitted(gone, to_records).epsilon == pytest.approx(4.38, abs=0.01)
-    assert permitted(other, to_records).epsilon == pytest.approx(10.0, abs=0.01)
+    gone, other = (AuditedUnit(unit="record", adjacency=adjacency) for adjacency in ("add_remove", "replace"))
+    assert permitted_guarantee(gone, to_records).epsilon == pytest.approx(4.38, abs=0.01)
+    assert permitted_guarantee(other, to_records).epsilon == pytest.approx(10.0, abs=0.01)
     # a client without one record is another client, not none
-    assert permitted(gone, to_clients) == permitted(other, to_clients)
-    assert permitted(gone, to_clients).epsilon == pytest.approx(10.0, abs=0.01)
-    left_out = Audited(unit="client", adjacency="zero_out")
-    assert permitted(left_out, to_clients).epsilon == pytest.approx(4.38, abs=0.01)
+    assert permitted_guarantee(gone, to_clients) == permitted_guarantee(other, to_clients)
+    assert permitted_guarantee(gone, to_clients).epsilon == pytest.approx(10.0, abs=0.01)
+    left_out = AuditedUnit(unit="client", adjacency="zero_out")
+    assert permitted_guarantee(left_out, to_clients).epsilon == pytest.approx(4.38, abs=0.01)
     with pytest.raises(ComponentError, match=r"audit.unit: client, .* single records"):
-        permitted(left_out, to_records)
+        permitted_guarantee(left_out, to_records)
     fixed = releases(sampling="fixed_size", rate=0.5, adjacency="zero_out")
     with pytest.raises(ComponentError, match="not defined"):
-        permitted(Audited(unit="client", adjacency="add_remove"), fixed)
+        permitted_guarantee(AuditedUnit(unit="client", adjacency="add_remove"), fixed)
 
 
 def test_copies_weaken_a_promise_to_records_only() -> None:
-    thrice = Audited(unit="record", adjacency="add_remove", copies=3)
-    single = permitted(RECORD, releases(unit="record"))
-    assert permitted(thrice, releases(unit="record")) == single.of_group(3)
-    assert permitted(thrice, releases()) == permitted(RECORD, releases())
+    thrice = AuditedUnit(unit="record", adjacency="add_remove", copies=3)
+    single = permitted_guarantee(RECORD, releases(unit="record"))
+    assert permitted_guarantee(thrice, releases(unit="record")) == single.of_group(3)
+    assert permitted_guarantee(thrice, releases()) == permitted_guarantee(RECORD, releases())
     wrong: list[tuple[Unit, int]] = [("record", 0), ("client", 2)]
     for unit, copies in wrong:
         with pytest.raises(ComponentError, match=f"{copies} of a {unit}"):
-            Audited(unit=unit, adjacency="add_remove", copies=copies)
+            AuditedUnit(unit=unit, adjacency="add_remove", copies=copies)
 
 
 def test_an_alarm_needs_the_same_delta() -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from fedmem.contracts.evidence import Participation
 from fedmem.privacy import spending
-from fedmem.privacy.accounting import Adjacency, Releases, Sampling, promise
+from fedmem.privacy.accounting import Adjacency, Releases, Sampling, guarantee_of
 from fedmem.scenario.scenario import Scenario
 from strategies.dp_adaptive import DpAdaptive, noise_of_bits, noise_of_updates
 from tests.narrowing import instance
@@ -115,7 +115,7 @@ TABLE = [
 def test_the_printed_epsilon_lies_between_explicit_pairs_and_the_exact_value(
     sampling: Sampling, adjacency: Adjacency, rate: float, count: int, noise: float, delta: float, factor: float
 ) -> None:
-    printed = promise(
+    printed = guarantee_of(
         Releases(
             noise_multiplier=noise,
             sampling=sampling,
@@ -134,7 +134,7 @@ def epsilon_of(**changes: Any) -> tuple[Scenario, float]:
     """What a scenario of five clients and four rounds says at its end, of its strategy or of its clients."""
     scenario = tiny(**{"injections": [], **changes})
     (one,) = spending.of_scenario(scenario)
-    return scenario, promise(one.releases).epsilon
+    return scenario, guarantee_of(one.releases).epsilon
 
 
 UNIFORM, POISSON, EVERYONE = {"kind": "uniform", "size": 2}, {"kind": "poisson", "rate": 0.4}, {"kind": "everyone"}
@@ -162,7 +162,7 @@ def test_strategies_print_what_explicit_pairs_have(
     factor: float,
 ) -> None:
     """Of `dp_adaptive` one client moves updates by a clip and bits by a half, each with noise of its own."""
-    strategy = {"kind": kind, "noise_multiplier": 1.5, "cohort": cohort}
+    strategy = {"kind": kind, "noise_multiplier": 1.5, "expected_cohort_size": cohort}
     chosen = {} if adjacency is None else {"privacy": {"adjacency": adjacency}}
     scenario, printed = epsilon_of(sampler=sampler, strategy=strategy, **chosen)
     noise = 1.5
@@ -183,7 +183,7 @@ def nodes_moved(rounds: int, turns: Sequence[int]) -> int:
 
 
 def test_a_tree_prints_what_the_busiest_client_has() -> None:
-    strategy = {"kind": "dp_ftrl", "noise_multiplier": 4.0, "cohort": 5.0}
+    strategy = {"kind": "dp_ftrl", "noise_multiplier": 4.0, "expected_cohort_size": 5.0}
     scenario, printed = epsilon_of(sampler=EVERYONE, strategy=strategy)
     moved = math.sqrt(nodes_moved(scenario.rounds, range(1, scenario.rounds + 1)))
     least = truth([(((1.0, moved),), ((1.0, 0.0),))], 4.0, 1, 1e-5, printed)
@@ -207,10 +207,12 @@ def test_records_print_what_explicit_batches_have(
     client = {"kind": "dp_sgd", "batch_size": 8, "steps": 2, "noise_multiplier": 2.0}
     chosen = {} if adjacency is None else {"privacy": {"adjacency": adjacency}}
     scenario = tiny(client=client, **chosen)
-    there = [Participation(run=0, round=round, client=0, num_examples=20, failed=False) for round in (1, 3, 4)]
+    there = [
+        Participation(run=0, round=round_number, client=0, num_examples=20, failed=False) for round_number in (1, 3, 4)
+    ]
     bank: Any = SimpleNamespace(participation=there)
     found = spending.of_records(scenario, bank, scenario.rounds)
-    printed = promise(found[0].releases).epsilon
+    printed = guarantee_of(found[0].releases).epsilon
     least = truth([neighbours], 2.0, 6, scenario.privacy.delta, printed)
     assert least <= printed <= EXACT * least
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem.contracts.types import FloatArray
+from fedmem.contracts.arrays import FloatArray
 from fedmem.privacy.loss_profiles import Pair as Neighbours
 from fedmem.privacy.loss_profiles import Profile, composed_epsilon, profile
 from tests.neighbours import Pair, divergence, epsilon_at_least, opposed, turned

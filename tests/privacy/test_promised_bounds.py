@@ -18,20 +18,20 @@ from fedmem.contracts.measurement import FINAL, Level
 from fedmem.errors import ScenarioError
 from fedmem.estimators.audit import Audit
 from fedmem.execution.run import measure, run
-from fedmem.privacy import promised_bounds
-from fedmem.privacy.accounting import Releases, noise_for, promise
-from fedmem.privacy.epsilon_bounds import Audited, Counts, epsilon_of_counts, one_run
+from fedmem.privacy import guaranteed_bounds
+from fedmem.privacy.accounting import Releases, guarantee_of, noise_for
+from fedmem.privacy.epsilon_bounds import AuditedUnit, Counts, epsilon_of_counts, one_run
 from fedmem.privacy.guarantee import Guarantee
 from fedmem.reporting.page import report
 from tests.banks import coins, make_view
 from tests.labelling import labels
 from tests.tiny import tiny
 
-RECORD = Audited(unit="record", adjacency="replace")
+RECORD = AuditedUnit(unit="record", adjacency="replace")
 CANARIES = [{"kind": "random_pattern", "per_client": 12}]
 POISSON = {"kind": "poisson", "rate": 0.5}
-NOISY = {"kind": "dp_fedavg", "cohort": 2.5, "noise_multiplier": 2.0}
-AUDIT = {"kind": "audit", "way": "one_run"}
+NOISY = {"kind": "dp_fedavg", "expected_cohort_size": 2.5, "noise_multiplier": 2.0}
+AUDIT = {"kind": "audit", "method": "one_run"}
 
 
 def readings(audit: Audit, margin: Any, is_in: Any, **changes: Any) -> dict[tuple[str, str], Any]:
@@ -52,7 +52,7 @@ def test_one_run_counts_right_guesses_at_both_ends() -> None:
     assert (hat.value, hat.n, ceiling.value) == (expected.epsilon, 20, expected.ceiling)
     assert 0.5 < hat.value <= ceiling.value
     assert hat.labels == labels(
-        "claim=bound way=one_run guesses=0.5 unit=record adjacency=replace copies=1 delta=1e-05"
+        "claim=bound method=one_run guesses=0.5 unit=record adjacency=replace copies=1 delta=1e-05"
     )
     # who scores the wrong way round proves nothing, and neither does a score that says nothing
     assert readings(Audit(run=1), -margin, is_in)["epsilon_hat", "canary"].value == 0
@@ -73,7 +73,7 @@ def test_what_diverged_is_passed_over_and_what_is_not_there_does_not_count() -> 
     assert readings(Audit(), margin, is_in)["epsilon_hat", "canary"].value == 0
     # too few for a single guess, another kind, another round, another place
     assert not readings(Audit(guesses=0.01), np.where(is_in, 1.0, -1.0), is_in)
-    assert not readings(Audit(of="other"), margin, is_in)
+    assert not readings(Audit(example_kind="other"), margin, is_in)
     assert not readings(Audit(), margin, is_in, round=FINAL)
     assert not readings(Audit(), margin, is_in, level="local", place="owner")
     assert readings(Audit(level="local"), margin, is_in, level="local", place="owner")
@@ -85,7 +85,7 @@ def test_over_runs_each_example_has_trials_of_its_own() -> None:
     # the first example is told without fail, the others not at all
     margin = rng.normal(size=is_in.shape)
     margin[:, 0] = np.where(is_in[:, 0], 5.0, -5.0)
-    found = readings(Audit(way="over_runs", thresholds=(0.0, 1.0)), margin, is_in)
+    found = readings(Audit(method="over_runs", thresholds=(0.0, 1.0)), margin, is_in)
     single = epsilon_of_counts(Counts(100, 100, 0, 100), audited=RECORD, delta=1e-5, thresholds=2)
     assert found["epsilon_hat", "0"].value == single.epsilon
     assert found["epsilon_hat", "1"].value < 0.5
@@ -94,14 +94,14 @@ def test_over_runs_each_example_has_trials_of_its_own() -> None:
         Counts(100, 100, 0, 100), audited=RECORD, delta=1e-5, thresholds=2, confidence=1 - 0.05 / 3
     )
     assert found["epsilon_hat", "canary"].value == best.epsilon < single.epsilon
-    split = readings(Audit(way="over_runs"), margin, is_in)
+    split = readings(Audit(method="over_runs"), margin, is_in)
     half = epsilon_of_counts(Counts(50, 50, 0, 50), audited=RECORD, delta=1e-5)
     assert split["epsilon_hat", "0"].value == half.epsilon
-    assert split["epsilon_hat", "0"].labels.has(labels("claim=bound way=over_runs unit=record"))
+    assert split["epsilon_hat", "0"].labels.has(labels("claim=bound method=over_runs unit=record"))
     gdp = split["epsilon_gdp", "canary"]
-    assert gdp.labels.has(labels("claim=estimate way=over_runs"))
+    assert gdp.labels.has(labels("claim=estimate method=over_runs"))
     assert gdp.low <= gdp.value <= gdp.high
-    wrong = readings(Audit(way="over_runs"), -margin, is_in)
+    wrong = readings(Audit(method="over_runs"), -margin, is_in)
     # by the other tail: a test that is always wrong tells as much, turned round
     assert wrong["epsilon_hat", "1"].value < 0.5
 
@@ -110,8 +110,8 @@ def test_over_runs_without_trials_on_both_sides_there_is_nothing() -> None:
     is_in = np.array([[True, False], [False, True]])
     margin = np.where(is_in, 1.0, -1.0)
     margin[0] = np.nan
-    assert not readings(Audit(way="over_runs"), margin, is_in)
-    few = readings(Audit(way="over_runs"), np.where(is_in, 1.0, -1.0), is_in)
+    assert not readings(Audit(method="over_runs"), margin, is_in)
+    few = readings(Audit(method="over_runs"), np.where(is_in, 1.0, -1.0), is_in)
     assert few["epsilon_hat", "canary"].value == few["epsilon_hat.ceiling", "canary"].value == 0
 
 
@@ -119,11 +119,11 @@ def bank(scenario: Any) -> Any:
     """Everybody of five clients in round 1, then client 0 alone; client k holds example k."""
     rng = np.random.default_rng(3)
     audit = make_view(np.zeros((4, 5)), coins(4, 5, rng)).audit
-    audit = replace(audit, holder=np.arange(5, dtype=np.int32))
+    audit = replace(audit, owner=np.arange(5, dtype=np.int32))
     there = [(client, 1) for client in range(5)] + [(0, 2), (0, 3)]
     parts = [
-        Participation(run=run, round=round, client=client, num_examples=20 if client else 40, failed=False)
-        for client, round in there
+        Participation(run=run, round=round_number, client=client, num_examples=20 if client else 40, failed=False)
+        for client, round_number in there
         for run in range(4)
     ]
     fields = {"audit": audit, "participation": parts, "roster": "shared", "exclusion": scenario.exclusion}
@@ -134,7 +134,9 @@ def allowed(scenario: Any, level: Level = "global", subject: int = 0, drawn: boo
     made = bank(scenario)
     for name, value in changes.items():
         made.audit = replace(made.audit, **{name: value})
-    found = promised_bounds.Promises(scenario=scenario, bank=made).to(np.array([subject]), level, 1e-5, drawn=drawn)
+    found = guaranteed_bounds.Guarantees(scenario=scenario, bank=made).guarantee_to(
+        np.array([subject]), level, 1e-5, drawn=drawn
+    )
     return math.nan if found is None else found.guarantee.epsilon
 
 
@@ -145,14 +147,14 @@ def test_like_is_compared_with_like() -> None:
     )
     # a client without one of its records has other data, whichever way the record is left out
     assert allowed(scenario) == allowed(tiny(sampler=POISSON, strategy=NOISY, exclusion="remove"))
-    assert allowed(scenario) == promise(client).epsilon
+    assert allowed(scenario) == guarantee_of(client).epsilon
     # many copies at one client are one client
-    assert allowed(scenario, copies=np.full(5, 7, np.int32)) == promise(client).epsilon
+    assert allowed(scenario, copies=np.full(5, 7, np.int32)) == guarantee_of(client).epsilon
     # runs that share a roster hide nobody: those who took part more often are promised less
     turns = {0: 3, 1: 1}
     for subject, count in turns.items():
         known = replace(client, sampling="everyone", rate=1.0, count=count)
-        assert allowed(scenario, subject=subject, drawn=False) == promise(known).epsilon
+        assert allowed(scenario, subject=subject, drawn=False) == guarantee_of(known).epsilon
     # what a holder keeps, the server's noise does not protect; without noise there is nothing
     assert math.isnan(allowed(scenario, level="local"))
     assert math.isnan(allowed(tiny()))
@@ -173,7 +175,7 @@ def test_records_of_private_clients_and_their_copies() -> None:
     # n rows against n - 1 change the sampling rate: there is no guarantee to compare with
     assert math.isnan(allowed(tiny(client=client, exclusion="remove"), subject=1))
     one = allowed(scenario, subject=1)
-    assert one == allowed(scenario, level="local", subject=1) == promise(made).epsilon
+    assert one == allowed(scenario, level="local", subject=1) == guarantee_of(made).epsilon
     # at the same delta, so that it is more than twice as much
     assert allowed(scenario, subject=1, copies=np.full(5, 2, np.int32)) > 2 * one
 
@@ -193,28 +195,30 @@ def test_records_have_the_credit_of_their_batches() -> None:
     one = allowed(tiny(client={"kind": "dp_sgd", "batch_size": 2, "steps": 40, "noise_multiplier": noise}), subject=1)
     everyone = replace(wanted, noise_multiplier=noise, sampling="everyone", rate=1.0, adjacency="replace")
     # the holder took part in fewer rounds than the three that noise was found for
-    assert 2 < one < 8 < 0.1 * promise(everyone).epsilon
+    assert 2 < one < 8 < 0.1 * guarantee_of(everyone).epsilon
     assert Guarantee(epsilon=one, delta=1e-5).memorisation < 0.999
 
 
 def test_a_group_of_clients_is_promised_less() -> None:
-    scenario = tiny(sampler={"kind": "everyone"}, strategy={**NOISY, "cohort": 5.0, "noise_multiplier": 20.0})
+    scenario = tiny(
+        sampler={"kind": "everyone"}, strategy={**NOISY, "expected_cohort_size": 5.0, "noise_multiplier": 20.0}
+    )
     copies, owner = np.array([2, 1, 1, 1, 1], np.int32), np.array([0, 3, 1, 2, 3, 4], np.int32)
-    assert allowed(scenario, copies=copies, owner=owner) > 2 * allowed(scenario)
+    assert allowed(scenario, copies=copies, copy_owner=owner) > 2 * allowed(scenario)
 
 
 @pytest.mark.parametrize(
     ("audit", "changes", "path", "message"),
     [
-        ({"alarm": True, "of": "random_pattern"}, {}, "alarm", "nothing here adds noise"),
-        ({"alarm": True}, {"strategy": NOISY, "sampler": POISSON}, "of", "declared beforehand; name it"),
+        ({"alarm": True, "example_kind": "random_pattern"}, {}, "alarm", "nothing here adds noise"),
+        ({"alarm": True}, {"strategy": NOISY, "sampler": POISSON}, "example_kind", "declared beforehand; name it"),
         (
-            {"alarm": True, "of": "random_pattern", "level": "local"},
+            {"alarm": True, "example_kind": "random_pattern", "level": "local"},
             {"strategy": NOISY, "sampler": POISSON},
             "level",
             "use level: global, or client dp_sgd",
         ),
-        ({"of": "nobody"}, {}, "of", "choose from: random_pattern"),
+        ({"example_kind": "nobody"}, {}, "example_kind", "choose from: random_pattern"),
         ({"run": 4}, {}, "run", "use 0 to 3"),
         (
             {"level": "sum"},
@@ -222,7 +226,7 @@ def test_a_group_of_clients_is_promised_less() -> None:
             "level",
             "sums",
         ),
-        ({"way": "over_runs"}, {"runs": 2}, "way", "raise runs, or use one_run"),
+        ({"method": "over_runs"}, {"runs": 2}, "method", "raise runs, or use one_run"),
     ],
 )
 def test_audits_that_mean_nothing_are_refused(
@@ -246,7 +250,7 @@ def audited(*many: dict[str, Any], **changes: Any) -> Any:
 
 
 def test_one_audit_of_a_run_may_raise_the_alarm() -> None:
-    chosen = {"alarm": True, "of": "random_pattern"}
+    chosen = {"alarm": True, "example_kind": "random_pattern"}
     with pytest.raises(ScenarioError, match=r"estimators\[1\].alarm: another audit may raise the alarm already"):
         audited(chosen, {**chosen, "guesses": 0.2}, strategy=NOISY, sampler=POISSON)
 
@@ -254,12 +258,12 @@ def test_one_audit_of_a_run_may_raise_the_alarm() -> None:
 def loud(strategy: str) -> Any:
     """Sixty canaries that are learned by heart, at an epsilon that would not allow it."""
     return audited(
-        {"alarm": True, "of": "random_pattern"},
+        {"alarm": True, "example_kind": "random_pattern"},
         {"guesses": 0.2},
         {"kind": "memorisation"},
         {"kind": "exposure"},
         {"kind": "membership", "attack": {"kind": "loss_threshold"}},
-        strategy={"kind": strategy, "cohort": 5.0, "clip": 50.0, "noise_multiplier": 100.0},
+        strategy={"kind": strategy, "expected_cohort_size": 5.0, "clip": 50.0, "noise_multiplier": 100.0},
         sampler={"kind": "everyone"},
         client={"kind": "sgd", "lr": 0.5, "epochs": 20, "batch_size": 8},
         model={"kind": "mlp", "hidden": [64]},
@@ -278,7 +282,7 @@ def assert_bounds(finished: Any) -> None:
     made = Releases(
         noise_multiplier=100.0, sampling="everyone", count=4, delta=1e-5, unit="client", adjacency="replace"
     )
-    promised = Guarantee(epsilon=promise(made).epsilon, delta=1e-5)
+    promised = Guarantee(epsilon=guarantee_of(made).epsilon, delta=1e-5)
     assert bounds.loc[("memorisation.bound", "", ""), "value"].item() == promised.memorisation
     assert bounds.loc[("exposure.bound", "", ""), "value"].item() == promised.exposure(50)
     assert bounds.loc[("auc.bound", "", "loss_threshold"), "value"].item() == promised.auc

@@ -12,9 +12,9 @@ from fedmem.clients.dp_sgd import DpSgd
 from fedmem.contracts.evidence import Participation
 from fedmem.contracts.measurement import Measurement, Reading
 from fedmem.errors import ComponentError, ScenarioError
-from fedmem.privacy import promised_bounds, spending
-from fedmem.privacy.accounting import promise
-from fedmem.privacy.epsilon_bounds import Audited, permitted
+from fedmem.privacy import guaranteed_bounds, spending
+from fedmem.privacy.accounting import guarantee_of
+from fedmem.privacy.epsilon_bounds import AuditedUnit, permitted_guarantee
 from fedmem.reporting.cells import Section
 from fedmem.reporting.privacy_sections import audits as audit_section
 from tests.labelling import labels
@@ -22,7 +22,7 @@ from tests.neighbours import Mixture, epsilon_at_least, subsampled_sum, turned
 from tests.tiny import tiny
 
 CANARIES = [{"kind": "random_pattern", "per_client": 12}]
-ALARM = {"kind": "audit", "of": "random_pattern", "alarm": True}
+ALARM = {"kind": "audit", "example_kind": "random_pattern", "alarm": True}
 
 
 def private(batch: int, noise: float, steps: int, adjacency: str | None = None, **changes: Any) -> Any:
@@ -42,7 +42,7 @@ def printed(scenario: Any, rows: int) -> float:
     """What a run of the scenario prints for a client with so many rows."""
     parts = [Participation(run=0, round=1, client=0, num_examples=rows, failed=False)]
     bank: Any = SimpleNamespace(participation=parts)
-    told = spending.spent(scenario, bank)
+    told = spending.spending_record(scenario, bank)
     assert told is not None
     return float(told["mechanisms"][0]["epsilon"])
 
@@ -69,7 +69,7 @@ def test_one_row_more_can_mean_one_noisy_step_more() -> None:
     assert (client.num_steps(40), client.num_steps(41)) == (2, 3)
     for changes in (
         {},
-        {"strategy": {"kind": "dp_fedavg", "cohort": 2.5}, "sampler": {"kind": "poisson", "rate": 0.5}},
+        {"strategy": {"kind": "dp_fedavg", "expected_cohort_size": 2.5}, "sampler": {"kind": "poisson", "rate": 0.5}},
     ):
         with pytest.raises(ScenarioError, match=r"use zero_out \(the default for records\) or replace"):
             private(20, 1.0, 2, "add_remove", **changes)
@@ -109,7 +109,13 @@ def test_records_are_zeroed_out_unless_something_else_is_asked_for() -> None:
     """Also beside noise at the server, whose own default stays."""
     assert spending.record_neighbours(private(20, 1.0, 2)) == "zero_out"
     assert spending.record_neighbours(private(20, 1.0, 2, "replace")) == "replace"
-    both = private(20, 1.0, 2, strategy={"kind": "dp_fedavg", "cohort": 2.5}, sampler={"kind": "poisson", "rate": 0.5})
+    both = private(
+        20,
+        1.0,
+        2,
+        strategy={"kind": "dp_fedavg", "expected_cohort_size": 2.5},
+        sampler={"kind": "poisson", "rate": 0.5},
+    )
     (server,) = spending.of_scenario(both)
     assert (server.releases.adjacency, spending.record_neighbours(both)) == ("add_remove", "zero_out")
 
@@ -122,14 +128,17 @@ def test_an_audit_by_removal_is_compared_with_no_guarantee_to_records() -> None:
         private(20, 1.0, 2, injections=CANARIES, estimators=[{**ALARM, "level": level}])
     # a guarantee to clients covers it: a client with one record less has other data
     whole: dict[str, Any] = {
-        "strategy": {"kind": "dp_fedavg", "cohort": 2.5},
+        "strategy": {"kind": "dp_fedavg", "expected_cohort_size": 2.5},
         "sampler": {"kind": "poisson", "rate": 0.5},
     }
     private(20, 1.0, 2, injections=CANARIES, estimators=[ALARM], exclusion="remove", **whole)
     releases = next(iter(spending.of_records(private(20, 1.0, 2), _bank(), 1).values())).releases
     with pytest.raises(ComponentError, match="audit with exclusion: replace"):
-        permitted(Audited(unit="record", adjacency="add_remove"), releases)
-    assert permitted(Audited(unit="record", adjacency="replace"), releases).epsilon > promise(releases).epsilon
+        permitted_guarantee(AuditedUnit(unit="record", adjacency="add_remove"), releases)
+    assert (
+        permitted_guarantee(AuditedUnit(unit="record", adjacency="replace"), releases).epsilon
+        > guarantee_of(releases).epsilon
+    )
 
 
 def _bank() -> Any:
@@ -137,7 +146,7 @@ def _bank() -> Any:
 
 
 def _audited(adjacency: str, allowed: bool) -> Section:
-    about = labels(f"claim=bound way=one_run guesses=0.5 unit=record adjacency={adjacency} copies=1 delta=1e-05")
+    about = labels(f"claim=bound method=one_run guesses=0.5 unit=record adjacency={adjacency} copies=1 delta=1e-05")
     metrics = [("epsilon_hat", about), ("epsilon_hat.ceiling", about)]
     metrics += [("epsilon_hat.permitted", about.plus(part="client"))] if allowed else []
     rows = [
@@ -171,5 +180,7 @@ def test_bounds_of_measures_follow_the_same_rule() -> None:
         scenario = private(20, 1.0, 2, exclusion=exclusion)
         fields = {"participation": _bank().participation, "exclusion": exclusion, "roster": "shared", "audit": audit}
         bank: Any = SimpleNamespace(**fields)
-        found = promised_bounds.Promises(scenario=scenario, bank=bank).to(np.array([0]), "global", 1e-5, drawn=True)
+        found = guaranteed_bounds.Guarantees(scenario=scenario, bank=bank).guarantee_to(
+            np.array([0]), "global", 1e-5, drawn=True
+        )
         assert (found is not None) == covered

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import fedmem
-from fedmem.cli.plan_text import check_file, told
+from fedmem.cli.plan_text import check_file, plan_text
 from fedmem.clients.dp_sgd import DpSgd
 from fedmem.errors import ScenarioError
-from fedmem.execution.run import folder_of, measure, run, settled
+from fedmem.execution.run import folder_of, measure, run, with_required_noise
 from fedmem.federation.build import build
 from fedmem.privacy import record_level
-from fedmem.privacy.accounting import promise
+from fedmem.privacy.accounting import guarantee_of
 from fedmem.scenario.loading import parse_scenario
 from fedmem.scenario.scenario import Scenario
 from tests.narrowing import instance, present
@@ -41,11 +41,11 @@ def of_sizes(least: list[int], most: list[int], **changes: Any) -> tuple[Any, An
 
 def test_noise_is_the_least_with_which_no_client_exceeds_the_target() -> None:
     scenario, federation = of_sizes([20, 60, 200, 0], [22, 60, 240, 0])
-    noise = record_level.settled(scenario, federation).noise_multiplier
-    given = [promise(one).epsilon for one in record_level.releases(scenario, federation, noise)]
+    noise = record_level.client_with_noise(scenario, federation).noise_multiplier
+    given = [guarantee_of(one).epsilon for one in record_level.releases(scenario, federation, noise)]
     assert max(given) == pytest.approx(6.0, rel=0.01)
     assert max(given) <= 6.0
-    less = [promise(one).epsilon for one in record_level.releases(scenario, federation, noise * 0.98)]
+    less = [guarantee_of(one).epsilon for one in record_level.releases(scenario, federation, noise * 0.98)]
     assert max(less) > 6.0
 
 
@@ -69,7 +69,7 @@ def test_the_rows_are_those_that_clients_train_on() -> None:
         federation = build(scenario)
         least, most = record_level.sizes(scenario, federation)
         for client in range(5):
-            seen = [len(federation.rows(run, client, round)) for run in (0, 1) for round in (1, 2, 3)]
+            seen = [len(federation.rows(run, client, round_number)) for run in (0, 1) for round_number in (1, 2, 3)]
             assert least[client] <= min(seen)
             assert max(seen) <= most[client]
             assert exclusion == "remove" or set(seen) == {least[client]}
@@ -84,7 +84,7 @@ def test_a_run_has_the_noise_that_was_found(tmp_path: Any) -> None:
     folder = run(scenario, out=tmp_path)
     assert folder == folder_of(scenario, tmp_path)
     finished = fedmem.read(folder)
-    noise = noise_of(settled(scenario))
+    noise = noise_of(with_required_noise(scenario))
     assert noise_of(parse_scenario((folder / "scenario.yaml").read_text())) == noise > 0
     (said,) = finished.manifest["privacy"]["mechanisms"]
     assert said["noise_multiplier"] == noise
@@ -105,8 +105,8 @@ def test_a_check_finds_and_says_the_noise(tmp_path: Any) -> None:
     file = tmp_path / "open.yaml"
     file.write_text(private().to_yaml())
     checked = check_file(file)
-    assert checked.scenario.client == settled(private()).client
-    said = " ".join(told(checked).split())
+    assert checked.scenario.client == with_required_noise(private()).client
+    said = " ".join(plan_text(checked).split())
     assert "privacy client, against the updates that clients send: at most epsilon" in said
     assert f"noise multiplier {noise_of(present(checked.scenario)):.4g}" in said
     assert "within privacy.target_epsilon 6" in said
@@ -146,6 +146,6 @@ def test_delta_is_compared_with_the_rows_of_the_smallest_client() -> None:
 def test_a_number_that_keeps_to_the_target_is_left_alone() -> None:
     scenario, federation = of_sizes([20, 60], [22, 60], client={**OPEN, "noise_multiplier": 5.0})
     assert not list(record_level.problems(scenario, federation))
-    assert record_level.settled(scenario, federation) is scenario.client
+    assert record_level.client_with_noise(scenario, federation) is scenario.client
     loud = [replace(one, noise_multiplier=0.3) for one in record_level.releases(scenario, federation, 5.0)]
-    assert promise(loud[0]).epsilon > 6
+    assert guarantee_of(loud[0]).epsilon > 6

@@ -14,7 +14,7 @@ from fedmem.contracts.measurement import EVERYWHERE, Level, Reading
 from fedmem.execution.bank import simulate
 from fedmem.execution.run import run
 from fedmem.federation.build import build
-from fedmem.privacy.secure_aggregation import by_size, in_order, labelled, sums_of, with_size
+from fedmem.privacy.secure_aggregation import by_size, in_order, label_size, sums_of, with_size
 from fedmem.results.read import read
 from fedmem.scenario.catalogue import kinds, load
 from fedmem.scenario.scenario import Scenario
@@ -83,7 +83,7 @@ def test_who_comes_first_depends_on_no_coin_and_holders_come_before_others(lab: 
     assert all(set(order[:3]) == {0, 1, 2} for order in orders), "the three holders of audit examples"
     assert len({tuple(order[:3]) for order in orders}) == 6, "in every order"
     assert len({order[3] for order in orders}) > 10
-    later = replace(audit, start=np.where(audit.holder == 1, 9, 0).astype(np.int32))
+    later = replace(audit, start=np.where(audit.owner == 1, 9, 0).astype(np.int32))
     assert set(in_order(0, 0, 2, clients, later).tolist()[:2]) == {0, 2}, (
         "who trains on examples only later is no holder"
     )
@@ -97,12 +97,12 @@ def test_sums_of_each_size_are_summed_up_apart() -> None:
             clients=tuple(range(size)),
         )  # fmt: skip
         pairs.append(
-            (about, labelled(Reading(metric="m", value=value, labels=labels("view=x" if size == 5 else "")), about))
+            (about, label_size(Reading(metric="m", value=value, labels=labels("view=x" if size == 5 else "")), about))
         )
     assert [reading.labels for _, reading in pairs] == [labels("clients=2"), labels("clients=5 view=x")]
     everywhere = replace(pairs[0][0], level="global")
     reading = Reading(metric="m", value=2.0, labels=labels("view=a"))
-    assert labelled(reading, everywhere) is reading
+    assert label_size(reading, everywhere) is reading
     groups = dict(by_size(measured([*pairs, (everywhere, reading)])))
     assert {size: [one.reading.labels for one in own] for size, own in groups.items()} == {
         2: [labels()],
@@ -146,8 +146,8 @@ def test_in_a_run_the_sum_over_the_whole_cohort_is_the_aggregate() -> None:
         scenario = watched(strategy=FedAvg(weighting=weighting))
         rows = simulate(scenario, build(scenario)).measurements
         for place in range(4):
-            for round in (2, 4):
-                own = [m for m in rows if (m.run, m.round) == (place, round)]
+            for round_number in (2, 4):
+                own = [m for m in rows if (m.run, m.round) == (place, round_number)]
                 (whole,) = [m for m in own if m.level == "sum" and m.reading.labels.get("clients") == 3]
                 (aggregate,) = [m for m in own if m.level == "global"]
                 assert whole.reading.value == pytest.approx(aggregate.reading.value, rel=1e-4)

@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
-from fedmem.contracts.types import IntArray, Params
 from fedmem.probes.client_gap import ClientGap, _final
 from tests.lab import Lab, federation, measured
 from tests.probes.test_utility import Asked, naive, trained
 
 
-def means(transitions: Sequence[Transition], lab: Lab, round: int = 2) -> list[Measurement]:
+def means(transitions: Sequence[Transition], lab: Lab, round_number: int = 2) -> list[Measurement]:
     """What is summarised of one round."""
-    rows = ClientGap().summarise(measured(ClientGap().observe(transitions, lab), round=round), 0)
+    rows = ClientGap().summarise(measured(ClientGap().observe(transitions, lab), round_number=round_number), 0)
     return [row for row in rows if row.round != FINAL]
 
 
@@ -118,10 +118,12 @@ def test_final_is_the_last_round_of_each_client() -> None:
     """With a single level, whose clients all count."""
     lab = Lab()
     shown = ((2, lab.local()), (4, lab.local(clients=(1,))))
-    rows = [m for round, local in shown for m in measured(ClientGap().observe(local, lab), round=round)]
+    rows = [
+        m for round_number, local in shown for m in measured(ClientGap().observe(local, lab), round_number=round_number)
+    ]
     found = ClientGap().summarise(rows, 0)
     assert {(m.run, m.client) for m in found} == {(EVERYWHERE, EVERYWHERE)}
-    early, late, final = ([m for m in found if m.round == round] for round in (2, 4, FINAL))
+    early, late, final = ([m for m in found if m.round == round_number] for round_number in (2, 4, FINAL))
     assert [m.reading for m in final if m.reading.subject == "client 0"] == [
         m.reading for m in early if m.reading.subject == "client 0"
     ]
@@ -141,8 +143,8 @@ def reading(value: float, subject: str, metric: str = "client_loss_gap", width: 
     return Reading(metric=metric, value=value, low=value - width, high=value + width, n=4, subject=subject)
 
 
-def summary(reading: Reading, round: int) -> Measurement:
-    return Measurement(run=-1, round=round, level="global", client=-1, source="probe", reading=reading)
+def summary(reading: Reading, round_number: int) -> Measurement:
+    return Measurement(run=-1, round=round_number, level="global", client=-1, source="probe", reading=reading)
 
 
 def table(rows: Sequence[tuple[int, int, float]], level: Level) -> list[Measurement]:

@@ -11,10 +11,10 @@ import pytest
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import Measurement, Reading
 from fedmem.errors import ComponentError
-from fedmem.modalities.text.generation import Sampling, beam, draws_needed, edit_distance, log_chances
+from fedmem.modalities.text.generation import Sampling, beam, draws_needed, edit_distance, log_probabilities
 from fedmem.modalities.text.language_model import causal
-from fedmem.modalities.text.shortest_path import likeliest
-from fedmem.modalities.text.windows import told
+from fedmem.modalities.text.shortest_path import search_most_probable
+from fedmem.modalities.text.windows import prefix_and_start
 from fedmem.probes import extraction
 from fedmem.probes._secrets import questions
 from fedmem.probes.extraction import Extraction
@@ -48,32 +48,34 @@ def test_readings_are_those_of_the_parts(lab: Lab, local: list[Transition]) -> N
     for model in local[::2]:
         reader = causal(federation.model, model.kept)
         for subject in range(len(federation.audit)):
-            text, first = told(federation.audit.examples.inputs[subject], federation.audit.examples.targets[subject])
+            text, first = prefix_and_start(
+                federation.audit.examples.inputs[subject], federation.audit.examples.targets[subject]
+            )
             given, rest = text[:first], np.array([text[first:]])
             found = by_metric(pairs, model, subject)
             wide = beam(reader, given, 3, 4).tokens
             away = [edit_distance(one, rest[0]) for one in wide]
             greedy = edit_distance(beam(reader, given, 3).tokens[0], rest[0])
-            needed = draws_needed(float(log_chances(reader, given, rest, Sampling(top_k=3))[0]), 0.5)
-            assert (found["greedy"].value, found["greedy_near"].value) == (greedy == 0, greedy <= 1)
-            assert (found["beam"].value, found["beam_near"].value) == (min(away) == 0, min(away) <= 1)
+            needed = draws_needed(float(log_probabilities(reader, given, rest, Sampling(top_k=3))[0]), 0.5)
+            assert (found["greedy"].value, found["greedy_within_distance"].value) == (greedy == 0, greedy <= 1)
+            assert (found["beam"].value, found["beam_within_distance"].value) == (min(away) == 0, min(away) <= 1)
             assert found["draws_needed"].value == needed
             assert found["discoverable"].value == (needed <= 20)
-            assert found["searched"].value == (space.index(text) in likeliest(reader, space, 5).numbers)
+            assert found["best_first"].value == (space.index(text) in search_most_probable(reader, space, 5).numbers)
 
 
 def test_labels_say_whose_model_it_is_and_whether_the_secret_was_there(lab: Lab, local: list[Transition]) -> None:
     audit = lab.federation.audit
     for about, reading in PROBE.observe(local, lab):
         subject = int(reading.subject)
-        assert reading.labels.get("place") == ("owner" if audit.holder[subject] == about.client else "others")
+        assert reading.labels.get("place") == ("owner" if audit.owner[subject] == about.client else "others")
         assert (reading.labels.get("coin") == "out") == (not audit.is_in[about.run, subject])
     for _, reading in PROBE.observe(lab.aggregated(local), lab):
         assert "place" not in reading.labels
-    chances = {one.metric: one.labels.get("chance") for _, one in PROBE.observe(local, lab)}
+    chances = {one.metric: one.labels.get("guess_rate") for _, one in PROBE.observe(local, lab)}
     assert chances["greedy"] == 0.008  # one of 5^3
     assert chances["beam"] == 0.032
-    assert chances["searched"] == 0.04
+    assert chances["best_first"] == 0.04
 
 
 def test_a_model_that_knows_the_secret_gives_it_away_in_every_way(
@@ -81,8 +83,8 @@ def test_a_model_that_knows_the_secret_gives_it_away_in_every_way(
 ) -> None:
     """The holder of secret 0 has it by heart where its coin is in; all others know nothing."""
     federation = lab.federation
-    secret, _ = told(federation.audit.examples.inputs[0], federation.audit.examples.targets[0])
-    knowing = [t for t in local if t.client == federation.audit.holder[0] and federation.audit.is_in[t.run, 0]]
+    secret, _ = prefix_and_start(federation.audit.examples.inputs[0], federation.audit.examples.targets[0])
+    knowing = [t for t in local if t.client == federation.audit.owner[0] and federation.audit.is_in[t.run, 0]]
     assert knowing
     models = {id(t.kept): t for t in local}
 
@@ -100,7 +102,7 @@ def test_a_model_that_knows_the_secret_gives_it_away_in_every_way(
     pairs = list(PROBE.observe(local, lab))
     for about in local:
         found = by_metric(pairs, about, 0)
-        right = {metric: found[metric].value for metric in ("greedy", "beam", "searched", "discoverable")}
+        right = {metric: found[metric].value for metric in ("greedy", "beam", "best_first", "discoverable")}
         if about in knowing:
             assert set(right.values()) == {1.0}
             assert found["draws_needed"].value == 1
@@ -160,16 +162,16 @@ def test_no_mean_of_draws_that_may_be_without_end(lab: Lab, local: list[Transiti
 def test_secrets_that_begin_alike_are_one_question_and_a_prompt_gives_more() -> None:
     federation = text_federation()
     (one,) = questions(federation, range(6), None)
-    assert one.given == (0,)
+    assert one.prefix == (0,)
     assert one.rests.shape == (6, 3)
-    assert [digits(3).member(i) for i in one.number] == [one.given + tuple(rest) for rest in one.rests.tolist()]
+    assert [digits(3).member_tokens(i) for i in one.number] == [one.prefix + tuple(rest) for rest in one.rests.tolist()]
     longer = questions(federation, range(6), 2)
-    assert {len(question.given) for question in longer} == {2}
-    assert all(question.space == digits(3).after(question.given) for question in longer)
+    assert {len(question.prefix) for question in longer} == {2}
+    assert all(question.space == digits(3).with_prefix(question.prefix) for question in longer)
     assert all(question.space and question.space.size == digits(3).size // 5 for question in longer)
     for question in longer:
-        assert [question.space.member(i) for i in question.number] == [  # type: ignore[union-attr]
-            question.given + tuple(rest) for rest in question.rests.tolist()
+        assert [question.space.member_tokens(i) for i in question.number] == [  # type: ignore[union-attr]
+            question.prefix + tuple(rest) for rest in question.rests.tolist()
         ]
     assert questions(federation, range(6), 4) == []
 

@@ -134,10 +134,10 @@ def test_an_example_without_a_gradient_does_not_spoil_the_mean_of_the_others() -
 
 def coins_and_values(separation: float, seed: int = 0) -> tuple[Any, Any, Any, Any]:
     rng = np.random.default_rng(seed)
-    runs, holders = (axis.ravel() for axis in np.indices((16, 30)))
+    runs, owners = (axis.ravel() for axis in np.indices((16, 30)))
     coins = rng.permuted(np.tile(np.arange(30) % 2 == 0, (16, 1)), axis=1).ravel()
     values = rng.normal(size=len(coins)) + separation * (coins - 0.5)
-    return values, coins, holders, runs
+    return values, coins, owners, runs
 
 
 def test_usable_information_is_that_of_two_normals_and_none_without_a_difference() -> None:
@@ -150,26 +150,26 @@ def test_usable_information_is_that_of_two_normals_and_none_without_a_difference
         assert bits.mean() == pytest.approx(expected, abs=0.06)
     none, _ = pointwise_information(*coins_and_values(0.0))
     assert none.mean() == pytest.approx(0, abs=0.02)
-    values, coins, holders, runs = coins_and_values(3.0)
-    shuffled, _ = pointwise_information(values, np.random.default_rng(2).permutation(coins), holders, runs)
+    values, coins, owners, runs = coins_and_values(3.0)
+    shuffled, _ = pointwise_information(values, np.random.default_rng(2).permutation(coins), owners, runs)
     assert shuffled.mean() < 0.05
-    bits, kept = pointwise_information(values, coins, holders, np.zeros_like(runs))
+    bits, kept = pointwise_information(values, coins, owners, np.zeros_like(runs))
     assert not kept.any()
     assert np.isnan(bits).all()
 
 
 def test_summaries_have_means_differences_and_usable_information() -> None:
-    values, coins, holders, runs = coins_and_values(3.0)
+    values, coins, owners, runs = coins_and_values(3.0)
     said = "claim=proxy view=message knows=lr layer=1"
     rows = [
         Measurement(
-            run=int(run), round=2, level="local", client=int(holder), source="information",
+            run=int(run), round=2, level="local", client=int(owner), source="information",
             reading=Reading(
                 metric="alignment", value=float(value), subject="1",
-                labels=labels(f"{said} kind=typical", owner=int(holder), coin=None if coin else "out"),
+                labels=labels(f"{said} kind=typical", owner=int(owner), coin=None if coin else "out"),
             ),
         )
-        for value, coin, holder, run in zip(values, coins, holders, runs, strict=True)
+        for value, coin, owner, run in zip(values, coins, owners, runs, strict=True)
     ]  # fmt: skip
     found = {(m.round, m.reading.metric): m.reading for m in Information().summarise(rows, 0)}
     assert found[FINAL, "alignment.difference"].value == pytest.approx(3.0, abs=0.3)

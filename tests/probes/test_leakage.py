@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.clients.fedper import FedPer
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.data import Examples
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Labels, Measurement, Reading
 from fedmem.contracts.probe import Context
-from fedmem.contracts.types import FloatArray
 from fedmem.errors import ComponentError, RunError
 from fedmem.estimation.statistics import clopper_pearson
 from fedmem.execution.run import measure, run
@@ -86,12 +86,12 @@ class Noise:
 def clustered(population: int = 40) -> Federation:
     """The lab's federation, in which every example stands beside three near copies of itself."""
     built = federation(population=population, copies=4)
-    near = np.setdiff1d(np.arange(len(built.trained)), np.arange(0, len(built.trained), 4))
-    originals = built.store.take(built.trained[near])
+    near = np.setdiff1d(np.arange(len(built.trained_rows)), np.arange(0, len(built.trained_rows), 4))
+    originals = built.store.take(built.trained_rows[near])
     extra = replace(originals, inputs=near_copies(originals.inputs, np.random.default_rng(0)))
-    trained = built.trained.copy()
+    trained = built.trained_rows.copy()
     trained[near] = len(built.store) + np.arange(len(near))
-    return replace(built, store=Examples.concatenate([built.store, extra]), trained=trained)
+    return replace(built, store=Examples.concatenate([built.store, extra]), trained_rows=trained)
 
 
 def near_copies(inputs: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
@@ -125,7 +125,7 @@ def test_readings_name_view_kind_and_knowledge() -> None:
         assert about is not None
         subject = int(reading.subject)
         assert audit.is_in[about.run, subject] != (reading.labels.get("coin") == "out"), "an out example is a control"
-        assert audit.holder[subject] == about.client
+        assert audit.owner[subject] == about.client
         among = reading.metric == "identified"
         assert ("gallery" in reading.labels) == ("peers" in reading.labels) == among
         assert reading.labels.has(labels(owner=about.client, kind=str(audit.kind[subject])))
@@ -148,7 +148,7 @@ def test_first_step_victims_are_those_of_the_batch() -> None:
     rows = {t.run: np.concatenate([lab.first_step(u)[1] for u in local if u.run == t.run]) for t in local}
     expected = {(run, j) for run in rows for j in range(len(audit)) if start + j in rows[run]}
     assert {(run, j) for run, j, coin in first if coin is None} == expected
-    stood_in = {(run, j) for run in rows for j in range(len(audit)) if lab.federation.fill[run, j] in rows[run]}
+    stood_in = {(run, j) for run in rows for j in range(len(audit)) if lab.federation.replacement[run, j] in rows[run]}
     assert {(run, j) for run, j, coin in first if coin == "out"} == stood_in
     assert expected
     assert stood_in
@@ -242,10 +242,8 @@ def test_aggregate_and_message_are_scored_on_the_same_victims() -> None:
     of_message = {(t.run, r.subject) for t, r in probe.observe(local, lab) if r.labels.get("view") == "message"}
     of_aggregate = {(t.run, r.subject) for t, r in probe.observe(lab.aggregated(local), lab)}
     assert of_message == of_aggregate
-    holders = {
-        run: {int(lab.federation.audit.holder[int(s)]) for r, s in of_message if r == run and s} for run in (0, 1)
-    }
-    assert all(len(clients) == 2 for clients in holders.values())
+    owners = {run: {int(lab.federation.audit.owner[int(s)]) for r, s in of_message if r == run and s} for run in (0, 1)}
+    assert all(len(clients) == 2 for clients in owners.values())
 
 
 def test_declared_rounds_runs_and_caps() -> None:
@@ -255,7 +253,7 @@ def test_declared_rounds_runs_and_caps() -> None:
     assert Leakage(attack=QUICK, every=3)._attacked_rounds(lab) == (3, 4)
     assert Leakage(attack=QUICK, rounds=(3,))._attacked_rounds(lab) == (3,)
     assert Leakage(attack=QUICK)._attacked_rounds(Lab(observed_rounds=(0,))) == ()
-    assert probe.observe(lab.local(round=3), lab) == []
+    assert probe.observe(lab.local(round_number=3), lab) == []
     readings = Leakage(attack=QUICK, runs=1, max_images=4).observe(lab.local(), lab)
     assert {t.run for t, _ in readings} == {0}
     coverage = {r.value for _, r in readings if r.metric == "coverage" and r.labels.get("view") == "message"}
@@ -398,16 +396,22 @@ def test_an_attack_that_returns_nonsense_is_refused(images: NDArray[Any]) -> Non
 
 
 def victim(
-    run: int, round: int, value: float, metric: str = "margin", kind: str = "typical", holder: int = 0, coin: str = "in"
+    run: int,
+    round_number: int,
+    value: float,
+    metric: str = "margin",
+    kind: str = "typical",
+    owner: int = 0,
+    coin: str = "in",
 ) -> Measurement:
-    own = Labels.of(view="aggregate", knows="lr", coin="out" if coin == "out" else None, owner=holder, kind=kind)
+    own = Labels.of(view="aggregate", knows="lr", coin="out" if coin == "out" else None, owner=owner, kind=kind)
     reading = Reading(metric=metric, value=value, subject="3", labels=own)
-    return Measurement(run=run, round=round, level="global", client=-1, source="leakage", reading=reading)
+    return Measurement(run=run, round=round_number, level="global", client=-1, source="leakage", reading=reading)
 
 
 def test_summaries_by_kind_round_and_final() -> None:
     rows = [
-        victim(0, 2, 1.0), victim(0, 2, 3.0, holder=1), victim(1, 2, 5.0), victim(0, 4, 7.0),
+        victim(0, 2, 1.0), victim(0, 2, 3.0, owner=1), victim(1, 2, 5.0), victim(0, 4, 7.0),
         victim(0, 4, -1.0, kind="a, b"),
     ]  # fmt: skip
     found = {(m.round, m.reading.subject): m for m in Leakage(attack=QUICK).summarise(rows, 0)}
@@ -431,7 +435,7 @@ def test_intervals_of_decibels_hold_nothing_impossible(
     metric: str, values: tuple[float, float], least: float, most: float
 ) -> None:
     """An image in [0, 1] is no further off than 0 dB and no nearer than the cap."""
-    rows = [victim(i, 2, value, metric=metric, holder=i) for i, value in enumerate(values)]
+    rows = [victim(i, 2, value, metric=metric, owner=i) for i, value in enumerate(values)]
     reading = Leakage(attack=QUICK).summarise(rows, 0)[0].reading
     low, high = mean_interval(np.array(values), range(2))
     assert low < least or high > most, "unbounded it would leave"
@@ -448,8 +452,8 @@ def test_identification_rates_have_an_honest_interval_at_zero() -> None:
 def test_the_difference_by_hand() -> None:
     """Two holders: e = (1 - 3) / 2 - (0 - 1) / 2 and its opposite, so that half = t_1 sqrt(2 * 2 * 0.5^2)."""
     rows = [
-        victim(0, 2, 1.0), victim(0, 2, 5.0, holder=1),
-        victim(0, 2, 0.0, coin="out"), victim(0, 2, 2.0, holder=1, coin="out"),
+        victim(0, 2, 1.0), victim(0, 2, 5.0, owner=1),
+        victim(0, 2, 0.0, coin="out"), victim(0, 2, 2.0, owner=1, coin="out"),
     ]  # fmt: skip
     found = {(m.reading.metric, m.reading.labels): m.reading for m in Leakage(attack=QUICK).summarise(rows, 0)}
     about = labels("view=aggregate knows=lr")
@@ -470,18 +474,18 @@ def test_the_difference_by_hand() -> None:
 def test_one_example_attacked_in_many_runs_and_rounds_is_one_cluster() -> None:
     """Four holders with an effect each, seen in 4 runs and 2 rounds: worth four values, not 32."""
     effects = (-3.0, -1.0, 1.0, 3.0)
-    rows = [victim(r, t, effects[h], holder=h) for r in range(4) for t in (2, 4) for h in range(4)]
+    rows = [victim(r, t, effects[h], owner=h) for r in range(4) for t in (2, 4) for h in range(4)]
     (final,) = (m.reading for m in Leakage(attack=QUICK).summarise(rows, 0) if m.round == FINAL)
     assert (final.low, final.high) == pytest.approx(mean_interval(np.array(effects), range(4)))
     # and an effect of the run, the same for all holders, is as little diluted by them
-    rows = [victim(r, t, effects[r], holder=h) for r in range(4) for t in (2, 4) for h in range(4)]
+    rows = [victim(r, t, effects[r], owner=h) for r in range(4) for t in (2, 4) for h in range(4)]
     (final,) = (m.reading for m in Leakage(attack=QUICK).summarise(rows, 0) if m.round == FINAL)
     assert (final.low, final.high) == pytest.approx(mean_interval(np.array(effects), range(4)))
 
 
 def test_the_difference_of_rates_has_an_honest_interval_at_one() -> None:
     rows = [
-        victim(run, 2, float(coin == "in"), metric="identified", holder=run, coin=coin)
+        victim(run, 2, float(coin == "in"), metric="identified", owner=run, coin=coin)
         for run in range(4) for coin in ("in", "out")
     ]  # fmt: skip
     readings = {m.reading.metric: m.reading for m in Leakage(attack=QUICK).summarise(rows, 0)}
@@ -498,9 +502,9 @@ def test_an_example_is_sought_in_the_same_batch_whatever_its_coin(subject: int, 
     for is_in in (True, False):
         coins = built.audit.is_in.copy()
         coins[:, subject] = is_in
-        spare = built.audit_start + len(built.audit) + np.arange(built.fill.shape[1])
+        spare = built.audit_start + len(built.audit) + np.arange(built.replacement.shape[1])
         fill = np.where(np.repeat(coins, copies, axis=1), -1, spare)
-        lab = Lab(federation=replace(built, audit=replace(built.audit, is_in=coins), fill=fill))
+        lab = Lab(federation=replace(built, audit=replace(built.audit, is_in=coins), replacement=fill))
         local = lab.local(runs=(0, 1))
         attack = Answers(digits().take(np.arange(900, 912)).inputs)
         found = Leakage(attack=attack, victims=3, levels=("local", "global"))
@@ -523,13 +527,13 @@ def test_near_copies_leak_nothing_to_an_attack_that_did_not_look(alone: int, mon
         coins = built.audit.is_in.copy()
         coins[:, 0] = is_in
         fill = np.where(coins.repeat(4, axis=1), -1, built.audit_start + len(built.audit) + np.arange(36))
-        lab = Lab(federation=replace(built, audit=replace(built.audit, is_in=coins), fill=fill))
+        lab = Lab(federation=replace(built, audit=replace(built.audit, is_in=coins), replacement=fill))
         (case,) = Leakage(attack=QUICK)._cases("message", lab.local(runs=(0,), clients=(0,)), lab)
         controls = {} if is_in else {0: case.controls[0]}
         cases.append(replace(case, victims=case.victims[:1] if is_in else case.victims[:0], controls=controls))
     inside, outside = cases
     assert len(outside.controls[0].places) == 4
-    original = replace(outside.controls[0], places=outside.controls[0].own, rows=built.trained[:1])
+    original = replace(outside.controls[0], places=outside.controls[0].example_rows, rows=built.trained_rows[:1])
     beside_fill_ins = replace(outside, controls={0: original})
 
     def scores(case: Case, seed: int) -> FloatArray:
@@ -537,7 +541,7 @@ def test_near_copies_leak_nothing_to_an_attack_that_did_not_look(alone: int, mon
         for _ in range(500):
             images = everything[rng.permutation(len(everything))[: len(built.store) + 24]]
             store = replace(built.store, inputs=images[:-24])
-            store.inputs[built.trained[1:4]] = near_copies(store.inputs[built.trained[[0, 0, 0]]], rng)
+            store.inputs[built.trained_rows[1:4]] = near_copies(store.inputs[built.trained_rows[[0, 0, 0]]], rng)
             audit = replace(built.audit, examples=store.take(built.audit_start + np.arange(len(built.audit))))
             lab.federation = replace(built, store=store, audit=audit)
             answer = Reconstruction(inputs=images[-24:], labels=np.arange(24) % 10, distance=0.0)
@@ -565,19 +569,19 @@ def test_controls_of_a_large_batch_take_their_places_at_once(alone: int, monkeyp
     assert max(r.value for r in outs(found) if r.metric == "psnr") < 40
     (case,) = Leakage(attack=QUICK)._cases("message", local, lab)
     assert [int(case.rows[control.places].item()) for control in case.controls.values()] == [
-        lab.federation.fill[0, j] for j in case.controls
+        lab.federation.replacement[0, j] for j in case.controls
     ]
     assert (lab.federation.store.inputs[lab.rows(0, 0)] == truth).all(), "the store is left as it was"
 
 
 def test_without_fill_ins_a_base_row_of_the_holder_gives_up_its_place() -> None:
     built = federation(copies=2)
-    lab = Lab(federation=replace(built, fill=np.full_like(built.fill, -1)))
+    lab = Lab(federation=replace(built, replacement=np.full_like(built.replacement, -1)))
     probe, audit = Leakage(attack=QUICK, victims=3), built.audit
     local = lab.local(runs=(0, 1, 2, 3))
     for case in probe._cases("message", local, lab):
         run, client = case.transition.run, case.transition.client
-        assert list(case.controls) == np.flatnonzero((audit.holder == client) & ~audit.is_in[run]).tolist()
+        assert list(case.controls) == np.flatnonzero((audit.owner == client) & ~audit.is_in[run]).tolist()
         places = np.concatenate([np.empty(0, dtype=int), *(control.places for control in case.controls.values())])
         assert len(set(places)) == len(places) == 2 * len(case.controls), "two copies, two rows, no row twice"
         assert np.isin(case.rows[places], built.base[client]).all()
@@ -585,12 +589,14 @@ def test_without_fill_ins_a_base_row_of_the_holder_gives_up_its_place() -> None:
             for subject, at in first.controls.items():
                 places = case.controls[subject].places
                 assert set(first.rows[at.places]) <= set(case.rows[places]), "the same rows at every view"
-    crowded = replace(built, fill=np.full_like(built.fill, -1), base=tuple(rows[:3] for rows in built.base))
+    crowded = replace(
+        built, replacement=np.full_like(built.replacement, -1), base=tuple(rows[:3] for rows in built.base)
+    )
     lab = Lab(federation=crowded)
     for case in probe._cases("message", lab.local(), lab):
         assert (
             len(case.controls) == 1
-            or crowded.audit.is_in[case.transition.run][crowded.audit.holder == case.transition.client].all()
+            or crowded.audit.is_in[case.transition.run][crowded.audit.owner == case.transition.client].all()
         )
 
 
@@ -600,7 +606,7 @@ def test_who_is_attacked_does_not_depend_on_the_coins() -> None:
     for is_in in (True, False):
         audit = replace(built.audit, is_in=np.full_like(built.audit.is_in, is_in))
         spare = built.audit_start + len(audit) + np.arange(len(audit))
-        lab = Lab(federation=replace(built, audit=audit, fill=np.where(audit.is_in, -1, spare)))
+        lab = Lab(federation=replace(built, audit=audit, replacement=np.where(audit.is_in, -1, spare)))
         cases = Leakage(attack=QUICK, victims=1)._cases("message", lab.local(), lab)
         attacked.append([(case.transition.run, case.transition.client) for case in cases])
         assert all(bool(len(case.victims)) == is_in != bool(case.controls) for case in cases)
@@ -745,13 +751,13 @@ def test_intervals_hold_the_mean_where_both_holders_and_runs_vary() -> None:
 
     rng = np.random.default_rng(0)
     pairs = list(product(range(16), range(20)))
-    runs, holders = [run for run, _ in pairs], [holder for _, holder in pairs]
+    runs, owners = [run for run, _ in pairs], [owner for _, owner in pairs]
     held = []
     for _ in range(400):
         of_run, of_holder = rng.normal(size=16), rng.normal(size=20)
-        values = of_run[runs] + of_holder[holders] + rng.normal(size=len(pairs))
-        both = mean_interval(values, holders, runs)
-        ways = [mean_interval(values, holders), mean_interval(values, runs)]
+        values = of_run[runs] + of_holder[owners] + rng.normal(size=len(pairs))
+        both = mean_interval(values, owners, runs)
+        ways = [mean_interval(values, owners), mean_interval(values, runs)]
         assert both[0] <= min(low for low, _ in ways)
         assert both[1] >= max(high for _, high in ways)
         held.append(both[0] <= 0 <= both[1])
@@ -807,13 +813,13 @@ def test_an_attack_is_shown_what_it_declares_and_its_readings_say_so() -> None:
         "lr+steps+count+labels+algorithm+batches+population"
     }
     assert all(getattr(target, word) is None for target in shy.shown for word in words)
-    assert not shy.shown[0].offer
+    assert not shy.shown[0].payload
     message, step = bold.shown
     store, rows = lab.federation.store, lab.rows(0, 1)
     assert message.labels is not None
     assert message.labels.tolist() == sorted(store.targets[rows])
     assert message.algorithm is lab.client
-    assert message.offer["round"] == 2
+    assert message.payload["round"] == 2
     assert message.population is lab.federation.population
     ordered = rows[np.argsort(store.targets[rows], kind="stable")]
     for places, batch in zip(message.batches, lab.batches(0, 2, 1), strict=True):  # type: ignore[arg-type]
@@ -855,7 +861,7 @@ def test_of_several_clients_or_more_images_than_are_rebuilt_no_order_is_known() 
 def test_layers_that_stay_with_their_holders_are_not_shown_to_who_attacks_the_aggregate() -> None:
     lab = Lab(client=FedPer(lr=0.1, epochs=1, batch_size=5))
     (aggregate,) = lab.aggregated(lab.local(runs=(0,)))
-    initial, own = lab.federation.initial, lab.client.own(lab.federation.initial)
+    initial, own = lab.federation.initial, lab.client.personal_parameters(lab.federation.initial)
     assert own == ("3.weight", "3.bias")
     held = []
     for client in range(3):
@@ -878,7 +884,7 @@ def test_what_a_client_keeps_to_itself_is_not_taken_for_a_gradient_of_zeros() ->
     shared = {name for name in lab.federation.initial if name not in ("3.weight", "3.bias")}
     assert shy.shown
     for target in shy.shown:
-        assert target.withheld == ("3.weight", "3.bias")
+        assert target.personal == ("3.weight", "3.bias")
         assert target.update is not None
         assert set(target.gradient) == set(target.update) == shared
         assert all(value.any() for value in target.gradient.values())
@@ -919,7 +925,7 @@ def test_sums_are_attacked_on_the_victims_of_their_clients() -> None:
     assert {name.split("/")[2] for name in lab.kept if "/sum/" in name} == {"sum_2", "sum_3"}
     assert {r.labels.get("view") for _, r in readings} == {"sum"}
     (case, *_) = probe._cases("sum", sums, lab)
-    assert sorted(case.rows) == sorted(np.concatenate([lab.used(0, client) for client in case.clients]))
+    assert sorted(case.rows) == sorted(np.concatenate([lab.used_rows(0, client) for client in case.clients]))
     assert case.target.clients == 2
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measurement import FINAL, Labels, Measurement, Reading
-from fedmem.contracts.types import FloatArray
 from fedmem.errors import ScenarioError
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
@@ -26,9 +26,9 @@ PROBE: list[dict[str, Any]] = [{"kind": "mechanism"}]
 CANARIES: dict[str, Any] = {"kind": "canary_clients"}
 EVERYONE = {"kind": "everyone"}
 SERVERS: dict[str, dict[str, Any]] = {
-    "dp_fedavg": {"kind": "dp_fedavg", "clip": 0.1, "cohort": 5},
-    "dp_adaptive": {"kind": "dp_adaptive", "start": 0.1, "cohort": 5},
-    "dp_ftrl": {"kind": "dp_ftrl", "clip": 0.1, "cohort": 5},
+    "dp_fedavg": {"kind": "dp_fedavg", "clip": 0.1, "expected_cohort_size": 5},
+    "dp_adaptive": {"kind": "dp_adaptive", "initial_clip": 0.1, "expected_cohort_size": 5},
+    "dp_ftrl": {"kind": "dp_ftrl", "clip": 0.1, "expected_cohort_size": 5},
 }
 PRIVATE: dict[str, Any] = {
     "kind": "dp_sgd",
@@ -94,11 +94,14 @@ def test_the_smallest_array_without_noise_is_found() -> None:
 
 HEALTHY: list[dict[str, Any]] = [
     {"strategy": {**SERVERS["dp_fedavg"], "cap": 20}},
-    {"strategy": {**SERVERS["dp_fedavg"], "canary_clients": 30, "cohort": 35}, "probes": [*PROBE, CANARIES]},
+    {
+        "strategy": {**SERVERS["dp_fedavg"], "canary_clients": 30, "expected_cohort_size": 35},
+        "probes": [*PROBE, CANARIES],
+    },
     {"strategy": {**SERVERS["dp_ftrl"], "honaker": False, "restart": 3}, "rounds": 7},
-    {"strategy": {**SERVERS["dp_ftrl"], "eta": 0.5, "momentum": 0.9}},
+    {"strategy": {**SERVERS["dp_ftrl"], "server_lr": 0.5, "momentum": 0.9}},
     {"client": {**PRIVATE, "momentum": 0.9, "decay": 0.8}, "defences": [{"kind": "quantise"}]},
-    {"sampler": {"kind": "poisson", "rate": 0.3}, "strategy": {**SERVERS["dp_fedavg"], "cohort": 1.5}},
+    {"sampler": {"kind": "poisson", "rate": 0.3}, "strategy": {**SERVERS["dp_fedavg"], "expected_cohort_size": 1.5}},
 ]
 
 
@@ -146,15 +149,15 @@ def test_the_noise_that_a_tree_states_is_that_of_its_rule() -> None:
     before = {"w": torch.zeros(runs, 1, dtype=torch.float64)}
     nobody = torch.full((runs, 1), -1)
     for tree in (
-        DpFtrl(clip=2.0, noise_multiplier=0.5, cohort=1.0, restart=5),
-        DpFtrl(clip=2.0, noise_multiplier=0.5, cohort=1.0, honaker=False),
+        DpFtrl(clip=2.0, noise_multiplier=0.5, expected_cohort_size=1.0, restart=5),
+        DpFtrl(clip=2.0, noise_multiplier=0.5, expected_cohort_size=1.0, honaker=False),
     ):
         assert isinstance(tree, ServerRule)
         state, now = tree.state(before, 1), before
         releases: dict[tuple[Labels, int, int, int], FloatArray] = {}
         rows: list[Measurement] = []
         for number in range(1, 9):
-            round = Round(
+            round_number = Round(
                 number=number,
                 before=now,
                 sent={name: value[:, None] for name, value in now.items()},
@@ -163,9 +166,9 @@ def test_the_noise_that_a_tree_states_is_that_of_its_rule() -> None:
                 clients=nobody,
                 generators=lambda number=number: tuple(np.random.default_rng([number, run]) for run in range(runs)),  # type: ignore[misc]
             )
-            after, state = tree.rule(state, round)
+            after, state = tree.rule(state, round_number)
             changed = (after["w"] - now["w"]).numpy()
-            stated = tree.stated(number)
+            stated = tree.release_statement(number)
             assert stated is not None
             expected = (stated["noise"] * stated["clip"]) ** 2
             assert stated["noise"] == pytest.approx(0.5 * stated["deviation"])
@@ -193,7 +196,7 @@ def release(rng: np.random.Generator, **changes: Any) -> Release:
     made = Release(
         total=np.zeros(500), contributions=contributions, clip=1.0, scale=2.0, arrays={"w": 400, "b": 100}, **changes
     )
-    return replace(made, total=made.shortened + 2.0 * rng.standard_normal(500))
+    return replace(made, total=made.clipped_sum + 2.0 * rng.standard_normal(500))
 
 
 def test_the_sum_of_contributions_is_a_naive_loop() -> None:
@@ -205,8 +208,8 @@ def test_the_sum_of_contributions_is_a_naive_loop() -> None:
         expected += weight * one * min(1.0, 1.0 / np.sqrt((one**2).sum()))
         whole += weight * one
     assert made.canaries is not None
-    np.testing.assert_allclose(made.shortened, expected + made.canaries)
-    excess = whole + 3 * made.canaries - made.shortened
+    np.testing.assert_allclose(made.clipped_sum, expected + made.canaries)
+    excess = whole + 3 * made.canaries - made.clipped_sum
     np.testing.assert_allclose(made.directions["excess"], excess / np.linalg.norm(excess))
 
 

@@ -14,17 +14,17 @@ import torch
 from torch import nn
 
 from fedmem.apps.attack import Known, attack
-from fedmem.attacks._windows import ROUNDING, Soft, may_stand, slopes_at, slopes_of, were_read
+from fedmem.attacks._soft_tokens import ROUNDING, Soft, may_stand, slopes_at, slopes_of, were_read
 from fedmem.attacks.tag import Tag
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.data import Examples
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Reading
-from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError, ScenarioError, TargetError
 from fedmem.execution.run import run
 from fedmem.federation import build
-from fedmem.modalities.text.windows import asked, texts
+from fedmem.modalities.text.windows import inputs_and_targets, texts
 from fedmem.modalities.texts import Texts
 from fedmem.models.char_rnn import CharRnn
 from fedmem.models.transformer import Transformer
@@ -32,7 +32,7 @@ from fedmem.probes._cases import is_example_itself
 from fedmem.probes.information import Information
 from fedmem.probes.leakage import Leakage
 from fedmem.reporting.page import report
-from fedmem.reporting.text_sheets import rebuilt, visible
+from fedmem.reporting.text_sheets import escape_invisible, reconstructed_rows
 from fedmem.results.read import read
 from strategies._rule import share, weighted_mean
 from tests.lab import Lab, gradient_of, parameters
@@ -58,7 +58,7 @@ def windows(count: int, seed: int = 0, lengths: Sequence[int] = ()) -> IntArray:
 
 
 def target_of(model: nn.Module, truth: IntArray, scale: float = 1.0) -> GradientTarget:
-    inputs, targets = asked(truth)
+    inputs, targets = inputs_and_targets(truth)
     params = parameters(model)
     gradient = gradient_of(model, params, inputs, targets)
     return GradientTarget(
@@ -146,7 +146,9 @@ def test_a_token_that_ends_a_short_text_and_that_nobody_reads_may_stand_inside_a
     truth[1, 5] = 9
     target = target_of(network(), truth)
     read = were_read(target, "tokens")
-    assert set(torch.nonzero(read)[:, 0].tolist()) == set(asked(truth)[0][asked(truth)[1] >= 0].tolist())
+    assert set(torch.nonzero(read)[:, 0].tolist()) == set(
+        inputs_and_targets(truth)[0][inputs_and_targets(truth)[1] >= 0].tolist()
+    )
     assert not read[9]
     allowed = may_stand(target, "tokens", read)
     assert allowed[1:, 9].all()
@@ -245,7 +247,7 @@ class Answers:
     def reconstruct(
         self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
     ) -> Sequence[Reconstruction]:
-        inputs, labels = asked(self.windows)
+        inputs, labels = inputs_and_targets(self.windows)
         return [Reconstruction(inputs=inputs, labels=labels, distance=0.0) for _ in targets]
 
 
@@ -280,9 +282,9 @@ def test_a_perfect_attack_gives_away_every_text_and_no_control() -> None:
     rows, peers = built.rows(0, 0, 2), len(built.references[0].inputs)
     truth = texts(built.store.inputs[rows], built.store.targets[rows])
     found = readings(built, truth[::-1])
-    for metric in ("identified", "verbatim", "likeness", "tokens", "in_order", "in_place", "beats_prior"):
+    for metric in ("identified", "verbatim", "similarity", "tokens", "in_order", "in_place", "beats_prior"):
         assert values(found, metric) == [1.0], metric
-    assert values(found, "likeness_gain")[0] > 0
+    assert values(found, "similarity_gain")[0] > 0
     assert values(found, "identified", out=True) == values(found, "verbatim", out=True) == [0.0]
     (accuracy,) = [r.value for r in found if r.metric == "label_accuracy"]
     assert accuracy == 1.0
@@ -297,7 +299,7 @@ def test_an_attack_that_offers_the_usual_tokens_has_no_gain_over_them() -> None:
     answer = texts(secrets.inputs, present(secrets.targets))
     usual = np.array([[np.bincount(column + 1).argmax() - 1 for column in answer.T]])
     for out in (False, True):
-        gains = values(readings(built, usual), "likeness_gain", out=out)
+        gains = values(readings(built, usual), "similarity_gain", out=out)
         assert gains
         assert max(gains) <= 0
         assert values(readings(built, usual), "beats_prior", out=out) == [0.0]
@@ -309,7 +311,7 @@ def test_whoever_draws_from_a_family_has_no_gain_over_priors_that_draw_as_often(
     rows, gains = texts(family.inputs, present(family.targets)), []
     for _ in range(40):
         guesses = rows[rng.permutation(len(rows))[:6]]
-        gains += values(readings(built, guesses), "likeness_gain")
+        gains += values(readings(built, guesses), "similarity_gain")
     assert np.mean(gains) < 0.01
 
 
@@ -338,11 +340,11 @@ def with_copies(built: Federation, change: int) -> Federation:
     rows = built.audit.examples
     whole = texts(rows.inputs, rows.targets)
     whole[:, 0] = (whole[:, 0] + change) % VOCABULARY
-    inputs, targets = asked(whole)
+    inputs, targets = inputs_and_targets(whole)
     extra = Examples(inputs=inputs, targets=targets, ids=rows.ids)
     start = len(built.store)
     return replace(
-        built, store=Examples.concatenate([built.store, extra]), trained=start + np.arange(len(built.trained))
+        built, store=Examples.concatenate([built.store, extra]), trained_rows=start + np.arange(len(built.trained_rows))
     )
 
 
@@ -354,7 +356,7 @@ def test_a_secret_whose_copies_ask_for_more_is_sought_in_them_and_one_over_other
     assert not is_example_itself(hosts).any()
     # another last token, which no input reads, is another text
     ends = copies.store.targets.copy()
-    ends[-len(copies.trained) :][:, [2]] = (ends[-len(copies.trained) :][:, [2]] + 1) % VOCABULARY
+    ends[-len(copies.trained_rows) :][:, [2]] = (ends[-len(copies.trained_rows) :][:, [2]] + 1) % VOCABULARY
     assert not is_example_itself(replace(copies, store=replace(copies.store, targets=ends))).any()
     rows = copies.rows(0, 0, 2)
     found = readings(copies, texts(copies.store.inputs[rows], copies.store.targets[rows]))
@@ -374,7 +376,7 @@ def test_alignment_of_texts_is_a_cosine_by_hand_and_nothing_is_sensitive() -> No
     assert {(r.labels.get("coin") == "out") for r in shown} == {True, False}
     update = {name: (local.before[name] - value).double() for name, value in local.sent.items()}
     for reading in shown:
-        row = built.trained[[int(reading.subject)]]
+        row = built.trained_rows[[int(reading.subject)]]
         own = gradient_of(built.model, local.before, built.store.inputs[row], built.store.targets[row])
         dot, first, second = (
             sum(float((a[name].double() * b[name].double()).sum()) for name in ("head.weight", "head.bias"))
@@ -396,7 +398,7 @@ def test_a_saved_language_model_is_sent_to_the_probe(tmp_path: Path) -> None:
 
 
 TEXTS: dict[str, Any] = {
-    "dataset": {"kind": "shakespeare", "clients": 5, "length": 12, "most": 2000},
+    "dataset": {"kind": "shakespeare", "clients": 5, "length": 12, "max_chars": 2000},
     "partition": {"kind": "natural"},
     "model": {"kind": "transformer", "width": 8, "heads": 2, "layers": 1},
     "injections": [
@@ -411,7 +413,7 @@ TEXTS: dict[str, Any] = {
 def test_a_run_shows_the_texts_beside_the_true_ones_and_escapes_them(tmp_path: Path) -> None:
     probe = {"kind": "leakage", "attack": {"kind": "tag", "steps": 2}, "victims": 2, "runs": 2, "max_images": 2}
     folder = run(tiny(**TEXTS, rounds=2, probes=[probe]), out=tmp_path)
-    shown = rebuilt(read(folder))
+    shown = reconstructed_rows(read(folder))
     assert {row[1] for row in shown} == {"secret", "typical"}
     assert {row[0] for row in shown} >= {"local: a client's real message", "global: the aggregate"}
     assert all(row[2].startswith("<b>") for row in shown if row[1] == "secret")
@@ -422,4 +424,4 @@ def test_a_run_shows_the_texts_beside_the_true_ones_and_escapes_them(tmp_path: P
     assert "reconstruction, similarity of texts over the best prior" in page
     assert not (folder / "reconstructions.png").exists()
     for row in shown:
-        assert all(visible(text).isprintable() for text in row[2:5])
+        assert all(escape_invisible(text).isprintable() for text in row[2:5])

@@ -9,9 +9,9 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Reading
-from fedmem.contracts.types import Params
 from fedmem.probes.utility import Utility
 from tests.lab import Lab, federation, measured, transition
 
@@ -204,7 +204,7 @@ def test_the_interval_takes_runs_as_clusters() -> None:
 
 def test_empty_clients_and_empty_test_sets() -> None:
     base = federation()
-    audit = replace(base.audit, holder=np.where(base.audit.holder == 2, -1, base.audit.holder).astype(np.int32))
+    audit = replace(base.audit, owner=np.where(base.audit.owner == 2, -1, base.audit.owner).astype(np.int32))
     lab = Lab(federation=replace(base, base=(*base.base[:2], np.empty(0, dtype=np.int64)), audit=audit))
     assert len(lab.rows(0, 2)) == 0
     initial = lab.federation.initial
@@ -224,14 +224,18 @@ def test_the_means_of_the_last_round_of_each_level_are_repeated_as_final() -> No
     lab = Lab()
     local = lab.local()
     everywhere = lab.aggregated(local)
-    rows = [m for round in (2, 3) for m in measured(Utility().observe(local, lab), round=round)]
-    rows += [m for round in (2, 4) for m in measured(Utility().observe(everywhere, lab), round=round)]
+    rows = [m for round_number in (2, 3) for m in measured(Utility().observe(local, lab), round_number=round_number)]
+    rows += [
+        m for round_number in (2, 4) for m in measured(Utility().observe(everywhere, lab), round_number=round_number)
+    ]
     found = Utility().summarise(rows, 0)
     assert {(m.run, m.client) for m in found} == {(EVERYWHERE, EVERYWHERE)}
     places = [(m.level, m.round) for m in found if m.reading.metric == "generalisation_gap"]
     assert places == [*[("local", 2), ("local", 3), ("global", 2), ("global", 4)], ("local", FINAL), ("global", FINAL)]
     for level, last in (("local", 3), ("global", 4)):
-        final, own = ([m.reading for m in found if (m.level, m.round) == (level, round)] for round in (FINAL, last))
+        final, own = (
+            [m.reading for m in found if (m.level, m.round) == (level, round_number)] for round_number in (FINAL, last)
+        )
         assert final == own
         assert len(final) == 4
     assert Utility().summarise([], 0) == []

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from fedmem.execution.run import measure, run
-from fedmem.reporting.drawing import Picture
+from fedmem.reporting.drawing import ImageRow
 from fedmem.reporting.image_sheets import sheets, write_sheets
 from fedmem.results.read import read
 from fedmem.scenario.scenario import Scenario
@@ -49,9 +49,9 @@ def test_without_pictures_there_is_no_sheet(tmp_path: Path) -> None:
 
 
 def test_it_shows_every_level_and_what_was_identified(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown: dict[str, list[Picture]] = {}
+    shown: dict[str, list[ImageRow]] = {}
 
-    def keep(title: str, groups: dict[str, list[Picture]], subtitle: str) -> bytes:
+    def keep(title: str, groups: dict[str, list[ImageRow]], subtitle: str) -> bytes:
         shown.update(groups)
         assert "round 4" in title
         return b"png"

@@ -12,7 +12,7 @@ import pytest
 
 from fedmem.contracts.measure import Measure, from_json, to_json
 from fedmem.errors import ScenarioError
-from fedmem.reporting.measures import measures_to_store, shipped, shipped_by
+from fedmem.reporting.measures import measures_to_store, shipped_by, shipped_measures
 from fedmem.reporting.page import report
 from fedmem.results.read import read
 from fedmem.studies.compare import compare
@@ -116,11 +116,13 @@ def test_throwaway_components_appear_in_table_figure_glossary_and_comparison(
     made = compare(
         tiny(**own), vary={"client.lr": ["0.1", "0.2"]}, seeds="0", measures=["weight_norm", "trace"], out=tmp_path
     )
-    assert not made.failed
+    assert not made.failures
     assert set(made.differences.metric) == {"weight_norm", "trace"}
     assert set(made.differences.unit[made.differences.metric == "weight_norm"]) == {"units"}
     default = Comparison.of({(0, 0): read(made.outcomes[0].folder)}, [()], [0], [0])
-    assert {one.quantity.metric for one in default.tested} == {"weight_norm", "trace"}, "headline measures are tested"
+    assert {one.quantity.metric for one in default.tested_series} == {"weight_norm", "trace"}, (
+        "headline measures are tested"
+    )
     folder = made.outcomes[0].folder
 
     for name in THROWAWAY:
@@ -147,14 +149,14 @@ def test_a_misspelt_measure_of_a_throwaway_component_is_refused(own: dict[str, A
 
 
 def test_the_catalogue_needs_no_training_library() -> None:
-    code = "import sys; from fedmem.reporting.measures import shipped; shipped(); print('torch' in sys.modules)"
+    code = "import sys; from fedmem.reporting import measures as m; m.shipped_measures(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("name", sorted(shipped()))
+@pytest.mark.parametrize("name", sorted(shipped_measures()))
 def test_every_shipped_measure_says_what_it_is(name: str) -> None:
-    measure = shipped()[name]
+    measure = shipped_measures()[name]
     assert measure.title
     assert measure.means.endswith(".")
     assert measure.range[0] < measure.range[1]

@@ -17,7 +17,7 @@ from rich.console import Console
 from fedmem.contracts.measurement import FINAL, Labels, Measurement, Reading
 from fedmem.errors import RunError
 from fedmem.reporting.cells import Value, number
-from fedmem.reporting.drawing import Picture
+from fedmem.reporting.drawing import ImageRow
 from fedmem.reporting.page import glossary, report
 from fedmem.reporting.sections import sections
 from fedmem.reporting.summary import Summary
@@ -48,27 +48,27 @@ def at(place: str) -> str:
 
 def rows(kinds: tuple[str, ...] = KINDS) -> list[Measurement]:
     found = []
-    for round in (0, 5, 10, FINAL):
+    for round_number in (0, 5, 10, FINAL):
         for i, kind in enumerate(kinds):
             for metric, variant, value in (
                 ("memorisation", "", 0.5), ("memorisation", "statistic=probability", 0.6), ("auc", "attack=lira", 0.8),
                 ("auc", "attack=loss_threshold", 0.6),
-                ("tpr", f"attack=lira fpr={0.0078 if round == FINAL else 0.0156}", 0.3),
+                ("tpr", f"attack=lira fpr={0.0078 if round_number == FINAL else 0.0156}", 0.3),
                 *((("exposure", "", 4.0),) if i == 0 else ()),
             ):  # fmt: skip
                 for level, place in (("local", "owner"), ("local", "others"), ("global", "")):
-                    if round == 0 and level == "local":
+                    if round_number == 0 and level == "local":
                         continue
                     shown = value + (0.25 if place == "owner" else 0) - 0.3 * i
                     here = f"{at(place)} {variant}"
-                    found.append(row(metric, shown, kind, here, level=level, round=round))
+                    found.append(row(metric, shown, kind, here, level=level, round=round_number))
                     null = {"exposure": 1.155, "auc": 0.5, "tpr": 0.0078}.get(metric, 0.0)
-                    if round == FINAL:
+                    if round_number == FINAL:
                         nothing = {"low": math.nan, "high": math.nan}
                         found.append(row(f"{metric}.null", null, kind, here, level=level, **nothing))
         for level in ("local", "global"):
-            found.append(row("test_accuracy", 0.9, level=level, round=round, n=320 if level == "local" else 32))
-            found.append(row("generalisation_gap", 0.01, level=level, round=round, n=32, low=-0.01, high=0.03))
+            found.append(row("test_accuracy", 0.9, level=level, round=round_number, n=320 if level == "local" else 32))
+            found.append(row("generalisation_gap", 0.01, level=level, round=round_number, n=32, low=-0.01, high=0.03))
     first, second = kinds
     found += [
         row("memorisation.difference", 0.25, first, "contrast=levels minus=global"),
@@ -180,7 +180,7 @@ def test_the_sheet_shows_the_first_victims_whichever_runs_they_are_of(
         kept |= {name.replace("run_0", f"run_{run}"): value for name, value in parts.items()}
     shown: list[str] = []
 
-    def sheet(title: str, groups: dict[str, list[Picture]], subtitle: str) -> bytes:
+    def sheet(title: str, groups: dict[str, list[ImageRow]], subtitle: str) -> bytes:
         shown.extend(captions(groups))
         return b"png"
 
@@ -190,7 +190,7 @@ def test_the_sheet_shows_the_first_victims_whichever_runs_they_are_of(
     assert shown == 2 * ["pattern\n#0", "pattern\n#1", "pattern\n#2", "typical-own\n#4"]
 
 
-def captions(groups: dict[str, list[Picture]]) -> list[str]:
+def captions(groups: dict[str, list[ImageRow]]) -> list[str]:
     return [picture.label for group in groups.values() for picture in group]
 
 
@@ -349,9 +349,9 @@ def test_text_of_values() -> None:
     assert Value(value=0.1, low=1e-9, high=0.3, n=3).text(3) == "0.100 [>0, 0.300]"
     assert Value(value=0.1, low=0.0, high=0.3, n=3).text(3) == "0.100 [0.000, 0.300]"
     assert Value(value=1, low=math.nan, high=math.nan, n=1).text(2) == "1.00 [no interval]"
-    assert not Value(value=1, low=math.nan, high=math.nan, n=1).resolved
-    assert not Value(value=1, low=0, high=2, n=1).resolved
-    assert Value(value=-1, low=-2, high=-0.1, n=1).resolved
+    assert not Value(value=1, low=math.nan, high=math.nan, n=1).is_resolved
+    assert not Value(value=1, low=0, high=2, n=1).is_resolved
+    assert Value(value=-1, low=-2, high=-0.1, n=1).is_resolved
     assert number(-0.0, 1) == "0.0"
 
 
@@ -423,16 +423,18 @@ def test_reconstruction_is_drawn_over_the_attacked_rounds_of_the_first_probe(tmp
     """Ins against outs, round by round; rows of a further probe and of other kinds stay out of the line."""
     said = "contrast=coins minus=out view=message knows=lr+steps"
     extra = [
-        row("margin.difference", value, KINDS[0], said, level="local", n=9, source=source, round=round)
-        for round, value, source in ((2, 3.0, "leakage"), (4, 1.5, "leakage"), (2, 8.0, "leakage_2"))
+        row("margin.difference", value, KINDS[0], said, level="local", n=9, source=source, round=round_number)
+        for round_number, value, source in ((2, 3.0, "leakage"), (4, 1.5, "leakage"), (2, 8.0, "leakage_2"))
     ]
     write(tmp_path / "run", bank(), measurements=[*rows(), *extra], scenario_yaml=SCENARIO, reconstructions=pictures())
     summary = Summary(read(tmp_path / "run"))
-    assert [(round, value.value, value.n) for round, value in summary.leaked("message", KINDS[0])] == [
+    assert [
+        (round_number, value.value, value.n) for round_number, value in summary.leakage_by_round("message", KINDS[0])
+    ] == [
         (2, 3.0, 9),
         (4, 1.5, 9),
     ]
-    assert summary.leaked("aggregate", KINDS[1]) == []
+    assert summary.leakage_by_round("aggregate", KINDS[1]) == []
     report(tmp_path / "run")
     assert (tmp_path / "run" / "reconstruction.png").read_bytes().startswith(b"\x89PNG")
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedmem.results.arrow import Lists, Maybe, Text, column, numbers, there
+from fedmem.results.arrow import Lists, Nullable, Text, column, is_present, numbers
 
 HARD = [np.nan, np.inf, -np.inf, -0.0, 5e-324, 0.1]
 
@@ -51,13 +51,13 @@ def test_text_is_what_pyarrow_makes(values: list[str]) -> None:
 
 
 def test_one_word_many_times() -> None:
-    found = column(Text.same("ä", 3), pa.dictionary(pa.int32(), pa.string()))
+    found = column(Text.repeat_word("ä", 3), pa.dictionary(pa.int32(), pa.string()))
     assert found.equals(pa.DictionaryArray.from_arrays(pa.array([0, 0, 0], pa.int32()), pa.array(["ä"])))
 
 
 def test_a_place_that_no_word_has_is_refused() -> None:
     with pytest.raises(pa.ArrowIndexError):
-        column(Text(words=["a"], places=np.array([1])), pa.dictionary(pa.int32(), pa.string()))
+        column(Text(categories=["a"], places=np.array([1])), pa.dictionary(pa.int32(), pa.string()))
 
 
 @given(st.lists(st.one_of(st.none(), st.lists(st.integers(-9, 9), max_size=3)), max_size=20))
@@ -69,13 +69,13 @@ def test_lists_are_what_pyarrow_makes(values: list[list[int] | None]) -> None:
     found = column(Lists(values=flat, sizes=sizes, missing=missing), pa.list_(pa.int64()))
     found.validate(full=True)
     assert found.equals(pa.array(values, pa.list_(pa.int64())))
-    assert there(found).tolist() == (~missing).tolist()
-    assert there(found[1:]).tolist() == (~missing)[1:].tolist()
+    assert is_present(found).tolist() == (~missing).tolist()
+    assert is_present(found[1:]).tolist() == (~missing)[1:].tolist()
     assert numbers(found.flatten()).tolist() == flat.tolist()
 
 
 def test_what_is_missing_is_not_nan() -> None:
-    found = column(Maybe(values=np.array([1.0, np.nan, 0.0]), missing=np.array([False, False, True])), pa.float64())
+    found = column(Nullable(values=np.array([1.0, np.nan, 0.0]), missing=np.array([False, False, True])), pa.float64())
     assert found.null_count == 1
     assert [found[0].as_py(), str(found[1]), found[2].as_py()] == [1.0, "nan", None]
 

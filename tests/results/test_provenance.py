@@ -20,7 +20,7 @@ from fedmem.contracts.data import ReadsFiles
 from fedmem.errors import FolderError
 from fedmem.execution.run import run
 from fedmem.results.module_graph import imported_files
-from fedmem.results.provenance import changed, commit, components_of, files_of, modules_of, provenance_of
+from fedmem.results.provenance import changed_inputs, commit, components_of, files_of, modules_of, provenance_of
 from fedmem.results.read import read
 from fedmem.scenario.catalogue import field_names, kinds, load
 from fedmem.scenario.scenario import Scenario
@@ -64,8 +64,8 @@ def test_every_component_nested_ones_too_is_named() -> None:
     assert {"leakage", "inverting_gradients", "membership", "lira", "synthetic", "fedavg", "sgd"} <= set(found)
     assert len(set(found.values())) == len(found)
     manifest: dict[str, Any] = {**provenance_of(scenario)}
-    assert changed(scenario, manifest) == []
-    assert changed(scenario, {**manifest, "components": found | {"lira": "0"}}) == ["lira"]
+    assert changed_inputs(scenario, manifest) == []
+    assert changed_inputs(scenario, {**manifest, "components": found | {"lira": "0"}}) == ["lira"]
 
 
 def test_a_changed_component_is_not_answered_with_old_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,9 +146,9 @@ def test_a_change_that_keeps_size_and_time_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "mine.npz").write_bytes(content)
     os.utime(tmp_path / "mine.npz", ns=(then.st_atime_ns, then.st_mtime_ns))
     assert (tmp_path / "mine.npz").stat().st_size == then.st_size
-    assert changed(scenario, manifest) == ["the files of npz (mine.npz)"]
+    assert changed_inputs(scenario, manifest) == ["the files of npz (mine.npz)"]
     (tmp_path / "mine.npz").unlink()
-    assert changed(scenario, manifest) == ["the files of npz (mine.npz)"]
+    assert changed_inputs(scenario, manifest) == ["the files of npz (mine.npz)"]
 
 
 def test_comparisons_and_sweeps_do_not_serve_other_data(tmp_path: Path) -> None:
@@ -262,9 +262,9 @@ def test_every_data_set_that_reads_files_says_which(
     scenario = tiny(dataset=dataset, injections=[])
     manifest: dict[str, Any] = dict(provenance_of(scenario))
     text(tmp_path / "another.txt", "other")
-    assert changed(scenario, manifest) == []
+    assert changed_inputs(scenario, manifest) == []
     change(tmp_path)
-    (said,) = changed(scenario, manifest)
+    (said,) = changed_inputs(scenario, manifest)
     assert said.startswith(f"the files of {named}")
 
 
@@ -337,16 +337,17 @@ def test_modules_are_followed_transitively_and_installed_ones_are_not(own: Path)
         file = own / "own_package" / f"{name}.py"
         kept = file.read_text()
         file.write_text(f"{kept}\n")
-        assert changed(scenario, manifest) == [f"module {f'own_package.{name}'.removesuffix('.__init__')}"]
+        assert changed_inputs(scenario, manifest) == [f"module {f'own_package.{name}'.removesuffix('.__init__')}"]
         file.write_text(kept)
-    assert changed(scenario, manifest) == []
+    assert changed_inputs(scenario, manifest) == []
     (own / "own_package" / "deep.py").unlink()
-    assert changed(scenario, manifest) == ["module own_package.deep"]
+    assert changed_inputs(scenario, manifest) == ["module own_package.deep"]
 
 
 def test_fedmem_itself_counts_as_far_as_it_computes() -> None:
     computing = imported_files(
-        ["fedmem.execution.run", "fedmem.engines.together"], lambda name, _: name.startswith(("fedmem.", "strategies."))
+        ["fedmem.execution.run", "fedmem.engines.shared_training"],
+        lambda name, _: name.startswith(("fedmem.", "strategies.")),
     )
     assert {
         "fedmem.training.stacked",
@@ -359,8 +360,10 @@ def test_fedmem_itself_counts_as_far_as_it_computes() -> None:
     )
     scenario = tiny()
     manifest: dict[str, Any] = {**provenance_of(scenario)}
-    assert changed(scenario, {**manifest, "modules": {**modules_of(scenario), "fedmem": "another"}}) == ["fedmem"]
-    assert changed(scenario, manifest) == []
+    assert changed_inputs(scenario, {**manifest, "modules": {**modules_of(scenario), "fedmem": "another"}}) == [
+        "fedmem"
+    ]
+    assert changed_inputs(scenario, manifest) == []
 
 
 def test_a_run_without_a_word_on_files_is_not_served(tmp_path: Path) -> None:
@@ -368,8 +371,8 @@ def test_a_run_without_a_word_on_files_is_not_served(tmp_path: Path) -> None:
     scenario = on_arrays(tmp_path)
     assert files_of(scenario)
     manifest = {"components": components_of(scenario), "modules": modules_of(scenario)}
-    assert changed(scenario, manifest) == ["the files of npz (mine.npz)"]
-    assert set(changed(scenario, {})) > {"npz", "fedmem", "the files of npz (mine.npz)"}
+    assert changed_inputs(scenario, manifest) == ["the files of npz (mine.npz)"]
+    assert set(changed_inputs(scenario, {})) > {"npz", "fedmem", "the files of npz (mine.npz)"}
 
 
 def test_the_noise_of_records_is_found_before_the_folder_is_named(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def bank(*, seed: int = 0, m: int = 6, models: int = 4, rounds: int = 2, canarie
         examples=Examples(inputs=rng.random((m, 2, 3), np.float32), targets=targets, ids=-1 - np.arange(m)),
         kind=np.array([("pattern", "typical-own")[i >= canaries] for i in range(m)], dtype=np.str_),
         role=np.array([("canary", "typical")[i >= canaries] for i in range(m)], dtype=np.str_),
-        holder=rng.integers(-1, 3, m).astype(np.int32),
+        owner=rng.integers(-1, 3, m).astype(np.int32),
         copies=rng.integers(1, 4, m).astype(np.int32),
         is_in=rng.random((4, m)) < 0.5,
         start=rng.integers(0, 4, m).astype(np.int32),
@@ -61,11 +61,12 @@ def bank(*, seed: int = 0, m: int = 6, models: int = 4, rounds: int = 2, canarie
     run, client = rng.integers(0, 4, models).astype(np.int32), rng.integers(-1, 3, models).astype(np.int32)
     subjects = rng.permutation(min(canaries, m))
     names = np.unique(targets[subjects])
-    for round in range(rounds):
+    for round_number in range(rounds):
         for name, n in (("audit", m), ("test", 5)):
             evidence.append(
                 Evidence(
-                    round=round, level="local", set=name, run=run, client=client, loss=rng.choice(hard, (models, n)),
+                    round=round_number, level="local", set=name, run=run, client=client,
+                    loss=rng.choice(hard, (models, n)),
                     margin=rng.normal(size=(models, n)), correct=rng.random((models, n)) < 0.5,
                 )
             )  # fmt: skip
@@ -75,14 +76,14 @@ def bank(*, seed: int = 0, m: int = 6, models: int = 4, rounds: int = 2, canarie
         ranks = rng.integers(0, 9, (2, models, len(subjects))).astype(np.int32)
         references.append(
             ReferenceEvidence(
-                round=round, level="local", family="pattern", run=run, client=client, subjects=subjects, count=9,
+                round=round_number, level="local", family="pattern", run=run, client=client, subjects=subjects, count=9,
                 less=ranks[0], ties=ranks[1], labels=names, quantiles=quantiles,
             )
         )  # fmt: skip
     participation = [Participation(run=0, round=r, client=1, num_examples=5, failed=r == 1) for r in range(rounds)]
     return Bank(
         audit=audit, evidence=tuple(evidence), references=tuple(references), participation=tuple(participation),
-        seed=seed, roster="own",
+        seed=seed, roster="per_run",
     )  # fmt: skip
 
 
@@ -168,7 +169,7 @@ def test_frames_manifest_and_arrays(tmp_path: Path) -> None:
     for subjects, label in zip(run.references["subjects"], run.references["label"], strict=True):
         assert (stored.audit.examples.targets[subjects] == label).all()
     assert run.audit["is_in"][1].tolist() == stored.audit.is_in[:, 1].tolist()
-    for name in ("injection", "kind", "role", "holder", "copies", "start", "stop"):
+    for name in ("injection", "kind", "role", "owner", "copies", "start", "stop"):
         assert run.audit[name].tolist() == getattr(stored.audit, name).tolist()
     assert run.audit["target"].tolist() == stored.audit.examples.targets.tolist()
     assert run.audit["id"].tolist() == stored.audit.examples.ids.tolist()

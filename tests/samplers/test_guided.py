@@ -37,11 +37,11 @@ def known(sizes: list[int] = SIZES, **arrays: Any) -> History:
     return replace(History.start(sizes), **given)
 
 
-def counts(sampler: Sampler, history: History, times: int = 4000, round: int = 5) -> list[int]:
+def counts(sampler: Sampler, history: History, times: int = 4000, round_number: int = 5) -> list[int]:
     """How often each client is picked in one and the same round."""
     rng, found = np.random.default_rng(0), np.zeros(history.num_clients, dtype=np.int64)
     for _ in range(times):
-        found[sampler.cohort(round, history, rng)] += 1
+        found[sampler.cohort(round_number, history, rng)] += 1
     return found.tolist()
 
 
@@ -137,27 +137,27 @@ def test_optimal_gives_the_unknown_the_mean_and_everybody_something_where_nothin
 # --- guided selection -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("round", "new"), [(1, 6), (2, 5), (4, 3), (60, 2)])
-def test_oort_explores_a_share_that_falls(round: int, new: int) -> None:
+@pytest.mark.parametrize(("round_number", "new"), [(1, 6), (2, 5), (4, 3), (60, 2)])
+def test_oort_explores_a_share_that_falls(round_number: int, new: int) -> None:
     """0.8^(r-1) of 6 places, at least a third; ten clients have trained, ten have not."""
     loss = np.r_[np.linspace(0.1, 1, 10), np.full(10, np.nan)]
     history = known([5] * 20, last_loss=loss, last_round=np.r_[np.ones(10, int), np.zeros(10, int)])
-    sampler = Oort(size=6, exploration=1.0, decay=0.8, least=1 / 3)
+    sampler = Oort(size=6, exploration=1.0, decay=0.8, min_exploration=1 / 3)
     for seed in range(20):
-        cohort = sampler.cohort(round, history, np.random.default_rng(seed))
+        cohort = sampler.cohort(round_number, history, np.random.default_rng(seed))
         assert (cohort >= 10).sum() == new
         assert len(cohort) == 6
 
 
 def test_oort_exploits_in_proportion_to_utility_above_its_cut() -> None:
     """One place: whoever has 95 % of the best utility may get it; rows times loss, scaled, and time since."""
-    options: dict[str, Any] = {"size": 1, "exploration": 0.0, "least": 0.0}
+    options: dict[str, Any] = {"size": 1, "exploration": 0.0, "min_exploration": 0.0}
     alike = known([10] * 4, last_loss=[1.0, 1.0, 1.0, 0.2], last_round=[1] * 4)
     assert agree(counts(Oort(**options), alike), 4000, [1 / 3, 1 / 3, 1 / 3, 0.0])
     larger = known([10, 10, 30, 10], last_loss=[1.0, 1.0, 0.5, 0.2], last_round=[1] * 4)
     assert counts(Oort(**options), larger) == [0, 0, 4000, 0], "rows count as well as losses"
     stale = known([10] * 3, last_loss=[1.0, 1.0, 1.0], last_round=[5, 1, 5])
-    assert counts(Oort(**options), stale, round=6) == [0, 4000, 0]
+    assert counts(Oort(**options), stale, round_number=6) == [0, 4000, 0]
     two = counts(Oort(**{**options, "size": 2}), known([10] * 3, last_loss=[1.0, 1.0, 0.0], last_round=[1] * 3))
     assert two == [4000, 4000, 0]
 
@@ -166,7 +166,7 @@ def test_oort_does_not_run_after_outliers() -> None:
     """Utilities above the 95 % quantile count alike: of a hundred, the two largest are as good as the third."""
     loss = np.r_[np.full(94, 0.01), np.full(4, 1.0), 1e6, 1e9]
     history = known([10] * 100, last_loss=loss, last_round=np.ones(100, int))
-    found = np.array(counts(Oort(size=1, exploration=0.0, least=0.0), history, times=3000))
+    found = np.array(counts(Oort(size=1, exploration=0.0, min_exploration=0.0), history, times=3000))
     assert found[:94].sum() == 0
     assert agree(found[94:].tolist(), 3000, [1 / 6] * 6)
 
@@ -178,9 +178,9 @@ def chain(rounds: int, **options: Any) -> np.ndarray:
     """(rounds, clients) who is there, as the roster keeps it."""
     asked = tiny(sampler={"kind": "availability", "size": 3, **options}, clients=5)
     roster, seen = Roster(asked, build(asked), 0), []
-    for round in range(1, rounds + 1):
-        cohort = roster.cohort(round)
-        seen.append(roster._drawn.history.available.copy())  # type: ignore[union-attr]
+    for round_number in range(1, rounds + 1):
+        cohort = roster.cohort(round_number)
+        seen.append(roster._draws.history.available.copy())  # type: ignore[union-attr]
         assert len(cohort) == min(3, int(seen[-1].sum()))
         assert seen[-1][list(cohort)].all()
     return np.array(seen)
@@ -199,7 +199,9 @@ def test_availability_is_a_chain_with_these_steps(arrive: float, leave: float) -
 
 
 def test_availability_starts_as_it_goes_on() -> None:
-    first = [Availability(arrive=0.2, leave=0.6).reachable(1, known([5] * 2000), np.random.default_rng(0)).sum()]
+    first = [
+        Availability(arrive=0.2, leave=0.6).reachable_clients(1, known([5] * 2000), np.random.default_rng(0)).sum()
+    ]
     assert agree([int(first[0])], 2000, [0.25])
     assert chain(5, arrive=1.0, leave=0.0).all()
 
@@ -222,7 +224,7 @@ def test_dropout_loses_each_with_its_rate() -> None:
 @pytest.mark.parametrize("concentration", [0.5, 2.0, 20.0])
 def test_rates_follow_the_beta_law_and_stay_with_their_clients(concentration: float) -> None:
     lots = np.random.default_rng(0).random(4000)
-    history = replace(History.start([5] * 4000, lots=lots), last_round=np.arange(4000))
+    history = replace(History.start([5] * 4000, uniforms=lots), last_round=np.arange(4000))
     sampler = Dropout(rate=0.3, concentration=concentration)
     rates = 1 - present(sampler.probabilities(1, history))
     assert rates.mean() == pytest.approx(0.3, abs=0.02)
@@ -244,7 +246,7 @@ def test_dropout_says_where_its_inner_sampler_is_wrong() -> None:
 def test_dropout_passes_on_who_can_be_reached() -> None:
     inner = {"kind": "availability", "size": 2, "arrive": 0.3, "leave": 0.3}
     plain, wrapped = (
-        [Roster(asked, build(asked), 0).cohort(round) for round in range(1, 30)]
+        [Roster(asked, build(asked), 0).cohort(round_number) for round_number in range(1, 30)]
         for asked in (tiny(sampler=inner), tiny(sampler={"kind": "dropout", "sampler": inner, "rate": 0.0}))
     )
     assert plain == wrapped
@@ -282,8 +284,8 @@ def test_slow_chains_are_as_full_in_the_first_rounds_as_ever(arrive: float, leav
     """Chains that began with everybody, nobody or one half would need some 20 rounds to get to their law."""
     sampler, history = Availability(arrive=arrive, leave=leave), known([5] * 4000)
     rng = np.random.default_rng(1)
-    for round in range(1, 6):
-        there = sampler.reachable(round, history, rng)
+    for round_number in range(1, 6):
+        there = sampler.reachable_clients(round_number, history, rng)
         history.available[:] = there
         assert agree([int(there.sum())], 4000, [arrive / (arrive + leave)])
 

@@ -30,11 +30,11 @@ def participation(sampler: Sampler, known: int | History, rounds: int) -> np.nda
     rng = np.random.default_rng(0)
     known = history(known) if isinstance(known, int) else known
     took = np.zeros((rounds, known.num_clients), dtype=bool)
-    for round in range(rounds):
-        cohort = sampler.cohort(round + 1, known, rng)
-        took[round, cohort] = True
+    for round_number in range(rounds):
+        cohort = sampler.cohort(round_number + 1, known, rng)
+        took[round_number, cohort] = True
         last_round = known.last_round.copy()
-        last_round[cohort] = round + 1
+        last_round[cohort] = round_number + 1
         known = replace(known, last_round=last_round)
     return took
 
@@ -104,7 +104,10 @@ def test_cyclic_gives_everybody_the_same_number_of_turns(
 
 def test_cyclic_blocks_follow_the_order_and_wrap() -> None:
     known = History.start([1] * 5, order=[4, 2, 0, 1, 3])
-    found = [Cyclic(size=2).cohort(round, known, np.random.default_rng(round)).tolist() for round in range(1, 7)]
+    found = [
+        Cyclic(size=2).cohort(round_number, known, np.random.default_rng(round_number)).tolist()
+        for round_number in range(1, 7)
+    ]
     assert found == [[2, 4], [0, 1], [3, 4], [0, 2], [1, 3], [2, 4]]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import fedmem
 from fedmem.contracts import families
-from fedmem.contracts.stock_strategy import StockStrategy, parameters
+from fedmem.contracts.flower_strategy_adapter import FlowerStrategyAdapter, parameters
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.scenario import catalogue, describe
 
@@ -281,7 +281,7 @@ def test_a_strategy_that_takes_any_keyword_gets_the_defaults(theirs: str) -> Non
 
 
 def test_a_strategy_that_cannot_be_made_says_why() -> None:
-    stock = StockStrategy(kind="flwr.serverapp.strategy:FedAvg", fields={"weighted_by": "x"})
+    stock = FlowerStrategyAdapter(kind="flwr.serverapp.strategy:FedAvg", fields={"weighted_by": "x"})
     with pytest.raises(ComponentError, match="unexpected keyword argument 'weighted_by'"):
         stock.make(1)
 

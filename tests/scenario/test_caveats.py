@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 import fedmem
 from fedmem.cli.main import app
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset
 from fedmem.contracts.data import PartitionDeclaration as RECORD
 from fedmem.contracts.declarations import class_value
-from fedmem.contracts.types import IntArray
 from fedmem.federation.build import build
 from fedmem.federation.build import load as load_data
 from fedmem.partitions.iid import IID
@@ -69,7 +69,7 @@ def test_what_is_warned_of_is_there() -> None:
     audit = federation.audit
     owner = dict(zip(data.train.ids.tolist(), data.natural.tolist(), strict=True))
     owners = np.unique(data.natural)
-    own = [owner[one] == owners[client] for one, client in zip(audit.examples.ids.tolist(), audit.holder, strict=True)]
+    own = [owner[one] == owners[client] for one, client in zip(audit.examples.ids.tolist(), audit.owner, strict=True)]
     assert np.mean(own) < 0.5
     base = federation.store.ids[federation.base[3]].tolist()
     assert {owner[one] for one in base} == {owners[3]}

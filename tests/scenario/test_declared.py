@@ -57,12 +57,12 @@ def test_a_probe_that_compares_with_held_out_examples_needs_masked_copies(probe:
 @pytest.mark.parametrize("probe", COMPARING, ids=KINDS)
 def test_a_probe_that_compares_with_held_out_examples_needs_cohorts_that_no_coin_picks(probe: dict[str, Any]) -> None:
     greedy = {"sampler": {"kind": "power_of_choice", "size": 3, "candidates": 4}, "probes": [probe]}
-    ((path, message),) = refusal(**greedy, roster="own")
+    ((path, message),) = refusal(**greedy, roster="per_run")
     assert path == "probes[0]"
     assert f"{probe['kind']} compares examples that are in with examples that are held out" in message
     assert "power_of_choice" in message
     assert not refusal(**greedy, roster="pilot")
-    assert not refusal(probes=[probe], roster="own"), "a sampler that reads no coin picks alike in all runs"
+    assert not refusal(probes=[probe], roster="per_run"), "a sampler that reads no coin picks alike in all runs"
 
 
 @pytest.mark.parametrize("estimator", [{"kind": "audit"}, {"kind": "tests.declaring:Guessing"}])
@@ -77,7 +77,7 @@ def test_what_compares_nothing_is_not_refused() -> None:
     kept = [{"kind": "typical", "per_client": 2, "copies": 3, "unmasked": 2}]
     greedy = {"kind": "power_of_choice", "size": 3, "candidates": 4}
     silent = [{"kind": "utility"}, {"kind": "tests.declaring:Silent"}]
-    assert not refusal(injections=kept, probes=silent, sampler=greedy, roster="own")
+    assert not refusal(injections=kept, probes=silent, sampler=greedy, roster="per_run")
     # what the last copy adds is what its memorisation is
     assert not refusal(injections=kept, estimators=[{"kind": "memorisation"}])
 

@@ -29,7 +29,7 @@ model: {kind: mlp, hidden: [8]}
 client:
   kind: sgd
   lr: 0.1
-strategy: {kind: fedadam, eta: 0.1}
+strategy: {kind: fedadam, server_lr: 0.1}
 injections:
   - {kind: typical, per_client: 1}
 estimators:
@@ -74,7 +74,7 @@ def test_defaults_are_as_documented() -> None:
         "population": 200,
         "references": 1000,
         "roster": "shared",
-        "cohort": "sampler",
+        "cohort_by": "sampler",
         "central": None,
         "leave_out": {"clients": 0},
         "observe": {"every": None, "rounds": [], "levels": ["local", "global"], "sums": []},
@@ -82,7 +82,7 @@ def test_defaults_are_as_documented() -> None:
         "estimators": [],
         "bootstrap": 1000,
         "privacy": {"delta": 1e-5, "target_epsilon": None, "adjacency": None},
-        "tolerate": {"failed": 0.0, "not_finite": False},
+        "tolerate": {"max_failed_share": 0.0, "not_finite": False},
         "save": {"params": False},
         "speed": {
             "engine": "lockstep",
@@ -203,7 +203,7 @@ def test_what_is_dumped_loads_to_the_same(
         "client": {"kind": "sgd", "lr": lr},
         "injections": [{"kind": "typical", "label": label}] * more,
         "observe": {"every": min(every, rounds)},
-        "tolerate": {"failed": failed},
+        "tolerate": {"max_failed_share": failed},
         "save": {"params": more},
     }
     scenario = Scenario(name=name, seed=seed, runs=runs, rounds=rounds, clients=clients, **chosen)
@@ -301,7 +301,9 @@ def test_the_file_is_blamed_for_the_rest_of_an_overridden_component() -> None:
 
 
 def test_all_problems_are_told_at_once_with_their_lines() -> None:
-    text = SMALL.replace("runs: 4", "runs: 5").replace("lr: 0.1", "lr: fast").replace("kind: typical", "kind: tipical")
+    text = (
+        SMALL.replace("runs: 4", "runs: 5").replace("  lr: 0.1", "  lr: fast").replace("kind: typical", "kind: tipical")
+    )
     found = problems(text + "seeds: 3\nobserve: {rounds: [99]}\n")
     assert [(problem.path, problem.line) for problem in found] == [
         ("runs", 1),

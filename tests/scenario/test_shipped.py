@@ -36,7 +36,7 @@ every_scenario = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.st
 def missing(scenarios: list[Scenario]) -> set[tuple[str, str]]:
     """Every (family, kind) that none of these uses."""
     values = [[getattr(scenario, name) for name in Scenario.model_fields] for scenario in scenarios]
-    used = {type(component) for _, component in families.nested(values)}
+    used = {type(component) for _, component in families.nested_components(values)}
     return {
         (family, kind)
         for family in FAMILIES
@@ -48,7 +48,7 @@ def missing(scenarios: list[Scenario]) -> set[tuple[str, str]]:
 def reads_fetched(dataset: Any) -> bool:
     """Whether a published data set has to be fetched: some of it may ship."""
     declared = dataset_declaration(dataset)
-    return declared.published is not None and declared.fetched
+    return declared.published is not None and declared.reads_fetched_data
 
 
 @every_scenario
@@ -87,8 +87,8 @@ def test_every_choice_of_a_scenario_is_made_by_a_shipped_one() -> None:
     injections: list[Any] = [injection for one in scenarios for injection in one.injections]
     clients: list[Any] = [one.client for one in scenarios]
     assert {one.exclusion for one in scenarios} == {"replace", "remove"}
-    assert {one.roster for one in scenarios} == {"shared", "pilot", "own"}
-    assert {one.initial_weights for one in scenarios} == {"shared", "own"}
+    assert {one.roster for one in scenarios} == {"shared", "pilot", "per_run"}
+    assert {one.initial_weights for one in scenarios} == {"shared", "per_run"}
     assert any(one.leave_out.clients == "all" for one in scenarios)
     assert any(isinstance(one.leave_out.clients, tuple) for one in scenarios)
     assert {type(injection.clients) for injection in injections} >= {str, tuple}
@@ -180,7 +180,7 @@ def smaller(path: Path, data: list[str]) -> Scenario:
     texts = hasattr(full.dataset, "most")
     if texts:
         # the fewest that copies and population leave enough windows of
-        changed += ["dataset.most=1500", f"population={min(full.population, 40)}"]
+        changed += ["dataset.max_chars=1500", f"population={min(full.population, 40)}"]
     changed += [f"dataset.{change}" for change in data]
     injections: tuple[Any, ...] = full.injections
     for position, injection in enumerate(injections):

@@ -74,7 +74,7 @@ EDITS = [
     ),
     ("mlp, hidden: [8]", "tabular_mlp", "model.kind", "these data are no table"),
     ("mlp, hidden: [8]", "resnet8, width: 6", "model", "use one of 1, 2, 3, 6"),
-    ("seed: 0", "initial_weights: owned", "initial_weights", "did you mean 'own'?"),
+    ("seed: 0", "initial_weights: per_rn", "initial_weights", "did you mean 'per_run'?"),
     ("rounds: 4", "round: 4", "round", "did you mean 'rounds'?"),
     ("rounds: 4", "rounds: 0", "rounds", "greater than or equal to 1"),
     ("rounds: 4", "rounds: 4.5", "rounds", "whole number"),
@@ -244,7 +244,7 @@ EDITS = [
     ("{kind: mislabelled, per_client: 2}", "{kind: poison, victim: 1}", "injections[1].target", "is the victim itself"),
     ("strategy: {kind: fedavg}", "population: 5000", "population", "rows"),
     ("strategy: {kind: fedavg}", "bootstrap: 2", "bootstrap", "greater than or equal to 20"),
-    ("strategy: {kind: fedavg}", "tolerate: {failed: 1}", "tolerate.failed", "less than 1"),
+    ("strategy: {kind: fedavg}", "tolerate: {max_failed_share: 1}", "tolerate.max_failed_share", "less than 1"),
     ("strategy: {kind: fedavg}", "speed: {executer: auto}", "speed.executer", "did you mean 'executor'?"),
     ("kind: uniform, size: 2", "kind: cyclic, size: 5", "sampler.size", "at most 4"),
     ("kind: uniform, size: 2", "kind: cyclic, size: 0", "sampler.size", "greater than or equal to 1"),
@@ -252,7 +252,7 @@ EDITS = [
     ("kind: uniform, size: 2", "kind: min_separation, size: 2, separation: 3", "sampler.separation", "at most 2"),
     ("kind: uniform, size: 2", "kind: min_separation, size: 3", "sampler", "6 different clients"),
     ("kind: uniform, size: 2", "kind: atypical, size: 2, beta: -1.0", "sampler.beta", "greater than or equal to 0"),
-    ("kind: uniform, size: 2", "kind: 'tests.toys:Loudest'", "sampler", "use roster: own"),
+    ("kind: uniform, size: 2", "kind: 'tests.toys:Loudest'", "sampler", "use roster: per_run"),
     ("lr: 0.1", "lr: 0.1, clip: 0", "client.clip", "greater than 0"),
     ("lr: 0.1", "lr: 0.1, decay: 1.5", "client.decay", "less than or equal to 1"),
     ("{kind: fedavg}", "{kind: fedprox, mu: -1}", "strategy.mu", "greater than or equal to 0"),
@@ -333,8 +333,8 @@ TEXTS = [
     ),
     (GOOD.replace("random_pattern", "typical"), 22, "add {kind: random_pattern} to injections"),
     (GOOD.replace("clients: 4", "clients: 40").replace("dirichlet, alpha: 1.0", "natural"), 6, "clients: 14"),
-    (GOOD + "roster: own\n" + "observe: {levels: [local]}\n", 25, "given twice"),
-    (GOOD.replace("[local, global]", "[local]") + "roster: own\n", 24, "add global to observe.levels"),
+    (GOOD + "roster: per_run\n" + "observe: {levels: [local]}\n", 25, "given twice"),
+    (GOOD.replace("[local, global]", "[local]") + "roster: per_run\n", 24, "add global to observe.levels"),
     (
         GOOD.replace("mislabelled, per_client: 2", "mislabelled, per_client: 2000"),
         10,
@@ -345,7 +345,7 @@ TEXTS = [
         10,
         "until audit and replacement rows need at most",
     ),
-    (GOOD + "cohort: strategy\nspeed: {server: rule}\n", 25, "server: messages"),
+    (GOOD + "cohort_by: strategy\nspeed: {server: rule}\n", 25, "server: messages"),
     (
         GOOD.replace("kind: sgd", "kind: 'tests.toys:Deaf'")
         .replace(", epochs: 1, batch_size: 10", "")

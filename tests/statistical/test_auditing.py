@@ -10,7 +10,7 @@ import pytest
 
 from fedmem.privacy.accounting import gaussian_epsilon
 from fedmem.privacy.epsilon_bounds import (
-    Audited,
+    AuditedUnit,
     Counts,
     epsilon_by_split,
     epsilon_of_counts,
@@ -22,7 +22,7 @@ from fedmem.privacy.epsilon_estimates import one_shot
 
 pytestmark = pytest.mark.statistical
 
-RECORD = Audited(unit="record", adjacency="add_remove")
+RECORD = AuditedUnit(unit="record", adjacency="add_remove")
 REPEATS = 400
 
 

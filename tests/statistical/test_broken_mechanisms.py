@@ -11,7 +11,7 @@ import torch
 from fedmem.contracts.estimator import View
 from fedmem.estimators.audit import Audit
 from fedmem.privacy.accounting import Releases
-from fedmem.privacy.epsilon_bounds import Audited, permitted
+from fedmem.privacy.epsilon_bounds import AuditedUnit, permitted_guarantee
 from strategies._rule import Round
 from strategies.dp_fedavg import DpFedAvg
 from tests.banks import make_view
@@ -20,7 +20,7 @@ from tests.labelling import labels
 pytestmark = pytest.mark.statistical
 
 CANARIES, REPEATS = 160, 100
-PRESENT = Audited(unit="record", adjacency="add_remove")
+PRESENT = AuditedUnit(unit="record", adjacency="add_remove")
 
 
 def scores(strategy: DpFedAvg, rounds: int, length: float, repeats: int, seed: int) -> View:
@@ -37,7 +37,7 @@ def scores(strategy: DpFedAvg, rounds: int, length: float, repeats: int, seed: i
     generators = tuple(np.random.default_rng([seed, run]) for run in range(repeats))
     found = np.zeros((repeats, CANARIES))
     for number in range(1, rounds + 1):
-        round = Round(
+        round_number = Round(
             number=number,
             before=before,
             sent=sent,
@@ -46,7 +46,7 @@ def scores(strategy: DpFedAvg, rounds: int, length: float, repeats: int, seed: i
             clients=clients,
             generators=lambda: generators,
         )
-        after, _ = strategy.rule({}, round)
+        after, _ = strategy.rule({}, round_number)
         found += after["w"].numpy()
     return replace(make_view(found, is_in, kind=["canary"] * CANARIES), exclusion="remove")
 
@@ -54,7 +54,7 @@ def scores(strategy: DpFedAvg, rounds: int, length: float, repeats: int, seed: i
 def alarms(view: View, noise: float, counted: int) -> float:
     """The share of repetitions in which the bound is above what so many releases promise."""
     releases = Releases(noise_multiplier=noise, sampling="everyone", count=counted, delta=1e-5, unit="record")
-    promised = permitted(PRESENT, releases).epsilon
+    promised = permitted_guarantee(PRESENT, releases).epsilon
     raised = []
     for run in range(view.audit.runs):
         found = {reading.metric: reading for _, reading in Audit(run=run, guesses=0.25).tests(view)}
@@ -66,7 +66,7 @@ def alarms(view: View, noise: float, counted: int) -> float:
 @pytest.mark.parametrize(("noise", "rounds"), [(1.0, 1), (4.0, 1), (8.0, 12)])
 def test_a_mechanism_that_keeps_its_promise_is_left_alone(noise: float, rounds: int) -> None:
     """In at least 95 of 100 repetitions; and the audit finds something, so that it could have raised an alarm."""
-    honest = DpFedAvg(clip=2.0, noise_multiplier=noise, cohort=CANARIES / 2)
+    honest = DpFedAvg(clip=2.0, noise_multiplier=noise, expected_cohort_size=CANARIES / 2)
     view = scores(honest, rounds, 10.0, REPEATS, 0)
     assert alarms(view, noise, rounds) <= 0.05
     if noise == 1.0:
@@ -74,20 +74,20 @@ def test_a_mechanism_that_keeps_its_promise_is_left_alone(noise: float, rounds: 
 
 
 def test_a_tenth_of_the_noise_is_found() -> None:
-    broken = DpFedAvg(clip=2.0, noise_multiplier=0.4, cohort=CANARIES / 2)
+    broken = DpFedAvg(clip=2.0, noise_multiplier=0.4, expected_cohort_size=CANARIES / 2)
     assert alarms(scores(broken, 1, 10.0, 20, 1), 4.0, 1) == 1
 
 
 def test_a_clip_that_is_not_applied_is_found() -> None:
     """Updates ten clips long; the noise is that of one clip."""
     clip, length, noise = 2.0, 10.0, 4.0
-    broken = DpFedAvg(clip=1e6, noise_multiplier=noise * clip / 1e6, cohort=CANARIES / 2)
+    broken = DpFedAvg(clip=1e6, noise_multiplier=noise * clip / 1e6, expected_cohort_size=CANARIES / 2)
     assert alarms(scores(broken, 1, length * clip / 1e6, 20, 2), noise, 1) == 1
 
 
 def test_an_accountant_that_starts_again_in_every_round_is_found() -> None:
     """Forty rounds are released and one is accounted for; with all of them counted there is no alarm."""
-    honest = DpFedAvg(clip=2.0, noise_multiplier=4.0, cohort=CANARIES / 2)
+    honest = DpFedAvg(clip=2.0, noise_multiplier=4.0, expected_cohort_size=CANARIES / 2)
     view = scores(honest, 40, 10.0, 20, 4)
     assert alarms(view, 4.0, 1) >= 0.95
     assert alarms(view, 4.0, 40) == 0

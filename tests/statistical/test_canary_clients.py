@@ -11,8 +11,8 @@ import torch
 
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import Measurement, Reading
-from fedmem.privacy.accounting import Releases, promise
-from fedmem.privacy.canary_clients import CanaryClients
+from fedmem.privacy.accounting import Releases, guarantee_of
+from fedmem.privacy.canary_directions import CanaryDirections
 from fedmem.probes import canary_clients as probe
 from strategies._rule import Arrays, Round
 from strategies.dp_adaptive import DpAdaptive
@@ -39,7 +39,7 @@ def shown(
 
     `every` looks at every round, instead of the last alone.
     """
-    canaries = CanaryClients(seed=5, count=count, chance=rate)
+    canaries = CanaryDirections(seed=5, count=count, rate=rate)
     runs = list(range(repeats))
     start = {"w": torch.zeros((repeats, dimensions), dtype=torch.float64)}
     context: Any = SimpleNamespace(
@@ -51,14 +51,14 @@ def shown(
     readings: dict[int, list[Measurement]] = {run: [] for run in runs}
     for number in range(1, rounds + 1):
 
-        def guests(like: Arrays, number: int = number) -> Any:
+        def canary_updates(like: Arrays, number: int = number) -> Any:
             return canaries.updates(runs, number, like)
 
         def generators(number: int = number) -> tuple[np.random.Generator, ...]:
             return tuple(np.random.default_rng([9, run, number]) for run in runs)
 
         nobody = torch.full((repeats, 1), -1)
-        round = Round(
+        round_number = Round(
             number=number,
             before=before,
             sent={name: value[:, None] for name, value in before.items()},
@@ -66,9 +66,9 @@ def shown(
             present=nobody >= 0,
             clients=nobody,
             generators=generators,
-            guests=guests,
+            canary_updates=canary_updates,
         )
-        after, state = strategy.rule(state, round)
+        after, state = strategy.rule(state, round_number)
         for run in runs if every or number == rounds else ():
             was, now = {"w": before["w"][run]}, {"w": after["w"][run]}
             seen = Transition(
@@ -94,13 +94,13 @@ def above(found: list[dict[str, Reading]], promised: float, what: str = "final")
 def epsilon(noise: float, rate: float, rounds: int = ROUNDS) -> float:
     sampling: Any = "poisson" if rate < 1 else "everyone"
     releases = Releases(noise_multiplier=noise, sampling=sampling, rate=rate, count=rounds, delta=1e-5, unit="client")
-    return promise(releases).epsilon
+    return guarantee_of(releases).epsilon
 
 
-QUIET: dict[str, Any] = {"cohort": COUNT * RATE, "canary_clients": COUNT}
+QUIET: dict[str, Any] = {"expected_cohort_size": COUNT * RATE, "canary_clients": COUNT}
 
 
-FEDAVG, ADAPTIVE = DpFedAvg(clip=0.3, noise_multiplier=NOISE, **QUIET), DpAdaptive(start=0.3, **QUIET)
+FEDAVG, ADAPTIVE = DpFedAvg(clip=0.3, noise_multiplier=NOISE, **QUIET), DpAdaptive(initial_clip=0.3, **QUIET)
 
 
 @pytest.mark.parametrize(("strategy", "rate"), [(FEDAVG, RATE), (FEDAVG, 1.0), (ADAPTIVE, RATE)])
@@ -135,10 +135,14 @@ def test_one_sum_shows_all_that_it_gives_away() -> None:
 def test_a_tree_that_keeps_its_promise_is_left_alone() -> None:
     strategy = DpFtrl(clip=0.3, noise_multiplier=NOISE, **QUIET)
     releases = Releases(
-        noise_multiplier=NOISE, sampling="tree", count=strategy.moved(ROUNDS, 1), delta=1e-5, unit="client"
+        noise_multiplier=NOISE,
+        sampling="tree",
+        count=strategy.squared_sensitivity(ROUNDS, 1),
+        delta=1e-5,
+        unit="client",
     )
     found = shown(strategy, 1.0)
-    assert above(found, promise(releases).epsilon) <= 0.05
+    assert above(found, guarantee_of(releases).epsilon) <= 0.05
     assert np.mean([one["final"].value for one in found]) > 3
 
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.client import ClientState, Outcome
-from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.studies.compare import compare
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.quantities import Series
@@ -69,7 +69,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
         seeds=range(POOL),
         out=tmp_path_factory.mktemp("pool"),
     )
-    assert not made.failed
+    assert not made.failures
     return made.comparison
 
 

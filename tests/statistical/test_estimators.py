@@ -9,9 +9,9 @@ import pytest
 from scipy.stats import norm
 
 from fedmem.attacks.lira import Lira
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.evidence import Bank, Evidence
 from fedmem.contracts.measurement import FINAL, Level
-from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.estimates import estimate
 from fedmem.estimation.roc import auc, tpr
 from fedmem.estimators.exposure import Exposure, null_mean

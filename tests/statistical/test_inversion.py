@@ -13,9 +13,9 @@ from torch import nn
 from fedmem.attacks.dlg import DLG
 from fedmem.attacks.idlg import IDLG
 from fedmem.attacks.inverting_gradients import InvertingGradients
+from fedmem.contracts.arrays import FloatArray, Params
 from fedmem.contracts.attack import GradientTarget, ReconstructionAttack
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import FloatArray, Params
 from fedmem.datasets.fashion_mnist import FashionMnist
 from fedmem.errors import ComponentError
 from fedmem.modalities.numbers import psnr, squared_errors

@@ -11,9 +11,9 @@ from scipy.stats import t
 from torch import nn
 
 from fedmem.attacks.inverting_gradients import InvertingGradients
+from fedmem.contracts.arrays import FloatArray, Params
 from fedmem.contracts.attack import GradientTarget
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import FloatArray, Params
 from fedmem.modalities.numbers import psnr, squared_errors
 from fedmem.modalities.pairing import assign
 from fedmem.probes._clusters import difference_interval, mean_interval
@@ -149,25 +149,25 @@ def test_intervals_cover_although_examples_and_runs_are_attacked_again_and_again
     difference. Clusters of (run, holder, round), which take every attack for news, cover far too little.
     """
     rng, repetitions = np.random.default_rng(7), 400
-    runs, rounds, holders, examples = 6, 2, 8, 3
-    shape = (runs, rounds, holders, examples)
-    run, round, holder, _ = (axis.reshape(-1) for axis in np.indices(shape))
-    every = list(zip(run, round, holder, strict=True))
+    runs, rounds, owners, examples = 6, 2, 8, 3
+    shape = (runs, rounds, owners, examples)
+    run, round_number, owner, _ = (axis.reshape(-1) for axis in np.indices(shape))
+    every = list(zip(run, round_number, owner, strict=True))
     covered = difference = naive = 0
     for _ in range(repetitions):
         values = (
-            rng.normal(size=(1, 1, holders, examples))
-            + 0.5 * rng.normal(size=(1, 1, holders, 1))
+            rng.normal(size=(1, 1, owners, examples))
+            + 0.5 * rng.normal(size=(1, 1, owners, 1))
             + run_effect * rng.normal(size=(runs, 1, 1, 1))
             + 0.5 * rng.normal(size=shape)
         ).reshape(-1)
-        coins = np.stack([rng.permutation(np.arange(runs) % 2 == 0) for _ in range(holders * examples)], axis=1)
-        is_in = np.repeat(coins.reshape(runs, 1, holders, examples), rounds, axis=1).reshape(-1)
-        low, high = mean_interval(values[is_in], holder[is_in].tolist(), run[is_in].tolist())
+        coins = np.stack([rng.permutation(np.arange(runs) % 2 == 0) for _ in range(owners * examples)], axis=1)
+        is_in = np.repeat(coins.reshape(runs, 1, owners, examples), rounds, axis=1).reshape(-1)
+        low, high = mean_interval(values[is_in], owner[is_in].tolist(), run[is_in].tolist())
         covered += low <= 0 <= high
         low, high = mean_interval(values[is_in], [names for names, own in zip(every, is_in, strict=True) if own])
         naive += low <= 0 <= high
-        ways = [(names[is_in].tolist(), names[~is_in].tolist()) for names in (holder, run)]
+        ways = [(names[is_in].tolist(), names[~is_in].tolist()) for names in (owner, run)]
         low, high = difference_interval(values[is_in], values[~is_in], *ways)
         difference += low <= 0 <= high
     assert covered / repetitions > 0.93
@@ -177,11 +177,11 @@ def test_intervals_cover_although_examples_and_runs_are_attacked_again_and_again
 
 def test_the_difference_is_found_where_something_leaks() -> None:
     rng, found = np.random.default_rng(8), 0
-    holder, run = (axis.reshape(-1) for axis in np.indices((8, 6)))
+    owner, run = (axis.reshape(-1) for axis in np.indices((8, 6)))
     for _ in range(100):
         values = (rng.normal(size=(8, 1)) + 0.5 * rng.normal(size=(8, 6))).reshape(-1)
         is_in = np.stack([rng.permutation(6) % 2 == 0 for _ in range(8)]).reshape(-1)
-        ways = [(names[is_in].tolist(), names[~is_in].tolist()) for names in (holder, run)]
+        ways = [(names[is_in].tolist(), names[~is_in].tolist()) for names in (owner, run)]
         low, _ = difference_interval(values[is_in] + 1.5, values[~is_in], *ways)
         found += low > 0
     assert found > 80

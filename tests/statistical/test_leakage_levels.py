@@ -55,12 +55,12 @@ def readings() -> pd.DataFrame:
             place = {
                 "run": one.run,
                 "subject": one.reading.subject,
-                "holder": labels.get("owner"),
+                "owner": labels.get("owner"),
                 "kind": labels.get("kind"),
             }
             rows.append({**place, "metric": one.reading.metric, "level": one.level, "value": one.reading.value})
     frame = pd.DataFrame(rows)
-    return frame.pivot(index=["kind", "run", "holder", "subject"], columns=["metric", "level"], values="value")
+    return frame.pivot(index=["kind", "run", "owner", "subject"], columns=["metric", "level"], values="value")
 
 
 def fall(kind: str, metric: str, first: str, second: str, *, flipped: bool = False) -> tuple[float, float, float]:
@@ -69,9 +69,9 @@ def fall(kind: str, metric: str, first: str, second: str, *, flipped: bool = Fal
     values = (own[metric, first] - own[metric, second]).dropna()
     signs = np.random.default_rng(0).integers(2, size=len(values)) * 2 - 1 if flipped else 1
     differences = values.to_numpy() * signs
-    runs, holders = (values.index.get_level_values(name).tolist() for name in ("run", "holder"))
+    runs, owners = (values.index.get_level_values(name).tolist() for name in ("run", "owner"))
     assert len(values) >= 20
-    return float(differences.mean()), *mean_interval(differences, runs, holders)
+    return float(differences.mean()), *mean_interval(differences, runs, owners)
 
 
 @pytest.mark.parametrize("kind", ["random_pattern", "typical"])

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measurement import FINAL
-from fedmem.contracts.types import BoolArray, FloatArray
 from fedmem.estimation.estimates import estimate
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
@@ -31,7 +31,7 @@ def bank(roster: str) -> Bank:
         runs=RUNS,
         rounds=4,
         clients=3,
-        initial_weights="own",
+        initial_weights="per_run",
         injections=[{"kind": "random_pattern", "per_client": 1, "copies": 20}],
         sampler={"kind": "power_of_choice", "size": 1, "candidates": 3},
         client={"kind": "tests.toys:Frozen"},
@@ -44,7 +44,7 @@ def bank(roster: str) -> Bank:
 def read(found: Bank) -> tuple[FloatArray, BoolArray]:
     """The loss on its own pattern of each client's model that is there in round 4, and whether the pattern is in."""
     (block,) = (one for one in found.evidence if (one.set, one.level, one.round) == ("audit", "local", 4))
-    subject = np.argmax(found.audit.holder[None, :] == block.client[:, None], axis=1)
+    subject = np.argmax(found.audit.owner[None, :] == block.client[:, None], axis=1)
     return block.loss[np.arange(len(subject)), subject], found.audit.is_in[block.run, subject]
 
 
@@ -54,7 +54,7 @@ def p_value(found: Bank) -> float:
 
 
 def test_rosters_drawn_by_losses_of_their_own_run_make_up_an_effect() -> None:
-    loss, is_in = read(bank("own"))
+    loss, is_in = read(bank("per_run"))
     assert len(loss) == RUNS
     assert stats.mannwhitneyu(loss[is_in], loss[~is_in], alternative="greater").pvalue < 1e-6
     assert loss[is_in].mean() - loss[~is_in].mean() > 0.1
@@ -75,4 +75,4 @@ def test_with_a_pilot_there_is_none() -> None:
 
 def test_own_rosters_give_no_local_estimate_that_could_be_taken_for_one() -> None:
     asked = tiny(estimators=[{"kind": "memorisation"}]).estimators
-    assert {row.level for row in estimate(bank("own"), asked, 50)} == {"global"}
+    assert {row.level for row in estimate(bank("per_run"), asked, 50)} == {"global"}

@@ -15,12 +15,12 @@ from torch import nn
 from fedmem.attacks.linear_layer import LinearLayer
 from fedmem.attacks.tabular import Tabular
 from fedmem.attacks.tag import Tag
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.attack import GradientTarget
 from fedmem.contracts.data import Dataset
-from fedmem.contracts.types import FloatArray
 from fedmem.datasets import _published
 from fedmem.datasets.adult import Adult
-from fedmem.modalities.tables import Tables, tolerances, usual_row
+from fedmem.modalities.tables import Tables, modal_row, tolerances
 from fedmem.modalities.texts import Texts
 from fedmem.seeding import stream
 from tests.lab import digits, network, parameters, target_of
@@ -72,7 +72,7 @@ def tables(
     found = Tabular(steps=200, restarts=6, labels="known", columns=columns).reconstruct(signed, rngs)
     guesses = (
         [one.inputs for one in found],
-        [np.repeat(usual_row(population, blocks), size, axis=0)] * len(batches),
+        [np.repeat(modal_row(population, blocks), size, axis=0)] * len(batches),
         [independent_rows(population, blocks, size, rng) for _ in batches],
     )
     own, usual, drawn = (

@@ -46,12 +46,12 @@ def mean_update(there: Cohort, w: np.ndarray) -> np.ndarray:
 # --- Adam, Yogi, Adagrad ----------------------------------------------------------------------------------------------
 
 SECONDS: dict[str, tuple[Any, Callable[[Any, Any], Any]]] = {
-    "adam": (FedAdam(eta=0.1, beta_1=0.8, beta_2=0.95, tau=0.1), lambda v, d: 0.95 * v + 0.05 * d**2),
+    "adam": (FedAdam(server_lr=0.1, beta_1=0.8, beta_2=0.95, tau=0.1), lambda v, d: 0.95 * v + 0.05 * d**2),
     "yogi": (
-        FedYogi(eta=0.1, beta_1=0.8, beta_2=0.95, tau=0.1),
+        FedYogi(server_lr=0.1, beta_1=0.8, beta_2=0.95, tau=0.1),
         lambda v, d: v - 0.05 * d**2 * np.sign(v - d**2),
     ),
-    "adagrad": (FedAdagrad(eta=0.1, beta_1=0.8, tau=0.1), lambda v, d: v + d**2),
+    "adagrad": (FedAdagrad(server_lr=0.1, beta_1=0.8, tau=0.1), lambda v, d: v + d**2),
 }
 
 
@@ -115,7 +115,7 @@ def test_flowers_yogi_and_adagrad_differ_only_by_their_start(ours: Any, theirs: 
     rng = np.random.default_rng(6)
     before, rounds = models(rng, 1)[0], [cohort(rng, 3) for _ in range(3)]
     for tau, equal in ((1e-7, True), (0.3, False)):
-        one = by_messages(ours(eta=0.1, tau=tau, **betas), rounds, before)
+        one = by_messages(ours(server_lr=0.1, tau=tau, **betas), rounds, before)
         other = by_messages(Stock(theirs, eta=0.1, tau=tau, **betas), rounds, before)
         assert np.allclose(flat(one[-1]), flat(other[-1]), rtol=1e-3, atol=1e-4) == equal
 
@@ -124,7 +124,7 @@ def test_flowers_adam_is_not_the_published_one() -> None:
     """Why ours exists: Flower's class corrects the bias with the round plus one and widens to float64."""
     rng = np.random.default_rng(6)
     before, there = models(rng, 1)[0], cohort(rng, 2)
-    ours = by_messages(FedAdam(eta=0.1), [there], before)[0]
+    ours = by_messages(FedAdam(server_lr=0.1), [there], before)[0]
     theirs = by_messages(Stock(flwr_strategy.FedAdam, eta=0.1), [there], before)[0]
     assert theirs["layer.bias"].dtype == torch.float64
     assert not torch.allclose(ours["layer.bias"], theirs["layer.bias"].float(), rtol=0.05)

@@ -33,7 +33,7 @@ def trained(
     strategy: Any,
     rounds: int,
     lr: float = 0.05,
-    who: Callable[[int], Sequence[int]] = lambda round: range(4),
+    who: Callable[[int], Sequence[int]] = lambda round_number: range(4),
     steps: Any = STEPS,
     sizes: Sequence[float] = (1, 1, 1, 1),
 ) -> tuple[float, Arrays]:
@@ -44,7 +44,7 @@ def trained(
     for number in range(1, rounds + 1):
         cohort = list(who(number))
         clients = torch.tensor([cohort])
-        offers, sent, rates = strategy.offer(state, clients), [], []
+        offers, sent, rates = strategy.payload(state, clients), [], []
         for place, k in enumerate(cohort):
             before = {"w": model["w"][0]}
             offer = {name: value[0, place] for name, value in offers.items()} | {"round": torch.tensor(float(number))}
@@ -60,7 +60,7 @@ def trained(
             "lr": torch.tensor([rates], dtype=torch.float64),
         }
         weights = torch.tensor([[float(sizes[k]) for k in cohort]], dtype=torch.float64)
-        round = Round(
+        round_number = Round(
             number=number,
             before=model,
             sent={"w": torch.stack(sent)[None]},
@@ -69,15 +69,15 @@ def trained(
             clients=clients,
             report=told,
         )
-        model, state = strategy.rule(state, round)
+        model, state = strategy.rule(state, round_number)
     return float(model["w"]), state
 
 
-def two_of_four(round: int) -> Sequence[int]:
-    return sorted(np.random.default_rng(round).permutation(4)[:2].tolist())
+def two_of_four(round_number: int) -> Sequence[int]:
+    return sorted(np.random.default_rng(round_number).permutation(4)[:2].tolist())
 
 
-@pytest.mark.parametrize("who", [lambda round: range(4), two_of_four], ids=["everyone", "two of four"])
+@pytest.mark.parametrize("who", [lambda round_number: range(4), two_of_four], ids=["everyone", "two of four"])
 @pytest.mark.parametrize("strategy", [Scaffold(), FedDyn(alpha=1.0)], ids=lambda s: type(s).__name__)
 def test_corrected_clients_find_the_minimum_of_the_mean_loss(strategy: Any, who: Any) -> None:
     """Whatever their numbers of steps, where averaging finds another point, or none."""
@@ -94,8 +94,8 @@ def test_corrected_clients_find_the_minimum_of_the_mean_loss(strategy: Any, who:
 class Backwards(Scaffold):
     """A SCAFFOLD whose correction has the wrong sign."""
 
-    def offer(self, state: Arrays, clients: torch.Tensor) -> Arrays:
-        return {name: -value for name, value in super().offer(state, clients).items()}
+    def payload(self, state: Arrays, clients: torch.Tensor) -> Arrays:
+        return {name: -value for name, value in super().payload(state, clients).items()}
 
 
 def test_with_the_wrong_sign_they_would_not() -> None:
@@ -150,7 +150,7 @@ def test_scaffold_by_hand() -> None:
         c += sum(new[k] - own[k] for k in (0, 1)) / 4
         own[:2] = new
         w = sum(ends) / 2
-    found, state = trained(Scaffold(), 2, who=lambda round: [0, 1], steps=steps)
+    found, state = trained(Scaffold(), 2, who=lambda round_number: [0, 1], steps=steps)
     assert found == pytest.approx(w, abs=1e-12)
     np.testing.assert_allclose(state["own:w"][0, :, 0], own, atol=1e-12)
     assert float(state["all:w"]) == pytest.approx(c, abs=1e-12)
@@ -170,7 +170,7 @@ def test_feddyn_by_hand() -> None:
             own[k] -= alpha * (ends[k] - w)
         h -= alpha * sum(end - w for end in ends) / 4
         w = sum(ends) / 2 - h / alpha
-    found, state = trained(FedDyn(alpha=alpha), 2, who=lambda round: [0, 1], steps=[2, 2, 0, 0])
+    found, state = trained(FedDyn(alpha=alpha), 2, who=lambda round_number: [0, 1], steps=[2, 2, 0, 0])
     assert found == pytest.approx(w, abs=1e-12)
     np.testing.assert_allclose(state["own:w"][0, :, 0], own, atol=1e-12)
 
@@ -183,7 +183,7 @@ def test_the_first_round_of_scaffold_is_plain_averaging() -> None:
 
 def test_a_client_without_steps_keeps_its_control_variate_and_moves_nothing() -> None:
     with_it = trained(Scaffold(), 3, steps=[2, 3, 0, 4])
-    without = trained(Scaffold(), 3, steps=[2, 3, 9, 4], who=lambda round: [0, 1, 3])
+    without = trained(Scaffold(), 3, steps=[2, 3, 9, 4], who=lambda round_number: [0, 1, 3])
     assert with_it[0] == without[0]
     assert all(torch.equal(value, without[1][name]) for name, value in with_it[1].items())
 
@@ -193,7 +193,7 @@ def test_a_client_without_steps_keeps_its_control_variate_and_moves_nothing() ->
 
 def test_fednova_by_hand_and_equal_steps_are_averaging() -> None:
     """Two clients: p = 1/4, 3/4, steps 9 and 2, so tau = 15/4."""
-    sizes, pair = (1, 3, 0, 0), (lambda round: [0, 1])
+    sizes, pair = (1, 3, 0, 0), (lambda round_number: [0, 1])
     ends = [CENTRE[k] * (1 - (1 - 0.05 * CURVATURE[k]) ** int(STEPS[k])) for k in (0, 1)]
     expected = 3.75 * (0.25 * ends[0] / 9 + 0.75 * ends[1] / 2)
     assert trained(FedNova(), 1, sizes=sizes, who=pair)[0] == pytest.approx(expected, abs=1e-12)
@@ -223,7 +223,7 @@ def test_with_momentum_the_length_is_the_sum_of_the_weights_of_all_gradients() -
         state = client.step(state, lambda params: {"w": torch.ones(1, dtype=torch.float64)})
     there = torch.ones((1, 2), dtype=torch.bool)
     sent = torch.stack([state["params"]["w"], torch.full((1,), -lr, dtype=torch.float64)])[None]
-    round = Round(
+    round_number = Round(
         number=1,
         before={"w": torch.zeros((1, 1), dtype=torch.float64)},
         sent={"w": sent},
@@ -232,10 +232,10 @@ def test_with_momentum_the_length_is_the_sum_of_the_weights_of_all_gradients() -
         clients=torch.arange(2)[None],
         report={"steps": torch.tensor([[float(steps), 1.0]], dtype=torch.float64)},
     )
-    after, _ = FedNova(client_momentum=rho).rule({}, round)
+    after, _ = FedNova(client_momentum=rho).rule({}, round_number)
     # both have gradient 1 per unit of length, so the mean goes as far as the mean length
     assert float(after["w"]) == pytest.approx(float(sent.mean()), abs=1e-12)
-    wrong, _ = FedNova().rule({}, round)
+    wrong, _ = FedNova().rule({}, round_number)
     assert abs(float(wrong["w"]) - float(sent.mean())) > 0.01
 
 

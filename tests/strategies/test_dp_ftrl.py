@@ -19,7 +19,7 @@ from fedmem.errors import ScenarioError
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.privacy import spending
-from fedmem.privacy.accounting import gaussian_epsilon, promise
+from fedmem.privacy.accounting import gaussian_epsilon, guarantee_of
 from strategies._tree import moved_by_one
 from strategies.dp_fedavg import DpFedAvg
 from strategies.dp_ftrl import DpFtrl
@@ -49,7 +49,7 @@ def noises(strategy: Any, rounds: int) -> list[Any]:
 
         there = replace(one, number=number, before=before, sent=sent, generators=generators)
         before, state = strategy.rule(state, there)
-        found.append(before["w"][0].double().numpy() * strategy.cohort / strategy.clip)
+        found.append(before["w"][0].double().numpy() * strategy.expected_cohort_size / strategy.clip)
     return found
 
 
@@ -61,11 +61,11 @@ def ones(number: int) -> int:
 
 
 def test_a_prefix_has_the_noise_of_as_many_nodes_as_its_length_has_ones() -> None:
-    found = noises(DpFtrl(clip=0.5, cohort=3.0, honaker=False), 17)
+    found = noises(DpFtrl(clip=0.5, expected_cohort_size=3.0, honaker=False), 17)
     for number, noise in enumerate(found, start=1):
         assert noise.var() == pytest.approx(ones(number), rel=0.05)
     # noise that is new in each round adds up instead
-    assert noises(DpFedAvg(clip=0.5, cohort=3.0), 17)[-1].var() == pytest.approx(17, rel=0.05)
+    assert noises(DpFedAvg(clip=0.5, expected_cohort_size=3.0), 17)[-1].var() == pytest.approx(17, rel=0.05)
 
 
 def test_prefixes_share_the_noise_of_the_nodes_that_they_share() -> None:
@@ -103,7 +103,7 @@ def test_a_new_tree_begins_on_top_of_the_old_one() -> None:
 def test_without_noise_it_is_the_clipped_mean(honaker: bool) -> None:
     rng = np.random.default_rng(0)
     before, rounds = models(rng, 1), [[cohort(rng, 4)] for _ in range(6)]
-    silent: dict[str, Any] = {"noise_multiplier": 0.0, "clip": 0.5, "cohort": 4.0}
+    silent: dict[str, Any] = {"noise_multiplier": 0.0, "clip": 0.5, "expected_cohort_size": 4.0}
     mean = by_rule(DpFedAvg(**silent), rounds, before)
     tree = by_rule(DpFtrl(**silent, honaker=honaker), rounds, before)
     for one, other in zip(tree, mean, strict=True):
@@ -112,7 +112,7 @@ def test_without_noise_it_is_the_clipped_mean(honaker: bool) -> None:
 
 def test_momentum_by_hand() -> None:
     """Of the noise alone: v_2 = 0.5 r_1 + r_2, w_2 = eta (v_1 + v_2)."""
-    plain, moving = (noises(DpFtrl(momentum=m, eta=eta), 3) for m, eta in ((0.0, 1.0), (0.5, 0.2)))
+    plain, moving = (noises(DpFtrl(momentum=m, server_lr=eta), 3) for m, eta in ((0.0, 1.0), (0.5, 0.2)))
     first, second, third = np.diff([np.zeros(SIZE), *plain], axis=0)
     velocity = [first, 0.5 * first + second, 0.25 * first + 0.5 * second + third]
     np.testing.assert_allclose(moving[2], 0.2 * sum(velocity), rtol=1e-3, atol=1e-4)
@@ -124,7 +124,7 @@ def test_restarts_and_rounds_belong_to_runs_of_messages_too() -> None:
     for server in ("messages", "rule"):
         sampler = {"kind": "dropout", "rate": 0.7, "sampler": {"kind": "min_separation", "size": 1, "separation": 3}}
         speed = {"server": server, "executor": "one_by_one", "workers": 1}
-        strategy = {"kind": "dp_ftrl", "cohort": 1.0, "clip": 0.2, "restart": 3, "momentum": 0.5}
+        strategy = {"kind": "dp_ftrl", "expected_cohort_size": 1.0, "clip": 0.2, "restart": 3, "momentum": 0.5}
         scenario = tiny(runs=2, rounds=6, sampler=sampler, strategy=strategy, speed=speed, observe={})
         by_path[server] = simulate(scenario, build(scenario))
     assert {part.round for part in by_path["rule"].bank.participation} < set(range(1, 7))
@@ -175,7 +175,7 @@ def test_two_models_with_and_without_a_client_are_as_far_apart_as_is_promised() 
     """Of all the noisy sums of nodes that are released, recovered from the models by hand."""
     rng = np.random.default_rng(3)
     before = models(rng, 1)
-    strategy = DpFtrl(clip=0.5, cohort=1.0, noise_multiplier=0.0)
+    strategy = DpFtrl(clip=0.5, expected_cohort_size=1.0, noise_multiplier=0.0)
     there = [cohort(rng, 3) for _ in range(8)]
     far = {name: value + 5.0 for name, value in before[0].items()}
     turns = (0, 3, 6)
@@ -195,7 +195,7 @@ def test_two_models_with_and_without_a_client_are_as_far_apart_as_is_promised() 
 # --- the promise ------------------------------------------------------------------------------------------------------
 
 RESTING = {"kind": "min_separation", "size": 1, "separation": 5}
-TREE = {"kind": "dp_ftrl", "cohort": 1.0}
+TREE = {"kind": "dp_ftrl", "expected_cohort_size": 1.0}
 
 
 def private(**changes: Any) -> Any:
@@ -210,9 +210,9 @@ def only(scenario: Any) -> Any:
 def test_one_turn_costs_the_height_of_the_tree() -> None:
     one = only(private(rounds=5)).releases
     assert (one.sampling, one.adjacency, one.count) == ("tree", "zero_out", 3)
-    assert promise(one).epsilon == pytest.approx(gaussian_epsilon(math.sqrt(3), 1e-5))
-    assert "tree, moved by 1.732 clips" in str(promise(one))
-    twice = promise(replace(one, adjacency="replace")).epsilon
+    assert guarantee_of(one).epsilon == pytest.approx(gaussian_epsilon(math.sqrt(3), 1e-5))
+    assert "tree, moved by 1.732 clips" in str(guarantee_of(one))
+    twice = guarantee_of(replace(one, adjacency="replace")).epsilon
     assert twice == pytest.approx(gaussian_epsilon(2 * math.sqrt(3), 1e-5))
 
 
@@ -228,8 +228,8 @@ def test_one_turn_costs_the_height_of_the_tree() -> None:
 def test_the_pause_is_what_the_sampler_keeps(
     sampler: dict[str, Any], cohort_size: float, pause: int, adjacency: str
 ) -> None:
-    found = only(private(sampler=sampler, strategy={**TREE, "cohort": cohort_size}))
-    assert (found.pause, found.releases.adjacency) == (pause, adjacency)
+    found = only(private(sampler=sampler, strategy={**TREE, "expected_cohort_size": cohort_size}))
+    assert (found.min_separation, found.releases.adjacency) == (pause, adjacency)
     assert found.releases.count == moved_by_one(8, pause)
 
 
@@ -238,7 +238,7 @@ def test_noise_is_found_for_a_target_and_grows_with_the_turns() -> None:
         private(strategy={**TREE, "noise_multiplier": None}, privacy={"target_epsilon": 8.0}, rounds=rounds)
         for rounds in (5, 40)
     ]
-    assert all(7.9 < promise(only(one).releases).epsilon <= 8 for one in given)
+    assert all(7.9 < guarantee_of(only(one).releases).epsilon <= 8 for one in given)
     assert given[1].strategy.noise_multiplier > 2 * given[0].strategy.noise_multiplier
 
 
@@ -249,7 +249,11 @@ def test_noise_is_found_for_a_target_and_grows_with_the_turns() -> None:
         ({"sampler": {"kind": "poisson", "rate": 0.2}}, "sampler", "use min_separation, cyclic or everyone"),
         ({"sampler": {"kind": "availability", "size": 1}}, "sampler", "minimum separation"),
         ({"sampler": {"kind": "by_size", "size": 1}}, "sampler", "tells of their data"),
-        ({"strategy": {**TREE, "cohort": 3.0}}, "strategy.cohort", "write cohort: 1"),
+        (
+            {"strategy": {**TREE, "expected_cohort_size": 3.0}},
+            "strategy.expected_cohort_size",
+            "write expected_cohort_size: 1",
+        ),
         ({"privacy": {"adjacency": "add_remove"}}, "privacy.adjacency", "is not defined"),
         ({"strategy": {**TREE, "noise_multiplier": None}}, "strategy.noise_multiplier", "target_epsilon is not given"),
     ],
@@ -267,25 +271,25 @@ def test_epsilon_by_round_and_by_turns() -> None:
     scenario = private(observe={"every": 2})
     there = [(0, 1), (1, 2), (2, 3), (0, 6), (1, 7)]
     parts = [
-        Participation(run=run, round=round, client=client, num_examples=5, failed=False)
-        for client, round in there
+        Participation(run=run, round=round_number, client=client, num_examples=5, failed=False)
+        for client, round_number in there
         for run in (0, 1)
     ]
     bank: Any = type("Bank", (), {"participation": parts})
-    rows = list(spending.measured(scenario, bank))
+    rows = list(spending.epsilon_rows(scenario, bank))
     by_round = {row.round: row.reading for row in rows if row.client == EVERYWHERE}
     assert {number: reading.n for number, reading in by_round.items()} == {2: 2, 4: 4, 6: 6, 8: 8}
     values = [reading.value for _, reading in sorted(by_round.items())]
     assert values == sorted(values)
-    assert by_round[8].value == promise(only(scenario).releases).epsilon
-    assert by_round[8].labels.has(labels("sampling=tree", pause=5))
+    assert by_round[8].value == guarantee_of(only(scenario).releases).epsilon
+    assert by_round[8].labels.has(labels("sampling=tree", min_separation=5))
     own = {row.client: row.reading for row in rows if row.round == FINAL}
     assert {client: reading.n for client, reading in own.items()} == {0: 2, 1: 2, 2: 1}
     assert own[2].value == pytest.approx(gaussian_epsilon(2.0, 1e-5))
     assert own[2].value < own[0].value == by_round[8].value
-    told = spending.spent(scenario, bank)
+    told = spending.spending_record(scenario, bank)
     assert told is not None
-    assert (told["mechanisms"][0]["releases"], told["mechanisms"][0]["pause"]) == (8, 5)
+    assert (told["mechanisms"][0]["releases"], told["mechanisms"][0]["min_separation"]) == (8, 5)
 
 
 def test_turns_are_as_far_apart_as_samplers_say() -> None:
@@ -296,8 +300,10 @@ def test_turns_are_as_far_apart_as_samplers_say() -> None:
         {"kind": "dropout", "rate": 0.4, "sampler": RESTING},
     ]
     for sampler in samplers:
-        scenario = private(sampler=sampler, rounds=40, strategy={**TREE, "cohort": float(sampler.get("size", 1))})
-        pause = only(scenario).pause
+        scenario = private(
+            sampler=sampler, rounds=40, strategy={**TREE, "expected_cohort_size": float(sampler.get("size", 1))}
+        )
+        pause = only(scenario).min_separation
         simulated = simulate(scenario, build(scenario))
         when: dict[int, list[int]] = {}
         for part in simulated.bank.participation:

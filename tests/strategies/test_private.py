@@ -25,9 +25,9 @@ from tests.cohorts import CLIENTS, by_messages, by_rule, cohort, drawn, flat, mo
 from tests.tiny import tiny
 
 BOTH = [
-    DpFedAvg(clip=0.5, cohort=4.0),
-    DpAdaptive(start=0.5, cohort=4.0),
-    DpFtrl(clip=0.5, cohort=4.0),
+    DpFedAvg(clip=0.5, expected_cohort_size=4.0),
+    DpAdaptive(initial_clip=0.5, expected_cohort_size=4.0),
+    DpFtrl(clip=0.5, expected_cohort_size=4.0),
 ]
 both = pytest.mark.parametrize("strategy", BOTH, ids=lambda strategy: type(strategy).__name__)
 
@@ -59,7 +59,7 @@ def naive(before: Any, there: Any, clip: float, weights: Any) -> Any:
 def test_the_clipped_sum_over_a_fixed_number(clip: float, cap: int | None) -> None:
     before, there = made()
     weights = [1.0 if cap is None else min(size / cap, 1.0) for size in there.sizes]
-    after = one_round(DpFedAvg(clip=clip, noise_multiplier=0.0, cohort=7.0, cap=cap), there, before)
+    after = one_round(DpFedAvg(clip=clip, noise_multiplier=0.0, expected_cohort_size=7.0, cap=cap), there, before)
     np.testing.assert_allclose(
         flat(after) - flat(before), naive(before, there, clip, weights) / 7, rtol=1e-4, atol=1e-6
     )
@@ -67,7 +67,7 @@ def test_the_clipped_sum_over_a_fixed_number(clip: float, cap: int | None) -> No
 
 def test_it_is_the_mean_where_nothing_is_clipped() -> None:
     before, there = made()
-    private = one_round(DpFedAvg(clip=1e9, noise_multiplier=0.0, cohort=5.0), there, before)
+    private = one_round(DpFedAvg(clip=1e9, noise_multiplier=0.0, expected_cohort_size=5.0), there, before)
     mean = one_round(FedAvg(weighting="uniform"), there, before)
     np.testing.assert_allclose(flat(private), flat(mean), rtol=1e-5, atol=1e-6)
 
@@ -137,9 +137,11 @@ def test_noise_is_that_of_the_run_and_the_round(strategy: Any) -> None:
 
 def test_nobody_foresees_the_noise_of_an_app_of_ones_own() -> None:
     before, there = made(3)
-    round = replace(stacked(1, [there], {name: value[None] for name, value in before.items()}), generators=None)
+    round_number = replace(stacked(1, [there], {name: value[None] for name, value in before.items()}), generators=None)
     strategy = DpFedAvg()
-    assert not torch.equal(strategy.rule({}, round)[0]["layer.bias"], strategy.rule({}, round)[0]["layer.bias"])
+    assert not torch.equal(
+        strategy.rule({}, round_number)[0]["layer.bias"], strategy.rule({}, round_number)[0]["layer.bias"]
+    )
 
 
 # --- adaptive clipping ------------------------------------------------------------------------------------------------
@@ -153,12 +155,12 @@ def clips(strategy: DpAdaptive, lengths: Any, rounds: int) -> list[float]:
     state, found = strategy.state({name: value[None] for name, value in before.items()}, 9), []
     for number in range(1, rounds + 1):
         model = {name: torch.zeros((1, *value.shape)) for name, value in before.items()}
-        round = stacked(number, [there], model)
+        round_number = stacked(number, [there], model)
         sent = {}
         for name, part in zip(model, np.split(unit, [12]), strict=True):
             along = torch.tensor(np.outer(lengths, part).reshape(1, len(lengths), *before[name].shape))
             sent[name] = along.float()
-        _, state = strategy.rule(state, replace(round, sent=sent))
+        _, state = strategy.rule(state, replace(round_number, sent=sent))
         found.append(float(state["clip"]))
     return found
 
@@ -167,21 +169,21 @@ def clips(strategy: DpAdaptive, lengths: Any, rounds: int) -> list[float]:
 def test_the_clipping_norm_finds_the_median(start: float) -> None:
     """Flower's runs away from it: with the bit of the other sense, too small a norm shrinks."""
     lengths = [0.7, 0.9, 1.0, 1.1, 1.5]
-    found = clips(DpAdaptive(start=start, noise_multiplier=0.0, cohort=5.0), lengths, 80)
+    found = clips(DpAdaptive(initial_clip=start, noise_multiplier=0.0, expected_cohort_size=5.0), lengths, 80)
     assert found[-1] == pytest.approx(1.0, rel=0.2)
     assert (found[0] > start) == (start < 1)
 
 
 @pytest.mark.parametrize("quantile", [0.2, 0.8])
 def test_the_clipping_norm_finds_other_quantiles(quantile: float) -> None:
-    strategy = DpAdaptive(start=1.0, quantile=quantile, noise_multiplier=0.0, cohort=9.0)
+    strategy = DpAdaptive(initial_clip=1.0, quantile=quantile, noise_multiplier=0.0, expected_cohort_size=9.0)
     found = clips(strategy, np.linspace(1, 9, 9), 100)
     assert found[-1] == pytest.approx(np.quantile(np.arange(1, 10), quantile, method="inverted_cdf"), rel=0.2)
 
 
 def test_one_step_of_the_clipping_norm_by_hand() -> None:
     """Three of five are at most S = 1, one exactly: exp(-0.2 (0.6 - 0.5))."""
-    strategy = DpAdaptive(start=1.0, noise_multiplier=0.0, cohort=5.0)
+    strategy = DpAdaptive(initial_clip=1.0, noise_multiplier=0.0, expected_cohort_size=5.0)
     assert clips(strategy, [0.5, 0.9, 0.999999, 2.0, 3.0], 1) == [pytest.approx(math.exp(-0.02))]
 
 
@@ -189,16 +191,16 @@ def test_updates_are_clipped_and_noised_at_the_norm_before_it_moves() -> None:
     """Flower's noise has the norm of the next round, less than the clip where that shrinks."""
     before, there = made(5)
     small = there.sending([{name: value + 1e-3 for name, value in before.items()}] * 5)
-    strategy = DpAdaptive(start=2.0, rate=3.0, bit_noise=1.0, cohort=5.0)
-    fixed = DpFedAvg(clip=2.0, noise_multiplier=noise_of_updates(strategy), cohort=5.0)
+    strategy = DpAdaptive(initial_clip=2.0, rate=3.0, bit_noise=1.0, expected_cohort_size=5.0)
+    fixed = DpFedAvg(clip=2.0, noise_multiplier=noise_of_updates(strategy), expected_cohort_size=5.0)
     state = strategy.state({name: value[None] for name, value in before.items()}, 9)
-    round = stacked(1, [small], {name: value[None] for name, value in before.items()})
-    after, later = strategy.rule(state, round)
+    round_number = stacked(1, [small], {name: value[None] for name, value in before.items()})
+    after, later = strategy.rule(state, round_number)
     assert float(later["clip"]) < 1.0
     # the bit is drawn first, under an empty name
     generator = drawn(0, 1)
     generator.standard_normal(())
-    expected, _ = fixed.rule({}, replace(round, generators=lambda: (generator,)))
+    expected, _ = fixed.rule({}, replace(round_number, generators=lambda: (generator,)))
     assert torch.equal(after["layer.weight"], expected["layer.weight"])
 
 
@@ -206,7 +208,7 @@ def test_updates_are_clipped_and_noised_at_the_norm_before_it_moves() -> None:
     ("z", "bits", "cohort_size"), [(1.0, 0.6, 10.0), (1.0, None, 10.0), (1.0, None, 200.0), (4.0, None, 5.0)]
 )
 def test_noise_is_split_between_updates_and_bits(z: float, bits: float | None, cohort_size: float) -> None:
-    strategy = DpAdaptive(noise_multiplier=z, bit_noise=bits, cohort=cohort_size)
+    strategy = DpAdaptive(noise_multiplier=z, bit_noise=bits, expected_cohort_size=cohort_size)
     together = noise_of_updates(strategy) ** -2 + (2 * noise_of_bits(strategy)) ** -2
     assert together == pytest.approx(z**-2)
     assert noise_of_updates(strategy) > z
@@ -216,14 +218,16 @@ def test_bits_that_need_all_the_noise_are_refused() -> None:
     """Flower's default of cohort / 20 refuses z = 1 for cohorts of up to 10; left out, it is raised instead."""
     with pytest.raises(ValueError, match=r"bit_noise 0.5 leaves nothing.*raise bit_noise above 0.5"):
         DpAdaptive(noise_multiplier=1.0, bit_noise=0.5)
-    assert noise_of_bits(DpAdaptive(noise_multiplier=1.0, cohort=4.0)) == 2.0
-    assert noise_of_bits(DpAdaptive(noise_multiplier=1.0, cohort=200.0)) == 10.0
+    assert noise_of_bits(DpAdaptive(noise_multiplier=1.0, expected_cohort_size=4.0)) == 2.0
+    assert noise_of_bits(DpAdaptive(noise_multiplier=1.0, expected_cohort_size=200.0)) == 10.0
 
 
 def test_bits_have_noise() -> None:
     lengths = [0.5] * 4
-    noisy = clips(DpAdaptive(start=1.0, cohort=4.0), lengths, 1)[0]
-    assert noisy != pytest.approx(clips(DpAdaptive(start=1.0, noise_multiplier=0.0, cohort=4.0), lengths, 1)[0])
+    noisy = clips(DpAdaptive(initial_clip=1.0, expected_cohort_size=4.0), lengths, 1)[0]
+    assert noisy != pytest.approx(
+        clips(DpAdaptive(initial_clip=1.0, noise_multiplier=0.0, expected_cohort_size=4.0), lengths, 1)[0]
+    )
 
 
 # --- messages ---------------------------------------------------------------------------------------------------------
@@ -265,7 +269,10 @@ def test_a_round_without_anybody_is_noisy(strategy: Any) -> None:
 
 @pytest.mark.parametrize(
     "strategy",
-    [{"kind": "dp_fedavg", "clip": 0.2, "cohort": 1.0}, {"kind": "dp_adaptive", "start": 0.2, "cohort": 1.0}],
+    [
+        {"kind": "dp_fedavg", "clip": 0.2, "expected_cohort_size": 1.0},
+        {"kind": "dp_adaptive", "initial_clip": 0.2, "expected_cohort_size": 1.0},
+    ],
     ids=lambda strategy: strategy["kind"],
 )
 def test_both_paths_agree_in_a_federation_with_empty_rounds(strategy: Any) -> None:

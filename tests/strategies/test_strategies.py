@@ -184,7 +184,7 @@ def test_krum_weights_nobody_by_size() -> None:
 def test_fedavgm_follows_the_published_recursion() -> None:
     """Three rounds of v = beta v + d, w = w + eta v in float64; a damped velocity would be another one."""
     rng = np.random.default_rng(3)
-    strategy = FedAvgM(momentum=0.8, eta=0.5)
+    strategy = FedAvgM(momentum=0.8, server_lr=0.5)
     w, v, damped = rng.normal(size=4), np.zeros(4), np.zeros(4)
     model = torch.tensor(w, dtype=torch.float32)
     state = strategy.state({"w": model[None]}, 2)

@@ -199,9 +199,9 @@ def test_no_rest_is_fedavg_to_the_last_bit() -> None:
     strategy, plain = Rotate(rest=0), FedAvg()
     state = strategy.state({"w": torch.zeros((1, 30))}, 5)
     for number in range(1, 4):
-        round = one_round(rng.normal(size=(5, 30)), sizes=[3, 1, 4, 1, 5], number=number)
-        after, state = strategy.rule(state, round)
-        assert torch.equal(after["w"], plain.rule({}, round)[0]["w"])
+        round_number = one_round(rng.normal(size=(5, 30)), sizes=[3, 1, 4, 1, 5], number=number)
+        after, state = strategy.rule(state, round_number)
+        assert torch.equal(after["w"], plain.rule({}, round_number)[0]["w"])
 
 
 # --- who sends no numbers ---------------------------------------------------------------------------------------------

@@ -22,19 +22,19 @@ from typer.testing import CliRunner
 
 import fedmem
 from fedmem.cli.main import app
-from fedmem.cli.progress import Tallying
+from fedmem.cli.progress import ManyRunsProgress
 from fedmem.contracts.events import RoundFinished, ScenarioFailed, ScenarioFinished, ScenariosStarted, TrainingStarted
 from fedmem.errors import ScenarioError
 from fedmem.results.read import read
 from fedmem.scenario.scenario import Scenario
 from fedmem.studies import compare as comparing
 from fedmem.studies import figures
-from fedmem.studies.compare import Compared, compare
+from fedmem.studies.compare import ComparedRuns, compare
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.contrasts import mean_of
-from fedmem.studies.figures import drawn, slug
+from fedmem.studies.figures import draw_all, slug
 from fedmem.studies.quantities import Series
-from fedmem.studies.report import Table, best, page
+from fedmem.studies.report import Table, best_settings, page
 from tests.tiny import tiny
 
 SEEDS = 3
@@ -60,7 +60,7 @@ VARY = ["strategy.kind=fedavg,fedmedian", "sampler={kind: uniform, size: 4},{kin
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Compared:
+def made(tmp_path_factory: pytest.TempPathFactory) -> ComparedRuns:
     """Two strategies, two samplers, three seeds; strategies are compared within each sampler."""
     return compare(
         small(),
@@ -75,10 +75,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Compared:
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     """No figures, for who looks at none: they take longer than the runs."""
-    monkeypatch.setattr(figures, "drawn", lambda comparison: iter(()))
+    monkeypatch.setattr(figures, "draw_all", lambda comparison: iter(()))
 
 
-def rows_of(made: Compared, setting: int) -> list[pd.DataFrame]:
+def rows_of(made: ComparedRuns, setting: int) -> list[pd.DataFrame]:
     """What the runs of a setting say of all runs together, seed by seed."""
     frames = []
     for outcome in made.outcomes[setting * SEEDS : (setting + 1) * SEEDS]:
@@ -95,7 +95,7 @@ def one(frame: pd.DataFrame, **place: str) -> float:
     return float(value)
 
 
-def test_differences_are_those_of_the_runs(made: Compared) -> None:
+def test_differences_are_those_of_the_runs(made: ComparedRuns) -> None:
     place = {"metric": "exposure", "level": "global", "subject": "random_pattern", "place": ""}
     settings = [np.array([one(frame, **place) for frame in rows_of(made, setting)]) for setting in range(4)]
     table = made.differences
@@ -112,14 +112,14 @@ def test_differences_are_those_of_the_runs(made: Compared) -> None:
     assert chosen["sampler"].tolist()[:2] == ["{kind: uniform, size: 4}", "{kind: everyone}"]
 
 
-def test_points_are_hundredths(made: Compared) -> None:
+def test_points_are_hundredths(made: ComparedRuns) -> None:
     table = made.differences
     chosen = table[(table.metric == "test_accuracy") & (table.level == "global")]
     assert set(chosen.unit) == {"points"}
     assert chosen.effect.tolist()[2:] == pytest.approx((100 * chosen.difference).tolist()[2:])
 
 
-def test_local_values_are_those_of_the_holder(made: Compared) -> None:
+def test_local_values_are_those_of_the_holder(made: ComparedRuns) -> None:
     place = {"metric": "exposure", "level": "local", "subject": "random_pattern", "place": "owner"}
     expected = [one(frame, **place) for frame in rows_of(made, 1)]
     table = made.values
@@ -130,14 +130,14 @@ def test_local_values_are_those_of_the_holder(made: Compared) -> None:
     assert chosen.seed.tolist() == list(range(SEEDS))
 
 
-def test_holm_is_over_all_that_is_tabled(made: Compared) -> None:
+def test_holm_is_over_all_that_is_tabled(made: ComparedRuns) -> None:
     p = made.differences.p.dropna()
     assert len(p) > 8
     (_, smallest) = next(made.differences[made.differences.p == p.min()].iterrows())
     assert smallest.p_adjusted == pytest.approx(min(1, smallest.p * len(p)))
 
 
-def test_retention_is_the_ratio_of_sums_over_seeds(made: Compared) -> None:
+def test_retention_is_the_ratio_of_sums_over_seeds(made: ComparedRuns) -> None:
     about = {"metric": "exposure", "subject": "random_pattern"}
     for setting in range(4):
         frames = rows_of(made, setting)
@@ -154,7 +154,7 @@ def test_retention_is_the_ratio_of_sums_over_seeds(made: Compared) -> None:
     assert made.retention.retention.notna().any()
 
 
-def test_what_is_not_kept_anywhere_has_its_rows(made: Compared) -> None:
+def test_what_is_not_kept_anywhere_has_its_rows(made: ComparedRuns) -> None:
     def lines(comparison: Comparison) -> list[str]:
         return [line for line, _ in Table(comparison).lines(130)]
 
@@ -173,7 +173,7 @@ def test_what_is_not_kept_anywhere_has_its_rows(made: Compared) -> None:
     assert all(math.isnan(kept.ratio.value) for kept in near.retention)
 
 
-def test_rounds_and_trades_are_those_of_the_runs(made: Compared) -> None:
+def test_rounds_and_trades_are_those_of_the_runs(made: ComparedRuns) -> None:
     table = made.rounds
     chosen = table[(table.metric == "exposure") & (table.level == "global") & (table["with"] == "")]
     assert sorted(set(chosen["round"])) == [0, 2, 4]
@@ -188,7 +188,7 @@ def test_rounds_and_trades_are_those_of_the_runs(made: Compared) -> None:
     assert set(trades.level) == {"global"}
 
 
-def test_the_same_again_trains_nothing_and_writes_the_same_files(made: Compared) -> None:
+def test_the_same_again_trains_nothing_and_writes_the_same_files(made: ComparedRuns) -> None:
     def content() -> dict[str, bytes]:
         return {file.name: file.read_bytes() for file in sorted(made.path.iterdir())}
 
@@ -197,14 +197,14 @@ def test_the_same_again_trains_nothing_and_writes_the_same_files(made: Compared)
         small(), vary=VARY, seeds=range(SEEDS), reference={"strategy.kind": "fedavg"}, out=made.path.parents[1]
     )
     assert again.path == made.path
-    assert all(outcome.there for outcome in again.outcomes)
+    assert all(outcome.was_finished for outcome in again.outcomes)
     assert content() == before
     assert {"comparison.html", "differences.csv", "exposure_levels.png", "exposure_rounds.png", "retention.png"} <= set(
         before
     )
 
 
-def test_what_is_written_says_what_was_compared(made: Compared) -> None:
+def test_what_is_written_says_what_was_compared(made: ComparedRuns) -> None:
     content = json.loads((made.path / "comparison.json").read_text())
     assert content["reference"] == [made.comparison.labels[i] for i in (0, 1, 0, 1)]
     assert content["runs"] == [outcome.scenario.id for outcome in made.outcomes]
@@ -214,7 +214,7 @@ def test_what_is_written_says_what_was_compared(made: Compared) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_chosen_measures_are_a_smaller_family(made: Compared) -> None:
+def test_chosen_measures_are_a_smaller_family(made: ComparedRuns) -> None:
     fewer = compare(small(), vary=VARY, seeds=range(SEEDS), measures=["exposure"], out=made.path.parents[1])
     assert set(fewer.differences.metric) == {"exposure"}
     assert fewer.path != made.path
@@ -235,14 +235,14 @@ def test_a_run_that_fails_is_left_out_and_tried_again(tmp_path: Path) -> None:
         "client.lr": [0.1, 0.3],
     }
     made = compare(quick, vary=vary, seeds=(0, 1), out=tmp_path, jobs=1)
-    assert [(dict(cell.setting)["client.lr"], cell.seed) for cell, _ in made.failed] == [
+    assert [(dict(cell.setting)["client.lr"], cell.seed) for cell, _ in made.failures] == [
         ("0.1", 0),
         ("0.1", 1),
         ("0.3", 0),
         ("0.3", 1),
     ]
-    assert "4 of 8 runs failed" in made.told
-    assert "Breaking, lr=0.1, seed 0: broken" in made.told
+    assert "4 of 8 runs failed" in made.failure_text
+    assert "Breaking, lr=0.1, seed 0: broken" in made.failure_text
     assert set(made.values.setting) == {"fedavg, lr=0.1", "fedavg, lr=0.3"}
     assert made.differences["mean"].isna().sum() == len(made.differences) / 2
     assert "broken" in (made.path / "comparison.html").read_text()
@@ -252,11 +252,11 @@ def test_a_run_that_fails_is_left_out_and_tried_again(tmp_path: Path) -> None:
     assert said in text
     assert said in (made.path / "comparison.html").read_text()
     again = compare(quick, vary=vary, seeds=(0, 1), out=tmp_path, jobs=1)
-    assert [outcome.there for outcome in again.outcomes] == [True] * 4 + [False] * 4
+    assert [outcome.was_finished for outcome in again.outcomes] == [True] * 4 + [False] * 4
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_one_seed_has_means_and_no_intervals(made: Compared) -> None:
+def test_one_seed_has_means_and_no_intervals(made: ComparedRuns) -> None:
     single = compare(small(), vary=VARY, seeds=[0], out=made.path.parents[1], jobs=1)
     assert single.differences.difference.notna().any()
     assert single.differences[["mean_low", "difference_low", "p", "p_adjusted", "detectable"]].isna().all(axis=None)
@@ -267,7 +267,7 @@ def test_one_seed_has_means_and_no_intervals(made: Compared) -> None:
     assert "With one seed" not in "\n".join(line for line, _ in Table(made.comparison).lines(120))
 
 
-def by_hand(change: Callable[[np.ndarray], np.ndarray], made: Compared) -> Comparison:
+def by_hand(change: Callable[[np.ndarray], np.ndarray], made: ComparedRuns) -> Comparison:
     """The comparison with the values of its last setting changed."""
 
     def changed(series: Series) -> Series:
@@ -278,7 +278,7 @@ def by_hand(change: Callable[[np.ndarray], np.ndarray], made: Compared) -> Compa
     return replace(made.comparison, series=tuple(map(changed, made.comparison.series)))
 
 
-def test_a_planted_difference_is_called_by_its_side(made: Compared) -> None:
+def test_a_planted_difference_is_called_by_its_side(made: ComparedRuns) -> None:
     for shift, verdict in ((50.0, "higher"), (-50.0, "lower")):
         found = by_hand(lambda values, shift=shift: values + shift, made)  # type: ignore[misc]
         last = [row for row in found.rows if row.setting == 3]
@@ -310,8 +310,8 @@ def test_rates_are_compared_at_one_false_positive_rate_only(tmp_path: Path) -> N
     assert "Read over other examples than the reference's: everyone." in " ".join(text.split())
 
 
-def test_seeds_with_another_rate_do_not_count_and_make_no_front(made: Compared) -> None:
-    one = next(one for one in made.comparison.tested if one.quantity.level == "global" and one.quantity.kind)
+def test_seeds_with_another_rate_do_not_count_and_make_no_front(made: ComparedRuns) -> None:
+    one = next(one for one in made.comparison.tested_series if one.quantity.level == "global" and one.quantity.kind)
     fpr = np.full_like(one.values, 0.1)
     fpr[2, 0] = 0.2
     found = replace(
@@ -326,7 +326,7 @@ def test_seeds_with_another_rate_do_not_count_and_make_no_front(made: Compared) 
     assert one.quantity not in {trade.quantity for trade in found.trades}
 
 
-def test_the_front_is_over_the_seeds_that_all_settings_have(made: Compared) -> None:
+def test_the_front_is_over_the_seeds_that_all_settings_have(made: ComparedRuns) -> None:
     """The last setting lacks the first seed, in which all are far better: that alone must not put the others ahead."""
 
     def told(lift: float) -> list[tuple[str, int, bool]]:
@@ -344,7 +344,7 @@ def test_the_front_is_over_the_seeds_that_all_settings_have(made: Compared) -> N
     gone = by_hand(lambda values: np.full_like(values, np.nan), made)
     assert {(trade.setting, trade.use.n) for trade in gone.trades} == {(setting, SEEDS) for setting in range(3)}
     absent = f"(without a value, so not compared: {gone.labels[3]})"
-    assert all(absent in line and gone.labels[3] not in line.replace(absent, "") for line in best(gone))
+    assert all(absent in line and gone.labels[3] not in line.replace(absent, "") for line in best_settings(gone))
 
 
 @pytest.mark.usefixtures("undrawn")
@@ -355,18 +355,18 @@ def test_a_setting_whose_runs_all_failed_is_on_no_front(tmp_path: Path) -> None:
     assert len(made.trades)
     assert set(made.trades.setting) == {"fedavg"}
     assert made.trades.utility.notna().all()
-    assert all("Breaking" not in line for line in best(made.comparison))
+    assert all("Breaking" not in line for line in best_settings(made.comparison))
 
 
-def test_tables_and_figures_take_what_is_missing(made: Compared) -> None:
+def test_tables_and_figures_take_what_is_missing(made: ComparedRuns) -> None:
     for empty in (by_hand(lambda values: np.full_like(values, np.nan), made), replace(made.comparison, series=())):
         assert all(math.isnan(row.mean.value) for row in empty.rows if row.setting == 3)
         assert [line for line, _ in Table(empty).lines(100)]
-    assert all(data.startswith(b"\x89PNG") for _, data, _ in drawn(by_hand(lambda values: values * np.nan, made)))
-    assert not list(drawn(replace(made.comparison, series=())))
+    assert all(data.startswith(b"\x89PNG") for _, data, _ in draw_all(by_hand(lambda values: values * np.nan, made)))
+    assert not list(draw_all(replace(made.comparison, series=())))
 
 
-def test_the_table_fits_and_says_what_is_not_resolved(made: Compared) -> None:
+def test_the_table_fits_and_says_what_is_not_resolved(made: ComparedRuns) -> None:
     lines = [line for line, _ in Table(made.comparison).lines(130)]
     text = "\n".join(lines)
     assert max(map(len, lines)) <= 130
@@ -377,19 +377,19 @@ def test_the_table_fits_and_says_what_is_not_resolved(made: Compared) -> None:
     assert "On the front" in text
 
 
-def test_nothing_impossible_is_told(made: Compared) -> None:
+def test_nothing_impossible_is_told(made: ComparedRuns) -> None:
     def scattered(series: Series) -> Series:
         values = np.tile([0.0, 1.0, 0.9], (4, 1))
         values[2:] = values[2:, ::-1]
         return replace(series, values=values)
 
-    found = replace(made.comparison, series=tuple(map(scattered, made.comparison.tested)))
-    rows = [row for row in found.rows if row.quantity.most < math.inf]
-    assert any(row.detectable > row.quantity.most for row in rows)
+    found = replace(made.comparison, series=tuple(map(scattered, made.comparison.tested_series)))
+    rows = [row for row in found.rows if row.quantity.max_difference < math.inf]
+    assert any(row.detectable > row.quantity.max_difference for row in rows)
     for row in rows:
         assert row.quantity.range[0] <= row.mean.low <= row.mean.high <= row.quantity.range[1]
         if row.contrast is not None:
-            assert -row.quantity.most <= row.contrast.low <= row.contrast.high <= row.quantity.most
+            assert -row.quantity.max_difference <= row.contrast.low <= row.contrast.high <= row.quantity.max_difference
     assert {(row.mean.low, row.mean.high) for row in rows if row.quantity.range == (0, 1)} == {(0.0, 1.0)}
     text = "\n".join(line for line, _ in Table(found).lines(140))
     assert "detects more than possible; seeds" in text
@@ -397,7 +397,7 @@ def test_nothing_impossible_is_told(made: Compared) -> None:
     assert any(row.detectable > 1 for row in found.rows if row.quantity.metric == "exposure")  # bits have no end
 
 
-def test_the_page_escapes_and_loads_nothing(made: Compared) -> None:
+def test_the_page_escapes_and_loads_nothing(made: ComparedRuns) -> None:
     evil = tuple((("strategy.kind", f"<script>alert({place})</script>"),) for place in range(4))
     text, pictures = page(replace(made.comparison, settings=evil), "<b>title</b>", ["<i>cause</i>"])
     assert "<script>" not in text
@@ -413,7 +413,7 @@ def test_progress_counts_and_tells_failures() -> None:
     from io import StringIO
 
     now, stream = [0.0], StringIO()
-    with Tallying(stream=stream, every_seconds=0, clock=lambda: now[0]) as tally:
+    with ManyRunsProgress(stream=stream, every_seconds=0, clock=lambda: now[0]) as tally:
         tally(ScenariosStarted(total=4, finished=1))
         now[0] = 10.0
         tally(TrainingStarted(place=1, rounds=10, runs=2))
@@ -476,7 +476,7 @@ def test_what_would_be_compared_in_vain_is_refused_before_any_training(
 
 
 def test_a_whole_component_may_be_set_and_its_kind_varied(tmp_path: Path) -> None:
-    comparing._check_apart({"strategy.kind": ["fedavg"]}, ["strategy={kind: krum}", "strategy.kinds=1"])
+    comparing._check_distinct_names({"strategy.kind": ["fedavg"]}, ["strategy={kind: krum}", "strategy.kinds=1"])
 
 
 def test_it_is_a_call_of_the_package() -> None:
@@ -508,6 +508,6 @@ def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
     assert 0 < len(there) < 16
     assert not list(place.glob("compare-*"))
     made = compare(file, vary=["strategy.kind=fedavg,fedmedian"], seeds="0:8", out=tmp_path / "out", jobs=1)
-    assert sum(outcome.there for outcome in made.outcomes) == len(there)
+    assert sum(outcome.was_finished for outcome in made.outcomes) == len(there)
     assert all((path / "manifest.json").stat().st_mtime_ns == when for path, when in there.items())
-    assert not made.failed
+    assert not made.failures

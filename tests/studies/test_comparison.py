@@ -11,10 +11,10 @@ import pytest
 from scipy import stats
 
 import fedmem
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measurement import FINAL
-from fedmem.contracts.types import FloatArray
 from fedmem.execution.run import run
-from fedmem.reporting.measures import Variant, shipped
+from fedmem.reporting.measures import Variant, shipped_measures
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.quantities import Quantity, Series, _short_title
 from tests.labelling import labels
@@ -110,6 +110,6 @@ def test_a_difference_of_retentions_counts_every_example() -> None:
     [("attack=lira", "LiRA TPR at the smallest FPR"), ("attack=lira fpr=0.1", "LiRA TPR at FPR 0.1")],
 )
 def test_true_positive_rates_are_told_apart_by_their_false_positive_rate(about: str, title: str) -> None:
-    measure = Variant(measure=shipped()["tpr"], title="LiRA TPR at FPR 0.0078", null=0.1, labels=labels(about))
+    measure = Variant(measure=shipped_measures()["tpr"], title="LiRA TPR at FPR 0.0078", null=0.1, labels=labels(about))
     assert _short_title(measure) == title
     assert _short_title(replace(measure, title="LiRA AUC")) == "LiRA AUC"

@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from fedmem.contracts.types import FloatArray
+from fedmem.contracts.arrays import FloatArray
 from fedmem.studies.contrasts import (
     Contrast,
+    bound_interval,
     contrast,
-    detectable,
-    dominated,
+    detectable_difference,
+    find_dominating,
     holm,
+    is_resolved,
     mean_of,
-    resolved,
-    retained,
+    retention_ratio,
     seeds_for,
-    within,
 )
 
 RNG = np.random.default_rng(0)
@@ -62,22 +62,22 @@ def test_too_few_seeds_and_differences_that_are_all_alike_are_no_certainty() -> 
         assert found.value == pytest.approx(value, nan_ok=True)
         assert math.isnan(found.p)
         assert math.isnan(found.low)
-        assert not found.identical
+        assert not found.is_identical
     alike = contrast(np.array([0.3, 0.5, 0.9]) + 0.1, np.array([0.3, 0.5, 0.9]))  # but for rounding
     assert math.isnan(alike.p)
     assert math.isnan(alike.high)
-    assert not alike.identical
-    assert contrast(A, A).identical
+    assert not alike.is_identical
+    assert contrast(A, A).is_identical
     assert math.isnan(contrast(A, A).p)
 
 
 def test_intervals_hold_nothing_impossible() -> None:
-    found = within(contrast(np.array([0.9, 0.1, 0.8]), np.zeros(3)), -1.0, 1.0)
+    found = bound_interval(contrast(np.array([0.9, 0.1, 0.8]), np.zeros(3)), -1.0, 1.0)
     raw = contrast(np.array([0.9, 0.1, 0.8]), np.zeros(3))
     assert raw.high > 1
     assert (found.low, found.high, found.p, found.value) == (raw.low, 1.0, raw.p, raw.value)
-    assert math.isnan(within(mean_of(np.array([0.5])), 0.0, 1.0).high)
-    assert within(mean_of(A), -math.inf, math.inf) == mean_of(A)
+    assert math.isnan(bound_interval(mean_of(np.array([0.5])), 0.0, 1.0).high)
+    assert bound_interval(mean_of(A), -math.inf, math.inf) == mean_of(A)
 
 
 def test_a_mean_has_students_interval() -> None:
@@ -115,22 +115,22 @@ def test_holm_keeps_order_and_ignores_nan(p: list[float]) -> None:
 def test_the_detectable_difference_is_found_as_often_as_it_says() -> None:
     """By simulation, at the level of one test and of Holm's first step among ten."""
     for tests in (1, 10):
-        size = detectable(2.0, 6, tests)
+        size = detectable_difference(2.0, 6, tests)
         draws = RNG.normal(size, 2.0, (20_000, 6))
         p: FloatArray = np.asarray(stats.ttest_1samp(draws, 0.0, axis=1).pvalue)
         assert np.mean(p < 0.05 / tests) == pytest.approx(0.8, abs=0.012)
     # two seeds and so many tests that only an absurd difference would be found, which is told all the same
-    assert detectable(1.0, 2, 5000) == pytest.approx(50 * detectable(1.0, 2, 100), rel=1e-5)
-    assert math.isnan(detectable(math.nan, 6))
-    assert math.isnan(detectable(1.0, 1))
-    assert math.isnan(detectable(0.0, 6))
+    assert detectable_difference(1.0, 2, 5000) == pytest.approx(50 * detectable_difference(1.0, 2, 100), rel=1e-5)
+    assert math.isnan(detectable_difference(math.nan, 6))
+    assert math.isnan(detectable_difference(1.0, 1))
+    assert math.isnan(detectable_difference(0.0, 6))
 
 
 def test_seeds_needed_are_the_fewest_that_detect() -> None:
     for difference in (0.3, 1.0, 5.0):
         need = seeds_for(difference, 1.5, 4)
-        assert detectable(1.5, need, 4) <= difference
-        assert need == 2 or detectable(1.5, need - 1, 4) > difference
+        assert detectable_difference(1.5, need, 4) <= difference
+        assert need == 2 or detectable_difference(1.5, need - 1, 4) > difference
     assert seeds_for(-1.0, 1.0) == seeds_for(1.0, 1.0)
     assert seeds_for(1e-6, 1.0) == 0
     assert seeds_for(0.0, 1.0) == seeds_for(1.0, math.nan) == 0
@@ -141,42 +141,44 @@ WHOLE = 0.5 * LOCAL + RNG.normal(0, 0.1, 10)
 
 
 def test_retention_is_a_ratio_of_sums_with_fiellers_interval() -> None:
-    found = retained(WHOLE, LOCAL)
+    found = retention_ratio(WHOLE, LOCAL)
     assert found.value == pytest.approx(WHOLE.sum() / LOCAL.sum())
     # each end is a ratio that the t test of whole − ratio × local just does not reject
     for end in (found.low, found.high):
         assert stats.ttest_1samp(WHOLE - end * LOCAL, 0.0).pvalue == pytest.approx(0.05, rel=1e-6)
     assert found.low < found.value < found.high
     uneven = np.array([1.0, 8.0, 9.0, 8.0]), np.array([5.0, 10.0, 11.0, 10.0])
-    assert retained(*uneven).value == pytest.approx(26 / 36)
-    assert retained(*uneven).value != pytest.approx((uneven[0] / uneven[1]).mean(), rel=0.02)  # no mean of ratios
+    assert retention_ratio(*uneven).value == pytest.approx(26 / 36)
+    assert retention_ratio(*uneven).value != pytest.approx(
+        (uneven[0] / uneven[1]).mean(), rel=0.02
+    )  # no mean of ratios
 
 
 def test_retention_of_what_is_not_there_has_no_value() -> None:
     for local in (LOCAL - LOCAL.mean(), -LOCAL, np.full(10, np.nan)):
-        assert math.isnan(retained(WHOLE, local).value)
-    assert math.isnan(retained(WHOLE[:1], LOCAL[:1]).value)
+        assert math.isnan(retention_ratio(WHOLE, local).value)
+    assert math.isnan(retention_ratio(WHOLE[:1], LOCAL[:1]).value)
     holes = LOCAL.copy()
     holes[0] = np.nan
-    assert retained(WHOLE, holes) == retained(WHOLE[1:], LOCAL[1:])
+    assert retention_ratio(WHOLE, holes) == retention_ratio(WHOLE[1:], LOCAL[1:])
 
 
 def test_seeds_with_more_examples_are_no_scatter_of_the_effect() -> None:
     local, whole, n = np.array([1.0, 1.02]), np.array([0.5, 0.52]), np.array([64.0, 48.0])
-    found = retained(whole, local, n)
+    found = retention_ratio(whole, local, n)
     assert found.value == pytest.approx((whole * n).sum() / (local * n).sum())
     # sums of such effects are not told from none, the effects are
-    assert math.isnan(retained(whole * n, local * n).value)
-    assert resolved(local, n)
-    assert not resolved(local * n, np.ones(2))
-    assert retained(WHOLE, LOCAL, np.full(10, 7.0)).high == pytest.approx(retained(WHOLE, LOCAL).high)
+    assert math.isnan(retention_ratio(whole * n, local * n).value)
+    assert is_resolved(local, n)
+    assert not is_resolved(local * n, np.ones(2))
+    assert retention_ratio(WHOLE, LOCAL, np.full(10, 7.0)).high == pytest.approx(retention_ratio(WHOLE, LOCAL).high)
     # what is not there is not made by unequal counts either
-    assert not resolved(np.array([1.0, -1.0, 1.0]), np.array([64.0, 48.0, 64.0]))
+    assert not is_resolved(np.array([1.0, -1.0, 1.0]), np.array([64.0, 48.0, 64.0]))
 
 
 def test_equal_effects_in_all_seeds_are_no_certainty_whatever_n_is() -> None:
     for effect in (0.3, 0.0, 1e-17):
-        found = retained(WHOLE, np.full(10, effect), np.linspace(50, 64, 10))
+        found = retention_ratio(WHOLE, np.full(10, effect), np.linspace(50, 64, 10))
         assert math.isnan(found.value)
         assert math.isnan(found.high)
 
@@ -186,7 +188,7 @@ def test_weighted_retention_covers_its_truth() -> None:
     for _ in range(400):
         n = RNG.integers(30, 90, 8).astype(float)
         local = RNG.normal(1.0, 0.5, 8)
-        found = retained(0.5 * local + RNG.normal(0, 0.3, 8), local, n)
+        found = retention_ratio(0.5 * local + RNG.normal(0, 0.3, 8), local, n)
         if not math.isnan(found.value):
             hits.append(found.low <= 0.5 <= found.high)
     assert len(hits) > 300
@@ -199,7 +201,7 @@ def test_retention_covers_its_truth() -> None:
     for _ in range(400):
         local = RNG.normal(1.0, 0.8, 8)
         whole = 0.5 * local + RNG.normal(0, 0.3, 8)
-        found = retained(whole, local)
+        found = retention_ratio(whole, local)
         if not math.isnan(found.value):
             hits.append(found.low <= 0.5 <= found.high)
     assert len(hits) > 200
@@ -208,11 +210,11 @@ def test_retention_covers_its_truth() -> None:
 
 def test_the_front() -> None:
     use, harm = np.array([0.9, 0.8, 0.95, 0.9, np.nan]), np.array([1.0, 2.0, 3.0, 1.0, 0.0])
-    assert dominated(use, harm) == [-1, 0, -1, -1, -1]  # equals do not dominate each other, NaN nobody
-    assert dominated(-use, harm)[2] != -1  # more use is better
-    assert dominated(use, -harm)[0] == 2  # less harm is better
+    assert find_dominating(use, harm) == [-1, 0, -1, -1, -1]  # equals do not dominate each other, NaN nobody
+    assert find_dominating(-use, harm)[2] != -1  # more use is better
+    assert find_dominating(use, -harm)[0] == 2  # less harm is better
 
 
 def test_identical_is_said_of_nothing_else() -> None:
     found = Contrast(value=0.0, low=-1.0, high=1.0, p=1.0, sd=0.5, n=4)
-    assert not found.identical
+    assert not found.is_identical

@@ -27,7 +27,7 @@ from fedmem.studies.grid import cross, label_of
 from fedmem.studies.search import quantity_of
 from fedmem.studies.sweep import sweep
 from fedmem.studies.sweep_file import Axis, load_sweep, text_of_schema
-from fedmem.studies.sweep_folder import compared
+from fedmem.studies.sweep_folder import make_comparison
 from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
 from tests.tiny import tiny
 
@@ -47,13 +47,13 @@ class Flaky:
     def state(self, before: Arrays, num_clients: int) -> Arrays:
         return {}
 
-    def offer(self, state: Arrays, clients: Any) -> Arrays:
+    def payload(self, state: Arrays, clients: Any) -> Arrays:
         return {}
 
-    def rule(self, state: Arrays, round: Round) -> tuple[Arrays, Arrays]:
+    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
         if not Path(self.marker).exists():
             raise RunError("no marker")
-        return weighted_mean(round.sent, share(round.weights, round.present)), state
+        return weighted_mean(rnd.sent, share(rnd.weights, rnd.present)), state
 
 
 Write = Callable[..., Path]
@@ -254,7 +254,7 @@ def test_a_search_is_the_same_however_often_it_was_interrupted(
 def test_objectives_are_those_of_the_runs_and_have_to_be_one(write: Write, tmp_path: Path) -> None:
     file = write(axes=[RATES], seeds="0:2")
     done = sweep(file, out=tmp_path, jobs=1)
-    comparison = compared([cell for cell in done.cells if dict(cell.setting)["client.lr"] == "0.1"], tmp_path)
+    comparison = make_comparison([cell for cell in done.cells if dict(cell.setting)["client.lr"] == "0.1"], tmp_path)
     rows = done.results[(done.results.setting == "lr=0.1") & (done.results.metric == "exposure")]
     rows = rows[rows["with"] == ""]
     (value,) = search.objectives(comparison, {"exposure, random_pattern": "minimize"})

@@ -30,12 +30,12 @@ FEDERATED: dict[str, Any] = {
 ORDERS = pytest.mark.parametrize("order", ["shuffled", "by_client"])
 
 
-def met(federation: Federation, scenario: Any, run: int, round: int) -> Counter[int]:
+def met(federation: Federation, scenario: Any, run: int, round_number: int) -> Counter[int]:
     """How often each row of the store is trained on in a round."""
     work = LocalWork(federation, scenario.client, scenario.seed)
     found: Counter[int] = Counter()
     for client in range(federation.num_clients):
-        task = work.task(run, round, client, {})
+        task = work.task(run, round_number, client, {})
         found.update(task.rows[task.batches[task.batches >= 0]].tolist())
     return found
 
@@ -50,10 +50,10 @@ def test_every_row_is_passed_as_often_and_coins_are_the_same(order: str, exclusi
     np.testing.assert_array_equal(central.store.inputs, federated.store.inputs)
     assert all(torch.equal(central.initial[name], value) for name, value in federated.initial.items())
     for number in range(4):
-        for round in (1, 3):
-            assert met(central, one, number, round) == met(federated, many, number, round)
+        for round_number in (1, 3):
+            assert met(central, one, number, round_number) == met(federated, many, number, round_number)
             zero = np.array([0])
-            assert central.sizes_of(zero + number, zero, round) == len(central.rows(number, 0, round))
+            assert central.sizes_of(zero + number, zero, round_number) == len(central.rows(number, 0, round_number))
     # and they are not the same in all rounds, nor in all runs
     assert met(central, one, 0, 1) != met(central, one, 0, 3)
     assert met(central, one, 0, 3) != met(central, one, 1, 3)
@@ -82,7 +82,7 @@ def test_a_central_scenario_is_measured_as_any_other(order: str, tmp_path: Path)
     estimators = [{"kind": "memorisation"}, {"kind": "exposure"}]
     scenario = tiny(**FEDERATED, central=order, estimators=estimators, probes=[{"kind": "utility"}])
     found = fedmem.read(run(scenario, out=tmp_path))
-    assert set(found.audit.holder) == {0}
+    assert set(found.audit.owner) == {0}
     rows = found.measurements
     for metric, kinds in (("memorisation", {"random_pattern", "typical"}), ("exposure", {"random_pattern"})):
         here = rows[(rows.metric == metric) & (rows.level == "global") & rows.subject.isin(kinds)]

@@ -23,7 +23,7 @@ from fedmem.cli.main import app
 from fedmem.engines._flower import in_process
 from fedmem.errors import RunError, TargetError
 from fedmem.federation.build import check
-from fedmem.training.model_checks import frozen, mismatch
+from fedmem.training.model_checks import frozen_parameters, mismatch
 from tests.observation.test_observed import Net, app_grid, data_of, initial
 from tests.tiny import tiny
 
@@ -120,7 +120,7 @@ class Rounds:
     def __init__(self) -> None:
         self.seen: list[tuple[int, str]] = []
 
-    def wants(self, round: int) -> bool:
+    def observes_round(self, round_number: int) -> bool:
         return True
 
     def see(self, transitions: Any) -> None:
@@ -248,8 +248,8 @@ def test_a_model_that_fits_gives_no_warning(make: Any) -> None:
 
 
 def test_what_is_frozen_and_what_fits() -> None:
-    assert frozen(Net()) is None
-    assert str(frozen(half_frozen())).startswith("1 of ")
+    assert frozen_parameters(Net()) is None
+    assert str(frozen_parameters(half_frozen())).startswith("1 of ")
     assert mismatch(Net(), dict(Net().named_parameters())) is None
 
 

@@ -13,10 +13,10 @@ from torch.nn.functional import cross_entropy
 
 from fedmem.clients.dp_sgd import DpSgd
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.audit_set import AuditSet, References
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Bank, Transition
-from fedmem.contracts.types import Params
 from fedmem.modalities.loss import example_losses, mean_loss
 from fedmem.modalities.scores import losses
 from fedmem.observation.evidence import evidence_of, rank_of
@@ -108,7 +108,7 @@ def test_both_executors_train_on_passages_alike_and_as_by_hand(model: nn.Module,
             before=before,
             rows=rng.permutation(30)[:size],
             batches=client.batches(size, rng),
-            offer={"round": torch.tensor(1.0)},
+            payload={"round": torch.tensor(1.0)},
         )
         for i, size in enumerate([9, 1, 20])
     ]
@@ -143,7 +143,7 @@ def test_each_passage_is_clipped_by_itself(model: nn.Module, executor: type[Exec
         before=before,
         rows=np.arange(6),
         batches=np.arange(6)[None],
-        offer={"round": torch.tensor(1.0)},
+        payload={"round": torch.tensor(1.0)},
     )
     sent = executor(model, client, store).train([task])[0].outcome.sent
     expected = {name: value.clone() for name, value in before.items()}
@@ -206,7 +206,7 @@ def audit_of(examples: Examples, runs: int) -> AuditSet:
         examples=examples,
         kind=np.array(["secret"] * n),
         role=np.array(["canary"] * n),
-        holder=np.zeros(n, dtype=np.int32),
+        owner=np.zeros(n, dtype=np.int32),
         copies=np.ones(n, dtype=np.int32),
         is_in=np.ones((runs, n), dtype=bool),
     )
@@ -226,14 +226,14 @@ def test_members_of_different_length_are_ranked_by_sums(model: nn.Module) -> Non
 
         def sums(rows: Examples, params: Params = params) -> np.ndarray:
             logits = functional_call(model, params, (torch.from_numpy(rows.inputs),))
-            return loss_by_hand(logits, rows.targets).detach().numpy() * rows.asked
+            return loss_by_hand(logits, rows.targets).detach().numpy() * rows.num_targets
 
         mine, theirs = sums(subjects), sums(others)
         for j in range(len(subjects)):
             near = np.abs(theirs - mine[j]) < 1e-5
             assert 0 <= ranks.less[t, j] - np.count_nonzero(theirs[~near] < mine[j]) <= near.sum()
-            means = theirs / others.asked
-            away += abs(ranks.less[t, j] - np.count_nonzero(means < mine[j] / subjects.asked[j])) > 10
+            means = theirs / others.num_targets
+            away += abs(ranks.less[t, j] - np.count_nonzero(means < mine[j] / subjects.num_targets[j])) > 10
         assert ranks.ties[t, 0] >= 1
         np.testing.assert_allclose(np.diff(ranks.quantiles[t, 0]) >= 0, True)
         assert ranks.quantiles[t, 0, [0, -1]] == pytest.approx([theirs.min(), theirs.max()], rel=1e-3)

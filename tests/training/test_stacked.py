@@ -14,9 +14,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.client import ClientAlgorithm, ClientState, Outcome
 from fedmem.contracts.data import Examples
-from fedmem.contracts.types import Params
 from fedmem.federation.build import build
 from fedmem.modalities.loss import log_likelihoods
 from fedmem.training.executor import STACK_BYTES, Settings
@@ -61,7 +61,7 @@ def make_tasks(
             before=before,
             rows=rng.permutation(60)[:size],
             batches=client.batches(size, rng),
-            offer=offer or {},
+            payload=offer or {},
         )
         for i, size in enumerate(sizes)
     ]
@@ -204,12 +204,12 @@ def test_local_work_trains_on_the_rows_of_its_round() -> None:
     work = LocalWork(federation, scenario.client, scenario.seed)
     audit = federation.audit_start + np.arange(len(federation.audit))
     for run in range(4):
-        for round, there in ((1, False), (2, True), (3, True), (4, False)):
-            tasks = [work.task(run, round, client, federation.initial) for client in range(5)]
+        for round_number, there in ((1, False), (2, True), (3, True), (4, False)):
+            tasks = [work.task(run, round_number, client, federation.initial) for client in range(5)]
             rows = np.concatenate([task.rows for task in tasks])
             assert np.isin(audit, rows).tolist() == (federation.audit.is_in[run] & there).tolist()
             for client, task in enumerate(tasks):
-                assert task.rows.tolist() == federation.rows(run, client, round).tolist()
+                assert task.rows.tolist() == federation.rows(run, client, round_number).tolist()
                 assert task.batches.shape == work.task(0, 1, client, federation.initial).batches.shape
 
 
@@ -221,7 +221,7 @@ def test_clients_with_other_offers_or_memories_are_stacked_apart() -> None:
     offer = {"turns": torch.tensor(1.0), "round": torch.tensor(2.0)} | {f"last:{n}": v / 9 for n, v in before.items()}
     tasks = make_tasks(Sgd(batch_size=8), before, [20, 9, 20, 31, 9], rng, offer)
     tasks = [replace(task, memory=before if i % 2 else {}) for i, task in enumerate(tasks)]
-    tasks[2] = replace(tasks[2], offer={**tasks[2].offer, "more": torch.ones(3)})
+    tasks[2] = replace(tasks[2], payload={**tasks[2].payload, "more": torch.ones(3)})
     plain = OneByOne(model, client, store).train(tasks)
     for one, other in zip(plain, Stacked(model, client, store).train(tasks), strict=True):
         assert one.task is other.task

@@ -128,11 +128,11 @@ def test_played_in_place_it_gives_the_same_bits_in_the_memory_that_it_was_given(
     step, x = Traced(descent), torch.randn(4, 5)
     state = {"w": torch.randn(4, 4), "start": torch.randn(4, 4)}
     kept = {name: value.clone() for name, value in state.items()}
-    assert step.overwriting(state, x) is None, "not traced by now"
+    assert step.in_place(state, x) is None, "not traced by now"
     state, _ = first, _ = step(state, x)
-    over = step.overwriting(state, x)
+    over = step.in_place(state, x)
     assert over is not None
-    assert step.overwriting(state, x) is over
+    assert step.in_place(state, x) is over
     leaves, place = [value.clone() for value in state.values()], None
     for _ in range(5):
         state, total = step(state, x)
@@ -163,7 +163,7 @@ def test_what_is_still_needed_is_not_overwritten(function: Any) -> None:
     step, rng = Traced(function), torch.Generator().manual_seed(0)
     given = torch.randn(3, 3, generator=rng), torch.randn(3, 3, generator=rng)
     expected = [value.clone() for value in step(*given)]
-    over = step.overwriting(*given)
+    over = step.in_place(*given)
     assert over is not None
     kept = [value.clone() for value in given]
     for one, other in zip(over(*given), expected, strict=True):

@@ -22,8 +22,8 @@ from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.scenario.scenario import Scenario
 from fedmem.training.one_by_one import OneByOne
-from fedmem.training.stacked import Done, LocalWork, Work
-from fedmem.training.worker_pool import ROOM, Spread
+from fedmem.training.stacked import LocalWork, TrainedWork, Work
+from fedmem.training.worker_pool import ROOM, PooledExecutor
 from tests.narrowing import present
 from tests.tiny import tiny
 from tests.toys import Secretive
@@ -41,11 +41,11 @@ def scenario() -> Scenario:
     return tiny(partition={"kind": "dirichlet", "alpha": 0.5, "min_rows": 2})
 
 
-def crew(federation: Any, client: Any, workers: int = 2) -> Spread:
-    return Spread(federation.model, client, federation.store, workers=workers)
+def crew(federation: Any, client: Any, workers: int = 2) -> PooledExecutor:
+    return PooledExecutor(federation.model, client, federation.store, workers=workers)
 
 
-def equal(one: Done, other: Done) -> bool:
+def equal(one: TrainedWork, other: TrainedWork) -> bool:
     parts = [(one.sent, other.sent), (one.kept, other.kept), (one.memory, other.memory), (one.report, other.report)]
     return np.array_equal(one.loss, other.loss, equal_nan=True) and all(
         a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a) for a, b in parts
@@ -124,7 +124,7 @@ def test_a_client_that_dies_with_its_worker_has_failed_and_the_others_have_not(s
     federation = build(scenario)
     work = work_of(scenario, federation, [0, 1, 2, 3])
     fates = torch.tensor([0, 0, 1, 0, 2, 0, 3, 0])
-    work = replace(work, offer={**work.offer, "fate": fates})
+    work = replace(work, payload={**work.payload, "fate": fates})
     spread = crew(federation, Dying(lr=0.2))
     try:
         for _ in range(2):
@@ -175,7 +175,7 @@ def test_workers_do_not_outlive_a_process_that_is_killed(tmp_path: Path) -> None
         "import time; from tests.training.test_worker_pool import *\n"
         "scenario = tiny(); federation = build(scenario); spread = crew(federation, Sgd(), 3)\n"
         "spread.train_all(work_of(scenario, federation, [0, 1, 2]))\n"
-        "print(*[worker.process.pid for worker in spread._crew], flush=True); time.sleep(60)\n"
+        "print(*[worker.process.pid for worker in spread._pool], flush=True); time.sleep(60)\n"
     )
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.modalities.text.language_model import CausalModel, read
+from fedmem.modalities.text.language_model import CausalModel, read_prefix
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -52,7 +52,7 @@ def beam(model: CausalModel, prefix: Sequence[int], length: int, width: int = 1)
 
     assert width >= 1
     assert length >= 1
-    logits, state = read(model, prefix)
+    logits, state = read_prefix(model, prefix)
     calls = len(prefix)
     texts, loss = np.empty((1, 0), dtype=np.int64), np.zeros(1)
     for place in range(length):
@@ -100,7 +100,7 @@ class Sampling:
             return np.asarray(z - top - np.log(np.exp(z - top).sum(axis=1, keepdims=True)))
 
 
-def log_chances(model: CausalModel, prefix: Sequence[int], rests: Ints, sampling: Sampling) -> Floats:
+def log_probabilities(model: CausalModel, prefix: Sequence[int], rests: Ints, sampling: Sampling) -> Floats:
     """(n,) log p_z of each of `rests` (n, length), the probability that a text drawn after `prefix` begins with it.
 
     The product over its tokens of the probability with which each is drawn, from the model and not from draws: exact,
@@ -109,7 +109,7 @@ def log_chances(model: CausalModel, prefix: Sequence[int], rests: Ints, sampling
     import torch
 
     count, length = rests.shape
-    logits, state = read(model, prefix)
+    logits, state = read_prefix(model, prefix)
     together = torch.zeros(count, dtype=torch.int64)
     logits, state = logits[together], model.select(state, together)
     total = np.zeros(count)

@@ -11,7 +11,7 @@ from fedmem.contracts.model import StepwiseNetwork
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from fedmem.contracts.types import Params
+    from fedmem.contracts.arrays import Params
 
 State = tuple["Tensor", ...]
 """What b texts have left in a model; every tensor has b as its leading axis."""
@@ -99,7 +99,7 @@ def causal(module: nn.Module, params: Params) -> CausalModel:
     return Stepping(module, params) if steps else Replaying(module, params)
 
 
-def read(model: CausalModel, tokens: Sequence[int]) -> tuple[Tensor, State]:
+def read_prefix(model: CausalModel, tokens: Sequence[int]) -> tuple[Tensor, State]:
     """The logits (1, V) after a text of at least one token, and its state."""
     import torch
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.modalities.text.language_model import CausalModel, State, read
+from fedmem.modalities.text.language_model import CausalModel, State, read_prefix
 from fedmem.modalities.text.secret_space import Candidates
 
 if TYPE_CHECKING:
@@ -47,8 +47,8 @@ class Tree:
     @staticmethod
     def of(space: Candidates) -> Tree:
         """Slot by slot; what comes after the last slot with a choice is left out."""
-        choosing = [j for j, options in enumerate(space.slots) if len(options) > 1]
-        fields = space.slots[: choosing[-1] + 1] if choosing else ()
+        choosing = [j for j, options in enumerate(space.positions) if len(options) > 1]
+        fields = space.positions[: choosing[-1] + 1] if choosing else ()
         # token, secret, option, base, after; the root of a slot has no token of its own
         nodes: list[list[int]] = [[-1, 0, -1, 1, -1]]
         below: list[dict[int, int]] = [{}]
@@ -86,13 +86,13 @@ class Tree:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Scored:
+class ScoredMembers:
     """`loss` (|R|,) of every member, the sum of -log p over its secret tokens in nats; `calls`, tokens read for it."""
 
     loss: Floats
     calls: int
 
-    def less(self, number: int) -> int:
+    def count_smaller(self, number: int) -> int:
         """The number of members with a smaller loss than this one; -1 where its loss is NaN. NaN is never smaller."""
         loss = self.loss[number]
         return -1 if np.isnan(loss) else int(np.count_nonzero(self.loss < loss))
@@ -102,7 +102,7 @@ class Scored:
         return max(0, int(np.count_nonzero(self.loss == self.loss[number])) - 1)
 
 
-def scores(model: CausalModel, space: Candidates, branches: int = BRANCHES) -> Scored:
+def scores(model: CausalModel, space: Candidates, branches: int = BRANCHES) -> ScoredMembers:
     """The loss of every member of a space, from one pass over the tree of its prefixes.
 
     `loss[i] = - sum over the secret tokens of member i of log p(token | all before it)`, in nats, summed in float64:
@@ -121,8 +121,8 @@ def scores(model: CausalModel, space: Candidates, branches: int = BRANCHES) -> S
     ...     def advance(self, state, tokens): return torch.zeros(len(tokens), 4), state
     ...     def select(self, state, rows): return (state[0][rows],)
     >>> import torch
-    >>> found = scores(Uniform(), Candidates(prefix=(0,), slots=(((1,), (2,)), ((3,), (1,)))))
-    >>> bool(np.allclose(found.loss, 2 * np.log(4))), found.calls, found.less(2), found.ties(2)
+    >>> found = scores(Uniform(), Candidates(prefix=(0,), positions=(((1,), (2,)), ((3,), (1,)))))
+    >>> bool(np.allclose(found.loss, 2 * np.log(4))), found.calls, found.count_smaller(2), found.ties(2)
     (True, 3, 0, 3)
 
     Reference: Carlini, Liu, Erlingsson, Kos and Song (2019), The Secret Sharer, for log-perplexity and its rank.
@@ -130,12 +130,12 @@ def scores(model: CausalModel, space: Candidates, branches: int = BRANCHES) -> S
     tree = Tree.of(space)
     search = _Search(model, tree, np.full(space.size, np.nan), min(branches, 1 + CHILDREN // max(1, tree.count.max())))
     if not len(tree.children):
-        return Scored(loss=np.zeros(space.size), calls=0)
-    logits, state = read(model, space.prefix)
+        return ScoredMembers(loss=np.zeros(space.size), calls=0)
+    logits, state = read_prefix(model, space.prefix)
     zero = np.zeros(1, dtype=np.int64)
     search.visit(state, logits, _Branches(row=zero, node=zero, number=zero, loss=np.zeros(1)))
 
-    return Scored(loss=search.found, calls=search.calls + len(space.prefix))
+    return ScoredMembers(loss=search.losses, calls=search.calls + len(space.prefix))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,8 +152,8 @@ class _Search:
     """Goes down the tree depth first, so that few states are held, and many branches at a time, so that it is fast."""
 
     def __init__(self, model: CausalModel, tree: Tree, losses: Floats, max_rows: int) -> None:
-        self._model, self._tree, self._most = model, tree, max_rows
-        self.found, self.calls = losses, 0
+        self._model, self._tree, self._max_states = model, tree, max_rows
+        self.losses, self.calls = losses, 0
 
     def visit(self, state: State, logits: Tensor, branches: _Branches) -> None:
         """Everything below these branches."""
@@ -171,10 +171,10 @@ class _Search:
         number = branches.number[source]
         complete = np.where(ended, number * tree.base[node] + tree.option[node], -1)
         is_final = ended & (tree.after[node] < 0)
-        self.found[complete[is_final]] = loss[is_final]
+        self.losses[complete[is_final]] = loss[is_final]
         further = np.flatnonzero((tree.count[node] > 0) | (ended & ~is_final))
-        for start in range(0, len(further), self._most):
-            part = further[start : start + self._most]
+        for start in range(0, len(further), self._max_states):
+            part = further[start : start + self._max_states]
             next_state = self._model.select(state, torch.from_numpy(row[part]))
             next_logits, next_state = self._model.advance(next_state, torch.from_numpy(tree.token[node[part]]))
             self.calls += len(part)

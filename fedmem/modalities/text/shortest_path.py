@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fedmem.modalities.text.language_model import CausalModel, State, read
+from fedmem.modalities.text.language_model import CausalModel, State, read_prefix
 from fedmem.modalities.text.prefix_tree import Tree, costs
 from fedmem.modalities.text.secret_space import Candidates
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Likeliest:
+class MostProbable:
     """`numbers` of members, most probable first, their `loss` in nats, and `calls`, how many tokens the model read.
 
     `finished` says whether these are all that were asked for, or all there are; otherwise the search ended at its limit
@@ -36,9 +36,9 @@ class Likeliest:
         return self.numbers.index(number) + 1 if number in self.numbers else None
 
 
-def likeliest(
+def search_most_probable(
     model: CausalModel, space: Candidates, count: int = 1, *, calls: float = math.inf, at_once: int = 1
-) -> Likeliest:
+) -> MostProbable:
     """The `count` members of a space with the smallest loss, in order: Dijkstra's search on -log p.
 
     An edge of the tree of prefixes costs -log p of its token, which is never negative, so the first complete members
@@ -60,8 +60,8 @@ def likeliest(
     ...     def advance(self, state, tokens): return torch.tensor([[.9, .06, .04]]).log().expand(len(tokens), 3), state
     ...     def select(self, state, rows): return (state[0][rows],)
     >>> import torch
-    >>> digits = Candidates(prefix=(0,), slots=(((0,), (1,), (2,)),) * 20)
-    >>> found = likeliest(Sure(), digits, 2)
+    >>> digits = Candidates(prefix=(0,), positions=(((0,), (1,), (2,)),) * 20)
+    >>> found = search_most_probable(Sure(), digits, 2)
     >>> [round(math.exp(-loss) / .9**20, 4) for loss in found.loss], digits.size, found.calls < 500
     ([1.0, 0.0667], 3486784401, True)
 
@@ -72,14 +72,14 @@ def likeliest(
     members: list[tuple[float, int]] = []
     frontier = _Frontier(model, space)
     stopped = False
-    while len(members) < count and not stopped and (entry := frontier.next()) is not None:
+    while len(members) < count and not stopped and (entry := frontier.pop_smallest()) is not None:
         if entry.complete:
             members.append((entry.loss, entry.number))
         elif frontier.calls >= calls:
             stopped = True
         else:
-            frontier.read([entry, *frontier.others(int(min(at_once, calls - frontier.calls)) - 1)])
-    return Likeliest(
+            frontier.expand([entry, *frontier.pop_more(int(min(at_once, calls - frontier.calls)) - 1)])
+    return MostProbable(
         numbers=tuple(number for _, number in members),
         loss=tuple(loss for loss, _ in members),
         calls=frontier.calls,
@@ -101,11 +101,11 @@ class _Entry:
     order: int
     node: int = field(default=0, compare=False)
     row: int = field(default=0, compare=False)
-    held: _Held | None = field(default=None, compare=False)
+    stored: _StoredState | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
-class _Held:
+class _StoredState:
     """The state of texts that were read at once; kept as long as something goes on from it."""
 
     state: State
@@ -120,30 +120,30 @@ class _Frontier:
         self._order = 0
         self.calls = 0
         if len(self._tree.children):
-            logits, state = read(model, space.prefix)
+            logits, state = read_prefix(model, space.prefix)
             self.calls = len(space.prefix)
-            self._push(logits, _Held(state), [(0, 0, 0, 0.0)])
+            self._push(logits, _StoredState(state), [(0, 0, 0, 0.0)])
         else:
             self._add(0.0, complete=True, number=0)
 
-    def next(self) -> _Entry | None:
+    def pop_smallest(self) -> _Entry | None:
         """The entry of the smallest loss, taken away; None if there is none."""
         return heapq.heappop(self._heap) if self._heap else None
 
-    def others(self, max_count: int) -> Iterator[_Entry]:
+    def pop_more(self, max_count: int) -> Iterator[_Entry]:
         """At most so many of those that come next, as long as they are prefixes, taken away."""
         while max_count > 0 and self._heap and not self._heap[0].complete:
             max_count -= 1
             yield heapq.heappop(self._heap)
 
-    def read(self, entries: list[_Entry]) -> None:
+    def expand(self, entries: list[_Entry]) -> None:
         """Read the last token of these prefixes, and put in their place all that may follow."""
         import torch
 
         groups: dict[tuple[torch.Size, ...], list[tuple[_Entry, State]]] = {}
         for entry in entries:
-            assert entry.held is not None
-            state = self._model.select(entry.held.state, torch.tensor([entry.row]))
+            assert entry.stored is not None
+            state = self._model.select(entry.stored.state, torch.tensor([entry.row]))
             # a cache is as long as its text, and only texts of one length are read at once
             groups.setdefault(tuple(part.shape[1:] for part in state), []).append((entry, state))
         for group in groups.values():
@@ -152,9 +152,9 @@ class _Frontier:
             tokens = torch.from_numpy(self._tree.token[[entry.node for entry in same_state]])
             logits, state = self._model.advance(together, tokens)
             self.calls += len(same_state)
-            self._go_on(same_state, logits, _Held(state))
+            self._go_on(same_state, logits, _StoredState(state))
 
-    def _go_on(self, entries: list[_Entry], logits: Tensor, shared_state: _Held) -> None:
+    def _go_on(self, entries: list[_Entry], logits: Tensor, shared_state: _StoredState) -> None:
         """Add all continuations of these prefixes, in their own slot and in the next; each has a row of the logits."""
         tree = self._tree
         places = []
@@ -169,7 +169,7 @@ class _Frontier:
     def _complete(self, number: int, node: int) -> int:
         return number * int(self._tree.base[node]) + int(self._tree.option[node])
 
-    def _push(self, logits: Tensor, shared_state: _Held, places: list[tuple[int, int, int, float]]) -> None:
+    def _push(self, logits: Tensor, shared_state: _StoredState, places: list[tuple[int, int, int, float]]) -> None:
         """Add the children of these places: the row of the state, the node, the number and the loss so far of each."""
         tree = self._tree
         for row, place, number, before in places:
@@ -184,7 +184,7 @@ class _Frontier:
                 if ended and tree.after[node] < 0:
                     self._add(loss, complete=True, number=self._complete(number, node))
                 if tree.count[node] or tree.after[node] >= 0:
-                    self._add(loss, complete=False, number=number, node=node, row=row, held=shared_state)
+                    self._add(loss, complete=False, number=number, node=node, row=row, stored=shared_state)
 
     def _add(self, loss: float, **entry: Any) -> None:
         self._order += 1

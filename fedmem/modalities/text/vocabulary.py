@@ -45,7 +45,7 @@ class Vocabulary:
     - `learn` depends on the texts it is given and on nothing else, ties in alphabetical order.
 
     >>> words = Vocabulary.learn("words", ["To be, or not to be"])
-    >>> words.decode(words.read("To be or not to sleep"))
+    >>> words.decode(words.tokens_of("To be or not to sleep"))
     'to be or not to <unk>'
     >>> Vocabulary.of(words.tokens).kind
     'words'
@@ -67,17 +67,17 @@ class Vocabulary:
         return Vocabulary(tokens=tokens, kind=kind)
 
     @staticmethod
-    def learn(kind: Tokens, texts: Iterable[str], most: int | None = None) -> Vocabulary:
-        """The vocabulary of public texts; of words the `most` frequent ones (None: all), digits and punctuation."""
+    def learn(kind: Tokens, texts: Iterable[str], max_tokens: int | None = None) -> Vocabulary:
+        """The vocabulary of public texts; of words the `max_tokens` most frequent (None: all), digits, punctuation."""
         if kind == "bytes":
             return Vocabulary(tokens=_BYTES, kind=kind)
         if kind == "characters":
             others = sorted({character for text in texts for character in set(text)}.difference(_PRINTABLE))
             return Vocabulary(tokens=(UNKNOWN, *_PRINTABLE, *others), kind=kind)
-        counts = Counter(word for text in texts for word in _words(text))
+        counts = Counter(word for text in texts for word in _split_words(text))
         for fixed in (UNKNOWN, *_SIGNS):
             counts.pop(fixed, None)
-        frequent = sorted(counts, key=lambda word: (-counts[word], word))[:most]
+        frequent = sorted(counts, key=lambda word: (-counts[word], word))[:max_tokens]
         return Vocabulary(tokens=(UNKNOWN, *_SIGNS, *sorted(frequent)), kind=kind)
 
     def encode(self, text: str, place: str = "text") -> NDArray[np.int64]:
@@ -85,12 +85,14 @@ class Vocabulary:
 
         Errors: `ComponentError` for the first character or word that is not in the vocabulary.
         """
-        numbers = self.read(text)
+        numbers = self.tokens_of(text)
         unknown = np.flatnonzero(numbers == self._number.get(UNKNOWN, -1))
         if not len(unknown):
             return numbers
         position = int(unknown[0])
-        what, missing = ("character", text[position]) if self.kind == "characters" else ("word", _words(text)[position])
+        what, missing = (
+            ("character", text[position]) if self.kind == "characters" else ("word", _split_words(text)[position])
+        )
         remedy = {
             "characters": "use printable ASCII, or `tokens: bytes` in the data set, which knows every character",
             "words": "use words that the public part of the data has, raise `words` of the data set, or write "
@@ -102,13 +104,13 @@ class Vocabulary:
             f"{self.kind}; {remedy[self.kind]}",
         )
 
-    def read(self, text: str) -> NDArray[np.int64]:
+    def tokens_of(self, text: str) -> NDArray[np.int64]:
         """(n,) token numbers of text of a corpus, with `<unk>` for what is not in the vocabulary."""
         if self.kind == "bytes":
             return np.frombuffer(text.encode(), dtype=np.uint8).astype(np.int64)
         if self.kind == "words":
             unknown = self._number[UNKNOWN]
-            return np.array([self._number.get(word, unknown) for word in _words(text)], dtype=np.int64)
+            return np.array([self._number.get(word, unknown) for word in _split_words(text)], dtype=np.int64)
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
         vocabulary_codes, numbers = self._codes
         place = np.searchsorted(vocabulary_codes, codes).clip(max=len(vocabulary_codes) - 1)
@@ -133,5 +135,5 @@ class Vocabulary:
         return np.array(codes, dtype=np.uint32), np.array(numbers, dtype=np.int64)
 
 
-def _words(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     return _WORD.findall(text.lower())

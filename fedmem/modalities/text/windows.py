@@ -29,7 +29,7 @@ class Windows:
         return len(self.tokens)
 
 
-def cut(documents: Sequence[Ints], length: int) -> Windows:
+def cut_windows(documents: Sequence[Ints], length: int) -> Windows:
     """The windows of documents one after the other: `length` inputs and the token after each, L + 1 tokens in all.
 
     A window begins where the one before it ends, its last token included, so that the first token of a window is never
@@ -40,7 +40,7 @@ def cut(documents: Sequence[Ints], length: int) -> Windows:
     - no two windows share a place of a document; each is within one document;
     - the rest at the end is a window, padded, if it has half of one, or is all there is; a single token is none.
 
-    >>> found = cut([np.arange(10), np.arange(3)], 3)
+    >>> found = cut_windows([np.arange(10), np.arange(3)], 3)
     >>> found.tokens.tolist(), found.start.tolist()
     ([[0, 1, 2, 3], [4, 5, 6, 7], [8, 9, -1, -1], [0, 1, 2, -1]], [0, 4, 8, 0])
     """
@@ -61,19 +61,19 @@ def cut(documents: Sequence[Ints], length: int) -> Windows:
     )
 
 
-def asked(tokens: Ints) -> tuple[Ints, Ints]:
+def inputs_and_targets(tokens: Ints) -> tuple[Ints, Ints]:
     """Inputs and targets (n, L) of windows (n, L + 1): at each place the token after it; padding is input 0, target -1.
 
-    >>> [part.tolist() for part in asked(np.array([[7, 8, 9], [5, 6, -1]]))]
+    >>> [part.tolist() for part in inputs_and_targets(np.array([[7, 8, 9], [5, 6, -1]]))]
     [[[7, 8], [5, 6]], [[8, 9], [6, -1]]]
     """
     return np.maximum(tokens[:, :-1], 0), tokens[:, 1:].copy()
 
 
-def told(inputs: Ints, targets: Ints) -> tuple[tuple[int, ...], int]:
+def prefix_and_start(inputs: Ints, targets: Ints) -> tuple[tuple[int, ...], int]:
     """The tokens of one row (L,) up to the last that is asked for, and where the first of those is; none without any.
 
-    >>> told(np.array([7, 8, 1, 2]), np.array([-1, 1, 2, -1]))
+    >>> prefix_and_start(np.array([7, 8, 1, 2]), np.array([-1, 1, 2, -1]))
     ((7, 8, 1, 2), 2)
     """
     target_positions = np.flatnonzero(targets != PADDING)
@@ -83,17 +83,18 @@ def told(inputs: Ints, targets: Ints) -> tuple[tuple[int, ...], int]:
     return (*inputs[: last + 1].tolist(), int(targets[last])), int(target_positions[0]) + 1
 
 
-def whole(inputs: Ints, targets: Ints) -> Ints:
-    """The windows (n, L + 1) behind inputs and targets, where every token is asked: the inverse of `asked`.
+def join_windows(inputs: Ints, targets: Ints) -> Ints:
+    """The windows (n, L + 1) behind inputs and targets, where every token is asked: the inverse of
+    `inputs_and_targets`.
 
-    >>> whole(np.array([[5, 6]]), np.array([[6, -1]])).tolist()
+    >>> join_windows(np.array([[5, 6]]), np.array([[6, -1]])).tolist()
     [[5, 6, -1]]
     """
     return np.concatenate([inputs[:, :1], targets], axis=1)
 
 
 def texts(inputs: Ints, targets: Ints) -> Ints:
-    """The windows (n, L + 1) of n rows up to the last token that is asked for, and -1 after it; see `told`.
+    """The windows (n, L + 1) of n rows up to the last token that is asked for, and -1 after it; see `prefix_and_start`.
 
     >>> texts(np.array([[7, 8, 1, 2], [5, 6, 0, 0]]), np.array([[-1, 1, 2, -1], [-1, -1, -1, -1]])).tolist()
     [[7, 8, 1, 2, -1], [-1, -1, -1, -1, -1]]

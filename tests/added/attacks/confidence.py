@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.attack import Signals
-from fedmem.contracts.types import FloatArray
 
 
 @dataclass(frozen=True, kw_only=True)

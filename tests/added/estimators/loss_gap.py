@@ -12,7 +12,7 @@ from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Reading
 from fedmem.estimation.statistics import mean, means_by_coin
-from fedmem.estimation.two_way import of_difference, placed
+from fedmem.estimation.two_way import of_difference, place_among
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class LossGap:
                         metric="loss_gap",
                         kind=kind,
                         value=float((inside - outside)[rows].mean()),
-                        influence=placed(of_difference(values[:, rows], is_in[:, rows]), rows, len(view.audit)),
+                        influence=place_among(of_difference(values[:, rows], is_in[:, rows]), rows, len(view.audit)),
                         null=0.0,
                         n=len(rows),
                         examples=rows,

@@ -9,8 +9,8 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset
-from fedmem.contracts.types import IntArray
 from fedmem.partitions._sizes import require
 
 

@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.sampler import History
-from fedmem.contracts.types import IntArray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class OddEven:
 
     all_at_once: bool = False
 
-    def cohort(self, round: int, history: History, rng: np.random.Generator) -> IntArray:
+    def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:
         """Sorted client indices."""
         clients = np.arange(history.num_clients)
-        return clients if self.all_at_once else clients[(clients + round) % 2 == 1]
+        return clients if self.all_at_once else clients[(clients + round_number) % 2 == 1]

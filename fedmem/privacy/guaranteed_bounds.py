@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.client import PersonalClient, PrivateAlgorithm
 from fedmem.contracts.defence import defence_declaration
@@ -21,12 +22,11 @@ from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, 
 from fedmem.contracts.needs import measures_of
 from fedmem.contracts.probe import probe_declaration
 from fedmem.contracts.strategy import strategy_declaration
-from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError, Problem
 from fedmem.privacy.accounting import Adjacency, Releases
 from fedmem.privacy.amplification import canaries
 from fedmem.privacy.coverage import reads_sizes
-from fedmem.privacy.epsilon_bounds import Audited, permitted
+from fedmem.privacy.epsilon_bounds import AuditedUnit, permitted_guarantee
 from fedmem.privacy.guarantee import Guarantee
 from fedmem.privacy.mechanisms import Mechanism, adds_noise
 from fedmem.privacy.spending import SOURCE, of_records, of_scenario, participations
@@ -36,14 +36,14 @@ PERMITTED = "epsilon_hat.permitted"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Allowed:
+class StrongestGuarantee:
     """The strongest guarantee for some audit examples, and the part of the scenario that gives it."""
 
     part: str
     guarantee: Guarantee
 
 
-def compared(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[Measurement]:
+def guarantees_of_audits(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[Measurement]:
     """The guarantee to compare with, for every bound of an audit at the last round; nothing where there is none.
 
     - a record of a client that is protected as a whole has other data in its place, for all copies at once;
@@ -51,16 +51,16 @@ def compared(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator
       amplification by sampling;
     - an owner's own model has the noise of its own steps alone: no other part protects it.
     """
-    guarantees = Promises(scenario=scenario, bank=bank)
+    guarantees = Guarantees(scenario=scenario, bank=bank)
     audits = list(_audits(scenario.estimators))
     for row in rows:
         estimator = next((audit for audit in audits if is_of(row, audit)), None)
         if estimator is None or row.reading.metric != "epsilon_hat" or row.round != scenario.rounds:
             continue
         reading = row.reading
-        random_cohorts = estimator.way == "one_run" or bank.roster == "own"
+        random_cohorts = estimator.method == "one_run" or bank.roster == "per_run"
         subjects = _subjects(bank.audit, reading.subject)
-        allowed = guarantees.to(subjects, row.level, estimator.delta, drawn=random_cohorts)
+        allowed = guarantees.guarantee_to(subjects, row.level, estimator.delta, drawn=random_cohorts)
         if allowed is not None:
             value, labels = allowed.guarantee.epsilon, reading.labels.plus(part=allowed.part)
             yield replace(row, reading=replace(reading, metric=PERMITTED, value=value, labels=labels))
@@ -79,8 +79,8 @@ def of_canary_clients(scenario: Any, rows: Sequence[Measurement]) -> Iterator[Me
         delta: float = reading.labels.get("delta")
         for mechanism in of_scenario(scenario):
             if mechanism.part == "strategy":
-                guarantee = permitted(
-                    Audited(unit="client", adjacency=adjacency), replace(mechanism.releases, delta=delta)
+                guarantee = permitted_guarantee(
+                    AuditedUnit(unit="client", adjacency=adjacency), replace(mechanism.releases, delta=delta)
                 )
                 beside = replace(reading, metric=f"{ONE_SHOT}.permitted", value=guarantee.epsilon)
                 yield replace(row, source=SOURCE, reading=replace(beside, low=math.nan, high=math.nan))
@@ -97,7 +97,7 @@ def bounds(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[M
     the scenario's delta. Nothing where no guarantee covers what was read. Means over examples are bounded by the worst
     of them. As measured, who took part is known: runs share a roster, and FINAL looks where the owner had just been.
     """
-    guarantees = Promises(scenario=scenario, bank=bank)
+    guarantees = Guarantees(scenario=scenario, bank=bank)
     bounded = {measure.name: measure for part in scenario.estimators for measure in measures_of(part) if measure.bound}
     for row in rows:
         reading = row.reading
@@ -106,9 +106,9 @@ def bounds(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[M
         if not is_final or reading.metric not in bounded or reading.subject not in bank.audit.kinds:
             continue
         subjects = np.flatnonzero(bank.audit.kind == reading.subject)
-        allowed = guarantees.to(subjects, row.level, scenario.privacy.delta, drawn=bank.roster == "own")
+        allowed = guarantees.guarantee_to(subjects, row.level, scenario.privacy.delta, drawn=bank.roster == "per_run")
         if allowed is not None:
-            largest = _most(bounded[reading.metric], reading, allowed.guarantee, bank, subjects)
+            largest = _largest_value(bounded[reading.metric], reading, allowed.guarantee, bank, subjects)
             bound = Reading(
                 metric=f"{reading.metric}.bound",
                 value=largest,
@@ -119,7 +119,7 @@ def bounds(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[M
             yield replace(row, source=SOURCE, reading=bound)
 
 
-def _most(measure: Measure, reading: Reading, guarantee: Guarantee, bank: Bank, subjects: IntArray) -> float:
+def _largest_value(measure: Measure, reading: Reading, guarantee: Guarantee, bank: Bank, subjects: IntArray) -> float:
     """The largest value of a measure under a guarantee."""
     if measure.bound == "exposure":
         return guarantee.exposure(
@@ -140,7 +140,9 @@ def alarms(scenario: Any, rows: Sequence[Measurement]) -> list[str]:
     for estimator in _audits(scenario.estimators):
         if not estimator.alarm:
             continue
-        audit_rows = [row for row in rows if row.round == scenario.rounds and row.reading.subject == estimator.of]
+        audit_rows = [
+            row for row in rows if row.round == scenario.rounds and row.reading.subject == estimator.example_kind
+        ]
         audit_rows = [row for row in audit_rows if is_of(row, estimator)]
         values = {row.reading.metric: row.reading for row in audit_rows}
         if not {"epsilon_hat", PERMITTED} <= set(values):
@@ -148,7 +150,7 @@ def alarms(scenario: Any, rows: Sequence[Measurement]) -> list[str]:
         proven, limit = values["epsilon_hat"], values[PERMITTED]
         if proven.value > limit.value:
             messages.append(
-                f"{ALARM}{estimator.of}: epsilon is at least {proven.value:.4g} (confidence "
+                f"{ALARM}{estimator.example_kind}: epsilon is at least {proven.value:.4g} (confidence "
                 f"{estimator.confidence:g}, {proven.n} trials; {limit.labels}), but the guarantee is "
                 f"{limit.value:.4g}; the noise, the clipping or the accounting is wrong"
             )
@@ -156,25 +158,25 @@ def alarms(scenario: Any, rows: Sequence[Measurement]) -> list[str]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Promises:
+class Guarantees:
     """The guarantees of a scenario for its audit examples, from how often each client participated."""
 
     scenario: Any
     bank: Bank
 
     @cached_property
-    def _turns(self) -> Mapping[int, int]:
+    def _participations(self) -> Mapping[int, int]:
         return participations(self.bank, self.scenario.rounds)
 
     @cached_property
-    def _everywhere(self) -> tuple[Mechanism, ...]:
+    def _model_mechanisms(self) -> tuple[Mechanism, ...]:
         return of_scenario(self.scenario)
 
     @cached_property
     def _of_records(self) -> Mapping[int, Mechanism]:
         return of_records(self.scenario, self.bank, self.scenario.rounds)
 
-    def to(self, subjects: IntArray, level: Level, delta: float, *, drawn: bool) -> Allowed | None:
+    def guarantee_to(self, subjects: IntArray, level: Level, delta: float, *, drawn: bool) -> StrongestGuarantee | None:
         """The guarantee for these examples at this delta, against an adversary that reads models of a level.
 
         The smallest of the guarantees of the parts. `drawn` says whether participation stays secret. None where no part
@@ -184,26 +186,28 @@ class Promises:
         audit, record_mechanisms = self.bank.audit, self._of_records
         adjacency: Adjacency = "add_remove" if self.bank.exclusion == "remove" else "replace"
         copies = max(1, int(audit.copies[subjects].max(initial=1)))
-        owners = [_holders(audit, subject) for subject in subjects.tolist()]
+        owners = [_owners_of(audit, subject) for subject in subjects.tolist()]
         clients = sorted({client for group in owners for client in group})
-        max_participations = max((self._turns.get(client, 0) for client in clients), default=0)
+        max_participations = max((self._participations.get(client, 0) for client in clients), default=0)
         allowed = []
-        for mechanism in self._everywhere if level == "global" else ():
+        for mechanism in self._model_mechanisms if level == "global" else ():
             if mechanism.same_rows and adjacency == "add_remove":
                 continue
             # a client is protected as a whole, however many copies it has; clients that share an example are a group
             group = max(map(len, owners), default=1)
-            releases = _known(mechanism, max_participations, drawn)
-            allowed.append(Allowed(part=mechanism.part, guarantee=_at(releases, adjacency, group, delta)))
+            releases = _releases_given_roster(mechanism, max_participations, drawn)
+            allowed.append(
+                StrongestGuarantee(part=mechanism.part, guarantee=_guarantee_at(releases, adjacency, group, delta))
+            )
         if record_mechanisms and adjacency != "add_remove":
             guarantees = [
-                _at(record_mechanisms[client].releases, adjacency, copies, delta)
+                _guarantee_at(record_mechanisms[client].releases, adjacency, copies, delta)
                 for client in clients
                 if client in record_mechanisms
             ]
             # an owner that never took part has released nothing
             worst = max(guarantees, key=lambda bound: bound.epsilon, default=Guarantee(epsilon=0.0, delta=delta))
-            allowed.append(Allowed(part="client", guarantee=worst))
+            allowed.append(StrongestGuarantee(part="client", guarantee=worst))
         return min(allowed, key=lambda entry: entry.guarantee.epsilon, default=None)
 
 
@@ -224,18 +228,19 @@ def problems(
         if not isinstance(audit, EpsilonAudit):
             continue
         path = f"estimators[{position}]"
-        if audit.of and audit.of not in names:
+        if audit.example_kind and audit.example_kind not in names:
             names_text = ", ".join(dict.fromkeys(names)) or "none"
             yield Problem(
-                path=f"{path}.of", message=f"there are no audit examples {audit.of!r}; choose from: {names_text}"
+                path=f"{path}.example_kind",
+                message=f"there are no audit examples {audit.example_kind!r}; choose from: {names_text}",
             )
         if audit.level == "sum":
             yield Problem(path=f"{path}.level", message="sums have no evidence that is kept; use global or local")
-        if audit.way == "one_run" and audit.run >= runs:
+        if audit.method == "one_run" and audit.run >= runs:
             yield Problem(path=f"{path}.run", message=f"there is no run {audit.run}; use 0 to {runs - 1}")
-        if audit.way == "over_runs" and runs < 4:
+        if audit.method == "over_runs" and runs < 4:
             yield Problem(
-                path=f"{path}.way",
+                path=f"{path}.method",
                 message=f"over_runs has {runs // 2} trials with an example and as many without; raise runs, or use "
                 "one_run",
             )
@@ -298,9 +303,10 @@ def _may_raise(
             message="another audit may raise the alarm already; of several bounds one is above the truth more often "
             "than each by itself, so declare one, and leave alarm out here",
         )
-    if not audit.of:
+    if not audit.example_kind:
         yield Problem(
-            path=f"{path}.of", message="an alarm is about one kind of audit example, declared beforehand; name it"
+            path=f"{path}.example_kind",
+            message="an alarm is about one kind of audit example, declared beforehand; name it",
         )
     if not noisy:
         yield Problem(
@@ -356,12 +362,12 @@ def _subjects(audit: AuditSet, subject: str) -> IntArray:
     return subjects if len(subjects) else np.array([int(subject)])
 
 
-def _holders(audit: AuditSet, subject: int) -> list[int]:
+def _owners_of(audit: AuditSet, subject: int) -> list[int]:
     owners = audit.owners[audit.subject == subject]
     return sorted({int(client) for client in owners if client >= 0})
 
 
-def _known(mechanism: Mechanism, max_participations: int, random_cohorts: bool) -> Releases:
+def _releases_given_roster(mechanism: Mechanism, max_participations: int, random_cohorts: bool) -> Releases:
     """The releases of a mechanism, without amplification by sampling where participation is known."""
     releases = mechanism.releases
     if random_cohorts or releases.sampling not in ("poisson", "fixed_size"):
@@ -370,7 +376,7 @@ def _known(mechanism: Mechanism, max_participations: int, random_cohorts: bool) 
 
 
 @cache
-def _at(releases: Releases, adjacency: Adjacency, group: int, delta: float) -> Guarantee:
+def _guarantee_at(releases: Releases, adjacency: Adjacency, group: int, delta: float) -> Guarantee:
     """The guarantee for neighbours that differ in so many units, at a delta that is no larger than this one.
 
     The guarantee to one unit is taken at a delta that is small enough for the group's.
@@ -378,7 +384,7 @@ def _at(releases: Releases, adjacency: Adjacency, group: int, delta: float) -> G
     within = replace(releases, adjacency="replace") if releases.unit == "client" else releases
     single = delta
     for _ in range(50):
-        guarantee = permitted(Audited(unit="record", adjacency=adjacency), replace(within, delta=single))
+        guarantee = permitted_guarantee(AuditedUnit(unit="record", adjacency=adjacency), replace(within, delta=single))
         if math.isinf(guarantee.epsilon):
             break
         whole = guarantee.of_group(group)

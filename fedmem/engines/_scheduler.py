@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from flwr.app import Message
 from greenlet import GreenletExit, getcurrent, greenlet
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Participation
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.types import Params
 from fedmem.engines._flower import LocalGrid, local_record
 from fedmem.engines.directed import Demands, Directed
 from fedmem.errors import RunError
@@ -102,9 +102,9 @@ def one_run(
         strategy = scenario.strategy.make(len(cohort))
     demands = Demands(
         seed=scenario.seed,
-        tolerate=scenario.tolerate.failed,
-        enforce=scenario.cohort == "sampler",
-        same_cohorts=scenario.roster != "own",
+        tolerate=scenario.tolerate.max_failed_share,
+        enforce=scenario.cohort_by == "sampler",
+        same_cohorts=scenario.roster != "per_run",
         finite=not scenario.tolerate.not_finite,
         canaries=canaries_of(scenario),
     )
@@ -118,5 +118,7 @@ def one_run(
             f"run {run}: strategy {type(strategy).__name__} stopped after round {directed.round} of "
             f"{scenario.rounds}. Lower rounds to {directed.round}, or use a strategy that goes on to the end."
         )
-    failed = [roster.failure(round, client) for round, clients in directed.failed.items() for client in clients]
+    failed = [
+        roster.failure(round_number, client) for round_number, clients in directed.failed.items() for client in clients
+    ]
     return params_of(result.arrays, initial) if result.arrays else initial, failed

@@ -11,26 +11,26 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.audit_set import Injected, Role
+from fedmem.contracts.arrays import IntArray
+from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Examples, Space
-from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 
 if TYPE_CHECKING:
-    from fedmem.contracts.reserve import Spare
+    from fedmem.contracts.reserve import Reserve
 
 Clients = (
     Literal["all"] | tuple[Annotated[int, annotated_types.Ge(0)], ...] | Mapping[Literal["share", "count"], int | float]
 )
-"""Who holds the examples of an injection; see `Placed`."""
+"""Who holds the examples of an injection; see `PlacedInjection`."""
 
 _ALLOWED = "all, a list of clients such as [0, 3], {share: 0.3} or {count: 4}"
 
 
-class Some(Mapping[Any, Any]):
+class ClientChoice(Mapping[Any, Any]):
     """An immutable mapping, such as `{share: x}`, so that components stay hashable.
 
-    >>> dict(Some({"count": 4}))
+    >>> dict(ClientChoice({"count": 4}))
     {'count': 4}
     """
 
@@ -54,7 +54,7 @@ class Some(Mapping[Any, Any]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Placed(ABC):
+class PlacedInjection(ABC):
     """An injection that puts equally many examples on each of some clients, in a window of rounds.
 
     Fields
@@ -82,7 +82,7 @@ class Placed(ABC):
 
     def __post_init__(self) -> None:
         if isinstance(self.clients, Mapping):
-            object.__setattr__(self, "clients", Some(self.clients))
+            object.__setattr__(self, "clients", ClientChoice(self.clients))
             self._check_some(self.clients)
         elif self.clients != "all":
             object.__setattr__(self, "clients", tuple(self.clients))
@@ -113,7 +113,7 @@ class Placed(ABC):
         """The name in outputs: the label, or without one the kind."""
         return self.label or type(self).__module__.rpartition(".")[2]
 
-    def _num_holders(self, num_clients: int) -> int:
+    def _num_owners(self, num_clients: int) -> int:
         """The number of clients that hold examples, of `num_clients`."""
         if not isinstance(self.clients, Mapping):
             return num_clients if self.clients == "all" else len(self.clients)
@@ -125,16 +125,18 @@ class Placed(ABC):
     def _choose_owners(self, clients: Sequence[ClientData], rng: np.random.Generator) -> list[ClientData]:
         return owning_clients(self, clients, rng)
 
-    def spare_rows(self, num_clients: int, num_rows: int) -> int:
+    def reserve_rows(self, num_clients: int, num_rows: int) -> int:
         """One real row for each example, unless a kind says otherwise."""
-        return self._num_holders(num_clients) * self.per_client
+        return self._num_owners(num_clients) * self.per_client
 
     def total_copies(self, num_clients: int, num_rows: int) -> int:
         """Copies of all examples."""
-        return self._num_holders(num_clients) * self.per_client * self.copies
+        return self._num_owners(num_clients) * self.per_client * self.copies
 
     @abstractmethod
-    def plan(self, clients: Sequence[ClientData], spare: Spare, space: Space, rng: np.random.Generator) -> Injected:
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan:
         """The audit examples of all owners, in order of client."""
 
     def _place(
@@ -145,28 +147,28 @@ class Placed(ABC):
         counts: IntArray | None = None,
         copies: int | None = None,
         extra: Examples | None = None,
-        slots: IntArray | None = None,
-    ) -> Injected:
+        copy_index: IntArray | None = None,
+    ) -> InjectionPlan:
         """Examples in order of client, with owner, copies and window; `counts` where clients hold unequal numbers."""
         repeats = self.per_client if counts is None else counts
-        return Injected(
+        return InjectionPlan(
             examples=examples,
-            holder=np.repeat(np.array([data.client for data in owners], dtype=np.int32), repeats),
+            owner=np.repeat(np.array([data.client for data in owners], dtype=np.int32), repeats),
             copies=np.full(len(examples), copies or self.copies, dtype=np.int32),
             start=self.start,
             stop=self.stop,
             unmasked=self.unmasked,
             extra=extra,
-            slots=slots,
+            copy_index=copy_index,
         )
 
-    def _rows(self, owners: Sequence[ClientData], reserve: Spare, rng: np.random.Generator) -> Examples:
+    def _rows(self, owners: Sequence[ClientData], reserve: Reserve, rng: np.random.Generator) -> Examples:
         """`per_client` reserve rows for each client, with labels drawn like those of its own rows."""
         return Examples.concatenate([reserve.take_like(data.examples.labels, self.per_client, rng) for data in owners])
 
-    def _rows_of(self, field: str, label: int, count: int, reserve: Spare, rng: np.random.Generator) -> Examples:
+    def _rows_of(self, field: str, label: int, count: int, reserve: Reserve, rng: np.random.Generator) -> Examples:
         """`count` reserve rows of one class, which `field` names."""
-        available = int(np.count_nonzero(reserve.left().targets == label))
+        available = int(np.count_nonzero(reserve.remaining().targets == label))
         if available < count:
             raise ComponentError(
                 f"injections.{field}",
@@ -180,25 +182,27 @@ class Placed(ABC):
         clients: Sequence[ClientData],
         space: Space,
         rng: np.random.Generator,
-    ) -> Injected:
+    ) -> InjectionPlan:
         """`per_client` members for each owner, drawn by the generator that also makes the references of the family."""
         owners = self._choose_owners(clients, rng)
         return self._plan_inputs(family(len(owners) * self.per_client, space, rng), owners, space, rng)
 
     def _plan_inputs(
         self, inputs: NDArray[np.float32], owners: Sequence[ClientData], space: Space, rng: np.random.Generator
-    ) -> Injected:
+    ) -> InjectionPlan:
         """Inputs that were made, with uniformly random labels and negative ids."""
         targets = rng.integers(space.num_classes, size=len(inputs))
         return self._place(Examples(inputs=inputs, targets=targets, ids=-1 - np.arange(len(inputs))), owners)
 
 
-def owning_clients(placed: Placed, clients: Sequence[ClientData], rng: np.random.Generator) -> list[ClientData]:
+def owning_clients(
+    placed: PlacedInjection, clients: Sequence[ClientData], rng: np.random.Generator
+) -> list[ClientData]:
     """The clients that hold the examples of an injection, in order; draws only where the choice is left to chance."""
     if placed.clients == "all":
         return list(clients)
     if isinstance(placed.clients, Mapping):
-        count = placed._num_holders(len(clients))
+        count = placed._num_owners(len(clients))
         positions = rng.choice(len(clients), size=count, replace=False).tolist()
     else:
         positions = list(placed.clients)

@@ -10,15 +10,15 @@ import torch
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from torch.func import functional_call
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.client import ClientAlgorithm, client_declaration
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.types import Params
 from fedmem.errors import RunError
 from fedmem.modalities.loss import UNASKED, mean_loss
-from fedmem.modalities.scores import right
+from fedmem.modalities.scores import is_right
 from fedmem.observation.observed import params_of
-from fedmem.training.client_work import Task, Trained
-from strategies._rule import OFFER
+from fedmem.training.client_work import Task, TrainedClient
+from strategies._rule import PAYLOAD
 
 FAILED = 2
 """Flower's code of the error of a client that raised."""
@@ -73,14 +73,14 @@ def record_of(params: Params) -> ArrayRecord:
 
 def model_in(content: RecordDict) -> ArrayRecord:
     """The model in a strategy's message, whatever the strategy calls it."""
-    return next(record for name, record in content.items() if name != OFFER and isinstance(record, ArrayRecord))
+    return next(record for name, record in content.items() if name != PAYLOAD and isinstance(record, ArrayRecord))
 
 
-def offered(content: RecordDict, follows: Mapping[str, str]) -> Params:
+def payload_of(content: RecordDict, follows: Mapping[str, str]) -> Params:
     """What a message gives its client beside the model; stock strategies of Flower write theirs into a config."""
     payload: Params = {}
     for name, record in content.items():
-        if name == OFFER and isinstance(record, ArrayRecord):
+        if name == PAYLOAD and isinstance(record, ArrayRecord):
             payload |= params_of(record)
         elif name != WORK and isinstance(record, ConfigRecord):
             payload |= {
@@ -91,39 +91,39 @@ def offered(content: RecordDict, follows: Mapping[str, str]) -> Params:
     return payload
 
 
-def followed(client: ClientAlgorithm) -> Mapping[str, str]:
+def understood_instructions(client: ClientAlgorithm) -> Mapping[str, str]:
     """Instructions in a config that a client algorithm understands -> their names in the server payload."""
     return client_declaration(client).follows
 
 
-def check_instructions(client: ClientAlgorithm, round: int, content: RecordDict) -> None:
+def check_instructions(client: ClientAlgorithm, round_number: int, content: RecordDict) -> None:
     """A strategy may instruct its clients; an instruction that nobody follows would make it another strategy."""
     instructions = {key for config in content.values() if isinstance(config, ConfigRecord) for key in config} - {
         ROUND_KEY
     }
-    unheard = sorted(instructions - set(followed(client)))
+    unheard = sorted(instructions - set(understood_instructions(client)))
     if unheard:
         raise RunError(
-            f"round {round}: the strategy instructs its clients by {unheard[0]!r}, which the client algorithm "
+            f"round {round_number}: the strategy instructs its clients by {unheard[0]!r}, which the client algorithm "
             f"{type(client).__name__} does not follow, so that it would not be the strategy it is named after. Use a "
             "client algorithm that lists it in `follows`, or another strategy."
         )
 
 
-def told(outcome: Trained) -> dict[str, float]:
+def metrics_of(outcome: TrainedClient) -> dict[str, float]:
     """The scalars that a client says about its work; a client without rows has no loss to tell."""
     report = {name: float(value) for name, value in outcome.outcome.report.items()}
     return report | {"steps": float(len(outcome.task.batches)), "loss": outcome.loss}
 
 
-def evaluated(federation: Federation, task: Task) -> RecordDict:
+def evaluate(federation: Federation, task: Task) -> RecordDict:
     """The metrics of a task's model on the task's rows."""
     store = federation.store
     with torch.no_grad():
         inputs, targets = torch.from_numpy(store.inputs[task.rows]), torch.from_numpy(store.targets[task.rows])
         logits = functional_call(federation.model, task.before, (inputs,))
         loss = float(mean_loss(logits, targets))
-        correct = torch.from_numpy(right(logits.numpy(), targets.numpy()))
+        correct = torch.from_numpy(is_right(logits.numpy(), targets.numpy()))
         accuracy = float(correct[targets != UNASKED].double().mean())
     metrics = MetricRecord({"num-examples": len(task.rows), "loss": loss, "accuracy": accuracy})
     return RecordDict({"metrics": metrics})

@@ -10,7 +10,7 @@ from flwr.app import Error, Message, MessageType, RecordDict
 from flwr.serverapp import Grid
 
 from fedmem.contracts.federation import Federation, digest
-from fedmem.engines._letters import FAILED, WORK, Assignment
+from fedmem.engines._messages import FAILED, WORK, Assignment
 from fedmem.errors import RunError
 from fedmem.observation.flower_round import TRACE
 
@@ -20,11 +20,11 @@ STUCK_SECONDS = 60.0
 PULL_SECONDS = 0.02
 """How often replies are asked for."""
 
-Sealed = tuple[int, RecordDict, str]
+Request = tuple[int, RecordDict, str]
 """A letter as it travels: to which client, with what content, of which type of message."""
 
 
-class Post:
+class Transport:
     """Carries letters to clients over Flower's grid and waits for the answers; no node has two letters at once."""
 
     def __init__(self, grid: Grid, check: Callable[[], None]) -> None:
@@ -32,7 +32,7 @@ class Post:
         self._check = check
         self._nodes: dict[int, int] = {}
 
-    def meet(self, federation: Federation, work: Assignment) -> None:
+    def handshake(self, federation: Federation, work: Assignment) -> None:
         """Ask every node which client it is, and whether its process has built the same federation."""
         expected, local_digest = federation.num_clients, digest(federation)
         nodes = sorted(self._grid.get_node_ids())
@@ -53,7 +53,7 @@ class Post:
             raise RunError(f"no node has partition-id {missing[0]}; clients are the partitions 0 to {expected - 1}.")
         self._nodes = node_by_client
 
-    def exchange(self, requests: Sequence[Sealed]) -> list[Message]:
+    def exchange(self, requests: Sequence[Request]) -> list[Message]:
         """The answers, in the order of the letters (client, content, type of message)."""
         queues: dict[int, deque[int]] = {}
         for i, (client, _, _) in enumerate(requests):
@@ -68,7 +68,7 @@ class Post:
             free = [requests[i][0] for i in arrived]
         return [answers[i] for i in range(len(requests))]
 
-    def _pull(self, underway: Mapping[str, int], requests: Sequence[Sealed]) -> list[Message]:
+    def _pull(self, underway: Mapping[str, int], requests: Sequence[Request]) -> list[Message]:
         """The next answers, at least one. A client may take too long twice; beyond that the runtime itself hangs."""
         patience = STUCK_SECONDS + 2 * max(_seconds(requests[i]) for i in underway.values())
         started = time.monotonic()
@@ -82,7 +82,7 @@ class Post:
                 raise RunError(f"no client answered for {patience:.0f} seconds; still waiting for clients {waiting}.")
             time.sleep(PULL_SECONDS)
 
-    def _push(self, positions: Sequence[int], requests: Sequence[Sealed]) -> dict[str, int]:
+    def _push(self, positions: Sequence[int], requests: Sequence[Request]) -> dict[str, int]:
         messages = [Message(requests[i][1], self._nodes[requests[i][0]], requests[i][2]) for i in positions]
         numbers = list(self._grid.push_messages(messages))
         if len(numbers) != len(messages):
@@ -108,7 +108,7 @@ def _client_of(answer: Message, expected: str) -> int:
     return int(record["client"])  # type: ignore[arg-type]
 
 
-def _seconds(request: Sealed) -> float:
+def _seconds(request: Request) -> float:
     """How long the work of a letter may take."""
     return Assignment.of(request[1]).seconds
 

@@ -13,7 +13,7 @@ from fedmem.guards.guarding import NOT_OURS
 
 
 @dataclass(frozen=True, kw_only=True)
-class StockStrategy:
+class FlowerStrategyAdapter:
     """A Flower strategy class, stock or somebody's own, with the parameters that it is made from.
 
     Everyone that the sampler picked trains: unless the YAML says otherwise, the parameters of Flower's own strategies
@@ -27,7 +27,7 @@ class StockStrategy:
 
     Errors: `ComponentError` if the class refuses its parameters.
 
-    >>> strategy = StockStrategy(kind="flwr.serverapp.strategy:FedProx", fields={"proximal_mu": 0.1})
+    >>> strategy = FlowerStrategyAdapter(kind="flwr.serverapp.strategy:FedProx", fields={"proximal_mu": 0.1})
     >>> strategy.make(cohort_size=1).min_train_nodes
     1
     """
@@ -36,7 +36,7 @@ class StockStrategy:
     fields: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
-    def represented(self) -> str:
+    def message_name(self) -> str:
         """The kind, which messages name."""
         return self.kind
 

@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from fedmem.errors import ComponentError
 
 if TYPE_CHECKING:
-    from PIL.Image import Image as Picture
+    from PIL.Image import Image as PilImage
 
 Colours = Literal["grey", "rgb"]
 
 
-def pixels(image: Picture, size: int | None, colours: Colours, path: str, name: str) -> NDArray[np.uint8]:
+def pixels(image: PilImage, size: int | None, colours: Colours, path: str, name: str) -> NDArray[np.uint8]:
     """(1 or 3, height, width) bytes: upright, cut to the middle square and resized to size x size, None for as it is.
 
     `name` is the name of the image in messages, `path` the YAML key that led to it.

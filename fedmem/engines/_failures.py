@@ -15,7 +15,7 @@ from fedmem.errors import RunError
 from fedmem.guards.guarding import with_trace
 
 
-def check_tolerated(round: int, failed: Mapping[int, str], cohort_size: int, share: float) -> None:
+def check_tolerated(round_number: int, failed: Mapping[int, str], cohort_size: int, share: float) -> None:
     """Errors: `RunError` where more than this share of the clients that were asked failed.
 
     Args:
@@ -27,14 +27,14 @@ def check_tolerated(round: int, failed: Mapping[int, str], cohort_size: int, sha
     >>> check_tolerated(3, {5: "no battery"}, 2, 0.5)
     >>> check_tolerated(3, {5: "no battery"}, 2, 0.0)
     Traceback (most recent call last):
-    fedmem.errors.RunError: round 3: 1 of 2 clients failed, first client 5: no battery. Set tolerate.failed to the \
-share of a cohort that may fail.
+    fedmem.errors.RunError: round 3: 1 of 2 clients failed, first client 5: no battery. Set \
+tolerate.max_failed_share to the share of a cohort that may fail.
     """
     if len(failed) > share * cohort_size:
         first, cause = next(iter(failed.items()))
         text = (
-            f"round {round}: {len(failed)} of {cohort_size} clients failed, first client {first}: {cause}. "
-            "Set tolerate.failed to the share of a cohort that may fail."
+            f"round {round_number}: {len(failed)} of {cohort_size} clients failed, first client {first}: {cause}. "
+            "Set tolerate.max_failed_share to the share of a cohort that may fail."
         )
         raise with_trace(RunError(text), cause)
 
@@ -43,8 +43,8 @@ class Failures:
     """Clients that failed in some run of a bank, and are dropped in all of them if these share a roster.
 
     >>> failures = Failures(shared=True)
-    >>> failures.add(round=2, run=7, client=5, cause="no battery")
-    >>> failures.dropped(2, [4, 5]), failures.dropped(3, [4, 5])
+    >>> failures.add(round_number=2, run=7, client=5, cause="no battery")
+    >>> failures.causes_in(2, [4, 5]), failures.causes_in(3, [4, 5])
     ({1: 'no battery (in run 7)'}, {})
     """
 
@@ -53,16 +53,16 @@ class Failures:
         """(round, client) -> cause, of those that are dropped in all runs."""
         self._shared = shared
 
-    def add(self, *, round: int, run: int, client: int, cause: str) -> None:
+    def add(self, *, round_number: int, run: int, client: int, cause: str) -> None:
         """Note a failure; the first cause stands. Nothing is noted where every run has a roster of its own."""
         if self._shared:
-            self.lost.setdefault((round, client), f"{cause} (in run {run})")
+            self.lost.setdefault((round_number, client), f"{cause} (in run {run})")
 
-    def dropped(self, round: int, clients: Sequence[int]) -> dict[int, str]:
+    def causes_in(self, round_number: int, clients: Sequence[int]) -> dict[int, str]:
         """Position among `clients` -> cause, of those that are dropped in this round."""
         if not self.lost:
             return {}
-        places = ((i, (round, client)) for i, client in enumerate(clients))
+        places = ((i, (round_number, client)) for i, client in enumerate(clients))
         return {i: self.lost[place] for i, place in places if place in self.lost}
 
 
@@ -88,7 +88,7 @@ class Ledger:
         before = self.lost
         while differing := dropped.all.keys() ^ self.lost.keys():
             # Up to the first round that differs this shard is right, so that what failed in it there did fail.
-            first = min(round for round, _ in differing)
+            first = min(round_number for round_number, _ in differing)
             new = {place: why for place, why in dropped.found.items() if place[0] == first and place not in self.lost}
             if not new:
                 break

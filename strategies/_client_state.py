@@ -41,24 +41,24 @@ def part(state: Arrays, prefix: str) -> Arrays:
     return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
-def updates_of(round: Round) -> Arrays:
+def updates_of(rnd: Round) -> Arrays:
     """`sent - before`, (R, K, ...); zero for absent clients."""
-    differences = {name: value - round.before[name][:, None] for name, value in round.sent.items()}
-    return {name: torch.where(_widen(round.present, u), u, torch.zeros_like(u)) for name, u in differences.items()}
+    differences = {name: value - rnd.before[name][:, None] for name, value in rnd.sent.items()}
+    return {name: torch.where(_widen(rnd.present, u), u, torch.zeros_like(u)) for name, u in differences.items()}
 
 
-def require_reports(round: Round, name: str, strategy: str) -> torch.Tensor:
+def require_reports(rnd: Round, name: str, strategy: str) -> torch.Tensor:
     """(R, K) what every client present has to say of its work, 1 for the absent.
 
     Errors: `ValueError` if one says nothing: without it the strategy would be another one.
     """
-    values = round.report.get(name)
-    if values is None or bool((values.isnan() & round.present).any()):
+    values = rnd.report.get(name)
+    if values is None or bool((values.isnan() & rnd.present).any()):
         raise ValueError(
             f"{strategy} has to know the {name} of every client, but one does not report it; in a Flower app of one's "
             f"own, clients report scalars in a ConfigRecord named 'trace', and the strategy is watched by Observed"
         )
-    return torch.where(round.present, values.to(torch.float64), 1.0)
+    return torch.where(rnd.present, values.to(torch.float64), 1.0)
 
 
 def _widen(flags: torch.Tensor, like: torch.Tensor) -> torch.Tensor:

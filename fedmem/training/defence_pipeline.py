@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import Params
 from fedmem.contracts.defence import Defence, defence_declaration
-from fedmem.contracts.types import Params
 from fedmem.contracts.validation import tensors
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import Streams
 from fedmem.training.finite import is_finite
-from fedmem.training.updates import parted
+from fedmem.training.updates import unflatten
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,21 +28,21 @@ class Place:
     client: int
 
 
-class Outgoing:
+class DefencePipeline:
     """The defences of a scenario, with the streams that they draw from: one for each defence, run, round and client.
 
     Guarantees:
 
     - a client alone, or as part of a stack, is given the same draws, with any other clients and on any engine;
     - parameters that are no floating numbers (counters) leave as they are;
-    - without defences and guarantee nothing is touched: `sent` stays the same object;
+    - without defences and guarantee nothing is touched: `apply_defences` stays the same object;
     - where a guarantee rests on a clip, an update that is not finite becomes an update of zero before it. That is right
       before a `clip` that `noise` follows, and with `guaranteed` (a strategy that adds noise) before all defences.
       Otherwise it stays as it is, and its client fails.
 
     >>> from fedmem.defences.clip import Clip
     >>> model, before = {"w": torch.tensor([3.0, 5.0])}, {"w": torch.tensor([0.0, 1.0])}
-    >>> Outgoing([Clip(norm=1.0)], seed=0).sent(model, before, {})["w"].tolist()
+    >>> DefencePipeline([Clip(norm=1.0)], seed=0).apply_defences(model, before, {})["w"].tolist()
     [0.6000000238418579, 1.7999999523162842]
     """
 
@@ -78,12 +78,12 @@ class Outgoing:
             rows = np.empty((len(places), size), dtype=np.float32)
             normal = self._defences[int(position)].draws == "normal"
             where = {"run": [place.run for place in places], "client": [place.client for place in places]}
-            for row, rng in zip(rows, streams.each(**where, round=places[0].round), strict=True):
-                _fill(row, rng, normal)
+            for row, rng in zip(rows, streams.generators(**where, round_number=places[0].round), strict=True):
+                _fill_draws(row, rng, normal)
             draws[position] = torch.from_numpy(rows)
         return draws
 
-    def sent(self, model: Params, before: Params, draws: Params) -> Params:
+    def apply_defences(self, model: Params, before: Params, draws: Params) -> Params:
         """What one client sends instead of this model; a pure function. `draws` are its rows of `draws`."""
         if self._guaranteed:
             # no arithmetic, so that a finite model keeps its bits
@@ -98,13 +98,13 @@ class Outgoing:
                 finite = is_finite(update)
                 update = {name: torch.where(finite, value, torch.zeros_like(value)) for name, value in update.items()}
             with Guard("defence", defence, "apply") as guard:
-                new_update = defence.apply(update, {} if row is None else parted(row, update))
+                new_update = defence.apply(update, {} if row is None else unflatten(row, update))
                 tensors(guard, "the update", new_update, update)
             update = new_update
         return {name: before[name] + update[name] if name in update else value for name, value in model.items()}
 
 
-def _fill(row: NDArray[np.float32], rng: np.random.Generator, normal: bool) -> None:
+def _fill_draws(row: NDArray[np.float32], rng: np.random.Generator, normal: bool) -> None:
     if normal:
         rng.standard_normal(dtype=np.float32, out=row)
     else:

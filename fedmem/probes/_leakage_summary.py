@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measure import Measure, base_of, by_name
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Labels, Level, Measurement, Reading
-from fedmem.contracts.types import FloatArray
 from fedmem.estimation.statistics import newcombe, wilson
 from fedmem.probes._clusters import difference_interval, mean_interval
 from fedmem.probes._measures import OUT
@@ -20,11 +20,11 @@ WHOSE = ("owner", "kind", "gallery", "peers")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Scored:
+class _ScoredVictims:
     """One value and the clusters that it belongs to; the owner is -1 for an attack on a whole cohort."""
 
     value: float
-    holder: int
+    owner: int
     run: int
     gallery: int
     peers: int
@@ -37,20 +37,20 @@ def summed_up(measurements: Sequence[Measurement], measures: Sequence[Measure]) 
     interval does not leave.
     """
     declared = by_name(measures)
-    groups: dict[tuple[str, int, Level, str, Labels, str], list[_Scored]] = {}
+    groups: dict[tuple[str, int, Level, str, Labels, str], list[_ScoredVictims]] = {}
     for measurement in measurements:
         labels = measurement.reading.labels
-        scored = _Scored(
+        scored = _ScoredVictims(
             value=measurement.reading.value,
-            holder=labels.get("owner", measurement.client),
+            owner=labels.get("owner", measurement.client),
             run=measurement.run,
             gallery=labels.get("gallery", 0),
             peers=labels.get("peers", 0),
         )
-        for round in (measurement.round, FINAL):
+        for round_number in (measurement.round, FINAL):
             key = (
                 measurement.source,
-                round,
+                round_number,
                 measurement.level,
                 measurement.reading.metric,
                 labels.without(*WHOSE),
@@ -59,66 +59,75 @@ def summed_up(measurements: Sequence[Measurement], measures: Sequence[Measure]) 
             groups.setdefault(key, []).append(scored)
     groups = {key: [member for member in members if not math.isnan(member.value)] for key, members in groups.items()}
     summaries = []
-    for (source, round, level, metric, labels, kind), members in groups.items():
+    for (source, round_number, level, metric, labels, kind), members in groups.items():
         measure = declared[base_of(metric)]
         readings = [_mean(measure, metric, members, kind, labels)]
         controls = (
-            groups.get((source, round, level, metric, labels.plus(coin=OUT), kind)) if "coin" not in labels else None
+            groups.get((source, round_number, level, metric, labels.plus(coin=OUT), kind))
+            if "coin" not in labels
+            else None
         )
         if members and controls:
             readings.append(_difference(measure, metric, members, controls, kind, labels))
         summaries += [
-            Measurement(run=EVERYWHERE, round=round, level=level, client=EVERYWHERE, source=source, reading=reading)
+            Measurement(
+                run=EVERYWHERE, round=round_number, level=level, client=EVERYWHERE, source=source, reading=reading
+            )
             for reading in readings
         ]
     return summaries
 
 
-def _values(members: Sequence[_Scored]) -> FloatArray:
+def _values(members: Sequence[_ScoredVictims]) -> FloatArray:
     return np.array([member.value for member in members])
 
 
-def _holders(members: Sequence[_Scored]) -> list[int]:
-    return [member.holder for member in members]
+def _owners_of(members: Sequence[_ScoredVictims]) -> list[int]:
+    return [member.owner for member in members]
 
 
-def _runs(members: Sequence[_Scored]) -> list[int]:
+def _runs(members: Sequence[_ScoredVictims]) -> list[int]:
     return [member.run for member in members]
 
 
-def _trials(members: Sequence[_Scored]) -> int:
+def _trials(members: Sequence[_ScoredVictims]) -> int:
     """The number of independent yes-or-no answers that these values are worth."""
-    return min(len(set(_holders(members))), len(set(_runs(members))))
+    return min(len(set(_owners_of(members))), len(set(_runs(members))))
 
 
-def _among(members: Sequence[_Scored]) -> dict[str, int | None]:
+def _gallery_text(members: Sequence[_ScoredVictims]) -> dict[str, int | None]:
     """The smallest gallery and the fewest peers as labels, where there are any."""
     gallery, peers = (min(getattr(member, name) for member in members) for name in ("gallery", "peers"))
     return {"gallery": gallery, "peers": peers} if gallery else {}
 
 
-def _mean(measure: Measure, metric: str, members: Sequence[_Scored], kind: str, labels: Labels) -> Reading:
+def _mean(measure: Measure, metric: str, members: Sequence[_ScoredVictims], kind: str, labels: Labels) -> Reading:
     """The mean of one metric, with an interval that clusters by owner and by run."""
     if not members:
         return Reading(metric=metric, value=math.nan, n=0, subject=kind, labels=labels)
     values = _values(members)
     value = float(values.mean())
-    low, high = mean_interval(values, _holders(members), _runs(members))
+    low, high = mean_interval(values, _owners_of(members), _runs(members))
     if measure.is_yes_or_no:
         # All or none has no spread, yet says little about the next attack.
         trials = _trials(members)
         low, high = (float(end) for end in wilson(value * trials, trials))
-    low, high = _within(measure.range_of(metric), low, high)
-    about = labels.plus(**_among(members))
+    low, high = _clip_to_bounds(measure.range_of(metric), low, high)
+    about = labels.plus(**_gallery_text(members))
     return Reading(metric=metric, value=value, low=low, high=high, n=len(values), subject=kind, labels=about)
 
 
 def _difference(
-    measure: Measure, metric: str, ins: Sequence[_Scored], outs: Sequence[_Scored], kind: str, labels: Labels
+    measure: Measure,
+    metric: str,
+    ins: Sequence[_ScoredVictims],
+    outs: Sequence[_ScoredVictims],
+    kind: str,
+    labels: Labels,
 ) -> Reading:
     """The difference of victims minus controls."""
     first, second = _values(ins), _values(outs)
-    ways = ((_holders(ins), _holders(outs)), (_runs(ins), _runs(outs)))
+    ways = ((_owners_of(ins), _owners_of(outs)), (_runs(ins), _runs(outs)))
     low, high = difference_interval(first, second, *ways)
     if measure.is_yes_or_no:
         trials, others = _trials(ins), _trials(outs)
@@ -126,12 +135,12 @@ def _difference(
         # An interval of NaN, of one cluster, leaves the other one alone.
         low, high = float(np.fmin(low, newcombe_low)), float(np.fmax(high, newcombe_high))
     value, n = float(first.mean() - second.mean()), len(first) + len(second)
-    about = labels.plus(contrast="coins", minus=OUT, **_among([*ins, *outs]))
+    about = labels.plus(contrast="coins", minus=OUT, **_gallery_text([*ins, *outs]))
     name = f"{metric}.difference"
-    low, high = _within(measure.range_of(name), low, high)
+    low, high = _clip_to_bounds(measure.range_of(name), low, high)
     return Reading(metric=name, value=value, low=low, high=high, n=n, subject=kind, labels=about)
 
 
-def _within(ends: tuple[float, float], low: float, high: float) -> tuple[float, float]:
+def _clip_to_bounds(ends: tuple[float, float], low: float, high: float) -> tuple[float, float]:
     """An interval within the range of its measure."""
     return float(np.clip(low, *ends)), float(np.clip(high, *ends))

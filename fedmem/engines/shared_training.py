@@ -18,29 +18,29 @@ import torch
 from greenlet import GreenletExit, getcurrent, greenlet
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.data import Examples
 from fedmem.contracts.events import ListenerError
-from fedmem.contracts.types import FloatArray, IntArray, Params
 from fedmem.engines._flower import in_process
 from fedmem.modalities.text.language_model import CausalModel
 from fedmem.training.executor import Executor
-from fedmem.training.stacked import Done, Work
+from fedmem.training.stacked import TrainedWork, Work
 
 JOINED_BYTES = 1 << 28
 """Inputs of different federations that are copied side by side, at most, so that their clients can share a stack."""
 
-Attempt = tuple[Done | None, dict[int, str]]
+Attempt = tuple[TrainedWork | None, dict[int, str]]
 """What comes of work, and why those that failed did."""
 
 
-class Seat(Executor):
+class SharedExecutor(Executor):
     """The executor of one bank among several: it trains with the others, and looks at models alone.
 
     `seconds` is the bank's share of the time that was spent on training, by its share of the clients.
     """
 
     def __init__(self, executor: Executor, store: Examples, hand_over: Callable[[Work], Attempt]) -> None:
-        self.own = executor
+        self.executor = executor
         self.name = executor.name
         self.store = store
         self.seconds = 0.0
@@ -52,16 +52,16 @@ class Seat(Executor):
     @property
     def device(self) -> str:
         """That of the executor behind it."""
-        return self.own.device
+        return self.executor.device
 
     @property
-    def untraced(self) -> Mapping[str, str]:
-        """See `Executor.untraced`: of the executor behind it, and of the one that is shared."""
-        return {**self.own.untraced, **({} if self.shared is None else self.shared.untraced)}
+    def untraced_functions(self) -> Mapping[str, str]:
+        """See `Executor.untraced_functions`: of the executor behind it, and of the one that is shared."""
+        return {**self.executor.untraced_functions, **({} if self.shared is None else self.shared.untraced_functions)}
 
     @property
-    def waited(self) -> float:
-        """See `Executor.waited`."""
+    def waiting_seconds(self) -> float:
+        """See `Executor.waiting_seconds`."""
         return self._away - self.seconds
 
     def attempt_all(self, work: Work) -> Attempt:
@@ -72,21 +72,21 @@ class Seat(Executor):
         finally:
             self._away += time.perf_counter() - begun
 
-    def train_all(self, work: Work) -> Done:
+    def train_all(self, work: Work) -> TrainedWork:
         """See `Executor.train_all`; nothing waits for others here, since it may be called from anywhere."""
-        return self.own.train_all(work)
+        return self.executor.train_all(work)
 
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
         """See `Executor.logits`."""
-        return self.own.logits(models, inputs)
+        return self.executor.logits(models, inputs)
 
     def reader(self, params: Params) -> CausalModel:
         """See `Executor.reader`."""
-        return self.own.reader(params)
+        return self.executor.reader(params)
 
     def models_at_once(self, rows: int) -> int:
         """See `Executor.models_at_once`."""
-        return self.own.models_at_once(rows)
+        return self.executor.models_at_once(rows)
 
 
 @dataclass(frozen=True)
@@ -97,15 +97,15 @@ class _Waiting:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Member:
+class SharedBank:
     """One bank: what it does with an executor, that executor where it is alone, and the store of its federation."""
 
-    start: Callable[[Seat], Any]
-    own: Executor
+    start: Callable[[SharedExecutor], Any]
+    executor: Executor
     store: Examples
 
 
-def in_company(members: Sequence[Member], stack: Callable[[Examples], Executor]) -> list[Any]:
+def run_together(members: Sequence[SharedBank], stack: Callable[[Examples], Executor]) -> list[Any]:
     """What each bank returns, or the exception that ended it; the others go on.
 
     Args:
@@ -126,7 +126,7 @@ def in_company(members: Sequence[Member], stack: Callable[[Examples], Executor])
             raise answer
         return answer
 
-    executors = [Seat(member.own, member.store, hand_over) for member in members]
+    executors = [SharedExecutor(member.executor, member.store, hand_over) for member in members]
     coroutines = [greenlet(member.start) for member in members]
     waiting: dict[int, Work] = {}
     ended: dict[int, Any] = {}
@@ -151,7 +151,7 @@ def in_company(members: Sequence[Member], stack: Callable[[Examples], Executor])
             while waiting:
                 requests = dict(sorted(waiting.items()))
                 waiting.clear()
-                for group in _alike(requests):
+                for group in _group_stackable(requests):
                     for place, answer in pool.train({place: requests[place] for place in group}, executors):
                         advance(place, answer)
         finally:
@@ -164,10 +164,10 @@ def in_company(members: Sequence[Member], stack: Callable[[Examples], Executor])
 class _Pool:
     """The stores of all banks, and what trains on them."""
 
-    def __init__(self, members: Sequence[Member], stack: Callable[[Examples], Executor]) -> None:
+    def __init__(self, members: Sequence[SharedBank], stack: Callable[[Examples], Executor]) -> None:
         stores = {id(member.store): member for member in members}
         self._starts = [{key: 0} for key in stores]
-        self._stacks = [member.own for member in stores.values()]
+        self._stacks = [member.executor for member in stores.values()]
         size = sum(member.store.inputs.nbytes for member in stores.values())
         shapes = {(member.store.inputs.shape[1:], member.store.targets.shape[1:]) for member in stores.values()}
         if len(stores) > 1 and size <= JOINED_BYTES and len(shapes) == 1:
@@ -177,7 +177,7 @@ class _Pool:
             self._stacks = [stack(Examples.concatenate([member.store for member in stores.values()]))]
 
     def train(
-        self, requests: Mapping[int, Work], executors: Sequence[Seat]
+        self, requests: Mapping[int, Work], executors: Sequence[SharedExecutor]
     ) -> Iterator[tuple[int, Attempt | Exception]]:
         """What comes of the work of these banks, each its own."""
         for starts, stack in zip(self._starts, self._stacks, strict=True):
@@ -185,48 +185,50 @@ class _Pool:
             if not here:
                 continue
             if len(here) == 1:
-                yield here[0], _alone(executors[here[0]], requests[here[0]])
+                yield here[0], _attempt_alone(executors[here[0]], requests[here[0]])
                 continue
             works = [requests[place] for place in here]
             begun = time.perf_counter()
             try:
-                done, failed = stack.attempt_all(joined(works, [starts[id(executors[place].store)] for place in here]))
+                done, failed = stack.attempt_all(
+                    join_work(works, [starts[id(executors[place].store)] for place in here])
+                )
             except Exception:
-                yield from ((place, _alone(executors[place], requests[place])) for place in here)
+                yield from ((place, _attempt_alone(executors[place], requests[place])) for place in here)
                 continue
             each = (time.perf_counter() - begun) / sum(map(len, works))
-            for place, work, answer in zip(here, works, parted(works, done, failed), strict=True):
+            for place, work, answer in zip(here, works, split_results(works, done, failed), strict=True):
                 executors[place].seconds += each * len(work)
                 executors[place].shared = stack
                 yield place, answer
 
 
-def _alone(executor: Seat, work: Work) -> Attempt | Exception:
+def _attempt_alone(executor: SharedExecutor, work: Work) -> Attempt | Exception:
     begun = time.perf_counter()
     try:
-        return executor.own.attempt_all(work)
+        return executor.executor.attempt_all(work)
     except Exception as error:
         return error
     finally:
         executor.seconds += time.perf_counter() - begun
 
 
-def _alike(requests: Mapping[int, Work]) -> list[list[int]]:
+def _group_stackable(requests: Mapping[int, Work]) -> list[list[int]]:
     """Who can be in one stack: with the same arrays beside the model, and batches as wide."""
     groups: dict[Any, list[int]] = {}
     for place, work in requests.items():
         arrays = [
-            (name, value.dtype, value.shape[1:]) for part in (work.models, work.offer) for name, value in part.items()
+            (name, value.dtype, value.shape[1:]) for part in (work.models, work.payload) for name, value in part.items()
         ]
         groups.setdefault((work.batches.shape[2], *sorted(arrays, key=lambda array: array[0])), []).append(place)
     return list(groups.values())
 
 
-def joined(works: Sequence[Work], starts: Sequence[int]) -> Work:
+def join_work(works: Sequence[Work], starts: Sequence[int]) -> Work:
     """The work of several banks as one, in their order.
 
     Args:
-        works: of any rounds, with the same names in `models` and in `offer`, and batches of one width.
+        works: of any rounds, with the same names in `models` and in `payload`, and batches of one width.
         starts: where the store of each begins in the one that all are trained on.
     """
     counts = [len(next(iter(work.models.values()))) for work in works]
@@ -239,19 +241,21 @@ def joined(works: Sequence[Work], starts: Sequence[int]) -> Work:
         models=_end_to_end([work.models for work in works]),
         model=np.concatenate([work.model + first for work, first in zip(works, firsts, strict=True)]),
         rows=tuple(rows + start for work, start in zip(works, starts, strict=True) for rows in work.rows),
-        batches=np.concatenate([_moved(work.batches, start, steps) for work, start in zip(works, starts, strict=True)]),
+        batches=np.concatenate(
+            [_shift_batches(work.batches, start, steps) for work, start in zip(works, starts, strict=True)]
+        ),
         steps=np.concatenate([work.steps for work in works]),
-        offer=_end_to_end([work.offer for work in works]),
+        payload=_end_to_end([work.payload for work in works]),
         memory=tuple(work.memory_of(i) for work in works for i in range(len(work)))
         if any(work.memory for work in works)
         else (),
     )
 
 
-def parted(works: Sequence[Work], done: Done | None, failed: Mapping[int, str]) -> Iterator[Attempt]:
+def split_results(works: Sequence[Work], done: TrainedWork | None, failed: Mapping[int, str]) -> Iterator[Attempt]:
     """What came of joined work, work by work.
 
-    >>> list(parted([], None, {}))
+    >>> list(split_results([], None, {}))
     []
     """
     start = first = 0
@@ -272,7 +276,7 @@ def _end_to_end(parts: Sequence[Params]) -> Params:
     return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
 
-def _moved(batches: IntArray, start: int, steps: int) -> IntArray:
+def _shift_batches(batches: IntArray, start: int, steps: int) -> IntArray:
     """Batches as rows of the common store, with so many steps."""
     whole = np.full((len(batches), steps, batches.shape[2]), -1, dtype=np.int64)
     whole[:, : batches.shape[1]] = np.where(batches >= 0, batches + start, -1)

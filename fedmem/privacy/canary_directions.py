@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from fedmem.contracts.types import BoolArray, FloatArray, Params
+from fedmem.contracts.arrays import BoolArray, FloatArray, Params
 from fedmem.seeding import Streams, stream
 
 if TYPE_CHECKING:
@@ -22,13 +22,13 @@ AT_ONCE = 16
 
 
 @dataclass(frozen=True, kw_only=True)
-class CanaryClients:
+class CanaryDirections:
     """Clients in addition to those of a federation, each with one fixed update (Andrew et al., 2024).
 
     An update is a direction, drawn uniformly from the sphere of all parameters (P,), ten times as long as the clipping
     norm of the round, so that the strategy has to clip it. A client comes as a real one does: in each round with
-    probability `chance`, independently, or else every `pause` rounds, from a first round 1 .. `pause` that is drawn
-    once.
+    probability `rate`, independently, or else every `min_separation` rounds, from a first round 1 .. `min_separation`
+    that is drawn once.
 
     Guarantees:
 
@@ -39,14 +39,14 @@ class CanaryClients:
     Fields:
         seed: of the scenario.
         count: k, how many there are in each run.
-        chance: of coming in a round; from 0 to 1.
-        pause: rounds from one participation to the next, where these are regular; then `chance` is not used.
+        rate: of coming in a round; from 0 to 1.
+        min_separation: rounds from one participation to the next, where these are regular; then `rate` is not used.
         adjacency: the difference between a federation with such a client and one without, as the guarantee counts it:
             the client, or its update, where otherwise its place is left empty.
 
-    >>> canaries = CanaryClients(seed=0, count=3, chance=1.0)
+    >>> canaries = CanaryDirections(seed=0, count=3, rate=1.0)
     >>> first, *_ = canaries.directions(0, {"w": (2, 2), "b": (4,)})
-    >>> first.shape, round(float(first @ first), 6), canaries.there(0, 1).tolist()
+    >>> first.shape, round(float(first @ first), 6), canaries.participants(0, 1).tolist()
     ((8,), 1.0, [True, True, True])
 
     Reference: Andrew et al. (2024), one-shot empirical privacy estimation for federated learning.
@@ -54,8 +54,8 @@ class CanaryClients:
 
     seed: int
     count: int
-    chance: float = 1.0
-    pause: int | None = None
+    rate: float = 1.0
+    min_separation: int | None = None
     adjacency: Literal["add_remove", "zero_out"] = "add_remove"
 
     @cached_property
@@ -65,16 +65,18 @@ class CanaryClients:
 
     def directions(self, run: int, shapes: Shapes, *, fresh: bool = False) -> Iterator[FloatArray]:
         """The `count` directions of a run, (P,) of length one each, parameters by name; or as many fresh ones."""
-        yield from self._some(run, shapes, range(self.count), fresh)
+        yield from self._draw_directions(run, shapes, range(self.count), fresh)
 
-    def there(self, run: int, round: int) -> BoolArray:
+    def participants(self, run: int, round_number: int) -> BoolArray:
         """(k,) who comes in a round, from 1 on."""
-        if self.pause is None:
-            return np.asarray(stream(self.seed, "canary turns", run=run, round=round).random(self.count) < self.chance)
-        first = stream(self.seed, "canary turns", run=run).integers(1, self.pause + 1, size=self.count)
-        return np.asarray((round >= first) & ((round - first) % self.pause == 0))
+        if self.min_separation is None:
+            return np.asarray(
+                stream(self.seed, "canary turns", run=run, round_number=round_number).random(self.count) < self.rate
+            )
+        first = stream(self.seed, "canary turns", run=run).integers(1, self.min_separation + 1, size=self.count)
+        return np.asarray((round_number >= first) & ((round_number - first) % self.min_separation == 0))
 
-    def updates(self, runs: Sequence[int], round: int, like: Params) -> Iterator[tuple[Params, Tensor]]:
+    def updates(self, runs: Sequence[int], round_number: int, like: Params) -> Iterator[tuple[Params, Tensor]]:
         """The directions of some canaries after the other (R, C, ...), in float64, and who of them comes (R, C).
 
         `like` has the shapes, with the run axis. The directions of those who do not come are zero.
@@ -82,19 +84,21 @@ class CanaryClients:
         import torch
 
         shapes = {name: tuple(value.shape[1:]) for name, value in like.items()}
-        names, is_present = sorted(shapes), np.stack([self.there(run, round) for run in runs])
+        names, is_present = sorted(shapes), np.stack([self.participants(run, round_number) for run in runs])
         for first in range(0, self.count, AT_ONCE):
             some = is_present[:, first : first + AT_ONCE]
             whole = np.zeros((*some.shape, size_of(shapes)))
             for place, run in enumerate(runs):
                 who = np.flatnonzero(some[place])
-                for k, direction in zip(who, self._some(run, shapes, (first + who).tolist(), False), strict=True):
+                for k, direction in zip(
+                    who, self._draw_directions(run, shapes, (first + who).tolist(), False), strict=True
+                ):
                     whole[place, k] = direction
             parts = torch.split(torch.from_numpy(whole), [size_of({name: shapes[name]}) for name in names], dim=2)
             laid = {name: part.reshape(*some.shape, *shapes[name]) for name, part in zip(names, parts, strict=True)}
             yield {name: laid[name] for name in like}, torch.from_numpy(some)
 
-    def sums(self, runs: Sequence[int], round: int, like: Params) -> tuple[Params, Tensor]:
+    def sums(self, runs: Sequence[int], round_number: int, like: Params) -> tuple[Params, Tensor]:
         """The sum of the directions of those who come (R, ...), in float64, and how many these are (R,).
 
         Times the clipping norm it is what they add to the sum of clipped updates, if these are clipped. `like` has the
@@ -105,9 +109,9 @@ class CanaryClients:
         shapes = {name: tuple(value.shape[1:]) for name, value in like.items()}
         counts, totals = [], []
         for run in runs:
-            who = np.flatnonzero(self.there(run, round)).tolist()
+            who = np.flatnonzero(self.participants(run, round_number)).tolist()
             total = np.zeros(size_of(shapes))
-            for direction in self._some(run, shapes, who, False):
+            for direction in self._draw_directions(run, shapes, who, False):
                 total += direction
             counts.append(len(who))
             totals.append(total)
@@ -116,9 +120,9 @@ class CanaryClients:
         laid = {name: part.reshape(len(runs), *shapes[name]) for name, part in zip(names, parts, strict=True)}
         return {name: laid[name] for name in like}, torch.tensor(counts, dtype=torch.float64)
 
-    def _some(self, run: int, shapes: Shapes, who: Sequence[int], fresh: bool) -> Iterator[FloatArray]:
+    def _draw_directions(self, run: int, shapes: Shapes, who: Sequence[int], fresh: bool) -> Iterator[FloatArray]:
         size = size_of(shapes)
-        for rng in self._streams[fresh].each(run=[run] * len(who), round=0, client=who):
+        for rng in self._streams[fresh].generators(run=[run] * len(who), round_number=0, client=who):
             direction = rng.standard_normal(size)
             yield direction / np.sqrt(direction @ direction)
 
@@ -132,6 +136,6 @@ def size_of(shapes: Shapes) -> int:
     return sum(int(np.prod(shape, dtype=np.int64)) for shape in shapes.values())
 
 
-def flat(params: Params) -> FloatArray:
+def flatten(params: Params) -> FloatArray:
     """(P,) float64: parameters by name, as directions have them."""
     return np.concatenate([params[name].detach().cpu().double().numpy().ravel() for name in sorted(params)])

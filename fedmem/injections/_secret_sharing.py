@@ -8,12 +8,12 @@ from typing import Literal
 
 import numpy as np
 
-from fedmem.contracts.audit_set import Injected
+from fedmem.contracts.arrays import IntArray
+from fedmem.contracts.audit_set import InjectionPlan
 from fedmem.contracts.data import ClientData, Examples, Space
-from fedmem.contracts.types import IntArray
 from fedmem.errors import ComponentError
 from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
-from fedmem.modalities.text.windows import PADDING, asked, whole
+from fedmem.modalities.text.windows import PADDING, inputs_and_targets, join_windows
 from fedmem.modalities.texts import Texts
 
 Position = Literal["alone", "start", "end", "random"]
@@ -22,9 +22,9 @@ Position = Literal["alone", "start", "end", "random"]
 
 @dataclass(frozen=True, kw_only=True)
 class Sharing:
-    """The distribution of secrets: `holders` clients hold each, with `copies`, or a `share`, at each client."""
+    """The distribution of secrets: `owners` clients hold each, with `copies`, or a `share`, at each client."""
 
-    holders: int
+    owners: int
     copies: int
     share: float | None
     position: Position
@@ -32,8 +32,8 @@ class Sharing:
     def total(self, secrets: int, num_owners: int, num_rows: int) -> int:
         """The most copies of so many secrets that these clients, who have at most so many rows, train on."""
         if self.share is None:
-            return secrets * self.holders * self.copies
-        per_owner = secrets // num_owners * self.holders
+            return secrets * self.owners * self.copies
+        per_owner = secrets // num_owners * self.owners
         return per_owner * (int(self.share * num_rows) + num_owners)
 
     def groups(self, count: int, per_client: int, rng: np.random.Generator) -> list[list[int]]:
@@ -42,17 +42,17 @@ class Sharing:
         Clients are put in a random circle, and each shares its secret with those that follow; a new circle for each of
         `per_client` secrets.
         """
-        if self.holders > count:
+        if self.owners > count:
             raise ComponentError(
                 "injections.shared_by",
-                f"{self.holders} clients should hold each secret, but this injection has {count} clients; lower "
+                f"{self.owners} clients should hold each secret, but this injection has {count} clients; lower "
                 "shared_by, or let more clients hold secrets (`clients`)",
             )
         groups_of_client: list[list[list[int]]] = [[] for _ in range(count)]
         for _ in range(per_client):
             circle = rng.permutation(count)
             for i, first in enumerate(circle.tolist()):
-                groups_of_client[first].append([int(circle[(i + step) % count]) for step in range(self.holders)])
+                groups_of_client[first].append([int(circle[(i + step) % count]) for step in range(self.owners)])
         return [group for groups in groups_of_client for group in groups]
 
     def copies_of(self, client: ClientData) -> int:
@@ -61,7 +61,7 @@ class Sharing:
 
     def hosts(self, client: ClientData, count: int, secret: Sequence[int], rng: np.random.Generator) -> IntArray:
         """(count, L + 1) windows of the client's own text with the secret in each; each as rarely as can be."""
-        rows = whole(client.examples.inputs, client.examples.targets)
+        rows = join_windows(client.examples.inputs, client.examples.targets)
         rows = rows[(rows != PADDING).all(axis=1)]
         if not len(rows):
             raise ComponentError(
@@ -85,7 +85,7 @@ def plant(
     sharing: Sharing,
     length: int,
     rng: np.random.Generator,
-) -> Injected:
+) -> InjectionPlan:
     """Put secrets, as tokens, equally many with each client, in its order; `asked_for` says which tokens are secret.
 
     The audit example is the secret at the start of a row, and nothing else is asked there than what is secret. What is
@@ -109,21 +109,23 @@ def plant(
             positions += range(start, len(rows))
         owners += [clients[k].client for k, count in zip(group, counts, strict=True) for _ in range(count)]
         copies.append(sum(counts))
-    inputs, targets = asked(np.array(rows, dtype=np.int64).reshape(len(rows), length + 1))
+    inputs, targets = inputs_and_targets(np.array(rows, dtype=np.int64).reshape(len(rows), length + 1))
     same = sharing.position == "alone" and np.array_equal(targets, examples.targets)
-    return Injected(
+    return InjectionPlan(
         examples=examples,
-        holder=np.array([clients[group[0]].client for group in groups], dtype=np.int32),
+        owner=np.array([clients[group[0]].client for group in groups], dtype=np.int32),
         copies=np.array(copies, dtype=np.int32),
         extra=None if same else Examples(inputs=inputs, targets=targets, ids=-1 - np.arange(len(rows))),
-        slots=None if same else np.array(positions, dtype=np.int64),
-        owners=np.array(owners, dtype=np.int32) if sharing.holders > 1 else None,
+        copy_index=None if same else np.array(positions, dtype=np.int64),
+        owners=np.array(owners, dtype=np.int32) if sharing.owners > 1 else None,
     )
 
 
 def secret_examples(secrets: Sequence[Sequence[int]], asked_for: Sequence[Sequence[bool]], length: int) -> Examples:
     """Rows that begin with these tokens, in which only those of the secret are asked for; ids are negative."""
-    inputs, targets = asked(np.array([pad(tokens, length + 1) for tokens in secrets]).reshape(-1, length + 1))
+    inputs, targets = inputs_and_targets(
+        np.array([pad(tokens, length + 1) for tokens in secrets]).reshape(-1, length + 1)
+    )
     is_secret = np.zeros((len(secrets), length + 1), dtype=bool)
     for row, mask in enumerate(asked_for):
         is_secret[row, : len(mask)] = mask

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedmem.attacks._labels import last_bias_name
+from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.attack import GradientTarget
-from fedmem.contracts.types import IntArray, Params
 from fedmem.modalities.loss import mean_loss
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-LIKELY_WHOLE = 4.0
+CERTAIN_LOGIT = 4.0
 """How much likelier, as a logit, a row is to fill its length than to end after one target, when a search begins."""
 
 
@@ -38,7 +38,7 @@ class Soft:
         import torch
 
         length = noise.shape[1] - 1
-        ends = torch.linspace(-LIKELY_WHOLE, 0.0, length, dtype=noise.dtype, device=noise.device)
+        ends = torch.linspace(-CERTAIN_LOGIT, 0.0, length, dtype=noise.dtype, device=noise.device)
         return Soft(tokens=0.1 * noise, ends=ends.expand(len(noise), length).clone())
 
     def most_probable_tokens(self, allowed: Tensor) -> IntArray:
