@@ -24,7 +24,7 @@ def press() -> None:
     signal.raise_signal(signal.SIGINT)
 
 
-def test_a_second_press_at_once_does_nothing_and_a_later_one_is_heard_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_second_immediate_ctrl_c_is_ignored_and_a_later_one_not(monkeypatch: pytest.MonkeyPatch) -> None:
     signal.signal(signal.SIGINT, handle_interrupt)
     with pytest.raises(KeyboardInterrupt):
         press()
@@ -42,7 +42,7 @@ def test_a_program_that_is_ending_is_left_alone() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
-def test_an_error_made_of_ctrl_c_is_ctrl_c_again_unless_it_is_harmless() -> None:
+def test_error_caused_by_ctrl_c_becomes_ctrl_c_unless_harmless() -> None:
     def hiding(error: Exception) -> None:
         try:
             press()

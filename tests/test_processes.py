@@ -55,7 +55,7 @@ def gone(process: int, seconds: float = 20) -> bool:
 
 
 @pytest.mark.parametrize("kind", [InProcessPool, ForkPool])
-def test_what_is_told_and_what_is_returned_arrive_under_their_names(kind: Callable[..., WorkerPool]) -> None:
+def test_reports_and_results_arrive_under_their_names(kind: Callable[..., WorkerPool]) -> None:
     heard: dict[str, list[int]] = {}
 
     def work(number: int, tell: Report) -> int:
@@ -95,7 +95,7 @@ def test_forks_are_other_processes_and_work_at_the_same_time() -> None:
 
 
 @pytest.mark.parametrize("kind", [InProcessPool, ForkPool])
-def test_what_one_job_has_built_is_there_for_the_next(kind: Callable[..., WorkerPool]) -> None:
+def test_worker_keeps_its_state_from_job_to_job(kind: Callable[..., WorkerPool]) -> None:
     built: list[int] = []
 
     def work(job: int, tell: Report) -> tuple[int, int]:
@@ -112,7 +112,7 @@ def test_what_one_job_has_built_is_there_for_the_next(kind: Callable[..., Worker
     assert len(built) == (3 if kind is InProcessPool else 0)
 
 
-def test_one_that_died_while_it_had_nothing_to_do_is_noticed_with_its_next_job() -> None:
+def test_idle_worker_that_died_is_noticed_with_its_next_job() -> None:
     def work(job: int, tell: Report) -> int:
         return os.getpid()
 
@@ -145,7 +145,7 @@ class Stubborn(Exception):
         KeyError("ours"),
     ],
 )
-def test_an_error_keeps_its_class_and_what_it_says(kind: Callable[..., WorkerPool], error: Exception) -> None:
+def test_error_keeps_its_class_and_message_between_processes(kind: Callable[..., WorkerPool], error: Exception) -> None:
     with pytest.raises(type(error)) as caught:
         run(kind, nothing, failing(error))
     assert type(caught.value) is type(error)
@@ -156,7 +156,7 @@ def test_an_error_keeps_its_class_and_what_it_says(kind: Callable[..., WorkerPoo
         assert "in work" in "".join(caught.value.__notes__), "where it happened"
 
 
-def test_an_error_that_cannot_be_sent_is_told_in_words() -> None:
+def test_error_that_cannot_be_pickled_becomes_a_run_error() -> None:
     with pytest.raises(RunError) as caught:
         run(ForkPool, nothing, failing(Stubborn(3, 4)))
     assert str(caught.value) == "Stubborn: 3 of 4"
@@ -170,9 +170,7 @@ def test_an_error_that_cannot_be_sent_is_told_in_words() -> None:
         (lambda: os.kill(os.getpid(), signal.SIGTERM), r"was ended by signal 15 \(Terminated\)"),
     ],
 )
-def test_a_process_that_dies_is_named_with_how_it_ended_and_takes_the_others_along(
-    end: Callable[[], None], how: str
-) -> None:
+def test_dying_process_is_named_with_its_status_and_ends_others(end: Callable[[], None], how: str) -> None:
     heard: list[int] = []
 
     def sleeping(tell: Report) -> None:
@@ -206,7 +204,7 @@ def test_an_error_here_ends_the_forks() -> None:
     assert gone(*heard)
 
 
-def test_what_comes_first_is_done_in_the_fork() -> None:
+def test_first_action_runs_once_in_each_fork() -> None:
     done: list[int] = []
     with ForkPool(lambda job, tell: done == [os.getpid()], nothing, lambda: done.append(os.getpid())) as crew:
         for _ in range(2):  # once for each process, not for each job
@@ -264,7 +262,7 @@ with ForkPool(work, print) as crew:
 
 
 @pytest.mark.filterwarnings("ignore:This process.*fork:DeprecationWarning")
-def test_there_are_no_forks_in_a_daemon() -> None:
+def test_daemon_process_cannot_fork() -> None:
     context = multiprocessing.get_context("fork")
     here, there = context.Pipe(duplex=False)
     process = context.Process(target=lambda: there.send(can_fork()), daemon=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -20,7 +22,7 @@ def test_no_file_is_longer_than_400_lines(tmp_path: Path) -> None:
     assert too_long(tmp_path) == ["long.py"]
 
 
-def test_at_most_eight_files_lie_beside_the_rooms() -> None:
+def test_no_more_than_eight_files_lie_beside_the_rooms() -> None:
     assert len([path for path in (ROOT / "fedmem").iterdir() if path.is_file()]) <= 8
 
 
@@ -28,6 +30,46 @@ def test_folders_of_tests_are_rooms() -> None:
     others = {"added", "benchmarks", "docs", "experiments", "statistical", "strategies"}
     folders = {path.parent.name for path in (ROOT / "tests").glob("*/__init__.py")}
     assert folders - others <= ROOMS
-    assert {path.name for path in (ROOT / "tests").glob("test_*.py")} <= {
-        "test_interrupts.py", "test_processes.py", "test_rooms.py", "test_seeding.py", "test_words.py"
-    }  # fmt: skip
+    about_rooms = {"test_rooms.py", "test_words.py"}
+    assert {path.name for path in (ROOT / "tests").glob("test_*.py")} - about_rooms <= {
+        f"test_{path.stem}.py" for path in (ROOT / "fedmem").glob("*.py")
+    }
+
+
+def modules_without_tests(root: Path) -> list[str]:
+    """Modules that define a function or a class and have no `tests/<room>/test_<module>.py`."""
+    found = []
+    for base, tests in (("fedmem", root / "tests"), ("strategies", root / "tests" / "strategies")):
+        for path in sorted((root / base).rglob("*.py")):
+            tree = ast.parse(path.read_text("utf-8"))
+            runs = any(isinstance(node, (ast.FunctionDef, ast.ClassDef)) for node in tree.body)
+            place = tests / path.relative_to(root / base).parent / f"test_{path.stem.lstrip('_')}.py"
+            if runs and not path.stem.startswith("__") and not (place.exists() and names_of_tests(place)):
+                found.append(path.relative_to(root).as_posix())
+    return found
+
+
+def names_of_tests(path: Path) -> list[str]:
+    """The test functions of a file."""
+    return re.findall(r"^ *(?:async )?def (test_\w+)", path.read_text("utf-8"), flags=re.MULTILINE)
+
+
+def test_every_module_has_its_test_file(tmp_path: Path) -> None:
+    assert modules_without_tests(ROOT) == []
+    for place in ("fedmem/room", "strategies", "tests/room", "tests/strategies"):
+        (tmp_path / place).mkdir(parents=True)
+    for name in ("fedmem/room/_one.py", "fedmem/room/two.py", "strategies/three.py"):
+        (tmp_path / name).write_text("def work():\n    return 1\n")
+    (tmp_path / "fedmem/room/constants.py").write_text("ONE = 1\n")
+    (tmp_path / "tests/room/test_one.py").write_text("def test_work():\n    pass\n")
+    (tmp_path / "tests/room/test_two.py").write_text("def help():\n    pass\n")
+    assert modules_without_tests(tmp_path) == ["fedmem/room/two.py", "strategies/three.py"]
+
+
+def test_names_of_tests_have_no_more_than_60_characters(tmp_path: Path) -> None:
+    long = [name for path in (ROOT / "tests").rglob("test_*.py") for name in names_of_tests(path) if len(name) > 60]
+    assert long == []
+    file = tmp_path / "test_x.py"
+    body = "():\n    pass\n"
+    file.write_text(f"def test_{'a' * 55}{body}\n\nclass TestX:\n    def test_{'b' * 56}(self):\n        pass\n")
+    assert [len(name) for name in names_of_tests(file)] == [60, 61]

@@ -14,7 +14,7 @@ def draws(
     return [float(value) for value in rng.random(4)]
 
 
-def test_every_argument_tells_streams_apart() -> None:
+def test_every_argument_gives_another_stream() -> None:
     others = [
         draws(seed=1),
         draws(purpose="other"),
@@ -27,7 +27,7 @@ def test_every_argument_tells_streams_apart() -> None:
     assert len({tuple(found) for found in [draws(), *others]}) == 1 + len(others)
 
 
-def test_what_was_drawn_before_changes_nothing() -> None:
+def test_draws_do_not_depend_on_earlier_draws() -> None:
     streams = Streams(0, "batches")
     found: list[float] = []
     for rng in streams.generators(run=[0, 1], round_number=2, client=[9, 3]):
@@ -50,7 +50,7 @@ def _words(purpose: str) -> tuple[int, ...]:
     return tuple(int.from_bytes(digest[i : i + 4], "little") for i in range(0, 16, 4))
 
 
-def test_places_side_by_side_are_not_alike() -> None:
+def test_neighbouring_streams_are_uncorrelated() -> None:
     """Means of neighbouring clients do not move together."""
     first, second = (
         np.array(
@@ -76,7 +76,7 @@ def test_no_place_is_another_than_the_first() -> None:
     assert len({float(stream(0, "coins", **place).random()) for place in places}) == len(places)
 
 
-def test_a_generator_of_ones_own_draws_what_is_drawn_at_its_place() -> None:
+def test_own_generator_draws_what_is_drawn_at_its_place() -> None:
     streams, places = Streams(3, "batches"), [(0, 1, 2), (1, 1, 2), (0, 2, 2), (0, 1, 3)]
     own = [
         streams.new_generator(run=run, round_number=round_number, client=client) for run, round_number, client in places

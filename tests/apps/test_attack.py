@@ -3,49 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from typer.testing import CliRunner
 
 from fedmem.apps.attack import Known, attack, scores, target_of
 from fedmem.attacks.inverting_gradients import InvertingGradients
-from fedmem.cli.main import app
-from fedmem.contracts.arrays import Params
-from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.errors import RunError, TargetError
+from tests.apps.attack_helpers import Spy, call, pair
 
 RNG = np.random.default_rng
 KNOWN = Known(input_shape=(4,), num_classes=3, num_images=2, lr=0.5)
-
-
-@dataclass
-class Spy:
-    """An attack that remembers what it was shown."""
-
-    knows: tuple[str, ...] = ()
-
-    def reconstruct(
-        self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
-    ) -> Sequence[Reconstruction]:
-        self.seen = targets[0]
-        inputs = np.full((targets[0].num_images, *targets[0].input_shape), 0.5, np.float32)
-        return [Reconstruction(inputs=inputs, labels=np.zeros(len(inputs), np.int64), distance=0.0)]
-
-
-def pair(model: nn.Module, lr: float = 0.5) -> tuple[Params, Params]:
-    """A model before and after one step on two rows."""
-    before = {name: value.detach().clone() for name, value in model.named_parameters()}
-    loss = nn.functional.cross_entropy(model(torch.eye(4)[:2]), torch.tensor([2, 0]))
-    gradient = torch.autograd.grad(loss, list(model.parameters()))
-    return before, {name: before[name] - lr * g for name, g in zip(before, gradient, strict=True)}
 
 
 def test_the_gradient_has_the_sign_and_scale_of_descent() -> None:
@@ -97,7 +69,7 @@ def images(*values: float) -> NDArray[np.float32]:
     return np.array([[value] * 4 for value in values], dtype=np.float32)
 
 
-def test_scores_pair_images_with_the_truth_and_compare_with_priors_and_gallery() -> None:
+def test_scores_match_images_and_compare_with_prior_and_gallery() -> None:
     truth, gallery = images(0.1, 0.9), images(0.3, 0.4)
     first, second = scores(images(0.8, 0.1), truth, gallery, RNG(0))
     assert (first.place, second.place) == (1, 0)
@@ -113,7 +85,7 @@ def test_scores_pair_images_with_the_truth_and_compare_with_priors_and_gallery()
     assert np.isnan(scores(images(0.1), truth[:1], gallery[:0], RNG(0))[0].identified)
 
 
-def test_a_tie_with_the_gallery_identifies_nobody() -> None:
+def test_tie_with_the_gallery_is_not_identified() -> None:
     assert scores(images(0.5), images(0.25), images(0.75), RNG(0))[0].identified == 0
 
 
@@ -134,7 +106,7 @@ def test_a_tie_with_the_gallery_identifies_nobody() -> None:
         ({"mean": (0.5,), "std": (0.0,)}, "std above 0"),
     ],
 )
-def test_what_cannot_be_known_is_refused(changed: dict[str, object], said: str) -> None:
+def test_impossible_knowledge_is_refused_with_its_field(changed: dict[str, object], said: str) -> None:
     with pytest.raises(TargetError, match=said):
         Known(**{"input_shape": (4,), "num_classes": 3, "num_images": 2, "lr": 0.5, **changed})  # type: ignore[arg-type]
 
@@ -177,154 +149,6 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-DEFAULT_RATES = (
-    "attack",
-    "before.pt",
-    "after.pt",
-    "--model",
-    "simple:Net",
-    "--shape",
-    "4",
-    "--classes",
-    "3",
-    "--images",
-    "2",
-)
-
-
-def call(*more: str) -> tuple[int, str, str]:
-    done = CliRunner().invoke(app, [*DEFAULT_RATES, "--lr", "0.5", *more])
-    return done.exit_code, done.stdout, done.stderr
-
-
-def test_the_command_writes_what_it_found(folder: Path) -> None:
-    code, said, _ = call("--truth", "truth.npz", "--set", "attack.steps=50", "--out", "found")
-    assert code == 0
-    assert "granted to the adversary: lr+steps+count" in said
-    found = json.loads((folder / "found" / "attack.json").read_text())
-    assert found["clients"] == 1
-    assert len(found["scores"]) == 2
-    assert "identified" not in found["scores"][0], "without a gallery nobody is identified"
-    with np.load(folder / "found" / "reconstruction.npz", allow_pickle=False) as arrays:
-        assert arrays["inputs"].shape == (2, 4)
-    again = call("--out", "found")
-    assert again[0] == 2
-    assert "--force" in again[2]
-    assert call("--out", "found", "--force", "--set", "attack.steps=2")[0] == 0
-
-
-def test_the_same_command_gives_the_same_files(folder: Path) -> None:
-    for name in ("one", "two"):
-        assert call("--truth", "truth.npz", "--set", "attack.steps=20", "--out", name)[0] == 0
-    for name in ("attack.json", "sheet.png"):
-        assert (folder / "one" / name).read_bytes() == (folder / "two" / name).read_bytes()
-
-
-@pytest.mark.parametrize(
-    ("more", "said"),
-    [
-        (("--shape", "4,x"), "--shape: should be whole numbers"),
-        (("--shape", "0"), "at least 1"),
-        (("--labels", "one"), "--labels"),
-        (("--mode", "test"), "--mode: should be train or eval"),
-        (("--mean", "a", "--std", "1"), "--mean"),
-        (("--attack", "dgl"), "unknown kind 'dgl'"),
-        (("--attack", "lira"), "is no ReconstructionAttack"),
-        (("--set", "attack.stepz=3"), "attack.stepz"),
-        (("--set", "attack.steps=0"), "attack.steps"),
-        (("--set", "client.lr=0.1"), "model and attack alone"),
-        (("--set", "model.wide=3"), "--set model.NAME=VALUE"),
-        (("--set", "model.width=5"), "'weight' has shape"),
-        (("--model", "simple:Nett"), "did you mean 'Net'"),
-        (("--model", "nowhere:Net"), "importing 'nowhere' failed"),
-        (("--model", "tabular_mlp"), "columns of a table"),
-        (("--truth", "absent.npz"), "no such file"),
-        (("--truth", "simple.py"), "no .npz of numbers"),
-        (("--lr", "0"), "lr must be above 0"),
-        (("--lr", "-1"), "lr must be above 0"),
-        (("--lr", "nan"), "lr must be above 0"),
-        (("--labels", "3,55"), "label 3 is none of 0 .. 2"),
-        (("--labels", "1"), "1 labels for 2 images"),
-        (("--batch-size", "0"), "batch_size must be at least 1"),
-        (("--batch-size", "5"), "batch_size 5 is more than the 2 images"),
-        (("--mean", "0.5", "--std", "0"), "std above 0"),
-        (("--mean", "0.5"), "given together"),
-        (("--mean", "0,0", "--std", "1,1"), "one for each channel"),
-        (("--in-order",), "give labels as well"),
-        (("--shape", "5"), "cannot be called on inputs of shape (5,)"),
-        (("--classes", "4"), "for 4 classes"),
-        (("--truth", "three.npz"), "truth: inputs have shape (3,)"),
-        (("--truth", "large.npz"), "truth: inputs must lie in [0, 1]"),
-        (("--truth", "nothing.npz"), "truth: holds no inputs"),
-        (("--truth", "many.npz"), "truth: 4 inputs, but 2 shaped the update"),
-        (("--truth", "truth.npz", "--gallery", "truth.npz"), "gallery: holds 2 of the 2 true inputs"),
-        (("--truth", "truth.npz", "--gallery", "many.npz"), "gallery: holds 2 of the 2 true inputs"),
-        (("--model", "simple:Dropped"), "--mode eval"),
-    ],
-)
-def test_a_wrong_command_says_what_is_wrong_and_leaves_nothing(more: tuple[str, ...], said: str, folder: Path) -> None:
-    code, _, error = call(*more, "--out", "found")
-    assert said in error
-    assert code == 2
-    assert not (folder / "found").exists()
-    assert "Traceback" not in error
-
-
-@pytest.mark.parametrize(
-    ("given", "said"),
-    [
-        ({"weight": torch.zeros(3, 4), "bias": torch.zeros(3)}, "not finite"),
-        (None, "the update is zero everywhere"),
-        ({"weight": torch.zeros(4, 3), "bias": torch.zeros(3)}, "'weight' has shape (4, 3), in the model (3, 4)"),
-        ({"0.weight": torch.zeros(3, 4)}, "--model module:Class"),
-        ({"weight": Spy()}, "holds more than weights"),
-        (b"", "after.pt: is empty"),
-        (b"damaged", "or is damaged"),
-    ],
-)
-def test_files_that_nothing_can_be_read_from_are_refused(given: object, said: str, folder: Path) -> None:
-    after = Path("after.pt")
-    if isinstance(given, bytes):
-        after.write_bytes(given)
-    elif said == "not finite":
-        torch.save({name: value * torch.nan for name, value in given.items()}, after)  # type: ignore[attr-defined]
-    else:
-        torch.save(torch.load("before.pt", weights_only=True) if given is None else given, after)
-    code, _, error = call("--out", "found")
-    assert said in error
-    assert code == 2
-    assert not (folder / "found").exists()
-
-
-def test_what_was_done_is_written_beside_what_was_found(folder: Path) -> None:
-    np.savez("others.npz", np.full((3, 4), 0.25, dtype=np.float32))
-    scored = ("--truth", "truth.npz", "--gallery", "others.npz", "--labels", "0,2", "--seed", "7")
-    assert call(*scored, "--set", "attack.steps=3", "--set", "model.width=4", "--out", "found")[0] == 0
-    found = json.loads((folder / "found" / "attack.json").read_text())
-    assert found["attack"]["kind"] == "inverting_gradients"
-    assert found["attack"]["steps"] == 3
-    assert found["model"] == {"kind": "simple:Net", "width": 4}
-    known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in found["known"].items()}
-    assert Known(**known) == Known(input_shape=(4,), num_classes=3, num_images=2, lr=0.5, labels=(0, 2))
-    assert (found["seed"], found["gradient"], found["gallery"]) == (7, False, 3)
-    assert {found[name]["file"] for name in ("before", "after", "truth", "others")} == {
-        "before.pt", "after.pt", "truth.npz", "others.npz"
-    }  # fmt: skip
-    assert found["versions"]["fedmem"]
-
-
-def test_a_second_attack_is_told_that_the_first_is_there(folder: Path) -> None:
-    assert call("--set", "attack.steps=2", "--out", "found")[0] == 0
-    code, _, error = call("--out", "found")
-    assert code == 2
-    assert "found exists already, and holds a finished attack; replace it with --force" in error
-    assert "--out" in error
-
-
-def test_without_a_gallery_it_is_said_that_nobody_can_be_identified(folder: Path) -> None:
-    assert "not known without --gallery" in call("--truth", "truth.npz", "--set", "attack.steps=2")[1]
-
-
 def test_inverting_gradients_from_files_finds_both_rows(folder: Path) -> None:
     code, said, _ = call("--truth", "truth.npz", "--out", "found", "--set", "attack.steps=600", "--set", "attack.tv=0")
     assert code == 0
@@ -340,7 +164,7 @@ def test_python_and_the_command_are_one(folder: Path) -> None:
         np.testing.assert_array_equal(arrays["inputs"], done.found.inputs)
 
 
-def test_an_update_of_several_steps_is_attacked_in_the_order_that_is_known(folder: Path) -> None:
+def test_attack_on_several_steps_uses_the_known_order(folder: Path) -> None:
     """The labels are given in the order of training, 2 first; `unrolled` does the three steps again."""
     model = nn.Linear(4, 3)
     before = {name: value.detach().clone() for name, value in model.named_parameters()}

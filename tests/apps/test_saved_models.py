@@ -103,7 +103,7 @@ def test_damaged_and_foreign_files_are_named(name: str, content: bytes, said: st
     assert error.value.exit_code == 2
 
 
-def test_what_is_no_state_dict_is_named(tmp_path: Path) -> None:
+def test_file_without_state_dict_is_refused_with_the_reason(tmp_path: Path) -> None:
     torch.save([torch.zeros(2)], tmp_path / "list.pt")
     torch.save({"w": torch.zeros(2), "epoch": 3}, tmp_path / "checkpoint.pt")
     torch.save({}, tmp_path / "empty.pt")

@@ -11,7 +11,6 @@ import torch
 from torch import nn
 
 from fedmem.attacks.class_inversion import ClassInversion
-from fedmem.attacks.grey import Grey
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.attack import Reconstruction
 from tests.lab import digits, gradient_of, network, parameters, target_of
@@ -33,7 +32,7 @@ def trained(epochs: int) -> Params:
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_of_a_linear_model_of_two_classes_it_is_a_corner_of_the_box(sign: float) -> None:
+def test_representative_of_linear_two_class_model_is_a_corner(sign: float) -> None:
     """Oracle: p(1 | x) rises in x_j where w_1j > w_0j and falls elsewhere, so the best x is 1 there and 0 elsewhere."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -48,7 +47,7 @@ def test_of_a_linear_model_of_two_classes_it_is_a_corner_of_the_box(sign: float)
     np.testing.assert_array_equal(found.inputs, np.stack([1 - corner, corner]))
 
 
-def test_of_a_trained_model_each_representative_is_nearest_to_the_mean_of_its_class() -> None:
+def test_representatives_of_trained_model_match_class_means() -> None:
     data = digits()
     means = np.stack([data.inputs[data.targets == label].mean(0) for label in range(10)]).reshape(10, -1)
 
@@ -64,7 +63,7 @@ def test_of_a_trained_model_each_representative_is_nearest_to_the_mean_of_its_cl
     assert right(outwards) <= 2, "away from a class is not towards it"
 
 
-def test_it_reads_no_gradient_and_draws_from_its_stream_alone() -> None:
+def test_class_inversion_ignores_the_gradient_and_is_seeded() -> None:
     model = network()
     target = target_of(model, parameters(model), digits().take(np.arange(3)))
     blank = replace(target, gradient={name: torch.full_like(g, math.nan) for name, g in target.gradient.items()})
@@ -77,7 +76,7 @@ def test_it_reads_no_gradient_and_draws_from_its_stream_alone() -> None:
     assert not np.array_equal(one.inputs, other.inputs)
 
 
-def test_it_is_the_model_after_the_update_that_is_inverted() -> None:
+def test_class_inversion_inverts_the_model_after_the_update() -> None:
     model, before, after = network(), parameters(network()), trained(1)
     target = target_of(model, before, digits().take(np.arange(3)))
     update = {name: after[name].double() - value.double() for name, value in before.items()}
@@ -90,13 +89,4 @@ def test_a_model_that_is_not_finite_gives_finite_inputs() -> None:
     broken = {name: torch.full_like(value, math.nan) for name, value in parameters(network()).items()}
     found = inverted(network(), broken, steps=3)
     assert np.isfinite(found.inputs).all()
-    assert math.isnan(found.distance)
-
-
-def test_grey_looks_at_nothing_and_says_that_nothing_was_matched() -> None:
-    target = target_of(network(), parameters(network()), digits().take(np.arange(3)))
-    (found,) = Grey().reconstruct([target], [np.random.default_rng(0)])
-    assert found.inputs.shape == (3, 1, 8, 8)
-    assert (found.inputs == 0.5).all()
-    assert found.labels.tolist() == [0, 1, 2]
     assert math.isnan(found.distance)

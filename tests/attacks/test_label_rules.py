@@ -60,7 +60,7 @@ def impact(bias: FloatArray, count: int) -> IntArray:
     return np.sort(np.array(found))
 
 
-def test_repeated_labels_are_found_better_than_by_guessing_and_no_worse_than_by_mean_impact() -> None:
+def test_repeated_labels_are_inferred_better_than_guessed() -> None:
     rng = np.random.default_rng(2)
     shares = {"inferred": [], "guess": [], "impact": [], "wrong sign": []}  # type: dict[str, list[float]]
     for _ in range(30):

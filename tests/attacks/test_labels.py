@@ -22,7 +22,7 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.Sigmoid, nn.Tanh])
 @pytest.mark.parametrize("label", [0, 3, 9])
-def test_of_one_example_the_label_is_the_negative_entry(activation: type[nn.Module], label: int) -> None:
+def test_label_of_one_example_is_the_negative_bias_entry(activation: type[nn.Module], label: int) -> None:
     torch.manual_seed(label)
     model = nn.Sequential(nn.Linear(6, 8), activation(), nn.Linear(8, 10))
     loss = functional.cross_entropy(model(torch.rand(1, 6)), torch.tensor([label]))
@@ -42,9 +42,7 @@ def test_distinct_labels_are_found_whatever_the_scale(labels: set[int], scale: f
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=10), st.integers(1, 40))
-def test_there_are_as_many_labels_as_examples_and_every_negative_class_is_among_them(
-    bias: list[float], count: int
-) -> None:
+def test_inferred_labels_have_the_count_and_all_negative_classes(bias: list[float], count: int) -> None:
     found = infer_labels(bias, count)
     negative = {label for label, value in enumerate(bias) if value < 0}
     assert len(found) == count
@@ -52,7 +50,7 @@ def test_there_are_as_many_labels_as_examples_and_every_negative_class_is_among_
     assert negative <= set(found.tolist()) or len(negative) > count
 
 
-def test_most_repeats_are_counted_right_and_none_from_the_wrong_sign() -> None:
+def test_repeats_are_inferred_right_and_wrong_under_flipped_sign() -> None:
     rng = np.random.default_rng(0)
     right: list[float] = []
     wrong: list[float] = []
@@ -67,17 +65,17 @@ def test_most_repeats_are_counted_right_and_none_from_the_wrong_sign() -> None:
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=60))
-def test_any_labels_are_counted_exactly_under_uniform_predictions(labels: list[int]) -> None:
+def test_uniform_predictions_reveal_all_label_counts(labels: list[int]) -> None:
     bias = bias_gradient(labels, np.full((len(labels), 5), 0.2))
     assert infer_labels(bias, len(labels)).tolist() == sorted(labels)
 
 
-def test_of_a_large_batch_as_many_are_found_as_are_asked_for_in_proportion() -> None:
+def test_requested_labels_of_a_large_batch_are_proportional() -> None:
     bias = bias_gradient([0] * 50 + [1] * 100 + [2] * 50, np.full((200, 4), 0.25))
     assert infer_labels(bias, 8).tolist() == [0, 0, 1, 1, 1, 1, 2, 2]
 
 
-def test_a_trained_model_falls_back_to_the_guess_and_not_on_the_few_negative_classes() -> None:
+def test_labels_of_trained_model_fall_back_to_the_guess() -> None:
     """Large batch, good predictions: g is all but 0, and its negative entries say little. They once took everything."""
     rng = np.random.default_rng(0)
     found: list[float] = []
@@ -93,7 +91,7 @@ def test_a_trained_model_falls_back_to_the_guess_and_not_on_the_few_negative_cla
     assert np.mean(guessed) > 0.8
 
 
-def test_more_negative_classes_than_examples_takes_the_most_negative() -> None:
+def test_more_negative_classes_than_examples_takes_lowest_ones() -> None:
     assert infer_labels([-0.1, -0.3, -0.2, 0.6], 2).tolist() == [1, 2]
 
 
@@ -102,7 +100,7 @@ def test_no_information_gives_some_label_and_no_error(bias: list[float]) -> None
     assert infer_labels(bias, 2).tolist() == [0, 1]
 
 
-def test_the_last_fitting_bias_is_read_and_its_absence_is_an_error() -> None:
+def test_last_bias_of_matching_size_is_read_else_an_error() -> None:
     gradient = {"a.bias": torch.ones(3), "b.weight": torch.ones(3, 3), "b.bias": 2 * torch.ones(3)}
     assert last_bias(gradient, 3).tolist() == [2.0, 2.0, 2.0]
     assert last_bias({"bias": torch.zeros(4)}, 4).tolist() == [0.0] * 4

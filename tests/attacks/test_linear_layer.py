@@ -11,29 +11,11 @@ import pytest
 import torch
 from torch import nn
 
-from fedmem.apps.attack import Known
-from fedmem.apps.attack import target_of as known_target
 from fedmem.attacks._entrance import Entrance
 from fedmem.attacks.linear_layer import LinearLayer
-from fedmem.contracts.arrays import FloatArray
-from fedmem.contracts.attack import GradientTarget, Reconstruction
-from fedmem.contracts.data import Examples
-from fedmem.errors import ComponentError, TargetError
+from fedmem.errors import TargetError
+from tests.attacks.linear_layer_helpers import attacked, errors
 from tests.lab import digits, network, parameters, target_of
-
-RNG = np.random.default_rng(0)
-
-
-def attacked(target: GradientTarget) -> Reconstruction:
-    (found,) = LinearLayer().reconstruct([target], [RNG])
-    return found
-
-
-def errors(found: Reconstruction, rows: Examples) -> FloatArray:
-    """(m, n) largest difference between any pixel of an image found and of a true one."""
-    apart: FloatArray = np.abs(found.inputs[:, None].astype(np.float64) - rows.inputs[None])
-    out: FloatArray = np.max(apart.reshape(len(found.inputs), len(rows), -1), axis=2)
-    return out
 
 
 @pytest.mark.parametrize("activation", [nn.ReLU, nn.Sigmoid, nn.Tanh])
@@ -47,23 +29,7 @@ def test_one_example_is_exact_to_a_millionth(activation: type[nn.Module]) -> Non
         assert found.labels.tolist() == row.targets.tolist()
 
 
-@pytest.mark.parametrize(
-    "broken",
-    [
-        lambda rows: torch.cat([rows[:, :-1], -rows[:, -1:]], dim=1),
-        lambda rows: torch.cat([rows[:, :-1], 1 / rows[:, -1:]], dim=1),
-        lambda rows: torch.cat([2 * rows[:, :-1], rows[:, -1:]], dim=1),
-    ],
-    ids=["sign", "division", "normaliser"],
-)
-def test_a_broken_sign_division_or_normaliser_is_noticed(broken: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = Entrance.rows
-    monkeypatch.setattr(Entrance, "rows", lambda self, gradient: broken(rows(self, gradient)))  # type: ignore[operator]
-    model, row = network(), digits().take(np.array([7]))
-    assert errors(attacked(target_of(model, parameters(model), row)), row).max() > 0.1
-
-
-def test_many_steps_on_one_example_are_still_exact_and_only_the_label_needs_the_sign() -> None:
+def test_steps_on_one_example_stay_exact_up_to_the_labels_sign() -> None:
     model, row = network(), digits().take(np.array([3]))
     params = parameters(model)
     total = {name: torch.zeros_like(value) for name, value in params.items()}
@@ -78,7 +44,7 @@ def test_many_steps_on_one_example_are_still_exact_and_only_the_label_needs_the_
     assert attacked(target).labels.tolist() == row.targets.tolist() != attacked(flipped).labels.tolist()
 
 
-def test_of_a_batch_those_that_move_a_unit_alone_are_exact_and_nothing_else_is_claimed() -> None:
+def test_examples_that_activate_a_unit_alone_are_exact() -> None:
     exact = labelled = 0
     for i in range(6):
         model, rows = network(seed=i), digits().take(np.arange(8 * i, 8 * i + 8))
@@ -93,7 +59,7 @@ def test_of_a_batch_those_that_move_a_unit_alone_are_exact_and_nothing_else_is_c
     assert labelled == exact
 
 
-def test_whoever_was_found_is_taken_away_and_uncovers_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_found_examples_are_subtracted_and_reveal_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without that, or with what was found added instead, only those that are alone at once are found."""
     model, rows = network(), digits().take(np.arange(8))
     target = target_of(model, parameters(model), rows)
@@ -113,7 +79,7 @@ def test_whoever_was_found_is_taken_away_and_uncovers_others(monkeypatch: pytest
     assert len(attacked(target).inputs) < len(whole.inputs)
 
 
-def test_a_whole_batch_leaves_nothing_unexplained_and_part_of_it_does() -> None:
+def test_distance_is_zero_for_a_whole_batch_and_not_for_a_part() -> None:
     model = network()
     whole = attacked(target_of(model, parameters(model), digits().take(np.arange(4))))
     assert len(whole.inputs) == 4
@@ -123,7 +89,7 @@ def test_a_whole_batch_leaves_nothing_unexplained_and_part_of_it_does() -> None:
     assert 0.01 < some.distance < 1
 
 
-def test_where_every_example_moves_every_unit_nothing_is_exact_and_that_is_said() -> None:
+def test_tanh_network_gives_no_exact_example_and_distance_1() -> None:
     model, rows = network(nn.Tanh), digits().take(np.arange(4))
     found = attacked(target_of(model, parameters(model), rows))
     assert found.distance == 1
@@ -140,7 +106,7 @@ def test_in_a_batch_sign_and_scale_decide_what_is_exact(factor: float) -> None:
     assert attacked(scaled).distance == 1
 
 
-def test_two_classes_whose_units_all_agree_are_not_mistaken_for_one_example() -> None:
+def test_two_classes_are_not_mistaken_for_one_example() -> None:
     """With two classes d_ik is a product of one factor for i and one for k: all rows are parallel in any batch."""
     model, rows = nn.Sequential(nn.Flatten(), nn.Linear(64, 2)), digits().take(np.arange(3))
     rows = replace(rows, targets=np.array([0, 1, 1]))
@@ -156,7 +122,7 @@ def test_equal_examples_are_not_found_and_nothing_false_is() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, math.nan])
-def test_nothing_in_nothing_out(value: float) -> None:
+def test_empty_gradient_gives_grey_and_no_distance(value: float) -> None:
     model, rows = network(), digits().take(np.arange(2))
     target = target_of(model, parameters(model), rows)
     found = attacked(replace(target, gradient={n: torch.full_like(g, value) for n, g in target.gradient.items()}))
@@ -164,60 +130,13 @@ def test_nothing_in_nothing_out(value: float) -> None:
     assert (found.inputs == 0.5).all()
 
 
-def test_noise_on_the_gradient_of_one_example_is_noticed() -> None:
+def test_noisy_gradient_of_one_example_has_distance_1() -> None:
     model, row = network(), digits().take(np.array([1]))
     target = target_of(model, parameters(model), row)
     with torch.random.fork_rng():
         torch.manual_seed(0)
         noisy = {name: value + 0.01 * torch.randn_like(value) for name, value in target.gradient.items()}
     assert attacked(replace(target, gradient=noisy)).distance == 1
-
-
-def test_inputs_that_the_model_normalises_come_back_as_they_were() -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Flatten(), nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 10))
-    image = np.random.default_rng(1).random((1, 3, 2, 2), dtype=np.float32)
-    before = parameters(model)
-    shifted = (torch.from_numpy(image) - 0.4) / 0.25
-    gradient = torch.autograd.grad(
-        nn.functional.cross_entropy(model(shifted), torch.tensor([6])), list(model.parameters())
-    )
-    known = Known(
-        input_shape=(3, 2, 2), num_classes=10, num_images=1, lr=1.0, mean=(0.4, 0.4, 0.4), std=(0.25, 0.25, 0.25)
-    )
-    target = known_target(before, dict(zip(before, gradient, strict=True)), model, known, gradient=True)
-    found = attacked(target)
-    assert np.abs(found.inputs - image).max() < 1e-5
-    assert found.labels.tolist() == [6]
-
-
-class Tokens(nn.Module):
-    """Reads whole numbers."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding, self.output = nn.Embedding(2, 4), nn.Linear(256, 10)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.output(self.embedding(x.flatten(1).long().clamp(0, 1)).flatten(1))
-        return found
-
-
-@pytest.mark.parametrize(
-    "model",
-    [
-        nn.Sequential(nn.Flatten(), nn.Linear(64, 10, bias=False)),
-        nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(72, 10)),
-        nn.Sequential(nn.Flatten(), nn.Sigmoid(), nn.Linear(64, 10)),
-        Tokens(),
-    ],
-    ids=["no bias", "convolution", "bent", "tokens"],
-)
-def test_other_first_layers_are_refused_by_name(model: nn.Module) -> None:
-    target = target_of(model, parameters(model), digits().take(np.arange(1)))
-    with pytest.raises(ComponentError, match="whose first layer is linear, has a bias"):
-        attacked(target)
 
 
 def test_a_target_that_does_not_fit_its_model_is_refused() -> None:

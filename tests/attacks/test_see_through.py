@@ -29,7 +29,7 @@ def target(size: int, first: int = 0, model: nn.Module | None = None) -> Gradien
     return target_of(model, parameters(model), digits().take(np.arange(first, first + size)))
 
 
-def test_the_prior_is_what_the_docstring_says_and_its_slope_is_autograds() -> None:
+def test_prior_equals_its_formula_and_its_slope_is_autograds() -> None:
     """By hand, with the mean over the starts held fixed; of images that share a label none is drawn to it."""
     attack = SeeThrough(tv=0.3, l2=0.2, group=0.7, restarts=2)
     one, other = target(4), target(3, first=20)
@@ -88,7 +88,7 @@ def test_images_come_back_and_not_with_the_wrong_sign_or_scale() -> None:
     assert quality(3.0) < 20
 
 
-def test_targets_beside_it_do_not_matter_and_one_without_a_direction_is_nan() -> None:
+def test_see_through_targets_are_independent_and_blank_ones_nan() -> None:
     model = network(nn.Sigmoid)
     attack = SeeThrough(steps=30, restarts=2)
     given = [target(2, model=model), target(1, 30, model=model)]

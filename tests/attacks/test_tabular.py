@@ -9,45 +9,14 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from fedmem.attacks._columns import touched_columns
 from fedmem.attacks.tabular import Tabular, _pool_restarts
-from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.data import Examples
 from fedmem.errors import ComponentError
-from fedmem.modalities.tables import Tables, modal_row, tolerances
-from fedmem.models.tabular_mlp import TabularMLP
+from fedmem.modalities.tables import modal_row, tolerances
+from tests.attacks.tabular_helpers import BLOCKS, QUICK, attacked, rows, table_target
 from tests.lab import digits, network, parameters, target_of
 from tests.recovered import independent_rows, right_cells
-
-BLOCKS = (1, 3, 1, 4, 2)
-QUICK = Tabular(steps=100, restarts=4)
-
-
-def rows(count: int, seed: int = 0) -> Examples:
-    rng = np.random.default_rng(seed)
-    pieces = [rng.random((count, 1)) if k == 1 else np.eye(k)[rng.integers(k, size=count)] for k in BLOCKS]
-    inputs = np.concatenate(pieces, axis=1).astype(np.float32)
-    return Examples(inputs=inputs, targets=np.sort(rng.integers(2, size=count)), ids=np.arange(count))
-
-
-def model(embedded: bool = True) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        if embedded:
-            return TabularMLP(embedding=4, hidden=(32,)).build_table(BLOCKS, 2)
-        return nn.Sequential(nn.Linear(sum(BLOCKS), 32), nn.Sigmoid(), nn.Linear(32, 2))
-
-
-def table_target(table: Examples, embedded: bool = True) -> GradientTarget:
-    net = model(embedded)
-    return replace(target_of(net, parameters(net), table), num_classes=2, modality=Tables(blocks=BLOCKS))
-
-
-def attacked(target: GradientTarget, attack: Tabular = QUICK, seed: int = 0) -> Reconstruction:
-    (found,) = attack.reconstruct([target], [np.random.default_rng(seed)])
-    return found
 
 
 def accuracy(found: NDArray[np.float32], table: Examples) -> float:
@@ -55,7 +24,7 @@ def accuracy(found: NDArray[np.float32], table: Examples) -> float:
 
 
 @pytest.mark.parametrize("embedded", [True, False])
-def test_one_row_comes_back_cell_by_cell_and_not_from_the_wrong_sign(embedded: bool) -> None:
+def test_one_row_is_recovered_but_not_from_the_wrong_sign(embedded: bool) -> None:
     right, wrong = [], []
     for seed in range(2):
         table = rows(1, seed)
@@ -72,7 +41,7 @@ def test_one_row_comes_back_cell_by_cell_and_not_from_the_wrong_sign(embedded: b
     assert np.mean(wrong) < 0.9
 
 
-def test_of_several_rows_more_comes_back_than_can_be_guessed() -> None:
+def test_tabular_recovers_more_than_guesses_of_several_rows() -> None:
     population, rng = rows(500, seed=9).inputs, np.random.default_rng(0)
     own, usual, drawn = [], [], []
     for seed in range(3):
@@ -96,7 +65,7 @@ def test_every_row_is_one_that_the_table_could_hold() -> None:
         start += width
 
 
-def test_pooling_pairs_rows_of_equal_labels_takes_medians_of_numbers_and_means_of_shares() -> None:
+def test_pooling_pairs_equal_labels_and_takes_medians_and_means() -> None:
     blocks, labels = (1, 2), np.array([0, 0, 1])
     best = np.array([[0.1, 0.9, 0.1], [0.5, 0.2, 0.8], [0.9, 0.6, 0.4]], np.float32)
     second = np.array([[0.6, 0.1, 0.9], [0.2, 0.7, 0.3], [0.8, 0.1, 0.9]], np.float32)  # first two in the other order
@@ -110,7 +79,7 @@ def test_pooling_pairs_rows_of_equal_labels_takes_medians_of_numbers_and_means_o
     assert _pool_restarts(np.stack([best, other]), labels, blocks)[2, 0] == pytest.approx(0.5)
 
 
-def test_the_restarts_that_fit_best_are_pooled_and_what_is_told_is_the_distance_of_the_answer() -> None:
+def test_best_restarts_are_pooled_and_distance_is_of_the_answer() -> None:
     table = rows(3, seed=2)
     target = table_target(table)
     one = attacked(target, Tabular(steps=60, restarts=1))
@@ -120,7 +89,7 @@ def test_the_restarts_that_fit_best_are_pooled_and_what_is_told_is_the_distance_
     assert len({found.inputs.tobytes() for found in (best_of, half, everything)}) > 1
 
 
-def test_what_comes_of_a_target_does_not_hang_on_those_beside_it() -> None:
+def test_tabular_rows_do_not_depend_on_other_targets() -> None:
     first, second = table_target(rows(3, seed=1)), table_target(rows(1, seed=4))
     beside = QUICK.reconstruct([first, second], [np.random.default_rng(i) for i in (0, 1)])
     for target, found, seed in ((first, beside[0], 0), (second, beside[1], 1)):
@@ -139,7 +108,7 @@ def test_an_empty_gradient_gives_a_table_and_no_distance(value: float) -> None:
     assert not math.isnan(beside.distance)
 
 
-def test_what_is_no_table_is_refused_and_labels_are_used_where_they_are_known() -> None:
+def test_tabular_refuses_images_and_uses_known_labels() -> None:
     net = network()
     with pytest.raises(ComponentError, match="these data are none"):
         attacked(target_of(net, parameters(net), digits().take(np.arange(1))))
@@ -147,29 +116,3 @@ def test_what_is_no_table_is_refused_and_labels_are_used_where_they_are_known() 
     known = replace(table_target(rows(2)), labels=np.array([0, 1])).grant(("labels",))
     assert Tabular(labels="known").knows == ("labels",)
     assert attacked(known, Tabular(steps=1, labels="known")).labels.tolist() == [0, 1]
-
-
-@pytest.mark.parametrize("embedded", [True, False])
-def test_columns_that_no_row_has_are_read_off_the_gradient_and_never_answered(embedded: bool) -> None:
-    for seed in range(3):
-        table = rows(2, seed)
-        table.inputs[:, 4] = 0.0  # a number that everybody has at 0, such as a gain
-        target = table_target(table, embedded)
-        there = (table.inputs != 0).any(0)
-        if embedded:
-            # numbers join the categories' embeddings: the layer that reads them is given no columns alone
-            there[[0, 4]] = True
-        np.testing.assert_array_equal(touched_columns(target), there)
-        found = attacked(target, Tabular(steps=5, restarts=2)).inputs
-        assert not found[:, ~there].any()
-        everything = replace(target, gradient={n: g + 1e-3 for n, g in target.gradient.items()})
-        assert touched_columns(everything).all(), "noise leaves no zeros"
-
-
-def test_layers_that_read_something_else_say_nothing_of_columns() -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        net = nn.Sequential(nn.Sigmoid(), nn.Linear(sum(BLOCKS), 8), nn.ReLU(), nn.Linear(8, 2))
-    target = replace(target_of(net, parameters(net), rows(1)), num_classes=2, modality=Tables(blocks=BLOCKS))
-    zero = {name: torch.zeros_like(value) for name, value in target.gradient.items()}
-    assert touched_columns(replace(target, gradient=zero)).all()

@@ -85,9 +85,7 @@ def test_one_text_comes_back_word_for_word(model: nn.Module) -> None:
 
 
 @pytest.mark.parametrize("scale", [-1.0, 0.2])
-def test_a_gradient_of_another_sign_or_scale_gives_away_less_and_its_distance_tells(
-    model: nn.Module, scale: float
-) -> None:
+def test_tag_recovers_less_from_gradients_of_wrong_sign_or_scale(model: nn.Module, scale: float) -> None:
     """Of one text alone, the embeddings are quotients that know neither; of several they are not."""
     right, wrong = [], []
     for seed in range(2):
@@ -100,7 +98,7 @@ def test_a_gradient_of_another_sign_or_scale_gives_away_less_and_its_distance_te
     assert np.mean(wrong) < np.mean(right) - 0.3
 
 
-def test_of_several_texts_most_tokens_come_back_and_restarts_and_the_embeddings_gradient_help(model: nn.Module) -> None:
+def test_tag_recovers_more_with_restarts_and_touched_rows(model: nn.Module) -> None:
     tokens, labels = texts(3)
     target = target_of(model, tokens, labels)
     one, several = attacked(target, steps=300), attacked(target, steps=300, restarts=3)
@@ -119,9 +117,7 @@ def test_the_weight_of_absolute_values_reaches_the_objective(model: nn.Module) -
 
 
 @pytest.mark.parametrize("value", [0.0, math.nan])
-def test_an_empty_gradient_has_no_distance_and_the_targets_beside_it_do_not_notice(
-    model: nn.Module, value: float
-) -> None:
+def test_empty_gradient_is_nan_and_leaves_other_texts_unchanged(model: nn.Module, value: float) -> None:
     target = target_of(model, *texts(1))
     blank = replace(target, gradient={name: torch.full_like(g, value) for name, g in target.gradient.items()})
     rngs = [np.random.default_rng(i) for i in (1, 1)]
@@ -131,14 +127,14 @@ def test_an_empty_gradient_has_no_distance_and_the_targets_beside_it_do_not_noti
     np.testing.assert_array_equal(beside.inputs, attacked(target).inputs)
 
 
-def test_labels_are_known_only_where_it_says_so(model: nn.Module) -> None:
+def test_tag_uses_known_labels_only_if_configured(model: nn.Module) -> None:
     target = replace(target_of(model, *texts(1)), labels=np.array([3]))
     assert Tag().knows == ()
     assert Tag(labels="known").knows == ("labels",)
     assert attacked(target.grant(("labels",)), steps=1, labels="known").labels.tolist() == [3]
 
 
-def test_inputs_that_no_embedding_reads_are_refused_and_the_model_is_left_alone(model: nn.Module) -> None:
+def test_tag_refuses_inputs_without_embedding_and_removes_hooks(model: nn.Module) -> None:
     plain = network()
     with pytest.raises(ComponentError, match="sequences of tokens"):
         attacked(image_target(plain, parameters(plain), digits().take(np.arange(1))))

@@ -51,7 +51,9 @@ def without(name: str) -> Callable[[GradientTarget], GradientTarget]:
         (lambda one: replace(one, num_classes=9), r"outputs of shape \(10,\) for 9 classes"),
     ],
 )
-def test_what_does_not_fit_is_named(changed: Callable[[GradientTarget], GradientTarget], said: str) -> None:
+def test_target_that_does_not_fit_names_its_part(
+    changed: Callable[[GradientTarget], GradientTarget], said: str
+) -> None:
     assert validate_targets([target()])
     for attempt in (
         validate_targets,
@@ -62,7 +64,7 @@ def test_what_does_not_fit_is_named(changed: Callable[[GradientTarget], Gradient
 
 
 @pytest.mark.parametrize("layer", [nn.Dropout(0.5), nn.BatchNorm1d(64)])
-def test_layers_whose_gradient_nobody_can_compute_again_are_refused_while_they_train(layer: nn.Module) -> None:
+def test_training_mode_layers_with_random_gradients_are_refused(layer: nn.Module) -> None:
     model = nn.Sequential(nn.Flatten(), layer, nn.Linear(64, 10))
     with pytest.raises(TargetError, match=rf"{type(layer).__name__} at '1'.*--mode eval"):
         validate_targets([target(model)])
@@ -81,7 +83,7 @@ def test_every_target_is_looked_at() -> None:
 
 
 @pytest.mark.parametrize(("value", "said"), [(0.0, "zero everywhere"), (np.nan, "not finite"), (np.inf, "not finite")])
-def test_an_update_without_a_direction_is_refused_where_it_is_the_only_one(value: float, said: str) -> None:
+def test_single_update_without_direction_is_refused(value: float, said: str) -> None:
     one = target()
     blank = replace(one, gradient={name: torch.full_like(part, value) for name, part in one.gradient.items()})
     assert require_direction(one) is one

@@ -40,7 +40,7 @@ def zeros_for_head(target: GradientTarget) -> GradientTarget:
 
 
 @pytest.mark.parametrize("network_can_be_read", [True, False])
-def test_an_image_is_found_without_the_head_but_not_under_a_head_of_zeros(
+def test_image_is_reconstructed_without_head_but_not_zero_head(
     network_can_be_read: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if not network_can_be_read:
@@ -56,14 +56,14 @@ def test_an_image_is_found_without_the_head_but_not_under_a_head_of_zeros(
     assert full.distance < 1e-2
 
 
-def test_labels_are_guessed_where_the_bias_that_tells_them_was_not_sent() -> None:
+def test_labels_are_guessed_where_the_bias_was_not_sent() -> None:
     target = replace(without_head(whole(3)), labels=None, num_images=4)
     assert labels_of(target).tolist() == guess_labels(4, 10).tolist()
     told = replace(whole(3), labels=None)
     assert labels_of(told).tolist() == digits().targets[3:4].tolist()
 
 
-def test_names_that_are_missing_without_a_word_are_still_a_mistake() -> None:
+def test_undeclared_missing_names_are_refused() -> None:
     target = without_head(whole())
     validate_targets([target])
     with pytest.raises(TargetError, match=r"gradient: '3\.bias' is amiss, only the model has one"):
@@ -72,7 +72,7 @@ def test_names_that_are_missing_without_a_word_are_still_a_mistake() -> None:
         validate_targets([replace(whole(), personal=("3.bias",))])
 
 
-def test_who_needs_what_was_not_sent_says_so() -> None:
+def test_attack_that_needs_a_missing_layer_raises() -> None:
     first = {n: v for n, v in whole().gradient.items() if not n.startswith("1.")}
     target = replace(whole(), gradient=first, personal=("1.weight", "1.bias"))
     with pytest.raises(ComponentError, match="stays with each client"):

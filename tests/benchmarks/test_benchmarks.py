@@ -113,7 +113,7 @@ def test_arithmetic_is_counted_as_torch_counts_it() -> None:
     assert work.convolution_gigaflops(12) * 4 == pytest.approx(counter.get_total_flops() / 1e9, rel=1e-3)
 
 
-def test_both_ways_rank_secrets_alike_and_a_contest_that_does_not_is_ended() -> None:
+def test_exposure_workloads_must_agree_on_ranks() -> None:
     tree, sequences = (exposure.rank(way, digits=3) for way in ("tree", "sequences"))
     assert tree.params["rank"].tolist() == sequences.params["rank"].tolist()
     assert tree.params["rank"][0] == 1, "the first was learnt"
@@ -198,7 +198,7 @@ def test_the_attacks_of_the_contest_do_the_same_work(monkeypatch: pytest.MonkeyP
     assert not np.allclose(inversion.ours("mlp").params["distance"], reached["mlp"], atol=2e-3), "less work is noticed"
 
 
-def test_what_was_measured_of_one_workload_stays_when_another_is_measured_again(tmp_path: Path) -> None:
+def test_results_of_one_workload_survive_measuring_another(tmp_path: Path) -> None:
     held = matches.matches(peers=True, quick=False)[-2:]
     first, second = (
         report.Part(

@@ -331,7 +331,7 @@ NAMED: dict[str, tuple[tuple[str, ...], str]] = {
 
 
 @pytest.mark.parametrize("name", NAMED)
-def test_what_once_ended_in_a_traceback_or_a_long_message(name: str, tmp_path: Path) -> None:
+def test_former_tracebacks_are_short_errors_with_exit_code_2(name: str, tmp_path: Path) -> None:
     words, says = NAMED[name]
     saved(tmp_path)
     axis = {"path": "client.lr", "values": [0.1, 0.3]}

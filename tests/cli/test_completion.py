@@ -66,11 +66,11 @@ def folder(tmp_path: Path) -> Path:
         (["measure", "runs/a/"], ["runs/a/0123"]),
     ],
 )
-def test_bash(folder: Path, typed: list[str], offered: list[str]) -> None:
+def test_bash_completes_commands_families_and_kinds(folder: Path, typed: list[str], offered: list[str]) -> None:
     assert ask(typed, folder) == offered
 
 
-def test_other_shells_are_told_what_kinds_are(folder: Path) -> None:
+def test_other_shells_complete_kinds_with_descriptions(folder: Path) -> None:
     assert any(
         "uniform" in line and "A cohort of fixed size." in line for line in ask(["show", "sampler", "u"], folder, "zsh")
     )
@@ -83,7 +83,7 @@ def test_the_script_for_a_shell_names_the_program(folder: Path) -> None:
     assert "_FEDMEM_COMPLETE=complete_bash" in done.stdout
 
 
-def test_folders_that_cannot_be_read_offer_nothing(tmp_path: Path) -> None:
+def test_unreadable_folders_complete_to_nothing(tmp_path: Path) -> None:
     assert completion.scenarios(f"{tmp_path}/nowhere/") == completion.runs(f"{tmp_path}/nowhere/x") == []
     (tmp_path / "s.yaml").write_text("")
     assert completion.scenarios(f"{tmp_path}/s") == [f"{tmp_path}/s.yaml"]

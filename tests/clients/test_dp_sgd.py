@@ -12,76 +12,26 @@ import torch
 from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from torch import nn
-from torch.func import functional_call
 from torch.nn import functional as F
 
 from fedmem.clients.dp_sgd import DpSgd
 from fedmem.clients.sgd import Sgd
-from fedmem.contracts.client import PerExample
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Participation
-from fedmem.contracts.measurement import FINAL
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
-from fedmem.models.char_rnn import CharRnn
-from fedmem.models.transformer import Transformer
 from fedmem.privacy import spending
-from fedmem.privacy.accounting import Releases, epsilon_of_spent, guarantee_of
+from fedmem.privacy.accounting import Releases, guarantee_of
 from fedmem.seeding import Streams
 from fedmem.training.client_work import Task
 from fedmem.training.executor import Settings
-from fedmem.training.ghost_clipping import Layers
 from fedmem.training.one_by_one import OneByOne
-from fedmem.training.per_example import NOISE, SPENT, ClippedSums, Noise, clipped_sums
+from fedmem.training.per_example import NOISE, SPENT, Noise
 from fedmem.training.stacked import Stacked
 from fedmem.training.worker_pool import PooledExecutor
+from tests.clients.dp_sgd_helpers import SGD, naive, networks, store
 from tests.narrowing import present
 from tests.tiny import tiny
-
-WIDE = 1100
-
-SGD = {"kind": "dp_sgd", "lr": 0.3, "batch_size": 6, "steps": 3}
-
-
-def store(count: int = 12) -> Examples:
-    rng = np.random.default_rng(0)
-    inputs = rng.normal(size=(count, 5)).astype(np.float32)
-    return Examples(inputs=inputs, targets=rng.integers(3, size=count), ids=np.arange(count))
-
-
-def linear() -> nn.Module:
-    """Of linear layers alone, whose gradients of single examples are products."""
-    return seeded(nn.Linear(5, 7), nn.ReLU(), nn.Linear(7, 3, bias=False))
-
-
-def gated() -> nn.Module:
-    """With parameters of another kind."""
-    return seeded(nn.Linear(5, 7), nn.GroupNorm(1, 7), nn.Tanh(), nn.Linear(7, 3))
-
-
-def convolved() -> nn.Module:
-    """With a convolution, and enough weights for ghost clipping."""
-    return seeded(
-        nn.Unflatten(1, (1, 5)),
-        nn.Conv1d(1, 4, 3),
-        nn.Tanh(),
-        nn.Flatten(),
-        nn.Linear(12, WIDE),
-        nn.Tanh(),
-        nn.Linear(WIDE, 3),
-    )
-
-
-def seeded(*layers: nn.Module) -> nn.Module:
-    with torch.random.fork_rng():
-        torch.manual_seed(1)
-        for layer in layers:
-            if isinstance(layer, nn.Linear | nn.Conv1d):
-                layer.reset_parameters()
-        return nn.Sequential(*layers)
-
-
-networks = pytest.mark.parametrize("network", [linear, gated, convolved])
 
 
 def executors(test: Any) -> Any:
@@ -167,63 +117,6 @@ def test_an_empty_batch_is_a_step_of_noise(executor: Any, network: Any) -> None:
     assert np.isnan(done.loss)
 
 
-def naive(model: nn.Module, params: Any, inputs: Any, targets: Any, clip: float) -> Any:
-    """The clipped sum by a plain loop, one backward pass for each example; one that is not finite is left out."""
-    total = {name: np.zeros(tuple(value.shape)) for name, value in params.items()}
-    for one, target in zip(inputs, targets, strict=True):
-        leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
-        loss = F.cross_entropy(functional_call(model, leaves, (one[None],)), target[None])
-        found = torch.autograd.grad(loss, list(leaves.values()))
-        norm = np.sqrt(sum(float(value.double().square().sum()) for value in found))
-        if np.isfinite(norm):
-            for name, value in zip(params, found, strict=True):
-                total[name] += value.double().numpy() * min(1.0, clip / (norm + 1e-6))
-    return total
-
-
-def batch_of(model: nn.Module, count: int = 6) -> Any:
-    data = store(count)
-    params = {name: value.detach().clone() for name, value in model.named_parameters()}
-    return params, torch.from_numpy(data.inputs), torch.from_numpy(data.targets)
-
-
-@pytest.mark.parametrize("wild", [False, True])
-@pytest.mark.parametrize("network", [linear, gated, convolved])
-def test_each_example_is_clipped_by_itself(network: Any, wild: bool) -> None:
-    """One client by Opacus and two as a stack; a gradient that is zero or not finite counts as zero."""
-    model = network()
-    params, inputs, targets = batch_of(model)
-    inputs[1] = 0
-    if wild:
-        inputs[2] = torch.inf
-    expected = naive(model, params, inputs, targets, 0.3)
-    _, _, alone = ClippedSums(model, PerExample(clip=0.3, noise_multiplier=1.0, expected=4.0))(params, inputs, targets)
-    # the second client has another model, and one of its rows is padding
-    other = {name: value * 0.7 for name, value in params.items()}
-    mask = torch.ones(2, 6)
-    mask[1, 4] = 0
-    pair = {name: torch.stack([params[name], other[name]]) for name in params}
-    twice, wanted = torch.stack([inputs, inputs]), torch.stack([targets, targets])
-    outputs = lambda given, batch: functional_call(model, given, (batch,))  # noqa: E731
-    layers = Layers.of(model, inputs[:2])
-    assert (layers is not None) == (network is linear)
-    for using in (layers, None):
-        _, _, stack = clipped_sums(outputs, using, pair, twice, wanted, mask, 0.3)
-        for name, value in expected.items():
-            np.testing.assert_allclose(stack[name][0].numpy(), value, rtol=1e-4, atol=1e-6)
-    left = [0, 1, 2, 3, 5]
-    shorter = naive(model, other, inputs[left], targets[left], 0.3)
-    for name, value in expected.items():
-        np.testing.assert_allclose(alone[name].numpy(), value, rtol=1e-4, atol=1e-6)
-        np.testing.assert_allclose(stack[name][1].numpy(), shorter[name], rtol=1e-4, atol=1e-6)
-    # the clipped mean, which steadies training and is no privacy, is something else
-    loose = naive(model, params, inputs, targets, 1e9)
-    length = np.sqrt(sum(np.square(value).sum() for value in loose.values()))
-    assert any(
-        not np.allclose(value, loose[name] * min(1.0, 0.3 / length), rtol=0.1) for name, value in expected.items()
-    )
-
-
 def test_batches_are_poisson() -> None:
     client = DpSgd(batch_size=5, steps=4000)
     drawn = client.batches(20, np.random.default_rng(0))
@@ -251,7 +144,7 @@ def test_a_federation_is_what_its_runs_are_alone() -> None:
     assert not all(torch.allclose(other[name], value, rtol=0.1) for name, value in together.params[1].items())
 
 
-def test_each_client_promises_what_its_rows_allow() -> None:
+def test_each_client_has_the_epsilon_of_its_row_count() -> None:
     scenario = tiny(client=SGD, runs=2, privacy={"delta": 1e-4})
     there = [(0, 60, 1), (0, 60, 2), (1, 12, 1), (1, 13, 2), (2, 30, 3)]
     parts = [
@@ -277,18 +170,6 @@ def test_each_client_promises_what_its_rows_allow() -> None:
     rows = [row.reading.value for row in spending.epsilon_rows(scenario, bank) if row.client == 1]
     assert rows == [guarantee_of(found[1]).epsilon]
     assert not spending.of_records(tiny(), bank, 4)
-
-
-def test_noise_is_that_of_the_streams() -> None:
-    noise = Noise(7).of(1, 2, 3, 5)
-    (rng,) = Streams(7, NOISE).generators(run=[1], round_number=2, client=[3])
-    drawn = [next(noise).numpy() for _ in range(3)]
-    np.testing.assert_array_equal(np.concatenate(drawn), rng.standard_normal(15))
-    # two at once do not disturb each other
-    one, other = Noise(7).of(1, 2, 3, 5), Noise(7).of(1, 2, 4, 5)
-    for part in drawn:
-        assert not np.array_equal(next(other).numpy(), part)
-        np.testing.assert_array_equal(next(one).numpy(), part)
 
 
 def tasks(model: nn.Module, count: int = 7) -> list[Task]:
@@ -348,7 +229,7 @@ def by_hand(client: DpSgd, work: Task, model: nn.Module, data: Examples) -> Any:
 
 @networks
 @pytest.mark.parametrize("executor", [OneByOne, Stacked])
-def test_what_records_spend_is_counted_by_their_own_gradients(executor: Any, network: Any) -> None:
+def test_spent_privacy_is_counted_by_each_records_gradient(executor: Any, network: Any) -> None:
     model, data = network(), store()
     client = DpSgd(lr=0.1, clip=1.0, noise_multiplier=0.2, batch_size=3)
     work = tasks(model, 4)
@@ -366,101 +247,7 @@ def test_what_records_spend_is_counted_by_their_own_gradients(executor: Any, net
         assert expected.sum() > expected.max()
 
 
-def test_individual_epsilons_grow_with_the_rounds_and_say_what_they_are() -> None:
-    watching = {"probes": [{"kind": "individual_privacy"}], "observe": {"every": 1, "levels": ["local"]}}
-    scenario = tiny(client=SGD, runs=2, rounds=3, sampler={"kind": "everyone"}, **watching)
-    found = simulate(scenario, build(scenario))
-    rows = [row for row in found.measurements if row.reading.metric == "individual_epsilon"]
-    assert all(row.reading.labels.get("claim") == "data_dependent" for row in rows)
-    for run in (0, 1):
-        for which in ("mean", "most"):
-            own = [r for r in rows if r.run == run and r.client == 2 and r.reading.labels.get("record") == which]
-            values = [row.reading.value for row in sorted(own, key=lambda row: row.round)]
-            assert len(values) == 3
-            assert 0 < values[0] < values[1] < values[2]
-    last = {r.reading.labels.get("record"): r.reading for r in rows if r.round == FINAL}
-    assert last["mean"].value < last["most"].value
-    # at the clip in every step of every round it would be that of nine releases
-    every = epsilon_of_spent(np.array([9.0]), 1.0, 1e-5)[0]
-    assert last["most"].value <= every
-    # watching changes nothing, and stacks agree with one by one
-    quiet = tiny(client=SGD, runs=2, rounds=3, sampler={"kind": "everyone"}, observe={})
-    for one, other in zip(simulate(quiet, build(quiet)).params, found.params, strict=True):
-        assert all(torch.equal(one[name], value) for name, value in other.items())
-
-
-def test_clients_that_hide_nothing_have_no_individual_epsilon() -> None:
-    scenario = tiny(runs=2, rounds=2, probes=[{"kind": "individual_privacy"}])
-    assert not simulate(scenario, build(scenario)).measurements
-
-
 # --- texts ------------------------------------------------------------------------------------------------------------
-
-LANGUAGE: dict[str, CharRnn | Transformer] = {
-    "gru": CharRnn(embedding=6, hidden=8, layers=2),
-    "lstm": CharRnn(cell="lstm", embedding=6, hidden=8),
-    "transformer": Transformer(width=8, heads=2, layers=1),
-    # with enough linear weights for ghost clipping, if it were not for the embeddings
-    "wide transformer": Transformer(width=40, heads=2, layers=1),
-}
-
-
-def passages(count: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
-    """Windows of nine tokens, of which the last is asked for nothing but its last four."""
-    rng = np.random.default_rng(2)
-    inputs, targets = torch.from_numpy(rng.integers(11, size=(2, count, 9)))
-    targets[-1, :5] = -1
-    return inputs, targets
-
-
-@pytest.mark.parametrize("kind", LANGUAGE)
-@pytest.mark.parametrize("clip", [0.05, 0.5, 50.0])
-def test_each_window_of_a_text_is_clipped_by_itself(kind: str, clip: float) -> None:
-    """Against a plain loop: by one client's sums, and where models can be stacked by those of a stack."""
-    torch.manual_seed(0)
-    model = LANGUAGE[kind].build((9,), 11)
-    params = {name: value.detach().clone() for name, value in model.named_parameters()}
-    inputs, targets = passages()
-    total, norms = {name: np.zeros(tuple(value.shape)) for name, value in params.items()}, []
-    for one, asked in zip(inputs, targets, strict=True):
-        leaves = {name: value.clone().requires_grad_() for name, value in params.items()}
-        logits = functional_call(model, leaves, (one[None],))
-        found = torch.autograd.grad(F.cross_entropy(logits[0], asked, ignore_index=-1), list(leaves.values()))
-        norms.append(np.sqrt(sum(float(value.double().square().sum()) for value in found)))
-        for name, value in zip(params, found, strict=True):
-            total[name] += value.double().numpy() * min(1.0, clip / (norms[-1] + 1e-6))
-    how = PerExample(clip=clip, noise_multiplier=1.0, expected=4.0)
-    given = {name: value[None] for name, value in params.items()}
-    outputs = lambda own, batch: functional_call(model, own, (batch,))  # noqa: E731
-    sums = [ClippedSums(model, how)(params, inputs, targets)]
-    if LANGUAGE[kind].stackable:
-        sums.append(clipped_sums(outputs, None, given, inputs[None], targets[None], torch.ones(1, 5), clip))
-    for losses, shares, clipped in sums:
-        assert losses.shape[-1:] == (5,)
-        np.testing.assert_allclose(shares.flatten(), np.minimum(np.array(norms) / clip, 1) ** 2, rtol=1e-4)
-        for name, expected in total.items():
-            np.testing.assert_allclose(clipped[name].reshape(expected.shape), expected, atol=2e-6 * max(1.0, clip))
-    # not the sum of them clipped as one, which a mean over the batch would be
-    whole = np.sqrt(sum((value**2).sum() for value in total.values()))
-    assert whole > 1.5 * clip or clip > max(norms)
-
-
-@pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_a_window_whose_gradient_is_not_finite_counts_as_zero(cell: str) -> None:
-    model = CharRnn(cell=cell, embedding=6, hidden=8).build((9,), 11)  # type: ignore[arg-type]
-    params = {name: value.detach().clone() for name, value in model.named_parameters()}
-    # one token leads to no number
-    params["embedding.weight"][10] = torch.nan
-    inputs, targets = passages()
-    inputs[inputs == 10] = 9
-    expected = ClippedSums(model, PerExample(clip=0.1, noise_multiplier=1.0, expected=4.0))(params, inputs, targets)
-    inputs, targets = torch.cat((inputs, inputs[:1])), torch.cat((targets, targets[:1]))
-    inputs[5, 3] = 10
-    _, shares, total = ClippedSums(model, PerExample(clip=0.1, noise_multiplier=1.0, expected=4.0))(
-        params, inputs, targets
-    )
-    assert shares[5] == 0
-    assert all(torch.equal(total[name], value) for name, value in expected[2].items())
 
 
 @pytest.mark.parametrize("model", [{"kind": "char_rnn", "hidden": 8}, {"kind": "transformer", "width": 8, "layers": 1}])
@@ -494,52 +281,3 @@ def test_clients_of_texts_hide_their_windows(model: Any) -> None:
     for one, other in zip(found[0].params, found[1].params, strict=True):
         for name, value in one.items():
             torch.testing.assert_close(other[name], value, rtol=1e-3, atol=1e-5)
-
-
-class Reused(nn.Module):
-    """Uses the weight of a layer by its module, and again by a function."""
-
-    def __init__(self, width: int, share: float = 1.0) -> None:
-        super().__init__()
-        self.first, self.last, self.share = nn.Linear(width, width, bias=False), nn.Linear(width, 3), share
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        h = torch.relu(self.first(x))
-        out: torch.Tensor = self.last(h + self.share * torch.relu(F.linear(h, self.first.weight)))
-        return out
-
-
-@pytest.mark.parametrize("width", [5, 160])
-def test_a_weight_that_is_also_used_by_a_function_is_clipped_with_all_its_uses(width: int) -> None:
-    """By hooks, by ghost clipping and in a stack; what the two executors train with."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        model = Reused(width)
-        inputs = torch.randn(6, width)
-    nn.init.orthogonal_(model.first.weight, gain=2.0)
-    data = Examples(inputs=inputs.numpy(), targets=np.arange(6) % 3, ids=np.arange(6))
-    params = {name: value.detach() for name, value in model.named_parameters()}
-    client = DpSgd(lr=0.3, batch_size=6, steps=1, clip=0.3, noise_multiplier=1.0)
-    expected = naive(model, params, inputs, torch.from_numpy(data.targets), 0.3)
-    single = OneByOne(model, client, data)._sums
-    assert single is not None
-    assert single.ghost == (width == 160)
-    assert single.one_by_one
-    found = single(params, inputs, torch.from_numpy(data.targets))[2]
-    layers = Stacked(model, client, data)._layers
-    outputs = lambda given, batch: functional_call(model, given, (batch,))  # noqa: E731
-    pair = {name: value[None] for name, value in params.items()}
-    mask = torch.ones(1, 6)
-    stack = clipped_sums(outputs, layers, pair, inputs[None], torch.from_numpy(data.targets)[None], mask, 0.3)[2]
-    for name, value in expected.items():
-        np.testing.assert_allclose(found[name].numpy(), value, rtol=1e-3, atol=1e-5)
-        np.testing.assert_allclose(stack[name][0].numpy(), value, rtol=1e-3, atol=1e-5)
-
-
-@networks
-def test_models_of_modules_alone_keep_their_fast_way(network: Any) -> None:
-    model = network()
-    _, inputs, targets = batch_of(model)
-    sums = ClippedSums(model, PerExample(clip=0.3, noise_multiplier=1.0, expected=4.0))
-    sums.verify(inputs, targets)
-    assert not sums.one_by_one

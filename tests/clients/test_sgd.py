@@ -61,7 +61,7 @@ def near(one: Params, other: Params) -> bool:
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.8])
-def test_the_pull_is_the_gradient_of_half_mu_times_the_squared_distance(momentum: float) -> None:
+def test_proximal_term_is_gradient_of_half_mu_squared_distance(momentum: float) -> None:
     client = Sgd(lr=0.3, momentum=momentum, epochs=3, batch_size=4)
     found = trained(client, mu=0.7).outcome.sent
     assert near(found, by_hand(client, 0.3, mu=0.7))
@@ -108,7 +108,7 @@ def test_a_bound_that_is_never_reached_changes_no_bit() -> None:
 
 
 @pytest.mark.parametrize("executor", [OneByOne, Stacked])
-def test_one_clipped_step_is_as_long_as_the_bound_says(executor: type) -> None:
+def test_one_clipped_step_has_length_lr_times_clip(executor: type) -> None:
     client = Sgd(lr=0.5, clip=0.1, steps=1, batch_size=8)
     sent = trained(client, executor=executor).outcome.sent
     moved = [sent[name] - value for name, value in BEFORE.items()]
@@ -122,7 +122,7 @@ def test_a_gradient_of_zero_stays_zero() -> None:
 
 
 @pytest.mark.parametrize("executor", [OneByOne, Stacked])
-def test_the_learning_rate_decays_from_round_to_round_and_not_within(executor: type) -> None:
+def test_learning_rate_decays_between_rounds_not_within(executor: type) -> None:
     client = Sgd(lr=0.4, decay=0.5, epochs=2, batch_size=4)
     for round_number, lr in ((1, 0.4), (2, 0.2), (4, 0.05)):
         found = trained(client, round_number, executor).outcome.sent

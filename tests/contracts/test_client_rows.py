@@ -81,7 +81,7 @@ def test_rows_are_those_of_the_definition(
         assert built.sizes_of(runs, clients, round_number).tolist() == [len(rows) for rows in expected]
 
 
-def test_an_example_that_nobody_holds_is_trained_on_by_nobody() -> None:
+def test_example_without_owner_is_not_trained_on() -> None:
     built = federations.build(tiny())
     audit = replace(built.audit, owner=np.where(np.arange(len(built.audit)) % 2, -1, built.audit.owner))
     changed = replace(built, audit=audit)
@@ -90,7 +90,7 @@ def test_an_example_that_nobody_holds_is_trained_on_by_nobody() -> None:
         assert len(changed.rows(0, client, 1)) < len(built.rows(0, client, 1))
 
 
-def test_copies_that_several_clients_hold_are_trained_on_where_they_are() -> None:
+def test_copies_held_by_several_clients_are_trained_on_there() -> None:
     built = federations.build(tiny(injections=[{"kind": "typical", "per_client": 2, "copies": 3}]))
     owner = np.random.default_rng(0).integers(5, size=int(built.audit.copies.sum())).astype(np.int32)
     shared = replace(built, audit=replace(built.audit, copy_owner=owner))
@@ -114,7 +114,7 @@ def test_pairs_may_repeat_and_come_in_any_order() -> None:
     assert built.sizes_of(np.array([], int), np.array([], int), 1).tolist() == []
 
 
-def test_what_is_remembered_is_shared_read_only_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_rows_are_shared_read_only_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     built = federations.build(tiny())
     first = built.rows(0, 0, 1)
     assert built.rows(0, 0, 2) is first, "rounds of one window share an array"

@@ -50,7 +50,7 @@ def test_keeps_the_contract_of_its_family(member: tuple[str, str, type]) -> None
     assert any(isinstance(instance, protocol) for protocol in members.PROTOCOLS[family])
 
 
-def test_methods_take_the_arguments_of_the_contract_by_the_same_names(member: tuple[str, str, type]) -> None:
+def test_methods_have_the_parameter_names_of_the_contract(member: tuple[str, str, type]) -> None:
     family, _, cls = member
     protocol = next(item for item in members.PROTOCOLS[family] if catalogue.satisfies(cls, item))
     for name, asked in vars(protocol).items():
@@ -66,7 +66,7 @@ def test_docstring_explains_every_field_and_has_an_example(member: tuple[str, st
     assert doctest.DocTestParser().get_examples(present(cls.__doc__))
 
 
-def test_file_says_what_it_is_in_one_sentence(member: tuple[str, str, type]) -> None:
+def test_module_summary_is_one_short_sentence(member: tuple[str, str, type]) -> None:
     family, kind, _ = member
     line = describe.summary(family, kind)
     assert line.endswith(".")

@@ -67,7 +67,7 @@ def test_no_kind_is_named_outside_its_own_file() -> None:
         ("value = sampler.size", []),
     ],
 )
-def test_a_look_for_an_attribute_is_noticed(code: str, names: list[str]) -> None:
+def test_lookup_of_an_attribute_by_name_is_found(code: str, names: list[str]) -> None:
     assert [name for _, name in probed_names(code)] == names
 
 
@@ -85,5 +85,5 @@ def test_a_look_for_an_attribute_is_noticed(code: str, names: list[str]) -> None
         ("message = 'use {kind: uniform}'", []),
     ],
 )
-def test_a_kind_in_a_comparison_or_list_is_noticed(code: str, names: list[str]) -> None:
+def test_literal_kind_in_a_comparison_or_list_is_found(code: str, names: list[str]) -> None:
     assert sorted(name for _, name in literal_kinds(code)) == sorted(names)

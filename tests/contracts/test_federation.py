@@ -22,7 +22,7 @@ def whole() -> Federation:
     return replace(built, pilot=replace(built, initials=()), unpooled=replace(built, initials=()))
 
 
-def test_the_digest_of_a_federation_does_not_depend_on_its_objects(whole: Federation) -> None:
+def test_digest_of_a_federation_ignores_object_identity(whole: Federation) -> None:
     again = build(tiny(leave_out={"clients": "all"}, initial_weights="per_run"))
     again = replace(again, base=Ragged.of(again.base), store=replace(again.store, inputs=again.store.inputs.copy()))
     plain = {"pilot": None, "unpooled": None}

@@ -26,7 +26,7 @@ def data() -> Dataset:
 
 @every_partition
 @pytest.mark.parametrize("seed", range(5))
-def test_hands_out_exactly_the_rows_it_may(kind: str, seed: int, data: Dataset) -> None:
+def test_partition_assigns_exactly_the_given_rows(kind: str, seed: int, data: Dataset) -> None:
     rng = np.random.default_rng(seed)
     rows = np.sort(rng.choice(600, size=500, replace=False))
     parts = make(kind).assign(data, rows, CLIENTS, rng)
@@ -55,7 +55,7 @@ def test_leaves_its_input_alone(kind: str, data: Dataset) -> None:
 
 
 @every_partition
-def test_too_few_rows_are_an_error_that_says_what_to_change(kind: str, data: Dataset) -> None:
+def test_too_few_rows_are_an_error_with_a_fix(kind: str, data: Dataset) -> None:
     with pytest.raises(ComponentError, match="lower") as caught:
         make(kind).assign(data, np.arange(CLIENTS - 1), CLIENTS, np.random.default_rng(0))
     # A nested partition that gives the rows out is blamed itself.

@@ -96,7 +96,7 @@ def test_later_targets_may_know_more_labels_or_fewer() -> None:
     assert len(reserve) == 1
 
 
-def test_any_row_is_equally_likely_where_no_label_fits() -> None:
+def test_any_row_has_equal_probability_where_no_label_fits() -> None:
     counts = np.zeros(5)
     for seed in range(2000):
         counts[spare([0, 1, 0, 1, 1]).positions_like(np.array([3]), 2, np.random.default_rng(seed))] += 1
@@ -135,7 +135,7 @@ def test_draws_like_one_row_after_the_other() -> None:
     assert stats.chisquare(fast[:3], blind).pvalue < 1e-3
 
 
-def test_rows_of_a_label_are_equally_likely() -> None:
+def test_rows_of_a_label_have_equal_probability() -> None:
     counts = np.zeros(6)
     for seed in range(2000):
         counts[spare([0, 1, 0, 0, 1, 0]).positions_like(np.array([0]), 2, np.random.default_rng(seed))] += 1
@@ -143,7 +143,7 @@ def test_rows_of_a_label_are_equally_likely() -> None:
     assert stats.chisquare(counts[[0, 2, 3, 5]]).pvalue > 1e-3
 
 
-def test_the_order_of_what_is_drawn_says_nothing_of_labels() -> None:
+def test_order_of_drawn_rows_is_independent_of_labels() -> None:
     """The first out example of a client gets the first row: in the order of labels it would always be of label 0."""
     first, late = np.zeros(2), 0
     for seed in range(200):

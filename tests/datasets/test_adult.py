@@ -52,7 +52,7 @@ def test_records_come_back_from_their_rows() -> None:
     np.testing.assert_array_equal(data.train.inputs[:3], data.test.inputs[:3])
 
 
-def test_sensitive_attributes_are_apart() -> None:
+def test_sensitive_attributes_are_not_inputs_and_follow_rows() -> None:
     data = load()
     assert data.train.inputs.shape == (60, 93)
     assert instance(data.modality, Tables).blocks == (9, 1, 16, 1, 15, 6, 1, 1, 1, 42)

@@ -40,7 +40,7 @@ def test_noise_is_standard_normal_and_hardly_anything_is_clipped() -> None:
     assert np.isin(found, [LOW, HIGH]).mean() < 0.002
 
 
-def test_a_sensor_multiplies_its_events_and_sensors_are_dealt_evenly() -> None:
+def test_sensor_gain_multiplies_events_and_rows_are_dealt_evenly() -> None:
     found, targets, sensor = values(rows=6000, sensors=4, spread=0.5)
     assert np.bincount(sensor).tolist() == [1500] * 4
     heights = [found[(sensor == k) & (targets == 0)][:, 0, 16:24].mean() for k in range(4)]

@@ -54,7 +54,7 @@ def test_without_a_test_split_one_is_drawn(table: tuple[str, str, FloatArray]) -
 
 
 @needs_datasets
-def test_pictures_with_class_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_image_columns_load_with_class_names_sizes_and_colours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 
     monkeypatch.setenv("FEDMEM_CACHE", str(tmp_path / "cache"))
@@ -114,7 +114,7 @@ def test_a_split_that_is_not_there(
     assert len(load(name="some/data", test_split="").train) == 16
 
 
-def test_without_the_library_the_command_to_install_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_datasets_library_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(ComponentError, match=r"pip install 'fedmem\[hub\]'"):
         load()

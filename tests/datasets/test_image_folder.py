@@ -1,15 +1,13 @@
 """Pictures from folders: classes, pixels, sizes, and what every mistake is answered with."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from fedmem.contracts.data import Dataset
-from fedmem.datasets.image_folder import ImageFolder
 from fedmem.errors import ComponentError
+from tests.datasets.image_folder_helpers import load
 
 
 @pytest.fixture
@@ -25,11 +23,7 @@ def pictures(tmp_path: Path) -> Path:
     return tmp_path / "all"
 
 
-def load(folder: Path, **fields: Any) -> Dataset:
-    return ImageFolder(path=str(folder), **fields).load(np.random.default_rng(0))
-
-
-def test_every_picture_has_its_class_its_number_and_its_pixels(pictures: Path) -> None:
+def test_every_image_keeps_its_class_number_and_pixels(pictures: Path) -> None:
     data = load(pictures, size=8)
     for rows in (data.train, data.test):
         assert rows.inputs.shape[1:] == (1, 8, 8)
@@ -39,34 +33,7 @@ def test_every_picture_has_its_class_its_number_and_its_pixels(pictures: Path) -
     assert np.bincount(data.test.targets).tolist() == [1, 1]
 
 
-def test_the_middle_is_kept_and_left_stays_left(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        picture = np.zeros((4, 8, 3), np.uint8)
-        picture[:, 2:4, 0] = 255  # left half of the middle square is red
-        picture[:, :2, 1] = 255  # green is outside of it
-        for number in range(2):
-            Image.fromarray(picture).save(tmp_path / name / f"{number}.png")
-    inputs = load(tmp_path, size=4, colours="rgb", test=1).train.inputs
-    assert inputs[0, 0].tolist() == [[1, 1, 0, 0]] * 4
-    assert inputs[0, 1:].max() == 0
-
-
-def test_a_camera_held_sideways_is_turned(pictures: Path) -> None:
-    picture = np.zeros((8, 8), np.uint8)
-    picture[0] = 255
-    image = Image.fromarray(picture)
-    exif = image.getexif()
-    exif[0x0112] = 6  # turn by 90 degrees clockwise: the first row becomes the last column
-    image.save(pictures / "dog" / "9.png", exif=exif)
-    data = load(pictures, size=8)
-    rows = data.train if 10 in data.train.ids else data.test
-    turned = rows.inputs[rows.ids == 10][0, 0]
-    assert turned[:, -1].min() == 1
-    assert turned[:, :-1].max() == 0
-
-
-def test_test_pictures_of_their_own(pictures: Path, tmp_path: Path) -> None:
+def test_test_images_load_from_their_own_folder(pictures: Path, tmp_path: Path) -> None:
     for name in ("cat", "dog"):
         (tmp_path / "held" / name).mkdir(parents=True)
         Image.new("L", (8, 8), 250).save(tmp_path / "held" / name / "x.jpg")

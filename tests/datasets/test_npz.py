@@ -8,25 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy import generic
-from numpy.typing import NDArray
 
 from fedmem.contracts.data import Dataset
 from fedmem.datasets.npz import Npz
 from fedmem.errors import ComponentError
 from fedmem.modalities.tables import Tables
+from tests.datasets.npz_helpers import X, Y
 from tests.narrowing import present
-
-X = np.linspace(0, 1, 60, dtype=np.float32).reshape(20, 3)
-Y = np.arange(20) % 2
-
-
-@pytest.fixture
-def load(tmp_path: Path) -> Callable[..., Dataset]:
-    def write_and_load(rng: int = 0, *, fields: dict[str, Any] | None = None, **arrays: NDArray[Any]) -> Dataset:
-        np.savez(tmp_path / "mine.npz", allow_pickle=True, **arrays)
-        return Npz(path=str(tmp_path / "mine.npz"), **(fields or {})).load(np.random.default_rng(rng))
-
-    return write_and_load
 
 
 def test_values_labels_and_numbers_are_those_of_the_file(load: Callable[..., Dataset]) -> None:
@@ -78,11 +66,6 @@ def test_owners_follow_their_rows(load: Callable[..., Dataset]) -> None:
     assert [f"person {k}" for k in present(data.natural)] == names[data.train.ids].tolist()
 
 
-def test_blocks_describe_the_columns(load: Callable[..., Dataset]) -> None:
-    table = np.concatenate([X, np.eye(4)[np.arange(20) % 4]], axis=1)
-    assert load(x=table, y=Y, blocks=[1, 1, 1, 4]).modality == Tables(blocks=(1, 1, 1, 4))
-
-
 @pytest.mark.parametrize(
     ("arrays", "says"),
     [
@@ -121,19 +104,6 @@ def test_mistakes_are_answered_with_their_remedy(
     with pytest.raises(ComponentError, match=says) as caught:
         load(**arrays)
     assert caught.value.path == "dataset.path"
-
-
-def test_a_class_that_the_draw_loses_is_named(load: Callable[..., Dataset]) -> None:
-    rare = np.where(np.arange(20) == 7, 2, Y)
-    with pytest.raises(ComponentError, match="no training row is left of class 2"):  # noqa: PT012 (one of the draws)
-        for seed in range(40):
-            assert 2 in load(seed, x=X, y=rare).train.targets
-
-
-def test_more_rows_than_there_are(load: Callable[..., Dataset]) -> None:
-    with pytest.raises(ComponentError, match="30 exceeds the 20 rows") as caught:
-        load(x=X, y=Y, x_test=X, y_test=Y, fields={"rows": 30})
-    assert caught.value.path == "dataset.rows"
 
 
 def test_pickles_are_never_opened(tmp_path: Path) -> None:

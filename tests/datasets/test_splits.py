@@ -35,7 +35,7 @@ def test_train_and_test_share_no_row(targets: IntArray, data: st.DataObject, see
     assert not set(train.tolist()) & set(tests.tolist())
 
 
-def test_each_row_of_a_class_is_as_likely() -> None:
+def test_each_row_of_a_class_has_equal_probability() -> None:
     """300 rows in order; a sample that favoured early rows would show in the mean position."""
     targets = np.arange(300) % 3
     rng = np.random.default_rng(0)

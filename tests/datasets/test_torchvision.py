@@ -49,7 +49,7 @@ def test_mnist_is_what_the_files_say(mnist: Path) -> None:
 
 
 @needs_torchvision
-def test_emnist_needs_its_version_and_letters_count_from_0(tmp_path: Path) -> None:
+def test_emnist_needs_a_split_and_alphabet_labels_start_at_0(tmp_path: Path) -> None:
     raw = tmp_path / "EMNIST" / "raw"
     raw.mkdir(parents=True)
     for part in ("train", "test"):

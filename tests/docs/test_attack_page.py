@@ -39,7 +39,7 @@ def python(code: str, folder: Path) -> str:
     return done.stdout
 
 
-def test_the_app_of_the_page_finds_its_own_clients_images_and_no_others(tmp_path: Path) -> None:
+def test_app_of_the_page_identifies_only_its_own_clients_images(tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(APP, encoding="utf-8")
     assert "identified" in python(DRIVER, tmp_path)
     frame = pd.read_csv(tmp_path / "leakage.csv")

@@ -21,7 +21,7 @@ ROWS = {kind: rest.split("|") for kind, rest in re.findall(r"^\| `(\w+)` \|(.*)\
 
 
 @pytest.mark.parametrize("kind", [kind for kind in catalogue.kinds("attack") if kind in ROWS])
-def test_the_row_of_an_attack_says_what_it_is_granted(kind: str) -> None:
+def test_attack_table_lists_the_declared_grants(kind: str) -> None:
     attack = catalogue.build("attack", describe.example("attack", kind))
     if isinstance(attack, ReconstructionAttack):
         always, _, where_set = ROWS[kind][0].rpartition(";") if "if set" in ROWS[kind][0] else (ROWS[kind][0], "", "")
@@ -43,7 +43,7 @@ def test_every_grant_is_explained() -> None:
 
 
 @pytest.mark.parametrize(("size", "column"), [(2, 2), (8, 4), (32, 6)])
-def test_the_share_that_is_exact_is_about_what_the_page_says(size: int, column: int) -> None:
+def test_share_of_exact_examples_is_near_the_pages_value(size: int, column: int) -> None:
     (said,) = re.findall(r"^\| ReLU \|(.*)\|$", PAGE, flags=re.MULTILINE)
     exact = 0
     for i in range(8):

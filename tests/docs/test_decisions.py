@@ -12,7 +12,7 @@ DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "glossary.md", *DECISIONS]
 
 
-def test_contributing_has_at_most_100_lines() -> None:
+def test_contributing_has_no_more_than_100_lines() -> None:
     assert len((ROOT / "CONTRIBUTING.md").read_text("utf-8").splitlines()) <= 100
 
 

@@ -30,13 +30,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_there_is_something_to_run() -> None:
+def test_readme_has_commands_and_python_to_run() -> None:
     assert len(COMMANDS) >= 4
     assert len(blocks("python")) >= 3
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_run(command: str, folder: Path) -> None:
+def test_commands_of_the_readme_succeed(command: str, folder: Path) -> None:
     program, *arguments = shlex.split(command)
     assert program == "fedmem"
     done = subprocess.run(
@@ -50,7 +50,7 @@ def test_commands_run(command: str, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("code", blocks("python"))
-def test_python_runs(code: str, folder: Path) -> None:
+def test_python_of_the_readme_succeeds(code: str, folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -62,17 +62,14 @@ WALKERS = (
     "tests/contracts/test_components.py",
     "tests/contracts/test_members.py",
     "tests/contracts/test_core.py",
-    *(
-        f"tests/contracts/test_{family}.py"
-        for family in ("strategies", "partitions", "samplers", "probes", "estimators")
-    ),
+    *(f"tests/contracts/test_{family}.py" for family in ("strategy", "partitions", "sampler", "probe", "estimator")),
     "tests/cli/test_main.py",
     "tests/scenario/test_json_schema.py",
 )
 """The tests that walk all components."""
 
 
-def test_components_added_as_one_file_each_pass_the_projects_own_checks(tmp_path: Path) -> None:
+def test_components_added_as_one_file_pass_the_projects_checks(tmp_path: Path) -> None:
     """In a copy of the project, as if a reader had added them: contracts, doctests, `list`, `show`, schema, ruff."""
     (code,) = [block for block in blocks("python") if "class Halfway" in block]
     for name in ("fedmem", "strategies", "tests"):

@@ -18,7 +18,7 @@ from fedmem.engines.directed import Demands, Directed
 from fedmem.errors import RunError
 from fedmem.federation.roster import client_at
 from fedmem.guards.guarding import PartError
-from tests.observation.test_observed import CLIENTS, app_grid, initial
+from tests.observation.observed_helpers import CLIENTS, app_grid, initial
 
 
 @pytest.fixture(autouse=True)
@@ -70,7 +70,7 @@ def test_the_cohort_trains_and_an_empty_round_keeps_the_model() -> None:
         assert np.array_equal(array.numpy(), empty.kept[name].numpy())
 
 
-def test_a_strategy_that_trains_others_than_the_cohort_is_refused() -> None:
+def test_strategy_that_trains_outside_the_cohort_is_refused() -> None:
     with pytest.raises(RunError, match=r"round 1: strategy FedAvg trains 1 clients where the sampler chose 2"):
         train(fedavg(fraction_train=0.5), Demands(seed=0))
     _, seen = train(fedavg(fraction_train=0.5), Demands(seed=0, enforce=False))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from flwr.app import ConfigRecord, Message, MetricRecord
+from flwr.app import Message
 
 from fedmem.engines._flower import in_process, local_reply, reply_to
-from fedmem.observation.flower_round import TRACE, _Reply
 
 
 def test_a_reply_is_what_flower_would_make() -> None:
@@ -23,19 +22,3 @@ def test_a_reply_is_what_flower_would_make() -> None:
         assert type(made) is Message
         assert made.content is content
         assert not made.has_error()
-
-
-def test_a_reply_is_read_by_its_records() -> None:
-    arrays = {"w": np.arange(3.0, dtype=np.float32)}
-    with in_process():
-        asked = Message(local_reply(arrays, {}, {}), 7, "train")
-        full = local_reply(arrays, {"num-examples": 4, "train_loss": 0.5}, {"client": 2, "steps": 6})
-        found = _Reply.of(reply_to(asked, full), None)
-        assert (found.client, found.num_examples, found.report) == (2, 4, {"steps": 6.0})
-        assert _Reply.of(reply_to(asked, full), {7: 5}.__getitem__).client == 5
-        bare = local_reply(arrays, {}, {})
-        del bare[TRACE], bare["metrics"]
-        found = _Reply.of(reply_to(asked, bare), None)
-        assert (found.num_examples, found.report) == (0, {})
-        assert isinstance(full[TRACE], ConfigRecord)
-        assert isinstance(full["metrics"], MetricRecord)

@@ -119,7 +119,7 @@ def test_a_run_on_flower_writes_what_a_run_in_lockstep_writes(tmp_path: Path, sc
         assert (here / f"{name}.parquet").read_bytes() == (moved / f"{name}.parquet").read_bytes(), name
 
 
-def test_a_run_that_fails_says_why_once_and_ends_its_processes(tmp_path: Path, scenario: Path) -> None:
+def test_failed_run_prints_one_cause_and_ends_its_processes(tmp_path: Path, scenario: Path) -> None:
     changes = ("strategy.kind=tests.faults:Numbering", "client.kind=tests.faults:Failing", "client.how=die")
     words = [word for change in changes for word in ("--set", change)]
     done = fedmem(tmp_path, "run", str(scenario), "--engine", "flower", "--quiet", *words)
@@ -157,7 +157,7 @@ def test_ctrl_c_ends_the_run_and_ray(tmp_path: Path, scenario: Path) -> None:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere"])
-def test_an_address_that_nobody_answers_is_told_soon(tmp_path: Path, scenario: Path, address: str) -> None:
+def test_unreachable_address_is_an_error_within_a_minute(tmp_path: Path, scenario: Path, address: str) -> None:
     started = time.monotonic()
     done = fedmem(
         tmp_path, "run", str(scenario), "--engine", "flower", "--quiet", "--set", f"speed.address={json.dumps(address)}"
@@ -247,7 +247,7 @@ def test_the_recipe_of_the_readme_runs(tmp_path: Path) -> None:
     assert json.loads((folder / "manifest.json").read_text())["engine"] == "flower"
 
 
-def test_flwr_run_with_too_few_nodes_says_how_many(tmp_path: Path, scenario: Path) -> None:
+def test_flwr_run_with_too_few_nodes_reports_both_counts(tmp_path: Path, scenario: Path) -> None:
     done = flwr(tmp_path, "run", ".", "--stream", "--run-config", f"scenario='{scenario}' out='{tmp_path / 'runs'}'")
     assert "has 2 nodes for 3 clients; start it with at least 3" in done.stdout
     assert "num-supernodes=3" in done.stdout

@@ -68,14 +68,14 @@ def replies_of(strategy: Any, there: Cohort, before: Any) -> tuple[Any, list[Mes
     ],
     ids=lambda value: getattr(value, "_kind", str(value)),
 )
-def test_some_classes_of_flower_empty_the_replies(strategy: Any, emptied: int) -> None:
+def test_flower_classes_that_empty_replies_are_known(strategy: Any, emptied: int) -> None:
     """So whoever watches copies them first (`Observed`); ours leave them whole."""
     rng = np.random.default_rng(0)
     _, replies = replies_of(strategy, cohort(rng, 8), models(rng, 1)[0])
     assert sum(not reply.content.array_records["arrays"] for reply in replies) == emptied
 
 
-def test_flowers_krum_loses_small_updates_of_large_models_in_float32() -> None:
+def test_flower_krum_loses_small_updates_of_large_float32_models() -> None:
     """METHODS: a million weights of deviation 0.05, updates of length 0.01; here a tenth of it."""
     rng = np.random.default_rng(1)
     shapes = {"w": (100_000,)}
@@ -99,7 +99,7 @@ def contents(there: Cohort) -> list[RecordDict]:
     ]
 
 
-def test_flowers_multikrum_agrees_where_its_arithmetic_is_sound_but_weighs_by_size() -> None:
+def test_flower_multikrum_agrees_with_equal_sizes_only() -> None:
     rng = np.random.default_rng(2)
     before, there = models(rng, 1)[0], cohort(rng, 7)
     chosen = select_multikrum(contents(there), num_malicious_nodes=1, num_nodes_to_select=3)
@@ -126,8 +126,8 @@ def test_flowers_bulyan_chooses_once_and_skips_small_rounds() -> None:
     assert nothing is None
 
 
-def test_flowers_averages_turn_counters_into_fractions() -> None:
-    """Ours keep them whole: tests/contracts/test_strategies.py."""
+def test_flower_averages_integer_counters_into_fractions() -> None:
+    """Ours keep them whole: tests/contracts/test_strategy.py."""
     rng = np.random.default_rng(3)
     there = cohort(rng, 2)
     there = there.sending([{**m, "seen": torch.tensor(n)} for m, n in zip(there.sent, (4, 7), strict=True)])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import random
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,27 +16,13 @@ from flwr.serverapp.strategy import FedAvg
 
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.arrays import Params
-from fedmem.contracts.evidence import TrainedBank, Transition
 from fedmem.engines._flower import in_process
 from fedmem.errors import RunError
-from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.scenario.scenario import Scenario
 from fedmem.seeding import stream
+from tests.engines.lockstep_helpers import ONE_BY_ONE, same, trained
 from tests.tiny import tiny
-
-ONE_BY_ONE = {"executor": "one_by_one"}
-OTHERS = ("fedmedian", "fedadam", "fedavgm", "trimmed_mean")
-
-
-def trained(scenario: Scenario, **how: Any) -> TrainedBank:
-    return simulate(scenario, build(scenario), **how)
-
-
-def same(one: Sequence[Params], other: Sequence[Params]) -> bool:
-    return len(one) == len(other) and all(
-        torch.equal(a[name], b[name]) for a, b in zip(one, other, strict=True) for name in a
-    )
 
 
 def close(one: Sequence[Params], other: Sequence[Params], rtol: float = 1e-4) -> None:
@@ -47,26 +32,12 @@ def close(one: Sequence[Params], other: Sequence[Params], rtol: float = 1e-4) ->
 
 
 @pytest.mark.parametrize("executor", ["one_by_one", "stacked"])
-def test_twice_the_same_bytes(executor: str) -> None:
+def test_equal_scenarios_give_equal_bytes(executor: str) -> None:
     scenario = tiny(speed={"executor": executor})
     one, other = trained(scenario), trained(scenario)
     assert same(one.params, other.params)
     for a, b in zip(one.bank.evidence, other.bank.evidence, strict=True):
         assert np.array_equal(a.margin, b.margin)
-
-
-@pytest.mark.parametrize("strategy", ["fedavg", *(pytest.param(s, marks=pytest.mark.slow) for s in OTHERS)])
-def test_a_bank_equals_its_runs_one_by_one(strategy: str) -> None:
-    scenario = tiny(speed=ONE_BY_ONE, strategy={"kind": strategy})
-    together = trained(scenario)
-    for run in range(scenario.runs):
-        alone = trained(scenario, runs=[run])
-        assert same(alone.params, [together.params[run]])
-        for one, all_runs in zip(alone.bank.evidence, together.bank.evidence, strict=True):
-            assert (one.round, one.level, one.set) == (all_runs.round, all_runs.level, all_runs.set)
-            assert np.array_equal(one.margin, all_runs.margin[all_runs.run == run])
-        for own, every in zip(alone.bank.references, together.bank.references, strict=True):
-            assert np.array_equal(own.less, every.less[every.run == run])
 
 
 def test_readings_of_a_run_are_the_same_alone_and_in_the_bank() -> None:
@@ -82,7 +53,7 @@ def test_readings_of_a_run_are_the_same_alone_and_in_the_bank() -> None:
     np.testing.assert_allclose(values[:, 0], values[:, 1], atol=1e-3)
 
 
-def test_runs_differ() -> None:
+def test_runs_of_a_bank_have_different_parameters() -> None:
     params = trained(tiny()).params
     assert not same(params[:1], params[1:2])
 
@@ -91,33 +62,7 @@ def test_stacked_and_one_by_one_agree() -> None:
     close(trained(tiny(speed=ONE_BY_ONE)).params, trained(tiny(speed={"executor": "stacked"})).params)
 
 
-@pytest.mark.parametrize("strategy", ["fedavg", "fedmedian", "fedadam"])
-@pytest.mark.parametrize("sampler", [{"kind": "uniform", "size": 3}, {"kind": "poisson", "rate": 0.3}])
-def test_the_rule_path_equals_the_message_path(strategy: str, sampler: dict[str, Any]) -> None:
-    messages = tiny(strategy={"kind": strategy}, sampler=sampler, speed={**ONE_BY_ONE, "server": "messages"})
-    rule = tiny(strategy={"kind": strategy}, sampler=sampler, speed={**ONE_BY_ONE, "server": "rule"})
-    one, other = trained(messages), trained(rule)
-    assert (one.server, other.server) == ("messages", "rule")
-    assert same(one.params, other.params)
-    assert one.bank.participation == other.bank.participation
-    for a, b in zip(one.bank.evidence, other.bank.evidence, strict=True):
-        assert (a.round, a.level, a.set) == (b.round, b.level, b.set)
-        assert np.array_equal(a.margin, b.margin)
-
-
-def test_auto_takes_the_rule_where_there_is_one() -> None:
-    """A foreign strategy has none, and one that picks its own cohort does so in its messages."""
-    foreign = {"kind": "flwr.serverapp.strategy:FedAvg", "fraction_train": 0.5}
-    for changes, server in (
-        ({}, "rule"),
-        ({"strategy": foreign, "cohort_by": "strategy"}, "messages"),
-        ({"strategy": {"kind": "fedavg"}, "cohort_by": "strategy"}, "messages"),
-        ({"speed": {"server": "messages"}}, "messages"),
-    ):
-        assert trained(tiny(rounds=2, **changes)).server == server
-
-
-def test_runs_start_from_their_own_weights_if_the_scenario_says_so() -> None:
+def test_runs_start_from_own_weights_if_requested() -> None:
     """Round 0 is observed before anything is trained, so that it shows where a run starts."""
 
     def asked(weights: str, server: str) -> Scenario:
@@ -134,12 +79,7 @@ def test_runs_start_from_their_own_weights_if_the_scenario_says_so() -> None:
     assert not same(messages.params, shared.params)
 
 
-def test_watching_cannot_be_noticed() -> None:
-    scenario = tiny(probes=[{"kind": "utility"}])
-    assert same(trained(scenario).params, trained(scenario, watch=False).params)
-
-
-def test_the_samplers_stream_touches_neither_injection_nor_initialisation(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampler_stream_changes_neither_injections_nor_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     one = trained(tiny())
 
     def other_roster(seed: int, purpose: str, **place: Any) -> np.random.Generator:
@@ -154,19 +94,6 @@ def test_the_samplers_stream_touches_neither_injection_nor_initialisation(monkey
     ends = [[e for e in bank.evidence if e.level == "global" and e.set == "audit"] for bank in (one.bank, other.bank)]
     assert np.array_equal(ends[0][0].margin, ends[1][0].margin)
     assert not np.array_equal(ends[0][-1].margin, ends[1][-1].margin)
-
-
-def test_an_empty_cohort_keeps_the_model_and_is_recorded() -> None:
-    scenario = tiny(sampler={"kind": "poisson", "rate": 0.02}, observe={"every": 1, "levels": ["local", "global"]})
-    result = trained(scenario)
-    busy = {part.round for part in result.bank.participation}
-    assert 0 < len(busy) < 4
-    seen = {e.round: e for e in result.bank.evidence if e.level == "global" and e.set == "test"}
-    assert set(seen) == set(range(5))
-    assert {e.round for e in result.bank.evidence if e.level == "local"} == busy
-    for round_number in range(1, 5):
-        kept = np.array_equal(seen[round_number].margin, seen[round_number - 1].margin)
-        assert kept == (round_number not in busy)
 
 
 def test_the_roster_is_shared_unless_each_run_draws_its_own() -> None:
@@ -233,7 +160,7 @@ def test_a_users_own_strategy_works_unmodified() -> None:
             torch.testing.assert_close(half[name], (initial[name] + whole[name]) / 2)
 
 
-def test_global_generators_are_seeded_for_the_strategy_and_put_back() -> None:
+def test_global_generators_are_seeded_and_restored_by_a_run() -> None:
     scenario = tiny(strategy={"kind": f"{__name__}:Restless"})
     random.seed(5)
     before = random.getstate()
@@ -265,18 +192,6 @@ class Evaluating(FedAvg):
         assert metrics is not None
         SCORES.append(float(metrics["accuracy"]))  # type: ignore[arg-type]
         return metrics
-
-
-@pytest.mark.parametrize(
-    "kind", ["FedAvg", "FedMedian", "FedTrimmedAvg", "FedAvgM", "FedAdam", "FedYogi", "FedAdagrad", "QFedAvg", "Krum"]
-)
-def test_flowers_own_strategies_run(kind: str) -> None:
-    fields = {"client_learning_rate": 0.2, "q": 0.1} if kind == "QFedAvg" else {}
-    strategy = {"kind": f"flwr.serverapp.strategy:{kind}", **fields}
-    result = trained(tiny(strategy=strategy, sampler={"kind": "everyone"}, rounds=2))
-    assert all(torch.isfinite(value).all() for params in result.params for value in params.values())
-    assert all(value.dtype == torch.float32 for params in result.params for value in params.values())
-    assert not same(result.params[:1], result.params[1:2])
 
 
 class Instructing(FedAvg):
@@ -335,12 +250,12 @@ class Narrow(FedAvg):
         ("Narrow", r"round 1, run 0: .*Narrow failed .* parameter '.*' is float32 of shape"),
     ],
 )
-def test_what_a_strategy_does_wrong_is_one_clear_error(kind: str, message: str) -> None:
+def test_strategy_that_breaks_its_contract_gives_one_error(kind: str, message: str) -> None:
     with pytest.raises(RunError, match=message):
         trained(tiny(strategy={"kind": f"{__name__}:{kind}"}))
 
 
-def test_a_strategy_that_samples_by_itself_picks_the_same_clients_in_every_run() -> None:
+def test_strategy_that_samples_picks_equal_clients_in_every_run() -> None:
     half = {"kind": "flwr.serverapp.strategy:FedAvg", "fraction_train": 0.5}
     everyone = {"kind": "everyone"}
     parts = trained(tiny(strategy=half, cohort_by="strategy", sampler=everyone, clients=8)).bank.participation
@@ -353,19 +268,12 @@ def test_a_strategy_that_samples_by_itself_picks_the_same_clients_in_every_run()
     assert len({frozenset((p.round, p.client) for p in own if p.run == run) for run in range(4)}) > 1
 
 
-def test_a_strategy_that_trains_half_of_the_cohort_is_told_so() -> None:
+def test_strategy_that_trains_half_of_the_cohort_gets_an_error() -> None:
     half = {"kind": "flwr.serverapp.strategy:FedAvg", "fraction_train": 0.5}
     with pytest.raises(RunError, match=r"round 1: strategy FedAvg trains 1 clients.*fraction_train: 1.0"):
         trained(tiny(strategy=half))
     result = trained(tiny(strategy=half, cohort_by="strategy"))
     assert len(result.bank.participation) == 4 * 4 * 1
-
-
-def test_a_strategy_that_waits_for_more_nodes_is_told_that_none_will_come(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flwr.serverapp.strategy.strategy_utils.sleep", lambda seconds: None)
-    greedy = {"kind": "flwr.serverapp.strategy:FedAvg", "min_available_nodes": 4}
-    with pytest.raises(RunError, match=r"waits for more nodes than the 3.*min_available_nodes"):
-        trained(tiny(strategy=greedy))
 
 
 # --- clients that fail ------------------------------------------------------------------------------------------------
@@ -389,7 +297,7 @@ HERE = {**ONE_BY_ONE, "workers": 1}
 """Counted in this process."""
 
 
-def test_a_failing_client_ends_the_run_with_round_client_and_cause() -> None:
+def test_failing_client_ends_the_run_with_round_client_and_cause() -> None:
     FAILURES.clear()
     scenario = tiny(client={"kind": f"{__name__}:Fragile", "lr": 0.1}, speed=HERE, runs=1, rounds=2)
     with pytest.raises(RunError, match=r"round 1: 1 of 3 clients failed.*out of battery.*tolerate\.max_failed_share"):
@@ -446,7 +354,7 @@ def test_a_client_that_fails_in_one_run_is_dropped_in_all(server: str, executor:
 
 @pytest.mark.parametrize("server", ["messages", "rule"])
 @pytest.mark.parametrize("executor", ["one_by_one", "stacked"])
-def test_a_model_that_is_not_finite_is_a_failure_unless_the_scenario_passes_it_on(server: str, executor: str) -> None:
+def test_non_finite_model_is_a_failure_unless_tolerated(server: str, executor: str) -> None:
     changes = {
         "client": {"kind": "sgd", "lr": 1e30, "epochs": 1, "batch_size": 8},
         "rounds": 2,
@@ -459,33 +367,7 @@ def test_a_model_that_is_not_finite_is_a_failure_unless_the_scenario_passes_it_o
     assert not all(torch.isfinite(value).all() for value in passed.params[0].values())
 
 
-def test_the_aggregate_names_those_who_contributed() -> None:
-    seen: list[Transition] = []
-
-    class Globals:
-        def observes_round(self, round_number: int) -> bool:
-            return True
-
-        def see(self, transitions: Sequence[Transition]) -> None:
-            seen.extend(t for t in transitions if t.level == "global" and t.round)
-
-    from fedmem.engines.lockstep import Lockstep
-    from fedmem.training.one_by_one import OneByOne
-    from fedmem.training.stacked import LocalWork
-
-    half = {"kind": "flwr.serverapp.strategy:FedAvg", "fraction_train": 0.5}
-    scenario = tiny(strategy=half, cohort_by="strategy", sampler={"kind": "everyone"}, runs=1, rounds=3)
-    federation = build(scenario)
-    executor = OneByOne(federation.model, scenario.client, federation.store)
-    work = LocalWork(federation, scenario.client, scenario.seed)
-    finished = Lockstep(scenario, federation, executor, work, Globals()).train([0])
-    for transition in seen:
-        trained_in = {p.client for p in finished.participation if p.round == transition.round}
-        assert set(transition.clients) == trained_in
-        assert len(trained_in) == 2
-
-
-def test_local_models_survive_a_strategy_that_empties_its_replies() -> None:
+def test_local_evidence_survives_a_strategy_that_pops_replies() -> None:
     """FedMedian pops the arrays out of the replies; the local evidence was taken from copies."""
     median = trained(tiny(strategy={"kind": "fedmedian"}, rounds=1, observe={"every": 1}))
     mean = trained(tiny(rounds=1, observe={"every": 1}))
@@ -495,40 +377,7 @@ def test_local_models_survive_a_strategy_that_empties_its_replies() -> None:
     assert not np.array_equal(ends[0].margin, ends[1].margin)
 
 
-def test_transitions_are_what_the_model_did() -> None:
-    """Global `before` of a round is the global `kept` of the round before; locals start from it."""
-    seen: list[Transition] = []
-
-    class Everything:
-        def observes_round(self, round_number: int) -> bool:
-            return True
-
-        def see(self, transitions: Sequence[Transition]) -> None:
-            seen.extend(transitions)
-
-    from fedmem.engines.lockstep import Lockstep
-    from fedmem.training.one_by_one import OneByOne
-    from fedmem.training.stacked import LocalWork
-
-    scenario = tiny(runs=2)
-    federation = build(scenario)
-    executor = OneByOne(federation.model, scenario.client, federation.store)
-    work = LocalWork(federation, scenario.client, scenario.seed)
-    finished = Lockstep(scenario, federation, executor, work, Everything()).train(range(2))
-    for run in range(2):
-        globals_ = [t for t in seen if t.run == run and t.level == "global"]
-        assert [t.round for t in globals_] == list(range(5))
-        for earlier, later in pairwise(globals_):
-            assert all(torch.equal(earlier.kept[name], later.before[name]) for name in earlier.kept)
-        assert same([globals_[-1].kept], [finished.params[run]])
-        for local in (t for t in seen if t.run == run and t.level == "local"):
-            before = globals_[local.round].before
-            assert all(torch.equal(local.before[name], before[name]) for name in before)
-            assert local.client in globals_[local.round].clients
-            assert {"steps", "loss"} <= set(local.report)
-
-
-def test_what_exists_is_set_aside_from_garbage_collection_while_strategies_run() -> None:
+def test_objects_are_frozen_for_garbage_collection_in_process() -> None:
     """Some strategies collect for every reply; going through all of torch each time takes longer than training."""
     with in_process():
         assert gc.get_freeze_count() > 1000

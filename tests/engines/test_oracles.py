@@ -57,9 +57,7 @@ def held(federation: Federation, run: int) -> list[FloatArray]:
 
 @pytest.mark.parametrize("server", ["messages", "rule"])
 @pytest.mark.parametrize("partition", [{"kind": "iid"}, {"kind": "dirichlet", "alpha": 0.5, "min_rows": 2}])
-def test_the_federated_mean_is_the_mean_of_all_records_whatever_the_partition(
-    server: str, partition: dict[str, Any]
-) -> None:
+def test_federated_mean_is_the_mean_of_records_by_any_partition(server: str, partition: dict[str, Any]) -> None:
     found, federation = means(server, partition=partition)
     for run in range(2):
         everything = np.concatenate(held(federation, run))
@@ -72,7 +70,7 @@ def test_the_federated_mean_is_the_mean_of_all_records_whatever_the_partition(
 
 
 @pytest.mark.parametrize("server", ["messages", "rule"])
-def test_equal_weights_are_noticed(server: str) -> None:
+def test_uniform_weights_give_the_mean_of_client_means(server: str) -> None:
     skewed = {"kind": "dirichlet", "alpha": 0.3, "min_rows": 2}
     found, federation = means(server, partition=skewed, strategy={"kind": "fedavg", "weighting": "uniform"})
     clients = [part.mean() for part in held(federation, 0)]

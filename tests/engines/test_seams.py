@@ -10,59 +10,26 @@ import pytest
 import torch
 
 from fedmem.contracts.arrays import Params
-from fedmem.contracts.evidence import TrainedBank, Transition
-from fedmem.engines.lockstep import Lockstep
-from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.federation.roster import _CohortDraws
-from fedmem.scenario.scenario import Scenario
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import LocalWork, Stacked
 from strategies._rule import Arrays, Round
 from tests import toys
+from tests.engines.seams_helpers import TOYS, same, trained, watched
 from tests.narrowing import instance
 from tests.tiny import tiny
 
 ONE_BY_ONE = {"executor": "one_by_one"}
-TOYS = {"strategy": {"kind": "tests.toys:Counting"}, "client": {"kind": "tests.toys:Carrying"}}
 STATEFUL = ["qfedavg", "centred_clipping", "foolsgold", "rotate"]
 """Strategies that need what clients report, or keep something for each of them."""
 
 SAMPLERS = [{"kind": "uniform", "size": 3}, {"kind": "poisson", "rate": 0.3}]
 
 
-class Everything:
-    """A watcher that keeps all transitions."""
-
-    def __init__(self) -> None:
-        self.local: dict[tuple[int, int, int], Transition] = {}
-
-    def observes_round(self, round_number: int) -> bool:
-        return True
-
-    def see(self, transitions: Any) -> None:
-        self.local |= {(t.run, t.round, t.client): t for t in transitions if t.level == "local"}
-
-
-def trained(scenario: Scenario, **how: Any) -> TrainedBank:
-    return simulate(scenario, build(scenario), **how)
-
-
-def watched(scenario: Scenario, server: str, executor: type = OneByOne) -> tuple[Any, Everything, LocalWork]:
-    """Train all runs and keep every local transition."""
-    federation, seen = build(scenario), Everything()
-    work = LocalWork(federation, scenario.client, scenario.seed)
-    engine = Lockstep(scenario, federation, executor(federation.model, scenario.client, federation.store), work, seen)
-    return engine.train(range(scenario.runs), server), seen, work
-
-
-def same(one: Any, other: Any) -> bool:
-    return all(torch.equal(a[name], b[name]) for a, b in zip(one, other, strict=True) for name in a)
-
-
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda s: s["kind"])
 @pytest.mark.parametrize("roster", ["shared", "per_run"])
-def test_offers_memory_and_reports_are_the_same_on_both_paths(sampler: dict[str, Any], roster: str) -> None:
+def test_payload_state_and_metrics_are_equal_on_both_paths(sampler: dict[str, Any], roster: str) -> None:
     scenario = tiny(**TOYS, sampler=sampler, roster=roster, rounds=6)
     by_messages, by_rule = (watched(scenario, server) for server in ("messages", "rule"))
     assert same(by_messages[0].params, by_rule[0].params)
@@ -73,7 +40,7 @@ def test_offers_memory_and_reports_are_the_same_on_both_paths(sampler: dict[str,
 
 @pytest.mark.parametrize("server", ["messages", "rule"])
 @pytest.mark.parametrize("executor", [OneByOne, Stacked])
-def test_local_levels_read_what_is_kept_and_the_server_what_is_sent(server: str, executor: type) -> None:
+def test_local_level_reads_kept_models_and_server_sent_ones(server: str, executor: type) -> None:
     scenario = tiny(client={"kind": "tests.toys:Secretive"}, rounds=2)
     finished, seen, _ = watched(scenario, server, executor)
     start = build(scenario).initial
@@ -84,22 +51,8 @@ def test_local_levels_read_what_is_kept_and_the_server_what_is_sent(server: str,
         assert any(not torch.allclose(transition.kept[name], transition.before[name]) for name in start)
 
 
-@pytest.mark.parametrize("server", ["messages", "rule"])
-def test_each_client_is_offered_what_is_its_own(server: str) -> None:
-    """The count of turns is kept on the server by client number, and must be that of the roster."""
-    _, seen, _ = watched(tiny(**TOYS, rounds=6, sampler={"kind": "poisson", "rate": 0.5}), server)
-    turns: dict[tuple[int, int], int] = {}
-    for run, round_number, client in sorted(seen.local, key=lambda place: place[1]):
-        report = seen.local[run, round_number, client].report
-        assert report["turns"] == turns.get((run, client), 0)
-        assert report["round"] == round_number
-        turns[run, client] = turns.get((run, client), 0) + 1
-    assert len(turns) == 4 * 5
-    assert max(turns.values()) > 2
-
-
 @pytest.mark.parametrize("executor", [OneByOne, Stacked])
-def test_memory_waits_for_the_clients_next_turn(executor: type) -> None:
+def test_client_state_waits_for_the_next_participation(executor: type) -> None:
     """One more round done by hand from what the engine says that it gave: the velocity is that of the last turn."""
     scenario = tiny(**TOYS, rounds=4, sampler={"kind": "uniform", "size": 2})
     _, seen, work = watched(scenario, "messages", executor)
@@ -120,51 +73,11 @@ def test_memory_waits_for_the_clients_next_turn(executor: type) -> None:
     assert met
 
 
-def test_stacked_and_one_by_one_agree_where_some_remember_and_some_do_not() -> None:
-    scenario = tiny(**TOYS, rounds=4, sampler={"kind": "uniform", "size": 2})
-    one, other = (watched(scenario, "rule", executor)[0].params for executor in (OneByOne, Stacked))
-    for a, b in zip(one, other, strict=True):
-        for name, value in a.items():
-            torch.testing.assert_close(b[name], value, rtol=1e-4, atol=1e-5)
-
-
-def test_a_first_step_is_repeated_with_the_same_offer_and_memory() -> None:
-    """A probe asks for it when a round is complete, also where runs are rounds apart."""
-    asked: list[float] = []
-
-    def check(transition: Transition, context: Any) -> None:
-        after, rows = context.first_step(transition)
-        given = context._work.stored_work(transition.run, transition.round, transition.client)
-        assert given.payload["round"] == transition.round
-        asked.append(float(given.payload["turns"]))
-        assert not same([after], [transition.before])
-        assert len(rows)
-
-    class Probe:
-        every = None
-        levels = ("local",)
-
-        def observe(self, transitions: Any, context: Any) -> list[Any]:
-            for transition in transitions:
-                check(transition, context)
-            return []
-
-        def summarise(self, measurements: Any, seed: int) -> list[Any]:
-            return []
-
-    scenario = tiny(
-        **TOYS, rounds=5, roster="per_run", sampler={"kind": "poisson", "rate": 0.3}, observe={"every": 1}, runs=4
-    )
-    scenario.__dict__["probes"] = (Probe(),)
-    trained(scenario)
-    assert max(asked) > 0
-
-
 # --- who is who -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("server", ["messages", "rule"])
-def test_a_rule_is_told_clients_from_zero_on_and_what_they_report(server: str, monkeypatch: Any) -> None:
+def test_rule_gets_client_numbers_from_zero_and_their_metrics(server: str, monkeypatch: Any) -> None:
     rounds: list[Round] = []
     original = toys.Counting.rule
 
@@ -182,7 +95,7 @@ def test_a_rule_is_told_clients_from_zero_on_and_what_they_report(server: str, m
         assert (round_number.report["round"] == round_number.number).all()
 
 
-def test_a_rule_in_somebody_elses_app_numbers_clients_by_their_nodes() -> None:
+def test_rule_in_a_flower_app_numbers_clients_by_node() -> None:
     """Without an introduction: stable from round to round, whatever the ids."""
     from flwr.app import ConfigRecord
 
@@ -213,7 +126,7 @@ def test_a_rule_in_somebody_elses_app_numbers_clients_by_their_nodes() -> None:
 
 
 @pytest.mark.parametrize("server", ["messages", "rule"])
-def test_a_run_of_its_own_tells_its_sampler_losses_and_norms(server: str) -> None:
+def test_own_roster_shows_the_sampler_losses_and_norms(server: str) -> None:
     toys.SEEN.clear()
     scenario = tiny(sampler={"kind": "tests.toys:Loudest"}, roster="per_run", rounds=4, runs=2)
     _, seen, _ = watched(scenario, server)
@@ -231,7 +144,7 @@ def test_a_run_of_its_own_tells_its_sampler_losses_and_norms(server: str) -> Non
     toys.SEEN.clear()
 
 
-def test_runs_that_share_a_roster_learn_nothing_that_hangs_on_coins(monkeypatch: Any) -> None:
+def test_shared_roster_shows_the_sampler_no_losses_or_norms(monkeypatch: Any) -> None:
     monkeypatch.setattr(toys.Loudest, "needs", ())
     toys.SEEN.clear()
     watched(tiny(sampler={"kind": "tests.toys:Loudest"}, rounds=4, runs=2), "messages")
@@ -242,7 +155,7 @@ def test_runs_that_share_a_roster_learn_nothing_that_hangs_on_coins(monkeypatch:
     toys.SEEN.clear()
 
 
-def test_atypical_slots_are_counted_whether_in_or_out() -> None:
+def test_atypical_copies_are_counted_whether_in_or_out() -> None:
     from fedmem.federation.roster import Roster
 
     scenario = tiny(injections=[{"kind": "mislabelled", "per_client": 2, "copies": 3}, {"kind": "typical"}])
@@ -258,7 +171,7 @@ def test_atypical_slots_are_counted_whether_in_or_out() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("server", ["messages", "rule"])
-def test_no_pull_is_fedavg_to_the_last_bit_and_more_pull_is_less_movement(server: str) -> None:
+def test_zero_mu_is_fedavg_and_larger_mu_moves_less(server: str) -> None:
     client = {"kind": "sgd", "lr": 0.2, "epochs": 4, "batch_size": 8}
 
     def norms(strategy: dict[str, Any]) -> tuple[Any, list[float]]:

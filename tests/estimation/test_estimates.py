@@ -122,7 +122,7 @@ def test_kind_rows_carry_value_interval_and_number() -> None:
     assert row.low < row.value < row.high
 
 
-def test_fewer_than_eight_runs_or_examples_have_values_without_intervals() -> None:
+def test_fewer_than_eight_runs_or_examples_have_no_intervals() -> None:
     for bank, whole in (
         (make_bank(runs=4, clients=6, per_client=3), False),
         (make_bank(clients=6, per_client=3), True),
@@ -172,7 +172,7 @@ def test_runs_without_answers_are_no_degrees_of_freedom() -> None:
     assert (found.low, found.high) != interval(one.value, one.influence, 16, one.bounds)
 
 
-def test_single_examples_have_rows_at_final_only_with_newcombes_interval() -> None:
+def test_single_examples_have_newcombe_rows_at_the_summary_only() -> None:
     bank = make_bank(runs=8)
     rows = estimate(bank, [Memorisation(), Exposure()], 10)
     single = [r for r in rows if r.reading.subject.isdigit()]
@@ -216,7 +216,7 @@ def test_p_stands_beside_its_null_at_final_and_counts_deals() -> None:
     assert not [r for r in found if r.reading.metric.startswith("tpr")]
 
 
-def test_rates_have_rows_at_the_usual_false_positive_rates() -> None:
+def test_tpr_rows_are_at_the_standard_false_positive_rates() -> None:
     rows = estimate(make_bank(runs=16, clients=6, per_client=4), [ALL[3]], 20)  # 24 of a kind in 16 runs: 192 outs
     told = {r.reading.labels for r in rows if r.round == FINAL and r.level == "global" and r.reading.metric == "tpr"}
     assert told == {labels(f"attack=loss_threshold fpr={fpr}") for fpr in (0.1, 0.05208)}
@@ -225,7 +225,7 @@ def test_rates_have_rows_at_the_usual_false_positive_rates() -> None:
     assert pick(rows, "tpr.null", "typical", "attack=loss_threshold fpr=0.1").value == 20 / 193
 
 
-def test_level_difference_at_final_is_the_difference_of_the_printed_values() -> None:
+def test_level_difference_is_the_difference_of_printed_values() -> None:
     rows = estimate(make_bank(), ALL, 40)
     for metric, kind, about in (("memorisation", "typical", ""), ("auc", "mislabelled", "attack=lira")):
         owner = pick(rows, metric, kind, f"place=owner {about}", level="local").value
@@ -336,7 +336,7 @@ def test_retention_of_a_constant_learner_is_not_resolved() -> None:
     assert pick(rows, "auc.p", "typical", "attack=lira").value == 1.0
 
 
-def test_a_rate_whose_threshold_changes_is_not_pooled_over_rounds() -> None:
+def test_tpr_whose_threshold_changes_is_not_pooled_over_rounds() -> None:
     bank = make_bank(runs=16, clients=6, per_client=3, local=4.0, whole=3.0)
     alike = {r.reading.labels for r in estimate(bank, [ALL[3]], 50) if r.reading.metric == "retention"}
     assert labels("of=auc attack=loss_threshold over=rounds") in alike
@@ -392,7 +392,7 @@ def test_one_run_has_exposures_and_nothing_that_needs_outs() -> None:
     assert not [r for r in rows if "gain" in r.reading.metric]
 
 
-def test_nothing_observed_nothing_said() -> None:
+def test_empty_evidence_gives_no_estimates() -> None:
     assert estimate(replace(make_bank(), evidence=(), references=()), ALL, 10) == []
     assert estimate(make_bank(), [], 10) == []
 
@@ -409,7 +409,7 @@ class Signed:
         return []
 
 
-def test_sums_of_effects_of_both_signs_have_differences_and_no_retention() -> None:
+def test_signed_effects_have_differences_and_no_retention() -> None:
     bank = make_bank(runs=16, local=3.0, whole=1.5, per_client=4)
     plain, signed = estimate(bank, [Memorisation()], 60), estimate(bank, [Signed()], 60)
     assert [r.reading for r in plain if r.reading.metric == "retention"]
@@ -450,7 +450,7 @@ def test_levels_are_compared_on_the_same_examples_and_runs() -> None:
 
 
 @pytest.mark.parametrize("apart", [0.0, 1e-17])
-def test_levels_that_differ_by_rounding_alone_have_no_interval_of_no_width(apart: float) -> None:
+def test_levels_that_differ_by_rounding_have_no_interval(apart: float) -> None:
     bank = make_bank(runs=16, clients=6, per_client=4, local=2.0, whole=2.0, rounds=(0, 1), cohort=6, spread=2.0)
     local = {e.set: e for e in bank.evidence if e.round == 1 and e.level == "local"}["audit"]
     whole = {e.set: e for e in bank.evidence if e.round == 1 and e.level == "global"}["audit"]
@@ -470,7 +470,7 @@ def test_levels_that_differ_by_rounding_alone_have_no_interval_of_no_width(apart
     assert np.isnan([row.low, row.high]).all()
 
 
-def test_less_than_rounding_errors_of_what_was_subtracted_is_no_variation() -> None:
+def test_variation_below_rounding_error_gives_no_interval() -> None:
     noise = Influence(examples=np.tile([1e-17, -1e-17], 5), cells=np.zeros((10, 10)))
     assert np.isnan(interval(3e-17, noise, 10, scale=0.5)).all()
     assert np.isfinite(interval(3e-17, noise, 10)).all()

@@ -35,7 +35,7 @@ def statistic(values: FloatArray, is_in: BoolArray, gap: bool = True) -> float:
     return np.mean(found) if found else math.nan
 
 
-def test_deals_permute_every_column_by_itself_and_the_first_are_the_coins() -> None:
+def test_redeals_permute_columns_and_begin_with_the_real_coins() -> None:
     is_in = coins(8, 5, np.random.default_rng(0))
     redeals = permute_coins(audit_of(is_in), 300, np.random.default_rng(1))
     assert redeals.coins.shape == (301, 8, 5)
@@ -95,14 +95,14 @@ def test_equal_values_are_no_evidence_and_one_run_has_no_p() -> None:
     assert math.isnan(of_means(np.ones((8, 5)), np.arange(5), none))
 
 
-def test_two_sided_counts_rounding_as_a_tie_and_nothing_known_as_far_out() -> None:
+def test_two_sided_p_counts_rounding_as_ties_and_nan_as_extreme() -> None:
     assert two_sided(np.array([0.3, 0.3 + 1e-12, 0.1, 0.2])) == pytest.approx(1.0)
     assert two_sided(np.array([3.0, 0.0, 1.0, 2.0, 0.5])) == pytest.approx(0.4)
     assert two_sided(np.array([-3.0, 0.0, 1.0, 2.0, 0.5])) == pytest.approx(0.4)
     assert two_sided(np.array([3.0, np.nan, 1.0, 2.0, 0.5])) == pytest.approx(0.8)
 
 
-def test_p_holds_its_level_with_effects_of_runs_and_examples_and_finds_an_effect() -> None:
+def test_p_holds_its_level_with_run_effects_and_finds_effects() -> None:
     """Eight runs that share their initial weights, and what a run does to all of its examples."""
     null, planted = [], []
     for seed in range(400):

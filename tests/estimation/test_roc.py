@@ -119,7 +119,7 @@ def test_auc_of_one_example_is_unknown() -> None:
     assert math.isnan(auc(np.array([[1.0], [0.0]]), np.array([[True], [False]])).value)
 
 
-def test_auc_of_a_hard_and_an_easy_example_is_not_drawn_to_one_by_pairs_with_themselves() -> None:
+def test_auc_excludes_pairs_of_an_example_with_itself() -> None:
     """d = 1 within examples of very different difficulty: Phi(d / sqrt(2 (sd^2 + noise^2))) between examples."""
     rng, found, with_self = np.random.default_rng(3), [], []
     for _ in range(100):
@@ -159,7 +159,7 @@ def test_smallest_fpr_is_ten_outs() -> None:
     ("outs", "expected"),
     [(9, ()), (10, (1.0,)), (50, (0.2,)), (100, (0.1,)), (640, (0.1, 10 / 640)), (20_000, (0.1, 0.01, 0.001, 0.0005))],
 )
-def test_rates_are_the_usual_ones_down_to_ten_false_positives(outs: int, expected: tuple[float, ...]) -> None:
+def test_standard_rates_need_ten_false_positives(outs: int, expected: tuple[float, ...]) -> None:
     assert rates(outs) == expected
     assert all(rate * outs >= 10 for rate in rates(outs))
 

@@ -16,7 +16,6 @@ from fedmem.contracts.evidence import ReferenceEvidence
 from fedmem.contracts.measurement import Measurement
 from fedmem.estimation.saturation import MARK, NOWHERE, SaturationZone
 from fedmem.estimators.exposure import null_mean
-from fedmem.reporting.drawing import Line, local_against_global, over_rounds
 from fedmem.reporting.measures import zone_of_metric
 from fedmem.reporting.page import report
 from fedmem.reporting.summary import Summary
@@ -24,12 +23,10 @@ from fedmem.results.read import read
 from fedmem.studies import tables
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.contrasts import holm
-from fedmem.studies.figures import draw_all
-from fedmem.studies.quantities import Quantity, Series
 from fedmem.studies.report import Table, page, saturation_note
-from tests.labelling import labels
-from tests.reporting.test_page import SCENARIO, at, printed, row
-from tests.results.test_read import bank, write
+from tests.estimation.saturation_helpers import SHARP, compared
+from tests.reporting.page_helpers import SCENARIO, at, printed, row
+from tests.results.read_helpers import bank, write
 
 CEILING = math.log2(10)
 """Of exposure among the nine references that the stored bank of the tests has."""
@@ -80,7 +77,7 @@ def levels(metric: str, local: float, whole: float, *, digits: str = "") -> list
     return found
 
 
-def test_the_table_marks_them_and_says_what_cannot_be_compared(tmp_path: Path) -> None:
+def test_table_marks_saturated_values_and_explains_the_marks(tmp_path: Path) -> None:
     text = printed(stored(tmp_path, levels("exposure", CEILING - 0.1, CEILING - 0.4)))
     assert re.search(rf"pattern +80 +3\.22 \[[^]]*\]{MARK} +2\.92 \[[^]]*\]{MARK}\n", text)
     # the interval alone would say that the holder's is higher
@@ -97,7 +94,7 @@ def test_one_saturated_side_hides_a_part_of_the_difference(tmp_path: Path) -> No
     assert re.search(r"^capped: ", text, re.MULTILINE)
 
 
-def test_what_is_not_saturated_is_not_marked(tmp_path: Path) -> None:
+def test_table_without_saturated_values_has_no_mark(tmp_path: Path) -> None:
     text = printed(stored(tmp_path, [*levels("exposure", 2.6, 1.5), *levels("memorisation", 0.9, 0.5)]))
     assert MARK not in text
     assert re.search(r"1\.10 \[1\.00, 1\.20\] +local higher\n", text)
@@ -148,22 +145,6 @@ def test_families_have_counts_of_their_own(tmp_path: Path) -> None:
     assert read(tmp_path / "run").reference_counts == {"pattern": {9}, "secret": {99}}
 
 
-def test_figures_shade_where_a_value_is_saturated(tmp_path: Path) -> None:
-    def picture(value: float, zone: SaturationZone) -> bytes:
-        line = Line(label="local", style="local", rounds=[0, 1], values=[1, value], lows=[1, 1], highs=[3, 3])
-        return over_rounds("exposure", "bits", {"pattern": [line]}, "", zones={"pattern": zone})
-
-    assert picture(2.9, SaturationZone(top=2.8)) != picture(2.9, NOWHERE)
-    assert picture(2.7, SaturationZone(top=2.8)) == picture(2.7, NOWHERE)
-
-    def scatter(zone: SaturationZone) -> bytes:
-        pairs = {"pattern": ([1.0, 2.9], [1.0, 2.0])}
-        return local_against_global("exposure", "bits", pairs, 1.15, "", zones={"pattern": zone})
-
-    assert scatter(SaturationZone(top=2.8)) != scatter(NOWHERE)
-    assert scatter(SaturationZone(top=3.0)) == scatter(NOWHERE)
-
-
 def test_the_figures_of_a_run_know_its_ceiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found: dict[str, Any] = {}
 
@@ -180,23 +161,6 @@ def test_the_figures_of_a_run_know_its_ceiling(tmp_path: Path, monkeypatch: pyte
     ]
     report(stored(tmp_path, [*rows, *levels("exposure", 3.0, 3.0)]))
     assert found["exposure"] == {"pattern (n = 80)": SaturationZone(top=pytest.approx(CEILING - 0.5))}  # type: ignore[arg-type]
-
-
-def compared(values: Sequence[Sequence[float]], zone: SaturationZone, level: str = "global") -> Comparison:
-    """Two settings over the seeds of these values, in one quantity."""
-    quantity = Quantity(
-        metric="exposure", labels=labels(), kind="canary", level=level, title="exposure", unit="bits", headline=True
-    )
-    array = np.array(values)
-    ones = np.full_like(array, 1.0)
-    same = {"null": ones, "paired_null": ones, "n": np.full_like(array, 9.0), "fpr": np.full_like(array, np.nan)}
-    one = Series(quantity=quantity, values=array, paired=array - 1.0, rounds={1: array, 2: array}, zone=zone, **same)
-    settings = tuple((("strategy.kind", name),) for name in ("fedavg", "fedmedian"))
-    return Comparison(settings=settings, reference=(0, 0), seeds=tuple(range(array.shape[1])), series=(one,))
-
-
-SHARP = [[8.0, 8.1, 8.2, 8.1], [7.8, 7.9, 8.0, 7.9001]]
-"""Seeds whose paired difference is far from chance."""
 
 
 def test_two_saturated_means_show_no_difference() -> None:
@@ -230,7 +194,7 @@ def test_the_test_is_counted_among_the_others() -> None:
     assert holm(np.array([both.rows[1].adjusted]))[0] == both.rows[1].adjusted
 
 
-def test_without_a_saturated_mean_nothing_is_said() -> None:
+def test_table_without_saturated_means_has_no_mark() -> None:
     found = compared(SHARP, NOWHERE)
     assert found.rows[1].verdict == "lower"
     assert saturation_note(found) == ""
@@ -248,14 +212,7 @@ def test_retention_of_a_saturated_local_value_is_marked() -> None:
     ]
 
 
-def test_figures_of_a_comparison_shade_them() -> None:
-    pictures = [
-        {name: data for name, data, _ in draw_all(compared(SHARP, zone))} for zone in (SaturationZone(top=7.7), NOWHERE)
-    ]
-    assert pictures[0]["exposure_rounds"] != pictures[1]["exposure_rounds"]
-
-
-def test_a_comparison_of_runs_has_the_ceiling_of_their_references(tmp_path: Path) -> None:
+def test_comparison_uses_the_ceiling_of_the_references(tmp_path: Path) -> None:
     folders = [stored(tmp_path / str(place), levels("exposure", CEILING - 0.1, CEILING - 0.2)) for place in range(4)]
     runs = {(place // 2, place % 2): read(folder) for place, folder in enumerate(folders)}
     settings = [(("a", "1"),), (("a", "2"),)]

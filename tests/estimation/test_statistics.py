@@ -129,7 +129,7 @@ def test_student_is_welchs() -> None:
     assert math.isnan(student(np.array([]), other)[0])
 
 
-def test_jackknife_of_a_mean_is_students_and_has_nothing_to_say_of_nothing() -> None:
+def test_jackknife_of_a_mean_is_students_and_nan_if_degenerate() -> None:
     values = np.random.default_rng(3).normal(size=7)
     without = np.array([np.delete(values, r).mean() for r in range(7)])
     found = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
@@ -139,7 +139,7 @@ def test_jackknife_of_a_mean_is_students_and_has_nothing_to_say_of_nothing() -> 
         assert np.isnan(jackknife(0.5, nothing)).all()
 
 
-def test_student_of_a_mean_is_students_and_has_nothing_to_say_of_equal_values() -> None:
+def test_student_interval_equals_scipy_and_nan_if_degenerate() -> None:
     values = np.random.default_rng(4).normal(size=9)
     found = scipy.stats.ttest_1samp(values, 0).confidence_interval(0.95)
     assert student_mean(np.append(values, np.nan)) == pytest.approx((found.low, found.high))
@@ -147,7 +147,7 @@ def test_student_of_a_mean_is_students_and_has_nothing_to_say_of_equal_values() 
         assert np.isnan(student_mean(nothing)).all()
 
 
-def test_what_is_not_seen_is_in_no_mean() -> None:
+def test_missing_values_are_in_no_mean_by_coin() -> None:
     values = np.array([[1.0, 2.0], [3.0, np.nan], [5.0, 7.0], [np.nan, 9.0], [8.0, np.nan]])
     is_in = np.array([[True, True], [True, True], [False, False], [False, False], [False, False]])
     inside, outside = means_by_coin(values, is_in, np.ones((1, 5)))
@@ -155,7 +155,7 @@ def test_what_is_not_seen_is_in_no_mean() -> None:
     assert outside.tolist() == [[6.5, 8.0]]
 
 
-def test_the_rank_sums_nearest_to_the_middle_are_no_evidence_at_all() -> None:
+def test_middle_rank_sums_have_p_1_by_counting_and_normal_law() -> None:
     """All ways to choose the runs are at least as far out, so p is 1: by counting, and by the normal law as well."""
     for total, chosen in ((10, 5), (202, 101), (302, 151)):
         p, middle = rank_sum_exact(total, chosen), chosen * (total - chosen) // 2

@@ -71,7 +71,7 @@ def test_contributions_are_measured_from_their_means(seed: int, missing: float) 
     assert (of_ins(values, is_in).cells[~is_in] == 0).all()
 
 
-def test_what_an_example_does_whatever_its_coin_is_no_variance_of_a_difference() -> None:
+def test_effect_of_an_example_adds_no_variance_to_a_difference() -> None:
     rng = np.random.default_rng(1)
     is_in, values = coins(8, 12, rng), rng.normal(size=(8, 12))
     moved = values + 100 * rng.normal(size=12)
@@ -89,7 +89,7 @@ def test_deviations_that_runs_share_are_counted_in_full() -> None:
     assert np.mean(found) == pytest.approx(1 / 8, rel=0.1)
 
 
-def test_a_negative_covariance_of_runs_leaves_half_of_what_examples_say() -> None:
+def test_negative_covariance_of_runs_leaves_half_of_the_variance() -> None:
     examples = np.array([0.1, -0.1] * 4)
     cells = np.zeros((2, 8))
     cells[0], cells[1] = [0.3, -0.3] * 4, [-0.3, 0.3] * 4
@@ -101,13 +101,13 @@ def test_a_negative_covariance_of_runs_leaves_half_of_what_examples_say() -> Non
 
 
 @pytest.mark.parametrize("value", [0.0, 0.1, -3.7, 1e6])
-def test_values_that_are_all_alike_have_no_interval(value: float) -> None:
+def test_constant_values_have_no_interval(value: float) -> None:
     is_in = coins(10, 12, np.random.default_rng(0))
     for found in (of_difference(np.full((10, 12), value), is_in), of_ins(np.full((10, 12), value), is_in)):
         assert np.isnan(interval(value, found, 10)).all()
 
 
-def test_too_few_clusters_have_no_interval_and_one_example_no_error() -> None:
+def test_too_few_clusters_have_no_interval_and_one_no_error() -> None:
     rng = np.random.default_rng(2)
     is_in, values = coins(FEWEST, FEWEST, rng), rng.normal(size=(FEWEST, FEWEST))
     found = of_difference(values, is_in)
@@ -129,7 +129,7 @@ def test_an_interval_holds_its_value_and_nothing_impossible(value: float, half: 
     assert high > low
 
 
-def test_around_is_symmetric_without_bounds_and_leans_inwards_within() -> None:
+def test_interval_is_symmetric_unbounded_and_skewed_in_bounds() -> None:
     assert interval_around(0.3, 0.2) == pytest.approx((0.1, 0.5))
     assert interval_around(0.3, 0.5, (0.0, math.inf)) == pytest.approx((0.0, 0.8))
     low, high = interval_around(0.9, 0.08, (0.0, 1.0))
@@ -176,7 +176,7 @@ def test_the_interval_of_a_ratio_is_fiellers() -> None:
     assert swapped[1] - swapped[0] > 1.05 * (high - low), "it is paired"
 
 
-def test_a_ratio_without_a_denominator_or_without_spread_has_no_interval() -> None:
+def test_ratio_without_denominator_or_spread_has_no_interval() -> None:
     rng = np.random.default_rng(5)
     noise, steady = examples_only(rng.normal(size=30)), examples_only(1 + 0.1 * rng.normal(size=30))
     assert np.isnan(ratio_interval((1.0, steady), (0.1, noise), 30)).all()
@@ -191,7 +191,7 @@ def test_weights_that_count_nothing_say_nothing() -> None:
 
 
 @pytest.mark.parametrize(("end", "place"), [(0.0, 0.85), (1.0, 0.93)])
-def test_a_rate_at_its_end_has_no_interval_though_its_threshold_varies(end: float, place: float) -> None:
+def test_rate_at_0_or_1_has_no_interval(end: float, place: float) -> None:
     """The threshold alone gave 1.0 [0.9992, 1.0], and intervals at 1 held the rate in 6 of 100 simulations."""
     rng = np.random.default_rng(3)
     is_in = coins(16, 64, rng)

@@ -32,7 +32,7 @@ def test_places_and_their_order() -> None:
     ]
 
 
-def test_every_value_is_where_the_evidence_says() -> None:
+def test_views_place_every_value_of_the_evidence() -> None:
     bank = make_bank(runs=4, rounds=(0, 1, 2))
     shown = all_views(bank)
     for round_number in (1, 2):
@@ -77,7 +77,7 @@ def test_negative_counts_mean_not_ranked() -> None:
     assert np.isnan(all_views(replace(bank, references=gone))[1, "global", ""].rank).all()
 
 
-def test_final_shows_the_last_round_of_the_holder_at_every_place() -> None:
+def test_summary_reads_the_last_round_of_the_owner_everywhere() -> None:
     bank = make_bank(clients=6, cohort=2, rounds=(0, 1, 2, 3), seed=3)
     shown = all_views(bank)
     final = {place: shown[FINAL, *place] for place in (("global", ""), ("local", "owner"), ("local", "others"))}
@@ -95,7 +95,7 @@ def test_final_shows_the_last_round_of_the_holder_at_every_place() -> None:
     assert never, "the bank should hold a client that never takes part"
 
 
-def test_a_holder_absent_in_one_run_is_not_shown_locally() -> None:
+def test_owner_absent_in_one_run_has_no_local_view() -> None:
     bank = make_bank(runs=4, rounds=(0, 1))
     local = evidence_at(bank, "local", 1)
     client = int(local.client[0])
@@ -117,7 +117,7 @@ def test_a_holder_absent_in_one_run_is_not_shown_locally() -> None:
     assert np.isnan(shown[FINAL, "global", ""].margin[:, :, mine]).all()
 
 
-def test_others_are_of_unequal_number_at_final() -> None:
+def test_summary_has_as_many_others_as_their_last_round() -> None:
     bank = make_bank(clients=5, cohort=2, rounds=(0, 1), seed=1)
     wider = make_bank(clients=5, cohort=4, rounds=(0, 2), seed=1)
     joined = replace(
@@ -151,7 +151,7 @@ def test_pairs_need_both_levels_where_both_were_observed() -> None:
     np.testing.assert_array_equal(shown[FINAL, "local", "owner"].margin, shown[1, "local", "owner"].margin)
 
 
-def test_examples_that_nobody_holds_are_only_global() -> None:
+def test_examples_without_owner_are_global_only() -> None:
     bank = make_bank(rounds=(0, 1, 2))
     owner = bank.audit.owner.copy()
     owner[:2] = -1
@@ -180,7 +180,7 @@ def test_an_empty_bank_has_no_views() -> None:
     assert all_views(replace(make_bank(), evidence=(), references=())) == {}
 
 
-def test_whoever_else_holds_an_example_is_no_other() -> None:
+def test_second_owner_of_an_example_is_not_among_the_others() -> None:
     """Shared by two clients, it is read at its holder, and the model of the second is left out of the others."""
     bank = make_bank(runs=4, clients=4, cohort=4, rounds=(0, 1))
     audit = bank.audit
@@ -199,7 +199,7 @@ def test_whoever_else_holds_an_example_is_no_other() -> None:
         np.testing.assert_array_equal(after.margin[:, rest, j], before.margin[:, rest, j])
 
 
-def test_who_holds_what() -> None:
+def test_clients_hold_the_examples_of_their_copies() -> None:
     bank = make_bank(runs=4, clients=4, per_client=1, kinds=("typical",))
     assert bank.audit.holds([2, -1]).tolist() == [[False, False, True, False], [False] * 4]
     owner = np.array([0, 2, 1, 1, 2, 0, 3, 3], np.int32)
@@ -212,7 +212,7 @@ def test_who_holds_what() -> None:
     ]
 
 
-def test_a_model_that_has_diverged_is_right_and_wrong_about_nothing() -> None:
+def test_diverged_model_has_nan_correctness() -> None:
     bank = make_bank()
 
     def diverged(part: Evidence) -> Evidence:

@@ -114,7 +114,7 @@ def test_pairs_are_those_of_exact_tests_and_benjamini_hochberg() -> None:
     "values",
     [[1, 1, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 0, 0], [0, 0, 0, 1, 1, 1, 2, 2], [3, 3, 1, 4, 5, 6, 7, 8], [2] * 8],
 )
-def test_p_of_ranks_is_never_too_small_with_ties_and_exact_without(values: list[int]) -> None:
+def test_p_of_ranks_is_valid_with_ties_and_exact_without(values: list[int]) -> None:
     """Over all ways in which the coins could have fallen."""
     for chosen in (3, 4):
         coin = np.array([[i in some for i in range(8)] for some in combinations(range(8), chosen)]).T
@@ -137,7 +137,7 @@ def test_p_of_ranks_is_never_too_small_with_ties_and_exact_without(values: list[
         assert (rounded <= 0.35).mean() > 0.4
 
 
-def test_the_side_of_a_pair_is_that_of_its_test_and_not_of_the_mean() -> None:
+def test_side_of_a_pair_is_that_of_its_test_not_of_the_mean() -> None:
     coin = np.arange(16)[:, None] < 8
     values = np.append(np.arange(7) / 1e3, [10.0, *(1 + np.arange(8) / 1e3)])[:, None]
     p, side = _by_ranks(coin, values)
@@ -188,7 +188,7 @@ def test_runs_without_the_example_and_diverged_runs_do_not_count() -> None:
     assert e.value == pytest.approx(expected[0].sum())
 
 
-def test_it_is_measured_at_the_summary_of_single_models_with_a_test_set() -> None:
+def test_cross_influence_needs_the_summary_one_model_and_tests() -> None:
     view, is_in, _ = planted()
     for other in (
         replace(view, round=3),
@@ -199,7 +199,7 @@ def test_it_is_measured_at_the_summary_of_single_models_with_a_test_set() -> Non
         assert list(CrossInfluence().tests(other)) == []
 
 
-def test_each_example_is_read_at_the_last_round_of_its_holder() -> None:
+def test_each_example_is_read_at_the_last_round_of_its_owner() -> None:
     bank = make_bank(clients=5, cohort=3, rounds=(0, 1, 2, 3), seed=2)
     sample = permute_coins(bank.audit, 5, np.random.default_rng(0))
     shown = {(v.round, v.level, v.place): v for v in views(bank, sample)}
@@ -226,7 +226,7 @@ def test_each_example_is_read_at_the_last_round_of_its_holder() -> None:
         assert len(checked) > 1, "the bank should hold examples of different last rounds"
 
 
-def test_no_p_is_smaller_than_one_in_all_orders_that_were_looked_at() -> None:
+def test_permutation_p_is_never_below_one_in_its_permutations() -> None:
     """The coins as they fell are one of 201 orders, so an effect beyond all others is known to 1 in 201, not to 0."""
     for effect, metrics in ((20.0, ("cross_help", "cross_strongest")), (-20.0, ("cross_harm",))):
         view, _, _ = planted(effect=effect, n=4)

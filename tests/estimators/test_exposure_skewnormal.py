@@ -8,94 +8,15 @@ import pytest
 from scipy.special import log_ndtr
 from scipy.stats import kstest, skewnorm
 
-from fedmem.contracts.arrays import BoolArray, FloatArray
-from fedmem.contracts.estimator import Models, RankEvidence, View
-from fedmem.contracts.evidence import ReferenceEvidence
-from fedmem.contracts.measurement import FINAL
-from fedmem.estimators._skew_normal import SkewNormal, fit, log_cdf, positions
+from fedmem.estimators._skew_normal import fit, log_cdf, positions
 from fedmem.estimators.exposure import Exposure
 from fedmem.estimators.exposure_skewnormal import ExposureSkewnormal
-from tests.banks import coins, make_view
+from tests.banks import coins
+from tests.estimators.exposure_skewnormal_helpers import canaries, exact_quantiles, law
 from tests.labelling import labels
 from tests.narrowing import present
 
-
-def law(location: float, scale: float, shape: float, size: int = 1) -> SkewNormal:
-    return SkewNormal(*(np.full(size, float(value)) for value in (location, scale, shape)))
-
-
-def exact_quantiles(shape: float, location: float, scale: float, count: int) -> FloatArray:
-    out: FloatArray = skewnorm.ppf((positions(count) + 0.625) / (count + 0.25), shape, location, scale)
-    return out
-
-
-def canaries(
-    loss: FloatArray, is_in: BoolArray, quantiles: FloatArray, count: int, rank: FloatArray | None = None
-) -> View:
-    """A view of canaries with these losses (R, m), all ranked among references with these quantiles (R, 256)."""
-    runs, m = loss.shape
-    rank = np.ones(loss.shape) if rank is None else rank
-    view = make_view(-np.log(np.expm1(loss)), is_in, rank=rank, references=count, round_number=FINAL)
-    block = ReferenceEvidence(
-        round=9,
-        level="global",
-        family="random_pattern",
-        run=np.arange(runs, dtype=np.int32),
-        client=np.full(runs, -1, np.int32),
-        subjects=np.arange(m),
-        count=count,
-        less=np.zeros(loss.shape, np.int32),
-        ties=np.zeros(loss.shape, np.int32),
-        labels=np.array([0]),
-        quantiles=quantiles[:, None].astype(np.float32),
-    )
-    models = Models(runs=runs, round=np.full(1, 9), client=np.full(1, -1), of=np.zeros((1, m), np.int64))
-    return replace(view, ranked=RankEvidence(models=models, blocks=(block,)))
-
-
 # The distribution
-
-
-@pytest.mark.parametrize("shape", [-20.0, -3.0, 0.0, 0.5, 4.0, 30.0])
-def test_log_cdf_agrees_with_scipy_where_scipy_has_digits(shape: float) -> None:
-    x = skewnorm.ppf(np.array([1e-3, 0.01, 0.3, 0.9, 0.999]), shape, 1.5, 2.0)
-    np.testing.assert_allclose(log_cdf(x, law(1.5, 2.0, shape)), skewnorm.logcdf(x, shape, 1.5, 2.0), rtol=1e-7)
-
-
-def test_log_cdf_has_its_closed_forms_in_the_deep() -> None:
-    z = np.array([-200.0, -38.0, -12.0, -6.0, -4.0, -3.0, -1.0])
-    np.testing.assert_allclose(log_cdf(z, law(0, 1, 0)), log_ndtr(z), rtol=1e-10)
-    np.testing.assert_allclose(log_cdf(z, law(0, 1, 1)), 2 * log_ndtr(z), rtol=1e-10)  # F = Φ²
-    np.testing.assert_allclose(log_cdf(z, law(0, 1, -1)), log_ndtr(z) + np.log1p(1 - np.exp(log_ndtr(z))), rtol=1e-9)
-    with np.errstate(divide="ignore"):
-        assert np.isinf(skewnorm.logcdf(-38.0, 1))  # why it is not used
-
-
-@pytest.mark.parametrize("shape", [-8.0, -2.0, 1.0, 3.0, 10.0])
-def test_quantiles_of_a_skew_normal_give_it_back(shape: float) -> None:
-    for count in (300, 1000, 10_000):
-        found = fit(exact_quantiles(shape, 3.0, 0.7, count)[None], count)
-        assert found.location[0] == pytest.approx(3.0, abs=0.005)
-        assert found.scale[0] == pytest.approx(0.7, rel=0.005)
-        assert found.shape[0] == pytest.approx(shape, rel=0.02)
-
-
-def test_fits_of_many_samples_are_those_of_each() -> None:
-    rng = np.random.default_rng(0)
-    ordered = np.sort(rng.gamma(3, size=(6, 500)), axis=1)[:, positions(500)]
-    together = fit(ordered, 500)
-    for t in range(6):
-        np.testing.assert_allclose(np.array(fit(ordered[t : t + 1], 500))[:, 0], np.array(together)[:, t])
-    moved = fit(5 + 2 * ordered, 500)
-    np.testing.assert_allclose(moved.location, 5 + 2 * together.location)
-    np.testing.assert_allclose(moved.scale, 2 * together.scale)
-    np.testing.assert_allclose(moved.shape, together.shape)
-
-
-def test_what_cannot_be_fitted_has_no_law() -> None:
-    line = np.linspace(0, 1, 256)
-    ordered = np.stack([np.zeros(256), np.full(256, np.nan), np.append(line[:-1], np.inf), line])
-    assert np.isnan(fit(ordered, 256).shape).tolist() == [True, True, True, False]
 
 
 # The estimator
@@ -167,7 +88,7 @@ def test_the_distance_is_that_of_kolmogorov_and_smirnov() -> None:
     assert row.value == pytest.approx(np.mean(expected), abs=1e-5)
 
 
-def test_the_distance_has_an_interval_where_there_are_enough_canaries() -> None:
+def test_skewnormal_distance_has_an_interval_if_enough_canaries() -> None:
     rng = np.random.default_rng(5)
     for runs, m, some in ((8, 7, False), (6, 12, False), (8, 12, True)):
         quantiles = np.sort(6 + rng.normal(size=(runs, 500)), axis=1)[:, positions(500)]

@@ -50,7 +50,7 @@ def test_coins_are_balanced_and_only_of_the_clients_listed(banks: tuple[Scenario
 
 
 @pytest.mark.parametrize(("clients", "listed"), [("all", 5), (2, 2), (0, 0), ([], 0), ([4], 1)])
-def test_who_has_a_coin(clients: str | int | list[int], listed: int) -> None:
+def test_listed_clients_only_have_a_coin(clients: str | int | list[int], listed: int) -> None:
     there = federations.build(tiny(leave_out={"clients": clients})).audit.client_in
     assert (0 if there is None else int((~there.all(0)).sum())) == listed
 
@@ -66,7 +66,7 @@ def test_coins_of_clients_change_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("server", ["messages", "rule"])
-def test_a_client_that_is_out_takes_part_in_no_round_and_nobody_in_its_place(server: str) -> None:
+def test_left_out_client_joins_no_round_and_is_not_replaced(server: str) -> None:
     scenario = tiny(runs=4, leave_out={"clients": "all"}, speed={"server": server})
     federation = federations.build(scenario)
     done = simulate(scenario, federation).bank.participation
@@ -87,21 +87,21 @@ def test_both_paths_agree_when_clients_are_missing() -> None:
             np.testing.assert_array_equal(value.numpy(), other[name].numpy())
 
 
-def test_nobody_trains_on_the_rows_of_a_client_that_is_out(banks: tuple[Scenario, Federation, TrainedBank]) -> None:
+def test_left_out_client_has_no_rows(banks: tuple[Scenario, Federation, TrainedBank]) -> None:
     _, federation, _ = banks
     for r, row in enumerate(present(federation.audit.client_in)):
         for client, there in enumerate(row):
             assert (len(federation.rows(r, client, 1)) > 0) == there
 
 
-def test_it_changes_the_id_only_where_it_is_asked_for() -> None:
+def test_leave_out_changes_the_id_only_if_set() -> None:
     assert tiny().id == tiny(leave_out={}).id != tiny(leave_out=LEFT).id
 
 
 # What is read
 
 
-def test_examples_are_read_only_where_their_holder_exists(banks: tuple[Scenario, Federation, TrainedBank]) -> None:
+def test_examples_are_read_only_where_their_owner_exists(banks: tuple[Scenario, Federation, TrainedBank]) -> None:
     _, federation, done = banks
     holder_in = federation.audit.owner_in
     for (round_number, level, place), view in shown(done.bank).items():
@@ -126,7 +126,7 @@ def test_estimates_count_the_runs_that_they_have(banks: tuple[Scenario, Federati
     assert {4, 8} == set(single.values())
 
 
-def test_a_holder_that_exists_but_was_not_observed_is_not_read_locally(
+def test_unobserved_owner_is_not_read_locally(
     banks: tuple[Scenario, Federation, TrainedBank],
 ) -> None:
     _, federation, done = banks
@@ -154,7 +154,7 @@ EVERY_ESTIMATOR: list[dict[str, Any]] = [
 ]
 
 
-def test_it_is_stored_and_measured_again_to_the_last_bit(tmp_path: Path) -> None:
+def test_leave_out_run_is_measured_again_to_the_last_bit(tmp_path: Path) -> None:
     scenario = tiny(runs=8, leave_out={"clients": "all"}, estimators=EVERY_ESTIMATOR)
     folder = run(scenario, out=tmp_path)
     bank, federation = read_bank(folder), federations.build(scenario)
@@ -167,7 +167,7 @@ def test_it_is_stored_and_measured_again_to_the_last_bit(tmp_path: Path) -> None
     assert len(set(keys)) == len(keys)
 
 
-def test_probes_bear_with_clients_that_are_missing(tmp_path: Path) -> None:
+def test_probes_run_with_clients_left_out(tmp_path: Path) -> None:
     probes = [
         {"kind": "utility"},
         {"kind": "client_gap"},

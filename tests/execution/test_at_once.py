@@ -38,7 +38,7 @@ def at_once(folder: Path, *words: str) -> list[str]:
     return [process.stdout for process in said]
 
 
-def test_two_equal_sweeps_at_once(tmp_path: Path) -> None:
+def test_two_equal_sweeps_at_once_give_one_result(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(tiny(**SLOW_START).to_yaml())
     (tmp_path / "study.yaml").write_text("{base: tiny.yaml, axes: [{path: client.lr, values: [0.1, 0.3]}], seeds: 0:2}")
     one, other = at_once(tmp_path, "sweep", "study.yaml", "--jobs", "1", "--quiet")
@@ -48,7 +48,7 @@ def test_two_equal_sweeps_at_once(tmp_path: Path) -> None:
     assert [path.name for path in folder.parent.iterdir() if path.name.startswith(".")] == []
 
 
-def test_two_equal_comparisons_at_once(tmp_path: Path) -> None:
+def test_two_equal_comparisons_at_once_give_one_result(tmp_path: Path) -> None:
     (tmp_path / "tiny.yaml").write_text(tiny(**SLOW_START).to_yaml())
     words = (
         "compare",
@@ -67,7 +67,7 @@ def test_two_equal_comparisons_at_once(tmp_path: Path) -> None:
     assert "TEST ACCURACY" in one
 
 
-def test_what_another_process_runs_is_waited_for_and_taken(tmp_path: Path) -> None:
+def test_run_held_by_another_process_is_awaited_and_used(tmp_path: Path) -> None:
     """Of three scenarios the first is held by somebody else, who finishes it late."""
     scenarios = [tiny(**SLOW_START | {"rounds": 2}, seed=seed) for seed in range(3)]
     ready = run(scenarios[0], out=tmp_path / "elsewhere")
@@ -92,7 +92,7 @@ def test_what_another_process_runs_is_waited_for_and_taken(tmp_path: Path) -> No
     assert not place_of(folder).exists()
 
 
-def test_a_folder_that_several_processes_replace_is_always_one_of_theirs(tmp_path: Path) -> None:
+def test_folder_replaced_by_processes_is_always_one_of_theirs(tmp_path: Path) -> None:
     def replacing(who: str) -> None:
         for _ in range(40):
             with writing(tmp_path / "kept", force=True) as folder:

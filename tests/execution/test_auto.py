@@ -9,12 +9,12 @@ import torch
 
 from fedmem.errors import RunError
 from fedmem.execution import auto as speed
-from fedmem.execution.auto import device_of, is_stacked, server_of, wants_gpu, workers_of
+from fedmem.execution.auto import device_of, server_of, wants_gpu, workers_of
 from fedmem.execution.many_scenarios import divide_into_banks
 from tests.tiny import tiny
 
 
-def test_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_count_follows_cores_threads_and_forks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
     monkeypatch.setattr(speed, "can_fork", lambda: True)
     asked = {
@@ -52,14 +52,6 @@ def test_a_gpu_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(RunError, match="torch finds no GPU here"):
         device_of(tiny(speed={"device": "cuda"}))
-
-
-def test_what_is_stacked() -> None:
-    cnn = {"kind": "small_cnn"}
-    assert is_stacked(tiny())
-    assert not is_stacked(tiny(speed={"executor": "one_by_one"}))
-    assert not is_stacked(tiny(model=cnn))
-    assert not is_stacked(tiny(speed={"engine": "flower"}))
 
 
 def test_the_way_to_the_server() -> None:

@@ -60,7 +60,7 @@ def test_parts_are_the_whole(server: str) -> None:
     assert list(whole.measurements) == [*(m for m in whole.measurements if m.run != EVERYWHERE), *means]
 
 
-def test_parts_are_the_whole_where_some_have_nobody_to_show() -> None:
+def test_shards_without_local_models_join_to_the_whole() -> None:
     """Each run draws its own cohorts, often empty ones, so that some shards have no local models in a round."""
     changes: dict[str, Any] = {
         "roster": "per_run",

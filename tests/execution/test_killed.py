@@ -16,7 +16,7 @@ import pytest
 import fedmem
 from fedmem.execution.shard_store import kept_runs, place_of
 from fedmem.processes import can_fork
-from tests.execution.test_sharding import written
+from tests.execution.sharding_helpers import written
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(not can_fork(), reason="forks are for Linux")]
 
@@ -199,7 +199,7 @@ def test_two_commands_at_once_do_not_disturb_each_other(file: Path, whole: tuple
     assert written(completed(file, tmp_path)) == written(folder)
 
 
-def test_a_command_that_is_told_to_end_can_be_continued(file: Path, whole: tuple[Path, float], tmp_path: Path) -> None:
+def test_terminated_command_can_be_continued(file: Path, whole: tuple[Path, float], tmp_path: Path) -> None:
     """What `timeout` and most schedulers send."""
     folder, _ = whole
     process = started_command(file, tmp_path)

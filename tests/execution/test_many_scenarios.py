@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
 
-from fedmem.clients.sgd import Sgd
 from fedmem.contracts.events import (
     Event,
     RoundFinished,
@@ -25,7 +20,6 @@ from fedmem.contracts.events import (
 )
 from fedmem.contracts.federation import digest
 from fedmem.engines import shared_training
-from fedmem.engines.shared_training import join_work, split_results
 from fedmem.errors import FolderError, RunError
 from fedmem.execution import many_scenarios
 from fedmem.execution.many_scenarios import data_of, divide_into_banks, run_all
@@ -34,24 +28,12 @@ from fedmem.federation.build import build
 from fedmem.processes import can_fork
 from fedmem.results.read import read
 from fedmem.scenario.scenario import Scenario
-from fedmem.training.client_work import LocalWork, TrainedWork, Work
+from fedmem.training.client_work import Work
 from fedmem.training.stacked import Stacked
-from strategies._rule import Arrays, Round, RuleStrategy
-from tests.execution.test_sharding import written
-from tests.tiny import tiny
+from tests.execution.many_scenarios_helpers import small
+from tests.execution.sharding_helpers import written
 
-SMALL: dict[str, Any] = {
-    "rounds": 2,
-    "injections": [{"kind": "random_pattern", "per_client": 1}, {"kind": "typical", "per_client": 1}],
-    "probes": [{"kind": "utility"}],
-    "estimators": [{"kind": "memorisation"}],
-    "save": {"params": True},
-}
 TOYS = {"strategy": {"kind": "tests.toys:Counting"}, "client": {"kind": "tests.toys:Carrying"}}
-
-
-def small(**changes: Any) -> Scenario:
-    return tiny(**{**SMALL, **changes})
 
 
 ALIKE = [
@@ -66,27 +48,6 @@ DEFENDED = [small(defences=[{"kind": "noise"}], seed=seed) for seed in (3, 4)]
 """Clients that draw for what they send, each from the streams of its own seed."""
 CARRYING = [small(**TOYS, rounds=3), small(**TOYS, rounds=3, sampler={"kind": "poisson", "rate": 0.5})]
 """Clients that are offered arrays and remember, so that some remember and some do not yet."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Breaking:
-    """A strategy that fails, or ends its process."""
-
-    kill: bool = False
-
-    def make(self, cohort_size: int) -> Any:
-        return RuleStrategy(self)
-
-    def state(self, before: Arrays, num_clients: int) -> Arrays:
-        return {}
-
-    def payload(self, state: Arrays, clients: torch.Tensor) -> Arrays:
-        return {}
-
-    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
-        if self.kill:
-            os.kill(os.getpid(), signal.SIGKILL)
-        raise RunError("broken")
 
 
 @dataclass
@@ -157,21 +118,7 @@ def test_processes_and_other_settings_of_speed_change_no_byte(
         assert written(outcome.folder) == alone(outcome.scenario)
 
 
-def test_what_is_joined_is_trained_in_one_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The other way round: without joining, the test of equal bytes would hold as well."""
-    sizes: list[int] = []
-    attempt = Stacked.attempt_all
-
-    def counting(self: Stacked, work: Work) -> Any:
-        sizes.append(len(work))
-        return attempt(self, work)
-
-    monkeypatch.setattr(Stacked, "attempt_all", counting)
-    run_all([small(), small(strategy={"kind": "fedmedian"}), small(seed=4)], out=tmp_path, jobs=1)
-    assert sizes == [3 * 4 * 3] * 2  # scenarios x runs x cohort, each round
-
-
-def test_stores_too_large_to_be_copied_are_trained_on_apart(
+def test_stores_too_large_to_copy_are_trained_separately(
     alone: Callable[[Scenario], dict[str, bytes]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Here in shards as well, each of which is kept as it is done."""
@@ -182,7 +129,7 @@ def test_stores_too_large_to_be_copied_are_trained_on_apart(
         assert written(outcome.folder) == alone(outcome.scenario)
 
 
-def test_models_of_a_round_that_are_too_many_are_held_one_scenario_after_the_other(
+def test_models_over_the_round_budget_are_held_by_one_scenario(
     alone: Callable[[Scenario], dict[str, bytes]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(many_scenarios, "ROUND_BYTES", 1)
@@ -190,10 +137,12 @@ def test_models_of_a_round_that_are_too_many_are_held_one_scenario_after_the_oth
         assert written(outcome.folder) == alone(outcome.scenario)
 
 
-def test_who_fails_takes_nobody_along(alone: Callable[[Scenario], dict[str, bytes]], tmp_path: Path) -> None:
+def test_failing_scenario_does_not_affect_the_others(
+    alone: Callable[[Scenario], dict[str, bytes]], tmp_path: Path
+) -> None:
     """In its strategy, in its data, and in its clients: those of one scenario learn so fast that they diverge."""
     scenarios = [
-        small(strategy={"kind": "tests.execution.test_many_scenarios:Breaking"}),
+        small(strategy={"kind": "tests.execution.many_scenarios_helpers:Breaking"}),
         small(population=10**6),
         ALIKE[0],
         small(client={"kind": "sgd", "lr": 1e30}),
@@ -210,7 +159,7 @@ def test_who_fails_takes_nobody_along(alone: Callable[[Scenario], dict[str, byte
 @pytest.mark.skipif(not can_fork(), reason="forks are for Linux")
 def test_a_process_that_dies_loses_only_what_it_had_not_finished(tmp_path: Path) -> None:
     killed = small(
-        strategy={"kind": "tests.execution.test_many_scenarios:Breaking", "kill": True},
+        strategy={"kind": "tests.execution.many_scenarios_helpers:Breaking", "kill": True},
         client={"kind": "sgd", "lr": 0.3},
     )
     outcomes = run_all([ALIKE[0], killed, ALIKE[2]], out=tmp_path, jobs=2)
@@ -234,7 +183,7 @@ def test_a_stack_that_fails_as_a_whole_is_tried_bank_by_bank(
         assert written(outcome.folder) == alone(outcome.scenario)
 
 
-def test_errors_of_ours_are_not_taken_for_failures(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_internal_errors_are_raised_and_not_recorded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def wrong(*_: object, **__: object) -> None:
         raise AssertionError("ours")
 
@@ -243,7 +192,7 @@ def test_errors_of_ours_are_not_taken_for_failures(monkeypatch: pytest.MonkeyPat
         run_all([small(), small(seed=4)], out=tmp_path, jobs=1)
 
 
-def test_nothing_is_run_twice(tmp_path: Path) -> None:
+def test_finished_scenarios_are_not_run_again_unless_forced(tmp_path: Path) -> None:
     scenarios = [small(runs=2), small(runs=2, seed=4)]
     (first,) = run_all(scenarios[:1], out=tmp_path, jobs=1)
     when = (first.folder / "manifest.json").stat().st_mtime_ns
@@ -256,7 +205,7 @@ def test_nothing_is_run_twice(tmp_path: Path) -> None:
     assert (first.folder / "manifest.json").stat().st_mtime_ns > when
 
 
-def test_a_place_that_is_taken_is_told_before_anything_is_trained(tmp_path: Path) -> None:
+def test_occupied_place_is_an_error_before_any_training(tmp_path: Path) -> None:
     scenarios = [small(runs=2), small(runs=2, seed=4)]
     place = tmp_path / "tiny" / scenarios[1].id
     place.mkdir(parents=True)
@@ -313,44 +262,8 @@ def test_banks_are_few_but_give_every_process_some() -> None:
     assert divide_into_banks({0: small(speed={"engine": "flower"})}, workers=1) == ([], [0])
 
 
-def work_of(scenario: Scenario, round_number: int, run: Sequence[int], client: Sequence[int]) -> tuple[Work, Any]:
-    federation = build(scenario)
-    local = LocalWork(federation, scenario.client, scenario.seed)
-    models = {name: torch.stack([value, value * 0.5]) for name, value in federation.initial.items()}
-    places = np.arange(len(run)) % 2
-    return local.of(round_number, np.array(run), np.array(client), models, places), federation
-
-
-def test_joined_work_gives_each_its_own() -> None:
-    """Works of other rounds, sizes, models and stores; a client in the middle fails and belongs to the second."""
-    first, one = work_of(small(), 1, [0, 0, 1], [0, 3, 4])
-    second, other = work_of(small(seed=9, dataset={"kind": "synthetic", "rows": 700}), 2, [2, 3], [1, 2])
-    assert first.batches.shape[1] != second.batches.shape[1]
-    client = Sgd(lr=0.2, batch_size=8)
-    alone = [Stacked(f.model, client, f.store).train_all(w) for f, w in ((one, first), (other, second))]
-    both = join_work([first, second], [0, len(one.store)])
-    store = type(one.store).concatenate([one.store, other.store])
-    done = Stacked(one.model, client, store).train_all(both)
-    parts = list(split_results([first, second], done, {}))
-    for (part, failed), expected, work in zip(parts, alone, (first, second), strict=True):
-        assert part is not None
-        assert part.work is work
-        assert not failed
-        assert all(torch.equal(part.sent[name], value) for name, value in expected.sent.items())
-        assert np.array_equal(part.loss, expected.loss)
-    left = done.take(np.array([0, 1, 2, 4]))
-    (whole, none), (part, failed) = split_results([first, second], left, {3: "broke"})
-    assert whole is not None
-    assert not none
-    assert failed == {0: "broke"}
-    assert isinstance(part, TrainedWork)
-    assert part.work.client.tolist() == [2]
-    assert all(torch.equal(part.sent[name], value[1:]) for name, value in alone[1].sent.items())
-    assert [answer[0] for answer in split_results([first, second], None, dict.fromkeys(range(5), "x"))] == [None, None]
-
-
-def test_failures_are_errors_that_a_user_can_meet(tmp_path: Path) -> None:
+def test_failure_of_a_scenario_is_a_run_error(tmp_path: Path) -> None:
     (outcome,) = run_all(
-        [small(strategy={"kind": "tests.execution.test_many_scenarios:Breaking"})], out=tmp_path, jobs=1
+        [small(strategy={"kind": "tests.execution.many_scenarios_helpers:Breaking"})], out=tmp_path, jobs=1
     )
     assert isinstance(outcome.error, RunError)

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 import fedmem
-from fedmem.contracts.evidence import Bank
 from fedmem.contracts.sampler import Pilot
 from fedmem.errors import RunError, ScenarioError
 from fedmem.estimation.estimates import estimate
@@ -20,82 +19,26 @@ from fedmem.execution.bank import pilot_of, simulate
 from fedmem.execution.run import measure, run
 from fedmem.execution.shard_store import Shards, place_of
 from fedmem.federation.build import build
-from fedmem.federation.roster import Roster, rosters
+from fedmem.federation.roster import Roster
 from fedmem.processes import can_fork
 from fedmem.reporting.table import _Table, table
-from fedmem.scenario.scenario import Scenario
-from tests.execution.test_sharding import SMALL, Stopping, written
+from tests.execution.pilot_helpers import GREEDY, picked, rounds_of, small
+from tests.execution.sharding_helpers import SMALL, Stopping, written
 from tests.narrowing import instance
 from tests.tiny import tiny
 
-GREEDY: dict[str, Any] = {"sampler": {"kind": "power_of_choice", "size": 2, "candidates": 4}, "roster": "pilot"}
 CAREFUL: dict[str, Any] = {"sampler": {"kind": "optimal", "expected": 2.0}, "roster": "pilot"}
 needs_forks = pytest.mark.skipif(not can_fork(), reason="forks are for Linux")
 
 
-def picked(bank: Bank) -> dict[int, set[tuple[int, int]]]:
-    """Run by run, who took part when."""
-    found: dict[int, set[tuple[int, int]]] = {}
-    for part in bank.participation:
-        found.setdefault(part.run, set()).add((part.round, part.client))
-    return found
-
-
-def rounds_of(pilot: Pilot | None) -> list[tuple[int, ...]]:
-    assert pilot is not None
-    return [one.clients for one in pilot.rounds]
-
-
 # --- data -------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [{}, {"initial_weights": "per_run"}, {"leave_out": {"clients": 3}}, {"exclusion": "remove"}],
-    ids=["plain", "own weights", "clients left out", "outs missing"],
-)
-def test_a_pilot_changes_nothing_of_the_runs_that_are_analysed(changes: dict[str, Any]) -> None:
-    without, led = build(tiny(**changes)), build(tiny(**GREEDY, **changes))
-    whole = led.pilot
-    assert without.pilot is None
-    assert whole is not None
-    np.testing.assert_array_equal(led.audit.is_in, without.audit.is_in)
-    np.testing.assert_array_equal(led.replacement, without.replacement)
-    np.testing.assert_array_equal(led.store.inputs, without.store.inputs)
-    assert whole.audit.runs == led.audit.runs + 1 == 5
-    np.testing.assert_array_equal(whole.audit.is_in[:4], led.audit.is_in)
-    for round_number in (1, 4):
-        for client in range(5):
-            for number in range(4):
-                expected = without.rows(number, client, round_number)
-                np.testing.assert_array_equal(led.rows(number, client, round_number), expected)
-            if "exclusion" not in changes:
-                assert len(whole.rows(4, client, round_number)) == len(build(tiny()).rows(0, client, round_number))
-    if "initial_weights" in changes:
-        assert len(led.initials) == 4
-        assert len(whole.initials) == 5
-    if "leave_out" in changes:
-        assert whole.audit.client_in is not None
-        assert whole.audit.client_in[4].all()
-        assert not led.audit.client_in.all()  # type: ignore[union-attr]
-
-
-def test_the_coins_of_a_pilot_are_fair_and_those_of_nobody_else() -> None:
-    coins, shares = [], []
-    for seed in range(40):
-        whole = build(tiny(**GREEDY, seed=seed)).pilot
-        assert whole is not None
-        coins.append(whole.audit.is_in[4])
-        shares.append((whole.audit.is_in[:4] == whole.audit.is_in[4]).mean())
-    assert abs(np.mean(coins) - 0.5) < 4 * 0.5 / np.sqrt(np.size(coins))
-    assert abs(np.mean(shares) - 0.5) < 0.03
 
 
 # --- who is picked ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("changes", [GREEDY, CAREFUL], ids=["power_of_choice", "optimal"])
-def test_coins_of_analysed_runs_do_not_reach_the_pilot_and_its_own_do(changes: dict[str, Any]) -> None:
+def test_pilot_depends_on_its_own_coins_only(changes: dict[str, Any]) -> None:
     asked = tiny(**changes, rounds=8)
     federation = build(asked)
     whole = federation.pilot
@@ -120,24 +63,7 @@ def test_coins_of_analysed_runs_do_not_reach_the_pilot_and_its_own_do(changes: d
     assert cohorts(slice(4, 5)) != plain
 
 
-@pytest.mark.parametrize("server", ["messages", "rule"])
-def test_all_runs_have_the_cohorts_of_the_pilot(server: str) -> None:
-    asked = tiny(**GREEDY, rounds=8, speed={"server": server})
-    done = simulate(asked, build(asked))
-    assert done.pilot is not None
-    truth = {
-        (round_number, client) for round_number, clients in enumerate(rounds_of(done.pilot), 1) for client in clients
-    }
-    assert list(picked(done.bank).values()) == [truth] * 4
-    blind = {
-        (round_number, client)
-        for round_number in range(1, 9)
-        for client in rosters(asked, build(asked), [0])[0].cohort(round_number)
-    }
-    assert truth != blind, "losses are read"
-
-
-def test_both_ways_to_the_server_and_both_executors_pick_alike() -> None:
+def test_server_paths_and_executors_give_equal_pilot_cohorts() -> None:
     found = []
     for speed in ({"server": "rule"}, {"server": "messages"}, {"executor": "one_by_one"}):
         asked = tiny(**GREEDY, rounds=8, speed=speed)
@@ -158,16 +84,6 @@ def test_the_pilot_is_shown_the_losses_and_norms_of_its_own_run() -> None:
     toys.SEEN.clear()
 
 
-def test_a_sampler_that_reads_nothing_needs_no_pilot() -> None:
-    one, other = (simulate(asked, build(asked)) for asked in (tiny(), tiny(roster="pilot")))
-    assert other.pilot is None
-    assert one.bank.participation == other.bank.participation
-    wrapped = {"kind": "dropout", "sampler": GREEDY["sampler"], "rate": 0.2}
-    assert tiny(sampler=wrapped, roster="pilot").has_pilot
-    with pytest.raises(ScenarioError, match="use roster: pilot"):
-        tiny(sampler=wrapped)
-
-
 def test_clients_that_a_run_leaves_out_leave_their_places_empty() -> None:
     asked = tiny(**GREEDY, rounds=8, leave_out={"clients": "all"})
     federation = build(asked)
@@ -184,7 +100,7 @@ def test_clients_that_a_run_leaves_out_leave_their_places_empty() -> None:
         assert pairs == truth
 
 
-def test_failures_of_the_pilot_are_its_own_and_those_of_a_run_are_everyones() -> None:
+def test_pilot_failures_are_its_own_and_run_failures_shared() -> None:
     """Client 1 fails in round 2 wherever it is: the pilot goes on without its loss, all runs drop it."""
     failing = {"kind": "tests.faults:Failing", "rounds": [1, 2, 3, 4, 5, 6]}
     base = {
@@ -209,7 +125,7 @@ def test_failures_of_the_pilot_are_its_own_and_those_of_a_run_are_everyones() ->
 # --- probabilities ----------------------------------------------------------------------------------------------------
 
 
-def test_probabilities_are_those_that_the_sampler_had_and_are_kept() -> None:
+def test_stored_probabilities_are_those_of_the_sampler() -> None:
     asked = tiny(**CAREFUL, rounds=8)
     done = simulate(asked, build(asked))
     assert done.pilot is not None
@@ -243,7 +159,7 @@ def test_weights_of_one_over_p_make_up_for_who_was_picked() -> None:
 
 
 @pytest.mark.parametrize("sampler", [CAREFUL, {"sampler": {"kind": "poisson", "rate": 0.5}}], ids=["pilot", "poisson"])
-def test_a_rule_is_told_how_likely_each_client_was(sampler: dict[str, Any]) -> None:
+def test_rule_gets_each_clients_inclusion_probability(sampler: dict[str, Any]) -> None:
     """On both ways to the server, so that it can weigh by 1 / (N p)."""
     changes = {**sampler, "strategy": {"kind": "tests.toys:Debiased"}, "rounds": 6}
     params = []
@@ -254,7 +170,7 @@ def test_a_rule_is_told_how_likely_each_client_was(sampler: dict[str, Any]) -> N
         assert all(torch.equal(one[name], other[name]) for name in one)
 
 
-def test_with_everyone_weights_of_one_over_p_are_those_of_the_plain_mean() -> None:
+def test_inverse_probability_weights_of_everyone_are_the_mean() -> None:
     found = []
     for strategy in ("tests.toys:Debiased", "fedavg"):
         asked = tiny(strategy={"kind": strategy}, sampler={"kind": "everyone"}, rounds=2)
@@ -265,10 +181,6 @@ def test_with_everyone_weights_of_one_over_p_are_those_of_the_plain_mean() -> No
 
 
 # --- on disk ----------------------------------------------------------------------------------------------------------
-
-
-def small(**speed: Any) -> Scenario:
-    return tiny(**SMALL | GREEDY | {"rounds": 4, "estimators": [{"kind": "memorisation"}]}, speed=speed)
 
 
 @pytest.fixture(scope="module")
@@ -285,7 +197,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.param({"shard": 2, "workers": 2}, marks=needs_forks),
     ],
 )
-def test_neither_shards_nor_workers_change_a_byte(speed: dict[str, int], whole: Path, tmp_path: Path) -> None:
+def test_shards_and_workers_do_not_change_a_pilot_run(speed: dict[str, int], whole: Path, tmp_path: Path) -> None:
     folder = run(small(**speed), out=tmp_path)
     assert written(folder) == written(whole)
     pilots = [fedmem.read(place).manifest["pilot"] for place in (folder, whole)]
@@ -341,7 +253,7 @@ def test_a_pilot_comes_back_from_its_file_as_it_was(tmp_path: Path) -> None:
         assert shards.pilot() is None
 
 
-def test_estimates_are_local_and_global_and_come_from_files_as_well(whole: Path, tmp_path: Path) -> None:
+def test_pilot_estimates_have_both_levels_and_repeat_from_files(whole: Path, tmp_path: Path) -> None:
     frame = fedmem.read(whole).measurements
     assert {"local", "global"} == set(frame[frame.source == "memorisation"].level)
     assert set(frame.run.dropna()) <= {0, 1, 2, 3}
@@ -358,7 +270,7 @@ def text(folder: Path) -> str:
     return " ".join(line for line, _ in instance(table(folder), _Table).lines(100))
 
 
-def test_the_report_says_how_clients_were_picked(whole: Path, tmp_path: Path) -> None:
+def test_report_explains_how_clients_were_picked(whole: Path, tmp_path: Path) -> None:
     assert "pilot run, which no estimate reads" in text(whole)
     own = run(tiny(**SMALL | GREEDY | {"roster": "per_run", "estimators": [{"kind": "memorisation"}]}), out=tmp_path)
     assert "nothing local compares in with out" in text(own)
@@ -374,7 +286,7 @@ def test_the_report_says_how_clients_were_picked(whole: Path, tmp_path: Path) ->
     [{"kind": "memorisation"}, {"kind": "exposure"}, {"kind": "membership", "attack": {"kind": "loss_threshold"}}],
     ids=lambda estimator: estimator["kind"],
 )
-def test_own_rosters_have_no_local_estimate_and_those_of_a_pilot_have(estimator: dict[str, Any]) -> None:
+def test_own_rosters_have_no_local_estimates_and_pilots_have(estimator: dict[str, Any]) -> None:
     levels = {}
     for roster in ("per_run", "pilot"):
         asked = tiny(**{**GREEDY, "roster": roster}, estimators=[estimator])

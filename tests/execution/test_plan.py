@@ -96,7 +96,7 @@ def test_cohorts_of_every_sampler_are_the_ones_that_are_drawn(trained: list[Simp
 @pytest.mark.parametrize(
     "changes", [{}, {"leave_out": {"clients": 3}}, {"roster": "per_run"}, {"observe": {"levels": ["global"]}}]
 )
-def test_the_smallest_rate_and_the_examples_are_those_of_the_estimates(changes: dict[str, Any]) -> None:
+def test_planned_smallest_rate_and_examples_equal_the_estimates(changes: dict[str, Any]) -> None:
     attack = {"kind": "membership", "attack": {"kind": "loss_threshold"}}
     scenario = tiny(runs=8, sampler={"kind": "uniform", "size": 2}, estimators=[attack], **changes)
     planned = {one.kind: one for one in plan(scenario).precision}
@@ -113,7 +113,7 @@ def test_the_smallest_rate_and_the_examples_are_those_of_the_estimates(changes: 
         assert reading.n == one.examples
 
 
-def test_examples_whose_holder_is_never_seen_do_not_count() -> None:
+def test_examples_of_unobserved_owners_do_not_count() -> None:
     scenario = tiny(rounds=1, sampler={"kind": "uniform", "size": 2}, observe={})
     assert {one.examples for one in plan(scenario).precision} == {4}  # two on each of two clients
     assert plan(scenario).sets["audit"] == 30
@@ -143,7 +143,7 @@ def test_no_spread_of_real_draws_exceeds_the_formulas() -> None:
     assert memorisation.mean(1).std() < 0.6 * of_one, "coins are independent across examples, whatever runs share"
 
 
-def test_of_a_long_training_the_first_rounds_stand_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plan_of_long_training_extrapolates_the_first_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
     scenario = tiny(rounds=40, sampler={"kind": "poisson", "rate": 0.5}, observe={"every": 10})
     whole = plan(scenario)
     monkeypatch.setattr(roster, "CLIENTS_LOOKED_AT", 1000 * 25)

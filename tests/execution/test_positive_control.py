@@ -49,7 +49,7 @@ def test_an_audit_that_finds_no_noise_has_power(tmp_path: Path) -> None:
     assert fedmem.read(folder).measurements.equals(before)
 
 
-def test_it_changes_no_other_number(tmp_path: Path) -> None:
+def test_positive_control_changes_no_other_number(tmp_path: Path) -> None:
     one, other = (fedmem.read(run(small(f"estimators[0].control={on}"), out=tmp_path)) for on in ("true", "false"))
     rows = one.measurements
     assert other.manifest["positive_control"] is None
@@ -66,7 +66,7 @@ def weak(**audit: Any) -> Any:
     )
 
 
-def test_an_audit_that_misses_no_noise_says_that_it_has_no_power(tmp_path: Path) -> None:
+def test_audit_that_misses_absent_noise_reports_no_power(tmp_path: Path) -> None:
     finished = fedmem.read(run(weak(), out=tmp_path))
     assert finished.manifest["positive_control"]["power"] is False
     assert finished.manifest["positive_control"]["runs"] == 1
@@ -91,7 +91,7 @@ def test_noise_of_clients_is_left_out_and_clips_stay() -> None:
     assert quiet.client.per_example.clip == small().client.per_example.clip
 
 
-def test_check_says_what_it_costs(tmp_path: Path) -> None:
+def test_check_prints_the_cost_of_the_positive_control(tmp_path: Path) -> None:
     file = tmp_path / "audit.yaml"
     file.write_text(SHIPPED.read_text())
     text = " ".join(plan_text(check_file(file, SMALL)).split())
@@ -100,7 +100,7 @@ def test_check_says_what_it_costs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["no_noise", "noise_10"])
-def test_a_control_cannot_be_fooled_by_the_mechanism_that_it_controls(name: str, tmp_path: Path) -> None:
+def test_control_is_unchanged_by_a_broken_mechanism(name: str, tmp_path: Path) -> None:
     """A broken mechanism is found by the audit, and its control is what it would have been."""
     healthy = fedmem.read(run(small(), out=tmp_path)).manifest
     with broken(name):
@@ -109,7 +109,7 @@ def test_a_control_cannot_be_fooled_by_the_mechanism_that_it_controls(name: str,
     assert found["positive_control"]["epsilon_hat"] == healthy["positive_control"]["epsilon_hat"]
 
 
-def test_fill_ins_of_isolated_examples_are_their_twins() -> None:
+def test_isolated_out_examples_get_equal_rows_of_other_labels() -> None:
     """In or out, the holder has the same inputs and as many rows; the label of an out example is another."""
     scenario = tiny(
         injections=[{"kind": "isolated", "per_client": 3, "copies": 2}, {"kind": "typical", "per_client": 2}], runs=4

@@ -62,7 +62,7 @@ def test_the_same_scenario_twice_gives_the_same_measurements(tmp_path: Path) -> 
     assert (one / "evidence.parquet").read_bytes() == (other / "evidence.parquet").read_bytes()
 
 
-def test_measuring_again_agrees_to_the_last_bit(tmp_path: Path) -> None:
+def test_measuring_again_gives_equal_bytes(tmp_path: Path) -> None:
     folder = run(tiny(**MEASURED), out=tmp_path)
     before = (folder / "measurements.parquet").read_bytes()
     kept = fedmem.read(folder).measurements
@@ -71,7 +71,7 @@ def test_measuring_again_agrees_to_the_last_bit(tmp_path: Path) -> None:
     assert (folder / "measurements.parquet").read_bytes() == before
 
 
-def test_a_run_interrupted_while_its_pictures_are_drawn_ends_with_the_same_pictures(
+def test_run_interrupted_while_drawing_ends_with_the_same_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scenario = tiny(**MEASURED, rounds=2)
@@ -106,7 +106,7 @@ def test_a_finished_run_is_not_repeated_unless_forced(tmp_path: Path) -> None:
     assert (folder / "manifest.json").stat().st_mtime_ns > stamp
 
 
-def test_speed_settings_share_the_folder_and_results_settings_do_not() -> None:
+def test_speed_settings_share_the_folder_and_others_do_not() -> None:
     assert tiny().id == tiny(speed={"executor": "one_by_one", "threads": 2}).id
     assert len({tiny().id, tiny(seed=9).id, tiny(rounds=5).id, tiny(strategy={"kind": "fedmedian"}).id}) == 4
 
@@ -141,7 +141,7 @@ class Vague(Broken):
         return [(None, Reading(metric="something", value=1.0))]
 
 
-def test_a_reading_about_several_runs_is_refused_where_it_is_made(tmp_path: Path) -> None:
+def test_reading_without_its_run_is_refused_in_the_probe(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"round 0, level global: probe .*Vague failed in .* a reading about no"):
         run(tiny(probes=[{"kind": f"{__name__}:Vague"}]), out=tmp_path)
 
@@ -156,7 +156,7 @@ def test_a_diverged_model_raises_an_alarm(tmp_path: Path) -> None:
     assert not fedmem.read(run(tiny(), out=tmp_path)).manifest["alarms"]
 
 
-def test_divergence_is_told_without_audit_examples_too_and_counted_once_for_each_model(tmp_path: Path) -> None:
+def test_divergence_alarms_count_each_model_once_without_audit(tmp_path: Path) -> None:
     lost = tiny(client=DIVERGING, injections=[], rounds=2, tolerate={"not_finite": True})
     alarms = fedmem.read(run(lost, out=tmp_path)).manifest["alarms"]
     # 4 runs, 3 clients in each cohort; round 0 is sound, and test and population set tell of the same models
@@ -186,9 +186,7 @@ def test_alarms_count_the_union_over_sets_and_infinity_as_well() -> None:
     assert alarm.startswith("round 1, level local: 2 of 4 models have diverged")
 
 
-def test_a_place_that_cannot_be_written_is_told_before_training(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unwritable_place_is_an_error_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedmem.execution.bank.simulate", lambda *_, **__: pytest.fail("trained"))
     (tmp_path / "file").write_text("mine")
     with pytest.raises(FolderError, match=r"file cannot hold the results: .*--out"):
@@ -205,7 +203,7 @@ def test_an_empty_folder_is_no_finished_run(tmp_path: Path) -> None:
     assert fedmem.read(run(tiny(rounds=2, runs=2), out=tmp_path)).manifest["rows"]
 
 
-def test_measuring_refuses_a_scenario_that_did_not_make_these_results(tmp_path: Path) -> None:
+def test_measure_refuses_a_changed_scenario_or_damaged_file(tmp_path: Path) -> None:
     folder = run(tiny(**MEASURED), out=tmp_path)
     before = (folder / "measurements.parquet").read_bytes()
     file = folder / "scenario.yaml"
@@ -253,7 +251,7 @@ def _env() -> dict[str, str]:
         ("tests.declaring:Moody", "stacked", "called again, its operations give other values than the function"),
     ],
 )
-def test_manifest_says_whether_steps_were_traced(
+def test_manifest_states_whether_steps_were_traced_and_why_not(
     client: str, executor: str, reason: str | None, tmp_path: Path
 ) -> None:
     small = {"injections": [], "rounds": 2, "runs": 2, "client": {"kind": client}}

@@ -6,41 +6,29 @@ import hashlib
 import os
 import re
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import fedmem
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.client import Outcome
-from fedmem.contracts.events import Event, RoundFinished, Share, StageStarted, TrainingStarted
-from fedmem.contracts.evidence import Dropped, Lost
-from fedmem.engines._failures import Ledger
+from fedmem.contracts.evidence import Lost
 from fedmem.errors import ComponentError, RunError
 from fedmem.execution import sharding
 from fedmem.execution.run import run
-from fedmem.execution.shard_store import divide, kept_runs, place_of
-from fedmem.execution.sharding import train_all
-from fedmem.processes import InProcessPool, Report, can_fork
+from fedmem.execution.shard_store import kept_runs, place_of
+from fedmem.processes import Report, can_fork
 from fedmem.scenario.scenario import Scenario
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import Work
+from tests.execution.sharding_helpers import SMALL, Stopping, needs_forks, written
 from tests.tiny import tiny
 
-needs_forks = pytest.mark.skipif(not can_fork(), reason="forks are for Linux")
-TABLES = ("measurements", "evidence", "references", "participation", "audit")
-
-SMALL: dict[str, Any] = {
-    "rounds": 2,
-    "injections": [{"kind": "random_pattern", "per_client": 1}, {"kind": "typical", "per_client": 1}],
-    "probes": [{"kind": "utility"}],
-}
 MEASURED: dict[str, Any] = {
     "probes": [
         {"kind": "utility"},
@@ -56,13 +44,6 @@ def small(**speed: Any) -> Scenario:
     return tiny(**SMALL, speed=speed)
 
 
-def written(folder: Path) -> dict[str, bytes]:
-    """Everything but what says how fast it was computed."""
-    pictures = [path.name for path in sorted(folder.glob("reconstructions*.png"))]
-    names = [*(f"{table}.parquet" for table in TABLES), "reconstructions.npz", *pictures, "params.safetensors"]
-    return {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """In one shard."""
@@ -75,30 +56,6 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(tiny(**SMALL | MEASURED), out=tmp_path_factory.mktemp("measured"))
 
 
-class Stopping:
-    """A listener that presses Ctrl-C when so many rounds are done."""
-
-    def __init__(self, after: int = 10**9) -> None:
-        self.after = after
-        self.said: list[str] = []
-        self.total = 0
-        self.share = Share()
-        self.shares: list[float] = []
-
-    def __call__(self, event: Event) -> None:
-        self.share(event)
-        if isinstance(event, TrainingStarted):
-            self.total = event.rounds * event.shards
-            self.said.append(str(event))
-        elif isinstance(event, StageStarted):
-            self.said.append(event.text)
-        elif isinstance(event, RoundFinished):
-            assert event.accuracy is None or 0 <= event.accuracy <= 1
-            self.shares.append(self.share.done)
-            if len(self.shares) > self.after:
-                raise KeyboardInterrupt
-
-
 @pytest.mark.parametrize(
     ("speed", "sizes", "workers"),
     [
@@ -108,7 +65,7 @@ class Stopping:
         pytest.param({"shard": 1, "workers": 3}, [1, 1, 1, 1], 3, marks=needs_forks),
     ],
 )
-def test_neither_shards_nor_workers_change_a_byte(
+def test_shards_and_workers_do_not_change_a_run(
     speed: dict[str, int], sizes: list[int], workers: int, measured: Path, tmp_path: Path
 ) -> None:
     progress = Stopping()
@@ -124,7 +81,7 @@ def test_neither_shards_nor_workers_change_a_byte(
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(2, marks=needs_forks)])
-def test_interrupted_it_goes_on_from_the_last_shard_that_was_done(workers: int, whole: Path, tmp_path: Path) -> None:
+def test_interrupted_run_continues_from_the_last_stored_shard(workers: int, whole: Path, tmp_path: Path) -> None:
     scenario = small(shard=1, workers=workers)
     with pytest.raises(KeyboardInterrupt):
         run(scenario, out=tmp_path, listeners=[Stopping(after=6)])
@@ -143,7 +100,7 @@ def test_interrupted_it_goes_on_from_the_last_shard_that_was_done(workers: int, 
     assert again.said[0] == f"{count[kept]} stored already; training {count[4 - kept]} in {shards}{at_once}"
 
 
-def test_what_is_kept_is_used_however_the_rest_is_divided(whole: Path, tmp_path: Path) -> None:
+def test_stored_runs_are_used_in_any_division_of_the_rest(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(small(shard=1, workers=1), out=tmp_path, listeners=[Stopping(after=2)])
     folder = run(small(shard=16, workers=1), out=tmp_path)
@@ -158,7 +115,7 @@ def test_with_force_nothing_is_used(tmp_path: Path) -> None:
     assert fedmem.read(folder).manifest["shards"]["resumed"] == 0
 
 
-def test_a_damaged_shard_is_trained_again(whole: Path, tmp_path: Path) -> None:
+def test_damaged_shard_is_trained_again(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(small(shard=1, workers=1), out=tmp_path, listeners=[Stopping(after=4)])
     (evidence,) = tmp_path.rglob("runs-1-1/evidence.parquet")
@@ -197,7 +154,7 @@ def test_shards_of_other_code_and_data_are_not_used(
     assert written(folder) == written(whole)
 
 
-def test_shards_of_another_executor_are_not_used_and_those_of_other_workers_are(tmp_path: Path) -> None:
+def test_shards_of_another_executor_are_refused_and_workers_not(tmp_path: Path) -> None:
     def stopped(**speed: Any) -> Stopping:
         progress = Stopping(after=3)
         with pytest.raises(KeyboardInterrupt):
@@ -246,7 +203,7 @@ TESTING = os.getpid()
     ("how", "said"),
     [("exit", "ended with status 7"), ("kill", r"was ended by signal 9 \(Killed\)")],
 )
-def test_a_worker_that_dies_ends_the_run_with_its_runs_and_how_it_ended(how: str, said: str, tmp_path: Path) -> None:
+def test_dying_worker_ends_the_run_with_its_runs_and_status(how: str, said: str, tmp_path: Path) -> None:
     scenario = tiny(client={"kind": f"{__name__}:Doomed", "how": how}, speed={"shard": 2, "workers": 2})
     with pytest.raises(RunError, match=rf"the process that trained runs \d to \d {said} before it was done"):
         run(scenario, out=tmp_path)
@@ -272,7 +229,7 @@ class Raising:
 
 
 @needs_forks
-def test_an_error_says_the_same_from_another_process_and_what_is_done_is_kept(tmp_path: Path) -> None:
+def test_error_from_another_process_is_equal_and_work_is_kept(tmp_path: Path) -> None:
     probes = [{"kind": f"{__name__}:Raising", "run": 2, "error": "not this one"}]
     said = []
     for workers in (1, 2):
@@ -332,7 +289,7 @@ def fragile(**speed: Any) -> Scenario:
 
 
 @pytest.mark.parametrize("server", ["messages", pytest.param("rule", marks=pytest.mark.slow)])
-def test_who_fails_in_one_shard_is_dropped_in_all_exactly_as_in_one(server: str, tmp_path: Path) -> None:
+def test_client_failing_in_one_shard_is_dropped_in_all(server: str, tmp_path: Path) -> None:
     with failing(capricious) as trained:
         together = run(fragile(server=server), out=tmp_path / "whole")
         failed = fedmem.read(together).participation.query("failed")
@@ -366,7 +323,7 @@ def test_interrupted_it_goes_on_with_what_it_knew_to_fail(tmp_path: Path) -> Non
     assert written(folder) == written(together)
 
 
-def test_what_a_shard_tells_is_known_although_its_process_was_killed_before_it_could_say_so(tmp_path: Path) -> None:
+def test_failure_file_is_restored_after_a_kill_before_its_write(tmp_path: Path) -> None:
     def interrupted(after: int) -> Path:
         with failing(lambda task: task.client == 1), pytest.raises(KeyboardInterrupt):
             run(scenario, out=tmp_path, listeners=[Stopping(after=after)])
@@ -380,7 +337,7 @@ def test_what_a_shard_tells_is_known_although_its_process_was_killed_before_it_c
     assert told.read_bytes() == before
 
 
-def test_a_client_that_fails_in_all_runs_costs_no_second_training(tmp_path: Path) -> None:
+def test_client_failing_in_all_runs_costs_no_second_training(tmp_path: Path) -> None:
     with failing(lambda work: int(work.client[0]) == 1) as trained:
         folder = run(fragile(shard=2), out=tmp_path)
     places = [(round_number, 1) for round_number in range(1, 4)]
@@ -391,7 +348,7 @@ def test_a_client_that_fails_in_all_runs_costs_no_second_training(tmp_path: Path
     assert len(failed) == 4 * 3
 
 
-def test_with_rosters_of_their_own_runs_do_not_share_their_failures(tmp_path: Path) -> None:
+def test_own_rosters_do_not_share_failures(tmp_path: Path) -> None:
     scenarios = [tiny(**{**fragile(**speed).dump(), "roster": "per_run"}) for speed in ({}, {"shard": 2})]
     with failing(capricious) as trained:
         whole, parts = (run(scenario, out=tmp_path / str(i)) for i, scenario in enumerate(scenarios))
@@ -411,58 +368,3 @@ def test_too_many_failures_say_the_same_in_shards(tmp_path: Path) -> None:
     assert said[0] == said[1]
     assert "round 1: 1 of 5 clients failed, first client 1: ConnectionError: nobody there (in its work of" in said[0]
     assert "(in run 0)" in said[0]
-
-
-@given(
-    seed=st.integers(0, 10**6),
-    runs=st.integers(1, 6),
-    rounds=st.integers(1, 5),
-    clients=st.integers(1, 4),
-    size=st.integers(1, 4),
-    workers=st.integers(1, 3),
-    often=st.sampled_from([3, 8, 30]),
-    data=st.data(),
-)
-@settings(max_examples=150, deadline=None)
-def test_shards_agree_on_what_fails_where_all_runs_are_trained_together(
-    seed: int, runs: int, rounds: int, clients: int, size: int, workers: int, often: int, data: st.DataObject
-) -> None:
-    """Whether a client fails depends on the run and on everybody who was dropped before, as models do."""
-
-    def fails(run: int, round_number: int, client: int, before: Mapping[tuple[int, int], str]) -> bool:
-        earlier = sorted(place for place in before if place[0] < round_number)
-        text = f"{seed} {run} {round_number} {client} {earlier}"
-        return hashlib.sha256(text.encode()).digest()[0] % often == 0
-
-    def trained(some: range, known: Lost) -> Lost:
-        dropped = dict(known)
-        for round_number in range(1, rounds + 1):
-            dropped |= {
-                (round_number, client): "why"
-                for client in range(clients)
-                if (round_number, client) not in known
-                and any(fails(one, round_number, client, _until(dropped, round_number)) for one in some)
-            }
-        return {place: why for place, why in dropped.items() if place not in known}
-
-    def _until(dropped: Lost, round_number: int) -> Lost:
-        return {place: why for place, why in dropped.items() if place[0] < round_number}
-
-    class Shuffled(InProcessPool):
-        """Whoever is at work may be done first."""
-
-        def finished(self) -> tuple[str, Any]:
-            place = data.draw(st.integers(0, len(self._started) - 1))
-            self._started.insert(0, self._started.pop(place))
-            return super().wait_for_one()
-
-    truth = trained(range(runs), {})
-    dropped: dict[range, Dropped] = {}
-    ledger = Ledger()
-    told: list[Lost] = [{}]
-    plan = divide(runs, size)
-    crew = Shuffled(lambda job, tell: trained(*job), print)
-    train_all(plan, dropped, ledger, crew, workers, told.append)
-    assert ledger.lost.keys() == truth.keys() == told[-1].keys()
-    assert set(dropped) == set(plan)
-    assert all(one.all.keys() == truth.keys() for one in dropped.values())

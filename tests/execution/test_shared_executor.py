@@ -44,7 +44,7 @@ def measured(workers: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> tup
     )
 
 
-def test_hands_are_those_of_the_bank_and_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_count_follows_the_bank_and_changes_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = measured(1, tmp_path / "one", monkeypatch)
     two = measured(2, tmp_path / "two", monkeypatch)
     assert set(one[2]) == {1}

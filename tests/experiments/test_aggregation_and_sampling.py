@@ -41,7 +41,7 @@ def made(
     return pd.DataFrame(rows)
 
 
-def test_effects_are_paired_by_seeds_and_averaged_over_the_other_factor(modules: SimpleNamespace) -> None:
+def test_effects_are_seed_paired_and_averaged_over_other_factors(modules: SimpleNamespace) -> None:
     values = made(np.random.default_rng(0))
     found = modules.analysis.effects(values, REFERENCE).set_index(["factor", "setting"])
     clip, other, atypical = (
@@ -61,7 +61,7 @@ def test_effects_are_paired_by_seeds_and_averaged_over_the_other_factor(modules:
     assert found.loc[("strategy", "mean")].verdict == ""
 
 
-def test_holm_is_over_all_settings_and_only_what_was_chosen_beforehand_is_tested(modules: SimpleNamespace) -> None:
+def test_holm_covers_all_settings_and_only_primary_quantities(modules: SimpleNamespace) -> None:
     rng = np.random.default_rng(1)
     others = [made(rng, quantity=quantity) for quantity in modules.analysis.PRIMARY[1:]]
     found = modules.analysis.effects(pd.concat([made(rng), *others]), REFERENCE)
@@ -83,7 +83,7 @@ def test_both_levels_are_tested(modules: SimpleNamespace) -> None:
     assert found.set_index("setting").loc["clip"].verdict == "lower"
 
 
-def test_saturated_sides_are_marked_and_two_of_them_show_no_difference(modules: SimpleNamespace) -> None:
+def test_two_saturated_sides_are_marked_without_a_difference(modules: SimpleNamespace) -> None:
     local = ("exposure", "", "random_pattern", "local")
     both = made(np.random.default_rng(8), quantity=local, top=-20.0)
     clip = modules.analysis.effects(both, REFERENCE).set_index("setting").loc["clip"]
@@ -109,7 +109,7 @@ def test_the_committed_tables_mark_what_is_saturated() -> None:
     assert not shares[(shares.metric == "exposure") & (shares.level == "global")].saturated.any()
 
 
-def test_fedavg_stops_at_the_first_round_at_which_it_is_as_accurate(modules: SimpleNamespace) -> None:
+def test_stopping_round_is_the_first_with_the_wanted_accuracy(modules: SimpleNamespace) -> None:
     stop, curve = modules.analysis.stopping_round, pd.Series([0.4, 0.6, 0.55, 0.7], index=[1, 2, 3, 4])
     assert stop(curve, 0.58) == 2
     assert stop(curve, 0.6) == 2
@@ -161,7 +161,7 @@ def test_the_second_part_has_room_above_exposure_and_new_seeds() -> None:
         assert stopped.observed_rounds == tuple(sorted({0, *range(max(1, stop - 3), stop + 1)}))
 
 
-def test_a_seed_without_a_cell_is_left_out_of_its_differences_alone(modules: SimpleNamespace) -> None:
+def test_seed_without_a_cell_is_excluded_from_its_differences(modules: SimpleNamespace) -> None:
     values = made(np.random.default_rng(2))
     lost = (values.strategy == "clip") & (values.sampler == "atypical") & (values.seed == 3)
     # far off, so that a seed compared over other samplers than the reference would be seen
@@ -229,7 +229,7 @@ def cohorts(sampler: Any) -> tuple[tuple[int, ...], ...]:
     return tuple(found)
 
 
-def test_what_is_crossed_exists_and_is_enough(modules: SimpleNamespace) -> None:
+def test_crossed_settings_load_and_are_large_enough(modules: SimpleNamespace) -> None:
     import fedmem
 
     run = modules.run
@@ -263,7 +263,7 @@ def test_the_second_part_in_small(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_in_small_from_beginning_to_end_and_again(tmp_path: Path) -> None:
+def test_small_experiment_gives_equal_tables_twice(tmp_path: Path) -> None:
     small = ["dataset={kind: digits, test: 200}", "partition={kind: iid}", "rounds=2", "runs=8", "client.steps=2"]
     small += ["observe={every: 1}", "bootstrap=20", "references=50", "population=50"]
     command = [sys.executable, str(FOLDER / "run.py"), "--data", "Fashion, alpha 1", "--seeds", "2", "--jobs", "1"]

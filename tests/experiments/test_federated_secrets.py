@@ -56,7 +56,7 @@ def jumps(seeds: int = 6, value: float = 0.5) -> pd.DataFrame:
     return pd.DataFrame([{"data": "d", "seed": seed, "value": value + 0.01 * seed} for seed in range(seeds)])
 
 
-def test_every_gate_holds_where_it_was_put_in_and_is_contradicted_where_its_opposite_was(
+def test_gates_hold_on_planted_effects_and_not_on_opposite_ones(
     modules: SimpleNamespace,
 ) -> None:
     rng = np.random.default_rng(0)
@@ -109,7 +109,7 @@ def test_differences_are_paired_by_seeds(modules: SimpleNamespace) -> None:
     assert np.isnan(found.loc[("fedavg", "x4", "global")].difference)
 
 
-def test_saturated_exposure_is_marked_in_the_table_and_in_every_gate_that_it_enters(modules: SimpleNamespace) -> None:
+def test_saturated_exposure_is_marked_in_table_and_gates(modules: SimpleNamespace) -> None:
     analysis, values = modules.analysis, made(modules, np.random.default_rng(4))
     clean = analysis.gates(values, lines(), jumps(), NULL)
     assert not clean.saturated.any()
@@ -143,7 +143,7 @@ def test_the_committed_tables_mark_what_is_saturated() -> None:
     assert not gates[gates.gate.isin(["Q2", "Q3", "Q7"])].saturated.any()
 
 
-def test_the_page_reads_owning_clients_where_they_are_not_saturated() -> None:
+def test_page_quotes_owning_clients_that_are_not_saturated() -> None:
     page, table = (FOLDER / "README.md").read_text(), pd.read_csv(FOLDER / "results.csv")
     at_owner = table[(table.metric == "exposure") & (table.kind == "x8") & (table.place == "local")]
     own = at_owner[at_owner.data == "shakespeare"]
@@ -155,7 +155,7 @@ def test_the_page_reads_owning_clients_where_they_are_not_saturated() -> None:
         assert f"| `{arm}` | {text} |" in page
 
 
-def test_spikes_are_changes_where_a_holder_took_part(modules: SimpleNamespace) -> None:
+def test_spikes_are_changes_in_rounds_with_the_owner(modules: SimpleNamespace) -> None:
     """Exposure rises by log2 2 = 1 bit in a round with the holder, and falls by half a bit in any other."""
     bank = make_bank(runs=4, clients=6, cohort=3, rounds=(0, 1, 2, 3, 4), kinds=("random_pattern",), per_client=1)
     audit = replace(bank.audit, is_in=np.ones_like(bank.audit.is_in))
@@ -200,7 +200,7 @@ def test_every_arm_is_a_scenario_that_differs_from_the_others(modules: SimpleNam
 
 
 @pytest.mark.slow
-def test_in_small_from_beginning_to_end_and_again(tmp_path: Path) -> None:
+def test_small_experiment_gives_gates_twice(tmp_path: Path) -> None:
     small = [
         "dataset={kind: shakespeare, clients: 20, length: 24, max_chars: 1500, test: 0.1}",
         "rounds=4",

@@ -125,7 +125,7 @@ def test_the_figure_takes_a_table_with_gaps(modules: SimpleNamespace, table: pd.
 
 
 @pytest.mark.slow
-def test_the_whole_experiment_in_small_goes_on_where_it_was_interrupted(tmp_path: Path) -> None:
+def test_small_experiment_repeats_with_equal_results(tmp_path: Path) -> None:
     small = ["rounds=2", "runs=2", "references=50", "observe.rounds=[1, 2]", "probes[1].rounds=[1, 2]"]
     small += ["dataset={kind: digits}", "probes[1].attack.steps=2", "model.hidden=[8]", "clients=26"]
     command = [sys.executable, str(FOLDER / "run.py"), "--data", "mnist5k", "--models", "mlp", "--batches", "16"]

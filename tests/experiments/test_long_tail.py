@@ -121,7 +121,7 @@ def test_one_seed_has_a_mean_and_no_interval(modules: SimpleNamespace) -> None:
     assert np.isnan([found["low"], found["high"], found["p"]]).all()
 
 
-def test_arms_remove_the_most_memorised_and_as_many_others(modules: SimpleNamespace) -> None:
+def test_arms_remove_the_highest_memorised_and_as_many_others(modules: SimpleNamespace) -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(5, size=100)
     scores = {"local": rng.permutation(100.0 * np.arange(100)), "global": rng.permutation(np.arange(100.0))}

@@ -83,7 +83,7 @@ def test_the_figure_takes_a_table_with_gaps(modules: SimpleNamespace) -> None:
 
 
 @pytest.mark.parametrize("place", ["central", "local", "record"])
-def test_the_noise_of_every_place_meets_its_target(modules: SimpleNamespace, place: str) -> None:
+def test_noise_of_every_place_reaches_its_target_epsilon(modules: SimpleNamespace, place: str) -> None:
     """For a client that is there in every round; without noise nothing is promised, with more noise more."""
     shared = fedmem.load_scenario(FOLDER / "scenario.yaml")
     found = {}
@@ -110,7 +110,7 @@ def test_every_place_has_every_epsilon_and_none_has_one(modules: SimpleNamespace
 
 
 @pytest.mark.slow
-def test_in_small_from_beginning_to_end_and_again(tmp_path: Path) -> None:
+def test_small_experiment_gives_equal_results_twice(tmp_path: Path) -> None:
     small = ["rounds=2", "runs=8", "clients=12", "references=50", "observe={rounds: [1]}", "bootstrap=20"]
     small += ["probes[1].attack.steps=2", "model.hidden=[8]", "privacy.delta=0.001"]
     command = [sys.executable, str(FOLDER / "run.py"), "--data", "digits", "--epsilons", "8", "inf", "--seeds", "1"]
@@ -130,7 +130,7 @@ def test_in_small_from_beginning_to_end_and_again(tmp_path: Path) -> None:
     assert np.isinf(found[np.isinf(found.target)].epsilon).all()
 
 
-def test_the_page_says_that_exposure_starts_at_chance() -> None:
+def test_page_reports_that_exposure_starts_at_its_null() -> None:
     page, table = " ".join((FOLDER / "README.md").read_text().split()), pd.read_csv(FOLDER / "results.csv")
     place = (
         (table.place == "none") & (table.data == "digits") & (table.metric == "exposure") & (table.level == "global")

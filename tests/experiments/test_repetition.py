@@ -36,7 +36,7 @@ def made(sign: float, noise: float = 0.05, seeds: int = 5) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_slopes_are_those_of_each_seed_and_verdicts_follow_their_signs(modules: SimpleNamespace) -> None:
+def test_slopes_are_per_seed_and_verdicts_follow_their_signs(modules: SimpleNamespace) -> None:
     found = modules.analysis.slopes(made(1.0))
     assert found.slope.to_numpy() == pytest.approx(np.repeat([2.0, -0.1, -0.1], 2), rel=0.05)
     assert (found.verdict == "holds").all()

@@ -1,7 +1,6 @@
 """A federation loses no row, leaks no row, and each step draws from its own stream."""
 
 from dataclasses import replace
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -9,22 +8,16 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
-from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.audit_set import FOREVER, InjectionPlan
-from fedmem.contracts.data import Dataset, Examples
-from fedmem.contracts.federation import Federation
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError, Problem, ScenarioError
-from fedmem.federation import build, layout
-from fedmem.injections.mislabelled import Mislabelled
+from fedmem.federation import build
 from fedmem.injections.poison import Poison
 from fedmem.injections.random_pattern import RandomPattern
 from fedmem.injections.rare_subgroup import RareSubgroup
 from fedmem.injections.typical import Typical
 from fedmem.modalities.tables import Tables
-from fedmem.models.mlp import MLP
 from fedmem.models.small_cnn import SmallCNN
 from fedmem.models.tabular_mlp import TabularMLP
 from fedmem.partitions.dirichlet import Dirichlet
@@ -32,59 +25,8 @@ from fedmem.partitions.flower import Flower
 from fedmem.partitions.iid import IID
 from fedmem.partitions.natural import Natural
 from fedmem.scenario import catalogue
-from fedmem.scenario.scenario import LeaveOut, Scenario
 from fedmem.seeding import stream
-
-
-class OneLabelEach:
-    """Client k holds the rows of label k."""
-
-    leave_out = True
-
-    def assign(self, data: Dataset, rows: IntArray, clients: int, rng: np.random.Generator) -> list[IntArray]:
-        return [rows[data.train.labels[rows] == client] for client in range(clients)]
-
-
-def scenario(**changes: Any) -> Scenario:
-    """A small federation with one injection of each role."""
-    fields: dict[str, Any] = {
-        "name": "small",
-        "rounds": 2,
-        "runs": 4,
-        "clients": 5,
-        "dataset": Synthetic(rows=400, test=50, groups=5),
-        "partition": IID(),
-        "model": MLP(hidden=(4,)),
-        "injections": (RandomPattern(per_client=2), Mislabelled(per_client=2), Typical(per_client=1, copies=3)),
-        "population": 40,
-        "references": 20,
-    }
-    return Scenario(**(fields | changes))
-
-
-def arrays(built: Federation) -> dict[str, np.ndarray]:
-    """Everything in a federation that can be compared."""
-    found: dict[str, np.ndarray] = {f"initial {name}": value.numpy() for name, value in built.initial.items()}
-    for name in ("store", "test", "population"):
-        rows: Examples = getattr(built, name)
-        found |= {f"{name} inputs": rows.inputs, f"{name} targets": rows.targets, f"{name} ids": rows.ids}
-    found |= {f"base {client}": rows for client, rows in enumerate(built.base)}
-    found |= {
-        name: getattr(built.audit, name) for name in ("kind", "role", "owner", "copies", "is_in", "start", "stop")
-    }
-    found |= {f"references {item.family}": item.inputs for item in built.references}
-    return found | {"fill": built.replacement, "trained": built.trained_rows}
-
-
-def changed(one: Federation, other: Federation) -> set[str]:
-    """The names of the arrays in which two federations differ."""
-    first, second = arrays(one), arrays(other)
-    return {
-        name
-        for name in first | second
-        if name not in first or name not in second or not np.array_equal(first[name], second[name])
-    }
-
+from tests.federation.build_helpers import changed, scenario
 
 FEWEST: dict[str, dict[str, Any]] = {
     "adversarial": {"reference_rows": 10},
@@ -233,30 +175,6 @@ def test_rounds_with_the_same_windows_share_their_rows() -> None:
     assert built.rows(0, 0, 3).tolist() != built.rows(0, 0, 4).tolist()
 
 
-def test_a_rare_subgroup_is_kept_from_the_clients_and_from_nobody_else() -> None:
-    asked = scenario(injections=(RareSubgroup(of_class=2, clients=(3,), per_client=6), Typical()))
-    built = build.build(asked)
-    assert 2 in built.test.targets
-    assert 2 in built.population.targets
-    data = asked.dataset.load(stream(asked.seed, "dataset"))
-    of_class = int((data.train.targets == 2).sum())
-    assert built.counts["reserved_rows"] == of_class - int((built.population.targets == 2).sum()) - 6
-    mine = built.audit.kind == "rare_subgroup"
-    assert set(built.audit.owner[mine].tolist()) == {3}
-    for run in range(4):
-        for client in range(5):
-            rows = built.rows(run, client, 1)
-            held = np.count_nonzero(built.store.targets[rows] == 2)
-            assert held == (built.audit.is_in[run, mine].sum() if client == 3 else 0)
-
-
-def test_a_reserved_class_leaves_the_population_and_the_coins_of_others_alone() -> None:
-    plain = build.build(scenario(injections=(Typical(),)))
-    rare = build.build(scenario(injections=(Typical(), RareSubgroup())))
-    np.testing.assert_array_equal(plain.population.ids, rare.population.ids)
-    np.testing.assert_array_equal(plain.audit.is_in, rare.audit.is_in[:, : len(plain.audit)])
-
-
 def test_two_injections_of_one_class_share_its_rows() -> None:
     both = (RareSubgroup(of_class=1, per_client=5), Poison(victim=1, target=0, per_client=2))
     built = build.build(scenario(injections=both))
@@ -267,7 +185,7 @@ def test_two_injections_of_one_class_share_its_rows() -> None:
     assert "155 rows of class 1 are wanted, but outside the population there are" in problem.message
 
 
-def test_nothing_injected_leaks_into_what_is_measured_or_held() -> None:
+def test_injected_rows_are_in_no_other_set() -> None:
     """The clean twin of an audit example is neither base row nor fill-in, test nor population, in any run."""
     built = build.build(scenario(runs=10))
     audit_ids = set(built.audit.examples.ids.tolist())
@@ -328,62 +246,10 @@ def test_a_change_reaches_only_what_depends_on_it(change: dict[str, Any], expect
     assert found == expected
 
 
-def test_a_further_injection_leaves_the_coins_of_the_others_alone() -> None:
+def test_further_injection_leaves_the_coins_of_others_unchanged() -> None:
     few = build.build(scenario())
     more = build.build(scenario(injections=(*scenario().injections, Typical(label="more"))))
     np.testing.assert_array_equal(few.audit.is_in, more.audit.is_in[:, : len(few.audit)])
-
-
-@pytest.mark.parametrize("runs", [2, 4, 32])
-def test_coins_are_balanced_in_every_column(runs: int) -> None:
-    coins = layout._flip(runs, 50, stream(0, "coins"))
-    assert coins.dtype == np.bool_
-    assert coins.sum(0).tolist() == [runs // 2] * 50
-
-
-def test_coins_of_one_run_are_fair() -> None:
-    coins = layout._flip(1, 4000, stream(0, "coins"))
-    assert coins.shape == (1, 4000)
-    assert stats.binomtest(int(coins.sum()), 4000, 0.5).pvalue > 1e-3
-    assert stats.binomtest(int(coins.sum()), 4000, 0.45).pvalue < 1e-3
-
-
-@pytest.mark.statistical
-def test_coins_are_uniform_over_balanced_columns_and_independent_over_examples() -> None:
-    coins = layout._flip(4, 60000, stream(0, "coins"))
-    halves = [set(pair) for pair in combinations(range(4), 2)]
-    counts = np.array([sum(set(np.flatnonzero(column)) == half for column in coins.T) for half in halves])
-    assert stats.chisquare(counts).pvalue > 1e-3
-    # Two examples agree in a run as often as not; coins that are paired would always agree.
-    agree = int((coins[0, ::2] == coins[0, 1::2]).sum())
-    assert stats.binomtest(agree, 30000, 0.5).pvalue > 1e-3
-    assert stats.binomtest(agree, 30000, 0.48).pvalue < 1e-3
-
-
-@pytest.mark.statistical
-def test_fill_ins_look_like_the_rows_of_their_holder() -> None:
-    built = build.build(
-        scenario(
-            runs=20,
-            clients=2,
-            dataset=Synthetic(rows=3000, test=10, classes=3),
-            partition=Dirichlet(alpha=1.0),
-            injections=(Typical(per_client=100),),
-        )
-    )
-    labels = built.store.targets
-    for client in range(2):
-        own = np.bincount(labels[built.base[client]], minlength=3) / len(built.base[client])
-        fill = built.replacement[:, built.audit.owner == client]
-        counts = np.bincount(labels[fill[fill >= 0]], minlength=3)
-        assert counts.sum() == 1000
-        assert stats.chisquare(counts, 1000 * own).pvalue > 1e-3
-        assert stats.chisquare(counts, np.full(3, 1000 / 3)).pvalue < 1e-3
-
-
-def test_fill_ins_differ_from_run_to_run() -> None:
-    built = build.build(scenario(runs=10))
-    assert len({tuple(sorted(row[row >= 0].tolist())) for row in built.replacement}) == 10
 
 
 def test_torch_and_numpy_stay_as_they_were() -> None:
@@ -396,14 +262,6 @@ def test_torch_and_numpy_stay_as_they_were() -> None:
     assert changed(built, build.build(scenario())) == set()
 
 
-def test_initial_parameters_are_those_of_the_model_and_detached() -> None:
-    built = build.build(scenario())
-    for name, parameter in built.model.named_parameters():
-        assert torch.equal(parameter, built.initial[name])
-        assert parameter.data_ptr() != built.initial[name].data_ptr()
-        assert not built.initial[name].requires_grad
-
-
 def test_natural_clients_hold_their_own_rows() -> None:
     asked = scenario(partition=Natural())
     built = build.build(asked)
@@ -413,26 +271,12 @@ def test_natural_clients_hold_their_own_rows() -> None:
         assert set(data.natural[built.store.ids[built.base[client]]].tolist()) == {client}
 
 
-def test_a_scenario_without_injections_is_plain_federated_learning() -> None:
+def test_scenario_without_injections_has_no_audit_examples() -> None:
     built = build.build(scenario(injections=()))
     assert len(built.audit) == 0
     assert built.audit.kinds == ()
     assert built.references == ()
     assert built.rows(3, 2, 1).tolist() == built.base[2].tolist()
-
-
-def test_budget_adds_up_and_needs_no_network() -> None:
-    assert build.budget(scenario(model=SmallCNN(groups=3))) == {
-        "test": 50,
-        "population": 40,
-        "audit": 15,
-        "replacements": 35,
-        "reserved_rows": 0,
-        "base": 310,
-        "total": 450,
-    }
-    assert build.budget(scenario(exclusion="remove"))["replacements"] == 0
-    assert build.budget(scenario(population=500))["base"] == -150
 
 
 def test_a_sound_scenario_has_no_problems() -> None:
@@ -479,7 +323,7 @@ def test_following_the_advice_works() -> None:
     assert build.check(scenario(injections=(Typical(per_client=35),))) == []
 
 
-def test_problems_that_do_not_hang_together_are_reported_together() -> None:
+def test_independent_problems_are_reported_together() -> None:
     found = build.check(scenario(partition=IID(min_rows=100), model=SmallCNN(groups=3)))
     assert [problem.path for problem in found] == ["partition", "model.groups"]
 
@@ -500,7 +344,7 @@ class _Forgetful(IID):
         return (first[1:], *rest)
 
 
-def test_components_that_break_their_promise_are_found_out() -> None:
+def test_components_that_break_their_contract_are_reported() -> None:
     (problem,) = build.check(scenario(injections=(_Greedy(),)))
     assert problem == Problem(path="injections[0]", message="plans 40 copies, but its total_copies announced 20")
     (problem,) = build.check(scenario(partition=_Forgetful()))
@@ -508,7 +352,7 @@ def test_components_that_break_their_promise_are_found_out() -> None:
     assert "gave 5 clients 309 rows" in problem.message
 
 
-def test_rows_that_the_partition_leaves_out_are_nowhere_and_counted() -> None:
+def test_rows_left_out_by_the_partition_are_counted_and_unused() -> None:
     shards = {"num_shards_per_partition": 1, "shard_size": 30}
     built = build.build(scenario(partition=Flower(partitioner="ShardPartitioner", arguments=shards, leave_out=True)))
     assert [len(rows) for rows in built.base] == [30] * 5
@@ -523,7 +367,7 @@ def test_rows_that_the_partition_leaves_out_are_nowhere_and_counted() -> None:
     np.testing.assert_array_equal(built.population.ids, whole.population.ids)
 
 
-def test_only_a_partition_that_says_so_may_leave_rows_out() -> None:
+def test_only_a_partition_that_declares_it_may_leave_rows_out() -> None:
     silent = Flower(partitioner="ShardPartitioner", arguments={"num_shards_per_partition": 1, "shard_size": 30})
     with pytest.raises(ComponentError, match="leaves out") as caught:
         build.build(scenario(partition=silent))
@@ -547,19 +391,7 @@ def test_only_a_partition_that_says_so_may_leave_rows_out() -> None:
         build.build(scenario(partition=Greedy()))
 
 
-def test_each_run_has_its_own_weights_if_the_scenario_says_so() -> None:
-    shared, own = build.build(scenario()), build.build(scenario(initial_weights="per_run"))
-    assert changed(shared, own) == set()
-    assert shared.initials == ()
-    assert all(shared.initial_of(run) is shared.initial for run in range(4))
-    weights = [own.initial_of(run)["hidden1.weight"] for run in range(4)]
-    assert all(not torch.equal(one, other) for one, other in combinations([*weights, own.initial["hidden1.weight"]], 2))
-    # Those of a run do not depend on how many runs there are.
-    fewer = build.build(scenario(initial_weights="per_run", runs=2))
-    assert all(torch.equal(fewer.initial_of(run)["hidden1.weight"], weights[run]) for run in range(2))
-
-
-def test_a_model_for_tables_is_told_the_columns_and_refuses_what_is_no_table() -> None:
+def test_tabular_model_gets_the_columns_and_refuses_images() -> None:
     found = build.check(scenario(model=TabularMLP()))
     assert [problem.path for problem in found] == ["model.kind"]
     assert "no table" in found[0].message
@@ -573,48 +405,3 @@ def test_a_model_for_tables_is_told_the_columns_and_refuses_what_is_no_table() -
     )
     assert built.initial["embedded.block1.weight"].shape == (4, 4)
     assert built.model(torch.from_numpy(built.store.inputs[:3])).shape == (3, built.num_classes)
-
-
-def test_fill_ins_are_drawn_from_the_labels_of_their_own_client() -> None:
-    """Each client holds one label of its own, so what stands in for its outs has that label, too."""
-    built = build.build(
-        scenario(
-            runs=4,
-            clients=3,
-            dataset=Synthetic(rows=900, test=10, classes=3),
-            partition=OneLabelEach(),
-            # of 180 rows in reserve half are used, so that none of the labels runs out
-            injections=(RandomPattern(per_client=60),),
-        )
-    )
-    labels = built.store.targets
-    for client in range(3):
-        assert set(labels[built.base[client]].tolist()) == {client}
-        fill = built.replacement[:, built.audit.owner == client]
-        assert len(fill[fill >= 0]) == 120
-        assert set(labels[fill[fill >= 0]].tolist()) == {client}
-
-
-def test_what_stands_in_is_drawn_anew_in_each_run() -> None:
-    """A copy that is out in two runs has two fill-ins; the same ones would make the runs agree on them."""
-    built = build.build(scenario(runs=10, dataset=Synthetic(rows=2000, test=50)))
-    same = pairs = 0
-    for own in built.replacement.T:
-        fill = own[own >= 0].tolist()
-        assert len(fill) == 5
-        same += sum(one == other for one, other in combinations(fill, 2))
-        pairs += 10
-    assert pairs == 10 * built.replacement.shape[1]
-    assert same / pairs < 0.1
-
-
-def test_coins_of_clients_are_not_those_of_examples() -> None:
-    """An example that were in just where some client is there would show the influence of the client as its own."""
-    agree = []
-    for seed in range(4):
-        audit = build.build(scenario(seed=seed, runs=16, clients=6, leave_out=LeaveOut(clients="all"))).audit
-        assert audit.client_in is not None
-        agree.append((audit.client_in == audit.is_in[:, :6]).mean())
-        assert not (audit.client_in[:, :, None] == audit.is_in[:, None]).all(axis=0).any()
-        assert not (audit.client_in[:, :, None] != audit.is_in[:, None]).all(axis=0).any()
-    assert np.mean(agree) == pytest.approx(0.5, abs=0.1)

@@ -28,7 +28,7 @@ def refused(**changes: Any) -> dict[str, str]:
     return found
 
 
-def test_models_of_pictures_read_no_texts_and_the_other_way_round() -> None:
+def test_image_models_refuse_texts_and_text_models_images() -> None:
     found = refused(**{**TEXTS, "model": {"kind": "mlp"}})
     expected = "shakespeare has texts, rows of tokens, which mlp does not read; choose from: char_rnn, transformer"
     assert found == {"model.kind": expected}
@@ -39,7 +39,7 @@ def test_models_of_pictures_read_no_texts_and_the_other_way_round() -> None:
         assert "char_rnn," not in found["model.kind"].partition("choose")[2]
 
 
-def test_all_that_is_for_pictures_is_told_at_once() -> None:
+def test_image_components_are_refused_together_for_texts() -> None:
     found = refused(
         **{
             **TEXTS,
@@ -64,7 +64,7 @@ def test_secrets_are_written_into_texts_alone() -> None:
     assert "secret writes tokens into texts, but inputs have shape" in found.message
 
 
-def test_what_fits_is_let_through() -> None:
+def test_fitting_components_have_no_problems() -> None:
     probes = [{"kind": "utility"}, {"kind": "client_gap"}, {"kind": "information"}]
     rebuilt = {"kind": "leakage", "attack": {"kind": "tag"}}
     assert build.check(tiny(**TEXTS, probes=[*probes, rebuilt])) == []

@@ -79,7 +79,7 @@ def test_a_client_trains_on_rows_as_it_sees_them(
         assert client == 0 or not np.array_equal(after.inputs, before.inputs)
 
 
-def test_nothing_else_changes(pair: tuple[Federation, Federation]) -> None:
+def test_feature_skew_changes_training_inputs_only(pair: tuple[Federation, Federation]) -> None:
     plain, shifted = pair
     for name in ("test", "population"):
         np.testing.assert_array_equal(getattr(plain, name).inputs, getattr(shifted, name).inputs)
@@ -91,7 +91,7 @@ def test_nothing_else_changes(pair: tuple[Federation, Federation]) -> None:
     assert (plain.shifted, shifted.shifted) == (False, True)
 
 
-def test_audit_examples_are_measured_as_their_holder_sees_them(pair: tuple[Federation, Federation]) -> None:
+def test_audit_examples_are_measured_as_their_owner_sees_them(pair: tuple[Federation, Federation]) -> None:
     plain, shifted = pair
     audit = shifted.audit
     store = shifted.store.inputs[shifted.audit_start : shifted.audit_start + len(audit)]
@@ -102,14 +102,14 @@ def test_audit_examples_are_measured_as_their_holder_sees_them(pair: tuple[Feder
         np.testing.assert_array_equal(audit.examples.inputs[j], expected)
 
 
-def test_a_fill_in_is_stored_once_for_each_client_that_sees_it(pair: tuple[Federation, Federation]) -> None:
+def test_replacement_row_is_stored_once_for_each_client(pair: tuple[Federation, Federation]) -> None:
     plain, shifted = pair
     used = np.unique(shifted.replacement[shifted.replacement >= 0])
     np.testing.assert_array_equal(used, np.arange(used[0], len(shifted.store)))
     np.testing.assert_array_equal(plain.replacement >= 0, shifted.replacement >= 0)
 
 
-def test_marked_pictures_are_refused_since_their_fill_ins_would_be_turned() -> None:
+def test_marked_images_are_refused_under_feature_skew() -> None:
     injections = (Typical(per_client=1), UniqueFeature(per_client=1, images=2))
     assert not build.check(scenario(BASE, injections=injections))
     (problem,) = build.check(scenario(SKEW, injections=injections))
@@ -119,7 +119,7 @@ def test_marked_pictures_are_refused_since_their_fill_ins_would_be_turned() -> N
         built(SKEW, injections=injections)
 
 
-def test_without_anything_to_fill_or_to_audit() -> None:
+def test_feature_skew_works_without_replacement_or_audit_rows() -> None:
     for changes in ({"injections": ()}, {"exclusion": "remove"}):
         plain, shifted = built(BASE, **changes), built(SKEW, **changes)
         for client in range(4):

@@ -14,8 +14,6 @@ from fedmem.contracts.sampler import History
 from fedmem.execution.bank import simulate
 from fedmem.federation import build as federations
 from fedmem.federation.roster import Roster, _CohortDraws, rosters
-from strategies._rule import RuleStrategy
-from strategies.fedavg import FedAvg
 from tests.narrowing import instance
 from tests.tiny import tiny
 
@@ -125,15 +123,6 @@ def test_rows_are_found_for_those_that_train(wide: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(type(federation), "rows", rows)
     bank = simulate(scenario, federation).bank
     assert set(asked) == {(part.run, part.client, part.round) for part in bank.participation}
-
-
-def test_a_rule_numbers_clients_alike_from_a_range_and_from_a_list() -> None:
-    for nodes in (range(1001, 1011), list(range(1001, 1011))):
-        strategy = RuleStrategy(FedAvg())
-        strategy.services.nodes = nodes
-        assert [strategy._client(node) for node in (1004, 1001, 7, 1010, 7, 8)] == [3, 0, 10, 9, 10, 11]
-    strange = RuleStrategy(FedAvg())
-    assert [strange._client(node) for node in (1004, 7, 1004)] == [0, 1, 0]
 
 
 def test_loss_and_norm_are_learnt_by_an_own_roster_alone() -> None:

@@ -6,13 +6,11 @@ Each bad part goes through `fedmem.run`; some through the command, for exit code
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from fedmem.errors import RunError, ScenarioError
+from fedmem.errors import ScenarioError
 from fedmem.execution import memory_budget
 from fedmem.execution.many_scenarios import run_all
 from fedmem.execution.plan import plan
@@ -22,58 +20,8 @@ from fedmem.results.folder import finish_time
 from tests import bad_parts
 from tests.bad_parts import CAUSES
 from tests.forked import Ended, fedmem
+from tests.guards.guarding_helpers import SMALL, message_of, with_part
 from tests.tiny import tiny
-
-SMALL: dict[str, Any] = {
-    "runs": 2,
-    "rounds": 2,
-    "clients": 3,
-    "population": 5,
-    "references": 20,
-    "bootstrap": 20,
-    "injections": [{"kind": "random_pattern", "per_client": 1}],
-    "model": {"kind": "tests.bad_parts:BadModel", "at": "nowhere"},
-    "sampler": {"kind": "everyone"},
-    "client": {"kind": "sgd", "batch_size": 8},
-    "observe": {},
-}
-
-PLACES = {
-    "dataset": "dataset",
-    "partition": "partition",
-    "model": "model",
-    "injection": "injections",
-    "sampler": "sampler",
-    "client": "client",
-    "defence": "defences",
-    "strategy": "strategy",
-    "probe": "probes",
-    "estimator": "estimators",
-}
-"""Family -> its field in a scenario."""
-
-
-def with_part(family: str, kind: str, **fields: Any) -> dict[str, Any]:
-    part = {"kind": f"tests.bad_parts:{kind}", **fields}
-    if kind == "BadMembership":
-        return {"runs": 2, "estimators": [{"kind": "membership", "attack": part}]}
-    if kind == "BadReconstruction":
-        return {"probes": [{"kind": "leakage", "attack": part}]}
-    place = PLACES[family]
-    return {place: [part] if place.endswith("s") else part}
-
-
-def message_of(tmp_path: Path, changes: dict[str, Any]) -> str:
-    """The error that ends a run: one that says no more than twenty lines, and leaves no run behind."""
-    with pytest.raises(RunError) as caught:
-        run(tiny(**{**SMALL, **changes}), out=tmp_path)
-    assert caught.value.exit_code == 1
-    assert not list(tmp_path.glob("*/*/manifest.json"))
-    text = str(caught.value)
-    assert len(text.splitlines()) <= 20
-    assert len(text) < 2500
-    return text
-
 
 RAISING = [
     ("dataset", "BadDataset", "load"),
@@ -121,7 +69,7 @@ def expect(text: str, family: str, kind: str, method: str, cause: str) -> None:
 
 @pytest.mark.parametrize("how", ["raise", "exit"])
 @pytest.mark.parametrize(("family", "kind", "method"), RAISING)
-def test_what_a_part_raises_fails_the_run_by_its_name(
+def test_exception_in_a_part_fails_the_run_with_its_name(
     family: str, kind: str, method: str, how: str, tmp_path: Path
 ) -> None:
     changes = with_part(family, kind, at=method, how=how) | SERVER.get((family, method), {})
@@ -147,152 +95,6 @@ def test_every_kind_of_exception_fails_the_run(family: str, kind: str, method: s
     expect(text, family, kind, method, CAUSES[how])
 
 
-RETURNING = [
-    *(("dataset", "BadDataset", "load", how, said) for how, said in {
-        "none": "it returned nothing",
-        "tuple": "it returned tuple",
-        "high": "train.targets is 4 at row 3, should be 0 to 3",
-        "low": "train.targets is -1 at row 3, should be 0 to 3",
-        "floats": "train.targets is float64 of shape",
-        "nan": "train.inputs has 64 values that are not finite, the first nan at row 5",
-        "double": "train.inputs is float64 of shape",
-        "empty": "no training rows",
-        "narrow": "inputs of train have shape",
-        "classes": "num_classes is 2.5",
-        "owners": "natural is int64 of shape (3,)",
-    }.items()),
-    *(("partition", "BadPartition", "assign", how, said) for how, said in {
-        "none": "it returned nothing",
-        "flat": "it returned int",
-        "floats": "the rows of client 0 are float64",
-        "masks": "the rows of client 0 are bool",
-    }.items()),
-    *(("partition", "BadShift", "shift", how, said) for how, said in {
-        "none": "it returned nothing",
-        "shape": "it returned float32 of shape",
-        "nan": "not finite",
-        "range": "outside of [0, 1]",
-        "double": "it returned float64 of shape",
-    }.items()),
-    *(("model", "BadModel", "build", how, said) for how, said in {
-        "none": "it returned nothing, should be a torch.nn.Module",
-        "bare": "no parameters",
-        "nan": "should be floating numbers, all of them finite",
-    }.items()),
-    *(("model", "BadModel", "forward", how, said) for how, said in {
-        "none": "it returned nothing, should be floating logits of shape (2, 4)",
-        "wide": "it returned float32 of shape (2, 8)",
-        "flat": "it returned float32 of shape (4,)",
-        "whole": "it returned int64 of shape (2, 4)",
-    }.items()),
-    *(("injection", "BadInjection", method, how, said) for method, how, said in [
-        ("reserve_rows", "negative", "should be a whole number, 0 or more"),
-        ("reserve_rows", "none", "it returned None"),
-        ("total_copies", "fraction", "should be a whole number, 0 or more"),
-        ("plan", "none", "it returned nothing"),
-        ("plan", "owner", "owner is 99 at row 0, should be -1 to 2"),
-        ("plan", "copies", "copies is 0 at row 0"),
-        ("plan", "nan", "examples.inputs has 64 values that are not finite"),
-        ("plan", "label", "examples.targets is 99 at row 0"),
-        ("plan", "narrow", "examples.inputs has shape"),
-        ("plan", "short", "owner is int32 of shape (1,)"),
-        ("plan", "owners", "owners is 44 at row 0"),
-        ("references", "none", "it returned nothing"),
-        ("references", "few", "it returned 19 references"),
-        ("references", "rows", "inputs are float32 of shape"),
-    ]),
-    *(("sampler", "BadSampler", "cohort", how, said) for how, said in {
-        "none": "it returned nothing, should be whole numbers of shape (n,)",
-        "negative": "it returned client -1, should be numbers from 0 to 2",
-        "twice": "it returned client 0 twice",
-        "mask": "it returned bool of shape (3,)",
-        "outside": "it returned client 3, should be numbers from 0 to 2",
-        "floats": "it returned float64 of shape (2,)",
-        "unsorted": "it returned client 1 before 0",
-        "table": "it returned int64 of shape (1, 2)",
-        "text": "it returned str",
-        "ragged": "it returned list, should be whole numbers",
-    }.items()),
-    ("sampler", "BadSampler", "reachable_clients", "ones", "it returned float64 of shape (3,), should be bool"),
-    ("sampler", "BadSampler", "reachable_clients", "short", "it returned bool of shape (2,)"),
-    ("sampler", "BadSampler", "probabilities", "above", "it returned 1.5 for client 0"),
-    ("sampler", "BadSampler", "probabilities", "nan", "it returned nan for client 0"),
-    ("sampler", "BadSampler", "probabilities", "zeros", "probability 0 for client 0, which the sampler has picked"),
-    *(("client", "BadClient", method, how, said) for method, how, said in [
-        ("batches", "none", "it returned nothing"),
-        ("batches", "flat", "it returned int64 of shape (8,)"),
-        ("batches", "floats", "it returned float64 of shape"),
-        ("batches", "outside", "it returned position 1000000"),
-        ("batches", "below", "it returned position -2"),
-        ("final", "none", "it returned nothing, should be fedmem.contracts.client.Outcome"),
-        ("final", "shape", "sent['layer.weight'] is float32 of shape (1, 64)"),
-        ("final", "whole", "sent['layer.weight'] is int64"),
-        ("final", "double", "sent['layer.weight'] is float64"),
-        ("final", "fewer", "sent lacks parameter 'layer.weight'"),
-        ("final", "more", "sent has an unknown parameter 'more'"),
-        ("final", "kept", "kept['layer.weight'] is float32 of shape (1, 64)"),
-        ("final", "report", "report['own'] is float32 of shape (3,)"),
-        ("final", "remember", "memory['own'] is int"),
-    ]),
-    *(("defence", "BadDefence", "apply", how, said) for how, said in {
-        "shape": "the update['layer.weight'] is float32 of shape (2, 4, 64)",
-        "double": "the update['layer.weight'] is float64",
-        "fewer": "the update lacks parameter 'layer.bias'",
-    }.items()),
-    *(("probe", "BadProbe", "observe", how, said) for how, said in {
-        "none": "TypeError: 'NoneType' object is not iterable",
-        "later": "ValueError: on purpose",
-        "text": "it returned str, should be pairs",
-        "nobody": "it returned a reading about no transition",
-        "stranger": "it returned a reading about run 77",
-        "number": "it returned float, should be a fedmem.contracts.measurement.Reading",
-        "word": "value of the reading 'own' is 'high', should be a number",
-        "reading": "it returned Reading, should be pairs",
-        "undeclared": "the measure 'other', which it does not declare (it declares own)",
-    }.items()),
-    *(("probe", "BadProbe", "summarise", how, said) for how, said in {
-        "none": "TypeError: 'NoneType' object is not iterable",
-        "text": "it returned str, should be fedmem.contracts.measurement.Measurement",
-        "later": "ValueError: on purpose",
-    }.items()),
-    *(("estimator", "BadEstimator", "estimate", how, said) for how, said in {
-        "none": "TypeError: 'NoneType' object is not iterable",
-        "later": "ValueError: on purpose",
-        "text": "it returned str, should be fedmem.contracts.estimator.Estimate",
-        "short": "cells of 'memorisation' are float64 of shape (1, ",
-        "word": "value of 'memorisation' is 'high'",
-        "undeclared": "the measure 'other', which it does not declare (it declares memorisation, own)",
-        "single": "per_example of 'memorisation' is float64 of shape (99,)",
-    }.items()),
-    ("estimator", "BadEstimator", "tests", "none", "TypeError: 'NoneType' object is not iterable"),
-    ("estimator", "BadEstimator", "tests", "run", "should be pairs of a run (-1 to 1) and a reading"),
-    ("estimator", "BadEstimator", "tests", "untested", "the measure 'other', which it does not declare"),
-    ("estimator", "BadEstimator", "tests", "reading", "should be pairs of a run"),
-    ("attack", "BadMembership", "scores", "none", "it returned nothing"),
-    ("attack", "BadMembership", "scores", "short", "it returned float64 of shape"),
-    ("attack", "BadMembership", "scores", "whole", "it returned int64 of shape"),
-    *(("attack", "BadReconstruction", "reconstruct", how, said) for how, said in {
-        "none": "TypeError: 'NoneType' object is not iterable",
-        "fewer": "reconstructions, should be one for each of",
-        "arrays": "it returned float32 of shape",
-        "narrow": "inputs are float32 of shape",
-        "labels": "labels are int64 of shape (0,)",
-        "word": "distance is 'far'",
-    }.items()),
-]  # fmt: skip
-
-
-@pytest.mark.parametrize(("family", "kind", "method", "how", "said"), RETURNING)
-def test_what_a_part_returns_wrongly_fails_the_run(
-    family: str, kind: str, method: str, how: str, said: str, tmp_path: Path
-) -> None:
-    text = message_of(tmp_path, with_part(family, kind, at=method, how=how))
-    name = "Net" if method == "forward" else kind
-    assert f"{family} tests.bad_parts:{name}" in text
-    assert method in text
-    assert said in text
-
-
 @pytest.mark.parametrize("server", ["messages", "rule"])
 @pytest.mark.parametrize(
     ("how", "said"),
@@ -310,7 +112,7 @@ def test_what_a_part_returns_wrongly_fails_the_run(
         ("array", "'layer.weight' is"),
     ],
 )
-def test_a_rule_fails_alike_on_both_paths(how: str, said: str, server: str, tmp_path: Path) -> None:
+def test_failing_rule_gives_equal_errors_on_both_paths(how: str, said: str, server: str, tmp_path: Path) -> None:
     changes = with_part("strategy", "BadStrategy", at="rule", how=how) | {"speed": {"server": server}}
     text = message_of(tmp_path, changes)
     assert text.startswith("round 1")
@@ -319,12 +121,12 @@ def test_a_rule_fails_alike_on_both_paths(how: str, said: str, server: str, tmp_
 
 
 @pytest.mark.parametrize(("method", "how"), [("state", "none"), ("state", "apart"), ("payload", "number")])
-def test_what_a_rule_remembers_and_offers_is_arrays_of_its_runs(method: str, how: str, tmp_path: Path) -> None:
+def test_rule_state_and_payload_must_be_arrays_of_its_runs(method: str, how: str, tmp_path: Path) -> None:
     text = message_of(tmp_path, with_part("strategy", "BadStrategy", at=method, how=how))
     assert f"strategy tests.bad_parts:BadStrategy failed in {method}: it" in text
 
 
-def test_a_strategy_that_catches_what_was_found_out_does_not_go_on(tmp_path: Path) -> None:
+def test_strategy_that_catches_a_guards_error_still_fails(tmp_path: Path) -> None:
     text = message_of(tmp_path, with_part("strategy", "SwallowingMaker", how="nan") | {"speed": {"server": "messages"}})
     assert "round 1, run 0: strategy tests.bad_parts:SwallowingMaker failed in" in text
     assert "not finite" in text
@@ -389,30 +191,6 @@ def test_a_part_that_exits_takes_no_other_scenario_with_it(tmp_path: Path) -> No
     assert "probe tests.bad_parts:BadProbe failed in observe: SystemExit: 0" in str(outcomes[0].error)
     assert outcomes[1].error is None
     assert finish_time(outcomes[1].folder) is not None
-
-
-@pytest.mark.parametrize(
-    "speed",
-    [
-        {"executor": "one_by_one", "workers": 1},
-        {"executor": "stacked", "workers": 1},
-        {"executor": "one_by_one", "workers": 2},
-        {"executor": "stacked", "workers": 2, "shard": 1},
-    ],
-    ids=["one_by_one", "stacked", "spread", "shards"],
-)
-def test_a_client_whose_step_hangs_is_stopped(speed: dict[str, Any], tmp_path: Path) -> None:
-    changes = with_part("client", "BadClient", how="hang") | {"speed": {**speed, "seconds_per_client": 0.3}}
-    begun = time.monotonic()
-    text = message_of(tmp_path, changes)
-    assert time.monotonic() - begun < 60
-    assert "client tests.bad_parts:BadClient failed in its steps: they took longer than" in text
-    assert "speed.seconds_per_client" in text
-    assert re.search(r"bad_parts\.py:\d+", text)
-
-
-def test_how_long_a_client_may_take_is_no_part_of_the_id_of_a_run() -> None:
-    assert tiny(speed={"seconds_per_client": 5.0}).id == tiny().id
 
 
 @pytest.mark.parametrize("how", ["raise", "exit"])

@@ -1,16 +1,10 @@
 """Secrets in texts: what they look like, what is asked for, with whom they are and where; each number by hand."""
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any, Literal
-
 import numpy as np
 import pytest
 from scipy import stats
 
-from fedmem.contracts.audit_set import InjectionPlan
 from fedmem.contracts.data import ClientData, Dataset, Examples, Space
-from fedmem.contracts.injection import Injection
 from fedmem.contracts.reserve import Reserve
 from fedmem.datasets.shakespeare import Shakespeare
 from fedmem.errors import ComponentError, ScenarioError
@@ -22,61 +16,12 @@ from fedmem.injections.random_tokens import RandomTokens
 from fedmem.injections.secret import Secret
 from fedmem.injections.typical import Typical
 from fedmem.modalities.tables import Tables
-from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
-from fedmem.modalities.text.windows import PADDING, inputs_and_targets, join_windows, prefix_and_start
+from fedmem.modalities.text.vocabulary import Vocabulary
+from fedmem.modalities.text.windows import PADDING, join_windows
 from fedmem.modalities.texts import Texts
+from tests.injections.secret_helpers import CLIENTS, DATA, SPACE, asked_of, plan, texts, written
 from tests.narrowing import instance, present
 from tests.tiny import tiny
-
-LENGTH, CLIENTS, ROWS = 40, 6, 30
-CHARACTERS = Vocabulary.learn("characters", [])
-
-
-def corpus(vocabulary: Vocabulary = CHARACTERS, seed: int = 0) -> Dataset:
-    """Rows of random tokens, the later ones rarer; none is a digit, so that digits are those of secrets."""
-    letters = np.array([k for k, token in enumerate(vocabulary.tokens) if k and not token.isdigit()])
-    odds = np.arange(len(letters), 0, -1.0)
-    tokens = np.random.default_rng(seed).choice(letters, size=(CLIENTS * ROWS, LENGTH + 1), p=odds / odds.sum())
-    inputs, targets = inputs_and_targets(tokens)
-    rows = Examples(inputs=inputs, targets=targets, ids=np.arange(len(inputs)))
-    return Dataset(train=rows, test=rows, num_classes=len(vocabulary), modality=Texts(vocabulary=vocabulary.tokens))
-
-
-DATA = corpus()
-SPACE = Space.of(DATA)
-
-
-def people(data: Dataset = DATA, sizes: Sequence[int] = (ROWS,) * CLIENTS) -> list[ClientData]:
-    return [
-        ClientData(client=k, examples=data.train.take(np.arange(ROWS * k, ROWS * k + size)))
-        for k, size in enumerate(sizes)
-    ]
-
-
-def plan(
-    injection: Injection, seed: int = 0, clients: Sequence[ClientData] | None = None, space: Space = SPACE
-) -> InjectionPlan:
-    return injection.plan(clients or people(), Reserve(DATA.train), space, np.random.default_rng(seed))
-
-
-def written(examples: Examples, vocabulary: Vocabulary = CHARACTERS) -> list[str]:
-    """Each row as text, padding left out."""
-    return [vocabulary.decode(row[row != PADDING]) for row in join_windows(examples.inputs, examples.targets)]
-
-
-def asked_of(examples: Examples, vocabulary: Vocabulary = CHARACTERS) -> list[str]:
-    """Of each row what is asked for."""
-    return [vocabulary.decode(row[row != PADDING]) for row in examples.targets]
-
-
-def texts(planned: InjectionPlan) -> list[str]:
-    """The text of each audit example: its inputs, and the last token of its targets."""
-    found = []
-    for inputs, targets in zip(planned.examples.inputs, planned.examples.targets, strict=True):
-        last = int(np.flatnonzero(targets != PADDING)[-1])
-        found.append(CHARACTERS.decode([*inputs[: last + 1], targets[last]]))
-    return found
-
 
 # What a secret is
 
@@ -92,7 +37,7 @@ def test_a_secret_is_asked_for_its_own_tokens_and_nothing_else() -> None:
     assert (present(planned.extra).targets[:, : len("code ")] != PADDING).all(), "and ask for every token"
 
 
-def test_every_member_has_the_same_odds_and_no_two_secrets_are_alike() -> None:
+def test_secrets_are_distinct_and_uniform_over_members() -> None:
     injection = Secret(template="code {digits:1}{words:pet}", lists={"pet": ("cat", "doge", "ox")}, per_client=1)
     counts: dict[str, int] = {}
     for seed in range(300):
@@ -117,41 +62,8 @@ def test_every_member_has_the_same_odds_and_no_two_secrets_are_alike() -> None:
     assert (fresh.inputs[:, :4] == plan(injection).examples.inputs[:1, :4]).all()
 
 
-def test_words_are_tokens_where_the_vocabulary_has_words() -> None:
-    vocabulary = Vocabulary.learn("words", ["the access code is rome oslo"])
-    space = Space.of(corpus(vocabulary))
-    injection = Secret(template="the code is {digits:2} {words:city}", lists={"city": ("Rome", "Oslo")})
-    found = asked_of(plan(injection, space=space).examples, vocabulary)
-    assert all(len(own.split()) == 3 and own.split()[2] in ("rome", "oslo") for own in found)
-
-
-@pytest.mark.parametrize(
-    ("fields", "path", "said"),
-    [
-        ({"template": "the code is 7"}, "template", "no randomness"),
-        ({"template": "a {words:one}", "lists": {"one": ("x",)}}, "template", "no randomness"),
-        ({"template": "{digits:6} is it"}, "template", "begin with some text"),
-        ({"template": "the code {digits"}, "template", "is no template"),
-        ({"template": "the code {digits}"}, "template", "should say how many"),
-        ({"template": "the code {digit:6}"}, "template", "did you mean 'digits'"),
-        ({"template": "code € {digits:6}"}, "template", "character '€', number 6"),
-        ({"template": "the {words:citty}", "lists": {"city": ("a", "b")}}, "lists", "did you mean 'city'"),
-        ({"template": "the {words:c}", "lists": {"c": ("Ä", "b")}}, "lists.c", "character 'Ä', number 1"),
-        ({"template": "the {words:c}", "lists": {"c": ()}}, "lists.c", "the list is empty"),
-        ({"template": "the {words:c}", "lists": {"c": ("b", "b")}}, "lists.c", "the same tokens"),
-        ({"template": "the code is {digits:31}"}, "template", "up to 43 tokens, but a row has 41"),
-        ({"template": "the code is {digits:1}"}, "template", "24 different secrets .* 10 members"),
-        ({"shared_by": 7}, "shared_by", "7 clients should hold each secret, but this injection has 6"),
-    ],
-)
-def test_wrong_secrets_are_told(fields: dict[str, Any], path: str, said: str) -> None:
-    with pytest.raises(ComponentError, match=said) as caught:
-        plan(Secret(**fields))
-    assert caught.value.path == f"injections.{path}"
-
-
 @pytest.mark.parametrize("injection", [Secret(), RandomTokens(), Personal(), NearDuplicate(change="tokens")])
-def test_pictures_are_no_text(injection: PlacedInjection) -> None:
+def test_text_injections_refuse_images(injection: PlacedInjection) -> None:
     rows = Examples(inputs=np.zeros((9, 1, 8, 8), np.float32), targets=np.zeros(9, np.int64), ids=np.arange(9))
     space = Space.of(Dataset(train=rows, test=rows, num_classes=2, modality=Tables()))
     with pytest.raises(ComponentError, match="inputs have shape"):
@@ -162,7 +74,7 @@ def test_pictures_are_no_text(injection: PlacedInjection) -> None:
 
 
 @pytest.mark.parametrize("shared_by", [1, 2, 4, 6])
-def test_each_client_holds_equally_many_secrets_under_one_coin_each(shared_by: int) -> None:
+def test_shared_secrets_are_spread_evenly_with_one_coin_each(shared_by: int) -> None:
     planned = plan(Secret(shared_by=shared_by, copies=3, per_client=2))
     assert len(planned.examples) == 2 * CLIENTS
     assert planned.copies.tolist() == [3 * shared_by] * 2 * CLIENTS
@@ -176,7 +88,7 @@ def test_each_client_holds_equally_many_secrets_under_one_coin_each(shared_by: i
     assert Secret(shared_by=shared_by, copies=3, per_client=2).total_copies(CLIENTS, 999) == planned.copies.sum()
 
 
-def test_who_else_holds_it_is_anybody() -> None:
+def test_second_owner_of_a_secret_is_uniform() -> None:
     second = [
         present(plan(Secret(shared_by=2, per_client=1), seed).owners).reshape(CLIENTS, 2)[0, 1] for seed in range(600)
     ]
@@ -185,120 +97,10 @@ def test_who_else_holds_it_is_anybody() -> None:
     assert stats.chisquare(counts[1:]).pvalue > 1e-3
 
 
-def test_a_share_of_the_rows_is_replaced_by_as_many_copies() -> None:
-    injection = Secret(share=0.1, shared_by=2, per_client=1)
-    clients = people(sizes=(30, 20, 4, 30, 10, 30))
-    planned = plan(injection, clients=clients)
-    for group, total in zip(
-        np.split(present(planned.owners), np.cumsum(planned.copies)[:-1]), planned.copies, strict=True
-    ):
-        counts = {int(k): int(n) for k, n in zip(*np.unique(group, return_counts=True), strict=True)}
-        assert counts == {k: {0: 3, 1: 2, 2: 1, 3: 3, 4: 1, 5: 3}[k] for k in counts}
-        assert total == sum(counts.values())
-    assert planned.copies.sum() <= injection.total_copies(CLIENTS, sum(len(one.examples) for one in clients))
-
-
 # Where
 
 
-@pytest.mark.parametrize(("position", "places"), [("start", {0}), ("end", {31}), ("random", set(range(32)))])
-def test_copies_stand_in_rows_of_their_owner(
-    position: Literal["alone", "start", "end", "random"], places: set[int]
-) -> None:
-    planned = plan(Secret(template="code {digits:5}", position=position, copies=40, shared_by=2, per_client=1))
-    own = [set(map(tuple, join_windows(one.examples.inputs, one.examples.targets).tolist())) for one in people()]
-    at = []
-    subject = np.repeat(np.arange(CLIENTS), planned.copies)
-    rows = written(present(planned.extra))
-    for slot, owner, j in zip(present(planned.copy_index), present(planned.owners), subject, strict=True):
-        secret = texts(planned)[j]
-        at.append(rows[slot].index(secret))
-        rest = rows[slot].replace(secret, "")
-        hosts = [CHARACTERS.decode(host) for host in own[owner]]
-        assert any(host[: at[-1]] + host[at[-1] + len(secret) :] == rest for host in hosts)
-    assert set(at) == places
-    assert len(set(present(planned.copy_index).tolist())) == len(present(planned.extra)) == planned.copies.sum()
-    per_host: dict[int, list[int]] = {}
-    for slot, owner in zip(present(planned.copy_index), present(planned.owners), strict=True):
-        per_host.setdefault(int(owner), []).append(int(slot))
-    assert all(len(slots) == 80 for slots in per_host.values())
-
-
-def test_a_client_of_short_rows_is_told() -> None:
-    short = replace(DATA.train, targets=np.where(np.arange(LENGTH) == LENGTH - 1, PADDING, DATA.train.targets))
-    clients = [ClientData(client=3, examples=short.take(np.arange(ROWS)))]
-    with pytest.raises(ComponentError, match="client 3 has no row of 41 tokens") as caught:
-        plan(Secret(position="random"), clients=clients)
-    assert caught.value.path == "injections.position"
-    assert len(plan(Secret(), clients=clients).examples) == 4
-
-
 # Other kinds
-
-
-def test_random_tokens_have_the_frequencies_of_the_data() -> None:
-    injection = RandomTokens(tokens=5)
-    fresh = injection.references(4000, SPACE, np.random.default_rng(0))
-    tokens = np.concatenate([fresh.inputs[:, :1], present(fresh.targets)[:, :4]], axis=1)
-    counts = np.bincount(tokens.ravel(), minlength=len(CHARACTERS))
-    there = SPACE.frequencies > 0
-    assert counts[~there].sum() == 0
-    assert stats.chisquare(counts[there], SPACE.frequencies[there] * counts.sum()).pvalue > 1e-3
-    assert stats.chisquare(counts[there]).pvalue < 1e-3, "uniform ones would be seen"
-    assert (present(fresh.targets)[:, 4:] == PADDING).all()
-    assert (fresh.inputs[:, 1:5] == tokens[:, 1:]).all()
-    planned = plan(injection)
-    assert planned.extra is None
-    assert (planned.examples.targets[:, :4] != PADDING).all()
-    with pytest.raises(ComponentError, match="up to 42 tokens"):
-        plan(RandomTokens(tokens=42))
-
-
-def test_what_is_unknown_is_no_canary() -> None:
-    words = Vocabulary.learn("words", ["b a"])
-    data = corpus(words)
-    inputs = np.where(np.arange(len(data.train))[:, None] % 2 == 0, 0, data.train.inputs)
-    space = Space.of(replace(data, train=replace(data.train, inputs=inputs, targets=inputs)))
-    assert space.frequencies[words.tokens.index(UNKNOWN)] > 0.4
-    assert plan(RandomTokens(), space=space).examples.inputs[:, :5].min() > 0
-
-
-def test_records_ask_for_one_field_that_no_other_tells() -> None:
-    injection = Personal(template="{{{words:first} of {words:city}}} has {words:blood}, {digits:4}", asks="city")
-    planned = plan(injection, space=SPACE)
-    cities = asked_of(planned.examples)
-    for text, city in zip(texts(planned), cities, strict=True):
-        assert text.startswith("{")
-        assert text.endswith(f" of {city}")
-    fresh = injection.references(6000, SPACE, np.random.default_rng(0))
-    first = fresh.inputs[:, 1]
-    cities = [CHARACTERS.decode(row[row != PADDING]) for row in present(fresh.targets)]
-    own = np.unique(cities, return_inverse=True)[1]
-    table = np.zeros((first.max() + 1, own.max() + 1))
-    np.add.at(table, (first, own), 1)
-    table = table[table.sum(1) > 0]
-    assert table.shape[1] == 22
-    assert stats.chi2_contingency(table).pvalue > 1e-3
-    # what follows the other fields, for a search: every city, and nothing behind it
-    for inputs, targets, city in zip(
-        planned.examples.inputs, planned.examples.targets, asked_of(planned.examples), strict=True
-    ):
-        tokens, start = prefix_and_start(inputs, targets)
-        values = present(present(fresh.records).with_prefix(tokens[:start]))
-        written_out = [CHARACTERS.decode(np.array(values.member_tokens(i)[start:])) for i in range(values.size)]
-        assert len(set(written_out)) == 22
-        assert written_out[values.index(tokens)] == city
-    with pytest.raises(ComponentError, match=r"no place 'citty'.*did you mean 'city'"):
-        plan(Personal(asks="citty"), space=Space.of(long_rows()))
-    with pytest.raises(ComponentError, match="a row has 41"):
-        plan(Personal())
-
-
-def long_rows() -> Dataset:
-    return replace(
-        DATA,
-        train=Examples(inputs=np.ones((4, 80), np.int64), targets=np.ones((4, 80), np.int64), ids=np.arange(4)),
-    )
 
 
 @pytest.mark.parametrize(("strength", "changed"), [(0.001, 1), (0.1, 4), (1.0, 41)])
@@ -327,7 +129,7 @@ def test_typical_passages_are_rows_of_the_corpus() -> None:
 # In a federation
 
 
-def test_the_federation_trains_on_a_shared_secret_at_all_its_holders_where_it_is_in() -> None:
+def test_shared_secret_is_trained_on_at_all_owners_if_in() -> None:
     scenario = tiny(
         clients=4,
         population=10,
@@ -363,7 +165,7 @@ def test_the_federation_trains_on_a_shared_secret_at_all_its_holders_where_it_is
     assert (built.store.targets.shape[1:], built.store.inputs.dtype) == ((40,), np.dtype(np.int64))
 
 
-def test_the_place_in_the_file_is_told() -> None:
+def test_wrong_template_is_an_error_with_its_place_in_the_file() -> None:
     scenario = tiny(
         clients=4,
         population=4,
@@ -375,7 +177,7 @@ def test_the_place_in_the_file_is_told() -> None:
         federations.require(scenario)
 
 
-def test_secrets_are_members_of_the_space_that_they_are_compared_with() -> None:
+def test_secrets_are_members_of_their_randomness_space() -> None:
     injection = Secret(template="code {digits:2} {words:pet}", lists={"pet": ("cat", "doge")})
     space = injection.references(1, SPACE, np.random.default_rng(0)).space
     assert present(space).size == 200
@@ -388,7 +190,7 @@ def test_secrets_are_members_of_the_space_that_they_are_compared_with() -> None:
         assert list(present(space).secret(number))[1:] == (targets[: last + 1] != PADDING).tolist()
 
 
-def test_some_members_of_a_template_must_be_left_to_compare_with() -> None:
+def test_template_needs_members_that_are_not_planted() -> None:
     planting = {"kind": "secret", "template": "code {words:w}", "lists": {"w": ["a", "b", "c", "d"]}, "per_client": 1}
     few = {
         "clients": 2,
@@ -405,12 +207,3 @@ def test_some_members_of_a_template_must_be_left_to_compare_with() -> None:
     with pytest.raises(ComponentError, match="all 4 members of the template are planted") as caught:
         federations.build(twice)
     assert caught.value.path == "injections[0].template"
-
-
-def test_no_value_of_the_field_that_is_asked_for_may_begin_another() -> None:
-    with pytest.raises(ComponentError, match="one value of 'blood' is the beginning of another"):
-        plan(Personal(template="he has {words:blood}", lists={"blood": ("A", "AB", "O")}, asks="blood"), space=SPACE)
-    plan(Personal(template="{{{words:first} has {words:blood}", asks="blood", per_client=1), space=SPACE)
-    # a field that is not asked for may be as it likes
-    mixed = Personal(template="he is {words:w} in {words:city}", lists={"w": ("on", "one")}, asks="city", per_client=1)
-    plan(mixed, space=SPACE)

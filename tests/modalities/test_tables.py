@@ -22,7 +22,7 @@ def table(count: int, seed: int = 0) -> NDArray[np.float32]:
     return rows
 
 
-def test_cells_are_counted_as_by_hand() -> None:
+def test_right_cells_equal_hand_counts() -> None:
     truth = np.array([[0.5, 0, 1, 0, 0.2, 1, 0]], np.float32)
     found = np.array([[0.55, 0.2, 0.5, 0.3, 0.31, 0.4, 0.6]], np.float32)  # number, category, number, category
     assert is_right_cell(found, truth, BLOCKS, np.array([0.1, 0, 0.1, 0])).tolist() == [[[True, True, False, False]]]
@@ -36,7 +36,7 @@ def test_every_row_is_compared_with_every_other(order: list[int]) -> None:
     assert np.argwhere(hit).tolist() == [[i, j] for i, j in enumerate(order)]
 
 
-def test_the_tolerance_is_a_share_of_the_spread_and_its_edge_is_within() -> None:
+def test_tolerance_is_a_share_of_the_spread_edge_included() -> None:
     rows = table(500)
     allowed = tolerances(rows, BLOCKS)
     assert allowed.tolist() == pytest.approx(
@@ -50,7 +50,7 @@ def test_the_tolerance_is_a_share_of_the_spread_and_its_edge_is_within() -> None
     assert not is_right_cell(truth, np.roll(truth, 1, axis=1), BLOCKS, allowed)[0, 0].all()
 
 
-def test_a_column_that_never_varies_has_to_be_met_exactly() -> None:
+def test_constant_column_has_tolerance_zero() -> None:
     rows = np.full((4, 1), 0.3, np.float32)
     allowed = tolerances(rows, (1,))
     assert allowed.tolist() == [0.0]
@@ -58,7 +58,7 @@ def test_a_column_that_never_varies_has_to_be_met_exactly() -> None:
     assert not is_right_cell(rows[:1] + 0.01, rows[:1], (1,), allowed).any()
 
 
-def test_equal_shares_are_the_first_category_and_what_is_no_number_is_never_right() -> None:
+def test_equal_shares_are_the_first_category_and_nan_is_wrong() -> None:
     truth = np.array([[0.5, 1, 0]], np.float32)
     assert is_right_cell(np.array([[0.5, 0.5, 0.5]], np.float32), truth, (1, 2), np.zeros(2))[0, 0, 1]
     for broken in ([np.nan, 1, 0], [np.inf, 1, 0]):
@@ -66,7 +66,7 @@ def test_equal_shares_are_the_first_category_and_what_is_no_number_is_never_righ
     assert not is_right_cell(np.array([[0.5, np.nan, 0]], np.float32), truth, (1, 2), np.zeros(2))[0, 0, 1]
 
 
-def test_the_usual_row_is_mode_and_mean_and_beats_every_other_constant_category() -> None:
+def test_modal_row_is_mode_and_mean_and_beats_other_constants() -> None:
     rows = table(301)
     usual = modal_row(rows, BLOCKS)
     assert usual[0, 0] == pytest.approx(rows[:, 0].mean())

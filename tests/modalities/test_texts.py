@@ -19,7 +19,7 @@ def shared(found: list[int], truth: list[int]) -> int:
 
 
 @given(st.lists(ROW, min_size=1, max_size=4), st.lists(ROW, min_size=1, max_size=4))
-def test_likeness_is_that_of_plain_counts_and_one_for_equal_texts_alone(
+def test_similarity_equals_plain_counts_and_is_1_for_equal_texts(
     found: list[np.ndarray], truth: list[np.ndarray]
 ) -> None:
     alike = similarity(np.array(found), np.array(truth))
@@ -48,7 +48,7 @@ def test_tokens_in_order_are_the_longest_common_subsequence(found: np.ndarray, t
 
 
 @given(st.lists(ROW, min_size=1, max_size=5))
-def test_guesses_of_a_population_are_its_commonest_tokens_and_its_shares(rows: list[np.ndarray]) -> None:
+def test_guesses_of_a_population_are_modal_tokens_and_its_shares(rows: list[np.ndarray]) -> None:
     population = np.array(rows)
     (ordinary,), (shares,) = modal_tokens(population), in_proportion(population)
     for place, token in enumerate(ordinary.tolist()):
@@ -63,7 +63,7 @@ def test_guesses_of_a_population_are_its_commonest_tokens_and_its_shares(rows: l
         assert (shares == -1).all()
 
 
-def test_equal_likeness_is_equal_however_it_is_made_up() -> None:
+def test_similarity_weighs_order_and_counts_equally() -> None:
     truth = np.arange(14)[None]
     few, many = truth.copy(), truth.copy()
     few[0, 6:] = 20  # six in place
@@ -75,6 +75,6 @@ def test_equal_likeness_is_equal_however_it_is_made_up() -> None:
     assert alike.both[0, 0] == alike.both[1, 0] == 12 / 28
 
 
-def test_of_equal_remainders_the_lowest_tokens_get_the_places() -> None:
+def test_equal_remainders_go_to_the_lowest_tokens() -> None:
     assert in_proportion(np.array([[0, 0, 0], [0, 1, 1], [1, 1, 2]])).tolist() == [[0, 0, 1]]
     assert in_proportion(np.array([[3, 5, 5]]), 6).tolist() == [[3, 3, 5, 5, 5, 5]]

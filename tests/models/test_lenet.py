@@ -14,7 +14,7 @@ def test_takes_images_of_any_size(shape: tuple[int, ...]) -> None:
     assert LeNet().build(shape, 4)(torch.zeros(2, *shape)).shape == (2, 4)
 
 
-def test_weights_are_even_within_their_spread_and_activations_as_asked() -> None:
+def test_lenet_weights_are_uniform_with_the_chosen_activation() -> None:
     torch.manual_seed(0)
     wide = LeNet(spread=0.5).build((1, 28, 28), 10)
     values = torch.cat([value.detach().flatten() for value in wide.parameters()])
@@ -27,6 +27,6 @@ def test_weights_are_even_within_their_spread_and_activations_as_asked() -> None
     ] * 3
 
 
-def test_what_is_no_image_is_refused() -> None:
+def test_lenet_refuses_tables() -> None:
     with pytest.raises(ComponentError, match="mlp"):
         LeNet().build((5,), 2)

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
 
 from fedmem.clients.dp_sgd import DpSgd
 from fedmem.clients.sgd import Sgd
@@ -19,22 +18,7 @@ from fedmem.modalities.text.language_model import causal
 from fedmem.models.transformer import Transformer
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import Stacked, Task
-
-VOCABULARY, LENGTH = 11, 9
-
-
-def network(**fields: Any) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = Transformer(**{"width": 8, "heads": 2, "layers": 2, **fields}).build((LENGTH,), VOCABULARY)
-        with torch.no_grad():
-            for value in module.parameters():
-                value.add_(0.3 * torch.randn(value.shape))  # far from symmetric
-    return module
-
-
-def texts(count: int = 3, seed: int = 0) -> Tensor:
-    return torch.from_numpy(np.random.default_rng(seed).integers(VOCABULARY, size=(count, LENGTH)))
+from tests.models.transformer_helpers import LENGTH, VOCABULARY, network, texts
 
 
 def test_the_future_changes_nothing_before_it() -> None:
@@ -77,36 +61,6 @@ def test_token_by_token_is_all_at_once() -> None:
     torch.testing.assert_close(step, logits[chosen, 1])
 
 
-def test_a_block_is_that_of_its_paper() -> None:
-    """One head at a time, one place at a time, in numpy."""
-    module, rows = network(layers=1).double(), texts(1)
-    p = {name: value.detach().numpy() for name, value in module.named_parameters()}
-
-    def normed(x: np.ndarray, name: str) -> np.ndarray:
-        away = x - x.mean()
-        out: np.ndarray = away / np.sqrt(away.var() + 1e-5) * p[f"{name}.weight"] + p[f"{name}.bias"]
-        return out
-
-    def linear(x: np.ndarray, name: str) -> np.ndarray:
-        out: np.ndarray = p[f"{name}.weight"] @ x + p[f"{name}.bias"]
-        return out
-
-    x = [p["tokens.weight"][token] + p["places.weight"][i] for i, token in enumerate(rows[0].tolist())]
-    asked = [linear(normed(row, "blocks.0.norm1"), "blocks.0.asks") for row in x]
-    expected = []
-    for i in range(LENGTH):
-        heads = []
-        for h in (slice(0, 4), slice(4, 8)):
-            scores = np.array([asked[i][:8][h] @ asked[j][8:16][h] / 2 for j in range(i + 1)])
-            odds = np.exp(scores - scores.max())
-            heads.append(sum(o * asked[j][16:][h] for j, o in enumerate(odds / odds.sum())))
-        y = x[i] + linear(np.concatenate(heads), "blocks.0.mixes")
-        wide = torch.from_numpy(linear(normed(y, "blocks.0.norm2"), "blocks.0.widens"))
-        y = y + linear((wide * 0.5 * (1 + torch.erf(wide / 2**0.5))).numpy(), "blocks.0.narrows")
-        expected.append(linear(normed(y, "norm"), "output"))
-    np.testing.assert_allclose(module(rows)[0].detach().numpy(), expected, atol=1e-10)
-
-
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 @pytest.mark.parametrize(
     "client",
@@ -145,7 +99,7 @@ def test_a_stack_of_clients_is_each_alone(client: Any) -> None:
     )
 
 
-def test_what_cannot_be_built_is_told() -> None:
+def test_transformer_refuses_images_and_indivisible_widths() -> None:
     with pytest.raises(ComponentError, match="inputs have shape"):
         Transformer().build((1, 8, 8), 10)
     with pytest.raises(ComponentError, match="10 cannot be divided among 4 heads; use 8 or 12"):

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, FedYogi
 from torch import nn
@@ -19,26 +18,7 @@ from fedmem.contracts.evidence import Transition
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process
 from fedmem.engines.directed import Demands, Directed
 from fedmem.errors import RunError
-
-CLIENTS = 4
-
-
-class Net(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(6, 16)
-        self.fc2 = nn.Linear(16, 3)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.fc2(torch.relu(self.fc1(x)))  # type: ignore[no-any-return]
-
-
-def data_of(client: int) -> tuple[torch.Tensor, torch.Tensor]:
-    rng = np.random.default_rng(client)
-    return torch.from_numpy(rng.random((20, 6), dtype=np.float32)), torch.from_numpy(rng.integers(0, 3, 20))
-
-
-client_app = ClientApp()
+from tests.observation.observed_helpers import CLIENTS, Net, app_grid, client_app, data_of, initial
 
 
 @client_app.train()
@@ -55,36 +35,6 @@ def train(msg: Message, context: Context) -> Message:
         {"arrays": ArrayRecord(model.state_dict()), "metrics": MetricRecord({"num-examples": len(targets)})}
     )
     return Message(content, reply_to=msg)
-
-
-def initial() -> ArrayRecord:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        return ArrayRecord(Net().state_dict())
-
-
-def app_grid(
-    order: Callable[[list[Message]], list[Message]] = list,
-    kind: type[LocalGrid] = LocalGrid,
-    client_of: Callable[[int], int] = lambda node: node - FIRST_NODE,
-) -> Grid:
-    """A grid that calls the ClientApp for every message, as a simulation does."""
-
-    def exchange(messages: list[Message]) -> list[Message]:
-        replies = []
-        for message in messages:
-            client = client_of(message.metadata.dst_node_id)
-            context = Context(
-                run_id=1,
-                node_id=message.metadata.dst_node_id,
-                node_config={"partition-id": client, "num-partitions": CLIENTS},
-                state=RecordDict(),
-                run_config={},
-            )
-            replies.append(client_app(message, context))
-        return order(replies)
-
-    return kind(CLIENTS, exchange)
 
 
 @pytest.fixture(autouse=True)
@@ -204,15 +154,6 @@ def test_a_wrong_model_is_named() -> None:
     watch = Watch(model=nn.Linear(6, 3), examples={"mine": data_of(0)})
     with pytest.raises(ValueError, match=r"do not agree on parameter 'bias'"):
         Observed(FedAvg(fraction_evaluate=0.0), watch).start(grid=app_grid(), initial_arrays=initial(), num_rounds=1)
-
-
-def test_watch_refuses_what_it_cannot_compare() -> None:
-    with pytest.raises(ValueError, match="references for 'other'"):
-        Watch(model=Net(), examples={"mine": data_of(0)}, references={"other": data_of(1)[0]})
-    with pytest.raises(ValueError, match="3 inputs and 2 targets"):
-        Watch(model=Net(), examples={"mine": (np.zeros((3, 6)), [0, 1])})
-    with pytest.raises(ValueError, match="every must be at least 1"):
-        Watch(model=Net(), examples={"mine": data_of(0)}, every=0)
 
 
 class Everyone:

@@ -71,7 +71,7 @@ def test_ranks_are_those_among_all_others_as_references(federation: Federation, 
     assert len(np.unique(found.less)) > 4
 
 
-def test_a_model_that_knows_nothing_gives_every_member_the_same_rank(federation: Federation) -> None:
+def test_uniform_model_gives_every_member_the_middle_rank(federation: Federation) -> None:
     even = {name: torch.zeros_like(value) for name, value in federation.initial.items()}
     (one,) = Lab(federation=federation).local(runs=[0], clients=[0])
     found = ranked(federation, [replace(one, kept=even)], federation.references[0])
@@ -94,7 +94,7 @@ def test_canaries_of_other_families_are_no_references_either(
     np.testing.assert_array_equal(found.less, together.less[:, :3])
 
 
-def test_under_the_null_exposure_is_what_it_says(federation: Federation) -> None:
+def test_mean_exposure_of_all_members_is_the_null_of_the_space(federation: Federation) -> None:
     """Members drawn by chance, under models that saw none of them: the mean over all is the null of the whole space."""
     (one,) = Lab(federation=federation).local(runs=[0], clients=[0])
     bits = []

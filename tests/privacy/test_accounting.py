@@ -47,7 +47,7 @@ def releases(**fields: Any) -> Releases:
 
 
 @pytest.mark.parametrize(("clients", "cohort", "count", "z", "pld", "rdp", "replaced", "alone", "least"), PUBLISHED)
-def test_reference_values(
+def test_bounds_reproduce_published_values(
     clients: int,
     cohort: int,
     count: int,
@@ -83,7 +83,7 @@ def test_every_bound_of_cohorts_of_a_fixed_size_holds() -> None:
         assert guarantee_of(fixed, "rdp").epsilon == guarantee_of(replace(fixed, adjacency="replace"), "rdp").epsilon
 
 
-def test_the_smallest_valid_bound_is_promised() -> None:
+def test_guarantee_is_the_smallest_valid_bound() -> None:
     loose = releases(noise_multiplier=0.8, sampling="fixed_size", rate=0.05, count=200, adjacency="zero_out")
     assert guarantee_of(loose).accountant == "pld"
     # without drawing the exact value is that of the normal distribution
@@ -127,14 +127,14 @@ def test_more_rounds_more_of_a_part_and_less_noise_cost_more(sampling: str) -> N
     assert guarantee_of(replace(base, noise_multiplier=1e5)).epsilon < 1e-3
 
 
-def test_nothing_released_costs_nothing_and_no_noise_everything() -> None:
+def test_no_release_has_epsilon_0_and_no_noise_infinity() -> None:
     poisson = releases(sampling="poisson", rate=0.1)
     for one in (releases(), poisson, replace(poisson, sampling="fixed_size", adjacency="zero_out")):
         assert guarantee_of(replace(one, count=0)).epsilon == 0
         assert guarantee_of(replace(one, noise_multiplier=0)).epsilon == math.inf
 
 
-def test_opacus_is_left_out_where_epsilon_protects_nobody() -> None:
+def test_opacus_is_skipped_at_very_large_epsilon() -> None:
     hopeless = releases(noise_multiplier=0.2, sampling="poisson", rate=0.9, count=500)
     found = guarantee_of(hopeless)
     assert found.epsilon > LARGEST
@@ -208,7 +208,7 @@ def test_the_noise_for_everyone_is_the_smallest(adjacency: str) -> None:
 
 
 @pytest.mark.parametrize("off", [-5e-3, -1e-5, 0.0])
-def test_noise_meets_the_target_even_if_calibration_misses_it(off: float, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_noise_reaches_the_target_even_if_calibration_misses_it(off: float, monkeypatch: pytest.MonkeyPatch) -> None:
     calibrate = mechanism_calibration.calibrate_dp_mechanism
     monkeypatch.setattr(
         mechanism_calibration, "calibrate_dp_mechanism", lambda *given, **named: calibrate(*given, **named) + off
@@ -228,7 +228,7 @@ def test_the_noise_for_a_target_is_the_smallest_on_a_grid(
         assert is_smallest(target, releases(sampling=sampling, adjacency=adjacency, rate=rate, count=count))
 
 
-def test_poisson_cohorts_are_credited_under_replace_however_little_the_others_prove() -> None:
+def test_poisson_amplification_holds_under_replace() -> None:
     """The normal distribution alone proves 159 here; that must not keep loss distributions from being asked."""
     drawn = releases(sampling="poisson", rate=0.1, count=50, adjacency="replace")
     assert guarantee_of(drawn, "gaussian").epsilon > 150
@@ -236,7 +236,7 @@ def test_poisson_cohorts_are_credited_under_replace_however_little_the_others_pr
     assert noise_for(8.0, drawn) == pytest.approx(0.933, abs=0.001)
 
 
-def test_targets_that_cannot_be_met() -> None:
+def test_targets_out_of_reach_are_errors() -> None:
     assert noise_for(1.0, releases(count=0)) == 0
     for target in (0.0, -1.0, math.inf, math.nan):
         with pytest.raises(ComponentError, match="it must be above 0"):
@@ -301,7 +301,7 @@ def test_gaussian_in_the_tails() -> None:
         assert delta_of(gaussian_epsilon(mu, delta), mu) == pytest.approx(delta, rel=1e-6)
 
 
-def test_individual_epsilon_of_a_unit_at_the_clip_is_that_of_everybody() -> None:
+def test_individual_epsilon_at_the_clip_is_that_of_everyone() -> None:
     norms = np.array([[5.0, 0.5, 0.0], [5.0, np.nan, 0.0], [5.0, 0.5, np.nan]])
     found = individual_epsilon(norms, noise_multiplier=2.0, clip=5.0, delta=1e-5)
     assert found[0] == pytest.approx(guarantee_of(releases(noise_multiplier=2.0, count=3), "rdp").epsilon, rel=1e-6)
@@ -326,7 +326,7 @@ def epsilon_of(sampling: Sampling, **fields: Any) -> float:
 
 
 @pytest.mark.parametrize(("sampling", "rate"), [("poisson", 0.1), ("fixed_size", 0.1), ("everyone", 1.0)])
-def test_more_noise_than_libraries_can_compute_is_a_bound_and_no_error(sampling: Sampling, rate: float) -> None:
+def test_noise_beyond_the_libraries_range_gives_a_bound(sampling: Sampling, rate: float) -> None:
     much, most = (epsilon_of(sampling, noise_multiplier=z, rate=rate, count=10) for z in (1e6, 1e300))
     assert 0 <= most == much < 1e-3
 

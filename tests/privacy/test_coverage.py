@@ -31,22 +31,14 @@ from fedmem.samplers.everyone import Everyone
 from fedmem.samplers.min_separation import MinSeparation
 from fedmem.samplers.uniform import Uniform
 from fedmem.scenario.catalogue import kinds, load
-from strategies._rule import Arrays, Round, ServerRule
+from strategies._rule import Arrays, Round
 from strategies.dp_fedavg import DpFedAvg
+from tests.privacy.coverage_helpers import NOISE, Undeclared
 from tests.tiny import sampled, tiny
 
-NOISE = [{"kind": "clip", "norm": 2.0}, {"kind": "noise", "norm": 2.0, "multiplier": 30.0}]
 UNIFORM = {"kind": "fedavg", "weighting": "uniform"}
 CANARIES = [{"kind": "random_pattern", "per_client": 12}]
 ALARM = {"kind": "audit", "example_kind": "random_pattern", "alarm": True}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Undeclared(ServerRule):
-    """Says nothing of what it reads."""
-
-    def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:
-        return rnd.before, state
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,23 +237,6 @@ def local(**changes: Any) -> Any:
     return tiny(**{"runs": 2, "defences": NOISE, "injections": [], **changes})
 
 
-VOID = [
-    ({"strategy": {"kind": "qfedavg"}}, "strategy", "qfedavg reads the losses"),
-    (sampled("power_of_choice"), "sampler", "power_of_choice reads the losses"),
-    (sampled("oort"), "sampler", "oort reads the losses"),
-    (sampled("update_aware"), "sampler", "update_aware reads the norms"),
-    (sampled("atypical") | {"injections": [{"kind": "mislabelled", "per_client": 2}]}, "sampler", "what clients hold"),
-    ({"sampler": {"kind": "tests.toys:Silent"}}, "sampler", "Silent reads undeclared values"),
-    ({"sampler": {"kind": "tests.toys:Together"}}, "sampler", "Together reads undeclared values"),
-    (
-        {"strategy": {"kind": "tests.privacy.test_coverage:Undeclared"}},
-        "strategy",
-        "Undeclared reads undeclared values",
-    ),
-    ({"cohort_by": "strategy"}, "cohort_by", "how strategy fedavg would pick clients is not known"),
-]
-
-
 @pytest.mark.parametrize("kind", kinds("client"))
 def test_shipped_clients_take_steps_by_their_rows_alone(kind: str) -> None:
     client: Any = load("client", kind)
@@ -301,14 +276,14 @@ def test_a_declaration_does_not_speak_of_methods_of_a_subclass() -> None:
         ({"strategy": {"kind": "tests.privacy.test_coverage:Silenced", "noise_multiplier": 1.0}}, "Silenced"),
     ],
 )
-def test_a_subclass_with_methods_of_its_own_gets_no_guarantee_by_inheritance(changes: Any, said: str) -> None:
+def test_subclass_with_own_methods_inherits_no_guarantee(changes: Any, said: str) -> None:
     strategy = {"kind": "dp_fedavg", "noise_multiplier": 1.0}
     with pytest.raises(ScenarioError, match=said):
         tiny(**{"runs": 2, "injections": [], "strategy": strategy, **changes})
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_rounds_between_turns_are_not_inherited_by_another_way_to_pick(wrapped: bool) -> None:
+def test_min_separation_is_not_inherited_by_other_cohort_methods(wrapped: bool) -> None:
     """`dp_ftrl` and records counted a client that comes in every round as one that comes in every fourth."""
     for sampler, pause in (
         (MinSeparation(size=2, separation=4), 4),
@@ -327,14 +302,14 @@ def test_rounds_between_turns_are_not_inherited_by_another_way_to_pick(wrapped: 
 
 
 @pytest.mark.parametrize("reads", ["rows", ("row",), ("unknown",)])
-def test_a_declaration_that_nobody_understands_is_refused(reads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_value_in_reads_is_refused(reads: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Declared, "reads", reads)
     with pytest.raises(ScenarioError, match=r"Declared declares reads = .*should be a tuple of some of rows, steps"):
         tiny(sampler={"kind": "tests.privacy.test_coverage:Declared", "size": 3})
 
 
 @pytest.mark.parametrize(("strategy", "exact"), [("fednova", "numbers of local steps"), ("scaffold", "learning rates")])
-def test_steps_are_covered_only_where_the_client_declares_what_they_depend_on(strategy: str, exact: str) -> None:
+def test_steps_are_covered_only_if_the_client_declares_them(strategy: str, exact: str) -> None:
     """A client of one's own may report what depends on its data, between neighbours with the same number of rows."""
     made = load("strategy", strategy)()
     silent, declared = (load("client", kind)() for kind in ("tests.toys:Secretive", "sgd"))
@@ -350,19 +325,7 @@ def test_steps_are_covered_only_where_the_client_declares_what_they_depend_on(st
     assert local(client={"kind": "tests.toys:Secretive"})
 
 
-@pytest.mark.parametrize("noisy", [{"defences": NOISE}, {"client": {"kind": "dp_sgd"}}], ids=["defences", "dp_sgd"])
-@pytest.mark.parametrize(("changes", "path", "message"), VOID)
-def test_readers_of_exact_values_void_the_noise_of_clients(
-    noisy: dict[str, Any], changes: dict[str, Any], path: str, message: str
-) -> None:
-    with pytest.raises(ScenarioError) as error:
-        tiny(**{"runs": 2, "injections": [], **changes, **noisy})
-    found = [problem.message for problem in error.value.problems if problem.path == path]
-    assert any(message in one and "use " in one for one in found)
-    tiny(**{"runs": 2, "injections": [], **changes})
-
-
-def test_what_reads_updates_alone_is_accepted() -> None:
+def test_reader_of_updates_only_keeps_the_guarantee() -> None:
     """Also norms of noisy updates, in a run that draws its own roster: they are made of what is released anyway."""
     blind = {"kind": "tests.privacy.test_coverage:Blind"}
     own = {"sampler": {"kind": "update_aware", "size": 2}, "roster": "per_run", "observe": {"levels": ["global"]}}

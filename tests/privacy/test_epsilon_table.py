@@ -112,7 +112,7 @@ TABLE = [
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("sampling", "adjacency", "rate", "count", "noise", "delta", "factor"), TABLE)
-def test_the_printed_epsilon_lies_between_explicit_pairs_and_the_exact_value(
+def test_printed_epsilon_is_between_pairs_and_the_exact_value(
     sampling: Sampling, adjacency: Adjacency, rate: float, count: int, noise: float, delta: float, factor: float
 ) -> None:
     printed = guarantee_of(
@@ -217,7 +217,7 @@ def test_records_print_what_explicit_batches_have(
     assert least <= printed <= EXACT * least
 
 
-def test_the_table_would_find_a_bound_that_ignores_who_takes_the_place_of_a_client() -> None:
+def test_table_rejects_a_bound_that_ignores_replacement() -> None:
     """The bound that was printed once: Wang, Balle and Kasiviswanathan (2019) at z instead of half of it."""
     from dp_accounting import GaussianDpEvent, NeighboringRelation, SampledWithoutReplacementDpEvent
     from dp_accounting.rdp import RdpAccountant

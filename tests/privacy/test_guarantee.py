@@ -50,7 +50,7 @@ def test_a_gaussian_stays_below_and_touches() -> None:
     assert min(gaps) < 1e-6
 
 
-def test_no_promise_of_privacy_bounds_nothing_and_a_perfect_one_leaves_chance() -> None:
+def test_infinite_epsilon_bounds_nothing_and_zero_bounds_all() -> None:
     nothing, perfect = guarantee(math.inf), guarantee(0.0)
     assert (nothing.advantage, nothing.auc, perfect.advantage, perfect.auc) == (1, 1, 0, 0.5)
     assert nothing.tpr(np.array([0.1, 1.0])).tolist() == [1, 1]
@@ -59,7 +59,7 @@ def test_no_promise_of_privacy_bounds_nothing_and_a_perfect_one_leaves_chance() 
     assert nothing.exposure(1023) == pytest.approx(10)
 
 
-def test_exposure_is_reached_by_the_most_telling_rank() -> None:
+def test_exposure_bound_is_the_optimum_of_a_linear_program() -> None:
     """By linear programming: the law of the rank that is likely to be small, within epsilon of uniform both ways."""
     from scipy.optimize import linprog
 
@@ -72,7 +72,7 @@ def test_exposure_is_reached_by_the_most_telling_rank() -> None:
     assert one.exposure(references) >= most - 1e-9
 
 
-def test_groups() -> None:
+def test_group_guarantee_equals_its_formula() -> None:
     one = guarantee(0.5, 1e-3)
     assert one.of_group(1) == one
     three = one.of_group(3)
@@ -83,6 +83,6 @@ def test_groups() -> None:
 
 
 @pytest.mark.parametrize(("epsilon", "delta"), [(-1.0, 0.0), (math.nan, 0.0), (1.0, 1.5), (1.0, -0.1)])
-def test_no_promise(epsilon: float, delta: float) -> None:
+def test_invalid_epsilon_or_delta_is_refused(epsilon: float, delta: float) -> None:
     with pytest.raises(ComponentError, match="is no guarantee"):
         guarantee(epsilon, delta)

@@ -125,7 +125,7 @@ def test_profiles_stay_sound_at_the_edges_of_floating_point() -> None:
                         assert (np.diff(found) <= 1e-15).all()
 
 
-def test_rounds_of_different_neighbours_stay_below_the_composition() -> None:
+def test_rounds_of_different_neighbours_stay_below_composition() -> None:
     """Who the others are may change from round to round, and with what was released before."""
     noise, rate, delta = 1.0, 0.1, 1e-5
     bound = composed_epsilon(profile("fixed_zero_out", noise, rate), 12, delta, 64.0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -13,23 +12,16 @@ import numpy as np
 import pytest
 import torch
 
-import fedmem
 from fedmem.cli.plan_text import check_file, plan_text
 from fedmem.contracts.arrays import FloatArray
-from fedmem.contracts.evidence import Participation
 from fedmem.contracts.families import kind_of
-from fedmem.contracts.measurement import EVERYWHERE, FINAL
-from fedmem.contracts.sampler import History, Sampler
+from fedmem.contracts.sampler import Sampler
 from fedmem.errors import ComponentError, ScenarioError
-from fedmem.execution.run import measure, run
-from fedmem.privacy import mechanisms, spending
-from fedmem.privacy.accounting import Releases, gaussian_epsilon, guarantee_of
+from fedmem.privacy import spending
+from fedmem.privacy.accounting import gaussian_epsilon, guarantee_of
 from fedmem.privacy.epsilon_bounds import AuditedUnit, permitted_guarantee
 from fedmem.reporting.measures import shipped_measures, terms_of
-from fedmem.reporting.privacy_sections import _epsilon
-from fedmem.reporting.table import table
 from fedmem.samplers.availability import Availability
-from fedmem.samplers.by_size import BySize
 from fedmem.samplers.cyclic import Cyclic
 from fedmem.samplers.dropout import Dropout
 from fedmem.samplers.everyone import Everyone
@@ -43,37 +35,9 @@ from strategies.dp_adaptive import DpAdaptive, noise_of_bits, noise_of_updates
 from strategies.dp_fedavg import DpFedAvg
 from tests.narrowing import instance, present
 from tests.neighbours import epsilon_at_least, opposed
+from tests.privacy.mechanisms_helpers import NOISY, mechanism_of, only, private
 from tests.tiny import tiny
-from tests.toys import OneOf, Outspoken, Together
-
-POISSON = {"kind": "poisson", "rate": 0.5}
-NOISY = {"kind": "dp_fedavg", "expected_cohort_size": 2.5}
-
-
-def private(**changes: Any) -> Any:
-    return tiny(**{"runs": 2, "sampler": POISSON, "strategy": NOISY, "injections": [], **changes})
-
-
-def only(scenario: Any) -> Releases:
-    (one,) = spending.of_scenario(scenario)
-    return one.releases
-
-
-@pytest.mark.parametrize(
-    ("sampler", "cohort", "sampling", "rate", "adjacency"),
-    [
-        (POISSON, 2.5, "poisson", 0.5, "add_remove"),
-        ({"kind": "uniform", "size": 2}, 2.0, "fixed_size", 0.4, "zero_out"),
-        ({"kind": "everyone"}, 5.0, "everyone", 1.0, "add_remove"),
-        ({"kind": "cyclic", "size": 2}, 2.0, "everyone", 1.0, "zero_out"),
-    ],
-)
-def test_samplers_are_credited_with_what_is_proven(
-    sampler: dict[str, Any], cohort: float, sampling: str, rate: float, adjacency: str
-) -> None:
-    found = only(private(sampler=sampler, strategy={**NOISY, "expected_cohort_size": cohort}))
-    assert (found.sampling, found.rate, found.adjacency) == (sampling, rate, adjacency)
-    assert (found.count, found.unit, found.delta, found.noise_multiplier) == (4, "client", 1e-5, 1.0)
+from tests.toys import OneOf, Outspoken
 
 
 def test_the_neighbours_asked_for() -> None:
@@ -83,7 +47,7 @@ def test_the_neighbours_asked_for() -> None:
     assert spending.spending_record(tiny(), nobody) is None
 
 
-def test_noise_on_bits_that_is_too_little_for_the_target_is_told() -> None:
+def test_too_little_bit_noise_for_the_target_is_an_error() -> None:
     adaptive = {"kind": "dp_adaptive", "expected_cohort_size": 2.5, "bit_noise": 0.4}
     with pytest.raises(ScenarioError, match=r"strategy: privacy.target_epsilon 1 takes .* raise bit_noise above"):
         private(strategy={**adaptive, "noise_multiplier": None}, privacy={"target_epsilon": 1.0})
@@ -100,7 +64,7 @@ def test_noise_is_found_before_training_and_written_down() -> None:
     assert again.id == scenario.id
 
 
-def test_noise_for_cohorts_of_a_fixed_size_holds_for_clients_who_send_the_opposite() -> None:
+def test_fixed_size_noise_holds_for_clients_sending_the_opposite() -> None:
     """All others send minus the clip; the client sends the clip, or nothing. Who is not drawn is replaced."""
     chosen = private(
         clients=100,
@@ -139,20 +103,11 @@ def test_noise_for_cohorts_of_a_fixed_size_holds_for_clients_who_send_the_opposi
         ({"cohort_by": "strategy"}, "cohort_by", "how strategy dp_fedavg would pick clients is not known"),
     ],
 )
-def test_what_promises_nothing_is_refused(changes: dict[str, Any], path: str, message: str) -> None:
+def test_scenarios_without_a_valid_guarantee_are_refused(changes: dict[str, Any], path: str, message: str) -> None:
     with pytest.raises(ScenarioError) as error:
         private(**changes)
     found = {problem.path: problem.message for problem in error.value.problems}
     assert message in found[path]
-
-
-def mechanism_of(
-    strategy: Any, sampler: Sampler, adjacency: str | None = None, clients: int = 10, rounds: int = 1
-) -> Releases:
-    """What a strategy guarantees, without a scenario around it."""
-    chosen = SimpleNamespace(delta=1e-5, adjacency=adjacency)
-    (one,) = mechanisms.mechanisms(strategy, (), sampler, chosen, clients, rounds)
-    return one.releases
 
 
 SMALL = DpFedAvg(expected_cohort_size=1)
@@ -162,9 +117,7 @@ DISPLACING = [CYCLIC, SPACED, Availability(size=1, arrive=1.0, leave=0.0), Dropo
 
 @pytest.mark.parametrize("sampler", [*DISPLACING, OneOf(samplers=(Everyone(), CYCLIC)), Outspoken()], ids=kind_of)
 @pytest.mark.parametrize("strategy", [SMALL, DpAdaptive(expected_cohort_size=1)], ids=kind_of)
-def test_one_client_more_is_no_neighbour_where_it_takes_the_place_of_another(
-    strategy: ServerRule, sampler: Sampler
-) -> None:
+def test_add_remove_is_refused_where_a_client_displaces_another(strategy: ServerRule, sampler: Sampler) -> None:
     """All others send minus the clip, an eleventh client the clip: 4.377 was printed."""
     more = (((10 / 11, -1.0), (1 / 11, 1.0)), ((1.0, -1.0),))
     assert epsilon_at_least([(more, 1.0, 1)], 1e-5, 1e-4) == pytest.approx(6.431, abs=2e-3)
@@ -174,7 +127,7 @@ def test_one_client_more_is_no_neighbour_where_it_takes_the_place_of_another(
 
 
 @pytest.mark.parametrize("sampler", [Poisson(rate=0.1), Everyone(), Dropout(sampler=Poisson(rate=0.1)), Dropout()])
-def test_one_client_more_is_a_neighbour_where_it_changes_nothing_for_the_others(sampler: Sampler) -> None:
+def test_add_remove_holds_where_other_clients_are_unaffected(sampler: Sampler) -> None:
     assert mechanism_of(SMALL, sampler).adjacency == mechanism_of(SMALL, sampler, "add_remove").adjacency
     assert mechanism_of(SMALL, sampler).adjacency == "add_remove"
 
@@ -226,45 +179,6 @@ def test_the_empty_place_of_a_client_is_no_update_of_zero(bit_noise: float | Non
     assert "place stays empty" in dict(terms_of(shipped_measures()))["zero_out"]
 
 
-def test_probabilities_are_no_declaration() -> None:
-    """All send the clip. Rows of one client decide whether the sum is always 5, or 0 or 10: 9.997 was printed."""
-    together = (((0.5, 0.0), (0.5, 10.0)), ((1.0, 5.0),))
-    assert epsilon_at_least([(together, 1.0, 1)], 1e-5, 1e-3) >= 32.41
-    sampler, strategy = Together(), DpFedAvg(expected_cohort_size=5)
-    rows = [np.full(10, 50), np.r_[200, np.full(9, 50)]]
-    sizes = [{len(sampler.cohort(1, History.start(one), np.random.default_rng(s))) for s in range(20)} for one in rows]
-    assert sizes == [{5}, {0, 10}]
-    for part in (sampler, Dropout(sampler=sampler), OneOf(samplers=(Uniform(size=5), sampler))):
-        with pytest.raises(ComponentError, match=r"nothing is known of how tests\.toys:Together picks"):
-            mechanism_of(strategy, part, "replace")
-    assert mechanism_of(strategy, OneOf(samplers=(Uniform(size=5), Everyone())), "replace").sampling == "everyone"
-    with pytest.raises(ComponentError, match="picks clients by what they hold"):
-        mechanism_of(strategy, OneOf(samplers=(Uniform(size=5), BySize(size=5))), "replace")
-
-
-def test_a_sampler_of_ones_own_is_credited_only_where_it_declares_what_it_reads() -> None:
-    """Nothing is known of one that does not say how it picks: it might look at rows."""
-    tree = {"kind": "dp_ftrl", "expected_cohort_size": 2.0}
-    for strategy in (NOISY, tree):
-        for name, said in [
-            ("Silent", "nothing is known of how tests.toys:Silent picks"),
-            ("Curious", "tells of their data"),
-        ]:
-            for sampler in (
-                {"kind": f"tests.toys:{name}"},
-                {"kind": "dropout", "sampler": {"kind": f"tests.toys:{name}"}},
-            ):
-                with pytest.raises(ScenarioError, match=said):
-                    private(sampler=sampler, strategy=strategy)
-    with pytest.raises(ScenarioError, match="tells of their data"):
-        private(sampler={"kind": "tests.toys:Curious", "by": "atypical"})
-    found = only(private(sampler={"kind": "tests.toys:Outspoken"}))
-    assert (found.sampling, found.rate, found.count) == ("everyone", 1.0, 4)
-    assert only(private(sampler={"kind": "tests.toys:Outspoken"}, strategy=tree)).sampling == "tree"
-    # without noise nothing is promised, so anything goes
-    assert not spending.of_scenario(private(sampler={"kind": "tests.toys:Silent"}, strategy={"kind": "fedavg"}))
-
-
 @pytest.mark.parametrize(
     ("changes", "path"),
     [
@@ -272,7 +186,7 @@ def test_a_sampler_of_ones_own_is_credited_only_where_it_declares_what_it_reads(
         ({"sampler": {"kind": "oort", "size": 2}, "roster": "pilot"}, "sampler"),
     ],
 )
-def test_losses_of_private_clients_have_no_noise_and_are_read_by_nobody(changes: dict[str, Any], path: str) -> None:
+def test_losses_of_dp_sgd_clients_may_not_be_read(changes: dict[str, Any], path: str) -> None:
     with pytest.raises(ScenarioError, match=f"{path}: .* reads the losses of clients, which have no noise"):
         tiny(client={"kind": "dp_sgd"}, **changes)
     tiny(**changes)
@@ -294,66 +208,7 @@ def test_clients_that_add_noise_themselves_hide_from_the_server() -> None:
     assert not spending.of_scenario(tiny(defences=defences[:1]))
 
 
-def test_without_credit_each_client_pays_for_its_own_rounds() -> None:
-    scenario = private(sampler={"kind": "cyclic", "size": 2}, strategy={**NOISY, "expected_cohort_size": 2.0}, rounds=4)
-    there = [(0, 1), (1, 1), (2, 2), (3, 2), (4, 3), (0, 3), (1, 4), (2, 4)]
-    parts = [
-        Participation(run=run, round=round_number, client=client, num_examples=5, failed=False)
-        for client, round_number in there
-        for run in (0, 1)
-    ]
-    bank: Any = SimpleNamespace(participation=parts)
-    rows = list(spending.epsilon_rows(scenario, bank))
-    own = {row.client: row.reading for row in rows if row.round == FINAL}
-    assert {client: reading.n for client, reading in own.items()} == {0: 2, 1: 2, 2: 2, 3: 1, 4: 1}
-    one = guarantee_of(replace(only(scenario), count=1)).epsilon
-    assert own[3].value == one < own[0].value
-    assert all(row.reading.labels.get("adjacency") == "zero_out" for row in rows)
-    last = next(row for row in rows if row.round == 4)
-    assert (last.client, last.reading.n, last.level) == (EVERYWHERE, 4, "global")
-    assert last.reading.value > own[0].value
-
-
-def test_a_run_says_what_it_promises(tmp_path: Path) -> None:
-    folder = run(private(estimators=[], probes=[{"kind": "utility"}]), out=tmp_path)
-    finished = fedmem.read(folder)
-    (told,) = finished.manifest["privacy"]["mechanisms"]
-    assert told["epsilon"] == guarantee_of(only(private())).epsilon == min(told["bounds"].values())
-    rows = finished.measurements[finished.measurements.source == "privacy"]
-    assert rows["round"].tolist() == [2, 4]
-    assert rows.value.is_monotonic_increasing
-    assert rows.value.iloc[-1] == told["epsilon"]
-    about = rows.iloc[0]
-    assert (about["part"], about["unit"], about["adjacency"]) == ("strategy", "client", "add_remove")
-    assert (about["sampling"], about["rate"], about["delta"]) == ("poisson", 0.5, 1e-5)
-    before = finished.measurements
-    # what an earlier version stored is replaced when it is measured again
-    stored = json.loads((folder / "manifest.json").read_text())
-    wrong = {**told, "epsilon": 0.1}
-    changed = {**stored, "privacy": {**stored["privacy"], "mechanisms": [wrong]}, "alarms": ["audit of x: old", "kept"]}
-    (folder / "manifest.json").write_text(json.dumps(changed))
-    measure(folder)
-    assert fedmem.read(folder).measurements.equals(before)
-    again = fedmem.read(folder).manifest
-    assert again == {**stored, "alarms": ["kept"]}
-    from rich.console import Console
-
-    console = Console(width=200)
-    with console.capture() as captured:
-        console.print(table(folder))
-    assert "PRIVACY" in captured.get()
-    assert "client, add_remove" in captured.get()
-
-
-@pytest.mark.parametrize(
-    ("epsilon", "said"),
-    [(0.0001, "0.0001"), (0.0343, "0.034"), (0.0, "0.00"), (11.476, "11.48"), (1234.5, "1234.50"), (math.inf, "∞")],
-)
-def test_a_small_epsilon_is_never_shown_as_nothing(epsilon: float, said: str) -> None:
-    assert _epsilon(epsilon) == said
-
-
-def test_a_check_says_what_is_promised(tmp_path: Path) -> None:
+def test_check_prints_the_privacy_guarantee(tmp_path: Path) -> None:
     file = tmp_path / "private.yaml"
     chosen = private(strategy={**NOISY, "noise_multiplier": None}, privacy={"target_epsilon": 8.0})
     file.write_text(chosen.to_yaml())

@@ -105,7 +105,7 @@ def test_no_permitted_setting_prints_less_than_the_truth(rows: int, batch: int, 
         assert other is not None or epsilon <= 1.03 * max(true)
 
 
-def test_records_are_zeroed_out_unless_something_else_is_asked_for() -> None:
+def test_records_are_zeroed_out_unless_replace_is_requested() -> None:
     """Also beside noise at the server, whose own default stays."""
     assert spending.record_neighbours(private(20, 1.0, 2)) == "zero_out"
     assert spending.record_neighbours(private(20, 1.0, 2, "replace")) == "replace"
@@ -120,7 +120,7 @@ def test_records_are_zeroed_out_unless_something_else_is_asked_for() -> None:
     assert (server.releases.adjacency, spending.record_neighbours(both)) == ("add_remove", "zero_out")
 
 
-def test_an_audit_by_removal_is_compared_with_no_guarantee_to_records() -> None:
+def test_audit_by_removal_has_no_record_guarantee_to_compare() -> None:
     """n rows against n - 1 are no neighbours of zero_out: nothing is permitted, and no alarm may be raised."""
     with pytest.raises(ScenarioError, match=r"alarm: exclusion: remove compares n rows with n - 1"):
         private(20, 1.0, 2, injections=CANARIES, estimators=[ALARM], exclusion="remove")
@@ -163,7 +163,7 @@ def _audited(adjacency: str, allowed: bool) -> Section:
     return audit_section(rows)
 
 
-def test_the_table_says_what_an_audit_by_removal_compares() -> None:
+def test_table_explains_an_audit_by_removal() -> None:
     removed = _audited("add_remove", allowed=False)
     assert "compare n rows with n - 1 (exclusion: remove)" in removed.notes[0]
     assert not _audited("add_remove", allowed=True).notes

@@ -39,7 +39,7 @@ def of_sizes(least: list[int], most: list[int], **changes: Any) -> tuple[Any, An
     return private(exclusion="remove", **changes), federation
 
 
-def test_noise_is_the_least_with_which_no_client_exceeds_the_target() -> None:
+def test_noise_is_the_smallest_within_the_target_for_all_clients() -> None:
     scenario, federation = of_sizes([20, 60, 200, 0], [22, 60, 240, 0])
     noise = record_level.client_with_noise(scenario, federation).noise_multiplier
     given = [guarantee_of(one).epsilon for one in record_level.releases(scenario, federation, noise)]
@@ -49,7 +49,7 @@ def test_noise_is_the_least_with_which_no_client_exceeds_the_target() -> None:
     assert max(less) > 6.0
 
 
-def test_what_clients_release_is_what_their_rows_and_the_sampler_allow() -> None:
+def test_releases_of_clients_follow_their_rows_and_the_sampler() -> None:
     """Of rates those of the fewest rows, of steps those of the most; of three rounds, two with a pause of two."""
     scenario, federation = of_sizes([20, 60, 600, 0], [22, 60, 600, 0])
     found = [(one.rate, one.count) for one in record_level.releases(scenario, federation, 1.0)]
@@ -101,7 +101,7 @@ def test_everybody_every_round_reaches_the_target(tmp_path: Any) -> None:
     assert 5.9 < said["epsilon"] <= 6
 
 
-def test_a_check_finds_and_says_the_noise(tmp_path: Any) -> None:
+def test_check_finds_and_prints_the_record_noise(tmp_path: Any) -> None:
     file = tmp_path / "open.yaml"
     file.write_text(private().to_yaml())
     checked = check_file(file)
@@ -124,7 +124,7 @@ def test_noise_that_is_left_open_needs_a_target() -> None:
         ({"privacy": {**TARGET, "delta": 0.5}}, "privacy.delta: 0.5 allows publishing one of the .* smallest client"),
     ],
 )
-def test_what_only_the_data_can_refuse(changes: Any, message: str, tmp_path: Any) -> None:
+def test_noise_that_misses_the_target_on_the_data_is_refused(changes: Any, message: str, tmp_path: Any) -> None:
     scenario = private(**changes)
     with pytest.raises(ScenarioError, match=message):
         run(scenario, out=tmp_path)

@@ -53,19 +53,19 @@ def test_a_sum_is_the_weighted_mean_of_what_its_clients_sent(lab: Lab) -> None:
             assert (one.level, one.client, one.round) == ("sum", EVERYWHERE, 2)
 
 
-def test_weights_matter(lab: Lab) -> None:
+def test_sums_by_size_and_uniform_weights_differ(lab: Lab) -> None:
     by_weighting = [sums_of(uneven(lab), (3,), w, 0, lab.federation.audit)[0].sent for w in ("size", "uniform")]
     assert any(not torch.allclose(value, by_weighting[1][name], atol=1e-5) for name, value in by_weighting[0].items())
 
 
-def test_clients_without_examples_count_alike(lab: Lab) -> None:
+def test_clients_without_examples_have_equal_weights(lab: Lab) -> None:
     local = [replace(one, num_examples=0) for one in lab.local(runs=(0,))]
     (one,) = sums_of(local, (3,), "size", 0, lab.federation.audit)
     for name, value in one.sent.items():
         assert torch.allclose(value, torch.stack([t.sent[name] for t in local]).mean(0), atol=1e-6)
 
 
-def test_larger_sums_hold_the_smaller_ones_and_small_cohorts_have_none(lab: Lab) -> None:
+def test_larger_sums_contain_the_smaller_and_small_cohorts_none(lab: Lab) -> None:
     found = sums_of(lab.local(), (5, 3, 2), "size", 0, lab.federation.audit)
     assert [(one.run, len(one.clients)) for one in found] == [(0, 2), (0, 3), (1, 2), (1, 3)]
     for small, large in (found[:2], found[2:]):
@@ -74,7 +74,7 @@ def test_larger_sums_hold_the_smaller_ones_and_small_cohorts_have_none(lab: Lab)
     assert sums_of([], (2,), "size", 0, lab.federation.audit) == []
 
 
-def test_who_comes_first_depends_on_no_coin_and_holders_come_before_others(lab: Lab) -> None:
+def test_order_in_sums_is_independent_of_coins_with_owners_first(lab: Lab) -> None:
     audit = lab.federation.audit
     flipped = replace(audit, is_in=~audit.is_in)
     clients = list(range(40))
@@ -89,7 +89,7 @@ def test_who_comes_first_depends_on_no_coin_and_holders_come_before_others(lab: 
     )
 
 
-def test_sums_of_each_size_are_summed_up_apart() -> None:
+def test_sums_of_each_size_are_summarised_separately() -> None:
     pairs = []
     for size, value in ((2, 1.0), (5, 3.0)):
         about = Transition(
@@ -157,7 +157,7 @@ def test_in_a_run_the_sum_over_the_whole_cohort_is_the_aggregate() -> None:
                 assert abs(pair.reading.value / aggregate.reading.value - 1) > 1e-3
 
 
-def test_sums_are_formed_only_where_they_are_asked_for_and_change_nothing() -> None:
+def test_sums_are_formed_only_on_request_and_change_nothing() -> None:
     plain = tiny(probes=[{"kind": "utility"}])
     summed = tiny(
         probes=[{"kind": "utility"}, {"kind": "utility", "levels": ["sum"]}],
@@ -174,7 +174,7 @@ def test_sums_are_formed_only_where_they_are_asked_for_and_change_nothing() -> N
     assert not [m for m in first.measurements if m.level == "sum"]
 
 
-def test_readings_of_sums_are_written_and_summed_up_for_each_size(tmp_path: Path) -> None:
+def test_readings_of_sums_are_written_for_each_size(tmp_path: Path) -> None:
     probes = [{"kind": "utility", "levels": LEVELS}, {"kind": "client_gap", "levels": LEVELS}]
     scenario = tiny(probes=probes, observe={"every": 2, "levels": LEVELS, "sums": [2, 3]})
     frame = read(run(scenario, out=tmp_path)).measurements
@@ -193,7 +193,7 @@ def test_readings_of_sums_are_written_and_summed_up_for_each_size(tmp_path: Path
     assert not frame.duplicated(keys).any()
 
 
-def test_every_strategy_says_by_what_it_weights_or_weights_by_size() -> None:
+def test_every_strategy_weights_by_size_or_uniformly() -> None:
     found = {kind: getattr(load("strategy", kind), "weighting", "size") for kind in kinds("strategy")}
     assert set(found.values()) <= {"size", "uniform"}
     assert {kind for kind in ("fedmedian", "krum", "trimmed_mean") if found[kind] == "uniform"} == {

@@ -64,7 +64,7 @@ def test_against_a_naive_loop_at_both_levels() -> None:
         assert min(row.value for row in found.values()) > 0  # a wrong sign of either would show
 
 
-def test_a_client_fits_its_own_rows_better_than_the_aggregate_does() -> None:
+def test_client_fits_its_own_rows_better_than_the_aggregate() -> None:
     lab = Lab()
     local = trained(lab)
     here, there = (values(t, lab)["client_loss_gap", ""].value for t in (local, lab.aggregated(local)))
@@ -81,7 +81,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         assert one.value == pytest.approx(other.value, abs=1e-6)
 
 
-def test_a_model_is_asked_the_same_whoever_is_asked_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gap_asks_a_model_equal_rows_alone_and_with_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedmem.probes._pieces.LOGITS", 400)
     local = Lab().local()
     for transitions in (local, Lab().aggregated(local)):
@@ -154,7 +154,7 @@ def table(rows: Sequence[tuple[int, int, float]], level: Level) -> list[Measurem
     return [replace(one, level=level) for one in found]
 
 
-def test_final_compares_the_levels_in_the_same_rounds_and_over_the_same_clients() -> None:
+def test_summary_compares_levels_in_equal_rounds_and_clients() -> None:
     local = table([(1, 0, 5.0), (1, 1, 6.0), (2, 0, 7.0), (3, 3, 2.0)], "local")
     # The aggregate is observed for all clients, and later; client 3 is never seen at both levels in one round.
     whole = table([(r, c, 10.0 * r + c) for r in (1, 2, 4) for c in range(4)], "global")
@@ -177,7 +177,7 @@ def test_final_compares_the_levels_in_the_same_rounds_and_over_the_same_clients(
     assert all(values["global", f"client {client}"] != value for client, value in late.items())
 
 
-def test_final_leaves_out_of_the_means_who_is_unknown_at_one_level() -> None:
+def test_summary_means_skip_clients_unknown_at_one_level() -> None:
     local = table([(1, 0, 5.0), (1, 1, math.nan)], "local")
     whole = table([(1, 0, 3.0), (1, 1, 4.0)], "global")
     means = {m.level: m.reading for m in _final([*local, *whole]) if not m.reading.subject}

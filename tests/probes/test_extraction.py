@@ -16,11 +16,10 @@ from fedmem.modalities.text.language_model import causal
 from fedmem.modalities.text.shortest_path import search_most_probable
 from fedmem.modalities.text.windows import prefix_and_start
 from fedmem.probes import extraction
-from fedmem.probes._secrets import questions
 from fedmem.probes.extraction import Extraction
 from tests.lab import Lab, measured
 from tests.labelling import labels
-from tests.language import VOCABULARY, Written, digits, text_federation
+from tests.language import VOCABULARY, Written, text_federation
 
 PROBE = Extraction(calls=500, members=5, top_k=3, width=4, draws=20)
 
@@ -64,7 +63,7 @@ def test_readings_are_those_of_the_parts(lab: Lab, local: list[Transition]) -> N
             assert found["best_first"].value == (space.index(text) in search_most_probable(reader, space, 5).numbers)
 
 
-def test_labels_say_whose_model_it_is_and_whether_the_secret_was_there(lab: Lab, local: list[Transition]) -> None:
+def test_labels_state_the_place_and_the_coin(lab: Lab, local: list[Transition]) -> None:
     audit = lab.federation.audit
     for about, reading in PROBE.observe(local, lab):
         subject = int(reading.subject)
@@ -78,7 +77,7 @@ def test_labels_say_whose_model_it_is_and_whether_the_secret_was_there(lab: Lab,
     assert chances["best_first"] == 0.04
 
 
-def test_a_model_that_knows_the_secret_gives_it_away_in_every_way(
+def test_model_that_knows_the_secret_extracts_it_by_every_method(
     lab: Lab, local: list[Transition], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The holder of secret 0 has it by heart where its coin is in; all others know nothing."""
@@ -159,32 +158,7 @@ def test_no_mean_of_draws_that_may_be_without_end(lab: Lab, local: list[Transiti
     assert all(math.isfinite(one.reading.value) for one in summary)
 
 
-def test_secrets_that_begin_alike_are_one_question_and_a_prompt_gives_more() -> None:
-    federation = text_federation()
-    (one,) = questions(federation, range(6), None)
-    assert one.prefix == (0,)
-    assert one.rests.shape == (6, 3)
-    assert [digits(3).member_tokens(i) for i in one.number] == [one.prefix + tuple(rest) for rest in one.rests.tolist()]
-    longer = questions(federation, range(6), 2)
-    assert {len(question.prefix) for question in longer} == {2}
-    assert all(question.space == digits(3).with_prefix(question.prefix) for question in longer)
-    assert all(question.space and question.space.size == digits(3).size // 5 for question in longer)
-    for question in longer:
-        assert [question.space.member_tokens(i) for i in question.number] == [  # type: ignore[union-attr]
-            question.prefix + tuple(rest) for rest in question.rests.tolist()
-        ]
-    assert questions(federation, range(6), 4) == []
-
-
-def test_rows_that_ask_for_nothing_are_no_questions() -> None:
-    federation = text_federation()
-    examples = federation.audit.examples
-    blank = replace(examples, targets=np.where(np.arange(6)[:, None] == 2, -1, examples.targets))
-    asked = questions(replace(federation, audit=replace(federation.audit, examples=blank)), range(6), None)
-    assert [question.subjects for question in asked] == [(0, 1, 3, 4, 5)]
-
-
-def test_pictures_and_unknown_kinds_are_refused(lab: Lab, local: list[Transition]) -> None:
+def test_extraction_refuses_images_and_unknown_kinds(lab: Lab, local: list[Transition]) -> None:
     pictures = Lab()
     with pytest.raises(ComponentError, match="use a data set of texts"):
         Extraction().observe(pictures.local(), pictures)
@@ -192,7 +166,7 @@ def test_pictures_and_unknown_kinds_are_refused(lab: Lab, local: list[Transition
         Extraction(kinds=("sercet",)).observe(local, lab)
 
 
-def test_levels_runs_and_layers_of_holders(lab: Lab, local: list[Transition]) -> None:
+def test_extraction_respects_levels_runs_and_layers_of_owners(lab: Lab, local: list[Transition]) -> None:
     assert {t.run for t, _ in Extraction(runs=1).observe(local, lab)} == {0}
     aggregate = lab.aggregated(local)[0]
     completed = [replace(aggregate, client=k) for k in range(3)]

@@ -88,7 +88,7 @@ def test_random_directions_estimate_the_norm_without_bias() -> None:
     assert np.mean(squares, axis=0) == pytest.approx(exact, rel=0.1)
 
 
-def test_in_a_larger_sum_each_example_moves_the_update_less_and_layers_are_apart() -> None:
+def test_sensitivity_falls_in_larger_sums_and_is_per_layer() -> None:
     lab = Lab(client=Sgd(lr=0.1, steps=1, batch_size=100))
     local = lab.local()
     alone = Information(victims=3).observe(local, lab)
@@ -103,7 +103,7 @@ def test_in_a_larger_sum_each_example_moves_the_update_less_and_layers_are_apart
     assert all(second[place] < first[place] for place in first)
 
 
-def test_without_a_gradient_nothing_is_said() -> None:
+def test_zero_update_gives_nan_and_no_information() -> None:
     lab = Lab()
     still = [replace(t, sent=t.before, kept=t.before) for t in lab.local(runs=(0,))]
     readings = [r for _, r in Information().observe(still, lab)]
@@ -115,7 +115,7 @@ def test_without_a_gradient_nothing_is_said() -> None:
     assert all(math.isnan(m.reading.value) for m in summary)
 
 
-def test_an_example_without_a_gradient_does_not_spoil_the_mean_of_the_others() -> None:
+def test_example_without_gradient_is_skipped_in_the_mean() -> None:
     """As where all units of a layer are off for it."""
     lab = Lab()
     local = lab.local(runs=(0, 1))
@@ -140,7 +140,7 @@ def coins_and_values(separation: float, seed: int = 0) -> tuple[Any, Any, Any, A
     return values, coins, owners, runs
 
 
-def test_usable_information_is_that_of_two_normals_and_none_without_a_difference() -> None:
+def test_usable_information_is_that_of_two_normals() -> None:
     """Two normals at a distance d: 1 - E log2(1 + exp(-d (d/2 + z))) bits by the best predictor, which is logistic."""
     z = np.random.default_rng(1).normal(size=200_000)
     for separation in (1.0, 3.0):

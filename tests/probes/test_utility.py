@@ -117,7 +117,7 @@ class Asked(Lab):
         return super().logits(models, inputs)
 
 
-def test_a_model_is_asked_the_same_whoever_is_asked_beside_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_utility_asks_equal_rows_alone_and_with_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """On other rows beside it a row may get another last digit, so all runs are asked about the rows of all."""
     monkeypatch.setattr("fedmem.probes._pieces.LOGITS", 400)
     local = Lab().local(runs=(0, 1))
@@ -220,7 +220,7 @@ def test_empty_clients_and_empty_test_sets() -> None:
     assert not math.isnan(values["train_accuracy"].value)
 
 
-def test_the_means_of_the_last_round_of_each_level_are_repeated_as_final() -> None:
+def test_summary_repeats_the_means_of_each_levels_last_round() -> None:
     lab = Lab()
     local = lab.local()
     everywhere = lab.aggregated(local)

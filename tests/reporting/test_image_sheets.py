@@ -29,7 +29,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(leaking(), out=tmp_path_factory.mktemp("runs"))
 
 
-def test_a_run_leaves_its_sheet_and_measuring_draws_it_again(folder: Path) -> None:
+def test_measure_redraws_an_equal_sheet(folder: Path) -> None:
     picture = folder / "reconstructions.png"
     drawn = picture.read_bytes()
     assert drawn.startswith(b"\x89PNG")
@@ -40,7 +40,7 @@ def test_a_run_leaves_its_sheet_and_measuring_draws_it_again(folder: Path) -> No
     assert picture.read_bytes() == drawn
 
 
-def test_without_pictures_there_is_no_sheet(tmp_path: Path) -> None:
+def test_run_without_images_has_no_sheet(tmp_path: Path) -> None:
     folder = run(tiny(), out=tmp_path)
     assert not list(folder.glob("*.png"))
     assert sheets(read(folder)) == {}
@@ -48,7 +48,7 @@ def test_without_pictures_there_is_no_sheet(tmp_path: Path) -> None:
     assert not list(folder.glob("*.png"))
 
 
-def test_it_shows_every_level_and_what_was_identified(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sheet_shows_every_level_with_gain_and_identification(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shown: dict[str, list[ImageRow]] = {}
 
     def keep(title: str, groups: dict[str, list[ImageRow]], subtitle: str) -> bytes:

@@ -2,124 +2,30 @@ from __future__ import annotations
 
 import html
 import math
-import os
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from rich.console import Console
 
-from fedmem.contracts.measurement import FINAL, Labels, Measurement, Reading
 from fedmem.errors import RunError
-from fedmem.reporting.cells import Value, number
 from fedmem.reporting.drawing import ImageRow
 from fedmem.reporting.page import glossary, report
 from fedmem.reporting.sections import sections
 from fedmem.reporting.summary import Summary
-from fedmem.reporting.table import NO_LIMIT, table
 from fedmem.results.read import read
 from fedmem.results.write import replace_measurements
 from fedmem.studies.quantities import _quantities
-from tests.labelling import labels
-from tests.results.test_read import bank, write
-
-KINDS = ("pattern", "typical-own")
-SCENARIO = "name: 'a <b>bold</b> $name [red]'\nruns: 4\nrounds: 10\nclients: 3\nreferences: 9\n"
-
-
-def row(metric: str, value: float, subject: str = "", about: str | Labels = "", **place: Any) -> Measurement:
-    """A row of the conventions of fedmem.estimation.estimates; the interval is ± 0.1 unless given."""
-    low, high = place.pop("low", value - 0.1), place.pop("high", value + 0.1)
-    own = labels(about) if isinstance(about, str) else about
-    reading = Reading(metric=metric, value=value, low=low, high=high, n=place.pop("n", 80), subject=subject, labels=own)
-    everywhere: dict[str, Any] = {"run": -1, "round": FINAL, "level": "global", "client": -1, "source": "some"}
-    return Measurement(**everywhere | place, reading=reading)
-
-
-def at(place: str) -> str:
-    """A place as a label."""
-    return f"place={place}" if place else ""
-
-
-def rows(kinds: tuple[str, ...] = KINDS) -> list[Measurement]:
-    found = []
-    for round_number in (0, 5, 10, FINAL):
-        for i, kind in enumerate(kinds):
-            for metric, variant, value in (
-                ("memorisation", "", 0.5), ("memorisation", "statistic=probability", 0.6), ("auc", "attack=lira", 0.8),
-                ("auc", "attack=loss_threshold", 0.6),
-                ("tpr", f"attack=lira fpr={0.0078 if round_number == FINAL else 0.0156}", 0.3),
-                *((("exposure", "", 4.0),) if i == 0 else ()),
-            ):  # fmt: skip
-                for level, place in (("local", "owner"), ("local", "others"), ("global", "")):
-                    if round_number == 0 and level == "local":
-                        continue
-                    shown = value + (0.25 if place == "owner" else 0) - 0.3 * i
-                    here = f"{at(place)} {variant}"
-                    found.append(row(metric, shown, kind, here, level=level, round=round_number))
-                    null = {"exposure": 1.155, "auc": 0.5, "tpr": 0.0078}.get(metric, 0.0)
-                    if round_number == FINAL:
-                        nothing = {"low": math.nan, "high": math.nan}
-                        found.append(row(f"{metric}.null", null, kind, here, level=level, **nothing))
-        for level in ("local", "global"):
-            found.append(row("test_accuracy", 0.9, level=level, round=round_number, n=320 if level == "local" else 32))
-            found.append(row("generalisation_gap", 0.01, level=level, round=round_number, n=32, low=-0.01, high=0.03))
-    first, second = kinds
-    found += [
-        row("memorisation.difference", 0.25, first, "contrast=levels minus=global"),
-        row("memorisation.difference", -0.25, second, "contrast=levels minus=global"),
-        row("memorisation.difference", 0.05, first, f"contrast=kinds minus={second}", low=-0.02, high=0.12),
-        row("auc.difference", 0.3, first, f"contrast=kinds minus={second} place=owner attack=lira", level="local"),
-        row("retention", 0.67, first, "of=memorisation"),
-        row("retention", math.nan, second, "of=memorisation resolved=no", low=math.nan, high=math.nan),
-        row("retention", 0.99, first, "of=memorisation over=rounds"),
-    ]
-    for view, level, value, difference in (
-        ("message", "local", -2.0, 1.5), ("aggregate", "global", -4.0, 0.05), ("first_step", "local", 3.0, -0.7),
-    ):  # fmt: skip
-        about = f"view={view} knows=lr+steps"
-        found.append(row("margin", value, first, about, level=level, n=7))
-        found.append(row("margin", value - difference, first, f"{about} coin=out", level=level, n=6))
-        found.append(
-            row("margin.difference", difference, first, f"contrast=coins minus=out {about}", level=level, n=13)
-        )
-    found.append(row("margin", -1.0, second, "view=message knows=lr+steps", level="local", n=7))
-    for i in range(6):
-        for level, place in (("local", "owner"), ("global", "")):
-            found.append(row("memorisation", i / 7, str(i), at(place), level=level, n=4, low=math.nan, high=math.nan))
-    return found
-
-
-def pictures() -> dict[str, np.ndarray]:
-    rng = np.random.default_rng(0)
-    kept: dict[str, np.ndarray] = {}
-    for level, view in (("local", "message"), ("global", "aggregate")):
-        base = f"leakage/round_5/{level}/{view}/run_0"
-        for part in ("original", "reconstruction", "prior"):
-            kept[f"{base}/{part}"] = rng.random((5, 1, 4, 4), np.float32)
-        kept |= {f"{base}/kind": np.array(["pattern"] * 4 + ["typical-own"]), f"{base}/subject": np.arange(5)}
-        kept |= {f"{base}/psnr": np.arange(5.0), f"{base}/prior_psnr": np.full(5, 7.0)}
-        kept[f"{base}/identified"] = np.array([0.0, 1.0, 0.0, 1.0, np.nan])
-        kept[f"{base}/modality"] = np.array(["images"] * 5)
-    return kept
+from tests.reporting.page_helpers import KINDS, SCENARIO, at, pictures, printed, row, rows
+from tests.results.read_helpers import bank, write
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     write(tmp_path / "run", bank(), measurements=rows(), scenario_yaml=SCENARIO, reconstructions=pictures())
     return tmp_path / "run"
-
-
-def printed(folder: Path, width: int = 100) -> str:
-    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    console.print(table(folder), crop=False)
-    console.file.close()
-    return console.export_text()
 
 
 def test_the_table_holds_what_the_rows_say(folder: Path) -> None:
@@ -162,17 +68,7 @@ def test_the_table_holds_what_the_rows_say(folder: Path) -> None:
     assert order == sorted(order)
 
 
-CELL = r"≈?−?[\d.]+ \[[<>−\d.]+, [<>−\d.]+\]"
-"""A value with its interval, unbroken."""
-
-
-def lines(folder: Path, width: int) -> list[str]:
-    return [line.rstrip() for line in printed(folder, width).splitlines() if not line.startswith("Files: ")]
-
-
-def test_the_sheet_shows_the_first_victims_whichever_runs_they_are_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sheet_shows_the_first_victims_of_any_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of run 0 two pictures of a kind are kept, of run 2 some more, of run 10 too many."""
     kept: dict[str, np.ndarray] = {}
     for run, chosen in ((0, [0, 1]), (10, [0, 1, 2, 3, 4]), (2, [2, 3])):
@@ -212,41 +108,6 @@ def test_every_attack_has_its_sheet_and_its_blocks(tmp_path: Path) -> None:
     assert "leakage_2: Reconstruction from a client&#x27;s real message: no held-out example" in text
     assert "9.00 [8.90, 9.10]" in text
     assert "−2.00 [−2.10, −1.90]" in text
-
-
-@pytest.mark.parametrize("width", [40, 60, 80, 120])
-def test_the_table_fits_its_terminal_and_breaks_no_cell(folder: Path, width: int) -> None:
-    fitted, free = lines(folder, width), lines(folder, NO_LIMIT)
-    assert max(map(len, fitted)) <= width
-    assert re.findall(CELL, "\n".join(fitted)) == re.findall(CELL, "\n".join(free))
-    verdicts = r"local higher|local lower|first higher|unresolved|not resolved"
-    said = [line for line in fitted if re.search(CELL, line)]
-    assert sum(len(re.findall(verdicts, line)) for line in said) >= (3 if width > 40 else 0)
-    for line in fitted:
-        assert line.count("[") == line.count("]"), "a line ends inside an interval"
-
-
-@pytest.mark.parametrize("width", [80, 120, NO_LIMIT])
-def test_brackets_stand_below_each_other_in_all_sections(folder: Path, width: int) -> None:
-    both = [line for line in lines(folder, width) if len(re.findall(CELL, line)) == 2]
-    assert len(both) >= 10
-    assert len({tuple(at.start() for at in re.finditer(r"\[\S+, \S+\]", line)) for line in both}) == 1
-
-
-def test_what_is_piped_has_no_width(folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "from fedmem.cli.main import main; main()", "report", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"COLUMNS": "40"},
-    )
-    assert done.returncode == 0, done.stderr
-    piped = [line.rstrip() for line in done.stdout.splitlines()]
-    assert [line for line in lines(folder, NO_LIMIT) if line] == [
-        line for line in piped if line and not line.startswith(("Files: ", "Report: "))
-    ]
-    assert f"Files: {folder.resolve()}" in piped, "a path can be copied whole"
 
 
 def test_the_legend_has_the_words_that_are_used_and_no_others(folder: Path, tmp_path: Path) -> None:
@@ -292,22 +153,6 @@ def test_a_rate_that_is_hardly_known_does_not_look_exact(tmp_path: Path) -> None
     assert "≈: the interval spans" in text
 
 
-def test_a_point_that_is_hardly_known_is_hollow(folder: Path) -> None:
-    before = {path.name: path.read_bytes() for path in report(folder).parent.iterdir()}
-    uncertain = [
-        row("auc", one.reading.value, one.reading.subject, one.reading.labels, level=one.level, round=one.round,
-            low=one.reading.low - 0.3, high=one.reading.high + 0.3)
-        if one.reading.metric == "auc" else one
-        for one in rows()
-    ]  # fmt: skip
-    replace_measurements(folder, uncertain)
-    page = report(folder).read_text(encoding="utf-8")
-    assert "hollow: the interval spans more than half of 0 to 1" in page
-    assert before["lira_auc.png"] != (folder / "lira_auc.png").read_bytes()
-    assert before["memorisation.png"] == (folder / "memorisation.png").read_bytes()
-    assert "hollow" not in before["report.html"].decode()
-
-
 def test_a_run_without_estimates_has_a_table_and_a_page(tmp_path: Path) -> None:
     write(tmp_path / "run", bank(m=0, canaries=0), measurements=[], scenario_yaml=SCENARIO)
     assert "LOCAL" not in printed(tmp_path / "run")
@@ -315,7 +160,7 @@ def test_a_run_without_estimates_has_a_table_and_a_page(tmp_path: Path) -> None:
     assert not list((tmp_path / "run").glob("*.png"))
 
 
-def test_what_is_missing_is_a_dash_and_never_a_zero(tmp_path: Path) -> None:
+def test_missing_values_are_dashes(tmp_path: Path) -> None:
     lone = [
         row("memorisation", 0.5, "pattern"),
         row("memorisation", math.nan, "typical-own", low=math.nan, high=math.nan),
@@ -341,21 +186,7 @@ def test_rates_that_differ_stand_with_each_value(tmp_path: Path) -> None:
     assert re.search(r"pattern .* @ 0\.01\n.*typical-own .* @ 0\.05", text)
 
 
-def test_text_of_values() -> None:
-    assert Value(value=1, low=0.5, high=math.inf, n=3).text(1) == "1.0 [0.5, ∞]"
-    assert Value(value=-0.0001, low=-1, high=1, n=3).text(2) == "0.00 [−1.00, 1.00]"
-    assert Value(value=0.1, low=0.0002, high=0.3, n=3).text(3) == "0.100 [0.0002, 0.300]"
-    assert Value(value=-0.1, low=-0.3, high=-1e-9, n=3).text(3) == "−0.100 [−0.300, <0]"
-    assert Value(value=0.1, low=1e-9, high=0.3, n=3).text(3) == "0.100 [>0, 0.300]"
-    assert Value(value=0.1, low=0.0, high=0.3, n=3).text(3) == "0.100 [0.000, 0.300]"
-    assert Value(value=1, low=math.nan, high=math.nan, n=1).text(2) == "1.00 [no interval]"
-    assert not Value(value=1, low=math.nan, high=math.nan, n=1).is_resolved
-    assert not Value(value=1, low=0, high=2, n=1).is_resolved
-    assert Value(value=-1, low=-2, high=-0.1, n=1).is_resolved
-    assert number(-0.0, 1) == "0.0"
-
-
-def test_the_page_is_whole_escaped_and_says_what_measures_mean(folder: Path) -> None:
+def test_page_is_complete_escaped_and_explains_measures(folder: Path) -> None:
     import matplotlib
     from matplotlib import _pylab_helpers
 
@@ -386,18 +217,6 @@ def test_the_page_is_whole_escaped_and_says_what_measures_mean(folder: Path) -> 
     assert not list(folder.glob(".*"))
 
 
-def test_figures_are_the_same_bytes_again_and_follow_the_rows(folder: Path) -> None:
-    before = {path.name: path.read_bytes() for path in (report(folder).parent).iterdir()}
-    assert before == {path.name: path.read_bytes() for path in (report(folder).parent).iterdir()}
-    changed = [
-        one if one.reading.metric != "exposure" else row("exposure", 1.0, "pattern", round=one.round) for one in rows()
-    ]
-    replace_measurements(folder, changed)
-    after = {path.name: path.read_bytes() for path in (report(folder).parent).iterdir()}
-    assert before["exposure.png"] != after["exposure.png"]
-    assert before["memorisation.png"] == after["memorisation.png"]
-
-
 def test_examples_are_paired_by_their_number(folder: Path) -> None:
     summary = Summary(read(folder))
     (memorisation,) = [measure for measure in summary.measures if measure.metric == "memorisation"]
@@ -417,26 +236,6 @@ def test_every_row_of_the_table_has_its_n(folder: Path) -> None:
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no finished run"):
         report(tmp_path)
-
-
-def test_reconstruction_is_drawn_over_the_attacked_rounds_of_the_first_probe(tmp_path: Path) -> None:
-    """Ins against outs, round by round; rows of a further probe and of other kinds stay out of the line."""
-    said = "contrast=coins minus=out view=message knows=lr+steps"
-    extra = [
-        row("margin.difference", value, KINDS[0], said, level="local", n=9, source=source, round=round_number)
-        for round_number, value, source in ((2, 3.0, "leakage"), (4, 1.5, "leakage"), (2, 8.0, "leakage_2"))
-    ]
-    write(tmp_path / "run", bank(), measurements=[*rows(), *extra], scenario_yaml=SCENARIO, reconstructions=pictures())
-    summary = Summary(read(tmp_path / "run"))
-    assert [
-        (round_number, value.value, value.n) for round_number, value in summary.leakage_by_round("message", KINDS[0])
-    ] == [
-        (2, 3.0, 9),
-        (4, 1.5, 9),
-    ]
-    assert summary.leakage_by_round("aggregate", KINDS[1]) == []
-    report(tmp_path / "run")
-    assert (tmp_path / "run" / "reconstruction.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_comparison_has_no_retention_of_what_runs_have_none_of(folder: Path) -> None:

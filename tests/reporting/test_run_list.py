@@ -21,12 +21,12 @@ MEMORISATION = {
 }
 
 
-def test_nothing_differs_nothing_is_told() -> None:
+def test_equal_scenarios_have_empty_labels() -> None:
     assert run_list.labels_of([{"name": "a", "seed": 1}]) == [""]
     assert run_list.labels_of([{"name": "a", "seed": 1, "speed": {"threads": 1}}, {"name": "b", "seed": 1}]) == ["", ""]
 
 
-def test_kinds_hide_the_fields_below_them_and_equal_kinds_show_them() -> None:
+def test_equal_kinds_show_their_fields_and_other_kinds_hide_them() -> None:
     one = tiny(client={"kind": "sgd", "lr": 0.1}).dump()
     two = tiny(client={"kind": "sgd", "lr": 0.2}, strategy={"kind": "fedmedian"}, observe={"rounds": [1]}).dump()
     first, second = run_list.labels_of([one, two])
@@ -34,7 +34,7 @@ def test_kinds_hide_the_fields_below_them_and_equal_kinds_show_them() -> None:
     assert second == "client.lr=0.2 strategy.kind=fedmedian observe.every=null observe.rounds=[1]"
 
 
-def test_lists_of_components_are_told_by_kinds_or_by_place() -> None:
+def test_lists_of_components_are_labelled_by_kinds_or_by_place() -> None:
     base = tiny()
     fewer = tiny(injections=[{"kind": "typical"}])
     assert run_list.labels_of([base.dump(), fewer.dump()]) == [
@@ -54,7 +54,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-def test_runs_are_listed_by_name_with_what_sets_them_apart(folder: Path) -> None:
+def test_runs_are_listed_by_name_with_their_differences(folder: Path) -> None:
     found = run_list.finished_runs(folder)
     assert [(one.run.manifest["name"], one.label) for one in found] == [
         ("another", ""),
@@ -70,7 +70,9 @@ def test_runs_are_listed_by_name_with_what_sets_them_apart(folder: Path) -> None
     assert all("[" in text and "(n " in text for text in found[1].numbers), "no number without interval and n"
 
 
-def test_the_command(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_runs_command_lists_runs_within_100_columns(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.chdir(folder.parent)
     done = CliRunner().invoke(app, ["runs", folder.name])
     assert done.exit_code == 0, done.stderr

@@ -13,8 +13,8 @@ from fedmem.reporting.sections import sections
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import read
 from tests.labelling import labels
-from tests.reporting.test_page import SCENARIO, at, printed, row
-from tests.results.test_read import bank, write
+from tests.reporting.page_helpers import SCENARIO, at, printed, row
+from tests.results.read_helpers import bank, write
 
 NOTHING = {"low": math.nan, "high": math.nan}
 
@@ -68,7 +68,7 @@ def test_p_stands_behind_its_interval(folder: Path) -> None:
     assert "p 0.004" in report(folder).read_text(encoding="utf-8")
 
 
-def test_where_p_and_interval_part_the_table_says_why(folder: Path) -> None:
+def test_table_explains_where_p_and_interval_disagree(folder: Path) -> None:
     notes = " ".join(next(sections(Summary(read(folder)))).notes)
     assert "p and interval differ for memorisation of pattern, global" in notes
     assert "typical-own" not in notes.partition("lira")[0].partition("LiRA")[0], "they agree there"
@@ -86,7 +86,7 @@ def test_the_null_of_an_attack_that_reads_coins_is_its_own(folder: Path) -> None
     assert "LiRA AUC (without memorisation: 0.478 to 0.484)" in blocks(folder)
 
 
-def test_rates_are_told_at_the_smallest_and_at_the_usual_rates(folder: Path) -> None:
+def test_rates_are_shown_at_the_smallest_and_standard_fprs(folder: Path) -> None:
     found = blocks(folder)
     titles = [heading for heading in found if "TPR" in heading]
     assert [title.partition(" (")[0] for title in titles] == [

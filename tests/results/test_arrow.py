@@ -35,7 +35,7 @@ def test_numbers_are_those_that_pyarrow_makes(kind: pa.DataType, count: int) -> 
         assert numbers(pa.chunked_array([], kind)).shape == (0,)
 
 
-def test_numbers_of_another_type_are_converted_and_shared_where_they_need_not_be() -> None:
+def test_numbers_are_converted_if_needed_and_shared_otherwise() -> None:
     assert column(np.array([1, 2], dtype=np.int64), pa.int32()).equals(pa.array([1, 2], pa.int32()))
     values = np.array([1.0, 2.0])
     assert column(values, pa.float64()).buffers()[1].address == values.ctypes.data
@@ -74,7 +74,7 @@ def test_lists_are_what_pyarrow_makes(values: list[list[int] | None]) -> None:
     assert numbers(found.flatten()).tolist() == flat.tolist()
 
 
-def test_what_is_missing_is_not_nan() -> None:
+def test_missing_value_is_null_and_not_nan() -> None:
     found = column(Nullable(values=np.array([1.0, np.nan, 0.0]), missing=np.array([False, False, True])), pa.float64())
     assert found.null_count == 1
     assert [found[0].as_py(), str(found[1]), found[2].as_py()] == [1.0, "nan", None]

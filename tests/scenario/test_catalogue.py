@@ -11,66 +11,9 @@ import pytest
 
 import fedmem
 from fedmem.contracts import families
-from fedmem.contracts.flower_strategy_adapter import FlowerStrategyAdapter, parameters
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.scenario import catalogue, describe
-
-THEIRS = '''
-from dataclasses import dataclass
-from typing import Annotated
-import numpy as np
-from annotated_types import Gt
-from fedmem.contracts.attack import MembershipAttack
-
-@dataclass(frozen=True, kw_only=True)
-class Halves:
-    """Two halves."""
-    share: Annotated[float, Gt(0)] = 0.5
-    def assign(self, data, rows, num_clients, rng):
-        return tuple(np.array_split(rows, num_clients))
-
-@dataclass(frozen=True, kw_only=True)
-class Picky:
-    """Refuses odd sizes."""
-    size: int = 2
-    def __post_init__(self):
-        if self.size % 2:
-            raise ValueError(f"size {self.size} is odd; use {self.size + 1}")
-    def cohort(self, round, history, rng): ...
-
-@dataclass(frozen=True, kw_only=True)
-class Ensemble:
-    """Attacks in many ways."""
-    attacks: tuple[MembershipAttack, ...]
-    fallback: MembershipAttack | None = None
-    def estimate(self, view): ...
-    def tests(self, view): ...
-
-class Plain:
-    """No dataclass."""
-    def assign(self, data, rows, num_clients, rng): ...
-
-class Mine:
-    """A strategy that knows nothing of fedmem."""
-    def __init__(self, mu: float, **kwargs: float) -> None:
-        self.mu, self.kwargs = mu, kwargs
-    def start(self, **others): ...
-
-class Stuck:
-    """Has no start."""
-
-class Refuses:
-    """Cannot be made."""
-    def __init__(self) -> None:
-        raise RuntimeError("out of luck")
-    def start(self, **others): ...
-
-@dataclass(frozen=True, kw_only=True)
-class Lost:
-    """An annotation that cannot be resolved."""
-    size: "Nowhere" = 1
-    def cohort(self, round, history, rng): ...
-'''
+from tests.scenario.catalogue_helpers import THEIRS, problems
 
 
 @pytest.fixture
@@ -83,23 +26,17 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     sys.modules.pop("theirs", None)
 
 
-def problems(family: str, mapping: Any) -> dict[str, str]:
-    with pytest.raises(ScenarioError) as caught:
-        catalogue.build(family, mapping)
-    return {problem.path: problem.message for problem in caught.value.problems}
-
-
 def python(code: str, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=variables or None)
 
 
-def test_kinds_are_the_files_that_do_not_start_with_an_underscore() -> None:
+def test_kinds_are_the_files_without_a_leading_underscore() -> None:
     folder = Path(fedmem.__file__).parent / "partitions"
     assert catalogue.kinds("partition") == tuple(sorted(p.stem for p in folder.glob("*.py") if p.stem[0] != "_"))
     assert "_rule" not in catalogue.kinds("strategy")
 
 
-def test_an_unknown_family_is_told_the_families() -> None:
+def test_unknown_family_gets_a_suggestion_and_the_families() -> None:
     with pytest.raises(ScenarioError, match=r"'partitions' \(did you mean 'partition'\?\); choose from: dataset, "):
         catalogue.kinds("partitions")
 
@@ -114,7 +51,7 @@ def test_listing_imports_nothing_and_loading_imports_one_module() -> None:
     assert python(code).stdout.split("\n")[:2] == ["[]", "['fedmem.samplers.uniform']"]
 
 
-def test_another_package_called_strategies_is_an_error_that_names_both(tmp_path: Path) -> None:
+def test_another_strategies_package_is_an_error_that_names_both(tmp_path: Path) -> None:
     (tmp_path / "strategies").mkdir()
     (tmp_path / "strategies" / "__init__.py").write_text("")
     code = (
@@ -127,7 +64,7 @@ def test_another_package_called_strategies_is_an_error_that_names_both(tmp_path:
     assert str(Path(fedmem.__file__).parent.parent / "strategies") in said
 
 
-def test_an_unknown_kind_is_told_the_nearest_and_all() -> None:
+def test_unknown_kind_gets_a_suggestion_and_the_kinds() -> None:
     said = problems("partition", {"kind": "dirichelt"})["kind"]
     assert said.startswith(
         "unknown kind 'dirichelt' (did you mean 'dirichlet'?); choose from: dirichlet, feature_skew, flower, iid"
@@ -135,7 +72,7 @@ def test_an_unknown_kind_is_told_the_nearest_and_all() -> None:
 
 
 @pytest.mark.parametrize("given", [None, 3, "uniform", ["uniform"], {}])
-def test_what_is_no_component_is_told_the_kinds(given: object) -> None:
+def test_value_that_is_no_component_lists_the_kinds(given: object) -> None:
     said = " ".join(problems("sampler", given).values())
     assert "uniform" in said or f"kind: {catalogue.kinds('sampler')[0]}" in said
 
@@ -158,14 +95,14 @@ def test_a_wrong_item_of_a_list_is_named_by_its_position() -> None:
     assert set(problems("model", {"kind": "mlp", "hidden": [8, 0, "x"]})) == {"hidden[1]", "hidden[2]"}
 
 
-def test_a_nested_component_is_built_and_its_mistakes_have_full_paths() -> None:
+def test_nested_component_is_built_and_errors_have_full_paths() -> None:
     built = catalogue.build("estimator", {"kind": "membership", "attack": {"kind": "lira"}})
     assert families.kind_of(built.attack) == "lira"
     assert set(problems("estimator", {"kind": "membership", "attack": {"kind": "lira", "x": 1}})) == {"attack.x"}
     assert set(problems("estimator", {"kind": "membership"})) == {"attack"}
 
 
-def test_a_nested_component_of_the_wrong_contract_is_told_which_fit() -> None:
+def test_nested_component_of_wrong_contract_lists_those_that_fit() -> None:
     said = problems("estimator", {"kind": "membership", "attack": {"kind": "inverting_gradients"}})["attack.kind"]
     assert said.startswith("'inverting_gradients' is no MembershipAttack")
     assert said.endswith("choose from: lira, loss_threshold, rmia")
@@ -206,17 +143,15 @@ def test_somebody_elses_component_is_checked_like_ours(theirs: str) -> None:
         ("sampler", "theirs:Lost", "cannot be resolved"),
     ],
 )
-def test_somebody_elses_mistakes_are_told(theirs: str, family: str, kind: str, says: str) -> None:
+def test_mistakes_in_own_modules_are_explained(theirs: str, family: str, kind: str, says: str) -> None:
     assert says in problems(family, {"kind": kind})["kind"]
 
 
-def test_what_a_component_refuses_when_it_is_made_is_a_problem_of_the_scenario(theirs: str) -> None:
+def test_component_refusing_its_fields_is_a_scenario_problem(theirs: str) -> None:
     assert problems("sampler", {"kind": "theirs:Picky", "size": 3}) == {"": "size 3 is odd; use 4"}
 
 
-def test_a_component_may_name_its_key_from_the_root_or_from_itself(
-    theirs: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_component_may_name_its_key_by_full_or_relative_path(theirs: str, monkeypatch: pytest.MonkeyPatch) -> None:
     cls = catalogue.load("sampler", "theirs:Picky")
     for path in ("size", "sampler.size"):
 
@@ -227,70 +162,6 @@ def test_a_component_may_name_its_key_from_the_root_or_from_itself(
         assert problems("sampler", {"kind": "theirs:Picky"}) == {"size": "no"}
 
 
-def test_a_stock_strategy_trains_everyone_that_the_sampler_picked() -> None:
-    made = catalogue.build("strategy", {"kind": "flwr.serverapp.strategy:FedAdam", "eta": 0.5}).make(3)
-    assert (made.fraction_train, made.fraction_evaluate) == (1.0, 0.0)
-    assert (made.min_train_nodes, made.min_evaluate_nodes, made.min_available_nodes) == (1, 0, 1)
-    assert made.eta == 0.5
-
-
-def test_yaml_overrides_the_defaults_of_a_stock_strategy() -> None:
-    mapping = {"kind": "flwr.serverapp.strategy:FedAvg", "fraction_train": 0.5, "fraction_evaluate": 0.5}
-    built = catalogue.build("strategy", mapping)
-    made = built.make(3)
-    assert (made.fraction_train, made.min_evaluate_nodes) == (0.5, 1)
-    assert catalogue.dump(built) == mapping
-    assert catalogue.build("strategy", mapping) == built
-    assert hash(catalogue.build("strategy", mapping)) == hash(built)
-
-
-def test_a_stock_strategy_makes_a_new_object_each_time() -> None:
-    built = catalogue.build("strategy", {"kind": "flwr.serverapp.strategy:FedAvg"})
-    assert built.make(1) is not built.make(1)
-
-
-def test_an_unknown_parameter_of_a_stock_strategy_is_told_all() -> None:
-    said = problems("strategy", {"kind": "flwr.serverapp.strategy:FedProx", "proximal_nu": 1})["proximal_nu"]
-    assert "did you mean 'proximal_mu'?" in said
-    assert "fraction_train" in said
-
-
-def test_parameters_follow_keywords_to_the_class_that_takes_them(theirs: str) -> None:
-    from flwr.serverapp.strategy import FedAvg
-
-    class Inner(FedAvg):
-        def __init__(self, alpha: float = 1.0, **kwargs: Any) -> None:
-            super().__init__(**kwargs)
-
-    class Plain:
-        pass
-
-    found, others = parameters(Inner)
-    assert list(found)[:2] == ["alpha", "fraction_train"]
-    assert not any(found.values())
-    assert not others
-    assert parameters(Plain) == ({}, False)
-    assert parameters(catalogue.load("strategy", "theirs:Mine")) == ({"mu": True}, True)
-
-
-def test_a_strategy_that_takes_any_keyword_gets_the_defaults(theirs: str) -> None:
-    assert set(problems("strategy", {"kind": "theirs:Mine"})) == {"mu"}
-    made = catalogue.build("strategy", {"kind": "theirs:Mine", "mu": 0.1, "extra": 2}).make(1)
-    assert made.kwargs["min_train_nodes"] == 1
-    assert made.kwargs["extra"] == 2
-
-
-def test_a_strategy_that_cannot_be_made_says_why() -> None:
-    stock = FlowerStrategyAdapter(kind="flwr.serverapp.strategy:FedAvg", fields={"weighted_by": "x"})
-    with pytest.raises(ComponentError, match="unexpected keyword argument 'weighted_by'"):
-        stock.make(1)
-
-
-def test_whatever_a_strategy_raises_when_it_is_made_is_told_with_its_type(theirs: str) -> None:
-    with pytest.raises(ComponentError, match=r"strategy: theirs:Refuses cannot be made.*RuntimeError: out of luck"):
-        catalogue.build("strategy", {"kind": "theirs:Refuses"}).make(1)
-
-
 @pytest.mark.parametrize(
     ("kind", "says"),
     [
@@ -299,11 +170,11 @@ def test_whatever_a_strategy_raises_when_it_is_made_is_told_with_its_type(theirs
         ("theirs:Plain", "it has no start"),
     ],
 )
-def test_what_cannot_be_a_strategy_is_refused_before_anything_runs(theirs: str, kind: str, says: str) -> None:
+def test_classes_that_are_no_strategy_are_refused_early(theirs: str, kind: str, says: str) -> None:
     assert says in problems("strategy", {"kind": kind})["kind"]
 
 
-def test_only_the_classes_of_a_module_are_offered(theirs: str) -> None:
+def test_suggestions_are_the_modules_own_classes_only(theirs: str) -> None:
     said = problems("partition", {"kind": "theirs:Thirds"})["kind"]
     assert "choose from: Halves, Picky, Ensemble, Plain, Mine" in said
     assert "Gt" not in said
@@ -364,7 +235,7 @@ def test_satisfies_counts_fields_without_a_default() -> None:
     assert not catalogue.satisfies(Part, Probe)
 
 
-def test_fields_are_explained_in_either_layout_and_over_several_lines() -> None:
+def test_fields_are_explained_from_both_docstring_layouts() -> None:
     class Bullets:
         """What.
 

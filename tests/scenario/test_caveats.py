@@ -60,7 +60,7 @@ class Natural(Households):
     by_owner: ClassVar[bool] = False
 
 
-def test_what_is_warned_of_is_there() -> None:
+def test_audit_rows_of_natural_clients_are_mostly_foreign() -> None:
     """The day this fails, rows are drawn from their owners and the warning is out of date."""
     scenario = tiny(**NATURAL)
     data = load_data(scenario)
@@ -93,13 +93,13 @@ def test_the_warning_comes_from_what_a_partition_declares(partition: dict[str, A
     assert [OWNER in one for one in caveats(scenario)] == [True] * warned
 
 
-def test_where_no_row_is_foreign_nothing_is_said() -> None:
+def test_natural_partition_without_injections_has_no_caveat() -> None:
     assert not caveats(tiny(**NATURAL | {"injections": []}))
     pooled = {"central": "shuffled", "sampler": {"kind": "everyone"}}
     assert not caveats(tiny(**NATURAL | pooled)), "one model is trained on the rows of all owners"
 
 
-def test_partitions_of_ours_that_say_so() -> None:
+def test_natural_partition_declares_that_it_splits_by_owner() -> None:
     by_owner = {kind for kind in kinds("partition") if class_value(load("partition", kind), RECORD, "by_owner")}
     assert "natural" in by_owner
     assert not by_owner & {"iid", "dirichlet"}

@@ -129,7 +129,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("value", WRONG.values(), ids=WRONG.keys())
-def test_what_is_wrong_is_refused_by_schema_and_by_fedmem(
+def test_invalid_scenarios_are_refused_by_schema_and_loader(
     validator: jsonschema.Draft202012Validator, value: dict[str, Any]
 ) -> None:
     assert messages(validator, value)
@@ -138,7 +138,7 @@ def test_what_is_wrong_is_refused_by_schema_and_by_fedmem(
     assert type(caught.value).__name__ == "ScenarioError"
 
 
-def test_one_alternative_at_most_has_the_kind(
+def test_only_one_schema_alternative_has_the_kind(
     schema: dict[str, Any], validator: jsonschema.Draft202012Validator
 ) -> None:
     """Alternatives are told apart by their kind, so that an editor can say what is wrong with this one."""
@@ -149,7 +149,7 @@ def test_one_alternative_at_most_has_the_kind(
     assert [e.message for e in error.context if e.schema_path[0] == place] == ["0 is less than the minimum of 1"]
 
 
-def test_a_class_of_ones_own_is_accepted(validator: jsonschema.Draft202012Validator) -> None:
+def test_flower_strategy_of_a_user_is_accepted_by_the_schema(validator: jsonschema.Draft202012Validator) -> None:
     assert not messages(validator, TINY)
     stock = {"kind": "flwr.serverapp.strategy:FedYogi", "eta": 0.01}
     assert not messages(validator, {**TINY, "strategy": stock})

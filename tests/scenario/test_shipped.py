@@ -52,7 +52,7 @@ def reads_fetched(dataset: Any) -> bool:
 
 
 @every_scenario
-def test_starts_with_its_command_its_schema_its_question_and_its_time(path: Path) -> None:
+def test_scenario_begins_with_command_schema_question_and_time(path: Path) -> None:
     lines = path.read_text().splitlines()
     said = [line for line in lines if line.startswith("#")]
     assert said == lines[: len(said)]
@@ -68,7 +68,7 @@ def test_starts_with_its_command_its_schema_its_question_and_its_time(path: Path
     assert max(map(len, said)) <= 120
 
 
-def test_every_kind_is_in_a_shipped_scenario_or_runs_in_a_tiny_one(tmp_path: Path) -> None:
+def test_every_kind_is_in_a_shipped_scenario_or_runs_small(tmp_path: Path) -> None:
     """A new component needs no scenario of its own."""
     scenarios = [load_scenario(path) for path in PATHS]
     for family, kind in sorted(missing(scenarios)):

@@ -433,7 +433,7 @@ def test_a_wrong_option_is_named_with_its_remedy(tmp_path: Path, options: list[s
     assert says in said
 
 
-def test_everything_wrong_is_told_in_one_go(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_in_one_message(tmp_path: Path) -> None:
     text = GOOD
     for old, new in (
         ("alpha: 1.0", "alpha: 0"),
@@ -472,7 +472,7 @@ def test_too_few_rows_are_blamed_on_the_largest_that_was_written(
     assert says in said
 
 
-def test_a_name_that_comes_from_the_file_says_so(tmp_path: Path) -> None:
+def test_name_taken_from_the_file_name_is_explained_in_errors(tmp_path: Path) -> None:
     (tmp_path / "my scenario.yaml").write_text(GOOD.replace("name: good\n", ""))
     done = CliRunner().invoke(app, ["check", str(tmp_path / "my scenario.yaml")])
     assert done.exit_code == 2

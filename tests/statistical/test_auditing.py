@@ -102,7 +102,7 @@ def test_a_mechanism_that_betrays_a_whole_run() -> None:
     assert single / repeats <= 0.05
 
 
-def test_choosing_the_best_threshold_on_the_same_scores_is_what_the_others_avoid() -> None:
+def test_best_threshold_on_the_same_scores_is_biased() -> None:
     rng = np.random.default_rng(5)
     n, repeats = 300, 120
     grid = np.linspace(-3, 3, 31)

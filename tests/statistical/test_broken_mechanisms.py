@@ -64,7 +64,7 @@ def alarms(view: View, noise: float, counted: int) -> float:
 
 
 @pytest.mark.parametrize(("noise", "rounds"), [(1.0, 1), (4.0, 1), (8.0, 12)])
-def test_a_mechanism_that_keeps_its_promise_is_left_alone(noise: float, rounds: int) -> None:
+def test_honest_mechanism_raises_no_alarm(noise: float, rounds: int) -> None:
     """In at least 95 of 100 repetitions; and the audit finds something, so that it could have raised an alarm."""
     honest = DpFedAvg(clip=2.0, noise_multiplier=noise, expected_cohort_size=CANARIES / 2)
     view = scores(honest, rounds, 10.0, REPEATS, 0)
@@ -85,7 +85,7 @@ def test_a_clip_that_is_not_applied_is_found() -> None:
     assert alarms(scores(broken, 1, length * clip / 1e6, 20, 2), noise, 1) == 1
 
 
-def test_an_accountant_that_starts_again_in_every_round_is_found() -> None:
+def test_accountant_that_restarts_each_round_raises_an_alarm() -> None:
     """Forty rounds are released and one is accounted for; with all of them counted there is no alarm."""
     honest = DpFedAvg(clip=2.0, noise_multiplier=4.0, expected_cohort_size=CANARIES / 2)
     view = scores(honest, 40, 10.0, 20, 4)

@@ -44,7 +44,7 @@ def cases(names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
 
 
 @pytest.mark.parametrize(("scenario", "name"), [*cases(("healthy", "no_noise", "noise_10"))])
-def test_one_seed_of_each(scenario: str, name: str, tmp_path: Path) -> None:
+def test_first_seed_alarms_for_broken_mechanisms_only(scenario: str, name: str, tmp_path: Path) -> None:
     assert alarms(scenario, name, FIRST, tmp_path) == (name != "healthy",) * 2
 
 

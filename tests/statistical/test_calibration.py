@@ -74,7 +74,7 @@ def width(told: list[Coverage]) -> float:
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("name", ["null, shared weights", "planted, own weights"])
-def test_intervals_of_eight_runs_hold_the_truth_and_are_not_needlessly_wide(name: str) -> None:
+def test_intervals_of_eight_runs_cover_and_are_not_too_wide(name: str) -> None:
     """A bootstrap over runs and examples was 1.3 to 4.6 times as wide as it should have been, or too narrow."""
     law = LAWS[name]
     found = simulate(law, ESTIMATORS, runs=8, examples=24, banks=40)
@@ -107,7 +107,7 @@ def test_every_measure_is_calibrated(name: str, runs: int) -> None:
 
 @pytest.mark.nightly
 @pytest.mark.parametrize("runs", [8, 16])
-def test_p_holds_its_level_for_every_measure_and_finds_what_is_planted(runs: int) -> None:
+def test_p_of_every_measure_holds_its_level_and_has_power(runs: int) -> None:
     rejected = {}
     for name in ("null, shared weights", "null, ties", "planted, shared weights"):
         alarms = defaultdict(list)
@@ -153,7 +153,7 @@ def test_banks_that_are_really_trained_are_calibrated(null: bool) -> None:
 
 @pytest.mark.statistical
 @pytest.mark.parametrize("seeds", [3, 5, 10])
-def test_seeds_as_replicates_cover_means_and_differences_of_skewed_values(seeds: int) -> None:
+def test_seed_intervals_cover_means_of_skewed_values(seeds: int) -> None:
     """Values of banks are means over many examples: of exponential bits over 12, mildly skewed."""
     rng = np.random.default_rng(seeds)
     one, other = rng.exponential(1.44, (2, 4000, seeds, 12)).mean(3)

@@ -104,7 +104,7 @@ FEDAVG, ADAPTIVE = DpFedAvg(clip=0.3, noise_multiplier=NOISE, **QUIET), DpAdapti
 
 
 @pytest.mark.parametrize(("strategy", "rate"), [(FEDAVG, RATE), (FEDAVG, 1.0), (ADAPTIVE, RATE)])
-def test_a_mechanism_that_keeps_its_promise_is_left_alone(strategy: Any, rate: float) -> None:
+def test_canary_clients_stay_below_an_honest_guarantee(strategy: Any, rate: float) -> None:
     """In at least 95 of 100 runs; and something is seen: of ten times the noise nobody could show so much."""
     found, promised = shown(strategy, rate), epsilon(NOISE, rate)
     assert above(found, promised) <= 0.05
@@ -112,7 +112,7 @@ def test_a_mechanism_that_keeps_its_promise_is_left_alone(strategy: Any, rate: f
     assert above(found, epsilon(10 * NOISE, rate)) > 0.9
 
 
-def test_neither_do_the_models_of_all_rounds_show_more_than_is_promised() -> None:
+def test_models_of_all_rounds_stay_below_the_guarantee() -> None:
     found, promised = shown(FEDAVG, RATE, rounds=2, every=True), epsilon(NOISE, RATE, rounds=2)
     assert above(found, promised, "iterates") <= 0.05
     assert above(found, epsilon(10 * NOISE, RATE, rounds=2), "iterates") > 0.5
@@ -132,7 +132,7 @@ def test_one_sum_shows_all_that_it_gives_away() -> None:
     assert np.mean([one["final"].value for one in few]) > 1.1 * exact
 
 
-def test_a_tree_that_keeps_its_promise_is_left_alone() -> None:
+def test_canary_clients_stay_below_an_honest_tree_guarantee() -> None:
     strategy = DpFtrl(clip=0.3, noise_multiplier=NOISE, **QUIET)
     releases = Releases(
         noise_multiplier=NOISE,

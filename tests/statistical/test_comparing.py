@@ -104,7 +104,7 @@ def test_noise_alone_is_rarely_called(pool: Comparison) -> None:
     assert len([row for row in tables[0] if row.contrast is not None]) >= 8
 
 
-def test_what_is_planted_is_mostly_found(pool: Comparison) -> None:
+def test_planted_shift_is_found_in_over_60_comparisons(pool: Comparison) -> None:
     """A shift by two standard errors of a single pair, as its differences scatter over seeds, at the exposure alone."""
     rng = np.random.default_rng(1)
 

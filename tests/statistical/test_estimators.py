@@ -188,7 +188,7 @@ def test_lira_with_few_runs_prefers_the_pooled_variance() -> None:
 
 
 @pytest.mark.parametrize(("runs", "plain"), [(8, 0.475), (32, 0.497)])
-def test_lira_without_an_effect_is_at_chance(runs: int, plain: float) -> None:
+def test_lira_without_an_effect_has_auc_half(runs: int, plain: float) -> None:
     """Leaving the target out makes the side it came from noisier; without the widening that alone would show."""
     found: dict[str, list[float]] = {"lira": [], "plain": [], "with target": []}
     for seed in range(100):

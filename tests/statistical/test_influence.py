@@ -23,7 +23,7 @@ from fedmem.estimators.client_influence import ClientInfluence
 from fedmem.estimators.cross_influence import CrossInfluence, _by_ranks
 from fedmem.estimators.exposure_skewnormal import ExposureSkewnormal
 from tests.banks import coins, make_view, signals
-from tests.estimators.test_exposure_skewnormal import canaries
+from tests.estimators.exposure_skewnormal_helpers import canaries
 from tests.labelling import labels
 from tests.narrowing import present
 
@@ -49,9 +49,7 @@ def attacked(seed: int, runs: int, effect: float, m: int = 100, n: int = 300) ->
 @pytest.mark.parametrize(
     ("mode", "runs"), [("online", 4), ("online", 8), ("online", 32), ("offline", 8), ("offline", 32)]
 )
-def test_rmia_without_an_effect_is_at_chance_and_with_a_small_one_is_not(
-    mode: Literal["online", "offline"], runs: int
-) -> None:
+def test_rmia_has_auc_half_only_without_an_effect(mode: Literal["online", "offline"], runs: int) -> None:
     def areas(effect: float) -> FloatArray:
         cases = [attacked(seed, runs, effect) for seed in range(150)]
         return np.array([area(Rmia(mode=mode).scores(seen), is_in) for seen, is_in in cases])
@@ -95,7 +93,7 @@ def unrelated(
     return make_view(np.zeros((runs, m)), is_in, test=test, round_number=FINAL, draws=draws), is_in, test
 
 
-def test_pairs_are_not_found_where_there_are_none_and_are_where_normal_p_values_are_used() -> None:
+def test_influence_pairs_are_found_at_their_level_only() -> None:
     found = {"": 0, "probability": 0, "normal": 0}
     helped = {"cross_help_p": 0, "cross_harm_p": 0, "cross_strongest_p": 0}
     repetitions = 200
@@ -144,7 +142,7 @@ def test_planted_pairs_are_found_and_few_others() -> None:
     assert wrong / (right + wrong) < 0.08
 
 
-def test_p_of_tied_probabilities_hold_their_level_and_rounded_mid_ranks_do_not() -> None:
+def test_p_of_tied_probabilities_holds_its_level() -> None:
     """Runs whose probabilities take few values, as where a loss has reached 0 in some of them."""
     rng = np.random.default_rng(5)
     is_in = coins(12, 4000, rng)
@@ -163,7 +161,7 @@ def test_p_of_tied_probabilities_hold_their_level_and_rounded_mid_ranks_do_not()
 
 
 @pytest.mark.parametrize("shape", [-4.0, 0.0, 3.0])
-def test_extrapolation_of_skew_normal_references_is_right_and_of_normal_ones_taken_for_it_is_not(shape: float) -> None:
+def test_skew_normal_extrapolation_is_right_and_normal_is_not(shape: float) -> None:
     rng = np.random.default_rng(0)
     count, samples = 1000, 400
     ordered = np.sort(6 + skewnorm.rvs(shape, size=(samples, count), random_state=rng), axis=1)
@@ -198,7 +196,7 @@ def test_null_of_extrapolated_exposure_and_the_fits_that_count() -> None:
 # Clients
 
 
-def test_welch_intervals_of_clients_cover_their_influence_and_normal_ones_do_not() -> None:
+def test_welch_intervals_of_client_influence_cover() -> None:
     clients, runs, covered, plain, wrong_sign = 6, 8, 0, 0, 0
     truth = np.array([0.8, 0.4, 0.0, 0.0, -0.3, -0.6])
     for seed in range(250):
@@ -222,7 +220,7 @@ def test_welch_intervals_of_clients_cover_their_influence_and_normal_ones_do_not
     assert wrong_sign / 1500 < 0.85
 
 
-def test_intervals_of_the_mean_over_clients_hold_zero_and_those_of_a_bootstrap_do_not() -> None:
+def test_intervals_of_the_mean_over_clients_cover_zero() -> None:
     """What a run adds, it adds to all clients, which a bootstrap of runs takes for less than it is."""
     missed = before = shifted = 0
     cases = [(runs, clients, seed) for runs, clients in ((8, 6), (16, 6), (16, 12)) for seed in range(400)]

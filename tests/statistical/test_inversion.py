@@ -69,7 +69,7 @@ def clearly_above(difference: FloatArray) -> bool:
 
 
 @pytest.mark.parametrize("attack", [InvertingGradients(steps=200, tv=0.0), DLG(steps=60), IDLG(steps=60)])
-def test_one_image_of_one_step_of_an_untrained_smooth_network_comes_back(attack: ReconstructionAttack) -> None:
+def test_image_of_one_step_of_a_smooth_network_is_reconstructed(attack: ReconstructionAttack) -> None:
     model = built(LeNet())
     given, rows = targets(model, parameters(model), 1)
     own = quality(attack, given, rows)
@@ -77,7 +77,7 @@ def test_one_image_of_one_step_of_an_untrained_smooth_network_comes_back(attack:
     assert (own > grey(rows)).sum() >= 18
 
 
-def test_the_test_above_can_fail() -> None:
+def test_gradients_of_other_images_are_worth_no_more_than_grey() -> None:
     """The gradients of other images, and of the same images from other weights, are worth no more than grey."""
     model = built(LeNet())
     given, rows = targets(model, parameters(model), 1)

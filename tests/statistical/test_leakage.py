@@ -61,11 +61,11 @@ def clearly_better(own: FloatArray, prior: FloatArray) -> bool:
     return int((own > prior + 3).sum()) >= 8
 
 
-def test_one_image_one_step_untrained_is_rebuilt() -> None:
+def test_one_untrained_image_in_one_step_is_reconstructed() -> None:
     assert clearly_better(*single(1.0))
 
 
-def test_the_wrong_sign_is_noticed() -> None:
+def test_gradient_of_wrong_sign_reconstructs_nothing() -> None:
     assert not clearly_better(*single(-1.0))
     assert single(-1.0)[0].mean() < single(1.0)[0].mean() - 10
 
@@ -119,7 +119,7 @@ def test_many_steps_taken_for_one_gradient_give_away_less() -> None:
 
 
 @pytest.mark.parametrize("clusters", [4, 12])
-def test_the_cluster_interval_holds_its_level_and_ignoring_clusters_does_not(clusters: int) -> None:
+def test_cluster_interval_holds_its_level_and_a_naive_one_not(clusters: int) -> None:
     """Few clusters of victims with a common part: 95 % intervals of the mean must cover 0 about 95 % of the time."""
     rng, size, repetitions = np.random.default_rng(clusters), 5, 2000
     covered = naive = percentile = 0
@@ -142,7 +142,7 @@ def test_the_cluster_interval_holds_its_level_and_ignoring_clusters_does_not(clu
 
 
 @pytest.mark.parametrize("run_effect", [0.0, 0.7])
-def test_intervals_cover_although_examples_and_runs_are_attacked_again_and_again(run_effect: float) -> None:
+def test_intervals_cover_with_repeated_examples_and_runs(run_effect: float) -> None:
     """Eight holders of three examples, each attacked in 6 runs and 2 rounds, by coin an in or an out.
 
     Examples, holders and runs have effects of their own and nothing leaks: the mean of the ins is 0, and so is the

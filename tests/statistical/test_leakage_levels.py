@@ -75,7 +75,7 @@ def fall(kind: str, metric: str, first: str, second: str, *, flipped: bool = Fal
 
 
 @pytest.mark.parametrize("kind", ["random_pattern", "typical"])
-def test_quality_falls_from_the_client_over_the_sum_to_the_aggregate(kind: str) -> None:
+def test_quality_falls_from_client_to_sum_to_aggregate(kind: str) -> None:
     for first, second in (("local", "sum"), ("sum", "global"), ("local", "global")):
         for metric, least in (("margin", 0.5), ("ssim", 0.01)):
             value, low, _ = fall(kind, metric, first, second)
@@ -89,6 +89,6 @@ def test_quality_falls_from_the_client_over_the_sum_to_the_aggregate(kind: str) 
 
 
 @pytest.mark.parametrize("kind", ["random_pattern", "typical"])
-def test_levels_by_lot_do_not_differ(kind: str) -> None:
+def test_levels_assigned_at_random_do_not_differ(kind: str) -> None:
     _, low, high = fall(kind, "margin", "local", "global", flipped=True)
     assert low < 0 < high

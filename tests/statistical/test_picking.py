@@ -53,7 +53,7 @@ def p_value(found: Bank) -> float:
     return float(stats.mannwhitneyu(loss[is_in], loss[~is_in]).pvalue)
 
 
-def test_rosters_drawn_by_losses_of_their_own_run_make_up_an_effect() -> None:
+def test_rosters_of_own_losses_create_a_false_effect() -> None:
     loss, is_in = read(bank("per_run"))
     assert len(loss) == RUNS
     assert stats.mannwhitneyu(loss[is_in], loss[~is_in], alternative="greater").pvalue < 1e-6
@@ -73,6 +73,6 @@ def test_with_a_pilot_there_is_none() -> None:
     assert all(abs(value) < 4 * RUNS**-0.5 for value in values)
 
 
-def test_own_rosters_give_no_local_estimate_that_could_be_taken_for_one() -> None:
+def test_own_rosters_give_no_local_estimate() -> None:
     asked = tiny(estimators=[{"kind": "memorisation"}]).estimators
     assert {row.level for row in estimate(bank("per_run"), asked, 50)} == {"global"}

@@ -40,7 +40,7 @@ def low(frame: pd.DataFrame, metric: str, level: str, subject: str, **labels: st
         ("global", "random_pattern", {"minus": "global"}),
     ],
 )
-def test_the_differences_that_the_quickstart_promises(
+def test_quickstart_differences_are_significant(
     frame: pd.DataFrame, level: str, subject: str, labels: dict[str, str]
 ) -> None:
     assert low(frame, "memorisation.difference", level, subject, **labels) > 0

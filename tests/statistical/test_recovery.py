@@ -106,7 +106,7 @@ def test_a_record_alone_is_easier_than_eight_together() -> None:
 
 
 @pytest.mark.parametrize(("activation", "least"), [(nn.ReLU, 0.85), (nn.Tanh, 0.0)])
-def test_what_a_division_calls_exact_is_exact(activation: type[nn.Module], least: float) -> None:
+def test_examples_claimed_exact_are_exact(activation: type[nn.Module], least: float) -> None:
     """Batches of 8 digits: nearly all move a ReLU alone sooner or later; false ones are under 1 in 200."""
     claimed = false = 0
     for i in range(60):
@@ -138,7 +138,7 @@ class Attentive(nn.Module):
         return found
 
 
-def test_words_come_back_from_attention_more_often_than_by_drawing_words() -> None:
+def test_attention_words_are_recovered_above_random_draws() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = Attentive()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -60,7 +59,7 @@ def ones(number: int) -> int:
 # --- noise ------------------------------------------------------------------------------------------------------------
 
 
-def test_a_prefix_has_the_noise_of_as_many_nodes_as_its_length_has_ones() -> None:
+def test_prefix_noise_counts_the_ones_of_its_length() -> None:
     found = noises(DpFtrl(clip=0.5, expected_cohort_size=3.0, honaker=False), 17)
     for number, noise in enumerate(found, start=1):
         assert noise.var() == pytest.approx(ones(number), rel=0.05)
@@ -84,7 +83,7 @@ def test_honaker_estimates_each_node_from_all_below_it() -> None:
         assert noise.var() == pytest.approx(sum(2**level / (2 ** (level + 1) - 1) for level in levels), rel=0.05)
 
 
-def test_no_weighting_of_the_nodes_has_less_variance_than_honakers() -> None:
+def test_honaker_weighting_has_the_smallest_variance() -> None:
     """Least squares from the noisy sums of all seven nodes over four rounds, by hand."""
     leaves = np.eye(4)
     nodes = np.array([*leaves, leaves[0] + leaves[1], leaves[2] + leaves[3], leaves.sum(0)])
@@ -110,7 +109,7 @@ def test_without_noise_it_is_the_clipped_mean(honaker: bool) -> None:
         np.testing.assert_allclose(flat(one), flat(other), rtol=1e-5, atol=1e-6)
 
 
-def test_momentum_by_hand() -> None:
+def test_tree_momentum_equals_hand_calculation() -> None:
     """Of the noise alone: v_2 = 0.5 r_1 + r_2, w_2 = eta (v_1 + v_2)."""
     plain, moving = (noises(DpFtrl(momentum=m, server_lr=eta), 3) for m, eta in ((0.0, 1.0), (0.5, 0.2)))
     first, second, third = np.diff([np.zeros(SIZE), *plain], axis=0)
@@ -135,63 +134,6 @@ def test_restarts_and_rounds_belong_to_runs_of_messages_too() -> None:
 # --- what one client moves --------------------------------------------------------------------------------------------
 
 
-def by_force(rounds: int, pause: int, turns: int, restart: int | None) -> int:
-    """The largest sum of squares over all ways to take part, node by node."""
-    length = restart or rounds
-    nodes = [
-        range(start, start + size)
-        for tree in range(0, rounds, length)
-        for size in (2**level for level in range(rounds.bit_length()))
-        for start in range(tree, min(tree + length, rounds) - size + 1, size)
-    ]
-    best = 0
-    for count in range(turns + 1):
-        for when in combinations(range(rounds), count):
-            if all(b - a >= pause for a, b in pairwise(when)):
-                best = max(best, sum(sum(t in node for t in when) ** 2 for node in nodes))
-    return best
-
-
-@pytest.mark.parametrize("restart", [None, 4, 5])
-@pytest.mark.parametrize("pause", [1, 2, 3, 5])
-def test_what_one_client_moves_is_bounded_and_hardly_more(pause: int, restart: int | None) -> None:
-    for rounds in (1, 6, 8, 11):
-        for turns in (1, 2, 4):
-            bound = moved_by_one(rounds, pause, turns, restart)
-            true = by_force(rounds, pause, turns, restart)
-            assert true <= bound <= 1.5 * true
-            if turns == 1:
-                assert bound == true
-    assert moved_by_one(8, 1, restart=restart) == by_force(8, 1, 8, restart)
-
-
-def test_a_bound_that_forgets_that_turns_meet_would_be_broken() -> None:
-    """So the test above can fail: turns times the height is too little as soon as two are in one node."""
-    assert by_force(8, 2, 4, None) > 4 * 4
-    assert moved_by_one(8, 8, 4) == by_force(8, 8, 4, None) == 4
-
-
-def test_two_models_with_and_without_a_client_are_as_far_apart_as_is_promised() -> None:
-    """Of all the noisy sums of nodes that are released, recovered from the models by hand."""
-    rng = np.random.default_rng(3)
-    before = models(rng, 1)
-    strategy = DpFtrl(clip=0.5, expected_cohort_size=1.0, noise_multiplier=0.0)
-    there = [cohort(rng, 3) for _ in range(8)]
-    far = {name: value + 5.0 for name, value in before[0].items()}
-    turns = (0, 3, 6)
-    loud = [one.sending([*one.sent[:2], far]) if t in turns else one.at([0, 1]) for t, one in enumerate(there)]
-    quiet = [one.at([0, 1]) for one in there]
-    gaps = []
-    for with_it, without in zip(loud, quiet, strict=True):
-        one, other = (by_rule(strategy, [[part]], before)[0] for part in (with_it, without))
-        gaps.append(flat(one) - flat(other))
-    sums = np.cumsum([np.zeros_like(gaps[0]), *gaps], axis=0)
-    nodes = [(s, s + size) for size in (1, 2, 4, 8) for s in range(0, 8, size)]
-    moved = sum(float(np.sum((sums[b] - sums[a]) ** 2)) for a, b in nodes) / 0.5**2
-    assert moved <= moved_by_one(8, 3, 3) * (1 + 1e-4)
-    assert moved > 0.5 * moved_by_one(8, 3, 3)
-
-
 # --- the promise ------------------------------------------------------------------------------------------------------
 
 RESTING = {"kind": "min_separation", "size": 1, "separation": 5}
@@ -207,7 +149,7 @@ def only(scenario: Any) -> Any:
     return one
 
 
-def test_one_turn_costs_the_height_of_the_tree() -> None:
+def test_one_participation_costs_the_height_of_the_tree() -> None:
     one = only(private(rounds=5)).releases
     assert (one.sampling, one.adjacency, one.count) == ("tree", "zero_out", 3)
     assert guarantee_of(one).epsilon == pytest.approx(gaussian_epsilon(math.sqrt(3), 1e-5))
@@ -225,7 +167,7 @@ def test_one_turn_costs_the_height_of_the_tree() -> None:
         ({"kind": "dropout", "sampler": RESTING}, 1.0, 5, "zero_out"),
     ],
 )
-def test_the_pause_is_what_the_sampler_keeps(
+def test_tree_uses_the_samplers_minimum_separation(
     sampler: dict[str, Any], cohort_size: float, pause: int, adjacency: str
 ) -> None:
     found = only(private(sampler=sampler, strategy={**TREE, "expected_cohort_size": cohort_size}))
@@ -233,7 +175,7 @@ def test_the_pause_is_what_the_sampler_keeps(
     assert found.releases.count == moved_by_one(8, pause)
 
 
-def test_noise_is_found_for_a_target_and_grows_with_the_turns() -> None:
+def test_tree_noise_reaches_the_target_and_grows_with_rounds() -> None:
     given = [
         private(strategy={**TREE, "noise_multiplier": None}, privacy={"target_epsilon": 8.0}, rounds=rounds)
         for rounds in (5, 40)
@@ -267,7 +209,7 @@ def test_where_the_bound_does_not_hold_it_is_refused(
     assert message in found[path]
 
 
-def test_epsilon_by_round_and_by_turns() -> None:
+def test_tree_epsilon_is_by_round_and_by_participations() -> None:
     scenario = private(observe={"every": 2})
     there = [(0, 1), (1, 2), (2, 3), (0, 6), (1, 7)]
     parts = [
@@ -292,7 +234,7 @@ def test_epsilon_by_round_and_by_turns() -> None:
     assert (told["mechanisms"][0]["releases"], told["mechanisms"][0]["min_separation"]) == (8, 5)
 
 
-def test_turns_are_as_far_apart_as_samplers_say() -> None:
+def test_participations_keep_the_samplers_minimum_separation() -> None:
     """What the promise counts on, seen in cohorts that were drawn."""
     samplers: list[dict[str, Any]] = [
         RESTING,

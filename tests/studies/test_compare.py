@@ -9,54 +9,24 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
-from scipy import stats
-from typer.testing import CliRunner
 
 import fedmem
-from fedmem.cli.main import app
 from fedmem.cli.progress import ManyRunsProgress
 from fedmem.contracts.events import RoundFinished, ScenarioFailed, ScenarioFinished, ScenariosStarted, TrainingStarted
 from fedmem.errors import ScenarioError
-from fedmem.results.read import read
-from fedmem.scenario.scenario import Scenario
 from fedmem.studies import compare as comparing
 from fedmem.studies import figures
 from fedmem.studies.compare import ComparedRuns, compare
-from fedmem.studies.comparison import Comparison
 from fedmem.studies.contrasts import mean_of
 from fedmem.studies.figures import draw_all, slug
-from fedmem.studies.quantities import Series
-from fedmem.studies.report import Table, best_settings, page
-from tests.tiny import tiny
-
-SEEDS = 3
-
-
-def small(**changes: Any) -> Scenario:
-    return tiny(
-        **{
-            "runs": 8,
-            "rounds": 4,
-            "bootstrap": 20,
-            "client": {"kind": "sgd", "lr": 0.3, "epochs": 4, "batch_size": 8},
-            "sampler": {"kind": "uniform", "size": 4},
-            "injections": [{"kind": "random_pattern", "per_client": 4}],
-            "probes": [{"kind": "utility"}],
-            "estimators": [{"kind": "memorisation"}, {"kind": "exposure"}],
-            **changes,
-        }
-    )
-
-
-VARY = ["strategy.kind=fedavg,fedmedian", "sampler={kind: uniform, size: 4},{kind: everyone}"]
+from fedmem.studies.report import Table, page
+from tests.studies.compare_helpers import SEEDS, VARY, by_hand, one, rows_of, small
 
 
 @pytest.fixture(scope="module")
@@ -78,40 +48,6 @@ def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "draw_all", lambda comparison: iter(()))
 
 
-def rows_of(made: ComparedRuns, setting: int) -> list[pd.DataFrame]:
-    """What the runs of a setting say of all runs together, seed by seed."""
-    frames = []
-    for outcome in made.outcomes[setting * SEEDS : (setting + 1) * SEEDS]:
-        frame = read(outcome.folder).measurements
-        frames.append(frame[(frame.scope == "summary") & (frame.client == -1)])
-    return frames
-
-
-def one(frame: pd.DataFrame, **place: str) -> float:
-    """The value at one place of one run."""
-    for name, wanted in {"statistic": "", **place}.items():
-        frame = frame[frame[name] == wanted]
-    (value,) = frame.value
-    return float(value)
-
-
-def test_differences_are_those_of_the_runs(made: ComparedRuns) -> None:
-    place = {"metric": "exposure", "level": "global", "subject": "random_pattern", "place": ""}
-    settings = [np.array([one(frame, **place) for frame in rows_of(made, setting)]) for setting in range(4)]
-    table = made.differences
-    chosen = table[(table.metric == "exposure") & (table.level == "global") & (table["with"] == "")]
-    assert chosen.setting.tolist() == list(made.comparison.labels)
-    assert chosen["mean"].tolist() == pytest.approx([values.mean() for values in settings])
-    # fedmedian is compared with fedavg under the same sampler, and fedavg with nobody
-    assert chosen.reference.tolist() == ["", "", "fedavg, uniform size=4", "fedavg, everyone"]
-    assert chosen.difference.tolist()[2:] == pytest.approx([(settings[i] - settings[i - 2]).mean() for i in (2, 3)])
-    assert chosen.p.tolist()[2:] == pytest.approx(
-        [stats.ttest_rel(settings[i], settings[i - 2]).pvalue for i in (2, 3)]
-    )
-    assert chosen.unit.tolist() == ["bits"] * 4
-    assert chosen["sampler"].tolist()[:2] == ["{kind: uniform, size: 4}", "{kind: everyone}"]
-
-
 def test_points_are_hundredths(made: ComparedRuns) -> None:
     table = made.differences
     chosen = table[(table.metric == "test_accuracy") & (table.level == "global")]
@@ -119,7 +55,7 @@ def test_points_are_hundredths(made: ComparedRuns) -> None:
     assert chosen.effect.tolist()[2:] == pytest.approx((100 * chosen.difference).tolist()[2:])
 
 
-def test_local_values_are_those_of_the_holder(made: ComparedRuns) -> None:
+def test_local_values_are_those_of_the_owner(made: ComparedRuns) -> None:
     place = {"metric": "exposure", "level": "local", "subject": "random_pattern", "place": "owner"}
     expected = [one(frame, **place) for frame in rows_of(made, 1)]
     table = made.values
@@ -154,41 +90,7 @@ def test_retention_is_the_ratio_of_sums_over_seeds(made: ComparedRuns) -> None:
     assert made.retention.retention.notna().any()
 
 
-def test_what_is_not_kept_anywhere_has_its_rows(made: ComparedRuns) -> None:
-    def lines(comparison: Comparison) -> list[str]:
-        return [line for line, _ in Table(comparison).lines(130)]
-
-    none = replace(made.comparison, series=tuple(replace(s, values=s.null + 0.0) for s in made.comparison.series))
-    assert none.retention
-    assert all(math.isnan(kept.ratio.value) for kept in none.retention)
-    assert sum("not resolved" in line for line in lines(none)) == len(none.retention)
-    # off by rounding, in seeds with other numbers of examples: nothing is there
-    counts = np.array([64.0, 56.0, 60.0])
-    near = replace(
-        none,
-        series=tuple(
-            replace(s, values=s.null * (1 + 3e-16) + 1e-300, n=s.n * 0 + counts[: s.n.shape[1]]) for s in none.series
-        ),
-    )
-    assert all(math.isnan(kept.ratio.value) for kept in near.retention)
-
-
-def test_rounds_and_trades_are_those_of_the_runs(made: ComparedRuns) -> None:
-    table = made.rounds
-    chosen = table[(table.metric == "exposure") & (table.level == "global") & (table["with"] == "")]
-    assert sorted(set(chosen["round"])) == [0, 2, 4]
-    frame = read(made.outcomes[0].folder).measurements
-    frame = frame[
-        (frame.scope == "round") & (frame["round"] == 2) & (frame.metric == "exposure") & (frame.level == "global")
-    ]
-    assert chosen[(chosen["round"] == 2) & (chosen.seed == 0)].value.tolist()[0] == frame.value.tolist()[0]
-    trades = made.trades
-    accuracy = [one(frame, metric="test_accuracy", level="global", subject="") for frame in rows_of(made, 3)]
-    assert trades[trades.setting == made.comparison.labels[3]].utility.tolist()[0] == pytest.approx(np.mean(accuracy))
-    assert set(trades.level) == {"global"}
-
-
-def test_the_same_again_trains_nothing_and_writes_the_same_files(made: ComparedRuns) -> None:
+def test_repeated_comparison_trains_nothing_and_is_equal(made: ComparedRuns) -> None:
     def content() -> dict[str, bytes]:
         return {file.name: file.read_bytes() for file in sorted(made.path.iterdir())}
 
@@ -204,7 +106,7 @@ def test_the_same_again_trains_nothing_and_writes_the_same_files(made: ComparedR
     )
 
 
-def test_what_is_written_says_what_was_compared(made: ComparedRuns) -> None:
+def test_comparison_file_describes_what_was_compared(made: ComparedRuns) -> None:
     content = json.loads((made.path / "comparison.json").read_text())
     assert content["reference"] == [made.comparison.labels[i] for i in (0, 1, 0, 1)]
     assert content["runs"] == [outcome.scenario.id for outcome in made.outcomes]
@@ -228,10 +130,10 @@ def test_chosen_measures_are_a_smaller_family(made: ComparedRuns) -> None:
 
 
 @pytest.mark.usefixtures("undrawn")
-def test_a_run_that_fails_is_left_out_and_tried_again(tmp_path: Path) -> None:
+def test_failed_run_is_left_out_and_tried_again(tmp_path: Path) -> None:
     quick = small(rounds=2, runs=2, estimators=[{"kind": "memorisation"}], probes=[])
     vary: dict[str, list[Any]] = {
-        "strategy.kind": ["fedavg", "tests.execution.test_many_scenarios:Breaking"],
+        "strategy.kind": ["fedavg", "tests.execution.many_scenarios_helpers:Breaking"],
         "client.lr": [0.1, 0.3],
     }
     made = compare(quick, vary=vary, seeds=(0, 1), out=tmp_path, jobs=1)
@@ -265,17 +167,6 @@ def test_one_seed_has_means_and_no_intervals(made: ComparedRuns) -> None:
     assert "With one seed nothing can be resolved" in text
     assert "With one seed nothing can be resolved" in page(single.comparison, "", [])[0]
     assert "With one seed" not in "\n".join(line for line, _ in Table(made.comparison).lines(120))
-
-
-def by_hand(change: Callable[[np.ndarray], np.ndarray], made: ComparedRuns) -> Comparison:
-    """The comparison with the values of its last setting changed."""
-
-    def changed(series: Series) -> Series:
-        values = series.values.copy()
-        values[-1] = change(values[-1])
-        return replace(series, values=values)
-
-    return replace(made.comparison, series=tuple(map(changed, made.comparison.series)))
 
 
 def test_a_planted_difference_is_called_by_its_side(made: ComparedRuns) -> None:
@@ -326,75 +217,12 @@ def test_seeds_with_another_rate_do_not_count_and_make_no_front(made: ComparedRu
     assert one.quantity not in {trade.quantity for trade in found.trades}
 
 
-def test_the_front_is_over_the_seeds_that_all_settings_have(made: ComparedRuns) -> None:
-    """The last setting lacks the first seed, in which all are far better: that alone must not put the others ahead."""
-
-    def told(lift: float) -> list[tuple[str, int, bool]]:
-        series = []
-        for one in made.comparison.series:
-            values = one.values.copy()
-            values[:, 0] += lift if one.quantity.metric == "test_accuracy" else 0.0
-            values[-1, 0] = np.nan
-            series.append(replace(one, values=values))
-        found = replace(made.comparison, series=tuple(series)).trades
-        assert {trade.use.n for trade in found} == {SEEDS - 1}
-        return [(trade.quantity.metric, trade.better, trade.sure) for trade in found]
-
-    assert told(100.0) == told(0.0)
-    gone = by_hand(lambda values: np.full_like(values, np.nan), made)
-    assert {(trade.setting, trade.use.n) for trade in gone.trades} == {(setting, SEEDS) for setting in range(3)}
-    absent = f"(without a value, so not compared: {gone.labels[3]})"
-    assert all(absent in line and gone.labels[3] not in line.replace(absent, "") for line in best_settings(gone))
-
-
-@pytest.mark.usefixtures("undrawn")
-def test_a_setting_whose_runs_all_failed_is_on_no_front(tmp_path: Path) -> None:
-    quick = small(rounds=2, runs=2, estimators=[{"kind": "exposure"}])
-    vary: dict[str, list[Any]] = {"strategy.kind": ["fedavg", "tests.execution.test_many_scenarios:Breaking"]}
-    made = compare(quick, vary=vary, seeds=(0, 1), out=tmp_path, jobs=1)
-    assert len(made.trades)
-    assert set(made.trades.setting) == {"fedavg"}
-    assert made.trades.utility.notna().all()
-    assert all("Breaking" not in line for line in best_settings(made.comparison))
-
-
 def test_tables_and_figures_take_what_is_missing(made: ComparedRuns) -> None:
     for empty in (by_hand(lambda values: np.full_like(values, np.nan), made), replace(made.comparison, series=())):
         assert all(math.isnan(row.mean.value) for row in empty.rows if row.setting == 3)
         assert [line for line, _ in Table(empty).lines(100)]
     assert all(data.startswith(b"\x89PNG") for _, data, _ in draw_all(by_hand(lambda values: values * np.nan, made)))
     assert not list(draw_all(replace(made.comparison, series=())))
-
-
-def test_the_table_fits_and_says_what_is_not_resolved(made: ComparedRuns) -> None:
-    lines = [line for line, _ in Table(made.comparison).lines(130)]
-    text = "\n".join(lines)
-    assert max(map(len, lines)) <= 130
-    assert "4 settings x 3 seeds" in text
-    assert "minus its reference, bits" in text
-    assert "unresolved (detects" in text
-    assert "WHAT AGGREGATION KEEPS" in text
-    assert "On the front" in text
-
-
-def test_nothing_impossible_is_told(made: ComparedRuns) -> None:
-    def scattered(series: Series) -> Series:
-        values = np.tile([0.0, 1.0, 0.9], (4, 1))
-        values[2:] = values[2:, ::-1]
-        return replace(series, values=values)
-
-    found = replace(made.comparison, series=tuple(map(scattered, made.comparison.tested_series)))
-    rows = [row for row in found.rows if row.quantity.max_difference < math.inf]
-    assert any(row.detectable > row.quantity.max_difference for row in rows)
-    for row in rows:
-        assert row.quantity.range[0] <= row.mean.low <= row.mean.high <= row.quantity.range[1]
-        if row.contrast is not None:
-            assert -row.quantity.max_difference <= row.contrast.low <= row.contrast.high <= row.quantity.max_difference
-    assert {(row.mean.low, row.mean.high) for row in rows if row.quantity.range == (0, 1)} == {(0.0, 1.0)}
-    text = "\n".join(line for line, _ in Table(found).lines(140))
-    assert "detects more than possible; seeds" in text
-    assert "(detects more than possible; more seeds)" in " ".join(text.split())
-    assert any(row.detectable > 1 for row in found.rows if row.quantity.metric == "exposure")  # bits have no end
 
 
 def test_the_page_escapes_and_loads_nothing(made: ComparedRuns) -> None:
@@ -409,7 +237,7 @@ def test_the_page_escapes_and_loads_nothing(made: ComparedRuns) -> None:
     assert slug("../evil name") == "evil_name"
 
 
-def test_progress_counts_and_tells_failures() -> None:
+def test_progress_counts_and_prints_failures() -> None:
     from io import StringIO
 
     now, stream = [0.0], StringIO()
@@ -431,55 +259,11 @@ def test_progress_counts_and_tells_failures() -> None:
     assert text.endswith("3 of 4 done, 0 running, 1 failed\n")
 
 
-@pytest.mark.usefixtures("undrawn")
-def test_the_command_says_what_is_wrong_and_what_failed(tmp_path: Path) -> None:
-    file = tmp_path / "tiny.yaml"
-    file.write_text(small(rounds=2, runs=2, probes=[], estimators=[{"kind": "memorisation"}]).to_yaml())
-    out, run = ["--out", str(tmp_path), "--jobs", "1", "--seeds", "0:2"], CliRunner().invoke
-    wrong = run(app, ["compare", str(file), "--vary", "strategy.kind=fedavg,fedavgg", *out])
-    assert wrong.exit_code == 2
-    assert "unknown kind 'fedavgg' (did you mean" in wrong.output
-    failed = run(
-        app, ["compare", str(file), "--vary", "strategy.kind=fedavg,tests.execution.test_many_scenarios:Breaking", *out]
-    )
-    assert failed.exit_code == 1
-    assert "2 of 4 runs failed" in failed.output
-    right = run(app, ["compare", str(file), "--vary", "client.lr=0.1,0.3", *out, "--quiet"])
-    assert right.exit_code == 0
-    assert (Path(right.output.strip()) / "comparison.html").exists()
-    shown = run(app, ["compare", str(file), "--vary", "client.lr=0.1,0.3", *out])
-    assert "minus lr=0.1, points" in shown.output
-    assert "Utility was not measured" in shown.output
-
-
-@pytest.mark.parametrize(
-    ("given", "says"),
-    [
-        (["--vary", "strategy.kind=fedavg"], "gives one setting"),
-        (["--vary", "strategy.kind=fedavg,fedmedian", "--set", "strategy.kind=krum"], "since --vary strategy.kind"),
-        (["--vary", "strategy={kind: fedavg},{kind: krum}", "--set", "strategy.byzantine=1"], "since --vary strategy"),
-        (["--vary", "strategy.kind=fedavg,fedmedian", "--set", "seed=3"], "--seeds 3,4,5"),
-        (["--vary", "strategy.kind=fedavg,krum", "--measure", "expsure"], "did you mean 'exposure'?"),
-        (["--vary", "strategy.kind=fedavg,krum", "--measure", "auc"], "measured by membership"),
-        (["--vary", "strategy.knd=fedavg,krum"], "did you mean 'kind'?"),
-    ],
-)
-def test_what_would_be_compared_in_vain_is_refused_before_any_training(
-    tmp_path: Path, given: list[str], says: str
-) -> None:
-    file = tmp_path / "tiny.yaml"
-    file.write_text(small().to_yaml())
-    done = CliRunner().invoke(app, ["compare", str(file), *given, "--out", str(tmp_path / "out")])
-    assert done.exit_code == 2
-    assert says in done.output
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_whole_component_may_be_set_and_its_kind_varied(tmp_path: Path) -> None:
     comparing._check_distinct_names({"strategy.kind": ["fedavg"]}, ["strategy={kind: krum}", "strategy.kinds=1"])
 
 
-def test_it_is_a_call_of_the_package() -> None:
+def test_compare_is_exported_by_the_package() -> None:
     assert fedmem.compare is compare
 
 

@@ -14,9 +14,8 @@ import fedmem
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measurement import FINAL
 from fedmem.execution.run import run
-from fedmem.reporting.measures import Variant, shipped_measures
 from fedmem.studies.comparison import Comparison
-from fedmem.studies.quantities import Quantity, Series, _short_title
+from fedmem.studies.quantities import Quantity, Series
 from tests.labelling import labels
 from tests.tiny import tiny
 
@@ -70,7 +69,7 @@ def test_a_comparison_takes_off_each_levels_own_null() -> None:
     assert [kept.ratio.value for kept in compared(part).retention] == pytest.approx([0.5, 0.5])
 
 
-def test_the_null_of_a_comparison_is_that_of_the_aggregate_at_the_aggregate(tmp_path: Path) -> None:
+def test_null_of_a_comparison_is_that_of_its_level(tmp_path: Path) -> None:
     """`auc.null` of both levels differ by hundredths with eight runs; the rows of the run say how."""
     changes = {"runs": 8, "estimators": [{"kind": "membership", "attack": {"kind": "lira"}}]}
     found = fedmem.read(run(tiny(**changes), out=tmp_path))
@@ -103,13 +102,3 @@ def test_a_difference_of_retentions_counts_every_example() -> None:
     assert reference.difference is None
     assert other.difference is not None
     assert other.difference.value == pytest.approx(second - first), "without weights it would be about 0"
-
-
-@pytest.mark.parametrize(
-    ("about", "title"),
-    [("attack=lira", "LiRA TPR at the smallest FPR"), ("attack=lira fpr=0.1", "LiRA TPR at FPR 0.1")],
-)
-def test_true_positive_rates_are_told_apart_by_their_false_positive_rate(about: str, title: str) -> None:
-    measure = Variant(measure=shipped_measures()["tpr"], title="LiRA TPR at FPR 0.0078", null=0.1, labels=labels(about))
-    assert _short_title(measure) == title
-    assert _short_title(replace(measure, title="LiRA AUC")) == "LiRA AUC"

@@ -42,7 +42,7 @@ def test_a_contrast_is_the_paired_t_test() -> None:
     assert contrast(B, A).value == -found.value
 
 
-def test_what_all_seeds_share_does_not_widen_a_difference() -> None:
+def test_effect_shared_by_all_seeds_does_not_widen_a_difference() -> None:
     shared = RNG.normal(0, 100, 12)
     one, other = contrast(A + shared, B + shared), contrast(A, B)
     assert (one.value, one.low, one.p) == pytest.approx((other.value, other.low, other.p))
@@ -56,7 +56,7 @@ def test_seeds_that_lack_a_side_do_not_count() -> None:
     assert contrast(holes, B).n == 11
 
 
-def test_too_few_seeds_and_differences_that_are_all_alike_are_no_certainty() -> None:
+def test_contrast_with_too_few_or_equal_seeds_is_nan() -> None:
     for values, value in ((np.array([]), math.nan), (np.array([np.nan]), math.nan), (np.array([2.0]), 2.0)):
         found = contrast(values, np.zeros(len(values)))
         assert found.value == pytest.approx(value, nan_ok=True)
@@ -112,7 +112,7 @@ def test_holm_keeps_order_and_ignores_nan(p: list[float]) -> None:
         assert (q - s) * (r - t) >= 0
 
 
-def test_the_detectable_difference_is_found_as_often_as_it_says() -> None:
+def test_detectable_difference_has_the_stated_power() -> None:
     """By simulation, at the level of one test and of Holm's first step among ten."""
     for tests in (1, 10):
         size = detectable_difference(2.0, 6, tests)
@@ -176,7 +176,7 @@ def test_seeds_with_more_examples_are_no_scatter_of_the_effect() -> None:
     assert not is_resolved(np.array([1.0, -1.0, 1.0]), np.array([64.0, 48.0, 64.0]))
 
 
-def test_equal_effects_in_all_seeds_are_no_certainty_whatever_n_is() -> None:
+def test_retention_of_equal_effects_is_nan() -> None:
     for effect in (0.3, 0.0, 1e-17):
         found = retention_ratio(WHOLE, np.full(10, effect), np.linspace(50, 64, 10))
         assert math.isnan(found.value)
@@ -208,13 +208,13 @@ def test_retention_covers_its_truth() -> None:
     assert np.mean(hits) > 0.92
 
 
-def test_the_front() -> None:
+def test_dominated_settings_name_the_setting_above_them() -> None:
     use, harm = np.array([0.9, 0.8, 0.95, 0.9, np.nan]), np.array([1.0, 2.0, 3.0, 1.0, 0.0])
     assert find_dominating(use, harm) == [-1, 0, -1, -1, -1]  # equals do not dominate each other, NaN nobody
     assert find_dominating(-use, harm)[2] != -1  # more use is better
     assert find_dominating(use, -harm)[0] == 2  # less harm is better
 
 
-def test_identical_is_said_of_nothing_else() -> None:
+def test_contrast_with_an_interval_is_not_identical() -> None:
     found = Contrast(value=0.0, low=-1.0, high=1.0, p=1.0, sd=0.5, n=4)
     assert not found.is_identical

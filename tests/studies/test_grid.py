@@ -41,14 +41,14 @@ def said(error: pytest.ExceptionInfo[ScenarioError]) -> str:
         (["speed.workers=1,2"], "it changes no result"),
     ],
 )
-def test_what_cannot_vary(texts: list[str], says: str) -> None:
+def test_invalid_vary_options_are_refused(texts: list[str], says: str) -> None:
     with pytest.raises(ScenarioError) as error:
         parse_vary(texts)
     assert says in said(error)
 
 
 @pytest.mark.parametrize("text", ["", "a", "1:", "3:3", "1,1", "0:3,2", "-1", "1.5", str(2**63), "0:1000000"])
-def test_what_are_no_seeds(text: str) -> None:
+def test_invalid_seeds_are_refused(text: str) -> None:
     with pytest.raises(ScenarioError, match="--seeds"):
         parse_seeds(text)
 
@@ -81,7 +81,7 @@ def test_files_scenarios_and_what_stands_in_them_agree(tmp_path: Path) -> None:
     assert [cell.scenario.id for cell in from_file] == [cell.scenario.id for cell in from_object]
 
 
-def test_all_that_is_wrong_is_told_at_once_and_once() -> None:
+def test_all_grid_mistakes_are_reported_once() -> None:
     settings = settings_of({"strategy.kind": ["fedavg", "nothing"], "client.lr": ["0.1", "-1"], "client.x": ["1"]})
     with pytest.raises(ScenarioError) as error:
         cross(tiny(), settings, (0, 1, 2))
@@ -96,7 +96,7 @@ def test_settings_that_come_to_the_same_scenario_are_refused() -> None:
         cross(tiny(), settings_of({"strategy": ["{kind: fedavg}", "{kind: fedavg, weighting: size}"]}), (0,))
 
 
-def test_a_strategy_gets_the_client_that_it_names_unless_that_is_decided() -> None:
+def test_strategy_gets_its_client_unless_one_is_chosen() -> None:
     settings = settings_of({"strategy.kind": ["fedavg", "tests.studies.test_grid:Picky"]})
     plain, picky = cross(tiny(), settings, (0,))
     assert kind_of(plain.scenario.client) == "sgd"

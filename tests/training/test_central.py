@@ -59,7 +59,7 @@ def test_every_row_is_passed_as_often_and_coins_are_the_same(order: str, exclusi
     assert met(central, one, 0, 3) != met(central, one, 1, 3)
 
 
-def test_by_client_one_model_goes_from_client_to_client() -> None:
+def test_central_by_client_passes_one_model_along() -> None:
     many, one = tiny(**FEDERATED), tiny(**FEDERATED, central="by_client")
     federated, central = build(many), build(one)
     before = federated.initial
@@ -108,6 +108,6 @@ def test_scenarios_that_are_not_central_keep_their_ids() -> None:
         ({"speed": {"engine": "flower"}}, "use engine: lockstep"),
     ],
 )
-def test_what_makes_no_sense_is_refused(changes: dict[str, Any], said: str) -> None:
+def test_invalid_central_scenarios_are_refused(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ScenarioError, match=said):
         tiny(**{**FEDERATED, **changes, "central": "shuffled"})

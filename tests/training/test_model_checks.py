@@ -24,7 +24,7 @@ from fedmem.engines._flower import in_process
 from fedmem.errors import RunError, TargetError
 from fedmem.federation.build import check
 from fedmem.training.model_checks import frozen_parameters, mismatch
-from tests.observation.test_observed import Net, app_grid, data_of, initial
+from tests.observation.observed_helpers import Net, app_grid, data_of, initial
 from tests.tiny import tiny
 
 SCENARIO = """\
@@ -64,7 +64,7 @@ class Whole(Adapter):
     _trained: ClassVar[bool] = True
 
 
-def test_a_model_with_frozen_parameters_is_refused_when_a_scenario_is_checked(tmp_path: Path) -> None:
+def test_model_with_frozen_parameters_is_refused_by_check(tmp_path: Path) -> None:
     file = tmp_path / "scenario.yaml"
     file.write_text(SCENARIO % "Adapter")
     answer = CliRunner().invoke(app, ["check", str(file)])
@@ -143,7 +143,7 @@ WRONG = {
 
 @pytest.mark.parametrize("make", [watch, leakage])
 @pytest.mark.parametrize("case", WRONG)
-def test_a_model_that_does_not_fit_the_app_is_an_error_before_round_1(make: Any, case: str) -> None:
+def test_model_that_does_not_fit_the_app_is_an_error_early(make: Any, case: str) -> None:
     model, arrays, message = WRONG[case]
     trained: list[int] = []
 
@@ -221,7 +221,7 @@ def test_with_warn_the_training_goes_on_and_the_watching_ends(make: Any) -> None
         np.testing.assert_allclose(result.arrays[name].numpy(), array.numpy(), rtol=1e-4, atol=1e-6)
 
 
-def test_with_warn_a_wrong_architecture_is_a_warning_before_round_1() -> None:
+def test_wrong_architecture_with_warn_is_a_warning_early() -> None:
     watcher = watch(nn.Linear(6, 3), on_error="warn")
     with pytest.warns(RuntimeWarning, match="round 0: Watch stops watching"):
         started(watcher)
@@ -247,7 +247,7 @@ def test_a_model_that_fits_gives_no_warning(make: Any) -> None:
         make(Net(), on_error="ignore")
 
 
-def test_what_is_frozen_and_what_fits() -> None:
+def test_frozen_and_mismatched_parameters_are_reported() -> None:
     assert frozen_parameters(Net()) is None
     assert str(frozen_parameters(half_frozen())).startswith("1 of ")
     assert mismatch(Net(), dict(Net().named_parameters())) is None
@@ -299,5 +299,5 @@ def test_a_model_whose_examples_interact_is_refused(way: str) -> None:
     assert "GroupNorm or LayerNorm" in found[0].message
 
 
-def test_a_model_whose_examples_are_apart_is_accepted() -> None:
+def test_model_with_independent_examples_is_accepted() -> None:
     assert check(tiny(model={"kind": "tests.training.test_model_checks:Mixed"})) == []

@@ -7,38 +7,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.func import functional_call
-from torch.nn.functional import cross_entropy
 
 from fedmem.clients.dp_sgd import DpSgd
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.audit_set import AuditSet, References
 from fedmem.contracts.data import Examples
-from fedmem.contracts.evidence import Bank, Transition
-from fedmem.modalities.loss import example_losses, mean_loss
+from fedmem.contracts.evidence import Bank
 from fedmem.modalities.scores import losses
 from fedmem.observation.evidence import evidence_of, rank_of
 from fedmem.results.tables import evidence_rows, read_evidence, write_readings
 from fedmem.training.executor import Executor
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import Stacked, Task
-
-V, L = 5, 6
-
-
-class Counts(nn.Module):
-    """Logits from the tokens so far, whatever their order: causal, and stacked without ado."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.embedding = nn.Embedding(V, 8)
-        self.output = nn.Linear(8, V)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        logits: Tensor = self.output(torch.tanh(self.embedding(tokens).cumsum(dim=1)))
-        return logits
+from tests.training.sequences_helpers import Counts, L, V, loss_by_hand, params_of, passages, told, transitions_of
 
 
 @pytest.fixture(scope="module")
@@ -48,57 +32,8 @@ def model() -> nn.Module:
         return Counts()
 
 
-def params_of(model: nn.Module, seed: int = 0) -> Params:
-    rng = torch.Generator().manual_seed(seed)
-    return {name: value.detach() + torch.randn(value.shape, generator=rng) for name, value in model.named_parameters()}
-
-
-def passages(n: int, seed: int = 0) -> Examples:
-    """The first asks at every place, the second at one; most leave some out, wherever it is."""
-    rng = np.random.default_rng(seed)
-    targets = rng.integers(0, V, (n, L))
-    left_out = rng.random((n, L)) < 0.3
-    left_out[:, 2] = False
-    left_out[0], left_out[1] = False, np.arange(L) > 0
-    targets[left_out] = -1
-    return Examples(inputs=rng.integers(0, V, (n, L)), targets=targets, ids=np.arange(n))
-
-
-def loss_by_hand(logits: Tensor, targets: np.ndarray) -> Tensor:
-    """(n,) place by place."""
-    found = []
-    for row, wanted in zip(logits, targets.tolist(), strict=True):
-        told = [cross_entropy(row[i][None], torch.tensor([t])) for i, t in enumerate(wanted) if t != -1]
-        found.append(torch.stack(told).mean())
-    return torch.stack(found)
-
-
-def test_each_example_counts_the_same_however_much_is_asked_about_it(model: nn.Module) -> None:
-    rows = passages(7)
-    logits = functional_call(model, params_of(model), (torch.from_numpy(rows.inputs),))
-    by_hand, targets = loss_by_hand(logits, rows.targets), torch.from_numpy(rows.targets)
-    torch.testing.assert_close(example_losses(logits, targets), by_hand)
-    torch.testing.assert_close(mean_loss(logits, targets), by_hand.mean())
-    # the mean over tokens, which torch would take, is another number
-    assert not torch.allclose(cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=-1), by_hand.mean())
-
-
-def test_one_target_a_row_is_what_it_was_to_the_last_bit() -> None:
-    logits, targets = torch.randn(9, 4, generator=torch.Generator().manual_seed(0)), torch.arange(9) % 4
-    assert torch.equal(mean_loss(logits, targets), cross_entropy(logits, targets))
-    assert torch.equal(example_losses(logits, targets), cross_entropy(logits, targets, reduction="none"))
-
-
-def test_nothing_asked_is_no_loss_in_training_and_unknown_in_evidence(model: nn.Module) -> None:
-    rows = Examples(inputs=np.zeros((1, L), np.int64), targets=np.full((1, L), -1), ids=np.arange(1))
-    assert mean_loss(torch.randn(1, L, V), torch.from_numpy(rows.targets)) == 0
-    with np.errstate(invalid="ignore"):
-        found = told(model, [params_of(model)], rows)
-    assert np.isnan([found.loss[0, 0], found.margin[0, 0], found.correct[0, 0]]).all()
-
-
 @pytest.mark.parametrize("client", [Sgd(lr=0.3, epochs=2, batch_size=4), Sgd(lr=0.2, momentum=0.9, steps=5)])
-def test_both_executors_train_on_passages_alike_and_as_by_hand(model: nn.Module, client: Sgd) -> None:
+def test_executors_train_passages_as_a_plain_loop(model: nn.Module, client: Sgd) -> None:
     rng, store, before = np.random.default_rng(1), passages(30), params_of(model)
     tasks = [
         Task(
@@ -157,17 +92,6 @@ def test_each_passage_is_clipped_by_itself(model: nn.Module, executor: type[Exec
             expected[name] -= g * min(1.0, clip / float(norm)) / 6
     for name, value in expected.items():
         torch.testing.assert_close(sent[name], value, rtol=1e-4, atol=1e-5)
-
-
-def transitions_of(models: list[Params]) -> list[Transition]:
-    return [
-        Transition(run=r, round=2, level="global", client=-1, before=p, sent=p, kept=p, num_examples=1)
-        for r, p in enumerate(models)
-    ]
-
-
-def told(model: nn.Module, models: list[Params], rows: Examples) -> Any:
-    return evidence_of(models, transitions_of(models), "audit", rows, OneByOne(model, Sgd(), rows))
 
 
 def test_evidence_of_passages_equals_a_loop_over_places(model: nn.Module) -> None:

@@ -8,63 +8,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from torch import nn
-from torch.nn.functional import cross_entropy
 
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.arrays import Params
-from fedmem.contracts.client import ClientAlgorithm, ClientState, Outcome
-from fedmem.contracts.data import Examples
-from fedmem.federation.build import build
-from fedmem.modalities.loss import log_likelihoods
+from fedmem.contracts.client import ClientState, Outcome
 from fedmem.training.executor import STACK_BYTES, Settings
 from fedmem.training.one_by_one import OneByOne
-from fedmem.training.stacked import LocalWork, Stacked, Task
-from tests.tiny import tiny
+from fedmem.training.stacked import Stacked, Task
 from tests.toys import Carrying
-
-CLASSES = 5
-
-
-def mlp(seed: int) -> nn.Module:
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return nn.Sequential(nn.Flatten(), nn.Linear(16, 12), nn.ReLU(), nn.Linear(12, CLASSES))
+from tests.training.stacked_helpers import CLASSES, initial, make_store, make_tasks, mlp
 
 
 def cnn(seed: int) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         return nn.Sequential(nn.Conv2d(1, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(), nn.Flatten(), nn.Linear(16, CLASSES))
-
-
-def initial(model: nn.Module) -> Params:
-    return {name: value.detach().clone() for name, value in model.named_parameters()}
-
-
-def make_store(rng: np.random.Generator, n: int = 60) -> Examples:
-    return Examples(
-        inputs=rng.random((n, 1, 4, 4), dtype=np.float32), targets=rng.integers(0, CLASSES, n), ids=np.arange(n)
-    )
-
-
-def make_tasks(
-    client: ClientAlgorithm, before: Params, sizes: list[int], rng: np.random.Generator, offer: Params | None = None
-) -> list[Task]:
-    return [
-        Task(
-            run=i,
-            round=1,
-            client=i,
-            before=before,
-            rows=rng.permutation(60)[:size],
-            batches=client.batches(size, rng),
-            payload=offer or {},
-        )
-        for i, size in enumerate(sizes)
-    ]
 
 
 @pytest.mark.parametrize("build", [mlp, cnn])
@@ -94,7 +53,7 @@ def test_stacked_equals_one_by_one(build: Callable[[int], nn.Module], client: Sg
         assert one.loss == pytest.approx(other.loss, rel=1e-5, nan_ok=True)
 
 
-def test_a_broken_mask_would_be_seen() -> None:
+def test_dropping_one_row_changes_the_model_beyond_tolerance() -> None:
     """The equality above has teeth: dropping one row of a batch moves the model by more than its tolerance."""
     rng = np.random.default_rng(1)
     model, store, client = mlp(0), make_store(rng), Sgd(lr=0.2, batch_size=4)
@@ -117,36 +76,6 @@ def test_chunks_change_no_bit() -> None:
     for one, other in zip(whole, Stacked(model, client, store, Settings(stack_bytes=three)).train(tasks), strict=True):
         for name, value in one.outcome.sent.items():
             torch.testing.assert_close(other.outcome.sent[name], value, rtol=1e-6, atol=1e-7)
-
-
-@pytest.mark.parametrize("momentum", [0.0, 0.9])
-def test_one_by_one_equals_torchs_own_sgd(momentum: float) -> None:
-    rng = np.random.default_rng(3)
-    model, store = mlp(4), make_store(rng)
-    client = Sgd(lr=0.1, momentum=momentum, weight_decay=0.02, epochs=2, batch_size=6)
-    task = make_tasks(client, initial(model), [17], rng)[0]
-    ours = OneByOne(model, client, store).train([task])[0].outcome.sent
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=momentum, weight_decay=0.02)
-    for positions in task.batches:
-        rows = task.rows[positions[positions >= 0]]
-        optimizer.zero_grad()
-        outputs = model(torch.from_numpy(store.inputs[rows]))
-        loss = nn.functional.cross_entropy(outputs, torch.from_numpy(store.targets[rows]))
-        loss.backward()  # type: ignore[no-untyped-call]  # PyTorch does not say its types
-        optimizer.step()
-    for name, value in model.named_parameters():
-        torch.testing.assert_close(ours[name], value.detach(), rtol=1e-6, atol=1e-7)
-
-
-def test_a_client_without_rows_sends_the_model_back() -> None:
-    rng = np.random.default_rng(5)
-    model, store, client = mlp(0), make_store(rng), Sgd()
-    before = initial(model)
-    for kind in (OneByOne, Stacked):
-        result = kind(model, client, store).train(make_tasks(client, before, [0, 5], rng))
-        assert all(torch.equal(result[0].outcome.sent[name], before[name]) for name in before)
-        assert np.isnan(result[0].loss)
-        assert any(not torch.equal(result[1].outcome.sent[name], before[name]) for name in before)
 
 
 def test_training_leaves_the_initial_model_alone() -> None:
@@ -175,45 +104,7 @@ def test_logits_agree_and_are_float64() -> None:
     np.testing.assert_allclose(plain, stacked, rtol=1e-5, atol=1e-6)
 
 
-@settings(max_examples=50, deadline=None)
-@given(n=st.integers(0, 60), width=st.integers(1, 20), epochs=st.integers(1, 4), seed=st.integers(0, 99))
-def test_every_epoch_visits_every_row_once(n: int, width: int, epochs: int, seed: int) -> None:
-    client = Sgd(epochs=epochs, batch_size=width)
-    batches = client.batches(n, np.random.default_rng(seed))
-    assert batches.shape == (client.num_steps(n), width)
-    per_epoch = -(-n // width)
-    for epoch in range(epochs if n else 0):
-        rows = batches[epoch * per_epoch : (epoch + 1) * per_epoch]
-        assert sorted(rows[rows >= 0].tolist()) == list(range(n))
-    assert all((row >= 0).any() for row in batches)
-
-
-@settings(max_examples=30, deadline=None)
-@given(n=st.integers(1, 40), width=st.integers(1, 12), steps=st.integers(1, 25))
-def test_a_number_of_steps_is_kept(n: int, width: int, steps: int) -> None:
-    batches = Sgd(steps=steps, batch_size=width).batches(n, np.random.default_rng(0))
-    assert len(batches) == steps
-    assert all((row >= 0).any() for row in batches)
-
-
-def test_local_work_trains_on_the_rows_of_its_round() -> None:
-    """Outside the window of an example its holder trains on a fill-in: equally many steps in all rounds and runs."""
-    injections = [{"kind": "typical", "per_client": 2, "start": 2, "stop": 3}]
-    scenario = tiny(injections=injections, exclusion="replace")
-    federation = build(scenario)
-    work = LocalWork(federation, scenario.client, scenario.seed)
-    audit = federation.audit_start + np.arange(len(federation.audit))
-    for run in range(4):
-        for round_number, there in ((1, False), (2, True), (3, True), (4, False)):
-            tasks = [work.task(run, round_number, client, federation.initial) for client in range(5)]
-            rows = np.concatenate([task.rows for task in tasks])
-            assert np.isin(audit, rows).tolist() == (federation.audit.is_in[run] & there).tolist()
-            for client, task in enumerate(tasks):
-                assert task.rows.tolist() == federation.rows(run, client, round_number).tolist()
-                assert task.batches.shape == work.task(0, 1, client, federation.initial).batches.shape
-
-
-def test_clients_with_other_offers_or_memories_are_stacked_apart() -> None:
+def test_clients_with_other_payload_or_state_are_separate_stacks() -> None:
     """Half have a velocity from before, half not, and one is pulled: each equals itself trained alone."""
     rng = np.random.default_rng(8)
     model, store, client = mlp(0), make_store(rng), Carrying()
@@ -245,7 +136,7 @@ class Heavy(Sgd):
 
 
 @pytest.mark.parametrize("sizes", [[12, 12, 12], [20, 12, 4]], ids=["equal", "unequal"])
-def test_parts_of_the_state_may_be_exchanged_and_named_in_any_order(sizes: list[int]) -> None:
+def test_entries_of_the_state_may_change_order_and_names(sizes: list[int]) -> None:
     rng = np.random.default_rng(11)
     model, store, client = mlp(0), make_store(rng), Heavy(lr=0.2, epochs=2, batch_size=4)
     tasks = make_tasks(client, initial(model), sizes, rng)
@@ -256,7 +147,7 @@ def test_parts_of_the_state_may_be_exchanged_and_named_in_any_order(sizes: list[
                 torch.testing.assert_close(other.outcome.sent[name], value, rtol=0, atol=1e-5)
 
 
-def test_a_stack_that_had_nothing_to_do_does_not_teach_later_ones_to_do_nothing() -> None:
+def test_empty_stack_does_not_affect_later_stacks() -> None:
     rng = np.random.default_rng(12)
     model, store, client = mlp(0), make_store(rng), Sgd(lr=0.5, batch_size=4)
     stacked, reference = Stacked(model, client, store), OneByOne(model, client, store)
@@ -267,7 +158,7 @@ def test_a_stack_that_had_nothing_to_do_does_not_teach_later_ones_to_do_nothing(
             torch.testing.assert_close(other.outcome.sent[name], value, rtol=0, atol=1e-5)
 
 
-def test_a_row_of_somebody_else_cannot_make_a_client_fail() -> None:
+def test_rows_of_other_clients_cannot_make_a_client_fail() -> None:
     """Short batches are padded; with row 0 of the store, whoever holds it, they would be lost with it."""
     rng = np.random.default_rng(13)
     model, store, client = mlp(0), make_store(rng), Sgd(lr=0.1, batch_size=4)
@@ -293,7 +184,7 @@ class Turning(Carrying):
         return Outcome(sent=state["params"], kept=kept, memory={"turn": state["offer"]["round"]})
 
 
-def test_what_is_kept_is_told_by_each_stack_for_itself() -> None:
+def test_kept_parameters_are_decided_by_each_stack() -> None:
     rng = np.random.default_rng(14)
     model, store, client = mlp(0), make_store(rng), Turning()
     before = initial(model)
@@ -307,40 +198,8 @@ def test_what_is_kept_is_told_by_each_stack_for_itself() -> None:
                 assert torch.equal(done.outcome.kept[name], value if own else done.outcome.sent[name])
 
 
-@pytest.mark.parametrize("classes", [2, 5, 10, 15, 16, 17])
-def test_log_probabilities_of_labels_hang_on_no_other_client(classes: int) -> None:
-    """With few classes vectors go over the rows of all clients, and those that are left over must not differ."""
-    rng = np.random.default_rng(classes)
-    outputs = torch.from_numpy(3 * rng.standard_normal((9, 7, classes), dtype=np.float32))
-    targets = torch.from_numpy(rng.integers(0, classes, (9, 7)))
-
-    def both(first: int, last: int) -> tuple[torch.Tensor, torch.Tensor]:
-        given = outputs[first:last].clone().requires_grad_()
-        found = log_likelihoods(given, targets[first:last])
-        (slopes,) = torch.autograd.grad(found.sum(), given)
-        return found.detach(), slopes
-
-    found, slopes = both(0, 9)
-    plain = outputs.clone().requires_grad_()
-    (expected,) = torch.autograd.grad(-cross_entropy(plain.flatten(0, 1), targets.flatten(), reduction="sum"), plain)
-    losses = cross_entropy(plain.flatten(0, 1), targets.flatten(), reduction="none").view(9, 7)
-    torch.testing.assert_close(found, -losses, rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(slopes, expected, rtol=1e-5, atol=1e-6)
-    for first in range(9):
-        for last in range(first + 1, 10):
-            some = both(first, last)
-            assert torch.equal(some[0], found[first:last])
-            assert torch.equal(some[1], slopes[first:last])
-
-
-def test_several_places_of_an_example_count_as_their_mean() -> None:
-    outputs, targets = torch.randn(2, 3, 4, 5), torch.randint(0, 5, (2, 3, 4))
-    expected = -cross_entropy(outputs.flatten(0, 2), targets.flatten(), reduction="none").view(2, 3, 4).mean(dim=2)
-    torch.testing.assert_close(log_likelihoods(outputs, targets), expected)
-
-
 @pytest.mark.parametrize("sizes", [[0], [0, 0], [3, 0, 9, 9, 1, 5], [20, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1]])
-def test_who_is_done_early_stays_as_it_is(sizes: list[int]) -> None:
+def test_client_with_fewer_steps_is_unchanged_afterwards(sizes: list[int]) -> None:
     """Clients of other numbers of steps in one stack, and each alone, to the last bit."""
     rng = np.random.default_rng(3)
     client = Sgd(lr=0.2, momentum=0.5, epochs=2, batch_size=4)

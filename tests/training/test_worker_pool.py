@@ -94,7 +94,7 @@ class Large(Sgd):
         return replace(outcome, memory={"large": torch.arange(ROOM, dtype=torch.float32)})
 
 
-def test_what_does_not_fit_is_sent_another_way(scenario: Scenario) -> None:
+def test_work_too_large_for_shared_memory_is_sent_otherwise(scenario: Scenario) -> None:
     federation = build(scenario)
     work = work_of(scenario, federation, [0, 1])
     spread = crew(federation, Large())
@@ -118,7 +118,7 @@ class Dying(Sgd):
         return super().init(before, offer, memory)
 
 
-def test_a_client_that_dies_with_its_worker_has_failed_and_the_others_have_not(scenario: Scenario) -> None:
+def test_client_that_dies_with_its_worker_fails_alone(scenario: Scenario) -> None:
     from dataclasses import replace
 
     federation = build(scenario)
@@ -158,7 +158,7 @@ def alive() -> Callable[[], int]:
     return lambda: children() - before
 
 
-def test_a_scenario_says_how_many_and_they_are_gone_afterwards(alive: Any) -> None:
+def test_worker_count_of_the_scenario_changes_no_result(alive: Any) -> None:
     one, two = (tiny(speed={"executor": "one_by_one", "workers": count}, runs=2) for count in (1, 2))
     plain, spread = (simulate(scenario, build(scenario)) for scenario in (one, two))
     assert alive() == 0

@@ -1,0 +1,146 @@
+"""What every file of fedmem/estimators promises, with every membership attack of fedmem/attacks where one is needed."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import math
+import pkgutil
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass, replace
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fedmem.attacks
+import fedmem.estimators
+from fedmem.contracts.attack import MembershipAttack
+from fedmem.contracts.estimator import Estimator, View, estimator_declaration
+from fedmem.contracts.evidence import Bank
+from fedmem.contracts.measurement import FINAL
+from fedmem.estimation.randomisation import permute_coins
+from fedmem.estimation.two_way import interval
+from fedmem.estimation.views import views
+from tests.banks import make_bank
+
+
+def public_class(package: ModuleType, name: str) -> type:
+    module = importlib.import_module(f"{package.__name__}.{name}")
+    (found,) = [
+        c for n, c in vars(module).items() if isinstance(c, type) and c.__module__ == module.__name__ and n[0] != "_"
+    ]
+    return found
+
+
+def kinds(package: ModuleType) -> list[str]:
+    return sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_"))
+
+
+def instances() -> Iterator[object]:
+    attacks = [public_class(fedmem.attacks, kind) for kind in kinds(fedmem.attacks)]
+    membership = [attack() for attack in attacks if attacks_membership(attack)]
+    for kind in kinds(fedmem.estimators):
+        cls = public_class(fedmem.estimators, kind)
+        if "attack" in {f.name for f in fields(cls)}:
+            for attack in membership:
+                yield pytest.param(cls(attack=attack), id=f"{kind}-{type(attack).__name__}")
+        else:
+            yield pytest.param(cls(), id=kind)
+
+
+def attacks_membership(cls: type) -> bool:
+    return hasattr(cls, "scores") and hasattr(cls, "knows") and not hasattr(cls, "reconstruct")
+
+
+def all_views(bank: Bank, draws: int = 20) -> list[View]:
+    return list(views(bank, permute_coins(bank.audit, draws, np.random.default_rng(0))))
+
+
+every_estimator = pytest.mark.parametrize("estimator", list(instances()))
+
+
+@every_estimator
+def test_is_a_component(estimator: Estimator) -> None:
+    cls = type(estimator)
+    assert is_dataclass(cls)
+    assert cls.__dataclass_params__.frozen
+    assert all(f.kw_only for f in fields(cls))
+    assert isinstance(estimator, Estimator)
+    assert estimator_declaration(estimator).min_runs >= 1
+    for f in fields(cls):
+        # from Python 3.13 on docstrings come without their indentation
+        assert f"\n    {f.name}: " in inspect.cleandoc(cls.__doc__).partition("Fields:")[2]
+        if f.name == "attack":
+            assert isinstance(estimator.attack, MembershipAttack)
+
+
+@every_estimator
+def test_estimates_are_complete_and_repeatable(estimator: Estimator) -> None:
+    for view in all_views(make_bank()):
+        found = estimator.estimate(view)
+        keys = [(e.metric, e.labels, e.kind) for e in found]
+        assert len(set(keys)) == len(keys)
+        for e, again in zip(found, estimator.estimate(view), strict=True):
+            assert e.kind in view.audit.kinds
+            assert np.isfinite([e.value, e.null]).all()
+            assert isinstance(e.value, float)
+            assert e.influence.examples.shape == (len(view.audit),)
+            assert e.influence.cells.shape == view.audit.is_in.shape
+            others = view.audit.kind != e.kind
+            assert (e.influence.examples[others] == 0).all()
+            assert (e.influence.cells[:, others] == 0).all()
+            assert e.influence.examples.sum() == pytest.approx(0, abs=1e-9)
+            assert np.isfinite(e.influence.cells).all()
+            assert e.bounds[0] <= e.value <= e.bounds[1]
+            assert math.isnan(e.p) or (0 < e.p <= 1 and e.redeals > 0 and view.round == FINAL)
+            assert 0 < e.n <= (view.audit.kind == e.kind).sum()
+            assert e.value == again.value
+            np.testing.assert_array_equal(e.influence.cells, again.influence.cells)
+            if e.examples is not None:
+                assert len(e.examples) == e.n
+                assert (view.audit.kind[e.examples] == e.kind).all()
+            for single in (e.per_example, e.per_example_low, e.per_example_high, e.per_example_n):
+                assert single is None or single.shape == (e.n,)
+
+
+@every_estimator
+def test_sees_a_large_effect_and_not_a_missing_one(estimator: Estimator) -> None:
+    """The sign, and that the null is where no memorisation is."""
+    for view in all_views(make_bank(runs=16, local=5.0, whole=0.0, per_client=4, clients=8, cohort=6), draws=200):
+        for e in estimator.estimate(view):
+            clusters = min(view.audit.runs, e.n)
+            low, high = interval(e.value, e.influence, clusters, e.bounds, level=0.99)
+            if math.isnan(low):  # all right, all beyond the references, or all tied: no spread, and no interval
+                low, high = e.value, math.nan
+            if (view.level, view.place) == ("local", "owner"):
+                assert low > e.null, (e.metric, e.labels, e.kind)
+            elif view.round == FINAL and not math.isnan(high):
+                assert low < e.null < high, (view.level, view.place, e.metric, e.labels, e.kind)
+
+
+@every_estimator
+def test_estimator_leaves_the_view_unchanged_and_skips_missing(estimator: Estimator) -> None:
+    (view,) = all_views(make_bank(rounds=(0,)))[:1]
+    before = view.margin.copy()
+    estimator.estimate(view)
+    estimator.tests(view)
+    np.testing.assert_array_equal(view.margin, before)
+    for array in (view.margin, view.loss, view.correct, view.rank):
+        array[:] = np.nan
+    assert list(estimator.estimate(view)) == []
+    assert list(estimator.tests(view)) == []
+
+
+@every_estimator
+def test_kinds_do_not_influence_one_another(estimator: Estimator) -> None:
+    for view in all_views(make_bank(rounds=(0, 1))):
+        whole = {(e.metric, e.labels, e.kind): e.value for e in estimator.estimate(view)}
+        for kind in view.audit.kinds:
+            hidden = view.audit.kind != kind
+            arrays: dict[str, Any] = {
+                n: np.where(hidden, np.nan, getattr(view, n)) for n in ("loss", "margin", "correct", "rank")
+            }
+            alone = {(e.metric, e.labels, e.kind): e.value for e in estimator.estimate(replace(view, **arrays))}
+            assert alone == {key: value for key, value in whole.items() if key[2] == kind}

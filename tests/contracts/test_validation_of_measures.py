@@ -1,0 +1,78 @@
+"""Tests of `fedmem/contracts/validation_of_measures.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fedmem.contracts.attack import GradientTarget, Reconstruction
+from fedmem.contracts.measure import Measure
+from fedmem.contracts.measurement import LABELS, Labels, Reading
+from fedmem.contracts.needs import Declared
+from fedmem.contracts.validation_of_measures import by_run, readings_of, reconstruct
+from fedmem.guards.guarding import Guard, PartError
+from tests.lab import Lab, digits, network, parameters, target_of
+
+DECLARED = Declared(measures={"m": Measure(name="m", title="m", means="A number.")}, labels=dict(LABELS))
+
+
+def read(given: Any, shown: Any, declared: Declared = DECLARED) -> Any:
+    with Guard("probe", "tests:Probe", "observe") as guard:
+        return readings_of(guard, given, shown, declared)
+
+
+def test_readings_need_shown_transitions_and_declared_names() -> None:
+    one, other = Lab().local(runs=(0, 1), clients=(0,))
+    good = Reading(metric="m", value=1.0, labels=Labels.of(place="owner"))
+    assert read([(one, good)], [one]) == [(one, good)]
+    wrong: list[tuple[Any, str]] = [
+        ((other, good), "which it was not shown"),
+        (good, "should be pairs of a transition and a reading"),
+        ((None, good), "about no transition"),
+        ((one, replace(good, metric="n")), "'n', which it does not declare"),
+        ((one, replace(good, labels=Labels.of(colour="red"))), "'colour', which it does not declare"),
+    ]
+    for given, message in wrong:
+        with pytest.raises(PartError, match=message):
+            read([given], [one])
+
+
+def test_arrays_by_run_need_the_leading_axes() -> None:
+    def check(given: object) -> Any:
+        with Guard("strategy", "tests:Rule", "state") as guard:
+            return by_run(guard, "state", given, (2, 3))
+
+    good = {"w": torch.zeros(2, 3, 5)}
+    assert check(good) == good
+    for wrong in ({"w": torch.zeros(2, 4)}, {"w": np.zeros((2, 3))}, [torch.zeros(2, 3)]):
+        with pytest.raises(PartError, match="should be"):
+            check(wrong)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Returning:
+    found: Any
+    knows: tuple[str, ...] = ()
+
+    def reconstruct(self, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]) -> Any:
+        return self.found
+
+
+def test_reconstructions_must_fit_their_targets() -> None:
+    model = network()
+    target = target_of(model, parameters(model), digits().take(np.arange(2)))
+    good = Reconstruction(inputs=np.zeros((2, 1, 8, 8), np.float32), labels=np.zeros(2, np.int64), distance=0.1)
+    assert reconstruct(Returning(found=[good]), [target], []) == [good]
+    for wrong, message in (
+        ([], "0 reconstructions, should be one for each of 1"),
+        ([replace(good, inputs=good.inputs[:, 0])], "inputs are"),
+        ([replace(good, labels=good.labels[:1])], "should be one for each of 2 inputs"),
+        ([None], "should be fedmem.contracts.attack.Reconstruction"),
+    ):
+        with pytest.raises(PartError, match=message):
+            reconstruct(Returning(found=wrong), [target], [])

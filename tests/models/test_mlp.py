@@ -1,0 +1,34 @@
+"""Tests of `fedmem/models/mlp.py`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from fedmem.models.mlp import MLP
+
+
+def test_mlp_counts_its_parameters() -> None:
+    module = MLP(hidden=(64,)).build((1, 8, 8), 10)
+    assert sum(parameter.numel() for parameter in module.parameters()) == 64 * 64 + 64 + 64 * 10 + 10
+
+
+def test_mlp_without_hidden_layers_is_linear() -> None:
+    module = MLP(hidden=()).build((3,), 2)
+    assert [name for name, _ in module.named_parameters()] == ["output.weight", "output.bias"]
+    one, other = torch.tensor([[1.0, 2.0, 3.0]]), torch.tensor([[4.0, 5.0, 6.0]])
+    torch.testing.assert_close(module(one) + module(other), 2 * module((one + other) / 2))
+
+
+@pytest.mark.parametrize(("activation", "value"), [("relu", 0.0), ("tanh", -0.76159416), ("sigmoid", 0.26894143)])
+def test_mlp_applies_the_activation_that_was_asked_for(activation: str, value: float) -> None:
+    module = MLP(hidden=(1,), activation=activation).build((1,), 1)  # type: ignore[arg-type]
+    with torch.no_grad():
+        for name, number in (("hidden1.weight", 1), ("hidden1.bias", 0), ("output.weight", 1), ("output.bias", 0)):
+            module.get_parameter(name).fill_(number)
+        assert module(torch.tensor([[-1.0]])).item() == pytest.approx(value)
+
+
+def test_mlp_names_every_layer() -> None:
+    names = [name for name, _ in MLP(hidden=(5, 4)).build((2, 3), 2).named_parameters()]
+    assert names == [f"{layer}.{part}" for layer in ("hidden1", "hidden2", "output") for part in ("weight", "bias")]

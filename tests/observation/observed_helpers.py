@@ -1,0 +1,64 @@
+"""What tests of observed share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from flwr.app import ArrayRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from torch import nn
+
+from fedmem.engines._flower import FIRST_NODE, LocalGrid
+
+CLIENTS = 4
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(6, 16)
+        self.fc2 = nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.fc2(torch.relu(self.fc1(x)))  # type: ignore[no-any-return]
+
+
+def data_of(client: int) -> tuple[torch.Tensor, torch.Tensor]:
+    rng = np.random.default_rng(client)
+    return torch.from_numpy(rng.random((20, 6), dtype=np.float32)), torch.from_numpy(rng.integers(0, 3, 20))
+
+
+client_app = ClientApp()
+
+
+def initial() -> ArrayRecord:
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(0)
+        return ArrayRecord(Net().state_dict())
+
+
+def app_grid(
+    order: Callable[[list[Message]], list[Message]] = list,
+    kind: type[LocalGrid] = LocalGrid,
+    client_of: Callable[[int], int] = lambda node: node - FIRST_NODE,
+) -> Grid:
+    """A grid that calls the ClientApp for every message, as a simulation does."""
+
+    def exchange(messages: list[Message]) -> list[Message]:
+        replies = []
+        for message in messages:
+            client = client_of(message.metadata.dst_node_id)
+            context = Context(
+                run_id=1,
+                node_id=message.metadata.dst_node_id,
+                node_config={"partition-id": client, "num-partitions": CLIENTS},
+                state=RecordDict(),
+                run_config={},
+            )
+            replies.append(client_app(message, context))
+        return order(replies)
+
+    return kind(CLIENTS, exchange)

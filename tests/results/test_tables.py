@@ -1,0 +1,33 @@
+"""Tests of `fedmem/results/tables.py`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from fedmem.errors import RunError
+from fedmem.results.read import read, read_bank
+from tests.results.read_helpers import MEASUREMENTS, STORED, write
+
+
+@pytest.mark.parametrize("name", STORED)
+def test_missing_rows_are_reported_as_damage(tmp_path: Path, name: str) -> None:
+    write(tmp_path / "a")
+    manifest = tmp_path / "a" / "manifest.json"
+    stored = json.loads(manifest.read_text())
+    stored["rows"][name] += 1
+    manifest.write_text(json.dumps(stored))
+    with pytest.raises(RunError, match=rf"{name}\.parquet is damaged .* rows, .* were written"):
+        getattr(read(tmp_path / "a"), name)
+    if name != "measurements":
+        with pytest.raises(RunError, match=rf"{name}\.parquet is damaged"):
+            read_bank(tmp_path / "a")
+
+
+def test_measurements_come_back_as_records(tmp_path: Path) -> None:
+    write(tmp_path / "a")
+    assert list(map(repr, read(tmp_path / "a").rows())) == list(map(repr, MEASUREMENTS))
+    write(tmp_path / "b", measurements=[])
+    assert read(tmp_path / "b").rows() == []

@@ -1,0 +1,55 @@
+"""Tests of `fedmem/scenario/check_measuring.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from tests.scenario.declared_helpers import COMPARING, KINDS, LEFT_OUT, refusal
+
+
+@pytest.mark.parametrize("probe", COMPARING, ids=KINDS)
+def test_comparing_probe_needs_masked_copies(probe: dict[str, Any]) -> None:
+    kept = [{"kind": "typical", "per_client": 2, "copies": 3, "unmasked": 2}]
+    ((path, message),) = refusal(injections=kept, probes=[probe])
+    assert path == "injections[0].unmasked"
+    assert f"the probe {probe['kind']} compares" in message
+    assert "write unmasked: 0" in message
+    assert not refusal(injections=[kept[0] | {"unmasked": 0}], probes=[probe])
+
+
+@pytest.mark.parametrize("estimator", [{"kind": "audit"}, {"kind": "tests.declaring:Guessing"}])
+def test_comparing_estimator_needs_masked_copies(estimator: dict[str, Any]) -> None:
+    kept = [{"kind": "typical", "per_client": 2, "copies": 3, "unmasked": 2}]
+    ((path, message),) = refusal(injections=kept, estimators=[estimator])
+    assert path == "injections[0].unmasked"
+    assert f"the estimator {estimator['kind']} compares" in message
+
+
+def test_components_without_comparison_are_accepted() -> None:
+    kept = [{"kind": "typical", "per_client": 2, "copies": 3, "unmasked": 2}]
+    greedy = {"kind": "power_of_choice", "size": 3, "candidates": 4}
+    silent = [{"kind": "utility"}, {"kind": "tests.declaring:Silent"}]
+    assert not refusal(injections=kept, probes=silent, sampler=greedy, roster="per_run")
+    # what the last copy adds is what its memorisation is
+    assert not refusal(injections=kept, estimators=[{"kind": "memorisation"}])
+
+
+@pytest.mark.parametrize("kind", ["client_influence", "tests.declaring:OverClients"])
+def test_estimator_over_clients_needs_leave_out(kind: str) -> None:
+    estimators = [{"kind": kind}]
+    assert not refusal(**LEFT_OUT, estimators=estimators)
+    ((path, message),) = refusal(estimators=estimators)
+    assert path == "estimators[0]"
+    assert f"{kind} compares runs with and without a client" in message
+    model = {"model": {"kind": "mlp", "hidden": [8]}, "client": {"kind": "fedper"}}
+    assert any(
+        f"{kind} compares one aggregate for all" in m for _, m in refusal(**LEFT_OUT, **model, estimators=estimators)
+    )
+
+
+@pytest.mark.parametrize("kind", ["exposure", "exposure_skewnormal", "tests.declaring:Ranking"])
+def test_an_estimator_that_ranks_canaries_needs_some(kind: str) -> None:
+    found = refusal(injections=[{"kind": "typical", "per_client": 2}], estimators=[{"kind": kind}])
+    assert any(path == "estimators[0]" and f"{kind} ranks canaries" in message for path, message in found)

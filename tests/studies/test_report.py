@@ -1,0 +1,99 @@
+"""Tests of `fedmem/studies/report.py`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmem.studies import figures
+from fedmem.studies.compare import ComparedRuns, compare
+from fedmem.studies.quantities import Series
+from fedmem.studies.report import Table, best_settings
+from tests.studies.compare_helpers import SEEDS, VARY, by_hand, small
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> ComparedRuns:
+    """Two strategies, two samplers, three seeds; strategies are compared within each sampler."""
+    return compare(
+        small(),
+        vary=VARY,
+        seeds=f"0:{SEEDS}",
+        reference=["strategy.kind=fedavg"],
+        out=tmp_path_factory.mktemp("made"),
+        jobs=1,
+    )
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figures, for who looks at none: they take longer than the runs."""
+    monkeypatch.setattr(figures, "draw_all", lambda comparison: iter(()))
+
+
+def test_the_front_is_over_the_seeds_that_all_settings_have(made: ComparedRuns) -> None:
+    """The last setting lacks the first seed, in which all are far better: that alone must not put the others ahead."""
+
+    def told(lift: float) -> list[tuple[str, int, bool]]:
+        series = []
+        for one in made.comparison.series:
+            values = one.values.copy()
+            values[:, 0] += lift if one.quantity.metric == "test_accuracy" else 0.0
+            values[-1, 0] = np.nan
+            series.append(replace(one, values=values))
+        found = replace(made.comparison, series=tuple(series)).trades
+        assert {trade.use.n for trade in found} == {SEEDS - 1}
+        return [(trade.quantity.metric, trade.better, trade.sure) for trade in found]
+
+    assert told(100.0) == told(0.0)
+    gone = by_hand(lambda values: np.full_like(values, np.nan), made)
+    assert {(trade.setting, trade.use.n) for trade in gone.trades} == {(setting, SEEDS) for setting in range(3)}
+    absent = f"(without a value, so not compared: {gone.labels[3]})"
+    assert all(absent in line and gone.labels[3] not in line.replace(absent, "") for line in best_settings(gone))
+
+
+@pytest.mark.usefixtures("undrawn")
+def test_a_setting_whose_runs_all_failed_is_on_no_front(tmp_path: Path) -> None:
+    quick = small(rounds=2, runs=2, estimators=[{"kind": "exposure"}])
+    vary: dict[str, list[Any]] = {"strategy.kind": ["fedavg", "tests.execution.many_scenarios_helpers:Breaking"]}
+    made = compare(quick, vary=vary, seeds=(0, 1), out=tmp_path, jobs=1)
+    assert len(made.trades)
+    assert set(made.trades.setting) == {"fedavg"}
+    assert made.trades.utility.notna().all()
+    assert all("Breaking" not in line for line in best_settings(made.comparison))
+
+
+def test_table_fits_and_marks_results_that_are_not_significant(made: ComparedRuns) -> None:
+    lines = [line for line, _ in Table(made.comparison).lines(130)]
+    text = "\n".join(lines)
+    assert max(map(len, lines)) <= 130
+    assert "4 settings x 3 seeds" in text
+    assert "minus its reference, bits" in text
+    assert "unresolved (detects" in text
+    assert "WHAT AGGREGATION KEEPS" in text
+    assert "On the front" in text
+
+
+def test_table_reports_no_impossible_values(made: ComparedRuns) -> None:
+    def scattered(series: Series) -> Series:
+        values = np.tile([0.0, 1.0, 0.9], (4, 1))
+        values[2:] = values[2:, ::-1]
+        return replace(series, values=values)
+
+    found = replace(made.comparison, series=tuple(map(scattered, made.comparison.tested_series)))
+    rows = [row for row in found.rows if row.quantity.max_difference < math.inf]
+    assert any(row.detectable > row.quantity.max_difference for row in rows)
+    for row in rows:
+        assert row.quantity.range[0] <= row.mean.low <= row.mean.high <= row.quantity.range[1]
+        if row.contrast is not None:
+            assert -row.quantity.max_difference <= row.contrast.low <= row.contrast.high <= row.quantity.max_difference
+    assert {(row.mean.low, row.mean.high) for row in rows if row.quantity.range == (0, 1)} == {(0.0, 1.0)}
+    text = "\n".join(line for line, _ in Table(found).lines(140))
+    assert "detects more than possible; seeds" in text
+    assert "(detects more than possible; more seeds)" in " ".join(text.split())
+    assert any(row.detectable > 1 for row in found.rows if row.quantity.metric == "exposure")  # bits have no end

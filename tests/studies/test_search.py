@@ -1,0 +1,91 @@
+"""Tests of `fedmem/studies/search.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fedmem.errors import ScenarioError
+from fedmem.studies import search
+from fedmem.studies.search import quantity_of
+from fedmem.studies.sweep import sweep
+from fedmem.studies.sweep_folder import make_comparison
+from tests.studies.sweep_helpers import RATES, Write
+
+SEARCH = {
+    "axes": [{"path": "strategy.kind", "values": ["fedavg", "fedmedian"]}, {"path": "client.lr", "range": [0.05, 0.5]}],
+    "seeds": [3],
+}
+
+
+OBJECTIVES = {"test_accuracy": "maximize", "exposure, random_pattern": "minimize"}
+
+
+def found(write: Write, out: Path, trials: int) -> Any:
+    plan = {"study": "s", "trials": trials, "batch": 2, "directions": OBJECTIVES}
+    return sweep(write(**SEARCH, search=plan), out=out, jobs=1).trials
+
+
+def test_a_search_is_the_same_however_often_it_was_interrupted(
+    write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna")
+    whole = found(write, tmp_path / "whole", 6)
+    assert whole.state.tolist() == ["complete"] * 6
+    assert len(set(whole["client.lr"])) > 3
+    run_cells, left = vars(search)["run_cells"], [1]
+
+    def interrupted(*given: Any, **named: Any) -> Any:
+        if not left:
+            raise KeyboardInterrupt
+        left.pop()
+        return run_cells(*given, **named)
+
+    monkeypatch.setattr(search, "run_cells", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        found(write, tmp_path / "parts", 6)  # in the second batch, which was asked for and not told
+    monkeypatch.undo()
+    assert found(write, tmp_path / "parts", 3).trial.tolist()[:3] == [0, 1, 2]
+    assert found(write, tmp_path / "parts", 6).equals(whole)
+    front = whole[whole.front]
+    assert len(front)
+    for _, one in front.iterrows():  # nobody on the front is beaten in both
+        better = (whole.test_accuracy > one.test_accuracy) & (
+            whole["exposure, random_pattern"] < one["exposure, random_pattern"]
+        )
+        assert not better.any()
+
+
+def test_objectives_are_those_of_the_runs_and_have_to_be_one(write: Write, tmp_path: Path) -> None:
+    file = write(axes=[RATES], seeds="0:2")
+    done = sweep(file, out=tmp_path, jobs=1)
+    comparison = make_comparison([cell for cell in done.cells if dict(cell.setting)["client.lr"] == "0.1"], tmp_path)
+    rows = done.results[(done.results.setting == "lr=0.1") & (done.results.metric == "exposure")]
+    rows = rows[rows["with"] == ""]
+    (value,) = search.objectives(comparison, {"exposure, random_pattern": "minimize"})
+    assert value == pytest.approx(rows[rows.level == "global"].value.mean())
+    (value,) = search.objectives(comparison, {"exposure, local": "minimize"})
+    assert value == pytest.approx(rows[rows.level == "local"].value.mean())
+    for text, says in (("nothing", "means nothing"), ("exposure, mislabelled", "means nothing")):
+        with pytest.raises(ScenarioError, match=says):
+            quantity_of(comparison, text)
+
+
+def test_misspelt_objective_is_an_error_before_training(write: Write, tmp_path: Path) -> None:
+    plan = {"study": "s", "trials": 2, "directions": {"expsure, random_pattern": "minimize"}}
+    with pytest.raises(ScenarioError, match=r"study.yaml:1  search.directions: .*did you mean 'exposure'"):
+        sweep(write(**SEARCH, search=plan), out=tmp_path / "out", jobs=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_failed_trial_counts_and_is_reported(write: Write, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    broken = {"kind": "tests.studies.sweep_helpers:Flaky", "marker": str(tmp_path / "never")}
+    plan = {"study": "s", "trials": 6, "directions": {"test_accuracy": "maximize"}, "sampler": "random"}
+    axes = [{"path": "strategy", "values": [{"kind": "fedavg"}, broken]}, {"path": "client.lr", "range": [0.1, 0.2]}]
+    done = sweep(write(axes=axes, search=plan), out=tmp_path, jobs=1)
+    assert set(done.trials.state) == {"complete", "fail"}
+    assert len(done.failed) == (done.trials.state == "fail").sum()
+    assert done.trials[done.trials.state == "fail"].test_accuracy.isna().all()

@@ -1,0 +1,60 @@
+"""Tests of `fedmem/studies/sweep_folder.py`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from fedmem.results.read import read
+from fedmem.studies.grid import label_of
+from fedmem.studies.sweep import sweep
+from tests.studies.sweep_helpers import RATES, Write
+
+
+def test_a_grid_gives_one_tidy_frame_and_goes_on_where_it_was(write: Write, tmp_path: Path) -> None:
+    axes = [RATES, {"zip": {"clients": [4, 5], "sampler.size": [2, 3]}}]
+    first = sweep(write(axes=axes, seeds="0:1", set={"bootstrap": 30}), out=tmp_path, jobs=1)
+    assert first.path == tmp_path / "tiny" / "sweep-study"
+    assert len(first.cells) == 4
+    frame = first.results
+    assert set(frame.columns) >= {"setting", "client.lr", "clients", "sampler.size", "seed", "metric", "value", "n"}
+    cell = first.cells[3]
+    assert dict(cell.setting) == {"client.lr": "0.3", "clients": "5", "sampler.size": "3"}
+    assert cell.scenario.bootstrap == 30
+    measured = read(tmp_path / "tiny" / cell.scenario.id).measurements
+    chosen = measured[
+        (measured.metric == "test_accuracy") & (measured.level == "global") & (measured.scope == "summary")
+    ]
+    own = frame[
+        (frame.setting == label_of(cell.setting)) & (frame.metric == "test_accuracy") & (frame.level == "global")
+    ]
+    assert own.value.tolist() == chosen.value.tolist()
+    there = {path: path.stat().st_mtime_ns for path in (tmp_path / "tiny").glob("[!.]*/manifest.json")}
+    more = sweep(write(axes=axes, seeds=[0, 7], set={"bootstrap": 30}), out=tmp_path, jobs=1)
+    assert len(more.cells) == 8
+    assert set(more.results.seed) == {0, 7}
+    assert all(path.stat().st_mtime_ns == when for path, when in there.items())
+    assert (more.path / "results.csv").exists()
+
+
+def test_failures_are_noted_and_retried_alone(write: Write, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    flaky = {"kind": "tests.studies.sweep_helpers:Flaky", "marker": str(marker)}
+    file = write(axes=[{"path": "strategy", "values": [{"kind": "fedavg"}, flaky]}], seeds="0:2")
+    done = sweep(file, out=tmp_path, jobs=1)
+    assert len(done.failed) == 2
+    assert set(done.failed.values()) == {"no marker"} or all("no marker" in why for why in done.failed.values())
+    assert json.loads((done.path / "failed.json").read_text()) == done.failed
+    assert set(done.results.setting) == {"fedavg"}
+    marker.touch()
+    untried = sweep(file, out=tmp_path, jobs=1)
+    assert untried.failed == done.failed  # not tried again unless asked for
+    when = {path: path.stat().st_mtime_ns for path in (tmp_path / "tiny").glob("[!.]*/manifest.json")}
+    marker.unlink()
+    assert len(sweep(file, out=tmp_path, jobs=1, retry_failed=True).failed) == 2
+    marker.touch()
+    mended = sweep(file, out=tmp_path, jobs=1, retry_failed=True)
+    assert not mended.failed
+    assert json.loads((done.path / "failed.json").read_text()) == {}
+    assert len(set(mended.results.setting)) == 2
+    assert all(path.stat().st_mtime_ns == then for path, then in when.items())
