@@ -45,5 +45,5 @@ def test_every_client_with_a_copy_holds_the_example() -> None:
         [False, True, False],
         [False, False, False],
     ]
-    shared = replace(SET, owner=np.array([0, 1, 2, -1], np.int32))
+    shared = replace(SET, copy_owner=np.array([0, 1, 2, -1], np.int32))
     assert shared.holds([0, 1, 2]).tolist() == [[True, False, False], [True, False, False], [False, True, False]]

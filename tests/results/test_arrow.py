@@ -84,7 +84,7 @@ def test_writing_and_reading_tables_loads_no_pandas() -> None:
     """It would be loaded by each process that trains a shard, which takes longer than writing it."""
     code = (
         "import sys, tempfile, pathlib\n"
-        "from tests.results.test_read import MEASUREMENTS, bank\n"
+        "from tests.results.read_helpers import MEASUREMENTS, bank\n"
         "before = 'pandas' in sys.modules\n"
         "from fedmem.results import tables\n"
         "folder, own = pathlib.Path(tempfile.mkdtemp()), bank()\n"
