@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.arrays import FloatArray, IntArray, Params
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray, Params
 from fedmem.contracts.client import ClientAlgorithm
 from fedmem.contracts.data import Examples
 from fedmem.contracts.declarations import declare, read_declaration
@@ -167,7 +167,9 @@ class AttackDeclaration(Needs):
     texts: bool = declare(False, YES_OR_NO)
     reads_coins: bool = declare(True, YES_OR_NO, renewed=True)
     null_auc: float | None = declare(None, "a number, or None", renewed=True)
-    scores_under_coins: Callable[..., Any] | None = declare(None, "a method scores_under_coins(signals)", renewed=True)
+    scores_under_coins: Callable[[Signals], Callable[[BoolArray], FloatArray]] | None = declare(
+        None, "a method scores_under_coins(signals)", renewed=True
+    )
 
 
 def attack_declaration(attack: object) -> AttackDeclaration:

@@ -10,7 +10,6 @@ import typing
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import Any
 
 from fedmem.contracts import (
     attack,
@@ -105,7 +104,7 @@ def undeclared_names(family: str, cls: type) -> list[str]:
     return sorted(name for name in set(dir(cls)) - field_names - allowed_names(family) if not name.startswith("_"))
 
 
-def check_declarations(family: str, component: Any) -> None:
+def check_declarations(family: str, component: object) -> None:
     """Raise `ComponentError` for a public name that is not declared, and for a declaration of a wrong type."""
     if isinstance(component, FlowerStrategyAdapter):
         return

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -181,7 +181,9 @@ class SamplerDeclaration(Declaration):
     reads: tuple[Value, ...] | None = declare(None, SOME_READS, renewed=True)
     law: Law | None = declare(None, "poisson, fixed_size, everyone or spaced", renewed=True)
     displaces_nobody: bool = declare(False, "true or false", renewed=True)
-    min_separation: Callable[..., Any] | None = declare(None, "a method min_separation(num_clients)", renewed=True)
+    min_separation: Callable[[int], int | None] | None = declare(
+        None, "a method min_separation(num_clients)", renewed=True
+    )
     size: int | None = declare(None, "a number of clients")
     rate: float | None = declare(None, "a probability")
     candidates: int | None = declare(None, "a number of clients")

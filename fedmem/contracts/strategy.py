@@ -92,10 +92,12 @@ class StrategyDeclaration(Declaration):
     cap: int | None = declare(None, "a number of rows, or None")
     canary_clients: int | None = declare(None, "a whole number")
     unit: Literal["client"] = declare("client", "client")
-    squared_sensitivity: Callable[..., Any] | None = declare(
+    squared_sensitivity: Callable[..., int] | None = declare(
         None, "a method squared_sensitivity(rounds, min_separation, participations=None)"
     )
-    release_statement: Callable[..., Any] | None = declare(None, "a method release_statement(number)")
+    release_statement: Callable[[int], Mapping[str, float] | None] | None = declare(
+        None, "a method release_statement(number)"
+    )
     rule: Callable[..., Any] | None = declare(None, "a method rule(state, round)")
     state: Callable[..., Any] | None = declare(None, "a method state(before, num_clients)")
     payload: Callable[..., Any] | None = declare(None, "a method payload(state, clients)")

@@ -100,7 +100,7 @@ class _Waiting:
 class SharedBank:
     """One bank: what it does with an executor, that executor where it is alone, and the store of its federation."""
 
-    start: Callable[[SharedExecutor], Any]
+    start: Callable[[SharedExecutor], object]
     executor: Executor
     store: Examples
 

@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any
 from fedmem.contracts.client import client_declaration
 from fedmem.contracts.defence import defence_declaration
 from fedmem.contracts.measurement import Measurement
+from fedmem.contracts.sampler import Pilot
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.estimators.audit import Audit
+from fedmem.privacy.mechanisms import with_noise_multiplier
 
 if TYPE_CHECKING:
     from fedmem.contracts.federation import Federation
@@ -72,7 +74,7 @@ def record_of_stored(stored: Mapping[str, Any], rows: Sequence[Measurement]) -> 
     return {**stored, "permitted": limit, "power": reading.value > limit}
 
 
-def audit_of(scenario: Any) -> Audit | None:
+def audit_of(scenario: Scenario) -> Audit | None:
     """The audit that runs a positive control; None where there is none."""
     return next(
         (
@@ -84,7 +86,7 @@ def audit_of(scenario: Any) -> Audit | None:
     )
 
 
-def runs_of(audit: Audit, scenario: Any) -> tuple[int, ...]:
+def runs_of(audit: Audit, scenario: Scenario) -> tuple[int, ...]:
     """The runs that are trained for it: that of `one_run`, or all of them for `over_runs`."""
     return (audit.run,) if audit.method == "one_run" else tuple(range(scenario.runs))
 
@@ -100,17 +102,15 @@ def without_noise(scenario: Scenario) -> Scenario:
             defence for defence in scenario.defences if defence_declaration(defence).gaussian_deviation is None
         ),
     }
-    client: Any = scenario.client
-    if client_declaration(client).noise_multiplier:
-        changes["client"] = replace(client, noise_multiplier=0.0)
-    strategy: Any = scenario.strategy
-    if strategy_declaration(strategy).noise_multiplier:
-        changes["strategy"] = replace(strategy, noise_multiplier=0.0)
+    if client_declaration(scenario.client).noise_multiplier:
+        changes["client"] = with_noise_multiplier(scenario.client, 0.0)
+    if strategy_declaration(scenario.strategy).noise_multiplier:
+        changes["strategy"] = with_noise_multiplier(scenario.strategy, 0.0)
     return scenario.model_copy(update=changes)
 
 
 def control(
-    scenario: Scenario, federation: Federation, rows: Sequence[Measurement], pilot: Any = None
+    scenario: Scenario, federation: Federation, rows: Sequence[Measurement], pilot: Pilot | None = None
 ) -> Control | None:
     """Train the scenario without noise and audit it; None without an audit that may raise an alarm, or its guarantee.
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 from fedmem.contracts.families import kind_of, nested_components
-from fedmem.contracts.sampler import sampler_declaration
-from fedmem.contracts.strategy import strategy_declaration
+from fedmem.contracts.sampler import Sampler, sampler_declaration
+from fedmem.contracts.strategy import StrategyMaker, strategy_declaration
 from fedmem.errors import ComponentError
 from fedmem.privacy.accounting import Adjacency, Sampling
 from fedmem.privacy.canary_directions import CanaryDirections
 from fedmem.privacy.coverage import minimum_separation_of, sampler_reads
+
+if TYPE_CHECKING:
+    from fedmem.scenario.scenario import Scenario
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +30,7 @@ class SamplingAssumptions:
     min_separation: int | None = None
 
 
-def sampling_assumptions(strategy: Any, sampler: Any, clients: int) -> SamplingAssumptions:
+def sampling_assumptions(strategy: StrategyMaker, sampler: Sampler, clients: int) -> SamplingAssumptions:
     """The sampling assumptions that the accountant of this strategy may use.
 
     Errors: `ComponentError` where participation depends on data, where nothing is known of it, and where a strategy
@@ -64,7 +67,7 @@ def sampling_assumptions(strategy: Any, sampler: Any, clients: int) -> SamplingA
     return SamplingAssumptions(sampling=sampling, rate=rate, adjacency=adjacency)
 
 
-def sampling_law(sampler: Any, clients: int) -> tuple[Sampling, float]:
+def sampling_law(sampler: Sampler, clients: int) -> tuple[Sampling, float]:
     """The law of the cohorts, and the probability of one client: as everyone where no amplification is proven."""
     declared = sampler_declaration(sampler)
     if declared.law == "poisson" and declared.rate is not None:
@@ -74,7 +77,7 @@ def sampling_law(sampler: Any, clients: int) -> tuple[Sampling, float]:
     return "everyone", 1.0
 
 
-def expected_cohort_size(strategy: Any, sampler: Any, clients: int) -> float | None:
+def expected_cohort_size(strategy: StrategyMaker, sampler: Sampler, clients: int) -> float | None:
     """The expected number of clients in a round, canaries included; None where that is not known."""
     declared = sampler_declaration(sampler)
     # a canary comes as often as a real client
@@ -85,12 +88,12 @@ def expected_cohort_size(strategy: Any, sampler: Any, clients: int) -> float | N
     return rate * clients * more if sampling != "everyone" or declared.law == "everyone" else None
 
 
-def canaries_of(scenario: Any) -> CanaryDirections | None:
+def canaries_of(scenario: Scenario) -> CanaryDirections | None:
     """The clients of random direction of a scenario; None where it has none."""
     return canaries(scenario.strategy, scenario.sampler, scenario.clients, scenario.seed)
 
 
-def canaries(strategy: Any, sampler: Any, clients: int, seed: int) -> CanaryDirections | None:
+def canaries(strategy: StrategyMaker, sampler: Sampler, clients: int, seed: int) -> CanaryDirections | None:
     """Canary clients in addition to those that the sampler picks, which come as often as these do.
 
     With `poisson` and `everyone` as one client more; with `uniform` with the inclusion probability of each client.
@@ -123,11 +126,11 @@ def canaries(strategy: Any, sampler: Any, clients: int, seed: int) -> CanaryDire
     )
 
 
-def counts_participations(strategy: Any) -> bool:
+def counts_participations(strategy: StrategyMaker) -> bool:
     """Whether the noise of a strategy is that of whole prefixes, so that it matters how often one client comes."""
     return strategy_declaration(strategy).counts_participations
 
 
-def _remedy(strategy: Any) -> str:
+def _remedy(strategy: StrategyMaker) -> str:
     """Samplers with which something is guaranteed."""
     return "min_separation, cyclic or everyone" if counts_participations(strategy) else "poisson, uniform or everyone"

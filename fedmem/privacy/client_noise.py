@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from fedmem.contracts.client import PrivateAlgorithm, client_declaration
+from fedmem.contracts.client import ClientAlgorithm, PrivateAlgorithm, client_declaration
+from fedmem.contracts.defence import Defence
 from fedmem.contracts.families import kind_of
+from fedmem.contracts.sampler import Sampler
+from fedmem.contracts.strategy import StrategyMaker
 from fedmem.errors import Problem
 from fedmem.privacy.coverage import uncovered_by_clients
 from fedmem.privacy.mechanisms import adds_noise, large_delta, noise_at_clients
 
+if TYPE_CHECKING:
+    from fedmem.scenario.scenario import Privacy
 
-def record_adjacency(client: Any, privacy: Any) -> Iterator[Problem]:
+
+def record_adjacency(client: ClientAlgorithm, privacy: Privacy) -> Iterator[Problem]:
     """Refuse `add_remove` for records: one row more changes the sampling rate of all others, and the local steps."""
     if isinstance(client, PrivateAlgorithm) and privacy.adjacency == "add_remove":
         yield Problem(
@@ -25,11 +31,11 @@ def record_adjacency(client: Any, privacy: Any) -> Iterator[Problem]:
 
 
 def problems(
-    client: Any,
-    strategy: Any,
-    sampler: Any,
-    defences: Sequence[Any],
-    privacy: Any,
+    client: ClientAlgorithm,
+    strategy: StrategyMaker,
+    sampler: Sampler,
+    defences: Sequence[Defence],
+    privacy: Privacy,
     clients: int,
     cohort_by: str,
     roster: str,

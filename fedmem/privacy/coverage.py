@@ -12,13 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from fedmem.contracts.client import client_declaration
+from fedmem.contracts.client import ClientAlgorithm, client_declaration
 from fedmem.contracts.client_values import READS
 from fedmem.contracts.families import kind_of, nested_components
-from fedmem.contracts.sampler import sampler_declaration
-from fedmem.contracts.strategy import strategy_declaration
+from fedmem.contracts.sampler import Sampler, sampler_declaration
+from fedmem.contracts.strategy import StrategyMaker, strategy_declaration
 
 WORDS = {**READS, "unknown": "undeclared values"}
 """What a component reads of clients, outside of the noise that it adds itself, and its names in messages."""
@@ -42,7 +41,7 @@ class Reader:
         return " and ".join(WORDS.get(name, name) for name in sorted(self.reads & reads))
 
 
-def minimum_separation_of(sampler: Any, clients: int) -> int | None:
+def minimum_separation_of(sampler: Sampler, clients: int) -> int | None:
     """The minimum separation of a client's participations that a sampler and those in it declare.
 
     A subclass that picks in its own way inherits `separation` without keeping to it, so it has to declare it again.
@@ -56,19 +55,19 @@ def minimum_separation_of(sampler: Any, clients: int) -> int | None:
     return rounds
 
 
-def readers(strategy: Any, sampler: Any) -> Iterator[Reader]:
+def readers(strategy: StrategyMaker, sampler: Sampler) -> Iterator[Reader]:
     """The strategy, the sampler, and the samplers inside it."""
     yield _strategy(strategy)
     for _, part in nested_components(sampler):
         yield Reader(path="sampler", kind=kind_of(part), reads=sampler_reads(part))
 
 
-def _strategy(strategy: Any) -> Reader:
+def _strategy(strategy: StrategyMaker) -> Reader:
     reads = strategy_declaration(strategy).reads
     return Reader(path="strategy", kind=kind_of(strategy), reads=frozenset(("unknown",) if reads is None else reads))
 
 
-def sampler_reads(sampler: Any) -> frozenset[str]:
+def sampler_reads(sampler: Sampler) -> frozenset[str]:
     """What a sampler declares to read, and the histories that it needs; `unknown` where it declares nothing.
 
     Inclusion probabilities are no declaration. They may stay the same while rows decide who is picked together.
@@ -78,7 +77,9 @@ def sampler_reads(sampler: Any) -> frozenset[str]:
     return frozenset({*(("unknown",) if declared.reads is None else declared.reads), *needs})
 
 
-def uncovered_by_clients(strategy: Any, sampler: Any, client: Any, roster: str) -> Iterator[tuple[Reader, str]]:
+def uncovered_by_clients(
+    strategy: StrategyMaker, sampler: Sampler, client: ClientAlgorithm, roster: str
+) -> Iterator[tuple[Reader, str]]:
     """Readers of what noise at clients does not cover, between neighbours with the same number of rows, as text.
 
     Numbers of steps and learning rates are covered where the client algorithm declares that they depend on its number
@@ -92,12 +93,12 @@ def uncovered_by_clients(strategy: Any, sampler: Any, client: Any, roster: str) 
             yield reader, reader.names(reader.reads - covered)
 
 
-def uncovered_by_server(strategy: Any) -> str:
+def uncovered_by_server(strategy: StrategyMaker) -> str:
     """The values of clients that a strategy reads outside of its noisy sum, as text; empty if there are none."""
     reader = _strategy(strategy)
     return reader.names(reader.reads - frozenset(strategy_declaration(strategy).noise_covers))
 
 
-def reads_sizes(strategy: Any, sampler: Any) -> str:
+def reads_sizes(strategy: StrategyMaker, sampler: Sampler) -> str:
     """The kinds of the components that use exact numbers of rows; empty where none does."""
     return " and ".join(dict.fromkeys(reader.kind for reader in readers(strategy, sampler) if reader.reads & SIZES))

@@ -6,22 +6,24 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.audit_set import AuditSet
-from fedmem.contracts.client import PersonalClient, PrivateAlgorithm
-from fedmem.contracts.defence import defence_declaration
-from fedmem.contracts.estimator import EpsilonAudit
+from fedmem.contracts.client import ClientAlgorithm, PersonalClient, PrivateAlgorithm
+from fedmem.contracts.defence import Defence, defence_declaration
+from fedmem.contracts.estimator import EpsilonAudit, Estimator
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.families import kind_of
+from fedmem.contracts.injection import Injection
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
 from fedmem.contracts.needs import measures_of
-from fedmem.contracts.probe import probe_declaration
-from fedmem.contracts.strategy import strategy_declaration
+from fedmem.contracts.probe import Probe, probe_declaration
+from fedmem.contracts.sampler import Sampler
+from fedmem.contracts.strategy import StrategyMaker, strategy_declaration
 from fedmem.errors import ComponentError, Problem
 from fedmem.privacy.accounting import Adjacency, Releases
 from fedmem.privacy.amplification import canaries
@@ -30,6 +32,9 @@ from fedmem.privacy.epsilon_bounds import AuditedUnit, permitted_guarantee
 from fedmem.privacy.guarantee import Guarantee
 from fedmem.privacy.mechanisms import Mechanism, adds_noise
 from fedmem.privacy.spending import SOURCE, of_records, of_scenario, participations
+
+if TYPE_CHECKING:
+    from fedmem.scenario.scenario import Scenario
 
 PERMITTED = "epsilon_hat.permitted"
 """The guarantee for the neighbours that an audit compared, at its delta."""
@@ -43,7 +48,7 @@ class StrongestGuarantee:
     guarantee: Guarantee
 
 
-def guarantees_of_audits(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[Measurement]:
+def guarantees_of_audits(scenario: Scenario, bank: Bank, rows: Sequence[Measurement]) -> Iterator[Measurement]:
     """The guarantee to compare with, for every bound of an audit at the last round; nothing where there is none.
 
     - a record of a client that is protected as a whole has other data in its place, for all copies at once;
@@ -66,7 +71,7 @@ def guarantees_of_audits(scenario: Any, bank: Bank, rows: Sequence[Measurement])
             yield replace(row, reading=replace(reading, metric=PERMITTED, value=value, labels=labels))
 
 
-def of_canary_clients(scenario: Any, rows: Sequence[Measurement]) -> Iterator[Measurement]:
+def of_canary_clients(scenario: Scenario, rows: Sequence[Measurement]) -> Iterator[Measurement]:
     """The guarantee of the strategy for the same neighbours, for every estimate from canary clients at the last round.
 
     Nobody knows which canary clients participated, so that the guarantee has amplification by sampling.
@@ -90,7 +95,7 @@ ONE_SHOT = "epsilon_one_shot"
 """What canary clients show, by probe `canary_clients`."""
 
 
-def bounds(scenario: Any, bank: Bank, rows: Sequence[Measurement]) -> Iterator[Measurement]:
+def bounds(scenario: Scenario, bank: Bank, rows: Sequence[Measurement]) -> Iterator[Measurement]:
     """The largest value of each measure that the guarantee leaves possible, beside every value of a kind at FINAL.
 
     For each measure that declares which member of `Guarantee` bounds it, as `<metric>.bound` with the same labels, at
@@ -134,7 +139,7 @@ ALARM = "audit of "
 """How the alarms of audits begin."""
 
 
-def alarms(scenario: Any, rows: Sequence[Measurement]) -> list[str]:
+def alarms(scenario: Scenario, rows: Sequence[Measurement]) -> list[str]:
     """The bounds that exceed the guarantee, of the audit that may raise an alarm."""
     messages = []
     for estimator in _audits(scenario.estimators):
@@ -161,7 +166,7 @@ def alarms(scenario: Any, rows: Sequence[Measurement]) -> list[str]:
 class Guarantees:
     """The guarantees of a scenario for its audit examples, from how often each client participated."""
 
-    scenario: Any
+    scenario: Scenario
     bank: Bank
 
     @cached_property
@@ -212,14 +217,14 @@ class Guarantees:
 
 
 def problems(
-    strategy: Any,
-    client: Any,
-    defences: Sequence[Any],
-    estimators: Sequence[Any],
-    injections: Sequence[Any],
+    strategy: StrategyMaker,
+    client: ClientAlgorithm,
+    defences: Sequence[Defence],
+    estimators: Sequence[Estimator],
+    injections: Sequence[Injection],
     runs: int,
     exclusion: str,
-    sampler: Any,
+    sampler: Sampler,
 ) -> Iterator[Problem]:
     """Problems of the audits of a scenario."""
     raising = [position for position, audit in enumerate(estimators) if isinstance(audit, EpsilonAudit) and audit.alarm]
@@ -252,8 +257,9 @@ def problems(
 
 
 def canary_clients(
-    strategy: Any, sampler: Any, client: Any, clients: int, probes: Sequence[Any], levels: Sequence[str]
-) -> Iterator[Problem]:
+    strategy: StrategyMaker, sampler: Sampler, client: ClientAlgorithm, clients: int, probes: Sequence[Probe],
+    levels: Sequence[str],
+) -> Iterator[Problem]:  # fmt: skip
     """Problems of canary clients and of the probes that read them."""
     readers = [position for position, probe in enumerate(probes) if probe_declaration(probe).canary_clients]
     count = strategy_declaration(strategy).canary_clients
@@ -282,7 +288,7 @@ def canary_clients(
         yield Problem(path=error.path, message=error.message)
 
 
-def _none_to_read(strategy: Any, client: Any) -> str:
+def _none_to_read(strategy: StrategyMaker, client: ClientAlgorithm) -> str:
     """Why a scenario has no clients of random direction."""
     if strategy_declaration(strategy).canary_clients is not None:
         return f"there are none; give strategy {kind_of(strategy)} some, such as canary_clients: 200, or leave this out"
@@ -293,8 +299,9 @@ def _none_to_read(strategy: Any, client: Any) -> str:
 
 
 def _may_raise(
-    audit: EpsilonAudit, path: str, first: bool, strategy: Any, client: Any, defences: Sequence[Any]
-) -> Iterator[Problem]:
+    audit: EpsilonAudit, path: str, first: bool, strategy: StrategyMaker, client: ClientAlgorithm,
+    defences: Sequence[Defence],
+) -> Iterator[Problem]:  # fmt: skip
     records = isinstance(client, PrivateAlgorithm)
     noisy = records or adds_noise(strategy) or any(_noise(defence) for defence in defences)
     if not first:
@@ -322,7 +329,9 @@ def _may_raise(
         )
 
 
-def _like_with_like(audit: EpsilonAudit, path: str, whole: bool, exclusion: str, client: Any) -> Iterator[Problem]:
+def _like_with_like(
+    audit: EpsilonAudit, path: str, whole: bool, exclusion: str, client: ClientAlgorithm
+) -> Iterator[Problem]:
     """Refuse an alarm that compares n rows with n - 1 where all guarantees keep the number of rows.
 
     `whole` says whether some part protects a client whatever its number of rows.
@@ -336,11 +345,11 @@ def _like_with_like(audit: EpsilonAudit, path: str, whole: bool, exclusion: str,
         )
 
 
-def _noise(defence: Any) -> bool:
+def _noise(defence: Defence) -> bool:
     return defence_declaration(defence).gaussian_deviation is not None
 
 
-def _audits(estimators: Sequence[Any]) -> Iterator[EpsilonAudit]:
+def _audits(estimators: Sequence[Estimator]) -> Iterator[EpsilonAudit]:
     return (estimator for estimator in estimators if isinstance(estimator, EpsilonAudit))
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from fedmem.contracts.client import PrivateAlgorithm, ScheduledClient
+from fedmem.contracts.client import ClientAlgorithm, PrivateAlgorithm, ScheduledClient
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.measurement import FINAL, Labels, Measurement
-from fedmem.contracts.probe import MechanismTest
-from fedmem.contracts.strategy import strategy_declaration
+from fedmem.contracts.probe import MechanismTest, Probe
+from fedmem.contracts.strategy import StrategyMaker, strategy_declaration
 from fedmem.errors import Problem
+
+if TYPE_CHECKING:
+    from fedmem.scenario.scenario import Observe, Scenario
 
 METRIC = "mechanism_p"
 """The p-value of a test of the mechanism, by its labels; that of all tests together has `test` = `all`."""
@@ -22,7 +25,9 @@ def name_of(test: Labels) -> str:
     return f"{test.get('test')}{', ' * bool(where)}{where}"
 
 
-def problems(strategy: Any, client: Any, probes: Sequence[Any], observe: Any) -> Iterator[Problem]:
+def problems(
+    strategy: StrategyMaker, client: ClientAlgorithm, probes: Sequence[Probe], observe: Observe
+) -> Iterator[Problem]:
     """Problems of probes that test a mechanism: no mechanism, or no level at which it is observed."""
     server, records = strategy_declaration(strategy).release_statement is not None, isinstance(client, PrivateAlgorithm)
     for position, probe in enumerate(probes):
@@ -53,7 +58,7 @@ def problems(strategy: Any, client: Any, probes: Sequence[Any], observe: Any) ->
             )
 
 
-def alarms(scenario: Any, rows: Sequence[Measurement]) -> list[str]:
+def alarms(scenario: Scenario, rows: Sequence[Measurement]) -> list[str]:
     """The tests that contradict the stated mechanism, where a probe may raise an alarm."""
     messages = []
     for probe in scenario.probes:

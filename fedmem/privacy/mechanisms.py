@@ -9,17 +9,22 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from fedmem.contracts.client import PrivateAlgorithm, client_declaration
-from fedmem.contracts.defence import defence_declaration
+from fedmem.contracts.client import ClientAlgorithm, PrivateAlgorithm, client_declaration
+from fedmem.contracts.defence import Defence, defence_declaration
 from fedmem.contracts.families import kind_of
-from fedmem.contracts.strategy import strategy_declaration
+from fedmem.contracts.sampler import Sampler
+from fedmem.contracts.strategy import StrategyMaker, strategy_declaration
 from fedmem.errors import ComponentError, Problem
 from fedmem.privacy.accounting import Releases, guarantee_of, noise_for
 from fedmem.privacy.amplification import expected_cohort_size, sampling_assumptions
 from fedmem.privacy.coverage import reads_sizes, uncovered_by_server
 
+if TYPE_CHECKING:
+    from fedmem.scenario.scenario import Privacy
+
+Component = TypeVar("Component")
 _UNAIMED = (
     "null means that it is found for an epsilon, but privacy.target_epsilon is not given; write, for instance, "
     "privacy: {target_epsilon: 8}, or a number here"
@@ -45,7 +50,7 @@ class Mechanism:
 
 
 def mechanisms(
-    strategy: Any, defences: Sequence[Any], sampler: Any, privacy: Any, clients: int, rounds: int
+    strategy: StrategyMaker, defences: Sequence[Defence], sampler: Sampler, privacy: Privacy, clients: int, rounds: int
 ) -> tuple[Mechanism, ...]:
     """Every noisy part, with what it has released after all rounds.
 
@@ -97,12 +102,21 @@ def mechanisms(
     return tuple(noisy_parts)
 
 
-def adds_noise(strategy: Any) -> bool:
+def adds_noise(strategy: StrategyMaker) -> bool:
     """Whether a strategy guarantees privacy; how much noise it adds may still have to be found."""
     return strategy_declaration(strategy).noisy
 
 
-def strategy_with_noise(strategy: Any, sampler: Any, privacy: Any, clients: int, rounds: int) -> Any:
+def with_noise_multiplier(component: Component, noise_multiplier: float) -> Component:
+    """A noisy component with another noise multiplier; every component is a frozen dataclass."""
+    fields: Any = component
+    changed: Component = replace(fields, noise_multiplier=noise_multiplier)
+    return changed
+
+
+def strategy_with_noise(
+    strategy: StrategyMaker, sampler: Sampler, privacy: Privacy, clients: int, rounds: int
+) -> StrategyMaker:
     """The strategy with the noise that meets `privacy.target_epsilon`, or as it is without a target.
 
     Errors: `ComponentError` where it has noise already, and that does not meet the target.
@@ -112,11 +126,11 @@ def strategy_with_noise(strategy: Any, sampler: Any, privacy: Any, clients: int,
     if target is None or not declared.noisy:
         return strategy
     if declared.noise_multiplier is None:
-        bare = replace(strategy, noise_multiplier=0.0)
+        bare = with_noise_multiplier(strategy, 0.0)
         (mechanism,) = mechanisms(bare, (), sampler, privacy, clients, rounds)
         noise = noise_of(target, mechanism.releases)
         try:
-            return replace(strategy, noise_multiplier=noise)
+            return with_noise_multiplier(strategy, noise)
         except ValueError as error:
             raise ComponentError(
                 "strategy", f"privacy.target_epsilon {target:g} takes a noise_multiplier of {noise:g}: {error}"
@@ -140,11 +154,11 @@ def noise_of(target: float, releases: Releases) -> float:
 
 
 def problems(
-    strategy: Any,
-    client: Any,
-    defences: Sequence[Any],
-    sampler: Any,
-    privacy: Any,
+    strategy: StrategyMaker,
+    client: ClientAlgorithm,
+    defences: Sequence[Defence],
+    sampler: Sampler,
+    privacy: Privacy,
     clients: int,
     rounds: int,
     cohort_by: str,
@@ -195,7 +209,7 @@ def problems(
         )
     try:
         strategy_with_noise(strategy, sampler, privacy, clients, rounds)
-        mechanisms(replace(strategy, noise_multiplier=0.0), defences, sampler, privacy, clients, rounds)
+        mechanisms(with_noise_multiplier(strategy, 0.0), defences, sampler, privacy, clients, rounds)
     except ComponentError as error:
         yield Problem(path=error.path, message=error.message)
 
@@ -211,7 +225,7 @@ def large_delta(delta: float, clients: int) -> Problem:
 _UPDATES = "the updates that clients send"
 
 
-def noise_at_clients(defences: Sequence[Any], privacy: Any, rounds: int, sizes: str) -> Iterator[Mechanism]:
+def noise_at_clients(defences: Sequence[Defence], privacy: Privacy, rounds: int, sizes: str) -> Iterator[Mechanism]:
     """Noise that clients add themselves, right after a clip: whatever comes after it uses what is noisy already.
 
     `sizes` names the components that use exact numbers of rows.

@@ -4,28 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedmem.contracts.arrays import IntArray
-from fedmem.contracts.client import PrivateAlgorithm, client_declaration
+from fedmem.contracts.client import ClientAlgorithm, PrivateAlgorithm, client_declaration
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.errors import Problem, ScenarioError
 from fedmem.privacy.accounting import Accountant, Releases, guarantee_of
 from fedmem.privacy.coverage import minimum_separation_of
 from fedmem.privacy.epsilon_estimates import FEWEST_DIMENSIONS
-from fedmem.privacy.mechanisms import noise_of
+from fedmem.privacy.mechanisms import noise_of, with_noise_multiplier
 from fedmem.privacy.spending import record_neighbours
 
+if TYPE_CHECKING:
+    from fedmem.scenario.scenario import Scenario
 
-def is_open(client: Any) -> bool:
+
+def is_open(client: ClientAlgorithm) -> bool:
     """Whether the noise of a client is still to be found."""
     return isinstance(client, PrivateAlgorithm) and client_declaration(client).noise_multiplier is None
 
 
-def client_with_noise(scenario: Any, federation: Federation) -> Any:
+def client_with_noise(scenario: Scenario, federation: Federation) -> ClientAlgorithm:
     """The client with the least noise that meets the target for every client; other clients unchanged.
 
     Each client is assumed to participate as often as the sampler can pick it: in every round, or at its minimum
@@ -33,9 +36,9 @@ def client_with_noise(scenario: Any, federation: Federation) -> Any:
 
     Errors: `ComponentError` at `privacy.target_epsilon` if no noise meets it.
     """
-    if not is_open(scenario.client):
-        return scenario.client
     target = scenario.privacy.target_epsilon
+    if target is None or not is_open(scenario.client):
+        return scenario.client
     noise, candidates = 0.0, list(releases(scenario, federation, 0.0))
     while candidates:
         noise = max(noise, noise_of(target, candidates[0]))
@@ -43,10 +46,10 @@ def client_with_noise(scenario: Any, federation: Federation) -> Any:
         candidates = [
             release for release in candidates[1:] if not _keeps_target(replace(release, noise_multiplier=noise), target)
         ]
-    return replace(scenario.client, noise_multiplier=noise)
+    return with_noise_multiplier(scenario.client, noise)
 
 
-def problems(scenario: Any, federation: Federation) -> Iterator[Problem]:
+def problems(scenario: Scenario, federation: Federation) -> Iterator[Problem]:
     """Problems of a guarantee for records whose numbers are known, and of canary clients."""
     if strategy_declaration(scenario.strategy).canary_clients:
         size = sum(value.numel() for value in federation.initial.values())
@@ -82,9 +85,12 @@ def problems(scenario: Any, federation: Federation) -> Iterator[Problem]:
             return
 
 
-def releases(scenario: Any, federation: Federation, noise: float) -> tuple[Releases, ...]:
+def releases(scenario: Scenario, federation: Federation, noise: float) -> tuple[Releases, ...]:
     """The largest releases of clients: each pair of rate and number of steps that no other exceeds in both."""
-    client, (min_rows, max_rows) = scenario.client, sizes(scenario, federation)
+    client = scenario.client
+    if not isinstance(client, PrivateAlgorithm):
+        return ()
+    min_rows, max_rows = sizes(scenario, federation)
     separation = minimum_separation_of(scenario.sampler, scenario.clients)
     participations = -(-scenario.rounds // (separation or 1))
     pairs = {
@@ -111,7 +117,7 @@ def releases(scenario: Any, federation: Federation, noise: float) -> tuple[Relea
     )
 
 
-def sizes(scenario: Any, federation: Federation) -> tuple[IntArray, IntArray]:
+def sizes(scenario: Scenario, federation: Federation) -> tuple[IntArray, IntArray]:
     """(N,), (N,) the fewest and the most rows that each client trains on, where it is there."""
     owners = federation.audit.owners
     max_rows = federation.base_sizes + np.bincount(owners[owners >= 0], minlength=federation.num_clients)
@@ -124,7 +130,7 @@ def _keeps_target(release: Releases, target: float) -> bool:
     return guarantee_of(release, quick).epsilon <= target or guarantee_of(release).epsilon <= target
 
 
-def require(scenario: Any, federation: Federation) -> None:
+def require(scenario: Scenario, federation: Federation) -> None:
     """Errors: `ScenarioError` with all `problems`, each with its place."""
     placed_problems = [scenario.place(problem) for problem in problems(scenario, federation)]
     if placed_problems:

@@ -6,15 +6,19 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Label, Labels, Level, Measurement, Reading
 from fedmem.contracts.sampler import sampler_declaration
+from fedmem.contracts.strategy import StrategyMaker, strategy_declaration
 from fedmem.privacy.accounting import AccountantBounds, Adjacency, Releases, guarantee_of
 from fedmem.privacy.mechanisms import _UPDATES, Mechanism, mechanisms
+
+if TYPE_CHECKING:
+    from fedmem.scenario.scenario import Scenario
 
 SOURCE = "privacy"
 """The source of rows about what is guaranteed."""
@@ -59,14 +63,14 @@ MEANING = (
 )
 
 
-def of_scenario(scenario: Any) -> tuple[Mechanism, ...]:
+def of_scenario(scenario: Scenario) -> tuple[Mechanism, ...]:
     """The mechanisms of a scenario whose guarantee is the same for every client."""
     return mechanisms(
         scenario.strategy, scenario.defences, scenario.sampler, scenario.privacy, scenario.clients, scenario.rounds
     )
 
 
-def spending_record(scenario: Any, bank: Bank) -> dict[str, Any] | None:
+def spending_record(scenario: Scenario, bank: Bank) -> dict[str, Any] | None:
     """The manifest's entry: each mechanism with its guarantee after all rounds; None where nothing adds noise.
 
     Where guarantees differ between clients, the weakest.
@@ -85,7 +89,7 @@ def spending_record(scenario: Any, bank: Bank) -> dict[str, Any] | None:
     return {"mechanisms": entries, "says": text} if entries else None
 
 
-def _large_delta(scenario: Any, bank: Bank) -> str:
+def _large_delta(scenario: Scenario, bank: Bank) -> str:
     """A warning where delta is so large that a mechanism may publish a record of some clients."""
     largest: dict[int, int] = {}
     for part in bank.participation:
@@ -101,7 +105,7 @@ def _large_delta(scenario: Any, bank: Bank) -> str:
     )
 
 
-def epsilon_rows(scenario: Any, bank: Bank) -> Iterator[Measurement]:
+def epsilon_rows(scenario: Scenario, bank: Bank) -> Iterator[Measurement]:
     """Epsilon after each observed round, and at FINAL of each client where it depends on how often that took part.
 
     n counts releases, and for single clients their participations. With amplification by sampling the guarantee is the
@@ -139,18 +143,19 @@ def epsilon_rows(scenario: Any, bank: Bank) -> Iterator[Measurement]:
 
 
 def _releases_until(
-    mechanism: Mechanism, strategy: Any, rounds: int, participation_count: int | None = None
+    mechanism: Mechanism, strategy: StrategyMaker, rounds: int, participation_count: int | None = None
 ) -> Releases:
     """The releases of `rounds` rounds with `participation_count` participations, or else as many as are possible."""
-    if mechanism.min_separation is not None:
+    squared_sensitivity = strategy_declaration(strategy).squared_sensitivity
+    if mechanism.min_separation is not None and squared_sensitivity is not None:
         return replace(
             mechanism.releases,
-            count=strategy.squared_sensitivity(rounds, mechanism.min_separation, participation_count),
+            count=squared_sensitivity(rounds, mechanism.min_separation, participation_count),
         )
     return replace(mechanism.releases, count=rounds if participation_count is None else participation_count)
 
 
-def of_records(scenario: Any, bank: Bank, until: int) -> dict[int, Mechanism]:
+def of_records(scenario: Scenario, bank: Bank, until: int) -> dict[int, Mechanism]:
     """The guarantee of each client for its records by its noisy steps up to a round; empty where there are none.
 
     An adversary that sees every message of a client knows when it participates, so sampling gives no amplification.
@@ -185,7 +190,7 @@ def of_records(scenario: Any, bank: Bank, until: int) -> dict[int, Mechanism]:
     return by_client
 
 
-def record_neighbours(scenario: Any) -> Adjacency:
+def record_neighbours(scenario: Scenario) -> Adjacency:
     """The adjacency of the guarantee to records: `zero_out` by default, since rate and steps depend on the rows."""
     return scenario.privacy.adjacency or "zero_out"
 

@@ -227,7 +227,7 @@ def _list_files(files: Sequence[Path]) -> str:
     return f"{Path(os.path.commonpath([file.absolute().parent for file in files])).name}/"
 
 
-def _class_of(component: Any) -> type:
+def _class_of(component: object) -> type:
     """The class that does the work of a component: of a Flower strategy its own."""
     if isinstance(component, FlowerStrategyAdapter):
         module, _, name = component.kind.partition(":")
@@ -236,7 +236,7 @@ def _class_of(component: Any) -> type:
     return type(component)
 
 
-def _components(scenario: Scenario) -> Iterator[Any]:
+def _components(scenario: Scenario) -> Iterator[object]:
     """Every component of a scenario, nested ones too."""
     values = [getattr(scenario, name) for name in type(scenario).model_fields]
     return (component for _, component in nested_components(values))

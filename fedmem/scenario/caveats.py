@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts import families
-from fedmem.contracts.data import partition_declaration
+from fedmem.contracts.data import Partition, partition_declaration
 from fedmem.errors import FedmemError
 from fedmem.scenario import catalogue
 
@@ -43,7 +43,7 @@ def caveats_of_stored(scenario: Mapping[str, Any]) -> list[str]:
     return [*_foreign_rows(built, bool(scenario.get("injections")), scenario.get("central"))]
 
 
-def _foreign_rows(partition: Any, audited: bool, central: str | None) -> Iterator[str]:
+def _foreign_rows(partition: Partition, audited: bool, central: str | None) -> Iterator[str]:
     """Rows of the reserve are drawn from all owners: they are no ordinary rows of a client that holds one owner's."""
     # where one model is trained on the rows of all owners, a row of any owner is an ordinary one
     if (

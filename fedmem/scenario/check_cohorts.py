@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
+from fedmem.contracts.estimator import Estimator
 from fedmem.contracts.families import kind_of, nested_components
-from fedmem.contracts.sampler import sampler_declaration
-from fedmem.contracts.strategy import strategy_declaration
+from fedmem.contracts.injection import Injection
+from fedmem.contracts.probe import Probe
+from fedmem.contracts.sampler import Sampler, sampler_declaration
+from fedmem.contracts.strategy import StrategyMaker, strategy_declaration
 from fedmem.errors import Problem
 from fedmem.scenario.check_measuring import (
     _compares_clients,
     _compares_held_out,
 )
 
+if TYPE_CHECKING:
+    from fedmem.scenario.scenario import LeaveOut, Observe, Speed
 
-def _cohort(sampler: Any, clients: int) -> Iterator[Problem]:
+
+def _cohort(sampler: Sampler, clients: int) -> Iterator[Problem]:
     for path, part in nested_components(sampler, "sampler"):
         declaration = sampler_declaration(part)
         sizes = {"size": declaration.size, "candidates": declaration.candidates, "expected": declaration.expected}
@@ -28,7 +34,7 @@ def _cohort(sampler: Any, clients: int) -> Iterator[Problem]:
                 )
 
 
-def _separation(sampler: Any, clients: int) -> Iterator[Problem]:
+def _separation(sampler: Sampler, clients: int) -> Iterator[Problem]:
     for path, part in nested_components(sampler, "sampler"):
         declaration = sampler_declaration(part)
         size, separation = declaration.size, declaration.separation
@@ -41,7 +47,7 @@ def _separation(sampler: Any, clients: int) -> Iterator[Problem]:
             )
 
 
-def _preference(sampler: Any, injections: Sequence[Any]) -> Iterator[Problem]:
+def _preference(sampler: Sampler, injections: Sequence[Injection]) -> Iterator[Problem]:
     has_atypical = any(injection.role == "atypical" for injection in injections)
     for path, part in nested_components(sampler, "sampler"):
         if has_atypical or not sampler_declaration(part).prefers_atypical:
@@ -53,7 +59,7 @@ def _preference(sampler: Any, injections: Sequence[Any]) -> Iterator[Problem]:
         )
 
 
-def _learning(sampler: Any, roster: str) -> Iterator[Problem]:
+def _learning(sampler: Sampler, roster: str) -> Iterator[Problem]:
     needs = sampler_declaration(sampler).needs
     if needs and roster == "shared":
         yield Problem(
@@ -64,7 +70,7 @@ def _learning(sampler: Any, roster: str) -> Iterator[Problem]:
         )
 
 
-def _picked_by_coins(sampler: Any, roster: str, probes: Sequence[Any]) -> Iterator[Problem]:
+def _picked_by_coins(sampler: Sampler, roster: str, probes: Sequence[Probe]) -> Iterator[Problem]:
     if roster != "per_run" or not sampler_declaration(sampler).needs:
         return
     for position, probe in enumerate(probes):
@@ -78,7 +84,7 @@ def _picked_by_coins(sampler: Any, roster: str, probes: Sequence[Any]) -> Iterat
             )
 
 
-def _enough_clients(strategy: Any, sampler: Any, clients: int) -> Iterator[Problem]:
+def _enough_clients(strategy: StrategyMaker, sampler: Sampler, clients: int) -> Iterator[Problem]:
     min_cohort = strategy_declaration(strategy).min_cohort
     # the cohorts of other samplers vary, and are not known before they are drawn
     declaration = sampler_declaration(sampler)
@@ -92,7 +98,7 @@ def _enough_clients(strategy: Any, sampler: Any, clients: int) -> Iterator[Probl
         )
 
 
-def _left_out(leave_out: Any, clients: int, runs: int) -> Iterator[Problem]:
+def _left_out(leave_out: LeaveOut, clients: int, runs: int) -> Iterator[Problem]:
     selection = leave_out.clients
     if isinstance(selection, int) and selection > clients:
         yield Problem(
@@ -100,14 +106,15 @@ def _left_out(leave_out: Any, clients: int, runs: int) -> Iterator[Problem]:
             message=f"{selection} clients cannot be drawn from {clients}; use at most {clients}, or all, "
             "or raise clients",
         )
-    for position, client in enumerate(selection if isinstance(selection, tuple) else ()):
+    listed = selection if isinstance(selection, tuple) else ()
+    for position, client in enumerate(listed):
         if client >= clients:
             yield Problem(
                 path=f"leave_out.clients[{position}]",
                 message=f"client {client} does not exist, there are {clients}; use 0 to {clients - 1}, "
                 "or raise clients",
             )
-        elif client in selection[:position]:
+        elif client in listed[:position]:
             yield Problem(
                 path=f"leave_out.clients[{position}]", message=f"client {client} is named twice; name it once"
             )
@@ -118,7 +125,7 @@ def _left_out(leave_out: Any, clients: int, runs: int) -> Iterator[Problem]:
         )
 
 
-def _somebody_to_leave_out(estimators: Sequence[Any], leave_out: Any) -> Iterator[Problem]:
+def _somebody_to_leave_out(estimators: Sequence[Estimator], leave_out: LeaveOut) -> Iterator[Problem]:
     for position, estimator in enumerate(estimators):
         if _compares_clients(estimator) and not leave_out.clients:
             yield Problem(
@@ -128,7 +135,7 @@ def _somebody_to_leave_out(estimators: Sequence[Any], leave_out: Any) -> Iterato
             )
 
 
-def _roster(roster: str, observe: Any, estimators: Sequence[Any]) -> Iterator[Problem]:
+def _roster(roster: str, observe: Observe, estimators: Sequence[Estimator]) -> Iterator[Problem]:
     if roster == "per_run" and estimators and set(observe.levels) == {"local"}:
         yield Problem(
             path="roster",
@@ -138,7 +145,7 @@ def _roster(roster: str, observe: Any, estimators: Sequence[Any]) -> Iterator[Pr
         )
 
 
-def _free_cohort(speed: Any, cohort_by: str) -> Iterator[Problem]:
+def _free_cohort(speed: Speed, cohort_by: str) -> Iterator[Problem]:
     if speed.server == "rule" and cohort_by == "strategy":
         yield Problem(
             path="speed.server",

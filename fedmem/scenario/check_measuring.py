@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fedmem.contracts.estimator import estimator_declaration
+from fedmem.contracts.estimator import Estimator, estimator_declaration
 from fedmem.contracts.families import kind_of, nested_components
-from fedmem.contracts.injection import CanaryInjection, injection_declaration
+from fedmem.contracts.injection import CanaryInjection, Injection, injection_declaration
 from fedmem.contracts.needs import needs_of
-from fedmem.contracts.probe import probe_declaration
-from fedmem.contracts.sampler import sampler_declaration
+from fedmem.contracts.probe import Probe, probe_declaration
+from fedmem.contracts.sampler import Sampler, sampler_declaration
 from fedmem.errors import Problem
 
+if TYPE_CHECKING:
+    from fedmem.scenario.scenario import Observe
 
-def _held_back(injections: Sequence[Any], probes: Sequence[Any], estimators: Sequence[Any]) -> Iterator[Problem]:
+
+def _held_back(
+    injections: Sequence[Injection], probes: Sequence[Probe], estimators: Sequence[Estimator]
+) -> Iterator[Problem]:
     comparisons = [
         *(f"probe {kind_of(probe)}" for probe in probes if _compares_held_out(probe)),
         *(f"estimator {kind_of(estimator)}" for estimator in estimators if _compares_held_out(estimator)),
@@ -29,17 +34,17 @@ def _held_back(injections: Sequence[Any], probes: Sequence[Any], estimators: Seq
         )
 
 
-def _compares_held_out(component: Any) -> bool:
+def _compares_held_out(component: object) -> bool:
     """Whether a probe or an estimator, or a component inside it, declares `compares_held_out`."""
     return any(needs_of(part).compares_held_out for _, part in nested_components(component, ""))
 
 
-def _compares_clients(estimator: Any) -> bool:
+def _compares_clients(estimator: Estimator) -> bool:
     """Whether an estimator is about clients that are left out, and not about audit examples."""
     return estimator_declaration(estimator).compares_clients
 
 
-def _observed_rounds(observe: Any, rounds: int) -> Iterator[Problem]:
+def _observed_rounds(observe: Observe, rounds: int) -> Iterator[Problem]:
     if observe.every is not None and observe.every > rounds:
         yield Problem(
             path="observe.every",
@@ -56,7 +61,7 @@ def _observed_rounds(observe: Any, rounds: int) -> Iterator[Problem]:
             )
 
 
-def _levels(observe: Any) -> Iterator[Problem]:
+def _levels(observe: Observe) -> Iterator[Problem]:
     if "sum" in observe.levels and not observe.sums:
         yield Problem(
             path=f"observe.levels[{observe.levels.index('sum')}]",
@@ -75,7 +80,7 @@ def _levels(observe: Any) -> Iterator[Problem]:
         yield Problem(path="observe.levels", message=f"{list(observe.levels)} names a level twice; name each once")
 
 
-def _enough_to_sum(observe: Any, sampler: Any, clients: int) -> Iterator[Problem]:
+def _enough_to_sum(observe: Observe, sampler: Sampler, clients: int) -> Iterator[Problem]:
     size = sampler_declaration(sampler).size
     max_count = clients if size is None else min(clients, size)
     for position, count in enumerate(observe.sums):
@@ -87,7 +92,7 @@ def _enough_to_sum(observe: Any, sampler: Any, clients: int) -> Iterator[Problem
             )
 
 
-def _sums_read(observe: Any, probes: Sequence[Any]) -> Iterator[Problem]:
+def _sums_read(observe: Observe, probes: Sequence[Probe]) -> Iterator[Problem]:
     if "sum" in observe.levels and not any("sum" in probe.levels for probe in probes):
         yield Problem(
             path=f"observe.levels[{observe.levels.index('sum')}]",
@@ -96,7 +101,7 @@ def _sums_read(observe: Any, probes: Sequence[Any]) -> Iterator[Problem]:
         )
 
 
-def _probes(probes: Sequence[Any], observe: Any, rounds: int) -> Iterator[Problem]:
+def _probes(probes: Sequence[Probe], observe: Observe, rounds: int) -> Iterator[Problem]:
     for position, probe in enumerate(probes):
         path = f"probes[{position}]"
         if probe.every is not None and probe.every > rounds:
@@ -111,7 +116,7 @@ def _probes(probes: Sequence[Any], observe: Any, rounds: int) -> Iterator[Proble
         yield from _check_level_is_observed(probe, path, observe.levels)
 
 
-def _check_duplicates(probes: Sequence[Any], estimators: Sequence[Any]) -> Iterator[Problem]:
+def _check_duplicates(probes: Sequence[Probe], estimators: Sequence[Estimator]) -> Iterator[Problem]:
     for name, components in (("probes", probes), ("estimators", estimators)):
         for position, component in enumerate(components):
             first = components.index(component)
@@ -120,7 +125,7 @@ def _check_duplicates(probes: Sequence[Any], estimators: Sequence[Any]) -> Itera
                 yield Problem(path=f"{name}[{position}]", message=message)
 
 
-def _estimator_levels(estimators: Sequence[Any], observe: Any) -> Iterator[Problem]:
+def _estimator_levels(estimators: Sequence[Estimator], observe: Observe) -> Iterator[Problem]:
     for position, estimator in enumerate(estimators):
         if estimator_declaration(estimator).levels is not None:
             yield from _check_level_is_observed(estimator, f"estimators[{position}]", observe.levels)
@@ -150,7 +155,7 @@ def _is_default(component: Any, name: str) -> bool:
     return bool(getattr(component, name) == default)
 
 
-def _population(estimators: Sequence[Any], population: int) -> Iterator[Problem]:
+def _population(estimators: Sequence[Estimator], population: int) -> Iterator[Problem]:
     for position, estimator in enumerate(estimators):
         for path, component in nested_components(estimator, f"estimators[{position}]"):
             if needs_of(component).needs_population and not population:
@@ -161,7 +166,7 @@ def _population(estimators: Sequence[Any], population: int) -> Iterator[Problem]
                 )
 
 
-def _enough_runs(estimators: Sequence[Any], runs: int) -> Iterator[Problem]:
+def _enough_runs(estimators: Sequence[Estimator], runs: int) -> Iterator[Problem]:
     for position, estimator in enumerate(estimators):
         # From the inside out: an estimator asks for what its attack asks for, and the attack is to blame.
         for path, component in reversed(list(nested_components(estimator, f"estimators[{position}]"))):
@@ -175,7 +180,7 @@ def _enough_runs(estimators: Sequence[Any], runs: int) -> Iterator[Problem]:
                 break
 
 
-def _something_to_estimate(estimators: Sequence[Any], injections: Sequence[Any]) -> Iterator[Problem]:
+def _something_to_estimate(estimators: Sequence[Estimator], injections: Sequence[Injection]) -> Iterator[Problem]:
     canaries = any(isinstance(injection, CanaryInjection) for injection in injections)
     for position, estimator in enumerate(estimators):
         kind = kind_of(estimator)

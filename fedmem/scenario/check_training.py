@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from fedmem.contracts.client import PersonalClient, ScheduledClient, client_declaration
-from fedmem.contracts.defence import defence_declaration
+from fedmem.contracts.client import ClientAlgorithm, PersonalClient, ScheduledClient, client_declaration
+from fedmem.contracts.defence import Defence, defence_declaration
+from fedmem.contracts.estimator import Estimator
 from fedmem.contracts.families import kind_of, nested_components
+from fedmem.contracts.model import Model, TableModel
 from fedmem.contracts.needs import needs_of
-from fedmem.contracts.sampler import sampler_declaration
-from fedmem.contracts.strategy import strategy_declaration
+from fedmem.contracts.probe import Probe
+from fedmem.contracts.sampler import Sampler, sampler_declaration
+from fedmem.contracts.strategy import StrategyMaker, strategy_declaration
 from fedmem.errors import Problem
 from fedmem.privacy import guaranteed_bounds
 from fedmem.scenario.check_measuring import (
     _compares_clients,
 )
 
+if TYPE_CHECKING:
+    from fedmem.scenario.scenario import LeaveOut, Observe, Speed
 
-def _schedule(client: Any, probes: Sequence[Any]) -> Iterator[Problem]:
+
+def _schedule(client: ClientAlgorithm, probes: Sequence[Probe]) -> Iterator[Problem]:
     if isinstance(client, ScheduledClient):
         return
     for position, probe in enumerate(probes):
@@ -32,7 +38,7 @@ def _schedule(client: Any, probes: Sequence[Any]) -> Iterator[Problem]:
             )
 
 
-def _check_payload_is_understood(strategy: Any, client: Any) -> Iterator[Problem]:
+def _check_payload_is_understood(strategy: StrategyMaker, client: ClientAlgorithm) -> Iterator[Problem]:
     declaration = strategy_declaration(strategy)
     client_kind = declaration.client
     if client_kind is not None and kind_of(client) != client_kind:
@@ -52,7 +58,7 @@ def _check_payload_is_understood(strategy: Any, client: Any) -> Iterator[Problem
             )
 
 
-def _personal(client: Any, observe: Any, estimators: Sequence[Any]) -> Iterator[Problem]:
+def _personal(client: ClientAlgorithm, observe: Observe, estimators: Sequence[Estimator]) -> Iterator[Problem]:
     if not isinstance(client, PersonalClient):
         return
     if "sum" in observe.levels:
@@ -70,7 +76,7 @@ def _personal(client: Any, observe: Any, estimators: Sequence[Any]) -> Iterator[
             )
 
 
-def _noise_of_the_clip(defences: Sequence[Any]) -> Iterator[Problem]:
+def _noise_of_the_clip(defences: Sequence[Defence]) -> Iterator[Problem]:
     bound: float | None = None
     for position, defence in enumerate(defences):
         declaration = defence_declaration(defence)
@@ -85,13 +91,24 @@ def _noise_of_the_clip(defences: Sequence[Any]) -> Iterator[Problem]:
 
 
 def _canary_clients(
-    strategy: Any, sampler: Any, client: Any, clients: int, probes: Sequence[Any], observe: Any
+    strategy: StrategyMaker,
+    sampler: Sampler,
+    client: ClientAlgorithm,
+    clients: int,
+    probes: Sequence[Probe],
+    observe: Observe,
 ) -> Iterator[Problem]:
     yield from guaranteed_bounds.canary_clients(strategy, sampler, client, clients, probes, observe.levels)
 
 
 def _check_central(
-    central: str | None, sampler: Any, strategy: Any, client: Any, defences: Any, leave_out: Any, speed: Any
+    central: str | None,
+    sampler: Sampler,
+    strategy: StrategyMaker,
+    client: ClientAlgorithm,
+    defences: Sequence[Defence],
+    leave_out: LeaveOut,
+    speed: Speed,
 ) -> Iterator[Problem]:
     if central is None:
         return
@@ -127,7 +144,7 @@ def _check_central(
         yield Problem(path="speed.engine", message="central training has no runtime of many; use engine: lockstep")
 
 
-def _executor(speed: Any, model: Any) -> Iterator[Problem]:
+def _executor(speed: Speed, model: Model | TableModel) -> Iterator[Problem]:
     if speed.executor == "stacked" and not model.stackable:
         yield Problem(
             path="speed.executor",
@@ -135,7 +152,7 @@ def _executor(speed: Any, model: Any) -> Iterator[Problem]:
         )
 
 
-def _rule(speed: Any, strategy: Any) -> Iterator[Problem]:
+def _rule(speed: Speed, strategy: StrategyMaker) -> Iterator[Problem]:
     if speed.server == "rule" and strategy_declaration(strategy).rule is None:
         yield Problem(
             path="speed.server",
@@ -143,7 +160,7 @@ def _rule(speed: Any, strategy: Any) -> Iterator[Problem]:
         )
 
 
-def _flower(speed: Any) -> Iterator[Problem]:
+def _flower(speed: Speed) -> Iterator[Problem]:
     """What makes no sense where every client trains in a process of Flower's runtime."""
     if speed.engine != "flower":
         if speed.address is not None:

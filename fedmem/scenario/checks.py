@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from fedmem.contracts.injection import injection_declaration
+from fedmem.contracts.injection import Injection, injection_declaration
 from fedmem.errors import Problem
 from fedmem.privacy import client_noise, guaranteed_bounds, mechanism_alarms, mechanisms
 from fedmem.scenario.check_cohorts import (
@@ -72,7 +72,7 @@ def _runs(runs: int) -> Iterator[Problem]:
         )
 
 
-def _names(injections: Sequence[Any]) -> Iterator[Problem]:
+def _names(injections: Sequence[Injection]) -> Iterator[Problem]:
     counts = Counter(injection.name for injection in injections)
     earlier_names: set[str] = set()
     for position, injection in enumerate(injections):
@@ -92,7 +92,7 @@ def _names(injections: Sequence[Any]) -> Iterator[Problem]:
         earlier_names.add(injection.name)
 
 
-def _check_owners(injections: Sequence[Any], clients: int) -> Iterator[Problem]:
+def _check_owners(injections: Sequence[Injection], clients: int) -> Iterator[Problem]:
     for position, injection in enumerate(injections):
         path, selection = f"injections[{position}].clients", injection_declaration(injection).clients
         if isinstance(selection, tuple):
@@ -111,7 +111,7 @@ def _check_owners(injections: Sequence[Any], clients: int) -> Iterator[Problem]:
             )
 
 
-def _windows(injections: Sequence[Any], rounds: int) -> Iterator[Problem]:
+def _windows(injections: Sequence[Injection], rounds: int) -> Iterator[Problem]:
     for position, injection in enumerate(injections):
         start = injection_declaration(injection).start
         if start is not None and start > rounds:
