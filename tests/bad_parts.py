@@ -443,7 +443,7 @@ class BadProbe(Failing):
         "nobody": lambda found: [(None, Reading(metric="own", value=1.0))],
         "stranger": lambda found: [(replace(found[0][0], run=77), found[0][1])],
         "number": lambda found: [(found[0][0], 3.0)],
-        "word": lambda found: [(found[0][0], Reading(metric="own", value="high"))],  # type: ignore[arg-type]
+        "word": lambda found: [(found[0][0], Reading(metric="own", value="high"))],  # type: ignore[arg-type]  # on purpose
         "reading": lambda found: [Reading(metric="own", value=1.0)],
         "undeclared": lambda found: [(found[0][0], Reading(metric="other", value=1.0))],
     }

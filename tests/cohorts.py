@@ -54,8 +54,8 @@ def every_strategy() -> dict[str, Any]:
         if not module.name.startswith("_"):
             loaded = importlib.import_module(f"strategies.{module.name}")
             for part in vars(loaded).values():
-                if is_dataclass(part) and part.__module__ == loaded.__name__:
-                    found[module.name] = part()  # type: ignore[operator]
+                if isinstance(part, type) and is_dataclass(part) and part.__module__ == loaded.__name__:
+                    found[module.name] = part()
     assert found
     return found
 

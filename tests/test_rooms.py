@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -73,3 +74,11 @@ def test_names_of_tests_have_no_more_than_60_characters(tmp_path: Path) -> None:
     body = "():\n    pass\n"
     file.write_text(f"def test_{'a' * 55}{body}\n\nclass TestX:\n    def test_{'b' * 56}(self):\n        pass\n")
     assert [len(name) for name in names_of_tests(file)] == [60, 61]
+
+
+def test_types_are_checked_in_every_folder_with_code() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["mypy"]
+    visible = (path for path in ROOT.iterdir() if path.is_dir() and path.name[0] != ".")
+    assert {path.name for path in visible if any(path.rglob("*.py"))} == set(settings["files"])
+    assert settings["strict"]
+    assert not any("ignore_errors" in part for part in (settings, *settings["overrides"]))

@@ -34,7 +34,7 @@ class Ragged(Sequence[NDArray[np.int64]]):
             object.__setattr__(self, name, view)
 
     @staticmethod
-    def of(parts: Sequence[NDArray[np.int64]]) -> Ragged:
+    def of(parts: Sequence[Sequence[int] | NDArray[np.int64]]) -> Ragged:
         """Any sequence of arrays; one that is `Ragged` already is handed back."""
         if isinstance(parts, Ragged):
             return parts

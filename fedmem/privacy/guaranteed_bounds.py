@@ -355,14 +355,9 @@ def _audits(estimators: Sequence[Estimator]) -> Iterator[EpsilonAudit]:
 
 def is_of(row: Measurement, estimator: EpsilonAudit) -> bool:
     """Whether a row is a bound of this audit, or about it."""
-    if row.source != "audit" or row.level != estimator.level:
+    if row.source != "audit" or row.level != estimator.level or row.run not in (EVERYWHERE, estimator.run):
         return False
-    labels = row.reading.labels
-    return (
-        labels.get("claim") == "bound"
-        and labels.has(estimator.labels_of_rows)
-        and row.run in (EVERYWHERE, estimator.run)
-    )
+    return row.reading.labels.get("claim") == "bound" and row.reading.labels.has(estimator.labels_of_rows)
 
 
 def _subjects(audit: AuditSet, subject: str) -> IntArray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,9 +107,9 @@ def test_tie_with_the_gallery_is_not_identified() -> None:
         ({"mean": (0.5,), "std": (0.0,)}, "std above 0"),
     ],
 )
-def test_impossible_knowledge_is_refused_with_its_field(changed: dict[str, object], said: str) -> None:
+def test_impossible_knowledge_is_refused_with_its_field(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(TargetError, match=said):
-        Known(**{"input_shape": (4,), "num_classes": 3, "num_images": 2, "lr": 0.5, **changed})  # type: ignore[arg-type]
+        Known(**{"input_shape": (4,), "num_classes": 3, "num_images": 2, "lr": 0.5, **changed})
 
 
 def test_inputs_and_classes_that_do_not_fit_the_model_are_named() -> None:

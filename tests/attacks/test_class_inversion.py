@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,9 +17,9 @@ from fedmem.contracts.attack import Reconstruction
 from tests.lab import digits, gradient_of, network, parameters, target_of
 
 
-def inverted(model: nn.Module, params: Params, seed: int = 0, **fields: float) -> Reconstruction:
+def inverted(model: nn.Module, params: Params, seed: int = 0, **fields: Any) -> Reconstruction:
     target = target_of(model, params, digits().take(np.arange(3)))
-    (found,) = ClassInversion(**fields).reconstruct([target], [np.random.default_rng(seed)])  # type: ignore[arg-type]
+    (found,) = ClassInversion(**fields).reconstruct([target], [np.random.default_rng(seed)])
     return found
 
 

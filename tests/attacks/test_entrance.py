@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -25,10 +27,10 @@ from tests.lab import digits, network, parameters, target_of
     ids=["sign", "division", "normaliser"],
 )
 def test_broken_sign_division_or_normaliser_gives_a_large_error(
-    broken: object, monkeypatch: pytest.MonkeyPatch
+    broken: Callable[[torch.Tensor], torch.Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     rows = Entrance.rows
-    monkeypatch.setattr(Entrance, "rows", lambda self, gradient: broken(rows(self, gradient)))  # type: ignore[operator]
+    monkeypatch.setattr(Entrance, "rows", lambda self, gradient: broken(rows(self, gradient)))
     model, row = network(), digits().take(np.array([7]))
     assert errors(attacked(target_of(model, parameters(model), row)), row).max() > 0.1
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import torch
 
 from fedmem.attacks._lbfgs import minimise
@@ -15,20 +18,24 @@ def valley(rows: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Ten
     return value.detach(), torch.autograd.grad(value.sum(), x)[0]
 
 
-SETTING = {"steps": 120, "lr": 1.0, "memory": 8, "enough": 1e-24}
+def valley_from(first: int, rows: torch.Tensor, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return valley(rows + first, x)
+
+
+SETTING: dict[str, Any] = {"steps": 120, "lr": 1.0, "memory": 8, "enough": 1e-24}
 
 
 def test_valleys_are_followed_to_their_ends() -> None:
-    found = minimise(valley, torch.zeros(3, 2).double(), **SETTING)  # type: ignore[arg-type]
+    found = minimise(valley, torch.zeros(3, 2).double(), **SETTING)
     expected = torch.tensor([[1.0, 1.0], [2.0, 4.0], [3.0, 9.0]]).double()
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
 
 
 def test_each_start_is_minimised_as_if_it_were_alone() -> None:
     start = torch.linspace(-1, 1, 8).reshape(4, 2).double()
-    together = minimise(valley, start, **SETTING)  # type: ignore[arg-type]
+    together = minimise(valley, start, **SETTING)
     for i in range(4):
-        own = minimise(lambda rows, x, i=i: valley(rows + i, x), start[i : i + 1], **SETTING)  # type: ignore[misc, arg-type]
+        own = minimise(partial(valley_from, i), start[i : i + 1], **SETTING)
         torch.testing.assert_close(own[0], together[i], atol=1e-9, rtol=0)
 
 
@@ -41,7 +48,7 @@ def test_minimise_skips_finished_rows_and_leaves_nan_rows() -> None:
         return torch.where(rows == 1, torch.nan, value), slope
 
     start = torch.tensor([[1.0, 1.0], [0.0, 0.0], [0.0, 0.0]]).double()
-    found = minimise(watched, start, **SETTING)  # type: ignore[arg-type]
+    found = minimise(watched, start, **SETTING)
     assert asked[:2] == [[0, 1, 2], [2]]
     assert torch.equal(found[:2], start[:2])
     assert len(asked) < SETTING["steps"], "the last one arrived and left"
@@ -74,4 +81,4 @@ def test_a_start_from_which_nothing_falls_is_kept() -> None:
         value, slope = valley(rows, x)
         return value, -slope
 
-    assert torch.equal(minimise(wrong, start, **SETTING), start)  # type: ignore[arg-type]
+    assert torch.equal(minimise(wrong, start, **SETTING), start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,8 +66,8 @@ def texts(count: int, seed: int = 0) -> tuple[IntArray, IntArray]:
     return rng.integers(TOKENS, size=(count, LENGTH)), np.sort(rng.integers(CLASSES, size=count))
 
 
-def attacked(target: GradientTarget, **fields: object) -> Reconstruction:
-    (found,) = Tag(**{"steps": 150, **fields}).reconstruct([target], [np.random.default_rng(1)])  # type: ignore[arg-type]
+def attacked(target: GradientTarget, **fields: Any) -> Reconstruction:
+    (found,) = Tag(**{"steps": 150, **fields}).reconstruct([target], [np.random.default_rng(1)])
     return found
 
 

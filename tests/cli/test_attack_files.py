@@ -46,12 +46,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (b"damaged", "or is damaged"),
     ],
 )
-def test_files_that_nothing_can_be_read_from_are_refused(given: object, said: str, folder: Path) -> None:
+def test_files_that_nothing_can_be_read_from_are_refused(given: Any, said: str, folder: Path) -> None:
     after = Path("after.pt")
     if isinstance(given, bytes):
         after.write_bytes(given)
     elif said == "not finite":
-        torch.save({name: value * torch.nan for name, value in given.items()}, after)  # type: ignore[attr-defined]
+        torch.save({name: value * torch.nan for name, value in given.items()}, after)
     else:
         torch.save(torch.load("before.pt", weights_only=True) if given is None else given, after)
     code, _, error = call("--out", "found")

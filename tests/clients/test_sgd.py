@@ -33,7 +33,8 @@ def trained(client: Sgd, round_number: int = 1, executor: type = OneByOne, **off
     given = {name: torch.tensor(value, dtype=torch.float64) for name, value in {**offer, "round": round_number}.items()}
     batches = client.batches(23, np.random.default_rng(1))
     task = Task(run=0, round=round_number, client=0, before=BEFORE, rows=np.arange(23), batches=batches, payload=given)
-    return executor(MODEL, client, STORE).train([task])[0]  # type: ignore[no-any-return]
+    out: TrainedClient = executor(MODEL, client, STORE).train([task])[0]
+    return out
 
 
 def by_hand(

@@ -316,8 +316,8 @@ def test_one_wild_client_moves_the_mean_by_its_share() -> None:
     rng = np.random.default_rng(3)
     before, there = models(rng, 1)[0], cohort(rng, 5)
     wild = [*there.sent[:4], {name: torch.full_like(v, 1e6) for name, v in there.sent[4].items()}]
-    for weighting, part in (("size", there.sizes[4] / sum(there.sizes)), ("uniform", 0.2)):
-        mean = FedAvg(weighting=weighting)  # type: ignore[arg-type]
+    of_size = there.sizes[4] / sum(there.sizes)
+    for mean, part in ((FedAvg(weighting="size"), of_size), (FedAvg(weighting="uniform"), 0.2)):
         gap = flat(one_round(mean, there.sending(wild), before)) - flat(one_round(mean, there, before))
         np.testing.assert_allclose(gap, part * (1e6 - flat(there.sent[4])), rtol=1e-4)
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from fedmem.datasets.cylinder_bell_funnel import HIGH, LOW, CylinderBellFunnel
 
 
-def values(**fields: object) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def values(**fields: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Training series on the scale of the law, their classes and their sensors."""
-    data = CylinderBellFunnel(**fields).load(np.random.default_rng(0))  # type: ignore[arg-type]
+    data = CylinderBellFunnel(**fields).load(np.random.default_rng(0))
     assert data.natural is not None
     return data.train.inputs * (HIGH - LOW) + LOW, data.train.targets, data.natural
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -22,8 +22,9 @@ def uniform(like: Params, seed: int) -> Params:
 @pytest.mark.parametrize("bits", [2, 3, 8])
 def test_levels_are_whole_and_errors_below_a_step(bits: int, scale: Any) -> None:
     given, s = update(), 2 ** (bits - 1) - 1
-    for rounding, most in (("stochastic", 1.0), ("nearest", 0.5)):
-        found = Quantise(bits=bits, rounding=rounding, scale=scale).apply(given, uniform(given, 3))  # type: ignore[arg-type]
+    ways: tuple[tuple[Literal["stochastic", "nearest"], float], ...] = (("stochastic", 1.0), ("nearest", 0.5))
+    for rounding, most in ways:
+        found = Quantise(bits=bits, rounding=rounding, scale=scale).apply(given, uniform(given, 3))
         for name, value in given.items():
             step = float(value.abs().max() if scale == "max" else value.double().norm()) / s
             levels = found[name].double() / step

@@ -97,9 +97,9 @@ def test_failures_beyond_the_tolerance_end_the_run_unseen() -> None:
 class Swallowing(FedAvg):
     """Catches every error of a step."""
 
-    def start(self, grid: Any, initial_arrays: ArrayRecord, **others: Any) -> Any:  # type: ignore[override]
+    def start(self, grid: Any, initial_arrays: ArrayRecord, num_rounds: int = 3, *others: Any, **named: Any) -> Any:
         try:
-            return super().start(grid=grid, initial_arrays=initial_arrays, **others)
+            return super().start(grid, initial_arrays, num_rounds, *others, **named)
         except Exception:
             return None
 

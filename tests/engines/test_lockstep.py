@@ -22,6 +22,7 @@ from fedmem.federation.build import build
 from fedmem.scenario.scenario import Scenario
 from fedmem.seeding import stream
 from tests.engines.lockstep_helpers import ONE_BY_ONE, same, trained
+from tests.narrowing import instance
 from tests.tiny import tiny
 
 
@@ -190,7 +191,7 @@ class Evaluating(FedAvg):
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         metrics = super().aggregate_evaluate(server_round, replies)
         assert metrics is not None
-        SCORES.append(float(metrics["accuracy"]))  # type: ignore[arg-type]
+        SCORES.append(instance(metrics["accuracy"], float))
         return metrics
 
 

@@ -77,7 +77,7 @@ def test_client_state_waits_for_the_next_participation(executor: type) -> None:
 
 
 @pytest.mark.parametrize("server", ["messages", "rule"])
-def test_rule_gets_client_numbers_from_zero_and_their_metrics(server: str, monkeypatch: Any) -> None:
+def test_rule_gets_client_numbers_from_zero_and_their_metrics(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rounds: list[Round] = []
     original = toys.Counting.rule
 
@@ -110,7 +110,8 @@ def test_rule_in_a_flower_app_numbers_clients_by_node() -> None:
             return {"number": clients.double()}
 
     with in_process():
-        flower, grid = RuleStrategy(Telling()), LocalGrid(4, lambda messages: [])  # type: ignore[arg-type]
+        telling: Any = Telling()
+        flower, grid = RuleStrategy(telling), LocalGrid(4, lambda messages: [])
         numbers: dict[int, set[float]] = {}
         for round_number in (1, 2, 3):
             for message in flower.configure_train(
@@ -144,7 +145,7 @@ def test_own_roster_shows_the_sampler_losses_and_norms(server: str) -> None:
     toys.SEEN.clear()
 
 
-def test_shared_roster_shows_the_sampler_no_losses_or_norms(monkeypatch: Any) -> None:
+def test_shared_roster_shows_the_sampler_no_losses_or_norms(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(toys.Loudest, "needs", ())
     toys.SEEN.clear()
     watched(tiny(sampler={"kind": "tests.toys:Loudest"}, rounds=4, runs=2), "messages")

@@ -181,8 +181,8 @@ def test_alarms_count_the_union_over_sets_and_infinity_as_well() -> None:
         evidence("test", [[1], [1], [-inf], [1]]),
         evidence("test", [[1]], level="global"),
     )
-    bank: Any = SimpleNamespace(evidence=blocks, participation=())
-    (alarm,) = _alarms(SimpleNamespace(bank=bank))  # type: ignore[arg-type]
+    simulated: Any = SimpleNamespace(bank=SimpleNamespace(evidence=blocks, participation=()))
+    (alarm,) = _alarms(simulated)
     assert alarm.startswith("round 1, level local: 2 of 4 models have diverged")
 
 

@@ -21,6 +21,7 @@ from tests import bad_parts
 from tests.bad_parts import CAUSES
 from tests.forked import Ended, fedmem
 from tests.guards.guarding_helpers import SMALL, message_of, with_part
+from tests.narrowing import present
 from tests.tiny import tiny
 
 RAISING = [
@@ -234,7 +235,7 @@ def test_a_batch_that_cannot_fit_into_memory_is_refused(
     for check in (lambda scenario: run(scenario, out=tmp_path), plan):
         with pytest.raises(ScenarioError, match=r"client\.batch_size: a batch of \d+ rows takes .* MB") as caught:
             check(tiny(client={"kind": "sgd", "batch_size": 10**7}, speed={"executor": executor}))
-    most = int(re.search(r"at most (\d+)", str(caught.value))[1])  # type: ignore[index]
+    most = int(present(re.search(r"at most (\d+)", str(caught.value)))[1])
     assert 0 < most < 10**7
     plan(tiny(client={"kind": "sgd", "batch_size": most}, speed={"executor": executor}))
     with pytest.raises(ScenarioError, match=rf"lower it to at most {most}"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -14,8 +16,8 @@ from tests.injections.injections_helpers import CLASSES, pictures
 
 
 @pytest.mark.parametrize(("values", "mean", "variance"), [("binary", 0.5, 1 / 4), ("uniform", 0.5, 1 / 12)])
-def test_patterns_are_independent_pixels(values: str, mean: float, variance: float) -> None:
-    injection = RandomPattern(values=values)  # type: ignore[arg-type]
+def test_patterns_are_independent_pixels(values: Literal["binary", "uniform"], mean: float, variance: float) -> None:
+    injection = RandomPattern(values=values)
     patterns = injection.references(4000, pictures(1, 6, 6), np.random.default_rng(0)).reshape(4000, 36)
     error = np.sqrt(variance / 4000)
     assert np.abs(patterns.mean(0) - mean).max() < 4.5 * error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 
@@ -21,8 +23,10 @@ def test_mlp_without_hidden_layers_is_linear() -> None:
 
 
 @pytest.mark.parametrize(("activation", "value"), [("relu", 0.0), ("tanh", -0.76159416), ("sigmoid", 0.26894143)])
-def test_mlp_applies_the_activation_that_was_asked_for(activation: str, value: float) -> None:
-    module = MLP(hidden=(1,), activation=activation).build((1,), 1)  # type: ignore[arg-type]
+def test_mlp_applies_the_activation_that_was_asked_for(
+    activation: Literal["relu", "tanh", "sigmoid"], value: float
+) -> None:
+    module = MLP(hidden=(1,), activation=activation).build((1,), 1)
     with torch.no_grad():
         for name, number in (("hidden1.weight", 1), ("hidden1.bias", 0), ("output.weight", 1), ("output.bias", 0)):
             module.get_parameter(name).fill_(number)

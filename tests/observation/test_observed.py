@@ -18,13 +18,14 @@ from fedmem.contracts.evidence import Transition
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process
 from fedmem.engines.directed import Demands, Directed
 from fedmem.errors import RunError
+from tests.narrowing import instance
 from tests.observation.observed_helpers import CLIENTS, Net, app_grid, client_app, data_of, initial
 
 
 @client_app.train()
 def train(msg: Message, context: Context) -> Message:
     model = Net()
-    model.load_state_dict(msg.content["arrays"].to_torch_state_dict())  # type: ignore[union-attr]
+    model.load_state_dict(instance(msg.content["arrays"], ArrayRecord).to_torch_state_dict())
     inputs, targets = data_of(int(context.node_config["partition-id"]))
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     for _ in range(5):

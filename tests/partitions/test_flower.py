@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +16,10 @@ from fedmem.partitions.flower import Flower
 from tests.partitions.partitions_helpers import labelled
 
 
-def dealt(clients: int = 4, rows: int = 203, leave_out: bool = False, **fields: object) -> tuple[IntArray, ...]:
+def dealt(clients: int = 4, rows: int = 203, leave_out: bool = False, **fields: Any) -> tuple[IntArray, ...]:
     targets = np.random.default_rng(0).integers(5, size=300)
     data = labelled(targets)
-    partition = Flower(leave_out=leave_out, **fields)  # type: ignore[arg-type]
+    partition = Flower(leave_out=leave_out, **fields)
     return tuple(partition.assign(data, np.arange(0, 300)[:rows], clients, np.random.default_rng(1)))
 
 
@@ -103,11 +104,9 @@ def test_flower_counts_the_rows_that_are_left_out() -> None:
         ({"clients": 300}, "partition", "lower clients to at most 203"),
     ],
 )
-def test_wrong_flower_partitioners_are_refused_with_their_key(
-    fields: dict[str, object], path: str, message: str
-) -> None:
+def test_wrong_flower_partitioners_are_refused_with_their_key(fields: dict[str, Any], path: str, message: str) -> None:
     with pytest.raises(ComponentError) as caught:
-        dealt(**fields)  # type: ignore[arg-type]
+        dealt(**fields)
     assert caught.value.path == path
     assert message in caught.value.message
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -19,9 +21,11 @@ from tests.partitions.partitions_helpers import labelled
     alpha=st.floats(1e-3, 50),
     least=st.integers(1, 15),
 )
-def test_quantity_skew_gives_every_client_min_rows(seed: int, clients: int, law: str, alpha: float, least: int) -> None:
+def test_quantity_skew_gives_every_client_min_rows(
+    seed: int, clients: int, law: Literal["dirichlet", "power"], alpha: float, least: int
+) -> None:
     data = labelled(np.zeros(300, np.int64))
-    skew = QuantitySkew(law=law, alpha=alpha, min_rows=least)  # type: ignore[arg-type]
+    skew = QuantitySkew(law=law, alpha=alpha, min_rows=least)
     parts = skew.assign(data, np.arange(300), clients, np.random.default_rng(seed))
     assert min(len(part) for part in parts) >= least
     np.testing.assert_array_equal(np.sort(np.concatenate(parts)), np.arange(300))

@@ -29,6 +29,6 @@ def mechanism_of(
     strategy: Any, sampler: Sampler, adjacency: str | None = None, clients: int = 10, rounds: int = 1
 ) -> Releases:
     """What a strategy guarantees, without a scenario around it."""
-    chosen = SimpleNamespace(delta=1e-5, adjacency=adjacency)
+    chosen: Any = SimpleNamespace(delta=1e-5, adjacency=adjacency)
     (one,) = mechanisms.mechanisms(strategy, (), sampler, chosen, clients, rounds)
     return one.releases

@@ -374,16 +374,16 @@ def test_attack_gets_only_declared_grants_and_labels_list_them() -> None:
     assert message.payload["round"] == 2
     assert message.population is lab.federation.population
     ordered = rows[np.argsort(store.targets[rows], kind="stable")]
-    for places, batch in zip(message.batches, lab.batches(0, 2, 1), strict=True):  # type: ignore[arg-type]
+    for places, batch in zip(present(message.batches), lab.batches(0, 2, 1), strict=True):
         assert ordered[places[places >= 0]].tolist() == batch.tolist()
     assert step.batches is not None
     assert step.batches.shape == (1, 5)
     assert step.labels is not None
     assert len(step.labels) == 5
     # the update of one client's steps, done again with the batches that were shown
-    images = [store.inputs[ordered[places[places >= 0]]] for places in message.batches]  # type: ignore[union-attr]
+    images = [store.inputs[ordered[places[places >= 0]]] for places in present(message.batches)]
     params = message.params
-    for inputs, places in zip(images, message.batches, strict=True):  # type: ignore[arg-type]
+    for inputs, places in zip(images, present(message.batches), strict=True):
         gradient = gradient_of(lab.federation.model, params, inputs, message.labels[places[places >= 0]])
         params = {name: value - 0.1 * gradient[name] for name, value in params.items()}
     assert message.update is not None

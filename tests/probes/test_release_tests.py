@@ -38,6 +38,10 @@ def test_the_noise_that_a_tree_states_is_that_of_its_rule() -> None:
         releases: dict[tuple[Labels, int, int, int], FloatArray] = {}
         rows: list[Measurement] = []
         for number in range(1, 9):
+
+            def generators(number: int = number) -> tuple[np.random.Generator, ...]:
+                return tuple(np.random.default_rng([number, run]) for run in range(runs))
+
             round_number = Round(
                 number=number,
                 before=now,
@@ -45,7 +49,7 @@ def test_the_noise_that_a_tree_states_is_that_of_its_rule() -> None:
                 weights=torch.zeros(runs, 1, dtype=torch.float64),
                 present=nobody >= 0,
                 clients=nobody,
-                generators=lambda number=number: tuple(np.random.default_rng([number, run]) for run in range(runs)),  # type: ignore[misc]
+                generators=generators,
             )
             after, state = tree.rule(state, round_number)
             changed = (after["w"] - now["w"]).numpy()

@@ -8,6 +8,7 @@ import numpy as np
 
 from fedmem.probes._secrets import questions
 from tests.language import digits, text_federation
+from tests.narrowing import present
 
 
 def test_secrets_with_one_beginning_are_one_question() -> None:
@@ -21,7 +22,7 @@ def test_secrets_with_one_beginning_are_one_question() -> None:
     assert all(question.space == digits(3).with_prefix(question.prefix) for question in longer)
     assert all(question.space and question.space.size == digits(3).size // 5 for question in longer)
     for question in longer:
-        assert [question.space.member_tokens(i) for i in question.number] == [  # type: ignore[union-attr]
+        assert [present(question.space).member_tokens(i) for i in question.number] == [
             question.prefix + tuple(rest) for rest in question.rests.tolist()
         ]
     assert questions(federation, range(6), 4) == []

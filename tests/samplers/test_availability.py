@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from fedmem.federation.build import build
-from fedmem.federation.roster import Roster
+from fedmem.federation.roster import Roster, _CohortDraws
 from fedmem.samplers.availability import Availability
+from tests.narrowing import instance
 from tests.samplers.guided_helpers import counts, known
 from tests.samplers.samplers_helpers import agree
 from tests.tiny import tiny
@@ -22,7 +23,7 @@ def chain(rounds: int, **options: Any) -> np.ndarray:
     roster, seen = Roster(asked, build(asked), 0), []
     for round_number in range(1, rounds + 1):
         cohort = roster.cohort(round_number)
-        seen.append(roster._draws.history.available.copy())  # type: ignore[union-attr]
+        seen.append(instance(roster._draws, _CohortDraws).history.available.copy())
         assert len(cohort) == min(3, int(seen[-1].sum()))
         assert seen[-1][list(cohort)].all()
     return np.array(seen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +37,8 @@ def test_by_size_inclusion_is_exactly_proportional_to_rows() -> None:
     counts, cases = np.zeros(4, dtype=int), 0
     for order in permutations(range(4)):
         for start in range(sum(sizes)):
-            cohort = BySize(size=2).cohort(1, History.start(sizes), Every(order, start))  # type: ignore[arg-type]
+            every: Any = Every(order, start)
+            cohort = BySize(size=2).cohort(1, History.start(sizes), every)
             assert len(set(cohort.tolist())) == 2
             counts[cohort] += 1
             cases += 1

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import pytest
 
 from fedmem.errors import ScenarioError
-from fedmem.scenario.checks import problems
+from fedmem.scenario.checks import CHECKS, problems
+from fedmem.scenario.scenario import Scenario
 from tests.tiny import TINY, tiny
 
 
@@ -40,3 +42,10 @@ def test_check_whose_field_is_missing_is_skipped() -> None:
     assert problems({}) == []
     assert [problem.path for problem in problems({"runs": 3})] == ["runs"]
     assert problems({"runs": TINY["runs"]}) == []
+
+
+def test_parameters_of_checks_are_fields_of_a_scenario() -> None:
+    """A parameter of another name would leave its check out, in every scenario."""
+    read = {(check.__name__, name) for check in CHECKS for name in inspect.signature(check).parameters}
+    assert {(check, name) for check, name in read if name not in Scenario.model_fields} == set()
+    assert {"cohort_by", "injections", "runs"} <= {name for _, name in read}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from tests.tiny import tiny
 # --- estimators over clients and canaries -----------------------------------------------------------------------------
 
 
-def test_own_estimator_over_clients_runs_without_injections(tmp_path: Any) -> None:
+def test_own_estimator_over_clients_runs_without_injections(tmp_path: Path) -> None:
     changes = LEFT_OUT | {"observe": {"every": 4, "levels": ["global"]}, "rounds": 2}
     changes["observe"] = {"every": 2, "levels": ["global"]}
     folder = fedmem.run(tiny(**changes, estimators=[{"kind": "tests.declaring:OverClients"}]), out=tmp_path)
@@ -46,7 +47,7 @@ def recovered(client: Any, view: str) -> tuple[dict[str, Any], dict[str, Any]]:
     sent = {name: (value.double() - distance * true[name]) for name, value in before.items()}
     moved = replace(one, sent=sent)
     if view == "first_step":
-        lab.first_step = lambda transition: (sent, lab.batches(0, 2, 0)[0])  # type: ignore[method-assign]
+        vars(lab)["first_step"] = lambda transition: (sent, lab.batches(0, 2, 0)[0])
     scope = Scope(runs=1, victims=3, max_images=64, knows=())
     (case,) = scope.cases(view, [moved], lab)
     return case.target.gradient, true

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
 from fedmem.clients.sgd import Sgd
+from fedmem.contracts.arrays import Params
 from strategies._rule import Arrays, Round
 
 CURVATURE = np.array([0.5, 1.0, 3.0, 2.0])
 
 
 CENTRE = np.array([-2.0, 1.0, 4.0, 0.0])
+
+
+def slope_of(k: int, params: Params) -> Params:
+    return {"w": CURVATURE[k] * (params["w"] - CENTRE[k])}
 
 
 STEPS = np.array([9, 2, 5, 3])
@@ -41,7 +47,7 @@ def trained(
             offer = {name: value[0, place] for name, value in offers.items()} | {"round": torch.tensor(float(number))}
             found = client.init(before, offer, {})
             for _ in range(int(steps[k])):
-                found = client.step(found, lambda params, k=k: {"w": CURVATURE[k] * (params["w"] - CENTRE[k])})  # type: ignore[misc]
+                found = client.step(found, partial(slope_of, k))
             outcome = client.final(found, before)
             sent.append(outcome.sent["w"])
             rates.append(float(outcome.report.get("lr", lr)))

@@ -21,9 +21,9 @@ def test_fednova_by_hand_and_equal_steps_are_averaging() -> None:
     ends = [CENTRE[k] * (1 - (1 - 0.05 * CURVATURE[k]) ** int(STEPS[k])) for k in (0, 1)]
     expected = 3.75 * (0.25 * ends[0] / 9 + 0.75 * ends[1] / 2)
     assert trained(FedNova(), 1, sizes=sizes, who=pair)[0] == pytest.approx(expected, abs=1e-12)
-    same = {"sizes": sizes, "who": pair, "steps": [5] * 4}
-    assert trained(FedNova(), 6, **same)[0] == pytest.approx(  # type: ignore[arg-type]
-        trained(FedAvg(), 6, **same)[0],  # type: ignore[arg-type]
+    same: dict[str, Any] = {"sizes": sizes, "who": pair, "steps": [5] * 4}
+    assert trained(FedNova(), 6, **same)[0] == pytest.approx(
+        trained(FedAvg(), 6, **same)[0],
         abs=1e-12,
     )
 

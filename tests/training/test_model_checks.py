@@ -107,7 +107,8 @@ class WithBatchNorm(nn.Module):
         self.net, self.norm = Net(), nn.BatchNorm1d(3)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(self.net(x))  # type: ignore[no-any-return]
+        out: torch.Tensor = self.norm(self.net(x))
+        return out
 
 
 def watch(model: nn.Module, **changes: Any) -> Watch:

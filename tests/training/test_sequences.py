@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -165,7 +165,7 @@ def test_members_of_different_length_are_ranked_by_sums(model: nn.Module) -> Non
     assert (ranks.labels.tolist(), ranks.count) == ([0], 200)
 
 
-def test_evidence_of_passages_is_stored_as_it_is(model: nn.Module, tmp_path: Any) -> None:
+def test_evidence_of_passages_is_stored_as_it_is(model: nn.Module, tmp_path: Path) -> None:
     rows, models = passages(4), [params_of(model, seed) for seed in range(2)]
     found = told(model, models, rows)
     bank = Bank(audit=audit_of(rows, 2), evidence=(found,), references=(), participation=(), seed=0)
