@@ -34,8 +34,10 @@ test: $(VENV)/.test
 slow: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m '(slow or statistical or flower) and not nightly'
 
+# Continues where the last piece ended. Commit tests/nightly.csv afterwards.
+HOURS ?= 1
 nightly: $(VENV)/.test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto -m nightly
+	OMP_NUM_THREADS=1 $(BIN)/python -m tests.nightly --hours $(HOURS)
 
 memory: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m memory
