@@ -196,7 +196,7 @@ class RuleStrategy(FedAvg):
 
     @property
     def _noisy(self) -> bool:
-        """Whether the rule is applied to rounds without clients."""
+        """Whether the rule is applied to rounds without clients: its declaration, or False where it has none."""
         return bool(getattr(self.rule, "noisy", False))
 
     def step_without_clients(self, server_round: int, arrays: ArrayRecord) -> ArrayRecord | None:

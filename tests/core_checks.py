@@ -16,10 +16,9 @@ KINDS: Mapping[str, frozenset[str]] = {family: frozenset(kinds(family)) for fami
 
 
 def core_files() -> list[Path]:
-    """The files of fedmem outside the folders of components and the contracts."""
-    folders = {package.rpartition(".")[2] for package in FAMILIES.values()} | {"contracts"}
-    files = sorted((ROOT / "fedmem").rglob("*.py"))
-    return [file for file in files if file.relative_to(ROOT / "fedmem").parts[0] not in folders]
+    """The files of fedmem and the strategies, except the contracts, which read declarations."""
+    files = sorted([*(ROOT / "fedmem").rglob("*.py"), *(ROOT / "strategies").rglob("*.py")])
+    return [file for file in files if file.parent != ROOT / "fedmem" / "contracts"]
 
 
 def probed_names(code: str) -> Iterator[tuple[int, str]]:

@@ -13,8 +13,8 @@ from fedmem.contracts.arrays import Params
 from fedmem.contracts.audit_set import AuditSet, References
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Evidence, Transition
+from fedmem.contracts.watcher import OnError, checked_on_error
 from fedmem.observation.evidence import evidence_of, rank_of
-from fedmem.observation.observed import OnError, checked_on_error
 from fedmem.training.model_checks import mismatch, running_statistics
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ from fedmem.contracts.attack import ReconstructionAttack
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import Level
 from fedmem.contracts.validation_of_measures import reconstruct
-from fedmem.observation.observed import OnError, checked_on_error
+from fedmem.contracts.watcher import OnError, checked_on_error
 from fedmem.seeding import stream
 from fedmem.training.model_checks import mismatch
 

@@ -12,10 +12,10 @@ import torch
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.evidence import Lost, Participation, Transition
 from fedmem.contracts.federation import Federation
+from fedmem.contracts.watcher import Watcher
 from fedmem.engines._failures import Failures
 from fedmem.federation.roster import Roster
 from fedmem.guards.guarding import Guard
-from fedmem.observation.observed import Watcher
 from fedmem.training.client_work import LocalWork, TrainedWork, Work, pick
 from fedmem.training.executor import Executor
 from fedmem.training.finite import not_finite

@@ -16,12 +16,13 @@ from greenlet import GreenletExit, getcurrent, greenlet
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Participation
 from fedmem.contracts.federation import Federation
+from fedmem.contracts.watcher import Watcher
 from fedmem.engines._flower import LocalGrid, local_record
 from fedmem.engines.directed import Demands, Directed
 from fedmem.errors import RunError
 from fedmem.federation.roster import Roster, client_at
 from fedmem.guards.guarding import Guard
-from fedmem.observation.observed import Observed, Watcher, params_of
+from fedmem.observation.observed import Observed, params_of
 from fedmem.privacy.amplification import canaries_of
 
 if TYPE_CHECKING:

@@ -38,6 +38,7 @@ from fedmem.contracts.client import Outcome
 from fedmem.contracts.evidence import Lost, Participation
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.sampler import Pilot
+from fedmem.contracts.watcher import Watcher
 from fedmem.engines._client import client_app
 from fedmem.engines._cohort_work import Finished, finish_training
 from fedmem.engines._failures import Failures
@@ -61,7 +62,7 @@ from fedmem.engines._transport import Transport, cause_of
 from fedmem.errors import RunError
 from fedmem.federation.roster import Roster, client_at, rosters
 from fedmem.observation.flower_round import TRACE
-from fedmem.observation.observed import Watcher, params_of
+from fedmem.observation.observed import params_of
 from fedmem.processes import cores
 from fedmem.training.client_work import LocalWork, Task, TrainedClient, Work
 from fedmem.training.finite import not_finite

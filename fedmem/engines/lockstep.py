@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 from fedmem.contracts.evidence import Lost
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.sampler import PickedCohort, Pilot
+from fedmem.contracts.watcher import Watcher
 from fedmem.engines._cohort_work import CohortWork, Finished, TrainingParts, finish_training
 from fedmem.engines._flower import in_process
 from fedmem.engines._message_path import MessagePath
 from fedmem.engines._rule_path import RulePath
 from fedmem.federation.roster import Roster, rosters
-from fedmem.observation.observed import Watcher
 from fedmem.training.client_work import LocalWork
 from fedmem.training.executor import Executor
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
-from typing import Any, Literal, Protocol, TypeVar, cast, runtime_checkable
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,50 +19,11 @@ from flwr.serverapp.strategy.result import Result
 
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Transition
+from fedmem.contracts.watcher import Watcher, watcher_declaration
 from fedmem.errors import RunError
 from fedmem.observation.flower_round import TRACE, FirstError, _Reply
 
 T = TypeVar("T")
-
-OnError = Literal["raise", "warn"]
-"""What becomes of an error of a watcher: it ends the training, or it is a warning and ends the watching alone."""
-
-
-def checked_on_error(value: str) -> OnError:
-    """The same value. Errors: `ValueError` if it is neither `raise` nor `warn`.
-
-    >>> checked_on_error("warn")
-    'warn'
-    """
-    if value in ("raise", "warn"):
-        return cast(OnError, value)
-    raise ValueError(f"on_error must be 'raise' or 'warn', got {value!r}")
-
-
-class Watcher(Protocol):
-    """Sees the transitions of the rounds it wants: local ones before aggregation, the global one after it.
-
-    It may also be a `StartingWatcher` or a `TolerantWatcher`.
-    """
-
-    def observes_round(self, round_number: int) -> bool: ...
-
-    def see(self, transitions: Sequence[Transition]) -> None: ...
-
-
-@runtime_checkable
-class StartingWatcher(Protocol):
-    """A watcher that is given the initial parameters before round 1."""
-
-    def begin(self, initial: Params) -> None: ...
-
-
-@runtime_checkable
-class TolerantWatcher(Protocol):
-    """A watcher that says what its errors do: with `warn` they are warnings, and it sees nothing more."""
-
-    @property
-    def on_error(self) -> str: ...
 
 
 def params_of(record: ArrayRecord, like: Params | None = None) -> Params:
@@ -92,7 +53,7 @@ class Observed:
 
     Args:
         strategy: the strategy to run.
-        watchers: they are shown the transitions.
+        watchers: they are shown the transitions; they may declare what `contracts.watcher.WatcherDeclaration` lists.
         run: the number of this run, written into every transition.
         kept: client -> the model that it holds after its work, where that differs from what it sent.
         client_of: node id -> client number; without it a client says its number in its trace, or is its node id.
@@ -118,6 +79,7 @@ class Observed:
     ) -> None:
         self.strategy = strategy
         self.watchers = watchers
+        self._declared = [watcher_declaration(watcher) for watcher in watchers]
         self.round = 0
         self._run = run
         self._kept_by = kept
@@ -132,9 +94,9 @@ class Observed:
         strategy: Any = self.strategy
         configure, aggregate = strategy.configure_train, strategy.aggregate_train
         self._like = params_of(initial_arrays)
-        for watcher in self.watchers:
-            if isinstance(watcher, StartingWatcher):
-                self._guard_watchers([watcher], partial(watcher.begin, self._like))
+        for watcher, declared in zip(self.watchers, self._declared, strict=True):
+            if declared.begin is not None:
+                self._guard_watchers([watcher], partial(declared.begin, self._like))
         self._show(
             0, lambda: [Transition.at_server(run=self._run, round_number=0, before=self._like, after=self._like)]
         )
@@ -220,7 +182,7 @@ class Observed:
         try:
             return look()
         except Exception as error:
-            if not all(isinstance(each, TolerantWatcher) and each.on_error == "warn" for each in watchers):
+            if not all(watcher_declaration(each).on_error == "warn" for each in watchers):
                 raise
             self._ended += watchers
             names = ", ".join(type(watcher).__name__ for watcher in watchers)
