@@ -56,7 +56,7 @@ class DpAdaptive(ServerRule):
     noise_multiplier: Annotated[float, Ge(0)] | None = 1.0
     bit_noise: Annotated[float, Gt(0)] | None = None
     expected_cohort_size: Annotated[float, Gt(0)] = 10.0
-    canary_clients: Annotated[int, Ge(0)] = 0
+    canary_clients: Annotated[int, Ge(0), "identity_neutral"] = 0
 
     def __post_init__(self) -> None:
         z, bits = self.noise_multiplier, self.bit_noise

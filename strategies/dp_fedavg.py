@@ -56,7 +56,7 @@ class DpFedAvg(ServerRule):
     noise_multiplier: Annotated[float, Ge(0)] | None = 1.0
     expected_cohort_size: Annotated[float, Gt(0)] = 10.0
     cap: Annotated[int, Gt(0)] | None = None
-    canary_clients: Annotated[int, Ge(0)] = 0
+    canary_clients: Annotated[int, Ge(0), "identity_neutral"] = 0
 
     @property
     def reads(self) -> tuple[str, ...]:

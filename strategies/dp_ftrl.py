@@ -73,7 +73,7 @@ class DpFtrl(ServerRule):
     momentum: Annotated[float, Ge(0), Lt(1)] = 0.0
     honaker: bool = True
     restart: Annotated[int, Gt(0)] | None = None
-    canary_clients: Annotated[int, Ge(0)] = 0
+    canary_clients: Annotated[int, Ge(0), "identity_neutral"] = 0
 
     @property
     def reads(self) -> tuple[str, ...]:

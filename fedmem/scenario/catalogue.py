@@ -328,26 +328,45 @@ def _adapt_flower_strategy(kind: str, cls: type, values: Mapping[str, Any]) -> F
     return FlowerStrategyAdapter(kind=kind, fields=values)
 
 
-def dump(component: Any) -> dict[str, Any]:
+IDENTITY_NEUTRAL = "identity_neutral"
+"""Mark of a field, `Annotated[int, "identity_neutral"]`: at its default it is no part of the id of a scenario.
+
+For a field that was added later and that changes no result at its default, so that older runs keep their ids.
+"""
+
+
+def dump(component: Any, *, for_id: bool = False) -> dict[str, Any]:
     """The mapping that builds this component, every default written out.
+
+    With `for_id`, fields that are marked `IDENTITY_NEUTRAL` are left out at their defaults.
 
     >>> dump(build("sampler", {"kind": "uniform", "size": 3}))
     {'kind': 'uniform', 'size': 3}
     """
     if isinstance(component, FlowerStrategyAdapter):
         return {"kind": component.kind, **component.fields}
-    return {"kind": kind_of(component)} | {
-        item.name: to_yaml_value(getattr(component, item.name)) for item in fields(component)
-    }
+    values = {item.name: getattr(component, item.name) for item in fields(component)}
+    if for_id:
+        cls: type = type(component)
+        values = without_neutral(values, fields_model(cls))
+    return {"kind": kind_of(component)} | {name: to_yaml_value(value, for_id=for_id) for name, value in values.items()}
 
 
-def to_yaml_value(value: Any) -> Any:
-    """The YAML value of a field."""
+def without_neutral(values: Mapping[str, Any], model: type[BaseModel]) -> dict[str, Any]:
+    """The values without those at the default of a field that is marked `IDENTITY_NEUTRAL`."""
+    marked = {name: item.default for name, item in model.model_fields.items() if IDENTITY_NEUTRAL in item.metadata}
+    return {name: value for name, value in values.items() if name not in marked or value != marked[name]}
+
+
+def to_yaml_value(value: Any, *, for_id: bool = False) -> Any:
+    """The YAML value of a field; `for_id` as in `dump`."""
     if is_dataclass(value):
-        return dump(value)
+        return dump(value, for_id=for_id)
     if isinstance(value, (tuple, list)):
-        return [to_yaml_value(item) for item in value]
-    return {key: to_yaml_value(item) for key, item in value.items()} if isinstance(value, Mapping) else value
+        return [to_yaml_value(item, for_id=for_id) for item in value]
+    if isinstance(value, Mapping):
+        return {key: to_yaml_value(item, for_id=for_id) for key, item in value.items()}
+    return value
 
 
 def explain(cls: type) -> dict[str, str]:

@@ -39,7 +39,7 @@ from fedmem.contracts.strategy import StrategyMaker
 from fedmem.errors import Problem
 from fedmem.privacy.mechanisms import strategy_with_noise
 from fedmem.scenario import checks, yaml_source
-from fedmem.scenario.catalogue import Component, build, dump
+from fedmem.scenario.catalogue import IDENTITY_NEUTRAL, Component, build, dump, without_neutral
 from fedmem.scenario.overrides import Origin
 
 RESULTS_VERSION = 5
@@ -242,7 +242,7 @@ class Scenario(_Part):
     cohort_by: Literal["sampler", "strategy"] = Field(
         default="sampler", description="what picks the cohort: the sampler, or a strategy that picks its own"
     )
-    central: Literal["shuffled", "by_client"] | None = Field(
+    central: Annotated[Literal["shuffled", "by_client"] | None, IDENTITY_NEUTRAL] = Field(
         default=None,
         description="one client that holds everything: the same rows, coins and passes, in mixed batches, or in those "
         "of one client after the other",
@@ -308,17 +308,14 @@ class Scenario(_Part):
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits that differ whenever results may: a hash of all but `speed`."""
-        content = {key: value for key, value in self.dump().items() if key != "speed"}
-        if self.central is None:
-            del content["central"]  # what was run before there was such a thing keeps its id
-        if content["strategy"].get("canary_clients") == 0:
-            content["strategy"] = {key: value for key, value in content["strategy"].items() if key != "canary_clients"}
+        content = {key: value for key, value in _to_plain(self, for_id=True).items() if key != "speed"}
         text = json.dumps([RESULTS_VERSION, content], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
     def dump(self) -> dict[str, Any]:
         """Plain values with every default written out; loading them gives an equal scenario."""
-        return {name: _to_plain(getattr(self, name)) for name in type(self).model_fields}
+        plain: dict[str, Any] = _to_plain(self)
+        return plain
 
     def to_yaml(self) -> str:
         """The dump as YAML."""
@@ -333,12 +330,15 @@ class Scenario(_Part):
         return self._origin.locate_problem(problem)
 
 
-def _to_plain(value: Any) -> Any:
+def _to_plain(value: Any, *, for_id: bool = False) -> Any:
+    """Plain values; with `for_id`, without fields that are marked `IDENTITY_NEUTRAL` and at their defaults."""
     if isinstance(value, BaseModel):
-        return {name: _to_plain(getattr(value, name)) for name in type(value).model_fields}
+        values = {name: getattr(value, name) for name in type(value).model_fields}
+        values = without_neutral(values, type(value)) if for_id else values
+        return {name: _to_plain(item, for_id=for_id) for name, item in values.items()}
     if isinstance(value, tuple):
-        return [_to_plain(item) for item in value]
-    return dump(value) if is_dataclass(value) else value
+        return [_to_plain(item, for_id=for_id) for item in value]
+    return dump(value, for_id=for_id) if is_dataclass(value) else value
 
 
 def default_kind(name: str) -> str:

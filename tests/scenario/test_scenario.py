@@ -1,5 +1,7 @@
 """Reading, overriding, freezing and naming scenarios."""
 
+import hashlib
+import json
 from typing import Any
 
 import pytest
@@ -8,8 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from fedmem.errors import ScenarioError
+from fedmem.scenario.catalogue import build, dump
 from fedmem.scenario.loading import parse_scenario
-from fedmem.scenario.scenario import Scenario
+from fedmem.scenario.scenario import RESULTS_VERSION, Scenario
 from tests.scenario.scenario_helpers import SMALL, problems
 
 
@@ -113,6 +116,23 @@ def test_the_id_does_not_depend_on_how_the_file_is_written() -> None:
     assert parse_scenario(flow).id == parse_scenario(block).id
     whole, fraction = (parse_scenario(SMALL, overrides=[f"client.lr={lr}"]) for lr in ("1", "1.0"))
     assert whole.id == fraction.id
+
+
+def test_a_neutral_field_is_in_the_id_unless_at_its_default() -> None:
+    kinds = ("dp_fedavg", "dp_adaptive", "dp_ftrl")
+    for count in (0, 3):
+        parts = [build("strategy", {"kind": kind, "canary_clients": count}) for kind in kinds]
+        assert [dump(part).get("canary_clients") for part in parts] == [count] * 3
+        assert [dump(part, for_id=True).get("canary_clients") for part in parts] == [count or None] * 3
+    common = "rounds: 2, clients: 3, dataset: {kind: synthetic}, model: {kind: mlp}"
+    scenario = parse_scenario(f"{{{common}, strategy: {{kind: dp_fedavg, expected_cohort_size: 3}}}}")
+    content = {name: value for name, value in scenario.dump().items() if name not in ("speed", "central")}
+    del content["strategy"]["canary_clients"]
+    text = json.dumps([RESULTS_VERSION, content], sort_keys=True, separators=(",", ":"))
+    assert scenario.id == hashlib.sha256(text.encode()).hexdigest()[:12]
+    assert parse_scenario(f"{{{common}, central: shuffled}}").id != parse_scenario(f"{{{common}}}").id
+    nested = build("sampler", {"kind": "dropout", "sampler": {"kind": "everyone"}})
+    assert dump(nested, for_id=True) == dump(nested)
 
 
 def test_the_id_changes_with_the_version_of_results(monkeypatch: pytest.MonkeyPatch) -> None:
