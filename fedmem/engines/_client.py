@@ -33,14 +33,12 @@ from fedmem.engines._messages import (
     record_of,
     understood_instructions,
 )
+from fedmem.engines.client_settings import client_settings
 from fedmem.federation import build as federations
 from fedmem.guards.guarding import NOT_OURS, describe
 from fedmem.observation.flower_round import TRACE
 from fedmem.observation.observed import params_of
-from fedmem.privacy.mechanisms import adds_noise
 from fedmem.scenario.loading import parse_scenario
-from fedmem.training.defence_pipeline import DefencePipeline
-from fedmem.training.executor import Settings
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import LocalWork, Task
 
@@ -75,15 +73,7 @@ def _client_process(text: str) -> _ClientProcess:
         federation=federation,
         digest=digest(federation),
         work=LocalWork(federation, scenario.client, scenario.seed),
-        executor=OneByOne(
-            federation.model,
-            scenario.client,
-            federation.store,
-            Settings(
-                defences=DefencePipeline(scenario.defences, scenario.seed, guaranteed=adds_noise(scenario.strategy)),
-                seed=scenario.seed,
-            ),
-        ),
+        executor=OneByOne(federation.model, scenario.client, federation.store, client_settings(scenario)),
     )
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fedmem.contracts.federation import Federation
+from fedmem.engines.client_settings import client_settings
 from fedmem.execution.auto import device_of, is_stacked, workers_of
 from fedmem.execution.memory_budget import cut_of
-from fedmem.privacy.mechanisms import adds_noise
-from fedmem.training.defence_pipeline import DefencePipeline
-from fedmem.training.executor import Executor, Settings
+from fedmem.training.executor import Executor
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import Stacked
 from fedmem.training.worker_pool import PooledExecutor
@@ -29,9 +29,8 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
     device, room = device_of(scenario), cut_of(scenario, federation)
     arguments = federation.model, scenario.client, federation.store
     stacks = room.stack_bytes if device == "cpu" or scenario.speed.memory else 0
-    settings = Settings(
-        defences=DefencePipeline(scenario.defences, scenario.seed, guaranteed=adds_noise(scenario.strategy)),
-        seed=scenario.seed,
+    settings = replace(
+        client_settings(scenario),
         seconds=scenario.speed.seconds_per_client,
         device=device,
         stack_bytes=stacks,

@@ -1,0 +1,21 @@
+"""How the clients of a scenario are trained, in whichever process that happens."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fedmem.privacy.mechanisms import adds_noise
+from fedmem.training.defence_pipeline import DefencePipeline
+from fedmem.training.executor import Settings
+
+if TYPE_CHECKING:
+    from fedmem.scenario.scenario import Scenario
+
+
+def client_settings(scenario: Scenario) -> Settings:
+    """Everything that numbers depend on: the defences on the way out of a client, and the seed.
+
+    The rest of the settings are defaults, which the caller may replace.
+    """
+    pipeline = DefencePipeline(scenario.defences, scenario.seed, guaranteed=adds_noise(scenario.strategy))
+    return Settings(defences=pipeline, seed=scenario.seed)
