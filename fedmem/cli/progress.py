@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
@@ -27,7 +28,30 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
 
-class Progress:
+@dataclass(kw_only=True, eq=False)
+class _Output:
+    """Where a listener writes, and how often.
+
+    Attributes:
+        quiet: whether nothing is written.
+        stream: standard error, unless another is given.
+        every_seconds: time between two lines where the stream is no terminal.
+        clock: tells the time in seconds.
+    """
+
+    quiet: bool = False
+    stream: TextIO = field(default_factory=lambda: sys.stderr)
+    every_seconds: float = 5.0
+    clock: Callable[[], float] = time.monotonic
+
+    def _write(self, text: str) -> None:
+        with suppress(OSError):  # a full disk behind standard error is no reason to stop training
+            self.stream.write(text)
+            self.stream.flush()
+
+
+@dataclass(kw_only=True, eq=False)
+class Progress(_Output):
     """A bar on a terminal, a plain line every few seconds elsewhere, nothing if `quiet`; always on standard error.
 
     A listener of one scenario. The time left is the time so far, times the share to come over the share that is done.
@@ -40,25 +64,14 @@ class Progress:
     'round 1 of 2, 4 runs'
     """
 
-    def __init__(
-        self,
-        *,
-        quiet: bool = False,
-        stream: TextIO | None = None,
-        every_seconds: float = 5.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._quiet = quiet
-        self._stream = sys.stderr if stream is None else stream
-        self._every_seconds = every_seconds
-        self._clock = clock
-        self._training = TrainingStarted(rounds=0, runs=0)
-        self._share = Share()
-        self._stored: set[int] = set()
-        self._latest: RoundFinished | None = None
-        self._started = self._last_line = 0.0
-        self._bar: Bar | None = None
-        self._task: int = 0
+    _training: TrainingStarted = field(init=False, default=TrainingStarted(rounds=0, runs=0))
+    _share: Share = field(init=False, default_factory=Share)
+    _stored: set[int] = field(init=False, default_factory=set)
+    _latest: RoundFinished | None = field(init=False, default=None)
+    _started: float = field(init=False, default=0.0)
+    _last_line: float = field(init=False, default=0.0)
+    _bar: Bar | None = field(init=False, default=None)
+    _task: int = field(init=False, default=0)
 
     def __call__(self, event: Event) -> None:
         """Show what concerns the progress of the training; other events are not shown."""
@@ -86,11 +99,11 @@ class Progress:
     def _start(self, training: TrainingStarted) -> None:
         self.stop()
         self._training, self._stored, self._latest = training, set(), None
-        self._started = self._last_line = self._clock()
+        self._started = self._last_line = self.clock()
         if training.what == "pilot" or training.shards > 1 or training.stored:
             self._stage(str(training))
-        if not self._quiet and self._stream.isatty():
-            self._bar = _bar(self._stream)
+        if not self.quiet and self.stream.isatty():
+            self._bar = _bar(self.stream)
             self._task = self._bar.add_task("training", total=1.0, accuracy="", where=self.text())
             self._bar.start()
 
@@ -100,20 +113,20 @@ class Progress:
             fields = {} if accuracy is None else {"accuracy": f"global accuracy {accuracy:.3f}"}
             self._bar.update(self._task, completed=done, where=self.text(), **fields)  # type: ignore[arg-type]
             return
-        now = self._clock()
-        if self._quiet or (now - self._last_line < self._every_seconds and done < 1):
+        now = self.clock()
+        if self.quiet or (now - self._last_line < self.every_seconds and done < 1):
             return
         self._last_line = now
         seconds_left = (now - self._started) / done * (1 - done) if done else 0.0
         accuracy_text = "" if accuracy is None else f", global accuracy {accuracy:.3f}"
-        self._line(f"{self.text()}{accuracy_text}, about {_duration(seconds_left)} left")
+        self._write(f"{self.text()}{accuracy_text}, about {_duration(seconds_left)} left\n")
 
     def _stage(self, text: str) -> None:
         """Something other than training begins."""
         if self._bar is not None:
             self._bar.update(self._task, description=text)  # type: ignore[arg-type]
-        elif not self._quiet:
-            self._line(text)
+        elif not self.quiet:
+            self._write(f"{text}\n")
 
     def stop(self) -> None:
         """End the bar; may be called again."""
@@ -129,13 +142,9 @@ class Progress:
     ) -> None:
         self.stop()
 
-    def _line(self, text: str) -> None:
-        with suppress(OSError):  # a full disk behind standard error is no reason to stop training
-            self._stream.write(f"{text}\n")
-            self._stream.flush()
 
-
-class ManyRunsProgress:
+@dataclass(kw_only=True, eq=False)
+class ManyRunsProgress(_Output):
     """The progress of many scenarios at once: how many are done, running and failed, and the time left.
 
     A listener of many scenarios. The time left is that so far, times what is left of all trainings over what is done.
@@ -148,22 +157,14 @@ class ManyRunsProgress:
     '2 of 2 done, 0 running, 0 failed'
     """
 
-    def __init__(
-        self,
-        *,
-        quiet: bool = False,
-        stream: TextIO | None = None,
-        every_seconds: float = 5.0,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._quiet = quiet
-        self._stream = sys.stderr if stream is None else stream
-        self._every_seconds = every_seconds
-        self._clock = clock
-        self._total = self._finished_before = self._done = self._failed = 0
-        self._running: dict[int, Share] = {}
-        self._started = self._last = 0.0
-        self._open = False
+    _total: int = field(init=False, default=0)
+    _finished_before: int = field(init=False, default=0)
+    _done: int = field(init=False, default=0)
+    _failed: int = field(init=False, default=0)
+    _running: dict[int, Share] = field(init=False, default_factory=dict)
+    _started: float = field(init=False, default=0.0)
+    _last_line: float = field(init=False, default=0.0)
+    _open: bool = field(init=False, default=False)
 
     def __call__(self, event: Event) -> None:
         """Count scenarios, and what share of those under way is trained."""
@@ -177,7 +178,7 @@ class ManyRunsProgress:
 
     def _begin(self, event: ScenariosStarted) -> None:
         self._total, self._finished_before, self._done, self._failed = event.total, event.finished, event.finished, 0
-        self._started = self._last = self._clock()
+        self._started = self._last_line = self.clock()
         if event.finished < event.total:
             self._print_line(str(event))
 
@@ -196,7 +197,7 @@ class ManyRunsProgress:
         behind = self._done - self._finished_before + self._failed + sum(share.done for share in self._running.values())
         work_left = self._total - self._finished_before - behind
         if behind > 0 and work_left > 0:
-            text += f", about {_duration((self._clock() - self._started) / behind * work_left)} left"
+            text += f", about {_duration((self.clock() - self._started) / behind * work_left)} left"
         return text
 
     def __enter__(self) -> ManyRunsProgress:
@@ -209,27 +210,22 @@ class ManyRunsProgress:
             self._write("\n")
 
     def _now_and_then(self) -> None:
-        now = self._clock()
+        now = self.clock()
         ends = self._done + self._failed == self._total
-        if self._quiet or (now - self._last < (0.2 if self._stream.isatty() else self._every_seconds) and not ends):
+        if self.quiet or (now - self._last_line < (0.2 if self.stream.isatty() else self.every_seconds) and not ends):
             return
-        self._last = now
+        self._last_line = now
         self._print_line(self.text(), stays=ends)
 
     def _print_line(self, line: str, *, stays: bool = True) -> None:
         """A line; on a terminal one that does not stay is written over by the next."""
-        if self._quiet:
+        if self.quiet:
             return
-        if self._stream.isatty():
+        if self.stream.isatty():
             self._write(f"\r\x1b[K{line}" + "\n" * stays)
             self._open = not stays
         else:
             self._write(f"{line}\n")
-
-    def _write(self, text: str) -> None:
-        with suppress(OSError):
-            self._stream.write(text)
-            self._stream.flush()
 
 
 def _bar(stream: TextIO) -> Bar:
