@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,16 +55,31 @@ MEASURED: dict[str, Any] = {
 }
 
 
-def test_the_same_scenario_twice_gives_the_same_measurements(tmp_path: Path) -> None:
-    scenario = tiny(**MEASURED)
-    one, other = run(scenario, out=tmp_path / "a"), run(scenario, out=tmp_path / "b")
-    assert one.relative_to(tmp_path / "a") == other.relative_to(tmp_path / "b") == Path("tiny") / scenario.id
+SAVED: dict[str, Any] = {"save": {"params": True}}
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of `MEASURED` with its models; tests that write into it copy it."""
+    return run(tiny(**MEASURED, **SAVED), out=tmp_path_factory.mktemp("measured"))
+
+
+@pytest.fixture
+def copied(measured: Path, tmp_path: Path) -> Path:
+    """The same folder, to be written into."""
+    return Path(shutil.copytree(measured, tmp_path / measured.parent.name / measured.name))
+
+
+def test_the_same_scenario_twice_gives_the_same_measurements(measured: Path, tmp_path: Path) -> None:
+    scenario = tiny(**MEASURED, **SAVED)
+    one, other = measured, run(scenario, out=tmp_path)
+    assert one.relative_to(one.parents[1]) == other.relative_to(tmp_path) == Path("tiny") / scenario.id
     assert (one / "measurements.parquet").read_bytes() == (other / "measurements.parquet").read_bytes()
     assert (one / "evidence.parquet").read_bytes() == (other / "evidence.parquet").read_bytes()
 
 
-def test_measuring_again_gives_equal_bytes(tmp_path: Path) -> None:
-    folder = run(tiny(**MEASURED), out=tmp_path)
+def test_measuring_again_gives_equal_bytes(copied: Path) -> None:
+    folder = copied
     before = (folder / "measurements.parquet").read_bytes()
     kept = fedmem.read(folder).measurements
     measure(folder)
@@ -74,7 +90,7 @@ def test_measuring_again_gives_equal_bytes(tmp_path: Path) -> None:
 def test_run_interrupted_while_drawing_ends_with_the_same_images(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scenario = tiny(**MEASURED, rounds=2)
+    scenario = tiny(**MEASURED | {"estimators": [{"kind": "memorisation"}]}, rounds=2)
     whole = run(scenario, out=tmp_path / "whole")
 
     def interrupt(*_: object) -> bytes:
@@ -91,7 +107,8 @@ def test_run_interrupted_while_drawing_ends_with_the_same_images(
 
 
 def test_another_seed_gives_other_numbers(tmp_path: Path) -> None:
-    frames = [fedmem.read(run(tiny(**MEASURED, seed=seed), out=tmp_path)).measurements for seed in (1, 2)]
+    memorised = {"runs": 8, "estimators": [{"kind": "memorisation"}]}
+    frames = [fedmem.read(run(tiny(**memorised, seed=seed), out=tmp_path)).measurements for seed in (1, 2)]
     first, second = (f[(f.metric == "memorisation") & (f.level == "global")].value.to_numpy() for f in frames)
     assert not np.array_equal(first, second)
 
@@ -111,10 +128,9 @@ def test_speed_settings_share_the_folder_and_others_do_not() -> None:
     assert len({tiny().id, tiny(seed=9).id, tiny(rounds=5).id, tiny(strategy={"kind": "fedmedian"}).id}) == 4
 
 
-def test_probes_leave_the_models_alone(tmp_path: Path) -> None:
-    saved = {"save": {"params": True}}
-    watched = fedmem.read(run(tiny(**MEASURED, **saved), out=tmp_path)).params()
-    bare = fedmem.read(run(tiny(**saved, runs=8, observe={}), out=tmp_path)).params()
+def test_probes_leave_the_models_alone(measured: Path, tmp_path: Path) -> None:
+    watched = fedmem.read(measured).params()
+    bare = fedmem.read(run(tiny(**SAVED, runs=8, observe={}), out=tmp_path)).params()
     assert watched.keys() == bare.keys()
     assert all((watched[name] == bare[name]).all() for name in bare)
     assert len(next(iter(bare.values()))) == 8
@@ -203,8 +219,8 @@ def test_an_empty_folder_is_no_finished_run(tmp_path: Path) -> None:
     assert fedmem.read(run(tiny(rounds=2, runs=2), out=tmp_path)).manifest["rows"]
 
 
-def test_measure_refuses_a_changed_scenario_or_damaged_file(tmp_path: Path) -> None:
-    folder = run(tiny(**MEASURED), out=tmp_path)
+def test_measure_refuses_a_changed_scenario_or_damaged_file(copied: Path) -> None:
+    folder = copied
     before = (folder / "measurements.parquet").read_bytes()
     file = folder / "scenario.yaml"
     file.write_text(file.read_text().replace("bootstrap: 50", "bootstrap: 60"))
