@@ -41,6 +41,7 @@ class Broken:
 
 
 MEASURED: dict[str, Any] = {
+    "dataset": {"kind": "synthetic", "rows": 250, "test": 50},
     "runs": 8,
     "probes": [
         {"kind": "utility"},
@@ -130,7 +131,8 @@ def test_speed_settings_share_the_folder_and_others_do_not() -> None:
 
 def test_probes_leave_the_models_alone(measured: Path, tmp_path: Path) -> None:
     watched = fedmem.read(measured).params()
-    bare = fedmem.read(run(tiny(**SAVED, runs=8, observe={}), out=tmp_path)).params()
+    unwatched = {**MEASURED, "probes": [], "estimators": [], "observe": {}}
+    bare = fedmem.read(run(tiny(**unwatched, **SAVED), out=tmp_path)).params()
     assert watched.keys() == bare.keys()
     assert all((watched[name] == bare[name]).all() for name in bare)
     assert len(next(iter(bare.values()))) == 8

@@ -30,6 +30,7 @@ from tests.execution.sharding_helpers import SMALL, Stopping, needs_forks, writt
 from tests.tiny import tiny
 
 MEASURED: dict[str, Any] = {
+    "dataset": {"kind": "synthetic", "rows": 250, "test": 50},
     "probes": [
         {"kind": "utility"},
         {"kind": "client_gap"},
