@@ -26,7 +26,7 @@ def test_executors_and_servers_agree(kind: str) -> None:
             settings: dict[str, Any] = {
                 "client": client,
                 "rounds": 3,
-                "speed": {"executor": executor, "server": server},
+                "speed": {"executor": executor, "server": server, "workers": 1},
             }
             scenario = personal(kind if kind in PERSONAL else "fedper", **settings)
             found[executor, server] = simulate(scenario, build(scenario)).params

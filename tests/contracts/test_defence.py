@@ -84,8 +84,8 @@ def same(one: Any, other: Any) -> bool:
 @every_defence
 def test_engines_and_executors_agree(kind: str) -> None:
     """One by one to the last bit, with and without messages; stacked but for rounding, in stacks of any size."""
-    rule = defended(kind, speed={"executor": "one_by_one", "server": "rule"})
-    messages = defended(kind, speed={"executor": "one_by_one", "server": "messages"})
+    rule = defended(kind, speed={"executor": "one_by_one", "server": "rule", "workers": 1})
+    messages = defended(kind, speed={"executor": "one_by_one", "server": "messages", "workers": 1})
     assert same(rule.params, messages.params)
     plain = simulate(tiny(), build(tiny()))
     if kind != "clip":

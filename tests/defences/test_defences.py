@@ -57,7 +57,7 @@ def test_guaranteed_run_continues_where_all_clients_diverge(changes: Any, server
         runs=2,
         sampler={"kind": "everyone"},
         privacy={"delta": 0.01},
-        speed={"server": server, "executor": executor},
+        speed={"server": server, "executor": executor, "workers": 1},
         **changes,
     )
     found = simulate(scenario, build(scenario))

@@ -13,7 +13,7 @@ from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.scenario.scenario import Scenario
 
-ONE_BY_ONE = {"executor": "one_by_one"}
+ONE_BY_ONE = {"executor": "one_by_one", "workers": 1}
 
 
 def trained(scenario: Scenario, **how: Any) -> TrainedBank:

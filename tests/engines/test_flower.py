@@ -54,7 +54,7 @@ def on_flower(grid: Grid, scenario: Scenario) -> TrainedBank:
 
 def pair(changes: dict[str, Any]) -> tuple[Scenario, Scenario]:
     """The same scenario for lockstep and for Flower's runtime."""
-    return tiny(**changes, speed={"executor": "one_by_one"}), tiny(**changes, speed={"engine": "flower"})
+    return tiny(**changes, speed={"executor": "one_by_one", "workers": 1}), tiny(**changes, speed={"engine": "flower"})
 
 
 def same(one: Any, other: Any) -> bool:

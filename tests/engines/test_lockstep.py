@@ -34,7 +34,7 @@ def close(one: Sequence[Params], other: Sequence[Params], rtol: float = 1e-4) ->
 
 @pytest.mark.parametrize("executor", ["one_by_one", "stacked"])
 def test_equal_scenarios_give_equal_bytes(executor: str) -> None:
-    scenario = tiny(speed={"executor": executor})
+    scenario = tiny(speed={"executor": executor, "workers": 1})
     one, other = trained(scenario), trained(scenario)
     assert same(one.params, other.params)
     for a, b in zip(one.bank.evidence, other.bank.evidence, strict=True):
@@ -45,7 +45,8 @@ def test_readings_of_a_run_are_the_same_alone_and_in_the_bank() -> None:
     """What the leakage probe draws belongs to (run, round, client), so shards of runs may be measured apart."""
     attack = {"kind": "inverting_gradients", "steps": 5}
     probe = {"kind": "leakage", "attack": attack, "runs": 4, "victims": 1, "rounds": [2]}
-    scenario = tiny(speed=ONE_BY_ONE, probes=[probe])
+    data = {"kind": "synthetic", "rows": 250, "test": 50}
+    scenario = tiny(speed=ONE_BY_ONE, probes=[probe], dataset=data)
     together = [m for m in trained(scenario).measurements if m.run == 1]
     alone = [m for m in trained(scenario, runs=[1]).measurements if m.run == 1]
     assert [m.reading.metric for m in alone] == [m.reading.metric for m in together]
@@ -294,7 +295,7 @@ class Fragile(Sgd):
 
 
 FAILURES: list[int] = []
-HERE = {**ONE_BY_ONE, "workers": 1}
+HERE = ONE_BY_ONE
 """Counted in this process."""
 
 
@@ -341,7 +342,7 @@ def test_a_client_that_fails_in_one_run_is_dropped_in_all(server: str, executor:
         "sampler": {"kind": "everyone"},
         "rounds": 1,
         "observe": {"every": 1},
-        "speed": {"executor": executor, "server": server},
+        "speed": {"executor": executor, "server": server, "workers": 1},
     }
     STEEP[0] = 0.45
     with pytest.raises(RunError, match=r"round 1: \d of 5 clients failed, first client \d: ValueError: too steep"):
@@ -359,7 +360,7 @@ def test_non_finite_model_is_a_failure_unless_tolerated(server: str, executor: s
     changes = {
         "client": {"kind": "sgd", "lr": 1e30, "epochs": 1, "batch_size": 8},
         "rounds": 2,
-        "speed": {"executor": executor, "server": server},
+        "speed": {"executor": executor, "server": server, "workers": 1},
     }
     with pytest.raises(RunError, match=r"round 1: 3 of 3 clients failed, first client \d: its model is not finite"):
         trained(tiny(**changes))

@@ -20,7 +20,7 @@ from tests.engines.seams_helpers import TOYS, same, trained, watched
 from tests.narrowing import instance
 from tests.tiny import tiny
 
-ONE_BY_ONE = {"executor": "one_by_one"}
+ONE_BY_ONE = {"executor": "one_by_one", "workers": 1}
 STATEFUL = ["qfedavg", "centred_clipping", "foolsgold", "rotate"]
 """Strategies that need what clients report, or keep something for each of them."""
 

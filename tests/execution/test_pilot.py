@@ -65,7 +65,7 @@ def test_pilot_depends_on_its_own_coins_only(changes: dict[str, Any]) -> None:
 
 def test_server_paths_and_executors_give_equal_pilot_cohorts() -> None:
     found = []
-    for speed in ({"server": "rule"}, {"server": "messages"}, {"executor": "one_by_one"}):
+    for speed in ({"server": "rule"}, {"server": "messages"}, {"executor": "one_by_one", "workers": 1}):
         asked = tiny(**GREEDY, rounds=8, speed=speed)
         found.append(rounds_of(pilot_of(asked, build(asked))))
     assert found[0] == found[1] == found[2]

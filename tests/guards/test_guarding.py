@@ -147,7 +147,7 @@ def test_strategy_that_catches_a_guards_error_still_fails(tmp_path: Path) -> Non
     ],
 )
 def test_executors_say_the_same_of_a_client(method: str, how: str, said: str, executor: str, tmp_path: Path) -> None:
-    changes = with_part("client", "BadClient", at=method, how=how) | {"speed": {"executor": executor}}
+    changes = with_part("client", "BadClient", at=method, how=how) | {"speed": {"executor": executor, "workers": 1}}
     text = message_of(tmp_path, changes)
     assert text.startswith("round 1: 3 of 3 clients failed, first client 0: ")
     assert said in text

@@ -21,7 +21,7 @@ def leaking(**changes: Any) -> Scenario:
     }  # fmt: skip
     observe = {"every": 2, "levels": ["local", "sum", "global"], "sums": [2, 3]}
     injections = [{"kind": "random_pattern", "per_client": 2}, {"kind": "typical", "per_client": 2}]
-    return tiny(probes=[probe], observe=observe, injections=injections, dataset={"kind": "digits"})
+    return tiny(probes=[probe], observe=observe, injections=injections, dataset={"kind": "digits", "test": 1300})
 
 
 @pytest.fixture(scope="module")

@@ -107,7 +107,7 @@ def test_with_and_without_messages_stacked_and_one_by_one(kind: str) -> None:
     found = {}
     for executor in ("one_by_one", "stacked"):
         for server in ("rule", "messages"):
-            scenario = tiny(**changes, speed={"executor": executor, "server": server})
+            scenario = tiny(**changes, speed={"executor": executor, "server": server, "workers": 1})
             found[executor, server] = simulate(scenario, build(scenario)).params
         for one, other in zip(found[executor, "rule"], found[executor, "messages"], strict=True):
             assert all(torch.equal(value, other[name]) for name, value in one.items())
