@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -20,8 +21,20 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def test_a_point_that_is_hardly_known_is_hollow(folder: Path) -> None:
-    before = {path.name: path.read_bytes() for path in report(folder).parent.iterdir()}
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same folder with its report."""
+    path = tmp_path_factory.mktemp("drawn") / "run"
+    write(path, bank(), measurements=rows(), scenario_yaml=SCENARIO, reconstructions=pictures())
+    return report(path).parent
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_a_point_that_is_hardly_known_is_hollow(folder: Path, drawn: Path) -> None:
+    before = content(drawn)
     uncertain = [
         row("auc", one.reading.value, one.reading.subject, one.reading.labels, level=one.level, round=one.round,
             low=one.reading.low - 0.3, high=one.reading.high + 0.3)
@@ -36,14 +49,14 @@ def test_a_point_that_is_hardly_known_is_hollow(folder: Path) -> None:
     assert "hollow" not in before["report.html"].decode()
 
 
-def test_figures_are_reproducible_and_follow_the_rows(folder: Path) -> None:
-    before = {path.name: path.read_bytes() for path in (report(folder).parent).iterdir()}
-    assert before == {path.name: path.read_bytes() for path in (report(folder).parent).iterdir()}
+def test_figures_are_reproducible_and_follow_the_rows(drawn: Path, tmp_path: Path) -> None:
+    before, folder = content(drawn), Path(shutil.copytree(drawn, tmp_path / "run"))
+    assert before == content(report(folder).parent)
     changed = [
         one if one.reading.metric != "exposure" else row("exposure", 1.0, "pattern", round=one.round) for one in rows()
     ]
     replace_measurements(folder, changed)
-    after = {path.name: path.read_bytes() for path in (report(folder).parent).iterdir()}
+    after = content(report(folder).parent)
     assert before["exposure.png"] != after["exposure.png"]
     assert before["memorisation.png"] == after["memorisation.png"]
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from fedmem.reporting.table import NO_LIMIT
+from tests.forked import fedmem
 from tests.reporting.page_helpers import SCENARIO, lines, pictures, rows
 from tests.results.read_helpers import bank, write
 
@@ -44,14 +42,9 @@ def test_brackets_stand_below_each_other_in_all_sections(folder: Path, width: in
     assert len({tuple(at.start() for at in re.finditer(r"\[\S+, \S+\]", line)) for line in both}) == 1
 
 
-def test_piped_report_has_no_line_limit(folder: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "from fedmem.cli.main import main; main()", "report", str(folder)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"COLUMNS": "40"},
-    )
+def test_piped_report_has_no_line_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    done = fedmem("report", str(folder))
     assert done.returncode == 0, done.stderr
     piped = [line.rstrip() for line in done.stdout.splitlines()]
     assert [line for line in lines(folder, NO_LIMIT) if line] == [
