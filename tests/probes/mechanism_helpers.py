@@ -42,6 +42,7 @@ def made(**changes: Any) -> Any:
     """A tiny federation whose clients differ, so that their updates do."""
     settings: dict[str, Any] = {
         "runs": 2,
+        "dataset": {"kind": "synthetic", "rows": 300, "test": 60},
         "sampler": EVERYONE,
         "partition": {"kind": "dirichlet", "alpha": 0.3},
         "observe": {"every": 1},
