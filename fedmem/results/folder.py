@@ -35,13 +35,15 @@ def check_place(folder: Path, *, force: bool = False) -> None:
     An empty folder in its place is fine, and so is any folder with `force`. Errors: `FolderError`.
     """
     if os.path.lexists(folder):
-        what = "a file" if folder.is_file() else "a link that leads nowhere" if not folder.exists() else ""
+        # a folder that another process replaces is gone for a moment, and no link for that
+        broken = folder.is_symlink() and not folder.exists()
+        what = "a file" if folder.is_file() else "a link that leads nowhere" if broken else ""
         if what or (folder.is_symlink() and not is_finished(folder)):
             raise FolderError(
                 f"{folder} is {what or 'a link'}, where the folder of the run should go; move it away, or choose "
                 "another place with --out"
             )
-        if not force and any(folder.iterdir()):
+        if not force and folder.is_dir() and any(folder.iterdir()):
             raise FolderError(
                 f"{folder} exists already"
                 + (
