@@ -118,7 +118,7 @@ def _counted() -> Iterator[list[float]]:
 
     own = [
         (kind, name, vars(kind)[name])
-        for kind in (executor.Executor, *executor.Executor.__subclasses__())
+        for kind in (executor.BaseExecutor, *executor.BaseExecutor.__subclasses__())
         for name in ("train_all", "attempt_all", "logits")
         if name in vars(kind)
     ]

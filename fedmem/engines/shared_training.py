@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -23,8 +23,8 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.events import ListenerError
 from fedmem.engines._flower import in_process
 from fedmem.modalities.text.language_model import CausalModel
-from fedmem.training.executor import Executor
-from fedmem.training.stacked import TrainedWork, Work
+from fedmem.training.client_work import Task, TrainedClient, TrainedWork, Work
+from fedmem.training.executor import Executor, train_tasks
 
 JOINED_BYTES = 1 << 28
 """Inputs of different federations that are copied side by side, at most, so that their clients can share a stack."""
@@ -33,7 +33,7 @@ Attempt = tuple[TrainedWork | None, dict[int, str]]
 """What comes of work, and why those that failed did."""
 
 
-class SharedExecutor(Executor):
+class SharedExecutor:
     """The executor of one bank among several: it trains with the others, and looks at models alone.
 
     `seconds` is the bank's share of the time that was spent on training, by its share of the clients.
@@ -48,6 +48,11 @@ class SharedExecutor(Executor):
         """What trains the clients of several banks together, once it has trained some of this bank."""
         self._away = 0.0
         self._hand_over = hand_over
+
+    @property
+    def workers(self) -> int:
+        """See `Executor.workers`: the banks train in one process."""
+        return 1
 
     @property
     def device(self) -> str:
@@ -76,6 +81,10 @@ class SharedExecutor(Executor):
         """See `Executor.train_all`; nothing waits for others here, since it may be called from anywhere."""
         return self.executor.train_all(work)
 
+    def train(self, tasks: Sequence[Task]) -> list[TrainedClient]:
+        """See `Executor.train`."""
+        return train_tasks(self, tasks)
+
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
         """See `Executor.logits`."""
         return self.executor.logits(models, inputs)
@@ -88,6 +97,9 @@ class SharedExecutor(Executor):
         """See `Executor.models_at_once`."""
         return self.executor.models_at_once(rows)
 
+    def close(self) -> None:
+        """See `Executor.close`: what made the executor behind it closes that one."""
+
 
 @dataclass(frozen=True)
 class _Waiting:
@@ -96,16 +108,22 @@ class _Waiting:
     work: Work
 
 
+Result = TypeVar("Result")
+"""What a bank ends with."""
+
+
 @dataclass(frozen=True, kw_only=True)
-class SharedBank:
+class SharedBank(Generic[Result]):
     """One bank: what it does with an executor, that executor where it is alone, and the store of its federation."""
 
-    start: Callable[[SharedExecutor], object]
+    start: Callable[[SharedExecutor], Result]
     executor: Executor
     store: Examples
 
 
-def run_together(members: Sequence[SharedBank], stack: Callable[[Examples], Executor]) -> list[Any]:
+def run_together(
+    members: Sequence[SharedBank[Result]], stack: Callable[[Examples], Executor]
+) -> list[Result | Exception]:
     """What each bank returns, or the exception that ended it; the others go on.
 
     Args:
@@ -129,7 +147,7 @@ def run_together(members: Sequence[SharedBank], stack: Callable[[Examples], Exec
     executors = [SharedExecutor(member.executor, member.store, hand_over) for member in members]
     coroutines = [greenlet(member.start) for member in members]
     waiting: dict[int, Work] = {}
-    ended: dict[int, Any] = {}
+    ended: dict[int, Result | Exception] = {}
 
     def advance(place: int, value: object) -> None:
         try:
@@ -164,7 +182,7 @@ def run_together(members: Sequence[SharedBank], stack: Callable[[Examples], Exec
 class _Pool:
     """The stores of all banks, and what trains on them."""
 
-    def __init__(self, members: Sequence[SharedBank], stack: Callable[[Examples], Executor]) -> None:
+    def __init__(self, members: Sequence[SharedBank[Result]], stack: Callable[[Examples], Executor]) -> None:
         stores = {id(member.store): member for member in members}
         self._starts = [{key: 0} for key in stores]
         self._stacks = [member.executor for member in stores.values()]
@@ -215,7 +233,7 @@ def _attempt_alone(executor: SharedExecutor, work: Work) -> Attempt | Exception:
 
 def _group_stackable(requests: Mapping[int, Work]) -> list[list[int]]:
     """Who can be in one stack: with the same arrays beside the model, and batches as wide."""
-    groups: dict[Any, list[int]] = {}
+    groups: dict[tuple[object, ...], list[int]] = {}
     for place, work in requests.items():
         arrays = [
             (name, value.dtype, value.shape[1:]) for part in (work.models, work.payload) for name, value in part.items()

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -60,12 +61,66 @@ class Settings:
     forward_rows: int = FORWARD_ROWS
 
 
-class Executor(ABC):
-    """Trains clients and evaluates models on one store of examples; abstract or final.
+class Executor(Protocol):
+    """Trains clients and evaluates models on one store of examples.
 
     Models come from the server and go back to it as tensors of the CPU, wherever they are trained: they cross once a
-    round in each direction, and nothing waits for the device within a local step. Clients whose gradients are made of
-    those of single examples draw their noise from the streams of the seed in `settings`.
+    round in each direction, and nothing waits for the device within a local step.
+    """
+
+    @property
+    def name(self) -> str:
+        """What `speed.executor` calls it."""
+
+    @property
+    def workers(self) -> int:
+        """How many processes train."""
+
+    @property
+    def device(self) -> str:
+        """Where tensors live while they are trained on."""
+
+    @property
+    def untraced_functions(self) -> Mapping[str, str]:
+        """The functions that are called as they are instead of traced (`Traced`), by name, each with the reason.
+
+        `client.step` is among them unless steps are traced. The results are the same but for rounding; it is slower.
+        """
+
+    @property
+    def waiting_seconds(self) -> float:
+        """Seconds that this executor has waited for others that train in the same process."""
+
+    def train_all(self, work: Work) -> TrainedWork:
+        """What comes of this work, client by client in its order."""
+
+    def attempt_all(self, work: Work) -> tuple[TrainedWork | None, dict[int, str]]:
+        """What comes of those clients whose own code does not fail, and why the others did, by their place."""
+
+    def train(self, tasks: Sequence[Task]) -> list[TrainedClient]:
+        """The same as `train_all` for single tasks of one round."""
+
+    def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
+        """(T, n, C) logits of T models on the same n inputs, computed in the model's precision, given as float64.
+
+        Of texts (T, n, L, C), at every place.
+        """
+
+    def reader(self, params: Params) -> CausalModel:
+        """A model of texts that reads one token at a time, on the CPU."""
+
+    def models_at_once(self, rows: int) -> int:
+        """Number of models whose logits on so many rows are computed at the same time, at least one."""
+
+    def close(self) -> None:
+        """Release what this executor holds in addition to memory; it is not used afterwards."""
+
+
+class BaseExecutor(ABC):
+    """What executors share that train on their own; abstract or final.
+
+    Clients whose gradients are made of those of single examples draw their noise from the streams of the seed in
+    `settings`.
     """
 
     name: str
@@ -91,44 +146,38 @@ class Executor(ABC):
 
     @property
     def workers(self) -> int:
-        """How many processes train."""
+        """See `Executor.workers`: one process."""
         return 1
 
     @property
     def device(self) -> str:
-        """Where tensors live while they are trained on."""
+        """See `Executor.device`."""
         return self._device.type
 
     @property
     def untraced_functions(self) -> Mapping[str, str]:
-        """The functions that are called as they are instead of traced (`Traced`), by name, each with the reason.
-
-        `client.step` is among them unless steps are traced. The results are the same but for rounding; it is slower.
-        """
+        """See `Executor.untraced_functions`."""
         return {"client.step": f"executor {self.name} calls every step as it is; only executor stacked traces steps"}
 
     @property
     def waiting_seconds(self) -> float:
-        """Seconds that this executor has waited for others that train in the same process."""
+        """See `Executor.waiting_seconds`: none."""
         return 0.0
 
     @abstractmethod
     def train_all(self, work: Work) -> TrainedWork:
-        """What comes of this work, client by client in its order."""
+        """See `Executor.train_all`."""
 
     @abstractmethod
     def logits(self, models: Sequence[Params], inputs: NDArray[np.float32]) -> FloatArray:
-        """(T, n, C) logits of T models on the same n inputs, computed in the model's precision, given as float64.
-
-        Of texts (T, n, L, C), at every place.
-        """
+        """See `Executor.logits`."""
 
     def reader(self, params: Params) -> CausalModel:
-        """A model of texts that reads one token at a time, on the CPU."""
+        """See `Executor.reader`."""
         return causal(self._model, params)
 
     def models_at_once(self, rows: int) -> int:
-        """Number of models whose logits on so many rows are computed at the same time, at least one."""
+        """See `Executor.models_at_once`."""
         return max(1, min(MODELS_AT_ONCE, self._forward_rows // max(1, rows)))
 
     def _batches(self, inputs: NDArray[np.float32]) -> Iterator[Tensor]:
@@ -138,7 +187,7 @@ class Executor(ABC):
 
     @abstractmethod
     def attempt_all(self, work: Work) -> tuple[TrainedWork | None, dict[int, str]]:
-        """What comes of those clients whose own code does not fail, and why the others did, by their place."""
+        """See `Executor.attempt_all`."""
 
     def _guard(self, method: str) -> Guard:
         """Around what a client does."""
@@ -155,20 +204,25 @@ class Executor(ABC):
         return Clock(self._seconds, part_name("client", self._client), count)
 
     def close(self) -> None:  # noqa: B027, most hold nothing
-        """Release what this executor holds in addition to memory; it is not used afterwards."""
+        """See `Executor.close`."""
 
     def train(self, tasks: Sequence[Task]) -> list[TrainedClient]:
-        """The same for single tasks of one round."""
-        if not tasks:
-            return []
-        done = self.train_all(Work.of(tasks))
-        return [
-            TrainedClient(task=task, outcome=outcome, loss=loss)
-            for task, outcome, loss in zip(tasks, done.outcomes(), done.loss.tolist(), strict=True)
-        ]
+        """See `Executor.train`."""
+        return train_tasks(self, tasks)
 
     def _on_device(self, params: Params) -> Params:
         """On the device."""
         if self._device.type == "cpu":
             return params
         return {name: value.to(self._device, non_blocking=True) for name, value in params.items()}
+
+
+def train_tasks(executor: Executor, tasks: Sequence[Task]) -> list[TrainedClient]:
+    """What an executor makes of single tasks of one round, by `Executor.train_all`."""
+    if not tasks:
+        return []
+    done = executor.train_all(Work.of(tasks))
+    return [
+        TrainedClient(task=task, outcome=outcome, loss=loss)
+        for task, outcome, loss in zip(tasks, done.outcomes(), done.loss.tolist(), strict=True)
+    ]

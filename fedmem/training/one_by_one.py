@@ -21,11 +21,11 @@ from fedmem.guards.time_limit import Clock, TimeLimitError
 from fedmem.modalities.loss import mean_loss
 from fedmem.training.client_work import TrainedWork, Work, pick, stack
 from fedmem.training.defence_pipeline import Place
-from fedmem.training.executor import Executor, Settings
+from fedmem.training.executor import BaseExecutor, Settings
 from fedmem.training.per_example import ClippedSums, add_noise, privacy_spent
 
 
-class OneByOne(Executor):
+class OneByOne(BaseExecutor):
     """Plain PyTorch, one client after the other: the reference that the other executor is tested against."""
 
     name = "one_by_one"

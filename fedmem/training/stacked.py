@@ -23,17 +23,17 @@ from fedmem.contracts.validation import tensors
 from fedmem.guards.guarding import NOT_OURS
 from fedmem.guards.time_limit import Clock, TimeLimitError
 from fedmem.training.client_work import LocalWork, Task, TrainedClient, TrainedWork, Work, stack
-from fedmem.training.executor import Executor, Settings
+from fedmem.training.executor import BaseExecutor, Settings
 from fedmem.training.ghost_clipping import Layers
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.per_example import PrivateGradient, privacy_spent
 from fedmem.training.stacked_gradient import StackedGradient
 from fedmem.training.tracing import Traced
 
-__all__ = ["Executor", "LocalWork", "OneByOne", "Stacked", "Task", "TrainedClient", "TrainedWork", "Work", "stack"]
+__all__ = ["LocalWork", "OneByOne", "Stacked", "Task", "TrainedClient", "TrainedWork", "Work", "stack"]
 
 
-class Stacked(Executor):
+class Stacked(BaseExecutor):
     """All clients of all runs along one leading axis, under `torch.func.vmap`; see `Traced` for its speed.
 
     Clients are sorted by their number of steps, so that clients that still train are always a prefix of the stack and

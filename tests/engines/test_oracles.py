@@ -16,12 +16,12 @@ from fedmem.contracts.arrays import FloatArray, Params
 from fedmem.contracts.federation import Federation
 from fedmem.engines.lockstep import Lockstep
 from fedmem.federation.build import build
-from fedmem.training.executor import Executor
+from fedmem.training.executor import BaseExecutor
 from fedmem.training.stacked import LocalWork, TrainedWork, Work
 from tests.tiny import tiny
 
 
-class Mean(Executor):
+class Mean(BaseExecutor):
     """Each client minimises a quadratic: its model is the mean of its own first pixels."""
 
     name = "mean"

@@ -19,7 +19,7 @@ from fedmem.contracts.evidence import Bank
 from fedmem.modalities.scores import losses
 from fedmem.observation.evidence import evidence_of, rank_of
 from fedmem.results.tables import evidence_rows, read_evidence, write_readings
-from fedmem.training.executor import Executor
+from fedmem.training.executor import BaseExecutor
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import Stacked, Task
 from tests.training.sequences_helpers import Counts, L, V, loss_by_hand, params_of, passages, told, transitions_of
@@ -67,7 +67,7 @@ def test_executors_train_passages_as_a_plain_loop(model: nn.Module, client: Sgd)
 
 @pytest.mark.filterwarnings("ignore:Full backward hook is firing:UserWarning")
 @pytest.mark.parametrize("executor", [OneByOne, Stacked])
-def test_each_passage_is_clipped_by_itself(model: nn.Module, executor: type[Executor]) -> None:
+def test_each_passage_is_clipped_by_itself(model: nn.Module, executor: type[BaseExecutor]) -> None:
     """One step of a private client without noise is the sum of the clipped gradients of whole passages."""
     clip, store, before = 0.5, passages(6), params_of(model)
     client = DpSgd(lr=1.0, batch_size=6, steps=1, clip=clip, noise_multiplier=0.0)
