@@ -21,7 +21,7 @@ from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkProcess
 from multiprocessing.reduction import ForkingPickler
-from typing import Any, Protocol
+from typing import Generic, Protocol, TypeVar
 
 from fedmem.errors import RunError
 from fedmem.guards.time_limit import TimeLimitError, escape_by, listen
@@ -36,11 +36,17 @@ class ProcessDied(RunError):
         super().__init__(message)
 
 
-Report = Callable[[Any], None]
+Job = TypeVar("Job")
+JobIn = TypeVar("JobIn", contravariant=True)
+Progress = TypeVar("Progress")
+Result = TypeVar("Result")
+ResultOut = TypeVar("ResultOut", covariant=True)
+
+Report = Callable[[Progress], None]
 """Reports progress from a process."""
 
-Do = Callable[[Any, Report], Any]
-"""Does one job. Jobs, and what it returns, are small, since they go through a pipe."""
+Do = Callable[[Job, Report[Progress]], Result]
+"""Does one job. Jobs, progress and results are small, since they go through a pipe."""
 
 _DIE_WITH_PARENT = 1
 """Linux, prctl: PR_SET_PDEATHSIG."""
@@ -80,23 +86,23 @@ def share_processes(count: int) -> Iterator[None]:
         _shared_counts.pop()
 
 
-class WorkerPool(Protocol):
+class WorkerPool(Protocol[JobIn, ResultOut]):
     """Does several jobs, in other processes or in this one."""
 
-    def __enter__(self) -> WorkerPool: ...
+    def __enter__(self) -> WorkerPool[JobIn, ResultOut]: ...
 
     def __exit__(self, *_: object) -> None: ...
 
-    def start(self, name: str, job: Any) -> None:
+    def start(self, name: str, job: JobIn) -> None:
         """Begins a job, now or when it is waited for."""
         ...
 
-    def wait_for_one(self) -> tuple[str, Any]:
+    def wait_for_one(self) -> tuple[str, ResultOut]:
         """Waits until one of those that were started is done: its name and what it returned, or its exception."""
         ...
 
 
-class InProcessPool:
+class InProcessPool(Generic[Job, Progress, Result]):
     """Does what was started when it is waited for, in this process. `receive` gets the name and each report of a job.
 
     >>> with InProcessPool(lambda job, report: report("half") or 2 * job, print) as pool:
@@ -106,28 +112,28 @@ class InProcessPool:
     ('runs 0 to 3', 14)
     """
 
-    def __init__(self, do: Do, receive: Callable[[str, Any], None]) -> None:
+    def __init__(self, do: Do[Job, Progress, Result], receive: Callable[[str, Progress], None]) -> None:
         self._do = do
         self._on_message = receive
-        self._started: list[tuple[str, Any]] = []
+        self._started: list[tuple[str, Job]] = []
 
-    def start(self, name: str, job: Any) -> None:
+    def start(self, name: str, job: Job) -> None:
         """Puts it at the end of the line."""
         self._started.append((name, job))
 
-    def wait_for_one(self) -> tuple[str, Any]:
+    def wait_for_one(self) -> tuple[str, Result]:
         """Does the first in the line."""
         name, job = self._started.pop(0)
         return name, self._do(job, lambda what: self._on_message(name, what))
 
-    def __enter__(self) -> InProcessPool:
+    def __enter__(self) -> InProcessPool[Job, Progress, Result]:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._started.clear()
 
 
-class ForkPool:
+class ForkPool(Generic[Job, Progress, Result]):
     """Does jobs in processes that stay for further ones, so that what one job has built serves the next.
 
     Guarantees:
@@ -144,7 +150,12 @@ class ForkPool:
         first: what each process does before all jobs.
     """
 
-    def __init__(self, do: Do, receive: Callable[[str, Any], None], first: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        do: Do[Job, Progress, Result],
+        receive: Callable[[str, Progress], None],
+        first: Callable[[], None] = lambda: None,
+    ) -> None:
         assert can_fork()
         self._do = do
         self._on_message = receive
@@ -156,7 +167,7 @@ class ForkPool:
     def _workers(self) -> list[_ForkedWorker]:
         return [*self._busy.values(), *self._idle]
 
-    def start(self, name: str, job: Any) -> None:
+    def start(self, name: str, job: Job) -> None:
         """Begins at once."""
         if not self._idle:
             self._start_worker()
@@ -173,7 +184,7 @@ class ForkPool:
             self._idle.append(_ForkedWorker(process=process, pipe=parent_pipe))
         child_pipe.close()
 
-    def wait_for_one(self) -> tuple[str, Any]:
+    def wait_for_one(self) -> tuple[str, Result]:
         """Passes on the reports of the processes until one of them is done."""
         while True:
             waiting = {member.pipe: name for name, member in self._busy.items()}
@@ -208,7 +219,7 @@ class ForkPool:
             "with signal 9: train fewer runs at once, with --set speed.workers=1 or a smaller speed.shard",
         )
 
-    def __enter__(self) -> ForkPool:
+    def __enter__(self) -> ForkPool[Job, Progress, Result]:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -263,8 +274,8 @@ def _run_fork(body: Callable[[], None], others: Sequence[Connection], parent: in
     thread.join()
 
 
-def _work(do: Do, pipe: Connection) -> None:
-    def send(kind: str, what: Any) -> None:
+def _work(do: Do[Job, Progress, Result], pipe: Connection) -> None:
+    def send(kind: str, what: object) -> None:
         try:
             pipe.send((kind, what))
         except BrokenPipeError:  # the reader is gone

@@ -24,7 +24,9 @@ def nothing(name: str, told: Any) -> None:
     pass
 
 
-def run(kind: Callable[..., WorkerPool], hear: Callable[[str, Any], None], *works: Callable[[Report], Any]) -> Any:
+def run(
+    kind: Callable[..., WorkerPool[Any, Any]], hear: Callable[[str, Any], None], *works: Callable[[Report[int]], Any]
+) -> Any:
     """What the first of them returns that is done; they are called `work 0`, `work 1` and so on."""
     with kind(lambda number, tell: works[number](tell), hear) as crew:
         for number in range(len(works)):
@@ -32,8 +34,8 @@ def run(kind: Callable[..., WorkerPool], hear: Callable[[str, Any], None], *work
         return crew.wait_for_one()[1]
 
 
-def failing(error: BaseException) -> Callable[[Report], None]:
-    def work(tell: Report) -> None:
+def failing(error: BaseException) -> Callable[[Report[int]], None]:
+    def work(tell: Report[int]) -> None:
         raise error
 
     return work
@@ -55,10 +57,10 @@ def gone(process: int, seconds: float = 20) -> bool:
 
 
 @pytest.mark.parametrize("kind", [InProcessPool, ForkPool])
-def test_reports_and_results_arrive_under_their_names(kind: Callable[..., WorkerPool]) -> None:
+def test_reports_and_results_arrive_under_their_names(kind: Callable[..., WorkerPool[Any, Any]]) -> None:
     heard: dict[str, list[int]] = {}
 
-    def work(number: int, tell: Report) -> int:
+    def work(number: int, tell: Report[int]) -> int:
         for i in range(3):
             tell(10 * number + i)
         return number
@@ -73,7 +75,7 @@ def test_reports_and_results_arrive_under_their_names(kind: Callable[..., Worker
 
 
 def test_forks_are_other_processes_and_work_at_the_same_time() -> None:
-    def meet(job: None, tell: Report) -> int:
+    def meet(job: None, tell: Report[int]) -> int:
         tell(os.getpid())
         os.read(wait, 1)
         return os.getpid()
@@ -95,10 +97,10 @@ def test_forks_are_other_processes_and_work_at_the_same_time() -> None:
 
 
 @pytest.mark.parametrize("kind", [InProcessPool, ForkPool])
-def test_worker_keeps_its_state_from_job_to_job(kind: Callable[..., WorkerPool]) -> None:
+def test_worker_keeps_its_state_from_job_to_job(kind: Callable[..., WorkerPool[Any, Any]]) -> None:
     built: list[int] = []
 
-    def work(job: int, tell: Report) -> tuple[int, int]:
+    def work(job: int, tell: Report[int]) -> tuple[int, int]:
         built.append(job)
         return os.getpid(), len(built)
 
@@ -113,7 +115,7 @@ def test_worker_keeps_its_state_from_job_to_job(kind: Callable[..., WorkerPool])
 
 
 def test_idle_worker_that_died_is_noticed_with_its_next_job() -> None:
-    def work(job: int, tell: Report) -> int:
+    def work(job: int, tell: Report[int]) -> int:
         return os.getpid()
 
     with ForkPool(work, nothing) as crew:
@@ -145,7 +147,9 @@ class Stubborn(Exception):
         KeyError("ours"),
     ],
 )
-def test_error_keeps_its_class_and_message_between_processes(kind: Callable[..., WorkerPool], error: Exception) -> None:
+def test_error_keeps_its_class_and_message_between_processes(
+    kind: Callable[..., WorkerPool[Any, Any]], error: Exception
+) -> None:
     with pytest.raises(type(error)) as caught:
         run(kind, nothing, failing(error))
     assert type(caught.value) is type(error)
@@ -173,11 +177,11 @@ def test_error_that_cannot_be_pickled_becomes_a_run_error() -> None:
 def test_dying_process_is_named_with_its_status_and_ends_others(end: Callable[[], None], how: str) -> None:
     heard: list[int] = []
 
-    def sleeping(tell: Report) -> None:
+    def sleeping(tell: Report[int]) -> None:
         tell(os.getpid())
         time.sleep(600)
 
-    def dying(tell: Report) -> None:
+    def dying(tell: Report[int]) -> None:
         tell(os.getpid())
         end()
         time.sleep(600)
@@ -191,7 +195,7 @@ def test_dying_process_is_named_with_its_status_and_ends_others(end: Callable[[]
 def test_an_error_here_ends_the_forks() -> None:
     heard: list[int] = []
 
-    def sleeping(tell: Report) -> None:
+    def sleeping(tell: Report[int]) -> None:
         tell(os.getpid())
         time.sleep(600)
 
@@ -206,7 +210,11 @@ def test_an_error_here_ends_the_forks() -> None:
 
 def test_first_action_runs_once_in_each_fork() -> None:
     done: list[int] = []
-    with ForkPool(lambda job, tell: done == [os.getpid()], nothing, lambda: done.append(os.getpid())) as crew:
+
+    def work(job: None, tell: Report[int]) -> bool:
+        return done == [os.getpid()]
+
+    with ForkPool(work, nothing, lambda: done.append(os.getpid())) as crew:
         for _ in range(2):  # once for each process, not for each job
             crew.start("work", None)
             assert crew.wait_for_one() == ("work", True)

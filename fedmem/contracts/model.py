@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from fedmem.contracts.declarations import Declaration, declare, read_declaration
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @runtime_checkable
@@ -39,9 +39,9 @@ class TableModel(Protocol):
 class StepwiseNetwork(Protocol):
     """A network of texts that reads one token after another from a state; see `CausalModel` in `modalities/text/`."""
 
-    def start(self, count: int) -> Any: ...
+    def start(self, count: int) -> tuple[Tensor, ...]: ...
 
-    def advance(self, state: Any, tokens: Any) -> Any: ...
+    def advance(self, state: tuple[Tensor, ...], tokens: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -104,17 +104,27 @@ def _blocks(parts: Sequence[Sequence[_Block]], merge: Callable[[list[_Block]], _
 def _evidence(blocks: Sequence[Evidence]) -> Evidence:
     """The models of blocks of one round, level and set below each other."""
     assert len({block.set for block in blocks}) == 1
-    return replace(blocks[0], **_stack_blocks(blocks, "run", "client", "loss", "margin", "correct"))
+    return replace(
+        blocks[0],
+        run=np.concatenate([block.run for block in blocks]),
+        client=np.concatenate([block.client for block in blocks]),
+        loss=np.concatenate([block.loss for block in blocks]),
+        margin=np.concatenate([block.margin for block in blocks]),
+        correct=np.concatenate([block.correct for block in blocks]),
+    )
 
 
 def _references(blocks: Sequence[ReferenceEvidence]) -> ReferenceEvidence:
     """The same of one family."""
     assert len({block.family for block in blocks}) == 1
-    return replace(blocks[0], **_stack_blocks(blocks, "run", "client", "less", "ties", "quantiles"))
-
-
-def _stack_blocks(blocks: Sequence[object], *names: str) -> dict[str, Any]:
-    return {name: np.concatenate([getattr(block, name) for block in blocks]) for name in names}
+    return replace(
+        blocks[0],
+        run=np.concatenate([block.run for block in blocks]),
+        client=np.concatenate([block.client for block in blocks]),
+        less=np.concatenate([block.less for block in blocks]),
+        ties=np.concatenate([block.ties for block in blocks]),
+        quantiles=np.concatenate([block.quantiles for block in blocks]),
+    )
 
 
 def _arrays(parts: Sequence[TrainedBank]) -> dict[str, NDArray[Any]]:

@@ -123,7 +123,7 @@ def run_all(
     elsewhere: list[int] = []
     emit = emitter(listeners)
 
-    def forward_event(_: str, event: Event | _Ended | _Busy) -> None:
+    def forward_event(_: str, event: _Progress) -> None:
         if isinstance(event, Event):
             emit(event)
         elif isinstance(event, _Busy):
@@ -139,7 +139,7 @@ def run_all(
     banks, unpooled = divide_into_banks(missing, workers)
     workers = min(workers, len(banks))
 
-    def train(bank: tuple[int, ...], report: Report) -> None:
+    def train(bank: tuple[int, ...], report: Report[_Progress]) -> None:
         _train({i: missing[i] for i in bank}, folders, force, report)
 
     with ForkPool(train, forward_event) if workers > 1 and can_fork() else InProcessPool(train, forward_event) as pool:
@@ -226,7 +226,9 @@ def _with_noise(scenario: Scenario) -> Scenario:
         return scenario
 
 
-def _work_off(banks: Sequence[tuple[int, ...]], pool: WorkerPool, workers: int, report: Report) -> None:
+def _work_off(
+    banks: Sequence[tuple[int, ...]], pool: WorkerPool[tuple[int, ...], None], workers: int, report: Report[_Progress]
+) -> None:
     """So many at a time, in their order; what a process that dies had not finished has failed."""
     from fedmem.processes import ProcessDied
 
@@ -246,7 +248,7 @@ def _work_off(banks: Sequence[tuple[int, ...]], pool: WorkerPool, workers: int, 
         under_way -= 1
 
 
-def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bool, report: Report) -> None:
+def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bool, report: Report[_Progress]) -> None:
     """Run the scenarios of one bank."""
     from fedmem.engines.shared_training import SharedBank, run_together
     from fedmem.execution.executors import executor_of
@@ -312,17 +314,17 @@ def _by_itself(scenario: Scenario, folder: Path, *, force: bool, emit: Emit) -> 
         compute(scenario, build_federation(scenario), folder, started, force=force, emit=emit, patience=math.inf)
 
 
-def _run_shared(place: int, work: Callable[..., object], report: Report, executor: SharedExecutor) -> None:
+def _run_shared(place: int, work: Callable[..., object], report: Report[_Progress], executor: SharedExecutor) -> None:
     _attempt(place, partial(work, executor=executor), report)
 
 
-def _attempt(place: int, work: Callable[[], object], report: Report) -> None:
+def _attempt(place: int, work: Callable[[], object], report: Report[_Progress]) -> None:
     """Do it, and tell how it ended."""
     if _try_work(place, work, report):
         report(_Ended(place=place, error=None))
 
 
-def _try_work(place: int, work: Callable[[], object], report: Report) -> bool:
+def _try_work(place: int, work: Callable[[], object], report: Report[_Progress]) -> bool:
     """Do it; where that fails, tell why."""
     try:
         with Rescuing():
@@ -359,7 +361,11 @@ class _Busy:
     place: int
 
 
-def _emit_at(place: int, report: Report) -> Emit:
+_Progress = Event | _Ended | _Busy
+"""What a bank reports: events of its scenarios, and how each ends."""
+
+
+def _emit_at(place: int, report: Report[_Progress]) -> Emit:
     """What passes on the events of the scenario at this place."""
 
     def emit(event: Event) -> None:

@@ -123,7 +123,7 @@ def train_all(
     plan: Sequence[range],
     dropped: dict[range, Dropped],
     ledger: Ledger,
-    pool: WorkerPool,
+    pool: WorkerPool[tuple[range, Lost], Lost],
     workers: int,
     report: Callable[[Lost], None],
 ) -> None:
@@ -180,7 +180,7 @@ class _Training:
         self._executor = executor
         self._own_executor: Executor | None = None
 
-    def __call__(self, job: tuple[range, Lost], report: Report) -> Lost:
+    def __call__(self, job: tuple[range, Lost], report: Report[Event]) -> Lost:
         shard, known_failures = job
         report(ShardStarted(first=shard[0], last=shard[-1]))
         if self._executor is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeVar
 
 import annotated_types
 import numpy as np
@@ -27,20 +27,24 @@ Clients = (
 _ALLOWED = "all, a list of clients such as [0, 3], {share: 0.3} or {count: 4}"
 
 
-class ClientChoice(Mapping[Any, Any]):
+Key = TypeVar("Key")
+Held = TypeVar("Held")
+
+
+class ClientChoice(Mapping[Key, Held]):
     """An immutable mapping, such as `{share: x}`, so that components stay hashable.
 
     >>> dict(ClientChoice({"count": 4}))
     {'count': 4}
     """
 
-    def __init__(self, values: Mapping[Any, Any]) -> None:
+    def __init__(self, values: Mapping[Key, Held]) -> None:
         self._values = dict(values)
 
-    def __getitem__(self, key: Any) -> Any:
+    def __getitem__(self, key: Key) -> Held:
         return self._values[key]
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Key]:
         return iter(self._values)
 
     def __len__(self) -> int:
@@ -98,7 +102,7 @@ class PlacedInjection(ABC):
             )
 
     @staticmethod
-    def _check_some(some: Mapping[Any, float]) -> None:
+    def _check_some(some: Mapping[Literal["share", "count"], float]) -> None:
         """Exactly one of share in (0, 1] and count from 1."""
         if len(some) != 1:
             raise ComponentError("clients", f"{some} should have exactly one key; write {_ALLOWED}")

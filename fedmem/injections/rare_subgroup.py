@@ -17,7 +17,7 @@ from fedmem.injections._placement import ClientChoice, Clients, PlacedInjection
 if TYPE_CHECKING:
     from fedmem.contracts.reserve import Reserve
 
-_ONE = ClientChoice({"count": 1})
+_ONE: Clients = ClientChoice({"count": 1})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from multiprocessing.context import ForkProcess
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -40,8 +41,13 @@ GRAIN = 64
 ROOM = 1 << 20
 """Bytes that an outcome may have in addition to its models and still go through shared memory."""
 
-Layout = dict[str, tuple[torch.dtype, tuple[int, ...], int]]
-"""Name -> type, shape and place in shared memory."""
+Slot = tuple[torch.dtype, tuple[int, ...], int]
+"""Type, shape and place of a tensor in shared memory."""
+
+Layout = dict[str, Slot]
+"""Name -> slot."""
+
+Key = TypeVar("Key")
 
 
 class PooledExecutor(OneByOne):
@@ -114,6 +120,7 @@ class PooledExecutor(OneByOne):
             if isinstance(answer, _Failure):
                 failures[place] = answer.text_with_traceback()
             else:
+                assert isinstance(answer, tuple)
                 results[place] = answer
         trained_places = sorted(results)
         if not trained_places:
@@ -134,6 +141,7 @@ class PooledExecutor(OneByOne):
         for place, answer in self._shared_out(jobs):
             if isinstance(answer, _Failure):
                 raise with_trace(answer.error or RunError(answer.text), answer.text_with_traceback())
+            assert isinstance(answer, np.ndarray)
             logits_by_place[place] = answer
         return np.stack([logits_by_place[i] for i in range(len(models))])
 
@@ -150,7 +158,7 @@ class PooledExecutor(OneByOne):
     def _start_worker(self, size: int) -> _Worker:
         return _Worker.start(self._answer, self._at_work, self._models, _Shared(size), self._threads, self._pool)
 
-    def _shared_out(self, jobs: Sequence[_Job]) -> Iterator[tuple[int, Any]]:
+    def _shared_out(self, jobs: Sequence[_Job]) -> Iterator[tuple[int, _Answer | _Failure]]:
         """Each job's place and its answer, or the cause of its failure, as they come."""
         waiting = list(reversed(jobs))
         busy: dict[Connection, _Worker] = {}
@@ -163,6 +171,7 @@ class PooledExecutor(OneByOne):
                 assert isinstance(ready, Connection)
                 worker = busy.pop(ready)
                 place = worker.at
+                answer: _Answer | _Failure
                 try:
                     answer = worker.take()
                 except EOFError:
@@ -176,13 +185,14 @@ class PooledExecutor(OneByOne):
                     worker.give(waiting.pop())
                     busy[worker.connection] = worker
 
-    def _answer(self, job: _Job, models: _Shared) -> Any:
+    def _answer(self, job: _Job, models: _Shared) -> _Answer:
         """What a worker does with a job: an outcome with its loss, or logits."""
         if job.batches is None or job.whose is None:
             params = models.get({name: part for name, part in job.layout.items() if name}, job.model)
             (inputs,) = models.get({"": job.layout[""]}).values()
             with Guard("model", self._model, "forward"):
-                return OneByOne.logits(self, [params], inputs.numpy())[0]
+                logits: FloatArray = OneByOne.logits(self, [params], inputs.numpy())[0]
+                return logits
         before = models.get(job.layout, job.model)
         payload, memory = (
             {name: torch.from_numpy(value) for name, value in (part or {}).items()}
@@ -219,6 +229,10 @@ class _Failure:
         return self.text
 
 
+_Answer = tuple[Outcome, float] | FloatArray
+"""An outcome with its loss, or logits."""
+
+
 class _Shared:
     """Memory that this process and those that it forks from now on all see."""
 
@@ -226,9 +240,9 @@ class _Shared:
         self.size = size
         self._bytes = mmap.mmap(-1, max(size, GRAIN))
 
-    def put(self, params: Params) -> Layout:
+    def put(self, params: Mapping[Key, torch.Tensor]) -> dict[Key, Slot]:
         """Copy the tensors here, one after the other."""
-        layout: Layout = {}
+        layout: dict[Key, Slot] = {}
         start = 0
         for name, value in params.items():
             layout[name] = (value.dtype, tuple(value.shape), start)
@@ -251,7 +265,7 @@ class _Shared:
 class _Worker:
     """A process that answers one job after the other."""
 
-    def __init__(self, process: Any, connection: Connection, outbox: _Shared) -> None:
+    def __init__(self, process: ForkProcess, connection: Connection, outbox: _Shared) -> None:
         self.process = process
         self.connection = connection
         self.outbox = outbox
@@ -259,7 +273,7 @@ class _Worker:
 
     @staticmethod
     def start(
-        answer: Callable[[_Job, _Shared], Any],
+        answer: Callable[[_Job, _Shared], _Answer],
         parts: Sequence[tuple[str, object]],
         models: _Shared,
         outbox: _Shared,
@@ -279,7 +293,7 @@ class _Worker:
         with suppress(BrokenPipeError, ConnectionResetError):
             self.connection.send(job)
 
-    def take(self) -> Any:
+    def take(self) -> _Answer | _Failure:
         """The answer, copied out of shared memory. Errors: `EOFError` if the worker is dead."""
         try:
             kind, value = self.connection.recv()
@@ -288,7 +302,8 @@ class _Worker:
         if kind == "late":
             raise value
         if kind != "outcome":
-            return value
+            arrived: _Answer | _Failure = value
+            return arrived
         layouts, is_same_model, loss = value
         parts = {
             part: {name: tensor.clone() for name, tensor in self.outbox.get(layout).items()}
@@ -315,7 +330,7 @@ class _Worker:
 
 
 def _answer_all(
-    answer: Callable[[_Job, _Shared], Any],
+    answer: Callable[[_Job, _Shared], _Answer],
     parts: Sequence[tuple[str, object]],
     models: _Shared,
     outbox: _Shared,
@@ -334,7 +349,7 @@ def _answer_all(
         while True:
             job = connection.recv()
             try:
-                reply = _pack_answer(answer(job, models), outbox)
+                reply: tuple[str, object] = _pack_answer(answer(job, models), outbox)
             except TimeLimitError as error:
                 reply = "late", error
             except BaseException as error:  # the client's own code
@@ -343,7 +358,7 @@ def _answer_all(
             connection.send(reply)
 
 
-def _pack_answer(answer: Any, outbox: _Shared) -> tuple[str, Any]:
+def _pack_answer(answer: _Answer, outbox: _Shared) -> tuple[str, object]:
     """An answer as it is sent: the arrays of an outcome through shared memory where they fit."""
     if not isinstance(answer, tuple):
         return "logits", answer
@@ -355,7 +370,7 @@ def _pack_answer(answer: Any, outbox: _Shared) -> tuple[str, Any]:
     flat = {(part, name): value.cpu() for part, values in parts.items() for name, value in values.items()}
     if sum(_round_up(value.numel() * value.element_size()) for value in flat.values()) > outbox.size:
         return "large", (outcome, loss)
-    places: Any = outbox.put(flat)  # type: ignore[arg-type]
+    places = outbox.put(flat)
     layouts = {part: {name: places[part, name] for name in values} for part, values in parts.items()}
     return "outcome", (layouts, is_same_model, loss)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fedmem.contracts.events import Event
 from fedmem.contracts.evidence import Dropped, Lost
 from fedmem.engines._failures import Ledger
 from fedmem.execution.shard_store import divide
@@ -51,10 +51,10 @@ def test_shards_agree_with_joint_training_on_what_fails(
     def _until(dropped: Lost, round_number: int) -> Lost:
         return {place: why for place, why in dropped.items() if place[0] < round_number}
 
-    class Shuffled(InProcessPool):
+    class Shuffled(InProcessPool[tuple[range, Lost], Event, Lost]):
         """Whoever is at work may be done first."""
 
-        def finished(self) -> tuple[str, Any]:
+        def wait_for_one(self) -> tuple[str, Lost]:
             place = data.draw(st.integers(0, len(self._started) - 1))
             self._started.insert(0, self._started.pop(place))
             return super().wait_for_one()

@@ -17,6 +17,7 @@ import pytest
 import fedmem
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.client import Outcome
+from fedmem.contracts.events import Event
 from fedmem.contracts.evidence import Lost
 from fedmem.errors import ComponentError, RunError
 from fedmem.execution import sharding
@@ -259,7 +260,7 @@ def failing(when: Callable[[Work], bool]) -> Iterator[list[tuple[range, Lost]]]:
         return client_of(self, work, i)
 
     class Counted(sharding._Training):
-        def __call__(self, job: tuple[range, Lost], tell: Report) -> Lost:
+        def __call__(self, job: tuple[range, Lost], tell: Report[Event]) -> Lost:
             trained.append(job)
             return super().__call__(job, tell)
 
