@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -64,7 +65,7 @@ ARMS = {
     SHUFFLED: ["central=shuffled", *ALL],
     BY_CLIENT: ["central=by_client", *ALL],
 }
-REDUCED = {
+REDUCED: dict[str, Any] = {
     "data": ["shakespeare"],
     "arms": [PLAIN, CLIPPED, PRIVATE, "cohort of 4", "cohort of 16", SHUFFLED, BY_CLIENT],
     "seeds": 3,

@@ -8,13 +8,13 @@ import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.aggregation_and_sampling import analysis, figure, run
 from fedmem.contracts.sampler import History
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "aggregation_and_sampling"
@@ -41,9 +41,9 @@ def made(
     return pd.DataFrame(rows)
 
 
-def test_effects_are_seed_paired_and_averaged_over_other_factors(modules: SimpleNamespace) -> None:
+def test_effects_are_seed_paired_and_averaged_over_other_factors() -> None:
     values = made(np.random.default_rng(0))
-    found = modules.analysis.effects(values, REFERENCE).set_index(["factor", "setting"])
+    found: Any = analysis.effects(values, REFERENCE).set_index(["factor", "setting"])
     clip, other, atypical = (
         found.loc[key] for key in (("strategy", "clip"), ("strategy", "other"), ("sampler", "atypical"))
     )
@@ -61,41 +61,41 @@ def test_effects_are_seed_paired_and_averaged_over_other_factors(modules: Simple
     assert found.loc[("strategy", "mean")].verdict == ""
 
 
-def test_holm_covers_all_settings_and_only_primary_quantities(modules: SimpleNamespace) -> None:
+def test_holm_covers_all_settings_and_only_primary_quantities() -> None:
     rng = np.random.default_rng(1)
-    others = [made(rng, quantity=quantity) for quantity in modules.analysis.PRIMARY[1:]]
-    found = modules.analysis.effects(pd.concat([made(rng), *others]), REFERENCE)
+    others = [made(rng, quantity=quantity) for quantity in analysis.PRIMARY[1:]]
+    found = analysis.effects(pd.concat([made(rng), *others]), REFERENCE)
     tested = found[(found.factor == "strategy") & found.p.notna()]
-    assert len(tested) == 2 * len(modules.analysis.PRIMARY)
+    assert len(tested) == 2 * len(analysis.PRIMARY)
     for _, family in tested.groupby("level"):
         assert family.p_adjusted.min() == pytest.approx(family.p.min() * len(family))
-    other = modules.analysis.effects(made(rng, quantity=("exposure", "", "typical", "local")), REFERENCE)
+    other = analysis.effects(made(rng, quantity=("exposure", "", "typical", "local")), REFERENCE)
     assert other.p_adjusted.isna().all()
     assert set(other.verdict) == {""}
     assert (other.setting == "clip").any()
 
 
-def test_both_levels_are_tested(modules: SimpleNamespace) -> None:
-    levels = {level: {one[:3] for one in modules.analysis.PRIMARY if one[3] == level} for level in ("local", "global")}
+def test_both_levels_are_tested() -> None:
+    levels = {level: {one[:3] for one in analysis.PRIMARY if one[3] == level} for level in ("local", "global")}
     assert levels["local"] == levels["global"] - {("test_accuracy", "", "")}
     local = ("memorisation", "", "random_pattern", "local")
-    found = modules.analysis.effects(made(np.random.default_rng(7), quantity=local), REFERENCE)
+    found = analysis.effects(made(np.random.default_rng(7), quantity=local), REFERENCE)
     assert found.set_index("setting").loc["clip"].verdict == "lower"
 
 
-def test_two_saturated_sides_are_marked_without_a_difference(modules: SimpleNamespace) -> None:
+def test_two_saturated_sides_are_marked_without_a_difference() -> None:
     local = ("exposure", "", "random_pattern", "local")
     both = made(np.random.default_rng(8), quantity=local, top=-20.0)
-    clip = modules.analysis.effects(both, REFERENCE).set_index("setting").loc["clip"]
+    clip: Any = analysis.effects(both, REFERENCE).set_index("setting").loc["clip"]
     assert (clip.saturated, clip.reference_saturated, clip.verdict) == (True, True, "saturated")
     assert clip.p_adjusted < 0.05, "p alone would call it"
-    assert modules.analysis.shares(both).saturated.all()
+    assert analysis.shares(both).saturated.all()
     means = both.groupby("strategy").value.mean()
     one = both.assign(saturated_from=(means["mean"] + means["clip"]) / 2)
-    clip = modules.analysis.effects(one, REFERENCE).set_index("setting").loc["clip"]
+    clip = analysis.effects(one, REFERENCE).set_index("setting").loc["clip"]
     assert (clip.saturated, clip.reference_saturated, clip.verdict) == (False, True, "lower")
-    picture = modules.figure.draw(modules.analysis.effects(one, REFERENCE))
-    assert picture != modules.figure.draw(modules.analysis.effects(one.assign(saturated_from=np.inf), REFERENCE))
+    picture = figure.draw(analysis.effects(one, REFERENCE))
+    assert picture != figure.draw(analysis.effects(one.assign(saturated_from=np.inf), REFERENCE))
 
 
 def test_the_committed_tables_mark_what_is_saturated() -> None:
@@ -109,8 +109,8 @@ def test_the_committed_tables_mark_what_is_saturated() -> None:
     assert not shares[(shares.metric == "exposure") & (shares.level == "global")].saturated.any()
 
 
-def test_stopping_round_is_the_first_with_the_wanted_accuracy(modules: SimpleNamespace) -> None:
-    stop, curve = modules.analysis.stopping_round, pd.Series([0.4, 0.6, 0.55, 0.7], index=[1, 2, 3, 4])
+def test_stopping_round_is_the_first_with_the_wanted_accuracy() -> None:
+    stop, curve = analysis.stopping_round, pd.Series([0.4, 0.6, 0.55, 0.7], index=[1, 2, 3, 4])
     assert stop(curve, 0.58) == 2
     assert stop(curve, 0.6) == 2
     assert stop(curve, 0.61) == 4
@@ -132,9 +132,9 @@ def paired(rng: np.random.Generator, seeds: int = 5) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_strategies_are_compared_with_both_ends_of_fedavg(modules: SimpleNamespace) -> None:
+def test_strategies_are_compared_with_both_ends_of_fedavg() -> None:
     values = paired(np.random.default_rng(9))
-    found = modules.analysis.compare_matched(values).set_index("against")
+    found: Any = analysis.compare_matched(values).set_index("against")
     assert found.difference["full"] == pytest.approx(-2, abs=0.1)
     assert found.difference["stopped"] == pytest.approx(-0.5, abs=0.1)
     assert found.high["stopped"] - found.low["stopped"] < 0.5, "differences are paired by seeds"
@@ -142,8 +142,8 @@ def test_strategies_are_compared_with_both_ends_of_fedavg(modules: SimpleNamespa
     assert found.fedavg_n.to_dict() == {"full": 30, "stopped": 23}
     assert found.verdict.to_dict() == {"full": "lower", "stopped": "lower"}
     # a strategy that FedAvg never reaches has no stopped arm
-    assert set(modules.analysis.compare_matched(values[values.stop == 0]).against) == {"full"}
-    high = modules.analysis.compare_matched(values.assign(saturated_from=-20.0))
+    assert set(analysis.compare_matched(values[values.stop == 0]).against) == {"full"}
+    high = analysis.compare_matched(values.assign(saturated_from=-20.0))
     assert set(high.verdict) == {"saturated"}
 
 
@@ -161,43 +161,43 @@ def test_the_second_part_has_room_above_exposure_and_new_seeds() -> None:
         assert stopped.observed_rounds == tuple(sorted({0, *range(max(1, stop - 3), stop + 1)}))
 
 
-def test_seed_without_a_cell_is_excluded_from_its_differences(modules: SimpleNamespace) -> None:
+def test_seed_without_a_cell_is_excluded_from_its_differences() -> None:
     values = made(np.random.default_rng(2))
     lost = (values.strategy == "clip") & (values.sampler == "atypical") & (values.seed == 3)
     # far off, so that a seed compared over other samplers than the reference would be seen
     values.loc[values.sampler == "atypical", "value"] += 100
-    found = modules.analysis.effects(values[~lost], REFERENCE).set_index(["factor", "setting"])
+    found: Any = analysis.effects(values[~lost], REFERENCE).set_index(["factor", "setting"])
     assert found.loc[("strategy", "clip")].seeds == 5
     assert found.loc[("strategy", "other")].seeds == 6
     assert found.loc[("strategy", "clip")].difference == pytest.approx(-2, abs=0.2)
 
 
-def test_shares_are_those_of_the_variances_that_were_put_in(modules: SimpleNamespace) -> None:
+def test_shares_are_those_of_the_variances_that_were_put_in() -> None:
     rng = np.random.default_rng(3)
     a, b, ab = rng.normal(0, 2, 12), rng.normal(0, 1, 10), rng.normal(0, 1, (12, 10))
     cube = (a[:, None] + b + ab)[..., None] + rng.normal(0, 1, (12, 10, 8)) + 50 * rng.normal(size=8)
     main = ab.mean(1, keepdims=True) - ab.mean(), ab.mean(0, keepdims=True) - ab.mean()
     parts = np.array([np.var(a + main[0][:, 0]), np.var(b + main[1][0]), np.var(ab - main[0] - main[1])])
-    np.testing.assert_allclose(modules.analysis.omega(cube), parts / (parts.sum() + 1), atol=0.03)
-    nothing = [modules.analysis.omega(rng.normal(size=(12, 10, 8))) for _ in range(40)]
+    np.testing.assert_allclose(analysis.omega(cube), parts / (parts.sum() + 1), atol=0.03)
+    nothing = [analysis.omega(rng.normal(size=(12, 10, 8))) for _ in range(40)]
     # unbiased, so that no effect is found where there is none; a share of sums of squares would be above zero
     assert np.abs(np.mean(nothing, axis=0)).max() < 0.01
     assert np.min(nothing) < 0
-    assert modules.analysis.omega(np.ones((3, 2, 4))).tolist() == [0, 0, 0]
+    assert analysis.omega(np.ones((3, 2, 4))).tolist() == [0, 0, 0]
 
 
-def test_shares_come_with_their_error_and_need_whole_seeds(modules: SimpleNamespace) -> None:
+def test_shares_come_with_their_error_and_need_whole_seeds() -> None:
     values = made(np.random.default_rng(4))
-    found = modules.analysis.shares(values).set_index("source")
+    found: Any = analysis.shares(values).set_index("source")
     assert found.loc["strategy"].share > found.loc["sampler"].share > found.loc["interplay"].share
     assert found.loc["strategy"].share == pytest.approx(0.92, abs=0.05)
     assert (found.standard_error < 0.05).all()
     lost = values.drop(values.index[0])
-    assert set(modules.analysis.shares(lost).seeds) == {5}
-    assert modules.analysis.shares(values[values.seed < 2]).empty
+    assert set(analysis.shares(lost).seeds) == {5}
+    assert analysis.shares(values[values.seed < 2]).empty
 
 
-def test_gates_hold_where_intervals_say_so(modules: SimpleNamespace) -> None:
+def test_gates_hold_where_intervals_say_so() -> None:
     rng = np.random.default_rng(5)
     quantities = [("exposure", "", "random_pattern", level) for level in ("local", "global")]
     quantities += [("memorisation", "", kind, "local") for kind in ("random_pattern", "typical")]
@@ -206,14 +206,14 @@ def test_gates_hold_where_intervals_say_so(modules: SimpleNamespace) -> None:
     for table, shift in zip(tables, (9, 9, 4, 0, 0), strict=True):
         # seeds are alike here: only some of the gates are paired
         table["value"] += shift - table.groupby("seed").value.transform("mean")
-    found = modules.analysis.gates(pd.concat(tables), REFERENCE, "clip", "atypical")
+    found = analysis.gates(pd.concat(tables), REFERENCE, "clip", "atypical")
     assert list(zip(found.holds, found.of, strict=True)) == [(6, 6), (2, 2), (6, 6), (1, 1), (1, 1)]
     tables[1].loc[tables[1].strategy == "clip", "value"] += 4
     tables[0]["value"] -= 9
-    found = modules.analysis.gates(pd.concat(tables), REFERENCE, "clip", "atypical")
+    found = analysis.gates(pd.concat(tables), REFERENCE, "clip", "atypical")
     assert list(zip(found.holds, found.of, strict=True)) == [(0, 6), (2, 2), (6, 6), (0, 1), (1, 1)]
     # a setting that was not run has no gate
-    fewer = modules.analysis.gates(pd.concat(tables), REFERENCE, "absent", "atypical")
+    fewer = analysis.gates(pd.concat(tables), REFERENCE, "absent", "atypical")
     assert fewer.of.tolist() == [6, 2, 6, 0, 1]
 
 
@@ -229,10 +229,9 @@ def cohorts(sampler: Any) -> tuple[tuple[int, ...], ...]:
     return tuple(found)
 
 
-def test_crossed_settings_load_and_are_large_enough(modules: SimpleNamespace) -> None:
+def test_crossed_settings_load_and_are_large_enough() -> None:
     import fedmem
 
-    run = modules.run
     assert len(run.STRATEGIES) >= 12
     assert len(run.SAMPLERS) >= 4
     changes = [[f"strategy={one}"] for one in run.STRATEGIES] + [[f"sampler={one}"] for one in run.SAMPLERS]

@@ -7,22 +7,22 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.federated_secrets import analysis, figure, run
 from tests.banks import make_bank
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "federated_secrets"
 NULL = 1.44
 
 
-def made(modules: SimpleNamespace, rng: np.random.Generator, *, seeds: int = 6, sign: float = 1.0) -> pd.DataFrame:
+def made(rng: np.random.Generator, *, seeds: int = 6, sign: float = 1.0) -> pd.DataFrame:
     """Everything as published, or with the opposite sign: a bit for each doubling of copies, of holders, of cohorts."""
-    analysis, rows = modules.analysis, []
+    rows = []
     arms = {analysis.PLAIN: 0.0, analysis.THROUGHOUT: 0.0, analysis.CLIPPED: -2.0, analysis.PRIVATE: -3.0}
     arms |= {analysis.SHUFFLED: 2.0, analysis.BY_CLIENT: 1.0, "cohort of 4": 1.0, "cohort of 16": -1.0}
     for seed in range(seeds):
@@ -56,12 +56,10 @@ def jumps(seeds: int = 6, value: float = 0.5) -> pd.DataFrame:
     return pd.DataFrame([{"data": "d", "seed": seed, "value": value + 0.01 * seed} for seed in range(seeds)])
 
 
-def test_gates_hold_on_planted_effects_and_not_on_opposite_ones(
-    modules: SimpleNamespace,
-) -> None:
+def test_gates_hold_on_planted_effects_and_not_on_opposite_ones() -> None:
     rng = np.random.default_rng(0)
-    gates = modules.analysis.gates
-    found = gates(made(modules, rng), lines(), jumps(), NULL)
+    gates = analysis.gates
+    found = gates(made(rng), lines(), jumps(), NULL)
     assert set(found.gate) == {f"Q{k}" for k in range(1, 8)}
     assert set(found.verdict) == {"holds"}
     doubling = found[found.claim.str.contains("each doubling") & (found.gate != "Q7")]
@@ -73,35 +71,35 @@ def test_gates_hold_on_planted_effects_and_not_on_opposite_ones(
     once = found[found.p.notna()]
     assert len(once) == 2
     assert (once.p < 1e-3).all()
-    opposite = gates(made(modules, rng, sign=-1.0), lines(gain=-3.0), jumps(value=-0.5), NULL)
+    opposite = gates(made(rng, sign=-1.0), lines(gain=-3.0), jumps(value=-0.5), NULL)
     assert set(opposite.verdict) == {"contradicted"}
     assert opposite[opposite.p.notna()].p.min() > 1e-3
 
 
-def test_without_an_arm_or_with_one_seed_nothing_is_claimed(modules: SimpleNamespace) -> None:
-    values = made(modules, np.random.default_rng(1))
-    fewer = values[values.arm != modules.analysis.SHUFFLED]
-    found = modules.analysis.gates(fewer, lines(), jumps(), NULL).set_index("claim")
+def test_without_an_arm_or_with_one_seed_nothing_is_claimed() -> None:
+    values = made(np.random.default_rng(1))
+    fewer = values[values.arm != analysis.SHUFFLED]
+    found: Any = analysis.gates(fewer, lines(), jumps(), NULL).set_index("claim")
     missing = found.loc["central training in random order exposes more than client by client"]
     assert (missing.verdict, missing.seeds) == ("unresolved", 0)
     assert (found.drop(missing.name).verdict == "holds").all()
-    single = modules.analysis.gates(values[values.seed == 0], lines(1), jumps(1), NULL)
+    single = analysis.gates(values[values.seed == 0], lines(1), jumps(1), NULL)
     assert set(single.verdict) == {"unresolved"}
 
 
-def test_values_of_a_seed_that_lacks_a_kind_do_not_count(modules: SimpleNamespace) -> None:
-    values = made(modules, np.random.default_rng(2))
-    lost = (values.kind == "x2") & (values.seed == 4) & (values.arm == modules.analysis.THROUGHOUT)
-    found = modules.analysis.gates(values[~lost], lines(), jumps(), NULL)
+def test_values_of_a_seed_that_lacks_a_kind_do_not_count() -> None:
+    values = made(np.random.default_rng(2))
+    lost = (values.kind == "x2") & (values.seed == 4) & (values.arm == analysis.THROUGHOUT)
+    found = analysis.gates(values[~lost], lines(), jumps(), NULL)
     rises = found[found.claim.str.startswith("exposure rises")]
     assert (rises.seeds == 5).all()
     assert rises.value.to_numpy() == pytest.approx(1.0, abs=0.1)
 
 
-def test_differences_are_paired_by_seeds(modules: SimpleNamespace) -> None:
-    values = made(modules, np.random.default_rng(3))
+def test_differences_are_paired_by_seeds() -> None:
+    values = made(np.random.default_rng(3))
     values["value"] += 20 * values.seed
-    found = modules.analysis.table(values).set_index(["arm", "kind", "place"])
+    found: Any = analysis.table(values).set_index(["arm", "kind", "place"])
     one = found.loc[("norm_clipping", "x4", "global")]
     assert one.difference == pytest.approx(-2, abs=0.3)
     assert one.difference_high - one.difference_low < 1 < one.high - one.low
@@ -109,14 +107,14 @@ def test_differences_are_paired_by_seeds(modules: SimpleNamespace) -> None:
     assert np.isnan(found.loc[("fedavg", "x4", "global")].difference)
 
 
-def test_saturated_exposure_is_marked_in_table_and_gates(modules: SimpleNamespace) -> None:
-    analysis, values = modules.analysis, made(modules, np.random.default_rng(4))
+def test_saturated_exposure_is_marked_in_table_and_gates() -> None:
+    values = made(np.random.default_rng(4))
     clean = analysis.gates(values, lines(), jumps(), NULL)
     assert not clean.saturated.any()
     values.loc[(values.arm == analysis.SHUFFLED) & (values.kind == "x16") & (values.metric == "exposure"), "value"] = (
         13.2
     )
-    table = analysis.table(values).set_index(["arm", "kind", "place"])
+    table: Any = analysis.table(values).set_index(["arm", "kind", "place"])
     shuffled = table.loc[(analysis.SHUFFLED, "x16", "global")]
     assert (shuffled.saturated, shuffled.reference_saturated) == (True, False)
     assert not table.loc[(analysis.PLAIN, "x16", "global")].saturated
@@ -128,7 +126,7 @@ def test_saturated_exposure_is_marked_in_table_and_gates(modules: SimpleNamespac
     found = analysis.gates(values, lines(), jumps(), NULL)
     assert found[found.claim.str.endswith("(local)") & found.claim.str.startswith("exposure rises")].saturated.all()
     assert not found[found.claim.str.endswith("(global)")].saturated.any()
-    drawn = modules.figure.draw(analysis.table(values), lines().assign(arm="fedavg"), NULL, 12.8)
+    drawn = figure.draw(analysis.table(values), lines().assign(arm="fedavg"), NULL, 12.8)
     assert drawn.startswith(b"\x89PNG")
 
 
@@ -155,7 +153,7 @@ def test_page_quotes_owning_clients_that_are_not_saturated() -> None:
         assert f"| `{arm}` | {text} |" in page
 
 
-def test_spikes_are_changes_in_rounds_with_the_owner(modules: SimpleNamespace) -> None:
+def test_spikes_are_changes_in_rounds_with_the_owner() -> None:
     """Exposure rises by log2 2 = 1 bit in a round with the holder, and falls by half a bit in any other."""
     bank = make_bank(runs=4, clients=6, cohort=3, rounds=(0, 1, 2, 3, 4), kinds=("random_pattern",), per_client=1)
     audit = replace(bank.audit, is_in=np.ones_like(bank.audit.is_in))
@@ -169,33 +167,33 @@ def test_spikes_are_changes_in_rounds_with_the_owner(modules: SimpleNamespace) -
         less = np.tile(np.round(rank - 1).astype(np.int32), (len(block.run), 1))
         blocks.append(replace(block, count=10**6, less=less, ties=np.zeros_like(less)))
     made_up = replace(bank, audit=audit, references=tuple(blocks))
-    assert modules.analysis.spikes(made_up, ["random_pattern"]) == pytest.approx(1.5, abs=1e-3)
-    assert np.isnan(modules.analysis.spikes(made_up, ["another"]))
+    assert analysis.spikes(made_up, ["random_pattern"]) == pytest.approx(1.5, abs=1e-3)
+    assert np.isnan(analysis.spikes(made_up, ["another"]))
     # a secret that two clients hold spikes at both of them
     both = np.stack([audit.owner, (audit.owner + 1) % 6], axis=1).ravel().astype(np.int32)
     shared = replace(made_up, audit=replace(audit, copies=np.full(len(audit), 2, np.int32), copy_owner=both))
-    assert modules.analysis.spikes(shared, ["random_pattern"]) < 1.4
+    assert analysis.spikes(shared, ["random_pattern"]) < 1.4
 
 
-def test_every_arm_is_a_scenario_that_differs_from_the_others(modules: SimpleNamespace) -> None:
+def test_every_arm_is_a_scenario_that_differs_from_the_others() -> None:
     import fedmem
 
-    run, ids = modules.run, []
+    ids = []
     for changes in run.ARMS.values():
         scenario = fedmem.load_scenario(FOLDER / "scenario.yaml", changes)
         ids.append(scenario.id)
         assert scenario.clients == 20
         labels: dict[str, Any] = {injection.name: injection for injection in scenario.injections}
-        for label, copies in modules.analysis.COPIES.items():
+        for label, copies in analysis.COPIES.items():
             assert labels[label].copies == copies
             assert labels[label].shared_by == 1
-        for label, owners in modules.analysis.OWNERS.items():
+        for label, owners in analysis.OWNERS.items():
             assert labels[label].shared_by == owners
             assert labels[label].copies * owners == 16
     assert len(set(ids)) == len(run.ARMS) >= 9
     assert set(run.REDUCED["arms"]) <= set(run.ARMS)
-    assert {modules.analysis.PLAIN, modules.analysis.CLIPPED, modules.analysis.PRIVATE} <= set(run.ARMS)
-    assert set(modules.analysis.COHORTS) <= set(run.ARMS)
+    assert {analysis.PLAIN, analysis.CLIPPED, analysis.PRIVATE} <= set(run.ARMS)
+    assert set(analysis.COHORTS) <= set(run.ARMS)
     assert set(run.DATA) == {"shakespeare", "sotu"}
 
 

@@ -14,6 +14,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from experiments.leakage_by_level import analysis, figure
+from experiments.leakage_by_level import run as study
 from fedmem.contracts.measurement import EVERYWHERE, FINAL, Labels, Measurement, Reading
 from fedmem.privacy.secure_aggregation import by_size, with_size
 from fedmem.probes._leak_measures import ATTACKED
@@ -63,10 +65,10 @@ def frame(rows: list[Measurement]) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def table(modules: SimpleNamespace) -> pd.DataFrame:
+def table() -> pd.DataFrame:
     audit = pd.DataFrame({"subject": range(8), "kind": ["typical"] * 8})
-    run = SimpleNamespace(measurements=frame(made()), audit=audit, scenario={"runs": 8})
-    found: pd.DataFrame = modules.analysis.results(run, 30)
+    run: Any = SimpleNamespace(measurements=frame(made()), audit=audit, scenario={"runs": 8})
+    found: pd.DataFrame = analysis.results(run, 30)
     return found.set_index("level")
 
 
@@ -84,12 +86,12 @@ def test_the_table_finds_what_was_put_in(table: pd.DataFrame) -> None:
     assert table.identified["local"] > 0.9 > 0.5 > table.identified["global"]
 
 
-def test_each_stage_has_the_accuracy_of_its_round(modules: SimpleNamespace) -> None:
+def test_each_stage_has_the_accuracy_of_its_round() -> None:
     """Round 0, which nobody attacks, and the summary at the end are no part of the middle."""
     rows = [replace(one, round=round_number) for one in made() if one.round != FINAL for round_number in (1, 15, 30)]
     audit = pd.DataFrame({"subject": range(8), "kind": ["typical"] * 8})
-    run = SimpleNamespace(measurements=frame(rows), audit=audit, scenario={"runs": 8})
-    found = modules.analysis.results(run, 30).groupby("stage").accuracy.unique()
+    run: Any = SimpleNamespace(measurements=frame(rows), audit=audit, scenario={"runs": 8})
+    found = analysis.results(run, 30).groupby("stage").accuracy.unique()
     assert {stage: values.tolist() for stage, values in found.items()} == {
         "start": [0.5],
         "middle": [0.6],
@@ -108,20 +110,20 @@ def test_falls_are_paired(table: pd.DataFrame) -> None:
     assert np.isnan(table.fall["local"])
 
 
-def test_runs_follow_the_victims_that_are_wanted(modules: SimpleNamespace) -> None:
-    cell = modules.run.Cell
+def test_runs_follow_the_victims_that_are_wanted() -> None:
+    cell = study.Cell
     for batch, steps in ((1, 1), (4, 1), (16, 20), (1, 5)):
         runs = cell("mnist5k", "mlp", batch, steps).runs
         expected = runs * 3 * min(12, batch * steps) / 12
         assert runs % 2 == 0
-        assert modules.run.VICTIMS <= expected < modules.run.VICTIMS + 6
-    every = modules.run.cells(["mnist5k", "fashion_mnist"], ["mlp", "cnn"], (1, 4, 16), (1, 5, 20))
+        assert study.VICTIMS <= expected < study.VICTIMS + 6
+    every = study.cells(["mnist5k", "fashion_mnist"], ["mlp", "cnn"], (1, 4, 16), (1, 5, 20))
     assert len(every) == len(set(every)) == 20
 
 
-def test_the_figure_takes_a_table_with_gaps(modules: SimpleNamespace, table: pd.DataFrame) -> None:
+def test_the_figure_takes_a_table_with_gaps(table: pd.DataFrame) -> None:
     rows = table.reset_index().assign(data="mnist5k", model="mlp", batch=1, steps=1)
-    assert modules.figure.draw(rows).startswith(b"\x89PNG")
+    assert figure.draw(rows).startswith(b"\x89PNG")
 
 
 @pytest.mark.slow

@@ -7,7 +7,6 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,8 @@ import pandas as pd
 import pytest
 
 import fedmem
+from experiments.long_tail import analysis
+from experiments.long_tail import run as study
 from fedmem.execution.run import run
 from fedmem.results.read import read_bank
 from tests.tiny import tiny
@@ -70,7 +71,7 @@ def accuracies(rng: np.random.Generator, seeds: int = 6) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def table(modules: SimpleNamespace) -> pd.DataFrame:
+def table() -> pd.DataFrame:
     rng = np.random.default_rng(0)
     pairs = pd.DataFrame(
         {
@@ -82,7 +83,7 @@ def table(modules: SimpleNamespace) -> pd.DataFrame:
             "value": 2.0,
         }
     )
-    made: pd.DataFrame = modules.analysis.results(natural_rows(rng), injected_rows(rng), pairs, accuracies(rng))
+    made: pd.DataFrame = analysis.results(natural_rows(rng), injected_rows(rng), pairs, accuracies(rng))
     return made.set_index(["question", "what", "measure"])
 
 
@@ -105,7 +106,7 @@ def test_the_table_finds_what_was_put_in(table: pd.DataFrame) -> None:
     assert (tested >= table.loc[tested.index, "p"]).all()
 
 
-def test_noise_that_both_measures_share_is_no_usefulness(table: pd.DataFrame, modules: SimpleNamespace) -> None:
+def test_noise_that_both_measures_share_is_no_usefulness(table: pd.DataFrame) -> None:
     gap = dict(table.iterrows())["influence", "natural", "most memorised tenth less rest"]
     assert gap["low"] < 0 < gap["high"]
     assert abs(gap["mean"]) < 0.2
@@ -115,13 +116,13 @@ def test_noise_that_both_measures_share_is_no_usefulness(table: pd.DataFrame, mo
     assert rows.loc[top.to_numpy(), "cross_influence_a"].mean() > 1.5
 
 
-def test_one_seed_has_a_mean_and_no_interval(modules: SimpleNamespace) -> None:
-    found = modules.analysis.row("removal", ("digits", "local", "x"), "less random", pd.Series([2.0]), tested=True)
+def test_one_seed_has_a_mean_and_no_interval() -> None:
+    found = analysis.row("removal", ("digits", "local", "x"), "less random", pd.Series([2.0]), tested=True)
     assert found["mean"] == 2.0
     assert np.isnan([found["low"], found["high"], found["p"]]).all()
 
 
-def test_arms_remove_the_highest_memorised_and_as_many_others(modules: SimpleNamespace) -> None:
+def test_arms_remove_the_highest_memorised_and_as_many_others() -> None:
     rng = np.random.default_rng(0)
     labels = rng.integers(5, size=100)
     scores = {"local": rng.permutation(100.0 * np.arange(100)), "global": rng.permutation(np.arange(100.0))}
@@ -129,8 +130,8 @@ def test_arms_remove_the_highest_memorised_and_as_many_others(modules: SimpleNam
         pd.DataFrame({"subject": np.arange(100), "level": level, "memorisation": score})
         for level, score in scores.items()
     ).set_index(["subject", "level"])
-    found = list(modules.run.arms(natural, labels, 2, rng))
-    assert len(found) == 2 * (1 + 5 * len(modules.run.SHARES))
+    found = list(study.arms(natural, labels, 2, rng))
+    assert len(found) == 2 * (1 + 5 * len(study.SHARES))
     for arm, share, _, removed in found:
         assert len(removed) == len(set(removed.tolist())) == round(share * 100)
         if arm in scores:
@@ -140,13 +141,13 @@ def test_arms_remove_the_highest_memorised_and_as_many_others(modules: SimpleNam
             np.testing.assert_array_equal(np.sort(labels[removed]), np.sort(labels[top]))
 
 
-def test_a_part_of_the_runs_is_a_bank_of_its_own(modules: SimpleNamespace, tmp_path: Path) -> None:
+def test_a_part_of_the_runs_is_a_bank_of_its_own(tmp_path: Path) -> None:
     scenario = tiny(
         runs=8, sampler={"kind": "everyone"}, estimators=[{"kind": "memorisation"}, {"kind": "cross_influence"}]
     )
     folder = run(scenario, out=tmp_path)
     bank = read_bank(folder)
-    whole = modules.run.per_example(bank)
+    whole = study.per_example(bank)
     stored = fedmem.read(folder).measurements
     stored = stored[(stored.scope == "summary") & stored["subject"].str.isdigit()]
     for metric in ("memorisation", "cross_influence"):
@@ -157,7 +158,7 @@ def test_a_part_of_the_runs_is_a_bank_of_its_own(modules: SimpleNamespace, tmp_p
             np.testing.assert_array_equal(whole.xs(level, level="level")[metric].sort_index(), expected)
 
     chosen = np.array([1, 2, 4, 7])
-    part = modules.run.only(bank, chosen)
+    part = study.only(bank, chosen)
     ins = bank.audit.is_in[chosen]
     last = [e for e in bank.evidence if e.set == "audit" and e.level == "global" and e.round == scenario.rounds]
     probability = np.exp(-np.concatenate([e.loss for e in last]))[np.argsort(np.concatenate([e.run for e in last]))][
@@ -167,10 +168,10 @@ def test_a_part_of_the_runs_is_a_bank_of_its_own(modules: SimpleNamespace, tmp_p
         probability[ins[:, j], j].mean() - probability[~ins[:, j], j].mean() if 0 < ins[:, j].sum() < 4 else np.nan
         for j in range(len(bank.audit))
     ]
-    found = modules.run.per_example(part).xs("global", level="level")["memorisation"]
+    found = study.per_example(part).xs("global", level="level")["memorisation"]
     np.testing.assert_allclose(found.reindex(range(len(naive))), naive, atol=1e-12)
     flipped = replace(bank, audit=replace(bank.audit, is_in=~bank.audit.is_in))
-    np.testing.assert_allclose(modules.run.per_example(flipped)["memorisation"], -whole["memorisation"], atol=1e-12)
+    np.testing.assert_allclose(study.per_example(flipped)["memorisation"], -whole["memorisation"], atol=1e-12)
 
 
 @pytest.mark.slow

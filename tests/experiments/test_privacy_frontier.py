@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 import fedmem
+from experiments.privacy_frontier import analysis, figure, run
 from fedmem.contracts.evidence import Participation
 from fedmem.privacy import spending
 from fedmem.privacy.accounting import guarantee_of
@@ -43,8 +44,8 @@ def made(seeds: int = 4) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_differences_are_paired_by_seeds(modules: SimpleNamespace) -> None:
-    table = modules.analysis.results(made()).set_index(["place", "target", "metric"])
+def test_differences_are_paired_by_seeds() -> None:
+    table: Any = analysis.results(made()).set_index(["place", "target", "metric"])
     row = table.loc[("central", 8.0, "exposure")]
     assert row.difference == pytest.approx(-1, abs=0.05)
     assert row.difference_low < -1 < row.difference_high
@@ -54,41 +55,41 @@ def test_differences_are_paired_by_seeds(modules: SimpleNamespace) -> None:
     assert np.isnan(table.loc[("none", math.inf, "exposure")].difference)
 
 
-def test_a_seed_without_its_reference_has_no_difference(modules: SimpleNamespace) -> None:
+def test_a_seed_without_its_reference_has_no_difference() -> None:
     readings = made()
     readings = readings[(readings.place != "none") | (readings.seed > 0)]
-    table = modules.analysis.results(readings).set_index(["place", "target", "metric"])
+    table: Any = analysis.results(readings).set_index(["place", "target", "metric"])
     assert table.loc[("central", 8.0, "exposure")].seeds == 4
     assert table.loc[("central", 8.0, "exposure")].difference == pytest.approx(-1, abs=0.05)
-    alone = modules.analysis.results(readings[readings.place != "none"])
+    alone = analysis.results(readings[readings.place != "none"])
     assert alone.difference.isna().all()
 
 
-def test_saturated_exposure_is_marked_beside_its_reference(modules: SimpleNamespace) -> None:
+def test_saturated_exposure_is_marked_beside_its_reference() -> None:
     readings = made()
     exposure, plain = readings.metric == "exposure", readings.place == "none"
     readings.loc[exposure & plain, "value"] = 8.9
     readings.loc[exposure & (readings.place == "central") & np.isinf(readings.target), "value"] = 8.7
-    table = modules.analysis.results(readings).set_index(["place", "target", "metric"])
+    table: Any = analysis.results(readings).set_index(["place", "target", "metric"])
     flags = table.loc[table.index.get_level_values("metric") == "exposure", ["saturated", "reference_saturated"]]
     assert flags.loc[("none", math.inf, "exposure")].tolist()[0]
     assert flags.loc[("central", math.inf, "exposure")].tolist() == [True, True]
     assert flags.loc[("central", 8.0, "exposure")].tolist() == [False, True]
     assert not table.loc[("none", math.inf, "accuracy")].saturated
-    assert modules.figure.draw(table.reset_index()).startswith(b"\x89PNG")
+    assert figure.draw(table.reset_index()).startswith(b"\x89PNG")
 
 
-def test_the_figure_takes_a_table_with_gaps(modules: SimpleNamespace) -> None:
-    assert modules.figure.draw(modules.analysis.results(made())).startswith(b"\x89PNG")
+def test_the_figure_takes_a_table_with_gaps() -> None:
+    assert figure.draw(analysis.results(made())).startswith(b"\x89PNG")
 
 
 @pytest.mark.parametrize("place", ["central", "local", "record"])
-def test_noise_of_every_place_reaches_its_target_epsilon(modules: SimpleNamespace, place: str) -> None:
+def test_noise_of_every_place_reaches_its_target_epsilon(place: str) -> None:
     """For a client that is there in every round; without noise nothing is promised, with more noise more."""
     shared = fedmem.load_scenario(FOLDER / "scenario.yaml")
     found = {}
     for target in (8.0, math.inf):
-        cell = modules.run.Cell("digits", place, target, 0)
+        cell = run.Cell("digits", place, target, 0)
         scenario = fedmem.load_scenario(FOLDER / "scenario.yaml", cell.settings(shared, 15))
         there = [
             Participation(run=0, round=round_number, client=0, num_examples=15, failed=False)
@@ -101,8 +102,7 @@ def test_noise_of_every_place_reaches_its_target_epsilon(modules: SimpleNamespac
     assert math.isinf(found[math.inf])
 
 
-def test_every_place_has_every_epsilon_and_none_has_one(modules: SimpleNamespace) -> None:
-    run = modules.run
+def test_every_place_has_every_epsilon_and_none_has_one() -> None:
     every = run.cells(list(run.DATA), run.PLACES, run.EPSILONS, 3)
     assert len(every) == len(set(every)) == 2 * 3 * (1 + 3 * len(run.EPSILONS))
     assert {cell.target for cell in every if cell.place == "none"} == {math.inf}

@@ -6,13 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
 import fedmem
+from experiments.repetition import analysis, figure
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "repetition"
 
@@ -36,40 +37,39 @@ def made(sign: float, noise: float = 0.05, seeds: int = 5) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def test_slopes_are_per_seed_and_verdicts_follow_their_signs(modules: SimpleNamespace) -> None:
-    found = modules.analysis.slopes(made(1.0))
+def test_slopes_are_per_seed_and_verdicts_follow_their_signs() -> None:
+    found = analysis.slopes(made(1.0))
     assert found.slope.to_numpy() == pytest.approx(np.repeat([2.0, -0.1, -0.1], 2), rel=0.05)
     assert (found.verdict == "holds").all()
     assert (found.high - found.low < 0.2).all()
-    assert (modules.analysis.slopes(made(-1.0)).verdict == "contradicted").all()
-    assert (modules.analysis.slopes(made(0.0)).verdict == "unresolved").all()
-    single = modules.analysis.slopes(made(1.0, seeds=1))
+    assert (analysis.slopes(made(-1.0)).verdict == "contradicted").all()
+    assert (analysis.slopes(made(0.0)).verdict == "unresolved").all()
+    single = analysis.slopes(made(1.0, seeds=1))
     assert (single.verdict == "unresolved").all()
     assert single.low.isna().all()
 
 
-def test_a_seed_that_lacks_a_cell_has_no_slope(modules: SimpleNamespace) -> None:
+def test_a_seed_that_lacks_a_cell_has_no_slope() -> None:
     values = made(1.0)
-    assert modules.analysis.slopes(values[values.times < 16]).slope.isna().all()
-    found = modules.analysis.slopes(values[(values.seed > 0) | (values.times < 16)])
+    assert analysis.slopes(values[values.times < 16]).slope.isna().all()
+    found = analysis.slopes(values[(values.seed > 0) | (values.times < 16)])
     assert set(found.seeds) == {4}
     assert found.slope.to_numpy() == pytest.approx(np.repeat([2.0, -0.1, -0.1], 2), rel=0.05)
 
 
-def test_saturated_means_are_marked_and_counted_in_the_slope(modules: SimpleNamespace) -> None:
+def test_saturated_means_are_marked_and_counted_in_the_slope() -> None:
     values = made(1.0)
     local = (values.level == "local") & (values.metric == "exposure")
     values.loc[local & (values.times >= 4), "value"] = 9.95
-    table = modules.analysis.table(values).set_index(["metric", "level", "times"])
+    table: Any = analysis.table(values).set_index(["metric", "level", "times"])
     exposure = table.loc["exposure"]
     assert exposure.loc["local"].saturated.tolist() == [False, False, True, True, True]
-    assert modules.analysis.slopes(values).set_index(["claim", "level"]).saturated.tolist()[0] == 3
-    assert modules.analysis.slopes(made(-1.0)).saturated.iloc[1] == 0
-    assert modules.figure.draw(table.reset_index(), 1.44, 9.5).startswith(b"\x89PNG")
+    assert analysis.slopes(values).set_index(["claim", "level"]).saturated.tolist()[0] == 3
+    assert analysis.slopes(made(-1.0)).saturated.iloc[1] == 0
+    assert figure.draw(table.reset_index(), 1.44, 9.5).startswith(b"\x89PNG")
 
 
-def test_a_coin_masks_one_of_the_copies_that_labels_say(modules: SimpleNamespace) -> None:
-    analysis = modules.analysis
+def test_a_coin_masks_one_of_the_copies_that_labels_say() -> None:
     scenario = fedmem.load_scenario(FOLDER / "scenario.yaml")
     times = {}
     for injection in scenario.injections:
