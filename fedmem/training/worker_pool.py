@@ -41,11 +41,11 @@ GRAIN = 64
 ROOM = 1 << 20
 """Bytes that an outcome may have in addition to its models and still go through shared memory."""
 
-Slot = tuple[torch.dtype, tuple[int, ...], int]
+TensorPlace = tuple[torch.dtype, tuple[int, ...], int]
 """Type, shape and place of a tensor in shared memory."""
 
-Layout = dict[str, Slot]
-"""Name -> slot."""
+Layout = dict[str, TensorPlace]
+"""Name -> type, shape and place of a tensor."""
 
 Key = TypeVar("Key")
 
@@ -240,9 +240,9 @@ class _Shared:
         self.size = size
         self._bytes = mmap.mmap(-1, max(size, GRAIN))
 
-    def put(self, params: Mapping[Key, torch.Tensor]) -> dict[Key, Slot]:
+    def put(self, params: Mapping[Key, torch.Tensor]) -> dict[Key, TensorPlace]:
         """Copy the tensors here, one after the other."""
-        layout: dict[Key, Slot] = {}
+        layout: dict[Key, TensorPlace] = {}
         start = 0
         for name, value in params.items():
             layout[name] = (value.dtype, tuple(value.shape), start)
