@@ -509,7 +509,7 @@ class BadEstimator(Failing):
     def estimate(self, view: View) -> Sequence[Estimate]:
         return self._done("estimate", list(Memorisation().estimate(view)))
 
-    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+    def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:
         return self._done("tests", [])
 
 

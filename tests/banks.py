@@ -58,7 +58,7 @@ def make_view(
     draws: int = 50,
     place: str = "",
     level: Level = "global",
-    round_number: int = 1,
+    round_number: int | None = 1,
     test: FloatArray | None = None,
     client_in: BoolArray | None = None,
 ) -> View:

@@ -12,7 +12,7 @@ from scipy.special import ndtr
 
 from fedmem.contracts.estimator import Estimator
 from fedmem.contracts.evidence import Bank, Evidence, ReferenceEvidence
-from fedmem.contracts.measurement import FINAL, Labels, Measurement
+from fedmem.contracts.measurement import Labels, Measurement
 from fedmem.estimation.estimates import estimate
 from tests.banks import coins, make_audit
 
@@ -82,7 +82,7 @@ Key = tuple[str, str, str, Labels]
 
 
 def rows(found: Sequence[Measurement]) -> dict[Key, tuple[float, float, float]]:
-    """Value and interval of every row of a kind at FINAL, by metric, level, subject and labels."""
+    """Value and interval of every row of a kind in the summary, by metric, level, subject and labels."""
     return {
         (row.reading.metric, row.level, row.reading.subject, row.reading.labels): (
             row.reading.value,
@@ -90,7 +90,7 @@ def rows(found: Sequence[Measurement]) -> dict[Key, tuple[float, float, float]]:
             row.reading.high,
         )
         for row in found
-        if row.round == FINAL and row.run < 0 and not row.reading.subject.isdigit()
+        if row.round is None and row.run is None and not row.reading.subject.isdigit()
     }
 
 

@@ -50,7 +50,7 @@ class Guessing:
     def estimate(self, view: View) -> Sequence[Estimate]:
         return ()
 
-    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+    def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:
         return ()
 
 
@@ -74,7 +74,7 @@ class OverClients:
     def estimate(self, view: View) -> Sequence[Estimate]:
         return ()
 
-    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+    def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:
         return ClientInfluence().tests(view)
 
 

@@ -20,7 +20,7 @@ from fedmem.contracts.audit_set import AuditSet, References
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.measurement import EVERYWHERE, Measurement, Reading
+from fedmem.contracts.measurement import NO_CLIENT, Measurement, Reading
 from fedmem.modalities.images import Images
 from fedmem.modalities.loss import mean_loss
 from fedmem.modalities.undescribed import modality_of_shape
@@ -188,7 +188,7 @@ class Lab:
             mean = {name: torch.stack([t.sent[name] for t in own]).mean(0) for name in own[0].sent}
             clients = tuple(t.client for t in own)
             size = sum(t.num_examples for t in own)
-            aggregate = transition(run, own[0].round, EVERYWHERE, own[0].before, mean, size)
+            aggregate = transition(run, own[0].round, NO_CLIENT, own[0].before, mean, size)
             found.append(replace(aggregate, level="global", clients=clients))
         return found
 

@@ -16,7 +16,6 @@ import pandas as pd
 
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.evidence import Bank
-from fedmem.contracts.measurement import FINAL
 from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.views import views
 from fedmem.reporting.measures import zone_of_metric
@@ -92,7 +91,7 @@ def spikes(bank: Bank, kinds: Sequence[str]) -> float:
     without: list[FloatArray] = []
     before: tuple[int, FloatArray] | None = None
     for view in views(bank, permute_coins(audit, 1, np.random.default_rng(0))):
-        if view.level != "global" or view.round == FINAL:
+        if view.level != "global" or view.round is None:
             continue
         bits = np.log2((view.references + 1) / view.rank[:, 0])
         bits = np.where(audit.is_in & of_kinds, bits, np.nan)

@@ -27,7 +27,6 @@ from experiments.long_tail.figure import draw
 from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Bank, Evidence
-from fedmem.contracts.measurement import FINAL
 from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.views import views
 from fedmem.estimators.cross_influence import CrossInfluence
@@ -119,7 +118,7 @@ def per_example(bank: Bank) -> pd.DataFrame:
     """Memorisation and cross-influence of each audit example by probability, at its owner and at the aggregate."""
     parts = []
     for view in views(bank, permute_coins(bank.audit, 1, np.random.default_rng(0))):
-        if view.round == FINAL and view.place != "others":
+        if view.round is None and view.place != "others":
             by_metric: dict[str, list[pd.Series]] = {}
             for estimate in (*Memorisation().estimate(view), *CrossInfluence().estimate(view)):
                 if estimate.labels.get("statistic") == "probability":

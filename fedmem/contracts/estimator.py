@@ -45,7 +45,7 @@ class Influence:
 class Models:
     """Which models a view reads: S pairs of a round and a client (-1: the aggregate), each in all R runs.
 
-    `of` (Q, m) is the pair that shows audit example j as the q-th model of its place, -1 where there is none.
+    `example_kind` (Q, m) is the pair that shows audit example j as the q-th model of its place, -1 where there is none.
     """
 
     runs: int
@@ -112,14 +112,14 @@ class View:
     It is at a level and a place: (`local`, `owner`), (`local`, `others`) or (`global`, ``). Arrays are (R, Q, m) with
     Q models at that place (1 for owner and global), NaN where there is none: the owner was not in the cohort, or
     the model is not one of the others. `rank` = 1 + smaller + ties/2 among `references` (m,) fresh ones, NaN for
-    examples that are not canaries. `round` is FINAL for the summary. Where a run leaves the owner out as a client, its
+    examples that are not canaries. `round` is None for the summary. Where a run leaves the owner out as a client, its
     examples are NaN at every place, since the coin of the example decides nothing there.
 
     `sets` has the outputs of the same models on whole sets of examples (`test`, `population`, and all of `audit`),
     `ranked` those on the references behind the ranks. `exclusion` is that of the bank.
     """
 
-    round: int
+    round: int | None
     level: Level
     place: str
     audit: AuditSet
@@ -176,8 +176,8 @@ class Estimator(Protocol):
 
     def estimate(self, view: View) -> Sequence[Estimate]: ...
 
-    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
-        """Readings of single runs, such as a combined p-value, each with its run (-1: over all runs); may be empty."""
+    def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:
+        """Readings of single runs, such as a combined p-value, each with its run (None: over all); may be empty."""
         ...
 
 

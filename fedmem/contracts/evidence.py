@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray, Params
 from fedmem.contracts.audit_set import AuditSet
-from fedmem.contracts.measurement import EVERYWHERE, Level, Measurement
+from fedmem.contracts.measurement import NO_CLIENT, Level, Measurement
 from fedmem.contracts.sampler import Pilot
 
 
@@ -75,7 +75,7 @@ class Transition:
             run=run,
             round=round_number,
             level="global",
-            client=EVERYWHERE,
+            client=NO_CLIENT,
             before=before,
             sent=after,
             kept=after,
@@ -88,7 +88,7 @@ class Transition:
 class Evidence:
     """What T transitions of one round and level say about the n examples of one set.
 
-    `run`, `client` (T,) int32 (client -1 at level `global`); `loss` (T, n) = -log p_y in nats;
+    `run`, `client` (T,) int32 (NO_CLIENT at level `global`); `loss` (T, n) = -log p_y in nats;
     `margin` (T, n) = log p_y - log sum_{c != y} p_c, from logits in float64; `correct` (T, n): p_y beats every
     other class strictly.
 

@@ -11,12 +11,8 @@ Level = Literal["local", "sum", "global"]
 """Where a model was read: at one client, summed over some, or after aggregation."""
 
 
-FINAL = -1
-"""The round of a summary: each example at the last observed round in which its owning client participated."""
-
-
-EVERYWHERE = -1
-"""The client (or run) of a value that belongs to no single client (or run)."""
+NO_CLIENT = -1
+"""The number in columns and arrays of clients that stands for no single client: an aggregate, or several clients."""
 
 
 LabelValue = str | int | float | bool
@@ -186,22 +182,48 @@ Scope = Literal["run", "round", "run_summary", "summary"]
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """A reading with its place: one row of `measurements.parquet`. The client is -1 where it does not apply.
+    """A reading with its place: one row of `measurements.parquet`.
 
-    In memory `run` is EVERYWHERE and `round` is FINAL where they do not apply; files have no value there. `scope` says
-    which of the two apply.
+    Attributes:
+        run: the run; None for all runs together.
+        round: the observed round; None for the summary.
+        level: where the model was read.
+        client: the client; NO_CLIENT for no single client.
+        source: the kind of the component that measured.
+        reading: the number.
+
+    Examples:
+        >>> reading = Reading(metric="auc", value=0.7)
+        >>> Measurement(run=None, round=3, level="global", client=NO_CLIENT, source="membership", reading=reading).scope
+        'round'
     """
 
-    run: int
-    round: int
+    run: int | None
+    round: int | None
     level: Level
     client: int
     source: str
     reading: Reading
 
     @property
+    def run_number(self) -> int:
+        """The run of a row of a single run; a `ValueError` otherwise."""
+        return _number(self.run, "run")
+
+    @property
+    def round_number(self) -> int:
+        """The round of a row of an observed round; a `ValueError` for a summary."""
+        return _number(self.round, "round")
+
+    @property
     def scope(self) -> Scope:
         """Which of run and round the row has."""
-        if self.round == FINAL:
-            return "summary" if self.run == EVERYWHERE else "run_summary"
-        return "round" if self.run == EVERYWHERE else "run"
+        if self.round is None:
+            return "summary" if self.run is None else "run_summary"
+        return "round" if self.run is None else "run"
+
+
+def _number(number: int | None, name: str) -> int:
+    if number is None:
+        raise ValueError(f"a row of no single {name} has no number of the {name}")
+    return number

@@ -96,7 +96,7 @@ class Probe(Protocol):
         ...
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
-        """Rows over all runs, from this probe's own measurements: of each round, and at round FINAL; may be empty.
+        """Rows over all runs, from this probe's own measurements: of each round, and of the summary; may be empty.
 
         It is also called where there are no measurements.
 

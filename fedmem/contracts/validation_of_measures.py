@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.estimator import Estimate, Influence
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import base_of
-from fedmem.contracts.measurement import EVERYWHERE, Labels, Measurement, Reading
+from fedmem.contracts.measurement import LABELS, NO_CLIENT, Labels, Measurement, Reading
 from fedmem.contracts.needs import Declared
 from fedmem.contracts.validation import a_kind, count_of, cut_text, is_number, is_whole
 from fedmem.guards.guarding import Guard
@@ -41,7 +42,7 @@ def readings_of(
     transition_ids = {id(transition) for transition in transitions}
     places = {(transition.run, transition.client) for transition in transitions}
     # with personal layers the shown models are those of owners, and the aggregate itself is of nobody
-    places |= {(transition.run, EVERYWHERE) for transition in transitions}
+    places |= {(transition.run, NO_CLIENT) for transition in transitions}
     readings = []
     for pair in pairs:
         if not isinstance(pair, tuple) or len(pair) != 2:
@@ -76,10 +77,11 @@ def _check_declared(guard: Guard, metric: str, labels: object, declared: Declare
     for name, value in labels.items:
         label = declared.labels.get(name)
         if label is None:
+            own = sorted(declared.labels.keys() - LABELS.keys())
             guard.reject(
-                f"it gave {cut_text(metric)} the label {name!r}, which it does not declare; add Label({name!r}, "
-                f"'text', means) to its class attribute `row_labels`, or use one of "
-                f"{', '.join(sorted(declared.labels))}"
+                f"it gave {cut_text(metric)} the label {name!r}, which it does not declare (it declares "
+                f"{', '.join(own) or 'none'}); add Label({name!r}, 'text', means) to its class attribute `row_labels`, "
+                f"or use one that every component may use: {', '.join(sorted(LABELS))}"
             )
         if not label.fits(value):
             guard.reject(f"label {name} of {cut_text(metric)} is {cut_text(value)}, should be of the kind {label.kind}")
@@ -107,6 +109,12 @@ def measurements_of(guard: Guard, values: Iterable[Any], declared: Declared) -> 
     for measurement in values:
         if not isinstance(measurement, Measurement):
             guard.reject(f"it returned {a_kind(measurement)}, should be fedmem.contracts.measurement.Measurement")
+        for name in ("run", "round"):
+            number = getattr(measurement, name)
+            guard.require(
+                _is_number(number),
+                f"{name} of a measurement is {cut_text(number)}, should be 0, 1, ..., or None for all",
+            )
         _reading(guard, measurement.reading, declared)
         measurements.append(measurement)
     return measurements
@@ -156,15 +164,24 @@ def _per_example(guard: Guard, estimate: Estimate) -> None:
             )
 
 
-def run_readings_of(guard: Guard, values: Iterable[Any], runs: int, declared: Declared) -> list[tuple[int, Reading]]:
-    """Readings of declared measures, of single runs or over all of them (-1)."""
+def run_readings_of(
+    guard: Guard, values: Iterable[Any], runs: int, declared: Declared
+) -> list[tuple[int | None, Reading]]:
+    """Readings of declared measures, of single runs or over all of them (None)."""
     readings = []
     for pair in values:
-        if not isinstance(pair, tuple) or len(pair) != 2 or not is_whole(pair[0]) or not -1 <= pair[0] < runs:
-            guard.reject(f"it returned {cut_text(pair)}, should be pairs of a run (-1 to {runs - 1}) and a reading")
+        if not isinstance(pair, tuple) or len(pair) != 2 or not _is_number(pair[0], runs):
+            guard.reject(
+                f"it returned {cut_text(pair)}, should be pairs of a run (0 to {runs - 1}, None for all) and a reading"
+            )
         _reading(guard, pair[1], declared)
-        readings.append((int(pair[0]), pair[1]))
+        readings.append((None if pair[0] is None else int(pair[0]), pair[1]))
     return readings
+
+
+def _is_number(value: Any, count: float = math.inf) -> bool:
+    """Whether a value is None or one of the numbers 0, 1, ..., count - 1."""
+    return value is None or (is_whole(value) and 0 <= value < count)
 
 
 def scores_of(guard: Guard, scores: object, like: FloatArray) -> FloatArray:

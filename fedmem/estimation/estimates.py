@@ -7,20 +7,20 @@ for rows that compare estimates, the labels in this table.
 ======================  ===========  ==========================  ===================  =================================
 metric                  level        subject                     further labels       rounds
 ======================  ===========  ==========================  ===================  =================================
-M                       each         kind                                             observed and FINAL
-M                       each         number of an audit example                       FINAL
-M.null                  each         kind                                             FINAL; the value without it
-M.p                     each         kind                                             FINAL; that of no memorisation
-M.difference            global       kind                        contrast=levels,     observed from 1 on and FINAL
+M                       each         kind                                             observed and summary
+M                       each         number of an audit example                       summary
+M.null                  each         kind                                             summary; the value without it
+M.p                     each         kind                                             summary; that of no memorisation
+M.difference            global       kind                        contrast=levels,     observed from 1 on and summary
                                                                  minus=global
-M.difference            each         kind A                      contrast=kinds,      observed and FINAL, A before B
+M.difference            each         kind A                      contrast=kinds,      observed and summary, A before B
                                                                  minus=B
-retention               global       kind                        of=M                 FINAL
-retention               global       kind                        of=M, over=rounds    FINAL; rounds from 1 on, pooled
-exposure_p, ..rejected  each         kind of canary                                   observed, FINAL; run r, all runs
-skewnormal_..           each         kind of canary                                   FINAL; over all runs
-cross_..                each         kind, or number of example                       FINAL; over all runs
-client_influence        global       client k, empty: the mean                        FINAL; over all runs
+retention               global       kind                        of=M                 summary
+retention               global       kind                        of=M, over=rounds    summary; rounds from 1 on, pooled
+exposure_p, ..rejected  each         kind of canary                                   observed, summary; run r, all runs
+skewnormal_..           each         kind of canary                                   summary; over all runs
+cross_..                each         kind, or number of example                       summary; over all runs
+client_influence        global       client k, empty: the mean                        summary; over all runs
 ======================  ===========  ==========================  ===================  =================================
 
 M stands for `memorisation`, `exposure`, `exposure_gain`, `exposure_extrapolated`, `cross_influence`, `auc`, `tpr`, and
@@ -30,7 +30,7 @@ row of a single example (for a `tests` row, as the estimator defines).
 
 - Local and global are compared at the owner's model (`owner`) and over the same examples: where a round shows some of
   them only globally, the global side of a difference or a retention is estimated again without those. So at an observed
-  round M(owner) − M(global) need not equal the difference; at FINAL it does, unless a
+  round M(owner) − M(global) need not equal the difference; in the summary it does, unless a
   kind has examples without an owner.
 - retention = Σ(global − null) / Σ(local − null) over all examples of the kind, whatever their local value. Where the
   interval of the denominator is not above 0 there is no memorisation to keep: the value is NaN and the label
@@ -58,7 +58,7 @@ import numpy as np
 from fedmem.contracts.estimator import Estimate, Estimator, Influence, View
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Labels, Level, Measurement, Reading
+from fedmem.contracts.measurement import NO_CLIENT, Labels, Level, Measurement, Reading
 from fedmem.contracts.needs import declared_by, needs_of
 from fedmem.contracts.validation_of_measures import estimates_of, run_readings_of
 from fedmem.errors import ComponentError
@@ -107,7 +107,7 @@ class _Sums:
     rounds: set[int]
 
     @classmethod
-    def of(cls, round_number: int, pair: _Pair) -> _Sums:
+    def of(cls, round_number: int | None, pair: _Pair) -> _Sums:
         local, whole = pair.local, pair.whole
         return cls(
             local=local.n * (local.value - local.null),
@@ -116,7 +116,7 @@ class _Sums:
             of_whole=combine([(whole.n, whole.influence)]),
             n=local.n,
             clusters=pair.clusters,
-            rounds={round_number},
+            rounds=set() if round_number is None else {round_number},
         )
 
     def add(self, other: _Sums) -> None:
@@ -139,12 +139,12 @@ class _RetentionSums:
         self.pooled: dict[_Key, _Sums] = {}
         self.rounds: dict[tuple[str, str], set[int]] = {}
 
-    def add(self, round_number: int, pair: _Pair) -> None:
+    def add(self, round_number: int | None, pair: _Pair) -> None:
         """One pair of one round."""
         local = pair.local
         key, sums = (local.metric, local.labels, local.kind), _Sums.of(round_number, pair)
         self.order[key] = None
-        if round_number == FINAL:
+        if round_number is None:
             self.final[key] = sums
             return
         self.rounds.setdefault((local.metric, local.kind), set()).add(round_number)
@@ -208,7 +208,7 @@ def _estimates_of(estimator: Estimator, view: View) -> list[Estimate]:
 
 def _place_of(view: View) -> dict[str, Any]:
     """Where a view looks, for messages."""
-    return {"round": "of the summary" if view.round == FINAL else view.round, "level": view.level}
+    return {"round": "of the summary" if view.round is None else view.round, "level": view.level}
 
 
 def _source(component: object) -> str:
@@ -221,18 +221,18 @@ def _labels_with_place(view: View, labels: Labels) -> Labels:
     return labels.plus(place=view.place)
 
 
-def _row(round_number: int, level: Level, source: str, reading: Reading, run: int = EVERYWHERE) -> Measurement:
-    return Measurement(run=run, round=round_number, level=level, client=EVERYWHERE, source=source, reading=reading)
+def _row(round_number: int | None, level: Level, source: str, reading: Reading, run: int | None = None) -> Measurement:
+    return Measurement(run=run, round=round_number, level=level, client=NO_CLIENT, source=source, reading=reading)
 
 
 def _values(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[Measurement]:
-    """The kinds, and at FINAL their nulls, their p and the single examples."""
+    """The kinds, and in the summary their nulls, their p and the single examples."""
     for e in estimates:
         labels = _labels_with_place(view, e.labels)
         low, high = interval(e.value, e.influence, _clusters(view, e), e.bounds)
         reading = Reading(metric=e.metric, value=e.value, low=low, high=high, n=e.n, subject=e.kind, labels=labels)
         yield _row(view.round, view.level, source, reading)
-        if view.round != FINAL:
+        if view.round is not None:
             continue
         null = Reading(metric=f"{e.metric}.null", value=e.null, n=e.n, subject=e.kind, labels=labels)
         yield _row(view.round, view.level, source, null)
@@ -307,7 +307,7 @@ def _pair_levels(estimator: Estimator, view_estimates: Sequence[tuple[View, Sequ
             yield _Pair(e, other, min(_clusters(owner, e), _clusters(view, other)))
 
 
-def _between_levels(round_number: int, pair: _Pair, source: str) -> Measurement:
+def _between_levels(round_number: int | None, pair: _Pair, source: str) -> Measurement:
     local = pair.local
     labels = local.labels.plus(contrast="levels", minus="global")
     return _row(round_number, "global", source, _difference(local, pair.whole, labels, local.n, pair.clusters))
@@ -318,8 +318,8 @@ def _retention(sums: _Sums, kind: str, labels: Labels, source: str) -> Measureme
     clusters, n = sums.clusters, sums.n
     if not sums.local - half_width(sums.local, sums.of_local, clusters) > 0:
         reading = Reading(metric="retention", value=math.nan, n=n, subject=kind, labels=labels.plus(resolved="no"))
-        return _row(FINAL, "global", source, reading)
+        return _row(None, "global", source, reading)
     low, high = ratio_interval((sums.whole, sums.of_whole), (sums.local, sums.of_local), clusters)
     value = sums.whole / sums.local
     reading = Reading(metric="retention", value=value, low=low, high=high, n=n, subject=kind, labels=labels)
-    return _row(FINAL, "global", source, reading)
+    return _row(None, "global", source, reading)

@@ -9,7 +9,7 @@ A place is (level, place). At an observed round there are up to three:
 
 Where several clients hold an example, its owner is one of them, and the rest are not among the others.
 
-The last round is FINAL, the summary: each example at the last round at which its owner's model was observed in all
+The last view is the summary: each example at the last round at which its owner's model was observed in all
 runs, the same round at all three places, so that local and global are the same pairs. Examples without an owner, and
 all examples where local models may not be read, are there at the last observed round.
 
@@ -31,7 +31,7 @@ from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.estimator import CoinPermutations, Models, RankEvidence, SetEvidence, View
 from fedmem.contracts.evidence import Bank, Evidence
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level
+from fedmem.contracts.measurement import NO_CLIENT, Level
 
 _Place = tuple[Level, str]
 _PLACES: tuple[_Place, ...] = (("global", ""), ("local", "owner"), ("local", "others"))
@@ -56,16 +56,17 @@ class _PlaceEvidence:
 
 
 def views(bank: Bank, redeals: CoinPermutations) -> Iterator[View]:
-    """Every view of a bank, round by round in ascending order and FINAL at the end; in a round: global, owner, others.
+    """Every view of a bank: the rounds in ascending order, then the summary; of each first global, then owner, others.
 
-    Views are made when asked for; the values of audit examples are theirs alone, the sets are the bank's. At FINAL the
-    last of the global `models` is the aggregate of the last observed round, whether or not an example is read there.
+    Views are made when asked for; the values of audit examples are theirs alone, the sets are the bank's. In the
+    summary the last of the global `models` is the aggregate of the last observed round, even where no example is read
+    there.
     """
     audit = bank.audit
     references = _reference_counts(bank)
     names = tuple(dict.fromkeys(part.set for part in bank.evidence))
 
-    def view(round_number: int, place: _Place, columns: _PlaceEvidence) -> View:
+    def view(round_number: int | None, place: _Place, columns: _PlaceEvidence) -> View:
         level, whose = place
         blocks = {name: tuple(e for e in bank.evidence if (e.set, e.level) == (name, level)) for name in names}
         ranks = tuple(ranked for ranked in bank.references if ranked.level == level)
@@ -90,7 +91,7 @@ def views(bank: Bank, redeals: CoinPermutations) -> Iterator[View]:
         for place, columns in _places(bank, round_number).items():
             yield view(round_number, place, columns)
     for place, columns in _final(bank).items():
-        yield view(FINAL, place, columns)
+        yield view(None, place, columns)
 
 
 def _places(bank: Bank, round_number: int) -> dict[_Place, _PlaceEvidence]:
@@ -105,7 +106,7 @@ def _places(bank: Bank, round_number: int) -> dict[_Place, _PlaceEvidence]:
         # one aggregate for all, or one for each owner
         column = np.searchsorted(whole.clients, bank.audit.owner).clip(max=len(whole.clients) - 1)
         column = np.where(whole.clients[column] == bank.audit.owner, column, -1)
-        if whole.clients.tolist() == [EVERYWHERE]:
+        if whole.clients.tolist() == [NO_CLIENT]:
             column = np.zeros_like(column)
         read = {name: cube[:, column, np.arange(m)] for name, cube in whole.values.items()}
         read = {name: np.where(column < 0, np.nan, values)[:, None] for name, values in read.items()}
@@ -172,7 +173,7 @@ def _merge_rounds(parts: Sequence[tuple[IntArray, _PlaceEvidence]]) -> _PlaceEvi
 
 
 def _last_rounds(bank: Bank) -> IntArray:
-    """The round at which FINAL shows each example (m,), -1 where it was never observed."""
+    """The round at which the summary shows each example (m,), -1 where it was never observed."""
     audit = bank.audit
     wholes, locals_ = _rounds(bank, "global"), _rounds(bank, "local") if bank.roster != "per_run" else []
     if not locals_:

@@ -14,7 +14,7 @@ import numpy as np
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import FINAL, Label, Labels, Level, Reading
+from fedmem.contracts.measurement import Label, Labels, Level, Reading
 from fedmem.privacy.epsilon_bounds import (
     AuditedUnit,
     Finding,
@@ -47,7 +47,7 @@ class Audit:
     Metrics, in nats: `epsilon_hat`, at least 0, which lies below the true epsilon with probability `confidence`;
     `epsilon_hat.ceiling`, its value if every guess were right: where the two are near, there were too few trials. n
     counts trials. The labels are claim, way, unit, adjacency, copies, delta. No bound holds for the largest of
-    several readings, nor for the sum over rounds. Never at FINAL, which picks the round by participation.
+    several readings, nor for the sum over rounds. Never in the summary, which picks the round by participation.
 
     Where a part of the scenario adds noise, `epsilon_hat.permitted` at the last round is its guarantee for the same
     neighbours, at the same delta; see docs/privacy.md. With `alarm` a bound above it fails the run. Such an audit has a
@@ -142,12 +142,12 @@ class Audit:
         """None: bounds have no contributions, and no difference of two of them is one."""
         return ()
 
-    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+    def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:
         """Findings of every kind, and of every example where each has trials of its own."""
         place = {"global": ("global", ""), "local": ("local", "owner")}.get(self.level)
-        if (view.level, view.place) != place or view.round in (0, FINAL):
+        if (view.level, view.place) != place or view.round in (0, None):
             return ()
-        findings: list[tuple[int, Reading]] = []
+        findings: list[tuple[int | None, Reading]] = []
         for kind in view.audit.kinds:
             rows = np.flatnonzero(view.audit.kind == kind)
             if self.example_kind in ("", kind):
@@ -163,7 +163,7 @@ class Audit:
         adjacency: Literal["add_remove", "replace"] = "add_remove" if view.exclusion == "remove" else "replace"
         return AuditedUnit(unit="record", adjacency=adjacency, copies=max(1, int(view.audit.copies[rows].max())))
 
-    def _in_one_run(self, view: View, kind: str, rows: IntArray) -> Iterator[tuple[int, Reading]]:
+    def _in_one_run(self, view: View, kind: str, rows: IntArray) -> Iterator[tuple[int | None, Reading]]:
         """The finding of one kind, in the run that was declared."""
         if self.run >= view.audit.runs:
             return
@@ -180,7 +180,7 @@ class Audit:
         finding = _one_run(right, many, len(rows), self._unit_of(view, rows), self.delta, self.confidence)
         yield from ((self.run, reading) for reading in self._readings(finding, kind))
 
-    def _over_runs(self, view: View, kind: str, rows: IntArray) -> Iterator[tuple[int, Reading]]:
+    def _over_runs(self, view: View, kind: str, rows: IntArray) -> Iterator[tuple[int | None, Reading]]:
         """The findings of single examples, that of the kind, and the estimate."""
         margins = view.margin[:, 0]
         rows = np.array(
@@ -190,11 +190,11 @@ class Audit:
             return
         whole = [self._of_example(view, row, 1 - (1 - self.confidence) / len(rows)) for row in rows.tolist()]
         best = max(whole, key=lambda item: item.epsilon)
-        yield from ((-1, reading) for reading in self._readings(best, kind))
-        yield -1, self._gaussian_reading(view, kind, rows)
+        yield from ((None, reading) for reading in self._readings(best, kind))
+        yield None, self._gaussian_reading(view, kind, rows)
         for row in rows.tolist():
             finding = self._of_example(view, row, self.confidence)
-            yield from ((-1, reading) for reading in self._readings(finding, str(row)))
+            yield from ((None, reading) for reading in self._readings(finding, str(row)))
 
     def _of_example(self, view: View, row: int, confidence: float) -> Finding:
         """The bound of one example."""

@@ -12,7 +12,7 @@ import numpy as np
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import Estimate, SetEvidence, View
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import FINAL, Label, Labels, Reading
+from fedmem.contracts.measurement import Label, Labels, Reading
 from fedmem.estimation.statistics import jackknife, mean, means_by_coin, student
 
 
@@ -87,14 +87,14 @@ class ClientInfluence:
         """None: this is about clients, not about kinds of audit examples."""
         return ()
 
-    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+    def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:
         """Every client and their mean, statistic by statistic."""
         client_in = view.audit.client_in
-        if view.round != FINAL or view.level != "global" or client_in is None:
+        if view.round is not None or view.level != "global" or client_in is None:
             return ()
-        readings: list[tuple[int, Reading]] = []
+        readings: list[tuple[int | None, Reading]] = []
         for labels, values in _measured_values(view, client_in.shape[1]):
-            readings += [(-1, reading) for reading in _mean_differences(labels, values, client_in)]
+            readings += [(None, reading) for reading in _mean_differences(labels, values, client_in)]
         return readings
 
 

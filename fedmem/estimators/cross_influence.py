@@ -13,7 +13,7 @@ import numpy as np
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import FINAL, Labels, Reading
+from fedmem.contracts.measurement import Labels, Reading
 from fedmem.estimation.randomisation import of_means
 from fedmem.estimation.statistics import (
     benjamini_hochberg,
@@ -31,8 +31,8 @@ class CrossInfluence:
 
     infl(j, i) = mean over in runs of M_i − mean over out runs of M_i, the coins being those of j. M_i is correctness
     (no label) or the probability of the label (label `statistic` = `probability`, less noisy). From −1 to 1; above 0, j
-    helps i. Only at FINAL, at the aggregate and at the owner: the model of each j is the one that its memorisation is
-    read from, so all measures are of the same pairs.
+    helps i. Only in the summary, at the aggregate and at the owner: the model of each j is the one that its
+    memorisation is read from, so all measures are of the same pairs.
 
     `cross_influence`, per kind and per example: Σ_i infl(j, i), the test examples that the models gain (+) or lose (−)
     by training on j, null 0, with the interval of every estimate. Useful examples lie above 0, noise below. Gains and
@@ -185,15 +185,15 @@ class CrossInfluence:
             estimates += _by_kind(view, gained, statistic)
         return estimates
 
-    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+    def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:
         """Significant pairs, the strongest influences, and total help and harm against their nulls."""
-        labelled_readings: list[tuple[int, Reading]] = []
+        labelled_readings: list[tuple[int | None, Reading]] = []
         for statistic in _statistics(view):
             parts = list(_influences(view, statistic))
             for kind in view.audit.kinds:
                 kind_parts = [part.of(view.audit.kind[part.examples] == kind) for part in parts]
                 readings = [*_pairs(kind_parts, self.rate), *_sizes(kind_parts, view)]
-                labelled_readings += [(-1, _label_reading(reading, kind, statistic)) for reading in readings]
+                labelled_readings += [(None, _label_reading(reading, kind, statistic)) for reading in readings]
         return labelled_readings
 
 
@@ -213,9 +213,9 @@ class _Part:
 
 
 def _statistics(view: View) -> tuple[str, ...]:
-    """What is measured at this view: nothing but at the summary, with a test set, at a single model per run."""
+    """What is measured at this view: nothing but in the summary, with a test set, at a single model per run."""
     test = view.sets.get("test")
-    some = view.round == FINAL and view.margin.shape[1] == 1 and view.place != "others" and test is not None
+    some = view.round is None and view.margin.shape[1] == 1 and view.place != "others" and test is not None
     return ("", "probability") if some and test is not None and test.size else ()
 
 

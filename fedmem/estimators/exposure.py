@@ -12,7 +12,7 @@ import numpy as np
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import FINAL, Reading
+from fedmem.contracts.measurement import Reading
 from fedmem.estimation.randomisation import of_means
 from fedmem.estimation.statistics import mean, means_by_coin
 from fedmem.estimation.two_way import of_difference, of_ins, place_among
@@ -122,7 +122,7 @@ class Exposure:
                         influence=place_among(parts, rows, len(audit)),
                         null=0.0 if gain else float(np.mean(null_means)),
                         bounds=(-ceiling if gain else 0.0, ceiling),
-                        p=of_means(bits, rows, view.redeals, gap=gain) if view.round == FINAL else math.nan,
+                        p=of_means(bits, rows, view.redeals, gap=gain) if view.round is None else math.nan,
                         redeals=len(view.redeals.coins) - 1,
                         n=len(rows),
                         examples=rows,
@@ -132,7 +132,7 @@ class Exposure:
                 )
         return estimates
 
-    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+    def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:
         """The combined p-value of every run and kind, and the share of runs in which it is below 0.05."""
         from scipy.stats import chi2
 
@@ -140,7 +140,7 @@ class Exposure:
             return ()
         audit = view.audit
         bits = np.where(audit.is_in, mean(_bits(view), axis=1), np.nan)
-        readings = []
+        readings: list[tuple[int | None, Reading]] = []
         for kind in audit.kinds:
             of_kind = bits[:, audit.kind == kind]
             count = (~np.isnan(of_kind)).sum(1)
@@ -151,7 +151,7 @@ class Exposure:
                 readings.append((run, Reading(metric="exposure_p", value=value, n=int(count[run]), subject=kind)))
             if len(tested):
                 share = float(np.mean(p < 0.05))
-                readings.append((-1, Reading(metric="exposure_rejected", value=share, n=len(tested), subject=kind)))
+                readings.append((None, Reading(metric="exposure_rejected", value=share, n=len(tested), subject=kind)))
         return readings
 
 

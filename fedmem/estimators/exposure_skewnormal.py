@@ -13,7 +13,7 @@ import numpy as np
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import FINAL, Label, Labels, Reading
+from fedmem.contracts.measurement import Label, Labels, Reading
 from fedmem.estimation.randomisation import of_means
 from fedmem.estimation.statistics import mean, means_by_coin, student_mean
 from fedmem.estimation.two_way import FEWEST, of_ins, place_among
@@ -31,7 +31,7 @@ class ExposureSkewnormal:
     least 200 references. With 20 normal ones nearly every fit counts, the mean without memorisation is 1.9 bits instead
     of 1.44, and a single canary that was never trained on had 1511.
 
-    Only at FINAL, at the aggregate and at the owner:
+    Only in the summary, at the aggregate and at the owner:
 
     - `exposure_extrapolated`, in bits from 0 up without end: mean over canaries of the mean over in runs, null
       log2 e = 1.44, the mean over uniform F;
@@ -130,10 +130,10 @@ class ExposureSkewnormal:
                 )
         return estimates
 
-    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+    def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:
         """How well the fits are, by kind."""
         fitted = self._fit_references(view)
-        return () if fitted is None else [(-1, reading) for reading in self._fits(view, fitted)]
+        return () if fitted is None else [(None, reading) for reading in self._fits(view, fitted)]
 
     @property
     def _labels(self) -> Labels:
@@ -164,7 +164,7 @@ class ExposureSkewnormal:
         """Bits, distances and quality of every canary in every run; None where there is nothing to fit."""
         ranked, margins = view.ranked, view.margin[:, 0]
         canaries = np.flatnonzero(~np.isnan(view.rank[:, 0]).all(0))
-        if view.round != FINAL or view.place == "others" or ranked is None or not len(canaries):
+        if view.round is not None or view.place == "others" or ranked is None or not len(canaries):
             return None
         # references of passages are compared by the sums over their tokens
         num_tokens = view.audit.examples.num_targets

@@ -13,7 +13,7 @@ from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.attack import MembershipAttack, Signals, attack_declaration
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import FINAL, Labels, Reading
+from fedmem.contracts.measurement import Labels, Reading
 from fedmem.contracts.validation_of_measures import scores_of
 from fedmem.estimation.randomisation import areas, of_auc, of_statistic, two_sided
 from fedmem.estimation.roc import auc, null_tpr, rates, tpr
@@ -22,7 +22,7 @@ from fedmem.estimation.two_way import influence, place_among
 from fedmem.guards.guarding import Guard
 
 _DEALS = 200
-"""Deals of the coins, the true one among them, under which an attack that reads coins is repeated at FINAL."""
+"""Deals of the coins, the true one among them, under which an attack that reads coins is repeated in the summary."""
 
 _FEW = 21
 """The same at other rounds, where they give a null and no p."""
@@ -41,8 +41,8 @@ class Membership:
 
     The null of an AUC is what the attack gives with re-dealt coins, on average: 0.5 for one that reads no coins. LiRA
     has .48 with 8 runs, since leaving the target out makes the side noisier that it came from. At the others, where
-    nothing is divided by it, it is 0.5. At FINAL there is a p of no memorisation as well, but for the others of an
-    attack that reads coins, from the same deals: exact, whatever the null.
+    nothing is divided by it, it is 0.5. In the summary there is a p of no memorisation as well, but for the others of
+    an attack that reads coins, from the same deals: exact, whatever the null.
 
     Never per example: leaving the target out pulls each example's own AUC below one half, so no example is compared
     with itself in another run either. At the others, the scores
@@ -142,7 +142,7 @@ class Membership:
                 )
         return estimates
 
-    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+    def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:
         """None."""
         return ()
 
@@ -156,7 +156,7 @@ class Membership:
         self, view: View, rows: IntArray, signals: Sequence[Signals], scores: FloatArray
     ) -> tuple[float, float, int]:
         """Of the AUC under re-dealt coins: its mean, the p of the coins as they fell, and from how many deals."""
-        others, final = view.place == "others", view.round == FINAL
+        others, final = view.place == "others", view.round is None
         declared = attack_declaration(self.attack)
         null = declared.null_auc
         if not declared.reads_coins:

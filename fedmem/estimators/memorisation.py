@@ -12,7 +12,7 @@ import numpy as np
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import FINAL, Labels, Reading
+from fedmem.contracts.measurement import Labels, Reading
 from fedmem.estimation.randomisation import of_means
 from fedmem.estimation.statistics import mean, means_by_coin, newcombe
 from fedmem.estimation.two_way import of_difference, place_among
@@ -70,7 +70,7 @@ class Memorisation:
             estimates.extend(_by_kind(view, mean(values, axis=1), statistic))
         return estimates
 
-    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+    def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:
         """None."""
         return ()
 
@@ -99,7 +99,7 @@ def _by_kind(view: View, values: FloatArray, statistic: str) -> Sequence[Estimat
                 influence=place_among(of_difference(values[:, rows], audit.is_in[:, rows]), rows, len(audit)),
                 null=0.0,
                 bounds=(-1.0, 1.0),
-                p=of_means(values, rows, view.redeals) if view.round == FINAL else math.nan,
+                p=of_means(values, rows, view.redeals) if view.round is None else math.nan,
                 redeals=len(view.redeals.coins) - 1,
                 n=len(rows),
                 examples=rows,

@@ -19,7 +19,7 @@ from fedmem.contracts.evidence import Bank
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.injection import Injection
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.measurement import Level, Measurement, Reading
 from fedmem.contracts.needs import measures_of
 from fedmem.contracts.probe import Probe, probe_declaration
 from fedmem.contracts.sampler import Sampler
@@ -96,18 +96,19 @@ ONE_SHOT = "epsilon_one_shot"
 
 
 def bounds(scenario: Scenario, bank: Bank, rows: Sequence[Measurement]) -> Iterator[Measurement]:
-    """The largest value of each measure that the guarantee leaves possible, beside every value of a kind at FINAL.
+    """The largest value of each measure that the guarantee leaves possible, beside the summary of every kind.
 
     For each measure that declares which member of `Guarantee` bounds it, as `<metric>.bound` with the same labels, at
     the scenario's delta. Nothing where no guarantee covers what was read. Means over examples are bounded by the worst
-    of them. As measured, who took part is known: runs share a roster, and FINAL looks where the owner had just been.
+    of them. As measured, who took part is known: runs share a roster, and the summary looks where the owner had just
+    been.
     """
     guarantees = Guarantees(scenario=scenario, bank=bank)
     bounded = {measure.name: measure for part in scenario.estimators for measure in measures_of(part) if measure.bound}
     for row in rows:
         reading = row.reading
         place = (row.level, reading.labels.get("place", ""))
-        is_final = row.round == FINAL and row.run == EVERYWHERE and place in (("global", ""), ("local", "owner"))
+        is_final = row.scope == "summary" and place in (("global", ""), ("local", "owner"))
         if not is_final or reading.metric not in bounded or reading.subject not in bank.audit.kinds:
             continue
         subjects = np.flatnonzero(bank.audit.kind == reading.subject)
@@ -355,7 +356,7 @@ def _audits(estimators: Sequence[Estimator]) -> Iterator[EpsilonAudit]:
 
 def is_of(row: Measurement, estimator: EpsilonAudit) -> bool:
     """Whether a row is a bound of this audit, or about it."""
-    if row.source != "audit" or row.level != estimator.level or row.run not in (EVERYWHERE, estimator.run):
+    if row.source != "audit" or row.level != estimator.level or row.run not in (None, estimator.run):
         return False
     return row.reading.labels.get("claim") == "bound" and row.reading.labels.has(estimator.labels_of_rows)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from fedmem.contracts.client import ClientAlgorithm, PrivateAlgorithm, ScheduledClient
 from fedmem.contracts.families import kind_of
-from fedmem.contracts.measurement import FINAL, Labels, Measurement
+from fedmem.contracts.measurement import Labels, Measurement
 from fedmem.contracts.probe import MechanismTest, Probe
 from fedmem.contracts.strategy import StrategyMaker, strategy_declaration
 from fedmem.errors import Problem
@@ -64,7 +64,7 @@ def alarms(scenario: Scenario, rows: Sequence[Measurement]) -> list[str]:
     for probe in scenario.probes:
         if not (isinstance(probe, MechanismTest) and probe.tests_mechanism and probe.alarm):
             continue
-        p_rows = [row for row in rows if row.reading.metric == METRIC and row.round == FINAL]
+        p_rows = [row for row in rows if row.reading.metric == METRIC and row.round is None]
         for level in dict.fromkeys(row.level for row in p_rows):
             tests = [row.reading for row in p_rows if row.level == level]
             (whole,) = [row for row in tests if row.labels.get("test") == "all"]

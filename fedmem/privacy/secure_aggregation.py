@@ -14,7 +14,7 @@ import numpy as np
 from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.evidence import Transition
-from fedmem.contracts.measurement import EVERYWHERE, Measurement, Reading
+from fedmem.contracts.measurement import NO_CLIENT, Measurement, Reading
 from fedmem.seeding import Streams
 
 
@@ -85,7 +85,7 @@ def _sum(members: Sequence[Transition], weighting: str) -> Transition:
     return replace(
         first,
         level="sum",
-        client=EVERYWHERE,
+        client=NO_CLIENT,
         clients=tuple(member.client for member in members),
         sent=together,
         kept=together,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Label, Labels, Level, Measurement, Reading
+from fedmem.contracts.measurement import NO_CLIENT, Label, Labels, Level, Measurement, Reading
 from fedmem.contracts.sampler import sampler_declaration
 from fedmem.contracts.strategy import StrategyMaker, strategy_declaration
 from fedmem.privacy.accounting import AccountantBounds, Adjacency, Releases, guarantee_of
@@ -106,7 +106,7 @@ def _large_delta(scenario: Scenario, bank: Bank) -> str:
 
 
 def epsilon_rows(scenario: Scenario, bank: Bank) -> Iterator[Measurement]:
-    """Epsilon after each observed round, and at FINAL of each client where it depends on how often that took part.
+    """Epsilon after each observed round, and as the summary that of each client where it depends on its participations.
 
     n counts releases, and for single clients their participations. With amplification by sampling the guarantee is the
     same for all clients. Without it, each client is charged for the rounds in which it participated. With a roster of
@@ -116,7 +116,7 @@ def epsilon_rows(scenario: Scenario, bank: Bank) -> Iterator[Measurement]:
         for round_number in scenario.observed_rounds[1:]:
             yield _row(
                 round_number,
-                EVERYWHERE,
+                NO_CLIENT,
                 mechanism,
                 guarantee_of(_releases_until(mechanism, scenario.strategy, round_number)),
                 round_number,
@@ -129,9 +129,9 @@ def epsilon_rows(scenario: Scenario, bank: Bank) -> Iterator[Measurement]:
                 guarantee = guarantee_of(
                     _releases_until(mechanism, scenario.strategy, scenario.rounds, participation_count)
                 )
-                yield _row(FINAL, client, mechanism, guarantee, participation_count)
+                yield _row(None, client, mechanism, guarantee, participation_count)
     for client, mechanism in of_records(scenario, bank, scenario.rounds).items():
-        yield _row(FINAL, client, mechanism, guarantee_of(mechanism.releases), mechanism.releases.count)
+        yield _row(None, client, mechanism, guarantee_of(mechanism.releases), mechanism.releases.count)
     for round_number in scenario.observed_rounds[1:]:
         guarantees = [
             (mechanism, guarantee_of(mechanism.releases))
@@ -139,7 +139,7 @@ def epsilon_rows(scenario: Scenario, bank: Bank) -> Iterator[Measurement]:
         ]
         if guarantees:
             worst, its = max(guarantees, key=lambda pair: pair[1].epsilon)
-            yield _row(round_number, EVERYWHERE, worst, its, worst.releases.count)
+            yield _row(round_number, NO_CLIENT, worst, its, worst.releases.count)
 
 
 def _releases_until(
@@ -204,7 +204,9 @@ def participations(bank: Bank, until: int) -> Mapping[int, int]:
     return max_rounds
 
 
-def _row(round_number: int, client: int, mechanism: Mechanism, guarantee: AccountantBounds, count: int) -> Measurement:
+def _row(
+    round_number: int | None, client: int, mechanism: Mechanism, guarantee: AccountantBounds, count: int
+) -> Measurement:
     releases = guarantee.releases
     is_amplified = mechanism.min_separation is None and releases.sampling != "everyone"
     labels = Labels.of(
@@ -220,7 +222,7 @@ def _row(round_number: int, client: int, mechanism: Mechanism, guarantee: Accoun
     )
     reading = Reading(metric="epsilon", value=guarantee.epsilon, n=count, labels=labels)
     level: Level = "global" if mechanism.part == "strategy" else "local"
-    return Measurement(run=EVERYWHERE, round=round_number, level=level, client=client, source=SOURCE, reading=reading)
+    return Measurement(run=None, round=round_number, level=level, client=client, source=SOURCE, reading=reading)
 
 
 def _guarantee_record(mechanism: Mechanism, guarantee: AccountantBounds, rounds: int) -> dict[str, Any]:

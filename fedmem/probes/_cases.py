@@ -12,7 +12,7 @@ from fedmem.contracts.attack import GradientTarget
 from fedmem.contracts.client import PersonalClient, Schedule, ScheduledClient
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.measurement import EVERYWHERE, Labels, Level
+from fedmem.contracts.measurement import NO_CLIENT, Labels, Level
 from fedmem.contracts.probe import Context
 from fedmem.errors import ComponentError
 from fedmem.privacy.secure_aggregation import in_order
@@ -193,12 +193,12 @@ def clients_of(transition: Transition) -> tuple[int, ...]:
 
 def _on_server(transition: Transition, context: Context) -> Transition:
     """An aggregate as the server has it, once for all owners: their own layers are there what they were at first."""
-    if transition.client == EVERYWHERE or not isinstance(context.client, PersonalClient):
+    if transition.client == NO_CLIENT or not isinstance(context.client, PersonalClient):
         return transition
     initial = context.federation.initial_of(transition.run)
     unsent = {name: initial[name] for name in context.client.personal_parameters(initial)}
     sent = {**transition.sent, **unsent}
-    return replace(transition, client=EVERYWHERE, before={**transition.before, **unsent}, sent=sent, kept=sent)
+    return replace(transition, client=NO_CLIENT, before={**transition.before, **unsent}, sent=sent, kept=sent)
 
 
 def schedule_of(round_number: int, num_examples: int, context: Context) -> Schedule:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measure import Measure, base_of, by_name
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Labels, Level, Measurement, Reading
+from fedmem.contracts.measurement import NO_CLIENT, Labels, Level, Measurement, Reading
 from fedmem.estimation.statistics import newcombe, wilson
 from fedmem.probes._clusters import difference_interval, mean_interval
 from fedmem.probes._measures import OUT
@@ -31,23 +31,23 @@ class _ScoredVictims:
 
 
 def summed_up(measurements: Sequence[Measurement], measures: Sequence[Measure]) -> list[Measurement]:
-    """Means by kind and view and what victims have over controls, for each attacked round and at FINAL over all.
+    """Means by kind and view and what victims have over controls, for each attacked round and in the summary over all.
 
     Values of NaN do not count, as `n` says; without any other the mean is NaN. `measures` give the range that an
     interval does not leave.
     """
     declared = by_name(measures)
-    groups: dict[tuple[str, int, Level, str, Labels, str], list[_ScoredVictims]] = {}
+    groups: dict[tuple[str, int | None, Level, str, Labels, str], list[_ScoredVictims]] = {}
     for measurement in measurements:
         labels = measurement.reading.labels
         scored = _ScoredVictims(
             value=measurement.reading.value,
             owner=labels.get("owner", measurement.client),
-            run=measurement.run,
+            run=measurement.run_number,
             gallery=labels.get("gallery", 0),
             peers=labels.get("peers", 0),
         )
-        for round_number in (measurement.round, FINAL):
+        for round_number in (measurement.round, None):
             key = (
                 measurement.source,
                 round_number,
@@ -70,9 +70,7 @@ def summed_up(measurements: Sequence[Measurement], measures: Sequence[Measure]) 
         if members and controls:
             readings.append(_difference(measure, metric, members, controls, kind, labels))
         summaries += [
-            Measurement(
-                run=EVERYWHERE, round=round_number, level=level, client=EVERYWHERE, source=source, reading=reading
-            )
+            Measurement(run=None, round=round_number, level=level, client=NO_CLIENT, source=source, reading=reading)
             for reading in readings
         ]
     return summaries

@@ -68,7 +68,9 @@ def new_draws_of_tree(releases: Releases, rows: Sequence[Measurement]) -> Releas
     trees: dict[tuple[int, int], dict[str, float]] = {}
     for row in rows:
         if row.reading.metric == "tree":
-            trees.setdefault((row.run, row.round), {})[row.reading.labels.get("statistic")] = row.reading.value
+            trees.setdefault((row.run_number, row.round_number), {})[row.reading.labels.get("statistic")] = (
+                row.reading.value
+            )
     new_draws = {key: value for key, value in releases.items() if (key[1], key[3]) not in trees or key[0] != SERVER}
     prefixes: dict[int, FloatArray] = {}
     for key in sorted(releases.keys() - new_draws.keys(), key=lambda key: (key[1], key[3])):
@@ -93,7 +95,7 @@ def correlation_tests(rows: Sequence[Measurement]) -> Iterator[Test]:
     for row in rows:
         if row.reading.metric == "projection":
             who = row.reading.labels.without("j")
-            vectors.setdefault((who, row.run, row.client, row.round), []).append(row.reading.value)
+            vectors.setdefault((who, row.run_number, row.client, row.round_number), []).append(row.reading.value)
     releases = {key: np.array(value) for key, value in vectors.items() if not np.isnan(value).any()}
     releases = new_draws_of_tree(releases, rows)
     pairs: dict[Labels, list[tuple[FloatArray, FloatArray]]] = {}

@@ -13,7 +13,7 @@ from annotated_types import Gt, Lt
 from fedmem.contracts.arrays import FloatArray, Params
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import EVERYWHERE, Label, Labels, Measurement, Reading
+from fedmem.contracts.measurement import NO_CLIENT, Label, Labels, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.privacy.canary_directions import CanaryDirections as Directions
 from fedmem.privacy.canary_directions import flatten
@@ -133,9 +133,9 @@ class CanaryClients:
         for measurement in measurements:
             labels = measurement.reading.labels
             whose = "canary" if "canary" in labels else "fresh"
-            key = measurement.round, f"{labels.get('shown')} {whose}"
-            cosines.setdefault(key, {})[measurement.run, labels.get(whose)] = measurement.reading.value
-            about[measurement.round] = measurement
+            key = measurement.round_number, f"{labels.get('shown')} {whose}"
+            cosines.setdefault(key, {})[measurement.run_number, labels.get(whose)] = measurement.reading.value
+            about[measurement.round_number] = measurement
         summaries: list[Measurement] = []
         largest: dict[str, FloatArray] = {}
         for round_number, last in sorted(about.items()):
@@ -163,7 +163,7 @@ class CanaryClients:
                     delta=float(f"{self.delta:g}"),
                 )
                 summaries += (
-                    replace(last, run=EVERYWHERE, client=EVERYWHERE, reading=replace(reading, labels=labels))
+                    replace(last, run=None, client=NO_CLIENT, reading=replace(reading, labels=labels))
                     for reading in _readings(finding)
                 )
         return summaries

@@ -12,7 +12,7 @@ from annotated_types import Gt
 
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.measurement import NO_CLIENT, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.probes._answers import answers
 from fedmem.probes._clusters import mean_over_runs
@@ -34,15 +34,15 @@ class ClientGap:
 
     There is a reading of each model for each client (subject `client k`).
 
-    `summarise` adds rows for each level and round (run and client -1): for each client the mean over runs with
+    `summarise` adds rows for each level and round (no run, no client): for each client the mean over runs with
     Student's t interval (95 %) over them, NaN with a single run; with an empty subject the mean over all models and
     clients, runs being the clusters.
 
-    It repeats those of each client as FINAL: of the last observed round that has the client at all levels, so that
-    local and global are of the same round, or where there is none, of the last round of each level. The empty subject
-    at FINAL is the plain mean over the clients that have such a round (over all clients, if none has). Its interval
-    goes from the mean of their low ends to that of their high ends, which is right if a run moves all clients alike,
-    and too wide otherwise; n counts their models.
+    It repeats those of each client as the summary: of the last observed round that has the client at all levels, so
+    that local and global are of the same round, or where there is none, of the last round of each level. The empty
+    subject in the summary is the plain mean over the clients that have such a round (over all clients, if none has).
+    Its interval goes from the mean of their low ends to that of their high ends, which is right if a run moves all
+    clients alike, and too wide otherwise; n counts their models.
 
     Fields
 
@@ -117,7 +117,7 @@ class ClientGap:
         return readings
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
-        """The means of each round, then those that stand for all rounds, as FINAL."""
+        """The means of each round, then those that stand for all rounds, as the summary."""
         means = list(_over_runs(measurements))
         return [*means, *_final(means)]
 
@@ -126,7 +126,7 @@ def _over_runs(measurements: Sequence[Measurement]) -> Iterator[Measurement]:
     """Means over runs of every client, and over all models and clients, for each level, round and metric."""
     groups: dict[tuple[int, Level, str], dict[str, list[Measurement]]] = {}
     for measurement in measurements:
-        clients = groups.setdefault((measurement.round, measurement.level, measurement.reading.metric), {})
+        clients = groups.setdefault((measurement.round_number, measurement.level, measurement.reading.metric), {})
         clients.setdefault(measurement.reading.subject, []).append(measurement)
     for (_, _, metric), clients in groups.items():
         # By number, since the first runs may lack the first clients.
@@ -134,14 +134,14 @@ def _over_runs(measurements: Sequence[Measurement]) -> Iterator[Measurement]:
         clients[""] = [measurement for subject in ordered for measurement in clients[subject]]
         for subject in (*ordered, ""):
             rows = clients[subject]
-            yield replace(rows[0], run=EVERYWHERE, client=EVERYWHERE, reading=mean_over_runs(rows, metric, subject))
+            yield replace(rows[0], run=None, client=NO_CLIENT, reading=mean_over_runs(rows, metric, subject))
 
 
 def _final(means: Sequence[Measurement]) -> list[Measurement]:
     """Each client at the last round that has it at all levels, and the means over such clients."""
     rounds: dict[str, dict[Level, set[int]]] = {}
     for mean in means:
-        rounds.setdefault(mean.reading.subject, {}).setdefault(mean.level, set()).add(mean.round)
+        rounds.setdefault(mean.reading.subject, {}).setdefault(mean.level, set()).add(mean.round_number)
     rounds.pop("", None)
     levels = list(dict.fromkeys(mean.level for mean in means))
     shared = {
@@ -152,7 +152,7 @@ def _final(means: Sequence[Measurement]) -> list[Measurement]:
         for who, by_level in rounds.items()
         for level, level_rounds in by_level.items()
     }
-    final = [replace(mean, round=FINAL) for mean in means if last.get((mean.reading.subject, mean.level)) == mean.round]
+    final = [replace(mean, round=None) for mean in means if last.get((mean.reading.subject, mean.level)) == mean.round]
     comparable = {who for who, common in shared.items() if common} or set(shared)
     return [*final, *_means([mean for mean in final if mean.reading.subject in comparable])]
 
@@ -172,6 +172,6 @@ def _means(final: Sequence[Measurement]) -> Iterator[Measurement]:
 
 def _is_read_for(transition: Transition, client: int) -> bool:
     """Whether a model is read for a client: its own, that of a sum it is part of, or the aggregate."""
-    if transition.client >= 0:
+    if transition.client != NO_CLIENT:
         return transition.client == client
     return transition.level == "global" or client in transition.clients

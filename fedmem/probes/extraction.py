@@ -13,7 +13,7 @@ from fedmem.contracts.arrays import BoolArray, IntArray
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import Label, Labels, LabelValue, Level, Measurement, Reading
+from fedmem.contracts.measurement import NO_CLIENT, Label, Labels, LabelValue, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.errors import ComponentError
 from fedmem.modalities.text.generation import Sampling, beam, draws_needed, edit_distance, log_probabilities
@@ -49,8 +49,8 @@ class Extraction:
     holds the secret, `others` do not), further labels what is counted. `guess_rate`, where it is known, is that of as
     many guesses among the members of the template. `coin` = `out` marks secrets that the run did not train on.
 
-    `summarise` gives, for each round and at FINAL over all, by kind the share of secrets with its interval (95 %, by
-    owner and by run, Wilson's where that is wider), n pairs of a secret and a model, and `.difference`, what secrets
+    `summarise` gives, for each round and in the summary over all, by kind the share of secrets with its interval (95 %,
+    by owner and by run, Wilson's where that is wider), n pairs of a secret and a model, and `.difference`, what secrets
     that are in have over those that are out, Newcombe's interval where that is wider. `draws_needed` has no mean.
 
     Fields
@@ -123,7 +123,7 @@ class Extraction:
         return readings
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
-        """Shares by kind and what secrets that are in have over those that are out, of each round and at FINAL."""
+        """Shares by kind and what secrets that are in have over those out, of each round and in the summary."""
         return summed_up(
             [measurement for measurement in measurements if measurement.reading.metric != DRAWS], self.measures
         )
@@ -155,7 +155,7 @@ class Extraction:
             i
             for i, subject in enumerate(question.subjects)
             # an aggregate that an owner has completed with its own layers is about its own secrets
-            if not (transition.level == "global" and transition.client >= 0) or holds[subject]
+            if not (transition.level == "global" and transition.client != NO_CLIENT) or holds[subject]
         ]
         if not positions:
             return

@@ -13,7 +13,7 @@ from annotated_types import Gt, Lt
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Label, Labels, Level, Measurement, Reading
+from fedmem.contracts.measurement import NO_CLIENT, Label, Labels, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.privacy.accounting import epsilon_of_spent
 from fedmem.probes._clusters import mean_over_runs
@@ -41,8 +41,8 @@ class IndividualPrivacy:
     - neighbours: the contribution of the record is zero instead;
     - watching changes nothing; 0 without steps, infinite without noise.
 
-    `summarise` adds the means over runs and clients for each round (run and client -1), with Student's t interval
-    (95 %) over runs, and repeats the last observed round as FINAL.
+    `summarise` adds the means over runs and clients for each round (no run, no client), with Student's t interval
+    (95 %) over runs, and repeats the last observed round as the summary.
 
     Fields
 
@@ -95,13 +95,13 @@ class IndividualPrivacy:
         return readings
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
-        """The means of each round, and those of the last once more, as FINAL."""
+        """The means of each round, and those of the last once more, as the summary."""
         groups: dict[tuple[int, Labels], list[Measurement]] = {}
         for measurement in measurements:
-            groups.setdefault((measurement.round, measurement.reading.labels), []).append(measurement)
+            groups.setdefault((measurement.round_number, measurement.reading.labels), []).append(measurement)
         means = []
         for (_, labels), rows in groups.items():
             mean = replace(mean_over_runs(rows, "individual_epsilon", bounds=(0.0, np.inf)), labels=labels)
-            means.append(replace(rows[0], run=EVERYWHERE, client=EVERYWHERE, reading=mean))
-        last = max((measurement.round for measurement in means), default=0)
-        return [*means, *(replace(measurement, round=FINAL) for measurement in means if measurement.round == last)]
+            means.append(replace(rows[0], run=None, client=NO_CLIENT, reading=mean))
+        last = max((measurement.round_number for measurement in means), default=0)
+        return [*means, *(replace(measurement, round=None) for measurement in means if measurement.round == last)]

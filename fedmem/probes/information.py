@@ -15,7 +15,7 @@ from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Label, Labels, Level, Measurement, Reading
+from fedmem.contracts.measurement import NO_CLIENT, Label, Labels, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.modalities.loss import mean_loss
 from fedmem.probes._cases import VIEWS, Case, Scope, is_example_itself
@@ -104,7 +104,7 @@ class Information:
         ]
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
-        """Means and differences by kind, and usable information, for each round and at FINAL."""
+        """Means and differences by kind, and usable information, for each round and in the summary."""
         return [*summed_up(measurements, self.measures), *_usable_information(measurements)]
 
     def _of(self, case: Case, context: Context) -> list[Reading]:
@@ -208,13 +208,13 @@ def _flatten(params: Params, names: Sequence[str]) -> FloatArray:
 
 def _usable_information(measurements: Sequence[Measurement]) -> list[Measurement]:
     """The information of the alignments about the coins, by round, level, layer and kind, and over all rounds."""
-    groups: dict[tuple[int, Level, Labels, str], list[tuple[float, bool, int, int]]] = {}
+    groups: dict[tuple[int | None, Level, Labels, str], list[tuple[float, bool, int, int]]] = {}
     for measurement in measurements:
         if measurement.reading.metric == "alignment" and math.isfinite(measurement.reading.value):
             labels = measurement.reading.labels
             out = labels.get("coin") == OUT
-            entry = (measurement.reading.value, not out, labels.get("owner"), measurement.run)
-            for round_number in (measurement.round, FINAL):
+            entry = (measurement.reading.value, not out, labels.get("owner"), measurement.run_number)
+            for round_number in (measurement.round, None):
                 key = (round_number, measurement.level, labels.without(*WHOSE, "coin"), labels.get("kind"))
                 groups.setdefault(key, []).append(entry)
     summaries = []
@@ -234,9 +234,7 @@ def _usable_information(measurements: Sequence[Measurement]) -> list[Measurement
             subject=kind,
             labels=labels,
         )
-        place = replace(
-            measurements[0], run=EVERYWHERE, client=EVERYWHERE, round=round_number, level=level, reading=reading
-        )
+        place = replace(measurements[0], run=None, client=NO_CLIENT, round=round_number, level=level, reading=reading)
         summaries.append(place)
     return summaries
 

@@ -98,7 +98,7 @@ class Leakage:
     best is taken for each victim by the truth, which favours the priors. No member is in the population or among the
     references.
 
-    `summarise` gives for each attacked round and at FINAL over all of them, by kind: the mean of each metric over
+    `summarise` gives for each attacked round and in the summary over all of them, by kind: the mean of each metric over
     victims, the mean over controls (`coin=out`), and their difference (`<metric>.difference`, with the label
     `contrast` = `coins`; without leakage 0, see above). Intervals (95 %) are Student's over two kinds of clusters:
     owners, since one example attacked in several runs or rounds, and the examples of one client, are not independent;
@@ -181,7 +181,7 @@ class Leakage:
         return readings
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
-        """Means by kind and view and what victims have over controls, for each attacked round and at FINAL over all."""
+        """Means by kind and view and what victims have over controls, for each attacked round and over all."""
         return summed_up(measurements, self.measures)
 
     def _attacked_rounds(self, context: Context) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from fedmem.contracts.arrays import BoolArray, FloatArray, Params
 from fedmem.contracts.client import PrivateAlgorithm, ScheduledClient, client_declaration
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Label, Labels, Level, Measurement, Reading
+from fedmem.contracts.measurement import NO_CLIENT, Label, Labels, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.modalities.loss import example_losses
@@ -64,10 +64,10 @@ class Mechanism:
     - `batches`, with `statistic` = `size`, `spread` and `overlap`, and `projection` of `release` = `batch`: standard
       scores of the batches of `dp_sgd`, which hold each row independently with a fixed probability.
 
-    `summarise` gives one `mechanism_p` for each test, over all rounds and runs, at FINAL: the variance of each array,
-    both directions, correlation between `rounds`, `steps`, `clients` and `runs`, and the batches. The smallest p times
-    the number of tests is the `mechanism_p` whose label `test` is `all`. With `alarm` a value at or below `level` is an
-    alarm of the run.
+    `summarise` gives one `mechanism_p` for each test, over all rounds and runs, in the summary: the variance of each
+    array, both directions, correlation between `rounds`, `steps`, `clients` and `runs`, and the batches. The smallest p
+    times the number of tests is the `mechanism_p` whose label `test` is `all`. With `alarm` a value at or below `level`
+    is an alarm of the run.
 
     Guarantees:
 
@@ -129,7 +129,7 @@ class Mechanism:
             tests = [*variance_tests(of_level), *direction_scores(of_level), *correlation_tests(of_level)]
             if not tests:
                 continue
-            last = replace(of_level[-1], run=EVERYWHERE, client=EVERYWHERE, round=FINAL)
+            last = replace(of_level[-1], run=None, client=NO_CLIENT, round=None)
             whole = Labels.of(test="all", alpha=float(f"{self.level:g}"))
             smallest = min(1.0, len(tests) * min(value for _, value, _ in tests))
             for labels, value, n in (*tests, (whole, smallest, len(tests))):

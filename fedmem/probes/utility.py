@@ -13,7 +13,7 @@ from annotated_types import Gt
 from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.measurement import NO_CLIENT, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
 from fedmem.probes._answers import answers
 from fedmem.probes._clusters import mean_over_runs
@@ -41,10 +41,10 @@ class Utility:
     right. One reading of each metric for each model; NaN, with n = 0, without training rows or without a test set, and
     for a model that has diverged: NaN is no answer, so it is neither right nor wrong.
 
-    `summarise` adds one row of each metric for each level and round (run and client -1): the mean over n models, with
+    `summarise` adds one row of each metric for each level and round (no run, no client): the mean over n models, with
     Student's t interval (95 %) over runs, NaN with a single run. A model without training rows counts for
     `test_accuracy` alone, a diverged one for nothing, which n shows; with no model to average the mean is NaN. The last
-    observed round is repeated as FINAL.
+    observed round is repeated as the summary.
 
     Fields
 
@@ -131,22 +131,24 @@ class Utility:
         ]
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
-        """The means of each level and round, and those of the last round of each level once more, as FINAL."""
+        """The means of each level and round, and those of the last round of each level once more, as the summary."""
         means = list(_means(measurements))
         last: dict[Level, int] = {}
         for mean in means:
-            last[mean.level] = max(mean.round, last.get(mean.level, mean.round))
-        return [*means, *(replace(mean, round=FINAL) for mean in means if mean.round == last[mean.level])]
+            last[mean.level] = max(mean.round_number, last.get(mean.level, 0))
+        return [*means, *(replace(mean, round=None) for mean in means if mean.round == last[mean.level])]
 
 
 def _means(measurements: Sequence[Measurement]) -> Iterator[Measurement]:
     """Means of each metric over all models of a level and round."""
     groups: dict[tuple[int, Level, str], list[Measurement]] = {}
     for measurement in measurements:
-        groups.setdefault((measurement.round, measurement.level, measurement.reading.metric), []).append(measurement)
+        groups.setdefault((measurement.round_number, measurement.level, measurement.reading.metric), []).append(
+            measurement
+        )
     for (_, _, metric), rows in groups.items():
         bounds = BOUNDS.get(metric, (0.0, 1.0))
-        yield replace(rows[0], run=EVERYWHERE, client=EVERYWHERE, reading=mean_over_runs(rows, metric, bounds=bounds))
+        yield replace(rows[0], run=None, client=NO_CLIENT, reading=mean_over_runs(rows, metric, bounds=bounds))
 
 
 def _test(transitions: Sequence[Transition], context: Context) -> FloatArray:
@@ -195,7 +197,7 @@ def _all_rows(clients: Sequence[int], context: Context) -> IntArray:
 
 def _clients(transition: Transition, context: Context) -> tuple[int, ...]:
     """The clients whose rows a model was trained on."""
-    if transition.client >= 0:
+    if transition.client != NO_CLIENT:
         return (transition.client,)
     if transition.level == "sum":
         return transition.clients

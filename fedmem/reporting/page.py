@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from fedmem.contracts.measure import Measure, base_of
-from fedmem.contracts.measurement import FINAL
 from fedmem.reporting.cells import Section, Value
 from fedmem.reporting.run_figures import _figures
 from fedmem.reporting.sections import CAPTION, alarms, headline, legend, picking, sections, warnings
@@ -70,7 +69,7 @@ def _page(summary: Summary, figures: Mapping[str, tuple[bytes, str]]) -> Iterato
     yield "<tr>" + "".join(f"<th>{column}</th>" for column in columns) + "</tr>"
     for row in summary.rows:
         reading = row.reading
-        if row.round == FINAL and not reading.subject.isdecimal():
+        if row.round is None and not reading.subject.isdecimal():
             value = Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n).text(4)
             cells = (row.source, reading.metric, reading.subject, row.level, str(reading.labels), str(reading.n), value)
             yield "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in cells) + "</tr>"

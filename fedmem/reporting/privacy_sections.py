@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from fedmem.contracts.measure import Measure, base_of
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Labels, Measurement
+from fedmem.contracts.measurement import NO_CLIENT, Labels, Measurement
 from fedmem.privacy.accounting import sampling_text
 from fedmem.privacy.mechanism_alarms import METRIC, name_of
 from fedmem.reporting.cells import Section, Value, number
@@ -62,7 +62,7 @@ def _epsilon(value: float) -> str:
 
 def bounds(rows: Sequence[Measurement], measures: Mapping[str, Measure]) -> Section:
     """Every measure beside the largest value that the guarantee allows; a note where it is larger."""
-    last = [row for row in rows if row.round == FINAL and row.run == row.client == EVERYWHERE]
+    last = [row for row in rows if row.scope == "summary" and row.client == NO_CLIENT]
     values = {_key(row): row.reading for row in last}
     lines: dict[tuple[str, str], dict[str, str]] = {}
     counts: dict[tuple[str, str], set[int]] = {}
@@ -103,7 +103,7 @@ def _guarantee_title(measure: Measure) -> str:
 def audits(rows: Sequence[Measurement]) -> Section:
     """The bounds of kinds at the last round that audits have read."""
     audit_rows = [row for row in rows if row.source == "audit" and not row.reading.subject.isdigit()]
-    last = max((row.round for row in audit_rows), default=0)
+    last = max((row.round for row in audit_rows if row.round is not None), default=0)
     values = {(row.run, *_key(row)): row.reading for row in audit_rows if row.round == last}
     lines, notes = [], []
     for (run, level, metric, subject, labels), reading in values.items():
@@ -159,7 +159,7 @@ def _power(subject: str, epsilon: float, permitted: float) -> str:
 
 def mechanism(rows: Sequence[Measurement]) -> Section:
     """What direct tests of a mechanism say, the tests with the smallest p first."""
-    test_rows = [row for row in rows if row.reading.metric == METRIC and row.round == FINAL]
+    test_rows = [row for row in rows if row.reading.metric == METRIC and row.round is None]
     lines, notes = [], []
     for level in dict.fromkeys(row.level for row in test_rows):
         tests = [row.reading for row in test_rows if row.level == level]
@@ -190,7 +190,7 @@ _REMOVED = (
 def canary_clients(rows: Sequence[Measurement]) -> Section:
     """What clients of random direction show at the last round, beside the guarantee; a note where it is larger."""
     estimate_rows = [row for row in rows if base_of(row.reading.metric) == "epsilon_one_shot"]
-    last = max((row.round for row in estimate_rows), default=0)
+    last = max((row.round for row in estimate_rows if row.round is not None), default=0)
     # several probes may ask at several deltas, which labels tell
     values = {(row.reading.metric, row.reading.labels): row.reading for row in estimate_rows if row.round == last}
     lines, notes = [], []

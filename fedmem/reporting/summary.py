@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, NO_LABELS, Labels
+from fedmem.contracts.measurement import NO_CLIENT, NO_LABELS, Labels
 from fedmem.estimation.roc import DEFAULT_RATES
 from fedmem.estimation.saturation import NOWHERE, SaturationZone, zone_of
 from fedmem.reporting.cells import Value, rate
@@ -31,9 +31,9 @@ class Summary:
         self.run = run
         self.known_measures = measures_of_run(run)
         self.kinds: tuple[str, ...] = tuple(dict.fromkeys(run.audit["kind"].tolist()))
-        self.rows = [row for row in run.rows() if row.run == row.client == EVERYWHERE]
+        self.rows = [row for row in run.rows() if row.run is None and row.client == NO_CLIENT]
         self.leaks = tuple(dict.fromkeys(row.source for row in self.rows if row.reading.metric in self.gains))
-        self._values: dict[tuple[int, str, str, str, Labels], Value] = {}
+        self._values: dict[tuple[int | None, str, str, str, Labels], Value] = {}
         for row in self.rows:
             reading = row.reading
             labels = reading.labels
@@ -66,23 +66,28 @@ class Summary:
         return tuple(m.name for m in self.known_measures.values() if m.section == "reconstruction" and m.headline)
 
     @cached_property
+    def observed_rounds(self) -> tuple[int, ...]:
+        """The rounds that have rows, ascending; the summary is none of them."""
+        return tuple(sorted({key[0] for key in self._values if key[0] is not None}))
+
+    @property
     def last_round(self) -> int:
         """The last observed round, whose aggregate is released; 0 where nothing was observed."""
-        return max((key[0] for key in self._values), default=0)
+        return max(self.observed_rounds, default=0)
 
     def value(
-        self, metric: str, level: str, subject: str, labels: Labels = NO_LABELS, *, round_number: int = FINAL
+        self, metric: str, level: str, subject: str, labels: Labels = NO_LABELS, *, round_number: int | None = None
     ) -> Value | None:
         """The row with exactly these labels; without `fpr` that at the smallest of several false positive rates."""
         return self._values.get((round_number, metric, level, subject, labels))
 
-    def local_values(self, measure: Variant, kind: str, round_number: int = FINAL) -> Value | None:
+    def local_values(self, measure: Variant, kind: str, round_number: int | None = None) -> Value | None:
         """The value at the owning client; of a measure that tells no owning client from others the local one."""
         owner = self.value(measure.metric, "local", kind, measure.labels.plus(place="owner"), round_number=round_number)
         return owner or self.value(measure.metric, "local", kind, measure.labels, round_number=round_number)
 
     def entries(
-        self, metric: str, labels: Labels = NO_LABELS, *, round_number: int = FINAL
+        self, metric: str, labels: Labels = NO_LABELS, *, round_number: int | None = None
     ) -> list[tuple[str, str, Labels, Value]]:
         """Level, subject, labels and value of every row of a metric that has these labels among others.
 
@@ -99,17 +104,17 @@ class Summary:
 
     def series(self, metric: str, level: str, subject: str, labels: Labels = NO_LABELS) -> list[tuple[int, Value]]:
         """A value over the observed rounds."""
-        rounds = sorted({key[0] for key in self._values} - {FINAL})
         values = [
             (round_number, self.value(metric, level, subject, labels, round_number=round_number))
-            for round_number in rounds
+            for round_number in self.observed_rounds
         ]
         return [(round_number, value) for round_number, value in values if value is not None]
 
     def local_series(self, measure: Variant, kind: str) -> list[tuple[int, Value]]:
         """The value at the owning client over the observed rounds."""
-        rounds = sorted({key[0] for key in self._values} - {FINAL})
-        values = [(round_number, self.local_values(measure, kind, round_number)) for round_number in rounds]
+        values = [
+            (round_number, self.local_values(measure, kind, round_number)) for round_number in self.observed_rounds
+        ]
         return [(round_number, value) for round_number, value in values if value is not None]
 
     @property
@@ -123,9 +128,8 @@ class Summary:
 
         In dB, for texts in similarity: see `gain`.
         """
-        rounds = sorted({key[0] for key in self._values} - {FINAL})
         points = []
-        for round_number in rounds:
+        for round_number in self.observed_rounds:
             rows = self.entries(f"{self.gain}.difference", Labels.of(view=view), round_number=round_number)
             values = [value for _, about, labels, value in rows if about == kind and "source" not in labels]
             points += [(round_number, value) for value in values[:1]]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Bank, Evidence, Participation, ReferenceEvidence
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Labels, LabelValue, Measurement, Reading
+from fedmem.contracts.measurement import Labels, LabelValue, Measurement, Reading
 from fedmem.results.arrow import Column, Lists, Nullable, Text, column, is_present, numbers
 
 if TYPE_CHECKING:
@@ -61,8 +61,8 @@ def measurement_rows(measurements: Sequence[Measurement]) -> pa.Table:
     readings = [row.reading for row in measurements]
     columns: dict[str, Column] = {
         "scope": Text.of([row.scope for row in measurements]),
-        "run": _some([row.run if row.run != EVERYWHERE else None for row in measurements]),
-        "round": _some([row.round if row.round != FINAL else None for row in measurements]),
+        "run": _some([row.run for row in measurements]),
+        "round": _some([row.round for row in measurements]),
         "level": Text.of([row.level for row in measurements]),
         "client": np.array([row.client for row in measurements], dtype=np.int32),
         "subject": Text.of([reading.subject for reading in readings]),
@@ -113,9 +113,7 @@ def read_measurements(path: Path) -> list[Measurement]:
     reading = ("metric", "value", "low", "high", "n", "subject")
     return [
         Measurement(
-            run=EVERYWHERE if column["run"][i] is None else column["run"][i],
-            round=FINAL if column["round"][i] is None else column["round"][i],
-            **{name: column[name][i] for name in ("level", "client", "source")},
+            **{name: column[name][i] for name in ("run", "round", "level", "client", "source")},
             reading=Reading(
                 **{name: column[name][i] for name in reading},
                 labels=Labels.of({name: column[name][i] for name in labels}),

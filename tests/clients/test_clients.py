@@ -47,13 +47,13 @@ def test_utility_reads_each_owner_and_leakage_attacks_once() -> None:
     rows = simulate(scenario, federation).measurements
     owners = set(np.unique(federation.audit.owner).tolist())
     tests = [r for r in rows if r.reading.metric == "test_accuracy" and r.level == "global" and r.round == 4]
-    assert {(r.run, r.client) for r in tests if r.run >= 0} == {(run, k) for run in (0, 1) for k in owners}
+    assert {(r.run, r.client) for r in tests if r.run is not None} == {(run, k) for run in (0, 1) for k in owners}
     gaps = [r for r in rows if r.reading.metric == "client_loss_gap" and (r.level, r.round) == ("global", 4)]
-    assert {(r.run, r.reading.subject) for r in gaps if r.run >= 0} == {
+    assert {(r.run, r.reading.subject) for r in gaps if r.run is not None} == {
         (run, f"client {k}") for run in (0, 1) for k in owners
     }
-    attacked = [r for r in rows if r.reading.metric == "distance" and r.round == 4 and r.run >= 0]
-    assert sorted(r.run for r in attacked) == [0, 1]
+    attacked = [r for r in rows if r.reading.metric == "distance" and r.round == 4 and r.run is not None]
+    assert sorted(r.run_number for r in attacked) == [0, 1]
 
 
 def test_watching_a_personal_client_changes_nothing() -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import torch
 
 from fedmem.contracts.evidence import Dropped, Transition
-from fedmem.contracts.measurement import EVERYWHERE
+from fedmem.contracts.measurement import NO_CLIENT
 
 
 def test_server_transition_counts_its_clients() -> None:
     after = {"w": torch.ones(1)}
     found = Transition.at_server(run=1, round_number=3, before={}, after=after, sizes={4: 20, 2: 5})
-    assert (found.level, found.client, found.clients, found.num_examples) == ("global", EVERYWHERE, (4, 2), 25)
+    assert (found.level, found.client, found.clients, found.num_examples) == ("global", NO_CLIENT, (4, 2), 25)
     assert found.sent is found.kept is after
     empty = Transition.at_server(run=1, round_number=3, before={}, after=after)
     assert (empty.clients, empty.num_examples) == ((), 0)

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Label, Labels, Measurement, Reading
+from fedmem.contracts.measurement import NO_CLIENT, Label, Labels, Measurement, Reading
 
 
 def test_labels_are_equal_in_any_order_and_drop_empty_values() -> None:
@@ -38,9 +38,9 @@ def test_label_accepts_values_of_its_kind_only(kind: str, good: object, bad: obj
 
 @pytest.mark.parametrize(
     ("run", "round_number", "scope"),
-    [(0, 2, "run"), (EVERYWHERE, 2, "round"), (0, FINAL, "run_summary"), (EVERYWHERE, FINAL, "summary")],
+    [(0, 2, "run"), (None, 2, "round"), (0, None, "run_summary"), (None, None, "summary")],
 )
-def test_scope_follows_from_run_and_round(run: int, round_number: int, scope: str) -> None:
+def test_scope_follows_from_run_and_round(run: int | None, round_number: int | None, scope: str) -> None:
     reading = Reading(metric="m", value=math.nan)
     place = {"run": run, "round": round_number}
-    assert Measurement(**place, level="global", client=EVERYWHERE, source="x", reading=reading).scope == scope
+    assert Measurement(**place, level="global", client=NO_CLIENT, source="x", reading=reading).scope == scope

@@ -145,8 +145,8 @@ def test_summaries_are_of_its_own_rows(probe: Probe) -> None:
     for transitions in occasions(lab):
         rows += measured(probe.observe(transitions, lab), round_number=transitions[0].round)
     for summary in probe.summarise(rows, 0):
-        assert (summary.run, summary.client, summary.source) == (-1, -1, "probe")
-        assert summary.round in {-1, *(row.round for row in rows)}
+        assert (summary.run, summary.client, summary.source) == (None, -1, "probe")
+        assert summary.round in {None, *(row.round for row in rows)}
         metric = summary.reading.metric.removesuffix(".difference")
         assert metric in {row.reading.metric for row in rows} | OVER_RUNS.get(type(probe).__name__, set())
     assert list(probe.summarise([], 0)) == []

@@ -126,7 +126,7 @@ RETURNING = [
         "single": "per_example of 'memorisation' is float64 of shape (99,)",
     }.items()),
     ("estimator", "BadEstimator", "tests", "none", "TypeError: 'NoneType' object is not iterable"),
-    ("estimator", "BadEstimator", "tests", "run", "should be pairs of a run (-1 to 1) and a reading"),
+    ("estimator", "BadEstimator", "tests", "run", "should be pairs of a run (0 to 1, None for all) and a reading"),
     ("estimator", "BadEstimator", "tests", "untested", "the measure 'other', which it does not declare"),
     ("estimator", "BadEstimator", "tests", "reading", "should be pairs of a run"),
     ("attack", "BadMembership", "scores", "none", "it returned nothing"),

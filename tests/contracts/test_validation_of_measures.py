@@ -12,9 +12,15 @@ import torch
 
 from fedmem.contracts.attack import GradientTarget, Reconstruction
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import LABELS, Labels, Reading
+from fedmem.contracts.measurement import LABELS, Label, Labels, Measurement, Reading
 from fedmem.contracts.needs import Declared
-from fedmem.contracts.validation_of_measures import by_run, readings_of, reconstruct
+from fedmem.contracts.validation_of_measures import (
+    by_run,
+    measurements_of,
+    readings_of,
+    reconstruct,
+    run_readings_of,
+)
 from fedmem.guards.guarding import Guard, PartError
 from tests.lab import Lab, digits, network, parameters, target_of
 
@@ -40,6 +46,47 @@ def test_readings_need_shown_transitions_and_declared_names() -> None:
     for given, message in wrong:
         with pytest.raises(PartError, match=message):
             read([given], [one])
+
+
+def test_label_that_is_not_declared_is_refused_by_its_name() -> None:
+    (one,) = Lab().local(runs=(0,), clients=(0,))
+    colour = Reading(metric="m", value=1.0, labels=Labels.of(colour="red"))
+    labelled = replace(DECLARED, labels={**LABELS, "shade": Label("shade", "text", "how dark")})
+    for declared, listed in ((labelled, "it declares shade"), (DECLARED, "it declares none")):
+        with pytest.raises(PartError) as caught:
+            read([(one, colour)], [one], declared)
+        message = str(caught.value)
+        assert message.startswith(
+            "probe tests:Probe failed in observe: it gave 'm' the label 'colour', which it does not"
+        )
+        assert listed in message
+        assert all(name in message for name in LABELS)
+    with pytest.raises(PartError, match="label shade of 'm' is 3, should be of the kind text"):
+        read([(one, replace(colour, labels=Labels.of(shade=3)))], [one], labelled)
+
+
+def test_runs_and_rounds_are_numbers_from_zero_or_none() -> None:
+    reading = Reading(metric="m", value=1.0)
+
+    def of_runs(run: Any) -> Any:
+        with Guard("estimator", "tests:Estimator", "tests") as guard:
+            return run_readings_of(guard, [(run, reading)], 4, DECLARED)
+
+    def of_rows(**place: Any) -> Any:
+        row = Measurement(
+            **{"run": None, "round": None, **place}, level="global", client=-1, source="x", reading=reading
+        )
+        with Guard("probe", "tests:Probe", "summarise") as guard:
+            return measurements_of(guard, [row], DECLARED)
+
+    assert [of_runs(run)[0][0] for run in (None, 0, np.int64(3))] == [None, 0, 3]
+    for run in (-1, 4, True, "0"):
+        with pytest.raises(PartError, match=r"a run \(0 to 3, None for all\)"):
+            of_runs(run)
+    assert of_rows(run=0, round=5)[0].scope == "run"
+    for name in ("run", "round"):
+        with pytest.raises(PartError, match=rf"{name} of a measurement is -1, should be 0, 1, ..., or None"):
+            of_rows(**{name: -1})
 
 
 def test_arrays_by_run_need_the_leading_axes() -> None:

@@ -14,7 +14,7 @@ from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.estimator import Estimate, Estimator, Influence, View
 from fedmem.contracts.evidence import Bank
-from fedmem.contracts.measurement import FINAL, Labels, Level, Measurement, Reading
+from fedmem.contracts.measurement import Labels, Level, Measurement, Reading
 from fedmem.errors import ComponentError
 from fedmem.estimation.estimates import estimate
 from fedmem.estimation.randomisation import permute_coins
@@ -46,9 +46,9 @@ def pick(
     metric: str,
     subject: str,
     about: str,
-    round_number: int = FINAL,
+    round_number: int | None = None,
     level: Level = "global",
-    run: int = -1,
+    run: int | None = None,
 ) -> Reading:
     (found,) = [
         r.reading
@@ -65,7 +65,7 @@ def at(place: str) -> str:
 
 
 def estimates_at(
-    bank: Bank, round_number: int, level: Level, place: str, estimator: Estimator, draws: int
+    bank: Bank, round_number: int | None, level: Level, place: str, estimator: Estimator, draws: int
 ) -> tuple[View, dict[tuple[str, Labels], Estimate]]:
     redeals = permute_coins(bank.audit, draws, stream(bank.seed, "redeals"))
     (view,) = [v for v in views(bank, redeals) if (v.round, v.level, v.place) == (round_number, level, place)]
@@ -95,7 +95,7 @@ def test_no_two_rows_say_they_are_the_same_thing() -> None:
 def test_labels_say_place_and_variant() -> None:
     rows = estimate(make_bank(), ALL, 10)
     at_final = {
-        (r.level, r.reading.labels) for r in rows if r.round == FINAL and r.reading.metric in ("memorisation", "auc")
+        (r.level, r.reading.labels) for r in rows if r.round is None and r.reading.metric in ("memorisation", "auc")
     }
     assert at_final == {
         *[
@@ -109,7 +109,7 @@ def test_labels_say_place_and_variant() -> None:
 def test_kind_rows_carry_value_interval_and_number() -> None:
     bank = make_bank()
     rows = estimate(bank, [Memorisation()], 40)
-    places: list[tuple[int, Level, str]] = [(2, "global", ""), (2, "local", "owner"), (FINAL, "local", "others")]
+    places: list[tuple[int | None, Level, str]] = [(2, "global", ""), (2, "local", "owner"), (None, "local", "others")]
     for round_number, level, place in places:
         _, found = estimates_at(bank, round_number, level, place, Memorisation(), 40)
         e = found["typical", labels()]
@@ -164,7 +164,7 @@ def test_too_few_runs_with_answers_have_values_without_intervals(lost: int) -> N
 
 def test_runs_without_answers_are_no_degrees_of_freedom() -> None:
     bank = without(make_bank(runs=16, per_client=4, cohort=6, local=3.0, whole=2.0), np.arange(5))
-    _, estimates = estimates_at(bank, FINAL, "global", "", Memorisation(), 2)
+    _, estimates = estimates_at(bank, None, "global", "", Memorisation(), 2)
     one = estimates["typical", labels("statistic=probability")]
     found = pick(estimate(bank, [Memorisation()], 2), "memorisation", "typical", "statistic=probability")
     assert one.n == 24
@@ -176,8 +176,8 @@ def test_single_examples_have_newcombe_rows_at_the_summary_only() -> None:
     bank = make_bank(runs=8)
     rows = estimate(bank, [Memorisation(), Exposure()], 10)
     single = [r for r in rows if r.reading.subject.isdigit()]
-    assert {r.round for r in single} == {FINAL}
-    view, _ = estimates_at(bank, FINAL, "local", "owner", Memorisation(), 10)
+    assert {r.round for r in single} == {None}
+    view, _ = estimates_at(bank, None, "local", "owner", Memorisation(), 10)
     hit, coin = view.correct[:, 0, 5], bank.audit.is_in[:, 5]
     row = pick(rows, "memorisation", "5", "place=owner", level="local")
     low, high = newcombe(hit[coin].sum(), 4, hit[~coin].sum(), 4)
@@ -195,7 +195,7 @@ def test_nulls_are_printed_at_final() -> None:
     assert pick(rows, "exposure.null", "random_pattern", "").value == pytest.approx(1.436, abs=5e-4)
     assert pick(rows, "auc.null", "typical", "attack=loss_threshold").value == 0.5
     assert pick(rows, "auc.null", "typical", "attack=lira").value == pytest.approx(0.5, abs=0.05)
-    assert {r.round for r in rows if r.reading.metric.endswith(".null")} == {FINAL}
+    assert {r.round for r in rows if r.reading.metric.endswith(".null")} == {None}
 
 
 def test_p_stands_beside_its_null_at_final_and_counts_deals() -> None:
@@ -212,13 +212,13 @@ def test_p_stands_beside_its_null_at_final_and_counts_deals() -> None:
         assert math.isnan(local.low)
         assert 0 < pick(rows, f"{metric}.p", kind, about).value <= 1
     found = [r for r in rows if r.reading.metric.endswith(".p")]
-    assert {r.round for r in found} == {FINAL}
+    assert {r.round for r in found} == {None}
     assert not [r for r in found if r.reading.metric.startswith("tpr")]
 
 
 def test_tpr_rows_are_at_the_standard_false_positive_rates() -> None:
     rows = estimate(make_bank(runs=16, clients=6, per_client=4), [ALL[3]], 20)  # 24 of a kind in 16 runs: 192 outs
-    told = {r.reading.labels for r in rows if r.round == FINAL and r.level == "global" and r.reading.metric == "tpr"}
+    told = {r.reading.labels for r in rows if r.round is None and r.level == "global" and r.reading.metric == "tpr"}
     assert told == {labels(f"attack=loss_threshold fpr={fpr}") for fpr in (0.1, 0.05208)}
     row = pick(rows, "tpr", "typical", "attack=loss_threshold fpr=0.1")
     assert 0 <= row.low < row.value < row.high <= 1
@@ -261,7 +261,7 @@ def test_kinds_are_compared_at_each_place() -> None:
     rows = estimate(bank, [Memorisation()], 40)
     places: list[tuple[Level, str]] = [("global", ""), ("local", "owner"), ("local", "others")]
     for level, place in places:
-        _, found = estimates_at(bank, FINAL, level, place, Memorisation(), 40)
+        _, found = estimates_at(bank, None, level, place, Memorisation(), 40)
         a, b = (found[kind, labels("statistic=probability")] for kind in ("random_pattern", "typical"))
         about = f"contrast=kinds minus=typical {at(place)} statistic=probability"
         row = pick(rows, "memorisation.difference", "random_pattern", about, level=level)
@@ -288,8 +288,8 @@ def test_retention_is_the_ratio_of_sums_of_pairs() -> None:
         assert row.value == pytest.approx((whole.value - null) / (owner.value - below))
         assert row.low < row.value < row.high
         assert row.n == owner.n
-        _, locals_ = estimates_at(bank, FINAL, "local", "owner", ESTIMATORS[metric, about], 60)
-        _, wholes = estimates_at(bank, FINAL, "global", "", ESTIMATORS[metric, about], 60)
+        _, locals_ = estimates_at(bank, None, "local", "owner", ESTIMATORS[metric, about], 60)
+        _, wholes = estimates_at(bank, None, "global", "", ESTIMATORS[metric, about], 60)
         first, second = (
             (e.n * (e.value - e.null), combine([(e.n, e.influence)]))
             for e in (wholes[kind, labels(about)], locals_[kind, labels(about)])
@@ -359,7 +359,7 @@ def test_combined_tests_carry_run_and_place() -> None:
         share = pick(rows, "exposure_rejected", "random_pattern", at(place), 2, level)
         assert share.n == len(runs)
         assert math.isnan(share.low)
-    assert pick(rows, "exposure_rejected", "random_pattern", "place=owner", FINAL, "local").value == 1.0
+    assert pick(rows, "exposure_rejected", "random_pattern", "place=owner", None, "local").value == 1.0
 
 
 def test_own_rosters_have_no_local_rows_and_no_retention() -> None:

@@ -156,7 +156,7 @@ def test_the_figures_of_a_run_know_its_ceiling(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr("fedmem.reporting.drawing.local_against_global", drawn_with)
     rows = [
         row("exposure", 3.0, "pattern", at(place), level=level, round=round_number)
-        for round_number in (0, 5, -1)
+        for round_number in (0, 5, None)
         for level, place in (("local", "owner"), ("global", ""))
     ]
     report(stored(tmp_path, [*rows, *levels("exposure", 3.0, 3.0)]))

@@ -8,13 +8,13 @@ import pytest
 
 from fedmem.contracts.estimator import View
 from fedmem.contracts.evidence import Bank, Evidence
-from fedmem.contracts.measurement import FINAL, Level
+from fedmem.contracts.measurement import Level
 from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.views import views
 from tests.banks import make_bank
 
 
-def all_views(bank: Bank) -> dict[tuple[int, str, str], View]:
+def all_views(bank: Bank) -> dict[tuple[int | None, str, str], View]:
     sample = permute_coins(bank.audit, 5, np.random.default_rng(0))
     return {(v.round, v.level, v.place): v for v in views(bank, sample)}
 
@@ -28,7 +28,7 @@ def test_places_and_their_order() -> None:
     bank = make_bank(rounds=(0, 2, 4))
     assert list(all_views(bank)) == [
         (0, "global", ""),
-        *[(r, *place) for r in (2, 4, FINAL) for place in (("global", ""), ("local", "owner"), ("local", "others"))],
+        *[(r, *place) for r in (2, 4, None) for place in (("global", ""), ("local", "owner"), ("local", "others"))],
     ]
 
 
@@ -80,7 +80,7 @@ def test_negative_counts_mean_not_ranked() -> None:
 def test_summary_reads_the_last_round_of_the_owner_everywhere() -> None:
     bank = make_bank(clients=6, cohort=2, rounds=(0, 1, 2, 3), seed=3)
     shown = all_views(bank)
-    final = {place: shown[FINAL, *place] for place in (("global", ""), ("local", "owner"), ("local", "others"))}
+    final = {place: shown[None, *place] for place in (("global", ""), ("local", "owner"), ("local", "others"))}
     present = {r: set(evidence_at(bank, "local", r).client.tolist()) for r in (1, 2, 3)}
     never = 0
     for j, owner in enumerate(bank.audit.owner):
@@ -111,10 +111,10 @@ def test_owner_absent_in_one_run_has_no_local_view() -> None:
     )
     shown = all_views(bank)
     mine = bank.audit.owner == client
-    for round_number in (1, FINAL):
+    for round_number in (1, None):
         assert np.isnan(shown[round_number, "local", "owner"].margin[:, :, mine]).all()
     assert not np.isnan(shown[1, "global", ""].margin[:, :, mine]).any()
-    assert np.isnan(shown[FINAL, "global", ""].margin[:, :, mine]).all()
+    assert np.isnan(shown[None, "global", ""].margin[:, :, mine]).all()
 
 
 def test_summary_has_as_many_others_as_their_last_round() -> None:
@@ -125,7 +125,7 @@ def test_summary_has_as_many_others_as_their_last_round() -> None:
         evidence=bank.evidence + tuple(e for e in wider.evidence if e.round == 2),
         references=bank.references + tuple(r for r in wider.references if r.round == 2),
     )
-    others = all_views(joined)[FINAL, "local", "others"].margin
+    others = all_views(joined)[None, "local", "others"].margin
     assert others.shape[1] == 4
     assert set((~np.isnan(others)).sum(1).ravel().tolist()) <= {0, 1, 3}
 
@@ -134,13 +134,13 @@ def test_summary_has_as_many_others_as_their_last_round() -> None:
 def test_without_local_models_final_is_the_last_round(change: dict[str, Any]) -> None:
     shown = all_views(make_bank(rounds=(0, 1, 3), **change))
     assert {(level, place) for _, level, place in shown} == {("global", "")}
-    np.testing.assert_array_equal(shown[FINAL, "global", ""].margin, shown[3, "global", ""].margin)
+    np.testing.assert_array_equal(shown[None, "global", ""].margin, shown[3, "global", ""].margin)
 
 
 def test_local_models_alone_have_a_summary_too() -> None:
     shown = all_views(make_bank(levels=("local",), rounds=(1, 2)))
-    assert (FINAL, "global", "") not in shown
-    assert (FINAL, "local", "owner") in shown
+    assert (None, "global", "") not in shown
+    assert (None, "local", "owner") in shown
 
 
 def test_pairs_need_both_levels_where_both_were_observed() -> None:
@@ -148,7 +148,7 @@ def test_pairs_need_both_levels_where_both_were_observed() -> None:
     without = replace(bank, evidence=tuple(e for e in bank.evidence if (e.level, e.round) != ("global", 2)))
     without = replace(without, references=())
     shown = all_views(without)
-    np.testing.assert_array_equal(shown[FINAL, "local", "owner"].margin, shown[1, "local", "owner"].margin)
+    np.testing.assert_array_equal(shown[None, "local", "owner"].margin, shown[1, "local", "owner"].margin)
 
 
 def test_examples_without_owner_are_global_only() -> None:
@@ -157,10 +157,10 @@ def test_examples_without_owner_are_global_only() -> None:
     owner[:2] = -1
     bank = replace(bank, audit=replace(bank.audit, owner=owner))
     shown = all_views(bank)
-    for round_number in (1, 2, FINAL):
+    for round_number in (1, 2, None):
         assert np.isnan(shown[round_number, "local", "owner"].margin[:, :, :2]).all()
         assert np.isnan(shown[round_number, "local", "others"].margin[:, :, :2]).all()
-    np.testing.assert_array_equal(shown[FINAL, "global", ""].margin[:, :, :2], shown[2, "global", ""].margin[:, :, :2])
+    np.testing.assert_array_equal(shown[None, "global", ""].margin[:, :, :2], shown[2, "global", ""].margin[:, :, :2])
 
 
 def test_evidence_may_come_in_parts_and_of_other_sets() -> None:

@@ -10,7 +10,6 @@ from scipy.stats import skewnorm
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import Models, RankEvidence, View
 from fedmem.contracts.evidence import ReferenceEvidence
-from fedmem.contracts.measurement import FINAL
 from fedmem.estimators._skew_normal import SkewNormal, positions
 from tests.banks import make_view
 
@@ -30,7 +29,7 @@ def canaries(
     """A view of canaries with these losses (R, m), all ranked among references with these quantiles (R, 256)."""
     runs, m = loss.shape
     rank = np.ones(loss.shape) if rank is None else rank
-    view = make_view(-np.log(np.expm1(loss)), is_in, rank=rank, references=count, round_number=FINAL)
+    view = make_view(-np.log(np.expm1(loss)), is_in, rank=rank, references=count, round_number=None)
     block = ReferenceEvidence(
         round=9,
         level="global",

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from fedmem.contracts.measurement import FINAL
 from fedmem.estimators.audit import Audit
 from fedmem.privacy.epsilon_bounds import AuditedUnit, Counts, epsilon_of_counts, one_run
 from tests.banks import coins, make_view
@@ -56,7 +55,7 @@ def test_diverged_and_missing_scores_are_skipped_by_the_audit() -> None:
     # too few for a single guess, another kind, another round, another place
     assert not readings(Audit(guesses=0.01), np.where(is_in, 1.0, -1.0), is_in)
     assert not readings(Audit(example_kind="other"), margin, is_in)
-    assert not readings(Audit(), margin, is_in, round=FINAL)
+    assert not readings(Audit(), margin, is_in, round=None)
     assert not readings(Audit(), margin, is_in, level="local", place="owner")
     assert readings(Audit(level="local"), margin, is_in, level="local", place="owner")
 

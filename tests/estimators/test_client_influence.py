@@ -10,7 +10,7 @@ from scipy.special import stdtrit
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import Models, SetEvidence
 from fedmem.contracts.evidence import Evidence
-from fedmem.contracts.measurement import FINAL, Labels, Reading
+from fedmem.contracts.measurement import Labels, Reading
 from fedmem.estimators.client_influence import ClientInfluence
 from tests.banks import coins, make_view
 from tests.labelling import labels
@@ -20,7 +20,7 @@ def seen(loss: FloatArray, there: BoolArray) -> dict[str, Reading]:
     """What is said of the test loss when the models of R runs have these losses."""
     test = -np.log(np.expm1(np.repeat(loss[:, None], 3, axis=1)))
     is_in = coins(len(loss), 1, np.random.default_rng(0))
-    view = make_view(np.zeros((len(loss), 1)), is_in, test=test, round_number=FINAL, client_in=there)
+    view = make_view(np.zeros((len(loss), 1)), is_in, test=test, round_number=None, client_in=there)
     return {r.subject: r for _, r in ClientInfluence().tests(view) if r.labels == labels("statistic=loss")}
 
 
@@ -85,7 +85,7 @@ def seen_at(
     blocks: Sequence[Evidence], is_in: BoolArray, owner: Sequence[int], there: BoolArray
 ) -> dict[tuple[str, Labels], float]:
     """All that is said of aggregates that were observed at several rounds, the last of them read."""
-    view = make_view(np.zeros(is_in.shape), is_in, round_number=FINAL, client_in=there)
+    view = make_view(np.zeros(is_in.shape), is_in, round_number=None, client_in=there)
     models = Models(
         runs=len(is_in),
         round=np.array(sorted({block.round for block in blocks})),

@@ -10,7 +10,7 @@ from scipy.stats import fisher_exact, mannwhitneyu
 
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import View
-from fedmem.contracts.measurement import FINAL, Level, Reading
+from fedmem.contracts.measurement import Level, Reading
 from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.statistics import benjamini_hochberg, rank_sum_exact
 from fedmem.estimation.two_way import variance
@@ -42,13 +42,13 @@ def planted(
     test = rng.normal(size=(runs, n)) + 0.3 * rng.normal(size=n)
     test[:, :3] += effect * (2 * is_in[:, :1] - 1)
     test[:, 3:4] -= effect * (2 * is_in[:, :1] - 1)
-    view = make_view(np.zeros((runs, m)), is_in, kind=["a"] + ["b"] * (m - 1), test=test, round_number=FINAL)
+    view = make_view(np.zeros((runs, m)), is_in, kind=["a"] + ["b"] * (m - 1), test=test, round_number=None)
     return view, is_in, test
 
 
 def readings(view: View, **fields: Any) -> dict[tuple[str, str, str], Reading]:
     found = CrossInfluence(**fields).tests(view)
-    assert {run for run, _ in found} <= {-1}
+    assert {run for run, _ in found} <= {None}
     return {(r.metric, r.subject, r.labels.get("statistic", "")): r for _, r in found}
 
 
@@ -161,7 +161,7 @@ def test_too_few_examples_or_runs_have_no_interval() -> None:
 def test_equal_models_have_no_influence_at_all() -> None:
     rng = np.random.default_rng(0)
     test = np.tile(rng.normal(size=20), (8, 1))
-    view = make_view(np.zeros((8, 3)), coins(8, 3, rng), test=test, round_number=FINAL)
+    view = make_view(np.zeros((8, 3)), coins(8, 3, rng), test=test, round_number=None)
     assert all(e.value == 0 and variance(e.influence) == 0 for e in CrossInfluence().estimate(view))
     for (metric, _, _), reading in readings(view).items():
         assert reading.value == (1.0 if metric.endswith("_p") else 0.0), metric
@@ -173,7 +173,7 @@ def test_runs_without_the_example_and_diverged_runs_do_not_count() -> None:
     margin[:4, :, 0] = np.nan
     broken[7] = np.nan
     seen = replace(
-        make_view(margin[:, 0], is_in, kind=["a"] + ["b"] * 5, test=broken, round_number=FINAL), margin=margin
+        make_view(margin[:, 0], is_in, kind=["a"] + ["b"] * 5, test=broken, round_number=None), margin=margin
     )
     rest = np.array([r for r in range(20) if r > 3 and r != 7])
     values = probability(test)[rest]
@@ -193,7 +193,7 @@ def test_cross_influence_needs_the_summary_one_model_and_tests() -> None:
     for other in (
         replace(view, round=3),
         replace(view, place="others", level="local"),
-        make_view(np.zeros((16, 6)), is_in, round_number=FINAL),
+        make_view(np.zeros((16, 6)), is_in, round_number=None),
     ):
         assert list(CrossInfluence().estimate(other)) == []
         assert list(CrossInfluence().tests(other)) == []
@@ -206,7 +206,7 @@ def test_each_example_is_read_at_the_last_round_of_its_owner() -> None:
     blocks = {(e.round, e.level): e for e in bank.evidence if e.set == "test"}
     places: tuple[tuple[Level, str], ...] = (("global", ""), ("local", "owner"))
     for level, place in places:
-        final, checked = shown[FINAL, level, place], set()
+        final, checked = shown[None, level, place], set()
         per_example = {
             int(j): value
             for e in CrossInfluence().estimate(final)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from fedmem.contracts.measurement import FINAL
 from fedmem.estimators.exposure import Exposure
 from fedmem.estimators.memorisation import Memorisation
 from tests.banks import coins, make_view
@@ -26,7 +25,7 @@ def test_p_of_memorisation_and_exposure_finds_planted_effects() -> None:
     for effect in (0.0, 3.0):
         margin = rng.normal(size=(8, 20)) + effect * is_in
         rank = 1 + np.floor(100 * norm.cdf(-margin))
-        view = make_view(margin, is_in, rank=rank, references=100, draws=99, round_number=FINAL)
+        view = make_view(margin, is_in, rank=rank, references=100, draws=99, round_number=None)
         found = [*Memorisation().estimate(view), *Exposure().estimate(view)]
         assert [(e.p <= 0.05) == bool(effect) for e in found] == [True] * 4
         assert all(e.redeals == 99 for e in found)

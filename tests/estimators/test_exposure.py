@@ -80,7 +80,7 @@ def test_combined_test_is_fishers_by_run_and_over_in_canaries() -> None:
     assert p[0].value == pytest.approx(chi2.sf(2 * math.log(2) * (math.log2(10) + math.log2(5)), 4))
     assert p[1].value == pytest.approx(10**-1 * 4)  # one canary: its rank over N + 1
     assert (p[0].n, p[1].n) == (2, 1)
-    (rejected,) = [r for run, r in rows if run == -1]
+    (rejected,) = [r for run, r in rows if run is None]
     assert (rejected.metric, rejected.value, rejected.n) == ("exposure_rejected", 0.0, 2)
     assert math.isnan(rejected.low)
 

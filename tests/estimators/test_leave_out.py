@@ -11,7 +11,7 @@ from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import View
 from fedmem.contracts.evidence import Bank, Evidence, TrainedBank
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.measurement import FINAL, Reading
+from fedmem.contracts.measurement import Reading
 from fedmem.estimation.estimates import estimate
 from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.views import views
@@ -35,7 +35,7 @@ def banks() -> tuple[Scenario, Federation, TrainedBank]:
     return scenario, federation, simulate(scenario, federation)
 
 
-def shown(bank: Bank) -> dict[tuple[int, str, str], View]:
+def shown(bank: Bank) -> dict[tuple[int | None, str, str], View]:
     return {(v.round, v.level, v.place): v for v in views(bank, permute_coins(bank.audit, 5, np.random.default_rng(0)))}
 
 
@@ -107,9 +107,9 @@ def test_examples_are_read_only_where_their_owner_exists(banks: tuple[Scenario, 
     for (round_number, level, place), view in shown(done.bank).items():
         seen = ~np.isnan(view.margin).all(1)
         assert not (seen & ~holder_in).any()
-        if (level, place) != ("local", "owner") or round_number == FINAL:
+        if (level, place) != ("local", "owner") or round_number is None:
             assert (seen == holder_in).all() or place == "others"
-    owner = shown(done.bank)[FINAL, "local", "owner"]
+    owner = shown(done.bank)[None, "local", "owner"]
     np.testing.assert_array_equal(~np.isnan(owner.margin[:, 0]), holder_in)
 
 
@@ -137,7 +137,7 @@ def test_unobserved_owner_is_not_read_locally(
         return replace(part, **{n: getattr(part, n)[keep] for n in ("run", "client", "loss", "margin", "correct")})
 
     bank = replace(done.bank, evidence=tuple(without(e) for e in done.bank.evidence), references=())
-    view = shown(bank)[FINAL, "local", "owner"]
+    view = shown(bank)[None, "local", "owner"]
     held = federation.audit.owner == 1
     assert np.isnan(view.margin[:, :, held]).all()
     assert not np.isnan(view.margin[:, :, federation.audit.owner == 0]).any()
@@ -193,7 +193,7 @@ def influences(view: View) -> dict[tuple[str, str | None], Reading]:
 def test_client_influence_is_the_difference_of_the_means(banks: tuple[Scenario, Federation, TrainedBank]) -> None:
     _, federation, done = banks
     audit, there = federation.audit, federation.audit.client_in
-    found = influences(shown(done.bank)[FINAL, "global", ""])
+    found = influences(shown(done.bank)[None, "global", ""])
     last = {e.set: e for e in done.bank.evidence if (e.level, e.round) == ("global", 4)}
     test, own = last["test"], last["audit"]
     order, labels = np.argsort(test.run), federation.test.targets
@@ -232,7 +232,7 @@ def test_client_influence_needs_no_audit_example(tmp_path: Path) -> None:
     scenario = tiny(leave_out=LEFT, injections=[], estimators=[{"kind": "client_influence"}])
     bank = read_bank(run(scenario, out=tmp_path))
     rows = estimate(bank, [ClientInfluence()], 20)
-    assert {(r.round, r.level, r.source) for r in rows} == {(FINAL, "global", "client_influence")}
+    assert {(r.round, r.level, r.source) for r in rows} == {(None, "global", "client_influence")}
     assert {"accuracy", "loss"} <= {r.reading.labels.get("statistic") for r in rows}
     assert not any(r.reading.labels.get("statistic").startswith("own") for r in rows)
 
@@ -241,5 +241,5 @@ def test_without_coins_of_clients_there_is_nothing_to_say(banks: tuple[Scenario,
     _, _, done = banks
     bank = replace(done.bank, audit=replace(done.bank.audit, client_in=None))
     assert all(ClientInfluence().tests(view) == () for view in shown(bank).values())
-    everywhere = [view for key, view in shown(done.bank).items() if key != (FINAL, "global", "")]
+    everywhere = [view for key, view in shown(done.bank).items() if key != (None, "global", "")]
     assert all(ClientInfluence().tests(view) == () for view in everywhere)

@@ -14,7 +14,6 @@ from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.attacks.rmia import Rmia
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.attack import Signals
-from fedmem.contracts.measurement import FINAL
 from fedmem.estimators.membership import Membership
 from tests.banks import coins, make_view
 from tests.estimators.estimators_helpers import by_key
@@ -32,7 +31,7 @@ def test_membership_gives_auc_and_tpr_of_a_kind() -> None:
     assert auc.value > 0.9
     assert (auc.n, auc.per_example) == (10, None)
     assert auc.null == pytest.approx(0.5, abs=0.05)
-    assert math.isnan(auc.p), "p is given at FINAL"
+    assert math.isnan(auc.p), "p is given in the summary"
     assert auc.bounds == (0.0, 1.0)
     assert found["tpr", "lira fpr=0.25", "a"].null == 11 / 41, "the eleventh of 40 outs is the threshold"
 
@@ -63,7 +62,7 @@ def test_lira_null_is_that_of_redealt_coins() -> None:
     for _ in range(60):
         is_in = coins(8, 30, rng)
         margin = np.exp(rng.normal(size=30)) * rng.normal(size=(8, 30)) + 2 * rng.normal(size=(8, 1))
-        view = make_view(margin, is_in, draws=20, round_number=FINAL)
+        view = make_view(margin, is_in, draws=20, round_number=None)
         lira = Membership(attack=Lira()).estimate(view)[0]
         nulls.append(lira.null)
         values.append(lira.value)
@@ -79,12 +78,12 @@ def test_membership_p_finds_members_at_the_summary_only() -> None:
     is_in = coins(8, 20, rng)
     margin = rng.normal(size=(8, 20)) + 3 * is_in
     for attack in (Lira(), LossThreshold()):
-        for round_number, some in ((FINAL, True), (3, False)):
+        for round_number, some in ((None, True), (3, False)):
             view = make_view(margin, is_in, draws=99, round_number=round_number)
             p = Membership(attack=attack).estimate(view)[0].p
             assert (p <= 0.05) == some
             assert math.isnan(p) != some
-    others = make_view(margin, is_in, draws=99, round_number=FINAL, level="local", place="others")
+    others = make_view(margin, is_in, draws=99, round_number=None, level="local", place="others")
     assert math.isnan(Membership(attack=Lira()).estimate(others)[0].p)
 
 

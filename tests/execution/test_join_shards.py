@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from fedmem.contracts.evidence import Evidence, ReferenceEvidence, TrainedBank
-from fedmem.contracts.measurement import EVERYWHERE
 from fedmem.errors import RunError
 from fedmem.execution.bank import gather, simulate
 from fedmem.execution.join_shards import join
@@ -55,9 +54,9 @@ def test_parts_are_the_whole(server: str) -> None:
     whole, parts = whole_and_parts(scenario, [0], [1, 2], [3])
     same(whole, parts)
     assert whole.reconstructions
-    means = [m for m in whole.measurements if m.run == EVERYWHERE]
+    means = [m for m in whole.measurements if m.run is None]
     assert {m.source for m in means} == {"utility", "leakage", "client_gap"}
-    assert list(whole.measurements) == [*(m for m in whole.measurements if m.run != EVERYWHERE), *means]
+    assert list(whole.measurements) == [*(m for m in whole.measurements if m.run is not None), *means]
 
 
 def test_shards_without_local_models_join_to_the_whole() -> None:

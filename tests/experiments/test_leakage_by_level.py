@@ -16,7 +16,7 @@ import pytest
 
 from experiments.leakage_by_level import analysis, figure
 from experiments.leakage_by_level import run as study
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Labels, Measurement, Reading
+from fedmem.contracts.measurement import Labels, Measurement, Reading
 from fedmem.privacy.secure_aggregation import by_size, with_size
 from fedmem.probes._leak_measures import ATTACKED
 from fedmem.probes._leakage_summary import summed_up
@@ -55,8 +55,8 @@ def made() -> list[Measurement]:
 
 
 def frame(rows: list[Measurement]) -> pd.DataFrame:
-    place: dict[str, Any] = {"run": EVERYWHERE, "level": "global", "client": -1, "source": "utility"}
-    values = {0: 0.1, 1: 0.5, 15: 0.6, 30: 0.7, FINAL: 0.7}
+    place: dict[str, Any] = {"run": None, "level": "global", "client": -1, "source": "utility"}
+    values = {0: 0.1, 1: 0.5, 15: 0.6, 30: 0.7, None: 0.7}
     accuracy = [
         Measurement(**place, round=round_number, reading=Reading(metric="test_accuracy", value=value))
         for round_number, value in values.items()
@@ -88,7 +88,7 @@ def test_the_table_finds_what_was_put_in(table: pd.DataFrame) -> None:
 
 def test_each_stage_has_the_accuracy_of_its_round() -> None:
     """Round 0, which nobody attacks, and the summary at the end are no part of the middle."""
-    rows = [replace(one, round=round_number) for one in made() if one.round != FINAL for round_number in (1, 15, 30)]
+    rows = [replace(one, round=round_number) for one in made() if one.round is not None for round_number in (1, 15, 30)]
     audit = pd.DataFrame({"subject": range(8), "kind": ["typical"] * 8})
     run: Any = SimpleNamespace(measurements=frame(rows), audit=audit, scenario={"runs": 8})
     found = analysis.results(run, 30).groupby("stage").accuracy.unique()

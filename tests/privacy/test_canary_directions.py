@@ -384,7 +384,7 @@ def test_permitted_epsilon_has_the_estimates_delta_and_adjacency() -> None:
     )
     own = labels(f"{ONE_SHOT} shown=final adjacency=zero_out canaries=40 dimensions=556 delta=0.001")
     reading = Reading(metric="epsilon_one_shot", value=1.0, low=0.5, high=2.0, n=80, labels=own)
-    row = replace(rows_of([0.0], "final canary", 3)[0], run=-1, reading=reading)
+    row = replace(rows_of([0.0], "final canary", 3)[0], run=None, reading=reading)
     (beside,) = of_canary_clients(scenario, [row, replace(row, round=2)])
     releases = Releases(
         noise_multiplier=1.0,

@@ -10,7 +10,7 @@ import torch
 
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import EVERYWHERE, Level, Reading
+from fedmem.contracts.measurement import NO_CLIENT, Level, Reading
 from fedmem.execution.bank import simulate
 from fedmem.execution.run import run
 from fedmem.federation.build import build
@@ -50,7 +50,7 @@ def test_a_sum_is_the_weighted_mean_of_what_its_clients_sent(lab: Lab) -> None:
             assert one.kept is one.sent
             assert one.before is members[0].before
             assert one.num_examples == sum(t.num_examples for t in members)
-            assert (one.level, one.client, one.round) == ("sum", EVERYWHERE, 2)
+            assert (one.level, one.client, one.round) == ("sum", NO_CLIENT, 2)
 
 
 def test_sums_by_size_and_uniform_weights_differ(lab: Lab) -> None:
@@ -152,7 +152,7 @@ def test_in_a_run_the_sum_over_the_whole_cohort_is_the_aggregate() -> None:
                 (aggregate,) = [m for m in own if m.level == "global"]
                 assert whole.reading.value == pytest.approx(aggregate.reading.value, rel=1e-4)
                 assert whole.reading.subject == aggregate.reading.subject
-                assert whole.client == EVERYWHERE
+                assert whole.client == NO_CLIENT
                 (pair,) = [m for m in own if m.level == "sum" and m.reading.labels.get("clients") == 2]
                 assert abs(pair.reading.value / aggregate.reading.value - 1) > 1e-3
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import fedmem
 from fedmem.contracts.evidence import Participation
-from fedmem.contracts.measurement import EVERYWHERE, FINAL
+from fedmem.contracts.measurement import NO_CLIENT
 from fedmem.execution.run import measure, run
 from fedmem.privacy import spending
 from fedmem.privacy.accounting import guarantee_of
@@ -28,13 +28,13 @@ def test_without_amplification_each_client_is_charged_its_rounds() -> None:
     ]
     bank: Any = SimpleNamespace(participation=parts)
     rows = list(spending.epsilon_rows(scenario, bank))
-    own = {row.client: row.reading for row in rows if row.round == FINAL}
+    own = {row.client: row.reading for row in rows if row.round is None}
     assert {client: reading.n for client, reading in own.items()} == {0: 2, 1: 2, 2: 2, 3: 1, 4: 1}
     one = guarantee_of(replace(only(scenario), count=1)).epsilon
     assert own[3].value == one < own[0].value
     assert all(row.reading.labels.get("adjacency") == "zero_out" for row in rows)
     last = next(row for row in rows if row.round == 4)
-    assert (last.client, last.reading.n, last.level) == (EVERYWHERE, 4, "global")
+    assert (last.client, last.reading.n, last.level) == (NO_CLIENT, 4, "global")
     assert last.reading.value > own[0].value
 
 

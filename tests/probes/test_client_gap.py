@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.evidence import Transition
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Level, Measurement, Reading
+from fedmem.contracts.measurement import NO_CLIENT, Level, Measurement, Reading
 from fedmem.probes.client_gap import ClientGap, _final
 from tests.lab import Lab, federation, measured
 from tests.probes.test_utility import Asked, naive, trained
@@ -20,7 +20,7 @@ from tests.probes.test_utility import Asked, naive, trained
 def means(transitions: Sequence[Transition], lab: Lab, round_number: int = 2) -> list[Measurement]:
     """What is summarised of one round."""
     rows = ClientGap().summarise(measured(ClientGap().observe(transitions, lab), round_number=round_number), 0)
-    return [row for row in rows if row.round != FINAL]
+    return [row for row in rows if row.round is not None]
 
 
 def values(transitions: Sequence[Transition], lab: Lab) -> dict[tuple[str, str], Reading]:
@@ -122,8 +122,8 @@ def test_final_is_the_last_round_of_each_client() -> None:
         m for round_number, local in shown for m in measured(ClientGap().observe(local, lab), round_number=round_number)
     ]
     found = ClientGap().summarise(rows, 0)
-    assert {(m.run, m.client) for m in found} == {(EVERYWHERE, EVERYWHERE)}
-    early, late, final = ([m for m in found if m.round == round_number] for round_number in (2, 4, FINAL))
+    assert {(m.run, m.client) for m in found} == {(None, NO_CLIENT)}
+    early, late, final = ([m for m in found if m.round == round_number] for round_number in (2, 4, None))
     assert [m.reading for m in final if m.reading.subject == "client 0"] == [
         m.reading for m in early if m.reading.subject == "client 0"
     ]
@@ -144,7 +144,7 @@ def reading(value: float, subject: str, metric: str = "client_loss_gap", width: 
 
 
 def summary(reading: Reading, round_number: int) -> Measurement:
-    return Measurement(run=-1, round=round_number, level="global", client=-1, source="probe", reading=reading)
+    return Measurement(run=None, round=round_number, level="global", client=-1, source="probe", reading=reading)
 
 
 def table(rows: Sequence[tuple[int, int, float]], level: Level) -> list[Measurement]:
@@ -171,7 +171,7 @@ def test_summary_compares_levels_in_equal_rounds_and_clients() -> None:
         ("local", ""): 6.5,
         ("global", ""): 15.5,
     }
-    assert {m.round for m in final} == {FINAL}
+    assert {m.round for m in final} == {None}
     assert {m.reading.n for m in final if not m.reading.subject} == {8}
     late = {client: 40.0 + client for client in (0, 1)}  # what the last round of the aggregate would have given
     assert all(values["global", f"client {client}"] != value for client, value in late.items())

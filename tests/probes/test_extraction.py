@@ -145,7 +145,7 @@ def test_shares_have_intervals_counts_and_controls() -> None:
         if one.scope == "summary"
     }
     share, control = final["beam", False], final["beam", True]
-    difference = next(one.reading for one in found if one.reading.metric == "beam.difference" and one.round == -1)
+    difference = next(one.reading for one in found if one.reading.metric == "beam.difference" and one.round is None)
     assert (share.value, share.n, control.value, control.n) == (0.75, 4, 0.25, 4)
     assert 0 <= share.low < 0.75 < share.high <= 1
     assert (difference.value, difference.n) == (0.5, 8)

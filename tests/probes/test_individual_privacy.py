@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from fedmem.contracts.measurement import FINAL
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.privacy.accounting import epsilon_of_spent
@@ -22,10 +21,10 @@ def test_individual_epsilons_grow_by_round_and_depend_on_data() -> None:
     for run in (0, 1):
         for which in ("mean", "most"):
             own = [r for r in rows if r.run == run and r.client == 2 and r.reading.labels.get("record") == which]
-            values = [row.reading.value for row in sorted(own, key=lambda row: row.round)]
+            values = [row.reading.value for row in sorted(own, key=lambda row: row.round_number)]
             assert len(values) == 3
             assert 0 < values[0] < values[1] < values[2]
-    last = {r.reading.labels.get("record"): r.reading for r in rows if r.round == FINAL}
+    last = {r.reading.labels.get("record"): r.reading for r in rows if r.round is None}
     assert last["mean"].value < last["most"].value
     # at the clip in every step of every round it would be that of nine releases
     every = epsilon_of_spent(np.array([9.0]), 1.0, 1e-5)[0]

@@ -11,7 +11,7 @@ from torch import nn
 
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.evidence import Transition
-from fedmem.contracts.measurement import FINAL, Measurement, Reading
+from fedmem.contracts.measurement import Measurement, Reading
 from fedmem.probes.information import Information, pointwise_information
 from tests.lab import Lab, federation, measured, parameters
 from tests.labelling import labels
@@ -172,9 +172,9 @@ def test_summaries_have_means_differences_and_usable_information() -> None:
         for value, coin, owner, run in zip(values, coins, owners, runs, strict=True)
     ]  # fmt: skip
     found = {(m.round, m.reading.metric): m.reading for m in Information().summarise(rows, 0)}
-    assert found[FINAL, "alignment.difference"].value == pytest.approx(3.0, abs=0.3)
+    assert found[None, "alignment.difference"].value == pytest.approx(3.0, abs=0.3)
     bits = found[2, "usable_information"]
     assert bits.labels == labels(said)
     assert (bits.n, bits.subject) == (480, "typical")
     assert 0.5 < bits.low < bits.value < bits.high < 1.0
-    assert found[FINAL, "usable_information"].value == bits.value
+    assert found[None, "usable_information"].value == bits.value

@@ -17,7 +17,7 @@ from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.attack import Reconstruction
 from fedmem.contracts.data import Examples
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.measurement import EVERYWHERE
+from fedmem.contracts.measurement import NO_CLIENT
 from fedmem.contracts.probe import Context
 from fedmem.errors import ComponentError
 from fedmem.estimation.statistics import clopper_pearson
@@ -140,7 +140,7 @@ def test_declared_rounds_runs_and_caps() -> None:
 def test_round_zero_and_an_empty_cohort_have_nothing_to_attack() -> None:
     lab = Lab()
     initial = lab.federation.initial
-    start = replace(transition(0, 0, EVERYWHERE, initial, initial, 0), level="global")
+    start = replace(transition(0, 0, NO_CLIENT, initial, initial, 0), level="global")
     assert Leakage(attack=QUICK).observe([start], lab) == []
     assert Leakage(attack=QUICK).observe([replace(start, round=2)], lab) == []
 

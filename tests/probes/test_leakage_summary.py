@@ -7,7 +7,6 @@ import math
 import numpy as np
 import pytest
 
-from fedmem.contracts.measurement import FINAL
 from fedmem.probes._clusters import mean_interval
 from fedmem.probes.leakage import Leakage
 from tests.labelling import labels
@@ -20,9 +19,9 @@ def test_summaries_by_kind_round_and_final() -> None:
         victim(0, 4, -1.0, kind="a, b"),
     ]  # fmt: skip
     found = {(m.round, m.reading.subject): m for m in Leakage(attack=QUICK).summarise(rows, 0)}
-    assert found.keys() == {(2, "typical"), (4, "typical"), (FINAL, "typical"), (4, "a, b"), (FINAL, "a, b")}
-    final = found[FINAL, "typical"]
-    assert (final.run, final.client, final.level, final.source) == (-1, -1, "global", "leakage")
+    assert found.keys() == {(2, "typical"), (4, "typical"), (None, "typical"), (4, "a, b"), (None, "a, b")}
+    final = found[None, "typical"]
+    assert (final.run, final.client, final.level, final.source) == (None, -1, "global", "leakage")
     assert final.reading.labels == labels("view=aggregate knows=lr")
     assert (final.reading.value, final.reading.n) == (4.0, 4)
     assert final.reading.low < 4.0 < final.reading.high
@@ -80,11 +79,11 @@ def test_one_example_in_many_runs_and_rounds_is_one_cluster() -> None:
     """Four holders with an effect each, seen in 4 runs and 2 rounds: worth four values, not 32."""
     effects = (-3.0, -1.0, 1.0, 3.0)
     rows = [victim(r, t, effects[h], owner=h) for r in range(4) for t in (2, 4) for h in range(4)]
-    (final,) = (m.reading for m in Leakage(attack=QUICK).summarise(rows, 0) if m.round == FINAL)
+    (final,) = (m.reading for m in Leakage(attack=QUICK).summarise(rows, 0) if m.round is None)
     assert (final.low, final.high) == pytest.approx(mean_interval(np.array(effects), range(4)))
     # and an effect of the run, the same for all holders, is as little diluted by them
     rows = [victim(r, t, effects[r], owner=h) for r in range(4) for t in (2, 4) for h in range(4)]
-    (final,) = (m.reading for m in Leakage(attack=QUICK).summarise(rows, 0) if m.round == FINAL)
+    (final,) = (m.reading for m in Leakage(attack=QUICK).summarise(rows, 0) if m.round is None)
     assert (final.low, final.high) == pytest.approx(mean_interval(np.array(effects), range(4)))
 
 

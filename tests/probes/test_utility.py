@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Transition
-from fedmem.contracts.measurement import EVERYWHERE, FINAL, Reading
+from fedmem.contracts.measurement import NO_CLIENT, Reading
 from fedmem.probes.utility import Utility
 from tests.lab import Lab, federation, measured, transition
 
@@ -19,7 +19,7 @@ from tests.lab import Lab, federation, measured, transition
 def summed(transitions: list[Transition], lab: Lab) -> dict[str, Reading]:
     """The means over these models, by metric."""
     rows = Utility().summarise(measured(Utility().observe(transitions, lab)), 0)
-    return {row.reading.metric: row.reading for row in rows if row.round != FINAL}
+    return {row.reading.metric: row.reading for row in rows if row.round is not None}
 
 
 def naive(lab: Lab, model: Params, inputs: NDArray[np.float32], targets: NDArray[np.int64]) -> float:
@@ -144,7 +144,7 @@ def test_copies_weigh_as_often_as_they_are_trained_on() -> None:
 def test_level_sum_is_about_the_clients_listed() -> None:
     lab = Lab()
     local = trained(lab)
-    together = replace(local[0], level="sum", client=EVERYWHERE, clients=(0, 2))
+    together = replace(local[0], level="sum", client=NO_CLIENT, clients=(0, 2))
     rows = np.concatenate([lab.rows(0, 0), lab.rows(0, 2)])
     store = lab.federation.store
     (reading,) = [r for _, r in Utility().observe([together], lab) if r.metric == "train_accuracy"]
@@ -229,12 +229,12 @@ def test_summary_repeats_the_means_of_each_levels_last_round() -> None:
         m for round_number in (2, 4) for m in measured(Utility().observe(everywhere, lab), round_number=round_number)
     ]
     found = Utility().summarise(rows, 0)
-    assert {(m.run, m.client) for m in found} == {(EVERYWHERE, EVERYWHERE)}
+    assert {(m.run, m.client) for m in found} == {(None, NO_CLIENT)}
     places = [(m.level, m.round) for m in found if m.reading.metric == "generalisation_gap"]
-    assert places == [*[("local", 2), ("local", 3), ("global", 2), ("global", 4)], ("local", FINAL), ("global", FINAL)]
+    assert places == [*[("local", 2), ("local", 3), ("global", 2), ("global", 4)], ("local", None), ("global", None)]
     for level, last in (("local", 3), ("global", 4)):
         final, own = (
-            [m.reading for m in found if (m.level, m.round) == (level, round_number)] for round_number in (FINAL, last)
+            [m.reading for m in found if (m.level, m.round) == (level, round_number)] for round_number in (None, last)
         )
         assert final == own
         assert len(final) == 4

@@ -10,7 +10,7 @@ THROWAWAY = {
         from typing import ClassVar
 
         from fedmem.contracts.measure import Measure
-        from fedmem.contracts.measurement import FINAL, Reading
+        from fedmem.contracts.measurement import Reading
 
 
         @dataclass(frozen=True, kw_only=True)
@@ -41,9 +41,9 @@ THROWAWAY = {
                 for rows in groups.values():
                     values = [row.reading.value for row in rows]
                     reading = Reading(metric="weight_norm", value=sum(values) / len(values), n=len(values))
-                    means.append(replace(rows[0], run=-1, client=-1, reading=reading))
+                    means.append(replace(rows[0], run=None, client=-1, reading=reading))
                 last = max((one.round for one in means), default=0)
-                return [*means, *(replace(one, round=FINAL) for one in means if one.round == last)]
+                return [*means, *(replace(one, round=None) for one in means if one.round == last)]
     ''',
     "throwaway_estimator": '''
         """An estimator in one file."""

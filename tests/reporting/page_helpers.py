@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from fedmem.contracts.measurement import FINAL, Labels, Measurement, Reading
+from fedmem.contracts.measurement import Labels, Measurement, Reading
 from fedmem.reporting.table import table
 from tests.labelling import labels
 
@@ -24,7 +24,7 @@ def row(metric: str, value: float, subject: str = "", about: str | Labels = "", 
     low, high = place.pop("low", value - 0.1), place.pop("high", value + 0.1)
     own = labels(about) if isinstance(about, str) else about
     reading = Reading(metric=metric, value=value, low=low, high=high, n=place.pop("n", 80), subject=subject, labels=own)
-    everywhere: dict[str, Any] = {"run": -1, "round": FINAL, "level": "global", "client": -1, "source": "some"}
+    everywhere: dict[str, Any] = {"run": None, "round": None, "level": "global", "client": -1, "source": "some"}
     return Measurement(**everywhere | place, reading=reading)
 
 
@@ -35,12 +35,12 @@ def at(place: str) -> str:
 
 def rows(kinds: tuple[str, ...] = KINDS) -> list[Measurement]:
     found = []
-    for round_number in (0, 5, 10, FINAL):
+    for round_number in (0, 5, 10, None):
         for i, kind in enumerate(kinds):
             for metric, variant, value in (
                 ("memorisation", "", 0.5), ("memorisation", "statistic=probability", 0.6), ("auc", "attack=lira", 0.8),
                 ("auc", "attack=loss_threshold", 0.6),
-                ("tpr", f"attack=lira fpr={0.0078 if round_number == FINAL else 0.0156}", 0.3),
+                ("tpr", f"attack=lira fpr={0.0078 if round_number is None else 0.0156}", 0.3),
                 *((("exposure", "", 4.0),) if i == 0 else ()),
             ):  # fmt: skip
                 for level, place in (("local", "owner"), ("local", "others"), ("global", "")):
@@ -50,7 +50,7 @@ def rows(kinds: tuple[str, ...] = KINDS) -> list[Measurement]:
                     here = f"{at(place)} {variant}"
                     found.append(row(metric, shown, kind, here, level=level, round=round_number))
                     null = {"exposure": 1.155, "auc": 0.5, "tpr": 0.0078}.get(metric, 0.0)
-                    if round_number == FINAL:
+                    if round_number is None:
                         nothing = {"low": math.nan, "high": math.nan}
                         found.append(row(f"{metric}.null", null, kind, here, level=level, **nothing))
         for level in ("local", "global"):

@@ -20,11 +20,11 @@ FEDERATION: Any = SimpleNamespace(num_clients=3, num_classes=3, counts={"test": 
 
 def measurement(value: float, **place: Any) -> Measurement:
     reading = Reading(metric="memorisation", value=value, low=value - 1, high=value + 1, n=4, subject="typical")
-    everywhere: dict[str, Any] = {"run": -1, "round": 0, "level": "local", "client": -1, "source": "memorisation"}
+    everywhere: dict[str, Any] = {"run": None, "round": 0, "level": "local", "client": -1, "source": "memorisation"}
     return Measurement(**everywhere | place, reading=reading)
 
 
-MEASUREMENTS = [measurement(0.1), measurement(math.nan, round=1), measurement(-math.inf, level="global", round=-1)]
+MEASUREMENTS = [measurement(0.1), measurement(math.nan, round=1), measurement(-math.inf, level="global", round=None)]
 
 
 def bank(*, seed: int = 0, m: int = 6, models: int = 4, rounds: int = 2, canaries: int = 3, labels: int = 2) -> Bank:

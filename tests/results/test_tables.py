@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from fedmem.errors import RunError
 from fedmem.results.read import read, read_bank
-from tests.results.read_helpers import MEASUREMENTS, STORED, write
+from tests.results.read_helpers import MEASUREMENTS, STORED, measurement, write
 
 
 @pytest.mark.parametrize("name", STORED)
@@ -29,5 +30,11 @@ def test_missing_rows_are_reported_as_damage(tmp_path: Path, name: str) -> None:
 def test_measurements_come_back_as_records(tmp_path: Path) -> None:
     write(tmp_path / "a")
     assert list(map(repr, read(tmp_path / "a").rows())) == list(map(repr, MEASUREMENTS))
+    rows = [measurement(0.1, run=run, round=number) for run in (0, None) for number in (0, None)]
+    write(tmp_path / "c", measurements=rows)
+    stored = pq.read_table(tmp_path / "c" / "measurements.parquet").to_pydict()
+    assert (stored["run"], stored["round"]) == ([0, 0, None, None], [0, None, 0, None])
+    assert stored["scope"] == ["run", "run_summary", "round", "summary"]
+    assert read(tmp_path / "c").rows() == rows
     write(tmp_path / "b", measurements=[])
     assert read(tmp_path / "b").rows() == []

@@ -15,7 +15,6 @@ from fedmem.attacks.rmia import Rmia
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.attack import Signals
 from fedmem.contracts.estimator import View
-from fedmem.contracts.measurement import FINAL
 from fedmem.estimation.roc import auc
 from fedmem.estimation.statistics import benjamini_hochberg, mean, means_by_coin, rank_sum_exact
 from fedmem.estimators._skew_normal import fit, log_cdf, positions
@@ -90,7 +89,7 @@ def unrelated(
     rng = np.random.default_rng(seed)
     is_in = coins(runs, m, rng)
     test = rng.normal(size=(runs, n)) + 2 * rng.normal(size=n)
-    return make_view(np.zeros((runs, m)), is_in, test=test, round_number=FINAL, draws=draws), is_in, test
+    return make_view(np.zeros((runs, m)), is_in, test=test, round_number=None, draws=draws), is_in, test
 
 
 def test_influence_pairs_are_found_at_their_level_only() -> None:
@@ -129,7 +128,7 @@ def test_planted_pairs_are_found_and_few_others() -> None:
         test = rng.normal(size=(32, 40))
         for j in range(10):  # each helps the two test examples of its own number
             test[:, 2 * j : 2 * j + 2] += 2.5 * is_in[:, j : j + 1]
-        view = make_view(np.zeros((32, 10)), is_in, test=test, round_number=FINAL, draws=5)
+        view = make_view(np.zeros((32, 10)), is_in, test=test, round_number=None, draws=5)
         rows = {
             (r.metric, r.labels.get("statistic", "")): r.value
             for _, r in CrossInfluence().tests(view)
@@ -205,7 +204,7 @@ def test_welch_intervals_of_client_influence_cover() -> None:
         loss = 5 - there @ truth + 0.3 * rng.normal(size=runs)
         test = -np.log(np.expm1(np.repeat(loss[:, None], 4, axis=1)))
         view = make_view(
-            np.zeros((runs, 1)), coins(runs, 1, rng), test=test, round_number=FINAL, client_in=there, draws=5
+            np.zeros((runs, 1)), coins(runs, 1, rng), test=test, round_number=None, client_in=there, draws=5
         )
         rows = {r.subject: r for _, r in ClientInfluence().tests(view) if r.labels == labels("statistic=loss")}
         for k in range(clients):
@@ -231,7 +230,7 @@ def test_intervals_of_the_mean_over_clients_cover_zero() -> None:
         loss = 5 + 0.3 * rng.normal(size=runs)
         test = -np.log(np.expm1(np.repeat(loss[:, None], 4, axis=1)))
         view = make_view(
-            np.zeros((runs, 1)), coins(runs, 1, rng), test=test, round_number=FINAL, client_in=there, draws=200
+            np.zeros((runs, 1)), coins(runs, 1, rng), test=test, round_number=None, client_in=there, draws=200
         )
         (row,) = [
             r for _, r in ClientInfluence().tests(view) if (r.subject, r.labels) == ("", labels("statistic=loss"))

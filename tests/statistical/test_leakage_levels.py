@@ -51,7 +51,7 @@ def readings() -> pd.DataFrame:
     rows = []
     for one in simulate(scenario, federation).measurements:
         labels = one.reading.labels
-        if one.run >= 0 and "kind" in labels and "coin" not in labels:
+        if one.run is not None and "kind" in labels and "coin" not in labels:
             place = {
                 "run": one.run,
                 "subject": one.reading.subject,

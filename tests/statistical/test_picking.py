@@ -14,7 +14,6 @@ from scipy import stats
 
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.evidence import Bank
-from fedmem.contracts.measurement import FINAL
 from fedmem.estimation.estimates import estimate
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
@@ -66,7 +65,7 @@ def test_with_a_pilot_there_is_none() -> None:
     assert is_in.sum() == RUNS / 2, "the holder is there in all runs, half in and half out"
     assert p_value(found) > 1e-3
     asked = tiny(estimators=[{"kind": "memorisation"}]).estimators
-    rows = [row for row in estimate(found, asked, 200) if row.round == FINAL and row.level == "local"]
+    rows = [row for row in estimate(found, asked, 200) if row.round is None and row.level == "local"]
     told = [row.reading for row in rows if row.reading.metric == "memorisation" and row.reading.subject.isdecimal()]
     values = [one.value for one in told if np.isfinite(one.value)]
     assert values

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fedmem.contracts.evidence import Participation
-from fedmem.contracts.measurement import EVERYWHERE, FINAL
+from fedmem.contracts.measurement import NO_CLIENT
 from fedmem.engines._flower import in_process
 from fedmem.errors import ScenarioError
 from fedmem.execution.bank import simulate
@@ -219,13 +219,13 @@ def test_tree_epsilon_is_by_round_and_by_participations() -> None:
     ]
     bank: Any = type("Bank", (), {"participation": parts})
     rows = list(spending.epsilon_rows(scenario, bank))
-    by_round = {row.round: row.reading for row in rows if row.client == EVERYWHERE}
+    by_round = {row.round: row.reading for row in rows if row.client == NO_CLIENT}
     assert {number: reading.n for number, reading in by_round.items()} == {2: 2, 4: 4, 6: 6, 8: 8}
     values = [reading.value for _, reading in sorted(by_round.items())]
     assert values == sorted(values)
     assert by_round[8].value == guarantee_of(only(scenario).releases).epsilon
     assert by_round[8].labels.has(labels("sampling=tree", min_separation=5))
-    own = {row.client: row.reading for row in rows if row.round == FINAL}
+    own = {row.client: row.reading for row in rows if row.round is None}
     assert {client: reading.n for client, reading in own.items()} == {0: 2, 1: 2, 2: 1}
     assert own[2].value == pytest.approx(gaussian_epsilon(2.0, 1e-5))
     assert own[2].value < own[0].value == by_round[8].value

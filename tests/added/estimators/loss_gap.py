@@ -52,6 +52,6 @@ class LossGap:
                 )
         return found
 
-    def tests(self, view: View) -> Sequence[tuple[int, Reading]]:
+    def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:
         """None."""
         return ()
