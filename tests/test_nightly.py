@@ -76,6 +76,7 @@ def test_a_piece_records_outcomes_and_the_next_continues(
 
 
 def test_the_tests_marked_nightly_are_collected_and_run(checkout: Path) -> None:
+    (checkout / "tests" / "test_other.py").write_text("assert False, 'need not be imported'")
     fails, skips = nightly.collect_tests(["tests"])
     assert (fails, skips) == ("tests/test_tiny.py::test_fails", "tests/test_tiny.py::test_skips")
     assert nightly.run_test(fails)[0] == "failed"
