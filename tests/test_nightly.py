@@ -68,11 +68,18 @@ def test_a_piece_records_outcomes_and_the_next_continues(
     second = read_results(RESULTS)
     assert second["first"].outcome == "passed"
     assert second["second"] == first["second"]
+    monkeypatch.setattr(nightly, "collect_tests", lambda paths: ["third"])
+    outcomes["third"] = "passed"
+    assert main(["tests/test_tiny.py"]) == 0
+    assert list(read_results(RESULTS)) == ["first", "second", "third"]
+    outcomes |= {"fourth": "passed"}
+    monkeypatch.setattr(nightly, "collect_tests", lambda paths: ["third", "fourth"])
+    assert main([]) == 0
+    assert list(read_results(RESULTS)) == ["third", "fourth"]  # the others no longer exist
     capsys.readouterr()
     assert main(["--list"]) == 0
-    assert [line.split()[:3] for line in capsys.readouterr().out.splitlines()] == [
-        ["done", "first", "passed"], ["done", "second", "passed"]
-    ]  # fmt: skip
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines] == [["done", "third", "passed"], ["done", "fourth", "passed"]]
 
 
 def test_the_tests_marked_nightly_are_collected_and_run(checkout: Path) -> None:
