@@ -129,3 +129,12 @@ class Moody(Unscheduled):
         CALLS.append(1)
         after = super().step(state, gradient)
         return {**after, "params": {n: value + 0.1 * (len(CALLS) % 2) for n, value in after["params"].items()}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherFacts(OverClients):
+    """An estimator that declares a measure of another one with other facts."""
+
+    measures: ClassVar[tuple[Measure, ...]] = (
+        Measure(name="memorisation", title="other", means="Another number.", unit="bits", direction="neither"),
+    )

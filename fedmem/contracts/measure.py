@@ -124,6 +124,17 @@ def base_of(metric: str) -> str:
     return base if base and ending in DERIVED else metric
 
 
+def differing_facts(first: Measure, second: Measure) -> list[str]:
+    """The facts in which two declarations of one measure contradict each other: unit, range and direction.
+
+    >>> bits = Measure(name="a", title="a", means="A.", unit="bits")
+    >>> differing_facts(bits, Measure(name="a", title="other", means="A.", unit="nats"))
+    ["unit 'bits' and 'nats'"]
+    """
+    pairs = ((name, getattr(first, name), getattr(second, name)) for name in ("unit", "range", "direction"))
+    return [f"{name} {one!r} and {other!r}" for name, one, other in pairs if one != other]
+
+
 def by_name(measures: Iterable[Measure]) -> dict[str, Measure]:
     """The measures by name, in the order of tables; of equal names the first.
 

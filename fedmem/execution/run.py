@@ -315,13 +315,13 @@ def _estimates(scenario: Scenario, bank: Bank, probed: Sequence[Measurement]) ->
     from fedmem.privacy import guaranteed_bounds, spending
 
     estimates = estimate(bank, scenario.estimators, scenario.bootstrap)
-    return [
-        *estimates,
+    guaranteed = [
         *guaranteed_bounds.guarantees_of_audits(scenario, bank, estimates),
         *guaranteed_bounds.of_canary_clients(scenario, probed),
         *spending.epsilon_rows(scenario, bank),
         *guaranteed_bounds.bounds(scenario, bank, estimates),
     ]
+    return [*estimates, *spending.checked_rows(guaranteed, [*scenario.estimators, *scenario.probes])]
 
 
 def _manifest(

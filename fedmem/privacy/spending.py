@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import NO_CLIENT, Label, Labels, Level, Measurement, Reading
+from fedmem.contracts.measurement import LABELS, NO_CLIENT, Label, Labels, Level, Measurement, Reading
+from fedmem.contracts.needs import Declared, declared_by
 from fedmem.contracts.sampler import sampler_declaration
 from fedmem.contracts.strategy import StrategyMaker, strategy_declaration
+from fedmem.contracts.validation_of_measures import measurements_of
+from fedmem.guards.guarding import Guard
 from fedmem.privacy.accounting import AccountantBounds, Adjacency, Releases, guarantee_of
 from fedmem.privacy.mechanisms import _UPDATES, Mechanism, mechanisms
 
@@ -54,6 +57,21 @@ ROW_LABELS = (
     Label("accountant", "text", "the accountant that gives the epsilon"),
 )
 """The further labels of these rows."""
+
+
+def checked_rows(rows: Sequence[Measurement], components: Sequence[object]) -> list[Measurement]:
+    """The rows of this source, checked as those of components are; a `PartError` for what nobody declares.
+
+    A bound stands beside a row of an estimator or a probe and has its labels, so it may have those that `components`
+    declare, beside those of this module.
+    """
+    measures: dict[str, Measure] = {measure.name: measure for measure in MEASURES}
+    labels: dict[str, Label] = {**LABELS, **{label.name: label for label in ROW_LABELS}}
+    for component in components:
+        declared = declared_by(component)
+        measures, labels = {**declared.measures, **measures}, {**declared.labels, **labels}
+    with Guard("source", SOURCE, "rows") as guard:
+        return measurements_of(guard, rows, Declared(measures, labels))
 
 
 MEANING = (

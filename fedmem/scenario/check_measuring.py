@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from fedmem.contracts.estimator import Estimator, estimator_declaration
 from fedmem.contracts.families import kind_of, nested_components
 from fedmem.contracts.injection import CanaryInjection, Injection, injection_declaration
-from fedmem.contracts.needs import needs_of
+from fedmem.contracts.measure import Measure, differing_facts
+from fedmem.contracts.needs import measures_of, needs_of
 from fedmem.contracts.probe import Probe, probe_declaration
 from fedmem.contracts.sampler import Sampler, sampler_declaration
 from fedmem.errors import Problem
+from fedmem.scenario.catalogue import kinds, load
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Observe
@@ -123,6 +125,34 @@ def _check_duplicates(probes: Sequence[Probe], estimators: Sequence[Estimator]) 
             if first < position:
                 message = f"this is the same as {name}[{first}], and would be measured twice; leave one out"
                 yield Problem(path=f"{name}[{position}]", message=message)
+
+
+def _same_facts(probes: Sequence[Probe], estimators: Sequence[Estimator]) -> Iterator[Problem]:
+    """A measure has one unit, range and direction in all components that declare it, the catalogue included."""
+    parts = [
+        (f"{family}s[{position}]", f"{family} {kind_of(part)}", part)
+        for family, components in (("estimator", estimators), ("probe", probes))
+        for position, part in enumerate(components)
+    ]
+    declared: dict[str, tuple[str, Measure]] = {}
+    if any(":" in whose for _, whose, _ in parts):
+        for family in ("estimator", "probe"):
+            for kind in kinds(family):
+                for measure in measures_of(load(family, kind)):
+                    declared.setdefault(measure.name, (f"{family} {kind}", measure))
+    for path, whose, part in parts:
+        conflicts: dict[str, list[str]] = {}
+        for measure in measures_of(part):
+            earlier, other = declared.setdefault(measure.name, (whose, measure))
+            facts = differing_facts(other, measure)
+            if facts:
+                conflicts.setdefault(earlier, []).append(f"{measure.name} ({'; '.join(facts)})")
+        for earlier, names in conflicts.items():
+            yield Problem(
+                path=path,
+                message=f"{earlier} and {whose} declare different facts of {', '.join(names)}; give the measure of one "
+                "of them another name, or the same unit, range and direction",
+            )
 
 
 def _estimator_levels(estimators: Sequence[Estimator], observe: Observe) -> Iterator[Problem]:

@@ -37,6 +37,7 @@ from fedmem.scenario.check_measuring import (
     _observed_rounds,
     _population,
     _probes,
+    _same_facts,
     _something_to_estimate,
     _sums_read,
 )
@@ -148,6 +149,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _sums_read,
     _probes,
     _check_duplicates,
+    _same_facts,
     _estimator_levels,
     _names,
     _check_owners,

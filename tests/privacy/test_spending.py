@@ -8,12 +8,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
+
 import fedmem
 from fedmem.contracts.evidence import Participation
-from fedmem.contracts.measurement import NO_CLIENT
+from fedmem.contracts.measurement import NO_CLIENT, Labels, Measurement, Reading
+from fedmem.estimators.audit import Audit
 from fedmem.execution.run import measure, run
+from fedmem.guards.guarding import PartError
 from fedmem.privacy import spending
 from fedmem.privacy.accounting import guarantee_of
+from fedmem.privacy.spending import SOURCE, checked_rows
 from fedmem.reporting.table import table
 from tests.privacy.mechanisms_helpers import NOISY, only, private
 
@@ -38,7 +43,7 @@ def test_without_amplification_each_client_is_charged_its_rounds() -> None:
     assert last.reading.value > own[0].value
 
 
-def test_run_reports_its_privacy_guarantee(tmp_path: Path) -> None:
+def test_run_reports_its_privacy_guarantee(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = run(private(estimators=[], probes=[{"kind": "utility"}]), out=tmp_path)
     finished = fedmem.read(folder)
     (told,) = finished.manifest["privacy"]["mechanisms"]
@@ -66,4 +71,21 @@ def test_run_reports_its_privacy_guarantee(tmp_path: Path) -> None:
     with console.capture() as captured:
         console.print(table(folder))
     assert "PRIVACY" in captured.get()
+    # what the accountant writes is checked like what components return
+    monkeypatch.setattr(spending, "ROW_LABELS", ())
+    with pytest.raises(PartError, match=r"source privacy failed in rows: .* which it does not declare"):
+        measure(folder)
     assert "client, add_remove" in captured.get()
+
+
+def test_row_with_a_label_that_nobody_declares_is_refused() -> None:
+    reading = Reading(metric="epsilon", value=1.0, labels=Labels.of(accountant="prv", rate=0.5))
+    row = Measurement(run=None, round=2, level="global", client=NO_CLIENT, source=SOURCE, reading=reading)
+    assert checked_rows([row], []) == [row]
+    coloured = replace(row, reading=replace(reading, labels=Labels.of(colour="red")))
+    with pytest.raises(PartError, match=r"source privacy failed in rows: it gave 'epsilon' the label 'colour'.*rate"):
+        checked_rows([coloured], [])
+    beside = replace(reading, metric="epsilon_hat.permitted", labels=Labels.of(thresholds=2))
+    with pytest.raises(PartError, match=r"the measure 'epsilon_hat\.permitted', which it does not declare"):
+        checked_rows([replace(row, reading=beside)], [])
+    assert checked_rows([replace(row, reading=beside)], [Audit()])

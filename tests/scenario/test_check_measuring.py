@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from fedmem.contracts.measure import Measure, differing_facts
+from fedmem.reporting.measures import WRITTEN, shipped_by
 from tests.scenario.declared_helpers import COMPARING, KINDS, LEFT_OUT, refusal
 
 
@@ -53,3 +55,19 @@ def test_estimator_over_clients_needs_leave_out(kind: str) -> None:
 def test_an_estimator_that_ranks_canaries_needs_some(kind: str) -> None:
     found = refusal(injections=[{"kind": "typical", "per_client": 2}], estimators=[{"kind": kind}])
     assert any(path == "estimators[0]" and f"{kind} ranks canaries" in message for path, message in found)
+
+
+@pytest.mark.parametrize("estimators", [["memorisation", "tests.declaring:OtherFacts"], ["tests.declaring:OtherFacts"]])
+def test_one_measure_with_two_units_is_refused(estimators: list[str]) -> None:
+    found = refusal(**LEFT_OUT, estimators=[{"kind": kind} for kind in estimators])
+    ((path, message),) = [(path, message) for path, message in found if "different facts" in message]
+    assert path == f"estimators[{len(estimators) - 1}]"
+    assert "estimator memorisation and estimator tests.declaring:OtherFacts" in message
+    assert "of memorisation (unit 'share' and 'bits'; range (-1.0, 1.0) and (-inf, inf); direction 'higher" in message
+
+
+def test_components_of_the_catalogue_agree_about_their_measures() -> None:
+    declared: dict[str, Measure] = {measure.name: measure for measure in WRITTEN}
+    for measures in shipped_by().values():
+        for name, measure in measures.items():
+            assert not differing_facts(declared.setdefault(name, measure), measure), name
