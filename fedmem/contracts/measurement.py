@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 Level = Literal["local", "sum", "global"]
 """Where a model was read: at one client, summed over some, or after aggregation."""
@@ -104,9 +104,41 @@ class Labels:
             tuple(sorted((name, value) for name, value in labels.items() if value is not None and value != ""))
         )
 
-    def get(self, name: str, default: Any = None) -> Any:
-        """The value of a label, or the default."""
-        return next((value for label, value in self.items if label == name), default)
+    def get(self, name: str) -> LabelValue | None:
+        """The value of a label; None where there is no such label."""
+        return next((value for label, value in self.items if label == name), None)
+
+    def text(self, name: str, default: str = "") -> str:
+        """The value of a label that is a text, or the default.
+
+        >>> Labels.of(attack="lira").text("attack")
+        'lira'
+        """
+        value = self.get(name)
+        assert value is None or isinstance(value, str), f"label {name} is {value!r}, no text"
+        return default if value is None else value
+
+    def number(self, name: str, default: float | None = None) -> float:
+        """The value of a label that is a number, or the default; without a default, the label is there.
+
+        >>> Labels.of(fpr=0.01).number("fpr")
+        0.01
+        """
+        value = self.get(name)
+        value = default if value is None else value
+        assert isinstance(value, int | float), f"label {name} is {value!r}, no number"
+        return value
+
+    def integer(self, name: str, default: int | None = None) -> int:
+        """The value of a label that is a whole number, or the default; without a default, the label is there.
+
+        >>> Labels.of(owner=3).integer("owner")
+        3
+        """
+        value = self.get(name)
+        value = default if value is None else value
+        assert isinstance(value, int), f"label {name} is {value!r}, no whole number"
+        return value
 
     def plus(self, **more: LabelValue | None) -> Labels:
         """These labels and others, which replace those of the same name; None takes a label away."""

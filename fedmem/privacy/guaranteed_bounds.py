@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -80,8 +80,8 @@ def of_canary_clients(scenario: Scenario, rows: Sequence[Measurement]) -> Iterat
         reading = row.reading
         if reading.metric != ONE_SHOT or row.round != scenario.rounds:
             continue
-        adjacency: Adjacency = reading.labels.get("adjacency")
-        delta: float = reading.labels.get("delta")
+        adjacency = cast("Adjacency", reading.labels.text("adjacency"))
+        delta = reading.labels.number("delta")
         for mechanism in of_scenario(scenario):
             if mechanism.part == "strategy":
                 guarantee = permitted_guarantee(
@@ -107,7 +107,7 @@ def bounds(scenario: Scenario, bank: Bank, rows: Sequence[Measurement]) -> Itera
     bounded = {measure.name: measure for part in scenario.estimators for measure in measures_of(part) if measure.bound}
     for row in rows:
         reading = row.reading
-        place = (row.level, reading.labels.get("place", ""))
+        place = (row.level, reading.labels.text("place"))
         is_final = row.scope == "summary" and place in (("global", ""), ("local", "owner"))
         if not is_final or reading.metric not in bounded or reading.subject not in bank.audit.kinds:
             continue
@@ -132,7 +132,7 @@ def _largest_value(measure: Measure, reading: Reading, guarantee: Guarantee, ban
             max(ranks.count for ranks in bank.references if np.isin(subjects, ranks.subjects).any())
         )
     if measure.bound == "tpr":
-        return float(guarantee.tpr(reading.labels.get("fpr")))
+        return float(guarantee.tpr(reading.labels.number("fpr")))
     return guarantee.auc if measure.bound == "auc" else guarantee.memorisation
 
 

@@ -106,7 +106,7 @@ def by_size(measurements: Sequence[Measurement]) -> Iterator[tuple[int | None, l
     groups: dict[int | None, list[Measurement]] = {}
     for measurement in measurements:
         labels = measurement.reading.labels
-        size = labels.get("clients") if measurement.level == "sum" else None
+        size = labels.integer("clients") if measurement.level == "sum" and "clients" in labels else None
         unlabelled = (
             measurement
             if size is None

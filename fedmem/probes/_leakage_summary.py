@@ -42,10 +42,10 @@ def summed_up(measurements: Sequence[Measurement], measures: Sequence[Measure]) 
         labels = measurement.reading.labels
         scored = _ScoredVictims(
             value=measurement.reading.value,
-            owner=labels.get("owner", measurement.client),
+            owner=labels.integer("owner", measurement.client),
             run=measurement.run_number,
-            gallery=labels.get("gallery", 0),
-            peers=labels.get("peers", 0),
+            gallery=labels.integer("gallery", 0),
+            peers=labels.integer("peers", 0),
         )
         for round_number in (measurement.round, None):
             key = (
@@ -54,7 +54,7 @@ def summed_up(measurements: Sequence[Measurement], measures: Sequence[Measure]) 
                 measurement.level,
                 measurement.reading.metric,
                 labels.without(*WHOSE),
-                labels.get("kind", ""),
+                labels.text("kind"),
             )
             groups.setdefault(key, []).append(scored)
     groups = {key: [member for member in members if not math.isnan(member.value)] for key, members in groups.items()}

@@ -68,7 +68,7 @@ def new_draws_of_tree(releases: Releases, rows: Sequence[Measurement]) -> Releas
     trees: dict[tuple[int, int], dict[str, float]] = {}
     for row in rows:
         if row.reading.metric == "tree":
-            trees.setdefault((row.run_number, row.round_number), {})[row.reading.labels.get("statistic")] = (
+            trees.setdefault((row.run_number, row.round_number), {})[row.reading.labels.text("statistic")] = (
                 row.reading.value
             )
     new_draws = {key: value for key, value in releases.items() if (key[1], key[3]) not in trees or key[0] != SERVER}

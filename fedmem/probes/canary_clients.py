@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, cast
 
 import numpy as np
 from annotated_types import Gt, Lt
@@ -15,6 +15,7 @@ from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import NO_CLIENT, Label, Labels, Measurement, Reading
 from fedmem.contracts.probe import Context
+from fedmem.privacy.accounting import Adjacency
 from fedmem.privacy.canary_directions import CanaryDirections as Directions
 from fedmem.privacy.canary_directions import flatten
 from fedmem.privacy.epsilon_bounds import AuditedUnit, Finding
@@ -134,12 +135,12 @@ class CanaryClients:
             labels = measurement.reading.labels
             whose = "canary" if "canary" in labels else "fresh"
             key = measurement.round_number, f"{labels.get('shown')} {whose}"
-            cosines.setdefault(key, {})[measurement.run_number, labels.get(whose)] = measurement.reading.value
+            cosines.setdefault(key, {})[measurement.run_number, labels.integer(whose)] = measurement.reading.value
             about[measurement.round_number] = measurement
         summaries: list[Measurement] = []
         largest: dict[str, FloatArray] = {}
         for round_number, last in sorted(about.items()):
-            audited = AuditedUnit(unit="client", adjacency=last.reading.labels.get("adjacency"))
+            audited = AuditedUnit(unit="client", adjacency=cast("Adjacency", last.reading.labels.text("adjacency")))
             cosines_of = {
                 who: np.array([value for _, value in sorted(cosines[round_number, who].items())])
                 for who in ("final canary", "step canary", "step fresh")

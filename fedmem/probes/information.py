@@ -213,9 +213,9 @@ def _usable_information(measurements: Sequence[Measurement]) -> list[Measurement
         if measurement.reading.metric == "alignment" and math.isfinite(measurement.reading.value):
             labels = measurement.reading.labels
             out = labels.get("coin") == OUT
-            entry = (measurement.reading.value, not out, labels.get("owner"), measurement.run_number)
+            entry = (measurement.reading.value, not out, labels.integer("owner"), measurement.run_number)
             for round_number in (measurement.round, None):
-                key = (round_number, measurement.level, labels.without(*WHOSE, "coin"), labels.get("kind"))
+                key = (round_number, measurement.level, labels.without(*WHOSE, "coin"), labels.text("kind"))
                 groups.setdefault(key, []).append(entry)
     summaries = []
     for (round_number, level, labels, kind), rows in groups.items():

@@ -121,7 +121,7 @@ def audits(rows: Sequence[Measurement]) -> Section:
         )
         if control_values and permitted_values:
             notes.append(_power(subject, control_values[0], permitted_values[0]))
-        method = labels.get("method").replace("_", " ")
+        method = labels.text("method").replace("_", " ")
         lines.append(
             (
                 f"{subject}, {level}, {method}",
@@ -165,7 +165,7 @@ def mechanism(rows: Sequence[Measurement]) -> Section:
         tests = [row.reading for row in test_rows if row.level == level]
         (whole,) = [test for test in tests if test.labels.get("test") == "all"]
         others = sorted((test for test in tests if test is not whole), key=lambda test: test.value)
-        alpha: float = whole.labels.get("alpha")
+        alpha = whole.labels.number("alpha")
         for test in (whole, *others[:SHOWN]):
             name = f"all {whole.n} tests together" if test is whole else name_of(test.labels)
             lines.append((f"{level}: {name}", str(test.n), f"{test.value:.2g}"))
@@ -197,7 +197,7 @@ def canary_clients(rows: Sequence[Measurement]) -> Section:
     for (metric, labels), reading in values.items():
         if metric != "epsilon_one_shot":
             continue
-        view = label_title("shown", labels.get("shown"))
+        view = label_title("shown", labels.text("shown"))
         permitted_reading = values.get(("epsilon_one_shot.permitted", labels))
         if permitted_reading and reading.low > permitted_reading.value:
             notes.append(
@@ -223,7 +223,7 @@ def canary_clients(rows: Sequence[Measurement]) -> Section:
 def _about(labels: Labels, *names: str) -> str:
     """The neighbours that a value is about, and further labels with their names."""
     return ", ".join(
-        [labels.get("unit"), labels.get("adjacency"), *(f"{name} {_short(labels.get(name))}" for name in names)]
+        [labels.text("unit"), labels.text("adjacency"), *(f"{name} {_short(labels.number(name))}" for name in names)]
     )
 
 

@@ -18,7 +18,7 @@ def reconstruction_section(
     source_labels = Labels.of(source=source if source in summary.leaks[1:] else None)
     sizes = sorted(
         {
-            labels.get("clients")
+            labels.integer("clients")
             for gain in summary.gains
             for _, _, labels, _ in summary.entries(gain, source_labels.plus(view="sum"))
             if "clients" in labels

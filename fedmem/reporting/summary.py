@@ -40,7 +40,7 @@ class Summary:
             if row.source in self.leaks[1:]:
                 labels = labels.plus(source=row.source)
             place = (row.round, reading.metric, row.level, reading.subject)
-            fpr = labels.get("fpr", math.nan)
+            fpr = labels.number("fpr", math.nan)
             value = Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n, fpr=fpr)
             value = replace(value, saturated=self.saturation_zone(reading.metric, reading.subject).holds(reading.value))
             smallest = (*place, labels.without("fpr"))
@@ -224,5 +224,5 @@ class Summary:
 
 def _attack_of(labels: Labels) -> AttackName | None:
     """The attack of a variant, with the fields that are not at their default in its title."""
-    name = attack_names().get(labels.get("attack", ""))
-    return name and replace(name, title=" ".join(filter(None, (name.title, labels.get("options")))))
+    name = attack_names().get(labels.text("attack"))
+    return name and replace(name, title=" ".join(filter(None, (name.title, labels.text("options")))))

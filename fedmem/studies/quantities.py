@@ -112,7 +112,7 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
             if kind not in about or row_labels.get("coin") == "out":
                 continue
             labels = row_labels.without("place")
-            place = _PLACES.get(row_labels.get("place"), level)
+            place = _PLACES.get(row_labels.text("place"), level)
             null = summary.value(f"{metric}.null", level, kind, row_labels)
             whole = summary.value(f"{metric}.null", "global", kind, labels)
             between = labels.plus(contrast="levels", minus="global")
@@ -182,7 +182,7 @@ _REAL = ("message", "aggregate")
 def _title(measure: Measure, metric: str, labels: Labels) -> str:
     """The title of what is no measure of a kind at a place, with its labels."""
     if metric.endswith(".difference"):
-        view = labels.get("view", "")
+        view = labels.text("view")
         return f"reconstruction from {label_title('view', view)}, in − held out"
     name = measure.title if measure.headline else metric.replace("_", " ")
     return " ".join([name, *labels.words()])

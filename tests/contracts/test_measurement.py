@@ -14,7 +14,7 @@ def test_labels_are_equal_in_any_order_and_drop_empty_values() -> None:
     assert one == other
     assert hash(one) == hash(other)
     assert list(one) == ["a", "b"]
-    assert one.get("c", 5) == 5
+    assert one.integer("c", 5) == 5
 
 
 def test_plus_replaces_and_none_removes_a_label() -> None:

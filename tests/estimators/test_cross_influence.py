@@ -49,12 +49,12 @@ def planted(
 def readings(view: View, **fields: Any) -> dict[tuple[str, str, str], Reading]:
     found = CrossInfluence(**fields).tests(view)
     assert {run for run, _ in found} <= {None}
-    return {(r.metric, r.subject, r.labels.get("statistic", "")): r for _, r in found}
+    return {(r.metric, r.subject, r.labels.text("statistic")): r for _, r in found}
 
 
 def test_test_examples_gained_are_the_sum_of_influences() -> None:
     view, is_in, test = planted(effect=1.0)
-    found = {(e.kind, e.labels.get("statistic", "")): e for e in CrossInfluence().estimate(view)}
+    found = {(e.kind, e.labels.text("statistic")): e for e in CrossInfluence().estimate(view)}
     for statistic, values in (("", (test > 0).astype(float)), ("probability", probability(test))):
         influence = naive(values, is_in)
         for kind, rows in (("a", [0]), ("b", [1, 2, 3, 4, 5])):
@@ -182,9 +182,7 @@ def test_runs_without_the_example_and_diverged_runs_do_not_count() -> None:
     assert found["cross_help", "0", "probability"].value == pytest.approx(expected[0][expected[0] > 0].sum())
     assert found["cross_help", "0", "probability"].n == 15
     assert found["cross_help", "1", "probability"].n == 19
-    e = next(
-        e for e in CrossInfluence().estimate(seen) if (e.kind, e.labels.get("statistic", "")) == ("a", "probability")
-    )
+    e = next(e for e in CrossInfluence().estimate(seen) if (e.kind, e.labels.text("statistic")) == ("a", "probability"))
     assert e.value == pytest.approx(expected[0].sum())
 
 

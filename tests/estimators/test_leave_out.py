@@ -183,7 +183,7 @@ def test_probes_run_with_clients_left_out(tmp_path: Path) -> None:
 def _read_at(reading: Reading) -> str | None:
     """What an influence is read at; of one class its number."""
     target = reading.labels.get("target")
-    return reading.labels.get("statistic") if target is None else f"class={target}"
+    return reading.labels.text("statistic") if target is None else f"class={target}"
 
 
 def influences(view: View) -> dict[tuple[str, str | None], Reading]:
@@ -234,7 +234,7 @@ def test_client_influence_needs_no_audit_example(tmp_path: Path) -> None:
     rows = estimate(bank, [ClientInfluence()], 20)
     assert {(r.round, r.level, r.source) for r in rows} == {(None, "global", "client_influence")}
     assert {"accuracy", "loss"} <= {r.reading.labels.get("statistic") for r in rows}
-    assert not any(r.reading.labels.get("statistic").startswith("own") for r in rows)
+    assert not any(r.reading.labels.text("statistic").startswith("own") for r in rows)
 
 
 def test_without_coins_of_clients_there_is_nothing_to_say(banks: tuple[Scenario, Federation, TrainedBank]) -> None:

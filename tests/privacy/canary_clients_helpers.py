@@ -36,4 +36,4 @@ def rows_of(
 def estimates(rows: list[Measurement], delta: float = 1e-5) -> dict[tuple[int, str, str], Reading]:
     found = probe.CanaryClients(delta=delta).summarise(rows, 0)
     assert all((one.run, one.client, one.source) == (None, -1, "canary_clients") for one in found)
-    return {(one.round_number, one.reading.labels.get("shown"), one.reading.metric): one.reading for one in found}
+    return {(one.round_number, one.reading.labels.text("shown"), one.reading.metric): one.reading for one in found}

@@ -36,8 +36,8 @@ def ins(readings: Sequence[tuple[Any, Reading]]) -> list[Reading]:
 
 def _among(reading: Reading) -> tuple[int, int, str]:
     """The size of the gallery, the peers in it, and the kind."""
-    gallery, peers, kind = (reading.labels.get(name) for name in ("gallery", "peers", "kind"))
-    return gallery, peers, kind
+    labels = reading.labels
+    return labels.integer("gallery"), labels.integer("peers"), labels.text("kind")
 
 
 def outs(readings: Sequence[tuple[Any, Reading]]) -> list[Reading]:

@@ -50,7 +50,7 @@ def test_no_population_means_fewer_priors_and_a_smaller_gallery() -> None:
     }
     bare = replace(lab.federation, test=lab.federation.test.take(np.arange(0)))
     together = Leakage(attack=QUICK).observe(lab.aggregated(lab.local()), Lab(federation=bare))
-    kinds = {r.labels.get("kind") for _, r in together if r.metric == "identified"}
+    kinds = {r.labels.text("kind") for _, r in together if r.metric == "identified"}
     assert kinds == {"noise"}, "all clients are attacked, so that no real image is left"
     assert all(math.isfinite(r.value) for _, r in readings if r.metric == "margin")
 
@@ -68,7 +68,7 @@ def test_noise_identifies_no_kind_above_its_null_rate(monkeypatch: pytest.Monkey
         found: dict[str, list[Reading]] = {}
         for _, reading in probe.observe(local, lab):
             if reading.metric == "identified" and reading.labels.get("view") == "message":
-                found.setdefault(reading.labels.get("kind"), []).append(reading)
+                found.setdefault(reading.labels.text("kind"), []).append(reading)
         return found
 
     honest = identified()

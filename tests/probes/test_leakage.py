@@ -75,7 +75,7 @@ def test_readings_name_view_kind_and_knowledge() -> None:
         among = reading.metric == "identified"
         assert ("gallery" in reading.labels) == ("peers" in reading.labels) == among
         assert reading.labels.has(labels(owner=about.client, kind=str(audit.kind[subject])))
-        assert reading.labels.get("knows").startswith("lr+")
+        assert reading.labels.text("knows").startswith("lr+")
     gallery = {_among(r) for _, r in victims if r.metric == "identified"}
     # 40 of the population, 60 of the test set and the 24 base rows of the two other clients
     assert gallery == {(124, 124, "typical"), (50, 50, "noise")}

@@ -59,7 +59,7 @@ def by_measure(found: dict[Key, Coverage]) -> dict[str, list[Coverage]]:
     for (metric, _, _, labels), one in found.items():
         if "over" in labels or one.unbounded > 0.2 * one.banks:
             continue
-        attack, of = labels.get("attack", ""), labels.get("of", "")
+        attack, of = labels.text("attack"), labels.text("of")
         groups[" ".join(filter(None, (metric, of, attack)))].append(one)
     return groups
 

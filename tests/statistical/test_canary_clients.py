@@ -82,7 +82,7 @@ def shown(
     found = []
     for run in runs:
         last = [one.reading for one in probe.CanaryClients().summarise(readings[run], 0) if one.round == rounds]
-        found.append({r.labels.get("shown"): r for r in last if r.metric == "epsilon_one_shot"})
+        found.append({r.labels.text("shown"): r for r in last if r.metric == "epsilon_one_shot"})
     return found
 
 

@@ -99,7 +99,7 @@ def test_influence_pairs_are_found_at_their_level_only() -> None:
     for seed in range(repetitions):
         view, is_in, test = unrelated(seed)
         rows = {
-            (r.metric, r.labels.get("statistic", "")): r.value
+            (r.metric, r.labels.text("statistic")): r.value
             for _, r in CrossInfluence().tests(view)
             if r.subject == "random_pattern"
         }
@@ -130,7 +130,7 @@ def test_planted_pairs_are_found_and_few_others() -> None:
             test[:, 2 * j : 2 * j + 2] += 2.5 * is_in[:, j : j + 1]
         view = make_view(np.zeros((32, 10)), is_in, test=test, round_number=None, draws=5)
         rows = {
-            (r.metric, r.labels.get("statistic", "")): r.value
+            (r.metric, r.labels.text("statistic")): r.value
             for _, r in CrossInfluence().tests(view)
             if r.subject == "random_pattern"
         }
