@@ -214,7 +214,7 @@ class DatasetDeclaration(Declaration):
         reads_fetched_data: whether it reads files that have to be fetched, and not some that ship.
     """
 
-    published: Any = declare(None, "a Published")
+    published: object = declare(None, "a Published")
     reads_fetched_data: bool = declare(True, "true or false")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,7 +74,7 @@ class InjectionDeclaration(Declaration):
         exclusive: whether no client holds other rows of that class.
     """
 
-    clients: Any = declare("all", "all, a tuple of clients, {share: x} or {count: n}")
+    clients: object = declare("all", "all, a tuple of clients, {share: x} or {count: n}")
     start: int | None = declare(None, "a round, or None")
     unmasked: int = declare(0, "a whole number")
     texts: bool = declare(False, "true or false")

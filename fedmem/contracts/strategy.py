@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -13,6 +13,10 @@ from fedmem.contracts.declarations import Declaration, class_value, declare, rea
 
 if TYPE_CHECKING:
     from flwr.app import ArrayRecord
+    from flwr.serverapp.strategy import Strategy
+    from torch import Tensor
+
+    from fedmem.contracts.arrays import Params
 
 
 @runtime_checkable
@@ -23,7 +27,7 @@ class StrategyMaker(Protocol):
     refused, so that a misspelt declaration is an error; helpers begin with an underscore.
     """
 
-    def make(self, cohort_size: int) -> Any: ...
+    def make(self, cohort_size: int) -> Strategy: ...
 
 
 class Services(Protocol):
@@ -32,7 +36,7 @@ class Services(Protocol):
     nodes: Sequence[int]
     reports: Mapping[int, Mapping[str, float]]
     generators: Callable[[], tuple[np.random.Generator, ...]] | None
-    canary_updates: Callable[..., Any] | None
+    canary_updates: Callable[[Params], Iterable[tuple[Params, Tensor]]] | None
 
 
 @runtime_checkable
@@ -42,7 +46,7 @@ class ServedStrategy(Protocol):
     `step_without_clients` gives the model after a round in which no client takes part; None if it stays as it is.
     """
 
-    rule: Any
+    rule: object
     services: Services
 
     def step_without_clients(self, server_round: int, arrays: ArrayRecord) -> ArrayRecord | None: ...
@@ -98,9 +102,9 @@ class StrategyDeclaration(Declaration):
     release_statement: Callable[[int], Mapping[str, float] | None] | None = declare(
         None, "a method release_statement(number)"
     )
-    rule: Callable[..., Any] | None = declare(None, "a method rule(state, round)")
-    state: Callable[..., Any] | None = declare(None, "a method state(before, num_clients)")
-    payload: Callable[..., Any] | None = declare(None, "a method payload(state, clients)")
+    rule: Callable[..., object] | None = declare(None, "a method rule(state, round)")
+    state: Callable[..., object] | None = declare(None, "a method state(before, num_clients)")
+    payload: Callable[..., object] | None = declare(None, "a method payload(state, clients)")
 
     @property
     def counts_participations(self) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from fedmem.guards.guarding import Guard
 from fedmem.privacy.amplification import canaries_of
 from fedmem.training.client_work import TrainedWork, Work, pick, stack
 from fedmem.training.finite import finite_models, not_finite
-from strategies._rule import Round, wrong_models
+from strategies._rule import Round, Rule, wrong_models
 
 
 class RulePath:
@@ -39,8 +39,8 @@ class RulePath:
 
     def train(self, runs: Sequence[int]) -> list[Params]:
         """The last global model of each run."""
-        strategy: Any = self._parts.scenario.strategy
-        declared = strategy_declaration(strategy)
+        strategy = cast("Rule", self._parts.scenario.strategy)
+        declared = strategy_declaration(self._parts.scenario.strategy)
         before = stack([self._parts.federation.initial_of(run) for run in runs])
         with Guard("strategy", strategy, "state") as guard:
             state = by_run(guard, "it", strategy.state(before, self._parts.federation.num_clients), (len(runs),))
@@ -85,11 +85,11 @@ class RulePath:
         return [pick(before, i) for i in range(len(runs))]
 
     def _next_models(
-        self, strategy: Any, state: Params, server_round: Round, runs: Sequence[int]
+        self, strategy: Rule, state: Params, server_round: Round, runs: Sequence[int]
     ) -> tuple[Params, Params]:
         """The next models and the next state, by the strategy's rule."""
         with Guard("strategy", strategy, "rule", round=server_round.number) as guard:
-            result = strategy.rule(state, server_round)
+            result: object = strategy.rule(state, server_round)
             if not isinstance(result, tuple) or len(result) != 2:
                 guard.reject(f"it returned {a_kind(result)}, should be the next models and the next state")
             models, later = result[0], by_run(guard, "the state", result[1], (len(runs),))

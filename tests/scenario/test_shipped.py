@@ -18,6 +18,7 @@ from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.data import dataset_declaration
 from fedmem.contracts.families import FAMILIES, sources
 from fedmem.contracts.strategy import client_of
+from fedmem.datasets._published import Published
 from fedmem.execution.run import run
 from fedmem.privacy import spending
 from fedmem.probes.leakage import Leakage
@@ -58,8 +59,9 @@ def test_scenario_begins_with_command_schema_question_and_time(path: Path) -> No
     assert said == lines[: len(said)]
     scenario = load_scenario(path)
     assert scenario.name == path.stem
+    published = dataset_declaration(scenario.dataset).published
     fetched = reads_fetched(scenario.dataset)
-    before = f"fedmem fetch {dataset_declaration(scenario.dataset).published.name} && " if fetched else ""
+    before = f"fedmem fetch {instance(published, Published).name} && " if fetched else ""
     assert said[0] == f"# {before}fedmem run scenarios/{path.name}"
     assert said[1] == "# yaml-language-server: $schema=./scenario.schema.json"
     assert 2 <= len(said[2:]) <= 4
