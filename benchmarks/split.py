@@ -13,7 +13,6 @@ from typing import Any
 
 from benchmarks import workloads
 from fedmem.engines import _message_path, _rule_path, _scheduler
-from fedmem.execution import bank
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.observation import observer
@@ -36,8 +35,8 @@ PARTS: list[Part] = [
     ("reading messages, writing replies", message_path.MessagePath, "_answer"),
     ("Flower's strategy and Observed", _scheduler, "in_step"),
     ("logits of the models looked at", stacked.Stacked, "logits"),
-    ("margins, ranks and quantiles", bank, "evidence_of"),
-    ("margins, ranks and quantiles", bank, "rank_of"),
+    ("margins, ranks and quantiles", observer, "evidence_of"),
+    ("margins, ranks and quantiles", observer, "rank_of"),
     ("probes", observer._Observer, "_probe"),
 ]
 

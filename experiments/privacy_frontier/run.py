@@ -53,7 +53,6 @@ class Cell(NamedTuple):
             noise = 0.0 if math.isinf(self.target) else "null"
             cohort = shared.sampler.rate * shared.clients  # type: ignore[attr-defined]
             changes.append(
-                f""
                 f"strategy={{kind: dp_fedavg, clip: {CLIP}, noise_multiplier: {noise}, "
                 f"expected_cohort_size: {cohort:g}}}"
             )

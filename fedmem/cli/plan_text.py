@@ -144,8 +144,7 @@ def _control(scenario: Scenario, run_plan: Plan) -> Iterator[tuple[str, str]]:
     yield (
         "control",
         f"the audit of {audit.example_kind} trains {runs} run{'s' * (runs > 1)} more without noise, its positive "
-        f"control: about "
-        f"{round(run_plan.trainings * share):,} local trainings; control: false leaves it out",
+        f"control: about {round(run_plan.trainings * share):,} local trainings; control: false leaves it out",
     )
 
 

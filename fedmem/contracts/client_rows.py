@@ -20,7 +20,7 @@ KEPT_ROWS = 1 << 22
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClientRows:
-    """The rows of N clients in R runs; letters and arrays are those of `types.Federation` and `types.AuditSet`.
+    """The rows of N clients in R runs; letters and arrays are those of `Federation` and `AuditSet`.
 
     A client trains on its base rows, then, copy by copy in audit order, on the rows that stand for the examples it
     holds: `trained_rows` where an example is in and the round within its window, otherwise `replacement`, -1 for none.

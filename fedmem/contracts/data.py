@@ -165,7 +165,7 @@ class ReadsFiles(Protocol):
 class Partition(Protocol):
     """Says who holds what: disjoint sorted index arrays that cover every row, or an error that counts the rest.
 
-    For very many clients, `Parts` is a sequence of arrays that costs nothing for each. It may declare what
+    For very many clients, `Ragged` is a sequence of arrays that costs nothing for each. It may declare what
     `PartitionDeclaration` lists.
     """
 

@@ -100,9 +100,9 @@ class StrategyDeclaration(Declaration):
         None, "a method squared_sensitivity(rounds, min_separation, participations=None)"
     )
     release_statement: Callable[[int], Mapping[str, float] | None] | None = declare(
-        None, "a method release_statement(number)"
+        None, "a method release_statement(round_number)"
     )
-    rule: Callable[..., object] | None = declare(None, "a method rule(state, round)")
+    rule: Callable[..., object] | None = declare(None, "a method rule(state, rnd)")
     state: Callable[..., object] | None = declare(None, "a method state(before, num_clients)")
     payload: Callable[..., object] | None = declare(None, "a method payload(state, clients)")
 

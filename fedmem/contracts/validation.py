@@ -141,7 +141,7 @@ def injected_of(
 ) -> InjectionPlan:
     """What an injection adds: examples like those of the data, each with an owner and copies."""
     if not isinstance(planned, InjectionPlan):
-        guard.reject(f"it returned {a_kind(planned)}, should be fedmem.contracts.audit_set.Injected")
+        guard.reject(f"it returned {a_kind(planned)}, should be fedmem.contracts.audit_set.InjectionPlan")
     for name, rows in (("examples", planned.examples), ("extra", planned.extra)):
         if rows is None:
             continue

@@ -185,8 +185,7 @@ class Directed(Strategy):
             raise RunError(
                 f"round {self.round}: strategy {self._name} trains {len(receivers)} clients where the sampler chose "
                 f"{len(self._clients)}. Give it fraction_train: 1.0, or say `cohort_by: strategy` in the scenario "
-                f"to let "
-                "the strategy choose among the sampler's cohort."
+                "to let the strategy choose among the sampler's cohort."
             )
 
     def aggregate_train(self, server_round: int, replies: Iterable[Message]) -> Aggregated:

@@ -46,7 +46,7 @@ class Audit:
 
     Metrics, in nats: `epsilon_hat`, at least 0, which lies below the true epsilon with probability `confidence`;
     `epsilon_hat.ceiling`, its value if every guess were right: where the two are near, there were too few trials. n
-    counts trials. The labels are claim, way, unit, adjacency, copies, delta. No bound holds for the largest of
+    counts trials. The labels are claim, method, unit, adjacency, copies, delta. No bound holds for the largest of
     several readings, nor for the sum over rounds. Never in the summary, which picks the round by participation.
 
     Where a part of the scenario adds noise, `epsilon_hat.permitted` at the last round is its guarantee for the same

@@ -73,7 +73,7 @@ def total_copies(injection: Injection, clients: int, rows: int) -> int:
 
 
 def _replacement_rows(injection: Injection, clients: int, rows: int) -> int:
-    """Replacement rows that an injection takes from the reserve; none where it makes them itself (`own_fill_ins`)."""
+    """Replacement rows that an injection takes from the reserve; none where it makes its own (`own_replacements`)."""
     return 0 if injection_declaration(injection).own_replacements else total_copies(injection, clients, rows)
 
 
@@ -132,8 +132,7 @@ def _row_shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
     message = (
         f"{counts['total']} rows minus {counts['test']} for test{unused_text} leave {train}, but {rows_needed} are "
         f"needed: population {counts['population']}, audit {counts['audit']}, "
-        f"replacement rows {counts['replacements']} "
-        f"and one for each of {scenario.clients} clients; "
+        f"replacement rows {counts['replacements']} and one for each of {scenario.clients} clients; "
     )
     max_population = train - reserved - scenario.clients
     room = train - counts["population"] - scenario.clients

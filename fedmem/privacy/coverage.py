@@ -44,7 +44,7 @@ class Reader:
 def minimum_separation_of(sampler: Sampler, clients: int) -> int | None:
     """The minimum separation of a client's participations that a sampler and those in it declare.
 
-    A subclass that picks in its own way inherits `separation` without keeping to it, so it has to declare it again.
+    A subclass that picks in its own way inherits `min_separation` without keeping to it, so it has to declare it again.
     """
     separation = sampler_declaration(sampler).min_separation
     if separation is None or any(

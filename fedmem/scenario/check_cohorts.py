@@ -149,5 +149,6 @@ def _free_cohort(speed: Speed, cohort_by: str) -> Iterator[Problem]:
     if speed.server == "rule" and cohort_by == "strategy":
         yield Problem(
             path="speed.server",
-            message="a rule does not pick clients, but cohort is strategy; use server: messages, or cohort_by: sampler",
+            message="a rule does not pick clients, but cohort_by is strategy; use server: messages, or "
+            "cohort_by: sampler",
         )

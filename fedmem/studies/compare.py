@@ -106,7 +106,7 @@ def compare(  # noqa: PLR0913 - options for users, all by name
     - equal runs give equal files.
 
     Errors: `ScenarioError` with all that is wrong in any setting; `FolderError` where results cannot be written. A run
-    that fails is no error: see `Compared.failures`.
+    that fails is no error: see `ComparedRuns.failures`.
     """
     values_by_path = (
         parse_vary(vary) if not isinstance(vary, Mapping) else {path: _texts(them) for path, them in vary.items()}

@@ -25,6 +25,7 @@ from benchmarks import (
     plain,
     report,
     rows,
+    split,
     victims,
 )
 from benchmarks import workloads as work
@@ -196,6 +197,11 @@ def test_the_attacks_of_the_contest_do_the_same_work(monkeypatch: pytest.MonkeyP
         reached[network] = first
     monkeypatch.setitem(victims.STEPS, "mlp", 1)
     assert not np.allclose(inversion.ours("mlp").params["distance"], reached["mlp"], atol=2e-3), "less work is noticed"
+
+
+def test_the_timed_parts_of_a_round_exist() -> None:
+    missing = [name for _, place, name in split.PARTS if not hasattr(place, name)]
+    assert missing == []
 
 
 def test_results_of_one_workload_survive_measuring_another(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Tests of `fedmem/injections/_images.py`."""
+"""Tests of `fedmem/injections/_patches.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of `fedmem/modalities/modality_of_shape.py`."""
+"""Tests of `fedmem/modalities/undescribed.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tests of `fedmem/reporting/naming.py`."""
+"""Tests of `fedmem/reporting/metric_names.py`."""
 
 from __future__ import annotations
 

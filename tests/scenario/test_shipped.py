@@ -179,7 +179,7 @@ def smaller(path: Path, data: list[str]) -> Scenario:
         "bootstrap=20",
         "references=50",
     ]
-    texts = hasattr(full.dataset, "most")
+    texts = hasattr(full.dataset, "max_chars")
     if texts:
         # the fewest that copies and population leave enough windows of
         changed += ["dataset.max_chars=1500", f"population={min(full.population, 40)}"]
