@@ -148,7 +148,6 @@ def sheet(victims: Sequence[Victim], federation: Federation) -> dict[str, NDArra
         "kind": np.array([v.kind for v in first_victims]),
         "labels": np.array([str(v.case.labels) for v in first_victims]),
         "subject": np.array([v.subject for v in first_victims]),
-        "run": np.array([v.case.transition.run for v in first_victims]),
         "identified": np.array([v.identified for v in first_victims]),
     }
 

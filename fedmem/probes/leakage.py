@@ -13,6 +13,7 @@ from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Label, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
+from fedmem.contracts.reconstruction_sheet import ReconstructionSheet
 from fedmem.contracts.validation_of_measures import reconstruct
 from fedmem.probes._cases import VIEWS, Case, Scope
 from fedmem.probes._leak_measures import ATTACK_LABELS, ATTACKED
@@ -168,16 +169,23 @@ class Leakage:
                 for purpose, t in zip(purposes, places, strict=True)
             ]
             reconstructions = reconstruct(self.attack, [case.target for case in cases], rngs)
-            victims_by_name: dict[str, list[Victim]] = {}
+            victims_by_view: dict[tuple[str, int], list[Victim]] = {}
             for case, result in zip(cases, reconstructions, strict=True):
                 scored = score(case, check_reconstruction(case, result), context, self.gallery)
                 about = [r for victim in scored for r in of_victim(victim)] + of_attack(case, result, context)
                 readings += [(case.transition, reading) for reading in about]
-                name = f"round_{first.round}/{first.level}/{case.name}/run_{case.transition.run}"
-                victims_by_name.setdefault(name, []).extend(v for v in scored if not v.control)
-            for name, victims in victims_by_name.items():
+                shown = victims_by_view.setdefault((case.name, case.transition.run), [])
+                shown.extend(victim for victim in scored if not victim.control)
+            for (name, run), victims in victims_by_view.items():
                 if victims:
-                    context.keep(name, sheet(victims, context.federation))
+                    kept = ReconstructionSheet(
+                        round=first.round,
+                        level=first.level,
+                        view=name,
+                        run=run,
+                        columns=sheet(victims, context.federation),
+                    )
+                    context.keep(kept.name, kept.arrays())
         return readings
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedmem.contracts.reconstruction_sheet import ReconstructionSheet, read_reconstruction_sheets
 from fedmem.modalities.modality import Modality, of_kind
 from fedmem.reporting import drawing
 from fedmem.reporting.cells import number
@@ -17,14 +16,8 @@ from fedmem.reporting.measures import label_title
 from fedmem.results.folder import put
 from fedmem.results.read import Run, read
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 _PER_KIND = 3
 """Victims of each kind and view on a sheet."""
-
-_KEPT = re.compile(r"(.+)/round_(\d+)/(local|sum|global)/([^/]+)/run_(\d+)/original$")
-"""What probes of reconstruction keep: source, round, level, view and run."""
 
 _LEVELS = ("local", "sum", "global")
 
@@ -45,12 +38,13 @@ def sheets(run: Run) -> dict[str, tuple[bytes, str]]:
     The last round that a probe attacked, view by view: the first victims of each kind, not the best ones, each with its
     number, whether it was identified, and the margin over the best prior.
     """
-    arrays = run.reconstructions()
+    found = [sheet for sheet in read_reconstruction_sheets(run.reconstructions()) if "original" in sheet.columns]
     kinds = tuple(dict.fromkeys(run.audit["kind"].tolist()))
     drawings = {}
-    for place, source in enumerate(dict.fromkeys(match[1] for name in arrays if (match := _KEPT.match(name))), 1):
-        modality = _modality(arrays, source)
-        round_number, groups = _groups(arrays, source, kinds, modality)
+    for place, source in enumerate(dict.fromkeys(sheet.source for sheet in found), 1):
+        of_source = [sheet for sheet in found if sheet.source == source]
+        modality = of_kind(str(of_source[0].columns["modality"][0]))
+        round_number, groups = _groups(of_source, kinds, modality)
         subtitle = (
             f"The first victims of each kind, not the best ones. {modality.unit}: {modality.similarity.upper()} of the "
             "reconstruction − of the best prior, which is picked by the truth. Identified: a reconstruction is nearer "
@@ -63,26 +57,18 @@ def sheets(run: Run) -> dict[str, tuple[bytes, str]]:
     return drawings
 
 
-def _modality(arrays: Mapping[str, NDArray[Any]], source: str) -> type[Modality]:
-    """The modality of what a probe stored."""
-    return of_kind(
-        next(str(arrays[name][0]) for name in arrays if re.fullmatch(rf"{re.escape(source)}/.+/modality", name))
-    )
-
-
 def _groups(
-    arrays: Mapping[str, NDArray[Any]], source: str, order: Sequence[str], modality: type[Modality]
+    found: Sequence[ReconstructionSheet], order: Sequence[str], modality: type[Modality]
 ) -> tuple[int, dict[str, list[drawing.ImageRow]]]:
     """The last round that a probe attacked, and for each view its first victims of each kind."""
-    matches = [match for name in arrays if (match := _KEPT.match(name)) and match[1] == source]
-    last = max(int(match[2]) for match in matches)
-    places = sorted({(match[3], match[4]) for match in matches if int(match[2]) == last}, key=_place)
+    last = max(sheet.round for sheet in found)
+    of_round = [sheet for sheet in found if sheet.round == last]
+    places = sorted({(sheet.level, sheet.view) for sheet in of_round}, key=_place)
     groups, level_key = {}, modality.similarity
     for level, view in places:
-        runs = sorted(int(match[5]) for match in matches if (int(match[2]), match[3], match[4]) == (last, level, view))
-        base = f"{source}/round_{last}/{level}/{view}/run_"
+        runs = sorted((one for one in of_round if (one.level, one.view) == (level, view)), key=lambda one: one.run)
         column = {
-            key: np.concatenate([arrays[f"{base}{run}/{key}"] for run in runs])
+            key: np.concatenate([one.columns[key] for one in runs])
             for key in (
                 "original",
                 "reconstruction",

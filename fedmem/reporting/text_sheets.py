@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import html
 import math
-import re
 from collections.abc import Iterator
 
+from fedmem.contracts.reconstruction_sheet import read_reconstruction_sheets
 from fedmem.reporting.measures import label_title
 from fedmem.results.read import Run
 
 PER_KIND = 3
 """Texts of each kind, probe, level and view that are shown: the first ones, not the best ones."""
 
-_KEPT = re.compile(r"(.+)/round_(\d+)/(local|sum|global)/([^/]+)/run_(\d+)/original_text")
-"""What probes of reconstruction keep of texts: source, round, level, view and run."""
+_LEVELS = ("local", "sum", "global")
 
 
 def reconstructed_rows(run: Run) -> list[tuple[str, ...]]:
@@ -22,24 +21,24 @@ def reconstructed_rows(run: Run) -> list[tuple[str, ...]]:
 
     Of each probe, level and view the first victims of each kind, by run, as they are in the files.
     """
-    arrays = run.reconstructions()
-    matches = [match for name in arrays if (match := _KEPT.fullmatch(name))]
-    last = {source: max(int(m[2]) for m in matches if m[1] == source) for source in {m[1] for m in matches}}
+    found = [one for one in read_reconstruction_sheets(run.reconstructions()) if "original_text" in one.columns]
+    last: dict[str, int] = {}
+    for one in found:
+        last[one.source] = max(one.round, last.get(one.source, 0))
     rows: list[tuple[str, ...]] = []
     counts: dict[tuple[str, ...], int] = {}
-    for match in sorted(matches, key=lambda m: (m[1], ("local", "sum", "global").index(m[3]), m[4], int(m[5]))):
-        source, level, view = match[1], match[3], match[4]
-        if int(match[2]) != last[source]:
+    for one in sorted(found, key=lambda one: (one.source, _LEVELS.index(one.level), one.view, one.run)):
+        source, level, view = one.source, one.level, one.view
+        if one.round != last[source]:
             continue
-        base = match[0].removesuffix("original_text")
         place = f"{level}: {label_title('view', view).replace('_', ' of ')}" + (f" ({source})" if len(last) > 1 else "")
-        for i, kind in enumerate(arrays[f"{base}kind"].tolist()):
+        for i, kind in enumerate(one.columns["kind"].tolist()):
             counts[source, level, view, kind] = counts.get((source, level, view, kind), 0) + 1
             if counts[source, level, view, kind] > PER_KIND:
                 continue
-            texts = (str(arrays[f"{base}{part}_text"][i]) for part in ("original", "reconstruction", "prior"))
+            texts = (str(one.columns[f"{part}_text"][i]) for part in ("original", "reconstruction", "prior"))
             similarity, baseline, identified_flag = (
-                float(arrays[f"{base}{key}"][i]) for key in ("similarity", "prior_similarity", "identified")
+                float(one.columns[key][i]) for key in ("similarity", "prior_similarity", "identified")
             )
             outcome = "" if math.isnan(identified_flag) else ", identified" if identified_flag else ", not identified"
             rows.append((place, kind, *texts, f"{similarity:.2f} (prior {baseline:.2f}){outcome}"))

@@ -92,6 +92,8 @@ def pictures() -> dict[str, np.ndarray]:
         kept |= {f"{base}/kind": np.array(["pattern"] * 4 + ["typical-own"]), f"{base}/subject": np.arange(5)}
         kept |= {f"{base}/psnr": np.arange(5.0), f"{base}/prior_psnr": np.full(5, 7.0)}
         kept[f"{base}/identified"] = np.array([0.0, 1.0, 0.0, 1.0, np.nan])
+        place = {"round": 5, "level": level, "view": view, "run": 0}
+        kept |= {f"{base}/{name}": np.array([value] * 5) for name, value in place.items()}
         kept[f"{base}/modality"] = np.array(["images"] * 5)
     return kept
 

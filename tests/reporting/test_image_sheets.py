@@ -6,11 +6,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedmem.errors import RunError
 from fedmem.execution.run import measure, run
 from fedmem.reporting.drawing import ImageRow
 from fedmem.reporting.image_sheets import sheets, write_sheets
 from fedmem.results.read import read
 from fedmem.scenario.scenario import Scenario
+from tests.reporting.page_helpers import SCENARIO, pictures, rows
+from tests.results.read_helpers import bank, write
 from tests.tiny import tiny
 
 
@@ -87,3 +90,14 @@ def test_sheet_shows_every_level_with_gain_and_identification(folder: Path, monk
             assert picture.caption.endswith("\nidentified") == (values["identified"] == 1)
             gain = float(picture.caption.split(" dB")[0].replace("−", "-"))
             assert gain == pytest.approx(values["margin"], abs=0.051)
+
+
+def test_sheets_follow_the_columns_and_not_the_names_of_arrays(tmp_path: Path) -> None:
+    write(tmp_path / "named", bank(), measurements=rows(), scenario_yaml=SCENARIO, reconstructions=pictures())
+    renamed = {name.replace("round_5/", "other_"): array for name, array in pictures().items()}
+    write(tmp_path / "renamed", bank(), measurements=rows(), scenario_yaml=SCENARIO, reconstructions=renamed)
+    assert sheets(read(tmp_path / "renamed")) == sheets(read(tmp_path / "named")) != {}
+    damaged = {name: array for name, array in pictures().items() if not name.endswith("/modality")}
+    write(tmp_path / "damaged", bank(), measurements=rows(), scenario_yaml=SCENARIO, reconstructions=damaged)
+    with pytest.raises(RunError, match=r"reconstructions\.npz is damaged: .* has no modality"):
+        sheets(read(tmp_path / "damaged"))

@@ -73,6 +73,7 @@ def test_sheet_shows_the_first_victims_of_any_run(tmp_path: Path, monkeypatch: p
     kept: dict[str, np.ndarray] = {}
     for run, chosen in ((0, [0, 1]), (10, [0, 1, 2, 3, 4]), (2, [2, 3])):
         parts = {name: value[chosen] for name, value in pictures().items()}
+        parts |= {name: np.full(len(chosen), run) for name in parts if name.endswith("/run")}
         kept |= {name.replace("run_0", f"run_{run}"): value for name, value in parts.items()}
     shown: list[str] = []
 
