@@ -36,7 +36,7 @@ class DpAdaptive(ServerRule):
         rate: how fast S moves: at most by the factor exp(rate) or so in a round.
         noise_multiplier: z of updates and bits together; null finds it for the scenario's `privacy.target_epsilon`.
         bit_noise: standard deviation of the noise on the sum of bits, more than z / 2; null takes the larger of
-            cohort / 20, as the authors do, and 2 z, which costs the updates 3 % more noise.
+            `expected_cohort_size` / 20, as the authors do, and 2 z, which costs the updates 3 % more noise.
         expected_cohort_size: what noisy sums are divided by: how many clients are expected in a round.
         canary_clients: further clients of random direction, for an audit by the probe `canary_clients`.
 

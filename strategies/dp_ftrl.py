@@ -45,7 +45,7 @@ class DpFtrl(ServerRule):
         expected_cohort_size: what the noisy sum is divided by: how many clients take part in a round, or less under a
             `cap`.
         cap: rows from which a client has the full weight; null gives all clients the same.
-        server_lr: learning rate of the server.
+        server_lr: eta, the server learning rate.
         momentum: share of the velocity carried to the next round.
         honaker: estimate each node from its own noisy sum and from those below it, which nearly halves the variance
             (Honaker, 2015) and costs no privacy; false takes its own alone.

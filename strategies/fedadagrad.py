@@ -24,7 +24,7 @@ class FedAdagrad(ServerRule):
     - Keeps two models of state.
 
     Fields:
-        server_lr: server learning rate.
+        server_lr: eta, the server learning rate.
         beta_1: decay of the first moment; the paper uses none here.
         tau: degree of adaptivity; larger is closer to plain averaging.
 

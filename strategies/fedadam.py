@@ -24,7 +24,7 @@ class FedAdam(ServerRule):
       round, however long the updates are: a coordinate that few clients move is moved as much as any other.
 
     Fields:
-        server_lr: server learning rate.
+        server_lr: eta, the server learning rate.
         beta_1: decay of the first moment.
         beta_2: decay of the second moment.
         tau: degree of adaptivity; larger is closer to plain averaging with momentum.

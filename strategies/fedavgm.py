@@ -28,7 +28,7 @@ class FedAvgM(ServerRule):
 
     Fields:
         momentum: share of the velocity carried to the next round.
-        server_lr: server learning rate.
+        server_lr: eta, the server learning rate.
 
     >>> type(FedAvgM(momentum=0.5).make(3)).__name__
     'FedAvgM'

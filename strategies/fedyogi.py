@@ -24,7 +24,7 @@ class FedYogi(ServerRule):
     - Keeps two models of state.
 
     Fields:
-        server_lr: server learning rate.
+        server_lr: eta, the server learning rate.
         beta_1: decay of the first moment.
         beta_2: one minus the size of a step of the second moment.
         tau: degree of adaptivity; larger is closer to plain averaging with momentum.

@@ -18,7 +18,7 @@ class TrainingMean:
     """Answers with the mean of the population, the one input whose squared error is least on average.
 
     The mean is that of `GradientTarget.population`, examples of the adversary's own that are drawn like those of the
-    clients and trained on by nobody; never that of the clients' data, which would be given away by being used.
+    clients and trained on by nobody; never that of the clients' data, which would leak by being used.
 
     Returns `num_images` equal inputs, labels as equally divided among the classes as can be, and a `distance` of NaN,
     since nothing was matched.

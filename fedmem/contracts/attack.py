@@ -60,14 +60,14 @@ class GradientTarget:
 
     `params` is the model before, `update` what was added to it (after - before; None where only a gradient is known),
     `gradient` the mean gradient of the loss: exact, or the update divided by -(learning rate x steps). `num_images` is
-    the number of examples behind it, `clients` the number of clients of which it is the sum. `knows` is a short text of
-    what else the adversary is granted. `modality` is that of the data set. `target_shape` is that of the targets of one
-    example: () for a class, (length,) where the target at each place is the next token. `personal` names parameters
-    that stay with the client: update and gradient lack them, and `params` has them as the server does.
+    the number of examples behind it, `clients` the number of clients of which it is the sum. `knows` is a short text:
+    what else the adversary is granted. `modality` is that of the data set. `target_shape` is the shape of the targets
+    of one example: () for a class, (length,) where the target at each place is the next token. `personal` names
+    parameters that stay with the client: update and gradient lack them, and `params` has them as the server does.
 
-    Fields that an attack does not declare are None: `labels` (num_images,), sorted; `algorithm`, the client's, with
-    its server payload `payload`; `batches` (steps, batch_size), the places 0 .. num_images - 1 of the examples in each
-    batch, -1 for padding. Places go by sorted label where labels are granted, else by first use. `population` are
+    Fields that an attack does not declare are None: `labels` (num_images,), sorted; `algorithm`, that of the client,
+    with its server payload `payload`; `batches` (steps, batch_size), the places 0 .. num_images - 1 of the examples in
+    each batch, -1 for padding. Places go by sorted label where labels are granted, else by first use. `population` are
     examples of the adversary, drawn like those of the clients, on which no client trains.
     """
 
@@ -90,7 +90,7 @@ class GradientTarget:
     population: Examples | None = None
 
     def grant(self, grants: Sequence[str]) -> GradientTarget:
-        """The same without what is not in `grants`, some of `GRANTS`; `knows` has the rest.
+        """The same target with only the fields of `GRANTS` that are in `grants`; `knows` lists them.
 
         An attack is shown no more than it declares, so that it cannot use what its report does not say. Places that go
         by label would leak the labels of each batch, so without labels they are numbered by first use.

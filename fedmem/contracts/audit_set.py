@@ -51,8 +51,8 @@ class InjectionPlan:
 class References:
     """Fresh members of one canary family, never trained on. `inputs` (count, *shape) serve every label.
 
-    Members of a text carry their own `targets` (count, L), and serve the one label that there is. `space` are all
-    members there are: where these are few enough, a canary is ranked among all members that are not canaries.
+    Members of a text carry their own `targets` (count, L), and serve the one label that there is. `space` holds all
+    members; where these are few enough, a canary is ranked among all members that are not canaries.
     `records`, for families with one field as target, are all values of the text up to its end.
     """
 

@@ -45,7 +45,7 @@ class Influence:
 class Models:
     """Which models a view reads: S pairs of a round and a client (-1: the aggregate), each in all R runs.
 
-    `example_kind` (Q, m) is the pair that shows audit example j as the q-th model of its place, -1 where there is none.
+    `of` (Q, m) is the pair that shows audit example j as the q-th model of its place, -1 where there is none.
     """
 
     runs: int

@@ -191,9 +191,9 @@ class Dropped:
 class TrainedBank:
     """Runs of a bank with all that was read while they were trained, and what did the training.
 
-    Of some of the runs, a shard, or of all of them. `failures` is who was dropped, `seconds` the time that processes
-    spent, `untraced` what was not traced (`Executor.untraced_functions`), `pilot` what picked the cohorts, where
-    something did.
+    Of some of the runs, a shard, or of all of them. `failures` are the dropped clients, `seconds` the time that
+    processes spent, `untraced` what was not traced (`Executor.untraced_functions`), `pilot` what picked the
+    cohorts, where something did.
     """
 
     bank: Bank

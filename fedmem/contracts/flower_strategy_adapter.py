@@ -14,7 +14,7 @@ from fedmem.guards.guarding import NOT_OURS
 
 @dataclass(frozen=True, kw_only=True)
 class FlowerStrategyAdapter:
-    """A Flower strategy class, stock or somebody's own, with the parameters that it is made from.
+    """A Flower strategy class, of Flower or of the user, with the parameters of its constructor.
 
     Everyone that the sampler picked trains: unless the YAML says otherwise, the parameters of Flower's own strategies
     are set to `fraction_train=1`, `fraction_evaluate=0` and minimums that a cohort of one satisfies (0 for evaluation

@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 class Injection(Protocol):
     """Adds audit examples. `name` labels the kind in every output.
 
-    It may declare what `InjectionDeclaration` lists. Before partitioning, `reserve_rows` is reserved for the examples
-    and `total_copies` (over all of them) for replacement rows; `num_rows` is the number of training rows of the data
-    set.
+    It may declare what `InjectionDeclaration` lists. Before partitioning, `reserve_rows` rows are reserved for the
+    examples and `total_copies` (over all of them) for replacement rows; `num_rows` is the number of training rows of
+    the data set.
     """
 
     role: ClassVar[Role]

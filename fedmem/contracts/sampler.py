@@ -87,8 +87,8 @@ class KnownProbabilities(Sampler, Protocol):
     """A sampler whose inclusion probabilities are known.
 
     `probabilities` (N,): for each client the probability that `cohort` picks it, given all that `history` shows before
-    this round, over the draws of `rng` alone. So a client that has to rest has 0, and a client
-    that is certain to be picked has 1: draws before a round hide nobody in it. None where they are not known.
+    this round, over the draws of `rng` alone. So a client within its minimum separation has 0, and
+    a client that is certain to be picked has 1: draws before a round hide nobody in it. None where they are not known.
     """
 
     def probabilities(self, round_number: int, history: History) -> FloatArray | None: ...

@@ -26,7 +26,7 @@ def checked_on_error(value: str) -> OnError:
 
 
 class Watcher(Protocol):
-    """Sees the transitions of the rounds it wants: local ones before aggregation, the global one after it.
+    """Sees the transitions of the rounds that it observes: local ones before aggregation, the global one after it.
 
     It may declare what `WatcherDeclaration` lists.
     """
@@ -41,7 +41,7 @@ class WatcherDeclaration(Declaration):
     """What a watcher may declare, with the values that hold where it declares nothing.
 
     Attributes:
-        begin: `begin(initial)`, which is given the initial parameters before round 1; None if it wants none.
+        begin: `begin(initial)`, which is given the initial parameters before round 1; None if it does not use them.
         on_error: what its errors do; with `warn` they are warnings, and it sees nothing more.
     """
 

@@ -66,8 +66,7 @@ _NO_DATA = frozenset(
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a scenario: its folder, and why it failed, if it did. `was_finished` says that it had been run
-    before."""
+    """The outcome of a scenario: its folder, and why it failed, if it did, and whether an earlier run finished it."""
 
     scenario: Scenario
     folder: Path
@@ -201,7 +200,7 @@ def _width(scenario: Scenario) -> int:
 
 
 def _partition(members: Sequence[int], sizes: Sequence[float], limit: float) -> list[tuple[int, ...]]:
-    """Members in their order, in parts whose sizes add up to at most so much, or that are single.
+    """Parts of members, in their order, each of one member or with sizes that sum to at most `limit`.
 
     >>> _partition([0, 1, 2, 3], [2, 2, 9, 1], 4)
     [(0, 1), (2,), (3,)]
@@ -218,7 +217,7 @@ def _partition(members: Sequence[int], sizes: Sequence[float], limit: float) -> 
 
 
 def _with_noise(scenario: Scenario) -> Scenario:
-    """With the noise that its data ask for; errors in them are reported when it is run."""
+    """The scenario with the noise that its data require; errors in the data are reported when it is run."""
     try:
         return with_required_noise(scenario)
     except FedmemError:

@@ -1,7 +1,7 @@
 """The pilot: one more run, trained before all others, by whose losses and norms their cohorts are picked.
 
 Under `roster: pilot` a sampler that looks at losses or norms is shown those of a run that is not analysed. Its coins
-are drawn apart from all others, so that who takes part in the analysed runs is independent of their coins, and at every
+are drawn apart from all others, so that participation in the analysed runs is independent of their coins, and at every
 observed round an owner's model is there in all of them, half in and half out. The pilot is trained once and whole, with
 nothing beside it, so that neither shards nor processes nor the engine change what it shows.
 """

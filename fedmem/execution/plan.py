@@ -94,7 +94,7 @@ def minimal_scenario(scenario: Scenario) -> Scenario:
 def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
     """Count what a scenario will do; its cohorts are the ones that it will really have.
 
-    `federation` is that of the `minimal_scenario` scenario, where it is there already.
+    `federation` is that of `minimal_scenario(scenario)`, where it is there already.
 
     Guarantees:
 

@@ -132,8 +132,8 @@ def train_all(
     Args:
         plan: all shards.
         dropped: those that are there, with who was dropped in them; is completed.
-        ledger: who is known to fail; learns from every shard.
-        pool: trains a shard, given who is known to fail: `(shard, lost)`; returns who failed besides.
+        ledger: the clients that are known to fail; updated by every shard.
+        pool: trains a shard, given the known failures: `(shard, lost)`; returns further failures.
         workers: how many shards are trained at once.
         report: is called whenever the known failures change.
     """

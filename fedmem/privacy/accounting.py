@@ -1,7 +1,7 @@
 """Privacy accounting: epsilon and delta of repeated Gaussian releases, and the noise for a guarantee.
 
 A release is a sum of contributions, each clipped to norm S, plus Gaussian noise of standard deviation z S that is drawn
-once. Who contributes is drawn again for every release. The adversary sees all releases, but not who contributed.
+once. The contributors are drawn again for every release. The adversary sees all releases, but not the contributors.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Releases:
         rate: probability with which one unit contributes to one release.
         count: T. Of a `tree` the square of by how many S one unit moves all that is released, which costs as much as so
             many releases of a contribution each.
-        delta: probability with which the guarantee may fail; less than one over the number of units, or it says little.
+        delta: probability with which the guarantee may fail; choose it below 1/N for N units.
         unit: what a neighbour differs in: one `record`, or one `client` with all its records.
         adjacency: how it differs. `add_remove`: the unit is there or not. `zero_out`: it adds
             nothing to any sum, and everything else, sampling included, stays. `replace`: another contribution is in the
@@ -131,7 +131,7 @@ def guarantee_of(releases: Releases, by: Accountant | None = None) -> Accountant
     - `prv`: privacy random variables, composed by Fourier transform, by Opacus (Gopi, Lee and Wutschitz, 2021);
     - `pld`: privacy loss distributions of the worst pair of neighbours (`fedmem.privacy.loss_profiles`), composed by
       dp-accounting (Doroshenko et al., 2022);
-    - `gaussian`: exact for `everyone` and `tree`. For the others as if there were no sampling, which holds as well,
+    - `gaussian`: exact for `everyone` and `tree`. For the others the bound without sampling, which holds too,
       since sampling only helps; below the others where there is little noise.
 
     0 without releases, infinite without noise. `prv` is left out where the others are above `LARGEST`. `by` asks for

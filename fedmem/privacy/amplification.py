@@ -94,11 +94,11 @@ def canaries_of(scenario: Scenario) -> CanaryDirections | None:
 
 
 def canaries(strategy: StrategyMaker, sampler: Sampler, clients: int, seed: int) -> CanaryDirections | None:
-    """Canary clients in addition to those that the sampler picks, which come as often as these do.
+    """Canary clients in addition to those that the sampler picks, which participate as often as these.
 
     With `poisson` and `everyone` as one client more; with `uniform` with the inclusion probability of each client.
-    Where participations are periodic, a client comes once in every `separation` rounds, from a first round that is
-    drawn.
+    Where participations are periodic, a client participates once in every `separation` rounds, from a random
+    first round.
 
     Errors: `ComponentError` for a sampler with which that is not defined.
     """
@@ -132,5 +132,5 @@ def counts_participations(strategy: StrategyMaker) -> bool:
 
 
 def _remedy(strategy: StrategyMaker) -> str:
-    """Samplers with which something is guaranteed."""
+    """Samplers for which this strategy has a guarantee, as text."""
     return "min_separation, cyclic or everyone" if counts_participations(strategy) else "poisson, uniform or everyone"

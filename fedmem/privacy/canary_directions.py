@@ -26,7 +26,7 @@ class CanaryDirections:
     """Clients in addition to those of a federation, each with one fixed update (Andrew et al., 2024).
 
     An update is a direction, drawn uniformly from the sphere of all parameters (P,), ten times as long as the clipping
-    norm of the round, so that the strategy has to clip it. A client comes as a real one does: in each round with
+    norm of the round, so that the strategy has to clip it. A client participates like a real one: in each round with
     probability `rate`, independently, or else every `min_separation` rounds, from a first round 1 .. `min_separation`
     that is drawn once.
 

@@ -34,7 +34,7 @@ class AuditedUnit:
         unit: one `record`, or one `client` with all its records.
         adjacency: `add_remove` where the out side is without the unit, `replace` where another stands in for it,
             `zero_out` where its place is left empty.
-        copies: how often the unit is there, all at one client; a guarantee to a record covers `copies` of them less.
+        copies: how often the unit is there, all at one client; a guarantee to a record is weaker for `copies` of them.
     """
 
     unit: Unit
@@ -317,7 +317,7 @@ def _one_run_p(right: int, guesses: int, canaries: int, epsilon: float, delta: f
 
 
 def _largest_argument(holds: Callable[[float], bool], upper: float = _MAX) -> float:
-    """The largest argument from 0 to `upper` up to which it holds, rounded down; 0 where it does not even there."""
+    """The largest argument from 0 to `upper` up to which `holds` is true, rounded down; 0 if it is false at 0."""
     if not holds(0.0):
         return 0.0
     low, high = 0.0, upper

@@ -15,8 +15,8 @@ from fedmem.errors import ComponentError
 class Guarantee:
     """(epsilon, delta)-differential privacy of one unit: P(A) <= e^epsilon Q(A) + delta for any A, and vice versa.
 
-    P and Q are what comes out with the unit and without it, for the adjacency of the guarantee. Everything here follows
-    for any adversary and any training; real attacks stay below, usually by far.
+    P and Q are the distributions of the output with the unit and without it, for the adjacency of the guarantee. The
+    bounds hold for any adversary and any training; real attacks stay below, usually by far.
 
     - every bound grows with epsilon and delta, and is what guessing gives at (0, 0);
     - no bound depends on the data or on the model.

@@ -100,8 +100,8 @@ def bounds(scenario: Scenario, bank: Bank, rows: Sequence[Measurement]) -> Itera
 
     For each measure that declares which member of `Guarantee` bounds it, as `<metric>.bound` with the same labels, at
     the scenario's delta. Nothing where no guarantee covers what was read. Means over examples are bounded by the worst
-    of them. As measured, who took part is known: runs share a roster, and the summary looks where the owner had just
-    been.
+    of them. Participation is known to the adversary: runs share a roster, and the summary reads rounds in which
+    the owner participated.
     """
     guarantees = Guarantees(scenario=scenario, bank=bank)
     bounded = {measure.name: measure for part in scenario.estimators for measure in measures_of(part) if measure.bound}
@@ -290,7 +290,7 @@ def canary_clients(
 
 
 def _none_to_read(strategy: StrategyMaker, client: ClientAlgorithm) -> str:
-    """Why a scenario has no clients of random direction."""
+    """Why a scenario has no canary clients."""
     if strategy_declaration(strategy).canary_clients is not None:
         return f"there are none; give strategy {kind_of(strategy)} some, such as canary_clients: 200, or leave this out"
     why = f"strategy {kind_of(strategy)} has no guarantee for clients by clipping and noise"

@@ -86,7 +86,7 @@ def composed_epsilon(loss_profile: Profile, count: int, delta: float, max_epsilo
 
     Profiles are interpolated linearly in e^epsilon, which lies above what is convex (connect the dots; Doroshenko et
     al., 2022), and composed by Fourier transform. A coarse grid comes first; its bound holds as well, and is returned
-    where it is above `max_epsilon`. Infinite where delta is below what floating point can tell.
+    where it is above `max_epsilon`. Infinite where delta is below what floating point can resolve.
 
     >>> round(composed_epsilon(profile("poisson", 1.0, 0.1), 50, 1e-5, 64.0), 2)
     5.15

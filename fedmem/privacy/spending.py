@@ -127,8 +127,8 @@ def epsilon_rows(scenario: Scenario, bank: Bank) -> Iterator[Measurement]:
     """Epsilon after each observed round, and as the summary that of each client where it depends on its participations.
 
     n counts releases, and for single clients their participations. With amplification by sampling the guarantee is the
-    same for all clients. Without it, each client is charged for the rounds in which it participated. With a roster of
-    its own in each run, the run with the most participations counts.
+    same for all clients. Without it, each client is charged for the rounds in which it participated. Where each run
+    draws its own roster, the run with the most participations counts.
     """
     for mechanism in of_scenario(scenario):
         for round_number in scenario.observed_rounds[1:]:

@@ -53,8 +53,7 @@ class CanaryClients:
       near the truth for a sum with noise and a thousand directions, and too high on average with a hundred, so that it
       is `low` that speaks against a guarantee; after many rounds it is what a final model shows of such clients;
     - the unit is a client, neighbours are with it and without it, or with its place left empty;
-    - watching changes nothing; canary clients themselves do: they are clients that push, and `expected_cohort_size`
-      counts them;
+    - watching changes nothing; canary clients do: they push the model, and `expected_cohort_size` counts them;
     - NaN where fewer than two cosines are known, since nothing moved, or because models have diverged.
 
     `privacy` has beside it what the strategy guarantees, `epsilon_one_shot.permitted`, after the last round.

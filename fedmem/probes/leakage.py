@@ -53,7 +53,7 @@ class Leakage:
       identified). The peers of any other kind are the examples of the same kind that other clients hold; without any it
       is not identified;
     - `margin`: `psnr` minus that of the best prior, in dB. Above 0 the update leaked more than was known before;
-      below 0 it may have given away something all the same, since the prior is picked by the truth;
+      below 0 it may leak something all the same, since the prior is picked by the truth;
     - `beats_prior`: 1 where the margin is above 0, else 0;
     - `psnr`: 10 log10(1 / `mse`) in dB, capped at 100, higher is nearer;
     - `ssim`: structural similarity, -1..1, higher is nearer; only of images of at least 6 by 6 pixels;
