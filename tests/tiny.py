@@ -19,7 +19,7 @@ TINY: dict[str, Any] = {
     "population": 20,
     "references": 50,
     "bootstrap": 50,
-    "dataset": {"kind": "synthetic"},
+    "dataset": {"kind": "synthetic", "rows": 400, "test": 100},
     "partition": {"kind": "iid"},
     "model": {"kind": "mlp", "hidden": [8]},
     "injections": [

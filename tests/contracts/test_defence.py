@@ -18,6 +18,9 @@ from fedmem.scenario import catalogue
 from tests.contracts.defence_helpers import update
 from tests.tiny import tiny
 
+# With few rows for a client, rounding decides in some round which parameter `prune` keeps.
+DATA = {"kind": "synthetic"}
+
 every_defence = pytest.mark.parametrize("kind", catalogue.kinds("defence"))
 
 
@@ -73,7 +76,7 @@ def test_non_finite_values_stay_non_finite(kind: str, wrong: float) -> None:
 
 
 def defended(kind: str, **changes: Any) -> TrainedBank:
-    scenario = tiny(defences=[{"kind": kind}], **changes)
+    scenario = tiny(defences=[{"kind": kind}], dataset=DATA, **changes)
     return simulate(scenario, build(scenario))
 
 
@@ -87,13 +90,13 @@ def test_engines_and_executors_agree(kind: str) -> None:
     rule = defended(kind, speed={"executor": "one_by_one", "server": "rule", "workers": 1})
     messages = defended(kind, speed={"executor": "one_by_one", "server": "messages", "workers": 1})
     assert same(rule.params, messages.params)
-    plain = simulate(tiny(), build(tiny()))
+    plain = simulate(tiny(dataset=DATA), build(tiny(dataset=DATA)))
     if kind != "clip":
         assert not same(rule.params, plain.params)
     stacked = defended(kind, speed={"executor": "stacked"})
     for one, other in zip(rule.params, stacked.params, strict=True):
         for name, value in one.items():
             torch.testing.assert_close(other[name], value, rtol=1e-4, atol=1e-5)
-    scenario = tiny(defences=[{"kind": kind}], speed={"executor": "stacked"})
+    scenario = tiny(defences=[{"kind": kind}], dataset=DATA, speed={"executor": "stacked"})
     alone = simulate(scenario, build(scenario), runs=[2])
     assert same(alone.params, stacked.params[2:3])

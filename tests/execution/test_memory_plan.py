@@ -68,9 +68,9 @@ def test_counts_come_from_the_scenario() -> None:
     needs = needs_of(scenario, federation, Cohorts.draw(scenario, federation).largest_cohort)
     assert needs.cohort == 3
     assert needs.model == sum(value.numel() * 4 for value in federation.initial.values())
-    # four observed rounds of three clients and an aggregate, and the start; 30 + 200 + 20 examples, four labels
+    # four observed rounds of three clients and an aggregate, and the start; 30 + 100 + 20 examples, four labels
     labels = len(set(federation.audit.examples.targets[federation.audit.kind == "random_pattern"].tolist()))
-    assert needs.evidence == (4 * 4 + 1) * (17 * 250 + (4 * 256 + 8) * labels)
+    assert needs.evidence == (4 * 4 + 1) * (17 * 150 + (4 * 256 + 8) * labels)
     more = needs_of(tiny(references=51), federations.build(tiny()), 3)
     assert more.data == needs.data + 64 * 4
     assert needs_of(tiny(initial_weights="per_run"), federation, 3).data == needs.data + 4 * needs.model

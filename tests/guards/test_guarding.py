@@ -154,7 +154,7 @@ def test_executors_say_the_same_of_a_client(method: str, how: str, said: str, ex
 
 
 @pytest.mark.parametrize("executor", ["one_by_one", "stacked"])
-@pytest.mark.parametrize(("rows", "start"), [(8, "round 1: "), (200, "round 0, level global: model ")])
+@pytest.mark.parametrize(("rows", "start"), [(8, "round 1: "), (100, "round 0, level global: model ")])
 def test_a_model_that_fails_later_is_named_for_it(rows: int, start: str, executor: str, tmp_path: Path) -> None:
     """In batches of eight while clients train, in all rows of the test set while models are looked at."""
     model = {"kind": "tests.bad_parts:BadModel", "at": "forward", "how": "raise", "rows": rows}
