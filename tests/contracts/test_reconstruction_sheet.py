@@ -12,7 +12,7 @@ COLUMNS = {name: np.array(["a", "b"]) for name in ("modality", "kind", "subject"
 SHEET = ReconstructionSheet(round=4, level="sum", view="sum_2", run=3, columns=COLUMNS)
 
 
-def test_place_of_a_sheet_is_read_from_columns_and_not_from_names() -> None:
+def test_place_of_a_sheet_is_read_from_columns_not_names() -> None:
     stored = {f"leakage/any name/round_9/{key}": array for key, array in SHEET.arrays().items()}
     (found,) = read_reconstruction_sheets({**stored, "mine/picture": np.zeros(3)})
     assert (found.source, found.round, found.level, found.view, found.run) == ("leakage", 4, "sum", "sum_2", 3)
