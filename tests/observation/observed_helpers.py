@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from flwr.app import ArrayRecord, Context, Message, RecordDict
+from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
 from torch import nn
 
 from fedmem.engines._flower import FIRST_NODE, LocalGrid
+from tests.narrowing import instance
 
 CLIENTS = 4
 
@@ -33,6 +34,22 @@ def data_of(client: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 client_app = ClientApp()
+
+
+@client_app.train()
+def train(msg: Message, context: Context) -> Message:
+    model = Net()
+    model.load_state_dict(instance(msg.content["arrays"], ArrayRecord).to_torch_state_dict())
+    inputs, targets = data_of(int(context.node_config["partition-id"]))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    for _ in range(5):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(inputs), targets).backward()  # type: ignore[no-untyped-call]  # PyTorch does not say its types
+        optimizer.step()
+    content = RecordDict(
+        {"arrays": ArrayRecord(model.state_dict()), "metrics": MetricRecord({"num-examples": len(targets)})}
+    )
+    return Message(content, reply_to=msg)
 
 
 def initial() -> ArrayRecord:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, FedYogi
 from torch import nn
@@ -18,24 +18,7 @@ from fedmem.contracts.evidence import Transition
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process
 from fedmem.engines.directed import Demands, Directed
 from fedmem.errors import RunError
-from tests.narrowing import instance
-from tests.observation.observed_helpers import CLIENTS, Net, app_grid, client_app, data_of, initial
-
-
-@client_app.train()
-def train(msg: Message, context: Context) -> Message:
-    model = Net()
-    model.load_state_dict(instance(msg.content["arrays"], ArrayRecord).to_torch_state_dict())
-    inputs, targets = data_of(int(context.node_config["partition-id"]))
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    for _ in range(5):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(inputs), targets).backward()  # type: ignore[no-untyped-call]  # PyTorch does not say its types
-        optimizer.step()
-    content = RecordDict(
-        {"arrays": ArrayRecord(model.state_dict()), "metrics": MetricRecord({"num-examples": len(targets)})}
-    )
-    return Message(content, reply_to=msg)
+from tests.observation.observed_helpers import CLIENTS, Net, app_grid, data_of, initial
 
 
 @pytest.fixture(autouse=True)
