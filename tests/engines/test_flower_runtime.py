@@ -18,7 +18,7 @@ from flwr.serverapp.strategy import FedAvg
 from flwr.simulation import run_simulation
 
 from fedmem import Observed, Watch
-from tests.observation.test_observed import CLIENTS, Net, client_app, data_of, initial
+from tests.observation.observed_helpers import CLIENTS, Net, client_app, data_of, initial
 
 server_app = ServerApp()
 

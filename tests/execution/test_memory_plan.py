@@ -99,8 +99,8 @@ def test_per_example_gradients_are_counted_where_they_are_held() -> None:
 
 MEASURE = """
 import json, sys, tempfile
-from fedmem.scenario.scenario import load_scenario
 from fedmem.execution.run import run
+from fedmem.scenario.loading import load_scenario
 scenario = load_scenario(sys.argv[1], json.loads(sys.argv[2]))
 with tempfile.TemporaryDirectory() as folder:
     run(scenario, out=folder)
@@ -109,15 +109,13 @@ print(next(line.split()[1] for line in open("/proc/self/status") if line.startsw
 
 CUT = """
 import json, sys
-from fedmem import evidence, federation, memory, training
 from fedmem.execution.bank import simulate
-from fedmem.scenario.scenario import load_scenario
+from fedmem.execution.memory_budget import room_of
+from fedmem.federation.build import build
+from fedmem.scenario.loading import load_scenario
 scenario = load_scenario(sys.argv[1], json.loads(sys.argv[2]))
-built = federation.build(scenario)
-room = memory.room_of(scenario, built)
-training.STACK_BYTES, training.FORWARD_ROWS = room.stack_bytes, room.forward_rows
-evidence.MODELS_AT_ONCE = 1 if room.forward_rows < 5000 else 32
-simulate(scenario, built, runs=range(room.shard))
+built = build(scenario)
+simulate(scenario, built, runs=range(room_of(scenario, built).shard))
 print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
 
