@@ -44,6 +44,6 @@ def test_no_two_shipped_components_declare_one_name() -> None:
 
 
 def test_measures_of_the_catalogue_are_not_stored(own: dict[str, Any]) -> None:
-    assert [one["name"] for one in measures_to_store(tiny(**own))] == ["trace", "weight_norm"]
+    assert [one["name"] for one in measures_to_store(tiny(**own))] == ["trace", "layer_norms"]
     assert measures_to_store(tiny()) == []
     assert from_json(to_json(Measure(name="a", title="a", means="A.", null=0.5))).null == 0.5

@@ -17,7 +17,7 @@ THROWAWAY = {
         class Sizes:
             measures: ClassVar[tuple[Measure, ...]] = (
                 Measure(
-                    name="weight_norm",
+                    name="layer_norms",
                     title="norm of the weights",
                     means="Length of the vector of all parameters.",
                     is_not="It is no distance.",
@@ -31,7 +31,7 @@ THROWAWAY = {
 
             def observe(self, transitions, context):
                 lengths = [sum(float(v.double().square().sum()) for v in t.kept.values()) ** 0.5 for t in transitions]
-                return [(t, Reading(metric="weight_norm", value=x)) for t, x in zip(transitions, lengths, strict=True)]
+                return [(t, Reading(metric="layer_norms", value=x)) for t, x in zip(transitions, lengths, strict=True)]
 
             def summarise(self, measurements, seed):
                 groups = {}
@@ -40,7 +40,7 @@ THROWAWAY = {
                 means = []
                 for rows in groups.values():
                     values = [row.reading.value for row in rows]
-                    reading = Reading(metric="weight_norm", value=sum(values) / len(values), n=len(values))
+                    reading = Reading(metric="layer_norms", value=sum(values) / len(values), n=len(values))
                     means.append(replace(rows[0], run=None, client=-1, reading=reading))
                 last = max((one.round for one in means), default=0)
                 return [*means, *(replace(one, round=None) for one in means if one.round == last)]

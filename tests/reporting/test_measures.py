@@ -37,13 +37,13 @@ def test_throwaway_components_appear_in_all_reports(
     own: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = compare(
-        tiny(**own), vary={"client.lr": ["0.1", "0.2"]}, seeds="0", measures=["weight_norm", "trace"], out=tmp_path
+        tiny(**own), vary={"client.lr": ["0.1", "0.2"]}, seeds="0", measures=["layer_norms", "trace"], out=tmp_path
     )
     assert not made.failures
-    assert set(made.differences.metric) == {"weight_norm", "trace"}
-    assert set(made.differences.unit[made.differences.metric == "weight_norm"]) == {"units"}
+    assert set(made.differences.metric) == {"layer_norms", "trace"}
+    assert set(made.differences.unit[made.differences.metric == "layer_norms"]) == {"units"}
     default = Comparison.of({(0, 0): read(made.outcomes[0].folder)}, [()], [0], [0])
-    assert {one.quantity.metric for one in default.tested_series} == {"weight_norm", "trace"}, (
+    assert {one.quantity.metric for one in default.tested_series} == {"layer_norms", "trace"}, (
         "headline measures are tested"
     )
     folder = made.outcomes[0].folder
@@ -57,7 +57,7 @@ def test_throwaway_components_appear_in_all_reports(
     assert "norm of the weights: length of all parameters" in text
     assert "trace of training (without memorisation: 0)" in text
     page = report(folder).read_text(encoding="utf-8")
-    assert (folder / "weight_norm.png").exists()
+    assert (folder / "layer_norms.png").exists()
     assert (folder / "trace.png").exists()
     assert "Length of the vector of all parameters. <em>It is no distance.</em>" in page
     assert "It is nothing new." in page
@@ -65,8 +65,8 @@ def test_throwaway_components_appear_in_all_reports(
 
 def test_a_misspelt_measure_of_a_throwaway_component_is_refused(own: dict[str, Any], tmp_path: Path) -> None:
     vary = {"client.lr": ["0.1", "0.2"]}
-    with pytest.raises(ScenarioError, match=r"weight_nrom is measured by no component .*did you mean 'weight_norm'"):
-        compare(tiny(**own), vary=vary, seeds="0:2", measures=["weight_nrom"], out=tmp_path)
+    with pytest.raises(ScenarioError, match=r"layer_nroms is measured by no component .*did you mean 'layer_norms'"):
+        compare(tiny(**own), vary=vary, seeds="0:2", measures=["layer_nroms"], out=tmp_path)
     with pytest.raises(ScenarioError, match=r"exposure is measured by exposure, which this scenario does not have"):
         compare(tiny(**own), vary=vary, seeds="0:2", measures=["exposure"], out=tmp_path)
 

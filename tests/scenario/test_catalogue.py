@@ -66,9 +66,9 @@ def test_another_strategies_package_is_an_error_that_names_both(tmp_path: Path) 
 
 def test_unknown_kind_gets_a_suggestion_and_the_kinds() -> None:
     said = problems("partition", {"kind": "dirichelt"})["kind"]
-    assert said.startswith(
-        "unknown kind 'dirichelt' (did you mean 'dirichlet'?); choose from: dirichlet, feature_skew, flower, iid"
-    )
+    start, _, kinds = said.partition("; choose from: ")
+    assert start == "unknown kind 'dirichelt' (did you mean 'dirichlet'?)"
+    assert {"dirichlet", "feature_skew", "flower", "iid"} <= set(kinds.split(", "))
 
 
 @pytest.mark.parametrize("given", [None, 3, "uniform", ["uniform"], {}])
@@ -105,7 +105,9 @@ def test_nested_component_is_built_and_errors_have_full_paths() -> None:
 def test_nested_component_of_wrong_contract_lists_those_that_fit() -> None:
     said = problems("estimator", {"kind": "membership", "attack": {"kind": "inverting_gradients"}})["attack.kind"]
     assert said.startswith("'inverting_gradients' is no MembershipAttack")
-    assert said.endswith("choose from: lira, loss_threshold, rmia")
+    kinds = said.partition("choose from: ")[2].split(", ")
+    assert {"lira", "loss_threshold", "rmia"} <= set(kinds)
+    assert "inverting_gradients" not in kinds
 
 
 def test_components_nest_in_tuples_and_in_optional_fields(theirs: str) -> None:
@@ -135,7 +137,7 @@ def test_somebody_elses_component_is_checked_like_ours(theirs: str) -> None:
         (
             "partition",
             "theirs:Picky",
-            "is no Partition, for it has no assign; choose from: dirichlet, feature_skew",
+            "is no Partition, for it has no assign; choose from: ",
         ),
         ("partition", "nowhere_at_all:X", "importing 'nowhere_at_all' failed: ModuleNotFoundError"),
         ("partition", "broken:X", "there_is_no_such_module_anywhere"),
