@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from fedmem.estimation.saturation import SaturationZone
-from fedmem.reporting.drawing import BLUE, FAINT, ORANGE, shade_saturated
-from fedmem.studies.experiment import error_bars, new_figure, png_of
+from fedmem.reporting.drawing import BLUE, FAINT, ORANGE, png, shade_saturated
+from fedmem.studies.experiment import error_bars, new_figure
 
 PANELS = (
     ("exposure", "random_pattern", "exposure of canaries, bits"),
@@ -33,7 +33,7 @@ def draw(effects: pd.DataFrame) -> bytes:
     title = "blue: models of owning clients (local), orange: aggregate (global); bars: 95 % intervals over seeds; "
     title += "shaded: saturated"
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    return png_of(figure)
+    return png(figure)
 
 
 def panel(axes: Axes, rows: pd.DataFrame, settings: list[str]) -> None:

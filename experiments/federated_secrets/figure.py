@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 
 from experiments.federated_secrets.analysis import COPIES, OWNERS, PLAIN, THROUGHOUT
 from fedmem.estimation.saturation import SaturationZone
-from fedmem.reporting.drawing import BLUE, FAINT, GREEN, INK, ORANGE, shade_saturated
-from fedmem.studies.experiment import error_bars, new_figure, png_of
+from fedmem.reporting.drawing import BLUE, FAINT, GREEN, INK, ORANGE, png, shade_saturated
+from fedmem.studies.experiment import error_bars, new_figure
 
 COLOURS = {"local": BLUE, "others": GREEN, "global": ORANGE}
 WORDS = {"local": "owner", "others": "other clients", "global": "aggregate"}
@@ -43,7 +43,7 @@ def draw(table: pd.DataFrame, curves: pd.DataFrame, null: float, saturated_from:
         x=0.01,
         ha="left",
     )
-    return png_of(figure)
+    return png(figure)
 
 
 def _points(axes: Axes, exposures: pd.DataFrame, kinds: Mapping[str, int], null: float) -> None:

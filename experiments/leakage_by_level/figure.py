@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 from experiments.leakage_by_level.analysis import LEVELS
-from fedmem.studies.experiment import new_figure, png_of
+from fedmem.reporting.drawing import png
+from fedmem.studies.experiment import new_figure
 
 COLOURS = {"random_pattern": "#D55E00", "mislabelled": "#0072B2", "typical": "#009E73"}
 NAMES = {"random_pattern": "canary", "mislabelled": "mislabelled", "typical": "typical"}
@@ -53,4 +54,4 @@ def draw(table: pd.DataFrame) -> bytes:
         "Share of victims identified in the update of so many clients (bands: 95 % intervals)", fontsize=10, y=0.995
     )
     figure.tight_layout(rect=(0, 0.04, 1, 0.99))
-    return png_of(figure)
+    return png(figure)

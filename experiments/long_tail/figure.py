@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from fedmem.reporting.drawing import BLUE, FAINT, ORANGE
-from fedmem.studies.experiment import error_bars, new_figure, png_of
+from fedmem.reporting.drawing import BLUE, FAINT, ORANGE, png
+from fedmem.studies.experiment import error_bars, new_figure
 
 NAMES = {"digits": "digits", "fashion_mnist": "Fashion-MNIST"}
 COLOURS = {"local": BLUE, "global": ORANGE}
@@ -47,7 +47,7 @@ def draw(table: pd.DataFrame, natural: pd.DataFrame, injected: pd.DataFrame) -> 
             axes.tick_params(labelsize=8)
     title = "blue: models of the owners (local), orange: aggregate (global); bars: 95 % intervals over seeds"
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    return png_of(figure)
+    return png(figure)
 
 
 def boxes(axes: Axes, natural: pd.DataFrame, injected: pd.DataFrame) -> None:

@@ -7,8 +7,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from fedmem.estimation.saturation import SaturationZone
-from fedmem.reporting.drawing import FAINT, shade_saturated
-from fedmem.studies.experiment import error_bars, new_figure, png_of
+from fedmem.reporting.drawing import FAINT, png, shade_saturated
+from fedmem.studies.experiment import error_bars, new_figure
 
 PANELS = (
     ("exposure", "random_pattern", "global", "exposure of canaries, bits, aggregate"),
@@ -35,7 +35,7 @@ def draw(table: pd.DataFrame) -> bytes:
         line[0].set_ylabel(f"{name}: test accuracy", fontsize=9)
     handles, labels = grid[0, 0].get_legend_handles_labels()
     figure.legend(handles, labels, ncols=5, fontsize=9, loc="outside lower center", frameon=False)
-    return png_of(figure)
+    return png(figure)
 
 
 def panel(axes: Axes, points: pd.DataFrame, accuracy: pd.DataFrame) -> None:

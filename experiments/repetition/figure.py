@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from fedmem.estimation.saturation import SaturationZone
-from fedmem.reporting.drawing import BLUE, FAINT, GREEN, ORANGE, shade_saturated
-from fedmem.studies.experiment import error_bars, new_figure, png_of
+from fedmem.reporting.drawing import BLUE, FAINT, GREEN, ORANGE, png, shade_saturated
+from fedmem.studies.experiment import error_bars, new_figure
 
 LINES = (
     ("exposure", "secrets", BLUE, "o", "exposure of secrets"),
@@ -48,4 +48,4 @@ def draw(table: pd.DataFrame, null: float, saturated_from: float) -> bytes:
             panel_axes.spines[["top"]].set_visible(False)
             panel_axes.tick_params(labelsize=8)
     figure.legend(handles=handles, ncols=3, fontsize=9, loc="outside lower center", frameon=False)
-    return png_of(figure)
+    return png(figure)

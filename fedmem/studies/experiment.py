@@ -7,7 +7,6 @@ tables and gates, `figure.py`, and `README.md`, the page. Every interval on the 
 from __future__ import annotations
 
 import argparse
-import io
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -97,13 +96,6 @@ def new_figure(
     figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white", layout=layout)
     FigureCanvasAgg(figure)
     return figure
-
-
-def png_of(figure: Figure) -> bytes:
-    """The figure as PNG, the same bytes for the same figure: the file does not say what wrote it."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
 
 
 def error_bars(value: pd.Series, low: pd.Series, high: pd.Series) -> FloatArray:

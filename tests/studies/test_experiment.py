@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fedmem.reporting.drawing import png
 from fedmem.studies.experiment import (
     cell_results,
     command_line,
@@ -16,7 +17,6 @@ from fedmem.studies.experiment import (
     holm_by_family,
     new_figure,
     page_intervals,
-    png_of,
     unbound_intervals,
     verdict,
     write_results,
@@ -42,7 +42,7 @@ def test_tables_are_rounded_and_figures_are_reproducible(tmp_path: Path) -> None
     def drawn(height: float) -> bytes:
         figure = new_figure(2, 2)
         figure.subplots().errorbar([0], [1], error_bars(pd.Series([1.0]), pd.Series([0.5]), pd.Series([height])))
-        return png_of(figure)
+        return png(figure)
 
     assert drawn(2.0) == drawn(2.0) != drawn(3.0)
     write_results(tmp_path / "new", {"a": pd.DataFrame({"x": [1 / 3]})}, {"b": drawn(2.0)}, digits=3)
