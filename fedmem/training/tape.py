@@ -249,7 +249,7 @@ def _in_place(tape: Tape) -> Tape:
     aten = torch.ops.aten
     if any(call.operation._schema.is_mutable for call in tape.calls):
         return tape
-    # the last call that reads each slot or a view of it, and views of what is given back need it to the end
+    # the last call that reads each register or a view of it, and views of what is given back need it to the end
     last = dict.fromkeys(tape.results, len(tape.calls))
     for number, call in reversed(list(enumerate(tape.calls))):
         shares = call.operation.is_view or call.operation is aten._unsafe_view.default
@@ -285,7 +285,7 @@ def _play_in_place(written: _WrittenStep, leaves: Sequence[Tensor]) -> Play:
 
 
 def _maker(makers: Mapping[_Register | None, _Call], register: Any, operation: Any) -> _Call | None:
-    """The call that made what is in a slot, if it is of this kind."""
+    """The call that made what is in a register, if it is of this kind."""
     call = makers.get(register) if isinstance(register, _Register) else None
     return call if call is not None and call.operation is operation else None
 

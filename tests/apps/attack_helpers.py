@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -35,6 +36,23 @@ def pair(model: nn.Module, lr: float = 0.5) -> tuple[Params, Params]:
     loss = nn.functional.cross_entropy(model(torch.eye(4)[:2]), torch.tensor([2, 0]))
     gradient = torch.autograd.grad(loss, list(model.parameters()))
     return before, {name: before[name] - lr * g for name, g in zip(before, gradient, strict=True)}
+
+
+def write_attack_files() -> None:
+    """A model before and after a step, true rows and models of a user, in the working directory."""
+    before, after = pair(nn.Linear(4, 3))
+    for name, params in (("before", before), ("after", after)):
+        torch.save(params, f"{name}.pt")
+    np.savez("truth.npz", inputs=np.eye(4, dtype=np.float32)[:2])
+    eye = np.eye(4, dtype=np.float32)
+    for name, inputs in (("many", eye), ("three", eye[:2, :3]), ("large", 2 * eye[:2]), ("nothing", eye[:0])):
+        np.savez(f"{name}.npz", inputs=inputs)
+    Path("simple.py").write_text(
+        "from torch import nn\n\n\n"
+        "class Dropped(nn.Linear):\n    def __init__(self):\n        super().__init__(4, 3)\n\n"
+        "    def forward(self, x):\n        return super().forward(nn.functional.dropout(x, 0.5, self.training))\n\n\n"
+        "class Net(nn.Linear):\n    def __init__(self, width=4):\n        super().__init__(width, 3)\n"
+    )
 
 
 DEFAULT_RATES = (

@@ -7,28 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from torch import nn
 
-from tests.apps.attack_helpers import call, pair
+from tests.apps.attack_helpers import call, write_attack_files
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    before, after = pair(nn.Linear(4, 3))
-    for name, params in (("before", before), ("after", after)):
-        torch.save(params, f"{name}.pt")
-    np.savez("truth.npz", inputs=np.eye(4, dtype=np.float32)[:2])
-    eye = np.eye(4, dtype=np.float32)
-    for name, inputs in (("many", eye), ("three", eye[:2, :3]), ("large", 2 * eye[:2]), ("nothing", eye[:0])):
-        np.savez(f"{name}.npz", inputs=inputs)
-    Path("simple.py").write_text(
-        "from torch import nn\n\n\n"
-        "class Dropped(nn.Linear):\n    def __init__(self):\n        super().__init__(4, 3)\n\n"
-        "    def forward(self, x):\n        return super().forward(nn.functional.dropout(x, 0.5, self.training))\n\n\n"
-        "class Net(nn.Linear):\n    def __init__(self, width=4):\n        super().__init__(width, 3)\n"
-    )
+    write_attack_files()
     return tmp_path
 
 

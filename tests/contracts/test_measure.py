@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -10,21 +9,15 @@ import pytest
 
 from fedmem.contracts.measure import Measure, from_json, to_json
 from fedmem.reporting.measures import measures_to_store, shipped_by, shipped_measures
-from tests.reporting.measures_helpers import THROWAWAY
+from tests.reporting.measures_helpers import write_throwaway
 from tests.tiny import tiny
 
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The changes to a scenario that use both components of a user's own."""
-    for name, text in THROWAWAY.items():
-        (tmp_path / f"{name}.py").write_text(textwrap.dedent(text))
     monkeypatch.syspath_prepend(tmp_path)
-    return {
-        "runs": 8,
-        "probes": [{"kind": "throwaway_probe:Sizes"}],
-        "estimators": [{"kind": "throwaway_estimator:Twice"}],
-    }
+    return write_throwaway(tmp_path)
 
 
 @pytest.mark.parametrize("name", sorted(shipped_measures()))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image
 
 from fedmem.contracts.data import Dataset
 from fedmem.datasets.npz import Npz
+from fedmem.datasets.table import Table
 
 
 @pytest.fixture
@@ -21,3 +23,35 @@ def load(tmp_path: Path) -> Callable[..., Dataset]:
         return Npz(path=str(tmp_path / "mine.npz"), **(fields or {})).load(np.random.default_rng(rng))
 
     return write_and_load
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Two classes of five plain pictures, class and number told by their grey level."""
+    for label, name in enumerate(("cat", "dog")):
+        (tmp_path / "all" / name).mkdir(parents=True)
+        for number in range(5):
+            level = 100 * label + number
+            Image.fromarray(np.full((10, 14), level, np.uint8)).save(tmp_path / "all" / name / f"{number}.png")
+    (tmp_path / "all" / ".thumbnails").mkdir()
+    (tmp_path / "all" / "cat" / "notes.txt").write_text("no picture")
+    return tmp_path / "all"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Callable[..., Table]:
+    def write(rows: Sequence[Sequence[str | None]], name: str = "said.csv", **fields: Any) -> Table:
+        import pandas as pd
+
+        frame = pd.DataFrame(rows, columns=["client", "text", "party"])
+        path = tmp_path / name
+        frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
+        return Table(path=str(path), **{"length": 9, **fields})
+
+    return write
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("FEDMEM_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"

@@ -10,19 +10,6 @@ from fedmem.errors import ComponentError
 from tests.datasets.image_folder_helpers import load
 
 
-@pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """Two classes of five plain pictures, class and number told by their grey level."""
-    for label, name in enumerate(("cat", "dog")):
-        (tmp_path / "all" / name).mkdir(parents=True)
-        for number in range(5):
-            level = 100 * label + number
-            Image.fromarray(np.full((10, 14), level, np.uint8)).save(tmp_path / "all" / name / f"{number}.png")
-    (tmp_path / "all" / ".thumbnails").mkdir()
-    (tmp_path / "all" / "cat" / "notes.txt").write_text("no picture")
-    return tmp_path / "all"
-
-
 def test_every_image_keeps_its_class_number_and_pixels(pictures: Path) -> None:
     data = load(pictures, size=8)
     for rows in (data.train, data.test):

@@ -19,12 +19,6 @@ from fedmem.federation import fetch
 from tests.published import pretend
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("FEDMEM_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def test_the_table_of_mnist5k_becomes_images_and_labels(tmp_path: Path) -> None:
     pixels = np.arange(784 * 3, dtype=np.int64).reshape(3, 784) % 256
     rows = np.concatenate([pixels, [[7], [0], [9]]], axis=1)

@@ -24,12 +24,6 @@ from tests.datasets.published_helpers import everything_in
 from tests.published import made_files, on_disk, pretend, put_in_cache
 
 
-@pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("FEDMEM_CACHE", str(tmp_path / "cache"))
-    return tmp_path / "cache"
-
-
 def flip_a_bit(folder: Path, file: str) -> None:
     content = bytearray((folder / file).read_bytes())
     content[len(content) // 2] ^= 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +11,6 @@ import pytest
 from fedmem.datasets.table import Table
 from fedmem.errors import ComponentError
 from tests.datasets.texts_helpers import PEOPLE, load
-
-
-@pytest.fixture
-def table(tmp_path: Path) -> Callable[..., Table]:
-    def write(rows: Sequence[Sequence[str | None]], name: str = "said.csv", **fields: Any) -> Table:
-        import pandas as pd
-
-        frame = pd.DataFrame(rows, columns=["client", "text", "party"])
-        path = tmp_path / name
-        frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
-        return Table(path=str(path), **{"length": 9, **fields})
-
-    return write
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,7 @@
 """Texts of people: who becomes a client, what the vocabulary may know, and what is said to a wrong file."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import product
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,19 +11,6 @@ from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
 from fedmem.modalities.texts import Texts
 from tests.datasets.texts_helpers import PEOPLE, load, written
 from tests.narrowing import instance, present
-
-
-@pytest.fixture
-def table(tmp_path: Path) -> Callable[..., Table]:
-    def write(rows: Sequence[Sequence[str | None]], name: str = "said.csv", **fields: Any) -> Table:
-        import pandas as pd
-
-        frame = pd.DataFrame(rows, columns=["client", "text", "party"])
-        path = tmp_path / name
-        frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
-        return Table(path=str(path), **{"length": 9, **fields})
-
-    return write
 
 
 @pytest.mark.parametrize("name", ["said.csv", "said.parquet"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from fedmem.engines import _transport, flower
 from fedmem.engines._client import client_app
 from fedmem.engines._flower import in_process
 from fedmem.engines._messages import Assignment
-from fedmem.engines._simulation import simulation
 from fedmem.engines.lockstep import Lockstep
 from fedmem.errors import RunError
 from fedmem.execution.bank import simulate
@@ -26,7 +25,7 @@ from fedmem.federation.build import build
 from fedmem.scenario.scenario import Scenario
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import LocalWork
-from tests.engines.flower_helpers import NODES, Loopback, met
+from tests.engines.flower_helpers import Loopback, met
 from tests.tiny import tiny
 
 # processes and sockets that Ray leaves to the collector
@@ -34,17 +33,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
-
-
-@pytest.fixture(scope="module")
-def grid() -> Iterator[Grid]:
-    """One start of Flower's runtime for all tests here, as within an app."""
-    pytest.importorskip("ray", reason="Flower's simulation needs ray: pip install 'flwr[simulation]'")
-    with (
-        in_process(),
-        simulation(client_app, nodes=NODES, workers=2, threads=1, address=None) as (runtime, _),
-    ):
-        yield runtime
 
 
 def on_flower(grid: Grid, scenario: Scenario) -> TrainedBank:
@@ -279,14 +267,6 @@ def test_federation_that_workers_cannot_build_is_an_early_error(grid: Grid, monk
     monkeypatch.setattr(Scenario, "to_yaml", lambda scenario: "{rounds: 1}")
     with pytest.raises(RunError, match="could not build the federation: ScenarioError"):
         on_flower(grid, pair({})[1])
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(_transport, "PULL_SECONDS", 0.001)
-    monkeypatch.setattr(_transport, "digest", lambda federation: "own")
-    with in_process():
-        yield
 
 
 class Workers(Loopback):

@@ -13,26 +13,17 @@ import torch
 from fedmem.clients.sgd import Sgd
 from fedmem.engines.shared_training import join_work, split_results
 from fedmem.execution.many_scenarios import run_all
-from fedmem.execution.run import run
 from fedmem.federation.build import build
 from fedmem.scenario.scenario import Scenario
 from fedmem.training.client_work import LocalWork, TrainedWork, Work
 from fedmem.training.stacked import Stacked
-from tests.execution.many_scenarios_helpers import small
-from tests.execution.sharding_helpers import written
+from tests.execution.many_scenarios_helpers import runner_alone, small
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Scenario], dict[str, bytes]]:
     """What a scenario writes that is run by itself."""
-    out, found = tmp_path_factory.mktemp("alone"), dict[str, dict[str, bytes]]()
-
-    def of(scenario: Scenario) -> dict[str, bytes]:
-        if scenario.id not in found:
-            found[scenario.id] = written(run(scenario, out=out))
-        return found[scenario.id]
-
-    return of
+    return runner_alone(tmp_path_factory.mktemp("alone"))
 
 
 def test_equal_work_of_scenarios_is_trained_in_one_stack(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from flwr.app import MessageType, RecordDict
-from flwr.serverapp import Grid
 
 from fedmem.engines import _transport
-from fedmem.engines._client import client_app
-from fedmem.engines._flower import in_process
 from fedmem.engines._messages import WORK, Assignment
-from fedmem.engines._simulation import simulation
 from fedmem.errors import RunError
 from fedmem.observation.flower_round import TRACE
-from tests.engines.flower_helpers import NODES, Loopback, met
+from tests.engines.flower_helpers import Loopback, met
 
 # processes and sockets that Ray leaves to the collector
 pytestmark = [
@@ -24,28 +18,9 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def grid() -> Iterator[Grid]:
-    """One start of Flower's runtime for all tests here, as within an app."""
-    pytest.importorskip("ray", reason="Flower's simulation needs ray: pip install 'flwr[simulation]'")
-    with (
-        in_process(),
-        simulation(client_app, nodes=NODES, workers=2, threads=1, address=None) as (runtime, _),
-    ):
-        yield runtime
-
-
 def letter(client: int, round_number: int, seconds: float = 1.0) -> tuple[int, RecordDict, str]:
     work = Assignment(scenario="", round=round_number, seconds=seconds)
     return client, RecordDict({WORK: work.record()}), MessageType.TRAIN
-
-
-@pytest.fixture
-def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(_transport, "PULL_SECONDS", 0.001)
-    monkeypatch.setattr(_transport, "digest", lambda federation: "own")
-    with in_process():
-        yield
 
 
 @pytest.mark.usefixtures("here")

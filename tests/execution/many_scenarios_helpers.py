@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from fedmem.errors import RunError
+from fedmem.execution.run import run
 from fedmem.scenario.scenario import Scenario
 from strategies._rule import Arrays, Round, RuleStrategy
+from tests.execution.sharding_helpers import written
 from tests.tiny import tiny
 
 SMALL: dict[str, Any] = {
@@ -46,3 +50,15 @@ class Breaking:
         if self.kill:
             os.kill(os.getpid(), signal.SIGKILL)
         raise RunError("broken")
+
+
+def runner_alone(out: Path) -> Callable[[Scenario], dict[str, bytes]]:
+    """What a scenario writes that is run by itself; each is run once."""
+    found = dict[str, dict[str, bytes]]()
+
+    def of(scenario: Scenario) -> dict[str, bytes]:
+        if scenario.id not in found:
+            found[scenario.id] = written(run(scenario, out=out))
+        return found[scenario.id]
+
+    return of

@@ -23,14 +23,13 @@ from fedmem.engines import shared_training
 from fedmem.errors import FolderError, RunError
 from fedmem.execution import many_scenarios
 from fedmem.execution.many_scenarios import data_of, divide_into_banks, run_all
-from fedmem.execution.run import run
 from fedmem.federation.build import build
 from fedmem.processes import can_fork
 from fedmem.results.read import read
 from fedmem.scenario.scenario import Scenario
 from fedmem.training.client_work import Work
 from fedmem.training.stacked import Stacked
-from tests.execution.many_scenarios_helpers import small
+from tests.execution.many_scenarios_helpers import runner_alone, small
 from tests.execution.sharding_helpers import written
 
 TOYS = {"strategy": {"kind": "tests.toys:Counting"}, "client": {"kind": "tests.toys:Carrying"}}
@@ -76,14 +75,7 @@ class Heard:
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Scenario], dict[str, bytes]]:
     """What a scenario writes that is run by itself."""
-    out, found = tmp_path_factory.mktemp("alone"), dict[str, dict[str, bytes]]()
-
-    def of(scenario: Scenario) -> dict[str, bytes]:
-        if scenario.id not in found:
-            found[scenario.id] = written(run(scenario, out=out))
-        return found[scenario.id]
-
-    return of
+    return runner_alone(tmp_path_factory.mktemp("alone"))
 
 
 def test_many_at_once_are_what_each_is_alone(alone: Callable[[Scenario], dict[str, bytes]], tmp_path: Path) -> None:

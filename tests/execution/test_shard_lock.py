@@ -14,24 +14,9 @@ import pytest
 from fedmem.contracts.evidence import TrainedBank
 from fedmem.errors import FolderError
 from fedmem.execution import shard_lock
-from fedmem.execution.bank import gather
 from fedmem.execution.shard_lock import claim
 from fedmem.execution.shard_store import Shards, kept_runs, place_of
-from fedmem.federation.build import build
-from tests.execution.shard_store_helpers import FIRST, MADE, PROBES, SECOND, interrupted
-from tests.tiny import tiny
-
-
-@pytest.fixture(scope="module")
-def done() -> TrainedBank:
-    scenario = tiny(rounds=2, probes=PROBES, save={"params": True})
-    return gather(scenario, build(scenario), runs=FIRST)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "runs" / "tiny" / "abc"
-
+from tests.execution.shard_store_helpers import FIRST, MADE, SECOND, interrupted
 
 HOLDING = """
 import sys, time

@@ -19,26 +19,12 @@ from hypothesis import strategies as st
 from fedmem.cli.completion import runs as completed
 from fedmem.contracts.evidence import Bank, Dropped, TrainedBank
 from fedmem.errors import RunError
-from fedmem.execution.bank import gather
 from fedmem.execution.shard_lock import claim
 from fedmem.execution.shard_store import Shards, divide, kept_runs, place_of
-from fedmem.federation.build import build
 from fedmem.reporting.run_list import finished_runs
 from fedmem.results import folder as folder_of_results
-from tests.execution.shard_store_helpers import FIRST, LOST, MADE, PROBES, SECOND, interrupted, kept, leaving
+from tests.execution.shard_store_helpers import FIRST, LOST, MADE, SECOND, interrupted, kept, leaving
 from tests.execution.test_join_shards import same
-from tests.tiny import tiny
-
-
-@pytest.fixture(scope="module")
-def done() -> TrainedBank:
-    scenario = tiny(rounds=2, probes=PROBES, save={"params": True})
-    return gather(scenario, build(scenario), runs=FIRST)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "runs" / "tiny" / "abc"
 
 
 def empty(bank: Bank) -> Bank:

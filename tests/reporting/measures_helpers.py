@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
+from pathlib import Path
+from typing import Any
+
 THROWAWAY = {
     "throwaway_probe": '''
         """A probe in one file."""
@@ -77,3 +81,14 @@ THROWAWAY = {
                 return ()
     ''',
 }
+
+
+def write_throwaway(folder: Path) -> dict[str, Any]:
+    """Write the modules of both throwaway components; the changes to a scenario that use them."""
+    for name, text in THROWAWAY.items():
+        (folder / f"{name}.py").write_text(textwrap.dedent(text))
+    return {
+        "runs": 8,
+        "probes": [{"kind": "throwaway_probe:Sizes"}],
+        "estimators": [{"kind": "throwaway_estimator:Twice"}],
+    }

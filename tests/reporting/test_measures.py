@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from fedmem.reporting.page import report
 from fedmem.results.read import read
 from fedmem.studies.compare import compare
 from fedmem.studies.comparison import Comparison
-from tests.reporting.measures_helpers import THROWAWAY
+from tests.reporting.measures_helpers import THROWAWAY, write_throwaway
 from tests.reporting.page_helpers import printed
 from tests.tiny import tiny
 
@@ -23,14 +22,8 @@ from tests.tiny import tiny
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The changes to a scenario that use both components of a user's own."""
-    for name, text in THROWAWAY.items():
-        (tmp_path / f"{name}.py").write_text(textwrap.dedent(text))
     monkeypatch.syspath_prepend(tmp_path)
-    return {
-        "runs": 8,
-        "probes": [{"kind": "throwaway_probe:Sizes"}],
-        "estimators": [{"kind": "throwaway_estimator:Twice"}],
-    }
+    return write_throwaway(tmp_path)
 
 
 def test_throwaway_components_appear_in_all_reports(

@@ -37,3 +37,15 @@ def naive_scores(sent: np.ndarray, neighbours: int) -> list[float]:
         apart = [sum((float(a) - float(b)) ** 2 for a, b in zip(one, other, strict=True)) for other in sent]
         scores.append(sum(sorted(apart[:i] + apart[i + 1 :])[:neighbours]))
     return scores
+
+
+def round_of(values: list[float], sizes: list[float], present: list[bool]) -> Round:
+    """A round of one run and one parameter: what clients sent, their sizes, and which of them are present."""
+    return Round(
+        number=1,
+        before={"w": torch.zeros(1, 1)},
+        sent={"w": torch.tensor(values).reshape(1, -1, 1)},
+        weights=torch.tensor([sizes]).double(),
+        present=torch.tensor([present]),
+        clients=torch.arange(len(values))[None],
+    )

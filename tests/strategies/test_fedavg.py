@@ -3,21 +3,9 @@
 from __future__ import annotations
 
 import pytest
-import torch
 
-from strategies._rule import Round
 from strategies.fedavg import FedAvg
-
-
-def made(values: list[float], sizes: list[float], present: list[bool]) -> Round:
-    return Round(
-        number=1,
-        before={"w": torch.zeros(1, 1)},
-        sent={"w": torch.tensor(values).reshape(1, -1, 1)},
-        weights=torch.tensor([sizes]).double(),
-        present=torch.tensor([present]),
-        clients=torch.arange(len(values))[None],
-    )
+from tests.strategies.strategies_helpers import round_of
 
 
 @pytest.mark.parametrize(
@@ -26,7 +14,7 @@ def made(values: list[float], sizes: list[float], present: list[bool]) -> Round:
     [("size", 4.0), ("uniform", 3.0)],
 )
 def test_mean_is_weighted_as_declared_over_present_clients(weighting: str, expected: float) -> None:
-    round_ = made([1.0, 5.0, 100.0], [1.0, 3.0, 50.0], [True, True, False])
+    round_ = round_of([1.0, 5.0, 100.0], [1.0, 3.0, 50.0], [True, True, False])
     after, state = FedAvg(weighting=weighting).rule({}, round_)  # type: ignore[arg-type]
     assert after["w"].tolist() == [[expected]]
     assert state == {}

@@ -7,17 +7,7 @@ import torch
 
 from strategies._rule import Round
 from strategies.fedmedian import FedMedian
-
-
-def made(values: list[float], sizes: list[float], present: list[bool]) -> Round:
-    return Round(
-        number=1,
-        before={"w": torch.zeros(1, 1)},
-        sent={"w": torch.tensor(values).reshape(1, -1, 1)},
-        weights=torch.tensor([sizes]).double(),
-        present=torch.tensor([present]),
-        clients=torch.arange(len(values))[None],
-    )
+from tests.strategies.strategies_helpers import round_of
 
 
 @pytest.mark.parametrize(
@@ -32,12 +22,12 @@ def made(values: list[float], sizes: list[float], present: list[bool]) -> Round:
 )
 def test_median_is_the_middle_of_present_clients(values: list[float], present: list[bool], expected: float) -> None:
     sizes = [1.0, 99.0, 3.0, 5.0][: len(values)]
-    after, _ = FedMedian().rule({}, made(values, sizes, present))
+    after, _ = FedMedian().rule({}, round_of(values, sizes, present))
     assert after["w"].tolist() == [[expected]]
 
 
 def test_minority_of_outliers_stays_within_the_others_range() -> None:
-    after, _ = FedMedian().rule({}, made([1.0, 2.0, 3.0, 1e9, 1e9], [1.0] * 5, [True] * 5))
+    after, _ = FedMedian().rule({}, round_of([1.0, 2.0, 3.0, 1e9, 1e9], [1.0] * 5, [True] * 5))
     assert after["w"].tolist() == [[3.0]]
 
 

@@ -4,20 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from strategies._rule import Round
 from strategies.fedavg import FedAvg
 from strategies.fedprox import FedProx
-
-
-def made(values: list[float], sizes: list[float], present: list[bool]) -> Round:
-    return Round(
-        number=1,
-        before={"w": torch.zeros(1, 1)},
-        sent={"w": torch.tensor(values).reshape(1, -1, 1)},
-        weights=torch.tensor([sizes]).double(),
-        present=torch.tensor([present]),
-        clients=torch.arange(len(values))[None],
-    )
+from tests.strategies.strategies_helpers import round_of
 
 
 def test_every_client_of_the_cohort_gets_mu() -> None:
@@ -27,6 +16,6 @@ def test_every_client_of_the_cohort_gets_mu() -> None:
 
 
 def test_server_step_is_that_of_fedavg_by_size() -> None:
-    round_ = made([1.0, 5.0, 100.0], [1.0, 3.0, 50.0], [True, True, False])
+    round_ = round_of([1.0, 5.0, 100.0], [1.0, 3.0, 50.0], [True, True, False])
     assert FedProx(mu=9.0).rule({}, round_)[0]["w"].tolist() == [[4.0]]
     assert torch.equal(FedProx().rule({}, round_)[0]["w"], FedAvg().rule({}, round_)[0]["w"])

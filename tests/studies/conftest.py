@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from fedmem.studies import figures
+from fedmem.studies.compare import ComparedRuns, compare
+from tests.studies.compare_helpers import SEEDS, VARY, small
 from tests.studies.sweep_helpers import Write
 from tests.tiny import tiny
 
@@ -30,3 +33,22 @@ def write(tmp_path: Path) -> Write:
         return tmp_path / name
 
     return made
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> ComparedRuns:
+    """Two strategies, two samplers, three seeds; strategies are compared within each sampler."""
+    return compare(
+        small(),
+        vary=VARY,
+        seeds=f"0:{SEEDS}",
+        reference=["strategy.kind=fedavg"],
+        out=tmp_path_factory.mktemp("made"),
+        jobs=1,
+    )
+
+
+@pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No figures, for who looks at none: they take longer than the runs."""
+    monkeypatch.setattr(figures, "draw_all", lambda comparison: iter(()))

@@ -22,31 +22,11 @@ from fedmem.cli.progress import ManyRunsProgress
 from fedmem.contracts.events import RoundFinished, ScenarioFailed, ScenarioFinished, ScenariosStarted, TrainingStarted
 from fedmem.errors import ScenarioError
 from fedmem.studies import compare as comparing
-from fedmem.studies import figures
 from fedmem.studies.compare import ComparedRuns, compare
 from fedmem.studies.contrasts import mean_of
 from fedmem.studies.figures import draw_all, slug
 from fedmem.studies.report import Table, page
 from tests.studies.compare_helpers import SEEDS, VARY, by_hand, one, rows_of, small
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> ComparedRuns:
-    """Two strategies, two samplers, three seeds; strategies are compared within each sampler."""
-    return compare(
-        small(),
-        vary=VARY,
-        seeds=f"0:{SEEDS}",
-        reference=["strategy.kind=fedavg"],
-        out=tmp_path_factory.mktemp("made"),
-        jobs=1,
-    )
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No figures, for who looks at none: they take longer than the runs."""
-    monkeypatch.setattr(figures, "draw_all", lambda comparison: iter(()))
 
 
 def test_points_are_hundredths(made: ComparedRuns) -> None:

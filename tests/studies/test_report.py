@@ -10,30 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem.studies import figures
 from fedmem.studies.compare import ComparedRuns, compare
 from fedmem.studies.quantities import Series
 from fedmem.studies.report import Table, best_settings
-from tests.studies.compare_helpers import SEEDS, VARY, by_hand, small
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> ComparedRuns:
-    """Two strategies, two samplers, three seeds; strategies are compared within each sampler."""
-    return compare(
-        small(),
-        vary=VARY,
-        seeds=f"0:{SEEDS}",
-        reference=["strategy.kind=fedavg"],
-        out=tmp_path_factory.mktemp("made"),
-        jobs=1,
-    )
-
-
-@pytest.fixture
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No figures, for who looks at none: they take longer than the runs."""
-    monkeypatch.setattr(figures, "draw_all", lambda comparison: iter(()))
+from tests.studies.compare_helpers import SEEDS, by_hand, small
 
 
 def test_the_front_is_over_the_seeds_that_all_settings_have(made: ComparedRuns) -> None:

@@ -10,23 +10,10 @@ import pytest
 from scipy import stats
 
 from fedmem.results.read import read
-from fedmem.studies.compare import ComparedRuns, compare
+from fedmem.studies.compare import ComparedRuns
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.report import Table
-from tests.studies.compare_helpers import SEEDS, VARY, one, rows_of, small
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> ComparedRuns:
-    """Two strategies, two samplers, three seeds; strategies are compared within each sampler."""
-    return compare(
-        small(),
-        vary=VARY,
-        seeds=f"0:{SEEDS}",
-        reference=["strategy.kind=fedavg"],
-        out=tmp_path_factory.mktemp("made"),
-        jobs=1,
-    )
+from tests.studies.compare_helpers import one, rows_of
 
 
 def test_differences_are_those_of_the_runs(made: ComparedRuns) -> None:
