@@ -206,7 +206,7 @@ class RuleStrategy(FedAvg):
         self._begin(arrays)
         assert self._state is not None
         before, no_clients = self._before, torch.full((1, 1), -1)
-        round_number = Round(
+        rnd = Round(
             number=server_round,
             before=before,
             sent={name: value[:, None] for name, value in before.items()},
@@ -216,7 +216,7 @@ class RuleStrategy(FedAvg):
             generators=self.services.generators,
             canary_updates=self.services.canary_updates,
         )
-        after = self._apply(round_number)
+        after = self._apply(rnd)
         return ArrayRecord(
             {name: Array(after[name][0].numpy()) if name in after else array for name, array in arrays.items()}
         )
@@ -268,7 +268,7 @@ class RuleStrategy(FedAvg):
             name: torch.stack([torch.from_numpy(record[name].numpy()) for record in records])[None]
             for name in records[0]
         }
-        round_number = Round(
+        rnd = Round(
             number=server_round,
             before=self._before,
             sent={name: sent[name] for name in self._before},
@@ -286,7 +286,7 @@ class RuleStrategy(FedAvg):
             generators=self.services.generators,
             canary_updates=self.services.canary_updates,
         )
-        after = self._apply(round_number)
+        after = self._apply(rnd)
         others = [name for name in sent if name not in self._before]
         after = after | {name: self._received[name] if self._noisy else _lower_median(sent[name]) for name in others}
         arrays = ArrayRecord({name: Array(after[name][0].to(value.dtype).numpy()) for name, value in sent.items()})

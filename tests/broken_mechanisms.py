@@ -80,8 +80,8 @@ def _scale_noise(patch: pytest.MonkeyPatch, factors: Callable[[Mapping[str, int]
         scales = factors(sizes)
         return healthy(total, noise * torch.cat([torch.full((n,), scales[name]) for name, n in sizes.items()]), how)
 
-    def noise_like(total: Any, round_number: Any) -> Any:
-        drawn = drawn_by(total, round_number)
+    def noise_like(total: Any, rnd: Any) -> Any:
+        drawn = drawn_by(total, rnd)
         weights = {name: value[0].numel() for name, value in drawn.items() if name}
         # the levels of a tree are named in front of the arrays; the bits of adaptive clipping have no name
         sizes = {name.rpartition(":")[2]: size for name, size in weights.items()}
@@ -98,8 +98,8 @@ def _stretch_clip(patch: pytest.MonkeyPatch, times: float) -> None:
     """Contributions are shortened to `times` the clip, while the noise stays that of the clip."""
     healthy, stacked, start = _private.clipped_sum, per_example._factors, per_example.ClippedSums.__init__
 
-    def clipped_sum(round_number: Any, clip: Any, weights: Any) -> Any:
-        return healthy(round_number, times * clip, weights)
+    def clipped_sum(rnd: Any, clip: Any, weights: Any) -> Any:
+        return healthy(rnd, times * clip, weights)
 
     def factors(squares: Any, mask: Any, clip: float) -> Any:
         return stacked(squares, mask, times * clip)
@@ -117,15 +117,15 @@ def _clip_after_mean(patch: pytest.MonkeyPatch) -> None:
     """The mean of what is contributed is shortened, and not each contribution."""
     stacked, single = per_example.clipped_sums, per_example.ClippedSums.__call__
 
-    def clipped_sum(round_number: Any, clip: Any, weights: Any) -> Any:
-        round_number = drop_non_finite(round_number)
-        vectors = updates(round_number)
+    def clipped_sum(rnd: Any, clip: Any, weights: Any) -> Any:
+        rnd = drop_non_finite(rnd)
+        vectors = updates(rnd)
         lengths = norms(vectors)
-        total = weighted_mean(vectors, torch.where(round_number.present, weights, torch.zeros_like(weights)))
-        count = round_number.present.sum(dim=1).clamp(min=1).double()
+        total = weighted_mean(vectors, torch.where(rnd.present, weights, torch.zeros_like(weights)))
+        count = rnd.present.sum(dim=1).clamp(min=1).double()
         length = norms({name: value[:, None] for name, value in total.items()})[:, 0] / count
         factor = (clip / length).clamp(max=1)
-        return {name: value * broadcast_factors(factor, value) for name, value in total.items()}, lengths, round_number
+        return {name: value * broadcast_factors(factor, value) for name, value in total.items()}, lengths, rnd
 
     def shortened(total: Any, count: Any, clip: float) -> Any:
         length = torch.stack([value.double().square().sum() for value in total.values()]).sum().sqrt() / count
@@ -159,12 +159,12 @@ def _same_noise(patch: pytest.MonkeyPatch) -> None:
     """Every round draws from the same place again."""
     own, drawn_by = per_example.Noise.of, _private.noise_like
 
-    def of(self: Any, run: int, round_number: int, client: int, size: int) -> Any:
+    def of(self: Any, run: int, rnd: int, client: int, size: int) -> Any:
         return own(self, run, 0, client, size)
 
-    def noise_like(total: Any, round_number: Any) -> Any:
-        count = len(round_number.present)
-        same = replace(round_number, generators=lambda: tuple(np.random.default_rng([7, run]) for run in range(count)))
+    def noise_like(total: Any, rnd: Any) -> Any:
+        count = len(rnd.present)
+        same = replace(rnd, generators=lambda: tuple(np.random.default_rng([7, run]) for run in range(count)))
         return drawn_by(total, same)
 
     patch.setattr(per_example.Noise, "of", of)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fedmem.contracts.strategy import strategy_declaration
-from fedmem.errors import RunError
+from fedmem.execution.devices import wants_gpu
 from fedmem.processes import can_fork, cores
 
 if TYPE_CHECKING:
@@ -47,24 +47,3 @@ def workers_of(scenario: Scenario) -> int:
     if not can_fork() or speed.engine != "lockstep" or wants_gpu(scenario):
         return 1
     return max(1, cores() // speed.threads) if speed.workers == "auto" else speed.workers
-
-
-def wants_gpu(scenario: Scenario) -> bool:
-    """Whether tensors live on a GPU: where `speed.device` says so, and for `auto` where torch finds one."""
-    import torch
-
-    speed = scenario.speed
-    if speed.engine == "flower" or speed.device == "cpu":
-        return False  # the clients of Flower's runtime compute on processors
-    return speed.device == "cuda" or torch.cuda.is_available()
-
-
-def device_of(scenario: Scenario) -> str:
-    """Where tensors live, `cpu` or `cuda`. Errors: `RunError` if that is a GPU and there is none."""
-    import torch
-
-    if wants_gpu(scenario) and not torch.cuda.is_available():
-        raise RunError(
-            "speed.device is cuda, but torch finds no GPU here; use `device: auto`, which takes one where there is one"
-        )
-    return "cuda" if wants_gpu(scenario) else "cpu"

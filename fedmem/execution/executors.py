@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from fedmem.contracts.federation import Federation
 from fedmem.engines.client_settings import client_settings
-from fedmem.execution.auto import device_of, is_stacked, workers_of
+from fedmem.execution.auto import is_stacked, workers_of
+from fedmem.execution.devices import device_of
 from fedmem.execution.memory_budget import cut_of
 from fedmem.training.executor import Executor
 from fedmem.training.one_by_one import OneByOne

@@ -160,7 +160,8 @@ def divide_into_banks(scenarios: Mapping[int, Scenario], workers: int) -> tuple[
     several threads, where sums may be taken in another order; apart is what has processes or a device of its own.
     """
     from fedmem.contracts.client import PrivateAlgorithm
-    from fedmem.execution.auto import is_stacked, wants_gpu
+    from fedmem.execution.auto import is_stacked
+    from fedmem.execution.devices import wants_gpu
 
     unpooled: list[int] = []
     groups: dict[tuple[object, ...], list[int]] = {}

@@ -20,8 +20,8 @@ from fedmem.execution.memory_plan import (
     needs_of,
     phases,
 )
-from fedmem.training.devices import memory_bytes
 from fedmem.training.executor import FORWARD_ROWS, STACK_BYTES
+from fedmem.training.free_memory import memory_bytes
 from fedmem.wording import bytes_text
 
 if TYPE_CHECKING:

@@ -122,7 +122,7 @@ class Modality(ABC):
         """Readings of each of n examples, the gain over the best baseline guess first, `similarity` among them.
 
         Args:
-            own: (n, ...) what stands for each example.
+            reconstructions: (n, ...) what stands for each example.
             guess: (n, ...) the best baseline guess.
             truth: (n, ...) the examples.
             errors: (n,) of what stands for them.

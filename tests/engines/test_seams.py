@@ -87,12 +87,12 @@ def test_rule_gets_client_numbers_from_zero_and_their_metrics(server: str, monke
 
     monkeypatch.setattr(toys.Counting, "rule", heard)
     _, seen, _ = watched(tiny(**TOYS, rounds=2), server)
-    told = {(round_number.number, int(c)) for round_number in rounds for c in round_number.clients.flatten()}
-    assert told == {(round_number, client) for _, round_number, client in seen.local}
-    for round_number in rounds:
-        assert set(round_number.report) == {"loss", "norm", "probability", "round", "steps", "turns"}
-        assert all(value.shape == round_number.clients.shape for value in round_number.report.values())
-        assert (round_number.report["round"] == round_number.number).all()
+    told = {(rnd.number, int(c)) for rnd in rounds for c in rnd.clients.flatten()}
+    assert told == {(number, client) for _, number, client in seen.local}
+    for rnd in rounds:
+        assert set(rnd.report) == {"loss", "norm", "probability", "round", "steps", "turns"}
+        assert all(value.shape == rnd.clients.shape for value in rnd.report.values())
+        assert (rnd.report["round"] == rnd.number).all()
 
 
 def test_rule_in_a_flower_app_numbers_clients_by_node() -> None:

@@ -1,4 +1,4 @@
-"""Tests of `fedmem/training/devices.py`."""
+"""Tests of `fedmem/training/free_memory.py`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fedmem.training import devices
+from fedmem.training import free_memory
 
 
 def test_limit_of_a_container_below_the_machines_memory_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,10 +22,10 @@ def test_limit_of_a_container_below_the_machines_memory_counts(tmp_path: Path, m
         ((str(unlimited), str(tmp_path / "missing")), machine),
         ((), machine),
     ):
-        monkeypatch.setattr(devices, "LIMITS", files)
-        assert devices.memory_bytes() == expected
+        monkeypatch.setattr(free_memory, "LIMITS", files)
+        assert free_memory.memory_bytes() == expected
 
 
 def test_memory_of_a_missing_gpu_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert devices.memory_bytes("cuda") == math.inf
+    assert free_memory.memory_bytes("cuda") == math.inf
