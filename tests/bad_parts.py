@@ -124,6 +124,10 @@ class BadDataset(Failing):
         "narrow": lambda data: replace(data, test=replace(data.test, inputs=data.test.inputs[:, :-1])),
         "classes": lambda data: replace(data, num_classes=2.5),
         "owners": lambda data: replace(data, natural=np.zeros(3, dtype=np.int64)),
+        "columns": lambda data: replace(data, columns={"age": np.zeros(3)}),
+        "class names": lambda data: replace(data, class_names=("cat", "dog")),
+        "same names": lambda data: replace(data, class_names=("cat",) * data.num_classes),
+        "client names": lambda data: replace(data, natural=data.train.ids % 3, client_names=("Ada", "Ben")),
         "tuple": lambda data: (data.train, data.test),
     }
 

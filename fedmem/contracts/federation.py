@@ -34,7 +34,8 @@ class Federation:
     from `initial`, unless `initials` has weights for each. `shifted` says whether clients see real rows in their own
     way. `modality` is that of the data set. `pilot` is the same federation with one run more, the pilot's, where there
     is one. `unpooled` is the federation whose rows the only client of this one holds, client after client, where a
-    scenario is central; `by_client` says that it trains on them in that order.
+    scenario is central; `by_client` says that it trains on them in that order. `client_names` (N,) name the clients and
+    `class_names` the classes; both are empty where the data have no names.
     """
 
     store: Examples
@@ -56,6 +57,8 @@ class Federation:
     pilot: Federation | None = None
     unpooled: Federation | None = None
     by_client: bool = False
+    client_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
     @property
     def num_clients(self) -> int:

@@ -65,7 +65,28 @@ def dataset_of(guard: Guard, data: object) -> Dataset:
             f"natural is {a_kind(natural)}, should be whole numbers of shape ({len(data.train)},): an owner for each "
             "training row",
         )
+    _check_names(guard, data)
     return data
+
+
+def _check_names(guard: Guard, data: Dataset) -> None:
+    """Columns with a value for each training row, a name for each class, and a name for each owner."""
+    for name, values in data.columns.items():
+        length = len(values)
+        guard.require(
+            length == len(data.train),
+            f"columns[{name!r}] has {length} values, but there are {len(data.train)} training rows; give one for each",
+        )
+    owners = 0 if data.natural is None else 1 + int(np.max(data.natural, initial=-1))
+    for name, names, needed in (
+        ("class_names", data.class_names, data.num_classes),
+        ("client_names", data.client_names, owners),
+    ):
+        guard.require(
+            not names or len(names) >= needed,
+            f"{name} has {len(names)} names, but {needed} are needed; name all of them, or none",
+        )
+        guard.require(len(set(names)) == len(names), f"{name} has a name twice; each should be one of its own")
 
 
 def _rows(guard: Guard, name: str, rows: object, classes: int, *, tokens: bool) -> None:

@@ -82,15 +82,16 @@ def number_labels(parts: Sequence[NDArray[Any]], name: str, path: str) -> list[I
     return [np.searchsorted(classes, part).astype(np.int64) for part in parts]
 
 
-def owners_of(raw: NDArray[Any], rows: int, name: str, path: str) -> IntArray:
-    """(rows,) owners, numbered in sorted order of what the user calls them."""
+def owners_of(raw: NDArray[Any], rows: int, name: str, path: str) -> tuple[IntArray, tuple[str, ...]]:
+    """(rows,) owners, numbered in sorted order of what the user calls them, and these names."""
     if raw.shape != (rows,) or raw.dtype.kind not in "buiUS":
         raise ComponentError(
             path,
             f"{name} has shape {raw.shape} and holds {raw.dtype}; it should name the owner of each of the {rows} "
             f"rows by a whole number or text, in shape ({rows},)",
         )
-    return np.unique(raw, return_inverse=True)[1].astype(np.int64)
+    names, owners = np.unique(raw, return_inverse=True)
+    return owners.astype(np.int64), tuple(map(str, names.tolist()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +104,7 @@ class Arrays:
         held_out: inputs and labels of a test set, if the data set has one.
         owners: (N,) the client of each training row, if the data set names clients.
         blocks: sizes of one-hot blocks of a table.
+        owner_names: names of the owners, in the order of their numbers.
     """
 
     inputs: NDArray[np.float32]
@@ -110,6 +112,7 @@ class Arrays:
     held_out: tuple[NDArray[np.float32], IntArray] | None = None
     owners: IntArray | None = None
     blocks: tuple[int, ...] = ()
+    owner_names: tuple[str, ...] = ()
 
 
 def assemble(
@@ -150,6 +153,7 @@ def assemble(
         test=tests,
         num_classes=classes,
         natural=None if owners is None else owners[train_positions],
+        client_names=arrays.owner_names,
         modality=Tables(blocks=arrays.blocks) if arrays.blocks else modality_of_shape(inputs.shape[1:]),
     )
 

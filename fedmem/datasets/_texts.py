@@ -81,6 +81,7 @@ class Texts(ABC):
             num_classes=len(public),
             modality=texts_modality.Texts(vocabulary=public.tokens),
             natural=owner,
+            client_names=tuple(author.name for author in clients),
             sensitive={
                 name: np.array([author.attributes[name] for author in clients])[owner] for name in clients[0].attributes
             },

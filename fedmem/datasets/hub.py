@@ -13,6 +13,7 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset
 from fedmem.datasets._arrays import Arrays, assemble, inputs_of, number_labels, owners_of
 from fedmem.datasets._images import Colours, pixels, stack_images
@@ -86,12 +87,13 @@ class Hub:
         labels = number_labels(
             [_column(split, self.targets, "targets") for split in splits], self.targets, "dataset.targets"
         )
-        owners = None
+        owners: IntArray | None = None
+        names: tuple[str, ...] = ()
         if self.clients:
             values = _column(train, self.clients, "clients")
-            owners = owners_of(values, len(inputs[0]), self.clients, "dataset.clients")
+            owners, names = owners_of(values, len(inputs[0]), self.clients, "dataset.clients")
         held_out = (inputs[1], labels[1]) if len(splits) > 1 else None
-        arrays = Arrays(inputs=inputs[0], labels=labels[0], held_out=held_out, owners=owners)
+        arrays = Arrays(inputs=inputs[0], labels=labels[0], held_out=held_out, owners=owners, owner_names=names)
         return assemble(arrays, rng, path="dataset.targets", rows=self.rows, test=self.test)
 
     def input_files(self) -> tuple[Path, ...]:

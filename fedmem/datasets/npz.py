@@ -14,6 +14,7 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset
 from fedmem.datasets._arrays import Arrays, assemble, inputs_of, labels_of, owners_of
 from fedmem.errors import ComponentError
@@ -86,10 +87,14 @@ class Npz:
             test_inputs = inputs_of(arrays["test_inputs"], "test_inputs", "dataset.path")
             test_labels = labels_of(arrays["test_targets"], len(test_inputs), "test_targets", "dataset.path")
             held_out = (test_inputs, test_labels)
-        owners = None
+        owners: IntArray | None = None
+        names: tuple[str, ...] = ()
         if "clients" in arrays:
-            owners = owners_of(arrays["clients"], len(inputs), "clients", "dataset.path")
-        checked = Arrays(inputs=inputs, labels=labels, held_out=held_out, owners=owners, blocks=_blocks(arrays, inputs))
+            owners, names = owners_of(arrays["clients"], len(inputs), "clients", "dataset.path")
+        blocks = _blocks(arrays, inputs)
+        checked = Arrays(
+            inputs=inputs, labels=labels, held_out=held_out, owners=owners, owner_names=names, blocks=blocks
+        )
         return assemble(checked, rng, path="dataset.path", rows=self.rows, test=self.test)
 
     def input_files(self) -> tuple[Path, ...]:

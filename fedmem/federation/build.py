@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedmem.contracts.arrays import IntArray
-from fedmem.contracts.data import Dataset, Examples, FeatureShift
+from fedmem.contracts.data import Dataset, Examples, FeatureShift, partition_declaration
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.injection import CanaryInjection
 from fedmem.contracts.ragged import Ragged
@@ -95,6 +95,8 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         shifted=isinstance(scenario.partition, FeatureShift),
         modality=data.modality,
         num_classes=data.num_classes,
+        client_names=_client_names(scenario, data),
+        class_names=data.class_names,
         counts=counts.rows | ({"left out": left_out, "base": audit_start} if left_out else {}),
     )
     if scenario.central is not None:
@@ -108,10 +110,18 @@ def _pool_clients(whole: Federation, *, by_client: bool) -> Federation:
     return replace(
         whole,
         base=Ragged.of([np.concatenate([np.empty(0, dtype=np.int64), *whole.base])]),
+        client_names=(),
         audit=replace(audit, owner=np.where(audit.owner >= 0, 0, audit.owner).astype(np.int32), copy_owner=None),
         unpooled=whole,
         by_client=by_client,
     )
+
+
+def _client_names(scenario: Scenario, data: Dataset) -> tuple[str, ...]:
+    """The names of the clients: those of the owners, where each client is one, in order of client."""
+    if not data.client_names or data.natural is None or not partition_declaration(scenario.partition).by_owner:
+        return ()
+    return tuple(data.client_names[owner] for owner in np.unique(data.natural).tolist())
 
 
 def budget(scenario: Scenario) -> dict[str, int]:

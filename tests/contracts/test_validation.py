@@ -21,6 +21,10 @@ RETURNING = [
         "narrow": "inputs of train have shape",
         "classes": "num_classes is 2.5",
         "owners": "natural is int64 of shape (3,)",
+        "columns": "columns['age'] has 3 values",
+        "class names": "class_names has 2 names, but 4 are needed",
+        "same names": "class_names has a name twice",
+        "client names": "client_names has 2 names, but 3 are needed",
     }.items()),
     *(("partition", "BadPartition", "assign", how, said) for how, said in {
         "none": "it returned nothing",

@@ -1,6 +1,7 @@
 """A federation loses no row, leaks no row, and each step draws from its own stream."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fedmem.contracts.audit_set import FOREVER, InjectionPlan
+from fedmem.datasets.npz import Npz
 from fedmem.datasets.synthetic import Synthetic
 from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.federation import build
@@ -405,3 +407,15 @@ def test_tabular_model_gets_the_columns_and_refuses_images() -> None:
     )
     assert built.initial["embedded.block1.weight"].shape == (4, 4)
     assert built.model(torch.from_numpy(built.store.inputs[:3])).shape == (3, built.num_classes)
+
+
+def test_clients_have_the_names_of_their_owners_and_only_then(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    hospitals = np.array(["York", "Bath", "Ely", "Hull", "Leeds"])[np.arange(60) % 5]
+    np.savez(tmp_path / "mine.npz", x=rng.random((60, 3)), y=np.arange(60) % 3, clients=hospitals)
+    fields: dict[str, Any] = {"dataset": Npz(path=str(tmp_path / "mine.npz")), "injections": (), "population": 0}
+    named = build.build(scenario(**fields, partition=Natural()))
+    assert named.client_names == ("Bath", "Ely", "Hull", "Leeds", "York")
+    file_rows = named.store.ids[named.base[4]]
+    assert (hospitals[file_rows] == "York").all()
+    assert build.build(scenario(**fields, partition=IID())).client_names == ()
