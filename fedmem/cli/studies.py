@@ -27,7 +27,9 @@ class CompareOptions:
             "--vary", metavar="PATH=A,B,…", help="what varies, e.g. strategy.kind=fedavg,krum; may be repeated"
         ),
     ]
-    seeds: Annotated[str, typer.Option(help="a range such as 0:10, or single seeds such as 1,2,5")] = "0:5"
+    seeds: Annotated[str, typer.Option(help="how many, such as 5, a range such as 0:10, or a list such as 1,4,7")] = (
+        "0:5"
+    )
     reference: Annotated[
         list[str] | None,
         typer.Option(

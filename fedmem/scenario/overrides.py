@@ -76,7 +76,8 @@ def override(tree: dict[str, Any], overrides: Sequence[str], origin: Origin) -> 
     """Change the tree by each `path=value` in turn; returns what could not be done.
 
     Values are typed as in YAML. Changing a `kind` drops what the file gave to the old kind and the new one does not
-    know; what an earlier override gave stays, and may be wrong.
+    know; what an earlier override gave stays, and may be wrong. A change inside a component that the file leaves out
+    changes its default.
 
     >>> tree = {"client": {"kind": "sgd", "lr": 1.0}}
     >>> override(tree, ["client.lr=1e-3", "client.steps=5"], Origin("x.yaml", {}))
@@ -102,7 +103,7 @@ def _apply(tree: dict[str, Any], text: str, origin: Origin) -> None:
     for depth, part in enumerate(place):
         if isinstance(current, dict) and isinstance(part, str):
             if part not in current:
-                current[part] = {}
+                current[part] = {} if depth or len(place) == 1 else _default_component(part, place[1])
                 origin.override(place[: depth + 1], source)
         elif not (isinstance(current, list) and isinstance(part, int) and part < len(current)):
             raise ValueError(_no_such_place(place[:depth], current, part))
@@ -113,6 +114,18 @@ def _apply(tree: dict[str, Any], text: str, origin: Origin) -> None:
         _forget(tree, current, place[:-1], typed_value, origin)
     current[place[-1]] = typed_value
     origin.override(place, source)
+
+
+def _default_component(field: str, inner: str | int) -> dict[str, Any]:
+    """What a change inside a field starts from, where the file does not write the field: the kind that is its default.
+
+    >>> _default_component("client", "lr"), _default_component("client", "kind"), _default_component("dataset", "rows")
+    ({'kind': 'sgd'}, {}, {})
+    """
+    from fedmem.scenario.scenario import default_kinds
+
+    kind = default_kinds().get(field)
+    return {} if kind is None or inner == "kind" else {"kind": kind}
 
 
 def _no_such_place(outer: Place, current: object, part: str | int) -> str:

@@ -9,6 +9,7 @@ import hashlib
 import json
 import re
 from dataclasses import is_dataclass
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -23,6 +24,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from fedmem.contracts.client import ClientAlgorithm
@@ -347,4 +349,20 @@ def default_kind(name: str) -> str:
     >>> default_kind("partition")
     'iid'
     """
-    return kind_of(Scenario.model_fields[name].get_default(call_default_factory=True))
+    return default_kinds()[name]
+
+
+@cache
+def default_kinds() -> dict[str, str]:
+    """The kinds of all components that a scenario need not name, by field.
+
+    >>> default_kinds()["sampler"], "dataset" in default_kinds()
+    ('everyone', False)
+    """
+    names = [name for name, item in Scenario.model_fields.items() if _component_of(item) and item.default_factory]
+    return {name: kind_of(Scenario.model_fields[name].get_default(call_default_factory=True)) for name in names}
+
+
+def _component_of(item: FieldInfo) -> bool:
+    """Whether a field takes one component."""
+    return any(isinstance(part, Component) for part in item.metadata)

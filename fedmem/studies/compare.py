@@ -74,7 +74,7 @@ def compare(  # noqa: PLR0913 - options for users, all by name
     scenario: Path | str | Scenario,
     *,
     vary: Mapping[str, Sequence[Any]] | Sequence[str],
-    seeds: Sequence[int] | str = "0:5",
+    seeds: int | Sequence[int] | str = "0:5",
     reference: Mapping[str, Any] | Sequence[str] = (),
     measures: Sequence[str] = (),
     overrides: Sequence[str] = (),
@@ -88,7 +88,7 @@ def compare(  # noqa: PLR0913 - options for users, all by name
     Args:
         scenario: a scenario file, or a scenario; its seed is replaced.
         vary: YAML paths and the values that each takes; all combinations are settings.
-        seeds: as numbers, or as text such as `0:10`.
+        seeds: how many (5: the seeds 0 to 4), a list of them, or a text such as `0:10`.
         reference: values of some or all paths. A setting is compared with the one that has these values, and its own of
             the other paths. By default all are compared with the first setting.
         measures: metrics that are tabled and tested, such as `exposure`; by default the headline of the report.
@@ -111,7 +111,7 @@ def compare(  # noqa: PLR0913 - options for users, all by name
     values_by_path = (
         parse_vary(vary) if not isinstance(vary, Mapping) else {path: _texts(them) for path, them in vary.items()}
     )
-    all_seeds = parse_seeds(seeds) if isinstance(seeds, str) else parse_seeds(",".join(map(str, seeds)))
+    all_seeds = parse_seeds(seeds)
     settings = settings_of(values_by_path)
     if len(settings) < 2:
         message = "gives one setting, and there is nothing to compare it with; give several values, such as "

@@ -107,32 +107,63 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in parts]
 
 
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """Seeds from `0:10` (0 to 9), `3`, or several such parts between commas; each once, in their order.
+def parse_seeds(given: str | int | Sequence[int]) -> tuple[int, ...]:
+    """Seeds from a count, a range or a list; each once, in their order.
 
-    >>> parse_seeds("0:3,7")
-    (0, 1, 2, 7)
+    A single number is a count: `5` are the seeds 0 to 4. A range is `0:10` (0 to 9). A list has commas, and may have
+    ranges in it. The one seed 5 is `5:6`, or `[5]` where a list can be given.
+
+    >>> parse_seeds("3"), parse_seeds("1,4,7"), parse_seeds("0:3,7"), parse_seeds("5:6"), parse_seeds([5])
+    ((0, 1, 2), (1, 4, 7), (0, 1, 2, 7), (5,), (5,))
 
     Errors: `ScenarioError`.
     """
+    if not isinstance(given, str | int):
+        return _distinct_seeds(", ".join(map(str, given)), _listed_seeds(list(given)))
+    text = str(given).strip().removeprefix("[").removesuffix("]")
+    if re.fullmatch(r"\d+", text) and not str(given).strip().startswith("["):
+        count = _seed(text, text)
+        if not 1 <= count <= MAX_SEEDS:
+            raise _wrong_seeds(
+                text, f"should be a count from 1 to {MAX_SEEDS}; the one seed {text} is {text}:{count + 1}"
+            )
+        return tuple(range(count))
     seeds: list[int] = []
     for part in text.split(","):
         if not (match := re.fullmatch(r"\s*(\d+)\s*(?::\s*(\d+)\s*)?", part)):
-            raise _wrong_seeds(text, "should be a range such as 0:10 (0 to 9), or single seeds such as 1,2,5")
+            raise _wrong_seeds(
+                text, "should be a count such as 10, a range such as 0:10 (0 to 9), or a list such as 1,2,5"
+            )
         first, stop = _seed(text, match[1]), _seed(text, match[2] or "0")
-        if match[2] and stop - first > 10**5:
-            raise _wrong_seeds(text, "is too large; seeds are below 2^63, and at most 100000 of them")
+        if match[2] and stop - first > MAX_SEEDS:
+            raise _wrong_seeds(text, _TOO_LARGE)
         seeds += range(first, stop) if match[2] else [first]
+    return _distinct_seeds(text, seeds)
+
+
+MAX_SEEDS = 10**5
+"""The most seeds of one study."""
+
+_TOO_LARGE = f"is too large; seeds are below 2^63, and at most {MAX_SEEDS} of them"
+
+
+def _listed_seeds(seeds: list[int]) -> list[int]:
+    if wrong := [seed for seed in seeds if isinstance(seed, bool) or seed < 0]:
+        raise _wrong_seeds(str(seeds), f"has {wrong[0]!r}; seeds are whole numbers from 0")
+    return seeds
+
+
+def _distinct_seeds(text: str, seeds: Sequence[int]) -> tuple[int, ...]:
     if not seeds or len(set(seeds)) < len(seeds):
         raise _wrong_seeds(text, f"names {'no seed' if not seeds else 'a seed twice'}; give each once, such as 0:10")
-    if max(seeds) >= 2**63 or len(seeds) > 10**5:
-        raise _wrong_seeds(text, "is too large; seeds are below 2^63, and at most 100000 of them")
+    if max(seeds) >= 2**63 or len(seeds) > MAX_SEEDS:
+        raise _wrong_seeds(text, _TOO_LARGE)
     return tuple(seeds)
 
 
 def _seed(text: str, digits: str) -> int:
     if len(digits.lstrip("0")) > 19:
-        raise _wrong_seeds(text, "is too large; seeds are below 2^63, and at most 100000 of them")
+        raise _wrong_seeds(text, _TOO_LARGE)
     return int(digits.lstrip("0") or "0")
 
 

@@ -13,7 +13,7 @@ search: {study: front, trials: 40, directions: {test_accuracy: maximize, "exposu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import product
@@ -120,20 +120,18 @@ class Sweep(_Part):
     name: Slug | None = Field(default=None, description="of the results; the stem of the file if left out")
     set: dict[Path_, Any] = Field(default={}, description="changes to all of them")
     axes: Annotated[tuple[Axis, ...], Field(min_length=1)] = Field(description="what varies; all combinations")
-    seeds: str | tuple[Annotated[int, Strict(), Field(ge=0, lt=2**63)], ...] = Field(
-        default=(0,), description="such as 0:5, or a list"
+    seeds: str | int | tuple[Annotated[int, Strict(), Field(ge=0, lt=2**63)], ...] = Field(
+        default=(0,), description="how many, such as 5, a range such as 0:5, or a list such as [1, 4, 7]"
     )
     search: Search | None = Field(default=None, description="search instead of trying all combinations")
 
     @field_validator("seeds", mode="before")
     @classmethod
     def _seeds(cls, seeds: Any) -> Any:
-        is_list = isinstance(seeds, list | tuple)
-        if isinstance(seeds, int) and not isinstance(seeds, bool):
-            return (seeds,)
-        if isinstance(seeds, str) or (is_list and all(type(seed) is int for seed in seeds)):
+        is_list = isinstance(seeds, list | tuple) and all(type(seed) is int for seed in seeds)
+        if isinstance(seeds, str) or type(seeds) is int or is_list:
             try:
-                return parse_seeds(seeds if isinstance(seeds, str) else ",".join(map(str, seeds)))
+                return parse_seeds(seeds)
             except ScenarioError as error:
                 raise ValueError(error.problems[0].message) from error
         return seeds
@@ -183,7 +181,8 @@ def load_sweep(path: Path | str) -> tuple[Sweep, Path]:
     try:
         sweep = Sweep.model_validate({"name": file.stem, **source.value})
     except ValidationError as error:
-        meanings = {name: str(item.description) for name, item in Sweep.model_fields.items()}
+        parts: tuple[type[BaseModel], ...] = (Search, Sweep)
+        meanings = {name: str(item.description) for part in parts for name, item in part.model_fields.items()}
         problems = problems_of(error, source.value, Sweep, meanings)
         raise ScenarioError(
             [*source.problems, *(_locate_problem(problem, source.lines, file) for problem in problems)]
@@ -227,7 +226,19 @@ def places_of(plan: Sweep, path: Path | str) -> Iterator[None]:
                 problems.append(_locate_problem(replace(problem, path=problem.path or "axes"), lines, file))
             else:
                 problems.append(problem)
-        raise ScenarioError(problems) from error
+        raise ScenarioError(_merge_values(problems)) from error
+
+
+def _merge_values(problems: Sequence[Problem]) -> list[Problem]:
+    """What is wrong whatever the value is reported once, with the path alone."""
+    by_message: dict[tuple[object, ...], list[Problem]] = {}
+    for problem in problems:
+        key = (problem.source, problem.line, problem.path.partition("=")[0], problem.message)
+        by_message.setdefault(key, []).append(problem)
+    return [
+        group[0] if len(group) == 1 else replace(group[0], path=group[0].path.partition("=")[0])
+        for group in by_message.values()
+    ]
 
 
 def _locate_problem(problem: Problem, lines: Mapping[Any, int], file: Path) -> Problem:

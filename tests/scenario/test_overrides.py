@@ -35,6 +35,25 @@ def test_overrides_are_typed_as_yaml(override: str, read: Callable[[Scenario], o
     assert read(parse_scenario(SMALL, overrides=[override])) == value
 
 
+BARE = "{rounds: 2, clients: 3, dataset: {kind: synthetic}, model: {kind: logistic}}"
+
+
+@pytest.mark.parametrize(
+    ("override", "read", "value"),
+    [
+        ("client.lr=0.05", lambda s: (type(s.client).__name__, s.client.lr), ("Sgd", 0.05)),
+        ("partition.min_rows=2", lambda s: (type(s.partition).__name__, s.partition.min_rows), ("IID", 2)),
+        ("client.kind=top_k", lambda s: type(s.client).__name__, "TopK"),
+        ("tolerate.not_finite=true", lambda s: s.tolerate.not_finite, True),
+    ],
+)
+def test_defaults_that_no_file_writes_can_be_changed(
+    override: str, read: Callable[[Scenario], object], value: object
+) -> None:
+    assert read(parse_scenario(BARE, overrides=[override])) == value
+    assert "choose from: kind, lr" in str(problems(BARE, "client.lrr=1")[0])
+
+
 def test_later_overrides_win() -> None:
     assert parse_scenario(SMALL, overrides=["seed=1", "seed=2"]).seed == 2
 

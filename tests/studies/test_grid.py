@@ -47,10 +47,25 @@ def test_invalid_vary_options_are_refused(texts: list[str], says: str) -> None:
     assert says in said(error)
 
 
-@pytest.mark.parametrize("text", ["", "a", "1:", "3:3", "1,1", "0:3,2", "-1", "1.5", str(2**63), "0:1000000"])
-def test_invalid_seeds_are_refused(text: str) -> None:
+@pytest.mark.parametrize(
+    "text", ["", "a", "1:", "3:3", "1,1", "0:3,2", "-1", "1.5", str(2**63), "0:1000000", "0", 0, [], [1, 1], [-1]]
+)
+def test_invalid_seeds_are_refused(text: Any) -> None:
     with pytest.raises(ScenarioError, match="--seeds"):
         parse_seeds(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "seeds"),
+    [
+        *((given, (0, 1, 2, 3, 4)) for given in ("5", 5, "0:5")),
+        *((given, (1, 4, 7)) for given in ("1,4,7", [1, 4, 7])),
+        *((given, (5,)) for given in ("5:6", "[5]", [5])),
+        (range(2, 4), (2, 3)),
+    ],
+)
+def test_seeds_are_a_count_a_range_or_a_list(given: Any, seeds: tuple[int, ...]) -> None:
+    assert parse_seeds(given) == seeds
 
 
 def test_settings_differ_in_what_varies_and_in_nothing_else() -> None:

@@ -49,7 +49,7 @@ def test_axes_become_settings() -> None:
         ({"axes": [RATES], "set": {"client.lr": 1}}, "should change client.lr in one place only"),
         ({"axes": [RATES], "set": {"seed": 3}}, "should not set seed, which is taken from seeds"),
         ({"axes": [{"path": "seed", "values": [1]}]}, "--seeds"),
-        ({"axes": [RATES], "seeds": "0-3"}, "should be a range such as 0:10"),
+        ({"axes": [RATES], "seeds": "0-3"}, "a range such as 0:10"),
         ({"axes": [RATES], "colour": 1}, "unknown key"),
         ({"axes": [RATES], "search": {"study": "a", "trials": 0, "directions": {"x": "up"}}}, "maximize"),
         ({"axes": [{"path": "client.lr", "values": [-1]}]}, "client.lr"),
@@ -62,6 +62,42 @@ def test_wrong_sweep_files_are_refused_with_the_reason(
     with pytest.raises(ScenarioError) as error:
         sweep(write(**content), out=tmp_path)
     assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("axis", "says"),
+    [
+        ("{pth: client.lr, values: [1]}", "axes[0].pth: unknown key (did you mean 'path'?); choose from: path, values"),
+        ("{path: rounds, values: [2], step: 3}", "axes[0].step: unknown key (did you mean 'steps'?)"),
+        ("{path: client.epoch, values: [1, 2]}", "client.epoch: unknown key (did you mean 'epochs'?); choose from: "),
+        ("{path: clint.lr, values: [1, 2]}", "(did you mean 'client'?); choose from: name, "),
+    ],
+)
+def test_unknown_keys_of_axes_are_answered_once(write: Write, tmp_path: Path, axis: str, says: str) -> None:
+    file = write()
+    file.write_text(f"base: tiny.yaml\naxes:\n- {axis}\n")
+    with pytest.raises(ScenarioError) as error:
+        sweep(file, out=tmp_path)
+    (line,) = [line for line in str(error.value).splitlines() if says in line]
+    assert line.startswith(f"{file}:3  ")
+
+
+def test_unknown_keys_of_a_search_are_answered(write: Write, tmp_path: Path) -> None:
+    file = write()
+    file.write_text("base: tiny.yaml\naxes:\n- {path: client.lr, values: [1]}\nsearch:\n  study: a\n  trial: 3\n")
+    with pytest.raises(ScenarioError) as error:
+        sweep(file, out=tmp_path)
+    assert f"{file}:6  search.trial: unknown key (did you mean 'trials'?); choose from: study, trials" in str(
+        error.value
+    )
+    assert "search.trials: is missing; give it: settings that are tried in all" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "numbers"), [(3, (0, 1, 2)), ([3], (3,)), ([1, 4, 7], (1, 4, 7)), ("0:2", (0, 1)), ("3", (0, 1, 2))]
+)
+def test_seeds_of_a_sweep(write: Write, seeds: Any, numbers: tuple[int, ...]) -> None:
+    assert load_sweep(write(axes=[RATES], seeds=seeds))[0].all_seeds == numbers
 
 
 def test_mistakes_have_their_place_in_the_sweep_file(write: Write, tmp_path: Path) -> None:
