@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedmem.cli.data_text import data_lines
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.wording import bytes_text
 
 if TYPE_CHECKING:
+    from fedmem.contracts.data import Dataset
     from fedmem.contracts.federation import Federation
     from fedmem.execution.plan import Plan
     from fedmem.scenario.scenario import Scenario
@@ -20,9 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedScenario:
-    """A scenario whose data can hold what it asks for, and its federation, as lean as planning needs it."""
+    """A scenario, its data, which can hold what it asks for, and its federation, as lean as planning needs it."""
 
     scenario: Scenario
+    data: Dataset
     federation: Federation
 
 
@@ -40,7 +43,7 @@ def check_file(file: Path, overrides: Sequence[str] = ()) -> CheckedScenario:
         federation = federations.build(minimal_scenario(scenario), data)
         scenario = with_noise(scenario, federation)
         record_level.require(scenario, federation)
-        return CheckedScenario(scenario=scenario, federation=federation)
+        return CheckedScenario(scenario=scenario, data=data, federation=federation)
     except (ComponentError, ScenarioError):
         federations.require(scenario, data)  # tells all that is wrong, not only what came first
         raise
@@ -56,6 +59,7 @@ def plan_text(checked: CheckedScenario, width: int = 100) -> str:
         ("id", f"{scenario.name}/{scenario.id}"),
         *(("warning", text) for text in caveats(scenario)),
         ("rows", _rows(run_plan)),
+        *data_lines(checked.data, checked.federation),
         *_work(run_plan, scenario.speed.memory),
         *_privacy(scenario, checked.federation),
         *_control(scenario, run_plan),

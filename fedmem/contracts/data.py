@@ -78,7 +78,8 @@ class Dataset:
     attribute of people to its values (n,), whole numbers or text, for the training rows in their order. `columns` maps
     the name of a column of the source to its values (n,), as the source has them: what a scenario selects rows by, and
     what a person reads of a row. `class_names` (C,) name the classes, and `client_names` the owners: owner k of
-    `natural` is `client_names[k]`; both are empty where the data have no names.
+    `natural` is `client_names[k]`; both are empty where the data have no names. `decisions` are what the loader decided
+    about the data, a line each, which `fedmem check` shows: such as the range of a column.
     `modality` says what the inputs are, such as `Images()`, `Tables(blocks=...)` or `Texts(vocabulary=...)` of
     `fedmem.modalities`. Every other part asks this object.
     """
@@ -92,6 +93,7 @@ class Dataset:
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     class_names: tuple[str, ...] = ()
     client_names: tuple[str, ...] = ()
+    decisions: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         assert all(len(values) == len(self.train) for values in self.sensitive.values())

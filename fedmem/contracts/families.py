@@ -28,6 +28,11 @@ FAMILIES: Mapping[str, str] = {
 }
 """Family -> the package whose files are its kinds."""
 
+FORMER_KINDS: Mapping[tuple[str, str], str] = {
+    ("dataset", "table"): "write `csv` for a table of numbers and categories, or `text_table` for texts in a table"
+}
+"""Family and a kind that there was -> what to write now."""
+
 
 def kind_of(component: object) -> str:
     """The kind that a component would have in YAML."""

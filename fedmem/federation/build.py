@@ -141,6 +141,8 @@ def check(scenario: Scenario, data: Dataset | None = None) -> list[Problem]:
         data = load(scenario) if data is None else data
     except ComponentError as error:
         return [Problem(path=error.path, message=error.message)]
+    except ScenarioError as error:
+        return list(error.problems)
     problems = mismatches(scenario, data)
     if problems:
         return problems  # all that follows would complain of the same

@@ -36,7 +36,7 @@ from fedmem.contracts import (
     sampler,
     strategy,
 )
-from fedmem.contracts.families import FAMILIES, kind_of
+from fedmem.contracts.families import FAMILIES, FORMER_KINDS, kind_of
 from fedmem.contracts.flower_strategy_adapter import FlowerStrategyAdapter, parameters
 from fedmem.contracts.members import PROTOCOLS, check_declarations, member_names, required_members
 from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
@@ -116,6 +116,8 @@ def load(family: str, kind: str) -> type:
             raise ComponentError("kind", f"{kind!r} must be a frozen, keyword-only dataclass")
         return cls
     kind_names = kinds(family)
+    if (family, kind) in FORMER_KINDS:
+        raise ComponentError("kind", f"there is no kind {kind!r} any more; {FORMER_KINDS[family, kind]}")
     if kind not in kind_names:
         raise ComponentError("kind", f"unknown kind {kind!r}{choices(kind, kind_names)}, or package.module:Class")
     module = importlib.import_module(f"{FAMILIES[family]}.{kind}")

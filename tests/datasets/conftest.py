@@ -13,7 +13,7 @@ from PIL import Image
 
 from fedmem.contracts.data import Dataset
 from fedmem.datasets.npz import Npz
-from fedmem.datasets.table import Table
+from fedmem.datasets.text_table import TextTable
 
 
 @pytest.fixture
@@ -39,14 +39,14 @@ def pictures(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> Callable[..., Table]:
-    def write(rows: Sequence[Sequence[str | None]], name: str = "said.csv", **fields: Any) -> Table:
+def table(tmp_path: Path) -> Callable[..., TextTable]:
+    def write(rows: Sequence[Sequence[str | None]], name: str = "said.csv", **fields: Any) -> TextTable:
         import pandas as pd
 
         frame = pd.DataFrame(rows, columns=["client", "text", "party"])
         path = tmp_path / name
         frame.to_csv(path, index=False) if path.suffix == ".csv" else frame.to_parquet(path)
-        return Table(path=str(path), **{"length": 9, **fields})
+        return TextTable(path=str(path), **{"length": 9, **fields})
 
     return write
 

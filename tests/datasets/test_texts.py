@@ -6,7 +6,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from fedmem.datasets.table import Table
+from fedmem.datasets.text_table import TextTable
 from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
 from fedmem.modalities.texts import Texts
 from tests.datasets.texts_helpers import PEOPLE, load, written
@@ -14,7 +14,7 @@ from tests.narrowing import instance, present
 
 
 @pytest.mark.parametrize("name", ["said.csv", "said.parquet"])
-def test_rows_are_their_clients_text_and_splits_are_disjoint(table: Callable[..., Table], name: str) -> None:
+def test_rows_are_their_clients_text_and_splits_are_disjoint(table: Callable[..., TextTable], name: str) -> None:
     data = load(table(PEOPLE, name, attributes=("party",)))
     vocabulary = Vocabulary.of(instance(data.modality, Texts).vocabulary)
     texts = ["a dog ate the cat " * 9, "the cat sat on the mat " * 4 + "\nand slept"]
@@ -31,7 +31,7 @@ def test_rows_are_their_clients_text_and_splits_are_disjoint(table: Callable[...
     assert together == texts[0][: len(texts[0]) // 10 * 10] + texts[1][: len(together) - len(texts[0]) // 10 * 10]
 
 
-def test_words_that_only_clients_use_are_unknown(table: Callable[..., Table]) -> None:
+def test_words_that_only_clients_use_are_unknown(table: Callable[..., TextTable]) -> None:
     """The vocabulary would tell that somebody wrote a word, if it were learnt from what is trained on."""
     own = ["".join(letters) for letters in product("uvwxyz", repeat=3)]
     people = [("a", " ".join(own), "x"), ("b", "public words " * 30, "x")]
@@ -50,7 +50,7 @@ def test_words_that_only_clients_use_are_unknown(table: Callable[..., Table]) ->
     assert known == {"public", "words"} | tested
 
 
-def test_longest_texts_become_clients_and_are_cut_to_the_maximum(table: Callable[..., Table]) -> None:
+def test_longest_texts_become_clients_and_are_cut_to_the_maximum(table: Callable[..., TextTable]) -> None:
     people = [(name, name * size, "x") for name, size in (("a", 100), ("b", 300), ("c", 200), ("d", 19))]
     data = load(table(people, clients=2, max_chars=150))
     assert {text[0] for text in written(data.train, Vocabulary.of(instance(data.modality, Texts).vocabulary))} == {

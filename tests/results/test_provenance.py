@@ -207,10 +207,10 @@ ARROW = "cache/hub/ylecun___mnist/mnist/0.0.0/abc/mnist-train.arrow"
             "image_folder (",
         ),
         (
-            {"kind": "table", "path": "texts.csv"},
+            {"kind": "text_table", "path": "texts.csv"},
             lambda at: text(at / "texts.csv"),
             lambda at: text(at / "texts.csv", "other"),
-            "table (texts.csv)",
+            "text_table (texts.csv)",
         ),
         (
             {"kind": "text_folder", "path": "texts"},
@@ -270,7 +270,7 @@ def test_changed_data_file_is_named_by_its_dataset(
 def test_every_dataset_with_a_path_declares_its_files() -> None:
     places = {"path", "root", "files", "test_files", "folder"}
     reading = [kind for kind in kinds("dataset") if places & set(field_names("dataset", kind) or ())]
-    assert set(reading) == {"npz", "image_folder", "table", "text_folder", "hub", "torchvision"}
+    assert set(reading) == {"npz", "image_folder", "csv", "text_table", "text_folder", "hub", "torchvision"}
     assert all(isinstance(load("dataset", kind)(), ReadsFiles) for kind in reading)
 
 

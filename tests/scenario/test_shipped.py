@@ -148,7 +148,7 @@ def text_folder(folder: Path) -> list[str]:
     return [f"path={folder}"]
 
 
-def table(folder: Path) -> list[str]:
+def text_table(folder: Path) -> list[str]:
     import pandas as pd
 
     rows = [(f"client {k}", line) for k in range(10) for line in said(k, 1).splitlines()]
@@ -162,7 +162,7 @@ OF_THE_USER = {
     "torchvision": torchvision,
     "hub": hub,
     "text_folder": text_folder,
-    "table": table,
+    "text_table": text_table,
 }
 """Kinds that read what a user has: writes a little of it and says how to read that."""
 

@@ -1,4 +1,4 @@
-"""Tests of `fedmem/datasets/table.py`."""
+"""Tests of `fedmem/datasets/text_table.py`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fedmem.datasets.table import Table
+from fedmem.datasets.text_table import TextTable
 from fedmem.errors import ComponentError
 from tests.datasets.texts_helpers import PEOPLE, load
 
@@ -24,11 +24,15 @@ from tests.datasets.texts_helpers import PEOPLE, load
         (PEOPLE, {"text": "body"}, "dataset.text", "no column 'body'"),
         (PEOPLE, {"attributes": ("sex",)}, "dataset.attributes", "no column 'sex'"),
         ([*PEOPLE, ("a", "more", "x")], {"attributes": ("party",)}, "dataset.attributes", "several values of 'party'"),
-        ([*PEOPLE, (None, "more", "x")], {}, "dataset.client", "row 4 of .* says no client"),
+        ([*PEOPLE, (None, "more", "x")], {}, "dataset.client", "row 3 .line 5. of .* names no client"),
     ],
 )
 def test_wrong_tables_are_refused_with_field_and_reason(
-    table: Callable[..., Table], rows: list[tuple[str | None, str, str]], fields: dict[str, Any], path: str, said: str
+    table: Callable[..., TextTable],
+    rows: list[tuple[str | None, str, str]],
+    fields: dict[str, Any],
+    path: str,
+    said: str,
 ) -> None:
     with pytest.raises(ComponentError, match=said) as caught:
         load(table(rows, **fields))
@@ -40,7 +44,7 @@ def test_wrong_tables_are_refused_with_field_and_reason(
     [
         ("a.txt", b"", "should end in one of"),
         ("a.csv", None, "there is no file"),
-        ("a.csv", b"client,text\na,\xff\xfe", "cannot be read as a table of comma-separated UTF-8"),
+        ("a.csv", b"client,text\na,\xff\xfe", "is not utf-8 at byte 14, in line 2"),
         ("a.parquet", b"PAR1", "cannot be read as parquet"),
     ],
 )
@@ -48,5 +52,5 @@ def test_files_that_are_no_tables_are_refused(tmp_path: Path, name: str, content
     if content is not None:
         (tmp_path / name).write_bytes(content)
     with pytest.raises(ComponentError, match=said) as caught:
-        load(Table(path=str(tmp_path / name)))
+        load(TextTable(path=str(tmp_path / name)))
     assert caught.value.path == "dataset.path"
