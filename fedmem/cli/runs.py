@@ -45,11 +45,15 @@ def run(run_options: RunOptions) -> None:
         from fedmem.execution.run import run as run_scenario
         from fedmem.execution.shard_store import kept_runs
         from fedmem.results.folder import finish_time
+        from fedmem.scenario.caveats import caveats
         from fedmem.scenario.loading import load_scenario
 
         scenario = load_scenario(run_options.file, [*(run_options.overrides or ()), *short])
         folder = folder_of(scenario, run_options.out)
         before = finish_time(folder)
+        if not run_options.quiet:
+            for text in caveats(scenario):
+                typer.echo(wrap_line(f"warning: {text}", ""), err=True)
         try:
             with reporting(scenario), Progress(quiet=run_options.quiet) as progress:
                 run_scenario(scenario, out=run_options.out, force=run_options.force, listeners=[progress])

@@ -104,7 +104,7 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
     Errors: those of building the federation, of a sampler that cannot draw a cohort, and of a budget that is too small.
 
     >>> from fedmem.scenario.loading import parse_scenario
-    >>> text = "{rounds: 2, clients: 3, dataset: {kind: synthetic}, model: {kind: logistic}}"
+    >>> text = "{runs: 1, rounds: 2, clients: 3, dataset: {kind: synthetic}, model: {kind: logistic}}"
     >>> found = plan(parse_scenario(text, overrides=["client={kind: sgd, steps: 5}"]))
     >>> found.trainings, found.steps
     (6, 30)

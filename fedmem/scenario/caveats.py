@@ -19,13 +19,16 @@ def caveats(scenario: Scenario) -> list[str]:
 
     >>> from fedmem.scenario.loading import parse_scenario
     >>> text = "{rounds: 1, clients: 14, dataset: {kind: digits}, model: {kind: mlp}, partition: {kind: %s}, %s}"
-    >>> typical_rows = "injections: [{kind: typical, per_client: 1}]"
+    >>> typical_rows = "injections: [{kind: typical, per_client: 1}], estimators: [{kind: memorisation}]"
     >>> [len(caveats(parse_scenario(text % (kind, typical_rows)))) for kind in ("natural", "iid")]
     [1, 0]
-    >>> caveats(parse_scenario(text % ("natural", "injections: []")))
-    []
+    >>> [caveat.partition(":")[0] for caveat in caveats(parse_scenario(text % ("natural", "injections: []")))]
+    ['nothing is measured']
     """
-    return [*_foreign_rows(scenario.partition, bool(scenario.injections), scenario.central)]
+    return [
+        *_unmeasured(bool(scenario.estimators), bool(scenario.probes), bool(scenario.injections)),
+        *_foreign_rows(scenario.partition, bool(scenario.injections), scenario.central),
+    ]
 
 
 def caveats_of_stored(scenario: Mapping[str, Any]) -> list[str]:
@@ -33,14 +36,29 @@ def caveats_of_stored(scenario: Mapping[str, Any]) -> list[str]:
 
     Only a partition of ours is looked at, since a class of the user's would have to be imported to tell.
     """
+    texts = [*_unmeasured(*(bool(scenario.get(name)) for name in ("estimators", "probes", "injections")))]
     partition = scenario.get("partition")
     if not isinstance(partition, Mapping) or ":" in str(partition.get("kind", "")):
-        return []
+        return texts
     try:
         built = catalogue.build("partition", partition)
     except FedmemError:
-        return []  # of another version
-    return [*_foreign_rows(built, bool(scenario.get("injections")), scenario.get("central"))]
+        return texts  # of another version
+    return [*texts, *_foreign_rows(built, bool(scenario.get("injections")), scenario.get("central"))]
+
+
+def _unmeasured(has_estimators: bool, has_probes: bool, has_injections: bool) -> Iterator[str]:
+    """Training that nothing measures."""
+    if has_estimators or has_probes:
+        return
+    fix = "estimators, such as estimators: [{kind: memorisation}, {kind: membership}]"
+    if has_injections:
+        yield f"nothing is measured: the scenario has audit examples, but neither estimators nor probes; add {fix}"
+    else:
+        yield (
+            "nothing is measured: the scenario has neither estimators nor probes; add probes: [{kind: utility}], or "
+            f"injections: [{{kind: random_pattern}}, {{kind: typical}}] and {fix}"
+        )
 
 
 def _foreign_rows(partition: Partition, audited: bool, central: str | None) -> Iterator[str]:

@@ -200,7 +200,9 @@ class Scenario(_Part):
     name: Slug = Field(description="folder of the results; the stem of the file if left out")
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = Field(default=0, description="root of every random draw")
     runs: Annotated[int, Strict(), Field(ge=1, le=10**5)] = Field(
-        default=1, description="federations that differ in the coins of audit examples: 1 or even"
+        default=16,
+        description="federations that differ in the coins of audit examples: 1 or even; 8 or more give "
+        "memorisation its intervals",
     )
     rounds: Annotated[int, Strict(), Field(ge=1, le=10**6)] = Field(description="rounds of training")
     clients: Annotated[int, Strict(), Field(ge=1, le=10**7)] = Field(description="clients in the federation")

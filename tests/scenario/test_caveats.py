@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from fedmem.reporting.table import table
 from fedmem.results.read import read
 from fedmem.scenario.catalogue import kinds, load
 from fedmem.scenario.caveats import caveats, caveats_of_stored
+from fedmem.scenario.loading import parse_scenario
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.report import Table, page
 from tests.tiny import tiny
@@ -39,6 +41,7 @@ NATURAL: dict[str, Any] = {
     "runs": 2,
     "rounds": 2,
     "sampler": {"kind": "uniform", "size": 2},
+    "estimators": [{"kind": "memorisation"}],
 }
 OWNER = "gives each client the rows of one owner"
 
@@ -94,7 +97,7 @@ def test_the_warning_comes_from_what_a_partition_declares(partition: dict[str, A
 
 
 def test_natural_partition_without_injections_has_no_caveat() -> None:
-    assert not caveats(tiny(**NATURAL | {"injections": []}))
+    assert not caveats(tiny(**NATURAL | {"injections": [], "estimators": [], "probes": [{"kind": "utility"}]}))
     pooled = {"central": "shuffled", "sampler": {"kind": "everyone"}}
     assert not caveats(tiny(**NATURAL | pooled)), "one model is trained on the rows of all owners"
 
@@ -154,3 +157,29 @@ def test_a_comparison_warns_once(folder: Path) -> None:
     compared = Comparison.of({(0, 0): run, (1, 0): run}, [(("a", "1"),), (("a", "2"),)], [0, 0], [0])
     assert printed(Table(compared)).count("WARNING: partition natural") == 1
     assert page(compared, "natural", ())[0].count("WARNING: partition natural") == 1
+
+
+@pytest.mark.parametrize("injections", [[], [{"kind": "random_pattern", "per_client": 1}]])
+def test_a_scenario_that_measures_nothing_is_warned_of(injections: list[Any], tmp_path: Path) -> None:
+    silent = tiny(runs=1, rounds=2, injections=injections)
+    (text,) = caveats(silent)
+    assert text.startswith("nothing is measured")
+    assert "estimators: [{kind: memorisation}" in text
+    assert caveats_of_stored(silent.dump()) == [text]
+    assert not caveats(tiny(injections=injections, probes=[{"kind": "utility"}]))
+    file = tmp_path / "silent.yaml"
+    file.write_text(silent.to_yaml())
+    for command in (["check", str(file)], ["run", str(file), "--out", str(tmp_path)]):
+        done = CliRunner().invoke(app, command)
+        assert done.exit_code == 0
+        assert " ".join(done.output.split()).count("nothing is measured:") == (2 if command[0] == "run" else 1)
+
+
+def test_the_default_number_of_runs_gives_memorisation_an_interval(tmp_path: Path) -> None:
+    quick = {"rounds": 2, "bootstrap": 20, "sampler": {"kind": "everyone"}}
+    content = tiny(estimators=[{"kind": "memorisation"}], **quick).dump()
+    del content["runs"]
+    folder = fedmem.run(parse_scenario(json.dumps(content)), out=tmp_path)
+    table = read(folder).measurements
+    found = table[(table.metric == "memorisation") & (table.scope == "summary") & (table.subject == "random_pattern")]
+    assert found.low.notna().any()

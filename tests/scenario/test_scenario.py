@@ -21,7 +21,7 @@ def test_defaults_are_as_documented() -> None:
     assert scenario.dump() | {"dataset": None, "model": None} == {
         "name": "x",
         "seed": 0,
-        "runs": 1,
+        "runs": 16,
         "rounds": 2,
         "clients": 3,
         "dataset": None,
