@@ -134,13 +134,13 @@ class Category:
 
     def encode(self, cells: _Cells) -> NDArray[np.float32]:
         """(n, k) float32."""
-        place = positions(_fill_gaps(cells), self.values)
+        place = positions(_with_missing(cells), self.values)
         one_hot: NDArray[np.float32] = (place[:, None] == np.arange(len(self.values))).astype(np.float32)
         return one_hot
 
     def unusual(self, cells: _Cells) -> int:
         """How many cells are no known category."""
-        return int((positions(_fill_gaps(cells), self.values) < 0).sum())
+        return int((positions(_with_missing(cells), self.values) < 0).sum())
 
     unusual_text: ClassVar[str] = "with a category that no training row has, all zeros"
     filling: ClassVar[str] = f"the category {MISSING}"
@@ -149,7 +149,7 @@ class Category:
 Encoding = Number | Category
 
 
-def _fill_gaps(cells: _Cells) -> _Cells:
+def _with_missing(cells: _Cells) -> _Cells:
     return np.where(cells == "", MISSING, cells)
 
 
