@@ -41,7 +41,7 @@ class CompareOptions:
         typer.Option(
             "--measure",
             metavar="NAME",
-            help="table only these, e.g. exposure; with fewer measures, smaller differences are significant",
+            help="table only these, e.g. exposure; p and intervals are adjusted over all differences of these measures",
         ),
     ] = None
     overrides: Overrides = None

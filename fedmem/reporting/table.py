@@ -134,7 +134,7 @@ class Grid:
             if heading and block:
                 yield from prose(heading, self.width, "italic")
             for row in block:
-                style = "dim" if "unresolved" in row[-1] else ""
+                style = "dim" if "not significant" in row[-1] or row[-1] == "undefined" else ""
                 yield from ((line, style) for line in self._row(row, section, label, 2))
 
     def _row(self, row: Sequence[str], section: Section, label: int, indent: int) -> Iterator[str]:

@@ -102,7 +102,7 @@ def compare(  # noqa: PLR0913 - options for users, all by name
 
     - settings of one seed share data, coins, canaries, initial weights, and cohorts where the sampler does not vary;
     - each run is that of `fedmem run` to the last bit, is kept as soon as it is done, and is never repeated;
-    - differences are paired by seeds; Holm's adjustment is over all that are tabled;
+    - differences are paired by seeds, and adjusted over those of their measure, or over all measures in `measures`;
     - equal runs give equal files.
 
     Errors: `ScenarioError` with all that is wrong in any setting; `FolderError` where results cannot be written. A run

@@ -6,7 +6,8 @@ Reads the measurements of run folders and nothing else. The tables that come of 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -26,11 +27,11 @@ from fedmem.studies.contrasts import (
     contrast,
     detectable_difference,
     find_dominating,
-    holm,
     is_resolved,
     mean_of,
     retention_ratio,
     seeds_for,
+    simultaneous,
 )
 from fedmem.studies.grid import Setting, label_of
 from fedmem.studies.quantities import Quantity, Series, _over_rounds, _quantities
@@ -39,6 +40,9 @@ from fedmem.studies.quantities import Quantity, Series, _over_rounds, _quantitie
 @dataclass(frozen=True, kw_only=True)
 class Row:
     """A setting in one quantity: its mean, and how it differs from its reference (None for a reference itself).
+
+    `contrast` has the 95 % interval and p of this difference alone. `adjusted` has the simultaneous interval and the p
+    adjusted over the `tests` differences of its family, see `Comparison.family_of`.
 
     `other_rates` says that it has no seed with the reference's false positive rate, so that nothing is compared;
     `other_examples` that means are over other examples than the reference's, as where others took part. `saturated`
@@ -49,7 +53,8 @@ class Row:
     setting: int
     mean: Mean
     contrast: Contrast | None
-    adjusted: float
+    adjusted: Contrast | None
+    tests: int
     detectable: float
     seeds: int
     other_rates: bool = False
@@ -59,11 +64,13 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """`higher`, `lower`, `identical`, `unresolved`, `saturated` or `other rates`, empty for a reference.
+        """`higher`, `lower`, `not significant`, `identical`, `undefined`, `saturated` or `other rates`.
 
-        `saturated`: both means are at the end of what the measure shows, so that no difference could be seen.
+        Empty for a reference. `higher` and `lower`: the simultaneous interval excludes 0. `undefined`: it does not
+        exist, with fewer than two seeds or differences that are all alike. `saturated`: both means are at the end of
+        what the measure shows, so that no difference could be seen.
         """
-        if self.contrast is None:
+        if self.contrast is None or self.adjusted is None:
             return ""
         if self.other_rates:
             return "other rates"
@@ -71,14 +78,18 @@ class Row:
             return "saturated"
         if self.contrast.is_identical:
             return "identical"
-        if not self.adjusted < LEVEL:
-            return "unresolved"
-        return "higher" if self.contrast.value > 0 else "lower"
+        if math.isnan(self.adjusted.low):
+            return "undefined"
+        if self.adjusted.low > 0 or self.adjusted.high < 0:
+            return "higher" if self.adjusted.value > 0 else "lower"
+        return "not significant"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Retention:
     """What aggregation retains of one measure and kind in a setting, and its difference to the reference.
+
+    The interval of the difference is simultaneous over `tests` differences of retention, see `Comparison.family_of`.
 
     `saturated` says that the value at the owning client is at the end of the measure, so that the ratio is too high.
     """
@@ -87,6 +98,7 @@ class Retention:
     setting: int
     ratio: Ratio
     difference: Contrast | None
+    tests: int = 1
     saturated: bool = False
 
 
@@ -94,8 +106,8 @@ class Retention:
 class Trade:
     """A setting between utility and one measure; `better` is a setting that has more of one and no less of the other.
 
-    `sure` says whether both differences to that setting are significant, unadjusted. `saturated` says that the
-    measure is at its end.
+    `sure` says whether both differences to that setting are significant, adjusted over all pairs of settings and all
+    kinds of this measure. `saturated` says that the measure is at its end.
     """
 
     quantity: Quantity
@@ -187,25 +199,36 @@ class Comparison:
 
         return tuple(sorted(selection, key=place))
 
+    def family_of(self, quantity: Quantity) -> Hashable:
+        """The question that a difference belongs to: equal for the differences that are adjusted together.
+
+        Where measures were asked for, all of them are one question. Otherwise each measure is one, over its kinds,
+        levels, rates and pairs of settings, so that what else is measured changes no p.
+        """
+        return () if self.measures else (quantity.metric, quantity.labels.without("fpr", "view"))
+
+    def _family_sizes(self, quantities: Iterable[Quantity]) -> Counter[Hashable]:
+        """The number of differences in each family, whether or not they can be computed."""
+        pairs = sum(other != setting for setting, other in enumerate(self.reference))
+        return Counter(self.family_of(quantity) for quantity in quantities for _ in range(pairs))
+
     @cached_property
     def rows(self) -> tuple[Row, ...]:
-        """Every setting in every tested quantity. Holm's adjustment is over all of these differences together."""
+        """Every setting in every tested quantity; differences are adjusted over those of their family."""
         drafts = []
+        sizes = self._family_sizes(series.quantity for series in self.tested_series)
         for series in self.tested_series:
             for setting in range(len(self.labels)):
                 other = self.reference[setting]
                 drafts.append((series, setting, None if other == setting else series.contrast_with(setting, other)))
-        adjusted = holm(np.array([math.nan if difference is None else difference.p for _, _, difference in drafts]))
-        tests = max(1, int(np.count_nonzero(~np.isnan(adjusted))))
         return tuple(
             Row(
                 quantity=series.quantity,
                 setting=setting,
                 mean=bound_interval(mean_of(series.values[setting]), *series.quantity.range),
-                contrast=None
-                if difference is None
-                else bound_interval(difference, -series.quantity.max_difference, series.quantity.max_difference),
-                adjusted=p,
+                contrast=_bound_difference(difference, series.quantity),
+                adjusted=_bound_difference(difference and simultaneous(difference, tests), series.quantity),
+                tests=tests,
                 detectable=math.nan
                 if difference is None
                 else detectable_difference(difference.sd, difference.n, tests),
@@ -217,37 +240,44 @@ class Comparison:
                 saturated=series.is_saturated(setting),
                 reference_saturated=series.is_saturated(self.reference[setting]),
             )
-            for (series, setting, difference), p in zip(drafts, adjusted.tolist(), strict=True)
+            for series, setting, difference in drafts
+            for tests in (sizes[self.family_of(series.quantity)],)
         )
 
     @cached_property
     def retention(self) -> tuple[Retention, ...]:
         """What aggregation keeps of each tested measure that has a value without memorisation."""
         entries = []
-        for series in self.tested_series:
-            if (
-                series.quantity.level == "local"
-                and not np.isnan(series.paired).all()
-                and not np.isnan(series.null).all()
-            ):
-                local, whole = _effects(series.values, series.null), _effects(series.paired, series.paired_null)
-                for setting in range(len(self.labels)):
-                    other = self.reference[setting]
-                    same_rate = np.where(series.same_rate(setting, other), 1.0, math.nan)
-                    entries.append(
-                        Retention(
-                            quantity=series.quantity,
-                            setting=setting,
-                            ratio=retention_ratio(whole[setting], local[setting], series.n[setting]),
-                            difference=None
-                            if other == setting
-                            else _ratio_contrast(
-                                (whole[setting] * same_rate, local[setting], series.n[setting]),
-                                (whole[other], local[other], series.n[other]),
-                            ),
-                            saturated=series.is_saturated(setting),
-                        )
+        has_effects = [
+            series
+            for series in self.tested_series
+            if series.quantity.level == "local"
+            and not np.isnan(series.paired).all()
+            and not np.isnan(series.null).all()
+        ]
+        sizes = self._family_sizes(series.quantity for series in has_effects)
+        for series in has_effects:
+            local, whole = _effects(series.values, series.null), _effects(series.paired, series.paired_null)
+            tests = sizes[self.family_of(series.quantity)]
+            for setting in range(len(self.labels)):
+                other = self.reference[setting]
+                same_rate = np.where(series.same_rate(setting, other), 1.0, math.nan)
+                difference = None
+                if other != setting:
+                    difference = _ratio_contrast(
+                        (whole[setting] * same_rate, local[setting], series.n[setting]),
+                        (whole[other], local[other], series.n[other]),
                     )
+                entries.append(
+                    Retention(
+                        quantity=series.quantity,
+                        setting=setting,
+                        ratio=retention_ratio(whole[setting], local[setting], series.n[setting]),
+                        difference=difference and simultaneous(difference, tests),
+                        tests=tests,
+                        saturated=series.is_saturated(setting),
+                    )
+                )
         return tuple(entries)
 
     @cached_property
@@ -265,8 +295,14 @@ class Comparison:
         if use is None:
             return ()
         entries = []
+        settings = range(len(self.labels))
+        pairs = len(self.labels) * (len(self.labels) - 1) // 2
+        families = Counter(
+            self.family_of(series.quantity)
+            for series in self.tested_series
+            if series.quantity.level == "global" and series.quantity.kind
+        )
         for harm_series in self.tested_series:
-            settings = range(len(self.labels))
             if not all(harm_series.same_rate(setting, other).all() for setting in settings for other in settings):
                 continue  # some have it at another false positive rate
             if harm_series.quantity.level == "global" and harm_series.quantity.kind:
@@ -276,12 +312,13 @@ class Comparison:
                     [bound_interval(mean_of(values[shared_seeds]), *series.quantity.range) for values in series.values]
                     for series in (use, harm_series)
                 )
+                level = LEVEL / max(1, pairs * families[self.family_of(harm_series.quantity)])
                 best = find_dominating(np.array([m.value for m in uses]), np.array([m.value for m in harms]))
                 for setting, better in enumerate(best):
                     if math.isnan(uses[setting].value) or math.isnan(harms[setting].value):
                         continue
                     sure = better >= 0 and all(
-                        contrast(series.values[better][shared_seeds], series.values[setting][shared_seeds]).p < LEVEL
+                        contrast(series.values[better][shared_seeds], series.values[setting][shared_seeds]).p < level
                         for series in (use, harm_series)
                     )
                     entries.append(
@@ -304,6 +341,11 @@ class Comparison:
         for series in self.series:
             has_values |= ~np.isnan(series.n).all(axis=1)
         return tuple(np.flatnonzero(~has_values).tolist())
+
+
+def _bound_difference(difference: Contrast | None, quantity: Quantity) -> Contrast | None:
+    """A difference whose interval holds nothing impossible."""
+    return difference and bound_interval(difference, -quantity.max_difference, quantity.max_difference)
 
 
 def _effects(values: FloatArray, null: FloatArray) -> FloatArray:

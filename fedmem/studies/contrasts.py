@@ -1,4 +1,4 @@
-"""Settings against a reference over seeds: paired differences, Holm's adjustment, power, and retention as a ratio.
+"""Settings against a reference over seeds: paired differences, their adjustment, power, and retention as a ratio.
 
 A seed is a replicate: it draws data, coins, canaries, weights and noise, and all settings of one seed share them. So
 differences are taken within seeds. Their intervals and tests have as many degrees of freedom as there are seeds,
@@ -17,7 +17,7 @@ import numpy as np
 from fedmem.contracts.arrays import FloatArray
 
 LEVEL = 0.05
-"""The chance of a wrong call, over all differences that are tested together."""
+"""The largest chance of any wrong call, over all differences of one family."""
 
 POWER = 0.8
 """The chance with which a difference as large as the smallest detectable one is found."""
@@ -108,6 +108,28 @@ def contrast(values: FloatArray, reference: FloatArray) -> Contrast:
     return Contrast(value=value, low=float(interval.low), high=float(interval.high), p=float(test.pvalue), sd=sd, n=n)
 
 
+def simultaneous(estimate: Contrast, tests: int) -> Contrast:
+    """One of so many differences with its simultaneous interval and adjusted p (Bonferroni; Dunn, 1961).
+
+    The interval is the t interval at the level 1 − LEVEL / tests, and p is multiplied by the number of tests.
+    Guarantees:
+
+    - the interval excludes 0 exactly where the adjusted p is below LEVEL;
+    - the chance that any of the intervals misses its difference is at most LEVEL, for any dependence of the tests.
+
+    >>> difference = contrast(np.array([1.0, 2.0, 4.0]), np.array([0.0, 1.0, 2.0]))
+    >>> wide = simultaneous(difference, 4)
+    >>> round(difference.low, 2), round(wide.low, 2), round(wide.p, 3)
+    (-0.1, -1.63, 0.229)
+    """
+    if math.isnan(estimate.p):
+        return estimate
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(estimate.n - 1, 1 - LEVEL / (2 * tests))) * estimate.sd / math.sqrt(estimate.n)
+    return replace(estimate, low=estimate.value - half, high=estimate.value + half, p=min(1.0, estimate.p * tests))
+
+
 def holm(p: FloatArray) -> FloatArray:
     """Adjusted p, which keep the probability of any wrong rejection below the level, for any dependence of the tests.
 
@@ -128,7 +150,7 @@ def holm(p: FloatArray) -> FloatArray:
 def detectable_difference(sd: float, n: int, tests: int = 1) -> float:
     """The smallest difference that n seeds find with 80 % chance, where single seeds scatter by `sd`.
 
-    At the level that Holm's first step gives one of so many tests, LEVEL / tests, by the noncentral t distribution. NaN
+    At the level of one of so many tests, LEVEL / tests, by the noncentral t distribution. NaN
     where the scatter is not known.
 
     >>> round(detectable_difference(1.0, 10), 2), round(detectable_difference(1.0, 40), 2)
@@ -140,7 +162,7 @@ def detectable_difference(sd: float, n: int, tests: int = 1) -> float:
 
 
 def seeds_for(difference: float, sd: float, tests: int = 1) -> int:
-    """How many seeds find such a difference with 80 % chance; 0 where that is more than MOST_SEEDS or not known.
+    """How many seeds find such a difference with 80 % chance; 0 where that is more than MAX_SEEDS or not known.
 
     >>> seeds_for(1.0, 1.0), seeds_for(0.001, 1.0)
     (10, 0)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from fedmem.contracts.events import count
 from fedmem.estimation.saturation import MARK
 from fedmem.reporting.cells import Section, Value, number
 from fedmem.reporting.page import HEAD, section_html
@@ -25,14 +26,16 @@ if TYPE_CHECKING:
 
 CAPTION = (
     "Means over seeds, in brackets 95 % intervals; each seed draws data, coins, canaries and weights, and all "
-    "settings share them. Differences are paired by seeds. p is that of no difference, adjusted over all differences "
-    "of this table together (Holm), so that the chance of any wrong call is at most 5 %."
+    "settings share them. Differences are paired by seeds. p is that of no difference. p and the intervals of "
+    "differences are adjusted for the number of tests that stands beside p (Bonferroni). So the chance of any wrong "
+    "call among the tests of one measure is at most 5 %, and a difference is called exactly where its interval "
+    "excludes 0."
 )
 
 POWER = (
-    "An unresolved difference is no evidence that there is none. detects: the smallest difference that these seeds "
-    "would have found with 80 % chance, more than possible where no difference is so large: take more seeds; seeds: "
-    "how many would find the difference that was seen."
+    "A difference that is not significant is no evidence that there is none. detects: the smallest difference that "
+    "these seeds would have found with 80 % chance, more than possible where no difference is so large: take more "
+    "seeds; seeds: how many would find the difference that was seen."
 )
 
 SATURATED = (
@@ -62,9 +65,10 @@ def sections(comparison: Comparison) -> Iterator[Section]:
         ]
         unit = section_rows[0].quantity.unit
         difference = f"minus {against}{unit and ', '}{unit}"
+        tests = count(section_rows[0].tests, "test")
         yield Section(
             title=title.upper(),
-            columns=("", "seeds", "mean", difference, "p", ""),
+            columns=("", "seeds", "mean", difference, f"p, {tests}", ""),
             blocks=tuple(blocks),
             notes=_settings_on_other_examples(comparison, section_rows),
         )
@@ -85,12 +89,23 @@ def sections(comparison: Comparison) -> Iterator[Section]:
         title="WHAT AGGREGATION KEEPS",
         columns=("", "seeds", "global / local", f"minus {against}"),
         blocks=tuple(retention_blocks),
+        notes=_retention_notes(comparison),
     )
+
+
+def _retention_notes(comparison: Comparison) -> tuple[str, ...]:
+    """For how many tests the differences of retention are adjusted, measure by measure, and where there is none."""
+    tests = {entry.quantity.title: entry.tests for entry in comparison.retention if entry.difference is not None}
+    sizes = "; ".join(f"{title} {number_of_tests}" for title, number_of_tests in tests.items())
+    notes = [f"Intervals of these differences are adjusted for the number of tests: {sizes}."] if tests else []
+    if any(math.isnan(entry.ratio.value) for entry in comparison.retention):
+        notes.append("Undefined: the effect at the owning client is not significant, so there is nothing to divide by.")
+    return tuple(notes)
 
 
 def _retention_text(entry: Retention) -> str:
     """What aggregation keeps, as text."""
-    return "not resolved" if math.isnan(entry.ratio.value) else _text(entry.ratio, 2, saturated=entry.saturated)
+    return "undefined" if math.isnan(entry.ratio.value) else _text(entry.ratio, 2, saturated=entry.saturated)
 
 
 def _settings_on_other_examples(comparison: Comparison, rows: Sequence[Row]) -> tuple[str, ...]:
@@ -117,7 +132,7 @@ def trade_section(comparison: Comparison) -> Section:
                     _text(trade.harm, quantity.digits, saturated=trade.saturated),
                     ""
                     if trade.better < 0
-                    else f"{comparison.labels[trade.better]}{'' if trade.sure else ' (unresolved)'}",
+                    else f"{comparison.labels[trade.better]}{'' if trade.sure else ' (not significant)'}",
                 )
                 for trade in group
             ),
@@ -148,14 +163,14 @@ def excluded_note(comparison: Comparison) -> str:
     return f"No run finished, so these settings have no values, and they are on no front: {names}" if names else ""
 
 
-def unresolved_note(comparison: Comparison) -> str:
-    """How many differences the seeds do not resolve, measure by measure with the smallest that they could."""
+def not_significant_note(comparison: Comparison) -> str:
+    """How many differences are not significant, measure by measure with the smallest that the seeds could find."""
     rows = [row for row in comparison.rows if row.contrast is not None]
-    unresolved_rows = [row for row in rows if row.verdict == "unresolved"]
-    if not rows or not unresolved_rows:
+    weak_rows = [row for row in rows if row.verdict == "not significant"]
+    if not rows or not weak_rows:
         return ""
     texts = []
-    for title, group in groupby(unresolved_rows, key=lambda row: row.quantity.title):
+    for title, group in groupby(weak_rows, key=lambda row: row.quantity.title):
         group_rows = list(group)
         detectable_rows = [row for row in group_rows if not math.isnan(row.detectable)]
         sizes = [
@@ -180,7 +195,7 @@ def unresolved_note(comparison: Comparison) -> str:
     seeds = len(comparison.seeds)
     if seeds == 1:
         return ""  # reported once, above all tables
-    return f"{len(unresolved_rows)} of {len(rows)} differences are unresolved with {seeds} seeds: {'; '.join(texts)}."
+    return f"{len(weak_rows)} of {len(rows)} differences are not significant with {seeds} seeds: {'; '.join(texts)}."
 
 
 def _heading(quantity: Quantity) -> str:
@@ -195,17 +210,18 @@ def _row(comparison: Comparison, row: Row) -> tuple[str, ...]:
     if contrast is None:
         return (*cells, "reference", "", "")
     digits = quantity.digits if quantity.scale == 1 else 1
-    p = "" if math.isnan(row.adjusted) else "< 0.001" if row.adjusted < 0.001 else f"{row.adjusted:.3f}"
+    adjusted_p = math.nan if row.adjusted is None else row.adjusted.p
+    p = "" if math.isnan(adjusted_p) else "< 0.001" if adjusted_p < 0.001 else f"{adjusted_p:.3f}"
     verdict = row.verdict
     if verdict == "saturated":
         verdict = "both saturated: no difference can be seen"
-    if verdict == "unresolved" and not math.isnan(row.detectable):
+    if verdict == "not significant" and not math.isnan(row.detectable):
         seeds = str(row.seeds) if row.seeds else f"> {MAX_SEEDS}"
         size = number(row.detectable * quantity.scale, digits)
         verdict += (
             f" (detects {size if row.detectable <= quantity.max_difference else 'more than possible'}; seeds {seeds})"
         )
-    return (*cells, _text(contrast, digits, quantity.scale), p, verdict)
+    return (*cells, _text(row.adjusted, digits, quantity.scale), p, verdict)
 
 
 def _text(estimate: Mean | Contrast | Ratio | None, digits: int, scale: float = 1.0, *, saturated: bool = False) -> str:
@@ -239,8 +255,8 @@ class Table:
             for note in section.notes:
                 yield from prose(note, width, "dim")
         yield "", ""
-        yield from prose(unresolved_note(self.comparison), width)
-        yield from prose(POWER if unresolved_note(self.comparison) else "", width, "dim")
+        yield from prose(not_significant_note(self.comparison), width)
+        yield from prose(POWER if not_significant_note(self.comparison) else "", width, "dim")
         yield "", ""
         yield from prose(excluded_note(self.comparison), width)
         yield from prose(BEST if self.comparison.trades else NO_UTILITY, width)
@@ -248,8 +264,8 @@ class Table:
             yield from prose(f"  {line}", width, hang=4)
 
 
-BEST = "On the front of test accuracy and memorisation by the aggregate, by their means, whether resolved or not:"
-ONE_SEED = "With one seed nothing can be resolved, whatever the differences: give several, such as --seeds 0:5"
+BEST = "On the front of test accuracy and memorisation by the aggregate, by their means, whether significant or not:"
+ONE_SEED = "With one seed no difference has an interval, whatever the differences: give several, such as --seeds 0:5"
 NO_UTILITY = "Utility was not measured; add the probe {kind: utility} to see what less memorisation costs."
 
 
@@ -277,7 +293,9 @@ def page(comparison: Comparison, title: str, failures: Sequence[str]) -> tuple[s
     for section in (*sections(comparison), trade_section(comparison)):
         parts += section_html(section)
     parts += [
-        f"<p>{text(paragraph)}</p>" for paragraph in (unresolved_note(comparison), POWER) if unresolved_note(comparison)
+        f"<p>{text(paragraph)}</p>"
+        for paragraph in (not_significant_note(comparison), POWER)
+        if not_significant_note(comparison)
     ]
     parts += [] if comparison.trades else [f"<p>{text(NO_UTILITY)}</p>"]
     parts.append("<h2>Figures</h2>")

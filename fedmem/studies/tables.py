@@ -57,6 +57,8 @@ def rounds(comparison: Comparison) -> Rows:
 def differences(comparison: Comparison) -> Rows:
     """Each setting in each tabled quantity, against its reference; differences as they are, and as an effect in `unit`.
 
+    `difference_low` and `difference_high` are simultaneous over the `tests` differences of a family, as `p_adjusted`
+    and the verdict are; `unadjusted_low`, `unadjusted_high` and `p` are those of each difference alone.
     The verdict is `other rates` where no seed has both at the same false positive rate, which is not compared. It is
     `saturated` where both means are at an end of the measure, where no difference could be seen; `saturated` and
     `reference_saturated` say it of each. `other_examples` says that the two are means over other examples. `detectable`
@@ -64,17 +66,20 @@ def differences(comparison: Comparison) -> Rows:
     was seen (0: more than 1000, or not known).
     """
     for row in comparison.rows:
-        difference, scale = row.contrast, row.quantity.scale
+        difference, adjusted, scale = row.contrast, row.adjusted, row.quantity.scale
         yield {
             **_setting(comparison, row.setting),
             **_quantity(row.quantity),
             **_numbers("mean", row.mean),
             "reference": "" if difference is None else comparison.labels[comparison.reference[row.setting]],
-            **_numbers("difference", difference),
+            **_numbers("difference", adjusted),
+            "unadjusted_low": math.nan if difference is None else difference.low,
+            "unadjusted_high": math.nan if difference is None else difference.high,
             "effect": math.nan if difference is None else difference.value * scale,
             "unit": row.quantity.unit,
             "p": math.nan if difference is None else difference.p,
-            "p_adjusted": row.adjusted,
+            "p_adjusted": math.nan if adjusted is None else adjusted.p,
+            "tests": 0 if difference is None else row.tests,
             "verdict": row.verdict,
             "other_examples": row.other_examples,
             "saturated": row.saturated,
@@ -87,6 +92,8 @@ def differences(comparison: Comparison) -> Rows:
 def retention(comparison: Comparison) -> Rows:
     """What aggregation keeps of each measure; NaN where there is no local effect to keep.
 
+    The interval of a difference is simultaneous over `tests` differences.
+
     `saturated`: the value at the owning client is at the end of the measure, so that the ratio is too high.
     """
     for entry in comparison.retention:
@@ -96,12 +103,16 @@ def retention(comparison: Comparison) -> Rows:
             "level": "global",
             **_numbers("retention", entry.ratio),
             **_numbers("difference", entry.difference),
+            "tests": 0 if entry.difference is None else entry.tests,
             "saturated": entry.saturated,
         }
 
 
 def trades(comparison: Comparison) -> Rows:
-    """Utility and one measure; `dominated_by` is a setting that has more of one and no less of the other."""
+    """Utility and one measure; `dominated_by` is a setting that has more of one and no less of the other.
+
+    `both_significant`: both differences to it are, adjusted over all pairs of settings and all kinds of the measure.
+    """
     for trade in comparison.trades:
         yield {
             **_setting(comparison, trade.setting),
@@ -109,7 +120,7 @@ def trades(comparison: Comparison) -> Rows:
             **_numbers("utility", trade.use),
             **_numbers("measure", trade.harm),
             "dominated_by": comparison.labels[trade.better] if trade.better >= 0 else "",
-            "both_resolved": trade.sure,
+            "both_significant": trade.sure,
             "saturated": trade.saturated,
         }
 

@@ -47,11 +47,23 @@ def test_local_values_are_those_of_the_owner(made: ComparedRuns) -> None:
     assert chosen.seed.tolist() == list(range(SEEDS))
 
 
-def test_holm_is_over_all_that_is_tabled(made: ComparedRuns) -> None:
-    p = made.differences.p.dropna()
-    assert len(p) > 8
-    (_, smallest) = next(made.differences[made.differences.p == p.min()].iterrows())
-    assert smallest.p_adjusted == pytest.approx(min(1, smallest.p * len(p)))
+def test_p_is_adjusted_over_the_differences_of_a_measure(made: ComparedRuns) -> None:
+    tested = made.differences[made.differences.reference != ""]
+    compared_settings = tested.setting.nunique()
+    for metric, rows in tested.groupby("metric"):
+        places = rows[["kind", "level"]].drop_duplicates()
+        assert set(rows.tests) == {len(places) * 2}, metric
+        called = rows.dropna(subset="p")
+        assert called.p_adjusted.tolist() == pytest.approx((called.p * called.tests).clip(upper=1.0).tolist())
+    assert compared_settings == 2
+
+
+def test_printed_differences_and_verdicts_agree(made: ComparedRuns) -> None:
+    tested = made.differences.dropna(subset="p")
+    called = (tested.difference_low > 0) | (tested.difference_high < 0)
+    assert (called == (tested.p_adjusted < 0.05)).all()
+    assert (called == tested.verdict.isin(["higher", "lower"]))[tested.verdict != "saturated"].all()
+    assert ((tested.difference_low < tested.unadjusted_low) & (tested.difference_high > tested.unadjusted_high)).any()
 
 
 def test_retention_is_the_ratio_of_sums_over_seeds(made: ComparedRuns) -> None:
@@ -143,10 +155,10 @@ def test_one_seed_has_means_and_no_intervals(made: ComparedRuns) -> None:
     single = compare(small(), vary=VARY, seeds=[0], out=made.path.parents[1], jobs=1)
     assert single.differences.difference.notna().any()
     assert single.differences[["mean_low", "difference_low", "p", "p_adjusted", "detectable"]].isna().all(axis=None)
-    assert set(single.differences.verdict[1:4]) <= {"unresolved", "identical"}
+    assert set(single.differences.verdict[1:4]) <= {"undefined"}
     text = "\n".join(line for line, _ in Table(single.comparison).lines(120))
-    assert "With one seed nothing can be resolved" in text
-    assert "With one seed nothing can be resolved" in page(single.comparison, "", [])[0]
+    assert "With one seed no difference has an interval" in text
+    assert "With one seed no difference has an interval" in page(single.comparison, "", [])[0]
     assert "With one seed" not in "\n".join(line for line, _ in Table(made.comparison).lines(120))
 
 

@@ -14,6 +14,7 @@ import fedmem
 from fedmem.contracts.arrays import FloatArray
 from fedmem.execution.run import run
 from fedmem.studies.comparison import Comparison
+from fedmem.studies.contrasts import contrast, simultaneous
 from fedmem.studies.quantities import Quantity, Series
 from tests.labelling import labels
 from tests.tiny import tiny
@@ -56,7 +57,7 @@ def test_a_verdict_is_of_the_adjusted_p() -> None:
     many = compared(*(series(replace(EXPOSURE, kind=f"canary {number}"), values) for number in range(12)))
     called = [row for row in many.rows if row.contrast is not None]
     assert [row.contrast.p for row in called if row.contrast is not None] == pytest.approx([0.03] * 12)
-    assert {row.verdict for row in called} == {"unresolved"}
+    assert {row.verdict for row in called} == {"not significant"}
 
 
 def test_a_comparison_takes_off_each_levels_own_null() -> None:
@@ -101,3 +102,101 @@ def test_a_difference_of_retentions_counts_every_example() -> None:
     assert reference.difference is None
     assert other.difference is not None
     assert other.difference.value == pytest.approx(second - first), "without weights it would be about 0"
+
+
+ACCURACY = Quantity(
+    metric="accuracy", labels=labels(), kind="", level="global", title="accuracy", headline=True, range=(0.0, 1.0)
+)
+
+
+def null_values(rng: np.random.Generator, kinds: int, correlation: float) -> FloatArray:
+    """(kinds, 3 settings, seeds) without any difference between settings; kinds are correlated within seeds."""
+    shared = rng.normal(size=(3, SEEDS))
+    own = rng.normal(size=(kinds, 3, SEEDS))
+    return np.asarray(np.sqrt(correlation) * shared + np.sqrt(1 - correlation) * own)
+
+
+@pytest.mark.parametrize("correlation", [0.0, 0.9])
+def test_noise_is_called_in_at_most_one_table_of_twenty(correlation: float) -> None:
+    """Family-wise error of 4 kinds × 2 pairs, three standard errors of 200 tables above .05 at most."""
+    rng = np.random.default_rng(17)
+    wrong = alone = 0
+    for _ in range(200):
+        values = null_values(rng, 4, correlation)
+        single = [contrast(part[other], part[0]) for part in values for other in (1, 2)]
+        adjusted = [simultaneous(difference, len(single)) for difference in single]
+        outside = [difference.low * difference.high > 0 for difference in adjusted]
+        assert outside == [difference.p < 0.05 for difference in adjusted]
+        wrong += any(outside)
+        alone += any(difference.p < 0.05 for difference in single)
+    assert wrong <= 200 * (0.05 + 3 * np.sqrt(0.05 * 0.95 / 200))
+    assert alone > 30, "without an adjustment far more are called"
+
+
+def test_verdicts_are_those_of_the_adjusted_intervals() -> None:
+    values = np.random.default_rng(18).normal(size=(4, 3, SEEDS)) + np.array([0.0, 1.5, 3.0])[:, None]
+    rows = compared(*(series(replace(EXPOSURE, kind=f"k{i}"), part) for i, part in enumerate(values))).rows
+    assert {row.tests for row in rows} == {8}
+    for row in rows:
+        if row.contrast is not None:
+            assert row.adjusted == simultaneous(row.contrast, 8)
+            assert (row.verdict == "higher") == (row.adjusted.low > 0) == (row.adjusted.p < 0.05)
+    assert {row.verdict for row in rows} == {"", "higher", "not significant"}
+
+
+def test_what_else_is_measured_changes_no_p() -> None:
+    values = np.random.default_rng(3).normal(size=(2, 3, SEEDS))
+    parts = [series(replace(EXPOSURE, kind=kind), part) for kind, part in zip("ab", values, strict=True)]
+    more = [*parts, series(ACCURACY, np.random.default_rng(4).random((3, SEEDS)))]
+    few, many = compared(*parts), compared(*more)
+    adjusted = [row.adjusted for row in many.rows if row.quantity.metric == "exposure"]
+    assert adjusted == [row.adjusted for row in few.rows]
+    assert {row.tests for row in few.rows} == {4}
+    asked = replace(many, measures=("exposure", "accuracy"))
+    assert {row.tests for row in asked.rows} == {6}, "measures that were asked for together are one question"
+
+
+def test_a_failed_setting_changes_no_other_p() -> None:
+    values = np.random.default_rng(5).normal(size=(3, SEEDS))
+    whole = compared(series(EXPOSURE, values))
+    values = values.copy()
+    values[2] = np.nan
+    failed = compared(series(EXPOSURE, values))
+    assert failed.rows[1] == whole.rows[1]
+    assert failed.rows[2].verdict == "undefined"
+    assert failed.rows[2].adjusted is not None
+    assert np.isnan(failed.rows[2].adjusted.p)
+
+
+@pytest.mark.parametrize(
+    ("difference", "verdict"),
+    [
+        (np.zeros(SEEDS), "identical"),
+        (np.full(SEEDS, 0.5), "undefined"),
+        (np.array([0.5, *[np.nan] * (SEEDS - 1)]), "undefined"),
+        (np.full(SEEDS, np.nan), "undefined"),
+        (np.array([0.0, 0.0, 0.0, 0.0, 0.0, 1.0]), "not significant"),
+        (5 + SCATTER, "higher"),
+        (-5 + SCATTER, "lower"),
+    ],
+)
+def test_verdicts_of_ties_gaps_and_single_seeds(difference: FloatArray, verdict: str) -> None:
+    row = compared(series(EXPOSURE, np.stack([np.zeros(SEEDS), difference]))).rows[1]
+    assert row.verdict == verdict
+
+
+def test_retention_differences_are_adjusted_too() -> None:
+    local = 2.0 + 0.05 * np.stack([SCATTER, SCATTER[::-1], np.roll(SCATTER, 1)])
+    kept = np.array([0.5, 0.6, 0.7])[:, None] + 0.05 * np.stack([SCATTER, np.roll(SCATTER, 2), SCATTER[::-1]])
+    quantity = replace(EXPOSURE, level="local")
+    part = series(quantity, local, null=np.zeros(local.shape), paired=kept * local)
+    single = compared(series(quantity, local[:2], null=np.zeros((2, SEEDS)), paired=(kept * local)[:2]))
+    (_, first, _), (_, alone) = compared(part).retention, single.retention
+    assert (first.tests, alone.tests) == (2, 1)
+    assert first.difference is not None
+    assert alone.difference is not None
+    assert first.difference.value == alone.difference.value
+    assert first.difference.high > alone.difference.high
+    ratio = stats.t.ppf(1 - 0.05 / 4, SEEDS - 1) / stats.t.ppf(1 - 0.05 / 2, SEEDS - 1)
+    widths = [entry.high - entry.low for entry in (first.difference, alone.difference)]
+    assert widths[0] / widths[1] == pytest.approx(ratio)

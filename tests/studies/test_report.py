@@ -54,7 +54,7 @@ def test_table_fits_and_marks_results_that_are_not_significant(made: ComparedRun
     assert max(map(len, lines)) <= 130
     assert "4 settings x 3 seeds" in text
     assert "minus its reference, bits" in text
-    assert "unresolved (detects" in text
+    assert "not significant (detects" in text
     assert "WHAT AGGREGATION KEEPS" in text
     assert "On the front" in text
 

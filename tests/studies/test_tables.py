@@ -33,14 +33,15 @@ def test_differences_are_those_of_the_runs(made: ComparedRuns) -> None:
     assert chosen["sampler"].tolist()[:2] == ["{kind: uniform, size: 4}", "{kind: everyone}"]
 
 
-def test_retention_without_effect_is_shown_as_not_resolved(made: ComparedRuns) -> None:
+def test_retention_without_effect_is_shown_as_undefined(made: ComparedRuns) -> None:
     def lines(comparison: Comparison) -> list[str]:
-        return [line for line, _ in Table(comparison).lines(130)]
+        text = "\n".join(line for line, _ in Table(comparison).lines(130))
+        return text.partition("WHAT AGGREGATION KEEPS")[2].splitlines()
 
     none = replace(made.comparison, series=tuple(replace(s, values=s.null + 0.0) for s in made.comparison.series))
     assert none.retention
     assert all(math.isnan(kept.ratio.value) for kept in none.retention)
-    assert sum("not resolved" in line for line in lines(none)) == len(none.retention)
+    assert sum("undefined" in line for line in lines(none)) == len(none.retention)
     # off by rounding, in seeds with other numbers of examples: nothing is there
     counts = np.array([64.0, 56.0, 60.0])
     near = replace(
