@@ -60,6 +60,7 @@ def plan_text(checked: CheckedScenario, width: int = 100) -> str:
         *(("warning", text) for text in caveats(scenario)),
         ("rows", _rows(run_plan)),
         *data_lines(checked.data, checked.federation),
+        *(("injection", note) for note in checked.federation.notes),
         *_work(run_plan, scenario.speed.memory),
         *_privacy(scenario, checked.federation),
         *_control(scenario, run_plan),

@@ -101,10 +101,17 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class ClientData:
-    """The base rows of one client, before injection."""
+    """The base rows of one client, before injection.
+
+    An injection that takes rows which clients hold is also given the `name` of the client (empty without one), the
+    `columns` of the data set for these rows, sensitive attributes among them, and `max_taken`, how many it may take.
+    """
 
     client: int
     examples: Examples
+    name: str = ""
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    max_taken: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +120,7 @@ class Space:
 
     `mean`, `low`, `high` (*shape) are taken over all `num_rows` training rows; `modality` is that of the data set;
     `frequencies` (V,) are the shares of the tokens in the training rows, empty where inputs are no tokens.
+    `class_names` (C,) name the classes, empty where they have no names.
 
     >>> from fedmem.modalities.tables import Tables
     >>> rows = Examples(inputs=np.array([[0.0], [1.0]], np.float32), targets=np.array([0, 1]), ids=np.arange(2))
@@ -127,6 +135,7 @@ class Space:
     high: NDArray[np.float32]
     modality: Modality
     frequencies: FloatArray = field(default_factory=lambda: np.zeros(0))
+    class_names: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -145,6 +154,7 @@ class Space:
             high=inputs.max(axis=0),
             modality=data.modality,
             frequencies=data.modality.frequencies(data.train),
+            class_names=data.class_names,
         )
 
 

@@ -32,10 +32,11 @@ class Federation:
     `replacement` (R, copies in all) those that stand for one that is not (-1 where none is ever needed: in and trained
     on in every round, or the exclusion is `remove`). `counts` says where each row of the data set went. All runs start
     from `initial`, unless `initials` has weights for each. `shifted` says whether clients see real rows in their own
-    way. `modality` is that of the data set. `pilot` is the same federation with one run more, the pilot's, where there
-    is one. `unpooled` is the federation whose rows the only client of this one holds, client after client, where a
-    scenario is central; `by_client` says that it trains on them in that order. `client_names` (N,) name the clients and
-    `class_names` the classes; both are empty where the data have no names.
+    way. `modality` is that of the data set. `notes` are sentences of injections about their plans. `pilot` is the
+    same federation with one run more, the pilot's, where there is one. `unpooled` is the federation whose rows the
+    only client of this one holds, client after client, where a scenario is central; `by_client` says that it trains
+    on them in that order. `client_names` (N,) name the clients and `class_names` the classes; both are empty where
+    the data have no names.
     """
 
     store: Examples
@@ -59,6 +60,7 @@ class Federation:
     by_client: bool = False
     client_names: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def num_clients(self) -> int:

@@ -70,6 +70,11 @@ class InjectionDeclaration(Declaration):
         unmasked: number of copies of each example that no coin masks.
         texts: whether it can put its examples into texts.
         own_replacements: whether its plans have `replacements`, rows of their own, so that no rows are reserved.
+        takes_held: whether its plans have `taken`, rows that clients hold. Nothing is reserved for it, and its `plan`
+            is given the rows that clients still hold, with their columns.
+        rows: ids of the rows that it takes, where it names them; None where it does not.
+        coins: whether coins decide in which runs its examples are in. Without coins they are in in every run, and
+            None stands for coins where a scenario has several runs.
         reserved_class: class that its rows are taken from, see `ClassInjection`.
         exclusive: whether no client holds other rows of that class.
     """
@@ -79,6 +84,9 @@ class InjectionDeclaration(Declaration):
     unmasked: int = declare(0, "a whole number")
     texts: bool = declare(False, "true or false")
     own_replacements: bool = declare(False, "true or false")
+    takes_held: bool = declare(False, "true or false")
+    rows: tuple[int, ...] | None = declare(None, "a tuple of ids, or None")
+    coins: bool | None = declare(True, "true, false or None")
     reserved_class: int | None = declare(None, "a class")
     exclusive: bool = declare(False, "true or false")
 

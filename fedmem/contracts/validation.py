@@ -183,6 +183,8 @@ def injected_of(
         if values is not None:
             _whole_numbers(guard, name, values, copies)
             _check_range(guard, name, values, low, high)
+    if planned.taken is not None:
+        _check_ids(guard, "taken", planned.taken)
     for name in ("start", "stop"):
         value = getattr(planned, name)
         guard.require(
@@ -213,6 +215,14 @@ def references_of(
     if not tokens:
         require_finite(guard, "inputs", inputs)
     return references
+
+
+def _check_ids(guard: Guard, name: str, values: object) -> None:
+    """Ids of rows, each once; which rows they must be is checked where they are used."""
+    if not isinstance(values, np.ndarray) or values.ndim != 1 or values.dtype.kind not in "iu":
+        guard.reject(f"{name} is {a_kind(values)}, should be whole numbers of shape (n,), the ids of rows")
+    distinct, times = np.unique(values, return_counts=True)
+    guard.require(len(distinct) == len(values), f"{name} has id {distinct[times.argmax()] if len(values) else 0} twice")
 
 
 def _whole_numbers(guard: Guard, name: str, values: object, count: int) -> None:

@@ -9,13 +9,14 @@ the others alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedmem.contracts.arrays import IntArray
-from fedmem.contracts.data import Dataset, Examples, FeatureShift, partition_declaration
+from fedmem.contracts.data import Dataset, Examples, FeatureShift
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.injection import CanaryInjection
 from fedmem.contracts.ragged import Ragged
@@ -24,8 +25,9 @@ from fedmem.contracts.validation import dataset_of
 from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.federation.compatibility import mismatches
 from fedmem.federation.feature_shift import as_seen_by, replacement_pairs, show, viewers
+from fedmem.federation.held_rows import draw_own
 from fedmem.federation.initial_weights import initialise
-from fedmem.federation.layout import _lay_out, _Plan, _references, _trained_rows
+from fedmem.federation.layout import _lay_out, _Plan, _references, _trained_rows, client_names
 from fedmem.federation.pilot_draws import with_pilot, without_pilot
 from fedmem.federation.row_budget import make_row_budget, shortages
 from fedmem.guards.guarding import Guard
@@ -62,17 +64,18 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         raise ScenarioError(problems)
     plan = _lay_out(scenario, data)
     if scenario.has_pilot:
-        plan = replace(plan, audit=with_pilot(scenario, plan.audit))
+        plan = replace(plan, audit=with_pilot(scenario, plan.audit, plan.certain))
     module, initial = initialise(scenario, data)
     audit_start = len(plan.base.rows)
     extra_start = audit_start + len(plan.audit)
     replacement = _draw_replacements(scenario, plan, extra_start + len(plan.extra))
+    # own replacement rows follow those of the reserve
+    plan = replace(plan, reserve=Examples.concatenate([plan.reserve, plan.own_rows]))
     if isinstance(scenario.partition, FeatureShift):
         plan, replacement = _shift_features(scenario.partition, plan, replacement, extra_start + len(plan.extra))
     trained = _trained_rows(plan, audit_start, extra_start)
     replacement = _with_own_replacements(scenario, plan, replacement, extra_start)
     replacement = np.where(plan.unmasked, trained, replacement)
-    left_out = counts.rows["base"] - audit_start
     whole = Federation(
         store=_store(scenario, data.train, plan),
         base=Ragged(rows=np.arange(audit_start), starts=plan.base.starts),
@@ -95,9 +98,10 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         shifted=isinstance(scenario.partition, FeatureShift),
         modality=data.modality,
         num_classes=data.num_classes,
-        client_names=_client_names(scenario, data),
+        client_names=client_names(scenario, data),
         class_names=data.class_names,
-        counts=counts.rows | ({"left out": left_out, "base": audit_start} if left_out else {}),
+        counts=_counts(counts.rows, plan),
+        notes=plan.notes,
     )
     if scenario.central is not None:
         return _pool_clients(whole, by_client=scenario.central == "by_client")
@@ -117,11 +121,16 @@ def _pool_clients(whole: Federation, *, by_client: bool) -> Federation:
     )
 
 
-def _client_names(scenario: Scenario, data: Dataset) -> tuple[str, ...]:
-    """The names of the clients: those of the owners, where each client is one, in order of client."""
-    if not data.client_names or data.natural is None or not partition_declaration(scenario.partition).by_owner:
-        return ()
-    return tuple(data.client_names[owner] for owner in np.unique(data.natural).tolist())
+def _counts(rows: Mapping[str, int], plan: _Plan) -> dict[str, int]:
+    """Where each row of the data set went: the budget, changed by what the partition and injections did."""
+    base, own = len(plan.base.rows), len(plan.own_rows)
+    left_out = rows["base"] - base - plan.num_taken - own
+    counts = dict(rows) | {
+        "base": base,
+        "audit": rows["audit"] + plan.num_taken,
+        "replacements": rows["replacements"] + own,
+    }
+    return counts | ({"left out": left_out} if left_out else {})
 
 
 def budget(scenario: Scenario) -> dict[str, int]:
@@ -181,10 +190,10 @@ def _draw_replacements(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
     if scenario.exclusion == "remove":
         return replacement
     reserve = Reserve(plan.reserve)
-    owner = np.where(plan.replacements < 0, audit.owners, -1)
+    has_own = np.isin(audit.injection[subject], [pool.injection for pool in plan.own])
+    owner = np.where((plan.replacements < 0) & ~has_own, audit.owners, -1)
     copies = np.flatnonzero(owner >= 0)
     copies_of_client = Ragged.group_by_owner(copies, owner[copies], len(plan.base))
-    labels = Ragged(rows=plan.labels, starts=plan.base.starts)
     for run in range(audit.runs):
         rng = stream(scenario.seed, "fill-ins", run=run)
         run_reserve = reserve.fork()
@@ -192,7 +201,8 @@ def _draw_replacements(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
         order = rng.permutation(len(plan.base))
         for client in order[copies_of_client.sizes[order] > 0].tolist():
             to_replace = copies_of_client[client][(windowed | ~audit.is_in[run])[subject[copies_of_client[client]]]]
-            replacement[run, to_replace] = start + run_reserve.positions_like(labels[client], len(to_replace), rng)
+            replacement[run, to_replace] = start + run_reserve.positions_like(plan.labels[client], len(to_replace), rng)
+    draw_own(scenario, audit, plan.own, replacement, start + len(plan.reserve))
     return replacement
 
 

@@ -18,6 +18,7 @@ from fedmem.contracts.reserve import Reserve
 from fedmem.contracts.validation import injected_of, parts_of, references_of
 from fedmem.errors import ComponentError
 from fedmem.federation.feature_shift import carries_real_rows
+from fedmem.federation.held_rows import HeldRows, OwnReplacements, notes_of
 from fedmem.federation.row_budget import draw, make_row_budget, population_of, total_copies
 from fedmem.guards.guarding import Guard
 from fedmem.modalities.text.windows import prefix_and_start
@@ -31,15 +32,18 @@ if TYPE_CHECKING:
 class _Plan:
     """The rows of each client: the result of reserving, partitioning and injecting.
 
-    `base` are positions in the training rows, `targets` (n, …) and `labels` (n,) those of these rows, part by part;
+    `base` are positions in the training rows, `targets` (n, …) those of these rows, part by part; `labels` are those of
+    all rows that the partition gave each client;
     `copy_index` (copies in all,) are positions in `extra`, -1 where a copy is the audit example itself, and `unmasked`
     says which copies are trained on whatever their coin says. `replacements` (copies in all,) are positions in `extra`
-    of replacement rows that an injection made itself, -1 where they come from the reserve.
+    of replacement rows that an injection made itself, -1 where they come from the reserve or from the owning client.
+    `own` are the replacement rows of injections that take rows which clients hold, and `own_rows` the rows themselves.
+    `certain` (m,) says which examples are in in every run, and `num_taken` how many rows of clients are audited.
     """
 
     base: Ragged
     targets: IntArray
-    labels: IntArray
+    labels: Ragged
     audit: AuditSet
     extra: Examples
     copy_index: IntArray
@@ -48,6 +52,11 @@ class _Plan:
     population: Examples
     reserve: Examples
     space: Space
+    own: tuple[OwnReplacements, ...]
+    own_rows: Examples
+    certain: BoolArray
+    num_taken: int
+    notes: tuple[str, ...]
 
 
 class _Clients(Sequence[ClientData]):
@@ -99,10 +108,23 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
             f"but {scenario.clients} clients must hold each of {len(rows)} rows once",
         )
     base, reserve, space = _Clients(data.train, parts), Reserve(data.train.take(reserve_rows)), Space.of(data)
-    additions = [
-        _plan_injection(scenario, i, base, classes.get(_reserved_class(injection), reserve), space)
-        for i, injection in enumerate(scenario.injections)
-    ]
+    names = client_names(scenario, data)
+    set_aside = {
+        "in the population": data.train.ids[population],
+        "set aside for other injections": np.delete(data.train.ids, np.concatenate([population, rows])),
+    }
+    held = HeldRows(scenario, data, parts, names, set_aside)
+    additions: list[InjectionPlan] = []
+    own: list[OwnReplacements] = []
+    for i, injection in enumerate(scenario.injections):
+        of_injection = classes.get(_reserved_class(injection), reserve)
+        takes_held = injection_declaration(injection).takes_held
+        if takes_held:
+            held.require_rows(i, injection)
+        additions.append(_plan_injection(scenario, i, held if takes_held else base, of_injection, space))
+        replacements_of_owner = held.take(i, additions[-1])
+        own += [] if replacements_of_owner is None else [replacements_of_owner]
+    kept = held.remaining()
     _some_left(scenario, additions, space)
     nothing = data.train.take(np.empty(0, dtype=np.int64))
     extras = [part.extra or nothing for part in additions]
@@ -110,9 +132,9 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
         [part.replacements or nothing for part in additions], sum(len(part.examples) for part in additions)
     )
     return _Plan(
-        base=parts,
-        targets=data.train.targets[parts.rows],
-        labels=data.train.labels[parts.rows],
+        base=kept,
+        targets=data.train.targets[kept.rows],
+        labels=Ragged(rows=data.train.labels[parts.rows], starts=parts.starts),
         audit=_audit(scenario, additions, nothing),
         extra=Examples.concatenate([nothing, *extras, *replacements]),
         copy_index=_copy_positions(additions, extras),
@@ -121,7 +143,24 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
         population=data.train.take(population),
         reserve=reserve.remaining(),
         space=space,
+        own=tuple(own),
+        own_rows=data.train.take(np.concatenate([np.empty(0, dtype=np.int64), *(pool.rows.rows for pool in own)])),
+        certain=_is_certain(additions),
+        num_taken=sum(0 if part.taken is None else len(part.taken) for part in additions),
+        notes=notes_of(scenario.injections, additions, own),
     )
+
+
+def client_names(scenario: Scenario, data: Dataset) -> tuple[str, ...]:
+    """The names of the clients: those of the owners, where each client is one, in order of client."""
+    if not data.client_names or data.natural is None or not partition_declaration(scenario.partition).by_owner:
+        return ()
+    return tuple(data.client_names[owner] for owner in np.unique(data.natural).tolist())
+
+
+def _is_certain(additions: Sequence[InjectionPlan]) -> BoolArray:
+    """(m,) which examples no coin decides about."""
+    return np.repeat([not part.coins for part in additions], [len(part.examples) for part in additions]).astype(bool)
 
 
 def _references(scenario: Scenario, injection: CanaryInjection, space: Space) -> References:
@@ -160,6 +199,11 @@ def _plan_injection(
             "trains on real images that carry a canary and keep their pixels, while the partition shows clients all "
             "other real rows in their own way, so that in and out would differ in more than the canary; use another "
             "partition, or a canary that needs no real row, such as random_pattern",
+        )
+    if (addition.taken is not None) != injection_declaration(injection).takes_held:
+        raise ComponentError(
+            f"injections[{i}]",
+            "an injection whose plan has `taken`, and only this, declares `takes_held = True`; add one of the two",
         )
     if addition.unmasked and addition.unmasked >= addition.copies.min(initial=addition.unmasked + 1):
         raise ComponentError(
@@ -216,7 +260,7 @@ def _audit(scenario: Scenario, additions: Sequence[InjectionPlan], nothing: Exam
         role=np.repeat(np.array([injection.role for injection in scenario.injections], dtype=np.str_), sizes),
         owner=concatenate([part.owner for part in additions]),
         copies=concatenate([part.copies for part in additions]),
-        is_in=_flip(scenario.runs, len(examples), stream(scenario.seed, "coins")),
+        is_in=_flip(scenario.runs, len(examples), stream(scenario.seed, "coins")) | _is_certain(additions),
         # A start in round 1 is no window: the initial model is observed as if all examples were active.
         start=per_injection([0 if part.start in (None, 1) else part.start for part in additions]),
         stop=per_injection([FOREVER if part.stop is None else part.stop for part in additions]),

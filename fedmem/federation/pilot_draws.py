@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.federation import Federation
 from fedmem.seeding import stream
@@ -15,9 +16,12 @@ if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
 
 
-def with_pilot(scenario: Scenario, audit: AuditSet) -> AuditSet:
-    """The coins of one run more, fair and independent of all others; every client is in it, to be looked at."""
-    coins = stream(scenario.seed, "pilot coins").random((1, len(audit))) < 0.5
+def with_pilot(scenario: Scenario, audit: AuditSet, certain: BoolArray) -> AuditSet:
+    """The coins of one run more, fair and independent of all others; every client is in it, to be looked at.
+
+    Examples that are `certain` (m,) have no coin, and are in.
+    """
+    coins = (stream(scenario.seed, "pilot coins").random((1, len(audit))) < 0.5) | certain
     client_in = audit.client_in
     return replace(
         audit,

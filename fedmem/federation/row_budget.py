@@ -73,8 +73,9 @@ def total_copies(injection: Injection, clients: int, rows: int) -> int:
 
 
 def _replacement_rows(injection: Injection, clients: int, rows: int) -> int:
-    """Replacement rows that an injection takes from the reserve; none where it makes its own (`own_replacements`)."""
-    return 0 if injection_declaration(injection).own_replacements else total_copies(injection, clients, rows)
+    """Replacement rows that an injection takes from the reserve; none where its plan or its clients have their own."""
+    declared = injection_declaration(injection)
+    return 0 if declared.own_replacements or declared.takes_held else total_copies(injection, clients, rows)
 
 
 def _rows_by_class(scenario: Scenario, data: Dataset) -> dict[int, int]:

@@ -57,6 +57,52 @@ class ClientChoice(Mapping[Key, Held]):
         return repr(self._values)
 
 
+def freeze_choice(choice: Clients) -> Clients:
+    """A choice of clients that can be hashed. Errors: `ComponentError` where it names none, or one twice."""
+    if isinstance(choice, Mapping):
+        _check_some(choice)
+        return ClientChoice(choice)
+    if choice == "all":
+        return choice
+    if not choice:
+        raise ComponentError("clients", f"an empty list puts the examples nowhere; write {_ALLOWED}")
+    if len(set(choice)) < len(choice):
+        raise ComponentError("clients", f"{list(choice)} names a client twice; name each once")
+    return tuple(choice)
+
+
+def _check_some(some: Mapping[Literal["share", "count"], float]) -> None:
+    """Exactly one of share in (0, 1] and count from 1."""
+    if len(some) != 1:
+        raise ComponentError("clients", f"{some} should have exactly one key; write {_ALLOWED}")
+    ((key, value),) = some.items()
+    if key == "share" and not 0 < value <= 1:
+        raise ComponentError("clients", f"share {value} should lie above 0 and not above 1; write {_ALLOWED}")
+    if key == "count" and (value < 1 or value != int(value)):
+        raise ComponentError("clients", f"count {value} should be a whole number from 1 on; write {_ALLOWED}")
+
+
+def count_owners(choice: Clients, num_clients: int) -> int:
+    """The number of clients that hold examples, of `num_clients`."""
+    if not isinstance(choice, Mapping):
+        return num_clients if choice == "all" else len(choice)
+    if "count" in choice:
+        return int(choice["count"])
+    # A share of .5 of 5 clients is 3: halves go up.
+    return max(1, int(choice["share"] * num_clients + 0.5))
+
+
+def choose_clients(choice: Clients, clients: Sequence[ClientData], rng: np.random.Generator) -> list[ClientData]:
+    """The clients that hold the examples of an injection, in order; draws only where the choice is left to chance."""
+    if choice == "all":
+        return list(clients)
+    if isinstance(choice, Mapping):
+        positions = rng.choice(len(clients), size=count_owners(choice, len(clients)), replace=False).tolist()
+    else:
+        positions = list(choice)
+    return [clients[k] for k in sorted(positions)]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlacedInjection(ABC):
     """An injection that puts equally many examples on each of some clients, in a window of rounds.
@@ -85,32 +131,13 @@ class PlacedInjection(ABC):
     label: Annotated[str, annotated_types.MinLen(1)] | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.clients, Mapping):
-            object.__setattr__(self, "clients", ClientChoice(self.clients))
-            self._check_some(self.clients)
-        elif self.clients != "all":
-            object.__setattr__(self, "clients", tuple(self.clients))
-            if not self.clients:
-                raise ComponentError("clients", f"an empty list puts the examples nowhere; write {_ALLOWED}")
-            if len(set(self.clients)) < len(self.clients):
-                raise ComponentError("clients", f"{list(self.clients)} names a client twice; name each once")
+        object.__setattr__(self, "clients", freeze_choice(self.clients))
         if self.start is not None and self.stop is not None and self.stop < self.start:
             raise ComponentError(
                 "stop",
                 f"round {self.stop} comes before start, round {self.start}, so that nothing would ever be trained on; "
                 f"write at least {self.start}, or leave it out",
             )
-
-    @staticmethod
-    def _check_some(some: Mapping[Literal["share", "count"], float]) -> None:
-        """Exactly one of share in (0, 1] and count from 1."""
-        if len(some) != 1:
-            raise ComponentError("clients", f"{some} should have exactly one key; write {_ALLOWED}")
-        ((key, value),) = some.items()
-        if key == "share" and not 0 < value <= 1:
-            raise ComponentError("clients", f"share {value} should lie above 0 and not above 1; write {_ALLOWED}")
-        if key == "count" and (value < 1 or value != int(value)):
-            raise ComponentError("clients", f"count {value} should be a whole number from 1 on; write {_ALLOWED}")
 
     @property
     def name(self) -> str:
@@ -119,12 +146,7 @@ class PlacedInjection(ABC):
 
     def _num_owners(self, num_clients: int) -> int:
         """The number of clients that hold examples, of `num_clients`."""
-        if not isinstance(self.clients, Mapping):
-            return num_clients if self.clients == "all" else len(self.clients)
-        if "count" in self.clients:
-            return int(self.clients["count"])
-        # A share of .5 of 5 clients is 3: halves go up.
-        return max(1, int(self.clients["share"] * num_clients + 0.5))
+        return count_owners(self.clients, num_clients)
 
     def _choose_owners(self, clients: Sequence[ClientData], rng: np.random.Generator) -> list[ClientData]:
         return owning_clients(self, clients, rng)
@@ -202,12 +224,5 @@ class PlacedInjection(ABC):
 def owning_clients(
     placed: PlacedInjection, clients: Sequence[ClientData], rng: np.random.Generator
 ) -> list[ClientData]:
-    """The clients that hold the examples of an injection, in order; draws only where the choice is left to chance."""
-    if placed.clients == "all":
-        return list(clients)
-    if isinstance(placed.clients, Mapping):
-        count = placed._num_owners(len(clients))
-        positions = rng.choice(len(clients), size=count, replace=False).tolist()
-    else:
-        positions = list(placed.clients)
-    return [clients[k] for k in sorted(positions)]
+    """The clients that hold the examples of an injection, in order."""
+    return choose_clients(placed.clients, clients, rng)

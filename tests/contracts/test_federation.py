@@ -86,6 +86,9 @@ def changed(federation: Federation) -> dict[str, list[Federation]]:
         "pilot": [None, replace(federation, pilot=None, replacement=nudged(federation.replacement))],
         "unpooled": [None],
         "modality": [Tables(blocks=(1, 2)), Tables(blocks=(2, 1))],
+        "client_names": [("ada", "ben"), ("ben", "ada")],
+        "class_names": [("cat", "dog"), ("dog", "cat")],
+        "notes": [("audit: 3 rows",), ("audit: 4 rows",)],
     }
     return {
         name: [replace(federation, **{name: value}) for value in values]

@@ -37,11 +37,14 @@ FEWEST: dict[str, dict[str, Any]] = {
 }
 """Fields that let many injections fit into few rows."""
 
-NO_PICTURES = {"random_row", "random_tokens", "personal", "secret"}
+NO_PICTURES = {"random_row", "random_tokens", "personal", "secret", "existing_secret"}
+HELD = {"existing"}  # it takes rows of clients, see `test_held_rows.py`
 OWN_FILL_INS = {"isolated"}  # an out example is replaced by its twin of another class, not by a row of the reserve
 planned_injections = st.lists(
     st.tuples(
-        st.sampled_from([kind for kind in catalogue.kinds("injection") if kind not in NO_PICTURES | OWN_FILL_INS]),
+        st.sampled_from(
+            [kind for kind in catalogue.kinds("injection") if kind not in NO_PICTURES | HELD | OWN_FILL_INS]
+        ),
         st.integers(1, 2),
         st.integers(1, 2),
         st.sampled_from(["all", (0,), {"share": 0.5}, {"count": 1}]),

@@ -1,0 +1,257 @@
+"""Rows that clients hold after the partition: which an injection takes, and which stand in for them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.contracts.arrays import BoolArray, IntArray
+from fedmem.contracts.audit_set import AuditSet, InjectionPlan
+from fedmem.contracts.data import ClientData, Dataset
+from fedmem.contracts.injection import Injection, injection_declaration
+from fedmem.contracts.ragged import Ragged
+from fedmem.errors import ComponentError
+from fedmem.seeding import stream
+
+if TYPE_CHECKING:
+    from fedmem.scenario.scenario import Scenario
+
+_NAMED = 5
+"""How many rows of each reason a message names."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnReplacements:
+    """The replacement rows of the injection at position `injection`: client by client, training rows of that client."""
+
+    injection: int
+    rows: Ragged
+
+
+class HeldRows(Sequence[ClientData]):
+    """The rows that each client holds, fewer with each injection that takes some of them.
+
+    A client keeps at least one base row. Under `exclusion: replace` each copy needs a replacement row, which is another
+    row of the same client. These rows are drawn by injection, so that a later injection changes no earlier draw.
+    """
+
+    def __init__(
+        self,
+        scenario: Scenario,
+        data: Dataset,
+        parts: Ragged,
+        names: tuple[str, ...],
+        set_aside: Mapping[str, IntArray],
+    ) -> None:
+        """`set_aside` has ids of rows that nobody holds, by the reason."""
+        self._scenario, self._data, self._parts, self._names = scenario, data, parts, names
+        self._set_aside = dict(set_aside)
+        self._is_free = np.ones(len(parts.rows), dtype=bool)
+        self._columns = {**data.sensitive, **data.columns}
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    @overload
+    def __getitem__(self, index: int) -> ClientData: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[ClientData, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> ClientData | tuple[ClientData, ...]:
+        if isinstance(index, slice):
+            return tuple(self[client] for client in range(*index.indices(len(self))))
+        client = range(len(self))[index]
+        rows = self._parts.rows[self._free_places(client)]
+        return ClientData(
+            client=client,
+            examples=self._data.train.take(rows),
+            name=self._names[client] if self._names else "",
+            columns=_ColumnsOfRows(self._columns, rows),
+            max_taken=self._max_taken(len(rows), self._scenario.exclusion == "replace"),
+        )
+
+    def require_rows(self, i: int, injection: Injection) -> None:
+        """Errors: `ComponentError` for the rows that an injection names and that no client holds, with the reasons."""
+        rows = injection_declaration(injection).rows
+        if rows is None:
+            return
+        free = self._data.train.ids[self._parts.rows[self._is_free]]
+        missing = np.setdiff1d(rows, free)
+        if not len(missing):
+            return
+        reasons = []
+        for reason, ids in self._reasons().items():
+            named = np.intersect1d(missing, ids)
+            missing = np.setdiff1d(missing, named)
+            reasons += [f"{_rows_text(named)} {reason}"] if len(named) else []
+        highest = max(int(part.ids.max(initial=-1)) for part in (self._data.train, self._data.test))
+        reasons += [f"{_rows_text(missing)} not in the data, whose rows are 0 to {highest}"] if len(missing) else []
+        raise ComponentError(
+            f"injections[{i}].rows",
+            f"no client holds all of these rows: {'; '.join(reasons)}. Leave them out, or change what keeps them from "
+            "the clients (`population`, the test set of the data, other injections, `seed`)",
+        )
+
+    def take(self, i: int, addition: InjectionPlan) -> OwnReplacements | None:
+        """Remove the rows of a plan from their clients, and draw the replacement rows of these clients."""
+        if addition.taken is None:
+            return None
+        places = self._places(i, addition.taken)
+        client_of_row = np.repeat(np.arange(len(self)), self._parts.sizes)
+        taken = np.bincount(client_of_row[places], minlength=len(self))
+        owners = np.repeat(addition.owner, addition.copies) if addition.owners is None else addition.owners
+        copies = np.bincount(owners[owners >= 0], minlength=len(self))
+        replaced = self._scenario.exclusion == "replace" and addition.coins
+        free = np.bincount(client_of_row[self._is_free], minlength=len(self))
+        too_many = np.flatnonzero((taken > 0) & (taken + copies * replaced > free - 1))
+        if len(too_many):
+            client = int(too_many[0])
+            raise ComponentError(
+                f"injections[{i}]",
+                f"takes {taken[client]} of the {free[client]} rows of client {self._name(client)}, at most "
+                f"{self._max_taken(int(free[client]), replaced)} are possible: {limit_text(replaced)}",
+            )
+        self._is_free[places] = False
+        self._set_aside[f"under the coins of injections[{i}] already; put this injection before it"] = addition.taken
+        rng = stream(self._scenario.seed, f"replacement rows of owners:{i}")
+        counts = copies * replaced
+        drawn = [
+            np.sort(rng.choice(self._free_places(client), size=counts[client], replace=False))
+            for client in np.flatnonzero(counts).tolist()
+        ]
+        chosen = np.concatenate([np.empty(0, dtype=np.int64), *drawn])
+        self._is_free[chosen] = False
+        rows = self._parts.rows[chosen]
+        reason = f"among the replacement rows of injections[{i}]; put this injection before it"
+        self._set_aside[reason] = self._data.train.ids[rows]
+        return OwnReplacements(injection=i, rows=Ragged.split(rows, counts))
+
+    def remaining(self) -> Ragged:
+        """The training rows that are left to each client."""
+        if self._is_free.all():
+            return self._parts
+        client_of_row = np.repeat(np.arange(len(self)), self._parts.sizes)
+        sizes = np.bincount(client_of_row[self._is_free], minlength=len(self))
+        return Ragged.split(self._parts.rows[self._is_free], sizes)
+
+    def _free_places(self, client: int) -> IntArray:
+        start, stop = self._parts.starts[client : client + 2].tolist()
+        places: IntArray = start + np.flatnonzero(self._is_free[start:stop])
+        return places
+
+    def _max_taken(self, rows: int, replaced: bool) -> int:
+        return max(0, (rows - 1) // 2 if replaced else rows - 1)
+
+    def _places(self, i: int, ids: IntArray) -> IntArray:
+        """Where these ids are among the rows of all clients."""
+        held = self._data.train.ids[self._parts.rows]
+        order = np.argsort(held)
+        found: IntArray = order[np.searchsorted(held, ids, sorter=order).clip(max=len(held) - 1)]
+        wrong = np.flatnonzero((held[found] != ids) | ~self._is_free[found])
+        if len(wrong):
+            raise ComponentError(f"injections[{i}]", f"takes row {ids[wrong[0]]}, which no client holds any more")
+        return found
+
+    def _name(self, client: int) -> str:
+        return f"{client} ({self._names[client]})" if self._names else str(client)
+
+    def _reasons(self) -> Mapping[str, IntArray]:
+        """Reason -> ids of rows that no client holds."""
+        assigned = self._data.train.ids[self._parts.rows]
+        return {
+            "in the test set": self._data.test.ids,
+            **self._set_aside,
+            "left out by the partition": np.setdiff1d(self._data.train.ids, assigned),
+        }
+
+
+def notes_of(
+    injections: Sequence[Injection], additions: Sequence[InjectionPlan], own: Sequence[OwnReplacements]
+) -> tuple[str, ...]:
+    """For people: how many rows of clients each injection audits, and what else it says."""
+    replacements = {pool.injection: len(pool.rows.rows) for pool in own}
+    notes: list[str] = []
+    for i, (injection, addition) in enumerate(zip(injections, additions, strict=True)):
+        if addition.taken is not None:
+            owners = addition.owner if addition.owners is None else addition.owners
+            others = f", and {replacements[i]} others of theirs are replacement rows" if replacements.get(i) else ""
+            count, clients = len(addition.taken), len(np.unique(owners))
+            notes.append(
+                f"{injection.name}: {count} {'row' if count == 1 else 'rows'} that {clients} "
+                f"{'client holds' if clients == 1 else 'clients hold'} are audited{others}"
+            )
+        notes += [f"{injection.name}: {note}" for note in addition.notes]
+    return tuple(notes)
+
+
+def limit_text(replaced: bool) -> str:
+    """Why no more rows can be taken of a client, and what to do."""
+    if not replaced:
+        return "a client keeps at least one row of its own; choose fewer"
+    return (
+        "each needs another row of the same client as its replacement row, and the client keeps at least one; choose "
+        "fewer, or write `exclusion: remove`, which needs no replacement rows"
+    )
+
+
+def draw_own(
+    scenario: Scenario,
+    audit: AuditSet,
+    pools: Sequence[OwnReplacements],
+    replacement: IntArray,
+    start: int,
+) -> None:
+    """Write into `replacement` (R, copies in all) the own replacement rows of each run.
+
+    They are rows of the store from `start` on, in the order of `pools`. In each run the rows of a client are shuffled,
+    and a row stands in once.
+    """
+    subject, owners = audit.subject, audit.owners
+    windowed = (audit.start > 1) | (audit.stop < scenario.rounds)
+    for pool in pools:
+        copies = np.flatnonzero(audit.injection[subject] == pool.injection)
+        copies_of_client = Ragged.group_by_owner(copies, owners[copies], len(pool.rows))
+        clients = np.flatnonzero(pool.rows.sizes).tolist()
+        for run in range(audit.runs):
+            rng = stream(scenario.seed, f"own replacement rows:{pool.injection}", run=run)
+            for client in clients:
+                mixed = start + pool.rows.starts[client] + rng.permutation(int(pool.rows.sizes[client]))
+                own_copies = copies_of_client[client]
+                to_replace = own_copies[_is_needed(windowed, audit.is_in[run])[subject[own_copies]]]
+                replacement[run, to_replace] = mixed[: len(to_replace)]
+        start += len(pool.rows.rows)
+
+
+def _is_needed(windowed: BoolArray, is_in: BoolArray) -> BoolArray:
+    """(m,) which examples need replacement rows in a run: those that are out in some round."""
+    needed: BoolArray = windowed | ~is_in
+    return needed
+
+
+class _ColumnsOfRows(Mapping[str, NDArray[Any]]):
+    """The columns of some rows, each copied when it is read."""
+
+    def __init__(self, columns: Mapping[str, NDArray[Any]], rows: IntArray) -> None:
+        self._columns, self._rows = columns, rows
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return np.asarray(self._columns[name])[self._rows]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._columns)
+
+    def __len__(self) -> int:
+        return len(self._columns)
+
+
+def _rows_text(ids: IntArray) -> str:
+    """`row 3 is`, `rows 3, 4 and 2 more are`."""
+    if len(ids) == 1:
+        return f"row {ids[0]} is"
+    named = ", ".join(map(str, ids[:_NAMED].tolist()))
+    return f"rows {named}" + (f" and {len(ids) - _NAMED} more" if len(ids) > _NAMED else "") + " are"

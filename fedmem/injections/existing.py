@@ -1,0 +1,258 @@
+"""Rows that clients really hold, under a coin: an audit of your own rows, with nothing invented."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import annotated_types
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.contracts.arrays import BoolArray, IntArray
+from fedmem.contracts.audit_set import InjectionPlan, Role
+from fedmem.contracts.data import ClientData, Examples, Space
+from fedmem.errors import ComponentError
+from fedmem.injections._placement import ClientChoice, Clients, choose_clients, count_owners, freeze_choice
+from fedmem.wording import choices
+
+if TYPE_CHECKING:
+    from fedmem.contracts.reserve import Reserve
+
+Value = bool | int | float | str
+"""What a cell of a column is compared with."""
+
+_DEFAULT = 4
+_SELECTORS = ("rows", "where", "share", "per_client")
+_SHOWN = 12
+"""How many values of a column a message shows."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Existing:
+    """Rows that the partition gave to clients. Each becomes an audit example of the client that holds it.
+
+    Write exactly one of `rows`, `where`, `share` and `per_client`. A chosen row leaves the base rows of its client. In
+    runs in which it is out, another row of the same client is its replacement row; these rows are set aside too, one
+    for each chosen row. So a client trains on as many rows as it holds, minus its chosen ones, in every run. With n
+    rows, at most (n - 1) // 2 can be chosen, and n - 1 with `exclusion: remove`.
+
+    Fields
+
+    - `rows`: ids of rows of the data set: 0 is the first row of your file, without its header. Of images, ids follow
+      the sorted paths, and of texts the windows of all clients in order.
+    - `where`: values by column, such as `{ward: [A, B], class: sick}`: rows that match all of them. Columns are those
+      of the data set and its sensitive attributes, `class` (name or number) and `client` (name or number).
+    - `share`: the share of the rows of each client, drawn at random and rounded.
+    - `per_client`: rows of each client, drawn at random; 4 where no other selector is given.
+    - `clients`: the clients whose rows are chosen: `all`, a list, `{share: 0.3}` of them or `{count: 4}` of them.
+    - `label`: name of this injection in every output; its kind if left out.
+
+    Guarantees:
+
+    - inputs, targets and ids are those of the data set, and no row is added;
+    - base rows, chosen rows and replacement rows of a client are together what the partition gave it;
+    - partition, coins and draws of earlier injections stay as they are.
+
+    Errors: `ComponentError` for two selectors, a column or value that is not in the data, a row that no client holds,
+    and more rows than can be chosen of a client.
+
+    >>> Existing(rows=(3, 7)).total_copies(20, 900), Existing(per_client=2).total_copies(20, 900)
+    (2, 40)
+    """
+
+    role: ClassVar[Role] = "typical"
+    texts: ClassVar[bool] = True
+    takes_held: ClassVar[bool] = True
+
+    rows: tuple[Annotated[int, annotated_types.Ge(0)], ...] | None = None
+    where: Mapping[str, Value | tuple[Value, ...]] | None = None
+    share: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] | None = None
+    per_client: Annotated[int, annotated_types.Ge(1)] | None = None
+    clients: Clients = "all"
+    label: Annotated[str, annotated_types.MinLen(1)] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "clients", freeze_choice(self.clients))
+        given = [name for name in _SELECTORS if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ComponentError(
+                given[1], f"{given[0]} and {given[1]} both choose rows; write exactly one of {', '.join(_SELECTORS)}"
+            )
+        if self.rows is not None:
+            self._check_rows(self.rows)
+        if self.where is not None:
+            if not self.where:
+                raise ComponentError("where", "an empty mapping says nothing; write a column and its value, or share")
+            values = {name: _as_tuple(value) for name, value in self.where.items()}
+            object.__setattr__(self, "where", ClientChoice(values))
+
+    def _check_rows(self, rows: Sequence[int]) -> None:
+        if not rows:
+            raise ComponentError("rows", "an empty list chooses nothing; write ids of rows, such as [0, 17]")
+        if len(set(rows)) < len(rows):
+            twice = next(row for place, row in enumerate(rows) if row in rows[:place])
+            raise ComponentError("rows", f"row {twice} is named twice; name each once")
+        object.__setattr__(self, "rows", tuple(rows))
+
+    @property
+    def name(self) -> str:
+        """The name in outputs: the label, or without one the kind."""
+        return self.label or "existing"
+
+    def reserve_rows(self, num_clients: int, num_rows: int) -> int:
+        """Nothing is reserved: the rows are those of clients."""
+        return 0
+
+    def total_copies(self, num_clients: int, num_rows: int) -> int:
+        """The number of chosen rows, or the most that there can be."""
+        if self.rows is not None:
+            return len(self.rows)
+        chosen_by_value = self.where is not None or self.share is not None
+        return num_rows if chosen_by_value else count_owners(self.clients, num_clients) * (self.per_client or _DEFAULT)
+
+    def plan(
+        self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator
+    ) -> InjectionPlan:
+        """The chosen rows, in order of client and of id."""
+        owners = choose_clients(self.clients, clients, rng)
+        places_by_owner = list(self._choose(owners, space, rng))
+        self._require_few(owners, [len(places) for places in places_by_owner])
+        examples = [data.examples.take(places) for data, places in zip(owners, places_by_owner, strict=True)]
+        rows = Examples.concatenate(examples)
+        return InjectionPlan(
+            examples=rows,
+            owner=np.repeat([data.client for data in owners], [len(part) for part in examples]).astype(np.int32),
+            copies=np.ones(len(rows), dtype=np.int32),
+            taken=rows.ids,
+        )
+
+    def _choose(self, owners: Sequence[ClientData], space: Space, rng: np.random.Generator) -> Iterator[IntArray]:
+        """Client by client, the places of the chosen rows."""
+        if self.rows is not None:
+            yield from self._find_named(owners, self.rows)
+        elif self.where is not None:
+            yield from _find_matching(owners, self.where, space)
+        else:
+            for data in owners:
+                held = len(data.examples)
+                count = self.per_client or _DEFAULT if self.share is None else int(self.share * held + 0.5)
+                places = rng.permutation(held)[:count]
+                # more than there are is reported with the number that is possible
+                yield np.sort(places) if len(places) == count else np.arange(count)
+
+    def _find_named(self, owners: Sequence[ClientData], rows: Sequence[int]) -> Iterator[IntArray]:
+        found = [np.flatnonzero(np.isin(data.examples.ids, rows)) for data in owners]
+        held = np.concatenate([data.examples.ids[places] for data, places in zip(owners, found, strict=True)])
+        missing = np.setdiff1d(rows, held)
+        if len(missing):
+            raise ComponentError(
+                "injections.rows",
+                f"row {missing[0]} is held by none of the {len(owners)} clients of this injection; leave it out"
+                + ("" if self.clients == "all" else ", or write `clients: all`"),
+            )
+        return iter(found)
+
+    def _require_few(self, owners: Sequence[ClientData], counts: Sequence[int]) -> None:
+        """Errors: `ComponentError` where so many rows of a client cannot be chosen, or nothing is chosen at all."""
+        selector = next((name for name in _SELECTORS if getattr(self, name) is not None), "per_client")
+        pairs = list(zip(owners, counts, strict=True))
+        if not any(counts):
+            raise ComponentError(
+                f"injections.{selector}",
+                f"no row of the {len(owners)} clients is chosen; raise it",
+            )
+        too_many = [(data, count) for data, count in pairs if count > data.max_taken]
+        if too_many:
+            data, count = too_many[0]
+            others = f" (and {len(too_many) - 1} more clients hold too few)" if len(too_many) > 1 else ""
+            raise ComponentError(
+                f"injections.{selector}",
+                f"{count} rows of client {_name(data)} are chosen, but of its {len(data.examples)} rows at most "
+                f"{data.max_taken} can be{others}: a client keeps at least one row, and under `exclusion: replace` "
+                "each chosen row needs another row of the client as its replacement row. Possible are "
+                f"{sum(min(count, data.max_taken) for data, count in pairs)} of the {sum(counts)} rows; choose fewer, "
+                "choose among `clients`, or write `exclusion: remove`",
+            )
+
+
+def _find_matching(owners: Sequence[ClientData], where: Mapping[str, Any], space: Space) -> Iterator[IntArray]:
+    """Client by client, the places of the rows that have one of the values of each column."""
+    matches = [np.ones(len(data.examples), dtype=bool) for data in owners]
+    for name, values in where.items():
+        cells = [_cells(name, data, space) for data in owners]
+        if name == "class" and name not in owners[0].columns:
+            values = tuple(_class_name(value, space.class_names) for value in values)
+        for value in values:
+            if not any(_equals(part, value).any() for part in cells):
+                shown = _values_text(cells)
+                raise ComponentError(
+                    f"injections.where.{name}",
+                    f"no row of these clients has {value!r}; their values are {shown}",
+                )
+        for match, part in zip(matches, cells, strict=True):
+            match &= np.any([_equals(part, value) for value in values], axis=0)
+    if not any(match.any() for match in matches):
+        raise ComponentError("injections.where", "no row of these clients has all of these values; ask for fewer")
+    return iter([np.flatnonzero(match) for match in matches])
+
+
+def _cells(name: str, data: ClientData, space: Space) -> NDArray[Any]:
+    """The values of a column for the rows of a client; of classes and clients the names, where there are some."""
+    if name in data.columns:
+        return data.columns[name]
+    if name == "class" and not space.modality.tokens:
+        labels = data.examples.labels
+        return np.array(space.class_names)[labels] if space.class_names else labels
+    if name == "client":
+        return np.full(len(data.examples), data.name or data.client, dtype=object)
+    columns = [*data.columns, *(() if space.modality.tokens else ("class",)), "client"]
+    raise ComponentError("injections.where", f"the data have no column {name!r}{choices(name, columns)}")
+
+
+def _class_name(value: Value, names: Sequence[str]) -> Value:
+    """The name of a class that is given by name or number; the number where classes have no names."""
+    by_number = isinstance(value, int) and str(value) not in names and 0 <= value < len(names)
+    return names[int(value)] if by_number else value
+
+
+def _equals(cells: NDArray[Any], value: Value) -> BoolArray:
+    """Which cells have a value. Numbers equal numbers that are written as text, and true equals `true` and `yes`.
+
+    >>> _equals(np.array(["3", "x"]), 3).tolist(), _equals(np.array([1.0, 2.0]), "2").tolist()
+    ([True, False], [False, True])
+    """
+    if isinstance(value, bool) and cells.dtype.kind != "b":
+        texts = ("true", "yes") if value else ("false", "no")
+        return np.array([str(cell).lower() in texts for cell in cells.tolist()], dtype=bool)
+    number = _number(value)
+    if cells.dtype.kind in "biuf":
+        return np.asarray(cells == number if number is not None else np.zeros(len(cells), dtype=bool))
+    if number is None:
+        return np.array([str(cell) == value for cell in cells.tolist()], dtype=bool)
+    return np.array([_number(cell) == number for cell in cells.tolist()], dtype=bool)
+
+
+def _number(value: object) -> float | None:
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+
+
+def _as_tuple(value: Value | Iterable[Value]) -> tuple[Value, ...]:
+    return (value,) if isinstance(value, (bool, int, float, str)) else tuple(value)
+
+
+def _values_text(cells: Sequence[NDArray[Any]]) -> str:
+    """The first values of a column, or its range."""
+    values = sorted({cell for part in cells for cell in part.tolist()}, key=lambda cell: (str(type(cell)), cell))
+    if len(values) > _SHOWN and all(isinstance(value, (int, float)) for value in values):
+        return f"{values[0]} to {values[-1]}"
+    more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+    return ", ".join(map(str, values[:_SHOWN])) + more
+
+
+def _name(data: ClientData) -> str:
+    return f"{data.client} ({data.name})" if data.name else str(data.client)
