@@ -26,7 +26,7 @@ def caveats(scenario: Scenario) -> list[str]:
     ['nothing is measured']
     """
     return [
-        *_unmeasured(bool(scenario.estimators), bool(scenario.probes), bool(scenario.injections)),
+        *_warnings_of_no_measurement(bool(scenario.estimators), bool(scenario.probes), bool(scenario.injections)),
         *_foreign_rows(scenario.partition, bool(scenario.injections), scenario.central),
     ]
 
@@ -36,7 +36,9 @@ def caveats_of_stored(scenario: Mapping[str, Any]) -> list[str]:
 
     Only a partition of ours is looked at, since a class of the user's would have to be imported to tell.
     """
-    texts = [*_unmeasured(*(bool(scenario.get(name)) for name in ("estimators", "probes", "injections")))]
+    texts = [
+        *_warnings_of_no_measurement(*(bool(scenario.get(name)) for name in ("estimators", "probes", "injections")))
+    ]
     partition = scenario.get("partition")
     if not isinstance(partition, Mapping) or ":" in str(partition.get("kind", "")):
         return texts
@@ -47,7 +49,7 @@ def caveats_of_stored(scenario: Mapping[str, Any]) -> list[str]:
     return [*texts, *_foreign_rows(built, bool(scenario.get("injections")), scenario.get("central"))]
 
 
-def _unmeasured(has_estimators: bool, has_probes: bool, has_injections: bool) -> Iterator[str]:
+def _warnings_of_no_measurement(has_estimators: bool, has_probes: bool, has_injections: bool) -> Iterator[str]:
     """Training that nothing measures."""
     if has_estimators or has_probes:
         return

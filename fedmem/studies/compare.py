@@ -25,7 +25,8 @@ from fedmem.errors import Problem, ScenarioError
 from fedmem.execution.many_scenarios import Outcome, run_all
 from fedmem.reporting.metric_names import check_metric
 from fedmem.studies.comparison import Comparison
-from fedmem.studies.grid import Cell, Setting, cross, label_of, parse_seeds, parse_vary, settings_of
+from fedmem.studies.feasibility import checked_cells
+from fedmem.studies.grid import Cell, Setting, label_of, parse_seeds, parse_vary, settings_of
 from fedmem.studies.tables import TABLES, put
 
 if TYPE_CHECKING:
@@ -100,6 +101,7 @@ def compare(  # noqa: PLR0913 - options for users, all by name
 
     Guarantees:
 
+    - every setting is checked with every seed before anything is trained;
     - settings of one seed share data, coins, canaries, initial weights, and cohorts where the sampler does not vary;
     - each run is that of `fedmem run` to the last bit, is kept as soon as it is done, and is never repeated;
     - differences are paired by seeds, and adjusted over those of their measure, or over all measures in `measures`;
@@ -118,7 +120,7 @@ def compare(  # noqa: PLR0913 - options for users, all by name
         raise ScenarioError([Problem(path="", message=f"{message}--vary strategy.kind=fedavg,krum", source="--vary")])
     _check_distinct_names(values_by_path, overrides)
     references = references_of(settings, reference)
-    cells = cross(scenario, settings, all_seeds, overrides)
+    cells = checked_cells(scenario, settings, all_seeds, overrides, out=out, force=force)
     for name in measures:
         check_metric(name, [cell.scenario for cell in cells], source=f"--measure {name}")
     outcomes = run_all([cell.scenario for cell in cells], out=out, force=force, jobs=jobs, listeners=listeners)

@@ -199,6 +199,16 @@ def cross(
 
     Errors: one `ScenarioError` with everything that is wrong in any of them; where two are the same scenario.
     """
+    cells, problems = cross_settings(source, settings, seeds, overrides)
+    if problems:
+        raise ScenarioError(problems)
+    return cells
+
+
+def cross_settings(
+    source: Path | str | Scenario, settings: Sequence[Setting], seeds: Sequence[int], overrides: Sequence[str] = ()
+) -> tuple[tuple[Cell, ...], list[Problem]]:
+    """The same scenarios, as far as they are right, and everything that is wrong with the others."""
     cells: list[Cell] = []
     problems: dict[str, Problem] = {}
     for setting in settings:
@@ -214,21 +224,24 @@ def cross(
                 for seed in seeds
             ]
         except ScenarioError as error:
-            vary_sources = {f"--set {path}={value}": f"--vary {path}={value}" for path, value in setting}
+            sources = vary_sources(setting)
             renamed_problems = (
-                replace(original, source=vary_sources.get(original.source, original.source))
-                for original in error.problems
+                replace(original, source=sources.get(original.source, original.source)) for original in error.problems
             )
             problems |= {str(problem): problem for problem in renamed_problems}
-    if problems:
-        raise ScenarioError(list(problems.values()))
     first: dict[str, Setting] = {}
     for cell in cells:
         other = first.setdefault(cell.scenario.id, cell.setting)
         if other != cell.setting:
             message = f"{label_of(other)} and {label_of(cell.setting)} are the same scenario; leave one of them out"
-            raise ScenarioError([Problem(path="", message=message, source="--vary")])
-    return tuple(cells)
+            problem = Problem(path="", message=message, source="--vary")
+            problems[str(problem)] = problem
+    return tuple(cells), list(problems.values())
+
+
+def vary_sources(setting: Setting) -> dict[str, str]:
+    """What varies as a source of a problem: what a change of a scenario is called, and what the user wrote."""
+    return {f"--set {path}={value}": f"--vary {path}={value}" for path, value in setting}
 
 
 def wanted_client(source: Path | str | Scenario, changes: Sequence[str]) -> list[str]:

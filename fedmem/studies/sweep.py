@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedmem.contracts.events import Listener
-from fedmem.studies.grid import cross, label_of
+from fedmem.studies.feasibility import checked_cells
+from fedmem.studies.grid import label_of
 from fedmem.studies.sweep_file import load_sweep, places_of
 from fedmem.studies.sweep_folder import Failures, SweptRuns, folder_of, run_cells, write_results
 
@@ -32,6 +33,7 @@ def sweep(
 
     Guarantees:
 
+    - every setting is checked with every seed before anything is trained;
     - a finished run is not repeated, whichever command made it; killed at any moment, the same call goes on;
     - a run that failed is noted at once, takes no other with it, and is not tried again unless asked for;
     - a search proposes the same settings however many processes work and however often it was interrupted.
@@ -45,7 +47,7 @@ def sweep(
         with places_of(plan, file):
             return search(plan, base, out=out, jobs=jobs, force=force, retry_failed=retry_failed, listeners=listeners)
     with places_of(plan, file):
-        cells = cross(base, plan.settings(), plan.all_seeds, plan.overrides)
+        cells = checked_cells(base, plan.settings(), plan.all_seeds, plan.overrides, out=out, force=force)
     folder = folder_of(plan, cells[0], out)
     failures = Failures(folder)
     run_cells(cells, failures, out=out, jobs=jobs, force=force, retry_failed=retry_failed, listeners=listeners)

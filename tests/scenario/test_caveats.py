@@ -175,7 +175,7 @@ def test_a_scenario_that_measures_nothing_is_warned_of(injections: list[Any], tm
         assert " ".join(done.output.split()).count("nothing is measured:") == (2 if command[0] == "run" else 1)
 
 
-def test_the_default_number_of_runs_gives_memorisation_an_interval(tmp_path: Path) -> None:
+def test_default_runs_give_memorisation_an_interval(tmp_path: Path) -> None:
     quick = {"rounds": 2, "bootstrap": 20, "sampler": {"kind": "everyone"}}
     content = tiny(estimators=[{"kind": "memorisation"}], **quick).dump()
     del content["runs"]
