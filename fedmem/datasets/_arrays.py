@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -70,8 +70,11 @@ def labels_of(raw: NDArray[Any], rows: int, name: str, path: str) -> IntArray:
     return labels
 
 
-def number_labels(parts: Sequence[NDArray[Any]], name: str, path: str) -> list[IntArray]:
-    """The labels of each part as numbers 0..C-1, in the sorted order of those that occur in any part."""
+def number_labels(parts: Sequence[NDArray[Any]], name: str, path: str) -> tuple[list[IntArray], tuple[str, ...]]:
+    """The labels of each part as numbers 0..C-1, in the sorted order of those that occur in any part, and their names.
+
+    There are no names where the labels are these numbers already.
+    """
     for part in parts:
         if part.ndim != 1 or part.dtype.kind not in "buiUS":
             message = (
@@ -79,7 +82,9 @@ def number_labels(parts: Sequence[NDArray[Any]], name: str, path: str) -> list[I
             )
             raise ComponentError(path, f"{message}, so choose a data set (or a column) of single labels without gaps")
     classes = np.unique(np.concatenate(parts))
-    return [np.searchsorted(classes, part).astype(np.int64) for part in parts]
+    names = tuple(map(str, classes.tolist()))
+    numbered = names == tuple(map(str, range(len(classes))))
+    return [np.searchsorted(classes, part).astype(np.int64) for part in parts], () if numbered else names
 
 
 def owners_of(raw: NDArray[Any], rows: int, name: str, path: str) -> tuple[IntArray, tuple[str, ...]]:
@@ -105,6 +110,9 @@ class Arrays:
         owners: (N,) the client of each training row, if the data set names clients.
         blocks: sizes of one-hot blocks of a table.
         owner_names: names of the owners, in the order of their numbers.
+        class_names: names of the classes; empty where they have none.
+        columns: (N,) further values of each training row, by name.
+        decisions: what the loader decided, a line each.
     """
 
     inputs: NDArray[np.float32]
@@ -113,6 +121,9 @@ class Arrays:
     owners: IntArray | None = None
     blocks: tuple[int, ...] = ()
     owner_names: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    decisions: tuple[str, ...] = ()
 
 
 def assemble(
@@ -146,7 +157,8 @@ def assemble(
         tests = tests.take(sample(held_out[1], test, rng))
     absent = np.setdiff1d(np.arange(classes), labels[train_positions])
     if len(absent):
-        message = f"no training row is left of class {_first_few(absent)}; raise rows, lower test, or drop rare classes"
+        lost = ", ".join(arrays.class_names[label] for label in absent) if arrays.class_names else _first_few(absent)
+        message = f"no training row is left of class {lost}; raise rows, lower test, or drop rare classes"
         raise ComponentError(path, message)
     return Dataset(
         train=every.take(train_positions),
@@ -154,6 +166,9 @@ def assemble(
         num_classes=classes,
         natural=None if owners is None else owners[train_positions],
         client_names=arrays.owner_names,
+        class_names=arrays.class_names,
+        columns={name: values[train_positions] for name, values in arrays.columns.items()},
+        decisions=arrays.decisions,
         modality=Tables(blocks=arrays.blocks) if arrays.blocks else modality_of_shape(inputs.shape[1:]),
     )
 

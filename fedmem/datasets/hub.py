@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ class Hub:
         splits = self._splits()
         train = splits[0]
         inputs = [self._inputs(split) for split in splits]
-        labels = number_labels(
+        labels, class_names = number_labels(
             [_column(split, self.targets, "targets") for split in splits], self.targets, "dataset.targets"
         )
         owners: IntArray | None = None
@@ -93,7 +94,14 @@ class Hub:
             values = _column(train, self.clients, "clients")
             owners, names = owners_of(values, len(inputs[0]), self.clients, "dataset.clients")
         held_out = (inputs[1], labels[1]) if len(splits) > 1 else None
-        arrays = Arrays(inputs=inputs[0], labels=labels[0], held_out=held_out, owners=owners, owner_names=names)
+        arrays = Arrays(
+            inputs=inputs[0],
+            labels=labels[0],
+            held_out=held_out,
+            owners=owners,
+            owner_names=names,
+            class_names=_class_names(train, self.targets, class_names),
+        )
         return assemble(arrays, rng, path="dataset.targets", rows=self.rows, test=self.test)
 
     def input_files(self) -> tuple[Path, ...]:
@@ -113,6 +121,17 @@ class Hub:
         pinned = [file for file in files if self.revision in file.parts]
         return tuple(sorted(pinned or files)) or (folder / self.name,)
 
+    def _cache(self) -> Path:
+        """Where the library stores what it read; local files by content, since it compares nothing but their times."""
+        folder = cache_folder() / "hub"
+        if not self.files:
+            return folder
+        digest = hashlib.sha256()
+        for file in self.input_files():
+            digest.update(f"{file}\0".encode())
+            digest.update(hashlib.sha256(file.read_bytes()).digest() if file.is_file() else b"")
+        return folder / "local" / digest.hexdigest()[:16]
+
     def _splits(self) -> list[Any]:
         """The training split, and the test split if there is one."""
         try:
@@ -120,7 +139,7 @@ class Hub:
         except ModuleNotFoundError as error:
             message = "the package datasets is not installed; run: pip install 'fedmem[hub]'"
             raise ComponentError("dataset.kind", message) from error
-        arguments: dict[str, Any] = {"cache_dir": str(cache_folder() / "hub")}
+        arguments: dict[str, Any] = {"cache_dir": str(self._cache())}
         if self.subset:
             arguments["name"] = self.subset
         if self.revision:
@@ -164,6 +183,16 @@ class Hub:
             ]
             return stack_images(images, "dataset.size").astype(np.float32) / np.float32(255)
         return inputs_of(stack_images(list(column), "dataset.inputs"), f"column {self.inputs!r}", "dataset.inputs")
+
+
+def _class_names(split: Any, column: str, values: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of the classes: those that the data set gives to its numbers, where it does, else their values."""
+    from datasets import ClassLabel
+
+    feature = split.features[column]
+    if not isinstance(feature, ClassLabel):
+        return values
+    return tuple(str(feature.names[int(value)]) for value in values or range(len(feature.names)))
 
 
 def _local_files(name: str) -> list[Path]:

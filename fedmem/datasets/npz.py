@@ -26,6 +26,7 @@ _NAMES: Mapping[str, tuple[str, ...]] = {
     "test_targets": ("test_targets", "y_test"),
     "clients": ("clients",),
     "blocks": ("blocks",),
+    "class_names": ("class_names",),
 }
 """What is read -> the names that it may have."""
 
@@ -41,6 +42,7 @@ class Npz:
     - `test_inputs`, `test_targets` (or `x_test`, `y_test`): the test rows; without them a test set is drawn.
     - `blocks`: for a table with categories, the sizes of consecutive groups of columns, 1 for a number and k for a
       one-hot of k; may be left out.
+    - `class_names`: (C,) text, the name of each class; may be left out.
 
     `ids` number the rows in the file, test rows after the others.
 
@@ -93,7 +95,13 @@ class Npz:
             owners, names = owners_of(arrays["clients"], len(inputs), "clients", "dataset.path")
         blocks = _blocks(arrays, inputs)
         checked = Arrays(
-            inputs=inputs, labels=labels, held_out=held_out, owners=owners, owner_names=names, blocks=blocks
+            inputs=inputs,
+            labels=labels,
+            held_out=held_out,
+            owners=owners,
+            owner_names=names,
+            blocks=blocks,
+            class_names=_class_names(arrays, labels, held_out),
         )
         return assemble(checked, rng, path="dataset.path", rows=self.rows, test=self.test)
 
@@ -131,6 +139,22 @@ class Npz:
                         remedy = "save it as numbers of one shape, not as Python objects"
                         raise ComponentError("dataset.path", f"{message}; {remedy}") from error
         return arrays
+
+
+def _class_names(
+    arrays: Mapping[str, NDArray[Any]], labels: IntArray, held_out: tuple[NDArray[np.float32], IntArray] | None
+) -> tuple[str, ...]:
+    """A name for each class, if the file has them."""
+    if "class_names" not in arrays:
+        return ()
+    names = arrays["class_names"]
+    classes = 1 + int(max(labels.max(), labels.max() if held_out is None else held_out[1].max()))
+    if names.shape != (classes,) or names.dtype.kind != "U" or len(set(names.tolist())) < classes:
+        message = (
+            f"class_names has shape {names.shape} and holds {names.dtype}; it should name each of {classes} classes"
+        )
+        raise ComponentError("dataset.path", f"{message} by a text of its own, in shape ({classes},)")
+    return tuple(names.tolist())
 
 
 def _blocks(arrays: Mapping[str, NDArray[Any]], inputs: NDArray[np.float32]) -> tuple[int, ...]:

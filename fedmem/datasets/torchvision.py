@@ -70,9 +70,9 @@ class Torchvision:
     def load(self, rng: np.random.Generator) -> Dataset:
         """Let torchvision read both parts, and draw the rows if not all are wanted."""
         train, test = self._part("train"), self._part(self.test_split)
-        labels = number_labels([train[1], test[1]], f"the label of {self.name}", "dataset.name")
+        labels, class_names = number_labels([train[1], test[1]], f"the label of {self.name}", "dataset.name")
         held_out = (test[0], labels[1])
-        arrays = Arrays(inputs=train[0], labels=labels[0], held_out=held_out)
+        arrays = Arrays(inputs=train[0], labels=labels[0], held_out=held_out, class_names=class_names)
         return assemble(arrays, rng, path="dataset.name", rows=self.rows, test=self.test)
 
     def input_files(self) -> tuple[Path, ...]:

@@ -34,7 +34,8 @@ def pictures(tmp_path: Path) -> Path:
             level = 100 * label + number
             Image.fromarray(np.full((10, 14), level, np.uint8)).save(tmp_path / "all" / name / f"{number}.png")
     (tmp_path / "all" / ".thumbnails").mkdir()
-    (tmp_path / "all" / "cat" / "notes.txt").write_text("no picture")
+    (tmp_path / "all" / "cat" / ".notes").write_text("no picture")
+    (tmp_path / "all" / "dog" / "Thumbs.db").write_text("no picture")
     return tmp_path / "all"
 
 

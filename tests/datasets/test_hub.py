@@ -1,6 +1,7 @@
 """Data sets by the library of the hub, from small local files; nothing here asks the hub."""
 
 import importlib.util
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -40,8 +41,19 @@ def test_columns_become_rows(table: tuple[str, str, FloatArray]) -> None:
     data = load(files=(train,), test_files=(test,), clients="who")
     np.testing.assert_allclose(data.train.inputs, values.astype(np.float32))
     assert data.train.targets.tolist() == [1, 0] * 10  # "ja" < "nein"
+    assert data.class_names == ("ja", "nein")
     assert data.test.ids.tolist() == [20, 21, 22, 23, 24, 25]
     assert present(data.natural).tolist() == [k % 4 for k in range(20)]
+
+
+@needs_datasets
+def test_changed_local_files_are_read_again(table: tuple[str, str, FloatArray]) -> None:
+    before, then = load(files=(table[0],)), Path(table[0]).stat()
+    frame = pd.read_parquet(table[0])
+    frame["x"] = list(1 - table[2])
+    frame.to_parquet(table[0])
+    os.utime(table[0], ns=(then.st_atime_ns, then.st_mtime_ns))
+    np.testing.assert_allclose(load(files=(table[0],)).train.inputs, 1 - before.train.inputs, atol=1e-6)
 
 
 @needs_datasets
@@ -64,6 +76,7 @@ def test_image_columns_load_with_class_names_sizes_and_colours(tmp_path: Path, m
     datasets.Dataset.from_dict(rows, features=features).to_parquet(str(tmp_path / "p.parquet"))
     data = load(files=(str(tmp_path / "p.parquet"),), inputs="image", targets="label")
     np.testing.assert_allclose(data.train.inputs[:, 0] * 255, pixels[data.train.ids], atol=1e-4)
+    assert data.class_names == ("a", "b")
     small = load(files=(str(tmp_path / "p.parquet"),), inputs="image", targets="label", size=4, colours="rgb")
     assert small.train.inputs.shape == (8, 3, 4, 4)
 

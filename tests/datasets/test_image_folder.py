@@ -1,13 +1,16 @@
 """Pictures from folders: classes, pixels, sizes, and what every mistake is answered with."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from fedmem.datasets.image_folder import ImageFolder
 from fedmem.errors import ComponentError
 from tests.datasets.image_folder_helpers import load
+from tests.narrowing import present
 
 
 def test_every_image_keeps_its_class_number_and_pixels(pictures: Path) -> None:
@@ -36,6 +39,8 @@ def test_mistakes_are_answered_with_their_remedy(pictures: Path, tmp_path: Path)
         load(tmp_path)
     (tmp_path / "held" / "cat").mkdir(parents=True)
     (tmp_path / "held" / "fox").mkdir()
+    for name in ("cat", "fox"):
+        Image.new("L", (8, 8)).save(tmp_path / "held" / name / "x.png")
     with pytest.raises(ComponentError, match=r"has the classes cat, fox, but .* has cat, dog") as caught:
         load(pictures, test_path=str(tmp_path / "held"))
     assert caught.value.path == "dataset.test_path"
@@ -51,4 +56,56 @@ def test_mistakes_are_answered_with_their_remedy(pictures: Path, tmp_path: Path)
         load(pictures)
     Image.fromarray(np.full((8, 8), 40_000, np.uint16)).save(pictures / "eel" / "0.png")
     with pytest.raises(ComponentError, match="more than 8 bits a channel"):
+        load(pictures)
+
+
+def test_classes_and_files_keep_their_names(pictures: Path) -> None:
+    data = load(pictures, size=8)
+    assert data.class_names == ("cat", "dog")
+    assert data.columns["file"].tolist() == [f"{('cat', 'dog')[i // 5]}/{i % 5}.png" for i in data.train.ids]
+    (said,) = data.decisions
+    assert said.startswith("images: 10 grey; 14 to 14 wide, 10 to 10 high; made grey")
+    assert "10 smaller ones are enlarged" in load(pictures, size=12).decisions[0]
+
+
+def test_clients_are_the_first_folders(pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "by" / "eva").mkdir(parents=True)
+    (pictures / "cat").rename(tmp_path / "by" / "eva" / "cat")
+    (tmp_path / "by" / "ada").mkdir()
+    shutil.copytree(pictures / "dog", tmp_path / "by" / "eva" / "dog")
+    (pictures / "dog").rename(tmp_path / "by" / "ada" / "dog")
+    data = load(tmp_path / "by", clients="folder", size=8, test=2)
+    assert (data.client_names, data.class_names) == (("ada", "eva"), ("cat", "dog"))
+    paths = [file.split("/") for file in data.columns["file"]]
+    assert [data.client_names[owner] for owner in present(data.natural)] == [path[0] for path in paths]
+    assert [data.class_names[label] for label in data.train.targets] == [path[1] for path in paths]
+    with pytest.raises(ComponentError, match="write `clients: folder`"):
+        load(tmp_path / "by", size=8)
+
+
+def test_clients_come_from_a_table(pictures: Path) -> None:
+    table = pictures / "owners.csv"
+    rows = [f"{label}/{i}.png,c{i % 2}" for label in ("dog", "cat") for i in range(5)]
+    table.write_text("\n".join(["file,client", *rows]))
+    data = load(pictures, clients=str(table), size=8)
+    assert data.client_names == ("c0", "c1")
+    assert present(data.natural).tolist() == (data.train.ids % 5 % 2).tolist()
+    assert table in ImageFolder(path=str(pictures), clients=str(table)).input_files()
+    for lines, said in (
+        (rows[1:], "no row for the image 'dog/0.png'"),
+        ([*rows, "cat/9.png,c0"], r"row 10 \(line 12\) of .*no image 'cat/9.png'"),
+        ([*rows, "cat/1.png,c0"], "has a row already"),
+        ([*rows[1:], "dog/0.png,"], "names no client"),
+    ):
+        table.write_text("\n".join(["file,client", *lines]))
+        with pytest.raises(ComponentError, match=said) as caught:
+            load(pictures, clients=str(table))
+        assert caught.value.path == "dataset.clients"
+
+
+@pytest.mark.parametrize("name", ["cat/notes.txt", "cat/1.svg", "labels.csv", "stray.png", "cat/more/1.png"])
+def test_a_file_that_is_no_image_of_a_class_is_named(pictures: Path, name: str) -> None:
+    (pictures / name).parent.mkdir(exist_ok=True)
+    (pictures / name).write_bytes((pictures / "cat" / "0.png").read_bytes())
+    with pytest.raises(ComponentError, match=Path(name).parts[-1] if "more" not in name else "more is a folder"):
         load(pictures)

@@ -132,3 +132,10 @@ def test_a_checksum_pins_the_file(load: Callable[..., Dataset], tmp_path: Path) 
     with pytest.raises(ComponentError, match=f"checksum .*, not {right}") as caught:
         load(x=X / 2, y=Y, fields={"sha256": right})
     assert caught.value.path == "dataset.sha256"
+
+
+def test_class_names_are_those_of_the_file(load: Callable[..., Dataset]) -> None:
+    assert load(x=X, y=Y, class_names=np.array(["well", "ill"])).class_names == ("well", "ill")
+    for names in (np.array(["well"]), np.array(["a", "a"]), np.array([1, 2])):
+        with pytest.raises(ComponentError, match=r"class_names .* should name each of 2 classes"):
+            load(x=X, y=Y, class_names=names)
