@@ -57,9 +57,10 @@ def plan_text(checked: CheckedScenario, width: int = 100) -> str:
     scenario, run_plan = checked.scenario, plan(checked.scenario, checked.federation)
     lines = [
         ("id", f"{scenario.name}/{scenario.id}"),
-        *(("warning", text) for text in caveats(scenario)),
+        *(("warning", text) for text in caveats(scenario, checked.federation.foreign_rows)),
         ("rows", _rows(run_plan)),
         *data_lines(checked.data, checked.federation),
+        *_owners(checked.federation.foreign_rows),
         *(("injection", note) for note in checked.federation.notes),
         *_work(run_plan, scenario.speed.memory),
         *_privacy(scenario, checked.federation),
@@ -84,6 +85,18 @@ def _rows(run_plan: Plan) -> str:
     if run_plan.generated:
         texts["audit"] = f"{counts['audit']} audit (+ {run_plan.generated} generated)"
     return f"{total} = " + " + ".join(texts.values())
+
+
+def _owners(foreign_rows: Mapping[str, int] | None) -> Iterator[tuple[str, str]]:
+    """Whose rows the audit takes, with a partition by owner."""
+    if foreign_rows is None:
+        return
+    exceptions = ", ".join(f"{count} of {injection}" for injection, count in foreign_rows.items())
+    yield (
+        "owners",
+        "real audit rows and replacement rows of a client are its own"
+        + (f", except for rows of other owners: {exceptions}" if exceptions else ""),
+    )
 
 
 def _work(run_plan: Plan, budget: float | None) -> Iterator[tuple[str, str]]:

@@ -101,10 +101,14 @@ class Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class ClientData:
-    """The base rows of one client, before injection.
+    """The base rows of one client, before injection; `reserved` more of its rows were set aside for audits.
 
     An injection that takes rows which clients hold is also given the `name` of the client (empty without one), the
     `columns` of the data set for these rows, sensitive attributes among them, and `max_taken`, how many it may take.
+
+    >>> rows = Examples(inputs=np.zeros((3, 2), np.float32), targets=np.array([0, 1, 0]), ids=np.arange(3))
+    >>> ClientData(client=0, examples=rows, reserved=2).num_rows
+    5
     """
 
     client: int
@@ -112,6 +116,12 @@ class ClientData:
     name: str = ""
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     max_taken: int = 0
+    reserved: int = 0
+
+    @property
+    def num_rows(self) -> int:
+        """The rows that the client had before any was set aside for it."""
+        return len(self.examples) + self.reserved
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,8 +215,9 @@ class PartitionDeclaration(Declaration):
 
     Attributes:
         leave_out: whether rows may be left out, so that nobody trains on them.
-        by_owner: whether each client holds the rows of one owner. Audit examples, controls and replacement rows are
-            drawn from the rows of all owners, so that `fedmem check` and the report warn.
+        by_owner: whether each client holds the rows of one owner. The audit examples, controls and replacement rows
+            of a client then come from its own rows: `assign` deals out all rows but the population, and what is set
+            aside is drawn from the rows of each client.
     """
 
     leave_out: bool = declare(False, "true or false")

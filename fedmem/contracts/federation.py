@@ -36,7 +36,8 @@ class Federation:
     same federation with one run more, the pilot's, where there is one. `unpooled` is the federation whose rows the
     only client of this one holds, client after client, where a scenario is central; `by_client` says that it trains
     on them in that order. `client_names` (N,) name the clients and `class_names` the classes; both are empty where
-    the data have no names.
+    the data have no names. `foreign_rows` counts audit rows of other owners by injection, with a partition by owner; it
+    is None with other partitions.
     """
 
     store: Examples
@@ -61,6 +62,7 @@ class Federation:
     client_names: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    foreign_rows: Mapping[str, int] | None = None
 
     @property
     def num_clients(self) -> int:

@@ -24,6 +24,10 @@ class Injection(Protocol):
     It may declare what `InjectionDeclaration` lists. Before partitioning, `reserve_rows` rows are reserved for the
     examples and `total_copies` (over all of them) for replacement rows; `num_rows` is the number of training rows of
     the data set.
+
+    `plan` draws the rows of client k with `reserve.take_like(..., client=k)`. With a partition by owner these are its
+    own rows. How many are needed is counted by a trial call of `plan`, in which `clients` hold all of their rows. The
+    number of rows that are drawn for a client must therefore depend on `ClientData.num_rows`, not on the base rows.
     """
 
     role: ClassVar[Role]
@@ -77,6 +81,8 @@ class InjectionDeclaration(Declaration):
             None stands for coins where a scenario has several runs.
         reserved_class: class that its rows are taken from, see `ClassInjection`.
         exclusive: whether no client holds other rows of that class.
+        foreign_rows: whether it may take rows of other clients for a client that has too few, with a partition by
+            owner. `fedmem check` counts these rows. Without this declaration, foreign rows are an error.
     """
 
     clients: object = declare("all", "all, a tuple of clients, {share: x} or {count: n}")
@@ -89,6 +95,7 @@ class InjectionDeclaration(Declaration):
     coins: bool | None = declare(True, "true, false or None")
     reserved_class: int | None = declare(None, "a class")
     exclusive: bool = declare(False, "true or false")
+    foreign_rows: bool = declare(False, "true or false")
 
 
 def injection_declaration(injection: object) -> InjectionDeclaration:

@@ -244,7 +244,7 @@ def _compute(job: _Job, shards: Shards | None, emit: Emit, executor: Executor | 
         Results(
             scenario_yaml=scenario.to_yaml(),
             manifest={
-                **_manifest(scenario, simulated, measurements, estimated - trained, total),
+                **_manifest(job, simulated, measurements, estimated - trained, total),
                 **job.provenance,
                 "positive_control": None if checked is None else checked.as_record(),
                 "measures": measures_to_store(scenario),
@@ -325,7 +325,7 @@ def _estimates(scenario: Scenario, bank: Bank, probed: Sequence[Measurement]) ->
 
 
 def _manifest(
-    scenario: Scenario, simulated: TrainedBank, measurements: Sequence[Measurement], estimating: float, total: float
+    job: _Job, simulated: TrainedBank, measurements: Sequence[Measurement], estimating: float, total: float
 ) -> dict[str, Any]:
     """All that the bytes of the results depend on, and what the run cost."""
     from fedmem.privacy import guaranteed_bounds, mechanism_alarms
@@ -333,6 +333,7 @@ def _manifest(
     from fedmem.results.provenance import commit, versions
     from fedmem.scenario.caveats import caveats
 
+    scenario = job.scenario
     return {
         "name": scenario.name,
         "id": scenario.id,
@@ -351,7 +352,7 @@ def _manifest(
         "seconds": {**simulated.seconds, "estimating": estimating, "total": total},
         "pilot": _pilot(scenario, simulated),
         "privacy": spending_record(scenario, simulated.bank),
-        "warnings": caveats(scenario),
+        "warnings": caveats(scenario, job.federation.foreign_rows),
         "alarms": [
             *guaranteed_bounds.alarms(scenario, measurements),
             *mechanism_alarms.alarms(scenario, measurements),

@@ -3,7 +3,8 @@
 Nothing trains here.
 
 Everything that must not be trained on by a client (test, population, the reserve rows of injections and replacement
-rows) is set aside before partitioning. Each step draws from a stream of its own, so changing one leaves the draws of
+rows) is set aside before partitioning. With a partition by owner, the reserve of a client is set aside after it, from
+the client's own rows (`own_rows`). Each step draws from a stream of its own, so changing one leaves the draws of
 the others alone.
 """
 
@@ -27,7 +28,7 @@ from fedmem.federation.compatibility import mismatches
 from fedmem.federation.feature_shift import as_seen_by, replacement_pairs, show, viewers
 from fedmem.federation.held_rows import draw_own
 from fedmem.federation.initial_weights import initialise
-from fedmem.federation.layout import _lay_out, _Plan, _references, _trained_rows, client_names
+from fedmem.federation.layout import _lay_out, _Plan, _references, _trained_rows, count_rows
 from fedmem.federation.pilot_draws import with_pilot, without_pilot
 from fedmem.federation.row_budget import make_row_budget, shortages
 from fedmem.guards.guarding import Guard
@@ -49,6 +50,8 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     - under `exclusion: replace` a client has equally many rows in every run and round, and a replacement row stands in
       once in a run;
     - no client holds a class that an injection reserves, but for the rows that it injects;
+    - with a partition by owner, real audit examples and replacement rows of a client are its own rows, but for those
+      that `foreign_rows` counts;
     - with a partition that shifts features, clients hold, and the audit set has, real rows as their client sees them;
       labels, ids, coins and all draws are as without;
     - torch's global generator is left as it was;
@@ -58,8 +61,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     Errors: `ScenarioError` if the data have too few rows or a part cannot read them, `ComponentError` from components.
     """
     data = load(scenario) if data is None else data
-    counts = make_row_budget(scenario, data)
-    problems = mismatches(scenario, data) or shortages(scenario, data, counts)
+    problems = mismatches(scenario, data) or shortages(scenario, data, make_row_budget(scenario, data))
     if problems:
         raise ScenarioError(problems)
     plan = _lay_out(scenario, data)
@@ -98,9 +100,10 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         shifted=isinstance(scenario.partition, FeatureShift),
         modality=data.modality,
         num_classes=data.num_classes,
-        client_names=client_names(scenario, data),
+        client_names=plan.names,
         class_names=data.class_names,
-        counts=_counts(counts.rows, plan),
+        counts=_counts(plan.counts, plan),
+        foreign_rows=plan.foreign,
         notes=plan.notes,
     )
     if scenario.central is not None:
@@ -141,7 +144,7 @@ def budget(scenario: Scenario) -> dict[str, int]:
     rows of reserved classes that no client trains on. `base` is what is left to partition, of which a partition may
     leave some out; it is negative if the data are too few. Builds no model.
     """
-    return make_row_budget(scenario, load(scenario)).rows
+    return dict(count_rows(scenario, load(scenario)))
 
 
 def check(scenario: Scenario, data: Dataset | None = None) -> list[Problem]:
@@ -189,9 +192,12 @@ def _draw_replacements(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
     replacement = np.full((audit.runs, len(subject)), -1, dtype=np.int64)
     if scenario.exclusion == "remove":
         return replacement
-    reserve = Reserve(plan.reserve)
+    reserve = Reserve(plan.reserve, owners=plan.reserve_owners)
     has_own = np.isin(audit.injection[subject], [pool.injection for pool in plan.own])
-    owner = np.where((plan.replacements < 0) & ~has_own, audit.owners, -1)
+    drawn = (plan.replacements < 0) & ~has_own
+    if plan.reserve_owners is not None:
+        drawn &= ~plan.unmasked  # a client has few rows, and nothing ever stands in for an unmasked copy
+    owner = np.where(drawn, audit.owners, -1)
     copies = np.flatnonzero(owner >= 0)
     copies_of_client = Ragged.group_by_owner(copies, owner[copies], len(plan.base))
     for run in range(audit.runs):
@@ -201,7 +207,9 @@ def _draw_replacements(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
         order = rng.permutation(len(plan.base))
         for client in order[copies_of_client.sizes[order] > 0].tolist():
             to_replace = copies_of_client[client][(windowed | ~audit.is_in[run])[subject[copies_of_client[client]]]]
-            replacement[run, to_replace] = start + run_reserve.positions_like(plan.labels[client], len(to_replace), rng)
+            replacement[run, to_replace] = start + run_reserve.positions_like(
+                plan.labels[client], len(to_replace), rng, client
+            )
     draw_own(scenario, audit, plan.own, replacement, start + len(plan.reserve))
     return replacement
 

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import BoolArray, IntArray
 from fedmem.contracts.audit_set import FOREVER, AuditSet, InjectionPlan, References
-from fedmem.contracts.data import ClientData, Dataset, Examples, FeatureShift, Space, partition_declaration
+from fedmem.contracts.data import ClientData, Dataset, Examples, FeatureShift, Space
 from fedmem.contracts.injection import CanaryInjection, Injection, injection_declaration
 from fedmem.contracts.ragged import Ragged
 from fedmem.contracts.reserve import Reserve
-from fedmem.contracts.validation import injected_of, parts_of, references_of
+from fedmem.contracts.validation import injected_of, references_of
 from fedmem.errors import ComponentError
 from fedmem.federation.feature_shift import carries_real_rows
 from fedmem.federation.held_rows import HeldRows, OwnReplacements, notes_of
-from fedmem.federation.row_budget import draw, make_row_budget, population_of, total_copies
+from fedmem.federation.own_rows import masked_copies
+from fedmem.federation.row_budget import draw, population_of, total_copies
+from fedmem.federation.set_aside import BaseRows, PlanOne, row_counts, set_aside
 from fedmem.guards.guarding import Guard
 from fedmem.modalities.text.windows import prefix_and_start
 from fedmem.seeding import stream
@@ -39,6 +41,9 @@ class _Plan:
     of replacement rows that an injection made itself, -1 where they come from the reserve or from the owning client.
     `own` are the replacement rows of injections that take rows which clients hold, and `own_rows` the rows themselves.
     `certain` (m,) says which examples are in in every run, and `num_taken` how many rows of clients are audited.
+    `reserve_owners` are the clients of the rows of `reserve`, and `foreign` counts rows of other owners by injection,
+    with a partition by owner; both are None otherwise. `counts` are the rows of each purpose before rows are taken of
+    clients, and `names` are the names of the clients.
     """
 
     base: Ragged
@@ -51,6 +56,10 @@ class _Plan:
     replacements: IntArray
     population: Examples
     reserve: Examples
+    reserve_owners: IntArray | None
+    foreign: Mapping[str, int] | None
+    counts: Mapping[str, int]
+    names: tuple[str, ...]
     space: Space
     own: tuple[OwnReplacements, ...]
     own_rows: Examples
@@ -59,65 +68,20 @@ class _Plan:
     notes: tuple[str, ...]
 
 
-class _Clients(Sequence[ClientData]):
-    """The base rows of each client, copied from the data set on access."""
-
-    def __init__(self, train: Examples, base: Ragged) -> None:
-        self._train = train
-        self._base = base
-
-    def __len__(self) -> int:
-        return len(self._base)
-
-    @overload
-    def __getitem__(self, index: int) -> ClientData: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[ClientData, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> ClientData | tuple[ClientData, ...]:
-        if isinstance(index, slice):
-            return tuple(self[client] for client in range(*index.indices(len(self))))
-        return ClientData(client=index % len(self), examples=self._train.take(self._base[index]))
-
-
 def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
-    """Reserve, partition, inject."""
-    budget = make_row_budget(scenario, data)
-    counts = budget.rows
-    population = population_of(scenario, data)
-    rows = np.setdiff1d(np.arange(len(data.train)), population, assume_unique=True)
-    classes: dict[int, Reserve] = {}
-    for label, count in budget.classes.items():
-        class_rows = rows[data.train.labels[rows] == label]
-        class_reserve = draw(class_rows, min(count, len(class_rows)), stream(scenario.seed, f"spare of class {label}"))
-        classes[label] = Reserve(data.train.take(class_reserve))
-        rows = np.setdiff1d(rows, class_rows if label in budget.reserved_classes else class_reserve, assume_unique=True)
-    general = counts["audit"] - sum(budget.classes.values()) + counts["replacements"]
-    reserve_rows = draw(rows, general, stream(scenario.seed, "spare"))
-    rows = np.setdiff1d(rows, reserve_rows, assume_unique=True)
-    with Guard("partition", scenario.partition, "assign") as guard:
-        assignment = scenario.partition.assign(data, rows, scenario.clients, stream(scenario.seed, "partition"))
-        parts = assignment if isinstance(assignment, Ragged) else Ragged.of(parts_of(guard, assignment))
-    assigned_rows = np.sort(parts.rows)
-    expected_rows = np.intersect1d(assigned_rows, rows) if partition_declaration(scenario.partition).leave_out else rows
-    if len(parts) != scenario.clients or not np.array_equal(assigned_rows, expected_rows):
-        raise ComponentError(
-            "partition",
-            f"gave {len(parts)} clients {len(assigned_rows)} rows, {len(np.unique(assigned_rows))} of them different, "
-            f"but {scenario.clients} clients must hold each of {len(rows)} rows once",
-        )
-    base, reserve, space = _Clients(data.train, parts), Reserve(data.train.take(reserve_rows)), Space.of(data)
-    names = client_names(scenario, data)
-    set_aside = {
+    """Set aside, partition, inject."""
+    population, space = population_of(scenario, data), Space.of(data)
+    rows = set_aside(scenario, data, _planner(scenario, space))
+    parts, base = rows.base, BaseRows(data.train, rows.base, rows.reserved)
+    away = {
         "in the population": data.train.ids[population],
-        "set aside for other injections": np.delete(data.train.ids, np.concatenate([population, rows])),
+        "set aside for other injections": np.delete(data.train.ids, np.concatenate([population, rows.unreserved])),
     }
-    held = HeldRows(scenario, data, parts, names, set_aside)
+    held = HeldRows(scenario, data, parts, rows.names, away)
     additions: list[InjectionPlan] = []
     own: list[OwnReplacements] = []
     for i, injection in enumerate(scenario.injections):
-        of_injection = classes.get(_reserved_class(injection), reserve)
+        of_injection = rows.classes.get(_reserved_class(injection), rows.reserve)
         takes_held = injection_declaration(injection).takes_held
         if takes_held:
             held.require_rows(i, injection)
@@ -141,7 +105,11 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
         unmasked=_is_unmasked(additions),
         replacements=_replacements(additions, sum(map(len, extras))),
         population=data.train.take(population),
-        reserve=reserve.remaining(),
+        reserve=rows.reserve.remaining(),
+        reserve_owners=rows.reserve.remaining_owners(),
+        foreign=None if rows.ownership is None else rows.ownership.foreign_rows(scenario, additions),
+        counts=rows.counts,
+        names=rows.names,
         space=space,
         own=tuple(own),
         own_rows=data.train.take(np.concatenate([np.empty(0, dtype=np.int64), *(pool.rows.rows for pool in own)])),
@@ -151,11 +119,13 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
     )
 
 
-def client_names(scenario: Scenario, data: Dataset) -> tuple[str, ...]:
-    """The names of the clients: those of the owners, where each client is one, in order of client."""
-    if not data.client_names or data.natural is None or not partition_declaration(scenario.partition).by_owner:
-        return ()
-    return tuple(data.client_names[owner] for owner in np.unique(data.natural).tolist())
+def count_rows(scenario: Scenario, data: Dataset) -> Mapping[str, int]:
+    """The number of rows of each purpose before injections take rows that clients hold."""
+    return row_counts(scenario, data, _planner(scenario, Space.of(data)))
+
+
+def _planner(scenario: Scenario, space: Space) -> PlanOne:
+    return lambda i, clients, reserve: _plan_injection(scenario, i, clients, reserve, space)
 
 
 def _is_certain(additions: Sequence[InjectionPlan]) -> BoolArray:
@@ -332,12 +302,7 @@ def _replacements(additions: Sequence[InjectionPlan], start: int) -> IntArray:
 
 def _is_unmasked(additions: Sequence[InjectionPlan]) -> BoolArray:
     """(copies in all,) whether no coin masks a copy, which are the last ones of each example."""
-    parts = [np.zeros(0, dtype=bool)]
-    for part in additions:
-        first = np.repeat(np.cumsum(part.copies) - part.copies, part.copies)
-        num_masked = np.repeat(part.copies - part.unmasked, part.copies)
-        parts.append(np.arange(len(first)) - first >= num_masked)
-    return np.concatenate(parts)
+    return np.concatenate([np.zeros(0, dtype=bool), *(~masked_copies(part) for part in additions)])
 
 
 def _trained_rows(plan: _Plan, audit_start: int, extra_start: int) -> IntArray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,6 +12,7 @@ from fedmem.contracts.data import Dataset
 from fedmem.contracts.injection import ClassInjection, Injection, injection_declaration
 from fedmem.contracts.validation import count_of
 from fedmem.errors import Problem
+from fedmem.federation.own_rows import splits_by_owner
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import stream
 
@@ -26,6 +27,12 @@ class RowBudget:
     rows: dict[str, int]
     classes: dict[int, int]
     reserved_classes: frozenset[int]
+
+    def with_reserves(self, audit: int, replacements: int) -> dict[str, int]:
+        """The rows with these numbers for audit examples and replacement rows; base rows are what is left."""
+        unneeded = self.rows["audit"] + self.rows["replacements"] - audit - replacements
+        base = self.rows["base"] + unneeded
+        return self.rows | {"audit": audit, "replacements": replacements, "base": base}
 
 
 def make_row_budget(scenario: Scenario, data: Dataset) -> RowBudget:
@@ -99,6 +106,9 @@ def draw(rows: IntArray, count: int, rng: np.random.Generator) -> IntArray:
 
 def shortages(scenario: Scenario, data: Dataset, budget: RowBudget) -> list[Problem]:
     """Problems if a class has too few rows for the injections, or a client would get no base row."""
+    if splits_by_owner(scenario.partition):
+        # Whether each client has enough is counted with its own rows, by `own_rows`.
+        budget = replace(budget, rows=budget.with_reserves(0, 0))
     return [*_class_shortages(scenario, data, budget), *_row_shortages(scenario, budget.rows)]
 
 

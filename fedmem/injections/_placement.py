@@ -190,17 +190,22 @@ class PlacedInjection(ABC):
 
     def _rows(self, owners: Sequence[ClientData], reserve: Reserve, rng: np.random.Generator) -> Examples:
         """`per_client` reserve rows for each client, with labels drawn like those of its own rows."""
-        return Examples.concatenate([reserve.take_like(data.examples.labels, self.per_client, rng) for data in owners])
+        return Examples.concatenate(
+            [reserve.take_like(data.examples.labels, self.per_client, rng, data.client) for data in owners]
+        )
 
-    def _rows_of(self, field: str, label: int, count: int, reserve: Reserve, rng: np.random.Generator) -> Examples:
-        """`count` reserve rows of one class, which `field` names."""
+    def _rows_of(
+        self, field: str, label: int, owners: Sequence[ClientData], reserve: Reserve, rng: np.random.Generator
+    ) -> Examples:
+        """`per_client` reserve rows for each client, of one class, which `field` names."""
+        count = len(owners) * self.per_client
         available = int(np.count_nonzero(reserve.remaining().targets == label))
         if available < count:
             raise ComponentError(
                 f"injections.{field}",
                 f"{count} rows of class {label} are wanted but {available} are left; lower per_client or clients",
             )
-        return reserve.take_like(np.array([label]), count, rng)
+        return reserve.take_for(np.array([label]), self.per_client, rng, [data.client for data in owners])
 
     def _plan_canaries(
         self,

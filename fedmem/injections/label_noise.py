@@ -23,7 +23,7 @@ class LabelNoise(PlacedInjection):
     """Real rows of the reserve with a wrong label, so many that they are a share of the training rows of the data set.
 
     With n training rows in the data set and h of N clients as owners, round(rate n h / N) rows are made noisy and
-    dealt out in proportion to the base rows of the owners (largest remainders first). Each is an audit example with a
+    dealt out in proportion to the rows of the owners (largest remainders first). Each is an audit example with a
     coin of its own, so in one run about half of them are in.
 
     The n rows include the population and all replacement rows, more rows than clients train on in a run. Of what owners
@@ -70,10 +70,13 @@ class LabelNoise(PlacedInjection):
         """The noisy rows, in order of client."""
         owners = self._choose_owners(clients, rng)
         total = self.reserve_rows(len(clients), space.num_rows)
-        sizes = np.array([len(data.examples) for data in owners])
+        sizes = np.array([data.num_rows for data in owners])
         counts = self.per_client + apportion_mistakes(total - self.per_client * len(owners), sizes)
         rows = Examples.concatenate(
-            [reserve.take_like(data.examples.targets, count, rng) for data, count in zip(owners, counts, strict=True)]
+            [
+                reserve.take_like(data.examples.targets, count, rng, data.client)
+                for data, count in zip(owners, counts, strict=True)
+            ]
         )
         step = 1 if self.flips == "next" else rng.integers(1, space.num_classes, size=len(rows))
         noisy = replace(rows, targets=(rows.targets + step) % space.num_classes)

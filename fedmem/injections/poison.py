@@ -26,6 +26,9 @@ class Poison(PlacedInjection):
     middle makes every poison row speak for the whole class. What it does is read from the accuracy on the victim class
     and from its cross-influence on test rows of that class; its own memorisation says what it takes to do so.
 
+    With a partition by owner (`natural`), an owner gets its own rows of the victim class first. Where these are too
+    few, the others are foreign to it, and `fedmem check` counts them.
+
     Fields
 
     - `victim`: the class that is harmed.
@@ -49,6 +52,7 @@ class Poison(PlacedInjection):
 
     role: ClassVar[Role] = "atypical"
     exclusive: ClassVar[bool] = False
+    foreign_rows: ClassVar[bool] = True
 
     victim: Annotated[int, annotated_types.Ge(0)] = 0
     target: Annotated[int, annotated_types.Ge(0)] = 1
@@ -77,7 +81,7 @@ class Poison(PlacedInjection):
                 raise ComponentError(
                     f"injections.{field}", f"there is no class {label}; use 0 to {space.num_classes - 1}"
                 )
-        rows = self._rows_of("victim", self.victim, len(owners) * self.per_client, reserve, rng)
+        rows = self._rows_of("victim", self.victim, owners, reserve, rng)
         mean = rows.inputs.mean(axis=0, dtype=np.float64)
         pulled = (rows.inputs + self.pull * (mean - rows.inputs)).astype(np.float32)
         return self._place(replace(rows, inputs=pulled, targets=np.full_like(rows.targets, self.target)), owners)

@@ -28,6 +28,9 @@ class RareSubgroup(PlacedInjection):
     knows about it comes from rows under our coins; test and population keep it, which shows what knowing it is worth.
     Labels that other injections make up may still name the class.
 
+    With a partition by owner (`natural`), an owner gets its own rows of the class first. Where these are too few, the
+    others are foreign to it, and `fedmem check` counts them.
+
     Fields
 
     - `clients`: who holds the subgroup: `all`, a list of clients, `{share: 0.3}` of them or `{count: 4}` of them.
@@ -48,6 +51,7 @@ class RareSubgroup(PlacedInjection):
 
     role: ClassVar[Role] = "atypical"
     exclusive: ClassVar[bool] = True
+    foreign_rows: ClassVar[bool] = True
 
     clients: Clients = _ONE
     of_class: Annotated[int, annotated_types.Ge(0)] = 0
@@ -62,9 +66,8 @@ class RareSubgroup(PlacedInjection):
     ) -> InjectionPlan:
         """`per_client` rows for each owner, in order of client."""
         owners = self._choose_owners(clients, rng)
-        count = len(owners) * self.per_client
         if self.of_class >= space.num_classes:
             raise ComponentError(
                 "injections.of_class", f"there is no class {self.of_class}; use 0 to {space.num_classes - 1}"
             )
-        return self._place(self._rows_of("of_class", self.of_class, count, reserve, rng), owners)
+        return self._place(self._rows_of("of_class", self.of_class, owners, reserve, rng), owners)

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Typical(PlacedInjection):
     """An unaltered reserve row whose label is drawn like the labels of the owner's own rows.
 
-    With a partition by owner (`natural`) only the label is like the owner's: the row may be of any owner, and is no
-    control for the owner's own rows.
+    With a partition by owner (`natural`) it is one of the owner's own rows. With other partitions owners are made by
+    drawing, and any row of the label is as ordinary for its owning client as its own rows.
 
     Guarantees:
 

@@ -78,8 +78,7 @@ class UniqueFeature(PlacedInjection):
         marks = self._marks(count, space, rng)
         carriers, targets = [], np.empty(count, dtype=np.int64)
         for i, data in enumerate(data for data in owners for _ in range(self.per_client)):
-            label = rng.choice(data.examples.targets, size=1)
-            rows = reserve.take_like(label, self.images, rng)
+            rows = reserve.take_same(data.examples.targets, self.images, rng, data.client)
             carriers.append(replace(rows, inputs=self._stamp(rows.inputs, marks[i])))
             targets[i] = np.bincount(rows.targets).argmax()
         examples = Examples(inputs=self._canaries(marks, space), targets=targets, ids=-1 - np.arange(count))

@@ -34,6 +34,9 @@ class Flower:
     of the partition; `partition_by` is `label` unless it is among the arguments. A partitioner without a seed, such as
     `IidPartitioner`, deals out what it is given in its order, so rows are shuffled before.
 
+    Where `partition_by` is a column beside the label, such as `natural`, this is a partition by owner: audit rows and
+    replacement rows of a client are its own rows.
+
     Some partitioners leave rows out (shards that do not fill up, classes that no client was given). Then no client
     trains on those rows, which `leave_out` must allow.
 

@@ -18,8 +18,9 @@ from fedmem.errors import ComponentError
 class Natural:
     """Client k holds the rows of the k-th natural owner, in increasing order of owner; nothing is drawn.
 
-    Audit examples that are real rows, their controls and their replacement rows are drawn from the rows of all owners:
-    they are no ordinary rows of the client that holds them, and `fedmem check` and the report say so.
+    Real audit examples, controls and replacement rows of a client are its own rows, drawn at random from them. The
+    others are its base rows. `fedmem check` names a client that has too few. It also counts the rows of other owners
+    that an injection takes where its owning client has none of a class.
 
     Guarantees:
 
@@ -27,7 +28,7 @@ class Natural:
     - independent of `rng`.
 
     Errors: `ComponentError` if the data know no owners, if `clients` is not the number of owners, or if an owner lost
-    all its rows to the test set and the reserve.
+    all its rows to the test set and the population.
 
     >>> from fedmem.datasets.digits import Digits
     >>> data = Digits().load(np.random.default_rng(0))
@@ -55,7 +56,7 @@ class Natural:
         if len(empty):
             raise ComponentError(
                 "partition",
-                f"of {len(owners)} natural owners {len(empty)} have no row left after test and reserve "
-                f"(owner {empty[0]} first); lower population, dataset.test or per_client of the injections",
+                f"of {len(owners)} natural owners {len(empty)} have no row left after test and "
+                f"population (owner {empty[0]} first); lower population or dataset.test",
             )
         return parts

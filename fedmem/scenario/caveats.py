@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts import families
-from fedmem.contracts.data import Partition, partition_declaration
+from fedmem.contracts.data import partition_declaration
 from fedmem.errors import FedmemError
 from fedmem.scenario import catalogue
 
@@ -14,39 +14,32 @@ if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
 
 
-def caveats(scenario: Scenario) -> list[str]:
+def caveats(scenario: Scenario, foreign_rows: Mapping[str, int] | None = None) -> list[str]:
     """Warnings about a scenario, one sentence or two each; empty where there is nothing to warn of.
 
+    `foreign_rows` are those of its federation: with a partition by owner, real rows of other owners by injection.
+
     >>> from fedmem.scenario.loading import parse_scenario
-    >>> text = "{rounds: 1, clients: 14, dataset: {kind: digits}, model: {kind: mlp}, partition: {kind: %s}, %s}"
-    >>> typical_rows = "injections: [{kind: typical, per_client: 1}], estimators: [{kind: memorisation}]"
-    >>> [len(caveats(parse_scenario(text % (kind, typical_rows)))) for kind in ("natural", "iid")]
-    [1, 0]
-    >>> [caveat.partition(":")[0] for caveat in caveats(parse_scenario(text % ("natural", "injections: []")))]
-    ['nothing is measured']
+    >>> text = "{rounds: 1, clients: 14, dataset: {kind: digits}, model: {kind: mlp}, probes: [{kind: utility}]}"
+    >>> [len(caveats(parse_scenario(text), foreign)) for foreign in ({}, {"rare_subgroup": 3})]
+    [0, 1]
     """
     return [
         *_warnings_of_no_measurement(bool(scenario.estimators), bool(scenario.probes), bool(scenario.injections)),
-        *_foreign_rows(scenario.partition, bool(scenario.injections), scenario.central),
+        *_foreign_rows(foreign_rows or {}, scenario.central),
     ]
 
 
-def caveats_of_stored(scenario: Mapping[str, Any]) -> list[str]:
-    """The same of a stored scenario, a mapping with every default written out.
-
-    Only a partition of ours is looked at, since a class of the user's would have to be imported to tell.
-    """
-    texts = [
-        *_warnings_of_no_measurement(*(bool(scenario.get(name)) for name in ("estimators", "probes", "injections")))
-    ]
-    partition = scenario.get("partition")
-    if not isinstance(partition, Mapping) or ":" in str(partition.get("kind", "")):
-        return texts
-    try:
-        built = catalogue.build("partition", partition)
-    except FedmemError:
-        return texts  # of another version
-    return [*texts, *_foreign_rows(built, bool(scenario.get("injections")), scenario.get("central"))]
+def _foreign_rows(counts: Mapping[str, int], central: str | None) -> Iterator[str]:
+    """Rows of other owners are outliers for the client that holds them."""
+    # Where one model is trained on the rows of all owners, a row of any owner is an ordinary one.
+    if central is not None:
+        return
+    for injection, count in counts.items():
+        yield (
+            f"injection {injection} puts {count} real rows of other owners on clients that have too few such rows of "
+            "their own. What is measured of them at the owning client is that of an outlier there."
+        )
 
 
 def _warnings_of_no_measurement(has_estimators: bool, has_probes: bool, has_injections: bool) -> Iterator[str]:
@@ -63,17 +56,29 @@ def _warnings_of_no_measurement(has_estimators: bool, has_probes: bool, has_inje
         )
 
 
-def _foreign_rows(partition: Partition, audited: bool, central: str | None) -> Iterator[str]:
-    """Rows of the reserve are drawn from all owners: they are no ordinary rows of a client that holds one owner's."""
-    # where one model is trained on the rows of all owners, a row of any owner is an ordinary one
-    if (
-        audited
-        and central is None
-        and any(partition_declaration(part).by_owner for _, part in families.nested_components(partition))
-    ):
-        yield (
-            f"partition {families.kind_of(partition)} gives each client the rows of one owner, but real rows among "
-            "audit examples, their controls and their replacement rows are drawn from all owners. So a row that is "
-            "called typical is foreign to its owning client: its numbers are those of an outlier, and no control for "
-            "a client's own rows."
-        )
+def caveats_of_stored(scenario: Mapping[str, Any]) -> list[str]:
+    """Warnings about a stored run without warnings of its own, a mapping with every default written out.
+
+    Such a run is of a version that drew audit rows from all owners. Only a partition of ours is looked at, since a
+    class of the user's would have to be imported to tell.
+    """
+    texts = [
+        *_warnings_of_no_measurement(*(bool(scenario.get(name)) for name in ("estimators", "probes", "injections")))
+    ]
+    partition = scenario.get("partition")
+    if not isinstance(partition, Mapping) or ":" in str(partition.get("kind", "")):
+        return texts
+    try:
+        built = catalogue.build("partition", partition)
+    except FedmemError:
+        return texts  # of another version
+    by_owner = any(partition_declaration(part).by_owner for _, part in families.nested_components(built))
+    if not by_owner or not scenario.get("injections") or scenario.get("central") is not None:
+        return texts
+    return [
+        *texts,
+        f"partition {families.kind_of(built)} gives each client the rows of one owner, but this run is of a version "
+        "that drew real rows among audit examples, their controls and their replacement rows from all owners. So a "
+        "row that is called typical is foreign to its owning client: its numbers are those of an outlier, and no "
+        "control for a client's own rows. Run the scenario again with --force.",
+    ]

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
-import numpy as np
 import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
 import fedmem
 from fedmem.cli.main import app
-from fedmem.contracts.arrays import IntArray
-from fedmem.contracts.data import Dataset
 from fedmem.contracts.data import PartitionDeclaration as RECORD
 from fedmem.contracts.declarations import class_value
 from fedmem.federation.build import build
-from fedmem.federation.build import load as load_data
-from fedmem.partitions.iid import IID
 from fedmem.reporting.page import report
 from fedmem.reporting.table import table
 from fedmem.results.read import read
@@ -37,69 +30,28 @@ NATURAL: dict[str, Any] = {
     "dataset": {"kind": "digits"},
     "partition": {"kind": "natural"},
     "population": 20,
-    "injections": [{"kind": "typical", "per_client": 2}],
+    # Nobody has so many rows of one class.
+    "injections": [
+        {"kind": "typical", "per_client": 2},
+        {"kind": "rare_subgroup", "per_client": 30, "clients": [0]},
+    ],
     "runs": 2,
     "rounds": 2,
     "sampler": {"kind": "uniform", "size": 2},
     "estimators": [{"kind": "memorisation"}],
 }
-OWNER = "gives each client the rows of one owner"
+FOREIGN = "real rows of other owners on clients that have too few such rows of their own"
+OWNER = "drew real rows among audit examples, their controls and their replacement rows from all owners"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Households:
-    """A partition of a user's own that deals rows out by owner, and says so."""
-
-    by_owner: ClassVar[bool] = True
-
-    def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> Sequence[IntArray]:
-        return IID().assign(data, rows, num_clients, rng)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Natural(Households):
-    """One that has the name and not the property."""
-
-    by_owner: ClassVar[bool] = False
-
-
-def test_audit_rows_of_natural_clients_are_mostly_foreign() -> None:
-    """The day this fails, rows are drawn from their owners and the warning is out of date."""
+def test_only_foreign_rows_have_a_caveat() -> None:
     scenario = tiny(**NATURAL)
-    data = load_data(scenario)
-    federation = build(scenario, data)
-    assert data.natural is not None
-    audit = federation.audit
-    owner = dict(zip(data.train.ids.tolist(), data.natural.tolist(), strict=True))
-    owners = np.unique(data.natural)
-    own = [owner[one] == owners[client] for one, client in zip(audit.examples.ids.tolist(), audit.owner, strict=True)]
-    assert np.mean(own) < 0.5
-    base = federation.store.ids[federation.base[3]].tolist()
-    assert {owner[one] for one in base} == {owners[3]}
-
-
-@pytest.mark.parametrize(
-    ("partition", "warned"),
-    [
-        ({"kind": "natural"}, True),
-        ({"kind": "feature_skew", "base": {"kind": "natural"}}, True),
-        ({"kind": "tests.scenario.test_caveats:Households"}, True),
-        ({"kind": "flower", "partitioner": "NaturalIdPartitioner", "arguments": {"partition_by": "natural"}}, True),
-        ({"kind": "tests.scenario.test_caveats:Natural"}, False),
-        ({"kind": "flower", "partitioner": "DirichletPartitioner", "arguments": {"alpha": 1.0}}, False),
-        ({"kind": "flower", "partitioner": "PathologicalPartitioner", "arguments": {"partition_by": "label"}}, False),
-        ({"kind": "dirichlet"}, False),
-    ],
-)
-def test_the_warning_comes_from_what_a_partition_declares(partition: dict[str, Any], warned: bool) -> None:
-    scenario = tiny(**NATURAL | {"partition": partition})
-    assert [OWNER in one for one in caveats(scenario)] == [True] * warned
-
-
-def test_natural_partition_without_injections_has_no_caveat() -> None:
-    assert not caveats(tiny(**NATURAL | {"injections": [], "estimators": [], "probes": [{"kind": "utility"}]}))
+    assert not caveats(scenario)
+    assert not caveats(scenario, {}), "every row is its client's own"
+    (text,) = caveats(scenario, {"rare_subgroup": 3})
+    assert FOREIGN in text
     pooled = {"central": "shuffled", "sampler": {"kind": "everyone"}}
-    assert not caveats(tiny(**NATURAL | pooled)), "one model is trained on the rows of all owners"
+    assert not caveats(tiny(**NATURAL | pooled), {"rare_subgroup": 3}), "one model is trained on the rows of all owners"
 
 
 def test_natural_partition_declares_that_it_splits_by_owner() -> None:
@@ -108,15 +60,25 @@ def test_natural_partition_declares_that_it_splits_by_owner() -> None:
     assert not by_owner & {"iid", "dirichlet"}
 
 
-def test_check_warns(tmp_path: Path) -> None:
+def test_check_counts_foreign_rows_and_warns(tmp_path: Path) -> None:
     file = tmp_path / "natural.yaml"
     file.write_text(tiny(**NATURAL).to_yaml())
     answer = CliRunner().invoke(app, ["check", str(file)])
+    output = " ".join(answer.output.split())
     assert answer.exit_code == 0
-    assert f"warning partition natural {OWNER}" in " ".join(answer.output.split())
+    count = build(tiny(**NATURAL)).foreign_rows["rare_subgroup"]  # type: ignore[index]
+    assert 0 < count < 30
+    assert f"warning injection rare_subgroup puts {count} {FOREIGN}" in output
+    assert f"are its own, except for rows of other owners: {count} of rare_subgroup" in output
+    answer = CliRunner().invoke(app, ["check", str(file), "--set", "injections.1.per_client=1"])
+    assert answer.exit_code == 0
+    assert "replacement rows of a client are its own rows" not in answer.output
+    assert "warning" not in answer.output
+    assert "owners" in answer.output
     answer = CliRunner().invoke(app, ["check", str(file), "--set", "partition.kind=iid"])
     assert answer.exit_code == 0
     assert "warning" not in answer.output
+    assert "owners " not in answer.output
 
 
 @pytest.fixture(scope="module")
@@ -132,9 +94,9 @@ def printed(what: Any) -> str:
 
 
 def test_manifest_table_and_page_of_a_run_warn(folder: Path) -> None:
-    assert [OWNER in one for one in read(folder).manifest["warnings"]] == [True]
-    assert f"WARNING: partition natural {OWNER}" in printed(table(folder))
-    assert f"WARNING: partition natural {OWNER}" in report(folder).read_text()
+    assert [FOREIGN in one for one in read(folder).manifest["warnings"]] == [True]
+    assert "WARNING: injection rare_subgroup puts" in printed(table(folder))
+    assert "WARNING: injection rare_subgroup puts" in report(folder).read_text()
 
 
 def test_a_warning_is_no_alarm(folder: Path) -> None:
@@ -142,6 +104,7 @@ def test_a_warning_is_no_alarm(folder: Path) -> None:
 
 
 def test_a_run_of_before_is_warned_of_too(folder: Path) -> None:
+    """A run that stored no warnings drew its rows from all owners."""
     stored = read(folder).scenario
     assert [OWNER in one for one in caveats_of_stored(stored)] == [True]
     assert not caveats_of_stored({**stored, "partition": {"kind": "iid"}})
@@ -155,8 +118,8 @@ def test_a_run_of_before_is_warned_of_too(folder: Path) -> None:
 def test_a_comparison_warns_once(folder: Path) -> None:
     run = read(folder)
     compared = Comparison.of({(0, 0): run, (1, 0): run}, [(("a", "1"),), (("a", "2"),)], [0, 0], [0])
-    assert printed(Table(compared)).count("WARNING: partition natural") == 1
-    assert page(compared, "natural", ())[0].count("WARNING: partition natural") == 1
+    assert printed(Table(compared)).count("WARNING: injection rare_subgroup") == 1
+    assert page(compared, "natural", ())[0].count("WARNING: injection rare_subgroup") == 1
 
 
 @pytest.mark.parametrize("injections", [[], [{"kind": "random_pattern", "per_client": 1}]])
