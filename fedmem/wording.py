@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def did_you_mean(value: object, options: Iterable[str]) -> str:
@@ -36,3 +36,31 @@ def bytes_text(count: float) -> str:
     if megabytes >= 1000:
         return f"{megabytes / 1000:.1f} GB"
     return f"{megabytes:.0f} MB" if megabytes >= 10 else f"{megabytes:.1f} MB"
+
+
+def client_text(client: int, names: Sequence[str] = ()) -> str:
+    """A client for people: its name, or its number where it has none; a name that is itself a number with both.
+
+    >>> client_text(1, ("Nord", "Süd")), client_text(1), client_text(0, ("7",)), client_text(-1)
+    ('Süd', 'client 1', '7 (client 0)', 'nobody')
+    """
+    return "nobody" if client < 0 else _name_or_number("client ", client, names)
+
+
+def class_text(label: int, names: Sequence[str] = ()) -> str:
+    """A class for people: its name, or its number where it has none; a name that is another number with both.
+
+    >>> class_text(1, ("cat", "dog")), class_text(1), class_text(0, ("7",)), class_text(7, tuple("01234567"))
+    ('dog', '1', '7 (class 0)', '7')
+    """
+    if label < len(names) and names[label] == str(label):
+        return names[label]
+    text = _name_or_number("class ", label, names)
+    return text if label < len(names) else text.removeprefix("class ")
+
+
+def _name_or_number(what: str, number: int, names: Sequence[str]) -> str:
+    name = names[number] if number < len(names) else ""
+    if not name.strip():
+        return f"{what}{number}"
+    return f"{name} ({what}{number})" if name.strip().lstrip("+-").isdecimal() else name

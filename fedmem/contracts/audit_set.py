@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -67,6 +67,20 @@ class References:
     targets: IntArray | None = None
     space: Candidates | None = None
     records: Candidates | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceRows:
+    """What the data set says about the rows that the m audit examples come from.
+
+    `target` (m,) is the label of the row in the data set, -1 for generated examples and for texts; `is_altered` (m,)
+    whether the example has other inputs than the row, or no row at all. `cells` maps a column of the source to its
+    values as text (m,), empty for generated examples.
+    """
+
+    target: IntArray
+    is_altered: BoolArray
+    cells: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
 
 
 _LEFT_OUT: NDArray[np.int32] = np.empty(0, dtype=np.int32)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedmem.contracts.arrays import IntArray, Params
-from fedmem.contracts.audit_set import AuditSet, References
+from fedmem.contracts.audit_set import AuditSet, References, SourceRows
 from fedmem.contracts.client_rows import ClientRows
 from fedmem.contracts.data import Examples
 from fedmem.contracts.ragged import Ragged
@@ -37,7 +37,7 @@ class Federation:
     only client of this one holds, client after client, where a scenario is central; `by_client` says that it trains
     on them in that order. `client_names` (N,) name the clients and `class_names` the classes; both are empty where
     the data have no names. `foreign_rows` counts audit rows of other owners by injection, with a partition by owner; it
-    is None with other partitions.
+    is None with other partitions. `sources` are the rows of the data set that the audit examples come from.
     """
 
     store: Examples
@@ -63,6 +63,7 @@ class Federation:
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     foreign_rows: Mapping[str, int] | None = None
+    sources: SourceRows | None = None
 
     @property
     def num_clients(self) -> int:

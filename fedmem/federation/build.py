@@ -31,6 +31,7 @@ from fedmem.federation.initial_weights import initialise
 from fedmem.federation.layout import _lay_out, _Plan, _references, _trained_rows, count_rows
 from fedmem.federation.pilot_draws import with_pilot, without_pilot
 from fedmem.federation.row_budget import make_row_budget, shortages
+from fedmem.federation.source_rows import source_rows
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import stream
 
@@ -65,6 +66,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     if problems:
         raise ScenarioError(problems)
     plan = _lay_out(scenario, data)
+    sources = source_rows(data, plan.audit.examples)
     if scenario.has_pilot:
         plan = replace(plan, audit=with_pilot(scenario, plan.audit, plan.certain))
     module, initial = initialise(scenario, data)
@@ -105,6 +107,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         counts=_counts(plan.counts, plan),
         foreign_rows=plan.foreign,
         notes=plan.notes,
+        sources=sources,
     )
     if scenario.central is not None:
         return _pool_clients(whole, by_client=scenario.central == "by_client")

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.data import Examples
-from fedmem.modalities.modality import Rows
+from fedmem.modalities.modality import SHADES, Rows, characters, shrink
 from fedmem.modalities.numbers import Numbers, draw_image
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_SKETCH = 14
+"""Pixels a side of a sketch, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +45,13 @@ class Images(Numbers):
     ) -> dict[str, FloatArray]:
         """Structural similarity and mean squared error."""
         return {"ssim": ssim(reconstructions, truth), "mse": errors}
+
+    def sketch(self, inputs: Rows) -> tuple[str, ...]:
+        """In five shades, two characters a pixel, at most 14 by 14 pixels: means over neighbours and channels."""
+        image = np.asarray(inputs, dtype=np.float64)
+        image = image.reshape(-1, *image.shape[-2:]).mean(axis=0)
+        small = shrink(shrink(image, 0, _SKETCH), 1, _SKETCH)
+        return tuple(characters(np.repeat(row, 2), SHADES) for row in small)
 
     @staticmethod
     def draw(axes: Axes, values: Rows) -> None:

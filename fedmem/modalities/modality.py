@@ -152,6 +152,41 @@ class Modality(ABC):
         """Draws one example into axes of matplotlib; called where `written` is False."""
         raise NotImplementedError
 
+    def text(self, inputs: Rows, targets: NDArray[Any]) -> str:
+        """One example in writing, from its inputs and its target; empty where it can only be drawn."""
+        return ""
+
+    def sketch(self, inputs: Rows) -> tuple[str, ...]:
+        """One example as a few lines of block characters, for a terminal; none where it is better written."""
+        return ()
+
+
+SHADES = " ░▒▓█"
+"""From 0 to 1, for sketches of images."""
+
+BARS = "▁▂▃▄▅▆▇█"
+"""From 0 to 1, for sketches of series."""
+
+
+def characters(values: FloatArray, scale: str) -> str:
+    """A character of `scale` for each number (n,) in [0, 1]; a space for NaN.
+
+    >>> characters(np.array([0.0, 0.5, 1.0]), BARS), characters(np.array([np.nan, 1.0]), SHADES)
+    ('▁▅█', ' █')
+    """
+    places = np.clip(np.nan_to_num(values, nan=0.0) * len(scale), 0, len(scale) - 1).astype(int)
+    return "".join(" " if np.isnan(v) else scale[p] for v, p in zip(values.tolist(), places.tolist(), strict=True))
+
+
+def shrink(values: FloatArray, axis: int, size: int) -> FloatArray:
+    """Means of neighbours along an axis, so that it has at most `size` entries.
+
+    >>> shrink(np.array([0.0, 1.0, 1.0, 1.0]), 0, 2).tolist()
+    [0.5, 1.0]
+    """
+    parts = np.array_split(values, min(size, values.shape[axis]), axis=axis)
+    return np.stack([part.mean(axis=axis) for part in parts], axis=axis)
+
 
 def count_shared(labels: IntArray, truth: IntArray, num_classes: int, min_count: int = 1) -> float:
     """The share of labels that two collections have in common, of as many as the first has, and at least so many.

@@ -5,11 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from fedmem.modalities.modality import Rows
+import numpy as np
+
+from fedmem.modalities.modality import BARS, Rows, characters, shrink
 from fedmem.modalities.numbers import Numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+_CHANNELS, _BARS = 4, 64
+"""Channels of a sketch, and characters of each, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +36,11 @@ class Series(Numbers):
     def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Time."""
         return shape[-1:]
+
+    def sketch(self, inputs: Rows) -> tuple[str, ...]:
+        """A line of bars for each of the first channels, means over neighbours in time."""
+        channels = np.asarray(inputs, dtype=np.float64)[:_CHANNELS]
+        return tuple(characters(shrink(channel, 0, _BARS), BARS) for channel in channels)
 
     @staticmethod
     def draw(axes: Axes, values: Rows) -> None:

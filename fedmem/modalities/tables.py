@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,20 @@ class Tables(Numbers):
     def numeric(self, shape: tuple[int, ...]) -> BoolArray:
         """The columns that are no category."""
         return np.repeat(np.array(self.columns(shape[0])) == 1, self.columns(shape[0]))
+
+    def text(self, inputs: Rows, targets: NDArray[Any]) -> str:
+        """What is in each column, by its number: a number in [0, 1], or which category.
+
+        >>> Tables(blocks=(1, 3)).text(np.array([0.25, 0, 1, 0], np.float32), np.array(0))
+        'column 1=0.25, column 2=category 2 of 3'
+        """
+        blocks = self.columns(len(inputs))
+        values = cells(inputs[None], blocks)[0].tolist()
+        pairs = enumerate(zip(values, blocks, strict=True), 1)
+        return ", ".join(
+            f"column {place}=" + (f"category {int(value) + 1} of {width}" if width > 1 else f"{value:.3g}")
+            for place, (value, width) in pairs
+        )
 
     def details(
         self, reconstructions: Rows, truth: Rows, errors: FloatArray, population: Examples

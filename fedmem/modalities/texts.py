@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +17,7 @@ from fedmem.contracts.data import Examples
 from fedmem.modalities.loss import UNASKED
 from fedmem.modalities.modality import Modality, Rows, count_shared
 from fedmem.modalities.text.vocabulary import Vocabulary
-from fedmem.modalities.text.windows import texts
+from fedmem.modalities.text.windows import prefix_and_start, texts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,16 +131,43 @@ class Texts(Modality):
 
     def report_arrays(self, parts: Mapping[str, Rows], readings: Sequence[Mapping[str, float]]) -> Mapping[str, Rows]:
         """The texts in writing, or as numbers without a vocabulary, and their similarity."""
-        vocabulary = Vocabulary.of(self.vocabulary) if self.vocabulary else None
-
-        def decode_row(row: IntArray) -> str:
-            tokens = row[row >= 0]
-            return vocabulary.decode(tokens) if vocabulary else " ".join(map(str, tokens.tolist()))
-
-        strings = {f"{name}_text": np.array([decode_row(row) for row in rows]) for name, rows in parts.items()}
+        strings = {
+            f"{name}_text": np.array([self.decode(row[row >= 0]) for row in rows]) for name, rows in parts.items()
+        }
         similarities = np.array([reading["similarity"] for reading in readings])
         gains = np.array([reading["similarity_gain"] for reading in readings])
         return {**strings, "similarity": similarities, "prior_similarity": similarities - gains}
+
+    def decode(self, tokens: IntArray) -> str:
+        """The text of tokens (n,), or their numbers without a vocabulary."""
+        whole = self._coder
+        return whole.decode(tokens) if whole else " ".join(map(str, tokens.tolist()))
+
+    def text(self, inputs: Rows, targets: IntArray) -> str:
+        """The text up to the last token that is asked for; what is asked for, such as a secret, is in double brackets.
+
+        Nothing is in brackets where all tokens but the first are asked for.
+
+        >>> rows = Texts(vocabulary=("the", "pin", "is", "4", "7"))
+        >>> rows.text(np.array([0, 1, 2, 3]), np.array([-1, -1, 3, 4]))
+        'the pin is [[4 7]]'
+        >>> rows.text(np.array([0, 1, 0, 0]), np.array([1, 2, -1, -1]))
+        'the pin is'
+        """
+        tokens, _ = prefix_and_start(inputs.astype(np.int64), targets)
+        is_asked = [False, *(targets[: len(tokens) - 1] != UNASKED).tolist()]
+        if all(is_asked[1:]):
+            return self.decode(np.array(tokens, dtype=np.int64))
+        pieces = []
+        for asked, group in groupby(zip(is_asked, tokens, strict=False), key=lambda pair: pair[0]):
+            piece = self.decode(np.array([token for _, token in group], dtype=np.int64))
+            pieces.append(f"[[{piece}]]" if asked else piece)
+        between = "" if self._coder and self._coder.kind != "words" else " "
+        return between.join(pieces)
+
+    @cached_property
+    def _coder(self) -> Vocabulary | None:
+        return Vocabulary.of(self.vocabulary) if self.vocabulary else None
 
     def label_scores(
         self, labels: IntArray, truth: IntArray, num_classes: int, population: Examples

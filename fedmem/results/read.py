@@ -11,6 +11,8 @@
       audit.parquet         subject, injection, kind, role, owner, copies, start, stop (first and last round of
                             training on it, 0 and 2^31 - 1 if unbounded), target, id, is_in (one per run), inputs
       participation.parquet run, round, client, num_examples, failed
+      examples.json         names of clients and classes, the modality with its vocabulary, and of each audit example
+                            the label and the cells in the data set
       reconstructions.npz   arrays that probes kept, under `source/name/key`
       params.safetensors    only if asked for
 
@@ -36,6 +38,8 @@ from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measurement import Measurement
 from fedmem.errors import FolderError, RunError
+from fedmem.results.examples import FILE as EXAMPLES
+from fedmem.results.examples import ExampleNames, describe, read_names, with_names
 from fedmem.results.folder import is_finished
 from fedmem.results.tables import (
     read_audit,
@@ -59,7 +63,8 @@ class Run:
     """A finished run. Frames are read from its files when first asked for and kept.
 
     `measurements` and the other frames are long: one row per number, NaN where there is none. `evidence.subject`
-    counts the rows of `evidence.set`; for the set `audit` it is the `subject` of `audit`.
+    counts the rows of `evidence.set`; for the set `audit` it is the `subject` of `audit`. Where a frame has a column
+    `client`, `client_name` stands beside it: empty for -1, and where the data have no names.
     """
 
     path: Path
@@ -102,8 +107,47 @@ class Run:
 
     @cached_property
     def audit(self) -> pd.DataFrame:
-        """The audit examples and their coins; their inputs are left in the file."""
-        return self._frame("audit").drop(columns="inputs")
+        """The audit examples: one row each, with coins, names and the example itself.
+
+        `owner_name`, `target_name` and `true_target_name` are empty where the data have no names. `true_target` is the
+        label of the row in the data set, -1 where there is none. `text` is the example in writing: a decoded text with
+        its secret in double brackets, or column=value of a table; empty for images and series. `inputs` are the arrays
+        in the shape of the data. They share one array of all m examples, which is read with the frame: `shape` × 4
+        bytes for each example, 12 kB for an image of 3 × 32 × 32.
+        """
+        with _name_broken_file(self.path / "audit.parquet") as file:
+            examples = read_audit(file).examples
+        return describe(self._frame("audit").drop(columns="inputs"), examples, self.names)
+
+    @cached_property
+    def inputs(self) -> NDArray[Any]:
+        """(m, *shape) the inputs of the audit examples in the order of `audit`; of texts token numbers."""
+        with _name_broken_file(self.path / "audit.parquet") as file:
+            inputs: NDArray[Any] = read_audit(file).examples.inputs
+        return inputs
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """The cells of the source that the audit examples come from, as text: a row each, no columns without any."""
+        import pandas as pd
+
+        return pd.DataFrame(dict(self.names.cells), index=range(self.manifest["rows"]["audit"]))
+
+    @property
+    def client_names(self) -> tuple[str, ...]:
+        """(N,) the names of the clients; empty where the data have none, and for pooled data."""
+        return self.names.client_names
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """(C,) the names of the classes; empty where the data have none."""
+        return self.names.class_names
+
+    @cached_property
+    def names(self) -> ExampleNames:
+        """What `examples.json` says; nothing for runs that were written before there was this file."""
+        with _name_broken_file(self.path / EXAMPLES) as file:
+            return read_names(file)
 
     @cached_property
     def participation(self) -> pd.DataFrame:
@@ -157,7 +201,9 @@ class Run:
             frame: pd.DataFrame = table.to_pandas()
             _check_counts(len(frame), self.manifest["rows"][name])
         if name == "measurements":
-            return measurement_frame(table)
+            frame = measurement_frame(table)
+        if "client" in frame:
+            frame = with_names(frame, self.client_names)
         if name in ("evidence", "references"):  # millions of rows: text stays categorical there
             return frame
         return frame.astype({column: str for column in frame.columns if frame[column].dtype == "category"})

@@ -18,6 +18,7 @@ from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Measurement
+from fedmem.results.examples import write_names
 from fedmem.results.folder import _explaining_full_disk, _is_alive, _sync, writing
 from fedmem.results.read import RESULTS_SCHEMA, read
 from fedmem.results.tables import (
@@ -73,6 +74,7 @@ def write_run(
         if bank.audit.copy_owner is not None:
             layout["copy_owner"] = bank.audit.copy_owner.tolist()
         write_table(partial, "audit", [audit_rows(bank.audit)], layout)
+        write_names(partial, federation)
         assert not any(value.dtype.hasobject for value in reconstructions.values()), "arrays of objects need pickle"
         arrays: dict[str, Any] = dict(reconstructions)
         np.savez_compressed(partial / "reconstructions.npz", **arrays)

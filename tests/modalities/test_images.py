@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fedmem.modalities.images import ssim
+from fedmem.modalities.images import Images, ssim
 
 
 def test_ssim_is_its_formula() -> None:
@@ -30,3 +30,10 @@ def test_ssim_is_its_formula() -> None:
     assert np.isnan(ssim(truth[..., :5], truth[..., :5])).all()
     assert np.isnan(ssim(truth[:, 0, 0], truth[:, 0, 0])).all()
     assert len(ssim(truth[:0], truth[:0])) == 0
+
+
+def test_a_sketch_is_the_image_in_shades() -> None:
+    image = np.zeros((3, 28, 28), dtype=np.float32)
+    image[:, :14] = 1.0
+    assert Images().sketch(image) == ("█" * 28,) * 7 + (" " * 28,) * 7
+    assert Images().sketch(np.array([[0.0, 0.5], [1.0, 0.3]], np.float32)) == ("  ▒▒", "██░░")

@@ -86,3 +86,9 @@ def test_total_variation_of_series_is_that_over_time() -> None:
     axes = len(Series().grid((3, 16)))
     found, _ = total_variation(values, torch.full((1, 2), 0.5, dtype=torch.float64), axes)
     torch.testing.assert_close(found[0], values.diff(dim=3).abs().mean())
+
+
+def test_a_sketch_has_a_line_of_bars_for_each_channel() -> None:
+    rise = np.linspace(0, 1, 8)
+    assert Series().sketch(np.stack([rise, rise[::-1]])) == ("▁▂▃▄▅▆▇█", "█▇▆▅▄▃▂▁")
+    assert [len(line) for line in Series().sketch(np.zeros((9, 200)))] == [64] * 4

@@ -13,9 +13,13 @@ from fedmem.contracts.audit_set import FOREVER, AuditSet
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Bank, Evidence, Participation, ReferenceEvidence
 from fedmem.contracts.measurement import Measurement, Reading
+from fedmem.modalities.images import Images
 from fedmem.results.write import Results, write_run
 
-FEDERATION: Any = SimpleNamespace(num_clients=3, num_classes=3, counts={"test": 5, "base": np.int64(7)})
+FEDERATION: Any = SimpleNamespace(
+    num_clients=3, num_classes=3, counts={"test": 5, "base": np.int64(7)}, modality=Images(),
+    client_names=("Nord", "Süd", "7"), class_names=(), sources=None,
+)  # fmt: skip
 
 
 def measurement(value: float, **place: Any) -> Measurement:

@@ -64,7 +64,8 @@ def test_frames_manifest_and_arrays(tmp_path: Path) -> None:
     )
     run = read(tmp_path / "small" / "abc")
     assert entries(run.path) == [
-        "audit.parquet", "evidence.parquet", "manifest.json", "measurements.parquet", "params.safetensors",
+        "audit.parquet", "evidence.parquet", "examples.json", "manifest.json",
+            "measurements.parquet", "params.safetensors",
         "participation.parquet", "reconstructions.npz", "references.parquet", "scenario.yaml",
     ]  # fmt: skip
     assert run.scenario == {"name": "small", "seed": 0}
