@@ -57,6 +57,8 @@ class Measure:
         bound: the member of `fedmem.privacy.guarantee.Guarantee` that bounds it; empty if none does.
         difference: the title of the difference between examples that are in and examples held out; empty if a
             comparison of runs does not show that difference.
+        compares: the evidence of a single example that its in and out runs are compared by, which is what an exact test
+            of one example reads; empty if there is none. Of the statistic `probability` it is the margin.
 
     Examples:
         >>> share = Measure(name="hits", title="hits", means="Share of hits.", unit="share", range=(0.0, 1.0))
@@ -82,6 +84,7 @@ class Measure:
     ranked: Literal["", "value", "gain"] = ""
     bound: Literal["", "auc", "tpr", "exposure", "memorisation"] = ""
     difference: str = ""
+    compares: Literal["", "correct", "margin", "rank"] = ""
 
     @property
     def is_rate(self) -> bool:

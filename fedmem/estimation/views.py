@@ -94,6 +94,11 @@ def views(bank: Bank, redeals: CoinPermutations) -> Iterator[View]:
         yield view(None, place, columns)
 
 
+def summary_values(bank: Bank) -> dict[_Place, dict[str, FloatArray]]:
+    """The evidence of the summary by level and place: `loss`, `margin`, `correct` and `rank` (R, Q, m) as in a view."""
+    return {place: columns.values for place, columns in _final(bank).items()}
+
+
 def _places(bank: Bank, round_number: int) -> dict[_Place, _PlaceEvidence]:
     """The places that show anything at one round, and what."""
     columns_by_place: dict[_Place, _PlaceEvidence] = {}

@@ -65,6 +65,7 @@ class Exposure:
             order=0,
             ranked="value",
             bound="exposure",
+            compares="rank",
         ),
         Measure(
             name="exposure_gain",
@@ -76,6 +77,7 @@ class Exposure:
             digits=2,
             section="none",
             ranked="gain",
+            compares="rank",
         ),
         Measure(
             name="exposure_p",

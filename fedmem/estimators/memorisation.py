@@ -57,6 +57,7 @@ class Memorisation:
             order=2,
             saturated=(-0.95, 0.95),
             bound="memorisation",
+            compares="correct",
         ),
     )
     min_runs: ClassVar[int] = 2

@@ -13,6 +13,7 @@ from fedmem.reporting.run_figures import _figures
 from fedmem.reporting.sections import CAPTION, alarms, headline, legend, picking, sections, warnings
 from fedmem.reporting.summary import Summary
 from fedmem.reporting.text_sheets import passages_html
+from fedmem.reporting.top_examples import ranking_html
 from fedmem.results.folder import put
 from fedmem.results.read import read
 
@@ -48,6 +49,7 @@ def _page(summary: Summary, figures: Mapping[str, tuple[bytes, str]]) -> Iterato
     page_sections = list(sections(summary, everything=True))
     for section in page_sections:
         yield from section_html(section)
+    yield from ranking_html(run)
     yield from passages_html(run)
     words = "".join(
         f"<dt>{text(term)}</dt><dd>{text(meaning)}</dd>" for term, meaning in legend(page_sections, summary)
@@ -114,7 +116,7 @@ td, th {{ padding: .15rem .9rem .15rem 0; text-align: right; font-weight: normal
 td:first-child, th:first-child {{ text-align: left }}
 td:first-child {{ padding-left: 1rem }}
 th {{ color: #666 }} th.measure {{ color: #0072b2; padding-top: .7rem }}
-code {{ white-space: pre-wrap }}
+code {{ white-space: pre-wrap }} td.example {{ text-align: left; white-space: normal; max-width: 28rem }}
 figure {{ margin: 1.2rem 0 }} img {{ max-width: 100% }} figcaption {{ color: #666; font-size: .9em }}
 .alarm {{ color: #b00020; font-weight: 600 }}
 dt {{ font-weight: 600 }} dd {{ margin: 0 0 .8rem 0; max-width: 48rem }}

@@ -111,12 +111,11 @@ def with_names(frame: pd.DataFrame, names: Sequence[str], column: str = "client"
 
     categories = list(dict.fromkeys(["", *names]))
     place_of = {name: place for place, name in enumerate(categories)}
-    places = np.array([*(place_of[name] for name in names), 0])
-    clients = frame[column].to_numpy()
-    codes = places[np.where((clients < 0) | (clients >= len(names)), len(names), clients)]
-    frame.insert(
-        frame.columns.get_loc(column) + 1, f"{column}_name", pd.Categorical.from_codes(codes, categories=categories)
-    )
+    places: IntArray = np.array([*(place_of[name] for name in names), 0], dtype=np.int64)
+    clients: IntArray = frame[column].to_numpy(dtype=np.int64)
+    codes: IntArray = places[np.where((clients < 0) | (clients >= len(names)), len(names), clients)]
+    named = pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(categories)), index=frame.index)
+    frame.insert(list(frame.columns).index(column) + 1, f"{column}_name", named)
     return frame
 
 
@@ -126,7 +125,7 @@ def describe(frame: pd.DataFrame, examples: Examples, names: ExampleNames) -> pd
     frame["owner_name"] = frame["owner_name"].astype(str)
     targets = frame["target"].tolist()
     true = targets if names.true_target is None else names.true_target.tolist()
-    place = frame.columns.get_loc("target") + 1
+    place = list(frame.columns).index("target") + 1
     frame.insert(place, "target_name", [class_name(label, names) for label in targets])
     frame.insert(place + 1, "true_target", true if names.true_target is not None else -1)
     frame.insert(place + 2, "true_target_name", [class_name(label, names) for label in frame["true_target"].tolist()])

@@ -36,7 +36,7 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Bank
-from fedmem.contracts.measurement import Measurement
+from fedmem.contracts.measurement import Level, Measurement
 from fedmem.errors import FolderError, RunError
 from fedmem.results.examples import FILE as EXAMPLES
 from fedmem.results.examples import ExampleNames, describe, read_names, with_names
@@ -132,6 +132,30 @@ class Run:
         import pandas as pd
 
         return pd.DataFrame(dict(self.names.cells), index=range(self.manifest["rows"]["audit"]))
+
+    def top(
+        self,
+        n: int = 10,
+        *,
+        level: Level | None = None,
+        kind: str | None = None,
+        client: str | int | None = None,
+        measure: str | None = None,
+    ) -> pd.DataFrame:
+        """The n most memorised audit examples, one row each, as `fedmem top` prints them; see `Ranking`.
+
+        Args:
+            n: how many.
+            level: `global` or `local`, whose scores decide the order; by default `global` where there are any.
+            kind: examples of this kind alone.
+            client: examples of this client alone: its name, its number, or `#number`.
+            measure: by default `memorisation`.
+
+        Errors: `ComponentError` with choices for a kind, client, level or measure that the run does not have.
+        """
+        from fedmem.results.top import Choice, rank_examples
+
+        return rank_examples(self, Choice(n=n, level=level, kind=kind, client=client, measure=measure)).frame
 
     @property
     def client_names(self) -> tuple[str, ...]:

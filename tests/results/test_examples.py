@@ -32,7 +32,8 @@ def test_frames_name_clients_and_nobody(tmp_path: Path) -> None:
     names = {-1: "", 0: "Nord", 1: "Süd", 2: "7"}
     for frame in (run.participation, run.evidence, run.measurements):
         assert [names[client] for client in frame.client] == frame.client_name.tolist()
-        assert frame.columns.get_loc("client_name") == frame.columns.get_loc("client") + 1
+        columns = list(frame.columns)
+        assert columns.index("client_name") == columns.index("client") + 1
     assert [names[owner] for owner in run.audit.owner] == run.audit.owner_name.tolist()
     assert -1 in run.audit.owner.tolist()
     assert -1 in run.evidence.client.tolist()

@@ -1,0 +1,186 @@
+"""The most memorised examples for people: lines for a terminal, and a part of the page of a run."""
+
+from __future__ import annotations
+
+import base64
+import html
+import math
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from fedmem.contracts.measurement import Level
+from fedmem.errors import FedmemError, shorten
+from fedmem.reporting.cells import Value
+from fedmem.reporting.drawing import png
+from fedmem.reporting.text_sheets import escape_invisible
+from fedmem.results.read import Run
+from fedmem.results.top import LEVELS, Choice, Ranking, rank_examples, single_measures
+from fedmem.wording import class_text, client_text
+
+if TYPE_CHECKING:
+    from fedmem.modalities.modality import Modality
+
+_LONGEST = 600
+"""Characters of an example in writing."""
+
+_PLACES: Mapping[Level, str] = {"global": "the global model", "local": "the owning client's model"}
+
+
+def headline(run: Run, ranking: Ranking) -> str:
+    """What is shown."""
+    shown, total = len(ranking.frame), ranking.candidates
+    what = f"the {shown} most memorised of {total}" if shown < total else f"all {total}"
+    return (
+        f"{run.scenario.get('name', '')} · {run.path.name}: {what} audit examples, by {ranking.name} in "
+        f"{_PLACES[ranking.level]}"
+    )
+
+
+def notes(ranking: Ranking) -> Iterator[str]:
+    """What a reader must know before believing the order."""
+    total = ranking.candidates
+    if ranking.significant is None:
+        yield "This measure has no exact test of single examples: the order is that of the scores alone."
+    elif ranking.significant:
+        yield (
+            f"{ranking.significant} of {total} examples are significantly above the value without memorisation "
+            f"(marked *): exact p from random inclusion, adjusted over {total} examples so that at most 5 % of the "
+            "marks are expected to be wrong."
+        )
+    else:
+        yield (
+            f"None of {total} examples is significantly above the value without memorisation (exact p, adjusted over "
+            f"{total} examples): {ranking.runs} runs do not resolve single examples here, and the order may be noise."
+        )
+    if not math.isnan(ranking.largest_error):
+        yield (
+            f"With {ranking.runs} runs the score of one example has a standard error of up to "
+            f"{ranking.largest_error:.2g}; smaller gaps between examples do not tell which is memorised more."
+        )
+    if len(ranking.frame) < total:
+        yield (
+            "The highest of many noisy scores are too high on average. Intervals are widened for that: of those shown, "
+            f"at most 5 % are expected to miss ({100 * ranking.interval_level:.4g} % each)."
+        )
+    frame, null = ranking.frame, ranking.measure.null
+    if ranking.significant is not None and ((frame[f"{ranking.level}_low"] > null) & ~frame["significant"]).any():
+        yield (
+            "Where an interval lies above the value without memorisation and there is no mark, go by the mark: it "
+            "allows for all examples that were looked at, the interval for those that are shown."
+        )
+    if ranking.further_ties:
+        yield f"{ranking.further_ties} more examples have the score of the last one; of ties the smaller p is first."
+
+
+def _facts(run: Run, row: Mapping[str, Any]) -> str:
+    """Kind, owner and label of an example."""
+    parts = [f"#{row['subject']}", str(row["kind"]), client_text(int(row["owner"]), run.client_names)]
+    names = run.names
+    if names.modality is None or not names.modality.tokens:
+        label, true = int(row["target"]), int(row["true_target"])
+        was = f" (true label {class_text(true, names.class_names)})" if true not in (-1, label) else ""
+        parts.append(f"label {class_text(label, names.class_names)}{was}")
+    return escape_invisible(" · ".join(parts))
+
+
+def _score(ranking: Ranking, row: Mapping[str, Any], level: Level) -> str:
+    """The score at a level with its interval and number of runs."""
+    value = Value(value=row[level], low=row[f"{level}_low"], high=row[f"{level}_high"], n=row[f"{level}_n"])
+    if math.isnan(value.value):
+        return "not measured"
+    return f"{value.text(max(2, ranking.measure.digits - 1))} n {value.n}"
+
+
+def _p(row: Mapping[str, Any]) -> str:
+    """Its p, that adjusted, and the mark."""
+    if math.isnan(row["p"]):
+        return ""
+    return f"p {row['p']:.2g}, adjusted {row['p_adjusted']:.2g}{' *' if row['significant'] else ''}"
+
+
+def _missing(ranking: Ranking) -> list[str]:
+    """Why values have no interval, each reason once."""
+    reasons = [ranking.frame[f"{level}_note"] for level in LEVELS]
+    return [reason for reason in dict.fromkeys(one for column in reasons for one in column) if reason]
+
+
+def _records(ranking: Ranking) -> list[dict[str, Any]]:
+    """A mapping for each row."""
+    return [{str(name): value for name, value in row.items()} for row in ranking.frame.to_dict("records")]
+
+
+def _rank(row: Mapping[str, Any]) -> str:
+    return f"{row['rank']}{'=' if row['tied'] else '.'}"
+
+
+def lines(run: Run, ranking: Ranking, width: int) -> Iterator[str]:
+    """Lines of at most this width, but for sketches."""
+
+    def wrap(text: str, indent: str) -> list[str]:
+        return textwrap.wrap(text, max(width, 40), initial_indent=indent, subsequent_indent=indent) or [indent]
+
+    yield from wrap(headline(run, ranking), "")
+    for row in _records(ranking):
+        yield ""
+        yield from textwrap.wrap(f"{_rank(row):4}{_facts(run, row)}", max(width, 40), subsequent_indent=" " * 4)
+        scores = "   ".join(f"{level} {_score(ranking, row, level)}" for level in ("local", "global"))
+        yield from wrap("   ".join(filter(None, (scores, _p(row)))), " " * 4)
+        text = shorten(escape_invisible(row["text"]), _LONGEST)
+        if text:
+            yield from wrap(text, " " * 4)
+        elif run.names.modality is not None:
+            yield from (f"    {line}" for line in run.names.modality.sketch(row["inputs"]))
+    yield ""
+    for note in (*notes(ranking), *_missing(ranking)):
+        yield from wrap(note, "")
+
+
+def ranking_html(run: Run, n: int = 10) -> Iterator[str]:
+    """The most memorised examples at each level as tables of the page; nothing where no example has a score.
+
+    Whatever comes from a file is escaped. Images are small, and each is in the page once for each table that shows it.
+    """
+    if not single_measures(run):
+        return
+    yield "<h2>Most memorised examples</h2>"
+    drawn: dict[int, str] = {}
+    for level in LEVELS:
+        try:
+            ranking = rank_examples(run, Choice(n=n, level=level))
+        except FedmemError:
+            continue  # this level has no scores
+        yield f"<p>{html.escape(headline(run, ranking).partition(': ')[2].capitalize())}.</p>"
+        columns = ("", "example", "", "local", "global", "p at this level")
+        yield "<table>" + "<tr>" + "".join(f"<th>{column}</th>" for column in columns) + "</tr>"
+        for row in _records(ranking):
+            cells = [_rank(row), _facts(run, row)]
+            scores = [_score(ranking, row, one) for one in ("local", "global")]
+            yield "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+            if row["subject"] not in drawn:
+                drawn[row["subject"]] = _example_html(run, row)
+            yield f'<td class="example">{drawn[row["subject"]]}</td>'
+            yield "".join(f"<td>{html.escape(cell)}</td>" for cell in (*scores, _p(row))) + "</tr>"
+        yield "</table>" + "".join(f"<p>{html.escape(note)}</p>" for note in (*notes(ranking), *_missing(ranking)))
+    yield f"<p>More: <code>fedmem top {html.escape(run.path.name)} -n 50</code></p>"
+
+
+def _example_html(run: Run, row: Mapping[str, Any]) -> str:
+    """The example in writing, or drawn."""
+    text = shorten(escape_invisible(row["text"]), _LONGEST)
+    if text:
+        return f"<code>{html.escape(text)}</code>"
+    if run.names.modality is None:
+        return ""
+    image = base64.b64encode(_thumbnail(run.names.modality, row["inputs"])).decode()
+    return f'<img alt="example {int(row["subject"])}" src="data:image/png;base64,{image}">'
+
+
+def _thumbnail(modality: Modality, inputs: Any) -> bytes:
+    """A small PNG of one example."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(0.9, 0.9), dpi=80)
+    axes = figure.add_axes((0.02, 0.02, 0.96, 0.96))
+    modality.draw(axes, inputs)
+    return png(figure)

@@ -1,0 +1,306 @@
+"""The most memorised audit examples of a finished run, with exact p and intervals that allow for the selection."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
+from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.measure import Measure, from_json
+from fedmem.contracts.measurement import NO_LABELS, Labels, Level, Reading
+from fedmem.contracts.needs import measures_of
+from fedmem.errors import ComponentError, RunError
+from fedmem.estimation.single_examples import RATE, adjust, competition_ranks, level_of_selected, upper_p
+from fedmem.estimation.statistics import mean, means_by_coin, newcombe
+from fedmem.estimation.views import summary_values
+from fedmem.results.read import Run, read_bank
+from fedmem.scenario.catalogue import kinds, load
+from fedmem.wording import choices, client_text
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+LEVELS: tuple[Level, ...] = ("global", "local")
+
+NOT_MEASURED = "not measured at this level"
+NO_INTERVAL = "no interval: only shares of right answers have one for a single example; p is exact"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """What is asked for; see `Run.top`."""
+
+    n: int = 10
+    level: Level | None = None
+    kind: str | None = None
+    client: str | int | None = None
+    measure: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranking:
+    """The most memorised examples.
+
+    Attributes:
+        frame: a row for each: `rank` (equal scores share one), `tied`, `subject`, `kind`, `owner`, `owner_name`,
+            `target`, `target_name`, `true_target`, `true_target_name`; at both levels the score, `<level>_low`,
+            `<level>_high`, `<level>_n` (runs) and `<level>_note` (why there is no interval); `p` of no memorisation of
+            this example at `level`, exact and one-sided, `p_adjusted` over all candidates, and `significant`, whether
+            that is at most 0.05; `text` and `inputs` as in `Run.audit`.
+        measure: the declaration of the measure.
+        name: its name, as `--measure` takes it.
+        level: the level whose scores decide the order.
+        candidates: how many examples were looked at.
+        interval_level: the level of the intervals: 1 − 0.05 × shown / candidates.
+        significant: how many of the candidates are significant; None where the measure has no exact test.
+        further_ties: candidates that are not shown and have the score of the last one shown.
+        runs: R.
+        largest_error: the largest standard error of a shown score at `level`, ½ √(1/ins + 1/outs); NaN where unknown.
+    """
+
+    frame: pd.DataFrame
+    measure: Measure
+    name: str
+    level: Level
+    candidates: int
+    interval_level: float
+    significant: int | None
+    further_ties: int
+    runs: int
+    largest_error: float
+
+
+_Scores = Mapping[Level, Mapping[int, Reading]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Variant:
+    """A measure with its labels, and the scores of single examples by level."""
+
+    metric: str
+    labels: Labels
+    source: str
+    scores: _Scores
+
+
+def single_measures(run: Run) -> dict[str, _Variant]:
+    """The measures that have scores of single examples in the summary, by the name that `--measure` takes."""
+    variants: dict[str, _Variant] = {}
+    collected: dict[str, dict[Level, dict[int, Reading]]] = {}
+    for row in run.rows():
+        reading = row.reading
+        if row.scope != "summary" or not reading.subject.isdecimal() or "." in reading.metric:
+            continue
+        place = reading.labels.get("place")
+        if row.level not in LEVELS or place not in (None, "owner"):
+            continue
+        labels = reading.labels.without("place")
+        name = "_".join([*labels.words(), reading.metric])
+        scores = collected.setdefault(name, {})
+        scores.setdefault(row.level, {})[int(reading.subject)] = reading
+        variants.setdefault(name, _Variant(metric=reading.metric, labels=labels, source=row.source, scores=scores))
+    return variants
+
+
+def rank_examples(run: Run, choice: Choice) -> Ranking:
+    """The examples with the highest scores. Errors: `ComponentError` with choices, `RunError` without any score."""
+    if choice.n < 1:
+        raise ComponentError("n", f"is {choice.n}, should be 1 or more")
+    name, variant = _variant(run, choice.measure)
+    level = _level(variant, choice.level)
+    bank = read_bank(run.path)
+    is_candidate = _filter(run, bank.audit, choice)
+    scored = {
+        subject: reading.value
+        for subject, reading in variant.scores[level].items()
+        if is_candidate[subject] and not math.isnan(reading.value)
+    }
+    if not scored:
+        raise RunError(
+            f"{run.path}: none of these examples has a score at level {level}; choose others with --kind, "
+            "--client or --level"
+        )
+    subjects = np.array(list(scored), dtype=np.int64)
+    measure = _declaration(run, variant)
+    evidence = _Evidence(values=summary_values(bank), audit=bank.audit, compares=_compares(measure, variant.labels))
+    p = evidence.p(level)[subjects]
+    order = np.lexsort((subjects, np.nan_to_num(p, nan=1.0), np.array([-scored[s] for s in subjects.tolist()])))
+    ranks = competition_ranks([scored[s] for s in subjects[order].tolist()])
+    shown = order[: choice.n]
+    interval_level = level_of_selected(len(shown), len(subjects))
+    adjusted = adjust(p)
+    columns: dict[str, object] = {
+        "rank": ranks[: len(shown)],
+        "tied": [ranks.count(rank) > 1 for rank in ranks[: len(shown)]],
+        "subject": subjects[shown],
+    }
+    for each in ("local", "global"):
+        columns |= _score_columns(variant, evidence, each, subjects[shown], interval_level)
+    columns |= {"p": p[shown], "p_adjusted": adjusted[shown], "significant": adjusted[shown] <= RATE}
+    return Ranking(
+        frame=_with_examples(run, columns),
+        measure=measure,
+        name=name,
+        level=level,
+        candidates=len(subjects),
+        interval_level=interval_level,
+        significant=int((adjusted <= RATE).sum()) if evidence.compares else None,
+        further_ties=sum(rank == ranks[len(shown) - 1] for rank in ranks[len(shown) :]),
+        runs=bank.audit.runs,
+        largest_error=evidence.largest_error(level, subjects[shown]) if measure.range == (-1.0, 1.0) else math.nan,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Evidence:
+    """The evidence of single examples in each run of the summary."""
+
+    values: Mapping[tuple[Level, str], Mapping[str, FloatArray]]
+    audit: AuditSet
+    compares: str
+
+    def of(self, level: Level) -> FloatArray:
+        """(R, m) higher for more memorisation; NaN where there is none."""
+        place: tuple[Level, str] = (level, "owner" if level == "local" else "")
+        if not self.compares or place not in self.values:
+            return np.full(self.audit.is_in.shape, math.nan)
+        values = mean(self.values[place][self.compares], axis=1)
+        return -values if self.compares == "rank" else values
+
+    def p(self, level: Level) -> FloatArray:
+        """(m,) exact p."""
+        return upper_p(self.of(level), self.audit.is_in)
+
+    def counts(self, level: Level) -> tuple[IntArray, IntArray]:
+        """(m,) in and out runs with a value."""
+        is_measured = ~np.isnan(self.of(level))
+        return (is_measured & self.audit.is_in).sum(0), (is_measured & ~self.audit.is_in).sum(0)
+
+    def interval(self, level: Level, confidence: float) -> tuple[FloatArray, FloatArray]:
+        """(m,) Newcombe's interval of a difference of shares; NaN for what is no share."""
+        unknown = np.full(len(self.audit), math.nan)
+        if self.compares != "correct":
+            return unknown, unknown
+        inside, outside = (
+            side[0] for side in means_by_coin(self.of(level), self.audit.is_in, np.ones((1, self.audit.runs)))
+        )
+        ins, outs = self.counts(level)
+        return newcombe(inside * ins, ins, outside * outs, outs, confidence)
+
+    def largest_error(self, level: Level, subjects: IntArray) -> float:
+        """½ √(1/ins + 1/outs), the largest of these examples; NaN without evidence."""
+        ins, outs = (side[subjects] for side in self.counts(level))
+        if not self.compares or not (ins * outs).all():
+            return math.nan
+        return float((0.5 * np.sqrt(1 / ins + 1 / outs)).max())
+
+
+def _score_columns(
+    variant: _Variant, evidence: _Evidence, level: Level, subjects: IntArray, confidence: float
+) -> dict[str, object]:
+    """Score, interval, number of runs, and why there is no interval."""
+    readings = [variant.scores.get(level, {}).get(subject) for subject in subjects.tolist()]
+    low, high = (bound[subjects] for bound in evidence.interval(level, confidence))
+    value = np.array([math.nan if reading is None else reading.value for reading in readings])
+    has_interval = ~np.isnan(low + high + value)
+    notes = [
+        NOT_MEASURED if math.isnan(one) else "" if known else NO_INTERVAL
+        for one, known in zip(value.tolist(), has_interval.tolist(), strict=True)
+    ]
+    return {
+        level: value,
+        f"{level}_low": np.where(has_interval, low, math.nan),
+        f"{level}_high": np.where(has_interval, high, math.nan),
+        f"{level}_n": [0 if reading is None else reading.n for reading in readings],
+        f"{level}_note": notes,
+    }
+
+
+def _with_examples(run: Run, columns: Mapping[str, object]) -> pd.DataFrame:
+    """The columns with those of the examples themselves."""
+    import pandas as pd
+
+    frame = pd.DataFrame(dict(columns))
+    facts = ["kind", "owner", "owner_name", "target", "target_name", "true_target", "true_target_name"]
+    audit = run.audit.set_index("subject").loc[frame["subject"]].reset_index()
+    for place, name in enumerate(facts):
+        frame.insert(3 + place, name, audit[name])
+    return frame.assign(text=audit["text"], inputs=audit["inputs"])
+
+
+def _variant(run: Run, name: str | None) -> tuple[str, _Variant]:
+    """The measure that is asked for, by default memorisation, else the first."""
+    variants = single_measures(run)
+    if not variants:
+        raise RunError(
+            f"{run.path} has no scores of single examples; add the estimator memorisation, with at least 2 runs"
+        )
+    if name is None:
+        name = "memorisation" if "memorisation" in variants else next(iter(variants))
+    if name not in variants:
+        raise ComponentError("measure", f"{name!r} has no scores of single examples here{choices(name, variants)}")
+    return name, variants[name]
+
+
+def _level(variant: _Variant, level: Level | None) -> Level:
+    """The level that is asked for, by default global, else local."""
+    levels = [one for one in LEVELS if one in variant.scores]
+    if level is None:
+        return levels[0]
+    if level not in levels:
+        raise ComponentError("level", f"{level!r} has no scores of single examples here{choices(level, levels)}")
+    return level
+
+
+def _filter(run: Run, audit: AuditSet, choice: Choice) -> BoolArray:
+    """(m,) the examples of the kind and of the client that are asked for."""
+    chosen = np.ones(len(audit), dtype=bool)
+    if choice.kind is not None:
+        if choice.kind not in audit.kinds:
+            raise ComponentError(
+                "kind", f"no audit example is of kind {choice.kind!r}{choices(choice.kind, audit.kinds)}"
+            )
+        chosen &= audit.kind == choice.kind
+    if choice.client is not None:
+        chosen &= audit.holds([_client_number(run, audit, choice.client)])[0]
+    return chosen
+
+
+def _client_number(run: Run, audit: AuditSet, client: str | int) -> int:
+    """The number of a client. A name comes before a number; `#3` is always client 3."""
+    names, text = run.client_names, str(client)
+    number = -1
+    if isinstance(client, str) and client in names:
+        number = names.index(client)
+    elif text.removeprefix("#").isdecimal():
+        number = int(text.removeprefix("#"))
+    owners = sorted(set(audit.owners.tolist()) - {-1})
+    if number not in owners:
+        shown = [client_text(one, names).removeprefix("client ") for one in owners]
+        more = f", and {len(shown) - 20} more" if len(shown) > 20 else ""
+        wrong = "is no client that holds audit examples"
+        raise ComponentError("client", f"{text!r} {wrong}{choices(text, shown[:20])}{more}; #NUMBER is always a number")
+    return number
+
+
+def _declaration(run: Run, variant: _Variant) -> Measure:
+    """What the estimator declares; what the run stores of an estimator of another package."""
+    stored = [from_json(entry) for entry in run.manifest.get("measures") or ()]
+    shipped = measures_of(load("estimator", variant.source)) if variant.source in kinds("estimator") else ()
+    for measure in (*stored, *shipped):
+        if measure.name == variant.metric:
+            return measure
+    return Measure(name=variant.metric, title=variant.metric.replace("_", " "), means="")
+
+
+def _compares(measure: Measure, labels: Labels) -> str:
+    """The evidence that in and out runs of one example are compared by; empty where there is no exact test."""
+    if labels == NO_LABELS:
+        return measure.compares
+    is_probability = labels == Labels.of(statistic="probability")
+    return "margin" if is_probability and measure.compares == "correct" else ""

@@ -1,0 +1,87 @@
+"""A finished run whose single examples have known scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from fedmem.contracts.arrays import BoolArray
+from fedmem.contracts.audit_set import AuditSet, SourceRows
+from fedmem.contracts.data import Examples
+from fedmem.contracts.evidence import Bank, Evidence
+from fedmem.estimation.estimates import estimate
+from fedmem.estimators.memorisation import Memorisation
+from fedmem.modalities.images import Images
+from fedmem.results.read import Run, read
+from fedmem.results.write import Results, write_run
+
+RUNS = 16
+NAMES = ("Nord", "Süd", "0")
+
+
+def coins(m: int, seed: int = 0) -> BoolArray:
+    """(16, m) fair coins, each example in half of the runs."""
+    return np.random.default_rng(seed).permuted(np.tile(np.arange(RUNS) < RUNS // 2, (m, 1)).T, axis=0)
+
+
+def answers(is_in: BoolArray, rates: list[tuple[int, int]]) -> BoolArray:
+    """(16, m) of example j the first of `rates[j]` in runs, and the second of the out runs, are right."""
+    right = np.zeros(is_in.shape, dtype=bool)
+    for j, (inside, outside) in enumerate(rates):
+        right[np.flatnonzero(is_in[:, j])[:inside], j] = True
+        right[np.flatnonzero(~is_in[:, j])[:outside], j] = True
+    return right
+
+
+def bank(
+    is_in: BoolArray, whole: BoolArray, local: BoolArray, kinds: list[str], shape: tuple[int, ...] = (1, 8, 8)
+) -> Bank:
+    """A bank of three clients; example j is held by client j mod 3."""
+    m = is_in.shape[1]
+    owner = (np.arange(m) % 3).astype(np.int32)
+    rng = np.random.default_rng(0)
+    inputs = rng.random((m, *shape)).astype(np.float32)
+    audit = AuditSet(
+        examples=Examples(inputs=inputs, targets=np.arange(m) % 2, ids=np.arange(m)),
+        kind=np.array(kinds), role=np.full(m, "atypical"), owner=owner, copies=np.ones(m, np.int32), is_in=is_in,
+    )  # fmt: skip
+
+    def block(level: Any, right: BoolArray, client: int) -> Evidence:
+        margin = np.where(right, 1.0, -1.0)
+        return Evidence(
+            round=1, level=level, set="audit", run=np.arange(RUNS, dtype=np.int32),
+            client=np.full(RUNS, client, np.int32), loss=np.exp(-margin), margin=margin, correct=right,
+        )  # fmt: skip
+
+    evidence = (block("global", whole, -1), *(block("local", local, client) for client in range(3)))
+    return Bank(audit=audit, evidence=evidence, references=(), participation=(), seed=0, roster="shared")
+
+
+def finished(
+    folder: Path, rates: list[tuple[int, int]], local: list[tuple[int, int]] | None = None, **names: Any
+) -> Run:
+    """The run of these rates at the aggregate, and at the owning clients."""
+    is_in = coins(len(rates))
+    kinds = ["mislabelled" if j % 2 else "typical" for j in range(len(rates))]
+    return stored(folder, bank(is_in, answers(is_in, rates), answers(is_in, local or rates), kinds), **names)
+
+
+def stored(folder: Path, evidence: Bank, **names: Any) -> Run:
+    """A bank as a finished run, with its memorisation."""
+    m = len(evidence.audit)
+    sources = SourceRows(target=np.zeros(m, dtype=np.int64), is_altered=np.zeros(m, dtype=bool))
+    federation: Any = SimpleNamespace(
+        **{
+            "num_clients": 3, "num_classes": 2, "counts": {}, "modality": Images(), "client_names": NAMES,
+            "class_names": ("cat", "<dog>"), "sources": sources, **names,
+        }
+    )  # fmt: skip
+    results = Results(
+        scenario_yaml="name: known\nruns: 16\nrounds: 1\nclients: 3\n", manifest={}, reconstructions={},
+        measurements=estimate(evidence, [Memorisation()], 0), bank=evidence, federation=federation,
+    )  # fmt: skip
+    write_run(folder, results)
+    return read(folder)
