@@ -154,24 +154,35 @@ def test_unmasked_copies_need_no_replacement_rows() -> None:
     assert_own(built, owners(asked))
 
 
-def test_a_client_with_too_few_rows_is_named(tmp_path: Path) -> None:
-    clients = np.repeat([10, 20, 30], [30, 6, 24])
-    inputs = np.random.default_rng(0).random((60, 3), dtype=np.float32)
-    np.savez(tmp_path / "few.npz", inputs=inputs, targets=np.arange(60) % 2, clients=clients)
-    asked = tiny(
+def of_three_owners(folder: Path, rows: int) -> Scenario:
+    """Three owners, of whom the second has so many rows and needs seven."""
+    count = 54 + rows
+    inputs = np.random.default_rng(0).random((count, 3), dtype=np.float32)
+    arrays = {"inputs": inputs, "targets": np.arange(count) % 2, "clients": np.repeat([10, 20, 30], [30, rows, 24])}
+    np.savez(folder / "few.npz", **arrays, test_inputs=inputs[:5], test_targets=np.zeros(5, np.int64))
+    return tiny(
         clients=3,
         population=0,
-        dataset={"kind": "npz", "path": str(tmp_path / "few.npz"), "test": 1},
+        dataset={"kind": "npz", "path": str(folder / "few.npz")},
         partition={"kind": "natural"},
         injections=[{"kind": "typical", "per_client": 2, "copies": 2}],
         sampler={"kind": "everyone"},
     )
+
+
+def test_a_client_with_too_few_rows_is_named(tmp_path: Path) -> None:
+    asked = of_three_owners(tmp_path, 6)
     (problem,) = build.check(asked)
     assert problem.path == "injections"
-    assert "client 1 ('20') has 5 rows" in problem.message
+    assert "client 1 ('20') has 6 rows" in problem.message
     assert "7 are needed: 2 for audit examples, 4 replacement rows and one to train on" in problem.message
     assert "exclusion: remove" in problem.message
     assert not build.check(asked.model_copy(update={"exclusion": "remove"}))
+
+
+def test_a_client_with_just_enough_rows_keeps_one(tmp_path: Path) -> None:
+    built = build.build(of_three_owners(tmp_path, 7))
+    assert [len(rows) for rows in built.base] == [24, 1, 18]
 
 
 @dataclass(frozen=True, kw_only=True)
