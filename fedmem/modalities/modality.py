@@ -156,6 +156,10 @@ class Modality(ABC):
         """One example in writing, from its inputs and its target; empty where it can only be drawn."""
         return ""
 
+    def decode(self, tokens: IntArray) -> str:
+        """Tokens (n,) in writing, by default their numbers."""
+        return " ".join(map(str, tokens.tolist()))
+
     def sketch(self, inputs: Rows) -> tuple[str, ...]:
         """One example as a few lines of block characters, for a terminal; none where it is better written."""
         return ()

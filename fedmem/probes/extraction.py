@@ -69,6 +69,8 @@ class Extraction:
     - `every`: look only at rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to look.
 
+    Of the first four runs, what models write at the last observed round is kept for the report, beside the secrets.
+
     Guarantees: deterministic, nothing is drawn; reads `kept`; nothing is changed; what is read of a model does not
     depend on those beside it. Of equally likely tokens the lowest number is written first. An extracted secret proves
     that it is memorised only where it is extracted more often than by chance.
@@ -118,6 +120,8 @@ class Extraction:
         for transition in transitions:
             if transition.run < self.runs:
                 model = causal(federation.model, transition.kept)
+                if transition.run < _SHOWN_RUNS and transition.round == context.observed_rounds[-1]:
+                    self._keep_texts(model, all_questions, transition, context)
                 for question in all_questions:
                     readings += [(transition, reading) for reading in self._of(model, question, transition, federation)]
         return readings
@@ -127,6 +131,24 @@ class Extraction:
         return summed_up(
             [measurement for measurement in measurements if measurement.reading.metric != DRAWS], self.measures
         )
+
+    def _keep_texts(
+        self, model: CausalModel, all_questions: Sequence[Question], transition: Transition, context: Context
+    ) -> None:
+        """What the owning client's model and the aggregate write in place of their secrets, for the report."""
+        federation, level, client = context.federation, transition.level, transition.client
+        holds = federation.audit.holds([client])[0]
+        rows: list[tuple[int, str, str]] = []
+        for question in all_questions if level in ("local", "global") else ():
+            asked = [i for i, subject in enumerate(question.subjects) if client == NO_CLIENT or holds[subject]]
+            if asked:
+                tokens = beam(model, question.prefix, question.rests.shape[1]).tokens[0]
+                text = federation.modality.decode(tokens)
+                rows += [(question.subjects[i], federation.modality.decode(question.rests[i]), text) for i in asked]
+        if rows:
+            subjects, secrets, texts = zip(*rows, strict=True)
+            arrays = {"subject": np.array(subjects), "secret": np.array(secrets), "written": np.array(texts)}
+            context.keep(f"written/{level}/run_{transition.run}/client_{client}", arrays)
 
     def _subjects(self, federation: Federation) -> list[int]:
         """The audit examples that are asked for."""
@@ -209,6 +231,9 @@ class Extraction:
             by_metric["best_first"] = (search_labels, [number in best.numbers for number in numbers])
         return by_metric
 
+
+_SHOWN_RUNS = 4
+"""Runs whose written texts are kept for the report."""
 
 _Counted = dict[str, LabelValue | None]
 """Labels that say what is counted."""

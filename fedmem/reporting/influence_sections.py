@@ -79,7 +79,7 @@ def client_influence_section(summary: Summary, *, everything: bool) -> Section:
         ordered = sorted(values, key=lambda subject: (values[subject].value, subject))
         subjects = ordered if everything else ordered[:1] + ordered[-1:] if statistic == "accuracy" else []
         rows += [
-            (f"{name}, {subject}", str(values[subject].n), values[subject].text(3))
+            (f"{name}, {summary.subject_text(subject)}", str(values[subject].n), values[subject].text(3))
             for subject in dict.fromkeys(subjects)
         ]
         up, down = (

@@ -14,6 +14,7 @@ from fedmem.reporting.sections import CAPTION, alarms, headline, legend, picking
 from fedmem.reporting.summary import Summary
 from fedmem.reporting.text_sheets import passages_html
 from fedmem.reporting.top_examples import ranking_html
+from fedmem.reporting.written_texts import written_html
 from fedmem.results.folder import put
 from fedmem.results.read import read
 
@@ -51,6 +52,7 @@ def _page(summary: Summary, figures: Mapping[str, tuple[bytes, str]]) -> Iterato
         yield from section_html(section)
     yield from ranking_html(run)
     yield from passages_html(run)
+    yield from written_html(run)
     words = "".join(
         f"<dt>{text(term)}</dt><dd>{text(meaning)}</dd>" for term, meaning in legend(page_sections, summary)
     )

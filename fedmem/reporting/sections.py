@@ -232,7 +232,7 @@ def _of_models(summary: Summary, measure: Measure, labels: Labels, *, everything
         values = [summary.value(measure.name, level, subject, labels) for level in ("local", "global")]
         if any(values):
             cells = (value.text(measure.digits) if value else "–" for value in values)
-            yield (f"{name}{', ' * bool(subject)}{subject}", count_cell(*values), *cells)
+            yield (f"{name}{', ' * bool(subject)}{summary.subject_text(subject)}", count_cell(*values), *cells)
 
 
 def _other_clients_section(summary: Summary, *, everything: bool) -> Section:

@@ -19,6 +19,7 @@ from fedmem.estimation.saturation import NOWHERE, SaturationZone, zone_of
 from fedmem.reporting.cells import Value, rate
 from fedmem.reporting.measures import AttackName, Variant, attack_names, label_title, measure_of, measures_of_run
 from fedmem.results.read import Run
+from fedmem.wording import client_text
 
 _AT_NULL = 0.005
 """A null that is so near to the one that the measure declares is called that."""
@@ -52,6 +53,12 @@ class Summary:
             p_value = self._values.get((when, f"{metric}.p", *where))  # type: ignore[arg-type]
             if p_value is not None:
                 self._values[when, metric, *where] = replace(value, p=p_value.value)  # type: ignore[index]
+
+    def subject_text(self, subject: str) -> str:
+        """What a row is about, for people: clients by their names."""
+        number = subject.removeprefix("client ")
+        is_client = subject.startswith("client ") and number.isdecimal()
+        return client_text(int(number), self.run.client_names) if is_client else subject
 
     def saturation_zone(self, metric: str, kind: str) -> SaturationZone:
         """Which values of a measure of this kind are saturated; of exposure by the stored number of references."""

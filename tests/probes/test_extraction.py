@@ -175,3 +175,23 @@ def test_extraction_respects_levels_runs_and_layers_of_owners(lab: Lab, local: l
     summed = [replace(aggregate, level="sum", clients=(0, 1))]
     whose = {int(r.subject): r.labels.get("place") for _, r in Extraction().observe(summed, lab)}
     assert whose == {0: "owner", 1: "owner", 2: "owner", 3: "owner", 4: "others", 5: "others"}
+
+
+def test_written_texts_are_kept_beside_the_secrets_of_the_owner(lab: Lab, local: list[Transition]) -> None:
+    watching = replace(lab, observed_rounds=(0, local[0].round), kept={})
+    Extraction().observe(local, watching)
+    audit, shown = lab.federation.audit, local[0]
+    group = f"written/local/run_{shown.run}/client_{shown.client}"
+    subjects = watching.kept[f"{group}/subject"].tolist()
+    assert subjects == np.flatnonzero(audit.holds([shown.client])[0]).tolist()
+    reader = causal(lab.federation.model, shown.kept)
+    columns = (watching.kept[f"{group}/{key}"].tolist() for key in ("secret", "written"))
+    for subject, secret, text in zip(subjects, *columns, strict=True):
+        whole, first = prefix_and_start(audit.examples.inputs[subject], audit.examples.targets[subject])
+        decode = lab.federation.modality.decode
+        assert secret == decode(np.array(whole[first:]))
+        assert text == decode(beam(reader, whole[:first], len(whole) - first).tokens[0])
+    assert max(int(name.split("/")[2].removeprefix("run_")) for name in watching.kept) < 4
+    early = replace(lab, observed_rounds=(0, local[0].round, 99), kept={})
+    Extraction().observe(local, early)
+    assert early.kept == {}

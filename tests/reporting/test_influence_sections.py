@@ -29,8 +29,8 @@ def test_table_prints_influence_utility_and_extrapolation(folder: Path) -> None:
     assert re.search(r"harmed by .*\n  pattern +20 +−4\.00 .*\n  pattern, by noise +20 +−3\.90, p 0\.6", text)
     assert re.search(r"significant pairs.*\n  pattern +9000 +1,234 / 5 +1,234 / 5", text)
     assert re.search(r"test accuracy, mean +3 +0\.050 \[0\.010, 0\.090\]", text)
-    assert re.search(r"test accuracy, client 1 +12 +−0\.200 \[−0\.300, −0\.100\]", text)
-    assert re.search(r"test accuracy, client 0 +12 +0\.300 \[0\.200, 0\.400\]", text)
+    assert re.search(r"test accuracy, Süd +12 +−0\.200 \[−0\.300, −0\.100\]", text)
+    assert re.search(r"test accuracy, Nord +12 +0\.300 \[0\.200, 0\.400\]", text)
     assert "client 2" not in text
     assert "test accuracy: resolved above 0 for 1 and below 0 for 1 of 3 clients." in text
     assert "The lowest and the highest are picked by their values" in text
