@@ -26,7 +26,8 @@ from fedmem.contracts.events import (
     emitter,
 )
 from fedmem.errors import BusyError, FedmemError, FolderError
-from fedmem.execution.run import build_federation, compute, folder_of, serve_finished, with_required_noise
+from fedmem.execution.checked_inputs import build_federation
+from fedmem.execution.run import compute, folder_of, serve_finished, with_required_noise
 from fedmem.guards.guarding import Rescuing
 
 if TYPE_CHECKING:

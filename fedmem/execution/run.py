@@ -26,6 +26,7 @@ from fedmem.contracts.evidence import Bank
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Measurement
 from fedmem.errors import ComponentError, FedmemError, FolderError, Problem, ScenarioError
+from fedmem.execution.checked_inputs import build_federation, changed_data, data_digest
 from fedmem.guards.guarding import Rescuing
 
 if TYPE_CHECKING:
@@ -178,7 +179,8 @@ def serve_finished(scenario: Scenario, folder: Path) -> Path:
     from fedmem.results.provenance import changed_inputs
     from fedmem.results.read import read
 
-    other = changed_inputs(scenario, read(folder).manifest)
+    manifest = read(folder).manifest
+    other = changed_inputs(scenario, manifest) or changed_data(scenario, manifest)
     if other:
         raise FolderError(
             f"{folder} was made when the content of {', '.join(other)} was another; run again with --force, or look "
@@ -188,17 +190,6 @@ def serve_finished(scenario: Scenario, folder: Path) -> Path:
         with suppress(FolderError), claim(folder, patience=0.0):
             pass
     return folder
-
-
-def build_federation(scenario: Scenario) -> Federation:
-    """The federation of a scenario. Errors: one `ScenarioError` with all that is wrong, each with its place."""
-    from fedmem.federation import build as federations
-
-    try:
-        return federations.build(scenario)
-    except (ComponentError, ScenarioError):
-        federations.require(scenario)  # tells all that is wrong, not only what came first
-        raise
 
 
 @dataclass(frozen=True)
@@ -246,6 +237,7 @@ def _compute(job: _Job, shards: Shards | None, emit: Emit, executor: Executor | 
             manifest={
                 **_manifest(job, simulated, measurements, estimated - trained, total),
                 **job.provenance,
+                "data": data_digest(scenario, federation),
                 "positive_control": None if checked is None else checked.as_record(),
                 "measures": measures_to_store(scenario),
                 "shards": {"runs": division.shards, "resumed": division.resumed, "workers": division.workers},
@@ -274,6 +266,7 @@ def measure(path: Path | str) -> Path:
     from fedmem.privacy.spending import spending_record
     from fedmem.reporting.image_sheets import write_sheets
     from fedmem.reporting.measures import measures_to_store
+    from fedmem.results.provenance import provenance_of_measuring
     from fedmem.results.read import read, read_bank
     from fedmem.results.write import replace_measurements
     from fedmem.scenario.loading import load_scenario
@@ -301,6 +294,7 @@ def measure(path: Path | str) -> Path:
         "privacy": spending_record(scenario, bank),
         "alarms": alarms,
         "measures": measures_to_store(scenario),
+        **provenance_of_measuring(scenario, stored.manifest),
     }
     if stored.manifest.get("positive_control"):
         changes["positive_control"] = record_of_stored(stored.manifest["positive_control"], measurements)

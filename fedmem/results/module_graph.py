@@ -39,7 +39,7 @@ def imported_files(roots: Iterable[str], follow: Follow) -> dict[str, Path]:
     import counts where its name is written as text: `importlib.import_module("helpers")`.
 
     Args:
-        roots: names of modules.
+        roots: names of modules; the packages that they lie in are imported before them.
         follow: decides which modules belong to the answer; the imports of others are not read.
 
     >>> files = imported_files(["fedmem.seeding"], lambda name, file: name.startswith("fedmem."))
@@ -48,7 +48,7 @@ def imported_files(roots: Iterable[str], follow: Follow) -> dict[str, Path]:
     """
     files: dict[str, Path] = {}
     read_names: set[str] = set()
-    waiting = list(roots)
+    waiting = [package for name in roots for package in _with_packages(name)]
     while waiting:
         name = waiting.pop()
         if name in read_names:
@@ -104,9 +104,14 @@ def _imports(file: Path, package: str, mtime: int, size: int) -> tuple[str, ...]
         return ()
     names: dict[str, None] = {}
     for name in _names(tree, package):
-        parts = name.split(".")
-        names |= {".".join(parts[: end + 1]): None for end in range(len(parts))}
+        names |= dict.fromkeys(_with_packages(name))
     return tuple(names)
+
+
+def _with_packages(name: str) -> list[str]:
+    """A module and the packages that it lies in, which are imported before it."""
+    parts = name.split(".")
+    return [".".join(parts[: end + 1]) for end in range(len(parts))]
 
 
 def _names(tree: ast.AST, package: str) -> Iterator[str]:

@@ -7,7 +7,7 @@ import importlib
 import inspect
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cache, lru_cache
 from importlib.metadata import version
@@ -127,8 +127,53 @@ def files_of(scenario: Scenario) -> dict[str, str]:
     for component in _components(scenario):
         files = _files(component)
         if files:
-            digests[f"{kind_of(component)} ({_list_files(files)})"] = _digest_of_files(files)
+            name, digest = f"{kind_of(component)} ({_list_files(files)})", _digest_of_files(files)
+            # two components of one kind may read files of one name in two folders
+            digests[name] = digest if name not in digests else _join(digests[name], digest)
     return dict(sorted(digests.items()))
+
+
+def _join(*digests: str) -> str:
+    """One sha256 of several, in this order."""
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
+
+
+def kinds_with_unknown_files(scenario: Scenario) -> list[str]:
+    """The kinds of the components of a user that make the data and do not say by `input_files` which files they read.
+
+    They may read files that no field names, so that what they make has to be compared itself.
+
+    >>> from fedmem.scenario.loading import parse_scenario
+    >>> kinds_with_unknown_files(parse_scenario("{rounds: 1, clients: 2, dataset: {kind: digits}, model: {kind: mlp}}"))
+    []
+    """
+    makers = nested_components((scenario.dataset, scenario.partition, scenario.injections))
+    foreign = [part for _, part in makers if not type(part).__module__.startswith(_OURS)]
+    return sorted({kind_of(part) for part in foreign if not isinstance(part, ReadsFiles)})
+
+
+def provenance_of_measuring(scenario: Scenario, manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """What the manifest of a run says of code, after its estimates were made again by the code of today.
+
+    The file of an estimator that only estimates is that of today. Where other code differs, trainings and estimates are
+    of two versions, and the hash is of both, so that neither version takes the run for its own.
+    """
+    estimating = {kind_of(part) for _, part in nested_components(tuple(scenario.estimators))}
+    others = (getattr(scenario, name) for name in type(scenario).model_fields if name != "estimators")
+    training = {kind_of(part) for _, part in nested_components(tuple(others))}
+    then, now = manifest.get("components", {}), components_of(scenario)
+    components = {
+        kind: digest if kind in estimating - training else _of_both(then.get(kind), digest)
+        for kind, digest in now.items()
+    }
+    then, now = manifest.get("modules", {}), modules_of(scenario)
+    names = sorted(then.keys() | now.keys())
+    return {"components": components, "modules": {name: _of_both(then.get(name), now.get(name)) for name in names}}
+
+
+def _of_both(then: str | None, now: str | None) -> str:
+    """The digest of one version, or one of two."""
+    return then if then is not None and then == now else _join(str(then), str(now))
 
 
 def provenance_of(scenario: Scenario) -> dict[str, dict[str, str]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from fedmem.results.module_graph import imported_files
 from fedmem.results.provenance import changed_inputs, modules_of, provenance_of
 from tests.tiny import tiny
@@ -24,6 +26,16 @@ def test_own_modules_are_followed_transitively(own: Path) -> None:
     assert changed_inputs(scenario, manifest) == []
     (own / "own_package" / "deep.py").unlink()
     assert changed_inputs(scenario, manifest) == ["module own_package.deep"]
+
+
+def test_packages_of_a_component_are_imported_before_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "outer_of_root" / "inner").mkdir(parents=True)
+    (tmp_path / "outer_of_root" / "__init__.py").write_text("from outer_of_root import settings\n")
+    for name in ("settings", "inner/__init__", "inner/part"):
+        (tmp_path / "outer_of_root" / f"{name}.py").touch()
+    names = imported_files(["outer_of_root.inner.part"], lambda name, _: name.startswith("outer_of_root"))
+    assert list(names) == [f"outer_of_root{end}" for end in ("", ".inner", ".inner.part", ".settings")]
 
 
 def test_fedmem_itself_counts_as_far_as_it_computes() -> None:

@@ -16,10 +16,18 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fedmem.cli.main import app
-from fedmem.contracts.data import ReadsFiles
+from fedmem.contracts.data import DatasetLoader, ReadsFiles
 from fedmem.errors import FolderError
 from fedmem.execution.run import run
-from fedmem.results.provenance import changed_inputs, commit, components_of, files_of, modules_of, provenance_of
+from fedmem.results.provenance import (
+    changed_inputs,
+    commit,
+    components_of,
+    files_of,
+    modules_of,
+    provenance_of,
+    provenance_of_measuring,
+)
 from fedmem.results.read import read
 from fedmem.scenario.catalogue import field_names, kinds, load
 from fedmem.scenario.scenario import Scenario
@@ -49,6 +57,16 @@ class Own:
     """A data set of somebody's own that does not say which files it reads."""
 
     source: str = "own.bin"
+
+    def load(self, rng: np.random.Generator) -> Any: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Both:
+    """A data set of somebody's own that takes two."""
+
+    first: DatasetLoader
+    second: DatasetLoader
 
     def load(self, rng: np.random.Generator) -> Any: ...
 
@@ -207,6 +225,36 @@ ARROW = "cache/hub/ylecun___mnist/mnist/0.0.0/abc/mnist-train.arrow"
             "image_folder (",
         ),
         (
+            {"kind": "image_folder", "path": "pictures"},
+            lambda at: [picture(at / "pictures" / "ab"[i] / "1.png", i) for i in range(2)],
+            lambda at: [picture(at / "pictures" / "ab"[i] / "1.png", 1 - i) for i in range(2)],
+            "image_folder (",
+        ),
+        (
+            {"kind": "image_folder", "path": "pictures", "clients": "folder"},
+            lambda at: [picture(at / "pictures" / who / label / "1.png") for label in "ab" for who in "xy"],
+            lambda at: (at / "pictures" / "x").rename(at / "pictures" / "z"),
+            "image_folder (pictures/)",
+        ),
+        (
+            {"kind": "image_folder", "path": "pictures", "clients": "who.csv"},
+            lambda at: [picture(at / "pictures" / label / "1.png") for label in "ab"] + [text(at / "who.csv", "x")],
+            lambda at: text(at / "who.csv", "y"),
+            "image_folder (",
+        ),
+        (
+            {"kind": "csv", "path": "mine.csv"},
+            lambda at: text(at / "mine.csv", "client,target\na,1\n"),
+            lambda at: text(at / "mine.csv", "client,target\nb,1\n"),
+            "csv (mine.csv)",
+        ),
+        (
+            {"kind": "csv", "path": "mine.parquet", "test": "held.parquet"},
+            lambda at: [text(at / f"{name}.parquet") for name in ("mine", "held")],
+            lambda at: text(at / "held.parquet", "a test"),
+            "csv (held.parquet, mine.parquet)",
+        ),
+        (
             {"kind": "text_table", "path": "texts.csv"},
             lambda at: text(at / "texts.csv"),
             lambda at: text(at / "texts.csv", "other"),
@@ -265,6 +313,39 @@ def test_changed_data_file_is_named_by_its_dataset(
     change(tmp_path)
     (said,) = changed_inputs(scenario, manifest)
     assert said.startswith(f"the files of {named}")
+
+
+def test_files_of_one_name_in_two_folders_both_count(tmp_path: Path) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        write_npz(tmp_path / name / "mine.npz", 1)
+    datasets = [{"kind": "npz", "path": str(tmp_path / name / "mine.npz")} for name in "ab"]
+    both = {"kind": "tests.results.test_provenance:Both", "first": datasets[0], "second": datasets[1]}
+    scenario = tiny(dataset=both, injections=[])
+    for name in "ab":
+        manifest: dict[str, Any] = dict(provenance_of(scenario))
+        write_npz(tmp_path / name / "mine.npz", 2)
+        assert changed_inputs(scenario, manifest) == ["the files of npz (mine.npz)"]
+
+
+def test_estimates_made_again_are_of_the_code_of_today() -> None:
+    scenario = tiny(
+        runs=8,
+        probes=[{"kind": "utility"}],
+        estimators=[{"kind": "memorisation"}, {"kind": "membership", "attack": {"kind": "lira"}}],
+    )
+    now: dict[str, Any] = dict(provenance_of(scenario))
+    unchanged = provenance_of_measuring(scenario, now)
+    assert changed_inputs(scenario, now | unchanged) == []
+    # only an estimator was another: today's code trains and estimates the same, so the run is its own again
+    then = now | {"components": now["components"] | {"memorisation": "old", "lira": "old"}}
+    assert changed_inputs(scenario, then) == ["lira", "memorisation"]
+    assert changed_inputs(scenario, now | provenance_of_measuring(scenario, then)) == []
+    # what trained the run was another: neither version may serve it
+    then = now | {"components": now["components"] | {"sgd": "old"}, "modules": {"fedmem": "old"}}
+    mixed = now | provenance_of_measuring(scenario, then)
+    assert changed_inputs(scenario, mixed) == ["sgd", "fedmem"]
+    assert "old" not in (mixed["components"]["sgd"], mixed["modules"]["fedmem"])
 
 
 def test_every_dataset_with_a_path_declares_its_files() -> None:
