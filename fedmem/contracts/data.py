@@ -183,7 +183,7 @@ class ReadsFiles(Protocol):
     """A component of any family that reads files: which ones, also where some are missing.
 
     A finished run is not served when the content of one of them has changed. Without this method, each field of a
-    component outside fedmem that names a file or a folder counts.
+    component outside fedmem that names a file or a folder counts, and the data that it makes are compared too.
     """
 
     def input_files(self) -> Sequence[Path]: ...
