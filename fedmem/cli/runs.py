@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from fedmem.cli.app import Debug, File, Folder, Overrides, Quiet, app
+from fedmem.cli.app import Debug, File, Folder, Overrides, Quiet, app, complete
 from fedmem.cli.errors import command_line, reporting
 from fedmem.cli.options import options
-from fedmem.cli.terminal import show_results, wrap_line
+from fedmem.cli.terminal import show_results, show_study, wrap_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,10 +92,22 @@ def measure(folder: Folder, debug: Debug = False) -> None:
 
 
 @app.command()
-def report(folder: Folder) -> None:
-    """Draw the figures of a finished run and print its table."""
+def report(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            help="folder of a finished run, comparison or sweep", show_default=False, autocompletion=complete("runs")
+        ),
+    ],
+) -> None:
+    """Draw the figures of a finished run, comparison or sweep again and print its table; trains nothing."""
     with reporting():
-        show_results(folder, quiet=False)
+        from fedmem.studies.stored import is_study
+
+        if is_study(folder):
+            show_study(folder)
+        else:
+            show_results(folder, quiet=False)
 
 
 @app.command("runs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,6 +107,8 @@ def sweep(
         with _continuing(), ManyRunsProgress(quiet=quiet) as tally:
             done = run_sweep(file, out=out, jobs=jobs, force=force, retry_failed=retry_failed, listeners=[tally])
         typer.echo(str(done.path) if quiet else f"Results: {done.path / 'results.csv'}")
+        if not quiet:
+            typer.echo(f"Table and figures: {shlex.join(['fedmem', 'report', str(done.path)])}")
         if done.failed:
             print_errors([f"error: {failure_text(done)}"])
             raise typer.Exit(1)

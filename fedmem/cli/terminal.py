@@ -59,3 +59,19 @@ def show_results(folder: Path, *, quiet: bool) -> None:
         typer.echo(trouble, err=True)
     if alarms or trouble:
         raise typer.Exit(1)
+
+
+def show_study(folder: Path) -> None:
+    """Tables, figures and page of a comparison or sweep, drawn from its stored numbers; exit code 1 if runs failed."""
+    from fedmem.errors import message_lines
+    from fedmem.studies.report import Table
+    from fedmem.studies.stored import draw_study, read_study
+
+    study = read_study(folder)
+    page = draw_study(folder, study)
+    console().print(Table(study.comparison), crop=False)
+    typer.echo(f"Report: {page}")
+    for line in message_lines([f"failed and left out: {cause}" for cause in study.failures]):
+        typer.echo(line, err=True)
+    if study.failures:
+        raise typer.Exit(1)

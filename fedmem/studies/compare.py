@@ -4,10 +4,11 @@
 <out>/<scenario name>/compare-<id>/
   comparison.json   what was compared: settings, reference, seeds, the run of each, and what failed
   values            one row for each setting, seed and quantity     (each as .csv and .parquet)
-  rounds            the same at each observed round, of what is tabled
+  rounds            the same at each observed round
   differences       each setting in each quantity: mean, difference to the reference, p, what could be detected
   retention         what aggregation keeps
   trades            utility against each measure of the aggregate
+  series            all of these numbers (.json and .npz), from which `fedmem report` draws everything again
   *.png, comparison.html
 """
 
@@ -27,7 +28,8 @@ from fedmem.reporting.metric_names import check_metric
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.feasibility import checked_cells
 from fedmem.studies.grid import Cell, Setting, label_of, parse_seeds, parse_vary, settings_of
-from fedmem.studies.tables import TABLES, put
+from fedmem.studies.stored import StoredStudy, draw_study, write_study
+from fedmem.studies.tables import TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -214,7 +216,6 @@ def _make_comparison(
 def _write(folder: Path, cells: Sequence[Cell], outcomes: Sequence[Outcome], comparison: Comparison) -> None:
     """All files of a comparison, whole or not at all."""
     from fedmem.results.folder import writing
-    from fedmem.studies.report import page
 
     with writing(folder, force=True) as partial:
         content = {
@@ -229,14 +230,12 @@ def _write(folder: Path, cells: Sequence[Cell], outcomes: Sequence[Outcome], com
         }
         text = json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False)
         (partial / "comparison.json").write_text(text + "\n", encoding="utf-8")
-        for name, rows in TABLES.items():
-            put(partial, name, list(rows(comparison)))
-        failures = [
+        failures = tuple(
             f"{label_of(cell.setting)}, seed {cell.seed}: {outcome.error}"
             for cell, outcome in zip(cells, outcomes, strict=True)
             if outcome.error is not None
-        ]
-        text, figure_files = page(comparison, f"{cells[0].scenario.name} · {folder.name}", failures)
-        (partial / "comparison.html").write_text(text, encoding="utf-8")
-        for name, data in figure_files.items():
-            (partial / f"{name}.png").write_bytes(data)
+        )
+        title = f"{cells[0].scenario.name} · {folder.name}"
+        study = StoredStudy(title=title, comparison=comparison, failures=failures)
+        write_study(partial, study)
+        draw_study(partial, study)

@@ -13,10 +13,7 @@ from functools import cached_property
 
 import numpy as np
 
-from fedmem.contracts.arrays import FloatArray
-from fedmem.estimation.saturation import SaturationZone
-from fedmem.reporting.sections import warnings
-from fedmem.reporting.summary import Summary
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.results.read import Run
 from fedmem.studies.contrasts import (
     LEVEL,
@@ -34,7 +31,7 @@ from fedmem.studies.contrasts import (
     simultaneous,
 )
 from fedmem.studies.grid import Setting, label_of
-from fedmem.studies.quantities import Quantity, Series, _over_rounds, _quantities
+from fedmem.studies.quantities import Quantity, Series, gather
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,34 +142,14 @@ class Comparison:
 
         Errors: those of reading a run.
         """
-        shape = (len(settings), len(seeds))
-        arrays_by_quantity: dict[Quantity, dict[str, FloatArray]] = {}
-        rounds: dict[Quantity, dict[int, FloatArray]] = {}
-        run_warnings: dict[str, None] = {}
-        zones: dict[Quantity, SaturationZone] = {}
-        for place, run in sorted(runs.items()):
-            summary = Summary(run)
-            run_warnings |= dict.fromkeys(warnings(run))
-            for quantity, numbers in _quantities(summary):
-                arrays = arrays_by_quantity.setdefault(quantity, {name: np.full(shape, np.nan) for name in numbers})
-                for name, value in numbers.items():
-                    arrays[name][place] = value
-                zone = summary.saturation_zone(quantity.metric, quantity.kind)
-                zones[quantity] = zones.get(quantity, zone).union(zone)
-                over = rounds.setdefault(quantity, {})
-                for round_number, round_value in _over_rounds(summary, quantity):
-                    over.setdefault(round_number, np.full(shape, np.nan))[place] = round_value
-        series = tuple(
-            Series(quantity=quantity, rounds=dict(sorted(rounds[quantity].items())), zone=zones[quantity], **arrays)
-            for quantity, arrays in arrays_by_quantity.items()
-        )
+        series, run_warnings = gather(runs, (len(settings), len(seeds)))
         return Comparison(
             settings=tuple(settings),
             reference=tuple(reference),
             seeds=tuple(seeds),
             series=series,
             measures=tuple(measures),
-            warnings=tuple(run_warnings),
+            warnings=run_warnings,
         )
 
     @cached_property
@@ -218,7 +195,7 @@ class Comparison:
         drafts = []
         sizes = self._family_sizes(series.quantity for series in self.tested_series)
         for series in self.tested_series:
-            for setting in range(len(self.labels)):
+            for setting in self.settings_with_values:
                 other = self.reference[setting]
                 drafts.append((series, setting, None if other == setting else series.contrast_with(setting, other)))
         return tuple(
@@ -259,7 +236,7 @@ class Comparison:
         for series in has_effects:
             local, whole = _effects(series.values, series.null), _effects(series.paired, series.paired_null)
             tests = sizes[self.family_of(series.quantity)]
-            for setting in range(len(self.labels)):
+            for setting in self.settings_with_values:
                 other = self.reference[setting]
                 same_rate = np.where(series.same_rate(setting, other), 1.0, math.nan)
                 difference = None
@@ -337,10 +314,29 @@ class Comparison:
     @cached_property
     def settings_without_values(self) -> tuple[int, ...]:
         """The settings of which no run has any value, because all of them failed."""
-        has_values = np.zeros(len(self.settings), dtype=bool)
+        return tuple(np.flatnonzero(~self._has_values.any(axis=1)).tolist())
+
+    @cached_property
+    def settings_with_values(self) -> tuple[int, ...]:
+        """The others: the settings of which some run is finished."""
+        return tuple(np.flatnonzero(self._has_values.any(axis=1)).tolist())
+
+    @cached_property
+    def missing_seeds(self) -> Mapping[int, tuple[int, ...]]:
+        """The seeds whose run failed, by setting, of the settings that have other runs."""
+        return {
+            setting: tuple(self.seeds[place] for place in np.flatnonzero(~self._has_values[setting]).tolist())
+            for setting in self.settings_with_values
+            if not self._has_values[setting].all()
+        }
+
+    @cached_property
+    def _has_values(self) -> BoolArray:
+        """(settings, seeds) whether a run has any value."""
+        has_values = np.zeros((len(self.settings), len(self.seeds)), dtype=bool)
         for series in self.series:
-            has_values |= ~np.isnan(series.n).all(axis=1)
-        return tuple(np.flatnonzero(~has_values).tolist())
+            has_values |= ~np.isnan(series.n)
+        return has_values
 
 
 def _bound_difference(difference: Contrast | None, quantity: Quantity) -> Contrast | None:

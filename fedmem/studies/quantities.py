@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -12,8 +12,11 @@ from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Labels
 from fedmem.estimation.saturation import NOWHERE, SaturationZone
+from fedmem.reporting.cells import Value
 from fedmem.reporting.measures import Variant, label_title, measure_of
+from fedmem.reporting.sections import warnings
 from fedmem.reporting.summary import Summary
+from fedmem.results.read import Run
 from fedmem.studies.contrasts import (
     Contrast,
     contrast,
@@ -66,7 +69,8 @@ class Series:
     `paired` is the value at the aggregate over just those examples that the owner's value is about, for local ones
     of which runs have a retention, and `paired_null` is what no memorisation gives there.
     `fpr` is the false positive rate at which a value was taken, NaN where there is none. `rounds` are the values at
-    each observed round that has any. `zone` holds the values that are saturated, by the fewest references of any run.
+    each observed round that has any. `intervals` are (settings, seeds, 3) low, high and n of each run at each round,
+    under None those of its summary. `zone` holds the values that are saturated, by the fewest references of any run.
     """
 
     quantity: Quantity
@@ -78,6 +82,7 @@ class Series:
     fpr: FloatArray
     rounds: Mapping[int, FloatArray]
     zone: SaturationZone = NOWHERE
+    intervals: Mapping[int | None, FloatArray] = field(default_factory=dict)
 
     def same_rate(self, setting: int, other: int) -> BoolArray:
         """(seeds,) whether both settings have this quantity at one false positive rate: other rates are other tests."""
@@ -97,8 +102,46 @@ class Series:
         return contrast(np.where(self.same_rate(setting, other), self.values[setting], math.nan), self.values[other])
 
 
-def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]:
-    """Every summary of a run that is about a kind or about all, with its numbers."""
+def gather(runs: Mapping[tuple[int, int], Run], shape: tuple[int, int]) -> tuple[tuple[Series, ...], tuple[str, ...]]:
+    """Every quantity of finished runs, by setting and place of the seed, and the warnings of the runs, each once.
+
+    Errors: those of reading a run.
+    """
+    arrays_by_quantity: dict[Quantity, dict[str, FloatArray]] = {}
+    rounds: dict[Quantity, dict[int, FloatArray]] = {}
+    intervals: dict[Quantity, dict[int | None, FloatArray]] = {}
+    run_warnings: dict[str, None] = {}
+    zones: dict[Quantity, SaturationZone] = {}
+    for place, run in sorted(runs.items()):
+        summary = Summary(run)
+        run_warnings |= dict.fromkeys(warnings(run))
+        for quantity, total, numbers in _quantities(summary):
+            arrays = arrays_by_quantity.setdefault(quantity, {name: np.full(shape, np.nan) for name in numbers})
+            for name, number in numbers.items():
+                arrays[name][place] = number
+            zone = summary.saturation_zone(quantity.metric, quantity.kind)
+            zones[quantity] = zones.get(quantity, zone).union(zone)
+            over, stored = rounds.setdefault(quantity, {}), intervals.setdefault(quantity, {})
+            for round_number, value in ((None, total), *_over_rounds(summary, quantity)):
+                ends = stored.setdefault(round_number, np.full((*shape, 3), np.nan))
+                ends[place] = value.low, value.high, value.n
+                if round_number is not None:
+                    over.setdefault(round_number, np.full(shape, np.nan))[place] = value.value
+    series = tuple(
+        Series(
+            quantity=quantity,
+            rounds=dict(sorted(rounds[quantity].items())),
+            zone=zones[quantity],
+            intervals=intervals[quantity],
+            **arrays,
+        )
+        for quantity, arrays in arrays_by_quantity.items()
+    )
+    return series, tuple(run_warnings)
+
+
+def _quantities(summary: Summary) -> Iterator[tuple[Quantity, Value, dict[str, float]]]:
+    """Every summary of a run that is about a kind or about all, with its value and its numbers."""
     variants = {(variant.metric, variant.labels): variant for variant in summary.measures}
     about = {"", *summary.kinds}
     for metric in dict.fromkeys(row.reading.metric for row in summary.rows):
@@ -137,6 +180,7 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, dict[str, float]]]
                     range=measure.range_of(metric),
                     useful=measure.direction == "higher is better" and measure.headline,
                 ),
+                value,
                 {
                     "values": value.value,
                     "null": math.nan if null is None else null.value,
@@ -162,13 +206,13 @@ def _short_title(variant: Variant) -> str:
     return f"{title} at FPR {fpr:.4g}" if fpr else f"{title} at the smallest FPR"
 
 
-def _over_rounds(summary: Summary, quantity: Quantity) -> Iterator[tuple[int, float]]:
+def _over_rounds(summary: Summary, quantity: Quantity) -> Iterator[tuple[int, Value]]:
     """The values of a quantity at each observed round."""
     level = quantity.level.partition(",")[0]
     places = [place_label for place_label, place in _PLACES.items() if place == quantity.level and quantity.kind]
     for labels in (quantity.labels.plus(place=places[0] if places else None), quantity.labels):
         if series := summary.series(quantity.metric, level, quantity.kind, labels):
-            yield from ((round_number, value.value) for round_number, value in series)
+            yield from series
             return
 
 

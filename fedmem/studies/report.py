@@ -32,6 +32,11 @@ CAPTION = (
     "excludes 0."
 )
 
+SWEEP_CAPTION = (
+    "Means over seeds, in brackets 95 % intervals; each seed draws data, coins, canaries and weights, and all "
+    "settings share them. Nothing is compared here: fedmem compare tests differences."
+)
+
 POWER = (
     "A difference that is not significant is no evidence that there is none. detects: the smallest difference that "
     "these seeds would have found with 80 % chance, more than possible where no difference is so large: take more "
@@ -53,14 +58,26 @@ def saturation_note(comparison: Comparison) -> str:
     return SATURATED if any(marks) else ""
 
 
+def is_compared(comparison: Comparison) -> bool:
+    """Whether some setting is compared with another one; those of a sweep are not."""
+    return any(other != setting for setting, other in enumerate(comparison.reference))
+
+
+def reading_notes(comparison: Comparison) -> str:
+    """How to read the table."""
+    return CAPTION if is_compared(comparison) else SWEEP_CAPTION
+
+
 def sections(comparison: Comparison) -> Iterator[Section]:
     """The table part by part: differences by measure, and what aggregation keeps."""
     others = set(comparison.reference)
     against = comparison.labels[others.pop()] if len(others) == 1 else "its reference"
+    # a sweep compares no settings: its rows end with their means
+    columns = None if is_compared(comparison) else 3
     for title, measure_rows in groupby(comparison.rows, key=lambda row: row.quantity.title):
         section_rows = list(measure_rows)
         blocks = [
-            (_heading(quantity), tuple(_row(comparison, row) for row in group))
+            (_heading(quantity), tuple(_row(comparison, row)[:columns] for row in group))
             for quantity, group in groupby(section_rows, key=lambda row: row.quantity)
         ]
         unit = section_rows[0].quantity.unit
@@ -68,7 +85,7 @@ def sections(comparison: Comparison) -> Iterator[Section]:
         tests = count(section_rows[0].tests, "test")
         yield Section(
             title=title.upper(),
-            columns=("", "seeds", "mean", difference, f"p, {tests}", ""),
+            columns=("", "seeds", "mean", difference, f"p, {tests}", "")[:columns],
             blocks=tuple(blocks),
             notes=_settings_on_other_examples(comparison, section_rows),
         )
@@ -80,14 +97,14 @@ def sections(comparison: Comparison) -> Iterator[Section]:
             (
                 name,
                 tuple(
-                    (comparison.labels[entry.setting], str(entry.ratio.n), text, _text(entry.difference, 2))
+                    (comparison.labels[entry.setting], str(entry.ratio.n), text, _text(entry.difference, 2))[:columns]
                     for entry, text in rows
                 ),
             )
         )
     yield Section(
         title="WHAT AGGREGATION KEEPS",
-        columns=("", "seeds", "global / local", f"minus {against}"),
+        columns=("", "seeds", "global / local", f"minus {against}")[:columns],
         blocks=tuple(retention_blocks),
         notes=_retention_notes(comparison),
     )
@@ -158,9 +175,16 @@ def best_settings(comparison: Comparison) -> Iterator[str]:
 
 
 def excluded_note(comparison: Comparison) -> str:
-    """Which settings are compared with nothing and on no front, since no run of them is finished; empty for none."""
+    """Which settings are compared with nothing and on no front, and which pairs are dropped; empty for none."""
     names = "; ".join(comparison.labels[setting] for setting in comparison.settings_without_values)
-    return f"No run finished, so these settings have no values, and they are on no front: {names}" if names else ""
+    texts = [f"No run finished, so these settings have no values, and they are on no front: {names}"] * bool(names)
+    if comparison.missing_seeds:
+        missing = "; ".join(
+            f"{comparison.labels[setting]} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})"
+            for setting, seeds in comparison.missing_seeds.items()
+        )
+        texts.append(f"Runs failed and are left out, and all pairs with them are dropped: {missing}")
+    return ". ".join(texts)
 
 
 def not_significant_note(comparison: Comparison) -> str:
@@ -247,7 +271,7 @@ class Table:
         yield from prose(headline(self.comparison), width, "bold")
         for warning in self.comparison.warnings:
             yield from prose(warning, width, "yellow", hang=2)
-        yield from prose(CAPTION, width, "dim")
+        yield from prose(reading_notes(self.comparison), width, "dim")
         yield from prose(saturation_note(self.comparison), width, "yellow")
         for section in table_sections:
             yield "", ""
@@ -284,7 +308,7 @@ def page(comparison: Comparison, title: str, failures: Sequence[str]) -> tuple[s
     parts = [HEAD.format(title=text(f"{title} · fedmem")), f"<h1>{text(title)}</h1>"]
     parts += [
         f"<p>{text(paragraph)}</p>"
-        for paragraph in (headline(comparison), CAPTION, saturation_note(comparison))
+        for paragraph in (headline(comparison), reading_notes(comparison), saturation_note(comparison))
         if paragraph
     ]
     parts += [f'<p class="alarm">{text(warning)}</p>' for warning in comparison.warnings]

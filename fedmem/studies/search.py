@@ -88,7 +88,7 @@ def _run_trials(plan: Sweep, base: Path, folder: Path, how: Mapping[str, Any], *
         put(folder, "trials", [{**row, "front": row["trial"] in front} for row in rows])
     finally:
         storage.engine.dispose()
-    write_results(folder, list(cells.values()), out)
+    write_results(folder, list(cells.values()), out, failures.by_run)
     failed_cells = {key: why for key, why in failures.by_run.items() if key in cells}
     return SweptRuns(path=folder, cells=tuple(cells.values()), failed=failed_cells)
 

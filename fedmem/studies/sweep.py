@@ -51,7 +51,7 @@ def sweep(
     folder = folder_of(plan, cells[0], out)
     failures = Failures(folder)
     run_cells(cells, failures, out=out, jobs=jobs, force=force, retry_failed=retry_failed, listeners=listeners)
-    write_results(folder, cells, out)
+    write_results(folder, cells, out, failures.by_run)
     ids = {cell.scenario.id for cell in cells}
     return SweptRuns(path=folder, cells=cells, failed={key: why for key, why in failures.by_run.items() if key in ids})
 

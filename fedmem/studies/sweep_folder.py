@@ -2,7 +2,8 @@
 
 <out>/<scenario name>/<id>/             the run of each setting and seed, as `fedmem run` writes it
 <out>/<scenario name>/sweep-<name>/
-  results           one row for each setting, seed and quantity (.csv and .parquet)
+  results           one row for each setting, seed and quantity, of the summary and of each round (.csv and .parquet)
+  series            all of these numbers (.json and .npz), from which `fedmem report` draws table, figures and page
   failed.json       which runs failed, and why, until they are retried
   study.db, trials  of a search: Optuna's storage; one row for each trial (.csv and .parquet)
 """
@@ -11,17 +12,19 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from fedmem.contracts.events import Event, Listener, ScenarioFailed, ScenarioFinished
 from fedmem.execution.many_scenarios import Outcome, run_all
 from fedmem.studies.comparison import Comparison
-from fedmem.studies.grid import Cell
+from fedmem.studies.grid import Cell, label_of
+from fedmem.studies.stored import StoredStudy, write_study
 from fedmem.studies.sweep_file import Sweep
-from fedmem.studies.tables import put, values
+from fedmem.studies.tables import put, results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +40,7 @@ class SweptRuns:
 
     @property
     def results(self) -> pd.DataFrame:
-        """One tidy frame: a row for each setting, seed and quantity."""
+        """One tidy frame: a row for each setting, seed and quantity, over all rounds and at each of them."""
         import pandas as pd
 
         return pd.read_parquet(self.path / "results.parquet")
@@ -131,8 +134,11 @@ def _check_unchanged(cells: Sequence[Cell], out: Path | str) -> None:
             serve_finished(with_required_noise(cell.scenario), folder)
 
 
-def make_comparison(cells: Sequence[Cell], out: Path | str) -> Comparison:
-    """The finished runs of these cells side by side; each setting is its own reference."""
+def make_comparison(cells: Sequence[Cell], out: Path | str, failed: Container[str] = ()) -> Comparison:
+    """The finished runs of these cells side by side; each setting is its own reference.
+
+    Cells whose id has `failed` are left out, also where results of an earlier run are still there.
+    """
     from fedmem.execution.run import folder_of as folder_of_run
     from fedmem.results.folder import is_finished
     from fedmem.results.read import read
@@ -140,13 +146,26 @@ def make_comparison(cells: Sequence[Cell], out: Path | str) -> Comparison:
     settings = tuple(dict.fromkeys(cell.setting for cell in cells))
     seeds = tuple(dict.fromkeys(cell.seed for cell in cells))
     places = {setting: place for place, setting in enumerate(settings)}
-    folders = {(places[cell.setting], seeds.index(cell.seed)): folder_of_run(cell.scenario, out) for cell in cells}
+    folders = {
+        (places[cell.setting], seeds.index(cell.seed)): folder_of_run(cell.scenario, out)
+        for cell in cells
+        if cell.scenario.id not in failed
+    }
     runs = {place: read(folder) for place, folder in folders.items() if is_finished(folder)}
     return Comparison.of(runs, settings, range(len(settings)), seeds)
 
 
-def write_results(folder: Path, cells: Sequence[Cell], out: Path | str) -> Comparison:
-    """The tidy frame of all finished runs."""
-    comparison = make_comparison(cells, out)
-    put(folder, "results", list(values(comparison)))
+def write_results(
+    folder: Path, cells: Sequence[Cell], out: Path | str, failed: Mapping[str, str] = MappingProxyType({})
+) -> Comparison:
+    """The tidy frame of all finished runs but for those that `failed`."""
+    comparison = make_comparison(cells, out, failed)
+    put(folder, "results", list(results(comparison)))
+    causes = tuple(
+        f"{label_of(cell.setting)}, seed {cell.seed}: {failed[cell.scenario.id]}"
+        for cell in cells
+        if cell.scenario.id in failed
+    )
+    title = f"{cells[0].scenario.name if cells else ''} · {folder.name}"
+    write_study(folder, StoredStudy(title=title, comparison=comparison, failures=causes, is_sweep=True))
     return comparison

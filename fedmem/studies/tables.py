@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.contrasts import Contrast, Mean, Ratio
-from fedmem.studies.quantities import Quantity
+from fedmem.studies.quantities import Quantity, Series
 
 Rows = Iterator[dict[str, Any]]
 
@@ -18,40 +20,59 @@ Rows = Iterator[dict[str, Any]]
 def values(comparison: Comparison) -> Rows:
     """Every quantity of every run; nothing for runs that failed.
 
-    `saturated`: the value is too near an end of the measure, at the top from `saturated_from` up.
+    `low` and `high` are the interval of the run. `saturated`: the value is too near an end of the measure, at the top
+    from `saturated_from` up.
     """
     for series in comparison.series:
-        for setting in range(len(comparison.settings)):
-            for place, seed in enumerate(comparison.seeds):
-                if not math.isnan(series.n[setting, place]):
-                    yield {
-                        **_setting(comparison, setting),
-                        "seed": seed,
-                        **_quantity(series.quantity),
-                        "value": series.values[setting, place],
-                        "null": series.null[setting, place],
-                        "fpr": series.fpr[setting, place],
-                        "n": int(series.n[setting, place]),
-                        "saturated": series.zone.holds(float(series.values[setting, place])),
-                        "saturated_from": series.zone.top,
-                    }
+        for row, place in _readings(comparison, series, None):
+            yield {
+                **row,
+                "null": series.null[place],
+                "fpr": series.fpr[place],
+                "saturated": series.zone.holds(row["value"]),
+                "saturated_from": series.zone.top,
+            }
 
 
 def rounds(comparison: Comparison) -> Rows:
-    """What is tabled, at each observed round."""
-    for series in comparison.tested_series:
-        for round_number, round_values in series.rounds.items():
-            for setting in range(len(comparison.settings)):
-                for place, seed in enumerate(comparison.seeds):
-                    if not math.isnan(round_values[setting, place]):
-                        yield {
-                            **_setting(comparison, setting),
-                            "seed": seed,
-                            **_quantity(series.quantity),
-                            "round": round_number,
-                            "value": round_values[setting, place],
-                            "saturated": series.zone.holds(float(round_values[setting, place])),
-                        }
+    """The same quantities at each observed round."""
+    for series in comparison.series:
+        for round_number in series.rounds:
+            for row, _ in _readings(comparison, series, round_number):
+                yield {**row, "saturated": series.zone.holds(row["value"])}
+
+
+def results(comparison: Comparison) -> Rows:
+    """Both in one: `scope` is `summary`, which has no round, or `round`."""
+    for row in values(comparison):
+        yield {"scope": "summary", "round": None, **row}
+    for row in rounds(comparison):
+        yield {"scope": "round", **row}
+
+
+def _readings(
+    comparison: Comparison, series: Series, round_number: int | None
+) -> Iterator[tuple[dict[str, Any], tuple[int, int]]]:
+    """A row for each run that has this quantity at a round, or in its summary, and the place of the run."""
+    at_round = {} if round_number is None else {"round": round_number}
+    numbers = series.values if round_number is None else series.rounds[round_number]
+    unknown = np.stack([np.full_like(numbers, math.nan)] * 2 + [series.n], axis=-1)
+    ends = series.intervals.get(round_number, unknown)
+    for setting in range(len(comparison.settings)):
+        for place, seed in enumerate(comparison.seeds):
+            low, high, n = ends[setting, place].tolist()
+            if not math.isnan(n):
+                row = {
+                    **_setting(comparison, setting),
+                    "seed": seed,
+                    **_quantity(comparison, series.quantity),
+                    **at_round,
+                    "value": float(numbers[setting, place]),
+                    "low": low,
+                    "high": high,
+                    "n": int(n),
+                }
+                yield row, (setting, place)
 
 
 def differences(comparison: Comparison) -> Rows:
@@ -69,7 +90,7 @@ def differences(comparison: Comparison) -> Rows:
         difference, adjusted, scale = row.contrast, row.adjusted, row.quantity.scale
         yield {
             **_setting(comparison, row.setting),
-            **_quantity(row.quantity),
+            **_quantity(comparison, row.quantity),
             **_numbers("mean", row.mean),
             "reference": "" if difference is None else comparison.labels[comparison.reference[row.setting]],
             **_numbers("difference", adjusted),
@@ -99,7 +120,7 @@ def retention(comparison: Comparison) -> Rows:
     for entry in comparison.retention:
         yield {
             **_setting(comparison, entry.setting),
-            **_quantity(entry.quantity),
+            **_quantity(comparison, entry.quantity),
             "level": "global",
             **_numbers("retention", entry.ratio),
             **_numbers("difference", entry.difference),
@@ -116,7 +137,7 @@ def trades(comparison: Comparison) -> Rows:
     for trade in comparison.trades:
         yield {
             **_setting(comparison, trade.setting),
-            **_quantity(trade.quantity),
+            **_quantity(comparison, trade.quantity),
             **_numbers("utility", trade.use),
             **_numbers("measure", trade.harm),
             "dominated_by": comparison.labels[trade.better] if trade.better >= 0 else "",
@@ -140,6 +161,8 @@ def put(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
     import pandas as pd
 
     frame = pd.DataFrame(rows)
+    if "round" in frame:
+        frame["round"] = frame["round"].astype("Int64")  # the summary has no round
     for ending in ("csv", "parquet"):
         partial = folder / f".{name}.{os.getpid()}.{ending}"
         if ending == "csv":
@@ -153,13 +176,32 @@ def _setting(comparison: Comparison, setting: int) -> dict[str, Any]:
     return {"setting": comparison.labels[setting], **dict(comparison.settings[setting])}
 
 
-def _quantity(quantity: Quantity) -> dict[str, Any]:
+def _quantity(comparison: Comparison, quantity: Quantity) -> dict[str, Any]:
+    """What a row is about; each label is a column of its own, and `with` has them all in short words."""
+    columns = _label_columns(comparison)
     return {
         "metric": quantity.metric,
         "with": " ".join(quantity.parts),
         "kind": quantity.kind,
         "level": quantity.level,
+        **{column: quantity.labels.get(name) for name, column in columns.items()},
     }
+
+
+def _label_columns(comparison: Comparison) -> dict[str, str]:
+    """The columns of all labels of a comparison, by the name of the label; names that are taken get a prefix."""
+    names = sorted({name for series in comparison.series for name in series.quantity.labels} - {"fpr"})
+    taken = {*_COLUMNS, *(path for setting in comparison.settings for path, _ in setting)}
+    return {name: f"label_{name}" if name in taken else name for name in names}
+
+
+_COLUMNS = frozenset(
+    (
+        *("setting", "seed", "metric", "with", "kind", "level", "scope", "round", "value", "low", "high", "n", "null"),
+        *("fpr", "saturated", "reference", "effect", "unit", "p", "tests", "verdict", "utility", "measure"),
+    )
+)
+"""Columns that no label may take."""
 
 
 def _numbers(name: str, estimate: Mean | Contrast | Ratio | None) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,12 @@ def compared(values: Sequence[Sequence[float]], zone: SaturationZone, level: str
     )
     array = np.array(values)
     ones = np.full_like(array, 1.0)
-    same = {"null": ones, "paired_null": ones, "n": np.full_like(array, 9.0), "fpr": np.full_like(array, np.nan)}
+    same: dict[str, Any] = {
+        "null": ones,
+        "paired_null": ones,
+        "n": np.full_like(array, 9.0),
+        "fpr": np.full_like(array, np.nan),
+    }
     one = Series(quantity=quantity, values=array, paired=array - 1.0, rounds={1: array, 2: array}, zone=zone, **same)
     settings = tuple((("strategy.kind", name),) for name in ("fedavg", "fedmedian"))
     return Comparison(settings=settings, reference=(0, 0), seeds=tuple(range(array.shape[1])), series=(one,))

@@ -246,7 +246,7 @@ def test_a_comparison_has_no_retention_of_what_runs_have_none_of(folder: Path) -
 
     def paired() -> dict[tuple[Any, ...], float]:
         quantities = _quantities(Summary(read(folder)))
-        return {(q.metric, q.kind, q.parts): numbers["paired"] for q, numbers in quantities if q.level == "local"}
+        return {(q.metric, q.kind, q.parts): numbers["paired"] for q, _, numbers in quantities if q.level == "local"}
 
     found = paired()
     assert not math.isnan(found["memorisation", "pattern", ()])

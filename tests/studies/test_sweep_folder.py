@@ -28,7 +28,13 @@ def test_a_grid_gives_one_tidy_frame_and_goes_on_where_it_was(write: Write, tmp_
     own = frame[
         (frame.setting == label_of(cell.setting)) & (frame.metric == "test_accuracy") & (frame.level == "global")
     ]
-    assert own.value.tolist() == chosen.value.tolist()
+    total, by_round = own[own.scope == "summary"], own[own.scope == "round"].set_index("round")
+    assert total[["value", "low", "high", "n"]].equals(chosen[["value", "low", "high", "n"]].set_axis(total.index))
+    assert total["round"].isna().all()
+    expected = measured[(measured.metric == "test_accuracy") & (measured.level == "global")]
+    expected = expected[expected.scope == "round"].set_index("round")
+    assert by_round.value.to_dict() == expected.value.to_dict()
+    assert by_round.n.to_dict() == expected.n.to_dict()
     there = {path: path.stat().st_mtime_ns for path in (tmp_path / "tiny").glob("[!.]*/manifest.json")}
     more = sweep(write(axes=axes, seeds=[0, 7], set={"bootstrap": 30}), out=tmp_path, jobs=1)
     assert len(more.cells) == 8
@@ -58,3 +64,15 @@ def test_failures_are_noted_and_retried_alone(write: Write, tmp_path: Path) -> N
     assert json.loads((done.path / "failed.json").read_text()) == {}
     assert len(set(mended.results.setting)) == 2
     assert all(path.stat().st_mtime_ns == then for path, then in when.items())
+
+
+def test_old_results_of_a_run_that_now_fails_are_left_out(write: Write, tmp_path: Path) -> None:
+    marker = tmp_path / "marker"
+    flaky = {"kind": "tests.studies.sweep_helpers:Flaky", "marker": str(marker)}
+    file = write(axes=[{"path": "strategy", "values": [{"kind": "fedavg"}, flaky]}])
+    marker.touch()
+    assert len(set(sweep(file, out=tmp_path, jobs=1).results.setting)) == 2
+    marker.unlink()
+    again = sweep(file, out=tmp_path, jobs=1, force=True)
+    assert list(again.failed.values()) == ["no marker"]
+    assert set(again.results.setting) == {"fedavg"}
