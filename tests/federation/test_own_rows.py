@@ -158,8 +158,13 @@ def of_three_owners(folder: Path, rows: int) -> Scenario:
     """Three owners, of whom the second has so many rows and needs seven."""
     count = 54 + rows
     inputs = np.random.default_rng(0).random((count, 3), dtype=np.float32)
-    arrays = {"inputs": inputs, "targets": np.arange(count) % 2, "clients": np.repeat([10, 20, 30], [30, rows, 24])}
-    np.savez(folder / "few.npz", **arrays, test_inputs=inputs[:5], test_targets=np.zeros(5, np.int64))
+    arrays: dict[str, Any] = {
+        "inputs": inputs,
+        "targets": np.arange(count) % 2,
+        "clients": np.repeat([10, 20, 30], [30, rows, 24]),
+    }
+    arrays |= {"test_inputs": inputs[:5], "test_targets": np.zeros(5, np.int64)}
+    np.savez(folder / "few.npz", **arrays)
     return tiny(
         clients=3,
         population=0,
