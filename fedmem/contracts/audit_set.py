@@ -34,8 +34,7 @@ class InjectionPlan:
     by default that is its owner, which is always one of them. `replacements` (m,) are the replacement rows of the
     examples, in their order; by default they are drawn from the reserve.
     `taken` (t,) are ids of rows that clients hold. They leave the base rows of their client, which trains on them as
-    copies; the replacement rows are then other rows of the same client. Without `coins` the examples are in in every
-    run. `notes` are sentences about the plan, which `fedmem check` prints.
+    copies; the replacement rows are then other rows of the same client. `notes` are sentences about the plan, which `fedmem check` prints.
     """
 
     examples: Examples
@@ -49,7 +48,6 @@ class InjectionPlan:
     owners: NDArray[np.int32] | None = None
     replacements: Examples | None = None
     taken: IntArray | None = None
-    coins: bool = True
     notes: tuple[str, ...] = ()
 
 

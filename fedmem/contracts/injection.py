@@ -98,6 +98,17 @@ class InjectionDeclaration(Declaration):
     foreign_rows: bool = declare(False, "true or false")
 
 
+def has_coins(injection: object, runs: int) -> bool:
+    """Whether coins decide in which of so many runs the examples of an injection are in.
+
+    >>> from fedmem.injections.typical import Typical
+    >>> has_coins(Typical(), 1)
+    True
+    """
+    declared = injection_declaration(injection).coins
+    return runs > 1 if declared is None else declared
+
+
 def injection_declaration(injection: object) -> InjectionDeclaration:
     """The declarations of an injection.
 

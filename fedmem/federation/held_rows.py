@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedmem.contracts.arrays import BoolArray, IntArray
 from fedmem.contracts.audit_set import AuditSet, InjectionPlan
 from fedmem.contracts.data import ClientData, Dataset
-from fedmem.contracts.injection import Injection, injection_declaration
+from fedmem.contracts.injection import Injection, has_coins, injection_declaration
 from fedmem.contracts.ragged import Ragged
 from fedmem.errors import ComponentError
 from fedmem.seeding import stream
@@ -106,7 +106,8 @@ class HeldRows(Sequence[ClientData]):
         taken = np.bincount(client_of_row[places], minlength=len(self))
         owners = np.repeat(addition.owner, addition.copies) if addition.owners is None else addition.owners
         copies = np.bincount(owners[owners >= 0], minlength=len(self))
-        replaced = self._scenario.exclusion == "replace" and addition.coins
+        scenario = self._scenario
+        replaced = scenario.exclusion == "replace" and has_coins(scenario.injections[i], scenario.runs)
         free = np.bincount(client_of_row[self._is_free], minlength=len(self))
         too_many = np.flatnonzero((taken > 0) & (taken + copies * replaced > free - 1))
         if len(too_many):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedmem.contracts.arrays import BoolArray, IntArray
 from fedmem.contracts.audit_set import FOREVER, AuditSet, InjectionPlan, References
 from fedmem.contracts.data import ClientData, Dataset, Examples, FeatureShift, Space
-from fedmem.contracts.injection import CanaryInjection, Injection, injection_declaration
+from fedmem.contracts.injection import CanaryInjection, Injection, has_coins, injection_declaration
 from fedmem.contracts.ragged import Ragged
 from fedmem.contracts.reserve import Reserve
 from fedmem.contracts.validation import injected_of, references_of
@@ -113,7 +113,7 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
         space=space,
         own=tuple(own),
         own_rows=data.train.take(np.concatenate([np.empty(0, dtype=np.int64), *(pool.rows.rows for pool in own)])),
-        certain=_is_certain(additions),
+        certain=_is_certain(scenario, additions),
         num_taken=sum(0 if part.taken is None else len(part.taken) for part in additions),
         notes=notes_of(scenario.injections, additions, own),
     )
@@ -128,9 +128,10 @@ def _planner(scenario: Scenario, space: Space) -> PlanOne:
     return lambda i, clients, reserve: _plan_injection(scenario, i, clients, reserve, space)
 
 
-def _is_certain(additions: Sequence[InjectionPlan]) -> BoolArray:
+def _is_certain(scenario: Scenario, additions: Sequence[InjectionPlan]) -> BoolArray:
     """(m,) which examples no coin decides about."""
-    return np.repeat([not part.coins for part in additions], [len(part.examples) for part in additions]).astype(bool)
+    without_coins = [not has_coins(injection, scenario.runs) for injection in scenario.injections]
+    return np.repeat(without_coins, [len(part.examples) for part in additions]).astype(bool)
 
 
 def _references(scenario: Scenario, injection: CanaryInjection, space: Space) -> References:
@@ -230,7 +231,7 @@ def _audit(scenario: Scenario, additions: Sequence[InjectionPlan], nothing: Exam
         role=np.repeat(np.array([injection.role for injection in scenario.injections], dtype=np.str_), sizes),
         owner=concatenate([part.owner for part in additions]),
         copies=concatenate([part.copies for part in additions]),
-        is_in=_flip(scenario.runs, len(examples), stream(scenario.seed, "coins")) | _is_certain(additions),
+        is_in=_flip(scenario.runs, len(examples), stream(scenario.seed, "coins")) | _is_certain(scenario, additions),
         # A start in round 1 is no window: the initial model is observed as if all examples were active.
         start=per_injection([0 if part.start in (None, 1) else part.start for part in additions]),
         stop=per_injection([FOREVER if part.stop is None else part.stop for part in additions]),

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts.estimator import Estimator, estimator_declaration
 from fedmem.contracts.families import kind_of, nested_components
-from fedmem.contracts.injection import CanaryInjection, Injection, injection_declaration
+from fedmem.contracts.injection import CanaryInjection, Injection, has_coins, injection_declaration
 from fedmem.contracts.measure import Measure, differing_facts
 from fedmem.contracts.needs import measures_of, needs_of
 from fedmem.contracts.probe import Probe, probe_declaration
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def _held_back(
-    injections: Sequence[Injection], probes: Sequence[Probe], estimators: Sequence[Estimator]
+    injections: Sequence[Injection], probes: Sequence[Probe], estimators: Sequence[Estimator], runs: int
 ) -> Iterator[Problem]:
     comparisons = [
         *(f"probe {kind_of(probe)}" for probe in probes if _compares_held_out(probe)),
@@ -34,6 +34,15 @@ def _held_back(
             message=f"the {comparisons[0]} compares with examples that a coin excluded, and copies that no coin masks "
             f"are trained on all the same; write unmasked: 0, or leave the {comparisons[0].partition(' ')[0]} out",
         )
+
+    for position, injection in enumerate(injections if comparisons else ()):
+        if not has_coins(injection, runs):
+            yield Problem(
+                path=f"injections[{position}].coins",
+                message=f"the {comparisons[0]} compares with examples that a coin excluded, but the examples of this "
+                f"injection are in in every run; write coins: true and several runs, or leave the "
+                f"{comparisons[0].partition(' ')[0]} out",
+            )
 
 
 def _compares_held_out(component: object) -> bool:
