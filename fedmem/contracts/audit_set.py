@@ -27,14 +27,14 @@ class InjectionPlan:
     """The result of one injection: m examples, the owner of each, its number of copies, and its rounds.
 
     An in example is trained on in rounds `start` to `stop`, both included (None: from the beginning, to the end).
-    `copy_index` (copies in all,), in the order of the examples, is -1 where a copy is the example itself, otherwise a
-    row of `extra`, which is trained on in place of the example and is never measured. By default every copy is the
-    example. Of the copies of each example the last `unmasked` are trained on in every round of every run. `owners`
-    (copies in all,) has the client that trains on each copy, in the same order, where several clients hold one example;
-    by default that is its owner, which is always one of them. `replacements` (m,) are the replacement rows of the
-    examples, in their order; by default they are drawn from the reserve.
-    `taken` (t,) are ids of rows that clients hold. They leave the base rows of their client, which trains on them as
-    copies; the replacement rows are then other rows of the same client. `notes` are sentences about the plan, which `fedmem check` prints.
+    `copy_index` (copies in all,), in the order of the examples, is -1 where a copy is the example itself, otherwise
+    a row of `extra`, which is trained on in place of the example and is never measured. By default every copy is
+    the example. Of the copies of each example the last `unmasked` are trained on in every round of every run.
+    `owners` (copies in all,) has the client that trains on each copy, in the same order, where several clients hold
+    one example; by default that is its owner, which is always one of them. `replacements` (m,) are the replacement
+    rows of the examples, in their order; by default they are drawn from the reserve. `taken` (t,) are ids of rows
+    that clients hold. They leave the base rows of their client, which trains on them as copies; the replacement
+    rows are then other rows of the same client. `notes` are sentences about the plan, which `fedmem check` prints.
     """
 
     examples: Examples

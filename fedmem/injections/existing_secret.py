@@ -215,8 +215,11 @@ class _Search:
             (self.unknown, f"have {UNKNOWN}, a token that is not in the vocabulary, in a place"),
             (self.cut, "are cut by the end of a window"),
         )
-        return [f"{count} {'text' if count == 1 else 'texts'} that begin like the template {why}" for count, why in
-                reasons if count]
+        return [
+            f"{count} {'text' if count == 1 else 'texts'} that begin like the template {why}"
+            for count, why in reasons
+            if count
+        ]
 
 
 def _without_shared_windows(windows: Mapping[int, Sequence[int]]) -> tuple[list[int], int]:
@@ -228,4 +231,3 @@ def _without_shared_windows(windows: Mapping[int, Sequence[int]]) -> tuple[list[
             used.update(windows[number])
             kept.append(number)
     return sorted(kept), len(windows) - len(kept)
-

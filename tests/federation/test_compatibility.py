@@ -55,7 +55,7 @@ def test_image_components_are_refused_together_for_texts() -> None:
         "probes[0].attack.kind",
     }
     assert found["injections[0].kind"].endswith(
-        "choose from: existing, near_duplicate, personal, random_tokens, secret, typical"
+        "choose from: existing, existing_secret, near_duplicate, personal, random_tokens, secret, typical"
     )
     assert found["probes[0].attack.kind"].endswith("choose from: tag")
 

@@ -163,5 +163,6 @@ def test_a_memorised_pin_is_exposed_and_extracted(tmp_path: Path) -> None:
     exposure = summary[(summary.metric == "exposure") & (summary.subject == "existing_secret")].value
     assert exposure.iloc[0] > 9  # log2 of a thousand is 9.97
     single = frame[(frame.metric == "greedy") & frame.run.notna() & (frame.place == "owner") & (frame["round"] == 3)]
-    assert single[single.coin.isna()].value.mean() == 1
+    assert len(single)
+    assert single[single.coin != "out"].value.mean() == 1
     assert single[single.coin == "out"].value.mean() == 0

@@ -27,7 +27,7 @@ def test_every_occurrence_is_a_member_and_none_is_missed(tokens: list[int]) -> N
     assert begins == {start for start, _, _ in spans}
 
 
-def test_an_occurrence_that_a_window_cuts_is_counted_and_not_found() -> None:
+def test_an_occurrence_that_a_window_cuts_is_counted_alone() -> None:
     text = [5, 5, 5, 7, 8, 1, 2, 0, 5, 5]
     for end in range(1, 9):
         windows = np.array([text[:end] + [5] * (8 - end)])
