@@ -141,7 +141,8 @@ class Estimate:
     `influence` gives its interval, and that of differences and ratios (`two_way.influence` computes it). `null` is the
     value without memorisation, `n` the number of audit examples, `bounds` its smallest and largest possible value.
     `examples` are the audit examples, and `per_example` (n,) the value of each, with an interval where one is known,
-    from `per_example_n` runs. `p` is the p-value of no memorisation under `redeals` deals of the coins
+    from `per_example_n` runs; `per_example_p` is the p of no memorisation of each, where kinds have few examples.
+    `p` is the p-value of no memorisation under `redeals` deals of the coins
     (`randomisation`); NaN where it is not computed. With `signed` effects of both signs are summed and cancel, so that
     the value has no retention.
     """
@@ -161,6 +162,7 @@ class Estimate:
     per_example_low: FloatArray | None = None
     per_example_high: FloatArray | None = None
     per_example_n: IntArray | None = None
+    per_example_p: FloatArray | None = None
     signed: bool = False
 
 

@@ -15,7 +15,9 @@ from typing import Any, Literal
 Direction = Literal["higher is worse", "higher is better", "neither"]
 """What a high value means: more memorisation or leakage, a better model, or neither."""
 
-Section = Literal["", "utility", "reconstruction", "cross-influence", "client influence", "privacy", "none"]
+Section = Literal[
+    "", "utility", "reconstruction", "extraction", "cross-influence", "client influence", "privacy", "none"
+]
 """Where the table of a run shows a measure. Empty: LOCAL AND GLOBAL for values of kinds, else OTHER MEASURES."""
 
 DERIVED: Mapping[str, str] = {
@@ -55,6 +57,8 @@ class Measure:
         ranked: whether it ends with the number of references: `value` for an exposure by rank, `gain` for one less
             that of runs without the example.
         bound: the member of `fedmem.privacy.guarantee.Guarantee` that bounds it; empty if none does.
+        interval_of: what its intervals are about, where that is not the value, which then may lie outside; empty if
+            they are about the value. A reading whose value lies outside its interval is refused without this reason.
         difference: the title of the difference between examples that are in and examples held out; empty if a
             comparison of runs does not show that difference.
         compares: the evidence of a single example that its in and out runs are compared by, which is what an exact test
@@ -85,6 +89,7 @@ class Measure:
     bound: Literal["", "auc", "tpr", "exposure", "memorisation"] = ""
     difference: str = ""
     compares: Literal["", "correct", "margin", "rank"] = ""
+    interval_of: str = ""
 
     @property
     def is_rate(self) -> bool:

@@ -201,6 +201,16 @@ class Reading:
     subject: str = ""
     labels: Labels = NO_LABELS
 
+    @property
+    def is_outside(self) -> bool:
+        """Whether the value lies outside its interval by more than rounding; an end of NaN is no end.
+
+        >>> Reading(metric="m", value=0.5, low=0.6, high=0.9).is_outside, Reading(metric="m", value=0.5).is_outside
+        (True, False)
+        """
+        slack = 1e-9 * max(1.0, abs(self.value)) if math.isfinite(self.value) else 0.0
+        return self.value < self.low - slack or self.value > self.high + slack
+
 
 Scope = Literal["run", "round", "run_summary", "summary"]
 """What a row is about.

@@ -101,6 +101,17 @@ def _reading(guard: Guard, reading: object, declared: Declared) -> None:
         text = getattr(reading, name)
         guard.require(isinstance(text, str), f"{name} of a reading is {cut_text(text)}, should be text")
     _check_declared(guard, reading.metric, reading.labels, declared)
+    _check_interval(guard, reading, declared)
+
+
+def _check_interval(guard: Guard, reading: Reading, declared: Declared) -> None:
+    """Refuses a value outside its own interval, unless its measure says what the interval is about."""
+    if reading.is_outside and not declared.measures[base_of(reading.metric)].interval_of:
+        guard.reject(
+            f"the value {reading.value:g} of {cut_text(reading.metric)} lies outside its interval from {reading.low:g} "
+            f"to {reading.high:g}; compute both from the same estimate, or say in Measure(interval_of=...) what the "
+            "interval is about"
+        )
 
 
 def measurements_of(guard: Guard, values: Iterable[Any], declared: Declared) -> list[Measurement]:
@@ -155,13 +166,19 @@ def _per_example(guard: Guard, estimate: Estimate) -> None:
     """The values of single examples are as many as the examples."""
     if estimate.examples is None:
         return
-    for name in ("per_example", "per_example_low", "per_example_high", "per_example_n"):
+    for name in ("per_example", "per_example_low", "per_example_high", "per_example_n", "per_example_p"):
         values = getattr(estimate, name)
         if values is not None and np.shape(values) != np.shape(estimate.examples):
             guard.reject(
                 f"{name} of {cut_text(estimate.metric)} is {a_kind(values)}, should have the shape "
                 f"{np.shape(estimate.examples)} of examples"
             )
+    if estimate.per_example is None:
+        return
+    values = np.asarray(estimate.per_example, dtype=np.float64)
+    for bound, sign in ((estimate.per_example_low, 1.0), (estimate.per_example_high, -1.0)):
+        if bound is not None and (sign * (np.asarray(bound) - values) > 1e-9 * np.maximum(1.0, np.abs(values))).any():
+            guard.reject(f"a value of a single example of {cut_text(estimate.metric)} lies outside its interval")
 
 
 def run_readings_of(

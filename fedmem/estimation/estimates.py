@@ -10,7 +10,7 @@ metric                  level        subject                     further labels 
 M                       each         kind                                             observed and summary
 M                       each         number of an audit example                       summary
 M.null                  each         kind                                             summary; the value without it
-M.p                     each         kind                                             summary; that of no memorisation
+M.p                     each         kind, or number of example                       summary; that of no memorisation
 M.difference            global       kind                        contrast=levels,     observed from 1 on and summary
                                                                  minus=global
 M.difference            each         kind A                      contrast=kinds,      observed and summary, A before B
@@ -41,6 +41,7 @@ row of a single example (for a `tests` row, as the estimator defines).
   paired, as far as they are over the same examples and runs. Those of single examples come from the estimator, or are
   NaN.
 - `M.p` tests whether there is any memorisation, exactly, from re-dealt coins (`randomisation`); its `n` counts them.
+  Kinds of fewer than eight examples have one for each example.
   The interval shows how much. The two may differ near the threshold: the p is about these examples, the interval is
   also about others like them.
 """
@@ -74,8 +75,8 @@ MEASURES = (
         title="retention",
         means="The effect at the aggregate as a share of the effect at the owning client, both summed over all "
         "examples of a kind above the null: 1 means that aggregation keeps everything, 0 nothing.",
-        is_not="It is not an average of ratios of single examples, and has no value where the local effect is not "
-        "resolved.",
+        is_not="It is not an average of ratios of single examples, and is undefined where the local effect is not "
+        "significant.",
         digits=2,
         section="none",
         order=5,
@@ -248,6 +249,12 @@ def _values(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[
         for example, value, low, high, n in zip(*columns, strict=True):
             single = Reading(metric=e.metric, value=value, low=low, high=high, n=n, subject=str(example), labels=labels)
             yield _row(view.round, view.level, source, single)
+        if e.per_example_p is None:
+            continue
+        for example, value in zip(e.examples.tolist(), e.per_example_p.tolist(), strict=True):
+            if not math.isnan(value):
+                of_one = Reading(metric=f"{e.metric}.p", value=value, n=e.redeals, subject=str(example), labels=labels)
+                yield _row(view.round, view.level, source, of_one)
 
 
 def _clusters(view: View, e: Estimate) -> int:

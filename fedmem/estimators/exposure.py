@@ -13,7 +13,7 @@ from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Reading
-from fedmem.estimation.randomisation import of_means
+from fedmem.estimation.randomisation import of_means, of_single_examples
 from fedmem.estimation.statistics import mean, means_by_coin
 from fedmem.estimation.two_way import of_difference, of_ins, place_among
 
@@ -130,6 +130,9 @@ class Exposure:
                         examples=rows,
                         per_example=values[rows],
                         per_example_n=trials[rows],
+                        per_example_p=of_single_examples(bits, rows, view.redeals, gap=gain)
+                        if view.round is None
+                        else None,
                     )
                 )
         return estimates

@@ -13,7 +13,7 @@ from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Labels, Reading
-from fedmem.estimation.randomisation import of_means
+from fedmem.estimation.randomisation import of_means, of_single_examples
 from fedmem.estimation.statistics import mean, means_by_coin, newcombe
 from fedmem.estimation.two_way import of_difference, place_among
 
@@ -108,6 +108,7 @@ def _by_kind(view: View, values: FloatArray, statistic: str) -> Sequence[Estimat
                 per_example_low=low,
                 per_example_high=high,
                 per_example_n=ins + outs,
+                per_example_p=of_single_examples(values, rows, view.redeals) if view.round is None else None,
             )
         )
     return estimates

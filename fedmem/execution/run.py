@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -343,6 +344,7 @@ def _manifest(
         "machine": platform.machine(),
         "versions": versions(scenario.speed.engine),
         "commit": commit(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": {**simulated.seconds, "estimating": estimating, "total": total},
         "pilot": _pilot(scenario, simulated),
         "privacy": spending_record(scenario, simulated.bank),

@@ -106,19 +106,21 @@ ATTACKED = (
 
 _EXTRACTED = "It is no memorisation where it happens as often by chance; compare with secrets that were held out."
 
+_GIVEN = {**_YES_OR_NO, "section": "extraction"}
+
 EXTRACTED = (
     _measure("greedy", "written verbatim", "Whether the most probable tokens give the secret.", is_not=_EXTRACTED,
-           **_YES_OR_NO),
+           headline=True, **_GIVEN),
     _measure("greedy_within_distance", "written nearly", "The same up to `distance` edits.", is_not=_EXTRACTED,
-           **_YES_OR_NO),
-    _measure("beam", "in a beam", "Whether a beam search gives the secret.", is_not=_EXTRACTED, **_YES_OR_NO),
+           **_GIVEN),
+    _measure("beam", "in a beam", "Whether a beam search gives the secret.", is_not=_EXTRACTED, **_GIVEN),
     _measure("beam_within_distance", "nearly in a beam", "The same up to `distance` edits.", is_not=_EXTRACTED,
-           **_YES_OR_NO),
+           **_GIVEN),
     _measure("discoverable", "discoverable", "Whether `draws_needed` is at most `draws`.", is_not=_EXTRACTED,
-           **_YES_OR_NO),
+           headline=True, **_GIVEN),
     _measure("best_first", "found by a search", "Whether the secret is among the most probable members of its "
     "template.",
-           is_not=_EXTRACTED, **_YES_OR_NO),
+           is_not=_EXTRACTED, headline=True, **_GIVEN),
     _measure("draws_needed", "draws needed", "The fewest draws of which one is the secret with probability p.",
            range=(1.0, math.inf), direction="higher is better"),
 )  # fmt: skip

@@ -30,10 +30,13 @@ class Value:
     def text(self, digits: int) -> str:
         """`3.42 [3.10, 3.75]`. No end of the interval is rounded to zero, which would hide on which side it lies.
 
-        A saturated value has a mark behind it.
+        A saturated value has a mark behind it. A value whose interval excludes zero is not rounded to zero either, so
+        that what is printed lies within the interval that is printed.
 
         >>> Value(value=0.005, low=-0.0004, high=0.012, n=80).text(3)
         '0.005 [−0.0004, 0.012]'
+        >>> Value(value=0.0004, low=0.0002, high=0.0006, n=80).text(3)
+        '0.0004 [0.0002, 0.001]'
         >>> Value(value=8.1, low=8.0, high=8.2, n=80, saturated=True).text(1)
         '8.1 [8.0, 8.2]†'
         >>> Value(value=0.1, low=0.05, high=0.15, n=80, p=0.004).text(2)
@@ -45,11 +48,12 @@ class Value:
         mark = MARK if self.saturated else ""
         p_text = "" if math.isnan(self.p) else f" p {self.p:.2g}"
         interval = "no interval" if math.isnan(self.low + self.high) else ends
-        return f"{number(self.value, digits)} [{interval}]{mark}{p_text}"
+        value = _end(self.value, digits) if self.is_significant else number(self.value, digits)
+        return f"{value} [{interval}]{mark}{p_text}"
 
     @property
-    def is_resolved(self) -> bool:
-        """Whether the interval excludes zero; without an interval nothing is resolved."""
+    def is_significant(self) -> bool:
+        """Whether the interval excludes zero; without an interval nothing is significant."""
         return self.low > 0 or self.high < 0
 
     @property

@@ -83,9 +83,9 @@ def client_influence_section(summary: Summary, *, everything: bool) -> Section:
             for subject in dict.fromkeys(subjects)
         ]
         up, down = (
-            sum(v.is_resolved and (v.low > 0) == is_above for v in values.values()) for is_above in (True, False)
+            sum(v.is_significant and (v.low > 0) == is_above for v in values.values()) for is_above in (True, False)
         )
-        notes.append(f"{name}: resolved above 0 for {up} and below 0 for {down} of {len(values)} clients.")
+        notes.append(f"{name}: significantly above 0 for {up} and below 0 for {down} of {len(values)} clients.")
     heading = "runs with the client minus runs without it; n: runs; in rows called mean: clients"
     notes = notes if everything else notes[:1]
     if notes and not everything:

@@ -226,7 +226,8 @@ TABLE_TERMS: Mapping[str, str] = {
     "capped": "one of both values is saturated, so that the true difference may be larger",
     " p ": "of no memorisation: twice the share of re-dealt coins that give as much, or as little; exact",
     "released": "the last aggregate, read on all examples",
-    "unresolved": "the interval contains zero, or there is none, so the data do not tell how large it is",
+    "not significant": "the interval contains zero, so the data do not tell on which side of zero the difference is",
+    "undefined": "no value or no interval exists",
     "no interval": "fewer than eight runs that did not diverge, fewer than eight examples, all values alike, or a rate "
     "of 0 or 1",
     "at most": "the largest value that the guaranteed epsilon allows, for any attack",

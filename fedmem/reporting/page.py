@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fedmem.contracts.measure import Measure, base_of
 from fedmem.reporting.cells import Section, Value
+from fedmem.reporting.origin import origin
 from fedmem.reporting.run_figures import _figures
 from fedmem.reporting.sections import CAPTION, alarms, headline, legend, picking, sections, warnings
 from fedmem.reporting.summary import Summary
@@ -41,6 +42,7 @@ def _page(summary: Summary, figures: Mapping[str, tuple[bytes, str]]) -> Iterato
     name = f"{run.scenario['name']} · {run.path.name}"
     yield HEAD.format(title=text(f"{name} · fedmem"))
     yield f"<h1>{text(name)}</h1><p>{text(headline(run))}.</p>"
+    yield f"<p>{'<br>'.join(map(text, origin(run)))}</p>"
     for alarm in alarms(run):
         yield f'<p class="alarm">{text(alarm)}</p>'
     for warning in warnings(run):

@@ -104,8 +104,8 @@ def _verdict(differences: Mapping[str, Value], margins: Mapping[str, Value]) -> 
 
 def _sort_by_sign(values: Mapping[str, Value], above_phrase: str, below_phrase: str) -> list[str]:
     """The kinds whose value is above 0, below 0 and not significantly different from 0, each in a phrase."""
-    phrases: dict[str, list[str]] = {above_phrase: [], below_phrase: [], "not resolved for {}": []}
+    phrases: dict[str, list[str]] = {above_phrase: [], below_phrase: [], "not significant for {}": []}
     for kind, value in values.items():
-        phrase = list(phrases)[(0 if value.low > 0 else 1) if value.is_resolved else 2]
+        phrase = list(phrases)[(0 if value.low > 0 else 1) if value.is_significant else 2]
         phrases[phrase].append(kind)
     return [phrase.format(", ".join(kinds)) for phrase, kinds in phrases.items() if kinds]

@@ -7,15 +7,17 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from fedmem.contracts.measure import Measure
+from fedmem.contracts.measure import Measure, base_of
 from fedmem.contracts.measurement import NO_LABELS, Labels
 from fedmem.errors import RunError
 from fedmem.reporting import privacy_sections
 from fedmem.reporting.cells import Section, Value
+from fedmem.reporting.extraction_section import extraction_section
 from fedmem.reporting.influence_sections import client_influence_section, cross_influence_section
-from fedmem.reporting.measures import Variant, terms_of
+from fedmem.reporting.measures import Variant, measure_of, terms_of
 from fedmem.reporting.reconstruction_section import reconstruction_section
 from fedmem.reporting.row_cells import count_cell, value_cell
+from fedmem.reporting.single_examples import single_examples_section
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import Run
 from fedmem.scenario.caveats import caveats_of_stored
@@ -32,6 +34,8 @@ def sections(summary: Summary, *, everything: bool = False) -> Iterator[Section]
     """The table part by part; with `everything` also control attacks and the models of the other clients."""
     measures = [measure for measure in summary.measures if measure.headline or everything]
     yield _levels(summary, measures, others=everything)
+    yield single_examples_section(summary, measures)
+    yield extraction_section(summary, everything=everything)
     yield _retention(summary, measures)
     yield _differences(summary, measures)
     yield cross_influence_section(summary, everything=everything)
@@ -51,7 +55,25 @@ def omitted_measures(summary: Summary) -> str:
         for _, _, labels, _ in summary.entries(measure.metric)
     ):
         titles.append("the other clients' models")
-    return f"Also measured, in the report: {'; '.join(titles)}." if titles else ""
+    sentences = [f"Also measured, in the report: {'; '.join(titles)}."] if titles else []
+    if others := _measured_elsewhere(summary):
+        sentences.append(f"In measurements.parquet alone: {'; '.join(others)}.")
+    return " ".join(sentences)
+
+
+def _measured_elsewhere(summary: Summary) -> list[str]:
+    """The probes of which no table shows a measure, with their measures."""
+    probes = [str(probe.get("kind")) for probe in summary.run.scenario.get("probes") or ()]
+    metrics_by_source: dict[str, dict[str, None]] = {}
+    for row in summary.run.rows():
+        metrics_by_source.setdefault(row.source, {})[base_of(row.reading.metric)] = None
+    texts = []
+    for probe in dict.fromkeys(probes):
+        metrics = list(metrics_by_source.get(probe.rpartition(":")[0].rpartition(".")[2] or probe, {}))
+        sections_of_metrics = {measure_of(metric, summary.known_measures).section for metric in metrics}
+        if metrics and sections_of_metrics == {"none"}:
+            texts.append(f"probe {probe} ({', '.join(metrics)})")
+    return texts
 
 
 def legend(table_sections: Sequence[Section], summary: Summary) -> list[tuple[str, str]]:
@@ -153,19 +175,19 @@ def _retention(summary: Summary, measures: Sequence[Variant]) -> Section:
                 if about == kind and labels.without("resolved") == metric_labels:
                     local = summary.value(measure.metric, "local", kind, measure.labels.plus(place="owner"))
                     value = replace(value, saturated=local is not None and local.saturated)
-                    text = "not resolved" if labels.get("resolved") == "no" else value.text(2)
+                    text = "undefined" if labels.get("resolved") == "no" else value.text(2)
                     rows.append((kind, str(value.n), text))
         blocks.append((measure.title, tuple(rows)))
     note = (
-        "Not resolved: the interval of the local effect contains its null, or there is none, so there is nothing to "
+        "Undefined: the interval of the local effect contains its null, or there is none, so there is nothing to "
         "divide by."
     )
-    has_unresolved = any(row[-1] == "not resolved" for _, rows in blocks for row in rows)
+    has_undefined = any(row[-1] == "undefined" for _, rows in blocks for row in rows)
     return Section(
         title="RETENTION",
         columns=("", "n", "global / local"),
         blocks=tuple(blocks),
-        notes=(note,) if has_unresolved else (),
+        notes=(note,) if has_undefined else (),
     )
 
 
@@ -187,7 +209,17 @@ def _differences(summary: Summary, measures: Sequence[Variant]) -> Section:
                 rows[f", {level}"].append((f"{subject} − {other}", *cells, _direction(value, "first", sides)))
         name = measure.title
         blocks += [(f"{name}{what}", tuple(block_rows)) for what, block_rows in rows.items()]
-    return Section(title="DIFFERENCES", columns=("", "n", "difference", ""), blocks=tuple(blocks))
+    number = sum(len(block_rows) for _, block_rows in blocks)
+    note = (
+        f"These are {number} comparisons, and their intervals are not adjusted for that: where nothing differs, about "
+        "one in twenty is called higher or lower. `fedmem compare` adjusts."
+    )
+    return Section(
+        title="DIFFERENCES",
+        columns=("", "n", "difference", ""),
+        blocks=tuple(blocks),
+        notes=(note,) if number > 1 else (),
+    )
 
 
 def _sides(summary: Summary, measure: Variant, *places: tuple[str, str]) -> list[Value]:
@@ -204,8 +236,8 @@ def _direction(value: Value, first: str, sides: Sequence[Value]) -> str:
     at_end = [side.saturated for side in sides]
     if at_end and all(at_end):
         return "both saturated"
-    if not value.is_resolved:
-        return "unresolved"
+    if not value.is_significant:
+        return "undefined" if math.isnan(value.low) else "not significant"
     return f"{first} {'higher' if value.low > 0 else 'lower'}{', capped' * any(at_end)}"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedmem.reporting.cells import Section
+from fedmem.reporting.origin import origin
 from fedmem.reporting.sections import CAPTION, alarms, headline, legend, omitted_measures, picking, sections, warnings
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import Run, read
@@ -55,6 +56,8 @@ class _Table:
         summary = Summary(self.run)
         table_sections = [section for section in sections(summary) if any(block for _, block in section.blocks)]
         yield from prose(headline(self.run), width, "bold")
+        for line in origin(self.run):
+            yield from prose(line, width, hang=2)
         for alarm in alarms(self.run):
             yield from prose(alarm, width, "bold red", hang=2)
         for warning in warnings(self.run):

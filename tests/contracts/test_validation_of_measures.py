@@ -123,3 +123,16 @@ def test_reconstructions_must_fit_their_targets() -> None:
     ):
         with pytest.raises(PartError, match=message):
             reconstruct(Returning(found=wrong), [target], [])
+
+
+def test_a_value_outside_its_interval_is_refused() -> None:
+    """Value and interval of two estimators; a measure that says what its interval is about may have it."""
+    (one,) = Lab().local(runs=(0,), clients=(0,))
+    for value in (0.5, 0.95):
+        apart = Reading(metric="m", value=value, low=0.6, high=0.9)
+        with pytest.raises(PartError, match="lies outside its interval"):
+            read([(one, apart)], [one])
+        about = Measure(name="m", title="m", means="A number.", interval_of="the mean over other clients")
+        assert read([(one, apart)], [one], replace(DECLARED, measures={"m": about}))
+    for good in (Reading(metric="m", value=0.6, low=0.6, high=0.9), Reading(metric="m", value=0.5)):
+        assert read([(one, good)], [one])

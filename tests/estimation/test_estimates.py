@@ -23,6 +23,7 @@ from fedmem.estimation.two_way import combine, interval, ratio_interval
 from fedmem.estimation.views import views
 from fedmem.estimators.cross_influence import CrossInfluence
 from fedmem.estimators.exposure import Exposure
+from fedmem.estimators.exposure_skewnormal import ExposureSkewnormal
 from fedmem.estimators.membership import Membership
 from fedmem.estimators.memorisation import Memorisation
 from fedmem.seeding import stream
@@ -505,3 +506,16 @@ def test_retention_takes_off_each_levels_own_null() -> None:
         "of=memorisation statistic=probability over=rounds",
     )
     assert several.value < plain.value - 0.2
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("noise", [0.0, 1.0])
+def test_values_of_all_estimators_lie_within_their_intervals(seed: int, noise: float) -> None:
+    """Ties, saturated exposure, single examples, differences and retention are among the rows."""
+    bank = make_bank(seed=seed, noise=noise, local=8.0 * seed, whole=4.0 * seed, runs=10, rounds=(0, 2))
+    rows = estimate(bank, (*ALL, CrossInfluence(), ExposureSkewnormal()), 20)
+    assert not [row for row in rows if row.reading.is_outside]
+    if noise == 1.0:
+        assert sum(not math.isnan(row.reading.low) for row in rows) > 50
+    shifted = [replace(row.reading, value=row.reading.high + 0.1) for row in rows if row.reading.low == row.reading.low]
+    assert all(reading.is_outside for reading in shifted)

@@ -32,7 +32,7 @@ def test_table_prints_influence_utility_and_extrapolation(folder: Path) -> None:
     assert re.search(r"test accuracy, Süd +12 +−0\.200 \[−0\.300, −0\.100\]", text)
     assert re.search(r"test accuracy, Nord +12 +0\.300 \[0\.200, 0\.400\]", text)
     assert "client 2" not in text
-    assert "test accuracy: resolved above 0 for 1 and below 0 for 1 of 3 clients." in text
+    assert "test accuracy: significantly above 0 for 1 and below 0 for 1 of 3 clients." in text
     assert "The lowest and the highest are picked by their values" in text
     assert re.search(r"client gap +12 +0\.200 \[0\.100, 0\.300\] +0\.200", text)
     assert "probability of the label" not in text

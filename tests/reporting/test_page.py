@@ -44,7 +44,7 @@ def test_the_table_holds_what_the_rows_say(folder: Path) -> None:
         "a client's real message: leaks pattern; no held-out example to compare with for typical-own (against "
         "the best prior, picked by the truth: worse for pattern, typical-own)." in words
     )
-    assert "the aggregate: not resolved for pattern (against the best prior, picked by the truth: worse for" in words
+    assert "the aggregate: not significant for pattern (against the best prior, picked by the truth: worse for" in words
     assert (
         "a client's first step alone, which no server sees: further off than held-out examples for pattern (against "
         "the best prior, picked by the truth: better for pattern)." in words
@@ -54,12 +54,12 @@ def test_the_table_holds_what_the_rows_say(folder: Path) -> None:
     assert re.search(r"pattern +13 +1\.50 \[1\.40, 1\.60\] +0\.05 \[−0\.05, 0\.15\]", text)
     assert "−3.50" not in text, "the mean of the controls is for the page"
     assert re.search(r"pattern +80 +0\.67 \[0\.57, 0\.77\]", text)
-    assert re.search(r"typical-own +80 +not resolved", text)
+    assert re.search(r"typical-own +80 +undefined", text)
     assert "0.99" not in text, "retention over all rounds is for the page"
     between = r"memorisation: local − global\n  pattern +80 +0\.250 \[0\.150, 0\.350\] +local higher\n"
     assert re.search(between + r"  typical-own +80 +−0\.250 \[−0\.350, −0\.150\] +local lower", text)
     pair = r"\n  pattern − typical-own +80 +"
-    assert re.search(f"memorisation, global{pair}0\\.050 \\[−0\\.020, 0\\.120\\] +unresolved", text)
+    assert re.search(f"memorisation, global{pair}0\\.050 \\[−0\\.020, 0\\.120\\] +not significant", text)
     assert re.search(f"LiRA AUC, local{pair}0\\.300 \\[0\\.200, 0\\.400\\] +first higher", text)
     assert re.search(r"test accuracy +320/32 +0\.900 \[0\.800, 1\.000\] +0\.900 \[0\.800, 1\.000\]", text)
     assert str(folder) in text.replace("\n", "")
@@ -216,7 +216,7 @@ def test_page_is_complete_escaped_and_explains_measures(folder: Path) -> None:
         assert html.escape(one.is_not)[:40] in text
     assert "loss threshold AUC" in text
     assert "local, others" in text
-    assert "unresolved" in text
+    assert "not significant" in text
     assert not list(folder.glob(".*"))
 
 

@@ -28,10 +28,10 @@ def test_the_table_fits_its_terminal_and_breaks_no_cell(folder: Path, width: int
     fitted, free = lines(folder, width), lines(folder, NO_LIMIT)
     assert max(map(len, fitted)) <= width
     assert re.findall(CELL, "\n".join(fitted)) == re.findall(CELL, "\n".join(free))
-    verdicts = r"local higher|local lower|first higher|unresolved|not resolved"
+    verdicts = r"local higher|local lower|first higher|not significant|undefined"
     said = [line for line in fitted if re.search(CELL, line)]
     assert sum(len(re.findall(verdicts, line)) for line in said) >= (3 if width > 40 else 0)
-    for line in fitted:
+    for line in fitted[next(i for i, line in enumerate(fitted) if line.startswith("LOCAL AND GLOBAL")) :]:
         assert line.count("[") == line.count("]"), "a line ends inside an interval"
 
 

@@ -1,0 +1,66 @@
+"""Where the numbers of a run come from, in two lines for the head of its table and its report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fedmem.results.folder import finish_time
+from fedmem.results.read import Run
+
+_PARTS = {
+    "data": "dataset",
+    "partition": "partition",
+    "model": "model",
+    "client": "client",
+    "strategy": "strategy",
+    "sampler": "sampler",
+}
+"""What the line says of a part, and its field in the scenario."""
+
+_PACKAGES = ("torch", "flwr")
+"""The packages whose versions are on the first screen; all others are in the manifest."""
+
+
+def origin(run: Run) -> tuple[str, str]:
+    """What was run, by component and seed; and when, with which versions and which commit of fedmem.
+
+    The commit is that of the checkout of fedmem, not that of the user's own repository, of which the manifest holds the
+    hashes of the components and modules that were used. A `+` says that files differ from the commit.
+    """
+    scenario, manifest = run.scenario, run.manifest
+    parts = [f"{name} {text}" for name, field in _PARTS.items() if (text := component_text(scenario.get(field)))]
+    seed = scenario.get("seed", manifest.get("seed"))
+    parts += [] if seed is None else [f"seed {seed}"]
+    return "; ".join(parts), "; ".join(_circumstances(run, manifest))
+
+
+def component_text(component: Any) -> str:
+    """The kind of a component, with the file that it reads; empty where there is none.
+
+    >>> component_text({"kind": "npz", "path": "data/mine.npz"}), component_text({"kind": "mlp", "hidden": [8]})
+    ('npz mine.npz', 'mlp')
+    """
+    if not isinstance(component, Mapping) or "kind" not in component:
+        return ""
+    path = component.get("path")
+    return f"{component['kind']} {Path(path).name}" if isinstance(path, str) else str(component["kind"])
+
+
+def _circumstances(run: Run, manifest: Mapping[str, Any]) -> Iterator[str]:
+    yield f"id {manifest.get('id', run.path.name)}"
+    yield f"finished {finished_at(run)}"
+    versions = manifest.get("versions") or {}
+    commit = manifest.get("commit")
+    of_commit = f" (commit of fedmem: {commit[:12]}{'+' * commit.endswith('+')})" if commit else ""
+    yield f"fedmem {versions.get('fedmem', 'unknown')}{of_commit}"
+    yield from (f"{package} {versions[package]}" for package in _PACKAGES if package in versions)
+
+
+def finished_at(run: Run) -> str:
+    """When the run finished, in universal time, from its manifest; of older folders from the time of that file."""
+    text = run.manifest.get("finished")
+    when = datetime.fromisoformat(text) if text else datetime.fromtimestamp((finish_time(run.path) or 0) / 1e9, UTC)
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
