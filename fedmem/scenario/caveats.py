@@ -46,7 +46,7 @@ def _warnings_of_no_measurement(has_estimators: bool, has_probes: bool, has_inje
     """Training that nothing measures."""
     if has_estimators or has_probes:
         return
-    fix = "estimators, such as estimators: [{kind: memorisation}, {kind: membership}]"
+    fix = "estimators, such as estimators: [{kind: memorisation}, {kind: exposure}]"
     if has_injections:
         yield f"nothing is measured: the scenario has audit examples, but neither estimators nor probes; add {fix}"
     else:

@@ -16,7 +16,9 @@ from tests.labelling import labels
 KINDS = ("pattern", "typical-own")
 
 
-SCENARIO = "name: 'a <b>bold</b> $name [red]'\nruns: 4\nrounds: 10\nclients: 3\nreferences: 9\n"
+SCENARIO = (
+    "name: 'a <b>bold</b> $name [red]'\nruns: 4\nrounds: 10\nclients: 3\nreferences: 9\nprobes: [{kind: utility}]\n"
+)
 
 
 def row(metric: str, value: float, subject: str = "", about: str | Labels = "", **place: Any) -> Measurement:

@@ -30,7 +30,7 @@ def test_throwaway_components_appear_in_all_reports(
     own: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = compare(
-        tiny(**own), vary={"client.lr": ["0.1", "0.2"]}, seeds="0", measures=["layer_norms", "trace"], out=tmp_path
+        tiny(**own), vary={"client.lr": ["0.1", "0.2"]}, seeds="0:1", measures=["layer_norms", "trace"], out=tmp_path
     )
     assert not made.failures
     assert set(made.differences.metric) == {"layer_norms", "trace"}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -128,6 +130,8 @@ def test_a_scenario_that_measures_nothing_is_warned_of(injections: list[Any], tm
     (text,) = caveats(silent)
     assert text.startswith("nothing is measured")
     assert "estimators: [{kind: memorisation}" in text
+    (fix,) = re.findall(r"estimators: (\[.*\])", text)
+    assert not caveats(tiny(injections=[{"kind": "random_pattern"}], estimators=yaml.safe_load(fix)))
     assert caveats_of_stored(silent.dump()) == [text]
     assert not caveats(tiny(injections=injections, probes=[{"kind": "utility"}]))
     file = tmp_path / "silent.yaml"
