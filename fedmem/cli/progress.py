@@ -91,6 +91,8 @@ class Progress(_Output):
         """Where the training is: the round, of many shards the runs that are in it, and the shards that are stored."""
         training, latest = self._training, self._latest
         text = f"round {0 if latest is None else latest.round} of {training.rounds}"
+        if training.what == "pilot":
+            return f"pilot, {text}"
         if training.shards == 1:
             return f"{text}, {count(training.runs, 'run')}"
         runs = "" if latest is None else f" in {runs_text(latest.first, latest.last)}"
@@ -162,6 +164,7 @@ class ManyRunsProgress(_Output):
     _done: int = field(init=False, default=0)
     _failed: int = field(init=False, default=0)
     _running: dict[int, Share] = field(init=False, default_factory=dict)
+    _latest: dict[int, RoundFinished] = field(init=False, default_factory=dict)
     _started: float = field(init=False, default=0.0)
     _last_line: float = field(init=False, default=0.0)
     _open: bool = field(init=False, default=False)
@@ -174,6 +177,10 @@ class ManyRunsProgress(_Output):
             self._end(event)
         elif isinstance(event, TrainingStarted | RoundFinished):
             self._running.setdefault(event.place, Share())(event)
+            if isinstance(event, RoundFinished):
+                self._latest[event.place] = event
+            else:
+                self._latest.pop(event.place, None)
             self._now_and_then()
 
     def _begin(self, event: ScenariosStarted) -> None:
@@ -184,6 +191,7 @@ class ManyRunsProgress(_Output):
 
     def _end(self, event: ScenarioFinished | ScenarioFailed) -> None:
         self._running.pop(event.place, None)
+        self._latest.pop(event.place, None)
         if isinstance(event, ScenarioFailed):
             self._failed += 1
             self._print_line(f"scenario {event.place + 1} failed: {event.error}")
@@ -193,12 +201,22 @@ class ManyRunsProgress(_Output):
 
     def text(self) -> str:
         """How it stands; without the time left as long as nothing is known of it."""
-        text = f"{self._done} of {self._total} done, {len(self._running)} running, {self._failed} failed"
+        running = f"{len(self._running)} running{self._rounds_text()}"
+        text = f"{self._done} of {self._total} done, {running}, {self._failed} failed"
         behind = self._done - self._finished_before + self._failed + sum(share.done for share in self._running.values())
         work_left = self._total - self._finished_before - behind
         if behind > 0 and work_left > 0:
             text += f", about {_duration((self.clock() - self._started) / behind * work_left)} left"
         return text
+
+    def _rounds_text(self) -> str:
+        """The latest rounds of the scenarios under way, of how many; empty before the first round."""
+        if not self._latest:
+            return ""
+        rounds = sorted(event.round for event in self._latest.values())
+        totals = sorted(event.rounds for event in self._latest.values())
+        at, of = (" to ".join(map(str, dict.fromkeys((values[0], values[-1])))) for values in (rounds, totals))
+        return f" (round {at} of {of})"
 
     def __enter__(self) -> ManyRunsProgress:
         return self

@@ -6,8 +6,16 @@ import io
 
 import pytest
 
-from fedmem.cli.progress import Progress
-from fedmem.contracts.events import Event, RoundFinished, ShardStored, StageStarted, TrainingStarted
+from fedmem.cli.progress import ManyRunsProgress, Progress
+from fedmem.contracts.events import (
+    Event,
+    RoundFinished,
+    ScenarioFinished,
+    ScenariosStarted,
+    ShardStored,
+    StageStarted,
+    TrainingStarted,
+)
 
 
 class Clock:
@@ -105,3 +113,25 @@ def test_progress_on_a_terminal_is_a_bar_and_leaves_it_in_order(monkeypatch: pyt
         assert text in said
     hide, show = "\x1b[?25l", "\x1b[?25h"
     assert said.count(hide) == said.count(show)
+
+
+def test_progress_of_a_pilot_says_so() -> None:
+    progress = Progress(quiet=True)
+    progress(TrainingStarted(what="pilot", rounds=4, runs=1))
+    progress(finished(3, 4))
+    assert progress.text() == "pilot, round 3 of 4"
+    progress(TrainingStarted(rounds=4, runs=8))
+    assert progress.text() == "round 0 of 4, 8 runs"
+
+
+def test_progress_of_many_names_the_rounds_under_way() -> None:
+    many = ManyRunsProgress(quiet=True, clock=Clock())
+    many(ScenariosStarted(total=3, finished=0))
+    for place in (0, 1):
+        many(TrainingStarted(place=place, rounds=20, runs=1))
+    assert many.text() == "0 of 3 done, 2 running, 0 failed"
+    for place, round_number in ((0, 3), (1, 7)):
+        many(RoundFinished(place=place, round=round_number, rounds=20, first=0, last=0))
+    assert many.text().startswith("0 of 3 done, 2 running (round 3 to 7 of 20), 0 failed")
+    many(ScenarioFinished(place=0, folder="runs/a"))
+    assert many.text().startswith("1 of 3 done, 1 running (round 7 of 20), 0 failed")

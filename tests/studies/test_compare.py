@@ -240,12 +240,12 @@ def test_progress_counts_and_prints_failures() -> None:
         now[0] = 10.0
         tally(TrainingStarted(place=1, rounds=10, runs=2))
         tally(RoundFinished(place=1, round=5, rounds=10, first=0, last=1))
-        assert tally.text() == "1 of 4 done, 1 running, 0 failed, about 50 s left"
+        assert tally.text() == "1 of 4 done, 1 running (round 5 of 10), 0 failed, about 50 s left"
         tally(ScenarioFinished(place=1, folder="runs/tiny/0123"))
         tally(ScenarioFailed(place=2, error="broke"))
         tally(TrainingStarted(place=3, rounds=10, runs=2))
         tally(RoundFinished(place=3, round=9, rounds=10, first=0, last=1))
-        assert tally.text().startswith("2 of 4 done, 1 running, 1 failed")
+        assert tally.text().startswith("2 of 4 done, 1 running (round 9 of 10), 1 failed")
         tally(ScenarioFinished(place=3, folder="runs/tiny/4567"))
     text = stream.getvalue()
     assert "4 scenarios, 1 of them finished before" in text
