@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -10,25 +11,53 @@ import typer
 
 from fedmem.cli.app import Debug, Overrides, app, complete
 from fedmem.cli.errors import reporting
+from fedmem.cli.options import options
 from fedmem.cli.terminal import width
 
 
-@app.command()
-def check(
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """What `fedmem check` takes."""
+
     files: Annotated[
-        list[Path], typer.Argument(help="scenario files", show_default=False, autocompletion=complete("scenarios"))
-    ],
-    overrides: Overrides = None,
-    debug: Debug = False,
-) -> None:
-    """Say everything that is wrong with scenarios, or what they will do and where every row of the data goes."""
+        list[Path],
+        typer.Argument(help="scenario or sweep files", show_default=False, autocompletion=complete("scenarios")),
+    ]
+    overrides: Overrides = None
+    vary: Annotated[
+        list[str] | None,
+        typer.Option("--vary", metavar="PATH=A,B,…", help="check what fedmem compare would run; may be repeated"),
+    ] = None
+    seeds: Annotated[str, typer.Option(help="with --vary: how many, a range such as 0:10, or a list")] = "0:5"
+    out: Annotated[Path, typer.Option(help="where finished runs of a comparison or sweep are looked for")] = Path(
+        "runs"
+    )
+    debug: Debug = False
+
+
+@app.command()
+@options(CheckOptions)
+def check(check_options: CheckOptions) -> None:
+    """Say everything that is wrong with scenarios, or what they will do and where every row of the data goes.
+
+    For a sweep file, and with --vary, say how many runs, hours and how much memory the whole study takes.
+    """
     codes = [0]
-    for file in files:
+    for file in check_options.files:
         try:
             with reporting():
+                from fedmem.cli.study_text import is_sweep, study_text
+
+                overrides = check_options.overrides or ()
+                if check_options.vary or is_sweep(file):
+                    text = study_text(
+                        file, check_options.vary or (), check_options.seeds, overrides, check_options.out, width()
+                    )
+                    typer.echo(f"{file}  ok\n{text}")
+                    continue
                 from fedmem.cli.plan_text import check_file, plan_text
 
-                checked = check_file(file, overrides or ())
+                checked = check_file(file, overrides)
                 with reporting(checked.scenario):
                     text = plan_text(checked, width())
                 typer.echo(f"{file}  ok\n{text}")

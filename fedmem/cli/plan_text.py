@@ -67,10 +67,10 @@ def plan_text(checked: CheckedScenario, width: int = 100) -> str:
         *_control(scenario, run_plan),
         *_precision(run_plan),
     ]
-    return "\n".join(line for title, text in lines for line in _title_lines(title, text, width))
+    return "\n".join(line for title, text in lines for line in title_lines(title, text, width))
 
 
-def _title_lines(title: str, text: str, width: int) -> Iterator[str]:
+def title_lines(title: str, text: str, width: int) -> Iterator[str]:
     """A title and beside it a text, broken between words."""
     broken = textwrap.wrap(text, width - 13, break_long_words=False, break_on_hyphens=False)
     for number, line in enumerate(broken or [""]):

@@ -120,7 +120,7 @@ def compare(  # noqa: PLR0913 - options for users, all by name
     if len(settings) < 2:
         message = "gives one setting, and there is nothing to compare it with; give several values, such as "
         raise ScenarioError([Problem(path="", message=f"{message}--vary strategy.kind=fedavg,krum", source="--vary")])
-    _check_distinct_names(values_by_path, overrides)
+    check_distinct_names(values_by_path, overrides)
     references = references_of(settings, reference)
     cells = checked_cells(scenario, settings, all_seeds, overrides, out=out, force=force)
     for name in measures:
@@ -134,7 +134,7 @@ def compare(  # noqa: PLR0913 - options for users, all by name
     return ComparedRuns(path=folder, outcomes=tuple(outcomes), cells=cells, comparison=comparison)
 
 
-def _check_distinct_names(paths: Mapping[str, Sequence[str]], overrides: Sequence[str]) -> None:
+def check_distinct_names(paths: Mapping[str, Sequence[str]], overrides: Sequence[str]) -> None:
     """Refuses changes that what varies, or its seeds, would undo without a word."""
     problems = []
     for text in overrides:

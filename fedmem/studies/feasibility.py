@@ -56,11 +56,17 @@ def checked_cells(
 
 def problems_of_cells(cells: Sequence[Cell], seeds: Sequence[int]) -> list[Problem]:
     """What only the data, or the draws of a seed, can tell: each problem once, with the settings that have it."""
+    return problems_of_results(
+        [(cell, result) for cell, result in try_cells(cells) if not isinstance(result, FeasibleCell)], seeds
+    )
+
+
+def problems_of_results(results: Sequence[tuple[Cell, list[Problem]]], seeds: Sequence[int]) -> list[Problem]:
+    """The problems of some cells, each once, with the settings that have it."""
     places: dict[Problem, list[Cell]] = {}
-    for cell, result in try_cells(cells):
-        if isinstance(result, list):
-            for problem in result:
-                places.setdefault(problem, []).append(cell)
+    for cell, problems in results:
+        for problem in problems:
+            places.setdefault(problem, []).append(cell)
     return [
         replace(problem, message=f"{problem.message} ({_settings_text(found, seeds)})")
         for problem, found in places.items()

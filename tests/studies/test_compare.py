@@ -254,7 +254,7 @@ def test_progress_counts_and_prints_failures() -> None:
 
 
 def test_a_whole_component_may_be_set_and_its_kind_varied(tmp_path: Path) -> None:
-    comparing._check_distinct_names({"strategy.kind": ["fedavg"]}, ["strategy={kind: krum}", "strategy.kinds=1"])
+    comparing.check_distinct_names({"strategy.kind": ["fedavg"]}, ["strategy={kind: krum}", "strategy.kinds=1"])
 
 
 def test_compare_is_exported_by_the_package() -> None:

@@ -22,10 +22,9 @@ CODE = "from fedmem.cli.main import main; main()"
 
 def test_sweep_and_scenario_files_are_distinguished(write: Write, tmp_path: Path) -> None:
     run, file = CliRunner().invoke, str(write(axes=[RATES]))
-    for command in ("run", "check"):
-        done = run(app, [command, file])
-        assert done.exit_code == 2
-        assert f"this is a sweep file, not a scenario; run it with: fedmem sweep {file}" in done.output
+    done = run(app, ["run", file])
+    assert done.exit_code == 2
+    assert f"this is a sweep file, not a scenario; run it with: fedmem sweep {file}" in done.output
     done = run(app, ["sweep", str(tmp_path / "tiny.yaml")])
     assert done.exit_code == 2
     assert "this is a scenario, not a sweep of one; run it with: fedmem run" in done.output

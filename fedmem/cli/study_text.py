@@ -1,0 +1,121 @@
+"""A comparison or sweep before it is run: all that is wrong with any setting, or what it will do and cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedmem.cli.plan_text import title_lines
+from fedmem.errors import Problem, ScenarioError
+from fedmem.wording import bytes_text
+
+if TYPE_CHECKING:
+    from fedmem.studies.cost import StudyCost
+    from fedmem.studies.grid import Cell
+
+
+def is_sweep(file: Path) -> bool:
+    """Whether this is a sweep file; a file that cannot be read is none."""
+    from fedmem.scenario.yaml_source import read_file
+
+    try:
+        value = read_file(file).value
+    except ScenarioError:
+        return False
+    return isinstance(value, dict) and {"base", "axes"} <= value.keys()
+
+
+def study_text(
+    file: Path, vary: Sequence[str], seeds: str, overrides: Sequence[str], out: Path, columns: int = 100
+) -> str:
+    """What a study will do, for people: lines of at most this width under their titles.
+
+    Errors: `ScenarioError` with everything that is wrong in any setting.
+    """
+    study = _sweep(file, vary, overrides, out) if is_sweep(file) else _comparison(file, vary, seeds, overrides, out)
+    lines = _lines(study)
+    return "\n".join(line for title, text in lines for line in title_lines(title, text, columns))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Study:
+    """Its cells, what they cost, and how often: a search tries settings like its first one."""
+
+    cells: Sequence[Cell]
+    cost: StudyCost
+    trials: int = 0
+
+
+def _comparison(file: Path, vary: Sequence[str], seeds: str, overrides: Sequence[str], out: Path) -> _Study:
+    from fedmem.studies.compare import check_distinct_names
+    from fedmem.studies.cost import cost_of
+    from fedmem.studies.grid import cross_settings, parse_seeds, parse_vary, settings_of
+
+    values, all_seeds = parse_vary(vary), parse_seeds(seeds)
+    check_distinct_names(values, overrides)
+    cells, problems = cross_settings(file, settings_of(values), all_seeds, overrides)
+    return _Study(cells=cells, cost=cost_of(cells, all_seeds, out, problems))
+
+
+def _sweep(file: Path, vary: Sequence[str], overrides: Sequence[str], out: Path) -> _Study:
+    from fedmem.studies.cost import cost_of
+    from fedmem.studies.grid import cross_settings
+    from fedmem.studies.sweep_file import load_sweep, places_of
+
+    for name, given in (("--vary", vary), ("--set", overrides)):
+        if given:
+            message = f"belongs to scenarios; write it into the sweep file {file}, under axes or set"
+            raise ScenarioError([Problem(path="", message=message, source=f"{name} {given[0]}")])
+    plan, base = load_sweep(file)
+    with places_of(plan, file):
+        settings = plan.settings() if plan.search is None else plan.settings()[:1]
+        cells, problems = cross_settings(base, settings, plan.all_seeds, plan.overrides)
+        # of a search, its first setting stands for all trials, also where it is finished
+        cost = cost_of(cells, plan.all_seeds, out if plan.search is None else None, problems)
+    return _Study(cells=cells, cost=cost, trials=0 if plan.search is None else plan.search.trials)
+
+
+def _lines(study: _Study) -> Iterator[tuple[str, str]]:
+    from fedmem.scenario.caveats import caveats
+
+    cost, times = study.cost, max(1, study.trials)
+    seeds = len({cell.seed for cell in study.cells})
+    settings = study.trials or len({cell.setting for cell in study.cells})
+    what = "trials" if study.trials else f"setting{'s' * (settings > 1)}"
+    finished = f"; {cost.finished} finished before, {cost.scenarios - cost.finished} to run" if cost.finished else ""
+    yield (
+        "scenarios",
+        f"{settings} {what} × {seeds} seed{'s' * (seeds > 1)} = {settings * seeds} scenarios{finished}",
+    )
+    for text in dict.fromkeys(text for cell in study.cells for text in caveats(cell.scenario)):
+        yield "warning", text
+    like = ", if every trial is like the first setting" if study.trials else ""
+    yield "training", f"{times * cost.runs:,} runs, {times * cost.steps:,} local steps{like}"
+    yield "time", _time_text(cost, times)
+    yield (
+        "memory",
+        f"about {bytes_text(cost.memory)} in a process that runs one scenario at a time"
+        + (f", so up to {bytes_text(cost.memory * cost.processes)} in {cost.processes}" * (cost.processes > 1)),
+    )
+    yield "disk", f"about {bytes_text(times * cost.disk)}"
+
+
+def _time_text(cost: StudyCost, times: int) -> str:
+    """Hours, and how they were found."""
+    if not cost.runs:
+        return "none: everything is finished"
+    if math.isnan(cost.seconds):
+        return (
+            "unknown: fewer than 3 rounds, a pilot run and the engine flower are not timed; run one scenario, and "
+            "fedmem runs says how long it took"
+        )
+    hours = times * cost.seconds / cost.processes / 3600
+    amount = f"{hours:.1f} hours" if hours >= 1 else f"{max(1, math.ceil(60 * hours))} min"
+    processes = f"{cost.processes} process{'es' * (cost.processes > 1)}"
+    return (
+        f"about {amount} in {processes}, without probes, estimates and figures: 3 rounds of {cost.timed_runs} runs "
+        "were timed on this machine just now, and the rest is scaled by its steps and observed models"
+    )
