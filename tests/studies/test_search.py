@@ -63,7 +63,7 @@ def test_objectives_are_those_of_the_runs_and_have_to_be_one(write: Write, tmp_p
     done = sweep(file, out=tmp_path, jobs=1)
     comparison = make_comparison([cell for cell in done.cells if dict(cell.setting)["client.lr"] == "0.1"], tmp_path)
     rows = done.results[(done.results.setting == "lr=0.1") & (done.results.metric == "exposure")]
-    rows = rows[rows["with"] == ""]
+    rows = rows[(rows["with"] == "") & (rows.scope == "summary")]
     (value,) = search.objectives(comparison, {"exposure, random_pattern": "minimize"})
     assert value == pytest.approx(rows[rows.level == "global"].value.mean())
     (value,) = search.objectives(comparison, {"exposure, local": "minimize"})
