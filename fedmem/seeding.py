@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import random
+import sys
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
@@ -79,3 +82,89 @@ class Streams:
             counter[:] = (0, k, round_number, r)
             self._bits.state = self._state
             yield self._generator
+
+
+@contextmanager
+def seeded_generators(seed: int) -> Iterator[None]:
+    """A block in which the global generators of Python, numpy and torch are seeded; afterwards they are as before.
+
+    For code of a user's that draws from them. torch counts only where it is imported.
+
+    >>> draws = []
+    >>> for _ in range(2):
+    ...     with seeded_generators(5):
+    ...         draws.append(random.random())
+    >>> draws[0] == draws[1]
+    True
+    """
+    before = generator_states()
+    try:
+        seed_generators(seed)
+        yield
+    finally:
+        restore_generators(before)
+
+
+def seed_generators(seed: int) -> None:
+    """Seeds the global generators of Python, numpy and torch, each by a number of its own."""
+    python, numpy, torch_seed = np.random.SeedSequence(seed).generate_state(3).tolist()
+    random.seed(python)
+    np.random.seed(numpy)  # noqa: NPY002
+    torch: Any = sys.modules.get("torch")
+    if torch is not None:
+        torch.default_generator.manual_seed(torch_seed)
+
+
+def generator_states() -> tuple[Any, ...]:
+    """The states of the global generators of Python, numpy and torch, for `restore_generators`."""
+    torch: Any = sys.modules.get("torch")
+    return random.getstate(), np.random.get_state(), None if torch is None else torch.get_rng_state()  # noqa: NPY002
+
+
+def moved_generator(before: tuple[Any, ...]) -> str | None:
+    """Which global generator something was drawn from since `generator_states` gave `before`; None if none was.
+
+    >>> before = generator_states()
+    >>> moved_generator(before) is None
+    True
+    >>> with seeded_generators(0):
+    ...     moved_generator(before)
+    'random'
+    """
+    python, numpy, torch_state = generator_states()
+    if python != before[0]:
+        return "random"
+    if numpy[2:] != before[1][2:] or not np.array_equal(numpy[1], before[1][1]):
+        return "numpy.random"
+    return "torch" if before[2] is not None and not bool((torch_state == before[2]).all()) else None
+
+
+def restore_generators(states: tuple[Any, ...]) -> None:
+    """Puts the global generators back into these states; torch's stays where it was not imported then."""
+    python, numpy, torch_state = states
+    random.setstate(python)
+    np.random.set_state(numpy)  # noqa: NPY002
+    if torch_state is not None:
+        sys.modules["torch"].set_rng_state(torch_state)
+
+
+def reseed(generator: object, rng: np.random.Generator) -> None:
+    """Moves a generator of Python, numpy or torch to a place that `rng` draws; leaves every other object alone.
+
+    >>> mine = np.random.default_rng(0)
+    >>> reseed(mine, np.random.default_rng(1))
+    >>> again = np.random.default_rng(7)
+    >>> reseed(again, np.random.default_rng(1))
+    >>> mine.random() == again.random()
+    True
+    """
+    torch: Any = sys.modules.get("torch")
+    if isinstance(generator, np.random.Generator):
+        bits = generator.bit_generator
+        bits.state = type(bits)(int(rng.integers(2**63))).state
+    elif isinstance(generator, np.random.RandomState):
+        generator.seed(int(rng.integers(2**32)))
+    elif isinstance(generator, random.Random):
+        generator.seed(int(rng.integers(2**63)))
+    elif torch is not None and isinstance(generator, torch.Generator):
+        generator.manual_seed(int(rng.integers(2**63)))

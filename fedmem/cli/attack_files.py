@@ -17,7 +17,7 @@ from fedmem.apps import attack as attacking
 from fedmem.apps.attack import AttackResult, Images, Known
 from fedmem.contracts.attack import ReconstructionAttack
 from fedmem.contracts.model import Model, TableModel
-from fedmem.errors import ComponentError, FolderError, Problem, ScenarioError
+from fedmem.errors import ComponentError, FedmemError, FolderError, Problem, ScenarioError
 from fedmem.guards.guarding import NOT_OURS, cause_of
 from fedmem.modalities.undescribed import modality_of_shape
 from fedmem.processes import cores, share_processes
@@ -143,30 +143,24 @@ def _scenario_error(path: str, error: ScenarioError) -> ScenarioError:
 
 def _model(tree: Mapping[str, Any], knowledge: Known) -> nn.Module:
     """One of our models, or a torch module of the user's, made with the fields of `--set model.…`."""
-    from torch import nn
-
     kind = str(tree.get("kind"))
-    if ":" in kind:
-        cls = catalogue.import_class(kind)
-        if issubclass(cls, nn.Module):
-            fields = {key: value for key, value in tree.items() if key != "kind"}
-            try:
-                return cls(**fields)
-            except NOT_OURS:
-                raise
-            except BaseException as error:
-                # Somebody else's class can fail in any way; whatever it is, it is what the user has to mend.
-                raise ComponentError(
-                    "model", f"{kind} cannot be made with {fields or 'no arguments'}: {cause_of(error)}; "
-                    "give its arguments as --set model.NAME=VALUE"
-                ) from error  # fmt: skip
     try:
         maker = catalogue.build("model", tree)
     except ScenarioError as error:
         raise _scenario_error("model", error) from error
     if isinstance(maker, TableModel) and not isinstance(maker, Model):
         raise ComponentError("model", f"{kind} needs to know the columns of a table; attack it inside a scenario")
-    built: nn.Module = maker.build(knowledge.input_shape, knowledge.num_classes)
+    try:
+        built: nn.Module = maker.build(knowledge.input_shape, knowledge.num_classes)
+    except (FedmemError, *NOT_OURS):
+        raise
+    except BaseException as error:
+        # Somebody else's class can fail in any way; whatever it is, it is what the user has to mend.
+        fields = {key: value for key, value in tree.items() if key != "kind"}
+        raise ComponentError(
+            "model", f"{kind} cannot be made with {fields or 'no arguments'}: {cause_of(error)}; "
+            "give its arguments as --set model.NAME=VALUE"
+        ) from error  # fmt: skip
     return built
 
 

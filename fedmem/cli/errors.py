@@ -14,6 +14,7 @@ from fedmem import interrupts
 from fedmem.cli.app import debugging
 
 if TYPE_CHECKING:
+    from fedmem.errors import FedmemError
     from fedmem.scenario.scenario import Scenario
 
 
@@ -55,8 +56,26 @@ def reporting(scenario: Scenario | None = None) -> Iterator[None]:
         elif isinstance(error, ComponentError):
             problems = (Problem(path=error.path, message=error.message),)
         messages = [str(problem if scenario is None else scenario.place(problem)) for problem in problems]
-        print_errors(messages or [f"error: {error}"])
+        print_errors(messages or [f"error: {error}{scenario_line(scenario, error)}"])
         raise typer.Exit(error.exit_code) from None
+
+
+def scenario_line(scenario: Scenario | None, error: FedmemError) -> str:
+    """Where the scenario names the part that failed; empty where no part did."""
+    from fedmem.errors import Problem
+    from fedmem.guards.guarding import PartError, part_name
+    from fedmem.scenario.overrides import FAMILY_OF_FIELD
+
+    if scenario is None or not isinstance(error, PartError):
+        return ""
+    for field, family in FAMILY_OF_FIELD.items():
+        value = getattr(scenario, field)
+        parts = {f"{field}[{i}]": part for i, part in enumerate(value)} if isinstance(value, tuple) else {field: value}
+        for path, part in parts.items():
+            if part_name(family, part) == error.part:
+                place = scenario.place(Problem(path=path, message=""))
+                return f"; {path} in {place.source}{f':{place.line}' if place.line else ''}"
+    return ""
 
 
 def _show_trace(error: BaseException) -> None:

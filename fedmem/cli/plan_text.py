@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fedmem.cli.data_text import data_lines
 from fedmem.errors import ComponentError, ScenarioError
+from fedmem.guards.guarding import PartError
 from fedmem.wording import bytes_text
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ class CheckedScenario:
 
 def check_file(file: Path, overrides: Sequence[str] = ()) -> CheckedScenario:
     """The scenario of a file; its data are loaded once. Errors: `ScenarioError` with all that is wrong."""
+    from fedmem.cli.errors import scenario_line
     from fedmem.execution.plan import minimal_scenario
     from fedmem.execution.run import with_noise
     from fedmem.federation import build as federations
@@ -46,6 +48,9 @@ def check_file(file: Path, overrides: Sequence[str] = ()) -> CheckedScenario:
         return CheckedScenario(scenario=scenario, data=data, federation=federation)
     except (ComponentError, ScenarioError):
         federations.require(scenario, data)  # tells all that is wrong, not only what came first
+        raise
+    except PartError as error:
+        error.cause += scenario_line(scenario, error)
         raise
 
 

@@ -44,7 +44,12 @@ def a_kind(value: object) -> str:
 def dataset_of(guard: Guard, data: object) -> Dataset:
     """A data set whose rows and targets are of the right types, finite, and within their ranges."""
     if not isinstance(data, Dataset):
-        guard.reject(f"it returned {a_kind(data)}, should be a fedmem.contracts.data.Dataset")
+        count = f" of {len(data)}" if isinstance(data, tuple | list) else ""
+        guard.reject(
+            f"it returned {a_kind(data)}{count}, should be a mapping of arrays such as {{x, y}} or {{x, y, x_test, "
+            "y_test, clients}, a tuple (x, y) or (x, y, x_test, y_test), a pair of torch data sets (train, test), or a "
+            "fedmem.contracts.data.Dataset"
+        )
     classes = data.num_classes
     guard.require(
         is_whole(classes) and classes > 0, f"num_classes is {cut_text(classes)}, should be a whole number above 0"
@@ -327,8 +332,27 @@ def outcome_of(guard: Guard, outcome: object, before: Params) -> Outcome:
 
 def logits_of(guard: Guard, outputs: Any, shape: tuple[int, ...]) -> None:
     """Logits of the right shape, floating numbers."""
-    if not hasattr(outputs, "is_floating_point") or tuple(outputs.shape) != shape or not outputs.is_floating_point():
-        guard.reject(f"it returned {a_kind(outputs)}, should be floating logits of shape {shape}")
+    problem = wrong_logits(outputs, shape)
+    if problem:
+        guard.reject(problem)
+
+
+def wrong_logits(outputs: Any, shape: tuple[int, ...], batch: tuple[int, ...] = ()) -> str | None:
+    """What is wrong with the outputs of a network for a batch of this shape; None where they are logits.
+
+    >>> str(wrong_logits((1, 2), (2, 10), (2, 1, 8, 8))).partition(',')[0]
+    'for a batch of shape (2'
+    """
+    asked = f"for a batch of shape {batch} " if batch else ""
+    if not hasattr(outputs, "is_floating_point"):
+        what = a_kind(outputs) if outputs is None else f"a {a_kind(outputs)}"
+        return f"{asked}it returned {what}, should be floating logits of shape {shape}; return the logits alone"
+    if tuple(outputs.shape) == shape and outputs.is_floating_point():
+        return None
+    remedy = ""
+    if tuple(outputs.shape) != shape:
+        remedy = "; one number for each class, which the argument num_classes says, and a row for each example"
+    return f"{asked}it returned {a_kind(outputs)}, should be floating logits of shape {shape}{remedy}"
 
 
 # --- strategies ----------------------------------------------------------------------------------------------------

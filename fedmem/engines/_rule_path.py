@@ -24,6 +24,7 @@ from fedmem.engines.directed import rule_generator
 from fedmem.federation.roster import Roster
 from fedmem.guards.guarding import Guard
 from fedmem.privacy.amplification import canaries_of
+from fedmem.seeding import generator_states, moved_generator, restore_generators
 from fedmem.training.client_work import TrainedWork, Work, pick, stack
 from fedmem.training.finite import finite_models, not_finite
 from strategies._rule import Round, Rule, wrong_models
@@ -89,7 +90,15 @@ class RulePath:
     ) -> tuple[Params, Params]:
         """The next models and the next state, by the strategy's rule."""
         with Guard("strategy", strategy, "rule", round=server_round.number) as guard:
+            generators = generator_states()
             result: object = strategy.rule(state, server_round)
+            moved = moved_generator(generators)
+            restore_generators(generators)
+            guard.require(
+                not moved,
+                f"it drew from the global generator of {moved}, so that the same scenario would give other numbers; "
+                "draw from rnd.drawing, one generator for each run, such as rnd.drawing[i].normal(size=shape)",
+            )
             if not isinstance(result, tuple) or len(result) != 2:
                 guard.reject(f"it returned {a_kind(result)}, should be the next models and the next state")
             models, later = result[0], by_run(guard, "the state", result[1], (len(runs),))

@@ -24,6 +24,7 @@ from fedmem.federation.roster import Roster, client_at
 from fedmem.guards.guarding import Guard
 from fedmem.observation.observed import Observed, params_of
 from fedmem.privacy.amplification import canaries_of
+from fedmem.seeding import seeded_generators, stream
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
@@ -99,7 +100,8 @@ def one_run(
 ) -> tuple[Params, list[Participation]]:
     """The strategy's own loop over rounds: its last global model, and who failed in which of them."""
     cohort = roster.cohort(1)
-    with Guard("strategy", scenario.strategy, "make", run=run):
+    seed = int(stream(scenario.seed, "strategy maker", run=run).integers(2**63))
+    with Guard("strategy", scenario.strategy, "make", run=run), seeded_generators(seed):
         strategy = scenario.strategy.make(len(cohort))
     demands = Demands(
         seed=scenario.seed,

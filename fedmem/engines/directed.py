@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -30,7 +31,7 @@ from fedmem.guards.guarding import Guard
 from fedmem.observation.flower_round import FirstError, report_of
 from fedmem.observation.observed import params_of
 from fedmem.privacy.canary_directions import CanaryDirections
-from fedmem.seeding import Streams, stream
+from fedmem.seeding import Streams, generator_states, reseed, restore_generators, stream
 from fedmem.training.finite import not_finite
 
 Aggregated = tuple[ArrayRecord | None, MetricRecord | None]
@@ -80,7 +81,8 @@ class Directed(Strategy):
       asked for the model after it;
     - failed clients beyond the tolerated share of a cohort end the run with round, client and cause, before a watcher
       sees the round;
-    - the global random generators are seeded for each server step, and restored at the end;
+    - the global random generators of Python, numpy and torch are seeded for each server step, and restored at the end;
+      so are generators that the strategy holds as attributes, which are seeded alike. Runs share no draws;
     - the model that the strategy returns has the names, shapes and types of the one that it was given.
 
     The strategy's own `start` calls the outer half of each step (`_configure`, `_aggregate`), which calls the inner
@@ -262,13 +264,16 @@ class Directed(Strategy):
         )
 
     def _seed_generators(self, step: str) -> None:
-        """Flower's strategies draw from the global generators of Python and numpy: give them a stream of their own."""
+        """Strategies draw from the global generators, or from some that they hold: give all a stream of their own."""
         # a strategy that picks its own cohort picks the same in every run, so that no coin decides who takes part
         run = 0 if step == "configure" and self._demands.same_cohorts else self._run + 1
         (rng,) = self._streams[step].generators(run=[run], round_number=self.round, client=[0])
         seeds = rng.integers(2**32, size=2).tolist()
         random.seed(seeds[0])
         np.random.seed(seeds[1])  # noqa: NPY002
+        torch.default_generator.manual_seed(int(rng.integers(2**63)))
+        for name in sorted(vars(self.strategy)):
+            reseed(vars(self.strategy)[name], rng)
 
     @property
     def _name(self) -> str:
@@ -283,12 +288,11 @@ _BEFORE: list[Any] = []
 def _generators_restored() -> Iterator[None]:
     """The global generators are afterwards as they were, once the last of the strategies that run in step has ended."""
     if not _DEPTH:
-        _BEFORE[:] = [random.getstate(), np.random.get_state()]  # noqa: NPY002
+        _BEFORE[:] = generator_states()
     _DEPTH.append(1)
     try:
         yield
     finally:
         _DEPTH.pop()
         if not _DEPTH:
-            random.setstate(_BEFORE[0])
-            np.random.set_state(_BEFORE[1])  # noqa: NPY002
+            restore_generators(tuple(_BEFORE))

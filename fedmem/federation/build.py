@@ -23,6 +23,7 @@ from fedmem.contracts.injection import CanaryInjection
 from fedmem.contracts.ragged import Ragged
 from fedmem.contracts.reserve import Reserve
 from fedmem.contracts.validation import dataset_of
+from fedmem.datasets._own import as_dataset
 from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.federation.compatibility import mismatches
 from fedmem.federation.feature_shift import as_seen_by, replacement_pairs, show, viewers
@@ -180,8 +181,9 @@ def require(scenario: Scenario, data: Dataset | None = None) -> None:
 
 def load(scenario: Scenario) -> Dataset:
     """The data set, split into train and test."""
+    rng = stream(scenario.seed, "dataset")
     with Guard("dataset", scenario.dataset, "load") as guard:
-        return dataset_of(guard, scenario.dataset.load(stream(scenario.seed, "dataset")))
+        return dataset_of(guard, as_dataset(scenario.dataset.load(rng), rng))
 
 
 def _draw_replacements(scenario: Scenario, plan: _Plan, start: int) -> IntArray:

@@ -9,15 +9,15 @@ import numpy as np
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.data import Dataset
 from fedmem.contracts.model import TableModel
-from fedmem.contracts.validation import a_kind, logits_of
+from fedmem.contracts.validation import a_kind, wrong_logits
 from fedmem.errors import ComponentError
-from fedmem.guards.guarding import Guard
+from fedmem.guards.guarding import NOT_OURS, Guard, cause_of, line_of
 from fedmem.modalities.tables import Tables
-from fedmem.seeding import stream
-from fedmem.training.model_checks import frozen_parameters, interaction
+from fedmem.seeding import seeded_generators, stream
+from fedmem.training.model_checks import frozen_parameters, interaction, parameters_kept
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from fedmem.scenario.scenario import Scenario
 
@@ -32,7 +32,7 @@ def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tup
 
     seed = int(stream(scenario.seed, "initial weights", run=run).integers(2**63))
     model = scenario.model
-    with torch.random.fork_rng(devices=[]):
+    with seeded_generators(seed), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         table = isinstance(model, TableModel)
         with Guard("model", model, "build_table" if table else "build", run=run) as guard:
@@ -41,43 +41,96 @@ def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tup
                 module = model.build_table(blocks, data.num_classes)
             else:
                 module = model.build(data.train.inputs.shape[1:], data.num_classes)
-            _check_module(guard, module)
+            _check_module(guard, module, data)
         _check_pure(module)
         _check_trained(module)
         if run is None:
-            _try(module, data)
+            with parameters_kept(module):
+                _try(scenario, module, data)
     return module, {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
 
 
-def _check_module(guard: Guard, module: object) -> None:
-    """A network with floating parameters that are finite."""
+def _check_module(guard: Guard, module: object, data: Dataset) -> None:
+    """A network with floating parameters that are finite; layers that wait for a first batch are given one."""
     import torch
+    from torch.nn.parameter import is_lazy
 
     if not isinstance(module, torch.nn.Module):
-        guard.reject(f"it returned {a_kind(module)}, should be a torch.nn.Module")
+        remedy = "; give the class itself, or a function that returns a module" if isinstance(module, type) else ""
+        guard.reject(f"it returned {a_kind(module)}, should be a torch.nn.Module{remedy}")
+    for name, value in module.named_parameters():
+        if value.device.type != "cpu":
+            guard.reject(
+                f"its parameter {name!r} is on device {value.device}, should be on cpu; leave out .to() and .cuda(), "
+                "and say speed.device in the scenario"
+            )
+        if value.dtype != torch.float32:
+            guard.reject(
+                f"its parameter {name!r} is {str(value.dtype).removeprefix('torch.')}, should be float32, as inputs "
+                "are; leave out .double(), .half() and dtype="
+            )
+    if any(is_lazy(value) for value in module.parameters()):
+        with torch.no_grad():
+            module(torch.from_numpy(data.train.inputs[:2].copy()))
     parameters = dict(module.named_parameters())
     guard.require(parameters, "the network has no parameters, so that nothing could be trained")
     for name, value in parameters.items():
-        if not value.is_floating_point() or not torch.isfinite(value).all():
+        if is_lazy(value):
+            guard.reject(
+                f"its parameter {name!r} has no shape yet after a first batch, since forward does not use it; "
+                "remove the layer"
+            )
+        if not torch.isfinite(value).all():
             guard.reject(f"its parameter {name!r} is {a_kind(value)}, should be floating numbers, all of them finite")
 
 
-def _try(module: nn.Module, data: Dataset) -> None:
+def _try(scenario: Scenario, module: nn.Module, data: Dataset) -> None:
     """Asks the network about a few rows: outputs of the wrong shape, or that follow from other rows, are refused."""
     import torch
 
     rows = torch.from_numpy(data.train.inputs[np.linspace(0, len(data.train) - 1, ROWS).astype(int)].copy())
     expected_shape = (*data.train.targets[:1].repeat(2, axis=0).shape, data.num_classes)
-    with Guard("model", module, "forward") as guard, torch.no_grad():
-        logits_of(guard, module(rows[:2]), expected_shape)
+    # a container of torch's is named by the model that made it
+    part = scenario.model if type(module).__module__.startswith("torch.") else module
+    with Guard("model", part, "forward") as guard, torch.no_grad():
+        outputs = module(rows[:2])
+        problem = wrong_logits(outputs, expected_shape, tuple(rows[:2].shape))
+        guard.require(problem is None, problem or "")
     problem = interaction(module, rows, wild=data.modality.any_values)
     if problem:
         raise ComponentError(
             "model",
             f"{problem}. Clipping of single examples, margins and gradient leakage need a model whose output for an "
             "example follows from that example and the parameters alone. Use GroupNorm or LayerNorm instead of "
-            "BatchNorm, and no sum, mean or attention over the batch",
+            "BatchNorm, and no dropout, and no sum, mean or attention over the batch",
         )
+    if scenario.model.stackable and scenario.speed.executor != "one_by_one":
+        _check_stacks(module, rows)
+
+
+def _check_stacks(module: nn.Module, rows: Tensor) -> None:
+    """Errors: `ComponentError` where `torch.vmap` cannot run several models at once."""
+    import torch
+    from torch.func import functional_call
+
+    params = {name: value.detach().expand(2, *value.shape) for name, value in module.named_parameters()}
+    try:
+        with torch.no_grad():
+            torch.vmap(lambda values: functional_call(module, values, (rows,)))(params)
+    except NOT_OURS:
+        raise
+    except BaseException as error:
+        at = line_of(error, module)
+        raise ComponentError(
+            "model",
+            f"declares stackable = True, but torch.vmap cannot run its forward: {cause_of(error)}"
+            f"{f' ({at})' if at else ''}. Write stackable = False, or speed.executor: one_by_one in the scenario; or "
+            "leave out operations in place and conditions on values",
+        ) from error
+
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""The names of buffers that normalisation layers collect."""
 
 
 def _check_pure(module: nn.Module) -> None:
@@ -85,17 +138,24 @@ def _check_pure(module: nn.Module) -> None:
     from torch.nn.modules.dropout import _DropoutNd
 
     for name, _ in module.named_buffers():
+        if name.rpartition(".")[2] in STATISTICS:
+            raise ComponentError(
+                "model",
+                f"has the buffer {name!r}; running statistics belong to nobody when clients of many runs share one "
+                "network and would be moved by being looked at. Use GroupNorm or LayerNorm instead of BatchNorm, such "
+                "as nn.GroupNorm(4, channels) for nn.BatchNorm2d(channels)",
+            )
         raise ComponentError(
             "model",
-            f"has the buffer {name!r}; running statistics belong to nobody when clients of many runs share one network "
-            "and would be moved by being looked at. Use GroupNorm or LayerNorm instead of BatchNorm",
+            f"has the buffer {name!r}; clients train, send and store parameters alone. Compute a constant in forward, "
+            "or hold it as a plain attribute in place of register_buffer; hold what is learned as a nn.Parameter",
         )
     for name, part in module.named_modules():
         if isinstance(part, _DropoutNd) and part.p > 0:
             raise ComponentError(
                 "model",
                 f"has dropout at {name!r}, which draws from torch's global generator, so that the same scenario would "
-                "give other numbers; leave it out (client.weight_decay regularises as well)",
+                "give other numbers; leave it out, or set p to 0 (client.weight_decay regularises as well)",
             )
 
 

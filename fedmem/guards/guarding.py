@@ -45,6 +45,13 @@ class Representing(Protocol):
         """The part, or its kind."""
 
 
+@runtime_checkable
+class Defined(Protocol):
+    """A part that is made from a class or function elsewhere, and says at which file and line."""
+
+    _at: str
+
+
 class PartError(RunError):
     """A part of the scenario failed: it raised, or returned what it must not.
 
@@ -342,7 +349,7 @@ def line_in(frames: Iterable[tuple[FrameType, int]], part: object = None) -> str
     for candidates in (foreign_places, part_places):
         if candidates:
             frame, line = candidates[-1]
-            return f"{_relative_path(frame.f_code.co_filename)}:{line}"
+            return f"{shorten_path(frame.f_code.co_filename)}:{line}"
     return ""
 
 
@@ -357,10 +364,12 @@ def _file_of(part: object) -> str:
 
 def _place_of_definition(part: object, method: str) -> str:
     """Where a method of a third-party part is defined."""
+    if isinstance(part, Defined):
+        return str(part._at)
     code = getattr(getattr(type(part), method, None), "__code__", None)
     if not isinstance(code, CodeType) or not _is_theirs(code.co_filename):
         return ""
-    return f"{_relative_path(code.co_filename)}:{code.co_firstlineno}"
+    return f"{shorten_path(code.co_filename)}:{code.co_firstlineno}"
 
 
 def _owner(frame: FrameType) -> object:
@@ -391,7 +400,7 @@ def _libraries() -> tuple[str, ...]:
     return tuple(f"{path}{os.sep}" for path in {*library_paths, *(str(Path(path).resolve()) for path in library_paths)})
 
 
-def _relative_path(file: str) -> str:
+def shorten_path(file: str) -> str:
     """A file as seen from the current folder, where it lies below it."""
     path = Path(file)
     try:

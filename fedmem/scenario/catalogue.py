@@ -15,9 +15,9 @@ import sys
 import types
 import typing
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, Field, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass, replace
 from functools import cache
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import annotated_types
@@ -39,8 +39,10 @@ from fedmem.contracts import (
 from fedmem.contracts.families import FAMILIES, FORMER_KINDS, kind_of
 from fedmem.contracts.flower_strategy_adapter import FlowerStrategyAdapter, parameters
 from fedmem.contracts.members import PROTOCOLS, check_declarations, member_names, required_members
+from fedmem.contracts.own_part import own_definition, own_signature
 from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
 from fedmem.guards.guarding import NOT_OURS, cause_of, line_of
+from fedmem.scenario.own_parts import example_text, not_a_dataclass, own_class
 from fedmem.scenario.validation import problems_of
 from fedmem.wording import choices
 
@@ -111,9 +113,9 @@ def folder(family: str) -> Path:
 def load(family: str, kind: str) -> type:
     """The class of a kind; imports its module and no other. `ComponentError` with choices where there is none."""
     if ":" in kind:
-        cls = import_class(kind)
+        cls = own_class(family, kind)
         if not is_dataclass(cls) and not is_flower_strategy(family, cls):
-            raise ComponentError("kind", f"{kind!r} must be a frozen, keyword-only dataclass")
+            raise not_a_dataclass(family, kind, cls)
         return cls
     kind_names = kinds(family)
     if (family, kind) in FORMER_KINDS:
@@ -128,33 +130,6 @@ def load(family: str, kind: str) -> type:
     ]
     assert len(public) == 1, f"{module.__name__} must define exactly one public class, not {public}"
     return public[0]
-
-
-def import_class(kind: str) -> type:
-    """The class that `package.module:Class` names; the current folder is searched last."""
-    name, _, attribute = kind.partition(":")
-    if not all(part.isidentifier() for part in (*name.split("."), attribute)):
-        raise ComponentError("kind", f"{kind!r} is no package.module:Class")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.append(str(Path.cwd()))
-    try:
-        cls = getattr(importlib.import_module(name), attribute, None)
-    except NOT_OURS:
-        raise
-    except BaseException as error:
-        # Somebody else's module can fail in any way; whatever it is, it is what the user has to mend.
-        message = f"importing {name!r} failed: {type(error).__name__}: {error}; is it installed, or in this folder?"
-        raise ComponentError("kind", message) from error
-    if not isinstance(cls, type):
-        # Its own classes and those of its parts; what it imported from elsewhere is no choice.
-        public = [
-            key
-            for key, value in vars(sys.modules[name]).items()
-            if isinstance(value, type) and key[0] != "_" and f"{value.__module__}.".startswith(f"{name}.")
-        ]
-        choice_text = choices(attribute, public) if public else "; it defines none"
-        raise ComponentError("kind", f"module {name!r} has no class {attribute!r}{choice_text}")
-    return cls
 
 
 def hints(cls: type) -> dict[str, Any]:
@@ -268,7 +243,8 @@ def build(family: str, mapping: object, *, protocols: Sequence[type] | None = No
         check_declarations(family, component)
         return component
     except ValidationError as error:
-        raise ScenarioError(problems_of(error, values, fields_model(cls), explain(cls), more=("kind",))) from error
+        problems = problems_of(error, values, fields_model(cls), explain(cls), more=("kind",))
+        raise ScenarioError([_with_signature(problem, cls, values) for problem in problems]) from error
     except ComponentError as error:
         # A component names the key from the root ("partition.alpha") or from itself ("alpha").
         raise ScenarioError([Problem(path=error.path.removeprefix(f"{family}."), message=error.message)]) from error
@@ -281,6 +257,15 @@ def build(family: str, mapping: object, *, protocols: Sequence[type] | None = No
         at = line_of(error)
         message = f"{kind} cannot be made: {cause_of(error)}{f' ({at})' if at else ''}"
         raise ScenarioError([Problem(path="", message=message)]) from error
+
+
+def _with_signature(problem: Problem, cls: type, values: Mapping[str, Any]) -> Problem:
+    """With the arguments of a class or function of the user's own, where one is unknown or missing."""
+    unknown_or_missing = (problem.path in values) != (problem.path in fields_model(cls).model_fields)
+    if not unknown_or_missing or not own_signature(cls):
+        return problem
+    at = own_definition(cls)
+    return replace(problem, message=f"{problem.message}; {own_signature(cls)}{f' ({at})' if at else ''}")
 
 
 def is_flower_strategy(family: str, cls: type) -> bool:
@@ -299,7 +284,8 @@ def _of_contract(family: str, kind: str, cls: type, protocols: Sequence[type]) -
     raise ComponentError(
         "kind",
         f"{kind!r} is no {contract_names}, for it has no "
-        f"{missing}{choices(kind, kinds_that_satisfy(family, protocols))}",
+        f"{missing}{choices(kind, kinds_that_satisfy(family, protocols))}"
+        + (f"; {example_text(family)}" if ":" in kind else ""),
     )
 
 
@@ -368,7 +354,7 @@ def to_yaml_value(value: Any, *, for_id: bool = False) -> Any:
         return [to_yaml_value(item, for_id=for_id) for item in value]
     if isinstance(value, Mapping):
         return {key: to_yaml_value(item, for_id=for_id) for key, item in value.items()}
-    return value
+    return str(value) if isinstance(value, PurePath) else value
 
 
 def explain(cls: type) -> dict[str, str]:

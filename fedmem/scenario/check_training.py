@@ -148,7 +148,8 @@ def _executor(speed: Speed, model: Model | TableModel) -> Iterator[Problem]:
     if speed.executor == "stacked" and not model.stackable:
         yield Problem(
             path="speed.executor",
-            message=f"model {kind_of(model)} cannot be trained as a stack; use executor: one_by_one or auto",
+            message=f"model {kind_of(model)} does not declare that it can be trained as a stack; use executor: "
+            "one_by_one or auto, or write `stackable = True` in the class if it is your own",
         )
 
 

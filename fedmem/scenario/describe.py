@@ -211,7 +211,14 @@ def _type_text(annotation: Any) -> tuple[str, str]:
     if protocols:
         family = catalogue.FAMILY_OF[protocols[0]]
         return f"{family} component", ", ".join(catalogue.kinds_that_satisfy(family, protocols))
-    type_names = {int: "whole number", float: "number", str: "text", bool: "true or false", type(None): "null"}
+    type_names = {
+        int: "whole number",
+        float: "number",
+        str: "text",
+        bool: "true or false",
+        type(None): "null",
+        Any: "any",
+    }
     return type_names.get(annotation, getattr(annotation, "__name__", str(annotation))), ""
 
 

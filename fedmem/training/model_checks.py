@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -53,6 +54,29 @@ def perturb_parameters(module: nn.Module, seed: int = 0) -> dict[str, Tensor]:
         name: value.detach() + _scale(value) * torch.randn(value.shape, generator=rng).to(value)
         for name, value in module.named_parameters()
     }
+
+
+@contextmanager
+def parameters_kept(module: nn.Module) -> Iterator[None]:
+    """A block after which the module has the parameters that it had.
+
+    `torch.func.functional_call` leaves others in a layer that stands under two names.
+
+    >>> from torch import nn
+    >>> from torch.func import functional_call
+    >>> layer = nn.Linear(1, 1)
+    >>> twice = nn.Sequential(layer, layer)
+    >>> with parameters_kept(twice):
+    ...     _ = functional_call(twice, perturb_parameters(twice), (layer.weight.detach(),))
+    >>> isinstance(layer.weight, nn.Parameter)
+    True
+    """
+    before = [(part, dict(part._parameters)) for part in module.modules()]
+    try:
+        yield
+    finally:
+        for part, parameters in before:
+            part._parameters.update(parameters)
 
 
 def _scale(value: Tensor) -> float:
