@@ -148,13 +148,13 @@ def restore_generators(states: tuple[Any, ...]) -> None:
         sys.modules["torch"].set_rng_state(torch_state)
 
 
-def reseed(generator: object, rng: np.random.Generator) -> None:
+def move_generator(generator: object, rng: np.random.Generator) -> None:
     """Moves a generator of Python, numpy or torch to a place that `rng` draws; leaves every other object alone.
 
     >>> mine = np.random.default_rng(0)
-    >>> reseed(mine, np.random.default_rng(1))
+    >>> move_generator(mine, np.random.default_rng(1))
     >>> again = np.random.default_rng(7)
-    >>> reseed(again, np.random.default_rng(1))
+    >>> move_generator(again, np.random.default_rng(1))
     >>> mine.random() == again.random()
     True
     """

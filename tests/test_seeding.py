@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
-import numpy as np
+import random
 
-from fedmem.seeding import Streams, stream
+import numpy as np
+import torch
+
+from fedmem.seeding import (
+    Streams,
+    generator_states,
+    move_generator,
+    moved_generator,
+    restore_generators,
+    seeded_generators,
+    stream,
+)
 
 
 def draws(
@@ -86,3 +97,29 @@ def test_own_generator_draws_what_is_drawn_at_its_place() -> None:
     for (run, round_number, client), values in zip(places, drawn, strict=True):
         (rng,) = streams.generators(run=[run], round_number=round_number, client=[client])
         assert rng.random(3).tolist() == values
+
+
+def test_seeded_generators_give_equal_draws_and_are_undone() -> None:
+    def draws(seed: int) -> list[float]:
+        with seeded_generators(seed):
+            return [random.random(), float(np.random.random()), float(torch.rand(()))]  # noqa: NPY002
+
+    before = generator_states()
+    assert draws(1) == draws(1)
+    assert all(one != other for one, other in zip(draws(1), draws(2), strict=True))
+    assert moved_generator(before) is None
+
+
+def test_each_global_generator_is_seen_to_move() -> None:
+    before = generator_states()
+    draws = {"random": random.random, "numpy.random": np.random.random, "torch": lambda: torch.rand(())}
+    for name, draw in draws.items():
+        draw()
+        assert moved_generator(before) == name
+        restore_generators(before)
+
+
+def test_other_objects_are_left_alone() -> None:
+    rng = np.random.default_rng(0)
+    move_generator("text", rng)
+    assert rng.random() == np.random.default_rng(0).random()

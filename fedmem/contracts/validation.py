@@ -344,7 +344,7 @@ def wrong_logits(outputs: Any, shape: tuple[int, ...], batch: tuple[int, ...] = 
     'for a batch of shape (2'
     """
     asked = f"for a batch of shape {batch} " if batch else ""
-    if not hasattr(outputs, "is_floating_point"):
+    if not hasattr(outputs, "is_floating_point"):  # no tensor
         what = a_kind(outputs) if outputs is None else f"a {a_kind(outputs)}"
         return f"{asked}it returned {what}, should be floating logits of shape {shape}; return the logits alone"
     if tuple(outputs.shape) == shape and outputs.is_floating_point():

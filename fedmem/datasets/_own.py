@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,13 @@ from fedmem.contracts.validation import a_kind
 from fedmem.datasets._named_arrays import choose_names, dataset_of_arrays
 from fedmem.errors import ComponentError
 from fedmem.seeding import seeded_generators
+
+
+@runtime_checkable
+class _ArrayLike(Protocol):
+    """An array, a tensor, or a column of pandas."""
+
+    def __array__(self) -> NDArray[Any]: ...
 
 
 class OwnData(OwnPart):
@@ -85,7 +92,7 @@ def _number_texts(arrays: dict[str, NDArray[Any]]) -> NDArray[Any] | None:
 
 
 def _is_array(value: object) -> bool:
-    return isinstance(value, list) or hasattr(value, "__array__")
+    return isinstance(value, list | _ArrayLike)
 
 
 def _is_torch_dataset(value: object) -> bool:

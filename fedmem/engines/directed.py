@@ -31,7 +31,7 @@ from fedmem.guards.guarding import Guard
 from fedmem.observation.flower_round import FirstError, report_of
 from fedmem.observation.observed import params_of
 from fedmem.privacy.canary_directions import CanaryDirections
-from fedmem.seeding import Streams, generator_states, reseed, restore_generators, stream
+from fedmem.seeding import Streams, generator_states, move_generator, restore_generators, stream
 from fedmem.training.finite import not_finite
 
 Aggregated = tuple[ArrayRecord | None, MetricRecord | None]
@@ -273,7 +273,7 @@ class Directed(Strategy):
         np.random.seed(seeds[1])  # noqa: NPY002
         torch.default_generator.manual_seed(int(rng.integers(2**63)))
         for name in sorted(vars(self.strategy)):
-            reseed(vars(self.strategy)[name], rng)
+            move_generator(vars(self.strategy)[name], rng)
 
     @property
     def _name(self) -> str:

@@ -21,6 +21,7 @@ from typing import Any, NoReturn, Protocol, runtime_checkable
 from greenlet import GreenletExit
 
 from fedmem.errors import FedmemError, RunError
+from fedmem.guards.places import Defined, shorten_path
 
 NOT_OURS = (KeyboardInterrupt, GreenletExit)
 """What no guard turns into another error: the user's Ctrl-C, and the end of a coroutine."""
@@ -43,13 +44,6 @@ class Representing(Protocol):
     @property
     def message_name(self) -> object:
         """The part, or its kind."""
-
-
-@runtime_checkable
-class Defined(Protocol):
-    """A part that is made from a class or function elsewhere, and says at which file and line."""
-
-    _at: str
 
 
 class PartError(RunError):
@@ -398,12 +392,3 @@ def _libraries() -> tuple[str, ...]:
     names = ("stdlib", "platstdlib", "purelib", "platlib")
     library_paths = {str(Path(paths[name])) for name in names if name in paths}
     return tuple(f"{path}{os.sep}" for path in {*library_paths, *(str(Path(path).resolve()) for path in library_paths)})
-
-
-def shorten_path(file: str) -> str:
-    """A file as seen from the current folder, where it lies below it."""
-    path = Path(file)
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except (OSError, ValueError):
-        return file

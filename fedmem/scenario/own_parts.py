@@ -21,10 +21,12 @@ from typing import Any
 
 import pydantic
 
+from fedmem.contracts.data import DatasetLoader
 from fedmem.contracts.declarations import names_of
 from fedmem.contracts.members import DECLARATIONS, PROTOCOLS, required_members
 from fedmem.errors import ComponentError
-from fedmem.guards.guarding import NOT_OURS, cause_of, line_of, shorten_path
+from fedmem.guards.guarding import NOT_OURS, cause_of, line_of
+from fedmem.guards.places import shorten_path
 from fedmem.wording import choices
 
 PAGE = "docs/your-own-parts.md"
@@ -120,7 +122,11 @@ def _can_adapt(family: str, value: Any) -> bool:
     if family == "model":
         return _is_module_class(value) if isinstance(value, type) else True
     if family == "dataset":
-        return callable(getattr(value, "load", None)) and not is_dataclass(value) if isinstance(value, type) else True
+        return (
+            required_members(DatasetLoader) <= set(dir(value)) and not is_dataclass(value)
+            if isinstance(value, type)
+            else True
+        )
     return False
 
 
@@ -140,12 +146,12 @@ class _Argument:
     def text(self, filled: bool) -> str:
         """As a message writes it."""
         kind = "" if self.annotation is Any else f": {_annotation_text(self.annotation)}"
-        if filled or self._required:
+        if filled or self._is_required:
             return f"{self.name}{kind} ({'from the data' if filled else 'must be given'})"
         return f"{self.name}{kind} = {self.default!r}" if is_yaml(self.default) else f"{self.name} (set in the code)"
 
     @property
-    def _required(self) -> bool:
+    def _is_required(self) -> bool:
         return self.default is inspect.Parameter.empty
 
 
@@ -182,12 +188,12 @@ def _adapt(family: str, kind: str, target: Any) -> type:
         "_target": staticmethod(target),
         "_signature": f"{kind} takes {signature or 'no arguments'}",
         "_at": _definition(target),
-        **_declared(family, target),
+        **_declarations_in(family, target),
     }
     return make_dataclass(name, definitions, bases=(base,), namespace=namespace, frozen=True, kw_only=True)
 
 
-def _declared(family: str, target: Any) -> dict[str, Any]:
+def _declarations_in(family: str, target: Any) -> dict[str, Any]:
     """What the class itself declares for its family, such as `stackable = True`."""
     names = {"stackable", *names_of(DECLARATIONS[family])} if family == "model" else names_of(DECLARATIONS[family])
     values = {name: inspect.getattr_static(target, name, None) for name in names}
@@ -196,7 +202,9 @@ def _declared(family: str, target: Any) -> dict[str, Any]:
 
 def _arguments(kind: str, target: Any) -> list[_Argument]:
     """The named arguments of a class or function."""
-    function = target.__init__ if isinstance(target, type) else target
+    function: Any = target
+    if isinstance(target, type):
+        function = next(vars(base)["__init__"] for base in target.__mro__ if "__init__" in vars(base))
     try:
         signature = inspect.signature(target)
     except (TypeError, ValueError) as error:
@@ -241,18 +249,19 @@ def _default_field(value: Any) -> Any:
 
 def _place_of(kind: str, target: Any) -> tuple[str, str]:
     """Module and name under which the target is imported again: where it is defined, if it is there under its name."""
-    module, name = getattr(target, "__module__", None), getattr(target, "__qualname__", None)
-    if isinstance(module, str) and isinstance(name, str) and getattr(sys.modules.get(module), name, None) is target:
-        return module, name
+    if isinstance(target, type | types.FunctionType):
+        module, name = target.__module__, target.__qualname__
+        if module in sys.modules and vars(sys.modules[module]).get(name) is target:
+            return module, name
     module, _, name = kind.partition(":")
     return module, name
 
 
 def _definition(target: Any) -> str:
     """File and line of a class or function; empty where they are not known."""
-    code = getattr(inspect.unwrap(target) if callable(target) else target, "__code__", None)
-    if isinstance(code, types.CodeType):
-        return f"{shorten_path(code.co_filename)}:{code.co_firstlineno}"
+    function = inspect.unwrap(target) if callable(target) else target
+    if isinstance(function, types.FunctionType):
+        return f"{shorten_path(function.__code__.co_filename)}:{function.__code__.co_firstlineno}"
     try:
         _, line = inspect.getsourcelines(target)
         return f"{shorten_path(inspect.getfile(target))}:{line}"

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from flwr.app import ArrayRecord, Error, Message
 from flwr.serverapp.strategy import FedAvg
 
@@ -155,3 +156,37 @@ def test_the_global_generators_are_seeded_and_restored() -> None:
 class Everyone(Cohorts):
     def cohort(self, round_number: int) -> Sequence[int]:
         return range(CLIENTS)
+
+
+class Noisy(FedAvg):
+    """Draws in each of the ways in which a strategy of a user's may."""
+
+    def __init__(self) -> None:
+        super().__init__(fraction_evaluate=0.0, min_train_nodes=1, min_available_nodes=1)
+        self.mine = np.random.default_rng(0)
+        self.old = np.random.RandomState(0)
+        self.torch = torch.Generator().manual_seed(0)
+        self.python = random.Random(0)
+        self.drawn: list[tuple[float, ...]] = []
+
+    def aggregate_train(self, server_round: int, replies: Any) -> Any:
+        draws = (random.random(), np.random.random(), torch.rand(()), self.mine.random(), self.old.random())  # noqa: NPY002
+        others = (torch.rand((), generator=self.torch), self.python.random())
+        self.drawn.append(tuple(float(value) for value in (*draws, *others)))
+        return super().aggregate_train(server_round, replies)
+
+
+def test_no_draw_of_a_strategy_is_shared_by_two_runs() -> None:
+    def draws(run: int) -> list[tuple[float, ...]]:
+        strategy = Noisy()
+        directed = Directed(strategy, Everyone(), Demands(seed=0), run=run)
+        directed.start(grid=app_grid(list), initial_arrays=initial(), num_rounds=2)
+        return strategy.drawn
+
+    before = torch.get_rng_state()
+    first, again, other = draws(0), draws(0), draws(1)
+    assert torch.equal(before, torch.get_rng_state())
+    assert first == again
+    columns = list(zip(*first, *other, strict=True))
+    assert len(columns) == 7
+    assert all(len(set(column)) == 4 for column in columns)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import random
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from fedmem.guards.guarding import PartError
+from strategies._rule import Round, ServerRule, share, weighted_mean
 from tests.engines.lockstep_helpers import ONE_BY_ONE, same, trained
 from tests.tiny import tiny
 
@@ -35,3 +40,34 @@ def test_auto_takes_the_rule_where_there_is_one() -> None:
         ({"speed": {"server": "messages"}}, "messages"),
     ):
         assert trained(tiny(rounds=2, **changes)).server == server
+
+
+@dataclass(frozen=True, kw_only=True)
+class Careless(ServerRule):
+    """A rule that adds noise from one of the global generators, or from those of the runs."""
+
+    source: str = "runs"
+
+    def rule(self, state: Any, rnd: Round) -> Any:
+        """The mean with noise."""
+        means = weighted_mean(rnd.sent, share(rnd.weights, rnd.present))
+        draws = {"random": random.random, "numpy.random": np.random.random, "torch": lambda: torch.rand(()).item()}
+        if self.source in draws:
+            return {name: value + draws[self.source]() for name, value in means.items()}, state
+        noise = torch.tensor([rng.random() for rng in rnd.drawing])
+        return {name: value + noise.reshape(-1, *(1,) * (value.ndim - 1)) for name, value in means.items()}, state
+
+
+@pytest.mark.parametrize("source", ["random", "numpy.random", "torch"])
+def test_a_rule_that_draws_from_a_global_generator_is_refused(source: str) -> None:
+    strategy = {"kind": "tests.engines.test_rule_path:Careless", "source": source}
+    with pytest.raises(PartError, match=f"global generator of {source},.*rnd.drawing"):
+        trained(tiny(rounds=2, strategy=strategy))
+
+
+def test_noise_of_a_rule_differs_between_runs_and_repeats() -> None:
+    strategy = {"kind": "tests.engines.test_rule_path:Careless"}
+    one, again = (trained(tiny(rounds=2, runs=2, strategy=strategy)) for _ in range(2))
+    assert same(one.params, again.params)
+    first, second = one.params[0], one.params[1]
+    assert all(float((first[name] - second[name]).abs().max()) > 0 for name in first)
