@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -112,7 +113,11 @@ def test_seeded_generators_give_equal_draws_and_are_undone() -> None:
 
 def test_each_global_generator_is_seen_to_move() -> None:
     before = generator_states()
-    draws = {"random": random.random, "numpy.random": np.random.random, "torch": lambda: torch.rand(())}
+    draws: dict[str, Callable[[], object]] = {
+        "random": random.random,
+        "numpy.random": np.random.random,
+        "torch": lambda: torch.rand(()),
+    }
     for name, draw in draws.items():
         draw()
         assert moved_generator(before) == name

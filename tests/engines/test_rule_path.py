@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,7 +52,11 @@ class Careless(ServerRule):
     def rule(self, state: Any, rnd: Round) -> Any:
         """The mean with noise."""
         means = weighted_mean(rnd.sent, share(rnd.weights, rnd.present))
-        draws = {"random": random.random, "numpy.random": np.random.random, "torch": lambda: torch.rand(()).item()}
+        draws: dict[str, Callable[[], float]] = {
+            "random": random.random,
+            "numpy.random": np.random.random,
+            "torch": lambda: torch.rand(()).item(),
+        }
         if self.source in draws:
             return {name: value + draws[self.source]() for name, value in means.items()}, state
         noise = torch.tensor([rng.random() for rng in rnd.drawing])
