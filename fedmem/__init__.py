@@ -8,8 +8,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from fedmem.apps.assignment import assign_canaries as assign_canaries
     from fedmem.apps.attack import Known as Known
     from fedmem.apps.attack import attack as attack
+    from fedmem.apps.combination import combine_runs as combine_runs
     from fedmem.apps.watch import Watch as Watch
     from fedmem.apps.watch_leakage import WatchLeakage as WatchLeakage
     from fedmem.execution.run import measure as measure
@@ -35,7 +37,9 @@ _HOME = {
     "Observed": "fedmem.observation.observed",
     "Watch": "fedmem.apps.watch",
     "WatchLeakage": "fedmem.apps.watch_leakage",
+    "assign_canaries": "fedmem.apps.assignment",
     "attack": "fedmem.apps.attack",
+    "combine_runs": "fedmem.apps.combination",
     "Known": "fedmem.apps.attack",
 }
 
@@ -45,7 +49,9 @@ __all__ = [
     "Watch",
     "WatchLeakage",
     "__version__",
+    "assign_canaries",
     "attack",
+    "combine_runs",
     "compare",
     "fetch",
     "load_scenario",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fedmem.apps.differences import summarise
+from fedmem.apps.holders import IDENTITY, Holders, MemberOf
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.audit_set import AuditSet, References
 from fedmem.contracts.data import Examples
@@ -22,21 +25,23 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-_LARGEST_NUMBER = 2**31 - 1
-"""Larger numbers of clients are node ids of Flower."""
+_VALUES = ("loss", "margin", "correct", "exposure")
 
 
 class Watch:
     """A watcher for `Observed` that records loss, margin, correctness and exposure, client by client and globally.
 
-    There is no bank behind a single run, so nothing here is memorisation: a low loss may be an easy example. Exposure
+    A single run has no control runs, so nothing here is memorisation: a low loss may be an easy example. Exposure
     compares each example with `references` that no model trained on. It is valid where references and examples are
-    drawn from the same generator, and the choice between them was random.
+    drawn from the same generator, and the choice between them was random. Several runs that differ in random inclusion
+    give memorisation: `combine_runs`.
 
     Args:
         model: the architecture; its parameter names have to be those that the app sends.
         examples: name -> (inputs, targets), for example the canaries that one client was given.
         references: name -> inputs of fresh members of the same family, for the exposure of that set.
+        member_of: name -> who holds that set: one client, a client for each example (None: nobody), or an assignment of
+            `assign_canaries`. Clients are named by the identity that `frame` has; 0 and "0" are the same client.
         every: number of rounds between two observed rounds; round 0 is the initial model.
         on_error: `raise` ends the training with the error; `warn` warns once, ends the watching, and lets the training
             go on. `frame` then has what was seen before.
@@ -60,6 +65,7 @@ class Watch:
         model: nn.Module,
         examples: Mapping[str, tuple[ArrayLike, ArrayLike]],
         references: Mapping[str, ArrayLike] | None = None,
+        member_of: Mapping[str, MemberOf] | None = None,
         every: int = 1,
         on_error: OnError = "raise",
     ) -> None:
@@ -80,8 +86,14 @@ class Watch:
             raise ValueError(f"every must be at least 1, got {every}")
         self._every = every
         self._executor = OneByOne(model, Sgd(), next(iter(self._sets.values())))
+        self._holders = Holders({name: len(rows) for name, rows in self._sets.items()}, member_of)
+        self._contents = {name: _contents(rows) for name, rows in self._sets.items()}
         self._rows: list[dict[str, Any]] = []
-        self._nodes: dict[int, int] = {}
+
+    @property
+    def named_clients(self) -> tuple[str, ...]:
+        """The clients of `member_of`, as text."""
+        return self._holders.named_clients
 
     def observes_round(self, round_number: int) -> bool:
         """Every `every` rounds."""
@@ -101,32 +113,31 @@ class Watch:
         """Record the evidence of these models."""
         if not transitions:
             return
+        self._holders.see(transitions)
         models = [transition.kept for transition in transitions]
         # Node ids have 64 bits; what is asked of the models needs only their order.
         places = [replace(transition, client=t) for t, transition in enumerate(transitions)]
         for name, examples in self._sets.items():
             evidence = evidence_of(models, places, name, examples, self._executor)
             exposure = self._exposure(name, models, places, examples, evidence)
+            count = len(self._references[name].inputs) if name in self._references else 0
             for t, transition in enumerate(transitions):
-                for j in range(len(examples)):
+                for j, labels in enumerate(self._holders.labels(transition, name)):
                     self._rows.append(
                         {
+                            **labels,
                             "round": transition.round,
                             "level": transition.level,
-                            "client": self._number(transition.client),
-                            "node": str(transition.client) if transition.client > _LARGEST_NUMBER else "",
                             "set": name,
                             "subject": j,
+                            "references": count,
+                            "content": self._contents[name][j],
                             "loss": evidence.loss[t, j],
                             "margin": evidence.margin[t, j],
                             "correct": evidence.correct[t, j].item(),
                             "exposure": exposure[t, j],
                         }
                     )
-
-    def _number(self, client: int) -> int:
-        """Clients that do not say who they are have their node id: count those in the order in which they are met."""
-        return client if client <= _LARGEST_NUMBER else self._nodes.setdefault(client, len(self._nodes))
 
     def _exposure(
         self,
@@ -153,15 +164,41 @@ class Watch:
         return np.asarray(np.log2((ranks.count + 1) / rank))
 
     def frame(self) -> pd.DataFrame:
-        """Long format: round, level, client, node, set, subject, loss, margin, correct, exposure (bits).
+        """Long format, one row for each observed model and example.
 
-        `client` is what the client says of itself in its reply, in a `ConfigRecord` named `trace` with the entry
-        `client`. Clients that say nothing are numbered in the order of their node ids, and `node` is the id as text.
+        - `round`, `level`, `set`, and `subject`, the position of the example in its set;
+        - `client`: who the model is of, the same in all watchers: a whole number, or text where a client has a name; -1
+          or empty text at level global. `identity` says what it is: `partition-id` (or another entry that the client
+          returns), `clients` (the mapping given to `Observed`), `trace`, or `node`, the id that Flower drew. `node` is
+          that id as text;
+        - `loss` (nats), `margin`, `correct`, `exposure` (bits);
+        - with `member_of` also `owner`, the client that the example belongs to; `included`, whether anybody trains on
+          it in this run; `holds`, whether the client of the row does (at level global, whether anybody does);
+          `holder_seen`, whether the owner has taken part in an observed round so far; the number of `references`; and
+          `content`, a hash of the example.
+
+        Warns of clients of `member_of` that never took part in an observed round.
         """
-        import pandas as pd
+        held = (*self._holders.columns, "references", "content") if self._holders.columns else ()
+        return self._holders.frame(self._rows, ("round", "level", *IDENTITY, "set", "subject", *_VALUES, *held))
 
-        columns = ["round", "level", "client", "node", "set", "subject", "loss", "margin", "correct", "exposure"]
-        return pd.DataFrame(self._rows, columns=columns)
+    def summary(self) -> pd.DataFrame:
+        """What the holders' models show minus what others' do, round by round: see `fedmem.apps.differences.summarise`.
+
+        A client that holds the examples differs from the others also in its other data. No coin decided who holds them,
+        so a difference between clients is not memorisation. Errors: `ValueError` without `member_of`.
+        """
+        if not self._holders.columns:
+            raise ValueError(
+                "nobody is known to hold anything; give Watch(member_of={'" + next(iter(self._sets)) + "': 0})"
+            )
+        return summarise(self.frame(), _VALUES)
+
+
+def _contents(examples: Examples) -> list[str]:
+    """A hash of each example, by which runs are compared."""
+    rows = zip(examples.inputs, examples.targets, strict=True)
+    return [sha256(np.ascontiguousarray(row).tobytes() + target.tobytes()).hexdigest()[:12] for row, target in rows]
 
 
 def _examples(name: str, inputs: ArrayLike, targets: ArrayLike) -> Examples:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fedmem.apps.attack import Images, Known, scores, target_of
+from fedmem.apps.differences import summarise
+from fedmem.apps.holders import IDENTITY, Holders, MemberOf
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.attack import ReconstructionAttack
 from fedmem.contracts.evidence import Transition
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 
 
 COLUMNS = (
-    *("round", "level", "client", "clients", "set", "subject"),
+    *("round", "level", *IDENTITY, "clients", "set", "subject"),
     *("identified", "margin", "psnr", "distance", "gallery", "knows"),
 )
 
@@ -41,6 +43,7 @@ class WatchLeakage:
         known: of the clients' work, as for `fedmem.attack`; `num_images` is set by `images`.
         examples: name -> inputs (n, *shape) in [0, 1] that were planted with one client.
         references: name -> inputs drawn alike and planted nowhere: the gallery of that set.
+        member_of: name -> who holds that set, as in `Watch`.
         rounds: which rounds to attack; declare them before the run, not after it.
         levels: where to attack.
         images: how many images to reconstruct from an update of so many examples, by default as many, up to 64.
@@ -56,8 +59,8 @@ class WatchLeakage:
       model can be attacked. Errors are `ValueError` and `TargetError`;
     - who is attacked, and with which effort, does not depend on what is found.
 
-    Examples that were not trained on by the attacked client are their own control: they are scored as well, and
-    whatever they come near to by chance, planted ones have to exceed.
+    Every example is scored against the update of every client. The clients that do not hold it are the control:
+    `summary` has the holders' scores minus theirs.
 
     >>> from torch import nn
     >>> from fedmem.attacks.inverting_gradients import InvertingGradients
@@ -79,6 +82,7 @@ class WatchLeakage:
         examples: Mapping[str, ArrayLike],
         rounds: Sequence[int],
         references: Mapping[str, ArrayLike] | None = None,
+        member_of: Mapping[str, MemberOf] | None = None,
         levels: Sequence[Level] = ("local", "global"),
         images: Callable[[int], int] = lambda count: min(count, 64),
         steps: Callable[[int], int] | None = None,
@@ -95,7 +99,13 @@ class WatchLeakage:
             raise ValueError(f"references for {unknown[0]!r}, but examples has only {sorted(self._sets)}")
         if not self._sets:
             raise ValueError("examples is empty; name at least one set of inputs to look for")
+        self._holders = Holders({name: len(rows) for name, rows in self._sets.items()}, member_of)
         self._rows: list[dict[str, Any]] = []
+
+    @property
+    def named_clients(self) -> tuple[str, ...]:
+        """The clients of `member_of`, as text."""
+        return self._holders.named_clients
 
     def observes_round(self, round_number: int) -> bool:
         """The declared rounds."""
@@ -111,6 +121,7 @@ class WatchLeakage:
 
     def see(self, transitions: Sequence[Transition]) -> None:
         """Attack these updates, all of one level at once."""
+        self._holders.see(transitions)
         attacked = [t for t in transitions if t.level in self._levels and t.num_examples > 0]
         if not attacked:
             return
@@ -138,12 +149,14 @@ class WatchLeakage:
             for name, rows in self._sets.items():
                 gallery = self._references.get(name, rows[:0])
                 rng = stream(self._seed, f"attack gallery {name}", round_number=transition.round, client=place)
-                for subject, score in enumerate(scores(reconstruction.inputs, rows, gallery, rng)):
+                results = scores(reconstruction.inputs, rows, gallery, rng)
+                labels = self._holders.labels(transition, name)
+                for subject, (score, label) in enumerate(zip(results, labels, strict=True)):
                     self._rows.append(
                         {
+                            **label,
                             "round": transition.round,
                             "level": transition.level,
-                            "client": transition.client,
                             "clients": target.clients,
                             "set": name,
                             "subject": subject,
@@ -161,11 +174,20 @@ class WatchLeakage:
 
         `identified` (1: some reconstruction is nearer to the example than any is to any reference), `margin` (dB over
         the best prior), `psnr` (dB), the matching `distance` of the attack, the size of the `gallery`, what the
-        adversary `knows`, and of how many `clients` the update is the work.
+        adversary `knows`, and of how many `clients` the update is the work. `client`, `identity`, `node` and the
+        columns of `member_of` are those of `Watch.frame`.
         """
-        import pandas as pd
+        return self._holders.frame(self._rows, (*COLUMNS, *self._holders.columns))
 
-        return pd.DataFrame(self._rows, columns=COLUMNS)
+    def summary(self) -> pd.DataFrame:
+        """The scores at the holders' updates minus those at others', round by round: see
+        `fedmem.apps.differences.summarise`. Errors: `ValueError` without `member_of`.
+        """
+        if not self._holders.columns:
+            raise ValueError(
+                "nobody is known to hold anything; give WatchLeakage(member_of={'" + next(iter(self._sets)) + "': 0})"
+            )
+        return summarise(self.frame(), ("identified", "margin", "psnr"))
 
 
 def _rows(name: str, inputs: ArrayLike, known: Known) -> Images:

@@ -16,12 +16,32 @@ from fedmem.contracts.sampler import Pilot
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClientIdentity:
+    """By what a client of a Flower app is known.
+
+    Attributes:
+        value: the client: a number or a name, by which two replies are of the same client.
+        source: where the value is from: `clients` (a mapping of the user), the name of an entry in the reply such as
+            `partition-id`, `trace`, or `node`.
+        node: the id that Flower gave to the node.
+
+    >>> ClientIdentity(value=3, source="partition-id", node=8123).value
+    3
+    """
+
+    value: int | str
+    source: str
+    node: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Transition:
     """One step from a model to the next, at a client or at the server; probes never ask which.
 
     At level `local`, `sent` left the client and `kept` is what it holds afterwards; they are one object unless
     something acts between. At level `global` both are the aggregate. Round 0 is the initial model, level `global`,
-    `before` is `kept`.
+    `before` is `kept`. `identity` is by what the client of a Flower app of a user is known, None where `client` is the
+    number of a client of a scenario.
     """
 
     run: int
@@ -34,6 +54,7 @@ class Transition:
     num_examples: int
     clients: tuple[int, ...] = ()
     report: Mapping[str, float] = field(default_factory=dict)
+    identity: ClientIdentity | None = None
 
     @classmethod
     def at_client(

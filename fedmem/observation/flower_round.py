@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from flwr.app import Message, MetricRecord, RecordDict
 
+from fedmem.contracts.evidence import ClientIdentity
 from fedmem.errors import FedmemError
 
 TRACE = "trace"
 """The `ConfigRecord` in which a client may send what is not for aggregation: `client` (its number) and scalars."""
+
+PARTITION = "partition-id"
+"""The entry of a node's `node_config` by which Flower's simulation numbers clients, and of replies that say it."""
 
 
 def report_of(content: RecordDict) -> dict[str, float]:
     """The scalars in the trace of a reply."""
     # by items, since a record looks up and checks every key that a `dict` asks it for
     trace: dict[str, Any] = dict(content[TRACE].items()) if TRACE in content else {}
-    return {name: float(value) for name, value in trace.items() if name != "client"}
+    return {name: float(value) for name, value in trace.items() if name != "client" and not isinstance(value, str)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,25 +34,28 @@ class _Reply:
     client: int
     num_examples: int
     report: dict[str, float]
+    identity: ClientIdentity | None = None
 
     @staticmethod
-    def of(message: Message, client_of: Callable[[int], int] | None) -> _Reply:
-        """Client number: by `client_of`, else what the client says of itself in its trace, else its node id."""
-        node = int(message.metadata.src_node_id)
-        client = node if client_of is None else client_of(node)
+    def of(message: Message, client: int, identity: ClientIdentity | None = None) -> _Reply:
+        """What a reply of this client says; nothing where it is an error."""
         if message.has_error():
-            return _Reply(message=message, client=client, num_examples=0, report={})
+            return _Reply(message=message, client=client, num_examples=0, report={}, identity=identity)
         content = message.content
-        if client_of is None and TRACE in content:
-            traced: Any = content[TRACE]
-            client = int(traced.get("client", node))
         metrics: Any = next((record for record in content.values() if isinstance(record, MetricRecord)), {})
         return _Reply(
             message=message,
             client=client,
             num_examples=int(metrics.get("num-examples", 0)),
             report=report_of(content),
+            identity=identity,
         )
+
+    @property
+    def rank(self) -> tuple[bool, int, str]:
+        """By what replies are sorted: the number of the client, then those that have names, by name."""
+        value = self.client if self.identity is None else self.identity.value
+        return (isinstance(value, str), 0, value) if isinstance(value, str) else (False, value, "")
 
 
 class FirstError:

@@ -6,7 +6,8 @@ What a bank demands of a strategy stands in `engines/directed.py`.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -21,7 +22,8 @@ from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.watcher import Watcher, watcher_declaration
 from fedmem.errors import RunError
-from fedmem.observation.flower_round import TRACE, FirstError, _Reply
+from fedmem.observation.client_identity import Identities
+from fedmem.observation.flower_round import PARTITION, TRACE, FirstError, _Reply
 
 T = TypeVar("T")
 
@@ -56,11 +58,19 @@ class Observed:
         watchers: they are shown the transitions; they may declare what `contracts.watcher.WatcherDeclaration` lists.
         run: the number of this run, written into every transition.
         kept: client -> the model that it holds after its work, where that differs from what it sent.
-        client_of: node id -> client number; without it a client says its number in its trace, or is its node id.
+        client_of: node id -> number of the client of a scenario; for the engines of fedmem.
+        clients: node id -> client, a number or a name, where clients of an app cannot say who they are.
+        client_key: the entry of a client's metrics, or of a `ConfigRecord` in its reply, that says which client it is.
+
+    Who a client is: its entry in `clients`; else what it returns as `client_key`, by default its `partition-id`; else
+    the id of its node, which Flower draws again in each run. Errors: `ValueError` for a mapping that gives two nodes
+    one client, or that lacks a client which a watcher was told of; `RunError` during training for two nodes that are
+    one client, and for clients of which only some say who they are.
 
     In a Flower app of one's own::
 
-        watch = Watch(model=Net(), examples={"canaries": canaries})
+        # in the ClientApp: metrics = {"num-examples": n, "partition-id": context.node_config["partition-id"]}
+        watch = Watch(model=Net(), examples={"canaries": canaries}, member_of={"canaries": 0})
         strategy = Observed(FedAvg(), watch)
         strategy.start(grid=grid, initial_arrays=arrays, num_rounds=3)
 
@@ -76,6 +86,8 @@ class Observed:
         run: int = 0,
         kept: Callable[[int], Params] | None = None,
         client_of: Callable[[int], int] | None = None,
+        clients: Mapping[int, int | str] | None = None,
+        client_key: str = PARTITION,
     ) -> None:
         self.strategy = strategy
         self.watchers = watchers
@@ -84,16 +96,30 @@ class Observed:
         self._run = run
         self._kept_by = kept
         self._client_of = client_of
+        self._identities = Identities(clients, client_key)
+        self._connected: Callable[[], Iterable[int]] = tuple
+        self._check_named_clients()
         self._errors = FirstError()
         self._before = ArrayRecord()
         self._like: Params = {}
         self._ended: list[Watcher] = []
+
+    def _check_named_clients(self) -> None:
+        names = self._identities.names
+        for declared in self._declared:
+            unknown = [name for name in declared.named_clients if names is not None and name not in names]
+            if unknown:
+                raise ValueError(
+                    f"member_of names the client {unknown[0]!r}, and clients has only {', '.join(names or ())}; "
+                    "use the same names in both"
+                )
 
     def start(self, grid: Grid, initial_arrays: ArrayRecord, num_rounds: int = 3, **others: Any) -> Result:
         """The strategy's own `start`, watched; same arguments, same result."""
         strategy: Any = self.strategy
         configure, aggregate = strategy.configure_train, strategy.aggregate_train
         self._like = params_of(initial_arrays)
+        self._connected = grid.get_node_ids
         for watcher, declared in zip(self.watchers, self._declared, strict=True):
             if declared.begin is not None:
                 self._guard_watchers([watcher], partial(declared.begin, self._like))
@@ -128,7 +154,7 @@ class Observed:
         round_number: int,
         replies: Iterable[Message],
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        answers = sorted((_Reply.of(message, self._client_of) for message in replies), key=lambda reply: reply.client)
+        answers = sorted(map(self._reply_of, replies), key=lambda reply: reply.rank)
         successes = [reply for reply in answers if not reply.message.has_error()]
         self._show(round_number, lambda: self._local_transitions(round_number, successes))
         for reply in successes:
@@ -137,23 +163,32 @@ class Observed:
         self._show(round_number, lambda: [self._global(round_number, successes, arrays)])
         return arrays, metrics
 
+    def _reply_of(self, message: Message) -> _Reply:
+        """A reply with its client; a client with a name has the id of its node as its number."""
+        if self._client_of is not None:
+            return _Reply.of(message, self._client_of(int(message.metadata.src_node_id)))
+        identity = self._identities.of(message)
+        return _Reply.of(message, identity.node if isinstance(identity.value, str) else identity.value, identity)
+
     def _local_transitions(self, round_number: int, replies: Sequence[_Reply]) -> list[Transition]:
+        identities = [reply.identity for reply in replies if reply.identity is not None]
+        if identities:
+            self._identities.check(round_number, identities, frozenset(self._connected()))
         before = params_of(self._before, self._like)
         transitions = []
         for reply in replies:
             sent = params_of(next(iter(reply.message.content.array_records.values())), self._like)
-            transitions.append(
-                Transition.at_client(
-                    run=self._run,
-                    round_number=round_number,
-                    client=reply.client,
-                    before=before,
-                    sent=sent,
-                    kept=sent if self._kept_by is None else self._kept_by(reply.client),
-                    num_examples=reply.num_examples,
-                    report=reply.report,
-                )
+            transition = Transition.at_client(
+                run=self._run,
+                round_number=round_number,
+                client=reply.client,
+                before=before,
+                sent=sent,
+                kept=sent if self._kept_by is None else self._kept_by(reply.client),
+                num_examples=reply.num_examples,
+                report=reply.report,
             )
+            transitions.append(replace(transition, identity=reply.identity))
         return transitions
 
     def _global(self, round_number: int, replies: Sequence[_Reply], after: ArrayRecord | None) -> Transition:

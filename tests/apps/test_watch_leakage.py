@@ -32,10 +32,14 @@ def test_planted_example_is_identified_at_its_client_only() -> None:
         gradient = gradient_of(model, before, rows.inputs, rows.targets)
         after = {name: value - 0.1 * gradient[name] for name, value in before.items()}
         steps.append(transition(0, 1, client, before, after, 1))
-    watcher = watch()
+    watcher = watch(member_of={"mine": 0})
     watcher.begin(before)
     watcher.see(steps)
+    table = watcher.summary().set_index("measure")
+    assert table.value["identified"] == 1
+    assert table.note.unique().tolist() == ["a difference between clients, not memorisation"]
     frame = watcher.frame().set_index("client")
+    assert frame.holds.tolist() == [True, False]
     assert frame.identified.tolist() == [1, 0]
     assert frame.psnr[0] > 60 > frame.psnr[1]
     assert set(frame.gallery) == {10}

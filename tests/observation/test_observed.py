@@ -6,18 +6,21 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
-from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.app import ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAdam, FedAvg, FedMedian, FedYogi
 from torch import nn
 
-from fedmem import Observed, Watch
+from fedmem import Known, Observed, Watch, WatchLeakage
+from fedmem.attacks.inverting_gradients import InvertingGradients
 from fedmem.contracts.evidence import Transition
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process
 from fedmem.engines.directed import Demands, Directed
 from fedmem.errors import RunError
+from tests.narrowing import instance
 from tests.observation.observed_helpers import CLIENTS, Net, app_grid, data_of, initial
 
 
@@ -44,13 +47,14 @@ def test_three_lines_add_measurement_to_an_ordinary_app() -> None:
     frame = found["frame"]
     assert set(frame["round"]) == {0, 1, 2, 3}
     last = frame[frame["round"] == 3]
-    assert set(last[last.level == "local"].client) == {FIRST_NODE + k for k in range(CLIENTS)}
-    assert set(last[last.level == "global"].client) == {-1}
+    assert set(last[last.level == "local"].client) == {str(FIRST_NODE + k) for k in range(CLIENTS)}
+    assert set(last[last.level == "global"].client) == {""}
+    assert set(last[last.level == "local"].identity) == {"node"}
     local = last[last.level == "local"].groupby("client").loss.mean()
-    assert local.idxmin() == FIRST_NODE + 2
+    assert local.idxmin() == str(FIRST_NODE + 2)
     assert frame.exposure.between(0, np.log2(21)).all()
-    owner = last[(last.client == FIRST_NODE + 2)].exposure.mean()
-    assert owner > last[last.level == "local"].groupby("client").exposure.mean().drop(FIRST_NODE + 2).max()
+    owner = last[(last.client == str(FIRST_NODE + 2))].exposure.mean()
+    assert owner > last[last.level == "local"].groupby("client").exposure.mean().drop(str(FIRST_NODE + 2)).max()
 
     unwatched = Observed(FedAvg(fraction_evaluate=0.0)).start(grid=app_grid(), initial_arrays=initial(), num_rounds=3)
     # on its own, Flower adds up in the order in which replies arrive, which is drawn anew each time
@@ -110,28 +114,68 @@ def test_trace_travels_to_the_watcher_and_not_into_the_average() -> None:
     assert set(result.train_metrics_clientapp[1]) == set()
 
 
-def test_node_ids_of_a_real_runtime_are_numbered() -> None:
-    """Flower draws node ids of 64 bits; clients that say who they are in their trace keep their own number."""
+@pytest.mark.parametrize("source", ["partition-id", "clients", "node"])
+def test_clients_have_one_identity_whatever_node_they_are(source: str) -> None:
+    """Flower draws node ids of 64 bits; partitions and mappings are of the user, and replies come in any order."""
 
     class Renamed(LocalGrid):
         def get_node_ids(self) -> list[int]:
             return [HUGE + 7 * node for node in super().get_node_ids()]
 
-    watch = Watch(model=Net(), examples={"canaries": data_of(2)}, references={"canaries": data_of(99)[0]})
-    Observed(FedAvg(fraction_evaluate=0.0), watch).start(
-        grid=app_grid(lambda replies: replies[::-1], Renamed, lambda node: (node - HUGE) // 7 - FIRST_NODE),
+    nodes = [HUGE + 7 * (FIRST_NODE + k) for k in range(CLIENTS)]
+    names = {"partition-id": list(range(CLIENTS)), "clients": [f"c{k}" for k in range(CLIENTS)], "node": nodes}[source]
+    asked = [watch_of(), leakage_of()]
+
+    def say(replies: list[Message]) -> list[Message]:
+        for reply in replies if source == "partition-id" else ():
+            partition = nodes.index(reply.metadata.src_node_id)
+            instance(reply.content["metrics"], MetricRecord)["partition-id"] = partition
+        return replies[::-1]
+
+    mapping = dict(zip(nodes, names, strict=True)) if source == "clients" else None
+    Observed(FedAvg(fraction_evaluate=0.0), *asked, clients=mapping).start(
+        grid=app_grid(say, Renamed, lambda node: (node - HUGE) // 7 - FIRST_NODE),
         initial_arrays=initial(),
         num_rounds=2,
     )
-    frame = watch.frame()
-    local = frame[frame.level == "local"]
-    assert sorted(set(local.client)) == list(range(CLIENTS))
-    assert set(local.node) == {str(HUGE + 7 * (FIRST_NODE + k)) for k in range(CLIENTS)}
-    assert local.groupby("client").loss.mean().idxmin() == 2
-    assert frame.client.dtype == np.int64
+    for watch in asked:
+        frame = watch.frame()
+        local = frame[frame.level == "local"]
+        assert set(local.identity) == {source}
+        assert set(zip(local.node, local.client, strict=True)) == {
+            (str(node), str(node) if source == "node" else name) for node, name in zip(nodes, names, strict=True)
+        }
+        assert pd.api.types.is_integer_dtype(frame.client) == (source == "partition-id")
+    loss = asked[0].frame().groupby("client").loss.mean()
+    assert str(loss.idxmin()) == str(names[2])
 
 
 HUGE = 2**63 + 12345
+
+
+def watch_of(**more: Any) -> Watch:
+    return Watch(model=Net(), examples={"canaries": data_of(2)}, references={"canaries": data_of(99)[0]}, **more)
+
+
+def leakage_of(**more: Any) -> WatchLeakage:
+    known = Known(input_shape=(6,), num_classes=3, num_images=1, lr=0.5)
+    inputs = data_of(2)[0].numpy()[:2]
+    return WatchLeakage(
+        model=Net(),
+        attack=InvertingGradients(steps=1),
+        known=known,
+        examples={"canaries": inputs},
+        rounds=[1, 2],
+        **more,
+    )
+
+
+@pytest.mark.parametrize("make", [watch_of, leakage_of])
+def test_holders_are_clients_that_the_app_can_have(make: Callable[..., Any]) -> None:
+    with pytest.raises(ValueError, match=r"member_of names the client 'c9', and clients has only c0, c1"):
+        Observed(FedAvg(), make(member_of={"canaries": "c9"}), clients={7: "c0", 8: "c1"})
+    with pytest.raises(ValueError, match="member_of names the set 'other'"):
+        make(member_of={"other": 0})
 
 
 def test_a_wrong_model_is_named() -> None:

@@ -1,0 +1,164 @@
+"""Who is who in the frames of watchers: the client of each row, which client holds which example, and who was seen."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fedmem.apps.assignment import Assignment
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.measurement import NO_CLIENT
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Client = int | str
+MemberOf = Client | None | Sequence[Client | None] | Assignment
+"""The client that holds all examples of a set, the client of each (None: nobody), or an assignment."""
+
+IDENTITY = ("client", "identity", "node")
+HELD = ("owner", "included", "holds", "holder_seen")
+
+_LARGEST_NUMBER = 2**31 - 1
+"""Larger numbers of clients are ids of nodes."""
+
+
+@dataclass(frozen=True)
+class _Held:
+    """The owner of each example of a set as text, empty for nobody, and whether it is included."""
+
+    owner: tuple[str, ...]
+    included: tuple[bool, ...]
+
+
+class Holders:
+    """Which client holds which example, and the columns of a frame that say so.
+
+    Args:
+        sizes: the number of examples of each set.
+        member_of: as in `Watch`; None where nothing is known.
+
+    >>> holders = Holders({"mine": 2}, {"mine": [4, None]})
+    >>> holders.named_clients, holders.columns
+    (('4',), ('owner', 'included', 'holds', 'holder_seen'))
+    """
+
+    def __init__(self, sizes: Mapping[str, int], member_of: Mapping[str, MemberOf] | None) -> None:
+        unknown = sorted(set(member_of or {}) - set(sizes))
+        if unknown:
+            raise ValueError(f"member_of names the set {unknown[0]!r}, but examples has only {sorted(sizes)}")
+        self._is_stated = member_of is not None
+        self._held = {name: _held(name, (member_of or {}).get(name), size) for name, size in sizes.items()}
+        self._seen: set[str] = set()
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns about holders; none where nothing is known."""
+        return HELD if self._is_stated else ()
+
+    @property
+    def named_clients(self) -> tuple[str, ...]:
+        """All owners, as text."""
+        owners = (owner for held in self._held.values() for owner in held.owner if owner)
+        return tuple(dict.fromkeys(owners))
+
+    def see(self, transitions: Sequence[Transition]) -> None:
+        """Note who took part. Errors: `ValueError` where clients are named, but only the ids of nodes are known."""
+        local = [transition for transition in transitions if transition.level == "local"]
+        self._seen.update(str(client_of(transition)) for transition in local)
+        nodes = [one.identity.node for one in local if one.identity is not None and one.identity.source == "node"]
+        odd = [name for name in self.named_clients if not name.isdigit() or int(name) <= _LARGEST_NUMBER]
+        if nodes and odd and min(nodes) > _LARGEST_NUMBER:
+            raise ValueError(
+                f"member_of names client {odd[0]!r}, but the clients of this app say nothing of themselves, and are "
+                f"known by the ids of their nodes alone, such as {nodes[0]}. Add 'partition-id': "
+                "context.node_config['partition-id'] to the metrics that the ClientApp returns from train, or give "
+                "Observed(..., clients={node id: client})"
+            )
+
+    def labels(self, transition: Transition, name: str) -> list[dict[str, Any]]:
+        """The columns about client and holder, for each example of a set."""
+        identity, client = transition.identity, client_of(transition)
+        base = {
+            "client": client,
+            "identity": "" if identity is None else identity.source,
+            "node": "" if identity is None else str(identity.node),
+        }
+        held = self._held[name]
+        if not self._is_stated:
+            return [dict(base) for _ in held.owner]
+        is_local = transition.level == "local"
+        return [
+            {
+                **base,
+                "owner": owner,
+                "included": included,
+                "holds": included and (not is_local or owner == str(client)),
+                "holder_seen": owner in self._seen,
+            }
+            for owner, included in zip(held.owner, held.included, strict=True)
+        ]
+
+    def frame(self, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+        """A frame of such rows: `client` and `owner` are whole numbers, or text where any client is known by a text."""
+        import pandas as pd
+
+        frame = pd.DataFrame(rows, columns=list(columns))
+        absent = [name for name in self.named_clients if name not in self._seen]
+        if self._seen and absent:
+            warnings.warn(
+                f"{len(absent)} clients of member_of never took part in an observed round ({', '.join(absent[:5])}); "
+                f"those that did: {', '.join(sorted(self._seen, key=_in_order)[:10])}. See column holder_seen",
+                RuntimeWarning,
+                stacklevel=3,
+            )
+        whole = all(not isinstance(row["client"], str) for row in rows)
+        whole = whole and all(name.lstrip("-").isdigit() for name in self.named_clients)
+        nobody: Any = NO_CLIENT if whole else ""
+        convert: Any = int if whole else str
+        for column in {"client", "owner"} & set(columns):
+            values = [nobody if row[column] in (None, "") else convert(row[column]) for row in rows]
+            frame[column] = pd.Series(values, index=frame.index, dtype=np.int64 if whole else object)
+        return frame
+
+
+def client_of(transition: Transition) -> Client | None:
+    """The client of a transition, as frames have it: the id of a node is a text. None at other levels than local."""
+    if transition.level != "local":
+        return None
+    identity = transition.identity
+    if identity is None:
+        return transition.client
+    return str(identity.node) if identity.source == "node" else identity.value
+
+
+def _in_order(name: str) -> tuple[int, str]:
+    return (int(name) if name.isdigit() else -1, name)
+
+
+def _held(name: str, value: Any, size: int) -> _Held:
+    """Errors: `ValueError` for a wrong length, or for what is no client."""
+    place = f"member_of[{name!r}]"
+    if isinstance(value, Assignment):
+        owners, included = list(value.owner), value.included.tolist()
+    else:
+        value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+        is_one = value is None or isinstance(value, int | str) or not isinstance(value, Sequence)
+        owners = [value] * size if is_one else list(value)
+        included = [owner is not None for owner in owners]
+    if len(owners) != size:
+        raise ValueError(
+            f"{place}: {len(owners)} clients for {size} examples; give one client for the whole set, one for each "
+            "example (None where nobody holds it), or assign_canaries(...)"
+        )
+    wrong = [one for one in owners if isinstance(one, bool) or not isinstance(one, int | str | np.integer | None)]
+    if wrong:
+        raise ValueError(
+            f"{place}: {wrong[0]!r} is no client; give the number or the name of the client that holds the example, or "
+            "None where nobody does"
+        )
+    return _Held(tuple("" if owner is None else str(owner) for owner in owners), tuple(map(bool, included)))

@@ -1,0 +1,74 @@
+"""Tests of `fedmem/apps/differences.py`: differences against naive loops."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from fedmem.apps.differences import summarise
+
+OWNERS = np.arange(24) % 12
+INCLUDED = np.arange(24) < 14
+
+
+def frame_of(clients: int = 12, owners: np.ndarray = OWNERS, effect: float = 1.0) -> pd.DataFrame:  # type: ignore[type-arg]
+    rng = np.random.default_rng(0)
+    rows = []
+    for client in [*range(clients), -1]:
+        level = "global" if client < 0 else "local"
+        for subject, (owner, included) in enumerate(zip(owners, INCLUDED, strict=True)):
+            value = rng.normal() + effect * (included and client in (owner, -1))
+            rows.append((1, level, client, "mine", subject, owner, included, value, np.nan))
+    columns = ["round", "level", "client", "set", "subject", "owner", "included", "loss", "exposure"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def test_holders_minus_others_is_the_naive_mean() -> None:
+    frame = frame_of()
+    table = summarise(frame, ("loss", "exposure")).set_index(["level", "contrast"])
+    local = frame[frame.level == "local"].pivot_table(index="client", columns="subject", values="loss").to_numpy()
+    gaps = np.array([local[owner, j] - np.delete(local[:, j], owner).mean() for j, owner in enumerate(OWNERS)])
+    for contrast, chosen in (("holders - others", INCLUDED), ("owners of out examples - others", ~INCLUDED)):
+        row = table.loc["local", contrast]
+        assert row.value == pytest.approx(gaps[chosen].mean())
+        assert (row.n, row.clients) == (chosen.sum(), len(set(OWNERS[chosen])))
+    assert table.loc["local", "holders - others"].low > 0
+    assert table.loc["local", "owners of out examples - others"].low < 0
+    assert set(table.measure) == {"loss"}
+
+
+def test_in_minus_out_is_welch_at_owner_and_aggregate() -> None:
+    frame = frame_of()
+    table = summarise(frame, ("loss",)).set_index(["level", "contrast"])
+    whole = frame[frame.level == "global"]
+    test = stats.ttest_ind(whole[whole.included].loss, whole[~whole.included].loss, equal_var=False)
+    row = table.loc["global", "in - out"]
+    assert (row.low, row.high) == pytest.approx(tuple(test.confidence_interval()))
+    own = frame[frame.client == frame.owner]
+    expected = own[own.included].loss.mean() - own[~own.included].loss.mean()
+    assert table.loc["local", "in - out"].value == pytest.approx(expected)
+
+
+def test_intervals_over_clients_where_there_are_eight() -> None:
+    one_value = frame_of()
+    # all examples of a holder alike: the interval must not take them for independent examples
+    local = one_value.level == "local"
+    rng = np.random.default_rng(1)
+    shift = rng.normal(size=12)
+    one_value.loc[local, "loss"] = np.where(
+        one_value.client[local] == one_value.owner[local], shift[one_value.owner[local] % 12], 0.0
+    )
+    wide = summarise(one_value, ("loss",)).set_index(["level", "contrast"]).loc["local", "holders - others"]
+    twice = pd.Series(shift).repeat([2, 2, *[1] * 10])
+    naive = stats.t.interval(0.95, 13, twice.mean(), twice.sem())
+    assert wide.value == pytest.approx(twice.mean())
+    assert wide.high - wide.low > 1.02 * (naive[1] - naive[0])
+    few = summarise(frame_of(owners=OWNERS % 2), ("loss",)).set_index(["level", "contrast"])
+    assert few.loc["local", "holders - others"].clients == 2
+    assert np.isfinite(few.loc["local", "holders - others"].low)
+
+
+def test_nobody_s_examples_have_no_difference() -> None:
+    assert summarise(frame_of(owners=np.full(24, -1)), ("loss",)).empty

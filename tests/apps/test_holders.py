@@ -1,0 +1,69 @@
+"""Tests of `fedmem/apps/holders.py`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fedmem.apps.assignment import Assignment
+from fedmem.apps.holders import Holders
+from fedmem.contracts.evidence import ClientIdentity, Transition
+
+NODE = 2**63 + 5
+
+
+def local(value: int | str, source: str = "partition-id", node: int = NODE) -> Transition:
+    identity = ClientIdentity(value=value, source=source, node=node)
+    return Transition(
+        run=0, round=1, level="local", client=0, before={}, sent={}, kept={}, num_examples=1, identity=identity
+    )
+
+
+WHOLE = Transition.at_server(run=0, round_number=1, before={}, after={})
+
+
+def test_a_row_says_who_holds_its_example() -> None:
+    plan = Assignment(owner=(0, 1, 1), included=np.array([True, True, False]))
+    holders = Holders({"mine": 3}, {"mine": plan})
+    holders.see([local(1)])
+    rows = [{**row} for transition in (local(1), WHOLE) for row in holders.labels(transition, "mine")]
+    assert [row["holds"] for row in rows] == [False, True, False, True, True, False]
+    assert [row["holder_seen"] for row in rows] == [False, True, True] * 2
+    with pytest.warns(RuntimeWarning, match=r"1 clients of member_of never took part in an observed round \(0\)"):
+        frame = holders.frame(rows, ("client", "owner", "holds"))
+    assert frame.client.tolist() == [1, 1, 1, -1, -1, -1]
+    assert frame.owner.tolist() == [0, 1, 1] * 2
+
+
+def test_names_make_a_column_of_text() -> None:
+    holders = Holders({"mine": 2}, {"mine": ["north", None]})
+    holders.see([local("north", "clients")])
+    rows = [row for one in (local("north", "clients"), WHOLE) for row in holders.labels(one, "mine")]
+    frame = holders.frame(rows, ("client", "owner", "holds"))
+    assert frame.client.tolist() == ["north", "north", "", ""]
+    assert frame.owner.tolist() == ["north", ""] * 2
+    assert frame.holds.tolist() == [True, False] * 2
+
+
+def test_holders_cannot_be_found_by_ids_of_nodes() -> None:
+    holders = Holders({"mine": 2}, {"mine": 0})
+    with pytest.raises(ValueError, match=rf"names client '0', .* such as {NODE}. Add 'partition-id'"):
+        holders.see([local(NODE, "node")])
+    Holders({"mine": 2}, {"mine": NODE}).see([local(NODE, "node")])
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ([0, 1, 2], "3 clients for 2 examples"),
+        (Assignment(owner=(0,), included=np.array([True])), "1 clients for 2 examples"),
+        ([0, 0.5], "0.5 is no client"),
+        ([[0, 1], [1]], r"\[0, 1\] is no client"),
+        (0.5, "0.5 is no client"),
+    ],
+)
+def test_wrong_holders_are_refused(value: Any, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Holders({"mine": 2}, {"mine": value})
