@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -97,14 +97,13 @@ def bank_of(frames: Sequence[tuple[str, pd.DataFrame]], seed: int) -> Bank:
     tables = [_examples_of(frame) for _, frame in frames]
     _check_alike(frames, tables)
     owners = _owners(frames, tables)
-    measured = [place for place in tables[0].index if owners[place]]
+    measured = [place for place in tables[0] if owners[place]]
     if not measured:
         raise ValueError("no example has an owner in any run; give Watch(member_of=...) the client of each example")
     sets = tuple(dict.fromkeys(name for name, _ in measured))
-    sizes = {name: len(tables[0].loc[name]) for name in sets}
+    sizes = {name: sum(each == name for each, _ in tables[0]) for name in sets}
     start = dict(zip(sets, np.cumsum([0, *sizes.values()]).tolist(), strict=False))
-    texts = {_text(value) for _, frame in frames for value in frame.loc[frame["level"] == "local", "client"]}
-    names = sorted(texts | {owner for owner in owners.values() if owner}, key=_order)
+    names = sorted(_clients_seen(frames) | {owner for owner in owners.values() if owner}, key=_order)
     layout = _Layout(sets, start, {name: number for number, name in enumerate(names)})
     places = [(name, subject) for name in sets for subject in range(sizes[name])]
     m = len(places)
@@ -114,7 +113,7 @@ def bank_of(frames: Sequence[tuple[str, pd.DataFrame]], seed: int) -> Bank:
         role=np.array(["canary"] * m),
         owner=np.array([layout.clients.get(owners[place], NO_CLIENT) for place in places], dtype=np.int32),
         copies=np.ones(m, dtype=np.int32),
-        is_in=np.array([[bool(table.loc[place, "included"]) for place in places] for table in tables]),
+        is_in=np.array([[table[place].included for place in places] for table in tables]),
     )
     _warn_of_constants(audit, frames, owners)
     evidence, references = [], []
@@ -224,25 +223,40 @@ def _check_columns(name: str, frame: pd.DataFrame) -> None:
         raise ValueError(f"{name}: the frame has no local model; no round with clients was observed")
 
 
-def _examples_of(frame: pd.DataFrame) -> pd.DataFrame:
-    """One row for each example of a run, by set and number."""
-    table = frame.drop_duplicates(["set", "subject"]).set_index(["set", "subject"])
-    return table[["owner", "included", "content"]]
+class _Example(NamedTuple):
+    """What a run says of one example."""
+
+    owner: str
+    included: bool
+    content: str
 
 
-def _check_alike(frames: Sequence[tuple[str, pd.DataFrame]], tables: Sequence[pd.DataFrame]) -> None:
+_Table = dict[tuple[str, int], _Example]
+
+
+def _examples_of(frame: pd.DataFrame) -> _Table:
+    """The examples of a run, by set and number."""
+    rows = frame.drop_duplicates(["set", "subject"])
+    columns = [rows[name].tolist() for name in ("set", "subject", "owner", "included", "content")]
+    return {
+        (name, subject): _Example(_text(owner), bool(included), str(content))
+        for name, subject, owner, included, content in zip(*columns, strict=True)
+    }
+
+
+def _check_alike(frames: Sequence[tuple[str, pd.DataFrame]], tables: Sequence[_Table]) -> None:
     first_name, first = frames[0]
     rounds = set(first["round"])
     for (name, frame), table in zip(frames[1:], tables[1:], strict=True):
         if set(frame["round"]) != rounds:
             odd = sorted(set(frame["round"]) ^ rounds)[0]
             raise ValueError(f"{first_name} and {name} differ in observed rounds, for example round {odd}")
-        odd_places = sorted(set(table.index) ^ set(tables[0].index))
+        odd_places = sorted(set(table) ^ set(tables[0]))
         if odd_places:
             raise ValueError(
                 f"{first_name} and {name} differ in their examples: {_place(odd_places[0])} is in one only"
             )
-        changed = [place for place in table.index if table.loc[place, "content"] != tables[0].loc[place, "content"]]
+        changed = [place for place in table if table[place].content != tables[0][place].content]
         if changed:
             raise ValueError(
                 f"{_place(changed[0])} is another example in {name} than in {first_name}; draw the examples with "
@@ -250,13 +264,12 @@ def _check_alike(frames: Sequence[tuple[str, pd.DataFrame]], tables: Sequence[pd
             )
 
 
-def _owners(frames: Sequence[tuple[str, pd.DataFrame]], tables: Sequence[pd.DataFrame]) -> dict[Any, str]:
+def _owners(frames: Sequence[tuple[str, pd.DataFrame]], tables: Sequence[_Table]) -> dict[tuple[str, int], str]:
     """The owner of each example as text, empty where nobody holds it in any run."""
-    owners: dict[Any, str] = {}
-    named: dict[Any, str] = {}
+    owners: dict[tuple[str, int], str] = {}
+    named: dict[tuple[str, int], str] = {}
     for (name, _), table in zip(frames, tables, strict=True):
-        for place, value in table["owner"].items():
-            owner = _text(value)
+        for place, (owner, _, _) in table.items():
             if owner in ("", str(NO_CLIENT)):
                 owners.setdefault(place, "")
                 continue
@@ -270,7 +283,9 @@ def _owners(frames: Sequence[tuple[str, pd.DataFrame]], tables: Sequence[pd.Data
     return owners
 
 
-def _warn_of_constants(audit: AuditSet, frames: Sequence[tuple[str, pd.DataFrame]], owners: dict[Any, str]) -> None:
+def _warn_of_constants(
+    audit: AuditSet, frames: Sequence[tuple[str, pd.DataFrame]], owners: dict[tuple[str, int], str]
+) -> None:
     ins = audit.is_in[:, audit.owner >= 0].sum(axis=0)
     constant = int(((ins == 0) | (ins == audit.runs)).sum())
     if constant == len(ins):
@@ -280,13 +295,18 @@ def _warn_of_constants(audit: AuditSet, frames: Sequence[tuple[str, pd.DataFrame
         )
     if constant:
         _warn(f"{constant} of {len(ins)} examples are included in all runs or in none, and left out of memorisation")
-    seen = {_text(value) for _, frame in frames for value in frame.loc[frame["level"] == "local", "client"]}
+    seen = _clients_seen(frames)
     absent = sorted({owner for owner in owners.values() if owner and owner not in seen}, key=_order)
     if absent:
         _warn(
             f"{len(absent)} owners never took part in an observed round of any run ({', '.join(absent[:5])}); their "
             "examples were not trained on as far as is known, and lower the values at level global"
         )
+
+
+def _clients_seen(frames: Sequence[tuple[str, pd.DataFrame]]) -> set[str]:
+    """The clients of local models, as text."""
+    return {_text(value) for _, frame in frames for value in frame.loc[frame["level"] == "local", "client"].unique()}
 
 
 def _warn(message: str) -> None:

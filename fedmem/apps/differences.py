@@ -1,4 +1,4 @@
-"""What one run of an app shows of its holders: their models minus those of other clients of the same round."""
+"""What one run of an app shows of its owners: their models minus those of other clients of the same round."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 COLUMNS = ("round", "level", "set", "measure", "contrast", "value", "low", "high", "n", "clients", "note")
 
-HOLDERS, CONTROL, COINS = "holders - others", "owners of out examples - others", "in - out"
+OWNERS_IN, OWNERS_OUT, COINS = "owners - others, in", "owners - others, out", "in - out"
 
 _NOTES = {
-    HOLDERS: "a difference between clients, not memorisation",
-    CONTROL: "the same difference without planting",
+    OWNERS_IN: "a difference between clients, not memorisation",
+    OWNERS_OUT: "the same difference without planting",
     COINS: "causal only if inclusion was random",
 }
 
@@ -29,10 +29,10 @@ _NOTES = {
 def summarise(frame: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     """Differences of each observed round, with 95 % intervals.
 
-    - `holders - others` (local): for each held example, the value at its holder minus the mean over the other clients
-      of the round; then the mean over examples. With eight or more holders the interval is over holders, otherwise over
+    - `owners - others, in` (local): for each held example, the value at its owner minus the mean over the other clients
+      of the round; then the mean over examples. With eight or more owners the interval is over owners, otherwise over
       examples, as examples of these clients.
-    - `owners of out examples - others` (local): the same for examples that an assignment left out. Nobody trained on
+    - `owners - others, out` (local): the same for examples that an assignment left out. Nobody trained on
       them, so that it shows how much clients differ anyway.
     - `in - out` (local at the owners, and global): mean over included examples minus mean over those left out, Welch's
       interval over examples.
@@ -61,7 +61,7 @@ def _of_round(group: pd.DataFrame, measures: Sequence[str]) -> Iterator[tuple[st
         own = at_owner.set_index("subject")[["owner", "included", measure]]
         gap = own[measure] - elsewhere.groupby("subject")[measure].mean()
         gap = gap.reindex(own.index)
-        for contrast, chosen in ((HOLDERS, own["included"]), (CONTROL, ~own["included"].astype(bool))):
+        for contrast, chosen in ((OWNERS_IN, own["included"]), (OWNERS_OUT, ~own["included"].astype(bool))):
             values = gap[chosen.astype(bool)].dropna()
             if len(values):
                 owners = own["owner"].reindex(values.index)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fedmem.apps.differences import summarise
-from fedmem.apps.holders import IDENTITY, Holders, MemberOf
+from fedmem.apps.ownership import IDENTITY, MemberOf, Ownership
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.audit_set import AuditSet, References
 from fedmem.contracts.data import Examples
@@ -86,14 +86,14 @@ class Watch:
             raise ValueError(f"every must be at least 1, got {every}")
         self._every = every
         self._executor = OneByOne(model, Sgd(), next(iter(self._sets.values())))
-        self._holders = Holders({name: len(rows) for name, rows in self._sets.items()}, member_of)
+        self._ownership = Ownership({name: len(rows) for name, rows in self._sets.items()}, member_of)
         self._contents = {name: _contents(rows) for name, rows in self._sets.items()}
         self._rows: list[dict[str, Any]] = []
 
     @property
     def named_clients(self) -> tuple[str, ...]:
         """The clients of `member_of`, as text."""
-        return self._holders.named_clients
+        return self._ownership.named_clients
 
     def observes_round(self, round_number: int) -> bool:
         """Every `every` rounds."""
@@ -113,7 +113,7 @@ class Watch:
         """Record the evidence of these models."""
         if not transitions:
             return
-        self._holders.see(transitions)
+        self._ownership.see(transitions)
         models = [transition.kept for transition in transitions]
         # Node ids have 64 bits; what is asked of the models needs only their order.
         places = [replace(transition, client=t) for t, transition in enumerate(transitions)]
@@ -122,7 +122,7 @@ class Watch:
             exposure = self._exposure(name, models, places, examples, evidence)
             count = len(self._references[name].inputs) if name in self._references else 0
             for t, transition in enumerate(transitions):
-                for j, labels in enumerate(self._holders.labels(transition, name)):
+                for j, labels in enumerate(self._ownership.labels(transition, name)):
                     self._rows.append(
                         {
                             **labels,
@@ -174,21 +174,21 @@ class Watch:
         - `loss` (nats), `margin`, `correct`, `exposure` (bits);
         - with `member_of` also `owner`, the client that the example belongs to; `included`, whether anybody trains on
           it in this run; `holds`, whether the client of the row does (at level global, whether anybody does);
-          `holder_seen`, whether the owner has taken part in an observed round so far; the number of `references`; and
+          `owner_seen`, whether the owner has taken part in an observed round so far; the number of `references`; and
           `content`, a hash of the example.
 
         Warns of clients of `member_of` that never took part in an observed round.
         """
-        held = (*self._holders.columns, "references", "content") if self._holders.columns else ()
-        return self._holders.frame(self._rows, ("round", "level", *IDENTITY, "set", "subject", *_VALUES, *held))
+        held = (*self._ownership.columns, "references", "content") if self._ownership.columns else ()
+        return self._ownership.frame(self._rows, ("round", "level", *IDENTITY, "set", "subject", *_VALUES, *held))
 
     def summary(self) -> pd.DataFrame:
-        """What the holders' models show minus what others' do, round by round: see `fedmem.apps.differences.summarise`.
+        """What the owners' models show minus what others' do, round by round: see `fedmem.apps.differences.summarise`.
 
         A client that holds the examples differs from the others also in its other data. No coin decided who holds them,
         so a difference between clients is not memorisation. Errors: `ValueError` without `member_of`.
         """
-        if not self._holders.columns:
+        if not self._ownership.columns:
             raise ValueError(
                 "nobody is known to hold anything; give Watch(member_of={'" + next(iter(self._sets)) + "': 0})"
             )

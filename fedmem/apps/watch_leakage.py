@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from fedmem.apps.attack import Images, Known, scores, target_of
 from fedmem.apps.differences import summarise
-from fedmem.apps.holders import IDENTITY, Holders, MemberOf
+from fedmem.apps.ownership import IDENTITY, MemberOf, Ownership
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.attack import ReconstructionAttack
 from fedmem.contracts.evidence import Transition
@@ -60,7 +60,7 @@ class WatchLeakage:
     - who is attacked, and with which effort, does not depend on what is found.
 
     Every example is scored against the update of every client. The clients that do not hold it are the control:
-    `summary` has the holders' scores minus theirs.
+    `summary` has the owners' scores minus theirs.
 
     >>> from torch import nn
     >>> from fedmem.attacks.inverting_gradients import InvertingGradients
@@ -99,13 +99,13 @@ class WatchLeakage:
             raise ValueError(f"references for {unknown[0]!r}, but examples has only {sorted(self._sets)}")
         if not self._sets:
             raise ValueError("examples is empty; name at least one set of inputs to look for")
-        self._holders = Holders({name: len(rows) for name, rows in self._sets.items()}, member_of)
+        self._ownership = Ownership({name: len(rows) for name, rows in self._sets.items()}, member_of)
         self._rows: list[dict[str, Any]] = []
 
     @property
     def named_clients(self) -> tuple[str, ...]:
         """The clients of `member_of`, as text."""
-        return self._holders.named_clients
+        return self._ownership.named_clients
 
     def observes_round(self, round_number: int) -> bool:
         """The declared rounds."""
@@ -121,7 +121,7 @@ class WatchLeakage:
 
     def see(self, transitions: Sequence[Transition]) -> None:
         """Attack these updates, all of one level at once."""
-        self._holders.see(transitions)
+        self._ownership.see(transitions)
         attacked = [t for t in transitions if t.level in self._levels and t.num_examples > 0]
         if not attacked:
             return
@@ -150,7 +150,7 @@ class WatchLeakage:
                 gallery = self._references.get(name, rows[:0])
                 rng = stream(self._seed, f"attack gallery {name}", round_number=transition.round, client=place)
                 results = scores(reconstruction.inputs, rows, gallery, rng)
-                labels = self._holders.labels(transition, name)
+                labels = self._ownership.labels(transition, name)
                 for subject, (score, label) in enumerate(zip(results, labels, strict=True)):
                     self._rows.append(
                         {
@@ -177,13 +177,13 @@ class WatchLeakage:
         adversary `knows`, and of how many `clients` the update is the work. `client`, `identity`, `node` and the
         columns of `member_of` are those of `Watch.frame`.
         """
-        return self._holders.frame(self._rows, (*COLUMNS, *self._holders.columns))
+        return self._ownership.frame(self._rows, (*COLUMNS, *self._ownership.columns))
 
     def summary(self) -> pd.DataFrame:
-        """The scores at the holders' updates minus those at others', round by round: see
+        """The scores at the owners' updates minus those at others', round by round: see
         `fedmem.apps.differences.summarise`. Errors: `ValueError` without `member_of`.
         """
-        if not self._holders.columns:
+        if not self._ownership.columns:
             raise ValueError(
                 "nobody is known to hold anything; give WatchLeakage(member_of={'" + next(iter(self._sets)) + "': 0})"
             )

@@ -50,16 +50,16 @@ class Identities:
         return None if self._clients is None else tuple(str(value) for value in self._clients.values())
 
     def of(self, message: Message) -> ClientIdentity:
-        """The client of a reply; of an error, what an earlier reply of its node said. Never raises."""
+        """The client of a reply; of an error, that of an earlier reply of its node. Never raises."""
         node = int(message.metadata.src_node_id)
         if self._clients is not None and node in self._clients:
             return ClientIdentity(value=self._clients[node], source=MAPPING, node=node)
         if message.has_error():
             return self._by_node.get(node, ClientIdentity(value=node, source=NODE, node=node))
-        value, source = self._said(message)
+        value, source = self._read_reply(message)
         return ClientIdentity(value=node if value is None else value, source=source, node=node)
 
-    def _said(self, message: Message) -> tuple[int | str | None, str]:
+    def _read_reply(self, message: Message) -> tuple[int | str | None, str]:
         """What a reply says of its client, and where."""
         content = message.content
         trace: Any = content.get(TRACE, {})
@@ -109,7 +109,7 @@ class Identities:
         before = self._by_node.get(identity.node)
         if before is not None and str(before.value) != str(identity.value):
             raise RunError(
-                f"{place}: node {identity.node} says that it is client {identity.value}, and said {before.value} in an "
+                f"{place}: node {identity.node} is client {identity.value}, and was client {before.value} in an "
                 f"earlier round. A client has one {identity.source} for the whole training."
             )
         # a node that was started again has a new id; two that are connected are two

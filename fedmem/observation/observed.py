@@ -64,7 +64,7 @@ class Observed:
 
     Who a client is: its entry in `clients`; else what it returns as `client_key`, by default its `partition-id`; else
     the id of its node, which Flower draws again in each run. Errors: `ValueError` for a mapping that gives two nodes
-    one client, or that lacks a client which a watcher was told of; `RunError` during training for two nodes that are
+    one client, or that lacks a client which a watcher names; `RunError` during training for two nodes that are
     one client, and for clients of which only some say who they are.
 
     In a Flower app of one's own::

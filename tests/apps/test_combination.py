@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from fedmem.estimators.memorisation import Memorisation
 RUNS, CLIENTS, CANARIES, REFERENCES = 16, 4, 12, 63
 
 
+@cache
 def frame_of(run: int, effect: float = 6.0, kept: float = 0.5) -> pd.DataFrame:
     """A run whose owners' margins rise by `effect` with the canary, and the aggregate's by a share of it."""
     rng = np.random.default_rng(run)
@@ -126,7 +128,7 @@ def test_names_of_clients_serve_as_well_as_numbers() -> None:
 
 
 def test_an_owner_may_be_known_from_some_runs_only() -> None:
-    """A user who names holders alone leaves the owner out where a run does not include the example."""
+    """A user who names owners alone leaves the owner out where a run does not include the example."""
     frames = [frame_of(run) for run in range(RUNS)]
     bare = [frame.assign(owner=frame.owner.where(frame.included, -1)) for frame in frames]
     assert memorised(bare) == memorised(frames)

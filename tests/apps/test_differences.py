@@ -25,17 +25,17 @@ def frame_of(clients: int = 12, owners: np.ndarray = OWNERS, effect: float = 1.0
     return pd.DataFrame(rows, columns=columns)
 
 
-def test_holders_minus_others_is_the_naive_mean() -> None:
+def test_owners_minus_others_is_the_naive_mean() -> None:
     frame = frame_of()
     table = summarise(frame, ("loss", "exposure")).set_index(["level", "contrast"])
     local = frame[frame.level == "local"].pivot_table(index="client", columns="subject", values="loss").to_numpy()
     gaps = np.array([local[owner, j] - np.delete(local[:, j], owner).mean() for j, owner in enumerate(OWNERS)])
-    for contrast, chosen in (("holders - others", INCLUDED), ("owners of out examples - others", ~INCLUDED)):
+    for contrast, chosen in (("owners - others, in", INCLUDED), ("owners - others, out", ~INCLUDED)):
         row = table.loc["local", contrast]
         assert row.value == pytest.approx(gaps[chosen].mean())
         assert (row.n, row.clients) == (chosen.sum(), len(set(OWNERS[chosen])))
-    assert table.loc["local", "holders - others"].low > 0
-    assert table.loc["local", "owners of out examples - others"].low < 0
+    assert table.loc["local", "owners - others, in"].low > 0
+    assert table.loc["local", "owners - others, out"].low < 0
     assert set(table.measure) == {"loss"}
 
 
@@ -53,21 +53,21 @@ def test_in_minus_out_is_welch_at_owner_and_aggregate() -> None:
 
 def test_intervals_over_clients_where_there_are_eight() -> None:
     one_value = frame_of()
-    # all examples of a holder alike: the interval must not take them for independent examples
+    # all examples of a owner alike: the interval must not take them for independent examples
     local = one_value.level == "local"
     rng = np.random.default_rng(1)
     shift = rng.normal(size=12)
     one_value.loc[local, "loss"] = np.where(
         one_value.client[local] == one_value.owner[local], shift[one_value.owner[local] % 12], 0.0
     )
-    wide = summarise(one_value, ("loss",)).set_index(["level", "contrast"]).loc["local", "holders - others"]
+    wide = summarise(one_value, ("loss",)).set_index(["level", "contrast"]).loc["local", "owners - others, in"]
     twice = pd.Series(shift).repeat([2, 2, *[1] * 10])
     naive = stats.t.interval(0.95, 13, twice.mean(), twice.sem())
     assert wide.value == pytest.approx(twice.mean())
     assert wide.high - wide.low > 1.02 * (naive[1] - naive[0])
     few = summarise(frame_of(owners=OWNERS % 2), ("loss",)).set_index(["level", "contrast"])
-    assert few.loc["local", "holders - others"].clients == 2
-    assert np.isfinite(few.loc["local", "holders - others"].low)
+    assert few.loc["local", "owners - others, in"].clients == 2
+    assert np.isfinite(few.loc["local", "owners - others, in"].low)
 
 
 def test_nobody_s_examples_have_no_difference() -> None:

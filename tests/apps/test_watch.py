@@ -34,7 +34,7 @@ def test_summary_needs_to_know_who_holds_what() -> None:
         Watch(model=Net(), examples={"mine": data_of(0)}).summary()
 
 
-def test_holder_of_examples_is_nearer_to_them_than_others() -> None:
+def test_owner_of_examples_is_nearer_to_them_than_others() -> None:
     """The app's clients are told apart by the mapping; client 2 trains on these examples, client 7 does not exist."""
     examples = {"mine": data_of(2), "nobody": data_of(99)}
     watch = Watch(model=Net(), examples=examples, member_of={"mine": "c2", "nobody": None})
@@ -46,7 +46,7 @@ def test_holder_of_examples_is_nearer_to_them_than_others() -> None:
     assert not frame[frame["set"] == "nobody"].holds.any()
     loss = summary[(summary.measure == "loss") & (summary["round"] == 2)]
     assert loss["set"].tolist() == ["mine"]
-    assert loss.contrast.tolist() == ["holders - others"]
+    assert loss.contrast.tolist() == ["owners - others, in"]
     assert loss.value.item() < 0 < loss.high.item() - loss.low.item()
     assert loss.n.item() == 20
     last = frame[(frame["round"] == 2) & (frame.level == "local") & (frame["set"] == "mine")]
@@ -57,4 +57,4 @@ def test_holder_of_examples_is_nearer_to_them_than_others() -> None:
     lacking = {node: name if name != "c2" else "c9" for node, name in clients.items()} | {7: "c2"}
     Observed(FedAvg(fraction_evaluate=0.0), other, clients=lacking).start(**start)
     with pytest.warns(RuntimeWarning, match=r"never took part in an observed round \(c2\)"):
-        assert not other.frame().holder_seen.any()
+        assert not other.frame().owner_seen.any()

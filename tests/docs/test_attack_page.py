@@ -46,8 +46,10 @@ def test_app_of_the_page_identifies_only_its_own_clients_images(tmp_path: Path) 
     assert set(frame["round"]) == {1}
     assert set(frame.level) == {"local", "global"}
     local = frame[frame.level == "local"]
-    owner = local[local.client == local.client.min()]
-    others = local[local.client != local.client.min()]
+    assert set(local.client) == set(range(5))
+    assert set(local.identity) == {"partition-id"}
+    owner, others = local[local.holds], local[~local.holds]
+    assert set(owner.client) == {0}
     assert owner.identified.mean() >= 0.5
     assert others.identified.mean() <= 0.1
     assert owner.margin.mean() > others.margin.mean() + 3

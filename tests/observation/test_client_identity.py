@@ -69,7 +69,7 @@ def test_two_nodes_are_never_one_client() -> None:
 def test_a_client_stays_who_it_was() -> None:
     identities = Identities()
     identities.check(1, [identity(7, 4)], ())
-    with pytest.raises(RunError, match="node 7 says that it is client 3, and said 4"):
+    with pytest.raises(RunError, match="node 7 is client 3, and was client 4"):
         identities.check(2, [identity(7, 3)], ())
 
 

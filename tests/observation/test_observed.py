@@ -171,7 +171,7 @@ def leakage_of(**more: Any) -> WatchLeakage:
 
 
 @pytest.mark.parametrize("make", [watch_of, leakage_of])
-def test_holders_are_clients_that_the_app_can_have(make: Callable[..., Any]) -> None:
+def test_owners_are_clients_that_the_app_can_have(make: Callable[..., Any]) -> None:
     with pytest.raises(ValueError, match=r"member_of names the client 'c9', and clients has only c0, c1"):
         Observed(FedAvg(), make(member_of={"canaries": "c9"}), clients={7: "c0", 8: "c1"})
     with pytest.raises(ValueError, match="member_of names the set 'other'"):

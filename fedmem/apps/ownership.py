@@ -21,7 +21,7 @@ MemberOf = Client | None | Sequence[Client | None] | Assignment
 """The client that holds all examples of a set, the client of each (None: nobody), or an assignment."""
 
 IDENTITY = ("client", "identity", "node")
-HELD = ("owner", "included", "holds", "holder_seen")
+HELD = ("owner", "included", "holds", "owner_seen")
 
 _LARGEST_NUMBER = 2**31 - 1
 """Larger numbers of clients are ids of nodes."""
@@ -35,16 +35,16 @@ class _Held:
     included: tuple[bool, ...]
 
 
-class Holders:
+class Ownership:
     """Which client holds which example, and the columns of a frame that say so.
 
     Args:
         sizes: the number of examples of each set.
         member_of: as in `Watch`; None where nothing is known.
 
-    >>> holders = Holders({"mine": 2}, {"mine": [4, None]})
-    >>> holders.named_clients, holders.columns
-    (('4',), ('owner', 'included', 'holds', 'holder_seen'))
+    >>> ownership = Ownership({"mine": 2}, {"mine": [4, None]})
+    >>> ownership.named_clients, ownership.columns
+    (('4',), ('owner', 'included', 'holds', 'owner_seen'))
     """
 
     def __init__(self, sizes: Mapping[str, int], member_of: Mapping[str, MemberOf] | None) -> None:
@@ -52,12 +52,12 @@ class Holders:
         if unknown:
             raise ValueError(f"member_of names the set {unknown[0]!r}, but examples has only {sorted(sizes)}")
         self._is_stated = member_of is not None
-        self._held = {name: _held(name, (member_of or {}).get(name), size) for name, size in sizes.items()}
+        self._held = {name: _read_owners(name, (member_of or {}).get(name), size) for name, size in sizes.items()}
         self._seen: set[str] = set()
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns about holders; none where nothing is known."""
+        """The columns about owners; none where nothing is known."""
         return HELD if self._is_stated else ()
 
     @property
@@ -81,7 +81,7 @@ class Holders:
             )
 
     def labels(self, transition: Transition, name: str) -> list[dict[str, Any]]:
-        """The columns about client and holder, for each example of a set."""
+        """The columns about client and owner, for each example of a set."""
         identity, client = transition.identity, client_of(transition)
         base = {
             "client": client,
@@ -98,7 +98,7 @@ class Holders:
                 "owner": owner,
                 "included": included,
                 "holds": included and (not is_local or owner == str(client)),
-                "holder_seen": owner in self._seen,
+                "owner_seen": owner in self._seen,
             }
             for owner, included in zip(held.owner, held.included, strict=True)
         ]
@@ -112,7 +112,7 @@ class Holders:
         if self._seen and absent:
             warnings.warn(
                 f"{len(absent)} clients of member_of never took part in an observed round ({', '.join(absent[:5])}); "
-                f"those that did: {', '.join(sorted(self._seen, key=_in_order)[:10])}. See column holder_seen",
+                f"those that did: {', '.join(sorted(self._seen, key=_in_order)[:10])}. See column owner_seen",
                 RuntimeWarning,
                 stacklevel=3,
             )
@@ -140,7 +140,7 @@ def _in_order(name: str) -> tuple[int, str]:
     return (int(name) if name.isdigit() else -1, name)
 
 
-def _held(name: str, value: Any, size: int) -> _Held:
+def _read_owners(name: str, value: Any, size: int) -> _Held:
     """Errors: `ValueError` for a wrong length, or for what is no client."""
     place = f"member_of[{name!r}]"
     if isinstance(value, Assignment):

@@ -1,4 +1,4 @@
-"""Tests of `fedmem/apps/holders.py`."""
+"""Tests of `fedmem/apps/ownership.py`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fedmem.apps.assignment import Assignment
-from fedmem.apps.holders import Holders
+from fedmem.apps.ownership import Ownership
 from fedmem.contracts.evidence import ClientIdentity, Transition
 
 NODE = 2**63 + 5
@@ -26,32 +26,32 @@ WHOLE = Transition.at_server(run=0, round_number=1, before={}, after={})
 
 def test_a_row_says_who_holds_its_example() -> None:
     plan = Assignment(owner=(0, 1, 1), included=np.array([True, True, False]))
-    holders = Holders({"mine": 3}, {"mine": plan})
-    holders.see([local(1)])
-    rows = [{**row} for transition in (local(1), WHOLE) for row in holders.labels(transition, "mine")]
+    ownership = Ownership({"mine": 3}, {"mine": plan})
+    ownership.see([local(1)])
+    rows = [{**row} for transition in (local(1), WHOLE) for row in ownership.labels(transition, "mine")]
     assert [row["holds"] for row in rows] == [False, True, False, True, True, False]
-    assert [row["holder_seen"] for row in rows] == [False, True, True] * 2
+    assert [row["owner_seen"] for row in rows] == [False, True, True] * 2
     with pytest.warns(RuntimeWarning, match=r"1 clients of member_of never took part in an observed round \(0\)"):
-        frame = holders.frame(rows, ("client", "owner", "holds"))
+        frame = ownership.frame(rows, ("client", "owner", "holds"))
     assert frame.client.tolist() == [1, 1, 1, -1, -1, -1]
     assert frame.owner.tolist() == [0, 1, 1] * 2
 
 
 def test_names_make_a_column_of_text() -> None:
-    holders = Holders({"mine": 2}, {"mine": ["north", None]})
-    holders.see([local("north", "clients")])
-    rows = [row for one in (local("north", "clients"), WHOLE) for row in holders.labels(one, "mine")]
-    frame = holders.frame(rows, ("client", "owner", "holds"))
+    ownership = Ownership({"mine": 2}, {"mine": ["north", None]})
+    ownership.see([local("north", "clients")])
+    rows = [row for one in (local("north", "clients"), WHOLE) for row in ownership.labels(one, "mine")]
+    frame = ownership.frame(rows, ("client", "owner", "holds"))
     assert frame.client.tolist() == ["north", "north", "", ""]
     assert frame.owner.tolist() == ["north", ""] * 2
     assert frame.holds.tolist() == [True, False] * 2
 
 
-def test_holders_cannot_be_found_by_ids_of_nodes() -> None:
-    holders = Holders({"mine": 2}, {"mine": 0})
+def test_owners_cannot_be_found_by_ids_of_nodes() -> None:
+    ownership = Ownership({"mine": 2}, {"mine": 0})
     with pytest.raises(ValueError, match=rf"names client '0', .* such as {NODE}. Add 'partition-id'"):
-        holders.see([local(NODE, "node")])
-    Holders({"mine": 2}, {"mine": NODE}).see([local(NODE, "node")])
+        ownership.see([local(NODE, "node")])
+    Ownership({"mine": 2}, {"mine": NODE}).see([local(NODE, "node")])
 
 
 @pytest.mark.parametrize(
@@ -66,4 +66,4 @@ def test_holders_cannot_be_found_by_ids_of_nodes() -> None:
 )
 def test_wrong_holders_are_refused(value: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        Holders({"mine": 2}, {"mine": value})
+        Ownership({"mine": 2}, {"mine": value})
