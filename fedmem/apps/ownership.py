@@ -144,7 +144,8 @@ def _read_owners(name: str, value: Any, size: int) -> _Held:
     """Errors: `ValueError` for a wrong length, or for what is no client."""
     place = f"member_of[{name!r}]"
     if isinstance(value, Assignment):
-        owners, included = list(value.owner), value.included.tolist()
+        owners: list[Any] = list(value.owner)
+        included = value.included.tolist()
     else:
         value = value.tolist() if isinstance(value, np.ndarray | np.generic) else value
         is_one = value is None or isinstance(value, int | str) or not isinstance(value, Sequence)

@@ -6,7 +6,7 @@ in the `node_config` of the node, which the server does not see. So the client h
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from flwr.app import Message, MetricRecord
@@ -128,7 +128,8 @@ def _two_nodes(place: str, identity: ClientIdentity, other: int) -> RunError:
 
 def _check_mapping(clients: Mapping[int, int | str]) -> None:
     nodes: dict[str, int] = {}
-    for node, value in clients.items():
+    entries: Iterable[tuple[Any, Any]] = clients.items()
+    for node, value in entries:
         if isinstance(node, bool) or not isinstance(node, int):
             raise ValueError(f"clients: {node!r} is no node id; give whole numbers, as `flwr supernode list` has them")
         if isinstance(value, bool) or not isinstance(value, int | str) or value == "":

@@ -60,24 +60,24 @@ def test_planted_examples_are_found_and_nobodys_are_not() -> None:
     frames = [pd.concat(pair, ignore_index=True) for pair in zip(planted, null, strict=True)]
     found = combine_runs(frames, deals=200)
     summary = found[(found.scope == "summary") & (found.statistic == "")]
-    summary = summary.set_index(["subject", "metric", "level", "place"]).sort_index()
+    at: Any = summary.set_index(["subject", "metric", "level", "place"]).sort_index().loc
     whole = pd.concat(planted)
     for level, place in (("local", "owner"), ("global", "")):
         rows = whole[whole.level == level] if level == "global" else whole[whole.client == whole.owner]
         means = rows.groupby(["subject", "included"]).correct.mean().unstack()
-        row = summary.loc[("mine", "memorisation", level, place)]
+        row = at[("mine", "memorisation", level, place)]
         assert row.value.item() == pytest.approx((means[True] - means[False]).mean())
         assert row.low.item() > 0.2
         assert row.n.item() == CANARIES
-        assert summary.loc[("mine", "memorisation.p", level, place)].value.item() < 0.05
-        assert summary.loc[("nobody", "memorisation.p", level, place)].value.item() > 0.05
+        assert at[("mine", "memorisation.p", level, place)].value.item() < 0.05
+        assert at[("nobody", "memorisation.p", level, place)].value.item() > 0.05
     bits = whole.query("client == owner and included").groupby("subject").exposure.mean().mean()
-    assert summary.loc[("mine", "exposure", "local", "owner")].value.item() == pytest.approx(bits)
-    assert summary.loc[("mine", "auc", "local", "owner")].value.min() > 0.95
-    assert set(summary.loc[("mine", "auc")].attack) == {"loss_threshold", "lira"}
+    assert at[("mine", "exposure", "local", "owner")].value.item() == pytest.approx(bits)
+    assert at[("mine", "auc", "local", "owner")].value.min() > 0.95
+    assert set(at[("mine", "auc")].attack) == {"loss_threshold", "lira"}
     for metric in ("memorisation", "exposure_gain"):
-        rows = summary.loc[("nobody", metric)]
-        assert ((rows.low < 0) & (rows.high > 0)).all()
+        null_rows = at[("nobody", metric)]
+        assert ((null_rows.low < 0) & (null_rows.high > 0)).all()
 
 
 def test_shuffled_identities_lose_the_owners() -> None:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
 
 from fedmem.apps.differences import summarise
+from fedmem.contracts.arrays import IntArray
 
 OWNERS = np.arange(24) % 12
 INCLUDED = np.arange(24) < 14
 
 
-def frame_of(clients: int = 12, owners: np.ndarray = OWNERS, effect: float = 1.0) -> pd.DataFrame:  # type: ignore[type-arg]
+def frame_of(clients: int = 12, owners: IntArray = OWNERS, effect: float = 1.0) -> pd.DataFrame:
     rng = np.random.default_rng(0)
     rows = []
     for client in [*range(clients), -1]:
@@ -25,9 +28,14 @@ def frame_of(clients: int = 12, owners: np.ndarray = OWNERS, effect: float = 1.0
     return pd.DataFrame(rows, columns=columns)
 
 
+def table_of(frame: pd.DataFrame, measures: tuple[str, ...]) -> Any:
+    """The summary by level and contrast."""
+    return summarise(frame, measures).set_index(["level", "contrast"])
+
+
 def test_owners_minus_others_is_the_naive_mean() -> None:
     frame = frame_of()
-    table = summarise(frame, ("loss", "exposure")).set_index(["level", "contrast"])
+    table = table_of(frame, ("loss", "exposure"))
     local = frame[frame.level == "local"].pivot_table(index="client", columns="subject", values="loss").to_numpy()
     gaps = np.array([local[owner, j] - np.delete(local[:, j], owner).mean() for j, owner in enumerate(OWNERS)])
     for contrast, chosen in (("owners - others, in", INCLUDED), ("owners - others, out", ~INCLUDED)):
@@ -41,7 +49,7 @@ def test_owners_minus_others_is_the_naive_mean() -> None:
 
 def test_in_minus_out_is_welch_at_owner_and_aggregate() -> None:
     frame = frame_of()
-    table = summarise(frame, ("loss",)).set_index(["level", "contrast"])
+    table = table_of(frame, ("loss",))
     whole = frame[frame.level == "global"]
     test = stats.ttest_ind(whole[whole.included].loss, whole[~whole.included].loss, equal_var=False)
     row = table.loc["global", "in - out"]
@@ -60,12 +68,12 @@ def test_intervals_over_clients_where_there_are_eight() -> None:
     one_value.loc[local, "loss"] = np.where(
         one_value.client[local] == one_value.owner[local], shift[one_value.owner[local] % 12], 0.0
     )
-    wide = summarise(one_value, ("loss",)).set_index(["level", "contrast"]).loc["local", "owners - others, in"]
-    twice = pd.Series(shift).repeat([2, 2, *[1] * 10])
+    wide = table_of(one_value, ("loss",)).loc["local", "owners - others, in"]
+    twice: Any = pd.Series(shift).repeat([2, 2, *[1] * 10])
     naive = stats.t.interval(0.95, 13, twice.mean(), twice.sem())
     assert wide.value == pytest.approx(twice.mean())
     assert wide.high - wide.low > 1.02 * (naive[1] - naive[0])
-    few = summarise(frame_of(owners=OWNERS % 2), ("loss",)).set_index(["level", "contrast"])
+    few = table_of(frame_of(owners=OWNERS % 2), ("loss",))
     assert few.loc["local", "owners - others, in"].clients == 2
     assert np.isfinite(few.loc["local", "owners - others, in"].low)
 

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -89,7 +90,7 @@ def test_the_page_finds_what_owners_memorise(app: Path) -> None:
     assert "memorisation" in printed
     found = pd.read_parquet(app / "found.parquet")
     summary = found[(found.scope == "summary") & (found.subject == "canaries") & (found.statistic == "probability")]
-    at = summary[summary.metric == "memorisation"].set_index(["level", "place"]).sort_index()
+    at: Any = summary[summary.metric == "memorisation"].set_index(["level", "place"]).sort_index()
     assert at.loc[("local", "owner")].low.item() > 0.5
     assert at.loc[("local", "owner")].value.item() > at.loc[("local", "others")].value.item() + 0.3
     assert at.n.tolist() == [16] * 3

@@ -123,8 +123,13 @@ def test_clients_have_one_identity_whatever_node_they_are(source: str) -> None:
             return [HUGE + 7 * node for node in super().get_node_ids()]
 
     nodes = [HUGE + 7 * (FIRST_NODE + k) for k in range(CLIENTS)]
-    names = {"partition-id": list(range(CLIENTS)), "clients": [f"c{k}" for k in range(CLIENTS)], "node": nodes}[source]
-    asked = [watch_of(), leakage_of()]
+    by_source: dict[str, list[Any]] = {
+        "partition-id": list(range(CLIENTS)),
+        "clients": [f"c{k}" for k in range(CLIENTS)],
+        "node": nodes,
+    }
+    names = by_source[source]
+    asked: list[Any] = [watch_of(), leakage_of()]
 
     def say(replies: list[Message]) -> list[Message]:
         for reply in replies if source == "partition-id" else ():
