@@ -42,7 +42,7 @@ from fedmem.contracts.members import PROTOCOLS, check_declarations, member_names
 from fedmem.contracts.own_part import own_definition, own_signature
 from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
 from fedmem.guards.guarding import NOT_OURS, cause_of, line_of
-from fedmem.scenario.own_parts import example_text, not_a_dataclass, own_class
+from fedmem.scenario.own_parts import example_text, not_a_dataclass, own_class, wrong_arguments
 from fedmem.scenario.validation import problems_of
 from fedmem.wording import choices
 
@@ -274,7 +274,11 @@ def is_flower_strategy(family: str, cls: type) -> bool:
 
 
 def _of_contract(family: str, kind: str, cls: type, protocols: Sequence[type]) -> None:
-    if any(satisfies(cls, protocol) for protocol in protocols):
+    fitting = [protocol for protocol in protocols if satisfies(cls, protocol)]
+    if fitting:
+        wrong = wrong_arguments(cls, fitting[0]) if ":" in kind else None
+        if wrong:
+            raise ComponentError("kind", f"{kind!r} is no {fitting[0].__name__}: its {wrong}")
         return
     contract_names = " or ".join(protocol.__name__ for protocol in protocols)
     lacking: list[set[str]] = sorted(

@@ -109,6 +109,30 @@ def example_text(family: str) -> str:
     return f"{', or '.join(parts)}; see the example in {PAGE}"
 
 
+def wrong_arguments(cls: type, protocol: type) -> str | None:
+    """Which method of a class cannot take the arguments of its contract; None where all can.
+
+    >>> from fedmem.contracts.sampler import Sampler
+    >>> class Mine:
+    ...     def cohort(self, history): ...
+    >>> wrong_arguments(Mine, Sampler)  # doctest: +ELLIPSIS
+    'cohort(history) should take (round_number, history, rng)...'
+    """
+    for name in sorted(required_members(protocol)):
+        wanted, method = getattr(protocol, name, None), inspect.getattr_static(cls, name, None)
+        if not inspect.isfunction(wanted) or not inspect.isfunction(method):
+            continue
+        arguments = list(inspect.signature(wanted).parameters)
+        try:
+            inspect.signature(method).bind(*arguments)
+        except TypeError:
+            own = ", ".join(list(inspect.signature(method).parameters)[1:])
+            return f"{name}({own}) should take ({', '.join(arguments[1:])}){_definition_text(method)}".partition(" (<")[
+                0
+            ]
+    return None
+
+
 def _member_text(protocol: type, name: str) -> str:
     """A member as it is written: a method with its arguments, or an attribute."""
     value = getattr(protocol, name, None)

@@ -34,7 +34,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_the_scenario_of_the_page_runs(folder: Path) -> None:
-    result = CliRunner().invoke(app, ["run", "mine.yaml", "--out", "runs", "--set", "rounds=1", "--set", "runs=2"])
+    result = CliRunner().invoke(
+        app, ["run", "mine.yaml", "--out", "runs", "--set", "rounds=1", "--set", "runs=2", "--set", "dataset.rows=600"]
+    )
     assert result.exit_code == 0, result.output
     (run,) = folder.glob("runs/mine/*")
     frame = fedmem.read(run).measurements
@@ -48,6 +50,13 @@ def test_the_comparisons_of_the_page_are_accepted(folder: Path) -> None:
     for text, count in ((first, 3), (second.strip("'"), 2)):
         cells = cross("mine.yaml", settings_of(parse_vary([text])), [0])
         assert len({cell.scenario.id for cell in cells}) == count
+
+
+def test_the_other_families_of_the_page_run(folder: Path) -> None:
+    changes = ["sampler={kind: 'my_cohorts:Pairs'}", "partition={kind: 'my_cohorts:EvenSplit'}", "probes=[]", "runs=2"]
+    changes += ["injections=[{kind: 'my_canaries:Dark', per_client: 1}]", "client={kind: sgd}", "rounds=1"]
+    result = CliRunner().invoke(app, ["run", "mine.yaml", *(word for text in changes for word in ("--set", text))])
+    assert result.exit_code == 0, result.output
 
 
 def test_the_dataclass_of_the_page_is_a_model(folder: Path) -> None:

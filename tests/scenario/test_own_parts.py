@@ -14,6 +14,7 @@ from fedmem.scenario import catalogue
 from tests.scenario.catalogue_helpers import problems
 
 MINE = """
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from torch import nn
 if TYPE_CHECKING:
@@ -40,6 +41,10 @@ class Loader:
 class Sampler:
     def __init__(self, size): ...
     def cohort(self, round_number, history, rng): ...
+
+@dataclass(frozen=True, kw_only=True)
+class Short:
+    def cohort(self, history): ...
 
 def build(build=1): ...
 number = 3
@@ -91,6 +96,7 @@ def test_a_function_is_a_model_and_plain_values_pass() -> None:
         ("dataset", {"kind": "mine_own:Loader"}, "path", "mine_own:Loader takes path (must be given)"),
         ("dataset", {"kind": "mine_own:load", "rng": 1}, "rng", "takes rows: int = 4"),
         ("sampler", {"kind": "mine_own:Sampler"}, "kind", "cohort(round_number, history, rng)"),
+        ("sampler", {"kind": "mine_own:Short"}, "kind", "cohort(history) should take (round_number, history, rng)"),
         ("sampler", {"kind": "mine_own:load"}, "kind", "is a function, but a sampler of your own is a class"),
     ],
 )
@@ -99,5 +105,5 @@ def test_mistakes_name_arguments_and_remedy(family: str, given: dict[str, object
 
 
 def test_missing_arguments_name_the_line_of_the_definition() -> None:
-    with pytest.raises(ScenarioError, match=r"mine_own\.py:7\)"):
+    with pytest.raises(ScenarioError, match=r"mine_own\.py:8\)"):
         catalogue.build("model", {"kind": "mine_own:Net"})
