@@ -127,9 +127,8 @@ def wrong_arguments(cls: type, protocol: type) -> str | None:
             inspect.signature(method).bind(*arguments)
         except TypeError:
             own = ", ".join(list(inspect.signature(method).parameters)[1:])
-            return f"{name}({own}) should take ({', '.join(arguments[1:])}){_definition_text(method)}".partition(" (<")[
-                0
-            ]
+            at = _definition_text(method)
+            return f"{name}({own}) should take ({', '.join(arguments[1:])}){at}"
     return None
 
 

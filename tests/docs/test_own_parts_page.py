@@ -34,9 +34,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def test_the_scenario_of_the_page_runs(folder: Path) -> None:
-    result = CliRunner().invoke(
-        app, ["run", "mine.yaml", "--out", "runs", "--set", "rounds=1", "--set", "runs=2", "--set", "dataset.rows=600"]
-    )
+    changes = ["rounds=1", "runs=2", "dataset.rows=600", "speed.workers=1"]
+    words = [word for text in changes for word in ("--set", text)]
+    result = CliRunner().invoke(app, ["run", "mine.yaml", "--out", "runs", *words])
     assert result.exit_code == 0, result.output
     (run,) = folder.glob("runs/mine/*")
     frame = fedmem.read(run).measurements
