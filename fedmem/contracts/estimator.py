@@ -141,7 +141,8 @@ class Estimate:
     `influence` gives its interval, and that of differences and ratios (`two_way.influence` computes it). `null` is the
     value without memorisation, `n` the number of audit examples, `bounds` its smallest and largest possible value.
     `examples` are the audit examples, and `per_example` (n,) the value of each, with an interval where one is known,
-    from `per_example_n` runs; `per_example_p` is the p of no memorisation of each, where kinds have few examples.
+    from `per_example_n` runs; `per_example_p` is the exact one-sided p of no memorisation of each
+    (`single_examples.p_of_few`), where kinds have few examples.
     `p` is the p-value of no memorisation under `redeals` deals of the coins
     (`randomisation`); NaN where it is not computed. With `signed` effects of both signs are summed and cancel, so that
     the value has no retention.

@@ -253,7 +253,8 @@ def _values(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[
             continue
         for example, value in zip(e.examples.tolist(), e.per_example_p.tolist(), strict=True):
             if not math.isnan(value):
-                of_one = Reading(metric=f"{e.metric}.p", value=value, n=e.redeals, subject=str(example), labels=labels)
+                runs = int((~np.isnan(view.margin[:, :, example])).any(1).sum())
+                of_one = Reading(metric=f"{e.metric}.p", value=value, n=runs, subject=str(example), labels=labels)
                 yield _row(view.round, view.level, source, of_one)
 
 

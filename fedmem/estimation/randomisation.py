@@ -20,7 +20,6 @@ import numpy as np
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.estimator import CoinPermutations
-from fedmem.estimation.two_way import FEWEST
 
 _SHUFFLES = 200
 """Permutations of the runs that go with re-dealt coins."""
@@ -73,15 +72,6 @@ def of_means(values: FloatArray, rows: IntArray, redeals: CoinPermutations, *, g
             differences = inside / n - ((total - inside) / rest if gap else 0.0)
             means.append(np.where(usable, differences, 0.0).sum(1) / usable.sum(1))
     return _p(np.concatenate(means), redeals)
-
-
-def of_single_examples(
-    values: FloatArray, rows: IntArray, redeals: CoinPermutations, *, gap: bool = True
-) -> FloatArray | None:
-    """`of_means` of each of these examples alone, (n,); None for as many examples as have an interval together."""
-    if len(rows) >= FEWEST:
-        return None
-    return np.array([of_means(values, np.array([row]), redeals, gap=gap) for row in rows.tolist()])
 
 
 def of_auc(scores: FloatArray, rows: IntArray, redeals: CoinPermutations) -> float:

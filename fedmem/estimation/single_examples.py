@@ -6,6 +6,11 @@ equally likely. The p is the share of these ways whose sum of ranks over in runs
 since memorisation is a higher value. Coins of different examples are independent, so that under the hypothesis about
 all examples their p are independent too.
 
+With one run there is no such p. Where the only model that trained on a canary ranks it, its p is that of the rank: a
+canary without memorisation is as likely at one rank among its references as at any other.
+
+`fedmem top` and the section SINGLE EXAMPLES of a report both take their p from here.
+
 The largest of many noisy scores are too high on average. Two remedies go together:
 
 - p are adjusted by Benjamini and Hochberg (1995): of the marked examples, a share of 5 % at most is expected to be
@@ -22,7 +27,8 @@ from functools import lru_cache
 
 import numpy as np
 
-from fedmem.contracts.arrays import BoolArray, FloatArray
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
+from fedmem.estimation.two_way import FEWEST
 
 RATE = 0.05
 """The false discovery rate of marks, and the false coverage rate of intervals."""
@@ -51,6 +57,30 @@ def upper_p(values: FloatArray, is_in: BoolArray) -> FloatArray:
             ranks = _double_ranks(column)
             p[example] = _upper_tail(tuple(sorted(ranks.tolist())), num_in, int(ranks[coins].sum()))
     return p
+
+
+def p_of_few(values: FloatArray, is_in: BoolArray, rows: IntArray) -> FloatArray | None:
+    """`upper_p` of each of these examples, (n,); None for as many examples as have an interval together."""
+    return upper_p(values[:, rows], is_in[:, rows]) if len(rows) < FEWEST else None
+
+
+def p_of_rank(bits: FloatArray) -> FloatArray:
+    """The p of exposures log2((N + 1) / rank) of one model each: rank / (N + 1), exact and one-sided.
+
+    >>> p_of_rank(np.log2(1024 / np.array([1, 512]))).round(6).tolist()
+    [0.000977, 0.5]
+    """
+    return np.exp2(-bits)
+
+
+def smallest_p(is_in: BoolArray) -> float:
+    """The floor of `upper_p` for coins (R, m): 1 / C(R, in runs), the smallest of all examples; NaN with a single run.
+
+    >>> round(smallest_p(np.array([[True], [True], [False], [False]])), 3)  # C(4, 2) = 6
+    0.167
+    """
+    runs, ins = len(is_in), set(is_in.sum(0).tolist())
+    return min((1 / math.comb(runs, count) for count in ins if 0 < count < runs), default=math.nan)
 
 
 def _double_ranks(values: FloatArray) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:

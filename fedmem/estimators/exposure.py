@@ -13,7 +13,8 @@ from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Reading
-from fedmem.estimation.randomisation import of_means, of_single_examples
+from fedmem.estimation.randomisation import of_means
+from fedmem.estimation.single_examples import p_of_few
 from fedmem.estimation.statistics import mean, means_by_coin
 from fedmem.estimation.two_way import of_difference, of_ins, place_among
 
@@ -130,9 +131,7 @@ class Exposure:
                         examples=rows,
                         per_example=values[rows],
                         per_example_n=trials[rows],
-                        per_example_p=of_single_examples(bits, rows, view.redeals, gap=gain)
-                        if view.round is None
-                        else None,
+                        per_example_p=p_of_few(bits, audit.is_in, rows) if view.round is None else None,
                     )
                 )
         return estimates

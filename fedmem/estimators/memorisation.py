@@ -13,7 +13,8 @@ from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Labels, Reading
-from fedmem.estimation.randomisation import of_means, of_single_examples
+from fedmem.estimation.randomisation import of_means
+from fedmem.estimation.single_examples import p_of_few
 from fedmem.estimation.statistics import mean, means_by_coin, newcombe
 from fedmem.estimation.two_way import of_difference, place_among
 
@@ -108,7 +109,7 @@ def _by_kind(view: View, values: FloatArray, statistic: str) -> Sequence[Estimat
                 per_example_low=low,
                 per_example_high=high,
                 per_example_n=ins + outs,
-                per_example_p=of_single_examples(values, rows, view.redeals) if view.round is None else None,
+                per_example_p=p_of_few(values, audit.is_in, rows) if view.round is None else None,
             )
         )
     return estimates

@@ -5,16 +5,32 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+
+from fedmem.contracts.arrays import BoolArray
+from fedmem.estimation.single_examples import p_of_rank, smallest_p
 from fedmem.estimation.two_way import FEWEST
 from fedmem.reporting.cells import Section, Value, number
 from fedmem.reporting.measures import Variant
 from fedmem.reporting.summary import Summary
 
-NOTE = (
-    f"Fewer than {FEWEST} examples give no interval for others like them, but something about each: its rank among the "
-    "references, over several runs the geometric mean of its ranks; the interval of this example alone, over runs; and "
-    "p of no memorisation from random inclusion, which is exact. With one run, p is that of the rank. n counts runs."
-)
+
+def note(is_in: BoolArray) -> str:
+    """What the table shows, and the smallest p that its runs allow."""
+    floor = smallest_p(is_in)
+    p = (
+        "p of no memorisation, which is exact and one-sided. With one run it is that of the rank."
+        if math.isnan(floor)
+        else "p of no memorisation of this example, which is exact and one-sided: the share of all ways to choose its "
+        f"in runs that have as high a sum of ranks. With {len(is_in)} runs it is at least {floor:.2g}. It is not "
+        "adjusted for the number of examples; `fedmem top` adjusts it. p of a kind, in the other sections, is two-sided "
+        "and about all examples of the kind together."
+    )
+    return (
+        f"Fewer than {FEWEST} examples give no interval for others like them, but something about each: its rank among "
+        "the references, over several runs the geometric mean of its ranks; the interval of this example alone, over "
+        f"runs; and {p} n counts runs."
+    )
 
 
 def single_examples_section(summary: Summary, measures: Sequence[Variant]) -> Section:
@@ -32,7 +48,7 @@ def single_examples_section(summary: Summary, measures: Sequence[Variant]) -> Se
         title="SINGLE EXAMPLES",
         columns=("", "n", "local", "global"),
         blocks=tuple(blocks),
-        notes=(NOTE,) if has_rows else (),
+        notes=(note(np.array(summary.run.audit["is_in"].tolist()).T),) if has_rows else (),
     )
 
 
@@ -58,7 +74,8 @@ def _cell(value: Value | None, measure: Variant, references: int) -> str:
     if not references:
         return value.text(measure.digits)
     text = f"{number(value.value, measure.digits)}, {rank_text(value, references)}"
-    p = 2**-value.value if value.n == 1 and math.isnan(value.p) else value.p
+    has_rank_alone = value.n == 1 and math.isnan(value.p)
+    p = float(p_of_rank(np.array(value.value))) if has_rank_alone else value.p
     return text if math.isnan(p) else f"{text}, p {p:.2g}"
 
 

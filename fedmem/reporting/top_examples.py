@@ -40,18 +40,25 @@ def headline(run: Run, ranking: Ranking) -> str:
 def notes(ranking: Ranking) -> Iterator[str]:
     """What a reader must know before believing the order."""
     total = ranking.candidates
+    is_of_ranks = math.isnan(ranking.smallest_p)
+    test = "exact p, that of its rank among references" if is_of_ranks else "exact one-sided p from random inclusion"
     if ranking.significant is None:
         yield "This measure has no exact test of single examples: the order is that of the scores alone."
     elif ranking.significant:
         yield (
             f"{ranking.significant} of {total} examples are significantly above the value without memorisation "
-            f"(marked *): exact p from random inclusion, adjusted over {total} examples so that at most 5 % of the "
+            f"(marked *): {test}, adjusted over {total} examples so that at most 5 % of the "
             "marks are expected to be wrong."
         )
     else:
         yield (
-            f"None of {total} examples is significantly above the value without memorisation (exact p, adjusted over "
-            f"{total} examples): {ranking.runs} runs do not resolve single examples here, and the order may be noise."
+            f"None of {total} examples is significantly above the value without memorisation ({test}, adjusted over "
+            f"{total} examples): the order may be noise."
+        )
+    if ranking.significant is not None and not is_of_ranks:
+        yield (
+            f"With {ranking.runs} runs p is at least {ranking.smallest_p:.2g}, the probability that random inclusion "
+            "alone puts an example into exactly its highest runs."
         )
     if not math.isnan(ranking.largest_error):
         yield (

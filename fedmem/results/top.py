@@ -15,7 +15,15 @@ from fedmem.contracts.measure import Measure, from_json
 from fedmem.contracts.measurement import NO_LABELS, Labels, Level, Reading
 from fedmem.contracts.needs import measures_of
 from fedmem.errors import ComponentError, RunError
-from fedmem.estimation.single_examples import RATE, adjust, competition_ranks, level_of_selected, upper_p
+from fedmem.estimation.single_examples import (
+    RATE,
+    adjust,
+    competition_ranks,
+    level_of_selected,
+    p_of_rank,
+    smallest_p,
+    upper_p,
+)
 from fedmem.estimation.statistics import mean, means_by_coin, newcombe
 from fedmem.estimation.views import summary_values
 from fedmem.results.read import Run, read_bank
@@ -60,6 +68,7 @@ class Ranking:
         significant: how many of the candidates are significant; None where the measure has no exact test.
         further_ties: candidates that are not shown and have the score of the last one shown.
         runs: R.
+        smallest_p: the floor of p: 1 / C(R, in runs); NaN with one run, where p is that of a rank.
         largest_error: the largest standard error of a shown score at `level`, ½ √(1/ins + 1/outs); NaN where unknown.
     """
 
@@ -72,6 +81,7 @@ class Ranking:
     significant: int | None
     further_ties: int
     runs: int
+    smallest_p: float
     largest_error: float
 
 
@@ -128,7 +138,7 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
     subjects = np.array(list(scored), dtype=np.int64)
     measure = _declaration(run, variant)
     evidence = _Evidence(values=summary_values(bank), audit=bank.audit, compares=_compares(measure, variant.labels))
-    p = evidence.p(level)[subjects]
+    p = _with_p_of_ranks(evidence.p(level)[subjects], variant, level, subjects, measure)
     order = np.lexsort((subjects, np.nan_to_num(p, nan=1.0), np.array([-scored[s] for s in subjects.tolist()])))
     ranks = competition_ranks([scored[s] for s in subjects[order].tolist()])
     shown = order[: choice.n]
@@ -152,6 +162,7 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
         significant=int((adjusted <= RATE).sum()) if evidence.compares else None,
         further_ties=sum(rank == ranks[len(shown) - 1] for rank in ranks[len(shown) :]),
         runs=bank.audit.runs,
+        smallest_p=smallest_p(bank.audit.is_in),
         largest_error=evidence.largest_error(level, subjects[shown]) if measure.range == (-1.0, 1.0) else math.nan,
     )
 
@@ -198,6 +209,17 @@ class _Evidence:
         if not self.compares or not (ins * outs).all():
             return math.nan
         return float((0.5 * np.sqrt(1 / ins + 1 / outs)).max())
+
+
+def _with_p_of_ranks(
+    p: FloatArray, variant: _Variant, level: Level, subjects: IntArray, measure: Measure
+) -> FloatArray:
+    """(n,) p of these examples; without one from coins, that of the rank where one run has it."""
+    if measure.ranked != "value":
+        return p
+    readings = [variant.scores[level][subject] for subject in subjects.tolist()]
+    bits = np.array([reading.value if reading.n == 1 else math.nan for reading in readings])
+    return np.where(np.isnan(p), p_of_rank(bits), p)
 
 
 def _score_columns(

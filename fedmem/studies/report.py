@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 CAPTION = (
     "Means over seeds, in brackets 95 % intervals; each seed draws data, coins, canaries and weights, and all "
     "settings share them. Differences are paired by seeds. p is that of no difference. p and the intervals of "
-    "differences are adjusted for the number of tests that stands beside p (Bonferroni). So the chance of any wrong "
+    "differences are adjusted for the number of tests that stands beside p (Bonferroni). It counts all "
+    "differences that were asked for, also those of settings whose runs failed, of which no value is used. So the chance of any wrong "
     "call among the tests of one measure is at most 5 %, and a difference is called exactly where its interval "
     "excludes 0."
 )
@@ -177,7 +178,10 @@ def best_settings(comparison: Comparison) -> Iterator[str]:
 def excluded_note(comparison: Comparison) -> str:
     """Which settings are compared with nothing and on no front, and which pairs are dropped; empty for none."""
     names = "; ".join(comparison.labels[setting] for setting in comparison.settings_without_values)
-    texts = [f"No run finished, so these settings have no values, and they are on no front: {names}"] * bool(names)
+    texts = [
+        f"No run finished, so these settings have no values, and they are on no front: {names}. They count in the number "
+        "of tests, which is fixed before the runs"
+    ] * bool(names)
     if comparison.missing_seeds:
         missing = "; ".join(
             f"{comparison.labels[setting]} (seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))})"

@@ -10,7 +10,7 @@ import pytest
 from scipy.stats import hypergeom
 
 from fedmem.contracts.arrays import FloatArray
-from fedmem.estimation.single_examples import adjust, level_of_selected, upper_p
+from fedmem.estimation.single_examples import adjust, level_of_selected, p_of_few, p_of_rank, smallest_p, upper_p
 from fedmem.estimation.statistics import newcombe
 
 
@@ -29,6 +29,26 @@ def test_p_is_that_of_counting_all_ways(levels: int) -> None:
     coins = rng.permuted(np.tile(np.arange(9) < 4, (6, 1)).T, axis=0)
     expected = [by_counting(values[:, j], coins[:, j]) for j in range(6)]
     np.testing.assert_allclose(upper_p(values, coins), expected, atol=1e-12)
+
+
+def test_p_of_few_examples_is_their_own_and_no_lower_than_the_floor() -> None:
+    rng = np.random.default_rng(0)
+    coins = rng.permuted(np.tile(np.arange(8) < 4, (9, 1)).T, axis=0)
+    values = rng.normal(size=(8, 9)) + 9 * coins * (np.arange(9) == 2)
+    p = p_of_few(values, coins, np.array([2, 5]))
+    assert p is not None
+    np.testing.assert_allclose(p, [by_counting(values[:, j], coins[:, j]) for j in (2, 5)], atol=1e-12)
+    assert p[0] == pytest.approx(smallest_p(coins)) == pytest.approx(1 / 70)
+    assert by_counting(-values[:, 2], coins[:, 2]) == 1, "the other tail"
+    assert p_of_few(values, coins, np.arange(8)) is None
+
+
+def test_p_of_a_rank_is_that_of_counting_places() -> None:
+    """Among N + 1 places of a canary without memorisation, so many are at least as high."""
+    for references in (1, 9, 50):
+        rank = np.arange(1, references + 2)
+        counted = [(rank <= one).mean() for one in rank]
+        np.testing.assert_allclose(p_of_rank(np.log2((references + 1) / rank)), counted, rtol=1e-12)
 
 
 def test_p_of_right_and_wrong_is_that_of_fisher() -> None:

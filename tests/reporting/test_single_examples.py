@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 import fedmem
-from fedmem.estimation.randomisation import of_single_examples, permute_coins, two_sided
+from fedmem.contracts.measurement import NO_LABELS, Level
 from fedmem.execution.run import run
 from fedmem.reporting.cells import Value
 from fedmem.reporting.sections import sections
-from fedmem.reporting.single_examples import NOTE, rank_text
+from fedmem.reporting.single_examples import note, rank_text
 from fedmem.reporting.summary import Summary
-from tests.banks import coins, make_audit
+from tests.banks import coins
 from tests.tiny import tiny
 
 SINGLE = {"injections": [{"kind": "random_pattern", "clients": [0], "per_client": 1}], "sampler": {"kind": "everyone"}}
@@ -38,29 +38,41 @@ def test_a_single_example_has_its_rank_and_p(tmp_path: Path, runs: int) -> None:
     assert row[0] == "random_pattern 0"
     assert "rank " in row[3]
     assert ", p " in row[3]
-    assert section.notes == (NOTE,)
+    assert section.notes == (note(np.array(finished.audit.is_in.tolist()).T),)
     if runs > 1:
-        p = of_one[of_one.metric == "exposure.p"].value.item()
-        kind = frame[(frame.scope == "summary") & (frame.subject == "random_pattern") & (frame.level == "global")]
-        assert p == kind[kind.metric == "exposure.p"].value.item(), "the kind is this example"
+        p = of_one[of_one.metric == "exposure.p"]
+        assert p.n.item() == runs
+        assert f", p {p.value.item():.2g}" in row[3]
     else:
         assert f"p {2 ** -exposure.item():.2g}" in row[3]
 
 
-def test_p_of_single_examples_is_that_of_the_coins_of_each() -> None:
-    rng = np.random.default_rng(0)
-    is_in = coins(8, 3, rng)
-    audit = make_audit(["a"] * 3, [0] * 3, is_in)
-    values = rng.normal(size=(8, 3)) + 5 * is_in * np.array([1.0, 0.0, 0.0])
-    redeals = permute_coins(audit, 400, rng)
-    p = of_single_examples(values, np.arange(3), redeals)
-    assert p is not None
-    for example in range(3):
-        deals = redeals.coins[:, :, example]
-        gaps = np.array([values[deal, example].mean() - values[~deal, example].mean() for deal in deals])
-        assert p[example] == two_sided(gaps)
-    assert p[0] < 0.05 < p[1]
-    assert of_single_examples(np.zeros((8, 8)), np.arange(8), redeals) is None
+@pytest.mark.parametrize("runs", [1, 8])
+def test_the_section_and_the_list_print_the_same_p(tmp_path: Path, runs: int) -> None:
+    changes = {"runs": runs, "estimators": [{"kind": "exposure"}, *[{"kind": "memorisation"}] * (runs > 1)]}
+    injections = [{"kind": "random_pattern", "clients": [0], "per_client": 3}]
+    finished = fedmem.read(run(tiny(**{**SINGLE, "injections": injections}, **changes), out=tmp_path))
+    summary = Summary(finished)
+    (section,) = [part for part in sections(summary) if part.title == "SINGLE EXAMPLES"]
+    (block,) = [rows for heading, rows in section.blocks if heading.startswith("exposure") and rows]
+    printed = {row[0].split()[1]: row[2:] for row in block}
+    assert printed
+    levels: tuple[Level, ...] = ("local", "global")
+    for column, level in enumerate(levels):
+        frame = finished.top(level=level, measure="exposure")
+        assert set(frame.subject.astype(str)) == set(printed)
+        for subject, p in zip(frame.subject.astype(str), frame.p, strict=True):
+            assert printed[subject][column].endswith(f", p {p:.2g}")
+        for measure in ("memorisation", "exposure_gain") if runs > 1 else ():
+            frame = finished.top(level=level, measure=measure)
+            labels = NO_LABELS.plus(place="owner") if level == "local" else NO_LABELS
+            stored = [summary.value(measure, level, str(subject), labels) for subject in frame.subject]
+            assert [value and value.p for value in stored] == frame.p.tolist()
+
+
+def test_the_note_says_how_small_p_can_be() -> None:
+    assert f"at least {1 / math.comb(8, 4):.2g}" in note(coins(8, 3, np.random.default_rng(0)))
+    assert "that of the rank" in note(np.ones((1, 3), dtype=bool))
 
 
 def test_rank_of_one_run_is_exact_and_of_several_is_a_mean() -> None:
