@@ -66,7 +66,8 @@ def adjust_and_judge(table: pd.DataFrame, families: list[str]) -> pd.DataFrame:
     """The same with p adjusted (Holm) over the primary differences of each family, and a verdict on each of them.
 
     `higher` or `lower` by the adjusted p; `saturated` where both sides are at the ceiling, whatever p is; otherwise
-    `unresolved`, which is no evidence that there is no difference.
+    `not significant`, which is no evidence that there is no difference. `low` and `high` are the interval of one
+    difference alone. It may exclude 0 where the verdict, which allows for all tests, is `not significant`.
     """
     primary = pd.MultiIndex.from_frame(table[QUANTITY[1:]]).isin(PRIMARY)
     table["p_adjusted"], table["verdict"] = np.nan, ""
@@ -74,7 +75,7 @@ def adjust_and_judge(table: pd.DataFrame, families: list[str]) -> pd.DataFrame:
         adjusted = holm(group.p.to_numpy())
         table.loc[group.index, "p_adjusted"] = adjusted
         direction = np.where(group.difference > 0, "higher", "lower")
-        called = np.where(adjusted < LEVEL, direction, "unresolved")
+        called = np.where(adjusted < LEVEL, direction, "not significant")
         at_ceiling = (group.saturated & (group.reference_saturated == True)).to_numpy()  # noqa: E712 - it may be missing
         table.loc[group.index, "verdict"] = np.where(at_ceiling, "saturated", called)
     return table

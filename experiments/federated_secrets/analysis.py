@@ -178,9 +178,9 @@ class Values:
 def gates(values: pd.DataFrame, curves: pd.DataFrame, spiked: pd.DataFrame, null: float) -> pd.DataFrame:
     """Each published claim on each data set: what it says should be above zero, its interval over seeds, a verdict.
 
-    `holds` where the 95 % interval lies above zero, `contradicted` where it lies below, otherwise `unresolved`. `null`
-    is the exposure of a secret that no client trained on. `p` is that of Fisher's method over seeds, where Q1 asks for
-    it.
+    `holds` where the 95 % interval lies above zero, `contradicted` where it lies below, `not significant` where it
+    contains zero, `undefined` without an interval. Intervals are not adjusted for the number of claims. `null` is the
+    exposure of a secret that no client trained on. `p` is that of Fisher's method over seeds, where Q1 asks for it.
     `saturated`: some exposure that enters is at its ceiling, so that the value is nearer to zero than the truth.
     """
     rows = []

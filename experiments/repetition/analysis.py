@@ -62,7 +62,8 @@ def table(values: pd.DataFrame) -> pd.DataFrame:
 def slopes(values: pd.DataFrame) -> pd.DataFrame:
     """Each claim at each level: the slope for each doubling, its 95 % interval over seeds, and a verdict.
 
-    `holds` where the interval has the claimed sign, `contradicted` where it has the other, otherwise `unresolved`.
+    `holds` where the interval has the claimed sign, `contradicted` where it has the other, `not significant`
+    where it contains zero, `undefined` without an interval. Intervals are not adjusted for the number of claims.
     `saturated`: how many of the five means that the slope is fitted to are saturated, which makes it too flat.
     """
     rows = []

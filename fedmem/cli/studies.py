@@ -109,7 +109,7 @@ def sweep(
         typer.echo(str(done.path) if quiet else f"Results: {done.path / 'results.csv'}")
         if not quiet:
             typer.echo(f"Table and figures: {shlex.join(['fedmem', 'report', str(done.path)])}")
-        if done.failed:
+        if done.failed or done.failed_trials:
             print_errors([f"error: {failure_text(done)}"])
             raise typer.Exit(1)
 

@@ -62,6 +62,7 @@ def _comparison(file: Path, vary: Sequence[str], seeds: str, overrides: Sequence
 
 def _sweep(file: Path, vary: Sequence[str], overrides: Sequence[str], out: Path) -> _Study:
     from fedmem.studies.cost import cost_of
+    from fedmem.studies.feasibility import check_search
     from fedmem.studies.grid import cross_settings
     from fedmem.studies.sweep_file import load_sweep, places_of
 
@@ -71,9 +72,12 @@ def _sweep(file: Path, vary: Sequence[str], overrides: Sequence[str], out: Path)
             raise ScenarioError([Problem(path="", message=message, source=f"{name} {given[0]}")])
     plan, base = load_sweep(file)
     with places_of(plan, file):
-        settings = plan.settings() if plan.search is None else plan.settings()[:1]
+        settings = plan.settings()
+        if plan.search is not None:
+            options = [axis.options_to_check() for axis in plan.axes]
+            settings = (check_search(base, options, plan.all_seeds, plan.overrides, out=out),)
         cells, problems = cross_settings(base, settings, plan.all_seeds, plan.overrides)
-        # of a search, its first setting stands for all trials, also where it is finished
+        # of a search, the first possible setting stands for all trials, also where it is finished
         cost = cost_of(cells, plan.all_seeds, out if plan.search is None else None, problems)
     return _Study(cells=cells, cost=cost, trials=0 if plan.search is None else plan.search.trials)
 

@@ -23,7 +23,7 @@ def note(is_in: BoolArray) -> str:
         if math.isnan(floor)
         else "p of no memorisation of this example, which is exact and one-sided: the share of all ways to choose its "
         f"in runs that have as high a sum of ranks. With {len(is_in)} runs it is at least {floor:.2g}. It is not "
-        "adjusted for the number of examples; `fedmem top` adjusts it. p of a kind, in the other sections, is two-sided "
+        "adjusted for the number of examples; `fedmem top` adjusts it. p of a kind, in other sections, is two-sided "
         "and about all examples of the kind together."
     )
     return (

@@ -24,7 +24,7 @@ from fedmem.studies.contrasts import (
     contrast,
     detectable_difference,
     find_dominating,
-    is_resolved,
+    is_above_zero,
     mean_of,
     retention_ratio,
     seeds_for,
@@ -359,7 +359,7 @@ def _ratio_contrast(first: Effects, other: Effects) -> Contrast:
     parts = np.array([*first, *other])
     parts = parts[:, ~np.isnan(parts).any(axis=0)]
     n = parts.shape[1]
-    if not (is_resolved(parts[1], parts[2]) and is_resolved(parts[4], parts[5])):
+    if not (is_above_zero(parts[1], parts[2]) and is_above_zero(parts[4], parts[5])):
         return Contrast(value=math.nan, low=math.nan, high=math.nan, p=math.nan, sd=math.nan, n=n)
     parts = np.array([parts[0] * parts[2], parts[1] * parts[2], parts[3] * parts[5], parts[4] * parts[5]])
     sums = parts.sum(axis=1)

@@ -208,14 +208,16 @@ class Ratio:
     n: int
 
 
-def is_resolved(local: FloatArray, weights: FloatArray) -> bool:
+def is_above_zero(local: FloatArray, weights: FloatArray) -> bool:
     """Whether the weighted mean of effects over seeds (S,) is significantly above zero, by its own interval.
 
     It is the mean whose scatter counts, not that of the sums: seeds that have more examples than others are no scatter
-    of the effect. Effects that are all alike have no interval and are not resolved.
+    of the effect. Effects that are all alike have no interval, and are not above zero in this sense.
 
-    >>> is_resolved(np.array([1.0, 1.1, 0.9]), np.array([64, 56, 64])), is_resolved(np.array([1.0, -1.1]), np.ones(2))
-    (True, False)
+    >>> is_above_zero(np.array([1.0, 1.1, 0.9]), np.array([64, 56, 64]))
+    True
+    >>> is_above_zero(np.array([1.0, -1.1]), np.ones(2))
+    False
     """
     return _base(np.array([local, local]), weights) is not None
 
@@ -229,7 +231,7 @@ def retention_ratio(whole: FloatArray, local: FloatArray, weights: FloatArray | 
         weights: n, over how many examples each seed's means are; left out: as many in each.
 
     - a ratio of sums over all examples, never a mean of ratios, which small denominators would pull anywhere;
-    - NaN where `local` is not `is_resolved`: then there is nothing to keep;
+    - NaN where `local` is not `is_above_zero`: then there is nothing to keep;
     - the interval is exact for normal means of equal weights (Fieller, 1954), and not symmetric.
 
     >>> ratio = retention_ratio(np.array([1.0, 1.2, 0.9]), np.array([2.0, 2.1, 1.9]))
@@ -242,7 +244,7 @@ def retention_ratio(whole: FloatArray, local: FloatArray, weights: FloatArray | 
     if base is None:
         return Ratio(value=math.nan, low=math.nan, high=math.nan, n=n)
     (a, b), (xx, xy, yy), t2 = base
-    # the roots of (a − ρ b)² = t² var(a − ρ b); the leading coefficient is positive, since b is resolved
+    # the roots of (a − ρ b)² = t² var(a − ρ b); the leading coefficient is positive, since b is significant
     quadratic, linear, constant = b * b - t2 * yy, a * b - t2 * xy, a * a - t2 * xx
     half = math.sqrt(max(linear * linear - quadratic * constant, 0.0))
     return Ratio(value=a / b, low=(linear - half) / quadratic, high=(linear + half) / quadratic, n=n)
@@ -251,7 +253,7 @@ def retention_ratio(whole: FloatArray, local: FloatArray, weights: FloatArray | 
 def _base(
     effects: FloatArray, weights: FloatArray
 ) -> tuple[tuple[float, float], tuple[float, float, float], float] | None:
-    """Weighted means of both rows, their variances and covariance, and t²; None where the second is not resolved."""
+    """Weighted means of both rows, their variances and covariance, and t²; None where the second is not significant."""
     from scipy.special import stdtrit
 
     is_complete = ~np.isnan(effects).any(axis=0) & (weights > 0)

@@ -7,6 +7,7 @@ tables and gates, `figure.py`, and `README.md`, the page. Every interval on the 
 from __future__ import annotations
 
 import argparse
+import math
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -105,14 +106,18 @@ def error_bars(value: pd.Series, low: pd.Series, high: pd.Series) -> FloatArray:
 
 
 def verdict(low: float, high: float) -> str:
-    """What an interval says of a gate, a claim that a value is above 0: `holds`, `contradicted` or `unresolved`.
+    """What an interval says of a gate, a claim that a value is above 0.
+
+    `holds` above 0, `contradicted` below 0, `not significant` where it contains 0, and `undefined` without an interval.
 
     >>> verdict(0.1, 0.3), verdict(-0.3, -0.1), verdict(-0.1, 0.3), verdict(float("nan"), float("nan"))
-    ('holds', 'contradicted', 'unresolved', 'unresolved')
+    ('holds', 'contradicted', 'not significant', 'undefined')
     """
+    if math.isnan(low + high):
+        return "undefined"
     if low > 0:
         return "holds"
-    return "contradicted" if high < 0 else "unresolved"
+    return "contradicted" if high < 0 else "not significant"
 
 
 def holm_by_family(table: pd.DataFrame, families: Sequence[str]) -> pd.Series:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import islice, product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +53,75 @@ def checked_cells(
     if problems:
         raise ScenarioError(problems)
     return cells
+
+
+def check_search(
+    source: Path | str | Scenario,
+    axes: Sequence[Sequence[Setting]],
+    seeds: Sequence[int],
+    overrides: Sequence[str] = (),
+    *,
+    out: Path | str | None = None,
+) -> Setting:
+    """Check that every option of every axis of a search is possible, and return the first setting that is.
+
+    Each option is tried with the first options of the other axes and, where these do not fit, with up to 32
+    combinations of others. Finished runs in `out` are possible. An option that fits some combinations only is no error:
+    the trials that propose the others fail.
+
+    Errors: one `ScenarioError` with everything that is wrong with options that fit nothing, each problem once.
+    """
+    trier = _Trier(source=source, seeds=seeds, overrides=overrides, out=out)
+    possible: dict[Setting, None] = {}
+    wrong_results: list[tuple[Cell, list[Problem]]] = []
+    wrong_texts: dict[str, Problem] = {}
+    for place, options in enumerate(axes):
+        for option in options:
+            others = (*axes[:place], [option], *axes[place + 1 :])
+            problems, results = [], []
+            for number, parts in enumerate(islice(product(*others), _COMBINATIONS)):
+                setting = sum(parts, ())
+                new_problems, new_results = trier.problems_of(setting)
+                if not (new_problems or new_results):
+                    possible[setting] = None
+                    break
+                if not number:
+                    problems, results = new_problems, new_results
+            else:
+                wrong_results += [result for result in results if result not in wrong_results]
+                wrong_texts |= {str(problem): problem for problem in problems}
+    if wrong_results or wrong_texts:
+        raise ScenarioError([*wrong_texts.values(), *problems_of_results(wrong_results, seeds)])
+    return next(iter(possible))
+
+
+_COMBINATIONS = 32
+"""How many combinations with other axes an option of a search is tried in before it is called impossible."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trier:
+    """What is wrong with settings of a search, each tried once."""
+
+    source: Path | str | Scenario
+    seeds: Sequence[int]
+    overrides: Sequence[str]
+    out: Path | str | None
+    known: dict[Setting, tuple[list[Problem], list[tuple[Cell, list[Problem]]]]] = field(default_factory=dict)
+
+    def problems_of(self, setting: Setting) -> tuple[list[Problem], list[tuple[Cell, list[Problem]]]]:
+        """What the setting alone tells, and what the data tell of its cells."""
+        from fedmem.execution.run import folder_of
+        from fedmem.results.folder import is_finished
+
+        if setting not in self.known:
+            cells, problems = cross_settings(self.source, [setting], self.seeds, self.overrides)
+            missing = [
+                cell for cell in cells if self.out is None or not is_finished(folder_of(cell.scenario, self.out))
+            ]
+            tried = [(cell, result) for cell, result in try_cells(missing) if not isinstance(result, FeasibleCell)]
+            self.known[setting] = problems, tried
+        return self.known[setting]
 
 
 def problems_of_cells(cells: Sequence[Cell], seeds: Sequence[int]) -> list[Problem]:

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 CAPTION = (
     "Means over seeds, in brackets 95 % intervals; each seed draws data, coins, canaries and weights, and all "
     "settings share them. Differences are paired by seeds. p is that of no difference. p and the intervals of "
-    "differences are adjusted for the number of tests that stands beside p (Bonferroni). It counts all "
-    "differences that were asked for, also those of settings whose runs failed, of which no value is used. So the chance of any wrong "
+    "differences are adjusted for the number of tests that stands beside p (Bonferroni). The number is fixed before "
+    "the runs: it counts settings whose runs failed, although no value of them is used. So the chance of any wrong "
     "call among the tests of one measure is at most 5 %, and a difference is called exactly where its interval "
     "excludes 0."
 )
@@ -179,8 +179,8 @@ def excluded_note(comparison: Comparison) -> str:
     """Which settings are compared with nothing and on no front, and which pairs are dropped; empty for none."""
     names = "; ".join(comparison.labels[setting] for setting in comparison.settings_without_values)
     texts = [
-        f"No run finished, so these settings have no values, and they are on no front: {names}. They count in the number "
-        "of tests, which is fixed before the runs"
+        f"No run finished, so these settings have no values, and they are on no front: {names}. They count in the "
+        "number of tests"
     ] * bool(names)
     if comparison.missing_seeds:
         missing = "; ".join(

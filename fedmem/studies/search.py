@@ -15,6 +15,7 @@ from fedmem.results.folder import one_at_a_time
 from fedmem.seeding import stream
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.contrasts import mean_of
+from fedmem.studies.feasibility import check_search
 from fedmem.studies.grid import Cell, Setting, cross
 from fedmem.studies.quantities import Series
 from fedmem.studies.sweep_file import Axis, Search, Sweep
@@ -41,14 +42,15 @@ def search(
     """Run the search of a sweep until it has its trials; see `sweep` for arguments, guarantees and errors.
 
     A trial is a setting with all seeds, its objectives are means over them. Settings of one batch are proposed before
-    any of them is known. A trial whose runs fail, or whose setting is no scenario, has failed and counts. Another
-    process at the same search is waited for.
+    any of them is known. Every value of each axis, and both ends of a range, are checked first. A trial whose runs
+    fail, or whose combination of values is impossible, has failed and counts. Another process at the same search is
+    waited for.
     """
     search_options = plan.search
     assert search_options is not None
-    first = cross(
-        base, [tuple(pair for axis in plan.axes for pair in axis.options()[0])], plan.all_seeds, plan.overrides
-    )
+    options = [axis.options_to_check() for axis in plan.axes]
+    possible = check_search(base, options, plan.all_seeds, plan.overrides, out=None if force else out)
+    first = cross(base, [possible], plan.all_seeds, plan.overrides)
     is_fixed = not any(axis.name.startswith(("estimators", "probes")) for axis in plan.axes)
     for text in search_options.directions if is_fixed else ():
         metric = text.partition(",")[0].strip()
@@ -67,6 +69,7 @@ def _run_trials(plan: Sweep, base: Path, folder: Path, how: Mapping[str, Any], *
     study, storage = _study(folder, search_options)
     try:
         cells: dict[str, Cell] = {}
+        reasons: dict[int, str] = {}
         for trials in _batches(study, plan, search_options):
             settings = {trial.number: _setting(plan, trial.params) for trial in trials}
             cells_by_trial, wrong_trials = _cross_settings(base, plan, settings)
@@ -77,20 +80,36 @@ def _run_trials(plan: Sweep, base: Path, folder: Path, how: Mapping[str, Any], *
             if retry_failed:
                 run_cells(list(unique_cells.values()), failures, **how, retry_failed=True)
             for trial in trials:
-                values = None
-                if trial.number not in wrong_trials and not any(
-                    c.scenario.id in failures.by_run for c in cells_by_trial[trial.number]
-                ):
-                    values = objectives(make_comparison(cells_by_trial[trial.number], out), search_options.directions)
+                trial_cells, values = cells_by_trial[trial.number], None
+                reason = wrong_trials.get(trial.number) or _causes(trial_cells, failures)
+                if not reason:
+                    values = objectives(make_comparison(trial_cells, out), search_options.directions)
+                    missing = [
+                        name for name, value in zip(search_options.directions, values, strict=True) if math.isnan(value)
+                    ]
+                    reason = f"no value of {'; '.join(missing)}" if missing else ""
+                if reason:
+                    reasons[trial.number] = reason
                 _report_trial(study, trial, values)
-        rows = [_row(plan, trial) for trial in study.trials]
+        rows = [_row(plan, trial, reasons) for trial in study.trials]
         front = {trial.number for trial in study.best_trials}
         put(folder, "trials", [{**row, "front": row["trial"] in front} for row in rows])
     finally:
         storage.engine.dispose()
     write_results(folder, list(cells.values()), out, failures.by_run)
     failed_cells = {key: why for key, why in failures.by_run.items() if key in cells}
-    return SweptRuns(path=folder, cells=tuple(cells.values()), failed=failed_cells)
+    return SweptRuns(path=folder, cells=tuple(cells.values()), failed=failed_cells, failed_trials=reasons)
+
+
+def _causes(cells: Sequence[Cell], failures: Failures) -> str:
+    """Why runs of a trial failed, each cause once with its seeds; empty where none did."""
+    seeds_by_cause: dict[str, list[int]] = {}
+    for cell in cells:
+        if cell.scenario.id in failures.by_run:
+            seeds_by_cause.setdefault(failures.by_run[cell.scenario.id], []).append(cell.seed)
+    return "; ".join(
+        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}: {cause}" for cause, seeds in seeds_by_cause.items()
+    )
 
 
 def _study(folder: Path, search_options: Search) -> tuple[Study, RDBStorage]:
@@ -164,16 +183,16 @@ def _setting(plan: Sweep, params: Mapping[str, Any]) -> Setting:
 
 def _cross_settings(
     base: Path, plan: Sweep, settings: Mapping[int, Setting]
-) -> tuple[dict[int, tuple[Cell, ...]], set[int]]:
-    """The cells of each trial, and those whose setting is no scenario."""
+) -> tuple[dict[int, tuple[Cell, ...]], dict[int, str]]:
+    """The cells of each trial, and why the settings of some are no scenario."""
     cells_by_trial: dict[int, tuple[Cell, ...]] = {}
-    wrong_trials = set()
+    wrong_trials: dict[int, str] = {}
     for number, setting in settings.items():
         try:
             cells_by_trial[number] = cross(base, [setting], plan.all_seeds, plan.overrides)
-        except ScenarioError:
+        except ScenarioError as error:
             cells_by_trial[number] = ()
-            wrong_trials.add(number)
+            wrong_trials[number] = "; ".join(str(problem) for problem in error.problems)
     return cells_by_trial, wrong_trials
 
 
@@ -225,13 +244,16 @@ def quantity_of(comparison: Comparison, text: str) -> Series:
     return selection[0]
 
 
-def _row(plan: Sweep, trial: FrozenTrial) -> dict[str, Any]:
-    """A trial as a row."""
+def _row(plan: Sweep, trial: FrozenTrial, reasons: Mapping[int, str]) -> dict[str, Any]:
+    """A trial as a row, with the reason if it failed."""
     assert plan.search is not None
+    has_failed = trial.state.name == "FAIL"
+    retried = "its runs failed when it was tried, and were retried since" if has_failed else ""
     values = trial.values or [math.nan] * len(plan.search.directions)
     return {
         "trial": trial.number,
         "state": trial.state.name.lower(),
+        "reason": reasons.get(trial.number, retried),
         **dict(_setting(plan, trial.params)),
         **dict(zip(plan.search.directions, values, strict=True)),
     }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fedmem.contracts.events import Listener
+from fedmem.contracts.events import Listener, count
 from fedmem.studies.feasibility import checked_cells
 from fedmem.studies.grid import label_of
 from fedmem.studies.sweep_file import load_sweep, places_of
@@ -33,7 +33,8 @@ def sweep(
 
     Guarantees:
 
-    - every setting is checked with every seed before anything is trained;
+    - every setting is checked with every seed before anything is trained; of a search every value of each axis, and
+      both ends of a range;
     - a finished run is not repeated, whichever command made it; killed at any moment, the same call goes on;
     - a run that failed is noted at once, takes no other with it, and is not tried again unless asked for;
     - a search proposes the same settings however many processes work and however often it was interrupted.
@@ -60,7 +61,13 @@ def failure_text(swept: SweptRuns) -> str:
     """What failed, with its cause, in words; empty if nothing did."""
     cells = {cell.scenario.id: cell for cell in swept.cells}
     causes = [f"{label_of(cells[key].setting)}, seed {cells[key].seed}: {why}" for key, why in swept.failed.items()]
-    if not causes:
-        return ""
-    lines = "".join(f"\n  {cause}" for cause in causes)
-    return f"{len(causes)} of {len(cells)} runs failed; --retry-failed runs them again, and nothing else:{lines}"
+    parts = []
+    if causes:
+        lines = "".join(f"\n  {cause}" for cause in causes)
+        parts.append(
+            f"{len(causes)} of {len(cells)} runs failed; --retry-failed runs them again, and nothing else:{lines}"
+        )
+    if swept.failed_trials:
+        lines = "".join(f"\n  trial {number}: {reason}" for number, reason in swept.failed_trials.items())
+        parts.append(f"{count(len(swept.failed_trials), 'trial')} of the search failed (see trials.csv):{lines}")
+    return "\n".join(parts)

@@ -95,6 +95,17 @@ class Axis(_Part):
             return [((self.path, text),) for text in dict.fromkeys(map(self.number, numbers.tolist()))]
         return [((self.path, text_of(value)),) for value in self.values or ()]
 
+    def options_to_check(self) -> list[Setting]:
+        """What is tried before a search begins: every value, and both ends of a range.
+
+        >>> Axis(path="client.lr", range=(0.01, 1.0), scale="log").options_to_check()
+        [(('client.lr', '0.01'),), (('client.lr', '1'),)]
+        """
+        if self.range is None:
+            return self.options()
+        assert self.path is not None
+        return [((self.path, self.number(end)),) for end in self.range]
+
     def number(self, value: float) -> str:
         """A value of the range, to six digits."""
         return str(round(value)) if self.is_whole_numbers else f"{value:.6g}"

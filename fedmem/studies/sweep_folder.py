@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -32,11 +32,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SweptRuns:
-    """A sweep that was made: its folder, its cells, and why some failed, by the id of their run."""
+    """A sweep that was made: its folder, its cells, and why some failed, by the id of their run.
+
+    `failed_trials` says why trials of a search failed, by their number, also those whose setting was impossible.
+    """
 
     path: Path
     cells: tuple[Cell, ...]
     failed: Mapping[str, str]
+    failed_trials: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def results(self) -> pd.DataFrame:
@@ -47,7 +51,7 @@ class SweptRuns:
 
     @property
     def trials(self) -> pd.DataFrame:
-        """A row for each trial of a search, with its objectives, and whether it is on the front."""
+        """A row for each trial of a search: its objectives, whether it is on the front, and why it failed."""
         import pandas as pd
 
         return pd.read_parquet(self.path / "trials.parquet")

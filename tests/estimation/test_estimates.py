@@ -316,7 +316,7 @@ def test_retention_over_all_rounds_pools_pairs() -> None:
     assert row.n == n
 
 
-def test_retention_without_a_local_effect_is_not_resolved() -> None:
+def test_retention_without_a_local_effect_is_undefined() -> None:
     rows = estimate(make_bank(local=0.0, whole=0.0, spread=0.0), [Memorisation()], 200)
     row = pick(rows, "retention", "typical", "of=memorisation resolved=no")
     assert math.isnan(row.value)
@@ -324,7 +324,7 @@ def test_retention_without_a_local_effect_is_not_resolved() -> None:
     assert not [r for r in rows if (r.reading.metric, r.reading.labels) == ("retention", labels("of=memorisation"))]
 
 
-def test_retention_of_a_constant_learner_is_not_resolved() -> None:
+def test_retention_of_a_constant_learner_is_undefined() -> None:
     bank = make_bank()
     flat = tuple(replace(e, margin=np.full_like(e.margin, 0.3), correct=np.ones_like(e.correct)) for e in bank.evidence)
     rows = estimate(replace(bank, evidence=flat), [Memorisation(), Membership(attack=Lira())], 50)

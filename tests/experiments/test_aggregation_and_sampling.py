@@ -50,7 +50,7 @@ def test_effects_are_seed_paired_and_averaged_over_other_factors() -> None:
     assert clip.difference == pytest.approx(-2, abs=0.2)
     assert clip.low < -2 < clip.high
     assert clip.verdict == "lower"
-    assert other.verdict == "unresolved"
+    assert other.verdict == "not significant"
     assert atypical.difference == pytest.approx(0.5, abs=0.2)
     assert atypical.verdict == "higher"
     cells = values.groupby(["strategy", "seed"]).value.mean().unstack(0)

@@ -81,10 +81,10 @@ def test_without_an_arm_or_with_one_seed_nothing_is_claimed() -> None:
     fewer = values[values.arm != analysis.SHUFFLED]
     found: Any = analysis.gates(fewer, lines(), jumps(), NULL).set_index("claim")
     missing = found.loc["central training in random order exposes more than client by client"]
-    assert (missing.verdict, missing.seeds) == ("unresolved", 0)
+    assert (missing.verdict, missing.seeds) == ("undefined", 0)
     assert (found.drop(missing.name).verdict == "holds").all()
     single = analysis.gates(values[values.seed == 0], lines(1), jumps(1), NULL)
-    assert set(single.verdict) == {"unresolved"}
+    assert set(single.verdict) == {"undefined"}
 
 
 def test_values_of_a_seed_that_lacks_a_kind_do_not_count() -> None:

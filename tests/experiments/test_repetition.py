@@ -43,9 +43,9 @@ def test_slopes_are_per_seed_and_verdicts_follow_their_signs() -> None:
     assert (found.verdict == "holds").all()
     assert (found.high - found.low < 0.2).all()
     assert (analysis.slopes(made(-1.0)).verdict == "contradicted").all()
-    assert (analysis.slopes(made(0.0)).verdict == "unresolved").all()
+    assert (analysis.slopes(made(0.0)).verdict == "not significant").all()
     single = analysis.slopes(made(1.0, seeds=1))
-    assert (single.verdict == "unresolved").all()
+    assert (single.verdict == "undefined").all()
     assert single.low.isna().all()
 
 

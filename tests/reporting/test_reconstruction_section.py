@@ -12,7 +12,7 @@ def value(low: float, high: float) -> Value:
     return Value(value=(low + high) / 2, low=low, high=high, n=9)
 
 
-def test_kinds_are_listed_above_below_and_unresolved_by_interval() -> None:
+def test_kinds_are_listed_above_below_and_not_significant() -> None:
     values = {
         "a": value(0.1, 0.2),
         "b": value(-0.2, -0.1),

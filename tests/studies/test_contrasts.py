@@ -19,7 +19,7 @@ from fedmem.studies.contrasts import (
     detectable_difference,
     find_dominating,
     holm,
-    is_resolved,
+    is_above_zero,
     mean_of,
     retention_ratio,
     seeds_for,
@@ -169,11 +169,11 @@ def test_seeds_with_more_examples_are_no_scatter_of_the_effect() -> None:
     assert found.value == pytest.approx((whole * n).sum() / (local * n).sum())
     # sums of such effects are not told from none, the effects are
     assert math.isnan(retention_ratio(whole * n, local * n).value)
-    assert is_resolved(local, n)
-    assert not is_resolved(local * n, np.ones(2))
+    assert is_above_zero(local, n)
+    assert not is_above_zero(local * n, np.ones(2))
     assert retention_ratio(WHOLE, LOCAL, np.full(10, 7.0)).high == pytest.approx(retention_ratio(WHOLE, LOCAL).high)
     # what is not there is not made by unequal counts either
-    assert not is_resolved(np.array([1.0, -1.0, 1.0]), np.array([64.0, 48.0, 64.0]))
+    assert not is_above_zero(np.array([1.0, -1.0, 1.0]), np.array([64.0, 48.0, 64.0]))
 
 
 def test_retention_of_equal_effects_is_nan() -> None:

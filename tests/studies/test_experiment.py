@@ -62,7 +62,12 @@ def test_holm_is_by_family_and_ignores_nan() -> None:
 
 
 def test_verdict_follows_the_interval() -> None:
-    assert [verdict(*ends) for ends in ((0.1, 1), (-1, -0.1), (0, 1))] == ["holds", "contradicted", "unresolved"]
+    assert [verdict(*ends) for ends in ((0.1, 1), (-1, -0.1), (0, 1))] == [
+        "holds",
+        "contradicted",
+        "not significant",
+    ]
+    assert verdict(float("nan"), float("nan")) == "undefined"
 
 
 def test_intervals_without_a_row_are_reported() -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from fedmem.studies.compare import ComparedRuns, compare
 from fedmem.studies.quantities import Series
-from fedmem.studies.report import Table, best_settings
+from fedmem.studies.report import Table, best_settings, excluded_note
 from tests.studies.compare_helpers import SEEDS, by_hand, small
 
 
@@ -37,6 +37,25 @@ def test_the_front_is_over_the_seeds_that_all_settings_have(made: ComparedRuns) 
     assert all(absent in line and gone.labels[3] not in line.replace(absent, "") for line in best_settings(gone))
 
 
+def test_settings_with_some_failed_seeds_are_named_and_pairs_dropped(made: ComparedRuns) -> None:
+    """The first seed of the last setting failed: its pairs are dropped, and the number of tests stays."""
+
+    def without(series: Series) -> Series:
+        values, n = series.values.copy(), series.n.astype(np.float64)
+        values[-1, 0] = n[-1, 0] = np.nan
+        return replace(series, values=values, n=n)
+
+    found = replace(made.comparison, series=tuple(map(without, made.comparison.series)))
+    said = f"all pairs with them are dropped: {found.labels[3]} (seed 0)"
+    assert excluded_note(found).endswith(said)
+    assert excluded_note(made.comparison) == ""
+    assert said in " ".join(line for line, _ in Table(found).lines(300))
+    for row, whole in zip(found.rows, made.comparison.rows, strict=True):
+        assert row.tests == whole.tests
+        if row.contrast is not None:
+            assert row.contrast.n == SEEDS - (row.setting == 3)
+
+
 @pytest.mark.usefixtures("undrawn")
 def test_a_setting_whose_runs_all_failed_is_on_no_front(tmp_path: Path) -> None:
     quick = small(rounds=2, runs=2, estimators=[{"kind": "exposure"}])
@@ -46,6 +65,10 @@ def test_a_setting_whose_runs_all_failed_is_on_no_front(tmp_path: Path) -> None:
     assert set(made.trades.setting) == {"fedavg"}
     assert made.trades.utility.notna().all()
     assert all("Breaking" not in line for line in best_settings(made.comparison))
+    # the size of the family is fixed before the runs: one pair, at two levels
+    assert not any(row.setting == 1 for row in made.comparison.rows)
+    assert {row.tests for row in made.comparison.rows if row.quantity.metric == "exposure"} == {2}
+    assert "They count in the number of tests" in excluded_note(made.comparison)
 
 
 def test_table_fits_and_marks_results_that_are_not_significant(made: ComparedRuns) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from fedmem.cli.main import app
+from fedmem.cli.study_text import study_text
 from fedmem.errors import ScenarioError
 from fedmem.studies import search
 from fedmem.studies.search import quantity_of
@@ -88,4 +92,55 @@ def test_failed_trial_counts_and_is_reported(write: Write, tmp_path: Path) -> No
     done = sweep(write(axes=axes, search=plan), out=tmp_path, jobs=1)
     assert set(done.trials.state) == {"complete", "fail"}
     assert len(done.failed) == (done.trials.state == "fail").sum()
-    assert done.trials[done.trials.state == "fail"].test_accuracy.isna().all()
+    is_failed = done.trials.state == "fail"
+    assert done.trials[is_failed].test_accuracy.isna().all()
+    assert set(done.trials[is_failed].reason) == {"seed 0: no marker"}
+    assert set(done.trials[~is_failed].reason) == {""}
+    assert set(done.failed_trials) == set(done.trials[is_failed].trial)
+
+
+PAIRED = [
+    {"path": "injections[0].per_client", "values": [1, 500]},
+    {"path": "dataset.rows", "values": [400, 9000]},
+]
+"""Neither value of the first axis is impossible by itself: 500 fit into 9000 rows."""
+
+
+def test_an_impossible_combination_is_a_failed_trial_with_its_reason(write: Write, tmp_path: Path) -> None:
+    pytest.importorskip("optuna")
+    plan = {"study": "s", "trials": 6, "directions": {"test_accuracy": "maximize"}, "sampler": "random"}
+    run = CliRunner().invoke
+    done = run(app, ["sweep", str(write(axes=PAIRED, search=plan)), "--out", str(tmp_path), "--jobs", "1"])
+    assert done.exit_code == 1
+    trials = pd.read_csv(tmp_path / "tiny" / "sweep-study" / "trials.csv", keep_default_na=False)
+    is_wrong = (trials["injections[0].per_client"] == 500) & (trials["dataset.rows"] == 400)
+    assert 0 < is_wrong.sum() < len(trials)
+    assert (trials[is_wrong].state == "fail").all()
+    assert trials[is_wrong].reason.str.contains("rows minus").all()
+    assert f"of the search failed (see trials.csv):\n  trial {trials[is_wrong].trial.iloc[0]}: " in done.output
+
+
+@pytest.mark.parametrize(
+    ("axis", "named"),
+    [
+        ({"path": "injections[0].per_client", "values": [1, 2, 500]}, "per_client=500"),
+        ({"path": "injections[0].per_client", "range": [1, 500]}, "per_client=500"),
+        ({"zip": {"injections[0].per_client": [1, 500], "rounds": [2, 3]}}, "per_client=500, rounds=3"),
+    ],
+)
+def test_every_value_of_a_search_is_checked_first(write: Write, tmp_path: Path, axis: Any, named: str) -> None:
+    plan = {"study": "s", "trials": 2, "directions": {"test_accuracy": "maximize"}}
+    file = write(axes=[{"path": "client.lr", "values": [0.1, 0.2]}, axis], search=plan)
+    for call in (lambda: sweep(file, out=tmp_path / "out", jobs=1), lambda: study_text(file, (), "", (), tmp_path)):
+        with pytest.raises(ScenarioError, match="rows minus") as error:
+            call()
+        assert len(error.value.problems) == 1
+        assert f"(setting lr=0.1, {named})" in str(error.value.problems[0])
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_value_that_is_wrong_by_itself_is_reported_with_its_line(write: Write, tmp_path: Path) -> None:
+    plan = {"study": "s", "trials": 2, "directions": {"test_accuracy": "maximize"}}
+    file = write(axes=[{"path": "client.lr", "values": [0.1, -1.0]}], search=plan)
+    with pytest.raises(ScenarioError, match=r"study.yaml:1  client.lr=-1"):
+        sweep(file, out=tmp_path / "out", jobs=1)
