@@ -67,7 +67,7 @@ class Progress(_Output):
     _training: TrainingStarted = field(init=False, default=TrainingStarted(rounds=0, runs=0))
     _share: Share = field(init=False, default_factory=Share)
     _stored: set[int] = field(init=False, default_factory=set)
-    _latest: RoundFinished | None = field(init=False, default=None)
+    _latest: dict[int, RoundFinished] = field(init=False, default_factory=dict)
     _started: float = field(init=False, default=0.0)
     _last_line: float = field(init=False, default=0.0)
     _bar: Bar | None = field(init=False, default=None)
@@ -80,27 +80,37 @@ class Progress(_Output):
             self._start(event)
         elif isinstance(event, ShardStored):
             self._stored.add(event.first)
+            self._latest = {first: at for first, at in self._latest.items() if not event.first <= first <= event.last}
             self._show(None)
         elif isinstance(event, RoundFinished):
-            self._latest = event
+            self._latest[event.first] = event
             self._show(event.accuracy)
         elif isinstance(event, StageStarted):
             self._stage(event.text)
 
     def text(self) -> str:
-        """Where the training is: the round, of many shards the runs that are in it, and the shards that are stored."""
-        training, latest = self._training, self._latest
-        text = f"round {0 if latest is None else latest.round} of {training.rounds}"
+        """Where the training is: the round, of many shards the runs that are in it, and the shards that are stored.
+
+        Of several shards at once it is the range of their rounds, and the runs of the shard that is furthest behind.
+        """
+        training = self._training
+        under_way = sorted(self._latest.values(), key=lambda event: event.round)
+        rounds = [event.round for event in under_way] or [0]
+        text = f"round {' to '.join(map(str, dict.fromkeys((rounds[0], rounds[-1]))))} of {training.rounds}"
         if training.what == "pilot":
             return f"pilot, {text}"
         if training.shards == 1:
             return f"{text}, {count(training.runs, 'run')}"
-        runs = "" if latest is None else f" in {runs_text(latest.first, latest.last)}"
-        return f"{len(self._stored)} of {training.shards} shards stored, {text}{runs}"
+        stored = f"{len(self._stored)} of {training.shards} shards stored"
+        if not under_way:
+            return stored if self._stored else f"{stored}, {text}"
+        where = ", slowest in" if rounds[0] < rounds[-1] else " in"
+        behind = [event for event in under_way if event.round == rounds[0]]
+        return f"{stored}, {text}{where} {' and '.join(runs_text(event.first, event.last) for event in behind)}"
 
     def _start(self, training: TrainingStarted) -> None:
         self.stop()
-        self._training, self._stored, self._latest = training, set(), None
+        self._training, self._stored, self._latest = training, set(), {}
         self._started = self._last_line = self.clock()
         if training.what == "pilot" or training.shards > 1 or training.stored:
             self._stage(str(training))

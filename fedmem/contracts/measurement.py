@@ -27,6 +27,7 @@ class Label:
         kind: `text`, `whole` for whole numbers, `number`, or `yes` for what is either there or not.
         means: what it says, in one line.
         titles: values of it that tables call by another name.
+        is_class: whether its whole numbers are classes, which are shown by the names that the data give them.
 
     Examples:
         >>> Label("layer", "text", "the layer of the network").fits("fc1")
@@ -37,6 +38,7 @@ class Label:
     kind: Literal["text", "whole", "number", "yes"]
     means: str
     titles: tuple[tuple[str, str], ...] = ()
+    is_class: bool = False
 
     def fits(self, value: object) -> bool:
         """Whether a value is of the kind of this label."""

@@ -78,7 +78,7 @@ class ClientInfluence:
                 ("own_in", "own examples that are in"),
             ),
         ),
-        Label("target", "whole", "the class of the test examples that are read"),
+        Label("target", "whole", "the class of the test examples that are read", is_class=True),
     )
     min_runs: ClassVar[int] = 4
     compares_clients: ClassVar[bool] = True

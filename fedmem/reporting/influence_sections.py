@@ -82,6 +82,12 @@ def client_influence_section(summary: Summary, *, everything: bool) -> Section:
             (f"{name}, {summary.subject_text(subject)}", str(values[subject].n), values[subject].text(3))
             for subject in dict.fromkeys(subjects)
         ]
+        if everything:
+            rows += [
+                (f"{name}, {about_class}, mean", str(value.n), value.text(3))
+                for _, subject, labels, value in summary.entries("client_influence", statistic_labels)
+                if not subject and (about_class := summary.class_text(labels))
+            ]
         up, down = (
             sum(v.is_significant and (v.low > 0) == is_above for v in values.values()) for is_above in (True, False)
         )

@@ -1,7 +1,7 @@
 """What a finished run says, as sections of a table: text cells from stored rows, not yet drawn on any medium.
 
 Local beside global, measure by measure; what aggregation retains; differences in words; utility. A value that the
-data do not resolve is called so, and every value stands with its interval and its n.
+data do not make significant is called so, and every value stands with its interval and its n.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from fedmem.estimation.roc import DEFAULT_RATES
 from fedmem.estimation.saturation import NOWHERE, SaturationZone, zone_of
 from fedmem.reporting.cells import Value, rate
 from fedmem.reporting.measures import AttackName, Variant, attack_names, label_title, measure_of, measures_of_run
+from fedmem.results.examples import class_labels
 from fedmem.results.read import Run
-from fedmem.wording import client_text
+from fedmem.wording import class_text, client_text
 
 _AT_NULL = 0.005
 """A null that is so near to the one that the measure declares is called that."""
@@ -59,6 +60,20 @@ class Summary:
         number = subject.removeprefix("client ")
         is_client = subject.startswith("client ") and number.isdecimal()
         return client_text(int(number), self.run.client_names) if is_client else subject
+
+    def class_text(self, labels: Labels) -> str:
+        """The classes in these labels, by their names; empty where there are none."""
+        numbers = [labels.integer(name) for name in self._class_labels if name in labels]
+        return ", ".join(f"class {class_text(number, self.run.class_names)}" for number in numbers)
+
+    def words(self, labels: Labels) -> tuple[str, ...]:
+        """Short words for titles, as `Labels.words`, with classes by their names."""
+        about_class = self.class_text(labels)
+        return (*labels.without(*self._class_labels).words(), *([about_class] if about_class else []))
+
+    @cached_property
+    def _class_labels(self) -> tuple[str, ...]:
+        return class_labels(dict.fromkeys(row.source for row in self.rows))
 
     def saturation_zone(self, metric: str, kind: str) -> SaturationZone:
         """Which values of a measure of this kind are saturated; of exposure by the stored number of references."""

@@ -6,7 +6,7 @@ The file is an addition to the tables. A run without it has no names, and its te
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -132,6 +132,36 @@ def describe(frame: pd.DataFrame, examples: Examples, names: ExampleNames) -> pd
     frame["text"] = [text_of(row, examples, names) for row in range(len(frame))]
     frame["inputs"] = list(examples.inputs)
     return frame
+
+
+def with_class_names(frame: pd.DataFrame, names: ExampleNames) -> pd.DataFrame:
+    """The frame of measurements with a column `<label>_name` after each label that numbers classes, as `target_name`.
+
+    Which labels do is declared by the estimators and probes of the catalogue. Without class names nothing is added.
+    """
+    for label in class_labels(frame["source"].unique()) if names.class_names else ():
+        if label in frame:
+            numbers = frame[label].fillna(-1).astype(int).tolist()
+            place = list(frame.columns).index(label) + 1
+            frame.insert(place, f"{label}_name", [class_name(number, names) for number in numbers])
+    return frame
+
+
+def class_labels(sources: Iterable[str]) -> tuple[str, ...]:
+    """The labels of rows of these estimators and probes that number classes.
+
+    >>> class_labels(["client_influence", "memorisation", "my_package:Mine"])
+    ('target',)
+    """
+    from fedmem.contracts.needs import declared_by
+    from fedmem.scenario.catalogue import kinds, load
+
+    classes = [
+        load(family, source) for source in sources for family in ("estimator", "probe") if source in kinds(family)
+    ]
+    return tuple(
+        dict.fromkeys(label.name for cls in classes for label in declared_by(cls).labels.values() if label.is_class)
+    )
 
 
 def class_name(label: int, names: ExampleNames) -> str:

@@ -39,7 +39,7 @@ from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measurement import Level, Measurement
 from fedmem.errors import FolderError, RunError
 from fedmem.results.examples import FILE as EXAMPLES
-from fedmem.results.examples import ExampleNames, describe, read_names, with_names
+from fedmem.results.examples import ExampleNames, describe, read_names, with_class_names, with_names
 from fedmem.results.folder import is_finished
 from fedmem.results.tables import (
     read_audit,
@@ -225,7 +225,7 @@ class Run:
             frame: pd.DataFrame = table.to_pandas()
             _check_counts(len(frame), self.manifest["rows"][name])
         if name == "measurements":
-            frame = measurement_frame(table)
+            frame = with_class_names(measurement_frame(table), self.names)
         if "client" in frame:
             frame = with_names(frame, self.client_names)
         if name in ("evidence", "references"):  # millions of rows: text stays categorical there

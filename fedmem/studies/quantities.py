@@ -172,7 +172,7 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, Value, dict[str, f
                     labels=labels,
                     kind=kind,
                     level=place,
-                    title=_short_title(variant) if variant else _title(measure, metric, labels),
+                    title=_short_title(variant) if variant else _title(summary, measure, metric, labels),
                     unit=measure.unit_text if against_held_out else measure.difference_unit,
                     scale=1.0 if against_held_out else measure.scale,
                     digits=measure.digits,
@@ -223,10 +223,10 @@ _REAL = ("message", "aggregate")
 """The views of an update that a server has."""
 
 
-def _title(measure: Measure, metric: str, labels: Labels) -> str:
+def _title(summary: Summary, measure: Measure, metric: str, labels: Labels) -> str:
     """The title of what is no measure of a kind at a place, with its labels."""
     if metric.endswith(".difference"):
         view = labels.text("view")
         return f"reconstruction from {label_title('view', view)}, in − held out"
     name = measure.title if measure.headline else metric.replace("_", " ")
-    return " ".join([name, *labels.words()])
+    return " ".join([name, *summary.words(labels)])

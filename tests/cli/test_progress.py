@@ -63,9 +63,9 @@ def test_progress_over_shards_names_the_runs_of_a_round() -> None:
     assert stream.getvalue().splitlines() == [
         "1 run stored already; training 3 runs in 2 shards, 2 at once",
         "0 of 2 shards stored, round 1 of 2 in runs 1 to 2, about 20 s left",
-        "0 of 2 shards stored, round 1 of 2 in run 3, global accuracy 0.500, about 20 s left",
-        "0 of 2 shards stored, round 2 of 2 in runs 1 to 2, global accuracy 0.600, about 6 s left",
-        "1 of 2 shards stored, round 2 of 2 in runs 1 to 2, about 8 s left",
+        "0 of 2 shards stored, round 1 of 2 in runs 1 to 2 and run 3, global accuracy 0.500, about 20 s left",
+        "0 of 2 shards stored, round 1 to 2 of 2, slowest in run 3, global accuracy 0.600, about 6 s left",
+        "1 of 2 shards stored, round 1 of 2 in run 3, about 8 s left",
         "1 of 2 shards stored, round 2 of 2 in run 3, global accuracy 0.700, about 0 s left",
     ]
 

@@ -31,7 +31,7 @@ def test_p_is_that_of_counting_all_ways(levels: int) -> None:
     np.testing.assert_allclose(upper_p(values, coins), expected, atol=1e-12)
 
 
-def test_p_of_few_examples_is_their_own_and_no_lower_than_the_floor() -> None:
+def test_p_of_few_is_that_of_each_and_not_below_the_floor() -> None:
     rng = np.random.default_rng(0)
     coins = rng.permuted(np.tile(np.arange(8) < 4, (9, 1)).T, axis=0)
     values = rng.normal(size=(8, 9)) + 9 * coins * (np.arange(9) == 2)

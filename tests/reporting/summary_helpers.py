@@ -38,8 +38,8 @@ def newer() -> list[Measurement]:
             found.append(row("client_accuracy_gap", gap, subject, level=level, n=12))
     for read_at in ("accuracy", "loss", "own", "own_in", "accuracy target=3"):
         about = f"statistic={read_at}"
-        found.append(row("client_influence", 0.05, "", about, n=3, low=0.01, high=0.09))
+        found.append(row("client_influence", 0.05, "", about, n=3, low=0.01, high=0.09, source="client_influence"))
         for client, (value, half) in enumerate(((0.3, 0.1), (-0.2, 0.1), (0.05, 0.2))):
-            some = {"low": value - half, "high": value + half, "n": 12}
+            some = {"low": value - half, "high": value + half, "n": 12, "source": "client_influence"}
             found.append(row("client_influence", value, f"client {client}", about, **some))
     return found

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from fedmem.contracts.measurement import Labels
+from fedmem.reporting.influence_sections import client_influence_section
+from fedmem.reporting.summary import Summary
+from fedmem.results.read import read
 from tests.reporting.page_helpers import SCENARIO, printed
 from tests.reporting.summary_helpers import newer
 from tests.results.read_helpers import bank, write
@@ -16,6 +21,25 @@ from tests.results.read_helpers import bank, write
 def folder(tmp_path: Path) -> Path:
     write(tmp_path / "run", bank(), measurements=newer(), scenario_yaml=SCENARIO)
     return tmp_path / "run"
+
+
+@pytest.mark.parametrize(("names", "said"), [((), "class 3"), (("cat", "dog", "bird", "<fish>"), "class <fish>")])
+def test_influence_on_a_class_names_it(tmp_path: Path, names: tuple[str, ...], said: str) -> None:
+    write(tmp_path / "run", bank(), measurements=newer(), scenario_yaml=SCENARIO)
+    file = tmp_path / "run" / "examples.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "class_names": names}))
+    summary = Summary(read(tmp_path / "run"))
+    rows = [row for _, block in client_influence_section(summary, everything=True).blocks for row in block]
+    assert [row for row in rows if row[0] == f"test accuracy, {said}, mean"] == [
+        (f"test accuracy, {said}, mean", "3", "0.050 [0.010, 0.090]")
+    ]
+    assert summary.words(Labels.of(statistic="accuracy", target=3)) == ("accuracy", said)
+    frame = summary.run.measurements
+    if names:
+        assert set(frame[frame.target == 3].target_name) == {"<fish>"}
+        assert set(frame[frame.target.isna()].target_name) == {""}
+    else:
+        assert "target_name" not in frame
 
 
 def test_table_prints_influence_utility_and_extrapolation(folder: Path) -> None:

@@ -37,7 +37,7 @@ def test_the_front_is_over_the_seeds_that_all_settings_have(made: ComparedRuns) 
     assert all(absent in line and gone.labels[3] not in line.replace(absent, "") for line in best_settings(gone))
 
 
-def test_settings_with_some_failed_seeds_are_named_and_pairs_dropped(made: ComparedRuns) -> None:
+def test_some_failed_seeds_are_named_and_their_pairs_dropped(made: ComparedRuns) -> None:
     """The first seed of the last setting failed: its pairs are dropped, and the number of tests stays."""
 
     def without(series: Series) -> Series:

@@ -106,7 +106,7 @@ PAIRED = [
 """Neither value of the first axis is impossible by itself: 500 fit into 9000 rows."""
 
 
-def test_an_impossible_combination_is_a_failed_trial_with_its_reason(write: Write, tmp_path: Path) -> None:
+def test_impossible_combination_is_a_failed_trial_with_reason(write: Write, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     plan = {"study": "s", "trials": 6, "directions": {"test_accuracy": "maximize"}, "sampler": "random"}
     run = CliRunner().invoke
@@ -139,7 +139,7 @@ def test_every_value_of_a_search_is_checked_first(write: Write, tmp_path: Path, 
     assert not (tmp_path / "out").exists()
 
 
-def test_a_value_that_is_wrong_by_itself_is_reported_with_its_line(write: Write, tmp_path: Path) -> None:
+def test_a_value_that_is_always_wrong_is_reported_with_its_line(write: Write, tmp_path: Path) -> None:
     plan = {"study": "s", "trials": 2, "directions": {"test_accuracy": "maximize"}}
     file = write(axes=[{"path": "client.lr", "values": [0.1, -1.0]}], search=plan)
     with pytest.raises(ScenarioError, match=r"study.yaml:1  client.lr=-1"):
