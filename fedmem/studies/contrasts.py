@@ -120,7 +120,7 @@ def simultaneous(estimate: Contrast, tests: int) -> Contrast:
     >>> difference = contrast(np.array([1.0, 2.0, 4.0]), np.array([0.0, 1.0, 2.0]))
     >>> wide = simultaneous(difference, 4)
     >>> round(difference.low, 2), round(wide.low, 2), round(wide.p, 3)
-    (-0.1, -1.63, 0.229)
+    (-0.1, -1.62, 0.229)
     """
     if math.isnan(estimate.p):
         return estimate
