@@ -243,7 +243,7 @@ def build(family: str, mapping: object, *, protocols: Sequence[type] | None = No
         check_declarations(family, component)
         return component
     except ValidationError as error:
-        problems = problems_of(error, values, fields_model(cls), explain(cls), more=("kind",))
+        problems = problems_of(error, values, fields_model(cls), _remedies(cls), more=("kind",))
         raise ScenarioError([_with_signature(problem, cls, values) for problem in problems]) from error
     except ComponentError as error:
         # A component names the key from the root ("partition.alpha") or from itself ("alpha").
@@ -359,6 +359,19 @@ def to_yaml_value(value: Any, *, for_id: bool = False) -> Any:
     if isinstance(value, Mapping):
         return {key: to_yaml_value(item, for_id=for_id) for key, item in value.items()}
     return str(value) if isinstance(value, PurePath) else value
+
+
+def _remedies(cls: type) -> dict[str, str]:
+    """Field -> what to give where it is missing; a field that takes a component also lists the kinds."""
+    texts = explain(cls)
+    for item in fields(cls):
+        protocols = contracts(hints(cls)[item.name])
+        if protocols and item.default is MISSING and item.default_factory is MISSING:
+            kind_names = kinds_that_satisfy(FAMILY_OF[protocols[0]], protocols)
+            if kind_names:
+                example = f"{item.name}: {{kind: {kind_names[0]}}} ({', '.join(kind_names)})"
+                texts[item.name] = "; ".join(filter(None, (example, texts.get(item.name, "").rstrip("."))))
+    return texts
 
 
 def explain(cls: type) -> dict[str, str]:

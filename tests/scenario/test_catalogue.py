@@ -265,3 +265,10 @@ def test_fields_are_explained_from_both_docstring_layouts() -> None:
 
     assert catalogue.explain(Bullets) == {"a": "first, continued.", "b": "second."}
     assert catalogue.explain(Google) == {"a": "first, continued.", "b": "second."}
+
+
+def test_a_missing_component_is_answered_with_its_kinds() -> None:
+    with pytest.raises(
+        ScenarioError, match=r"attack: is missing; give it: attack: \{kind: lira\} \(lira, loss_threshold"
+    ):
+        catalogue.build("estimator", {"kind": "membership"})
