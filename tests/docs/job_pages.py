@@ -86,6 +86,7 @@ def execute(command: Command, folder: Path) -> str:
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
+        timeout=600,
     )
     assert done.returncode == command.exit_code, f"{command.text}\n{done.stdout}"
     assert "Traceback" not in done.stdout, f"{command.text}\n{done.stdout}"
