@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,12 +30,17 @@ class _ScoredVictims:
     peers: int
 
 
-def summed_up(measurements: Sequence[Measurement], measures: Sequence[Measure]) -> list[Measurement]:
-    """Means by kind and view and what victims have over controls, for each attacked round and in the summary over all.
+def summed_up(
+    measurements: Sequence[Measurement],
+    measures: Sequence[Measure],
+    in_summary: Collection[Measurement] | None = None,
+) -> list[Measurement]:
+    """Means by kind and view and what victims have over controls, for each attacked round and in the summary.
 
     Values of NaN do not count, as `n` says; without any other the mean is NaN. `measures` give the range that an
-    interval does not leave.
+    interval does not leave. The summary is over `in_summary`, those of the measurements that it may count, or over all.
     """
+    of_summary = None if in_summary is None else {id(measurement) for measurement in in_summary}
     declared = by_name(measures)
     groups: dict[tuple[str, int | None, Level, str, Labels, str], list[_ScoredVictims]] = {}
     for measurement in measurements:
@@ -47,7 +52,8 @@ def summed_up(measurements: Sequence[Measurement], measures: Sequence[Measure]) 
             gallery=labels.integer("gallery", 0),
             peers=labels.integer("peers", 0),
         )
-        for round_number in (measurement.round, None):
+        is_counted = of_summary is None or id(measurement) in of_summary
+        for round_number in (measurement.round, None)[: 1 + is_counted]:
             key = (
                 measurement.source,
                 round_number,
@@ -74,6 +80,28 @@ def summed_up(measurements: Sequence[Measurement], measures: Sequence[Measure]) 
             for reading in readings
         ]
     return summaries
+
+
+def at_last_participation(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """The measurements of each example, labelled with its owner, in the last round at which its owner's model was read.
+
+    That is one round for each run and owner, and the same at all levels, so that the aggregate is that of the round of
+    the local models. Without any local reading it is the last round of all. An owner that was never read locally, where
+    others were, has none.
+    """
+    last: dict[tuple[int, int], int] = {}
+    for measurement in measurements:
+        if measurement.level == "local" and measurement.reading.labels.get("place") == "owner":
+            key = measurement.run_number, measurement.reading.labels.integer("owner")
+            last[key] = max(measurement.round_number, last.get(key, 0))
+    if not last:
+        final = max((measurement.round_number for measurement in measurements), default=0)
+        return [measurement for measurement in measurements if measurement.round_number == final]
+    return [
+        measurement
+        for measurement in measurements
+        if last.get((measurement.run_number, measurement.reading.labels.integer("owner"))) == measurement.round_number
+    ]
 
 
 def _values(members: Sequence[_ScoredVictims]) -> FloatArray:

@@ -20,7 +20,7 @@ from fedmem.modalities.text.generation import Sampling, beam, draws_needed, edit
 from fedmem.modalities.text.language_model import CausalModel, causal
 from fedmem.modalities.text.shortest_path import search_most_probable
 from fedmem.probes._leak_measures import EXTRACTED
-from fedmem.probes._leakage_summary import summed_up
+from fedmem.probes._leakage_summary import at_last_participation, summed_up
 from fedmem.probes._measures import OUT
 from fedmem.probes._secrets import Question, questions
 
@@ -49,9 +49,10 @@ class Extraction:
     holds the secret, `others` do not), further labels what is counted. `guess_rate`, where it is known, is that of as
     many guesses among the members of the template. `coin` = `out` marks secrets that the run did not train on.
 
-    `summarise` gives, for each round and in the summary over all, by kind the share of secrets with its interval (95 %,
-    by owner and by run, Wilson's where that is wider), n pairs of a secret and a model, and `.difference`, what secrets
-    that are in have over those that are out, Newcombe's interval where that is wider. `draws_needed` has no mean.
+    `summarise` gives, for each round and in the summary, by kind the share of secrets with its interval (95 %, by owner
+    and by run, Wilson's where that is wider), n pairs of a secret and a model, and `.difference`, what secrets that are
+    in have over those that are out, Newcombe's interval where that is wider. The summary reads each secret in the last
+    observed round in which its owning client took part, at all levels. `draws_needed` has no mean.
 
     Fields
 
@@ -128,9 +129,8 @@ class Extraction:
 
     def summarise(self, measurements: Sequence[Measurement], seed: int) -> Sequence[Measurement]:
         """Shares by kind and what secrets that are in have over those out, of each round and in the summary."""
-        return summed_up(
-            [measurement for measurement in measurements if measurement.reading.metric != DRAWS], self.measures
-        )
+        counted = [measurement for measurement in measurements if measurement.reading.metric != DRAWS]
+        return summed_up(counted, self.measures, at_last_participation(counted))
 
     def _keep_texts(
         self, model: CausalModel, all_questions: Sequence[Question], transition: Transition, context: Context

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fedmem.contracts.evidence import Transition
-from fedmem.contracts.measurement import Measurement, Reading
+from fedmem.contracts.measurement import Level, Measurement, Reading
 from fedmem.errors import ComponentError
 from fedmem.modalities.text.generation import Sampling, beam, draws_needed, edit_distance, log_probabilities
 from fedmem.modalities.text.language_model import causal
@@ -116,6 +116,28 @@ def test_model_that_knows_the_secret_extracts_it_by_every_method(
     assert (summary["greedy", "owner"].value, summary["greedy", "owner"].n) == (1.0, len(knowing))
     assert summary["greedy", "others"].value == 0.0
     assert summary["greedy", "owner"].low < 1.0
+
+
+def test_summary_reads_each_secret_once_at_its_own_round() -> None:
+    """The untrained aggregate of round 0, and earlier rounds, count in their round but not in the summary."""
+
+    def read(round_number: int, level: Level, value: float, owner: int, place: str | None) -> Measurement:
+        about = labels("width=5 kind=secret", place=place, owner=owner)
+        reading = Reading(metric="greedy", value=value, subject=str(owner), labels=about)
+        return Measurement(run=0, round=round_number, level=level, client=owner, source="probe", reading=reading)
+
+    # owner 0 takes part in rounds 2 and 6, owner 1 in round 4
+    local = [
+        read(*when, 1.0, owner, "owner") for when, owner in (((2, "local"), 0), ((4, "local"), 1), ((6, "local"), 0))
+    ]
+    aggregates = [
+        read(r, "global", float((r, owner) in ((6, 0), (4, 1))), owner, None) for r in (0, 2, 4, 6) for owner in (0, 1)
+    ]
+    by_round = {(m.level, m.round): (m.reading.value, m.reading.n) for m in PROBE.summarise([*local, *aggregates], 0)}
+    assert by_round["global", 0] == (0.0, 2)
+    assert (by_round["local", None], by_round["global", None]) == ((1.0, 2), (1.0, 2))
+    alone = {(m.level, m.round): (m.reading.value, m.reading.n) for m in PROBE.summarise(aggregates, 0)}
+    assert alone["global", None] == (0.5, 2), "without local models all are read at the last round"
 
 
 def rows(values: list[float], coins: list[bool]) -> list[Measurement]:
