@@ -31,7 +31,7 @@ from fedmem.privacy.coverage import reads_sizes
 from fedmem.privacy.epsilon_bounds import AuditedUnit, permitted_guarantee
 from fedmem.privacy.guarantee import Guarantee
 from fedmem.privacy.mechanisms import Mechanism, adds_noise
-from fedmem.privacy.spending import SOURCE, of_records, of_scenario, participations
+from fedmem.privacy.spending import SOURCE, neighbours, of_records, of_scenario, participations, permitted_row
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
@@ -99,12 +99,13 @@ def bounds(scenario: Scenario, bank: Bank, rows: Sequence[Measurement]) -> Itera
     """The largest value of each measure that the guarantee leaves possible, beside the summary of every kind.
 
     For each measure that declares which member of `Guarantee` bounds it, as `<metric>.bound` with the same labels, at
-    the scenario's delta. Nothing where no guarantee covers what was read. Means over examples are bounded by the worst
-    of them. Participation is known to the adversary: runs share a roster, and the summary reads rounds in which
-    the owner participated.
+    the scenario's delta; once for each kind and level the epsilon behind them (`permitted_row`). Nothing where no
+    guarantee covers what was read. Means over examples are bounded by the worst of them. Participation is known to the
+    adversary: runs share a roster, and the summary reads rounds in which the owner participated.
     """
     guarantees = Guarantees(scenario=scenario, bank=bank)
     bounded = {measure.name: measure for part in scenario.estimators for measure in measures_of(part) if measure.bound}
+    named: set[tuple[str, str]] = set()
     for row in rows:
         reading = row.reading
         place = (row.level, reading.labels.text("place"))
@@ -114,14 +115,11 @@ def bounds(scenario: Scenario, bank: Bank, rows: Sequence[Measurement]) -> Itera
         subjects = np.flatnonzero(bank.audit.kind == reading.subject)
         allowed = guarantees.guarantee_to(subjects, row.level, scenario.privacy.delta, drawn=bank.roster == "per_run")
         if allowed is not None:
+            if (row.level, reading.subject) not in named:
+                named.add((row.level, reading.subject))
+                yield permitted_row(row, allowed.part, allowed.guarantee, *neighbours(bank, subjects))
             largest = _largest_value(bounded[reading.metric], reading, allowed.guarantee, bank, subjects)
-            bound = Reading(
-                metric=f"{reading.metric}.bound",
-                value=largest,
-                n=reading.n,
-                subject=reading.subject,
-                labels=reading.labels,
-            )
+            bound = replace(reading, metric=f"{reading.metric}.bound", value=largest, low=math.nan, high=math.nan)
             yield replace(row, source=SOURCE, reading=bound)
 
 
@@ -190,8 +188,7 @@ class Guarantees:
         with the same number of rows.
         """
         audit, record_mechanisms = self.bank.audit, self._of_records
-        adjacency: Adjacency = "add_remove" if self.bank.exclusion == "remove" else "replace"
-        copies = max(1, int(audit.copies[subjects].max(initial=1)))
+        adjacency, copies = neighbours(self.bank, subjects)
         owners = [_owners_of(audit, subject) for subject in subjects.tolist()]
         clients = sorted({client for group in owners for client in group})
         max_participations = max((self._participations.get(client, 0) for client in clients), default=0)

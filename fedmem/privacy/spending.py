@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measure import Measure
@@ -18,6 +19,7 @@ from fedmem.contracts.strategy import StrategyMaker, strategy_declaration
 from fedmem.contracts.validation_of_measures import measurements_of
 from fedmem.guards.guarding import Guard
 from fedmem.privacy.accounting import AccountantBounds, Adjacency, Releases, guarantee_of
+from fedmem.privacy.guarantee import Guarantee
 from fedmem.privacy.mechanisms import _UPDATES, Mechanism, mechanisms
 
 if TYPE_CHECKING:
@@ -55,8 +57,32 @@ ROW_LABELS = (
     Label("min_separation", "whole", "the rounds between two participations of a client"),
     Label("same_rows", "yes", "the guarantee compares clients with the same number of rows"),
     Label("accountant", "text", "the accountant that gives the epsilon"),
+    Label("copies", "whole", "the copies of a record that neighbours differ in"),
 )
 """The further labels of these rows."""
+
+
+def permitted_row(row: Measurement, part: str, guarantee: Guarantee, adjacency: Adjacency, copies: int) -> Measurement:
+    """The epsilon and delta behind the bounds of the kind of a row, for the neighbours that random inclusion compares.
+
+    The metric is `epsilon.permitted`. Neighbours differ in one record, which is removed for `add_remove`, and has other
+    data for `replace`, with all its copies. The part of the scenario that gives the guarantee is a label.
+    """
+    delta = float(f"{guarantee.delta:g}")
+    labels = Labels.of(part=part, unit="record", adjacency=adjacency, delta=delta, copies=copies)
+    subject = row.reading.subject
+    reading = Reading(metric=PERMITTED, value=guarantee.epsilon, n=row.reading.n, subject=subject, labels=labels)
+    return replace(row, source=SOURCE, reading=reading)
+
+
+def neighbours(bank: Bank, subjects: IntArray) -> tuple[Adjacency, int]:
+    """How the neighbours differ that random inclusion of these examples compares, and in how many copies at most."""
+    adjacency: Adjacency = "add_remove" if bank.exclusion == "remove" else "replace"
+    return adjacency, max(1, int(bank.audit.copies[subjects].max(initial=1)))
+
+
+PERMITTED = "epsilon.permitted"
+"""The epsilon behind the bounds of a kind."""
 
 
 def checked_rows(rows: Sequence[Measurement], components: Sequence[object]) -> list[Measurement]:

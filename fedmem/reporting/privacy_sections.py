@@ -6,12 +6,16 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 
 from fedmem.contracts.measure import Measure, base_of
-from fedmem.contracts.measurement import NO_CLIENT, Labels, Measurement
+from fedmem.contracts.measurement import NO_CLIENT, Labels, Measurement, Reading
 from fedmem.privacy.accounting import sampling_text
 from fedmem.privacy.mechanism_alarms import METRIC, name_of
+from fedmem.privacy.spending import PERMITTED
 from fedmem.reporting.cells import Section, Value, number
 from fedmem.reporting.measures import label_title, measure_of, measures_of_run
 from fedmem.results.read import Run
+
+_Key = tuple[str, str, str, Labels]
+"""Level, metric, subject and labels of a row."""
 
 
 def sections(run: Run) -> Iterator[Section]:
@@ -61,7 +65,10 @@ def _epsilon(value: float) -> str:
 
 
 def bounds(rows: Sequence[Measurement], measures: Mapping[str, Measure]) -> Section:
-    """Every measure beside the largest value that the guarantee allows; a note where it is larger."""
+    """Every measure beside the largest value that the guarantee allows; a note where it is larger.
+
+    Each block has the epsilon, the delta and the neighbours of its bounds as its heading.
+    """
     last = [row for row in rows if row.scope == "summary" and row.client == NO_CLIENT]
     values = {_key(row): row.reading for row in last}
     lines: dict[tuple[str, str], dict[str, str]] = {}
@@ -73,27 +80,47 @@ def bounds(rows: Sequence[Measurement], measures: Mapping[str, Measure]) -> Sect
         measure = base_of(metric)
         reading = values[level, measure, subject, labels]
         label_texts = labels.without("place").words()
-        line = (" ".join([_guarantee_title(measure_of(measure, measures)), *label_texts]), subject)
-        lines.setdefault(line, {})[level] = f"{number(reading.value, 3)} of at most {number(bound.value, 3)}"
-        counts.setdefault(line, set()).add(reading.n)
+        key = (" ".join([_guarantee_title(measure_of(measure, measures)), *label_texts]), subject)
+        lines.setdefault(key, {})[level] = f"{number(reading.value, 3)} of at most {number(bound.value, 3)}"
+        counts.setdefault(key, set()).add(reading.n)
         value = Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n)
         if value.low > bound.value:
             notes.append(
-                f"Above the guarantee: {line[0]} of {subject}, {level}, is {value.text(3)}, of at most "
+                f"Above the guarantee: {key[0]} of {subject}, {level}, is {value.text(3)}, of at most "
                 f"{number(bound.value, 3)}. Noise, clipping or accounting may be wrong."
             )
-    block_rows = tuple(
-        (
-            f"{name}, {subject}",
-            "/".join(map(str, sorted(counts[name, subject]))),
-            *(cells.get(level, "–") for level in ("local", "global")),
-        )
-        for (name, subject), cells in lines.items()
-    )
-    heading = "at its last rounds, for an observer who knows the cohorts"
+    blocks: dict[str, list[tuple[str, ...]]] = {}
+    for (name, subject), cells in lines.items():
+        count = "/".join(map(str, sorted(counts[name, subject])))
+        line = (f"{name}, {subject}", count, *(cells.get(level, "–") for level in ("local", "global")))
+        blocks.setdefault(_heading(values, subject, tuple(cells)), []).append(line)
+    notes += [_OTHER_NEIGHBOURS] if blocks else []
     return Section(
-        title="BOUNDS", columns=("", "n", "local", "global"), blocks=((heading, block_rows),), notes=tuple(notes)
+        title="BOUNDS",
+        columns=("", "n", "local", "global"),
+        blocks=tuple((heading, tuple(block)) for heading, block in blocks.items()),
+        notes=tuple(notes),
     )
+
+
+def _heading(values: Mapping[_Key, Reading], subject: str, levels: Sequence[str]) -> str:
+    """The guarantee behind the bounds of a kind at these levels, and what its adversary knows."""
+    guarantees = {
+        level: f"epsilon {_epsilon(reading.value)}, {_about(labels, 'copies', 'delta')}"
+        for (level, metric, about, labels), reading in values.items()
+        if metric == PERMITTED and about == subject and level in levels
+    }
+    observer = "at its last rounds, for an observer who knows the cohorts"
+    if len(set(guarantees.values())) <= 1:
+        return "; ".join([*set(guarantees.values()), observer])
+    return "; ".join([*(f"{level}: {text}" for level, text in guarantees.items()), observer])
+
+
+_OTHER_NEIGHBOURS = (
+    "The epsilon of these bounds is for the neighbours that random inclusion compares: another record in the place of "
+    "the example, or with exclusion: remove no record. PRIVACY may state the same noise for other neighbours."
+)
+"""Why the epsilon of bounds may differ from that of the guarantee."""
 
 
 def _guarantee_title(measure: Measure) -> str:
@@ -105,7 +132,8 @@ def audits(rows: Sequence[Measurement]) -> Section:
     audit_rows = [row for row in rows if row.source == "audit" and not row.reading.subject.isdigit()]
     last = max((row.round for row in audit_rows if row.round is not None), default=0)
     values = {(row.run, *_key(row)): row.reading for row in audit_rows if row.round == last}
-    lines, notes = [], []
+    lines: list[tuple[str, ...]] = []
+    notes: list[str] = []
     for (run, level, metric, subject, labels), reading in values.items():
         if metric != "epsilon_hat":
             continue
@@ -119,8 +147,12 @@ def audits(rows: Sequence[Measurement]) -> Section:
             ]
             for part in ("permitted", "control")
         )
+        about = _about(labels, "copies", "delta")
         if control_values and permitted_values:
             notes.append(_power(subject, control_values[0], permitted_values[0]))
+        if permitted_values:
+            control = control_values[0] if control_values else math.nan
+            notes += _verdict(f"{subject}, {level}", reading.value, permitted_values[0], control, about)
         method = labels.text("method").replace("_", " ")
         lines.append(
             (
@@ -130,13 +162,30 @@ def audits(rows: Sequence[Measurement]) -> Section:
                 _epsilon(ceiling),
                 _epsilon(permitted_values[0]) if permitted_values else "–",
                 _epsilon(control_values[0]) if control_values else "–",
-                _about(labels, "copies", "delta"),
+                about,
             )
         )
-    columns = ("", "n", "epsilon at least", "ceiling", "permitted", "without noise", "about")
-    heading = "after the last round; n counts trials"
+    columns = ("", "n", "epsilon at least", "ceiling", "permitted", "without noise", "neighbours and delta")
+    heading = "after the last round; n counts trials; all epsilons of a line are for its neighbours and delta"
     notes += [_REMOVED] if any("add_remove" in line[-1] and line[-3] == "–" for line in lines) else []
     return Section(title="AUDITS", columns=columns, blocks=((heading, tuple(lines)),), notes=tuple(notes))
+
+
+def _verdict(name: str, epsilon: float, permitted: float, control: float, about: str) -> Iterator[str]:
+    """Whether an audit contradicts the guarantee; nothing where `_power` says that it could not.
+
+    `control` is what the audit gives without noise; NaN where there was no such run.
+    """
+    compared = f"epsilon is at least {_epsilon(epsilon)}, and {_epsilon(permitted)} is guaranteed ({about})"
+    if epsilon > permitted:
+        yield f"The audit of {name} contradicts the guarantee: {compared}."
+    elif control > permitted:
+        yield f"The audit of {name} does not contradict the guarantee: {compared}."
+    elif math.isnan(control):
+        yield (
+            f"The audit of {name} does not contradict the guarantee: {compared}. Its power is unknown, since it has no "
+            "positive control (alarm: true)."
+        )
 
 
 def _power(subject: str, epsilon: float, permitted: float) -> str:
@@ -215,7 +264,7 @@ def canary_clients(rows: Sequence[Measurement]) -> Section:
                 _about(labels, "canaries", "dimensions", "delta"),
             )
         )
-    columns = ("", "n", "epsilon about", "ceiling", "permitted", "about")
+    columns = ("", "n", "epsilon about", "ceiling", "permitted", "neighbours and delta")
     heading = "as an observer of these would estimate it, which is no bound; n counts canary clients of all runs"
     return Section(title="CANARY CLIENTS", columns=columns, blocks=((heading, tuple(lines)),), notes=tuple(notes))
 
@@ -231,5 +280,5 @@ def _short(value: float) -> str:
     return f"{value:g}"
 
 
-def _key(row: Measurement) -> tuple[str, str, str, Labels]:
+def _key(row: Measurement) -> _Key:
     return row.level, row.reading.metric, row.reading.subject, row.reading.labels

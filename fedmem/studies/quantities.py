@@ -145,7 +145,7 @@ def _quantities(summary: Summary) -> Iterator[tuple[Quantity, Value, dict[str, f
     variants = {(variant.metric, variant.labels): variant for variant in summary.measures}
     about = {"", *summary.kinds}
     for metric in dict.fromkeys(row.reading.metric for row in summary.rows):
-        if metric.endswith((".null", ".guess", ".p")) or metric == "retention":
+        if metric.endswith((".null", ".guess", ".p", ".permitted")) or metric == "retention":
             continue
         measure = measure_of(metric, summary.known_measures)
         against_held_out = metric.endswith(".difference")

@@ -204,6 +204,10 @@ def assert_bounds(finished: Any) -> None:
     rates = bounds.loc["tpr.bound"]
     for fpr, bound in zip(rates.fpr, rates.value, strict=True):
         assert bound == float(promised.tpr(fpr))
+    (behind,) = last[last.metric == "epsilon.permitted"].to_dict("records")
+    assert behind["value"] == promised.epsilon
+    assert (behind["subject"], behind["unit"], behind["adjacency"]) == ("random_pattern", "record", "add_remove")
+    assert (behind["part"], behind["delta"], behind["copies"]) == ("strategy", 1e-5, 1)
 
 
 def test_bound_above_the_guarantee_is_an_alarm_and_exit_code_1(tmp_path: Path) -> None:

@@ -6,8 +6,11 @@ import math
 
 import pytest
 
-from fedmem.reporting.privacy_sections import _epsilon, mechanism
+from fedmem.contracts.measurement import Measurement
+from fedmem.reporting.measures import shipped_measures
+from fedmem.reporting.privacy_sections import _epsilon, audits, bounds, mechanism
 from tests.probes.mechanism_helpers import SERVERS, made, outcome
+from tests.reporting.page_helpers import row
 
 
 @pytest.mark.parametrize(
@@ -29,3 +32,49 @@ def test_mechanism_section_reports_tests_and_alarms() -> None:
     assert "The global mechanism is not the stated one" in section.notes[0]
     silent = made(strategy=SERVERS["dp_fedavg"], probes=[{"kind": "mechanism", "alarm": False}])
     assert not outcome(silent, "noise_10")[0]
+
+
+def bound_rows(local: float, whole: float) -> list[Measurement]:
+    found = []
+    for level, place, epsilon in (("local", "place=owner", local), ("global", "", whole)):
+        about = "unit=record adjacency=replace copies=1 delta=0.0001 part=client"
+        found += [
+            row("memorisation", 0.01, "isolated", place, level=level),
+            row("memorisation.bound", 0.945, "isolated", place, level=level),
+            row("epsilon.permitted", epsilon, "isolated", about, level=level),
+        ]
+    return found
+
+
+def test_bounds_name_epsilon_delta_and_neighbours() -> None:
+    section = bounds(bound_rows(3.6, 3.6), shipped_measures())
+    ((heading, _),) = section.blocks
+    assert heading.startswith("epsilon 3.60, record, replace, copies 1, delta 0.0001;")
+    assert "PRIVACY may state the same noise for other neighbours" in section.notes[-1]
+    ((heading, _),) = bounds(bound_rows(3.6, 1.2), shipped_measures()).blocks
+    assert heading.startswith("local: epsilon 3.60, record, replace, copies 1, delta 0.0001; global: epsilon 1.20,")
+
+
+@pytest.mark.parametrize(
+    ("proven", "control", "verdict"),
+    [
+        (1.0, 5.0, "does not contradict the guarantee: epsilon is at least 1.00, and 4.14 is guaranteed (record, "),
+        (4.5, 5.0, "The audit of isolated, global contradicts the guarantee"),
+        (0.0, 0.0, "NO POWER"),
+        (1.0, None, "Its power is unknown"),
+    ],
+)
+def test_audits_say_whether_the_guarantee_is_contradicted(proven: float, control: float | None, verdict: str) -> None:
+    about = "claim=bound method=one_run unit=record adjacency=replace copies=1 delta=1e-05"
+    values = {"": proven, ".ceiling": 6.0, ".permitted": 4.14, ".control": control}
+    rows = [
+        row(f"epsilon_hat{end}", value, "isolated", about, round=6, source="audit")
+        for end, value in values.items()
+        if value is not None
+    ]
+    section = audits(rows)
+    ((_, (line,)),) = section.blocks
+    assert section.columns[-1] == "neighbours and delta"
+    assert line[-1] == "record, replace, copies 1, delta 1e-05"
+    assert verdict in section.notes[-1]
+    assert ("contradict" in section.notes[-1]) == (verdict != "NO POWER")
