@@ -36,6 +36,9 @@ class TopOptions:
         str | None,
         typer.Option(help="what to order by, e.g. exposure or probability_memorisation; by default memorisation"),
     ] = None
+    show_sensitive: Annotated[
+        bool, typer.Option("--show-sensitive", help="show the cells of sensitive columns, which are hidden otherwise")
+    ] = False
     debug: Debug = False
 
 
@@ -55,6 +58,7 @@ def top(top_options: TopOptions) -> None:
             kind=top_options.kind,
             client=top_options.client,
             measure=top_options.measure,
+            show_sensitive=top_options.show_sensitive,
         )
         for line in lines(run, rank_examples(run, choice), width()):
             typer.echo(line)

@@ -73,12 +73,14 @@ class SourceRows:
 
     `target` (m,) is the label of the row in the data set, -1 for generated examples and for texts; `is_altered` (m,)
     whether the example has other inputs than the row, or no row at all. `cells` maps a column of the source to its
-    values as text (m,), empty for generated examples.
+    values as text (m,), empty for generated examples and missing cells. The columns in `sensitive` are shown to people
+    only where they ask.
     """
 
     target: IntArray
     is_altered: BoolArray
     cells: Mapping[str, NDArray[np.str_]] = field(default_factory=dict)
+    sensitive: tuple[str, ...] = ()
 
 
 _LEFT_OUT: NDArray[np.int32] = np.empty(0, dtype=np.int32)

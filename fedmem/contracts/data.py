@@ -77,7 +77,8 @@ class Dataset:
     `natural` (n,) is the owner of each training row where the data know one. `sensitive` maps the name of an
     attribute of people to its values (n,), whole numbers or text, for the training rows in their order. `columns` maps
     the name of a column of the source to its values (n,), as the source has them: what a scenario selects rows by, and
-    what a person reads of a row. `class_names` (C,) name the classes, and `client_names` the owners: owner k of
+    what a person reads of a row. Columns in `dropped` are for selection alone: no run stores or shows them.
+    `class_names` (C,) name the classes, and `client_names` the owners: owner k of
     `natural` is `client_names[k]`; both are empty where the data have no names. `decisions` are what the loader decided
     about the data, a line each, which `fedmem check` shows: such as the range of a column.
     `modality` says what the inputs are, such as `Images()`, `Tables(blocks=...)` or `Texts(vocabulary=...)` of
@@ -91,6 +92,7 @@ class Dataset:
     natural: IntArray | None = None
     sensitive: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    dropped: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
     client_names: tuple[str, ...] = ()
     decisions: tuple[str, ...] = ()

@@ -54,9 +54,11 @@ class Csv:
     - `client`: the column of natural owners, for `partition: {kind: natural}`; empty for none.
     - `categorical`: columns of numbers that are categories, such as codes.
     - `sensitive`: columns that attacks on attributes ask about; they are inputs only with `include_sensitive`.
+      Reports and `fedmem top` hide their cells; `fedmem top --show-sensitive` shows them.
     - `include_sensitive`: make the sensitive columns inputs too.
     - `columns`: the columns that are inputs; empty for all that are left.
-    - `drop`: columns that are no inputs, such as identifiers.
+    - `drop`: columns that are no inputs, such as identifiers. They are stored with no run and shown nowhere;
+      the injection `existing` may select rows by them.
     - `ranges`: for columns of numbers, `[low, high]` of what becomes 0 and 1; values outside are cut.
     - `missing`: `refuse` a missing cell; `fill` it, a number by the median of the training rows, a category by a
       category `(missing)`; or `leave_out` its row.
@@ -135,6 +137,7 @@ class Csv:
             natural=owners[train] if self.client else None,
             sensitive={name: _sensitive(frame.columns[name])[train] for name in self.sensitive},
             columns={name: _original(cells)[train] for name, cells in frame.columns.items()},
+            dropped=tuple(self._unused_columns(frame)),
             class_names=classes,
             client_names=owner_names,
             decisions=(
@@ -158,6 +161,11 @@ class Csv:
         """The columns that are no inputs, as the fields say."""
         others = () if self.include_sensitive else self.sensitive
         return tuple(filter(None, (self.target, self.client, self._test_column, *self.drop, *others)))
+
+    def _unused_columns(self, frame: Frame) -> list[str]:
+        """The columns that have no use, except that an injection may select rows by them."""
+        used = {*self._inputs(frame), self.target, self.client, self._test_column, *self.sensitive}
+        return [name for name in frame.columns if name not in used]
 
     def _inputs(self, frame: Frame) -> list[str]:
         """The columns that are inputs."""
@@ -344,15 +352,13 @@ class Csv:
 
     def _describe_rest(self, frame: Frame, left_out: Sequence[str]) -> list[str]:
         """What became of the other columns and rows."""
-        inputs = set(self._inputs(frame))
         texts = [f"target: {self.target}"]
         texts += [f"client: {self.client}, no input"] if self.client else []
         if self.sensitive:
             texts.append(f"sensitive: {', '.join(self.sensitive)}, {'also' if self.include_sensitive else 'no'} inputs")
         texts += [f"left out: {', '.join(left_out)}, the same in all training rows"] if left_out else []
-        named = {self.target, self.client, self._test_column, *self.sensitive}
-        dropped = [name for name in frame.columns if name not in inputs | named]
-        texts += [f"dropped: {', '.join(dropped)}"] if dropped else []
+        dropped = self._unused_columns(frame)
+        texts += [f"dropped: {', '.join(dropped)}, stored with no run"] if dropped else []
         if self.missing == "leave_out":
             texts.append(f"rows with a missing cell are left out: {len(frame)} remain")
         return texts

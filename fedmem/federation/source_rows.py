@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmem.contracts.audit_set import SourceRows
 from fedmem.contracts.data import Dataset, Examples
@@ -32,8 +36,30 @@ def source_rows(data: Dataset, examples: Examples) -> SourceRows:
     is_altered[real] = ~data.modality.are_equal(data.train.take(rows), examples.take(real))
     cells = {}
     for name, values in data.columns.items():
+        if name in data.dropped:
+            continue
+        column = _texts(values)
         texts = ["" for _ in range(len(examples))]
         for place, row in zip(real.tolist(), rows.tolist(), strict=True):
-            texts[place] = str(values[row])
+            texts[place] = column(row)
         cells[name] = np.array(texts, dtype=np.str_)
-    return SourceRows(target=target, is_altered=is_altered, cells=cells)
+    return SourceRows(target=target, is_altered=is_altered, cells=cells, sensitive=tuple(data.sensitive))
+
+
+def _texts(values: NDArray[Any]) -> Callable[[int], str]:
+    """The cell of a row as text: empty where it is missing, whole where all numbers of the column are.
+
+    >>> text = _texts(np.array([120.0, np.nan]))
+    >>> text(0), text(1)
+    ('120', '')
+    """
+    if values.dtype.kind != "f":
+        return lambda row: str(values[row])
+    finite = values[np.isfinite(values)]
+    is_whole = bool((finite % 1 == 0).all() and (np.abs(finite) < 2**53).all())
+
+    def text(row: int) -> str:
+        value = float(values[row])
+        return "" if np.isnan(value) else str(int(value) if is_whole and np.isfinite(value) else values[row])
+
+    return text

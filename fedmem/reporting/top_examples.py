@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _LONGEST = 600
 """Characters of an example in writing."""
 
+REAL_ROWS = "This section shows examples themselves, among them real rows of the data: share the page accordingly."
+
 _PLACES: Mapping[Level, str] = {"global": "the global model", "local": "the owning client's model"}
 
 
@@ -76,6 +78,8 @@ def notes(ranking: Ranking) -> Iterator[str]:
             "Where an interval lies above the value without memorisation and there is no mark, go by the mark: it "
             "allows for all examples that were looked at, the interval for those that are shown."
         )
+    if "(hidden)" in "".join(ranking.frame["text"]):
+        yield "Cells of sensitive columns are hidden; `fedmem top --show-sensitive` shows them."
     if ranking.further_ties:
         yield f"{ranking.further_ties} more examples have the score of the last one; of ties the smaller p is first."
 
@@ -151,6 +155,7 @@ def ranking_html(run: Run, n: int = 10) -> Iterator[str]:
     if not single_measures(run):
         return
     yield "<h2>Most memorised examples</h2>"
+    yield f"<p>{REAL_ROWS}</p>"
     drawn: dict[int, str] = {}
     for level in LEVELS:
         try:

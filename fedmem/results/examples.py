@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 FILE = "examples.json"
 
+HIDDEN, MISSING = "(hidden)", "(missing)"
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleNames:
@@ -36,7 +38,8 @@ class ExampleNames:
         modality: the modality of the data, texts with their vocabulary; None where it is not known here.
         true_target: (m,) the label of the row in the data set, -1 where there is none.
         is_altered: (m,) whether the inputs are others than those of the row in the data set.
-        cells: (m,) the cells of the row in the source, by column, as text.
+        cells: (m,) the cells of the row in the source, by column, as text; empty where missing.
+        sensitive: the columns of cells that are masked unless somebody asks.
     """
 
     client_names: tuple[str, ...] = ()
@@ -45,6 +48,7 @@ class ExampleNames:
     true_target: IntArray | None = None
     is_altered: BoolArray | None = None
     cells: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    sensitive: tuple[str, ...] = ()
 
 
 def write_names(folder: Path, federation: Federation) -> None:
@@ -59,6 +63,7 @@ def write_names(folder: Path, federation: Federation) -> None:
         stored["true_target"] = sources.target.tolist()
         stored["is_altered"] = sources.is_altered.tolist()
         stored["cells"] = {name: values.tolist() for name, values in sources.cells.items()}
+        stored["sensitive"] = sources.sensitive
     (folder / FILE).write_text(json.dumps(stored, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -77,6 +82,7 @@ def read_names(file: Path) -> ExampleNames:
         true_target=np.array(stored["true_target"], dtype=np.int64) if has_sources else None,
         is_altered=np.array(stored["is_altered"], dtype=np.bool_) if has_sources else None,
         cells={str(name): tuple(map(str, values)) for name, values in stored.get("cells", {}).items()},
+        sensitive=tuple(map(str, stored.get("sensitive", ()))),
     )
 
 
@@ -169,10 +175,15 @@ def class_name(label: int, names: ExampleNames) -> str:
     return names.class_names[label] if 0 <= label < len(names.class_names) else ""
 
 
-def text_of(row: int, examples: Examples, names: ExampleNames) -> str:
-    """One audit example in writing: the cells of the source, where it is an unaltered row of it, or its own inputs."""
+def text_of(row: int, examples: Examples, names: ExampleNames, *, show_sensitive: bool = False) -> str:
+    """One audit example in writing: the cells of the source, where it is an unaltered row of it, or its own inputs.
+
+    Sensitive cells are `(hidden)` unless `show_sensitive`. Missing cells are `(missing)`.
+    """
     if names.cells and names.is_altered is not None and not names.is_altered[row]:
-        return ", ".join(f"{name}={values[row]}" for name, values in names.cells.items())
+        hidden = () if show_sensitive else names.sensitive
+        cells = {name: HIDDEN if name in hidden else values[row] or MISSING for name, values in names.cells.items()}
+        return ", ".join(f"{name}={cell}" for name, cell in cells.items())
     if names.modality is None:
         return ""
     target: NDArray[Any] = np.asarray(examples.targets[row])

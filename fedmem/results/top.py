@@ -26,6 +26,7 @@ from fedmem.estimation.single_examples import (
 )
 from fedmem.estimation.statistics import mean, means_by_coin, newcombe
 from fedmem.estimation.views import summary_values
+from fedmem.results.examples import text_of
 from fedmem.results.read import Run, read_bank
 from fedmem.scenario.catalogue import kinds, load
 from fedmem.wording import choices, client_text
@@ -48,6 +49,7 @@ class Choice:
     kind: str | None = None
     client: str | int | None = None
     measure: str | None = None
+    show_sensitive: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +155,7 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
         columns |= _score_columns(variant, evidence, each, subjects[shown], interval_level)
     columns |= {"p": p[shown], "p_adjusted": adjusted[shown], "significant": adjusted[shown] <= RATE}
     return Ranking(
-        frame=_with_examples(run, columns),
+        frame=_with_examples(run, columns, show_sensitive=choice.show_sensitive),
         measure=measure,
         name=name,
         level=level,
@@ -243,7 +245,7 @@ def _score_columns(
     }
 
 
-def _with_examples(run: Run, columns: Mapping[str, object]) -> pd.DataFrame:
+def _with_examples(run: Run, columns: Mapping[str, object], *, show_sensitive: bool) -> pd.DataFrame:
     """The columns with those of the examples themselves."""
     import pandas as pd
 
@@ -252,7 +254,11 @@ def _with_examples(run: Run, columns: Mapping[str, object]) -> pd.DataFrame:
     audit = run.audit.set_index("subject").loc[frame["subject"]].reset_index()
     for place, name in enumerate(facts):
         frame.insert(3 + place, name, audit[name])
-    return frame.assign(text=audit["text"], inputs=audit["inputs"])
+    texts: list[str] = audit["text"].tolist()
+    if show_sensitive:
+        examples = read_bank(run.path).audit.examples
+        texts = [text_of(subject, examples, run.names, show_sensitive=True) for subject in frame["subject"].tolist()]
+    return frame.assign(text=texts, inputs=audit["inputs"])
 
 
 def _variant(run: Run, name: str | None) -> tuple[str, _Variant]:

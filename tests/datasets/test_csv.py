@@ -14,6 +14,7 @@ import yaml
 from fedmem.contracts.data import Dataset
 from fedmem.datasets.csv import Csv
 from fedmem.errors import ComponentError, ScenarioError
+from fedmem.federation.source_rows import source_rows
 from fedmem.scenario.catalogue import build
 from tests.narrowing import instance, present
 
@@ -144,3 +145,12 @@ def test_all_unusable_columns_are_named_at_once(load: Load) -> None:
     with pytest.raises(ScenarioError) as caught:
         load(rows, drop=[])
     assert [problem.path for problem in caught.value.problems] == ["dataset.drop", "dataset.path"]
+
+
+def test_dropped_columns_are_for_selection_alone(load: Load) -> None:
+    data = load(columns=["age"], sensitive=["sex"], client="site")
+    assert data.dropped == ("id", "ward")
+    source = source_rows(data, data.train)
+    assert set(source.cells) == {"site", "age", "sex", "ill"}
+    assert source.sensitive == ("sex",)
+    assert "id" in data.columns, "an injection may select by it"

@@ -80,6 +80,26 @@ def test_rows_of_a_table_show_the_cells_of_the_source(tmp_path: Path) -> None:
     assert "job=&lt;b&gt;nurse&lt;/b&gt;" in "".join(ranking_html(run))
 
 
+def test_sensitive_cells_are_hidden_unless_asked_for(tmp_path: Path) -> None:
+    is_in = coins(3)
+    right = answers(is_in, [(8, 0), (8, 2), (8, 4)])
+    sources = SourceRows(
+        target=np.zeros(3, dtype=np.int64),
+        is_altered=np.zeros(3, dtype=bool),
+        cells={"hiv": np.array(["pos", "neg", "pos"]), "bp": np.array(["120", "", "90"])},
+        sensitive=("hiv",),
+    )
+    evidence = bank(is_in, right, right, ["typical"] * 3, shape=(4,))
+    run = stored(tmp_path / "run", evidence, sources=sources, modality=Tables())
+    for text in (shown(run), "".join(ranking_html(run))):
+        assert "hiv=(hidden), bp=120" in text
+        assert "bp=(missing)" in text
+        assert "=pos" not in text
+        assert "--show-sensitive" in text
+    assert "real rows" in "".join(ranking_html(run))
+    assert "hiv=pos, bp=120" in "".join(rank_examples(run, Choice(show_sensitive=True)).frame.text)
+
+
 def test_a_run_without_scores_has_no_such_part(tmp_path: Path) -> None:
     from fedmem.results.read import read
 
