@@ -28,7 +28,9 @@ class CheckOptions:
         list[str] | None,
         typer.Option("--vary", metavar="PATH=A,B,…", help="check what fedmem compare would run; may be repeated"),
     ] = None
-    seeds: Annotated[str, typer.Option(help="with --vary: how many, a range such as 0:10, or a list")] = "0:5"
+    seeds: Annotated[
+        str | None, typer.Option(help="check what fedmem compare would run: how many, a range such as 0:10, or a list")
+    ] = None
     out: Annotated[Path, typer.Option(help="where finished runs of a comparison or sweep are looked for")] = Path(
         "runs"
     )
@@ -40,7 +42,7 @@ class CheckOptions:
 def check(check_options: CheckOptions) -> None:
     """Say everything that is wrong with scenarios, or what they will do and where every row of the data goes.
 
-    For a sweep file, and with --vary, say how many runs, hours and how much memory the whole study takes.
+    For a sweep file, and with --vary or --seeds, say how many runs, hours and how much memory the whole study takes.
     """
     codes = [0]
     for file in check_options.files:
@@ -49,9 +51,14 @@ def check(check_options: CheckOptions) -> None:
                 from fedmem.cli.study_text import is_sweep, study_text
 
                 overrides = check_options.overrides or ()
-                if check_options.vary or is_sweep(file):
+                if check_options.vary or check_options.seeds is not None or is_sweep(file):
                     text = study_text(
-                        file, check_options.vary or (), check_options.seeds, overrides, check_options.out, width()
+                        file,
+                        check_options.vary or (),
+                        check_options.seeds or "0:5",
+                        overrides,
+                        check_options.out,
+                        width(),
                     )
                     typer.echo(f"{file}  ok\n{text}")
                     continue

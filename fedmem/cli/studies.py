@@ -23,11 +23,13 @@ class CompareOptions:
 
     file: File
     vary: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
-            "--vary", metavar="PATH=A,B,…", help="what varies, e.g. strategy.kind=fedavg,krum; may be repeated"
+            "--vary",
+            metavar="PATH=A,B,…",
+            help="what varies, e.g. strategy.kind=fedavg,krum; may be repeated; left out: kinds and levels",
         ),
-    ]
+    ] = None
     seeds: Annotated[str, typer.Option(help="how many, such as 5, a range such as 0:10, or a list such as 1,4,7")] = (
         "0:5"
     )
@@ -56,7 +58,9 @@ class CompareOptions:
 @app.command()
 @options(CompareOptions)
 def compare(compare_options: CompareOptions) -> None:
-    """Run a scenario in several settings with several seeds, and say how they differ. Nothing is run twice."""
+    """Run a scenario in several settings with several seeds, and say how they differ. Nothing is run twice.
+
+    Without --vary, say how the kinds and levels of the one setting differ over the seeds."""
     with reporting():
         from fedmem.cli.progress import ManyRunsProgress
         from fedmem.studies.compare import compare as compare_settings
@@ -64,7 +68,7 @@ def compare(compare_options: CompareOptions) -> None:
         with _continuing(), ManyRunsProgress(quiet=compare_options.quiet) as tally:
             done = compare_settings(
                 compare_options.file,
-                vary=compare_options.vary,
+                vary=compare_options.vary or (),
                 seeds=compare_options.seeds,
                 reference=compare_options.reference or (),
                 measures=compare_options.measures or (),

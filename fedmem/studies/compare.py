@@ -6,6 +6,7 @@
   values            one row for each setting, seed and quantity     (each as .csv and .parquet)
   rounds            the same at each observed round
   differences       each setting in each quantity: mean, difference to the reference, p, what could be detected
+  within            each setting: differences of kinds at each level, and local minus global of each kind
   retention         what aggregation keeps
   trades            utility against each measure of the aggregate
   series            all of these numbers (.json and .npz), from which `fedmem report` draws everything again
@@ -76,7 +77,7 @@ class ComparedRuns:
 def compare(  # noqa: PLR0913 - options for users, all by name
     scenario: Path | str | Scenario,
     *,
-    vary: Mapping[str, Sequence[Any]] | Sequence[str],
+    vary: Mapping[str, Sequence[Any]] | Sequence[str] = (),
     seeds: int | Sequence[int] | str = "0:5",
     reference: Mapping[str, Any] | Sequence[str] = (),
     measures: Sequence[str] = (),
@@ -86,11 +87,12 @@ def compare(  # noqa: PLR0913 - options for users, all by name
     jobs: int | None = None,
     listeners: Sequence[Listener] = (),
 ) -> ComparedRuns:
-    """Run every setting with every seed, and say how the settings differ.
+    """Run every setting with every seed, and say how the settings differ; with one setting, how kinds and levels do.
 
     Args:
         scenario: a scenario file, or a scenario; its seed is replaced.
-        vary: YAML paths and the values that each takes; all combinations are settings.
+        vary: YAML paths and the values that each takes; all combinations are settings. Left out: the
+            scenario as it is, whose kinds and levels are compared over seeds.
         seeds: how many (5: the seeds 0 to 4), a list of them, or a text such as `0:10`.
         reference: values of some or all paths. A setting is compared with the one that has these values, and its own of
             the other paths. By default all are compared with the first setting.
@@ -117,9 +119,12 @@ def compare(  # noqa: PLR0913 - options for users, all by name
     )
     all_seeds = parse_seeds(seeds)
     settings = settings_of(values_by_path)
-    if len(settings) < 2:
-        message = "gives one setting, and there is nothing to compare it with; give several values, such as "
-        raise ScenarioError([Problem(path="", message=f"{message}--vary strategy.kind=fedavg,krum", source="--vary")])
+    if values_by_path and len(settings) < 2:
+        message = (
+            "gives one setting, and there is nothing to compare it with; give several values, such as "
+            "--vary strategy.kind=fedavg,krum, or leave --vary out to compare the kinds and levels of one setting"
+        )
+        raise ScenarioError([Problem(path="", message=message, source="--vary")])
     check_distinct_names(values_by_path, overrides)
     references = references_of(settings, reference)
     cells = checked_cells(scenario, settings, all_seeds, overrides, out=out, force=force)

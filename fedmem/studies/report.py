@@ -19,6 +19,7 @@ from fedmem.studies import figures
 from fedmem.studies.comparison import Comparison, Retention, Row
 from fedmem.studies.contrasts import MAX_SEEDS, Contrast, Mean, Ratio
 from fedmem.studies.quantities import Quantity
+from fedmem.studies.within import sections_within
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -35,7 +36,15 @@ CAPTION = (
 
 SWEEP_CAPTION = (
     "Means over seeds, in brackets 95 % intervals; each seed draws data, coins, canaries and weights, and all "
-    "settings share them. Nothing is compared here: fedmem compare tests differences."
+    "settings share them. Nothing is compared here: fedmem compare tests differences of settings, kinds and levels."
+)
+
+WITHIN_CAPTION = (
+    "Means over seeds, in brackets 95 % intervals; each seed draws data, coins, canaries and weights. Differences of "
+    "kinds and of levels are paired by seeds. Their p and intervals are adjusted for the number of tests that stands "
+    "beside p (Bonferroni). A difference is called exactly where its interval excludes 0. Other kinds are other "
+    "examples, and other levels are other models: a difference does not say why. detects: the smallest difference that "
+    "these seeds would have found with 80 % chance."
 )
 
 POWER = (
@@ -66,7 +75,9 @@ def is_compared(comparison: Comparison) -> bool:
 
 def reading_notes(comparison: Comparison) -> str:
     """How to read the table."""
-    return CAPTION if is_compared(comparison) else SWEEP_CAPTION
+    if is_compared(comparison):
+        return CAPTION
+    return WITHIN_CAPTION if len(comparison.settings) == 1 else SWEEP_CAPTION
 
 
 def sections(comparison: Comparison) -> Iterator[Section]:
@@ -90,6 +101,8 @@ def sections(comparison: Comparison) -> Iterator[Section]:
             blocks=tuple(blocks),
             notes=_settings_on_other_examples(comparison, section_rows),
         )
+    if len(comparison.settings) == 1:
+        yield from sections_within(comparison)
     retention_blocks = []
     for quantity, group in groupby(comparison.retention, key=lambda entry: entry.quantity):
         name = f"{quantity.title}, {quantity.kind}"
@@ -287,6 +300,8 @@ class Table:
         yield from prose(POWER if not_significant_note(self.comparison) else "", width, "dim")
         yield "", ""
         yield from prose(excluded_note(self.comparison), width)
+        if len(self.comparison.settings) == 1:
+            return  # a front of one setting says nothing
         yield from prose(BEST if self.comparison.trades else NO_UTILITY, width)
         for line in best_settings(self.comparison):
             yield from prose(f"  {line}", width, hang=4)

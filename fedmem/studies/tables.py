@@ -13,6 +13,7 @@ import numpy as np
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.contrasts import Contrast, Mean, Ratio
 from fedmem.studies.quantities import Quantity, Series
+from fedmem.studies.within import differences_within
 
 Rows = Iterator[dict[str, Any]]
 
@@ -110,6 +111,33 @@ def differences(comparison: Comparison) -> Rows:
         }
 
 
+def within(comparison: Comparison) -> Rows:
+    """Each quantity minus another kind at its level, or minus the other level of its kind, within a setting.
+
+    `between` is `kinds` or `levels`, and `minus` the kind or level that is subtracted. The other columns are those of
+    `differences`.
+    """
+    for entry in differences_within(comparison):
+        yield {
+            **_setting(comparison, entry.setting),
+            **_quantity(comparison, entry.quantity),
+            "between": entry.between,
+            "minus": entry.minus,
+            **_numbers("difference", entry.adjusted),
+            "unadjusted_low": entry.contrast.low,
+            "unadjusted_high": entry.contrast.high,
+            "effect": entry.contrast.value * entry.quantity.scale,
+            "unit": entry.quantity.unit,
+            "p": entry.contrast.p,
+            "p_adjusted": entry.adjusted.p,
+            "tests": entry.tests,
+            "verdict": entry.verdict,
+            "other_examples": entry.other_examples,
+            "saturated": entry.saturated,
+            "detectable": entry.detectable,
+        }
+
+
 def retention(comparison: Comparison) -> Rows:
     """What aggregation keeps of each measure; NaN where there is no local effect to keep.
 
@@ -150,6 +178,7 @@ TABLES: Mapping[str, Callable[[Comparison], Rows]] = {
     "values": values,
     "rounds": rounds,
     "differences": differences,
+    "within": within,
     "retention": retention,
     "trades": trades,
 }
@@ -199,6 +228,7 @@ _COLUMNS = frozenset(
     (
         *("setting", "seed", "metric", "with", "kind", "level", "scope", "round", "value", "low", "high", "n", "null"),
         *("fpr", "saturated", "reference", "effect", "unit", "p", "tests", "verdict", "utility", "measure"),
+        *("between", "minus"),
     )
 )
 """Columns that no label may take."""
