@@ -62,8 +62,9 @@ def plan_text(checked: CheckedScenario, width: int = 100) -> str:
     scenario, run_plan = checked.scenario, plan(checked.scenario, checked.federation)
     lines = [
         ("id", f"{scenario.name}/{scenario.id}"),
-        *(("warning", text) for text in caveats(scenario, checked.federation.foreign_rows)),
+        *(("warning", text) for text in caveats(scenario, checked.federation.foreign_rows, run_plan.rows)),
         ("rows", _rows(run_plan)),
+        *_population(run_plan),
         *data_lines(checked.data, checked.federation),
         *_owners(checked.federation.foreign_rows),
         *(("injection", note) for note in checked.federation.notes),
@@ -90,6 +91,17 @@ def _rows(run_plan: Plan) -> str:
     if run_plan.generated:
         texts["audit"] = f"{counts['audit']} audit (+ {run_plan.generated} generated)"
     return f"{total} = " + " + ".join(texts.values())
+
+
+def _population(run_plan: Plan) -> Iterator[tuple[str, str]]:
+    """Which share of the rows is set aside, and for what."""
+    taken, test, total = (run_plan.rows.get(name, 0) for name in ("population", "test", "total"))
+    if taken:
+        yield (
+            "set aside",
+            f"{taken} of {total - test} training rows ({100 * taken / (total - test):.0f} %) are population: reference "
+            "data of attacks, which no client trains on",
+        )
 
 
 def _owners(foreign_rows: Mapping[str, int] | None) -> Iterator[tuple[str, str]]:

@@ -72,6 +72,7 @@ class Progress(_Output):
     _last_line: float = field(init=False, default=0.0)
     _bar: Bar | None = field(init=False, default=None)
     _task: int = field(init=False, default=0)
+    _accuracy: tuple[int, float] | None = field(init=False, default=None)
 
     def __call__(self, event: Event) -> None:
         """Show what concerns the progress of the training; other events are not shown."""
@@ -80,11 +81,14 @@ class Progress(_Output):
             self._start(event)
         elif isinstance(event, ShardStored):
             self._stored.add(event.first)
+            self._accuracy = None
             self._latest = {first: at for first, at in self._latest.items() if not event.first <= first <= event.last}
-            self._show(None)
+            self._show(0)
         elif isinstance(event, RoundFinished):
             self._latest[event.first] = event
-            self._show(event.accuracy)
+            if event.accuracy is not None:
+                self._accuracy = event.round, event.accuracy
+            self._show(event.round)
         elif isinstance(event, StageStarted):
             self._stage(event.text)
 
@@ -110,7 +114,7 @@ class Progress(_Output):
 
     def _start(self, training: TrainingStarted) -> None:
         self.stop()
-        self._training, self._stored, self._latest = training, set(), {}
+        self._training, self._stored, self._latest, self._accuracy = training, set(), {}, None
         self._started = self._last_line = self.clock()
         if training.what == "pilot" or training.shards > 1 or training.stored:
             self._stage(str(training))
@@ -119,18 +123,24 @@ class Progress(_Output):
             self._task = self._bar.add_task("training", total=1.0, accuracy="", where=self.text())
             self._bar.start()
 
-    def _show(self, accuracy: float | None) -> None:
-        done = self._share.done
+    def _accuracy_text(self, round_number: int) -> str:
+        """The last accuracy, with its round unless that is `round_number`; empty before there is one."""
+        if self._accuracy is None:
+            return ""
+        at, accuracy = self._accuracy
+        return f"global accuracy {accuracy:.3f}" + (f" after round {at}" if at != round_number else "")
+
+    def _show(self, round_number: int) -> None:
+        done, accuracy_text = self._share.done, self._accuracy_text(round_number)
         if self._bar is not None:
-            fields = {} if accuracy is None else {"accuracy": f"global accuracy {accuracy:.3f}"}
-            self._bar.update(self._task, completed=done, where=self.text(), **fields)  # type: ignore[arg-type]
+            self._bar.update(self._task, completed=done, where=self.text(), accuracy=accuracy_text)  # type: ignore[arg-type]
             return
         now = self.clock()
         if self.quiet or (now - self._last_line < self.every_seconds and done < 1):
             return
         self._last_line = now
         seconds_left = (now - self._started) / done * (1 - done) if done else 0.0
-        accuracy_text = "" if accuracy is None else f", global accuracy {accuracy:.3f}"
+        accuracy_text = f", {accuracy_text}" if accuracy_text else ""
         self._write(f"{self.text()}{accuracy_text}, about {_duration(seconds_left)} left\n")
 
     def _stage(self, text: str) -> None:

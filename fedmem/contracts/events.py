@@ -130,7 +130,7 @@ class RoundFinished(Event):
         rounds: how many there are.
         first: the first of the runs.
         last: the last of the runs.
-        accuracy: of their global models on the test set when they were last observed, 0..1; None before that.
+        accuracy: of their global models on the test set after this round, 0..1; None where it is not observed.
     """
 
     round: int

@@ -58,7 +58,7 @@ class _Observer:
         self.evidence: list[Evidence] = []
         self.references: list[ReferenceEvidence] = []
         self.measurements: list[Measurement] = []
-        self.accuracy: float | None = None
+        self._accuracy: tuple[int, float] | None = None
         self.seconds = 0.0
 
     def observes_round(self, round_number: int) -> bool:
@@ -107,6 +107,10 @@ class _Observer:
             if transitions[0].level in probe.levels and self._is_due(probe, transitions[0].round):
                 self._probe(probe, source, context, transitions)
 
+    def accuracy_of(self, round_number: int) -> float | None:
+        """The accuracy of the global models on the test set after a round (from 1); None where it is not observed."""
+        return self._accuracy[1] if self._accuracy is not None and self._accuracy[0] == round_number else None
+
     def _gather(self, transitions: list[Transition]) -> None:
         first, model = transitions[0], self._federation.model
         with Guard("model", model, "forward", round=first.round, level=first.level):
@@ -122,7 +126,7 @@ class _Observer:
             if len(examples):
                 self.evidence.append(evidence_of(models, transitions, name, examples, self._executor))
                 if name == "test" and audit.level == "global":
-                    self.accuracy = accuracy(self.evidence[-1])
+                    self._accuracy = audit.round, accuracy(self.evidence[-1])
         for references in federation.references:
             self.references.append(rank_of(models, transitions, references, federation.audit, audit, self._executor))
 

@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
 
 
-def caveats(scenario: Scenario, foreign_rows: Mapping[str, int] | None = None) -> list[str]:
+def caveats(
+    scenario: Scenario, foreign_rows: Mapping[str, int] | None = None, counts: Mapping[str, int] | None = None
+) -> list[str]:
     """Warnings about a scenario, one sentence or two each; empty where there is nothing to warn of.
 
     `foreign_rows` are those of its federation: with a partition by owner, real rows of other owners by injection.
+    `counts` are its rows of each purpose.
 
     >>> from fedmem.scenario.loading import parse_scenario
     >>> text = "{rounds: 1, clients: 14, dataset: {kind: digits}, model: {kind: mlp}, probes: [{kind: utility}]}"
@@ -27,7 +30,18 @@ def caveats(scenario: Scenario, foreign_rows: Mapping[str, int] | None = None) -
     return [
         *_warnings_of_no_measurement(bool(scenario.estimators), bool(scenario.probes), bool(scenario.injections)),
         *_foreign_rows(foreign_rows or {}, scenario.central),
+        *_large_population(counts or {}),
     ]
+
+
+def _large_population(counts: Mapping[str, int]) -> Iterator[str]:
+    """Reference data that take many of the rows which clients would train on."""
+    taken, rows = counts.get("population", 0), counts.get("total", 0) - counts.get("test", 0)
+    if 3 * taken > rows:
+        yield (
+            f"population sets {taken} of {rows} training rows aside ({100 * taken / rows:.0f} %) as reference data, "
+            "which no client trains on; lower population to leave clients more rows."
+        )
 
 
 def _foreign_rows(counts: Mapping[str, int], central: str | None) -> Iterator[str]:

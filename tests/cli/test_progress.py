@@ -70,6 +70,17 @@ def test_progress_over_shards_names_the_runs_of_a_round() -> None:
     ]
 
 
+def test_an_accuracy_of_an_earlier_round_names_it() -> None:
+    clock, stream = Clock(), io.StringIO()
+    progress = Progress(stream=stream, every_seconds=0, clock=clock)
+    progress(TrainingStarted(rounds=3, runs=1))
+    for round_number, accuracy in ((1, 0.5), (2, None), (3, 0.75)):
+        progress(finished(round_number, 3, accuracy))
+    assert [line.split(", ")[2] for line in stream.getvalue().splitlines()] == [
+        "global accuracy 0.500", "global accuracy 0.500 after round 1", "global accuracy 0.750"
+    ]  # fmt: skip
+
+
 def test_progress_can_be_silent() -> None:
     stream = io.StringIO()
     with Progress(quiet=True, stream=stream) as progress:

@@ -56,6 +56,15 @@ def test_only_foreign_rows_have_a_caveat() -> None:
     assert not caveats(tiny(**NATURAL | pooled), {"rare_subgroup": 3}), "one model is trained on the rows of all owners"
 
 
+def test_a_population_above_a_third_of_training_rows_has_one() -> None:
+    scenario = tiny(**NATURAL)
+    counts = {"test": 80, "population": 200, "base": 120, "total": 400}
+    (text,) = caveats(scenario, {}, counts)
+    assert "200 of 320 training rows aside (62 %)" in text
+    assert "lower population" in text
+    assert not caveats(scenario, {}, {**counts, "population": 106})
+
+
 def test_natural_partition_declares_that_it_splits_by_owner() -> None:
     by_owner = {kind for kind in kinds("partition") if class_value(load("partition", kind), RECORD, "by_owner")}
     assert "natural" in by_owner
