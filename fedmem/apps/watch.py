@@ -173,7 +173,8 @@ class Watch:
           that id as text;
         - `loss` (nats), `margin`, `correct`, `exposure` (bits);
         - with `member_of` also `owner`, the client that the example belongs to; `included`, whether anybody trains on
-          it in this run; `holds`, whether the client of the row does (at level global, whether anybody does);
+          it in this run; `holds`, whether the client of the row does (at level global, whether anybody does). Both
+          are of the whole run, and so also of round 0, in which nothing is trained yet;
           `owner_seen`, whether the owner has taken part in an observed round so far; the number of `references`; and
           `content`, a hash of the example.
 
@@ -183,7 +184,9 @@ class Watch:
         return self._ownership.frame(self._rows, ("round", "level", *IDENTITY, "set", "subject", *_VALUES, *held))
 
     def summary(self) -> pd.DataFrame:
-        """What the owners' models show minus what others' do, round by round: see `fedmem.apps.differences.summarise`.
+        """What the owners' models show minus what others' do, and what the aggregate shows, round by round.
+
+        See `fedmem.apps.differences.summarise`: the aggregate stands in `aggregate, in`, `aggregate, out` and `null`.
 
         A client that holds the examples differs from the others also in its other data. No coin decided who holds them,
         so a difference between clients is not memorisation. Errors: `ValueError` without `member_of`.

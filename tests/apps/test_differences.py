@@ -80,3 +80,35 @@ def test_intervals_over_clients_where_there_are_eight() -> None:
 
 def test_nobody_s_examples_have_no_difference() -> None:
     assert summarise(frame_of(owners=np.full(24, -1)), ("loss",)).empty
+
+
+def test_aggregate_and_null_have_rows_of_their_own() -> None:
+    frame = frame_of()
+    frame["exposure"], frame["references"] = 1.0, 3
+    table = table_of(frame, ("loss", "exposure"))
+    whole = frame[frame.level == "global"]
+    loss = table[table.measure == "loss"]
+    for contrast, side in (("aggregate, in", True), ("aggregate, out", False)):
+        values = whole[whole.included == side].loss
+        row = loss.loc["global", contrast]
+        assert (row.value, row.n) == (pytest.approx(values.mean()), len(values))
+        ends = stats.t.interval(0.95, len(values) - 1, values.mean(), values.sem())
+        assert (row.low, row.high) == pytest.approx(ends)
+    # ranks 1 to 4 with equal probability: (2 + 1 + log2(4 / 3) + 0) / 4 bits
+    null = table.loc["global", "null"]
+    assert null.value == pytest.approx((3 + np.log2(4 / 3)) / 4)
+    assert null.measure == "exposure"
+
+
+def test_intervals_of_shares_hold_nothing_impossible() -> None:
+    frame = frame_of()
+    frame["correct"] = (frame.included & frame.client.isin([-1]) | (frame.client == frame.owner)).astype(float)
+    frame.loc[frame.subject < 2, "correct"] = 1.0
+    table = table_of(frame, ("correct",))
+    row = table.loc["global", "aggregate, in"]
+    assert (row.value, row.high) == (1.0, 1.0)
+    assert row.low == pytest.approx(stats.binomtest(14, 14).proportion_ci(method="wilson").low)
+    assert (table.low.dropna() >= -1).all()
+    assert (table.high.dropna() <= 1).all()
+    gap = table.loc["local", "owners - others, in"]
+    assert (gap.high, gap.low < 1) == (1.0, True)

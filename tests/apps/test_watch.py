@@ -45,6 +45,10 @@ def test_owner_of_examples_is_nearer_to_them_than_others() -> None:
     assert frame[frame.holds & (frame.level == "local")].client.unique().tolist() == ["c2"]
     assert not frame[frame["set"] == "nobody"].holds.any()
     loss = summary[(summary.measure == "loss") & (summary["round"] == 2)]
+    whole = loss[loss.level == "global"]
+    at_global = frame[(frame["round"] == 2) & (frame.level == "global") & (frame["set"] == "mine")]
+    assert (whole.contrast.tolist(), whole.value.item()) == (["aggregate, in"], pytest.approx(at_global.loss.mean()))
+    loss = loss[loss.level == "local"]
     assert loss["set"].tolist() == ["mine"]
     assert loss.contrast.tolist() == ["owners - others, in"]
     assert loss.value.item() < 0 < loss.high.item() - loss.low.item()
