@@ -44,6 +44,7 @@ class Grey:
                 inputs=np.full((target.num_images, *target.input_shape), 0.5, dtype=np.float32),
                 labels=guess_labels(target.num_images, target.num_classes),
                 distance=math.nan,
+                note="this control reads nothing of the update, and uses nothing of what was granted",
             )
             for target in targets
         ]

@@ -97,19 +97,23 @@ class LinearLayer:
         bias = rows[:, -1]
         if not rows.isfinite().all() or not bias.any():
             grey = np.full((1, *target.input_shape), 0.5, dtype=np.float32)
-            return Reconstruction(inputs=grey, labels=np.zeros(1, dtype=np.int64), distance=math.nan)
+            note = "nothing was found: the gradient of the first layer is zero or not finite"
+            return Reconstruction(inputs=grey, labels=np.zeros(1, dtype=np.int64), distance=math.nan, note=note)
         mean = entrance.inverse((bias @ rows[:, :-1] / bias.square().sum())[None])
         label = functional.cosine_similarity(entrance.moves(mean)[0], bias, dim=-1).argmax()[None]
         images, labels = (
             (mean, label) if target.num_images == 1 else self._isolated_inputs(entrance, rows, target.num_images)
         )
         distance = _unexplained_share(rows, entrance.forward(images))
+        note = ""
         if not len(images) or (target.num_images == 1 and distance > self.tolerance):
             images, labels, distance = mean, label, 1.0
+            note = "nothing was found that is exact; the input is a weighted mean of the examples, its label a guess"
         return Reconstruction(
             inputs=images.clamp(0.0, 1.0).reshape(-1, *target.input_shape).float().cpu().numpy(),
             labels=labels.cpu().numpy(),
             distance=distance,
+            note=note,
         )
 
     def _isolated_inputs(self, entrance: Entrance, rows: Tensor, count: int) -> tuple[Tensor, Tensor]:

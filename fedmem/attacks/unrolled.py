@@ -122,8 +122,9 @@ class Unrolled:
             return target.algorithm.batches(target.num_images, rng)
         if target.batches is None:
             raise TargetError(
-                "batches: `order: known` needs the batches of the client, which are not known here (where fewer images "
-                "are reconstructed than were trained on, raise max_images); else use `order: drawn`"
+                "batches: `order: known` needs the batches of the client, which are not known here; use `order: drawn` "
+                "(in commands --set attack.order=drawn), or give fedmem attack --labels and --in-order; where a probe "
+                "reconstructs fewer images than were trained on, raise its max_images"
             )
         if target.labels is not None:
             return target.batches

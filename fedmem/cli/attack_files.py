@@ -18,6 +18,7 @@ from fedmem.apps.attack import AttackResult, Images, Known
 from fedmem.contracts.attack import ReconstructionAttack
 from fedmem.contracts.model import Model, TableModel
 from fedmem.errors import ComponentError, FedmemError, FolderError, Problem, ScenarioError
+from fedmem.estimation.statistics import clopper_pearson
 from fedmem.guards.guarding import NOT_OURS, cause_of
 from fedmem.modalities.undescribed import modality_of_shape
 from fedmem.processes import cores, share_processes
@@ -219,6 +220,7 @@ def _json_facts(done: AttackResult) -> dict[str, Any]:
         "clients": done.clients,
         "distance": done.found.distance if np.isfinite(done.found.distance) else None,
         "labels": done.found.labels.tolist(),
+        **({"not_recovered": done.found.note} if done.found.note else {}),
         "gallery": done.gallery_size,
         "scores": [{name: value for name, value in score.items() if np.isfinite(value)} for score in scores],
         **done.origin,
@@ -248,21 +250,37 @@ def _image_rows(done: AttackResult) -> list[ImageRow]:
     ]
 
 
+def _found_text(done: AttackResult) -> str:
+    """What was reconstructed, or why inputs and labels are not recovered."""
+    reconstruction = done.found
+    distance = f"matching distance {reconstruction.distance:.3g}"
+    if reconstruction.note:
+        if not np.isfinite(reconstruction.distance):
+            distance = "nothing was matched"
+        return f"inputs and labels were not recovered: {reconstruction.note}; {distance}"
+    labels = ", ".join(map(str, reconstruction.labels.tolist()))
+    return f"{len(reconstruction.inputs)} reconstructed, labels {labels}; {distance}"
+
+
 def report_text(done: AttackResult, out: Path) -> str:
     """What was granted, what was found, and how to read it, in a few lines."""
-    reconstruction = done.found
     lines = [
         f"granted to the adversary: {done.knows}, clients={done.clients}",
-        f"{len(reconstruction.inputs)} reconstructed, labels {', '.join(map(str, reconstruction.labels.tolist()))}; "
-        f"matching distance {reconstruction.distance:.3g}",
+        _found_text(done),
     ]
     if done.scores:
         identified = [score.identified for score in done.scores if score.identified == score.identified]
+        successes, trials = int(sum(identified)), len(identified)
         better = sum(score.margin > 0 for score in done.scores)
         if identified:
+            low, high = clopper_pearson(successes, trials)
             lines.append(
-                f"identified {int(sum(identified))} of {len(identified)} among {done.gallery_size} others "
-                f"(by chance about {len(identified) / (done.gallery_size + 1):.2g})"
+                f"identified {successes} of {trials} among {done.gallery_size} others "
+                f"(by chance about {trials / (done.gallery_size + 1):.1g} of {trials})"
+            )
+            lines.append(
+                f"share identified {successes / trials:.2f} [{low:.2f}, {high:.2f}] (exact binomial 95 % interval, as "
+                "if the examples of an update were independent)"
             )
         lines.append(f"nearer than the best prior: {better} of {len(done.scores)}")
         margins, levels = ([getattr(score, name) for score in done.scores] for name in ("margin", "psnr"))

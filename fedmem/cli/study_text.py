@@ -18,14 +18,19 @@ if TYPE_CHECKING:
 
 
 def is_sweep(file: Path) -> bool:
-    """Whether this is a sweep file; a file that cannot be read is none."""
+    """Whether this is a sweep file, right or wrong; a file that cannot be read is none.
+
+    A scenario has no `base`, `axes` or `search`. One that has such a key by mistake still names its data or model.
+    """
     from fedmem.scenario.yaml_source import read_file
 
     try:
         value = read_file(file).value
     except ScenarioError:
         return False
-    return isinstance(value, dict) and {"base", "axes"} <= value.keys()
+    if not isinstance(value, dict) or ("base" not in value and {"dataset", "model"} & value.keys()):
+        return False
+    return bool({"base", "axes", "search"} & value.keys())
 
 
 def study_text(

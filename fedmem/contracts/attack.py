@@ -122,11 +122,13 @@ class Reconstruction:
     """The result of an attack: images (n, *shape) in [0, 1], their labels (n,), and the matching distance reached.
 
     Texts are token numbers (n, length), and labels (n, length) the token after each, -1 where there is no target.
+    `note` says why inputs and labels are not recovered from the update, such as those of a control; empty otherwise.
     """
 
     inputs: NDArray[Any]
     labels: IntArray
     distance: float
+    note: str = ""
 
 
 @runtime_checkable

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.contrasts import Contrast, Mean, Ratio
+from fedmem.studies.grid import Setting
 from fedmem.studies.quantities import Quantity, Series
 from fedmem.studies.within import differences_within
 
@@ -202,7 +204,29 @@ def put(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _setting(comparison: Comparison, setting: int) -> dict[str, Any]:
-    return {"setting": comparison.labels[setting], **dict(comparison.settings[setting])}
+    return {"setting": comparison.labels[setting], **typed_settings(comparison.settings)[setting]}
+
+
+@lru_cache(maxsize=8)
+def typed_settings(settings: tuple[Setting, ...]) -> tuple[Mapping[str, int | float | str], ...]:
+    """What each setting gives to every path: numbers where a path takes numbers alone, otherwise text.
+
+    >>> typed_settings(((("client.lr", "0.3"), ("strategy.f", "auto")), (("client.lr", "1"), ("strategy.f", "2"))))
+    ({'client.lr': 0.3, 'strategy.f': 'auto'}, {'client.lr': 1.0, 'strategy.f': '2'})
+    """
+    convert: dict[str, type[int] | type[float] | type[str]] = {}
+    for path in dict.fromkeys(path for setting in settings for path, _ in setting):
+        texts = [value for setting in settings for other, value in setting if other == path]
+        convert[path] = next((kind for kind in (int, float) if all(_is_number(text, kind) for text in texts)), str)
+    return tuple({path: convert[path](value) for path, value in setting} for setting in settings)
+
+
+def _is_number(text: str, kind: type[int] | type[float]) -> bool:
+    try:
+        value = kind(text)
+    except ValueError:
+        return False
+    return "_" not in text and math.isfinite(value) and abs(value) < 2**63
 
 
 def _quantity(comparison: Comparison, quantity: Quantity) -> dict[str, Any]:

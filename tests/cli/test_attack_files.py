@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from fedmem.apps.attack import Known
+from fedmem.estimation.statistics import clopper_pearson
 from tests.apps.attack_helpers import Spy, call, write_attack_files
 
 
@@ -62,3 +63,32 @@ def test_attack_json_holds_all_settings_files_and_versions(folder: Path) -> None
         "before.pt", "after.pt", "truth.npz", "others.npz"
     }  # fmt: skip
     assert found["versions"]["fedmem"]
+
+
+def test_identified_has_its_chance_and_exact_interval(folder: Path) -> None:
+    np.savez("others.npz", np.full((39, 4), 0.25, dtype=np.float32))
+    scored = ("--truth", "truth.npz", "--gallery", "others.npz", "--set", "attack.steps=3", "--out", "found")
+    _, said, _ = call(*scored)
+    count = int(said.partition("identified ")[2].split()[0])
+    low, high = clopper_pearson(count, 2)
+    assert "(by chance about 0.05 of 2)" in said
+    assert f"share identified {count / 2:.2f} [{low:.2f}, {high:.2f}] (exact binomial" in said
+
+
+def test_attacks_that_recover_nothing_say_so(folder: Path) -> None:
+    _, said, _ = call("--attack", "grey", "--out", "grey")
+    assert "inputs and labels were not recovered: this control reads nothing of the update" in said
+    assert "labels 0, 1" not in said
+    assert "reads nothing" in json.loads((folder / "grey" / "attack.json").read_text())["not_recovered"]
+    code, said, _ = call("--attack", "linear_layer", "--steps", "2", "--out", "linear")
+    assert code == 0
+    assert "not recovered: nothing was found that is exact" in said
+
+
+def test_unknown_order_names_the_remedies_of_the_command(folder: Path) -> None:
+    unrolled = ("--attack", "unrolled", "--set", "attack.steps=2")
+    code, _, error = call(*unrolled, "--out", "found")
+    assert code == 2
+    assert "--set attack.order=drawn" in error
+    assert call(*unrolled, "--set", "attack.order=drawn", "--out", "drawn")[0] == 0
+    assert call(*unrolled, "--labels", "2,0", "--in-order", "--out", "ordered")[0] == 0

@@ -67,3 +67,13 @@ def test_check_reports_all_that_is_wrong_in_a_study(small: Path) -> None:
 
 def test_check_says_when_it_cannot_tell_the_time(small: Path) -> None:
     assert "time unknown: fewer than 3 rounds" in words("check", "small.yaml", "--vary", "client.lr=0.1,0.2")
+
+
+def test_wrong_sweep_is_answered_as_a_sweep(small: Path) -> None:
+    for text in ("base: small.yaml\nseeds: 3\n", "base: small.yaml\naxis:\n- {path: client.lr, values: [1]}\n"):
+        Path("seeds.yaml").write_text(text)
+        checked, swept = call("check", "seeds.yaml"), call("sweep", "seeds.yaml")
+        assert (checked.exit_code, swept.exit_code) == (2, 2)
+        assert checked.stderr == swept.stderr
+        assert "axes" in checked.stderr
+        assert "base: unknown" not in checked.stderr

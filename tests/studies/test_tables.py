@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import stats
 
@@ -13,6 +15,7 @@ from fedmem.results.read import read
 from fedmem.studies.compare import ComparedRuns
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.report import Table
+from fedmem.studies.tables import put, typed_settings
 from tests.studies.compare_helpers import one, rows_of
 
 
@@ -66,3 +69,13 @@ def test_rounds_and_trades_are_those_of_the_runs(made: ComparedRuns) -> None:
     accuracy = [one(frame, metric="test_accuracy", level="global", subject="") for frame in rows_of(made, 3)]
     assert trades[trades.setting == made.comparison.labels[3]].utility.tolist()[0] == pytest.approx(np.mean(accuracy))
     assert set(trades.level) == {"global"}
+
+
+def test_numeric_axes_are_numeric_columns(tmp_path: Path) -> None:
+    settings = tuple((("client.lr", lr), ("strategy.kind", kind)) for lr in ("0.3", "1e-1") for kind in ("fedavg", "2"))
+    assert [row["client.lr"] for row in typed_settings(settings)] == [0.3, 0.3, 0.1, 0.1]
+    assert {row["strategy.kind"] for row in typed_settings(settings)} == {"fedavg", "2"}
+    put(tmp_path, "results", list(typed_settings(settings)))
+    frame = pd.read_parquet(tmp_path / "results.parquet")
+    assert (frame["client.lr"] == 0.3).sum() == 2
+    assert [type(row["clients"]) for row in typed_settings(((("clients", "10"),),))] == [int]
