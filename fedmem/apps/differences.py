@@ -78,7 +78,7 @@ def _of_round(group: pd.DataFrame, measures: Sequence[str]) -> Iterator[tuple[st
             if len(values):
                 owners = own["owner"].reindex(values.index)
                 numbers = _mean(values.to_numpy(np.float64), owners.astype(str).to_numpy())
-                yield "local", contrast, measure, _bounded(numbers, is_share=measure in _SHARES)
+                yield "local", contrast, measure, _clip_difference(numbers, is_share=measure in _SHARES)
         for level, rows in (("local", at_owner), ("global", whole)):
             inside, outside = (rows[rows["included"] == side][measure].dropna().to_numpy(np.float64) for side in (1, 0))
             is_share = measure in _SHARES
@@ -92,7 +92,7 @@ def _of_round(group: pd.DataFrame, measures: Sequence[str]) -> Iterator[tuple[st
                     low = high = math.nan
                 n, clients = len(inside) + len(outside), rows["owner"].nunique()
                 numbers = {"value": value, "low": low, "high": high, "n": n, "clients": clients}
-                yield level, COINS, measure, _bounded(numbers, is_share=is_share)
+                yield level, COINS, measure, _clip_difference(numbers, is_share=is_share)
         if measure == "exposure" and "references" in whole and len(whole):
             nulls = whole.dropna(subset=[measure])["references"].map(_expected_exposure)
             numbers = {"value": float(nulls.mean()), "low": math.nan, "high": math.nan, "n": len(nulls)}
@@ -109,7 +109,7 @@ def _level(values: FloatArray, clients: int, *, is_share: bool) -> dict[str, Any
     return {"value": float(values.mean()), "low": low, "high": high, "n": len(values), "clients": clients}
 
 
-def _bounded(numbers: dict[str, Any], *, is_share: bool) -> dict[str, Any]:
+def _clip_difference(numbers: dict[str, Any], *, is_share: bool) -> dict[str, Any]:
     """The same; the interval of a difference of shares holds nothing impossible. NaN stays NaN."""
     if not is_share:
         return numbers

@@ -89,10 +89,10 @@ def test_aggregate_and_null_have_rows_of_their_own() -> None:
     whole = frame[frame.level == "global"]
     loss = table[table.measure == "loss"]
     for contrast, side in (("aggregate, in", True), ("aggregate, out", False)):
-        values = whole[whole.included == side].loss
+        values = whole[whole.included == side].loss.to_numpy(np.float64)
         row = loss.loc["global", contrast]
         assert (row.value, row.n) == (pytest.approx(values.mean()), len(values))
-        ends = stats.t.interval(0.95, len(values) - 1, values.mean(), values.sem())
+        ends = stats.t.interval(0.95, len(values) - 1, float(values.mean()), float(stats.sem(values)))
         assert (row.low, row.high) == pytest.approx(ends)
     # ranks 1 to 4 with equal probability: (2 + 1 + log2(4 / 3) + 0) / 4 bits
     null = table.loc["global", "null"]
