@@ -105,8 +105,9 @@ class Dataset:
 class ClientData:
     """The base rows of one client, before injection; `reserved` more of its rows were set aside for audits.
 
-    An injection that takes rows which clients hold is also given the `name` of the client (empty without one), the
-    `columns` of the data set for these rows, sensitive attributes among them, and `max_taken`, how many it may take.
+    `name` is that of the client, empty without one. An injection that takes rows which clients hold is also given the
+    `columns` of the data set for these rows, sensitive attributes among them, `max_taken`, how many it may take,
+    and `elsewhere`, where further training rows of the owner are, by the reason.
 
     >>> rows = Examples(inputs=np.zeros((3, 2), np.float32), targets=np.array([0, 1, 0]), ids=np.arange(3))
     >>> ClientData(client=0, examples=rows, reserved=2).num_rows
@@ -118,6 +119,7 @@ class ClientData:
     name: str = ""
     columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     max_taken: int = 0
+    elsewhere: Mapping[str, int] = field(default_factory=dict)
     reserved: int = 0
 
     @property

@@ -15,6 +15,7 @@ from fedmem.contracts.data import ClientData, Dataset
 from fedmem.contracts.injection import Injection, has_coins, injection_declaration
 from fedmem.contracts.ragged import Ragged
 from fedmem.errors import ComponentError
+from fedmem.federation.own_rows import splits_by_owner
 from fedmem.seeding import stream
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ class HeldRows(Sequence[ClientData]):
         self._set_aside = dict(set_aside)
         self._is_free = np.ones(len(parts.rows), dtype=bool)
         self._columns = {**data.sensitive, **data.columns}
+        self._away = _count_away(scenario, data, set_aside)
 
     def __len__(self) -> int:
         return len(self._parts)
@@ -73,7 +75,16 @@ class HeldRows(Sequence[ClientData]):
             name=self._names[client] if self._names else "",
             columns=_ColumnsOfRows(self._columns, rows),
             max_taken=self._max_taken(len(rows), self._scenario.exclusion == "replace"),
+            elsewhere=self._elsewhere(client),
         )
+
+    def _elsewhere(self, client: int) -> Mapping[str, int]:
+        """Where further training rows of the owners of a client's rows are."""
+        if self._data.natural is None:
+            return {}
+        owners = np.unique(self._data.natural[self._parts[client]])
+        counts = {reason: int(by_owner[owners].sum()) for reason, by_owner in self._away.items()}
+        return {reason: count for reason, count in counts.items() if count}
 
     def require_rows(self, i: int, injection: Injection) -> None:
         """Errors: `ComponentError` for the rows that an injection names and that no client holds, with the reasons."""
@@ -169,6 +180,18 @@ class HeldRows(Sequence[ClientData]):
             **self._set_aside,
             "left out by the partition": np.setdiff1d(self._data.train.ids, assigned),
         }
+
+
+def _count_away(scenario: Scenario, data: Dataset, set_aside: Mapping[str, IntArray]) -> Mapping[str, IntArray]:
+    """Reason -> (owners,) how many rows of each owner are set aside; empty without a partition by owner."""
+    natural = data.natural
+    if natural is None or not splits_by_owner(scenario.partition):
+        return {}
+    owners = int(natural.max(initial=0)) + 1
+    return {
+        reason: np.bincount(natural[np.isin(data.train.ids, ids)], minlength=owners)
+        for reason, ids in set_aside.items()
+    }
 
 
 def notes_of(

@@ -72,7 +72,7 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
     """Set aside, partition, inject."""
     population, space = population_of(scenario, data), Space.of(data)
     rows = set_aside(scenario, data, _planner(scenario, space))
-    parts, base = rows.base, BaseRows(data.train, rows.base, rows.reserved)
+    parts, base = rows.base, BaseRows(data.train, rows.base, rows.reserved, rows.names)
     away = {
         "in the population": data.train.ids[population],
         "set aside for other injections": np.delete(data.train.ids, np.concatenate([population, rows.unreserved])),

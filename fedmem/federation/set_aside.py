@@ -30,10 +30,13 @@ PlanOne = Callable[[int, Sequence[ClientData], Reserve], InjectionPlan]
 class BaseRows(Sequence[ClientData]):
     """The base rows of each client, copied from the data set on access; `reserved` (N,) more of each were set aside."""
 
-    def __init__(self, train: Examples, base: Ragged, reserved: IntArray | None = None) -> None:
+    def __init__(
+        self, train: Examples, base: Ragged, reserved: IntArray | None = None, names: tuple[str, ...] = ()
+    ) -> None:
         self._train = train
         self._base = base
         self._reserved = reserved
+        self._names = names
 
     def __len__(self) -> int:
         return len(self._base)
@@ -49,7 +52,8 @@ class BaseRows(Sequence[ClientData]):
             return tuple(self[client] for client in range(*index.indices(len(self))))
         client = range(len(self))[index]
         reserved = 0 if self._reserved is None else int(self._reserved[client])
-        return ClientData(client=client, examples=self._train.take(self._base[client]), reserved=reserved)
+        name = self._names[client] if self._names else ""
+        return ClientData(client=client, examples=self._train.take(self._base[client]), name=name, reserved=reserved)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +136,7 @@ def _needs_of_owners(scenario: Scenario, data: Dataset, plan_one: PlanOne) -> tu
     budget = make_row_budget(scenario, data)
     assigned = _assign(scenario, data, _rows_outside_population(scenario, data))
     ownership = Ownership.of(data, assigned, budget.reserved_classes)
-    whole = BaseRows(data.train, ownership.parts)
+    whole = BaseRows(data.train, ownership.parts, names=ownership.names)
     return budget, ownership, count_needs(scenario, ownership, lambda i, reserve: plan_one(i, whole, reserve))
 
 

@@ -15,16 +15,19 @@ from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Examples, Space
 from fedmem.errors import ComponentError
+from fedmem.wording import choices
 
 if TYPE_CHECKING:
     from fedmem.contracts.reserve import Reserve
 
 Clients = (
-    Literal["all"] | tuple[Annotated[int, annotated_types.Ge(0)], ...] | Mapping[Literal["share", "count"], int | float]
+    Literal["all"]
+    | tuple[Annotated[int, annotated_types.Ge(0)] | Annotated[str, annotated_types.MinLen(1)], ...]
+    | Mapping[Literal["share", "count"], int | float]
 )
 """Who holds the examples of an injection; see `PlacedInjection`."""
 
-_ALLOWED = "all, a list of clients such as [0, 3], {share: 0.3} or {count: 4}"
+_ALLOWED = "all, a list of clients by number or name such as [0, Lake View], {share: 0.3} or {count: 4}"
 
 
 Key = TypeVar("Key")
@@ -99,8 +102,25 @@ def choose_clients(choice: Clients, clients: Sequence[ClientData], rng: np.rando
     if isinstance(choice, Mapping):
         positions = rng.choice(len(clients), size=count_owners(choice, len(clients)), replace=False).tolist()
     else:
-        positions = list(choice)
+        positions = _positions(choice, clients)
     return [clients[k] for k in sorted(positions)]
+
+
+def _positions(choice: Sequence[int | str], clients: Sequence[ClientData]) -> list[int]:
+    """The numbers of clients that are given by number or name. Errors: `ComponentError` for an unknown name, or two."""
+    if not any(isinstance(client, str) for client in choice):
+        return [int(client) for client in choice]
+    names = [data.name for data in clients]
+    positions = []
+    for client in choice:
+        if isinstance(client, str) and client not in names:
+            known = [name for name in names if name]
+            hint = choices(client, known) if known else "; clients have names with partition: {kind: natural} alone"
+            raise ComponentError("injections.clients", f"no client is called {client!r}{hint}")
+        positions.append(names.index(client) if isinstance(client, str) else int(client))
+    if len(set(positions)) < len(positions):
+        raise ComponentError("injections.clients", f"{list(choice)} names a client twice; name each once")
+    return positions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +129,8 @@ class PlacedInjection(ABC):
 
     Fields
 
-    - `clients`: who holds examples: `all`, a list of clients, `{share: 0.3}` of them or `{count: 4}` of them, drawn
+    - `clients`: who holds examples: `all`, a list of clients by number or name, `{share: 0.3}` of them
+      or `{count: 4}` of them, drawn
       at random; a share is rounded to whole clients, at least one.
     - `per_client`: audit examples on each of these clients.
     - `copies`: how often an in example is trained on in each epoch, all copies under one coin.

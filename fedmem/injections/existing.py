@@ -33,7 +33,8 @@ _SHOWN = 12
 class Existing:
     """Rows that the partition gave to clients. Each becomes an audit example of the client that holds it.
 
-    Write exactly one of `rows`, `where`, `share` and `per_client`. A chosen row leaves the base rows of its client. In
+    Write one of `rows`, `where`, `share` and `per_client`, or `where` with `per_client`: so many of the matching rows
+    of each client. A chosen row leaves the base rows of its client. In
     runs in which it is out, another row of the same client is its replacement row; these rows are set aside too, one
     for each chosen row. So a client trains on as many rows as it holds, minus its chosen ones, in every run. With n
     rows, at most (n - 1) // 2 can be chosen, and n - 1 with `exclusion: remove`.
@@ -46,7 +47,8 @@ class Existing:
       of the data set and its sensitive attributes, `class` (name or number) and `client` (name or number).
     - `share`: the share of the rows of each client, drawn at random and rounded.
     - `per_client`: rows of each client, drawn at random; 4 where no other selector is given.
-    - `clients`: the clients whose rows are chosen: `all`, a list, `{share: 0.3}` of them or `{count: 4}` of them.
+    - `clients`: the clients whose rows are chosen: `all`, a list of numbers or names, `{share: 0.3}` of
+      them or `{count: 4}` of them.
     - `label`: name of this injection in every output; its kind if left out.
 
     Guarantees:
@@ -76,9 +78,11 @@ class Existing:
     def __post_init__(self) -> None:
         object.__setattr__(self, "clients", freeze_choice(self.clients))
         given = [name for name in _SELECTORS if getattr(self, name) is not None]
-        if len(given) > 1:
+        if len(given) > 1 and set(given) != {"where", "per_client"}:
             raise ComponentError(
-                given[1], f"{given[0]} and {given[1]} both choose rows; write exactly one of {', '.join(_SELECTORS)}"
+                given[1],
+                f"{given[0]} and {given[1]} both choose rows; "
+                f"write one of {', '.join(_SELECTORS)}, or where with per_client",
             )
         if self.rows is not None:
             self._check_rows(self.rows)
@@ -109,7 +113,7 @@ class Existing:
         """The number of chosen rows, or the most that there can be."""
         if self.rows is not None:
             return len(self.rows)
-        chosen_by_value = self.where is not None or self.share is not None
+        chosen_by_value = self.share is not None or (self.where is not None and self.per_client is None)
         return num_rows if chosen_by_value else count_owners(self.clients, num_clients) * (self.per_client or _DEFAULT)
 
     def plan(
@@ -133,7 +137,8 @@ class Existing:
         if self.rows is not None:
             yield from self._find_named(owners, self.rows)
         elif self.where is not None:
-            yield from _find_matching(owners, self.where, space)
+            matching = _find_matching(owners, self.where, space)
+            yield from matching if self.per_client is None else _draw_each(list(matching), self.per_client, owners, rng)
         else:
             for data in owners:
                 held = len(data.examples)
@@ -173,7 +178,7 @@ class Existing:
                 f"{data.max_taken} can be{others}: a client keeps at least one row, and under `exclusion: replace` "
                 "each chosen row needs another row of the client as its replacement row. Possible are "
                 f"{sum(min(count, data.max_taken) for data, count in pairs)} of the {sum(counts)} rows; choose fewer, "
-                "choose among `clients`, or write `exclusion: remove`",
+                f"choose among `clients`, or write `exclusion: remove`. {_elsewhere_text(data)}",
             )
 
 
@@ -196,6 +201,23 @@ def _find_matching(owners: Sequence[ClientData], where: Mapping[str, Any], space
     if not any(match.any() for match in matches):
         raise ComponentError("injections.where", "no row of these clients has all of these values; ask for fewer")
     return iter([np.flatnonzero(match) for match in matches])
+
+
+def _draw_each(
+    matching: Sequence[IntArray], count: int, owners: Sequence[ClientData], rng: np.random.Generator
+) -> Iterator[IntArray]:
+    """Client by client, `count` of the matching places. Errors: `ComponentError` where a client has fewer."""
+    few = [(data, len(places)) for data, places in zip(owners, matching, strict=True) if len(places) < count]
+    if few:
+        data, found = few[0]
+        raise ComponentError(
+            "injections.per_client",
+            f"{count} matching rows of each client are wanted, but client {_name(data)} holds {found}"
+            + (f" (and {len(few) - 1} more clients hold too few)" if len(few) > 1 else "")
+            + f"; lower per_client, or choose among `clients`. {_elsewhere_text(data)}",
+        )
+    for places in matching:
+        yield np.sort(rng.choice(places, size=count, replace=False))
 
 
 def _cells(name: str, data: ClientData, space: Space) -> NDArray[Any]:
@@ -252,6 +274,13 @@ def _values_text(cells: Sequence[NDArray[Any]]) -> str:
         return f"{values[0]} to {values[-1]}"
     more = f" and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
     return ", ".join(map(str, values[:_SHOWN])) + more
+
+
+def _elsewhere_text(data: ClientData) -> str:
+    """Where further rows of a client are, and how it would hold more of them."""
+    counts = ", ".join(f"{count} {reason}" for reason, count in data.elsewhere.items())
+    known = f"Further training rows of its owner: {counts}; others may be test rows. " if counts else ""
+    return f"{known}Lower `population`, or `test` of the data set, to leave clients more rows"
 
 
 def _name(data: ClientData) -> str:

@@ -98,7 +98,7 @@ def _check_owners(injections: Sequence[Injection], clients: int) -> Iterator[Pro
         path, selection = f"injections[{position}].clients", injection_declaration(injection).clients
         if isinstance(selection, tuple):
             for place, client in enumerate(selection):
-                if client >= clients:
+                if isinstance(client, int) and client >= clients:
                     yield Problem(
                         path=f"{path}[{place}]",
                         message=f"client {client} does not exist, there are {clients}; use 0 to {clients - 1}, "

@@ -83,6 +83,21 @@ def test_a_share_is_rounded_and_drawn_without_repetition() -> None:
     assert len(plan(parts=clients((9, 9, 9))).examples) == 12
 
 
+def test_clients_are_named_by_number_or_name() -> None:
+    assert np.bincount(plan(per_client=3, clients=("cleo", 0)).owner).tolist() == [3, 0, 3]
+    for choice, message in ((("zoe",), "no client is called 'zoe'.*ada"), ((0, "ada"), "names a client twice")):
+        with pytest.raises(ComponentError, match=message):
+            plan(per_client=3, clients=choice)
+
+
+def test_per_client_draws_among_the_rows_that_match() -> None:
+    planned = plan(where={"smoker": True}, per_client=2)
+    assert np.bincount(planned.owner).tolist() == [2, 2, 2]
+    assert (planned.examples.ids % 2 == 0).all()
+    with pytest.raises(ComponentError, match=r"5 matching rows .* client 1 \(ben\) holds 4;.*Lower `population`"):
+        plan(where={"smoker": True}, per_client=5)
+
+
 @pytest.mark.parametrize(
     ("fields", "path", "message"),
     [
