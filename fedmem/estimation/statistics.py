@@ -95,7 +95,7 @@ def student(values: FloatArray, others: FloatArray, level: float = 0.95) -> tupl
     """Difference of two means and its interval by Welch's t: (difference, low, high); NaN values do not count.
 
     Unequal variances are allowed (Welch, 1947). Without a value on one side the difference is NaN; with a single one
-    on a side, or without any spread on either, there is no interval: values that are all alike are no certainty.
+    on a side, or without any spread but rounding on either, there is no interval: values that are all alike are no certainty.
 
     >>> [round(end, 3) for end in student(np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 2.0]))]
     [1.0, -1.267, 3.267]
@@ -104,7 +104,9 @@ def student(values: FloatArray, others: FloatArray, level: float = 0.95) -> tupl
     if not len(first) or not len(second):
         return math.nan, math.nan, math.nan
     gap = float(first.mean() - second.mean())
-    if min(len(first), len(second)) < 2 or not (np.ptp(first) or np.ptp(second)):
+    if min(len(first), len(second)) < 2 or max(np.ptp(first), np.ptp(second)) <= 1e-12 * max(
+        np.abs(first).max(), np.abs(second).max()
+    ):
         return gap, math.nan, math.nan
     from scipy.stats import ttest_ind
 

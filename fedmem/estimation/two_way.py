@@ -117,7 +117,8 @@ def variance(contributions: Influence) -> float:
     """V_examples + V_runs − V_pairs, and at least half of V_examples.
 
     The difference of the last two may be negative by chance; without that floor one of fifty intervals would be hardly
-    wider than nothing. Where examples are all alike, the larger of V_examples and V_runs stands in for a V of 0.
+    wider than nothing. Where examples are all alike, the larger of V_examples and V_runs stands in for a V of 0, or for
+    a V that is only the rounding error of the three sums.
     """
     by_example, by_run, by_pair = _product_sums(contributions, contributions)
     return _total(by_example, by_run, by_pair)
@@ -135,7 +136,12 @@ def _product_sums(first: Influence, other: Influence) -> tuple[float, float, flo
 
 def _total(by_example: float, by_run: float, by_pair: float) -> float:
     total = max(by_example + by_run - by_pair, by_example / 2)
-    return total if total > 0 else max(by_example, by_run, 0.0)
+    # sums that cancel leave a rest of about 1e-16 of their size, whose square root is no small standard error
+    noise = _ROUNDING * (by_example + by_run + abs(by_pair))
+    if total > noise:
+        return total
+    largest = max(by_example, by_run, 0.0)
+    return largest if largest > _ROUNDING**2 * abs(by_pair) else 0.0
 
 
 def half_width(value: float, contributions: Influence, clusters: int, level: float = 0.95, scale: float = 0.0) -> float:
@@ -170,12 +176,14 @@ def interval(
     At a bound all values are at that bound. Of a true positive rate of 1 only the threshold varies, which says nothing
     about members that are missed. Between two finite bounds the interval is taken on the scale of
     log((v − least) / (most − v)), whose error is that of v times (most − least) / ((v − least) (most − v)): near a
-    bound it is not symmetric.
+    bound it is not symmetric. Less than rounding errors of the range between finite bounds is no variation.
 
     >>> one = Influence(examples=np.array([0.01] * 5 + [-0.01] * 5), cells=np.zeros((10, 10)))
     >>> [round(end, 3) for end in interval(0.95, one, 10, (0.0, 1.0))]
     [0.808, 0.988]
     """
+    if all(map(math.isfinite, bounds)):
+        scale = max(scale, bounds[1] - bounds[0])
     half = half_width(value, contributions, clusters, level, scale) if bounds[0] < value < bounds[1] else math.nan
     return interval_around(value, half, bounds)
 

@@ -164,3 +164,11 @@ def test_middle_rank_sums_have_p_1_by_counting_and_normal_law() -> None:
     # the next value is further out by one pair, in all but the ways that have one of the two in the middle
     counted, normal = rank_sum_exact(198, 99), rank_sum_exact(202, 101)
     assert 1 - normal[101 * 101 // 2 - 1] == pytest.approx(1 - counted[99 * 99 // 2 - 1], rel=0.05)
+
+
+def test_student_takes_rounding_for_no_spread() -> None:
+    first = np.array([0.1 + 0.2, 0.3, 0.3])
+    gap, low, high = student(first, np.array([0.3, 0.3, 0.1 + 0.2]))
+    assert abs(gap) < 1e-15
+    assert math.isnan(low)
+    assert math.isnan(high)

@@ -203,3 +203,19 @@ def test_rate_at_0_or_1_has_no_interval(end: float, place: float) -> None:
     assert np.isnan(interval(end, contributions, 16, (0.0, 1.0))).all()
     low, high = interval(0.9, contributions, 16, (0.0, 1.0))
     assert low < 0.9 < high
+
+
+def test_a_variance_of_rounding_noise_counts_as_none() -> None:
+    """Examples that are right in as many in as out runs have no effect; only runs tell how sure that is."""
+    rng, halves = np.random.default_rng(0), []
+    for _ in range(40):
+        is_in = coins(16, 12, rng)
+        values = np.zeros((16, 12))
+        for side in (is_in, ~is_in):
+            values[np.flatnonzero(side[:, 3])[:3], 3] = 0.7
+        found = of_difference(values, is_in)
+        low, high = interval(0.0, found, 12, (-1.0, 1.0))
+        halves.append((high - low) / 2)
+    assert min(halves) > 0.01, "one in twelve varies by 0.7: not 1e-10"
+    noise = Influence(examples=np.tile([1e-14, -1e-14], 5), cells=np.zeros((10, 10)))
+    assert np.isnan(interval(0.0, noise, 10, (-1.0, 1.0))).all()
