@@ -76,7 +76,7 @@ MEASURES = (
         means="The effect at the aggregate as a share of the effect at the owning client, both summed over all "
         "examples of a kind above the null: 1 means that aggregation keeps everything, 0 nothing.",
         is_not="It is not an average of ratios of single examples, and is undefined where the local effect is not "
-        "significant.",
+        "significant, by its interval and by p.",
         digits=2,
         section="none",
         order=5,
@@ -139,6 +139,7 @@ class _RetentionSums:
         self.final: dict[_Key, _Sums] = {}
         self.pooled: dict[_Key, _Sums] = {}
         self.rounds: dict[tuple[str, str], set[int]] = {}
+        self.denied: set[_Key] = set()
 
     def add(self, round_number: int | None, pair: _Pair) -> None:
         """One pair of one round."""
@@ -147,6 +148,8 @@ class _RetentionSums:
         self.order[key] = None
         if round_number is None:
             self.final[key] = sums
+            if _is_denied(local):
+                self.denied.add(key)
             return
         self.rounds.setdefault((local.metric, local.kind), set()).add(round_number)
         if key in self.pooled:
@@ -158,11 +161,23 @@ class _RetentionSums:
         """Retention of every key, at the last rounds and over all of them."""
         for key in self.order:
             metric, labels, kind = key
+            is_denied = key in self.denied
             if key in self.final:
-                yield _retention(self.final[key], kind, labels.plus(of=metric), source)
+                yield _retention(self.final[key], kind, labels.plus(of=metric), source, is_denied=is_denied)
             rounds = self.rounds.get((metric, kind), set())
             if rounds and key in self.pooled and rounds == self.pooled[key].rounds:
-                yield _retention(self.pooled[key], kind, labels.plus(of=metric, over="rounds"), source)
+                over = labels.plus(of=metric, over="rounds")
+                yield _retention(self.pooled[key], kind, over, source, is_denied=is_denied)
+
+
+def _is_denied(local: Estimate) -> bool:
+    """Whether p says that a local effect may be none; an unknown p denies nothing."""
+    smallest = 2 / (local.redeals + 1)
+    return local.p > max(_LEVEL, smallest)
+
+
+_LEVEL = 0.05
+"""The largest p of a local effect that has a retention."""
 
 
 def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Measurement]:
@@ -321,10 +336,10 @@ def _between_levels(round_number: int | None, pair: _Pair, source: str) -> Measu
     return _row(round_number, "global", source, _difference(local, pair.whole, labels, local.n, pair.clusters))
 
 
-def _retention(sums: _Sums, kind: str, labels: Labels, source: str) -> Measurement:
+def _retention(sums: _Sums, kind: str, labels: Labels, source: str, *, is_denied: bool) -> Measurement:
     """The ratio of sums over pairs of (round, example)."""
     clusters, n = sums.clusters, sums.n
-    if not sums.local - half_width(sums.local, sums.of_local, clusters) > 0:
+    if is_denied or not sums.local - half_width(sums.local, sums.of_local, clusters) > 0:
         reading = Reading(metric="retention", value=math.nan, n=n, subject=kind, labels=labels.plus(resolved="no"))
         return _row(None, "global", source, reading)
     low, high = ratio_interval((sums.whole, sums.of_whole), (sums.local, sums.of_local), clusters)

@@ -95,7 +95,8 @@ def student(values: FloatArray, others: FloatArray, level: float = 0.95) -> tupl
     """Difference of two means and its interval by Welch's t: (difference, low, high); NaN values do not count.
 
     Unequal variances are allowed (Welch, 1947). Without a value on one side the difference is NaN; with a single one
-    on a side, or without any spread but rounding on either, there is no interval: values that are all alike are no certainty.
+    on a side, or without any spread but rounding on either, there is no interval: values that are all alike are no
+    certainty.
 
     >>> [round(end, 3) for end in student(np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 2.0]))]
     [1.0, -1.267, 3.267]

@@ -16,7 +16,8 @@ class Value:
     """One number with its interval, how much stands behind it, and the false positive rate it was taken at.
 
     `saturated` says that it is too near an end of its measure to be compared; see `fedmem.estimation.saturation`.
-    `p` is that of no memorisation, from re-dealt coins; NaN where there is none.
+    `p` is that of no memorisation, from re-dealt coins; NaN where there is none. `smallest_p` is the
+    smallest that they allow; 0 where it is unknown.
     """
 
     value: float
@@ -26,6 +27,7 @@ class Value:
     fpr: float = math.nan
     saturated: bool = False
     p: float = math.nan
+    smallest_p: float = 0.0
 
     def text(self, digits: int) -> str:
         """`3.42 [3.10, 3.75]`. No end of the interval is rounded to zero, which would hide on which side it lies.
@@ -46,10 +48,10 @@ class Value:
             return "–"
         ends = ", ".join(_end(end, digits) for end in (self.low, self.high))
         mark = MARK if self.saturated else ""
-        p_text = "" if math.isnan(self.p) else f" p {self.p:.2g}"
+        of_p = "" if math.isnan(self.p) else f" p {p_text(self.p, self.smallest_p)}"
         interval = "no interval" if math.isnan(self.low + self.high) else ends
         value = _end(self.value, digits) if self.is_significant else number(self.value, digits)
-        return f"{value} [{interval}]{mark}{p_text}"
+        return f"{value} [{interval}]{mark}{of_p}"
 
     @property
     def is_significant(self) -> bool:
@@ -78,6 +80,19 @@ def number(value: float, digits: int) -> str:
         return "∞" if value > 0 else "−∞"
     text = f"{value:.{digits}f}"
     return text.replace("-", "−") if float(text) else text.removeprefix("-")
+
+
+AT_FLOOR = "≤"
+"""What stands before a p that is the smallest that re-dealt coins allow."""
+
+
+def p_text(p: float, smallest: float) -> str:
+    """A p, marked where it is the smallest possible one.
+
+    >>> p_text(0.01, 2 / 200), p_text(0.02, 2 / 200)
+    ('≤ 0.01', '0.02')
+    """
+    return f"{AT_FLOOR} " * math.isclose(p, smallest) + f"{p:.2g}"
 
 
 def rate(value: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fedmem.contracts.measurement import Labels
-from fedmem.reporting.cells import Section, Value, number
+from fedmem.reporting.cells import Section, Value, number, p_text
 from fedmem.reporting.measures import label_titles
 from fedmem.reporting.row_cells import count_cell, value_cell
 from fedmem.reporting.summary import Summary
@@ -58,7 +58,7 @@ def _both_levels(kind: str, statistic: str | None) -> tuple[tuple[str, str, Labe
 
 def _noise(null: Value | None, p_value: Value | None) -> str:
     """What noise alone gives, and how often it is as far out as the value."""
-    return f"{number(null.value, 2)}, p {p_value.value:.2g}" if null and p_value else "–"
+    return f"{number(null.value, 2)}, p {p_text(p_value.value, 1 / (p_value.n + 1))}" if null and p_value else "–"
 
 
 def client_influence_section(summary: Summary, *, everything: bool) -> Section:

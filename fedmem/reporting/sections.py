@@ -11,7 +11,7 @@ from fedmem.contracts.measure import Measure, base_of
 from fedmem.contracts.measurement import NO_LABELS, Labels
 from fedmem.errors import RunError
 from fedmem.reporting import privacy_sections
-from fedmem.reporting.cells import Section, Value
+from fedmem.reporting.cells import AT_FLOOR, Section, Value
 from fedmem.reporting.extraction_section import extraction_section
 from fedmem.reporting.influence_sections import client_influence_section, cross_influence_section
 from fedmem.reporting.measures import Variant, measure_of, terms_of
@@ -139,6 +139,14 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
                 rows.append((f"{kind}, released", count_cell(release), "", value_cell(release, measure), *blank))
         blocks.append((measure.heading, tuple(rows)))
     notes: list[str] = []
+    cells = [cell for _, rows in blocks for row in rows for cell in row[2:]]
+    if count := sum(" p " in cell for cell in cells):
+        has_floor = any(AT_FLOOR in cell for cell in cells)
+        floor = f" {AT_FLOOR} marks the smallest p that the re-dealt coins allow." * has_floor
+        notes.append(
+            f"The {count} values of p are not adjusted for their number: without any memorisation about one in twenty "
+            f"is 0.05 or less.{floor}"
+        )
     if parted_values:
         more = f" and {len(parted_values) - 3} more" if len(parted_values) > 3 else ""
         notes.append(f"p and interval differ for {'; '.join(parted_values[:3])}{more}: {_WHY_PARTED}.")
@@ -179,8 +187,8 @@ def _retention(summary: Summary, measures: Sequence[Variant]) -> Section:
                     rows.append((kind, str(value.n), text))
         blocks.append((measure.title, tuple(rows)))
     note = (
-        "Undefined: the interval of the local effect contains its null, or there is none, so there is nothing to "
-        "divide by."
+        "Undefined: the interval of the local effect contains its null, or there is none, or its p is above 0.05, so "
+        "there is nothing to divide by."
     )
     has_undefined = any(row[-1] == "undefined" for _, rows in blocks for row in rows)
     return Section(

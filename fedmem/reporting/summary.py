@@ -53,7 +53,9 @@ class Summary:
         for (when, metric, *where), value in list(self._values.items()):
             p_value = self._values.get((when, f"{metric}.p", *where))  # type: ignore[arg-type]
             if p_value is not None:
-                self._values[when, metric, *where] = replace(value, p=p_value.value)  # type: ignore[index]
+                self._values[when, metric, *where] = replace(  # type: ignore[index]
+                    value, p=p_value.value, smallest_p=2 / (p_value.n + 1) if where[1] in self.kinds else 0.0
+                )
 
     def subject_text(self, subject: str) -> str:
         """What a row is about, for people: clients by their names."""

@@ -15,7 +15,7 @@ from fedmem.reporting.cells import Value
 from fedmem.reporting.drawing import png
 from fedmem.reporting.text_sheets import escape_invisible
 from fedmem.results.read import Run
-from fedmem.results.top import LEVELS, Choice, Ranking, rank_examples, single_measures
+from fedmem.results.top import LEVELS, Choice, Ranking, notes, rank_examples, single_measures
 from fedmem.wording import class_text, client_text
 
 if TYPE_CHECKING:
@@ -37,51 +37,6 @@ def headline(run: Run, ranking: Ranking) -> str:
         f"{run.scenario.get('name', '')} · {run.path.name}: {what} audit examples, by {ranking.name} in "
         f"{_PLACES[ranking.level]}"
     )
-
-
-def notes(ranking: Ranking) -> Iterator[str]:
-    """What a reader must know before believing the order."""
-    total = ranking.candidates
-    is_of_ranks = math.isnan(ranking.smallest_p)
-    test = "exact p, that of its rank among references" if is_of_ranks else "exact one-sided p from random inclusion"
-    if ranking.significant is None:
-        yield "This measure has no exact test of single examples: the order is that of the scores alone."
-    elif ranking.significant:
-        yield (
-            f"{ranking.significant} of {total} examples are significantly above the value without memorisation "
-            f"(marked *): {test}, adjusted over {total} examples so that at most 5 % of the "
-            "marks are expected to be wrong."
-        )
-    else:
-        yield (
-            f"None of {total} examples is significantly above the value without memorisation ({test}, adjusted over "
-            f"{total} examples): the order may be noise."
-        )
-    if ranking.significant is not None and not is_of_ranks:
-        yield (
-            f"With {ranking.runs} runs p is at least {ranking.smallest_p:.2g}, the probability that random inclusion "
-            "alone puts an example into exactly its highest runs."
-        )
-    if not math.isnan(ranking.largest_error):
-        yield (
-            f"With {ranking.runs} runs the score of one example has a standard error of up to "
-            f"{ranking.largest_error:.2g}; smaller gaps between examples do not tell which is memorised more."
-        )
-    if len(ranking.frame) < total:
-        yield (
-            "The highest of many noisy scores are too high on average. Intervals are widened for that: of those shown, "
-            f"at most 5 % are expected to miss ({100 * ranking.interval_level:.4g} % each)."
-        )
-    frame, null = ranking.frame, ranking.measure.null
-    if ranking.significant is not None and ((frame[f"{ranking.level}_low"] > null) & ~frame["significant"]).any():
-        yield (
-            "Where an interval lies above the value without memorisation and there is no mark, go by the mark: it "
-            "allows for all examples that were looked at, the interval for those that are shown."
-        )
-    if "(hidden)" in "".join(ranking.frame["text"]):
-        yield "Cells of sensitive columns are hidden; `fedmem top --show-sensitive` shows them."
-    if ranking.further_ties:
-        yield f"{ranking.further_ties} more examples have the score of the last one; of ties the smaller p is first."
 
 
 def _facts(run: Run, row: Mapping[str, Any]) -> str:
@@ -108,12 +63,6 @@ def _p(row: Mapping[str, Any]) -> str:
     if math.isnan(row["p"]):
         return ""
     return f"p {row['p']:.2g}, adjusted {row['p_adjusted']:.2g}{' *' if row['significant'] else ''}"
-
-
-def _missing(ranking: Ranking) -> list[str]:
-    """Why values have no interval, each reason once."""
-    reasons = [ranking.frame[f"{level}_note"] for level in LEVELS]
-    return [reason for reason in dict.fromkeys(one for column in reasons for one in column) if reason]
 
 
 def _records(ranking: Ranking) -> list[dict[str, Any]]:
@@ -143,7 +92,7 @@ def lines(run: Run, ranking: Ranking, width: int) -> Iterator[str]:
         elif run.names.modality is not None:
             yield from (f"    {line}" for line in run.names.modality.sketch(row["inputs"]))
     yield ""
-    for note in (*notes(ranking), *_missing(ranking)):
+    for note in notes(ranking):
         yield from wrap(note, "")
 
 
@@ -173,7 +122,7 @@ def ranking_html(run: Run, n: int = 10) -> Iterator[str]:
                 drawn[row["subject"]] = _example_html(run, row)
             yield f'<td class="example">{drawn[row["subject"]]}</td>'
             yield "".join(f"<td>{html.escape(cell)}</td>" for cell in (*scores, _p(row))) + "</tr>"
-        yield "</table>" + "".join(f"<p>{html.escape(note)}</p>" for note in (*notes(ranking), *_missing(ranking)))
+        yield "</table>" + "".join(f"<p>{html.escape(note)}</p>" for note in notes(ranking))
     yield f"<p>More: <code>fedmem top {html.escape(run.path.name)} -n 50</code></p>"
 
 

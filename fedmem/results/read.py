@@ -144,6 +144,9 @@ class Run:
     ) -> pd.DataFrame:
         """The n most memorised audit examples, one row each, as `fedmem top` prints them; see `Ranking`.
 
+        `frame.attrs["note"]` says what `fedmem top` prints below them. Columns `candidates` and `level_of_interval`
+        say among how many examples these were selected, and the level of each interval, which allows for that.
+
         Args:
             n: how many.
             level: `global` or `local`, whose scores decide the order; by default `global` where there are any.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -61,7 +61,7 @@ class Ranking:
             `target`, `target_name`, `true_target`, `true_target_name`; at both levels the score, `<level>_low`,
             `<level>_high`, `<level>_n` (runs) and `<level>_note` (why there is no interval); `p` of no memorisation of
             this example at `level`, exact and one-sided, `p_adjusted` over all candidates, and `significant`, whether
-            that is at most 0.05; `text` and `inputs` as in `Run.audit`.
+            that is at most 0.05; `candidates` and `level_of_interval` as below; `text` and `inputs` as in `Run.audit`.
         measure: the declaration of the measure.
         name: its name, as `--measure` takes it.
         level: the level whose scores decide the order.
@@ -154,7 +154,8 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
     for each in ("local", "global"):
         columns |= _score_columns(variant, evidence, each, subjects[shown], interval_level)
     columns |= {"p": p[shown], "p_adjusted": adjusted[shown], "significant": adjusted[shown] <= RATE}
-    return Ranking(
+    columns |= {"candidates": len(subjects), "level_of_interval": interval_level}
+    ranking = Ranking(
         frame=_with_examples(run, columns, show_sensitive=choice.show_sensitive),
         measure=measure,
         name=name,
@@ -167,6 +168,61 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
         smallest_p=smallest_p(bank.audit.is_in),
         largest_error=evidence.largest_error(level, subjects[shown]) if measure.range == (-1.0, 1.0) else math.nan,
     )
+    ranking.frame.attrs["note"] = " ".join(notes(ranking))
+    return ranking
+
+
+def notes(ranking: Ranking) -> Iterator[str]:
+    """What a reader must know before believing the order."""
+    total = ranking.candidates
+    is_of_ranks = math.isnan(ranking.smallest_p)
+    test = "exact p, that of its rank among references" if is_of_ranks else "exact one-sided p from random inclusion"
+    if ranking.significant is None:
+        yield "This measure has no exact test of single examples: the order is that of the scores alone."
+    elif ranking.significant:
+        yield (
+            f"{ranking.significant} of {total} examples are significantly above the value without memorisation "
+            f"(marked *): {test}, adjusted over {total} examples so that at most 5 % of the "
+            "marks are expected to be wrong."
+        )
+    else:
+        yield (
+            f"None of {total} examples is significantly above the value without memorisation ({test}, adjusted over "
+            f"{total} examples): the order may be noise."
+        )
+    if ranking.significant is not None and not is_of_ranks:
+        yield (
+            f"With {ranking.runs} runs p is at least {ranking.smallest_p:.2g}, the probability that random inclusion "
+            "alone puts an example into exactly its highest runs."
+        )
+    if not math.isnan(ranking.largest_error):
+        yield (
+            f"With {ranking.runs} runs the score of one example has a standard error of up to "
+            f"{ranking.largest_error:.2g}; smaller gaps between examples do not tell which is memorised more."
+        )
+    if len(ranking.frame) < total:
+        yield (
+            "The highest of many noisy scores are too high on average. Intervals are widened for that: of those shown, "
+            f"at most 5 % are expected to miss ({100 * ranking.interval_level:.4g} % each)."
+        )
+    frame, null = ranking.frame, ranking.measure.null
+    if ranking.significant is not None and ((frame[f"{ranking.level}_low"] > null) & ~frame["significant"]).any():
+        yield (
+            "Where an interval lies above the value without memorisation and there is no mark, go by the mark: it "
+            "allows for all examples that were looked at, the interval for those that are shown."
+        )
+    if "(hidden)" in "".join(ranking.frame["text"]):
+        yield "Cells of sensitive columns are hidden; `fedmem top --show-sensitive` shows them."
+    if ranking.further_ties:
+        more = "1 more example has" if ranking.further_ties == 1 else f"{ranking.further_ties} more examples have"
+        yield f"{more} the score of the last one; of ties the smaller p is first."
+    yield from _missing(ranking)
+
+
+def _missing(ranking: Ranking) -> list[str]:
+    """Why values have no interval, each reason once."""
+    reasons = [ranking.frame[f"{level}_note"] for level in LEVELS]
+    return [reason for reason in dict.fromkeys(one for column in reasons for one in column) if reason]
 
 
 @dataclass(frozen=True, kw_only=True)

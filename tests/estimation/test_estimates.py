@@ -519,3 +519,19 @@ def test_values_of_all_estimators_lie_within_their_intervals(seed: int, noise: f
         assert sum(not math.isnan(row.reading.low) for row in rows) > 50
     shifted = [replace(row.reading, value=row.reading.high + 0.1) for row in rows if row.reading.low == row.reading.low]
     assert all(reading.is_outside for reading in shifted)
+
+
+@pytest.mark.parametrize(("p", "redeals", "is_defined"), [(0.35, 199, False), (0.04, 199, True), (0.2, 9, True)])
+def test_retention_of_an_effect_that_p_denies_is_undefined(p: float, redeals: int, is_defined: bool) -> None:
+    """By its interval the local effect is above its null in all three; nine deals cannot deny anything."""
+
+    class Stated(Offset):
+        def estimate(self, view: View) -> list[Estimate]:
+            return [replace(found, null=0.0, p=p, redeals=redeals) for found in Memorisation().estimate(view)]
+
+    rows = estimate(make_bank(runs=16, local=4.0, whole=4.0, per_client=4), [Stated()], 9)
+    kept = [r.reading for r in rows if r.reading.metric == "retention" and r.reading.subject == "typical"]
+    kept = [reading for reading in kept if "statistic" in reading.labels]
+    assert len(kept) == 2, "the summary, and all rounds"
+    assert [not math.isnan(reading.value) for reading in kept] == [is_defined] * 2
+    assert all((reading.labels.get("resolved") == "no") != is_defined for reading in kept)

@@ -103,3 +103,19 @@ def test_rates_are_shown_at_the_smallest_and_standard_fprs(folder: Path) -> None
     assert smallest is not None
     assert (at_tenth.value, smallest.value, smallest.fpr) == (0.6, 0.22, 0.0078)
     assert {value.fpr for _, _, _, value in summary.entries("tpr", labels("attack=lira"))} == {0.0078}
+
+
+def test_p_at_its_floor_is_marked_and_all_p_are_counted(tmp_path: Path) -> None:
+    floor = [
+        row("memorisation", 0.5, "pattern", ""),
+        row("memorisation.p", 0.01, "pattern", "", n=199, **NOTHING),
+        row("memorisation", 0.5, "typical-own", ""),
+        row("memorisation.p", 0.02, "typical-own", "", n=199, **NOTHING),
+    ]
+    write(tmp_path / "run", bank(), measurements=floor, scenario_yaml=SCENARIO)
+    rows = blocks(tmp_path / "run")["memorisation (self-influence, −1 to 1) (without memorisation: 0)"]
+    assert rows["pattern"][2] == "0.500 [0.400, 0.600] p ≤ 0.01"
+    assert rows["typical-own"][2] == "0.500 [0.400, 0.600] p 0.02"
+    notes = " ".join(next(sections(Summary(read(tmp_path / "run")))).notes)
+    assert "The 2 values of p are not adjusted for their number" in notes
+    assert "≤ marks the smallest p" in notes

@@ -11,7 +11,7 @@ from scipy.stats import hypergeom
 
 from fedmem.errors import ComponentError, RunError
 from fedmem.estimation.statistics import newcombe
-from fedmem.results.top import NO_INTERVAL, Choice, rank_examples
+from fedmem.results.top import NO_INTERVAL, Choice, notes, rank_examples
 from tests.results.read_helpers import write
 from tests.results.top_helpers import answers, bank, coins, finished, stored
 
@@ -136,3 +136,13 @@ def test_an_effect_of_one_example_is_found_among_many(tmp_path: Path) -> None:
     frame = stored(tmp_path / "run", bank(is_in, right, right, ["typical"] * 30)).top()
     assert frame["subject"][0] == 7
     assert frame["significant"].tolist() == [True] + [False] * 9
+
+
+def test_the_frame_carries_what_its_reader_must_know(tmp_path: Path) -> None:
+    run = finished(tmp_path / "run", [(8, 0), (5, 4), (8, 0), (4, 4)])
+    frame = run.top(n=1)
+    assert frame["candidates"].tolist() == [4]
+    assert frame["level_of_interval"].tolist() == [1 - 0.05 / 4]
+    assert frame.attrs["note"] == " ".join(notes(rank_examples(run, Choice(n=1))))
+    assert "too high on average" in frame.attrs["note"]
+    assert "1 more example has the score of the last one" in frame.attrs["note"]
