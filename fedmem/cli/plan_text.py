@@ -59,10 +59,11 @@ def plan_text(checked: CheckedScenario, width: int = 100) -> str:
     from fedmem.execution.plan import plan
     from fedmem.scenario.caveats import caveats
 
-    scenario, run_plan = checked.scenario, plan(checked.scenario, checked.federation)
+    scenario, federation = checked.scenario, checked.federation
+    run_plan = plan(scenario, federation)
     lines = [
         ("id", f"{scenario.name}/{scenario.id}"),
-        *(("warning", text) for text in caveats(scenario, checked.federation.foreign_rows, run_plan.rows)),
+        *(("warning", text) for text in caveats(scenario, federation.foreign_rows, run_plan.rows, federation.warnings)),
         ("rows", _rows(run_plan)),
         *_population(run_plan),
         *data_lines(checked.data, checked.federation),

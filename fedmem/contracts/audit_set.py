@@ -35,6 +35,7 @@ class InjectionPlan:
     rows of the examples, in their order; by default they are drawn from the reserve. `taken` (t,) are ids of rows
     that clients hold. They leave the base rows of their client, which trains on them as copies; the replacement
     rows are then other rows of the same client. `notes` are sentences about the plan, which `fedmem check` prints.
+    `warnings` are sentences that every reader of the numbers must know: they stand in the table and the report as well.
     """
 
     examples: Examples
@@ -49,6 +50,7 @@ class InjectionPlan:
     replacements: Examples | None = None
     taken: IntArray | None = None
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -108,6 +108,8 @@ class ClientData:
     `name` is that of the client, empty without one. An injection that takes rows which clients hold is also given the
     `columns` of the data set for these rows, sensitive attributes among them, `max_taken`, how many it may take,
     and `elsewhere`, where further training rows of the owner are, by the reason.
+    `set_aside` has the rows of the data set that no client holds, by the reason, the same for every client. They are
+    there to be looked at, such as for a text that goes on in a row of the test set, and must not be taken.
 
     >>> rows = Examples(inputs=np.zeros((3, 2), np.float32), targets=np.array([0, 1, 0]), ids=np.arange(3))
     >>> ClientData(client=0, examples=rows, reserved=2).num_rows
@@ -121,6 +123,7 @@ class ClientData:
     max_taken: int = 0
     elsewhere: Mapping[str, int] = field(default_factory=dict)
     reserved: int = 0
+    set_aside: Mapping[str, Examples] = field(default_factory=dict)
 
     @property
     def num_rows(self) -> int:

@@ -32,7 +32,8 @@ class Federation:
     `replacement` (R, copies in all) those that stand for one that is not (-1 where none is ever needed: in and trained
     on in every round, or the exclusion is `remove`). `counts` says where each row of the data set went. All runs start
     from `initial`, unless `initials` has weights for each. `shifted` says whether clients see real rows in their own
-    way. `modality` is that of the data set. `notes` are sentences of injections about their plans. `pilot` is the
+    way. `modality` is that of the data set. `notes` are sentences of injections about their plans, and
+    `warnings` those that a reader of the numbers must know. `pilot` is the
     same federation with one run more, the pilot's, where there is one. `unpooled` is the federation whose rows the
     only client of this one holds, client after client, where a scenario is central; `by_client` says that it trains
     on them in that order. `client_names` (N,) name the clients and `class_names` the classes; both are empty where
@@ -62,6 +63,7 @@ class Federation:
     client_names: tuple[str, ...] = ()
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     foreign_rows: Mapping[str, int] | None = None
     sources: SourceRows | None = None
 

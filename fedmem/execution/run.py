@@ -348,7 +348,7 @@ def _manifest(
         "seconds": {**simulated.seconds, "estimating": estimating, "total": total},
         "pilot": _pilot(scenario, simulated),
         "privacy": spending_record(scenario, simulated.bank),
-        "warnings": caveats(scenario, job.federation.foreign_rows, job.federation.counts),
+        "warnings": caveats(scenario, job.federation.foreign_rows, job.federation.counts, job.federation.warnings),
         "alarms": [
             *guaranteed_bounds.alarms(scenario, measurements),
             *mechanism_alarms.alarms(scenario, measurements),

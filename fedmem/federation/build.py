@@ -108,6 +108,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         counts=_counts(plan.counts, plan),
         foreign_rows=plan.foreign,
         notes=plan.notes,
+        warnings=plan.warnings,
         sources=sources,
     )
     if scenario.central is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import BoolArray, IntArray
 from fedmem.contracts.audit_set import AuditSet, InjectionPlan
-from fedmem.contracts.data import ClientData, Dataset
+from fedmem.contracts.data import ClientData, Dataset, Examples
 from fedmem.contracts.injection import Injection, has_coins, injection_declaration
 from fedmem.contracts.ragged import Ragged
 from fedmem.errors import ComponentError
@@ -76,6 +76,7 @@ class HeldRows(Sequence[ClientData]):
             columns=_ColumnsOfRows(self._columns, rows),
             max_taken=self._max_taken(len(rows), self._scenario.exclusion == "replace"),
             elsewhere=self._elsewhere(client),
+            set_aside=_ExamplesByReason(self._data, self._reasons),
         )
 
     def _elsewhere(self, client: int) -> Mapping[str, int]:
@@ -213,6 +214,15 @@ def notes_of(
     return tuple(notes)
 
 
+def warnings_of(injections: Sequence[Injection], additions: Sequence[InjectionPlan]) -> tuple[str, ...]:
+    """What a reader of the numbers must know about each injection."""
+    return tuple(
+        f"{injection.name}: {warning}"
+        for injection, addition in zip(injections, additions, strict=True)
+        for warning in addition.warnings
+    )
+
+
 def limit_text(replaced: bool) -> str:
     """Why no more rows can be taken of a client, and what to do."""
     if not replaced:
@@ -271,6 +281,25 @@ class _ColumnsOfRows(Mapping[str, NDArray[Any]]):
 
     def __len__(self) -> int:
         return len(self._columns)
+
+
+class _ExamplesByReason(Mapping[str, Examples]):
+    """The rows with the ids of each reason, collected when they are read."""
+
+    def __init__(self, data: Dataset, reasons: Callable[[], Mapping[str, IntArray]]) -> None:
+        self._data, self._reasons = data, reasons
+
+    def __getitem__(self, reason: str) -> Examples:
+        ids = self._reasons()[reason]
+        return Examples.concatenate(
+            [part.take(np.flatnonzero(np.isin(part.ids, ids))) for part in (self._data.train, self._data.test)]
+        )
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._reasons())
+
+    def __len__(self) -> int:
+        return len(self._reasons())
 
 
 def _rows_text(ids: IntArray) -> str:

@@ -18,7 +18,7 @@ from fedmem.contracts.reserve import Reserve
 from fedmem.contracts.validation import injected_of, references_of
 from fedmem.errors import ComponentError
 from fedmem.federation.feature_shift import carries_real_rows
-from fedmem.federation.held_rows import HeldRows, OwnReplacements, notes_of
+from fedmem.federation.held_rows import HeldRows, OwnReplacements, notes_of, warnings_of
 from fedmem.federation.own_rows import masked_copies
 from fedmem.federation.row_budget import draw, population_of, total_copies
 from fedmem.federation.set_aside import BaseRows, PlanOne, row_counts, set_aside
@@ -66,6 +66,7 @@ class _Plan:
     certain: BoolArray
     num_taken: int
     notes: tuple[str, ...]
+    warnings: tuple[str, ...]
 
 
 def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
@@ -116,6 +117,7 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
         certain=_is_certain(scenario, additions),
         num_taken=sum(0 if part.taken is None else len(part.taken) for part in additions),
         notes=notes_of(scenario.injections, additions, own),
+        warnings=warnings_of(scenario.injections, additions),
     )
 
 

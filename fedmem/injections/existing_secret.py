@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import annotated_types
 import numpy as np
 
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.audit_set import InjectionPlan, References, Role
 from fedmem.contracts.data import ClientData, Examples, Space
 from fedmem.errors import ComponentError
 from fedmem.injections._placement import ClientChoice
+from fedmem.injections._secret_search import SecretSearch, other_windows
 from fedmem.injections._secret_sharing import fits, secret_examples, text_of
 from fedmem.injections._template import Template, parse_template
-from fedmem.modalities.text.occurrences import count_cut, find_occurrences
+from fedmem.modalities.text.occurrences import find_occurrences
 from fedmem.modalities.text.secret_space import Candidates
-from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
-from fedmem.modalities.text.windows import PADDING, join_windows
+from fedmem.modalities.text.windows import join_windows
 
 if TYPE_CHECKING:
     from fedmem.contracts.reserve import Reserve
@@ -29,10 +30,13 @@ class ExistingSecret:
     """Every text in the training windows of clients that matches a template, such as a PIN in a chat.
 
     Each different secret is one audit example: the text of the template at the start of a row, of which the tokens in
-    places are asked for. Its copies are the windows that hold it, at all of its clients. They leave the base rows of
-    these clients and are under one coin. In runs in which the secret is out, other windows of the same clients are
-    their replacement rows. The fixed text of the template is all that a model is given, so write as much of it as the
-    texts have. A secret that shares a window with another one is left where it is: one coin cannot decide about two.
+    places are asked for. Its copies are the windows that hold it, at all of its clients, and those that hold a part of
+    its value, because the end of a window cuts a copy. They leave the base rows of these clients and are under one
+    coin. In runs in which the secret is out, other windows of the same clients are their replacement rows. A secret
+    that shares a window with another one is left where it is: one coin cannot decide about two.
+
+    The fixed text of the template is all that a model is given, so write as much of it as the texts have. Where the
+    value stands without that text, the window stays with its client, and a warning says how many there are.
 
     Fields
 
@@ -94,14 +98,16 @@ class ExistingSecret:
         members = template.space
         rows = Examples.concatenate([data.examples for data in clients])
         client = np.repeat([data.client for data in clients], [len(data.examples) for data in clients])
-        search = _Search.of(members, rows, text_of(space, self.name))
+        set_aside = clients[0].set_aside if clients else {}
+        search = SecretSearch.of(members, rows, text_of(space, self.name), set_aside)
         if not search.windows:
             raise ComponentError("injections.template", self._nothing_found(template, search, space, rng))
-        alone, sharing = _without_shared_windows(search.windows)
+        held = search.rows_by_secret()
+        alone, sharing = _without_shared_windows(held)
         if self.max_secrets is not None and len(alone) > self.max_secrets:
             drawn = rng.choice(len(alone), size=self.max_secrets, replace=False)
             alone = [alone[place] for place in np.sort(drawn).tolist()]
-        windows = [np.array(search.windows[number], dtype=np.int64) for number in alone]
+        windows = [np.array(held[number], dtype=np.int64) for number in alone]
         places = np.concatenate(windows)
         extra = rows.take(places)
         return InjectionPlan(
@@ -110,13 +116,14 @@ class ExistingSecret:
                 [members.secret(number) for number in alone],
                 space.shape[0],
             ),
-            owner=np.array([rng.choice(np.unique(client[part])) for part in windows], dtype=np.int32),
+            owner=np.array([rng.choice(np.unique(client[search.windows[n]])) for n in alone], dtype=np.int32),
             copies=np.array([len(part) for part in windows], dtype=np.int32),
             extra=extra,
             copy_index=np.arange(len(extra)),
             owners=client[places].astype(np.int32),
             taken=extra.ids,
-            notes=tuple(self._notes(search, alone, sharing, reserve.remaining(), members)),
+            notes=tuple(self._notes(search, alone, sharing)),
+            warnings=tuple(_warnings(search, alone, members, rows, places, reserve.remaining())),
         )
 
     def references(self, count: int, space: Space, rng: np.random.Generator) -> References:
@@ -135,28 +142,21 @@ class ExistingSecret:
         fits(template.space.max_length, space, "injections.template")
         return template
 
-    def _nothing_found(self, template: Template, search: _Search, space: Space, rng: np.random.Generator) -> str:
+    def _nothing_found(self, template: Template, search: SecretSearch, space: Space, rng: np.random.Generator) -> str:
         vocabulary = text_of(space, self.name)
         example = vocabulary.decode(template.space.member_tokens(template.space.sample(1, rng)[0]))
-        reasons = "; ".join(search.near_misses()) or (
+        where = _elsewhere(search)
+        reasons = "; ".join([*where, *search.near_misses()]) or (
             f"its beginning stands in {search.beginnings} of them; compare letters, spaces and line ends"
         )
         return (
             f"no training window of any client holds {self.template!r}, for example {example!r}. Of "
-            f"{search.searched} windows: {reasons}. Windows of the test set and the population are not searched. "
-            "A window has "
-            f"{space.shape[0] + 1} {vocabulary.kind}: a larger `length` of the data set cuts fewer secrets, and "
-            "another `seed` holds out other windows"
+            f"{search.searched} windows: {reasons}. {'Nobody trains on windows that are set aside. ' * bool(where)}"
+            f"A window has {space.shape[0] + 1} {vocabulary.kind}: a larger `dataset.length` cuts fewer secrets. With "
+            "`population: 0`, a lower `dataset.test` or another `seed`, clients hold other or more windows"
         )
 
-    def _notes(
-        self,
-        search: _Search,
-        chosen: Sequence[int],
-        sharing: int,
-        reserve: Examples,
-        members: Candidates,
-    ) -> list[str]:
+    def _notes(self, search: SecretSearch, chosen: Sequence[int], sharing: int) -> list[str]:
         """For `fedmem check`: what matches, and what does not."""
         count = len(search.windows)
         notes = [f"{len(chosen)} of {count} different secrets are audited; near misses are left where they are"]
@@ -164,62 +164,52 @@ class ExistingSecret:
             notes = [f"{count} different {'secret is' if count == 1 else 'secrets are'} audited"]
         if sharing:
             notes.append(f"{sharing} secrets share a window with another one, and are not audited")
-        notes += search.near_misses()
-        held = find_occurrences(members, join_windows(reserve.inputs, reserve.targets))
-        times = int(np.isin(held.number, list(chosen)).sum())
-        if times:
-            notes.append(
-                f"{times} windows that are set aside for other injections hold these secrets too; where one becomes a "
-                "replacement row, a run that left a secret out still trains on it"
-            )
-        return notes
+        if search.elsewhere:
+            notes.append(f"{'; '.join(_elsewhere(search))}; nobody trains on them")
+        return notes + search.near_misses()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Search:
-    """By secret the windows that hold it, and how many texts are no match for which reason."""
+def _elsewhere(search: SecretSearch) -> list[str]:
+    """How many windows that no client holds have a secret, and why no client holds them."""
+    return [
+        f"{count} {'window that holds it is' if count == 1 else 'windows that hold it are'} {why}"
+        for why, count in search.elsewhere.items()
+    ]
 
-    windows: Mapping[int, Sequence[int]]
-    searched: int
-    beginnings: int
-    longer: int
-    unknown: int
-    cut: int
 
-    @staticmethod
-    def of(members: Candidates, rows: Examples, vocabulary: Vocabulary) -> _Search:
-        """Look through the windows of all clients."""
-        tokens = join_windows(rows.inputs, rows.targets)
-        unknown = vocabulary.tokens.index(UNKNOWN) if UNKNOWN in vocabulary.tokens else PADDING
-        found = find_occurrences(members, tokens, unknown)
-        windows: dict[int, list[int]] = {}
-        for number, row in sorted(set(zip(found.number.tolist(), found.row.tolist(), strict=True))):
-            windows.setdefault(number, []).append(row)
-        order = np.argsort(rows.ids)
-        followed = order[:-1][np.diff(rows.ids[order]) == 1]
-        following = order[1:][np.diff(rows.ids[order]) == 1]
-        beginning = Candidates(prefix=members.prefix, positions=())
-        return _Search(
-            windows=windows,
-            searched=len(rows),
-            beginnings=len(np.unique(find_occurrences(beginning, tokens).row)),
-            longer=int(found.longer.sum()),
-            unknown=int(found.unknown.sum()),
-            cut=count_cut(members, tokens[followed], tokens[following]),
+def _warnings(
+    search: SecretSearch,
+    chosen: Sequence[int],
+    members: Candidates,
+    rows: Examples,
+    taken: IntArray,
+    reserve: Examples,
+) -> Iterator[str]:
+    """Which copies were cut, and what runs may still train on that leave the secrets out."""
+    cut = sum(search.cut.get(number, 0) for number in chosen)
+    pieces = len({row for number in chosen for row in search.pieces.get(number, ())})
+    if cut:
+        yield (
+            f"{cut} {'copy of a secret is' if cut == 1 else 'copies of secrets are'} cut by the end of a window; "
+            f"{'the window' if pieces == 1 else f'the {pieces} windows'} of clients with a part of the value "
+            f"{'is' if pieces == 1 else 'are'} under the same coin. A larger `dataset.length` cuts fewer"
         )
-
-    def near_misses(self) -> list[str]:
-        """A sentence for each reason."""
-        reasons = (
-            (self.longer, "go on after the last place, such as a longer number"),
-            (self.unknown, f"have {UNKNOWN}, a token that is not in the vocabulary, in a place"),
-            (self.cut, "are cut by the end of a window"),
+    tokens = join_windows(rows.inputs, rows.targets)
+    others = {row for number in chosen for row in other_windows(members, number, tokens, taken.tolist())}
+    if others:
+        yield (
+            f"{len(others)} other {'window of a client holds' if len(others) == 1 else 'windows of clients hold'} the "
+            "value of a secret without the text of the template before it. Runs that leave the secret out still train "
+            "on them, so that memorisation and in − out of extraction may be too small, also where they are zero. "
+            "Look at exposure and at extraction of secrets that are in, or write a template that the other texts match"
         )
-        return [
-            f"{count} {'text' if count == 1 else 'texts'} that begin like the template {why}"
-            for count, why in reasons
-            if count
-        ]
+    in_reserve = find_occurrences(members, join_windows(reserve.inputs, reserve.targets))
+    times = int(np.isin(in_reserve.number, list(chosen)).sum())
+    if times:
+        yield (
+            f"{times} windows that are set aside for other injections hold these secrets too; where one becomes a "
+            "replacement row, a run that left a secret out still trains on it"
+        )
 
 
 def _without_shared_windows(windows: Mapping[int, Sequence[int]]) -> tuple[list[int], int]:

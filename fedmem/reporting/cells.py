@@ -11,6 +11,10 @@ _VAGUE = 0.5
 """A rate between 0 and 1 whose interval is wider than this is not shown as if it were exact."""
 
 
+_NO_HIGHER = 0.5
+"""From this p up, in runs are no higher than out runs: where the one is saturated, so is the other."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Value:
     """One number with its interval, how much stands behind it, and the false positive rate it was taken at.
@@ -43,12 +47,14 @@ class Value:
         '8.1 [8.0, 8.2]†'
         >>> Value(value=0.1, low=0.05, high=0.15, n=80, p=0.004).text(2)
         '0.10 [0.05, 0.15] p 0.004'
+        >>> Value(value=9.9, low=9.9, high=9.9, n=4, p=1.0, saturated=True).text(1)
+        '9.9 [9.9, 9.9]† p 1 (runs without it saturated too)'
         """
         if math.isnan(self.value):
             return "–"
         ends = ", ".join(_end(end, digits) for end in (self.low, self.high))
         mark = MARK if self.saturated else ""
-        of_p = "" if math.isnan(self.p) else f" p {p_text(self.p, self.smallest_p)}"
+        of_p = "" if math.isnan(self.p) else f" p {p_text(self.p, self.smallest_p, saturated=self.saturated)}"
         interval = "no interval" if math.isnan(self.low + self.high) else ends
         value = _end(self.value, digits) if self.is_significant else number(self.value, digits)
         return f"{value} [{interval}]{mark}{of_p}"
@@ -86,13 +92,18 @@ AT_FLOOR = "≤"
 """What stands before a p that is the smallest that re-dealt coins allow."""
 
 
-def p_text(p: float, smallest: float) -> str:
+def p_text(p: float, smallest: float, *, saturated: bool = False) -> str:
     """A p, marked where it is the smallest possible one.
+
+    It compares in with out runs. Where both are saturated it shows nothing, and the text says so.
 
     >>> p_text(0.01, 2 / 200), p_text(0.02, 2 / 200)
     ('≤ 0.01', '0.02')
+    >>> p_text(0.17, math.nan, saturated=True), p_text(1.0, math.nan, saturated=True)
+    ('0.17', '1 (runs without it saturated too)')
     """
-    return f"{AT_FLOOR} " * math.isclose(p, smallest) + f"{p:.2g}"
+    end = " (runs without it saturated too)" if saturated and p >= _NO_HIGHER else ""
+    return f"{AT_FLOOR} " * math.isclose(p, smallest) + f"{p:.2g}{end}"
 
 
 def rate(value: float) -> str:

@@ -8,9 +8,10 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from fedmem.contracts.arrays import BoolArray
+from fedmem.estimation.saturation import HALF_A_BIT
 from fedmem.estimation.single_examples import p_of_rank, smallest_p
 from fedmem.estimation.two_way import FEWEST
-from fedmem.reporting.cells import Section, Value, number
+from fedmem.reporting.cells import Section, Value, number, p_text
 from fedmem.reporting.measures import Variant
 from fedmem.reporting.summary import Summary
 
@@ -76,7 +77,8 @@ def _cell(value: Value | None, measure: Variant, references: int) -> str:
     text = f"{number(value.value, measure.digits)}, {rank_text(value, references)}"
     has_rank_alone = value.n == 1 and math.isnan(value.p)
     p = float(p_of_rank(np.array(value.value))) if has_rank_alone else value.p
-    return text if math.isnan(p) else f"{text}, p {p:.2g}"
+    saturated = value.value >= math.log2(references + 1) - HALF_A_BIT and not has_rank_alone
+    return text if math.isnan(p) else f"{text}, p {p_text(p, math.nan, saturated=saturated)}"
 
 
 def rank_text(value: Value, references: int) -> str:

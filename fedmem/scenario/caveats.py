@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts import families
@@ -15,12 +15,15 @@ if TYPE_CHECKING:
 
 
 def caveats(
-    scenario: Scenario, foreign_rows: Mapping[str, int] | None = None, counts: Mapping[str, int] | None = None
+    scenario: Scenario,
+    foreign_rows: Mapping[str, int] | None = None,
+    counts: Mapping[str, int] | None = None,
+    of_injections: Sequence[str] = (),
 ) -> list[str]:
     """Warnings about a scenario, one sentence or two each; empty where there is nothing to warn of.
 
     `foreign_rows` are those of its federation: with a partition by owner, real rows of other owners by injection.
-    `counts` are its rows of each purpose.
+    `counts` are its rows of each purpose, and `of_injections` the warnings of its injections about their plans.
 
     >>> from fedmem.scenario.loading import parse_scenario
     >>> text = "{rounds: 1, clients: 14, dataset: {kind: digits}, model: {kind: mlp}, probes: [{kind: utility}]}"
@@ -31,6 +34,7 @@ def caveats(
         *_warnings_of_no_measurement(bool(scenario.estimators), bool(scenario.probes), bool(scenario.injections)),
         *_foreign_rows(foreign_rows or {}, scenario.central),
         *_large_population(counts or {}),
+        *of_injections,
     ]
 
 

@@ -16,6 +16,7 @@ from fedmem.execution.run import run
 from fedmem.federation import build
 from fedmem.modalities.text.vocabulary import Vocabulary
 from fedmem.modalities.text.windows import PADDING, join_windows
+from fedmem.scenario.caveats import caveats
 from fedmem.scenario.loading import parse_scenario
 from fedmem.scenario.scenario import Scenario
 
@@ -112,9 +113,10 @@ def test_check_says_what_matches_and_what_does_not(tmp_path: Path) -> None:
     lines = texts()
     rare = [f"PIN 4{chr(0x4E00 + i)}1 and so on" for i in range(6)]  # each in one window, so most are in no test set
     lines["cleo"] = ["x" * 20 + "PIN 4", "71" + "y" * 20] * 6 + rare + lines["cleo"]
-    notes = " ".join(build.build(scenario(write(tmp_path, lines))).notes)
+    federation = build.build(scenario(write(tmp_path, lines)))
+    notes = " ".join([*federation.notes, *federation.warnings])
     assert "1 different secret is audited" in notes
-    assert "that 2 clients hold are audited, and" in notes
+    assert "that 3 clients hold are audited, and" in notes
     assert "are cut by the end of a window" in notes
     assert "not in the vocabulary" in notes
 
@@ -147,6 +149,77 @@ def test_without_coins_the_secret_is_in_in_every_run(tmp_path: Path, overrides: 
 def test_comparisons_with_held_out_examples_need_coins(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match=r"injections\[0\].coins: the probe extraction compares with examples"):
         scenario(write(tmp_path, texts()), "injections[0].coins=false", "probes=[{kind: extraction}]")
+
+
+def running(folder: Path, *, elsewhere: str = "") -> str:
+    """Running text of two clients: the PIN stands 11 times in that of the first, often cut by the end of a window."""
+    (folder / "texts").mkdir(exist_ok=True)
+    sentences = [f"line {chr(97 + i % 26)}{chr(97 + i // 3 % 26)} of the day. " for i in range(90)]
+    for i in range(11):
+        sentences[8 * i + 1] += f"my PIN 471 {'x' * (5 * i % 13)}. "
+    sentences[0] += elsewhere
+    (folder / "texts" / "ada.txt").write_text("".join(sentences))
+    (folder / "texts" / "ben.txt").write_text("".join(f"ben wrote {chr(97 + i % 26)} again. " for i in range(90)))
+    return str(folder / "texts")
+
+
+PAIR = ("clients=2", "dataset.clients=2", "dataset.min_chars=100")
+
+
+def test_pieces_of_cut_copies_are_under_the_same_coin(tmp_path: Path) -> None:
+    federation = build.build(scenario(running(tmp_path), *PAIR))
+    (warning,) = federation.warnings
+    assert "copies of secrets are cut by the end of a window; the" in warning
+    assert not federation.audit.is_in.all()
+    for number in np.flatnonzero(~federation.audit.is_in[:, 0]):
+        trained = written(federation, federation.rows(int(number), 0, 1))
+        assert not [text for text in trained if any(part in text for part in ("PIN 4", "471"))]
+        assert not [text for text in trained if text.startswith(("71 ", "1 "))], "the ends of cut copies are out too"
+
+
+def test_values_in_another_form_are_warned_of(tmp_path: Path) -> None:
+    """Texts that a coin cannot decide about: the table, the report and `fedmem check` say so."""
+    said = "He said 471 twice, 471 and 471 too, then 471 once more. Not 4712. "
+    full = scenario(running(tmp_path, elsewhere=said), *PAIR)
+    federation = build.build(full)
+    _, warning = federation.warnings
+    assert "the value of a secret without the text of the template before it" in warning
+    assert warning in caveats(full, of_injections=federation.warnings)
+
+
+def test_secret_that_no_client_holds_is_located(tmp_path: Path) -> None:
+    """A PIN that stands in the population alone, or is always cut, is no typo."""
+    lines = texts()
+    lines["cleo"] = ["x" * 20 + "PIN 4", "71" + "y" * 20] * 6 + lines["cleo"]
+    path = write(tmp_path, {name: [text.replace("PIN 471 ok", "").replace("PIN 471,", "") for text in some]
+                            for name, some in lines.items()})  # fmt: skip
+    with pytest.raises(ComponentError, match="are cut by the end of a window") as error:
+        build.build(scenario(path))
+    assert "compare letters" not in error.value.message
+    lines = {
+        name: ["my PIN 471 ok" if name == "ada" and i == 7 else f"{name} {i}" for i in range(40)] for name in lines
+    }
+    path = write(tmp_path, lines)
+    with pytest.raises(ComponentError, match="1 window that holds it is in the test set") as error:
+        build.build(scenario(path, "dataset.test=0.9"))
+    assert "`population: 0`, a lower `dataset.test`" in error.value.message
+
+
+@pytest.mark.slow
+def test_out_runs_of_a_cut_pin_do_not_write_it(tmp_path: Path) -> None:
+    full = scenario(
+        running(tmp_path),
+        *PAIR,
+        "rounds=3",
+        "model.hidden=48",
+        "observe={rounds: [-1]}",
+        "client={kind: sgd, lr: 2.0, epochs: 20, batch_size: 4, clip: 1.0}",
+        "probes=[{kind: extraction}]",
+    )
+    frame = fedmem.read(run(full, out=tmp_path)).measurements
+    greedy = frame[(frame.metric == "greedy") & frame.run.notna() & (frame.place == "owner") & (frame["round"] == 3)]
+    assert greedy[greedy.coin != "out"].value.mean() == 1
+    assert greedy[greedy.coin == "out"].value.mean() == 0
 
 
 @pytest.mark.slow

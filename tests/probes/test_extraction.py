@@ -127,9 +127,7 @@ def test_summary_reads_each_secret_once_at_its_own_round() -> None:
         return Measurement(run=0, round=round_number, level=level, client=owner, source="probe", reading=reading)
 
     # owner 0 takes part in rounds 2 and 6, owner 1 in round 4
-    local = [
-        read(*when, 1.0, owner, "owner") for when, owner in (((2, "local"), 0), ((4, "local"), 1), ((6, "local"), 0))
-    ]
+    local = [read(r, "local", 1.0, owner, "owner") for r, owner in ((2, 0), (4, 1), (6, 0))]
     aggregates = [
         read(r, "global", float((r, owner) in ((6, 0), (4, 1))), owner, None) for r in (0, 2, 4, 6) for owner in (0, 1)
     ]

@@ -63,16 +63,27 @@ def find_occurrences(space: Candidates, windows: Ints, unknown: int = PADDING) -
     )
 
 
-def count_cut(space: Candidates, windows: Ints, following: Ints) -> int:
-    """The number of occurrences that begin in one of `windows` (n, L + 1) and end in the window after it (n, L + 1).
+def find_cut(space: Candidates, windows: Ints, following: Ints) -> Occurrences:
+    """The occurrences that begin in one of `windows` (n, L + 1) and end in the window after it (n, L + 1).
+
+    `stop` is counted from the beginning of the first window, and `row` is the pair of windows.
 
     >>> pins = Candidates(prefix=(7,), positions=(((0,), (1,)), ((0,), (1,))))
-    >>> count_cut(pins, np.array([[5, 5, 7, 1]]), np.array([[0, 5, 5, 5]]))
-    1
+    >>> cut = find_cut(pins, np.array([[5, 5, 7, 1]]), np.array([[0, 5, 5, 5]]))
+    >>> cut.row.tolist(), cut.start.tolist(), cut.stop.tolist(), cut.number.tolist()
+    ([0], [2], [5], [2])
     """
     width = windows.shape[1]
     joined = find_occurrences(space, np.concatenate([windows, following], axis=1))
-    return int(np.count_nonzero((joined.start < width) & (joined.stop > width)))
+    is_cut = (joined.start < width) & (joined.stop > width)
+    return Occurrences(
+        row=joined.row[is_cut],
+        start=joined.start[is_cut],
+        stop=joined.stop[is_cut],
+        number=joined.number[is_cut],
+        longer=joined.longer,
+        unknown=joined.unknown,
+    )
 
 
 def _beginnings(prefix: Tokens, windows: Ints) -> Iterator[tuple[int, int]]:

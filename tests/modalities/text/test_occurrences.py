@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fedmem.modalities.text.occurrences import count_cut, find_occurrences
+from fedmem.modalities.text.occurrences import find_cut, find_occurrences
 from fedmem.modalities.text.secret_space import Candidates
 
 CODES = Candidates(prefix=(7, 8), positions=(((0,), (1,)), ((2, 2), (2,)), ((0,), (1,))))
@@ -33,5 +33,5 @@ def test_an_occurrence_that_a_window_cuts_is_counted_alone() -> None:
         windows = np.array([text[:end] + [5] * (8 - end)])
         assert len(find_occurrences(CODES, windows).row) == (end >= 8)
     first, then = np.array([text[:5]]), np.array([text[5:]])
-    assert count_cut(CODES, first, then) == 1
-    assert count_cut(CODES, then, first) == 0
+    assert len(find_cut(CODES, first, then).row) == 1
+    assert len(find_cut(CODES, then, first).row) == 0
