@@ -208,6 +208,10 @@ class ManyRunsProgress(_Output):
         self._started = self._last_line = self.clock()
         if event.finished < event.total:
             self._print_line(str(event))
+        else:
+            finished_before = {0: "", 1: "the one scenario was finished before; "}
+            before = f"all {event.total} scenarios were finished before; "
+            self._print_line(f"{finished_before.get(event.total, before)}nothing is run")
 
     def _end(self, event: ScenarioFinished | ScenarioFailed) -> None:
         self._running.pop(event.place, None)
@@ -218,6 +222,11 @@ class ManyRunsProgress(_Output):
         else:
             self._done += 1
         self._now_and_then()
+
+    @property
+    def num_finished(self) -> int:
+        """How many scenarios are finished, now or before."""
+        return self._done
 
     def text(self) -> str:
         """How it stands; without the time left as long as nothing is known of it."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,10 @@ from fedmem.cli.app import Debug, File, Overrides, Quiet, app
 from fedmem.cli.errors import command_line, print_errors, reporting
 from fedmem.cli.options import options
 from fedmem.cli.terminal import console
+from fedmem.contracts.events import count
+
+if TYPE_CHECKING:
+    from fedmem.cli.progress import ManyRunsProgress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +69,8 @@ def compare(compare_options: CompareOptions) -> None:
         from fedmem.cli.progress import ManyRunsProgress
         from fedmem.studies.compare import compare as compare_settings
 
-        with _continuing(), ManyRunsProgress(quiet=compare_options.quiet) as tally:
+        tally = ManyRunsProgress(quiet=compare_options.quiet)
+        with _continuing(tally), tally:
             done = compare_settings(
                 compare_options.file,
                 vary=compare_options.vary or (),
@@ -108,7 +113,8 @@ def sweep(
         from fedmem.studies.sweep import failure_text
         from fedmem.studies.sweep import sweep as run_sweep
 
-        with _continuing(), ManyRunsProgress(quiet=quiet) as tally:
+        tally = ManyRunsProgress(quiet=quiet)
+        with _continuing(tally), tally:
             done = run_sweep(file, out=out, jobs=jobs, force=force, retry_failed=retry_failed, listeners=[tally])
         typer.echo(str(done.path) if quiet else f"Results: {done.path / 'results.csv'}")
         if not quiet:
@@ -119,11 +125,16 @@ def sweep(
 
 
 @contextmanager
-def _continuing() -> Iterator[None]:
+def _continuing(tally: ManyRunsProgress) -> Iterator[None]:
     """Ctrl-C leaves what is finished, and the same command goes on from there."""
     try:
         yield
     except KeyboardInterrupt:
-        message = "interrupted; finished runs are kept. The same command continues"
+        kept = (
+            f"; {count(tally.num_finished, 'finished scenario')} kept"
+            if tally.num_finished
+            else " before any was finished"
+        )
+        message = f"interrupted{kept}. The same command continues"
         typer.echo(f"{message}: {command_line(force=False)}", err=True)
         raise typer.Exit(1) from None

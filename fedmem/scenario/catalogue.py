@@ -42,6 +42,7 @@ from fedmem.contracts.members import PROTOCOLS, check_declarations, member_names
 from fedmem.contracts.own_part import own_definition, own_signature
 from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
 from fedmem.guards.guarding import NOT_OURS, cause_of, line_of
+from fedmem.scenario.other_family import other_family_text
 from fedmem.scenario.own_parts import example_text, not_a_dataclass, own_class, wrong_arguments
 from fedmem.scenario.validation import problems_of
 from fedmem.wording import choices
@@ -121,7 +122,8 @@ def load(family: str, kind: str) -> type:
     if (family, kind) in FORMER_KINDS:
         raise ComponentError("kind", f"there is no kind {kind!r} any more; {FORMER_KINDS[family, kind]}")
     if kind not in kind_names:
-        raise ComponentError("kind", f"unknown kind {kind!r}{choices(kind, kind_names)}, or package.module:Class")
+        rest = other_family_text(family, kind) or f"{choices(kind, kind_names)}, or package.module:Class"
+        raise ComponentError("kind", f"unknown kind {kind!r}{rest}")
     module = importlib.import_module(f"{FAMILIES[family]}.{kind}")
     public = [
         value
@@ -223,11 +225,9 @@ def build(family: str, mapping: object, *, protocols: Sequence[type] | None = No
     """
     if not isinstance(mapping, Mapping):
         kind_names = kinds(family)
-        example = (
-            mapping if isinstance(mapping, str) and mapping in kind_names else kind_names[0] if kind_names else "..."
-        )
+        example = mapping if mapping in kind_names else kind_names[0] if kind_names else "..."
         message = f"should be a mapping such as {{kind: {example}}}, got {mapping!r}"
-        raise ScenarioError([Problem(path="", message=message)])
+        raise ScenarioError([Problem(path="", message=message + other_family_text(family, str(mapping)))])
     kind = mapping.get("kind")
     if not isinstance(kind, str):
         message = "is missing" if kind is None else f"should be text, got {kind!r}"

@@ -146,3 +146,9 @@ def test_progress_of_many_names_the_rounds_under_way() -> None:
     assert many.text().startswith("0 of 3 done, 2 running (round 3 to 7 of 20), 0 failed")
     many(ScenarioFinished(place=0, folder="runs/a"))
     assert many.text().startswith("1 of 3 done, 1 running (round 7 of 20), 0 failed")
+
+
+def test_nothing_left_to_run_is_said() -> None:
+    stream = io.StringIO()
+    ManyRunsProgress(stream=stream)(ScenariosStarted(total=3, finished=3))
+    assert stream.getvalue() == "all 3 scenarios were finished before; nothing is run\n"

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from fedmem.cli.main import app
+from fedmem.cli.progress import ManyRunsProgress
+from fedmem.cli.studies import _continuing
+from fedmem.contracts.events import ScenariosStarted
 from fedmem.studies import figures
 from tests.studies.compare_helpers import small
 
@@ -59,3 +63,12 @@ def test_useless_comparisons_are_refused_before_training(tmp_path: Path, given: 
     assert done.exit_code == 2
     assert says in done.output
     assert not (tmp_path / "out").exists()
+
+
+def test_interruption_says_what_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    for finished, said in ((0, "interrupted before any was finished."), (2, "interrupted; 2 finished scenarios kept.")):
+        tally = ManyRunsProgress(quiet=True)
+        tally(ScenariosStarted(total=3, finished=finished))
+        with pytest.raises(typer.Exit), _continuing(tally):
+            raise KeyboardInterrupt
+        assert said in capsys.readouterr().err
