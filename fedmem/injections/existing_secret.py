@@ -200,7 +200,8 @@ def _warnings(
         yield (
             f"{len(others)} other {'window of a client holds' if len(others) == 1 else 'windows of clients hold'} the "
             "value of a secret without the text of the template before it. Runs that leave the secret out still train "
-            "on them, so that memorisation and in − out of extraction may be too small, also where they are zero. "
+            "on such windows, so that memorisation and in − out of extraction may be too small, also where they are "
+            "zero. "
             "Look at exposure and at extraction of secrets that are in, or write a template that the other texts match"
         )
     in_reserve = find_occurrences(members, join_windows(reserve.inputs, reserve.targets))
