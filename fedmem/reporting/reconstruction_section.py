@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
+from statistics import NormalDist
 
 from fedmem.contracts.measurement import Labels
 from fedmem.reporting.cells import Value
@@ -62,7 +64,8 @@ def reconstruction_section(
             for of in (".difference", "")
         )
         if differences or margins:
-            notes.append(f"Reconstruction from {name}: {_verdict(differences, margins)}.")
+            identified = _identified_kinds(values_by_metric, summary.kinds, place)
+            notes.append(f"Reconstruction from {name}: {_verdict(differences, margins, identified)}.")
     return blocks, notes
 
 
@@ -91,15 +94,51 @@ def _reconstruction_value(
     return None
 
 
-def _verdict(differences: Mapping[str, Value], margins: Mapping[str, Value]) -> str:
-    """What one view says about each kind, in words: first against held-out examples, then against the best prior."""
-    against_held_out = _sort_by_sign(differences, "leaks {}", "further off than held-out examples for {}")
+def _identified_kinds(
+    values_by_metric: Mapping[str, Mapping[tuple[str, Labels], Value | None]], kinds: Collection[str], place: Labels
+) -> list[str]:
+    """The kinds that are identified significantly more often than held-out examples, all kinds at once."""
+    shares = values_by_metric.get("identified.difference", {})
+    values = {kind: value for kind in kinds if (value := shares.get((kind, place)))}
+    return [kind for kind, value in _widen(values).items() if value.low > 0]
+
+
+def _verdict(differences: Mapping[str, Value], margins: Mapping[str, Value], identified: Collection[str] = ()) -> str:
+    """What one view says about each kind, in words: first against held-out examples, then against the best prior.
+
+    A kind leaks where its reconstructions are better than those of held-out examples, and also better than the best
+    prior or identified. Intervals are widened to hold for all kinds at once, by Bonferroni.
+    """
+    differences, margins = _widen(differences), _widen(margins)
+    leaking = {*identified, *(kind for kind, value in margins.items() if value.low > 0)}
+    closer = [kind for kind, value in differences.items() if value.low > 0 and kind not in leaking]
+    others = {kind: value for kind, value in differences.items() if kind not in closer}
+    against_held_out = _sort_by_sign(others, "leaks {}", "further off than held-out examples for {}")
+    if closer:
+        against_held_out.append(
+            "closer than held-out examples, but neither identified nor better than the best prior, for "
+            + ", ".join(closer)
+        )
     missing = [kind for kind in margins if kind not in differences]
     if missing:
         against_held_out.append(f"no held-out example to compare with for {', '.join(missing)}")
     against_prior = _sort_by_sign(margins, "better for {}", "worse for {}")
     prior = f" (against the best prior, picked by the truth: {'; '.join(against_prior)})" if against_prior else ""
     return "; ".join(against_held_out) + prior
+
+
+def _widen(values: Mapping[str, Value]) -> dict[str, Value]:
+    """The values with intervals that hold for all of them at once: 95 % each becomes 1 − 0.05 / their number."""
+    normal = NormalDist()
+    ratio = normal.inv_cdf(1 - 0.025 / max(1, len(values))) / normal.inv_cdf(0.975)
+    return {
+        kind: replace(
+            value,
+            low=value.value - ratio * (value.value - value.low),
+            high=value.value + ratio * (value.high - value.value),
+        )
+        for kind, value in values.items()
+    }
 
 
 def _sort_by_sign(values: Mapping[str, Value], above_phrase: str, below_phrase: str) -> list[str]:

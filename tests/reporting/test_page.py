@@ -41,8 +41,9 @@ def test_the_table_holds_what_the_rows_say(folder: Path) -> None:
     assert re.search(r"pattern, first step +7 +3\.00 \[2\.90, 3\.10\]", text)
     words = " ".join(text.split())
     assert (
-        "a client's real message: leaks pattern; no held-out example to compare with for typical-own (against "
-        "the best prior, picked by the truth: worse for pattern, typical-own)." in words
+        "a client's real message: closer than held-out examples, but neither identified nor better than the best "
+        "prior, for pattern; no held-out example to compare with for typical-own (against the best "
+        "prior, picked by the truth: worse for pattern, typical-own)." in words
     )
     assert "the aggregate: not significant for pattern (against the best prior, picked by the truth: worse for" in words
     assert (
