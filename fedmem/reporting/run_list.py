@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmem.errors import FolderError, RunError
+from fedmem.reporting.row_cells import count_cell
 from fedmem.reporting.summary import Summary
 from fedmem.results.folder import finish_time, is_finished
 from fedmem.results.read import Run, read
@@ -116,13 +117,20 @@ def _shorten(value: Any) -> str:
 
 
 def _numbers(summary: Summary) -> Iterator[str]:
-    """Accuracy, and of the first measure each kind at the aggregate; with intervals and n."""
+    """Accuracy, and the headline measures of each kind at both levels, with intervals and n.
+
+    Of the rates of membership attacks only AUC; of memorisation both levels, and exposure where it was measured.
+    """
     accuracy = summary.value("test_accuracy", "global", "")
     if accuracy:
         yield f"global test accuracy {accuracy.text(3)} (n {accuracy.n})"
-    measures = sorted(summary.measures, key=lambda measure: measure.metric != "memorisation")
-    for measure in measures[:1]:
-        values = [(kind, summary.value(measure.metric, "global", kind, measure.labels)) for kind in summary.kinds]
-        texts = [f"{kind} {value.text(measure.digits)} (n {value.n})" for kind, value in values if value]
-        if texts:
-            yield f"global {measure.title.partition(' (')[0]}: {', '.join(texts)}"
+    measures = [
+        measure for measure in summary.measures if measure.headline and measure.measure.bound not in ("", "tpr")
+    ]
+    for measure in sorted(measures, key=lambda measure: measure.metric != "memorisation"):
+        for kind in summary.kinds:
+            local = summary.local_values(measure, kind)
+            whole = summary.value(measure.metric, "global", kind, measure.labels)
+            texts = [f"{name} {v.text(measure.digits)}" for name, v in (("local", local), ("global", whole)) if v]
+            if texts:
+                yield f"{measure.title} of {kind}: {', '.join(texts)} (n {count_cell(local, whole)})"

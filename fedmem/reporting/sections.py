@@ -134,11 +134,11 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
                     and _p_and_interval_differ(value, measure, summary.null_of(measure, place, kind))
                 ]
             release = summary.value(measure.metric, "global", kind, measure.labels, round_number=summary.last_round)
-            if release and everywhere and (release.value, release.n) != (everywhere.value, everywhere.n):
+            if release and _is_other(release, everywhere):
                 blank = ("",) if others else ()
                 rows.append((f"{kind}, released", count_cell(release), "", value_cell(release, measure), *blank))
         blocks.append((measure.heading, tuple(rows)))
-    notes: list[str] = []
+    notes = list(_note_of_unobserved(summary))
     cells = [cell for _, rows in blocks for row in rows for cell in row[2:]]
     if count := sum(" p " in cell for cell in cells):
         has_floor = any(AT_FLOOR in cell for cell in cells)
@@ -163,6 +163,32 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
 _WHY_PARTED = (
     "p is exact and asks whether these examples are memorised at all, the interval how much others like them would be"
 )
+
+
+def _note_of_unobserved(summary: Summary) -> Iterator[str]:
+    """How many examples have no local value, because no observed round has their owning client."""
+    owners = summary.run.audit["owner"].to_numpy()
+    observed_rounds = {when for when in summary.observed_rounds if when > 0}
+    parts = summary.run.participation
+    if not observed_rounds or not len(parts):
+        return
+    seen = set(parts[parts["round"].isin(observed_rounds)]["client"].tolist())
+    unseen = [int(owner) for owner in owners.tolist() if owner >= 0 and owner not in seen]
+    if unseen:
+        client = ("client", "clients")[len(set(unseen)) > 1]
+        yield (
+            f"{len(unseen)} of {len(owners)} audit examples are left out of all rows but released: their "
+            f"{len(set(unseen))} owning {client} took part in no observed round. Observe more rounds "
+            "(observe.every: 1), or read the rows released."
+        )
+
+
+def _is_other(release: Value, everywhere: Value | None) -> bool:
+    """Whether the released aggregate shows anything else than the summary does: a value, its n, or its FPR."""
+    if everywhere is None:
+        return True
+    rates = [0.0 if math.isnan(value.fpr) else value.fpr for value in (release, everywhere)]
+    return (release.value, release.n, rates[0]) != (everywhere.value, everywhere.n, rates[1])
 
 
 def _p_and_interval_differ(value: Value, measure: Variant, null: float) -> bool:

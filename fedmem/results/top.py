@@ -66,6 +66,7 @@ class Ranking:
         name: its name, as `--measure` takes it.
         level: the level whose scores decide the order.
         candidates: how many examples were looked at.
+        unscored: how many more of those asked for have no score at `level`.
         interval_level: the level of the intervals: 1 − 0.05 × shown / candidates.
         significant: how many of the candidates are significant; None where the measure has no exact test.
         further_ties: candidates that are not shown and have the score of the last one shown.
@@ -79,6 +80,7 @@ class Ranking:
     name: str
     level: Level
     candidates: int
+    unscored: int
     interval_level: float
     significant: int | None
     further_ties: int
@@ -161,6 +163,7 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
         name=name,
         level=level,
         candidates=len(subjects),
+        unscored=int(is_candidate.sum()) - len(subjects),
         interval_level=interval_level,
         significant=int((adjusted <= RATE).sum()) if evidence.compares else None,
         further_ties=sum(rank == ranks[len(shown) - 1] for rank in ranks[len(shown) :]),
@@ -213,6 +216,11 @@ def notes(ranking: Ranking) -> Iterator[str]:
         )
     if "(hidden)" in "".join(ranking.frame["text"]):
         yield "Cells of sensitive columns are hidden; `fedmem top --show-sensitive` shows them."
+    if ranking.unscored:
+        yield (
+            f"{ranking.unscored} more have no score here, such as those whose owning clients took part in no observed "
+            "round. Observe more rounds (observe.every: 1) to see them."
+        )
     if ranking.further_ties:
         more = "1 more example has" if ranking.further_ties == 1 else f"{ranking.further_ties} more examples have"
         yield f"{more} the score of the last one; of ties the smaller p is first."

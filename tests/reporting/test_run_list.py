@@ -10,7 +10,10 @@ from fedmem.cli.main import app
 from fedmem.errors import FolderError, RunError
 from fedmem.execution.run import run
 from fedmem.reporting import run_list
+from fedmem.reporting.summary import Summary
 from fedmem.results.read import read
+from tests.reporting.page_helpers import SCENARIO, rows
+from tests.results.read_helpers import bank, write
 from tests.tiny import tiny
 
 MEMORISATION = {
@@ -65,7 +68,8 @@ def test_runs_are_listed_by_name_with_their_differences(folder: Path) -> None:
     value = read(found[1].run.path).measurements
     shown = value[(value.metric == "memorisation") & (value.scope == "summary") & (value.level == "global")]
     (mean,) = shown[(shown.subject == "typical") & (shown.statistic == "") & (shown.place == "")].value
-    assert f"typical {mean:.3f}".replace("-", "−") in found[1].numbers[1]
+    assert "memorisation of typical: local " in found[1].numbers[1]
+    assert f"global {mean:.3f}".replace("-", "−") in found[1].numbers[1]
     assert "test accuracy" in found[1].numbers[0]
     assert all("[" in text and "(n " in text for text in found[1].numbers), "no number without interval and n"
 
@@ -102,3 +106,16 @@ def test_a_damaged_run_is_named_and_the_others_are_listed(file: str, folder: Pat
     assert f"{bad / file} is damaged" in done.stderr
     with pytest.raises(RunError, match="is damaged"):
         run_list.finished_runs(tmp_path / "runs")
+
+
+def test_runs_show_auc_and_exposure_at_both_levels(tmp_path: Path) -> None:
+    write(tmp_path / "run", bank(), measurements=rows(), scenario_yaml=SCENARIO)
+    numbers = list(run_list._numbers(Summary(read(tmp_path / "run"))))
+    starts = [text.partition(" [")[0] for text in numbers]
+    assert [start for start in starts if "LiRA AUC" in start] == [
+        "LiRA AUC of pattern: local 1.050",
+        "LiRA AUC of typical-own: local 0.750",
+    ]
+    assert "exposure of pattern: local 4.25" in starts
+    assert all(", global " in text for text in numbers[1:])
+    assert not [text for text in numbers if "TPR" in text]

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from fedmem.contracts.measurement import Measurement
 from fedmem.reporting.page import report
-from fedmem.reporting.sections import sections
+from fedmem.reporting.sections import _note_of_unobserved, sections
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import read
 from tests.labelling import labels
@@ -119,3 +120,33 @@ def test_p_at_its_floor_is_marked_and_all_p_are_counted(tmp_path: Path) -> None:
     notes = " ".join(next(sections(Summary(read(tmp_path / "run")))).notes)
     assert "The 2 values of p are not adjusted for their number" in notes
     assert "≤ marks the smallest p" in notes
+
+
+def test_a_released_rate_at_another_fpr_has_its_row(tmp_path: Path) -> None:
+    found = [
+        row("tpr", 0.041, "pattern", "attack=lira fpr=0.0625"),
+        row("tpr", 0.041, "pattern", "attack=lira fpr=0.031", round=10),
+        row("tpr", 0.2, "typical-own", "attack=lira fpr=0.031", round=10),
+    ]
+    write(tmp_path / "run", bank(), measurements=found, scenario_yaml=SCENARIO)
+    (rates,) = [rows for heading, rows in blocks(tmp_path / "run").items() if "TPR" in heading]
+    assert list(rates) == ["pattern", "pattern, released", "typical-own, released"]
+
+
+def test_examples_of_clients_never_observed_are_counted(tmp_path: Path) -> None:
+    write(tmp_path / "run", bank(), measurements=measured(), scenario_yaml=SCENARIO)
+    summary = Summary(read(tmp_path / "run"))
+    owners = summary.run.audit["owner"].tolist()
+    assert not list(_note_of_unobserved(replace_participation(summary, owners)))
+    (note,) = _note_of_unobserved(replace_participation(summary, owners[:1]))
+    missing = [owner for owner in owners if owner >= 0 and owner != owners[0]]
+    assert missing
+    assert note.startswith(f"{len(missing)} of {len(owners)} audit examples are left out of all rows but released")
+    assert "Observe more rounds" in note
+
+
+def replace_participation(summary: Summary, clients: list[int]) -> Summary:
+    """The same summary of a run in which these clients alone took part, in round 10."""
+    frame = pd.DataFrame({"run": 0, "round": 10, "client": clients, "num_examples": 1, "failed": False})
+    summary.run.__dict__["participation"] = frame
+    return summary

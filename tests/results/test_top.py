@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +147,16 @@ def test_the_frame_carries_what_its_reader_must_know(tmp_path: Path) -> None:
     assert frame.attrs["note"] == " ".join(notes(rank_examples(run, Choice(n=1))))
     assert "too high on average" in frame.attrs["note"]
     assert "1 more example has the score of the last one" in frame.attrs["note"]
+
+
+def test_examples_without_a_score_are_counted(tmp_path: Path) -> None:
+    is_in = coins(6)
+    whole = answers(is_in, [(8, 0)] * 6)
+    made = bank(is_in, whole, whole, ["typical"] * 6)
+    seen = tuple(part for part in made.evidence if part.level == "global" or (part.client != 2).all())
+    run = stored(tmp_path / "run", replace(made, evidence=seen))
+    ranking = rank_examples(run, Choice(level="local"))
+    assert (ranking.candidates, ranking.unscored) == (4, 2)
+    assert "2 more have no score here" in " ".join(notes(ranking))
+    whole_run = finished(tmp_path / "all", RATES)
+    assert "have no score" not in " ".join(notes(rank_examples(whole_run, Choice(level="local"))))
