@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedmem.errors import ComponentError
+from fedmem.errors import ComponentError, Problem
 from fedmem.guards.guarding import NOT_OURS
 
 
@@ -62,6 +62,48 @@ class FlowerStrategyAdapter:
             # Somebody else's class can fail in any way; whatever it is, it is its parameters that the user can mend.
             message = f"{self.kind} cannot be made from {arguments}: {type(error).__name__}: {error}"
             raise ComponentError("strategy", message) from error
+
+
+_PLAIN_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}
+
+
+def plain_parameters(cls: type) -> dict[str, tuple[str, Any]]:
+    """Parameter -> its type, where that is int, float, bool or str, else empty; and its default, `inspect`'s `empty`
+    where it has none.
+
+    >>> class Mine:
+    ...     def __init__(self, factor: float = 1.0) -> None: ...
+    >>> plain_parameters(Mine)
+    {'factor': ('float', 1.0)}
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    for base in cls.__mro__:
+        if "__init__" in vars(base) and base is not object:
+            for item in inspect.signature(vars(base)["__init__"]).parameters.values():
+                name = item.annotation if isinstance(item.annotation, str) else getattr(item.annotation, "__name__", "")
+                found.setdefault(item.name, (name if name in _PLAIN_TYPES else "", item.default))
+    found.pop("self", None)
+    return found
+
+
+def is_of_type(value: object, name: str) -> bool:
+    """Whether a value has the type of a parameter; any value where the type is not known.
+
+    >>> is_of_type("banana", "float"), is_of_type(1, "float"), is_of_type(True, "int"), is_of_type("x", "")
+    (False, True, False, True)
+    """
+    if name not in _PLAIN_TYPES:
+        return True
+    return isinstance(value, _PLAIN_TYPES[name]) and (name == "bool" or not isinstance(value, bool))
+
+
+def type_problems(cls: type, values: Mapping[str, Any]) -> list[Problem]:
+    """The values that have another type than the signature says; a default is always allowed."""
+    return [
+        Problem(path=key, message=f"{values[key]!r} should be {name}, as the class says")
+        for key, (name, default) in plain_parameters(cls).items()
+        if key in values and values[key] != default and not is_of_type(values[key], name)
+    ]
 
 
 def parameters(cls: type) -> tuple[dict[str, bool], bool]:

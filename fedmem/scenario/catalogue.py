@@ -37,7 +37,7 @@ from fedmem.contracts import (
     strategy,
 )
 from fedmem.contracts.families import FAMILIES, FORMER_KINDS, kind_of
-from fedmem.contracts.flower_strategy_adapter import FlowerStrategyAdapter, parameters
+from fedmem.contracts.flower_strategy_adapter import FlowerStrategyAdapter, parameters, type_problems
 from fedmem.contracts.members import PROTOCOLS, check_declarations, member_names, required_members
 from fedmem.contracts.own_part import own_definition, own_signature
 from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
@@ -315,6 +315,7 @@ def _adapt_flower_strategy(kind: str, cls: type, values: Mapping[str, Any]) -> F
         for key, is_required in signature.items()
         if is_required and key not in values
     ]
+    problems += type_problems(cls, values)
     if problems:
         raise ScenarioError(problems)
     return FlowerStrategyAdapter(kind=kind, fields=values)

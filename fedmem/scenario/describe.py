@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from fedmem.contracts.attack import AttackDeclaration
 from fedmem.contracts.declarations import class_value
-from fedmem.contracts.flower_strategy_adapter import parameters
+from fedmem.contracts.flower_strategy_adapter import parameters, plain_parameters
 from fedmem.scenario import catalogue
 from fedmem.scenario.overrides import FAMILY_OF_FIELD
 from fedmem.scenario.yaml_source import write_flow
@@ -63,10 +63,14 @@ def field_facts(family: str, kind: str) -> list[FieldFacts]:
     """
     cls = catalogue.load(family, kind)
     if catalogue.is_flower_strategy(family, cls):
-        is_required, _ = parameters(cls)
+        (is_required, _), plain = parameters(cls), plain_parameters(cls)
         return [
             FieldFacts(
-                name=name, type="", default="" if needs_value else "its own", allowed="", meaning="see its class"
+                name=name,
+                type=plain[name][0],
+                default="" if needs_value else str(plain[name][1]),
+                allowed="",
+                meaning="see its class",
             )
             for name, needs_value in is_required.items()
         ]
