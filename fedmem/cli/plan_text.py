@@ -67,6 +67,7 @@ def plan_text(checked: CheckedScenario, width: int = 100) -> str:
         ("rows", _rows(run_plan)),
         *_population(run_plan),
         *data_lines(checked.data, checked.federation),
+        ("model", _model(checked.federation)),
         *_owners(checked.federation.foreign_rows),
         *(("injection", note) for note in checked.federation.notes),
         *_work(run_plan, scenario.speed.memory),
@@ -92,6 +93,14 @@ def _rows(run_plan: Plan) -> str:
     if run_plan.generated:
         texts["audit"] = f"{counts['audit']} audit (+ {run_plan.generated} generated)"
     return f"{total} = " + " + ".join(texts.values())
+
+
+def _model(federation: Federation) -> str:
+    """The class of the network, its layers with parameters, and how many parameters there are."""
+    layers = [type(part).__name__ for part in federation.model.modules() if list(part.parameters(recurse=False))]
+    count = sum(values.numel() for values in federation.initial.values())
+    shown = ", ".join(layers[:8]) + (f" and {len(layers) - 8} more" if len(layers) > 8 else "")
+    return f"{type(federation.model).__name__}, {count:,} numbers; layers: {shown}"
 
 
 def _population(run_plan: Plan) -> Iterator[tuple[str, str]]:

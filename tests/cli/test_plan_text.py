@@ -50,3 +50,8 @@ def test_check_counts_generated_audit_examples_separately(small: Path) -> None:
     folder = call("run", "canaries.yaml", "--quiet").stdout.strip()
     assert rows + made == len(fedmem.read(folder).audit)
     assert "generated" not in call("check", "small.yaml").stdout
+
+
+def test_the_model_that_was_built_is_shown(small: Path) -> None:
+    text = call("check", "small.yaml").stdout
+    assert re.search(r"^  model +\w+, [\d,]+ numbers; layers: Linear, Linear", text, flags=re.MULTILINE)
