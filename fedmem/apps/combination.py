@@ -247,6 +247,7 @@ def _examples_of(frame: pd.DataFrame) -> _Table:
 def _check_alike(frames: Sequence[tuple[str, pd.DataFrame]], tables: Sequence[_Table]) -> None:
     first_name, first = frames[0]
     rounds = set(first["round"])
+    _check_references(frames)
     for (name, frame), table in zip(frames[1:], tables[1:], strict=True):
         if set(frame["round"]) != rounds:
             odd = sorted(set(frame["round"]) ^ rounds)[0]
@@ -262,6 +263,20 @@ def _check_alike(frames: Sequence[tuple[str, pd.DataFrame]], tables: Sequence[_T
                 f"{_place(changed[0])} is another example in {name} than in {first_name}; draw the examples with "
                 "a seed that all runs share, and let only their inclusion depend on the run"
             )
+
+
+def _check_references(frames: Sequence[tuple[str, pd.DataFrame]]) -> None:
+    """Exposures have a common scale only where each run ranks a set among the same number of references."""
+    seen: dict[str, tuple[str, int]] = {}
+    for name, frame in frames:
+        pairs = frame[["set", "references"]].drop_duplicates()
+        for set_name, count in zip(pairs["set"].tolist(), pairs["references"].tolist(), strict=True):
+            first_name, first_count = seen.setdefault(set_name, (name, count))
+            if count != first_count:
+                raise ValueError(
+                    f"{name} ranks {set_name!r} among {count} references and {first_name} among {first_count}; give "
+                    "Watch(references=...) the same references in all runs"
+                )
 
 
 def _owners(frames: Sequence[tuple[str, pd.DataFrame]], tables: Sequence[_Table]) -> dict[tuple[str, int], str]:

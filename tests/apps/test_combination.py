@@ -141,6 +141,14 @@ def test_an_owner_may_be_known_from_some_runs_only() -> None:
         (lambda frame: frame[frame.level == "global"], "run 1: the frame has no local model"),
         (lambda frame: frame.assign(round=4), "run 0 and run 1 differ in observed rounds, for example round 3"),
         (lambda frame: frame[frame.subject != 5], "example 5 of 'mine' is in one only"),
+        (
+            lambda frame: frame.assign(references=10),
+            r"run 1 ranks 'mine' among 10 references and run 0 among 63; .*the same references in all runs",
+        ),
+        (
+            lambda frame: frame.assign(references=frame.references.where(frame.level == "local", 10)),
+            "run 1 ranks 'mine' among 10 references and run 0 among 63",
+        ),
         (lambda frame: frame.assign(content="x"), "example 0 of 'mine' is another example in run 1"),
         (
             lambda frame: frame.assign(owner=1),
