@@ -85,14 +85,14 @@ def summed_up(
 def at_last_participation(measurements: Sequence[Measurement]) -> list[Measurement]:
     """The measurements of each example, labelled with its owner, in the last round at which its owner's model was read.
 
-    That is one round for each run and owner, and the same at all levels, so that the aggregate is that of the round of
-    the local models. Without any local reading it is the last round of all. An owner that was never read locally, where
-    others were, has none.
+    That is one round for each run and example, and the same at all levels, so that the aggregate is that of the round
+    of the local models. Models of other holders of the example do not count. Without any reading of an owner's model
+    it is the last round of all. An example whose owner was never read, where other owners were, has none.
     """
-    last: dict[tuple[int, int], int] = {}
+    last: dict[tuple[int, str], int] = {}
     for measurement in measurements:
-        if measurement.level == "local" and measurement.reading.labels.get("place") == "owner":
-            key = measurement.run_number, measurement.reading.labels.integer("owner")
+        if measurement.level == "local" and measurement.client == measurement.reading.labels.get("owner"):
+            key = measurement.run_number, measurement.reading.subject
             last[key] = max(measurement.round_number, last.get(key, 0))
     if not last:
         final = max((measurement.round_number for measurement in measurements), default=0)
@@ -100,7 +100,7 @@ def at_last_participation(measurements: Sequence[Measurement]) -> list[Measureme
     return [
         measurement
         for measurement in measurements
-        if last.get((measurement.run_number, measurement.reading.labels.integer("owner"))) == measurement.round_number
+        if last.get((measurement.run_number, measurement.reading.subject)) == measurement.round_number
     ]
 
 

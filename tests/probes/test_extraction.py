@@ -16,6 +16,7 @@ from fedmem.modalities.text.language_model import causal
 from fedmem.modalities.text.shortest_path import search_most_probable
 from fedmem.modalities.text.windows import prefix_and_start
 from fedmem.probes import extraction
+from fedmem.probes._leakage_summary import at_last_participation
 from fedmem.probes.extraction import Extraction
 from tests.lab import Lab, measured
 from tests.labelling import labels
@@ -136,6 +137,19 @@ def test_summary_reads_each_secret_once_at_its_own_round() -> None:
     assert (by_round["local", None], by_round["global", None]) == ((1.0, 2), (1.0, 2))
     alone = {(m.level, m.round): (m.reading.value, m.reading.n) for m in PROBE.summarise(aggregates, 0)}
     assert alone["global", None] == (0.5, 2), "without local models all are read at the last round"
+
+
+def test_other_holders_do_not_move_the_last_round_of_an_owner() -> None:
+    """X is held by client 0 alone, Y by clients 0 and 1; client 0 takes part in round 1 and client 1 in round 2."""
+
+    def read(subject: str, client: int, value: float) -> Measurement:
+        place = "owner" if client == 0 or subject == "Y" else "others"
+        about = labels("width=5 kind=secret", place=place, owner=0)
+        reading = Reading(metric="beam", value=value, subject=subject, labels=about)
+        return Measurement(run=0, round=client + 1, level="local", client=client, source="probe", reading=reading)
+
+    found = at_last_participation([read("X", 0, 1.0), read("Y", 0, 1.0), read("X", 1, 0.0), read("Y", 1, 0.0)])
+    assert [(one.reading.subject, one.client) for one in found] == [("X", 0), ("Y", 0)]
 
 
 def rows(values: list[float], coins: list[bool]) -> list[Measurement]:
