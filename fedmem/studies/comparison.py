@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -23,6 +23,7 @@ from fedmem.studies.contrasts import (
     bound_interval,
     contrast,
     detectable_difference,
+    differences_of,
     find_dominating,
     is_above_zero,
     mean_of,
@@ -234,7 +235,7 @@ class Comparison:
         ]
         sizes = self._family_sizes(series.quantity for series in has_effects)
         for series in has_effects:
-            local, whole = _effects(series.values, series.null), _effects(series.paired, series.paired_null)
+            local, whole = differences_of(series.values, series.null), differences_of(series.paired, series.paired_null)
             tests = sizes[self.family_of(series.quantity)]
             for setting in self.settings_with_values:
                 other = self.reference[setting]
@@ -344,28 +345,30 @@ def _bound_difference(difference: Contrast | None, quantity: Quantity) -> Contra
     return difference and bound_interval(difference, -quantity.max_difference, quantity.max_difference)
 
 
-def _effects(values: FloatArray, null: FloatArray) -> FloatArray:
-    """The effects; what differs from no memorisation by rounding only is none."""
-    effects = values - null
-    return np.where(np.abs(effects) <= 1e-12 * np.maximum(np.abs(values), np.abs(null)), 0.0, effects)
-
-
 Effects = tuple[FloatArray, FloatArray, FloatArray]
 """Of one setting: at the aggregate, at the owning client, and over how many examples, by seed."""
 
 
 def _ratio_contrast(first: Effects, other: Effects) -> Contrast:
-    """The difference of two ratios of sums over the seeds that both have, by the jackknife over seeds."""
+    """The difference of two ratios of sums over the seeds that both have, by the jackknife over seeds.
+
+    Value, interval and p share one centre: the difference of the ratios, not the mean of the pseudo-values.
+    """
     parts = np.array([*first, *other])
     parts = parts[:, ~np.isnan(parts).any(axis=0)]
-    n = parts.shape[1]
+    none = Contrast(value=math.nan, low=math.nan, high=math.nan, p=math.nan, sd=math.nan, n=parts.shape[1])
     if not (is_above_zero(parts[1], parts[2]) and is_above_zero(parts[4], parts[5])):
-        return Contrast(value=math.nan, low=math.nan, high=math.nan, p=math.nan, sd=math.nan, n=n)
-    parts = np.array([parts[0] * parts[2], parts[1] * parts[2], parts[3] * parts[5], parts[4] * parts[5]])
-    sums = parts.sum(axis=1)
-    sums_without = sums[:, None] - parts  # without each seed
-    value = float(sums[0] / sums[1] - sums[2] / sums[3])
-    pseudo = n * value - (n - 1) * (sums_without[0] / sums_without[1] - sums_without[2] / sums_without[3])
-    estimate = contrast(pseudo, np.zeros(n))
-    half = (estimate.high - estimate.low) / 2
-    return Contrast(value=value, low=value - half, high=value + half, p=estimate.p, sd=estimate.sd, n=n)
+        return none
+    (ratio, ratios), (reference, references) = (_pseudo_values(*side) for side in (parts[:3], parts[3:]))
+    if not np.isfinite([ratios, references]).all():  # without one seed nothing is left to keep
+        return replace(none, value=ratio - reference)
+    return contrast(ratios, references)
+
+
+def _pseudo_values(whole: FloatArray, local: FloatArray, weights: FloatArray) -> tuple[float, FloatArray]:
+    """A ratio of sums over seeds (S,), and its jackknife pseudo-values (S,), moved so that their mean is the ratio."""
+    sums = whole * weights, local * weights
+    ratio = float(sums[0].sum() / sums[1].sum())
+    with np.errstate(divide="ignore", invalid="ignore"):
+        without = (sums[0].sum() - sums[0]) / (sums[1].sum() - sums[1])
+        return ratio, ratio - (len(whole) - 1) * (without - without.mean())

@@ -83,10 +83,22 @@ def bound_interval(estimate: Estimate, min_value: float, max_value: float) -> Es
     return replace(estimate, low=low, high=high)
 
 
+def differences_of(values: FloatArray, reference: FloatArray) -> FloatArray:
+    """Values − reference, of one shape; 0 where they differ by rounding only, and NaN where either is NaN.
+
+    >>> differences_of(np.array([0.1 + 0.2, 0.5]), np.array([0.3, 0.25])).tolist()
+    [0.0, 0.25]
+    """
+    differences = values - reference
+    is_rounding = np.abs(differences) <= 1e-12 * np.maximum(np.abs(values), np.abs(reference))
+    return np.where(is_rounding & np.isfinite(differences), 0.0, differences)
+
+
 def contrast(values: FloatArray, reference: FloatArray) -> Contrast:
     """The paired difference, values − reference, seed by seed (S,); seeds that lack either do not count.
 
-    Two-sided p of the paired t test (Student, 1908).
+    Two-sided p of the paired t test (Student, 1908). Rounding is no difference (`differences_of`), and differences
+    that scatter by rounding of the values only have neither an interval nor a p.
 
     >>> difference = contrast(np.array([1.0, 2.0, 4.0]), np.array([0.0, 1.0, 2.0]))
     >>> round(difference.value, 3), round(difference.p, 4), difference.n
@@ -94,14 +106,15 @@ def contrast(values: FloatArray, reference: FloatArray) -> Contrast:
     """
     from scipy.stats import ttest_1samp
 
-    differences = values - reference
-    differences = differences[~np.isnan(differences)]
+    differences = differences_of(values, reference)
+    is_complete = ~np.isnan(differences)
+    differences = differences[is_complete]
     n = len(differences)
     value = float(differences.mean()) if n else math.nan
     if n < 2:
         return Contrast(value=value, low=math.nan, high=math.nan, p=math.nan, sd=math.nan, n=n)
     sd = float(differences.std(ddof=1))
-    if not sd > 1e-12 * np.abs(differences).max():
+    if not sd > 1e-12 * np.abs([values[is_complete], reference[is_complete]]).max():
         return Contrast(value=value, low=math.nan, high=math.nan, p=math.nan, sd=0.0, n=n)
     test = ttest_1samp(differences, 0.0)
     interval = test.confidence_interval(0.95)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -200,3 +201,37 @@ def test_retention_differences_are_adjusted_too() -> None:
     ratio = stats.t.ppf(1 - 0.05 / 4, SEEDS - 1) / stats.t.ppf(1 - 0.05 / 2, SEEDS - 1)
     widths = [entry.high - entry.low for entry in (first.difference, alone.difference)]
     assert widths[0] / widths[1] == pytest.approx(ratio)
+
+
+def test_interval_and_p_of_a_retention_difference_agree() -> None:
+    """By the mean of the pseudo-values, p is .059 where the interval around the difference excludes 0."""
+    gap = [math.nan] * (SEEDS - 4)
+    whole = np.array([[0.193, 0.672, 0.132, 0.279, *gap], [0.813, 1.014, 0.663, 0.426, *gap]])
+    local = np.array([[0.866, 1.333, 0.661, 0.7, *gap], [1.114, 1.186, 1.531, 0.58, *gap]])
+    part = series(replace(EXPOSURE, level="local"), local, null=np.zeros(local.shape), paired=whole)
+    found = compared(part).retention[1].difference
+    assert found is not None
+
+    def kept(seeds: list[int]) -> float:
+        first, second = whole[:, seeds].sum(axis=1) / local[:, seeds].sum(axis=1)
+        return float(second - first)
+
+    without = np.array([kept([seed for seed in range(4) if seed != left]) for left in range(4)])
+    error = math.sqrt(3 / 4 * np.square(without - without.mean()).sum())
+    value = kept([0, 1, 2, 3])
+    assert found.value == pytest.approx(value)
+    assert found.low == pytest.approx(value - stats.t.ppf(0.975, 3) * error)
+    assert found.p == pytest.approx(2 * stats.t.sf(value / error, 3))
+    assert found.low > 0
+    assert found.p < 0.05
+
+
+def test_retention_left_to_one_seed_has_no_interval() -> None:
+    """Without the seed that has all of the effect there is no ratio."""
+    n = np.tile([100.0, 1.0, 1.0, 1.0, 1.0, 1.0], (2, 1))
+    local = np.tile([1.0, 0.0, 0.0, 0.0, 0.0, 0.0], (2, 1))
+    part = series(replace(EXPOSURE, level="local"), local, null=0 * n, n=n, paired=np.array([[0.5], [0.75]]) * local)
+    found = compared(part).retention[1].difference
+    assert found is not None
+    assert found.value == pytest.approx(0.25)
+    assert np.isnan([found.low, found.high, found.p]).all()

@@ -17,6 +17,7 @@ from fedmem.studies.contrasts import (
     bound_interval,
     contrast,
     detectable_difference,
+    differences_of,
     find_dominating,
     holm,
     is_above_zero,
@@ -69,6 +70,29 @@ def test_contrast_with_too_few_or_equal_seeds_is_nan() -> None:
     assert not alike.is_identical
     assert contrast(A, A).is_identical
     assert math.isnan(contrast(A, A).p)
+
+
+TRUE = np.array([0.56, 0.52, 0.72, 1.0, 0.68])
+
+
+def test_rounding_is_no_difference() -> None:
+    """Equal numbers averaged in another way: 1.1e-16 lower in four seeds of five, p = .016 for nothing."""
+    rounded = TRUE - 2.0**-53 * np.array([1, 1, 1, 0, 1])
+    assert stats.ttest_1samp(rounded - TRUE, 0.0).pvalue == pytest.approx(0.016, abs=5e-4)
+    for found in (contrast(rounded, TRUE), contrast(TRUE * (1 + 1e-15), TRUE)):  # here and there, and in all seeds
+        assert found.is_identical
+        assert math.isnan(found.p)
+    assert differences_of(np.array([math.inf]), np.zeros(1)).tolist() == [math.inf]  # which is no rounding
+
+
+def test_scatter_by_rounding_of_the_values_is_none() -> None:
+    """Differences of 1e-7 are real here, and that they scatter by 1e-17 is of the values."""
+    found = contrast(TRUE + 1e-7, TRUE)
+    assert (TRUE + 1e-7 - TRUE).std(ddof=1) > 1e-12 * 1e-7
+    assert found.value == pytest.approx(1e-7)
+    assert np.isnan([found.low, found.high, found.p]).all()
+    # while a scatter beyond rounding counts, as small as it may be
+    assert contrast(TRUE + 1e-7 * TRUE, TRUE).p < 0.05
 
 
 def test_intervals_hold_nothing_impossible() -> None:
