@@ -21,7 +21,7 @@ class Value:
 
     `saturated` says that it is too near an end of its measure to be compared; see `fedmem.estimation.saturation`.
     `p` is that of no memorisation, from re-dealt coins; NaN where there is none. `smallest_p` is the
-    smallest that they allow; 0 where it is unknown.
+    smallest that they allow; 0 where it is unknown. `clusters` is the fewest that the interval may be of.
     """
 
     value: float
@@ -32,6 +32,7 @@ class Value:
     saturated: bool = False
     p: float = math.nan
     smallest_p: float = 0.0
+    clusters: int = 2
 
     def text(self, digits: int) -> str:
         """`3.42 [3.10, 3.75]`. No end of the interval is rounded to zero, which would hide on which side it lies.

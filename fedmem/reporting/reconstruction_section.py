@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from statistics import NormalDist
 
 from fedmem.contracts.measurement import Labels
 from fedmem.reporting.cells import Value
@@ -17,7 +16,7 @@ def reconstruction_section(
     summary: Summary, source: str, *, others: bool
 ) -> tuple[list[tuple[str, tuple[tuple[str, ...], ...]]], list[str]]:
     """What one attack reconstructed, over the best prior and over held-out examples, and each view in words."""
-    source_labels = Labels.of(source=source if source in summary.leaks[1:] else None)
+    source_labels = _source_labels(summary, source)
     sizes = sorted(
         {
             labels.integer("clients")
@@ -32,7 +31,7 @@ def reconstruction_section(
     blocks, values_by_metric = [], {}
     for metric, heading in _reconstruction_headings(summary).items():
         values = {
-            (kind, place): _reconstruction_value(summary, metric, kind, place, source_labels)
+            (kind, place): _reconstruction_value(summary, source, metric, kind, place)
             for kind in summary.kinds
             for place in places
         }
@@ -84,14 +83,18 @@ def _reconstruction_headings(summary: Summary) -> dict[str, str]:
     return headings | differences
 
 
-def _reconstruction_value(
-    summary: Summary, metric: str, kind: str, place: Labels, source_labels: Labels
-) -> Value | None:
+def _reconstruction_value(summary: Summary, source: str, metric: str, kind: str, place: Labels) -> Value | None:
     """A value of one attack about a kind, from one view."""
-    for _, about, labels, value in summary.entries(metric, place.plus(**dict(source_labels.items))):
+    source_labels = _source_labels(summary, source)
+    for level, about, labels, value in summary.entries(metric, place.plus(**dict(source_labels.items))):
         if about == kind and "coin" not in labels and labels.only(["source"]) == source_labels:
-            return value
+            return replace(value, clusters=summary.clusters(source, metric, level, kind, labels))
     return None
+
+
+def _source_labels(summary: Summary, source: str) -> Labels:
+    """The label that rows of an attack have in a summary: none for the first."""
+    return Labels.of(source=source if source in summary.leaks[1:] else None)
 
 
 def _identified_kinds(
@@ -100,7 +103,7 @@ def _identified_kinds(
     """The kinds that are identified significantly more often than held-out examples, all kinds at once."""
     shares = values_by_metric.get("identified.difference", {})
     values = {kind: value for kind in kinds if (value := shares.get((kind, place)))}
-    return [kind for kind, value in _widen(values).items() if value.low > 0]
+    return [kind for kind, value in _widen(values, shares=True).items() if value.low > 0]
 
 
 def _verdict(differences: Mapping[str, Value], margins: Mapping[str, Value], identified: Collection[str] = ()) -> str:
@@ -127,18 +130,23 @@ def _verdict(differences: Mapping[str, Value], margins: Mapping[str, Value], ide
     return "; ".join(against_held_out) + prior
 
 
-def _widen(values: Mapping[str, Value]) -> dict[str, Value]:
-    """The values with intervals that hold for all of them at once: 95 % each becomes 1 − 0.05 / their number."""
-    normal = NormalDist()
-    ratio = normal.inv_cdf(1 - 0.025 / max(1, len(values))) / normal.inv_cdf(0.975)
-    return {
-        kind: replace(
-            value,
-            low=value.value - ratio * (value.value - value.low),
-            high=value.value + ratio * (value.high - value.value),
-        )
-        for kind, value in values.items()
-    }
+def _widen(values: Mapping[str, Value], *, shares: bool = False) -> dict[str, Value]:
+    """The values with intervals that hold for all of them at once: 95 % each becomes 1 − 0.05 / their number.
+
+    Half-widths grow as quantiles of Student's t do with one degree of freedom less than there are clusters. Those of
+    Wilson and Newcombe, for `shares`, grow at most as the square of normal quantiles.
+    """
+    from scipy.special import ndtri, stdtrit
+
+    tail = 1 - 0.025 / max(1, len(values))
+    floor = float(ndtri(tail) / ndtri(0.975)) ** 2 if shares else 1.0
+    widened = {}
+    for kind, value in values.items():
+        degrees = value.clusters - 1
+        ratio = max(floor, float(stdtrit(degrees, tail) / stdtrit(degrees, 0.975)))
+        low, high = (value.value + ratio * (end - value.value) for end in (value.low, value.high))
+        widened[kind] = replace(value, low=low, high=high)
+    return widened
 
 
 def _sort_by_sign(values: Mapping[str, Value], above_phrase: str, below_phrase: str) -> list[str]:

@@ -13,7 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import NO_CLIENT, NO_LABELS, Labels
+from fedmem.contracts.measurement import NO_CLIENT, NO_LABELS, Labels, Measurement
 from fedmem.estimation.roc import DEFAULT_RATES
 from fedmem.estimation.saturation import NOWHERE, SaturationZone, zone_of
 from fedmem.reporting.cells import Value, rate
@@ -33,8 +33,14 @@ class Summary:
         self.run = run
         self.known_measures = measures_of_run(run)
         self.kinds: tuple[str, ...] = tuple(dict.fromkeys(run.audit["kind"].tolist()))
-        self.rows = [row for row in run.rows() if row.run is None and row.client == NO_CLIENT]
+        all_rows = run.rows()
+        self.rows = [row for row in all_rows if row.run is None and row.client == NO_CLIENT]
         self.leaks = tuple(dict.fromkeys(row.source for row in self.rows if row.reading.metric in self.gains))
+        self._attacked: dict[tuple[str, str, str, str], list[Measurement]] = {}
+        for row in all_rows:
+            if row.run is not None and row.source in self.leaks:
+                about = (row.source, row.reading.metric, row.level, row.reading.labels.text("kind"))
+                self._attacked.setdefault(about, []).append(row)
         self._values: dict[tuple[int | None, str, str, str, Labels], Value] = {}
         for row in self.rows:
             reading = row.reading
@@ -140,6 +146,24 @@ class Summary:
             (round_number, self.local_values(measure, kind, round_number)) for round_number in self.observed_rounds
         ]
         return [(round_number, value) for round_number, value in values if value is not None]
+
+    def clusters(self, source: str, metric: str, level: str, kind: str, labels: Labels) -> int:
+        """How many owners or runs, whichever are fewer, an attack's mean or difference is over; at least 2.
+
+        One owner or one run alone has no spread, so that the interval is that of the other way. 2 without stored rows.
+        """
+        names = ["view", "clients"]
+        is_difference = metric.endswith(".difference")
+        found = [
+            row
+            for row in self._attacked.get((source, metric.removesuffix(".difference"), level, kind), ())
+            if row.reading.labels.only(names) == labels.only(names)
+            and (is_difference or "coin" not in row.reading.labels)
+            and not math.isnan(row.reading.value)
+        ]
+        owners = {row.reading.labels.integer("owner", row.client) for row in found}
+        counts = (len(owners), len({row.run for row in found}))
+        return min((count for count in counts if count > 1), default=2)
 
     @property
     def gain(self) -> str:

@@ -11,6 +11,7 @@ from fedmem.reporting.page import report
 from fedmem.reporting.sections import sections
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import read
+from tests.labelling import labels
 from tests.reporting.page_helpers import SCENARIO, lines, printed, row
 from tests.reporting.summary_helpers import NOTHING, newer
 from tests.results.read_helpers import bank, write
@@ -60,3 +61,26 @@ def test_every_row_has_its_n(folder: Path) -> None:
             for cells in block:
                 assert len(cells) == len(section.columns)
                 assert re.fullmatch(r"\d+(/\d+)*", cells[1]), cells
+
+
+def test_an_attack_counts_the_clusters_of_its_interval(tmp_path: Path) -> None:
+    """Four owners in three runs; of the other kind one owner in two runs, as NaN and other views do not count."""
+    at_message = {"source": "leakage", "round": 3}
+    found = [row("margin", 1.0, kind, "view=message", source="leakage") for kind in ("pattern", "typical-own")]
+    for run in range(3):
+        found += [
+            row("margin", 1.0, "3", f"view=message kind=pattern owner={k}", run=run, **at_message) for k in range(4)
+        ]
+        found.append(row("margin", float("nan"), "3", "view=message kind=typical-own owner=1", run=run, **at_message))
+    for run in range(2):
+        found.append(row("margin", 1.0, "5", "view=message kind=typical-own owner=2", run=run, **at_message))
+        found.append(row("margin", 1.0, "5", "view=first kind=typical-own owner=0", run=run, **at_message))
+    found += [
+        row("margin", 0.0, "6", f"view=message coin=out kind=pattern owner={k}", run=0, **at_message) for k in range(9)
+    ]
+    write(tmp_path / "run", bank(), measurements=found, scenario_yaml=SCENARIO)
+    summary, view = Summary(read(tmp_path / "run")), labels("view=message")
+    assert summary.clusters("leakage", "margin", "global", "pattern", view) == 3
+    assert summary.clusters("leakage", "margin.difference", "global", "pattern", view) == 3
+    assert summary.clusters("leakage", "margin", "global", "typical-own", view) == 2
+    assert summary.clusters("leakage", "margin", "local", "pattern", view) == 2, "the fewest possible, without rows"
