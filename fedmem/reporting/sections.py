@@ -133,6 +133,7 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
                     if value is not None
                     and _p_and_interval_differ(value, measure, summary.null_of(measure, place, kind))
                 ]
+                rows += _rows_of_statistics(summary, measure, kind, values)
             release = summary.value(measure.metric, "global", kind, measure.labels, round_number=summary.last_round)
             if release and _is_other(release, everywhere):
                 blank = ("",) if others else ()
@@ -146,6 +147,11 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
         notes.append(
             f"The {count} values of p are not adjusted for their number: without any memorisation about one in twenty "
             f"is 0.05 or less.{floor}"
+        )
+    if any(_BY in row[0] for _, rows in blocks for row in rows):
+        notes.append(
+            "Where every run gives the same answers, self-influence by right and wrong answers is 0 and its p is 1. "
+            "That is no sign that nothing is memorised: the row by probability compares how sure the models are."
         )
     if parted_values:
         more = f" and {len(parted_values) - 3} more" if len(parted_values) > 3 else ""
@@ -163,6 +169,36 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
 _WHY_PARTED = (
     "p is exact and asks whether these examples are memorised at all, the interval how much others like them would be"
 )
+
+
+def _rows_of_statistics(
+    summary: Summary, measure: Variant, kind: str, values: Sequence[Value | None]
+) -> Iterator[tuple[str, ...]]:
+    """The same by finer statistics, where one of the values (local, global, others) comes from equal answers alone.
+
+    Such a value has no interval and is at its null. It is no sign that nothing is memorised.
+    """
+    null = measure.null
+    if not any(value is not None and math.isnan(value.low) and value.value == null for value in values):
+        return
+    found = {
+        str(labels.get("statistic")): None
+        for _, subject, labels, _ in summary.entries(measure.metric, measure.labels)
+        if subject == kind and labels.get("statistic") and labels.without("statistic", "place") == measure.labels
+    }
+    for statistic in found:
+        labels = measure.labels.plus(statistic=statistic)
+        finer = [
+            summary.value(measure.metric, "local", kind, labels.plus(place="owner")),
+            summary.value(measure.metric, "global", kind, labels),
+            summary.value(measure.metric, "local", kind, labels.plus(place="others")),
+        ][: len(values)]
+        if any(finer):
+            cells = (value_cell(value, measure) for value in finer)
+            yield (f"{kind}{_BY}{statistic}", count_cell(*finer), *cells)
+
+
+_BY = ", by "
 
 
 def _note_of_unobserved(summary: Summary) -> Iterator[str]:

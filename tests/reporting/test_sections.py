@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -27,3 +28,19 @@ def test_sections_without_rows_are_empty(tmp_path: Path) -> None:
     for title in ("CROSS-INFLUENCE", "CLIENT INFLUENCE", "UTILITY"):
         assert not any(block for _, block in shown[title].blocks)
         assert not shown[title].notes
+
+
+def test_equal_answers_are_shown_with_the_row_by_probability(tmp_path: Path) -> None:
+    for value, expected in ((0.0, ["pattern", "pattern, by probability"]), (0.5, ["pattern"])):
+        answers = row("memorisation", value, "pattern", "place=owner", level="local", low=math.nan, high=math.nan)
+        sure = row(
+            "memorisation", 0.05, "pattern", "place=owner statistic=probability", level="local", low=0.02, high=0.08
+        )
+        rows = [answers, sure]
+        folder = tmp_path / str(value)
+        write(folder, bank(), measurements=rows, scenario_yaml=SCENARIO)
+        levels = next(iter(sections(Summary(read(folder)))))
+        shown = {cells[0]: cells[2] for _, block in levels.blocks for cells in block}
+        assert list(shown) == expected
+        assert any("no sign that nothing is memorised" in note for note in levels.notes) == (value == 0)
+        assert value or shown["pattern, by probability"] == "0.050 [0.020, 0.080]"
