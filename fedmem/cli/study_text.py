@@ -21,9 +21,12 @@ def is_sweep(file: Path) -> bool:
     """Whether this is a sweep file, right or wrong; a file that cannot be read is none.
 
     A scenario has no `base`, `axes` or `search`. One that has such a key by mistake still names its data or model.
+    Standard input, which can be read only once, is a scenario.
     """
     from fedmem.scenario.yaml_source import read_file
 
+    if str(file) == "-":
+        return False
     try:
         value = read_file(file).value
     except ScenarioError:

@@ -42,9 +42,9 @@ def _page(summary: Summary, figures: Mapping[str, tuple[bytes, str]]) -> Iterato
     name = f"{run.scenario['name']} · {run.path.name}"
     yield HEAD.format(title=text(f"{name} · fedmem"))
     yield f"<h1>{text(name)}</h1><p>{text(headline(run))}.</p>"
-    yield f"<p>{'<br>'.join(map(text, origin(run)))}</p>"
     for alarm in alarms(run):
         yield f'<p class="alarm">{text(alarm)}</p>'
+    yield f"<p>{'<br>'.join(map(text, origin(run)))}</p>"
     for warning in warnings(run):
         yield f'<p class="alarm">{text(warning)}</p>'
     yield f"<p>{text(CAPTION)}</p>"

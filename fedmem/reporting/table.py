@@ -56,10 +56,10 @@ class _Table:
         summary = Summary(self.run)
         table_sections = [section for section in sections(summary) if any(block for _, block in section.blocks)]
         yield from prose(headline(self.run), width, "bold")
-        for line in origin(self.run):
-            yield from prose(line, width, hang=2)
         for alarm in alarms(self.run):
             yield from prose(alarm, width, "bold red", hang=2)
+        for line in origin(self.run):
+            yield from prose(line, width, hang=2)
         for warning in warnings(self.run):
             yield from prose(warning, width, "yellow", hang=2)
         yield from prose(CAPTION, width, "dim")

@@ -68,6 +68,12 @@ def parquet(folder: Path) -> dict[str, Any]:
     return {"name": "parquet", "files": files, "inputs": "pixels", "targets": "word", "clients": "who"}
 
 
+def table_of_people(folder: Path) -> dict[str, Any]:
+    rows = [f"{20 + k % 37},{'fm'[k % 2]},person {k % 5},{'yes' if k % 3 else 'no'}" for k in range(60)]
+    (folder / "people.csv").write_text("\n".join(["age,sex,who,ill", *rows]))
+    return {"path": str(folder / "people.csv"), "target": "ill", "client": "who", "sensitive": ("sex",)}
+
+
 def texts_of_people(folder: Path) -> dict[str, Any]:
     import pandas as pd
 
@@ -83,11 +89,12 @@ def text_files(folder: Path) -> dict[str, Any]:
 
 
 PREPARED: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "csv": table_of_people,
     "hub": parquet,
     "image_folder": images_of_classes,
     "npz": arrays,
-    "table": texts_of_people,
     "text_folder": text_files,
+    "text_table": texts_of_people,
     "torchvision": mnist_files,
 }
 """Kinds that read files of the user's: writes such files, gives the fields to read them with."""

@@ -13,6 +13,7 @@ from fedmem.contracts.federation import Federation, digest
 from fedmem.contracts.ragged import Ragged
 from fedmem.federation.build import build
 from fedmem.modalities.tables import Tables
+from tests.narrowing import present
 from tests.tiny import tiny
 
 
@@ -89,6 +90,9 @@ def changed(federation: Federation) -> dict[str, list[Federation]]:
         "client_names": [("ada", "ben"), ("ben", "ada")],
         "class_names": [("cat", "dog"), ("dog", "cat")],
         "notes": [("audit: 3 rows",), ("audit: 4 rows",)],
+        "warnings": [("audit: 3 copies are cut",), ("audit: 4 copies are cut",)],
+        "foreign_rows": [{"audit": 3}, {"audit": 4}],
+        "sources": [None, replace(present(federation.sources), sensitive=("age",))],
     }
     return {
         name: [replace(federation, **{name: value}) for value in values]

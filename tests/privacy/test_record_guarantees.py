@@ -166,8 +166,8 @@ def _audited(adjacency: str, allowed: bool) -> Section:
 def test_table_explains_an_audit_by_removal() -> None:
     removed = _audited("add_remove", allowed=False)
     assert "compare n rows with n - 1 (exclusion: remove)" in removed.notes[0]
-    assert not _audited("add_remove", allowed=True).notes
-    assert not _audited("replace", allowed=False).notes
+    for others in (_audited("add_remove", allowed=True), _audited("replace", allowed=False)):
+        assert not any("exclusion: remove" in note for note in others.notes)
 
 
 def test_bounds_of_measures_follow_the_same_rule() -> None:

@@ -130,6 +130,6 @@ def test_a_sweep_that_was_interrupted_takes_a_later_value(write: Write, tmp_path
     there = {path: path.stat().st_mtime_ns for path in (tmp_path / "tiny").glob("[!.]*/manifest.json")}
     assert len(there) == 1
     done = sweep(write(axes=[{**RATES, "values": [0.1, 0.3, 0.5]}], set={"speed.threads": 2}), out=tmp_path, jobs=1)
-    assert set(done.results["client.lr"]) == {"0.1", "0.3", "0.5"}
+    assert set(done.results["client.lr"]) == {0.1, 0.3, 0.5}
     assert all(path.stat().st_mtime_ns == when for path, when in there.items())
     assert len(list((tmp_path / "tiny").glob("[!.]*/manifest.json"))) == 3
