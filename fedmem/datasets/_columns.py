@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,12 +24,12 @@ _Cells = NDArray[np.object_]
 
 
 def is_number(cell: str) -> bool:
-    """Whether a cell is a decimal number.
+    """Whether a cell is a decimal number that a float can hold, unlike 1e400.
 
-    >>> [is_number(cell) for cell in ("-1.5e3", ".5", "1,5", "nan", "1_000", "")]
-    [True, True, False, False, False, False]
+    >>> [is_number(cell) for cell in ("-1.5e3", ".5", "1,5", "nan", "1_000", "", "1e400")]
+    [True, True, False, False, False, False, False]
     """
-    return _NUMBER.fullmatch(cell) is not None
+    return _NUMBER.fullmatch(cell) is not None and math.isfinite(float(cell))
 
 
 def numbers_of(cells: _Cells) -> FloatArray | None:
@@ -52,6 +53,11 @@ def first_text(cells: _Cells) -> int | None:
     if not any(verdicts.values()) or all(verdicts.values()):
         return None
     return next(row for row, cell in enumerate(cells) if cell and not verdicts[cell])
+
+
+def _first_code(cells: _Cells) -> int | None:
+    """The first row whose cell has digits after a leading zero."""
+    return next((row for row, cell in enumerate(cells) if _CODE.fullmatch(cell)), None)
 
 
 def in_order(cells: set[str]) -> tuple[str, ...]:
@@ -101,7 +107,7 @@ class Number:
     def encode(self, cells: _Cells) -> NDArray[np.float32]:
         """(n, 1) float32 in [0, 1]."""
         values = numbers_of(cells)
-        assert values is not None, "the type of the column was decided from all rows"
+        assert values is not None, "column_problem refuses what does not fit"
         filled = np.where(np.isnan(values), self.median, values)
         return np.clip((filled[:, None] - self.low) / (self.high - self.low), 0, 1).astype(np.float32)
 
@@ -153,25 +159,20 @@ def _with_missing(cells: _Cells) -> _Cells:
     return np.where(cells == "", MISSING, cells)
 
 
-def learn(
-    name: str, cells: _Cells, training: _Cells, *, categorical: bool, limits: tuple[float, float] | None
-) -> Encoding | None:
+def learn(name: str, training: _Cells, *, categorical: bool, limits: tuple[float, float] | None) -> Encoding | None:
     """How a column becomes numbers; None for one that is the same in all training rows, without `limits`.
 
     Args:
         name: of the column.
-        cells: (n,) all rows, which decide whether it is of numbers.
-        training: (m,) those of the training rows, which decide all else.
+        training: (m,) its cells in the training rows, which decide all: no test cell has a say.
         categorical: whether numbers are categories.
         limits: the range that the user gave.
     """
-    values = None if categorical else numbers_of(cells)
-    if values is None:
+    learnt = None if categorical else numbers_of(training)
+    only_limits = limits is not None and not categorical and bool((training == "").all())
+    if learnt is None and not only_limits:
         categories = in_order(set(training) - {""}) + ((MISSING,) if (training == "").any() else ())
         return Category(name=name, values=categories) if len(categories) > 1 else None
-    learnt = numbers_of(training)
-    if learnt is None and limits is None:
-        return None  # all are missing
     finite = np.zeros(0) if learnt is None else learnt[~np.isnan(learnt)]
     low, high = limits if limits is not None else (float(finite.min()), float(finite.max()))
     if low == high:
@@ -195,20 +196,32 @@ def describe(encoding: Encoding, cells: _Cells, train: IntArray, test: IntArray)
 
 
 def column_problem(
-    name: str, cells: _Cells, *, categorical: bool, has_limits: bool, max_categories: int
+    name: str, cells: _Cells, train: IntArray, *, categorical: bool, has_limits: bool, max_categories: int
 ) -> tuple[str, str, int | None]:
-    """Why a column cannot be an input: a YAML key, the reason with its remedy, and the row; empty where it can."""
+    """Why a column cannot be an input: a YAML key, the reason with its remedy, and the row; empty where it can.
+
+    The training rows `train` decide whether it is of numbers; a code in another row does not fit.
+    """
     distinct = set(cells) - {""}
     text_row = None if categorical else first_text(cells)
     if text_row is not None:
         cell = cells[text_row]
         comma = "write a decimal point; " if is_number(cell.replace(",", ".", 1)) else ""
+        comma = "it is too large; " if _NUMBER.fullmatch(cell) else comma
         message = (
             f"{cell!r} is no number, but others in this column are; {comma}correct the cell, list it in "
             f"`missing_values` if it means a missing value, or write `categorical: [{name}]`"
         )
         return "dataset.path", message, text_row
-    numbers = None if categorical else numbers_of(cells)
+    trained = cells[train]
+    numbers = None if categorical else numbers_of(trained if (trained != "").any() else cells)
+    code_row = None if numbers is None else _first_code(cells)
+    if code_row is not None:
+        message = (
+            f"{cells[code_row]!r} is a code with a leading zero, but the training rows hold numbers; write it without "
+            f"the zero, or write `categorical: [{name}]`"
+        )
+        return "dataset.path", message, code_row
     count = int((cells != "").sum())
     if numbers is None or bool((numbers[~np.isnan(numbers)] % 1 == 0).all()):
         unique = count >= _FEWEST_IDENTIFIERS and len(distinct) == count and not (has_limits or categorical)

@@ -40,12 +40,13 @@ class Csv:
 
     Inputs (n, width) float32 in [0, 1]: every column but `target`, `client`, `sensitive`, `drop` and a `test` column.
     A column whose cells are all decimal numbers is scaled to [0, 1]; any other, and one in `categorical`, becomes a
-    one-hot of its categories. Digits with a leading zero (007) are codes, so categories. The range and the median of a
-    column, and its categories, are those of the training rows, fixed before audit examples are drawn: public knowledge,
-    the same whichever examples are in. `ranges` fixes a range without looking at any row. In test rows, a number
-    outside the range is cut to it, and a category that no training row has is all zeros. Columns that are the same in
-    all training rows are left out. `fedmem check` lists these decisions. `ids` number the rows of the file from 0, then
-    those of a test file; `columns` holds every column as it is in the file, the training rows alone.
+    one-hot of its categories. Digits with a leading zero (007) are codes, so categories. The type, the range and the
+    median of a column, and its categories, are those of the training rows, fixed before audit examples are drawn:
+    public knowledge, the same whichever examples are in. `ranges` fixes a range without looking at any row. In test
+    rows, a number outside the range is cut to it, a category that no training row has is all zeros, and text or a code
+    among numbers is an error. Columns that are the same in all training rows are left out. `fedmem check` lists these
+    decisions. `ids` number the rows of the file from 0, then those of a test file; `columns` holds every column as it
+    is in the file, the training rows alone.
 
     Fields
 
@@ -123,8 +124,8 @@ class Csv:
         test_rows = self._given_test(frame, kept, first_test)
         targets, classes = self._targets(frame)
         owners, owner_names = self._owners(frame)
-        self._require_columns(frame)
         train, test = self._split(targets, owners, test_rows, rng)
+        self._require_columns(frame, train)
         encodings, left_out = self._learn(frame, train)
         inputs = np.concatenate([part.encode(frame.columns[part.name]) for part in encodings], axis=1)
         examples = Examples(inputs=inputs, targets=targets, ids=kept)
@@ -135,8 +136,8 @@ class Csv:
             num_classes=len(classes),
             modality=Tables(blocks=tuple(part.width for part in encodings)),
             natural=owners[train] if self.client else None,
-            sensitive={name: _sensitive(frame.columns[name])[train] for name in self.sensitive},
-            columns={name: _original(cells)[train] for name, cells in frame.columns.items()},
+            sensitive={name: _sensitive(frame.columns[name][train]) for name in self.sensitive},
+            columns={name: _original(cells[train]) for name, cells in frame.columns.items()},
             dropped=tuple(self._unused_columns(frame)),
             class_names=classes,
             client_names=owner_names,
@@ -278,13 +279,14 @@ class Csv:
         names = in_order(set(frame.columns[self.client]))
         return positions(frame.columns[self.client], names), names
 
-    def _require_columns(self, frame: Frame) -> None:
-        """Every input is of one type, and no identifier."""
+    def _require_columns(self, frame: Frame, train: IntArray) -> None:
+        """Every input is of one type, that of its training rows, and no identifier."""
         wrong = []
         for name in self._inputs(frame):
             key, message, row = column_problem(
                 name,
                 frame.columns[name],
+                train,
                 categorical=name in self.categorical,
                 has_limits=name in self.ranges,
                 max_categories=self.max_categories,
@@ -324,11 +326,9 @@ class Csv:
         encodings: list[Encoding] = []
         left_out = []
         for name in self._inputs(frame):
-            cells = frame.columns[name]
             encoding = learn(
                 name,
-                cells,
-                cells[train],
+                frame.columns[name][train],
                 categorical=name in self.categorical,
                 limits=self.ranges.get(name),
             )

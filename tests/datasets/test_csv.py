@@ -154,3 +154,24 @@ def test_dropped_columns_are_for_selection_alone(load: Load) -> None:
     assert set(source.cells) == {"site", "age", "sex", "ill"}
     assert source.sensitive == ("sex",)
     assert "id" in data.columns, "an injection may select by it"
+
+
+def test_no_test_cell_decides_how_training_rows_are_encoded(load: Load) -> None:
+    def lines(age: str) -> list[str]:
+        return [
+            *(f"{row},{'test' if i > 30 else 'train'}" for i, row in enumerate(ROWS[:-1])),
+            f"q,A,{age},f,1,no,test",
+        ]
+
+    def table(age: str, **fields: Any) -> Dataset:
+        return load(lines(age), header=f"{HEADER},part", test="part", **fields)
+
+    with pytest.raises(ScenarioError, match=r"row 39.*, column age: '030' is a code with a leading zero"):
+        table("030")
+    with pytest.raises(ScenarioError, match=r"row 39.*, column age: '1e400' is no number.*too large"):
+        table("1e400")
+    for fields in ({"drop": ["id", "age"]}, {"sensitive": ["age"]}):
+        data, plain = (table(age, **fields) for age in ("030", "30"))
+        np.testing.assert_array_equal(data.train.inputs, plain.train.inputs)
+        assert data.columns["age"].dtype == plain.columns["age"].dtype == np.int64
+        assert all(values.dtype == np.int64 for values in data.sensitive.values())
