@@ -44,7 +44,8 @@ class Existing:
     - `rows`: ids of rows of the data set: 0 is the first row of your file, without its header. Of images, ids follow
       the sorted paths, and of texts the windows of all clients in order.
     - `where`: values by column, such as `{ward: [A, B], class: sick}`: rows that match all of them. Columns are those
-      of the data set and its sensitive attributes, `class` (name or number) and `client` (name or number).
+      of the data set and its sensitive attributes, `class` (name or number) and `client` (name or number). A value in
+      quotes is text: `"007"` is not 7. A number is sought as text first, then as a number.
     - `share`: the share of the rows of each client, drawn at random and rounded.
     - `per_client`: rows of each client, drawn at random; 4 where no other selector is given.
     - `clients`: the clients whose rows are chosen: `all`, a list of numbers or names, `{share: 0.3}` of
@@ -189,15 +190,16 @@ def _find_matching(owners: Sequence[ClientData], where: Mapping[str, Any], space
         cells = [_cells(name, data, space) for data in owners]
         if name == "class" and name not in owners[0].columns:
             values = tuple(_class_name(value, space.class_names) for value in values)
-        for value in values:
-            if not any(_equals(part, value).any() for part in cells):
+        equal = [_equal_cells(cells, value) for value in values]
+        for value, parts in zip(values, equal, strict=True):
+            if not any(part.any() for part in parts):
                 shown = _values_text(cells)
                 raise ComponentError(
                     f"injections.where.{name}",
                     f"no row of these clients has {value!r}; their values are {shown}",
                 )
-        for match, part in zip(matches, cells, strict=True):
-            match &= np.any([_equals(part, value) for value in values], axis=0)
+        for match, of_client in zip(matches, zip(*equal, strict=True), strict=True):
+            match &= np.any(of_client, axis=0)
     if not any(match.any() for match in matches):
         raise ComponentError("injections.where", "no row of these clients has all of these values; ask for fewer")
     return iter([np.flatnonzero(match) for match in matches])
@@ -239,8 +241,24 @@ def _class_name(value: Value, names: Sequence[str]) -> Value:
     return names[int(value)] if by_number else value
 
 
+def _equal_cells(parts: Sequence[NDArray[Any]], value: Value) -> list[BoolArray]:
+    """Part by part, which cells have a value: as text, and only where none has it so, as a number.
+
+    >>> codes = [np.array(["007", "7"]), np.array(["07", "7.0"])]
+    >>> [[part.tolist() for part in _equal_cells(codes, value)] for value in ("007", 7)]
+    [[[True, False], [False, False]], [[False, True], [False, False]]]
+    """
+    if not isinstance(value, bool):
+        same = [np.array([str(cell) == str(value) for cell in part.tolist()], dtype=bool) for part in parts]
+        if any(part.dtype.kind not in "biuf" and found.any() for part, found in zip(parts, same, strict=True)):
+            return same
+    return [_equals(part, value) for part in parts]
+
+
 def _equals(cells: NDArray[Any], value: Value) -> BoolArray:
-    """Which cells have a value. Numbers equal numbers that are written as text, and true equals `true` and `yes`.
+    """Which cells have a value: a number equals numbers that are written as text, and true equals `true` and `yes`.
+
+    Text equals text of the same letters, and cells that are numbers; a code such as 007 is none of these.
 
     >>> _equals(np.array(["3", "x"]), 3).tolist(), _equals(np.array([1.0, 2.0]), "2").tolist()
     ([True, False], [False, True])
@@ -248,10 +266,11 @@ def _equals(cells: NDArray[Any], value: Value) -> BoolArray:
     if isinstance(value, bool) and cells.dtype.kind != "b":
         texts = ("true", "yes") if value else ("false", "no")
         return np.array([str(cell).lower() in texts for cell in cells.tolist()], dtype=bool)
-    number = _number(value)
+    is_code = isinstance(value, str) and value[:1] == "0" and value[1:].isdecimal()
+    number = None if is_code else _number(value)
     if cells.dtype.kind in "biuf":
         return np.asarray(cells == number if number is not None else np.zeros(len(cells), dtype=bool))
-    if number is None:
+    if isinstance(value, str):
         return np.array([str(cell) == value for cell in cells.tolist()], dtype=bool)
     return np.array([_number(cell) == number for cell in cells.tolist()], dtype=bool)
 

@@ -171,3 +171,22 @@ def test_memorised_rows_have_one_and_unfitted_rows_none(
     values = at_owner[(at_owner.subject == "existing") & (at_owner.place == "owner")].value
     assert len(values)
     assert low <= values.iloc[0] <= high
+
+
+@pytest.mark.parametrize(
+    ("value", "ids"), [("007", [0, 3]), ("7", [1, 4]), (7, [1, 4]), ((7, "07"), [1, 2, 4]), (9.0, [5]), (9, [5])]
+)
+def test_codes_match_as_text_and_only_then_as_numbers(value: Any, ids: list[int]) -> None:
+    codes = np.array(["007", "7", "07", "007", "7", "09"])
+    parts = [
+        ClientData(
+            client=k, examples=part.examples.take(np.arange(3)), columns={"code": codes[3 * k : 3 * k + 3]}, max_taken=3
+        )
+        for k, part in enumerate(clients((3, 3)))
+    ]
+    assert plan(parts=parts, where={"code": value}).examples.ids.tolist() == ids
+
+
+def test_a_code_in_quotes_is_no_number_of_a_column() -> None:
+    with pytest.raises(ComponentError, match="no row of these clients has '007'"):
+        plan(where={"code": "007"})
