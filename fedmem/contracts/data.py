@@ -81,6 +81,8 @@ class Dataset:
     `class_names` (C,) name the classes, and `client_names` the owners: owner k of
     `natural` is `client_names[k]`; both are empty where the data have no names. `decisions` are what the loader decided
     about the data, a line each, which `fedmem check` shows: such as the range of a column.
+    `text_starts` are the ids of the windows with which texts begin: the window with the next id goes on with a text,
+    but for these. It is empty where rows are no windows of texts.
     `modality` says what the inputs are, such as `Images()`, `Tables(blocks=...)` or `Texts(vocabulary=...)` of
     `fedmem.modalities`. Every other part asks this object.
     """
@@ -96,6 +98,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     client_names: tuple[str, ...] = ()
     decisions: tuple[str, ...] = ()
+    text_starts: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:
         assert all(len(values) == len(self.train) for values in self.sensitive.values())
@@ -110,6 +113,7 @@ class ClientData:
     and `elsewhere`, where further training rows of the owner are, by the reason.
     `set_aside` has the rows of the data set that no client holds, by the reason, the same for every client. They are
     there to be looked at, such as for a text that goes on in a row of the test set, and must not be taken.
+    `text_starts` are those of the data set.
 
     >>> rows = Examples(inputs=np.zeros((3, 2), np.float32), targets=np.array([0, 1, 0]), ids=np.arange(3))
     >>> ClientData(client=0, examples=rows, reserved=2).num_rows
@@ -124,6 +128,7 @@ class ClientData:
     elsewhere: Mapping[str, int] = field(default_factory=dict)
     reserved: int = 0
     set_aside: Mapping[str, Examples] = field(default_factory=dict)
+    text_starts: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     @property
     def num_rows(self) -> int:

@@ -82,6 +82,7 @@ class Texts(ABC):
             modality=texts_modality.Texts(vocabulary=public.tokens),
             natural=owner,
             client_names=tuple(author.name for author in clients),
+            text_starts=np.flatnonzero(windows.start == 0),
             sensitive={
                 name: np.array([author.attributes[name] for author in clients])[owner] for name in clients[0].attributes
             },

@@ -77,6 +77,7 @@ class HeldRows(Sequence[ClientData]):
             max_taken=self._max_taken(len(rows), self._scenario.exclusion == "replace"),
             elsewhere=self._elsewhere(client),
             set_aside=_ExamplesByReason(self._data, self._reasons),
+            text_starts=self._data.text_starts,
         )
 
     def _elsewhere(self, client: int) -> Mapping[str, int]:

@@ -14,6 +14,9 @@ from fedmem.modalities.text.secret_space import Candidates, Tokens
 from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
 from fedmem.modalities.text.windows import PADDING, Ints, join_windows
 
+NO_STARTS: Ints = np.zeros(0, dtype=np.int64)
+"""Where it is not known which windows begin a text."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class SecretSearch:
@@ -41,33 +44,47 @@ class SecretSearch:
 
     @staticmethod
     def of(
-        members: Candidates, rows: Examples, vocabulary: Vocabulary, set_aside: Mapping[str, Examples]
+        members: Candidates,
+        rows: Examples,
+        vocabulary: Vocabulary,
+        set_aside: Mapping[str, Examples],
+        text_starts: Ints = NO_STARTS,
     ) -> SecretSearch:
-        """Look through the windows of all clients, and through those that no client holds."""
-        tokens = join_windows(rows.inputs, rows.targets)
+        """Look through the windows of all clients, and through those that no client holds.
+
+        `text_starts` are the ids of the first windows of texts: no text goes on there.
+        """
         unknown = vocabulary.tokens.index(UNKNOWN) if UNKNOWN in vocabulary.tokens else PADDING
-        found = find_occurrences(members, tokens, unknown)
+        ids, texts = rows.ids, join_windows(rows.inputs, rows.targets)
+        reasons: dict[str, slice] = {}
+        for reason, examples in set_aside.items():
+            rest = examples.take(np.flatnonzero(~np.isin(examples.ids, ids)))
+            reasons[reason] = slice(len(ids), len(ids) + len(rest))
+            ids, texts = (
+                np.concatenate([ids, rest.ids]),
+                np.concatenate([texts, join_windows(rest.inputs, rest.targets)]),
+            )
+        follower = _followers(ids, text_starts)
+        following = np.where(follower[:, None] < 0, PADDING, texts[follower])
+        held = len(rows)
+        found = find_occurrences(members, texts[:held], unknown, following[:held])
         windows: dict[int, list[int]] = {}
         for number, row in sorted(set(zip(found.number.tolist(), found.row.tolist(), strict=True))):
             windows.setdefault(number, []).append(row)
         elsewhere: dict[str, int] = {}
-        ids, texts = rows.ids, tokens
-        for reason, examples in set_aside.items():
-            rest = examples.take(np.flatnonzero(~np.isin(examples.ids, ids)))
-            windows_of_rest = join_windows(rest.inputs, rest.targets)
-            there = find_occurrences(members, windows_of_rest)
+        for reason, part in reasons.items():
+            there = find_occurrences(members, texts[part], following=following[part])
             is_asked = np.isin(there.number, list(windows)) if windows else np.ones(len(there.row), dtype=bool)
             elsewhere[reason] = len(np.unique(there.row[is_asked]))
-            ids, texts = np.concatenate([ids, rest.ids]), np.concatenate([texts, windows_of_rest])
-        pieces, cut = _pieces(members, texts, ids, len(rows), list(windows))
+        pieces, cut = _pieces(members, texts, follower, held, list(windows))
         beginning = Candidates(prefix=members.prefix, positions=())
         return SecretSearch(
             windows=windows,
             pieces=pieces,
             cut=cut,
             elsewhere={reason: count for reason, count in elsewhere.items() if count},
-            searched=len(rows),
-            beginnings=len(np.unique(find_occurrences(beginning, tokens).row)),
+            searched=held,
+            beginnings=len(np.unique(find_occurrences(beginning, texts[:held]).row)),
             longer=int(found.longer.sum()),
             unknown=int(found.unknown.sum()),
         )
@@ -116,17 +133,31 @@ def other_windows(members: Candidates, number: int, tokens: Ints, taken: Collect
     return sorted(rows - set(taken))
 
 
+def _followers(ids: Ints, text_starts: Ints) -> Ints:
+    """(n,) the position of the window in which a text goes on after each, -1 where that is nowhere.
+
+    The windows of one text have ids in a row, and the first window of each text goes on with no other.
+
+    >>> _followers(np.array([4, 3, 6, 5, 9]), np.array([0, 5])).tolist()
+    [-1, 0, -1, 2, -1]
+    """
+    order = np.argsort(ids, kind="stable")
+    is_followed = (np.diff(ids[order]) == 1) & ~np.isin(ids[order][1:], text_starts)
+    follower = np.full(len(ids), -1, dtype=np.int64)
+    follower[order[:-1][is_followed]] = order[1:][is_followed]
+    return follower
+
+
 def _pieces(
-    members: Candidates, tokens: Ints, ids: Ints, held: int, numbers: Sequence[int]
+    members: Candidates, tokens: Ints, follower: Ints, held: int, numbers: Sequence[int]
 ) -> tuple[dict[int, list[int]], dict[int, int]]:
     """By secret the held rows with a part of its value, and its number of cut copies.
 
-    The windows of one text have ids in a row, so that a copy goes on in the window with the next id. Where that is
-    nowhere, because the end of a text is left out, the beginning of a known secret at the end of a window is a piece.
+    Where a text goes on nowhere, because its end is left out, the beginning of a known secret at the end of a window is
+    a piece.
     """
-    order = np.argsort(ids, kind="stable")
-    is_followed = np.diff(ids[order]) == 1
-    first, second = order[:-1][is_followed], order[1:][is_followed]
+    first = np.flatnonzero(follower >= 0)
+    second = follower[first]
     width = tokens.shape[1]
     pieces: dict[int, set[int]] = {}
     cut: dict[int, int] = {}
@@ -138,7 +169,7 @@ def _pieces(
         if rows:
             pieces.setdefault(number, set()).update(rows)
             cut[number] = cut.get(number, 0) + 1
-    last = np.setdiff1d(np.arange(held), first)
+    last = np.flatnonzero(follower[:held] < 0)
     for number in numbers:
         for row in _ending_in(members.member_tokens(number), members.secret(number), tokens[last]):
             pieces.setdefault(number, set()).add(int(last[row]))

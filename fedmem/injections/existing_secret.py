@@ -14,7 +14,7 @@ from fedmem.contracts.audit_set import InjectionPlan, References, Role
 from fedmem.contracts.data import ClientData, Examples, Space
 from fedmem.errors import ComponentError
 from fedmem.injections._placement import ClientChoice
-from fedmem.injections._secret_search import SecretSearch, other_windows
+from fedmem.injections._secret_search import NO_STARTS, SecretSearch, other_windows
 from fedmem.injections._secret_sharing import fits, secret_examples, text_of
 from fedmem.injections._template import Template, parse_template
 from fedmem.modalities.text.occurrences import find_occurrences
@@ -99,7 +99,8 @@ class ExistingSecret:
         rows = Examples.concatenate([data.examples for data in clients])
         client = np.repeat([data.client for data in clients], [len(data.examples) for data in clients])
         set_aside = clients[0].set_aside if clients else {}
-        search = SecretSearch.of(members, rows, text_of(space, self.name), set_aside)
+        starts = clients[0].text_starts if clients else NO_STARTS
+        search = SecretSearch.of(members, rows, text_of(space, self.name), set_aside, starts)
         if not search.windows:
             raise ComponentError("injections.template", self._nothing_found(template, search, space, rng))
         held = search.rows_by_secret()

@@ -26,6 +26,7 @@ def test_rows_are_their_clients_text_and_splits_are_disjoint(table: Callable[...
         assert party == "yx"[owner]
     parts = written(data.train, vocabulary) + written(data.test, vocabulary)
     order = np.argsort(np.concatenate([data.train.ids, data.test.ids]))
+    assert data.text_starts.tolist() == [0, len(texts[0]) // 10]
     # put in order again, all windows together are the texts, every place once
     together = "".join(parts[i] for i in order)
     assert together == texts[0][: len(texts[0]) // 10 * 10] + texts[1][: len(together) - len(texts[0]) // 10 * 10]

@@ -239,3 +239,12 @@ def test_a_memorised_pin_is_exposed_and_extracted(tmp_path: Path) -> None:
     assert len(single)
     assert single[single.coin != "out"].value.mean() == 1
     assert single[single.coin == "out"].value.mean() == 0
+
+
+def test_a_copy_cut_by_the_end_of_a_text_is_under_the_coin(tmp_path: Path) -> None:
+    path = write(tmp_path, {name: [*lines, "x" * 20 + "PIN 4"] for name, lines in texts().items()})
+    for file in Path(path).iterdir():
+        file.write_text(file.read_text() + "71")  # too short for a window, so that it is left out
+    federation = build.build(scenario(path, "seed=1"))  # the end of a text that another one follows is trained on
+    assert any(text.endswith("PIN 4") for text in written(federation, federation.trained_rows))
+    assert not any(text.endswith("PIN 4") for rows in federation.base for text in written(federation, rows))

@@ -57,3 +57,27 @@ def test_windows_that_no_client_holds_are_counted_once() -> None:
 def test_value_without_its_text_is_found_in_other_windows() -> None:
     tokens = np.array([[5, 1, 0, 1, 5], [5, 1, 0, 1, 1], [0, 1, 0, 1, 5], [8, 1, 0, 1, 5], [5, 5, 1, 0, 1]])
     assert other_windows(PINS, 5, tokens, taken=[3]) == [0, 4]
+
+
+def test_no_text_goes_on_with_the_text_of_the_next_author() -> None:
+    rows = examples(
+        {
+            0: [7, 8, 1, 0, 1, 5],  # row 0: the whole secret 101
+            1: [5, 5, 7, 8, 1, 0],  # row 1: the rest is dropped with the end of the text
+            2: [1, 5, 5, 7, 8, 1],  # row 2: another text of one window; the rest is dropped
+            3: [0, 1, 5, 5, 5, 5],  # row 3: a third text, which is no end of any copy
+        }
+    )
+    search = SecretSearch.of(PINS, rows, VOCABULARY, {}, np.array([0, 2, 3]))
+    assert search.windows == {5: [0]}
+    assert search.pieces == {5: [1, 2]}
+    assert search.cut == {5: 2}
+    assert SecretSearch.of(PINS, rows.take(np.arange(2)), VOCABULARY, {}).pieces == {5: [1]}
+
+
+def test_a_longer_number_at_a_window_end_is_no_secret() -> None:
+    rows = examples({0: [5, 7, 8, 1, 0, 1], 1: [1, 5, 5, 5, 5, 5], 2: [5, 7, 8, 0, 0, 1], 3: [1, 5, 5, 5, 5, 5]})
+    search = SecretSearch.of(PINS, rows, VOCABULARY, {}, np.array([0, 3]))
+    assert (search.windows, search.longer) == ({1: [2]}, 1)
+    cut = examples({1: [1, 5, 5, 5, 5, 5]})
+    assert SecretSearch.of(PINS, rows.take(np.array([0])), VOCABULARY, {"cut": cut}).windows == {}

@@ -30,23 +30,31 @@ class Occurrences:
     unknown: Ints
 
 
-def find_occurrences(space: Candidates, windows: Ints, unknown: int = PADDING) -> Occurrences:
+def find_occurrences(
+    space: Candidates, windows: Ints, unknown: int = PADDING, following: Ints | None = None
+) -> Occurrences:
     """The occurrences in windows (n, L + 1), from left to right; of several possible ones at a place the longest.
 
-    `unknown` is the token of what is not in the vocabulary. Occurrences in a window do not overlap.
+    `unknown` is the token of what is not in the vocabulary. Occurrences in a window do not overlap. `following`
+    (n, L + 1) are the windows that go on with the text, `PADDING` where none does: an occurrence at the end of a window
+    does not count where the text goes on with one more option, and one that ends in the next window is left to
+    `find_cut`.
 
     >>> pins = Candidates(prefix=(7,), positions=(((0,), (1,)), ((0,), (1,))))
     >>> found = find_occurrences(pins, np.array([[5, 7, 1, 0, 5, 7, 0, 0], [7, 1, 1, 1, 7, 0, 9, 5]]), unknown=9)
     >>> found.row.tolist(), found.start.tolist(), found.number.tolist(), found.longer.tolist(), found.unknown.tolist()
     ([0, 0], [1, 5], [2, 0], [0, 1], [0, 1])
+    >>> find_occurrences(pins, np.array([[7, 1, 0]]), following=np.array([[1, 5, 5]])).longer.tolist()
+    [1]
     """
+    width = windows.shape[1]
     occurrences: list[tuple[int, int, int, int]] = []
     longer, unclear = np.zeros(len(windows), dtype=np.int64), np.zeros(len(windows), dtype=np.int64)
     reached: dict[int, int] = {}
     for row, start in _beginnings(space.prefix, windows):
         if start < reached.get(row, 0):
             continue
-        text = tuple(windows[row].tolist())
+        text = tuple(windows[row].tolist()) + (() if following is None else tuple(following[row].tolist()))
         match = _match_at(space, text, start, PADDING)
         if match is None:
             unclear[row] += unknown != PADDING and _match_at(space, text, start, unknown) is not None
@@ -55,7 +63,7 @@ def find_occurrences(space: Candidates, windows: Ints, unknown: int = PADDING) -
         reached[row] = stop
         if _goes_on(space, text, stop):
             longer[row] += 1
-        else:
+        elif stop <= width:
             occurrences.append((row, start, stop, number))
     columns = np.array(occurrences, dtype=np.int64).reshape(-1, 4).T
     return Occurrences(
