@@ -21,6 +21,12 @@ Role = Literal["canary", "atypical", "typical"]
 FOREVER = int(np.iinfo(np.int32).max)
 """The last round of a window that has no end."""
 
+PEOPLE = (
+    "exposure of a secret that a person wrote also reflects how likely such values are; only the comparison of in and "
+    "out runs shows memorisation"
+)
+"""What readers of the exposure of `AuditSet.not_uniform` must know."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class InjectionPlan:
@@ -100,7 +106,8 @@ class AuditSet:
     `client_in` (R, N) whether a client exists in a run, decided by a coin of its own (None: every client in all).
     `copy_owner` (copies in all,) the client that trains on each copy, in audit order (None: the owner). An example that
     several clients hold has one coin, and its owner is one of them, drawn at random. Outs are valid controls because
-    only a coin decided.
+    only a coin decided. `not_uniform` are the kinds whose examples are not drawn as their references are, such as
+    secrets that people wrote, so that nobody knows how their ranks would be distributed without memorisation.
     """
 
     examples: Examples
@@ -114,6 +121,7 @@ class AuditSet:
     injection: NDArray[np.int32] = field(default_factory=lambda: _LEFT_OUT)
     client_in: BoolArray | None = None
     copy_owner: NDArray[np.int32] | None = None
+    not_uniform: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         places = {kind: position for position, kind in enumerate(self.kinds)}

@@ -83,6 +83,9 @@ class InjectionDeclaration(Declaration):
         exclusive: whether no client holds other rows of that class.
         foreign_rows: whether it may take rows of other clients for a client that has too few, with a partition by
             owner. `fedmem check` counts these rows. Without this declaration, foreign rows are an error.
+        uniform_secrets: whether its examples and its references are drawn alike. Otherwise, as for secrets that people
+            wrote, the rank of an example has no known distribution: exposure has no value without memorisation, no
+            bound, and no p but that from random inclusion.
     """
 
     clients: object = declare("all", "all, a tuple of clients, {share: x} or {count: n}")
@@ -96,6 +99,7 @@ class InjectionDeclaration(Declaration):
     reserved_class: int | None = declare(None, "a class")
     exclusive: bool = declare(False, "true or false")
     foreign_rows: bool = declare(False, "true or false")
+    uniform_secrets: bool = declare(True, "true or false")
 
 
 def has_coins(injection: object, runs: int) -> bool:

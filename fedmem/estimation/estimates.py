@@ -9,7 +9,7 @@ metric                  level        subject                     further labels 
 ======================  ===========  ==========================  ===================  =================================
 M                       each         kind                                             observed and summary
 M                       each         number of an audit example                       summary
-M.null                  each         kind                                             summary; the value without it
+M.null                  each         kind                                             summary; that without it, if known
 M.p                     each         kind, or number of example                       summary; that of no memorisation
 M.difference            global       kind                        contrast=levels,     observed from 1 on and summary
                                                                  minus=global
@@ -209,7 +209,7 @@ def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Me
                 rows += _tests(view, estimator, source)
             for pair in _pair_levels(estimator, view_estimates):
                 rows.append(_between_levels(round_number, pair, source))
-                if not pair.local.signed:
+                if not pair.local.signed and not math.isnan(pair.local.null):
                     retention.add(round_number, pair)
     for estimator, retention in zip(estimators, retentions, strict=True):
         rows += retention.rows(_source(estimator))
@@ -250,8 +250,9 @@ def _values(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[
         yield _row(view.round, view.level, source, reading)
         if view.round is not None:
             continue
-        null = Reading(metric=f"{e.metric}.null", value=e.null, n=e.n, subject=e.kind, labels=labels)
-        yield _row(view.round, view.level, source, null)
+        if not math.isnan(e.null):
+            null = Reading(metric=f"{e.metric}.null", value=e.null, n=e.n, subject=e.kind, labels=labels)
+            yield _row(view.round, view.level, source, null)
         if not math.isnan(e.p):
             p = Reading(metric=f"{e.metric}.p", value=e.p, n=e.redeals, subject=e.kind, labels=labels)
             yield _row(view.round, view.level, source, p)

@@ -7,7 +7,8 @@ since memorisation is a higher value. Coins of different examples are independen
 all examples their p are independent too.
 
 With one run there is no such p. Where the only model that trained on a canary ranks it, its p is that of the rank: a
-canary without memorisation is as likely at one rank among its references as at any other.
+canary without memorisation is as likely at one rank among its references as at any other. That holds for what is drawn
+as its references are, and not for secrets that people wrote: these have no p without random inclusion.
 
 `fedmem top` and the section SINGLE EXAMPLES of a report both take their p from here.
 
@@ -26,6 +27,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.estimation.two_way import FEWEST
@@ -64,13 +66,15 @@ def p_of_few(values: FloatArray, is_in: BoolArray, rows: IntArray) -> FloatArray
     return upper_p(values[:, rows], is_in[:, rows]) if len(rows) < FEWEST else None
 
 
-def p_of_rank(bits: FloatArray) -> FloatArray:
-    """The p of exposures log2((N + 1) / rank) of one model each: rank / (N + 1), exact and one-sided.
+def p_of_rank(less: NDArray[np.int32] | IntArray, ties: NDArray[np.int32] | IntArray, references: int) -> FloatArray:
+    """One-sided p of ranks among N references: (1 + less + ties) / (N + 1), references with smaller and equal loss.
 
-    >>> p_of_rank(np.log2(1024 / np.array([1, 512]))).round(6).tolist()
-    [0.000977, 0.5]
+    Valid with ties, which all count against memorisation, and exact without.
+
+    >>> p_of_rank(np.array([0, 511, 0]), np.array([0, 0, 3]), 1023).round(6).tolist()
+    [0.000977, 0.5, 0.003906]
     """
-    return np.exp2(-bits)
+    return np.asarray((1.0 + less + ties) / (references + 1.0))
 
 
 def smallest_p(is_in: BoolArray) -> float:

@@ -32,6 +32,7 @@ from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.estimator import CoinPermutations, Models, RankEvidence, SetEvidence, View
 from fedmem.contracts.evidence import Bank, Evidence
 from fedmem.contracts.measurement import NO_CLIENT, Level
+from fedmem.estimation.single_examples import p_of_rank
 
 _Place = tuple[Level, str]
 _PLACES: tuple[_Place, ...] = (("global", ""), ("local", "owner"), ("local", "others"))
@@ -97,6 +98,26 @@ def views(bank: Bank, redeals: CoinPermutations) -> Iterator[View]:
 def summary_values(bank: Bank) -> dict[_Place, dict[str, FloatArray]]:
     """The evidence of the summary by level and place: `loss`, `margin`, `correct` and `rank` (R, Q, m) as in a view."""
     return {place: columns.values for place, columns in _final(bank).items()}
+
+
+def p_of_single_ranks(bank: Bank, level: Level) -> FloatArray:
+    """(m,) `p_of_rank` in the summary where a single model that trained on the example ranks it; NaN elsewhere.
+
+    Also NaN for kinds whose ranks have no known distribution, see `AuditSet.not_uniform`.
+    """
+    audit, last = bank.audit, _last_rounds(bank)
+    p, models = np.full(len(audit), np.nan), np.zeros(len(audit), dtype=np.int64)
+    is_read = audit.is_in & audit.owner_in & ~np.isin(audit.kind, audit.not_uniform)
+    for ranks in bank.references:
+        if ranks.level == level:
+            whose = ranks.client[:, None]
+            is_theirs = (whose == audit.owner[ranks.subjects]) | ((level == "global") & (whose == NO_CLIENT))
+            is_theirs &= is_read[ranks.run[:, None], ranks.subjects] & (ranks.less >= 0)
+            model, place = np.nonzero(is_theirs & (last[ranks.subjects] == ranks.round))
+            subjects = ranks.subjects[place]
+            np.add.at(models, subjects, 1)
+            p[subjects] = p_of_rank(ranks.less[model, place], ranks.ties[model, place], ranks.count)
+    return np.where(models == 1, p, np.nan)
 
 
 def _places(bank: Bank, round_number: int) -> dict[_Place, _PlaceEvidence]:

@@ -40,6 +40,10 @@ class Exposure:
     references as canaries: the intervals of 100 canaries in 8 runs held the null in 94 % of simulations with 200
     references, and in 89 % with 100.
 
+    Secrets that people wrote (`existing_secret`) are not drawn as their references are: likely values rank high without
+    memorisation. For such a kind there are no null and neither of the two tests; `exposure_gain` and p from random
+    inclusion hold.
+
     Only canaries have a rank; at the others, bits are averaged over the models before runs are averaged.
 
     Fields: none.
@@ -123,7 +127,7 @@ class Exposure:
                         kind=kind,
                         value=float(values[rows].mean()),
                         influence=place_among(parts, rows, len(audit)),
-                        null=0.0 if gain else float(np.mean(null_means)),
+                        null=0.0 if gain else math.nan if kind in audit.not_uniform else float(np.mean(null_means)),
                         bounds=(-ceiling if gain else 0.0, ceiling),
                         p=of_means(bits, rows, view.redeals, gap=gain) if view.round is None else math.nan,
                         redeals=len(view.redeals.coins) - 1,
@@ -145,7 +149,7 @@ class Exposure:
         audit = view.audit
         bits = np.where(audit.is_in, mean(_bits(view), axis=1), np.nan)
         readings: list[tuple[int | None, Reading]] = []
-        for kind in audit.kinds:
+        for kind in (kind for kind in audit.kinds if kind not in audit.not_uniform):
             of_kind = bits[:, audit.kind == kind]
             count = (~np.isnan(of_kind)).sum(1)
             tested = np.flatnonzero(count)

@@ -34,7 +34,7 @@ class ExposureSkewnormal:
     Only in the summary, at the aggregate and at the owner:
 
     - `exposure_extrapolated`, in bits from 0 up without end: mean over canaries of the mean over in runs, null
-      log2 e = 1.44, the mean over uniform F;
+      log2 e = 1.44, the mean over uniform F, and none for secrets that people wrote;
     - a fit counts only where the Kolmogorov-Smirnov p of the references is at least `min_p`. The parameters are
       fitted to the same references, so the true p is smaller: the test rejects too little, never too much. A canary
       whose every in run fits poorly is left out;
@@ -118,7 +118,7 @@ class ExposureSkewnormal:
                         labels=self._labels,
                         value=float(inside[rows].mean()),
                         influence=place_among(of_ins(bits[:, rows], audit.is_in[:, rows]), rows, len(audit)),
-                        null=math.log2(math.e),
+                        null=math.nan if kind in audit.not_uniform else math.log2(math.e),
                         bounds=(0.0, math.inf),
                         p=of_means(bits, rows, view.redeals, gap=False),
                         redeals=len(view.redeals.coins) - 1,

@@ -240,6 +240,9 @@ def _audit(scenario: Scenario, additions: Sequence[InjectionPlan], nothing: Exam
         injection=per_injection(range(len(additions))),
         client_in=_client_coins(scenario),
         copy_owner=_owners(additions),
+        not_uniform=tuple(
+            injection.name for injection in scenario.injections if not injection_declaration(injection).uniform_secrets
+        ),
     )
 
 

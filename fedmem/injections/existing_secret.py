@@ -51,7 +51,9 @@ class ExistingSecret:
     Guarantees:
 
     - no text is added: the windows of clients, audited ones included, are those of the data set;
-    - references are drawn from the template as for `secret`, so exposure has the same null;
+    - references are drawn from the template as for `secret`. Secrets that people wrote are not, and likely values rank
+      high without memorisation. So exposure has no null, no bound and no p of its rank, and with `runs: 1` no p is
+      given; `exposure_gain` and p from random inclusion hold;
     - partition, coins and draws of earlier injections stay as they are.
 
     Errors: `ComponentError` where nothing matches, with an example of what would, for a wrong template, and where a
@@ -66,6 +68,7 @@ class ExistingSecret:
     role: ClassVar[Role] = "canary"
     texts: ClassVar[bool] = True
     takes_held: ClassVar[bool] = True
+    uniform_secrets: ClassVar[bool] = False
 
     template: Annotated[str, annotated_types.MinLen(1)] = "PIN {digits:4}"
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

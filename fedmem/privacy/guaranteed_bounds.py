@@ -100,7 +100,8 @@ def bounds(scenario: Scenario, bank: Bank, rows: Sequence[Measurement]) -> Itera
 
     For each measure that declares which member of `Guarantee` bounds it, as `<metric>.bound` with the same labels, at
     the scenario's delta; once for each kind and level the epsilon behind them (`permitted_row`). Nothing where no
-    guarantee covers what was read. Means over examples are bounded by the worst of them. Participation is known to the
+    guarantee covers what was read, and none of the exposure of secrets that people wrote.
+    Means over examples are bounded by the worst of them. Participation is known to the
     adversary: runs share a roster, and the summary reads rounds in which the owner participated.
     """
     guarantees = Guarantees(scenario=scenario, bank=bank)
@@ -118,6 +119,8 @@ def bounds(scenario: Scenario, bank: Bank, rows: Sequence[Measurement]) -> Itera
             if (row.level, reading.subject) not in named:
                 named.add((row.level, reading.subject))
                 yield permitted_row(row, allowed.part, allowed.guarantee, *neighbours(bank, subjects))
+            if bounded[reading.metric].bound == "exposure" and reading.subject in bank.audit.not_uniform:
+                continue  # ranks that are high without the record have no bound
             largest = _largest_value(bounded[reading.metric], reading, allowed.guarantee, bank, subjects)
             bound = replace(reading, metric=f"{reading.metric}.bound", value=largest, low=math.nan, high=math.nan)
             yield replace(row, source=SOURCE, reading=bound)

@@ -50,7 +50,8 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
                 has_varying_n |= len({value.n for series in series_by_style.values() for _, value in series}) > 1
                 rates |= {value.fpr for series in series_by_style.values() for _, value in series if value.fpr > 0}
         if panels:
-            nulls, subtitle = list(measure.nulls) or [measure.null], "bands: 95 % intervals over runs and examples"
+            nulls = [null for null in measure.nulls or (measure.null,) if not math.isnan(null)]
+            subtitle = "bands: 95 % intervals over runs and examples"
             if rates:
                 ends = [min(rates), max(rates)]
                 nulls = [null_tpr(10 / end) for end in ends]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 
 from fedmem.contracts.arrays import BoolArray
+from fedmem.contracts.measurement import Level
 from fedmem.estimation.saturation import HALF_A_BIT
-from fedmem.estimation.single_examples import p_of_rank, smallest_p
+from fedmem.estimation.single_examples import smallest_p
 from fedmem.estimation.two_way import FEWEST
 from fedmem.reporting.cells import Section, Value, number, p_text
 from fedmem.reporting.measures import Variant
@@ -20,7 +22,8 @@ def note(is_in: BoolArray) -> str:
     """What the table shows, and the smallest p that its runs allow."""
     floor = smallest_p(is_in)
     p = (
-        "p of no memorisation, which is exact and one-sided. With one run it is that of the rank."
+        "p of no memorisation, which is exact and one-sided. With one run it is that of the rank, and "
+        "secrets that people wrote have none."
         if math.isnan(floor)
         else "p of no memorisation of this example, which is exact and one-sided: the share of all ways to choose its "
         f"in runs that have as high a sum of ranks. With {len(is_in)} runs it is at least {floor:.2g}. It is not "
@@ -64,11 +67,17 @@ def _rows(summary: Summary, measure: Variant, kind: str, subjects: Sequence[str]
         ]
         known = [value for value in values if value is not None]
         if known:
-            cells = (_cell(value, measure, references) for value in values)
+            levels: tuple[Level, ...] = ("local", "global")
+            p_of_ranks = [partial(_p_of_rank, summary, level, subject) for level in levels]
+            cells = (_cell(value, measure, references, p) for value, p in zip(values, p_of_ranks, strict=True))
             yield (f"{kind} {subject}", "/".join(dict.fromkeys(str(value.n) for value in known)), *cells)
 
 
-def _cell(value: Value | None, measure: Variant, references: int) -> str:
+def _p_of_rank(summary: Summary, level: Level, subject: str) -> float:
+    return float(summary.p_of_ranks[level][int(subject)])
+
+
+def _cell(value: Value | None, measure: Variant, references: int, p_of_rank: Callable[[], float]) -> str:
     """A value with its rank among so many references (0: it has none), and p."""
     if value is None or math.isnan(value.value):
         return "–"
@@ -76,7 +85,7 @@ def _cell(value: Value | None, measure: Variant, references: int) -> str:
         return value.text(measure.digits)
     text = f"{number(value.value, measure.digits)}, {rank_text(value, references)}"
     has_rank_alone = value.n == 1 and math.isnan(value.p)
-    p = float(p_of_rank(np.array(value.value))) if has_rank_alone else value.p
+    p = p_of_rank() if has_rank_alone else value.p
     saturated = value.value >= math.log2(references + 1) - HALF_A_BIT and not has_rank_alone
     return text if math.isnan(p) else f"{text}, p {p_text(p, math.nan, saturated=saturated)}"
 

@@ -12,14 +12,16 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import NO_CLIENT, NO_LABELS, Labels, Measurement
+from fedmem.contracts.measurement import NO_CLIENT, NO_LABELS, Labels, Level, Measurement
 from fedmem.estimation.roc import DEFAULT_RATES
 from fedmem.estimation.saturation import NOWHERE, SaturationZone, zone_of
+from fedmem.estimation.views import p_of_single_ranks
 from fedmem.reporting.cells import Value, rate
 from fedmem.reporting.measures import AttackName, Variant, attack_names, label_title, measure_of, measures_of_run
 from fedmem.results.examples import class_labels
-from fedmem.results.read import Run
+from fedmem.results.read import Run, read_bank
 from fedmem.wording import class_text, client_text
 
 _AT_NULL = 0.005
@@ -202,6 +204,13 @@ class Summary:
         labels = measure.labels.plus(place="owner" if level == "local" else None)
         value = self.value(f"{measure.metric}.null", level, kind, labels)
         return measure.null if value is None else value.value
+
+    @cached_property
+    def p_of_ranks(self) -> dict[Level, FloatArray]:
+        """By level the p of the rank of each audit example (m,), NaN where it has none; reads the evidence."""
+        bank = read_bank(self.run.path)
+        levels: tuple[Level, ...] = ("local", "global")
+        return {level: p_of_single_ranks(bank, level) for level in levels}
 
     @cached_property
     def measures(self) -> tuple[Variant, ...]:

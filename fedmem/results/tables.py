@@ -294,6 +294,7 @@ def read_audit(path: Path) -> AuditSet:
         is_in=np.ascontiguousarray(coins.reshape(table.num_rows, layout["runs"]).T),
         client_in=np.array(layout["client_in"], dtype=np.bool_) if "client_in" in layout else None,
         copy_owner=np.array(layout["copy_owner"], dtype=np.int32) if "copy_owner" in layout else None,
+        not_uniform=tuple(layout.get("not_uniform", ())),
     )
 
 

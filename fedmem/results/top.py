@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
-from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.audit_set import PEOPLE, AuditSet
 from fedmem.contracts.measure import Measure, from_json
 from fedmem.contracts.measurement import NO_LABELS, Labels, Level, Reading
 from fedmem.contracts.needs import measures_of
@@ -20,12 +20,11 @@ from fedmem.estimation.single_examples import (
     adjust,
     competition_ranks,
     level_of_selected,
-    p_of_rank,
     smallest_p,
     upper_p,
 )
 from fedmem.estimation.statistics import mean, means_by_coin, newcombe
-from fedmem.estimation.views import summary_values
+from fedmem.estimation.views import p_of_single_ranks, summary_values
 from fedmem.results.examples import text_of
 from fedmem.results.read import Run, read_bank
 from fedmem.scenario.catalogue import kinds, load
@@ -68,7 +67,7 @@ class Ranking:
         candidates: how many examples were looked at.
         unscored: how many more of those asked for have no score at `level`.
         interval_level: the level of the intervals: 1 − 0.05 × shown / candidates.
-        significant: how many of the candidates are significant; None where the measure has no exact test.
+        significant: how many of the candidates are significant; None without an exact test.
         further_ties: candidates that are not shown and have the score of the last one shown.
         runs: R.
         smallest_p: the floor of p: 1 / C(R, in runs); NaN with one run, where p is that of a rank.
@@ -142,7 +141,9 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
     subjects = np.array(list(scored), dtype=np.int64)
     measure = _declaration(run, variant)
     evidence = _Evidence(values=summary_values(bank), audit=bank.audit, compares=_compares(measure, variant.labels))
-    p = _with_p_of_ranks(evidence.p(level)[subjects], variant, level, subjects, measure)
+    p = evidence.p(level)[subjects]
+    if measure.ranked == "value":
+        p = np.where(np.isnan(p), p_of_single_ranks(bank, level)[subjects], p)
     order = np.lexsort((subjects, np.nan_to_num(p, nan=1.0), np.array([-scored[s] for s in subjects.tolist()])))
     ranks = competition_ranks([scored[s] for s in subjects[order].tolist()])
     shown = order[: choice.n]
@@ -165,7 +166,7 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
         candidates=len(subjects),
         unscored=int(is_candidate.sum()) - len(subjects),
         interval_level=interval_level,
-        significant=int((adjusted <= RATE).sum()) if evidence.compares else None,
+        significant=int((adjusted <= RATE).sum()) if not np.isnan(p).all() else None,
         further_ties=sum(rank == ranks[len(shown) - 1] for rank in ranks[len(shown) :]),
         runs=bank.audit.runs,
         smallest_p=smallest_p(bank.audit.is_in),
@@ -181,7 +182,9 @@ def notes(ranking: Ranking) -> Iterator[str]:
     is_of_ranks = math.isnan(ranking.smallest_p)
     test = "exact p, that of its rank among references" if is_of_ranks else "exact one-sided p from random inclusion"
     if ranking.significant is None:
-        yield "This measure has no exact test of single examples: the order is that of the scores alone."
+        yield "There is no exact test of these examples: the order is that of the scores alone."
+        if ranking.measure.ranked == "value":
+            yield f"{PEOPLE[0].upper()}{PEOPLE[1:]}."
     elif ranking.significant:
         yield (
             f"{ranking.significant} of {total} examples are significantly above the value without memorisation "
@@ -275,17 +278,6 @@ class _Evidence:
         if not self.compares or not (ins * outs).all():
             return math.nan
         return float((0.5 * np.sqrt(1 / ins + 1 / outs)).max())
-
-
-def _with_p_of_ranks(
-    p: FloatArray, variant: _Variant, level: Level, subjects: IntArray, measure: Measure
-) -> FloatArray:
-    """(n,) p of these examples; without one from coins, that of the rank where one run has it."""
-    if measure.ranked != "value":
-        return p
-    readings = [variant.scores[level][subject] for subject in subjects.tolist()]
-    bits = np.array([reading.value if reading.n == 1 else math.nan for reading in readings])
-    return np.where(np.isnan(p), p_of_rank(bits), p)
 
 
 def _score_columns(

@@ -73,6 +73,8 @@ def write_run(
             layout["client_in"] = bank.audit.client_in.tolist()
         if bank.audit.copy_owner is not None:
             layout["copy_owner"] = bank.audit.copy_owner.tolist()
+        if bank.audit.not_uniform:
+            layout["not_uniform"] = list(bank.audit.not_uniform)
         write_table(partial, "audit", [audit_rows(bank.audit)], layout)
         write_names(partial, federation)
         assert not any(value.dtype.hasobject for value in reconstructions.values()), "arrays of objects need pickle"

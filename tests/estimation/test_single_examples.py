@@ -48,7 +48,21 @@ def test_p_of_a_rank_is_that_of_counting_places() -> None:
     for references in (1, 9, 50):
         rank = np.arange(1, references + 2)
         counted = [(rank <= one).mean() for one in rank]
-        np.testing.assert_allclose(p_of_rank(np.log2((references + 1) / rank)), counted, rtol=1e-12)
+        np.testing.assert_allclose(p_of_rank(rank - 1, 0 * rank, references), counted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("tied", range(1, 12))
+def test_p_of_a_rank_is_valid_with_ties_at_the_top(tied: int) -> None:
+    """Each of twelve exchangeable values is as likely to be the canary; so many are tied at the top."""
+    loss = np.array([0] * tied + list(range(1, 13 - tied)))
+    less = np.array([(loss < one).sum() for one in loss])
+    ties = np.array([(loss == one).sum() - 1 for one in loss])
+    p = p_of_rank(less, ties, 11)
+    for level in (*np.unique(p), 0.05, 0.25, 0.5):
+        assert (p <= level).mean() <= level + 1e-12
+    mid_ranks = (1 + less + ties / 2) / 12
+    level = mid_ranks.min()
+    assert tied == 1 or (mid_ranks <= level).mean() > level, "what was wrong"
 
 
 def test_p_of_right_and_wrong_is_that_of_fisher() -> None:

@@ -16,6 +16,9 @@ from fedmem.execution.run import run
 from fedmem.federation import build
 from fedmem.modalities.text.vocabulary import Vocabulary
 from fedmem.modalities.text.windows import PADDING, join_windows
+from fedmem.reporting.sections import sections
+from fedmem.reporting.summary import Summary
+from fedmem.results.read import read_bank
 from fedmem.scenario.caveats import caveats
 from fedmem.scenario.loading import parse_scenario
 from fedmem.scenario.scenario import Scenario
@@ -248,3 +251,17 @@ def test_a_copy_cut_by_the_end_of_a_text_is_under_the_coin(tmp_path: Path) -> No
     federation = build.build(scenario(path, "seed=1"))  # the end of a text that another one follows is trained on
     assert any(text.endswith("PIN 4") for text in written(federation, federation.trained_rows))
     assert not any(text.endswith("PIN 4") for rows in federation.base for text in written(federation, rows))
+
+
+def test_a_secret_that_a_person_wrote_has_no_p_of_rank(tmp_path: Path) -> None:
+    """With one run there is no p at all, and the stored audit says why."""
+    path = write(tmp_path, texts())
+    finished = fedmem.read(run(scenario(path, "runs=1"), out=tmp_path / "out"))
+    assert read_bank(finished.path).audit.not_uniform == ("existing_secret",)
+    found = set(finished.measurements.metric)
+    assert "exposure" in found
+    assert not found & {"exposure.null", "exposure.p", "exposure_p", "exposure_rejected"}
+    assert finished.top(measure="exposure")["p"].isna().all()
+    summary = Summary(finished)
+    (section,) = [part for part in sections(summary) if part.title == "SINGLE EXAMPLES"]
+    assert not any(", p " in cell for _, rows in section.blocks for row in rows for cell in row)

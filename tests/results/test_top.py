@@ -12,9 +12,12 @@ from scipy.stats import hypergeom
 
 from fedmem.errors import ComponentError, RunError
 from fedmem.estimation.statistics import newcombe
+from fedmem.estimators.exposure import Exposure
+from fedmem.reporting.sections import sections
+from fedmem.reporting.summary import Summary
 from fedmem.results.top import NO_INTERVAL, Choice, notes, rank_examples
 from tests.results.read_helpers import write
-from tests.results.top_helpers import answers, bank, coins, finished, stored
+from tests.results.top_helpers import answers, bank, birth_years, coins, finished, stored
 
 RATES = [(4, 4), (8, 0), (5, 4), (8, 3), (2, 4), (7, 2), (8, 3), (0, 0), (8, 8)]
 
@@ -160,3 +163,29 @@ def test_examples_without_a_score_are_counted(tmp_path: Path) -> None:
     assert "2 more have no score here" in " ".join(notes(ranking))
     whole_run = finished(tmp_path / "all", RATES)
     assert "have no score" not in " ".join(notes(rank_examples(whole_run, Choice(level="local"))))
+
+
+def test_likely_secrets_of_people_are_not_significant(tmp_path: Path) -> None:
+    """Birth years that nobody memorised rank high among uniform references; only drawn secrets have p of ranks."""
+    drawn, written = (
+        stored(tmp_path / "-".join(kinds), birth_years(kinds), estimators=[Exposure()]) for kinds in ((), ("years",))
+    )
+    metrics = {"exposure.null", "exposure_p", "exposure_rejected"}
+    assert metrics <= set(drawn.measurements.metric)
+    assert not metrics & set(written.measurements.metric)
+    values = [
+        run.measurements.query("metric == 'exposure' and subject == 'years'").value.iloc[-1] for run in (drawn, written)
+    ]
+    assert values[0] == values[1] > 6
+    assert drawn.top(measure="exposure", n=40)["significant"].mean() > 0.9, "what was wrong"
+    ranking = rank_examples(written, Choice(measure="exposure", n=40))
+    assert ranking.frame["p"].isna().all()
+    assert not ranking.frame["significant"].any()
+    assert ranking.significant is None
+    assert any("only the comparison of in and out runs" in note for note in notes(ranking))
+    tables = [
+        next(part for part in sections(Summary(run)) if part.title == "LOCAL AND GLOBAL") for run in (drawn, written)
+    ]
+    has_null = [any("without memorisation" in heading for heading, _ in part.blocks) for part in tables]
+    has_note = [any("only the comparison of in and out runs" in note for note in part.notes) for part in tables]
+    assert (has_null, has_note) == ([True, False], [False, True])

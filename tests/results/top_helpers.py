@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from fedmem.contracts.arrays import BoolArray
+from fedmem.contracts.arrays import BoolArray, IntArray
 from fedmem.contracts.audit_set import AuditSet, SourceRows
 from fedmem.contracts.data import Examples
-from fedmem.contracts.evidence import Bank, Evidence
+from fedmem.contracts.evidence import Bank, Evidence, ReferenceEvidence
 from fedmem.estimation.estimates import estimate
 from fedmem.estimators.memorisation import Memorisation
 from fedmem.modalities.images import Images
@@ -60,6 +61,39 @@ def bank(
     return Bank(audit=audit, evidence=evidence, references=(), participation=(), seed=0, roster="shared")
 
 
+def birth_years(not_uniform: tuple[str, ...]) -> Bank:
+    """40 birth years that one model never saw: it knows the digits of other years, and nothing else."""
+    rng = np.random.default_rng(5)
+
+    def digits(years: IntArray) -> IntArray:
+        return years[:, None] // 10 ** np.arange(4) % 10
+
+    others = digits(rng.integers(1940, 2011, 200))
+    rates = [(np.bincount(column, minlength=10) + 0.1) / (len(others) + 1) for column in others.T]
+    own, references = (
+        -sum(np.log(rate[digit]) for rate, digit in zip(rates, digits(years).T, strict=True))
+        for years in (rng.integers(1940, 2011, 40), rng.integers(0, 10_000, 1000))
+    )
+    m, one = len(own), np.zeros(1, np.int32)
+    audit = AuditSet(
+        examples=Examples(
+            inputs=np.zeros((m, 1, 8, 8), np.float32), targets=np.zeros(m, np.int64), ids=-1 - np.arange(m)
+        ),
+        kind=np.full(m, "years"), role=np.full(m, "canary"), owner=(np.arange(m) % 3).astype(np.int32),
+        copies=np.ones(m, np.int32), is_in=np.ones((1, m), bool), not_uniform=not_uniform,
+    )  # fmt: skip
+    right = np.zeros((1, m), bool)
+    evidence = Evidence(
+        round=1, level="global", set="audit", run=one, client=one - 1, loss=own[None], margin=-own[None], correct=right
+    )
+    ranks = ReferenceEvidence(
+        round=1, level="global", family="years", run=one, client=one - 1, subjects=np.arange(m), count=1000,
+        less=(references[:, None] < own).sum(0, dtype=np.int32)[None], labels=np.zeros(1, np.int64),
+        ties=(references[:, None] == own).sum(0, dtype=np.int32)[None], quantiles=np.zeros((1, 1, 256), np.float32),
+    )  # fmt: skip
+    return Bank(audit=audit, evidence=(evidence,), references=(ranks,), participation=(), seed=0, roster="shared")
+
+
 def finished(
     folder: Path, rates: list[tuple[int, int]], local: list[tuple[int, int]] | None = None, **names: Any
 ) -> Run:
@@ -69,7 +103,7 @@ def finished(
     return stored(folder, bank(is_in, answers(is_in, rates), answers(is_in, local or rates), kinds), **names)
 
 
-def stored(folder: Path, evidence: Bank, **names: Any) -> Run:
+def stored(folder: Path, evidence: Bank, *, estimators: Sequence[Any] = (Memorisation(),), **names: Any) -> Run:
     """A bank as a finished run, with its memorisation."""
     m = len(evidence.audit)
     sources = SourceRows(target=np.zeros(m, dtype=np.int64), is_altered=np.zeros(m, dtype=bool))
@@ -81,7 +115,7 @@ def stored(folder: Path, evidence: Bank, **names: Any) -> Run:
     )  # fmt: skip
     results = Results(
         scenario_yaml="name: known\nruns: 16\nrounds: 1\nclients: 3\n", manifest={}, reconstructions={},
-        measurements=estimate(evidence, [Memorisation()], 0), bank=evidence, federation=federation,
+        measurements=estimate(evidence, estimators, 0), bank=evidence, federation=federation,
     )  # fmt: skip
     write_run(folder, results)
     return read(folder)
