@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from typer.testing import CliRunner
 import fedmem
 from fedmem.cli.main import app
 from fedmem.contracts.evidence import Participation
-from fedmem.contracts.measurement import Level
+from fedmem.contracts.measurement import Level, Measurement, Reading
 from fedmem.errors import ScenarioError
 from fedmem.execution.run import measure, run
 from fedmem.privacy import guaranteed_bounds
@@ -246,3 +247,23 @@ def test_an_honest_mechanism_raises_none(tmp_path: Path) -> None:
     assert "Above the guarantee" not in report(folder).read_text()
     assert not finished.manifest["alarms"]
     assert "epsilon_hat.permitted" in set(finished.measurements.metric)
+
+
+def test_exposure_of_secrets_that_people_wrote_has_no_bound() -> None:
+    """Their ranks are high without the record, so that no guarantee bounds them; other measures keep their bound."""
+    scenario = tiny(sampler=POISSON, strategy=NOISY, estimators=[{"kind": "exposure"}, {"kind": "memorisation"}])
+    made = bank(scenario)
+    made.references = [SimpleNamespace(count=100, subjects=np.arange(5))]
+    rows = [
+        Measurement(
+            run=None, round=None, level="global", client=-1, source=metric,
+            reading=Reading(metric=metric, value=0.5, low=0.0, high=1.0, n=5, subject="random_pattern"),
+        )
+        for metric in ("exposure", "memorisation")
+    ]  # fmt: skip
+    found = []
+    for kinds in ((), ("random_pattern",)):
+        made.audit = replace(made.audit, not_uniform=kinds)
+        found.append({row.reading.metric for row in guaranteed_bounds.bounds(scenario, made, rows)})
+    assert found[0] - found[1] == {"exposure.bound"}
+    assert "memorisation.bound" in found[1]
