@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from fedmem.contracts.audit_set import PEOPLE
 from fedmem.contracts.measure import Measure, base_of
 from fedmem.contracts.measurement import NO_LABELS, Labels
 from fedmem.errors import RunError
@@ -18,7 +17,7 @@ from fedmem.reporting.influence_sections import client_influence_section, cross_
 from fedmem.reporting.measures import Variant, measure_of, terms_of
 from fedmem.reporting.reconstruction_section import reconstruction_section
 from fedmem.reporting.row_cells import count_cell, value_cell
-from fedmem.reporting.single_examples import single_examples_section
+from fedmem.reporting.single_examples import notes_without_null, single_examples_section
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import Run
 from fedmem.scenario.caveats import caveats_of_stored
@@ -140,7 +139,7 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
                 blank = ("",) if others else ()
                 rows.append((f"{kind}, released", count_cell(release), "", value_cell(release, measure), *blank))
         blocks.append((measure.heading, tuple(rows)))
-    notes = [*_note_of_unobserved(summary), *_notes_without_null(summary, measures)]
+    notes = [*_note_of_unobserved(summary), *notes_without_null(summary, measures)]
     cells = [cell for _, rows in blocks for row in rows for cell in row[2:]]
     if count := sum(" p " in cell for cell in cells):
         has_floor = any(AT_FLOOR in cell for cell in cells)
@@ -218,21 +217,6 @@ def _note_of_unobserved(summary: Summary) -> Iterator[str]:
             f"{len(set(unseen))} owning {client} took part in no observed round. Observe more rounds "
             "(observe.every: 1), or read the rows released."
         )
-
-
-def _notes_without_null(summary: Summary, measures: Sequence[Variant]) -> Iterator[str]:
-    """What the exposure of kinds says of which nobody knows the value without memorisation."""
-    for measure in measures:
-        if measure.measure.ranked == "value":
-            levels = [(measure.labels.plus(place="owner"), "local"), (measure.labels, "global")]
-            for kind in summary.kinds:
-                found = [
-                    (level, labels) for labels, level in levels if summary.value(measure.metric, level, kind, labels)
-                ]
-                if found and not any(
-                    summary.value(f"{measure.metric}.null", level, kind, labels) for level, labels in found
-                ):
-                    yield f"{kind} has no value without memorisation: {PEOPLE}."
 
 
 def _is_other(release: Value, everywhere: Value | None) -> bool:

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 
 from fedmem.contracts.arrays import BoolArray
+from fedmem.contracts.audit_set import PEOPLE
 from fedmem.contracts.measurement import Level
 from fedmem.estimation.saturation import HALF_A_BIT
 from fedmem.estimation.single_examples import smallest_p
@@ -100,3 +101,18 @@ def rank_text(value: Value, references: int) -> str:
     """
     rank = (references + 1) * 2**-value.value
     return f"rank {rank:.4g} of {references + 1}" if value.n == 1 else f"rank about {rank:.1f} of {references + 1}"
+
+
+def notes_without_null(summary: Summary, measures: Sequence[Variant]) -> Iterator[str]:
+    """What the exposure of kinds says of which nobody knows the value without memorisation."""
+    for measure in measures:
+        if measure.measure.ranked == "value":
+            levels = [(measure.labels.plus(place="owner"), "local"), (measure.labels, "global")]
+            for kind in summary.kinds:
+                found = [
+                    (level, labels) for labels, level in levels if summary.value(measure.metric, level, kind, labels)
+                ]
+                if found and not any(
+                    summary.value(f"{measure.metric}.null", level, kind, labels) for level, labels in found
+                ):
+                    yield f"{kind} has no value without memorisation: {PEOPLE}."
