@@ -55,7 +55,7 @@ def without_numbers(text: str) -> str:
     >>> without_numbers("typical   20  −0.031 [−0.126, 0.064] p 0.04, 1,210 rows")
     'typical # # [#, #] p #, # rows'
     """
-    return " ".join(re.sub(r"(?:< )?[<≈−-]*\d+(?:[.,]\d+)*(?:e-\d+)?", "#", text).split())
+    return " ".join(re.sub(r"(?:[<≤] )?[<≈−-]*\d+(?:[.,]\d+)*(?:e-\d+)?", "#", text).split())
 
 
 def first_missing(shown: tuple[str, ...], output: str) -> str | None:
