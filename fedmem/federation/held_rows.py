@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,8 @@ from fedmem.contracts.data import ClientData, Dataset, Examples
 from fedmem.contracts.injection import Injection, has_coins, injection_declaration
 from fedmem.contracts.ragged import Ragged
 from fedmem.errors import ComponentError
-from fedmem.federation.own_rows import splits_by_owner
+from fedmem.federation.own_rows import owners_of_copies, splits_by_owner
+from fedmem.federation.set_aside import ClientSequence
 from fedmem.seeding import stream
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class OwnReplacements:
     rows: Ragged
 
 
-class HeldRows(Sequence[ClientData]):
+class HeldRows(ClientSequence):
     """The rows that each client holds, fewer with each injection that takes some of them.
 
     A client keeps at least one base row. Under `exclusion: replace` each copy needs a replacement row, which is another
@@ -58,16 +59,7 @@ class HeldRows(Sequence[ClientData]):
     def __len__(self) -> int:
         return len(self._parts)
 
-    @overload
-    def __getitem__(self, index: int) -> ClientData: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[ClientData, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> ClientData | tuple[ClientData, ...]:
-        if isinstance(index, slice):
-            return tuple(self[client] for client in range(*index.indices(len(self))))
-        client = range(len(self))[index]
+    def _client(self, client: int) -> ClientData:
         rows = self._parts.rows[self._free_places(client)]
         return ClientData(
             client=client,
@@ -117,7 +109,7 @@ class HeldRows(Sequence[ClientData]):
         places = self._places(i, addition.taken)
         client_of_row = np.repeat(np.arange(len(self)), self._parts.sizes)
         taken = np.bincount(client_of_row[places], minlength=len(self))
-        owners = np.repeat(addition.owner, addition.copies) if addition.owners is None else addition.owners
+        owners = owners_of_copies(addition)
         copies = np.bincount(owners[owners >= 0], minlength=len(self))
         scenario = self._scenario
         replaced = scenario.exclusion == "replace" and has_coins(scenario.injections[i], scenario.runs)

@@ -19,7 +19,7 @@ from fedmem.contracts.validation import injected_of, references_of
 from fedmem.errors import ComponentError
 from fedmem.federation.feature_shift import carries_real_rows
 from fedmem.federation.held_rows import HeldRows, OwnReplacements, notes_of, warnings_of
-from fedmem.federation.own_rows import masked_copies
+from fedmem.federation.own_rows import masked_copies, owners_of_copies
 from fedmem.federation.row_budget import draw, population_of, total_copies
 from fedmem.federation.set_aside import BaseRows, PlanOne, row_counts, set_aside
 from fedmem.guards.guarding import Guard
@@ -250,9 +250,7 @@ def _owners(additions: Sequence[InjectionPlan]) -> NDArray[np.int32] | None:
     """The client that trains on each copy, in audit order; None where that is always the owner."""
     if all(part.owners is None for part in additions):
         return None
-    return np.concatenate(
-        [np.repeat(part.owner, part.copies) if part.owners is None else part.owners for part in additions]
-    )
+    return np.concatenate([owners_of_copies(part) for part in additions])
 
 
 def _client_coins(scenario: Scenario) -> BoolArray | None:

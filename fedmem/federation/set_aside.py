@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, overload
@@ -27,7 +28,25 @@ PlanOne = Callable[[int, Sequence[ClientData], Reserve], InjectionPlan]
 """The plan of the injection at a position, for clients with these rows, from a reserve."""
 
 
-class BaseRows(Sequence[ClientData]):
+class ClientSequence(Sequence[ClientData], ABC):
+    """The rows of each client, made on access; slices are tuples, and negative positions count from the end."""
+
+    @abstractmethod
+    def _client(self, client: int) -> ClientData:
+        """The rows of a client, from 0."""
+
+    @overload
+    def __getitem__(self, index: int) -> ClientData: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[ClientData, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> ClientData | tuple[ClientData, ...]:
+        clients = range(len(self))[index]
+        return tuple(map(self._client, clients)) if isinstance(clients, range) else self._client(clients)
+
+
+class BaseRows(ClientSequence):
     """The base rows of each client, copied from the data set on access; `reserved` (N,) more of each were set aside."""
 
     def __init__(
@@ -41,16 +60,7 @@ class BaseRows(Sequence[ClientData]):
     def __len__(self) -> int:
         return len(self._base)
 
-    @overload
-    def __getitem__(self, index: int) -> ClientData: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> tuple[ClientData, ...]: ...
-
-    def __getitem__(self, index: int | slice) -> ClientData | tuple[ClientData, ...]:
-        if isinstance(index, slice):
-            return tuple(self[client] for client in range(*index.indices(len(self))))
-        client = range(len(self))[index]
+    def _client(self, client: int) -> ClientData:
         reserved = 0 if self._reserved is None else int(self._reserved[client])
         name = self._names[client] if self._names else ""
         return ClientData(client=client, examples=self._train.take(self._base[client]), name=name, reserved=reserved)
