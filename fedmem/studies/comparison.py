@@ -30,6 +30,7 @@ from fedmem.studies.contrasts import (
     retention_ratio,
     seeds_for,
     simultaneous,
+    verdict_of,
 )
 from fedmem.studies.grid import Setting, label_of
 from fedmem.studies.quantities import Quantity, Series, gather
@@ -74,13 +75,7 @@ class Row:
             return "other rates"
         if self.saturated and self.reference_saturated:
             return "saturated"
-        if self.contrast.is_identical:
-            return "identical"
-        if math.isnan(self.adjusted.low):
-            return "undefined"
-        if self.adjusted.low > 0 or self.adjusted.high < 0:
-            return "higher" if self.adjusted.value > 0 else "lower"
-        return "not significant"
+        return verdict_of(self.contrast, self.adjusted)
 
 
 @dataclass(frozen=True, kw_only=True)

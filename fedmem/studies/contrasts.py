@@ -143,6 +143,22 @@ def simultaneous(estimate: Contrast, tests: int) -> Contrast:
     return replace(estimate, low=estimate.value - half, high=estimate.value + half, p=min(1.0, estimate.p * tests))
 
 
+def verdict_of(difference: Contrast, adjusted: Contrast) -> str:
+    """`identical`, `undefined`, `higher`, `lower` or `not significant`; `adjusted` is the simultaneous interval.
+
+    >>> one = contrast(np.array([2.0, 3.0, 4.0]), np.zeros(3))
+    >>> verdict_of(one, one), verdict_of(one, simultaneous(one, 100))
+    ('higher', 'not significant')
+    """
+    if difference.is_identical:
+        return "identical"
+    if math.isnan(adjusted.low):
+        return "undefined"
+    if adjusted.low > 0 or adjusted.high < 0:
+        return "higher" if adjusted.value > 0 else "lower"
+    return "not significant"
+
+
 def holm(p: FloatArray) -> FloatArray:
     """Adjusted p, which keep the probability of any wrong rejection below the level, for any dependence of the tests.
 

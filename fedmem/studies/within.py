@@ -14,7 +14,7 @@ import numpy as np
 from fedmem.contracts.events import count
 from fedmem.reporting.cells import Section, Value, number
 from fedmem.studies.comparison import Comparison
-from fedmem.studies.contrasts import Contrast, bound_interval, contrast, detectable_difference, simultaneous
+from fedmem.studies.contrasts import Contrast, bound_interval, contrast, detectable_difference, simultaneous, verdict_of
 from fedmem.studies.quantities import Quantity, Series
 
 Between = Literal["kinds", "levels"]
@@ -49,13 +49,7 @@ class WithinDifference:
             return "other rates"
         if self.saturated:
             return "saturated"
-        if self.contrast.is_identical:
-            return "identical"
-        if math.isnan(self.adjusted.low):
-            return "undefined"
-        if self.adjusted.low > 0 or self.adjusted.high < 0:
-            return "higher" if self.adjusted.value > 0 else "lower"
-        return "not significant"
+        return verdict_of(self.contrast, self.adjusted)
 
 
 def differences_within(comparison: Comparison) -> tuple[WithinDifference, ...]:
