@@ -107,7 +107,11 @@ def seeded_generators(seed: int) -> Iterator[None]:
 
 def seed_generators(seed: int) -> None:
     """Seeds the global generators of Python, numpy and torch, each by a number of its own."""
-    python, numpy, torch_seed = np.random.SeedSequence(seed).generate_state(3).tolist()
+    set_generators(*np.random.SeedSequence(seed).generate_state(3).tolist())
+
+
+def set_generators(python: int, numpy: int, torch_seed: int) -> None:
+    """Seeds the global generators of Python, numpy and torch by these numbers; torch only where it is imported."""
     random.seed(python)
     np.random.seed(numpy)  # noqa: NPY002
     torch: Any = sys.modules.get("torch")

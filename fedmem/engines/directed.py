@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
@@ -31,7 +29,7 @@ from fedmem.guards.guarding import Guard
 from fedmem.observation.flower_round import FirstError, report_of
 from fedmem.observation.observed import params_of
 from fedmem.privacy.canary_directions import CanaryDirections
-from fedmem.seeding import Streams, generator_states, move_generator, restore_generators, stream
+from fedmem.seeding import Streams, generator_states, move_generator, restore_generators, set_generators, stream
 from fedmem.training.finite import not_finite
 
 Aggregated = tuple[ArrayRecord | None, MetricRecord | None]
@@ -268,10 +266,8 @@ class Directed(Strategy):
         # a strategy that picks its own cohort picks the same in every run, so that no coin decides who takes part
         run = 0 if step == "configure" and self._demands.same_cohorts else self._run + 1
         (rng,) = self._streams[step].generators(run=[run], round_number=self.round, client=[0])
-        seeds = rng.integers(2**32, size=2).tolist()
-        random.seed(seeds[0])
-        np.random.seed(seeds[1])  # noqa: NPY002
-        torch.default_generator.manual_seed(int(rng.integers(2**63)))
+        python, numpy = rng.integers(2**32, size=2).tolist()
+        set_generators(python, numpy, int(rng.integers(2**63)))
         for name in sorted(vars(self.strategy)):
             move_generator(vars(self.strategy)[name], rng)
 
