@@ -106,7 +106,8 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(
     out, rng = tmp_path / "runs", random.Random(0)
     place, kept = out / "killed" / folder.name, [0]
     kills = 0
-    while kills < moments:
+    # how far a run gets between kills depends on the machine: more kills where none got far enough
+    while kills < moments or (max(kept) <= 2 and kills < 4 * moments):
         process = started_command(file, out)
         try:
             # the more is kept, the sooner it would be done
@@ -121,8 +122,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(
             out = tmp_path / f"runs-{kills}"
             place = out / "killed" / folder.name
         kept.append(kept_runs(place))
-    # how far a run gets between kills depends on the machine; one stored shard is enough to go on from
-    assert max(kept) > 0, "some went on from what was kept"
+    assert max(kept) > 2, "some went on from what was kept"
     assert written(completed(file, out)) == written(folder)
 
 
