@@ -35,7 +35,7 @@ def test_summary_needs_to_know_who_holds_what() -> None:
 
 
 def test_owner_of_examples_is_nearer_to_them_than_others() -> None:
-    """The app's clients are told apart by the mapping; client 2 trains on these examples, client 7 does not exist."""
+    """The mapping distinguishes the clients; client 2 trains on these examples, client 7 does not exist."""
     examples = {"mine": data_of(2), "nobody": data_of(99)}
     watch = Watch(model=Net(), examples=examples, member_of={"mine": "c2", "nobody": None})
     clients = {FIRST_NODE + k: f"c{k}" for k in range(CLIENTS)}

@@ -25,7 +25,7 @@ def reply(node: int, metrics: Mapping[str, Any], **records: ConfigRecord) -> Mes
     return reply_to(Message(RecordDict(), node, "train"), content)
 
 
-def known(identities: Identities, message: Message) -> tuple[int | str, str]:
+def identify(identities: Identities, message: Message) -> tuple[int | str, str]:
     identity = identities.of(message)
     return identity.value, identity.source
 
@@ -37,21 +37,21 @@ def identity(node: int, value: int | str, source: str = "partition-id") -> Clien
 def test_mapping_then_trace_then_entry_then_node() -> None:
     said = {"partition-id": 4.0}
     traced = reply(7, said, trace=ConfigRecord({"client": 5}))
-    assert known(Identities({7: "north"}), traced) == ("north", "clients")
-    assert known(Identities(), traced) == (5, "trace")
-    assert known(Identities(), reply(7, said)) == (4, "partition-id")
-    assert known(Identities(), reply(7, {})) == (7, "node")
-    assert known(Identities(), reply(7, {"partition-id": 0.5})) == (7, "node")
+    assert identify(Identities({7: "north"}), traced) == ("north", "clients")
+    assert identify(Identities(), traced) == (5, "trace")
+    assert identify(Identities(), reply(7, said)) == (4, "partition-id")
+    assert identify(Identities(), reply(7, {})) == (7, "node")
+    assert identify(Identities(), reply(7, {"partition-id": 0.5})) == (7, "node")
     named = reply(7, said, info=ConfigRecord({"hospital": "south"}))
-    assert known(Identities(client_key="hospital"), named) == ("south", "hospital")
+    assert identify(Identities(client_key="hospital"), named) == ("south", "hospital")
 
 
 def test_a_failed_reply_has_the_client_that_its_node_had() -> None:
     identities = Identities()
     failed = Message(Error(1, "no battery"), reply_to=Message(RecordDict(), 7, "train"))
-    assert known(identities, failed) == (7, "node")
+    assert identify(identities, failed) == (7, "node")
     identities.check(1, [identity(7, 4)], ())
-    assert known(identities, failed) == (4, "partition-id")
+    assert identify(identities, failed) == (4, "partition-id")
 
 
 def test_two_nodes_are_never_one_client() -> None:

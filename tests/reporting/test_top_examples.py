@@ -19,12 +19,12 @@ from tests.results.top_helpers import answers, bank, coins, finished, stored
 RATES = [(4, 4), (8, 0), (5, 4), (8, 3), (2, 4), (8, 3)]
 
 
-def shown(run: Run, width: int = 100, **choice: Any) -> str:
+def listing(run: Run, width: int = 100, **choice: Any) -> str:
     return "\n".join(lines(run, rank_examples(run, Choice(**choice)), width))
 
 
 def test_lines_have_owner_labels_scores_and_a_picture(tmp_path: Path) -> None:
-    text = shown(finished(tmp_path / "run", RATES), n=3)
+    text = listing(finished(tmp_path / "run", RATES), n=3)
     first, second, third = re.split(r"\n\n", text)[1:4]
     assert "#1 · mislabelled · Süd · label <dog> (true label cat)" in first
     assert re.search(r"local 1\.00 \[0\.\d\d, 1\.00\] n 16   global 1\.00 \[.*\] n 16   p 7\.8e-05.*\*", first)
@@ -32,13 +32,13 @@ def test_lines_have_owner_labels_scores_and_a_picture(tmp_path: Path) -> None:
     assert (second[:3], third[:3]) == ("2= ", "2= ")
     assert max(map(len, text.splitlines())) <= 100
     assert "too high on average" in text
-    assert "too high on average" not in shown(finished(tmp_path / "all", RATES), n=6)
+    assert "too high on average" not in listing(finished(tmp_path / "all", RATES), n=6)
 
 
 def test_without_memorisation_the_order_is_called_noise(tmp_path: Path) -> None:
     is_in, rng = coins(20), np.random.default_rng(3)
     right = rng.random(is_in.shape) < 0.5
-    text = shown(stored(tmp_path / "run", bank(is_in, right, right, ["typical"] * 20)))
+    text = listing(stored(tmp_path / "run", bank(is_in, right, right, ["typical"] * 20)))
     assert "None of 20 examples is significantly above" in text
     assert "the order may be noise" in " ".join(text.split())
     assert "standard error of up to 0.25" in " ".join(text.split())
@@ -46,7 +46,7 @@ def test_without_memorisation_the_order_is_called_noise(tmp_path: Path) -> None:
 
 
 def test_a_measure_without_intervals_says_why(tmp_path: Path) -> None:
-    text = shown(finished(tmp_path / "run", RATES), measure="probability_memorisation")
+    text = listing(finished(tmp_path / "run", RATES), measure="probability_memorisation")
     assert "[no interval]" in text
     assert "only shares of right answers have one" in text
 
@@ -72,7 +72,7 @@ def test_rows_of_a_table_show_the_cells_of_the_source(tmp_path: Path) -> None:
     )
     evidence = bank(is_in, right, right, ["typical"] * 3, shape=(4,))
     run = stored(tmp_path / "run", evidence, sources=sources, modality=Tables())
-    text = shown(run)
+    text = listing(run)
     assert "job=<b>nurse</b>" in text
     assert "job=cook" not in text
     assert "column 1=" in text, "an altered row is shown as it was trained on"
@@ -91,7 +91,7 @@ def test_sensitive_cells_are_hidden_unless_asked_for(tmp_path: Path) -> None:
     )
     evidence = bank(is_in, right, right, ["typical"] * 3, shape=(4,))
     run = stored(tmp_path / "run", evidence, sources=sources, modality=Tables())
-    for text in (shown(run), "".join(ranking_html(run))):
+    for text in (listing(run), "".join(ranking_html(run))):
         assert "hiv=(hidden), bp=120" in text
         assert "bp=(missing)" in text
         assert "=pos" not in text
