@@ -106,17 +106,24 @@ def test_estimates_are_complete_and_repeatable(estimator: Estimator) -> None:
 
 @every_estimator
 def test_sees_a_large_effect_and_not_a_missing_one(estimator: Estimator) -> None:
-    """The sign, and that the null is where no memorisation is."""
-    for view in all_views(make_bank(runs=16, local=5.0, whole=0.0, per_client=4, clients=8, cohort=6), draws=200):
-        for e in estimator.estimate(view):
-            clusters = min(view.audit.runs, e.n)
-            low, high = interval(e.value, e.influence, clusters, e.bounds, level=0.99)
-            if math.isnan(low):  # all right, all beyond the references, or all tied: no spread, and no interval
-                low, high = e.value, math.nan
-            if (view.level, view.place) == ("local", "owner"):
-                assert low > e.null, (e.metric, e.labels, e.kind)
-            elif view.round is None and not math.isnan(high):
-                assert low < e.null < high, (view.level, view.place, e.metric, e.labels, e.kind)
+    """The sign, and that the null is where no memorisation is.
+
+    Intervals at the owner have 99 %. Those elsewhere hold together with 99.9 %, so that a correct estimator of a user,
+    in one more file, fails here by chance once in a thousand.
+    """
+    views = all_views(make_bank(runs=16, local=5.0, whole=0.0, per_client=4, clients=8, cohort=6), draws=200)
+    estimates = [(view, e) for view in views for e in estimator.estimate(view)]
+    elsewhere = sum(view.round is None and (view.level, view.place) != ("local", "owner") for view, _ in estimates)
+    for view, e in estimates:
+        is_owner = (view.level, view.place) == ("local", "owner")
+        level = 0.99 if is_owner else 1 - 0.001 / max(elsewhere, 1)
+        low, high = interval(e.value, e.influence, min(view.audit.runs, e.n), e.bounds, level=level)
+        if math.isnan(low):  # all right, all beyond the references, or all tied: no spread, and no interval
+            low, high = e.value, math.nan
+        if is_owner:
+            assert low > e.null, (e.metric, e.labels, e.kind)
+        elif view.round is None and not math.isnan(high):
+            assert low < e.null < high, (view.level, view.place, e.metric, e.labels, e.kind)
 
 
 @every_estimator
