@@ -63,13 +63,24 @@ def complete(what: str) -> Callable[[typer.Context, str], list[Any]]:
     return complete
 
 
-File = Annotated[Path, typer.Argument(help="scenario file", show_default=False, autocompletion=complete("scenarios"))]
+File = Annotated[
+    str,
+    typer.Argument(
+        help="scenario file, or a name such as quickstart", show_default=False, autocompletion=complete("scenarios")
+    ),
+]
 Folder = Annotated[
     Path, typer.Argument(help="folder of a finished run", show_default=False, autocompletion=complete("runs"))
 ]
+Changes = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[PATH=VALUE]...", help="values to change, e.g. rounds=4 client.lr=0.05", show_default=False
+    ),
+]
 Overrides = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="PATH=VALUE", help="change one value, e.g. client.lr=0.05; may be given again"),
+    typer.Option("--set", metavar="PATH=VALUE", help="the same as PATH=VALUE after the file; may be given again"),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, no table; only the folder")]
 

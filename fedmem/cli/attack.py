@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fedmem.cli.app import Debug, app
+from fedmem.cli.changes import changes_of
 from fedmem.cli.errors import reporting
 from fedmem.cli.options import options
 
@@ -26,10 +27,16 @@ class AttackOptions:
     lr: Annotated[float, typer.Option(help="learning rate of the client")]
     steps: Annotated[int, typer.Option(help="local steps of the client", min=1, max=10**6)] = 1
     batch_size: Annotated[int | None, typer.Option(help="rows in a step; left out: all", show_default=False)] = None
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PATH=VALUE]...", help="fields of model or attack, e.g. attack.steps=2000", show_default=False
+        ),
+    ] = None
     attack: Annotated[str, typer.Option(help="kind of attack")] = "inverting_gradients"
     overrides: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="PATH=VALUE", help="a field of model or attack, e.g. attack.steps=2000"),
+        typer.Option("--set", metavar="PATH=VALUE", help="the same as PATH=VALUE after the files"),
     ] = None
     labels: Annotated[str | None, typer.Option(help="of the examples, such as 3,5", show_default=False)] = None
     in_order: Annotated[bool, typer.Option("--in-order", help="the labels are in the order of training")] = False
@@ -59,4 +66,5 @@ def attack_saved(chosen_options: AttackOptions) -> None:
     with reporting():
         from fedmem.cli.attack_files import attack_files
 
-        typer.echo(attack_files(chosen_options))
+        overrides = changes_of(chosen_options.changes, chosen_options.overrides, command="attack")
+        typer.echo(attack_files(replace(chosen_options, overrides=overrides)))

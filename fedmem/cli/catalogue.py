@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from fedmem.cli.app import Debug, Overrides, app, complete
+from fedmem.cli.changes import files_and_changes
 from fedmem.cli.errors import reporting
 from fedmem.cli.options import options
 from fedmem.cli.terminal import width
@@ -19,9 +20,14 @@ from fedmem.cli.terminal import width
 class CheckOptions:
     """What `fedmem check` takes."""
 
-    files: Annotated[
-        list[Path],
-        typer.Argument(help="scenario or sweep files", show_default=False, autocompletion=complete("scenarios")),
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="FILE... [PATH=VALUE]...",
+            help="scenario or sweep files, or names such as quickstart; then values to change in all of them",
+            show_default=False,
+            autocompletion=complete("scenarios"),
+        ),
     ]
     overrides: Overrides = None
     vary: Annotated[
@@ -45,12 +51,19 @@ def check(check_options: CheckOptions) -> None:
     For a sweep file, and with --vary or --seeds, say how many runs, hours and how much memory the whole study takes.
     """
     codes = [0]
-    for file in check_options.files:
+    files, changes = files_and_changes(check_options.words)
+    overrides = [*(check_options.overrides or ()), *changes]
+    with reporting():
+        if not files:
+            from fedmem.errors import Problem, ScenarioError
+
+            message = f"changes a scenario, and none is named; write: fedmem check quickstart {changes[0]}"
+            raise ScenarioError([Problem(path="", message=message, source=changes[0])])
+    for file in map(Path, files):
         try:
             with reporting():
                 from fedmem.cli.study_text import is_sweep, study_text
 
-                overrides = check_options.overrides or ()
                 if check_options.vary or check_options.seeds is not None or is_sweep(file):
                     text = study_text(
                         file,

@@ -47,8 +47,11 @@ def published_names(incomplete: str) -> list[str]:
 
 
 def scenarios(incomplete: str) -> list[str]:
-    """YAML files in the folder that is being typed, and in the folders in it."""
-    return [str(path) for path in _paths_below(incomplete, "*.yaml", "*.yml") if path.is_file()]
+    """YAML files in the folder that is being typed and in the folders in it, then names of shipped scenarios."""
+    from fedmem.shipped.files import scenario_names
+
+    files = [str(path) for path in _paths_below(incomplete, "*.yaml", "*.yml") if path.is_file()]
+    return [*files, *_beginning(incomplete, scenario_names())]
 
 
 def runs(incomplete: str) -> list[str]:

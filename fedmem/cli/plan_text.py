@@ -23,11 +23,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedScenario:
-    """A scenario, its data, which can hold what it asks for, and its federation, as lean as planning needs it."""
+    """A scenario, its data, which can hold what it asks for, its lean federation, and notes."""
 
     scenario: Scenario
     data: Dataset
     federation: Federation
+    notes: tuple[str, ...] = ()
 
 
 def check_file(file: Path, overrides: Sequence[str] = ()) -> CheckedScenario:
@@ -40,12 +41,13 @@ def check_file(file: Path, overrides: Sequence[str] = ()) -> CheckedScenario:
     from fedmem.scenario.loading import load_scenario
 
     scenario, data = load_scenario(file, overrides), None
+    notes = scenario.notes
     try:
         data = federations.load(scenario)
         federation = federations.build(minimal_scenario(scenario), data)
         scenario = with_noise(scenario, federation)
         record_level.require(scenario, federation)
-        return CheckedScenario(scenario=scenario, data=data, federation=federation)
+        return CheckedScenario(scenario=scenario, data=data, federation=federation, notes=notes)
     except (ComponentError, ScenarioError):
         federations.require(scenario, data)  # tells all that is wrong, not only what came first
         raise
@@ -63,6 +65,7 @@ def plan_text(checked: CheckedScenario, width: int = 100) -> str:
     run_plan = plan(scenario, federation)
     lines = [
         ("id", f"{scenario.name}/{scenario.id}"),
+        *(("note", text) for text in checked.notes),
         *(("warning", text) for text in caveats(scenario, federation.foreign_rows, run_plan.rows, federation.warnings)),
         ("rows", _rows(run_plan)),
         *_population(run_plan),

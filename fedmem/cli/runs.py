@@ -9,10 +9,11 @@ from typing import Annotated
 
 import typer
 
-from fedmem.cli.app import Debug, File, Folder, Overrides, Quiet, app, complete
+from fedmem.cli.app import Changes, Debug, File, Folder, Overrides, Quiet, app, complete
+from fedmem.cli.changes import changes_of
 from fedmem.cli.errors import command_line, reporting
 from fedmem.cli.options import options
-from fedmem.cli.terminal import show_results, show_study, wrap_line
+from fedmem.cli.terminal import print_notes, show_results, show_study, wrap_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,7 @@ class RunOptions:
     """What `fedmem run` takes."""
 
     file: File
+    changes: Changes = None
     overrides: Overrides = None
     seed: Annotated[int | None, typer.Option(help="the same as --set seed=…")] = None
     runs: Annotated[int | None, typer.Option(help="the same as --set runs=…")] = None
@@ -48,10 +50,12 @@ def run(run_options: RunOptions) -> None:
         from fedmem.scenario.caveats import caveats
         from fedmem.scenario.loading import load_scenario
 
-        scenario = load_scenario(run_options.file, [*(run_options.overrides or ()), *short])
+        changes = changes_of(run_options.changes, run_options.overrides, command="run")
+        scenario = load_scenario(run_options.file, [*changes, *short])
         folder = folder_of(scenario, run_options.out)
         before = finish_time(folder)
         if not run_options.quiet:
+            print_notes([scenario])
             for text in caveats(scenario):
                 typer.echo(wrap_line(f"warning: {text}", ""), err=True)
         try:

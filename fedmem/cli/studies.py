@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedmem.cli.app import Debug, File, Overrides, Quiet, app
+from fedmem.cli.app import Changes, Debug, File, Overrides, Quiet, app, complete
+from fedmem.cli.changes import changes_of
 from fedmem.cli.errors import command_line, print_errors, reporting
 from fedmem.cli.options import options
-from fedmem.cli.terminal import console
+from fedmem.cli.terminal import console, print_notes
 from fedmem.contracts.events import count
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class CompareOptions:
     """What `fedmem compare` takes."""
 
     file: File
+    changes: Changes = None
     vary: Annotated[
         list[str] | None,
         typer.Option(
@@ -69,6 +71,7 @@ def compare(compare_options: CompareOptions) -> None:
         from fedmem.cli.progress import ManyRunsProgress
         from fedmem.studies.compare import compare as compare_settings
 
+        changes = changes_of(compare_options.changes, compare_options.overrides, command="compare")
         tally = ManyRunsProgress(quiet=compare_options.quiet)
         with _continuing(tally), tally:
             done = compare_settings(
@@ -77,7 +80,7 @@ def compare(compare_options: CompareOptions) -> None:
                 seeds=compare_options.seeds,
                 reference=compare_options.reference or (),
                 measures=compare_options.measures or (),
-                overrides=compare_options.overrides or (),
+                overrides=changes,
                 out=compare_options.out,
                 force=compare_options.force,
                 jobs=compare_options.jobs,
@@ -86,6 +89,7 @@ def compare(compare_options: CompareOptions) -> None:
         if compare_options.quiet:
             typer.echo(str(done.path))
         else:
+            print_notes(cell.scenario for cell in done.cells)
             from fedmem.studies.report import Table
 
             console().print(Table(done.comparison), crop=False)
@@ -97,7 +101,8 @@ def compare(compare_options: CompareOptions) -> None:
 
 @app.command()
 def sweep(
-    file: Annotated[Path, typer.Argument(help="sweep file", show_default=False)],
+    file: Annotated[str, typer.Argument(help="sweep file", show_default=False, autocompletion=complete("scenarios"))],
+    words: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
     jobs: Annotated[int | None, typer.Option(help="processes; by default one for each core", min=1)] = None,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="run those that failed before, and nothing else")
@@ -110,14 +115,19 @@ def sweep(
     """Run a scenario along axes, or search among their settings; one tidy frame comes out. Nothing is run twice."""
     with reporting():
         from fedmem.cli.progress import ManyRunsProgress
+        from fedmem.errors import Problem, ScenarioError
         from fedmem.studies.sweep import failure_text
         from fedmem.studies.sweep import sweep as run_sweep
 
+        if words:
+            message = f"does not belong here; write changes into the sweep file {file}, under set or axes"
+            raise ScenarioError([Problem(path="", message=message, source=repr(word)) for word in words])
         tally = ManyRunsProgress(quiet=quiet)
         with _continuing(tally), tally:
             done = run_sweep(file, out=out, jobs=jobs, force=force, retry_failed=retry_failed, listeners=[tally])
         typer.echo(str(done.path) if quiet else f"Results: {done.path / 'results.csv'}")
         if not quiet:
+            print_notes(cell.scenario for cell in done.cells)
             typer.echo(f"Table and figures: {shlex.join(['fedmem', 'report', str(done.path)])}")
         if done.failed or done.failed_trials:
             print_errors([f"error: {failure_text(done)}"])

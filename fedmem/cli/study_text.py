@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from fedmem.cli.plan_text import title_lines
 from fedmem.errors import Problem, ScenarioError
+from fedmem.shipped.files import find_scenario
 from fedmem.wording import bytes_text
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ def is_sweep(file: Path) -> bool:
     if str(file) == "-":
         return False
     try:
-        value = read_file(file).value
+        value = read_file(find_scenario(file)).value
     except ScenarioError:
         return False
     if not isinstance(value, dict) or ("base" not in value and {"dataset", "model"} & value.keys()):
@@ -102,6 +103,8 @@ def _lines(study: _Study) -> Iterator[tuple[str, str]]:
         "scenarios",
         f"{settings} {what} × {seeds} seed{'s' * (seeds > 1)} = {settings * seeds} scenarios{finished}",
     )
+    for text in dict.fromkeys(text for cell in study.cells for text in cell.scenario.notes):
+        yield "note", text
     for text in dict.fromkeys(text for cell in study.cells for text in caveats(cell.scenario)):
         yield "warning", text
     like = ", if every trial is like the first setting" if study.trials else ""

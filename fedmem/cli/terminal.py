@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,8 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from fedmem.scenario.scenario import Scenario
 
 
 def width() -> int:
@@ -23,6 +26,12 @@ def wrap_line(text: str, indent: str) -> str:
     """A line, or several where the terminal is narrow."""
     more = f"{indent}  "
     return textwrap.fill(text, width(), initial_indent=indent, subsequent_indent=more, break_long_words=False)
+
+
+def print_notes(scenarios: Iterable[Scenario]) -> None:
+    """What loading changed in scenarios, each once, to standard error."""
+    for note in dict.fromkeys(note for scenario in scenarios for note in scenario.notes):
+        typer.echo(wrap_line(f"note: {note}", ""), err=True)
 
 
 def console() -> Console:

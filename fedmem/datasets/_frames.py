@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.errors import ComponentError
+from fedmem.shipped.files import data_path
 from fedmem.wording import choices
 
 SUFFIXES = (".csv", ".parquet")
@@ -97,7 +98,7 @@ def read_frame(path: str, key: str, *, separator: str = ",", encoding: str = "ut
     Errors: `ComponentError` where there is no such file, it has no row, it is no such table, two columns have one name,
     or a row has more or fewer cells than the header.
     """
-    place = Path(path).expanduser()
+    place = data_path(path)
     if place.suffix.lower() not in SUFFIXES:
         raise ComponentError(key, f"{path} should end in one of {', '.join(SUFFIXES)}")
     if not place.is_file():

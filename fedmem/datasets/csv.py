@@ -29,6 +29,7 @@ from fedmem.datasets._frames import SUFFIXES, Frame, read_frame
 from fedmem.datasets._splits import stratified_sample
 from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.modalities.tables import Tables
+from fedmem.shipped.files import data_path
 
 _TEST_CELLS = dict.fromkeys(("test", "true", "yes", "1"), True) | dict.fromkeys(("train", "false", "no", "0"), False)
 """What a column may say of a row: whether it is a test row."""
@@ -114,7 +115,7 @@ class Csv:
 
     def input_files(self) -> tuple[Path, ...]:
         """The file, and that of the test rows."""
-        return tuple(Path(name).expanduser() for name in (self.path, self._test_file) if name)
+        return tuple(data_path(name) for name in (self.path, self._test_file) if name)
 
     def load(self, rng: np.random.Generator) -> Dataset:
         """Read the table, choose the test rows, learn the encoding from the others, and encode."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fedmem.datasets._frames import Frame, read_frame
 from fedmem.datasets._texts import Author, Texts
 from fedmem.errors import ComponentError
+from fedmem.shipped.files import data_path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +46,7 @@ class TextTable(Texts):
 
     def input_files(self) -> tuple[Path, ...]:
         """The file."""
-        return (Path(self.path).expanduser(),)
+        return (data_path(self.path),)
 
     def _authors(self) -> list[Author]:
         frame = read_frame(self.path, "dataset.path")

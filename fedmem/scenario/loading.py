@@ -19,20 +19,29 @@ from fedmem.guards.guarding import Rescuing
 from fedmem.scenario import checks, yaml_source
 from fedmem.scenario.overrides import Origin, override
 from fedmem.scenario.scenario import Scenario
+from fedmem.scenario.shortened import clip_observed
 from fedmem.scenario.validation import problems_of
 from fedmem.scenario.yaml_source import Source
+from fedmem.shipped.files import clash_note, find_scenario
 from fedmem.wording import choices
 
 
 def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
     """The scenario in a file, changed by overrides such as `strategy.kind=fedmedian` or `injections[0].copies=4`.
 
-    The file `-` is standard input. Values of overrides are typed as in YAML. Changing a `kind` drops those fields of
-    the file that the new kind does not know. Errors: one `ScenarioError` with every problem found, each with its line
-    or its override.
+    A name such as `quickstart` is a scenario that fedmem ships, unless the current folder has a file of that name. The
+    file `-` is standard input. Values of overrides are typed as in YAML. Changing a `kind` drops those fields of the
+    file that the new kind does not know. Where an override lowers `rounds`, observed rounds that it cuts off are left
+    out. The `notes` of the scenario name them, and a file that is used instead of a shipped scenario.
+
+    Errors: one `ScenarioError` with every problem found, each with its line or its override.
     """
-    name = yaml_source.STDIN if str(path) == "-" else str(path)
-    return _resolve(yaml_source.read_file(Path(path)), name, Path(name).stem, overrides)
+    file = find_scenario(path)
+    name = yaml_source.STDIN if str(file) == "-" else str(file)
+    scenario = _resolve(yaml_source.read_file(file), name, Path(name).stem, overrides)
+    clash = clash_note(path)
+    scenario._notes = ((clash,) if clash else ()) + scenario.notes
+    return scenario
 
 
 def parse_scenario(text: str, name: str = "scenario", overrides: Sequence[str] = ()) -> Scenario:
@@ -56,10 +65,12 @@ def _resolve(source: Source, file: str, stem: str, overrides: Sequence[str]) -> 
         message = f"this is a sweep file, not a scenario; run it with: fedmem sweep {file}"
         raise ScenarioError([Problem(path="", message=message, line=1, source=file)])
     tree, origin = source.value, Origin(file, source.lines)
+    file_rounds = tree.get("rounds")
     problems = [*source.problems, *override(tree, overrides, origin)]
     has_name = "name" in tree
     tree.setdefault("name", stem)
     values, field_problems = _fields(tree)
+    values, notes = clip_observed(values, file_rounds, origin)
     if not has_name and "name" not in values:
         # The text that is wrong stands in no line of the file.
         safe_name = re.sub(r"[^A-Za-z0-9._-]+", "_", stem).lstrip("._-")[:100] or "study"
@@ -80,7 +91,7 @@ def _resolve(source: Source, file: str, stem: str, overrides: Sequence[str]) -> 
     if problems:
         raise ScenarioError(sorted(problems, key=lambda problem: (problem.line is None, problem.line or 0)))
     scenario = Scenario(**values)
-    scenario._origin = origin
+    scenario._origin, scenario._notes = origin, notes
     return scenario
 
 

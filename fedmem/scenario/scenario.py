@@ -270,6 +270,7 @@ class Scenario(_Part):
     speed: Speed = Field(default=Speed(), description="how it is computed; changes no result beyond rounding")
 
     _origin: Origin = PrivateAttr(default_factory=lambda: Origin("", {}))
+    _notes: tuple[str, ...] = PrivateAttr(default=())
 
     @field_validator("observe", mode="after")
     @classmethod
@@ -328,6 +329,11 @@ class Scenario(_Part):
     def locate(self, path: str) -> tuple[str, int | None]:
         """Source (file or `--set`) and line of a YAML path, for messages."""
         return self._origin.locate(path)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What loading changed beyond the overrides, one sentence each; empty where it changed nothing."""
+        return self._notes
 
     def place(self, problem: Problem) -> Problem:
         """The same problem with the file and line (or `--set`) of its path: for what only the data can tell."""

@@ -19,6 +19,7 @@ from yaml.composer import Composer
 from yaml.resolver import Resolver
 
 from fedmem.errors import Problem
+from fedmem.shipped.files import missing_text
 
 Place = tuple[str | int, ...]
 """Where a value stands: keys and positions from the root."""
@@ -132,9 +133,7 @@ def read_file(path: Path) -> Source:
             return _broken_source(name, f"the file has more than {MAX_BYTES} bytes, the most that a scenario may have")
         text = raw.decode("utf-8")
     except FileNotFoundError:
-        return _broken_source(
-            name, "there is no such file; give the path of a scenario, such as scenarios/quickstart.yaml"
-        )
+        return _broken_source(name, missing_text(name))
     except IsADirectoryError:
         return _broken_source(name, "this is a folder; give the path of a YAML file in it")
     except UnicodeDecodeError as error:

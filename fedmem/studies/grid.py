@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts.strategy import client_of
 from fedmem.errors import ComponentError, Problem, ScenarioError
+from fedmem.shipped.files import find_scenario
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
@@ -269,7 +270,9 @@ def _tree(source: Path | str | Scenario, changes: Sequence[str]) -> dict[str, An
     from fedmem.scenario.overrides import Origin, override
     from fedmem.scenario.yaml_source import read_file, read_text
 
-    read = read_file(Path(source)) if isinstance(source, Path | str) else read_text(source.to_yaml(), source.name)
+    read = (
+        read_file(find_scenario(source)) if isinstance(source, Path | str) else read_text(source.to_yaml(), source.name)
+    )
     tree: dict[str, Any] = read.value if isinstance(read.value, dict) else {}
     override(tree, changes, Origin("", read.lines))
     return tree

@@ -27,6 +27,7 @@ from fedmem.errors import Problem, ScenarioError
 from fedmem.scenario.scenario import Positive, Slug
 from fedmem.scenario.validation import problems_of
 from fedmem.scenario.yaml_source import read_file, write_flow
+from fedmem.shipped.files import find_scenario, folder, scenario_names
 from fedmem.studies.grid import Setting, parse_seeds, parse_vary
 
 
@@ -127,7 +128,7 @@ class Search(_Part):
 class Sweep(_Part):
     """A scenario along axes, with seeds: each combination is run once."""
 
-    base: str = Field(description="scenario file, relative to this one")
+    base: str = Field(description="scenario file, relative to this one, or name of a scenario that fedmem ships")
     name: Slug | None = Field(default=None, description="of the results; the stem of the file if left out")
     set: dict[Path_, Any] = Field(default={}, description="changes to all of them")
     axes: Annotated[tuple[Axis, ...], Field(min_length=1)] = Field(description="what varies; all combinations")
@@ -181,7 +182,7 @@ def text_of(value: Any) -> str:
 
 def load_sweep(path: Path | str) -> tuple[Sweep, Path]:
     """The sweep in a file, and the file of its scenario. Errors: one `ScenarioError` with all that is wrong."""
-    file = Path(path)
+    file = find_scenario(path)
     source = read_file(file)
     if not isinstance(source.value, Mapping):
         message = "a sweep is a mapping of base, axes and seeds"
@@ -205,8 +206,13 @@ def load_sweep(path: Path | str) -> tuple[Sweep, Path]:
     if source.problems:
         raise ScenarioError(source.problems)
     base = file.parent / sweep.base
+    if not base.exists() and sweep.base in scenario_names():
+        base = folder() / f"{sweep.base}.yaml"
     if not base.exists():
-        message = f"there is no such file: {base}; a path is relative to the folder of this file"
+        message = (
+            f"there is no such file: {base}; a path is relative to the folder of this file, and a name such as "
+            "quickstart is a scenario that fedmem ships"
+        )
         raise ScenarioError([_locate_problem(Problem(path="base", message=message), source.lines, file)])
     return sweep, base
 
@@ -217,7 +223,8 @@ def places_of(plan: Sweep, path: Path | str) -> Iterator[None]:
     try:
         yield
     except ScenarioError as error:
-        file, lines = Path(path), read_file(Path(path)).lines
+        file = find_scenario(path)
+        lines = read_file(file).lines
         places: dict[str, str] = {f"--set {text}": f"set.{text.partition('=')[0]}" for text in plan.overrides}
         for number, axis in enumerate(plan.axes):
             for setting in axis.options():

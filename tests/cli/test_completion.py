@@ -11,6 +11,7 @@ import pytest
 from fedmem.cli import completion
 from fedmem.contracts.families import FAMILIES
 from fedmem.scenario import catalogue
+from fedmem.shipped.files import scenario_names
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = "import sys; sys.argv[0] = 'fedmem'; from fedmem.cli.main import main; main()"
@@ -59,9 +60,10 @@ def folder(tmp_path: Path) -> Path:
         (["show", "sampler", ""], list(catalogue.kinds("sampler"))),
         (["show", "nothing", ""], []),
         (["fetch", "mn"], ["mnist5k"]),
-        (["run", ""], ["a.yaml", "scenarios/b.yaml"]),
+        (["run", ""], ["a.yaml", "scenarios/b.yaml", *scenario_names()]),
+        (["run", "quick"], ["quickstart"]),
         (["run", "scenarios/"], ["scenarios/b.yaml"]),
-        (["check", "a.yaml", "sc"], ["scenarios/b.yaml"]),
+        (["check", "a.yaml", "sc"], ["scenarios/b.yaml", "scaffold"]),
         (["report", ""], ["runs/a/0123"]),
         (["measure", "runs/a/"], ["runs/a/0123"]),
     ],
