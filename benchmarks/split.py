@@ -16,8 +16,8 @@ from fedmem.engines import _message_path, _rule_path, _scheduler
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.observation import observer
+from fedmem.strategies import fedavg
 from fedmem.training import client_work, stacked
-from strategies import fedavg
 
 message_path: Any = _message_path
 

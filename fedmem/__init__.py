@@ -5,6 +5,7 @@ Names are imported when they are first used, so that `import fedmem` costs nothi
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
     from fedmem.studies.sweep import sweep as sweep
 
     __version__: str
+
+if not os.path.isdir(os.path.join(__path__[0], "strategies")):
+    # A Flower bundle, and a checkout without symbolic links, hold the folder `strategies` beside this package.
+    __path__.append(os.path.dirname(__path__[0]))
 
 _HOME = {
     "load_scenario": "fedmem.scenario.loading",

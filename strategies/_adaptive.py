@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from strategies._rule import Arrays, Round, share, weighted_mean
+from ._rule import Arrays, Round, share, weighted_mean
 
 
 def moments(before: Arrays, tau: float) -> Arrays:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from strategies._rule import Arrays, Round
+from ._rule import Arrays, Round
 
 
 def table(before: Arrays, num_clients: int) -> Arrays:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from strategies._rule import Arrays, Round, weighted_mean
+from ._rule import Arrays, Round, weighted_mean
 
 
 def broadcast_factors(factors: torch.Tensor, values: torch.Tensor) -> torch.Tensor:

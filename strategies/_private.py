@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import torch
 
-from strategies._geometry import broadcast_factors, drop_non_finite, norms, updates
-from strategies._rule import Arrays, Round, weighted_mean
+from ._geometry import broadcast_factors, drop_non_finite, norms, updates
+from ._rule import Arrays, Round, weighted_mean
 
 Clipping = Callable[[Round, torch.Tensor, torch.Tensor], tuple[Arrays, torch.Tensor, Round]]
 """`clipped_sum`, or what stands in for it."""

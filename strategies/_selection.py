@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from strategies._geometry import broadcast_factors
-from strategies._rule import Arrays, Round, share, weighted_mean
+from ._geometry import broadcast_factors
+from ._rule import Arrays, Round, share, weighted_mean
 
 
 def mean_of_best(rnd: Round, f: int, keep: torch.Tensor) -> Arrays:

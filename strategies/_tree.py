@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import torch
 
-from strategies._client_state import part
-from strategies._rule import Arrays
+from ._client_state import part
+from ._rule import Arrays
 
 
 def top(number: int) -> int:

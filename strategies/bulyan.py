@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge
 
-from strategies._geometry import drop_non_finite
-from strategies._rule import Arrays, Round, ServerRule
-from strategies._selection import distances, rank_by_score
+from ._geometry import drop_non_finite
+from ._rule import Arrays, Round, ServerRule
+from ._selection import distances, rank_by_score
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Gt
 
-from strategies._geometry import drop_non_finite, norms, or_before, updates
-from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
+from ._geometry import drop_non_finite, norms, or_before, updates
+from ._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Gt
 
-from strategies._private import add_canaries, add_noisy_step, clipped_sum, noise_like, state_release
-from strategies._rule import Arrays, Round, ServerRule
+from ._private import add_canaries, add_noisy_step, clipped_sum, noise_like, state_release
+from ._rule import Arrays, Round, ServerRule
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,10 +8,10 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Gt, Lt
 
-from strategies._geometry import broadcast_factors
-from strategies._private import add_canaries, clipped_sum, noise_like, state_release
-from strategies._rule import Arrays, Round, ServerRule
-from strategies._tree import change_of, climb_tree, levels_of, moved_by_one, top, zeros_of
+from ._geometry import broadcast_factors
+from ._private import add_canaries, clipped_sum, noise_like, state_release
+from ._rule import Arrays, Round, ServerRule
+from ._tree import change_of, climb_tree, levels_of, moved_by_one, top, zeros_of
 
 
 @dataclass(frozen=True, kw_only=True)

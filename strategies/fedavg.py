@@ -9,7 +9,7 @@ import torch
 from flwr.serverapp import strategy as flwr_strategy
 from flwr.serverapp.strategy import Strategy
 
-from strategies._rule import ALONE, Arrays, Round, RuleStrategy, ServerRule, share, weighted_mean
+from ._rule import ALONE, Arrays, Round, RuleStrategy, ServerRule, share, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from annotated_types import Ge, Gt, Lt
 from flwr.serverapp import strategy as flwr_strategy
 from flwr.serverapp.strategy import Strategy
 
-from strategies._rule import ALONE, Arrays, Round, ServerRule, share, weighted_mean
+from ._rule import ALONE, Arrays, Round, ServerRule, share, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Gt
 
-from strategies._geometry import move_model, products, updates
-from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
+from ._geometry import move_model, products, updates
+from ._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import torch
 from flwr.serverapp import strategy as flwr_strategy
 from flwr.serverapp.strategy import Strategy
 
-from strategies._rule import ALONE, Arrays, Round, ServerRule
+from ._rule import ALONE, Arrays, Round, ServerRule
 
 
 @dataclass(frozen=True, kw_only=True)

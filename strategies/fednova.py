@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Lt
 
-from strategies._client_state import require_reports, updates_of
-from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
+from ._client_state import require_reports, updates_of
+from ._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Gt, Lt
 
-from strategies._adaptive import moments, step
-from strategies._rule import Arrays, Round, ServerRule
+from ._adaptive import moments, step
+from ._rule import Arrays, Round, ServerRule
 
 
 @dataclass(frozen=True, kw_only=True)

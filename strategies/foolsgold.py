@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Gt
 
-from strategies._client_state import rows_of, table, with_rows
-from strategies._geometry import broadcast_factors, drop_non_finite, move_model, norms, products, updates
-from strategies._rule import Arrays, Round, ServerRule
+from ._client_state import rows_of, table, with_rows
+from ._geometry import broadcast_factors, drop_non_finite, move_model, norms, products, updates
+from ._rule import Arrays, Round, ServerRule
 
 NOTHING = 1e-9
 """What a history has of its own, below which it is another's up to rounding."""

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Ge, Gt
 
-from strategies._geometry import broadcast_factors, drop_non_finite, move_model, norms, products, updates
-from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
+from ._geometry import broadcast_factors, drop_non_finite, move_model, norms, products, updates
+from ._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 ENOUGH = 1e-7
 """A run is done when a step is shorter than this part of the mean distance to the clients."""

@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge
 
-from strategies._rule import Arrays, Round, ServerRule
-from strategies._selection import mean_of_best
+from ._rule import Arrays, Round, ServerRule
+from ._selection import mean_of_best
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import torch
 from annotated_types import Gt
 
-from strategies._geometry import drop_non_finite, move_model, norms, updates
-from strategies._rule import Arrays, Round, ServerRule, share
+from ._geometry import drop_non_finite, move_model, norms, updates
+from ._rule import Arrays, Round, ServerRule, share
 
 
 @dataclass(frozen=True, kw_only=True)

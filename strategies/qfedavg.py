@@ -8,8 +8,8 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Gt
 
-from strategies._geometry import drop_non_finite, move_model, products, updates
-from strategies._rule import Arrays, Round, ServerRule
+from ._geometry import drop_non_finite, move_model, products, updates
+from ._rule import Arrays, Round, ServerRule
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge
 
-from strategies._client_state import rows_of, with_rows
-from strategies._geometry import or_before
-from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
+from ._client_state import rows_of, with_rows
+from ._geometry import or_before
+from ._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)

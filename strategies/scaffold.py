@@ -9,8 +9,8 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Gt
 
-from strategies._client_state import known_share, part, require_reports, rows_of, table, updates_of, with_rows
-from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
+from ._client_state import known_share, part, require_reports, rows_of, table, updates_of, with_rows
+from ._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)

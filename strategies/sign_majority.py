@@ -7,8 +7,8 @@ from typing import Annotated, ClassVar
 
 from annotated_types import Gt
 
-from strategies._geometry import broadcast_factors, drop_non_finite
-from strategies._rule import Arrays, Round, ServerRule
+from ._geometry import broadcast_factors, drop_non_finite
+from ._rule import Arrays, Round, ServerRule
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Lt
 
-from strategies._rule import Arrays, Round, ServerRule
+from ._rule import Arrays, Round, ServerRule
 
 
 @dataclass(frozen=True, kw_only=True)

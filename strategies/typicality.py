@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import torch
 
-from strategies._geometry import broadcast_factors, drop_non_finite, norms, or_before, products, updates
-from strategies._rule import Arrays, Round, ServerRule, share, weighted_mean
+from ._geometry import broadcast_factors, drop_non_finite, norms, or_before, products, updates
+from ._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 NOTHING = 1e-9
 """Directions whose sum is shorter than this cancel out."""

@@ -32,7 +32,7 @@ from fedmem.defences.clip import Clip
 from fedmem.estimators.memorisation import Memorisation
 from fedmem.injections.random_pattern import RandomPattern
 from fedmem.partitions.iid import IID
-from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
+from fedmem.strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
 
 Change = Callable[[Any], Any]
 

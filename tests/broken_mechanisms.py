@@ -16,10 +16,10 @@ import pytest
 import torch
 
 from fedmem.clients.dp_sgd import DpSgd
+from fedmem.strategies import _private, dp_adaptive, dp_fedavg, dp_ftrl
+from fedmem.strategies._geometry import broadcast_factors, drop_non_finite, norms, updates
+from fedmem.strategies._rule import weighted_mean
 from fedmem.training import one_by_one, per_example
-from strategies import _private, dp_adaptive, dp_fedavg, dp_ftrl
-from strategies._geometry import broadcast_factors, drop_non_finite, norms, updates
-from strategies._rule import weighted_mean
 
 SERVERS = (dp_fedavg, dp_adaptive, dp_ftrl)
 BROKEN = (

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 
-import strategies
+import fedmem.strategies
 from fedmem.contracts.arrays import Params
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, local_record
 from fedmem.observation.observed import params_of
-from strategies._rule import Round, RuleStrategy, Services
+from fedmem.strategies._rule import Round, RuleStrategy, Services
 
 SHAPES = {"layer.weight": (3, 4), "layer.bias": (3,)}
 
@@ -50,9 +50,9 @@ class Cohort:
 def every_strategy() -> dict[str, Any]:
     """One of each kind, with its defaults."""
     found = {}
-    for module in pkgutil.iter_modules(strategies.__path__):
+    for module in pkgutil.iter_modules(fedmem.strategies.__path__):
         if not module.name.startswith("_"):
-            loaded = importlib.import_module(f"strategies.{module.name}")
+            loaded = importlib.import_module(f"fedmem.strategies.{module.name}")
             for part in vars(loaded).values():
                 if isinstance(part, type) and is_dataclass(part) and part.__module__ == loaded.__name__:
                     found[module.name] = part()

@@ -17,7 +17,7 @@ import torch
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.client import ClientState, Outcome
-from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
+from fedmem.strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)

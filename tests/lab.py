@@ -26,7 +26,7 @@ from fedmem.modalities.loss import mean_loss
 from fedmem.modalities.undescribed import modality_of_shape
 from fedmem.privacy.canary_directions import CanaryDirections
 from fedmem.seeding import stream
-from strategies.dp_fedavg import DpFedAvg
+from fedmem.strategies.dp_fedavg import DpFedAvg
 
 CLIENTS, BASE, RUNS = 3, 12, 4
 

@@ -94,6 +94,8 @@ def test_names_of_tests_have_no_more_than_60_characters(tmp_path: Path) -> None:
 def test_types_are_checked_in_every_folder_with_code() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["mypy"]
     visible = (path for path in ROOT.iterdir() if path.is_dir() and path.name[0] != ".")
-    assert {path.name for path in visible if any(path.rglob("*.py"))} == set(settings["files"])
+    # strategies are checked under the name by which they are imported
+    assert (ROOT / "fedmem" / "strategies").resolve() == (ROOT / "strategies").resolve()
+    assert {path.name for path in visible if any(path.rglob("*.py"))} - {"strategies"} == set(settings["files"])
     assert settings["strict"]
     assert not any("ignore_errors" in part for part in (settings, *settings["overrides"]))

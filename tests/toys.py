@@ -14,8 +14,8 @@ from fedmem.clients.sgd import Sgd
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.client import ClientState, Outcome, Schedule
 from fedmem.contracts.sampler import History, Sampler
-from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
-from strategies.dp_fedavg import DpFedAvg
+from fedmem.strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
+from fedmem.strategies.dp_fedavg import DpFedAvg
 from tests.narrowing import present
 
 

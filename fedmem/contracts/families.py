@@ -21,7 +21,7 @@ FAMILIES: Mapping[str, str] = {
     "sampler": "fedmem.samplers",
     "client": "fedmem.clients",
     "defence": "fedmem.defences",
-    "strategy": "strategies",
+    "strategy": "fedmem.strategies",
     "probe": "fedmem.probes",
     "attack": "fedmem.attacks",
     "estimator": "fedmem.estimators",

@@ -94,7 +94,7 @@ def allowed_names(family: str) -> frozenset[str]:
 def undeclared_names(family: str, cls: type) -> list[str]:
     """The public names of a class that are neither fields nor members of a contract nor declarations.
 
-    >>> from strategies.fedprox import FedProx
+    >>> from fedmem.strategies.fedprox import FedProx
     >>> class Misspelt(FedProx):
     ...     min_cohrt = 3
     >>> undeclared_names("strategy", FedProx), undeclared_names("strategy", Misspelt)

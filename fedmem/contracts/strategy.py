@@ -31,7 +31,7 @@ class StrategyMaker(Protocol):
 
 
 class Services(Protocol):
-    """What a bank of runs provides to the Flower strategy of one run; see `strategies._rule.Services`."""
+    """What a bank of runs provides to the Flower strategy of one run; see `fedmem.strategies._rule.Services`."""
 
     nodes: Sequence[int]
     reports: Mapping[int, Mapping[str, float]]
@@ -115,7 +115,7 @@ class StrategyDeclaration(Declaration):
 def strategy_declaration(strategy: StrategyMaker) -> StrategyDeclaration:
     """The declarations of a strategy.
 
-    >>> from strategies.fedprox import FedProx
+    >>> from fedmem.strategies.fedprox import FedProx
     >>> one = strategy_declaration(FedProx())
     >>> one.client, one.reads, one.noisy
     ('sgd', ('rows',), False)

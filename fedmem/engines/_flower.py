@@ -120,7 +120,7 @@ def _from_arrays(array_dict: dict[str, Array], *, keep_input: bool = True) -> Ar
 
 def _modules_that_make_arrays() -> list[Any]:
     """The modules of Flower's strategies and of ours that know `Array` by name."""
-    names = [name for name in sys.modules if name.startswith(("flwr.serverapp.strategy.", "strategies."))]
+    names = [name for name in sys.modules if name.startswith(("flwr.serverapp.strategy.", "fedmem.strategies."))]
     return [sys.modules[name] for name in names if getattr(sys.modules[name], "Array", None) is Array]
 
 

@@ -17,8 +17,8 @@ from fedmem.errors import RunError
 from fedmem.modalities.loss import UNASKED, mean_loss
 from fedmem.modalities.scores import is_right
 from fedmem.observation.observed import params_of
+from fedmem.strategies._rule import PAYLOAD
 from fedmem.training.client_work import Task, TrainedClient
-from strategies._rule import PAYLOAD
 
 FAILED = 2
 """Flower's code of the error of a client that raised."""

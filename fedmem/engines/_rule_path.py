@@ -25,9 +25,9 @@ from fedmem.federation.roster import Roster
 from fedmem.guards.guarding import Guard
 from fedmem.privacy.amplification import canaries_of
 from fedmem.seeding import generator_states, moved_generator, restore_generators
+from fedmem.strategies._rule import Round, Rule, wrong_models
 from fedmem.training.client_work import TrainedWork, Work, pick, stack
 from fedmem.training.finite import finite_models, not_finite
-from strategies._rule import Round, Rule, wrong_models
 
 
 class RulePath:

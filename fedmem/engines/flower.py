@@ -64,9 +64,9 @@ from fedmem.federation.roster import Roster, client_at, rosters
 from fedmem.observation.flower_round import TRACE
 from fedmem.observation.observed import params_of
 from fedmem.processes import cores
+from fedmem.strategies._rule import PAYLOAD
 from fedmem.training.client_work import LocalWork, Task, TrainedClient, Work
 from fedmem.training.finite import not_finite
-from strategies._rule import PAYLOAD
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario

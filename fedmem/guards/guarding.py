@@ -295,7 +295,7 @@ def _kind(part: object) -> str:
     if isinstance(part, Representing):
         return part.message_name if isinstance(part.message_name, str) else _kind(part.message_name)
     package, _, kind = cls.__module__.rpartition(".")
-    shipped = package == "strategies" or (package.startswith("fedmem.") and package.count(".") == 1)
+    shipped = package.startswith("fedmem.") and package.count(".") == 1
     return kind if shipped and not kind.startswith("_") else f"{cls.__module__}:{cls.__qualname__}"
 
 
@@ -382,8 +382,11 @@ def _is_theirs(file: str) -> bool:
 
 @cache
 def _is_ours(file: str) -> bool:
-    here = Path(__file__).parents[1]
-    return file.startswith((f"{here}{os.sep}", f"{here.parent / 'strategies'}{os.sep}"))
+    import fedmem.strategies  # in a Flower bundle, this folder lies beside the others
+
+    return file.startswith(
+        tuple(f"{folder}{os.sep}" for folder in (Path(__file__).parents[1], *fedmem.strategies.__path__))
+    )
 
 
 @cache

@@ -52,12 +52,15 @@ def code() -> str:
     >>> len(code())
     64
     """
-    import strategies
+    import fedmem.strategies
 
+    package, strategies = Path(__file__).parents[1], Path(fedmem.strategies.__path__[0])
+    # in a checkout, strategies lie elsewhere and `rglob` does not follow the link
+    files = {file.relative_to(package).as_posix(): file for file in package.rglob("*.py")}
+    files |= {f"strategies/{file.relative_to(strategies).as_posix()}": file for file in strategies.rglob("*.py")}
     digest = hashlib.sha256()
-    for package in (Path(__file__).parents[1], Path(strategies.__path__[0])):
-        for file in sorted(package.rglob("*.py")):
-            digest.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes() + b"\0")
+    for name, file in sorted(files.items()):
+        digest.update(name.encode() + b"\0" + file.read_bytes() + b"\0")
     return digest.hexdigest()
 
 
@@ -105,8 +108,8 @@ def modules_of(scenario: Scenario) -> dict[str, str]:
     return {"fedmem": digest.hexdigest(), **others}
 
 
-_OURS = ("fedmem.", "strategies.")
-_VERSIONED = {"fedmem", "strategies", "flwr", "torch", "numpy", "scipy", "sklearn", "pandas", "pyarrow"}
+_OURS = "fedmem."
+_VERSIONED = {"fedmem", "flwr", "torch", "numpy", "scipy", "sklearn", "pandas", "pyarrow"}
 """Packages that are compared as a whole, or by their versions."""
 
 _COMPUTING = ("fedmem.execution.run", "fedmem.engines.shared_training")

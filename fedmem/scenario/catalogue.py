@@ -98,17 +98,11 @@ def kinds(family: str) -> tuple[str, ...]:
 
 
 def folder(family: str) -> Path:
-    """The folder of a family; an error where `strategies` is not in the folder that has `fedmem`."""
-    package = FAMILIES[family]
-    spec = importlib.util.find_spec(package)
-    location = None if spec is None or not spec.submodule_search_locations else Path(spec.submodule_search_locations[0])
-    expected_folder = Path(__file__).parents[2].joinpath(*package.split("."))
-    if location is None or location.resolve() != expected_folder.resolve():
-        raise FedmemError(
-            f"the package {package!r} must be in {expected_folder}, next to fedmem, but Python finds "
-            f"{'nothing' if location is None else location}; rename or remove that one, or install fedmem again"
-        )
-    return expected_folder
+    """The folder that holds the files of a family."""
+    spec = importlib.util.find_spec(FAMILIES[family])
+    if spec is None or not spec.submodule_search_locations:
+        raise FedmemError(f"the folder of {FAMILIES[family]} is missing; install fedmem again")
+    return Path(spec.submodule_search_locations[0])
 
 
 def load(family: str, kind: str) -> type:

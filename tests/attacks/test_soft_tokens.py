@@ -15,7 +15,7 @@ from fedmem.modalities.text.windows import inputs_and_targets
 from fedmem.modalities.texts import Texts
 from fedmem.models.char_rnn import CharRnn
 from fedmem.models.transformer import Transformer
-from strategies._rule import share, weighted_mean
+from fedmem.strategies._rule import share, weighted_mean
 from tests.lab import gradient_of, parameters
 from tests.probes.text_leakage_helpers import L, V, network, target_of, windows
 

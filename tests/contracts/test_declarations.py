@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from fedmem.errors import ScenarioError
 from fedmem.scenario.catalogue import build
-from strategies.fedavg import FedAvg
+from fedmem.strategies.fedavg import FedAvg
 from tests.tiny import tiny
 
 

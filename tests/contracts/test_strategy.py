@@ -13,29 +13,29 @@ from flwr.serverapp import strategy as flwr_strategy
 
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.engines._flower import in_process
-from strategies._rule import Round, RuleStrategy
-from strategies.bulyan import Bulyan
-from strategies.centred_clipping import CentredClipping
-from strategies.dp_adaptive import DpAdaptive
-from strategies.dp_fedavg import DpFedAvg
-from strategies.dp_ftrl import DpFtrl
-from strategies.fedavg import FedAvg
-from strategies.fedavgm import FedAvgM
-from strategies.feddyn import FedDyn
-from strategies.fedexp import FedExP
-from strategies.fednova import FedNova
-from strategies.fedprox import FedProx
-from strategies.foolsgold import FoolsGold
-from strategies.geometric_median import GeometricMedian
-from strategies.krum import Krum
-from strategies.multikrum import MultiKrum
-from strategies.norm_clipping import NormClipping
-from strategies.qfedavg import QFedAvg
-from strategies.rotate import Rotate
-from strategies.scaffold import Scaffold
-from strategies.sign_majority import SignMajority
-from strategies.trimmed_mean import TrimmedMean
-from strategies.typicality import Typicality
+from fedmem.strategies._rule import Round, RuleStrategy
+from fedmem.strategies.bulyan import Bulyan
+from fedmem.strategies.centred_clipping import CentredClipping
+from fedmem.strategies.dp_adaptive import DpAdaptive
+from fedmem.strategies.dp_fedavg import DpFedAvg
+from fedmem.strategies.dp_ftrl import DpFtrl
+from fedmem.strategies.fedavg import FedAvg
+from fedmem.strategies.fedavgm import FedAvgM
+from fedmem.strategies.feddyn import FedDyn
+from fedmem.strategies.fedexp import FedExP
+from fedmem.strategies.fednova import FedNova
+from fedmem.strategies.fedprox import FedProx
+from fedmem.strategies.foolsgold import FoolsGold
+from fedmem.strategies.geometric_median import GeometricMedian
+from fedmem.strategies.krum import Krum
+from fedmem.strategies.multikrum import MultiKrum
+from fedmem.strategies.norm_clipping import NormClipping
+from fedmem.strategies.qfedavg import QFedAvg
+from fedmem.strategies.rotate import Rotate
+from fedmem.strategies.scaffold import Scaffold
+from fedmem.strategies.sign_majority import SignMajority
+from fedmem.strategies.trimmed_mean import TrimmedMean
+from fedmem.strategies.typicality import Typicality
 from tests.cohorts import SHAPES, by_messages, by_rule, cohort, every_strategy, flat, models, one_round, stacked
 
 EVERY = every_strategy()

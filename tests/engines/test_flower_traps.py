@@ -14,10 +14,10 @@ from flwr.serverapp import strategy as stock
 from flwr.serverapp.strategy.multikrum import compute_distances, select_multikrum
 
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process, local_record
-from strategies._rule import ALONE
-from strategies._selection import distances
-from strategies.bulyan import Bulyan
-from strategies.multikrum import MultiKrum
+from fedmem.strategies._rule import ALONE
+from fedmem.strategies._selection import distances
+from fedmem.strategies.bulyan import Bulyan
+from fedmem.strategies.multikrum import MultiKrum
 from tests.cohorts import Cohort, by_messages, cohort, flat, models, one_round, stacked
 
 
@@ -145,6 +145,6 @@ def test_flowers_adam_moves_the_statistics_of_normalisation() -> None:
     before = {**models(rng, 1)[0], "norm.running_var": torch.full((1,), 1.01)}
     theirs = by_messages(Stock("FedAdam", eta=0.5), [there], before)[0]
     assert theirs["norm.running_var"].item() < 0.9
-    from strategies.fedadam import FedAdam
+    from fedmem.strategies.fedadam import FedAdam
 
     assert by_messages(FedAdam(server_lr=0.5), [there], before)[0]["norm.running_var"].item() == 1.0

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from fedmem.guards.guarding import PartError
-from strategies._rule import Round, ServerRule, share, weighted_mean
+from fedmem.strategies._rule import Round, ServerRule, share, weighted_mean
 from tests.engines.lockstep_helpers import ONE_BY_ONE, same, trained
 from tests.tiny import tiny
 

@@ -12,9 +12,9 @@ import torch
 from fedmem.contracts.arrays import Params
 from fedmem.federation.build import build
 from fedmem.federation.roster import _CohortDraws
+from fedmem.strategies._rule import Arrays, Round
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import LocalWork, Stacked
-from strategies._rule import Arrays, Round
 from tests import toys
 from tests.engines.seams_helpers import TOYS, same, trained, watched
 from tests.narrowing import instance
@@ -100,7 +100,7 @@ def test_rule_in_a_flower_app_numbers_clients_by_node() -> None:
     from flwr.app import ConfigRecord
 
     from fedmem.engines._flower import LocalGrid, in_process, local_record
-    from strategies._rule import PAYLOAD, RuleStrategy
+    from fedmem.strategies._rule import PAYLOAD, RuleStrategy
 
     class Telling:
         def state(self, before: Any, num_clients: int) -> Any:

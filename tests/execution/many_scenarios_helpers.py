@@ -14,7 +14,7 @@ import torch
 from fedmem.errors import RunError
 from fedmem.execution.run import run
 from fedmem.scenario.scenario import Scenario
-from strategies._rule import Arrays, Round, RuleStrategy
+from fedmem.strategies._rule import Arrays, Round, RuleStrategy
 from tests.execution.sharding_helpers import written
 from tests.tiny import tiny
 

@@ -56,7 +56,7 @@ def is_mapped() -> bool | None:
 
 def state() -> Mapping[str, Any]:
     """All that a program could notice."""
-    strategies = [module for name, module in sys.modules.items() if name.startswith(("flwr.", "strategies."))]
+    strategies = [module for name, module in sys.modules.items() if name.startswith(("flwr.", "fedmem.strategies."))]
     return {
         "collector": (gc.get_threshold(), gc.get_freeze_count(), gc.isenabled()),
         "record": vars(ArrayRecord)["from_array_dict"],
@@ -92,7 +92,7 @@ def _as_in_a_program(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(2)
     with process_state(2):  # what glibc adjusted before is set to its defaults
         pass
-    for name in ("flwr.serverapp.strategy.fedadam", "strategies.fedavg", "fedmem.clients.sgd"):
+    for name in ("flwr.serverapp.strategy.fedadam", "fedmem.strategies.fedavg", "fedmem.clients.sgd"):
         importlib.import_module(name)  # importing a module is no change that could be undone
     yield
     torch.set_num_threads(threads)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fedmem.federation import build as federations
-from strategies.scaffold import Scaffold
+from fedmem.strategies.scaffold import Scaffold
 from tests.execution.memory_plan_helpers import held
 from tests.narrowing import instance
 from tests.tiny import tiny

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from strategies._rule import Arrays, Round, ServerRule
+from fedmem.strategies._rule import Arrays, Round, ServerRule
 
 NOISE = [{"kind": "clip", "norm": 2.0}, {"kind": "noise", "norm": 2.0, "multiplier": 30.0}]
 

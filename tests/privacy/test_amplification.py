@@ -14,7 +14,7 @@ from fedmem.samplers.by_size import BySize
 from fedmem.samplers.dropout import Dropout
 from fedmem.samplers.everyone import Everyone
 from fedmem.samplers.uniform import Uniform
-from strategies.dp_fedavg import DpFedAvg
+from fedmem.strategies.dp_fedavg import DpFedAvg
 from tests.neighbours import epsilon_at_least
 from tests.privacy.mechanisms_helpers import NOISY, POISSON, mechanism_of, only, private
 from tests.toys import OneOf, Together

@@ -31,10 +31,10 @@ from fedmem.reporting.privacy_sections import sections as privacy_sections
 from fedmem.reporting.sections import sections
 from fedmem.reporting.summary import Summary
 from fedmem.scenario.scenario import RESULTS_VERSION
-from strategies._rule import Round
-from strategies.dp_adaptive import DpAdaptive
-from strategies.dp_fedavg import DpFedAvg
-from strategies.dp_ftrl import DpFtrl
+from fedmem.strategies._rule import Round
+from fedmem.strategies.dp_adaptive import DpAdaptive
+from fedmem.strategies.dp_fedavg import DpFedAvg
+from fedmem.strategies.dp_ftrl import DpFtrl
 from tests.broken_mechanisms import broken
 from tests.labelling import labels
 from tests.narrowing import present

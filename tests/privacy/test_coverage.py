@@ -31,8 +31,8 @@ from fedmem.samplers.everyone import Everyone
 from fedmem.samplers.min_separation import MinSeparation
 from fedmem.samplers.uniform import Uniform
 from fedmem.scenario.catalogue import kinds, load
-from strategies._rule import Arrays, Round
-from strategies.dp_fedavg import DpFedAvg
+from fedmem.strategies._rule import Arrays, Round
+from fedmem.strategies.dp_fedavg import DpFedAvg
 from tests.privacy.coverage_helpers import NOISE, Undeclared
 from tests.tiny import sampled, tiny
 

@@ -19,7 +19,7 @@ from fedmem.contracts.evidence import Participation
 from fedmem.privacy import spending
 from fedmem.privacy.accounting import Adjacency, Releases, Sampling, guarantee_of
 from fedmem.scenario.scenario import Scenario
-from strategies.dp_adaptive import DpAdaptive, noise_of_bits, noise_of_updates
+from fedmem.strategies.dp_adaptive import DpAdaptive, noise_of_bits, noise_of_updates
 from tests.narrowing import instance
 from tests.neighbours import Pair, epsilon_at_least, opposed, turned
 from tests.tiny import tiny

@@ -30,9 +30,9 @@ from fedmem.samplers.poisson import Poisson
 from fedmem.samplers.uniform import Uniform
 from fedmem.scenario.loading import parse_scenario
 from fedmem.scenario.scenario import Privacy
-from strategies._rule import Round, ServerRule
-from strategies.dp_adaptive import DpAdaptive, noise_of_bits, noise_of_updates
-from strategies.dp_fedavg import DpFedAvg
+from fedmem.strategies._rule import Round, ServerRule
+from fedmem.strategies.dp_adaptive import DpAdaptive, noise_of_bits, noise_of_updates
+from fedmem.strategies.dp_fedavg import DpFedAvg
 from tests.narrowing import instance, present
 from tests.neighbours import epsilon_at_least, opposed
 from tests.privacy.mechanisms_helpers import NOISY, mechanism_of, only, private

@@ -18,7 +18,7 @@ from fedmem.privacy.secure_aggregation import by_size, in_order, label_size, sum
 from fedmem.results.read import read
 from fedmem.scenario.catalogue import kinds, load
 from fedmem.scenario.scenario import Scenario
-from strategies.fedavg import FedAvg
+from fedmem.strategies.fedavg import FedAvg
 from tests.lab import Lab, measured
 from tests.labelling import labels
 from tests.tiny import tiny

@@ -8,8 +8,8 @@ import pytest
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measurement import Labels, Measurement, Reading
 from fedmem.probes._release_tests import SERVER, new_draws_of_tree
-from strategies._rule import ServerRule
-from strategies.dp_ftrl import DpFtrl
+from fedmem.strategies._rule import ServerRule
+from fedmem.strategies.dp_ftrl import DpFtrl
 from tests.probes.mechanism_helpers import SERVERS, made, outcome
 
 
@@ -24,7 +24,7 @@ def test_the_noise_that_a_tree_states_is_that_of_its_rule() -> None:
     """Over many runs the change of each round has the stated variance."""
     import torch
 
-    from strategies._rule import Round
+    from fedmem.strategies._rule import Round
 
     runs = 2000
     before = {"w": torch.zeros(runs, 1, dtype=torch.float64)}

@@ -12,8 +12,8 @@ from fedmem.contracts.estimator import View
 from fedmem.estimators.audit import Audit
 from fedmem.privacy.accounting import Releases
 from fedmem.privacy.epsilon_bounds import AuditedUnit, permitted_guarantee
-from strategies._rule import Round
-from strategies.dp_fedavg import DpFedAvg
+from fedmem.strategies._rule import Round
+from fedmem.strategies.dp_fedavg import DpFedAvg
 from tests.banks import make_view
 from tests.labelling import labels
 

@@ -14,10 +14,10 @@ from fedmem.contracts.measurement import Measurement, Reading
 from fedmem.privacy.accounting import Releases, guarantee_of
 from fedmem.privacy.canary_directions import CanaryDirections
 from fedmem.probes import canary_clients as probe
-from strategies._rule import Arrays, Round
-from strategies.dp_adaptive import DpAdaptive
-from strategies.dp_fedavg import DpFedAvg
-from strategies.dp_ftrl import DpFtrl
+from fedmem.strategies._rule import Arrays, Round
+from fedmem.strategies.dp_adaptive import DpAdaptive
+from fedmem.strategies.dp_fedavg import DpFedAvg
+from fedmem.strategies.dp_ftrl import DpFtrl
 from tests.broken_mechanisms import broken
 
 pytestmark = pytest.mark.statistical

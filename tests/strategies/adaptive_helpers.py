@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from strategies._rule import ALONE
+from fedmem.strategies._rule import ALONE
 
 
 class Stock:

@@ -11,7 +11,7 @@ import torch
 
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.arrays import Params
-from strategies._rule import Arrays, Round
+from fedmem.strategies._rule import Arrays, Round
 
 CURVATURE = np.array([0.5, 1.0, 3.0, 2.0])
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from strategies.dp_adaptive import DpAdaptive
-from strategies.dp_fedavg import DpFedAvg
-from strategies.dp_ftrl import DpFtrl
+from fedmem.strategies.dp_adaptive import DpAdaptive
+from fedmem.strategies.dp_fedavg import DpFedAvg
+from fedmem.strategies.dp_ftrl import DpFtrl
 from tests.cohorts import cohort, models
 
 BOTH = [

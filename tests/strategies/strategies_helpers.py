@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from strategies._rule import Round
+from fedmem.strategies._rule import Round
 
 
 def one_round(sent: Any, before: Any = None, sizes: Any = None, number: int = 1, clients: Any = None) -> Round:

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from fedmem.engines._flower import in_process
-from strategies.fedadagrad import FedAdagrad
-from strategies.fedadam import FedAdam
-from strategies.fedyogi import FedYogi
+from fedmem.strategies.fedadagrad import FedAdagrad
+from fedmem.strategies.fedadam import FedAdam
+from fedmem.strategies.fedyogi import FedYogi
 from tests.cohorts import Cohort, by_rule, cohort, flat, models
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.bulyan import Bulyan
+from fedmem.strategies.bulyan import Bulyan
 from tests.strategies.strategies_helpers import aggregate, naive_scores
 
 

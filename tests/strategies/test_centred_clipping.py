@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from strategies.centred_clipping import CentredClipping
+from fedmem.strategies.centred_clipping import CentredClipping
 from tests.strategies.strategies_helpers import one_round
 
 

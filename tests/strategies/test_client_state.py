@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 import torch
 
-from strategies import _client_state as own
-from strategies._rule import Round
+from fedmem.strategies import _client_state as own
+from fedmem.strategies._rule import Round
 
 
 def made(**changes: Any) -> Round:

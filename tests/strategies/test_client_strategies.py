@@ -12,11 +12,11 @@ import torch
 from fedmem.errors import ScenarioError
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
-from strategies._rule import Arrays, Round
-from strategies.fedavg import FedAvg
-from strategies.feddyn import FedDyn
-from strategies.fednova import FedNova
-from strategies.scaffold import Scaffold
+from fedmem.strategies._rule import Arrays, Round
+from fedmem.strategies.fedavg import FedAvg
+from fedmem.strategies.feddyn import FedDyn
+from fedmem.strategies.fednova import FedNova
+from fedmem.strategies.scaffold import Scaffold
 from tests.strategies.client_strategies_helpers import CENTRE, CURVATURE, STEPS, trained
 from tests.tiny import tiny
 

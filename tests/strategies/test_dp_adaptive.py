@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from fedmem.engines._flower import in_process
-from strategies.dp_adaptive import DpAdaptive, noise_of_bits, noise_of_updates
-from strategies.dp_fedavg import DpFedAvg
+from fedmem.strategies.dp_adaptive import DpAdaptive, noise_of_bits, noise_of_updates
+from fedmem.strategies.dp_fedavg import DpFedAvg
 from tests.cohorts import drawn, flat, models, stacked
 from tests.strategies.private_helpers import made
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from fedmem.engines._flower import in_process
-from strategies.dp_fedavg import DpFedAvg
-from strategies.fedavg import FedAvg
+from fedmem.strategies.dp_fedavg import DpFedAvg
+from fedmem.strategies.fedavg import FedAvg
 from tests.cohorts import flat, one_round, stacked
 from tests.strategies.private_helpers import both, made
 

@@ -19,9 +19,9 @@ from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.privacy import spending
 from fedmem.privacy.accounting import gaussian_epsilon, guarantee_of
-from strategies._tree import moved_by_one
-from strategies.dp_fedavg import DpFedAvg
-from strategies.dp_ftrl import DpFtrl
+from fedmem.strategies._tree import moved_by_one
+from fedmem.strategies.dp_fedavg import DpFedAvg
+from fedmem.strategies.dp_ftrl import DpFtrl
 from tests.cohorts import by_rule, cohort, drawn, flat, models, stacked
 from tests.labelling import labels
 from tests.tiny import tiny

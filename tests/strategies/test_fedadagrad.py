@@ -10,8 +10,8 @@ import pytest
 from flwr.serverapp import strategy as flwr_strategy
 
 from fedmem.engines._flower import in_process
-from strategies.fedadagrad import FedAdagrad
-from strategies.fedyogi import FedYogi
+from fedmem.strategies.fedadagrad import FedAdagrad
+from fedmem.strategies.fedyogi import FedYogi
 from tests.cohorts import by_messages, cohort, flat, models
 from tests.strategies.adaptive_helpers import Stock
 

@@ -10,7 +10,7 @@ import torch
 from flwr.serverapp import strategy as flwr_strategy
 
 from fedmem.engines._flower import in_process
-from strategies.fedadam import FedAdam
+from fedmem.strategies.fedadam import FedAdam
 from tests.cohorts import by_messages, cohort, models
 from tests.strategies.adaptive_helpers import Stock
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from strategies.fedavg import FedAvg
+from fedmem.strategies.fedavg import FedAvg
 from tests.strategies.strategies_helpers import round_of
 
 

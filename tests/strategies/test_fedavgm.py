@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from strategies.fedavgm import FedAvgM
+from fedmem.strategies.fedavgm import FedAvgM
 from tests.strategies.strategies_helpers import one_round
 
 

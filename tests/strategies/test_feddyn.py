@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from strategies.feddyn import FedDyn
+from fedmem.strategies.feddyn import FedDyn
 from tests.strategies.client_strategies_helpers import CENTRE, CURVATURE, trained
 
 

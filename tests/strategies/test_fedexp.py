@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fedmem.engines._flower import in_process
-from strategies.fedavg import FedAvg
-from strategies.fedexp import FedExP
+from fedmem.strategies.fedavg import FedAvg
+from fedmem.strategies.fedexp import FedExP
 from tests.cohorts import cohort, flat, models, one_round
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from strategies._rule import Round
-from strategies.fedmedian import FedMedian
+from fedmem.strategies._rule import Round
+from fedmem.strategies.fedmedian import FedMedian
 from tests.strategies.strategies_helpers import round_of
 
 

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from fedmem.clients.sgd import Sgd
-from strategies._rule import Round
-from strategies.fedavg import FedAvg
-from strategies.fednova import FedNova
+from fedmem.strategies._rule import Round
+from fedmem.strategies.fedavg import FedAvg
+from fedmem.strategies.fednova import FedNova
 from tests.strategies.client_strategies_helpers import CENTRE, CURVATURE, STEPS, trained
 
 

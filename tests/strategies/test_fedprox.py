@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from strategies.fedavg import FedAvg
-from strategies.fedprox import FedProx
+from fedmem.strategies.fedavg import FedAvg
+from fedmem.strategies.fedprox import FedProx
 from tests.strategies.strategies_helpers import round_of
 
 

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from fedmem.engines._flower import in_process
-from strategies.fedadam import FedAdam
-from strategies.fedyogi import FedYogi
+from fedmem.strategies.fedadam import FedAdam
+from fedmem.strategies.fedyogi import FedYogi
 from tests.cohorts import cohort, stacked
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from strategies.fedavg import FedAvg
-from strategies.foolsgold import FoolsGold
+from fedmem.strategies.fedavg import FedAvg
+from fedmem.strategies.foolsgold import FoolsGold
 from tests.strategies.strategies_helpers import aggregate
 from tests.strategies.weighing_helpers import follow
 

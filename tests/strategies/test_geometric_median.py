@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.geometric_median import GeometricMedian
+from fedmem.strategies.geometric_median import GeometricMedian
 from tests.strategies.strategies_helpers import aggregate
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from strategies import _geometry as geometry
-from strategies._rule import Round
+from fedmem.strategies import _geometry as geometry
+from fedmem.strategies._rule import Round
 
 
 def made() -> Round:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.krum import Krum
-from strategies.multikrum import MultiKrum
+from fedmem.strategies.krum import Krum
+from fedmem.strategies.multikrum import MultiKrum
 from tests.strategies.strategies_helpers import aggregate, naive_scores
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from strategies.multikrum import MultiKrum
+from fedmem.strategies.multikrum import MultiKrum
 from tests.strategies.strategies_helpers import aggregate
 
 

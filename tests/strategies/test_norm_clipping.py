@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from strategies.norm_clipping import NormClipping
+from fedmem.strategies.norm_clipping import NormClipping
 from tests.strategies.strategies_helpers import aggregate
 
 

@@ -16,7 +16,7 @@ from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process, local_reco
 from fedmem.execution.bank import simulate
 from fedmem.federation.build import build
 from fedmem.observation.observed import params_of
-from strategies.dp_adaptive import DpAdaptive, noise_of_updates
+from fedmem.strategies.dp_adaptive import DpAdaptive, noise_of_updates
 from tests.cohorts import CLIENTS, by_messages, by_rule, cohort, drawn, flat, one_round, stacked
 from tests.strategies.private_helpers import both, made
 from tests.tiny import tiny

@@ -11,8 +11,8 @@ import torch
 from flwr.serverapp import strategy as flwr_strategy
 
 from fedmem.engines._flower import in_process
-from strategies.fedavg import FedAvg
-from strategies.qfedavg import QFedAvg
+from fedmem.strategies.fedavg import FedAvg
+from fedmem.strategies.qfedavg import QFedAvg
 from tests.cohorts import Cohort, by_messages, cohort, flat, models, one_round, stacked
 from tests.strategies.adaptive_helpers import Stock
 

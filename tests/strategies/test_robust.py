@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from strategies.bulyan import Bulyan
-from strategies.centred_clipping import CentredClipping
-from strategies.fedavg import FedAvg
-from strategies.geometric_median import GeometricMedian
-from strategies.norm_clipping import NormClipping
-from strategies.sign_majority import SignMajority
+from fedmem.strategies.bulyan import Bulyan
+from fedmem.strategies.centred_clipping import CentredClipping
+from fedmem.strategies.fedavg import FedAvg
+from fedmem.strategies.geometric_median import GeometricMedian
+from fedmem.strategies.norm_clipping import NormClipping
+from fedmem.strategies.sign_majority import SignMajority
 from tests.strategies.strategies_helpers import aggregate, one_round
 
 # --- Multi-Krum and Bulyan --------------------------------------------------------------------------------------------

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from strategies.fedavg import FedAvg
-from strategies.rotate import Rotate
+from fedmem.strategies.fedavg import FedAvg
+from fedmem.strategies.rotate import Rotate
 from tests.strategies.strategies_helpers import one_round
 from tests.strategies.weighing_helpers import follow
 

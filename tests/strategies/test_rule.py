@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from fedmem.engines._flower import in_process
-from strategies._rule import RuleStrategy, share
-from strategies.fedavg import FedAvg
+from fedmem.strategies._rule import RuleStrategy, share
+from fedmem.strategies.fedavg import FedAvg
 from tests.cohorts import cohort, flat, models, one_round
 
 

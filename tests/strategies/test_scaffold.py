@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from strategies.fedavg import FedAvg
-from strategies.scaffold import Scaffold
+from fedmem.strategies.fedavg import FedAvg
+from fedmem.strategies.scaffold import Scaffold
 from tests.strategies.client_strategies_helpers import CENTRE, CURVATURE, trained
 
 

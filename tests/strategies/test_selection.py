@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from strategies.krum import Krum
+from fedmem.strategies.krum import Krum
 from tests.strategies.strategies_helpers import aggregate
 
 

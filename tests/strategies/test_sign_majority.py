@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from strategies.sign_majority import SignMajority
+from fedmem.strategies.sign_majority import SignMajority
 from tests.strategies.strategies_helpers import aggregate
 
 

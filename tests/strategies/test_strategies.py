@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from strategies.fedavg import FedAvg
-from strategies.fedavgm import FedAvgM
-from strategies.fedprox import FedProx
+from fedmem.strategies.fedavg import FedAvg
+from fedmem.strategies.fedavgm import FedAvgM
+from fedmem.strategies.fedprox import FedProx
 from tests.strategies.strategies_helpers import aggregate
 
 # --- trimmed mean -----------------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from fedmem.engines._flower import in_process
-from strategies._tree import moved_by_one
-from strategies.dp_ftrl import DpFtrl
+from fedmem.strategies._tree import moved_by_one
+from fedmem.strategies.dp_ftrl import DpFtrl
 from tests.cohorts import by_rule, cohort, flat, models
 
 

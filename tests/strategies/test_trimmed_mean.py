@@ -10,7 +10,7 @@ from flwr.serverapp.strategy.fedtrimmedavg import trim_mean
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from strategies.trimmed_mean import TrimmedMean
+from fedmem.strategies.trimmed_mean import TrimmedMean
 from tests.strategies.strategies_helpers import aggregate
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from strategies.fedavg import FedAvg
-from strategies.typicality import Typicality
+from fedmem.strategies.fedavg import FedAvg
+from fedmem.strategies.typicality import Typicality
 from tests.strategies.strategies_helpers import aggregate
 
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from strategies.foolsgold import FoolsGold
-from strategies.typicality import Typicality
+from fedmem.strategies.foolsgold import FoolsGold
+from fedmem.strategies.typicality import Typicality
 from tests.strategies.strategies_helpers import one_round
 
 # --- FoolsGold --------------------------------------------------------------------------------------------------------

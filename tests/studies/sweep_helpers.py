@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from fedmem.errors import RunError
-from strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
+from fedmem.strategies._rule import Arrays, Round, RuleStrategy, share, weighted_mean
 
 
 @dataclass(frozen=True, kw_only=True)
