@@ -20,6 +20,9 @@ Section = Literal[
 ]
 """Where the table of a run shows a measure. Empty: LOCAL AND GLOBAL for values of kinds, else OTHER MEASURES."""
 
+Showing = Literal["", "memorised", "exposed", "extracted", "detectable"]
+"""What a value above its null shows of a kind of audit example."""
+
 DERIVED: Mapping[str, str] = {
     "null": "without memorisation",
     "p": "p-value of no memorisation",
@@ -49,6 +52,9 @@ class Measure:
         direction: what a high value means.
         digits: decimals in tables.
         headline: whether it is in the short table and tested in comparisons.
+        shows: what a value above its null shows of a kind, on the first screen and in its verdict: that examples
+            are memorised (`memorised`, `exposed`, `extracted`), or that their membership is detectable. Empty: it is
+            not on the first screen. Of `extracted` the first screen shows `<name>.difference`.
         section: where the table shows it.
         aside: a remark after its title in headings.
         terms: words of its title and rows, each with one line for the legend.
@@ -80,6 +86,7 @@ class Measure:
     direction: Direction = "higher is worse"
     digits: int = 3
     headline: bool = False
+    shows: Showing = ""
     section: Section = ""
     aside: str = ""
     terms: tuple[tuple[str, str], ...] = ()

@@ -66,6 +66,7 @@ class Exposure:
             range=(0.0, math.inf),
             digits=2,
             headline=True,
+            shows="exposed",
             terms=(("exposure", "bits that the rank of a planted pattern among fresh ones leaks"),),
             order=0,
             ranked="value",

@@ -63,6 +63,7 @@ class ExposureSkewnormal:
             range=(0.0, math.inf),
             digits=2,
             headline=True,
+            shows="exposed",
             terms=(
                 (
                     "extrapolated",

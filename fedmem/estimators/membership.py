@@ -70,6 +70,7 @@ class Membership:
             range=(0.0, 1.0),
             null=0.5,
             headline=True,
+            shows="detectable",
             terms=(("AUC", "probability that a member scores above a non-member; 0.5 is guessing"),),
             order=3,
             saturated=(0.01, 0.99),

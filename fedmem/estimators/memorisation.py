@@ -54,6 +54,7 @@ class Memorisation:
             range=(-1.0, 1.0),
             null=0.0,
             headline=True,
+            shows="memorised",
             terms=(("memorisation", "how much likelier the answer is right if the example was trained on"),),
             order=2,
             saturated=(-0.95, 0.95),

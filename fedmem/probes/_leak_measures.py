@@ -106,7 +106,7 @@ ATTACKED = (
 
 _EXTRACTED = "It is no memorisation where it happens as often by chance; compare with secrets that were held out."
 
-_GIVEN = {**_YES_OR_NO, "section": "extraction"}
+_GIVEN = {**_YES_OR_NO, "section": "extraction", "shows": "extracted"}
 
 EXTRACTED = (
     _measure("greedy", "written verbatim", "Whether the most probable tokens give the secret.", is_not=_EXTRACTED,

@@ -10,7 +10,7 @@ from typing import Any
 from fedmem.results.folder import finish_time
 from fedmem.results.read import Run
 
-_PARTS = {
+PARTS = {
     "data": "dataset",
     "partition": "partition",
     "model": "model",
@@ -31,7 +31,7 @@ def origin(run: Run) -> tuple[str, str]:
     hashes of the components and modules that were used. A `+` says that files differ from the commit.
     """
     scenario, manifest = run.scenario, run.manifest
-    parts = [f"{name} {text}" for name, field in _PARTS.items() if (text := component_text(scenario.get(field)))]
+    parts = [f"{name} {text}" for name, field in PARTS.items() if (text := component_text(scenario.get(field)))]
     seed = scenario.get("seed", manifest.get("seed"))
     parts += [] if seed is None else [f"seed {seed}"]
     return "; ".join(parts), "; ".join(_circumstances(run, manifest))

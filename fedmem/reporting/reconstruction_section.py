@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
 from fedmem.contracts.measurement import Labels
@@ -10,24 +10,16 @@ from fedmem.reporting.cells import Value
 from fedmem.reporting.measures import label_titles
 from fedmem.reporting.row_cells import count_cell, value_cell
 from fedmem.reporting.summary import Summary
+from fedmem.results.run_summary import Key, Leak
 
 
 def reconstruction_section(
     summary: Summary, source: str, *, others: bool
 ) -> tuple[list[tuple[str, tuple[tuple[str, ...], ...]]], list[str]]:
     """What one attack reconstructed, over the best prior and over held-out examples, and each view in words."""
-    source_labels = _source_labels(summary, source)
-    sizes = sorted(
-        {
-            labels.integer("clients")
-            for gain in summary.gains
-            for _, _, labels, _ in summary.entries(gain, source_labels.plus(view="sum"))
-            if "clients" in labels
-        }
-    )
+    sizes = _sizes(summary, source)
     views = label_titles().get("view", {})
-    places = {Labels.of(view=view): name for view, name in views.items()}
-    places |= {Labels.of(view="sum", clients=size): f"the sum of {size} clients" for size in sizes}
+    places = _places(summary, source)
     blocks, values_by_metric = [], {}
     for metric, heading in _reconstruction_headings(summary).items():
         values = {
@@ -53,19 +45,92 @@ def reconstruction_section(
         values_by_metric[metric] = values
     notes = []
     for place, name in places.items():
-        differences, margins = (
-            {
-                kind: value
-                for metric in summary.gains
-                for kind in summary.kinds
-                if (value := values_by_metric[metric + of][kind, place])
-            }
-            for of in (".difference", "")
-        )
+        differences, margins = _comparisons(summary, values_by_metric, place)
         if differences or margins:
             identified = _identified_kinds(values_by_metric, summary.kinds, place)
             notes.append(f"Reconstruction from {name}: {_verdict(differences, margins, identified)}.")
     return blocks, notes
+
+
+def leaks(summary: Summary) -> Iterator[Leak]:
+    """What each attack reconstructed from each view, by the same rule as the sentences of the section."""
+    for source in summary.leaks:
+        for place, view in _places(summary, source).items():
+            rows = {
+                (metric, kind): row
+                for metric in _reconstruction_headings(summary)
+                for kind in summary.kinds
+                if (row := _reconstruction_row(summary, source, metric, kind, place))
+            }
+            values_by_metric: dict[str, dict[tuple[str, Labels], Value | None]] = {
+                metric: {(kind, place): None for kind in summary.kinds} for metric in _reconstruction_headings(summary)
+            }
+            for (metric, kind), (_, _, value) in rows.items():
+                values_by_metric[metric][kind, place] = value
+            differences, margins = _comparisons(summary, values_by_metric, place)
+            if not (differences or margins):
+                continue
+            identified = _identified_kinds(values_by_metric, summary.kinds, place)
+            leaking, closer = _leaking_and_closer(_widen(differences), _widen(margins), identified)
+            yield Leak(
+                source=source,
+                view=view,
+                is_sent=place.get("view") != UNSENT,
+                leaking=tuple(leaking),
+                closer=tuple(closer),
+                not_significant=tuple(kind for kind in differences if kind not in (*leaking, *closer)),
+                uncompared=tuple(kind for kind in margins if kind not in differences),
+                keys=tuple(
+                    Key(
+                        metric=metric,
+                        level=level,
+                        subject=kind,
+                        source=source,
+                        labels=dict(labels.without("source").items),
+                    )
+                    for (metric, kind), (level, labels, _) in rows.items()
+                    if kind in differences or kind in margins
+                ),
+            )
+
+
+UNSENT = "first_step"
+"""The view of what no server sees."""
+
+
+def _sizes(summary: Summary, source: str) -> list[int]:
+    """Of how many clients the attack saw sums, ascending."""
+    return sorted(
+        {
+            labels.integer("clients")
+            for gain in summary.gains
+            for _, _, labels, _ in summary.entries(gain, _source_labels(summary, source).plus(view="sum"))
+            if "clients" in labels
+        }
+    )
+
+
+def _places(summary: Summary, source: str) -> dict[Labels, str]:
+    """The views of an attack by their labels, with their names."""
+    places = {Labels.of(view=view): name for view, name in label_titles().get("view", {}).items()}
+    sums = {Labels.of(view="sum", clients=size): f"the sum of {size} clients" for size in _sizes(summary, source)}
+    return places | sums
+
+
+def _comparisons(
+    summary: Summary, values_by_metric: Mapping[str, Mapping[tuple[str, Labels], Value | None]], place: Labels
+) -> tuple[dict[str, Value], dict[str, Value]]:
+    """By kind the gains over held-out examples, and those over the best prior."""
+    differences, margins = (
+        {
+            kind: value
+            for metric in summary.gains
+            for kind in summary.kinds
+            if (value := values_by_metric[metric + of][kind, place])
+        }
+        for of in (".difference", "")
+    )
+    return differences, margins
 
 
 def _reconstruction_headings(summary: Summary) -> dict[str, str]:
@@ -85,10 +150,18 @@ def _reconstruction_headings(summary: Summary) -> dict[str, str]:
 
 def _reconstruction_value(summary: Summary, source: str, metric: str, kind: str, place: Labels) -> Value | None:
     """A value of one attack about a kind, from one view."""
+    row = _reconstruction_row(summary, source, metric, kind, place)
+    return None if row is None else row[2]
+
+
+def _reconstruction_row(
+    summary: Summary, source: str, metric: str, kind: str, place: Labels
+) -> tuple[str, Labels, Value] | None:
+    """Level, labels and value of the row of one attack about a kind, from one view."""
     source_labels = _source_labels(summary, source)
     for level, about, labels, value in summary.entries(metric, place.plus(**dict(source_labels.items))):
         if about == kind and "coin" not in labels and labels.only(["source"]) == source_labels:
-            return replace(value, clusters=summary.clusters(source, metric, level, kind, labels))
+            return level, labels, replace(value, clusters=summary.clusters(source, metric, level, kind, labels))
     return None
 
 
@@ -113,8 +186,7 @@ def _verdict(differences: Mapping[str, Value], margins: Mapping[str, Value], ide
     prior or identified. Intervals are widened to hold for all kinds at once, by Bonferroni.
     """
     differences, margins = _widen(differences), _widen(margins)
-    leaking = {*identified, *(kind for kind, value in margins.items() if value.low > 0)}
-    closer = [kind for kind, value in differences.items() if value.low > 0 and kind not in leaking]
+    _, closer = _leaking_and_closer(differences, margins, identified)
     others = {kind: value for kind, value in differences.items() if kind not in closer}
     against_held_out = _sort_by_sign(others, "leaks {}", "further off than held-out examples for {}")
     if closer:
@@ -128,6 +200,15 @@ def _verdict(differences: Mapping[str, Value], margins: Mapping[str, Value], ide
     against_prior = _sort_by_sign(margins, "better for {}", "worse for {}")
     prior = f" (against the best prior, picked by the truth: {'; '.join(against_prior)})" if against_prior else ""
     return "; ".join(against_held_out) + prior
+
+
+def _leaking_and_closer(
+    differences: Mapping[str, Value], margins: Mapping[str, Value], identified: Collection[str]
+) -> tuple[list[str], list[str]]:
+    """Of the kinds that are closer than held-out examples, those that leak, and the others; intervals are widened."""
+    better = {*identified, *(kind for kind, value in margins.items() if value.low > 0)}
+    above = [kind for kind, value in differences.items() if value.low > 0]
+    return [kind for kind in above if kind in better], [kind for kind in above if kind not in better]
 
 
 def _widen(values: Mapping[str, Value], *, shares: bool = False) -> dict[str, Value]:

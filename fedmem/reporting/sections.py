@@ -139,7 +139,7 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
                 blank = ("",) if others else ()
                 rows.append((f"{kind}, released", count_cell(release), "", value_cell(release, measure), *blank))
         blocks.append((measure.heading, tuple(rows)))
-    notes = [*_note_of_unobserved(summary), *notes_without_null(summary, measures)]
+    notes = [*unobserved_notes(summary), *notes_without_null(summary, measures)]
     cells = [cell for _, rows in blocks for row in rows for cell in row[2:]]
     if count := sum(" p " in cell for cell in cells):
         has_floor = any(AT_FLOOR in cell for cell in cells)
@@ -201,7 +201,7 @@ def _rows_of_statistics(
 _BY = ", by "
 
 
-def _note_of_unobserved(summary: Summary) -> Iterator[str]:
+def unobserved_notes(summary: Summary) -> Iterator[str]:
     """How many examples have no local value, because no observed round has their owning client."""
     owners = summary.run.audit["owner"].to_numpy()
     observed_rounds = {when for when in summary.observed_rounds if when > 0}

@@ -10,7 +10,7 @@ import pytest
 
 from fedmem.contracts.measurement import Measurement
 from fedmem.reporting.page import report
-from fedmem.reporting.sections import _note_of_unobserved, sections
+from fedmem.reporting.sections import sections, unobserved_notes
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import read
 from tests.labelling import labels
@@ -137,8 +137,8 @@ def test_examples_of_clients_never_observed_are_counted(tmp_path: Path) -> None:
     write(tmp_path / "run", bank(), measurements=measured(), scenario_yaml=SCENARIO)
     summary = Summary(read(tmp_path / "run"))
     owners = summary.run.audit["owner"].tolist()
-    assert not list(_note_of_unobserved(replace_participation(summary, owners)))
-    (note,) = _note_of_unobserved(replace_participation(summary, owners[:1]))
+    assert not list(unobserved_notes(replace_participation(summary, owners)))
+    (note,) = unobserved_notes(replace_participation(summary, owners[:1]))
     missing = [owner for owner in owners if owner >= 0 and owner != owners[0]]
     assert missing
     assert note.startswith(f"{len(missing)} of {len(owners)} audit examples are left out of all rows but released")

@@ -1,0 +1,330 @@
+"""Makes the summary of a finished run from its measurements and what their components declare."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from fedmem.contracts.measure import Measure
+from fedmem.contracts.measurement import NO_LABELS, Labels, Level
+from fedmem.estimation.two_way import FEWEST
+from fedmem.reporting import privacy_sections
+from fedmem.reporting.cells import Value
+from fedmem.reporting.measures import Variant
+from fedmem.reporting.origin import PARTS, component_text
+from fedmem.reporting.reconstruction_section import leaks
+from fedmem.reporting.sections import headline, picking, unobserved_notes
+from fedmem.reporting.summary import Summary
+from fedmem.reporting.verdict import list_text, verdict_of
+from fedmem.results.folder import put
+from fedmem.results.read import Run, read
+from fedmem.results.run_summary import (
+    ALPHA,
+    FILE,
+    Finding,
+    GuaranteeSummary,
+    Key,
+    KindSummary,
+    Measured,
+    ModelsSummary,
+    Place,
+    RunSummary,
+    sha256_of,
+    summary_bytes,
+)
+from fedmem.scenario.caveats import caveats_of_stored
+
+LEVELS: tuple[Level, ...] = ("local", "global")
+
+
+def summarise(run: Run, table: Summary | None = None) -> RunSummary:
+    """What a finished run shows, in short.
+
+    Args:
+        run: the run.
+        table: its rows, where the caller has them already.
+    """
+    table = table or Summary(run)
+    kinds = tuple(_kinds(table))
+    manifest, scenario = run.manifest, run.scenario
+    failed = run.participation["failed"]
+    seed = scenario.get("seed", manifest.get("seed"))
+    stored_warnings = manifest.get("warnings")
+    return RunSummary(
+        name=str(scenario["name"]) if "name" in scenario else "",
+        id=str(manifest.get("id", "")),
+        headline=headline(run),
+        components={field: text for field in PARTS.values() if (text := component_text(scenario.get(field)))},
+        seed=seed,
+        versions=dict(manifest.get("versions") or {}),
+        commit=manifest.get("commit") or "",
+        measurements_sha256=sha256_of(run.path / "measurements.parquet"),
+        alarms=tuple(manifest.get("alarms") or ()),
+        warnings=tuple(caveats_of_stored(scenario) if stored_warnings is None else stored_warnings),
+        failures=int(failed.sum()),
+        client_rounds=len(failed),
+        verdicts=tuple(verdict_of(level, kinds) for level in LEVELS),
+        kinds=kinds,
+        models=tuple(_models(table)),
+        leaks=tuple(leaks(table)),
+        guarantees=tuple(_guarantees(manifest.get("privacy") or {})),
+        audits=tuple(privacy_sections.audit_notes(run)),
+        not_significant=tuple(_places(kinds, "not significant")),
+        below=tuple(_places(kinds, "below")),
+        undefined=tuple(_places(kinds, "undefined")),
+        limits=tuple(_limits(table, kinds)),
+    )
+
+
+def write_summary(folder: Path | str) -> RunSummary:
+    """Writes `summary.json` into the folder of a run, if it is missing or differs; returns the record."""
+    run = read(folder)
+    summary = summarise(run)
+    data, file = summary_bytes(summary), run.path / FILE
+    if not file.is_file() or file.read_bytes() != data:
+        put(file, data)
+    return summary
+
+
+def _kinds(table: Summary) -> Iterator[KindSummary]:
+    counts = table.run.audit["kind"].value_counts()
+    for kind in table.kinds:
+        yield KindSummary(kind=kind, examples=int(counts[kind]), findings=tuple(_findings(table, kind)))
+
+
+def _findings(table: Summary, kind: str) -> Iterator[Finding]:
+    """The values of a kind: of each measure that declares what it shows, in the order of tables."""
+    for variant in table.measures:
+        if not (variant.headline and variant.measure.shows):
+            continue
+        statistics = [variant, *_finer(table, variant, kind)]
+        for measure in statistics:
+            local, aggregate = (_of_kind(table, measure, level, kind) for level in LEVELS)
+            if local or aggregate:
+                yield _finding(measure, local, aggregate, _retention(table, measure, kind, local))
+    for declared in table.known_measures.values():
+        if declared.shows == "extracted" and declared.headline:
+            measure = Variant(measure=declared, title=f"{declared.title}, in − out", null=0.0)
+            local, aggregate = (_extraction_difference(table, declared, level, kind) for level in LEVELS)
+            if local or aggregate:
+                yield _finding(measure, local, aggregate, None)
+
+
+def _finding(
+    variant: Variant, local: Measured | None, aggregate: Measured | None, retention: Measured | None
+) -> Finding:
+    return Finding(
+        shows=variant.measure.shows,
+        metric=variant.metric,
+        title=variant.title,
+        unit=variant.unit,
+        digits=variant.digits,
+        labels=dict(variant.labels.items),
+        local=local,
+        aggregate=aggregate,
+        retention=retention,
+    )
+
+
+def _finer(table: Summary, variant: Variant, kind: str) -> Iterator[Variant]:
+    """The same by finer statistics, where a value comes from equal answers alone: that shows nothing."""
+    values = (table.local_values(variant, kind), table.value(variant.metric, "global", kind, variant.labels))
+    if not any(value is not None and math.isnan(value.low) and value.value == variant.null for value in values):
+        return
+    statistics = {
+        labels.text("statistic"): None
+        for _, subject, labels, _ in table.entries(variant.metric, variant.labels)
+        if subject == kind and labels.get("statistic") and labels.without("statistic", "place") == variant.labels
+    }
+    for statistic in statistics:
+        yield replace(variant, labels=variant.labels.plus(statistic=statistic), title=f"{variant.title} by {statistic}")
+
+
+def _labels_at(table: Summary, variant: Variant, level: Level, kind: str) -> Labels:
+    """The labels of the row of a kind: at level local those of the owning client, where owners are distinguished."""
+    owner = variant.labels.plus(place="owner")
+    is_by_owner = level == "local" and table.value(variant.metric, level, kind, owner) is not None
+    return owner if is_by_owner else variant.labels
+
+
+def _of_kind(table: Summary, variant: Variant, level: Level, kind: str) -> Measured | None:
+    labels = _labels_at(table, variant, level, kind)
+    value = table.value(variant.metric, level, kind, labels)
+    if value is None:
+        return None
+    null = table.null_of(variant, level, kind)
+    measured = _measured_value(value, null, tuple(_keys(table, variant.metric, level, kind, labels)))
+    if not math.isnan(value.low + value.high) or "statistic" in variant.labels:
+        return measured
+    return _of_few_examples(table, variant, level, kind, measured)
+
+
+def _keys(table: Summary, metric: str, level: Level, subject: str, labels: Labels) -> Iterator[Key]:
+    """The rows of a value, of its null and of its p, as far as they are there."""
+    for name in (metric, f"{metric}.null", f"{metric}.p"):
+        if table.value(name, level, subject, labels) is not None:
+            source = labels.text("source")
+            plain = labels.without("source")
+            yield Key(metric=name, level=level, subject=subject, source=source, labels=dict(plain.items))
+
+
+def _measured_value(value: Value, null: float, keys: tuple[Key, ...]) -> Measured:
+    return Measured(
+        value=value.value,
+        low=value.low,
+        high=value.high,
+        n=value.n,
+        null=null,
+        p=value.p,
+        saturated=value.saturated,
+        keys=keys,
+    )
+
+
+def _of_few_examples(table: Summary, variant: Variant, level: Level, kind: str, measured: Measured) -> Measured:
+    """A kind of fewer than eight examples has no interval: its examples are tested one by one, adjusted by Holm."""
+    audit = table.run.audit
+    subjects = [str(subject) for subject in audit[audit["kind"] == kind]["subject"].tolist()]
+    labels = variant.labels.plus(place="owner") if level == "local" else variant.labels
+    values = {subject: table.value(variant.metric, level, subject, labels) for subject in subjects}
+    if len(subjects) >= FEWEST:
+        return measured
+    p_of_examples = {
+        subject: p
+        for subject, value in values.items()
+        if value is not None and not math.isnan(p := _p_of_example(table, variant, level, subject, value))
+    }
+    if not p_of_examples:
+        return measured
+    adjusted = holm(list(p_of_examples.values()))
+    keys = [key for subject in p_of_examples for key in _keys(table, variant.metric, level, subject, labels)]
+    return replace(measured, p=min(adjusted), examples=sum(p <= ALPHA for p in adjusted), keys=(*measured.keys, *keys))
+
+
+def _p_of_example(table: Summary, variant: Variant, level: Level, subject: str, value: Value) -> float:
+    """The p of an example; of one run alone it is that of its rank."""
+    if math.isnan(value.p) and value.n == 1 and variant.measure.ranked == "value":
+        return float(table.p_of_ranks[level][int(subject)])
+    return value.p
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """The p-values adjusted by Holm's method, in their order.
+
+    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
+    [0.03, 0.06, 0.06]
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for place, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
+        adjusted[index] = largest
+    return adjusted
+
+
+def _retention(table: Summary, variant: Variant, kind: str, local: Measured | None) -> Measured | None:
+    metric_labels = variant.labels.plus(of=variant.metric)
+    for level, subject, labels, value in table.entries("retention", metric_labels):
+        if subject == kind and labels.without("resolved") == metric_labels:
+            key = Key(metric="retention", level=level, subject=kind, labels=dict(labels.items))
+            value = replace(value, saturated=local is not None and local.saturated)
+            return _measured_value(value, 0.0, (key,))
+    return None
+
+
+def _extraction_difference(table: Summary, declared: Measure, level: Level, kind: str) -> Measured | None:
+    """By how much more often secrets that were in are extracted than those that were out."""
+    metric, place = f"{declared.name}.difference", "owner" if level == "local" else None
+    for row_level, subject, labels, value in table.entries(metric, Labels.of(place=place)):
+        if (row_level, subject) == (level, kind):
+            keys = tuple(_keys(table, metric, level, kind, labels))
+            return _measured_value(value, 0.0, keys)
+    return None
+
+
+def _models(table: Summary) -> Iterator[ModelsSummary]:
+    """Values of whole models: utility first, then measures that no other section shows."""
+    for section in ("utility", ""):
+        for declared in table.known_measures.values():
+            if declared.section != section or not declared.headline:
+                continue
+            label_sets = [NO_LABELS] if section else _label_sets(table, declared)
+            for labels in label_sets:
+                local, aggregate = (_of_models(table, declared, level, labels) for level in LEVELS)
+                if local or aggregate:
+                    yield ModelsSummary(
+                        metric=declared.name,
+                        title=", ".join((declared.title, *labels.words())),
+                        unit=declared.unit_text,
+                        digits=declared.digits,
+                        local=local,
+                        aggregate=aggregate,
+                    )
+
+
+def _label_sets(table: Summary, declared: Measure) -> list[Labels]:
+    return list(dict.fromkeys(labels for _, about, labels, _ in table.entries(declared.name) if not about))
+
+
+def _of_models(table: Summary, declared: Measure, level: Level, labels: Labels) -> Measured | None:
+    value = table.value(declared.name, level, "", labels)
+    if value is None:
+        return None
+    return _measured_value(value, declared.null, tuple(_keys(table, declared.name, level, "", labels)))
+
+
+def _guarantees(privacy: dict[str, Any]) -> Iterator[GuaranteeSummary]:
+    for entry in privacy.get("mechanisms", ()):
+        yield GuaranteeSummary(
+            part=entry["part"],
+            against=entry["against"],
+            unit=entry["unit"],
+            adjacency=entry["adjacency"],
+            epsilon=math.inf if entry["epsilon"] is None else entry["epsilon"],
+            delta=entry["delta"],
+        )
+
+
+def _values(kinds: Sequence[KindSummary]) -> Iterator[tuple[Place, Measured]]:
+    for kind in kinds:
+        for finding in kind.findings:
+            sides: tuple[tuple[Literal["local", "global", "retention"], Measured | None], ...] = (
+                ("local", finding.local),
+                ("global", finding.aggregate),
+                ("retention", finding.retention),
+            )
+            for level, value in sides:
+                if value is not None:
+                    yield Place(kind=kind.kind, title=finding.title, level=level), value
+
+
+def _places(kinds: Sequence[KindSummary], state: str) -> Iterator[Place]:
+    return (place for place, value in _values(kinds) if value.state == state)
+
+
+def _limits(table: Summary, kinds: Sequence[KindSummary]) -> Iterator[str]:
+    """What these numbers do not show, one sentence each."""
+    values = [(place, value) for place, value in _values(kinds) if place.level != "retention"]
+    scenario, manifest = table.run.scenario, table.run.manifest
+    yield "The attacks are lower limits: a failed attack does not show that none succeeds."
+    if len(values) > 1:
+        yield (
+            f"The {len(values)} values of kinds are not adjusted for their number: without memorisation, up to one in "
+            "twenty is significant."
+        )
+    if parted := [place for place, value in values if value.p_and_interval_differ]:
+        names = list_text([f"{place.title} of {place.kind} ({place.level})" for place in parted])
+        yield f"Interval and p disagree, which counts as not significant: {names}."
+    if saturated := [place for place, value in values if value.saturated]:
+        names = list_text([f"{place.title} of {place.kind} ({place.level})" for place in saturated])
+        yield f"Saturated, so that differences are hidden: {names}."
+    yield from unobserved_notes(table)
+    if text := picking(table.run):
+        yield text
+    if diverged := (manifest.get("not_finite") or {}).get("evidence.loss", {}).get("nan", 0):
+        yield f"{diverged} stored losses are not numbers, because models diverged."
+    if scenario.get("initial_weights") == "shared":
+        yield "All runs share their initial weights; intervals do not cover the effect of other weights."
+    yield "One seed; `fedmem compare FILE --seeds 0:5` shows how much seeds differ."

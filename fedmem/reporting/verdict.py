@@ -1,0 +1,176 @@
+"""The sentence about one level: which kinds are memorised there, and whose membership is detectable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from fedmem.contracts.measurement import Level
+from fedmem.reporting.cells import Value
+from fedmem.results.run_summary import Finding, Key, KindSummary, Measured, Verdict
+
+MEMORISED = ("memorised", "exposed", "extracted")
+"""What a finding may be evidence of for its kind to be called memorised."""
+
+NAMED = 3
+"""Kinds that a sentence names in one list; further ones are counted."""
+
+_NOT_ABSENT = "Not significant does not mean absent"
+
+
+def verdict_of(level: Level, kinds: Sequence[KindSummary]) -> Verdict:
+    """The sentence about the owning client (`local`) or the aggregate (`global`), with the rows that decide it.
+
+    A kind is memorised where one of its values of memorisation, exposure or extraction is significant. Membership of
+    the other kinds may be detectable. A kind is undefined where none of its values could be significant.
+    """
+    measured = [kind for kind in kinds if any(finding.at(level) for finding in kind.findings)]
+    memorised = sorted(
+        (kind for kind in measured if _shows(kind, level, MEMORISED)), key=lambda kind: _rank(kind, level)
+    )
+    others = [kind for kind in measured if kind not in memorised]
+    detectable = [kind for kind in others if _shows(kind, level, ("detectable",))]
+    rest = [kind for kind in others if kind not in detectable]
+    undefined = [kind for kind in rest if _is_undefined(kind, level)]
+    not_significant = [kind for kind in rest if kind not in undefined]
+    kinds_by_state = _Sorted(
+        level=level,
+        memorised=memorised,
+        detectable=detectable,
+        not_significant=not_significant,
+        undefined=undefined,
+    )
+    return Verdict(
+        level=level,
+        text=kinds_by_state.text(numbers=True),
+        short=kinds_by_state.text(numbers=False),
+        memorised=_names(memorised),
+        detectable=_names(detectable),
+        not_significant=_names(not_significant),
+        undefined=_names(undefined),
+        keys=tuple(_keys(measured, level)),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sorted:
+    """The kinds with values at a level, sorted by what is shown of them."""
+
+    level: Level
+    memorised: Sequence[KindSummary]
+    detectable: Sequence[KindSummary]
+    not_significant: Sequence[KindSummary]
+    undefined: Sequence[KindSummary]
+
+    @property
+    def place(self) -> str:
+        return "At the owning client" if self.level == "local" else "In the aggregate"
+
+    def text(self, *, numbers: bool) -> str:
+        """The sentence and, where nothing is significant, the reminder what that means."""
+        not_significant, undefined = (list_text(_names(kinds)) for kinds in (self.not_significant, self.undefined))
+        further = [f"{not_significant}: not significant"] * bool(not_significant)
+        further += [f"{undefined}: undefined"] * bool(undefined)
+        if self.memorised:
+            detectable = self._list(self.detectable, ("detectable",), numbers=numbers)
+            membership = [f"membership of {detectable} is detectable"] * bool(detectable)
+            return "; ".join([self._memorised_text(numbers=numbers), *membership, *further]) + "."
+        if self.detectable:
+            detectable = self._list(self.detectable, ("detectable",), numbers=numbers)
+            memorisation = f"memorisation is {self._state_of_memorisation()}"
+            first = f"{self.place}, {memorisation}, but membership of {detectable} is detectable"
+            return "; ".join([first, *further]) + "."
+        if self.not_significant:
+            nothing = f"{self.place}, neither memorisation nor membership is significant for {not_significant}"
+            return "; ".join([nothing, *further[1:]]) + f". {_NOT_ABSENT}."
+        if self.undefined:
+            return f"{self.place}, nothing is shown, since the values of {undefined} are undefined."
+        return f"{self.place}, neither memorisation nor membership was measured."
+
+    def _memorised_text(self, *, numbers: bool) -> str:
+        kinds = self._list(self.memorised, MEMORISED, numbers=numbers)
+        if self.level == "local":
+            return f"At the owning client, models memorise {kinds}"
+        retained = all(_shows(kind, "local", MEMORISED) for kind in self.memorised)
+        return f"The aggregate {'retains memorisation of' if retained else 'memorises'} {kinds}"
+
+    def _state_of_memorisation(self) -> str:
+        states = {
+            value.state
+            for kind in self.detectable
+            for finding in kind.findings
+            if finding.shows in MEMORISED and (value := finding.at(self.level))
+        }
+        return "not measured" if not states else "undefined" if states == {"undefined"} else "not significant"
+
+    def _list(self, kinds: Sequence[KindSummary], evidence: Sequence[str], *, numbers: bool) -> str:
+        names = list(_names(kinds))
+        if numbers and kinds:
+            names[0] += f" ({_number_text(kinds[0], self.level, evidence)})"
+        return list_text(names)
+
+
+def list_text(names: Sequence[str]) -> str:
+    """Names as a list; beyond `NAMED` they are counted.
+
+    >>> list_text(["a", "b", "c"]), list_text(["a", "b", "c", "d", "e"])
+    ('a, b and c', 'a, b, c and 2 more')
+    """
+    shown = list(names[:NAMED])
+    if more := len(names) - len(shown):
+        return f"{', '.join(shown)} and {more} more"
+    return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
+
+
+def value_text(finding: Finding, value: Measured) -> str:
+    """A value with its unit, interval and n.
+
+    Of a kind with few examples it is how many of them are significant.
+    """
+    if value.examples is not None:
+        return f"{value.examples} of {len({key.subject for key in value.keys})} examples"
+    number = Value(value=value.value, low=value.low, high=value.high, n=value.n, saturated=value.saturated)
+    name = "" if finding.shows == "memorised" else f"{finding.title} "
+    return f"{name}{number.text(2)}{f' {finding.unit}' if finding.unit else ''}, n = {value.n}"
+
+
+def _number_text(kind: KindSummary, level: Level, evidence: Sequence[str]) -> str:
+    return next(value_text(finding, value) for finding, value in _significant(kind, level) if finding.shows in evidence)
+
+
+def _rank(kind: KindSummary, level: Level) -> tuple[int, float]:
+    """First the kinds with the largest self-influence, then those of which something else is significant."""
+    ranks = [
+        (MEMORISED.index(finding.shows), -value.value if math.isfinite(value.value) else 0.0)
+        for finding, value in _significant(kind, level)
+        if finding.shows in MEMORISED
+    ]
+    return min(ranks)
+
+
+def _significant(kind: KindSummary, level: Level) -> Iterator[tuple[Finding, Measured]]:
+    for finding in kind.findings:
+        value = finding.at(level)
+        if value is not None and value.state == "significant":
+            yield finding, value
+
+
+def _shows(kind: KindSummary, level: Level, evidence: Sequence[str]) -> bool:
+    return any(finding.shows in evidence for finding, _ in _significant(kind, level))
+
+
+def _is_undefined(kind: KindSummary, level: Level) -> bool:
+    values = [value for finding in kind.findings if (value := finding.at(level))]
+    return all(value.state == "undefined" for value in values)
+
+
+def _names(kinds: Sequence[KindSummary]) -> tuple[str, ...]:
+    return tuple(kind.kind for kind in kinds)
+
+
+def _keys(kinds: Sequence[KindSummary], level: Level) -> Iterator[Key]:
+    for kind in kinds:
+        for finding in kind.findings:
+            if (value := finding.at(level)) is not None:
+                yield from value.keys

@@ -1,0 +1,364 @@
+"""What a run shows, in short: the record behind the first screen, and `summary.json`, where it is stored.
+
+`fedmem.reporting.summarise.summarise` makes it from the measurements of a run; `Run.summary` reads it. The file is
+strict JSON with sorted keys: NaN and infinity become null. Equal results give equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BeforeValidator
+
+from fedmem.contracts.measure import Showing
+from fedmem.contracts.measurement import LabelValue, Level
+from fedmem.errors import RunError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+
+FILE = "summary.json"
+"""Its name in the folder of a run."""
+
+SUMMARY_SCHEMA = 1
+"""Version of the file; raised when a field changes its name or its meaning."""
+
+ALPHA = 0.05
+"""The largest p of a significant value; the level of the intervals is 1 minus it."""
+
+State = Literal["significant", "below", "not significant", "undefined"]
+"""What a value shows: it is above its null, below it, neither, or there is no value, interval or null."""
+
+Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
+"""A float that is null in JSON where it is NaN."""
+
+Bound = Annotated[float, BeforeValidator(lambda value: math.inf if value is None else value)]
+"""A float that is null in JSON where it is infinite."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Key:
+    """The row of `measurements.parquet`, in scope `summary`, that a number was read from.
+
+    Attributes:
+        metric: column `metric`.
+        level: column `level`.
+        subject: column `subject`: a kind, or the number of a single example.
+        source: column `source`; empty where one component alone yields the metric.
+        labels: the label columns that are not empty.
+    """
+
+    metric: str
+    level: str
+    subject: str
+    source: str = ""
+    labels: Mapping[str, LabelValue]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """A number with everything that decides what it shows.
+
+    Attributes:
+        value: the value, in the unit of its measure.
+        low: lower end of the 95 % interval; NaN if there is none.
+        high: upper end.
+        n: how many examples or models are behind it.
+        null: the value without memorisation; NaN if there is none.
+        p: of no memorisation, exact; NaN where there is none. For few examples, the smallest p of an example, by Holm.
+        saturated: whether it is too near an end of its measure to be compared.
+        examples: for a kind of fewer than eight examples, how many have a p that Holm's method makes significant.
+        keys: the rows that it was read from.
+
+    Examples:
+        >>> Measured(value=0.9, low=0.8, high=0.95, n=60, null=0.0, p=0.01, keys=()).state
+        'significant'
+        >>> Measured(value=0.9, low=-0.1, high=1.0, n=60, null=0.0, p=0.01, keys=()).state
+        'not significant'
+        >>> Measured(value=0.9, low=math.nan, high=math.nan, n=4, null=0.0, keys=()).state
+        'undefined'
+    """
+
+    value: Number
+    low: Number
+    high: Number
+    n: int
+    null: Number = math.nan
+    p: Number = math.nan
+    saturated: bool = False
+    examples: int | None = None
+    keys: tuple[Key, ...]
+
+    @property
+    def state(self) -> State:
+        """Whether interval and p both exclude the null, and on which side the value is.
+
+        An interval that contains the null is not significant, whatever p is, and so is a p above 0.05.
+        """
+        if math.isnan(self.value):
+            return "undefined"
+        if self.examples is not None:
+            return "significant" if self.examples else "not significant"
+        if math.isnan(self.low + self.high + self.null):
+            return "undefined"
+        if self.p > ALPHA or self.low <= self.null <= self.high:
+            return "not significant"
+        return "significant" if self.low > self.null else "below"
+
+    @property
+    def p_and_interval_differ(self) -> bool:
+        """Whether p and interval disagree about the null; the value is then not significant."""
+        if self.examples is not None or math.isnan(self.p + self.low + self.high + self.null):
+            return False
+        return (self.p <= ALPHA) == (self.low <= self.null <= self.high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One measure of one kind, at the owning client and in the aggregate.
+
+    Attributes:
+        shows: what a significant value shows.
+        metric: name of the measure.
+        title: the same for people, with the attack and further labels.
+        unit: the unit as tables print it; empty for shares.
+        digits: decimals in tables.
+        labels: what tells it from other variants of the measure, such as the attack.
+        local: the value at the owning client; None where it was not measured.
+        aggregate: the value in the aggregate; None where it was not measured.
+        retention: the share of the local effect that the aggregate keeps; its value is NaN where it is undefined.
+    """
+
+    shows: Showing
+    metric: str
+    title: str
+    unit: str
+    digits: int
+    labels: Mapping[str, LabelValue]
+    local: Measured | None
+    aggregate: Measured | None
+    retention: Measured | None
+
+    def at(self, level: Level) -> Measured | None:
+        """The value at a level: `local` is the owning client, `global` the aggregate."""
+        return self.local if level == "local" else self.aggregate
+
+
+@dataclass(frozen=True, kw_only=True)
+class KindSummary:
+    """One kind of audit example, with a finding for each measure, in the order of tables."""
+
+    kind: str
+    examples: int
+    findings: tuple[Finding, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelsSummary:
+    """A value of whole models, such as accuracy: the mean over local models, and over aggregates."""
+
+    metric: str
+    title: str
+    unit: str
+    digits: int
+    local: Measured | None
+    aggregate: Measured | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leak:
+    """What one attack reconstructed from one view of the updates.
+
+    Attributes:
+        source: the probe.
+        view: what the attacker sees, for people.
+        is_sent: whether the server sees it; a client's first step alone is not sent.
+        leaking: kinds that are reconstructed better than held-out examples and the baseline guess.
+        closer: kinds closer than held-out examples, but neither identified nor better than the baseline guess.
+        not_significant: all other kinds with a comparison.
+        uncompared: kinds without a held-out example to compare with.
+        keys: the rows that decide it.
+    """
+
+    source: str
+    view: str
+    is_sent: bool
+    leaking: tuple[str, ...]
+    closer: tuple[str, ...]
+    not_significant: tuple[str, ...]
+    uncompared: tuple[str, ...]
+    keys: tuple[Key, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GuaranteeSummary:
+    """The privacy guarantee of one part of the scenario after all rounds; infinite epsilon is null in JSON."""
+
+    part: str
+    against: str
+    unit: str
+    adjacency: str
+    epsilon: Bound
+    delta: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """A generated sentence about one level, and the rows that it depends on.
+
+    Attributes:
+        level: `local` for the owning client, `global` for the aggregate.
+        text: the sentence, with the largest value and its interval.
+        short: the same without numbers.
+        memorised: kinds with a significant memorisation, exposure or extraction.
+        detectable: the other kinds whose membership is detectable.
+        not_significant: kinds with values, none of them significant.
+        undefined: kinds without any value that could be significant.
+        keys: the rows that decide it.
+    """
+
+    level: Level
+    text: str
+    short: str
+    memorised: tuple[str, ...]
+    detectable: tuple[str, ...]
+    not_significant: tuple[str, ...]
+    undefined: tuple[str, ...]
+    keys: tuple[Key, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A value by its place: a measure of a kind at a level, or of its retention."""
+
+    kind: str
+    title: str
+    level: Literal["local", "global", "retention"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """What a run shows, in short; see `summary.json` in the documentation.
+
+    Attributes:
+        schema: version of this record.
+        name: name of the scenario.
+        id: id of the scenario.
+        headline: what was run, in one line.
+        components: field of the scenario -> kind of the component.
+        seed: root of all random draws.
+        versions: package -> version, of the run.
+        commit: commit of fedmem, where it was run from a checkout.
+        measurements_sha256: sha256 of `measurements.parquet`, from which all numbers are.
+        alarms: bounds that exceed a guarantee; a run with alarms fails.
+        warnings: what a reader needs to know before any number.
+        failures: client rounds that failed.
+        client_rounds: client rounds in all.
+        verdicts: one sentence for the owning client, one for the aggregate.
+        kinds: the values of each kind of audit example.
+        models: accuracy and other values of whole models.
+        leaks: what attacks reconstructed from updates.
+        guarantees: the privacy guarantee of each part.
+        audits: what audits and direct tests say about the guarantees, in sentences.
+        not_significant: values that do not differ significantly from their null.
+        below: values significantly below their null.
+        undefined: values without an interval or a null.
+        limits: what these numbers do not show, in sentences.
+        report: the report, relative to the folder of the run.
+    """
+
+    schema: int = SUMMARY_SCHEMA
+    name: str
+    id: str
+    headline: str
+    components: Mapping[str, str]
+    seed: int | None
+    versions: Mapping[str, str]
+    commit: str
+    measurements_sha256: str
+    alarms: tuple[str, ...]
+    warnings: tuple[str, ...]
+    failures: int
+    client_rounds: int
+    verdicts: tuple[Verdict, ...]
+    kinds: tuple[KindSummary, ...]
+    models: tuple[ModelsSummary, ...]
+    leaks: tuple[Leak, ...]
+    guarantees: tuple[GuaranteeSummary, ...]
+    audits: tuple[str, ...]
+    not_significant: tuple[Place, ...]
+    below: tuple[Place, ...]
+    undefined: tuple[Place, ...]
+    limits: tuple[str, ...]
+    report: str = "report.html"
+
+    def verdict(self, level: Level) -> Verdict:
+        """The sentence about the owning client (`local`) or the aggregate (`global`)."""
+        return next(verdict for verdict in self.verdicts if verdict.level == level)
+
+
+@cache
+def _adapter() -> TypeAdapter[RunSummary]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(RunSummary)
+
+
+def summary_bytes(summary: RunSummary) -> bytes:
+    """The record as the bytes of `summary.json`; each value also has its `state`."""
+    text = json.dumps(_to_json(summary), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    return f"{text}\n".encode()
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of `summary.json`."""
+    return _adapter().json_schema(mode="serialization")
+
+
+def sha256_of(file: Path) -> str:
+    """The sha256 of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_summary(folder: Path) -> RunSummary:
+    """The summary in this folder.
+
+    Errors: `RunError` where it is missing or damaged, of another schema, or made from other measurements.
+    """
+    again = f"write it again with: fedmem report {folder}"
+    try:
+        content = json.loads((folder / FILE).read_text(encoding="utf-8"))
+        if isinstance(content, Mapping) and content.get("schema", SUMMARY_SCHEMA) != SUMMARY_SCHEMA:
+            other = f"schema {content['schema']}, this version reads {SUMMARY_SCHEMA}"
+            raise RunError(f"{folder / FILE} is written in {other}; {again}")
+        summary = _adapter().validate_python(content)
+    except FileNotFoundError:
+        raise RunError(f"{folder / FILE} is missing; {again}") from None
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise RunError(f"{folder / FILE} is damaged ({reason:.200}); {again}") from error
+    if summary.measurements_sha256 != sha256_of(folder / "measurements.parquet"):
+        raise RunError(f"{folder / FILE} was made from other measurements; {again}")
+    return summary
+
+
+def _to_json(value: Any) -> Any:
+    """The same in types of JSON."""
+    if isinstance(value, Mapping):
+        return {str(key): _to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_to_json(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if is_dataclass(value):
+        content = {item.name: _to_json(getattr(value, item.name)) for item in fields(value)}
+        return content | {"state": value.state} if isinstance(value, Measured) else content
+    return value
