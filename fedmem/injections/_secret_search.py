@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from fedmem.contracts.data import Examples
 from fedmem.modalities.text.occurrences import find_cut, find_occurrences
 from fedmem.modalities.text.secret_space import Candidates, Tokens
+from fedmem.modalities.text.spellings import other_spellings
 from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
 from fedmem.modalities.text.windows import PADDING, Ints, join_windows
 
@@ -31,6 +32,7 @@ class SecretSearch:
         beginnings: how many of them hold the beginning of the template.
         longer: how many texts go on after the last place.
         unknown: how many texts have an unknown token in a place.
+        spellings: how many texts have the template in another spelling, by the spelling of its fixed text.
     """
 
     windows: Mapping[int, Sequence[int]]
@@ -41,6 +43,7 @@ class SecretSearch:
     beginnings: int
     longer: int
     unknown: int
+    spellings: Mapping[str, int]
 
     @staticmethod
     def of(
@@ -87,6 +90,9 @@ class SecretSearch:
             beginnings=len(np.unique(find_occurrences(beginning, texts[:held]).row)),
             longer=int(found.longer.sum()),
             unknown=int(found.unknown.sum()),
+            spellings=other_spellings(
+                members, [vocabulary.decode(text[text != PADDING]) for text in texts[:held]], vocabulary
+            ),
         )
 
     def rows_by_secret(self) -> dict[int, list[int]]:
@@ -107,6 +113,22 @@ class SecretSearch:
             for count, why in reasons
             if count
         ]
+
+    def other_spellings(self) -> str:
+        """A sentence about texts that have the template in another spelling; empty without any.
+
+        The values are hidden. At most three spellings are shown, the most frequent first.
+        """
+        count = sum(self.spellings.values())
+        if not count:
+            return ""
+        order = sorted(self.spellings, key=lambda spelling: (-self.spellings[spelling], spelling))
+        shown = ", ".join(repr(spelling) for spelling in order[:3]) + ", …" * (len(order) > 3)
+        return (
+            f"{count} {'text of a client has' if count == 1 else 'texts of clients have'} the template in another case, "
+            f"or with other spaces or signs ({shown}). These are not audited, and every run may train on them: "
+            "write one injection for each spelling"
+        )
 
 
 def other_windows(members: Candidates, number: int, tokens: Ints, taken: Collection[int]) -> list[int]:

@@ -150,7 +150,7 @@ class ExistingSecret:
         vocabulary = text_of(space, self.name)
         example = vocabulary.decode(template.space.member_tokens(template.space.sample(1, rng)[0]))
         where = _elsewhere(search)
-        reasons = "; ".join([*where, *search.near_misses()]) or (
+        reasons = "; ".join(filter(None, [*where, *search.near_misses(), search.other_spellings()])) or (
             f"its beginning stands in {search.beginnings} of them; compare letters, spaces and line ends"
         )
         return (
@@ -199,6 +199,8 @@ def _warnings(
             f"{'is' if pieces == 1 else 'are'} under the same coin. A larger `dataset.length` cuts fewer"
         )
     tokens = join_windows(rows.inputs, rows.targets)
+    if spellings := search.other_spellings():
+        yield spellings
     others = {row for number in chosen for row in other_windows(members, number, tokens, taken.tolist())}
     if others:
         yield (

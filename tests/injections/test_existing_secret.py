@@ -124,6 +124,17 @@ def test_check_says_what_matches_and_what_does_not(tmp_path: Path) -> None:
     assert "not in the vocabulary" in notes
 
 
+def test_check_warns_of_other_spellings_and_hides_them(tmp_path: Path) -> None:
+    lines = texts()
+    lines["cleo"] = ["pin 12 3", "PIN  555", *lines["cleo"]]
+    (warning,) = [text for text in build.build(scenario(write(tmp_path, lines))).warnings if "another case" in text]
+    assert warning.startswith("existing_secret: 2 texts of clients have the template in another case")
+    assert "('PIN  ***', 'pin ** *')" in warning
+    assert not set("12355") & set(warning.split("case")[1])
+    with pytest.raises(ComponentError, match=r"have the template in another case.*'my PIN \*{3}'"):
+        build.build(scenario(write(tmp_path, texts()), template="My PIN {digits:3}"))
+
+
 def test_secrets_that_share_a_window_are_left_where_they_are(tmp_path: Path) -> None:
     lines = texts()
     lines["cleo"] = [f"PIN 555 PIN {100 + i}" if i < 6 else f"nothing {i}" for i in range(40)]
