@@ -11,6 +11,8 @@ import click
 import typer
 import typer.core
 
+from fedmem.cli.folders import finished_folder
+
 
 class _Commands(typer.core.TyperGroup):
     """The commands; errors in their arguments are reported in a few lines."""
@@ -70,7 +72,14 @@ File = Annotated[
     ),
 ]
 Folder = Annotated[
-    Path, typer.Argument(help="folder of a finished run", show_default=False, autocompletion=complete("runs"))
+    Path,
+    typer.Argument(
+        help="folder of a finished run, or its id",
+        show_default=False,
+        autocompletion=complete("runs"),
+        parser=finished_folder,
+        metavar="FOLDER",
+    ),
 ]
 Changes = Annotated[
     list[str] | None,

@@ -12,6 +12,7 @@ import typer
 from fedmem.cli.app import Changes, Debug, File, Folder, Overrides, Quiet, app, complete
 from fedmem.cli.changes import changes_of
 from fedmem.cli.errors import command_line, reporting
+from fedmem.cli.folders import finished_folder
 from fedmem.cli.options import options
 from fedmem.cli.terminal import print_notes, show_results, show_study, wrap_line
 
@@ -100,7 +101,11 @@ def report(
     folder: Annotated[
         Path,
         typer.Argument(
-            help="folder of a finished run, comparison or sweep", show_default=False, autocompletion=complete("runs")
+            help="folder of a finished run, comparison or sweep, or the id of a run",
+            show_default=False,
+            autocompletion=complete("runs"),
+            parser=finished_folder,
+            metavar="FOLDER",
         ),
     ],
 ) -> None:

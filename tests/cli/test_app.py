@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib import metadata
 
+import pytest
 from typer.testing import CliRunner
 
 import fedmem
@@ -34,3 +35,11 @@ def test_every_command_has_help() -> None:
 
 def test_a_misspelt_command_is_suggested_once() -> None:
     assert CliRunner().invoke(app, ["lst"]).stderr.count("Did you mean") == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "text"), [("run", "or a name such as quickstart"), ("top", "finished run, or its id")]
+)
+def test_help_explains_arguments(command: str, text: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200", "TERM": "dumb"})
+    assert text in result.output
