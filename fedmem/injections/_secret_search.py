@@ -125,8 +125,8 @@ class SecretSearch:
         order = sorted(self.spellings, key=lambda spelling: (-self.spellings[spelling], spelling))
         shown = ", ".join(repr(spelling) for spelling in order[:3]) + ", …" * (len(order) > 3)
         return (
-            f"{count} {'text of a client has' if count == 1 else 'texts of clients have'} the template in another case, "
-            f"or with other spaces or signs ({shown}). These are not audited, and every run may train on them: "
+            f"{count} {'text of a client has' if count == 1 else 'texts of clients have'} the template in another "
+            f"case, or with other spaces or signs ({shown}). These are not audited, and every run may train on them: "
             "write one injection for each spelling"
         )
 

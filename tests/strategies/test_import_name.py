@@ -58,7 +58,7 @@ def test_no_module_is_imported_under_two_names() -> None:
     files = {
         name: Path(module.__file__).resolve()
         for name, module in list(sys.modules.items())
-        if name.partition(".")[0] in ("fedmem", "strategies") and getattr(module, "__file__", None)
+        if name.partition(".")[0] in ("fedmem", "strategies") and module.__file__ is not None
     }
     assert len([name for name in files if name.startswith("fedmem.strategies.")]) > len(every_strategy())
     assert [file for file, count in Counter(files.values()).items() if count > 1] == []

@@ -34,7 +34,7 @@ def other_spellings(space: Candidates, texts: Sequence[str], vocabulary: Vocabul
     groups = [_group(position) for position in options]
     last = next((group for group, position in zip(groups[::-1], options[::-1], strict=True) if len(position) > 1), "")
     goes_on = rf"(?!{last})" if last else ""
-    loose = re.compile(rf"(?<!\w)({_spaced(prefix)}\s*)({_GAP.join(groups)}){goes_on}", re.IGNORECASE)
+    loose = re.compile(rf"(?<!\w)({_loose_text(prefix)}\s*)({_GAP.join(groups)}){goes_on}", re.IGNORECASE)
     exact = re.compile((" " if vocabulary.kind == "words" else "").join([re.escape(prefix), *groups]))
     counts: Counter[str] = Counter()
     for text in texts:
@@ -46,10 +46,12 @@ def other_spellings(space: Candidates, texts: Sequence[str], vocabulary: Vocabul
 
 def _group(options: Sequence[str]) -> str:
     """A pattern of one place, longer options first."""
-    return f"(?:{'|'.join(_spaced(option) for option in sorted(options, key=lambda option: (-len(option), option)))})"
+    return (
+        f"(?:{'|'.join(_loose_text(option) for option in sorted(options, key=lambda option: (-len(option), option)))})"
+    )
 
 
-def _spaced(text: str) -> str:
+def _loose_text(text: str) -> str:
     """A pattern of fixed text, in which white space may have any length."""
     parts = [re.escape(part) for part in text.split()]
     inner = r"\s+".join(parts)
