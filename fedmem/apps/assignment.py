@@ -36,7 +36,9 @@ class Assignment:
         return len(self.owner)
 
 
-def assign_canaries(canaries: int, clients: Sequence[int | str], seed: int, *, runs: int | None = None) -> Assignment:
+def assign_canaries(
+    canaries: int, clients: Sequence[int | str], seed: int, *, runs: int | None = None, name: str = ""
+) -> Assignment:
     """Give each canary to a client in turn, and include each at random, with probability 1/2.
 
     ClientApp and ServerApp call it with the same arguments, so nothing has to be sent. The owner depends on the number
@@ -48,12 +50,17 @@ def assign_canaries(canaries: int, clients: Sequence[int | str], seed: int, *, r
         seed: the seed of the run.
         runs: with an even number, the runs are those with seeds 0 to `runs` - 1, and each canary is included in exactly
             half of them. Without it, each run draws for itself.
+        name: the name of this set of canaries. Sets of different names are included independently of each other; two
+            calls with the same name give canary j the same inclusion. Give a set of controls a name of its own.
 
     Errors: `ValueError` without clients or canaries, for a client named twice, and for a seed that is none of `runs`.
 
     >>> plans = [assign_canaries(5, range(3), seed, runs=8) for seed in range(8)]
     >>> plans[0].owner, np.sum([plan.included for plan in plans], axis=0).tolist()
     ((0, 1, 2, 0, 1), [4, 4, 4, 4, 4])
+    >>> controls = assign_canaries(40, range(3), 0, runs=8, name="controls")
+    >>> (controls.included == assign_canaries(40, range(3), 0, runs=8).included).all()
+    np.False_
     """
     if canaries < 1:
         raise ValueError(f"canaries must be at least 1, got {canaries}")
@@ -63,12 +70,13 @@ def assign_canaries(canaries: int, clients: Sequence[int | str], seed: int, *, r
     if len(set(names)) < len(names):
         raise ValueError(f"clients names {next(name for name in names if names.count(name) > 1)} twice")
     owner = tuple(clients[j % len(clients)] for j in range(canaries))
+    suffix = f" of {name}" if name else ""
     if runs is None:
-        return Assignment(owner=owner, included=stream(seed, "app inclusion").random(canaries) < 0.5)
+        return Assignment(owner=owner, included=stream(seed, "app inclusion" + suffix).random(canaries) < 0.5)
     if runs < 2 or runs % 2:
         raise ValueError(f"runs must be even and at least 2, got {runs}")
     if not 0 <= seed < runs:
         raise ValueError(f"seed {seed} is none of the {runs} runs; use seeds 0 to {runs - 1}")
     halves = np.tile(np.arange(runs) % 2 == 0, (canaries, 1))
-    coins = stream(0, f"app inclusion in {runs} runs").permuted(halves, axis=1)
+    coins = stream(0, f"app inclusion in {runs} runs{suffix}").permuted(halves, axis=1)
     return Assignment(owner=owner, included=coins[:, seed])

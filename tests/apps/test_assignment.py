@@ -36,6 +36,20 @@ def test_clients_are_given_their_included_canaries_alone() -> None:
     assert plan.rows_of("1").tolist() == rows[1]
 
 
+@pytest.mark.parametrize("runs", [None, 16])
+def test_sets_of_other_names_are_included_independently(runs: int | None) -> None:
+    """Controls with the inclusion of the canaries would be no control: theirs would show what canaries do."""
+
+    def coins(name: str) -> np.ndarray[Any, Any]:
+        return np.array([assign_canaries(400, [0, 1], seed, runs=runs, name=name).included for seed in range(16)])
+
+    canaries, controls, others = coins(""), coins("controls"), coins("others")
+    assert (canaries == coins("")).all()
+    for first, second in ((canaries, controls), (controls, others)):
+        # 6400 pairs of fair coins agree half of the time
+        assert abs((first == second).mean() - 0.5) < 4 * 0.5 / np.sqrt(first.size)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
