@@ -53,7 +53,10 @@ def _clients(federation: Federation) -> str:
 def _counts(names: Sequence[str], counts: Sequence[int], max_count: int) -> str:
     """Each name with its count; of many the smallest, the median and the largest."""
     if len(counts) <= max_count:
-        return ", ".join(f"{name} {count:,}" for name, count in zip(names, counts, strict=False))
+        pairs = list(zip(names, counts, strict=False))
+        if any("," in name for name in names):
+            return "; ".join(f"{name}: {count:,}" for name, count in pairs)
+        return ", ".join(f"{name} {count:,}" for name, count in pairs)
     low, high = int(np.argmin(counts)), int(np.argmax(counts))
     return (
         f"{counts[low]:,} ({names[low]}) to {counts[high]:,} ({names[high]}), median {np.median(counts):,.0f}, in "

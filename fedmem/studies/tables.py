@@ -188,10 +188,10 @@ TABLES: Mapping[str, Callable[[Comparison], Rows]] = {
 
 
 def put(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as `name.csv` and `name.parquet`; each file is whole or not there."""
+    """Rows as `name.csv` and `name.parquet`; each file is whole or not there. Without rows it has a header alone."""
     import pandas as pd
 
-    frame = pd.DataFrame(rows)
+    frame = pd.DataFrame(rows) if rows else pd.DataFrame(columns=["setting"])
     if "round" in frame:
         frame["round"] = frame["round"].astype("Int64")  # the summary has no round
     for ending in ("csv", "parquet"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from fedmem.cli import data_text
 from fedmem.cli.plan_text import check_file, plan_text
 from tests.tiny import tiny
 
@@ -28,3 +29,8 @@ def test_classes_decisions_and_clients_are_counted(tmp_path: Path) -> None:
 def test_many_clients_are_summed_up(tmp_path: Path) -> None:
     text = said(tmp_path / "a.yaml", clients=50)
     assert "clients 50, rows without audit examples: 8 (client 0) to 8 (client 0), median 8, in 50" in text
+
+
+def test_names_with_commas_can_be_told_from_counts() -> None:
+    assert data_text._counts(("St. Mary, North", "Tiny"), (90, 5), 9) == "St. Mary, North: 90; Tiny: 5"
+    assert data_text._counts(("A", "B"), (1000, 5), 9) == "A 1,000, B 5"

@@ -79,3 +79,9 @@ def test_numeric_axes_are_numeric_columns(tmp_path: Path) -> None:
     frame = pd.read_parquet(tmp_path / "results.parquet")
     assert (frame["client.lr"] == 0.3).sum() == 2
     assert [type(row["clients"]) for row in typed_settings(((("clients", "10"),),))] == [int]
+
+
+def test_a_table_without_rows_can_be_read(tmp_path: Path) -> None:
+    put(tmp_path, "trades", [])
+    assert pd.read_csv(tmp_path / "trades.csv").empty
+    assert pd.read_parquet(tmp_path / "trades.parquet").empty
