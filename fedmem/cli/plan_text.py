@@ -103,7 +103,7 @@ def _model(federation: Federation) -> str:
     layers = [type(part).__name__ for part in federation.model.modules() if list(part.parameters(recurse=False))]
     count = sum(values.numel() for values in federation.initial.values())
     shown = ", ".join(layers[:8]) + (f" and {len(layers) - 8} more" if len(layers) > 8 else "")
-    return f"{type(federation.model).__name__}, {count:,} numbers; layers: {shown}"
+    return f"{type(federation.model).__name__}, {count:,} parameters; layers: {shown}"
 
 
 def _population(run_plan: Plan) -> Iterator[tuple[str, str]]:

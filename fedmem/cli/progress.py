@@ -10,12 +10,14 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, TextIO
 
+from fedmem.cli.terminal import warning_text
 from fedmem.contracts.events import (
     Event,
     RoundFinished,
     ScenarioFailed,
     ScenarioFinished,
     ScenariosStarted,
+    ScenarioStarted,
     ShardStored,
     Share,
     StageStarted,
@@ -75,9 +77,12 @@ class Progress(_Output):
     _accuracy: tuple[int, float] | None = field(init=False, default=None)
 
     def __call__(self, event: Event) -> None:
-        """Show what concerns the progress of the training; other events are not shown."""
+        """Show warnings, and what concerns the progress of the training; other events are not shown."""
         self._share(event)
-        if isinstance(event, TrainingStarted):
+        if isinstance(event, ScenarioStarted):
+            for text in () if self.quiet else event.warnings:
+                self._write(f"{warning_text(text)}\n")
+        elif isinstance(event, TrainingStarted):
             self._start(event)
         elif isinstance(event, ShardStored):
             self._stored.add(event.first)
@@ -188,13 +193,16 @@ class ManyRunsProgress(_Output):
     _started: float = field(init=False, default=0.0)
     _last_line: float = field(init=False, default=0.0)
     _open: bool = field(init=False, default=False)
+    _warnings: set[str] = field(init=False, default_factory=set)
 
     def __call__(self, event: Event) -> None:
-        """Count scenarios, and what share of those under way is trained."""
+        """Count scenarios, and what share of those under way is trained; show each warning once."""
         if isinstance(event, ScenariosStarted):
             self._begin(event)
         elif isinstance(event, ScenarioFinished | ScenarioFailed):
             self._end(event)
+        elif isinstance(event, ScenarioStarted):
+            self._show_warnings(event)
         elif isinstance(event, TrainingStarted | RoundFinished):
             self._running.setdefault(event.place, Share())(event)
             if isinstance(event, RoundFinished):
@@ -212,6 +220,12 @@ class ManyRunsProgress(_Output):
             finished_before = {0: "", 1: "the one scenario was finished before; "}
             before = f"all {event.total} scenarios were finished before; "
             self._print_line(f"{finished_before.get(event.total, before)}nothing is run")
+
+    def _show_warnings(self, event: ScenarioStarted) -> None:
+        for text in event.warnings:
+            if text not in self._warnings:
+                self._warnings.add(text)
+                self._print_line(warning_text(text))
 
     def _end(self, event: ScenarioFinished | ScenarioFailed) -> None:
         self._running.pop(event.place, None)

@@ -48,7 +48,6 @@ def run(run_options: RunOptions) -> None:
         from fedmem.execution.run import run as run_scenario
         from fedmem.execution.shard_store import kept_runs
         from fedmem.results.folder import finish_time
-        from fedmem.scenario.caveats import caveats
         from fedmem.scenario.loading import load_scenario
 
         changes = changes_of(run_options.changes, run_options.overrides, command="run")
@@ -57,8 +56,6 @@ def run(run_options: RunOptions) -> None:
         before = finish_time(folder)
         if not run_options.quiet:
             print_notes([scenario])
-            for text in caveats(scenario):
-                typer.echo(wrap_line(f"warning: {text}", ""), err=True)
         try:
             with reporting(scenario), Progress(quiet=run_options.quiet) as progress:
                 run_scenario(scenario, out=run_options.out, force=run_options.force, listeners=[progress])

@@ -69,9 +69,15 @@ def compare(compare_options: CompareOptions) -> None:
     Without --vary, say how the kinds and levels of the one setting differ over the seeds."""
     with reporting():
         from fedmem.cli.progress import ManyRunsProgress
+        from fedmem.cli.terminal import warning_text
         from fedmem.studies.compare import compare as compare_settings
+        from fedmem.studies.grid import parse_seeds
+        from fedmem.studies.reading_notes import few_seeds_warning
 
         changes = changes_of(compare_options.changes, compare_options.overrides, command="compare")
+        warning = few_seeds_warning(len(parse_seeds(compare_options.seeds)))
+        if warning and not compare_options.quiet:
+            typer.echo(warning_text(warning), err=True)
         tally = ManyRunsProgress(quiet=compare_options.quiet)
         with _continuing(tally), tally:
             done = compare_settings(

@@ -51,11 +51,15 @@ def study_text(
 
 @dataclass(frozen=True, kw_only=True)
 class _Study:
-    """Its cells, what they cost, and how often: a search tries settings like its first one."""
+    """Its cells, what they cost, and how often: a search tries settings like its first one.
+
+    `is_compared` says that differences of its settings, kinds or levels are tested over seeds.
+    """
 
     cells: Sequence[Cell]
     cost: StudyCost
     trials: int = 0
+    is_compared: bool = False
 
 
 def _comparison(file: Path, vary: Sequence[str], seeds: str, overrides: Sequence[str], out: Path) -> _Study:
@@ -66,7 +70,7 @@ def _comparison(file: Path, vary: Sequence[str], seeds: str, overrides: Sequence
     values, all_seeds = parse_vary(vary), parse_seeds(seeds)
     check_distinct_names(values, overrides)
     cells, problems = cross_settings(file, settings_of(values), all_seeds, overrides)
-    return _Study(cells=cells, cost=cost_of(cells, all_seeds, out, problems))
+    return _Study(cells=cells, cost=cost_of(cells, all_seeds, out, problems), is_compared=True)
 
 
 def _sweep(file: Path, vary: Sequence[str], overrides: Sequence[str], out: Path) -> _Study:
@@ -93,6 +97,7 @@ def _sweep(file: Path, vary: Sequence[str], overrides: Sequence[str], out: Path)
 
 def _lines(study: _Study) -> Iterator[tuple[str, str]]:
     from fedmem.scenario.caveats import caveats
+    from fedmem.studies.reading_notes import few_seeds_warning
 
     cost, times = study.cost, max(1, study.trials)
     seeds = len({cell.seed for cell in study.cells})
@@ -105,6 +110,8 @@ def _lines(study: _Study) -> Iterator[tuple[str, str]]:
     )
     for text in dict.fromkeys(text for cell in study.cells for text in cell.scenario.notes):
         yield "note", text
+    if study.is_compared and (few := few_seeds_warning(seeds)):
+        yield "warning", few
     for text in dict.fromkeys(text for cell in study.cells for text in caveats(cell.scenario)):
         yield "warning", text
     like = ", if every trial is like the first setting" if study.trials else ""

@@ -60,12 +60,14 @@ class ScenarioStarted(Event):
         id: of the scenario; its folder is `<out>/<name>/<id>`.
         runs: R, of its bank.
         rounds: of each run.
+        warnings: what a reader of its numbers must know, as `fedmem check` says it; one text each.
     """
 
     name: str
     id: str
     runs: int
     rounds: int
+    warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.name} {self.id}: {count(self.runs, 'run')} of {count(self.rounds, 'round')}"

@@ -160,7 +160,15 @@ def compute(
     with claim(folder, force=force, patience=patience) as shards:
         if is_finished(folder) and not force:
             return folder  # by another process, while this one waited
-        emit(ScenarioStarted(name=scenario.name, id=scenario.id, runs=scenario.runs, rounds=scenario.rounds))
+        emit(
+            ScenarioStarted(
+                name=scenario.name,
+                id=scenario.id,
+                runs=scenario.runs,
+                rounds=scenario.rounds,
+                warnings=_warnings(scenario, federation),
+            )
+        )
         divided = scenario.runs > room_of(scenario, federation).shard or shards.has_shards
         try:
             _compute(job, shards if divided else None, emit, executor)
@@ -168,6 +176,13 @@ def compute(
             if force or not is_finished(folder):
                 raise  # else by another process, on a file system without locks
     return folder
+
+
+def _warnings(scenario: Scenario, federation: Federation) -> tuple[str, ...]:
+    """What a reader of the numbers must know, each once."""
+    from fedmem.scenario.caveats import caveats
+
+    return tuple(caveats(scenario, federation.foreign_rows, federation.counts, federation.warnings))
 
 
 def serve_finished(scenario: Scenario, folder: Path) -> Path:
@@ -326,7 +341,6 @@ def _manifest(
     from fedmem.privacy import guaranteed_bounds, mechanism_alarms
     from fedmem.privacy.spending import spending_record
     from fedmem.results.provenance import commit, versions
-    from fedmem.scenario.caveats import caveats
 
     scenario = job.scenario
     return {
@@ -348,7 +362,7 @@ def _manifest(
         "seconds": {**simulated.seconds, "estimating": estimating, "total": total},
         "pilot": _pilot(scenario, simulated),
         "privacy": spending_record(scenario, simulated.bank),
-        "warnings": caveats(scenario, job.federation.foreign_rows, job.federation.counts, job.federation.warnings),
+        "warnings": list(_warnings(scenario, job.federation)),
         "alarms": [
             *guaranteed_bounds.alarms(scenario, measurements),
             *mechanism_alarms.alarms(scenario, measurements),

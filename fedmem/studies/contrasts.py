@@ -22,6 +22,9 @@ LEVEL = 0.05
 POWER = 0.8
 """The chance with which a difference as large as the smallest detectable one is found."""
 
+ENOUGH_SEEDS = 5
+"""From so many seeds up, verdicts carry no warning: intervals of fewer depend on normal differences too much."""
+
 MAX_SEEDS = 1000
 """Seeds that are asked for at most; beyond, a difference counts as too small to be found."""
 

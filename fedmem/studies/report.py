@@ -19,6 +19,7 @@ from fedmem.studies import figures
 from fedmem.studies.comparison import Comparison, Retention, Row
 from fedmem.studies.contrasts import MAX_SEEDS, Contrast, Mean, Ratio
 from fedmem.studies.quantities import Quantity
+from fedmem.studies.reading_notes import few_seeds_warning, notes_of_measure, with_few_seeds
 from fedmem.studies.within import sections_within
 
 if TYPE_CHECKING:
@@ -68,6 +69,13 @@ def saturation_note(comparison: Comparison) -> str:
     return SATURATED if any(marks) else ""
 
 
+def study_warnings(comparison: Comparison) -> tuple[str, ...]:
+    """How few seeds some number has, and the warnings of the runs."""
+    sizes = [row.mean.n if row.contrast is None else row.contrast.n for row in comparison.rows]
+    fewest = min((n for n in sizes if n > 1), default=0)
+    return tuple(filter(None, (few_seeds_warning(fewest), *comparison.warnings)))
+
+
 def is_compared(comparison: Comparison) -> bool:
     """Whether some setting is compared with another one; those of a sweep are not."""
     return any(other != setting for setting, other in enumerate(comparison.reference))
@@ -99,7 +107,10 @@ def sections(comparison: Comparison) -> Iterator[Section]:
             title=title.upper(),
             columns=("", "seeds", "mean", difference, f"p, {tests}", "")[:columns],
             blocks=tuple(blocks),
-            notes=_settings_on_other_examples(comparison, section_rows),
+            notes=(
+                *notes_of_measure(comparison, title),
+                *_settings_on_other_examples(comparison, section_rows),
+            ),
         )
     if len(comparison.settings) == 1:
         yield from sections_within(comparison)
@@ -262,7 +273,7 @@ def _row(comparison: Comparison, row: Row) -> tuple[str, ...]:
         verdict += (
             f" (detects {size if row.detectable <= quantity.max_difference else 'more than possible'}; seeds {seeds})"
         )
-    return (*cells, _text(row.adjusted, digits, quantity.scale), p, verdict)
+    return (*cells, _text(row.adjusted, digits, quantity.scale), p, with_few_seeds(verdict, contrast.n))
 
 
 def _text(estimate: Mean | Contrast | Ratio | None, digits: int, scale: float = 1.0, *, saturated: bool = False) -> str:
@@ -286,7 +297,7 @@ class Table:
         """Lines of at most this width, each with its style."""
         table_sections = [section for section in sections(self.comparison) if any(block for _, block in section.blocks)]
         yield from prose(headline(self.comparison), width, "bold")
-        for warning in self.comparison.warnings:
+        for warning in study_warnings(self.comparison):
             yield from prose(warning, width, "yellow", hang=2)
         yield from prose(reading_notes(self.comparison), width, "dim")
         yield from prose(saturation_note(self.comparison), width, "yellow")
@@ -330,7 +341,7 @@ def page(comparison: Comparison, title: str, failures: Sequence[str]) -> tuple[s
         for paragraph in (headline(comparison), reading_notes(comparison), saturation_note(comparison))
         if paragraph
     ]
-    parts += [f'<p class="alarm">{text(warning)}</p>' for warning in comparison.warnings]
+    parts += [f'<p class="alarm">{text(warning)}</p>' for warning in study_warnings(comparison)]
     parts += [f'<p class="alarm">failed and left out: {text(cause)}</p>' for cause in failures]
     parts += [f'<p class="alarm">{text(paragraph)}</p>' for paragraph in (excluded_note(comparison),) if paragraph]
     for section in (*sections(comparison), trade_section(comparison)):

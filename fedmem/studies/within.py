@@ -16,6 +16,7 @@ from fedmem.reporting.cells import Section, Value, number
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.contrasts import Contrast, bound_interval, contrast, detectable_difference, simultaneous, verdict_of
 from fedmem.studies.quantities import Quantity, Series
+from fedmem.studies.reading_notes import with_few_seeds
 
 Between = Literal["kinds", "levels"]
 
@@ -149,4 +150,4 @@ def _cells(comparison: Comparison, entry: WithinDifference) -> tuple[str, ...]:
         is_possible = entry.detectable <= quantity.max_difference
         size = number(entry.detectable * quantity.scale, digits) if is_possible else "more than possible"
         verdict += f" (detects {size})"
-    return name, str(estimate.n), text, p, verdict
+    return name, str(estimate.n), text, p, with_few_seeds(verdict, estimate.n)

@@ -54,4 +54,4 @@ def test_check_counts_generated_audit_examples_separately(small: Path) -> None:
 
 def test_the_model_that_was_built_is_shown(small: Path) -> None:
     text = call("check", "small.yaml").stdout
-    assert re.search(r"^  model +\w+, [\d,]+ numbers; layers: Linear, Linear", text, flags=re.MULTILINE)
+    assert re.search(r"^  model +\w+, [\d,]+ parameters; layers: Linear, Linear", text, flags=re.MULTILINE)

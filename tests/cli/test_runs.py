@@ -38,6 +38,22 @@ def test_quiet_prints_the_folder_only(small: Path) -> None:
     assert Path(done.stdout.strip()).parent == Path("runs/small")
 
 
+@pytest.mark.parametrize("command", ["run", "compare"])
+def test_large_reference_data_are_warned_of_before_training(small: Path, command: str) -> None:
+    """The same sentence as that of `fedmem check`, once, before the first line of the progress."""
+    options = ["small.yaml", "--set", "population=80"]
+    (_, sentence) = " ".join(call("check", *options).stdout.split()).split("warning ")
+    assert sentence.startswith("population sets 80 of 200 training rows aside (40 %) as reference data")
+    done = call(command, *options, *(("--seeds", "2") if command == "compare" else ()))
+    assert done.exit_code == 0, done.stderr
+    said = " ".join(done.stderr.split())
+    before, *after = said.split("warning: " + sentence.partition(".")[0])
+    assert len(after) == 1
+    assert "left" not in before
+    assert ("few seeds: with 2 seeds" in before) == (command == "compare")
+    assert call(command, *options, "--quiet", "--force").stderr == ""
+
+
 SHARDED = ("--set", "speed.shard=1", "--set", "speed.workers=1")
 
 

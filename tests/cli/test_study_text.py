@@ -43,10 +43,14 @@ def first_group(text: str, pattern: str) -> str:
 def test_check_of_a_comparison_counts_what_is_finished(small: Path) -> None:
     arguments = ["small.yaml", "--set", "rounds=3", "--set", "client={kind: sgd, lr: 0.1}"]
     vary = ["--vary", "strategy.kind=fedavg,fedmedian", "--seeds", "2"]
-    assert "2 settings × 2 seeds = 4 scenarios training 8 runs" in words("check", *arguments, *vary)
+    text = words("check", *arguments, *vary)
+    assert "2 settings × 2 seeds = 4 scenarios warning few seeds: with 2 seeds" in text
+    assert "training 8 runs" in text
+    assert "few seeds" not in words("check", *arguments, *vary[:-1], "5")
     assert call("run", *arguments, "--quiet").exit_code == 0
     text = words("check", *arguments, *vary)
-    assert "4 scenarios; 1 finished before, 3 to run training 6 runs" in text
+    assert "4 scenarios; 1 finished before, 3 to run" in text
+    assert "training 6 runs" in text
 
 
 def test_check_reports_all_that_is_wrong_in_a_study(small: Path) -> None:
