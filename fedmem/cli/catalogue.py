@@ -151,18 +151,21 @@ def show(
         from rich.text import Text
 
         from fedmem.scenario.catalogue import load
-        from fedmem.scenario.describe import field_facts, place_of, text_of, wrap_docstring
+        from fedmem.scenario.describe import field_facts, origin_of, place_of, text_of, wrap_docstring
         from fedmem.scenario.yaml_source import write_short
 
         facts, columns = field_facts(family, kind), width()
-        typer.echo(wrap_docstring(text_of(load(family, kind)), columns) + "\n")
+        for text in filter(None, (origin_of(family, kind), wrap_docstring(text_of(load(family, kind)), columns))):
+            typer.echo(text + "\n")
         if facts:
-            table = Table("field", "type", "default", "allowed", box=None, pad_edge=False)
+            allowed = any(fact.allowed for fact in facts)
+            table = Table("field", "type", "default", *["allowed"] * allowed, box=None, pad_edge=False)
             for fact in facts:
-                cells = (fact.name, fact.type, fact.default or "(must be given)", fact.allowed)
+                cells = (fact.name, fact.type, fact.default or "(must be given)", *[fact.allowed] * allowed)
                 table.add_row(*(Text(cell) for cell in cells))
             Console(width=columns).print(table)
-        typer.echo("\n" + write_short(place_of(family, kind), columns), nl=False)
+            typer.echo("")
+        typer.echo(write_short(place_of(family, kind), columns), nl=False)
 
 
 @app.command()

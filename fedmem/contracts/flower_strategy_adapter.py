@@ -45,23 +45,33 @@ class FlowerStrategyAdapter:
         module, _, name = self.kind.partition(":")
         cls = getattr(importlib.import_module(module), name)
         arguments = dict(self.fields)
-        defaults = {
-            "fraction_train": 1.0,
-            "fraction_evaluate": 0.0,
-            "min_train_nodes": 1,
-            "min_evaluate_nodes": 1 if arguments.get("fraction_evaluate") else 0,
-            "min_available_nodes": 1,
-        }
-        names, others = parameters(cls)
-        usable_defaults = {key: value for key, value in defaults.items() if others or key in names}
         try:
-            return cls(**(usable_defaults | arguments))
+            return cls(**(adapted_defaults(cls, arguments) | arguments))
         except NOT_OURS:
             raise
         except BaseException as error:
             # Somebody else's class can fail in any way; whatever it is, it is its parameters that the user can mend.
             message = f"{self.kind} cannot be made from {arguments}: {type(error).__name__}: {error}"
             raise ComponentError("strategy", message) from error
+
+
+def adapted_defaults(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The defaults of fedmem for the parameters that a class takes, with these values given; see the adapter.
+
+    >>> class Mine:
+    ...     def __init__(self, fraction_train: float = 0.1, mu: float = 1.0) -> None: ...
+    >>> adapted_defaults(Mine, {})
+    {'fraction_train': 1.0}
+    """
+    defaults = {
+        "fraction_train": 1.0,
+        "fraction_evaluate": 0.0,
+        "min_train_nodes": 1,
+        "min_evaluate_nodes": 1 if values.get("fraction_evaluate") else 0,
+        "min_available_nodes": 1,
+    }
+    names, others = parameters(cls)
+    return {key: value for key, value in defaults.items() if others or key in names}
 
 
 _PLAIN_TYPES: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "bool": (bool,), "str": (str,)}

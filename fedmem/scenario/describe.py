@@ -14,9 +14,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from fedmem.contracts.attack import AttackDeclaration
 from fedmem.contracts.declarations import class_value
-from fedmem.contracts.flower_strategy_adapter import parameters, plain_parameters
+from fedmem.contracts.flower_strategy_adapter import adapted_defaults, parameters, plain_parameters
 from fedmem.scenario import catalogue
 from fedmem.scenario.overrides import FAMILY_OF_FIELD
+from fedmem.scenario.own_parts import definition_of, import_object, is_yaml
 from fedmem.scenario.yaml_source import write_flow
 
 _BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "a multiple of", "min_length": "at least"}
@@ -63,17 +64,7 @@ def field_facts(family: str, kind: str) -> list[FieldFacts]:
     """
     cls = catalogue.load(family, kind)
     if catalogue.is_flower_strategy(family, cls):
-        (is_required, _), plain = parameters(cls), plain_parameters(cls)
-        return [
-            FieldFacts(
-                name=name,
-                type=plain[name][0],
-                default="" if needs_value else str(plain[name][1]),
-                allowed="",
-                meaning="see its class",
-            )
-            for name, needs_value in is_required.items()
-        ]
+        return list(_flower_facts(cls))
     field_types, meanings = catalogue.hints(cls), catalogue.explain(cls)
     facts = []
     for item in fields(cls):
@@ -89,6 +80,41 @@ def field_facts(family: str, kind: str) -> list[FieldFacts]:
             )
         )
     return facts
+
+
+def _flower_facts(cls: type) -> Iterator[FieldFacts]:
+    """The parameters of a Flower strategy, with the defaults of its adapter where these differ from the class's."""
+    (is_required, _), plain, adapted = parameters(cls), plain_parameters(cls), adapted_defaults(cls, {})
+    for name, needs_value in is_required.items():
+        type_name, default = plain[name]
+        yield FieldFacts(
+            name=name,
+            type=_PLAIN_WORDS.get(type_name, "any"),
+            default=str(adapted[name]) if name in adapted else "" if needs_value else _default_text(default),
+            allowed="" if type_name else "not checked",
+            meaning="see its class",
+        )
+
+
+_PLAIN_WORDS = {"int": "whole number", "float": "number", "bool": "true or false", "str": "text"}
+
+
+def _default_text(default: Any) -> str:
+    """A default as YAML; one that YAML cannot hold, such as a function, is named as code does."""
+    return write_flow(default) if is_yaml(default) else str(default)
+
+
+def origin_of(family: str, kind: str) -> str:
+    """Where a component of the user's own, or a Flower strategy, is defined; empty for a kind of fedmem.
+
+    >>> origin_of("sampler", "everyone")
+    ''
+    """
+    if ":" not in kind:
+        return ""
+    what = "Flower strategy" if catalogue.is_flower_strategy(family, catalogue.load(family, kind)) else family
+    place = definition_of(import_object(kind))
+    return f"{what} {kind}" + (f", defined in {place}" if place else "")
 
 
 def _precedence(family: str, kind: str) -> int:
@@ -148,8 +174,9 @@ def wrap_docstring(text: str, width: int) -> str:
     - an entry of a list
     """
     paragraphs: list[str] = []
-    for paragraph in re.split(r"\n[ \t]*\n", text):
-        if re.match(r"\s*(>>>|={3})", paragraph):
+    for paragraph in filter(None, (part.strip("\n") for part in re.split(r"\n[ \t]*\n", text))):
+        # examples, tables, and sections of NumPy's style, whose entries are lines
+        if re.match(r"\s*(>>>|={3})|[^\n]+\n[ \t]*-{3,}", paragraph):
             paragraphs.append(paragraph)
         else:
             paragraphs.append("\n".join(_fill_paragraph(paragraph.splitlines(), width)))

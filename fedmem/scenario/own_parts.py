@@ -210,7 +210,7 @@ def _adapt(family: str, kind: str, target: Any) -> type:
         "__qualname__": name,
         "_target": staticmethod(target),
         "_signature": f"{kind} takes {signature or 'no arguments'}",
-        "_at": _definition(target),
+        "_at": definition_of(target),
         **_declarations_in(family, target),
     }
     return make_dataclass(name, definitions, bases=(base,), namespace=namespace, frozen=True, kw_only=True)
@@ -280,7 +280,7 @@ def _place_of(kind: str, target: Any) -> tuple[str, str]:
     return module, name
 
 
-def _definition(target: Any) -> str:
+def definition_of(target: Any) -> str:
     """File and line of a class or function; empty where they are not known."""
     function = inspect.unwrap(target) if callable(target) else target
     if isinstance(function, types.FunctionType):
@@ -293,7 +293,7 @@ def _definition(target: Any) -> str:
 
 
 def _definition_text(target: Any) -> str:
-    at = _definition(target)
+    at = definition_of(target)
     return f" ({at})" if at else ""
 
 

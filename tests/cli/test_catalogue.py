@@ -54,6 +54,42 @@ def test_show_explains_fields_and_gives_an_example(family: str, kind: str, says:
         assert text in done.stdout
 
 
+STRATEGY = """\
+from flwr.serverapp.strategy import FedAvg
+
+
+class Mine(FedAvg):
+    def __init__(self, fraction: float = 0.5, hook=None, **kwargs):
+        super().__init__(**kwargs)
+"""
+
+
+def test_show_of_an_own_flower_strategy_has_no_empty_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its first line says where it is defined; its defaults are those that fedmem gives it."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine_shown.py").write_text(STRATEGY)
+    done = call("show", "strategy", "mine_shown:Mine")
+    assert done.exit_code == 0, done.stderr
+    first, empty, header, *rows = done.stdout.splitlines()
+    assert first == "Flower strategy mine_shown:Mine, defined in mine_shown.py:4"
+    assert (empty, header.split()) == ("", ["field", "type", "default", "allowed"])
+    facts = {row.split()[0]: row.split()[1:] for row in rows[: rows.index("")]}
+    assert all(len(cells) >= 2 for cells in facts.values())
+    assert facts["fraction"] == ["number", "0.5"]
+    assert facts["fraction_evaluate"] == ["number", "0.0"]
+    assert facts["min_train_nodes"] == ["whole", "number", "1"]
+    assert facts["hook"] == ["any", "null", "not", "checked"]
+    assert rows[rows.index("") + 1 :] == ["strategy: {kind: 'mine_shown:Mine'}"]
+
+
+def test_show_keeps_the_lines_of_a_parameter_section() -> None:
+    lines = call("show", "strategy", "flwr.serverapp.strategy:FedYogi").stdout.splitlines()
+    assert lines[0].startswith("Flower strategy flwr.serverapp.strategy:FedYogi, defined in ")
+    assert lines[0].partition(".py:")[0].endswith("fedyogi")
+    assert lines[lines.index("Parameters") + 1] == "----------"
+    assert "tau : float, optional" in lines
+
+
 def test_the_example_of_show_is_yaml_that_builds_the_component() -> None:
     line = call("show", "partition", "dirichlet").stdout.strip().splitlines()[-1]
     read = yaml_source.read_text(line, "x").value
