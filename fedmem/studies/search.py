@@ -20,7 +20,7 @@ from fedmem.studies.grid import Cell, Setting, cross
 from fedmem.studies.quantities import Series
 from fedmem.studies.sweep_file import Axis, Search, Sweep
 from fedmem.studies.sweep_folder import Failures, SweptRuns, folder_of, make_comparison, run_cells, write_results
-from fedmem.studies.tables import put
+from fedmem.studies.tables import put, typed_settings
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -91,7 +91,8 @@ def _run_trials(plan: Sweep, base: Path, folder: Path, how: Mapping[str, Any], *
                 if reason:
                     reasons[trial.number] = reason
                 _report_trial(study, trial, values)
-        rows = [_row(plan, trial, reasons) for trial in study.trials]
+        settings = typed_settings(tuple(_setting(plan, trial.params) for trial in study.trials))
+        rows = [_row(plan, *pair, reasons) for pair in zip(study.trials, settings, strict=True)]
         front = {trial.number for trial in study.best_trials}
         put(folder, "trials", [{**row, "front": row["trial"] in front} for row in rows])
     finally:
@@ -244,8 +245,10 @@ def quantity_of(comparison: Comparison, text: str) -> Series:
     return selection[0]
 
 
-def _row(plan: Sweep, trial: FrozenTrial, reasons: Mapping[int, str]) -> dict[str, Any]:
-    """A trial as a row, with the reason if it failed."""
+def _row(
+    plan: Sweep, trial: FrozenTrial, setting: Mapping[str, int | float | str], reasons: Mapping[int, str]
+) -> dict[str, Any]:
+    """A trial as a row: what it set, numbers as numbers, its objectives, and the reason if it failed."""
     assert plan.search is not None
     has_failed = trial.state.name == "FAIL"
     retried = "its runs failed when it was tried, and were retried since" if has_failed else ""
@@ -254,6 +257,6 @@ def _row(plan: Sweep, trial: FrozenTrial, reasons: Mapping[int, str]) -> dict[st
         "trial": trial.number,
         "state": trial.state.name.lower(),
         "reason": reasons.get(trial.number, retried),
-        **dict(_setting(plan, trial.params)),
+        **setting,
         **dict(zip(plan.search.directions, values, strict=True)),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
@@ -39,6 +40,9 @@ def test_a_search_is_the_same_however_often_it_was_interrupted(
     whole = found(write, tmp_path / "whole", 5)
     assert whole.state.tolist() == ["complete"] * 5
     assert len(set(whole["client.lr"])) > 3
+    assert whole["client.lr"].dtype == np.float64  # numbers are numbers, as in results.csv
+    assert whole["client.lr"].between(0.05, 0.5).all()
+    assert set(whole["strategy.kind"]) <= {"fedavg", "fedmedian"}
     run_cells, left = vars(search)["run_cells"], [1]
 
     def interrupted(*given: Any, **named: Any) -> Any:
