@@ -21,7 +21,7 @@ class TrainingMean:
     clients and trained on by nobody; never that of the clients' data, which would leak by being used.
 
     Returns `num_images` equal inputs, labels as equally divided among the classes as can be, and a `distance` of NaN,
-    since nothing was matched.
+    since nothing was matched. A note says so.
 
     Errors: `ComponentError` without a population.
 
@@ -55,4 +55,5 @@ class TrainingMean:
             inputs=np.repeat(mean[None], target.num_images, axis=0),
             labels=guess_labels(target.num_images, target.num_classes),
             distance=math.nan,
+            note="this control reads nothing of the update; each input is the mean of reference data, each label a guess",
         )

@@ -18,6 +18,7 @@ def test_the_mean_is_that_of_the_population_and_not_of_the_batch() -> None:
     np.testing.assert_allclose(found.inputs, np.stack([expected] * 3), atol=1e-7)
     assert found.labels.tolist() == [0, 1, 2]
     assert math.isnan(found.distance)
+    assert "reads nothing of the update; each input is the mean of reference data" in found.note
 
 
 def test_training_mean_has_the_smallest_error_of_constants() -> None:
