@@ -63,8 +63,12 @@ def check(check_options: CheckOptions) -> None:
         try:
             with reporting():
                 from fedmem.cli.study_text import is_sweep, study_text
+                from fedmem.scenario.yaml_source import read_file
+                from fedmem.shipped.files import find_scenario
 
-                if check_options.vary or check_options.seeds is not None or is_sweep(file):
+                source = read_file(find_scenario(file))
+                sweep = source if is_sweep(source) and str(file) != "-" else None
+                if check_options.vary or check_options.seeds is not None or sweep is not None:
                     text = study_text(
                         file,
                         check_options.vary or (),
@@ -72,12 +76,13 @@ def check(check_options: CheckOptions) -> None:
                         overrides,
                         check_options.out,
                         width(),
+                        sweep=sweep,
                     )
                     typer.echo(f"{file}  ok\n{text}")
                     continue
                 from fedmem.cli.plan_text import check_file, plan_text
 
-                checked = check_file(file, overrides)
+                checked = check_file(file, overrides, source)
                 with reporting(checked.scenario):
                     text = plan_text(checked, width())
                 typer.echo(f"{file}  ok\n{text}")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fedmem.contracts.federation import Federation
     from fedmem.execution.plan import Plan
     from fedmem.scenario.scenario import Scenario
+    from fedmem.scenario.yaml_source import Source
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,16 +32,22 @@ class CheckedScenario:
     notes: tuple[str, ...] = ()
 
 
-def check_file(file: Path, overrides: Sequence[str] = ()) -> CheckedScenario:
-    """The scenario of a file; its data are loaded once. Errors: `ScenarioError` with all that is wrong."""
+def check_file(file: Path, overrides: Sequence[str] = (), source: Source | None = None) -> CheckedScenario:
+    """The scenario of a file; its data are loaded once. `source` is the document in the file, if it was read already.
+
+    Errors: `ScenarioError` with all that is wrong.
+    """
     from fedmem.cli.errors import scenario_line
     from fedmem.execution.plan import minimal_scenario
     from fedmem.execution.run import with_noise
     from fedmem.federation import build as federations
     from fedmem.privacy import record_level
-    from fedmem.scenario.loading import load_scenario
+    from fedmem.scenario.loading import load_source
+    from fedmem.scenario.yaml_source import read_file
+    from fedmem.shipped.files import find_scenario
 
-    scenario, data = load_scenario(file, overrides), None
+    document = read_file(find_scenario(file)) if source is None else source
+    scenario, data = load_source(document, file, overrides), None
     notes = scenario.notes
     try:
         data = federations.load(scenario)

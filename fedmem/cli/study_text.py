@@ -10,41 +10,45 @@ from typing import TYPE_CHECKING
 
 from fedmem.cli.plan_text import title_lines
 from fedmem.errors import Problem, ScenarioError
-from fedmem.shipped.files import find_scenario
 from fedmem.wording import bytes_text
 
 if TYPE_CHECKING:
+    from fedmem.scenario.yaml_source import Source
     from fedmem.studies.cost import StudyCost
     from fedmem.studies.grid import Cell
 
 
-def is_sweep(file: Path) -> bool:
-    """Whether this is a sweep file, right or wrong; a file that cannot be read is none.
+def is_sweep(source: Source) -> bool:
+    """Whether this document is a sweep file, right or wrong; one that cannot be read is none.
 
     A scenario has no `base`, `axes` or `search`. One that has such a key by mistake still names its data or model.
-    Standard input, which can be read only once, is a scenario.
     """
-    from fedmem.scenario.yaml_source import read_file
-
-    if str(file) == "-":
-        return False
-    try:
-        value = read_file(find_scenario(file)).value
-    except ScenarioError:
-        return False
+    value = source.value
     if not isinstance(value, dict) or ("base" not in value and {"dataset", "model"} & value.keys()):
         return False
     return bool({"base", "axes", "search"} & value.keys())
 
 
 def study_text(
-    file: Path, vary: Sequence[str], seeds: str, overrides: Sequence[str], out: Path, columns: int = 100
+    file: Path,
+    vary: Sequence[str],
+    seeds: str,
+    overrides: Sequence[str],
+    out: Path,
+    columns: int = 100,
+    *,
+    sweep: Source | None = None,
 ) -> str:
     """What a study will do, for people: lines of at most this width under their titles.
 
+    `sweep` is the document in the file of a sweep; without one the file is a scenario that is compared.
+
     Errors: `ScenarioError` with everything that is wrong in any setting.
     """
-    study = _sweep(file, vary, overrides, out) if is_sweep(file) else _comparison(file, vary, seeds, overrides, out)
+    if sweep is not None:
+        study = _sweep(file, sweep, vary, overrides, out)
+    else:
+        study = _comparison(file, vary, seeds, overrides, out)
     lines = _lines(study)
     return "\n".join(line for title, text in lines for line in title_lines(title, text, columns))
 
@@ -73,7 +77,7 @@ def _comparison(file: Path, vary: Sequence[str], seeds: str, overrides: Sequence
     return _Study(cells=cells, cost=cost_of(cells, all_seeds, out, problems), is_compared=True)
 
 
-def _sweep(file: Path, vary: Sequence[str], overrides: Sequence[str], out: Path) -> _Study:
+def _sweep(file: Path, source: Source, vary: Sequence[str], overrides: Sequence[str], out: Path) -> _Study:
     from fedmem.studies.cost import cost_of
     from fedmem.studies.feasibility import check_search
     from fedmem.studies.grid import cross_settings
@@ -83,7 +87,7 @@ def _sweep(file: Path, vary: Sequence[str], overrides: Sequence[str], out: Path)
         if given:
             message = f"belongs to scenarios; write it into the sweep file {file}, under axes or set"
             raise ScenarioError([Problem(path="", message=message, source=f"{name} {given[0]}")])
-    plan, base = load_sweep(file)
+    plan, base = load_sweep(file, source)
     with places_of(plan, file):
         settings = plan.settings()
         if plan.search is not None:

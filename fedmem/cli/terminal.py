@@ -32,6 +32,8 @@ def print_notes(scenarios: Iterable[Scenario]) -> None:
     """What loading changed in scenarios, each once, to standard error."""
     for note in dict.fromkeys(note for scenario in scenarios for note in scenario.notes):
         typer.echo(wrap_line(f"note: {note}", ""), err=True)
+
+
 def warning_text(text: str) -> str:
     """A warning in lines that fit the terminal.
 

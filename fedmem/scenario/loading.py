@@ -36,9 +36,14 @@ def load_scenario(path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
 
     Errors: one `ScenarioError` with every problem found, each with its line or its override.
     """
+    return load_source(yaml_source.read_file(find_scenario(path)), path, overrides)
+
+
+def load_source(source: Source, path: str | Path, overrides: Sequence[str] = ()) -> Scenario:
+    """The same from a document that was read already, from the file or by the name `path`; it is used up."""
     file = find_scenario(path)
     name = yaml_source.STDIN if str(file) == "-" else str(file)
-    scenario = _resolve(yaml_source.read_file(file), name, Path(name).stem, overrides)
+    scenario = _resolve(source, name, Path(name).stem, overrides)
     clash = clash_note(path)
     scenario._notes = ((clash,) if clash else ()) + scenario.notes
     return scenario

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, fiel
 from fedmem.errors import Problem, ScenarioError
 from fedmem.scenario.scenario import Positive, Slug
 from fedmem.scenario.validation import problems_of
-from fedmem.scenario.yaml_source import read_file, write_flow
+from fedmem.scenario.yaml_source import Source, read_file, write_flow
 from fedmem.shipped.files import find_scenario, folder, scenario_names
 from fedmem.studies.grid import Setting, parse_seeds, parse_vary
 
@@ -180,10 +180,13 @@ def text_of(value: Any) -> str:
     return value if isinstance(value, str) else write_flow(value)
 
 
-def load_sweep(path: Path | str) -> tuple[Sweep, Path]:
-    """The sweep in a file, and the file of its scenario. Errors: one `ScenarioError` with all that is wrong."""
+def load_sweep(path: Path | str, source: Source | None = None) -> tuple[Sweep, Path]:
+    """The sweep in a file, and the file of its scenario; `source` is the document in the file, if it was read already.
+
+    Errors: one `ScenarioError` with all that is wrong.
+    """
     file = find_scenario(path)
-    source = read_file(file)
+    source = read_file(file) if source is None else source
     if not isinstance(source.value, Mapping):
         message = "a sweep is a mapping of base, axes and seeds"
         raise ScenarioError(source.problems or [Problem(path="", message=message, line=1, source=str(file))])

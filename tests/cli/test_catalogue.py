@@ -13,6 +13,7 @@ from fedmem.errors import ComponentError, ScenarioError
 from fedmem.scenario import catalogue, describe, yaml_source
 from fedmem.scenario.loading import parse_scenario
 from fedmem.scenario.overrides import FAMILY_OF_FIELD
+from fedmem.studies import sweep_file
 from tests.cli.main_helpers import SMALL, call
 from tests.narrowing import present
 from tests.tiny import TINY
@@ -170,3 +171,20 @@ def test_check_goes_through_all_files_and_fails_if_one_is_wrong(small: Path) -> 
     assert "small.yaml  ok" in done.stdout
     assert "wrong.yaml:2  runs: 3 is odd" in done.stderr
     assert "no.yaml  there is no such file" in done.stderr
+
+
+def test_check_reads_the_file_once(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[str] = []
+    read_file = yaml_source.read_file
+
+    def count(path: Path) -> yaml_source.Source:
+        reads.append(str(path))
+        return read_file(path)
+
+    for module in (yaml_source, sweep_file):
+        monkeypatch.setattr(module, "read_file", count)
+    assert call("check", "small.yaml").exit_code == 0
+    assert reads == ["small.yaml"]
+    Path("sweep.yaml").write_text("{base: small.yaml, axes: [{path: client.lr, values: [0.1]}]}")
+    assert call("check", "sweep.yaml").exit_code == 0
+    assert reads.count("sweep.yaml") == 1

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 from fedmem.cli.main import app
 from fedmem.cli.study_text import study_text
 from fedmem.errors import ScenarioError
+from fedmem.scenario.yaml_source import read_file
 from fedmem.studies import search
 from fedmem.studies.search import quantity_of
 from fedmem.studies.sweep import sweep
@@ -135,7 +136,10 @@ def test_impossible_combination_is_a_failed_trial_with_reason(write: Write, tmp_
 def test_every_value_of_a_search_is_checked_first(write: Write, tmp_path: Path, axis: Any, named: str) -> None:
     plan = {"study": "s", "trials": 2, "directions": {"test_accuracy": "maximize"}}
     file = write(axes=[{"path": "client.lr", "values": [0.1, 0.2]}, axis], search=plan)
-    for call in (lambda: sweep(file, out=tmp_path / "out", jobs=1), lambda: study_text(file, (), "", (), tmp_path)):
+    for call in (
+        lambda: sweep(file, out=tmp_path / "out", jobs=1),
+        lambda: study_text(file, (), "", (), tmp_path, sweep=read_file(file)),
+    ):
         with pytest.raises(ScenarioError, match="rows minus") as error:
             call()
         assert len(error.value.problems) == 1
