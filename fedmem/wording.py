@@ -38,13 +38,25 @@ def bytes_text(count: float) -> str:
     return f"{megabytes:.0f} MB" if megabytes >= 10 else f"{megabytes:.1f} MB"
 
 
+def client_with_name(client: int, name: str = "") -> str:
+    """A client in a message about a scenario, whose fields take numbers: its number, and its name if it has one.
+
+    >>> client_with_name(1, "Süd"), client_with_name(1)
+    ('client 1 (Süd)', 'client 1')
+    """
+    return f"client {client} ({name})" if name.strip() else f"client {client}"
+
+
 def client_text(client: int, names: Sequence[str] = ()) -> str:
-    """A client for people: its name, or its number where it has none; a name that is itself a number with both.
+    """A client in results: its name, or its number where it has none; a name that is itself a number with both.
 
     >>> client_text(1, ("Nord", "Süd")), client_text(1), client_text(0, ("7",)), client_text(-1)
-    ('Süd', 'client 1', '7 (client 0)', 'nobody')
+    ('Süd', 'client 1', 'client 0 (7)', 'nobody')
     """
-    return "nobody" if client < 0 else _name_or_number("client ", client, names)
+    if client < 0:
+        return "nobody"
+    name = names[client] if client < len(names) else ""
+    return name if name.strip() and not _is_number(name) else client_with_name(client, name)
 
 
 def class_text(label: int, names: Sequence[str] = ()) -> str:
@@ -55,12 +67,11 @@ def class_text(label: int, names: Sequence[str] = ()) -> str:
     """
     if label < len(names) and names[label] == str(label):
         return names[label]
-    text = _name_or_number("class ", label, names)
-    return text if label < len(names) else text.removeprefix("class ")
-
-
-def _name_or_number(what: str, number: int, names: Sequence[str]) -> str:
-    name = names[number] if number < len(names) else ""
+    name = names[label] if label < len(names) else ""
     if not name.strip():
-        return f"{what}{number}"
-    return f"{name} ({what}{number})" if name.strip().lstrip("+-").isdecimal() else name
+        return f"class {label}" if label < len(names) else str(label)
+    return f"{name} (class {label})" if _is_number(name) else name
+
+
+def _is_number(name: str) -> bool:
+    return name.strip().lstrip("+-").isdecimal()

@@ -55,5 +55,5 @@ class TrainingMean:
             inputs=np.repeat(mean[None], target.num_images, axis=0),
             labels=guess_labels(target.num_images, target.num_classes),
             distance=math.nan,
-            note="this control reads nothing of the update; each input is the mean of reference data, each label a guess",
+            note="this control reads nothing of the update; each input is the mean of reference data",
         )

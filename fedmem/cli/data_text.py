@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fedmem.wording import client_text
+
 if TYPE_CHECKING:
     from fedmem.contracts.data import Dataset
     from fedmem.contracts.federation import Federation
@@ -46,7 +48,7 @@ def _size(data: Dataset) -> str:
 def _clients(federation: Federation) -> str:
     """How many rows each client keeps for itself."""
     sizes = [len(rows) for rows in federation.base]
-    names = federation.client_names or tuple(f"client {client}" for client in range(len(sizes)))
+    names = [client_text(client, federation.client_names) for client in range(len(sizes))]
     return f"{len(sizes):,}, rows without audit examples: {_counts(names, sizes, _CLIENTS)}"
 
 

@@ -153,6 +153,7 @@ def compute(
     from fedmem.privacy import record_level
     from fedmem.results.folder import is_finished
     from fedmem.results.provenance import provenance_of
+    from fedmem.scenario.caveats import caveats_with_data
 
     record_level.require(scenario, federation)
     # read before the training, during which files may change
@@ -166,7 +167,7 @@ def compute(
                 id=scenario.id,
                 runs=scenario.runs,
                 rounds=scenario.rounds,
-                warnings=_warnings(scenario, federation),
+                warnings=tuple(caveats_with_data(scenario, federation)),
             )
         )
         divided = scenario.runs > room_of(scenario, federation).shard or shards.has_shards
@@ -176,13 +177,6 @@ def compute(
             if force or not is_finished(folder):
                 raise  # else by another process, on a file system without locks
     return folder
-
-
-def _warnings(scenario: Scenario, federation: Federation) -> tuple[str, ...]:
-    """What a reader of the numbers must know, each once."""
-    from fedmem.scenario.caveats import caveats
-
-    return tuple(caveats(scenario, federation.foreign_rows, federation.counts, federation.warnings))
 
 
 def serve_finished(scenario: Scenario, folder: Path) -> Path:
@@ -341,6 +335,7 @@ def _manifest(
     from fedmem.privacy import guaranteed_bounds, mechanism_alarms
     from fedmem.privacy.spending import spending_record
     from fedmem.results.provenance import commit, versions
+    from fedmem.scenario.caveats import caveats_with_data
 
     scenario = job.scenario
     return {
@@ -362,7 +357,7 @@ def _manifest(
         "seconds": {**simulated.seconds, "estimating": estimating, "total": total},
         "pilot": _pilot(scenario, simulated),
         "privacy": spending_record(scenario, simulated.bank),
-        "warnings": list(_warnings(scenario, job.federation)),
+        "warnings": caveats_with_data(scenario, job.federation),
         "alarms": [
             *guaranteed_bounds.alarms(scenario, measurements),
             *mechanism_alarms.alarms(scenario, measurements),

@@ -18,6 +18,7 @@ from fedmem.errors import ComponentError
 from fedmem.federation.own_rows import owners_of_copies, splits_by_owner
 from fedmem.federation.set_aside import ClientSequence
 from fedmem.seeding import stream
+from fedmem.wording import client_with_name
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
@@ -117,9 +118,10 @@ class HeldRows(ClientSequence):
         too_many = np.flatnonzero((taken > 0) & (taken + copies * replaced > free - 1))
         if len(too_many):
             client = int(too_many[0])
+            client_name = client_with_name(client, self._names[client] if self._names else "")
             raise ComponentError(
                 f"injections[{i}]",
-                f"takes {taken[client]} of the {free[client]} rows of client {self._name(client)}, at most "
+                f"takes {taken[client]} of the {free[client]} rows of {client_name}, at most "
                 f"{self._max_taken(int(free[client]), replaced)} are possible: {limit_text(replaced)}",
             )
         self._is_free[places] = False
@@ -162,9 +164,6 @@ class HeldRows(ClientSequence):
         if len(wrong):
             raise ComponentError(f"injections[{i}]", f"takes row {ids[wrong[0]]}, which no client holds any more")
         return found
-
-    def _name(self, client: int) -> str:
-        return f"{client} ({self._names[client]})" if self._names else str(client)
 
     def _reasons(self) -> Mapping[str, IntArray]:
         """Reason -> ids of rows that no client holds."""

@@ -23,6 +23,7 @@ from fedmem.contracts.ragged import Ragged
 from fedmem.contracts.reserve import Reserve
 from fedmem.errors import ComponentError
 from fedmem.seeding import stream
+from fedmem.wording import client_with_name
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
@@ -178,7 +179,7 @@ class Ownership:
 
     def name(self, client: int) -> str:
         """The client in a message: its number, and its name where the data have one."""
-        return f"client {client}" + (f" ({self.names[client]!r})" if self.names else "")
+        return client_with_name(client, self.names[client] if self.names else "")
 
     def of_class(self, label: int) -> BoolArray:
         """(n,) whether a row is of this class and somebody's."""

@@ -15,6 +15,7 @@ from fedmem.errors import ComponentError
 from fedmem.modalities.text.vocabulary import UNKNOWN, Vocabulary
 from fedmem.modalities.text.windows import PADDING, inputs_and_targets, join_windows
 from fedmem.modalities.texts import Texts
+from fedmem.wording import client_with_name
 
 Position = Literal["alone", "start", "end", "random"]
 """Where in a row of training text a secret stands: in a row of its own, or over tokens of one of the owner's rows."""
@@ -66,8 +67,8 @@ class Sharing:
         if not len(rows):
             raise ComponentError(
                 "injections.position",
-                f"client {client.client} has no row of {client.examples.inputs.shape[1] + 1} tokens that a secret "
-                "could stand in; write `position: alone`, or lower dataset.length",
+                f"{client_with_name(client.client, client.name)} has no row of {client.examples.inputs.shape[1] + 1} "
+                "tokens that a secret could stand in; write `position: alone`, or lower dataset.length",
             )
         order = np.concatenate([rng.permutation(len(rows)) for _ in range(-(-count // len(rows)))])
         windows: IntArray = rows[order[:count]].copy()

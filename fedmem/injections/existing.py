@@ -15,7 +15,7 @@ from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Examples, Space
 from fedmem.errors import ComponentError
 from fedmem.injections._placement import ClientChoice, Clients, choose_clients, count_owners, freeze_choice
-from fedmem.wording import choices
+from fedmem.wording import choices, client_with_name
 
 if TYPE_CHECKING:
     from fedmem.contracts.reserve import Reserve
@@ -175,8 +175,8 @@ class Existing:
             others = f" (and {len(too_many) - 1} more clients hold too few)" if len(too_many) > 1 else ""
             raise ComponentError(
                 f"injections.{selector}",
-                f"{count} rows of client {_name(data)} are chosen, but of its {len(data.examples)} rows at most "
-                f"{data.max_taken} can be{others}: a client keeps at least one row, and under `exclusion: replace` "
+                f"{count} rows of {client_with_name(data.client, data.name)} are chosen, but of its "
+                f"{len(data.examples)} rows at most {data.max_taken} can be{others}: a client keeps at least one row, and under `exclusion: replace` "
                 "each chosen row needs another row of the client as its replacement row. Possible are "
                 f"{sum(min(count, data.max_taken) for data, count in pairs)} of the {sum(counts)} rows; choose fewer, "
                 f"choose among `clients`, or write `exclusion: remove`. {_elsewhere_text(data)}",
@@ -214,7 +214,8 @@ def _draw_each(
         data, found = few[0]
         raise ComponentError(
             "injections.per_client",
-            f"{count} matching rows of each client are wanted, but client {_name(data)} holds {found}"
+            f"{count} matching rows of each client are wanted, but "
+            f"{client_with_name(data.client, data.name)} holds {found}"
             + (f" (and {len(few) - 1} more clients hold too few)" if len(few) > 1 else "")
             + f"; lower per_client, or choose among `clients`. {_elsewhere_text(data)}",
         )
@@ -300,7 +301,3 @@ def _elsewhere_text(data: ClientData) -> str:
     counts = ", ".join(f"{count} {reason}" for reason, count in data.elsewhere.items())
     known = f"Further training rows of its owner: {counts}; others may be test rows. " if counts else ""
     return f"{known}Lower `population`, or `test` of the data set, to leave clients more rows"
-
-
-def _name(data: ClientData) -> str:
-    return f"{data.client} ({data.name})" if data.name else str(data.client)

@@ -28,7 +28,7 @@ from fedmem.estimation.views import p_of_single_ranks, summary_values
 from fedmem.results.examples import text_of
 from fedmem.results.read import Run, read_bank
 from fedmem.scenario.catalogue import kinds, load
-from fedmem.wording import choices, client_text
+from fedmem.wording import choices
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -365,7 +365,7 @@ def _client_number(run: Run, audit: AuditSet, client: str | int) -> int:
         number = int(text.removeprefix("#"))
     owners = sorted(set(audit.owners.tolist()) - {-1})
     if number not in owners:
-        shown = [client_text(one, names).removeprefix("client ") for one in owners]
+        shown = [names[one] if names else str(one) for one in owners]
         more = f", and {len(shown) - 20} more" if len(shown) > 20 else ""
         wrong = "is no client that holds audit examples"
         raise ComponentError("client", f"{text!r} {wrong}{choices(text, shown[:20])}{more}; #NUMBER is always a number")

@@ -11,6 +11,7 @@ from fedmem.errors import FedmemError
 from fedmem.scenario import catalogue
 
 if TYPE_CHECKING:
+    from fedmem.contracts.federation import Federation
     from fedmem.scenario.scenario import Scenario
 
 
@@ -36,6 +37,11 @@ def caveats(
         *_large_population(counts or {}),
         *of_injections,
     ]
+
+
+def caveats_with_data(scenario: Scenario, federation: Federation) -> list[str]:
+    """The same of a scenario whose federation is built, with what only its data can tell."""
+    return caveats(scenario, federation.foreign_rows, federation.counts, federation.warnings)
 
 
 def _large_population(counts: Mapping[str, int]) -> Iterator[str]:

@@ -91,8 +91,8 @@ def _run_trials(plan: Sweep, base: Path, folder: Path, how: Mapping[str, Any], *
                 if reason:
                     reasons[trial.number] = reason
                 _report_trial(study, trial, values)
-        settings = typed_settings(tuple(_setting(plan, trial.params) for trial in study.trials))
-        rows = [_row(plan, *pair, reasons) for pair in zip(study.trials, settings, strict=True)]
+        typed = typed_settings(tuple(_setting(plan, trial.params) for trial in study.trials))
+        rows = [_row(plan, trial, setting, reasons) for trial, setting in zip(study.trials, typed, strict=True)]
         front = {trial.number for trial in study.best_trials}
         put(folder, "trials", [{**row, "front": row["trial"] in front} for row in rows])
     finally:

@@ -179,7 +179,7 @@ def test_a_client_with_too_few_rows_is_named(tmp_path: Path) -> None:
     asked = of_three_owners(tmp_path, 6)
     (problem,) = build.check(asked)
     assert problem.path == "injections"
-    assert "client 1 ('20') has 6 rows" in problem.message
+    assert "client 1 (20) has 6 rows" in problem.message
     assert "7 are needed: 2 for audit examples, 4 replacement rows and one to train on" in problem.message
     assert "exclusion: remove" in problem.message
     assert not build.check(asked.model_copy(update={"exclusion": "remove"}))

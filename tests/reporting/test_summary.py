@@ -49,9 +49,9 @@ def test_summary_fits_a_terminal_without_broken_cells(folder: Path, width: int) 
 
 def test_the_page_has_every_client_and_both_scales(folder: Path) -> None:
     page = report(folder).read_text(encoding="utf-8")
-    for text in ("test accuracy, 7 (client 2)", "client gap, client 10", "by probability of the label", "own examples"):
+    for text in ("test accuracy, client 2 (7)", "client gap, client 10", "by probability of the label", "own examples"):
         assert text in page
-    assert page.index("client gap, 7 (client 2)") < page.index("client gap, client 10")
+    assert page.index("client gap, client 2 (7)") < page.index("client gap, client 10")
     assert "<title>a &lt;b&gt;bold&lt;/b&gt; $name [red] · run · fedmem</title>" in page
 
 

@@ -19,14 +19,18 @@ def series(seeds: int, metric: str, *, null: float = np.nan, fpr: float = np.nan
     rng = np.random.default_rng(0)
     values = 0.4 + 0.001 * rng.standard_normal((3, seeds))
     values[1] += 0.3
-    full = {"null": null, "n": 20.0, "paired": np.nan, "paired_null": np.nan, "fpr": fpr}
+    filled = [np.full((3, seeds), value) for value in (null, 20.0, np.nan, np.nan, fpr)]
     return Series(
         quantity=Quantity(
             metric=metric, labels=Labels(), kind="secret", level="local", title=metric, digits=2, headline=True
         ),
         values=values,
         rounds={},
-        **{name: np.full((3, seeds), value) for name, value in full.items()},
+        null=filled[0],
+        n=filled[1],
+        paired=filled[2],
+        paired_null=filled[3],
+        fpr=filled[4],
     )
 
 
