@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +13,9 @@ from fedmem.cli.app import Debug, Folder, app
 from fedmem.cli.errors import reporting
 from fedmem.cli.options import options
 from fedmem.cli.terminal import width
+
+if TYPE_CHECKING:
+    from fedmem.contracts.measurement import Level
 
 
 class TopLevel(StrEnum):
@@ -21,12 +25,15 @@ class TopLevel(StrEnum):
     GLOBAL = "global"
 
 
+LEVEL_OF_OPTION: Mapping[TopLevel, Level] = {TopLevel.LOCAL: "local", TopLevel.GLOBAL: "global"}
+
+
 @dataclass(frozen=True, kw_only=True)
 class TopOptions:
     """What `fedmem top` takes."""
 
     folder: Folder
-    n: Annotated[int, typer.Option("-n", help="how many examples", min=1)] = 10
+    n: Annotated[int, typer.Option("-n", help="how many examples, or clients", min=1)] = 10
     level: Annotated[
         TopLevel | None, typer.Option(help="whose scores decide the order; by default global, where there are any")
     ] = None
@@ -38,6 +45,9 @@ class TopOptions:
     ] = None
     show_sensitive: Annotated[
         bool, typer.Option("--show-sensitive", help="show the cells of sensitive columns, which are hidden otherwise")
+    ] = False
+    by_client: Annotated[
+        bool, typer.Option("--by-client", help="show the measure over the examples of each client instead")
     ] = False
     debug: Debug = False
 
@@ -52,9 +62,19 @@ def top(top_options: TopOptions) -> None:
         from fedmem.results.top import Choice, rank_examples
 
         run = read(top_options.folder)
+        level = None if top_options.level is None else LEVEL_OF_OPTION[top_options.level]
+        if top_options.by_client:
+            from fedmem.reporting.client_table import client_lines
+
+            if top_options.client is not None:
+                raise typer.BadParameter("--by-client shows all clients; leave --client out")
+            frame = run.by_client(top_options.measure or "memorisation", level=level, kind=top_options.kind)
+            for line in client_lines(run, frame, top_options.n, width()):
+                typer.echo(line)
+            return
         choice = Choice(
             n=top_options.n,
-            level=None if top_options.level is None else top_options.level.value,
+            level=level,
             kind=top_options.kind,
             client=top_options.client,
             measure=top_options.measure,

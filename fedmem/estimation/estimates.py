@@ -56,6 +56,7 @@ from typing import Any
 
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray
 from fedmem.contracts.estimator import Estimate, Estimator, Influence, View
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measure import Measure
@@ -202,7 +203,7 @@ def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Me
         places = list(group)
         for estimator, retention in zip(estimators, retentions, strict=True):
             source = _source(estimator)
-            view_estimates = [(view, _estimates_of(estimator, view)) for view in places]
+            view_estimates = [(view, estimates_in_view(estimator, view)) for view in places]
             for view, estimates in view_estimates:
                 rows += _values(view, estimates, source)
                 rows += _between_kinds(view, estimates, source)
@@ -216,10 +217,17 @@ def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Me
     return rows
 
 
-def _estimates_of(estimator: Estimator, view: View) -> list[Estimate]:
+def estimates_in_view(estimator: Estimator, view: View) -> list[Estimate]:
     """What an estimator finds in a view."""
     with Guard("estimator", estimator, "estimate", **_place_of(view)) as guard:
         return estimates_of(guard, estimator.estimate(view), view.audit.is_in.shape, declared_by(estimator))
+
+
+def hide_examples(view: View, hidden: BoolArray) -> View:
+    """The same view without the evidence on the audit examples that are `hidden` (m,)."""
+    loss, margin = np.where(hidden, np.nan, view.loss), np.where(hidden, np.nan, view.margin)
+    correct, rank = np.where(hidden, np.nan, view.correct), np.where(hidden, np.nan, view.rank)
+    return replace(view, loss=loss, margin=margin, correct=correct, rank=rank)
 
 
 def _place_of(view: View) -> dict[str, Any]:
@@ -245,7 +253,7 @@ def _values(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[
     """The kinds, and in the summary their nulls, their p and the single examples."""
     for e in estimates:
         labels = _labels_with_place(view, e.labels)
-        low, high = interval(e.value, e.influence, _clusters(view, e), e.bounds)
+        low, high = interval(e.value, e.influence, count_clusters(view, e), e.bounds)
         reading = Reading(metric=e.metric, value=e.value, low=low, high=high, n=e.n, subject=e.kind, labels=labels)
         yield _row(view.round, view.level, source, reading)
         if view.round is not None:
@@ -274,7 +282,7 @@ def _values(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[
                 yield _row(view.round, view.level, source, of_one)
 
 
-def _clusters(view: View, e: Estimate) -> int:
+def count_clusters(view: View, e: Estimate) -> int:
     """The smaller of the number of examples behind an estimate and the number of runs with an answer about any of them.
 
     Runs that diverged, and runs without the owning clients, have no answers.
@@ -299,7 +307,7 @@ def _between_kinds(view: View, estimates: Sequence[Estimate], source: str) -> It
     for a, b in combinations(estimates, 2):
         if (a.metric, a.labels) == (b.metric, b.labels):
             labels = _labels_with_place(view, a.labels).plus(contrast="kinds", minus=b.kind)
-            clusters = min(_clusters(view, a), _clusters(view, b))
+            clusters = min(count_clusters(view, a), count_clusters(view, b))
             yield _row(view.round, view.level, source, _difference(a, b, labels, a.n + b.n, clusters))
 
 
@@ -318,17 +326,15 @@ def _pair_levels(estimator: Estimator, view_estimates: Sequence[tuple[View, Sequ
         return
     owner, local = places["local", "owner"]
     view, whole = places["global", ""]
-    hidden = np.isnan(owner.margin).all((0, 1))
+    hidden: BoolArray = np.asarray(np.isnan(owner.margin).all((0, 1)))
     if not np.isnan(view.margin[:, :, hidden]).all():
-        loss, margin = np.where(hidden, np.nan, view.loss), np.where(hidden, np.nan, view.margin)
-        correct, rank = np.where(hidden, np.nan, view.correct), np.where(hidden, np.nan, view.rank)
-        view = replace(view, loss=loss, margin=margin, correct=correct, rank=rank)
-        whole = _estimates_of(estimator, view)
+        view = hide_examples(view, hidden)
+        whole = estimates_in_view(estimator, view)
     by_key = {(e.metric, e.labels, e.kind): e for e in whole}
     for e in local:
         other = by_key.get((e.metric, e.labels, e.kind))
         if other is not None:
-            yield _Pair(e, other, min(_clusters(owner, e), _clusters(view, other)))
+            yield _Pair(e, other, min(count_clusters(owner, e), count_clusters(view, other)))
 
 
 def _between_levels(round_number: int | None, pair: _Pair, source: str) -> Measurement:

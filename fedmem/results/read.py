@@ -160,6 +160,28 @@ class Run:
 
         return rank_examples(self, Choice(n=n, level=level, kind=kind, client=client, measure=measure)).frame
 
+    def by_client(
+        self, measure: str = "memorisation", *, level: Level | None = None, kind: str | None = None
+    ) -> pd.DataFrame:
+        """A measure over the audit examples that each client owns, in the summary: one row a client, level and kind.
+
+        The columns are `client`, `client_name`, `level`, `kind`, `metric`, the labels of the measure, `value`, its 95 %
+        interval `low` and `high`, `n` (examples), `null` (the value without memorisation), `p`, and, adjusted for all
+        clients of the family, `adjusted_low`, `adjusted_high`, `p_adjusted` and `tests`. An example counts for its
+        owning client alone. `frame.attrs["note"]` says how to read them. Estimators are computed again from the stored
+        evidence, for each client.
+
+        Args:
+            measure: of an estimator of the scenario, such as `memorisation`, `exposure` or `auc`.
+            level: `local` (models of the owning client) or `global`; by default both.
+            kind: examples of this kind alone.
+
+        Errors: `ComponentError` with choices for a measure or kind that the run does not have.
+        """
+        from fedmem.results.by_client import frame_by_client
+
+        return frame_by_client(self, measure, level, kind)
+
     @property
     def client_names(self) -> tuple[str, ...]:
         """(N,) the names of the clients; empty where the data have none, and for pooled data."""

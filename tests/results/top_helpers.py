@@ -103,6 +103,14 @@ def finished(
     return stored(folder, bank(is_in, answers(is_in, rates), answers(is_in, local or rates), kinds), **names)
 
 
+def estimated(folder: Path) -> Run:
+    """27 examples of two kinds at three clients, with an estimator: example j is right in j mod 3 of 8 out runs."""
+    made = finished(folder, [(8, j % 3) for j in range(27)])
+    with (made.path / "scenario.yaml").open("a") as file:
+        file.write("bootstrap: 40\nestimators: [{kind: memorisation}]\n")
+    return made
+
+
 def stored(folder: Path, evidence: Bank, *, estimators: Sequence[Any] = (Memorisation(),), **names: Any) -> Run:
     """A bank as a finished run, with its memorisation."""
     m = len(evidence.audit)
