@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+from fedmem.errors import FedmemError
+from fedmem.processes import cores
 from fedmem.wording import bytes_text
 
 MIN_FREE = 10**9
@@ -56,17 +58,21 @@ def examine(runs: Path | str = "runs") -> tuple[Finding, ...]:
 
 
 def _fedmem() -> Finding:
+    from fedmem.contracts.families import FAMILIES
+    from fedmem.scenario.catalogue import kinds
     from fedmem.shipped.files import folder, scenario_names
 
-    package = Path(__file__).resolve().parents[1]
-    names = scenario_names()
-    problem = f"the shipped scenarios are missing in {folder()}; install fedmem again"
+    package, names = Path(__file__).resolve().parents[1], scenario_names()
+    problems, num_kinds = [], 0
+    if not names:
+        problems.append(f"the shipped scenarios are missing in {folder()}; install fedmem again")
+    try:
+        num_kinds = sum(len(kinds(family)) for family in FAMILIES)
+    except FedmemError as error:
+        problems.append(str(error))
     version = _version("fedmem") or "not installed, used from its folder"
-    return Finding(
-        title="fedmem",
-        text=f"{version}, in {package}; {len(names)} shipped scenarios",
-        problems=() if "quickstart" in names else (problem,),
-    )
+    text = f"{version}, in {package}; {len(names)} shipped scenarios, {num_kinds} components"
+    return Finding(title="fedmem", text=text, problems=tuple(problems))
 
 
 def _python() -> Finding:
@@ -94,7 +100,7 @@ def _devices() -> Finding:
 
 
 def _cores() -> Finding:
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = cores()
     threads = {name: os.environ[name] for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS") if os.environ.get(name)}
     text = ", ".join(f"{name}={value}" for name, value in threads.items()) or "as many threads as cores"
     return Finding(title="cores", text=f"{usable} of {os.cpu_count() or usable} usable; {text}")

@@ -45,10 +45,10 @@ def write_new(name: str, source: str = "quickstart") -> list[Path]:
     file = Path(name) if Path(name).suffix in (".yaml", ".yml") else Path(f"{name}.yaml")
     _require_usable(name, file)
     scenario, text = _load_source(source)
-    content = _commented(text, file)
+    content = _add_comments(text, file)
     if not _is_same(content, file.stem, scenario):
         # the keys of the source do not begin lines, so its values are written out
-        content = _commented(write(scenario.dump()), file)
+        content = _add_comments(write(scenario.dump()), file)
         assert _is_same(content, file.stem, scenario)
     try:
         with file.open("x", encoding="utf-8") as stream:
@@ -90,7 +90,7 @@ def _is_same(content: str, name: str, scenario: Scenario) -> bool:
         return False
 
 
-def _commented(text: str, file: Path) -> str:
+def _add_comments(text: str, file: Path) -> str:
     """The text of a scenario with a header, its new name, and a comment above each key."""
     lines = text.splitlines()
     body = next((i for i, line in enumerate(lines) if line.strip() and not line.startswith("#")), len(lines))

@@ -12,6 +12,7 @@ import pytest
 
 from fedmem.apps import installation
 from fedmem.apps.installation import Finding, examine
+from fedmem.contracts import families
 from fedmem.datasets._published import Published
 
 
@@ -127,6 +128,12 @@ def test_broken_torch_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_missing_scenarios_are_a_problem(own_folders: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fedmem.shipped.files.folder", lambda: own_folders)
     assert "install fedmem again" in finding("fedmem").problems[0]
+
+
+def test_missing_family_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert finding("fedmem").problems == ()
+    monkeypatch.setitem(families.FAMILIES, "strategy", "fedmem.nowhere")
+    assert finding("fedmem").problems == ("the folder of fedmem.nowhere is missing; install fedmem again",)
 
 
 def test_threads_and_cores_are_reported(monkeypatch: pytest.MonkeyPatch) -> None:
