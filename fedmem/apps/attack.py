@@ -5,27 +5,25 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
+from fedmem.apps.attack_scores import Images, Score, scores
+from fedmem.apps.match_control import Client, Match, control_targets, distances, reverse_update
 from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.attack import GradientTarget, Reconstruction, ReconstructionAttack
 from fedmem.contracts.validation_of_measures import reconstruct
 from fedmem.errors import TargetError
-from fedmem.modalities.numbers import psnr, squared_errors
-from fedmem.modalities.pairing import assign
 from fedmem.modalities.undescribed import modality_of_shape
 from fedmem.seeding import stream
 from fedmem.training.model_checks import frozen_parameters
 
 if TYPE_CHECKING:
     from torch import nn
-
-Images = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,62 +167,18 @@ def copy_prepared_model(model: nn.Module, known: Known) -> nn.Module:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Score:
-    """How near one true example came back.
-
-    `psnr` in dB, of the reconstruction that is assigned to it, higher is nearer; `margin`, that minus the best prior's;
-    `identified`, 1 where some reconstruction is strictly nearer to it than any is to the gallery, NaN without one;
-    `place` of the reconstruction that is assigned to it; `prior`, the best guess without the update.
-    """
-
-    psnr: float
-    margin: float
-    identified: float
-    place: int
-    prior: Images
-
-
-def scores(images: Images, truth: Images, gallery: Images, rng: np.random.Generator) -> list[Score]:
-    """Each true image with the reconstruction that is assigned to it (Hungarian method), against priors: grey, the mean
-    of the gallery, and as many images of the gallery as were reconstructed.
-
-    The best prior is picked by the truth, which favours the priors. An image that is exchangeable with the
-    G images of the gallery is identified with probability 1 / (G + 1) without any leakage.
-    """
-    guesses = [np.full((1, *truth.shape[1:]), 0.5, dtype=np.float32)]
-    if len(gallery):
-        guesses += [gallery.mean(axis=0, keepdims=True), gallery[rng.permutation(len(gallery))[: len(images)]]]
-    errors = squared_errors(images, truth)
-    assignment = assign(errors)
-    priors = [(batch, squared_errors(batch, truth)) for batch in guesses]
-    matched = [(batch, table, assign(table)) for batch, table in priors]
-    nearest = float(squared_errors(images, gallery).min()) if len(gallery) else np.nan
-    result = []
-    for j in range(len(truth)):
-        lowest_error, batch, place = min(
-            ((float(table[pick[j], j]), batch, int(pick[j])) for batch, table, pick in matched),
-            key=lambda match: match[0],
-        )
-        decibels = float(psnr(np.float64(errors[assignment[j], j])))
-        result.append(
-            Score(
-                psnr=decibels,
-                margin=decibels - float(psnr(np.float64(lowest_error))),
-                identified=float(errors[:, j].min() < nearest) if len(gallery) else np.nan,
-                place=int(assignment[j]),
-                prior=batch[place],
-            )
-        )
-    return result
-
-
-@dataclass(frozen=True, kw_only=True)
 class AttackResult:
-    """What came of an attack: the reconstruction, what the adversary was granted, and scores where truth is known."""
+    """What came of an attack: the reconstruction, what the adversary was granted, and scores where truth is known.
+
+    `match` says whether the update was matched at all. If it was not, the attack says nothing about safety.
+    `notes` are what in the files contradicts what is known.
+    """
 
     found: Reconstruction
     knows: str
     clients: int
+    match: Match
+    notes: tuple[str, ...] = ()
     scores: Sequence[Score] = ()
     truth: Images | None = None
     gallery_size: int = 0
@@ -242,6 +196,7 @@ def attack(  # noqa: PLR0913 - options for users, all by name
     truth: ArrayLike | None = None,
     gallery: ArrayLike | None = None,
     seed: int = 0,
+    controls: int = 3,
 ) -> AttackResult:
     """Attack one update: a model before and after training, as tensors by name or files of them.
 
@@ -256,6 +211,9 @@ def attack(  # noqa: PLR0913 - options for users, all by name
         gallery: (G, *input_shape) inputs in [0, 1] that were not trained on, drawn like the true ones: from 1000 on, an
             identification says much. None of them may be a true one.
         seed: of the attack's starts.
+        controls: simulated updates of a client that works as stated, on inputs of the gallery or on noise. The same
+            attack on them, and on updates of clients that work otherwise, shows which distance is a match
+            (`result.match`). 0 checks nothing and saves most of the time.
 
     Errors: `FolderError` for files that cannot be used, `TargetError` for an update that nothing can be read from, and
     for a truth or a gallery that does not fit what is known. All are found before anything is optimised.
@@ -278,9 +236,10 @@ def attack(  # noqa: PLR0913 - options for users, all by name
         raise TargetError(f"batch_size {known.batch_size} is more than the {known.num_images} images of the update")
     true, others = (_images(name, value, known.input_shape) for name, value in (("truth", truth), ("gallery", gallery)))
     _check_gallery(true, others, known)
+    if controls < 0:
+        raise TargetError(f"controls must be at least 0, got {controls}")
     origin: dict[str, Any] = {}
-    pair = []
-    state: Params = {}
+    pair, states = [], []
     for name, source in (("before", before), ("after", after)):
         if isinstance(source, Path):
             origin[name] = (
@@ -289,21 +248,94 @@ def attack(  # noqa: PLR0913 - options for users, all by name
                 else {}
             )
             source = read_params(source)
-            state = state or source
+        states.append(source)
         pair.append(fit_to_model(source, model, name))
-    if state:
-        model = read_buffers(state, model)
+    model = read_buffers(states[0] if origin else {}, model)
     target = target_of(pair[0], pair[1], model, known, gradient=gradient).grant(attack.knows)
     (target,) = validate_targets([require_direction(target)])
     (reconstruction,) = reconstruct(attack, [target], [stream(seed, "attack")])
+    reconstruction = replace(reconstruction, distance=max(0.0, reconstruction.distance))  # rounding may go below 0
+    match = Match(distance=reconstruction.distance)
+    if controls and np.isfinite(match.distance):
+        match = _compare_with_controls(match, attack, target, pair, model, known, (others, seed, controls, gradient))
     return AttackResult(
         found=reconstruction,
         knows=target.knows,
         clients=known.clients,
+        match=match,
+        notes=() if gradient else _contradictions(states[0], states[1], model, known),
         scores=scores(reconstruction.inputs, true, others, stream(seed, "attack gallery")) if len(true) else (),
         truth=true if len(true) else None,
         gallery_size=len(others),
         origin=origin | {"seed": seed},
+    )
+
+
+def _compare_with_controls(
+    match: Match,
+    attack: ReconstructionAttack,
+    target: GradientTarget,
+    pair: Sequence[Params],
+    model: nn.Module,
+    known: Known,
+    options: tuple[Images, int, int, bool],
+) -> Match:
+    """The same attack on simulated updates with known data, and on the reversed update."""
+    gallery, seed, controls, gradient = options
+    before, after = pair
+
+    def build(trained: Params, start: Params = before) -> GradientTarget:
+        built = target_of(start, trained, model, known, gradient=gradient).grant(attack.knows)
+        return replace(built, model=target.model)
+
+    def data(i: int) -> tuple[Images, IntArray]:
+        rng = stream(seed, "attack control", run=i)
+        labels = rng.integers(0, known.num_classes, known.num_images) if known.labels is None else known.labels
+        if len(gallery) >= known.num_images:
+            inputs = gallery[rng.permutation(len(gallery))[: known.num_images]]
+        else:
+            inputs = rng.random((known.num_images, *known.input_shape), dtype=np.float32)
+        return inputs, np.asarray(labels, dtype=np.int64)
+
+    client = Client(
+        lr=known.lr,
+        steps=known.steps,
+        batch_size=known.batch_size or known.num_images,
+        clients=known.clients,
+        gradient=gradient,
+    )
+    as_stated, misstated = control_targets(build, before, client, data, controls)
+    rngs = [stream(seed, "attack on control", run=i) for i in range(len(as_stated) + len(misstated))]
+    return replace(
+        match,
+        as_stated=distances(attack, as_stated, rngs[: len(as_stated)]),
+        misstated=distances(attack, misstated, rngs[len(as_stated) :]),
+        reverse=next(
+            iter(
+                distances(
+                    attack, [reverse_update(target) if gradient else build(before, after)], [stream(seed, "attack")]
+                )
+            ),
+            float("nan"),
+        ),
+    )
+
+
+def _contradictions(before: Params, after: Params, model: nn.Module, known: Known) -> tuple[str, ...]:
+    """What the buffers of the files say against the mode that is granted."""
+    import torch
+
+    changed = [
+        name
+        for name, _ in model.named_buffers()
+        if name in before and name in after and not torch.equal(before[name], after[name])
+    ]
+    if known.mode == "train" or not changed:
+        return ()
+    return (
+        f"mode eval is granted, but {len(changed)} buffers differ between the two files, for example {changed[0]!r}: "
+        "the client seems to have trained in mode train, with the statistics of its batches. Its gradient is then "
+        "another than the one that is matched; train the client in mode eval, or with GroupNorm",
     )
 
 

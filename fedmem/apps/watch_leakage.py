@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fedmem.apps.attack import Images, Known, scores, target_of
+from fedmem.apps.attack import Known, target_of
+from fedmem.apps.attack_scores import Images, scores
 from fedmem.apps.differences import summarise
 from fedmem.apps.ownership import IDENTITY, MemberOf, Ownership
 from fedmem.contracts.arrays import Params

@@ -25,7 +25,19 @@ class AttackOptions:
     classes: Annotated[int, typer.Option(help="number of classes", min=1, max=10**6)]
     images: Annotated[int, typer.Option(help="how many examples shaped the update", min=1, max=10**6)]
     lr: Annotated[float, typer.Option(help="learning rate of the client")]
-    steps: Annotated[int, typer.Option(help="local steps of the client", min=1, max=10**6)] = 1
+    steps: Annotated[
+        int | None,
+        typer.Option(help="local steps of the client, in all; left out: 1", min=1, max=10**6, show_default=False),
+    ] = None
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="instead of --steps: epochs x rows / --batch-size, rounded up in each epoch, are the steps",
+            min=1,
+            max=10**6,
+            show_default=False,
+        ),
+    ] = None
     batch_size: Annotated[int | None, typer.Option(help="rows in a step; left out: all", show_default=False)] = None
     changes: Annotated[
         list[str] | None,
@@ -40,8 +52,16 @@ class AttackOptions:
     ] = None
     labels: Annotated[str | None, typer.Option(help="of the examples, such as 3,5", show_default=False)] = None
     in_order: Annotated[bool, typer.Option("--in-order", help="the labels are in the order of training")] = False
-    clients: Annotated[int, typer.Option(help="of how many clients the update is the mean", min=1, max=10**9)] = 1
-    mode: Annotated[str, typer.Option(help="of the model while the client trained: train or eval")] = "train"
+    clients: Annotated[
+        int | None,
+        typer.Option(
+            help="of how many clients the update is the mean; left out: 1", min=1, max=10**9, show_default=False
+        ),
+    ] = None
+    mode: Annotated[
+        str | None,
+        typer.Option(help="of the model while the client trained, train or eval; left out: train", show_default=False),
+    ] = None
     mean: Annotated[str | None, typer.Option(help="with which inputs are normalised", show_default=False)] = None
     std: Annotated[str | None, typer.Option(help="with which inputs are normalised", show_default=False)] = None
     gradient: Annotated[bool, typer.Option("--gradient", help="AFTER holds a gradient of the mean loss")] = False
@@ -54,6 +74,10 @@ class AttackOptions:
         typer.Option(help=".npz with inputs that were not trained on, drawn like the true ones", show_default=False),
     ] = None
     seed: Annotated[int, typer.Option(help="of the attack's starts")] = 0
+    controls: Annotated[
+        int,
+        typer.Option(help="simulated updates that show which matching distance is good; 0: none", min=0, max=100),
+    ] = 3
     out: Annotated[Path, typer.Option(help="folder for the reconstructions")] = Path("attack")
     force: Annotated[bool, typer.Option("--force", help="replace the folder if it exists")] = False
     debug: Debug = False

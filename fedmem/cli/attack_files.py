@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedmem.apps import attack as attacking
-from fedmem.apps.attack import AttackResult, Images, Known
+from fedmem.apps.attack import AttackResult, Known
+from fedmem.apps.attack_scores import Images
+from fedmem.cli.attack_text import granted_text, report_text
 from fedmem.contracts.attack import ReconstructionAttack
 from fedmem.contracts.model import Model, TableModel
 from fedmem.errors import ComponentError, FedmemError, FolderError, Problem, ScenarioError
-from fedmem.estimation.statistics import clopper_pearson
 from fedmem.guards.guarding import NOT_OURS, cause_of
 from fedmem.modalities.undescribed import modality_of_shape
 from fedmem.processes import cores, share_processes
@@ -65,6 +66,7 @@ def attack_files(options: AttackOptions) -> str:
             truth=_inputs(options.truth),
             gallery=_inputs(options.gallery),
             seed=options.seed,
+            controls=options.controls,
         )
     settings = {
         "versions": versions(),
@@ -79,22 +81,29 @@ def attack_files(options: AttackOptions) -> str:
         },
     }
     write(done, options.out, settings, force=options.force)
-    return report_text(done, options.out)
+    return report_text(done, knowledge, options, built, options.out)
 
 
 def _parse_known(options: AttackOptions) -> Known:
     """From text to numbers."""
+    if options.epochs is not None and options.steps is not None:
+        raise ComponentError("--epochs", "gives the number of steps already; leave out --steps or --epochs")
+    clients = options.clients or 1
+    steps = options.steps or 1
+    if options.epochs is not None:
+        rows = -(-options.images // clients)
+        steps = options.epochs * -(-rows // min(options.batch_size or rows, rows))
     return Known(
         input_shape=tuple(_parse_whole_numbers("--shape", options.shape)),
         num_classes=options.classes,
         num_images=options.images,
         lr=options.lr,
-        steps=options.steps,
+        steps=steps,
         batch_size=options.batch_size,
         labels=None if options.labels is None else tuple(_parse_whole_numbers("--labels", options.labels)),
         in_order=options.in_order,
-        clients=options.clients,
-        mode=_mode(options.mode),
+        clients=clients,
+        mode=_mode(options.mode or "train"),
         mean=_numbers("--mean", options.mean),
         std=_numbers("--std", options.std),
     )
@@ -204,7 +213,10 @@ def write(done: AttackResult, folder: Path, settings: Mapping[str, Any], *, forc
         (place / "attack.json").write_text(
             json.dumps({**settings, **_json_facts(done)}, indent=2, allow_nan=False) + "\n", encoding="utf-8"
         )
-        subtitle = f"granted: {done.knows}; clients: {done.clients}; matching distance {done.found.distance:.3g}"
+        subtitle = (
+            f"granted: {granted_text(done.knows)}; clients: {done.clients}; match: {done.match.verdict} "
+            f"(distance {done.found.distance:.3g})"
+        )
         image = sheet("What the update leaks", {"": _image_rows(done)[:MAX_IMAGES]}, subtitle)
         (place / "sheet.png").write_bytes(image)
     return folder
@@ -218,6 +230,13 @@ def _json_facts(done: AttackResult) -> dict[str, Any]:
     return {
         "knows": done.knows,
         "clients": done.clients,
+        "match": {
+            "verdict": done.match.verdict,
+            "as_stated": list(done.match.as_stated),
+            "misstated": list(done.match.misstated),
+            **{name: value for name in ("limit", "reverse") if np.isfinite(value := getattr(done.match, name))},
+        },
+        **({"notes": list(done.notes)} if done.notes else {}),
         "distance": done.found.distance if np.isfinite(done.found.distance) else None,
         "labels": done.found.labels.tolist(),
         **({"not_recovered": done.found.note} if done.found.note else {}),
@@ -248,45 +267,3 @@ def _image_rows(done: AttackResult) -> list[ImageRow]:
         )
         for j, score in enumerate(done.scores)
     ]
-
-
-def _found_text(done: AttackResult) -> str:
-    """What was reconstructed, or why inputs and labels are not recovered."""
-    reconstruction = done.found
-    distance = f"matching distance {reconstruction.distance:.3g}"
-    if reconstruction.note:
-        if not np.isfinite(reconstruction.distance):
-            distance = "nothing was matched"
-        return f"inputs and labels were not recovered: {reconstruction.note}; {distance}"
-    labels = ", ".join(map(str, reconstruction.labels.tolist()))
-    return f"{len(reconstruction.inputs)} reconstructed, labels {labels}; {distance}"
-
-
-def report_text(done: AttackResult, out: Path) -> str:
-    """What was granted, what was found, and how to read it, in a few lines."""
-    lines = [
-        f"granted to the adversary: {done.knows}, clients={done.clients}",
-        _found_text(done),
-    ]
-    if done.scores:
-        identified = [score.identified for score in done.scores if score.identified == score.identified]
-        successes, trials = int(sum(identified)), len(identified)
-        better = sum(score.margin > 0 for score in done.scores)
-        if identified:
-            low, high = clopper_pearson(successes, trials)
-            lines.append(
-                f"identified {successes} of {trials} among {done.gallery_size} others "
-                f"(by chance about {trials / (done.gallery_size + 1):.1g} of {trials})"
-            )
-            lines.append(
-                f"share identified {successes / trials:.2f} [{low:.2f}, {high:.2f}] (exact binomial 95 % interval, as "
-                "if the examples of an update were independent)"
-            )
-        lines.append(f"nearer than the best prior: {better} of {len(done.scores)}")
-        margins, levels = ([getattr(score, name) for score in done.scores] for name in ("margin", "psnr"))
-        if not identified:
-            lines.append("identified: not known without --gallery, inputs like the true ones that were not trained on")
-        lines.append(f"margin over it {np.median(margins):+.1f} dB, PSNR {np.median(levels):.1f} dB (medians)")
-    else:
-        lines.append("not scored: give --truth, and --gallery, to know what this is worth")
-    return "\n".join([*lines, f"Files: {out}"])

@@ -21,7 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_the_command_writes_what_it_found(folder: Path) -> None:
     code, said, _ = call("--truth", "truth.npz", "--set", "attack.steps=50", "--out", "found")
     assert code == 0
-    assert "granted to the adversary: lr+steps+count" in said
+    assert "granted to the adversary: the model before, the update, the learning rate" in said
     found = json.loads((folder / "found" / "attack.json").read_text())
     assert found["clients"] == 1
     assert len(found["scores"]) == 2

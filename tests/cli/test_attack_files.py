@@ -67,7 +67,18 @@ def test_attack_json_holds_all_settings_files_and_versions(folder: Path) -> None
 
 def test_identified_has_its_chance_and_exact_interval(folder: Path) -> None:
     np.savez("others.npz", np.full((39, 4), 0.25, dtype=np.float32))
-    scored = ("--truth", "truth.npz", "--gallery", "others.npz", "--set", "attack.steps=3", "--out", "found")
+    scored = (
+        "--truth",
+        "truth.npz",
+        "--gallery",
+        "others.npz",
+        "--set",
+        "attack.steps=3",
+        "--controls",
+        "0",
+        "--out",
+        "found",
+    )
     _, said, _ = call(*scored)
     count = int(said.partition("identified ")[2].split()[0])
     low, high = clopper_pearson(count, 2)

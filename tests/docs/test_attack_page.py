@@ -68,7 +68,8 @@ def test_the_command_of_the_page_finds_both_images(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr + done.stdout
-    assert "granted to the adversary: lr+steps+count, clients=1" in done.stdout
+    assert "clients 1 (default, not given)" in done.stdout
+    assert "match: good" in done.stdout
     assert "identified 2 of 2" in done.stdout
     assert {file.name for file in (tmp_path / "attacked").iterdir()} == {
         "attack.json",

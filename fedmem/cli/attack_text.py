@@ -1,0 +1,186 @@
+"""What `fedmem attack` prints: what was granted and assumed, whether the update was matched, and what was found."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedmem.apps.attack import AttackResult, Known
+from fedmem.apps.match_control import Match
+from fedmem.contracts.attack import ReconstructionAttack
+from fedmem.estimation.statistics import clopper_pearson
+from fedmem.scenario import catalogue
+
+if TYPE_CHECKING:
+    from fedmem.cli.attack import AttackOptions
+
+GRANTED = {
+    "lr": "the learning rate",
+    "steps": "the number of local steps",
+    "count": "the number of examples",
+    "labels": "the labels",
+    "algorithm": "how the client trains",
+    "batches": "the order of the examples",
+    "population": "reference data",
+}
+"""What the words of `knows` mean."""
+
+OPTIONS = {"labels": "--labels LABEL,LABEL,...", "batches": "--in-order"}
+"""The options that grant what an attack may know."""
+
+REASONS = (
+    "the client used another optimiser than plain SGD (Adam, momentum, weight decay), another number of --steps or "
+    "another --batch-size, more or fewer --images, another --mode, --mean or --std, another loss than the mean "
+    "cross-entropy, or a defence such as clipping, noise or compression; or the files are not before and after one "
+    "training, or are swapped"
+)
+
+
+def granted_text(knows: str) -> str:
+    """What the adversary knows, in plain words.
+
+    >>> granted_text("lr+steps+count")
+    'the model before, the update, the learning rate, the number of local steps, the number of examples'
+    """
+    return ", ".join(["the model before", "the update", *(GRANTED.get(word, word) for word in knows.split("+"))])
+
+
+def assumed_text(known: Known, options: AttackOptions) -> str:
+    """The values that hold for the client's work, and which of them nobody gave."""
+
+    def value(name: str, shown: object, given: object) -> str:
+        return f"{name} {shown}" + ("" if given is not None else " (default, not given)")
+
+    steps = value("steps", known.steps, options.steps or options.epochs)
+    if options.epochs is not None:
+        steps += f" (from {options.epochs} epochs)"
+    rows = known.batch_size or -(-known.num_images // known.clients)
+    parts = [
+        "plain SGD on the mean cross-entropy",
+        f"lr {known.lr:g}",
+        f"images {known.num_images}",
+        "a gradient, so that steps and batch size do not matter" if options.gradient else steps,
+        "" if options.gradient else value("batch size", rows, known.batch_size),
+        value("clients", known.clients, options.clients),
+        value("mode", known.mode, options.mode),
+        "" if known.mean else "inputs not normalised (default, not given)",
+    ]
+    return ", ".join(filter(None, parts))
+
+
+def match_lines(match: Match, notes: Sequence[str] = ()) -> list[str]:
+    """The quality of the match in words, a warning where there is none, and what the files contradict."""
+    lines = [f"note: {note}" for note in notes]
+    if math.isnan(match.distance):
+        return [*lines, "match: none, since nothing was matched"]
+    reached = f"matching distance {match.distance:.2g} (0 is a perfect match, and larger is worse)"
+    if match.verdict == "not checked":
+        return [*lines, f"match: not checked; {reached}. With --controls 3, simulated updates show which is good"]
+    beside = (
+        f"{reached}. The same attack reaches {_span(match.as_stated)} on simulated updates of a client that works as "
+        f"assumed, and {_span(match.misstated)} on those of one that does not (Adam, or a reversed update)"
+    )
+    if match.verdict == "matched":
+        return [*lines, f"match: good; {beside}"]
+    if match.verdict == "undecided":
+        return [
+            *lines,
+            f"match: undecided; {beside}. These overlap, so the distance does not show whether the update was matched. "
+            "Raise attack.steps, or use a stronger attack",
+        ]
+    if match.verdict == "swapped":
+        return [
+            *lines,
+            f"match: bad; {beside}",
+            "WARNING: the update was not matched, so this attack says nothing about safety. Reversed, it is "
+            f"matched better (distance {match.reverse:.2g}): before and after are probably swapped"
+            f"; other usual reasons: {REASONS}",
+        ]
+    return [
+        *lines,
+        f"match: bad; {beside}",
+        f"WARNING: the update was not matched, so this attack says nothing about safety. The usual reasons: {REASONS}",
+    ]
+
+
+def _span(values: Sequence[float]) -> str:
+    return f"{min(values):.2g} to {max(values):.2g}"
+
+
+def found_text(done: AttackResult) -> str:
+    """What was reconstructed, or why inputs and labels are not recovered."""
+    reconstruction = done.found
+    if reconstruction.note:
+        return f"inputs and labels were not recovered: {reconstruction.note}"
+    labels = ", ".join(map(str, reconstruction.labels.tolist()))
+    return f"{len(reconstruction.inputs)} reconstructed, labels {labels}"
+
+
+def score_lines(done: AttackResult) -> list[str]:
+    """How near the true inputs came back; undefined where nothing is known of the match and nothing was identified."""
+    if not done.scores:
+        return ["not scored: give --truth, and --gallery, to know what this is worth"]
+    identified = [score.identified for score in done.scores if score.identified == score.identified]
+    successes, trials = int(sum(identified)), len(identified)
+    better = sum(score.margin > 0 for score in done.scores)
+    lines = []
+    if identified and not successes and done.match.verdict in ("unmatched", "swapped", "undecided"):
+        return [
+            f"identified: undefined. None of {trials} reconstructions is near a true input, but the update was not "
+            "matched; this is no evidence that nothing leaks"
+        ]
+    if identified:
+        low, high = clopper_pearson(successes, trials)
+        lines.append(
+            f"identified {successes} of {trials} among {done.gallery_size} others "
+            f"(by chance about {trials / (done.gallery_size + 1):.1g} of {trials})"
+        )
+        lines.append(
+            f"share identified {successes / trials:.2f} [{low:.2f}, {high:.2f}] (exact binomial 95 % interval, as "
+            "if the examples of an update were independent)"
+        )
+    lines.append(f"nearer than the best prior: {better} of {len(done.scores)}")
+    margins, levels = ([getattr(score, name) for score in done.scores] for name in ("margin", "psnr"))
+    if not identified:
+        lines.append("identified: not known without --gallery, inputs like the true ones that were not trained on")
+    lines.append(f"margin over it {np.median(margins):+.1f} dB, PSNR {np.median(levels):.1f} dB (medians)")
+    if successes < trials:
+        lines.append("This is what one attack found. A stronger one may find more, so this is a lower bound on leakage")
+    return lines
+
+
+def stronger_lines(attack: ReconstructionAttack, known: Known, *, gradient: bool) -> list[str]:
+    """The attacks that train as the client did, where it took several steps and this attack does not do so."""
+    if gradient or known.steps == 1 or known.clients > 1 or "algorithm" in attack.knows:
+        return []
+    lines = []
+    for kind in catalogue.kinds_that_satisfy("attack", (ReconstructionAttack,)):
+        granted = catalogue.build("attack", {"kind": kind}).knows
+        if "algorithm" in granted:
+            more = " ".join(OPTIONS[name] for name in granted if name in OPTIONS)
+            lines.append(
+                f"stronger: with {known.steps} local steps, add --attack {kind} {more}".rstrip()
+                + ". It trains as the client did, and usually identifies more"
+            )
+    return lines
+
+
+def report_text(
+    done: AttackResult, known: Known, options: AttackOptions, attack: ReconstructionAttack, out: Path
+) -> str:
+    """What was granted and assumed, what was found, and how to read it."""
+    return "\n".join(
+        [
+            f"granted to the adversary: {granted_text(done.knows)}",
+            f"assumed of the client: {assumed_text(known, options)}",
+            found_text(done),
+            *match_lines(done.match, done.notes),
+            *score_lines(done),
+            *stronger_lines(attack, known, gradient=options.gradient),
+            f"Files: {out}",
+        ]
+    )
