@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from fedmem.contracts.measurement import Labels
 from fedmem.reporting.cells import Value
@@ -48,7 +49,8 @@ def reconstruction_section(
         differences, margins = _comparisons(summary, values_by_metric, place)
         if differences or margins:
             identified = _identified_kinds(values_by_metric, summary.kinds, place)
-            notes.append(f"Reconstruction from {name}: {_verdict(differences, margins, identified)}.")
+            shares = {kind: value for kind in summary.kinds if (value := _share_of(values_by_metric, kind, place))}
+            notes.append(f"Reconstruction from {name}: {_verdict(differences, margins, identified, shares)}.")
     return blocks, notes
 
 
@@ -179,20 +181,35 @@ def _identified_kinds(
     return [kind for kind, value in _widen(values, shares=True).items() if value.low > 0]
 
 
-def _verdict(differences: Mapping[str, Value], margins: Mapping[str, Value], identified: Collection[str] = ()) -> str:
+def _share_of(
+    values_by_metric: Mapping[str, Mapping[tuple[str, Labels], Value | None]], kind: str, place: Labels
+) -> Value | None:
+    """The share of the examples of a kind that are identified; None where none was looked up."""
+    return values_by_metric.get("identified", {}).get((kind, place))
+
+
+def _verdict(
+    differences: Mapping[str, Value],
+    margins: Mapping[str, Value],
+    identified: Collection[str] = (),
+    shares: Mapping[str, Value] = MappingProxyType({}),
+) -> str:
     """What one view says about each kind, in words: first against held-out examples, then against the best prior.
 
     A kind leaks where its reconstructions are better than those of held-out examples, and also better than the best
-    prior or identified. Intervals are widened to hold for all kinds at once, by Bonferroni.
+    prior or `identified` more often than held-out examples. Intervals are widened to hold for all kinds at once, by
+    Bonferroni. `shares` are those of the table, to stand beside the words.
     """
     differences, margins = _widen(differences), _widen(margins)
     _, closer = _leaking_and_closer(differences, margins, identified)
     others = {kind: value for kind, value in differences.items() if kind not in closer}
     against_held_out = _sort_by_sign(others, "leaks {}", "further off than held-out examples for {}")
     if closer:
+        named = [f"{kind} (identified {shares[kind].value:.2f})" if kind in shares else kind for kind in closer]
         against_held_out.append(
-            "closer than held-out examples, but neither identified nor better than the best prior, for "
-            + ", ".join(closer)
+            "closer than held-out examples, but not significantly better than the best prior"
+            + ", nor identified significantly more often than held-out examples" * bool(shares)
+            + f", for {', '.join(named)}"
         )
     missing = [kind for kind in margins if kind not in differences]
     if missing:

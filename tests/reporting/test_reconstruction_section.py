@@ -37,9 +37,18 @@ def test_leakage_needs_a_gain_over_the_prior_or_identification() -> None:
     above, unclear = value(0.2, 0.5), value(-0.2, 0.5)
     assert _verdict({"a": above}, {"a": above}).startswith("leaks a (")
     assert _verdict({"a": above}, {"a": unclear}, ["a"]).startswith("leaks a (")
-    assert _verdict({"a": above}, {"a": unclear}).startswith("closer than held-out examples, but neither identified")
+    assert _verdict({"a": above}, {"a": unclear}).startswith("closer than held-out examples, but not significantly")
     many = {kind: value(0.02, 0.5) for kind in "abcdef"}
     assert "leaks" not in _verdict(many, many), "intervals hold for all kinds at once"
+
+
+def test_the_share_beside_the_words_is_that_of_the_table() -> None:
+    """The words are about a comparison with held-out examples; a share of 1 alone would contradict them."""
+    above, unclear = value(0.2, 0.5), value(-0.2, 0.5)
+    text = _verdict({"a": above}, {"a": unclear}, [], {"a": value(0.12, 0.76)})
+    assert "identified significantly more often than held-out examples" in text
+    assert "a (identified 0.44)" in text
+    assert "identified" not in _verdict({"a": above}, {"a": unclear}), "of an attack that identifies nothing"
 
 
 @pytest.mark.parametrize(("owners", "runs"), [(2, 1), (8, 1), (2, 2)])
