@@ -24,16 +24,17 @@ from fedmem.studies.contrasts import (
     contrast,
     detectable_difference,
     differences_of,
-    find_dominating,
     is_above_zero,
     mean_of,
     retention_ratio,
     seeds_for,
     simultaneous,
     verdict_of,
+    why_undefined,
 )
 from fedmem.studies.grid import Setting, label_of
 from fedmem.studies.quantities import Quantity, Series, gather
+from fedmem.studies.trades import Trade, trades_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,34 +83,32 @@ class Row:
 class Retention:
     """What aggregation retains of one measure and kind in a setting, and its difference to the reference.
 
-    The interval of the difference is simultaneous over `tests` differences of retention, see `Comparison.family_of`.
+    The interval and p of `difference` are simultaneous over `tests` differences of retention, see
+    `Comparison.family_of`; `contrast` has those of this difference alone. `detectable` is as in `Row`.
 
-    `saturated` says that the value at the owning client is at the end of the measure, so that the ratio is too high.
+    `saturated` says that the value at the owning client is at the end of the measure, so that the ratio is too high,
+    `reference_saturated` the same of the reference. `reason` says why the ratio is undefined; empty where it is not.
     """
 
     quantity: Quantity
     setting: int
     ratio: Ratio
     difference: Contrast | None
+    contrast: Contrast | None = None
     tests: int = 1
+    detectable: float = math.nan
     saturated: bool = False
+    reference_saturated: bool = False
+    reason: str = ""
 
-
-@dataclass(frozen=True, kw_only=True)
-class Trade:
-    """A setting between utility and one measure; `better` is a setting that has more of one and no less of the other.
-
-    `sure` says whether both differences to that setting are significant, adjusted over all pairs of settings and all
-    kinds of this measure. `saturated` says that the measure is at its end.
-    """
-
-    quantity: Quantity
-    setting: int
-    use: Mean
-    harm: Mean
-    better: int
-    sure: bool
-    saturated: bool = False
+    @property
+    def verdict(self) -> str:
+        """As that of a `Row`; `saturated` where one of the two ratios is too high, which a difference does not show."""
+        if self.contrast is None or self.difference is None:
+            return ""
+        if self.saturated or self.reference_saturated:
+            return "saturated"
+        return verdict_of(self.contrast, self.difference)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -247,8 +246,16 @@ class Comparison:
                         setting=setting,
                         ratio=retention_ratio(whole[setting], local[setting], series.n[setting]),
                         difference=difference and simultaneous(difference, tests),
+                        contrast=difference,
                         tests=tests,
+                        detectable=math.nan
+                        if difference is None
+                        else detectable_difference(difference.sd, difference.n, tests),
                         saturated=series.is_saturated(setting),
+                        reference_saturated=series.is_saturated(other),
+                        reason=why_undefined(
+                            np.where(np.isnan(whole[setting]), np.nan, local[setting]), series.n[setting]
+                        ),
                     )
                 )
         return tuple(entries)
@@ -267,45 +274,17 @@ class Comparison:
         )
         if use is None:
             return ()
-        entries = []
         settings = range(len(self.labels))
         pairs = len(self.labels) * (len(self.labels) - 1) // 2
-        families = Counter(
-            self.family_of(series.quantity)
-            for series in self.tested_series
-            if series.quantity.level == "global" and series.quantity.kind
+        harms = [s for s in self.tested_series if s.quantity.level == "global" and s.quantity.kind]
+        families = Counter(self.family_of(harm.quantity) for harm in harms)
+        return tuple(
+            trade
+            for harm in harms
+            # others have it at another false positive rate
+            if all(harm.same_rate(setting, other).all() for setting in settings for other in settings)
+            for trade in trades_of(use, harm, LEVEL / max(1, pairs * families[self.family_of(harm.quantity)]))
         )
-        for harm_series in self.tested_series:
-            if not all(harm_series.same_rate(setting, other).all() for setting in settings for other in settings):
-                continue  # some have it at another false positive rate
-            if harm_series.quantity.level == "global" and harm_series.quantity.kind:
-                both = ~(np.isnan(use.values) | np.isnan(harm_series.values))
-                shared_seeds = both[both.any(axis=1)].all(axis=0)
-                uses, harms = (
-                    [bound_interval(mean_of(values[shared_seeds]), *series.quantity.range) for values in series.values]
-                    for series in (use, harm_series)
-                )
-                level = LEVEL / max(1, pairs * families[self.family_of(harm_series.quantity)])
-                best = find_dominating(np.array([m.value for m in uses]), np.array([m.value for m in harms]))
-                for setting, better in enumerate(best):
-                    if math.isnan(uses[setting].value) or math.isnan(harms[setting].value):
-                        continue
-                    sure = better >= 0 and all(
-                        contrast(series.values[better][shared_seeds], series.values[setting][shared_seeds]).p < level
-                        for series in (use, harm_series)
-                    )
-                    entries.append(
-                        Trade(
-                            quantity=harm_series.quantity,
-                            setting=setting,
-                            use=uses[setting],
-                            harm=harms[setting],
-                            better=better,
-                            sure=sure,
-                            saturated=harm_series.zone.holds(harms[setting].value),
-                        )
-                    )
-        return tuple(entries)
 
     @cached_property
     def settings_without_values(self) -> tuple[int, ...]:

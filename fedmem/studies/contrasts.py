@@ -254,6 +254,27 @@ def is_above_zero(local: FloatArray, weights: FloatArray) -> bool:
     return _base(np.array([local, local]), weights) is not None
 
 
+def why_undefined(local: FloatArray, weights: FloatArray) -> str:
+    """Why effects over seeds (S,) are not `is_above_zero`; empty where they are.
+
+    >>> why_undefined(np.array([0.2, 0.2]), np.ones(2))
+    'all seeds have the same effect at the owning client, so that it has no interval'
+    >>> why_undefined(np.array([1.0, -1.1]), np.ones(2))
+    'the effect at the owning client is not significantly above 0'
+    """
+    if is_above_zero(local, weights):
+        return ""
+    effects = local[~np.isnan(local) & (weights > 0)]
+    if len(effects) < 2:
+        seeds = "one seed has" if len(effects) else "no seed has"
+        return f"{seeds} an effect at the owning client, and an interval requires two"
+    if not np.ptp(effects) > 1e-12 * np.abs(effects).max():
+        if not effects.any():
+            return "the effect at the owning client is 0 in all seeds"
+        return "all seeds have the same effect at the owning client, so that it has no interval"
+    return "the effect at the owning client is not significantly above 0"
+
+
 def retention_ratio(whole: FloatArray, local: FloatArray, weights: FloatArray | None = None) -> Ratio:
     """Σ n · whole / Σ n · local over seeds (S,), effects above what no memorisation gives, with Fieller's interval.
 

@@ -18,8 +18,10 @@ from fedmem.reporting.table import Grid, line_text, prose
 from fedmem.studies import figures
 from fedmem.studies.comparison import Comparison, Retention, Row
 from fedmem.studies.contrasts import MAX_SEEDS, Contrast, Mean, Ratio
+from fedmem.studies.not_significant import not_significant_note as not_significant_note
 from fedmem.studies.quantities import Quantity
 from fedmem.studies.reading_notes import few_seeds_warning, notes_of_measure, with_few_seeds
+from fedmem.studies.trades import Trade
 from fedmem.studies.within import sections_within
 
 if TYPE_CHECKING:
@@ -122,14 +124,14 @@ def sections(comparison: Comparison) -> Iterator[Section]:
             (
                 name,
                 tuple(
-                    (comparison.labels[entry.setting], str(entry.ratio.n), text, _text(entry.difference, 2))[:columns]
+                    (comparison.labels[entry.setting], str(entry.ratio.n), text, *_retention_cells(entry))[:columns]
                     for entry, text in rows
                 ),
             )
         )
     yield Section(
         title="WHAT AGGREGATION KEEPS",
-        columns=("", "seeds", "global / local", f"minus {against}")[:columns],
+        columns=("", "seeds", "global / local", f"minus {against}", "p", "")[:columns],
         blocks=tuple(retention_blocks),
         notes=_retention_notes(comparison),
     )
@@ -139,10 +141,33 @@ def _retention_notes(comparison: Comparison) -> tuple[str, ...]:
     """For how many tests the differences of retention are adjusted, measure by measure, and where there is none."""
     tests = {entry.quantity.title: entry.tests for entry in comparison.retention if entry.difference is not None}
     sizes = "; ".join(f"{title} {number_of_tests}" for title, number_of_tests in tests.items())
-    notes = [f"Intervals of these differences are adjusted for the number of tests: {sizes}."] if tests else []
-    if any(math.isnan(entry.ratio.value) for entry in comparison.retention):
-        notes.append("Undefined: the effect at the owning client is not significant, so there is nothing to divide by.")
+    notes = [f"Intervals and p of these differences are adjusted for the number of tests: {sizes}."] if tests else []
+    places_by_reason: dict[str, list[str]] = {}
+    for entry in comparison.retention:
+        if entry.reason:
+            place = f"{entry.quantity.title}, {entry.quantity.kind}, {comparison.labels[entry.setting]}"
+            places_by_reason.setdefault(entry.reason, []).append(place)
+    for reason, places in places_by_reason.items():
+        more = f"; and {len(places) - 3} more" if len(places) > 3 else ""
+        where = f" ({'; '.join(places[:3])}{more})" if len(places_by_reason) > 1 else ""
+        notes.append(f"Undefined{where}: {reason}, so there is nothing to divide by.")
     return tuple(notes)
+
+
+def _retention_cells(entry: Retention) -> tuple[str, str, str]:
+    """The difference of a retention to the reference, its p, and what comes of it."""
+    if entry.difference is None:
+        return "reference", "", ""
+    verdict = entry.verdict
+    if verdict == "saturated":
+        verdict = "saturated: a ratio is too high"
+    if verdict == "not significant":
+        verdict += f" (detects {number(entry.detectable, 2)})"
+    return _text(entry.difference, 2), _p_text(entry.difference.p), verdict
+
+
+def _p_text(p: float) -> str:
+    return "" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _retention_text(entry: Retention) -> str:
@@ -172,7 +197,7 @@ def trade_section(comparison: Comparison) -> Section:
                     str(trade.harm.n),
                     _text(trade.use, 3),
                     _text(trade.harm, quantity.digits, saturated=trade.saturated),
-                    ""
+                    _rival_text(comparison, trade)
                     if trade.better < 0
                     else f"{comparison.labels[trade.better]}{'' if trade.sure else ' (not significant)'}",
                 )
@@ -188,11 +213,19 @@ def trade_section(comparison: Comparison) -> Section:
     )
 
 
+def _rival_text(comparison: Comparison, trade: Trade) -> str:
+    """The setting than which one on the front may be worse, as far as the seeds show; empty for none."""
+    return "" if trade.rival < 0 else f"not significantly ahead of {comparison.labels[trade.rival]} in either"
+
+
 def best_settings(comparison: Comparison) -> Iterator[str]:
     """For each measure of the aggregate the settings than which none is better in one and no worse in the other."""
     for quantity, group in groupby(comparison.trades, key=lambda trade: trade.quantity):
         trades = list(group)
-        names = [comparison.labels[trade.setting] for trade in trades if trade.better < 0]
+        front = [
+            (comparison.labels[trade.setting], _rival_text(comparison, trade)) for trade in trades if trade.better < 0
+        ]
+        names = [f"{name} ({rival})" if rival else name for name, rival in front]
         settings = {trade.setting for trade in trades} | set(comparison.settings_without_values)
         missing_labels = [label for setting, label in enumerate(comparison.labels) if setting not in settings]
         note = f" (without a value, so not compared: {'; '.join(missing_labels)})" if missing_labels else ""
@@ -215,41 +248,6 @@ def excluded_note(comparison: Comparison) -> str:
     return ". ".join(texts)
 
 
-def not_significant_note(comparison: Comparison) -> str:
-    """How many differences are not significant, measure by measure with the smallest that the seeds could find."""
-    rows = [row for row in comparison.rows if row.contrast is not None]
-    weak_rows = [row for row in rows if row.verdict == "not significant"]
-    if not rows or not weak_rows:
-        return ""
-    texts = []
-    for title, group in groupby(weak_rows, key=lambda row: row.quantity.title):
-        group_rows = list(group)
-        detectable_rows = [row for row in group_rows if not math.isnan(row.detectable)]
-        sizes = [
-            row.detectable * row.quantity.scale
-            for row in detectable_rows
-            if row.detectable <= row.quantity.max_difference
-        ]
-        none = (
-            f"; {len(detectable_rows) - len(sizes)} more than possible, more seeds"
-            if sizes
-            else "more than possible; more seeds"
-        )
-        unit = group_rows[0].quantity.unit
-        if sizes:
-            ends = dict.fromkeys(number(end, 2 if unit == "bits" else 1) for end in (min(sizes), max(sizes)))
-            beyond = none if len(sizes) < len(detectable_rows) else ""
-            texts.append(f"{title} {len(group_rows)} (detects {' to '.join(ends)}{unit and ' '}{unit}{beyond})")
-        elif detectable_rows:
-            texts.append(f"{title} {len(group_rows)} (detects {none})")
-        else:
-            texts.append(f"{title} {len(group_rows)}")
-    seeds = len(comparison.seeds)
-    if seeds == 1:
-        return ""  # reported once, above all tables
-    return f"{len(weak_rows)} of {len(rows)} differences are not significant with {seeds} seeds: {'; '.join(texts)}."
-
-
 def _heading(quantity: Quantity) -> str:
     return ", ".join(filter(None, (quantity.kind, quantity.level)))
 
@@ -263,7 +261,7 @@ def _row(comparison: Comparison, row: Row) -> tuple[str, ...]:
         return (*cells, "reference", "", "")
     digits = quantity.digits if quantity.scale == 1 else 1
     adjusted_p = math.nan if row.adjusted is None else row.adjusted.p
-    p = "" if math.isnan(adjusted_p) else "< 0.001" if adjusted_p < 0.001 else f"{adjusted_p:.3f}"
+    p = _p_text(adjusted_p)
     verdict = row.verdict
     if verdict == "saturated":
         verdict = "both saturated: no difference can be seen"
@@ -318,7 +316,10 @@ class Table:
             yield from prose(f"  {line}", width, hang=4)
 
 
-BEST = "On the front of test accuracy and memorisation by the aggregate, by their means, whether significant or not:"
+BEST = (
+    "On the front of test accuracy and memorisation by the aggregate, by their means, whether significant or not. A "
+    "value below that without memorisation counts as that value:"
+)
 ONE_SEED = "With one seed no difference has an interval, whatever the differences: give several, such as --seeds 0:5"
 NO_UTILITY = "Utility was not measured; add the probe {kind: utility} to see what less memorisation costs."
 

@@ -143,7 +143,8 @@ def within(comparison: Comparison) -> Rows:
 def retention(comparison: Comparison) -> Rows:
     """What aggregation keeps of each measure; NaN where there is no local effect to keep.
 
-    The interval of a difference is simultaneous over `tests` differences.
+    Intervals, p and verdicts of differences are as in `differences`, adjusted over `tests` differences of retention.
+    The verdict is `saturated` where one of the two ratios is too high. `reason` says why a ratio is undefined.
 
     `saturated`: the value at the owning client is at the end of the measure, so that the ratio is too high.
     """
@@ -154,15 +155,24 @@ def retention(comparison: Comparison) -> Rows:
             "level": "global",
             **_numbers("retention", entry.ratio),
             **_numbers("difference", entry.difference),
+            "unadjusted_low": math.nan if entry.contrast is None else entry.contrast.low,
+            "unadjusted_high": math.nan if entry.contrast is None else entry.contrast.high,
+            "p": math.nan if entry.contrast is None else entry.contrast.p,
+            "p_adjusted": math.nan if entry.difference is None else entry.difference.p,
             "tests": 0 if entry.difference is None else entry.tests,
+            "verdict": entry.verdict,
+            "detectable": entry.detectable,
             "saturated": entry.saturated,
+            "reason": entry.reason,
         }
 
 
 def trades(comparison: Comparison) -> Rows:
     """Utility and one measure; `dominated_by` is a setting that has more of one and no less of the other.
 
-    `both_significant`: both differences to it are, adjusted over all pairs of settings and all kinds of the measure.
+    A measure below its value without memorisation counts as that value. `both_significant`: both differences to it are,
+    adjusted over all pairs of settings and all kinds of the measure. `rival`, of a setting on the front, is another
+    one that is significantly better in one and not significantly worse in the other.
     """
     for trade in comparison.trades:
         yield {
@@ -172,6 +182,7 @@ def trades(comparison: Comparison) -> Rows:
             **_numbers("measure", trade.harm),
             "dominated_by": comparison.labels[trade.better] if trade.better >= 0 else "",
             "both_significant": trade.sure,
+            "rival": comparison.labels[trade.rival] if trade.rival >= 0 else "",
             "saturated": trade.saturated,
         }
 

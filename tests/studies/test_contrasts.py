@@ -24,6 +24,7 @@ from fedmem.studies.contrasts import (
     mean_of,
     retention_ratio,
     seeds_for,
+    why_undefined,
 )
 
 RNG = np.random.default_rng(0)
@@ -242,3 +243,21 @@ def test_dominated_settings_name_the_setting_above_them() -> None:
 def test_contrast_with_an_interval_is_not_identical() -> None:
     found = Contrast(value=0.0, low=-1.0, high=1.0, p=1.0, sd=0.5, n=4)
     assert not found.is_identical
+
+
+@pytest.mark.parametrize(
+    ("effects", "reason"),
+    [
+        ([0.25, 0.25], "same effect"),
+        ([0.0, 0.0, math.nan], "is 0 in all seeds"),
+        ([0.25, math.nan], "one seed has an effect"),
+        ([math.nan, math.nan], "no seed has an effect"),
+        ([1.0, -1.1, 0.3], "not significantly above 0"),
+        ([1.0, 1.1, 0.9], ""),
+    ],
+)
+def test_an_undefined_ratio_gives_its_own_reason(effects: list[float], reason: str) -> None:
+    local, weights = np.array(effects), np.ones(len(effects))
+    text = why_undefined(local, weights)
+    assert reason in text
+    assert bool(text) == math.isnan(retention_ratio(local / 2, local, weights).value)
