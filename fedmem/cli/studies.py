@@ -122,7 +122,7 @@ def sweep(
     with reporting():
         from fedmem.cli.progress import ManyRunsProgress
         from fedmem.errors import Problem, ScenarioError
-        from fedmem.studies.sweep import failure_text
+        from fedmem.studies.sweep import failure_text, left_out_text
         from fedmem.studies.sweep import sweep as run_sweep
 
         if words:
@@ -134,6 +134,8 @@ def sweep(
         typer.echo(str(done.path) if quiet else f"Results: {done.path / 'results.csv'}")
         if not quiet:
             print_notes(cell.scenario for cell in done.cells)
+            if text := left_out_text(done):
+                typer.echo(f"note: {text}")
             typer.echo(f"Table and figures: {shlex.join(['fedmem', 'report', str(done.path)])}")
         if done.failed or done.failed_trials:
             print_errors([f"error: {failure_text(done)}"])

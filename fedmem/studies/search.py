@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fedmem.contracts.events import Listener
 from fedmem.contracts.measurement import value_text
 from fedmem.errors import Problem, RunError, ScenarioError
@@ -70,6 +72,7 @@ def _run_trials(plan: Sweep, base: Path, folder: Path, how: Mapping[str, Any], *
     try:
         cells: dict[str, Cell] = {}
         reasons: dict[int, str] = {}
+        nulls: dict[int, list[float]] = {}
         for trials in _batches(study, plan, search_options):
             settings = {trial.number: _setting(plan, trial.params) for trial in trials}
             cells_by_trial, wrong_trials = _cross_settings(base, plan, settings)
@@ -83,7 +86,9 @@ def _run_trials(plan: Sweep, base: Path, folder: Path, how: Mapping[str, Any], *
                 trial_cells, values = cells_by_trial[trial.number], None
                 reason = wrong_trials.get(trial.number) or _causes(trial_cells, failures)
                 if not reason:
-                    values = objectives(make_comparison(trial_cells, out), search_options.directions)
+                    comparison = make_comparison(trial_cells, out)
+                    values = objectives(comparison, search_options.directions)
+                    nulls[trial.number] = _nulls(comparison, search_options.directions)
                     missing = [
                         name for name, value in zip(search_options.directions, values, strict=True) if math.isnan(value)
                     ]
@@ -93,7 +98,9 @@ def _run_trials(plan: Sweep, base: Path, folder: Path, how: Mapping[str, Any], *
                 _report_trial(study, trial, values)
         typed = typed_settings(tuple(_setting(plan, trial.params) for trial in study.trials))
         rows = [_row(plan, trial, setting, reasons) for trial, setting in zip(study.trials, typed, strict=True)]
-        front = {trial.number for trial in study.best_trials}
+        finished = {trial.number: trial.values for trial in study.trials if trial.state.name == "COMPLETE"}
+        floors = np.fmax.reduce([np.full(len(search_options.directions), -math.inf), *nulls.values()])
+        front = find_front(finished, floors.tolist(), list(search_options.directions.values()))
         put(folder, "trials", [{**row, "front": row["trial"] in front} for row in rows])
     finally:
         storage.engine.dispose()
@@ -243,6 +250,36 @@ def quantity_of(comparison: Comparison, text: str) -> Series:
         message = f"{text!r} {what}; name one of: {'; '.join(meant[:12])}{'; …' * (len(meant) > 12)}"
         raise ScenarioError([Problem(path="search.directions", message=message)])
     return selection[0]
+
+
+def _nulls(comparison: Comparison, directions: Mapping[str, str]) -> list[float]:
+    """The mean over seeds of the value without memorisation of each objective; NaN where it has none."""
+    return [mean_of(quantity_of(comparison, text).null[0]).value for text in directions]
+
+
+def find_front(
+    values: Mapping[int, Sequence[float]], floors: Sequence[float], directions: Sequence[str]
+) -> frozenset[int]:
+    """The trials than which no other is better in one objective and no worse in all.
+
+    A value to be minimised that is below its floor, the value without memorisation, counts as the floor.
+
+    >>> sorted(find_front({0: [0.94, 0.0], 1: [0.46, -0.03]}, [-math.inf, 0.0], ["maximize", "minimize"]))
+    [0]
+    >>> sorted(find_front({0: [0.94, 0.0], 1: [0.46, -0.03]}, [-math.inf] * 2, ["maximize", "minimize"]))
+    [0, 1]
+    """
+    if not values:
+        return frozenset()
+    sides = zip(np.array(list(values.values())).reshape(len(values), -1).T, floors, directions, strict=True)
+    costs = np.array(
+        [-side if direction == "maximize" else np.maximum(side, floor) for side, floor, direction in sides]
+    )
+    return frozenset(
+        number
+        for place, number in enumerate(values)
+        if not ((costs <= costs[:, [place]]).all(0) & (costs < costs[:, [place]]).any(0)).any()
+    )
 
 
 def _row(

@@ -9,7 +9,7 @@ from fedmem.contracts.events import Listener, count
 from fedmem.studies.feasibility import checked_cells
 from fedmem.studies.grid import label_of
 from fedmem.studies.sweep_file import load_sweep, places_of
-from fedmem.studies.sweep_folder import Failures, SweptRuns, folder_of, run_cells, write_results
+from fedmem.studies.sweep_folder import Failures, SweptRuns, folder_of, note_runs, run_cells, write_results
 
 
 def sweep(
@@ -54,7 +54,21 @@ def sweep(
     run_cells(cells, failures, out=out, jobs=jobs, force=force, retry_failed=retry_failed, listeners=listeners)
     write_results(folder, cells, out, failures.by_run)
     ids = {cell.scenario.id for cell in cells}
-    return SweptRuns(path=folder, cells=cells, failed={key: why for key, why in failures.by_run.items() if key in ids})
+    failed = {key: why for key, why in failures.by_run.items() if key in ids}
+    return SweptRuns(path=folder, cells=cells, failed=failed, left_out=note_runs(folder, cells, out))
+
+
+def left_out_text(swept: SweptRuns) -> str:
+    """How many finished runs the file does not ask for any more, in words; empty for none."""
+    if not swept.left_out:
+        return ""
+    settings = list(dict.fromkeys(swept.left_out.values()))
+    more = f"; and {len(settings) - 5} more" if len(settings) > 5 else ""
+    return (
+        f"{count(len(swept.left_out), 'finished run')} of settings that the file no longer asks for: "
+        f"{'; '.join(settings[:5])}{more}. The results leave them out. They come back, untrained, with their values in "
+        "the file; a value counts as written"
+    )
 
 
 def failure_text(swept: SweptRuns) -> str:

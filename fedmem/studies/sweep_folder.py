@@ -4,6 +4,7 @@
 <out>/<scenario name>/sweep-<name>/
   results           one row for each setting, seed and quantity, of the summary and of each round (.csv and .parquet)
   series            all of these numbers (.json and .npz), from which `fedmem report` draws table, figures and page
+  runs.json         the setting and seed of every run that was ever asked for, by its id
   failed.json       which runs failed, and why, until they are retried
   study.db, trials  of a search: Optuna's storage; one row for each trial (.csv and .parquet)
 """
@@ -35,12 +36,14 @@ class SweptRuns:
     """A sweep that was made: its folder, its cells, and why some failed, by the id of their run.
 
     `failed_trials` says why trials of a search failed, by their number, also those whose setting was impossible.
+    `left_out` are finished runs that the file asked for earlier and does not ask for now, by their id: their setting.
     """
 
     path: Path
     cells: tuple[Cell, ...]
     failed: Mapping[str, str]
     failed_trials: Mapping[int, str] = field(default_factory=dict)
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def results(self) -> pd.DataFrame:
@@ -136,6 +139,21 @@ def _check_unchanged(cells: Sequence[Cell], out: Path | str) -> None:
         folder = folder_of_run(cell.scenario, out)
         if is_finished(folder):
             serve_finished(with_required_noise(cell.scenario), folder)
+
+
+def note_runs(folder: Path, cells: Sequence[Cell], out: Path | str) -> dict[str, str]:
+    """Notes the runs of a sweep on disk; returns the settings of finished ones that are not asked for any more."""
+    from fedmem.execution.run import folder_of as folder_of_run
+    from fedmem.results.folder import is_finished
+
+    file = folder / "runs.json"
+    noted: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    folders = {folder_of_run(cell.scenario, out): label_of(cell.setting) for cell in cells}
+    wanted = {run.name: label for run, label in folders.items()}
+    partial = file.with_name(f".{file.name}.{os.getpid()}")
+    partial.write_text(json.dumps(noted | wanted, indent=1, sort_keys=True, ensure_ascii=False), encoding="utf-8")
+    partial.replace(file)
+    return {key: label for key, label in noted.items() if key not in wanted and is_finished(folder.parent / key)}
 
 
 def make_comparison(cells: Sequence[Cell], out: Path | str, failed: Container[str] = ()) -> Comparison:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fedmem.results.read import read
 from fedmem.studies.grid import label_of
-from fedmem.studies.sweep import sweep
+from fedmem.studies.sweep import left_out_text, sweep
 from tests.studies.sweep_helpers import RATES, Write
 
 
@@ -38,9 +38,23 @@ def test_a_grid_gives_one_tidy_frame_and_goes_on_where_it_was(write: Write, tmp_
     there = {path: path.stat().st_mtime_ns for path in (tmp_path / "tiny").glob("[!.]*/manifest.json")}
     more = sweep(write(axes=axes, seeds=[0, 7], set={"bootstrap": 30}), out=tmp_path, jobs=1)
     assert len(more.cells) == 8
+    assert not more.left_out, "one seed more leaves no run out"
     assert set(more.results.seed) == {0, 7}
     assert all(path.stat().st_mtime_ns == when for path, when in there.items())
     assert (more.path / "results.csv").exists()
+
+
+def test_finished_runs_that_are_asked_for_no_more_are_counted(tmp_path: Path, write: Write) -> None:
+    """Runs of a value that was taken out of its axis do not vanish without a word; put back, they are there."""
+    both = write(axes=[RATES], seeds="0:1", set={"runs": 2, "estimators": []})
+    assert left_out_text(sweep(both, out=tmp_path, jobs=1)) == ""
+    fewer = sweep(
+        write(axes=[{**RATES, "values": [0.3]}], seeds="0:1", set={"runs": 2, "estimators": []}), out=tmp_path, jobs=1
+    )
+    assert set(fewer.left_out.values()) == {"lr=0.1"}
+    assert "1 finished run of settings that the file no longer asks for: lr=0.1" in left_out_text(fewer)
+    again = write(axes=[RATES], seeds="0:1", set={"runs": 2, "estimators": []})
+    assert not sweep(again, out=tmp_path, jobs=1).left_out
 
 
 def test_failures_are_noted_and_retried_alone(write: Write, tmp_path: Path) -> None:
