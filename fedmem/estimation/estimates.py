@@ -40,7 +40,8 @@ row of a single example (for a `tests` row, as the estimator defines).
 - All intervals are 95 % intervals from two-way clusters, runs and examples (`two_way`); differences and ratios are
   paired, as far as they are over the same examples and runs. Those of single examples come from the estimator, or are
   NaN.
-- `M.p` tests whether there is any memorisation, exactly, from re-dealt coins (`randomisation`); its `n` counts them.
+- `M.p` tests whether there is any memorisation, from re-dealt coins (`randomisation`); its `n` counts them. They are
+  all deals that there are where these are few, and else drawn ones (Monte Carlo).
   Kinds of fewer than eight examples have one for each example.
   The interval shows how much. The two may differ near the threshold: the p is about these examples, the interval is
   also about others like them.
@@ -135,7 +136,8 @@ _Key = tuple[str, Labels, str]
 class _RetentionSums:
     """What is needed for the retentions of one estimator: the summary, and the sums over observed rounds."""
 
-    def __init__(self) -> None:
+    def __init__(self, deals: int) -> None:
+        self.largest_p = max(_LEVEL, 2 / (deals + 1))
         self.order: dict[_Key, None] = {}
         self.final: dict[_Key, _Sums] = {}
         self.pooled: dict[_Key, _Sums] = {}
@@ -149,7 +151,7 @@ class _RetentionSums:
         self.order[key] = None
         if round_number is None:
             self.final[key] = sums
-            if _is_denied(local):
+            if local.p > self.largest_p:  # an unknown p denies nothing
                 self.denied.add(key)
             return
         self.rounds.setdefault((local.metric, local.kind), set()).add(round_number)
@@ -171,14 +173,8 @@ class _RetentionSums:
                 yield _retention(self.pooled[key], kind, over, source, is_denied=is_denied)
 
 
-def _is_denied(local: Estimate) -> bool:
-    """Whether p says that a local effect may be none; an unknown p denies nothing."""
-    smallest = 2 / (local.redeals + 1)
-    return local.p > max(_LEVEL, smallest)
-
-
 _LEVEL = 0.05
-"""The largest p of a local effect that has a retention."""
+"""The largest p of a local effect that has a retention, unless so few deals are drawn that no p is as small."""
 
 
 def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Measurement]:
@@ -198,7 +194,7 @@ def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Me
             )
     redeals = permute_coins(bank.audit, deals, stream(bank.seed, "redeals"))
     rows: list[Measurement] = []
-    retentions = [_RetentionSums() for _ in estimators]
+    retentions = [_RetentionSums(deals) for _ in estimators]
     for round_number, group in groupby(views(bank, redeals), key=lambda view: view.round):
         places = list(group)
         for estimator, retention in zip(estimators, retentions, strict=True):

@@ -14,7 +14,7 @@ from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Labels, Reading
-from fedmem.estimation.randomisation import of_means
+from fedmem.estimation.randomisation import num_redeals, of_means
 from fedmem.estimation.statistics import (
     benjamini_hochberg,
     fisher_exact,
@@ -341,7 +341,7 @@ def _by_kind(view: View, gained: FloatArray, statistic: str) -> Iterator[Estimat
                 null=0.0,
                 bounds=(-limit, limit),
                 p=of_means(gained, rows, view.redeals),
-                redeals=len(view.redeals.coins) - 1,
+                redeals=num_redeals(view.redeals, rows),
                 n=len(rows),
                 examples=rows,
                 per_example=net,

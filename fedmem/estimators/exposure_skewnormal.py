@@ -14,7 +14,7 @@ from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Label, Labels, Reading
-from fedmem.estimation.randomisation import of_means
+from fedmem.estimation.randomisation import num_redeals, of_means
 from fedmem.estimation.statistics import mean, means_by_coin, student_mean
 from fedmem.estimation.two_way import FEWEST, of_ins, place_among
 from fedmem.estimators._skew_normal import SkewNormal, fit, log_cdf, positions
@@ -122,7 +122,7 @@ class ExposureSkewnormal:
                         null=math.nan if kind in audit.not_uniform else math.log2(math.e),
                         bounds=(0.0, math.inf),
                         p=of_means(bits, rows, view.redeals, gap=False),
-                        redeals=len(view.redeals.coins) - 1,
+                        redeals=num_redeals(view.redeals, rows),
                         n=len(rows),
                         examples=rows,
                         per_example=inside[rows],

@@ -15,7 +15,7 @@ from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Labels, Reading
 from fedmem.contracts.validation_of_measures import scores_of
-from fedmem.estimation.randomisation import areas, of_auc, of_statistic, two_sided
+from fedmem.estimation.randomisation import areas, num_redeals, of_auc, of_statistic, two_sided
 from fedmem.estimation.roc import auc, null_tpr, rates, tpr
 from fedmem.estimation.statistics import mean
 from fedmem.estimation.two_way import influence, place_among
@@ -162,7 +162,7 @@ class Membership:
         null = declared.null_auc
         if not declared.reads_coins:
             p = of_auc(scores, rows, view.redeals) if final else math.nan
-            return 0.5 if null is None else null, p, len(view.redeals.coins) - 1
+            return 0.5 if null is None else null, p, num_redeals(view.redeals, rows)
         if (others or null is not None) and not (final and not others):
             # at the others nothing is divided by it
             return 0.5 if null is None else null, math.nan, 0

@@ -13,7 +13,7 @@ from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Labels, Reading
-from fedmem.estimation.randomisation import of_means
+from fedmem.estimation.randomisation import num_redeals, of_means
 from fedmem.estimation.single_examples import p_of_few
 from fedmem.estimation.statistics import mean, means_by_coin, newcombe
 from fedmem.estimation.two_way import of_difference, place_among
@@ -103,7 +103,7 @@ def _by_kind(view: View, values: FloatArray, statistic: str) -> Sequence[Estimat
                 null=0.0,
                 bounds=(-1.0, 1.0),
                 p=of_means(values, rows, view.redeals) if view.round is None else math.nan,
-                redeals=len(view.redeals.coins) - 1,
+                redeals=num_redeals(view.redeals, rows),
                 n=len(rows),
                 examples=rows,
                 per_example=influence[rows],

@@ -9,7 +9,16 @@ import pytest
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.estimator import CoinPermutations
-from fedmem.estimation.randomisation import areas, of_auc, of_means, permute_coins, two_sided
+from fedmem.estimation.randomisation import (
+    areas,
+    deals_of,
+    num_redeals,
+    of_auc,
+    of_means,
+    of_statistic,
+    permute_coins,
+    two_sided,
+)
 from fedmem.estimation.roc import auc
 from tests.banks import coins, make_audit
 
@@ -115,3 +124,48 @@ def test_p_holds_its_level_with_run_effects_and_finds_effects() -> None:
     assert (np.mean(np.array(null) <= 0.05, axis=0) <= 0.05 + 2.5 * math.sqrt(0.05 * 0.95 / 400)).all()
     assert (np.mean(np.array(null) <= 0.5, axis=0) >= 0.4).all(), "and is not needlessly large"
     assert np.mean(np.array(planted) <= 0.05) > 0.6
+
+
+@pytest.mark.parametrize(("runs", "m", "draws"), [(8, 1, 70), (8, 1, 1000), (4, 2, 36), (6, 1, 99)])
+@pytest.mark.parametrize("levels", [2, 3, 1000])
+def test_few_deals_are_all_counted(runs: int, m: int, draws: int, levels: int) -> None:
+    """By loops over every deal, with ties; another example has other coins, and does not matter."""
+    rng = np.random.default_rng(runs + m + levels)
+    is_in, rows = coins(runs, m + 1, rng), np.arange(m)
+    values = rng.integers(levels, size=(runs, m + 1)).astype(float)
+    ways = every_deal(runs, m)
+    found = {"means": statistic, "ins": lambda v, c: statistic(v, c, False), "auc": lambda v, c: auc(v, c).value}
+    expected = {}
+    for name, of in found.items():
+        actual = of(values[:, :m], is_in[:, :m])
+        others = np.array([of(values[:, :m], deal) for deal in ways])
+        tails = ((others >= actual - 1e-9).mean(), (others <= actual + 1e-9).mean())
+        expected[name] = min(1.0, 2 * min(tails))
+    for seed in range(2):
+        redeals = permute_coins(audit_of(is_in), draws, np.random.default_rng(seed))
+        assert num_redeals(redeals, rows) == len(ways) - 1
+        assert of_means(values, rows, redeals) == pytest.approx(expected["means"])
+        assert of_means(values, rows, redeals, gap=False) == pytest.approx(expected["ins"])
+        if m > 1:  # an example is never compared with itself
+            assert of_auc(values[:, :m], rows, redeals) == pytest.approx(expected["auc"])
+
+
+def test_smallest_p_of_one_example_is_that_of_its_runs() -> None:
+    is_in = np.arange(8)[:, None] < 4
+    for seed in range(3):
+        redeals = permute_coins(audit_of(is_in), 1000, np.random.default_rng(seed))
+        assert of_means(is_in * 1.0, np.array([0]), redeals) == pytest.approx(2 / 70)
+
+
+def test_deals_are_drawn_where_there_are_more_than_draws() -> None:
+    is_in = coins(8, 2, np.random.default_rng(0))
+    redeals = permute_coins(audit_of(is_in), 69, np.random.default_rng(1))
+    np.testing.assert_array_equal(deals_of(redeals, np.array([0])), redeals.coins[:, :, :1])
+    assert num_redeals(redeals, np.array([0])) == 69
+    redeals = permute_coins(audit_of(is_in), 200, np.random.default_rng(1))
+    assert num_redeals(redeals, np.arange(2)) == 200
+    every = deals_of(redeals, np.array([1]))
+    np.testing.assert_array_equal(every[0], is_in[:, 1:])
+    assert len(np.unique(every, axis=0)) == len(every) == 70
+    assert len(of_statistic(lambda deal: float(deal[0, 0]), np.array([1]), redeals, 70)) == 70
+    assert len(of_statistic(lambda deal: float(deal[0, 0]), np.array([1]), redeals, 69)) == 69
