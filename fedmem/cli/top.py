@@ -41,7 +41,10 @@ class TopOptions:
     client: Annotated[str | None, typer.Option(help="examples of this client alone: name, number, or #number")] = None
     measure: Annotated[
         str | None,
-        typer.Option(help="what to order by, e.g. exposure or probability_memorisation; by default memorisation"),
+        typer.Option(
+            help="what to order by, e.g. exposure or probability_memorisation; by default the first "
+            "measure of the table that all of these examples have"
+        ),
     ] = None
     show_sensitive: Annotated[
         bool, typer.Option("--show-sensitive", help="show the cells of sensitive columns, which are hidden otherwise")

@@ -67,6 +67,8 @@ class Measure:
             they are about the value. A reading whose value lies outside its interval is refused without this reason.
         difference: the title of the difference between examples that are in and examples held out; empty if a
             comparison of runs does not show that difference.
+        gain: the measure of the same values over runs with the example, minus those over runs without it. It shows
+            memorisation where the values themselves have no known null; empty if there is none.
         compares: the evidence of a single example that its in and out runs are compared by, which is what an exact test
             of one example reads; empty if there is none. Of the statistic `probability` it is the margin.
 
@@ -97,6 +99,7 @@ class Measure:
     difference: str = ""
     compares: Literal["", "correct", "margin", "rank"] = ""
     interval_of: str = ""
+    gain: str = ""
 
     @property
     def is_rate(self) -> bool:

@@ -13,7 +13,7 @@ from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.estimator import Estimate, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Reading
-from fedmem.estimation.randomisation import of_means
+from fedmem.estimation.randomisation import num_redeals, of_means
 from fedmem.estimation.single_examples import p_of_few
 from fedmem.estimation.statistics import mean, means_by_coin
 from fedmem.estimation.two_way import of_difference, of_ins, place_among
@@ -67,11 +67,14 @@ class Exposure:
             digits=2,
             headline=True,
             shows="exposed",
-            terms=(("exposure", "bits that the rank of a planted pattern among fresh ones leaks"),),
+            terms=(
+                ("exposure", "bits that the rank of an example leaks, among others that could have been in its place"),
+            ),
             order=0,
             ranked="value",
             bound="exposure",
             compares="rank",
+            gain="exposure_gain",
         ),
         Measure(
             name="exposure_gain",
@@ -131,7 +134,7 @@ class Exposure:
                         null=0.0 if gain else math.nan if kind in audit.not_uniform else float(np.mean(null_means)),
                         bounds=(-ceiling if gain else 0.0, ceiling),
                         p=of_means(bits, rows, view.redeals, gap=gain) if view.round is None else math.nan,
-                        redeals=len(view.redeals.coins) - 1,
+                        redeals=num_redeals(view.redeals, rows),
                         n=len(rows),
                         examples=rows,
                         per_example=values[rows],

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.audit_set import PEOPLE, AuditSet
-from fedmem.contracts.measure import Measure, from_json
-from fedmem.contracts.measurement import NO_LABELS, Labels, Level, Reading
-from fedmem.contracts.needs import measures_of
+from fedmem.contracts.measure import Measure
+from fedmem.contracts.measurement import Level
 from fedmem.errors import ComponentError, RunError
 from fedmem.estimation.single_examples import (
     RATE,
@@ -27,13 +26,22 @@ from fedmem.estimation.statistics import mean, means_by_coin, newcombe
 from fedmem.estimation.views import p_of_single_ranks, summary_values
 from fedmem.results.examples import text_of
 from fedmem.results.read import Run, read_bank
-from fedmem.scenario.catalogue import kinds, load
+from fedmem.results.single_measures import (
+    LEVELS as LEVELS,
+)
+from fedmem.results.single_measures import (
+    ScoredVariant,
+    choose_variant,
+    declaration_of,
+    evidence_compared,
+)
+from fedmem.results.single_measures import (
+    single_measures as single_measures,
+)
 from fedmem.wording import choices
 
 if TYPE_CHECKING:
     import pandas as pd
-
-LEVELS: tuple[Level, ...] = ("global", "local")
 
 NOT_MEASURED = "not measured at this level"
 NO_INTERVAL = "no interval: only shares of right answers have one for a single example; p is exact"
@@ -68,6 +76,8 @@ class Ranking:
         unscored: how many more of those asked for have no score at `level`.
         interval_level: the level of the intervals: 1 − 0.05 × shown / candidates.
         significant: how many of the candidates are significant; None without an exact test.
+        other_tests: by each further measure with an exact test of other evidence, its name, how many of the same
+            examples are significant, and how many it has a score of; each measure is adjusted alone.
         further_ties: candidates that are not shown and have the score of the last one shown.
         runs: R.
         smallest_p: the floor of p: 1 / C(R, in runs); NaN with one run, where p is that of a rank.
@@ -82,52 +92,21 @@ class Ranking:
     unscored: int
     interval_level: float
     significant: int | None
+    other_tests: tuple[tuple[str, int, int], ...]
     further_ties: int
     runs: int
     smallest_p: float
     largest_error: float
 
 
-_Scores = Mapping[Level, Mapping[int, Reading]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Variant:
-    """A measure with its labels, and the scores of single examples by level."""
-
-    metric: str
-    labels: Labels
-    source: str
-    scores: _Scores
-
-
-def single_measures(run: Run) -> dict[str, _Variant]:
-    """The measures that have scores of single examples in the summary, by the name that `--measure` takes."""
-    variants: dict[str, _Variant] = {}
-    collected: dict[str, dict[Level, dict[int, Reading]]] = {}
-    for row in run.rows():
-        reading = row.reading
-        if row.scope != "summary" or not reading.subject.isdecimal() or "." in reading.metric:
-            continue
-        place = reading.labels.get("place")
-        if row.level not in LEVELS or place not in (None, "owner"):
-            continue
-        labels = reading.labels.without("place")
-        name = "_".join([*labels.words(), reading.metric])
-        scores = collected.setdefault(name, {})
-        scores.setdefault(row.level, {})[int(reading.subject)] = reading
-        variants.setdefault(name, _Variant(metric=reading.metric, labels=labels, source=row.source, scores=scores))
-    return variants
-
-
 def rank_examples(run: Run, choice: Choice) -> Ranking:
     """The examples with the highest scores. Errors: `ComponentError` with choices, `RunError` without any score."""
     if choice.n < 1:
         raise ComponentError("n", f"is {choice.n}, should be 1 or more")
-    name, variant = _variant(run, choice.measure)
-    level = _level(variant, choice.level)
     bank = read_bank(run.path)
     is_candidate = _filter(run, bank.audit, choice)
+    name, variant = choose_variant(run, choice.measure, bank.audit, is_candidate)
+    level = _level(variant, choice.level)
     scored = {
         subject: reading.value
         for subject, reading in variant.scores[level].items()
@@ -139,8 +118,9 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
             "--client or --level"
         )
     subjects = np.array(list(scored), dtype=np.int64)
-    measure = _declaration(run, variant)
-    evidence = _Evidence(values=summary_values(bank), audit=bank.audit, compares=_compares(measure, variant.labels))
+    measure = declaration_of(run, variant)
+    values = summary_values(bank)
+    evidence = _Evidence(values=values, audit=bank.audit, compares=evidence_compared(measure, variant.labels))
     p = evidence.p(level)[subjects]
     if measure.ranked == "value":
         p = np.where(np.isnan(p), p_of_single_ranks(bank, level)[subjects], p)
@@ -167,6 +147,7 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
         unscored=int(is_candidate.sum()) - len(subjects),
         interval_level=interval_level,
         significant=int((adjusted <= RATE).sum()) if not np.isnan(p).all() else None,
+        other_tests=tuple(_other_tests(run, evidence, level, is_candidate)),
         further_ties=sum(rank == ranks[len(shown) - 1] for rank in ranks[len(shown) :]),
         runs=bank.audit.runs,
         smallest_p=smallest_p(bank.audit.is_in),
@@ -174,6 +155,21 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
     )
     ranking.frame.attrs["note"] = " ".join(notes(ranking))
     return ranking
+
+
+def _other_tests(run: Run, shown: _Evidence, level: Level, is_candidate: BoolArray) -> Iterator[tuple[str, int, int]]:
+    """By each measure of other evidence than what is shown: its name, and how many examples are significant of all."""
+    tested = {"", shown.compares}
+    for name, variant in single_measures(run).items():
+        compares = evidence_compared(declaration_of(run, variant), variant.labels)
+        scores = variant.scores.get(level, {})
+        subjects = [subject for subject in scores if is_candidate[subject] and not math.isnan(scores[subject].value)]
+        if compares in tested or not subjects:
+            continue
+        p = replace(shown, compares=compares).p(level)[subjects]
+        if not np.isnan(p).all():
+            tested.add(compares)
+            yield name, int((adjust(p) <= RATE).sum()), len(subjects)
 
 
 def notes(ranking: Ranking) -> Iterator[str]:
@@ -186,15 +182,22 @@ def notes(ranking: Ranking) -> Iterator[str]:
         if ranking.measure.ranked == "value":
             yield f"{PEOPLE[0].upper()}{PEOPLE[1:]}."
     elif ranking.significant:
+        verb = "is" if ranking.significant == 1 else "are"
         yield (
-            f"{ranking.significant} of {total} examples are significantly above the value without memorisation "
-            f"(marked *): {test}, adjusted over {total} examples so that at most 5 % of the "
+            f"{ranking.significant} of {total} examples {verb} significantly above the value without memorisation, by "
+            f"{ranking.name} (marked *): {test}, adjusted over {total} examples so that at most 5 % of the "
             "marks are expected to be wrong."
         )
     else:
         yield (
-            f"None of {total} examples is significantly above the value without memorisation ({test}, adjusted over "
-            f"{total} examples): the order may be noise."
+            f"None of {total} examples is significantly above the value without memorisation, by {ranking.name} "
+            f"({test}, adjusted over {total} examples): the order may be noise."
+        )
+    if ranking.other_tests:
+        counts = "; ".join(f"{name} marks {marked} of {tested}" for name, marked, tested in ranking.other_tests)
+        yield (
+            f"Of the same examples, {counts}. Each measure is adjusted over its examples alone, and not for the number "
+            "of measures; `--measure` shows them."
         )
     if ranking.significant is not None and not is_of_ranks:
         yield (
@@ -281,7 +284,7 @@ class _Evidence:
 
 
 def _score_columns(
-    variant: _Variant, evidence: _Evidence, level: Level, subjects: IntArray, confidence: float
+    variant: ScoredVariant, evidence: _Evidence, level: Level, subjects: IntArray, confidence: float
 ) -> dict[str, object]:
     """Score, interval, number of runs, and why there is no interval."""
     readings = [variant.scores.get(level, {}).get(subject) for subject in subjects.tolist()]
@@ -317,21 +320,7 @@ def _with_examples(run: Run, columns: Mapping[str, object], *, show_sensitive: b
     return frame.assign(text=texts, inputs=audit["inputs"])
 
 
-def _variant(run: Run, name: str | None) -> tuple[str, _Variant]:
-    """The measure that is asked for, by default memorisation, else the first."""
-    variants = single_measures(run)
-    if not variants:
-        raise RunError(
-            f"{run.path} has no scores of single examples; add the estimator memorisation, with at least 2 runs"
-        )
-    if name is None:
-        name = "memorisation" if "memorisation" in variants else next(iter(variants))
-    if name not in variants:
-        raise ComponentError("measure", f"{name!r} has no scores of single examples here{choices(name, variants)}")
-    return name, variants[name]
-
-
-def _level(variant: _Variant, level: Level | None) -> Level:
+def _level(variant: ScoredVariant, level: Level | None) -> Level:
     """The level that is asked for, by default global, else local."""
     levels = [one for one in LEVELS if one in variant.scores]
     if level is None:
@@ -370,21 +359,3 @@ def _client_number(run: Run, audit: AuditSet, client: str | int) -> int:
         wrong = "is no client that holds audit examples"
         raise ComponentError("client", f"{text!r} {wrong}{choices(text, shown[:20])}{more}; #NUMBER is always a number")
     return number
-
-
-def _declaration(run: Run, variant: _Variant) -> Measure:
-    """What the estimator declares; what the run stores of an estimator of another package."""
-    stored = [from_json(entry) for entry in run.manifest.get("measures") or ()]
-    shipped = measures_of(load("estimator", variant.source)) if variant.source in kinds("estimator") else ()
-    for measure in (*stored, *shipped):
-        if measure.name == variant.metric:
-            return measure
-    return Measure(name=variant.metric, title=variant.metric.replace("_", " "), means="")
-
-
-def _compares(measure: Measure, labels: Labels) -> str:
-    """The evidence that in and out runs of one example are compared by; empty where there is no exact test."""
-    if labels == NO_LABELS:
-        return measure.compares
-    is_probability = labels == Labels.of(statistic="probability")
-    return "margin" if is_probability and measure.compares == "correct" else ""

@@ -1,0 +1,101 @@
+"""The measures that have scores of single examples in a run, and which of them suits a choice of examples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedmem.contracts.arrays import BoolArray
+from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.measure import Measure, from_json
+from fedmem.contracts.measurement import NO_LABELS, Labels, Level, Reading
+from fedmem.contracts.needs import measures_of
+from fedmem.errors import ComponentError, RunError
+from fedmem.results.read import Run
+from fedmem.scenario.catalogue import kinds, load
+from fedmem.wording import choices
+
+LEVELS: tuple[Level, ...] = ("global", "local")
+
+_Scores = Mapping[Level, Mapping[int, Reading]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoredVariant:
+    """A measure with its labels, and the scores of single examples by level."""
+
+    metric: str
+    labels: Labels
+    source: str
+    scores: _Scores
+
+
+def single_measures(run: Run) -> dict[str, ScoredVariant]:
+    """The measures that have scores of single examples in the summary, by the name that `--measure` takes."""
+    variants: dict[str, ScoredVariant] = {}
+    collected: dict[str, dict[Level, dict[int, Reading]]] = {}
+    for row in run.rows():
+        reading = row.reading
+        if row.scope != "summary" or not reading.subject.isdecimal() or "." in reading.metric:
+            continue
+        place = reading.labels.get("place")
+        if row.level not in LEVELS or place not in (None, "owner"):
+            continue
+        labels = reading.labels.without("place")
+        name = "_".join([*labels.words(), reading.metric])
+        scores = collected.setdefault(name, {})
+        scores.setdefault(row.level, {})[int(reading.subject)] = reading
+        variants.setdefault(name, ScoredVariant(metric=reading.metric, labels=labels, source=row.source, scores=scores))
+    return variants
+
+
+def choose_variant(run: Run, name: str | None, audit: AuditSet, is_candidate: BoolArray) -> tuple[str, ScoredVariant]:
+    """The measure that is asked for, else the one that suits these examples; see `_default`."""
+    variants = single_measures(run)
+    if not variants:
+        raise RunError(
+            f"{run.path} has no scores of single examples; add the estimator memorisation, with at least 2 runs"
+        )
+    if name is None:
+        name = _default(run, variants, audit, is_candidate)
+    if name not in variants:
+        raise ComponentError("measure", f"{name!r} has no scores of single examples here{choices(name, variants)}")
+    return name, variants[name]
+
+
+def _default(run: Run, variants: Mapping[str, ScoredVariant], audit: AuditSet, is_candidate: BoolArray) -> str:
+    """The headline measure with scores of most of these examples; of several the first in the order of tables.
+
+    Where the examples are not drawn as their references are, it is the gain of this measure, if it has one.
+    """
+    declared = {name: declaration_of(run, variant) for name, variant in variants.items()}
+
+    def precedence(name: str) -> tuple[bool, int, int]:
+        scored = {subject for scores in variants[name].scores.values() for subject in scores if is_candidate[subject]}
+        is_headline = declared[name].headline and variants[name].labels == NO_LABELS
+        return not is_headline, -len(scored), declared[name].order
+
+    best = min(variants, key=precedence)
+    has_no_null = np.isin(audit.kind[is_candidate], list(audit.not_uniform)).any()
+    gain = next((name for name in variants if declared[best].gain and declared[name].name == declared[best].gain), "")
+    return gain if gain and has_no_null else best
+
+
+def declaration_of(run: Run, variant: ScoredVariant) -> Measure:
+    """What the estimator declares; what the run stores of an estimator of another package."""
+    stored = [from_json(entry) for entry in run.manifest.get("measures") or ()]
+    shipped = measures_of(load("estimator", variant.source)) if variant.source in kinds("estimator") else ()
+    for measure in (*stored, *shipped):
+        if measure.name == variant.metric:
+            return measure
+    return Measure(name=variant.metric, title=variant.metric.replace("_", " "), means="")
+
+
+def evidence_compared(measure: Measure, labels: Labels) -> str:
+    """The evidence that in and out runs of one example are compared by; empty where there is no exact test."""
+    if labels == NO_LABELS:
+        return measure.compares
+    is_probability = labels == Labels.of(statistic="probability")
+    return "margin" if is_probability and measure.compares == "correct" else ""
