@@ -224,7 +224,8 @@ TABLE_TERMS: Mapping[str, str] = {
     ".01 (AUC, rates, accuracy) or .05 (memorisation) of its end; differences there are hidden",
     "both saturated": "both values are at the end of what the measure shows, so that a difference could not be seen",
     "capped": "one of both values is saturated, so that the true difference may be larger",
-    " p ": "of no memorisation: twice the share of re-dealt coins that give as much, or as little; exact",
+    " p ": "of no memorisation: twice the share of re-dealt coins that give as much, or as little. All ways to "
+    "deal them again count where they are few; else they are drawn (Monte Carlo), and n of the rows `.p` says how many",
     "released": "the last aggregate, read on all examples",
     "not significant": "the interval contains zero, so the data do not tell on which side of zero the difference is",
     "undefined": "no value or no interval exists",

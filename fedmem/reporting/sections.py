@@ -10,14 +10,14 @@ from dataclasses import replace
 from fedmem.contracts.measure import Measure, base_of
 from fedmem.contracts.measurement import NO_LABELS, Labels
 from fedmem.errors import RunError
-from fedmem.reporting import privacy_sections
+from fedmem.reporting import p_and_interval, privacy_sections
 from fedmem.reporting.cells import AT_FLOOR, Section, Value
 from fedmem.reporting.extraction_section import extraction_section
 from fedmem.reporting.influence_sections import client_influence_section, cross_influence_section
 from fedmem.reporting.measures import Variant, measure_of, terms_of
 from fedmem.reporting.reconstruction_section import reconstruction_section
 from fedmem.reporting.row_cells import count_cell, value_cell
-from fedmem.reporting.single_examples import notes_without_null, single_examples_section
+from fedmem.reporting.single_examples import notes_without_null, row_of_gain, single_examples_section
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import Run
 from fedmem.scenario.caveats import caveats_of_stored
@@ -117,7 +117,7 @@ def _word_pattern(term: str) -> str:
 def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> Section:
     """Local beside global, measure by measure, then reconstruction."""
     blocks = []
-    parted_values: list[str] = []
+    parted_places: list[p_and_interval.Place] = []
     for measure in measures:
         rows = []
         for kind in summary.kinds:
@@ -127,13 +127,13 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
             if owner or everywhere:
                 values = (owner, everywhere, elsewhere) if others else (owner, everywhere)
                 rows.append((kind, count_cell(*values), *(value_cell(value, measure) for value in values)))
-                parted_values += [
-                    f"{measure.title} of {kind}, {place}"
-                    for place, value in (("local", owner), ("global", everywhere))
-                    if value is not None
-                    and _p_and_interval_differ(value, measure, summary.null_of(measure, place, kind))
+                parted_places += [
+                    p_and_interval.Place(measure=measure, kind=kind, level=level)
+                    for level, value in (("local", owner), ("global", everywhere))
+                    if value is not None and p_and_interval.differ(value, summary.null_of(measure, level, kind))
                 ]
                 rows += _rows_of_statistics(summary, measure, kind, values)
+                rows += row_of_gain(summary, measure, kind, others=others)
             release = summary.value(measure.metric, "global", kind, measure.labels, round_number=summary.last_round)
             if release and _is_other(release, everywhere):
                 blank = ("",) if others else ()
@@ -153,9 +153,7 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
             "Where every run gives the same answers, self-influence by right and wrong answers is 0 and its p is 1. "
             "That is no sign that nothing is memorised: the row by probability compares how sure the models are."
         )
-    if parted_values:
-        more = f" and {len(parted_values) - 3} more" if len(parted_values) > 3 else ""
-        notes.append(f"p and interval differ for {'; '.join(parted_values[:3])}{more}: {_WHY_PARTED}.")
+    notes += p_and_interval.notes(summary, parted_places)
     for source in summary.leaks:
         source_blocks, source_notes = reconstruction_section(summary, source, others=others)
         # With several attacks every block says whose it is.
@@ -164,11 +162,6 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
         notes += [whose + note for note in source_notes]
     columns = ("", "n", "local", "global", *(("local, others",) if others else ()))
     return Section(title="LOCAL AND GLOBAL", columns=columns, blocks=tuple(blocks), notes=tuple(notes))
-
-
-_WHY_PARTED = (
-    "p is exact and asks whether these examples are memorised at all, the interval how much others like them would be"
-)
 
 
 def _rows_of_statistics(
@@ -227,13 +220,6 @@ def _is_other(release: Value, everywhere: Value | None) -> bool:
     return (release.value, release.n, rates[0]) != (everywhere.value, everywhere.n, rates[1])
 
 
-def _p_and_interval_differ(value: Value, measure: Variant, null: float) -> bool:
-    """Whether p tells an effect that the interval does not, or the other way round."""
-    if math.isnan(value.p) or math.isnan(value.low + value.high) or math.isnan(null):
-        return False
-    return (value.p <= 0.05) != (value.low > null or value.high < null)
-
-
 def _retention(summary: Summary, measures: Sequence[Variant]) -> Section:
     """The share of the local effect that the aggregate keeps."""
     blocks = []
@@ -241,12 +227,19 @@ def _retention(summary: Summary, measures: Sequence[Variant]) -> Section:
         rows = []
         for kind in summary.kinds:
             metric_labels = measure.labels.plus(of=measure.metric)
-            for _, about, labels, value in summary.entries("retention", metric_labels):
-                if about == kind and labels.without("resolved") == metric_labels:
-                    local = summary.value(measure.metric, "local", kind, measure.labels.plus(place="owner"))
-                    value = replace(value, saturated=local is not None and local.saturated)
-                    text = "undefined" if labels.get("resolved") == "no" else value.text(2)
-                    rows.append((kind, str(value.n), text))
+            ratios = [
+                (labels, value)
+                for _, about, labels, value in summary.entries("retention", metric_labels)
+                if about == kind and labels.without("resolved") == metric_labels
+            ]
+            if not ratios:
+                continue
+            # an undefined ratio has a label more, so that each rate may stand as the smallest of its labels
+            labels, value = min(ratios, key=lambda ratio: ratio[1].fpr)
+            local = summary.value(measure.metric, "local", kind, measure.labels.plus(place="owner"))
+            value = replace(value, saturated=local is not None and local.saturated)
+            text = "undefined" if labels.get("resolved") == "no" else value.text(2)
+            rows.append((kind, str(value.n), text))
         blocks.append((measure.title, tuple(rows)))
     note = (
         "Undefined: the interval of the local effect contains its null, or there is none, or its p is above 0.05, so "
@@ -264,6 +257,7 @@ def _retention(summary: Summary, measures: Sequence[Variant]) -> Section:
 def _differences(summary: Summary, measures: Sequence[Variant]) -> Section:
     """Local against global within a kind, then kinds against each other within a level."""
     blocks = []
+    unexplained: list[str] = []
     for measure in measures:
         rows: dict[str, list[tuple[str, ...]]] = {": local − global": [], ", local": [], ", global": []}
         for level, subject, labels, value in summary.entries(f"{measure.metric}.difference", measure.labels):
@@ -277,6 +271,8 @@ def _differences(summary: Summary, measures: Sequence[Variant]) -> Section:
             elif contrast == "kinds" and other in summary.kinds:
                 sides = _sides(summary, measure, (level, subject), (level, other))
                 rows[f", {level}"].append((f"{subject} − {other}", *cells, _direction(value, "first", sides)))
+                if value.is_significant and p_and_interval.is_told_of_neither(sides):
+                    unexplained.append(f"{measure.title}, {level}, {subject} − {other}")
         name = measure.title
         blocks += [(f"{name}{what}", tuple(block_rows)) for what, block_rows in rows.items()]
     number = sum(len(block_rows) for _, block_rows in blocks)
@@ -288,7 +284,7 @@ def _differences(summary: Summary, measures: Sequence[Variant]) -> Section:
         title="DIFFERENCES",
         columns=("", "n", "difference", ""),
         blocks=tuple(blocks),
-        notes=(note,) if number > 1 else (),
+        notes=((note,) if number > 1 else ()) + tuple(p_and_interval.note_of_kinds(unexplained)),
     )
 
 

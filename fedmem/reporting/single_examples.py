@@ -15,7 +15,8 @@ from fedmem.estimation.saturation import HALF_A_BIT
 from fedmem.estimation.single_examples import smallest_p
 from fedmem.estimation.two_way import FEWEST
 from fedmem.reporting.cells import Section, Value, number, p_text
-from fedmem.reporting.measures import Variant
+from fedmem.reporting.measures import Variant, measure_of
+from fedmem.reporting.row_cells import count_cell, value_cell
 from fedmem.reporting.summary import Summary
 
 
@@ -103,16 +104,34 @@ def rank_text(value: Value, references: int) -> str:
     return f"rank {rank:.4g} of {references + 1}" if value.n == 1 else f"rank about {rank:.1f} of {references + 1}"
 
 
+def has_null(summary: Summary, measure: Variant, kind: str) -> bool:
+    """Whether the value without memorisation is known for a kind, at some level."""
+    places = [("local", measure.labels.plus(place="owner")), ("global", measure.labels)]
+    return any(summary.value(f"{measure.metric}.null", level, kind, labels) for level, labels in places)
+
+
+def row_of_gain(summary: Summary, measure: Variant, kind: str, *, others: bool) -> Iterator[tuple[str, ...]]:
+    """The gain that a measure declares, for a kind whose value without memorisation nobody knows."""
+    gain = measure.measure.gain
+    if not gain or has_null(summary, measure, kind):
+        return
+    places = [("local", "owner"), ("global", None), ("local", "others")][: 3 if others else 2]
+    values = [summary.value(gain, level, kind, measure.labels.plus(place=place)) for level, place in places]
+    if any(values):
+        title = measure_of(gain, summary.known_measures).title
+        yield (f"{kind}, {title}", count_cell(*values), *(value_cell(value, measure) for value in values))
+
+
 def notes_without_null(summary: Summary, measures: Sequence[Variant]) -> Iterator[str]:
     """What the exposure of kinds says of which nobody knows the value without memorisation."""
     for measure in measures:
         if measure.measure.ranked == "value":
             levels = [(measure.labels.plus(place="owner"), "local"), (measure.labels, "global")]
             for kind in summary.kinds:
-                found = [
-                    (level, labels) for labels, level in levels if summary.value(measure.metric, level, kind, labels)
-                ]
-                if found and not any(
-                    summary.value(f"{measure.metric}.null", level, kind, labels) for level, labels in found
-                ):
-                    yield f"{kind} has no value without memorisation: {PEOPLE}."
+                is_measured = any(summary.value(measure.metric, level, kind, labels) for labels, level in levels)
+                if is_measured and not has_null(summary, measure, kind):
+                    gain = (
+                        measure_of(measure.measure.gain, summary.known_measures).title if measure.measure.gain else ""
+                    )
+                    row = f". Read the row {kind}, {gain}" if gain else ""
+                    yield f"{kind} has no value without memorisation: {PEOPLE}{row}."

@@ -41,7 +41,7 @@ def test_the_table_holds_what_the_rows_say(folder: Path) -> None:
     assert re.search(r"pattern, first step +7 +3\.00 \[2\.90, 3\.10\]", text)
     words = " ".join(text.split())
     assert (
-        "a client's real message: closer than held-out examples, but neither identified nor better than the best "
+        "a client's real message: closer than held-out examples, but not significantly better than the best "
         "prior, for pattern; no held-out example to compare with for typical-own (against the best "
         "prior, picked by the truth: worse for pattern, typical-own)." in words
     )

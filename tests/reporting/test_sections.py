@@ -44,3 +44,15 @@ def test_equal_answers_are_shown_with_the_row_by_probability(tmp_path: Path) -> 
         assert list(shown) == expected
         assert any("no sign that nothing is memorised" in note for note in levels.notes) == (value == 0)
         assert value or shown["pattern, by probability"] == "0.050 [0.020, 0.080]"
+
+
+def test_retention_stands_under_its_own_rate(tmp_path: Path) -> None:
+    """Where it is undefined at one rate, the value at the other rate does not take its place."""
+    rows = [row("tpr", 0.3, "pattern", f"attack=lira fpr={fpr}") for fpr in (0.069, 0.1)]
+    nothing = {"low": math.nan, "high": math.nan}
+    rows.append(row("retention", math.nan, "pattern", "of=tpr attack=lira fpr=0.069 resolved=no", **nothing))
+    rows.append(row("retention", 0.66, "pattern", "of=tpr attack=lira fpr=0.1"))
+    write(tmp_path / "run", bank(), measurements=rows, scenario_yaml=SCENARIO)
+    (section,) = (one for one in sections(Summary(read(tmp_path / "run"))) if one.title == "RETENTION")
+    shown = {heading.rpartition("FPR ")[2]: [cells[-1] for cells in block] for heading, block in section.blocks}
+    assert shown == {"that the data support": ["undefined"], "0.1": ["0.66 [0.56, 0.76]"]}
