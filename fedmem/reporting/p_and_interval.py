@@ -12,7 +12,7 @@ from fedmem.reporting.measures import Variant
 from fedmem.reporting.summary import Summary
 
 _LARGEST = 0.05
-"""The p up to which an effect is told."""
+"""The p up to which an effect is evident."""
 
 _SHOWN = 3
 """Places that a note names."""
@@ -42,7 +42,7 @@ class Place:
 
 
 def differ(value: Value, null: float) -> bool:
-    """Whether p tells an effect that the interval does not, or the other way round."""
+    """Whether p shows an effect that the interval does not, or the other way round."""
     if math.isnan(value.p) or math.isnan(value.low + value.high) or math.isnan(null):
         return False
     return (value.p <= _LARGEST) != (value.low > null or value.high < null)
@@ -77,7 +77,7 @@ def _join(names: Sequence[str]) -> str:
 
 
 def note_of_kinds(names: Sequence[str]) -> Iterator[str]:
-    """What a difference of two kinds means if neither has a p that tells an effect; nothing without such names."""
+    """What a difference of two kinds means if neither has a p that shows an effect; nothing without such names."""
     if names:
         yield (
             f"{_join(names)}: the interval of the difference excludes 0, and neither p of the two kinds is "
@@ -86,6 +86,6 @@ def note_of_kinds(names: Sequence[str]) -> Iterator[str]:
         )
 
 
-def is_told_of_neither(sides: Sequence[Value]) -> bool:
-    """Whether both sides of a difference have a p, and neither tells an effect."""
+def is_evident_in_neither(sides: Sequence[Value]) -> bool:
+    """Whether both sides of a difference have a p, and neither shows an effect."""
     return len(sides) == 2 and all(side.p > _LARGEST for side in sides)

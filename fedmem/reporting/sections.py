@@ -271,7 +271,7 @@ def _differences(summary: Summary, measures: Sequence[Variant]) -> Section:
             elif contrast == "kinds" and other in summary.kinds:
                 sides = _sides(summary, measure, (level, subject), (level, other))
                 rows[f", {level}"].append((f"{subject} − {other}", *cells, _direction(value, "first", sides)))
-                if value.is_significant and p_and_interval.is_told_of_neither(sides):
+                if value.is_significant and p_and_interval.is_evident_in_neither(sides):
                     unexplained.append(f"{measure.title}, {level}, {subject} − {other}")
         name = measure.title
         blocks += [(f"{name}{what}", tuple(block_rows)) for what, block_rows in rows.items()]

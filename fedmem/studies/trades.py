@@ -40,7 +40,7 @@ def trades_of(use: Series, harm: Series, level: float) -> list[Trade]:
     `level` is that of each test of a difference. A setting without any such seed is no trade.
     """
     both = ~(np.isnan(use.values) | np.isnan(harm.values))
-    shared = both[both.any(axis=1)].all(axis=0)
+    shared: BoolArray = np.asarray(both[both.any(axis=1)].all(axis=0))
     uses, harms = (
         [bound_interval(mean_of(values[shared]), *series.quantity.range) for values in series.values]
         for series in (use, harm)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -134,7 +135,11 @@ def test_few_deals_are_all_counted(runs: int, m: int, draws: int, levels: int) -
     is_in, rows = coins(runs, m + 1, rng), np.arange(m)
     values = rng.integers(levels, size=(runs, m + 1)).astype(float)
     ways = every_deal(runs, m)
-    found = {"means": statistic, "ins": lambda v, c: statistic(v, c, False), "auc": lambda v, c: auc(v, c).value}
+    found: dict[str, Callable[[FloatArray, BoolArray], float]] = {
+        "means": statistic,
+        "ins": lambda v, c: statistic(v, c, False),
+        "auc": lambda v, c: auc(v, c).value,
+    }
     expected = {}
     for name, of in found.items():
         actual = of(values[:, :m], is_in[:, :m])
@@ -154,7 +159,7 @@ def test_smallest_p_of_one_example_is_that_of_its_runs() -> None:
     is_in = np.arange(8)[:, None] < 4
     for seed in range(3):
         redeals = permute_coins(audit_of(is_in), 1000, np.random.default_rng(seed))
-        assert of_means(is_in * 1.0, np.array([0]), redeals) == pytest.approx(2 / 70)
+        assert of_means(is_in.astype(np.float64), np.array([0]), redeals) == pytest.approx(2 / 70)
 
 
 def test_deals_are_drawn_where_there_are_more_than_draws() -> None:

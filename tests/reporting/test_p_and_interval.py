@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from fedmem.contracts.measurement import Measurement
 from fedmem.reporting.cells import Section, Value
-from fedmem.reporting.p_and_interval import differ, is_told_of_neither
+from fedmem.reporting.p_and_interval import differ, is_evident_in_neither
 from fedmem.reporting.sections import sections
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import read
@@ -16,7 +17,7 @@ from tests.reporting.page_helpers import SCENARIO, row
 from tests.results.read_helpers import bank, write
 
 
-def shown(folder: Path, rows: list[object]) -> dict[str, Section]:
+def shown(folder: Path, rows: list[Measurement]) -> dict[str, Section]:
     write(folder, bank(), measurements=rows, scenario_yaml=SCENARIO)
     return {section.title: section for section in sections(Summary(read(folder)))}
 
@@ -70,8 +71,8 @@ def test_a_difference_of_kinds_that_no_p_tells_is_explained(tmp_path: Path, p: f
     assert ("memorisation, global, pattern − typical-own: the interval of the difference" in notes) == is_noted
 
 
-def test_a_side_without_p_is_told_of_nothing() -> None:
+def test_a_side_without_p_shows_nothing() -> None:
     side, unknown = Value(value=0.1, low=0, high=1, n=9, p=0.3), Value(value=0.1, low=0, high=1, n=9)
-    assert is_told_of_neither([side, side])
-    assert not is_told_of_neither([side, unknown])
-    assert not is_told_of_neither([side])
+    assert is_evident_in_neither([side, side])
+    assert not is_evident_in_neither([side, unknown])
+    assert not is_evident_in_neither([side])
