@@ -226,16 +226,10 @@ def _retention(summary: Summary, measures: Sequence[Variant]) -> Section:
     for measure in measures:
         rows = []
         for kind in summary.kinds:
-            metric_labels = measure.labels.plus(of=measure.metric)
-            ratios = [
-                (labels, value)
-                for _, about, labels, value in summary.entries("retention", metric_labels)
-                if about == kind and labels.without("resolved") == metric_labels
-            ]
-            if not ratios:
+            ratio = summary.retention(measure, kind)
+            if ratio is None:
                 continue
-            # an undefined ratio has a label more, so that each rate may stand as the smallest of its labels
-            labels, value = min(ratios, key=lambda ratio: ratio[1].fpr)
+            labels, value = ratio
             local = summary.value(measure.metric, "local", kind, measure.labels.plus(place="owner"))
             value = replace(value, saturated=local is not None and local.saturated)
             text = "undefined" if labels.get("resolved") == "no" else value.text(2)

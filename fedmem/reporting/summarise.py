@@ -225,13 +225,12 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def _retention(table: Summary, variant: Variant, kind: str, local: Measured | None) -> Measured | None:
-    metric_labels = variant.labels.plus(of=variant.metric)
-    for level, subject, labels, value in table.entries("retention", metric_labels):
-        if subject == kind and labels.without("resolved") == metric_labels:
-            key = Key(metric="retention", level=level, subject=kind, labels=dict(labels.items))
-            value = replace(value, saturated=local is not None and local.saturated)
-            return _measured_value(value, 0.0, (key,))
-    return None
+    ratio = table.retention(variant, kind)
+    if ratio is None:
+        return None
+    labels, value = ratio
+    key = Key(metric="retention", level="global", subject=kind, labels=dict(labels.items))
+    return _measured_value(replace(value, saturated=local is not None and local.saturated), 0.0, (key,))
 
 
 def _extraction_difference(table: Summary, declared: Measure, level: Level, kind: str) -> Measured | None:

@@ -118,6 +118,17 @@ class Summary:
         owner = self.value(measure.metric, "local", kind, measure.labels.plus(place="owner"), round_number=round_number)
         return owner or self.value(measure.metric, "local", kind, measure.labels, round_number=round_number)
 
+    def retention(self, measure: Variant, kind: str) -> tuple[Labels, Value] | None:
+        """The retention of a measure, with its labels; of several false positive rates that at the smallest."""
+        metric_labels = measure.labels.plus(of=measure.metric)
+        # an undefined ratio has one label more, so that each of two rates may stand as the smallest of its labels
+        ratios = [
+            (labels, value)
+            for _, about, labels, value in self.entries("retention", metric_labels)
+            if about == kind and labels.without("resolved") == metric_labels
+        ]
+        return min(ratios, key=lambda ratio: ratio[1].fpr, default=None)
+
     def entries(
         self, metric: str, labels: Labels = NO_LABELS, *, round_number: int | None = None
     ) -> list[tuple[str, str, Labels, Value]]:
