@@ -99,7 +99,7 @@ def _run_trials(plan: Sweep, base: Path, folder: Path, how: Mapping[str, Any], *
         typed = typed_settings(tuple(_setting(plan, trial.params) for trial in study.trials))
         rows = [_row(plan, trial, setting, reasons) for trial, setting in zip(study.trials, typed, strict=True)]
         finished = {trial.number: trial.values for trial in study.trials if trial.state.name == "COMPLETE"}
-        floors = np.fmax.reduce([np.full(len(search_options.directions), -math.inf), *nulls.values()])
+        floors = np.fmax.reduce(np.array([[-math.inf] * len(search_options.directions), *nulls.values()]))
         front = find_front(finished, floors.tolist(), list(search_options.directions.values()))
         put(folder, "trials", [{**row, "front": row["trial"] in front} for row in rows])
     finally:
