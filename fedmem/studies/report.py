@@ -163,7 +163,7 @@ def _retention_cells(entry: Retention) -> tuple[str, str, str]:
         verdict = "saturated: a ratio is too high"
     if verdict == "not significant":
         verdict += f" (detects {number(entry.detectable, 2)})"
-    return _text(entry.difference, 2), _p_text(entry.difference.p), verdict
+    return _text(entry.difference, 2), _p_text(entry.difference.p), with_few_seeds(verdict, entry.difference.n)
 
 
 def _p_text(p: float) -> str:
