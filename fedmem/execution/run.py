@@ -332,12 +332,14 @@ def _manifest(
     job: _Job, simulated: TrainedBank, measurements: Sequence[Measurement], estimating: float, total: float
 ) -> dict[str, Any]:
     """All that the bytes of the results depend on, and what the run cost."""
+    from fedmem.estimation.learning import check_learning, learning_warnings
     from fedmem.privacy import guaranteed_bounds, mechanism_alarms
     from fedmem.privacy.spending import spending_record
     from fedmem.results.provenance import commit, versions
     from fedmem.scenario.caveats import caveats_with_data
 
     scenario = job.scenario
+    learnings = tuple(check_learning(simulated.bank, job.federation.test, job.federation.population))
     return {
         "name": scenario.name,
         "id": scenario.id,
@@ -357,7 +359,8 @@ def _manifest(
         "seconds": {**simulated.seconds, "estimating": estimating, "total": total},
         "pilot": _pilot(scenario, simulated),
         "privacy": spending_record(scenario, simulated.bank),
-        "warnings": caveats_with_data(scenario, job.federation),
+        "learning": [vars(learning) for learning in learnings],
+        "warnings": [*caveats_with_data(scenario, job.federation), *learning_warnings(learnings)],
         "alarms": [
             *guaranteed_bounds.alarms(scenario, measurements),
             *mechanism_alarms.alarms(scenario, measurements),

@@ -14,6 +14,7 @@ from fedmem.reporting import p_and_interval, privacy_sections
 from fedmem.reporting.cells import AT_FLOOR, Section, Value
 from fedmem.reporting.extraction_section import extraction_section
 from fedmem.reporting.influence_sections import client_influence_section, cross_influence_section
+from fedmem.reporting.learning_rows import learning_blocks, learning_notes
 from fedmem.reporting.measures import Variant, measure_of, terms_of
 from fedmem.reporting.reconstruction_section import reconstruction_section
 from fedmem.reporting.row_cells import count_cell, value_cell
@@ -307,8 +308,10 @@ def _utility(summary: Summary, *, everything: bool) -> Section:
     for measure in summary.known_measures.values():
         if measure.section == "utility":
             rows += _of_models(summary, measure, NO_LABELS, everything=everything)
-    block = ("means over models; n counts models, local/global", tuple(rows))
-    return Section(title="UTILITY", columns=("", "n", "local", "global"), blocks=(block,))
+    blocks = [("means over models; n counts models, local/global", tuple(rows))]
+    blocks += learning_blocks(summary)
+    notes = tuple(learning_notes(summary))
+    return Section(title="UTILITY", columns=("", "n", "local", "global"), blocks=tuple(blocks), notes=notes)
 
 
 def _of_models(summary: Summary, measure: Measure, labels: Labels, *, everything: bool) -> Iterator[tuple[str, ...]]:

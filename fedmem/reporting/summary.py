@@ -15,6 +15,7 @@ from typing import Any
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import NO_CLIENT, NO_LABELS, Labels, Level, Measurement
+from fedmem.estimation.learning import METRIC, Learning, learning_of_stored
 from fedmem.estimation.roc import DEFAULT_RATES
 from fedmem.estimation.saturation import NOWHERE, SaturationZone, zone_of
 from fedmem.estimation.views import p_of_single_ranks
@@ -64,6 +65,17 @@ class Summary:
                 self._values[when, metric, *where] = replace(  # type: ignore[index]
                     value, p=p_value.value, smallest_p=2 / (p_value.n + 1) if where[1] in self.kinds else 0.0
                 )
+
+        for learning in self.learnings:
+            key = (None, METRIC, learning.level, "", NO_LABELS)
+            if learning.on == "test" and key not in self._values:
+                low, high = learning.low, learning.high
+                self._values[key] = Value(value=learning.accuracy, low=low, high=high, n=learning.models)
+
+    @cached_property
+    def learnings(self) -> tuple[Learning, ...]:
+        """What the models of each level are good for, as the run stores it; empty for runs of older versions."""
+        return tuple(learning_of_stored(entry) for entry in self.run.manifest.get("learning") or ())
 
     def subject_text(self, subject: str) -> str:
         """What a row is about, for people: clients by their names."""

@@ -1,0 +1,230 @@
+"""Whether models are better than the answer that ignores the input: the most frequent label, or token, for everything.
+
+A model that has learnt nothing memorises nothing, so low values of its memorisation are no finding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.contracts.arrays import FloatArray
+from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.data import Examples
+from fedmem.contracts.evidence import Bank, Evidence
+from fedmem.contracts.measurement import Level
+from fedmem.estimation.statistics import jackknife
+
+METRIC = "test_accuracy"
+"""The measure that `Learning.accuracy` is a value of, where `on` is `test`."""
+
+ALPHA = 0.025
+"""The level of each of the two tests, on held-out and on audit examples: 5 % together."""
+
+Verdict = Literal["learnt", "fitted", "not shown", "undefined"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learning:
+    """What the models of a level, at its last observed round, are good for.
+
+    Attributes:
+        level: the level.
+        round: the last observed round of this level.
+        on: the held-out set that was asked, `test`, or `population` without test examples; empty without either.
+        accuracy: mean over models of the share of this set that is right; of texts of the tokens. NaN without a set.
+        low: lower end of its 95 % interval, Student's t over runs.
+        high: upper end.
+        models: how many models have not diverged.
+        examples: how many examples the set has.
+        constant: the share that is right when every answer is the most frequent one of the set.
+        answer: the label (or token) of this answer, -1 without a set.
+        p: one-sided p that the models are no better than this answer; NaN without a set.
+        p_of_audit: the same on the audit examples that the models were trained on.
+        verdict: `learnt` (better on the held-out set), `fitted` (better on audit examples that they were trained on
+            alone), `not shown`, or `undefined` where so few examples could show nothing.
+    """
+
+    level: Level
+    round: int
+    on: str
+    accuracy: float
+    low: float
+    high: float
+    models: int
+    examples: int
+    constant: float
+    answer: int
+    p: float
+    p_of_audit: float
+    verdict: Verdict
+
+
+def constant_answers(examples: Examples) -> tuple[int, FloatArray]:
+    """The most frequent label, and (n,) whether it is right; of texts the token, and the share of tokens.
+
+    >>> rows = Examples(inputs=np.zeros((3, 2), np.float32), targets=np.array([4, 1, 4]), ids=np.arange(3))
+    >>> answer, right = constant_answers(rows)
+    >>> answer, right.tolist()
+    (4, [1.0, 0.0, 1.0])
+    """
+    is_asked = examples.targets != -1
+    labels, counts = np.unique(examples.targets[is_asked], return_counts=True)
+    if not len(labels):
+        return -1, np.zeros(len(examples))
+    answer = int(labels[counts.argmax()])
+    hits = (examples.targets == answer).reshape(len(examples), -1)
+    asked = is_asked.reshape(len(examples), -1)
+    return answer, np.asarray(hits.sum(1) / np.maximum(asked.sum(1), 1))
+
+
+def p_better(differences: FloatArray) -> float:
+    """One-sided p of Student's t test that the mean of n differences is not above 0.
+
+    Of differences that are all alike it is that of the sign test: 2^-n above 0, else 1.
+
+    >>> round(p_better(np.array([1.0, 1.0, 0.0, 1.0, 0.0, -1.0])), 3), p_better(np.zeros(5))
+    (0.182, 1.0)
+    """
+    if len(differences) < 2 or np.ptp(differences) <= 1e-12:
+        return 0.5 ** len(differences) if len(differences) and differences[0] > 0 else 1.0
+    from scipy.stats import ttest_1samp
+
+    return float(ttest_1samp(differences, 0.0, alternative="greater").pvalue)
+
+
+def check_learning(bank: Bank, test: Examples, population: Examples) -> Iterator[Learning]:
+    """For each level whether its models at the last observed round are better than a constant answer.
+
+    The difference of an example is the share of models that are right about it, minus 1 where the constant answer is.
+    A one-sided t test over the examples says whether their mean is above 0, for examples like these and the models of
+    all runs together. For a model whose answers do not depend on the input, the mean is at most 0. At its largest,
+    where two labels are equally frequent, the differences are symmetric. So about 2.5 % of such models are called
+    `learnt` at most, and about 5 % `learnt` or `fitted`, for any number of runs, alike or not. The constant answer is
+    the best one for exactly these examples, which lowers both. A diverged model counts as wrong.
+
+    Args:
+        bank: the evidence.
+        test: the test set that it is about.
+        population: its reference data.
+    """
+    levels: tuple[Level, ...] = ("local", "global")
+    for level in levels:
+        rounds = [block.round for block in bank.evidence if block.level == level and block.round > 0]
+        if not rounds:
+            continue
+        blocks = {block.set: block for block in bank.evidence if (block.level, block.round) == (level, max(rounds))}
+        yield _learning(bank.audit, blocks, {"test": test, "population": population})
+
+
+def _learning(audit: AuditSet, blocks: dict[str, Evidence], held_out: dict[str, Examples]) -> Learning:
+    first = next(iter(blocks.values()))
+    name = next((name for name, examples in held_out.items() if len(examples) and name in blocks), "")
+    p, smallest, accuracy, low, high, models, constant, answer = math.nan, 1.0, math.nan, math.nan, math.nan, 0, 0.0, -1
+    if name:
+        block = blocks[name]
+        answer, right = constant_answers(held_out[name])
+        constant = float(right.mean())
+        is_sound = np.asarray(~np.isnan(block.margin).any(axis=1))
+        p = p_better(np.where(is_sound[:, None], block.correct, 0.0).mean(0) - right)
+        smallest = p_better(1 - right)
+        accuracy, low, high = _mean_over_runs(block.correct[is_sound].mean(1), block.run[is_sound])
+        models = int(is_sound.sum())
+    p_of_audit, smallest_of_audit = _p_of_audit(audit, blocks.get("audit"))
+    return Learning(
+        level=first.level,
+        round=first.round,
+        on=name,
+        accuracy=accuracy,
+        low=low,
+        high=high,
+        models=models,
+        examples=len(held_out[name]) if name else 0,
+        constant=constant if name else math.nan,
+        answer=answer,
+        p=p,
+        p_of_audit=p_of_audit,
+        verdict=_verdict(p, p_of_audit, smallest if name else smallest_of_audit),
+    )
+
+
+def _verdict(p: float, p_of_audit: float, smallest: float) -> Verdict:
+    if p <= ALPHA:
+        return "learnt"
+    if p_of_audit <= ALPHA:
+        return "fitted"
+    return "not shown" if smallest <= ALPHA else "undefined"
+
+
+def _mean_over_runs(values: FloatArray, runs: NDArray[np.int32]) -> tuple[float, float, float]:
+    """The mean of the values of models, and Student's t interval over runs."""
+    if not len(values):
+        return math.nan, math.nan, math.nan
+    value = float(values.mean())
+    numbers = np.unique(runs)
+    without = np.array([values[runs != run].mean() for run in numbers]) if len(numbers) > 1 else np.empty(0)
+    low, high = jackknife(value, without)
+    return value, max(low, 0.0) if low == low else low, min(high, 1.0) if high == high else high
+
+
+_ORDINARY = "typical"
+"""The role of audit examples with the labels that a model learns anyway."""
+
+
+def _p_of_audit(audit: AuditSet, block: Evidence | None) -> tuple[float, float]:
+    """The p on audit examples that the models were trained on, and the smallest that is possible.
+
+    A local model is asked the examples that its client owns, and compared with the most frequent label of these. Only
+    ordinary examples could show that nothing is learnt, since a model need not memorise a random pattern: without
+    them, the smallest p is 1.
+    """
+    if block is None or not len(audit):
+        return math.nan, 1.0
+    trained = audit.is_in[block.run] & audit.is_active(block.round)
+    if block.level == "local":
+        trained &= block.client[:, None] == audit.owner
+    is_sound = np.asarray(~np.isnan(block.margin).any(axis=1))
+    sums, best = np.zeros(len(audit)), np.zeros(len(audit))
+    for model in np.flatnonzero(trained.any(axis=1)):
+        rows = np.flatnonzero(trained[model])
+        _, right = constant_answers(audit.examples.take(rows))
+        sums[rows] += block.correct[model, rows] * float(is_sound[model]) - right
+        best[rows] += np.where(audit.role[rows] == _ORDINARY, 1 - right, 0.0)
+    is_trained = trained.any(axis=0)
+    counts = trained.sum(axis=0)[is_trained]
+    return p_better(sums[is_trained] / counts), p_better(best[is_trained] / counts)
+
+
+def learning_of_stored(entry: Mapping[str, Any]) -> Learning:
+    """The record from its entry in a manifest, in which NaN is null."""
+    fields: dict[str, Any] = {name: math.nan if value is None else value for name, value in entry.items()}
+    return Learning(**fields)
+
+
+_MODELS = {"local": "the clients' models", "global": "the aggregate"}
+
+
+def learning_warnings(learnings: Sequence[Learning]) -> Iterator[str]:
+    """What a reader must know of levels whose models are not shown to have learnt; the same for every seed.
+
+    >>> [*learning_warnings([])]
+    []
+    """
+    flagged = [learning for learning in learnings if learning.verdict == "not shown"]
+    if not flagged:
+        return
+    models = " and ".join(_MODELS[learning.level] for learning in flagged)
+    has, they_are = ("has", "it is") if [learning.level for learning in flagged] == ["global"] else ("have", "they are")
+    where = "the test set" if flagged[0].on == "test" else "the held-out rows"
+    where = where if flagged[0].on else "the rows trained on"
+    yield (
+        f"nothing shows that {models} {has} learnt anything: on {where}, {they_are} no better than always giving the "
+        "most frequent answer (UTILITY in the table). A model that has learnt nothing memorises "
+        f"nothing, so draw no conclusion about memorisation from low values. Train longer (rounds, client.epochs), "
+        "change client.lr, or lower the noise of differential privacy where there is any."
+    )
