@@ -17,6 +17,7 @@ from fedmem.reporting.measures import Variant
 from fedmem.reporting.origin import PARTS, component_text
 from fedmem.reporting.reconstruction_section import leaks
 from fedmem.reporting.sections import headline, picking, unobserved_notes
+from fedmem.reporting.single_examples import has_null
 from fedmem.reporting.summary import Summary
 from fedmem.reporting.verdict import list_text, verdict_of
 from fedmem.results.folder import put
@@ -100,7 +101,7 @@ def _findings(table: Summary, kind: str) -> Iterator[Finding]:
     for variant in table.measures:
         if not (variant.headline and variant.measure.shows):
             continue
-        statistics = [variant, *_finer(table, variant, kind)]
+        statistics = [_with_null(table, variant, kind), *_finer(table, variant, kind)]
         for measure in statistics:
             local, aggregate = (_of_kind(table, measure, level, kind) for level in LEVELS)
             if local or aggregate:
@@ -111,6 +112,17 @@ def _findings(table: Summary, kind: str) -> Iterator[Finding]:
             local, aggregate = (_extraction_difference(table, declared, level, kind) for level in LEVELS)
             if local or aggregate:
                 yield _finding(measure, local, aggregate, None)
+
+
+def _with_null(table: Summary, variant: Variant, kind: str) -> Variant:
+    """The variant or, where the null of a kind is unknown, the gain that its measure declares, if it is there."""
+    gain = table.known_measures.get(variant.measure.gain)
+    if gain is None or has_null(table, variant, kind):
+        return variant
+    measure = replace(gain, shows=variant.measure.shows)
+    judged = replace(variant, measure=measure, title=gain.title, null=gain.null)
+    has_rows = any(_of_kind(table, judged, level, kind) for level in LEVELS)
+    return judged if has_rows else variant
 
 
 def _finding(

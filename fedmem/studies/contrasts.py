@@ -258,7 +258,7 @@ def why_undefined(local: FloatArray, weights: FloatArray) -> str:
     """Why effects over seeds (S,) are not `is_above_zero`; empty where they are.
 
     >>> why_undefined(np.array([0.2, 0.2]), np.ones(2))
-    'all seeds have the same effect at the owning client, so that it has no interval'
+    'the effect at the owning client is the same in all seeds, and has no interval'
     >>> why_undefined(np.array([1.0, -1.1]), np.ones(2))
     'the effect at the owning client is not significantly above 0'
     """
@@ -271,7 +271,7 @@ def why_undefined(local: FloatArray, weights: FloatArray) -> str:
     if not np.ptp(effects) > 1e-12 * np.abs(effects).max():
         if not effects.any():
             return "the effect at the owning client is 0 in all seeds"
-        return "all seeds have the same effect at the owning client, so that it has no interval"
+        return "the effect at the owning client is the same in all seeds, and has no interval"
     return "the effect at the owning client is not significantly above 0"
 
 

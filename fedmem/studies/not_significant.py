@@ -75,4 +75,5 @@ def not_significant_note(comparison: Comparison) -> str:
         else:
             texts.append(f"{title} {len(of_measure)}")
     seeds = len(comparison.seeds)
-    return f"{len(weak)} of {len(tested)} differences are not significant with {seeds} seeds: {'; '.join(texts)}."
+    verb = "is" if len(weak) == 1 else "are"
+    return f"{len(weak)} of {len(tested)} differences {verb} not significant with {seeds} seeds: {'; '.join(texts)}."

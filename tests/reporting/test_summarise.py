@@ -118,6 +118,23 @@ def test_examples_of_a_small_kind_are_adjusted(tmp_path: Path, p_values: list[fl
     assert {key.subject for key in local.keys} == {"pattern", "0", "1", "2"}
 
 
+@pytest.mark.parametrize(("low", "state"), [(0.4, "significant"), (-0.1, "not significant")])
+def test_a_kind_without_null_is_judged_by_its_gain(tmp_path: Path, low: float, state: str) -> None:
+    """Exposure of what people wrote is high without memorisation; its gain has the null 0."""
+    written = [one for one in rows() if not one.reading.metric.startswith("exposure")]
+    written += [
+        row(metric, value, "pattern", about, level=level, low=least)
+        for metric, value, least in (("exposure", 9.0, 8.5), ("exposure_gain", 0.5, low))
+        for level, about in (("local", "place=owner"), ("global", ""))
+    ]
+    found = finding(summary_of(tmp_path / "run", written), "pattern", "exposure_gain")
+    assert found.shows == "exposed"
+    assert found.aggregate is not None
+    assert (found.aggregate.state, found.aggregate.null) == (state, 0.0)
+    kept = finding(summary_of(tmp_path / "run", rows()), "pattern", "exposure")
+    assert kept.aggregate is not None, "where the null is known, exposure itself"
+
+
 def test_holm_equals_its_definition() -> None:
     """Step down: the k-th smallest of m is compared with alpha / (m + 1 - k), until one is larger."""
     p_values = [0.011, 0.02, 0.04, 0.0001, 0.3]

@@ -248,7 +248,7 @@ def test_contrast_with_an_interval_is_not_identical() -> None:
 @pytest.mark.parametrize(
     ("effects", "reason"),
     [
-        ([0.25, 0.25], "same effect"),
+        ([0.25, 0.25], "same in all seeds"),
         ([0.0, 0.0, math.nan], "is 0 in all seeds"),
         ([0.25, math.nan], "one seed has an effect"),
         ([math.nan, math.nan], "no seed has an effect"),
