@@ -104,10 +104,10 @@ class _Sorted:
         }
         return "not measured" if not states else "undefined" if states == {"undefined"} else "not significant"
 
-    def _list(self, kinds: Sequence[KindSummary], evidence: Sequence[str], *, numbers: bool) -> str:
+    def _list(self, kinds: Sequence[KindSummary], shown: Sequence[str], *, numbers: bool) -> str:
         names = list(_names(kinds))
         if numbers and kinds:
-            names[0] += f" ({_number_text(kinds[0], self.level, evidence)})"
+            names[0] += f" ({_number_text(kinds[0], self.level, shown)})"
         return list_text(names)
 
 
@@ -135,8 +135,10 @@ def value_text(finding: Finding, value: Measured) -> str:
     return f"{name}{number.text(2)}{f' {finding.unit}' if finding.unit else ''}, n = {value.n}"
 
 
-def _number_text(kind: KindSummary, level: Level, evidence: Sequence[str]) -> str:
-    return next(value_text(finding, value) for finding, value in _significant(kind, level) if finding.shows in evidence)
+def _number_text(kind: KindSummary, level: Level, shown: Sequence[str]) -> str:
+    """The first significant value of a kind, self-influence before other signs of memorisation."""
+    values = [(finding, value) for finding, value in _significant(kind, level) if finding.shows in shown]
+    return value_text(*min(values, key=lambda pair: shown.index(pair[0].shows)))
 
 
 def _rank(kind: KindSummary, level: Level) -> tuple[int, float]:
@@ -156,8 +158,8 @@ def _significant(kind: KindSummary, level: Level) -> Iterator[tuple[Finding, Mea
             yield finding, value
 
 
-def _shows(kind: KindSummary, level: Level, evidence: Sequence[str]) -> bool:
-    return any(finding.shows in evidence for finding, _ in _significant(kind, level))
+def _shows(kind: KindSummary, level: Level, shown: Sequence[str]) -> bool:
+    return any(finding.shows in shown for finding, _ in _significant(kind, level))
 
 
 def _is_undefined(kind: KindSummary, level: Level) -> bool:

@@ -1,0 +1,335 @@
+"""The first screen: what a run shows, in at most 16 lines.
+
+What ran; what is alarming; the values of each kind at the owning client and in the aggregate, and what is retained;
+accuracy; reconstruction; privacy; one sentence for each level; what is not significant; where the report is. What does
+not fit is counted, and the last lines say where it is.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fedmem.estimation.saturation import MARK
+from fedmem.reporting.cells import Value, number
+from fedmem.reporting.table import line_text, prose
+from fedmem.reporting.verdict import list_text
+from fedmem.results.run_summary import Finding, KindSummary, Measured, ModelsSummary, Place, RunSummary
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+    from rich.text import Text
+
+LINES = 16
+"""The most lines of a first screen."""
+
+MORE = "--full"
+"""The option that shows everything."""
+
+_NARROWEST = 8
+"""The fewest characters that the name of a kind is shortened to."""
+
+Line = tuple[str, str]
+"""A line and its style."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstScreen:
+    """The first screen of a run, to be printed by rich.
+
+    Attributes:
+        summary: what the run shows.
+        folder: the folder of the run, as a path that the user can type.
+    """
+
+    summary: RunSummary
+    folder: Path
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        for text, style in self.lines(options.max_width):
+            yield line_text(text, style)
+
+    def lines(self, width: int) -> list[Line]:
+        """At most 16 lines of at most this width; only the path of the report is longer where it has to be."""
+        head, tail = list(self._head(width)), list(self._tail(width))
+        for is_short in (False, True):
+            verdicts = [line for verdict in self._verdicts(short=is_short) for line in prose(verdict, width, "bold")]
+            rest = LINES - len(head) - len(tail) - len(verdicts) - 1
+            rows = self._table(width, max(rest, 0))
+            if rows.is_whole:
+                break
+        lines = [*head, *rows.lines, *verdicts, *tail]
+        if len(lines) + 1 > LINES:
+            lines = [*lines[: LINES - 2], (f"… more: {MORE}", "")]
+        return [*lines, (f"Report: {self.folder / self.summary.report}", "")]
+
+    def _verdicts(self, *, short: bool) -> list[str]:
+        return [verdict.short if short else verdict.text for verdict in self.summary.verdicts]
+
+    def _head(self, width: int) -> Iterator[Line]:
+        """What ran, and what is alarming."""
+        summary = self.summary
+        names = [summary.components[part] for part in ("dataset", "strategy") if part in summary.components]
+        yield cut(", ".join([summary.headline.partition(", each ")[0], *names]), width), "bold"
+        yield from _first_of("ALARM", summary.alarms, "manifest.json", width, "bold red")
+        if summary.failures:
+            failed = f"FAILED: {summary.failures} of {summary.client_rounds} client rounds; see participation.parquet"
+            yield cut(failed, width), "bold red"
+        yield from _first_of("WARNING", summary.warnings, MORE, width, "yellow")
+
+    def _tail(self, width: int) -> Iterator[Line]:
+        """Reconstruction, privacy, and what is not significant."""
+        if text := self._reconstruction():
+            yield cut(text, width), ""
+        if self.summary.guarantees:
+            guarantees = "; ".join(
+                f"epsilon {_epsilon(guarantee.epsilon)}, delta {guarantee.delta:.2g} for a {guarantee.unit} "
+                f"({guarantee.part}, {guarantee.adjacency})"
+                for guarantee in self.summary.guarantees
+            )
+            yield cut(f"Guaranteed: {guarantees}", width), ""
+        yield from _first_of("Audit", self.summary.audits, MORE, width, "")
+        if text := self._unclear(width):
+            yield text, "dim"
+
+    def _reconstruction(self) -> str:
+        """What leaks from each view that is sent; several attacks are named."""
+        leaks = [leak for leak in self.summary.leaks if leak.is_sent]
+        several = len({leak.source for leak in leaks}) > 1
+        leaking = [
+            f"{leak.view}{f' ({leak.source})' * several} leaks {list_text(leak.leaking)}"
+            for leak in leaks
+            if leak.leaking
+        ]
+        if leaking:
+            return f"Reconstruction: {'; '.join(leaking)}"
+        if leaks:
+            compared = any(leak.not_significant or leak.closer for leak in leaks)
+            return f"Reconstruction: {'not significant' if compared else 'undefined'} from every view that is sent"
+        return ""
+
+    def _unclear(self, width: int) -> str:
+        """The values that are not significant, below their null, or undefined: named as far as they fit, or counted."""
+        summary = self.summary
+        places = {
+            "Not significant": summary.not_significant,
+            "below null": summary.below,
+            "undefined": summary.undefined,
+        }
+        named = "; ".join(f"{title}: {_places_text(found)}" for title, found in places.items() if found)
+        counts = "; ".join(f"{title}: {count_text(len(found))}" for title, found in places.items() if found)
+        if not named:
+            return ""
+        return named if len(named) <= min(width, 100) else cut(f"{counts} (named with {MORE})", width)
+
+    def _table(self, width: int, limit: int) -> _Rows:
+        """The values of kinds and models: one line a kind where the width allows it, else one a kind and measure."""
+        kinds = [kind for kind in self.summary.kinds if kind.findings]
+        wide = _wide_rows(kinds)
+        if wide and _width_of(wide) <= width:
+            significant = [any(_is_notable(finding) for finding in kind.findings) for kind in kinds]
+            rows = _Rows.of(wide, significant, limit - bool(self.summary.models))
+            models = [(cut(_model_text(value), width), "") for value in self.summary.models[:1]]
+            return _Rows(lines=(*rows.lines, *models), is_whole=rows.is_whole)
+        pairs = [(kind, finding) for kind in kinds for finding in _shown(kind)]
+        cells = [(kind.kind, finding.title, *_cells(finding)) for kind, finding in pairs]
+        cells += [("all models", *_model_cells(value)[0:3], "") for value in self.summary.models[:1]]
+        if not cells:
+            return _Rows(lines=(), is_whole=True)
+        mark = f"{MARK} saturated" if any(MARK in cell for row in cells for cell in row) else ""
+        table, gap = _fitted([(mark, "", "owning client", "aggregate", "retained"), *cells], width)
+        significant = [_is_notable(finding) for _, finding in pairs] + [True] * (len(cells) - len(pairs))
+        return _Rows.of(table, significant, limit, gap)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rows:
+    """Lines of values, and whether none had to be left out."""
+
+    lines: tuple[Line, ...]
+    is_whole: bool
+
+    @classmethod
+    def of(cls, table: Sequence[Sequence[str]], significant: Sequence[bool], limit: int, gap: int = 2) -> _Rows:
+        """A heading and at most `limit` lines in all; significant rows are preferred where not all fit."""
+        texts = _aligned(table, gap)
+        rows = list(zip(texts[1:], significant, strict=True))
+        if len(texts) <= limit:
+            shown, left_out = rows, []
+        else:
+            order = sorted(range(len(rows)), key=lambda index: (not rows[index][1], index))
+            kept = set(order[: max(limit - 2, 0)])
+            shown = [row for index, row in enumerate(rows) if index in kept]
+            left_out = [row for index, row in enumerate(rows) if index not in kept]
+        lines = [(texts[0], "bold cyan"), *((text, "" if is_significant else "dim") for text, is_significant in shown)]
+        if left_out:
+            count = sum(is_significant for _, is_significant in left_out)
+            lines.append((f"… {len(left_out)} more rows, {count} of them significant: {MORE}", ""))
+        return cls(lines=tuple(lines), is_whole=not left_out)
+
+
+def cut(text: str, width: int) -> str:
+    """A text on one line of at most this width; what is left out is marked.
+
+    >>> cut("one two three", 9), cut("one", 9)
+    ('one two …', 'one')
+    """
+    text = " ".join(text.split())
+    return text if len(text) <= width else f"{text[: max(width - 1, 0)]}…"
+
+
+def count_text(count: int) -> str:
+    """A number of values in words.
+
+    >>> count_text(1), count_text(4)
+    ('1 value', '4 values')
+    """
+    return f"{count} value{'s' * (count != 1)}"
+
+
+def _first_of(word: str, texts: Sequence[str], where: str, width: int, style: str) -> Iterator[Line]:
+    """The first of several texts on one line, with their number and where the others are."""
+    if not texts:
+        return
+    more = f" (and {len(texts) - 1} more: {where})" if len(texts) > 1 else ""
+    text = f"{word}: {texts[0]}"
+    if len(text) + len(more) > width and not more:
+        more = f" ({where})"
+    yield f"{cut(text, width - len(more))}{more}", style
+
+
+def _epsilon(value: float) -> str:
+    return f"{value:.2g}" if 0 < value < 1 else number(value, 2)
+
+
+def _places_text(places: Sequence[Place]) -> str:
+    levels = {"local": "local", "global": "global", "retention": "retained"}
+    texts = [f"{place.title} of {place.kind}" for place in places]
+    by_value = {text: [] for text in texts}  # type: dict[str, list[str]]
+    for text, place in zip(texts, places, strict=True):
+        by_value[text].append(levels[place.level])
+    return ", ".join(f"{text} ({', '.join(names)})" for text, names in by_value.items())
+
+
+def _is_notable(finding: Finding) -> bool:
+    """Whether a value is significant at some level, on either side of its null."""
+    values = (finding.local, finding.aggregate)
+    return any(value is not None and value.state in ("significant", "below") for value in values)
+
+
+def _shown(kind: KindSummary) -> list[Finding]:
+    """The findings of a kind, without those that a finer statistic replaces because all answers are equal."""
+    finer = {
+        (finding.metric, _without_statistic(finding)) for finding in kind.findings if "statistic" in finding.labels
+    }
+    return [
+        finding
+        for finding in kind.findings
+        if "statistic" in finding.labels
+        or (finding.metric, _without_statistic(finding)) not in finer
+        or _is_notable(finding)
+    ]
+
+
+def _without_statistic(finding: Finding) -> tuple[tuple[str, object], ...]:
+    return tuple(sorted((name, value) for name, value in finding.labels.items() if name != "statistic"))
+
+
+def _cells(finding: Finding) -> tuple[str, str, str]:
+    digits = finding.digits - 1
+    retained = finding.retention
+    kept = "" if retained is None else "undefined" if math.isnan(retained.value) else value_text(retained, 2)
+    return value_text(finding.local, digits), value_text(finding.aggregate, digits), kept
+
+
+def _model_cells(value: ModelsSummary) -> tuple[str, str, str]:
+    return value.title, value_text(value.local, value.digits - 1), value_text(value.aggregate, value.digits - 1)
+
+
+def value_text(value: Measured | None, digits: int) -> str:
+    """A value with its interval; of few examples, with how many are significant."""
+    if value is None:
+        return "–"
+    if value.examples is not None and not math.isnan(value.value):
+        subjects = len({key.subject for key in value.keys if key.metric.endswith(".p")}) or 1
+        return f"{number(value.value, digits)} ({value.examples} of {subjects} sig.)"
+    return Value(value=value.value, low=value.low, high=value.high, n=value.n, saturated=value.saturated).text(digits)
+
+
+def _wide_rows(kinds: Sequence[KindSummary]) -> list[tuple[str, ...]]:
+    """One row a kind: each measure at the owning client and in the aggregate, and what is retained."""
+    titles = list(dict.fromkeys(finding.title for kind in kinds for finding in _shown(kind)))
+    if not titles:
+        return []
+    nulls = {finding.title: finding for kind in kinds for finding in _shown(kind)}
+    heading = (
+        "kind",
+        "n",
+        *(f"{title}{_null_text(nulls[title])}: owning client → aggregate, retained" for title in titles),
+    )
+    rows = []
+    for kind in kinds:
+        findings = {finding.title: finding for finding in _shown(kind)}
+        rows.append((kind.kind, str(kind.examples), *(_wide_cell(findings.get(title)) for title in titles)))
+    return [heading, *rows]
+
+
+def _null_text(finding: Finding) -> str:
+    """The value without memorisation, where it is known."""
+    null = next((value.null for value in (finding.aggregate, finding.local) if value is not None), math.nan)
+    return "" if math.isnan(null) else f" (without memorisation {null:.3g})"
+
+
+def _model_text(value: ModelsSummary) -> str:
+    title, local, aggregate = _model_cells(value)
+    return f"{title}: owning clients {local}, aggregate {aggregate}"
+
+
+def _wide_cell(finding: Finding | None) -> str:
+    if finding is None:
+        return ""
+    local, aggregate, kept = _cells(finding)
+    return f"{local} → {aggregate}{f', {kept}' if kept else ''}"
+
+
+def _width_of(table: Sequence[Sequence[str]], gap: int = 2) -> int:
+    return max(map(len, _aligned(table, gap)))
+
+
+def _aligned(table: Sequence[Sequence[str]], gap: int = 2) -> list[str]:
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    pairs = [zip(row, widths, strict=True) for row in table]
+    return [(" " * gap).join(cell.ljust(width) for cell, width in row).rstrip() for row in pairs]
+
+
+def _fitted(table: Sequence[Sequence[str]], width: int) -> tuple[list[tuple[str, ...]], int]:
+    """The same within a width, and the gap between its columns.
+
+    First without zeros before the point, then with narrow gaps, then with shorter names, at last without retention.
+    """
+    rows = [tuple(row) for row in table]
+    if _width_of(rows) > width:
+        rows = [(*row[:2], *(re.sub(r"(?<![\d.])0(?=\.\d)", "", cell) for cell in row[2:])) for row in rows]
+    gap = 2 if _width_of(rows) <= width else 1
+    for column in (0, 1):
+        over = _width_of(rows, gap) - width
+        if over > 0:
+            longest = max(max(len(row[column]) for row in rows) - over, _NARROWEST)
+            rows = [(*row[:column], shorten(row[column], longest), *row[column + 1 :]) for row in rows]
+    return (rows if _width_of(rows, gap) <= width else [row[:4] for row in rows]), gap
+
+
+def shorten(text: str, width: int) -> str:
+    """A name of at most this width, shortened in its middle, so that endings stay distinct.
+
+    >>> shorten("random_pattern_1", 9), shorten("short", 9)
+    ('rand…rn_1', 'short')
+    """
+    if len(text) <= width:
+        return text
+    half = (width - 1) // 2
+    return f"{text[: width - 1 - half]}…{text[len(text) - half :]}"
