@@ -93,6 +93,8 @@ Overrides = Annotated[
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, no table; only the folder")]
 
+Full = Annotated[bool, typer.Option("--full", help="print all tables, not the first screen alone")]
+
 debugging: list[bool] = []
 """Whether errors are shown with their traceback; one entry where they are."""
 

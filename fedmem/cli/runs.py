@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from fedmem.cli.app import Changes, Debug, File, Folder, Overrides, Quiet, app, complete
+from fedmem.cli.app import Changes, Debug, File, Folder, Full, Overrides, Quiet, app, complete
 from fedmem.cli.changes import changes_of
 from fedmem.cli.errors import command_line, reporting
 from fedmem.cli.folders import finished_folder
@@ -30,13 +30,14 @@ class RunOptions:
     out: Annotated[Path, typer.Option(help="where the folder of the run goes, as NAME/ID")] = Path("runs")
     force: Annotated[bool, typer.Option("--force", help="run again although the folder exists")] = False
     quiet: Quiet = False
+    full: Full = False
     debug: Debug = False
 
 
 @app.command()
 @options(RunOptions)
 def run(run_options: RunOptions) -> None:
-    """Run a scenario, measure it, draw its figures and print its table."""
+    """Run a scenario, measure it, draw its figures and print what it shows."""
     short = [
         f"{key}={value}"
         for key, value in (("seed", run_options.seed), ("runs", run_options.runs), ("speed.engine", run_options.engine))
@@ -64,7 +65,7 @@ def run(run_options: RunOptions) -> None:
                     "this scenario has been run already; these are its results, --force runs it again",
                     err=True,
                 )
-            show_results(folder, quiet=run_options.quiet)
+            show_results(folder, quiet=run_options.quiet, full=run_options.full)
         except typer.Exit as error:
             num_runs = kept_runs(folder)
             if error.exit_code == 1 and num_runs and finish_time(folder) is None:
@@ -85,12 +86,12 @@ def run(run_options: RunOptions) -> None:
 
 
 @app.command()
-def measure(folder: Folder, debug: Debug = False) -> None:
+def measure(folder: Folder, full: Full = False, debug: Debug = False) -> None:
     """Estimate again from the evidence of a finished run; trains nothing. Readings of probes stay as they are."""
     with reporting():
         from fedmem.execution.run import measure as measure_again
 
-        show_results(measure_again(folder), quiet=False)
+        show_results(measure_again(folder), quiet=False, full=full)
 
 
 @app.command()
@@ -105,15 +106,16 @@ def report(
             metavar="FOLDER",
         ),
     ],
+    full: Full = False,
 ) -> None:
-    """Draw the figures of a finished run, comparison or sweep again and print its table; trains nothing."""
+    """Draw the figures of a finished run, comparison or sweep again and print what it shows; trains nothing."""
     with reporting():
         from fedmem.studies.stored import is_study
 
         if is_study(folder):
             show_study(folder)
         else:
-            show_results(folder, quiet=False)
+            show_results(folder, quiet=False, full=full)
 
 
 @app.command("runs")

@@ -52,24 +52,30 @@ def console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=NO_LIMIT)
 
 
-def show_results(folder: Path, *, quiet: bool) -> None:
-    """Figures, table, where the files are; exit code 1 if the run raised an alarm."""
+def show_results(folder: Path, *, quiet: bool, full: bool = False) -> None:
+    """Figures, and the first screen or with `full` all tables; exit code 1 if the run raised an alarm."""
+    from fedmem.reporting.first_screen import FirstScreen
     from fedmem.reporting.page import report
+    from fedmem.reporting.summarise import summarise, write_summary
     from fedmem.reporting.table import table
     from fedmem.results.read import read
 
     page, trouble = None, ""
     try:
+        write_summary(folder)
         page = report(folder)
     except OSError as error:
         # the numbers are stored, even where the figures cannot be
         trouble = f"error: the figures cannot be written to {folder}: {error.strerror or error}"
     if quiet:
         typer.echo(str(folder))
-    else:
+    elif full:
         console().print(table(folder), crop=False)
         if page is not None:
             typer.echo(f"Report: {page}")
+    else:
+        screen = FirstScreen(summary=summarise(read(folder)), page=None if page is None else _from_here(page))
+        console().print(screen, crop=False)
     alarms = read(folder).manifest.get("alarms", [])
     for alarm in alarms:
         typer.echo(f"alarm: {alarm}", err=True)
@@ -77,6 +83,11 @@ def show_results(folder: Path, *, quiet: bool) -> None:
         typer.echo(trouble, err=True)
     if alarms or trouble:
         raise typer.Exit(1)
+
+
+def _from_here(path: Path) -> Path:
+    """A path as short as it can be typed in the current folder."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def show_study(folder: Path) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -219,7 +220,6 @@ def _compute(job: _Job, shards: Shards | None, emit: Emit, executor: Executor | 
     from fedmem.execution import positive_control
     from fedmem.execution.bank import simulate
     from fedmem.execution.sharding import Division, train
-    from fedmem.reporting.image_sheets import write_sheets
     from fedmem.reporting.measures import measures_to_store
     from fedmem.results.write import Results, write_run
     from fedmem.training.stacked import stack
@@ -259,8 +259,18 @@ def _compute(job: _Job, shards: Shards | None, emit: Emit, executor: Executor | 
             params=stack(simulated.params) if scenario.save.params else None,
         ),
         force=job.force,
-        draw=write_sheets if simulated.reconstructions else (lambda folder: None),
+        draw=partial(_draw, sheets=bool(simulated.reconstructions)),
     )
+
+
+def _draw(folder: Path, *, sheets: bool) -> None:
+    """Writes what is made from the stored files: the summary, and the images that were reconstructed."""
+    from fedmem.reporting.image_sheets import write_sheets
+    from fedmem.reporting.summarise import write_summary
+
+    write_summary(folder)
+    if sheets:
+        write_sheets(folder)
 
 
 def measure(path: Path | str) -> Path:
@@ -274,7 +284,6 @@ def measure(path: Path | str) -> Path:
     from fedmem.execution.positive_control import record_of_stored
     from fedmem.privacy import guaranteed_bounds
     from fedmem.privacy.spending import spending_record
-    from fedmem.reporting.image_sheets import write_sheets
     from fedmem.reporting.measures import measures_to_store
     from fedmem.results.provenance import provenance_of_measuring
     from fedmem.results.read import read, read_bank
@@ -309,8 +318,7 @@ def measure(path: Path | str) -> Path:
     if stored.manifest.get("positive_control"):
         changes["positive_control"] = record_of_stored(stored.manifest["positive_control"], measurements)
     replace_measurements(folder, measurements, changes)
-    if images:
-        write_sheets(folder)
+    _draw(folder, sheets=bool(images))
     return folder
 
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import math
 import re
+import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedmem.contracts.measurement import LabelValue
 from fedmem.estimation.saturation import MARK
 from fedmem.reporting.cells import Value, number
-from fedmem.reporting.table import line_text, prose
+from fedmem.reporting.table import line_text
 from fedmem.reporting.verdict import list_text
 from fedmem.results.run_summary import Finding, KindSummary, Measured, ModelsSummary, Place, RunSummary
 
@@ -29,6 +31,9 @@ LINES = 16
 
 MORE = "--full"
 """The option that shows everything."""
+
+_PROSE = 100
+"""Sentences are broken here at the latest."""
 
 _NARROWEST = 8
 """The fewest characters that the name of a kind is shortened to."""
@@ -43,11 +48,11 @@ class FirstScreen:
 
     Attributes:
         summary: what the run shows.
-        folder: the folder of the run, as a path that the user can type.
+        page: the report, as a path that the user can type; None where it could not be written.
     """
 
     summary: RunSummary
-    folder: Path
+    page: Path | None
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         for text, style in self.lines(options.max_width):
@@ -57,7 +62,7 @@ class FirstScreen:
         """At most 16 lines of at most this width; only the path of the report is longer where it has to be."""
         head, tail = list(self._head(width)), list(self._tail(width))
         for is_short in (False, True):
-            verdicts = [line for verdict in self._verdicts(short=is_short) for line in prose(verdict, width, "bold")]
+            verdicts = [(line, "bold") for verdict in self._verdicts(short=is_short) for line in _wrap(verdict, width)]
             rest = LINES - len(head) - len(tail) - len(verdicts) - 1
             rows = self._table(width, max(rest, 0))
             if rows.is_whole:
@@ -65,7 +70,7 @@ class FirstScreen:
         lines = [*head, *rows.lines, *verdicts, *tail]
         if len(lines) + 1 > LINES:
             lines = [*lines[: LINES - 2], (f"… more: {MORE}", "")]
-        return [*lines, (f"Report: {self.folder / self.summary.report}", "")]
+        return lines if self.page is None else [*lines, (f"Report: {self.page}", "")]
 
     def _verdicts(self, *, short: bool) -> list[str]:
         return [verdict.short if short else verdict.text for verdict in self.summary.verdicts]
@@ -74,24 +79,24 @@ class FirstScreen:
         """What ran, and what is alarming."""
         summary = self.summary
         names = [summary.components[part] for part in ("dataset", "strategy") if part in summary.components]
-        yield cut(", ".join([summary.headline.partition(", each ")[0], *names]), width), "bold"
+        yield truncate(", ".join([summary.headline.partition(", each ")[0], *names]), width), "bold"
         yield from _first_of("ALARM", summary.alarms, "manifest.json", width, "bold red")
         if summary.failures:
             failed = f"FAILED: {summary.failures} of {summary.client_rounds} client rounds; see participation.parquet"
-            yield cut(failed, width), "bold red"
+            yield truncate(failed, width), "bold red"
         yield from _first_of("WARNING", summary.warnings, MORE, width, "yellow")
 
     def _tail(self, width: int) -> Iterator[Line]:
         """Reconstruction, privacy, and what is not significant."""
         if text := self._reconstruction():
-            yield cut(text, width), ""
+            yield truncate(text, width), ""
         if self.summary.guarantees:
             guarantees = "; ".join(
                 f"epsilon {_epsilon(guarantee.epsilon)}, delta {guarantee.delta:.2g} for a {guarantee.unit} "
                 f"({guarantee.part}, {guarantee.adjacency})"
                 for guarantee in self.summary.guarantees
             )
-            yield cut(f"Guaranteed: {guarantees}", width), ""
+            yield truncate(f"Guaranteed: {guarantees}", width), ""
         yield from _first_of("Audit", self.summary.audits, MORE, width, "")
         if text := self._unclear(width):
             yield text, "dim"
@@ -113,10 +118,10 @@ class FirstScreen:
         return ""
 
     def _unclear(self, width: int) -> str:
-        """The values that are not significant, below their null, or undefined: named as far as they fit, or counted."""
+        """The values that are not significant, below their null, or undefined: named where they fit, else counted."""
         summary = self.summary
         places = {
-            "Not significant": summary.not_significant,
+            "Not significant (may still be there)": summary.not_significant,
             "below null": summary.below,
             "undefined": summary.undefined,
         }
@@ -124,26 +129,26 @@ class FirstScreen:
         counts = "; ".join(f"{title}: {count_text(len(found))}" for title, found in places.items() if found)
         if not named:
             return ""
-        return named if len(named) <= min(width, 100) else cut(f"{counts} (named with {MORE})", width)
+        named, counts = (f"{text[0].upper()}{text[1:]}" for text in (named, counts))
+        return named if len(named) <= min(width, 100) else truncate(f"{counts} (named with {MORE})", width)
 
     def _table(self, width: int, limit: int) -> _Rows:
         """The values of kinds and models: one line a kind where the width allows it, else one a kind and measure."""
-        kinds = [kind for kind in self.summary.kinds if kind.findings]
+        kinds = [replace(kind, kind=" ".join(kind.kind.split())) for kind in self.summary.kinds if kind.findings]
         wide = _wide_rows(kinds)
         if wide and _width_of(wide) <= width:
             significant = [any(_is_notable(finding) for finding in kind.findings) for kind in kinds]
             rows = _Rows.of(wide, significant, limit - bool(self.summary.models))
-            models = [(cut(_model_text(value), width), "") for value in self.summary.models[:1]]
+            models = [(truncate(_model_text(value), width), "") for value in self.summary.models[:1]]
             return _Rows(lines=(*rows.lines, *models), is_whole=rows.is_whole)
-        pairs = [(kind, finding) for kind in kinds for finding in _shown(kind)]
+        pairs = [(kind, finding) for kind in kinds for finding in _findings_of(kind)]
         cells = [(kind.kind, finding.title, *_cells(finding)) for kind, finding in pairs]
         cells += [("all models", *_model_cells(value)[0:3], "") for value in self.summary.models[:1]]
         if not cells:
             return _Rows(lines=(), is_whole=True)
         mark = f"{MARK} saturated" if any(MARK in cell for row in cells for cell in row) else ""
-        table, gap = _fitted([(mark, "", "owning client", "aggregate", "retained"), *cells], width)
-        significant = [_is_notable(finding) for _, finding in pairs] + [True] * (len(cells) - len(pairs))
-        return _Rows.of(table, significant, limit, gap)
+        table, gap = _fit([(mark, "", "owning client", "aggregate", "retained"), *cells], width)
+        return _Rows.of(table, [_is_notable(finding) for _, finding in pairs], limit, gap)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,27 +160,34 @@ class _Rows:
 
     @classmethod
     def of(cls, table: Sequence[Sequence[str]], significant: Sequence[bool], limit: int, gap: int = 2) -> _Rows:
-        """A heading and at most `limit` lines in all; significant rows are preferred where not all fit."""
-        texts = _aligned(table, gap)
-        rows = list(zip(texts[1:], significant, strict=True))
-        if len(texts) <= limit:
-            shown, left_out = rows, []
-        else:
-            order = sorted(range(len(rows)), key=lambda index: (not rows[index][1], index))
-            kept = set(order[: max(limit - 2, 0)])
-            shown = [row for index, row in enumerate(rows) if index in kept]
-            left_out = [row for index, row in enumerate(rows) if index not in kept]
-        lines = [(texts[0], "bold cyan"), *((text, "" if is_significant else "dim") for text, is_significant in shown)]
-        if left_out:
-            count = sum(is_significant for _, is_significant in left_out)
-            lines.append((f"… {len(left_out)} more rows, {count} of them significant: {MORE}", ""))
-        return cls(lines=tuple(lines), is_whole=not left_out)
+        """A heading and at most `limit` lines in all; significant rows are preferred where not all fit.
+
+        Rows without an entry in `significant` are the last ones, and are shown wherever a row is.
+        """
+        texts = _align(table, gap)
+        heading, rows, last = texts[0], texts[1 : len(significant) + 1], texts[len(significant) + 1 :]
+        order = sorted(range(len(rows)), key=lambda index: (not significant[index], index))
+        room = limit - 1 - len(last)
+        is_whole = len(rows) <= room
+        kept = set(order if is_whole else order[: max(room - 1, 0)])
+        lines = [(rows[index], "" if significant[index] else "dim") for index in sorted(kept)]
+        if not is_whole:
+            left_out = [is_significant for index, is_significant in enumerate(significant) if index not in kept]
+            lines.append((f"… {len(left_out)} more rows, {sum(left_out)} of them significant: {MORE}", ""))
+        if not is_whole and not kept:
+            return cls(lines=tuple(lines), is_whole=False)
+        return cls(lines=((heading, "bold cyan"), *lines, *((text, "") for text in last)), is_whole=is_whole)
 
 
-def cut(text: str, width: int) -> str:
+def _wrap(text: str, width: int) -> list[str]:
+    """A sentence on lines of at most this width; even a name without spaces is broken."""
+    return textwrap.wrap(text, min(width, _PROSE))
+
+
+def truncate(text: str, width: int) -> str:
     """A text on one line of at most this width; what is left out is marked.
 
-    >>> cut("one two three", 9), cut("one", 9)
+    >>> truncate("one two three", 9), truncate("one", 9)
     ('one two …', 'one')
     """
     text = " ".join(text.split())
@@ -199,7 +211,7 @@ def _first_of(word: str, texts: Sequence[str], where: str, width: int, style: st
     text = f"{word}: {texts[0]}"
     if len(text) + len(more) > width and not more:
         more = f" ({where})"
-    yield f"{cut(text, width - len(more))}{more}", style
+    yield f"{truncate(text, width - len(more))}{more}", style
 
 
 def _epsilon(value: float) -> str:
@@ -221,22 +233,19 @@ def _is_notable(finding: Finding) -> bool:
     return any(value is not None and value.state in ("significant", "below") for value in values)
 
 
-def _shown(kind: KindSummary) -> list[Finding]:
+def _findings_of(kind: KindSummary) -> list[Finding]:
     """The findings of a kind, without those that a finer statistic replaces because all answers are equal."""
-    finer = {
-        (finding.metric, _without_statistic(finding)) for finding in kind.findings if "statistic" in finding.labels
-    }
+    finer = [_variant(finding) for finding in kind.findings if "statistic" in finding.labels]
     return [
         finding
         for finding in kind.findings
-        if "statistic" in finding.labels
-        or (finding.metric, _without_statistic(finding)) not in finer
-        or _is_notable(finding)
+        if "statistic" in finding.labels or _variant(finding) not in finer or _is_notable(finding)
     ]
 
 
-def _without_statistic(finding: Finding) -> tuple[tuple[str, object], ...]:
-    return tuple(sorted((name, value) for name, value in finding.labels.items() if name != "statistic"))
+def _variant(finding: Finding) -> tuple[str, dict[str, LabelValue]]:
+    """What a finding is about, without its statistic."""
+    return finding.metric, {name: value for name, value in finding.labels.items() if name != "statistic"}
 
 
 def _cells(finding: Finding) -> tuple[str, str, str]:
@@ -262,10 +271,10 @@ def value_text(value: Measured | None, digits: int) -> str:
 
 def _wide_rows(kinds: Sequence[KindSummary]) -> list[tuple[str, ...]]:
     """One row a kind: each measure at the owning client and in the aggregate, and what is retained."""
-    titles = list(dict.fromkeys(finding.title for kind in kinds for finding in _shown(kind)))
+    titles = list(dict.fromkeys(finding.title for kind in kinds for finding in _findings_of(kind)))
     if not titles:
         return []
-    nulls = {finding.title: finding for kind in kinds for finding in _shown(kind)}
+    nulls = {finding.title: finding for kind in kinds for finding in _findings_of(kind)}
     heading = (
         "kind",
         "n",
@@ -273,7 +282,7 @@ def _wide_rows(kinds: Sequence[KindSummary]) -> list[tuple[str, ...]]:
     )
     rows = []
     for kind in kinds:
-        findings = {finding.title: finding for finding in _shown(kind)}
+        findings = {finding.title: finding for finding in _findings_of(kind)}
         rows.append((kind.kind, str(kind.examples), *(_wide_cell(findings.get(title)) for title in titles)))
     return [heading, *rows]
 
@@ -297,23 +306,23 @@ def _wide_cell(finding: Finding | None) -> str:
 
 
 def _width_of(table: Sequence[Sequence[str]], gap: int = 2) -> int:
-    return max(map(len, _aligned(table, gap)))
+    return max(map(len, _align(table, gap)))
 
 
-def _aligned(table: Sequence[Sequence[str]], gap: int = 2) -> list[str]:
+def _align(table: Sequence[Sequence[str]], gap: int = 2) -> list[str]:
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     pairs = [zip(row, widths, strict=True) for row in table]
     return [(" " * gap).join(cell.ljust(width) for cell, width in row).rstrip() for row in pairs]
 
 
-def _fitted(table: Sequence[Sequence[str]], width: int) -> tuple[list[tuple[str, ...]], int]:
+def _fit(table: Sequence[Sequence[str]], width: int) -> tuple[list[tuple[str, ...]], int]:
     """The same within a width, and the gap between its columns.
 
     First without zeros before the point, then with narrow gaps, then with shorter names, at last without retention.
     """
     rows = [tuple(row) for row in table]
     if _width_of(rows) > width:
-        rows = [(*row[:2], *(re.sub(r"(?<![\d.])0(?=\.\d)", "", cell) for cell in row[2:])) for row in rows]
+        rows = [(*row[:2], *map(_short_cell, row[2:])) for row in rows]
     gap = 2 if _width_of(rows) <= width else 1
     for column in (0, 1):
         over = _width_of(rows, gap) - width
@@ -321,6 +330,10 @@ def _fitted(table: Sequence[Sequence[str]], width: int) -> tuple[list[tuple[str,
             longest = max(max(len(row[column]) for row in rows) - over, _NARROWEST)
             rows = [(*row[:column], shorten(row[column], longest), *row[column + 1 :]) for row in rows]
     return (rows if _width_of(rows, gap) <= width else [row[:4] for row in rows]), gap
+
+
+def _short_cell(cell: str) -> str:
+    return re.sub(r"(?<![\d.])0(?=\.\d)", "", cell).replace("[no interval]", "[–]")
 
 
 def shorten(text: str, width: int) -> str:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from fedmem.reporting.cells import Section
 from fedmem.reporting.origin import origin
-from fedmem.reporting.sections import CAPTION, alarms, headline, legend, omitted_measures, picking, sections, warnings
+from fedmem.reporting.sections import CAPTION, alarms, headline, legend, omitted_measures, sections, warnings
+from fedmem.reporting.summarise import summarise
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import Run, read
 
@@ -34,9 +35,9 @@ _PROSE = 100
 def table(path_or_run: Path | str | Run) -> RenderableType:
     """The table that a run ends with, to be printed by rich.
 
-    For each kind of audit example local beside global: exposure, memorisation, membership, reconstruction; then
-    retention, differences in words, utility, what the words mean, and where the files are. Every value has its
-    interval and its n. Fitted to the width of the console; no cell is ever broken.
+    The verdict first. For each kind of audit example local beside global: exposure, memorisation, membership,
+    reconstruction; then retention, differences in words, utility, limits, what the words mean, and where the files
+    are. Every value has its interval and its n. Fitted to the width of the console; no cell is ever broken.
     """
     return _Table(path_or_run if isinstance(path_or_run, Run) else read(path_or_run))
 
@@ -62,8 +63,13 @@ class _Table:
             yield from prose(line, width, hang=2)
         for warning in warnings(self.run):
             yield from prose(warning, width, "yellow", hang=2)
+        short = summarise(self.run, summary)
+        yield "", ""
+        yield "VERDICT", "bold cyan"
+        for verdict in short.verdicts:
+            yield from prose(verdict.short, width, "bold", hang=2)
+        yield "", ""
         yield from prose(CAPTION, width, "dim")
-        yield from prose(picking(self.run), width, "dim")
         grid = Grid.of(table_sections, width)
         for section in table_sections:
             yield "", ""
@@ -71,6 +77,11 @@ class _Table:
             for note in section.notes:
                 yield from prose(note, width, "yellow")
         yield "", ""
+        yield "LIMITS", "bold cyan"
+        for limit in short.limits:
+            yield from prose(limit, width, hang=2)
+        yield "", ""
+        yield "WORDS", "bold cyan"
         for term, meaning in legend(table_sections, summary):
             yield from prose(f"{term}: {meaning}", width, "dim", hang=2)
         yield from prose(omitted_measures(summary), width)

@@ -68,7 +68,7 @@ class _Sorted:
         return "At the owning client" if self.level == "local" else "In the aggregate"
 
     def text(self, *, numbers: bool) -> str:
-        """The sentence and, where nothing is significant, the reminder what that means."""
+        """The sentence; with numbers also the reminder of what it means that nothing is significant."""
         not_significant, undefined = (list_text(_names(kinds)) for kinds in (self.not_significant, self.undefined))
         further = [f"{not_significant}: not significant"] * bool(not_significant)
         further += [f"{undefined}: undefined"] * bool(undefined)
@@ -83,7 +83,7 @@ class _Sorted:
             return "; ".join([first, *further]) + "."
         if self.not_significant:
             nothing = f"{self.place}, neither memorisation nor membership is significant for {not_significant}"
-            return "; ".join([nothing, *further[1:]]) + f". {_NOT_ABSENT}."
+            return "; ".join([nothing, *further[1:]]) + (f". {_NOT_ABSENT}." if numbers else ".")
         if self.undefined:
             return f"{self.place}, nothing is shown, since the values of {undefined} are undefined."
         return f"{self.place}, neither memorisation nor membership was measured."

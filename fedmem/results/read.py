@@ -15,6 +15,7 @@
                             the label and the cells in the data set
       reconstructions.npz   arrays that probes kept, under `source/name/key`
       params.safetensors    only if asked for
+      summary.json          what the run shows, in short: verdicts, values, limits, versions; see `RunSummary`
 
 A folder that exists is a finished run: it is written beside its place under a hidden name and renamed at the end.
 Floats are stored exactly, so that estimates made from the files equal those made in memory to the last bit.
@@ -53,6 +54,8 @@ from fedmem.results.tables import (
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+    from fedmem.results.run_summary import RunSummary
 
 RESULTS_SCHEMA = 4
 """Version of the files above; raised when a file or a column changes its name or its meaning."""
@@ -181,6 +184,15 @@ class Run:
         from fedmem.results.by_client import frame_by_client
 
         return frame_by_client(self, measure, level, kind)
+
+    def summary(self) -> RunSummary:
+        """What the run shows, in short: verdicts, values of each kind, and limits, from `summary.json`.
+
+        Errors: `RunError` where the file is missing or damaged, or belongs to other measurements.
+        """
+        from fedmem.results.run_summary import read_summary
+
+        return read_summary(self.path)
 
     @property
     def client_names(self) -> tuple[str, ...]:

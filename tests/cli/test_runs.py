@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+import fedmem
 from fedmem.contracts.evidence import TrainedBank
 from fedmem.errors import RunError
 from fedmem.scenario import yaml_source
@@ -158,3 +160,41 @@ def test_measure_and_report_refuse_a_folder_without_a_run(small: Path) -> None:
         assert {done.exit_code for done in answers} == {2}
         (said,) = {done.stderr for done in answers}
         assert said.startswith(f"error: {folder} is no finished run")
+
+
+def test_the_first_screen_is_short_and_full_has_the_tables(small: Path) -> None:
+    short = call("run", "small.yaml").stdout
+    (folder,) = Path("runs/small").iterdir()
+    assert len(short.splitlines()) <= 16
+    assert "At the owning client, " in short
+    assert short.splitlines()[-1] == f"Report: {folder / 'report.html'}"
+    full = call("report", str(folder), "--full").stdout
+    assert "LOCAL AND GLOBAL" in full
+    assert full.count("\n") > short.count("\n")
+
+
+def test_the_summary_lies_beside_and_measure_writes_it_again(small: Path) -> None:
+    assert call("run", "small.yaml", "--quiet").exit_code == 0
+    (folder,) = Path("runs/small").iterdir()
+    file = folder / "summary.json"
+    written = file.read_bytes()
+    assert fedmem.read(folder).summary().name == "small"
+    file.unlink()
+    fedmem.measure(folder)
+    assert file.read_bytes() == written
+    file.write_text("{")
+    with pytest.raises(RunError, match="write it again with: fedmem report"):
+        fedmem.read(folder).summary()
+    assert call("report", str(folder)).exit_code == 0
+    assert file.read_bytes() == written
+
+
+def test_an_alarm_is_on_the_first_screen(small: Path) -> None:
+    assert call("run", "small.yaml", "--quiet").exit_code == 0
+    (folder,) = Path("runs/small").iterdir()
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"alarms": ["epsilon is above its bound"]}))
+    done = call("report", str(folder))
+    assert done.exit_code == 1
+    assert "ALARM: epsilon is above its bound" in done.stdout
+    assert len(done.stdout.splitlines()) <= 16

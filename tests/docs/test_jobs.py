@@ -69,7 +69,7 @@ def test_the_app_of_job_7_memorises_at_the_owning_client(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_the_claim_of_job_12_gets_the_verdict_of_its_page(tmp_path: Path) -> None:
     (page,) = (page for name, page in JOBS.items() if name.startswith("12"))
-    said = follow(page, tmp_path)["fedmem run claim.yaml"]
+    said = follow(page, tmp_path)["fedmem run claim.yaml --full"]
     local = said[said.index("memorisation, local\n") : said.index("memorisation, global\n")]
     ((low, verdict),) = re.findall(r"mislabelled − typical +\d+ +\S+ \[(\S+), \S+\] +(.*)", local)
     assert (float(low.replace("−", "-")) > 0, verdict) == (True, "first higher")

@@ -44,7 +44,7 @@ def test_brackets_stand_below_each_other_in_all_sections(folder: Path, width: in
 
 def test_piped_report_has_no_line_limit(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
-    done = fedmem("report", str(folder))
+    done = fedmem("report", str(folder), "--full")
     assert done.returncode == 0, done.stderr
     piped = [line.rstrip() for line in done.stdout.splitlines()]
     assert [line for line in lines(folder, NO_LIMIT) if line] == [
