@@ -221,6 +221,7 @@ def _compute(job: _Job, shards: Shards | None, emit: Emit, executor: Executor | 
     from fedmem.execution.bank import simulate
     from fedmem.execution.sharding import Division, train
     from fedmem.reporting.measures import measures_to_store
+    from fedmem.reporting.summarise import finish_folder
     from fedmem.results.write import Results, write_run
     from fedmem.training.stacked import stack
 
@@ -259,18 +260,8 @@ def _compute(job: _Job, shards: Shards | None, emit: Emit, executor: Executor | 
             params=stack(simulated.params) if scenario.save.params else None,
         ),
         force=job.force,
-        draw=partial(_draw, sheets=bool(simulated.reconstructions)),
+        draw=partial(finish_folder, sheets=bool(simulated.reconstructions)),
     )
-
-
-def _draw(folder: Path, *, sheets: bool) -> None:
-    """Writes what is made from the stored files: the summary, and the images that were reconstructed."""
-    from fedmem.reporting.image_sheets import write_sheets
-    from fedmem.reporting.summarise import write_summary
-
-    write_summary(folder)
-    if sheets:
-        write_sheets(folder)
 
 
 def measure(path: Path | str) -> Path:
@@ -285,6 +276,7 @@ def measure(path: Path | str) -> Path:
     from fedmem.privacy import guaranteed_bounds
     from fedmem.privacy.spending import spending_record
     from fedmem.reporting.measures import measures_to_store
+    from fedmem.reporting.summarise import finish_folder
     from fedmem.results.provenance import provenance_of_measuring
     from fedmem.results.read import read, read_bank
     from fedmem.results.write import replace_measurements
@@ -318,7 +310,7 @@ def measure(path: Path | str) -> Path:
     if stored.manifest.get("positive_control"):
         changes["positive_control"] = record_of_stored(stored.manifest["positive_control"], measurements)
     replace_measurements(folder, measurements, changes)
-    _draw(folder, sheets=bool(images))
+    finish_folder(folder, sheets=bool(images))
     return folder
 
 

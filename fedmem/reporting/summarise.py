@@ -13,6 +13,7 @@ from fedmem.contracts.measurement import NO_LABELS, Labels, Level
 from fedmem.estimation.two_way import FEWEST
 from fedmem.reporting import privacy_sections
 from fedmem.reporting.cells import Value
+from fedmem.reporting.image_sheets import write_sheets
 from fedmem.reporting.measures import Variant
 from fedmem.reporting.origin import PARTS, component_text
 from fedmem.reporting.reconstruction_section import leaks
@@ -88,6 +89,13 @@ def write_summary(folder: Path | str) -> RunSummary:
     if not file.is_file() or file.read_bytes() != data:
         put(file, data)
     return summary
+
+
+def finish_folder(folder: Path, *, sheets: bool) -> None:
+    """Writes what is made from the stored files: the summary and, with `sheets`, the images that were reconstructed."""
+    write_summary(folder)
+    if sheets:
+        write_sheets(folder)
 
 
 def _kinds(table: Summary) -> Iterator[KindSummary]:
