@@ -56,9 +56,9 @@ def test_a_foreign_package_strategies_is_never_imported(hostile: str, tmp_path: 
 def test_no_module_is_imported_under_two_names() -> None:
     every_strategy()
     files = {
-        name: Path(module.__file__).resolve()
+        name: Path(file).resolve()
         for name, module in list(sys.modules.items())
-        if name.partition(".")[0] in ("fedmem", "strategies") and module.__file__ is not None
+        if name.partition(".")[0] in ("fedmem", "strategies") and (file := getattr(module, "__file__", None))
     }
     assert len([name for name in files if name.startswith("fedmem.strategies.")]) > len(every_strategy())
     assert [file for file, count in Counter(files.values()).items() if count > 1] == []
