@@ -124,17 +124,20 @@ def list_kinds(
     """List the components that a scenario can be made of."""
     with reporting():
         from fedmem.contracts.families import FAMILIES
-        from fedmem.scenario.catalogue import kinds
+        from fedmem.scenario.catalogue import all_kinds
         from fedmem.scenario.describe import summary
+        from fedmem.scenario.installed_parts import unusable_names
 
         for name in FAMILIES if family is None else (family,):
-            kind_names = kinds(name)
+            kind_names = all_kinds(name)
             if family is None:
                 typer.echo(name)
             longest = max(map(len, kind_names), default=0)
             for kind in kind_names:
                 line = f"{'' if family else '  '}{kind:{longest}}  {summary(name, kind)}"
                 typer.echo(line if len(line) <= width() or not sys.stdout.isatty() else f"{line[: width() - 1]}…")
+        for message in unusable_names():
+            typer.echo(f"note: {message}", err=True)
 
 
 @app.command()

@@ -32,7 +32,7 @@ def kinds(family: str | None, incomplete: str) -> list[tuple[str, str]]:
 
     if family is None or family not in FAMILIES:
         return []
-    return [(kind, summary(family, kind)) for kind in _beginning(incomplete, catalogue.kinds(family))]
+    return [(kind, summary(family, kind)) for kind in _beginning(incomplete, catalogue.all_kinds(family))]
 
 
 def published_names(incomplete: str) -> list[str]:

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fedmem.errors import ComponentError, Problem
+from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.guards.guarding import NOT_OURS
+from fedmem.wording import choices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,3 +140,34 @@ def parameters(cls: type) -> tuple[dict[str, bool], bool]:
         if not any(item.kind is item.VAR_KEYWORD for item in signature):
             return required_by_name, False
     return required_by_name, bool(makers)
+
+
+def adapt_flower_strategy(kind: str, cls: type, values: Mapping[str, Any]) -> FlowerStrategyAdapter:
+    """A Flower strategy that knows nothing of fedmem, with its parameters checked against its signature.
+
+    Errors: `ComponentError` for a class that is no strategy, `ScenarioError` for wrong parameters.
+    """
+    missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
+    if missing:
+        raise ComponentError("kind", f"{kind!r} is abstract: {missing} must be defined; use a class that defines them")
+    if not callable(getattr(cls, "start", None)):
+        raise ComponentError(
+            "kind",
+            f"{kind!r} is no Flower strategy: it has no start; derive it from one, or from "
+            "flwr.serverapp.strategy:Strategy",
+        )
+    signature, others = parameters(cls)
+    problems = [
+        Problem(path=key, message=f"{kind} takes no such parameter{choices(key, signature)}")
+        for key in values
+        if key not in signature and not others
+    ]
+    problems += [
+        Problem(path=key, message=f"is missing; {kind} cannot be made without it")
+        for key, is_required in signature.items()
+        if is_required and key not in values
+    ]
+    problems += type_problems(cls, values)
+    if problems:
+        raise ScenarioError(problems)
+    return FlowerStrategyAdapter(kind=kind, fields=values)

@@ -18,6 +18,7 @@ from fedmem.contracts.data import ReadsFiles
 from fedmem.contracts.families import kind_of, nested_components
 from fedmem.contracts.flower_strategy_adapter import FlowerStrategyAdapter
 from fedmem.results.module_graph import imported_files, is_local
+from fedmem.scenario.installed_parts import installed_parts
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
@@ -141,6 +142,18 @@ def _join(*digests: str) -> str:
     return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
+def packages_of(scenario: Scenario) -> dict[str, str]:
+    """The versions of the installed packages that register components of this scenario, by their names.
+
+    >>> from fedmem.scenario.loading import parse_scenario
+    >>> packages_of(parse_scenario("{rounds: 1, clients: 2, dataset: {kind: synthetic}, model: {kind: mlp}}"))
+    {}
+    """
+    roots = {_class_of(component).__module__.partition(".")[0] for component in _components(scenario)}
+    parts = (part for part in installed_parts() if part.target.partition(":")[0].partition(".")[0] in roots)
+    return dict(sorted((part.package, part.version) for part in parts))
+
+
 def kinds_with_unknown_files(scenario: Scenario) -> list[str]:
     """The kinds of the components of a user that make the data and do not say by `input_files` which files they read.
 
@@ -171,7 +184,14 @@ def provenance_of_measuring(scenario: Scenario, manifest: Mapping[str, Any]) -> 
     }
     then, now = manifest.get("modules", {}), modules_of(scenario)
     names = sorted(then.keys() | now.keys())
-    return {"components": components, "modules": {name: _of_both(then.get(name), now.get(name)) for name in names}}
+    modules = {name: _of_both(then.get(name), now.get(name)) for name in names}
+    then, now = manifest.get("packages", {}), packages_of(scenario)
+    trained = packages_of(scenario.model_copy(update={"estimators": ()})).keys()
+    packages = {
+        name: version if name not in trained or then.get(name) == version else f"{then.get(name)}, then {version}"
+        for name, version in now.items()
+    }
+    return {"components": components, "modules": modules, "packages": packages}
 
 
 def _of_both(then: str | None, now: str | None) -> str:
@@ -181,7 +201,12 @@ def _of_both(then: str | None, now: str | None) -> str:
 
 def provenance_of(scenario: Scenario) -> dict[str, dict[str, str]]:
     """What a manifest says of code and files, so that a finished run is not served when they have changed."""
-    return {"components": components_of(scenario), "modules": modules_of(scenario), "files": files_of(scenario)}
+    return {
+        "components": components_of(scenario),
+        "modules": modules_of(scenario),
+        "files": files_of(scenario),
+        "packages": packages_of(scenario),
+    }
 
 
 def changed_inputs(scenario: Scenario, manifest: dict[str, Any]) -> list[str]:
@@ -192,6 +217,9 @@ def changed_inputs(scenario: Scenario, manifest: dict[str, Any]) -> list[str]:
     for name in sorted(now["modules"].keys() | then["modules"].keys()):
         if now["modules"].get(name) != then["modules"].get(name):
             changes.append(name if name == "fedmem" else f"module {name}")
+    for name in sorted(now["packages"].keys() | then["packages"].keys()):
+        if now["packages"].get(name) != then["packages"].get(name):
+            changes.append(f"the version of the package {name}")
     differing = now["files"].items() ^ then["files"].items()
     return [*changes, *(f"the files of {name}" for name in dict.fromkeys(sorted(name for name, _ in differing)))]
 

@@ -37,11 +37,12 @@ from fedmem.contracts import (
     strategy,
 )
 from fedmem.contracts.families import FAMILIES, FORMER_KINDS, kind_of
-from fedmem.contracts.flower_strategy_adapter import FlowerStrategyAdapter, parameters, type_problems
+from fedmem.contracts.flower_strategy_adapter import FlowerStrategyAdapter, adapt_flower_strategy, parameters
 from fedmem.contracts.members import PROTOCOLS, check_declarations, member_names, required_members
 from fedmem.contracts.own_part import own_definition, own_signature
 from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
 from fedmem.guards.guarding import NOT_OURS, cause_of, line_of
+from fedmem.scenario.installed_parts import find_installed, installed_kinds
 from fedmem.scenario.other_family import other_family_text
 from fedmem.scenario.own_parts import example_text, not_a_dataclass, own_class, wrong_arguments
 from fedmem.scenario.validation import problems_of
@@ -87,7 +88,7 @@ class Component:
 
 
 def kinds(family: str) -> tuple[str, ...]:
-    """The kinds of a family, sorted: the files of its folder that do not start with an underscore.
+    """The shipped kinds of a family, sorted: the files of its folder that do not start with an underscore.
 
     >>> "dirichlet" in kinds("partition")
     True
@@ -105,8 +106,34 @@ def folder(family: str) -> Path:
     return Path(spec.submodule_search_locations[0])
 
 
+def all_kinds(family: str) -> tuple[str, ...]:
+    """The shipped kinds and those that installed packages add, sorted together."""
+    shipped_kinds = kinds(family)
+    return tuple(sorted({*shipped_kinds, *installed_kinds(family, shipped_kinds)}))
+
+
+def resolve(family: str, kind: str) -> str:
+    """The kind itself, or `package.module:Class` for a name that an installed package registers.
+
+    Errors: `ComponentError` where two things have this name.
+
+    >>> resolve("sampler", "uniform")
+    'uniform'
+    """
+    file = f"{FAMILIES[family].replace('.', '/')}/{kind}.py" if kind in kinds(family) else None
+    part = None if ":" in kind else find_installed(family, kind, file)
+    return kind if part is None else part.target
+
+
 def load(family: str, kind: str) -> type:
     """The class of a kind; imports its module and no other. `ComponentError` with choices where there is none."""
+    if ":" not in kind and kind not in kinds(family):
+        part = find_installed(family, kind, None)
+        if part is not None:
+            try:
+                return load(family, part.target)
+            except ComponentError as error:
+                raise ComponentError(error.path, f"{kind!r} is {part}: {error.message}") from error
     if ":" in kind:
         cls = own_class(family, kind)
         if not is_dataclass(cls) and not is_flower_strategy(family, cls):
@@ -116,7 +143,7 @@ def load(family: str, kind: str) -> type:
     if (family, kind) in FORMER_KINDS:
         raise ComponentError("kind", f"there is no kind {kind!r} any more; {FORMER_KINDS[family, kind]}")
     if kind not in kind_names:
-        rest = other_family_text(family, kind) or f"{choices(kind, kind_names)}, or package.module:Class"
+        rest = other_family_text(family, kind) or f"{choices(kind, all_kinds(family))}, or package.module:Class"
         raise ComponentError("kind", f"unknown kind {kind!r}{rest}")
     module = importlib.import_module(f"{FAMILIES[family]}.{kind}")
     public = [
@@ -228,9 +255,10 @@ def build(family: str, mapping: object, *, protocols: Sequence[type] | None = No
         raise ScenarioError([Problem(path="kind", message=f"{message}{choices(kind, kinds(family))}")])
     values = {key: value for key, value in mapping.items() if key != "kind"}
     try:
-        cls = load(family, kind)
+        target = resolve(family, kind)
+        cls, kind = load(family, kind), target
         if is_flower_strategy(family, cls):
-            return _adapt_flower_strategy(kind, cls, values)
+            return adapt_flower_strategy(kind, cls, values)
         _of_contract(family, kind, cls, protocols or PROTOCOLS[family])
         field_values = fields_model(cls).model_validate(values)
         component = cls(**{name: getattr(field_values, name) for name in field_values.model_fields_set})
@@ -285,34 +313,6 @@ def _of_contract(family: str, kind: str, cls: type, protocols: Sequence[type]) -
         f"{missing}{choices(kind, kinds_that_satisfy(family, protocols))}"
         + (f"; {example_text(family)}" if ":" in kind else ""),
     )
-
-
-def _adapt_flower_strategy(kind: str, cls: type, values: Mapping[str, Any]) -> FlowerStrategyAdapter:
-    """A Flower strategy that knows nothing of fedmem, with its parameters checked against its signature."""
-    missing = ", ".join(sorted(getattr(cls, "__abstractmethods__", ())))
-    if missing:
-        raise ComponentError("kind", f"{kind!r} is abstract: {missing} must be defined; use a class that defines them")
-    if not callable(getattr(cls, "start", None)):
-        raise ComponentError(
-            "kind",
-            f"{kind!r} is no Flower strategy: it has no start; derive it from one, or from "
-            "flwr.serverapp.strategy:Strategy",
-        )
-    signature, others = parameters(cls)
-    problems = [
-        Problem(path=key, message=f"{kind} takes no such parameter{choices(key, signature)}")
-        for key in values
-        if key not in signature and not others
-    ]
-    problems += [
-        Problem(path=key, message=f"is missing; {kind} cannot be made without it")
-        for key, is_required in signature.items()
-        if is_required and key not in values
-    ]
-    problems += type_problems(cls, values)
-    if problems:
-        raise ScenarioError(problems)
-    return FlowerStrategyAdapter(kind=kind, fields=values)
 
 
 IDENTITY_NEUTRAL = "identity_neutral"

@@ -15,7 +15,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from fedmem.contracts.attack import AttackDeclaration
 from fedmem.contracts.declarations import class_value
 from fedmem.contracts.flower_strategy_adapter import adapted_defaults, parameters, plain_parameters
+from fedmem.errors import ComponentError
 from fedmem.scenario import catalogue
+from fedmem.scenario.installed_parts import find_installed
 from fedmem.scenario.overrides import FAMILY_OF_FIELD
 from fedmem.scenario.own_parts import definition_of, import_object, is_yaml
 from fedmem.scenario.yaml_source import write_flow
@@ -35,15 +37,29 @@ class FieldFacts:
 
 
 def summary(family: str, kind: str) -> str:
-    """The first line of the file of a kind, or of its first public class that says something; nothing is imported.
+    """The first line of the file of a kind, or of its first public class that says something.
+
+    Nothing is imported for a shipped kind. The class of a kind that an installed package adds is imported; where that
+    fails, the line says so.
 
     >>> summary("sampler", "everyone")[-1]
     '.'
     """
+    if kind not in catalogue.kinds(family):
+        return _summary_of_installed(family, kind)
     tree = ast.parse((catalogue.folder(family) / f"{kind}.py").read_text(encoding="utf-8"))
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and not node.name.startswith("_")]
     texts = [ast.get_docstring(tree), *(ast.get_docstring(node) for node in classes)]
     return next(filter(None, texts), "").partition("\n")[0]
+
+
+def _summary_of_installed(family: str, kind: str) -> str:
+    try:
+        part = find_installed(family, kind, None)
+        line = inspect.cleandoc(catalogue.load(family, kind).__doc__ or "").partition("\n")[0]
+    except ComponentError as error:
+        return f"cannot be used: {error.message}"
+    return f"{line} ({part.package} {part.version})" if part else line
 
 
 def about(family: str, kind: str) -> str:
@@ -110,11 +126,12 @@ def origin_of(family: str, kind: str) -> str:
     >>> origin_of("sampler", "everyone")
     ''
     """
-    if ":" not in kind:
+    target = catalogue.resolve(family, kind)
+    if ":" not in target:
         return ""
-    what = "Flower strategy" if catalogue.is_flower_strategy(family, catalogue.load(family, kind)) else family
-    place = definition_of(import_object(kind))
-    return f"{what} {kind}" + (f", defined in {place}" if place else "")
+    what = "Flower strategy" if catalogue.is_flower_strategy(family, catalogue.load(family, target)) else family
+    place = definition_of(import_object(target))
+    return f"{what} {target}" + (f", defined in {place}" if place else "")
 
 
 def _precedence(family: str, kind: str) -> int:

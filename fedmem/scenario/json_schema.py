@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,8 +13,10 @@ from pydantic import BaseModel, TypeAdapter
 from pydantic.json_schema import GenerateJsonSchema
 
 from fedmem.contracts.members import PROTOCOLS
+from fedmem.errors import ComponentError
 from fedmem.scenario import catalogue
 from fedmem.scenario.describe import about
+from fedmem.scenario.installed_parts import installed_kinds
 from fedmem.scenario.scenario import Scenario
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
@@ -133,6 +136,7 @@ class _Definitions:
         if name not in self.definitions:
             self.definitions[name] = {}  # a component may hold one of its own family
             members = catalogue.kinds(family) if whole else catalogue.kinds_that_satisfy(family, protocols)
+            members = (*members, *_installed_kinds(family, protocols))
             references = [{"$ref": f"#/$defs/{self._kind(family, kind)}"} for kind in members]
             self.definitions[name] = {
                 "description": f"One of the kinds that `fedmem list {family}` shows, or a class of your own.",
@@ -147,6 +151,10 @@ class _Definitions:
             return name
         self.definitions[name] = {}
         cls = catalogue.load(family, kind)
+        if catalogue.is_flower_strategy(family, cls):
+            kind_only = {"kind": {"const": kind, "description": about(family, kind)}}
+            self.definitions[name] = {"type": "object", "properties": kind_only, "required": ["kind"]}
+            return name
         meanings, model = catalogue.explain(cls), catalogue.fields_model(cls)
         schema = self.of(model)
         properties = {
@@ -161,6 +169,16 @@ class _Definitions:
             "additionalProperties": False,
         }
         return name
+
+
+def _installed_kinds(family: str, protocols: Sequence[type]) -> Iterator[str]:
+    """The kinds of installed packages that satisfy one of these contracts; what cannot be imported is left out."""
+    for kind in installed_kinds(family, catalogue.kinds(family)):
+        with suppress(ComponentError):
+            cls = catalogue.load(family, kind)
+            fits = any(catalogue.satisfies(cls, protocol) for protocol in protocols)
+            if fits or catalogue.is_flower_strategy(family, cls):
+                yield kind
 
 
 def _to_yaml_value(value: Any) -> Any:
