@@ -155,7 +155,7 @@ class Run:
             level: `global` or `local`, whose scores decide the order; by default `global` where there are any.
             kind: examples of this kind alone.
             client: examples of this client alone: its name, its number, or `#number`.
-            measure: by default `memorisation`.
+            measure: by default the first of the main table that most of these examples have; see docs/top-examples.md.
 
         Errors: `ComponentError` with choices for a kind, client, level or measure that the run does not have.
         """

@@ -176,6 +176,7 @@ def notes(ranking: Ranking) -> Iterator[str]:
     """What a reader must know before believing the order."""
     total = ranking.candidates
     is_of_ranks = math.isnan(ranking.smallest_p)
+    of_all = f"{total} example{'s' * (total != 1)}"
     test = "exact p, that of its rank among references" if is_of_ranks else "exact one-sided p from random inclusion"
     if ranking.significant is None:
         yield "There is no exact test of these examples: the order is that of the scores alone."
@@ -185,13 +186,13 @@ def notes(ranking: Ranking) -> Iterator[str]:
         verb = "is" if ranking.significant == 1 else "are"
         yield (
             f"{ranking.significant} of {total} examples {verb} significantly above the value without memorisation, by "
-            f"{ranking.name} (marked *): {test}, adjusted over {total} examples so that at most 5 % of the "
+            f"{ranking.name} (marked *): {test}, adjusted over {of_all} so that at most 5 % of the "
             "marks are expected to be wrong."
         )
     else:
         yield (
             f"None of {total} examples is significantly above the value without memorisation, by {ranking.name} "
-            f"({test}, adjusted over {total} examples): the order may be noise."
+            f"({test}, adjusted over {of_all}): the order may be noise."
         )
     if ranking.other_tests:
         counts = "; ".join(f"{name} marks {marked} of {tested}" for name, marked, tested in ranking.other_tests)
