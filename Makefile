@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart schema data test slow nightly memory lint types docs bench auto-table split clean
+.PHONY: quickstart schema data test slow nightly memory browser lint types docs bench auto-table split clean
 .DEFAULT_GOAL := quickstart
 
 $(BIN)/fedmem: pyproject.toml
@@ -41,6 +41,10 @@ nightly: $(VENV)/.test
 
 memory: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m memory
+
+# Pages in headless Chromium, which has to be on the path (Debian: apt-get install chromium).
+browser: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m browser
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

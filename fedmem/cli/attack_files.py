@@ -7,7 +7,7 @@ import hashlib
 import json
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ import numpy as np
 from fedmem.apps import attack as attacking
 from fedmem.apps.attack import AttackResult, Known
 from fedmem.apps.attack_scores import Images
-from fedmem.cli.attack_text import granted_text, report_text
+from fedmem.cli.attack_page import attack_page
+from fedmem.cli.attack_text import granted_text, outcome_lines, report_text
 from fedmem.contracts.attack import ReconstructionAttack
 from fedmem.contracts.model import Model, TableModel
 from fedmem.errors import ComponentError, FedmemError, FolderError, Problem, ScenarioError
@@ -80,7 +81,8 @@ def attack_files(options: AttackOptions) -> str:
             if file is not None
         },
     }
-    write(done, options.out, settings, force=options.force)
+    lines = outcome_lines(done, knowledge, options, built)
+    write(done, options.out, settings, lines, force=options.force)
     return report_text(done, knowledge, options, built, options.out)
 
 
@@ -202,23 +204,28 @@ MAX_IMAGES = 16
 """Images on a sheet: the first ones, not the best ones."""
 
 
-def write(done: AttackResult, folder: Path, settings: Mapping[str, Any], *, force: bool = False) -> Path:
-    """`reconstruction.npz`, `attack.json` and `sheet.png` in a new folder, whole or not at all.
+def write(
+    done: AttackResult, folder: Path, settings: Mapping[str, Any], lines: Sequence[str] = (), *, force: bool = False
+) -> Path:
+    """`reconstruction.npz`, `attack.json`, `sheet.png` and `report.html` in a new folder, whole or not at all.
 
-    `settings` are all that was given, so that the attack can be made again from `attack.json` and its files.
+    `settings` are all that was given, so that the attack can be made again from `attack.json` and its files. `lines`
+    are the outcome in words, for the page.
     """
     with writing(folder, force=force) as place:
         with (place / "reconstruction.npz").open("wb") as file:
             np.savez(file, inputs=done.found.inputs, labels=done.found.labels)
-        (place / "attack.json").write_text(
-            json.dumps({**settings, **_json_facts(done)}, indent=2, allow_nan=False) + "\n", encoding="utf-8"
-        )
+        facts = {**settings, **_json_facts(done)}
+        (place / "attack.json").write_text(json.dumps(facts, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         subtitle = (
             f"granted: {granted_text(done.knows)}; clients: {done.clients}; match: {done.match.verdict} "
             f"(distance {done.found.distance:.3g})"
         )
-        image = sheet("What the update leaks", {"": _image_rows(done)[:MAX_IMAGES]}, subtitle)
+        rows = _image_rows(done)
+        image = sheet("What the update leaks", {"": rows[:MAX_IMAGES]}, subtitle)
         (place / "sheet.png").write_bytes(image)
+        page = attack_page(lines, rows[:MAX_IMAGES], facts, total=len(rows))
+        (place / "report.html").write_bytes(page)
     return folder
 
 
@@ -249,11 +256,12 @@ def _json_facts(done: AttackResult) -> dict[str, Any]:
 def _image_rows(done: AttackResult) -> list[ImageRow]:
     """The reconstructions, each beside its true image where that is known."""
     reconstruction, truth = done.found, done.truth
-    draw = modality_of_shape(reconstruction.inputs.shape[1:]).draw
+    modality = modality_of_shape(reconstruction.inputs.shape[1:])
+    drawn: dict[str, Any] = {"draw": modality.draw, "pixels": modality.pixels}
     if truth is None:
         grey = np.full(reconstruction.inputs.shape[1:], 0.5, dtype=np.float32)
         return [
-            ImageRow(original=None, reconstruction=image, prior=grey, label=f"label {label}", caption="", draw=draw)
+            ImageRow(original=None, reconstruction=image, prior=grey, label=f"label {label}", caption="", **drawn)
             for image, label in zip(reconstruction.inputs, reconstruction.labels.tolist(), strict=True)
         ]
     return [
@@ -263,7 +271,7 @@ def _image_rows(done: AttackResult) -> list[ImageRow]:
             prior=score.prior,
             label=f"{j}",
             caption=f"{score.psnr:.1f} dB ({score.margin:+.1f})",
-            draw=draw,
+            **drawn,
         )
         for j, score in enumerate(done.scores)
     ]

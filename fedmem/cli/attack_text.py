@@ -172,15 +172,18 @@ def stronger_lines(attack: ReconstructionAttack, known: Known, *, gradient: bool
 def report_text(
     done: AttackResult, known: Known, options: AttackOptions, attack: ReconstructionAttack, out: Path
 ) -> str:
+    """What was granted and assumed, what was found, how to read it, and where the page and the files are."""
+    lines = outcome_lines(done, known, options, attack)
+    return "\n".join([*lines, f"Report: {out / 'report.html'}", f"Files: {out}"])
+
+
+def outcome_lines(done: AttackResult, known: Known, options: AttackOptions, attack: ReconstructionAttack) -> list[str]:
     """What was granted and assumed, what was found, and how to read it."""
-    return "\n".join(
-        [
-            f"granted to the adversary: {granted_text(done.knows)}",
-            f"assumed of the client: {assumed_text(known, options)}",
-            found_text(done),
-            *match_lines(done.match, done.notes),
-            *score_lines(done),
-            *stronger_lines(attack, known, gradient=options.gradient),
-            f"Files: {out}",
-        ]
-    )
+    return [
+        f"granted to the adversary: {granted_text(done.knows)}",
+        f"assumed of the client: {assumed_text(known, options)}",
+        found_text(done),
+        *match_lines(done.match, done.notes),
+        *score_lines(done),
+        *stronger_lines(attack, known, gradient=options.gradient),
+    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Protocol, runtime_checkable
 
@@ -214,6 +214,23 @@ class EpsilonAudit(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class MembershipScores:
+    """What a membership attack says of the n examples of one kind in R runs, for ROC curves.
+
+    Attributes:
+        kind: the kind of audit example.
+        labels: of the rows of this attack, without those of a false positive rate.
+        scores: (R, n), higher for members; NaN where there is none.
+        is_in: (R, n) whether the example was trained on.
+    """
+
+    kind: str
+    labels: Labels
+    scores: FloatArray
+    is_in: BoolArray
+
+
+@dataclass(frozen=True, kw_only=True)
 class EstimatorDeclaration(Needs):
     """What an estimator may declare, with the values that hold where it declares nothing.
 
@@ -222,11 +239,16 @@ class EstimatorDeclaration(Needs):
         compares_clients: whether it compares runs with and without a client. It then needs `leave_out` and no
             injections, and reads one aggregate for all clients.
         bounds_epsilon: whether it bounds epsilon from below, see `EpsilonAudit`.
+        membership_scores: `membership_scores(view)`, the scores of a membership attack kind by kind, from which reports
+            draw ROC curves; None where it attacks no membership.
     """
 
     levels: tuple[Level, ...] | None = declare(None, "a tuple of levels")
     compares_clients: bool = declare(False, YES_OR_NO)
     bounds_epsilon: bool = declare(False, YES_OR_NO)
+    membership_scores: Callable[[View], Sequence[MembershipScores]] | None = declare(
+        None, "a method membership_scores(view)"
+    )
 
 
 def estimator_declaration(estimator: object) -> EstimatorDeclaration:

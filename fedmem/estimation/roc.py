@@ -145,3 +145,22 @@ def tpr(scores: FloatArray, is_in: BoolArray, fpr: float) -> RateEstimate:
     return RateEstimate(
         value=members_above(allowed) / n_in, weights=weights, shares=np.where(ins, above, slope * above)
     )
+
+
+def roc_curve(scores: FloatArray, is_in: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """The false and the true positive rates at every number of accepted non-members, from none to all.
+
+    Arguments as for `auc`. With n non-members that have a score, both arrays are (n + 1,): the k-th rates are k / n and
+    `tpr(scores, is_in, k / n)`. Empty without a member or without a non-member.
+
+    >>> scores, is_in = np.array([[4.0, 2.0, 3.0, 1.0]]), np.array([[True, True, False, False]])
+    >>> [rates.tolist() for rates in roc_curve(scores, is_in)]
+    [[0.0, 0.5, 1.0], [0.5, 1.0, 1.0]]
+    """
+    is_scored = ~np.isnan(scores)
+    inside, outside = np.sort(scores[is_in & is_scored]), np.sort(scores[~is_in & is_scored])[::-1]
+    if not len(inside) or not len(outside):
+        return np.zeros(0), np.zeros(0)
+    refused = np.append(outside, -math.inf)
+    found = len(inside) - np.searchsorted(inside, refused, "right")
+    return np.arange(len(refused)) / len(outside), found / len(inside)

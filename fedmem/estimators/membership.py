@@ -11,7 +11,7 @@ import numpy as np
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.attack import MembershipAttack, Signals, attack_declaration
-from fedmem.contracts.estimator import Estimate, View
+from fedmem.contracts.estimator import Estimate, MembershipScores, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Labels, Reading
 from fedmem.contracts.validation_of_measures import scores_of
@@ -146,6 +146,16 @@ class Membership:
     def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:
         """None."""
         return ()
+
+    def membership_scores(self, view: View) -> Sequence[MembershipScores]:
+        """The scores that `estimate` reads, kind by kind."""
+        result = []
+        for kind in view.audit.kinds:
+            rows = np.flatnonzero(view.audit.kind == kind)
+            scores = self._scores([_signals(view, rows, q) for q in range(view.margin.shape[1])])
+            is_in = view.audit.is_in[:, rows]
+            result.append(MembershipScores(kind=kind, labels=_labels(self.attack), scores=scores, is_in=is_in))
+        return result
 
     def _scores(self, signals: Sequence[Signals]) -> FloatArray:
         """(R, n) scores of these examples: each of the Q models attacked by itself, then averaged."""

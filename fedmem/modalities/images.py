@@ -56,10 +56,27 @@ class Images(Numbers):
     @staticmethod
     def draw(axes: Axes, values: Rows) -> None:
         """In grey, or in colour where there are several channels."""
-        image = np.clip(np.asarray(values, dtype=np.float64), 0, 1)
-        if image.ndim == 3:
-            image = image[0] if image.shape[0] == 1 else np.moveaxis(image, 0, -1)
-        draw_image(axes, image)
+        draw_image(axes, _last_channels(values))
+
+    @staticmethod
+    def pixels(values: Rows) -> NDArray[np.uint8] | None:
+        """Shades from black at 0 to white at 1, as `draw` shows them; None where there are no three channels.
+
+        >>> Images.pixels(np.array([[[0.0, 0.5, 1.0]]]))
+        array([[  0, 128, 255]], dtype=uint8)
+        """
+        image = _last_channels(values)
+        if image.ndim == 3 and image.shape[-1] != 3:
+            return None
+        return np.rint(np.nan_to_num(image) * 255).astype(np.uint8)
+
+
+def _last_channels(values: Rows) -> NDArray[np.float64]:
+    """An image (height, width), or (height, width, channels) where there are several, in [0, 1]."""
+    image = np.clip(np.asarray(values, dtype=np.float64), 0, 1)
+    if image.ndim == 3:
+        image = image[0] if image.shape[0] == 1 else np.moveaxis(image, 0, -1)
+    return image
 
 
 def ssim(images: NDArray[np.float32], truth: NDArray[np.float32]) -> FloatArray:

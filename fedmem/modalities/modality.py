@@ -152,6 +152,14 @@ class Modality(ABC):
         """Draws one example into axes of matplotlib; called where `written` is False."""
         raise NotImplementedError
 
+    @staticmethod
+    def pixels(values: Rows) -> NDArray[np.uint8] | None:
+        """One example as an image of its own pixels, (height, width) or (height, width, 3), 0 to 255.
+
+        None where it is no image, so that `draw` makes one.
+        """
+        return None
+
     def text(self, inputs: Rows, targets: NDArray[Any]) -> str:
         """One example in writing, from its inputs and its target; empty where it can only be drawn."""
         return ""

@@ -1,7 +1,8 @@
 """Figures of a run, drawn from numbers that a report has read. Nothing here opens a file or keeps global state.
 
-Every function returns the bytes of a PNG. The same numbers give the same bytes. Colours are those of Okabe and Ito
-(2008), which colour-blind readers can distinguish; lines differ in dash and marker as well.
+The same numbers give the same bytes. The palette is here, once, for figures and pages. Local is always blue and global
+always orange, after Okabe and Ito (2008), which colour-blind readers can distinguish. Settings of a comparison have
+other colours. Lines differ in dash and marker as well.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import io
 import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -17,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.errors import shorten
 from fedmem.estimation.saturation import NOWHERE, SaturationZone
 
 if TYPE_CHECKING:
@@ -24,11 +28,67 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
-INK, FAINT = "#222222", "#8A8A8A"
+INK, MUTED, FAINT, GRID, PAPER = "#222222", "#555555", "#8A8A8A", "#E6E6E6", "#FFFFFF"
+SETTINGS = ("#3D3D3D", "#AA3377", "#228833", "#B59A00", "#3FA9C9", "#7A5C2E", "#E8667A", "#7C7C9C")
+"""The colours of settings that are compared, none of them that of a level. The first is that of the reference."""
+
+PALETTE: Mapping[str, tuple[str, str]] = {
+    "local": (BLUE, "#5CB3F0"),
+    "global": (ORANGE, "#FF9A4D"),
+    "others": (GREEN, "#45C9A2"),
+    "ink": (INK, "#E9EAEC"),
+    "muted": (MUTED, "#B4B8BE"),
+    "faint": (FAINT, "#858B93"),
+    "grid": (GRID, "#31363C"),
+    "paper": (PAPER, "#15181C"),
+    **{
+        f"setting-{number}": pair
+        for number, pair in enumerate(
+            zip(
+                SETTINGS,
+                ("#D6D6D6", "#E388BB", "#62C272", "#DCC44A", "#74CDE6", "#C9A063", "#FF9BA8", "#AFAFCF"),
+                strict=True,
+            ),
+            1,
+        )
+    },
+}
+"""Name -> colour on white and on dark pages. PNG files have the first; pages have both."""
+
 _DPI = 150
 _WIDTH = 6.4
 LINE = 0.16
 """Height of a line of the subtitle, in inches."""
+
+
+@contextmanager
+def without_text_warnings() -> Iterator[None]:
+    """Lets users choose names that are long, or of characters that the font of figures lacks.
+
+    A PNG then shows boxes, or has little space for its axes. A page shows names in its own text.
+    """
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Tight layout not applied", category=UserWarning)
+        warnings.filterwarnings("ignore", message=r"Glyph \d+ .* missing from font", category=UserWarning)
+        yield
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A figure with its panels in order, which `png` stores whole and `svg.panels` shows one by one.
+
+    `has_named_rows`: names stand at the y axis, which pages have in their legend.
+    """
+
+    title: str
+    subtitle: str
+    figure: Figure
+    grid: Sequence[Axes]
+    has_named_rows: bool = False
+
+    def png(self) -> bytes:
+        """The bytes of the PNG with title, subtitle and legend."""
+        return png(self.figure)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +105,7 @@ class Line:
     wide: Sequence[bool] = ()
 
 
-_STYLES: Mapping[str, Mapping[str, Any]] = {
+STYLES: Mapping[str, Mapping[str, Any]] = {
     "local": {"color": BLUE, "marker": "o", "linestyle": "-"},
     "global": {"color": ORANGE, "marker": "s", "linestyle": "-"},
     "others": {"color": GREEN, "marker": "^", "linestyle": "--"},
@@ -64,7 +124,7 @@ def over_rounds(
     nulls: Sequence[float] = (),
     null_label: str = "without memorisation",
     zones: Mapping[str, SaturationZone] = MappingProxyType({}),
-) -> bytes:
+) -> Drawing:
     """One panel for each kind of audit example; bands are intervals, dotted lines the values without memorisation.
 
     `zones` are the saturated values of each panel, shaded where a value lies there.
@@ -82,9 +142,9 @@ def over_rounds(
     figure, grid = figure_with(width, height, rows, columns, sharey=sharey)
     for axes, (name, lines) in zip(grid, panels.items(), strict=False):
         tidy(axes)
-        axes.set_title(escape_mathematics(name), loc="left", fontsize=10, color=INK)
+        name_panel(axes, name)
         for line in lines:
-            style = _STYLES[line.style]
+            style = STYLES[line.style]
             axes.fill_between(line.rounds, line.lows, line.highs, color=style["color"], alpha=0.17, linewidth=0)
             axes.plot(
                 line.rounds, line.values, label=line.label, linewidth=1.8, markersize=4, markeredgewidth=0, **style
@@ -103,9 +163,9 @@ def over_rounds(
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     for number, axes in enumerate(grid[::columns] if sharey else grid[: len(panels)]):
-        axes.set_ylabel(escape_mathematics(units[0 if sharey else number]))
+        axes.set_ylabel(short_label(units[0 if sharey else number]))
     finish(figure, title, subtitle, grid)
-    return png(figure)
+    return Drawing(title=title, subtitle=subtitle, figure=figure, grid=grid[: len(panels)])
 
 
 def local_against_global(
@@ -116,7 +176,7 @@ def local_against_global(
     subtitle: str,
     *,
     zones: Mapping[str, SaturationZone] = MappingProxyType({}),
-) -> bytes:
+) -> Drawing:
     """One point for each audit example, one panel for each kind; on the diagonal aggregation has kept everything.
 
     `zones` are the saturated values of each kind, shaded where a value lies there.
@@ -139,19 +199,20 @@ def local_against_global(
         axes.axvline(null, color=FAINT, linestyle=":", linewidth=1, zorder=1)
         axes.scatter(x, y, s=_marker_areas(counts), zorder=3, **_POINT)
         max_count = max(max_count, int(counts.max()))
-        axes.set_title(f"{escape_mathematics(kind)} (n = {len(pair[0])})", loc="left", fontsize=10, color=INK)
+        name_panel(axes, f"{kind} (n = {len(pair[0])})")
         axes.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
         shade_saturated(axes, zones.get(kind, NOWHERE), x=pair[0], y=pair[1])
-        axes.set_xlabel(escape_mathematics(f"local {unit}"))
-    grid[0].set_ylabel(escape_mathematics(f"global {unit}"))
+        axes.set_xlabel(short_label(f"local {unit}"))
+    grid[0].set_ylabel(short_label(f"global {unit}"))
     if max_count > 1:
         for count in sorted({1, max(2, round(max_count**0.5)), max_count}):
             label = f"{count} example{'s' if count > 1 else ''}"
             grid[0].scatter([], [], s=_marker_areas(np.array(count)), label=label, **_POINT)
     finish(figure, title, subtitle, grid, foot=0.45)
     for axes in grid:  # only now: room is made for axes that fill their place
+        axes.locator_params(nbins=5)
         axes.set_aspect("equal", anchor="NW")
-    return png(figure)
+    return Drawing(title=title, subtitle=subtitle, figure=figure, grid=grid)
 
 
 _POINT: Mapping[str, Any] = {"c": INK, "marker": "o", "alpha": 0.55, "edgecolors": "white", "linewidths": 0.5}
@@ -187,6 +248,8 @@ class ImageRow:
     caption: str
     draw: Callable[[Axes, NDArray[Any]], None]
     """How one of them is drawn, as its modality says."""
+    pixels: Callable[[NDArray[Any]], NDArray[np.uint8] | None] = lambda values: None
+    """The pixels of one of them, where its modality has any."""
 
 
 def sheet(title: str, groups: Mapping[str, Sequence[ImageRow]], subtitle: str) -> bytes:
@@ -254,7 +317,7 @@ def tidy(axes: Axes) -> None:
     """Quiet axes: no frame above and to the right, a faint horizontal grid."""
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
-    axes.grid(axis="y", color="#E6E6E6", linewidth=0.8)
+    axes.grid(axis="y", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8.5, color=FAINT, labelcolor=INK)
     axes.xaxis.label.set_fontsize(9)
@@ -272,7 +335,7 @@ def _head(figure: Figure, title: str, subtitle: str) -> None:
             1 - (0.34 + LINE * number) * inch,
             escape_mathematics(line),
             fontsize=8.5,
-            color="#555555",
+            color=MUTED,
             va="top",
         )
 
@@ -299,9 +362,29 @@ def finish(figure: Figure, title: str, subtitle: str, grid: Sequence[Axes], foot
     figure.set_layout_engine()
 
 
+def name_panel(axes: Axes, name: str, size: float = 10) -> None:
+    """Gives a panel its title, shortened to its width; a page shows the whole name."""
+    axes.set_label(name)
+    axes.set_title(short_label(name), loc="left", fontsize=size, color=INK)
+
+
+def short_label(text: str) -> str:
+    """Text of a user that fits beside axes, on as many lines as it has."""
+    return escape_mathematics("\n".join(shorten(line, _LONGEST_LABEL) for line in text.split("\n")))
+
+
+_LONGEST_LABEL = 46
+"""Characters of a line of a title or label."""
+
+
 def escape_mathematics(text: str) -> str:
-    """Text that matplotlib does not read as mathematics."""
-    return text.replace("$", r"\$")
+    """Text that matplotlib does not read as mathematics; what cannot be seen is written as an escape.
+
+    >>> escape_mathematics("a$b\\x00")
+    'a\\\\$b\\\\x00'
+    """
+    visible = "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+    return visible.replace("$", r"\$")
 
 
 def png(figure: Figure) -> bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -32,15 +33,33 @@ def write_sheets(folder: Path | str) -> list[Path]:
     return written
 
 
+@dataclass(frozen=True, kw_only=True)
+class VictimSheet:
+    """The victims of one probe, in groups by what the attacker sees."""
+
+    name: str
+    title: str
+    subtitle: str
+    caption: str
+    groups: Mapping[str, Sequence[drawing.ImageRow]]
+
+
 def sheets(run: Run) -> dict[str, tuple[bytes, str]]:
-    """PNG and description of the sheet of each probe that reconstructed images, by the name of its file.
+    """PNG and description of the sheet of each probe that reconstructed images, by the name of its file."""
+    return {
+        sheet.name: (drawing.sheet(sheet.title, sheet.groups, sheet.subtitle), sheet.caption)
+        for sheet in victim_sheets(run)
+    }
+
+
+def victim_sheets(run: Run) -> Iterator[VictimSheet]:
+    """The sheet of each probe that reconstructed images.
 
     The last round that a probe attacked, view by view: the first victims of each kind, not the best ones, each with its
     number, whether it was identified, and the margin over the best prior.
     """
     found = [sheet for sheet in read_reconstruction_sheets(run.reconstructions()) if "original" in sheet.columns]
     kinds = tuple(dict.fromkeys(run.audit["kind"].tolist()))
-    drawings = {}
     for place, source in enumerate(dict.fromkeys(sheet.source for sheet in found), 1):
         of_source = [sheet for sheet in found if sheet.source == source]
         modality = of_kind(str(of_source[0].columns["modality"][0]))
@@ -51,10 +70,13 @@ def sheets(run: Run) -> dict[str, tuple[bytes, str]]:
             "to the victim than any is to its gallery."
         )
         name, whose = ("reconstructions", "") if place == 1 else (f"reconstructions_{place}", f" ({source})")
-        title = f"reconstruction of audit examples from updates, round {round_number}{whose}"
-        png = drawing.sheet(title, groups, subtitle)
-        drawings[name] = png, f"Originals, reconstructions and best priors{whose}"
-    return drawings
+        yield VictimSheet(
+            name=name,
+            title=f"reconstruction of audit examples from updates, round {round_number}{whose}",
+            subtitle=subtitle,
+            caption=f"Originals, reconstructions and best priors{whose}",
+            groups=groups,
+        )
 
 
 def _groups(
@@ -91,6 +113,7 @@ def _groups(
                 label=f"{kinds[i]}\n#{column['subject'][i]}",
                 caption=_came_of(float(column["identified"][i]), float(gains[i]), modality.unit),
                 draw=modality.draw,
+                pixels=modality.pixels,
             )
             for i in victims
         ]

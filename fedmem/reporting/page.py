@@ -1,85 +1,178 @@
-"""The report of a finished run: one table for the terminal, figures and a page. Reads files on disk, nothing else."""
+"""The report of a finished run: figures, and a page that holds them. Reads files on disk, nothing else."""
 
 from __future__ import annotations
 
-import base64
-import html
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from fedmem.contracts.measure import Measure, base_of
-from fedmem.reporting.cells import Section, Value
+from fedmem.reporting import example_browser, privacy_sections
+from fedmem.reporting.cells import Value, number
+from fedmem.reporting.citation import citation, versions_text
+from fedmem.reporting.drawing import without_text_warnings
+from fedmem.reporting.glance import glance
+from fedmem.reporting.image_sheets import sheets, victim_sheets
 from fedmem.reporting.origin import origin
-from fedmem.reporting.run_figures import _figures
+from fedmem.reporting.rendering import PageFigure, is_empty, page_figure, render
+from fedmem.reporting.roc_figure import roc_drawings
+from fedmem.reporting.run_figures import RunFigure, run_figures
 from fedmem.reporting.sections import CAPTION, alarms, headline, legend, picking, sections, warnings
+from fedmem.reporting.summarise import summarise
 from fedmem.reporting.summary import Summary
-from fedmem.reporting.text_sheets import passages_html
-from fedmem.reporting.top_examples import ranking_html
-from fedmem.reporting.written_texts import written_html
+from fedmem.reporting.text_sheets import TEXTS_COLUMNS, TEXTS_NOTE, texts_cells
+from fedmem.reporting.written_texts import WRITTEN_COLUMNS, written_cells, written_note
 from fedmem.results.folder import put
-from fedmem.results.read import read
+from fedmem.results.read import Run, read
+from fedmem.results.run_summary import RunSummary
 
 
-def report(path: Path | str) -> Path:
+def report(path: Path | str, *, max_examples: int = example_browser.MAX_EXAMPLES) -> Path:
     """Draws the figures of a run into its folder and writes `report.html` there, which is returned.
 
-    The page holds its figures and loads nothing. Equal results give equal files. Errors: `RunError` when the folder is
-    no finished run.
+    The page holds its figures and loads nothing. Equal results give equal files.
+
+    Args:
+        path: the folder of a finished run.
+        max_examples: audit examples that the page shows.
+
+    Errors: `RunError` when the folder is no finished run.
     """
     run = read(path)
-    summary = Summary(run)
-    figures = {name: (data, text) for name, data, text in _figures(summary)}
-    for name, (data, _) in figures.items():
-        put(run.path / f"{name}.png", data)
     page = run.path / "report.html"
-    put(page, "".join(_page(summary, figures)).encode())
+    with without_text_warnings():
+        put(page, _draw(run, max_examples))
     return page
 
 
-def _page(summary: Summary, figures: Mapping[str, tuple[bytes, str]]) -> Iterator[str]:
-    """The page piece by piece; whatever comes from a file is escaped."""
-    run, text = summary.run, html.escape
-    name = f"{run.scenario['name']} · {run.path.name}"
-    yield HEAD.format(title=text(f"{name} · fedmem"))
-    yield f"<h1>{text(name)}</h1><p>{text(headline(run))}.</p>"
-    for alarm in alarms(run):
-        yield f'<p class="alarm">{text(alarm)}</p>'
-    yield f"<p>{'<br>'.join(map(text, origin(run)))}</p>"
-    for warning in warnings(run):
-        yield f'<p class="alarm">{text(warning)}</p>'
-    yield f"<p>{text(CAPTION)}</p>"
-    yield f"<p>{text(picking(run))}</p>" if picking(run) else ""
-    page_sections = list(sections(summary, everything=True))
-    for section in page_sections:
-        yield from section_html(section)
-    yield from ranking_html(run)
-    yield from passages_html(run)
-    yield from written_html(run)
-    words = "".join(
-        f"<dt>{text(term)}</dt><dd>{text(meaning)}</dd>" for term, meaning in legend(page_sections, summary)
-    )
-    yield f"<h2>Words of the tables</h2><dl>{words}</dl>" if words else ""
-    yield "<h2>Figures</h2>"
-    for name, (data, caption) in figures.items():
-        image = base64.b64encode(data).decode()
+def _draw(run: Run, max_examples: int) -> bytes:
+    """Stores the figures, and returns the page."""
+    summary = Summary(run)
+    figures = []
+    for figure in run_figures(summary):
+        put(run.path / f"{figure.name}.png", figure.drawing.png())
+        figures.append((figure, page_figure(figure.name, figure.drawing, figure.caption)))
+    roc = []
+    for name, (drawing, caption) in roc_drawings(summary).items():
+        put(run.path / f"{name}.png", drawing.png())
+        roc.append(page_figure(name, drawing, caption))
+    for name, (data, _) in sheets(run).items():
+        put(run.path / f"{name}.png", data)
+    browser = example_browser.browse(run, max_examples)
+    return render("run.html", **_values(summary, figures, roc, browser))
+
+
+_Figures = Sequence[tuple[RunFigure, PageFigure]]
+
+
+def _values(
+    summary: Summary, figures: _Figures, roc: Sequence[PageFigure], browser: example_browser.Browser
+) -> dict[str, Any]:
+    """What the template prints."""
+    run, brief = summary.run, summarise(summary.run, summary)
+    page_sections = [section for section in sections(summary, everything=True) if not is_empty(section)]
+    privacy = [section for section in privacy_sections.sections(run) if not is_empty(section)]
+    private = {section.title for section in privacy}
+    main = _main_figure(figures)
+    others = [pair for pair in figures if pair[1] is not main]
+    by_part = {
+        part: [figure for one, figure in others if one.part == part and one.is_headline]
+        for part in ("rounds", "points", "reconstruction", "models")
+    }
+    sheets_of_page = [
+        {"title": sheet.title, "subtitle": sheet.subtitle, "groups": list(example_browser.victims(sheet.groups))}
+        for sheet in victim_sheets(run)
+    ]
+    texts, written = texts_cells(run), written_cells(run)
+    values = {
+        "title": str(run.scenario.get("name", run.path.name)),
+        "place": run.path.name,
+        "eyebrow": "fedmem report",
+        "headline": headline(run).partition(": ")[2] + ".",
+        "alarms": alarms(run),
+        "warnings": warnings(run),
+        "verdict": [sentence.text for sentence in brief.verdicts],
+        "limits_of_verdict": list(_asides(brief)),
+        "glance": glance(brief),
+        "main_figure": main,
+        "roc": roc[:1],
+        "rounds": by_part["rounds"],
+        "more_figures": [*by_part["points"], *(figure for one, figure in others if not one.is_headline), *roc[1:]],
+        "reconstruction": by_part["reconstruction"],
+        "models": by_part["models"],
+        "browser": browser,
+        "real_rows": example_browser.REAL_ROWS,
+        "sheets": sheets_of_page,
+        "texts": texts,
+        "texts_note": TEXTS_NOTE,
+        "texts_columns": TEXTS_COLUMNS,
+        "written": written,
+        "written_note": written_note(run),
+        "written_columns": WRITTEN_COLUMNS,
+        "caption": CAPTION,
+        "picking": picking(run),
+        "tables": [section for section in page_sections if section.title not in private],
+        "privacy": privacy,
+        "origin": origin(run),
+        "limits": list(dict.fromkeys((*brief.limits, *LIMITS))),
+        "glossary": [(_entry(measure), measure.means, measure.is_not) for measure in glossary(summary)],
+        "terms": legend(page_sections, summary),
+        "estimates": list(_estimates(summary)),
+        "estimate_columns": ("source", "metric", "subject", "level", "labels", "n", "value"),
+        "citation": citation(run),
+        "versions": versions_text(run),
+        "footer": f"Files of this run: {run.path.name}. This page loads nothing from elsewhere.",
+    }
+    return values | {"contents": list(_contents(values))}
+
+
+def _contents(values: dict[str, Any]) -> Iterator[str]:
+    """The headings of the page that it links to."""
+    if values["roc"]:
+        yield "Membership"
+    if values["rounds"]:
+        yield "Over rounds"
+    if values["browser"].total:
+        yield "Examples"
+    if any(values[name] for name in ("sheets", "reconstruction", "texts", "written")):
+        yield "Reconstructions"
+    yield from ("All values", "Privacy", "Methods and limits", "How to cite")
+
+
+def _asides(brief: RunSummary) -> Iterator[str]:
+    """What belongs below the verdict: leaks of updates that the server sees, accuracy, and the guarantee."""
+    leaking = {leak.view: leak.leaking for leak in brief.leaks if leak.is_sent and leak.leaking}
+    for view, kinds in leaking.items():
+        yield f"Reconstructed from {view}, better than held-out examples and the baseline guess: {', '.join(kinds)}."
+    if brief.leaks and not leaking:
+        yield "No kind is reconstructed from what the server sees better than held-out examples and the baseline guess."
+    values = [
+        f"{measure.title} {number(value.value, measure.digits)} {level}"
+        for measure in brief.models[:1]
+        for level, value in (("local", measure.local), ("global", measure.aggregate))
+        if value is not None
+    ]
+    if values:
+        yield f"{', '.join(values)}.".capitalize()
+    for guarantee in brief.guarantees:
         yield (
-            f'<figure><img alt="{text(caption)}" src="data:image/png;base64,{image}">'
-            f"<figcaption>{text(caption)} ({text(name)}.png)</figcaption></figure>"
+            f"Privacy guarantee of {guarantee.part} against {guarantee.against}: epsilon "
+            f"{number(guarantee.epsilon, 2)} at delta {guarantee.delta:.2g}."
         )
-    yield "<h2>What the measures mean, and what they do not</h2><dl>"
-    for measure in glossary(summary):
-        is_not = f" <em>{text(measure.is_not)}</em>" if measure.is_not else ""
-        yield f"<dt>{text(_entry(measure))}</dt><dd>{text(measure.means)}{is_not}</dd>"
-    yield "</dl><h2>Every summary</h2><details><summary>All estimates and summaries of probes</summary><table>"
-    columns = ("source", "metric", "subject", "level", "labels", "n", "value")
-    yield "<tr>" + "".join(f"<th>{column}</th>" for column in columns) + "</tr>"
-    for row in summary.rows:
-        reading = row.reading
-        if row.round is None and not reading.subject.isdecimal():
-            value = Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n).text(4)
-            cells = (row.source, reading.metric, reading.subject, row.level, str(reading.labels), str(reading.n), value)
-            yield "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in cells) + "</tr>"
-    yield f"</table></details><p>Files: <code>{text(run.path.name)}</code></p></body></html>\n"
+
+
+def _main_figure(figures: _Figures) -> PageFigure | None:
+    """The figure that answers the question: of the headline measures over rounds, the first with the most panels."""
+    candidates = [page for figure, page in figures if figure.part == "rounds" and figure.is_headline]
+    return max(candidates, key=lambda page: len(page.panels), default=None)
+
+
+LIMITS = (
+    "A simulation shows what happens in a simulated federation. Rosters and random inclusion are known here; a real "
+    "attacker knows less.",
+    "Attacks are lower limits: a failed attack does not show that none succeeds.",
+    "Values of kinds hold for examples like these, in this federation; intervals are over runs and examples.",
+)
 
 
 def glossary(summary: Summary) -> Iterator[Measure]:
@@ -94,36 +187,11 @@ def _entry(measure: Measure) -> str:
     return title if title == measure.name else f"{title} ({measure.name})"
 
 
-def section_html(section: Section) -> Iterator[str]:
-    """A section as a table of the page."""
-    text = html.escape
-    if not any(block for _, block in section.blocks):
-        return
-    yield f"<h2>{text(section.title.capitalize())}</h2><table>"
-    yield "<tr>" + "".join(f"<th>{text(column)}</th>" for column in section.columns) + "</tr>"
-    for heading, block in section.blocks:
-        if heading and block:
-            yield f'<tr><th class="measure" colspan="{len(section.columns)}">{text(heading)}</th></tr>'
-        for row in block:
-            yield "<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>"
-    yield "</table>" + "".join(f"<p>{text(note)}</p>" for note in section.notes)
-
-
-HEAD = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><title>{title}</title>
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width"><style>
-body {{ font: 15px/1.5 system-ui, sans-serif; color: #222; max-width: 72rem; margin: 2rem auto; padding: 0 1rem }}
-h2 {{ margin-top: 2.2rem; border-bottom: 1px solid #ddd }}
-table {{ border-collapse: collapse; font-variant-numeric: tabular-nums }}
-td, th {{ padding: .15rem .9rem .15rem 0; text-align: right; font-weight: normal; white-space: nowrap }}
-td:first-child, th:first-child {{ text-align: left }}
-td:first-child {{ padding-left: 1rem }}
-th {{ color: #666 }} th.measure {{ color: #0072b2; padding-top: .7rem }}
-code {{ white-space: pre-wrap }} td.example {{ text-align: left; white-space: normal; max-width: 28rem }}
-figure {{ margin: 1.2rem 0 }} img {{ max-width: 100% }} figcaption {{ color: #666; font-size: .9em }}
-.alarm {{ color: #b00020; font-weight: 600 }}
-dt {{ font-weight: 600 }} dd {{ margin: 0 0 .8rem 0; max-width: 48rem }}
-details {{ overflow-x: auto }}
-</style></head><body>
-"""
+def _estimates(summary: Summary) -> Iterator[tuple[str, ...]]:
+    """Every value of a kind or of models over all runs, with its labels; the file has nulls and differences too."""
+    for row in summary.rows:
+        reading = row.reading
+        if row.round is None and not reading.subject.isdecimal() and reading.metric == base_of(reading.metric):
+            value = Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n).text(4)
+            labels = str(reading.labels)
+            yield row.source, reading.metric, reading.subject, row.level, labels, str(reading.n), value

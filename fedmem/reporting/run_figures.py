@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
 
 from fedmem.estimation.roc import null_tpr
 from fedmem.estimation.saturation import SaturationZone
 from fedmem.reporting import drawing
 from fedmem.reporting.cells import Value, rate
-from fedmem.reporting.image_sheets import sheets
 from fedmem.reporting.measures import Variant
 from fedmem.reporting.summary import Summary
 
@@ -21,8 +22,27 @@ _LEAKS = (
 """Label, style and view of the lines in the figure of reconstruction."""
 
 
-def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
-    """Every figure that the rows of this run can fill: name, PNG, and what it shows."""
+@dataclass(frozen=True, kw_only=True)
+class RunFigure:
+    """A figure of a run.
+
+    Attributes:
+        name: of its file, without the ending.
+        part: where a page shows it: measures over rounds, examples as points, reconstruction, or models.
+        drawing: what is drawn.
+        caption: what it shows.
+        is_headline: whether it is about a measure of the short table.
+    """
+
+    name: str
+    part: Literal["rounds", "points", "reconstruction", "models"]
+    drawing: drawing.Drawing
+    caption: str
+    is_headline: bool = True
+
+
+def run_figures(summary: Summary) -> Iterator[RunFigure]:
+    """Every figure that the rows of this run can fill."""
     for measure in summary.measures:
         panels: dict[str, list[drawing.Line]] = {}
         zones: dict[str, SaturationZone] = {}
@@ -73,7 +93,10 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
             title = measure.full_name.partition(" at ")[0]
             unit = measure.unit or measure.title.partition(" at ")[0]
             text = f"{title} over rounds, by kind of audit example; {subtitle}"
-            yield measure.slug, drawing.over_rounds(title, unit, panels, subtitle, nulls=nulls, zones=zones), text
+            figure = drawing.over_rounds(title, unit, panels, subtitle, nulls=nulls, zones=zones)
+            yield RunFigure(
+                name=measure.slug, part="rounds", drawing=figure, caption=text, is_headline=measure.headline
+            )
     for measure in summary.measures:
         pairs = summary.examples(measure)
         if any(local for local, _ in pairs.values()) and not math.isnan(measure.null):
@@ -84,7 +107,13 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
             subtitle = "one point for each example, larger where several coincide; dotted: without memorisation"
             zones = {kind: summary.saturation_zone(measure.metric, kind) for kind in pairs}
             figure = drawing.local_against_global(title, unit, pairs, measure.null, subtitle, zones=zones)
-            yield f"{measure.slug}_scatter", figure, f"{title}; {subtitle}"
+            yield RunFigure(
+                name=f"{measure.slug}_scatter",
+                part="points",
+                drawing=figure,
+                caption=f"{title}; {subtitle}",
+                is_headline=measure.headline,
+            )
     panels = {}
     for kind in summary.kinds:
         series_by_style = {(label, style): summary.leakage_by_round(view, kind) for label, style, view in _LEAKS}
@@ -103,12 +132,12 @@ def _figures(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
             nulls=[0.0],
             null_label="without leakage",
         )
-        yield "reconstruction", figure, f"Reconstruction over rounds, by kind of audit example; {subtitle}"
+        text = f"Reconstruction over rounds, by kind of audit example; {subtitle}"
+        yield RunFigure(name="reconstruction", part="reconstruction", drawing=figure, caption=text)
     yield from _of_models(summary)
-    yield from ((name, data, text) for name, (data, text) in sheets(summary.run).items())
 
 
-def _of_models(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
+def _of_models(summary: Summary) -> Iterator[RunFigure]:
     """Figures of what is about models, not about kinds: utility, and each measure that no other section shows."""
     utility = [measure for measure in summary.known_measures.values() if measure.section == "utility"]
     others = [measure for measure in summary.known_measures.values() if not measure.section and measure.headline]
@@ -127,7 +156,8 @@ def _of_models(summary: Summary) -> Iterator[tuple[str, bytes, str]]:
             title = "utility" if name == "utility" else measures[0].title
             subtitle = "mean over models; bands: 95 % intervals over runs"
             text = f"{title}; {subtitle}"
-            yield _slug(name), drawing.over_rounds(title, units, panels, subtitle, nulls=nulls), text
+            figure = drawing.over_rounds(title, units, panels, subtitle, nulls=nulls)
+            yield RunFigure(name=_slug(name), part="models", drawing=figure, caption=text)
 
 
 def _slug(name: str) -> str:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import html
 import math
-from collections.abc import Iterator
 
 from fedmem.contracts.reconstruction_sheet import read_reconstruction_sheets
 from fedmem.reporting.measures import label_title
@@ -45,22 +43,20 @@ def reconstructed_rows(run: Run) -> list[tuple[str, ...]]:
     return rows
 
 
-def passages_html(run: Run) -> Iterator[str]:
-    """The table of reconstructed texts, if there are any; whatever comes from a file is escaped."""
-    rows = reconstructed_rows(run)
-    if not rows:
-        return
-    yield (
-        "<h2>Reconstructed texts</h2><p>The first victims of each kind in the last attacked round, not the best ones. "
-        "The best prior is picked by the truth. Similarity: mean of the shares of tokens and of places that agree.</p>"
-    )
-    columns = ("from", "kind", "true text", "reconstruction", "best prior", "similarity")
-    yield "<table>" + "<tr>" + "".join(f"<th>{column}</th>" for column in columns) + "</tr>"
-    for row in rows:
-        cells = [f"<td>{html.escape(row[0])}</td>", f"<td>{html.escape(row[1])}</td>"]
-        cells += [f"<td><code>{html.escape(escape_invisible(text))}</code></td>" for text in row[2:5]]
-        yield "<tr>" + "".join(cells) + f"<td>{html.escape(row[5])}</td></tr>"
-    yield "</table>"
+TEXTS_NOTE = (
+    "The first victims of each kind in the last attacked round, not the best ones. The best prior is picked by the "
+    "truth. Similarity: mean of the shares of tokens and of places that agree."
+)
+
+TEXTS_COLUMNS = ("from", "kind", "true text", "reconstruction", "best prior", "similarity")
+
+
+def texts_cells(run: Run) -> list[list[str | tuple[str, bool]]]:
+    """The rows for a page; texts of the data are pairs of the text and whether it is emphasised."""
+    return [
+        [row[0], row[1], *((escape_invisible(text), False) for text in row[2:5]), row[5]]
+        for row in reconstructed_rows(run)
+    ]
 
 
 def escape_invisible(text: str) -> str:

@@ -1,30 +1,22 @@
-"""The most memorised examples for people: lines for a terminal, and a part of the page of a run."""
+"""The most memorised examples as lines for a terminal."""
 
 from __future__ import annotations
 
-import base64
-import html
 import math
 import textwrap
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fedmem.contracts.measurement import Level
-from fedmem.errors import FedmemError, shorten
+from fedmem.errors import shorten
 from fedmem.reporting.cells import Value
-from fedmem.reporting.drawing import png
 from fedmem.reporting.text_sheets import escape_invisible
 from fedmem.results.read import Run
-from fedmem.results.top import LEVELS, Choice, Ranking, notes, rank_examples, single_measures
+from fedmem.results.top import Ranking, notes
 from fedmem.wording import class_text, client_text
-
-if TYPE_CHECKING:
-    from fedmem.modalities.modality import Modality
 
 _LONGEST = 600
 """Characters of an example in writing."""
-
-REAL_ROWS = "This section shows examples themselves, among them real rows of the data: share the page accordingly."
 
 _PLACES: Mapping[Level, str] = {"global": "the global model", "local": "the owning client's model"}
 
@@ -94,54 +86,3 @@ def lines(run: Run, ranking: Ranking, width: int) -> Iterator[str]:
     yield ""
     for note in notes(ranking):
         yield from wrap(note, "")
-
-
-def ranking_html(run: Run, n: int = 10) -> Iterator[str]:
-    """The most memorised examples at each level as tables of the page; nothing where no example has a score.
-
-    Whatever comes from a file is escaped. Images are small, and each is in the page once for each table that shows it.
-    """
-    if not single_measures(run):
-        return
-    yield "<h2>Most memorised examples</h2>"
-    yield f"<p>{REAL_ROWS}</p>"
-    drawn: dict[int, str] = {}
-    for level in LEVELS:
-        try:
-            ranking = rank_examples(run, Choice(n=n, level=level))
-        except FedmemError:
-            continue  # this level has no scores
-        yield f"<p>{html.escape(headline(run, ranking).partition(': ')[2].capitalize())}.</p>"
-        columns = ("", "example", "", "local", "global", "p at this level")
-        yield "<table>" + "<tr>" + "".join(f"<th>{column}</th>" for column in columns) + "</tr>"
-        for row in _records(ranking):
-            cells = [_rank(row), _facts(run, row)]
-            scores = [_score(ranking, row, one) for one in ("local", "global")]
-            yield "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
-            if row["subject"] not in drawn:
-                drawn[row["subject"]] = _example_html(run, row)
-            yield f'<td class="example">{drawn[row["subject"]]}</td>'
-            yield "".join(f"<td>{html.escape(cell)}</td>" for cell in (*scores, _p(row))) + "</tr>"
-        yield "</table>" + "".join(f"<p>{html.escape(note)}</p>" for note in notes(ranking))
-    yield f"<p>More: <code>fedmem top {html.escape(run.path.name)} -n 50</code></p>"
-
-
-def _example_html(run: Run, row: Mapping[str, Any]) -> str:
-    """The example in writing, or drawn."""
-    text = shorten(escape_invisible(row["text"]), _LONGEST)
-    if text:
-        return f"<code>{html.escape(text)}</code>"
-    if run.names.modality is None:
-        return ""
-    image = base64.b64encode(_thumbnail(run.names.modality, row["inputs"])).decode()
-    return f'<img alt="example {int(row["subject"])}" src="data:image/png;base64,{image}">'
-
-
-def _thumbnail(modality: Modality, inputs: Any) -> bytes:
-    """A small PNG of one example."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(0.9, 0.9), dpi=80)
-    axes = figure.add_axes((0.02, 0.02, 0.96, 0.96))
-    modality.draw(axes, inputs)
-    return png(figure)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator
-
 from fedmem.reporting.text_sheets import escape_invisible
 from fedmem.results.read import Run
 from fedmem.wording import client_text
@@ -43,30 +40,24 @@ def written_rows(run: Run) -> list[tuple[str, ...]]:
     return rows
 
 
-def written_html(run: Run) -> Iterator[str]:
-    """The table of written texts, if there are any; whatever comes from a file is escaped."""
-    rows = written_rows(run)
-    if not rows:
-        return
-    more = f" The first {_MAX_SHOWN} of {len(rows)} secrets." if len(rows) > _MAX_SHOWN else ""
-    yield (
-        "<h2>Extracted texts</h2><p>The most probable text that a model writes after the beginning of the secret, at "
-        f"the last observed round of the first run that trains on the secret.{more} Equal texts are in bold.</p>"
+WRITTEN_COLUMNS = (
+    "", "kind", "owning client", "run", "secret", "written by the local model", "written by the global model",
+)  # fmt: skip
+
+
+def written_note(run: Run) -> str:
+    """What the table shows."""
+    total = len(written_rows(run))
+    more = f" The first {_MAX_SHOWN} of {total} secrets." if total > _MAX_SHOWN else ""
+    return (
+        "The most probable text that a model writes after the beginning of the secret, at the last observed round of "
+        f"the first run that trains on the secret.{more} Equal texts are in bold."
     )
-    columns = (
-        "",
-        "kind",
-        "owning client",
-        "run",
-        "secret",
-        "written by the local model",
-        "written by the global model",
-    )
-    yield "<table>" + "<tr>" + "".join(f"<th>{column}</th>" for column in columns) + "</tr>"
-    for row in rows[:_MAX_SHOWN]:
-        cells = [f"<td>{html.escape(escape_invisible(cell))}</td>" for cell in row[:4]]
-        for text in row[4:]:
-            code = f"<code>{html.escape(escape_invisible(text))}</code>"
-            cells.append(f"<td>{f'<b>{code}</b>' if text == row[4] else code}</td>")
-        yield "<tr>" + "".join(cells) + "</tr>"
-    yield "</table>"
+
+
+def written_cells(run: Run) -> list[list[str | tuple[str, bool]]]:
+    """The rows for a page; texts are pairs of the text and whether it equals the secret."""
+    return [
+        [*map(escape_invisible, row[:4]), *((escape_invisible(text), text == row[4]) for text in row[4:])]
+        for row in written_rows(run)[:_MAX_SHOWN]
+    ]

@@ -5,19 +5,22 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from fedmem.reporting.drawing import (
     FAINT,
-    INK,
     LINE,
+    SETTINGS,
+    Drawing,
     break_lines,
     escape_mathematics,
     figure_with,
     finish,
-    png,
+    name_panel,
     shade_saturated,
+    short_label,
     tidy,
 )
 from fedmem.studies.comparison import Comparison
@@ -27,8 +30,6 @@ from fedmem.studies.quantities import Quantity, Series
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D31")
-"""Of Okabe and Ito (2008) but for the last, since their yellow is not seen on white."""
 MARKERS = "osD^vP*X"
 DASHES = ("-", "--", ":", "-.")
 
@@ -36,8 +37,8 @@ _SUBTITLE = "bars and bands: 95 % intervals over seeds"
 _TRADES = f"upper left is better; filled: no setting is better in one and no worse in the other; {_SUBTITLE}"
 
 
-def draw_all(comparison: Comparison) -> Iterator[tuple[str, bytes, str]]:
-    """Every figure that the values can fill: name, PNG, and what it shows. Equal values give equal bytes."""
+def draw_all(comparison: Comparison) -> Iterator[tuple[str, Drawing, str]]:
+    """Every figure that the values can fill: name, drawing, and what it shows. Equal values give equal drawings."""
     for (metric, parts, title), group in groupby(
         comparison.tested_series,
         key=lambda series: (series.quantity.metric, series.quantity.parts, series.quantity.title),
@@ -93,8 +94,8 @@ def slug(text: str) -> str:
 
 def _style(setting: int) -> dict[str, Any]:
     """Colour and marker, which repeat only together after 64 settings."""
-    cycle = setting // len(COLOURS)
-    return {"color": COLOURS[setting % len(COLOURS)], "marker": MARKERS[(setting + cycle) % len(MARKERS)]}
+    cycle = setting // len(SETTINGS)
+    return {"color": SETTINGS[setting % len(SETTINGS)], "marker": MARKERS[(setting + cycle) % len(MARKERS)]}
 
 
 def _canvas(
@@ -120,16 +121,16 @@ def _bars(mean: Mean) -> list[list[float]]:
     return [[mean.value - mean.low], [mean.high - mean.value]]
 
 
-def _finish_figure(figure: Any, title: str, subtitle: str, grid: Sequence[Axes], labels: int) -> bytes:
+def _finish_figure(figure: Any, title: str, subtitle: str, grid: Sequence[Axes], labels: int) -> Drawing:
     finish(figure, title, subtitle, grid, foot=0.3 + 0.18 * ((labels - 1) // 4))
-    return png(figure)
+    return Drawing(title=title, subtitle=subtitle, figure=figure, grid=grid)
 
 
-def _levels(comparison: Comparison, title: str, pairs: Sequence[tuple[str, Series, Series]]) -> bytes:
+def _levels(comparison: Comparison, title: str, pairs: Sequence[tuple[str, Series, Series]]) -> Drawing:
     """One panel a kind, one point a setting; on the diagonal aggregation keeps everything."""
     figure, grid = _canvas(len(pairs), _SUBTITLE, sharey=False)
     for axes, (kind, local, whole) in zip(grid, pairs, strict=True):
-        axes.set_title(escape_mathematics(kind or "all"), loc="left", fontsize=10, color=INK)
+        name_panel(axes, kind or "all")
         for setting, label in enumerate(comparison.labels):
             at_owner, at_aggregate = mean_of(local.values[setting]), mean_of(whole.values[setting])
             axes.errorbar(
@@ -147,24 +148,18 @@ def _levels(comparison: Comparison, title: str, pairs: Sequence[tuple[str, Serie
         shade_saturated(axes, local.zone, x=x, y=y)
         axes.set_xlabel("local, owner")
     grid[0].set_ylabel(
-        escape_mathematics(
-            f"global{', ' * bool(local.quantity.unit == 'bits')}{'bits' * (local.quantity.unit == 'bits')}"
-        )
+        short_label(f"global{', ' * bool(local.quantity.unit == 'bits')}{'bits' * (local.quantity.unit == 'bits')}")
     )
     return _finish_figure(figure, f"{title}: local against global", _SUBTITLE, grid, len(comparison.labels))
 
 
-def _over_rounds(comparison: Comparison, title: str, lines: Sequence[Series]) -> bytes:
+def _over_rounds(comparison: Comparison, title: str, lines: Sequence[Series]) -> Drawing:
     """One panel for each kind and level, one line a setting."""
     from matplotlib.ticker import MaxNLocator
 
     figure, grid = _canvas(len(lines), _SUBTITLE, sharey=False, columns=2)
     for axes, series in zip(grid, lines, strict=True):
-        axes.set_title(
-            escape_mathematics(", ".join(filter(None, (series.quantity.kind, series.quantity.level)))),
-            loc="left",
-            fontsize=10,
-        )
+        name_panel(axes, ", ".join(filter(None, (series.quantity.kind, series.quantity.level))))
         rounds = list(series.rounds)
         means = []
         for setting, label in enumerate(comparison.labels):
@@ -173,7 +168,7 @@ def _over_rounds(comparison: Comparison, title: str, lines: Sequence[Series]) ->
             style = _style(setting)
             lows, highs = [m.low for m in setting_means], [m.high for m in setting_means]
             axes.fill_between(rounds, lows, highs, color=style["color"], alpha=0.12, linewidth=0)
-            dash = DASHES[setting // len(COLOURS) % len(DASHES)]
+            dash = DASHES[setting // len(SETTINGS) % len(DASHES)]
             axes.plot(
                 rounds,
                 [m.value for m in setting_means],
@@ -189,28 +184,32 @@ def _over_rounds(comparison: Comparison, title: str, lines: Sequence[Series]) ->
     return _finish_figure(figure, f"{title} over rounds", _SUBTITLE, grid, len(comparison.labels))
 
 
-def _dots(comparison: Comparison, title: str, panels: Mapping[str, Sequence[Mean]], marks: Sequence[float]) -> bytes:
+def _dots(comparison: Comparison, title: str, panels: Mapping[str, Sequence[Mean]], marks: Sequence[float]) -> Drawing:
     """One panel each, one row a setting."""
     height = 0.8 + 0.24 * len(comparison.labels)
     figure, grid = _canvas(len(panels), _SUBTITLE, sharey=True, height=height)
     for axes, (name, means) in zip(grid, panels.items(), strict=True):
-        axes.set_title(escape_mathematics(name), loc="left", fontsize=9, color=INK)
+        name_panel(axes, name, 9)
         for setting, mean in enumerate(means):
             axes.errorbar([mean.value], [setting], xerr=_bars(mean), linestyle="none", **_style(setting))
         for mark in marks:
             axes.axvline(mark, color=FAINT, linestyle=":", linewidth=1, zorder=1)
         low, high = axes.get_xlim()
         axes.set_xlim(max(low, marks[0] - 1), min(high, marks[-1] + 1))  # intervals of ratios may have no end
-        axes.set_yticks(range(len(comparison.labels)), [escape_mathematics(label) for label in comparison.labels])
+        axes.set_yticks(range(len(comparison.labels)), [short_label(label) for label in comparison.labels])
         axes.set_ylim(len(comparison.labels) - 0.5, -0.5)
-    return _finish_figure(figure, title, _SUBTITLE, grid, 1)
+    drawing = _finish_figure(figure, title, _SUBTITLE, grid, 1)
+    # only now: the figure names its rows, and a page has them in its legend
+    for bars, label in zip(grid[0].containers, comparison.labels, strict=True):
+        bars.set_label(escape_mathematics(label))
+    return replace(drawing, has_named_rows=True)
 
 
-def _trades(comparison: Comparison, trades: Mapping[Quantity, Sequence[Any]]) -> bytes:
+def _trades(comparison: Comparison, trades: Mapping[Quantity, Sequence[Any]]) -> Drawing:
     """One panel a measure and kind; to the upper left is better: more accuracy, less memorisation."""
     figure, grid = _canvas(len(trades), _TRADES, sharey=True)
     for axes, (quantity, entries) in zip(grid, trades.items(), strict=True):
-        axes.set_title(escape_mathematics(f"{quantity.title}\n{quantity.kind}"), loc="left", fontsize=9, color=INK)
+        name_panel(axes, f"{quantity.title}\n{quantity.kind}", 9)
         for trade in entries:
             marker_style = "full" if trade.better < 0 else "none"
             axes.errorbar(
@@ -221,8 +220,6 @@ def _trades(comparison: Comparison, trades: Mapping[Quantity, Sequence[Any]]) ->
             )  # fmt: skip
         zone = next(series.zone for series in comparison.series if series.quantity == quantity)
         shade_saturated(axes, zone, x=[trade.harm.value for trade in entries])
-        axes.set_xlabel(
-            escape_mathematics(", ".join(filter(None, ("global", quantity.unit if quantity.scale == 1 else ""))))
-        )
+        axes.set_xlabel(short_label(", ".join(filter(None, ("global", quantity.unit if quantity.scale == 1 else "")))))
     grid[0].set_ylabel("test accuracy")
     return _finish_figure(figure, "utility against memorisation", _TRADES, grid, len(comparison.labels))

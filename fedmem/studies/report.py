@@ -1,11 +1,9 @@
-"""A comparison for people: a table for the terminal, figures and a page. Drawn from its values, nothing else."""
+"""A comparison for people: sections of a table, and its lines for a terminal. From its values, nothing else."""
 
 from __future__ import annotations
 
-import base64
-import html
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
@@ -13,9 +11,7 @@ from typing import TYPE_CHECKING
 from fedmem.contracts.events import count
 from fedmem.estimation.saturation import MARK
 from fedmem.reporting.cells import Section, Value, number
-from fedmem.reporting.page import HEAD, section_html
 from fedmem.reporting.table import Grid, line_text, prose
-from fedmem.studies import figures
 from fedmem.studies.comparison import Comparison, Retention, Row
 from fedmem.studies.contrasts import MAX_SEEDS, Contrast, Mean, Ratio
 from fedmem.studies.not_significant import not_significant_note as not_significant_note
@@ -163,7 +159,7 @@ def _retention_cells(entry: Retention) -> tuple[str, str, str]:
         verdict = "saturated: a ratio is too high"
     if verdict == "not significant":
         verdict += f" (detects {number(entry.detectable, 2)})"
-    return _text(entry.difference, 2), _p_text(entry.difference.p), with_few_seeds(verdict, entry.difference.n)
+    return estimate_text(entry.difference, 2), _p_text(entry.difference.p), with_few_seeds(verdict, entry.difference.n)
 
 
 def _p_text(p: float) -> str:
@@ -172,7 +168,7 @@ def _p_text(p: float) -> str:
 
 def _retention_text(entry: Retention) -> str:
     """What aggregation keeps, as text."""
-    return "undefined" if math.isnan(entry.ratio.value) else _text(entry.ratio, 2, saturated=entry.saturated)
+    return "undefined" if math.isnan(entry.ratio.value) else estimate_text(entry.ratio, 2, saturated=entry.saturated)
 
 
 def _settings_on_other_examples(comparison: Comparison, rows: Sequence[Row]) -> tuple[str, ...]:
@@ -195,8 +191,8 @@ def trade_section(comparison: Comparison) -> Section:
                 (
                     comparison.labels[trade.setting],
                     str(trade.harm.n),
-                    _text(trade.use, 3),
-                    _text(trade.harm, quantity.digits, saturated=trade.saturated),
+                    estimate_text(trade.use, 3),
+                    estimate_text(trade.harm, quantity.digits, saturated=trade.saturated),
                     _rival_text(comparison, trade)
                     if trade.better < 0
                     else f"{comparison.labels[trade.better]}{'' if trade.sure else ' (not significant)'}",
@@ -255,7 +251,7 @@ def _heading(quantity: Quantity) -> str:
 def _row(comparison: Comparison, row: Row) -> tuple[str, ...]:
     """Label, seeds, mean, difference as an effect, p, and what comes of it."""
     quantity, contrast = row.quantity, row.contrast
-    mean = _text(row.mean, quantity.digits, saturated=row.saturated)
+    mean = estimate_text(row.mean, quantity.digits, saturated=row.saturated)
     cells = (comparison.labels[row.setting], str(row.mean.n), mean)
     if contrast is None:
         return (*cells, "reference", "", "")
@@ -271,10 +267,13 @@ def _row(comparison: Comparison, row: Row) -> tuple[str, ...]:
         verdict += (
             f" (detects {size if row.detectable <= quantity.max_difference else 'more than possible'}; seeds {seeds})"
         )
-    return (*cells, _text(row.adjusted, digits, quantity.scale), p, with_few_seeds(verdict, contrast.n))
+    return (*cells, estimate_text(row.adjusted, digits, quantity.scale), p, with_few_seeds(verdict, contrast.n))
 
 
-def _text(estimate: Mean | Contrast | Ratio | None, digits: int, scale: float = 1.0, *, saturated: bool = False) -> str:
+def estimate_text(
+    estimate: Mean | Contrast | Ratio | None, digits: int, scale: float = 1.0, *, saturated: bool = False
+) -> str:
+    """A value over seeds with its interval, times `scale`; empty for none."""
     if estimate is None:
         return ""
     ends = estimate.value * scale, estimate.low * scale, estimate.high * scale
@@ -330,35 +329,3 @@ def headline(comparison: Comparison) -> str:
     seeds = f"{len(comparison.seeds)} seed{'s' * (len(comparison.seeds) != 1)}"
     few = "" if len(comparison.seeds) > 1 else f". {ONE_SEED}"
     return f"{count} setting{'s' * (count != 1)} x {seeds}: {'; '.join(comparison.labels)}{few}"
-
-
-def page(comparison: Comparison, title: str, failures: Sequence[str]) -> tuple[str, Mapping[str, bytes]]:
-    """The page, which holds its figures and loads nothing, and these by name. Whatever came from a file is escaped."""
-    figure_files = {name: (data, text) for name, data, text in figures.draw_all(comparison)}
-    text = html.escape
-    parts = [HEAD.format(title=text(f"{title} · fedmem")), f"<h1>{text(title)}</h1>"]
-    parts += [
-        f"<p>{text(paragraph)}</p>"
-        for paragraph in (headline(comparison), reading_notes(comparison), saturation_note(comparison))
-        if paragraph
-    ]
-    parts += [f'<p class="alarm">{text(warning)}</p>' for warning in study_warnings(comparison)]
-    parts += [f'<p class="alarm">failed and left out: {text(cause)}</p>' for cause in failures]
-    parts += [f'<p class="alarm">{text(paragraph)}</p>' for paragraph in (excluded_note(comparison),) if paragraph]
-    for section in (*sections(comparison), trade_section(comparison)):
-        parts += section_html(section)
-    parts += [
-        f"<p>{text(paragraph)}</p>"
-        for paragraph in (not_significant_note(comparison), POWER)
-        if not_significant_note(comparison)
-    ]
-    parts += [] if comparison.trades else [f"<p>{text(NO_UTILITY)}</p>"]
-    parts.append("<h2>Figures</h2>")
-    for name, (data, caption) in figure_files.items():
-        image = base64.b64encode(data).decode()
-        parts.append(
-            f'<figure><img alt="{text(caption)}" src="data:image/png;base64,{image}">'
-            f"<figcaption>{text(caption)} ({text(name)}.png)</figcaption></figure>"
-        )
-    parts.append("</body></html>\n")
-    return "".join(parts), {name: data for name, (data, _) in figure_files.items()}

@@ -109,7 +109,7 @@ def read_study(folder: Path) -> StoredStudy:
 
 def draw_study(folder: Path, study: StoredStudy) -> Path:
     """Tables, figures and page of a study, from its numbers alone; returns the page. Equal numbers give equal files."""
-    from fedmem.studies.report import page
+    from fedmem.studies.study_page import page
 
     tables = {"results": results} if study.is_sweep else TABLES
     for name, rows in tables.items():

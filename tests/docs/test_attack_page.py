@@ -74,5 +74,6 @@ def test_the_command_of_the_page_finds_both_images(tmp_path: Path) -> None:
     assert {file.name for file in (tmp_path / "attacked").iterdir()} == {
         "attack.json",
         "reconstruction.npz",
+        "report.html",
         "sheet.png",
     }

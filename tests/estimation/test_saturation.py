@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,16 @@ from fedmem.contracts.evidence import ReferenceEvidence
 from fedmem.contracts.measurement import Measurement
 from fedmem.estimation.saturation import MARK, NOWHERE, SaturationZone
 from fedmem.estimators.exposure import null_mean
+from fedmem.reporting import drawing
+from fedmem.reporting.drawing import Drawing
 from fedmem.reporting.measures import zone_of_metric
 from fedmem.reporting.page import report
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import read
 from fedmem.studies import tables
 from fedmem.studies.comparison import Comparison
-from fedmem.studies.report import Table, page, saturation_note
+from fedmem.studies.report import Table, saturation_note
+from fedmem.studies.study_page import page
 from tests.estimation.saturation_helpers import SHARP, compared
 from tests.reporting.page_helpers import SCENARIO, at, printed, row
 from tests.results.read_helpers import bank, write
@@ -147,12 +150,15 @@ def test_families_have_counts_of_their_own(tmp_path: Path) -> None:
 def test_the_figures_of_a_run_know_its_ceiling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found: dict[str, Any] = {}
 
-    def drawn_with(title: str, *_: Any, zones: Any = None, **__: Any) -> bytes:
-        found[title] = zones
-        return b""
+    def watch(draw: Callable[..., Drawing]) -> Callable[..., Drawing]:
+        def drawn_with(title: str, *given: Any, zones: Any = None, **more: Any) -> Drawing:
+            found[title] = zones
+            return draw(title, *given, zones=zones or {}, **more)
 
-    monkeypatch.setattr("fedmem.reporting.drawing.over_rounds", drawn_with)
-    monkeypatch.setattr("fedmem.reporting.drawing.local_against_global", drawn_with)
+        return drawn_with
+
+    for name in ("over_rounds", "local_against_global"):
+        monkeypatch.setattr(drawing, name, watch(getattr(drawing, name)))
     rows = [
         row("exposure", 3.0, "pattern", at(place), level=level, round=round_number)
         for round_number in (0, 5, None)

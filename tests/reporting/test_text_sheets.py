@@ -21,7 +21,7 @@ def test_run_shows_reconstructed_texts_escaped(tmp_path: Path) -> None:
     assert all(row[2].startswith("<b>") for row in shown if row[1] == "secret")
     page = report(folder).read_text()
     assert "Reconstructed texts" in page
-    assert "<code>&lt;b&gt;" in page
+    assert "<code><bdi>&lt;b&gt;" in page
     assert "<code><b>" not in page
     assert "reconstruction, similarity of texts over the best prior" in page
     assert not (folder / "reconstructions.png").exists()

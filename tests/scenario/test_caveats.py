@@ -24,7 +24,8 @@ from fedmem.scenario.catalogue import kinds, load
 from fedmem.scenario.caveats import caveats, caveats_of_stored
 from fedmem.scenario.loading import parse_scenario
 from fedmem.studies.comparison import Comparison
-from fedmem.studies.report import Table, page
+from fedmem.studies.report import Table
+from fedmem.studies.study_page import page
 from tests.tiny import tiny
 
 NATURAL: dict[str, Any] = {

@@ -9,6 +9,7 @@ from tests.estimation.saturation_helpers import SHARP, compared
 
 def test_figures_of_a_comparison_shade_them() -> None:
     pictures = [
-        {name: data for name, data, _ in draw_all(compared(SHARP, zone))} for zone in (SaturationZone(top=7.7), NOWHERE)
+        {name: drawing.png() for name, drawing, _ in draw_all(compared(SHARP, zone))}
+        for zone in (SaturationZone(top=7.7), NOWHERE)
     ]
     assert pictures[0]["exposure_rounds"] != pictures[1]["exposure_rounds"]

@@ -11,7 +11,8 @@ from fedmem.contracts.measurement import Labels
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.quantities import Quantity, Series
 from fedmem.studies.reading_notes import notes_of_measure
-from fedmem.studies.report import Table, page
+from fedmem.studies.report import Table
+from fedmem.studies.study_page import page
 
 
 def series(seeds: int, metric: str, *, null: float = np.nan, fpr: float = np.nan) -> Series:
