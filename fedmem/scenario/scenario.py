@@ -44,7 +44,7 @@ from fedmem.scenario import checks, yaml_source
 from fedmem.scenario.catalogue import IDENTITY_NEUTRAL, Component, build, dump, without_neutral
 from fedmem.scenario.overrides import Origin
 
-RESULTS_VERSION = 5
+RESULTS_VERSION = 6
 """Raised whenever the same scenario would give other numbers than before; part of every id."""
 
 Positive = Annotated[int, Strict(), Field(ge=1, le=10**6)]
