@@ -91,6 +91,9 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="PATH=VALUE", help="the same as PATH=VALUE after the file; may be given again"),
 ]
+Seed = Annotated[int | None, typer.Option(help="the same as --set seed=…")]
+Runs = Annotated[int | None, typer.Option(help="the same as --set runs=…")]
+Engine = Annotated[str | None, typer.Option(help="the same as --set speed.engine=…")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, no table; only the folder")]
 
 Full = Annotated[bool, typer.Option("--full", help="print all tables, not the first screen alone")]

@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from fedmem.cli.app import Debug, Overrides, app, complete
-from fedmem.cli.changes import files_and_changes
+from fedmem.cli.app import Debug, Engine, Overrides, Runs, Seed, app, complete
+from fedmem.cli.changes import files_and_changes, short_changes
 from fedmem.cli.errors import reporting
 from fedmem.cli.options import options
 from fedmem.cli.terminal import width
@@ -30,6 +30,12 @@ class CheckOptions:
         ),
     ]
     overrides: Overrides = None
+    seed: Seed = None
+    runs: Runs = None
+    engine: Engine = None
+    timed: Annotated[
+        bool, typer.Option("--time", help="train three rounds of a scenario and estimate the time of all")
+    ] = False
     vary: Annotated[
         list[str] | None,
         typer.Option("--vary", metavar="PATH=A,B,…", help="check what fedmem compare would run; may be repeated"),
@@ -48,11 +54,13 @@ class CheckOptions:
 def check(check_options: CheckOptions) -> None:
     """Say everything that is wrong with scenarios, or what they will do and where every row of the data goes.
 
-    For a sweep file, and with --vary or --seeds, say how many runs, hours and how much memory the whole study takes.
+    For one scenario nothing is trained, unless --time is given. For a sweep file, and with --vary or --seeds, say how
+    many runs, hours and how much memory the whole study takes.
     """
     codes = [0]
     files, changes = files_and_changes(check_options.words)
-    overrides = [*(check_options.overrides or ()), *changes]
+    short = short_changes(check_options.seed, check_options.runs, check_options.engine)
+    overrides = [*(check_options.overrides or ()), *changes, *short]
     with reporting():
         if not files:
             from fedmem.errors import Problem, ScenarioError
@@ -84,7 +92,7 @@ def check(check_options: CheckOptions) -> None:
 
                 checked = check_file(file, overrides, source)
                 with reporting(checked.scenario):
-                    text = plan_text(checked, width())
+                    text = plan_text(checked, width(), timed=check_options.timed)
                 typer.echo(f"{file}  ok\n{text}")
         except typer.Exit as error:
             codes.append(error.exit_code)

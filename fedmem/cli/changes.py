@@ -22,6 +22,16 @@ def changes_of(words: Sequence[str] | None, settings: Sequence[str] | None, *, c
     return [*(settings or ()), *(words or ())]
 
 
+def short_changes(seed: int | None, runs: int | None, engine: str | None) -> list[str]:
+    """The changes that have options of their own.
+
+    >>> short_changes(3, None, None)
+    ['seed=3']
+    """
+    values = (("seed", seed), ("runs", runs), ("speed.engine", engine))
+    return [f"{path}={value}" for path, value in values if value is not None]
+
+
 def files_and_changes(words: Sequence[str]) -> tuple[list[str], list[str]]:
     """The files and the changes among words, each in their order.
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedmem.cli.data_text import data_lines
+from fedmem.contracts.attack import MembershipAttack, attack_declaration
+from fedmem.contracts.families import kind_of, nested_components
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.guards.guarding import PartError
 from fedmem.wording import bytes_text
@@ -63,17 +65,20 @@ def check_file(file: Path, overrides: Sequence[str] = (), source: Source | None 
         raise
 
 
-def plan_text(checked: CheckedScenario, width: int = 100) -> str:
-    """What a scenario will do, for people: lines of at most this width under their titles."""
+def plan_text(checked: CheckedScenario, width: int = 100, *, timed: bool = False) -> str:
+    """What a scenario will do, for people: lines of at most this width under their titles.
+
+    `timed` trains three rounds and throws them away, for an estimate of the time.
+    """
     from fedmem.execution.plan import plan
-    from fedmem.scenario.caveats import caveats
+    from fedmem.scenario.caveats import caveats_with_data
 
     scenario, federation = checked.scenario, checked.federation
     run_plan = plan(scenario, federation)
     lines = [
         ("id", f"{scenario.name}/{scenario.id}"),
         *(("note", text) for text in checked.notes),
-        *(("warning", text) for text in caveats(scenario, federation.foreign_rows, run_plan.rows, federation.warnings)),
+        *(("warning", text) for text in caveats_with_data(scenario, federation)),
         ("rows", _rows(run_plan)),
         *_population(run_plan),
         *data_lines(checked.data, checked.federation),
@@ -84,6 +89,8 @@ def plan_text(checked: CheckedScenario, width: int = 100) -> str:
         *_privacy(scenario, checked.federation),
         *_control(scenario, run_plan),
         *_precision(run_plan),
+        *_membership(scenario, run_plan),
+        ("time", _time(checked, run_plan) if timed else "not estimated; --time trains and times three rounds"),
     ]
     return "\n".join(line for title, text in lines for line in title_lines(title, text, width))
 
@@ -143,7 +150,7 @@ def _work(run_plan: Plan, budget: float | None) -> Iterator[tuple[str, str]]:
         "training",
         f"{run_plan.runs} runs{' and a pilot' * run_plan.pilots} × {run_plan.rounds} rounds × "
         f"{run_plan.cohort:.4g} clients = {about}{run_plan.trainings:,} local "
-        f"trainings; {run_plan.steps:,} steps ({run_plan.steps / max(1, run_plan.trainings):.3g} each), which see "
+        f"trainings; {run_plan.steps:,} steps ({_range_text(*run_plan.steps_each)} each), which see "
         f"{run_plan.examples:,} examples",
     )
     yield "observed", f"{len(run_plan.observed)} rounds: {_round_list(run_plan.observed)}"
@@ -203,6 +210,15 @@ def _control(scenario: Scenario, run_plan: Plan) -> Iterator[tuple[str, str]]:
     )
 
 
+def _range_text(low: int, high: int) -> str:
+    """One number, or the smallest and the largest.
+
+    >>> _range_text(7, 7), _range_text(12, 60)
+    ('7', '12 to 60')
+    """
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
+
+
 def _memory(run_plan: Plan) -> str:
     """The peak: when it is, and what it is made of."""
     purposes = sorted(run_plan.memory[run_plan.moment].items(), key=lambda item: -item[1])
@@ -254,11 +270,32 @@ def _precision(run_plan: Plan) -> Iterator[tuple[str, str]]:
         f"the standard error of memorisation is at most {largest_error:.2f} for one example ({runs}), and for the "
         f"mean of m examples √(1/(R m)), if they do not influence each other: {means}",
     )
+
+
+def _membership(scenario: Scenario, run_plan: Plan) -> Iterator[tuple[str, str]]:
+    """The false positive rates that the membership attacks of this scenario can be read at; nothing without any."""
+    attacks = [part for _, part in nested_components(scenario.estimators) if isinstance(part, MembershipAttack)]
+    kinds = [kind for kind in run_plan.precision if kind.examples]
+    if run_plan.runs == 1 or not kinds or not attacks:
+        return
+    titles = dict.fromkeys(attack_declaration(attack).title or kind_of(attack) for attack in attacks)
     rates = _join_equal(
         ("none" if math.isnan(kind.fpr) else f"{kind.fpr:.2g} ({kind.outs:,} outs)", kind.kind) for kind in kinds
     )
-    few = " (LiRA itself needs 8 runs or more)" if run_plan.runs < 8 else ""
-    yield "membership", f"the smallest false positive rate that LiRA can be read at, 10 / outs: {rates}{few}"
+    yield (
+        "membership",
+        f"the smallest false positive rate that {' and '.join(titles)} can be read at, 10 / outs: {rates}",
+    )
+
+
+def _time(checked: CheckedScenario, run_plan: Plan) -> str:
+    """About how long the run takes, from three rounds that are trained now."""
+    from fedmem.execution.auto import workers_of
+    from fedmem.studies.cost import UNTIMED, scenario_seconds, time_text
+
+    seconds, timed_runs = scenario_seconds(checked.scenario, checked.federation, run_plan)
+    shards = math.ceil((run_plan.runs + run_plan.pilots) / run_plan.room.shard)
+    return UNTIMED if math.isnan(seconds) else time_text(seconds, min(workers_of(checked.scenario), shards), timed_runs)
 
 
 def _join_equal(values: Iterable[tuple[str, str]]) -> str:

@@ -9,8 +9,21 @@ from typing import Annotated
 
 import typer
 
-from fedmem.cli.app import Changes, Debug, File, Folder, Full, Overrides, Quiet, app, complete
-from fedmem.cli.changes import changes_of
+from fedmem.cli.app import (
+    Changes,
+    Debug,
+    Engine,
+    File,
+    Folder,
+    Full,
+    Overrides,
+    Quiet,
+    Runs,
+    Seed,
+    app,
+    complete,
+)
+from fedmem.cli.changes import changes_of, short_changes
 from fedmem.cli.errors import command_line, reporting
 from fedmem.cli.folders import finished_folder
 from fedmem.cli.options import options
@@ -24,9 +37,9 @@ class RunOptions:
     file: File
     changes: Changes = None
     overrides: Overrides = None
-    seed: Annotated[int | None, typer.Option(help="the same as --set seed=…")] = None
-    runs: Annotated[int | None, typer.Option(help="the same as --set runs=…")] = None
-    engine: Annotated[str | None, typer.Option(help="the same as --set speed.engine=…")] = None
+    seed: Seed = None
+    runs: Runs = None
+    engine: Engine = None
     out: Annotated[Path, typer.Option(help="where the folder of the run goes, as NAME/ID")] = Path("runs")
     force: Annotated[bool, typer.Option("--force", help="run again although the folder exists")] = False
     quiet: Quiet = False
@@ -38,11 +51,7 @@ class RunOptions:
 @options(RunOptions)
 def run(run_options: RunOptions) -> None:
     """Run a scenario, measure it, draw its figures and print what it shows."""
-    short = [
-        f"{key}={value}"
-        for key, value in (("seed", run_options.seed), ("runs", run_options.runs), ("speed.engine", run_options.engine))
-        if value is not None
-    ]
+    short = short_changes(run_options.seed, run_options.runs, run_options.engine)
     with reporting():
         from fedmem.cli.progress import Progress
         from fedmem.execution.run import folder_of

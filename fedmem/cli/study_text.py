@@ -131,17 +131,10 @@ def _lines(study: _Study) -> Iterator[tuple[str, str]]:
 
 def _time_text(cost: StudyCost, times: int) -> str:
     """Hours, and how they were found."""
+    from fedmem.studies.cost import UNTIMED, time_text
+
     if not cost.runs:
         return "none: everything is finished"
     if math.isnan(cost.seconds):
-        return (
-            "unknown: fewer than 3 rounds, a pilot run and the engine flower are not timed; run one scenario, and "
-            "fedmem runs says how long it took"
-        )
-    hours = times * cost.seconds / cost.processes / 3600
-    amount = f"{hours:.1f} hours" if hours >= 1 else f"{max(1, math.ceil(60 * hours))} min"
-    processes = f"{cost.processes} process{'es' * (cost.processes > 1)}"
-    return (
-        f"about {amount} in {processes}, without probes, estimates and figures: 3 rounds of {cost.timed_runs} runs "
-        "were timed on this machine just now, and the rest is scaled by its steps and observed models"
-    )
+        return UNTIMED
+    return time_text(times * cost.seconds, cost.processes, cost.timed_runs)

@@ -48,7 +48,8 @@ class Plan:
 
     `pilots` is 1 where one run more picks the cohorts, else 0. `cohort` is the mean number of clients in a round;
     `trainings`, `steps` and `examples` (examples, each time it is in a batch) are over all runs, a pilot among them,
-    and all rounds; `models` those that are looked at, by level; `sets` the examples that each of them is asked about;
+    and all rounds; `steps_each` are the fewest and the most steps of one training. `models` are those that are looked
+    at, by level; `sets` the examples that each of them is asked about;
     `evidence`, `references` the rows of these files. `memory` are bytes by purpose in each phase, `room` how training
     is cut and `unlimited` how it would be without a budget; `disk` are bytes by file. Bytes are rough. `exact` is False
     where cohorts are known only while training, or were drawn for the first rounds or runs alone.
@@ -63,6 +64,7 @@ class Plan:
     cohort: float
     trainings: int
     steps: int
+    steps_each: tuple[int, int]
     examples: int
     models: Mapping[Level, int]
     sets: Mapping[str, int]
@@ -146,6 +148,7 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
         cohort=trainings / scenario.runs / scenario.rounds,
         trainings=trainings + pilots * trainings // scenario.runs,
         steps=steps + pilots * steps // scenario.runs,
+        steps_each=work.steps_each,
         examples=num_examples + pilots * num_examples // scenario.runs,
         models=models,
         sets=sets,
@@ -187,6 +190,12 @@ class _Work:
             sum(n * amounts[i] for n, amounts in zip(counts.tolist(), work, strict=True)) for i in (0, 1)
         )
         return int(counts.sum()), steps, num_examples
+
+    @property
+    def steps_each(self) -> tuple[int, int]:
+        """The fewest and the most steps of one training, among the rounds that were counted."""
+        steps = [of_one for of_one, _ in self._work.values()] or [0]
+        return min(steps), max(steps)
 
     def _of_one(self, rows: int) -> tuple[int, int]:
         """Steps of a client with so many rows, and the examples in their batches."""

@@ -9,6 +9,7 @@ from fedmem.contracts import families
 from fedmem.contracts.data import partition_declaration
 from fedmem.errors import FedmemError
 from fedmem.scenario import catalogue
+from fedmem.wording import client_text
 
 if TYPE_CHECKING:
     from fedmem.contracts.federation import Federation
@@ -41,7 +42,20 @@ def caveats(
 
 def caveats_with_data(scenario: Scenario, federation: Federation) -> list[str]:
     """The same of a scenario whose federation is built, with what only its data can tell."""
-    return caveats(scenario, federation.foreign_rows, federation.counts, federation.warnings)
+    of_clients = _few_rows(federation) if scenario.central is None else ()
+    return [*caveats(scenario, federation.foreign_rows, federation.counts, federation.warnings), *of_clients]
+
+
+def _few_rows(federation: Federation) -> Iterator[str]:
+    """Clients that train on a single row of their own, or on none."""
+    few = [client for client, rows in enumerate(federation.base) if len(rows) <= 1]
+    if few:
+        names = [client_text(client, federation.client_names) for client in few[:5]]
+        more = f" and {len(few) - 5} more" if len(few) > 5 else ""
+        yield (
+            f"{', '.join(names)}{more} {'has' if len(few) == 1 else 'have'} at most one row to train on besides audit "
+            "examples, so a model of such a client fits that row alone; merge small clients, or leave them out."
+        )
 
 
 def _large_population(counts: Mapping[str, int]) -> Iterator[str]:

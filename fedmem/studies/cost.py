@@ -104,6 +104,29 @@ def cost_of(
     )
 
 
+def scenario_seconds(scenario: Scenario, federation: Federation, scenario_plan: Plan) -> tuple[float, int]:
+    """Seconds that one process needs for a scenario, and how many runs were timed for it; NaN where none could be."""
+    timing = _time_rounds(scenario, federation, scenario_plan)
+    return timing.seconds_of(scenario_plan), timing.runs
+
+
+UNTIMED = (
+    "unknown: fewer than 3 rounds, a pilot run and the engine flower are not timed; run one scenario, and fedmem runs "
+    "says how long it took"
+)
+
+
+def time_text(seconds: float, processes: int, timed_runs: int) -> str:
+    """Seconds of one process as the time of several, and how it was found."""
+    hours = seconds / processes / 3600
+    amount = f"{hours:.1f} hours" if hours >= 1 else f"{max(1, math.ceil(60 * hours))} min"
+    return (
+        f"about {amount} in {processes} process{'es' * (processes > 1)}, without probes, estimates and figures: "
+        f"3 rounds of {timed_runs} runs were timed on this machine just now, and the rest is scaled by its steps and "
+        "observed models"
+    )
+
+
 def _text(scenario: Scenario) -> str:
     """What decides the time of a step, about."""
     content = scenario.dump()

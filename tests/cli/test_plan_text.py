@@ -35,7 +35,52 @@ def test_check_counts_what_the_manifest_of_the_run_counts(small: Path) -> None:
     assert f"= {trainings:,} local trainings; {7 * trainings:,} steps (7 each)" in said
     assert f" {rows['evidence']:,} rows = (" in said
     assert f"{rows['references']:,} rows of references" in said
-    assert "needs 8 runs or more" in said
+    assert "false positive rate" not in said, "no estimator attacks membership"
+
+
+def test_the_rate_is_that_of_the_attacks_in_the_scenario(small: Path) -> None:
+    attack = ["estimators=[{kind: membership, attack: {kind: loss_threshold}}]", "runs=8"]
+    said = " ".join(call("check", "small.yaml", *attack).stdout.split())
+    assert re.search(r"smallest false positive rate that (?!LiRA)[\w -]+ can be read at, 10 / outs: ", said)
+    attack[0] = attack[0].replace("loss_threshold", "lira")
+    assert "rate that LiRA can be read at" in " ".join(call("check", "small.yaml", *attack).stdout.split())
+
+
+def test_check_takes_the_options_of_run_that_change_it(small: Path) -> None:
+    said = call("check", "small.yaml", "--runs", "6", "--seed", "4", "--engine", "lockstep")
+    assert said.exit_code == 0, said.stderr
+    same = call("check", "small.yaml", "--set", "runs=6", "--set", "seed=4")
+    assert said.stdout == same.stdout
+    assert "6 runs × 2 rounds" in said.stdout
+    assert said.stdout != call("check", "small.yaml", "--runs", "6").stdout
+
+
+def test_steps_of_unequal_clients_are_a_range(small: Path) -> None:
+    file = Path("rows.csv")
+    rows = {"Lake": 1, "Nord": 30, "Süd": 9}
+    lines = [f"{name},{i},{i % 2}" for name, count in rows.items() for i in range(count)]
+    file.write_text("\n".join(["site,x,y", *lines]))
+    data = "dataset={kind: csv, path: rows.csv, target: y, client: site, test: 0.05}"
+    changes = [data, "partition={kind: natural}", "injections=[]", "estimators=[]", "probes=[{kind: utility}]"]
+    changes += ["population=0", "client={kind: sgd, batch_size: 5}"]
+    said = call("check", "small.yaml", *changes)
+    assert said.exit_code == 0, said.stderr
+    text = " ".join(said.stdout.split())
+    low, high = map(int, present(re.search(r"steps \((\d+) to (\d+) each\)", text)).groups())
+    assert low == 1
+    assert high > 4
+    assert "warning Lake has at most one row to train on" in text
+
+
+def test_time_is_estimated_where_it_is_asked_for(small: Path) -> None:
+    assert "time not estimated; --time trains and times three rounds" in " ".join(
+        call("check", "small.yaml").stdout.split()
+    )
+    timed = " ".join(call("check", "small.yaml", "rounds=3", "--time").stdout.split())
+    assert re.search(r"time about \d+ min in 1 process, without probes", timed)
+    assert "3 rounds of 2 runs were timed" in timed
+    assert "time unknown" in " ".join(call("check", "small.yaml", "--time").stdout.split())
+    assert not (small / "runs").exists()
 
 
 def test_check_counts_generated_audit_examples_separately(small: Path) -> None:
