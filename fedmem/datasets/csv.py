@@ -26,6 +26,7 @@ from fedmem.datasets._columns import (
     unknown_names,
 )
 from fedmem.datasets._frames import SUFFIXES, Frame, read_frame
+from fedmem.datasets._notation import notation_problem, with_decimal_points
 from fedmem.datasets._splits import stratified_sample
 from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.modalities.tables import Tables
@@ -71,6 +72,7 @@ class Csv:
       true or false, 1 or 0); or another file with the same columns; null for a fifth.
     - `separator`: what is between the cells of a CSV file, one character.
     - `encoding`: that of a CSV file.
+    - `decimal`: the decimal mark of numbers, a point or a comma (120,5). Separators of thousands are refused.
 
     Guarantees:
 
@@ -112,6 +114,7 @@ class Csv:
     ) = None
     separator: str = ","
     encoding: str = "utf-8"
+    decimal: Annotated[Literal[".", ","], "identity_neutral"] = "."
 
     def input_files(self) -> tuple[Path, ...]:
         """The file, and that of the test rows."""
@@ -184,7 +187,10 @@ class Csv:
                 ),
                 "dataset.test",
             )
-        return frame.empty_cells(self.missing_values), rows
+        frame = frame.empty_cells(self.missing_values)
+        if self.decimal == ",":
+            frame = with_decimal_points(frame, (self.target, self.client, self._test_column, *self.categorical))
+        return frame, rows
 
     def _require_names(self, frame: Frame) -> None:
         """Every column that a field names exists, and has one purpose."""
@@ -284,14 +290,15 @@ class Csv:
         """Every input is of one type, that of its training rows, and no identifier."""
         wrong = []
         for name in self._inputs(frame):
-            key, message, row = column_problem(
-                name,
-                frame.columns[name],
-                train,
-                categorical=name in self.categorical,
-                has_limits=name in self.ranges,
-                max_categories=self.max_categories,
-            )
+            cells, categorical = frame.columns[name], name in self.categorical
+            key, message, row = "", "", None
+            if not categorical:
+                key, message, row = notation_problem(name, cells, frame.place)
+            if not key:
+                limits, most = name in self.ranges, self.max_categories
+                key, message, row = column_problem(
+                    name, cells, train, categorical=categorical, has_limits=limits, max_categories=most
+                )
             if key:
                 wrong.append((key, message if row is None else f"{frame.place(row)}, column {name}: {message}"))
         _raise(wrong)
