@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from fedmem.apps.participation import dependence_text, partial_text, participation_of, summary_bank
 from fedmem.apps.watch import Watch
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.data import Examples
@@ -26,6 +27,9 @@ _NEEDED = (
     *("owner", "included", "references", "content"),
 )
 
+LABELS = ("place", "statistic", "attack", "fpr", "of", "over")
+"""The label columns that a frame always has, empty where no row has such a label."""
+
 
 def combine_runs(
     runs: Iterable[Watch | pd.DataFrame | str | Path], *, seed: int = 0, deals: int = 1000
@@ -34,7 +38,11 @@ def combine_runs(
 
     The frame has the columns of `fedmem.read(folder).measurements`: values with intervals and p, at level `local`
     (place `owner` and `others`) and `global`. Scope `summary` has each example at the last observed round in which its
-    owner took part in every run. `n` counts examples.
+    owner took part in every run. Where there is no such round, it has the example at the last observed round of each
+    run in which its owner took part, and runs without the owner do not count for it at any level. The values are then
+    conditional on participation, which must not depend on inclusion: a sampler that reads losses, or numbers of rows,
+    breaks them. An example needs two such runs with it in and two with it out. A warning has the counts. Rows of scope
+    `round` at level `global` count all runs, also those in which the owner never trained. `n` counts examples.
 
     Each run has to watch the same examples, under the same names, in the same rounds. The owner of an example is the
     same in all runs, and only chance decides whether a run includes it, as `assign_canaries` draws it. A choice of
@@ -58,8 +66,18 @@ def combine_runs(
             f"{len(frames)} runs; memorisation compares runs with and without an example, so give at least 2"
         )
     bank = bank_of(frames, seed)
-    frame: pd.DataFrame = measurement_rows(estimate(bank, _estimators(bank), deals)).to_pandas()
-    return frame
+    rows = estimate(bank, _estimators(bank), deals)
+    took_part = participation_of(bank)
+    if text := partial_text(bank.audit, took_part):
+        _warn(text)
+        final = estimate(summary_bank(bank, took_part), _estimators(bank), deals)
+        # "over rounds" would be over one round here
+        final = [row for row in final if row.round is None and row.reading.labels.get("over") is None]
+        rows = [row for row in rows if row.round is not None] + final
+    if text := dependence_text(bank, took_part, deals):
+        _warn(text)
+    frame: pd.DataFrame = measurement_rows(rows).to_pandas()
+    return frame.assign(**{name: "" for name in LABELS if name not in frame.columns})
 
 
 def _estimators(bank: Bank) -> list[Estimator]:

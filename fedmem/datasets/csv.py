@@ -295,9 +295,9 @@ class Csv:
             if not categorical:
                 key, message, row = notation_problem(name, cells, frame.place)
             if not key:
-                limits, most = name in self.ranges, self.max_categories
+                limits, allowed = name in self.ranges, self.max_categories
                 key, message, row = column_problem(
-                    name, cells, train, categorical=categorical, has_limits=limits, max_categories=most
+                    name, cells, train, categorical=categorical, has_limits=limits, max_categories=allowed
                 )
             if key:
                 wrong.append((key, message if row is None else f"{frame.place(row)}, column {name}: {message}"))
