@@ -44,7 +44,8 @@ class Participation:
     @property
     def partial(self) -> BoolArray:
         """(N,) clients that took part in some runs, and have no round that all runs share."""
-        return (self.last >= 0).any(0) & ~self.observed.all(0).any(0)
+        ever, shared = np.any(self.last >= 0, axis=0), np.any(self.observed.all(0), axis=0)
+        return np.asarray(ever & ~shared, dtype=bool)
 
 
 def participation_of(bank: Bank) -> Participation:

@@ -39,8 +39,9 @@ def frame_of(run: int, effect: float = 6.0, *, depends: bool = False) -> pd.Data
             table["owner"], table["included"], table["round"] = owner, plan.included, round_number
             table["client"], table["level"] = client, "local" if client >= 0 else "global"
             tables.append(table)
-    frame = pd.concat(tables, ignore_index=True)
-    return frame.assign(set="mine", references=REFERENCES, content=frame.subject.map("{:012x}".format))
+    frame: pd.DataFrame = pd.concat(tables, ignore_index=True)
+    content = [f"{subject:012x}" for subject in frame.subject]
+    return frame.assign(set="mine", references=REFERENCES, content=content)
 
 
 def last_rows(frames: list[pd.DataFrame], level: str) -> pd.DataFrame:
