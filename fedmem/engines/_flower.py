@@ -1,5 +1,8 @@
-"""The only file that touches what is private in Flower: message identity, messages that stay in the process, and the
-parts of its simulation runtime."""
+"""What is private in Flower: message identity, and messages that stay in the process.
+
+The private parts of Flower's simulation runtime are in `_simulation.py`. Both are guarded: with a version of Flower
+that differs, one message says which versions work.
+"""
 
 from __future__ import annotations
 
@@ -16,16 +19,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
-from flwr.app.message.recorddict import _SyncedDict
-from flwr.app.metadata import Metadata
 from flwr.serverapp import Grid
-from flwr.supercore import telemetry
-from flwr.supercore.run import Run
-from flwr.supercore.task_identity import TaskIdentity
 from numpy.typing import NDArray
 
 from fedmem.federation.roster import FIRST_NODE as FIRST_NODE
+from fedmem.guards.flower_range import private_parts_of_flower, require_attributes
 from fedmem.observation.flower_round import TRACE
+
+with private_parts_of_flower():
+    from flwr.app.message.recorddict import _SyncedDict
+    from flwr.app.metadata import Metadata
+    from flwr.supercore import telemetry
+    from flwr.supercore.run import Run as Run
+    from flwr.supercore.task_identity import TaskIdentity
+
+    require_attributes(TaskIdentity, "_task_id", "_run_id", "_node_id")
+    require_attributes(telemetry, "FLWR_TELEMETRY_ENABLED")
+    require_attributes(Run, "create_empty")
+    require_attributes(ArrayRecord(), "_data")
+    require_attributes(RecordDict(), "_data")
 
 if TYPE_CHECKING:
     from torch import Tensor

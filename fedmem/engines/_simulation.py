@@ -14,11 +14,11 @@ from typing import Any
 
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid
-from flwr.supercore.run import Run
 
-from fedmem.engines._flower import RUN, TASK
+from fedmem.engines._flower import RUN, TASK, Run
 from fedmem.errors import ComponentError, RunError
 from fedmem.federation.roster import FIRST_NODE as FIRST_NODE
+from fedmem.guards.flower_range import private_parts_of_flower, require_attributes
 
 QUIET = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -56,15 +56,18 @@ def simulation(
     that dies is started again, and what it was doing is tried once more; Flower by itself would hand all further
     messages to the dead one. With an `address`, the cores of that cluster decide how many workers there are.
     """
-    from flwr.proto.task_pb2 import Task
-    from flwr.server.superlink.fleet.vce import vce_api
-    from flwr.server.superlink.fleet.vce.metrics import VceMetrics
-    from flwr.server.superlink.linkstate import LinkStateFactory
-    from flwr.server.superlink.linkstate.in_memory_linkstate import RunRecord
-    from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME, NOOP_FEDERATION_ID
-    from flwr.supercore.object_store import ObjectStoreFactory
-    from flwr.superlink.federation import NoOpFederationManager
-    from flwr.superlink.grid import InMemoryGrid
+    with private_parts_of_flower():
+        from flwr.proto.task_pb2 import Task
+        from flwr.server.superlink.fleet.vce import vce_api
+        from flwr.server.superlink.fleet.vce.metrics import VceMetrics
+        from flwr.server.superlink.linkstate import LinkStateFactory
+        from flwr.server.superlink.linkstate.in_memory_linkstate import RunRecord
+        from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME, NOOP_FEDERATION_ID
+        from flwr.supercore.object_store import ObjectStoreFactory
+        from flwr.superlink.federation import NoOpFederationManager
+        from flwr.superlink.grid import InMemoryGrid
+
+        require_attributes(vce_api, "_register_nodes", "_register_node_info_stores", "run_api")
 
     factory = LinkStateFactory(FLWR_IN_MEMORY_DB_NAME, NoOpFederationManager(), ObjectStoreFactory())
     run = Run.create_empty(run_id=RUN)
@@ -107,7 +110,9 @@ def _ray(workers: int, threads: int, address: str | None) -> Iterator[Any]:
     if address is not None:
         _probe(address)
     import ray
-    from flwr.server.superlink.fleet.vce.backend.raybackend import RayBackend
+
+    with private_parts_of_flower():
+        from flwr.server.superlink.fleet.vce.backend.raybackend import RayBackend
 
     if ray.is_initialized():
         raise RunError(

@@ -16,8 +16,7 @@ from typing import Any, Protocol
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
-from flwr.serverapp.strategy.result import Result
+from flwr.serverapp.strategy import Result, Strategy
 
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.strategy import ServedStrategy

@@ -15,8 +15,7 @@ import numpy as np
 import torch
 from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
-from flwr.serverapp.strategy.result import Result
+from flwr.serverapp.strategy import Result, Strategy
 
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Transition
