@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 def touched_columns(target: GradientTarget) -> BoolArray:
     """(width,) False where every row behind a gradient has a 0, as far as the gradient shows it.
 
-    Column j adds `sum over rows of slope x_j` to the gradient of a linear layer that reads it: zeros in all units if no
-    row has anything there, as in the columns of a category that does not occur. Read are layers that are given columns
-    of the rows as they are; nothing is known of other columns, nor where no entry is zero (weight decay, noise).
+    Column j adds `sum over rows of slope x_j` to the gradient of a linear layer that reads it. That is zero in all
+    units if column j is 0 in every row, as for a category that does not occur. Only layers that read columns of the
+    rows unchanged are used. Nothing is known of other columns, or where no entry is zero (weight decay, noise).
 
-    - An update that was pruned or rounded has zeros of its own, and deceives.
+    - An update that was pruned or rounded has other zeros, and misleads.
     """
     import torch
     from torch import nn

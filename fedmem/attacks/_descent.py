@@ -46,9 +46,9 @@ def descend(
     At images (S, n, *shape) `distance` is (S,), and so is what `prior` adds, beside its slope in the images.
 
     With `signed` the sign of the slope goes into Adam. The step shrinks tenfold at 3/8, 5/8 and 7/8 of the way. With
-    `patience`, that of a problem shrinks as soon as its objective has not become better for so many steps; one that
-    stalls when its step has shrunk three times leaves the stack with the images that it has. Each problem is judged by
-    its own objective alone. The distance that is returned is without the prior.
+    `patience`, the step of a problem also shrinks as soon as its objective has not improved for `patience` steps. A
+    problem that stalls after its step has shrunk three times leaves the stack with its current images. Each problem is
+    judged by its own objective alone. The returned distance excludes the prior.
     """
     import torch
 

@@ -32,20 +32,21 @@ def infer_labels(bias: Sequence[float] | FloatArray, num_images: int) -> IntArra
 
     Under cross-entropy the gradient of one example is `p - onehot(y)`: its only negative entry is the label (Zhao et
     al., 2020). Of a batch of n it is the mean, so that `n_c = n (p_c - g_c)` with the mean prediction p on the batch.
-    That is not known, and taken to be uniform, 1/C. A class with a negative entry is surely present, and found once to
-    begin with; the others are found one at a time, each where most is missing from n_c.
+    The mean prediction is not known, and is assumed to be uniform, 1/C. A class with a negative entry is certainly
+    present, and is counted once at first. The other labels are added one at a time, each to the class that is furthest
+    below n_c.
 
-    Exact for one example, and for any labels where predictions are uniform. Those of an untrained model nearly are: of
-    20 batches of 16, 32 and 64 digits each, all, .97 and .95 of the labels were right. A trained one predicts its batch
-    well: g is small, and what is found comes near to the uniform guess, which `guess_labels` gives for comparison.
-    Shares of the labels found from 40 messages of clients each after 1, 5, 10 and 40 rounds (digits, batches of 57 on
-    average):
+    Exact for one example, and for any labels where predictions are uniform. Those of an untrained model nearly are. Of
+    20 batches of 16, 32 and 64 digits each, all, .97 and .95 of the labels were right. A trained model predicts its
+    batch well. Then g is small, and the labels come near to the uniform guess, which `guess_labels` gives for
+    comparison. Shares of the labels found from 40 messages of clients each after 1, 5, 10 and 40 rounds (digits,
+    batches of 57 on average):
 
-    - skewed clients (alpha 0.5, 3 epochs): .73, .63, .63, .59; guess .61, .59, .61, .58; subtracting the mean impact of
-      one example again and again (Wainakh et al., 2022), which knows no scale: .77, .66, .52, .51;
+    - skewed clients (alpha 0.5, 3 epochs): .73, .63, .63, .59; guess .61, .59, .61, .58. Subtracting the mean impact of
+      one example repeatedly (Wainakh et al., 2022), which knows no scale: .77, .66, .52, .51;
     - even clients (alpha 5, 1 epoch): .93, .89, .85, .85; guess .84, .83, .83, .84; impact .51, .50, .47, .45.
 
-    The mean prediction on noise or on the population in place of 1/C was no better, so nothing more need be known.
+    The mean prediction on noise or on the population in place of 1/C was no better.
 
     - If more classes are negative than there are examples, the most negative ones are taken.
     - Without information (no entry is negative, or none is a number) the labels are the uniform guess.

@@ -1,7 +1,7 @@
 """The gradient of each problem in a stack, as far as an objective needs it: inner products, layer by layer.
 
-What a layer adds to the gradient of its weights follows from what went into it and from the slope of the loss at what
-came out, so that gradients of single problems need not be built, nor weights be copied, for problems of one model.
+The contribution of a layer to the gradient of its weights follows from its inputs and from the slope of the loss at its
+outputs. So problems of one model need neither gradients of their own nor copies of the weights.
 """
 
 from __future__ import annotations

@@ -25,10 +25,10 @@ SMALLEST = 1e-12
 def minimise(objective: Objective, start: Tensor, *, steps: int, lr: float, memory: int, enough: float) -> Tensor:
     """The lowest points (S, d) found from `start` (S, d) with so many evaluations of the objective.
 
-    Each problem goes along its quasi-Newton direction, at first with step `lr`, and half as far or less (by the minimum
-    of a parabola) until it has come down enough (Armijo); a direction that leads nowhere empties its memory. A problem
-    leaves when it is at most `enough`, or does not come down along its slope either, or is not a number at its start.
-    Problems share evaluations and nothing else.
+    Each problem moves along its quasi-Newton direction, at first with step `lr`. The step is halved or shortened more
+    (by the minimum of a parabola) until the objective has decreased enough (Armijo). A direction that leads nowhere
+    empties the memory of its problem. A problem leaves when its objective is at most `enough`, cannot be decreased
+    along its slope either, or is not finite at its start. Problems share evaluations and nothing else.
 
     Reference: Liu and Nocedal (1989), On the limited memory BFGS method for large scale optimization.
 

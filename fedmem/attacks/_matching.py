@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 class Matching:
     """S problems of one model with the same parameters; those with fewer images are padded, without weight.
 
-    Let G be the gradient of the mean cross-entropy of the images of a problem, and T that of its target. Where every
-    parameter belongs to a layer that `_layers` can read, the inner products <G, T> and <G, G> come from one forward
-    and one backward pass of all images. Otherwise every problem has a copy of the parameters and its gradient is built,
-    under `torch.vmap`. The first way is tried on the first problem against a plain gradient, so that no layer of
-    unknown habits is trusted.
+    Let G be the gradient of the mean cross-entropy of the images of a problem, and T that of its target. Some models
+    have parameters only in layers that `_layers` can read. There the inner products <G, T> and <G, G> come from one
+    forward and one backward pass of all images. Otherwise every problem has a copy of the parameters and its gradient
+    is built, under `torch.vmap`. The first way is compared with a plain gradient on the first problem, so that no
+    unknown layer is trusted.
 
-    Guarantees: both ways agree but for rounding, in float64 to 1e-7; both can be differentiated in the images and in
-    the label weights; the model is not touched.
+    Guarantees: Both ways agree up to rounding, in float64 to 1e-7. Both can be differentiated in the images and in the
+    label weights. The model is not changed.
     """
 
     starts: Tensor
@@ -263,12 +263,12 @@ def grid_axes(target: GradientTarget) -> int:
 
 
 def total_variation(images: Tensor, weights: Tensor, axes: int) -> tuple[Tensor, Tensor]:
-    """(S,) the mean absolute difference between neighbours of the inputs of each problem, by weight; and its slope, in
-    the shape of the inputs, in closed form. Neighbours are those along each of the last `axes`, which are those of
+    """(S,) the mean absolute difference between neighbours of the inputs of each problem, by weight. Also its slope in
+    closed form, in the shape of the inputs. Neighbours are those along each of the last `axes`, which are those of
     `Modality.grid`: height and width of images, time of series.
 
-    The `weights` (S, n) are 1 over the number of images of the problem, and 0 on padding: a mean over the padded width
-    would smooth a small problem the less, the larger those beside it. Inputs without a grid have none.
+    The `weights` (S, n) are 1 over the number of images of the problem, and 0 on padding. A mean over the padded width
+    would smooth a small problem less where the largest problem of the stack is larger. Inputs without a grid have none.
     """
     import torch
 

@@ -25,8 +25,8 @@ CERTAIN_LOGIT = 4.0
 class Soft:
     """n texts that are not decided yet: `tokens` (n, L + 1, V) logits at each place, `ends` (n, L) of the last target.
 
-    A token is read and asked for: both follow from the same shares, so that the embedding of a place is the mean of the
-    embeddings by its shares. A place counts by the probability that the text has not ended before it.
+    A token is both an input and a target, by the same shares. So the embedding of a place is the mean of the embeddings
+    by its shares. A place counts by the probability that the text has not ended before it.
     """
 
     tokens: Tensor
@@ -62,8 +62,8 @@ K - 1 sums, none of which is larger than about w: together at most 2 K u |w| and
 def were_read(target: GradientTarget, name: str) -> Tensor:
     """(V,) whether the embedding of a token was moved by what was sent, so that somebody read it; all if none was.
 
-    A gradient, or what one client sent, has exact zeros elsewhere. A mean over several clients is rounded, and a row
-    counts there only where some weight moved by more than `ROUNDING` explains: a weight 0 that moved at all.
+    A gradient, or what one client sent, has exact zeros elsewhere. A mean over several clients is rounded. There a row
+    counts only where some weight moved by more than `ROUNDING` explains, or where a weight that was 0 moved at all.
 
     - Where the embedding was not sent, nothing is known, and all are True.
     """
@@ -83,12 +83,12 @@ def may_stand(target: GradientTarget, name: str, read: Tensor) -> Tensor:
     """(L + 1, V) which tokens may stand at each place of a text: where it may end, also those asked for and not `read`.
 
     The first token is always read, and the last place of a row never. Between them a text may end, with a token that
-    nobody reads. That it was asked for shows in the gradient of the output's bias, the mean prediction less the share
-    of targets: it is negative only for targets, and for those that were asked for more often than predicted. Where the
-    bias is not there, any token may be the last.
+    nobody reads. Such a token shows in the gradient of the output's bias, the mean prediction minus the share of
+    targets. That is negative only for targets, namely those that occur more often than predicted. Without that bias,
+    any token may be the last.
 
-    - A rarer last token is missed: of 20 untrained transformers of 97 tokens, 11 missed one that was asked for once in
-      eight rows of up to 15 targets.
+    - A rarer last token is missed. Of 20 untrained transformers of 97 tokens, 11 missed a token that was a target once
+      in eight rows of up to 15 targets.
     """
     (length,) = target.input_shape
     bias = last_bias_name(target.gradient, target.num_classes)

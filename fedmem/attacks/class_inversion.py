@@ -19,11 +19,12 @@ class ClassInversion:
     Minimises `-log p(c | x) + tv * TV(x)` over x in [0, 1] by Adam, for every class c, from grey with a little noise.
     The model is the one after the update where an update is known, the aggregate at level `global`, else the one given.
 
-    What comes back is the class as the model has it, a mean of what was learnt: it resembles an example only where a
-    class is nearly one example, and is a member's image only by chance. It measures what a released model shows.
+    The result is the class as the model represents it, a mean of its training examples. It resembles an example only
+    where a class is nearly one example, and is a member's image only by chance. It measures what a released model
+    shows.
 
-    Returns C inputs (C, *input_shape), whatever the number of examples, labels 0 .. C-1, and as `distance` the mean of
-    1 - p(c | x), in 0..1: lower says that the model is surer, not that anybody was found.
+    Returns C inputs (C, *input_shape), whatever the number of examples, and labels 0 .. C-1. `distance` is the mean of
+    1 - p(c | x), in 0..1: lower means that the model is surer, not that an example was found.
 
     Fields
 
@@ -35,8 +36,8 @@ class ClassInversion:
     Guarantees:
 
     - it reads parameters only, never the gradient;
-    - what a target gets depends on its generator and on no target beside it;
-    - the model is used in the mode that it is in, and is not changed.
+    - the result of a target depends on its generator, and on no other target;
+    - the model is used in its current mode, and is not changed.
 
     >>> import torch
     >>> model = torch.nn.Linear(2, 2, bias=False)

@@ -20,12 +20,12 @@ from fedmem.contracts.attack import GradientTarget, Reconstruction
 class DLG:
     """Finds images and labels whose gradient is the target's: Deep Leakage from Gradients.
 
-    Minimises `|grad loss(x, softmax(z)) - g|² / |g|²` over images x and label logits z by L-BFGS, in float64. Made for
-    the gradient of a single step of a network that is smooth in its inputs (`lenet` with sigmoids), of few images; with
-    ReLUs it mostly fails, and of an update of several steps it knows nothing better than its mean gradient.
+    Minimises `|grad loss(x, softmax(z)) - g|² / |g|²` over images x and label logits z by L-BFGS, in float64. It is
+    made for the gradient of a single step, of few images, of a network that is smooth in its inputs (`lenet` with
+    sigmoids). With ReLUs it mostly fails. Of an update of several steps it uses only the mean gradient.
 
-    Takes targets of one model, of any number of images each; returns images (num_images, *input_shape), sorted labels
-    (num_images,) and the distance, from 0 on, lower is better, of the images as they are returned.
+    Takes targets of one model, of any number of images each. Returns images (num_images, *input_shape) and sorted
+    labels (num_images,). The distance is that of the returned images, from 0 on; lower is better.
 
     Fields
 

@@ -20,12 +20,12 @@ from fedmem.contracts.attack import GradientTarget, Reconstruction
 class IDLG:
     """As `dlg`, but the labels are read off the gradient of the last layer's bias before images are looked for: iDLG.
 
-    Minimises `|grad loss(x, y) - g|² / |g|²` over images x by L-BFGS, in float64. Of one image the label y is the only
-    negative entry of that gradient, exactly; of a batch labels are inferred from the same entries (see
+    Minimises `|grad loss(x, y) - g|² / |g|²` over images x by L-BFGS, in float64. For one image the label y is the only
+    negative entry of that gradient, exactly. For a batch the labels are inferred from the same entries (see
     `attacks/_labels.py`), and may be wrong.
 
-    Takes targets of one model, of any number of images each; returns images (num_images, *input_shape), sorted labels
-    (num_images,) and the distance, from 0 on, lower is better, of the images as they are returned.
+    Takes targets of one model, of any number of images each. Returns images (num_images, *input_shape) and sorted
+    labels (num_images,). The distance is that of the returned images, from 0 on; lower is better.
 
     Fields
 
@@ -36,7 +36,7 @@ class IDLG:
 
     Guarantees: those of `dlg`.
 
-    Errors: `TargetError` if a target does not fit its model, or the model has dropout or batch statistics at work;
+    Errors: `TargetError` if a target does not fit its model, or the model has active dropout or batch statistics.
     `RunError` when the model's last layer has no bias to read labels from.
 
     >>> import torch

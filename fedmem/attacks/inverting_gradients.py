@@ -23,37 +23,37 @@ if TYPE_CHECKING:
 class InvertingGradients:
     """Finds images whose gradient points where the target's does: Inverting Gradients.
 
-    Minimises `1 - cos(grad loss(x, y), g) + tv * TV(x)` over images x in [0, 1]. The sign of the gradient in x goes
-    into Adam, x is clipped after every step, and the step shrinks tenfold at 3/8, 5/8 and 7/8 of the way. The labels
-    y are inferred first, from the gradient of the last layer's bias (see `attacks/_labels.py`).
+    Minimises `1 - cos(grad loss(x, y), g) + tv * TV(x)` over images x in [0, 1]. Adam takes the sign of the gradient in
+    x, and x is clipped after every step. The step shrinks tenfold at 3/8, 5/8 and 7/8 of the way. The labels y are
+    inferred first, from the gradient of the last layer's bias (see `attacks/_labels.py`).
 
-    Takes targets of one model, of any number of images each; returns images (num_images, *input_shape), sorted labels
-    (num_images,) and the distance `1 - cos` in 0..2, lower is better.
+    Takes targets of one model, of any number of images each. Returns images (num_images, *input_shape), sorted labels
+    (num_images,) and the distance `1 - cos` in 0..2; lower is better.
 
     Fields
 
     - `steps`: optimisation steps.
     - `lr`: first step size; 0.1 is a tenth of the range of a pixel.
-    - `tv`: weight of total variation, the mean absolute difference between neighbouring pixels of every channel;
-      inputs that are no images, with fewer than two dimensions, have none.
+    - `tv`: weight of total variation, the mean absolute difference between neighbouring pixels of every channel. Inputs
+      that are no images, with fewer than two dimensions, have none.
     - `restarts`: independent starts for each target.
     - `labels`: whether labels are `inferred`, or `known` to the adversary.
-    - `patience`: steps without a better objective (by a thousandth) after which the step of a problem shrinks before
-      its time; a problem that stalls once it has shrunk three times is done. If left out, all `steps` are taken.
+    - `patience`: steps without a better objective (by a thousandth) after which the step of a problem shrinks early. A
+      problem that stalls after its step has shrunk three times stops. If left out, all `steps` are taken.
 
     Guarantees:
 
-    - it knows the model, its parameters, the gradient and the number of images, labels if it says so, and no image;
+    - it knows the model, its parameters, the gradient and the number of images, labels if declared, and no image;
     - restarts are chosen by the distance alone, never by the truth;
-    - only the direction of `g` counts for the images, so its sign must be right; its scale helps to count repeated
-      labels, and a wrong one misplaces some of them;
-    - the model is used in the mode that it is in, and is not changed;
-    - what a target gets does not depend on the targets beside it, but for rounding, which signs amplify; those of other
-      parameters change no bit;
+    - only the direction of `g` counts for the images, so its sign must be right. Its scale helps to count repeated
+      labels, and a wrong scale misplaces some of them;
+    - the model is used in its current mode, and is not changed;
+    - the result of a target does not depend on other targets, except for rounding, which signs amplify. Targets with
+      other parameters change no bit of it;
     - several stacks of targets are solved in as many processes as there are cores free, with the same result;
     - a target without a direction (zero, or not finite) gets a distance of NaN and images that only `tv` has shaped.
 
-    Errors: `TargetError` if a target does not fit its model, or the model has dropout or batch statistics at work;
+    Errors: `TargetError` if a target does not fit its model, or the model has active dropout or batch statistics.
     `RunError` when the model's last layer has no bias to read labels from.
 
     >>> import torch

@@ -24,36 +24,37 @@ class LinearLayer:
     """Divides the gradient of the first layer by that of its bias: inputs in closed form, without optimisation.
 
     Example k of n moves unit i, `z_i = w_i x + b_i`, by `d_ik = dl_k/dz_i`. So the gradient of the mean loss is
-    `dL/dw_i = sum_k d_ik x_k / n` and `dL/db_i = sum_k d_ik / n`, and where one example alone moves the unit
-    (the others being on the flat side of its ReLU, say), `x = (dL/dw_i) / (dL/db_i)` is that example. Otherwise the
-    quotient is a mean of examples, weighted by d_ik. What is exact is decided without the truth:
+    `dL/dw_i = sum_k d_ik x_k / n` and `dL/db_i = sum_k d_ik / n`. Where one example alone moves the unit (for example,
+    the others are on the flat side of its ReLU), `x = (dL/dw_i) / (dL/db_i)` is that example. Otherwise the quotient is
+    a mean of examples, weighted by d_ik. What is exact is decided without the truth:
 
     - one example: always, whatever its number of steps, as long as the rows (dL/dw_i, dL/db_i) are parallel. All of
       them are used, by least squares;
-    - several: a quotient is taken for an example where it lies in [0, 1] and, sent through the model under one of the
-      labels, moves its unit by `n dL/db_i`. That needs a true gradient: one step, of the right scale. What an example
-      adds to all units is then known and subtracted, and an example that alone moves a unit of the rest is next.
+    - several: a quotient counts as an example under two conditions. It lies in [0, 1], and under one of the labels it
+      moves its unit by `n dL/db_i` when it is sent through the model. That needs a true gradient: one step, of the
+      right scale. What an example adds to all units is then known and subtracted, and an example that alone moves a
+      unit of the rest is next.
 
-    Returns the exact images, each once, as many as were found and at most `num_images`, so that the number of images
-    says how much is exact; without any, the mean of the examples weighted by d_ik. Labels are those under which an
-    image moves the units as the gradient says. `distance` in 0..1 is the share of the layer's gradient that is no
+    Returns the exact images, each once, as many as were found and at most `num_images`. So the number of images shows
+    how much is exact. Without any, it returns the mean of the examples weighted by d_ik. Labels are those under which
+    an image moves the units as the gradient says. `distance` in 0..1 is the share of the layer's gradient that is no
     combination of the exact images: 0 if they are all, 1 if none is exact, NaN if the gradient is zero or not finite.
 
     Fields
 
     - `tolerance`: relative error up to which two numbers are taken for the same. A larger one finds more in updates
-      that were rounded, and takes more means of examples for examples: at 1e-3 in 1 to 2 % of the batches tried.
+      that were rounded. It also mistakes more means of examples for examples: at 1e-3 in 1 to 2 % of the batches tried.
 
     Guarantees:
 
     - it knows the model, its parameters, the gradient and the number of examples;
-    - nothing is drawn, and what a target gets does not depend on the targets beside it;
-    - the sign and the scale of the gradient do not matter for the image of one example, the sign does for its label,
-      and both do for several;
+    - nothing is drawn, and the result of a target does not depend on other targets;
+    - the sign and the scale of the gradient do not matter for the image of one example. The sign matters for its label,
+      and both matter for several examples;
     - equal examples in a batch are not found, since together they move a unit by a multiple.
 
     Errors: `ComponentError` where the first layer is not linear with a bias, on inputs that are at most shifted and
-    scaled before it; `TargetError` if a target does not fit its model.
+    scaled before it. `TargetError` if a target does not fit its model.
 
     >>> import torch
     >>> model, image = torch.nn.Linear(4, 3), torch.tensor([[0.1, 0.9, 0.4, 0.6]])
@@ -69,9 +70,8 @@ class LinearLayer:
     >>> found.labels.tolist(), found.inputs.round(5).tolist() == image.tolist()
     ([2], True)
 
-    Reference: Phong, Aono, Hayashi, Wang and Moriai (2018), Privacy-Preserving Deep Learning via Additively
-    Homomorphic Encryption; for units that one example moves alone, Boenisch et al. (2023), When the Curious Abandon
-    Honesty.
+    Reference: Phong, Aono, Hayashi, Wang and Moriai (2018), Privacy-Preserving Deep Learning via Additively Homomorphic
+    Encryption. For units that one example moves alone: Boenisch et al. (2023), When the Curious Abandon Honesty.
     """
 
     tolerance: Annotated[float, Gt(0), Lt(0.1)] = 1e-4

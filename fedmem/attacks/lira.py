@@ -19,23 +19,23 @@ class Lira:
     """Online LiRA, leave one run out (Carlini, Chien, Nasr, Song, Terzis and Tramèr, 2022).
 
     The score of run r and example j is log N(φ; μ_in, σ_in²) − log N(φ; μ_out, σ_out²), φ = log p_y − log Σ_{c≠y} p_c.
-    Run r is the target and the other R − 1 runs are the shadow models: it enters neither the means of j nor any
+    Run r is the target and the other R − 1 runs are the shadow runs. The target enters neither the means of j nor any
     variance, of whatever example. Shadows share the roster and the initial model of the target, which makes this a
     strong adversary. Scores are in nats, unbounded, float64; higher means member.
 
     A squared deviation from a mean of n shadows is divided by σ²(1 + 1/n), its expectation, and not by σ². A target
-    that is in has one shadow less on that side, so its deviation is larger for no other reason: undivided, the AUC
-    without any memorisation would be 0.475 at 8 runs and 0.497 at 32, and lower still for averages over models.
+    that is in has one shadow less on that side, which alone makes its deviation larger. Undivided, the AUC without any
+    memorisation would be 0.475 at 8 runs and 0.497 at 32, and lower still for averages over models.
 
-    - signed: an unusually low margin speaks against membership (a distance from the outs would call it a member); far
+    - signed: an unusually low margin speaks against membership (a distance from the outs would call it a member). Far
       outside both groups the larger of the two variances decides, as in every ratio of two normal densities;
-    - a pooled σ is *within* examples: squared deviations from each example's own mean, summed over the examples that
-      were handed in together and divided by their degrees of freedom, n − 1 for each example;
+    - a pooled σ is *within* examples. Squared deviations from each example's own mean are summed over the examples that
+      were passed together. The sum is divided by their degrees of freedom, n − 1 for each example;
     - NaN where the margin is NaN, where nothing is left on one side without the target, or, per example, fewer than
       two values;
     - identical margins give the score 0, never an infinity: variances are at least 1e-12;
-    - compare scores of all examples of a kind at once, never of one example: the means that its scores share pull
-      each example's own AUC below one half (0.44 at 32 runs without any memorisation).
+    - compare scores of all examples of a kind at once, never of one example. The means that the scores of one example
+      share pull its own AUC below one half (0.44 at 32 runs without any memorisation).
 
     Fields:
         variance: `pooled` over examples, `per_example`, or `auto`: pooled below 64 runs, where single ones are noise.

@@ -14,7 +14,7 @@ class LossThreshold:
     """Guesses that what has a small loss was trained on (Yeom, Giacomelli, Fredrikson and Jha, 2018).
 
     The score is −loss = −log(1 + exp(−margin)), in nats, at most 0; higher means member. It is not calibrated: an easy
-    example looks like a member whether or not it is one, so an AUC near one half says little about memorisation.
+    example looks like a member whether or not it is one. So an AUC near one half says little about memorisation.
 
     - does not read the coins; NaN where the margin is NaN.
 

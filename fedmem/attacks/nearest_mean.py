@@ -26,22 +26,22 @@ if TYPE_CHECKING:
 class NearestMean:
     """Answers with means of groups of the population, those whose gradient points most nearly where the target's does.
 
-    The labels are inferred from the gradient. The population's examples of each of them are parted in `means` groups
-    (k-means), whose means are ordered by the cosine of their gradient with the target's; the examples of a label are
-    given the first, the second, and so on, and from the first again. A label that the population has not is given the
-    mean of all. With one mean for each class, this is the guess from the labels alone.
+    The labels are inferred from the gradient. The population's examples of each label are divided into `means` groups
+    (k-means). The means of the groups are ordered by the cosine of their gradient with the target's. The examples of a
+    label get the first mean, the second, and so on, and start again from the first. A label that the population lacks
+    gets the mean of all. With one mean for each class, this is the guess from the labels alone.
 
-    What it knows beyond the gradient is public, and it never leaves what is public: an attack that is no nearer than
-    this has distinguished classes and styles, but no examples.
+    Beyond the gradient the attack uses public data alone, and its answers are means of public data. So an attack that
+    is no nearer than this one has distinguished classes and styles, but no examples.
 
-    Returns `num_images` inputs, sorted labels, and as `distance` 1 - cos for the answers together, in 0..2, NaN if the
+    Returns `num_images` inputs and sorted labels. `distance` is 1 - cos for the answers together, in 0..2, NaN if the
     gradient is zero or not finite.
 
     Fields
 
     - `means`: groups of each class; at most as many as it has different examples.
 
-    Guarantees: what a target gets depends on its generator (k-means starts from it) and on no target beside it.
+    Guarantees: the result of a target depends on its generator (k-means starts from it), and on no other target.
 
     Errors: `ComponentError` without a population, `RunError` when the model's last layer has no bias, `TargetError` if
     a target does not fit its model.

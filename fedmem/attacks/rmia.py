@@ -17,38 +17,38 @@ from fedmem.contracts.attack import Signals
 class Rmia:
     """Relative membership inference, leave one run out (Zarifzadeh, Liu and Shokri, 2024).
 
-    With p_r the probability that run r gives to the label, ratio(x) = p_r(x) / p(x), where p(x) is what is expected
-    without knowing whether x was trained on. The score is the share of population examples z with
-    ratio(x) >= γ ratio(z), from 0 to 1; higher means member. Run r is the target and enters no p; the references are:
+    Let p_r be the probability that run r gives to the label. Then ratio(x) = p_r(x) / p(x), where p(x) is the expected
+    probability without knowing whether x was trained on. The score is the share of population examples z with
+    `ratio(x) >= γ ratio(z)`, from 0 to 1; higher means member. Run r is the target and enters no p; the references are:
 
     - `online`: p(x) = ½ (mean over the other in runs + mean over the other out runs);
     - `offline`: p(x) = ½ ((1 + a) mean over the other out runs + 1 − a), no reference has seen x. The line stands for
       the missing half: a model that has seen x is taken to give it a p_out + (1 − a);
     - no run trains on any z, so p(z) is, online, the mean over all other runs, and offline the same line through it.
 
-    The score knows n + 1 values for n population examples and equal scores are ties: a population of 1000 or more
-    resolves small false positive rates. Within one model the order is that of ratio(x), whatever γ and z, but for ties;
-    γ and z put different models on one scale. Two limits, of which an AUC near ½ says nothing by itself:
+    The score has n + 1 possible values for n population examples, and equal scores are ties. So a population of 1000 or
+    more resolves small false positive rates. Within one model the order is that of ratio(x), whatever γ and z, except
+    for ties. γ and z put different models on one scale. An AUC near ½ may come from one of two limits:
 
     - γ asks by how much z is to be beaten. The authors used 2. Where membership changes probabilities by less than a
-      factor of γ, all scores are 0 and equal: an AUC of ½ exactly, without an interval, which is no sign that nothing
-      leaks. So the default is 1. In one federation (32 runs, digits, mislabelled examples, aggregate) the AUC was 0.97
-      with 1, 0.81 with 2, and 0.99 for `lira`;
-    - offline p(x) is at least ½ (1 − a), 0.35 by default, however improbable the references find x. Of what they find
-      improbable, such as mislabelled examples and canaries, it knows little more than p_r(x) itself (AUC 0.50 to 0.51
-      in the same federation). A larger `a` lowers that floor.
+      factor of γ, all scores are 0 and equal. The AUC is then exactly ½ without an interval, which is no evidence that
+      nothing leaks. So the default is 1. In one federation (32 runs, digits, mislabelled examples, aggregate) the AUC
+      was 0.97 with 1, 0.81 with 2, and 0.99 for `lira`;
+    - offline p(x) is at least ½ (1 − a), 0.35 by default, however improbable the references find x. They find
+      mislabelled examples and canaries improbable, for example. There the score knows little more than p_r(x) (AUC 0.50
+      to 0.51 in the same federation). A larger `a` lowers that floor.
 
     - everything in logarithms, so that no small probability becomes 0; equality with γ counts as beaten;
-    - references that were not observed are left out, with fewer than one on a side that is needed the score is NaN;
-    - online, exchanging in and out exchanges nothing else, so the AUC without memorisation is ½ exactly on average;
-      offline a target that is out has one reference less, which moves it by less than 0.01 at 8 runs. With fewer it
-      moves rates at small false positive rates too much: `offline` needs 8 runs, `online` 4;
+    - references that were not observed are left out; without any on a side that is needed the score is NaN;
+    - online, exchanging in and out exchanges nothing else, so the AUC without memorisation is exactly ½ on average.
+      Offline, a target that is out has one reference less, which moves the AUC by less than 0.01 at 8 runs. With fewer
+      it moves rates at small false positive rates too much: `offline` needs 8 runs, `online` 4;
     - NaN everywhere without a population.
 
     Fields:
-        mode: `online` uses runs with and without the example, `offline` only those without.
-        gamma: how many times the ratio of z it takes to beat z (γ), at least 1; above 1 small effects are ties.
-        a: slope of the line that replaces runs with the example, 0 to 1; read by `offline` only.
+        mode: Which runs are references. `online` uses runs with and without the example, `offline` only those without.
+        gamma: How many times the ratio of z it takes to beat z (γ), at least 1; above 1 small effects are ties.
+        a: Slope of the line that replaces runs with the example, 0 to 1; read by `offline` only.
 
     >>> margin = np.array([[3.0, 0.2], [0.1, 2.9], [2.8, 0.0], [0.0, 3.1]])
     >>> population = np.log1p(np.exp(-np.tile(np.linspace(-1.0, 1.0, 20), (1, 4, 1))))

@@ -26,12 +26,13 @@ class SeeThrough:
 
     Minimises over images x in [0, 1], for all starts of a target together, by Adam
     `|grad loss(x, y) - g|² / |g|² + tv * TV(x) + l2 * mean(x²) + group * mean((x - m)²)`,
-    where m is the mean over the starts. In the manner of Yin et al., who add the statistics of batch normalisation
-    (networks here have none) and align the starts before they take their mean. Here an image is drawn to the mean only
-    if no other image of its batch has its label, since the starts may hold two of a label in either order.
+    where m is the mean over the starts. The method follows Yin et al., with two differences. They add the statistics of
+    batch normalisation (networks here have none), and align the starts before they take their mean. Here an image is
+    drawn to the mean only if no other image of its batch has its label. The starts may hold two images of one label in
+    either order.
 
-    Takes targets of one model, of any number of images each; returns images (num_images, *input_shape), sorted labels
-    (num_images,) and the distance `|grad - g|² / |g|²`, from 0 on, lower is better.
+    Takes targets of one model, of any number of images each. Returns images (num_images, *input_shape), sorted labels
+    (num_images,) and the distance `|grad - g|² / |g|²`, from 0 on; lower is better.
 
     Fields
 
@@ -47,10 +48,10 @@ class SeeThrough:
     - it knows the model, its parameters, the gradient and the number of images: labels are inferred;
     - the scale of `g` counts, so it must be the gradient of the mean loss;
     - the start with the smallest distance is returned, by the distance alone;
-    - what a target gets does not depend on the targets beside it, but for rounding;
+    - the result of a target does not depend on other targets, except for rounding;
     - a target without a direction gets a distance of NaN.
 
-    Errors: `TargetError` if a target does not fit its model, or the model has dropout or batch statistics at work;
+    Errors: `TargetError` if a target does not fit its model, or the model has active dropout or batch statistics.
     `RunError` when the model's last layer has no bias to read labels from.
 
     >>> import torch

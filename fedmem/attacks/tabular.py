@@ -29,19 +29,20 @@ if TYPE_CHECKING:
 class Tabular:
     """Finds rows of a table whose gradient points where the target's does, in the manner of TabLeak.
 
-    Minimises `1 - cos(grad loss(x, y), g)`. The sign of the slope goes into Adam, whose step shrinks tenfold at 3/8,
-    5/8 and 7/8 of the way: on Adult that finds more cells than the slope itself. The row x is made of free numbers z,
-    block by block of the table: a category is the softmax of its k numbers, so that it stays a share of one at every
-    step; a number is clipped to [0, 1]. Several restarts are pooled, since cells on which they agree are more often
-    right: of the `pooled` share with the smallest distances, rows of equal labels are laid beside those of the best
-    restart (Hungarian method on squared error); then a category is where the mean of the shares is largest, a number is
-    the median.
+    Minimises `1 - cos(grad loss(x, y), g)`. Adam takes the sign of the slope, and its step shrinks tenfold at 3/8, 5/8
+    and 7/8 of the way. On Adult the sign finds more cells than the slope. The row x is made of free numbers z, block by
+    block of the table. A category is the softmax of its k numbers, so that its shares sum to one at every step. A
+    number is clipped to [0, 1]. Several restarts are pooled, since cells on which they agree are more often right. The
+    pool is the share `pooled` of restarts with the smallest distances. Their rows of equal labels are matched with
+    those of the best restart (Hungarian method on squared error). Then a category is where the mean of the shares is
+    largest, and a number is the median.
 
-    Before any search, categories that no row has, and numbers that are 0 in all of them, are read off the gradients of
-    the first layers, which are zero there, and are excluded (`columns: touched`).
+    Before any search, the gradients of the first layers show which categories no row has, and which numbers are 0 in
+    all rows. The gradients are zero there, and these cells are excluded (`columns: touched`).
 
-    Takes targets of one model, of any number of rows each; returns rows (num_images, width) that the table could hold,
-    a one-hot for each category, sorted labels (num_images,), and the distance of these rows, in 0..2, lower is better.
+    Takes targets of one model, of any number of rows each. Returns rows (num_images, width) that the table could hold,
+    a one-hot for each category, and sorted labels (num_images,). The distance is that of these rows, in 0..2; lower is
+    better.
 
     Fields
 
@@ -57,7 +58,7 @@ class Tabular:
 
     - it knows the model, its parameters, the gradient, the columns and the number of rows, and labels with `known`;
     - restarts are chosen by the distance alone, never by the truth;
-    - what a target gets does not depend on the targets beside it, but for rounding;
+    - the result of a target does not depend on other targets, except for rounding;
     - a target without a direction (zero, or not finite) gets a distance of NaN.
 
     Errors: `ComponentError` if the data are not a table; those of `inverting_gradients`.

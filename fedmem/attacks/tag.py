@@ -32,11 +32,12 @@ class Tag:
     - one class for each text: the attack searches embeddings (num_images, length, d), from normal noise as wide as the
       model's. Each is then read as the token whose embedding is nearest in Euclidean distance, the first of equally
       near ones. The gradient of the embedding itself is not matched. Labels are sorted, (num_images,);
-    - the next token at each place (`target_shape` is (length,)): it searches shares of tokens at length + 1 places, a
-      softmax, from normal noise of width 0.1, and where each text ends, at first most probably nowhere. A token is both
-      an input and a target: the embedding of a place is the mean of the embeddings by its shares, so that the gradient
-      of the embedding is matched as well. For at most four texts, other ends and last tokens are then tried, and the
-      smallest distance wins. Labels are the next tokens, (num_images, length), -1 from the end of a text on.
+    - the next token at each place (`target_shape` is (length,)): It searches shares of tokens at length + 1 places, a
+      softmax, from normal noise of width 0.1. It also searches where each text ends; at first the most probable end is
+      none. A token is both an input and a target: the embedding of a place is the mean of the embeddings by its shares.
+      So the gradient of the embedding is matched as well. For at most four texts, other ends and last tokens are then
+      tried, and the smallest distance wins. Labels are the next tokens, (num_images, length), -1 from the end of a text
+      on.
 
     Inputs are token numbers (num_images, length): whole numbers 0 .. V-1, as float32 for the
     task of one class. The first `torch.nn.Embedding` among the modules of the model has to be the one that reads them.
@@ -50,18 +51,18 @@ class Tag:
     - `lr`: first step size; it falls to 0 in a straight line.
     - `l1`: weight of the absolute values beside the squares.
     - `restarts`: independent starts; the one with the smallest `distance` is taken.
-    - `vocabulary`: whether `all` tokens are candidates, or those `touched`: plain descent changes the embeddings of no
-      others, so that the embedding's gradient leaks which tokens are read, if no other layer shares its weights.
-      Of an update of several clients, only what moved by more than the rounding of their mean counts. Last tokens are
-      not read: inside a row they may also be tokens whose output bias has a negative gradient, and at its end any.
-      Noise and weight decay leave nothing untouched; servers with a state add tokens of earlier rounds. Pruning, also
-      by the client `top_k`, hides true ones and requires `all`.
+    - `vocabulary`: whether `all` tokens are candidates, or those `touched`. Plain descent changes no other embeddings.
+      So the embedding's gradient leaks which tokens are read, if no other layer shares its weights. Of an update of
+      several clients, only what moved by more than the rounding of their mean counts. Last tokens are not read: inside
+      a row they may also be tokens whose output bias has a negative gradient, and at its end any. Noise and weight
+      decay leave nothing untouched; servers with a state add tokens of earlier rounds. Pruning, also by the client
+      `top_k`, hides true ones and requires `all`.
     - `labels`: whether labels are `inferred`, or `known` to the adversary; next tokens are the text, and never known.
 
     Guarantees:
 
     - restarts are chosen by the distance alone, never by the truth;
-    - what a target gets does not depend on the targets beside it;
+    - the result of a target does not depend on other targets;
     - sign and scale of the gradient matter, unlike to a cosine: they have to be those of one step.
 
     Errors: `ComponentError` if the model has no embedding that reads its inputs, or next tokens should be known,

@@ -17,8 +17,8 @@ from fedmem.contracts.attack import GradientTarget, Reconstruction
 class TrainingMean:
     """Answers with the mean of the population, the one input whose squared error is least on average.
 
-    The mean is that of `GradientTarget.population`, examples of the adversary's own that are drawn like those of the
-    clients and trained on by nobody; never that of the clients' data, which would leak by being used.
+    The mean is that of `GradientTarget.population`, the adversary's own examples. They are drawn like those of the
+    clients, and no client trains on them. The clients' data are never used, since their mean would leak.
 
     Returns `num_images` equal inputs, labels as equally divided among the classes as can be, and a `distance` of NaN,
     since nothing was matched. A note says so.

@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 class Unrolled:
     """Finds images from which the client's own training leads where its update leads.
 
-    Where a client took several steps its update is no gradient. Here its algorithm, with its learning rate, steps and
-    whatever else it does, is run on the reconstructions from the same model, and all its steps are differentiated:
-    minimises `1 - cos(update(x, y), u) + tv * TV(x)` over images x in [0, 1], where u is what was sent less what was
-    there before. The sign of the gradient in x goes into Adam, x is clipped after every step, and the step shrinks
-    tenfold at 3/8, 5/8 and 7/8 of the way.
+    Where a client took several steps its update is no gradient. Here its whole algorithm, with its learning rate and
+    steps, is run on the reconstructions from the same model. All its steps are differentiated. It minimises
+    `1 - cos(update(x, y), u) + tv * TV(x)` over images x in [0, 1], where u is the sent model minus the model before.
+    Adam takes the sign of the gradient in x, and x is clipped after every step. The step shrinks tenfold at 3/8, 5/8
+    and 7/8 of the way.
 
-    Takes targets of one model, of any number of images each, each the work of one client; returns images (num_images,
-    *input_shape), sorted labels (num_images,) and the distance `1 - cos` in 0..2, lower is better.
+    Takes targets of one model, of any number of images each, each the work of one client. Returns images (num_images,
+    *input_shape), sorted labels (num_images,) and the distance `1 - cos` in 0..2; lower is better.
 
     Fields
 
@@ -43,25 +43,25 @@ class Unrolled:
     - `tv`: weight of total variation, the mean absolute difference between neighbouring pixels of every channel.
     - `restarts`: independent starts for each target.
     - `labels`: whether labels are `known` to the adversary, or `inferred` from the mean gradient of all steps.
-    - `order`: whether it is `known` which images were in which batch, or `drawn` by each start for itself, as the
-      client would: right for one step on all images, a guess for more. A known order says of known labels which batches
-      they were in. Of inferred ones it cannot: each start draws which label stands at which place, and for a single
-      epoch this is no better than `drawn`.
+    - `order`: whether the images of each batch are `known`, or `drawn` by each start, as the client would draw them. A
+      drawn order is right for one step on all images, and a guess for more. A known order gives the batches of known
+      labels, but not of inferred labels. With those, each start draws which label stands at which place, and for a
+      single epoch this is no better than `drawn`.
 
     Guarantees:
 
-    - it knows the model, its parameters, the update, the number of images and the client's algorithm; labels and
-      batches if it says so; and no image;
+    - it knows the model, its parameters, the update, the number of images and the client's algorithm. It knows labels
+      and batches if so declared, and no image;
     - restarts are chosen by the distance alone, never by the truth;
     - for one step on all images it minimises what `inverting_gradients` does;
-    - what a client keeps between rounds is taken to be nothing, and defences are not done again: an adversary who did
-      either would reach more;
+    - the client is assumed to keep nothing between rounds, and defences are not repeated. An adversary that did either
+      would reach more;
     - computed in float64, since an update is a small difference of parameters;
     - a target without a direction gets a distance of NaN.
 
-    Errors: `TargetError` if a target does not fit its model, is the work of several clients or of one that clips and
-    hides the gradient of each record, or lacks what the attack declares to know; `RunError` when the model's last layer
-    has no bias to read labels from.
+    Errors: `TargetError` if a target does not fit its model, or lacks what the attack declares to know. Also if it is
+    the work of several clients, or of one that clips and hides the gradient of each record. `RunError` when the model's
+    last layer has no bias to read labels from.
 
     >>> import torch
     >>> from fedmem.clients.sgd import Sgd
@@ -84,8 +84,8 @@ class Unrolled:
     >>> found.labels.tolist(), [round(pixel, 2) for pixel in found.inputs[0].tolist()]
     ([2], [0.1, 0.9, 0.4, 0.6])
 
-    Reference: Geiping, Bauermeister, Dröge and Moeller (2020), Inverting Gradients, section on federated averaging;
-    unknown orders as in Dimitrov, Balunović, Konstantinov and Vechev (2022), Data Leakage in Federated Averaging, but
+    Reference: Geiping, Bauermeister, Dröge and Moeller (2020), Inverting Gradients, section on federated averaging.
+    Unknown orders follow Dimitrov, Balunović, Konstantinov and Vechev (2022), Data Leakage in Federated Averaging,
     without their prior over epochs.
     """
 
