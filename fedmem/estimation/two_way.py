@@ -210,6 +210,10 @@ def interval_around(
     return low, high
 
 
+MIN_LOWER_END = 0.1
+"""Where the interval of an effect ends below this share of the effect, nothing is divided by it in tables."""
+
+
 def ratio_interval(
     whole: tuple[float, Influence], part: tuple[float, Influence], clusters: int, level: float = 0.95
 ) -> tuple[float, float]:

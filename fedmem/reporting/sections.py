@@ -230,15 +230,15 @@ def _retention(summary: Summary, measures: Sequence[Variant]) -> Section:
             ratio = summary.retention(measure, kind)
             if ratio is None:
                 continue
-            labels, value = ratio
+            _, value = ratio
             local = summary.value(measure.metric, "local", kind, measure.labels.plus(place="owner"))
             value = replace(value, saturated=local is not None and local.saturated)
-            text = "undefined" if labels.get("resolved") == "no" else value.text(2)
+            text = "undefined" if math.isnan(value.value) else value.text(2)
             rows.append((kind, str(value.n), text))
         blocks.append((measure.title, tuple(rows)))
     note = (
-        "Undefined: the interval of the local effect contains its null, or there is none, or its p is above 0.05, so "
-        "there is nothing to divide by."
+        "Undefined: the interval of the local effect contains its null or comes within a tenth of the effect of it, or "
+        "there is none, or its p is above 0.05, so there is nothing to divide by."
     )
     has_undefined = any(row[-1] == "undefined" for _, rows in blocks for row in rows)
     return Section(

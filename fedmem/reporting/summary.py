@@ -18,6 +18,7 @@ from fedmem.contracts.measurement import NO_CLIENT, NO_LABELS, Labels, Level, Me
 from fedmem.estimation.learning import METRIC, Learning, learning_of_stored
 from fedmem.estimation.roc import DEFAULT_RATES
 from fedmem.estimation.saturation import NOWHERE, SaturationZone, zone_of
+from fedmem.estimation.two_way import MIN_LOWER_END
 from fedmem.estimation.views import p_of_single_ranks
 from fedmem.reporting.cells import Value, rate
 from fedmem.reporting.measures import AttackName, Variant, attack_names, label_title, measure_of, measures_of_run
@@ -131,7 +132,10 @@ class Summary:
         return owner or self.value(measure.metric, "local", kind, measure.labels, round_number=round_number)
 
     def retention(self, measure: Variant, kind: str) -> tuple[Labels, Value] | None:
-        """The retention of a measure, with its labels; of several false positive rates that at the smallest."""
+        """The retention of a measure, with its labels; of several false positive rates that at the smallest.
+
+        NaN where it is undefined, or where the interval of the local effect comes near the null.
+        """
         metric_labels = measure.labels.plus(of=measure.metric)
         # an undefined ratio has one label more, so that each of two rates may stand as the smallest of its labels
         ratios = [
@@ -139,7 +143,18 @@ class Summary:
             for _, about, labels, value in self.entries("retention", metric_labels)
             if about == kind and labels.without("resolved") == metric_labels
         ]
-        return min(ratios, key=lambda ratio: ratio[1].fpr, default=None)
+        if not ratios:
+            return None
+        labels, value = min(ratios, key=lambda ratio: ratio[1].fpr)
+        is_shown = self._is_divisible(measure, kind, value.fpr)
+        return labels, value if is_shown else replace(value, value=math.nan, low=math.nan, high=math.nan)
+
+    def _is_divisible(self, measure: Variant, kind: str, fpr: float) -> bool:
+        """Whether the interval of the local effect ends above a tenth of the effect; a ratio to others is unbounded."""
+        local = self.local_values(measure, kind)
+        null = self.null_of(measure, "local", kind)
+        null = fpr if math.isnan(null) else null
+        return local is None or not local.low - null < MIN_LOWER_END * (local.value - null)
 
     def entries(
         self, metric: str, labels: Labels = NO_LABELS, *, round_number: int | None = None

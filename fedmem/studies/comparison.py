@@ -24,7 +24,7 @@ from fedmem.studies.contrasts import (
     contrast,
     detectable_difference,
     differences_of,
-    is_above_zero,
+    is_divisible,
     mean_of,
     retention_ratio,
     seeds_for,
@@ -331,7 +331,7 @@ def _ratio_contrast(first: Effects, other: Effects) -> Contrast:
     parts = np.array([*first, *other])
     parts = parts[:, ~np.isnan(parts).any(axis=0)]
     none = Contrast(value=math.nan, low=math.nan, high=math.nan, p=math.nan, sd=math.nan, n=parts.shape[1])
-    if not (is_above_zero(parts[1], parts[2]) and is_above_zero(parts[4], parts[5])):
+    if not (is_divisible(parts[1], parts[2]) and is_divisible(parts[4], parts[5])):
         return none
     (ratio, ratios), (reference, references) = (_pseudo_values(*side) for side in (parts[:3], parts[3:]))
     if not np.isfinite([ratios, references]).all():  # without one seed nothing is left to keep

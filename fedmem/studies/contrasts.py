@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from fedmem.contracts.arrays import FloatArray
+from fedmem.estimation.two_way import MIN_LOWER_END
 
 LEVEL = 0.05
 """The largest chance of any wrong call, over all differences of one family."""
@@ -254,8 +255,24 @@ def is_above_zero(local: FloatArray, weights: FloatArray) -> bool:
     return _base(np.array([local, local]), weights) is not None
 
 
+def is_divisible(local: FloatArray, weights: FloatArray) -> bool:
+    """Whether effects are far enough above zero to divide by: the interval of their mean ends above a tenth of it.
+
+    Fieller's interval of a ratio is t² var / mean² wider in the square the nearer the mean is to zero, and without
+    bounds at the end. Effects that are `is_above_zero` and fail here would give intervals over tens.
+
+    >>> is_divisible(np.array([1.0, 1.1, 0.9]), np.ones(3)), is_divisible(np.array([1.0, 2.1, 1.4]), np.ones(3))
+    (True, False)
+    """
+    base = _base(np.array([local, local]), weights)
+    if base is None:
+        return False
+    (_, mean), (_, _, variance), t2 = base
+    return mean - math.sqrt(t2 * variance) >= MIN_LOWER_END * mean
+
+
 def why_undefined(local: FloatArray, weights: FloatArray) -> str:
-    """Why effects over seeds (S,) are not `is_above_zero`; empty where they are.
+    """Why effects over seeds (S,) are not `is_above_zero`, or not `is_divisible`; empty where they are.
 
     >>> why_undefined(np.array([0.2, 0.2]), np.ones(2))
     'the effect at the owning client is the same in all seeds, and has no interval'
@@ -263,7 +280,7 @@ def why_undefined(local: FloatArray, weights: FloatArray) -> str:
     'the effect at the owning client is not significantly above 0'
     """
     if is_above_zero(local, weights):
-        return ""
+        return "" if is_divisible(local, weights) else HARDLY_ABOVE
     effects = local[~np.isnan(local) & (weights > 0)]
     if len(effects) < 2:
         seeds = "one seed has" if len(effects) else "no seed has"
@@ -273,6 +290,10 @@ def why_undefined(local: FloatArray, weights: FloatArray) -> str:
             return "the effect at the owning client is 0 in all seeds"
         return "the effect at the owning client is the same in all seeds, and has no interval"
     return "the effect at the owning client is not significantly above 0"
+
+
+HARDLY_ABOVE = "the interval of the effect at the owning client comes within a tenth of the effect of 0"
+"""Why a ratio is not shown although the effect is significant."""
 
 
 def retention_ratio(whole: FloatArray, local: FloatArray, weights: FloatArray | None = None) -> Ratio:

@@ -63,15 +63,14 @@ def draw_all(comparison: Comparison) -> Iterator[tuple[str, Drawing, str]]:
     for entry in comparison.retention:
         retention_by_quantity.setdefault(entry.quantity, []).append(entry)
     defined_retention = {
-        quantity: entries
-        for quantity, entries in retention_by_quantity.items()
-        if not all(math.isnan(o.ratio.value) for o in entries)
+        quantity: entries for quantity, entries in retention_by_quantity.items() if not all(o.reason for o in entries)
     }
     if defined_retention:
         text = f"retention: what the aggregate keeps of the effect at the owning client, by setting; {_SUBTITLE}"
         panels = {
             f"{quantity.title}\n{quantity.kind}": [
-                Mean(value=o.ratio.value, low=o.ratio.low, high=o.ratio.high, n=o.ratio.n) for o in entries
+                Mean(value=math.nan if o.reason else o.ratio.value, low=o.ratio.low, high=o.ratio.high, n=o.ratio.n)
+                for o in entries
             ]
             for quantity, entries in defined_retention.items()
         }

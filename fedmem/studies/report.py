@@ -168,7 +168,11 @@ def _p_text(p: float) -> str:
 
 def _retention_text(entry: Retention) -> str:
     """What aggregation keeps, as text."""
-    return "undefined" if math.isnan(entry.ratio.value) else estimate_text(entry.ratio, 2, saturated=entry.saturated)
+    return (
+        "undefined"
+        if entry.reason or math.isnan(entry.ratio.value)
+        else estimate_text(entry.ratio, 2, saturated=entry.saturated)
+    )
 
 
 def _settings_on_other_examples(comparison: Comparison, rows: Sequence[Row]) -> tuple[str, ...]:

@@ -84,3 +84,21 @@ def test_an_attack_counts_the_clusters_of_its_interval(tmp_path: Path) -> None:
     assert summary.clusters("leakage", "margin.difference", "global", "pattern", view) == 3
     assert summary.clusters("leakage", "margin", "global", "typical-own", view) == 2
     assert summary.clusters("leakage", "margin", "local", "pattern", view) == 2, "the fewest possible, without rows"
+
+
+@pytest.mark.parametrize(("low", "is_shown"), [(0.3, True), (0.06, True), (0.04, False)])
+def test_a_ratio_to_an_effect_near_the_null_is_undefined(tmp_path: Path, low: float, is_shown: bool) -> None:
+    """The effect is 0.5, and its interval must end above a tenth of it."""
+    rows = [
+        row("memorisation", 0.5, "pattern", "place=owner", level="local", low=low, high=0.9),
+        row("memorisation", 0.2, "pattern"),
+        row("retention", 0.4, "pattern", "of=memorisation", low=-71.46, high=0.68),
+    ]
+    write(tmp_path / "run", bank(), measurements=rows, scenario_yaml=SCENARIO)
+    run = read(tmp_path / "run")
+    retention = next(section for section in sections(Summary(run)) if section.title == "RETENTION")
+    (shown,) = (cells[-1] for _, block in retention.blocks for cells in block)
+    assert shown == ("0.40 [−71.46, 0.68]" if is_shown else "undefined")
+    assert any("within a tenth" in note for note in retention.notes) != is_shown
+    stored = run.measurements[run.measurements.metric == "retention"]
+    assert stored.value.tolist() == [0.4], "what is stored stays as it is"

@@ -21,6 +21,7 @@ from fedmem.studies.contrasts import (
     find_dominating,
     holm,
     is_above_zero,
+    is_divisible,
     mean_of,
     retention_ratio,
     seeds_for,
@@ -261,3 +262,15 @@ def test_an_undefined_ratio_gives_its_own_reason(effects: list[float], reason: s
     text = why_undefined(local, weights)
     assert reason in text
     assert bool(text) == math.isnan(retention_ratio(local / 2, local, weights).value)
+
+
+def test_effects_hardly_above_zero_are_not_divided_by() -> None:
+    """Fieller's interval of such a ratio is right and says little: its width is ten times its value."""
+    local, whole, ones = np.array([1.0, 2.1, 1.4]), np.array([0.9, 1.0, 0.2]), np.ones(3)
+    ratio = retention_ratio(whole, local, ones)
+    assert is_above_zero(local, ones)
+    assert ratio.high - ratio.low > 4
+    assert "within a tenth of the effect" in why_undefined(local, ones)
+    steady = np.array([1.0, 1.6, 1.3])
+    assert not why_undefined(steady, ones)
+    assert is_divisible(steady, ones)
