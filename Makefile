@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart schema data test slow nightly memory browser lint types docs bench auto-table split clean
+.PHONY: quickstart schema data test slow nightly memory browser lint types docs package matrix bench auto-table split clean
 .DEFAULT_GOAL := quickstart
 
 $(BIN)/fedmem: pyproject.toml
@@ -57,6 +57,27 @@ types: $(VENV)/.test
 
 docs: $(VENV)/.test
 	$(BIN)/python -m pytest tests/docs
+
+# What a release consists of, in dist/, and the tests of it.
+package: $(VENV)/.test schema
+	rm -rf dist
+	$(BIN)/python -m hatchling build --directory dist
+	$(BIN)/python -m twine check --strict dist/*
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow or not slow' tests/shipped tests/strategies/test_import_name.py
+
+# The tests that touch Flower, with the oldest and the newest version that pyproject.toml allows. Each version lies in a folder
+# of its own and is found before the installed one.
+FLOWER ?= 1.38.0 1.42.0
+FLOWER_TESTS = tests/engines tests/observation tests/apps tests/strategies tests/guards/test_flower_range.py \
+	tests/contracts/test_strategy.py tests/contracts/test_flower_strategy_adapter.py tests/execution/test_process_state.py \
+	tests/scenario/test_flower_parameters.py
+matrix: $(VENV)/.test
+	for version in $(FLOWER); do \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+			--target $(abspath $(VENV))/flower/$$version flwr==$$version || exit 1; \
+		PYTHONPATH=$(abspath $(VENV))/flower/$$version OMP_NUM_THREADS=1 \
+			$(BIN)/python -m pytest -n auto -m 'not slow and not statistical and not nightly' $(FLOWER_TESTS) || exit 1; \
+	done
 
 # Peers are installed into benchmarks/.venvs; more options: python -m benchmarks.bench --help
 bench: $(VENV)/.test

@@ -20,7 +20,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("fedmem", "strategies", "scenarios", "docs", "experiments", "README.md", "CONTRIBUTING.md")
+FOLDERS = ("fedmem", "strategies", "scenarios", "docs", "experiments", "README.md", "CONTRIBUTING.md", "SECURITY.md")
 GENERATED = ("scenario.schema.json",)
 HISTORY = "docs/decisions"  # a record may quote what was replaced
 ALLOWED = re.compile(

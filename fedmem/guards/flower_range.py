@@ -14,7 +14,7 @@ FLOWER = ">=1.38,<1.43"
 
 @contextmanager
 def private_parts_of_flower() -> Iterator[None]:
-    """Around imports of what Flower does not promise to keep.
+    """Around imports of parts that Flower may change at any time.
 
     fedmem runs all clients in one process, so it has to make messages and replies itself. The public interface of
     Flower has no means for that.
@@ -34,7 +34,7 @@ def private_parts_of_flower() -> Iterator[None]:
         if isinstance(error, ImportError) and name.partition(".")[0] != "flwr":
             raise
         raise FedmemError(
-            f"fedmem works with Flower (flwr) {FLOWER}, but {_installed()} is installed, which differs inside "
+            f"fedmem works with Flower (flwr) {FLOWER}, but {_installed_version()} is installed, which differs inside "
             f"({error}); run: pip install 'flwr{FLOWER}'"
         ) from error
 
@@ -50,7 +50,7 @@ def require_attributes(owner: object, *names: str) -> None:
         getattr(owner, name)
 
 
-def _installed() -> str:
+def _installed_version() -> str:
     try:
         return version("flwr")
     except PackageNotFoundError:

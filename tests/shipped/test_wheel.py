@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from email.parser import Parser
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,34 @@ def test_wheel_works_by_name_in_an_empty_folder(site: Path, tmp_path: Path, word
     assert said in done.stdout
     place = call(tmp_path, "-c", "import fedmem.shipped.files as f; print(f.folder())", path=str(site)).stdout.strip()
     assert place == str(site / "fedmem" / "shipped" / "scenarios")
+
+
+def test_metadata_name_licence_keywords_and_extras(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as file:
+        (name,) = [name for name in file.namelist() if name.endswith(".dist-info/METADATA")]
+        said = Parser().parsestr(file.read(name).decode("utf-8"))
+    assert (said["Name"], said["License-Expression"]) == ("fedmem", "Apache-2.0")
+    assert "memorisation" in said["Keywords"]
+    assert {"flower", "hub", "search", "torchvision"} <= set(said.get_all("Provides-Extra", []))
+    assert said["Description-Content-Type"] == "text/markdown"
+    assert str(said.get_payload()).startswith("# fedmem")
+
+
+@pytest.mark.parametrize("hostile", ["strategies.py", "strategies/__init__.py"])
+@pytest.mark.parametrize("place", ["current folder", "installed"])
+def test_foreign_strategies_do_no_harm(hostile: str, place: str, wheel: Path, site: Path, tmp_path: Path) -> None:
+    """Beside the scenario, or installed next to fedmem."""
+    folder = tmp_path / "installed" if place == "installed" else tmp_path
+    if place == "installed":
+        shutil.copytree(site, folder)
+    (folder / hostile).parent.mkdir(exist_ok=True)
+    (folder / hostile).write_text("raise RuntimeError('foreign')")
+    words = ["run", "quickstart", "rounds=1", "runs=8", "probes=[]", "strategy.kind=fedmedian", "speed.workers=1"]
+    done = call(tmp_path, "-m", "fedmem", *words, path=str(folder if place == "installed" else site))
+    assert done.returncode == 0, done.stderr
+    assert "memorisation" in done.stdout
+
+
+def test_wheel_has_each_strategy_once(wheel: Path) -> None:
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if "strategies/" in name]
+    assert sorted(names) == sorted(f"fedmem/strategies/{path.name}" for path in (ROOT / "strategies").glob("*.py"))
