@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fedmem.results.read import read as read
     from fedmem.scenario.loading import load_scenario as load_scenario
     from fedmem.studies.compare import compare as compare
+    from fedmem.studies.reading import read_comparison as read_comparison
     from fedmem.studies.sweep import sweep as sweep
 
     __version__: str
@@ -38,6 +39,7 @@ _HOME = {
     "plan": "fedmem.execution.plan",
     "measure": "fedmem.execution.run",
     "read": "fedmem.results.read",
+    "read_comparison": "fedmem.studies.reading",
     "fetch": "fedmem.federation.fetch",
     "Observed": "fedmem.observation.observed",
     "Watch": "fedmem.apps.watch",
@@ -63,6 +65,7 @@ __all__ = [
     "measure",
     "plan",
     "read",
+    "read_comparison",
     "run",
     "sweep",
 ]

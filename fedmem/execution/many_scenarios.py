@@ -27,6 +27,7 @@ from fedmem.contracts.events import (
 )
 from fedmem.errors import BusyError, FedmemError, FolderError
 from fedmem.execution.checked_inputs import build_federation
+from fedmem.execution.notebook import notebook_listeners
 from fedmem.execution.run import compute, folder_of, serve_finished, with_required_noise
 from fedmem.guards.guarding import Rescuing
 
@@ -90,7 +91,8 @@ def run_all(
         out: where their folders go, as `<out>/<name>/<id>`.
         force: run again what is finished.
         jobs: how many processes work; by default as many as the scenarios may have workers.
-        listeners: each is called with every event (`fedmem.contracts.events`) of every scenario.
+        listeners: each is called with every event (`fedmem.contracts.events`) of every scenario. Without any, a
+            notebook shows the progress.
 
     Guarantees:
 
@@ -121,7 +123,7 @@ def run_all(
             serve_finished(_with_noise(scenarios[i]), folder)
     ended: dict[int, FedmemError | None] = {}
     elsewhere: list[int] = []
-    emit = emitter(listeners)
+    emit = emitter(listeners or notebook_listeners())
 
     def forward_event(_: str, event: _Progress) -> None:
         if isinstance(event, Event):

@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +28,7 @@ from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Measurement
 from fedmem.errors import ComponentError, FedmemError, FolderError, Problem, ScenarioError
 from fedmem.execution.checked_inputs import build_federation, changed_data, data_digest
+from fedmem.execution.notebook import notebook_listeners
 from fedmem.guards.guarding import Rescuing
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def run(
         scenario: the scenario.
         out: where its folder goes.
         force: run it again where it is finished.
-        listeners: each is called with every event (`fedmem.contracts.events`), such as the end of a round.
+        listeners: each is called with every event (`fedmem.contracts.events`); a notebook without any shows progress.
 
     Guarantees:
 
@@ -64,7 +64,7 @@ def run(
     Errors: `ScenarioError` where the data cannot hold what is asked for, `RunError` where a client, the strategy or a
     measurement fails, `FolderError` where the results cannot be written, `ListenerError` where a listener raises.
     """
-    emit = emitter(listeners)
+    emit = emitter(listeners or notebook_listeners())
     try:
         with Rescuing():
             folder, trained = _run(scenario, out, force, emit)
@@ -260,7 +260,7 @@ def _compute(job: _Job, shards: Shards | None, emit: Emit, executor: Executor | 
             params=stack(simulated.params) if scenario.save.params else None,
         ),
         force=job.force,
-        draw=partial(finish_folder, sheets=bool(simulated.reconstructions)),
+        draw=finish_folder,
     )
 
 
@@ -297,7 +297,7 @@ def measure(path: Path | str) -> Path:
     controls = [measurement for measurement in stored.rows() if measurement.reading.metric == CONTROL]
     bank = read_bank(folder)
     # Read what estimates do not need as well: nothing is replaced in a folder that is damaged.
-    images = stored.reconstructions()
+    stored.reconstructions()
     measurements = [*probe_measurements, *_estimates(scenario, bank, probe_measurements), *controls]
     others = [alarm for alarm in stored.manifest.get("alarms", ()) if not alarm.startswith(guaranteed_bounds.ALARM)]
     alarms = [*guaranteed_bounds.alarms(scenario, measurements), *others]
@@ -310,7 +310,7 @@ def measure(path: Path | str) -> Path:
     if stored.manifest.get("positive_control"):
         changes["positive_control"] = record_of_stored(stored.manifest["positive_control"], measurements)
     replace_measurements(folder, measurements, changes)
-    finish_folder(folder, sheets=bool(images))
+    finish_folder(folder)
     return folder
 
 

@@ -91,10 +91,10 @@ def write_summary(folder: Path | str) -> RunSummary:
     return summary
 
 
-def finish_folder(folder: Path, *, sheets: bool) -> None:
-    """Writes what is made from the stored files: the summary and, with `sheets`, the images that were reconstructed."""
+def finish_folder(folder: Path) -> None:
+    """Writes what is made from the stored files: the summary, and the images that were reconstructed."""
     write_summary(folder)
-    if sheets:
+    if read(folder).reconstructions():
         write_sheets(folder)
 
 

@@ -42,6 +42,7 @@ from fedmem.errors import FolderError, RunError
 from fedmem.results.examples import FILE as EXAMPLES
 from fedmem.results.examples import ExampleNames, describe, read_names, with_class_names, with_names
 from fedmem.results.folder import is_finished
+from fedmem.results.run_views import RunViews
 from fedmem.results.tables import (
     read_audit,
     read_evidence,
@@ -55,14 +56,12 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from fedmem.results.run_summary import RunSummary
-
 RESULTS_SCHEMA = 4
 """Version of the files above; raised when a file or a column changes its name or its meaning."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(RunViews):
     """A finished run. Frames are read from its files when first asked for and kept.
 
     `measurements` and the other frames are long: one row per number, NaN where there is none. `evidence.subject`
@@ -184,15 +183,6 @@ class Run:
         from fedmem.results.by_client import frame_by_client
 
         return frame_by_client(self, measure, level, kind)
-
-    def summary(self) -> RunSummary:
-        """What the run shows, in short: verdicts, values of each kind, and limits, from `summary.json`.
-
-        Errors: `RunError` where the file is missing or damaged, or belongs to other measurements.
-        """
-        from fedmem.results.run_summary import read_summary
-
-        return read_summary(self.path)
 
     @property
     def client_names(self) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from fedmem.reporting.metric_names import check_metric
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.feasibility import checked_cells
 from fedmem.studies.grid import Cell, Setting, label_of, parse_seeds, parse_vary, settings_of
+from fedmem.studies.reading import study_html
 from fedmem.studies.stored import StoredStudy, draw_study, write_study
 from fedmem.studies.tables import TABLES
 
@@ -64,6 +65,11 @@ class ComparedRuns:
             f"{len(causes)} of {len(self.cells)} runs failed and are left out; the same command tries them again: "
             f"{'; '.join(causes[:3])}{more}"
         )
+
+    def _repr_html_(self) -> str:
+        """The comparison in a notebook."""
+        failures = [failure for failure in (self.failure_text,) if failure]
+        return study_html(self.cells[0].scenario.name, self.comparison, failures, self.path)
 
     def __getattr__(self, name: str) -> pd.DataFrame:
         """The tables, by their names."""
@@ -101,7 +107,8 @@ def compare(  # noqa: PLR0913 - options for users, all by name
         out: where runs and the comparison go.
         force: run again what is finished.
         jobs: how many processes work; by default one for each core.
-        listeners: each is called with every event (`fedmem.contracts.events`) of every run.
+        listeners: each is called with every event (`fedmem.contracts.events`) of every run. Without any, a notebook
+            shows the progress.
 
     Guarantees:
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedmem.contracts.events import Listener, count
+from fedmem.execution.notebook import notebook_listeners
 from fedmem.studies.feasibility import checked_cells
 from fedmem.studies.grid import label_of
 from fedmem.studies.sweep_file import load_sweep, places_of
@@ -29,7 +30,8 @@ def sweep(
         jobs: how many processes work; by default one for each core.
         force: run again what is finished.
         retry_failed: run those that failed before, and nothing else.
-        listeners: each is called with every event (`fedmem.contracts.events`) of every run.
+        listeners: each is called with every event (`fedmem.contracts.events`) of every run. Without any, a notebook
+            shows the progress.
 
     Guarantees:
 
@@ -42,6 +44,7 @@ def sweep(
     Errors: `ScenarioError` with all that is wrong in the file and in its settings, `FolderError`.
     """
     plan, base = load_sweep(file)
+    listeners = listeners or notebook_listeners()
     if plan.search is not None:
         from fedmem.studies.search import search
 

@@ -23,7 +23,8 @@ from fedmem.contracts.events import Event, Listener, ScenarioFailed, ScenarioFin
 from fedmem.execution.many_scenarios import Outcome, run_all
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.grid import Cell, label_of
-from fedmem.studies.stored import StoredStudy, write_study
+from fedmem.studies.reading import study_html
+from fedmem.studies.stored import StoredStudy, read_study, write_study
 from fedmem.studies.sweep_file import Sweep
 from fedmem.studies.tables import put, results
 
@@ -51,6 +52,12 @@ class SweptRuns:
         import pandas as pd
 
         return pd.read_parquet(self.path / "results.parquet")
+
+    def _repr_html_(self) -> str:
+        """The sweep in a notebook."""
+        study = read_study(self.path)
+        failures = [f"{key}: {why}" for key, why in self.failed.items()]
+        return study_html(study.title, study.comparison, failures, self.path)
 
     @property
     def trials(self) -> pd.DataFrame:

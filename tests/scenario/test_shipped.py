@@ -23,6 +23,8 @@ from fedmem.datasets._published import Published
 from fedmem.execution.run import run
 from fedmem.privacy import spending
 from fedmem.probes.leakage import Leakage
+from fedmem.reporting.first_screen import FirstScreen
+from fedmem.results.run_summary import RunSummary
 from fedmem.scenario import catalogue, describe
 from fedmem.scenario.loading import load_scenario
 from fedmem.scenario.scenario import Scenario
@@ -211,6 +213,17 @@ def smaller(path: Path, data: list[str]) -> Scenario:
     return load_scenario(path, changed)
 
 
+def check_first_screen(summary: RunSummary, page: Path) -> None:
+    """It has at most 16 lines, none wider than the terminal but that of the report, and both sentences."""
+    for width in (80, 120, 10_000):
+        *lines, last = [text for text, _ in FirstScreen(summary=summary, page=page).lines(width)]
+        assert len(lines) < 16
+        assert max(map(len, lines)) <= width
+        assert last == f"Report: {page}"
+        screen = " ".join(" ".join(lines).split())
+        assert all(verdict.text in screen or verdict.short in screen for verdict in summary.verdicts)
+
+
 @every_scenario
 def test_finishes_two_rounds(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dataset = load_scenario(path).dataset
@@ -227,7 +240,9 @@ def test_finishes_two_rounds(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
         (tmp_path / "data").mkdir()
         data = [*(["rows=null", "test=40"] if rows else []), *OF_THE_USER[kind](tmp_path / "data")]
     scenario = smaller(path, data)
-    frame = fedmem.read(run(scenario, out=tmp_path / "runs")).measurements
+    finished = fedmem.read(run(scenario, out=tmp_path / "runs"))
+    check_first_screen(finished.summary(), finished.path / "report.html")
+    frame = finished.measurements
     measured = frame[frame.value.notna()]
     private = spending.of_scenario(scenario) or isinstance(scenario.client, PrivateAlgorithm)
     promised = {spending.SOURCE} if private else set()

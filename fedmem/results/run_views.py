@@ -1,0 +1,71 @@
+"""What `Run` has beside its files: its summary, tidy frames, and HTML for a notebook."""
+
+from __future__ import annotations
+
+import html
+from typing import TYPE_CHECKING
+
+from fedmem.contracts.measurement import Level, Scope
+from fedmem.errors import RunError
+from fedmem.results.run_html import run_html
+from fedmem.results.run_summary import RunSummary, read_summary
+from fedmem.results.tidy import frame_of_summary, frame_of_values
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fedmem.results.read import Run
+
+
+class RunViews:
+    """The summary of a run, its values as tidy frames, and its HTML."""
+
+    @property
+    def _run(self) -> Run:
+        from fedmem.results.read import Run
+
+        assert isinstance(self, Run)
+        return self
+
+    def summary(self) -> RunSummary:
+        """What the run shows, in short: verdicts, values of each kind, and limits, from `summary.json`.
+
+        Errors: `RunError` where the file is missing or damaged, or belongs to other measurements.
+        """
+        return read_summary(self._run.path)
+
+    def table(self) -> pd.DataFrame:
+        """The values of the first screen: one row for each kind, measure and level. See `frame_of_summary`."""
+        return frame_of_summary(self.summary())
+
+    def values(
+        self,
+        measure: str,
+        *,
+        level: Level | None = None,
+        kind: str | None = None,
+        scope: Scope = "summary",
+        statistic: str = "",
+    ) -> pd.DataFrame:
+        """A measure as a tidy frame: `kind`, `level`, `value`, `low`, `high`, `n`, `null`, `p`, and its labels.
+
+        At level `local` the rows are about models of the owning client. A value of whole models, such as
+        `test_accuracy`, has an empty kind.
+
+        Args:
+            measure: such as `memorisation`, `exposure`, `auc`, `retention` or `test_accuracy`.
+            level: `local`, `sum` or `global`; by default all.
+            kind: this kind alone.
+            scope: `summary`; `round` adds the column `round`; `run` adds `run` and `round`; `run_summary` adds `run`.
+            statistic: such as `probability`; by default the measure itself.
+
+        Errors: `ComponentError` with choices for a measure, level, kind or scope that the run does not have.
+        """
+        return frame_of_values(self._run, measure, level=level, kind=kind, scope=scope, statistic=statistic)
+
+    def _repr_html_(self) -> str:
+        """The run in a notebook; without a summary its folder alone."""
+        try:
+            return run_html(self.summary(), str(self._run.path))
+        except RunError as error:
+            return f"<p>{html.escape(str(error))}</p>"

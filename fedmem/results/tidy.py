@@ -1,0 +1,100 @@
+"""Tidy frames of a run: one row a number, without the rows that nobody asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, get_args
+
+from fedmem.contracts.measurement import NO_CLIENT, Level, Scope
+from fedmem.errors import ComponentError
+from fedmem.results.run_summary import RunSummary
+from fedmem.wording import choices
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from fedmem.results.read import Run
+
+_PLACE = ("scope", "run", "round", "level", "client", "client_name", "subject", "source", "metric")
+_NUMBERS = ("value", "low", "high", "n")
+_HIDDEN = ("place", "statistic", "kind")
+"""Labels that a row is chosen by, or that `kind` says already."""
+
+
+def frame_of_values(
+    run: Run, measure: str, *, level: Level | None, kind: str | None, scope: Scope, statistic: str
+) -> pd.DataFrame:
+    """The frame of `Run.values`. Errors: `ComponentError` with choices."""
+    rows = run.measurements
+    kinds = list(dict.fromkeys(run.audit["kind"].tolist()))
+    _check("scope", scope, get_args(Scope))
+    _check("measure", measure, sorted(rows["metric"].unique()))
+    if level is not None:
+        _check("level", level, get_args(Level))
+    if kind is not None:
+        _check("kind", kind, kinds)
+    rows = rows[(rows["scope"] == scope) & rows["subject"].isin([*kinds, ""])]
+    for label, wanted in (("place", ["", "owner"]), ("statistic", [statistic])):
+        if label in rows:
+            rows = rows[rows[label].fillna("").isin(wanted)]
+    rows = rows if level is None else rows[rows["level"] == level]
+    rows = rows if kind is None else rows[rows["subject"] == kind]
+    selection = rows[rows["metric"] == measure]
+    labels = [
+        name for name in rows.columns if name not in (*_PLACE, *_NUMBERS, *_HIDDEN) and _has_values(selection[name])
+    ]
+    keys = ["subject", "level", "round", "run", "client", "source", *labels]
+    frame = selection[[*keys, *_NUMBERS, *(["client_name"] if "client_name" in rows else [])]]
+    for name in ("null", "p"):
+        others = rows[rows["metric"] == f"{measure}.{name}"][[*keys, "value"]].drop_duplicates(keys)
+        frame = frame.merge(others.rename(columns={"value": name}), on=keys, how="left")
+    has_clients = bool((frame["client"] != NO_CLIENT).any())
+    columns = [
+        "kind",
+        "level",
+        *(["round"] if scope in ("run", "round") else []),
+        *(["run"] if scope in ("run", "run_summary") else []),
+        *(["client", "client_name"] if has_clients else []),
+        *(["source"] if frame["source"].nunique() > 1 else []),
+        *labels,
+        *_NUMBERS,
+        "null",
+        "p",
+    ]
+    return frame.rename(columns={"subject": "kind"})[columns].reset_index(drop=True)
+
+
+def _has_values(column: pd.Series[Any]) -> bool:
+    return bool((column.notna() & (column.astype(str) != "")).any())
+
+
+def _check(name: str, value: str, allowed: Any) -> None:
+    if value not in allowed:
+        raise ComponentError(name, f"this run has no {name} {value!r}{choices(value, list(allowed))}")
+
+
+def frame_of_summary(summary: RunSummary) -> pd.DataFrame:
+    """The first screen as a frame: one row for each kind, measure and level, or retention.
+
+    The columns are `kind`, `measure`, `shows`, `level` (`local`, `global` or `retention`), `value`, `low`, `high`, `n`,
+    `null`, `p`, `state` and `saturated`. Values of models have no kind.
+    """
+    import pandas as pd
+
+    rows: list[Mapping[str, Any]] = []
+    for kind in summary.kinds:
+        for finding in kind.findings:
+            about = {"kind": kind.kind, "measure": finding.title, "shows": finding.shows}
+            sides = (("local", finding.local), ("global", finding.aggregate), ("retention", finding.retention))
+            rows += [about | {"level": level} | _numbers(value) for level, value in sides if value is not None]
+    for models in summary.models:
+        about = {"kind": "", "measure": models.title, "shows": ""}
+        for level, value in (("local", models.local), ("global", models.aggregate)):
+            if value is not None:
+                rows.append(about | {"level": level} | _numbers(value) | {"state": ""})
+    columns = ["kind", "measure", "shows", "level", *_NUMBERS, "null", "p", "state", "saturated"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _numbers(value: Any) -> dict[str, Any]:
+    return {name: getattr(value, name) for name in (*_NUMBERS, "null", "p", "state", "saturated")}
