@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import fedmem.strategies
+from fedmem.results.provenance import code
 from tests.cohorts import every_strategy
 from tests.tiny import tiny
 
@@ -72,6 +73,16 @@ def test_strategies_beside_the_package_are_found(tmp_path: Path) -> None:
     (tmp_path / "fedmem" / "strategies").write_text("../strategies")
     code = "import fedmem.strategies; print(fedmem.strategies.__file__)"
     assert Path(python("-S", "-c", code, cwd=tmp_path, path=tmp_path)) == tmp_path / "strategies" / "__init__.py"
+
+
+def test_hash_of_the_code_covers_strategies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Finished shards of another version of a strategy are trained again."""
+    copied = shutil.copytree(ROOT / "strategies", tmp_path / "strategies", ignore=shutil.ignore_patterns("__pycache__"))
+    before = code()
+    monkeypatch.setattr(fedmem.strategies, "__path__", [str(copied)])
+    assert code() == before  # wherever the folder lies
+    (copied / "fedmedian.py").write_text((copied / "fedmedian.py").read_text("utf-8") + "\n")
+    assert code() != before
 
 
 @pytest.mark.slow
