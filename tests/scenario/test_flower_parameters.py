@@ -19,4 +19,4 @@ def test_values_are_checked_by_the_annotation() -> None:
 
 def test_types_and_defaults_are_those_of_the_signature() -> None:
     (fact,) = [fact for fact in field_facts("strategy", KIND) if fact.name == "fraction_train"]
-    assert (fact.type, fact.default) == ("float", "1.0")
+    assert (fact.type, fact.default) == ("number", "1.0")
