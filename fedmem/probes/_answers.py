@@ -18,8 +18,8 @@ from fedmem.probes._pieces import pieces
 def answers(models: Sequence[Params], inputs: NDArray[np.float32], targets: IntArray, context: Context) -> FloatArray:
     """(2, T, n): whether each of T models is right about each of n rows (0 or 1), and its loss in nats.
 
-    A row is right where the logit of its label beats every other strictly; of texts both are means over the places that
-    are asked for. Where the logits of a model are not finite it has diverged, and both are NaN: it answers nothing.
+    A row is right where the logit of its label is strictly larger than every other. For texts both values are means
+    over the places that are asked for. A model whose logits are not finite has diverged, and both values are NaN.
     """
     import torch
 

@@ -172,11 +172,13 @@ class Scope:
 
 
 def is_example_itself(federation: Federation) -> BoolArray:
-    """(copies in all,) whether what is trained on is the example itself: its own row, or one with the same inputs and,
-    in a text, the same tokens wherever the example asks for one.
+    """(copies in all,) whether each copy is the example itself.
 
-    A secret in a row of its own is measured by less than its copies are trained on, and is the same text. What carries
-    an example among other things is not it.
+    A copy is the example if it is the example's own row, or a row with the same inputs. A text must also have the same
+    tokens wherever the example asks for one.
+
+    A secret in a row of its own is measured on fewer tokens than its copies are trained on, and is the same text. A row
+    that holds an example among other tokens is not the example.
     """
     audit, subjects = federation.audit, federation.audit.subject
     is_itself = np.asarray(federation.trained_rows == federation.audit_start + subjects)

@@ -1,7 +1,7 @@
 """Intervals of means, and of differences between means, whose values come in clusters.
 
 Clusters are clients and runs. The same example attacked in another round is no new example. The wider interval of the
-two ways alone covered the truth in 87 to 91 % of simulations where both vary equally, so both variances are added.
+two ways alone covered the truth in 87 to 91 % of simulations where both vary equally. So both variances are added.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ def mean_interval(values: FloatArray, *ways: Sequence[Hashable], level: float = 
     With residual sums `e_g` the variance is `G / (G - 1) * sum e_g^2 / n^2`, and t has G - 1 degrees of freedom. Probes
     often see only a handful of clusters, where percentile bootstrap intervals are too narrow.
 
-    Of two `ways` to cluster the same values (by client, by run) the squares of the half-widths add up, minus the square
-    for clusters that are alike in both ways, which each way counts (Cameron, Gelbach and Miller, 2011). The interval is
-    never narrower than that of either way. A way with one cluster does not count. Without any the interval is
-    (NaN, NaN), as for values of which any is NaN, and for values that are all alike, which are no certainty.
+    The same values may be clustered in two `ways` (by client, by run). Then the squares of the half-widths add up,
+    minus the square for clusters that are alike in both ways. Each way counts that square (Cameron, Gelbach and Miller,
+    2011). The interval is never narrower than that of either way. A way with one cluster does not count. Without any
+    way the interval is (NaN, NaN). So it is if any value is NaN, and if all values are alike, which is no certainty.
 
     >>> [round(end, 3) for end in mean_interval(np.array([1.0, 2.0, 3.0]), ["a", "b", "c"])]
     [-0.484, 4.484]

@@ -21,8 +21,8 @@ from fedmem.probes._cases import Case
 class Gallery:
     """Images (G, *shape), or texts, none of which is behind the update; the first `peers` of them are like the victim.
 
-    An example that is exchangeable with its peers is identified without any leakage with a chance of at most 1 / (peers
-    + 1), and of just that where all are peers.
+    Take an example that is exchangeable with its peers. Without any leakage it is identified with a chance of at most 1
+    / (peers + 1), and of exactly that where all are peers.
     """
 
     images: Rows
@@ -34,9 +34,9 @@ def gallery(kind: str, role: str, case: Case, max_size: int, context: Context) -
 
     Canaries are sought among the fresh references of their family, exactly their peers. Other examples are sought
     among real images: the population, the test set and rows of other clients, up to `max_size` in all. These are
-    about the peers of typical examples; of every other kind the peers are the examples of the same kind that other
-    clients hold, and come first. Real images are no peers where clients see them differently. It depends on no coin
-    of the case.
+    roughly the peers of typical examples. For every other kind the peers are the examples of the same kind that other
+    clients hold, and they come first. Real images are no peers where clients see them differently. The gallery depends
+    on no coin of the case.
     """
     federation = context.federation
     audit, store, rows = federation.audit, federation.store, federation.modality.comparison_rows

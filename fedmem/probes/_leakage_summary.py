@@ -85,9 +85,9 @@ def summed_up(
 def at_last_participation(measurements: Sequence[Measurement]) -> list[Measurement]:
     """The measurements of each example, labelled with its owner, in the last round at which its owner's model was read.
 
-    That is one round for each run and example, and the same at all levels, so that the aggregate is that of the round
-    of the local models. Models of other clients that hold the example do not count. Without any reading of an owner's
-    model it is the last round of all. An example whose owner was never read, where other owners were, has none.
+    That is one round for each run and example, the same at all levels. So the aggregate is that of the round of the
+    local models. Models of other clients that hold the example do not count. Without any reading of an owner's model it
+    is the last round of all. An example whose owner was never read, where other owners were, has none.
     """
     last: dict[tuple[int, str], int] = {}
     for measurement in measurements:

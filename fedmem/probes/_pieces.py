@@ -11,8 +11,8 @@ LOGITS = 1 << 22
 def pieces(models: int, rows: int, classes: int) -> Iterator[tuple[slice, slice]]:
     """Models and rows of each piece; together the pieces are every model and row once.
 
-    Where rows are cut depends on neither the number of models nor which they are, so that what a model answers, whose
-    last digits depend on the rows beside it, does not change with the models that are shown together.
+    The last digits of an answer depend on the other rows of its piece. So rows are cut at places that depend neither on
+    the number of models nor on which they are. An answer then does not change with the models that are shown together.
 
     >>> [(len(range(3)[models]), len(range(5)[rows])) for models, rows in pieces(3, 5, 10)]
     [(3, 5)]

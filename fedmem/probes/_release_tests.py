@@ -61,9 +61,9 @@ Releases = dict[tuple[Labels, int, int, int], FloatArray]
 def new_draws_of_tree(releases: Releases, rows: Sequence[Measurement]) -> Releases:
     """The same, where the noise is that of a tree, of the draws that are new in each round: these are independent.
 
-    The change of the prefix in a round is a sum of new draws and of the nodes to the left, which differences of earlier
-    prefixes give: the node of level l to the left of place t is `N(t - 2^l) - N(t - 2^(l + 1))`. Rounds of a tree after
-    one that was not observed are left out.
+    The change of the prefix in a round is a sum of new draws and of the nodes to the left. Differences of earlier
+    prefixes give these nodes: the node of level l to the left of place t is `N(t - 2^l) - N(t - 2^(l + 1))`. Rounds of
+    a tree after one that was not observed are left out.
     """
     trees: dict[tuple[int, int], dict[str, float]] = {}
     for row in rows:

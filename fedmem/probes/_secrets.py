@@ -31,8 +31,8 @@ class Question:
 def questions(federation: Federation, subjects: Sequence[int], prompt: int | None) -> list[Question]:
     """The questions for these audit examples, those that begin alike and are equally long as one.
 
-    A model is given all before the first token that is asked for, or the first `prompt` tokens where these are more;
-    it should write the rest, up to the last token that is asked for. Where nothing is left, there is no question.
+    A model is given all tokens before the first that is asked for, or the first `prompt` tokens where these are more.
+    It should write the rest, up to the last token that is asked for. Where nothing is left, there is no question.
     """
     spaces = {references.family: references.space or references.records for references in federation.references}
     examples = federation.audit.examples

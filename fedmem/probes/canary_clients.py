@@ -28,35 +28,35 @@ _COSINE = "canary_cosine"
 class CanaryClients:
     """One-shot estimate of the epsilon of clients, from the canary clients of the strategy (Andrew et al., 2024).
 
-    With `strategy: {kind: dp_fedavg, canary_clients: 200}` k clients beside the real ones send 10 S times a direction
-    u_j, uniform on the sphere of all d parameters, and are clipped as all clients are. What shows them is a cosine
-    with u_j, which without the client is N(0, 1/d) whatever else was trained. For each run, each observed round
+    With `strategy: {kind: dp_fedavg, canary_clients: 200}` k clients are added to the real ones. They send 10 S times a
+    direction u_j, uniform on the sphere of all d parameters, and are clipped as all clients are. They show in the
+    cosine with u_j, which without the client is N(0, 1/d) whatever else was trained. For each run, each observed round
     r and each j
 
-    - `canary_cosine`, with `shown` = `final` and `canary` = j: cos(u_j, w_r - w_0), what an adversary has who sees the
+    - `canary_cosine`, with `shown` = `final` and `canary` = j: cos(u_j, w_r - w_0), for an adversary that sees the
       model of round r alone;
     - `shown` = `step` and `canary` = j, or `fresh` = j of as many directions that no client has: cos(u_j, w_r -
       w_(r-1)), where every round is observed.
 
-    `summarise` fits a normal distribution to the cosines of all runs, and tells the epsilon between it and the null
+    `summarise` fits a normal distribution to the cosines of all runs, and reports the epsilon between it and the null
 
     - `epsilon_one_shot`, at least 0, in nats, with `low` and `high`: the smallest and largest where mean and spread are
-      moved by two standard errors. `shown` = `final` is of the model of a round, and where every round is observed
-      `shown` = `iterates` of the largest cosine of all rounds so far, against that of fresh directions;
-    - `epsilon_one_shot.ceiling`: where every canary client pointed just where the model went.
+      moved by two standard errors. `shown` = `final` is about the model of a round. Where every round is observed,
+      `shown` = `iterates` is about the largest cosine of all rounds so far, against that of fresh directions;
+    - `epsilon_one_shot.ceiling`: the value if every canary client pointed exactly where the model went.
 
     n counts canary clients of all runs. The labels say claim, unit, adjacency, how many in a run, d and delta.
 
     Guarantees:
 
-    - an **estimate, never a bound**: it leans on normal cosines, and on random directions being what leaks most. It is
-      near the truth for a sum with noise and a thousand directions, and too high on average with a hundred, so that it
-      is `low` that speaks against a guarantee; after many rounds it is what a final model shows of such clients;
+    - an **estimate, never a bound**: it assumes that cosines are normal, and that random directions leak most. It is
+      near the truth for a sum with noise and a thousand directions, and too high on average with a hundred. So `low` is
+      evidence against a guarantee. After many rounds it is what a final model shows of such clients;
     - the unit is a client, neighbours are with it and without it, or with its place left empty;
     - watching changes nothing; canary clients do: they push the model, and `expected_cohort_size` counts them;
-    - NaN where fewer than two cosines are known, since nothing moved, or because models have diverged.
+    - NaN where fewer than two cosines are known, because nothing moved or models have diverged.
 
-    `privacy` has beside it what the strategy guarantees, `epsilon_one_shot.permitted`, after the last round.
+    `privacy` also reports the guarantee of the strategy, `epsilon_one_shot.permitted`, after the last round.
 
     Fields
 

@@ -28,30 +28,30 @@ class ClientGap:
     - `client_loss_gap`: mean cross-entropy on the test set minus that on the base rows, in nats.
 
     Both are higher where the model fits the client better than the rest. At level `local` the model is the client's
-    own, for clients of the cohort; at level `global` it is the aggregate, for every client of the run, whether or not
-    it took part lately. Label skew is part of both, since the test set is everybody's; it is the same at both levels,
-    so local minus global is the part that the client's own training adds.
+    own, for clients of the cohort. At level `global` it is the aggregate, for every client of the run, whether or not
+    it participated lately. Label skew is part of both, since all clients share the test set. It is the same at both
+    levels, so local minus global is the part that the client's own training adds.
 
     There is a reading of each model for each client (subject `client k`).
 
-    `summarise` adds rows for each level and round (no run, no client): for each client the mean over runs with
-    Student's t interval (95 %) over them, NaN with a single run; with an empty subject the mean over all models and
-    clients, runs being the clusters.
+    `summarise` adds rows for each level and round (no run, no client). For each client it adds the mean over runs with
+    Student's t interval (95 %) over runs, NaN with a single run. With an empty subject it adds the mean over all models
+    and clients, with runs as the clusters.
 
-    It repeats those of each client as the summary: of the last observed round that has the client at all levels, so
-    that local and global are of the same round, or where there is none, of the last round of each level. The empty
-    subject in the summary is the plain mean over the clients that have such a round (over all clients, if none has).
-    Its interval goes from the mean of their low ends to that of their high ends, which is right if a run moves all
-    clients alike, and too wide otherwise; n counts their models.
+    It repeats the rows of each client as the summary. They are those of the last observed round that has the client at
+    all levels, so that local and global are of the same round. Where there is none, they are of the last round of each
+    level. The empty subject in the summary is the plain mean over the clients that have such a round (over all clients,
+    if none has). Its interval goes from the mean of their low ends to that of their high ends. That is right if a run
+    moves all clients alike, and too wide otherwise; n counts their models.
 
     Fields
 
     - `every`: measure only rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to measure.
 
-    Guarantees: deterministic; reads `kept`; nothing is changed; what is read of a model does not depend on those beside
-    it. Where a client has no base rows, or there is no test set, there is no reading of it. A tie is not right; of
-    a model that has diverged both are NaN, and it does not count.
+    Guarantees: deterministic; reads `kept`; nothing is changed; the reading of a model does not depend on other models.
+    Where a client has no base rows, or there is no test set, it has no reading. A tie is not right. For a model that
+    has diverged both values are NaN, and it does not count.
 
     >>> ClientGap().levels
     ('local', 'global')

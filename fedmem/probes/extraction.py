@@ -31,28 +31,30 @@ DRAWS = "draws_needed"
 class Extraction:
     """Extraction from language models, secret by secret, and the share of secrets that are extracted.
 
-    A model is given a secret's beginning, all tokens before the first that is asked for, and should write the rest:
+    A model is given the beginning of a secret, all tokens before the first that is asked for. It should write the rest:
 
     - `greedy`: 1 if the most probable token at each place gives the secret, verbatim, else 0;
     - `beam`: 1 if the secret is among the `width` texts of a beam search;
     - `greedy_within_distance`, `beam_within_distance`: the same where up to `distance` tokens may be put in, left out
       or replaced;
-    - `draws_needed`: the n for which it is (n, p)-discoverable: the fewest draws of which one is the secret with
-      probability `p`, from its exact probability under the sampling of `top_k` and `temperature`; 1 up, lower is
-      worse for privacy, inf where it is never drawn. `discoverable` is 1 if that is at most `draws`;
+    - `draws_needed`: the n for which the secret is (n, p)-discoverable. That is the fewest draws of which one is the
+      secret with probability `p`, from its exact probability under the sampling of `top_k` and `temperature`. From 1
+      up; lower is worse for privacy; inf where it is never drawn. `discoverable` is 1 if that is at most `draws`;
     - `best_first`, where a template says what secrets look like: 1 if the secret is among the `members` most probable
-      of all that could follow the beginning, as a best-first search finds them with at most `calls` tokens read. Of a
+      secrets that could follow the beginning. A best-first search finds them with at most `calls` tokens read. For a
       record of `personal` these are the values of the field: with `members: 1` that is attribute inference.
 
-    All are about single models. Some are right by chance, such as a model that writes digits where digits stand: so
-    each secret is asked for in runs whose coin left it out, too. The label `place` says whose model it is (`owner`
-    holds the secret, `others` do not), further labels what is counted. `guess_rate`, where it is known, is that of as
-    many guesses among the members of the template. `coin` = `out` marks secrets that the run did not train on.
+    All are about single models. Some are right by chance, such as a model that writes digits where digits stand. So
+    each secret is also asked for in runs whose coin left it out. The label `place` says whose model it is (`owner`
+    holds the secret, `others` do not). Further labels say what is counted. `guess_rate`, where it is known, is the
+    success rate of as many guesses among the members of the template. `coin` = `out` marks secrets that the run did not
+    train on.
 
-    `summarise` gives, for each round and in the summary, by kind the share of secrets with its interval (95 %, by owner
-    and by run, Wilson's where that is wider), n pairs of a secret and a model, and `.difference`, what secrets that are
-    in have over those that are out, Newcombe's interval where that is wider. The summary reads each secret in the last
-    observed round in which its owning client took part, at all levels. `draws_needed` has no mean.
+    `summarise` gives the share of secrets by kind, for each round and in the summary. Its interval is at 95 %, by owner
+    and by run, or Wilson's where that is wider. n counts pairs of a secret and a model. `.difference` is the share of
+    secrets that are in minus that of secrets that are out, with Newcombe's interval where that is wider. The summary
+    reads each secret in the last observed round in which its owning client took part, at all levels. `draws_needed` has
+    no mean.
 
     Fields
 
@@ -72,9 +74,9 @@ class Extraction:
 
     Of the first four runs, what models write at the last observed round is kept for the report, beside the secrets.
 
-    Guarantees: deterministic, nothing is drawn; reads `kept`; nothing is changed; what is read of a model does not
-    depend on those beside it. Of equally likely tokens the lowest number is written first. An extracted secret proves
-    that it is memorised only where it is extracted more often than by chance.
+    Guarantees: deterministic, nothing is drawn; reads `kept`; nothing is changed; the reading of a model does not
+    depend on other models. Of equally likely tokens the lowest number is written first. An extracted secret proves that
+    it is memorised only where it is extracted more often than by chance.
 
     Errors: `ComponentError` for data that are no text, and kinds that no injection has.
 

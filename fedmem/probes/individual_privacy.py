@@ -23,16 +23,16 @@ from fedmem.probes._clusters import mean_over_runs
 class IndividualPrivacy:
     """Epsilon of records by the gradients that they really had, for clients like `dp_sgd` (Feldman and Zrnic, 2021).
 
-    A record that is in a batch moves the noisy sum by min(|g|, S), S the clip. With q the sum of min(|g|, S)^2 / S^2
-    over all steps of all rounds so far, it has spent a q / (2 z^2) at Rényi order a, converted at the best order. For
-    each client that took part in the round
+    A record that is in a batch moves the noisy sum by min(|g|, S), S the clip. Let q be the sum of min(|g|, S)^2 / S^2
+    over all steps of all rounds so far. The record has spent a q / (2 z^2) at Rényi order a, converted at the best
+    order. For each client that took part in the round
 
     - `individual_epsilon`, `record=mean`: at the mean q of its rows, about what a typical record has spent;
     - `record=most`: at the sum over rounds of the largest q of a round, which no record of it exceeds.
 
-    Sampling of batches gives no amplification, so that both are about an adversary who knows them: compare them with
-    each other and over rounds, and with the guarantee of the run only where they are below it. Small where gradients
-    are shorter than the clip; large for records that stay hard.
+    Sampling of batches gives no amplification, so both are about an adversary that knows the batches. Compare them with
+    each other and over rounds. Compare them with the guarantee of the run only where they are below it. Small where
+    gradients are shorter than the clip; large for records that stay hard.
 
     Guarantees:
 
@@ -41,8 +41,8 @@ class IndividualPrivacy:
     - neighbours: the contribution of the record is zero instead;
     - watching changes nothing; 0 without steps, infinite without noise.
 
-    `summarise` adds the means over runs and clients for each round (no run, no client), with Student's t interval
-    (95 %) over runs, and repeats the last observed round as the summary.
+    `summarise` adds the means over runs and clients for each round (no run, no client), with Student's t interval (95
+    %) over runs. It repeats the last observed round as the summary.
 
     Fields
 

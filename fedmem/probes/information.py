@@ -32,28 +32,28 @@ if TYPE_CHECKING:
 class Information:
     """Proxies for what the part of an update that belongs to one layer says about single audit examples.
 
-    Nothing is reconstructed, so neither number is leakage: the labels are `claim` = `proxy`, the `view` and the `layer`
-    (a module that has parameters of its own). The update is read as a mean gradient `g` of n examples, as the probe
-    `leakage` reads it, and so are who is looked at: victims, which are in and in the batch, and controls, which a coin
-    left out. With `g_l` the part of layer l, and `h_l(x)` that of the gradient of the example's own loss at the model
-    before:
+    Nothing is reconstructed, so neither number is leakage. The labels are `claim` = `proxy`, the `view` and the `layer`
+    (a module that has parameters of its own). As in the probe `leakage`, the update is read as a mean gradient `g` of n
+    examples. The examples are also those of `leakage`: victims, which are in and in the batch, and controls, which a
+    coin left out. With `g_l` the part of layer l, and `h_l(x)` that of the gradient of the example's own loss at the
+    model before:
 
     - `sensitivity` (victims alone): `|d h_l / d x|_F / (n |g_l|)`, how much the update of the layer moves with the
       input, relative to its length, for one unit of the input; higher is more. The Frobenius norm is estimated from
-      random directions, `|J|_F^2 = E |J v|^2` with signs v, without bias in the square; it is exact where the input
-      has no more numbers than `directions`;
+      random directions, `|J|_F^2 = E |J v|^2` with signs v, without bias in the square. It is exact where the input has
+      no more numbers than `directions`;
     - `alignment`: the cosine of `g_l` and `h_l(x)`, -1..1, of victims and of controls (label `coin` = `out`).
 
-    Of texts there is no `sensitivity`, since a token cannot be moved by a little; an example is a whole row, whose own
+    Texts have no `sensitivity`, since a token cannot be moved by a little. For texts an example is a whole row. Its own
     loss is the mean over all tokens that are asked for where it is trained on.
 
-    `summarise` gives means by kind, and of `alignment` the difference between victims and controls, as `leakage` does,
-    and from the same values
+    `summarise` gives means by kind, and for `alignment` the difference between victims and controls, as `leakage` does.
+    From the same values it gives
 
-    - `usable_information`: bits that the alignment gives about the coin to a logistic predictor, 0 where it is of no
-      use, at most 1 for even coins: the mean of `log2 f(y | a) - log2 p(y)` over victims and controls, where predictor
-      and prior are fitted to all other runs. It may fall below 0 where what was fitted misleads. NaN with too few runs
-      to fit both. Intervals (95 %) are Student's, clustered by owner and by run.
+    - `usable_information`: bits that the alignment gives a logistic predictor about the coin. It is 0 where it is of no
+      use, and at most 1 for even coins. It is the mean of `log2 f(y | a) - log2 p(y)` over victims and controls, where
+      predictor and prior are fitted to all other runs. It may fall below 0 where the fitted predictor misleads. NaN
+      with too few runs to fit both. Intervals (95 %) are Student's, clustered by owner and by run.
 
     Without a gradient in a layer (all zero, or not finite) its readings are NaN, and do not count in any mean.
 
@@ -66,15 +66,15 @@ class Information:
     - `every`: look only at rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to look.
 
-    Guarantees: deterministic; nothing is changed; what is read of a run does not depend on the other runs.
+    Guarantees: deterministic; nothing is changed; the readings of a run do not depend on other runs.
 
     Errors: `ComponentError` if the client algorithm is no `ScheduledClient`.
 
     >>> Information().levels
     ('local', 'global')
 
-    References: Mo, Borovykh, Malekzadeh, Haddadi and Demetriou (2021), on localising what gradients leak, after whom
-    both are; Xu, Zhao, Song, Stewart and Ermon (2020), on usable information.
+    References: Both follow Mo, Borovykh, Malekzadeh, Haddadi and Demetriou (2021), on localising what gradients leak.
+    Xu, Zhao, Song, Stewart and Ermon (2020), on usable information.
     """
 
     measures: ClassVar[tuple[Measure, ...]] = INFORMATION

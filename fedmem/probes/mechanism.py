@@ -47,27 +47,28 @@ _STEPS = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Mechanism:
-    """Tests of messages: the noise of each release is what was released less what clients contributed.
+    """Tests of messages: the noise of each release is the release minus the contributions of clients.
 
     An audit sees what an adversary sees, and misses what adversaries of this strength cannot use. This probe plays a
-    tester who sees everything: of a noisy strategy the clients' updates and the aggregate, of `dp_sgd` the rows in the
-    first two batches and the models around them. The tester clips the contributions, adds them up and subtracts the
-    sum. Under the stated mechanism the rest is normal noise of standard deviation z S. From round 1 on, in each
-    observed round:
+    tester that sees everything. With a noisy strategy it sees the clients' updates and the aggregate. With `dp_sgd` it
+    sees the rows in the first two batches and the models around them. The tester clips the contributions, adds them up
+    and subtracts the sum. Under the stated mechanism the rest is normal noise of standard deviation z S. From round 1
+    on, in each observed round:
 
     - `noise_variance`, by `array`: the mean square of the noise in units of (z S)^2; 1 is expected. The label `release`
       is `server`, or `step` with the labels `step` 1 and 2 of a client with `dp_sgd`;
-    - `noise_along`, with `direction` = `sum` and `excess`: the noise along the sum of clipped contributions, and
-      along what clipping takes away from it: standard normal, unless contributions are not clipped as stated;
+    - `noise_along`, with `direction` = `sum` and `excess`: the noise along the sum of clipped contributions, and along
+      the part that clipping takes away from it. Both are standard normal, unless contributions are not clipped as
+      stated;
     - `noise_in_span`: the mean square of the noise within the span of the contributions, n its dimension;
     - `projection`, with `j` from 0 to 31: sums of the noise with random signs, the same signs in each round;
     - `batches`, with `statistic` = `size`, `spread` and `overlap`, and `projection` of `release` = `batch`: standard
-      scores of the batches of `dp_sgd`, which hold each row independently with a fixed probability.
+      scores of the batches of `dp_sgd`. These hold each row independently with a fixed probability.
 
-    `summarise` gives one `mechanism_p` for each test, over all rounds and runs, in the summary: the variance of each
-    array, both directions, correlation between `rounds`, `steps`, `clients` and `runs`, and the batches. The smallest p
-    times the number of tests is the `mechanism_p` whose label `test` is `all`. With `alarm` a value at or below `level`
-    is an alarm of the run.
+    `summarise` gives one `mechanism_p` for each test, over all rounds and runs, in the summary. The tests are the
+    variance of each array, both directions, correlation between `rounds`, `steps`, `clients` and `runs`, and the
+    batches. The smallest p times the number of tests is the `mechanism_p` whose label `test` is `all`. With `alarm` a
+    value at or below `level` is an alarm of the run.
 
     Guarantees:
 
@@ -76,11 +77,11 @@ class Mechanism:
     - sums are computed again in float64, from gradients of single records by torch's autograd, and by none of the code
       that trains; watching changes nothing.
 
-    Covered are `dp_fedavg`, `dp_ftrl` and `dp_sgd`. Of `dp_adaptive` the clip of later rounds is not released; there
-    the noise level is tested in round 1 alone, and in later rounds the ratio of arrays and correlations. Of `dp_ftrl`
-    the noise of rounds is correlated by design: there the draws that are new in each round are compared, from the first
-    round of a tree on, as long as every round is observed. With momentum only round 1 is tested. Rounds that are not
-    observed are not tested.
+    Covered are `dp_fedavg`, `dp_ftrl` and `dp_sgd`. `dp_adaptive` does not release the clip of later rounds. There the
+    noise level is tested in round 1 alone, and in later rounds the ratio of arrays and correlations. With `dp_ftrl` the
+    noise of rounds is correlated by design. There the new draws of each round are compared, from the first round of a
+    tree on, as long as every round is observed. With momentum only round 1 is tested. Rounds that are not observed are
+    not tested.
 
     Fields
 

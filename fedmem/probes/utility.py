@@ -29,30 +29,31 @@ class Utility:
     """Accuracy on held-out and on training rows, and the gap between them, of the models of a round.
 
     - `test_accuracy`: share of the test set that a model gets right, 0..1, higher is better;
-    - `train_accuracy`: the same of its own training rows, audit examples and replacement rows included, each as often
-      as it was trained on: of the client at level `local`, of all clients in the run together at level `global` (of its
-      owner alone, where the aggregate is completed by personal layers), of the clients listed at level `sum`;
+    - `train_accuracy`: the same of the model's own training rows, audit examples and replacement rows included, each as
+      often as it was trained on. At level `local` these are the rows of the client, and at level `sum` those of the
+      listed clients. At level `global` they are the rows of all clients in the run together (of its owner alone, where
+      personal layers complete the aggregate);
     - `generalisation_gap`: train minus test, model by model, -1..1, higher means more over-fitted. At level `local` it
-      also holds the label skew of the client, since the test set is everybody's;
+      also holds the label skew of the client, since all clients share the test set;
     - `generalisation_loss_gap`: mean cross-entropy on the test set minus that on the training rows, in nats, model by
-      model. It is the generalisation gap as the loss defines it, and is higher for more over-fitted models, too.
+      model. It is the generalisation gap of the loss, and is also higher for more over-fitted models.
 
     An example is right when the logit of its label is strictly larger than every other, so a constant model is never
-    right. One reading of each metric for each model; NaN, with n = 0, without training rows or without a test set, and
-    for a model that has diverged: NaN is no answer, so it is neither right nor wrong.
+    right. There is one reading of each metric for each model. It is NaN, with n = 0, without training rows or without a
+    test set, and for a model that has diverged: NaN is no answer, so it is neither right nor wrong.
 
-    `summarise` adds one row of each metric for each level and round (no run, no client): the mean over n models, with
-    Student's t interval (95 %) over runs, NaN with a single run. A model without training rows counts for
-    `test_accuracy` alone, a diverged one for nothing, which n shows; with no model to average the mean is NaN. The last
-    observed round is repeated as the summary.
+    `summarise` adds one row of each metric for each level and round (no run, no client). The row is the mean over n
+    models, with Student's t interval (95 %) over runs, NaN with a single run. A model without training rows counts for
+    `test_accuracy` alone, and a diverged model for nothing, which n shows. With no model to average the mean is NaN.
+    The last observed round is repeated as the summary.
 
     Fields
 
     - `every`: measure only rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to measure.
 
-    Guarantees: deterministic; reads `kept`, what a model's owner uses; nothing is changed; what is read of a model
-    does not depend on those beside it.
+    Guarantees: deterministic; reads `kept`, the model that its owner uses; nothing is changed; the reading of a model
+    does not depend on other models.
 
     >>> Utility().levels
     ('local', 'global')
@@ -165,8 +166,8 @@ def _test(transitions: Sequence[Transition], context: Context) -> FloatArray:
 def _train(transitions: Sequence[Transition], context: Context) -> FloatArray:
     """(2, T) accuracy and mean loss on the rows trained on, NaN without any.
 
-    Models of the same clients share most rows, so they are evaluated together on all that any run may train on there:
-    on other rows beside it, a row could get another last digit.
+    Models of the same clients share most rows, so they are evaluated together on all rows that any run may train on
+    there. The last digit of a row may depend on the other rows that are evaluated with it.
     """
     store = context.federation.store
     groups: dict[tuple[int, ...], list[int]] = {}
