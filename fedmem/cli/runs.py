@@ -116,15 +116,22 @@ def report(
         ),
     ],
     full: Full = False,
+    examples: Annotated[
+        int | None,
+        typer.Option(min=1, help="audit examples on the page of a run, the most memorised first", show_default=False),
+    ] = None,
 ) -> None:
     """Draw the figures of a finished run, comparison or sweep again and print what it shows; trains nothing."""
     with reporting():
+        from fedmem.errors import ComponentError
         from fedmem.studies.stored import is_study
 
-        if is_study(folder):
-            show_study(folder)
+        if not is_study(folder):
+            show_results(folder, quiet=False, full=full, max_examples=examples)
+        elif examples is not None:
+            raise ComponentError("--examples", f"{folder} is no run, and its page shows no examples; leave it out")
         else:
-            show_results(folder, quiet=False, full=full)
+            show_study(folder)
 
 
 @app.command("runs")

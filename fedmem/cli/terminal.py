@@ -52,8 +52,11 @@ def console() -> Console:
     return Console() if sys.stdout.isatty() else Console(width=NO_LIMIT)
 
 
-def show_results(folder: Path, *, quiet: bool, full: bool = False) -> None:
-    """Figures, and the first screen or with `full` all tables; exit code 1 if the run raised an alarm."""
+def show_results(folder: Path, *, quiet: bool, full: bool = False, max_examples: int | None = None) -> None:
+    """Figures, and the first screen or with `full` all tables; exit code 1 if the run raised an alarm.
+
+    `max_examples` are the audit examples on the page; None for its usual number.
+    """
     from fedmem.reporting.first_screen import FirstScreen
     from fedmem.reporting.page import report
     from fedmem.reporting.summarise import summarise, write_summary
@@ -63,7 +66,7 @@ def show_results(folder: Path, *, quiet: bool, full: bool = False) -> None:
     page, trouble = None, ""
     try:
         write_summary(folder)
-        page = report(folder)
+        page = report(folder, **({} if max_examples is None else {"max_examples": max_examples}))
     except OSError as error:
         # the numbers are stored, even where the figures cannot be
         trouble = f"error: the figures cannot be written to {folder}: {error.strerror or error}"

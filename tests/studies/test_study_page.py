@@ -12,7 +12,7 @@ from tests.estimation.saturation_helpers import SHARP, compared
 def test_verdict_names_the_significant_differences() -> None:
     first, second = verdict(compared(SHARP, NOWHERE))
     assert first == "1 of 1 difference is significant with 4 seeds, after adjustment for the number of tests."
-    assert second.startswith("exposure (canary, global) is lower (few seeds) with fedmedian than with fedavg: −0.200 [")
+    assert second.startswith("Exposure (canary, global) is lower (few seeds) with fedmedian than with fedavg: −0.200 [")
     assert second.endswith("] bits.")
 
 
