@@ -126,7 +126,7 @@ def roc_drawings(summary: Summary) -> dict[str, tuple[drawing.Drawing, str]]:
         n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         caption = (
             f"ROC of {_title(labels)}: share of members found against share of non-members accused, on logarithmic "
-            f"axes. Non-members: {n} pairs of a run and an example; the axes end at 1/{counts[-1]}. Bars: 95 % "
+            f"axes. Non-members: n = {n} pairs of a run and an example; the axes of a panel end at 1/n. Bars: 95 % "
             "intervals at the rates of the table. Dotted: guessing. Equal scores are refused together."
         )
         slug = "_".join(["roc", *(part for part in _title(labels).lower().replace("=", "_").split())])

@@ -51,7 +51,7 @@ def panels(drawing: Drawing, name: str) -> list[Panel]:
     titles = [str(axes.get_label()) or _unescape(axes.get_title(loc="left")) for axes in drawing.grid]
     for axes in drawing.grid:
         axes.set_title("", loc="left")
-        axes.tick_params(labelleft=True)
+        axes.tick_params(labelleft=True, length=0, which="both")
         axes.patch.set_visible(False)
         if drawing.has_named_rows:
             axes.tick_params(labelleft=False)

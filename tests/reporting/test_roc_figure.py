@@ -65,8 +65,8 @@ def test_axes_end_at_one_over_the_number_of_non_members(tmp_path: Path) -> None:
     table = summary(tmp_path / "run", [LOSS])
     ((name, (drawing, caption)),) = roc_drawings(table).items()
     assert name == "roc_loss_threshold"
-    assert "Non-members: 32 pairs" in caption
-    assert "end at 1/32" in caption
+    assert "Non-members: n = 32 pairs" in caption
+    assert "end at 1/n" in caption
     for axes in drawing.grid:
         assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
         assert axes.get_xlim() == (1 / 32, 1)
