@@ -17,6 +17,7 @@ from fedmem.contracts.evidence import TrainedBank
 from fedmem.errors import RunError
 from fedmem.scenario import yaml_source
 from tests.cli.main_helpers import SMALL, call
+from tests.results.top_helpers import finished
 
 
 def test_run_report_and_measure_from_file_to_table(small: Path) -> None:
@@ -198,3 +199,22 @@ def test_an_alarm_is_on_the_first_screen(small: Path) -> None:
     assert done.exit_code == 1
     assert "ALARM: epsilon is above its bound" in done.stdout
     assert len(done.stdout.splitlines()) <= 16
+
+
+def test_a_report_holds_as_many_examples_as_asked_for(tmp_path: Path) -> None:
+    folder = finished(tmp_path / "run", [(8, 0), (4, 4), (6, 2)]).path
+    few = call("report", str(folder), "--examples", "2")
+    assert few.exit_code == 0, few.stderr
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count("<tr data-place=") == 2
+    assert "The page holds 2 of 3 audit examples; <code>fedmem report FOLDER --examples 3</code> shows all." in page
+    assert call("report", str(folder)).exit_code == 0
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert page.count("<tr data-place=") == 3
+    assert "The page holds" not in page
+    assert call("report", str(folder), "--examples", "0").exit_code == 2
+    (tmp_path / "compare-01").mkdir()
+    (tmp_path / "compare-01" / "series.json").write_text("{}")
+    refused = call("report", str(tmp_path / "compare-01"), "--examples", "2")
+    assert refused.exit_code == 2
+    assert "its page shows no examples; leave it out" in refused.stderr

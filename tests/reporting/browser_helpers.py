@@ -36,6 +36,9 @@ from tests.results.top_helpers import RUNS, answers, bank, coins
 SIZES = ((1280, 900), (390, 844))
 SCHEMES = ("light", "dark")
 
+_SETTLE = 150
+"""Milliseconds in which a page reports what it has refused; it does so after it has loaded."""
+
 HOSTILE = (
     "\"'><script>window.hacked=1</script></style></script><img src=x onerror=window.hacked=1> javascript:alert(1) "
     "{{ 7*7 }} {% raw %} $x^2$ &amp; \u202eoverride\u202c \u05e9\u05dc\u05d5\u05dd \u4f60\u597d \x00 \x1b[31m "
@@ -97,6 +100,7 @@ def opened(browser: Browser, file: Path, width: int = 1280, scheme: Any = "light
     page.on("request", lambda request: result.requests.append(request.url))
     try:
         page.goto(file.resolve().as_uri())
+        page.wait_for_timeout(_SETTLE)
         yield result
     finally:
         context.close()

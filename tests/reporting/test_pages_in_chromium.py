@@ -79,6 +79,7 @@ def test_what_the_checks_look_for_is_found(browser: Browser, pages: Mapping[str,
     page = tmp_path / "evil.html"
     page.write_text(text.replace("</main>", f"{evil}</main>"), encoding="utf-8")
     with opened(browser, page) as tab:
+        tab.page.wait_for_timeout(1000)
         assert {message.rpartition("policy: ")[2] for message in tab.messages if "policy: " in message} == {
             "script-src-elem", "style-src-attr", "img-src",
         }  # fmt: skip
