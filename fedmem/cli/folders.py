@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 MANIFEST = "manifest.json"
-_ID = re.compile(r"[0-9a-f]{4,}")
+_ID = re.compile(r"[0-9a-f]{4,64}")
 
 
 def finished_folder(text: str) -> Path:
@@ -19,7 +19,7 @@ def finished_folder(text: str) -> Path:
     PosixPath('runs/quickstart/0123456789ab')
     """
     path = Path(text)
-    if path.exists() or not _ID.fullmatch(text):
+    if not _ID.fullmatch(text) or path.exists():
         return path
     depths = ("*", "*/*", "*/*/*")
     places = {manifest.parent for depth in depths for manifest in Path().glob(f"{depth}/{MANIFEST}")}

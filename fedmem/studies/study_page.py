@@ -72,17 +72,17 @@ def _sentence(comparison: Comparison, row: Row) -> str:
     size = estimate_text(row.adjusted, quantity.digits if quantity.scale == 1 else 1, quantity.scale)
     unit = f" {quantity.unit}" * bool(quantity.unit)
     verdict_text = with_few_seeds(row.verdict, row.contrast.n if row.contrast else 0)
-    return _compared(comparison, row.setting, f"{quantity.title} ({about})", verdict_text, f"{size}{unit}")
+    return _difference_sentence(comparison, row.setting, f"{quantity.title} ({about})", verdict_text, f"{size}{unit}")
 
 
 def _retention_sentence(comparison: Comparison, entry: Retention) -> str:
     """A significant difference of what aggregation retains, in words."""
     about = f"retention of {entry.quantity.title} ({entry.quantity.kind})"
     verdict_text = with_few_seeds(entry.verdict, entry.difference.n if entry.difference else 0)
-    return _compared(comparison, entry.setting, about, verdict_text, estimate_text(entry.difference, 2))
+    return _difference_sentence(comparison, entry.setting, about, verdict_text, estimate_text(entry.difference, 2))
 
 
-def _compared(comparison: Comparison, setting: int, about: str, verdict_text: str, size: str) -> str:
+def _difference_sentence(comparison: Comparison, setting: int, about: str, verdict_text: str, size: str) -> str:
     labels = comparison.labels
     reference = labels[comparison.reference[setting]]
     return f"{about[:1].upper()}{about[1:]} is {verdict_text} with {labels[setting]} than with {reference}: {size}."
