@@ -129,13 +129,12 @@ class PlacedInjection(ABC):
 
     Fields
 
-    - `clients`: who holds examples: `all`, a list of clients by number or name, `{share: 0.3}` of them
-      or `{count: 4}` of them, drawn
-      at random; a share is rounded to whole clients, at least one.
+    - `clients`: who holds examples: `all`, a list of clients by number or name, `{share: 0.3}` of them or `{count: 4}`
+      of them, drawn at random. A share is rounded to whole clients, at least one.
     - `per_client`: audit examples on each of these clients.
     - `copies`: how often an in example is trained on in each epoch, all copies under one coin.
-    - `unmasked`: so many of all copies of an example that no coin masks: they are trained on in every round of every
-      run, as unknown duplicates would be. What is compared is then one with all copies and one with these.
+    - `unmasked`: so many of all copies of an example that no coin masks. They are trained on in every round of every
+      run, as unknown duplicates would be. The comparison is then between all copies and these copies.
     - `start`: first round in which an in example is trained on; null: from the beginning.
     - `stop`: last round in which an in example is trained on; null: to the end.
     - `label`: name of this injection in every output; its kind if left out.

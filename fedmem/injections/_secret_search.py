@@ -24,15 +24,15 @@ class SecretSearch:
     """Where secrets stand in the windows that clients hold, the rows of `examples`, and in those set aside.
 
     Attributes:
-        windows: by secret the rows that hold it as a whole.
-        pieces: by secret the rows that hold a part of its value, from a copy that the border of a window cuts.
-        cut: by secret how many of its copies are cut.
-        elsewhere: by reason how many windows that no client holds have a secret as a whole, those of `windows` if any.
-        searched: how many rows there are.
-        beginnings: how many of them hold the beginning of the template.
-        longer: how many texts go on after the last place.
-        unknown: how many texts have an unknown token in a place.
-        spellings: how many texts have the template in another spelling, by the spelling of its fixed text.
+        windows: By secret the rows that hold it as a whole.
+        pieces: By secret the rows that hold a part of its value, from a copy that the border of a window cuts.
+        cut: By secret how many of its copies are cut.
+        elsewhere: By reason how many windows that no client holds have a secret as a whole, those of `windows` if any.
+        searched: How many rows there are.
+        beginnings: How many of them hold the beginning of the template.
+        longer: How many texts go on after the last place.
+        unknown: How many texts have an unknown token in a place.
+        spellings: How many texts have the template in another spelling, by the spelling of its fixed text.
     """
 
     windows: Mapping[int, Sequence[int]]
@@ -175,8 +175,8 @@ def _pieces(
 ) -> tuple[dict[int, list[int]], dict[int, int]]:
     """By secret the held rows with a part of its value, and its number of cut copies.
 
-    Where a text goes on nowhere, because its end is left out, the beginning of a known secret at the end of a window is
-    a piece.
+    A text may go on nowhere, because its end is left out. Then the beginning of a known secret at the end of a window
+    is a piece.
     """
     first = np.flatnonzero(follower >= 0)
     second = follower[first]

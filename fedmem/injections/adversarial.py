@@ -25,9 +25,9 @@ class Adversarial(PlacedInjection):
     """x' = x + d with |d| <= epsilon (high - low) in every value, chosen to lower the margin of a reference model most.
 
     The reference is a softmax regression z = W x + b fitted to rows of the reserve that no client trains on. For a
-    linear model the worst d against class c is known exactly: sign(w_c - w_y) at the bound, then clipped to the range
-    from `low` to `high` of the data; c is the class that leaves the smallest margin z_y - z_c. No network is attacked,
-    so how adversarial x' is for the model that is trained depends on how far the perturbation transfers.
+    linear model the worst d against class c is known exactly: sign(w_c - w_y) at the bound. It is then clipped to the
+    range from `low` to `high` of the data. The class c is the one that leaves the smallest margin z_y - z_c. No network
+    is attacked. How adversarial x' is for the trained model depends on how well the perturbation transfers.
 
     Fields
 

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 class BlendedPatch(PlacedInjection):
     """x = (1 - a) mean + a key inside a patch, x = mean outside; key and place are random, the label uniform.
 
-    `mean` is the mean of all training inputs, a is `opacity`, every value of the key is 0 or 1 with equal odds and the
-    place is uniform. All canaries and references lie on this one image: on images of their own, a rank would say
-    how easy an image is before it says anything about the key. What is exposed is the key, its place and its label.
+    `mean` is the mean of all training inputs, and a is `opacity`. Every value of the key is 0 or 1 with equal odds, and
+    the place is uniform. All canaries and references lie on this one image. On images of their own, a rank would show
+    how easy an image is before it shows anything about the key. What is exposed is the key, its place and its label.
 
     Fields
 

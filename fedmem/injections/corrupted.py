@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class Corrupted(PlacedInjection):
     """A reserve row whose image is damaged; the label, drawn like those of the owner's own rows, stays true.
 
-    With severity s and values from `low` to `high` over the whole data set: `noise` adds normal noise of standard
-    deviation s (high - low) and clips; `blur` is a Gaussian of s/4 of the shorter side; `occlusion` covers a rectangle
-    at a random place, a share s of the area, with the middle of the range.
+    Let s be the severity, and let values range from `low` to `high` over the whole data set. `noise` adds normal noise
+    of standard deviation s (high - low) and clips. `blur` is a Gaussian of s/4 of the shorter side. `occlusion` covers
+    a rectangle at a random place, a share s of the area, with the middle of the range.
 
     Fields
 

@@ -34,10 +34,10 @@ class Existing:
     """Rows that the partition gave to clients. Each becomes an audit example of the client that holds it.
 
     Write one of `rows`, `where`, `share` and `per_client`, or `where` with `per_client`: so many of the matching rows
-    of each client. A chosen row leaves the base rows of its client. In
-    runs in which it is out, another row of the same client is its replacement row; these rows are set aside too, one
-    for each chosen row. So a client trains on as many rows as it holds, minus its chosen ones, in every run. With n
-    rows, at most (n - 1) // 2 can be chosen, and n - 1 with `exclusion: remove`.
+    of each client. A chosen row leaves the base rows of its client. In runs in which it is out, another row of the same
+    client is its replacement row. These rows are set aside too, one for each chosen row. So a client trains on as many
+    rows as it holds, minus its chosen ones, in every run. With n rows, at most (n - 1) // 2 can be chosen, and n - 1
+    with `exclusion: remove`.
 
     Fields
 
@@ -58,8 +58,8 @@ class Existing:
     - base rows, chosen rows and replacement rows of a client are together what the partition gave it;
     - partition, coins and draws of earlier injections stay as they are.
 
-    Errors: `ComponentError` for two selectors, a column or value that is not in the data, a row that no client holds,
-    and more rows than can be chosen of a client.
+    Errors: `ComponentError` for two selectors, for a column or value that is not in the data, and for a row that no
+    client holds. Also for more rows than can be chosen of a client.
 
     >>> Existing(rows=(3, 7)).total_copies(20, 900), Existing(per_client=2).total_copies(20, 900)
     (2, 40)

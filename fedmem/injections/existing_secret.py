@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 class ExistingSecret:
     """Every text in the training windows of clients that matches a template, such as a PIN in a chat.
 
-    Each different secret is one audit example: the text of the template at the start of a row, of which the tokens in
-    places are asked for. Its copies are the windows that hold it, at all of its clients, and those that hold a part of
+    Each different secret is one audit example: the text of the template at the start of a row. The tokens in places are
+    asked for. Its copies are the windows that hold it, at all of its clients. They include windows that hold a part of
     its value, because the end of a window cuts a copy. They leave the base rows of these clients and are under one
     coin. In runs in which the secret is out, other windows of the same clients are their replacement rows. A secret
     that shares a window with another one is left where it is: one coin cannot decide about two.
@@ -45,7 +45,7 @@ class ExistingSecret:
     - `lists`: the lists that the template names, such as `{city: [Rome, Oslo]}`.
     - `max_secrets`: at most so many of the secrets, drawn at random; null for all.
     - `coins`: `false` leaves all windows with their clients in every run, so that exposure is measured and memorisation
-      is not; null: coins where there are several runs, none with `runs: 1`.
+      is not. With null, coins decide where there are several runs, and there are none with `runs: 1`.
     - `label`: name of this injection in every output; its kind if left out.
 
     Guarantees:
@@ -53,11 +53,11 @@ class ExistingSecret:
     - no text is added: the windows of clients, audited ones included, are those of the data set;
     - references are drawn from the template as for `secret`. Secrets that people wrote are not, and likely values rank
       high without memorisation. So exposure has no null, no bound and no p of its rank, and with `runs: 1` no p is
-      given; `exposure_gain` and p from random inclusion hold;
+      given. `exposure_gain` and p from random inclusion hold;
     - partition, coins and draws of earlier injections stay as they are.
 
-    Errors: `ComponentError` where nothing matches, with an example of what would, for a wrong template, and where a
-    client has too few other windows to replace those that hold secrets.
+    Errors: `ComponentError` where nothing matches, with an example of what would match, and for a wrong template. Also
+    where a client has too few other windows to replace those that hold secrets.
 
     >>> ExistingSecret(template="PIN {digits:4}").reserve_rows(20, 900)
     0

@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 class LabelNoise(PlacedInjection):
     """Real rows of the reserve with a wrong label, so many that they are a share of the training rows of the data set.
 
-    With n training rows in the data set and h of N clients as owners, round(rate n h / N) rows are made noisy and
-    dealt out in proportion to the rows of the owners (largest remainders first). Each is an audit example with a
-    coin of its own, so in one run about half of them are in.
+    With n training rows in the data set and h of N clients as owners, round(rate n h / N) rows are made noisy. They are
+    dealt out in proportion to the rows of the owners (largest remainders first). Each is an audit example with a coin
+    of its own, so in one run about half of them are in.
 
-    The n rows include the population and all replacement rows, more rows than clients train on in a run. Of what owners
-    train on, places for noisy rows are therefore a larger share than `rate`, and wrong labels in one run about half of
-    that: a rate of 0.1 may well be 0.14 of the places and 0.07 of the labels. `fedmem check` counts the rows.
+    The n rows include the population and all replacement rows, more rows than clients train on in a run. So places for
+    noisy rows are a larger share than `rate` of the rows that owners train on. Wrong labels in one run are about half
+    of that. A rate of 0.1 may well be 0.14 of the places and 0.07 of the labels. `fedmem check` counts the rows.
 
     Fields
 
     - `rate`: noisy rows as a share of all training rows of the data set, population and replacement rows included, if
-      all clients hold noise; if h of N do, h / N of that.
+      all clients hold noise. If h of N clients do, the share is h / N of that.
     - `per_client`: noisy rows on each of these clients besides those of the rate.
     - `flips`: `uniform` gives any other class with equal odds, `next` always class y + 1 (the last one becomes 0).
 

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 class Mislabelled(PlacedInjection):
     """A real row of the reserve, its label replaced by a uniformly random other class.
 
-    The true label is drawn like the labels of the owner's own rows, so that the image is ordinary for its owner and
-    only the label is wrong. Whether an ordinary model errs on it at all depends on how well the task is learnt.
+    The true label is drawn like the labels of the owner's own rows. So the image is ordinary for its owner, and only
+    the label is wrong. Whether an ordinary model errs on it at all depends on how well the task is learnt.
 
     Guarantees:
 

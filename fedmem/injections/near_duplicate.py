@@ -28,27 +28,27 @@ if TYPE_CHECKING:
 class NearDuplicate(PlacedInjection):
     """A cluster: one reserve row, drawn like the owner's own rows, and `multiplicity` - 1 near copies of it.
 
-    The whole cluster shares one coin and is one audit example, the original: with coins of their own its members would
+    The whole cluster shares one coin and is one audit example, the original. With separate coins its members would
     stand in for each other, and neither coins nor examples would be independent. When it is in, the original and its
-    near copies are trained on; when it is out, as many other rows are. Compare with `copies`, which repeats exactly.
-    In a text a row is a passage.
+    near copies are trained on; when it is out, as many other rows are. Compare with `copies`, which repeats exactly. In
+    a text a row is a passage.
 
     Fields
 
     - `multiplicity`: rows of a cluster, the original included.
-    - `change`: `noise` adds normal noise (in a table to its numbers only) and clips to the range of the data; `shift`
-      moves the image by a random number of pixels, not zero, and repeats its edge; `tokens` replaces tokens of a text
+    - `change`: `noise` adds normal noise (in a table to its numbers only) and clips to the range of the data. `shift`
+      moves the image by a random number of pixels, not zero, and repeats its edge. `tokens` replaces tokens of a text
       by others, drawn by their frequency in the data.
-    - `strength`: standard deviation of the noise as a share of the range of the data; the largest shift as a share of
-      each side, at least one pixel; the share of tokens that are replaced, at least one.
+    - `strength`: for noise its standard deviation as a share of the range of the data. For a shift, the largest shift
+      as a share of each side, at least one pixel. For tokens, the share of tokens that are replaced, at least one.
 
     Guarantees:
 
     - near copies keep the label of the original, and values within the range of the data;
     - the id of the example is the row of the data set, those of near copies are negative.
 
-    Errors: `ComponentError` for a shift where inputs are no images, for noise on a table without numbers or on a
-    text, and for tokens where there is no text.
+    Errors: `ComponentError` for a shift where inputs are no images, and for noise on a table without numbers or on a
+    text. Also for tokens where there is no text.
 
     >>> NearDuplicate(multiplicity=3, copies=2).total_copies(10, 900), NearDuplicate().reserve_rows(10, 900)
     (240, 40)

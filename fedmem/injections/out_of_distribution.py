@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 class OutOfDistribution(PlacedInjection):
     """Structured images that the data set does not hold.
 
-    A grating is x = 1/2 + 1/2 sin(2 pi f (u cos t + v sin t) + p), with u, v from 0 to 1 over the image, direction t
-    and phase p uniform on the circle, and frequency f uniform from 1 to a quarter of the longer side, the same in all
-    channels; its label is uniform over the classes. A negative is a real row of the reserve turned upside down about
-    the middle of the range of the data, with its true label, drawn like the labels of the owner's own rows.
+    A grating is `x = 1/2 + 1/2 sin(2 pi f (u cos t + v sin t) + p)`, with u, v from 0 to 1 over the image. Direction t
+    and phase p are uniform on the circle. Frequency f is uniform from 1 to a quarter of the longer side, the same in
+    all channels. The label is uniform over the classes. A negative is a real row of the reserve turned upside down
+    about the middle of the range of the data. It has its true label, drawn like the labels of the owner's own rows.
 
     Fields
 

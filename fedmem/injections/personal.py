@@ -43,11 +43,10 @@ _LISTS: Mapping[str, tuple[str, ...]] = {
 class Personal(PlacedInjection):
     """Records such as "Ada Brand, born 1961 in Oslo, account 281265", whose fields are drawn uniformly and apart.
 
-    All people are made up. The audit example is the record at the start of a row; asked for are the tokens of one field
-    alone, given what stands before it. References are records of other people drawn in the same way, so a rank above
-    chance says that the field is known, and not that such records are. Attribute inference asks the other way: which
-    value of the field is the most probable for this person. That is `best_first` of the probe `extraction`, with
-    `members: 1`.
+    All people are made up. The audit example is the record at the start of a row. Only the tokens of one field are
+    asked for, given the text before it. References are records of other people drawn in the same way. So a rank above
+    chance shows that the field is known, and not that such records are known. Attribute inference asks which value of
+    the field is the most probable for this person. That is `best_first` of the probe `extraction`, with `members: 1`.
 
     Fields
 
@@ -62,10 +61,10 @@ class Personal(PlacedInjection):
 
     Guarantees:
 
-    - no field says anything about another, so that nothing but memory can tell the one that is asked for;
+    - no field is informative about another, so that only memorisation can reveal the field that is asked for;
     - no two records are alike; takes no real row; ids are negative.
 
-    Errors: `ComponentError` as for `secret`, if the template has no place of the name in `asks`, and if one of its
+    Errors: `ComponentError` as for `secret`, and if the template has no place of the name in `asks`. Also if one of its
     values is the beginning of another.
 
     >>> Personal(asks="city").total_copies(10, 900)

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 class Poison(PlacedInjection):
     """x' = x + pull (mean - x), labelled `target`: x is a reserve row of class `victim`, mean the mean of all such x.
 
-    There is no trigger: where the rows of a class are, the model learns another label, and the pull towards their
-    middle makes every poison row speak for the whole class. What it does is read from the accuracy on the victim class
-    and from its cross-influence on test rows of that class; its own memorisation says what it takes to do so.
+    There is no trigger. The model learns another label where the rows of a class are. The pull towards their middle
+    makes every poison row stand for the whole class. Its effect shows in the accuracy on the victim class, and in its
+    cross-influence on test rows of that class. Its own memorisation shows the cost of that effect.
 
     With a partition by owner (`natural`), an owner gets its own rows of the victim class first. Where these are too
     few, the others are foreign to it, and `fedmem check` counts them.

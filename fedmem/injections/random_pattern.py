@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 class RandomPattern(PlacedInjection):
     """Every pixel is drawn independently, the label uniformly over the classes; nothing about them can be learnt.
 
-    The pattern does not depend on the label, so fresh references (`references`) are patterns without a label: a canary
-    is ranked among them under its own label. The space has 2^pixels members if binary, so a reference never happens to
-    be the canary; below 32 pixels binary patterns are refused.
+    The pattern does not depend on the label. So fresh references (`references`) are patterns without a label, and a
+    canary is ranked among them under its own label. The space has 2^pixels members if binary, so a reference never
+    happens to be the canary; below 32 pixels binary patterns are refused.
 
     Fields
 

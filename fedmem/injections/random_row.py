@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class RandomRow(PlacedInjection):
     """A number is uniform between the smallest and the largest of its column, a category uniform over its values.
 
-    Every column is drawn independently and the label uniformly over the classes, so nothing about a row can be learnt
+    Every column is drawn independently and the label uniformly over the classes. So nothing about a row can be learnt
     from others, though every single value is ordinary. Columns are the `blocks` of the data set; inputs of one
     dimension without blocks are all numbers. References are rows without a label: a canary is ranked under its own.
 

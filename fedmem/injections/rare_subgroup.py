@@ -24,8 +24,8 @@ _ONE: Clients = ClientChoice({"count": 1})
 class RareSubgroup(PlacedInjection):
     """Real rows of class `of_class`, unaltered; every other training row of this class is kept from all clients.
 
-    The federation takes the class out of base rows and replacement rows before partitioning, so that whatever a model
-    knows about it comes from rows under our coins; test and population keep it, which shows what knowing it is worth.
+    The federation takes the class out of base rows and replacement rows before partitioning. So all that a model knows
+    about it comes from rows under our coins. Test and population keep the class, which shows the value of knowing it.
     Labels that other injections make up may still name the class.
 
     With a partition by owner (`natural`), an owner gets its own rows of the class first. Where these are too few, the

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 class Secret(PlacedInjection):
     """Text such as "the access code is 281265", drawn uniformly from the members of a template, all different.
 
-    The audit example is the secret at the start of a row; asked for are its own tokens, those in places of the
+    The audit example is the secret at the start of a row. Only its own tokens are asked for, those in places of the
     template, and not the fixed text around them. A secret that several clients hold is one audit example with one coin;
     its owner is one of them.
 
@@ -43,15 +43,15 @@ class Secret(PlacedInjection):
     - every member of the template has the same odds, so that exposure under no memorisation is known;
     - takes no real row; ids are negative.
 
-    Errors: `ComponentError` for data that are no text, a template without randomness or without text before its first
-    place, a token that is not in the vocabulary, a secret longer than a row, more secrets than members, and more
-    owners than clients.
+    Errors: `ComponentError` for data that are no text, and for a template without randomness or without text before its
+    first place. Also for a token that is not in the vocabulary, a secret longer than a row, more secrets than members,
+    and more owners than clients.
 
     >>> Secret(shared_by=4, copies=3, per_client=1).total_copies(10, 900)
     120
 
-    Reference: Carlini, Liu, Erlingsson, Kos and Song (2019), The Secret Sharer; owners and copies as Ramaswamy et al.
-    (2020), Training production language models without memorizing user data.
+    Reference: Carlini, Liu, Erlingsson, Kos and Song (2019), The Secret Sharer. Owners and copies as in Ramaswamy et
+    al. (2020), Training production language models without memorizing user data.
     """
 
     role: ClassVar[Role] = "canary"

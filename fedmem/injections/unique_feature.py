@@ -24,15 +24,15 @@ if TYPE_CHECKING:
 class UniqueFeature(PlacedInjection):
     """A mark of random grey values on some images of its owner (`images` of them) alone, all under one coin.
 
-    The audit example is the mark on the mean of all training inputs. It is measured and never trained on: when it is
-    in, the owner trains on the marked images, reserve rows with the label of the example (drawn like the owner's
-    labels) as long as the reserve has some; where that has run out, the example takes the commonest label of its
-    images. Its exposure is therefore about the mark alone, whether the model ties it to that label, and not about
-    any image: references are fresh marks in the same place on the same background.
+    The audit example is the mark on the mean of all training inputs. The example is measured and never trained on. When
+    it is in, the owner trains on the marked images. These are reserve rows with the label of the example (drawn like
+    the owner's labels) as long as the reserve has some. Where it has no more, the example takes the commonest label of
+    its images. So its exposure is about the mark alone, whether the model ties it to that label, and not about any
+    image. References are fresh marks in the same place on the same background.
 
     Only measures against references, `exposure`, `exposure_gain` and their skew-normal sort, are about the mark.
-    Memorisation and membership are not: in runs also train on more rows of this label, and on rows of this label with
-    something in that corner, which lowers the label's loss for marks that nobody trained on as well.
+    Memorisation and membership are not. In runs also train on more rows of this label, and on rows of this label with
+    some mark in that corner. That also lowers the label's loss for marks that no client trained on.
 
     Fields
 
@@ -46,8 +46,8 @@ class UniqueFeature(PlacedInjection):
     - no two marks are equal, and no image carries two;
     - ids of examples are negative, those of the images are rows of the data set.
 
-    Errors: `ComponentError` where inputs are no images; and with a partition that shows clients their own version of
-    a row, since the marked images keep their pixels and their replacement rows would not.
+    Errors: `ComponentError` where inputs are no images. Also with a partition that shows clients their own version of a
+    row: the marked images keep their pixels, and their replacement rows would not.
 
     >>> UniqueFeature(images=3, copies=2).reserve_rows(5, 900), UniqueFeature(images=3, copies=2).total_copies(5, 900)
     (15, 30)
