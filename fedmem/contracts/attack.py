@@ -152,13 +152,13 @@ class AttackDeclaration(Needs):
     """What an attack may declare, with the values that hold where it declares nothing.
 
     Attributes:
-        title: its name in tables; None for its kind.
-        legend: one line about it for the legend.
-        precedence: of several attacks those of the smallest value are the headline, and the first is in examples.
-        texts: whether it reconstructs texts.
-        reads_coins: whether membership scores depend on the coins; if so, they are computed again under re-dealt coins.
+        title: Its name in tables; None for its kind.
+        legend: One line about it for the legend.
+        precedence: Of several attacks those of the smallest value are the headline, and the first is in examples.
+        texts: Whether it reconstructs texts.
+        reads_coins: Whether membership scores depend on the coins; if so, they are computed again under re-dealt coins.
             A subclass with methods of its own declares it again, as the following ones.
-        chance: the AUC without memorisation; None if it is not known.
+        chance: The AUC without memorisation; None if it is not known.
         scores_under_coins: `scores_under_coins(signals)`, the membership scores as a function of the coins (R, m); None
             to compute them again.
     """

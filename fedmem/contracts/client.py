@@ -130,14 +130,14 @@ class ClientDeclaration(Declaration):
     """What a client algorithm may declare, with the values that hold where it declares nothing.
 
     Attributes:
-        follows: instructions of Flower's strategies that it understands, each with its name in the server payload. An
+        follows: Instructions of Flower's strategies that it understands, each with its name in the server payload. An
             instruction that is not followed ends the run.
-        steps_by_rows: whether reported numbers of steps and learning rates depend only on the number of rows and the
+        steps_by_rows: Whether reported numbers of steps and learning rates depend only on the number of rows and the
             settings; otherwise no noise covers them. A subclass with methods of its own declares it again.
-        central: whether its work is defined for central training, where one client holds all rows.
-        steps: number of local steps in a round; None if it depends on the number of rows.
-        momentum: momentum of the local steps.
-        noise_multiplier: standard deviation of the noise divided by the clip; None if it is still to be found.
+        central: Whether its work is defined for central training, where one client holds all rows.
+        steps: Number of local steps in a round; None if it depends on the number of rows.
+        momentum: Momentum of the local steps.
+        noise_multiplier: Standard deviation of the noise divided by the clip; None if it is still to be found.
     """
 
     follows: Mapping[str, str] = declare({}, "a mapping of instructions to names in the server payload")

@@ -251,8 +251,8 @@ class DatasetDeclaration(Declaration):
     """What a data set may declare.
 
     Attributes:
-        published: where its files are published, for `fedmem fetch`; see `fedmem/datasets/_published.py`.
-        reads_fetched_data: whether it reads files that have to be fetched, and not some that ship.
+        published: Where its files are published, for `fedmem fetch`; see `fedmem/datasets/_published.py`.
+        reads_fetched_data: Whether it reads files that have to be fetched, and not some that ship.
     """
 
     published: object = declare(None, "a Published")

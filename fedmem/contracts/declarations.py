@@ -27,8 +27,8 @@ class Declaration:
     """What all records have.
 
     Attributes:
-        given: names that the component has, whatever their values.
-        outdated: names that a base class declares, but that a subclass with methods of its own did not declare again.
+        given: Names that the component has, whatever their values.
+        outdated: Names that a base class declares, but that a subclass with methods of its own did not declare again.
             Their values in this record are the defaults.
     """
 
@@ -40,9 +40,9 @@ def declare(default: Any, allowed: str, *, renewed: bool = False) -> Any:
     """A field of a record of declarations.
 
     Args:
-        default: the value where a component declares nothing.
-        allowed: text for the error message: what a declared value should be.
-        renewed: whether a subclass that defines methods has to declare it again. The methods may do what the declaring
+        default: The value where a component declares nothing.
+        allowed: Text for the error message: what a declared value should be.
+        renewed: Whether a subclass that defines methods has to declare it again. The methods may do what the declaring
             class never did, so an inherited declaration says nothing about them.
     """
     metadata = {"allowed": allowed, "renewed": renewed}

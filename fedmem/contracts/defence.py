@@ -32,9 +32,9 @@ class DefenceDeclaration(Declaration):
     """What a defence declares to the privacy accountant. A subclass with methods of its own declares it again.
 
     Attributes:
-        norm_bound: largest L2 norm of an update after this defence, whatever came before; None if there is no bound.
-        gaussian_deviation: standard deviation of the independent Gaussian noise on each value; None if it adds none.
-        noise_norm: norm that this noise is meant for; None for any.
+        norm_bound: Largest L2 norm of an update after this defence, whatever came before; None if there is no bound.
+        gaussian_deviation: Standard deviation of the independent Gaussian noise on each value; None if it adds none.
+        noise_norm: Norm that this noise is meant for; None for any.
     """
 
     norm_bound: float | None = declare(None, "a norm, or None", renewed=True)

@@ -89,11 +89,11 @@ class TrainingStarted(Event):
 
     Attributes:
         what: `bank`, or `pilot` for the run that picks the cohorts of all others.
-        rounds: of each run.
-        runs: how many are trained.
-        shards: how many shards these are trained in.
-        stored: how many runs of the bank were trained and stored before.
-        processes: how many shards are trained at once.
+        rounds: Of each run.
+        runs: How many are trained.
+        shards: How many shards these are trained in.
+        stored: How many runs of the bank were trained and stored before.
+        processes: How many shards are trained at once.
     """
 
     what: Literal["bank", "pilot"] = "bank"
@@ -128,11 +128,11 @@ class RoundFinished(Event):
     """A round ended in the runs `first` to `last`, which are trained together.
 
     Attributes:
-        round: the round, from 1.
-        rounds: how many there are.
-        first: the first of the runs.
-        last: the last of the runs.
-        accuracy: of their global models on the test set after this round, 0..1; None where it is not observed.
+        round: The round, from 1.
+        rounds: How many there are.
+        first: The first of the runs.
+        last: The last of the runs.
+        accuracy: Of their global models on the test set after this round, 0..1; None where it is not observed.
     """
 
     round: int

@@ -20,10 +20,10 @@ class ClientIdentity:
     """By what a client of a Flower app is known.
 
     Attributes:
-        value: the client: a number or a name, by which two replies are of the same client.
-        source: where the value is from: `clients` (a mapping of the user), the name of an entry in the reply such as
+        value: The client: a number or a name, by which two replies are of the same client.
+        source: Where the value is from: `clients` (a mapping of the user), the name of an entry in the reply such as
             `partition-id`, `trace`, or `node`.
-        node: the id that Flower gave to the node.
+        node: The id that Flower gave to the node.
 
     >>> ClientIdentity(value=3, source="partition-id", node=8123).value
     3

@@ -69,21 +69,21 @@ class InjectionDeclaration(Declaration):
     """What an injection may declare, with the values that hold where it declares nothing.
 
     Attributes:
-        clients: owning clients: `all`, a tuple of clients, `{share: x}` or `{count: n}` of them.
-        start: first round in which its examples are trained on; None for the beginning.
-        unmasked: number of copies of each example that no coin masks.
-        texts: whether it can put its examples into texts.
-        own_replacements: whether its plans have `replacements`, rows of their own, so that no rows are reserved.
-        takes_held: whether its plans have `taken`, rows that clients hold. Nothing is reserved for it, and its `plan`
+        clients: Owning clients: `all`, a tuple of clients, `{share: x}` or `{count: n}` of them.
+        start: First round in which its examples are trained on; None for the beginning.
+        unmasked: Number of copies of each example that no coin masks.
+        texts: Whether it can put its examples into texts.
+        own_replacements: Whether its plans have `replacements`, rows of their own, so that no rows are reserved.
+        takes_held: Whether its plans have `taken`, rows that clients hold. Nothing is reserved for it, and its `plan`
             is given the rows that clients still hold, with their columns.
-        rows: ids of the rows that it takes, where it names them; None where it does not.
-        coins: whether coins decide in which runs its examples are in. Without coins they are in in every run, and
+        rows: Ids of the rows that it takes, where it names them; None where it does not.
+        coins: Whether coins decide in which runs its examples are in. Without coins they are in in every run, and
             None stands for coins where a scenario has several runs.
-        reserved_class: class that its rows are taken from, see `ClassInjection`.
-        exclusive: whether no client holds other rows of that class.
-        foreign_rows: whether it may take rows of other clients for a client that has too few, with a partition by
+        reserved_class: Class that its rows are taken from, see `ClassInjection`.
+        exclusive: Whether no client holds other rows of that class.
+        foreign_rows: Whether it may take rows of other clients for a client that has too few, with a partition by
             owner. `fedmem check` counts these rows. Without this declaration, foreign rows are an error.
-        uniform_secrets: whether its examples and its references are drawn alike. Otherwise, as for secrets that people
+        uniform_secrets: Whether its examples and its references are drawn alike. Otherwise, as for secrets that people
             wrote, the rank of an example has no known distribution: exposure has no value without memorisation, no
             bound, and no p but that from random inclusion.
     """

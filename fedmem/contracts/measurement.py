@@ -23,11 +23,11 @@ class Label:
     """A label that a component gives its readings: a column of `measurements.parquet`.
 
     Attributes:
-        name: the column, a name in lower case.
+        name: The column, a name in lower case.
         kind: `text`, `whole` for whole numbers, `number`, or `yes` for what is either there or not.
-        means: what it says, in one line.
-        titles: values of it that tables call by another name.
-        is_class: whether its whole numbers are classes, which are shown by the names that the data give them.
+        means: What it says, in one line.
+        titles: Values of it that tables call by another name.
+        is_class: Whether its whole numbers are classes, which are shown by the names that the data give them.
 
     Examples:
         >>> Label("layer", "text", "the layer of the network").fits("fc1")
@@ -229,12 +229,12 @@ class Measurement:
     """A reading with its place: one row of `measurements.parquet`.
 
     Attributes:
-        run: the run; None for all runs together.
-        round: the observed round; None for the summary.
-        level: where the model was read.
-        client: the client; NO_CLIENT for no single client.
-        source: the kind of the component that measured.
-        reading: the number.
+        run: The run; None for all runs together.
+        round: The observed round; None for the summary.
+        level: Where the model was read.
+        client: The client; NO_CLIENT for no single client.
+        source: The kind of the component that measured.
+        reading: The number.
 
     Examples:
         >>> reading = Reading(metric="auc", value=0.7)

@@ -49,7 +49,7 @@ class ModelDeclaration(Declaration):
     """What a model may declare, with the values that hold where it declares nothing.
 
     Attributes:
-        texts: whether it maps token numbers (n, l) int64, l up to the length of a row, to logits (n, l, V), those at a
+        texts: Whether it maps token numbers (n, l) int64, l up to the length of a row, to logits (n, l, V), those at a
             place from the tokens up to there alone. It then reads nothing else; other models read no texts.
     """
 

@@ -18,15 +18,15 @@ class Needs(Declaration):
     """What a component that measures, or one inside it, needs; by default nothing.
 
     Attributes:
-        measures: the measures that it yields. A reading of another measure fails the run.
-        row_labels: the labels that its readings have beside `fedmem.contracts.measurement.LABELS`.
-        min_runs: number of runs without which its result has no meaning.
-        needs_population: whether it compares examples with a population that nobody trains on.
-        needs_canaries: whether it ranks canaries among fresh references.
-        compares_held_out: whether it compares examples that are in with examples that are held out. A scenario is
+        measures: The measures that it yields. A reading of another measure fails the run.
+        row_labels: The labels that its readings have beside `fedmem.contracts.measurement.LABELS`.
+        min_runs: Number of runs without which its result has no meaning.
+        needs_population: Whether it compares examples with a population that nobody trains on.
+        needs_canaries: Whether it ranks canaries among fresh references.
+        compares_held_out: Whether it compares examples that are in with examples that are held out. A scenario is
             refused where this would be wrong: where copies that no coin masks (`unmasked`) are trained on in every
             run, and where each run picks its own clients by losses or norms.
-        reads_gradients: whether it reads an update as a gradient; its clients must be `ScheduledClient`.
+        reads_gradients: Whether it reads an update as a gradient; its clients must be `ScheduledClient`.
     """
 
     measures: tuple[Measure, ...] = declare((), "a tuple of fedmem.contracts.measure.Measure")

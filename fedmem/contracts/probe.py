@@ -123,9 +123,9 @@ class ProbeDeclaration(Needs):
     """What a probe may declare, with the values that hold where it declares nothing.
 
     Attributes:
-        rounds: observed rounds that it is restricted to; empty for all.
-        canary_clients: whether it reads canary clients.
-        tests_mechanism: whether it tests the stated noise, see `MechanismTest`.
+        rounds: Observed rounds that it is restricted to; empty for all.
+        canary_clients: Whether it reads canary clients.
+        tests_mechanism: Whether it tests the stated noise, see `MechanismTest`.
     """
 
     rounds: tuple[int, ...] = declare((), "a tuple of rounds")

@@ -21,12 +21,12 @@ class ReconstructionSheet:
     """The first victims of one round, level, view and run, one entry of each column for each victim.
 
     Attributes:
-        source: the source of the probe.
-        round: the attacked round.
-        level: the level of the attacked models.
-        view: what the attacker saw, as in the label `view`, with the number of clients for a sum.
-        run: the run.
-        columns: arrays by name, of the same length.
+        source: The source of the probe.
+        round: The attacked round.
+        level: The level of the attacked models.
+        view: What the attacker saw, as in the label `view`, with the number of clients for a sum.
+        run: The run.
+        columns: Arrays by name, of the same length.
     """
 
     source: str = ""

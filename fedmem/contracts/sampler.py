@@ -160,21 +160,21 @@ class SamplerDeclaration(Declaration):
     What the privacy accountant uses is declared again by a subclass with methods of its own.
 
     Attributes:
-        needs: what it reads of `History` that depends on training: `last_loss`, `last_norm`.
-        reads: values of clients that it reads: `rows` (`History.sizes`), `atypical` (`History.atypical`); None if it
+        needs: What it reads of `History` that depends on training: `last_loss`, `last_norm`.
+        reads: Values of clients that it reads: `rows` (`History.sizes`), `atypical` (`History.atypical`); None if it
             does not declare them, so that there is no privacy guarantee, whatever its `probabilities`.
-        law: distribution of the cohorts. `poisson`: each client independently with probability `rate`. `fixed_size`:
+        law: Distribution of the cohorts. `poisson`: each client independently with probability `rate`. `fixed_size`:
             all sets of `size` clients are equally likely. `everyone`: all clients. `spaced`: `size` clients, and
             participations of a client at least `min_separation` rounds apart. None: no amplification by sampling.
-        displaces_nobody: whether one client more takes no other's place, so that a guarantee may compare a client more
+        displaces_nobody: Whether one client more takes no other's place, so that a guarantee may compare a client more
             or less (`add_remove`).
         min_separation: `min_separation(num_clients)`, see `MinimumSeparation`.
-        size: clients in every cohort.
-        rate: probability of each client.
-        candidates: clients among which a cohort is chosen.
-        expected: expected number of clients in a cohort.
-        separation: rounds from one participation of a client to its next, at least.
-        prefers_atypical: whether clients with atypical audit examples are likelier to take part.
+        size: Clients in every cohort.
+        rate: Probability of each client.
+        candidates: Clients among which a cohort is chosen.
+        expected: Expected number of clients in a cohort.
+        separation: Rounds from one participation of a client to its next, at least.
+        prefers_atypical: Whether clients with atypical audit examples are likelier to take part.
     """
 
     needs: tuple[Literal["last_loss", "last_norm"], ...] = declare((), "a tuple of last_loss, last_norm or both")

@@ -57,29 +57,29 @@ class StrategyDeclaration(Declaration):
     """What a strategy may declare, with the values that hold where it declares nothing.
 
     Attributes:
-        client: kind of the client algorithm that applies the strategy's server payload; None if any does.
-        client_fields: values that the strategy assumes for fields of that client.
-        min_cohort: number of clients without which the strategy's robustness guarantee does not hold.
-        weighting: weights of clients in sums and in the aggregate.
-        reads: values of clients that it reads besides their updates; None if it does not declare them, so that there
+        client: Kind of the client algorithm that applies the strategy's server payload; None if any does.
+        client_fields: Values that the strategy assumes for fields of that client.
+        min_cohort: Number of clients without which the strategy's robustness guarantee does not hold.
+        weighting: Weights of clients in sums and in the aggregate.
+        reads: Values of clients that it reads besides their updates; None if it does not declare them, so that there
             is no privacy guarantee. A subclass with methods of its own declares it again.
-        noise_covers: those of `reads` that its own noise covers. A subclass with methods declares it again.
-        central: whether it is defined for central training, where there is nothing to aggregate.
-        noisy: whether it adds noise for the privacy of clients; it is then applied in rounds without clients, too.
-        noise_multiplier: standard deviation of the noise divided by the sensitivity; None if it is still to be found.
-        expected_cohort_size: number that a noisy sum is divided by.
-        clip: fixed clipping norm of an update; None if there is none.
-        cap: number of rows from which a client has the full weight in a noisy sum.
-        canary_clients: number of canary clients; None if it cannot have any.
-        unit: what neighbouring data sets differ in.
+        noise_covers: Those of `reads` that its own noise covers. A subclass with methods declares it again.
+        central: Whether it is defined for central training, where there is nothing to aggregate.
+        noisy: Whether it adds noise for the privacy of clients; it is then applied in rounds without clients, too.
+        noise_multiplier: Standard deviation of the noise divided by the sensitivity; None if it is still to be found.
+        expected_cohort_size: Number that a noisy sum is divided by.
+        clip: Fixed clipping norm of an update; None if there is none.
+        cap: Number of rows from which a client has the full weight in a noisy sum.
+        canary_clients: Number of canary clients; None if it cannot have any.
+        unit: What neighbouring data sets differ in.
         squared_sensitivity: `squared_sensitivity(rounds, min_separation, participations=None)`, the squared sensitivity
             of all that is released to one client, in squared clips, with `participations` participations (None: as many
             as fit) at least `min_separation` rounds apart. Only for noise that is not new in every round.
         release_statement: `release_statement(round_number)`, what a round releases, for tests of the mechanism; see
             `strategies/_private.py`.
-        rule: the server step on stacked arrays; see `strategies/_rule.py`. None if there are only messages.
-        state: the first state of the rule.
-        payload: the server payload of the rule for each client.
+        rule: The server step on stacked arrays; see `strategies/_rule.py`. None if there are only messages.
+        state: The first state of the rule.
+        payload: The server payload of the rule for each client.
     """
 
     client: str | None = declare(None, "a kind of client, such as sgd")

@@ -42,8 +42,8 @@ class WatcherDeclaration(Declaration):
 
     Attributes:
         begin: `begin(initial)`, which is given the initial parameters before round 1; None if it does not use them.
-        on_error: what its errors do; with `warn` they are warnings, and it sees nothing more.
-        named_clients: clients that it names, as text; `Observed` compares them with the mapping of a user.
+        on_error: What its errors do; with `warn` they are warnings, and it sees nothing more.
+        named_clients: Clients that it names, as text; `Observed` compares them with the mapping of a user.
     """
 
     begin: Callable[..., Any] | None = declare(None, "a method begin(initial)")

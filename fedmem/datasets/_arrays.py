@@ -106,13 +106,13 @@ class Arrays:
     Attributes:
         inputs: (N, *shape) training inputs.
         labels: (N,) their labels, from 0.
-        held_out: inputs and labels of a test set, if the data set has one.
+        held_out: Inputs and labels of a test set, if the data set has one.
         owners: (N,) the client of each training row, if the data set names clients.
-        blocks: sizes of one-hot blocks of a table.
-        owner_names: names of the owners, in the order of their numbers.
-        class_names: names of the classes; empty where they have none.
+        blocks: Sizes of one-hot blocks of a table.
+        owner_names: Names of the owners, in the order of their numbers.
+        class_names: Names of the classes; empty where they have none.
         columns: (N,) further values of each training row, by name.
-        decisions: what the loader decided, a line each.
+        decisions: What the loader decided, a line each.
     """
 
     inputs: NDArray[np.float32]

@@ -80,11 +80,11 @@ class Number:
     """A column of numbers: x becomes (x - low) / (high - low), cut to [0, 1].
 
     Attributes:
-        name: of the column.
-        low: what becomes 0.
-        high: what becomes 1.
-        median: what stands for a missing cell.
-        given: whether the user fixed the range.
+        name: Of the column.
+        low: What becomes 0.
+        high: What becomes 1.
+        median: What stands for a missing cell.
+        given: Whether the user fixed the range.
     """
 
     name: str
@@ -163,10 +163,10 @@ def learn(name: str, training: _Cells, *, categorical: bool, limits: tuple[float
     """How a column becomes numbers; None for one that is the same in all training rows, without `limits`.
 
     Args:
-        name: of the column.
+        name: Of the column.
         training: (m,) its cells in the training rows, which decide all: no test cell has a say.
-        categorical: whether numbers are categories.
-        limits: the range that the user gave.
+        categorical: Whether numbers are categories.
+        limits: The range that the user gave.
     """
     learnt = None if categorical else numbers_of(training)
     only_limits = limits is not None and not categorical and bool((training == "").all())

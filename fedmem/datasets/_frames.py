@@ -89,11 +89,11 @@ def read_frame(path: str, key: str, *, separator: str = ",", encoding: str = "ut
     """The table in a file that ends in `.csv` (with a header) or `.parquet`.
 
     Args:
-        path: the file, from the folder in which fedmem is started.
-        key: the YAML key that named it.
-        separator: what is between the cells of a CSV file.
-        encoding: that of a CSV file; a byte order mark is skipped.
-        strip: whether space around a cell is removed.
+        path: The file, from the folder in which fedmem is started.
+        key: The YAML key that named it.
+        separator: What is between the cells of a CSV file.
+        encoding: That of a CSV file; a byte order mark is skipped.
+        strip: Whether space around a cell is removed.
 
     Errors: `ComponentError` where there is no such file, it has no row, it is no such table, two columns have one name,
     or a row has more or fewer cells than the header.

@@ -20,10 +20,10 @@ class ImageFile:
     """One image.
 
     Attributes:
-        file: where it is.
-        name: its path below the folder, with slashes.
-        label: the name of its class, which is that of its folder.
-        client: the folder of its client; empty where folders are no clients.
+        file: Where it is.
+        name: Its path below the folder, with slashes.
+        label: The name of its class, which is that of its folder.
+        client: The folder of its client; empty where folders are no clients.
     """
 
     file: Path
@@ -38,10 +38,10 @@ def image_files(place: str, key: str, *, by_client: bool, skip: Sequence[Path] =
     What starts with a dot, and what file managers leave (Thumbs.db, desktop.ini, __MACOSX), is passed over.
 
     Args:
-        place: the folder.
-        key: the YAML key that named it, for messages.
-        by_client: whether the first level of folders are clients.
-        skip: files that lie there for another purpose.
+        place: The folder.
+        key: The YAML key that named it, for messages.
+        by_client: Whether the first level of folders are clients.
+        skip: Files that lie there for another purpose.
 
     Errors: `ComponentError` where there is no such folder, fewer than two classes, a class folder without an image, a
     file that is no image by its ending, or a folder too many.

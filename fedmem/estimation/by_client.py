@@ -26,16 +26,16 @@ class ClientEstimate:
     """One measure over the audit examples of one kind that a client owns, in the summary.
 
     Attributes:
-        client: the owning client.
-        level: whose models are read: `local` (the owning client's own) or `global`.
-        metric: the measure; `labels` tell its variants apart.
-        kind: of the audit examples.
-        value: the estimate; NaN where the client has no measured example. `null` is its value without memorisation.
-        interval: low and high at 95 %, of this client alone; NaN where there are fewer than 8 examples or runs.
-        adjusted: low and high that hold for all clients of the family together (Bonferroni).
-        n: the number of examples.
-        p: of no memorisation of these examples; `p_adjusted` is p times `tests`, at most 1.
-        tests: the size of the family: clients that own examples of the kind.
+        client: The owning client.
+        level: Whose models are read: `local` (the owning client's own) or `global`.
+        metric: The measure; `labels` tell its variants apart.
+        kind: Of the audit examples.
+        value: The estimate; NaN where the client has no measured example. `null` is its value without memorisation.
+        interval: Low and high at 95 %, of this client alone; NaN where there are fewer than 8 examples or runs.
+        adjusted: Low and high that hold for all clients of the family together (Bonferroni).
+        n: The number of examples.
+        p: Of no memorisation of these examples; `p_adjusted` is p times `tests`, at most 1.
+        tests: The size of the family: clients that own examples of the kind.
     """
 
     client: int

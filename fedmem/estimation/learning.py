@@ -34,18 +34,18 @@ class Learning:
     """What the models of a level, at its last observed round, are good for.
 
     Attributes:
-        level: the level.
-        round: the last observed round of this level.
-        on: the held-out set that was asked, `test`, or `population` without test examples; empty without either.
-        accuracy: mean over models of the share of this set that is right; of texts of the tokens. NaN without a set.
-        low: lower end of its 95 % interval, Student's t over runs.
-        high: upper end.
-        models: how many models have not diverged.
-        examples: how many examples the set has.
-        constant: the share that is right when every answer is the most frequent one of the set.
-        answer: the label (or token) of this answer, -1 without a set.
-        p: one-sided p that the models are no better than this answer; NaN without a set.
-        p_of_audit: the same on the audit examples that the models were trained on.
+        level: The level.
+        round: The last observed round of this level.
+        on: The held-out set that was asked, `test`, or `population` without test examples; empty without either.
+        accuracy: Mean over models of the share of this set that is right; of texts of the tokens. NaN without a set.
+        low: Lower end of its 95 % interval, Student's t over runs.
+        high: Upper end.
+        models: How many models have not diverged.
+        examples: How many examples the set has.
+        constant: The share that is right when every answer is the most frequent one of the set.
+        answer: The label (or token) of this answer, -1 without a set.
+        p: One-sided p that the models are no better than this answer; NaN without a set.
+        p_of_audit: The same on the audit examples that the models were trained on.
         verdict: `learnt` (better on the held-out set), `fitted` (better on audit examples that they were trained on
             alone), `not shown`, or `undefined` where so few examples could show nothing.
     """

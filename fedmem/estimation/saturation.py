@@ -24,8 +24,8 @@ class SaturationZone:
     """The saturated ends of a measure: values from `top` up, and from `bottom` down.
 
     Attributes:
-        top: the lowest value that counts as saturated at the upper end; infinite where there is no upper end.
-        bottom: the highest value that counts as saturated at the lower end; minus infinite where there is none.
+        top: The lowest value that counts as saturated at the upper end; infinite where there is no upper end.
+        bottom: The highest value that counts as saturated at the lower end; minus infinite where there is none.
 
     Examples:
         >>> zone = SaturationZone(top=0.99)

@@ -56,16 +56,16 @@ class Audit:
     permitted value, the audit has no power, and a bound below the guarantee is no evidence for the guarantee.
 
     Fields:
-        method: what is counted.
-        example_kind: the kind of audit example that is audited; by default each kind separately.
-        level: which models are read, the aggregates or those of the owners.
-        run: whose coins `one_run` guesses.
-        guesses: share of the examples that `one_run` guesses; the middle is not guessed.
-        thresholds: of margins, declared for `over_runs`.
-        delta: at which epsilon is reported.
-        confidence: of each single bound.
-        alarm: whether a bound above the guarantee is an alarm; at most one audit of a run may raise it, of one kind.
-        control: whether an audit with `alarm` trains the scenario once more without noise, as its positive control.
+        method: What is counted.
+        example_kind: The kind of audit example that is audited; by default each kind separately.
+        level: Which models are read, the aggregates or those of the owners.
+        run: Whose coins `one_run` guesses.
+        guesses: Share of the examples that `one_run` guesses; the middle is not guessed.
+        thresholds: Of margins, declared for `over_runs`.
+        delta: At which epsilon is reported.
+        confidence: Of each single bound.
+        alarm: Whether a bound above the guarantee is an alarm; at most one audit of a run may raise it, of one kind.
+        control: Whether an audit with `alarm` trains the scenario once more without noise, as its positive control.
 
     >>> Audit(example_kind="random_pattern", alarm=True).method
     'one_run'

@@ -55,7 +55,7 @@ class CrossInfluence:
     - `cross_help`, `cross_harm` of every single example, without interval, n its runs; compare with the null.
 
     Fields:
-        rate: expected share of wrong pairs among those that are called significant.
+        rate: Expected share of wrong pairs among those that are called significant.
 
     >>> CrossInfluence().min_runs
     4

@@ -43,9 +43,9 @@ class ExposureSkewnormal:
       Where no canary is left, `exposure_extrapolated` is NaN with the label `fit` = `poor`.
 
     Fields:
-        scale: fit losses (nats), as in the paper, or margins, log p − log(1 − p). A loss ends at 0: near it a law
+        scale: Fit losses (nats), as in the paper, or margins, log p − log(1 − p). A loss ends at 0: near it a law
             without end has too few bits for a canary that is well known, and margins say more.
-        min_p: smallest Kolmogorov-Smirnov p of a fit that counts.
+        min_p: Smallest Kolmogorov-Smirnov p of a fit that counts.
 
     >>> ExposureSkewnormal().scale
     'loss'

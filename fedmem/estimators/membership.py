@@ -50,7 +50,7 @@ class Membership:
     take the scores as given: the attack, shadow models included, is not repeated.
 
     Fields:
-        attack: scores membership from margins and the losses of the population; it sees one kind at a time, so what it
+        attack: Scores membership from margins and the losses of the population; it sees one kind at a time, so what it
             takes from other runs never mixes kinds.
 
     >>> from fedmem.attacks.lira import Lira

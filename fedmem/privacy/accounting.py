@@ -38,16 +38,16 @@ class Releases:
     """T noisy sums of contributions that are clipped to norm S, over units of which a random part contributes.
 
     Fields:
-        noise_multiplier: z, the standard deviation of the noise in each coordinate divided by S.
+        noise_multiplier: Z, the standard deviation of the noise in each coordinate divided by S.
         sampling: `poisson`, each unit independently with probability `rate`; `fixed_size`, the same number of units
             each time, `rate` of all, drawn without replacement; `everyone`, no drawing; `tree`, no drawing either, but
             a contribution is in several sums that are released.
-        rate: probability with which one unit contributes to one release.
+        rate: Probability with which one unit contributes to one release.
         count: T. Of a `tree` the square of by how many S one unit moves all that is released, which costs as much as so
             many releases of a contribution each.
-        delta: probability with which the guarantee may fail; choose it below 1/N for N units.
-        unit: what a neighbour differs in: one `record`, or one `client` with all its records.
-        adjacency: how it differs. `add_remove`: the unit is there or not. `zero_out`: it adds
+        delta: Probability with which the guarantee may fail; choose it below 1/N for N units.
+        unit: What a neighbour differs in: one `record`, or one `client` with all its records.
+        adjacency: How it differs. `add_remove`: the unit is there or not. `zero_out`: it adds
             nothing to any sum, and everything else, sampling included, stays. `replace`: another contribution is in the
             place of its own, so that the sum moves by up to 2 S and z counts half. With `fixed_size` the sum moves by
             up to 2 S under `zero_out` too: where the unit is not drawn another one is, whose contribution may

@@ -37,11 +37,11 @@ class CanaryDirections:
     - directions are drawn again whenever they are needed, so that no more than 16 of a run are held at a time.
 
     Fields:
-        seed: of the scenario.
-        count: k, how many there are in each run.
-        rate: of coming in a round; from 0 to 1.
-        min_separation: rounds from one participation to the next, where these are regular; then `rate` is not used.
-        adjacency: the difference between a federation with such a client and one without, as the guarantee counts it:
+        seed: Of the scenario.
+        count: K, how many there are in each run.
+        rate: Of coming in a round; from 0 to 1.
+        min_separation: Rounds from one participation to the next, where these are regular; then `rate` is not used.
+        adjacency: The difference between a federation with such a client and one without, as the guarantee counts it:
             the client, or its update, where otherwise its place is left empty.
 
     >>> canaries = CanaryDirections(seed=0, count=3, rate=1.0)

@@ -31,10 +31,10 @@ class AuditedUnit:
     """The difference between the two sides of an audit.
 
     Fields:
-        unit: one `record`, or one `client` with all its records.
+        unit: One `record`, or one `client` with all its records.
         adjacency: `add_remove` where the out side is without the unit, `replace` where another stands in for it,
             `zero_out` where its place is left empty.
-        copies: how often the unit is there, all at one client; a guarantee to a record is weaker for `copies` of them.
+        copies: How often the unit is there, all at one client; a guarantee to a record is weaker for `copies` of them.
     """
 
     unit: Unit

@@ -27,11 +27,11 @@ class Release:
     """One noisy sum and what went into it, each (P,) in float64, in the order of `arrays`.
 
     Attributes:
-        total: what was released, times its divisor: the sum of contributions with its noise.
+        total: What was released, times its divisor: the sum of contributions with its noise.
         contributions: (K, P) what each contributes before clipping.
         clip: S, the largest norm of a contribution.
-        scale: z S, the standard deviation of the noise.
-        arrays: the names of the parameters and their sizes, which add up to P.
+        scale: Z S, the standard deviation of the noise.
+        arrays: The names of the parameters and their sizes, which add up to P.
         weights: (K,) weights from 0 to 1 of the clipped contributions; None gives all of them 1.
         canaries: (P,) the sum of the directions of canary clients, whose contributions are `canary_length` S long.
     """
