@@ -12,8 +12,28 @@ def did_you_mean(value: object, options: Iterable[str]) -> str:
     >>> did_you_mean("dirichelt", ["iid", "dirichlet"])
     " (did you mean 'dirichlet'?)"
     """
-    near = difflib.get_close_matches(str(value), list(options), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
+    near = nearest(str(value), options)
+    return f" (did you mean {near!r}?)" if near is not None else ""
+
+
+def nearest(value: str, options: Iterable[str]) -> str | None:
+    """The option that is written most alike; capitals, and lines and spaces between words, do not count.
+
+    >>> nearest("LossThreshold", ["lira", "loss_threshold"]), nearest("my PIN", ["My PIN"]), nearest("x", ["abc"])
+    ('loss_threshold', 'My PIN', None)
+    """
+    options = list(options)
+    folded = {_fold_case(option): option for option in reversed(options)}
+    near = difflib.get_close_matches(value, options, n=1)
+    if _fold_case(value) in folded:
+        return folded[_fold_case(value)]
+    near = near or [folded[key] for key in difflib.get_close_matches(_fold_case(value), list(folded), n=1)]
+    return near[0] if near else None
+
+
+def _fold_case(text: str) -> str:
+    """A text without capitals, lines and spaces."""
+    return text.casefold().replace("_", "").replace("-", "").replace(" ", "")
 
 
 def choices(value: object, options: Iterable[str]) -> str:

@@ -33,6 +33,23 @@ FORMER_KINDS: Mapping[tuple[str, str], str] = {
 }
 """Family and a kind that there was -> what to write now."""
 
+OTHER_NAMES: Mapping[tuple[str, str], str] = {
+    ("sampler", "random"): "uniform",
+    ("sampler", "all"): "everyone",
+    ("sampler", "full"): "everyone",
+    ("partition", "random"): "iid",
+    ("partition", "uniform"): "iid",
+    ("client", "fedprox"): "sgd",
+    ("model", "linear"): "logistic",
+    ("model", "cnn"): "small_cnn",
+    ("model", "lstm"): "char_rnn",
+    ("model", "resnet"): "resnet8",
+    ("attack", "threshold"): "loss_threshold",
+    ("estimator", "self_influence"): "memorisation",
+    ("estimator", "mia"): "membership",
+}
+"""Family and another common name of a kind -> the kind, for suggestions in messages."""
+
 
 def kind_of(component: object) -> str:
     """The kind that a component would have in YAML."""

@@ -42,8 +42,8 @@ from fedmem.contracts.members import PROTOCOLS, check_declarations, member_names
 from fedmem.contracts.own_part import own_definition, own_signature
 from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
 from fedmem.guards.guarding import NOT_OURS, cause_of, line_of
+from fedmem.scenario import other_family
 from fedmem.scenario.installed_parts import find_installed, installed_kinds
-from fedmem.scenario.other_family import other_family_text
 from fedmem.scenario.own_parts import example_text, not_a_dataclass, own_class, wrong_arguments
 from fedmem.scenario.validation import problems_of
 from fedmem.wording import choices
@@ -143,8 +143,7 @@ def load(family: str, kind: str) -> type:
     if (family, kind) in FORMER_KINDS:
         raise ComponentError("kind", f"there is no kind {kind!r} any more; {FORMER_KINDS[family, kind]}")
     if kind not in kind_names:
-        rest = other_family_text(family, kind) or f"{choices(kind, all_kinds(family))}, or package.module:Class"
-        raise ComponentError("kind", f"unknown kind {kind!r}{rest}")
+        raise ComponentError("kind", other_family.unknown_kind_text(family, kind, all_kinds(family)))
     module = importlib.import_module(f"{FAMILIES[family]}.{kind}")
     public = [
         value
@@ -245,10 +244,8 @@ def build(family: str, mapping: object, *, protocols: Sequence[type] | None = No
     0.1
     """
     if not isinstance(mapping, Mapping):
-        kind_names = kinds(family)
-        example = mapping if mapping in kind_names else kind_names[0] if kind_names else "..."
-        message = f"should be a mapping such as {{kind: {example}}}, got {mapping!r}"
-        raise ScenarioError([Problem(path="", message=message + other_family_text(family, str(mapping)))])
+        message = other_family.mapping_text(family, protocols or PROTOCOLS[family], mapping)
+        raise ScenarioError([Problem(path="", message=message + other_family.other_family_text(family, str(mapping)))])
     kind = mapping.get("kind")
     if not isinstance(kind, str):
         message = "is missing" if kind is None else f"should be text, got {kind!r}"
@@ -283,6 +280,7 @@ def build(family: str, mapping: object, *, protocols: Sequence[type] | None = No
 
 def _with_signature(problem: Problem, cls: type, values: Mapping[str, Any]) -> Problem:
     """With the arguments of a class or function of the user's own, where one is unknown or missing."""
+    problem = replace(problem, message=other_family.with_field_hint(problem, explain(cls)))
     unknown_or_missing = (problem.path in values) != (problem.path in fields_model(cls).model_fields)
     if not unknown_or_missing or not own_signature(cls):
         return problem
@@ -300,9 +298,9 @@ def _of_contract(family: str, kind: str, cls: type, protocols: Sequence[type]) -
     if fitting:
         wrong = wrong_arguments(cls, fitting[0]) if ":" in kind else None
         if wrong:
-            raise ComponentError("kind", f"{kind!r} is no {fitting[0].__name__}: its {wrong}")
+            raise ComponentError("kind", f"{kind!r} is no {other_family.contract_text(fitting[0])}: its {wrong}")
         return
-    contract_names = " or ".join(protocol.__name__ for protocol in protocols)
+    contract_names = " or ".join(map(other_family.contract_text, protocols))
     lacking: list[set[str]] = sorted(
         (required_members(protocol) - member_names(cls) for protocol in protocols), key=len
     )

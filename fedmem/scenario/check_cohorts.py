@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import fields, is_dataclass, replace
 from typing import TYPE_CHECKING
 
 from fedmem.contracts.estimator import Estimator
@@ -11,7 +13,7 @@ from fedmem.contracts.injection import Injection
 from fedmem.contracts.probe import Probe
 from fedmem.contracts.sampler import Sampler, sampler_declaration
 from fedmem.contracts.strategy import StrategyMaker, strategy_declaration
-from fedmem.errors import Problem
+from fedmem.errors import FedmemError, Problem
 from fedmem.scenario.check_measuring import (
     _compares_clients,
     _compares_held_out,
@@ -93,9 +95,22 @@ def _enough_clients(strategy: StrategyMaker, sampler: Sampler, clients: int) -> 
         yield Problem(
             path="strategy",
             message=f"{kind_of(strategy)} as it is set here needs cohorts of at least {min_cohort}, but they are of "
-            f"{size}; raise {'clients' if declaration.law == 'everyone' else 'sampler.size'}, or assume less of "
-            f"{kind_of(strategy)}",
+            f"{size}; raise {'clients' if declaration.law == 'everyone' else 'sampler.size'}, or "
+            f"{_lower_text(strategy, min_cohort)}",
         )
+
+
+def _lower_text(strategy: StrategyMaker, min_cohort: int) -> str:
+    """The whole numbers of a strategy without which it would need fewer clients, such as the f of krum."""
+    lower = []
+    for item in fields(strategy) if is_dataclass(strategy) else ():
+        value = getattr(strategy, item.name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            continue
+        with suppress(FedmemError, ValueError):
+            if strategy_declaration(replace(strategy, **{item.name: value - 1})).min_cohort < min_cohort:
+                lower.append(f"strategy.{item.name}")
+    return f"lower {' or '.join(lower)}" if lower else f"choose another strategy than {kind_of(strategy)}"
 
 
 def _left_out(leave_out: LeaveOut, clients: int, runs: int) -> Iterator[Problem]:

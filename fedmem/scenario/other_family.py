@@ -2,10 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 
-from fedmem.contracts.families import FAMILIES
+from fedmem.contracts.families import FAMILIES, OTHER_NAMES
+from fedmem.errors import Problem
+from fedmem.wording import nearest
+
+
+def mapping_text(family: str, protocols: Sequence[type], value: object) -> str:
+    """What to write where a mapping of a kind is needed: the kind that the value probably means, among those that fit.
+
+    >>> from fedmem.contracts.attack import MembershipAttack
+    >>> mapping_text("attack", (MembershipAttack,), "LiRA")
+    "should be a mapping such as {kind: lira}, got 'LiRA'"
+    """
+    from fedmem.scenario.catalogue import kinds_that_satisfy
+
+    fitting = kinds_that_satisfy(family, protocols)
+    example = suggested_kind(family, str(value), fitting) or (fitting[0] if fitting else "...")
+    if isinstance(value, str) and ":" in value:
+        example = f'"{value}"'
+    return f"should be a mapping such as {{kind: {example}}}, got {value!r}"
+
+
+def suggested_kind(family: str, kind: str, options: Sequence[str]) -> str | None:
+    """The kind of these that was probably meant: another common name of it, or one that is written alike.
+
+    >>> suggested_kind("sampler", "Random", ["poisson", "uniform"]), suggested_kind("model", "MLP", ["lenet", "mlp"])
+    ('uniform', 'mlp')
+    """
+    other = OTHER_NAMES.get((family, kind.casefold()))
+    return other if other in options else nearest(kind, options)
+
+
+def unknown_kind_text(family: str, kind: str, options: Sequence[str]) -> str:
+    """Why a kind is unknown, and what to write; the class of a file of one's own stands behind a colon."""
+    if other := other_family_text(family, kind):
+        return f"unknown kind {kind!r}{other}"
+    module, dot, name = kind.rpartition(".")
+    if dot and all(part.isidentifier() for part in (*module.split("."), name)):
+        return f"unknown kind {kind!r}; write your own class behind a colon, as {module}:{name}"
+    meant = suggested_kind(family, kind, options)
+    text = f" (did you mean {meant!r}?)" if meant is not None else ""
+    return f"unknown kind {kind!r}{text}; choose from: {', '.join(options)}, or package.module:Class"
+
+
+def contract_text(protocol: type) -> str:
+    """The name of a contract in words.
+
+    >>> from fedmem.contracts.attack import MembershipAttack
+    >>> contract_text(MembershipAttack)
+    'membership attack'
+    """
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", protocol.__name__).lower()
+
+
+def with_field_hint(problem: Problem, texts: Mapping[str, str]) -> str:
+    """The message, for an unknown field that is written like none with the one whose explanation begins with its word.
+
+    >>> problem = Problem(path="file", message="unknown key; choose from: path, rows")
+    >>> with_field_hint(problem, {"path": "the file, from the folder in which fedmem is started.", "rows": "rows."})
+    "unknown key (did you mean 'path'?); choose from: path, rows"
+    """
+    start = "unknown key"
+    if not problem.message.startswith(f"{start};"):
+        return problem.message
+    first_words = {name: re.findall(r"[a-z]+", text.lower())[:3] for name, text in texts.items()}
+    meant = next((name for name, words in first_words.items() if problem.path.lower() in words), None)
+    hint = f" (did you mean {meant!r}?)" if meant is not None else ""
+    return f"{start}{hint}{problem.message.removeprefix(start)}"
 
 
 def other_family_text(family: str, kind: str) -> str:

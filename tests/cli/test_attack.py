@@ -50,7 +50,7 @@ def test_the_same_command_gives_the_same_files(folder: Path) -> None:
         (("--mode", "test"), "--mode: should be train or eval"),
         (("--mean", "a", "--std", "1"), "--mean"),
         (("--attack", "dgl"), "unknown kind 'dgl'"),
-        (("--attack", "lira"), "is no ReconstructionAttack"),
+        (("--attack", "lira"), "is no reconstruction attack"),
         (("--set", "attack.stepz=3"), "attack.stepz"),
         (("--set", "attack.steps=0"), "attack.steps"),
         (("--set", "client.lr=0.1"), "model and attack alone"),

@@ -97,7 +97,7 @@ def test_nested_component_is_built_and_errors_have_full_paths() -> None:
 
 def test_nested_component_of_wrong_contract_lists_those_that_fit() -> None:
     said = problems("estimator", {"kind": "membership", "attack": {"kind": "inverting_gradients"}})["attack.kind"]
-    assert said.startswith("'inverting_gradients' is no MembershipAttack")
+    assert said.startswith("'inverting_gradients' is no membership attack")
     kinds = said.partition("choose from: ")[2].split(", ")
     assert {"lira", "loss_threshold", "rmia"} <= set(kinds)
     assert "inverting_gradients" not in kinds
@@ -130,7 +130,7 @@ def test_somebody_elses_component_is_checked_like_ours(theirs: str) -> None:
         (
             "partition",
             "theirs:Picky",
-            "is no Partition, for it has no assign; choose from: ",
+            "is no partition, for it has no assign; choose from: ",
         ),
         ("partition", "nowhere_at_all:X", "importing 'nowhere_at_all' failed: ModuleNotFoundError"),
         ("partition", "broken:X", "there_is_no_such_module_anywhere"),
