@@ -40,7 +40,7 @@ def fit(ordered: FloatArray, count: int) -> SkewNormal:
     """The laws that fit stored quantiles (T, 256) of `count` values best; NaN where they are not finite or all equal.
 
     For each of a grid of shapes, location and scale follow from weighted regression of the values on the quantiles of
-    that shape, with weights 1 / Var of an order statistic, f(q)² / (p (1 − p)); the shape with the smallest residual
+    that shape. The weights are 1 / Var of an order statistic, f(q)² / (p (1 − p)). The shape with the smallest residual
     wins, refined by a parabola through its neighbours. Quantiles that lie on a skew-normal give it back.
     """
     angles, quantiles, weights, total = _table(count, ordered.shape[1])

@@ -31,29 +31,30 @@ from fedmem.seeding import stream
 class Audit:
     """Empirical epsilon of the records that coins decide, by kind, at every observed round after the first model.
 
-    Scores are margins, log p_y − log Σ_{c≠y} p_c. The unit is a record, with all copies under its coin; neighbours
+    Scores are margins, log p_y − log Σ_{c≠y} p_c. The unit is a record, with all copies under its coin. Neighbours
     differ by it (`exclusion: remove`, add_remove: n rows against n - 1) or have another row in its place (`replace`).
-    The guarantee of `dp_sgd` keeps the number of rows, so that an audit by removal has nothing to compare with it.
-    Two ways to count:
+    The guarantee of `dp_sgd` keeps the number of rows, so an audit by removal has no guarantee to compare with. Two
+    ways to count:
 
     - `one_run` (Steinke, Nasr and Jagielski, 2023): the coins of run `run` alone. The audit guesses the share
       `guesses` of m examples of a kind: "in" for the half with the highest scores, "out" for the half with the lowest.
       The bound holds however examples influence one another. More canaries give a tighter bound;
     - `over_runs`: R/2 runs with an example and R/2 without are trials of that example. Each example has a bound
-      (Clopper and Pearson, 1934): at `thresholds` declared beforehand, the error divided by their number, or by default
-      at one chosen on half of the runs and tested on the other. A kind has the bound of its best example, the error
-      divided by their number. `epsilon_gdp` is an estimate over all examples as if scores were normal, not a bound.
+      (Clopper and Pearson, 1934). It is at `thresholds` declared beforehand, the error divided by their number. By
+      default it is at one threshold, chosen on half of the runs and tested on the other half. A kind has the bound of
+      its best example, the error divided by their number. `epsilon_gdp` is an estimate over all examples as if scores
+      were normal, not a bound.
 
-    Metrics, in nats: `epsilon_hat`, at least 0, which lies below the true epsilon with probability `confidence`;
-    `epsilon_hat.ceiling`, its value if every guess were right: where the two are near, there were too few trials. n
-    counts trials. The labels are claim, method, unit, adjacency, copies, delta. No bound holds for the largest of
-    several readings, nor for the sum over rounds. Never in the summary, which picks the round by participation.
+    Metrics, in nats: `epsilon_hat`, at least 0, lies below the true epsilon with probability `confidence`.
+    `epsilon_hat.ceiling` is its value if every guess were right: where the two are near, there were too few trials. The
+    number n counts trials. The labels are claim, method, unit, adjacency, copies, delta. No bound holds for the largest
+    of several readings, nor for the sum over rounds. Never in the summary, which picks the round by participation.
 
     Where a part of the scenario adds noise, `epsilon_hat.permitted` at the last round is its guarantee for the same
-    neighbours, at the same delta; see docs/privacy.md. With `alarm` a bound above it fails the run. Such an audit has a
-    positive control: the scenario is trained once more with a noise multiplier of zero (the declared run alone, or all
-    runs for `over_runs`), and `epsilon_hat.control` is the bound of the audit there. Where that is not above the
-    permitted value, the audit has no power, and a bound below the guarantee is no evidence for the guarantee.
+    neighbours and the same delta. See docs/privacy.md. With `alarm` a bound above it fails the run. Such an audit has a
+    positive control. The scenario is trained once more with a noise multiplier of zero (the declared run alone, or all
+    runs for `over_runs`). `epsilon_hat.control` is the bound of the audit there. Where that is not above the permitted
+    value, the audit has no power, and a bound below the guarantee is no evidence for the guarantee.
 
     Fields:
         method: What is counted.

@@ -20,28 +20,29 @@ from fedmem.estimation.statistics import jackknife, mean, means_by_coin, student
 class ClientInfluence:
     """Influence of whole clients: mean over the runs that have a client − mean over the runs that have not.
 
-    Clients are left out by coins of their own (`leave_out`), each from half of the runs and independently, so the other
+    Clients are left out by coins of their own (`leave_out`), each from half of the runs and independently. So the other
     clients are there half of the time on both sides. Coins of ½ give every set of the other listed clients the same
-    weight: this estimates the Banzhaf value of a client (Wang and Jia, 2023), and not what is lost by removing it from
+    weight. So this estimates the Banzhaf value of a client (Wang and Jia, 2023), and not the loss from removing it from
     a full federation.
 
     Metric `client_influence`, in the summary, at level `global`, over all runs. Subject `client k`, by `statistic`:
 
     - `accuracy`, `loss`: of the last aggregate on the test set; a useful client has a positive accuracy and a negative
       loss. −1 to 1, and nats. With the label `target` accuracy on test examples of that class;
-    - `own`: correctness on the client's own audit examples, in or out, at the last observed aggregate: how much better
-      the aggregate answers what belongs to this client because it took part. Members and non-members are half each;
-    - `own_in`: the same over the examples whose coin is in. A client that is missing has trained on none of them, so
-      this is the memorisation of the client's examples together with all that its other rows teach about them.
+    - `own`: correctness on the client's own audit examples, in or out, at the last observed aggregate. It shows how
+      much better the aggregate answers this client's examples because the client took part. Members and non-members are
+      half each;
+    - `own_in`: the same over the examples whose coin is in. A missing client has trained on none of them. So this is
+      the memorisation of the client's examples together with all that its other rows teach about them.
 
     Intervals (95 %) are Welch's, over runs; n counts runs. They hold for one client each: of 20 clients without any
     influence, one is expected to have an interval that excludes 0. The empty subject is the mean over clients, whose
     interval is a jackknife that leaves out run after run; there n counts clients.
 
     - where a side has a single run, or nothing varies, there is no interval;
-    - the mean has none where runs are fewer than clients: what a run adds to one client it adds to all, and R such
-      sums no longer tell how they vary. In simulations 95 to 99 % of intervals hold a mean of 0; about 90 % hold
-      that of clients which all have the same influence, half as large as the noise between 8 to 32 runs.
+    - the mean has none where runs are fewer than clients. The effect of a run is common to all clients, and R such sums
+      no longer show how they vary. In simulations 95 to 99 % of intervals hold a mean of 0. If all clients have the
+      same influence, half as large as the noise between 8 to 32 runs, about 90 % hold its mean.
 
     Fields: none.
 

@@ -31,23 +31,23 @@ class CrossInfluence:
 
     infl(j, i) = mean over in runs of M_i − mean over out runs of M_i, the coins being those of j. M_i is correctness
     (no label) or the probability of the label (label `statistic` = `probability`, less noisy). From −1 to 1; above 0, j
-    helps i. Only in the summary, at the aggregate and at the owner: the model of each j is the one that its
-    memorisation is read from, so all measures are of the same pairs.
+    helps i. Only in the summary, at the aggregate and at the owner. The model of each j is the one from which its
+    memorisation is read, so all measures are of the same pairs.
 
     `cross_influence`, per kind and per example: Σ_i infl(j, i), the test examples that the models gain (+) or lose (−)
-    by training on j, null 0, with the interval of every estimate. Useful examples lie above 0, noise below. Gains and
-    losses cancel in this sum, so there is no retention of it.
+    by training on j. Its null is 0, and it has the interval of every estimate. Useful examples lie above 0, noise
+    below. Gains and losses cancel in this sum, so there is no retention of it.
 
     Tests, over all runs, by kind:
 
     - `cross_pairs_helped`, `cross_pairs_harmed`: pairs (j, i) in which i is answered significantly better and worse in
       the in runs. The p-value of a pair is exact, because only coins decided: Fisher's test for correctness, the rank
-      sum test for probability, where a tie between an in and an out run counts against significance (p is then too
-      large, never too small). Better and worse are those of the test: more right answers, or higher ranks, which a few
-      runs far away can give another sign than the mean. Pairs are chosen by Benjamini and Hochberg's rule over all of a
-      kind. It keeps the expected share of false ones at most at `rate` where they are independent or depend positively;
-      of pairs that share runs this is not proved, but in simulations it was conservative. n is the number of pairs. Few
-      runs cannot find any: p is at least 2 / C(R, R/2);
+      sum test for probability. There a tie between an in and an out run counts against significance (p is then too
+      large, never too small). Better and worse are in the sense of the test: more right answers, or higher ranks. A few
+      outlying runs can give ranks another sign than the mean. Pairs are chosen by Benjamini and Hochberg's rule over
+      all of a kind. It keeps the expected share of false pairs at most at `rate` where pairs are independent or depend
+      positively. For pairs that share runs this is not proved, but in simulations it was conservative. The number n
+      counts pairs. Few runs cannot find any: p is at least 2 / C(R, R/2);
     - `cross_strongest`: mean over j of max_i infl(j, i); `cross_help`, `cross_harm`: mean over j of Σ_i over the
       positive and the negative influences. All three are away from 0 by noise alone. So each comes with `….null`,
       its mean over permutations of the runs' coins, and `…_p`, the share of permutations that are as far out. The
@@ -287,7 +287,7 @@ def _by_tables(coins: BoolArray, values: FloatArray) -> tuple[FloatArray, FloatA
 def _by_ranks(coins: BoolArray, values: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(c, n) each: p of the rank sum test, exact without ties, and whether in runs rank higher (1) or lower (−1).
 
-    Breaking ties at random would leave it exact. They are broken so that U is as near the middle as it can be, which
+    Breaking ties at random would leave it exact. They are broken so that U is as near the middle as possible. That
     gives the largest p of all ways to break them: never too small.
     """
     from scipy.stats import rankdata

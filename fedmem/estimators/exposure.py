@@ -28,16 +28,16 @@ class Exposure:
 
     - `exposure`: over the in runs. Its null is *not* 0 but the mean over uniform ranks,
       log2(N + 1) − log2((N + 1)!)/(N + 1), near log2 e = 1.44 bits for large N;
-    - `exposure_gain`: the mean over the in runs less the mean over the canary's own out runs, null 0. It takes away
-      what the canary's value alone does.
+    - `exposure_gain`: the mean over the in runs minus the mean over the canary's own out runs, null 0. It takes away
+      the effect of the canary's value alone.
 
-    Tests, by run and kind, not at the others: under the null T = 2 ln 2 Σ exposure over the c in canaries of a run
-    has a χ² distribution with 2c degrees of freedom; `exposure_p` is its upper tail (Fisher's method), n = c.
+    Tests, by run and kind, not at the others. Let T = 2 ln 2 Σ exposure over the c in canaries of a run. Under the
+    null, T has a χ² distribution with 2c degrees of freedom. `exposure_p` is its upper tail (Fisher's method), n = c.
     `exposure_rejected` (over all runs) is the share of runs with p < 0.05. It has no interval: runs share canaries and
     the initial model, so they are no independent trials.
 
     All canaries and runs share the N references, and intervals take them as they are. Use several times as many
-    references as canaries: the intervals of 100 canaries in 8 runs held the null in 94 % of simulations with 200
+    references as canaries. The intervals of 100 canaries in 8 runs held the null in 94 % of simulations with 200
     references, and in 89 % with 100.
 
     Secrets that people wrote (`existing_secret`) are not drawn as their references are: likely values rank high without

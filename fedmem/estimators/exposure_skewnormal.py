@@ -25,25 +25,25 @@ class ExposureSkewnormal:
     """Exposure by extrapolation, −log2 F(score), after Carlini, Liu, Erlingsson, Kos and Song (2019).
 
     By rank, exposure ends at log2(N + 1) of N references. Here F is a skew-normal distribution fitted to the 256 stored
-    quantiles of the reference losses of the same model and label, so that a canary far below all references has more
-    bits than they could tell. In the bulk it agrees with the exposure by rank. F is evaluated in logarithms: no value
+    quantiles of the reference losses of the same model and label. So a canary far below all references has more bits
+    than their ranks could show. In the bulk it agrees with the exposure by rank. F is evaluated in logarithms: no value
     is infinite. Whether the family fits that far out cannot be seen in N references: read it beside `exposure`. Use at
-    least 200 references. With 20 normal ones nearly every fit counts, the mean without memorisation is 1.9 bits instead
-    of 1.44, and a single canary that was never trained on had 1511.
+    least 200 references. With 20 normal references nearly every fit counts. The mean without memorisation is 1.9 bits
+    instead of 1.44, and a single canary that was never trained on had 1511.
 
     Only in the summary, at the aggregate and at the owner:
 
-    - `exposure_extrapolated`, in bits from 0 up without end: mean over canaries of the mean over in runs, null
-      log2 e = 1.44, the mean over uniform F, and none for secrets that people wrote;
+    - `exposure_extrapolated`, in bits from 0 up without end: the mean over canaries of the mean over in runs. Its null
+      is log2 e = 1.44, the mean over uniform F. It has none for secrets that people wrote;
     - a fit counts only where the Kolmogorov-Smirnov p of the references is at least `min_p`. The parameters are
       fitted to the same references, so the true p is smaller: the test rejects too little, never too much. A canary
       whose every in run fits poorly is left out;
-    - tests, over all runs, by kind: `skewnormal_fitted`, the share of models that count, `skewnormal_distance`, the
-      mean Kolmogorov-Smirnov distance with its interval over canaries. n counts fits, one for each canary and run.
-      Where no canary is left, `exposure_extrapolated` is NaN with the label `fit` = `poor`.
+    - tests, over all runs, by kind: `skewnormal_fitted`, the share of models that count, and `skewnormal_distance`, the
+      mean Kolmogorov-Smirnov distance with its interval over canaries. The number n counts fits, one for each canary
+      and run. Where no canary is left, `exposure_extrapolated` is NaN with the label `fit` = `poor`.
 
     Fields:
-        scale: Fit losses (nats), as in the paper, or margins, log p − log(1 − p). A loss ends at 0: near it a law
+        scale: Fit losses (nats), as in the paper, or margins, log p − log(1 − p). A loss ends at 0. Near 0 a law
             without end has too few bits for a canary that is well known, and margins say more.
         min_p: Smallest Kolmogorov-Smirnov p of a fit that counts.
 

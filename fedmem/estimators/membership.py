@@ -36,22 +36,22 @@ class Membership:
       `options`, its fields that are not at their default;
     - `tpr`: share of members found at a false positive rate: 10 %, 1 % and 0.1 % as far as ten of the n outs are as
       many, and the smallest that the data support, 10 / n. Label: `fpr`. Left out with fewer than
-      ten outs. With k outs allowed, a member is found if it scores above the k + 1-th highest out, so the null is
-      (k + 1) / (n + 1); equal scores are refused together, so with all scores tied nobody is found.
+      ten outs. With k outs allowed, a member is found if it scores above the k + 1-th highest out, so the null is (k +
+      1) / (n + 1). Equal scores are refused together, so with all scores tied no member is found.
 
-    The null of an AUC is what the attack gives with re-dealt coins, on average: 0.5 for one that reads no coins. LiRA
-    has .48 with 8 runs, since leaving the target out makes the side noisier that it came from. At the others, where
-    nothing is divided by it, it is 0.5. In the summary there is a p of no memorisation as well, but for the others of
-    an attack that reads coins, from the same deals: exact, whatever the null.
+    The null of an AUC is its average with re-dealt coins: 0.5 for an attack that reads no coins. LiRA has .48 with 8
+    runs, since leaving the target out makes its side noisier. At the others, where nothing is divided by it, the null
+    is 0.5. The summary also has a p of no memorisation from the same deals, exact whatever the null. The others of an
+    attack that reads coins have no such p.
 
-    Never per example: leaving the target out pulls each example's own AUC below one half, so no example is compared
-    with itself in another run either. At the others, the scores
-    that an example gets from the models of one run are averaged: an adversary who sees them all. Intervals
-    take the scores as given: the attack, shadow models included, is not repeated.
+    Never per example: leaving the target out pulls each example's own AUC below one half. So no example is compared
+    with itself in another run either. At the others, the scores that an example gets from the models of one run are
+    averaged, for an adversary that sees them all. Intervals take the scores as given: the attack, shadow models
+    included, is not repeated.
 
     Fields:
-        attack: Scores membership from margins and the losses of the population; it sees one kind at a time, so what it
-            takes from other runs never mixes kinds.
+        attack: Scores membership from margins and the losses of the population. It sees one kind at a time, so its use
+            of other runs never mixes kinds.
 
     >>> from fedmem.attacks.lira import Lira
     >>> Membership(attack=Lira()).min_runs

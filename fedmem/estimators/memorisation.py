@@ -24,16 +24,16 @@ class Memorisation:
     """Self-influence after Feldman and Zhang (2020), with whole federations as the trainings.
 
     mem_j = mean over in runs of M − mean over out runs of M. M is correctness (no label, the definition of the paper)
-    or the probability of the label (label `statistic` = `probability`, less noisy). Of a passage, correctness is the
-    share of its tokens that are predicted, which makes this the counterfactual memorisation of Zhang et al. (2023), and
-    the probability is the geometric mean over its tokens. From −1 to 1, 0 without memorisation; the value of a kind is
-    the mean over its examples. Coins are fair, so it is the effect under half of the audit set. With `exclusion:
-    replace` it is the influence of the example less that of the row that stands in for it.
+    or the probability of the label (label `statistic` = `probability`, less noisy). For a passage, correctness is the
+    share of its tokens that are predicted. That makes this the counterfactual memorisation of Zhang et al. (2023). The
+    probability is the geometric mean over its tokens. From −1 to 1, 0 without memorisation; the value of a kind is the
+    mean over its examples. Coins are fair, so it is the effect under half of the audit set. With `exclusion: replace`
+    it is the influence of the example minus that of its replacement row.
 
     - M is averaged over the models of a place (the others) before runs are compared;
     - an example without an observed in run or without an observed out run is left out and lowers `n`;
-    - the interval of a single example is Newcombe's, on correctness, with as many trials as runs; of passages it is
-      wider than need be, since shares vary less than coins.
+    - the interval of a single example is Newcombe's, on correctness, with as many trials as runs. For passages it is
+      wider than necessary, since shares vary less than coins.
 
     Fields: none.
 
