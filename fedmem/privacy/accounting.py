@@ -38,23 +38,23 @@ class Releases:
     """T noisy sums of contributions that are clipped to norm S, over units of which a random part contributes.
 
     Fields:
-        noise_multiplier: Z, the standard deviation of the noise in each coordinate divided by S.
-        sampling: `poisson`, each unit independently with probability `rate`; `fixed_size`, the same number of units
-            each time, `rate` of all, drawn without replacement; `everyone`, no drawing; `tree`, no drawing either, but
+        noise_multiplier: The standard deviation of the noise in each coordinate divided by S, z.
+        sampling: `poisson`, each unit independently with probability `rate`. `fixed_size`, the same number of units
+            each time, `rate` of all, drawn without replacement. `everyone`, no drawing. `tree`, no drawing either, but
             a contribution is in several sums that are released.
         rate: Probability with which one unit contributes to one release.
-        count: T. Of a `tree` the square of by how many S one unit moves all that is released, which costs as much as so
-            many releases of a contribution each.
+        count: The number T of sums. For a `tree`, the square of the distance, in S, by which one unit moves all that is
+            released. This costs as much as that many releases of one contribution each.
         delta: Probability with which the guarantee may fail; choose it below 1/N for N units.
         unit: What a neighbour differs in: one `record`, or one `client` with all its records.
         adjacency: How it differs. `add_remove`: the unit is there or not. `zero_out`: it adds
             nothing to any sum, and everything else, sampling included, stays. `replace`: another contribution is in the
             place of its own, so that the sum moves by up to 2 S and z counts half. With `fixed_size` the sum moves by
-            up to 2 S under `zero_out` too: where the unit is not drawn another one is, whose contribution may
+            up to 2 S under `zero_out` too. Where the unit is not drawn, another unit is drawn, whose contribution may
             point the other way.
 
-    Errors: `ComponentError` for numbers out of range, and for `fixed_size` with `add_remove`, which has no meaning: a
-    unit that is added would change the probabilities of all the others.
+    Errors: `ComponentError` for numbers out of range. Also for `fixed_size` with `add_remove`, which has no meaning: an
+    added unit would change the probabilities of all other units.
 
     >>> Releases(noise_multiplier=1.0, sampling="poisson", rate=0.1, count=50, delta=1e-5, unit="client").accountants
     ('rdp', 'prv', 'pld', 'gaussian')
@@ -126,8 +126,9 @@ class AccountantBounds:
 def guarantee_of(releases: Releases, by: Accountant | None = None) -> AccountantBounds:
     """Upper bounds of epsilon at the delta of these releases; each holds, so that the smallest of them does.
 
-    - `rdp`: Rényi differential privacy, by dp-accounting; for cohorts of a fixed size the bound for sampling without
-      replacement (Wang, Balle and Kasiviswanathan, 2019), at z / 2 for `zero_out` and `replace` alike;
+    - `rdp`: Rényi differential privacy, by dp-accounting. For cohorts of a fixed size it is the bound for sampling
+      without replacement (Wang, Balle and Kasiviswanathan, 2019). It is taken at z / 2 for both `zero_out` and
+      `replace`;
     - `prv`: privacy random variables, composed by Fourier transform, by Opacus (Gopi, Lee and Wutschitz, 2021);
     - `pld`: privacy loss distributions of the worst pair of neighbours (`fedmem.privacy.loss_profiles`), composed by
       dp-accounting (Doroshenko et al., 2022);

@@ -33,8 +33,8 @@ class SamplingAssumptions:
 def sampling_assumptions(strategy: StrategyMaker, sampler: Sampler, clients: int) -> SamplingAssumptions:
     """The sampling assumptions that the accountant of this strategy may use.
 
-    Errors: `ComponentError` where participation depends on data, where nothing is known of it, and where a strategy
-    needs a minimum separation that the sampler does not keep.
+    Errors: `ComponentError` where participation depends on data, and where nothing is known of it. Also where a
+    strategy needs a minimum separation that the sampler does not keep.
     """
     for _, part in nested_components(sampler):
         reads = sampler_reads(part)

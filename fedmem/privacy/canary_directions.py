@@ -25,24 +25,24 @@ AT_ONCE = 16
 class CanaryDirections:
     """Clients in addition to those of a federation, each with one fixed update (Andrew et al., 2024).
 
-    An update is a direction, drawn uniformly from the sphere of all parameters (P,), ten times as long as the clipping
-    norm of the round, so that the strategy has to clip it. A client participates like a real one: in each round with
-    probability `rate`, independently, or else every `min_separation` rounds, from a first round 1 .. `min_separation`
-    that is drawn once.
+    An update is a direction, drawn uniformly from the sphere of all parameters (P,). It is ten times as long as the
+    clipping norm of the round, so that the strategy has to clip it. A client participates like a real one: in each
+    round with probability `rate`, independently, or else every `min_separation` rounds, from a first round 1 ..
+    `min_separation` that is drawn once.
 
     Guarantees:
 
-    - all that is drawn is that of (seed, run), whatever else trains, and moves no other stream;
+    - all draws depend on (seed, run) alone, whatever else trains, and move no other stream;
     - a direction does not depend on when its client comes, nor on the number of canary clients;
     - directions are drawn again whenever they are needed, so that no more than 16 of a run are held at a time.
 
     Fields:
         seed: Of the scenario.
-        count: K, how many there are in each run.
+        count: How many there are in each run, k.
         rate: Of coming in a round; from 0 to 1.
         min_separation: Rounds from one participation to the next, where these are regular; then `rate` is not used.
-        adjacency: The difference between a federation with such a client and one without, as the guarantee counts it:
-            the client, or its update, where otherwise its place is left empty.
+        adjacency: The difference between a federation with such a client and one without, as the guarantee counts it.
+            It is the client, or its update where otherwise its place is left empty.
 
     >>> canaries = CanaryDirections(seed=0, count=3, rate=1.0)
     >>> first, *_ = canaries.directions(0, {"w": (2, 2), "b": (4,)})

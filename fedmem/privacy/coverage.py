@@ -1,9 +1,9 @@
 """Which values of clients the parts of a scenario read, and whether the noise of a privacy guarantee covers them.
 
 A guarantee covers everything that is computed from noisy values. It says nothing of values that leave a client exactly:
-its number of rows, its mean loss, and whatever else it reports. So each strategy and each sampler declares what it
-reads of them, by the words of `WORDS` in `reads: ClassVar[tuple[str, ...]]` (or a property); an empty tuple says that
-it reads nothing but updates. Where nothing is declared, nothing is known, and no guarantee is given. A declaration
+its number of rows, its mean loss, and whatever else it reports. So each strategy and each sampler declares which of
+these values it reads, by the words of `WORDS` in `reads: ClassVar[tuple[str, ...]]` (or a property). An empty tuple
+means that it reads only updates. Where nothing is declared, nothing is known, and no guarantee is given. A declaration
 covers the methods of its class and of base classes; a subclass with methods of its own declares again
 (`contracts/declarations.py`).
 """

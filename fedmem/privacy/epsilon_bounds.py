@@ -52,9 +52,10 @@ class AuditedUnit:
 class Finding:
     """The result of an audit.
 
-    `epsilon` is never negative; `ceiling` is what it would have been had every trial gone right, so an `epsilon` near
-    it says that trials were too few, not that this is all. `trials` is how many went into it. A `bound` lies below the
-    true epsilon with probability `confidence`, in each single audit; an `estimate` has `low` and `high` instead.
+    `epsilon` is never negative. `ceiling` is its value if every trial had gone right. So an `epsilon` near it shows
+    that there were too few trials, not that the true value is as low. `trials` is how many went into it. A `bound` lies
+    below the true epsilon with probability `confidence`, in each single audit; an `estimate` has `low` and `high`
+    instead.
     """
 
     epsilon: float
@@ -81,12 +82,13 @@ class Finding:
 def permitted_guarantee(audited: AuditedUnit, releases: Releases) -> Guarantee:
     """The guarantee of these releases for an audit; a bound found at its delta must not be above its epsilon.
 
-    The guarantee is computed again for the neighbours of the audit, so that like is compared with like. Where one
-    record of a client is audited and the guarantee is to clients, the client has other data: that is `replace`, for all
-    copies.
+    The guarantee is computed again for the neighbours of the audit, so that both are about the same neighbours. Where
+    one record of a client is audited and the guarantee is to clients, the client has other data: that is `replace`, for
+    all copies.
 
-    Errors: `ComponentError` where a whole client is audited and the guarantee is to single records, for neighbours that
-    the sampling does not allow, and where an audit removes a record although the guarantee keeps the number of rows.
+    Errors: `ComponentError` where a whole client is audited and the guarantee is to single records, and for neighbours
+    that the sampling does not allow. Also where an audit removes a record although the guarantee keeps the number of
+    rows.
 
     >>> releases = Releases(noise_multiplier=1.0, sampling="everyone", count=1, delta=1e-5, unit="client")
     >>> round(permitted_guarantee(AuditedUnit(unit="record", adjacency="add_remove", copies=3), releases).epsilon, 1)
@@ -150,8 +152,8 @@ def epsilon_of_counts(
     Pearson (1934) at half the error each. `thresholds` is how many tests were declared, of which this is one: the error
     is divided by it (Bonferroni). Zero trials on a side prove nothing: 0.
 
-    - a bound only if trials are independent, as the runs of one example are; the examples of one run are not, and with
-      `independent` false it is called an estimate; `one_run` has a bound for them.
+    - a bound only if trials are independent, as the runs of one example are. The examples of one run are not
+      independent. With `independent` false it is called an estimate; `one_run` has a bound for them.
 
     >>> whole = AuditedUnit(unit="record", adjacency="add_remove")
     >>> print(epsilon_of_counts(Counts(50, 50, 0, 50), audited=whole, delta=0.0))
@@ -247,8 +249,8 @@ def one_run(
 ) -> Finding:
     """A bound from a single run, in which each of m canaries was in by a fair coin of its own (Steinke et al., 2023).
 
-    Of `guesses` r guesses, their number fixed beforehand, `right` v are right. The largest epsilon with
-    P[B >= v] + 2 m delta max_i (1/i) sum_{j <= i} P[B = v - j] <= 1 - confidence, where B is binomial of r trials with
+    Of `guesses` r guesses, their number fixed beforehand, `right` v are right. The bound is the largest epsilon with
+    `P[B >= v] + 2 m delta max_i (1/i) sum_{j <= i} P[B = v - j] <= 1 - confidence`. Here B is binomial of r trials with
     probability e^epsilon / (1 + e^epsilon). Canaries may influence one another. The delta of pure chance aside, `delta`
     costs m times as much as with independent runs.
 

@@ -65,11 +65,11 @@ def gaussian_estimate(
 def one_shot(cosines: FloatArray, dimension: int, *, audited: AuditedUnit, delta: float) -> Finding:
     """Epsilon from canaries that point in random directions, all in one run (Andrew et al., 2024).
 
-    `cosines` (k,): between the direction of each canary, uniform on the sphere, and what was released. Without the
-    canary a cosine is N(0, 1/d); to those that are there a normal distribution is fitted; epsilon is that of the two.
-    Consistent for a single Gaussian sum; for training with many rounds it is what a final model shows of them. Never a
-    bound. `low` and `high`: the smallest and largest where mean and spread are moved by up to two standard errors; they
-    are far apart, since delta lies in the tails.
+    `cosines` (k,): between the direction of each canary, uniform on the sphere, and the released sum or model. Without
+    the canary a cosine is N(0, 1/d). A normal distribution is fitted to the cosines of the canaries. The estimate is
+    the epsilon of these two distributions. Consistent for a single Gaussian sum; for training with many rounds it is
+    what a final model shows of them. Never a bound. `low` and `high`: the smallest and largest where mean and spread
+    are moved by up to two standard errors. They are far apart, since delta lies in the tails.
 
     Errors: `ComponentError` with fewer than two canaries, or in less than 100 dimensions, where cosines are not normal.
     """
@@ -97,9 +97,9 @@ def one_shot(cosines: FloatArray, dimension: int, *, audited: AuditedUnit, delta
 def two_shots(inside: FloatArray, outside: FloatArray, *, audited: AuditedUnit, delta: float) -> Finding:
     """`one_shot` from the largest cosine over several releases, with canaries (k,) and with fresh directions (n,).
 
-    What the largest of several cosines is by chance has no simple law, so that a normal distribution is fitted to
-    either side; `low` and `high` move the difference of means, and the ratio of spreads, by two standard errors. Never
-    a bound. Errors: `ComponentError` with fewer than two on a side.
+    The largest of several cosines has no simple distribution by chance. So a normal distribution is fitted to either
+    side. `low` and `high` move the difference of means, and the ratio of spreads, by two standard errors. Never a
+    bound. Errors: `ComponentError` with fewer than two on a side.
     """
     canary_cosines, fresh = inside[~np.isnan(inside)], outside[~np.isnan(outside)]
     if min(len(canary_cosines), len(fresh)) < 2 or np.ptp(fresh) == 0:

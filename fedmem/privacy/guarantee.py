@@ -100,8 +100,8 @@ class Guarantee:
     def exposure(self, references: int) -> float:
         """Largest mean exposure, in bits, of a canary among this many references.
 
-        Without the canary its rank is uniform over the N + 1 places, so with it P(rank <= k) is at most `tpr` of
-        k / (N + 1); the mean is largest where that is reached for every k.
+        Without the canary its rank is uniform over the N + 1 places. So with it P(rank <= k) is at most `tpr` of k / (N
+        + 1). The mean is largest where that is reached for every k.
 
         >>> round(Guarantee(epsilon=0.0, delta=0.0).exposure(100), 2)  # the mean exposure of chance
         1.4

@@ -98,10 +98,10 @@ ONE_SHOT = "epsilon_one_shot"
 def bounds(scenario: Scenario, bank: Bank, rows: Sequence[Measurement]) -> Iterator[Measurement]:
     """The largest value of each measure that the guarantee leaves possible, beside the summary of every kind.
 
-    For each measure that declares which member of `Guarantee` bounds it, as `<metric>.bound` with the same labels, at
-    the scenario's delta; once for each kind and level the epsilon behind them (`permitted_row`). Nothing where no
-    guarantee covers what was read, and none of the exposure of secrets that people wrote.
-    Means over examples are bounded by the worst of them. Participation is known to the
+    Each measure that declares which member of `Guarantee` bounds it has such a value, as `<metric>.bound` with the same
+    labels, at the scenario's delta. The epsilon behind these bounds is given once for each kind and level
+    (`permitted_row`). There are no bounds where no guarantee covers the models that were read, and none of the exposure
+    of secrets that people wrote. Means over examples are bounded by the worst of them. Participation is known to the
     adversary: runs share a roster, and the summary reads rounds in which the owner participated.
     """
     guarantees = Guarantees(scenario=scenario, bank=bank)

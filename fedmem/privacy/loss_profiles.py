@@ -4,15 +4,16 @@ The profile of P against Q is the hockey-stick divergence delta(epsilon) = sup o
 The largest profile over all pairs of neighbours is convex in e^epsilon, so a pair of distributions has it. Composed
 with itself, that pair dominates every composition, adaptive ones too (Zhu, Dong and Wang, 2022).
 
-Everything is in units of the clipping norm: noise N(0, z^2), contributions of length at most 1, and q the probability
-with which one unit contributes. Every extreme pair lies on a line, with means -1, 0 and 1.
+Lengths are in units of the clipping norm. The noise is N(0, z^2), contributions have length at most 1, and q is the
+probability with which one unit contributes. Every extreme pair lies on a line, with means -1, 0 and 1.
 
-Why these pairs are extreme. A release with the unit and one without it are mixtures of normal distributions: given the
-others of the cohort, those of the unit absent (mean a), and of the unit present with either of its contributions (b and
-c). Joint convexity moves the mixture over the others out. Then P - e^epsilon Q is w_a N(a) + w_b N(b) + w_c N(c), and
-its positive part has an integral F. Gaussian interpolation gives dF = -1/4 sum over pairs i != j of
-M_ij d|t_i - t_j|^2, where M_ij has the sign of w_i w_j, and the rows of M sum to zero. So F grows with the distance of
-two means of opposite sign, and falls with that of two of the same sign; `profile` names the extreme means.
+Why these pairs are extreme. A release with the unit and one without it are mixtures of normal distributions. Given the
+others of the cohort, the components are those with the unit absent (mean a), and with either of its contributions (b
+and c). Joint convexity moves the mixture over the others out. Then P - e^epsilon Q is w_a N(a) + w_b N(b) + w_c N(c),
+and its positive part has an integral F. Gaussian interpolation gives
+`dF = -1/4 sum over pairs i != j of M_ij d|t_i - t_j|^2`. There M_ij has the sign of w_i w_j, and the rows of M sum to
+zero. So F grows with the distance of two means of opposite sign, and falls with that of two means of the same sign.
+`profile` names the extreme means.
 """
 
 from __future__ import annotations

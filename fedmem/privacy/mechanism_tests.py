@@ -155,8 +155,8 @@ def p_of_pairs(first: FloatArray, second: FloatArray) -> float:
 def batch_statistics(members: BoolArray, rate: float) -> dict[str, float]:
     """Standard scores of the batches of one client, members (steps, rows), each row in independently at `rate`.
 
-    `size`: the sum of sizes; `spread`: the sum of squared deviations of sizes from their mean, by its own mean and
-    variance under the binomial law; `overlap`: how many rows are in two consecutive batches, only with two or more
+    `size`: the sum of sizes. `spread`: the sum of squared deviations of sizes from their mean, by its own mean and
+    variance under the binomial law. `overlap`: how many rows are in two consecutive batches, only with two or more
     steps. Each is 0 on average with variance 1. None at rates 0 and 1, where nothing is drawn.
 
     >>> drawn = np.random.default_rng(0).random((8, 500)) < 0.2

@@ -21,11 +21,11 @@ from fedmem.seeding import Streams
 def in_order(seed: int, run: int, round_number: int, clients: Sequence[int], audit: AuditSet) -> IntArray:
     """The clients of a cohort in the order in which sums take them, the first s of them for a sum of s.
 
-    Owners of audit examples that are trained on in this round come first, so that a sum shows examples wherever it
-    can; within both groups the order is random. Guarantees:
+    Owners of audit examples that are trained on in this round come first, so that a sum shows examples wherever
+    possible. Within both groups the order is random. Guarantees:
 
-    - who holds an example is settled before any coin falls, so the order says nothing about coins;
-    - each client has a draw of its own: whom another one comes before does not depend on who else takes part.
+    - the owner of an example is settled before any coin falls, so the order does not depend on coins;
+    - each client has a draw of its own, so the order of two clients does not depend on which other clients take part.
 
     >>> from fedmem.contracts.data import Examples
     >>> nobody = Examples(inputs=np.zeros((0, 1), np.float32), targets=np.zeros(0, np.int64), ids=np.zeros(0, np.int64))
@@ -54,8 +54,9 @@ def sums_of(
     """One sum of each size for every run, from its local transitions of one round, in the order of runs and sizes.
 
     A sum of s clients is `sum_k w_k sent_k / sum_k w_k` over the first s `in_order`, so that larger sums hold the
-    clients of the smaller ones; `w_k` is the number of the client's examples with `weighting` size, else 1. It is added
-    up in float64 in the order of the clients and has the dtypes of what was sent. Cohorts of fewer than s have none.
+    clients of the smaller ones. The weight `w_k` is the number of the client's examples with `weighting` size, else 1.
+    It is added up in float64 in the order of the clients and has the dtypes of what was sent. Cohorts of fewer than s
+    have none.
     """
     sums = []
     for run in sorted({transition.run for transition in transitions}):

@@ -86,10 +86,10 @@ PERMITTED = "epsilon.permitted"
 
 
 def checked_rows(rows: Sequence[Measurement], components: Sequence[object]) -> list[Measurement]:
-    """The rows of this source, checked as those of components are; a `PartError` for what nobody declares.
+    """The rows of this source, checked like those of components; a `PartError` for undeclared measures or labels.
 
-    A bound stands beside a row of an estimator or a probe and has its labels, so it may have those that `components`
-    declare, beside those of this module.
+    A bound belongs to a row of an estimator or a probe and has the labels of that row. So it may have the labels that
+    `components` declare, and those of this module.
     """
     measures: dict[str, Measure] = {measure.name: measure for measure in MEASURES}
     labels: dict[str, Label] = {**LABELS, **{label.name: label for label in ROW_LABELS}}
