@@ -9,7 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 DECISIONS = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "docs" / "glossary.md", *DECISIONS]
+NAMES = ("commands", "flower-runtime", "glossary", "measures", "run-folder", "scenarios", "where-things-are")
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs" / f"{name}.md" for name in NAMES), *DECISIONS]
 
 
 def test_contributing_has_no_more_than_100_lines() -> None:

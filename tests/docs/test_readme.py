@@ -1,4 +1,4 @@
-"""Every command and every piece of Python in the README runs (the two make commands apart, which CI runs)."""
+"""Every command and piece of Python in the README and the pages that continue it runs (make apart: CI runs it)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,35 @@ import types
 from pathlib import Path
 
 import pytest
+import yaml
+
+from fedmem import load_scenario
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+NAMES = (
+    "README.md",
+    *(f"docs/{name}.md" for name in ("scenarios", "python", "in-your-flower-app", "where-things-are")),
+)
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
+COMMANDS_PAGE = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
 
 
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+def blocks(page: str, language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
 
 
-COMMANDS = [line[2:] for block in blocks("console") for line in block.splitlines() if line.startswith("$ ")]
+COMMANDS = sorted(
+    {
+        line[2:]
+        for page in PAGES.values()
+        for block in blocks(page, "console")
+        for line in block.splitlines()
+        if line.startswith("$ ")
+    }
+)
+CODE = [(name, block) for name, page in PAGES.items() for block in blocks(page, "python")]
+(HALFWAY,) = (block for _, block in CODE if "class Halfway" in block)
 
 
 @pytest.fixture
@@ -30,13 +49,30 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_readme_has_commands_and_python_to_run() -> None:
-    assert len(COMMANDS) >= 4
-    assert len(blocks("python")) >= 3
+def test_pages_have_commands_and_python_to_run() -> None:
+    assert len(COMMANDS) >= 6
+    assert len(CODE) >= 4
+
+
+def test_the_readme_has_at_most_900_words_and_16_lines_of_output() -> None:
+    assert len(README.split()) <= 900
+    (screen,) = blocks(README, "text")
+    assert len(screen.splitlines()) <= 16
+    assert screen in (ROOT / "docs" / "first-screen.md").read_text("utf-8")
+
+
+def test_the_scenario_of_the_readme_is_the_quickstart(tmp_path: Path) -> None:
+    (block,) = blocks(README, "yaml")
+    assert len(block.splitlines()) == 12
+    page, shipped = tmp_path / "quickstart.yaml", load_scenario(ROOT / "scenarios" / "quickstart.yaml")
+    page.write_text(block, encoding="utf-8")
+    assert load_scenario(page).id == shipped.id
+    page.write_text(yaml.safe_dump(yaml.safe_load(block) | {"rounds": 39}), encoding="utf-8")
+    assert load_scenario(page).id != shipped.id
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_commands_of_the_readme_succeed(command: str, folder: Path) -> None:
+def test_commands_of_the_pages_succeed(command: str, folder: Path) -> None:
     program, *arguments = shlex.split(command)
     assert program == "fedmem"
     done = subprocess.run(
@@ -50,14 +86,14 @@ def test_commands_of_the_readme_succeed(command: str, folder: Path) -> None:
 
 
 # a file of `strategies/` is no script: its imports are relative, and tests of its own follow below
-@pytest.mark.parametrize("code", [block for block in blocks("python") if "from ._rule import" not in block])
-def test_python_of_the_readme_succeeds(code: str, folder: Path) -> None:
+@pytest.mark.parametrize(("name", "code"), [(name, code) for name, code in CODE if code != HALFWAY])
+def test_python_of_the_pages_succeeds(name: str, code: str, folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, f"{name}: {done.stderr}"
 
 
 ADDED = sorted(path for path in (ROOT / "tests" / "added").rglob("*.py") if path.stem != "__init__")
-"""Throwaway components of the folders of fedmem, beside the strategy of the README."""
+"""Throwaway components of the folders of fedmem, beside the strategy of `docs/where-things-are.md`."""
 
 WALKERS = (
     "tests/contracts/test_components.py",
@@ -72,7 +108,6 @@ WALKERS = (
 
 def test_components_added_as_one_file_pass_the_projects_checks(tmp_path: Path) -> None:
     """In a copy of the project, as if a reader had added them: contracts, doctests, `list`, `show`, schema, ruff."""
-    (code,) = [block for block in blocks("python") if "class Halfway" in block]
     for name in ("fedmem", "strategies", "tests"):
         shutil.copytree(
             ROOT / name, tmp_path / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "added")
@@ -81,7 +116,7 @@ def test_components_added_as_one_file_pass_the_projects_checks(tmp_path: Path) -
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "scenarios").mkdir()
     added = [tmp_path / "strategies" / "halfway.py"]
-    added[0].write_text(code, encoding="utf-8")
+    added[0].write_text(HALFWAY, encoding="utf-8")
     for path in ADDED:
         added.append(tmp_path / "fedmem" / path.parent.name / path.name)
         shutil.copy(path, added[-1])
@@ -112,16 +147,15 @@ def test_components_added_as_one_file_pass_the_projects_checks(tmp_path: Path) -
     passes("ruff", "format", "--check", "--no-cache", *files)
 
 
-def test_the_strategy_of_the_readme_goes_half_of_the_way() -> None:
+def test_the_strategy_of_the_page_goes_half_of_the_way() -> None:
     import torch
 
     from fedmem.strategies._rule import Round
 
-    (code,) = [block for block in blocks("python") if "class Halfway" in block]
     module = types.ModuleType("halfway")
     sys.modules["halfway"] = module  # dataclasses look their module up
     module.__package__ = "fedmem.strategies"
-    exec(code, module.__dict__)
+    exec(HALFWAY, module.__dict__)
     one_round = Round(
         number=1,
         before={"w": torch.tensor([[2.0]])},
@@ -135,9 +169,9 @@ def test_the_strategy_of_the_readme_goes_half_of_the_way() -> None:
     del sys.modules["halfway"]
 
 
-def test_every_option_that_the_readme_names_exists() -> None:
+def test_every_option_that_the_table_of_commands_names_exists() -> None:
     program = str(Path(sys.executable).with_name("fedmem"))
-    rows = re.findall(r"^\| (`fedmem .*?`) \| (.*) \|$", README, flags=re.MULTILINE)
+    rows = re.findall(r"^\| (`fedmem .*?`) \| (.*) \|$", COMMANDS_PAGE, flags=re.MULTILINE)
     named = {command: row for commands, row in rows for command in re.findall(r"fedmem (\w+)", commands)}
     assert {"run", "measure", "report", "check", "list", "show"} <= set(named)
     for command, row in named.items():
@@ -152,23 +186,17 @@ def test_every_option_that_the_readme_names_exists() -> None:
             assert option in said, (command, option)
 
 
-def there(name: str) -> bool:
-    """Whether a file exists, and the heading of it that follows `#`."""
-    file, _, anchor = name.partition("#")
-    if not anchor or not (ROOT / file).is_file():
-        return not anchor and (ROOT / file).exists()
-    headings = re.findall(r"^#+ (.*)$", (ROOT / file).read_text("utf-8") if file else README, flags=re.MULTILINE)
-    return anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}
-
-
-def test_every_file_that_the_readme_names_exists() -> None:
-    assert there("docs/how-a-round-runs.md#listening-to-a-run")
-    assert not there("docs/how-a-round-runs.md#nothing-of-the-kind")
-    named = set(re.findall(r"`((?:fedmem|strategies|scenarios|docs|tests)/[\w./-]+\.\w+)`", README))
-    named |= set(re.findall(r"\]\(((?!http)[^)]+)\)", README))
-    missing = sorted(name for name in named if not there(name) and name != "strategies/halfway.py")
-    assert not missing
-    listed = re.search(r"^fedmem/\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-    assert listed
-    for name in re.findall(r"\b([a-z_]+\.py)\b", listed[1]):
+def test_every_file_of_the_map_exists() -> None:
+    page = PAGES["docs/where-things-are.md"]
+    named = set(re.findall(r"`((?:fedmem|strategies|scenarios|docs|tests)/[\w./-]+\.\w+)`", page))
+    assert len(named) >= 5
+    assert sorted(name for name in named if not (ROOT / name).exists()) == ["strategies/halfway.py"]
+    (listed,) = re.findall(r"^fedmem/\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    for name in re.findall(r"\b([a-z_]+\.py)\b", listed):
         assert (ROOT / "fedmem" / name).exists(), name
+    rooms = set(re.findall(r"\b([a-z]+)/", listed))
+    assert rooms >= {path.name for path in (ROOT / "fedmem").iterdir() if (path / "__init__.py").exists()}
+
+
+def test_the_readme_leads_to_the_map() -> None:
+    assert "To change or add something, see [where things are](docs/where-things-are.md)" in " ".join(README.split())

@@ -237,8 +237,10 @@ def test_flwr_run_gives_the_same_bytes(tmp_path: Path, scenario: Path) -> None:
         assert (here / f"{name}.parquet").read_bytes() == (moved / f"{name}.parquet").read_bytes(), name
 
 
-def test_the_recipe_of_the_readme_runs(tmp_path: Path) -> None:
-    recipe = re.search(r"^flwr (run .*)$", (ROOT / "README.md").read_text(encoding="utf-8"), flags=re.MULTILINE)
+def test_the_recipe_of_the_page_runs(tmp_path: Path) -> None:
+    recipe = re.search(
+        r"^flwr (run .*)$", (ROOT / "docs" / "flower-runtime.md").read_text(encoding="utf-8"), flags=re.MULTILINE
+    )
     assert recipe
     words = shlex.split(recipe[1].replace("$PWD", str(tmp_path)))
     done = flwr(tmp_path, *words)
