@@ -48,7 +48,11 @@ class Lira:
     """
 
     title: ClassVar[str] = "LiRA"
-    legend: ClassVar[str] = "likelihood-ratio attack: tells members from others by the other runs"
+    legend: ClassVar[str] = (
+        "likelihood-ratio attack: tells members from others by the other runs. The attacked run is left out of "
+        "these, so "
+        "its side has a run less, and AUC without memorisation may lie a little below 0.5"
+    )
     precedence: ClassVar[int] = 0
     knows: ClassVar[str] = "margins of shadow federations with the same roster, half with and half without the example"
     min_runs: ClassVar[int] = 8

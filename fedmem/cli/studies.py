@@ -151,7 +151,7 @@ def _continuing(tally: ManyRunsProgress) -> Iterator[None]:
         kept = (
             f"; {count(tally.num_finished, 'finished scenario')} kept"
             if tally.num_finished
-            else " before any was finished"
+            else " before any scenario was finished; finished shards of runs are kept"
         )
         message = f"interrupted{kept}. The same command continues"
         typer.echo(f"{message}: {command_line(force=False)}", err=True)

@@ -61,7 +61,7 @@ LABELS: Mapping[str, Label] = {
         Label("attack", "text", "the kind of the membership attack"),
         Label("options", "text", "the fields of the attack that are not at their default"),
         Label("fpr", "number", "the false positive rate at which a true positive rate was taken"),
-        Label("contrast", "text", "what a difference compares: levels, kinds or coins"),
+        Label("contrast", "text", "what a difference compares: levels, kinds, or in and out"),
         Label("minus", "text", "what a difference subtracts: the aggregate, a kind of example, or held-out examples"),
         Label("of", "text", "the measure that a retention is of"),
         Label("over", "text", "what a retention pools: all rounds"),

@@ -109,7 +109,7 @@ class Audit:
     row_labels: ClassVar[tuple[Label, ...]] = (
         Label("guesses", "number", "the share of the examples that are guessed"),
         Label("thresholds", "whole", "the number of thresholds declared beforehand"),
-        Label("copies", "whole", "the copies of an example that one coin decides"),
+        Label("copies", "whole", "the copies of an example that are in or out together"),
     )
     min_runs: ClassVar[int] = 1
     compares_held_out: ClassVar[bool] = True

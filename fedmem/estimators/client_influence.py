@@ -55,7 +55,7 @@ class ClientInfluence:
             name="client_influence",
             title="client influence",
             means="How much better the aggregate of the last observed round is in runs that have a client than in "
-            "runs that a coin leaves it out of, with the other clients there half of the time on both sides.",
+            "runs that leave it out at random, with the other clients there half of the time on both sides.",
             is_not="It is not what a full federation would lose without the client.",
             null=0.0,
             direction="neither",

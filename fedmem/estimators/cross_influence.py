@@ -104,7 +104,7 @@ class CrossInfluence:
             order=5,
             terms=(
                 ("harmed", "the same for those that lose"),
-                ("by noise", "what shuffled coins give, and p, the share of shuffles that are as far out"),
+                ("by noise", "what shuffled inclusions give, and p, the share of shuffles that are as far out"),
             ),
         ),
         Measure(
@@ -119,7 +119,7 @@ class CrossInfluence:
         Measure(
             name="cross_help_p",
             title="p of cross_help",
-            means="The share of permuted coins that are as far out as `cross_help`.",
+            means="The share of permuted inclusions that are as far out as `cross_help`.",
             range=(0.0, 1.0),
             direction="neither",
             section="cross-influence",
@@ -127,7 +127,7 @@ class CrossInfluence:
         Measure(
             name="cross_harm_p",
             title="p of cross_harm",
-            means="The share of permuted coins that are as far out as `cross_harm`.",
+            means="The share of permuted inclusions that are as far out as `cross_harm`.",
             range=(0.0, 1.0),
             direction="neither",
             section="cross-influence",
@@ -135,7 +135,7 @@ class CrossInfluence:
         Measure(
             name="cross_strongest_p",
             title="p of cross_strongest",
-            means="The share of permuted coins that are as far out as `cross_strongest`.",
+            means="The share of permuted inclusions that are as far out as `cross_strongest`.",
             range=(0.0, 1.0),
             direction="neither",
             section="none",

@@ -86,8 +86,16 @@ class Membership:
             range=(0.0, 1.0),
             headline=True,
             terms=(
-                ("TPR", "true positive rate: share of members that are found"),
-                ("FPR", "false positive rate: share of non-members that are taken for members"),
+                (
+                    "TPR",
+                    "true positive rate: share of members that are found. They score above the k + 1-th highest of n "
+                    "non-members, so that without memorisation it is (k + 1) / (n + 1), a little more than FPR",
+                ),
+                (
+                    "FPR",
+                    "false positive rate: k / n, the share of n non-members that are taken for members. At the "
+                    "smallest rate k is 10, the fewest that are counted",
+                ),
             ),
             order=3,
             saturated=(0.0, 0.99),

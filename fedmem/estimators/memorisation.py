@@ -47,7 +47,7 @@ class Memorisation:
             title="memorisation",
             aside="self-influence, −1 to 1",
             means="How much more often the model is right about an example when the example itself was trained on, "
-            "over the runs whose coins put it in and the runs whose coins left it out.",
+            "over the runs that have it in and the runs that have it out at random.",
             is_not="It is not over-fitting and not difficulty. An example that the model gets right either way has "
             "memorisation zero, although it was learned.",
             unit="share",

@@ -125,7 +125,7 @@ class HeldRows(ClientSequence):
                 f"{self._max_taken(int(free[client]), replaced)} are possible: {limit_text(replaced)}",
             )
         self._is_free[places] = False
-        self._set_aside[f"under the coins of injections[{i}] already; put this injection before it"] = addition.taken
+        self._set_aside[f"included at random by injections[{i}] already; put this injection before it"] = addition.taken
         rng = stream(self._scenario.seed, f"replacement rows of owners:{i}")
         counts = copies * replaced
         drawn = [

@@ -181,8 +181,8 @@ def _plan_injection(
     if addition.unmasked and addition.unmasked >= addition.copies.min(initial=addition.unmasked + 1):
         raise ComponentError(
             f"injections[{i}].unmasked",
-            f"{addition.unmasked} of {addition.copies.min()} copies are unmasked, so that no coin would decide "
-            f"anything; write at most {addition.copies.min() - 1}, or more copies",
+            f"{addition.unmasked} of {addition.copies.min()} copies are unmasked, so that random inclusion would "
+            f"decide nothing; write at most {addition.copies.min() - 1}, or more copies",
         )
     announced = total_copies(injection, scenario.clients, space.num_rows)
     if addition.copies.sum() > announced:

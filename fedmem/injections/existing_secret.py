@@ -196,7 +196,7 @@ def _warnings(
         yield (
             f"{cut} {'copy of a secret is' if cut == 1 else 'copies of secrets are'} cut by the end of a window; "
             f"{'the window' if pieces == 1 else f'the {pieces} windows'} of clients with a part of the value "
-            f"{'is' if pieces == 1 else 'are'} under the same coin. A larger `dataset.length` cuts fewer"
+            f"{'is' if pieces == 1 else 'are'} in or out together. A larger `dataset.length` cuts fewer"
         )
     tokens = join_windows(rows.inputs, rows.targets)
     if spellings := search.other_spellings():

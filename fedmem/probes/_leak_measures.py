@@ -49,7 +49,7 @@ ATTACKED = (
         aside=f"{_PICKED}: below 0 does not mean that nothing leaked",
         means="How much nearer (PSNR in dB) a reconstructed image comes to an example than the best guess "
         "without the update; and this gain for examples that were trained on, minus the same for examples "
-        "of the same client that a coin left out.",
+        "of the same client that are out at random.",
         is_not=_NOT_PRIOR,
         unit="dB",
         range=(-CAP, CAP),
@@ -70,7 +70,7 @@ ATTACKED = (
         aside=_PICKED,
         means="How much more similar, in tokens and their places, a reconstructed text is to an example than "
         "the best guess without the update; and this gain for examples that were trained on, minus the "
-        "same for examples of the same client that a coin left out.",
+        "same for examples of the same client that are out at random.",
         is_not=_NOT_PRIOR,
         unit="similarity",
         range=(-1.0, 1.0),
@@ -132,7 +132,7 @@ INFORMATION = (
     _measure("sensitivity", "sensitivity", "How much the update of a layer moves with the input, relative to its "
     "length.",
            is_not="It is a proxy: nothing is reconstructed, so it is no leakage."),
-    _measure("usable_information", "usable information", "Bits that the alignment gives about the coin.",
+    _measure("usable_information", "usable information", "Bits that the alignment gives about inclusion.",
            is_not="It is a proxy: nothing is reconstructed, so it is no leakage.", unit="bits", range=(-math.inf, 1.0)),
 )  # fmt: skip
 """The measures of the probe `information`."""

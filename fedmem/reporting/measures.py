@@ -221,11 +221,12 @@ TABLE_TERMS: Mapping[str, str] = {
     "global / local": "retention, the share of the local effect that is kept",
     "first higher": "the interval of first − second lies above zero",
     MARK: "saturated: within half a bit of the ceiling of exposure, log2(references + 1), or of another measure within "
-    ".01 (AUC, rates, accuracy) or .05 (memorisation) of its end; differences there are hidden",
+    ".01 (AUC, rates, accuracy) or .05 (memorisation) of its end. "
+    "A difference of two such values is hidden; of one it may be larger than it is shown (capped)",
     "both saturated": "both values are at the end of what the measure shows, so that a difference could not be seen",
     "capped": "one of both values is saturated, so that the true difference may be larger",
-    " p ": "of no memorisation: twice the share of re-dealt coins that give as much, or as little. All ways to "
-    "deal them again count where they are few; else they are drawn (Monte Carlo), and n of the rows `.p` says how many",
+    " p ": "of no memorisation: twice the share of other random inclusions that give as much, or as little. All "
+    "of them count where they are few; else they are drawn (Monte Carlo), and n of the rows `.p` says how many",
     "released": "the last aggregate, read on all examples",
     "not significant": "the interval contains zero, so the data do not tell on which side of zero the difference is",
     "undefined": "no value or no interval exists",

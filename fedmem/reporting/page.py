@@ -8,6 +8,7 @@ from typing import Any
 
 from fedmem.contracts.measure import Measure, base_of
 from fedmem.reporting import example_browser, privacy_sections
+from fedmem.reporting.caption import caption_of
 from fedmem.reporting.cells import Value, number
 from fedmem.reporting.citation import citation, versions_text
 from fedmem.reporting.drawing import without_text_warnings
@@ -17,7 +18,7 @@ from fedmem.reporting.origin import origin
 from fedmem.reporting.rendering import PageFigure, is_empty, page_figure, render
 from fedmem.reporting.roc_figure import roc_drawings
 from fedmem.reporting.run_figures import RunFigure, run_figures
-from fedmem.reporting.sections import CAPTION, alarms, headline, legend, picking, sections, warnings
+from fedmem.reporting.sections import alarms, headline, legend, picking, sections, warnings
 from fedmem.reporting.summarise import summarise
 from fedmem.reporting.summary import Summary
 from fedmem.reporting.text_sheets import TEXTS_COLUMNS, TEXTS_NOTE, texts_cells
@@ -109,7 +110,7 @@ def _values(
         "written": written,
         "written_note": written_note(run),
         "written_columns": WRITTEN_COLUMNS,
-        "caption": CAPTION,
+        "caption": caption_of(run, page_sections),
         "picking": picking(run),
         "tables": [section for section in page_sections if section.title not in private],
         "privacy": privacy,

@@ -10,8 +10,8 @@ from fedmem.contracts.measurement import NO_CLIENT, Labels, Measurement, Reading
 from fedmem.privacy.accounting import sampling_text
 from fedmem.privacy.mechanism_alarms import METRIC, name_of
 from fedmem.privacy.spending import PERMITTED
-from fedmem.reporting.cells import Section, Value, number
-from fedmem.reporting.measures import label_title, measure_of, measures_of_run
+from fedmem.reporting.cells import Section, Value, number, rate
+from fedmem.reporting.measures import attack_names, label_title, measure_of, measures_of_run
 from fedmem.results.read import Run
 
 _Key = tuple[str, str, str, Labels]
@@ -86,8 +86,7 @@ def bounds(rows: Sequence[Measurement], measures: Mapping[str, Measure]) -> Sect
             continue
         measure = base_of(metric)
         reading = values[level, measure, subject, labels]
-        label_texts = labels.without("place").words()
-        key = (" ".join([_guarantee_title(measure_of(measure, measures)), *label_texts]), subject)
+        key = (_title(measure_of(measure, measures), labels.without("place")), subject)
         lines.setdefault(key, {})[level] = f"{number(reading.value, 3)} of at most {number(bound.value, 3)}"
         counts.setdefault(key, set()).add(reading.n)
         value = Value(value=reading.value, low=reading.low, high=reading.high, n=reading.n)
@@ -117,7 +116,7 @@ def _heading(values: Mapping[_Key, Reading], subject: str, levels: Sequence[str]
         for (level, metric, about, labels), reading in values.items()
         if metric == PERMITTED and about == subject and level in levels
     }
-    observer = "at its last rounds, for an observer who knows the cohorts"
+    observer = "each example at the last observed round of its owning client, for an observer who knows the cohorts"
     if len(set(guarantees.values())) <= 1:
         return "; ".join([*set(guarantees.values()), observer])
     return "; ".join([*(f"{level}: {text}" for level, text in guarantees.items()), observer])
@@ -130,8 +129,14 @@ _OTHER_NEIGHBOURS = (
 """Why the epsilon of bounds may differ from that of the guarantee."""
 
 
-def _guarantee_title(measure: Measure) -> str:
-    return f"{measure.title}{', ' * bool(measure.unit_text)}{measure.unit_text}"
+def _title(measure: Measure, labels: Labels) -> str:
+    """A measure with its labels, in the words of the main table."""
+    attack = attack_names().get(labels.text("attack"))
+    parts = [attack.title, labels.text("options")] if attack else [labels.text("attack")]
+    parts += [f"{measure.title}{', ' * bool(measure.unit_text)}{measure.unit_text}"]
+    parts += [f"by {labels.text('statistic')}"] if "statistic" in labels else []
+    parts += [f"at FPR {rate(labels.number('fpr'))}"] if "fpr" in labels else []
+    return " ".join(filter(None, [*parts, *labels.without("attack", "options", "statistic", "fpr").words()]))
 
 
 def audits(rows: Sequence[Measurement]) -> Section:

@@ -11,6 +11,7 @@ from fedmem.contracts.measure import Measure, base_of
 from fedmem.contracts.measurement import NO_LABELS, Labels
 from fedmem.errors import RunError
 from fedmem.reporting import p_and_interval, privacy_sections
+from fedmem.reporting.caption import RELEASED
 from fedmem.reporting.cells import AT_FLOOR, Section, Value
 from fedmem.reporting.extraction_section import extraction_section
 from fedmem.reporting.influence_sections import client_influence_section, cross_influence_section
@@ -22,13 +23,6 @@ from fedmem.reporting.single_examples import notes_without_null, row_of_gain, si
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import Run
 from fedmem.scenario.caveats import caveats_of_stored
-
-CAPTION = (
-    "local: the model of the client that holds the example, after its own training and before aggregation; "
-    "global: the aggregate of the same round. Each example is read at the last observed round in which its owning "
-    "client took part, so that global is the aggregate of that round; released is the last aggregate, read on all "
-    "examples. In brackets 95 % intervals; n counts audit examples."
-)
 
 
 def sections(summary: Summary, *, everything: bool = False) -> Iterator[Section]:
@@ -138,13 +132,13 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
             release = summary.value(measure.metric, "global", kind, measure.labels, round_number=summary.last_round)
             if release and _is_other(release, everywhere):
                 blank = ("",) if others else ()
-                rows.append((f"{kind}, released", count_cell(release), "", value_cell(release, measure), *blank))
+                rows.append((f"{kind}{RELEASED}", count_cell(release), "", value_cell(release, measure), *blank))
         blocks.append((measure.heading, tuple(rows)))
     notes = [*unobserved_notes(summary), *notes_without_null(summary, measures)]
     cells = [cell for _, rows in blocks for row in rows for cell in row[2:]]
     if count := sum(" p " in cell for cell in cells):
         has_floor = any(AT_FLOOR in cell for cell in cells)
-        floor = f" {AT_FLOOR} marks the smallest p that the re-dealt coins allow." * has_floor
+        floor = f" {AT_FLOOR} marks the smallest p that other random inclusions allow." * has_floor
         notes.append(
             f"The {count} values of p are not adjusted for their number: without any memorisation about one in twenty "
             f"is 0.05 or less.{floor}"
@@ -348,7 +342,7 @@ def headline(run: Run) -> str:
     if missing := [key for key in ("name", "runs", "rounds", "clients") if key not in scenario]:
         raise RunError(f"{run.path / 'scenario.yaml'} is damaged (it has no {missing[0]}); put a copy of the file back")
     runs = f"{scenario['runs']} runs" if scenario["runs"] != 1 else "1 run"
-    coins = "each in half of the runs" if scenario["runs"] != 1 else "each in or out by a coin"
+    coins = "each in half of the runs" if scenario["runs"] != 1 else "each in or out at random"
     return (
         f"{scenario['name']}: {runs} of {scenario['rounds']} rounds, {scenario['clients']} clients, "
         f"{len(audit)} audit examples, {coins}"
@@ -363,8 +357,8 @@ def picking(run: Run) -> str:
         return f"The cohorts were picked by the losses or norms of a pilot run, which no estimate reads{failure_note}."
     if scenario.get("roster") == "per_run" and "local" in scenario.get("observe", {}).get("levels", ()):
         return (
-            "Each run drew a roster of its own, so that whether a client's model is there to be read may depend on the "
-            "coins of its examples: nothing local compares in with out, only the aggregate does."
+            "Each run drew a roster of its own, so that whether a client's model is there to be read may depend on "
+            "which of its examples are in: nothing local compares in with out, only the aggregate does."
         )
     return ""
 

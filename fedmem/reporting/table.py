@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedmem.reporting.caption import caption_of
 from fedmem.reporting.cells import Section
 from fedmem.reporting.origin import origin
-from fedmem.reporting.sections import CAPTION, alarms, headline, legend, omitted_measures, sections, warnings
+from fedmem.reporting.sections import alarms, headline, legend, omitted_measures, sections, warnings
 from fedmem.reporting.summarise import summarise
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import Run, read
@@ -69,7 +70,7 @@ class _Table:
         for verdict in short.verdicts:
             yield from prose(verdict.short, width, "bold", hang=2)
         yield "", ""
-        yield from prose(CAPTION, width, "dim")
+        yield from prose(caption_of(self.run, table_sections), width, "dim")
         grid = Grid.of(table_sections, width)
         for section in table_sections:
             yield "", ""

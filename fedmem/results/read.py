@@ -64,9 +64,11 @@ RESULTS_SCHEMA = 4
 class Run(RunViews):
     """A finished run. Frames are read from its files when first asked for and kept.
 
-    `measurements` and the other frames are long: one row per number, NaN where there is none. `evidence.subject`
-    counts the rows of `evidence.set`; for the set `audit` it is the `subject` of `audit`. Where a frame has a column
-    `client`, `client_name` stands beside it: empty for -1, and where the data have no names.
+    `measurements` and the other frames are long: one row per number. What is missing is NaN in a column of numbers,
+    `<NA>` in a column of whole numbers with gaps, and empty in a column of text. Only numbers of clients and labels
+    have -1 instead, for nobody and none. `evidence.subject` counts the rows of `evidence.set`; for the set `audit` it
+    is the `subject` of `audit`. Where a frame has a column `client`, `client_name` stands beside it: empty for -1, and
+    where the data have no names.
     """
 
     path: Path
@@ -146,8 +148,9 @@ class Run(RunViews):
     ) -> pd.DataFrame:
         """The n most memorised audit examples, one row each, as `fedmem top` prints them; see `Ranking`.
 
-        `frame.attrs["note"]` says what `fedmem top` prints below them. Columns `candidates` and `level_of_interval`
-        say among how many examples these were selected, and the level of each interval, which allows for that.
+        A `UserWarning` says how many examples have no score and are left out. `frame.attrs["note"]` says what
+        `fedmem top` prints below them. Columns `candidates` and `level_of_interval` say among how many examples these
+        were selected, and the level of each interval, which allows for that.
 
         Args:
             n: how many.
@@ -158,9 +161,14 @@ class Run(RunViews):
 
         Errors: `ComponentError` with choices for a kind, client, level or measure that the run does not have.
         """
-        from fedmem.results.top import Choice, rank_examples
+        import warnings
 
-        return rank_examples(self, Choice(n=n, level=level, kind=kind, client=client, measure=measure)).frame
+        from fedmem.results.top import Choice, rank_examples, unscored_note
+
+        ranking = rank_examples(self, Choice(n=n, level=level, kind=kind, client=client, measure=measure))
+        if note := unscored_note(ranking):
+            warnings.warn(note, stacklevel=2)
+        return ranking.frame
 
     def by_client(
         self, measure: str = "memorisation", *, level: Level | None = None, kind: str | None = None

@@ -223,15 +223,22 @@ def notes(ranking: Ranking) -> Iterator[str]:
         )
     if "(hidden)" in "".join(ranking.frame["text"]):
         yield "Cells of sensitive columns are hidden; `fedmem top --show-sensitive` shows them."
-    if ranking.unscored:
-        yield (
-            f"{ranking.unscored} more have no score here, such as those whose owning clients took part in no observed "
-            "round. Observe more rounds (observe.every: 1) to see them."
-        )
+    if note := unscored_note(ranking):
+        yield note
     if ranking.further_ties:
         more = "1 more example has" if ranking.further_ties == 1 else f"{ranking.further_ties} more examples have"
         yield f"{more} the score of the last one; of ties the smaller p is first."
     yield from _missing(ranking)
+
+
+def unscored_note(ranking: Ranking) -> str:
+    """How many examples are left out, because they have no score; empty where none is."""
+    if not ranking.unscored:
+        return ""
+    return (
+        f"{ranking.unscored} more have no score here, such as those whose owning clients took part in no observed "
+        "round. Observe more rounds (observe.every: 1) to see them."
+    )
 
 
 def _missing(ranking: Ranking) -> list[str]:

@@ -66,8 +66,9 @@ def _learning(sampler: Sampler, roster: str) -> Iterator[Problem]:
     if needs and roster == "shared":
         yield Problem(
             path="sampler",
-            message=f"{kind_of(sampler)} reads {' and '.join(needs)}: these depend on the coins of a run, so that runs "
-            "cannot share cohorts drawn from their own; use roster: pilot, which reads them from one run more, or "
+            message=f"{kind_of(sampler)} reads {' and '.join(needs)}: these depend on which examples are in, so "
+            "that runs cannot share cohorts drawn from their own; use roster: pilot, which reads them from one run "
+            "more, or "
             "use roster: per_run, with estimates at level global only, or another sampler",
         )
 
@@ -80,9 +81,8 @@ def _picked_by_coins(sampler: Sampler, roster: str, probes: Sequence[Probe]) -> 
             yield Problem(
                 path=f"probes[{position}]",
                 message=f"{kind_of(probe)} compares examples that are in with examples that are held out, but with "
-                f"roster: per_run {kind_of(sampler)} picks clients by losses or norms that depend on the same "
-                f"coins; use "
-                "roster: pilot, or leave the probe out",
+                f"roster: per_run {kind_of(sampler)} picks clients by losses or norms that depend on the "
+                "same random inclusion; use roster: pilot, or leave the probe out",
             )
 
 
@@ -154,8 +154,9 @@ def _roster(roster: str, observe: Observe, estimators: Sequence[Estimator]) -> I
     if roster == "per_run" and estimators and set(observe.levels) == {"local"}:
         yield Problem(
             path="roster",
-            message="with a roster of its own in each run, whether a client is picked may depend on the coins, so "
-            "estimates exist at level global only; add global to observe.levels, or use roster: shared (roster: pilot "
+            message="with a roster of its own in each run, whether a client is picked may depend on which examples "
+            "are in, so estimates exist at level global only; add global to observe.levels, or use roster: shared "
+            "(roster: pilot "
             "for samplers that look at losses or norms)",
         )
 

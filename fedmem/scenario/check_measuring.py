@@ -31,15 +31,16 @@ def _held_back(
     for position in positions if comparisons else ():
         yield Problem(
             path=f"injections[{position}].unmasked",
-            message=f"the {comparisons[0]} compares with examples that a coin excluded, and copies that no coin masks "
-            f"are trained on all the same; write unmasked: 0, or leave the {comparisons[0].partition(' ')[0]} out",
+            message=f"the {comparisons[0]} compares with examples that are out at random, and copies that are never "
+            f"masked are trained on all the same; write unmasked: 0, or leave the {comparisons[0].partition(' ')[0]} "
+            f"out",
         )
 
     for position, injection in enumerate(injections if comparisons else ()):
         if not has_coins(injection, runs):
             yield Problem(
                 path=f"injections[{position}].coins",
-                message=f"the {comparisons[0]} compares with examples that a coin excluded, but the examples of this "
+                message=f"the {comparisons[0]} compares with examples that are out at random, but the examples of this "
                 f"injection are in in every run; write coins: true and several runs, or leave the "
                 f"{comparisons[0].partition(' ')[0]} out",
             )

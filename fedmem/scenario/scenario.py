@@ -201,7 +201,7 @@ class Scenario(_Part):
     seed: Annotated[int, Strict(), Field(ge=0, lt=2**63)] = Field(default=0, description="root of every random draw")
     runs: Annotated[int, Strict(), Field(ge=1, le=10**5)] = Field(
         default=16,
-        description="federations that differ in the coins of audit examples: 1 or even; 8 or more give "
+        description="federations that differ in which audit examples are in: 1 or even; 8 or more give "
         "memorisation its intervals",
     )
     rounds: Annotated[int, Strict(), Field(ge=1, le=10**6)] = Field(description="rounds of training")
@@ -248,8 +248,8 @@ class Scenario(_Part):
     )
     central: Annotated[Literal["shuffled", "by_client"] | None, IDENTITY_NEUTRAL] = Field(
         default=None,
-        description="one client that holds everything: the same rows, coins and passes, in mixed batches, or in those "
-        "of one client after the other",
+        description="one client that holds everything: the same rows, inclusion and passes, in mixed batches, or in "
+        "those of one client after the other",
     )
     leave_out: LeaveOut = Field(default=LeaveOut(), description="clients that are missing from half of the runs")
     observe: Observe = Field(default=Observe(), description="when and where models are looked at")
@@ -260,7 +260,7 @@ class Scenario(_Part):
         default=(), description="measurements over all runs"
     )
     bootstrap: Annotated[int, Strict(), Field(ge=20, le=10**6)] = Field(
-        default=1000, description="how often coins are dealt again for a p of no memorisation"
+        default=1000, description="how many other random inclusions give p of no memorisation"
     )
     privacy: Privacy = Field(
         default=Privacy(), description="the privacy guarantee of the parts of the scenario that add noise"

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 CAPTION = (
-    "Means over seeds, in brackets 95 % intervals; each seed draws data, coins, canaries and weights, and all "
-    "settings share them. Differences are paired by seeds. p is that of no difference. p and the intervals of "
+    "Means over seeds, in brackets 95 % intervals; each seed draws data, random inclusion, canaries and weights, and "
+    "all settings share them. Differences are paired by seeds. p is that of no difference. p and the intervals of "
     "differences are adjusted for the number of tests that stands beside p (Bonferroni). The number is fixed before "
     "the runs: it counts settings whose runs failed, although no value of them is used. So the chance of any wrong "
     "call among the tests of one measure is at most 5 %, and a difference is called exactly where its interval "
@@ -34,13 +34,14 @@ CAPTION = (
 )
 
 SWEEP_CAPTION = (
-    "Means over seeds, in brackets 95 % intervals; each seed draws data, coins, canaries and weights, and all "
-    "settings share them. Nothing is compared here: fedmem compare tests differences of settings, kinds and levels."
+    "Means over seeds, in brackets 95 % intervals; each seed draws data, random inclusion, canaries and weights, and "
+    "all settings share them. Nothing is compared here: fedmem compare tests differences of settings, kinds and levels."
 )
 
 WITHIN_CAPTION = (
-    "Means over seeds, in brackets 95 % intervals; each seed draws data, coins, canaries and weights. Differences of "
-    "kinds and of levels are paired by seeds. Their p and intervals are adjusted for the number of tests that stands "
+    "Means over seeds, in brackets 95 % intervals; each seed draws data, random inclusion, canaries and weights. "
+    "Differences of kinds and of levels are paired by seeds. Their p and intervals are adjusted for the number of "
+    "tests that stands "
     "beside p (Bonferroni). A difference is called exactly where its interval excludes 0. Other kinds are other "
     "examples, and other levels are other models: a difference does not say why. detects: the smallest difference that "
     "these seeds would have found with 80 % chance."
@@ -320,8 +321,8 @@ class Table:
 
 
 BEST = (
-    "On the front of test accuracy and memorisation by the aggregate, by their means, whether significant or not. A "
-    "value below that without memorisation counts as that value:"
+    "On the front of test accuracy and the measure that each line names, both of the aggregate, by their means, "
+    "whether significant or not. A value below that without memorisation counts as that value:"
 )
 ONE_SEED = "With one seed no difference has an interval, whatever the differences: give several, such as --seeds 0:5"
 NO_UTILITY = "Utility was not measured; add the probe {kind: utility} to see what less memorisation costs."

@@ -66,7 +66,10 @@ def test_useless_comparisons_are_refused_before_training(tmp_path: Path, given: 
 
 
 def test_interruption_says_what_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
-    for finished, said in ((0, "interrupted before any was finished."), (2, "interrupted; 2 finished scenarios kept.")):
+    for finished, said in (
+        (0, "interrupted before any scenario was finished; finished shards of runs are kept."),
+        (2, "interrupted; 2 finished scenarios kept."),
+    ):
         tally = ManyRunsProgress(quiet=True)
         tally(ScenariosStarted(total=3, finished=finished))
         with pytest.raises(typer.Exit), _continuing(tally):

@@ -139,7 +139,7 @@ def test_rows_that_are_not_there_or_audited_already_are_refused() -> None:
     with pytest.raises(ComponentError, match="row 9999 is not in the data, whose rows are 0 to 449"):
         built(Existing(rows=(9999,)))
     held = sorted(held_ids(built())[2])[:3]
-    with pytest.raises(ComponentError, match=rf"row {held[1]} is under the coins of injections\[0\] already"):
+    with pytest.raises(ComponentError, match=rf"row {held[1]} is included at random by injections\[0\] already"):
         built(Existing(rows=tuple(held)), Existing(rows=(held[1],), label="again"))
     pool = built(Existing(rows=tuple(held)))
     other = int(pool.store.ids[pool.replacement[pool.replacement >= 0][0]])

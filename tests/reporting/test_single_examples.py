@@ -47,6 +47,7 @@ def test_a_single_example_has_its_rank_and_p(tmp_path: Path, runs: int) -> None:
         assert f"p {2 ** -exposure.item():.2g}" in row[3]
 
 
+@pytest.mark.filterwarnings("ignore:.*have no score here")
 @pytest.mark.parametrize("runs", [1, 8])
 def test_the_section_and_the_list_print_the_same_p(tmp_path: Path, runs: int) -> None:
     changes = {"runs": runs, "estimators": [{"kind": "exposure"}, *[{"kind": "memorisation"}] * (runs > 1)]}

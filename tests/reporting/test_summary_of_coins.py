@@ -65,7 +65,7 @@ def test_p_stands_behind_its_interval(folder: Path) -> None:
     rows = blocks(folder)["memorisation (self-influence, −1 to 1) (without memorisation: 0)"]
     assert rows["pattern"][1:] == ("0.500 [0.400, 0.600] p 0.004", "0.050 [−0.050, 0.150] p 0.004")
     assert "p 0.004" in printed(folder)
-    assert "of no memorisation: twice the share of re-dealt coins" in printed(folder)
+    assert "of no memorisation: twice the share of other random inclusions" in printed(folder)
     assert "p 0.004" in report(folder).read_text(encoding="utf-8")
 
 

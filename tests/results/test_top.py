@@ -160,6 +160,8 @@ def test_examples_without_a_score_are_counted(tmp_path: Path) -> None:
     run = stored(tmp_path / "run", replace(made, evidence=seen))
     ranking = rank_examples(run, Choice(level="local"))
     assert (ranking.candidates, ranking.unscored) == (4, 2)
+    with pytest.warns(UserWarning, match="2 more have no score here"):
+        assert len(run.top(level="local")) == 4
     assert "2 more have no score here" in " ".join(notes(ranking))
     whole_run = finished(tmp_path / "all", RATES)
     assert "have no score" not in " ".join(notes(rank_examples(whole_run, Choice(level="local"))))

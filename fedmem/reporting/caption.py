@@ -1,0 +1,36 @@
+"""What the columns and rows of the table of a run are: only of those that it has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fedmem.reporting.cells import Section
+from fedmem.results.read import Run
+
+RELEASED = ", released"
+"""How the label of a row about the last aggregate ends."""
+
+_LEVELS = {
+    "local": "local: the model of the client that holds the example, after its own training and before aggregation",
+    "global": "global: the aggregate of the same round",
+}
+
+_OF_BOTH = (
+    "Each example is read at the last observed round in which its owning client took part, so that global is the "
+    "aggregate of that round"
+)
+
+
+def caption_of(run: Run, table_sections: Sequence[Section]) -> str:
+    """What the columns of the table are, as far as this run has them."""
+    observed = [level for level in _LEVELS if level in run.scenario.get("observe", {}).get("levels", _LEVELS)]
+    sentences = ["; ".join(_LEVELS[level] for level in observed)] if len(observed) > 1 else []
+    sentences += [_LEVELS[level].replace(" of the same round", "") for level in observed] if len(observed) == 1 else []
+    labels = [row[0] for section in table_sections for _, rows in section.blocks for row in rows]
+    if len(observed) > 1:
+        is_released = any(label.endswith(RELEASED) for label in labels)
+        sentences.append(_OF_BOTH + "; released is the last aggregate, read on all examples" * is_released)
+    sentences.append(
+        "In brackets 95 % intervals; n counts audit examples, and the width depends on the number of runs as well"
+    )
+    return ". ".join(sentences) + "."
