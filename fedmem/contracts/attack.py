@@ -26,7 +26,7 @@ class Signals:
     """The input of a membership attack: one model in each of R runs, and m audit examples of one kind with their coins.
 
     `margin` (R, m), NaN where the example was not observed. `population` (S, R, n) are the losses of n examples that no
-    run trains on, at each of S models; `model` (m,) is the index of the model for example j (-1: none). Both are None
+    run trains on, at each of S models. `model` (m,) is the index of the model for example j (-1: none). Both are None
     without population.
     """
 
@@ -58,17 +58,17 @@ class MembershipAttack(Protocol):
 class GradientTarget:
     """The input of a reconstruction attack: a model, its update or gradient, and what the adversary is granted.
 
-    `params` is the model before, `update` what was added to it (after - before; None where only a gradient is known),
-    `gradient` the mean gradient of the loss: exact, or the update divided by -(learning rate x steps). `num_images` is
-    the number of examples behind it, `clients` the number of clients of which it is the sum. `knows` is a short text:
-    what else the adversary is granted. `modality` is that of the data set. `target_shape` is the shape of the targets
-    of one example: () for a class, (length,) where the target at each place is the next token. `personal` names
-    parameters that stay with the client: update and gradient lack them, and `params` has them as the server does.
+    `params` is the model before. `update` is the model after minus the model before; None where only a gradient is
+    known. `gradient` is the mean gradient of the loss: exact, or the update divided by -(learning rate x steps).
+    `num_images` is the number of examples behind it, `clients` the number of clients of which it is the sum. `knows` is
+    a short text: what else the adversary is granted. `modality` is that of the data set. `target_shape` is the shape of
+    the targets of one example: () for a class, (length,) where the target at each place is the next token. `personal`
+    names parameters that stay with the client: update and gradient lack them, and `params` has them as the server does.
 
     Fields that an attack does not declare are None: `labels` (num_images,), sorted; `algorithm`, that of the client,
-    with its server payload `payload`; `batches` (steps, batch_size), the places 0 .. num_images - 1 of the examples in
-    each batch, -1 for padding. Places go by sorted label where labels are granted, else by first use. `population` are
-    examples of the adversary, drawn like those of the clients, on which no client trains.
+    with its server payload `payload`; and `batches` (steps, batch_size). The batches hold the places 0 .. num_images -
+    1 of the examples in each batch, -1 for padding. Places go by sorted label where labels are granted, else by first
+    use. `population` are examples of the adversary, drawn like those of the clients, on which no client trains.
     """
 
     model: nn.Module

@@ -33,15 +33,15 @@ class InjectionPlan:
     """The result of one injection: m examples, the owner of each, its number of copies, and its rounds.
 
     An in example is trained on in rounds `start` to `stop`, both included (None: from the beginning, to the end).
-    `copy_index` (copies in all,), in the order of the examples, is -1 where a copy is the example itself, otherwise
-    a row of `extra`, which is trained on in place of the example and is never measured. By default every copy is
-    the example. Of the copies of each example the last `unmasked` are trained on in every round of every run.
-    `owners` (copies in all,) has the client that trains on each copy, in the same order, where several clients hold
-    one example; by default that is its owner, which is always one of them. `replacements` (m,) are the replacement
-    rows of the examples, in their order; by default they are drawn from the reserve. `taken` (t,) are ids of rows
-    that clients hold. They leave the base rows of their client, which trains on them as copies; the replacement
-    rows are then other rows of the same client. `notes` are sentences about the plan, which `fedmem check` prints.
-    `warnings` are sentences that every reader of the numbers must know: they stand in the table and the report as well.
+    `copy_index` (copies in all,), in the order of the examples, is -1 where a copy is the example itself. Otherwise it
+    is a row of `extra`, which is trained on in place of the example and is never measured. By default every copy is the
+    example. Of the copies of each example the last `unmasked` are trained on in every round of every run. `owners`
+    (copies in all,) has the client that trains on each copy, in the same order, where several clients hold one example.
+    By default that is its owner, which is always one of them. `replacements` (m,) are the replacement rows of the
+    examples, in their order; by default they are drawn from the reserve. `taken` (t,) are ids of rows that clients
+    hold. They leave the base rows of their client, which trains on them as copies; the replacement rows are then other
+    rows of the same client. `notes` are sentences about the plan, which `fedmem check` prints. `warnings` are sentences
+    that every reader of the numbers must know: they stand in the table and the report as well.
     """
 
     examples: Examples
@@ -77,10 +77,10 @@ class References:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceRows:
-    """What the data set says about the rows that the m audit examples come from.
+    """The values in the data set of the rows that the m audit examples come from.
 
-    `target` (m,) is the label of the row in the data set, -1 for generated examples and for texts; `is_altered` (m,)
-    whether the example has other inputs than the row, or no row at all. `cells` maps a column of the source to its
+    `target` (m,) is the label of the row in the data set, -1 for generated examples and for texts. `is_altered` (m,)
+    says whether the example has other inputs than the row, or no row at all. `cells` maps a column of the source to its
     values as text (m,), empty for generated examples and missing cells. The columns in `sensitive` are shown to people
     only where they ask.
     """
@@ -98,16 +98,20 @@ _LEFT_OUT: NDArray[np.int32] = np.empty(0, dtype=np.int32)
 class AuditSet:
     """The m audit examples of a scenario and the coins of its R runs.
 
-    `kind` (m,) is the name of the injection, `role` (m,) what it is; `owner` (m,) the client (-1: nobody);
-    `copies` (m,) how often an in example is trained on each epoch, all copies under one coin;
-    `is_in` (R, m) the coins: each column has exactly R/2 ones, columns are independent;
-    `start`, `stop` (m,) the first and the last round in which an in example is trained on (0 to FOREVER by default);
-    `injection` (m,) the position of its injection in the scenario (that of its kind by default);
-    `client_in` (R, N) whether a client exists in a run, decided by a coin of its own (None: every client in all).
-    `copy_owner` (copies in all,) the client that trains on each copy, in audit order (None: the owner). An example that
-    several clients hold has one coin, and its owner is one of them, drawn at random. Outs are valid controls because
-    only a coin decided. `not_uniform` are the kinds whose examples are not drawn as their references are, such as
-    secrets that people wrote, so that nobody knows how their ranks would be distributed without memorisation.
+    - `kind` (m,): the name of the injection.
+    - `role` (m,): the role of the example, such as `canary`.
+    - `owner` (m,): the owning client (-1: nobody).
+    - `copies` (m,): how often an in example is trained on each epoch, all copies under one coin.
+    - `is_in` (R, m): the coins. Each column has exactly R/2 ones, columns are independent.
+    - `start`, `stop` (m,): the first and the last round in which an in example is trained on (0 to FOREVER by default).
+    - `injection` (m,): the position of its injection in the scenario (that of its kind by default).
+    - `client_in` (R, N): whether a client exists in a run, decided by a coin of its own (None: every client in all).
+    - `copy_owner` (copies in all,): the client that trains on each copy, in audit order (None: the owner).
+    - `not_uniform`: the kinds whose examples are not drawn as their references are, such as secrets that people wrote.
+      The distribution of their ranks without memorisation is not known.
+
+    An example that several clients hold has one coin, and its owner is one of them, drawn at random. Outs are valid
+    controls because only a coin decided.
     """
 
     examples: Examples

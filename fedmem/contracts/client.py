@@ -58,8 +58,8 @@ class ClientAlgorithm(Protocol):
 class PersonalClient(ClientAlgorithm, Protocol):
     """A client that keeps some layers to itself: `personal_parameters` names their parameters.
 
-    They are left in `sent` as they came and are complete in `kept`; at level global every owner reads the aggregate
-    with its own layers in it.
+    They are unchanged in `sent` and complete in `kept`. At level global every owner reads the aggregate with its own
+    layers in it.
     """
 
     def personal_parameters(self, params: Params) -> tuple[str, ...]: ...

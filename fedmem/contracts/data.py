@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class Examples:
     """Rows of data with an identity that survives partitioning and injection.
 
-    `inputs` (n, *shape) float32, in [0, 1] for images, or int64 token numbers of texts; `targets` (n,) int64, of texts
-    (n, L); `ids` (n,) int64: the row of the data set, or negative for generated examples.
+    `inputs` (n, *shape) are float32, in [0, 1] for images, or int64 token numbers of texts. `targets` (n,) are int64,
+    for texts (n, L). `ids` (n,) are int64: the row of the data set, or negative for generated examples.
 
     >>> rows = Examples(inputs=np.zeros((3, 2), np.float32), targets=np.array([0, 1, 0]), ids=np.arange(3))
     >>> len(rows), rows.take(np.array([2])).ids.tolist()
@@ -76,15 +76,14 @@ class Dataset:
 
     `natural` (n,) is the owner of each training row where the data know one. `sensitive` maps the name of an
     attribute of people to its values (n,), whole numbers or text, for the training rows in their order. `columns` maps
-    the name of a column of the source to its values (n,), as the source has them: what a scenario selects rows by, and
-    what a person reads of a row. Columns in `dropped` are for selection alone: no run stores or shows them.
-    `class_names` (C,) name the classes, and `client_names` the owners: owner k of
-    `natural` is `client_names[k]`; both are empty where the data have no names. `decisions` are what the loader decided
-    about the data, a line each, which `fedmem check` shows: such as the range of a column.
-    `text_starts` are the ids of the windows with which texts begin: the window with the next id goes on with a text,
-    but for these. It is empty where rows are no windows of texts.
-    `modality` says what the inputs are, such as `Images()`, `Tables(blocks=...)` or `Texts(vocabulary=...)` of
-    `fedmem.modalities`. Every other part asks this object.
+    the name of a column of the source to its values (n,), as the source has them. A scenario selects rows by these
+    values, and people read them. Columns in `dropped` are for selection alone: no run stores or shows them.
+    `class_names` (C,) name the classes, and `client_names` the owners: owner k of `natural` is `client_names[k]`; both
+    are empty where the data have no names. `decisions` are what the loader decided about the data, a line each, which
+    `fedmem check` shows: such as the range of a column. `text_starts` are the ids of the windows with which texts
+    begin. A window whose id is not among them continues the text of the window with the id before. It is empty where
+    rows are no windows of texts. `modality` says what the inputs are, such as `Images()`, `Tables(blocks=...)` or
+    `Texts(vocabulary=...)` of `fedmem.modalities`. Every other part asks this object.
     """
 
     train: Examples
@@ -108,12 +107,12 @@ class Dataset:
 class ClientData:
     """The base rows of one client, before injection; `reserved` more of its rows were set aside for audits.
 
-    `name` is that of the client, empty without one. An injection that takes rows which clients hold is also given the
-    `columns` of the data set for these rows, sensitive attributes among them, `max_taken`, how many it may take,
-    and `elsewhere`, where further training rows of the owner are, by the reason.
-    `set_aside` has the rows of the data set that no client holds, by the reason, the same for every client. They are
-    there to be looked at, such as for a text that goes on in a row of the test set, and must not be taken.
-    `text_starts` are those of the data set.
+    `name` is that of the client, empty without one. An injection that takes rows which clients hold also gets the
+    `columns` of the data set for these rows, sensitive attributes among them. It gets `max_taken`, the number of rows
+    that it may take. It gets `elsewhere`, the places of further training rows of the owner, by the reason. `set_aside`
+    has the rows of the data set that no client holds, by the reason, the same for every client. They may be read, for
+    example for a text that continues in a row of the test set, but must not be taken. `text_starts` are those of the
+    data set.
 
     >>> rows = Examples(inputs=np.zeros((3, 2), np.float32), targets=np.array([0, 1, 0]), ids=np.arange(3))
     >>> ClientData(client=0, examples=rows, reserved=2).num_rows
@@ -140,7 +139,7 @@ class ClientData:
 class Space:
     """What is public about the inputs of a data set: nothing in it tells one row from another.
 
-    `mean`, `low`, `high` (*shape) are taken over all `num_rows` training rows; `modality` is that of the data set;
+    `mean`, `low`, `high` (*shape) are taken over all `num_rows` training rows. `modality` is that of the data set.
     `frequencies` (V,) are the shares of the tokens in the training rows, empty where inputs are no tokens.
     `class_names` (C,) name the classes, empty where they have no names.
 
@@ -195,7 +194,7 @@ class ReadsFiles(Protocol):
     """A component of any family that reads files: which ones, also where some are missing.
 
     A finished run is not served when the content of one of them has changed. Without this method, each field of a
-    component outside fedmem that names a file or a folder counts, and the data that it makes are compared too.
+    component outside fedmem that names a file or a folder counts. The data that it makes are compared too.
     """
 
     def input_files(self) -> Sequence[Path]: ...

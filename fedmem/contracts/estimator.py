@@ -21,9 +21,9 @@ from fedmem.contracts.needs import YES_OR_NO, Needs
 class CoinPermutations:
     """The coins of a bank, and re-dealt coins of the same law.
 
-    `coins` (P + 1, R, m): the first are those of the bank; each of the others permutes the column of every example
-    independently, which is the law of the coins. `shuffles` (S, R) are permutations of the runs, one for all examples:
-    coins in their order are independent of the models too, and keep the dependence between examples.
+    `coins` (P + 1, R, m): the first are those of the bank. Each of the others permutes the column of every example
+    independently, which is the law of the coins. `shuffles` (S, R) are permutations of the runs, one for all examples.
+    Coins in their order are independent of the models too, and keep the dependence between examples.
     """
 
     coins: BoolArray
@@ -109,14 +109,14 @@ class RankEvidence:
 class View:
     """The evidence of one place on every audit example in every run, at one round.
 
-    It is at a level and a place: (`local`, `owner`), (`local`, `others`) or (`global`, ``). Arrays are (R, Q, m) with
-    Q models at that place (1 for owner and global), NaN where there is none: the owner was not in the cohort, or
-    the model is not one of the others. `rank` = 1 + smaller + ties/2 among `references` (m,) fresh ones, NaN for
-    examples that are not canaries. `round` is None for the summary. Where a run leaves the owner out as a client, its
-    examples are NaN at every place, since the coin of the example decides nothing there.
+    It is at a level and a place: (`local`, `owner`), (`local`, `others`) or (`global`, ``). Arrays are (R, Q, m) with Q
+    models at that place (1 for owner and global). They are NaN where there is no model: the owner was not in the
+    cohort, or the model is not one of the others. `rank` = 1 + smaller + ties/2 among `references` (m,) fresh ones, NaN
+    for examples that are not canaries. `round` is None for the summary. A run may leave the owner out as a client.
+    There its examples are NaN at every place, since the coin of the example decides nothing.
 
-    `sets` has the outputs of the same models on whole sets of examples (`test`, `population`, and all of `audit`),
-    `ranked` those on the references behind the ranks. `exclusion` is that of the bank.
+    `sets` has the outputs of the same models on whole sets of examples (`test`, `population`, and all of `audit`).
+    `ranked` has those on the references behind the ranks. `exclusion` is that of the bank.
     """
 
     round: int | None
@@ -141,11 +141,10 @@ class Estimate:
     `influence` gives its interval, and that of differences and ratios (`two_way.influence` computes it). `null` is the
     value without memorisation, `n` the number of audit examples, `bounds` its smallest and largest possible value.
     `examples` are the audit examples, and `per_example` (n,) the value of each, with an interval where one is known,
-    from `per_example_n` runs; `per_example_p` is the exact one-sided p of no memorisation of each
-    (`single_examples.p_of_few`), where kinds have few examples.
-    `p` is the p-value of no memorisation under `redeals` deals of the coins
-    (`randomisation`); NaN where it is not computed. With `signed` effects of both signs are summed and cancel, so that
-    the value has no retention.
+    from `per_example_n` runs. `per_example_p` is the exact one-sided p of no memorisation of each
+    (`single_examples.p_of_few`), where kinds have few examples. `p` is the p-value of no memorisation under `redeals`
+    deals of the coins (`randomisation`); NaN where it is not computed. With `signed` effects of both signs are summed
+    and cancel, so that the value has no retention.
     """
 
     metric: str
@@ -188,9 +187,10 @@ class Estimator(Protocol):
 class EpsilonAudit(Protocol):
     """An estimator that bounds epsilon from below, which may raise an alarm against a stated guarantee.
 
-    It declares `bounds_epsilon: ClassVar[bool] = True`. `method` is what is counted (`one_run` or `over_runs`),
-    `example_kind` the kind of audit example, `level` which models are read, `run` whose coins are guessed, `alarm`
-    whether a bound above the permitted value is an alarm, and `labels_of_rows` the labels of the rows of this audit.
+    It declares `bounds_epsilon: ClassVar[bool] = True`. `method` is the way of counting (`one_run` or `over_runs`), and
+    `example_kind` the kind of audit example. `level` says which models are read, `run` whose coins are guessed, and
+    `alarm` whether a bound above the permitted value is an alarm. `labels_of_rows` are the labels of the rows of this
+    audit.
     """
 
     bounds_epsilon: ClassVar[bool]

@@ -40,8 +40,8 @@ class Transition:
 
     At level `local`, `sent` left the client and `kept` is what it holds afterwards; they are one object unless
     something acts between. At level `global` both are the aggregate. Round 0 is the initial model, level `global`,
-    `before` is `kept`. `identity` is by what the client of a Flower app of a user is known, None where `client` is the
-    number of a client of a scenario.
+    `before` is `kept`. `identity` is the name or number by which the client of a user's Flower app is known. It is None
+    where `client` is the number of a client of a scenario.
     """
 
     run: int
@@ -109,12 +109,13 @@ class Transition:
 class Evidence:
     """What T transitions of one round and level say about the n examples of one set.
 
-    `run`, `client` (T,) int32 (NO_CLIENT at level `global`); `loss` (T, n) = -log p_y in nats;
-    `margin` (T, n) = log p_y - log sum_{c != y} p_c, from logits in float64; `correct` (T, n): p_y beats every
-    other class strictly.
+    - `run`, `client` (T,) int32 (NO_CLIENT at level `global`).
+    - `loss` (T, n) = -log p_y in nats.
+    - `margin` (T, n) = log p_y - log sum_{c != y} p_c, from logits in float64.
+    - `correct` (T, n): p_y beats every other class strictly.
 
-    Of a passage, `loss` is the mean of -log p over the tokens that are asked, so that exp(-loss) is the geometric mean
-    of their probabilities, `margin` the log odds of that, log p - log(1 - p), and `correct` the share of these tokens
+    For a passage, `loss` is the mean of -log p over the tokens that are asked. So exp(-loss) is the geometric mean p of
+    their probabilities. `margin` is the log odds of that, log p - log(1 - p). `correct` is the share of these tokens
     that beat every other, 0..1. All are NaN where nothing is asked.
     """
 
@@ -134,10 +135,13 @@ class ReferenceEvidence:
 
     Or among all other members of the space that they are drawn from, `count` of them, where that is small enough.
 
-    `subjects` (c,) are positions in the audit set; `less`, `ties` (T, c) count references with smaller and equal
-    loss; `quantiles` (T, L, 256) are the reference losses of each of `labels` (L,) at 256 evenly spaced quantiles,
-    NaN where the client of the transition holds no canary of that label. Of passages all of these are losses summed
-    over the tokens that are asked, since members of one family may differ in length.
+    - `subjects` (c,): positions in the audit set.
+    - `less`, `ties` (T, c): the number of references with smaller and equal loss.
+    - `quantiles` (T, L, 256): the reference losses of each of `labels` (L,) at 256 evenly spaced quantiles. They are NaN
+      where the client of the transition holds no canary of that label.
+
+    For passages all of these are losses summed over the tokens that are asked, since members of one family may differ
+    in length.
     """
 
     round: int

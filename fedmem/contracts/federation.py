@@ -27,18 +27,18 @@ class Federation:
     """Everything that a bank trains on and is measured with; built from a scenario without training.
 
     `store` holds every row once, a replacement row once for each client that sees it in its own way. A run is index
-    lists into it. `base[k]` are the base rows of client k; audit example j is row `audit_start` + j. Copy by copy in
-    audit order, `trained_rows` (copies in all,) are the rows that stand for an example that is in, usually its own, and
-    `replacement` (R, copies in all) those that stand for one that is not (-1 where none is ever needed: in and trained
-    on in every round, or the exclusion is `remove`). `counts` says where each row of the data set went. All runs start
-    from `initial`, unless `initials` has weights for each. `shifted` says whether clients see real rows in their own
-    way. `modality` is that of the data set. `notes` are sentences of injections about their plans, and
-    `warnings` those that a reader of the numbers must know. `pilot` is the
-    same federation with one run more, the pilot's, where there is one. `unpooled` is the federation whose rows the
-    only client of this one holds, client after client, where a scenario is central; `by_client` says that it trains
-    on them in that order. `client_names` (N,) name the clients and `class_names` the classes; both are empty where
-    the data have no names. `foreign_rows` counts audit rows of other owners by injection, with a partition by owner; it
-    is None with other partitions. `sources` are the rows of the data set that the audit examples come from.
+    lists into it. `base[k]` are the base rows of client k; audit example j is row `audit_start` + j. `trained_rows`
+    (copies in all,) has one row for each copy, in audit order. It is the row that stands for an example that is in,
+    usually its own. `replacement` (R, copies in all) has the rows that stand for examples that are not in. It is -1
+    where none is ever needed: in and trained on in every round, or the exclusion is `remove`. `counts` says where each
+    row of the data set went. All runs start from `initial`, unless `initials` has weights for each. `shifted` says
+    whether clients see real rows in their own way. `modality` is that of the data set. `notes` are sentences of
+    injections about their plans, and `warnings` those that a reader of the numbers must know. `pilot` is the same
+    federation with one run more, the pilot's, where there is one. Where a scenario is central, `unpooled` is the
+    federation whose rows the only client of this one holds, client after client. `by_client` says that this client
+    trains on them in that order. `client_names` (N,) name the clients and `class_names` the classes; both are empty
+    where the data have no names. `foreign_rows` counts audit rows of other owners by injection, with a partition by
+    owner; it is None with other partitions. `sources` are the rows of the data set that the audit examples come from.
     """
 
     store: Examples

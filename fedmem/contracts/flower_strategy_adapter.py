@@ -17,9 +17,9 @@ from fedmem.wording import choices
 class FlowerStrategyAdapter:
     """A Flower strategy class, of Flower or of the user, with the parameters of its constructor.
 
-    Everyone that the sampler picked trains: unless the YAML says otherwise, the parameters of Flower's own strategies
-    are set to `fraction_train=1`, `fraction_evaluate=0` and minimums that a cohort of one satisfies (0 for evaluation
-    where nothing is evaluated), as far as the class takes them.
+    All clients that the sampler picked train. Unless the YAML says otherwise, the parameters of Flower's own strategies
+    are set accordingly, as far as the class takes them. They are `fraction_train=1`, `fraction_evaluate=0` and minimums
+    that a cohort of one satisfies (0 for evaluation where nothing is evaluated).
 
     Fields
 

@@ -22,7 +22,7 @@ class Injection(Protocol):
     """Adds audit examples. `name` labels the kind in every output.
 
     It may declare what `InjectionDeclaration` lists. Before partitioning, `reserve_rows` rows are reserved for the
-    examples and `total_copies` (over all of them) for replacement rows; `num_rows` is the number of training rows of
+    examples, and `total_copies` (over all of them) for replacement rows. `num_rows` is the number of training rows of
     the data set.
 
     `plan` draws the rows of client k with `reserve.take_like(..., client=k)`. With a partition by owner these are its
@@ -84,8 +84,8 @@ class InjectionDeclaration(Declaration):
         foreign_rows: Whether it may take rows of other clients for a client that has too few, with a partition by
             owner. `fedmem check` counts these rows. Without this declaration, foreign rows are an error.
         uniform_secrets: Whether its examples and its references are drawn alike. Otherwise, as for secrets that people
-            wrote, the rank of an example has no known distribution: exposure has no value without memorisation, no
-            bound, and no p but that from random inclusion.
+            wrote, the rank of an example has no known distribution. Exposure then has no value without memorisation and
+            no bound, and no p except that from random inclusion.
     """
 
     clients: object = declare("all", "all, a tuple of clients, {share: x} or {count: n}")

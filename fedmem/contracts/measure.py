@@ -45,32 +45,32 @@ class Measure:
         title: Its name in tables and figures.
         means: What it is, in one or two sentences.
         is_not: What it is often taken for, and is not.
-        unit: `share` for shares and their differences, which are compared in percentage points; `yes or no` for values
-            0 and 1 of single examples, whose means have Wilson's interval; or the unit as it is printed.
+        unit: `share` for shares and their differences, which are compared in percentage points. `yes or no` for values
+            0 and 1 of single examples, whose means have Wilson's interval. Otherwise the unit as it is printed.
         range: Smallest and largest possible value.
         null: The value without memorisation or leakage; NaN if there is none, or if each row `<name>.null` has its own.
         direction: What a high value means.
         digits: Decimals in tables.
         headline: Whether it is in the short table and tested in comparisons.
-        shows: What a value above its null shows of a kind, on the first screen and in its verdict: that examples
-            are memorised (`memorised`, `exposed`, `extracted`), or that their membership is detectable. Empty: it is
-            not on the first screen. Of `extracted` the first screen shows `<name>.difference`.
+        shows: What a value above its null shows of a kind, on the first screen and in its verdict. Either its examples
+            are memorised (`memorised`, `exposed`, `extracted`), or their membership is detectable. Empty: The measure
+            is not on the first screen. Of `extracted` the first screen shows `<name>.difference`.
         section: Where the table shows it.
         aside: A remark after its title in headings.
         terms: Words of its title and rows, each with one line for the legend.
         order: Its place among the measures of a table, smaller first.
         saturated: The values up to the first and from the second up are too near an end to be compared.
-        ranked: Whether it ends with the number of references: `value` for an exposure by rank, `gain` for one less
+        ranked: Whether it ends with the number of references: `value` for an exposure by rank, `gain` for one minus
             that of runs without the example.
         bound: The member of `fedmem.privacy.guarantee.Guarantee` that bounds it; empty if none does.
         interval_of: What its intervals are about, where that is not the value, which then may lie outside; empty if
             they are about the value. A reading whose value lies outside its interval is refused without this reason.
-        difference: The title of the difference between examples that are in and examples held out; empty if a
+        difference: The title of the difference between examples that are in and examples held out. Empty if a
             comparison of runs does not show that difference.
         gain: The measure of the same values over runs with the example, minus those over runs without it. It shows
             memorisation where the values themselves have no known null; empty if there is none.
-        compares: The evidence of a single example that its in and out runs are compared by, which is what an exact test
-            of one example reads; empty if there is none. Of the statistic `probability` it is the margin.
+        compares: The evidence of a single example by which its in and out runs are compared. An exact test of one
+            example reads it. Empty if there is none. For the statistic `probability` it is the margin.
 
     Examples:
         >>> share = Measure(name="hits", title="hits", means="Share of hits.", unit="share", range=(0.0, 1.0))

@@ -49,8 +49,8 @@ class ModelDeclaration(Declaration):
     """What a model may declare, with the values that hold where it declares nothing.
 
     Attributes:
-        texts: Whether it maps token numbers (n, l) int64, l up to the length of a row, to logits (n, l, V), those at a
-            place from the tokens up to there alone. It then reads nothing else; other models read no texts.
+        texts: Whether it maps token numbers (n, l) int64, l up to the length of a row, to logits (n, l, V). Those at a
+            place depend on the tokens up to there alone. It then reads nothing else; other models read no texts.
     """
 
     texts: bool = declare(False, "true or false")

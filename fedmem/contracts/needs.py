@@ -19,13 +19,13 @@ class Needs(Declaration):
 
     Attributes:
         measures: The measures that it yields. A reading of another measure fails the run.
-        row_labels: The labels that its readings have beside `fedmem.contracts.measurement.LABELS`.
+        row_labels: The labels that its readings have besides `fedmem.contracts.measurement.LABELS`.
         min_runs: Number of runs without which its result has no meaning.
-        needs_population: Whether it compares examples with a population that nobody trains on.
+        needs_population: Whether it compares examples with a population that no client trains on.
         needs_canaries: Whether it ranks canaries among fresh references.
-        compares_held_out: Whether it compares examples that are in with examples that are held out. A scenario is
-            refused where this would be wrong: where copies that no coin masks (`unmasked`) are trained on in every
-            run, and where each run picks its own clients by losses or norms.
+        compares_held_out: Whether it compares examples that are in with examples that are held out. Such a comparison
+            is wrong where copies that no coin masks (`unmasked`) are trained on in every run. It is also wrong where
+            each run picks its own clients by losses or norms. Such scenarios are refused.
         reads_gradients: Whether it reads an update as a gradient; its clients must be `ScheduledClient`.
     """
 

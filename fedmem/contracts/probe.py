@@ -81,9 +81,9 @@ class Context(Protocol):
 class Probe(Protocol):
     """Looks at the transitions of one level and round and returns readings; nothing waits for them.
 
-    Runs are trained in shards, and a probe is shown the transitions of one shard at a time. So what it reads of a run
-    must not depend on the runs shown beside it, and it keeps nothing from one call for the next. Whatever is about
-    several runs is formed by `summarise`, which is given the readings of all of them.
+    Runs are trained in shards, and a probe is shown the transitions of one shard at a time. So the readings of a run
+    must not depend on the runs shown with it. A probe keeps nothing from one call for the next. `summarise` forms the
+    measurements over several runs, from the readings of all of them.
 
     A class declares its measures, and may declare what else `ProbeDeclaration` lists.
     """

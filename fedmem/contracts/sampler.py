@@ -23,9 +23,9 @@ class History:
     as they signed up, in random order. `uniforms` (N,): uniforms in [0, 1), one for each client, drawn once, for traits
     that stay with it. `available` (N,): clients that can be reached in this round; all, unless the sampler is
     `Availability`. `last_round` (N,): when it was last picked, 0 for never. `last_loss`, `last_norm` (N,): mean loss
-    and norm of the update when it last trained, NaN for never; they depend on coins, so they are those of a pilot run,
-    or of the run itself where each draws its own roster, and stay NaN for samplers without `needs` and under `roster:
-    shared`. Arrays are read-only and are updated after each round.
+    and norm of the update when it last trained, NaN for never. They depend on coins, so they are those of a pilot run,
+    or of the run itself where each draws its own roster. They stay NaN for samplers without `needs` and under
+    `roster: shared`. Arrays are read-only and are updated after each round.
     """
 
     num_clients: int
@@ -87,8 +87,8 @@ class KnownProbabilities(Sampler, Protocol):
     """A sampler whose inclusion probabilities are known.
 
     `probabilities` (N,): for each client the probability that `cohort` picks it, given all that `history` shows before
-    this round, over the draws of `rng` alone. So a client within its minimum separation has 0, and
-    a client that is certain to be picked has 1: draws before a round hide nobody in it. None where they are not known.
+    this round, over the draws of `rng` alone. So a client within its minimum separation has 0, and a client that is
+    certain to be picked has 1. Draws before a round hide no client in it. None where they are not known.
     """
 
     def probabilities(self, round_number: int, history: History) -> FloatArray | None: ...
@@ -99,7 +99,8 @@ class MinimumSeparation(Sampler, Protocol):
     """A sampler with a minimum separation between the participations of a client.
 
     `min_separation` is the minimum separation in rounds, whatever is drawn and whatever the clients hold, in a
-    federation of so many clients; 1 where a client may participate in every round. None where there is no minimum.
+    federation of that many clients. It is 1 where a client may participate in every round. None where there is no
+    minimum.
     """
 
     def min_separation(self, num_clients: int) -> int | None: ...
@@ -132,8 +133,8 @@ class PickedCohort:
 class Pilot:
     """Who was picked in each round by what one further run showed; how many `failed` in it, and how long it took.
 
-    That run is none of those that are analysed, and its coins are independent of theirs, so that who takes part in
-    them says nothing of theirs.
+    That run is none of the analysed runs, and its coins are independent of theirs. So the participants of the analysed
+    runs are not informative about their coins.
     """
 
     rounds: tuple[PickedCohort, ...]

@@ -73,8 +73,9 @@ class StrategyDeclaration(Declaration):
         canary_clients: Number of canary clients; None if it cannot have any.
         unit: What neighbouring data sets differ in.
         squared_sensitivity: `squared_sensitivity(rounds, min_separation, participations=None)`, the squared sensitivity
-            of all that is released to one client, in squared clips, with `participations` participations (None: as many
-            as fit) at least `min_separation` rounds apart. Only for noise that is not new in every round.
+            of all that is released to one client, in squared clips. The client has `participations` participations
+            (None: as many as fit) at least `min_separation` rounds apart. Only for noise that is not new in every
+            round.
         release_statement: `release_statement(round_number)`, what a round releases, for tests of the mechanism; see
             `strategies/_private.py`.
         rule: The server step on stacked arrays; see `strategies/_rule.py`. None if there are only messages.
