@@ -95,8 +95,8 @@ def read_frame(path: str, key: str, *, separator: str = ",", encoding: str = "ut
         encoding: That of a CSV file; a byte order mark is skipped.
         strip: Whether space around a cell is removed.
 
-    Errors: `ComponentError` where there is no such file, it has no row, it is no such table, two columns have one name,
-    or a row has more or fewer cells than the header.
+    Errors: `ComponentError` where there is no such file, it has no row, or it is no such table. Also where two columns
+    have one name, or a row has more or fewer cells than the header.
     """
     place = data_path(path)
     if place.suffix.lower() not in SUFFIXES:

@@ -35,7 +35,7 @@ class ImageFile:
 def image_files(place: str, key: str, *, by_client: bool, skip: Sequence[Path] = ()) -> list[ImageFile]:
     """The images in `place/class/`, or with `by_client` in `place/client/class/`, sorted by path.
 
-    What starts with a dot, and what file managers leave (Thumbs.db, desktop.ini, __MACOSX), is passed over.
+    Names that start with a dot, and files of file managers (Thumbs.db, desktop.ini, __MACOSX), are passed over.
 
     Args:
         place: The folder.
@@ -43,8 +43,8 @@ def image_files(place: str, key: str, *, by_client: bool, skip: Sequence[Path] =
         by_client: Whether the first level of folders are clients.
         skip: Files that lie there for another purpose.
 
-    Errors: `ComponentError` where there is no such folder, fewer than two classes, a class folder without an image, a
-    file that is no image by its ending, or a folder too many.
+    Errors: `ComponentError` where there is no such folder, or fewer than two classes. Also for a class folder without
+    an image, a file that is no image by its ending, or a folder too many.
     """
     root = Path(place).expanduser()
     if not root.is_dir():

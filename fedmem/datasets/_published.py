@@ -24,9 +24,9 @@ State = Literal["whole", "damaged", "missing"]
 class Published:
     """A data set that somebody published: its files with their checksums, and its sources, best first.
 
-    `files` maps the name of each file to its sha256. `convert` makes these files out of what the sources bring, where
-    they bring something else; it must be deterministic, because the checksums are those of its results.
-    A dataset component that has one as `published` can be fetched by its kind.
+    `files` maps the name of each file to its sha256. `convert` makes these files out of the files of the sources, where
+    these are different. It must be deterministic, because the checksums are those of its results. A dataset component
+    that has one as `published` can be fetched by its kind.
     """
 
     name: str

@@ -31,9 +31,9 @@ class Author:
 class Texts(ABC):
     """Texts with their authors: inputs (n, L) int64 token numbers, targets (n, L) int64 the token after each, or -1.
 
-    A row is a window of L + 1 tokens; windows do not overlap, so that no token of the test set, nor of a population
-    that is set aside, is trained on. `natural` is the author, numbered by name. The vocabulary is learnt from what no
-    client trains on: the texts of other authors, and the test set; so it leaks nothing of clients.
+    A row is a window of L + 1 tokens. Windows do not overlap, so that no token of the test set, nor of a population
+    that is set aside, is trained on. `natural` is the author, numbered by name. The vocabulary is learnt from texts
+    that no client trains on: the texts of other authors, and the test set. So it leaks nothing of clients.
 
     Fields
 

@@ -68,14 +68,14 @@ _SHA256 = {
 class Adult:
     """48 842 records of the United States census of 1994: does a person earn more than 50 000 dollars a year?
 
-    Inputs (n, 93) float32 in the order of the published columns: numbers are scaled to [0, 1] by fixed ranges
-    (fnlwgt 0..1 500 000, education-num 1..16, capital-gain 0..99 999, capital-loss 0..4356, hours-per-week 1..99,
-    age 17..90), a category is a one-hot, in which unknown counts as one more category where a value can be missing.
-    `blocks` has the groups of columns. Targets are 1 above 50 000 dollars (23.9 %), else 0. `ids` number the published
-    rows, 0..32 560 for training and 32 561..48 841 for test. `sensitive` has age, marital-status, race and sex of the
-    training rows, apart from the inputs. Relationship stays among the inputs and says much about marital status, and
-    with husband and wife about sex. The column fnlwgt is how many people a record stands for; it is nearly unique, so
-    that a record can be recognised by it.
+    Inputs (n, 93) are float32 in the order of the published columns. Numbers are scaled to [0, 1] by fixed ranges:
+    fnlwgt 0..1 500 000, education-num 1..16, capital-gain 0..99 999, capital-loss 0..4356, hours-per-week 1..99, age
+    17..90. A category is a one-hot. There unknown counts as one more category where a value can be missing. `blocks`
+    has the groups of columns. Targets are 1 above 50 000 dollars (23.9 %), else 0. `ids` number the published rows,
+    0..32 560 for training and 32 561..48 841 for test. `sensitive` has age, marital-status, race and sex of the
+    training rows, apart from the inputs. Relationship stays among the inputs. It is informative about marital status,
+    and with husband and wife about sex. The column fnlwgt is the number of people that a record stands for. It is
+    nearly unique, so that a record can be recognised by it.
 
     Fields
 

@@ -43,12 +43,12 @@ class Csv:
     Inputs (n, width) float32 in [0, 1]: every column but `target`, `client`, `sensitive`, `drop` and a `test` column.
     A column whose cells are all decimal numbers is scaled to [0, 1]; any other, and one in `categorical`, becomes a
     one-hot of its categories. Digits with a leading zero (007) are codes, so categories. The type, the range and the
-    median of a column, and its categories, are those of the training rows, fixed before audit examples are drawn:
-    public knowledge, the same whichever examples are in. `ranges` fixes a range without looking at any row. In test
-    rows, a number outside the range is cut to it, a category that no training row has is all zeros, and text or a code
-    among numbers is an error. Columns that are the same in all training rows are left out. `fedmem check` lists these
-    decisions. `ids` number the rows of the file from 0, then those of a test file; `columns` holds every column as it
-    is in the file, the training rows alone.
+    median of a column, and its categories, are those of the training rows. They are fixed before audit examples are
+    drawn: public knowledge, the same whichever examples are in. `ranges` fixes a range without looking at any row. In
+    test rows, a number outside the range is cut to it, and a category that no training row has is all zeros. Text or a
+    code among numbers is an error. Columns that are the same in all training rows are left out. `fedmem check` lists
+    these decisions. `ids` number the rows of the file from 0, then those of a test file. `columns` holds every column
+    as it is in the file, for the training rows alone.
 
     Fields
 
@@ -68,8 +68,8 @@ class Csv:
     - `missing_values`: cells that count as missing.
     - `max_categories`: the most categories of a column.
     - `rows`: training rows, drawn from those there are; null for all.
-    - `test`: test rows to draw, a number from 1 or a share below 1; or the column that says test or train (yes or no,
-      true or false, 1 or 0); or another file with the same columns; null for a fifth.
+    - `test`: test rows to draw, a number from 1 or a share below 1. Or the column that says test or train (yes or no,
+      true or false, 1 or 0). Or another file with the same columns; null for a fifth.
     - `separator`: what is between the cells of a CSV file, one character.
     - `encoding`: that of a CSV file.
     - `decimal`: the decimal mark of numbers, a point or a comma (120,5). Separators of thousands are refused.
@@ -80,8 +80,9 @@ class Csv:
     - the inputs of a row depend on no test row other than itself;
     - the content of the file belongs to a run: a finished one is not served after the file has changed.
 
-    Errors: what cannot be read or used, with row (from 0, and its line) and column: text among numbers, missing cells,
-    an identifier, too many categories, one class, columns of one name, another separator or encoding, open quotes.
+    Errors: files and cells that cannot be read or used, with row (from 0, and its line) and column. They are text among
+    numbers, missing cells, an identifier, too many categories, one class, columns of one name, another separator or
+    encoding, and open quotes.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

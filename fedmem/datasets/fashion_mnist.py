@@ -28,9 +28,9 @@ _SHA256 = {
 class FashionMnist:
     """70 000 grey images of articles of clothing, 28x28 pixels in ten classes, as a shop shows them.
 
-    Inputs (n, 1, 28, 28) float32 are the grey levels 0..255 divided by 255; targets are 0 T-shirt, 1 trouser,
-    2 pullover, 3 dress, 4 coat, 5 sandal, 6 shirt, 7 sneaker, 8 bag, 9 ankle boot. `ids` number the published rows,
-    0..59 999 for training and 60 000..69 999 for test. The classes are of equal size.
+    Inputs (n, 1, 28, 28) float32 are the grey levels 0..255 divided by 255. Targets are 0 T-shirt, 1 trouser, 2
+    pullover, 3 dress, 4 coat, 5 sandal, 6 shirt, 7 sneaker, 8 bag, 9 ankle boot. `ids` number the published rows, 0..59
+    999 for training and 60 000..69 999 for test. The classes are of equal size.
 
     Fields
 

@@ -31,8 +31,8 @@ class Hub:
 
     Inputs are float32 in [0, 1]: images (n, 1 or 3, height, width), which are divided by 255, or lists of numbers
     of one shape. Targets number the labels that occur, in sorted order, be they numbers or text. `ids` number the rows
-    of the training split, then those of the test split. Columns other than those named here are not read. What was
-    downloaded once is found again without a network in the cache folder of fedmem.
+    of the training split, then those of the test split. Columns other than those named here are not read. Downloaded
+    data are found again without a network in the cache folder of fedmem.
 
     Fields
 
@@ -56,8 +56,8 @@ class Hub:
     - no row of the test split is ever trained on;
     - whatever is drawn is stratified: every class has its exact share of rows, rounded up or down.
 
-    Errors: `ComponentError` if the package is missing, the hub cannot be reached or has no such data set, a split or
-    column is missing (with those that there are), or inputs or labels are not as above.
+    Errors: `ComponentError` if the package is missing, or the hub cannot be reached or has no such data set. Also if a
+    split or column is missing (with those that there are), or inputs or labels are not as above.
 
     >>> Hub(name="flwrlabs/femnist", targets="character", clients="writer_id", test_split="").colours
     'grey'

@@ -24,7 +24,7 @@ from fedmem.errors import ComponentError
 class ImageFolder:
     """A folder with a folder for each class, `path/class/image.png`, or for each client, `path/client/class/image.png`.
 
-    Inputs (n, 1 or 3, size, size) float32 are the pixels divided by 255: each image is turned upright as its camera
+    Inputs (n, 1 or 3, size, size) float32 are the pixels divided by 255. Each image is turned upright as its camera
     noted, cut to the square in its middle and resized (bilinear). Targets number the classes in sorted order of the
     names of their folders, which are the class names. `ids` number the images in sorted order of their paths, test
     images after the others; `columns` has the path of each, `file`. Files that start with a dot, Thumbs.db, desktop.ini
@@ -35,7 +35,7 @@ class ImageFolder:
 
     - `path`: the folder, from the folder in which fedmem is started.
     - `test_path`: a folder of the same classes with the test images; empty to draw a test set.
-    - `clients`: `folder` if the first folders are the natural owners, or a CSV or parquet file with the columns `file`
+    - `clients`: `folder` if the first folders are the natural owners. Or a CSV or parquet file with the columns `file`
       (path below the folder, such as `cat/1.png`) and `client`; empty for no owners.
     - `size`: height and width in pixels.
     - `colours`: `grey` has one channel, `rgb` three; transparency is dropped.
@@ -47,9 +47,9 @@ class ImageFolder:
     - whatever is drawn is stratified: every class has its exact share of images, rounded up or down;
     - every class has a training image.
 
-    Errors: `ComponentError` that names the file or folder, if there is no such folder, it has fewer than two classes, a
-    class has no image, a file is no image, is cut off or has more than 8 bits a channel, `test_path` has other classes,
-    or an image has no client.
+    Errors: `ComponentError` that names the file or folder, if there is no such folder, it has fewer than two classes,
+    or a class has no image. Also if a file is no image, is cut off or has more than 8 bits a channel. Also if
+    `test_path` has other classes, or an image has no client.
 
     >>> import tempfile
     >>> from PIL import Image

@@ -30,7 +30,7 @@ def _convert(folder: Path) -> None:
 class Mnist5k:
     """5000 handwritten digits of 28x28 pixels in ten classes of 500, taken from MNIST's training set.
 
-    Inputs (n, 1, 28, 28) float32 are the grey levels 0..255 divided by 255; targets are the digits; `ids` are row
+    Inputs (n, 1, 28, 28) float32 are the grey levels 0..255 divided by 255. Targets are the digits. `ids` are row
     numbers of the published table. A subset comes without MNIST's own test set, so one is drawn.
 
     Fields

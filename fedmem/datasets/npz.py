@@ -23,12 +23,12 @@ class Npz:
     """A file that `numpy.savez` wrote, with arrays by name; any number of rows, any number of classes.
 
     - `inputs` (or `x`, `x_train`): (n, features) for a table, (n, height, width) or (n, channels, height, width) for
-      images; numbers in [0, 1], or images in bytes, which are divided by 255.
+      images. The numbers are in [0, 1], or images in bytes, which are divided by 255.
     - `targets` (or `y`, `y_train`): (n,) whole numbers 0..C-1.
     - `clients`: (n,) the natural owner of each row, a whole number or text; may be left out.
     - `test_inputs`, `test_targets` (or `x_test`, `y_test`): the test rows; without them a test set is drawn.
-    - `blocks`: for a table with categories, the sizes of consecutive groups of columns, 1 for a number and k for a
-      one-hot of k; may be left out.
+    - `blocks`: for a table with categories, the sizes of consecutive groups of columns. The size is 1 for a number and
+      k for a one-hot of k; may be left out.
     - `class_names`: (C,) text, the name of each class; may be left out.
 
     `ids` number the rows in the file, test rows after the others.
@@ -37,7 +37,7 @@ class Npz:
 
     - `path`: the file, from the folder in which fedmem is started.
     - `rows`: training rows, drawn from those there are; null for all.
-    - `test`: test rows; null for all test rows of the file, or a fifth of its rows if it has none apart.
+    - `test`: test rows; null for all test rows of the file, or a fifth of its rows if it has no test rows.
     - `sha256`: refuse a file with another checksum; empty to take any. Whatever is written here, a finished run is
       not served after the content of its file has changed.
 
@@ -47,8 +47,8 @@ class Npz:
     - every class has a training row;
     - nothing in the file is run: arrays that would need pickle are refused.
 
-    Errors: `ComponentError` if the file is missing or no .npz, an array is missing or has the wrong shape, an input is
-    NaN, infinite or outside [0, 1], or the labels are not 0..C-1 with a training row each.
+    Errors: `ComponentError` if the file is missing or no .npz, or an array is missing or has the wrong shape. Also if
+    an input is NaN, infinite or outside [0, 1], or the labels are not 0..C-1 with a training row each.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:

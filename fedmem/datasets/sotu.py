@@ -35,8 +35,9 @@ def _convert(folder: Path) -> None:
 class Sotu(Texts):
     """The State of the Union addresses of 1790 to 2021; a president is a natural client, with a party.
 
-    10.8 million characters by 43 presidents, 43 277 of the shortest and 929 486 of the longest, 1 to 12 addresses each,
-    in the order of years. `sensitive` has the party, one of eight. The other presidents are authors without a client.
+    10.8 million characters by 43 presidents, in the order of years. The shortest has 43 277 characters and the longest
+    929 486, in 1 to 12 addresses each. `sensitive` has the party, one of eight. The other presidents are authors
+    without a client.
 
     Guarantees:
 

@@ -23,11 +23,10 @@ BLOCK = 1 << 18
 class Synthetic:
     """Rows x = 1/2 + (s u_y + t v_g + e) / 10, clipped to [0, 1].
 
-    u_y is the random unit direction of class y, v_g that of natural group g, e standard normal noise, so
-    `separation` s and `shift` t are in standard deviations of the noise, which is 0.1 per feature. A single
-    feature further than five deviations from the middle is clipped. Classes are drawn uniformly; groups are
-    independent of classes, dealt out evenly in training and drawn uniformly in test. ids number the rows,
-    training rows first.
+    u_y is the random unit direction of class y, v_g that of natural group g, and e is standard normal noise. So
+    `separation` s and `shift` t are in standard deviations of the noise, which is 0.1 per feature. A single feature
+    further than five deviations from the middle is clipped. Classes are drawn uniformly. Groups are independent of
+    classes, dealt out evenly in training and drawn uniformly in test. `ids` number the rows, training rows first.
 
     Fields
 

@@ -35,7 +35,8 @@ class Torchvision:
     - `name`: the class.
     - `root`: the folder that torchvision keeps its files in; empty for `torchvision` in the cache folder of fedmem.
     - `download`: let torchvision download what is missing.
-    - `split`: for a class that has several versions of its data beside `train`, which one: `balanced` of EMNIST.
+    - `split`: for a class that has several versions of its data besides `train`, the version, such as `balanced` of
+      EMNIST.
     - `test_split`: what a class without `train` calls its test part, such as `val`.
     - `size`: cut images to their middle square and resize them to this height and width; null to leave them.
     - `colours`: `grey` has one channel, `rgb` three.
@@ -48,8 +49,8 @@ class Torchvision:
     - a smaller draw is stratified: every class has its exact share of rows, rounded up or down;
     - nothing is downloaded unless `download` is true.
 
-    Errors: `ComponentError` if torchvision or the class is missing, the files are not there, the class has no test part
-    or no whole number as label, or the images differ in size and `size` is not given.
+    Errors: `ComponentError` if torchvision or the class is missing, or the files are not there. Also if the class has
+    no test part or no whole number as label, or the images differ in size and `size` is not given.
 
     >>> Torchvision(name="CIFAR10", colours="rgb").download
     False
