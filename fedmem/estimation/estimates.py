@@ -1,9 +1,10 @@
 """From a bank and its estimators to rows: values with intervals, differences, and what aggregation keeps.
 
 Every row has client −1 and, but for tests of single runs, run −1; `source` is the kind of the estimator. Its labels are
-those of the estimate (`statistic`, `attack`, `fpr`, …), its `place` (`owner`, `others`, none at level `global`), and
-for rows that compare estimates, the labels in this table.
+those of the estimate (`statistic`, `attack`, `fpr`, …) and its `place` (`owner`, `others`, none at level `global`).
+Rows that compare estimates also have the labels in this table.
 
+```text
 ======================  ===========  ==========================  ===================  =================================
 metric                  level        subject                     further labels       rounds
 ======================  ===========  ==========================  ===================  =================================
@@ -22,29 +23,28 @@ skewnormal_..           each         kind of canary                             
 cross_..                each         kind, or number of example                       summary; over all runs
 client_influence        global       client k, empty: the mean                        summary; over all runs
 ======================  ===========  ==========================  ===================  =================================
+```
 
 M stands for `memorisation`, `exposure`, `exposure_gain`, `exposure_extrapolated`, `cross_influence`, `auc`, `tpr`, and
-what other estimators name. The last four lines are rows of `tests`, which their estimators describe. `n` counts audit
-examples: pairs of them for retention over all rounds, both kinds together for differences of kinds, and runs for the
-row of a single example (for a `tests` row, as the estimator defines).
+the metrics of other estimators. The last four lines are rows of `tests`, which their estimators describe. `n` counts
+audit examples. For retention over all rounds it counts pairs of them, and for differences of kinds both kinds together.
+For the row of a single example it counts runs. For a `tests` row the estimator defines it.
 
-- Local and global are compared at the owner's model (`owner`) and over the same examples: where a round shows some of
-  them only globally, the global side of a difference or a retention is estimated again without those. So at an observed
-  round M(owner) − M(global) need not equal the difference; in the summary it does, unless a
-  kind has examples without an owner.
+- Local and global are compared at the owner's model (`owner`) and over the same examples. Where a round shows some
+  examples only globally, the global side of a difference or a retention is estimated again without those. So at an
+  observed round M(owner) − M(global) need not equal the difference; in the summary it does, unless a kind has examples
+  without an owner.
 - retention = Σ(global − null) / Σ(local − null) over all examples of the kind, whatever their local value. Where the
-  interval of the denominator is not above 0 there is no memorisation to keep: the value is NaN and the label
-  `resolved` is `no`. Over all rounds an AUC or rate of a round counts with its number of examples; a rate whose
-  threshold changes between rounds has no such row. A sum of effects of both signs (`Estimate.signed`) has no retention:
-  gains and losses cancel differently at the two levels, so that the ratio has no meaning.
-- All intervals are 95 % intervals from two-way clusters, runs and examples (`two_way`); differences and ratios are
-  paired, as far as they are over the same examples and runs. Those of single examples come from the estimator, or are
-  NaN.
-- `M.p` tests whether there is any memorisation, from re-dealt coins (`randomisation`); its `n` counts them. They are
-  all deals that there are where these are few, and else drawn ones (Monte Carlo).
-  Kinds of fewer than eight examples have one for each example.
-  The interval shows how much. The two may differ near the threshold: the p is about these examples, the interval is
-  also about others like them.
+  interval of the denominator is not above 0 there is no memorisation to keep. The value is then NaN and the label
+  `resolved` is `no`. Over all rounds an AUC or rate of a round counts with its number of examples. A rate whose
+  threshold changes between rounds has no such row. A sum of effects of both signs (`Estimate.signed`) has no retention.
+  Gains and losses cancel differently at the two levels, so that the ratio has no meaning.
+- All intervals are 95 % intervals from two-way clusters, runs and examples (`two_way`). Differences and ratios are
+  paired, as far as they share examples and runs. Those of single examples come from the estimator, or are NaN.
+- `M.p` tests whether there is any memorisation, from re-dealt coins (`randomisation`); its `n` counts them. Where all
+  possible deals are few, they are all used; otherwise deals are drawn (Monte Carlo). Kinds of fewer than eight examples
+  have one for each example. The interval shows how much. The two may differ near the threshold: the p is about these
+  examples, the interval is also about others like them.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ _LEVEL = 0.05
 def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Measurement]:
     """Every row that the estimators find in a bank, with intervals, and p from `deals` re-dealt coins.
 
-    - pure: the same bank, estimators and deals give the same rows, bit for bit and in the same order; deals come from
+    - pure: the same bank, estimators and deals give the same rows, bit for bit and in the same order. Deals come from
       the stream `redeals` of the bank's seed;
     - an estimator that needs more runs than the bank has is a `ComponentError`, not a row without meaning.
     """

@@ -46,8 +46,8 @@ class Learning:
         answer: The label (or token) of this answer, -1 without a set.
         p: One-sided p that the models are no better than this answer; NaN without a set.
         p_of_audit: The same on the audit examples that the models were trained on.
-        verdict: `learnt` (better on the held-out set), `fitted` (better on audit examples that they were trained on
-            alone), `not shown`, or `undefined` where so few examples could show nothing.
+        verdict: `learnt` (better on the held-out set), or `fitted` (better only on audit examples that the models were
+            trained on). Otherwise `not shown`, or `undefined` where so few examples could show nothing.
     """
 
     level: Level

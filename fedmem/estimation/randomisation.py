@@ -1,17 +1,17 @@
 """Is there any memorisation? An exact p from the coins, dealt again as they could have fallen.
 
 Only coins decided what was trained on. The hypothesis is that training on the examples of a kind makes no difference
-to what models say about any of them. Then their values would have been the same under any other coins of the kind, so
-that the statistic of the coins as they fell is one of P + 1 that are equally likely (Fisher, 1935). The p is twice the
-smaller of the shares at least as high and at least as low, the coins as they fell among them. It holds its level for
-any number of runs and examples.
+to what models say about any of them. Then their values would have been the same under any other coins of the kind. So
+the statistic of the actual coins is one of P + 1 that are equally likely (Fisher, 1935). The p is twice the smaller of
+the shares at least as high and at least as low, with the actual coins among them. It holds its level for any number of
+runs and examples.
 
 The deals are all ways in which the coins of a kind could have fallen, where these are at most as many as the draws: 70
 for one example in 8 runs. Otherwise they are drawn (Monte Carlo), and p has an error of its own.
 
 An example that changes answers about other examples of its kind, and none about itself, violates the hypothesis. In
-simulations where such effects are the only difference between runs, p is at most 0.05 in 13 to 17 % of banks; where
-they are as large as the other differences between pairs, in 6 to 10 %.
+simulations where such effects are the only difference between runs, p is at most 0.05 in 13 to 17 % of banks. Where
+they are as large as the other differences between pairs, it is so in 6 to 10 %.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def auc(scores: FloatArray, is_in: BoolArray) -> RateEstimate:
     """Probability that a member scores above a non-member, ties counted half.
 
     `scores` (R, m), NaN left out; `is_in` (R, m). Members are compared with the non-members of all runs, but only with
-    those that are other examples: an example against itself in another run is another question, whose answer would
+    those that are other examples. An example against itself in another run is another question, whose answer would
     enter with weight 1/m.
 
     - exact: equals the share of concordant pairs;
@@ -117,8 +117,8 @@ def tpr(scores: FloatArray, is_in: BoolArray, fpr: float) -> RateEstimate:
     """Share of members above the lowest threshold whose false positive rate is at most `fpr`.
 
     Arguments as for `auc`. Conservative: equal scores are accepted or refused together, so the realised false positive
-    rate never exceeds `fpr`, and with all scores equal the answer is 0 (for fpr < 1). A non-member contributes as far
-    as it moves the threshold: by the slope of the ROC curve there, between half and twice as many false positives.
+    rate never exceeds `fpr`. With all scores equal the answer is 0 (for fpr < 1). A non-member contributes as far as it
+    moves the threshold. That is by the slope of the ROC curve there, between half and twice as many false positives.
 
     >>> scores, is_in = np.array([[4.0, 2.0, 3.0, 1.0]]), np.array([[True, True, False, False]])
     >>> [tpr(scores, is_in, fpr).value for fpr in (0.4, 0.5, 1.0)]

@@ -6,9 +6,10 @@ equally likely. The p is the share of these ways whose sum of ranks over in runs
 since memorisation is a higher value. Coins of different examples are independent, so that under the hypothesis about
 all examples their p are independent too.
 
-With one run there is no such p. Where the only model that trained on a canary ranks it, its p is that of the rank: a
-canary without memorisation is as likely at one rank among its references as at any other. That holds for what is drawn
-as its references are, and not for secrets that people wrote: these have no p without random inclusion.
+With one run there is no p from coins. With one model that trained on a canary and ranks it, the p of the canary is that
+of its rank. A canary without memorisation is as likely at one rank among its references as at any other. That holds for
+examples that are drawn as their references are, and not for secrets that people wrote. These have no p without random
+inclusion.
 
 `fedmem top` and the section SINGLE EXAMPLES of a report both take their p from here.
 
@@ -16,7 +17,7 @@ The largest of many noisy scores are too high on average. Two remedies go togeth
 
 - p are adjusted by Benjamini and Hochberg (1995): of the marked examples, a share of 5 % at most is expected to be
   marked wrongly. Where no example is memorised, the probability that any is marked is at most 5 %.
-- the intervals of n examples that were picked among m have the level 1 − 0.05 n/m (Benjamini and Yekutieli, 2005): of
+- the intervals of n examples that were picked among m have the level 1 − 0.05 n/m (Benjamini and Yekutieli, 2005). Of
   the intervals that are shown, a share of 5 % at most is expected to miss its value.
 """
 

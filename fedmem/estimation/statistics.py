@@ -94,8 +94,8 @@ def clopper_pearson(successes: int, trials: int, level: float = 0.95) -> tuple[f
 def student(values: FloatArray, others: FloatArray, level: float = 0.95) -> tuple[float, float, float]:
     """Difference of two means and its interval by Welch's t: (difference, low, high); NaN values do not count.
 
-    Unequal variances are allowed (Welch, 1947). Without a value on one side the difference is NaN; with a single one
-    on a side, or without any spread but rounding on either, there is no interval: values that are all alike are no
+    Unequal variances are allowed (Welch, 1947). Without a value on one side the difference is NaN. There is no interval
+    with a single value on a side, or without any spread except rounding on either. Values that are all alike are no
     certainty.
 
     >>> [round(end, 3) for end in student(np.array([1.0, 2.0, 3.0]), np.array([0.0, 1.0, 2.0]))]
@@ -156,7 +156,8 @@ def fisher_exact(total: int, num_in: int) -> FloatArray:
     """Two-sided p of Fisher's exact test for every table: (total + 1, num_in + 1).
 
     Of `total` runs `num_in` are in; entry [k, x] belongs to k successes, x of them in. It is the share of all ways to
-    choose the runs that give a table as improbable or more so: exact where coins were dealt, whatever the outcomes.
+    choose the runs that give a table as improbable or more so. It is exact where coins were dealt, whatever the
+    outcomes.
 
     >>> fisher_exact(8, 4)[4, 4].round(4).item()  # 2 of 70 ways
     0.0286
@@ -172,8 +173,8 @@ def fisher_exact(total: int, num_in: int) -> FloatArray:
 def rank_sum_exact(total: int, num_in: int) -> FloatArray:
     """Two-sided p of the rank sum test (Wilcoxon, 1945) for each value of U, from 0 to num_in × (total − num_in).
 
-    U counts the pairs in which the run that is in is above the run that is out. The share of all ways to choose the
-    runs that are as far from the middle, by counting; normal with the exact variance above 200 runs.
+    U counts the pairs in which the run that is in is above the run that is out. The p is the share of all ways to
+    choose the runs that are as far from the middle, by counting. Above 200 runs it is normal with the exact variance.
 
     >>> rank_sum_exact(4, 2).round(3).tolist()
     [0.333, 0.667, 1.0, 0.667, 0.333]
@@ -198,8 +199,8 @@ def rank_sum_exact(total: int, num_in: int) -> FloatArray:
 def benjamini_hochberg(p: FloatArray, rate: float) -> BoolArray:
     """Which of these hypotheses are rejected so that at most a share `rate` of the rejections is expected to be wrong.
 
-    Rejects the k smallest p for the largest k with p_(k) <= rate × k / n (Benjamini and Hochberg, 1995), which holds
-    its rate under independence and positive dependence. NaN is never rejected and does not count.
+    Rejects the k smallest p for the largest k with p_(k) <= rate × k / n (Benjamini and Hochberg, 1995). It holds its
+    rate under independence and positive dependence. NaN is never rejected and does not count.
 
     >>> benjamini_hochberg(np.array([0.01, 0.04, 0.5, 0.02]), 0.05).tolist()
     [True, False, False, True]

@@ -69,10 +69,10 @@ def influence(weights: FloatArray, values: FloatArray) -> Influence:
 
 
 def _widening(count: IntArray, runs: int) -> FloatArray:
-    """What makes up for taking deviations from the mean of `count` of R runs.
+    """The factor that corrects for deviations from the mean of `count` of R runs.
 
-    A deviation that a run has in common for all examples is (1 − 1/n) R/(R − 1) of itself on average, since the means
-    of other examples are over other runs.
+    A deviation that a run adds to all examples keeps (1 − 1/n) R/(R − 1) of its size on average. The means of other
+    examples are over other runs.
     """
     n = np.maximum(count, 2)
     return np.where(count > 1, n / (n - 1) * math.sqrt((runs - 1) / max(runs, 1)), 0.0)
@@ -117,8 +117,8 @@ def variance(contributions: Influence) -> float:
     """V_examples + V_runs − V_pairs, and at least half of V_examples.
 
     The difference of the last two may be negative by chance; without that floor one of fifty intervals would be hardly
-    wider than nothing. Where examples are all alike, the larger of V_examples and V_runs stands in for a V of 0, or for
-    a V that is only the rounding error of the three sums.
+    wider than nothing. V may be 0, or only the rounding error of the three sums, where examples are all alike. Then the
+    larger of V_examples and V_runs stands in for V.
     """
     by_example, by_run, by_pair = _product_sums(contributions, contributions)
     return _total(by_example, by_run, by_pair)
@@ -175,8 +175,9 @@ def interval(
 
     At a bound all values are at that bound. Of a true positive rate of 1 only the threshold varies, which says nothing
     about members that are missed. Between two finite bounds the interval is taken on the scale of
-    log((v − least) / (most − v)), whose error is that of v times (most − least) / ((v − least) (most − v)): near a
-    bound it is not symmetric. Less than rounding errors of the range between finite bounds is no variation.
+    `log((v − least) / (most − v))`. Its error there is that of v times `(most − least) / ((v − least) (most − v))`. So
+    near a bound the interval is not symmetric. Less than rounding errors of the range between finite bounds is no
+    variation.
 
     >>> one = Influence(examples=np.array([0.01] * 5 + [-0.01] * 5), cells=np.zeros((10, 10)))
     >>> [round(end, 3) for end in interval(0.95, one, 10, (0.0, 1.0))]

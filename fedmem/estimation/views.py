@@ -9,15 +9,15 @@ A place is (level, place). At an observed round there are up to three:
 
 Where several clients hold an example, its owner is one of them, and the rest are not among the others.
 
-The last view is the summary: each example at the last round at which its owner's model was observed in all
-runs, the same round at all three places, so that local and global are the same pairs. Examples without an owner, and
+The last view is the summary. It has each example at the last round at which its owner's model was observed in all runs.
+The round is the same at all three places, so that local and global are the same pairs. Examples without an owner, and
 all examples where local models may not be read, are there at the last observed round.
 
 Where runs leave clients out, an example is read only in the runs in which its owner exists, and "all runs" above are
 those.
 
-Local places need a roster that all runs share. With `roster: per_run` being picked may depend on the coin, so that in
-and out runs would no longer be comparable; there only the global place is shown.
+Local places need a roster that all runs share. With `roster: per_run` the choice of clients may depend on the coin, so
+in and out runs would not be comparable. There only the global place is shown.
 """
 
 from __future__ import annotations
