@@ -137,8 +137,8 @@ class ReferenceEvidence:
 
     - `subjects` (c,): positions in the audit set.
     - `less`, `ties` (T, c): the number of references with smaller and equal loss.
-    - `quantiles` (T, L, 256): the reference losses of each of `labels` (L,) at 256 evenly spaced quantiles. They are NaN
-      where the client of the transition holds no canary of that label.
+    - `quantiles` (T, L, 256): the reference losses of each of `labels` (L,) at 256 evenly spaced quantiles. NaN where
+      the client of the transition holds no canary of that label.
 
     For passages all of these are losses summed over the tokens that are asked, since members of one family may differ
     in length.
