@@ -211,7 +211,7 @@ class Variant:
     def _null(self) -> str:
         """The value without memorisation as text; empty if there is none."""
         if self.measure.bound == "tpr":
-            return "that FPR" if math.isnan(self.null) else rate(self.null)
+            return "a little above that FPR" if math.isnan(self.null) else rate(self.null)
         ends = (self.nulls[0], self.nulls[-1]) if self.nulls else (self.null,)
         return "" if any(map(math.isnan, ends)) else " to ".join(dict.fromkeys(f"{end:.3g}" for end in ends))
 

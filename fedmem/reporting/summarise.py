@@ -183,9 +183,9 @@ def _of_kind(table: Summary, variant: Variant, level: Level, kind: str) -> Measu
 
 
 def _keys(table: Summary, metric: str, level: Level, subject: str, labels: Labels) -> Iterator[Key]:
-    """The rows of a value, of its null and of its p, as far as they are there."""
+    """The rows of a value, of its null and of its p, as far as they are there; none of what the manifest has."""
     for name in (metric, f"{metric}.null", f"{metric}.p"):
-        if table.value(name, level, subject, labels) is not None:
+        if name in table.stored_metrics and table.value(name, level, subject, labels) is not None:
             source = labels.text("source")
             plain = labels.without("source")
             yield Key(metric=name, level=level, subject=subject, source=source, labels=dict(plain.items))

@@ -67,6 +67,7 @@ class Summary:
                     value, p=p_value.value, smallest_p=2 / (p_value.n + 1) if where[1] in self.kinds else 0.0
                 )
 
+        self.stored_metrics = frozenset(row.reading.metric for row in self.rows)
         for learning in self.learnings:
             key = (None, METRIC, learning.level, "", NO_LABELS)
             if learning.on == "test" and key not in self._values:

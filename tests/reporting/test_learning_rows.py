@@ -10,6 +10,7 @@ from rich.console import Console
 
 import fedmem
 from fedmem.reporting.page import report
+from fedmem.reporting.summarise import summarise
 from fedmem.reporting.table import table
 from fedmem.results.read import Run, read
 from tests.tiny import tiny
@@ -64,3 +65,12 @@ def test_accuracy_is_shown_without_the_probe(untrained: Run) -> None:
         assert f"{test[test.level == level].correct.mean():.3f}" in text.partition("test accuracy")[2]
     assert "accuracy of the most frequent answer; n counts test examples" in text
     assert "p that the models are no better" in text
+
+
+def test_the_summary_has_accuracy_but_no_keys_of_rows(untrained: Run) -> None:
+    (models,) = summarise(untrained).models
+    for measured in (models.local, models.aggregate):
+        assert measured is not None
+        assert measured.value > 0
+        assert measured.keys == ()
+    assert any("nothing shows that" in text for text in summarise(untrained).warnings)

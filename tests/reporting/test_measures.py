@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,14 @@ from typing import Any
 import pytest
 
 from fedmem.errors import ScenarioError
+from fedmem.estimation.roc import null_tpr, smallest_fpr
+from fedmem.reporting.measures import shipped_measures, terms_of
 from fedmem.reporting.page import report
 from fedmem.results.read import read
+from fedmem.scenario.scenario import Scenario
 from fedmem.studies.compare import compare
 from fedmem.studies.comparison import Comparison
+from fedmem.studies.report import CAPTION, SWEEP_CAPTION, WITHIN_CAPTION
 from tests.reporting.measures_helpers import THROWAWAY, write_throwaway
 from tests.reporting.page_helpers import printed
 from tests.tiny import tiny
@@ -68,3 +73,20 @@ def test_the_catalogue_needs_no_training_library() -> None:
     code = "import sys; from fedmem.reporting import measures as m; m.shipped_measures(); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_texts_of_tables_say_random_inclusion_not_coins() -> None:
+    declared = shipped_measures()
+    texts = [text for measure in declared.values() for text in (measure.means, measure.is_not)]
+    texts += [meaning for _, meaning in terms_of(declared)]
+    texts += [CAPTION, SWEEP_CAPTION, WITHIN_CAPTION]
+    texts += [str(field.description) for field in Scenario.model_fields.values()]
+    assert not [text for text in texts if re.search(r"\bcoins?\b", text)]
+
+
+def test_legend_explains_rates_and_nulls_as_they_are_counted() -> None:
+    meanings = dict(terms_of(shipped_measures()))
+    assert "(k + 1) / (n + 1)" in meanings["TPR"]
+    assert "k is 10" in meanings["FPR"]
+    assert (smallest_fpr(240), null_tpr(240)) == (10 / 240, 11 / 241)
+    assert "a little below 0.5" in meanings["LiRA"]

@@ -78,3 +78,18 @@ def test_audits_say_whether_the_guarantee_is_contradicted(proven: float, control
     assert line[-1] == "record, replace, copies 1, delta 1e-05"
     assert verdict in section.notes[-1]
     assert ("contradict" in section.notes[-1]) == (verdict != "NO POWER")
+
+
+def test_bounds_have_the_names_of_the_main_table() -> None:
+    wanted = {
+        "LiRA TPR at FPR 0.078, pattern": ("tpr", "attack=lira fpr=0.07812"),
+        "memorisation by probability, pattern": ("memorisation", "statistic=probability"),
+        "AUC, pattern": ("auc", ""),
+    }
+    rows = []
+    for metric, about in wanted.values():
+        rows += [row(metric, 0.5, "pattern", about), row(f"{metric}.bound", 0.9, "pattern", about)]
+    section = bounds(rows, shipped_measures())
+    names = [line[0] for _, lines in section.blocks for line in lines]
+    assert names == list(wanted)
+    assert all("each example at the last observed round of its owning client" in head for head, _ in section.blocks)
