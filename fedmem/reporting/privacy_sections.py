@@ -28,9 +28,8 @@ def sections(run: Run) -> Iterator[Section]:
     yield canary_clients(rows)
 
 
-def audit_notes(run: Run) -> tuple[str, ...]:
+def audit_notes(run: Run, rows: Sequence[Measurement]) -> tuple[str, ...]:
     """What bounds, audits and direct tests say about the guarantees, in sentences."""
-    rows = run.rows()
     tested = (bounds(rows, measures_of_run(run)), audits(rows), mechanism(rows), canary_clients(rows))
     return tuple(note for section in tested for note in section.notes if note != _OTHER_NEIGHBOURS)
 

@@ -49,7 +49,8 @@ def summarise(run: Run, table: Summary | None = None) -> RunSummary:
         run: the run.
         table: its rows, where the caller has them already.
     """
-    table = table or Summary(run)
+    rows = run.rows()
+    table = table or Summary(run, rows)
     kinds = tuple(_kinds(table))
     manifest, scenario = run.manifest, run.scenario
     failed = run.participation["failed"]
@@ -73,7 +74,7 @@ def summarise(run: Run, table: Summary | None = None) -> RunSummary:
         models=tuple(_models(table)),
         leaks=tuple(leaks(table)),
         guarantees=tuple(_guarantees(manifest.get("privacy") or {})),
-        audits=tuple(privacy_sections.audit_notes(run)),
+        audits=tuple(privacy_sections.audit_notes(run, rows)),
         not_significant=tuple(_places(kinds, "not significant")),
         below=tuple(_places(kinds, "below")),
         undefined=tuple(_places(kinds, "undefined")),

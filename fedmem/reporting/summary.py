@@ -7,7 +7,7 @@ data do not make significant is called so, and every value stands with its inter
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -33,11 +33,11 @@ _AT_NULL = 0.005
 class Summary:
     """The rows of a run that belong to no single run or client, found by what they are about."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, stored_rows: Sequence[Measurement] | None = None) -> None:
         self.run = run
         self.known_measures = measures_of_run(run)
         self.kinds: tuple[str, ...] = tuple(dict.fromkeys(run.audit["kind"].tolist()))
-        all_rows = run.rows()
+        all_rows = run.rows() if stored_rows is None else stored_rows
         self.rows = [row for row in all_rows if row.run is None and row.client == NO_CLIENT]
         self.leaks = tuple(dict.fromkeys(row.source for row in self.rows if row.reading.metric in self.gains))
         self._attacked: dict[tuple[str, str, str, str], list[Measurement]] = {}
