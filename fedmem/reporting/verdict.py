@@ -49,7 +49,7 @@ def verdict_of(level: Level, kinds: Sequence[KindSummary]) -> Verdict:
         detectable=_names(detectable),
         not_significant=_names(not_significant),
         undefined=_names(undefined),
-        keys=tuple(_keys(measured, level)),
+        keys=(*_keys(measured, level), *(_keys(memorised, "local", MEMORISED) if level == "global" else ())),
     )
 
 
@@ -171,8 +171,9 @@ def _names(kinds: Sequence[KindSummary]) -> tuple[str, ...]:
     return tuple(kind.kind for kind in kinds)
 
 
-def _keys(kinds: Sequence[KindSummary], level: Level) -> Iterator[Key]:
+def _keys(kinds: Sequence[KindSummary], level: Level, shown: Sequence[str] = ()) -> Iterator[Key]:
+    """The rows of all values at a level, or of those that show something of `shown`."""
     for kind in kinds:
         for finding in kind.findings:
-            if (value := finding.at(level)) is not None:
+            if (not shown or finding.shows in shown) and (value := finding.at(level)) is not None:
                 yield from value.keys

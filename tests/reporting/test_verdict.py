@@ -122,7 +122,10 @@ def test_keys_are_those_of_the_level_that_decides() -> None:
         ("memorisation", "local"),
         ("LiRA AUC", "local"),
     ]
-    assert [(key.metric, key.level) for key in verdict_of("global", kinds).keys] == [("memorisation", "global")]
+    assert [(key.metric, key.level) for key in verdict_of("global", kinds).keys] == [
+        ("memorisation", "global"),
+        ("memorisation", "local"),  # which decides between retaining and memorising
+    ]
 
 
 def test_long_lists_are_counted() -> None:

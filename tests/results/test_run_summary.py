@@ -76,6 +76,8 @@ def test_a_damaged_file_is_one_message(folder: Path, content: str | None, messag
         ({"p": math.nan}, "significant"),
         ({"low": math.nan}, "undefined"),
         ({"null": math.nan}, "undefined"),
+        ({"null": 0.55}, "not significant"),
+        ({"null": 0.65}, "below"),
         ({"value": math.nan, "examples": 1}, "undefined"),
         ({"value": -0.5, "low": -0.7, "high": -0.2}, "below"),
         ({"low": math.nan, "examples": 0}, "not significant"),
