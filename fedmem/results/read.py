@@ -227,11 +227,15 @@ class Run(RunViews):
         return counts
 
     def rows(self) -> list[Measurement]:
-        """The measurements as records, in the order of the file."""
+        """The measurements as records, in the order of the file. They are read once and kept."""
+        return list(self._rows)
+
+    @cached_property
+    def _rows(self) -> tuple[Measurement, ...]:
         with _name_broken_file(self.path / "measurements.parquet") as file:
             measurements = read_measurements(file)
             _check_counts(len(measurements), self.manifest["rows"]["measurements"])
-        return measurements
+        return tuple(measurements)
 
     def reconstructions(self) -> dict[str, NDArray[Any]]:
         """The arrays that probes kept, by `name/key`; empty when there are none."""

@@ -111,6 +111,7 @@ def test_a_phone_shows_the_values_and_the_verdict(browser: Browser, pages: Mappi
         with opened(browser, pages[name], 390, scheme) as tab:
             shown, total = values_in_view(tab.page, ".glance .value, .glance .interval")
             assert shown == total > 4
+            assert not any(one.is_visible() for one in tab.page.query_selector_all(".glance td.empty"))
             top = tab.page.evaluate("document.querySelector('.verdict').getBoundingClientRect().top")
             figure = tab.page.evaluate("document.querySelector('.plot').getBoundingClientRect().top")
             contents = tab.page.evaluate("document.querySelector('nav').getBoundingClientRect().top")
