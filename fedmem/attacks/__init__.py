@@ -1,1 +1,1 @@
-"""Attacks: who was trained on what (membership), and what a training example looked like (reconstruction)."""
+"""Attacks: whether an example was trained on (membership), and how a training example looked (reconstruction)."""

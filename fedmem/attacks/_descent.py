@@ -43,7 +43,7 @@ def descend(
 ) -> list[Solution]:
     """Adam on `distance + prior` from the starts of the problems, which are a stack, clipped to [0, 1] after each step.
 
-    At images (S, n, *shape) `distance` is (S,), and so is what `prior` adds, beside its slope in the images.
+    At images (S, n, *shape) `distance` returns (S,). `prior` returns its value (S,) and its slope in the images.
 
     With `signed` the sign of the slope goes into Adam. The step shrinks tenfold at 3/8, 5/8 and 7/8 of the way. With
     `patience`, the step of a problem also shrinks as soon as its objective has not improved for `patience` steps. A
@@ -102,7 +102,7 @@ class _Pace:
         self._lowest = torch.full((count,), math.inf, dtype=torch.float64)
 
     def advance(self, objective: Tensor, due: int, patience: int) -> tuple[Tensor, Tensor]:
-        """(S,) how often the steps have shrunk, of which `due` are for everyone, and whether a problem goes on."""
+        """(S,) how often the steps have shrunk, of which `due` are for all problems, and whether a problem goes on."""
         import torch
 
         value = objective.detach().double().cpu()

@@ -18,7 +18,7 @@ from fedmem.errors import ComponentError
 class Entrance:
     """The first layer that a target's inputs meet, in float64, and the way from inputs to it and back.
 
-    Inputs (m, d) are flat. What lies before the layer may move and scale each of the d numbers, as normalisation does.
+    Inputs (m, d) are flat. Earlier layers may shift and scale each of the d numbers, as normalisation does.
 
     Errors: `ComponentError` where the first layer is another, or where the way to it is.
     """

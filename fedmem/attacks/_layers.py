@@ -56,7 +56,7 @@ Reader = Callable[["Tensor", "Tensor", int], dict[str, Part]]
 
 
 def reader(module: nn.Module) -> Reader | None:
-    """How to read this layer, None where that is not known: the layer itself, and nobody's version of it."""
+    """How to read this layer; None for unknown layers, subclasses included."""
     from torch import nn
 
     if module._forward_hooks or module._backward_hooks or module._backward_pre_hooks:

@@ -1,4 +1,4 @@
-"""What attacks that need examples of their own are granted."""
+"""The examples that attacks with examples of their own are granted."""
 
 from __future__ import annotations
 

@@ -54,7 +54,7 @@ def labels_of(target: GradientTarget) -> IntArray:
 
 
 def infer_or_guess_labels(target: GradientTarget) -> IntArray:
-    """Those that the bias of the last layer tells; where that stays with the client, those that one would guess."""
+    """The labels that the bias of the last layer shows; where that stays with the client, the uniform guess."""
     if last_bias_name(target.params, target.num_classes) in target.personal:
         return guess_labels(target.num_images, target.num_classes)
     return infer_labels(last_bias(target.gradient, target.num_classes), target.num_images)

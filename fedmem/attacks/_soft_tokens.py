@@ -82,10 +82,10 @@ def were_read(target: GradientTarget, name: str) -> Tensor:
 def may_stand(target: GradientTarget, name: str, read: Tensor) -> Tensor:
     """(L + 1, V) which tokens may stand at each place of a text: where it may end, also those asked for and not `read`.
 
-    The first token is always read, and the last place of a row never. Between them a text may end, with a token that
-    nobody reads. Such a token shows in the gradient of the output's bias, the mean prediction minus the share of
-    targets. That is negative only for targets, namely those that occur more often than predicted. Without that bias,
-    any token may be the last.
+    The first token is always read, and the last place of a row never. Between them a text may end, with a token that is
+    not read. Such a token shows in the gradient of the output's bias, the mean prediction minus the share of targets.
+    That is negative only for targets, namely those that occur more often than predicted. Without that bias, any token
+    may be the last.
 
     - A rarer last token is missed. Of 20 untrained transformers of 97 tokens, 11 missed a token that was a target once
       in eight rows of up to 15 targets.

@@ -73,7 +73,7 @@ class Training:
         return 1.0 - dot / (square + 1e-48).sqrt()
 
     def _update(self, images: Tensor, labels: Tensor, batches: Tensor) -> Params:
-        """What one client would send, less what it began with."""
+        """The model that one client would send, minus the model before."""
         import torch
         from torch.func import functional_call, grad
 

@@ -14,10 +14,10 @@ from fedmem.contracts.attack import GradientTarget, Reconstruction
 
 @dataclass(frozen=True, kw_only=True)
 class Grey:
-    """Answers with inputs of 0.5 everywhere, the best guess of somebody who knows nothing but that they lie in [0, 1].
+    """Answers with inputs of 0.5 everywhere, the best guess if all that is known is the range [0, 1].
 
     Returns `num_images` equal inputs, labels as equally divided among the classes as can be, and a `distance` of NaN,
-    since nothing was matched. What an attack seems to find and grey finds too was not in the update.
+    since nothing was matched. A result of an attack that grey reaches too was not in the update.
 
     >>> from torch import nn
     >>> from fedmem.modalities.tables import Tables

@@ -49,7 +49,7 @@ class Tabular:
     - `steps`: optimisation steps of each restart.
     - `lr`: first step size, of numbers in [0, 1] and of logarithms of shares alike.
     - `restarts`: independent starts for each target.
-    - `pooled`: share of the restarts that is pooled, at least one; those that fit best.
+    - `pooled`: share of the restarts that is pooled, those that fit best; at least one.
     - `columns`: whether `all` columns may hold something, or those `touched` by the gradient. An update that was pruned
       or rounded has other zeros, and requires `all`. One with noise or weight decay has none, so no column is lost.
     - `labels`: whether labels are `inferred`, or `known` to the adversary.

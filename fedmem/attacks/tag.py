@@ -49,14 +49,14 @@ class Tag:
 
     - `steps`: optimisation steps of each restart.
     - `lr`: first step size; it falls to 0 in a straight line.
-    - `l1`: weight of the absolute values beside the squares.
+    - `l1`: weight of the absolute values relative to the squares.
     - `restarts`: independent starts; the one with the smallest `distance` is taken.
     - `vocabulary`: whether `all` tokens are candidates, or those `touched`. Plain descent changes no other embeddings.
-      So the embedding's gradient leaks which tokens are read, if no other layer shares its weights. Of an update of
-      several clients, only what moved by more than the rounding of their mean counts. Last tokens are not read: inside
-      a row they may also be tokens whose output bias has a negative gradient, and at its end any. Noise and weight
-      decay leave nothing untouched; servers with a state add tokens of earlier rounds. Pruning, also by the client
-      `top_k`, hides true ones and requires `all`.
+      So the embedding's gradient leaks which tokens are read, if no other layer shares its weights. For an update of
+      several clients, only embeddings that moved by more than the rounding of their mean count. Last tokens are not
+      read: inside a row they may also be tokens whose output bias has a negative gradient, and at its end any. Noise
+      and weight decay leave nothing untouched; servers with a state add tokens of earlier rounds. Pruning, also by the
+      client `top_k`, hides true ones and requires `all`.
     - `labels`: whether labels are `inferred`, or `known` to the adversary; next tokens are the text, and never known.
 
     Guarantees:

@@ -1,4 +1,4 @@
-"""What estimators find for the audit examples of each owning client: the same estimates, client by client."""
+"""The estimates for the audit examples of each owning client: the same estimates, client by client."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """From a bank and its estimators to rows: values with intervals, differences, and what aggregation keeps.
 
-Every row has client −1 and, but for tests of single runs, run −1; `source` is the kind of the estimator. Its labels are
-those of the estimate (`statistic`, `attack`, `fpr`, …) and its `place` (`owner`, `others`, none at level `global`).
+Every row has client −1 and, except for tests of single runs, run −1; `source` is the kind of the estimator. Its labels
+are those of the estimate (`statistic`, `attack`, `fpr`, …) and its `place` (`owner`, `others`, none at level `global`).
 Rows that compare estimates also have the labels in this table.
 
 ```text
@@ -134,7 +134,7 @@ _Key = tuple[str, Labels, str]
 
 
 class _RetentionSums:
-    """What is needed for the retentions of one estimator: the summary, and the sums over observed rounds."""
+    """The inputs of the retentions of one estimator: the summary, and the sums over observed rounds."""
 
     def __init__(self, deals: int) -> None:
         self.largest_p = max(_LEVEL, 2 / (deals + 1))
@@ -214,7 +214,7 @@ def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Me
 
 
 def estimates_in_view(estimator: Estimator, view: View) -> list[Estimate]:
-    """What an estimator finds in a view."""
+    """The estimates of an estimator in a view."""
     with Guard("estimator", estimator, "estimate", **_place_of(view)) as guard:
         return estimates_of(guard, estimator.estimate(view), view.audit.is_in.shape, declared_by(estimator))
 
@@ -316,7 +316,7 @@ def _tests(view: View, estimator: Estimator, source: str) -> Iterator[Measuremen
 
 
 def _pair_levels(estimator: Estimator, view_estimates: Sequence[tuple[View, Sequence[Estimate]]]) -> Iterator[_Pair]:
-    """What one round shows both at the owners and after aggregation, over the same examples."""
+    """The estimates of one round both at the owners and after aggregation, over the same examples."""
     places = {(view.level, view.place): (view, estimates) for view, estimates in view_estimates}
     if ("local", "owner") not in places or ("global", "") not in places:
         return

@@ -31,7 +31,7 @@ Verdict = Literal["learnt", "fitted", "not shown", "undefined"]
 
 @dataclass(frozen=True, kw_only=True)
 class Learning:
-    """What the models of a level, at its last observed round, are good for.
+    """How well the models of a level, at its last observed round, have learnt the task.
 
     Attributes:
         level: The level.
@@ -86,7 +86,7 @@ def constant_answers(examples: Examples) -> tuple[int, FloatArray]:
 def p_better(differences: FloatArray) -> float:
     """One-sided p of Student's t test that the mean of n differences is not above 0.
 
-    Of differences that are all alike it is that of the sign test: 2^-n above 0, else 1.
+    For differences that are all alike it is that of the sign test: 2^-n above 0, else 1.
 
     >>> round(p_better(np.array([1.0, 1.0, 0.0, 1.0, 0.0, -1.0])), 3), p_better(np.zeros(5))
     (0.182, 1.0)
@@ -210,7 +210,7 @@ _MODELS = {"local": "the clients' models", "global": "the aggregate"}
 
 
 def learning_warnings(learnings: Sequence[Learning]) -> Iterator[str]:
-    """What a reader must know of levels whose models are not shown to have learnt; the same for every seed.
+    """The warnings about levels whose models are not shown to have learnt; the same for every seed.
 
     >>> [*learning_warnings([])]
     []

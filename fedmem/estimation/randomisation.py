@@ -44,7 +44,7 @@ def permute_coins(audit: AuditSet, count: int, rng: np.random.Generator) -> Coin
 def two_sided(statistics: FloatArray) -> float:
     """Twice the smaller tail of the first of P + 1 values among all, at most 1; NaN where they are all alike.
 
-    Values that differ by rounding alone are equal; those that are NaN count as far out.
+    Values that differ by rounding alone are equal; values that are NaN count as far out.
 
     >>> two_sided(np.array([5.0, 1.0, 2.0, 3.0])), two_sided(np.array([2.0, 1.0, 2.0, 3.0]))
     (0.5, 1.0)

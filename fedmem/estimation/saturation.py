@@ -41,7 +41,7 @@ class SaturationZone:
         return value >= self.top or value <= self.bottom
 
     def union(self, other: SaturationZone) -> SaturationZone:
-        """The values that either zone holds: of several runs the one that saturates first decides."""
+        """The values that either zone holds: of several runs, the run that saturates first decides."""
         return SaturationZone(top=min(self.top, other.top), bottom=max(self.bottom, other.bottom))
 
 

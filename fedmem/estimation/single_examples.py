@@ -141,7 +141,7 @@ def adjust(p: FloatArray) -> FloatArray:
 
 
 def level_of_selected(selected: int, candidates: int) -> float:
-    """The level of the intervals of so many examples that were picked among candidates by their values.
+    """The level of the intervals of examples that were picked among candidates by their values.
 
     >>> level_of_selected(10, 500), level_of_selected(3, 3)
     (0.999, 0.95)

@@ -120,7 +120,7 @@ def student(values: FloatArray, others: FloatArray, level: float = 0.95) -> tupl
 def student_mean(values: FloatArray, level: float = 0.95) -> tuple[float, float]:
     """Student's t interval of a mean; NaN values do not count.
 
-    (NaN, NaN) with fewer than two values, and where all are the same but for rounding, which is no certainty.
+    (NaN, NaN) with fewer than two values, and where all are the same up to rounding, which is no certainty.
 
     >>> [round(end, 3) for end in student_mean(np.array([1.0, 2.0, 3.0]))]
     [-0.484, 4.484]
@@ -136,7 +136,7 @@ def jackknife(value: float, without: FloatArray, level: float = 0.95) -> tuple[f
     """Student's t interval of a value from what it would be without each of G clusters, with G − 1 degrees of freedom.
 
     The variance is (G − 1)/G × Σ (without − their mean)² (Tukey, 1958); of a mean over clusters it is the usual one.
-    (NaN, NaN) with fewer than two clusters, where any of these is NaN, and where all are the same but for rounding.
+    (NaN, NaN) with fewer than two clusters, where any of these is NaN, and where all are the same up to rounding.
 
     >>> values = np.array([1.0, 2.0, 3.0])
     >>> [round(end, 3) for end in jackknife(2.0, (values.sum() - values) / 2)]

@@ -79,7 +79,7 @@ def _widening(count: IntArray, runs: int) -> FloatArray:
 
 
 def of_difference(values: FloatArray, is_in: BoolArray) -> Influence:
-    """The contributions to the mean over examples of the mean over in runs less that over out runs.
+    """The contributions to the mean over examples of the mean over in runs minus that over out runs.
 
     `values` (R, n), NaN where there is none; every example has an in run and an out run with a value.
     """
@@ -173,8 +173,8 @@ def interval(
 ) -> tuple[float, float]:
     """The interval of a value, never beyond what the value can be; (NaN, NaN) where `half_width` is or at a bound.
 
-    At a bound all values are at that bound. Of a true positive rate of 1 only the threshold varies, which says nothing
-    about members that are missed. Between two finite bounds the interval is taken on the scale of
+    At a bound all values are at that bound. With a true positive rate of 1 only the threshold varies, which says
+    nothing about members that are missed. Between two finite bounds the interval is taken on the scale of
     `log((v − least) / (most − v))`. Its error there is that of v times `(most − least) / ((v − least) (most − v))`. So
     near a bound the interval is not symmetric. Less than rounding errors of the range between finite bounds is no
     variation.

@@ -50,7 +50,7 @@ class _Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class _PlaceEvidence:
-    """What a place shows: four values (R, Q, m) each, and of which models."""
+    """The evidence at a place: four values (R, Q, m) each, and their models."""
 
     values: dict[str, FloatArray]
     models: Models

@@ -133,7 +133,7 @@ class Audit:
 
     @property
     def labels_of_rows(self) -> Labels:
-        """What tells the rows of this audit from those of others: how it counts, and its delta."""
+        """The labels that distinguish the rows of this audit from others: its method of counting, and its delta."""
         counted = (
             {"guesses": self.guesses} if self.method == "one_run" else {"thresholds": len(self.thresholds) or None}
         )
@@ -160,7 +160,7 @@ class Audit:
         return findings
 
     def _unit_of(self, view: View, rows: IntArray) -> AuditedUnit:
-        """What sets the two sides apart; of examples with different copies the most."""
+        """The difference between the two sides; of examples with different copies the largest."""
         adjacency: Literal["add_remove", "replace"] = "add_remove" if view.exclusion == "remove" else "replace"
         return AuditedUnit(unit="record", adjacency=adjacency, copies=max(1, int(view.audit.copies[rows].max())))
 

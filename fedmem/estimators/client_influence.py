@@ -100,7 +100,7 @@ class ClientInfluence:
 
 
 def _measured_values(view: View, clients: int) -> Iterator[tuple[Labels, FloatArray]]:
-    """What is compared: values (R, N) of every run, for each client; NaN where there is none."""
+    """The compared values (R, N) of every run, for each client; NaN where there is none."""
     test, audit = view.sets.get("test"), view.sets.get("audit")
     if test is not None and test.size:
         loss, correct = _last_aggregate(test)

@@ -213,7 +213,7 @@ class _Part:
 
 
 def _statistics(view: View) -> tuple[str, ...]:
-    """What is measured at this view: nothing but in the summary, with a test set, at a single model per run."""
+    """The measurements at this view: none except in the summary, with a test set, at a single model per run."""
     test = view.sets.get("test")
     some = view.round is None and view.margin.shape[1] == 1 and view.place != "others" and test is not None
     return ("", "probability") if some and test is not None and test.size else ()

@@ -27,7 +27,7 @@ class ExposureSkewnormal:
     By rank, exposure ends at log2(N + 1) of N references. Here F is a skew-normal distribution fitted to the 256 stored
     quantiles of the reference losses of the same model and label. So a canary far below all references has more bits
     than their ranks could show. In the bulk it agrees with the exposure by rank. F is evaluated in logarithms: no value
-    is infinite. Whether the family fits that far out cannot be seen in N references: read it beside `exposure`. Use at
+    is infinite. N references cannot show whether the family fits that far out: read it together with `exposure`. Use at
     least 200 references. With 20 normal references nearly every fit counts. The mean without memorisation is 1.9 bits
     instead of 1.44, and a single canary that was never trained on had 1511.
 
@@ -194,7 +194,9 @@ class ExposureSkewnormal:
 
 @dataclass(frozen=True, kw_only=True)
 class _Fitted:
-    """Of every run and example (R, m): bits (NaN: no canary, or not observed), distance, and whether the fit counts."""
+    """For every run and example (R, m): bits (NaN: no canary, or not observed), distance, and whether the fit
+    counts.
+    """
 
     bits: FloatArray
     distance: FloatArray

@@ -1,4 +1,4 @@
-"""How well an attack tells from the model who was trained on."""
+"""How well an attack distinguishes members from non-members by the model."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Membership:
 
     @property
     def min_runs(self) -> int:
-        """What the attack needs, and at least one run in and one out."""
+        """The needs of the attack, and at least one run in and one out."""
         return max(2, attack_declaration(self.attack).min_runs)
 
     def estimate(self, view: View) -> Sequence[Estimate]:
@@ -166,7 +166,7 @@ class Membership:
         return result
 
     def _scores(self, signals: Sequence[Signals]) -> FloatArray:
-        """(R, n) scores of these examples: each of the Q models attacked by itself, then averaged."""
+        """(R, n) scores of these examples: each of the Q models attacked alone, then averaged."""
         with Guard("attack", self.attack, "scores") as guard:
             models = [scores_of(guard, self.attack.scores(signal), signal.margin) for signal in signals]
         return mean(np.stack(models, axis=1), axis=1)
@@ -174,7 +174,7 @@ class Membership:
     def _null_distribution(
         self, view: View, rows: IntArray, signals: Sequence[Signals], scores: FloatArray
     ) -> tuple[float, float, int]:
-        """Of the AUC under re-dealt coins: its mean, the p of the coins as they fell, and from how many deals."""
+        """The mean of the AUC under re-dealt coins, the p of the actual coins, and the number of deals."""
         others, final = view.place == "others", view.round is None
         declared = attack_declaration(self.attack)
         null = declared.null_auc
@@ -207,7 +207,7 @@ class Membership:
 
 
 def _signals(view: View, rows: IntArray, q: int) -> Signals:
-    """What the q-th models of a view show of these examples, and of the population where there is one."""
+    """The evidence of the q-th models of a view on these examples, and on the population where there is one."""
     margin, is_in = view.margin[:, q, rows], view.audit.is_in[:, rows]
     population = view.sets.get("population")
     if population is None:

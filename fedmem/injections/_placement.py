@@ -129,8 +129,8 @@ class PlacedInjection(ABC):
 
     Fields
 
-    - `clients`: who holds examples: `all`, a list of clients by number or name, `{share: 0.3}` of them or `{count: 4}`
-      of them, drawn at random. A share is rounded to whole clients, at least one.
+    - `clients`: the clients that hold examples: `all`, a list of clients by number or name, `{share: 0.3}` of them or
+      `{count: 4}` of them, drawn at random. A share is rounded to whole clients, at least one.
     - `per_client`: audit examples on each of these clients.
     - `copies`: how often an in example is trained on in each epoch, all copies under one coin.
     - `unmasked`: so many of all copies of an example that no coin masks. They are trained on in every round of every

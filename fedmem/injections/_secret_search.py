@@ -132,7 +132,7 @@ class SecretSearch:
 
 
 def other_windows(members: Candidates, number: int, tokens: Ints, taken: Collection[int]) -> list[int]:
-    """The windows (n, L + 1), but for those taken, that hold the value of a secret without the text before it.
+    """The windows (n, L + 1), except those taken, that hold the value of a secret without the text before it.
 
     A value that goes on before or after, such as a longer number, does not count.
 

@@ -31,7 +31,7 @@ class Sharing:
     position: Position
 
     def total(self, secrets: int, num_owners: int, num_rows: int) -> int:
-        """The most copies of so many secrets that these clients, who have at most so many rows, train on."""
+        """The most copies of this many secrets that these clients, with at most this many rows, train on."""
         if self.share is None:
             return secrets * self.owners * self.copies
         per_owner = secrets // num_owners * self.owners

@@ -27,7 +27,7 @@ class BlendedPatch(PlacedInjection):
 
     `mean` is the mean of all training inputs, and a is `opacity`. Every value of the key is 0 or 1 with equal odds, and
     the place is uniform. All canaries and references lie on this one image. On images of their own, a rank would show
-    how easy an image is before it shows anything about the key. What is exposed is the key, its place and its label.
+    how easy an image is before it shows anything about the key. The exposure is about the key, its place and its label.
 
     Fields
 

@@ -41,8 +41,8 @@ class Existing:
 
     Fields
 
-    - `rows`: ids of rows of the data set: 0 is the first row of your file, without its header. Of images, ids follow
-      the sorted paths, and of texts the windows of all clients in order.
+    - `rows`: ids of rows of the data set: 0 is the first row of your file, without its header. For images, ids follow
+      the sorted paths, and for texts the windows of all clients in order.
     - `where`: values by column, such as `{ward: [A, B], class: sick}`: rows that match all of them. Columns are those
       of the data set and its sensitive attributes, `class` (name or number) and `client` (name or number). A value in
       quotes is text: `"007"` is not 7. A number is sought as text first, then as a number.

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Isolated(PlacedInjection):
-    """Inputs that are zero but for one feature, with a random label; out examples have the same input, another label.
+    """Inputs that are zero except for one feature, with a random label; out examples have the same input, another
+    label.
 
     Example j is `x_j = A e_f(j)`, where `f(j)` is a feature of its own and A the `amplitude`. In a linear model its
     gradient is `(p - e_y) x_j`: apart from the bias it moves the weights of feature `f(j)` alone. So an audit reads

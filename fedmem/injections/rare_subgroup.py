@@ -33,7 +33,8 @@ class RareSubgroup(PlacedInjection):
 
     Fields
 
-    - `clients`: who holds the subgroup: `all`, a list of clients, `{share: 0.3}` of them or `{count: 4}` of them.
+    - `clients`: the clients that hold the subgroup: `all`, a list of clients, `{share: 0.3}` of them or `{count: 4}` of
+      them.
     - `of_class`: the class that is made rare.
 
     Guarantees:

@@ -234,7 +234,7 @@ def individual_epsilon(norms: FloatArray, noise_multiplier: float, clip: float, 
 
     At Rényi order a it is spent a sum_t min(norm, S)^2 / (2 z^2 S^2), converted at the best order. NaN stands for a
     release without the unit and costs nothing; there is no amplification by sampling. Adjacency: its contribution is
-    replaced by zero. A unit at the clipping norm throughout has the epsilon of everybody.
+    replaced by zero. A unit at the clipping norm in every release has the epsilon of all units.
 
     - depends on the data: it is itself not private, and is for internal study, never to be published;
     - no guarantee made beforehand, since nothing stops a unit that spends more than another.

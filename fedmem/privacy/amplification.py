@@ -68,7 +68,7 @@ def sampling_assumptions(strategy: StrategyMaker, sampler: Sampler, clients: int
 
 
 def sampling_law(sampler: Sampler, clients: int) -> tuple[Sampling, float]:
-    """The law of the cohorts, and the probability of one client: as everyone where no amplification is proven."""
+    """The law of the cohorts, and the probability of one client: as `everyone` where no amplification is proven."""
     declared = sampler_declaration(sampler)
     if declared.law == "poisson" and declared.rate is not None:
         return "poisson", float(declared.rate)
@@ -94,7 +94,7 @@ def canaries_of(scenario: Scenario) -> CanaryDirections | None:
 
 
 def canaries(strategy: StrategyMaker, sampler: Sampler, clients: int, seed: int) -> CanaryDirections | None:
-    """Canary clients in addition to those that the sampler picks, which participate as often as these.
+    """Canary clients in addition to the clients that the sampler picks. They participate as often as these.
 
     With `poisson` and `everyone` as one client more; with `uniform` with the inclusion probability of each client.
     Where participations are periodic, a client participates once in every `separation` rounds, from a random

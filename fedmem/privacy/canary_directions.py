@@ -68,7 +68,7 @@ class CanaryDirections:
         yield from self._draw_directions(run, shapes, range(self.count), fresh)
 
     def participants(self, run: int, round_number: int) -> BoolArray:
-        """(k,) who comes in a round, from 1 on."""
+        """(k,) which canary clients participate in a round, from 1 on."""
         if self.min_separation is None:
             return np.asarray(
                 stream(self.seed, "canary turns", run=run, round_number=round_number).random(self.count) < self.rate
@@ -77,9 +77,10 @@ class CanaryDirections:
         return np.asarray((round_number >= first) & ((round_number - first) % self.min_separation == 0))
 
     def updates(self, runs: Sequence[int], round_number: int, like: Params) -> Iterator[tuple[Params, Tensor]]:
-        """The directions of some canaries after the other (R, C, ...), in float64, and who of them comes (R, C).
+        """The directions of some canaries after the other (R, C, ...), in float64, and which of them participate (R,
+        C).
 
-        `like` has the shapes, with the run axis. The directions of those who do not come are zero.
+        `like` has the shapes, with the run axis. The directions of canaries that do not participate are zero.
         """
         import torch
 
@@ -99,7 +100,7 @@ class CanaryDirections:
             yield {name: laid[name] for name in like}, torch.from_numpy(some)
 
     def sums(self, runs: Sequence[int], round_number: int, like: Params) -> tuple[Params, Tensor]:
-        """The sum of the directions of those who come (R, ...), in float64, and how many these are (R,).
+        """The sum of the directions of participating canaries (R, ...), in float64, and their number (R,).
 
         Times the clipping norm it is what they add to the sum of clipped updates, if these are clipped. `like` has the
         shapes, with the run axis.

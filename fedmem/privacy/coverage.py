@@ -70,7 +70,8 @@ def _strategy(strategy: StrategyMaker) -> Reader:
 def sampler_reads(sampler: Sampler) -> frozenset[str]:
     """What a sampler declares to read, and the histories that it needs; `unknown` where it declares nothing.
 
-    Inclusion probabilities are no declaration. They may stay the same while rows decide who is picked together.
+    Inclusion probabilities are no declaration. They may stay the same while rows decide which clients are picked
+    together.
     """
     declared = sampler_declaration(sampler)
     needs = (_NEEDS[word] for word in declared.needs)

@@ -282,7 +282,7 @@ def one_run(
 def guess(scores: FloatArray, is_in: BoolArray, guesses: int, rng: np.random.Generator) -> int:
     """The number of right guesses among `guesses`: "in" for the highest half of the scores (m,), "out" for the lowest.
 
-    The middle is passed over. Of an odd number "in" gets one more. Ties are put in random order, by `rng`.
+    The middle is passed over. If the number is odd, "in" gets one more. Ties are put in random order, by `rng`.
 
     >>> guess(np.array([3.0, 1.0, 2.0]), np.array([True, False, True]), 2, np.random.default_rng(0))
     2

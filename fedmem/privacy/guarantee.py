@@ -65,7 +65,7 @@ class Guarantee:
 
     @property
     def memorisation(self) -> float:
-        """Largest self-influence: probability of being right with the example less that without it.
+        """Largest self-influence: probability of being right with the example minus that without it.
 
         Being right is an event, so its probabilities differ by no more than the total variation: `advantage`.
         """

@@ -96,7 +96,7 @@ ONE_SHOT = "epsilon_one_shot"
 
 
 def bounds(scenario: Scenario, bank: Bank, rows: Sequence[Measurement]) -> Iterator[Measurement]:
-    """The largest value of each measure that the guarantee leaves possible, beside the summary of every kind.
+    """The largest value of each measure that the guarantee leaves possible, for the summary of every kind.
 
     Each measure that declares which member of `Guarantee` bounds it has such a value, as `<metric>.bound` with the same
     labels, at the scenario's delta. The epsilon behind these bounds is given once for each kind and level

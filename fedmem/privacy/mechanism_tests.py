@@ -1,8 +1,8 @@
 """Direct tests of a private mechanism: is the noise in what was released that of the guarantee?
 
-A tester who sees what clients contribute and what is released knows the noise: it is the difference. Under the stated
-mechanism it is standard normal in units of z S, independent of everything else. Each test compares one consequence
-of that with what was seen, and has an exact or normal p-value.
+A tester that sees the contributions of clients and the release knows the noise: it is the difference. Under the stated
+mechanism it is standard normal in units of z S, independent of everything else. Each test compares one consequence of
+that with what was seen, and has an exact or normal p-value.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ class Release:
     def in_span(self, rng: np.random.Generator) -> tuple[float, int]:
         """The mean square of the noise within the span of the contributions, and the dimension of that space.
 
-        1 is expected; contributions that are weighed in another way than stated add to it. Of more than `SPAN`
-        contributions as many random mixtures are taken.
+        1 is expected; contributions that are weighed in another way than stated add to it. For more than `SPAN`
+        contributions, `SPAN` random mixtures are taken.
         """
         vectors = self.contributions if self.canaries is None else np.vstack([self.contributions, self.canaries])
         if len(vectors) > SPAN:
@@ -109,7 +109,7 @@ def mean_squares(noise: FloatArray, arrays: Mapping[str, int]) -> dict[str, floa
 def projections(values: FloatArray, rng: np.random.Generator) -> FloatArray:
     """(J,) sums of `values` (n,) with random signs, each over coordinates of its own.
 
-    Each is divided by the root of how many coordinates it has. Of independent standard normal values these are
+    Each is divided by the root of how many coordinates it has. For independent standard normal values the results are
     independent and standard normal. The same generator state gives the same signs, so that equal vectors have equal
     projections. J is the smaller of `PROJECTIONS` and n.
     """

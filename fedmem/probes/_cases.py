@@ -102,7 +102,7 @@ class Scope:
     def _choose_clients(self, run: int, round_number: int, cohort: Sequence[int], context: Context) -> set[int]:
         """The clients attacked: the same at every level of a round, and whatever the coins.
 
-        Sums take their clients in the same order, so that who is attacked alone is in the sums as well.
+        Sums take their clients in the same order, so that clients attacked alone are in the sums as well.
         """
         audit = context.federation.audit
         order = in_order(context.seed, run, round_number, cohort, audit)

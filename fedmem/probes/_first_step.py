@@ -66,7 +66,7 @@ class PrivateFirstStep(FirstStep):
 
 
 def first_step_of(client: ClientAlgorithm) -> FirstStep:
-    """The client, stopped after its first step; one that hides records still hides them."""
+    """The client, stopped after its first step; a client that hides records still hides them."""
     if isinstance(client, PrivateAlgorithm):
         return PrivateFirstStep(inner=client)
     return FirstStep(inner=client)

@@ -72,11 +72,12 @@ class Extraction:
     - `every`: look only at rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to look.
 
-    Of the first four runs, what models write at the last observed round is kept for the report, beside the secrets.
+    The texts that models of the first four runs write at the last observed round are stored for the report, with the
+    secrets.
 
     Guarantees: deterministic, nothing is drawn; reads `kept`; nothing is changed; the reading of a model does not
-    depend on other models. Of equally likely tokens the lowest number is written first. An extracted secret proves that
-    it is memorised only where it is extracted more often than by chance.
+    depend on other models. Among equally likely tokens the lowest number is written first. An extracted secret proves
+    that it is memorised only where it is extracted more often than by chance.
 
     Errors: `ComponentError` for data that are no text, and kinds that no injection has.
 
@@ -137,7 +138,7 @@ class Extraction:
     def _keep_texts(
         self, model: CausalModel, all_questions: Sequence[Question], transition: Transition, context: Context
     ) -> None:
-        """What the owning client's model and the aggregate write in place of their secrets, for the report."""
+        """The texts that the owning client's model and the aggregate write in place of secrets, for the report."""
         federation, level, client = context.federation, transition.level, transition.client
         holds = federation.audit.holds([client])[0]
         rows: list[tuple[int, str, str]] = []
