@@ -56,7 +56,7 @@ Reader = Callable[["Tensor", "Tensor", int], dict[str, Part]]
 
 
 def reader(module: nn.Module) -> Reader | None:
-    """How to read this layer; None for unknown layers, subclasses included."""
+    """How to read this layer; None for unknown layers, and for layers with hooks or with another `forward`."""
     from torch import nn
 
     if module._forward_hooks or module._backward_hooks or module._backward_pre_hooks:

@@ -1,1 +1,1 @@
-"""What parts exchange, and what a member of each family must do and may declare."""
+"""Contracts: the records that parts exchange, and what a member of each family must do and may declare."""

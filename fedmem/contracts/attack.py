@@ -1,4 +1,4 @@
-"""What attacks see, what they return, and what they must do."""
+"""Contracts of attacks: their inputs, their results and their methods."""
 
 from __future__ import annotations
 
@@ -149,12 +149,12 @@ class ReconstructionAttack(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class AttackDeclaration(Needs):
-    """What an attack may declare, with the values that hold where it declares nothing.
+    """The declarations of an attack, with their defaults.
 
     Attributes:
         title: Its name in tables; None for its kind.
         legend: One line about it for the legend.
-        precedence: Of several attacks those of the smallest value are the headline, and the first is in examples.
+        precedence: Among several attacks those of the smallest value are the headline, and the first is in examples.
         texts: Whether it reconstructs texts.
         reads_coins: Whether membership scores depend on the coins; if so, they are computed again under re-dealt coins.
             A subclass with methods of its own declares it again, as the following ones.

@@ -100,7 +100,7 @@ class AuditSet:
 
     - `kind` (m,): the name of the injection.
     - `role` (m,): the role of the example, such as `canary`.
-    - `owner` (m,): the owning client (-1: nobody).
+    - `owner` (m,): the owning client (-1: none).
     - `copies` (m,): how often an in example is trained on each epoch, all copies under one coin.
     - `is_in` (R, m): the coins. Each column has exactly R/2 ones, columns are independent.
     - `start`, `stop` (m,): the first and the last round in which an in example is trained on (0 to FOREVER by default).
@@ -152,11 +152,11 @@ class AuditSet:
 
     @property
     def owners(self) -> NDArray[np.int32]:
-        """(copies in all,) who trains on each copy."""
+        """(copies in all,) the client that trains on each copy."""
         return np.repeat(self.owner, self.copies) if self.copy_owner is None else self.copy_owner
 
     def holds(self, clients: Sequence[int] | NDArray[Any]) -> BoolArray:
-        """(C, m) whether each of these clients holds each example; nobody, -1, holds none."""
+        """(C, m) whether each of these clients holds each example; no client, -1, holds none."""
         client_numbers = np.asarray(clients)[:, None]
         holds: BoolArray = (client_numbers == self.owner) & (client_numbers >= 0)
         if self.copy_owner is not None:

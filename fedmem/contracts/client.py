@@ -1,4 +1,4 @@
-"""What a client algorithm must do between receiving a model and sending one."""
+"""Contracts of client algorithms, which act between receiving a model and sending one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ClientState = dict[str, Params]
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a client algorithm ends with: `sent` leaves the client, `kept` stays, `memory` waits for its next round."""
+    """The results of a client algorithm: `sent` leaves the client, `kept` stays, `memory` waits for its next round."""
 
     sent: Params
     kept: Params
@@ -116,7 +116,7 @@ class PerExample:
 class PrivateAlgorithm(ClientAlgorithm, Protocol):
     """A client algorithm whose `gradient` is made as `per_example` says, at the parameters of its state alone.
 
-    `rate` is the probability with which a record of so many is in a batch, each by itself.
+    `rate` is the probability with which a record of that many is in a batch, each independently.
     """
 
     @property
@@ -127,7 +127,7 @@ class PrivateAlgorithm(ClientAlgorithm, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ClientDeclaration(Declaration):
-    """What a client algorithm may declare, with the values that hold where it declares nothing.
+    """The declarations of a client algorithm, with their defaults.
 
     Attributes:
         follows: Instructions of Flower's strategies that it understands, each with its name in the server payload. An

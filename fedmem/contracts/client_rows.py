@@ -1,4 +1,4 @@
-"""Who trains on which rows: found for a client and a run when they are asked for, never for all of them at once."""
+"""The rows that each client trains on: found for one client and run on request, never for all of them at once."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ClientRows:
     _number_of_active: dict[bytes, int] = field(default_factory=dict)
 
     def rows(self, run: int, client: int, round_number: int) -> Ints:
-        """What a client trains on in a round of a run; none where the run leaves it out."""
+        """The rows that a client trains on in a round of a run; none where the run leaves it out."""
         if self.client_in is not None and not self.client_in[run, client]:
             return self.base[client][:0]
         copies = self._copies_by_client[client]
@@ -106,7 +106,7 @@ class ClientRows:
 
     @cached_property
     def _copies_by_client(self) -> Ragged:
-        """Client by client, the copies that it trains on, in audit order; those of nobody are left out."""
+        """For each client, the copies that it trains on, in audit order; copies without a client are left out."""
         copies = np.flatnonzero(self.owner >= 0)
         return Ragged.group_by_owner(copies, self.owner[copies], len(self.base))
 

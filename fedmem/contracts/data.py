@@ -1,4 +1,4 @@
-"""What a data set, a partition and the rows of a client are: records, and the contracts of data sets and partitions."""
+"""Records of data sets, partitions and the rows of a client, and the contracts of data sets and partitions."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Examples:
 
     @property
     def num_targets(self) -> IntArray:
-        """(n,) how many targets of each row are asked for: those that are not -1."""
+        """(n,) the number of targets of each row that are asked for: those that are not -1."""
         each = (self.targets != -1).reshape(len(self), math.prod(self.targets.shape[1:]))
         return np.asarray(each.sum(axis=1))
 
@@ -72,7 +72,7 @@ class Examples:
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """What a dataset component loads.
+    """The data that a dataset component loads.
 
     `natural` (n,) is the owner of each training row where the data know one. `sensitive` maps the name of an
     attribute of people to its values (n,), whole numbers or text, for the training rows in their order. `columns` maps
@@ -137,7 +137,7 @@ class ClientData:
 
 @dataclass(frozen=True, kw_only=True)
 class Space:
-    """What is public about the inputs of a data set: nothing in it tells one row from another.
+    """Public properties of the inputs of a data set: none of them distinguishes one row from another.
 
     `mean`, `low`, `high` (*shape) are taken over all `num_rows` training rows. `modality` is that of the data set.
     `frequencies` (V,) are the shares of the tokens in the training rows, empty where inputs are no tokens.
@@ -202,7 +202,7 @@ class ReadsFiles(Protocol):
 
 @runtime_checkable
 class Partition(Protocol):
-    """Says who holds what: disjoint sorted index arrays that cover every row, or an error that counts the rest.
+    """Assigns rows to clients: disjoint sorted index arrays that cover every row, or an error that counts the rest.
 
     For very many clients, `Ragged` is a sequence of arrays that costs nothing for each. It may declare what
     `PartitionDeclaration` lists.
@@ -222,10 +222,10 @@ class FeatureShift(Partition, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PartitionDeclaration(Declaration):
-    """What a partition may declare, with the values that hold where it declares nothing.
+    """The declarations of a partition, with their defaults.
 
     Attributes:
-        leave_out: whether rows may be left out, so that nobody trains on them.
+        leave_out: whether rows may be left out, so that no client trains on them.
         by_owner: whether each client holds the rows of one owner. The audit examples, controls and replacement rows
             of a client then come from its own rows: `assign` deals out all rows but the population, and what is set
             aside is drawn from the rows of each client.
@@ -247,7 +247,7 @@ def partition_declaration(partition: object) -> PartitionDeclaration:
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetDeclaration(Declaration):
-    """What a data set may declare.
+    """The declarations of a data set, with their defaults.
 
     Attributes:
         published: Where its files are published, for `fedmem fetch`; see `fedmem/datasets/_published.py`.

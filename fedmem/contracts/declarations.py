@@ -1,4 +1,4 @@
-"""What a component declares: read from its attributes by a fixed table, with defaults and checks.
+"""Declarations of a component, read from its attributes by a fixed table, with defaults and checks.
 
 A component declares with plain class attributes, properties and fields; it imports nothing for this. The record of its
 family (`StrategyDeclaration`, `SamplerDeclaration`, ...) is the table: its fields are the names that may be declared.
@@ -24,7 +24,7 @@ D = TypeVar("D", bound="Declaration")
 
 @dataclass(frozen=True, kw_only=True)
 class Declaration:
-    """What all records have.
+    """The common part of all records.
 
     Attributes:
         given: Names that the component has, whatever their values.
@@ -152,7 +152,7 @@ def _is_behaviour(value: Any) -> bool:
 
 
 def class_value(cls: type, record: type, name: str) -> Any:
-    """What a class itself declares under `name`, before a component is made; the default where that is a property."""
+    """The declaration `name` of a class, before a component is made; the default where that is a property."""
     value = next((vars(base)[name] for base in cls.__mro__ if name in vars(base)), None)
     adapter, _ = _table(record)[name]
     try:

@@ -1,4 +1,4 @@
-"""What a defence must do to an update before it is sent."""
+"""Contracts of defences, which change an update before it is sent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Defence(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class DefenceDeclaration(Declaration):
-    """What a defence declares to the privacy accountant. A subclass with methods of its own declares it again.
+    """The declarations of a defence for the privacy accountant. A subclass with methods of its own declares it again.
 
     Attributes:
         norm_bound: Largest L2 norm of an update after this defence, whatever came before; None if there is no bound.

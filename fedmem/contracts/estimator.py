@@ -1,4 +1,4 @@
-"""What an estimator sees, what it returns, and what it must do."""
+"""Contracts of estimators: their inputs, their results and their methods."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ class EpsilonAudit(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class MembershipScores:
-    """What a membership attack says of the n examples of one kind in R runs, for ROC curves.
+    """The scores of a membership attack for the n examples of one kind in R runs, for ROC curves.
 
     Attributes:
         kind: the kind of audit example.
@@ -232,7 +232,7 @@ class MembershipScores:
 
 @dataclass(frozen=True, kw_only=True)
 class EstimatorDeclaration(Needs):
-    """What an estimator may declare, with the values that hold where it declares nothing.
+    """The declarations of an estimator, with their defaults.
 
     Attributes:
         levels: levels whose models it reads; None for all.

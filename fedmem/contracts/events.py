@@ -201,11 +201,11 @@ class ListenerError(RunError):
 
 
 def silent(event: Event) -> None:
-    """Passes an event on to nobody."""
+    """Drops an event."""
 
 
 def emitter(listeners: Iterable[Listener]) -> Emit:
-    """What passes an event on to these listeners, one after the other.
+    """A listener that passes an event on to these listeners, one after the other.
 
     Raises:
         ListenerError: a listener raised; the message names it. Ctrl-C within a listener stays Ctrl-C.

@@ -1,4 +1,4 @@
-"""What models answered about examples, and the bank of all runs that estimators read."""
+"""The evidence of models on examples, and the bank of all runs that estimators read."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Transition:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What T transitions of one round and level say about the n examples of one set.
+    """The evidence of T transitions of one round and level on the n examples of one set.
 
     - `run`, `client` (T,) int32 (NO_CLIENT at level `global`).
     - `loss` (T, n) = -log p_y in nats.
@@ -161,8 +161,8 @@ class ReferenceEvidence:
 class Participation:
     """One client's part in one round of one run.
 
-    `probability` is that with which its sampler picked it, given all that was known before the round, None where that
-    is not known.
+    `probability` is the probability with which its sampler picked it, given all that was known before the round; None
+    where it is not known.
     """
 
     run: int

@@ -1,4 +1,4 @@
-"""Who holds which rows, in every run: the federation that a scenario describes."""
+"""The rows of each client in every run: the federation that a scenario describes."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Federation:
     where none is ever needed: in and trained on in every round, or the exclusion is `remove`. `counts` says where each
     row of the data set went. All runs start from `initial`, unless `initials` has weights for each. `shifted` says
     whether clients see real rows in their own way. `modality` is that of the data set. `notes` are sentences of
-    injections about their plans, and `warnings` those that a reader of the numbers must know. `pilot` is the same
+    injections about their plans, and `warnings` are those that a reader of the numbers must know. `pilot` is the same
     federation with one run more, the pilot's, where there is one. Where a scenario is central, `unpooled` is the
     federation whose rows the only client of this one holds, client after client. `by_client` says that this client
     trains on them in that order. `client_names` (N,) name the clients and `class_names` the classes; both are empty
@@ -78,13 +78,13 @@ class Federation:
         return self._client_rows.base.sizes
 
     def initial_of(self, run: int) -> Params:
-        """What a run starts from."""
+        """The initial model of a run."""
         return self.initials[run] if self.initials else self.initial
 
     def rows(self, run: int, client: int, round_number: int) -> IntArray:
         """Rows of `store` that a client trains on in a round of a run: base rows, then in examples or replacement rows.
 
-        Outside its window an in example is treated as one that is out. Under `exclusion: replace` the number of rows
+        Outside its window an in example is treated as an out example. Under `exclusion: replace` the number of rows
         depends on neither coins nor rounds. No rows where the run leaves the client out. The array is shared and
         read-only. Nothing is found for clients that are not asked for.
         """

@@ -1,4 +1,4 @@
-"""What an injection must do."""
+"""Contracts of injections."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class CanaryInjection(Injection, Protocol):
 class ClassInjection(Injection, Protocol):
     """An injection whose reserved rows are all of one class; if `exclusive`, no client holds others of that class.
 
-    Test and population keep the class. Rows that are kept from the clients and not injected are trained on by nobody.
+    Test and population keep the class. No client trains on rows that are kept from the clients and not injected.
     """
 
     exclusive: ClassVar[bool]
@@ -66,7 +66,7 @@ class ClassInjection(Injection, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class InjectionDeclaration(Declaration):
-    """What an injection may declare, with the values that hold where it declares nothing.
+    """The declarations of an injection, with their defaults.
 
     Attributes:
         clients: Owning clients: `all`, a tuple of clients, `{share: x}` or `{count: n}` of them.

@@ -1,4 +1,4 @@
-"""What a number is: its name, range, unit, direction, meaning, and what it is not.
+"""Measures: name, range, unit, direction and meaning of a number, and what it is not.
 
 The component that produces a number declares its measures: `measures: ClassVar[tuple[Measure, ...]]`. Tables, figures,
 the glossary, `--measure` and comparisons read these declarations and no list of names. A component that yields a
@@ -54,7 +54,7 @@ class Measure:
         headline: Whether it is in the short table and tested in comparisons.
         shows: What a value above its null shows of a kind, on the first screen and in its verdict. Either its examples
             are memorised (`memorised`, `exposed`, `extracted`), or their membership is detectable. Empty: The measure
-            is not on the first screen. Of `extracted` the first screen shows `<name>.difference`.
+            is not on the first screen. For `extracted` the first screen shows `<name>.difference`.
         section: Where the table shows it.
         aside: A remark after its title in headings.
         terms: Words of its title and rows, each with one line for the legend.
@@ -63,7 +63,7 @@ class Measure:
         ranked: Whether it ends with the number of references: `value` for an exposure by rank, `gain` for one minus
             that of runs without the example.
         bound: The member of `fedmem.privacy.guarantee.Guarantee` that bounds it; empty if none does.
-        interval_of: What its intervals are about, where that is not the value, which then may lie outside; empty if
+        interval_of: The quantity of its intervals where that is not the value, which then may lie outside; empty if
             they are about the value. A reading whose value lies outside its interval is refused without this reason.
         difference: The title of the difference between examples that are in and examples held out. Empty if a
             comparison of runs does not show that difference.
@@ -118,7 +118,7 @@ class Measure:
 
     @property
     def scale(self) -> float:
-        """What a difference is multiplied by for its unit: 100 for percentage points."""
+        """The factor of a difference for its unit: 100 for percentage points."""
         return 100.0 if self.unit == "share" else 1.0
 
     @property

@@ -1,4 +1,4 @@
-"""What is measured: readings, measurements and transitions, and the places they belong to."""
+"""Readings, measurements and transitions, and the places they belong to."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ LABELS: Mapping[str, Label] = {
 
 @dataclass(frozen=True)
 class Labels:
-    """What tells readings of one measure apart, by name. Equal labels are equal and hash alike, in any order.
+    """Labels that distinguish readings of one measure, by name. Equal labels are equal and hash alike, in any order.
 
     This module alone writes and reads labels. No text is split into words.
 
@@ -147,7 +147,7 @@ class Labels:
         return Labels.of({**dict(self.items), **more})
 
     def without(self, *names: str) -> Labels:
-        """These labels but for some."""
+        """These labels without some."""
         return Labels(tuple(item for item in self.items if item[0] not in names))
 
     def only(self, names: Iterable[str]) -> Labels:
@@ -193,7 +193,7 @@ NO_LABELS = Labels()
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """One measured number. The observer adds run, round, level, client and source, so that nobody can mislabel it."""
+    """One measured number. The observer adds run, round, level, client and source, so components cannot mislabel it."""
 
     metric: str
     value: float

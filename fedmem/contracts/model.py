@@ -1,4 +1,4 @@
-"""What a model must do."""
+"""Contracts of models."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class StepwiseNetwork(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ModelDeclaration(Declaration):
-    """What a model may declare, with the values that hold where it declares nothing.
+    """The declarations of a model, with their defaults.
 
     Attributes:
         texts: Whether it maps token numbers (n, l) int64, l up to the length of a row, to logits (n, l, V). Those at a

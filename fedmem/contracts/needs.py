@@ -1,4 +1,4 @@
-"""What probes, estimators and attacks may declare: what a scenario must have for them, and what they yield."""
+"""Declarations of probes, estimators and attacks: their needs of a scenario, and their measures."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ YES_OR_NO = "true or false"
 
 @dataclass(frozen=True, kw_only=True)
 class Needs(Declaration):
-    """What a component that measures, or one inside it, needs; by default nothing.
+    """The needs of a component that measures, or of one inside it; by default none.
 
     Attributes:
         measures: The measures that it yields. A reading of another measure fails the run.
@@ -57,7 +57,7 @@ class Declared:
 
 
 def declared_by(component: object) -> Declared:
-    """What a component or its class declares, and the labels that every component may use.
+    """The declarations of a component or its class, and the labels that every component may use.
 
     >>> sorted(declared_by(None).labels)[:2]
     ['adjacency', 'attack']
@@ -75,7 +75,7 @@ def measures_of(component: object) -> tuple[Measure, ...]:
 
 
 def _declaration(component: object, name: str) -> Any:
-    """What a component or its class declares under a name."""
+    """The declaration of a component or its class under a name."""
     if isinstance(component, type):
         return class_value(component, Needs, name)
     return getattr(needs_of(component), name)

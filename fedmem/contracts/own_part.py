@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 
 class OwnPart:
-    """What such components have in common. Subclasses say what the class or function is called for.
+    """The common part of such components. Subclasses say what the class or function is called for.
 
     Attributes:
         _target: the class or function.

@@ -1,4 +1,4 @@
-"""What a probe sees at each observed round, and what it must do."""
+"""Contracts of probes: their inputs at each observed round, and their methods."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Context(Protocol):
-    """What a probe may ask for, besides the transitions it is shown."""
+    """The services that a probe may ask for, besides the transitions it is shown."""
 
     federation: Federation
     client: ClientAlgorithm
@@ -46,11 +46,11 @@ class Context(Protocol):
         ...
 
     def first_step(self, transition: Transition) -> tuple[Params, IntArray]:
-        """What the client would send after its first local step, before any defence, and the rows in that batch."""
+        """The model to be sent after the first local step, before any defence, and the rows in that batch."""
         ...
 
     def steps(self, transition: Transition, count: int) -> Params:
-        """What the client would send after its first `count` local steps, before any defence, by the same executor."""
+        """The model to be sent after the first `count` local steps, before any defence, by the same executor."""
         ...
 
     def senders(self, transition: Transition) -> Sequence[Transition]:
@@ -120,7 +120,7 @@ class MechanismTest(Probe, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ProbeDeclaration(Needs):
-    """What a probe may declare, with the values that hold where it declares nothing.
+    """The declarations of a probe, with their defaults.
 
     Attributes:
         rounds: Observed rounds that it is restricted to; empty for all.

@@ -35,7 +35,7 @@ class Ragged(Sequence[NDArray[np.int64]]):
 
     @staticmethod
     def of(parts: Sequence[Sequence[int] | NDArray[np.int64]]) -> Ragged:
-        """Any sequence of arrays; one that is `Ragged` already is returned unchanged."""
+        """Any sequence of arrays; a `Ragged` is returned unchanged."""
         if isinstance(parts, Ragged):
             return parts
         sizes = np.array([len(part) for part in parts], dtype=np.int64)

@@ -25,8 +25,8 @@ class Reserve:
     A draw from a large reserve costs what is drawn, however large it is.
 
     With a partition by owner (`natural`), `owners` (n,) says which client owned each row; -1 marks rows that were set
-    aside for everybody. A draw for `client` then takes rows of this client alone, and a draw without one takes rows
-    that are for everybody. Without `owners`, all rows are for everybody and `client` changes nothing.
+    aside for all clients. A draw for `client` then takes rows of this client alone, and a draw without a client takes
+    rows that are for all clients. Without `owners`, all rows are for all clients and `client` changes nothing.
 
     Errors: `ComponentError` if more rows are wanted than are left.
 
@@ -63,11 +63,11 @@ class Reserve:
         return Reserve(self._examples, self._free, self._owners, self._sets)
 
     def remaining(self) -> Examples:
-        """The rows that nobody has taken, in their original order."""
+        """The rows that are not taken yet, in their original order."""
         return self._examples.take(np.flatnonzero(self._free))
 
     def remaining_owners(self) -> IntArray | None:
-        """The client of each of the rows that nobody has taken; None where all rows are for everybody."""
+        """The client of each row that is not taken yet; None where all rows are for all clients."""
         return None if self._owners is None else self._owners[self._free]
 
     def positions_like(
@@ -96,7 +96,7 @@ class Reserve:
         self._count -= len(positions)
 
     def _candidates(self, client: int | None) -> IntArray:
-        """The free rows that a draw for a client, or for nobody in particular, may take."""
+        """The free rows that a draw for a client, or for none in particular, may take."""
         if self._owners is None:
             return np.flatnonzero(self._free)
         if self._pools is None:

@@ -1,4 +1,4 @@
-"""What a sampler sees of earlier rounds, and what it must do."""
+"""Contracts of samplers: their inputs from earlier rounds, and their methods."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from fedmem.errors import ComponentError
 
 @dataclass(frozen=True, kw_only=True)
 class History:
-    """What a sampler may read before a round: N, and properties of each client. Never a coin.
+    """The inputs of a sampler before a round: N, and properties of each client. Never a coin.
 
     `sizes`, `atypical` (N,): numbers of rows, and of atypical audit examples, in or out. `order` (N,): the clients
     as they signed up, in random order. `uniforms` (N,): uniforms in [0, 1), one for each client, drawn once, for traits
     that stay with it. `available` (N,): clients that can be reached in this round; all, unless the sampler is
-    `Availability`. `last_round` (N,): when it was last picked, 0 for never. `last_loss`, `last_norm` (N,): mean loss
-    and norm of the update when it last trained, NaN for never. They depend on coins, so they are those of a pilot run,
-    or of the run itself where each draws its own roster. They stay NaN for samplers without `needs` and under
-    `roster: shared`. Arrays are read-only and are updated after each round.
+    `Availability`. `last_round` (N,): the round in which it was last picked, 0 for never. `last_loss`, `last_norm`
+    (N,): mean loss and norm of the update when it last trained, NaN for never. They depend on coins, so they are those
+    of a pilot run, or of the run itself where each draws its own roster. They stay NaN for samplers without `needs` and
+    under `roster: shared`. Arrays are read-only and are updated after each round.
     """
 
     num_clients: int
@@ -119,19 +119,19 @@ class Availability(Sampler, Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class PickedCohort:
-    """Who was picked for a round, sorted, and with which probability each (None: that is not known)."""
+    """The clients picked for a round, sorted, and the probability of each (None: it is not known)."""
 
     clients: tuple[int, ...]
     probabilities: FloatArray | None = None
 
     def probability_of(self, client: int) -> float | None:
-        """With which probability a client was picked that was."""
+        """The probability with which a picked client was picked."""
         return None if self.probabilities is None else float(self.probabilities[bisect_left(self.clients, client)])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pilot:
-    """Who was picked in each round by what one further run showed; how many `failed` in it, and how long it took.
+    """The cohorts that one further run picked in each round; how many clients `failed` in it, and how long it took.
 
     That run is none of the analysed runs, and its coins are independent of theirs. So the participants of the analysed
     runs are not informative about their coins.
@@ -156,9 +156,9 @@ Law = Literal["poisson", "fixed_size", "everyone", "spaced"]
 
 @dataclass(frozen=True, kw_only=True)
 class SamplerDeclaration(Declaration):
-    """What a sampler may declare, with the values that hold where it declares nothing.
+    """The declarations of a sampler, with their defaults.
 
-    What the privacy accountant uses is declared again by a subclass with methods of its own.
+    A subclass with methods of its own declares again what the privacy accountant uses.
 
     Attributes:
         needs: What it reads of `History` that depends on training: `last_loss`, `last_norm`.

@@ -1,4 +1,4 @@
-"""What a strategy must do, and what it may declare."""
+"""Contracts of strategies: their methods and their declarations."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class StrategyMaker(Protocol):
 
 
 class Services(Protocol):
-    """What a bank of runs provides to the Flower strategy of one run; see `fedmem.strategies._rule.Services`."""
+    """The services of a bank of runs to the Flower strategy of one run; see `fedmem.strategies._rule.Services`."""
 
     nodes: Sequence[int]
     reports: Mapping[int, Mapping[str, float]]
@@ -54,7 +54,7 @@ class ServedStrategy(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class StrategyDeclaration(Declaration):
-    """What a strategy may declare, with the values that hold where it declares nothing.
+    """The declarations of a strategy, with their defaults.
 
     Attributes:
         client: Kind of the client algorithm that applies the strategy's server payload; None if any does.

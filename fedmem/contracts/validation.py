@@ -1,4 +1,4 @@
-"""What parts return, held against their contracts: what does not fit fails the run, by the name of the part.
+"""Results of parts, compared with their contracts: a result that does not fit fails the run, by the name of the part.
 
 Each function is given the guard around the call and what the part returned, and hands it back as it is used. The
 contracts themselves stand in `contracts/`; here is only what would otherwise give wrong numbers, or an error far
@@ -165,7 +165,7 @@ def count_of(guard: Guard, value: object) -> int:
 def injected_of(
     guard: Guard, planned: object, *, clients: int, classes: int, like: NDArray[Any], tokens: bool
 ) -> InjectionPlan:
-    """What an injection adds: examples like those of the data, each with an owner and copies."""
+    """The plan of an injection: examples like those of the data, each with an owner and copies."""
     if not isinstance(planned, InjectionPlan):
         guard.reject(f"it returned {a_kind(planned)}, should be fedmem.contracts.audit_set.InjectionPlan")
     for name, rows in (("examples", planned.examples), ("extra", planned.extra)):
@@ -261,7 +261,7 @@ def cohort_of(guard: Guard, cohort: object, clients: int) -> IntArray:
 
 
 def reachable_of(guard: Guard, is_reachable: object, clients: int) -> BoolArray:
-    """Who can be reached."""
+    """The clients that can be reached."""
     if not isinstance(is_reachable, np.ndarray) or is_reachable.dtype != np.bool_ or is_reachable.shape != (clients,):
         guard.reject(f"it returned {a_kind(is_reachable)}, should be bool of shape ({clients},)")
     return is_reachable
@@ -312,7 +312,7 @@ def tensors(guard: Guard, name: str, values: object, like: Params) -> None:
 
 
 def outcome_of(guard: Guard, outcome: object, before: Params) -> Outcome:
-    """What a client ends with: two models like the one that it was given, tensors that it remembers, and scalars."""
+    """The results of a client: two models like the one that it was given, tensors that it remembers, and scalars."""
     from fedmem.contracts.client import Outcome
 
     if not isinstance(outcome, Outcome):
@@ -338,7 +338,7 @@ def logits_of(guard: Guard, outputs: Any, shape: tuple[int, ...]) -> None:
 
 
 def wrong_logits(outputs: Any, shape: tuple[int, ...], batch: tuple[int, ...] = ()) -> str | None:
-    """What is wrong with the outputs of a network for a batch of this shape; None where they are logits.
+    """The fault of the outputs of a network for a batch of this shape; None where they are logits.
 
     >>> str(wrong_logits((1, 2), (2, 10), (2, 1, 8, 8))).partition(',')[0]
     'for a batch of shape (2'

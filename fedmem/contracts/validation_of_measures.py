@@ -1,4 +1,4 @@
-"""What probes, estimators and attacks return, compared with their contracts."""
+"""Results of probes, estimators and attacks, compared with their contracts."""
 
 from __future__ import annotations
 
@@ -211,7 +211,7 @@ def scores_of(guard: Guard, scores: object, like: FloatArray) -> FloatArray:
 def reconstruct(
     attack: ReconstructionAttack, targets: Sequence[GradientTarget], rngs: Sequence[np.random.Generator]
 ) -> list[Reconstruction]:
-    """What an attack makes of each target."""
+    """The reconstruction of an attack for each target."""
     from fedmem.contracts.attack import Reconstruction
 
     with Guard("attack", attack, "reconstruct") as guard:

@@ -1,4 +1,4 @@
-"""What a watcher of a Flower strategy must do, and what it may declare."""
+"""Contracts of watchers of a Flower strategy: their methods and their declarations."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class WatcherDeclaration(Declaration):
-    """What a watcher may declare, with the values that hold where it declares nothing.
+    """The declarations of a watcher, with their defaults.
 
     Attributes:
         begin: `begin(initial)`, which is given the initial parameters before round 1; None if it does not use them.
-        on_error: What its errors do; with `warn` they are warnings, and it sees nothing more.
+        on_error: The effect of its errors; with `warn` they are warnings, and it sees nothing more.
         named_clients: Clients that it names, as text; `Observed` compares them with the mapping of a user.
     """
 

@@ -71,7 +71,7 @@ def labels_of(raw: NDArray[Any], rows: int, name: str, path: str) -> IntArray:
 
 
 def number_labels(parts: Sequence[NDArray[Any]], name: str, path: str) -> tuple[list[IntArray], tuple[str, ...]]:
-    """The labels of each part as numbers 0..C-1, in the sorted order of those that occur in any part, and their names.
+    """The labels of each part as numbers 0..C-1, in the sorted order of all labels of any part, and their names.
 
     There are no names where the labels are these numbers already.
     """
@@ -112,7 +112,7 @@ class Arrays:
         owner_names: Names of the owners, in the order of their numbers.
         class_names: Names of the classes; empty where they have none.
         columns: (N,) further values of each training row, by name.
-        decisions: What the loader decided, a line each.
+        decisions: The decisions of the loader, a line each.
     """
 
     inputs: NDArray[np.float32]

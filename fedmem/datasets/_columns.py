@@ -182,7 +182,7 @@ def learn(name: str, training: _Cells, *, categorical: bool, limits: tuple[float
 
 
 def describe(encoding: Encoding, cells: _Cells, train: IntArray, test: IntArray) -> str:
-    """What was decided of a column, for people: its type, what was missing, and what is unusual in which rows."""
+    """The decisions about a column, for people: its type, missing cells, and rows with unusual values."""
     texts = [encoding.text]
     gaps = int((cells == "").sum())
     if gaps:

@@ -1,4 +1,4 @@
-"""From images of any size and mode to arrays of one shape."""
+"""Images of any size and mode become arrays of one shape."""
 
 from __future__ import annotations
 

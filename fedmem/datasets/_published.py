@@ -68,7 +68,7 @@ def read_verified(item: Published, file: str) -> bytes:
 
 
 def _take(item: Published, source: Source, target: Path) -> None:
-    """Bring the files of one source beside their place, compare them, and only then move them there."""
+    """Bring the files of one source next to their place, compare them, and only then move them there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     # On the same file system as the target, so that moving a file is one step that cannot be half done.
     with tempfile.TemporaryDirectory(prefix=f".{item.name}-", dir=target.parent) as name:

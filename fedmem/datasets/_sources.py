@@ -62,7 +62,7 @@ class Web:
 
 @dataclass(frozen=True, kw_only=True)
 class DebianPackage:
-    """Files of a Debian package, which is downloaded and unpacked but not installed, so that nobody need be root."""
+    """Files of a Debian package, which is downloaded and unpacked but not installed, so root rights are not needed."""
 
     package: str
     files: Mapping[str, str]

@@ -1,4 +1,4 @@
-"""What all data sets of texts have in common: who is a client, the vocabulary, windows, train and test."""
+"""The common part of all data sets of texts: choice of clients, vocabulary, windows, train and test."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from fedmem.modalities.text.windows import Windows, cut_windows, inputs_and_targ
 
 @dataclass(frozen=True, kw_only=True)
 class Author:
-    """Somebody who may become a client: all that one has written, as one text, and what is known of one."""
+    """An author that may become a client: all texts of the author, as one text, and attributes of the author."""
 
     name: str
     text: str
@@ -89,7 +89,7 @@ class Texts(ABC):
         )
 
     def _choose_clients(self, authors: Sequence[Author]) -> tuple[list[Author], list[Author]]:
-        """The clients, by name, and everybody else."""
+        """The clients, by name, and all other authors."""
         silent = next((author.name for author in authors if not author.text.strip()), None)
         if silent is not None:
             raise ComponentError("dataset", f"client {silent!r} has no text; give it some, or take it out of the data")

@@ -360,7 +360,7 @@ class Csv:
             raise ComponentError("dataset.target", message)
 
     def _describe_rest(self, frame: Frame, left_out: Sequence[str]) -> list[str]:
-        """What became of the other columns and rows."""
+        """The decisions about the other columns and rows."""
         texts = [f"target: {self.target}"]
         texts += [f"client: {self.client}, no input"] if self.client else []
         if self.sensitive:

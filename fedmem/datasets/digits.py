@@ -24,7 +24,7 @@ _FORM_STARTS = (0, 130, 256, 386, 516, 646, 776, 906, 1029, 1157, 1287, 1415, 15
 
 @cache
 def _read_digits() -> tuple[NDArray[Any], NDArray[Any]]:
-    """Pixels (rows, 64) and labels (rows,) of a text file, parsed once in a process; nobody writes into them."""
+    """Pixels (rows, 64) and labels (rows,) of a text file, parsed once in a process; they must not be changed."""
     from sklearn.datasets import load_digits
 
     images, labels = load_digits(return_X_y=True)

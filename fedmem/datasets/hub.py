@@ -27,7 +27,7 @@ _FORMATS = ("parquet", "csv", "json", "arrow")
 
 @dataclass(frozen=True, kw_only=True)
 class Hub:
-    """What `datasets.load_dataset` gives for a name; federated sets are there too, FEMNIST is `flwrlabs/femnist`.
+    """The data set of `datasets.load_dataset` for a name, federated sets included: FEMNIST is `flwrlabs/femnist`.
 
     Inputs are float32 in [0, 1]: images (n, 1 or 3, height, width), which are divided by 255, or lists of numbers
     of one shape. Targets number the labels that occur, in sorted order, be they numbers or text. `ids` number the rows
@@ -186,7 +186,7 @@ class Hub:
 
 
 def _class_names(split: Any, column: str, values: tuple[str, ...]) -> tuple[str, ...]:
-    """The names of the classes: those that the data set gives to its numbers, where it does, else their values."""
+    """The names of the classes: the names in the data set where it has some, else their values."""
     from datasets import ClassLabel
 
     feature = split.features[column]

@@ -145,7 +145,7 @@ class ImageFolder:
         return inputs, labels, [self._describe(modes, sizes)]
 
     def _describe(self, modes: Mapping[str, int], sizes: Sequence[tuple[int, int]]) -> str:
-        """What the images were, and what became of them."""
+        """The properties of the images, and how they were changed."""
         colours = ", ".join(f"{count} {mode}" for mode, count in sorted(modes.items()))
         widths, heights = zip(*sizes, strict=True)
         small = sum(min(size) < self.size for size in sizes)

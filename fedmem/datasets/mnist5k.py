@@ -20,7 +20,7 @@ _ROWS = 5000
 
 
 def _convert(folder: Path) -> None:
-    """From a table of pixels with the label last to the two files that MNIST comes as: half the size, read at once."""
+    """Converts a table of pixels with the label last to the two files of MNIST: half the size, read at once."""
     table = np.loadtxt(folder / "mnist_5k.csv", delimiter=",", dtype=np.uint8)
     (folder / "images-idx3-ubyte").write_bytes(pack(table[:, :-1].reshape(-1, 28, 28)))
     (folder / "labels-idx1-ubyte").write_bytes(pack(table[:, -1]))

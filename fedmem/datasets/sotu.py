@@ -13,7 +13,7 @@ from fedmem.datasets._texts import Author, Texts
 
 
 def _convert(folder: Path) -> None:
-    """From a file for each address to one of all: [president, party, addresses in the order of years] each."""
+    """Converts a file for each address to one file of all: [president, party, addresses in the order of years] each."""
     addresses = [
         json.loads(content) for _, content in archive_files(folder / "sotu.tgz", ".json") if b'"year"' in content
     ]

@@ -1,4 +1,4 @@
-"""Your own texts in a table, with a column that says who wrote each."""
+"""Your own texts in a table, with a column of their authors."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class TextTable(Texts):
 
 
 def _common_value(client: str, column: str, values: NDArray[np.object_]) -> str:
-    """What all rows of a client have in a column."""
+    """The value that all rows of a client have in a column."""
     distinct = sorted(set(values))
     if len(distinct) > 1:
         message = f"client {client!r} has several values of {column!r}, {distinct[0]!r} and {distinct[1]!r}"

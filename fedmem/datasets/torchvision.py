@@ -77,7 +77,7 @@ class Torchvision:
         return assemble(arrays, rng, path="dataset.name", rows=self.rows, test=self.test)
 
     def input_files(self) -> tuple[Path, ...]:
-        """What lies in the folder of the class; everything in `root` where the class does not name its folder."""
+        """The files in the folder of the class; all files in `root` where the class does not name its folder."""
         folder = self._root()
         try:
             cls = self._class()
