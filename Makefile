@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart schema data test slow nightly memory browser lint types docs package matrix bench auto-table split clean
+.PHONY: quickstart schema data test slow nightly memory browser site lint types docs package matrix bench auto-table split clean
 .DEFAULT_GOAL := quickstart
 
 $(BIN)/fedmem: pyproject.toml
@@ -41,6 +41,15 @@ nightly: $(VENV)/.test
 
 memory: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m memory
+
+$(VENV)/.docs: pyproject.toml $(BIN)/fedmem
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+	@touch $@
+
+# The documentation as a site, in build/site. Needs no network; a warning is an error.
+site: $(VENV)/.docs
+	$(BIN)/python docs/stage.py build/site-source
+	$(BIN)/python -m sphinx -q -W --keep-going --fresh-env -c docs -b html build/site-source build/site
 
 # Pages in headless Chromium, which has to be on the path (Debian: apt-get install chromium).
 browser: $(VENV)/.test

@@ -207,9 +207,9 @@ def attack(  # noqa: PLR0913 - options for users, all by name
         attack: how images are reconstructed, such as `InvertingGradients(steps=1000)`.
         known: what is known of the work behind the update.
         gradient: whether `after` is a gradient.
-        truth: (n, *input_shape) true inputs in [0, 1], at most `num_images`, which only the scores see.
-        gallery: (G, *input_shape) inputs in [0, 1] that were not trained on, drawn like the true ones: from 1000 on, an
-            identification says much. None of them may be a true one.
+        truth: `(n, *input_shape)` true inputs in [0, 1], at most `num_images`, which only the scores see.
+        gallery: `(G, *input_shape)` inputs in [0, 1] that were not trained on, drawn like the true ones. From 1000 on,
+            an identification says much. None of them may be a true one.
         seed: of the attack's starts.
         controls: simulated updates of a client that works as stated, on inputs of the gallery or on noise. The same
             attack on them, and on updates of clients that work otherwise, shows which distance is a match

@@ -42,7 +42,7 @@ class WatchLeakage:
         model: the architecture; its parameter names have to be those that the app sends.
         attack: how inputs are reconstructed, such as `InvertingGradients(steps=300)`.
         known: of the clients' work, as for `fedmem.attack`; `num_images` is set by `images`.
-        examples: name -> inputs (n, *shape) in [0, 1] that were planted with one client.
+        examples: name -> inputs `(n, *shape)` in [0, 1] that were planted with one client.
         references: name -> inputs drawn alike and planted nowhere: the gallery of that set.
         member_of: name -> who holds that set, as in `Watch`.
         rounds: which rounds to attack; declare them before the run, not after it.
