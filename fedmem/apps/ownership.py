@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -73,11 +73,18 @@ class Ownership:
         nodes = [one.identity.node for one in local if one.identity is not None and one.identity.source == "node"]
         odd = [name for name in self.named_clients if not name.isdigit() or int(name) <= _LARGEST_NUMBER]
         if nodes and odd and min(nodes) > _LARGEST_NUMBER:
+            is_name = not odd[0].isdigit()
+            partition = (
+                "'partition-id': context.node_config['partition-id'] to the metrics that the ClientApp returns from "
+                "train"
+            )
+            record = f"a record that carries names to its reply, 'trace': ConfigRecord({{'client': {odd[0]!r}}})"
+            seen = ", ".join(map(str, sorted(nodes)[:5]))
             raise ValueError(
                 f"member_of names client {odd[0]!r}, but the clients of this app say nothing of themselves, and are "
-                f"known by the ids of their nodes alone, such as {nodes[0]}. Add 'partition-id': "
-                "context.node_config['partition-id'] to the metrics that the ClientApp returns from train, or give "
-                "Observed(..., clients={node id: client})"
+                f"known by the ids of their nodes alone, such as {seen}. Add {record if is_name else partition}, "
+                f"or give Observed(..., clients={{node id: {odd[0]!r}}})"
+                + (". A partition-id is a number, so it would be 0, 1, ..., and not this name" if is_name else "")
             )
 
     def labels(self, transition: Transition, name: str) -> list[dict[str, Any]]:
@@ -110,9 +117,10 @@ class Ownership:
         frame = pd.DataFrame(rows, columns=list(columns))
         absent = [name for name in self.named_clients if name not in self._seen]
         if self._seen and absent:
+            seen, hint = ", ".join(sorted(self._seen, key=_in_order)[:10]), _names_hint(absent, self._seen)
             warnings.warn(
                 f"{len(absent)} clients of member_of never took part in an observed round ({', '.join(absent[:5])}); "
-                f"those that did: {', '.join(sorted(self._seen, key=_in_order)[:10])}. See column owner_seen",
+                f"those that did: {seen}. {hint}See column owner_seen",
                 RuntimeWarning,
                 stacklevel=3,
             )
@@ -134,6 +142,16 @@ def client_of(transition: Transition) -> Client | None:
     if identity is None:
         return transition.client
     return str(identity.node) if identity.source == "node" else identity.value
+
+
+def _names_hint(absent: Sequence[str], seen: Collection[str]) -> str:
+    """How clients get names, where names are expected and numbers came."""
+    if any(name.isdigit() for name in absent) or not all(name.isdigit() for name in seen):
+        return ""
+    return (
+        "These are numbers, and member_of has names: use the numbers, or return names in a record, "
+        "'trace': ConfigRecord({'client': name}), since metrics hold numbers alone. "
+    )
 
 
 def _in_order(name: str) -> tuple[int, str]:

@@ -367,7 +367,7 @@ class Csv:
             texts.append(f"sensitive: {', '.join(self.sensitive)}, {'also' if self.include_sensitive else 'no'} inputs")
         texts += [f"left out: {', '.join(left_out)}, the same in all training rows"] if left_out else []
         dropped = self._unused_columns(frame)
-        texts += [f"dropped: {', '.join(dropped)}, stored with no run"] if dropped else []
+        texts += [f"dropped: {', '.join(dropped)} (no input, and not copied into results)"] if dropped else []
         if self.missing == "leave_out":
             texts.append(f"rows with a missing cell are left out: {len(frame)} remain")
         return texts

@@ -200,7 +200,7 @@ def notes_of(
             count, clients = len(addition.taken), len(np.unique(owners))
             notes.append(
                 f"{injection.name}: {count} {'row' if count == 1 else 'rows'} that {clients} "
-                f"{'client holds' if clients == 1 else 'clients hold'} are audited{others}"
+                f"{'client holds' if clients == 1 else 'clients hold'} {'is' if count == 1 else 'are'} audited{others}"
             )
         notes += [f"{injection.name}: {note}" for note in addition.notes]
     return tuple(notes)

@@ -133,6 +133,21 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 """The names of buffers that normalisation layers collect."""
 
 
+def _group_norm_text(module: nn.Module, buffer: str) -> str:
+    """The layer to write in place of the one that holds a buffer, with as many groups, up to 4, as divide its channels.
+
+    >>> import torch
+    >>> _group_norm_text(torch.nn.Sequential(torch.nn.BatchNorm2d(6)), "0.running_mean")
+    ', such as nn.GroupNorm(3, 6) for nn.BatchNorm2d(6)'
+    """
+    layer = module.get_submodule(buffer.rpartition(".")[0])
+    channels = getattr(layer, "num_features", None)
+    if not isinstance(channels, int) or channels < 1:
+        return ""
+    groups = max(count for count in range(1, 5) if channels % count == 0)
+    return f", such as nn.GroupNorm({groups}, {channels}) for nn.{type(layer).__name__}({channels})"
+
+
 def _check_pure(module: nn.Module) -> None:
     """Outputs have to follow from parameters and inputs alone, or watching a model would change it."""
     from torch.nn.modules.dropout import _DropoutNd
@@ -142,8 +157,8 @@ def _check_pure(module: nn.Module) -> None:
             raise ComponentError(
                 "model",
                 f"has the buffer {name!r}; running statistics belong to nobody when clients of many runs share one "
-                "network and would be moved by being looked at. Use GroupNorm or LayerNorm instead of BatchNorm, such "
-                "as nn.GroupNorm(4, channels) for nn.BatchNorm2d(channels)",
+                "network and would be moved by being looked at. Use GroupNorm or LayerNorm instead of BatchNorm"
+                f"{_group_norm_text(module, name)}",
             )
         raise ComponentError(
             "model",

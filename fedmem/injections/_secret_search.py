@@ -104,13 +104,14 @@ class SecretSearch:
         # cut copies of other secrets are under a coin
         cut = sum(count for number, count in self.cut.items() if number not in self.windows)
         reasons = (
-            (self.longer, "go on after the last place, such as a longer number"),
-            (self.unknown, f"have {UNKNOWN}, a token that is not in the vocabulary, in a place"),
-            (cut, "are cut by the end of a window"),
+            (self.longer, ("goes", "go"), "on after the last place, such as a longer number"),
+            (self.unknown, ("has", "have"), f"{UNKNOWN}, a token that is not in the vocabulary, in a place"),
+            (cut, ("is", "are"), "cut by the end of a window"),
         )
         return [
-            f"{count} {'text' if count == 1 else 'texts'} that begin like the template {why}"
-            for count, why in reasons
+            f"{count} {'text that begins' if count == 1 else 'texts that begin'} like the template "
+            f"{verbs[count != 1]} {why}"
+            for count, verbs, why in reasons
             if count
         ]
 

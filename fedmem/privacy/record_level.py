@@ -67,8 +67,8 @@ def problems(scenario: Scenario, federation: Federation) -> Iterator[Problem]:
     if len(some) and delta >= 1 / some.min():
         yield Problem(
             path="privacy.delta",
-            message=f"{delta:g} allows publishing one of the {some.min()} records of the smallest client; "
-            f"use less than 1 / rows = {1 / some.min():.2g}, and less than {1 / some.max():.2g} for the largest",
+            message=f"{delta:g} allows publishing one of the {some.min()} records of the smallest client; use less "
+            f"than 1 / rows = {1 / some.max():.2g}, for the {some.max()} records of the largest client",
         )
         return
     if target is None or is_open(scenario.client):

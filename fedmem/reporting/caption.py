@@ -30,7 +30,9 @@ def caption_of(run: Run, table_sections: Sequence[Section]) -> str:
     if len(observed) > 1:
         is_released = any(label.endswith(RELEASED) for label in labels)
         sentences.append(_OF_BOTH + "; released is the last aggregate, read on all examples" * is_released)
+    has_secrets = any(section.title == "EXTRACTION" for section in table_sections)
+    counted = "audit examples" + " (in EXTRACTION, pairs of run and secret)" * has_secrets
     sentences.append(
-        "In brackets 95 % intervals; n counts audit examples, and the width depends on the number of runs as well"
+        f"In brackets 95 % intervals; n counts {counted}, and the width depends on the number of runs as well"
     )
     return ". ".join(sentences) + "."

@@ -123,7 +123,8 @@ def _heading(values: Mapping[_Key, Reading], subject: str, levels: Sequence[str]
 
 _OTHER_NEIGHBOURS = (
     "The epsilon of these bounds is for the neighbours that random inclusion compares: another record in the place of "
-    "the example, or with exclusion: remove no record. PRIVACY may state the same noise for other neighbours."
+    "the example, or with exclusion: remove no record. PRIVACY may state the same noise for other neighbours, and "
+    "target_epsilon is a target for those."
 )
 """Why the epsilon of bounds may differ from that of the guarantee."""
 

@@ -114,10 +114,11 @@ class Run(RunViews):
         """The audit examples: one row each, with coins, names and the example itself.
 
         `owner_name`, `target_name` and `true_target_name` are empty where the data have no names. `true_target` is the
-        label of the row in the data set, -1 where there is none. `text` is the example in writing: a decoded text with
-        its secret in double brackets, or column=value of a table; empty for images and series. `inputs` are the arrays
-        in the shape of the data. They share one array of all m examples, which is read with the frame: `shape` × 4
-        bytes for each example, 12 kB for an image of 3 × 32 × 32.
+        label of the row in the data set, -1 where there is none. `start` and `stop` are the first and the last round
+        in which an included example is trained on, and `stop` is 2147483647 where there is no last one. `text` is the
+        example in writing: a decoded text with its secret in double brackets, or column=value of a table; empty for
+        images and series. `inputs` are the arrays in the shape of the data. They share one array of all m examples,
+        which is read with the frame: `shape` × 4 bytes for each example, 12 kB for an image of 3 × 32 × 32.
         """
         with _name_broken_file(self.path / "audit.parquet") as file:
             examples = read_audit(file).examples

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts.estimator import Estimator
 from fedmem.contracts.families import kind_of, nested_components
@@ -103,12 +103,13 @@ def _enough_clients(strategy: StrategyMaker, sampler: Sampler, clients: int) -> 
 def _lower_text(strategy: StrategyMaker, min_cohort: int) -> str:
     """The whole numbers of a strategy without which it would need fewer clients, such as the f of krum."""
     lower = []
-    for item in fields(strategy) if is_dataclass(strategy) else ():
-        value = getattr(strategy, item.name)
+    record: Any = strategy
+    for item in fields(record) if is_dataclass(record) else ():
+        value = getattr(record, item.name)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             continue
         with suppress(FedmemError, ValueError):
-            if strategy_declaration(replace(strategy, **{item.name: value - 1})).min_cohort < min_cohort:
+            if strategy_declaration(replace(record, **{item.name: value - 1})).min_cohort < min_cohort:
                 lower.append(f"strategy.{item.name}")
     return f"lower {' or '.join(lower)}" if lower else f"choose another strategy than {kind_of(strategy)}"
 
@@ -158,6 +159,24 @@ def _roster(roster: str, observe: Observe, estimators: Sequence[Estimator]) -> I
             "are in, so estimates exist at level global only; add global to observe.levels, or use roster: shared "
             "(roster: pilot "
             "for samplers that look at losses or norms)",
+        )
+
+
+def _whole_cohort(strategy: StrategyMaker, sampler: Sampler, clients: int, cohort_by: str) -> Iterator[Problem]:
+    """A Flower strategy that would train a part of the cohort is known by its attributes once it is made."""
+    size = sampler_declaration(sampler).size or clients
+    if cohort_by == "strategy":
+        return
+    made: Any = None
+    with suppress(Exception):  # a strategy that cannot be made is reported when it is run
+        made = strategy.make(size)
+    share, fewest = getattr(made, "fraction_train", 1.0), getattr(made, "min_train_nodes", 0)
+    if isinstance(share, float) and isinstance(fewest, int) and max(int(share * size), fewest) < size:
+        yield Problem(
+            path="strategy",
+            message=f"{kind_of(strategy)} has fraction_train {share:g}, so it would train fewer clients than the "
+            "sampler chooses; make it with fraction_train=1.0, or write `cohort_by: strategy` to let it choose among "
+            "the sampler's cohort",
         )
 
 

@@ -26,6 +26,7 @@ from fedmem.scenario.check_cohorts import (
     _roster,
     _separation,
     _somebody_to_leave_out,
+    _whole_cohort,
 )
 from fedmem.scenario.check_measuring import (
     _check_duplicates,
@@ -133,6 +134,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _held_back,
     _schedule,
     _enough_clients,
+    _whole_cohort,
     _check_payload_is_understood,
     _personal,
     _noise_of_the_clip,

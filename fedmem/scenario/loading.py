@@ -96,7 +96,7 @@ def _resolve(source: Source, file: str, stem: str, overrides: Sequence[str]) -> 
     if problems:
         raise ScenarioError(sorted(problems, key=lambda problem: (problem.line is None, problem.line or 0)))
     scenario = Scenario(**values)
-    scenario._origin, scenario._notes = origin, notes
+    scenario._origin, scenario._notes = origin, (*origin.notes, *notes)
     return scenario
 
 

@@ -36,6 +36,7 @@ class Origin:
 
     def __init__(self, name: str, lines: Mapping[Place, int]) -> None:
         self._name = name
+        self.notes: list[str] = []
         self._places: dict[Place, tuple[str, int | None]] = {
             place: (name, line) for place, line in lines.items() if place
         }
@@ -144,9 +145,16 @@ def _forget(tree: Any, component: dict[str, Any], place: Place, kind: str, origi
         names = None if family is None else field_names(family, kind)
     except ComponentError:
         return  # The kind itself is wrong, which is reported when the component is built.
-    for key in list(component):
-        if names is not None and key not in (*names, "kind") and not origin.is_overridden((*place, key)):
-            del component[key]
+    if names is None:
+        return
+    given = [key for key in component if key != "kind" and not origin.is_overridden((*place, key))]
+    kept = [f"{key}={component[key]}" for key in given if key in names]
+    dropped = [f"{key}={component.pop(key)}" for key in given if key not in names]
+    former = component.get("kind")
+    if former != kind and (kept or dropped):
+        where = place_text((*place, "kind"))
+        parts = [f"{word} {', '.join(texts)}" for word, texts in (("keeps", kept), ("drops", dropped)) if texts]
+        origin.notes.append(f"{where} is {kind} instead of {former}, and {' and '.join(parts)} of the file")
 
 
 def _family_at(tree: Any, place: Place) -> str | None:

@@ -54,6 +54,17 @@ def test_owners_cannot_be_found_by_ids_of_nodes() -> None:
     Ownership({"mine": 2}, {"mine": NODE}).see([local(NODE, "node")])
 
 
+def test_names_get_a_remedy_that_gives_names() -> None:
+    ownership = Ownership({"mine": 2}, {"mine": "nord"})
+    with pytest.raises(ValueError, match=r"names client 'nord'.*ConfigRecord\(\{'client': 'nord'\}\)") as caught:
+        ownership.see([local(NODE, "node")])
+    assert "Add 'partition-id'" not in str(caught.value)
+    numbered = Ownership({"mine": 1}, {"mine": "nord"})
+    numbered.see([local(1)])
+    with pytest.warns(RuntimeWarning, match=r"those that did: 1\. These are numbers, and member_of has names"):
+        numbered.frame(numbered.labels(local(1), "mine"), ("client", "owner"))
+
+
 @pytest.mark.parametrize(
     ("value", "said"),
     [

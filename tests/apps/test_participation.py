@@ -41,7 +41,8 @@ def frame_of(run: int, effect: float = 6.0, *, depends: bool = False) -> pd.Data
             tables.append(table)
     frame: pd.DataFrame = pd.concat(tables, ignore_index=True)
     content = [f"{subject:012x}" for subject in frame.subject]
-    return frame.assign(set="mine", references=REFERENCES, content=content)
+    frame = frame.assign(set="mine", references=REFERENCES, content=content)
+    return pd.DataFrame(frame)
 
 
 def last_rows(frames: list[pd.DataFrame], level: str) -> pd.DataFrame:
@@ -54,7 +55,8 @@ def last_rows(frames: list[pd.DataFrame], level: str) -> pd.DataFrame:
                 client = owner if level == "local" else -1
                 at = (frame["round"] == took_part.max()) & (frame.client == client) & (frame.owner == owner)
                 rows.append(frame[at].assign(run=run))
-    return pd.concat(rows)
+    table: pd.DataFrame = pd.concat(rows)
+    return table
 
 
 def summary_of(frames: list[pd.DataFrame]) -> Any:

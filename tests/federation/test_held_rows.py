@@ -165,5 +165,5 @@ def test_notes_count_rows_and_clients() -> None:
         "existing: 4 rows that 2 clients hold are audited, and 4 others of theirs are replacement rows",
     )
     assert built(Existing(per_client=1, clients=(3,)), exclusion="remove").notes == (
-        "existing: 1 row that 1 client holds are audited",
+        "existing: 1 row that 1 client holds is audited",
     )

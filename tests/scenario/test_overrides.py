@@ -65,6 +65,17 @@ def test_new_kind_drops_unknown_fields_and_keeps_known_ones() -> None:
     assert instance(scenario.injections[0], Mislabelled).per_client == 3
 
 
+def test_a_new_kind_notes_what_it_keeps_and_drops() -> None:
+    text = SMALL.replace("  lr: 0.1", "  lr: 0.1\n  clip: 1.0\n  noise_multiplier: 1.1").replace(
+        "kind: sgd", "kind: dp_sgd"
+    )
+    notes = parse_scenario(text, overrides=["client.kind=sgd"]).notes
+    (note,) = [note for note in notes if "client.kind" in note]
+    assert "client.kind is sgd instead of dp_sgd, and keeps lr=0.1, clip=1.0" in note
+    assert "drops noise_multiplier=1.1 of the file" in note
+    assert not [note for note in parse_scenario(SMALL, overrides=["client.kind=sgd"]).notes if "client.kind" in note]
+
+
 def test_another_kind_inside_a_component_drops_too() -> None:
     text = SMALL.replace("runs: 4", "runs: 8").replace("kind: loss_threshold", "kind: lira, variance: pooled")
     scenario = parse_scenario(text, overrides=["estimators[0].attack.kind=loss_threshold"])
