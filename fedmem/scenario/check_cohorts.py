@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import fields, is_dataclass, replace
@@ -168,8 +169,13 @@ def _whole_cohort(strategy: StrategyMaker, sampler: Sampler, clients: int, cohor
     if cohort_by == "strategy":
         return
     made: Any = None
-    with suppress(Exception):  # a strategy that cannot be made is reported when it is run
-        made = strategy.make(size)
+    flower_logger = logging.getLogger("flwr")
+    was_disabled, flower_logger.disabled = flower_logger.disabled, True  # it warns of every strategy that is made
+    try:
+        with suppress(Exception):  # a strategy that cannot be made is reported when it is run
+            made = strategy.make(size)
+    finally:
+        flower_logger.disabled = was_disabled
     share, fewest = getattr(made, "fraction_train", 1.0), getattr(made, "min_train_nodes", 0)
     if isinstance(share, float) and isinstance(fewest, int) and max(int(share * size), fewest) < size:
         yield Problem(
