@@ -25,22 +25,22 @@ MOVED = {
 CONTENTS = {"jobs/README.md": "[0-9]*", "decisions/README.md": "[0-9]*", "findings.md": "findings/*/*"}
 """Pages of the site that lead to all pages of a pattern."""
 
-PICTURES = (".png", ".svg", ".gif")
+IMAGES = (".png", ".svg", ".gif")
 _CODE = re.compile(r"^```.*?^```|(?<!\[)`[^`\n]*`(?!\])", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
 def places() -> dict[str, str]:
-    """Each page and picture of the repository that is part of the site: its path there, and in the site."""
+    """Each page and image of the repository that is part of the site: its path there, and in the site."""
     inside = {
         path.relative_to(ROOT).as_posix(): path.relative_to(ROOT / "docs").as_posix()
         for path in sorted((ROOT / "docs").rglob("*"))
-        if path.suffix in (".md", *PICTURES)
+        if path.suffix in (".md", *IMAGES)
     }
     experiments = {
         path.relative_to(ROOT).as_posix(): "findings/" + path.relative_to(ROOT / "experiments").as_posix()
         for path in sorted((ROOT / "experiments").glob("*/*"))
-        if path.suffix in (".md", *PICTURES)
+        if path.suffix in (".md", *IMAGES)
     }
     return {**inside, **experiments, **{name: place for name, place in MOVED.items() if (ROOT / name).exists()}}
 
@@ -54,7 +54,7 @@ def relink(text: str, name: str, site: dict[str, str]) -> str:
     """
 
     def moved(match: re.Match[str]) -> str:
-        picture, words, address = match.groups()
+        sign, words, address = match.groups()
         path, hash_sign, anchor = address.partition("#")
         if not path or re.match(r"[a-z]+:", address):
             return match[0]
@@ -64,17 +64,17 @@ def relink(text: str, name: str, site: dict[str, str]) -> str:
         if target not in site:
             return str(words)
         new = posixpath.relpath(site[target], posixpath.dirname(site[name]) or ".")
-        return f"{picture}[{words}]({new}{hash_sign}{anchor})"
+        return f"{sign}[{words}]({new}{hash_sign}{anchor})"
 
-    # code is set aside; a link whose words are code is none
-    spared: list[str] = []
+    # code stays as it is; a link whose words are code is none
+    set_aside: list[str] = []
 
-    def spare(match: re.Match[str]) -> str:
-        spared.append(match[0])
-        return f"\0{len(spared) - 1}\0"
+    def set_code_aside(match: re.Match[str]) -> str:
+        set_aside.append(match[0])
+        return f"\0{len(set_aside) - 1}\0"
 
-    linked = _LINK.sub(moved, _CODE.sub(spare, text))
-    return re.sub(r"\0(\d+)\0", lambda match: spared[int(match[1])], linked)
+    linked = _LINK.sub(moved, _CODE.sub(set_code_aside, text))
+    return re.sub(r"\0(\d+)\0", lambda match: set_aside[int(match[1])], linked)
 
 
 def markdown_of_docstring(text: str) -> str:
