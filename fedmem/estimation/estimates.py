@@ -75,9 +75,9 @@ MEASURES = (
     Measure(
         name="retention",
         title="retention",
-        means="The effect at the aggregate as a share of the effect at the owning client, both summed over all "
-        "examples of a kind above the null: 1 means that aggregation keeps everything, 0 nothing.",
-        is_not="It is not an average of ratios of single examples, and is undefined where the local effect is not "
+        means="The effect at the aggregate as a share of the effect at the owning client, both above the null and "
+        "summed over all examples of a kind. 1 means that aggregation keeps everything, 0 nothing.",
+        is_not="It is not an average of ratios of single examples. It is undefined where the local effect is not "
         "significant, by its interval and by p.",
         digits=2,
         section="none",

@@ -55,8 +55,8 @@ class ClientInfluence:
             name="client_influence",
             title="client influence",
             means="How much better the aggregate of the last observed round is in runs that have a client than in "
-            "runs that leave it out at random, with the other clients there half of the time on both sides.",
-            is_not="It is not what a full federation would lose without the client.",
+            "runs that leave it out at random. The other clients are there half of the time on both sides.",
+            is_not="It is not the loss of a full federation without the client.",
             null=0.0,
             direction="neither",
             section="client influence",

@@ -65,8 +65,8 @@ class CrossInfluence:
         Measure(
             name="cross_influence",
             title="cross-influence",
-            means="How many test examples the models answer rightly because one audit example was trained on, "
-            "less those that they answer wrongly because of it.",
+            means="The number of test examples that the models answer rightly because one audit example was trained "
+            "on, minus those that they answer wrongly because of it.",
             is_not="It is not self-influence. Gains and losses cancel in this sum.",
             null=0.0,
             direction="neither",
@@ -143,8 +143,8 @@ class CrossInfluence:
         Measure(
             name="cross_pairs_helped",
             title="significant pairs, helped",
-            means="Pairs of an audit and a test example of which the test example is answered significantly "
-            "better in the runs with the audit example.",
+            means="Pairs of an audit and a test example where the test example is answered significantly better in "
+            "the runs with the audit example.",
             is_not="A pair is called only where chance, over all pairs, is unlikely.",
             range=(0.0, math.inf),
             direction="neither",
@@ -161,8 +161,8 @@ class CrossInfluence:
         Measure(
             name="cross_pairs_harmed",
             title="significant pairs, harmed",
-            means="Pairs of an audit and a test example of which the test example is answered significantly worse "
-            "in the runs with the audit example.",
+            means="Pairs of an audit and a test example where the test example is answered significantly worse in the "
+            "runs with the audit example.",
             is_not="A pair is called only where chance, over all pairs, is unlikely.",
             range=(0.0, math.inf),
             direction="neither",

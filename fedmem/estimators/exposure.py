@@ -56,12 +56,11 @@ class Exposure:
         Measure(
             name="exposure",
             title="exposure",
-            means="How many bits of its rank an inserted canary leaks: log2 of how far up the model ranks it "
-            "among fresh canaries that could have been inserted instead. One bit more means that half as many are "
-            "ranked above it.",
-            is_not="It is not self-influence: it shows the worst case for planted patterns, cannot exceed log2 of the "
-            "number of references plus one, and is above zero without any memorisation. Within half a bit of that "
-            "ceiling it is marked as saturated, since differences there are hidden.",
+            means="How far up the model ranks an inserted canary among fresh canaries that could have been inserted "
+            "instead, in bits (log2). One bit more means that half as many are ranked above it.",
+            is_not="It is not self-influence: it shows the worst case for planted patterns, and is above zero without "
+            "any memorisation. It cannot exceed log2 of the number of references plus one. Within half a bit of "
+            "that ceiling it is marked as saturated, since differences there are hidden.",
             unit="bits",
             range=(0.0, math.inf),
             digits=2,
@@ -80,7 +79,7 @@ class Exposure:
             name="exposure_gain",
             title="exposure gain",
             means="Mean exposure over the runs with the canary minus that over the runs without it.",
-            is_not="It is no rank: what the canary's value alone does is subtracted.",
+            is_not="It is no rank: the effect of the canary's value alone is subtracted.",
             unit="bits",
             null=0.0,
             digits=2,

@@ -56,7 +56,7 @@ class ExposureSkewnormal:
             name="exposure_extrapolated",
             title="exposure, extrapolated",
             means="Exposure in bits, from a skew-normal law that is fitted to the losses of the references of each "
-            "model, where the fit is good: it does not end at the number of references.",
+            "model, where the fit is good. It does not end at the number of references.",
             is_not="It is an extrapolation: beyond the references nothing checks the law. Models whose fit is poor "
             "are left out.",
             unit="bits",

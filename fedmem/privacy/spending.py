@@ -33,9 +33,9 @@ MEASURES = (
     Measure(
         name="epsilon",
         title="epsilon of the guarantee",
-        means="A bound on how far one unit changes the odds of any outcome: by e^epsilon, but for delta.",
-        is_not="It is not what was measured: attacks may show far less. It says nothing about units other than those "
-        "that its neighbours differ in.",
+        means="A bound on how far one unit changes the odds of any outcome: by e^epsilon, up to delta.",
+        is_not="It is not a measurement: attacks may show far less. It says nothing about units other than those in "
+        "which its neighbours differ.",
         unit="nats",
         range=(0.0, math.inf),
         section="privacy",

@@ -31,9 +31,9 @@ ATTACKED = (
     Measure(
         name="identified",
         title="identified",
-        aside="share of examples nearer to what was reconstructed than all of a gallery is",
-        means="The share of examples that the reconstruction from an update is nearer to than to any other of a "
-        "gallery.",
+        aside="share of examples that are nearer to a reconstruction than all of a gallery",
+        means="The share of examples whose reconstruction from an update is nearer to them than to any image or text "
+        "of a gallery.",
         is_not=_NOT_MEMORISATION,
         unit="yes or no",
         range=(0.0, 1.0),
@@ -47,9 +47,9 @@ ATTACKED = (
         name="margin",
         title="dB of PSNR over the best prior",
         aside=f"{_PICKED}: below 0 does not mean that nothing leaked",
-        means="How much nearer (PSNR in dB) a reconstructed image comes to an example than the best guess "
-        "without the update; and this gain for examples that were trained on, minus the same for examples "
-        "of the same client that are out at random.",
+        means="How much nearer (PSNR in dB) a reconstructed image comes to an example than the best guess without the "
+        "update. Its difference is this gain for examples that were trained on, minus that for examples of the same "
+        "client that are out at random.",
         is_not=_NOT_PRIOR,
         unit="dB",
         range=(-CAP, CAP),
@@ -68,9 +68,9 @@ ATTACKED = (
         name="similarity_gain",
         title="similarity of texts over the best prior",
         aside=_PICKED,
-        means="How much more similar, in tokens and their places, a reconstructed text is to an example than "
-        "the best guess without the update; and this gain for examples that were trained on, minus the "
-        "same for examples of the same client that are out at random.",
+        means="How much more similar, in tokens and their places, a reconstructed text is to an example than the best "
+        "guess without the update. Its difference is this gain for examples that were trained on, minus that for "
+        "examples of the same client that are out at random.",
         is_not=_NOT_PRIOR,
         unit="similarity",
         range=(-1.0, 1.0),
@@ -104,7 +104,7 @@ ATTACKED = (
 )  # fmt: skip
 """The measures of the probe `leakage`."""
 
-_EXTRACTED = "It is no memorisation where it happens as often by chance; compare with secrets that were held out."
+_EXTRACTED = "It is no memorisation where it happens as often by chance: compare it with secrets that were held out."
 
 _GIVEN = {**_YES_OR_NO, "section": "extraction", "shows": "extracted"}
 

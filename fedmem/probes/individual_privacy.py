@@ -60,7 +60,7 @@ class IndividualPrivacy:
         Measure(
             name="individual_epsilon",
             title="individual epsilon",
-            means="What the noise of a client has spent on its own records, given how long their gradients are.",
+            means="The epsilon that a client has spent on its own records, given the lengths of their gradients.",
             is_not="It depends on the data, so it is no guarantee and must not be published as one.",
             unit="nats",
             range=(0.0, math.inf),
