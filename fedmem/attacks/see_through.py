@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SeeThrough:
-    """Matches a gradient from several starts at once, which agree upon what they have in common: See through Gradients.
+    """Matches a gradient from several starts at once, which are drawn to their mean: See through Gradients.
 
     Minimises over images x in [0, 1], for all starts of a target together, by Adam
     `|grad loss(x, y) - g|² / |g|² + tv * TV(x) + l2 * mean(x²) + group * mean((x - m)²)`,

@@ -63,7 +63,7 @@ class Tag:
 
     - restarts are chosen by the distance alone, never by the truth;
     - the result of a target does not depend on other targets;
-    - sign and scale of the gradient matter, unlike to a cosine: they have to be those of one step.
+    - sign and scale of the gradient matter, unlike for a cosine: they have to be those of one step.
 
     Errors: `ComponentError` if the model has no embedding that reads its inputs, or next tokens should be known,
     `TargetError` if a target does not fit.

@@ -70,8 +70,8 @@ class Csv:
     - `rows`: training rows, drawn from those there are; null for all.
     - `test`: test rows to draw, a number from 1 or a share below 1. Or the column that says test or train (yes or no,
       true or false, 1 or 0). Or another file with the same columns; null for a fifth.
-    - `separator`: what is between the cells of a CSV file, one character.
-    - `encoding`: that of a CSV file.
+    - `separator`: the character between the cells of a CSV file.
+    - `encoding`: the encoding of a CSV file.
     - `decimal`: the decimal mark of numbers, a point or a comma (120,5). Separators of thousands are refused.
 
     Guarantees:

@@ -35,7 +35,7 @@ class Mnist5k:
 
     Fields
 
-    - `rows`: training rows, drawn from what the test set leaves; null for all.
+    - `rows`: training rows, drawn from the rows that the test set leaves; null for all.
     - `test`: rows held out as the test set.
 
     Guarantees:

@@ -14,7 +14,8 @@ from fedmem.errors import ComponentError
 
 @dataclass(frozen=True, kw_only=True)
 class TextFolder(Texts):
-    """A folder of text files in UTF-8: a file is what one client wrote, its name without its ending is the client's.
+    """A folder of text files in UTF-8: a file has the texts of one client, and its name without the ending is the
+    client's.
 
     Files with other endings, folders and what starts with a dot are passed over. A file whose text is too short for
     `min_chars` is no client, an empty one is an error.

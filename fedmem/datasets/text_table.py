@@ -18,7 +18,7 @@ from fedmem.shipped.files import data_path
 
 @dataclass(frozen=True, kw_only=True)
 class TextTable(Texts):
-    """Rows of a CSV or parquet file, with a text each; what one client wrote is one text, a line for each row.
+    """Rows of a CSV or parquet file, with a text each; the texts of one client become one text, a line for each row.
 
     Nothing is drawn but the test set. Empty texts are left out. For a table of numbers and categories: `kind: csv`.
 
@@ -27,7 +27,7 @@ class TextTable(Texts):
     - `path`: the file, which ends in `.csv` (commas, with a header, in UTF-8) or `.parquet`.
     - `client`: the column that says whose text it is.
     - `text`: the column of texts.
-    - `attributes`: columns of what is known of a client, alike in all its rows; they become sensitive attributes.
+    - `attributes`: columns of attributes of a client, alike in all its rows; they become sensitive attributes.
 
     Errors: `ComponentError` if the file cannot be read, a column is missing, a client has no text, or an attribute
     changes within a client.

@@ -34,10 +34,10 @@ class Torchvision:
 
     - `name`: the class.
     - `root`: the folder that torchvision keeps its files in; empty for `torchvision` in the cache folder of fedmem.
-    - `download`: let torchvision download what is missing.
+    - `download`: let torchvision download missing files.
     - `split`: for a class that has several versions of its data besides `train`, the version, such as `balanced` of
       EMNIST.
-    - `test_split`: what a class without `train` calls its test part, such as `val`.
+    - `test_split`: the name of the test part in a class without `train`, such as `val`.
     - `size`: cut images to their middle square and resize them to this height and width; null to leave them.
     - `colours`: `grey` has one channel, `rgb` three.
     - `rows`: training rows, drawn from those there are; null for all.

@@ -34,10 +34,10 @@ class Membership:
 
     - `auc`: probability that a member scores above a non-member, ties half; 0.5 is chance. Labels: `attack`, and
       `options`, its fields that are not at their default;
-    - `tpr`: share of members found at a false positive rate: 10 %, 1 % and 0.1 % as far as ten of the n outs are as
-      many, and the smallest that the data support, 10 / n. Label: `fpr`. Left out with fewer than
-      ten outs. With k outs allowed, a member is found if it scores above the k + 1-th highest out, so the null is (k +
-      1) / (n + 1). Equal scores are refused together, so with all scores tied no member is found.
+    - `tpr`: share of members found at a false positive rate: 10 %, 1 % and 0.1 % where these are at least ten of the n
+      outs, and the smallest that the data support, 10 / n. Label: `fpr`. Left out with fewer than ten outs. With k outs
+      allowed, a member is found if it scores above the k + 1-th highest out, so the null is (k + 1) / (n + 1). Equal
+      scores are refused together, so with all scores tied no member is found.
 
     The null of an AUC is its average with re-dealt coins: 0.5 for an attack that reads no coins. LiRA has .48 with 8
     runs, since leaving the target out makes its side noisier. At the others, where nothing is divided by it, the null

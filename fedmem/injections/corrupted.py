@@ -29,7 +29,7 @@ class Corrupted(PlacedInjection):
 
     Fields
 
-    - `damage`: what is done to the image.
+    - `damage`: the kind of damage to the image.
     - `severity`: how much, above 0 and at most 1.
 
     Guarantees:

@@ -33,11 +33,11 @@ _SHOWN = 12
 class Existing:
     """Rows that the partition gave to clients. Each becomes an audit example of the client that holds it.
 
-    Write one of `rows`, `where`, `share` and `per_client`, or `where` with `per_client`: so many of the matching rows
-    of each client. A chosen row leaves the base rows of its client. In runs in which it is out, another row of the same
-    client is its replacement row. These rows are set aside too, one for each chosen row. So a client trains on as many
-    rows as it holds, minus its chosen ones, in every run. With n rows, at most (n - 1) // 2 can be chosen, and n - 1
-    with `exclusion: remove`.
+    Write one of `rows`, `where`, `share` and `per_client`, or `where` with `per_client`: that number of the matching
+    rows of each client. A chosen row leaves the base rows of its client. In runs in which it is out, another row of the
+    same client is its replacement row. These rows are set aside too, one for each chosen row. So a client trains on as
+    many rows as it holds, minus its chosen ones, in every run. With n rows, at most (n - 1) // 2 can be chosen, and n -
+    1 with `exclusion: remove`.
 
     Fields
 
@@ -55,7 +55,7 @@ class Existing:
     Guarantees:
 
     - inputs, targets and ids are those of the data set, and no row is added;
-    - base rows, chosen rows and replacement rows of a client are together what the partition gave it;
+    - base rows, chosen rows and replacement rows of a client are together the rows of the partition;
     - partition, coins and draws of earlier injections stay as they are.
 
     Errors: `ComponentError` for two selectors, for a column or value that is not in the data, and for a row that no

@@ -43,7 +43,7 @@ class ExistingSecret:
     - `template`: text with places, as in the injection `secret`: `{digits:4}`, `{letters:6}`, `{capitals:6}` and
       `{words:NAME}`. A longer run of digits than the template has is no match.
     - `lists`: the lists that the template names, such as `{city: [Rome, Oslo]}`.
-    - `max_secrets`: at most so many of the secrets, drawn at random; null for all.
+    - `max_secrets`: the largest number of secrets, drawn at random; null for all.
     - `coins`: `false` leaves all windows with their clients in every run, so that exposure is measured and memorisation
       is not. With null, coins decide where there are several runs, and there are none with `runs: 1`.
     - `label`: name of this injection in every output; its kind if left out.

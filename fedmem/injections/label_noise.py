@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelNoise(PlacedInjection):
-    """Real rows of the reserve with a wrong label, so many that they are a share of the training rows of the data set.
+    """Real rows of the reserve with a wrong label, as a given share of the training rows of the data set.
 
     With n training rows in the data set and h of N clients as owners, round(rate n h / N) rows are made noisy. They are
     dealt out in proportion to the rows of the owners (largest remainders first). Each is an audit example with a coin

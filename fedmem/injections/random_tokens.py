@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class RandomTokens(PlacedInjection):
     """A row of random tokens, drawn with replacement by their frequency in the data, without `<unk>`.
 
-    Nothing about their order can be learnt from text. The first token is what a model is given; asked for are the
-    others. References are drawn in the same way, their first token included, so canary and reference are exchangeable.
+    Nothing about their order can be learnt from text. A model is given the first token, and the others are asked for.
+    References are drawn in the same way, their first token included, so canary and reference are exchangeable.
 
     Fields
 

@@ -51,7 +51,7 @@ class CanaryClients:
 
     - an **estimate, never a bound**: it assumes that cosines are normal, and that random directions leak most. It is
       near the truth for a sum with noise and a thousand directions, and too high on average with a hundred. So `low` is
-      evidence against a guarantee. After many rounds it is what a final model shows of such clients;
+      evidence against a guarantee. After many rounds it is the epsilon that a final model shows for such clients;
     - the unit is a client, neighbours are with it and without it, or with its place left empty;
     - watching changes nothing; canary clients do: they push the model, and `expected_cohort_size` counts them;
     - NaN where fewer than two cosines are known, because nothing moved or models have diverged.
@@ -60,7 +60,8 @@ class CanaryClients:
 
     Fields
 
-    - `delta`: at which epsilon is reported; that of the scenario's `privacy` is the one to compare with.
+    - `delta`: the delta at which epsilon is reported. Use the delta of the scenario's `privacy` to compare with its
+      guarantee.
     - `every`: measure only rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: `global`, where the noise is.
 

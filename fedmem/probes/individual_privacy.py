@@ -46,7 +46,7 @@ class IndividualPrivacy:
 
     Fields
 
-    - `delta`: of the conversion; that of the scenario's `privacy` is the one to compare with.
+    - `delta`: the delta of the conversion. Use the delta of the scenario's `privacy` to compare with its guarantee.
     - `every`: measure only rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: `local`, where the steps are.
 

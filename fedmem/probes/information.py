@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Information:
-    """Proxies for what the part of an update that belongs to one layer says about single audit examples.
+    """Proxies for the information about single audit examples in the part of an update that belongs to one layer.
 
     Nothing is reconstructed, so neither number is leakage. The labels are `claim` = `proxy`, the `view` and the `layer`
     (a module that has parameters of its own). As in the probe `leakage`, the update is read as a mean gradient `g` of n

@@ -93,8 +93,8 @@ class Leakage:
     Each attack also has readings without a subject: `label_accuracy`, `label_accuracy.guess`, `distance` (matching
     distance reached) and `coverage` (m / n). `label_accuracy` is the share of the labels that are right as a multiset.
     The labels are inferred, unless `knows` has them. The share says little where `coverage` is small.
-    `label_accuracy.guess` is the share with equally many labels of each class. For a text it is that of as many tokens
-    as there are, in the population's proportion.
+    `label_accuracy.guess` is the share with equally many labels of each class. For a text it is the share with equally
+    many tokens, in the population's proportion.
 
     Priors are paired with the batch in the same way. A guesser with m images for a victim has an advantage over one
     with a single image. The priors are grey (0.5 everywhere), the mean of the population, and the class means of the

@@ -49,11 +49,11 @@ _STEPS = 2
 class Mechanism:
     """Tests of messages: the noise of each release is the release minus the contributions of clients.
 
-    An audit sees what an adversary sees, and misses what adversaries of this strength cannot use. This probe plays a
-    tester that sees everything. With a noisy strategy it sees the clients' updates and the aggregate. With `dp_sgd` it
-    sees the rows in the first two batches and the models around them. The tester clips the contributions, adds them up
-    and subtracts the sum. Under the stated mechanism the rest is normal noise of standard deviation z S. From round 1
-    on, in each observed round:
+    An audit has the view of an adversary, and misses faults that adversaries of this strength cannot use. This probe
+    plays a tester that sees everything. With a noisy strategy it sees the clients' updates and the aggregate. With
+    `dp_sgd` it sees the rows in the first two batches and the models around them. The tester clips the contributions,
+    adds them up and subtracts the sum. Under the stated mechanism the rest is normal noise of standard deviation z S.
+    From round 1 on, in each observed round:
 
     - `noise_variance`, by `array`: the mean square of the noise in units of (z S)^2; 1 is expected. The label `release`
       is `server`, or `step` with the labels `step` 1 and 2 of a client with `dp_sgd`;
