@@ -18,11 +18,11 @@ CANARY_LENGTH = 10.0
 
 
 def clipped_sum(rnd: Round, clip: torch.Tensor, weights: torch.Tensor) -> tuple[Arrays, torch.Tensor, Round]:
-    """sum_k w_k min(1, S / |d_k|) d_k over those present (R, ...), the lengths |d_k| (R, K), and who counts as present.
+    """Sum of w_k min(1, S / |d_k|) d_k over present clients (R, ...), the lengths |d_k| (R, K), and the round summed.
 
-    `d_k` is what client k sent less what it was given; `clip` (R,) is S; `weights` (R, K) are from 0 to 1, so that
-    no client moves the sum by more than S. In float64. A length of zero is no problem; who sent a number that is not
-    finite counts as absent.
+    `d_k` is the update of client k: what it sent minus what it was given. `clip` (R,) is S. `weights` (R, K) are from 0
+    to 1, so that no client moves the sum by more than S. Sums are in float64. A length of zero is no problem. A client
+    that sent a number that is not finite counts as absent.
     """
     rnd = drop_non_finite(rnd)
     vectors = updates(rnd)
@@ -70,13 +70,15 @@ def add_canaries(
 
 
 def state_release(clip: float, noise: float | None, divisor: float) -> dict[str, float]:
-    """What a noisy strategy states about the release of a round, for those who test it against messages.
+    """What a noisy strategy states about the release of a round, for tests against messages.
 
-    `before + (sum_k a_k min(1, S / |d_k|) d_k + noise S n) / divisor`, with n standard normal: `clip` is S, NaN where
-    it is not released, `noise` the standard deviation in units of S, `canary_length` how long the updates of canary
-    clients are before they are clipped, in clips. Noise is independent of that of other rounds, unless a tree is stated
-    beside it: the `place` of the round, the `deviation` of the change and that of its `new` draws in units of a draw,
-    and the coefficients `left:0`, ... of the nodes to the left.
+    `before + (sum_k a_k min(1, S / |d_k|) d_k + noise S n) / divisor`, with n standard normal. `clip` is S, or NaN
+    where it is not released. `noise` is the standard deviation in units of S. `canary_length` is the length of canary
+    clients' updates before clipping, in clips.
+
+    Noise is independent of that of other rounds, unless a tree is also stated. A tree is stated by the `place` of the
+    round, and by the coefficients `left:0`, ... of the nodes to the left. Its `deviation` is that of the change, and
+    `new` is that of the change's new draws, both in units of a draw.
     """
     return {
         "clip": clip,

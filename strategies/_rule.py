@@ -36,13 +36,19 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 class Round:
     """What a rule is given: R runs, K places in the cohort, N clients.
 
-    `before` (R, ...) the model sent out; `sent` (R, K, ...) what came back; `weights` (R, K) float64 numbers of
-    examples; `present` (R, K) bool, False for a place without a client; `clients` (R, K) int64 who it is, 0 .. N-1,
-    -1 where nobody is; `report` (R, K) float64 scalars by name, NaN where a client says nothing, among them
-    `probability`, with which the sampler picked each, where that is known; `generators` makes one per run, for rules
-    that draw: named streams in a scenario, none in an app of one's own, where nobody should foresee the draws.
-    `canary_updates` makes, for arrays (R, ...), the directions of canary clients (R, C, ...) in float64, of length one
-    each, some after the other, and (R, C) who of them comes to this round; None where there are none.
+    Attributes:
+        before: (R, ...) The model that was sent out.
+        sent: (R, K, ...) The models that came back.
+        weights: (R, K) float64. Numbers of examples.
+        present: (R, K) bool. False for a place without a client.
+        clients: (R, K) int64. The client at each place, from 0 to N - 1, or -1 where there is none.
+        report: (R, K) float64 scalars by name, NaN where a client reports nothing. Where the probability with which
+            the sampler picked each client is known, it is among them as `probability`.
+        generators: Makes one generator per run, for rules that draw. In a scenario they are named streams. In an app
+            of one's own there are none, since nobody should foresee the draws.
+        canary_updates: Makes the directions of canary clients (R, C, ...) for arrays (R, ...), and (R, C) which of
+            these clients participate in this round. Directions are in float64, have length one each, and are made
+            one after another. None where there are no canary clients.
     """
 
     number: int
@@ -66,8 +72,8 @@ class Round:
 class Rule(Protocol):
     """The server step of a strategy.
 
-    `state` starts it. `payload` (R, K, ...) is what it gives each client beside the model, which must not depend on who
-    else is in the cohort or in which order.
+    `state` starts it. `payload` (R, K, ...) is what it gives each client in addition to the model. The payload must not
+    depend on the other clients of the cohort or on their order.
     """
 
     def state(self, before: Arrays, num_clients: int) -> Arrays: ...
@@ -100,8 +106,8 @@ class ServerRule(ABC):
 def weighted_mean(sent: Arrays, weights: torch.Tensor) -> Arrays:
     """Mean over the cohort (R, K, ...) -> (R, ...) with weights (R, K) that sum to one.
 
-    Adds up in the order of the cohort, element by element, so that a run's result does not depend on how many runs
-    are stacked with it, and equals Flower's own FedAvg to the last bit.
+    Adds up in the order of the cohort, element by element. A run's result therefore does not depend on how many runs
+    are stacked with it. It equals Flower's own FedAvg to the last bit.
     """
     first = next(iter(sent.values()))
     numbers = sum(values.numel() for values in sent.values())
@@ -145,12 +151,12 @@ class Services:
     """What a bank of runs provides to the Flower strategy of one run. In an app of one's own it stays empty.
 
     Attributes:
-        nodes: node ids of all N clients, client 0 first. If empty, clients are numbered in the order in which their
+        nodes: Node ids of all N clients, client 0 first. If empty, clients are numbered in the order in which their
             nodes are met.
-        reports: scalars of the clients of this round, by node. They are not in the replies, since Flower aggregates
+        reports: Scalars of the clients of this round, by node. They are not in the replies, since Flower aggregates
             every number that a reply contains.
-        generators: makes the generators of the rule for this round; None if nobody should foresee the draws.
-        canary_updates: makes the updates of canary clients of this round, see `Round.canary_updates`; None if there are
+        generators: Makes the generators of the rule for this round; None if nobody should foresee the draws.
+        canary_updates: Makes the updates of canary clients of this round, see `Round.canary_updates`; None if there are
             none.
     """
 
@@ -164,8 +170,8 @@ class RuleStrategy(FedAvg):
     """A Flower strategy that applies a rule to the replies of one run.
 
     Attributes:
-        rule: the rule.
-        services: what the bank provides; the engine writes it before each round.
+        rule: The rule.
+        services: What the bank provides; the engine writes it before each round.
     """
 
     def __init__(self, rule: Rule, num_clients: int = 0, **fedavg: Any) -> None:

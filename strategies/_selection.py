@@ -18,10 +18,10 @@ def mean_of_best(rnd: Round, f: int, keep: torch.Tensor) -> Arrays:
 
 
 def rank_by_score(squares: torch.Tensor, present: torch.Tensor, clients: torch.Tensor, f: int) -> torch.Tensor:
-    """(R, K) places from the least score to the largest, those that are not there last; ties by number of the client.
+    """(R, K) places from the least score to the largest, absent clients last; ties by the number of the client.
 
-    A score is the sum of the squared distances (R, K, K) to the n - f - 2 nearest of the n that are there, at least
-    one and at most all others.
+    The score of a client is a sum of squared distances (R, K, K) to others. With n clients present, it is over the
+    `n - f - 2` nearest of them, at least one and at most all others.
     """
     count = present.sum(dim=1, keepdim=True)
     neighbours = torch.minimum((count - f - 2).clamp(min=1), count - 1)

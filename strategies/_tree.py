@@ -1,8 +1,8 @@
 """Noise by a binary tree over rounds: each prefix sum has the noise of a few nodes, and each node is drawn once.
 
-Round t is a leaf. A node of level l covers 2^l rounds and is complete after the last of them, so that the nodes that
-end at round t are of the levels 0 to v, where 2^v is the largest power of two that divides t. The rounds 1 to t are
-those of as many nodes as t has ones in binary.
+Round t is a leaf. A node of level l covers 2^l rounds and is complete after the last of them. The nodes that end at
+round t are of the levels 0 to v, where 2^v is the largest power of two that divides t. The rounds 1 to t are covered by
+as many nodes as t has ones in binary.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ def top(number: int) -> int:
 def moved_by_one(rounds: int, separation: int, participations: int | None = None, restart: int | None = None) -> int:
     """By how many clips, squared, one client moves all nodes together: an upper bound of sum_nodes c^2.
 
-    A node that holds c participations of the client moves by at most c clips. On each level they are put where they
-    count most: as many into one node as fit with `separation` rounds from one to the next, and as many full nodes as
-    they fill. It is exact for one participation, and for a client that participates in every round.
+    A node that holds c participations of the client moves by at most c clips. On each level the participations are put
+    where they count most. One node takes as many as fit with `separation` rounds from one to the next, and
+    participations fill as many nodes as they can. The bound is exact for one participation, and for a client that
+    participates in every round.
 
     - grows with rounds and participations, falls with the separation; 0 without participations;
     - `participations` are cut to ceil(rounds / separation); each tree has `restart` rounds, or there is one.
@@ -61,8 +62,9 @@ def levels_of(state: Arrays) -> list[Arrays]:
 def climb_tree(fresh: Arrays, below: list[Arrays], own_noise_only: bool) -> Arrays:
     """The noise of the highest node that ends now, from fresh noise by level and name and the nodes to its left.
 
-    Its own fresh noise alone, of variance 1; or, with all fresh noise from the leaf on, the mean of its own and of its
-    two halves with the least variance, 2^l / (2^(l + 1) - 1) at level l (Honaker, 2015).
+    Given its own fresh noise alone, it is that noise, of variance 1. Given all fresh noise from the leaf on, it
+    averages its own noise and that of its two halves with the least variance. That variance is 2^l / (2^(l + 1) - 1) at
+    level l (Honaker, 2015).
     """
     highest = len(below)
     node, variance = part(fresh, f"{highest if own_noise_only else 0}:"), 1.0
@@ -74,11 +76,12 @@ def climb_tree(fresh: Arrays, below: list[Arrays], own_noise_only: bool) -> Arra
 
 
 def change_of(place: int, own_noise_only: bool) -> tuple[float, float, list[float]]:
-    """What the noise of the prefix changes by in the round at this place of a tree, counted from 1.
+    """The change of the prefix's noise in the round at this place of a tree, counted from 1.
 
-    It is the highest node that ends now minus the nodes to its left, `climb_tree(...) - sum of below`: a sum of draws
-    that are new in this round, and of the nodes to the left. Returns its variance, that of the new draws alone, and the
-    coefficients of the nodes to the left, the lowest level first; variances in units of that of a draw.
+    It is the highest node that ends now minus the nodes to its left, `climb_tree(...) - sum of below`. So it is a sum
+    of draws that are new in this round, and of the nodes to the left. Returns the variance of the change, the variance
+    of the new draws alone, and the coefficients of the nodes to the left. Coefficients are in order of level, the
+    lowest first. Variances are in units of the variance of a draw.
 
     >>> [round(change_of(place, own_noise_only=True)[0], 2) for place in (1, 2, 3, 4)]
     [1.0, 2.0, 1.0, 3.0]

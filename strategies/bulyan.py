@@ -17,24 +17,25 @@ from ._selection import distances, rank_by_score
 class Bulyan(ServerRule):
     """Krum, repeated until theta = K - 2 f are chosen, then a trimmed mean around the median (El Mhamdi et al., 2018).
 
-    Each time, the client that Krum would choose among those that are left is taken out of them. In each coordinate the
-    result is the mean of the beta = theta - 2 f chosen values that are closest to the median of all chosen.
+    In each repetition, Krum chooses one of the clients that are left, and this client is taken out. In each coordinate
+    the result is the mean of the beta = theta - 2 f chosen values that are closest to the median of all chosen.
 
     Guarantees:
 
     - ignores the numbers of examples; keeps no state;
     - with at most `f` arbitrary clients and K >= 4 f + 3, no coordinate lies further from the median of the chosen than
-      honest ones do; a scenario whose cohorts are smaller is refused;
-    - where a round has fewer clients all the same, f is the largest that allows this, (K - 3) / 4 rounded down, and
-      below seven the plain mean;
-    - of values equally close to the median the smaller goes first, of clients with equal scores the lowest number;
+      honest ones do. A scenario whose cohorts are smaller is refused;
+    - in a round that has fewer clients nevertheless, f is the largest that allows this: (K - 3) / 4 rounded down. With
+      fewer than seven clients the result is the plain mean;
+    - ties: the smaller of values equally close to the median goes first, and the lowest number of clients with equal
+      scores;
     - a client whose model is not finite counts as absent; with no client left the model is kept.
 
-    Flower's class chooses all theta by one round of scores instead of repeatedly, so that the scores still count
-    clients that are chosen already, and skips the round where clients are fewer.
+    Flower's class chooses all theta by one round of scores instead of repeatedly. Its scores therefore still count
+    clients that are chosen already. It skips a round with fewer clients.
 
     Fields:
-        f: how many arbitrary clients a cohort may hold.
+        f: How many arbitrary clients a cohort may hold.
 
     >>> sent = {"w": torch.tensor([[[0.0], [1.0], [2.0], [3.0], [4.0], [5.0], [90.0]]])}
     >>> present, clients = torch.ones((1, 7), dtype=torch.bool), torch.arange(7)[None]

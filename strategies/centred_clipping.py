@@ -16,8 +16,8 @@ from ._rule import Arrays, Round, ServerRule, share, weighted_mean
 class CentredClipping(ServerRule):
     """The mean of what is left of each update within a ball around the last aggregate (Karimireddy et al., 2021).
 
-    Repeatedly: `v = v + 1/K sum_k (u_k - v) min(1, radius / |u_k - v|)`, with `u_k` the updates, from the `v` of the
-    last round, at first zero; then `w = w + v`.
+    The step `v = v + 1/K sum_k (u_k - v) min(1, radius / |u_k - v|)`, with `u_k` the updates, is repeated. It begins
+    with the `v` of the last round, at first zero. Then `w = w + v`.
 
     Guarantees:
 
@@ -27,12 +27,12 @@ class CentredClipping(ServerRule):
     - keeps the last aggregate of each run: a direction that clients no longer take fades instead of ending;
     - a client whose model is not finite counts as absent; with no client left the model is kept.
 
-    The paper has clients send a momentum of their own, with which it proves that outliers cannot hide over rounds; here
-    they send plain updates, and the guarantee is that of a single round.
+    In the paper, clients send a momentum of their own, and outliers then provably cannot hide over rounds. Here they
+    send plain updates, and the guarantee is that of a single round.
 
     Fields:
-        radius: of the ball, in units of length of an update.
-        iterations: how often a round is clipped around its own result.
+        radius: Of the ball, in units of length of an update.
+        iterations: How often a round is clipped around its own result.
 
     >>> sent = {"w": torch.tensor([[[1.0], [1.0], [-90.0]]])}
     >>> present, clients = torch.ones((1, 3), dtype=torch.bool), torch.arange(3)[None]

@@ -17,28 +17,31 @@ from ._rule import Arrays, Round, ServerRule
 class DpAdaptive(ServerRule):
     """`dp_fedavg` whose clipping norm S approaches the `quantile` of the norms of updates (Andrew et al., 2021).
 
-    Each round publishes two noisy sums: of the clipped updates, and of b_k - 1/2, where b_k is 1 if the norm of client
-    k is at most S, else 0. Then `S = S exp(-rate (b - quantile))`, where b is the noisy share of ones: S shrinks where
-    too many are below it. `noise_multiplier` z is that of both together, so that the updates get
-    `z_d = (z^-2 - (2 bit_noise)^-2)^(-1/2)`, a little more.
+    Each round publishes two noisy sums. One is of the clipped updates, the other of b_k - 1/2. The bit b_k is 1 if the
+    norm of client k is at most S, else 0. Then `S = S exp(-rate (b - quantile))`, where b is the noisy share of ones. S
+    therefore shrinks where too many norms are below it. `noise_multiplier` z is that of both sums together. The updates
+    therefore get a little more, `z_d = (z^-2 - (2 bit_noise)^-2)^(-1/2)`.
 
     Guarantees:
 
-    - updates are clipped, bits compared and noise scaled by one S, that of the round before; it changes afterwards;
-    - a client that sends nothing moves the sum of bits by 1/2, to which `zero_out` and `add_remove` refer; a client
-      whose update is zero has the bit 1, which is 1 away from that of a long one, and is covered by `replace` alone;
-    - otherwise those of `dp_fedavg`, with equal weights; in a round without clients S moves by noise alone;
+    - updates are clipped, bits compared and noise scaled by one S, that of the round before. S changes afterwards;
+    - a client that sends nothing moves the sum of bits by 1/2, to which `zero_out` and `add_remove` refer. A client
+      whose update is zero has the bit 1, which is 1 away from the bit of a long update. This difference is covered by
+      `replace` alone;
+    - the other guarantees are those of `dp_fedavg`, with equal weights. In a round without clients S moves by noise
+      alone;
     - the bit of a canary client is `quantile` itself, so that S follows the real clients.
 
     Fields:
         initial_clip: S in the first round; too small is better than too large, since S moves fast.
-        quantile: share of the updates that should not be clipped.
-        rate: how fast S moves: at most by the factor exp(rate) or so in a round.
-        noise_multiplier: z of updates and bits together; null finds it for the scenario's `privacy.target_epsilon`.
-        bit_noise: standard deviation of the noise on the sum of bits, more than z / 2; null takes the larger of
-            `expected_cohort_size` / 20, as the authors do, and 2 z, which costs the updates 3 % more noise.
-        expected_cohort_size: what noisy sums are divided by: how many clients are expected in a round.
-        canary_clients: further clients of random direction, for an audit by the probe `canary_clients`.
+        quantile: Share of the updates that should not be clipped.
+        rate: How fast S moves: at most by the factor exp(rate) or so in a round.
+        noise_multiplier: The noise multiplier z of updates and bits together; null finds it for the scenario's
+            `privacy.target_epsilon`.
+        bit_noise: Standard deviation of the noise on the sum of bits, more than z / 2. With null it is the larger of
+            `expected_cohort_size` / 20, as the authors choose, and 2 z, which costs the updates 3 % more noise.
+        expected_cohort_size: What noisy sums are divided by: how many clients are expected in a round.
+        canary_clients: Further clients of random direction, for an audit by the probe `canary_clients`.
 
     >>> round(noise_of_updates(DpAdaptive(noise_multiplier=1.0, bit_noise=1.0)), 3)
     1.155

@@ -16,27 +16,30 @@ from ._rule import Arrays, Round, ServerRule
 class DpFedAvg(ServerRule):
     """The noisy sum of clipped updates over a fixed number, `w = w_0 + (sum_k a_k clip(d_k) + z S n) / cohort`.
 
-    `d_k` is the update of client k, shortened to norm S where it is longer, `n` standard normal noise, drawn once
-    (McMahan et al., 2018). The noise is added by a trusted server: an observer of single updates is not covered.
+    `d_k` is the update of client k, and `clip` shortens it to norm S where it is longer. `n` is standard normal noise,
+    drawn once (McMahan et al., 2018). The noise is added by a trusted server: an observer of single updates is not
+    covered.
 
     Guarantees:
 
-    - one client moves the sum by at most S, whatever its data, and the divisor does not depend on who takes part;
-    - `a_k` is 1, or `min(rows / cap, 1)`, never a share of the cohort, which one client would change for all others;
+    - one client moves the sum by at most S, whatever its data, and the divisor does not depend on which clients
+      participate;
+    - `a_k` is 1, or `min(rows / cap, 1)`. It is never a share of the cohort, which one client would change for all
+      others;
     - a round without clients is noise like any other: no noise would reveal that the cohort was empty;
     - updates that are zero or not finite count as zero; arrays of integers stay as they are;
     - a client that drops out is not replaced: the noise stays what it was;
-    - a canary client is one more, that sends 10 S along its direction as often as a real one comes, and is clipped
-      like it; `expected_cohort_size` counts it.
+    - a canary client is an additional client. It sends 10 S along its direction as often as a real client participates,
+      and is clipped like one. `expected_cohort_size` counts it.
 
     Fields:
         clip: S, the largest norm of an update, over all parameters.
-        noise_multiplier: z, the standard deviation of the noise divided by S; null finds it for the scenario's
+        noise_multiplier: The standard deviation z of the noise divided by S; null finds it for the scenario's
             `privacy.target_epsilon`.
-        expected_cohort_size: what the noisy sum is divided by: how many clients are expected in a round, or less under
+        expected_cohort_size: What the noisy sum is divided by: how many clients are expected in a round, or less under
             a `cap`.
-        cap: rows from which a client has the full weight; null gives all clients the same.
-        canary_clients: further clients of random direction, for an audit by the probe `canary_clients`.
+        cap: Rows from which a client has the full weight; null gives all clients the same.
+        canary_clients: Further clients of random direction, for an audit by the probe `canary_clients`.
 
     >>> start, sent = {"w": torch.zeros(1, 2)}, {"w": torch.tensor([[[3.0, 4.0], [0.0, 0.0]]])}
     >>> present, clients = torch.ones((1, 2), dtype=torch.bool), torch.arange(2)[None]

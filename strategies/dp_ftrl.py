@@ -18,39 +18,41 @@ from ._tree import change_of, climb_tree, levels_of, moved_by_one, top, zeros_of
 class DpFtrl(ServerRule):
     """Prefix sums of clipped updates with the noise of a tree, `w_t = w_0 + eta (S_t + z S N_t) / cohort`.
 
-    `S_t` is the sum of all clipped updates of rounds 1 to t, and `N_t` the sum of the noise of the nodes that cover
-    these rounds in a binary tree, as many as t has ones in binary. So after T rounds the model has the noise of at most
-    log2(T) + 1 draws, where noise that is new in each round would have added up to T (Kairouz et al., 2021). Each round
-    adds `r_t = (sum_k a_k clip(d_k) + z S (N_t - N_(t-1))) / cohort` to the velocity, `v = momentum v + r`, and
-    `w = w + eta v`; without momentum that is the formula above.
+    `S_t` is the sum of all clipped updates of rounds 1 to t. `N_t` is the sum of the noise of the nodes that cover
+    these rounds in a binary tree. Their number is that of the ones of t in binary. So after T rounds the model has the
+    noise of at most log2(T) + 1 draws. Noise that is new in each round would have added up to T draws (Kairouz et al.,
+    2021).
+
+    Each round adds `r_t = (sum_k a_k clip(d_k) + z S (N_t - N_(t-1))) / cohort` to the velocity, `v = momentum v + r`,
+    and `w = w + eta v`. Without momentum, this equals the formula above.
 
     Its privacy guarantee needs no sampling. It counts the participations of a client and their minimum separation,
-    which the sampler has to guarantee. A participation is in one node of each level, several may be in one node, and
-    together they move the nodes by the square root of `squared_sensitivity(...)` clips.
+    which the sampler has to guarantee. A participation is in one node of each level, and several may be in one node.
+    Together, a client's participations move the nodes by the square root of `squared_sensitivity(...)` clips.
 
     Guarantees:
 
     - each node is drawn once, and prefixes that share it share its noise;
     - one client moves the sum of a round by at most S; `a_k` is 1, or `min(rows / cap, 1)`;
-    - a round without clients is a leaf like any other; updates that are not finite count as zero; arrays of integers
+    - a round without clients is a leaf like any other. Updates that are not finite count as zero. Arrays of integers
       stay as they are;
     - momentum and `server_lr` use what is noisy already, and cost no privacy;
-    - a canary client is one more, that sends 10 S along its direction when it participates, and is clipped like it;
-      `expected_cohort_size` counts it.
+    - a canary client is an additional client. It sends 10 S along its direction when it participates, and is clipped
+      like a real client. `expected_cohort_size` counts it.
 
     Fields:
         clip: S, the largest norm of an update, over all parameters.
-        noise_multiplier: z, the standard deviation of the noise of a node divided by S; null finds it for the
-            scenario's `privacy.target_epsilon`.
-        expected_cohort_size: what the noisy sum is divided by: how many clients take part in a round, or less under a
+        noise_multiplier: The standard deviation z of the noise of a node divided by S; null finds it for the scenario's
+            `privacy.target_epsilon`.
+        expected_cohort_size: What the noisy sum is divided by: how many clients take part in a round, or less under a
             `cap`.
-        cap: rows from which a client has the full weight; null gives all clients the same.
-        server_lr: eta, the server learning rate.
-        momentum: share of the velocity carried to the next round.
-        honaker: estimate each node from its own noisy sum and from those below it, which nearly halves the variance
-            (Honaker, 2015) and costs no privacy; false takes its own alone.
-        restart: rounds after which a new tree is begun, on top of what the old one released; null for one tree.
-        canary_clients: further clients of random direction, for an audit by the probe `canary_clients`.
+        cap: Rows from which a client has the full weight; null gives all clients the same.
+        server_lr: The server learning rate eta.
+        momentum: Share of the velocity carried to the next round.
+        honaker: Estimate each node from its own noisy sum and from those below it. This nearly halves the variance
+            (Honaker, 2015) and costs no privacy; false takes the node's own sum alone.
+        restart: Rounds after which a new tree is begun, on top of what the old one released; null for one tree.
+        canary_clients: Further clients of random direction, for an audit by the probe `canary_clients`.
 
     >>> ftrl = DpFtrl()
     >>> # one participation after 5 rounds, four after 20

@@ -18,15 +18,15 @@ class FedAdagrad(ServerRule):
     With `d` the mean of the updates, weighted by numbers of examples: `m = beta_1 m + (1 - beta_1) d`, `v = v + d^2`,
     `w = w + eta m / (sqrt(v) + tau)`, from `m = 0` and `v = tau^2`.
 
-    - Steps shrink in every coordinate that has been moved, and never grow again: a client that comes late changes less
-      than one that came early.
+    - Steps shrink in every coordinate that has been moved, and never grow again. A client that first participates late
+      changes less than one that participated early.
     - Flower's class starts `v` at zero, below the tau squared that the paper asks for, so this one is our own.
     - Keeps two models of state.
 
     Fields:
-        server_lr: eta, the server learning rate.
-        beta_1: decay of the first moment; the paper uses none here.
-        tau: degree of adaptivity; larger is closer to plain averaging.
+        server_lr: The server learning rate eta.
+        beta_1: Decay of the first moment; the paper uses none here.
+        tau: Degree of adaptivity; larger is closer to plain averaging.
 
     >>> FedAdagrad(server_lr=0.1).beta_1
     0.0

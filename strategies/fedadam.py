@@ -18,16 +18,17 @@ class FedAdam(ServerRule):
     With `d` the mean of the updates, weighted by numbers of examples: `m = beta_1 m + (1 - beta_1) d`,
     `v = beta_2 v + (1 - beta_2) d^2`, `w = w + eta m / (sqrt(v) + tau)`, from `m = 0` and `v = tau^2`.
 
-    - As published there is no bias correction; Flower's class corrects with the round plus one and returns float64,
-      so this one is our own. float32 in and out.
-    - Keeps two models of state. No coordinate moves by more than `eta (1 - beta_1) / sqrt(1 - beta_2)` in the first
-      round, however long the updates are: a coordinate that few clients move is moved as much as any other.
+    - As published, there is no bias correction. Flower's class corrects with the round plus one and returns float64, so
+      this class is the project's own. Input and output are float32.
+    - Keeps two models of state. In the first round, no coordinate moves by more than
+      `eta (1 - beta_1) / sqrt(1 - beta_2)`, however long the updates are. A coordinate that few clients move is moved
+      as much as any other.
 
     Fields:
-        server_lr: eta, the server learning rate.
-        beta_1: decay of the first moment.
-        beta_2: decay of the second moment.
-        tau: degree of adaptivity; larger is closer to plain averaging with momentum.
+        server_lr: The server learning rate eta.
+        beta_1: Decay of the first moment.
+        beta_2: Decay of the second moment.
+        tau: Degree of adaptivity; larger is closer to plain averaging with momentum.
 
     >>> FedAdam(server_lr=0.03).beta_1
     0.9

@@ -17,8 +17,8 @@ from ._rule import ALONE, Arrays, Round, ServerRule, share, weighted_mean
 class FedAvgM(ServerRule):
     """The averaged update as a gradient for momentum: `v = momentum v + d`, `w = w + eta v` (Hsu et al., 2019).
 
-    `d` is the mean of the updates weighted by numbers of examples, `v` starts at zero. An update is still at work in
-    later rounds, with weight `momentum^t` after t of them, so a client goes on moving the model when it is away.
+    `d` is the mean of the updates weighted by numbers of examples, and `v` starts at zero. After t rounds, an update
+    still acts with weight `momentum^t`. A client therefore goes on moving the model while it does not participate.
 
     Guarantees:
 
@@ -27,8 +27,8 @@ class FedAvgM(ServerRule):
       to the last bit.
 
     Fields:
-        momentum: share of the velocity carried to the next round.
-        server_lr: eta, the server learning rate.
+        momentum: Share of the velocity carried to the next round.
+        server_lr: The server learning rate eta.
 
     >>> type(FedAvgM(momentum=0.5).make(3)).__name__
     'FedAvgM'

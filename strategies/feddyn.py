@@ -19,8 +19,8 @@ class FedDyn(ServerRule):
     With its update `u_k`: `g_k = g_k - alpha u_k`, which at a minimum is its gradient there; over the N clients
     `h = h - alpha sum_S u_k / N`; and `w = mean_S w_k - h / alpha`. All g_k and h start at zero.
 
-    The server computes g_k from the update; clients send no more than in `fedavg`, remember nothing, and are given
-    `-g_k` and alpha in addition to the model. It keeps N models in each run.
+    The server computes g_k from the update. Clients send no more than in `fedavg` and remember nothing. In addition to
+    the model they are given `-g_k` and alpha. The strategy keeps N models in each run.
 
     Guarantees:
 
@@ -28,11 +28,11 @@ class FedDyn(ServerRule):
     - h stays the mean of the g_k of all N clients;
     - a client that is absent keeps its g_k; one without rows does too, since its update is zero.
 
-    With all N clients taking part the model moves about twice as far in the first round as by averaging; with few local
+    If all N clients participate, the model moves about twice as far in the first round as by averaging. With few local
     steps, which leave clients far from their minima, a small alpha makes this unstable.
 
     Fields:
-        alpha: strength of the pull towards the model sent; g_k is learned at this rate.
+        alpha: Strength of the pull towards the model sent; g_k is learned at this rate.
 
     >>> start, dyn = {"w": torch.zeros(1, 1)}, FedDyn(alpha=0.5)
     >>> present, clients = torch.ones((1, 1), dtype=torch.bool), torch.zeros((1, 1), dtype=torch.int64)

@@ -26,7 +26,7 @@ class FedExP(ServerRule):
 
     Fields:
         weighting: `uniform`, as published, or `size` (by number of examples).
-        epsilon: keeps steps finite where updates cancel out; in units of squared length of an update.
+        epsilon: Keeps steps finite where updates cancel out; in units of squared length of an update.
 
     >>> sent = {"w": torch.tensor([[[3.0, 0.0], [0.0, 3.0], [-2.0, 0.0], [0.0, -2.0]]])}
     >>> present = torch.ones((1, 4), dtype=torch.bool)

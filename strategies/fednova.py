@@ -17,11 +17,13 @@ from ._rule import Arrays, Round, ServerRule, share, weighted_mean
 class FedNova(ServerRule):
     """FedNova: `w = w + tau sum_k p_k u_k / a_k`, `tau = sum_k p_k a_k` (Wang et al., 2020).
 
-    `p_k` is the client's share of the cohort's examples, `u_k` its update and `a_k` the sum of the weights with which
-    the gradients of its t local steps enter the update: t for plain SGD, and with momentum rho
-    `(t - rho (1 - rho^t) / (1 - rho)) / (1 - rho)`. Where clients take different numbers of steps, `fedavg` follows
-    those with many, and ends at the minimum of another objective; here a client counts by its examples alone, and a
-    client with few steps is amplified, with whatever it memorised.
+    `p_k` is the client's share of the cohort's examples, and `u_k` its update. `a_k` is the sum of the weights with
+    which the gradients of its t local steps enter the update. It is t for plain SGD, and with momentum rho
+    `(t - rho (1 - rho^t) / (1 - rho)) / (1 - rho)`.
+
+    Where clients take different numbers of steps, `fedavg` follows clients with many steps, and ends at the minimum of
+    another objective. Here a client counts by its examples alone. A client with few steps is amplified, and so is
+    whatever it memorised.
 
     Guarantees:
 
@@ -32,7 +34,7 @@ class FedNova(ServerRule):
     refused.
 
     Fields:
-        client_momentum: momentum of the clients, which start each round at rest.
+        client_momentum: Momentum of the clients, which start each round at rest.
 
     >>> sent = {"w": torch.tensor([[[1.0], [4.0]]])}
     >>> present, clients = torch.ones((1, 2), dtype=torch.bool), torch.arange(2)[None]

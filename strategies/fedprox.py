@@ -21,11 +21,11 @@ class FedProx(ServerRule):
     Guarantees:
 
     - `mu` of 0 is `fedavg`, to the last bit;
-    - the first local step equals that of `fedavg`, since the pull begins at zero; with more steps, a larger `mu` keeps
+    - the first local step equals that of `fedavg`, since the pull begins at zero. With more steps, a larger `mu` keeps
       updates shorter, as long as `lr * mu` is well below 1.
 
     Fields:
-        mu: strength of the pull.
+        mu: Strength of the pull.
 
     >>> FedProx(mu=0.1).payload({}, torch.tensor([[3, 4]]))["mu"].tolist()
     [[0.1, 0.1]]

@@ -18,16 +18,16 @@ class FedYogi(ServerRule):
     With `d` the mean of the updates, weighted by numbers of examples: `m = beta_1 m + (1 - beta_1) d`,
     `v = v - (1 - beta_2) d^2 sign(v - d^2)`, `w = w + eta m / (sqrt(v) + tau)`, from `m = 0` and `v = tau^2`.
 
-    - Where `d^2` falls below `v`, the moment shrinks by a multiple of `d^2` and not of itself: after a large update a
+    - Where `d^2` falls below `v`, the moment shrinks by a multiple of `d^2` and not of itself. After a large update a
       coordinate stays slow for longer than under `fedadam`.
     - Flower's class starts `v` at zero, below the tau squared that the paper asks for, so this one is our own.
     - Keeps two models of state.
 
     Fields:
-        server_lr: eta, the server learning rate.
-        beta_1: decay of the first moment.
-        beta_2: one minus the size of a step of the second moment.
-        tau: degree of adaptivity; larger is closer to plain averaging with momentum.
+        server_lr: The server learning rate eta.
+        beta_1: Decay of the first moment.
+        beta_2: One minus the size of a step of the second moment.
+        tau: Degree of adaptivity; larger is closer to plain averaging with momentum.
 
     >>> FedYogi(server_lr=0.03).beta_2
     0.99

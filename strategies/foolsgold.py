@@ -20,27 +20,28 @@ NOTHING = 1e-9
 class FoolsGold(ServerRule):
     """Against one attacker with many clients: clients with similar updates count less (Fung et al., 2020).
 
-    With `h_k` the sum of the updates of client k so far, `s_kj = max(0, cos(h_k, h_j))` and `v_k = max_j s_kj` within
-    the cohort: `s_kj` is multiplied by `v_k / v_j` where `v_j > v_k`, so that honest clients are pardoned for
-    resembling those who resemble each other more; `a_k = 1 - max_j s_kj`, divided by the largest; then
-    `a_k = kappa (log(a_k / (1 - a_k)) + 0.5)`, cut to [0, 1]. `w = w + sum_k a_k u_k / sum_k a_k`.
+    Let `h_k` be the sum of the updates of client k so far, and `s_kj = max(0, cos(h_k, h_j))` and `v_k = max_j s_kj`
+    within the cohort. Where `v_j > v_k`, `s_kj` is multiplied by `v_k / v_j`. This pardons honest clients for their
+    similarity to clients that are more similar to each other. Then `a_k = 1 - max_j s_kj`, divided by the largest. Then
+    `a_k = kappa (log(a_k / (1 - a_k)) + 0.5)`, cut to [0, 1], and `w = w + sum_k a_k u_k / sum_k a_k`.
 
     Guarantees:
 
-    - a single client is taken as it is; two or more with the same history, and no other, have no weight: the model
-      is kept, as it is whenever no client has weight;
-    - ignores the numbers of examples; clients that never moved resemble no other;
+    - a single client is taken as it is. Two or more clients with the same history, and no other, have no weight. The
+      model is kept whenever no client has weight;
+    - ignores the numbers of examples. Clients that never moved resemble no other;
     - a client whose model is not finite counts as absent, and its history stays as it was;
     - not robust to a single wild client, which resembles no other and has full weight.
 
-    Atypical clients win: they keep full weight where alike, ordinary ones share theirs. Where all hold alike data
-    (`partition: iid`) ordinary clients look like one attacker, and which clients count is nearly random.
+    Atypical clients win: they keep full weight, while similar, ordinary ones share theirs. Where all clients hold
+    similar data (`partition: iid`) ordinary clients look like one attacker, and which clients count is nearly random.
 
-    Keeps the history of every client: N models for each run. The paper has all clients in all rounds and adds up the
-    weighted updates; here those of a round are compared and averaged. Its weights of single features are left out.
+    Keeps the history of every client: N models for each run. In the paper all clients participate in all rounds, and
+    the weighted updates are added up. Here the updates of a round are compared and averaged. The paper's weights of
+    single features are left out.
 
     Fields:
-        kappa: steepness with which a weight falls once a history resembles another.
+        kappa: Steepness with which a weight falls once a history resembles another.
 
     >>> sent = {"w": torch.tensor([[[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]])}
     >>> present, clients = torch.ones((1, 3), dtype=torch.bool), torch.arange(3)[None]

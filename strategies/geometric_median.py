@@ -19,23 +19,23 @@ ENOUGH = 1e-7
 class GeometricMedian(ServerRule):
     """RFA, the model `z` that minimises `sum_k a_k |z - w_k|` (Pillutla et al., 2022).
 
-    By the smoothed Weiszfeld algorithm: from the mean, repeatedly `z = sum_k b_k w_k / sum_k b_k` with
+    The smoothed Weiszfeld algorithm begins with the mean and repeats `z = sum_k b_k w_k / sum_k b_k` with
     `b_k = a_k / max(nu, |z - w_k|)`.
 
     Guarantees:
 
-    - a convex combination of what the clients sent, in which a client far from the others counts by the inverse of
-      its distance: atypical clients count, but no more than others;
-    - while arbitrary clients hold a share s < 1/2 of the weights, the minimum is no further from any point c than
-      2 (1 - s) / (1 - 2 s) times the distance from c of the farthest other client;
-    - each run is iterated until its own steps are short, or `iterations` times, whatever the runs beside it do; a wild
-      client at a distance D is reached by about log(D) steps;
+    - the result is a convex combination of the models sent. A client far from the others counts by the inverse of its
+      distance. Atypical clients count, but no more than others;
+    - while arbitrary clients hold a share s < 1/2 of the weights, the minimum stays near the other clients. Its
+      distance from any point c is at most 2 (1 - s) / (1 - 2 s) times that of the farthest other client;
+    - each run is iterated until its own steps are short, or `iterations` times, whatever other runs do. A wild client
+      at a distance D is reached by about log(D) steps;
     - a client whose model is not finite counts as absent; with no client left the model is kept. Keeps no state.
 
     Fields:
         weighting: `uniform`, or `size` (by number of examples, which clients state themselves), as published.
-        iterations: most steps of a round.
-        nu: distance below which a client counts no more for being closer.
+        iterations: Most steps of a round.
+        nu: Distance below which a client counts no more for being closer.
 
     >>> sent = {"w": torch.tensor([[[0.0], [1.0], [90.0]]])}
     >>> present, clients = torch.ones((1, 3), dtype=torch.bool), torch.arange(3)[None]

@@ -23,16 +23,17 @@ class Krum(ServerRule):
 
     - ignores the numbers of examples; keeps no state;
     - up to `f` arbitrary clients are resisted where K >= 2 f + 3; a scenario whose cohorts are smaller is refused;
-    - where a round has fewer clients all the same (a varying cohort, failures), the number of neighbours is at least
-      one and at most all the others; a single client is taken as it is;
+    - in a round with fewer clients nevertheless (a varying cohort, failures), the number of neighbours is at least one
+      and at most all the others. A single client is taken as it is;
     - of clients with equal scores, as the nearest pair of three always are, the one with the lowest number goes first;
     - a model with values that are not finite is infinitely far from the others.
 
-    Distances are sums of squared differences in float64. The shortcut |x|^2 + |y|^2 - 2 x y in float32, as in Flower's
-    class, loses a typical update in the rounding of the weights, and takes others for a client's nearest, itself.
+    Distances are sums of squared differences in float64. Flower's class uses the shortcut `|x|^2 + |y|^2 - 2 x y` in
+    float32. It loses a typical update in the rounding of the weights, and takes other clients for the nearest of a
+    client, which is itself.
 
     Fields:
-        f: how many arbitrary clients a cohort may hold.
+        f: How many arbitrary clients a cohort may hold.
 
     >>> sent = {"w": torch.tensor([[[0.0], [1.0], [3.0], [90.0], [6.0]]])}
     >>> present = torch.ones((1, 5), dtype=torch.bool)

@@ -17,23 +17,24 @@ class MultiKrum(ServerRule):
     """The unweighted mean of the `keep` clients with the least scores of Krum (Blanchard et al., 2017).
 
     A score is the sum of squared distances to the K - f - 2 nearest others, as in `krum`, which is this with `keep` 1.
-    A client unlike the others is left out whole, and nothing of it reaches the aggregate.
+    A client unlike the others is left out as a whole, and nothing of it reaches the aggregate.
 
     Guarantees:
 
     - ignores the numbers of examples; keeps no state;
-    - up to `f` arbitrary clients are resisted where K >= 2 f + 3 and `keep` clients are left without them; a scenario
+    - up to `f` arbitrary clients are resisted where K >= 2 f + 3 and `keep` clients are left without them. A scenario
       whose cohorts are smaller is refused;
-    - where a round has fewer clients all the same, the number of neighbours is at least one and at most all the others,
-      and `keep` at most all of them;
+    - in a round with fewer clients nevertheless, the number of neighbours is at least one and at most all the others.
+      `keep` is then at most all of them;
     - ties go to the lowest client number, and a model that is not finite is infinitely far from the others.
 
-    Flower's class weighs those it has chosen by their numbers of examples, which the sender states and the published
-    rule ignores, and measures distances in float32 (see `krum`).
+    Flower's class weights the chosen clients by their numbers of examples, which the sender states and the published
+    rule ignores. It measures distances in float32 (see `krum`).
 
     Fields:
-        f: how many arbitrary clients a cohort may hold.
-        keep: how many clients are averaged; left out, K - 2 f - 3, the most for which convergence is proven, but one.
+        f: How many arbitrary clients a cohort may hold.
+        keep: How many clients are averaged. Left out, it is K - 2 f - 3, the most for which convergence is proven, but
+            at least one.
 
     >>> sent = {"w": torch.tensor([[[0.0], [1.0], [3.0], [90.0], [6.0]]])}
     >>> present = torch.ones((1, 5), dtype=torch.bool)

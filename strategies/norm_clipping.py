@@ -20,15 +20,15 @@ class NormClipping(ServerRule):
 
     Guarantees:
 
-    - one client moves the model by at most its weight times `radius`, so replacing it by another by at most twice that;
-      without noise this is no differential privacy;
-    - an update of zero stays zero; a radius beyond all updates gives `fedavg`, up to rounding;
+    - one client moves the model by at most its weight times `radius`. Replacing it by another moves the model by at
+      most twice that. Without noise this is no differential privacy;
+    - an update of zero stays zero. A radius beyond all updates gives `fedavg`, up to rounding;
     - a client whose model is not finite counts as absent; with no client left the model is kept. Keeps no state.
 
-    Clients that learn much from few rows send long updates, so it is their part that is cut.
+    Clients that learn much from few rows send long updates, so their part is cut.
 
     Fields:
-        radius: greatest length of an update.
+        radius: Greatest length of an update.
         weighting: `uniform`, or `size` (by number of examples, which clients state themselves).
 
     >>> sent = {"w": torch.tensor([[[3.0, 4.0], [0.0, 0.0]]])}

@@ -22,15 +22,16 @@ class QFedAvg(ServerRule):
     - `q` 0 is uniform averaging. A larger `q` leans to clients of large loss, hard and atypical ones, and shortens the
       step where updates are long.
     - Ignores the numbers of examples; keeps no state.
-    - `F_k` is the mean loss over the batches of the client's round. The paper has the loss of the model that was sent,
-      for which clients would have to evaluate first; Flower's class takes what clients call `train_loss`, as here.
-    - A client whose loss is not a finite number counts as absent, as does one whose model is not; without any the
-      model is kept. A loss of zero counts as 1e-10.
+    - `F_k` is the mean loss over the batches of the client's round. In the paper it is the loss of the model that was
+      sent, which clients would have to evaluate first. Flower's class takes the metric that clients call `train_loss`,
+      as here.
+    - A client whose loss or model is not finite counts as absent. Without any client the model is kept. A loss of zero
+      counts as 1e-10.
     - Flower's class agrees, but returns float64 and empties the replies.
 
     Fields:
-        q: how much a large loss counts.
-        lr: learning rate of the clients, whose inverse stands for the Lipschitz constant of their gradients.
+        q: How much a large loss counts.
+        lr: Learning rate of the clients, whose inverse stands for the Lipschitz constant of their gradients.
 
     >>> sent = {"w": torch.tensor([[[2.0], [0.0]]])}
     >>> present = torch.ones((1, 2), dtype=torch.bool)

@@ -15,11 +15,11 @@ from ._rule import Arrays, Round, ServerRule, share, weighted_mean
 
 @dataclass(frozen=True, kw_only=True)
 class Rotate(ServerRule):
-    """The mean by size of those in the cohort that were not aggregated in the last `rest` rounds.
+    """The mean by size of the clients of the cohort that were not aggregated in the last `rest` rounds.
 
     Client k of the cohort of round r counts if `r - last_k > rest`, with `last_k` the round in which it last counted.
-    All others train, and are seen at the local level, but nothing of them reaches the aggregate: what it knew of them
-    has time to be forgotten.
+    All others train, and are observed at level local, but nothing of them reaches the aggregate. The aggregate thus has
+    time to forget what it memorised of them.
 
     Guarantees:
 
@@ -27,14 +27,14 @@ class Rotate(ServerRule):
     - between two rounds in which a client counts lie at least `rest` rounds in which it does not;
     - where all of a cohort rest, the model is kept.
 
-    Unlike the sampler `min_separation`, which does not even ask clients that rest, this changes the aggregate alone, so
-    that local and global memorisation of one and the same work are compared. Where everyone takes part in every round,
-    all count together once in `rest + 1` rounds; with a sampler that picks some, they come to count in turn.
+    The sampler `min_separation` does not even ask clients that rest. This strategy changes the aggregate alone, so that
+    local and global memorisation of the same work are compared. If all clients participate in every round, all count
+    together once in `rest + 1` rounds. With a sampler that picks some, they count in turn after a while.
 
     Keeps the first round in which each client counts again, N numbers for each run.
 
     Fields:
-        rest: rounds for which a client is left out after it counted.
+        rest: Rounds for which a client is left out after it counted.
 
     >>> sent = {"w": torch.tensor([[[1.0], [3.0]]])}
     >>> present, ids = torch.ones((1, 2), dtype=torch.bool), torch.tensor([[4, 7]])

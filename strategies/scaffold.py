@@ -17,12 +17,12 @@ from ._rule import Arrays, Round, ServerRule, share, weighted_mean
 class Scaffold(ServerRule):
     """Local steps go along `g - c_k + c`, with control variates c_k of the client, c of all (Karimireddy et al., 2020).
 
-    After t steps of learning rate l, with update `u_k` (option II):
-    `c_k = c_k - c - u_k / (t l)`, the mean gradient that the client met; `w = w + eta mean_S u_k`;
-    `c = c + sum_S (change of c_k) / N`. All control variates start at zero.
+    After t steps of learning rate l, with update `u_k` (option II): `c_k = c_k - c - u_k / (t l)`, the mean gradient
+    that the client met; `w = w + eta mean_S u_k`; `c = c + sum_S (change of c_k) / N`. All control variates start at
+    zero.
 
-    The server computes c_k from the update, since it knows everything in it, so that clients send nothing more than in
-    `fedavg` and remember nothing; their server payload is `c - c_k`. It keeps N models in each run.
+    The server computes c_k from the update, since it knows everything in it. Clients therefore send nothing more than
+    in `fedavg` and remember nothing. Their server payload is `c - c_k`. The strategy keeps N models in each run.
 
     Guarantees:
 
@@ -31,13 +31,13 @@ class Scaffold(ServerRule):
     - a client that is absent, or has no rows, keeps its control variate;
     - c stays the mean of the c_k of all N clients.
 
-    A client's mean gradient of its last participation goes on acting through c, at all others, while it is away.
+    While a client does not participate, the mean gradient of its last participation still acts through c on all others.
 
     Errors: `ValueError` if a client does not report its `steps` and `lr`. A scenario whose client has momentum is
     refused, since its update is then no sum of gradients times l.
 
     Fields:
-        server_lr: server learning rate.
+        server_lr: Server learning rate.
 
     >>> start = {"w": torch.zeros(1, 1)}
     >>> present, ids = torch.ones((1, 1), dtype=torch.bool), torch.zeros((1, 1), dtype=torch.int64)

@@ -19,17 +19,17 @@ class SignMajority(ServerRule):
 
     Guarantees:
 
-    - a coordinate moves by `server_lr`, or not at all: where votes are equal, or no client moved it. What a single
-      client knows is lost where the majority has another opinion, however far it went; a coordinate that it alone moved
-      (an input that only it has) is moved as far as any other;
-    - fewer than half of the clients can not turn a coordinate in which all others agree;
+    - a coordinate moves by `server_lr`, or not at all where votes are equal or no client moved it. What a single client
+      learned is lost where the majority votes otherwise, however far its update went. A coordinate that one client
+      alone moved (an input that only it has) is moved as far as any other;
+    - fewer than half of the clients cannot turn a coordinate in which all others agree;
     - ignores the numbers of examples and the lengths of updates; keeps no state;
     - a client whose model is not finite has no vote; without any vote the model is kept.
 
-    The paper votes on gradients; here on the updates of a round of local steps.
+    In the paper, votes are on gradients. Here they are on the updates of a round of local steps.
 
     Fields:
-        server_lr: size of a step.
+        server_lr: Size of a step.
 
     >>> import torch
     >>> sent = {"w": torch.tensor([[[0.1, 2.0], [0.3, -1.0], [-90.0, 0.0]]])}

@@ -21,7 +21,7 @@ class TrimmedMean(ServerRule):
     Guarantees:
 
     - ignores the numbers of examples; keeps no state;
-    - as long as at most k clients are arbitrary, each coordinate lies within the range of the others; a value that is
+    - as long as at most k clients are arbitrary, each coordinate lies within the range of the others. A value that is
       not a number counts as the largest;
     - ties change nothing: equal values are interchangeable; nor does the order of the clients, to the last bit.
 
@@ -29,7 +29,7 @@ class TrimmedMean(ServerRule):
     FedTrimmedAvg adds up in float32 in the order that a partial sort happens to leave, and is no bitwise reference.
 
     Fields:
-        beta: share of the cohort that is cut off on each side.
+        beta: Share of the cohort that is cut off on each side.
 
     >>> sent = {"w": torch.tensor([[[0.0], [1.0], [2.0], [3.0], [90.0]]])}
     >>> present = torch.ones((1, 5), dtype=torch.bool)

@@ -23,18 +23,19 @@ class Typicality(ServerRule):
 
     Guarantees:
 
-    - `beta` 0 is `fedavg`, to the last bit. Above it, atypical clients count less, down to a share of
-      `exp(-2 beta)` of what typical ones do for as many examples, and never nothing; below it, they count more;
-    - the length of an update does not decide which client is typical; but length still counts in the
-      mean, so a wild client is attenuated by `exp(-2 beta)` at most, and this is no robust rule;
+    - `beta` 0 is `fedavg`, to the last bit. If `beta` is positive, atypical clients count less, but never nothing.
+      Their weight falls to a share of `exp(-2 beta)` of that of typical clients with as many examples. If `beta` is
+      negative, they count more;
+    - the length of an update does not decide which client is typical, but it still counts in the mean. A wild client is
+      attenuated by `exp(-2 beta)` at most, and this is no robust rule;
     - a client alone, one that did not move, and one whose others cancel out, have `c_k` 0;
     - a client whose model is not finite counts as absent; with no client left the model is kept. Keeps no state.
 
-    What an atypical client alone has learnt, wrong labels and canaries among it, reaches the aggregate with its weight;
-    its own model, and what that leaks, is the same whatever `beta` is.
+    What an atypical client alone has learned, such as wrong labels and canaries, reaches the aggregate with its weight.
+    Its own model, and what that leaks, is the same whatever `beta` is.
 
     Fields:
-        beta: how much agreement counts; negative favours atypical clients.
+        beta: How much agreement counts; negative favours atypical clients.
 
     >>> sent = {"w": torch.tensor([[[1.0, 0.0], [2.0, 0.0], [0.0, 1.0]]])}
     >>> present, clients = torch.ones((1, 3), dtype=torch.bool), torch.arange(3)[None]
