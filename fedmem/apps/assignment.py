@@ -45,12 +45,12 @@ def assign_canaries(
     of the canary alone, and the inclusion on the seed, so that only chance decides what a run includes.
 
     Args:
-        canaries: the number n of canaries. Draw the canaries themselves with a seed that all runs share.
-        clients: the clients that may own one, by the identity that the frames have; canary j goes to client j mod K.
-        seed: the seed of the run.
-        runs: with an even number, the runs are those with seeds 0 to `runs` - 1, and each canary is included in exactly
-            half of them. Without it, each run draws for itself.
-        name: the name of this set of canaries. Sets of different names are included independently of each other; two
+        canaries: The number n of canaries. Draw the canaries themselves with a seed that all runs share.
+        clients: The clients that may own one, by the identity that the frames have; canary j goes to client j mod K.
+        seed: The seed of the run.
+        runs: With an even number, the runs are those with seeds 0 to `runs` - 1, and each canary is included in exactly
+            half of them. Without it, each run draws independently.
+        name: The name of this set of canaries. Sets of different names are included independently of each other. Two
             calls with the same name give canary j the same inclusion. Give a set of controls a name of its own.
 
     Errors: `ValueError` without clients or canaries, for a client named twice, and for a seed that is none of `runs`.

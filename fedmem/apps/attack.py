@@ -201,22 +201,22 @@ def attack(  # noqa: PLR0913 - options for users, all by name
     """Attack one update: a model before and after training, as tensors by name or files of them.
 
     Args:
-        before: parameters that training began with.
-        after: parameters that it ended with, or with `gradient`, a gradient of the mean loss at `before`.
-        model: the architecture; its loss is taken to be the mean cross-entropy of its outputs. It is not changed.
-        attack: how images are reconstructed, such as `InvertingGradients(steps=1000)`.
-        known: what is known of the work behind the update.
-        gradient: whether `after` is a gradient.
-        truth: `(n, *input_shape)` true inputs in [0, 1], at most `num_images`, which only the scores see.
+        before: Parameters that training began with.
+        after: Parameters that it ended with, or with `gradient`, a gradient of the mean loss at `before`.
+        model: The architecture; its loss is taken to be the mean cross-entropy of its outputs. It is not changed.
+        attack: How images are reconstructed, such as `InvertingGradients(steps=1000)`.
+        known: What is known of the work behind the update.
+        gradient: Whether `after` is a gradient.
+        truth: `(n, *input_shape)` true inputs in [0, 1], at most `num_images`. Only the scores read them.
         gallery: `(G, *input_shape)` inputs in [0, 1] that were not trained on, drawn like the true ones. From 1000 on,
             an identification says much. None of them may be a true one.
-        seed: of the attack's starts.
-        controls: simulated updates of a client that works as stated, on inputs of the gallery or on noise. The same
+        seed: Seed of the attack's starts.
+        controls: Simulated updates of a client that works as stated, on inputs of the gallery or on noise. The same
             attack on them, and on updates of clients that work otherwise, shows which distance is a match
             (`result.match`). 0 checks nothing and saves most of the time.
 
-    Errors: `FolderError` for files that cannot be used, `TargetError` for an update that nothing can be read from, and
-    for a truth or a gallery that does not fit what is known. All are found before anything is optimised.
+    Errors: `FolderError` for files that cannot be used. `TargetError` for an update from which nothing can be
+    reconstructed, and for a truth or a gallery that does not fit `known`. All are raised before anything is optimised.
 
     >>> import torch
     >>> from fedmem.attacks.inverting_gradients import InvertingGradients

@@ -15,11 +15,11 @@ Images = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """How near one true example came back.
+    """How close one true example was reconstructed.
 
-    `psnr` in dB, of the reconstruction that is assigned to it, higher is nearer; `margin`, that minus the best prior's;
-    `identified`, 1 where some reconstruction is strictly nearer to it than any is to the gallery, NaN without one;
-    `place` of the reconstruction that is assigned to it; `prior`, the best guess without the update.
+    `psnr` is that of the reconstruction assigned to it, in dB; higher is closer. `margin` is the PSNR minus that of the
+    best prior. `identified` is 1 where some reconstruction is strictly nearer to it than any is to the gallery, else 0;
+    NaN without a gallery. `place` is that of the assigned reconstruction. `prior` is the best guess without the update.
     """
 
     psnr: float
@@ -30,8 +30,9 @@ class Score:
 
 
 def scores(images: Images, truth: Images, gallery: Images, rng: np.random.Generator) -> list[Score]:
-    """Each true image with the reconstruction that is assigned to it (Hungarian method), against priors: grey, the mean
-    of the gallery, and as many images of the gallery as were reconstructed.
+    """Each true image with the reconstruction that is assigned to it (Hungarian method), against priors.
+
+    Priors are grey, the mean of the gallery, and as many images of the gallery as were reconstructed.
 
     The best prior is picked by the truth, which favours the priors. An image that is exchangeable with the
     G images of the gallery is identified with probability 1 / (G + 1) without any leakage.

@@ -38,23 +38,22 @@ def combine_runs(
 
     The frame has the columns of `fedmem.read(folder).measurements`: values with intervals and p, at level `local`
     (place `owner` and `others`) and `global`. Scope `summary` has each example at the last observed round in which its
-    owner took part in every run. Where there is no such round, it has the example at the last observed round of each
-    run in which its owner took part, and runs without the owner do not count for it at any level. The values are then
-    conditional on participation, which must not depend on inclusion: a sampler that reads losses, or numbers of rows,
-    breaks them. An example needs two such runs with it in and two with it out. A warning has the counts. Rows of scope
-    `round` at level `global` count all runs, also those in which the owner never trained. `n` counts examples.
+    owner took part in every run. Where there is no such round, each run is read at its last observed round in which the
+    owner took part. Runs without the owner then do not count for the example at any level. The values are then
+    conditional on participation, which must not depend on inclusion. A sampler that reads losses, or numbers of rows,
+    violates this. An example needs two such runs with it in and two with it out. A warning has the counts. Rows of
+    scope `round` at level `global` count all runs, also those in which the owner never trained. `n` counts examples.
 
     Each run has to watch the same examples, under the same names, in the same rounds. The owner of an example is the
-    same in all runs, and only chance decides whether a run includes it, as `assign_canaries` draws it. A choice of
-    one's own is not checked for randomness: intervals and p are valid only if it was a fair coin for each example
-    and run.
+    same in all runs, and only chance decides whether a run includes it, as `assign_canaries` draws it. Another choice
+    is not checked for randomness. Intervals and p are valid only if it was a fair coin for each example and run.
 
     Args:
-        runs: a `Watch` with `member_of`, its frame, or a file of it (`.parquet` or `.csv`), for each run.
-        seed: of the coins that p draws again.
+        runs: For each run, a `Watch` with `member_of`, its frame, or a file of it (`.parquet` or `.csv`).
+        seed: Seed of the coins that p draws again.
         deals: how often they are drawn.
 
-    Errors: `ValueError` for runs that do not fit together, with the run, the set and the example; `FolderError` for
+    Errors: `ValueError` for runs that do not fit together, with the run, the set and the example. `FolderError` for
     files that cannot be read.
     """
     from fedmem.estimation.estimates import estimate

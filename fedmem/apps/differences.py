@@ -37,12 +37,12 @@ def summarise(frame: pd.DataFrame, measures: Sequence[str]) -> pd.DataFrame:
     """Differences of each observed round, with 95 % intervals.
 
     - `owners - others, in` (local): for each held example, the value at its owner minus the mean over the other clients
-      of the round; then the mean over examples. With eight or more owners the interval is over owners, otherwise over
-      examples, as examples of these clients.
-    - `owners - others, out` (local): the same for examples that an assignment left out. Nobody trained on
-      them, so that it shows how much clients differ anyway.
-    - `in - out` (local at the owners, and global): mean over included examples minus mean over those left out, Welch's
-      interval over examples.
+      of the round. The result is the mean over examples. With eight or more owners the interval is over owners,
+      otherwise over examples, as examples of these clients.
+    - `owners - others, out` (local): the same for examples that an assignment left out. Nobody trained on them, so the
+      difference shows how much clients differ anyway.
+    - `in - out` (local at the owners, and global): mean over included examples minus mean over those left out, with
+      Welch's interval over examples.
 
     - `aggregate, in` and `aggregate, out` (global): the mean of the global model over the included examples, and over
       those left out. Neither is a difference. `aggregate, out` is the null where inclusion was random.

@@ -1,8 +1,13 @@
 """A scenario as a Flower app: what `flwr run .` starts at the root of the repository.
 
-The keys of its configuration are those of the table `tool.flwr.app.config` in `pyproject.toml`: `scenario` (a file,
-relative to the app unless absolute), `set` (changes such as `"runs=2 client.lr=0.1"`), `out` (where results go, best
-absolute, since a SuperLink may have been started anywhere) and `force`. There must be a node for every client:
+The keys of its configuration are those of the table `tool.flwr.app.config` in `pyproject.toml`.
+
+- `scenario`: a file, relative to the app unless absolute.
+- `set`: changes such as `"runs=2 client.lr=0.1"`.
+- `out`: where results go. An absolute path is best, since a SuperLink may have been started anywhere.
+- `force`: whether finished runs are repeated.
+
+There must be a node for every client:
 
     flwr run . --stream --federation-config "num-supernodes=20" --run-config "out='/home/me/runs'"
 """

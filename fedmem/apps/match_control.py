@@ -23,13 +23,13 @@ ADAM_STEP = 1e-3
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """The matching distance of an attack beside the distances that the same attack reaches on simulated updates.
+    """The matching distance of an attack, and the distances that the same attack reaches on simulated updates.
 
     Attributes:
-        distance: of the update that was attacked, from 0 on; NaN where the attack matches nothing.
-        as_stated: of simulated updates of a client that works exactly as stated.
-        misstated: of simulated updates of clients that work otherwise: with Adam, or with the update reversed.
-        reverse: of the update itself, with before and after swapped; NaN where it was not tried.
+        distance: Of the update that was attacked, from 0 on; NaN where the attack matches nothing.
+        as_stated: Of simulated updates of a client that works exactly as stated.
+        misstated: Of simulated updates of clients that work otherwise: with Adam, or with the update reversed.
+        reverse: Of the update itself, with before and after swapped; NaN where it was not tried.
 
     >>> good = Match(distance=1e-6, as_stated=(2e-6, 1e-5), misstated=(0.2, 0.3), reverse=0.4)
     >>> good.verdict, round(good.limit, 4)

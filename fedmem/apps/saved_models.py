@@ -25,8 +25,8 @@ def read_params(file: Path) -> Params:
     """The tensors of a file, by name.
 
     - `.safetensors`, and state dicts of torch in `.pt`, `.pth` or `.bin`, have names;
-    - `.npz` has those it was saved with; `arr_0`, `arr_1`, ... are arrays in the order of the model's parameters, which
-      is how Flower's lists of arrays are saved by `np.savez(file, *arrays)`.
+    - `.npz` has the names it was saved with. `arr_0`, `arr_1`, ... are arrays in the order of the model's parameters,
+      as `np.savez(file, *arrays)` saves Flower's lists of arrays.
 
     Nothing in the file is run: objects that only pickle could make again are refused.
 

@@ -37,12 +37,13 @@ class Watch:
     give memorisation: `combine_runs`.
 
     Args:
-        model: the architecture; its parameter names have to be those that the app sends.
-        examples: name -> (inputs, targets), for example the canaries that one client was given.
-        references: name -> inputs of fresh members of the same family, for the exposure of that set.
-        member_of: name -> who holds that set: one client, a client for each example (None: nobody), or an assignment of
-            `assign_canaries`. Clients are named by the identity that `frame` has; 0 and "0" are the same client.
-        every: number of rounds between two observed rounds; round 0 is the initial model.
+        model: The architecture; its parameter names have to be those that the app sends.
+        examples: Name -> (inputs, targets), for example the canaries that one client was given.
+        references: Name -> inputs of fresh members of the same family, for the exposure of that set.
+        member_of: Name -> the client that holds that set. It is one client, a client for each example (None: nobody),
+            or an assignment of `assign_canaries`. Clients are named by the identity that `frame` has; 0 and "0" are the
+            same client.
+        every: Number of rounds between two observed rounds; round 0 is the initial model.
         on_error: `raise` ends the training with the error; `warn` warns once, ends the watching, and lets the training
             go on. `frame` then has what was seen before.
 
@@ -50,7 +51,7 @@ class Watch:
 
     - reads copies only; the app's result does not change;
     - names and shapes of the app's initial arrays are compared with the model before round 1. A difference, a layer
-      with running statistics, and messages that later lack a parameter are errors (`ValueError`, `RunError`) that name
+      with running statistics, and later messages that lack a parameter are errors (`ValueError`, `RunError`). They name
       the parameter or layer.
 
     >>> from torch import nn
@@ -167,16 +168,17 @@ class Watch:
         """Long format, one row for each observed model and example.
 
         - `round`, `level`, `set`, and `subject`, the position of the example in its set;
-        - `client`: who the model is of, the same in all watchers: a whole number, or text where a client has a name; -1
-          or empty text at level global. `identity` says what it is: `partition-id` (or another entry that the client
-          returns), `clients` (the mapping given to `Observed`), `trace`, or `node`, the id that Flower drew. `node` is
-          that id as text;
+        - `client`: the client that the model is of, the same in all watchers. It is a whole number, or text where a
+          client has a name; -1 or empty text at level global.
+        - `identity`: what the client is named by. It is `partition-id` (or another entry that the client returns),
+          `clients` (the mapping given to `Observed`), `trace`, or `node`, the id that Flower drew.
+        - `node`: that id as text;
         - `loss` (nats), `margin`, `correct`, `exposure` (bits);
-        - with `member_of` also `owner`, the client that the example belongs to; `included`, whether anybody trains on
-          it in this run; `holds`, whether the client of the row does (at level global, whether anybody does). Both
-          are of the whole run, and so also of round 0, in which nothing is trained yet;
-          `owner_seen`, whether the owner has taken part in an observed round so far; the number of `references`; and
-          `content`, a hash of the example.
+        - with `member_of` also `owner`, the client that the example belongs to. `included` says whether anybody trains
+          on it in this run. `holds` says whether the client of the row does (at level global, whether anybody does).
+          Both are of the whole run, and so also of round 0, in which nothing is trained yet. `owner_seen` says whether
+          the owner has taken part in an observed round so far. Also the number of `references`, and `content`, a hash
+          of the example.
 
         Warns of clients of `member_of` that never took part in an observed round.
         """

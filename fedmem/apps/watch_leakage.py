@@ -34,22 +34,23 @@ COLUMNS = (
 
 
 class WatchLeakage:
-    """A watcher for `Observed` that attacks updates and says how near examples of one's choice come back.
+    """A watcher for `Observed` that attacks updates and measures how closely chosen examples are reconstructed.
 
-    Level `local` attacks what one client sent, level `global` the step of the server, as the work of the whole cohort.
+    Level `local` attacks what one client sent. Level `global` attacks the step of the server, as the work of the whole
+    cohort.
 
     Args:
-        model: the architecture; its parameter names have to be those that the app sends.
-        attack: how inputs are reconstructed, such as `InvertingGradients(steps=300)`.
-        known: of the clients' work, as for `fedmem.attack`; `num_images` is set by `images`.
-        examples: name -> inputs `(n, *shape)` in [0, 1] that were planted with one client.
-        references: name -> inputs drawn alike and planted nowhere: the gallery of that set.
-        member_of: name -> who holds that set, as in `Watch`.
-        rounds: which rounds to attack; declare them before the run, not after it.
-        levels: where to attack.
-        images: how many images to reconstruct from an update of so many examples, by default as many, up to 64.
-        steps: local steps of a client with so many examples, where they differ; else those of `known`.
-        seed: of the attack's starts.
+        model: The architecture; its parameter names have to be those that the app sends.
+        attack: How inputs are reconstructed, such as `InvertingGradients(steps=300)`.
+        known: What is known of the clients' work, as for `fedmem.attack`; `num_images` is set by `images`.
+        examples: Name -> inputs `(n, *shape)` in [0, 1] that were planted with one client.
+        references: Name -> inputs drawn alike and planted nowhere: the gallery of that set.
+        member_of: Name -> the client that holds that set, as in `Watch`.
+        rounds: Which rounds to attack; declare them before the run, not after it.
+        levels: Where to attack.
+        images: How many images to reconstruct from an update of so many examples, by default as many, up to 64.
+        steps: Local steps of a client with so many examples, where they differ; else those of `known`.
+        seed: Seed of the attack's starts.
         on_error: `raise` ends the training with the error; `warn` warns once, ends the watching, and lets the training
             go on. `frame` then has what was seen before.
 
@@ -58,7 +59,7 @@ class WatchLeakage:
     - reads copies only; the app's result does not change;
     - names and shapes of the app's initial arrays are compared with the model before round 1, and so is whether the
       model can be attacked. Errors are `ValueError` and `TargetError`;
-    - who is attacked, and with which effort, does not depend on what is found.
+    - the choice of attacked clients and the effort do not depend on what is found.
 
     Every example is scored against the update of every client. The clients that do not hold it are the control:
     `summary` has the owners' scores minus theirs.
@@ -173,10 +174,10 @@ class WatchLeakage:
     def frame(self) -> pd.DataFrame:
         """Long format, one row for each attacked update and example.
 
-        `identified` (1: some reconstruction is nearer to the example than any is to any reference), `margin` (dB over
-        the best prior), `psnr` (dB), the matching `distance` of the attack, the size of the `gallery`, what the
-        adversary `knows`, and of how many `clients` the update is the work. `client`, `identity`, `node` and the
-        columns of `member_of` are those of `Watch.frame`.
+        `identified` is 1 where some reconstruction is nearer to the example than any is to any reference. `margin` is
+        in dB over the best prior, and `psnr` in dB. `distance` is the matching distance of the attack, and `gallery`
+        the size of the gallery. `knows` says what the adversary knows, and `clients` of how many clients the update is
+        the work. `client`, `identity`, `node` and the columns of `member_of` are those of `Watch.frame`.
         """
         return self._ownership.frame(self._rows, (*COLUMNS, *self._ownership.columns))
 

@@ -22,10 +22,10 @@ def attack_page(lines: Sequence[str], rows: Sequence[ImageRow], settings: Mappin
     """The page of one attack.
 
     Args:
-        lines: what was granted and found, in sentences, as the command prints them.
-        rows: the images that are shown.
-        settings: all that `attack.json` holds, which the page prints.
-        total: how many images there are.
+        lines: What was granted and found, in sentences, as the command prints them.
+        rows: The images that are shown.
+        settings: All that `attack.json` holds, which the page prints.
+        total: How many images there are.
     """
     granted, *outcome = lines or ("",)
     versions = settings.get("versions") or {}

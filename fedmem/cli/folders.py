@@ -10,10 +10,10 @@ _ID = re.compile(r"[0-9a-f]{4,64}")
 
 
 def finished_folder(text: str) -> Path:
-    """The folder of this path; or that of the run with this id, or whose id begins so.
+    """The folder of this path, or of the run whose id is this text or begins with it.
 
     A run is looked for below the current folder and below `runs`, up to two folders deep. Where there is none, or more
-    than one, the text is taken for a path, so that the message about it is that of a wrong path.
+    than one, the text is taken for a path. The message about it is then that of a wrong path.
 
     >>> finished_folder("runs/quickstart/0123456789ab")
     PosixPath('runs/quickstart/0123456789ab')

@@ -38,7 +38,7 @@ class _Output:
         quiet: whether nothing is written.
         stream: standard error, unless another is given.
         every_seconds: time between two lines where the stream is no terminal.
-        clock: tells the time in seconds.
+        clock: Returns the time in seconds.
     """
 
     quiet: bool = False

@@ -20,24 +20,24 @@ class LocalSgd(ABC):
     """Mini-batch SGD for a number of epochs or steps, each epoch in an order of its own.
 
     One step is `g = clipped(grad) + linear + mu * (w - w_0) + weight_decay * w`, `v = momentum * v + g`,
-    `w = w - lr_r * v`, where `clipped(g) = g * min(1, clip / |g|)` with the norm over all parameters, `w_0` is the
-    model that the round began with, and `lr_r = lr * decay ** (r - 1)` in round r. `mu` (`fedprox`, `feddyn`) and
-    `linear` (`scaffold`, `feddyn`) are from the server payload, else 0: a pull towards the model sent, and the
-    gradient of a linear term of the loss. The velocity starts at zero in every round.
+    `w = w - lr_r * v`. Here `clipped(g) = g * min(1, clip / |g|)` with the norm over all parameters. `w_0` is the model
+    that the round began with, and `lr_r = lr * decay ** (r - 1)` in round r. `mu` (`fedprox`, `feddyn`) and `linear`
+    (`scaffold`, `feddyn`) are from the server payload, else 0. They are a pull towards the model sent, and the gradient
+    of a linear term of the loss. The velocity starts at zero in every round.
 
     Fields:
-        lr: learning rate of the first round.
-        decay: what the learning rate is multiplied by from one round to the next, whether or not the client takes part.
-        momentum: share of the velocity carried to the next step.
-        weight_decay: pull towards zero, per step, multiplied by `lr`.
-        clip: largest norm of the gradient of a batch, over all parameters; left out, gradients are not clipped.
-        epochs: passes over the client's rows in each round; ignored where `steps` is given.
-        steps: number of local steps in each round, cycling through the rows as often as needed.
-        batch_size: rows in a step; the last batch of an epoch may be smaller.
+        lr: Learning rate of the first round.
+        decay: What the learning rate is multiplied by from one round to the next, whether or not the client takes part.
+        momentum: Share of the velocity carried to the next step.
+        weight_decay: Pull towards zero, per step, multiplied by `lr`.
+        clip: Largest norm of the gradient of a batch, over all parameters; left out, gradients are not clipped.
+        epochs: Passes over the client's rows in each round; ignored where `steps` is given.
+        steps: Number of local steps in each round, cycling through the rows as often as needed.
+        batch_size: Rows in a step; the last batch of an epoch may be smaller.
 
     Guarantees:
 
-    - clipping acts on the mean gradient of a batch, not of each example: it steadies training and is no privacy;
+    - clipping acts on the mean gradient of a batch, not of each example. It steadies training and gives no privacy;
     - a gradient of zero stays zero under any `clip`; `decay` of 1, `mu` and `linear` of 0 change no bit.
     """
 

@@ -21,31 +21,31 @@ class DpSgd:
     """`sgd` whose gradients hide each record: clipped one by one, summed, noisy (Abadi et al., 2016).
 
     The gradient of a step is `(sum_i g_i min(1, S / |g_i|) + z S n) / batch_size` over the records of a batch, `n`
-    standard normal. A batch has each record by itself with probability `batch_size` / rows, so that its size varies and
-    may be 0; it is divided by what is expected all the same, and noise is added even to nothing. What follows is `sgd`
-    without clipping. Every message of the client is protected, from the server as well; what it holds is not. A record
-    is a row of the data, of a text one window of it.
+    standard normal. A batch includes each record independently with probability `batch_size` / rows, so that its size
+    varies and may be 0. The divisor is the expected size all the same, and noise is added even to an empty batch. All
+    other steps are those of `sgd` without clipping. Every message of the client is protected, also from the server; the
+    model that the client holds is not. A record is a row of the data, and for a text one window of it.
 
     Guarantees:
 
     - one record moves the gradient of a step by at most S / `batch_size`, whatever it is;
-    - neighbours have the same number of rows: one record is replaced by zero (`zero_out`, the default) or by another
+    - neighbours have the same number of rows. One record is replaced by zero (`zero_out`, the default) or by another
       record (`replace`). The number of rows is public, since the sampling rate, `batch_size` / rows, and the steps in
-      an epoch depend on it. So `add_remove` is refused: one record more changes how often all others are drawn;
+      an epoch depend on it. So `add_remove` is refused: one more record changes how often all others are drawn;
     - clipping and noise are those of Opacus, to rounding;
     - a client of few rows draws each with a larger probability, so its guarantee is weaker: `privacy` has the weakest.
 
     Fields:
-        lr: learning rate of the first round.
-        decay: what the learning rate is multiplied by from one round to the next.
-        momentum: share of the velocity carried to the next step; it starts at zero in every round.
+        lr: Learning rate of the first round.
+        decay: What the learning rate is multiplied by from one round to the next.
+        momentum: Share of the velocity carried to the next step; it starts at zero in every round.
         clip: S, the largest norm of the gradient of one record, over all parameters.
-        noise_multiplier: z, the standard deviation of the noise on the sum divided by S; null finds, once the data are
-            there, the least with which no client exceeds the scenario's `privacy.target_epsilon`, were each to take
-            part whenever the sampler can let it.
-        epochs: expected passes over the client's rows in each round; ignored where `steps` is given.
-        steps: number of local steps in each round.
-        batch_size: rows expected in a step, at most all.
+        noise_multiplier: The standard deviation z of the noise on the sum divided by S. With null it is found once the
+            data are there. It is the least z with which no client exceeds the scenario's `privacy.target_epsilon`, were
+            each to take part whenever the sampler allows it.
+        epochs: Expected passes over the client's rows in each round; ignored where `steps` is given.
+        steps: Number of local steps in each round.
+        batch_size: Rows expected in a step, at most all.
 
     >>> DpSgd(steps=3, batch_size=4).batches(0, np.random.default_rng(0)).shape
     (0, 1)

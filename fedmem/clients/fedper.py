@@ -18,23 +18,24 @@ from fedmem.errors import ComponentError
 class FedPer(LocalSgd):
     """`sgd` with personal layers (Arivazhagan et al., 2019): the last ones are trained at each client and never sent.
 
-    A client begins its first participation with the initial values of its own layers, and later ones with the values
-    at the end of its last participation. It sends them back as they came. So any strategy leaves them alone, up to the
-    rounding of a mean of equal values. What labels alone teach, such as a wrong one, is mostly learned there.
+    A client begins its first participation with the initial values of its own layers. It begins later ones with the
+    values at the end of its last participation. In messages, its own layers go back as they came. So any strategy
+    leaves them alone, up to the rounding of a mean of equal values. What labels alone teach, such as a wrong one, is
+    mostly learned there.
 
-    At level local a model is read with its client's own layers. At level global the aggregate is completed: for an
-    audit example by the layers of its owning client, as they were at its last participation; for test data by
-    those of each such client, one after another. The aggregate that is saved has the initial ones.
+    At level local a model is read with its client's own layers. At level global the aggregate is completed. For an
+    audit example it gets the layers of its owning client, as they were at its last participation. For test data it gets
+    those of each such client, one after another. The saved aggregate has the initial layers.
 
     Guarantees:
 
-    - nothing that is sent depends on the values of one's own layers but through the gradients of the others;
+    - what is sent depends on the values of a client's own layers only through the gradients of the other layers;
     - with `layers: 0` it is `sgd`.
 
     Errors: `ComponentError` if no layer is left to share.
 
     Fields:
-        layers: how many of the last layers that have parameters stay, in the order in which the network names them.
+        layers: How many of the last layers that have parameters stay, in the order in which the network names them.
 
     >>> import torch
     >>> names = ("hidden.weight", "hidden.bias", "output.weight", "output.bias")

@@ -16,14 +16,14 @@ from fedmem.errors import ComponentError
 class LocalNorm(LocalSgd):
     """`sgd` whose scales and shifts of normalisation layers are trained at each client and never sent.
 
-    The idea of FedBN (Li et al., 2021) for networks with GroupNorm, which have no running statistics: clients whose
-    inputs look different (`feature_skew`) each have their own scales. Begins, sends and is read as `fedper`.
+    The idea of FedBN (Li et al., 2021) for networks with GroupNorm, which have no running statistics. Clients whose
+    inputs look different (`feature_skew`) each have their own scales. It begins, sends and is read as `fedper`.
 
     A normalisation layer is one whose weight has a single axis.
 
     Guarantees:
 
-    - nothing that is sent depends on one's own scales and shifts but through the gradients of the other layers.
+    - what is sent depends on a client's own scales and shifts only through the gradients of the other layers.
 
     Errors: `ComponentError` if the network has no such layers.
 

@@ -14,8 +14,8 @@ from fedmem.contracts.client import ClientState, Outcome
 class Sgd(LocalSgd):
     """Mini-batch SGD for a number of epochs or steps, each epoch in an order of its own (McMahan et al., 2017).
 
-    What is sent is what is kept. It understands `mu` and `linear` of the server payload (`fedprox`, `scaffold`,
-    `feddyn`), and reports the learning rate of the round as `lr` where `linear` is in the payload.
+    The model that is sent is also kept. The client understands `mu` and `linear` of the server payload (`fedprox`,
+    `scaffold`, `feddyn`). Where `linear` is in the payload, it reports the learning rate of the round as `lr`.
 
     >>> Sgd(lr=0.1, epochs=2, batch_size=4).num_steps(10)
     6

@@ -15,14 +15,14 @@ from fedmem.training.updates import prune_update
 
 @dataclass(frozen=True, kw_only=True)
 class TopK(LocalSgd):
-    """`sgd` with sparsification and error feedback (Stich et al., 2018): of `u + e`, the largest values are sent.
+    """`sgd` with sparsification and error feedback (Stich et al., 2018): the largest values of `u + e` are sent.
 
     With u the update of this round and e the residual, which is zero at first: `s = top_k(u + e)`, `e = u + e - s`, and
-    `w_0 + s` is sent. Of the n values of each parameter, `n - floor((1 - share) n)` are sent; of equal magnitudes those
-    that stand last. The client keeps the model that it trained.
+    `w_0 + s` is sent. Of the n values of each parameter, `n - floor((1 - share) n)` are sent; among equal magnitudes,
+    the last ones. The client keeps the model that it trained.
 
-    The residual holds what earlier rounds learned, so that an update leaks of rows that are no longer there, and a
-    defence that cuts updates off only delays. Without error feedback it is defence `prune`.
+    The residual holds what earlier rounds learned. An update may therefore leak rows that are no longer there, and a
+    defence that cuts updates off only delays. Without error feedback this is the defence `prune`.
 
     Guarantees:
 
@@ -31,7 +31,7 @@ class TopK(LocalSgd):
     - at least one value of each parameter is sent.
 
     Fields:
-        share: of the values of each parameter that are sent.
+        share: Of the values of each parameter that are sent.
 
     >>> import torch
     >>> before, trained = {"w": torch.zeros(4)}, {"w": torch.tensor([1.0, -3.0, 2.0, 0.5])}

@@ -19,10 +19,10 @@ def check_tolerated(round_number: int, failed: Mapping[int, str], cohort_size: i
     """Errors: `RunError` where more than this share of the clients that were asked failed.
 
     Args:
-        round: of the failures.
+        round: Round of the failures.
         failed: client -> cause, the client to be named first.
-        cohort_size: how many clients were asked to train.
-        share: largest share of them that may fail.
+        cohort_size: How many clients were asked to train.
+        share: Largest share of them that may fail.
 
     >>> check_tolerated(3, {5: "no battery"}, 2, 0.5)
     >>> check_tolerated(3, {5: "no battery"}, 2, 0.0)
@@ -70,8 +70,8 @@ class Ledger:
     """The failures on which shards agree, where all runs share a roster.
 
     A shard reports what failed in it. Failures of later rounds are then forgotten, since their models would have been
-    others; failures of earlier rounds stand. Once all shards were trained with the same failures, they are what they
-    would have been in one shard: models that agree up to a round fail alike in it.
+    others; failures of earlier rounds stand. Once all shards were trained with the same failures, they equal what one
+    shard would have given. The reason is that models that agree up to a round fail alike in it.
 
     >>> ledger = Ledger()
     >>> ledger.add(Dropped(known={}, found={(3, 0): "a", (7, 1): "b"})), sorted(ledger.lost)

@@ -48,8 +48,8 @@ def in_process() -> Iterator[None]:
     """Lets `Message(...)` be built outside of Flower's runtime; Flower logs errors alone, and reports to nobody.
 
     Some strategies collect garbage once for every reply, which goes through all objects that there are, torch's own
-    included. What exists already is therefore set aside from collection until the end. Within another such block
-    nothing is done, so that banks that go on in step, and end out of order, are in one block around all of them.
+    included. Objects that exist already are therefore exempt from collection until the end. Within another such block
+    nothing is done. Banks that go on in step, and end out of order, are in one block around all of them.
     """
     record_class: Any = ArrayRecord
     from_array_dict = vars(ArrayRecord)["from_array_dict"]
@@ -139,9 +139,9 @@ def _modules_that_make_arrays() -> list[Any]:
 class LocalContent(RecordDict):
     """A `RecordDict` whose records are known to be of the right types.
 
-    Flower makes a new view each time that records of one type are read, and checks every record in it again,
-    which costs more than training a small model. Here the same view is made without the checks, and kept until a record
-    is put in or taken out.
+    Each time that records of one type are read, Flower makes a new view and checks every record in it again. This costs
+    more than training a small model. Here the same view is made without the checks, and kept until a record is put in
+    or taken out.
     """
 
     def __init__(self, records: Mapping[str, ArrayRecord | MetricRecord | ConfigRecord]) -> None:

@@ -39,11 +39,11 @@ WORK = "fedmem"
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """What a client gets beside the model: all that it needs, so that its process may be any.
+    """What a client gets in addition to the model: all that it needs to work in any process.
 
-    `scenario` is the whole scenario as YAML; `remembers` the last round of the run whose work was accepted, 0 for
-    none: that is whose memory counts; `watched` asks for what is kept and remembered; `seconds` is how long the work
-    may take.
+    `scenario` is the whole scenario as YAML. `remembers` is the last round of the run whose work was accepted, 0 for
+    none: the memory of that round counts. `watched` asks for what is kept and remembered. `seconds` is how long the
+    work may take.
     """
 
     scenario: str

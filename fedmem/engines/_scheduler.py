@@ -1,7 +1,7 @@
 """All runs of a bank in step: each is a coroutine that executes its Flower strategy's own `start`.
 
-Where Flower would send messages and wait, the coroutine hands them to the scheduler here, which has whatever is waiting
-answered at once, and then resumes the runs in order.
+Where Flower would send messages and wait, the coroutine hands them to the scheduler here. The scheduler has all waiting
+messages answered at once, and then resumes the runs in order.
 """
 
 from __future__ import annotations

@@ -49,12 +49,12 @@ def require_ray() -> None:
 def simulation(
     client_app: ClientApp, *, nodes: int, workers: int, threads: int, address: str | None
 ) -> Iterator[tuple[Grid, Callable[[], None]]]:
-    """Flower's simulation runtime on Ray: a grid with so many nodes, and a check that raises once the runtime is gone.
+    """Flower's simulation runtime on Ray: a grid with `nodes` nodes, and a check that raises once the runtime is gone.
 
-    The parts of `flwr.simulation.run_simulation`, put together so that the server stays in this thread: then an error
-    or Ctrl-C there ends everything at once, instead of waiting for a thread that waits for replies. A worker process
-    that dies is started again, and what it was doing is tried once more; Flower by itself would hand all further
-    messages to the dead one. With an `address`, the cores of that cluster decide how many workers there are.
+    The parts of `flwr.simulation.run_simulation` are put together so that the server stays in this thread. An error or
+    Ctrl-C there then ends everything at once, instead of waiting for a thread that waits for replies. A worker process
+    that dies is started again, and its work is tried once more. Flower alone would hand all further messages to the
+    dead process. With an `address`, the cores of that cluster decide how many workers there are.
     """
     with private_parts_of_flower():
         from flwr.proto.task_pb2 import Task

@@ -52,12 +52,12 @@ class Demands:
     """What a bank demands of the strategies of all its runs.
 
     Attributes:
-        seed: of the global generators and of what a rule draws from.
-        tolerate: largest share of a cohort that may fail.
-        enforce: whether a strategy that trains others than the cohort is an error.
-        same_cohorts: whether a strategy that samples by itself draws alike in all runs of one seed.
-        finite: whether a model that is not finite ends the run.
-        canaries: clients of random direction that a private strategy is to count in.
+        seed: Seed of the global generators and of what a rule draws from.
+        tolerate: Largest share of a cohort that may fail.
+        enforce: Whether a strategy that trains others than the cohort is an error.
+        same_cohorts: Whether a strategy that samples clients itself draws alike in all runs of one seed.
+        finite: Whether a model that is not finite ends the run.
+        canaries: Clients of random direction that a private strategy is to count in.
     """
 
     seed: int
@@ -74,12 +74,12 @@ class Directed(Strategy):
     Guarantees:
 
     - the strategy is shown only the nodes of the round's cohort, and has to train all of them;
-    - an empty cohort never reaches the strategy: the model stays; a strategy that is `noisy` (strategies/_rule.py) is
-      asked for the model after it;
+    - an empty cohort never reaches the strategy, and the model stays. But a strategy that is `noisy`
+      (strategies/_rule.py) is asked for the model after it;
     - failed clients beyond the tolerated share of a cohort end the run with round, client and cause, before a watcher
       sees the round;
-    - the global random generators of Python, numpy and torch are seeded for each server step, and restored at the end;
-      so are generators that the strategy holds as attributes, which are seeded alike. Runs share no draws;
+    - the global random generators of Python, numpy and torch are seeded for each server step, and restored at the end.
+      So are generators that the strategy holds as attributes, which are seeded alike. Runs share no draws;
     - the model that the strategy returns has the names, shapes and types of the one that it was given.
 
     The strategy's own `start` calls the outer half of each step (`_configure`, `_aggregate`), which calls the inner
@@ -89,7 +89,7 @@ class Directed(Strategy):
     Args:
         strategy: the strategy to direct.
         schedule: decides the cohort of each round.
-        demands: those of the bank.
+        demands: The demands of the bank.
         run: the number of this run.
     """
 

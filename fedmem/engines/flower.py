@@ -1,22 +1,23 @@
 """The engine `flower`: the same scenario on Flower's own simulation runtime, its clients in worker processes of Ray.
 
-The strategies, `Observed` and the clients' step functions are those of `lockstep`; what differs is the way between
-them. The server runs every federation of the bank, in step; its messages go through Flower's grid to a `ClientApp`
-(`engines/_client.py`) whose processes may be on one machine or on a Ray cluster. `fedmem.apps.flower_app` makes
-an app of both, for `flwr run .`.
+The strategies, `Observed` and the clients' step functions are those of `lockstep`. Only the way between them differs.
+The server runs every federation of the bank, in step. Its messages go through Flower's grid to a `ClientApp`
+(`engines/_client.py`), whose processes may be on one machine or on a Ray cluster. `fedmem.apps.flower_app` makes an app
+of both, for `flwr run .`.
 
 - One start of the runtime serves all runs. Each of Flower's nodes is one client, by its partition number, and takes
-  part in every run; what it remembers of a run waits in its context under the number of the run.
-- As in lockstep, the messages of all runs are answered together, so that a client that fails in one run can be dropped
-  in all of them where they share a roster, and nothing has to be kept until the last run is through.
-- A node is sent its next message when it has answered the last one: Flower hands a node's context to a worker and takes
-  it back whole, so that of two messages at once the second would undo what the first remembered.
+  part in every run. Its memory of a run waits in its context under the number of the run.
+- As in lockstep, the messages of all runs are answered together. Where runs share a roster, a client that fails in one
+  run can therefore be dropped in all of them. Nothing has to be kept until the last run is through.
+- A node is sent its next message when it has answered the last one. Flower hands a node's context to a worker and takes
+  it back as a whole. Of two messages at once, the second would undo what the first remembered.
 - Equal to lockstep with `executor: one_by_one` to the last bit, on one thread and one kind of machine.
-- What a worker process was doing when it died is tried once more, since that may be an accident of the machine.
-- A client that raises, sends a model that is not finite, takes longer than `speed.seconds_per_client` (at most
-  `CLIENT_SECONDS`) or dies with its process
-  both times has failed, and is tolerated or not as in lockstep. Under `flwr run` Ray is Flower's, which neither starts
-  a dead worker again nor tries again: more clients fail than had to, but none silently.
+- The work of a worker process that died is tried once more, since the death may be an accident of the machine.
+- A client fails if it raises, sends a model that is not finite, or takes longer than `speed.seconds_per_client` (at
+  most `CLIENT_SECONDS`). It also fails if it dies with its process both times. Failures are tolerated or not as in
+  lockstep.
+- Under `flwr run` Ray is Flower's, which neither starts a dead worker again nor tries again. More clients fail than had
+  to, but none silently.
 """
 
 from __future__ import annotations
@@ -90,8 +91,9 @@ def use_grid(grid: Grid) -> Iterator[None]:
 class FlowerRuntime:
     """Trains the runs of a bank on Flower's runtime. `watcher` sees every transition that it wants, run by run.
 
-    Errors: `ComponentError` where Ray is not installed, `RunError` where Ray does not start or its cluster does not
-    answer, where the runtime ends by itself or stops answering, and for everything that ends a run in lockstep.
+    Errors: `ComponentError` where Ray is not installed. `RunError` where Ray does not start or its cluster does not
+    answer, and where the runtime ends unasked or stops answering. `RunError` also for everything that ends a run in
+    lockstep.
     """
 
     def __init__(

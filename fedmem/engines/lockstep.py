@@ -1,8 +1,8 @@
 """The default engine: all runs of a bank in one process, in step, their clients trained as one batch.
 
 Each run is a coroutine that executes its strategy's own `start`. Where Flower would send messages and wait, the
-coroutine hands them to the scheduler here, which trains whatever is waiting at once and then resumes the runs in
-order. No threads, no clock: the same scenario gives the same bytes.
+coroutine hands them to the scheduler here. The scheduler trains all waiting clients at once and then resumes the runs
+in order. No threads, no clock: the same scenario gives the same bytes.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Several banks in one process, in step: the clients that they wait for are trained as one stack.
 
 Each bank is a coroutine that runs its own engine, strategy and sampler, and knows of no other. Where it would train
-clients, it hands their work to the scheduler here, which joins what all banks wait for, has it trained, and gives each
-its own part back. A stack may be cut anywhere without changing a bit, so every bank ends with the bytes that it would
-have had alone.
+clients, it hands their work to the scheduler here. The scheduler joins the work of all banks, has it trained, and gives
+each bank its own part back. A stack may be cut anywhere without changing a bit, so every bank ends with the bytes that
+it would have had alone.
 """
 
 from __future__ import annotations
@@ -246,8 +246,8 @@ def join_work(works: Sequence[Work], starts: Sequence[int]) -> Work:
     """The work of several banks as one, in their order.
 
     Args:
-        works: of any rounds, with the same names in `models` and in `payload`, and batches of one width.
-        starts: where the store of each begins in the one that all are trained on.
+        works: Works of any rounds, with the same names in `models` and in `payload`, and batches of one width.
+        starts: Where the store of each begins in the one that all are trained on.
     """
     counts = [len(next(iter(work.models.values()))) for work in works]
     firsts = (np.cumsum(counts) - counts).tolist()

@@ -60,9 +60,9 @@ def gather(
 ) -> TrainedBank:
     """The same without summaries, which need all runs of the bank.
 
-    What is `lost` is known to fail in another run and dropped in these: with it the runs are what they would be if all
-    had been trained together. `pilot` is that of the scenario, if it has one; by default it is trained here. `executor`
-    trains and evaluates models, and its maker closes it; by default one is made here.
+    The clients in `lost` are known to fail in another run and are dropped in these. The runs are then what they would
+    be if all had been trained together. `pilot` is that of the scenario, if it has one. By default it is trained here.
+    `executor` trains and evaluates models, and its maker closes it. By default one is made here.
     """
     pilot = pilot or pilot_of(scenario, federation, emit, executor)
     started = time.perf_counter()

@@ -28,14 +28,14 @@ def join(parts: Sequence[TrainedBank], probes: Sequence[Probe], seed: int) -> Tr
     """The parts of a bank as one, with the summaries of its probes.
 
     Args:
-        parts: disjoint, in the order of their runs, each as it was read, without summaries; at least one.
-        probes: those of the scenario, which sum up their own measurements.
-        seed: of the scenario, for the summaries.
+        parts: At least one part, disjoint, in the order of their runs, each as it was read, without summaries.
+        probes: The probes of the scenario, which sum up their own measurements.
+        seed: Seed of the scenario, for the summaries.
 
     Guarantees:
 
-    - all is in one order, by round, level and run, so that however the runs were divided the result is the same;
-    - no value is computed again: what is joined are the arrays as they were.
+    - all is in one order, by round, level and run, so the result does not depend on how the runs were divided;
+    - no value is computed again: the arrays are joined as they were.
 
     Errors: `RunError` where probes kept arrays of different runs under one name.
     """

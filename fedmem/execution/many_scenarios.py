@@ -84,19 +84,19 @@ def run_all(
     jobs: int | None = None,
     listeners: Sequence[Listener] = (),
 ) -> list[Outcome]:
-    """Run scenarios, different ones, and say what became of each.
+    """Run different scenarios and return the result or failure of each.
 
     Args:
-        scenarios: all of them different.
-        out: where their folders go, as `<out>/<name>/<id>`.
-        force: run again what is finished.
-        jobs: how many processes work; by default as many as the scenarios may have workers.
-        listeners: each is called with every event (`fedmem.contracts.events`) of every scenario. Without any, a
+        scenarios: All of them different.
+        out: Where their folders go, as `<out>/<name>/<id>`.
+        force: Run again what is finished.
+        jobs: How many processes work; by default as many as the scenarios may have workers.
+        listeners: Each is called with every event (`fedmem.contracts.events`) of every scenario. Without any, a
             notebook shows the progress.
 
     Guarantees:
 
-    - a finished run is not repeated unless `force`, and refused where the code that makes it or a file that it reads
+    - a finished run is not repeated unless `force`. It is refused where the code that makes it or a file that it reads
       has changed since;
     - each folder holds the same measurements, evidence and parameters as if its scenario had been run alone;
     - a folder appears as soon as its scenario is done, so a process that is killed loses only what was under way;
@@ -157,10 +157,11 @@ def run_all(
 
 
 def divide_into_banks(scenarios: Mapping[int, Scenario], workers: int) -> tuple[list[tuple[int, ...]], list[int]]:
-    """Which scenarios are trained together, by their places, and which have to be run by themselves.
+    """Which scenarios are trained together, by their places, and which have to be run apart.
 
-    As few banks as keep all workers at work. Alone in a bank is what cannot be stacked, has defences, or computes with
-    several threads, where sums may be taken in another order; apart is what has processes or a device of its own.
+    There are as few banks as keep all workers at work. A scenario is alone in a bank if it cannot be stacked, has
+    defences or noisy steps, or computes with several threads. With several threads, sums may be taken in another order.
+    A scenario is apart if it has processes or a device of its own.
     """
     from fedmem.contracts.client import PrivateAlgorithm
     from fedmem.execution.auto import is_stacked

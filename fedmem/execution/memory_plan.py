@@ -1,7 +1,7 @@
 """What a scenario needs in memory, by purpose, and how its training is cut to stay within a budget.
 
-Sizes are counted from the scenario and its federation; how many times a thing is there is measured (a slow test holds
-the sums against peaks of real runs) and stands in the constants below.
+Sizes are counted from the scenario and its federation. The number of copies of each is measured, and stands in the
+constants below. A slow test compares the sums with peaks of real runs.
 """
 
 from __future__ import annotations
@@ -59,14 +59,14 @@ replaced by what it keeps next."""
 class MemoryNeeds:
     """The sizes that memory depends on, in bytes unless stated otherwise.
 
-    `data` are the rows that a federation holds, `source` those of the data set it was built from, `drafts` what the
-    largest family of references takes while it is made. `model` are the parameters of one model, `row` one input,
-    `saved` what a forward pass of one row leaves for the backward pass, `wide` what it takes at once without one,
-    `classes` outputs. `cohort` is the largest cohort of a run, `examples` the largest set that models are asked about,
-    `batch` in rows; `evidence` what one run leaves, `estimates` what estimating and writing take beside all evidence.
-    `server` is messages or rule, `sums` how many sums are formed of a cohort. `example_gradients` are the gradients of
-    single examples of one client in training, `tables` what a strategy keeps of one run, `remembered` what its clients
-    do. `max_rows` are those of the client with most.
+    `data` are the rows that a federation holds, and `source` those of the data set it was built from. `drafts` is what
+    the largest family of references takes while it is made. `model` are the parameters of one model, and `row` is one
+    input. `saved` is what a forward pass of one row leaves for the backward pass, `wide` what it takes at once without
+    one. `classes` are outputs. `cohort` is the largest cohort of a run, and `examples` the largest set that models are
+    asked about. `batch` is in rows. `evidence` is what one run leaves, and `estimates` what estimating and writing take
+    in addition to all evidence. `server` is messages or rule, and `sums` how many sums are formed of a cohort.
+    `example_gradients` are the gradients of single examples of one client in training. `tables` is what a strategy
+    keeps of one run, and `remembered` what its clients remember. `max_rows` are the rows of the client with most.
     """
 
     runs: int
@@ -241,8 +241,9 @@ def phases(needs: MemoryNeeds, room: MemoryLimits) -> dict[str, dict[str, int]]:
 class MemoryLimits:
     """How training is cut. Results do not depend on it beyond the rounding of stacked arithmetic.
 
-    `stack_bytes`: parameters of the clients that are trained as one stack; `forward_rows`: rows times models of one
-    forward pass; `shard`: runs that are trained together; `workers`: processes that each train a shard at a time.
+    `stack_bytes` is the size of the parameters of the clients that are trained as one stack. `forward_rows` is rows
+    times models of one forward pass. `shard` is the number of runs that are trained together. `workers` is the number
+    of processes that each train a shard at a time.
     """
 
     stack_bytes: int

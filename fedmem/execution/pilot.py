@@ -1,9 +1,9 @@
 """The pilot: one more run, trained before all others, by whose losses and norms their cohorts are picked.
 
-Under `roster: pilot` a sampler that looks at losses or norms is shown those of a run that is not analysed. Its coins
-are drawn apart from all others, so that participation in the analysed runs is independent of their coins, and at every
-observed round an owner's model is there in all of them, half in and half out. The pilot is trained once and whole, with
-nothing beside it, so that neither shards nor processes nor the engine change what it shows.
+Under `roster: pilot` a sampler that looks at losses or norms is shown those of a run that is not analysed. The coins of
+this run are drawn apart from all others. Participation in the analysed runs is therefore independent of their coins. At
+every observed round an owner's model is there in all of them, half in and half out. The pilot is trained once, as a
+whole and alone. Neither shards nor processes nor the engine change what it shows.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ def follow(
     executor: Executor,
     on_round: Callable[[int], None] = lambda round_number: None,
 ) -> Pilot:
-    """Train the pilot of a federation that has one, and note whom it picked.
+    """Train the pilot of a federation that has one, and note the clients it picked.
 
-    It is the run after the last, with a roster of its own, trained in this process whatever the engine: the runtime of
-    Flower gives the same bits. Clients that fail in it are lost to it alone, up to what the scenario tolerates.
+    The pilot is the run after the last, with a roster of its own. It is trained in this process whatever the engine,
+    since the runtime of Flower gives the same bits. Clients that fail in it are lost to it alone, up to what the
+    scenario tolerates.
 
     Errors: `RunError` where it fails.
     """

@@ -29,9 +29,9 @@ class Precision:
     """What R runs can say about one kind of audit example.
 
     `examples` are those that the summary can read: their owner participates in an observed round. `of_one` is the
-    largest standard error of memorisation of one of them, ½ √(1/ins + 1/outs), which is 1/√R where nobody is left out;
-    `of_mean` that of their mean, √(Σ of_one²)/m, hence 1/√(R m). `fpr` is the smallest false positive rate of a
-    membership attack, 10 / (outs of all runs), NaN with fewer than ten.
+    largest standard error of memorisation of one of them, ½ √(1/ins + 1/outs). It is 1/√R where no client is left out.
+    `of_mean` is the standard error of their mean, √(Σ of_one²)/m, hence 1/√(R m). `fpr` is the smallest false positive
+    rate of a membership attack, 10 / (outs of all runs), NaN with fewer than ten.
     """
 
     kind: str
@@ -46,13 +46,15 @@ class Precision:
 class Plan:
     """What a scenario will do.
 
-    `pilots` is 1 where one run more picks the cohorts, else 0. `cohort` is the mean number of clients in a round;
-    `trainings`, `steps` and `examples` (examples, each time it is in a batch) are over all runs, a pilot among them,
-    and all rounds; `steps_each` are the fewest and the most steps of one training. `models` are those that are looked
-    at, by level; `sets` the examples that each of them is asked about;
-    `evidence`, `references` the rows of these files. `memory` are bytes by purpose in each phase, `room` how training
-    is cut and `unlimited` how it would be without a budget; `disk` are bytes by file. Bytes are rough. `exact` is False
-    where cohorts are known only while training, or were drawn for the first rounds or runs alone.
+    `pilots` is 1 where one more run picks the cohorts, else 0. `cohort` is the mean number of clients in a round.
+    `trainings`, `steps` and `examples` are over all rounds and all runs, including a pilot. An example counts each time
+    it is in a batch. `steps_each` are the fewest and the most steps of one training. `models` are the models that are
+    looked at, by level, and `sets` the examples that each of them is asked about. `evidence` and `references` are the
+    rows of these files.
+
+    `memory` are bytes by purpose in each phase. `room` is how training is cut, and `unlimited` how it would be without
+    a budget. `disk` are bytes by file. Bytes are rough. `exact` is False where cohorts are known only while training,
+    or were drawn for the first rounds or runs alone.
     """
 
     runs: int

@@ -33,10 +33,10 @@ class Control:
     """What the positive control found.
 
     Attributes:
-        row: the epsilon that the audit finds without noise, a row of source `audit`.
-        permitted: the epsilon of the guarantee, above which a bound is an alarm.
-        runs: how many runs were trained for it.
-        seconds: how long it took.
+        row: The epsilon that the audit finds without noise, a row of source `audit`.
+        permitted: The epsilon of the guarantee, above which a bound is an alarm.
+        runs: How many runs were trained for it.
+        seconds: How long it took.
     """
 
     row: Measurement
@@ -116,8 +116,8 @@ def control(
 
     Guarantees:
 
-    - coins, rosters, weights and batches are those of the scenario, which stays as it is: the control is trained after
-      it, with streams of the same names, and shares nothing with it but the data.
+    - coins, rosters, weights and batches are those of the scenario, which stays as it is. The control is trained after
+      it, with streams of the same names, and shares only the data with it.
     """
     from fedmem.estimation.estimates import estimate
     from fedmem.execution.bank import gather

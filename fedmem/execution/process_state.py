@@ -11,8 +11,9 @@
 
 `mallopt` has no getter: glibc keeps its own adjustment of the thresholds switched off once they have been set.
 
-The rest has a context of its own, which ends before this one: handlers of signals (`fedmem.interrupts`,
-`fedmem.guards.time_limit`), and the environment, SIGTERM and Ray for `engine: flower` (`fedmem.engines._simulation`).
+All other state has a context of its own, which ends before this one. It is that of handlers of signals
+(`fedmem.interrupts`, `fedmem.guards.time_limit`), and of the environment, SIGTERM and Ray for `engine: flower`
+(`fedmem.engines._simulation`).
 """
 
 from __future__ import annotations

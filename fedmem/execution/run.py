@@ -46,23 +46,23 @@ def run(
     """Run a scenario and return its folder, `<out>/<name>/<id>`.
 
     Args:
-        scenario: the scenario.
-        out: where its folder goes.
-        force: run it again where it is finished.
-        listeners: each is called with every event (`fedmem.contracts.events`); a notebook without any shows progress.
+        scenario: The scenario.
+        out: Where its folder goes.
+        force: Run it again where it is finished.
+        listeners: Each is called with every event (`fedmem.contracts.events`); a notebook without any shows progress.
 
     Guarantees:
 
-    - a finished run is returned as it is unless `force`, and refused where the code that makes it or a file that it
+    - a finished run is returned as it is unless `force`. It is refused where the code that makes it or a file that it
       reads has changed since;
     - whether the results can be written is tried before anything is trained;
     - the folder appears when everything has been measured, never before;
-    - a bank of more runs than `speed.shard` keeps those that are done: interrupted or killed at any moment, the same
-      call goes on from there, to the same measurements;
+    - a bank of more runs than `speed.shard` keeps those that are done. If it is interrupted or killed at any moment,
+      the same call goes on from there, to the same measurements;
     - the same scenario on the same machine with the same executor and thread count gives the same measurements.
 
-    Errors: `ScenarioError` where the data cannot hold what is asked for, `RunError` where a client, the strategy or a
-    measurement fails, `FolderError` where the results cannot be written, `ListenerError` where a listener raises.
+    Errors: `ScenarioError` where the data cannot hold what is asked for. `RunError` where a client, the strategy or a
+    measurement fails. `FolderError` where the results cannot be written. `ListenerError` where a listener raises.
     """
     emit = emitter(listeners or notebook_listeners())
     try:

@@ -1,13 +1,15 @@
-"""Runs of a bank that are trained already, kept while the others are: whole or not at all, read without pickle.
+"""Runs of a bank that are trained already, kept while others are trained: whole or not at all, read without pickle.
 
-    runs/<scenario name>/.<id>.shards/    beside the folder of the run, removed when that is written
-      lock                                who trains these runs, one process at a time
-      lost.json                           clients that failed in some run and are dropped in all
-      pilot.json                          whom the pilot picked, if there is one
-      runs-0-15/                          the readings of one shard, as the files of a run, but before summaries
-        measurements.parquet  evidence.parquet  references.parquet  participation.parquet
-        reconstructions.npz   params.safetensors (if asked for)
-        shard.json                        what made it, who was dropped, the sha256 of every file and of itself
+```text
+runs/<scenario name>/.<id>.shards/    beside the folder of the run, removed when that is written
+  lock                                the process that trains these runs, one at a time
+  lost.json                           clients that failed in some run and are dropped in all
+  pilot.json                          the clients that the pilot picked, if there is one
+  runs-0-15/                          the readings of one shard, as the files of a run, but before summaries
+    measurements.parquet  evidence.parquet  references.parquet  participation.parquet
+    reconstructions.npz   params.safetensors (if asked for)
+    shard.json                        what made it, the clients dropped, the sha256 of every file and of itself
+```
 
 Floats are stored exactly, so that a bank which was put together from files equals one that never left memory.
 """

@@ -52,15 +52,15 @@ def train(
 ) -> tuple[TrainedBank, Division]:
     """Train what is missing of a bank, shard by shard, and put it together. With `watch=False` nothing is observed.
 
-    With an `executor`, which is somebody else's, all is trained in this process.
+    With an `executor`, which the caller owns, all is trained in this process.
 
     Guarantees:
 
-    - however often the training was interrupted and however many processes share it, the result is the same to the last
-      bit; on one thread each it is that of one shard of all runs, whatever `speed.shard` is (more threads add up the
-      numbers of a stack of one client in another order);
-    - a shard is kept when all that was read of it has reached the disk, and never trained twice, but where a client
-      fails that did not fail in the shards before;
+    - the result is the same to the last bit, however often the training was interrupted and however many processes
+      share it. On one thread each, it is that of one shard of all runs, whatever `speed.shard` is. More threads add up
+      the numbers of a stack of one client in another order;
+    - a shard is kept when all that was read of it has reached the disk. It is trained again only where a client fails
+      that did not fail in the shards before;
     - a pilot, where there is one, is trained before all shards, and kept as they are;
     - shards of other code, data, versions or settings are not used, nor are damaged ones.
 
@@ -130,12 +130,12 @@ def train_all(
     """Train shards until each is there and agrees with what is known to fail.
 
     Args:
-        plan: all shards.
-        dropped: those that are there, with who was dropped in them; is completed.
-        ledger: the clients that are known to fail; updated by every shard.
-        pool: trains a shard, given the known failures: `(shard, lost)`; returns further failures.
-        workers: how many shards are trained at once.
-        report: is called whenever the known failures change.
+        plan: All shards.
+        dropped: The shards that are there, with the clients dropped in them; is completed.
+        ledger: The clients that are known to fail; updated by every shard.
+        pool: Trains a shard, given the known failures: `(shard, lost)`; returns further failures.
+        workers: How many shards are trained at once.
+        report: Is called whenever the known failures change.
     """
     working: dict[str, tuple[range, Lost]] = {}
     while True:

@@ -30,8 +30,8 @@ def largest_batch(batch_size: int) -> int:
 def of_examples(scenario: Scenario, federation: Federation, stacked: bool) -> int:
     """Bytes of the gradients of single examples that one client holds at once; 0 where there are none.
 
-    In a stack none if all layers are linear, else all; one by one by hooks all, by ghost clipping those of layers that
-    are not linear, and with recurrent layers those of a single example.
+    A stack holds none if all layers are linear, else all. For clients one by one, hooks hold all, and ghost clipping
+    those of layers that are not linear. Recurrent layers need those of a single example.
     """
     if not isinstance(scenario.client, PrivateAlgorithm):
         return 0
