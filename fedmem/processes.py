@@ -1,7 +1,7 @@
 """Work in processes forked from this one: their reports arrive here, and none outlives this process.
 
 A fork has all that was built and imported before, so that nothing is built, imported or sent twice. It works in a
-thread of its own: those of OpenMP, which a fork does not have, would be waited for by the thread that started them.
+thread of its own. The thread that started OpenMP's threads would wait for them, and a fork does not have them.
 """
 
 from __future__ import annotations
@@ -138,15 +138,15 @@ class ForkPool(Generic[Job, Progress, Result]):
 
     Guarantees:
 
-    - a job is given to a process that has none; only where all have one, another is started;
+    - a job is given to a process that has none. Only where all have one, another is started;
     - an exception comes back with its class and text, and with the trace of its process as a note;
-    - a process that dies at work is a `ProcessDied` that says whose it was, and how it ended; others go on;
+    - a process that dies at work is a `ProcessDied` that names its job, and how it ended. Others go on;
     - when the block ends, for whatever reason, no process is left, and Ctrl-C disturbs neither this nor a start;
     - Ctrl-C reaches this process alone, which ends the others; they also end when it is killed.
 
     Args:
-        do: does a job; a process has its own from when it was started.
-        receive: gets the name of a job and each report of its process.
+        do: Does a job; a process has its own copy from when it was started.
+        receive: Gets the name of a job and each report of its process.
         first: what each process does before all jobs.
     """
 
@@ -246,9 +246,9 @@ def fork(
     """Starts a process that does this and ends with its parent; Ctrl-C is not for it.
 
     Args:
-        body: what it does, in a thread of its own.
-        others: connections that are not its own, and that it would hold open otherwise.
-        first: what it does before.
+        body: What it does, in a thread of its own.
+        others: Connections that are not its own, and that it would hold open otherwise.
+        first: What it does before.
     """
     process = multiprocessing.get_context("fork").Process(
         target=_run_fork, args=(body, others, os.getpid(), first), daemon=True
@@ -337,10 +337,10 @@ def cores() -> int:
 
 @contextmanager
 def hold_on_to_memory() -> Iterator[None]:
-    """Let this process keep what it has freed, for what it needs next, until the block ends.
+    """Let this process keep its freed memory for its next needs, until the block ends.
 
-    By default the C library of Linux gives large blocks back at once and asks for them again, so that every layer of
-    every step waits for pages to be mapped: up to six times the time of a forward pass. Elsewhere nothing is done.
+    By default the C library of Linux gives large blocks back at once and asks for them again. Every layer of every step
+    then waits for pages to be mapped, up to six times the time of a forward pass. On other systems nothing is done.
 
     The thresholds cannot be read. At the end they are those that glibc starts with; it no longer adjusts them itself.
     """

@@ -45,19 +45,19 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
 
     Guarantees:
 
-    - every row is stored once, and nothing is made for each client but where its rows begin;
+    - every row is stored once, and the only thing made for each client is where its rows begin;
     - test, population, base rows, audit examples, the rows that stand for them and replacement rows are disjoint rows
       of the data set;
     - every column of the coins has exactly R/2 ones (R = 1: a fair coin) and is independent of all else;
-    - under `exclusion: replace` a client has equally many rows in every run and round, and a replacement row stands in
+    - under `exclusion: replace` a client has equally many rows in every run and round, and a replacement row is used
       once in a run;
     - no client holds a class that an injection reserves, but for the rows that it injects;
     - with a partition by owner, real audit examples and replacement rows of a client are its own rows, but for those
       that `foreign_rows` counts;
-    - with a partition that shifts features, clients hold, and the audit set has, real rows as their client sees them;
-      labels, ids, coins and all draws are as without;
+    - with a partition that shifts features, real rows of clients and of the audit set are as their client sees them.
+      Labels, ids, coins and all draws are as without it;
     - torch's global generator is left as it was;
-    - where a scenario is central, one client holds all that the clients would hold, and nothing else is different;
+    - where a scenario is central, one client holds all rows that the clients would hold, and nothing else is different;
     - a pilot run has coins, replacement rows and weights of its own, and leaves those of all other runs as they are.
 
     Errors: `ScenarioError` if the data have too few rows or a part cannot read them, `ComponentError` from components.

@@ -35,8 +35,8 @@ def show(partition: FeatureShift, num_clients: int, inputs: NDArray[np.float32],
 def carries_real_rows(role: Role, addition: InjectionPlan) -> bool:
     """Whether real rows carry the canaries of an injection: they could be shown neither shifted nor as they are.
 
-    A shift would change the mark, which has to stay like its references; without one, only the rows that stand for an
-    out example would have the owner's shift.
+    A shift would change the mark, which has to stay like its references. Without a shift, only the rows that stand for
+    an out example would have the owner's shift.
     """
     return role == "canary" and addition.extra is not None and bool((addition.extra.ids >= 0).any())
 

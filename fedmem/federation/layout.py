@@ -34,15 +34,16 @@ if TYPE_CHECKING:
 class _Plan:
     """The rows of each client: the result of reserving, partitioning and injecting.
 
-    `base` are positions in the training rows, `targets` (n, …) those of these rows, part by part; `labels` are those of
-    all rows that the partition gave each client;
-    `copy_index` (copies in all,) are positions in `extra`, -1 where a copy is the audit example itself, and `unmasked`
-    says which copies are trained on whatever their coin says. `replacements` (copies in all,) are positions in `extra`
-    of replacement rows that an injection made itself, -1 where they come from the reserve or from the owning client.
+    `base` are positions in the training rows, and `targets` (n, …) the targets of these rows, part by part. `labels`
+    are the labels of all rows that the partition gave each client. `copy_index` (copies in all,) are positions in
+    `extra`, -1 where a copy is the audit example itself. `unmasked` says which copies are trained on whatever their
+    coin says. `replacements` (copies in all,) are positions in `extra` of replacement rows that an injection made
+    itself. They are -1 where replacement rows come from the reserve or from the owning client.
+
     `own` are the replacement rows of injections that take rows which clients hold, and `own_rows` the rows themselves.
     `certain` (m,) says which examples are in in every run, and `num_taken` how many rows of clients are audited.
-    `reserve_owners` are the clients of the rows of `reserve`, and `foreign` counts rows of other owners by injection,
-    with a partition by owner; both are None otherwise. `counts` are the rows of each purpose before rows are taken of
+    `reserve_owners` are the clients of the rows of `reserve`. `foreign` counts rows of other owners by injection, with
+    a partition by owner. Both are None otherwise. `counts` are the rows of each purpose before rows are taken of
     clients, and `names` are the names of the clients.
     """
 

@@ -133,9 +133,9 @@ class Needs:
 
 @dataclass(frozen=True, kw_only=True)
 class Ownership:
-    """Who owns which rows before anything is set aside.
+    """The owner of each row before anything is set aside.
 
-    `owner` (n,) is the client of each training row, -1 for rows of nobody; `parts` are the rows of each client without
+    `owner` (n,) is the client of each training row, -1 for rows of nobody. `parts` are the rows of each client without
     those of exclusive classes.
     """
 

@@ -1,9 +1,9 @@
 """One guard around every call into a part of a scenario: a part that fails, fails the run, and by its name.
 
-Parts may be third-party code. Any exception of a part, `SystemExit` among it, becomes a `PartError`: one message that
-says which part failed, in which method, round, run and client, at which line of its own file, and why. Ctrl-C stays
-Ctrl-C, and errors that fedmem raises on purpose pass as they are. Nothing is looked up before something fails, so a
-guard in a loop costs less than a microsecond.
+Parts may be third-party code. Any exception of a part, including `SystemExit`, becomes a `PartError`. Its message says
+which part failed, in which method, round, run and client, at which line of its own file, and why. Ctrl-C stays Ctrl-C,
+and errors that fedmem raises on purpose pass as they are. Nothing is looked up before something fails, so a guard in a
+loop costs less than a microsecond.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ class PartError(RunError):
     """A part of the scenario failed: it raised, or returned what it must not.
 
     Attributes:
-        part: family and kind, such as `sampler my.module:Mine`.
-        method: which of its methods was called.
-        cause: type and text of the exception, or what is wrong with the returned value.
-        at: file and line of the part where it failed, empty where they are not known.
-        place: round, level, run and client of the call, as far as they apply.
+        part: Family and kind, such as `sampler my.module:Mine`.
+        method: Which of its methods was called.
+        cause: Type and text of the exception, or what is wrong with the returned value.
+        at: File and line of the part where it failed, empty where they are not known.
+        place: Round, level, run and client of the call, as far as they apply.
 
     >>> str(PartError("sampler my.module:Mine", "cohort", "ValueError: no", at="mine.py:3", place={"round": 2}))
     'round 2: sampler my.module:Mine failed in cohort: ValueError: no (mine.py:3)'
@@ -89,17 +89,17 @@ def _restore(cls: type[PartError], part: str, method: str, cause: str, at: str, 
 
 
 class Guard:
-    """A block that calls a part; whatever the part raises becomes a `PartError`.
+    """A block that calls a part; any exception of the part becomes a `PartError`.
 
     Args:
-        family: of the part, as in YAML: `sampler`.
-        part: the component, or its name.
-        method: what is called.
-        others: further parts (family, component) that the call may run: a client's step runs the model. The innermost
-            of them that was at work is the one that failed.
-        where: further places, asked for after a failure only.
-        whole: whether errors that fedmem raises on purpose are failures of the part as well.
-        place: round, level, run and client of the call, as far as they are known before.
+        family: Family of the part, as in YAML: `sampler`.
+        part: The component, or its name.
+        method: What is called.
+        others: Further parts (family, component) that the call may run, as a client's step runs the model. The
+            innermost of them that was at work is the one that failed.
+        where: Further places, computed after a failure only.
+        whole: Whether errors that fedmem raises on purpose are failures of the part as well.
+        place: Round, level, run and client of the call, as far as they are known before.
 
     >>> with Guard("sampler", "my.module:Mine", "cohort", round=2):
     ...     raise SystemExit(0)

@@ -1,8 +1,8 @@
-"""A limit on the time that the steps of one client may take: what goes on for ever ends with a message instead.
+"""A limit on the time that the steps of one client may take, so that endless work ends with a message.
 
-Between two steps the clock is compared. A single step that hangs is stopped by an alarm: in the main thread of a
-process, Python code and sleeping are interrupted; in a process that was forked for the work, which does it in another
-thread, the process says what hung and ends. Native code that never returns to Python cannot be stopped.
+Between two steps the clock is compared. A single step that hangs is stopped by an alarm. In the main thread of a
+process, it interrupts Python code and sleeping. A process that was forked for the work does it in another thread; it
+reports what hung and ends. Native code that never returns to Python cannot be stopped.
 """
 
 from __future__ import annotations
@@ -42,9 +42,9 @@ class Clock:
     """A block in which a client, or a stack of some, does its steps.
 
     Args:
-        seconds: how long it may take; infinite, and nothing is done.
-        name: family and kind of the client.
-        count: how many clients share the time: each adds `seconds`.
+        seconds: How long it may take; with infinity nothing is done.
+        name: Family and kind of the client.
+        count: How many clients share the time: each adds `seconds`.
 
     Errors: `TimeLimitError`.
 

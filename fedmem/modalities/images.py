@@ -80,10 +80,10 @@ def _last_channels(values: Rows) -> NDArray[np.float64]:
 
 
 def ssim(images: NDArray[np.float32], truth: NDArray[np.float32]) -> FloatArray:
-    """(n,) structural similarity of each image (C, H, W) in [0, 1] with its true one, -1..1, higher is more alike.
+    """(n,) structural similarity of each image (C, H, W) in [0, 1] to its true one, -1..1, higher is more similar.
 
-    The mean over Gaussian windows of 11 by 11 pixels (standard deviation 1.5) around every pixel of every channel, the
-    image being mirrored at its edges. NaN where inputs are no images, or have fewer than 6 pixels on a side.
+    The mean over Gaussian windows of 11 by 11 pixels (standard deviation 1.5) around every pixel of every channel. The
+    image is mirrored at its edges. NaN where inputs are no images, or have fewer than 6 pixels on a side.
 
     >>> one = np.eye(8, dtype=np.float32)[None, None]
     >>> ssim(one, one).tolist(), ssim(np.zeros((1, 3), np.float32), np.zeros((1, 3), np.float32)).tolist()

@@ -3,7 +3,7 @@
 A data set chooses its modality once (`Dataset.modality`). Every other part asks that object, and never looks at shapes,
 columns or vocabularies to find out what the data are. A new modality is one file in this folder.
 
-Loss and right answers are no part of it: they follow from logits and targets alone, in `loss` and `scores`, for one
+Loss and right answers are not part of it. They follow from logits and targets alone, in `loss` and `scores`, for one
 target of a row as for several.
 """
 

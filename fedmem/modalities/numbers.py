@@ -34,10 +34,10 @@ def squared_errors(images: NDArray[np.float32], truth: NDArray[np.float32]) -> F
 
 
 def nearest_error_of(images: NDArray[np.float32], gallery: NDArray[np.float32]) -> float:
-    """The least mean squared error between any of m images and any of G of a gallery; NaN where either has none.
+    """The least mean squared error between any of m images and any of G images of a gallery; NaN where either has none.
 
-    Candidates come from products, which round; the error of each is then that of `squared_errors`, so that ties with
-    others are ties to the last bit.
+    Candidates come from products, which round. The error of each candidate is then that of `squared_errors`, so that
+    ties with others are ties to the last bit.
 
     >>> nearest_error_of(np.zeros((2, 4), np.float32), np.array([[1.0] * 4, [0.5] * 4], np.float32))
     0.25

@@ -19,8 +19,8 @@ def margins(logits: FloatArray, classes: IntArray | None = None) -> FloatArray:
     """Margins of all classes, or of `classes`: `log p_c - log sum_{d != c} p_d`; logits (..., C) -> (..., C) float64.
 
     With L the log of the sum of all powers, that is `z_c - L - log(1 - exp(z_c - L))`, in which nothing cancels unless
-    c is the largest; for the largest it is `z_c` less the log of the sum of the others, formed without it. -inf .. inf,
-    higher means surer of c; NaN logits give NaN.
+    c is the largest. For the largest it is `z_c` minus the log of the sum of the others, formed without it. -inf ..
+    inf, higher means surer of c; NaN logits give NaN.
 
     >>> margins(np.log(np.array([[0.75, 0.125, 0.125]]))).round(6).tolist()
     [[1.098612, -1.94591, -1.94591]]
@@ -52,8 +52,8 @@ def sequences(margin: FloatArray, targets: IntArray) -> FloatArray:
     """(..., n) the margin of each passage as a whole, from those of its places (..., n, L).
 
     With p the geometric mean of the probabilities of the targets (n, L) that are asked, that is `log p - log(1 - p)`.
-    So its loss, `losses` of this, is the mean over these places in nats, and exp(-loss) the probability of a token;
-    both are exact where every place is nearly sure. NaN where nothing is asked.
+    Its loss, `losses` of this, is therefore the mean over these places in nats. The probability of a token is
+    exp(-loss). Both are exact where every place is nearly sure. NaN where nothing is asked.
 
     >>> places = np.log([[1.0, 3.0, 9.0]])
     >>> losses(sequences(places, np.array([[4, 7, -1]]))).round(6).tolist() == [round(np.log(2 * 4 / 3) / 2, 6)]

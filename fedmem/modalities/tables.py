@@ -20,8 +20,8 @@ Rows = NDArray[np.float32]
 class Tables(Numbers):
     """Rows (width,) of numbers in [0, 1]. Neighbouring columns have nothing in common.
 
-    Reconstructions have the readings `cells` as well, the share of cells that are right (`is_right_cell`), and
-    `cells_gain`, that minus the share of the modal row of the population, where columns are described and there is a
+    Reconstructions also have the reading `cells`, the share of cells that are right (`is_right_cell`). Where columns
+    are described and there is a population, they have `cells_gain`: `cells` minus the share of the modal row of the
     population.
 
     Attributes:

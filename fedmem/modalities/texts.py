@@ -30,7 +30,8 @@ class Texts(Modality):
     - `beats_prior`: 1 where the similarity is above that of the guess, else 0;
     - `similarity`: the mean of `tokens` and `in_place`, 0..1 (`similarity`);
     - `tokens`, `in_order`, `in_place`: shares of tokens that both have, that both have in the same order, and that are
-      the same place by place, 0..1; `verbatim`: 1 where the texts are the same, else 0.
+      the same place by place, 0..1;
+    - `verbatim`: 1 where the texts are the same, else 0.
 
     Attributes:
         vocabulary: The V tokens; `num_classes` of the data set is V. Empty where a text is known as numbers alone.
@@ -85,8 +86,11 @@ class Texts(Modality):
         population: Examples,
         rng: np.random.Generator,
     ) -> list[Rows]:
-        """The first token everywhere; modal tokens and random members of each canary family and of the population; and
-        rows of tokens in the proportions of the population, in random order.
+        """The baseline guesses for texts.
+
+        - the first token everywhere;
+        - modal tokens and random members of each canary family and of the population;
+        - rows of tokens in the proportions of the population, in random order.
 
         There are as many members and such rows as texts were reconstructed, because the nearest of several counts.
         """
@@ -196,8 +200,8 @@ def modal_tokens(rows: IntArray) -> IntArray:
 def in_proportion(rows: IntArray, width: int | None = None) -> IntArray:
     """(1, W) a row with tokens as frequent as in n rows (n, L), as nearly as W places allow, in order of number.
 
-    Each token gets the whole part of its share of W, and places that are left go to the largest remainders, of equal
-    ones the lowest number. Rows without any token give -1. W is `width`, and L where that is left out.
+    Each token gets the whole part of its share of W. Places that are left go to the largest remainders, and to the
+    lowest number among equal remainders. Rows without any token give -1. W is `width`, and L where that is left out.
 
     >>> in_proportion(np.array([[7, 5, 5], [5, 7, 5]])).tolist()
     [[5, 5, 7]]
@@ -214,9 +218,11 @@ def in_proportion(rows: IntArray, width: int | None = None) -> IntArray:
 
 @dataclass(frozen=True, kw_only=True)
 class Similarity:
-    """Similarity of sequences: `tokens`, the share of tokens that both have, as multisets, and `in_place`, that of
-    places with the same token; both of the tokens of the longer of the two, 0..1, higher is more alike. `both` is the
-    mean of the two, 1 if and only if the sequences are the same; equal means are equal to the last bit.
+    """Similarity of sequences.
+
+    `tokens` is the share of tokens that both have, as multisets, and `in_place` the share of places with the same
+    token. Both are shares of the tokens of the longer of the two, 0..1, higher is more similar. `both` is the mean of
+    the two, 1 if and only if the sequences are the same. Equal means are equal to the last bit.
     """
 
     tokens: FloatArray
@@ -225,9 +231,9 @@ class Similarity:
 
 
 def similarity(sequences: IntArray, truth: IntArray) -> Similarity:
-    """(m, n) how alike every one of m sequences (m, W) is to every one of n (n, W); -1 after their ends is no token.
+    """(m, n) similarity of each of m sequences (m, W) to each of n sequences (n, W); -1 after their ends is no token.
 
-    Two sequences without any token are not alike.
+    The similarity of two sequences without any token is 0.
 
     >>> alike = similarity(np.array([[4, 4, 1], [4, 1, -1]]), np.array([[4, 1, -1]]))
     >>> alike.tokens.round(2).tolist(), alike.in_place.round(2).tolist()

@@ -18,7 +18,7 @@ class LeNet:
     """Three 5x5 convolutions with padding 2 and strides 2, 2 and 1, each with an activation, and one linear layer.
 
     Logits (n, C) of images (n, channels, height, width). It is called LeNet in the work on gradients that leak, where
-    sigmoid activations make the gradient smooth in the image; with `relu` most attacks find much less.
+    sigmoid activations make the gradient smooth in the image. With `relu` most attacks find much less.
 
     Not `stackable`, as `small_cnn` and for the same reason.
 
@@ -26,8 +26,8 @@ class LeNet:
 
     - `channels`: output channels of each convolution.
     - `activation`: what follows each convolution.
-    - `spread`: weights and biases are drawn evenly from -spread to spread, as Zhu et al. did with 0.5; if left out, by
-      torch's own rule.
+    - `spread`: weights and biases are drawn uniformly from -spread to spread, as Zhu et al. did with 0.5. If left out,
+      they are drawn by torch's own rule.
 
     Guarantees:
 

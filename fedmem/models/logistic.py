@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Logistic:
     """Logits W x + b (n, C) of the flattened input x: the convex model, in which least can be memorised by heart.
 
-    Initial weights are random, not zero: with zeros every example would have the same loss at the beginning, and the
+    Initial weights are random, not zero. With zeros every example would have the same loss at the beginning, and the
     ranks of canaries would be ties.
 
     Guarantees:

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
 class ResNet8:
     """A 3x3 convolution, three residual blocks of two, global average pooling, one linear layer; logits (n, C).
 
-    The smallest of the networks that He et al. made for small images (6n + 2 layers, n = 1): blocks have `width`,
-    2 `width` and 4 `width` channels, the second and the third halve height and width, and their inputs are projected
-    by a 1x1 convolution. For images (channels, height, width) of at least 4x4 pixels. GroupNorm instead of BatchNorm:
+    The smallest of the networks that He et al. made for small images (6n + 2 layers, n = 1). Blocks have `width`, 2
+    `width` and 4 `width` channels. The second and the third halve height and width, and their inputs are projected by a
+    1x1 convolution. For images (channels, height, width) of at least 4x4 pixels. GroupNorm instead of BatchNorm:
     running statistics would carry information about members past the parameters.
 
-    Not `stackable`, as `small_cnn` and for the same reason: it trains correctly as a stack of clients, but on a CPU
+    Not `stackable`, as `small_cnn` and for the same reason. It trains correctly as a stack of clients, but on a CPU
     that is much slower on images of 28x28 and gains little on 8x8.
 
     Fields

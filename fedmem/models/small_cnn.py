@@ -20,7 +20,7 @@ class SmallCNN:
     For images (channels, height, width) of at least 4x4 pixels, such as 1x8x8 and 1x28x28. GroupNorm instead of
     BatchNorm: running statistics would carry information about members past the parameters.
 
-    Not `stackable`: the network would train correctly as a stack of clients, but convolutions with per-client weights
+    Not `stackable`: the network would train correctly as a stack of clients. But convolutions with per-client weights
     become grouped convolutions, which are slower on a CPU than one client after another.
 
     Fields

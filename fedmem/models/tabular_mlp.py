@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 class TabularMLP:
     """Embeds each categorical column of a table, joins the numeric ones, then an `mlp`; logits (n, C).
 
-    The columns are those of `Tables.blocks`: a block of 1 is a number in [0, 1] and goes in as it is; a block of
-    k > 1 is a category as a one-hot, which a matrix (embedding, k) without bias turns into its column for that
-    category. That is the embedding of the category; it has min(`embedding`, k) numbers, standard normal at first.
+    The columns are those of `Tables.blocks`. A block of 1 is a number in [0, 1] and goes in as it is. A block of k > 1
+    is a category as a one-hot. A matrix (embedding, k) without bias turns it into the matrix's column for that
+    category, the embedding of the category. It has min(`embedding`, k) numbers, standard normal at first.
 
     Fields
 

@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 class Transformer:
     """Token numbers (n, l) int64 to logits (n, l, V), for any l up to L, the length of a row of the data.
 
-    Decoder blocks with the norm before each part (Radford et al., 2019): learnt positions; in each block attention of
-    `heads` heads to this place and those before it, then two linear layers, four times as wide between, with GELU;
-    both are added to what came in. No dropout. The network also has `start(batch)` and `advance(state, tokens)`, which
-    read one token of each text at a time and remember keys and values, for a search.
+    Decoder blocks with the norm before each part (Radford et al., 2019), and learned positions. Each block has
+    attention of `heads` heads to this place and those before it. Two linear layers with GELU follow, four times as wide
+    between. The output of both parts is added to their input. No dropout. The network also has `start(batch)` and
+    `advance(state, tokens)`, which read one token of each text at a time and remember keys and values, for a search.
 
     Fields
 

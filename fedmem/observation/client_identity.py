@@ -75,8 +75,8 @@ class Identities:
     def check(self, round_number: int, identities: Sequence[ClientIdentity], connected: Collection[int]) -> None:
         """Compare the clients of a round with each other and with earlier rounds; `connected` are Flower's nodes.
 
-        Errors: `RunError` if two nodes are one client, if a node is another client than before, if only some clients
-        say who they are, or if the user's mapping lacks a node.
+        Errors: `RunError` if two nodes are one client, or if a node is another client than before. `RunError` also if
+        only some clients identify themselves, or if the user's mapping lacks a node.
         """
         place = f"round {round_number}"
         sources = {identity.source: identity for identity in identities}

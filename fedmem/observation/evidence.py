@@ -55,12 +55,12 @@ def rank_of(
     evidence: Evidence,
     executor: Executor,
 ) -> ReferenceEvidence:
-    """Where each canary of a family ranks by loss among fresh references, under the label of that canary.
+    """The rank by loss of each canary of a family among fresh references, under the label of that canary.
 
     Comparing margins is comparing losses, and never saturates. A margin of NaN is stored as `less` = -1. Passages carry
-    their own targets, and may be of different lengths: there the sums of -log p over all that is asked are compared,
-    which the quantiles are of too. Where the family has a space of at most `ENUMERABLE` members, a canary is ranked
-    among all of them that are no canary, and the references are not looked at.
+    their own targets, and may be of different lengths. For passages, the sums of -log p over all that is asked are
+    compared, and the quantiles are of these sums. Where the family has a space of at most `ENUMERABLE` members, a
+    canary is ranked among all members that are no canary. The references are then not looked at.
     """
     if references.space is not None and references.space.size <= ENUMERABLE:
         return _rank_among_all(models, transitions, references.family, references.space, audit, executor)
@@ -128,9 +128,9 @@ def _rank_among_all(
 ) -> ReferenceEvidence:
     """The rank of each canary among all members of its space that are none, whose losses come from their prefix tree.
 
-    Its own loss is the one that the tree gives it: what is compared was computed alike. Other canaries, whatever their
-    family, are no references: they are trained on too, and would make a model that knows several look as if it knew
-    each of them less.
+    The canary's own loss is also from the tree, so that compared losses were computed alike. Other canaries, whatever
+    their family, are no references. They are also trained on. As references, they would make a model that knows several
+    canaries look as if it knew each of them less.
     """
     subjects = np.flatnonzero(audit.kind == family)
     texts = [prefix_and_start(*row)[0] for row in zip(audit.examples.inputs, audit.examples.targets, strict=True)]

@@ -53,18 +53,21 @@ class Observed:
     - with `on_error="warn"`, an error of a watcher ends the watching and not the training.
 
     Args:
-        strategy: the strategy to run.
-        watchers: they are shown the transitions; they may declare what `contracts.watcher.WatcherDeclaration` lists.
-        run: the number of this run, written into every transition.
-        kept: client -> the model that it holds after its work, where that differs from what it sent.
-        client_of: node id -> number of the client of a scenario; for the engines of fedmem.
-        clients: node id -> client, a number or a name, where clients of an app cannot say who they are.
-        client_key: the entry of a client's metrics, or of a `ConfigRecord` in its reply, that says which client it is.
+        strategy: The strategy to run.
+        watchers: The watchers that are shown the transitions. They may declare what
+            `contracts.watcher.WatcherDeclaration` lists.
+        run: The number of this run, written into every transition.
+        kept: Client -> the model that it holds after its work, where that differs from what it sent.
+        client_of: Node id -> number of the client of a scenario; for the engines of fedmem.
+        clients: Node id -> client, a number or a name, where clients of an app cannot say who they are.
+        client_key: The entry of a client's metrics, or of a `ConfigRecord` in its reply, that says which client it is.
 
-    Who a client is: its entry in `clients`; else what it returns as `client_key`, by default its `partition-id`; else
-    the id of its node, which Flower draws again in each run. Errors: `ValueError` for a mapping that gives two nodes
-    one client, or that lacks a client which a watcher names; `RunError` during training for two nodes that are
-    one client, and for clients of which only some say who they are.
+    A client is identified by its entry in `clients`. Otherwise it is identified by what it returns as `client_key`, by
+    default its `partition-id`. Otherwise it is identified by the id of its node, which Flower draws again in each run.
+
+    Errors: `ValueError` for a mapping that gives two nodes one client, or that lacks a client which a watcher names.
+    `RunError` during training for two nodes that are one client, and for clients of which only some identify
+    themselves.
 
     In a Flower app of one's own::
 

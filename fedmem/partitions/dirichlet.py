@@ -27,8 +27,8 @@ class Dirichlet:
 
     Client k gets the share p_ck of the rows of class c, picked at random. Small alpha gives each class to a few
     clients; large alpha approaches equal shares of every class. The whole draw is repeated until every client has
-    `min_rows` rows, at most 1000 times (less often beyond 200 000 rows), so small alpha with large `min_rows` is a
-    conditioned Dirichlet.
+    `min_rows` rows, at most 1000 times (less often beyond 200 000 rows). Small alpha with large `min_rows` is therefore
+    a conditioned Dirichlet.
 
     Fields
 
@@ -38,8 +38,8 @@ class Dirichlet:
     Guarantees:
 
     - disjoint, sorted arrays that cover `rows` exactly;
-    - clients are exchangeable and so are classes: each client expects 1/N of every class (boundaries are rounded to
-      the nearest row; rounding them down would favour the last client).
+    - clients are exchangeable and so are classes: each client expects 1/N of every class. Boundaries are rounded to the
+      nearest row, since rounding them down would favour the last client.
 
     Errors: `ComponentError` if no draw gives every client `min_rows` rows.
 

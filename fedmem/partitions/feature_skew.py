@@ -20,28 +20,29 @@ from fedmem.partitions.iid import IID
 
 @dataclass(frozen=True, kw_only=True)
 class FeatureSkew:
-    """Client k of N sees images transformed by the amount a_k = `strength` k / N; who holds what is up to `base`.
+    """Client k of N sees images transformed by the amount a_k = `strength` k / N; `base` decides the rows of each
+    client.
 
     `rotation` turns by 360 a_k degrees, counterclockwise about the middle, with bilinear interpolation and black where
-    the image ends: strength 1 with 4 clients is 0, 90, 180 and 270 degrees. `contrast` makes of x the shade
-    1/2 + (1 - a_k) (x - 1/2), so that strength 1 brings the last clients close to a plain grey. Client 0 sees images
-    as they are.
+    the image ends. Strength 1 with 4 clients is 0, 90, 180 and 270 degrees. `contrast` turns x into the shade 1/2 + (1
+    - a_k) (x - 1/2), so that strength 1 brings the last clients close to a plain grey. Client 0 sees images as they
+    are.
 
-    Seen like this are base rows, audit examples that are real rows, by their owner, also where an injection altered
-    them, and the rows that stand in for examples. Canaries keep their pixels, because their references have no owner;
-    an injection whose canaries are carried by real rows, such as `unique_feature`, is refused. Test and
-    population are as loaded, so that client 0 is closest to what the model is tested on.
+    Base rows are transformed, as are audit examples that are real rows, by their owner, also where an injection altered
+    them. So are the rows that stand in for examples. Canaries keep their pixels, because their references have no
+    owner. An injection whose canaries are carried by real rows, such as `unique_feature`, is refused. Test and
+    population are as loaded, so that client 0 is closest to the test data.
 
     Fields
 
     - `transform`: what differs between clients.
     - `strength`: the span of the amounts, as a share of a full turn or of the contrast.
-    - `base`: the partition that says who holds which rows.
+    - `base`: the partition that decides which client holds which rows.
 
     Guarantees:
 
     - rows, sizes and labels are those of `base`, whose draws are left alone;
-    - nothing is drawn for the transformation: it is a function of client, N and image, which stays in [0, 1];
+    - nothing is drawn for the transformation. It is a function of client, N and image, which stays in [0, 1];
     - quarter turns of square images move pixels and change none.
 
     Errors: `ComponentError` if inputs are no images (channels, height, width), and those of `base`.
@@ -50,8 +51,8 @@ class FeatureSkew:
     >>> FeatureSkew(strength=1.0).shift(1, 4, image).tolist()
     [[[[1.0, 0.0], [0.0, 0.0]]]]
 
-    Reference: Ghosh, Chung, Yin and Ramchandran (2020), An Efficient Framework for Clustered Federated Learning
-    (rotation); Kairouz et al. (2021), Advances and Open Problems in Federated Learning, section 3.1 (feature skew).
+    References: Ghosh, Chung, Yin and Ramchandran (2020), An Efficient Framework for Clustered Federated Learning
+    (rotation). Kairouz et al. (2021), Advances and Open Problems in Federated Learning, section 3.1 (feature skew).
     """
 
     transform: Literal["rotation", "contrast"] = "rotation"

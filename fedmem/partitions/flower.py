@@ -30,12 +30,12 @@ class Flower:
     """Rows as a partitioner of the package flwr-datasets deals them out.
 
     The partitioner sees a table with the columns `index`, `label`, `natural` where the data know owners, and one for
-    each sensitive attribute; never inputs. `num_partitions` is the number of clients and `seed` comes from the stream
-    of the partition; `partition_by` is `label` unless it is among the arguments. A partitioner without a seed, such as
-    `IidPartitioner`, deals out what it is given in its order, so rows are shuffled before.
+    each sensitive attribute. It never sees inputs. `num_partitions` is the number of clients and `seed` comes from the
+    stream of the partition; `partition_by` is `label` unless it is among the arguments. A partitioner without a seed,
+    such as `IidPartitioner`, deals out what it is given in its order, so rows are shuffled before.
 
-    Where `partition_by` is a column beside the label, such as `natural`, this is a partition by owner: audit rows and
-    replacement rows of a client are its own rows.
+    Where `partition_by` is another column than the label, such as `natural`, this is a partition by owner. Audit rows
+    and replacement rows of a client are then its own rows.
 
     Some partitioners leave rows out (shards that do not fill up, classes that no client was given). Then no client
     trains on those rows, which `leave_out` must allow.
@@ -51,8 +51,9 @@ class Flower:
     - disjoint, sorted arrays; they cover `rows` exactly unless `leave_out`;
     - global random generators are left alone.
 
-    Errors: `ComponentError` if flwr-datasets is not installed, knows no such class, or refuses the arguments; if a
-    client gets no row; and if rows are left out without `leave_out`, with their number and classes.
+    Errors: `ComponentError` if flwr-datasets is not installed, knows no such class, or refuses the arguments.
+    `ComponentError` also if a client gets no row, and if rows are left out without `leave_out`, with their number and
+    classes.
 
     >>> from fedmem.datasets.synthetic import Synthetic
     >>> data = Synthetic(rows=600).load(np.random.default_rng(0))

@@ -20,9 +20,9 @@ class InnerDirichlet:
     """Client k has n_k rows whose labels follow p_k ~ Dirichlet(alpha, ..., alpha), drawn without replacement.
 
     Each row of a client is a label drawn from p_k, then a random free row of that label. All clients draw together.
-    Where more rows of a class are wanted than are free, chance decides who gets them, and the others draw again from
-    the classes that are left, in proportion to their own p_k; a client whose p_k has nothing left takes any free row.
-    All rows are given, so that the clients together must have the labels of the whole: for small alpha or an
+    Where more rows of a class are wanted than are free, chance decides which clients get them. The others draw again
+    from the classes that are left, in proportion to their own p_k. A client whose p_k has nothing left takes any free
+    row. All rows are given, so that the clients together must have the labels of the whole. For small alpha or an
     unbalanced data set the mixes are less extreme than p_k.
 
     Fields

@@ -27,8 +27,8 @@ class Natural:
     - disjoint, sorted arrays that cover `rows` exactly;
     - independent of `rng`.
 
-    Errors: `ComponentError` if the data know no owners, if `clients` is not the number of owners, or if an owner lost
-    all its rows to the test set and the population.
+    Errors: `ComponentError` if the data know no owners, or if `clients` is not the number of owners. `ComponentError`
+    also if an owner lost all its rows to the test set and the population.
 
     >>> from fedmem.datasets.digits import Digits
     >>> data = Digits().load(np.random.default_rng(0))

@@ -20,8 +20,8 @@ from fedmem.partitions._sizes import even_sizes, require
 class Pathological:
     """Every client holds rows of exactly k classes; every class has an owner.
 
-    Clients choose in random order, each the k classes that have the fewest owners so far, ties at random: the numbers
-    of owners differ by one at most. The rows of a class are dealt out at random and evenly among its owners.
+    Clients choose in random order. Each chooses the k classes that have the fewest owners so far, ties at random. The
+    numbers of owners differ by one at most. The rows of a class are dealt out at random and evenly among its owners.
 
     Fields
 
@@ -33,8 +33,8 @@ class Pathological:
     - shares of one class differ by one row at most;
     - clients are exchangeable and so are classes: each client expects 1/N of every class.
 
-    Errors: `ComponentError` if there are fewer than k classes, if N k is less than the number of classes, so that one
-    would be held by nobody, or if a class has fewer rows than owners.
+    Errors: `ComponentError` if there are fewer than k classes, or if a class has fewer rows than owners.
+    `ComponentError` also if N k is less than the number of classes, since nobody would hold one of them.
 
     >>> from fedmem.datasets.synthetic import Synthetic
     >>> data = Synthetic(rows=600, classes=10).load(np.random.default_rng(0))
@@ -42,8 +42,8 @@ class Pathological:
     >>> {len(set(data.train.labels[part])) for part in parts}
     {2}
 
-    Reference: the setting that McMahan et al. (2017) call pathological non-IID, with the classes of a client fixed as
-    in Collins, Hassani, Mokhtari and Shakkottai (2021), Exploiting Shared Representations for Personalized Federated
+    Reference: the setting that McMahan et al. (2017) call pathological non-IID. The classes of a client are fixed as in
+    Collins, Hassani, Mokhtari and Shakkottai (2021), Exploiting Shared Representations for Personalized Federated
     Learning.
     """
 

@@ -16,11 +16,12 @@ from fedmem.partitions._sizes import apportion, require, split
 
 @dataclass(frozen=True, kw_only=True)
 class QuantitySkew:
-    """Client k gets m + q_k (n - N m) of n rows, picked at random; m is `min_rows` and q are shares that add up to 1.
+    """Client k gets m + q_k (n - N m) of n rows at random. Here m is `min_rows`, and the shares q add up to 1.
 
-    With `law: dirichlet`, q ~ Dirichlet(alpha, ..., alpha): the smaller alpha, the stronger the skew. With `law:
-    power`, the client that is i-th of a random order has q proportional to i^-alpha: the larger alpha, the stronger
-    the skew; the sizes are always the same, only who has which is drawn.
+    With `law: dirichlet`, q ~ Dirichlet(alpha, ..., alpha): the smaller alpha, the stronger the skew.
+
+    With `law: power`, the client that is i-th of a random order has q proportional to i^-alpha. The larger alpha, the
+    stronger the skew. The sizes are always the same, and only their assignment to clients is drawn.
 
     Fields
 

@@ -103,8 +103,8 @@ class Sampling:
 def log_probabilities(model: CausalModel, prefix: Sequence[int], rests: Ints, sampling: Sampling) -> Floats:
     """(n,) log p_z of each of `rests` (n, length), the probability that a text drawn after `prefix` begins with it.
 
-    The product over its tokens of the probability with which each is drawn, from the model and not from draws: exact,
-    and as small as it may be. -inf .. 0; -inf where the scheme never draws it, NaN where the model says NaN.
+    The product over its tokens of the probability with which each is drawn. It comes from the model and not from draws,
+    so it is exact, however small. -inf .. 0; -inf where the scheme never draws it, NaN where the model says NaN.
     """
     import torch
 

@@ -18,8 +18,8 @@ class Occurrences:
 
     `row`, `start`, `stop` and `number` (k,) are the window, the first place, the place after the last, and the member
     of each occurrence. `longer` (n,) counts texts that begin as a member does and go on with one more option of the
-    last place, such as five digits for a template of four. `unknown` (n,) counts texts with a token that is not in the
-    vocabulary where the template has a place. Neither is an occurrence.
+    last place. Five digits for a template of four are an example. `unknown` (n,) counts texts with a token that is not
+    in the vocabulary where the template has a place. Neither is an occurrence.
     """
 
     row: Ints
@@ -33,12 +33,11 @@ class Occurrences:
 def find_occurrences(
     space: Candidates, windows: Ints, unknown: int = PADDING, following: Ints | None = None
 ) -> Occurrences:
-    """The occurrences in windows (n, L + 1), from left to right; of several possible ones at a place the longest.
+    """The occurrences in windows (n, L + 1), from left to right; the longest of several possible ones at a place.
 
-    `unknown` is the token of what is not in the vocabulary. Occurrences in a window do not overlap. `following`
-    (n, L + 1) are the windows that go on with the text, `PADDING` where none does: an occurrence at the end of a window
-    does not count where the text goes on with one more option, and one that ends in the next window is left to
-    `find_cut`.
+    `unknown` is the token of what is not in the vocabulary. Occurrences in a window do not overlap. `following` (n, L +
+    1) are the windows that go on with the text, `PADDING` where none does. An occurrence at the end of a window does
+    not count where the text goes on with one more option. One that ends in the next window is left to `find_cut`.
 
     >>> pins = Candidates(prefix=(7,), positions=(((0,), (1,)), ((0,), (1,))))
     >>> found = find_occurrences(pins, np.array([[5, 7, 1, 0, 5, 7, 0, 0], [7, 1, 1, 1, 7, 0, 9, 5]]), unknown=9)

@@ -29,10 +29,11 @@ CHILDREN = 1 << 20
 class Tree:
     """The prefixes of all candidates as nodes; node 0 is after the fixed prefix, before the first token of a slot.
 
-    Of each node: `token` that it ends with, whether that is `secret`; `option` of its slot that is complete there (-1:
-    none), `base`, how many options that slot has, and `after`, the node from which the next slot goes on, -1 where the
-    member is complete, since fixed text at the end tells nothing. The nodes that follow node v are
-    `children[first[v] : first[v] + count[v]]`. Where an option is the beginning of another, both go on from its node.
+    For each node, `token` is the token that it ends with, and `secret` says whether this is secret. `option` is the
+    option of its slot that is complete there (-1: none), and `base` is how many options that slot has. `after` is the
+    node from which the next slot goes on. It is -1 where the member is complete, since fixed text at the end reveals
+    nothing. The nodes that follow node v are `children[first[v] : first[v] + count[v]]`. Where an option is the
+    beginning of another, both go on from its node.
     """
 
     token: Ints
@@ -105,9 +106,9 @@ class ScoredMembers:
 def scores(model: CausalModel, space: Candidates, branches: int = BRANCHES) -> ScoredMembers:
     """The loss of every member of a space, from one pass over the tree of its prefixes.
 
-    `loss[i] = - sum over the secret tokens of member i of log p(token | all before it)`, in nats, summed in float64:
-    0 .. inf, lower means likelier. Cost and `calls` are the distinct prefixes that something follows, for 6 digits
-    111 111 and those of the fixed prefix, where reading each of 10^6 members takes 6 million; at most `branches` of
+    `loss[i] = - sum over the secret tokens of member i of log p(token | all before it)`, in nats, summed in float64: 0
+    .. inf, lower means likelier. Cost and `calls` are the distinct prefixes that something follows. For 6 digits they
+    are 111 111 and those of the fixed prefix, where reading each of 10^6 members takes 6 million. At most `branches` of
     them are in memory for each token of a member.
 
     Guarantees:

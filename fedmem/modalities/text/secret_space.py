@@ -20,8 +20,8 @@ class Candidates:
     An option is a sequence of at least one token. A slot with a single option is fixed text: it is part of every
     member and of no secret. The options of one slot are all different; they may differ in length.
 
-    Members are numbered 0 to `size` - 1, the last slot changing fastest, and are what is chosen, not what is written:
-    where options run into each other, two members may have the same tokens.
+    Members are numbered 0 to `size` - 1, the last slot changing fastest. A member is a choice, not a text: where
+    options run into each other, two members may have the same tokens.
 
     Guarantees:
 
@@ -29,8 +29,8 @@ class Candidates:
     - `size` is exact, however large;
     - `sample` depends on the generator alone.
 
-    Errors: `ValueError` from `index` for tokens that are no member, `IndexError` from `member_tokens` for a number that
-    is not there, `AssertionError` for a space without prefix or options, or with an option twice or empty.
+    Errors: `ValueError` from `index` for tokens that are no member. `IndexError` from `member_tokens` for a number that
+    is not there. `AssertionError` for a space without prefix or options, or with an option twice or empty.
 
     >>> codes = Candidates(prefix=(7,), positions=(((0,), (1,)), ((5,),), ((2, 2), (3,))))
     >>> codes.size, codes.member_tokens(2), codes.secret(2)
@@ -98,8 +98,8 @@ class Candidates:
     def with_prefix(self, beginning: Sequence[int]) -> Candidates | None:
         """The members that begin with these tokens, as a space of its own; None where they end within an option.
 
-        None as well where no member begins so, where they may be read as the beginning in several ways, and where they
-        end with an option that is the beginning of another.
+        Also None where no member begins with them, and where they may be read as the beginning in several ways. Also
+        None where they end with an option that is the beginning of another.
 
         >>> codes = Candidates(prefix=(7,), positions=(((0,), (1,)), ((5,),), ((2, 2), (3,))))
         >>> codes.with_prefix((7, 1, 5))

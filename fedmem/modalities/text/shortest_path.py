@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class MostProbable:
     """`numbers` of members, most probable first, their `loss` in nats, and `calls`, how many tokens the model read.
 
-    `finished` says whether these are all that were asked for, or all there are; otherwise the search ended at its limit
-    of calls, and those found are still the most probable ones of all.
+    `finished` says whether these are all that were requested, or all there are. Otherwise the search ended at its limit
+    of calls, and the members found are still the most probable ones of all.
     """
 
     numbers: tuple[int, ...]
@@ -41,13 +41,13 @@ def search_most_probable(
 ) -> MostProbable:
     """The `count` members of a space with the smallest loss, in order: Dijkstra's search on -log p.
 
-    An edge of the tree of prefixes costs -log p of its token, which is never negative, so the first complete members
-    that the search meets are the most probable. Loss is that of `prefix_tree.scores`, in nats; equal ones come
-    by their number.
+    An edge of the tree of prefixes costs -log p of its token, which is never negative. The first complete members that
+    the search meets are therefore the most probable. Loss is that of `prefix_tree.scores`, in nats. Members of equal
+    loss are in order of their number.
 
-    With `at_once` = 1 no prefix is read that is less likely than the last member found. With more, prefixes are read
-    so many at a time, which is faster on a network, spends some calls in vain, and finds the same. After `calls` tokens
-    the search ends with what it has.
+    With `at_once` = 1 no prefix is read that is less likely than the last member found. With more, that many prefixes
+    are read at a time. This is faster on a network, spends some calls in vain, and finds the same members. After
+    `calls` tokens the search ends with what it has.
 
     Guarantees:
 

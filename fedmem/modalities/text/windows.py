@@ -32,13 +32,13 @@ class Windows:
 def cut_windows(documents: Sequence[Ints], length: int) -> Windows:
     """The windows of documents one after the other: `length` inputs and the token after each, L + 1 tokens in all.
 
-    A window begins where the one before it ends, its last token included, so that the first token of a window is never
-    asked for and whatever is split by windows shares no token.
+    A window begins where the one before it ends, including its last token. The first token of a window is therefore
+    never asked for, and texts that are split by windows share no token.
 
     Guarantees:
 
     - no two windows share a place of a document; each is within one document;
-    - the rest at the end is a window, padded, if it has half of one, or is all there is; a single token is none.
+    - the rest at the end is a window, padded, if it has half of one, or is all there is. A single token is no window.
 
     >>> found = cut_windows([np.arange(10), np.arange(3)], 3)
     >>> found.tokens.tolist(), found.start.tolist()
