@@ -61,13 +61,13 @@ class Browser:
     """The examples of a page.
 
     Attributes:
-        shown: at most `MAX_EXAMPLES`, the most memorised first.
-        total: how many audit examples the run has.
-        measure: what the scores measure; empty where no single example has a score.
-        level: the level whose scores decide the order.
-        notes: how to read the scores.
-        kinds: of the shown examples.
-        owners: of the shown examples.
+        shown: At most `MAX_EXAMPLES`, the most memorised first.
+        total: How many audit examples the run has.
+        measure: What the scores measure; empty where no single example has a score.
+        level: The level whose scores decide the order.
+        notes: How to read the scores.
+        kinds: Of the shown examples.
+        owners: Of the shown examples.
     """
 
     shown: Sequence[ShownExample]

@@ -1,8 +1,8 @@
 """The first screen: what a run shows, in at most 16 lines.
 
-What ran; what is alarming; the values of each kind at the owning client and in the aggregate, and what is retained;
-accuracy; reconstruction; privacy; one sentence for each level; what is not significant; where the report is. What does
-not fit is counted, and the last lines say where it is.
+The screen names the scenario and the alarms. It has the values of each kind at the owning client and in the aggregate,
+and their retention. Then it has accuracy, reconstruction, privacy, one sentence for each level, and what is not
+significant. Values that do not fit are counted. The last lines say where these values and the report are.
 """
 
 from __future__ import annotations

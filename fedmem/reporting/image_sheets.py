@@ -55,8 +55,8 @@ def sheets(run: Run) -> dict[str, tuple[bytes, str]]:
 def victim_sheets(run: Run) -> Iterator[VictimSheet]:
     """The sheet of each probe that reconstructed images.
 
-    The last round that a probe attacked, view by view: the first victims of each kind, not the best ones, each with its
-    number, whether it was identified, and the margin over the best prior.
+    A sheet shows the last round that a probe attacked, view by view. It has the first victims of each kind, not the
+    best ones. Each victim has its number, whether it was identified, and the margin over the best prior.
     """
     found = [sheet for sheet in read_reconstruction_sheets(run.reconstructions()) if "original" in sheet.columns]
     kinds = tuple(dict.fromkeys(run.audit["kind"].tolist()))

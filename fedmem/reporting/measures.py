@@ -154,12 +154,12 @@ class Variant:
     """A measure as one run has it, with the labels that tell it from its other variants, such as the attack.
 
     Attributes:
-        measure: its declaration.
-        labels: its labels, apart from the place.
-        title: its title with these labels.
-        null: the value without memorisation; NaN where it is not the same for all kinds.
-        nulls: those of all kinds, sorted, where they differ.
-        headline: whether it is in the short table.
+        measure: Its declaration.
+        labels: Its labels, apart from the place.
+        title: Its title with these labels.
+        null: The value without memorisation; NaN where it is not the same for all kinds.
+        nulls: Those of all kinds, sorted, where they differ.
+        headline: Whether it is in the short table.
     """
 
     measure: Measure

@@ -196,9 +196,9 @@ def _verdict(
 ) -> str:
     """What one view says about each kind, in words: first against held-out examples, then against the best prior.
 
-    A kind leaks where its reconstructions are better than those of held-out examples, and also better than the best
-    prior or `identified` more often than held-out examples. Intervals are widened to hold for all kinds at once, by
-    Bonferroni. `shares` are those of the table, to stand beside the words.
+    A kind leaks where its reconstructions are better than those of held-out examples. They must also be better than the
+    best prior, or `identified` more often than held-out examples. Intervals are widened to hold for all kinds at once,
+    by Bonferroni. `shares` are those of the table, to be shown with the words.
     """
     differences, margins = _widen(differences), _widen(margins)
     _, closer = _leaking_and_closer(differences, margins, identified)

@@ -27,9 +27,9 @@ class RunFigure:
     """A figure of a run.
 
     Attributes:
-        name: of its file, without the ending.
+        name: Name of its file, without the ending.
         part: where a page shows it: measures over rounds, examples as points, reconstruction, or models.
-        drawing: what is drawn.
+        drawing: What is drawn.
         caption: what it shows.
         is_headline: whether it is about a measure of the short table.
     """

@@ -74,8 +74,8 @@ def _measured_elsewhere(summary: Summary) -> list[str]:
 def legend(table_sections: Sequence[Section], summary: Summary) -> list[tuple[str, str]]:
     """The words that these sections use, with what they mean.
 
-    A word counts only as a whole word, and in cells and notes not where it is a name of a kind of audit example, which
-    scenarios choose freely.
+    A word counts only as a whole word. In cells and notes it does not count where it is the name of a kind of audit
+    example, since scenarios choose these names freely.
     """
     titles: list[str] = []
     free: list[str] = []

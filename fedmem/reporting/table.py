@@ -36,9 +36,10 @@ _PROSE = 100
 def table(path_or_run: Path | str | Run) -> RenderableType:
     """The table that a run ends with, to be printed by rich.
 
-    The verdict first. For each kind of audit example local beside global: exposure, memorisation, membership,
-    reconstruction; then retention, differences in words, utility, limits, what the words mean, and where the files
-    are. Every value has its interval and its n. Fitted to the width of the console; no cell is ever broken.
+    The verdict comes first. For each kind of audit example, local and global values of exposure, memorisation,
+    membership and reconstruction are side by side. Then follow retention, differences in words, utility, limits, what
+    the words mean, and where the files are. Every value has its interval and its n. The table is fitted to the width of
+    the console, and no cell is ever broken.
     """
     return _Table(path_or_run if isinstance(path_or_run, Run) else read(path_or_run))
 
@@ -107,7 +108,7 @@ class Grid:
     """One set of columns for all sections, so that local and global values stand below each other.
 
     A row is a label, n, and cells. The brackets of the intervals in a column are aligned. A label too long for its
-    column has a line of its own; where not even the cells fit side by side, each has a line, after its title.
+    column has a line of its own. Where not even the cells fit side by side, each has a line, after its title.
     """
 
     width: int

@@ -35,11 +35,11 @@ class ExampleNames:
     Attributes:
         client_names: (N,) the names of the clients; empty where the data have none.
         class_names: (C,) the names of the classes; empty where the data have none.
-        modality: the modality of the data, texts with their vocabulary; None where it is not known here.
+        modality: The modality of the data, texts with their vocabulary; None where it is not known here.
         true_target: (m,) the label of the row in the data set, -1 where there is none.
         is_altered: (m,) whether the inputs are others than those of the row in the data set.
         cells: (m,) the cells of the row in the source, by column, as text; empty where missing.
-        sensitive: the columns of cells that are masked unless somebody asks.
+        sensitive: The columns of cells that are masked unless somebody asks.
     """
 
     client_names: tuple[str, ...] = ()

@@ -39,8 +39,8 @@ def imported_files(roots: Iterable[str], follow: Follow) -> dict[str, Path]:
     import counts where its name is written as text: `importlib.import_module("helpers")`.
 
     Args:
-        roots: names of modules; the packages that they lie in are imported before them.
-        follow: decides which modules belong to the answer; the imports of others are not read.
+        roots: Names of modules; the packages that they lie in are imported before them.
+        follow: Decides which modules belong to the answer; the imports of others are not read.
 
     >>> files = imported_files(["fedmem.seeding"], lambda name, file: name.startswith("fedmem."))
     >>> sorted(files)

@@ -84,9 +84,9 @@ def components_of(scenario: Scenario) -> dict[str, str]:
 def modules_of(scenario: Scenario) -> dict[str, str]:
     """A sha256 of each local module that the component modules import, transitively, and one for fedmem as a whole.
 
-    A module is local where its file lies outside the standard library and the installed packages; the modules beside a
-    component in its own package count as well. `fedmem` stands for all of its modules that a run of this scenario can
-    execute, without the files of `components_of`: a change to the command line or to a report changes no run.
+    A module is local where its file lies outside the standard library and the installed packages. The other modules of
+    a component's own package also count. `fedmem` stands for all of its modules that a run of this scenario can
+    execute, without the files of `components_of`. A change to the command line or to a report changes no run.
 
     >>> from fedmem.scenario.loading import parse_scenario
     >>> list(modules_of(parse_scenario("{rounds: 1, clients: 2, dataset: {kind: synthetic}, model: {kind: mlp}}")))
@@ -120,8 +120,8 @@ _COMPUTING = ("fedmem.execution.run", "fedmem.engines.shared_training")
 def files_of(scenario: Scenario) -> dict[str, str]:
     """For each component that reads files, under its kind and their names: a sha256 of their names and contents.
 
-    A component says which files it reads by `input_files`; where one that is not fedmem's own does not, each of its
-    fields that names a file or a folder counts. Names are relative, so that a folder may be moved.
+    A component names the files that it reads by `input_files`. If a component that is not fedmem's own does not, each
+    of its fields that names a file or a folder counts. Names are relative, so that a folder may be moved.
 
     >>> from fedmem.scenario.loading import parse_scenario
     >>> files_of(parse_scenario("{rounds: 1, clients: 2, dataset: {kind: synthetic}, model: {kind: mlp}}"))
@@ -169,10 +169,10 @@ def kinds_with_unknown_files(scenario: Scenario) -> list[str]:
 
 
 def provenance_of_measuring(scenario: Scenario, manifest: Mapping[str, Any]) -> dict[str, dict[str, str]]:
-    """What the manifest of a run says of code, after its estimates were made again by the code of today.
+    """The manifest's account of code, after the estimates of a run were made again by current code.
 
-    The file of an estimator that only estimates is that of today. Where other code differs, trainings and estimates are
-    of two versions, and the hash is of both, so that neither version takes the run for its own.
+    The file of an estimator that only estimates is the current one. Where other code differs, trainings and estimates
+    are of two versions. The hash is then of both, so that neither version takes the run for its own.
     """
     estimating = {kind_of(part) for _, part in nested_components(tuple(scenario.estimators))}
     others = (getattr(scenario, name) for name in type(scenario).model_fields if name != "estimators")

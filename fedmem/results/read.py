@@ -1,21 +1,23 @@
 """Results on disk: one folder per run, written whole or not at all, read without training and without pickle.
 
-    runs/<scenario name>/<id>/
-      scenario.yaml         as resolved, every default written out
-      manifest.json         versions, seed, executor, rows and values that are not finite; keys sorted
-      measurements.parquet  scope (run, round, run_summary, summary), run and round (missing where the scope has none),
-                            level, client, subject, source, metric, value, low, high, n, and a column for each label
-                            (place, statistic, attack, fpr, ...; empty or missing where a row has none)
-      evidence.parquet      run, round, level, client, set, subject, loss, margin, correct
-      references.parquet    run, round, level, client, family, label, count, subjects, less, ties, quantiles
-      audit.parquet         subject, injection, kind, role, owner, copies, start, stop (first and last round of
-                            training on it, 0 and 2^31 - 1 if unbounded), target, id, is_in (one per run), inputs
-      participation.parquet run, round, client, num_examples, failed
-      examples.json         names of clients and classes, the modality with its vocabulary, and of each audit example
-                            the label and the cells in the data set
-      reconstructions.npz   arrays that probes kept, under `source/name/key`
-      params.safetensors    only if asked for
-      summary.json          what the run shows, in short: verdicts, values, limits, versions; see `RunSummary`
+```text
+runs/<scenario name>/<id>/
+  scenario.yaml         as resolved, every default written out
+  manifest.json         versions, seed, executor, rows and values that are not finite; keys sorted
+  measurements.parquet  scope (run, round, run_summary, summary), run and round (missing where the scope has none),
+                        level, client, subject, source, metric, value, low, high, n, and a column for each label
+                        (place, statistic, attack, fpr, ...; empty or missing where a row has none)
+  evidence.parquet      run, round, level, client, set, subject, loss, margin, correct
+  references.parquet    run, round, level, client, family, label, count, subjects, less, ties, quantiles
+  audit.parquet         subject, injection, kind, role, owner, copies, start, stop (first and last round of
+                        training on it, 0 and 2^31 - 1 if unbounded), target, id, is_in (one per run), inputs
+  participation.parquet run, round, client, num_examples, failed
+  examples.json         names of clients and classes, the modality with its vocabulary, and of each audit example
+                        the label and the cells in the data set
+  reconstructions.npz   arrays that probes kept, under `source/name/key`
+  params.safetensors    only if asked for
+  summary.json          what the run shows, in short: verdicts, values, limits, versions; see `RunSummary`
+```
 
 A folder that exists is a finished run: it is written beside its place under a hidden name and renamed at the end.
 Floats are stored exactly, so that estimates made from the files equal those made in memory to the last bit.
@@ -149,16 +151,16 @@ class Run(RunViews):
     ) -> pd.DataFrame:
         """The n most memorised audit examples, one row each, as `fedmem top` prints them; see `Ranking`.
 
-        A `UserWarning` says how many examples have no score and are left out. `frame.attrs["note"]` says what
-        `fedmem top` prints below them. Columns `candidates` and `level_of_interval` say among how many examples these
-        were selected, and the level of each interval, which allows for that.
+        A `UserWarning` says how many examples have no score and are left out. `frame.attrs["note"]` is the text that
+        `fedmem top` prints below them. Column `candidates` says among how many examples these were selected. Column
+        `level_of_interval` is the level of each interval, which allows for the selection.
 
         Args:
-            n: how many.
+            n: How many.
             level: `global` or `local`, whose scores decide the order; by default `global` where there are any.
-            kind: examples of this kind alone.
-            client: examples of this client alone: its name, its number, or `#number`.
-            measure: by default the first of the main table that most of these examples have; see docs/top-examples.md.
+            kind: Examples of this kind alone.
+            client: Examples of this client alone: its name, its number, or `#number`.
+            measure: By default the first of the main table that most of these examples have; see docs/top-examples.md.
 
         Errors: `ComponentError` with choices for a kind, client, level or measure that the run does not have.
         """
@@ -176,14 +178,14 @@ class Run(RunViews):
     ) -> pd.DataFrame:
         """A measure over the audit examples that each client owns, in the summary: one row a client, level and kind.
 
-        The columns are `client`, `client_name`, `level`, `kind`, `metric`, the labels of the measure, `value`, its 95 %
-        interval `low` and `high`, `n` (examples), `null` (the value without memorisation), `p`, and, adjusted for all
-        clients of the family, `adjusted_low`, `adjusted_high`, `p_adjusted` and `tests`. An example counts for its
-        owning client alone. `frame.attrs["note"]` says how to read them. Estimators are computed again from the stored
-        evidence, for each client.
+        The columns are `client`, `client_name`, `level`, `kind`, `metric`, the labels of the measure, `value`, and its
+        95 % interval `low` and `high`. Then follow `n` (examples), `null` (the value without memorisation) and `p`.
+        `adjusted_low`, `adjusted_high`, `p_adjusted` and `tests` are adjusted for all clients of the family. An example
+        counts for its owning client alone. `frame.attrs["note"]` says how to read them. Estimators are computed again
+        from the stored evidence, for each client.
 
         Args:
-            measure: of an estimator of the scenario, such as `memorisation`, `exposure` or `auc`.
+            measure: A measure of an estimator of the scenario, such as `memorisation`, `exposure` or `auc`.
             level: `local` (models of the owning client) or `global`; by default both.
             kind: examples of this kind alone.
 
@@ -287,8 +289,8 @@ def measurement_frame(table: pa.Table) -> pd.DataFrame:
 def read(path: Path | str) -> Run:
     """The finished run in this folder.
 
-    Errors: `FolderError` when the folder is no finished run, or was written in another schema; a file of it that is
-    missing or damaged is a `RunError` when it is first asked for.
+    Errors: `FolderError` when the folder is no finished run, or was written in another schema. `RunError` when a
+    missing or damaged file of it is first asked for.
     """
     folder = Path(path).resolve()
     if not is_finished(folder):

@@ -48,11 +48,11 @@ class Key:
     """The row of `measurements.parquet`, in scope `summary`, that a number was read from.
 
     Attributes:
-        metric: column `metric`.
-        level: column `level`.
-        subject: column `subject`: a kind, or the number of a single example.
-        source: column `source`; empty where one component alone yields the metric.
-        labels: the label columns that are not empty.
+        metric: Column `metric`.
+        level: Column `level`.
+        subject: Column `subject`: a kind, or the number of a single example.
+        source: Column `source`; empty where one component alone yields the metric.
+        labels: The label columns that are not empty.
     """
 
     metric: str
@@ -67,15 +67,16 @@ class Measured:
     """A number with everything that decides what it shows.
 
     Attributes:
-        value: the value, in the unit of its measure.
-        low: lower end of the 95 % interval; NaN if there is none.
-        high: upper end.
-        n: how many examples or models are behind it.
-        null: the value without memorisation; NaN if there is none.
-        p: of no memorisation, exact; NaN where there is none. For few examples, the smallest p of an example, by Holm.
-        saturated: whether it is too near an end of its measure to be compared.
-        examples: for a kind of fewer than eight examples, how many have a p that Holm's method makes significant.
-        keys: the rows that it was read from.
+        value: The value, in the unit of its measure.
+        low: Lower end of the 95 % interval; NaN if there is none.
+        high: Upper end.
+        n: How many examples or models are behind it.
+        null: The value without memorisation; NaN if there is none.
+        p: The exact p of no memorisation; NaN where there is none. For few examples, the smallest p of an example, by
+            Holm.
+        saturated: Whether it is too near an end of its measure to be compared.
+        examples: For a kind of fewer than eight examples, how many have a p that Holm's method makes significant.
+        keys: The rows that it was read from.
 
     Examples:
         >>> Measured(value=0.9, low=0.8, high=0.95, n=60, null=0.0, p=0.01, keys=()).state
@@ -125,15 +126,15 @@ class Finding:
     """One measure of one kind, at the owning client and in the aggregate.
 
     Attributes:
-        shows: what a significant value shows.
-        metric: name of the measure.
-        title: the same for people, with the attack and further labels.
-        unit: the unit as tables print it; empty for shares.
-        digits: decimals in tables.
-        labels: what tells it from other variants of the measure, such as the attack.
-        local: the value at the owning client; None where it was not measured.
-        aggregate: the value in the aggregate; None where it was not measured.
-        retention: the share of the local effect that the aggregate keeps; its value is NaN where it is undefined.
+        shows: What a significant value shows.
+        metric: Name of the measure.
+        title: The same for people, with the attack and further labels.
+        unit: The unit as tables print it; empty for shares.
+        digits: Decimals in tables.
+        labels: What tells it from other variants of the measure, such as the attack.
+        local: The value at the owning client; None where it was not measured.
+        aggregate: The value in the aggregate; None where it was not measured.
+        retention: The share of the local effect that the aggregate keeps; its value is NaN where it is undefined.
     """
 
     shows: Showing
@@ -177,14 +178,14 @@ class Leak:
     """What one attack reconstructed from one view of the updates.
 
     Attributes:
-        source: the probe.
-        view: what the attacker sees, for people.
-        is_sent: whether the server sees it; a client's first step alone is not sent.
-        leaking: kinds that are reconstructed better than held-out examples and the baseline guess.
-        closer: kinds closer than held-out examples, but neither identified nor better than the baseline guess.
-        not_significant: all other kinds with a comparison.
-        uncompared: kinds without a held-out example to compare with.
-        keys: the rows that decide it.
+        source: The probe.
+        view: What the attacker sees, for people.
+        is_sent: Whether the server sees it; a client's first step alone is not sent.
+        leaking: Kinds that are reconstructed better than held-out examples and the baseline guess.
+        closer: Kinds closer than held-out examples, but neither identified nor better than the baseline guess.
+        not_significant: All other kinds with a comparison.
+        uncompared: Kinds without a held-out example to compare with.
+        keys: The rows that decide it.
     """
 
     source: str
@@ -215,13 +216,13 @@ class Verdict:
 
     Attributes:
         level: `local` for the owning client, `global` for the aggregate.
-        text: the sentence, with the largest value and its interval.
-        short: the same without numbers.
-        memorised: kinds with a significant memorisation, exposure or extraction.
-        detectable: the other kinds whose membership is detectable.
-        not_significant: kinds with values, none of them significant.
-        undefined: kinds without any value that could be significant.
-        keys: the rows that decide it.
+        text: The sentence, with the largest value and its interval.
+        short: The same without numbers.
+        memorised: Kinds with a significant memorisation, exposure or extraction.
+        detectable: The other kinds whose membership is detectable.
+        not_significant: Kinds with values, none of them significant.
+        undefined: Kinds without any value that could be significant.
+        keys: The rows that decide it.
     """
 
     level: Level
@@ -248,30 +249,30 @@ class RunSummary:
     """What a run shows, in short; see `summary.json` in the documentation.
 
     Attributes:
-        schema: version of this record.
-        name: name of the scenario.
-        id: id of the scenario.
-        headline: what was run, in one line.
-        components: field of the scenario -> kind of the component.
-        seed: root of all random draws.
+        schema: Version of this record.
+        name: Name of the scenario.
+        id: Id of the scenario.
+        headline: What was run, in one line.
+        components: Field of the scenario -> kind of the component.
+        seed: Root of all random draws.
         versions: package -> version, of the run.
-        commit: commit of fedmem, where it was run from a checkout.
-        measurements_sha256: sha256 of `measurements.parquet`, from which all numbers are.
-        alarms: bounds that exceed a guarantee; a run with alarms fails.
-        warnings: what a reader needs to know before any number.
-        failures: client rounds that failed.
-        client_rounds: client rounds in all.
-        verdicts: one sentence for the owning client, one for the aggregate.
-        kinds: the values of each kind of audit example.
-        models: accuracy and other values of whole models.
-        leaks: what attacks reconstructed from updates.
-        guarantees: the privacy guarantee of each part.
-        audits: what audits and direct tests say about the guarantees, in sentences.
-        not_significant: values that do not differ significantly from their null.
-        below: values significantly below their null.
-        undefined: values without an interval or a null.
-        limits: what these numbers do not show, in sentences.
-        report: the report, relative to the folder of the run.
+        commit: Commit of fedmem, where it was run from a checkout.
+        measurements_sha256: Sha256 of `measurements.parquet`, from which all numbers are.
+        alarms: Bounds that exceed a guarantee; a run with alarms fails.
+        warnings: What a reader needs to know before any number.
+        failures: Client rounds that failed.
+        client_rounds: Client rounds in all.
+        verdicts: One sentence for the owning client, one for the aggregate.
+        kinds: The values of each kind of audit example.
+        models: Accuracy and other values of whole models.
+        leaks: What attacks reconstructed from updates.
+        guarantees: The privacy guarantee of each part.
+        audits: What audits and direct tests say about the guarantees, in sentences.
+        not_significant: Values that do not differ significantly from their null.
+        below: Values significantly below their null.
+        undefined: Values without an interval or a null.
+        limits: What these numbers do not show, in sentences.
+        report: The report, relative to the folder of the run.
     """
 
     schema: int = SUMMARY_SCHEMA

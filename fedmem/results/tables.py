@@ -1,7 +1,7 @@
 """The records of a bank as Arrow tables and back, bit for bit: the columns of every parquet file of a run.
 
-Tables are long. What rows alone do not say (where a block of evidence ends, the order of canaries in a block, the
-shape of an image) is stored beside them as the *layout* in the metadata of the file.
+Tables are long. Facts that are not in the rows are stored as the *layout* in the metadata of the file. These are where
+a block of evidence ends, the order of canaries in a block, and the shape of an image.
 """
 
 from __future__ import annotations

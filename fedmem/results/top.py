@@ -64,24 +64,25 @@ class Ranking:
     """The most memorised examples.
 
     Attributes:
-        frame: a row for each: `rank` (equal scores share one), `tied`, `subject`, `kind`, `owner`, `owner_name`,
-            `target`, `target_name`, `true_target`, `true_target_name`; at both levels the score, `<level>_low`,
-            `<level>_high`, `<level>_n` (runs) and `<level>_note` (why there is no interval); `p` of no memorisation of
-            this example at `level`, exact and one-sided, `p_adjusted` over all candidates, and `significant`, whether
-            that is at most 0.05; `candidates` and `level_of_interval` as below; `text` and `inputs` as in `Run.audit`.
-        measure: the declaration of the measure.
-        name: its name, as `--measure` takes it.
-        level: the level whose scores decide the order.
-        candidates: how many examples were looked at.
-        unscored: how many more of those asked for have no score at `level`.
-        interval_level: the level of the intervals: 1 − 0.05 × shown / candidates.
-        significant: how many of the candidates are significant; None without an exact test.
-        other_tests: by each further measure with an exact test of other evidence, its name, how many of the same
-            examples are significant, and how many it has a score of; each measure is adjusted alone.
-        further_ties: candidates that are not shown and have the score of the last one shown.
+        frame: A row for each example, with `rank` (equal scores share one), `tied`, `subject`, `kind`, `owner`,
+            `owner_name`, `target`, `target_name`, `true_target`, `true_target_name`. At both levels it has the score,
+            `<level>_low`, `<level>_high`, `<level>_n` (runs) and `<level>_note` (why there is no interval). `p` is that
+            of no memorisation of this example at `level`, exact and one-sided. `p_adjusted` is adjusted over all
+            candidates, and `significant` says whether it is at most 0.05. `candidates` and `level_of_interval` are as
+            below; `text` and `inputs` as in `Run.audit`.
+        measure: The declaration of the measure.
+        name: Its name, as `--measure` takes it.
+        level: The level whose scores decide the order.
+        candidates: How many examples were looked at.
+        unscored: How many more of those asked for have no score at `level`.
+        interval_level: The level of the intervals: 1 − 0.05 × shown / candidates.
+        significant: How many of the candidates are significant; None without an exact test.
+        other_tests: One entry for each further measure with an exact test of other evidence. It has the measure's name,
+            how many of the same examples are significant, and how many have a score. Each measure is adjusted alone.
+        further_ties: Candidates that are not shown and have the score of the last one shown.
         runs: R.
-        smallest_p: the floor of p: 1 / C(R, in runs); NaN with one run, where p is that of a rank.
-        largest_error: the largest standard error of a shown score at `level`, ½ √(1/ins + 1/outs); NaN where unknown.
+        smallest_p: The floor of p, 1 / C(R, in runs); NaN with one run, where p is that of a rank.
+        largest_error: The largest standard error of a shown score at `level`, ½ √(1/ins + 1/outs); NaN where unknown.
     """
 
     frame: pd.DataFrame

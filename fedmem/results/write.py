@@ -34,13 +34,13 @@ class Results:
     """What the folder of a run holds.
 
     Attributes:
-        scenario_yaml: the scenario as it was run.
-        manifest: versions, code, times and alarms.
-        measurements: all rows of the table.
-        bank: evidence of all runs.
-        federation: the rows of each client.
-        reconstructions: arrays by name.
-        params: final parameters of all runs, stacked, if they are stored.
+        scenario_yaml: The scenario as it was run.
+        manifest: Versions, code, times and alarms.
+        measurements: All rows of the table.
+        bank: Evidence of all runs.
+        federation: The rows of each client.
+        reconstructions: Arrays by name.
+        params: Final parameters of all runs, stacked, if they are stored.
     """
 
     scenario_yaml: str

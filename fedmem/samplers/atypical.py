@@ -14,12 +14,12 @@ from fedmem.contracts.sampler import History
 
 @dataclass(frozen=True, kw_only=True)
 class Atypical:
-    """Clients are drawn one after the other, without replacement, with weights exp(`beta` z_k).
+    """Clients are drawn one after another, without replacement, with weights exp(`beta` z_k).
 
-    z_k = (s_k - mean of s) / (standard deviation of s), where s_k counts the atypical *copies* of client k: the copies
-    of its atypical audit examples whether their coins say in or out, so that being picked says nothing about a coin.
-    Standardised, `beta` means the same at any number of copies: one standard deviation more multiplies the weight by
-    e^beta. The draw adds Gumbel noise to beta z_k and takes the K largest sums, which is the same thing.
+    z_k = (s_k - mean of s) / (standard deviation of s), where s_k counts the atypical *copies* of client k. These are
+    the copies of its atypical audit examples whether their coins say in or out, so that being picked reveals nothing
+    about a coin. Standardised, `beta` means the same at any number of copies: one standard deviation more multiplies
+    the weight by e^beta. The draw adds Gumbel noise to beta z_k and takes the K largest sums, which is the same thing.
 
     Fields
 
@@ -29,9 +29,9 @@ class Atypical:
     Guarantees:
 
     - sorted, distinct, always exactly `size` clients;
-    - the more copies it has, the more often a client takes part; at `beta` 0, or with equal numbers of copies, all sets
-      are equally likely, and the cohorts do not depend on the copies at all;
-    - the first one drawn is client k with probability softmax(beta z)_k; no client is excluded;
+    - the more copies a client has, the more often it participates. At `beta` 0, or with equal numbers of copies, all
+      sets are equally likely, and the cohorts do not depend on the copies at all;
+    - the first client drawn is client k with probability softmax(beta z)_k; no client is excluded;
     - independent of the round.
 
     Errors: `ComponentError` if `size` exceeds the number of clients.

@@ -14,18 +14,18 @@ from fedmem.contracts.sampler import History
 
 @dataclass(frozen=True, kw_only=True)
 class Availability:
-    """A Markov chain of two states for each client; the cohort is uniform among those that are there.
+    """A Markov chain of two states for each client; the cohort is uniform among the available clients.
 
-    From one round to the next a client that is away arrives with probability a = `arrive`, one that is there leaves
-    with b = `leave`, each independently of the others. Chains start in their stationary law, so that in every round a
-    client is there with probability a / (a + b); stays last 1 / b rounds in the mean, absences 1 / a. With a + b = 1
-    rounds are independent; the smaller both, the longer the same clients are there.
+    From one round to the next an unavailable client arrives with probability a = `arrive`, and an available one leaves
+    with b = `leave`. Clients are independent of each other. Chains start in their stationary law, so that in every
+    round a client is available with probability a / (a + b). Stays last 1 / b rounds in the mean, absences 1 / a. With
+    a + b = 1 rounds are independent. The smaller both are, the longer the same clients are available.
 
     Fields
 
-    - `size`: clients in a cohort, K; all that are there, if these are fewer.
-    - `arrive`: probability that a client that is away is there in the next round.
-    - `leave`: probability that a client that is there is away in the next round.
+    - `size`: clients in a cohort, K; all available clients, if these are fewer.
+    - `arrive`: probability that an unavailable client is available in the next round.
+    - `leave`: probability that an available client is unavailable in the next round.
 
     Guarantees:
 
@@ -42,7 +42,7 @@ class Availability:
     >>> Availability(size=3, arrive=1.0, leave=1.0).reachable_clients(2, history, np.random.default_rng(0)).tolist()
     [False, True, False, True]
 
-    Reference: Ribero, Vikalo and de Veciana (2022), federated learning under intermittent client availability; Rodio,
+    References: Ribero, Vikalo and de Veciana (2022), federated learning under intermittent client availability. Rodio,
     Faticanti, Marfoq, Neglia and Leonardi (2023), federated learning under heterogeneous and correlated availability.
     """
 

@@ -15,12 +15,13 @@ from fedmem.samplers._picking import with_rows
 
 @dataclass(frozen=True, kw_only=True)
 class BySize:
-    """A cohort of K without replacement; client k takes part with probability exactly K n_k / n.
+    """A cohort of K without replacement; client k participates with probability exactly K n_k / n.
 
-    n_k are its rows and n those of all. Where K n_k / n reaches 1 the client always takes part, and the other places
+    n_k are its rows and n those of all. Where K n_k / n reaches 1 the client always participates, and the other places
     are shared out among the others in the same way. The scheme is randomised systematic sampling (Goodman and Kish,
-    1950): lay the clients end to end in random order, each as long as its rows, and take those under K evenly spaced
-    marks with a random start. Drawing one after the other with weights n_k would be simpler, but favours small clients.
+    1950). Clients lie end to end in random order, each as long as its rows. The clients under K evenly spaced marks
+    with a random start are taken. Drawing one after the other with weights n_k would be simpler, but favours small
+    clients.
 
     Fields
 

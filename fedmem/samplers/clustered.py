@@ -17,10 +17,10 @@ from fedmem.samplers._picking import with_rows
 class Clustered:
     """Clients in descending order of their rows are cut into K clusters of n / K rows; one client of each is drawn.
 
-    Within its cluster a client is drawn in proportion to the rows that it has there; one that lies across a border is
-    in two clusters, one that is larger than a cluster fills some alone. So client k is drawn K n_k / n times in
+    Within its cluster a client is drawn in proportion to the rows that it has there. A client that lies across a border
+    is in two clusters, and one that is larger than a cluster fills some alone. So client k is drawn K n_k / n times in
     expectation, as by K draws with replacement (MD sampling), but with less variance. A client that is drawn twice
-    takes part once, so that it is in the cohort a little less often than that: `probabilities` are exact, for weights
+    participates once, so that it is in the cohort a little less often than that. `probabilities` are exact, for weights
     that make up for it.
 
     Fields

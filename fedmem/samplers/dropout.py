@@ -24,23 +24,23 @@ from fedmem.samplers.everyone import Everyone
 
 @dataclass(frozen=True, kw_only=True)
 class Dropout:
-    """Another sampler picks; each client it picked is lost with its own probability p_k, independently of the rest.
+    """Another sampler picks; each client it picked is lost with its own probability p_k, independently of the others.
 
-    p_k is `rate` for all, or with a `concentration` c a draw of Beta(c `rate`, c (1 - `rate`)) for each client, which
-    it keeps in all rounds: the mean is `rate`, and the smaller c, the more clients are lost nearly always or nearly
-    never. A lost client is not in the cohort, so that nothing waits for it, and nothing is tolerated or counted as
-    failed; the picking sampler takes it for one that was not picked.
+    p_k is `rate` for all. With a `concentration` c it is a draw of Beta(c `rate`, c (1 - `rate`)) for each client,
+    which keeps it in all rounds. The mean is `rate`, and the smaller c, the more clients are lost nearly always or
+    nearly never. A lost client is not in the cohort, so that nothing waits for it, and nothing is tolerated or counted
+    as failed. The picking sampler takes it for a client that was not picked.
 
     Fields
 
-    - `sampler`: who picks.
-    - `rate`: probability that a client that was picked is lost; with a concentration its mean over clients.
+    - `sampler`: the sampler that picks.
+    - `rate`: probability that a picked client is lost; with a concentration its mean over clients.
     - `concentration`: how alike clients are; if left out, all have the same probability.
 
     Guarantees:
 
     - sorted and distinct, possibly empty;
-    - with `rate` 0 the cohorts are those of `sampler`; whether a client is lost depends on draws alone, neither on its
+    - with `rate` 0 the cohorts are those of `sampler`. Whether a client is lost depends on draws alone, neither on its
       rows nor on coins;
     - inclusion probabilities are those of `sampler` times 1 - p_k, where they are known.
 

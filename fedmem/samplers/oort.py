@@ -28,15 +28,15 @@ class Oort:
     """Most places go to clients of high statistical utility, a share of them to clients that never trained.
 
     In round r the share max(`min_exploration`, `exploration` `decay`^(r-1)) of K, rounded, goes to clients that have
-    not trained yet, uniformly. The others go to known clients: U_k = n_k l_k, with l_k the last mean loss, is clipped
-    at its 95 % quantile, scaled to [0, 1] over the known ones, and sqrt(0.1 ln r / last round of k) is added, so that
-    those of long ago are looked at again. A client with at least 95 % of the lowest utility among the best is in the
-    draw, without replacement, in proportion to utility. Where there are too few new or known clients, the others fill
-    up.
+    not trained yet, uniformly. The others go to known clients by utility. U_k = n_k l_k, with l_k the last mean loss,
+    is clipped at its 95 % quantile and scaled to [0, 1] over the known clients. Then sqrt(0.1 ln r / last round of k)
+    is added, so that clients of long ago are looked at again. A client with at least 95 % of the lowest utility among
+    the best is in the draw, without replacement, in proportion to utility. Where there are too few new or known
+    clients, the others fill up.
 
-    What is left out: there is no clock, so that utility has no part of speed and there is no pacer; clients are not
-    banned after many rounds; and the root mean square of losses in the paper's utility is the mean loss, which is what
-    a client reports.
+    Some parts of the paper are left out. There is no clock, so that utility has no part of speed and there is no pacer.
+    Clients are not banned after many rounds. The root mean square of losses in the paper's utility is replaced by the
+    mean loss, which clients report.
 
     Fields
 

@@ -17,9 +17,9 @@ from fedmem.samplers._picking import pick_highest, with_rows
 class UpdateAware:
     """The K clients with the largest Euclidean norm of their last update.
 
-    Clients that have not trained yet come first; ties go by lot. In the paper all clients compute their update and tell
-    its norm before some of them send it; here the norm is the one that was last seen, so that no client trains in vain.
-    Its best channel is left out, since there is no channel.
+    Clients that have not trained yet come first, and ties are broken at random. In the paper all clients compute their
+    update and report its norm before some of them send it. Here the norm is that of the last update seen, so that no
+    client trains in vain. The paper's best channel is left out, since there is no channel.
 
     Fields
 
@@ -28,7 +28,7 @@ class UpdateAware:
     Guarantees:
 
     - sorted, distinct, always exactly `size` clients, never one without rows;
-    - nothing is drawn but ties: inclusion probabilities are 1 and 0 but there, so that no weights can make up for them;
+    - only ties are drawn. Otherwise inclusion probabilities are 1 and 0, so that no weights can make up for them;
     - the round does not matter.
 
     Errors: `ComponentError` if fewer than `size` clients have rows.

@@ -27,11 +27,11 @@ class InstalledPart:
     """One entry point.
 
     Attributes:
-        family: what stands before the first full stop of its name.
-        kind: the rest of its name.
-        target: its value, `package.module:Class`.
-        package: the name of the distribution that registers it.
-        version: the version of this distribution.
+        family: What stands before the first full stop of its name.
+        kind: The rest of its name.
+        target: Its value, `package.module:Class`.
+        package: The name of the distribution that registers it.
+        version: The version of this distribution.
     """
 
     family: str

@@ -74,11 +74,11 @@ class Origin:
 
 
 def override(tree: dict[str, Any], overrides: Sequence[str], origin: Origin) -> list[Problem]:
-    """Change the tree by each `path=value` in turn; returns what could not be done.
+    """Change the tree by each `path=value` in turn; returns the changes that could not be made.
 
-    Values are typed as in YAML. Changing a `kind` drops what the file gave to the old kind and the new one does not
-    know; what an earlier override gave stays, and may be wrong. A change inside a component that the file leaves out
-    changes its default.
+    Values are typed as in YAML. Changing a `kind` drops fields that the file gave to the old kind and that the new one
+    does not know. Fields that an earlier override gave stay, and may be wrong. A change inside a component that the
+    file leaves out changes its default.
 
     >>> tree = {"client": {"kind": "sgd", "lr": 1.0}}
     >>> override(tree, ["client.lr=1e-3", "client.steps=5"], Origin("x.yaml", {}))

@@ -24,9 +24,9 @@ def clip_observed(
     the file itself.
 
     Args:
-        values: the fields that are right, by name.
-        file_rounds: the number of rounds before overrides; anything else where the file has none.
-        origin: where each value came from.
+        values: The fields that are right, by name.
+        file_rounds: The number of rounds before overrides; anything else where the file has none.
+        origin: Where each value came from.
     """
     changed, rounds = dict(values), values.get("rounds")
     if not isinstance(rounds, int) or not isinstance(file_rounds, int) or not origin.is_overridden(("rounds",)):

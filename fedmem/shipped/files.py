@@ -38,8 +38,9 @@ def scenario_names() -> tuple[str, ...]:
 def find_scenario(name: str | Path) -> Path:
     """The file that a path or a name stands for.
 
-    A path is what has a folder or a suffix. A name is, in this order: a file of that name in the current folder, the
-    file `NAME.yaml` there, and the scenario of that name that fedmem ships. What is none of these stays as it is.
+    A text with a folder or a suffix is a path. A name stands for a file of that name in the current folder, or else for
+    the file `NAME.yaml` there. Otherwise it stands for the scenario of that name that fedmem ships. Any other text
+    stays as it is.
 
     >>> find_scenario("quickstart") == folder() / "quickstart.yaml"
     True

@@ -1,5 +1,6 @@
 """Set strategies, samplers or anything else side by side: one scenario, several settings, several seeds, one folder.
 
+```text
 <out>/<scenario name>/<id>/             the run of each setting and seed, as `fedmem run` writes it
 <out>/<scenario name>/compare-<id>/
   comparison.json   what was compared: settings, reference, seeds, the run of each, and what failed
@@ -11,6 +12,7 @@
   trades            utility against each measure of the aggregate
   series            all of these numbers (.json and .npz), from which `fedmem report` draws everything again
   *.png, comparison.html
+```
 """
 
 from __future__ import annotations
@@ -93,21 +95,21 @@ def compare(  # noqa: PLR0913 - options for users, all by name
     jobs: int | None = None,
     listeners: Sequence[Listener] = (),
 ) -> ComparedRuns:
-    """Run every setting with every seed, and say how the settings differ; with one setting, how kinds and levels do.
+    """Run every setting with every seed and compare the settings; with one setting, compare kinds and levels.
 
     Args:
-        scenario: a scenario file, or a scenario; its seed is replaced.
+        scenario: A scenario file, or a scenario; its seed is replaced.
         vary: YAML paths and the values that each takes; all combinations are settings. Left out: the
             scenario as it is, whose kinds and levels are compared over seeds.
-        seeds: how many (5: the seeds 0 to 4), a list of them, or a text such as `0:10`.
-        reference: values of some or all paths. A setting is compared with the one that has these values, and its own of
-            the other paths. By default all are compared with the first setting.
-        measures: metrics that are tabled and tested, such as `exposure`; by default the headline of the report.
-        overrides: changes to all settings, as after `--set`.
-        out: where runs and the comparison go.
-        force: run again what is finished.
-        jobs: how many processes work; by default one for each core.
-        listeners: each is called with every event (`fedmem.contracts.events`) of every run. Without any, a notebook
+        seeds: How many (5: the seeds 0 to 4), a list of them, or a text such as `0:10`.
+        reference: Values of some or all paths. A setting is compared with the one that has these values, and its own
+            values of the other paths. By default all are compared with the first setting.
+        measures: Metrics that are tabled and tested, such as `exposure`; by default the headline of the report.
+        overrides: Changes to all settings, as after `--set`.
+        out: Where runs and the comparison go.
+        force: Run again what is finished.
+        jobs: How many processes work; by default one for each core.
+        listeners: Each is called with every event (`fedmem.contracts.events`) of every run. Without any, a notebook
             shows the progress.
 
     Guarantees:
@@ -118,7 +120,7 @@ def compare(  # noqa: PLR0913 - options for users, all by name
     - differences are paired by seeds, and adjusted over those of their measure, or over all measures in `measures`;
     - equal runs give equal files.
 
-    Errors: `ScenarioError` with all that is wrong in any setting; `FolderError` where results cannot be written. A run
+    Errors: `ScenarioError` with all that is wrong in any setting. `FolderError` where results cannot be written. A run
     that fails is no error: see `ComparedRuns.failures`.
     """
     values_by_path = (

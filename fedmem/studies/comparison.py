@@ -44,9 +44,10 @@ class Row:
     `contrast` has the 95 % interval and p of this difference alone. `adjusted` has the simultaneous interval and the p
     adjusted over the `tests` differences of its family, see `Comparison.family_of`.
 
-    `other_rates` says that it has no seed with the reference's false positive rate, so that nothing is compared;
-    `other_examples` that means are over other examples than the reference's, as where others took part. `saturated`
-    says that its mean is at an end of the measure, `reference_saturated` the same of its reference.
+    `other_rates` says that it has no seed with the reference's false positive rate, so that nothing is compared.
+    `other_examples` says that means are over other examples than the reference's, for example because other clients
+    participated. `saturated` says that its mean is at an end of the measure, `reference_saturated` the same of its
+    reference.
     """
 
     quantity: Quantity
@@ -86,8 +87,9 @@ class Retention:
     The interval and p of `difference` are simultaneous over `tests` differences of retention, see
     `Comparison.family_of`; `contrast` has those of this difference alone. `detectable` is as in `Row`.
 
-    `saturated` says that the value at the owning client is at the end of the measure, so that the ratio is too high,
-    `reference_saturated` the same of the reference. `reason` says why the ratio is undefined; empty where it is not.
+    `saturated` says that the value at the owning client is at the end of the measure, so that the ratio is too high.
+    `reference_saturated` says the same of the reference. `reason` says why the ratio is undefined; empty where it is
+    not.
     """
 
     quantity: Quantity

@@ -258,8 +258,8 @@ def is_above_zero(local: FloatArray, weights: FloatArray) -> bool:
 def is_divisible(local: FloatArray, weights: FloatArray) -> bool:
     """Whether effects are far enough above zero to divide by: the interval of their mean ends above a tenth of it.
 
-    Fieller's interval of a ratio is t² var / mean² wider in the square the nearer the mean is to zero, and without
-    bounds at the end. Effects that are `is_above_zero` and fail here would give intervals over tens.
+    Fieller's interval of a ratio widens with t² var / mean², so the nearer the mean is to zero. Where this reaches 1,
+    the interval has no bounds. Effects that are `is_above_zero` and fail here would give intervals over tens.
 
     >>> is_divisible(np.array([1.0, 1.1, 0.9]), np.ones(3)), is_divisible(np.array([1.0, 2.1, 1.4]), np.ones(3))
     (True, False)
@@ -300,9 +300,9 @@ def retention_ratio(whole: FloatArray, local: FloatArray, weights: FloatArray | 
     """Σ n · whole / Σ n · local over seeds (S,), effects above what no memorisation gives, with Fieller's interval.
 
     Args:
-        whole: the mean effect at the aggregate in each seed.
-        local: that at the owning client, over the same examples.
-        weights: n, over how many examples each seed's means are; left out: as many in each.
+        whole: The mean effect at the aggregate in each seed.
+        local: The mean effect at the owning client in each seed, over the same examples.
+        weights: The number n of examples that each seed's means are over; left out, as many in each.
 
     - a ratio of sums over all examples, never a mean of ratios, which small denominators would pull anywhere;
     - NaN where `local` is not `is_above_zero`: then there is nothing to keep;

@@ -29,17 +29,17 @@ TIMED_STEPS = 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class StudyCost:
-    """What a study will do, and what it takes.
+    """The work of a study and its cost.
 
     Attributes:
-        scenarios: settings times seeds; `finished` of them are there already and cost nothing.
-        runs: federations that are trained, over all scenarios that are missing.
-        steps: their local steps.
-        seconds: of one process that does all of it alone; NaN where nothing could be timed.
-        processes: how many work at once.
-        memory: bytes of the largest scenario at its peak, in one process.
-        disk: bytes of all evidence.
-        timed_runs: how many runs were timed.
+        scenarios: Settings times seeds; `finished` of them are there already and cost nothing.
+        runs: Federations that are trained, over all scenarios that are missing.
+        steps: Their local steps.
+        seconds: Time of one process that does all of it alone; NaN where nothing could be timed.
+        processes: How many work at once.
+        memory: Bytes of the largest scenario at its peak, in one process.
+        disk: Bytes of all evidence.
+        timed_runs: How many runs were timed.
     """
 
     scenarios: int

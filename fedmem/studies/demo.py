@@ -32,7 +32,7 @@ class Effect:
     Attributes:
         level: `local` (the owning clients) or `global` (the aggregate).
         value: memorisation, -1 to 1, with its 95 % interval `low` to `high`.
-        p: of no memorisation, two-sided and exact, from random inclusion drawn again.
+        p: The p of no memorisation, two-sided and exact, from random inclusion drawn again.
         auc: of LiRA, 0 to 1; 0.5 is chance.
     """
 

@@ -34,10 +34,10 @@ def command_line(
     """The options that every experiment has: `--seeds`, `--jobs`, `--out`, `--results` and `--set`.
 
     Args:
-        about: the docstring of the experiment.
-        page: the folder of its page, where its tables and figures go by default.
-        seeds: how many by default, from 0 on; or the seeds themselves; None for an experiment without seeds.
-        jobs: how many processes train at a time by default; None is one for each core.
+        about: The docstring of the experiment.
+        page: The folder of its page, where its tables and figures go by default.
+        seeds: How many by default, from 0 on; or the seeds themselves; None for an experiment without seeds.
+        jobs: How many processes train at a time by default; None is one for each core.
 
     Examples:
         >>> command_line("Does it?", Path("."), seeds=3).parse_args(["--set", "runs=2"]).set
@@ -152,7 +152,8 @@ def unbound_intervals(page: str, tables: Iterable[pd.DataFrame]) -> list[str]:
     """The intervals of a page that no row of its tables has, to the digits that the page shows.
 
     A row has a value, and its interval in the columns `low` and `high`, or in those of the value's name with `_low` and
-    `_high`; or a share with its `standard_error`. A page may show it in percentage points, or with the opposite sign.
+    `_high`. Or it has a share with its `standard_error`. A page may show an interval in percentage points, or with the
+    opposite sign.
     """
     rows = [np.empty((0, 3))]
     for table in tables:

@@ -188,17 +188,18 @@ def cross(
 
     Args:
         source: a scenario file, or a scenario.
-        settings: what each changes, after `overrides`.
+        settings: What each changes, after `overrides`.
         seeds: replace the seed of the scenario.
         overrides: changes to all of them, `path=value` each.
 
     Guarantees:
 
-    - all that does not depend on what varies is the same for one seed: data, coins, canaries, initial weights, and who
-      takes part where the sampler does not vary;
+    - all that does not depend on what varies is the same for one seed: data, coins, canaries and initial weights. Where
+      the sampler does not vary, so is participation;
     - a strategy that names the client algorithm of its payload gets it, unless the client is given or varied.
 
-    Errors: one `ScenarioError` with everything that is wrong in any of them; where two are the same scenario.
+    Errors: One `ScenarioError` with everything that is wrong in any of them. `ScenarioError` also where two are the
+    same scenario.
     """
     cells, problems = cross_settings(source, settings, seeds, overrides)
     if problems:

@@ -66,11 +66,11 @@ class Quantity:
 class Series:
     """The values of a quantity (settings, seeds), the value that no memorisation gives, and n; NaN where a run failed.
 
-    `paired` is the value at the aggregate over just those examples that the owner's value is about, for local ones
-    of which runs have a retention, and `paired_null` is what no memorisation gives there.
-    `fpr` is the false positive rate at which a value was taken, NaN where there is none. `rounds` are the values at
-    each observed round that has any. `intervals` are (settings, seeds, 3) low, high and n of each run at each round,
-    under None those of its summary. `zone` holds the values that are saturated, by the fewest references of any run.
+    `paired` is the value at the aggregate over just those examples that the owner's value is about. It exists for local
+    quantities of which runs have a retention. `paired_null` is what no memorisation gives there. `fpr` is the false
+    positive rate at which a value was taken, NaN where there is none. `rounds` are the values at each observed round
+    that has any. `intervals` are (settings, seeds, 3) low, high and n of each run at each round; under None they are
+    those of its summary. `zone` holds the values that are saturated, by the fewest references of any run.
     """
 
     quantity: Quantity

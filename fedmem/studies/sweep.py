@@ -22,22 +22,23 @@ def sweep(
     retry_failed: bool = False,
     listeners: Sequence[Listener] = (),
 ) -> SweptRuns:
-    """Run what a sweep file asks for and is not there yet, and put everything into one frame.
+    """Run the missing runs of a sweep file, and put everything into one frame.
 
     Args:
-        file: the sweep file.
-        out: where the results go.
-        jobs: how many processes work; by default one for each core.
-        force: run again what is finished.
-        retry_failed: run those that failed before, and nothing else.
-        listeners: each is called with every event (`fedmem.contracts.events`) of every run. Without any, a notebook
+        file: The sweep file.
+        out: Where the results go.
+        jobs: How many processes work; by default one for each core.
+        force: Run again what is finished.
+        retry_failed: Run those that failed before, and nothing else.
+        listeners: Each is called with every event (`fedmem.contracts.events`) of every run. Without any, a notebook
             shows the progress.
 
     Guarantees:
 
-    - every setting is checked with every seed before anything is trained; of a search every value of each axis, and
-      both ends of a range;
-    - a finished run is not repeated, whichever command made it; killed at any moment, the same call goes on;
+    - every setting is checked with every seed before anything is trained. A search is checked at every value of each
+      axis, and at both ends of a range;
+    - a finished run is not repeated, whichever command made it. If a sweep is killed at any moment, the same call
+      continues it;
     - a run that failed is noted at once, takes no other with it, and is not tried again unless asked for;
     - a search proposes the same settings however many processes work and however often it was interrupted.
 

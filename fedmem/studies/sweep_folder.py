@@ -1,12 +1,14 @@
 """The runs of a sweep: its folder, what failed in it, and the frame that comes of it.
 
+```text
 <out>/<scenario name>/<id>/             the run of each setting and seed, as `fedmem run` writes it
 <out>/<scenario name>/sweep-<name>/
   results           one row for each setting, seed and quantity, of the summary and of each round (.csv and .parquet)
   series            all of these numbers (.json and .npz), from which `fedmem report` draws table, figures and page
   runs.json         the setting and seed of every run that was ever asked for, by its id
-  failed.json       which runs failed, and why, until they are retried
+  failed.json       the runs that failed, and why, until they are retried
   study.db, trials  of a search: Optuna's storage; one row for each trial (.csv and .parquet)
+```
 """
 
 from __future__ import annotations

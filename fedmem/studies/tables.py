@@ -82,12 +82,13 @@ def differences(comparison: Comparison) -> Rows:
     """Each setting in each tabled quantity, against its reference; differences as they are, and as an effect in `unit`.
 
     `difference_low` and `difference_high` are simultaneous over the `tests` differences of a family, as `p_adjusted`
-    and the verdict are; `unadjusted_low`, `unadjusted_high` and `p` are those of each difference alone.
+    and the verdict are. `unadjusted_low`, `unadjusted_high` and `p` are those of each difference alone.
+
     The verdict is `other rates` where no seed has both at the same false positive rate, which is not compared. It is
-    `saturated` where both means are at an end of the measure, where no difference could be seen; `saturated` and
-    `reference_saturated` say it of each. `other_examples` says that the two are means over other examples. `detectable`
-    is the smallest difference that these seeds find with 80 % chance, `seeds_needed` how many would find the one that
-    was seen (0: more than 1000, or not known).
+    `saturated` where both means are at an end of the measure, where no difference could be seen. Columns `saturated`
+    and `reference_saturated` say it of each. `other_examples` says that the two are means over other examples.
+    `detectable` is the smallest difference that these seeds find with 80 % chance. `seeds_needed` is how many would
+    find the observed difference (0: more than 1000, or not known).
     """
     for row in comparison.rows:
         difference, adjusted, scale = row.contrast, row.adjusted, row.quantity.scale

@@ -20,8 +20,9 @@ class Trade:
     of settings differ, the largest one counts.
 
     `sure` says whether both differences to that setting are significant, adjusted over all pairs of settings and all
-    kinds of this measure. `rival` is, for a setting on the front, another setting that is significantly better in one
-    and not significantly worse in the other; −1 where there is none. `saturated` says that the measure is at its end.
+    kinds of this measure. For a setting on the front, `rival` is another setting that is significantly better in one
+    and not significantly worse in the other. It is −1 where there is none. `saturated` says that the measure is at its
+    end.
     """
 
     quantity: Quantity

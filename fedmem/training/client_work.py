@@ -49,9 +49,10 @@ class TrainedClient:
 class Work:
     """The work of T clients in one round, of any runs.
 
-    `run`, `client` (T,); `models` (M, ...) are the models handed out and `model` (T,) which of them each starts from;
-    `rows` T arrays of rows of the store; `batches` (T, S, B) the batches as rows of the store, -1 where there is none,
-    of which client i does the first `steps[i]`; `payload` (T, ...); `memory` one for each client, or none at all.
+    `run` and `client` are (T,). `models` (M, ...) are the models handed out, and `model` (T,) says which of them each
+    client starts from. `rows` are T arrays of rows of the store. `batches` (T, S, B) are the batches as rows of the
+    store, -1 where there is none. Client i does the first `steps[i]` of them. `payload` is (T, ...). `memory` has one
+    entry for each client, or none at all.
     """
 
     round: int

@@ -45,12 +45,12 @@ class Settings:
     """How an executor trains.
 
     Attributes:
-        defences: the defences that clients apply to their updates.
-        seed: of the noise of clients that clip the gradients of single examples.
-        seconds: the time that the steps of one client may take in a round.
-        device: of torch, such as `cpu` or `cuda`. No number depends on it or on the two sizes below.
-        stack_bytes: memory of one stack of clients; 0 takes what suits the device.
-        forward_rows: rows times models of the largest forward pass.
+        defences: The defences that clients apply to their updates.
+        seed: Seed of the noise of clients that clip the gradients of single examples.
+        seconds: The time that the steps of one client may take in a round.
+        device: Device of torch, such as `cpu` or `cuda`. No number depends on it or on the two sizes below.
+        stack_bytes: Memory of one stack of clients; 0 takes what suits the device.
+        forward_rows: Rows times models of the largest forward pass.
     """
 
     defences: DefencePipeline = field(default_factory=lambda: DefencePipeline((), 0))
@@ -64,7 +64,7 @@ class Settings:
 class Executor(Protocol):
     """Trains clients and evaluates models on one store of examples.
 
-    Models come from the server and go back to it as tensors of the CPU, wherever they are trained: they cross once a
+    Models come from the server and go back to it as tensors of the CPU, wherever they are trained. They cross once a
     round in each direction, and nothing waits for the device within a local step.
     """
 

@@ -87,9 +87,9 @@ def _scale(value: Tensor) -> float:
 def interaction(module: nn.Module, rows: Tensor, *, wild: bool = False) -> str | None:
     """Why the output for a row does not follow from that row alone, as the start of a message; None where it does.
 
-    Compares the outputs for each row alone, for all rows, for all rows in reverse order and, with `wild`, for the first
-    row beside others that are ten times larger, to `TOLERANCE` of the largest output. `rows` (n, ...) are two or more.
-    With the parameters as they are and as `perturb_parameters`.
+    Compares the outputs for each row alone, for all rows, and for all rows in reverse order, to `TOLERANCE` of the
+    largest output. With `wild` it also compares the first row among others that are ten times larger. `rows` (n, ...)
+    are two or more. The comparison is made with the parameters as they are and as `perturb_parameters` changes them.
 
     >>> import torch
     >>> from torch import nn

@@ -86,11 +86,11 @@ def add_noise(total: Params, noise: Tensor, how: PerExample) -> Params:
 class ClippedSums:
     """The sum over a batch of the gradients of its examples, each shortened to norm S, by Opacus.
 
-    Models with large linear layers by ghost clipping, which goes backward twice and keeps no gradient of an example,
-    all others by hooks that keep them (`GHOST`). With recurrent layers each example has a pass of its own: the fused
-    kernels of torch tell no hook what happens between two tokens. The norm is a millionth larger than it is, so that a
-    gradient of zero is no problem; a gradient that is not finite counts as zero. Hooks see only what modules do: call
-    `verify` once for a model that is not known.
+    Models with large linear layers use ghost clipping, which goes backward twice and keeps no gradient of an example.
+    All others use hooks that keep these gradients (`GHOST`). With recurrent layers each example has a pass of its own,
+    since the fused kernels of torch show no hook what happens between two tokens. A millionth is added to the norm, so
+    that a gradient of zero is no problem. A gradient that is not finite counts as zero. Hooks see only what modules do:
+    call `verify` once for a model that is not known.
     """
 
     def __init__(self, model: nn.Module, how: PerExample) -> None:
@@ -240,8 +240,8 @@ def clipped_sums(
 ) -> tuple[Tensor, Tensor, Params]:
     """Losses and shares (T, B), and sums (T, ...) of the shortened gradients, of examples that the mask counts.
 
-    With `layers` the gradient of an example is a product of what a linear layer was given and of the slope at what it
-    gave, so that its norm is known without it; without them every example has parameters of its own for one pass.
+    With `layers` the gradient of an example is a product of a linear layer's input and of the slope at its output. Its
+    norm is therefore known without the gradient. Without `layers` every example has parameters of its own for one pass.
     """
     if layers is None:
         losses, each = _example_gradients(outputs, params, inputs, targets)

@@ -36,10 +36,10 @@ __all__ = ["LocalWork", "OneByOne", "Stacked", "Task", "TrainedClient", "Trained
 class Stacked(BaseExecutor):
     """All clients of all runs along one leading axis, under `torch.func.vmap`; see `Traced` for its speed.
 
-    Clients are sorted by their number of steps, so that clients that still train are always a prefix of the stack and
-    none is padded with idle steps; short batches are padded and masked. Stacks are brought to a few sizes by repeating
-    their last client, whose copies are dropped, so that few shapes are met. Clients that remember other things (those
-    that take part for the first time remember nothing yet) are stacked apart, and so are those whose batches vary and
+    Clients are sorted by their number of steps. Clients that still train are therefore always a prefix of the stack,
+    and none is padded with idle steps. Short batches are padded and masked. Stacks are brought to a few sizes by
+    repeating their last client, whose copies are dropped, so that few shapes occur. Clients that remember other things
+    are stacked apart (in their first participation clients remember nothing yet). So are clients whose batches vary and
     are wider than others', because the width is part of the bits of a sum.
     """
 

@@ -23,7 +23,7 @@ class Traced:
 
     Guarantees:
 
-    - the same values as the function itself but for rounding (`_tidy`): when it is first traced, the outcome is
+    - the same values as the function itself but for rounding (`_tidy`). When it is first traced, the outcome is
       compared, and where it differs no trace is used;
     - the same bits in every call with the same tensors, the first included;
     - a function that cannot be traced is called as it is, and `reason` says why.
