@@ -66,8 +66,8 @@ RESULTS_SCHEMA = 4
 class Run(RunViews):
     """A finished run. Frames are read from its files when first asked for and kept.
 
-    `measurements` and the other frames are long: one row per number. What is missing is NaN in a column of numbers,
-    `<NA>` in a column of whole numbers with gaps, and empty in a column of text. Only numbers of clients and labels
+    `measurements` and the other frames are long: one row per number. A missing value is NaN in a column of numbers, and
+    `<NA>` in a column of whole numbers with gaps. In a column of text it is empty. Only numbers of clients and labels
     have -1 instead, for nobody and none. `evidence.subject` counts the rows of `evidence.set`; for the set `audit` it
     is the `subject` of `audit`. Where a frame has a column `client`, `client_name` stands beside it: empty for -1, and
     where the data have no names.
@@ -116,8 +116,8 @@ class Run(RunViews):
         """The audit examples: one row each, with coins, names and the example itself.
 
         `owner_name`, `target_name` and `true_target_name` are empty where the data have no names. `true_target` is the
-        label of the row in the data set, -1 where there is none. `start` and `stop` are the first and the last round
-        in which an included example is trained on, and `stop` is 2147483647 where there is no last one. `text` is the
+        label of the row in the data set, -1 where there is none. `start` and `stop` are the first and the last round in
+        which an included example is trained on. `stop` is 2147483647 where there is no last round. `text` is the
         example in writing: a decoded text with its secret in double brackets, or column=value of a table; empty for
         images and series. `inputs` are the arrays in the shape of the data. They share one array of all m examples,
         which is read with the frame: `shape` × 4 bytes for each example, 12 kB for an image of 3 × 32 × 32.
