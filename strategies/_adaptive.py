@@ -1,4 +1,4 @@
-"""What the adaptive servers of Reddi et al. (2021) have in common: one step with a second moment of each coordinate."""
+"""The common part of the adaptive servers of Reddi et al. (2021): one step with a second moment of each coordinate."""
 
 from __future__ import annotations
 

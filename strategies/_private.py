@@ -1,4 +1,4 @@
-"""What strategies with differential privacy have in common: bounded contributions, and noise on their sum."""
+"""The common part of strategies with differential privacy: bounded contributions, and noise on their sum."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def add_canaries(
 
 
 def state_release(clip: float, noise: float | None, divisor: float) -> dict[str, float]:
-    """What a noisy strategy states about the release of a round, for tests against messages.
+    """The release of a round as a noisy strategy states it, for tests against messages.
 
     `before + (sum_k a_k min(1, S / |d_k|) d_k + noise S n) / divisor`, with n standard normal. `clip` is S, or NaN
     where it is not released. `noise` is the standard deviation in units of S. `canary_length` is the length of canary

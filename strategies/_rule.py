@@ -34,7 +34,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """What a rule is given: R runs, K places in the cohort, N clients.
+    """The input of a rule: R runs, K places in the cohort, N clients.
 
     Attributes:
         before: (R, ...) The model that was sent out.
@@ -84,7 +84,7 @@ class Rule(Protocol):
 
 
 class ServerRule(ABC):
-    """What most strategies have in common: a rule behind messages, without memory and without a payload."""
+    """The common part of most strategies: a rule behind messages, without memory and without a payload."""
 
     def make(self, cohort_size: int) -> Strategy:
         """The rule as a Flower strategy."""
@@ -131,7 +131,7 @@ def _ordered_sum(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
 def share(weights: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
     """Weights (R, K) of those present, divided by their sum; all zero without a present client.
 
-    Where all who are present weigh nothing, as clients without rows do, they weigh the same.
+    Where all present clients weigh nothing, as clients without rows do, they weigh the same.
     """
     active_weights = torch.where(present, weights, torch.zeros_like(weights))
     active_weights = torch.where(
@@ -148,7 +148,7 @@ def share(weights: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
 
 @dataclass(kw_only=True)
 class Services:
-    """What a bank of runs provides to the Flower strategy of one run. In an app of one's own it stays empty.
+    """The services of a bank of runs to the Flower strategy of one run. In an app of one's own it stays empty.
 
     Attributes:
         nodes: Node ids of all N clients, client 0 first. If empty, clients are numbered in the order in which their
@@ -171,7 +171,7 @@ class RuleStrategy(FedAvg):
 
     Attributes:
         rule: The rule.
-        services: What the bank provides; the engine writes it before each round.
+        services: The services of the bank; the engine writes it before each round.
     """
 
     def __init__(self, rule: Rule, num_clients: int = 0, **fedavg: Any) -> None:
@@ -335,7 +335,7 @@ def _loss_report(metrics: MetricRecord) -> dict[str, float]:
 
 
 def reports(runs: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, torch.Tensor]:
-    """What the clients of R runs say, by name (R, K) float64: NaN for silence, and to fill shorter cohorts up."""
+    """Scalars that clients of R runs report, by name (R, K) float64; NaN for silence and for missing clients."""
     places = max(len(run) for run in runs)
     names = sorted({name for run in runs for client_report in run for name in client_report})
     return {

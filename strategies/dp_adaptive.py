@@ -40,7 +40,7 @@ class DpAdaptive(ServerRule):
             `privacy.target_epsilon`.
         bit_noise: Standard deviation of the noise on the sum of bits, more than z / 2. With null it is the larger of
             `expected_cohort_size` / 20, as the authors choose, and 2 z, which costs the updates 3 % more noise.
-        expected_cohort_size: What noisy sums are divided by: how many clients are expected in a round.
+        expected_cohort_size: The divisor of noisy sums: the number of clients expected in a round.
         canary_clients: Further clients of random direction, for an audit by the probe `canary_clients`.
 
     >>> round(noise_of_updates(DpAdaptive(noise_multiplier=1.0, bit_noise=1.0)), 3)
@@ -70,7 +70,7 @@ class DpAdaptive(ServerRule):
             )
 
     def release_statement(self, number: int) -> dict[str, float]:
-        """What a round releases, as `_private.state_release` says; the clip is known in the first round alone."""
+        """The release of a round, as in `_private.state_release`; the clip is known in the first round alone."""
         return state_release(
             self.initial_clip if number == 1 else math.nan, noise_of_updates(self), self.expected_cohort_size
         )

@@ -36,8 +36,8 @@ class DpFedAvg(ServerRule):
         clip: S, the largest norm of an update, over all parameters.
         noise_multiplier: The standard deviation z of the noise divided by S; null finds it for the scenario's
             `privacy.target_epsilon`.
-        expected_cohort_size: What the noisy sum is divided by: how many clients are expected in a round, or less under
-            a `cap`.
+        expected_cohort_size: The divisor of the noisy sum: the number of clients expected in a round, or less under a
+            `cap`.
         cap: Rows from which a client has the full weight; null gives all clients the same.
         canary_clients: Further clients of random direction, for an audit by the probe `canary_clients`.
 
@@ -67,7 +67,7 @@ class DpFedAvg(ServerRule):
         return () if self.cap is None else ("rows",)
 
     def release_statement(self, number: int) -> dict[str, float]:
-        """What a round releases, as `_private.state_release` says, for tests of the mechanism."""
+        """The release of a round, as `_private.state_release` describes it, for tests of the mechanism."""
         return state_release(self.clip, self.noise_multiplier, self.expected_cohort_size)
 
     def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:

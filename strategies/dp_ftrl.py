@@ -44,8 +44,8 @@ class DpFtrl(ServerRule):
         clip: S, the largest norm of an update, over all parameters.
         noise_multiplier: The standard deviation z of the noise of a node divided by S; null finds it for the scenario's
             `privacy.target_epsilon`.
-        expected_cohort_size: What the noisy sum is divided by: how many clients take part in a round, or less under a
-            `cap`.
+        expected_cohort_size: The divisor of the noisy sum: the number of clients that participate in a round, or less
+            under a `cap`.
         cap: Rows from which a client has the full weight; null gives all clients the same.
         server_lr: The server learning rate eta.
         momentum: Share of the velocity carried to the next round.

@@ -24,7 +24,7 @@ class FedDyn(ServerRule):
 
     Guarantees:
 
-    - clients count alike, whatever their numbers of examples;
+    - clients count equally, whatever their numbers of examples;
     - h stays the mean of the g_k of all N clients;
     - a client that is absent keeps its g_k; one without rows does too, since its update is zero.
 

@@ -26,7 +26,7 @@ class Scaffold(ServerRule):
 
     Guarantees:
 
-    - clients count alike, whatever their numbers of examples: what is minimised is the mean of their losses;
+    - clients count equally, whatever their numbers of examples: the mean of their losses is minimised;
     - the first round equals that of `fedavg` with uniform weights; so is every round if all have the same gradients;
     - a client that is absent, or has no rows, keeps its control variate;
     - c stays the mean of the c_k of all N clients.

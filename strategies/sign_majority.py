@@ -19,9 +19,9 @@ class SignMajority(ServerRule):
 
     Guarantees:
 
-    - a coordinate moves by `server_lr`, or not at all where votes are equal or no client moved it. What a single client
-      learned is lost where the majority votes otherwise, however far its update went. A coordinate that one client
-      alone moved (an input that only it has) is moved as far as any other;
+    - a coordinate moves by `server_lr`, or not at all where votes are equal or no client moved it. The learning of a
+      single client is lost where the majority votes otherwise, however far its update went. A coordinate that one
+      client alone moved (an input that only it has) is moved as far as any other;
     - fewer than half of the clients cannot turn a coordinate in which all others agree;
     - ignores the numbers of examples and the lengths of updates; keeps no state;
     - a client whose model is not finite has no vote; without any vote the model is kept.

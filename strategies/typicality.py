@@ -31,8 +31,8 @@ class Typicality(ServerRule):
     - a client alone, one that did not move, and one whose others cancel out, have `c_k` 0;
     - a client whose model is not finite counts as absent; with no client left the model is kept. Keeps no state.
 
-    What an atypical client alone has learned, such as wrong labels and canaries, reaches the aggregate with its weight.
-    Its own model, and what that leaks, is the same whatever `beta` is.
+    Facts that an atypical client alone has learned, such as wrong labels and canaries, reach the aggregate with its
+    weight. Its own model, and the leakage of that, is the same whatever `beta` is.
 
     Fields:
         beta: How much agreement counts; negative favours atypical clients.

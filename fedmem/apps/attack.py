@@ -37,7 +37,7 @@ class Known:
     - `lr`, `steps`: of the client's SGD; the update is read as `-lr * steps` times a mean gradient.
     - `batch_size`: rows in a step; if left out, all of them.
     - `labels`: of the examples, in any order.
-    - `in_order`: whether they are in the order in which the client trained on them, every epoch alike.
+    - `in_order`: whether they are in the order in which the client trained on them, the same order in every epoch.
     - `clients`: of how many clients' work the update is the mean.
     - `mean`, `std`: with which the app normalises its inputs, for each channel; attacks look for inputs in [0, 1].
     - `mode`: of the model while the client trained; layers such as dropout make the two differ.
@@ -205,7 +205,7 @@ def attack(  # noqa: PLR0913 - options for users, all by name
         after: Parameters that it ended with, or with `gradient`, a gradient of the mean loss at `before`.
         model: The architecture; its loss is taken to be the mean cross-entropy of its outputs. It is not changed.
         attack: How images are reconstructed, such as `InvertingGradients(steps=1000)`.
-        known: What is known of the work behind the update.
+        known: Facts about the work behind the update that the adversary knows.
         gradient: Whether `after` is a gradient.
         truth: `(n, *input_shape)` true inputs in [0, 1], at most `num_images`. Only the scores read them.
         gallery: `(G, *input_shape)` inputs in [0, 1] that were not trained on, drawn like the true ones. From 1000 on,

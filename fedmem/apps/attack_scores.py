@@ -1,4 +1,4 @@
-"""How near reconstructed inputs are to the true ones, beside guesses that need no update."""
+"""How near reconstructed inputs are to the true ones, compared with guesses that need no update."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an update was matched at all: the matching distance beside those of simulated updates with known data."""
+"""Whether an update was matched at all: the matching distance, and those of simulated updates with known data."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ class Match:
         """`matched` up to the limit, `unmatched` above it, `swapped` where only the reversed update is matched, or
         is matched better.
 
-        `undecided` where the simulated updates of both sorts are matched alike, so that the distance says nothing.
+        `undecided` where the simulated updates of both sorts are matched equally well, so that the distance shows
+        nothing.
         """
         if math.isnan(self.distance) or math.isnan(self.limit):
             return "not checked"

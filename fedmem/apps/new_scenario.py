@@ -31,7 +31,7 @@ _REPLACED = ("# fedmem ", "# yaml-language-server:", "# Takes about ")
 
 
 def write_new(name: str, source: str = "quickstart") -> list[Path]:
-    """Write NAME.yaml, and beside it the JSON Schema that editors complete it from, if that is missing.
+    """Write NAME.yaml, and in the same folder the JSON Schema that editors complete it from, if that is missing.
 
     Args:
         name: of the scenario, or a path with or without the suffix `.yaml`.

@@ -1,4 +1,4 @@
-"""Who is who in the frames of watchers: the client of each row, which client holds which example, and who was seen."""
+"""Identities in the frames of watchers: the client of each row, the clients that hold each example, and those seen."""
 
 from __future__ import annotations
 

@@ -148,7 +148,7 @@ def fit_to_model(params: Params, model: nn.Module, origin: str) -> Params:
 
 
 def read_buffers(params: Params, model: nn.Module) -> nn.Module:
-    """A copy of the model with the buffers, such as running statistics, that were saved beside its parameters."""
+    """A copy of the model with the buffers, such as running statistics, that were saved with its parameters."""
     import copy
 
     model_copy = copy.deepcopy(model)

@@ -190,8 +190,8 @@ class Watch:
 
         See `fedmem.apps.differences.summarise`: the aggregate stands in `aggregate, in`, `aggregate, out` and `null`.
 
-        A client that holds the examples differs from the others also in its other data. No coin decided who holds them,
-        so a difference between clients is not memorisation. Errors: `ValueError` without `member_of`.
+        A client that holds the examples differs from the others also in its other data. No coin decided which client
+        holds them, so a difference between clients is not memorisation. Errors: `ValueError` without `member_of`.
         """
         if not self._ownership.columns:
             raise ValueError(

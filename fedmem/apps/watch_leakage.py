@@ -42,9 +42,10 @@ class WatchLeakage:
     Args:
         model: The architecture; its parameter names have to be those that the app sends.
         attack: How inputs are reconstructed, such as `InvertingGradients(steps=300)`.
-        known: What is known of the clients' work, as for `fedmem.attack`; `num_images` is set by `images`.
+        known: Facts about the clients' work that the adversary knows, as for `fedmem.attack`; `num_images` is set by
+            `images`.
         examples: Name -> inputs `(n, *shape)` in [0, 1] that were planted with one client.
-        references: Name -> inputs drawn alike and planted nowhere: the gallery of that set.
+        references: Name -> inputs of the same distribution that are planted nowhere: the gallery of that set.
         member_of: Name -> the client that holds that set, as in `Watch`.
         rounds: Which rounds to attack; declare them before the run, not after it.
         levels: Where to attack.

@@ -27,7 +27,7 @@ class LocalSgd(ABC):
 
     Fields:
         lr: Learning rate of the first round.
-        decay: What the learning rate is multiplied by from one round to the next, whether or not the client takes part.
+        decay: Factor of the learning rate from one round to the next, whether or not the client takes part.
         momentum: Share of the velocity carried to the next step.
         weight_decay: Pull towards zero, per step, multiplied by `lr`.
         clip: Largest norm of the gradient of a batch, over all parameters; left out, gradients are not clipped.

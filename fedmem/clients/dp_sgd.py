@@ -22,7 +22,7 @@ class DpSgd:
 
     The gradient of a step is `(sum_i g_i min(1, S / |g_i|) + z S n) / batch_size` over the records of a batch, `n`
     standard normal. A batch includes each record independently with probability `batch_size` / rows, so that its size
-    varies and may be 0. The divisor is the expected size all the same, and noise is added even to an empty batch. All
+    varies and may be 0. The divisor is nevertheless the expected size, and noise is added even to an empty batch. All
     other steps are those of `sgd` without clipping. Every message of the client is protected, also from the server; the
     model that the client holds is not. A record is a row of the data, and for a text one window of it.
 
@@ -37,7 +37,7 @@ class DpSgd:
 
     Fields:
         lr: Learning rate of the first round.
-        decay: What the learning rate is multiplied by from one round to the next.
+        decay: Factor of the learning rate from one round to the next.
         momentum: Share of the velocity carried to the next step; it starts at zero in every round.
         clip: S, the largest norm of the gradient of one record, over all parameters.
         noise_multiplier: The standard deviation z of the noise on the sum divided by S. With null it is found once the

@@ -16,8 +16,8 @@ from fedmem.training.updates import prune_update
 class Prune:
     """Gradient pruning: `floor(share * n)` of n values, those of smallest magnitude, are set to zero.
 
-    What is cut off is lost, unlike in client `top_k`, which sends it later. Against gradient inversion pruning has to
-    cut most of the update to help: what is left is the part with the largest signal.
+    Values that are cut off are lost, unlike in client `top_k`, which sends them later. Against gradient inversion
+    pruning has to cut most of the update to help: what is left is the part with the largest signal.
 
     Guarantees:
 

@@ -193,7 +193,7 @@ def _recall_state(context: Context, work: Assignment) -> Params:
 
 
 def _remember(context: Context, work: Assignment, memory: Params) -> None:
-    """Keep this turn's memory beside the accepted one, and let go of the others of the run."""
+    """Keep this turn's memory together with the accepted one, and drop the others of the run."""
     names_to_keep = {_name(work.run, work.remembers), _name(work.run, work.round)}
     for name in [name for name in context.state if name.startswith(_name(work.run)) and name not in names_to_keep]:
         del context.state[name]

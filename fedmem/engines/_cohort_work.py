@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Finished:
-    """What is left when all runs have ended: their last global models, who took part when, and who was dropped."""
+    """The result when all runs have ended: their last global models, participations, and dropped clients."""
 
     params: tuple[Params, ...]
     participation: tuple[Participation, ...]
@@ -41,7 +41,7 @@ def finish_training(params: Sequence[Params], participation: Sequence[Participat
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingParts:
-    """What all runs of a training have in common; without watchers nothing is shown."""
+    """The common part of all runs of a training; without watchers nothing is shown."""
 
     scenario: Scenario
     federation: Federation

@@ -71,7 +71,7 @@ class Ledger:
 
     A shard reports what failed in it. Failures of later rounds are then forgotten, since their models would have been
     others; failures of earlier rounds stand. Once all shards were trained with the same failures, they equal what one
-    shard would have given. The reason is that models that agree up to a round fail alike in it.
+    shard would have given. The reason is that models that agree up to a round fail in the same way in it.
 
     >>> ledger = Ledger()
     >>> ledger.add(Dropped(known={}, found={(3, 0): "a", (7, 1): "b"})), sorted(ledger.lost)

@@ -1,4 +1,4 @@
-"""What server and clients write to each other, beside the model, wherever the messages travel."""
+"""The content of messages between server and clients, in addition to the model, wherever the messages travel."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def model_in(content: RecordDict) -> ArrayRecord:
 
 
 def payload_of(content: RecordDict, follows: Mapping[str, str]) -> Params:
-    """What a message gives its client beside the model; stock strategies of Flower write theirs into a config."""
+    """The payload of a message for its client; stock strategies of Flower write theirs into a config."""
     payload: Params = {}
     for name, record in content.items():
         if name == PAYLOAD and isinstance(record, ArrayRecord):

@@ -1,4 +1,4 @@
-"""What a bank demands of the Flower strategy of each of its runs.
+"""The demands of a bank on the Flower strategy of each of its runs.
 
 `Directed` stands around a strategy as a Flower strategy itself, so that `Observed` can watch it like any other::
 
@@ -40,7 +40,7 @@ def rule_generator(seed: int, run: int, round_number: int) -> np.random.Generato
 
 
 class Schedule(Protocol):
-    """Who takes part: the cohort of a round as sorted clients, and the node of each."""
+    """Participation: the cohort of a round as sorted clients, and the node of each."""
 
     def cohort(self, round_number: int) -> Sequence[int]: ...
 
@@ -49,7 +49,7 @@ class Schedule(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Demands:
-    """What a bank demands of the strategies of all its runs.
+    """The demands of a bank on the strategies of all its runs.
 
     Attributes:
         seed: Seed of the global generators and of what a rule draws from.

@@ -123,7 +123,7 @@ class FlowerRuntime:
     def train(self, runs: Sequence[int], server: str = "messages", lost: Lost = MappingProxyType({})) -> Finished:
         """Train these runs from the first round to the last; there is no other way than by messages.
 
-        What is `lost` failed in a run that is not among these, and is dropped here without a try.
+        A client in `lost` failed in a run that is not among these, and is dropped here without a try.
         """
         assert server == "messages", "the scenario admits nothing else with this engine"
         self._failures = Failures(self._scenario.roster != "per_run", lost)

@@ -54,7 +54,7 @@ class Lockstep:
     def train(self, runs: Sequence[int], server: str = "messages", lost: Lost = MappingProxyType({})) -> Finished:
         """Train these runs from the first round to the last, by Flower's messages or by the strategy's rule.
 
-        What is `lost` failed in a run that is not among these, and is dropped here without a try.
+        A client in `lost` failed in a run that is not among these, and is dropped here without a try.
         """
         self._rosters = rosters(self._parts.scenario, self._parts.federation, runs, self._pilot)
         cohorts = CohortWork(self._parts, self._rosters, lost)
@@ -64,5 +64,5 @@ class Lockstep:
         return finish_training(params, cohorts.participation, cohorts.failures.lost)
 
     def picked_cohort(self, run: int, round_number: int) -> PickedCohort:
-        """Who was picked for a round of a run that was trained."""
+        """The clients that were picked for a round of a run that was trained."""
         return self._rosters[run].picked_in(round_number)

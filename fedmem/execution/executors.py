@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 
 
 def executor_of(scenario: Scenario, federation: Federation, workers: int | None = None) -> Executor:
-    """What trains the clients of a scenario and looks at models.
-
-    What is not stacked is spread over `workers` processes, by default as many as the scenario says.
+    """The executor that trains the clients of a scenario and looks at models. Work that is not stacked is spread over
+    `workers` processes, by default as many as the scenario says.
     """
     device, room = device_of(scenario), cut_of(scenario, federation)
     arguments = federation.model, scenario.client, federation.store

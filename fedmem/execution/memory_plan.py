@@ -1,4 +1,4 @@
-"""What a scenario needs in memory, by purpose, and how its training is cut to stay within a budget.
+"""The memory that a scenario needs, by purpose, and how its training is cut to stay within a budget.
 
 Sizes are counted from the scenario and its federation. The number of copies of each is measured, and stands in the
 constants below. A slow test compares the sums with peaks of real runs.
@@ -157,7 +157,7 @@ def _evidence(scenario: Scenario, federation: Federation, cohort: int) -> int:
 
 
 def _estimates(scenario: Scenario, federation: Federation, cohort: int) -> int:
-    """Bytes beside all evidence while it is estimated from and written: round by round, as a table."""
+    """Bytes in addition to all evidence while it is estimated from and written: round by round, as a table."""
     audit, runs = len(federation.audit), scenario.runs
     places = cohort * runs if "local" in scenario.observe.levels else runs
     largest = max(audit, len(federation.test), len(federation.population))
@@ -208,7 +208,7 @@ def forward_bytes(model: nn.Module, inputs: NDArray[np.float32]) -> tuple[int, i
 def phases(needs: MemoryNeeds, room: MemoryLimits) -> dict[str, dict[str, int]]:
     """Bytes by purpose while the federation is laid out, while it is trained, and while results are made of it.
 
-    What is given back between two phases is used again by the next, so that the largest of the sums is the peak.
+    Memory that is given back between two phases is used again by the next, so that the largest of the sums is the peak.
     """
     shards = -(-needs.runs // room.shard)
     copies = COPIES[needs.server] + WATCHED * needs.watched

@@ -26,7 +26,7 @@ HELD = 14
 
 @dataclass(frozen=True, kw_only=True)
 class Precision:
-    """What R runs can say about one kind of audit example.
+    """The precision of R runs about one kind of audit example.
 
     `examples` are those that the summary can read: their owner participates in an observed round. `of_one` is the
     largest standard error of memorisation of one of them, ½ √(1/ins + 1/outs). It is 1/√R where no client is left out.
@@ -44,7 +44,7 @@ class Precision:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What a scenario will do.
+    """The plan of a scenario.
 
     `pilots` is 1 where one more run picks the cohorts, else 0. `cohort` is the mean number of clients in a round.
     `trainings`, `steps` and `examples` are over all rounds and all runs, including a pilot. An example counts each time

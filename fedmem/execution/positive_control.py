@@ -30,7 +30,7 @@ METRIC = "epsilon_hat.control"
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """What the positive control found.
+    """The result of the positive control.
 
     Attributes:
         row: The epsilon that the audit finds without noise, a row of source `audit`.
@@ -62,7 +62,7 @@ class Control:
 
 
 def record_of_stored(stored: Mapping[str, Any], rows: Sequence[Measurement]) -> dict[str, Any]:
-    """The control in a manifest, beside what these rows permit, which may have been computed again."""
+    """The control in a manifest, with what these rows permit, which may have been computed again."""
     (reading,) = [row.reading for row in rows if row.reading.metric == METRIC]
     permitted = [
         row.reading.value

@@ -1,7 +1,7 @@
 """Runs of a bank that are trained already, kept while others are trained: whole or not at all, read without pickle.
 
 ```text
-runs/<scenario name>/.<id>.shards/    beside the folder of the run, removed when that is written
+runs/<scenario name>/.<id>.shards/    next to the folder of the run, removed when that is written
   lock                                the process that trains these runs, one at a time
   lost.json                           clients that failed in some run and are dropped in all
   pilot.json                          the clients that the pilot picked, if there is one
@@ -109,7 +109,7 @@ class Shards:
     def open(self, made: Made) -> tuple[dict[range, Dropped], list[str]]:
         """Finds the shards that this scenario, code, data and machine made, sorted; says why others are not used.
 
-        What is damaged or was made by anything else is removed.
+        Damaged shards and those made by anything else are removed.
         """
         self.made_from = dict(made)
         dropped_by_shard: dict[range, Dropped] = {}
@@ -197,7 +197,7 @@ class Shards:
             return {}
 
     def store_failures(self, failures: Lost) -> None:
-        """Who is known to fail from now on."""
+        """The clients that are known to fail from now on."""
         self._put("lost.json", {"made": self.made_from, "known": _failure_rows(failures)})
 
     def _put(self, name: str, content: Mapping[str, Any]) -> None:
@@ -271,7 +271,7 @@ def name_of(shard: range) -> str:
 
 
 def stored_shards(place: Path) -> list[range]:
-    """The shards that are there, by their names; sorted, of two that begin alike the longer one first."""
+    """The shards that are there, by their names; sorted, of two with the same beginning the longer one first."""
     names = [entry.name for entry in place.iterdir() if entry.is_dir()] if place.is_dir() else []
     matches = filter(None, map(_NAME.fullmatch, names))
     shards = [range(int(match[1]), int(match[2]) + 1) for match in matches]

@@ -142,7 +142,7 @@ def _from_owners(scenario: Scenario, data: Dataset, plan_one: PlanOne) -> SetAsi
 
 
 def _needs_of_owners(scenario: Scenario, data: Dataset, plan_one: PlanOne) -> tuple[RowBudget, Ownership, Needs]:
-    """Who owns which rows, and how many of them are needed."""
+    """The owner of each row, and how many rows are needed."""
     budget = make_row_budget(scenario, data)
     assigned = _assign(scenario, data, _rows_outside_population(scenario, data))
     ownership = Ownership.of(data, assigned, budget.reserved_classes)

@@ -50,7 +50,7 @@ def mean_loss(outputs: Tensor, targets: Tensor) -> Tensor:
 def log_likelihoods(outputs: Tensor, targets: Tensor) -> Tensor:
     """(T, B) minus the losses of B examples under each of T models, from outputs (T, B, C), or (T, B, L, C).
 
-    What it gives for one model depends on no other, to the last bit.
+    Its result for one model depends on no other, to the last bit.
     """
     import torch
     from torch.nn import functional as F

@@ -122,8 +122,8 @@ def cells(rows: Rows, blocks: Sequence[int]) -> FloatArray:
 def tolerances(rows: Rows, blocks: Sequence[int], share: float = SHARE) -> FloatArray:
     """(B,) how far a number may be from the truth: `share` of its column's standard deviation, 0 for categories.
 
-    The rows should be those of the population, so that the measure does not depend on who is attacked. A column that is
-    the same everywhere has tolerance 0.
+    The rows should be those of the population, so that the measure does not depend on the attacked client. A column
+    that is the same everywhere has tolerance 0.
 
     >>> tolerances(np.array([[0.0, 1, 0], [1.0, 0, 1]], np.float32), (1, 2)).tolist()
     [0.1595, 0.0]

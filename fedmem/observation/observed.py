@@ -1,6 +1,6 @@
 """Watching a Flower strategy without being noticed: the transitions of every round, and nothing else.
 
-What a bank demands of a strategy stands in `engines/directed.py`.
+The demands of a bank on a strategy stand in `engines/directed.py`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Observed:
         run: The number of this run, written into every transition.
         kept: Client -> the model that it holds after its work, where that differs from what it sent.
         client_of: Node id -> number of the client of a scenario; for the engines of fedmem.
-        clients: Node id -> client, a number or a name, where clients of an app cannot say who they are.
+        clients: Node id -> client, a number or a name, where clients of an app cannot identify themselves.
         client_key: The entry of a client's metrics, or of a `ConfigRecord` in its reply, that says which client it is.
 
     A client is identified by its entry in `clients`. Otherwise it is identified by what it returns as `client_key`, by

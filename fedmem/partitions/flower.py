@@ -71,7 +71,7 @@ class Flower:
 
     @property
     def by_owner(self) -> bool:
-        """Whether rows are grouped by a column beside the label: by owner, or by a sensitive attribute."""
+        """Whether rows are grouped by another column than the label: by owner, or by a sensitive attribute."""
         return self.arguments.get("partition_by", "label") != "label"
 
     def assign(self, data: Dataset, rows: IntArray, num_clients: int, rng: np.random.Generator) -> Sequence[IntArray]:

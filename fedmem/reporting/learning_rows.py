@@ -1,4 +1,4 @@
-"""The rows of a table that say whether models have learnt: the best constant answer, beside their accuracy."""
+"""The rows of a table that say whether models have learned: the best constant answer, and their accuracy."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def _epsilon(value: float) -> str:
 
 
 def bounds(rows: Sequence[Measurement], measures: Mapping[str, Measure]) -> Section:
-    """Every measure beside the largest value that the guarantee allows; a note where it is larger.
+    """Every measure with the largest value that the guarantee allows; a note where it is larger.
 
     Each block has the epsilon, the delta and the neighbours of its bounds as its heading.
     """
@@ -249,7 +249,7 @@ _REMOVED = (
 
 
 def canary_clients(rows: Sequence[Measurement]) -> Section:
-    """What clients of random direction show at the last round, beside the guarantee; a note where it is larger."""
+    """What clients of random direction show at the last round, with the guarantee; a note where it is larger."""
     estimate_rows = [row for row in rows if base_of(row.reading.metric) == "epsilon_one_shot"]
     last = max((row.round for row in estimate_rows if row.round is not None), default=0)
     # several probes may ask at several deltas, which labels tell

@@ -110,7 +110,7 @@ def _word_pattern(term: str) -> str:
 
 
 def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> Section:
-    """Local beside global, measure by measure, then reconstruction."""
+    """Local and global values, measure by measure, then reconstruction."""
     blocks = []
     parted_places: list[p_and_interval.Place] = []
     for measure in measures:

@@ -40,7 +40,7 @@ def note(is_in: BoolArray) -> str:
 
 
 def single_examples_section(summary: Summary, measures: Sequence[Variant]) -> Section:
-    """Each example of the kinds of which fewer than eight were measured, measure by measure, local beside global."""
+    """Each example of kinds with fewer than eight measured, measure by measure, with local and global values."""
     numbers: dict[str, list[str]] = {}
     for subject, kind in zip(summary.run.audit["subject"].tolist(), summary.run.audit["kind"].tolist(), strict=True):
         numbers.setdefault(kind, []).append(str(subject))

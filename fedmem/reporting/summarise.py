@@ -43,7 +43,7 @@ LEVELS: tuple[Level, ...] = ("local", "global")
 
 
 def summarise(run: Run, table: Summary | None = None) -> RunSummary:
-    """What a finished run shows, in short.
+    """The summary of a finished run.
 
     Args:
         run: the run.

@@ -1,6 +1,6 @@
-"""What a finished run says, as sections of a table: text cells from stored rows, not yet drawn on any medium.
+"""The results of a finished run, as sections of a table: text cells from stored rows, not yet drawn on any medium.
 
-Local beside global, measure by measure; what aggregation retains; differences in words; utility. A value that the
+Local and global values, measure by measure; what aggregation retains; differences in words; utility. A value that the
 data do not make significant is called so, and every value stands with its interval and its n.
 """
 
@@ -128,7 +128,7 @@ class Summary:
         return self._values.get((round_number, metric, level, subject, labels))
 
     def local_values(self, measure: Variant, kind: str, round_number: int | None = None) -> Value | None:
-        """The value at the owning client; of a measure that tells no owning client from others the local one."""
+        """The value at the owning client, or the local value of a measure without owning and other clients."""
         owner = self.value(measure.metric, "local", kind, measure.labels.plus(place="owner"), round_number=round_number)
         return owner or self.value(measure.metric, "local", kind, measure.labels, round_number=round_number)
 

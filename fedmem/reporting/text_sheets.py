@@ -1,4 +1,4 @@
-"""Reconstructed texts beside the true ones, for the page of a run."""
+"""Reconstructed texts and the true ones side by side, for the page of a run."""
 
 from __future__ import annotations
 

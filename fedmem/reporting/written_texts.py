@@ -1,4 +1,4 @@
-"""Secrets beside the texts that models write in their place, for the page of a run."""
+"""Secrets, and the texts that models write in their place, for the page of a run."""
 
 from __future__ import annotations
 

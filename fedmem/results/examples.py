@@ -30,7 +30,7 @@ HIDDEN, MISSING = "(hidden)", "(missing)"
 
 @dataclass(frozen=True, kw_only=True)
 class ExampleNames:
-    """What a run stores to show its audit examples.
+    """The facts that a run stores to show its audit examples.
 
     Attributes:
         client_names: (N,) the names of the clients; empty where the data have none.

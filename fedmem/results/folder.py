@@ -68,7 +68,7 @@ def check_place(folder: Path, *, force: bool = False) -> None:
 
 @contextmanager
 def writing(folder: Path, *, force: bool = False) -> Iterator[Path]:
-    """Yields a temporary folder beside `folder` and renames it to `folder` when the block ends without an error.
+    """Yields a temporary folder next to `folder` and renames it to `folder` when the block ends without an error.
 
     Guarantees:
 

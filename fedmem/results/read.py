@@ -19,7 +19,7 @@ runs/<scenario name>/<id>/
   summary.json          what the run shows, in short: verdicts, values, limits, versions; see `RunSummary`
 ```
 
-A folder that exists is a finished run: it is written beside its place under a hidden name and renamed at the end.
+A folder that exists is a finished run: it is written next to its place under a hidden name and renamed at the end.
 Floats are stored exactly, so that estimates made from the files equal those made in memory to the last bit.
 """
 
@@ -69,7 +69,7 @@ class Run(RunViews):
     `measurements` and the other frames are long: one row per number. A missing value is NaN in a column of numbers, and
     `<NA>` in a column of whole numbers with gaps. In a column of text it is empty. Only numbers of clients and labels
     have -1 instead, for nobody and none. `evidence.subject` counts the rows of `evidence.set`; for the set `audit` it
-    is the `subject` of `audit`. Where a frame has a column `client`, `client_name` stands beside it: empty for -1, and
+    is the `subject` of `audit`. Where a frame has a column `client`, `client_name` stands next to it: empty for -1, and
     where the data have no names.
     """
 

@@ -126,12 +126,12 @@ class Finding:
     """One measure of one kind, at the owning client and in the aggregate.
 
     Attributes:
-        shows: What a significant value shows.
+        shows: The meaning of a significant value.
         metric: Name of the measure.
         title: The same for people, with the attack and further labels.
         unit: The unit as tables print it; empty for shares.
         digits: Decimals in tables.
-        labels: What tells it from other variants of the measure, such as the attack.
+        labels: The labels that separate it from other variants of the measure, such as the attack.
         local: The value at the owning client; None where it was not measured.
         aggregate: The value in the aggregate; None where it was not measured.
         retention: The share of the local effect that the aggregate keeps; its value is NaN where it is undefined.
@@ -175,11 +175,11 @@ class ModelsSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class Leak:
-    """What one attack reconstructed from one view of the updates.
+    """The leakage to one attack from one view of the updates.
 
     Attributes:
         source: The probe.
-        view: What the attacker sees, for people.
+        view: The attacker's view, for people.
         is_sent: Whether the server sees it; a client's first step alone is not sent.
         leaking: Kinds that are reconstructed better than held-out examples and the baseline guess.
         closer: Kinds closer than held-out examples, but neither identified nor better than the baseline guess.
@@ -252,26 +252,26 @@ class RunSummary:
         schema: Version of this record.
         name: Name of the scenario.
         id: Id of the scenario.
-        headline: What was run, in one line.
+        headline: The run, in one line.
         components: Field of the scenario -> kind of the component.
         seed: Root of all random draws.
         versions: package -> version, of the run.
         commit: Commit of fedmem, where it was run from a checkout.
         measurements_sha256: Sha256 of `measurements.parquet`, from which all numbers are.
         alarms: Bounds that exceed a guarantee; a run with alarms fails.
-        warnings: What a reader needs to know before any number.
+        warnings: Facts that a reader needs before any number.
         failures: Client rounds that failed.
         client_rounds: Client rounds in all.
         verdicts: One sentence for the owning client, one for the aggregate.
         kinds: The values of each kind of audit example.
         models: Accuracy and other values of whole models.
-        leaks: What attacks reconstructed from updates.
+        leaks: Reconstructions of attacks from updates.
         guarantees: The privacy guarantee of each part.
-        audits: What audits and direct tests say about the guarantees, in sentences.
+        audits: Results of audits and direct tests about the guarantees, in sentences.
         not_significant: Values that do not differ significantly from their null.
         below: Values significantly below their null.
         undefined: Values without an interval or a null.
-        limits: What these numbers do not show, in sentences.
+        limits: The limits of these numbers, in sentences.
         report: The report, relative to the folder of the run.
     """
 

@@ -1,4 +1,4 @@
-"""What `Run` has beside its files: its summary, tidy frames, and HTML for a notebook."""
+"""The parts of `Run` that are not its files: its summary, tidy frames, and HTML for a notebook."""
 
 from __future__ import annotations
 

@@ -299,7 +299,7 @@ def read_audit(path: Path) -> AuditSet:
 
 
 def read_targets(path: Path) -> dict[str, NDArray[np.int64]]:
-    """The labels of other sets of examples, by name, which are stored beside the audit set."""
+    """The labels of other sets of examples, by name, which are stored with the audit set."""
     _, layout = _read_table(path)
     return {name: np.array(labels, dtype=np.int64) for name, labels in layout.get("targets", {}).items()}
 
@@ -385,7 +385,7 @@ def write_table(
 
 
 def _read_table(path: Path) -> tuple[pa.Table, Any]:
-    """A table with the layout that was stored beside it."""
+    """A table with the layout that was stored with it."""
     import pyarrow.parquet as pq
 
     # not `read_table`, which takes any data set and loads pandas for it

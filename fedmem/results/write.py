@@ -31,7 +31,7 @@ from fedmem.results.tables import (
 
 @dataclass(frozen=True, kw_only=True)
 class Results:
-    """What the folder of a run holds.
+    """The content of the folder of a run.
 
     Attributes:
         scenario_yaml: The scenario as it was run.

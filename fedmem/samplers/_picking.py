@@ -1,4 +1,4 @@
-"""What several samplers do: find those that hold rows, take the highest, draw by weight."""
+"""The common part of several samplers: find those that hold rows, take the highest, draw by weight."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Dropout:
 
     - `sampler`: the sampler that picks.
     - `rate`: probability that a picked client is lost; with a concentration its mean over clients.
-    - `concentration`: how alike clients are; if left out, all have the same probability.
+    - `concentration`: how similar the clients' probabilities are; if left out, all have the same probability.
 
     Guarantees:
 

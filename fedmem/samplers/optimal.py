@@ -28,7 +28,7 @@ class Optimal:
     Guarantees:
 
     - sorted and distinct, possibly empty;
-    - Σ p_k is m exactly: where fewer than m clients have u_k above 0, what is left is shared by the others alike;
+    - Σ p_k is m exactly: where fewer than m clients have u_k above 0, the rest is shared equally by the others;
     - inclusion probabilities are exact given the history; the round does not matter.
 
     Errors: `ComponentError` if `expected` exceeds the number of clients.

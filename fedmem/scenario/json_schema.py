@@ -41,8 +41,8 @@ _ASKED = "component"
 def scenario_schema() -> dict[str, Any]:
     """The schema (draft 2020-12): every key of a scenario, every kind of every family with its fields.
 
-    What it refuses, fedmem refuses too. The converse does not hold: what lies between two fields, or in the data, only
-    `fedmem check` can decide. A component is one alternative for each kind, chosen by `kind`, and the free form
+    fedmem also refuses whatever it refuses. The converse does not hold: what lies between two fields, or in the data,
+    only `fedmem check` can decide. A component is one alternative for each kind, chosen by `kind`, and the free form
     `package.module:Class`, whose fields are not known here.
 
     >>> schema = scenario_schema()

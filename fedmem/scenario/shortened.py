@@ -17,11 +17,11 @@ def clip_observed(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The fields of a scenario without observed rounds that a lowered number of rounds cuts off, and notes about them.
 
-    What is changed: `observe.every` and `every` of probes are at most the number of rounds, and `observe.rounds` and
-    the rounds of probes lose those that no longer happen. A probe that would lose all of its rounds reads the last.
+    Changed fields: `observe.every` and `every` of probes are at most the number of rounds. `observe.rounds` and the
+    rounds of probes lose those that no longer happen. A probe that would lose all of its rounds reads the last.
 
-    What stays as it is, so that its mistakes are reported: what an override gave, and what lies outside the rounds of
-    the file itself.
+    Other values stay as they are, so that their mistakes are reported. These are the values of an override, and rounds
+    outside those of the file itself.
 
     Args:
         values: The fields that are right, by name.

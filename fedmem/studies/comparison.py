@@ -1,4 +1,4 @@
-"""What finished runs say when they are set side by side: every measure by setting, level and seed, as arrays.
+"""The results of finished runs side by side: every measure by setting, level and seed, as arrays.
 
 Reads the measurements of run folders and nothing else. The tables that come of them are pure functions of the values.
 """
@@ -68,7 +68,7 @@ class Row:
         """`higher`, `lower`, `not significant`, `identical`, `undefined`, `saturated` or `other rates`.
 
         Empty for a reference. `higher` and `lower`: the simultaneous interval excludes 0. `undefined`: it does not
-        exist, with fewer than two seeds or differences that are all alike. `saturated`: both means are at the end of
+        exist, with fewer than two seeds or differences that are all equal. `saturated`: both means are at the end of
         what the measure shows, so that no difference could be seen.
         """
         if self.contrast is None or self.adjusted is None:
@@ -82,7 +82,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Retention:
-    """What aggregation retains of one measure and kind in a setting, and its difference to the reference.
+    """The retention of one measure and kind in a setting, and its difference to the reference.
 
     The interval and p of `difference` are simultaneous over `tests` differences of retention, see
     `Comparison.family_of`; `contrast` has those of this difference alone. `detectable` is as in `Row`.

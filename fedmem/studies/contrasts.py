@@ -45,7 +45,7 @@ class Contrast:
     """A difference to the reference over n seeds that both have: with its 95 % interval, and p for no difference.
 
     `sd` is the standard deviation of the differences of single seeds. NaN where it cannot be known: fewer than two
-    seeds, or differences that are all alike, which are no certainty.
+    seeds, or differences that are all equal, which are no certainty.
     """
 
     value: float
@@ -245,7 +245,7 @@ def is_above_zero(local: FloatArray, weights: FloatArray) -> bool:
     """Whether the weighted mean of effects over seeds (S,) is significantly above zero, by its own interval.
 
     It is the mean whose scatter counts, not that of the sums: seeds that have more examples than others are no scatter
-    of the effect. Effects that are all alike have no interval, and are not above zero in this sense.
+    of the effect. Effects that are all equal have no interval, and are not above zero in this sense.
 
     >>> is_above_zero(np.array([1.0, 1.1, 0.9]), np.array([64, 56, 64]))
     True

@@ -1,4 +1,4 @@
-"""What a study will cost before it is run: runs, hours and memory, by the plans of its scenarios and a short timing."""
+"""The cost of a study before it is run: runs, hours and memory, by the plans of its scenarios and a short timing."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ def cost_of(
 ) -> StudyCost:
     """The cost of these cells, where there are no `problems` with others.
 
-    One scenario of each data set and model is timed; others are scaled by their steps. What is finished in `out` costs
-    nothing.
+    One scenario of each data set and model is timed; others are scaled by their steps. Scenarios that are finished in
+    `out` cost nothing.
 
     Errors: `ScenarioError` with these problems and everything that is wrong in any cell.
     """

@@ -39,7 +39,7 @@ def checked_cells(
 ) -> tuple[Cell, ...]:
     """The scenarios of a study, all of them possible.
 
-    What is finished is not checked again, unless `force`.
+    Finished scenarios are not checked again, unless `force`.
 
     Errors: one `ScenarioError` with everything that is wrong in any setting or seed, each problem once, with the
     settings that have it.

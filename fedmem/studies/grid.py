@@ -188,7 +188,7 @@ def cross(
 
     Args:
         source: a scenario file, or a scenario.
-        settings: What each changes, after `overrides`.
+        settings: The changes of each setting, after `overrides`.
         seeds: replace the seed of the scenario.
         overrides: changes to all of them, `path=value` each.
 

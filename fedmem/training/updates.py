@@ -27,8 +27,8 @@ def clip_update(update: Params, bound: float) -> Params:
 def prune_update(update: Params, share: float, *, whole: bool = False) -> Params:
     """The update with `floor(share * n)` of its n values set to zero, those of smallest magnitude.
 
-    In each parameter by itself, or in the `whole` update at once. Of equal magnitudes the one that stands first goes
-    first; NaN is larger than everything, so that it is not hidden.
+    In each parameter alone, or in the `whole` update at once. Of equal magnitudes the one that stands first goes first;
+    NaN is larger than everything, so that it is not hidden.
 
     >>> import torch
     >>> prune_update({"w": torch.tensor([3.0, -1.0, 2.0, 1.0])}, 0.5)["w"].tolist()

@@ -41,7 +41,7 @@ class Vocabulary:
     Guarantees:
 
     - `encode(decode(encode(text)))` equals `encode(text)`; for characters and bytes `decode(encode(text))` is the text;
-    - `of` finds the kind from the tokens alone, whatever they were learnt from;
+    - `of` finds the kind from the tokens alone, whatever they were learned from;
     - `learn` depends on the texts it is given and on nothing else, ties in alphabetical order.
 
     >>> words = Vocabulary.learn("words", ["To be, or not to be"])
