@@ -31,7 +31,7 @@ class CentredClipping(ServerRule):
     send plain updates, and the guarantee is that of a single round.
 
     Fields:
-        radius: Of the ball, in units of length of an update.
+        radius: Radius of the ball, in units of length of an update.
         iterations: How often a round is clipped around its own result.
 
     >>> sent = {"w": torch.tensor([[[1.0], [1.0], [-90.0]]])}

@@ -16,8 +16,8 @@ from ._rule import Arrays, Round, ServerRule, share, weighted_mean
 class FedDyn(ServerRule):
     """FedDyn: a client minimises `L_k(w) - g_k w + alpha / 2 |w - w_0|^2`, with w_0 the model sent (Acar et al., 2021).
 
-    With its update `u_k`: `g_k = g_k - alpha u_k`, which at a minimum is its gradient there; over the N clients
-    `h = h - alpha sum_S u_k / N`; and `w = mean_S w_k - h / alpha`. All g_k and h start at zero.
+    With its update `u_k`, `g_k = g_k - alpha u_k`, which at a minimum is its gradient there. Over the N clients,
+    `h = h - alpha sum_S u_k / N` and `w = mean_S w_k - h / alpha`. All g_k and h start at zero.
 
     The server computes g_k from the update. Clients send no more than in `fedavg` and remember nothing. In addition to
     the model they are given `-g_k` and alpha. The strategy keeps N models in each run.

@@ -17,9 +17,9 @@ from ._rule import Arrays, Round, ServerRule, share, weighted_mean
 class Scaffold(ServerRule):
     """Local steps go along `g - c_k + c`, with control variates c_k of the client, c of all (Karimireddy et al., 2020).
 
-    After t steps of learning rate l, with update `u_k` (option II): `c_k = c_k - c - u_k / (t l)`, the mean gradient
-    that the client met; `w = w + eta mean_S u_k`; `c = c + sum_S (change of c_k) / N`. All control variates start at
-    zero.
+    After t steps of learning rate l, with update `u_k` (option II), `c_k = c_k - c - u_k / (t l)`, the mean gradient
+    that the client met. Then `w = w + eta mean_S u_k`, and `c = c + sum_S (change of c_k) / N`. All control variates
+    start at zero.
 
     The server computes c_k from the update, since it knows everything in it. Clients therefore send nothing more than
     in `fedavg` and remember nothing. Their server payload is `c - c_k`. The strategy keeps N models in each run.

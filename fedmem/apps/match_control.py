@@ -26,10 +26,11 @@ class Match:
     """The matching distance of an attack, and the distances that the same attack reaches on simulated updates.
 
     Attributes:
-        distance: Of the update that was attacked, from 0 on; NaN where the attack matches nothing.
-        as_stated: Of simulated updates of a client that works exactly as stated.
-        misstated: Of simulated updates of clients that work otherwise: with Adam, or with the update reversed.
-        reverse: Of the update itself, with before and after swapped; NaN where it was not tried.
+        distance: Matching distance of the attacked update, from 0 on; NaN where the attack matches nothing.
+        as_stated: Distances of simulated updates of a client that works exactly as stated.
+        misstated: Distances of simulated updates of clients that work otherwise: with Adam, or with the update
+            reversed.
+        reverse: Distance of the update itself, with before and after swapped; NaN where it was not tried.
 
     >>> good = Match(distance=1e-6, as_stated=(2e-6, 1e-5), misstated=(0.2, 0.3), reverse=0.4)
     >>> good.verdict, round(good.limit, 4)

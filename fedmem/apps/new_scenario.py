@@ -34,8 +34,8 @@ def write_new(name: str, source: str = "quickstart") -> list[Path]:
     """Write NAME.yaml, and in the same folder the JSON Schema that editors complete it from, if that is missing.
 
     Args:
-        name: of the scenario, or a path with or without the suffix `.yaml`.
-        source: the scenario to start from: a name or a file. Only its name changes.
+        name: Name of the scenario, or a path with or without the suffix `.yaml`.
+        source: The scenario to start from: a name or a file. Only its name changes.
 
     Returns:
         The files that were written.

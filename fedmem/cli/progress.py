@@ -98,9 +98,10 @@ class Progress(_Output):
             self._stage(event.text)
 
     def text(self) -> str:
-        """Where the training is: the round, of many shards the runs that are in it, and the shards that are stored.
+        """The progress of training: the round, with many shards the runs that are in it, and the shards that are
+        stored.
 
-        Of several shards at once it is the range of their rounds, and the runs of the shard that is furthest behind.
+        With several shards at once, it is the range of their rounds, and the runs of the shard that is furthest behind.
         """
         training = self._training
         under_way = sorted(self._latest.values(), key=lambda event: event.round)

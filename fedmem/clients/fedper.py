@@ -20,8 +20,8 @@ class FedPer(LocalSgd):
 
     A client begins its first participation with the initial values of its own layers. It begins later ones with the
     values at the end of its last participation. In messages, its own layers go back as they came. So any strategy
-    leaves them alone, up to the rounding of a mean of equal values. Labels, such as a wrong one, are mostly learned
-    there.
+    leaves them alone, up to the rounding of a mean of equal values. The knowledge of labels alone, such as a wrong one,
+    is mostly learned there.
 
     At level local a model is read with its client's own layers. At level global the aggregate is completed. For an
     audit example it gets the layers of its owning client, as they were at its last participation. For test data it gets

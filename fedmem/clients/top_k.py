@@ -31,7 +31,7 @@ class TopK(LocalSgd):
     - at least one value of each parameter is sent.
 
     Fields:
-        share: Of the values of each parameter that are sent.
+        share: Share of the values of each parameter that are sent.
 
     >>> import torch
     >>> before, trained = {"w": torch.zeros(4)}, {"w": torch.tensor([1.0, -3.0, 2.0, 0.5])}

@@ -16,8 +16,8 @@ from fedmem.training.updates import clip_update
 class Clip:
     """`u * min(1, S / |u|)`, with the L2 norm over all parameters together (McMahan et al., 2018).
 
-    Bounds how far one client can move the model. By itself it is no privacy: the direction, which says what a client
-    holds, is sent as it is. `noise` after it makes it the Gaussian mechanism.
+    Bounds how far one client can move the model. Clipping alone is no privacy: the direction, which reveals what a
+    client holds, is sent as it is. With `noise` after it, it is the Gaussian mechanism.
 
     Guarantees:
 

@@ -19,7 +19,7 @@ class Noise:
     scenario where they differ is refused. Without a clip, with `norm` 1, it is the standard deviation itself.
 
     The mean of K updates has noise of `sigma / sqrt(K)`, so that noise that hides a single update may well leave the
-    aggregate useful. By itself it states no epsilon: that takes an account of rounds, sampling and adjacency.
+    aggregate useful. Noise alone states no epsilon, which needs an account of rounds, sampling and adjacency.
 
     Guarantees:
 
@@ -27,7 +27,7 @@ class Noise:
     - an update of zero becomes plain noise.
 
     Fields:
-        multiplier: of `norm`, the standard deviation of the noise on each value.
+        multiplier: standard deviation of the noise on each value, in units of `norm`.
         norm: S of the clip before it, or 1.
 
     >>> import torch

@@ -26,7 +26,7 @@ class Prune:
     - values that are not numbers are never cut, so that they are found out.
 
     Fields:
-        share: of the values that are cut, 0 to 1.
+        share: share of the values that are cut, 0 to 1.
         within: `layer` prunes each parameter separately, `model` all of them at once, so that layers with small updates
             lose more.
 

@@ -55,8 +55,8 @@ class CohortWork:
     """Trains the clients of a round in all runs at once; notes who took part, what they hold and what they remember.
 
     Attributes:
-        participation: of all clients that were trained or failed, in the order of the training.
-        failures: the clients that are dropped in all runs.
+        participation: Participation of all clients that were trained or failed, in the order of the training.
+        failures: The clients that are dropped in all runs.
     """
 
     def __init__(self, parts: TrainingParts, rosters: Mapping[int, Roster], lost: Lost) -> None:

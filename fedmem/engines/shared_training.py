@@ -232,7 +232,7 @@ def _attempt_alone(executor: SharedExecutor, work: Work) -> Attempt | Exception:
 
 
 def _group_stackable(requests: Mapping[int, Work]) -> list[list[int]]:
-    """Clients that can be in one stack: with the same further arrays than the model, and batches as wide."""
+    """Clients that can be in one stack: with the same arrays in addition to the model, and equally wide batches."""
     groups: dict[tuple[object, ...], list[int]] = {}
     for place, work in requests.items():
         arrays = [

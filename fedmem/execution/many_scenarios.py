@@ -298,7 +298,7 @@ def _build(scenario: Scenario, federations: dict[str, Federation]) -> None:
 
 
 def _bytes(scenario: Scenario, federations: Mapping[str, Federation]) -> float:
-    """Of the models of one round."""
+    """Bytes of the models of one round."""
     from fedmem.federation.roster import Cohorts
 
     federation = federations[data_of(scenario)]

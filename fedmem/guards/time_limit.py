@@ -1,8 +1,8 @@
 """A limit on the time that the steps of one client may take, so that endless work ends with a message.
 
 Between two steps the clock is compared. A single step that hangs is stopped by an alarm. In the main thread of a
-process, it interrupts Python code and sleeping. A process that was forked for the work does it in another thread; it
-reports what hung and ends. Native code that never returns to Python cannot be stopped.
+process, it interrupts Python code and sleeping. A process that was forked for the work runs it in another thread; the
+process reports what hung and ends. Native code that never returns to Python cannot be stopped.
 """
 
 from __future__ import annotations

@@ -66,8 +66,8 @@ class Browser:
         measure: What the scores measure; empty where no single example has a score.
         level: The level whose scores decide the order.
         notes: How to read the scores.
-        kinds: Of the shown examples.
-        owners: Of the shown examples.
+        kinds: Kinds of the shown examples.
+        owners: Owners of the shown examples.
     """
 
     shown: Sequence[ShownExample]

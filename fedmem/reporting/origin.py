@@ -27,8 +27,8 @@ _PACKAGES = ("torch", "flwr")
 def origin(run: Run) -> tuple[str, str]:
     """The components and seed of a run, its time, and its versions and commit of fedmem.
 
-    The commit is that of the checkout of fedmem, not that of the user's own repository. Of the latter, the manifest
-    holds the hashes of the components and modules that were used. A `+` says that files differ from the commit.
+    The commit is that of the checkout of fedmem, not that of the user's own repository. The manifest holds the hashes
+    of the user's components and modules that were used. A `+` says that files differ from the commit.
     """
     scenario, manifest = run.scenario, run.manifest
     parts = [f"{name} {text}" for name, field in PARTS.items() if (text := component_text(scenario.get(field)))]

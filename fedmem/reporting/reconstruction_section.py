@@ -222,7 +222,7 @@ def _verdict(
 def _leaking_and_closer(
     differences: Mapping[str, Value], margins: Mapping[str, Value], identified: Collection[str]
 ) -> tuple[list[str], list[str]]:
-    """Of the kinds that are closer than held-out examples, those that leak, and the others; intervals are widened."""
+    """The kinds closer than held-out examples: those that leak, and the others; intervals are widened."""
     better = {*identified, *(kind for kind, value in margins.items() if value.low > 0)}
     above = [kind for kind, value in differences.items() if value.low > 0]
     return [kind for kind in above if kind in better], [kind for kind in above if kind not in better]

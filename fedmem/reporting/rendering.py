@@ -26,7 +26,7 @@ class PageFigure:
     """A figure of a page: panels side by side, or below each other where the page is narrow.
 
     Attributes:
-        name: of its file in the folder, without the ending.
+        name: name of its file in the folder, without the ending.
         caption: what it shows.
         legend: its entries.
         panels: at least one.

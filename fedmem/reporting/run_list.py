@@ -119,7 +119,7 @@ def _shorten(value: Any) -> str:
 def _numbers(summary: Summary) -> Iterator[str]:
     """Accuracy, and the headline measures of each kind at both levels, with intervals and n.
 
-    Of the rates of membership attacks only AUC; of memorisation both levels, and exposure where it was measured.
+    Membership attacks have only AUC. Memorisation has both levels, and so has exposure where it was measured.
     """
     accuracy = summary.value("test_accuracy", "global", "")
     if accuracy:

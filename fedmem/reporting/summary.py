@@ -1,7 +1,7 @@
 """The results of a finished run, as sections of a table: text cells from stored rows, not yet drawn on any medium.
 
-Local and global values, measure by measure; what aggregation retains; differences in words; utility. A value that the
-data do not make significant is called so, and every value stands with its interval and its n.
+The sections are local and global values, measure by measure, retention, differences in words, and utility. A value that
+the data do not make significant is called so, and every value stands with its interval and its n.
 """
 
 from __future__ import annotations

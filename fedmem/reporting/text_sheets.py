@@ -17,7 +17,7 @@ _LEVELS = ("local", "sum", "global")
 def reconstructed_rows(run: Run) -> list[tuple[str, ...]]:
     """Rows of the last attacked round: place, kind, truth, reconstruction, the best prior, and the outcome.
 
-    Of each probe, level and view the first victims of each kind, by run, as they are in the files.
+    Each probe, level and view has the first victims of each kind, by run, as they are in the files.
     """
     found = [one for one in read_reconstruction_sheets(run.reconstructions()) if "original_text" in one.columns]
     last: dict[str, int] = {}

@@ -126,7 +126,7 @@ def list_text(names: Sequence[str]) -> str:
 def value_text(finding: Finding, value: Measured) -> str:
     """A value with its unit, interval and n.
 
-    Of a kind with few examples it is how many of them are significant.
+    For a kind with few examples, it is how many of them are significant.
     """
     if value.examples is not None:
         return f"{value.examples} of {len({key.subject for key in value.keys})} examples"

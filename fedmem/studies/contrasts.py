@@ -346,7 +346,8 @@ def _base(
 def find_dominating(use: FloatArray, harm: FloatArray) -> list[int]:
     """For each point one that is no worse in both and better in one: more use, less harm; −1 where there is none.
 
-    Of several the one with the most use, then the least harm, then the first. NaN neither dominates nor is dominated.
+    Among several, it is the one with the most use, then the least harm, then the first. NaN neither dominates nor is
+    dominated.
 
     >>> find_dominating(np.array([0.9, 0.8, 0.95]), np.array([1.0, 2.0, 3.0]))
     [-1, 0, -1]

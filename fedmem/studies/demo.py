@@ -33,7 +33,7 @@ class Effect:
         level: `local` (the owning clients) or `global` (the aggregate).
         value: memorisation, -1 to 1, with its 95 % interval `low` to `high`.
         p: The p of no memorisation, two-sided and exact, from random inclusion drawn again.
-        auc: of LiRA, 0 to 1; 0.5 is chance.
+        auc: AUC of LiRA, 0 to 1; 0.5 is chance.
     """
 
     level: str
