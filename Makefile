@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart schema data test slow nightly memory browser site lint types docs package matrix bench auto-table split clean
+.PHONY: quickstart schema data test slow nightly memory browser notebooks site lint types docs package matrix bench auto-table split clean
 .DEFAULT_GOAL := quickstart
 
 $(BIN)/fedmem: pyproject.toml
@@ -45,6 +45,11 @@ memory: $(VENV)/.test
 $(VENV)/.docs: pyproject.toml $(BIN)/fedmem
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
 	@touch $@
+
+# The jobs of docs/jobs as notebooks, run; make notebooks NAMES=01-quickstart runs one. `make site` then shows their outputs.
+NAMES ?=
+notebooks: $(VENV)/.docs
+	OMP_NUM_THREADS=1 $(BIN)/python docs/notebooks.py build/notebooks $(NAMES)
 
 # The documentation as a site, in build/site. Needs no network; a warning is an error.
 site: $(VENV)/.docs

@@ -24,6 +24,9 @@ html_show_sourcelink = False
 
 myst_heading_anchors = 4
 nb_execution_mode = "off"
+nb_merge_streams = True
+# a cell of a notebook may hold YAML or a command
+suppress_warnings = ["misc.highlighting_failure"]
 # a block `console` has commands and their output, `text` what is shown on a screen
 highlight_language = "text"
 

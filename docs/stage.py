@@ -25,6 +25,17 @@ MOVED = {
 CONTENTS = {"jobs/README.md": "[0-9]*", "decisions/README.md": "[0-9]*", "findings.md": "findings/*/*"}
 """Pages of the site that lead to all pages of a pattern."""
 
+NOTEBOOKS = """# Notebooks
+
+The [twelve jobs](jobs/README.md) as notebooks. `make notebooks` writes them to `build/notebooks` and runs them.
+
+```{toctree}
+:glob:
+
+notebooks/*
+```
+"""
+
 IMAGES = (".png", ".svg", ".gif")
 _CODE = re.compile(r"^```.*?^```|(?<!\[)`[^`\n]*`(?!\])", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\(([^)\s]+)\)")
@@ -131,6 +142,25 @@ def table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
 def code(text: str) -> str:
     """A text as code in a cell; empty where there is none."""
     return "`" + text.replace("|", "\\|") + "`" if text else ""
+
+
+def stage_notebooks(folder: Path, site: dict[str, str], executed: Path) -> None:
+    """A notebook of each job: with its outputs if it lies in `executed` and has the cells of the page, else without."""
+    import nbformat
+    from notebooks import notebook, pages
+
+    folder.mkdir()
+    for name, page in pages().items():
+        book = notebook(name, page.read_text("utf-8"))
+        if (executed / f"{name}.ipynb").exists():
+            run = nbformat.read(executed / f"{name}.ipynb", as_version=4)
+            if [cell.source for cell in run.cells] == [cell.source for cell in book.cells]:
+                book = run
+        path = f"docs/jobs/{name}.md"
+        for cell in book.cells:
+            if cell.cell_type == "markdown":
+                cell.source = relink(cell.source, path, site | {path: f"notebooks/{name}.ipynb"})
+        nbformat.write(book, folder / f"{name}.ipynb")
 
 
 def component_pages() -> Iterator[tuple[str, str]]:
@@ -285,8 +315,10 @@ def stage(folder: Path) -> None:
         page = folder / place
         contents = f"\n```{{toctree}}\n:hidden:\n:glob:\n\n{pattern}\n```\n"
         page.write_text(page.read_text("utf-8") + contents, encoding="utf-8")
+    stage_notebooks(folder / "notebooks", site, ROOT / "build" / "notebooks")
     generated = {
         **dict(component_pages()),
+        "notebooks.md": NOTEBOOKS,
         "reference/measures.md": measures_page(),
         "reference/scenario.md": yaml_page(),
         "reference/command-line.md": command_line_page(),

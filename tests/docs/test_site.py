@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import doctest
-import importlib.util
+import importlib
+import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -17,19 +19,17 @@ from fedmem.contracts.families import FAMILIES
 from fedmem.reporting.measures import shipped_measures
 from fedmem.scenario import catalogue
 from fedmem.scenario.json_schema import scenario_schema
+from tests.docs.job_pages import File, steps
 from tests.docs.test_links import dead_links
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
-def stage() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("stage", ROOT / "docs" / "stage.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def stage() -> Iterator[ModuleType]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(ROOT / "docs")
+        yield importlib.import_module("stage")
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,9 @@ def headings(page: Path) -> list[str]:
 
 
 def test_examples_of_the_module_hold(stage: ModuleType) -> None:
-    failed, tried = doctest.testmod(stage)
-    assert (failed, tried >= 3) == (0, True)
+    for module in (stage, importlib.import_module("notebooks")):
+        failed, tried = doctest.testmod(module)
+        assert (failed, tried >= 2) == (0, True)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -78,3 +79,25 @@ def test_the_home_page_has_the_scenario_and_its_screen(source: Path) -> None:
     assert "```yaml\nruns: 32\n" in home
     assert "retained" in home
     assert "<!--" not in home
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs" / "jobs").glob("[0-9]*.md")), ids=lambda page: page.stem)
+def test_a_notebook_has_each_file_and_command_of_its_page(page: Path, source: Path) -> None:
+    book = json.loads((source / "notebooks" / f"{page.stem}.ipynb").read_text("utf-8"))
+    cells = ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"]
+    for step in steps(page.read_text("utf-8")):
+        if isinstance(step, File):
+            assert f"%%writefile {step.name}\n{step.text.rstrip()}" in cells
+        else:
+            assert any(cell.startswith(f"%%bash\n{step.text.partition('  #')[0]}") for cell in cells), step.text
+
+
+@pytest.mark.slow
+def test_a_notebook_runs_and_stops_at_another_exit_code(stage: ModuleType, tmp_path: Path) -> None:
+    notebooks = importlib.import_module("notebooks")
+    page = "`a.py`\n\n```python\nraise SystemExit(2)\n```\n\n```console\n$ python a.py  # exit code 2\n```\n"
+    book = notebooks.execute(notebooks.notebook("a", page), tmp_path)
+    assert (tmp_path / "a.py").exists()
+    assert [cell["execution_count"] for cell in book.cells] == [1, 2]
+    with pytest.raises(Exception, match="exit"):
+        notebooks.execute(notebooks.notebook("a", page.replace("code 2", "code 3")), tmp_path)
