@@ -50,6 +50,7 @@ class NotebookProgress:
         clock: tells the time in seconds.
 
     Examples:
+        >>> from fedmem.contracts.events import TrainingStarted
         >>> progress = NotebookProgress(show=lambda text, page: print(text))
         >>> progress(TrainingStarted(rounds=2, runs=4))
         0 %: training 4 runs

@@ -140,10 +140,12 @@ def _group_norm_text(module: nn.Module, buffer: str) -> str:
     >>> _group_norm_text(torch.nn.Sequential(torch.nn.BatchNorm2d(6)), "0.running_mean")
     ', such as nn.GroupNorm(3, 6) for nn.BatchNorm2d(6)'
     """
+    from torch.nn.modules.batchnorm import _NormBase
+
     layer = module.get_submodule(buffer.rpartition(".")[0])
-    channels = getattr(layer, "num_features", None)
-    if not isinstance(channels, int) or channels < 1:
+    if not isinstance(layer, _NormBase) or layer.num_features < 1:
         return ""
+    channels = layer.num_features
     groups = max(count for count in range(1, 5) if channels % count == 0)
     return f", such as nn.GroupNorm({groups}, {channels}) for nn.{type(layer).__name__}({channels})"
 

@@ -164,11 +164,11 @@ def _roster(roster: str, observe: Observe, estimators: Sequence[Estimator]) -> I
 
 
 def _whole_cohort(strategy: StrategyMaker, sampler: Sampler, clients: int, cohort_by: str) -> Iterator[Problem]:
-    """A Flower strategy that would train a part of the cohort is known by its attributes once it is made."""
+    """A Flower strategy that would train a part of the cohort is known once it is made."""
     size = sampler_declaration(sampler).size or clients
     if cohort_by == "strategy":
         return
-    made: Any = None
+    made: object = None
     flower_logger = logging.getLogger("flwr")
     was_disabled, flower_logger.disabled = flower_logger.disabled, True  # it warns of every strategy that is made
     try:
@@ -176,12 +176,13 @@ def _whole_cohort(strategy: StrategyMaker, sampler: Sampler, clients: int, cohor
             made = strategy.make(size)
     finally:
         flower_logger.disabled = was_disabled
-    share, fewest = getattr(made, "fraction_train", 1.0), getattr(made, "min_train_nodes", 0)
-    if isinstance(share, float) and isinstance(fewest, int) and max(int(share * size), fewest) < size:
+    from flwr.serverapp.strategy import FedAvg
+
+    if isinstance(made, FedAvg) and max(int(made.fraction_train * size), made.min_train_nodes) < size:
         yield Problem(
             path="strategy",
-            message=f"{kind_of(strategy)} has fraction_train {share:g}, so it would train fewer clients than the "
-            "sampler chooses; make it with fraction_train=1.0, or write `cohort_by: strategy` to let it choose among "
+            message=f"{kind_of(strategy)} has fraction_train {made.fraction_train:g}, so it would train fewer "
+            "clients than the sampler chooses; make it with fraction_train=1.0, or write `cohort_by: strategy` to let it choose among "
             "the sampler's cohort",
         )
 
