@@ -182,8 +182,8 @@ def _whole_cohort(strategy: StrategyMaker, sampler: Sampler, clients: int, cohor
         yield Problem(
             path="strategy",
             message=f"{kind_of(strategy)} has fraction_train {made.fraction_train:g}, so it would train fewer "
-            "clients than the sampler chooses; make it with fraction_train=1.0, or write `cohort_by: strategy` to let it choose among "
-            "the sampler's cohort",
+            "clients than the sampler chooses; make it with fraction_train=1.0, or write `cohort_by: strategy` to let "
+            "it choose among the sampler's cohort",
         )
 
 
