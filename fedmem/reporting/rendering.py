@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedmem.reporting.cells import Section
@@ -19,6 +20,15 @@ from fedmem.reporting.svg import Key, Panel, keys, panels
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+
+_TEMPLATES = Path(__file__).parent / "templates"
+
+_WITHOUT_TEMPLATES = b"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>fedmem</title></head><body>
+<p>This folder was written by a Flower bundle, which cannot hold the templates of reports. All numbers are here.
+Run <code>fedmem report FOLDER</code> with an installed fedmem to draw the report.</p></body></html>
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +54,12 @@ def page_figure(name: str, drawing: Drawing, caption: str) -> PageFigure:
 
 
 def render(template: str, **values: Any) -> bytes:
-    """A page from a template of `fedmem/reporting/templates` and the values that it prints."""
+    """A page from a template of `fedmem/reporting/templates` and the values that it prints.
+
+    Flower bundles hold no templates, since Flower admits no such files. There, the page says how to draw the report.
+    """
+    if not _TEMPLATES.is_dir():
+        return _WITHOUT_TEMPLATES
     environment = _environment()
     style = _clean_source("style.css", palette=PALETTE)
     script = _clean_source("script.js")

@@ -6,11 +6,13 @@ import base64
 import hashlib
 import re
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
 from jinja2 import UndefinedError
 
+from fedmem.reporting import rendering
 from fedmem.reporting.cells import Section
 from fedmem.reporting.rendering import data_uri, is_empty, render, show, slug
 
@@ -64,3 +66,9 @@ def test_equal_values_give_equal_pages() -> None:
     assert slug("<What> was run?") == "what-was-run"
     assert is_empty(Section(title="", columns=(), blocks=(("", ()),)))
     assert not is_empty(Section(title="", columns=(), blocks=(("", (("a",),)),)))
+
+
+def test_page_of_a_flower_bundle_says_how_to_draw_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flower admits neither HTML nor style sheets into a bundle, and a finished run must not fail for that."""
+    monkeypatch.setattr(rendering, "_TEMPLATES", tmp_path / "templates")
+    assert b"fedmem report FOLDER" in rendering.render("run.html")

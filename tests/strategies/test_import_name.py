@@ -119,7 +119,8 @@ def test_a_flower_bundle_has_its_own_strategies(tmp_path: Path) -> None:
         fab.extractall(bundle)
     shipped = {f"strategies/{path.name}" for path in (ROOT / "strategies").glob("*.py")}
     assert {name for name in names if "strategies/" in name} == shipped
-    code = f"{USE}\nfrom fedmem.apps.flower_app import server_app, client_app"
+    page = "from fedmem.reporting.rendering import render\nassert b'fedmem report FOLDER' in render('run.html')"
+    code = f"{USE}\nfrom fedmem.apps.flower_app import server_app, client_app\n{page}"
     number, module, place = python("-c", code, cwd=bundle, path=foreign).split()
     assert (int(number), module) == (len(every_strategy()), "fedmem.strategies.fedadam")
     assert Path(place) == bundle / "strategies"
