@@ -73,6 +73,7 @@ def execute(book: Any, folder: Path) -> Any:
     from nbclient import NotebookClient
 
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    os.environ["NO_COLOR"] = "1"  # colours of a terminal are too light for a page
     resources = {"metadata": {"path": str(folder)}}
     return NotebookClient(
         book, timeout=1200, kernel_name="python3", coalesce_streams=True, resources=resources

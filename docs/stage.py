@@ -220,12 +220,15 @@ def measures_page() -> str:
 def yaml_page() -> str:
     """Each key of a scenario, from the schema that editors use."""
     from fedmem.scenario.json_schema import scenario_schema
+    from fedmem.scenario.yaml_source import write_flow
+
+    schema = scenario_schema()
 
     def rows(properties: dict[str, dict], prefix: str) -> Iterator[tuple[str, ...]]:  # type: ignore[type-arg]
         for name, item in properties.items():
-            default = "" if "default" not in item else str(item["default"])
-            required = "required" if "default" not in item and not prefix else ""
-            yield code(prefix + name), code(default[:60]) or required, allowed(item), cell(item.get("description", ""))
+            default = write_flow(item["default"]) if "default" in item else ""
+            required = "required" if not prefix and name in schema["required"] else ""
+            yield code(prefix + name), code(default) or required, allowed(item), cell(item.get("description", ""))
             yield from rows(item.get("properties", {}), f"{prefix}{name}.")
 
     def allowed(item: dict) -> str:  # type: ignore[type-arg]
@@ -244,11 +247,11 @@ def yaml_page() -> str:
         limits = ", ".join(f"{sign} {item[key]:g}" for key, sign in bounds.items() if key in item)
         return " ".join(filter(None, (str(item.get("type", "")), limits))).replace("<", "&lt;")
 
-    lines = list(rows(scenario_schema()["properties"], ""))
+    lines = list(rows(schema["properties"], ""))
     return "\n\n".join(
         [
             "# Keys of a scenario",
-            "A key without a default is required. `fedmem schema` prints the same as a JSON Schema.",
+            "The name of a scenario is by default the stem of its file. `fedmem schema` prints the same as a JSON Schema.",
             table(("key", "default", "allowed", "meaning"), lines) + "\n",
         ]
     )
