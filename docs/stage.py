@@ -251,7 +251,7 @@ def yaml_page() -> str:
     return "\n\n".join(
         [
             "# Keys of a scenario",
-            "The name of a scenario is by default the stem of its file. `fedmem schema` prints the same as a JSON Schema.",
+            "By default, the name is the stem of the file. `fedmem schema` prints the same as a JSON Schema.",
             table(("key", "default", "allowed", "meaning"), lines) + "\n",
         ]
     )
