@@ -108,6 +108,10 @@ def check_learning(bank: Bank, test: Examples, population: Examples) -> Iterator
     `learnt` at most, and about 5 % `learnt` or `fitted`, for any number of runs, alike or not. The constant answer is
     the best one for exactly these examples, which lowers both. A diverged model counts as wrong.
 
+    The answers of untrained networks depend on the input, and may be better by the luck of their weights. In
+    simulations with two equally frequent labels, 15 to 27 % of single ones are called `learnt`. Of 8 runs with weights
+    of their own it is 8 to 13 %, of 16 runs 3 to 5 %.
+
     Args:
         bank: the evidence.
         test: the test set that it is about.

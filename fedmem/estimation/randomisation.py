@@ -42,13 +42,16 @@ def permute_coins(audit: AuditSet, count: int, rng: np.random.Generator) -> Coin
 
 
 def two_sided(statistics: FloatArray) -> float:
-    """Twice the smaller tail of the first of P + 1 values among all, at most 1; NaN where they are all alike.
+    """Twice the smaller tail of the first of P + 1 values among all, at most 1; 1 where they are all alike.
 
-    Values that differ by rounding alone are equal; values that are NaN count as far out.
+    Values that differ by rounding alone are equal; further values that are NaN count as far out. A first value that is
+    NaN is no evidence, and its p is 1.
 
     >>> two_sided(np.array([5.0, 1.0, 2.0, 3.0])), two_sided(np.array([2.0, 1.0, 2.0, 3.0]))
     (0.5, 1.0)
     """
+    if math.isnan(statistics[0]):
+        return 1.0
     slack = 1e-9 * max(float(np.nanmax(np.abs(statistics), initial=0.0)), 1e-300)
     unknown = np.isnan(statistics)
     high, low = (unknown | (side * (statistics - statistics[0]) >= -slack) for side in (1, -1))

@@ -264,8 +264,7 @@ def value_text(value: Measured | None, digits: int) -> str:
     if value is None:
         return "–"
     if value.examples is not None and not math.isnan(value.value):
-        subjects = len({key.subject for key in value.keys if key.metric.endswith(".p")}) or 1
-        return f"{number(value.value, digits)} ({value.examples} of {subjects} sig.)"
+        return f"{number(value.value, digits)} ({value.examples} of {value.num_tested} sig.)"
     return Value(value=value.value, low=value.low, high=value.high, n=value.n, saturated=value.saturated).text(digits)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import NO_LABELS, Labels, Level
+from fedmem.estimation.single_examples import smallest_p
 from fedmem.estimation.two_way import FEWEST
 from fedmem.reporting import privacy_sections
 from fedmem.reporting.cells import Value
@@ -206,7 +209,10 @@ def _measured_value(value: Value, null: float, keys: tuple[Key, ...]) -> Measure
 
 
 def _of_few_examples(table: Summary, variant: Variant, level: Level, kind: str, measured: Measured) -> Measured:
-    """A kind of fewer than eight examples has no interval: its examples are tested one by one, adjusted by Holm."""
+    """A kind of fewer than eight examples has no interval: its examples are tested one by one, adjusted by Holm.
+
+    It stays undefined where runs, or references, are so few that even the smallest possible p would not be significant.
+    """
     audit = table.run.audit
     subjects = [str(subject) for subject in audit[audit["kind"] == kind]["subject"].tolist()]
     labels = variant.labels.plus(place="owner") if level == "local" else variant.labels
@@ -218,11 +224,18 @@ def _of_few_examples(table: Summary, variant: Variant, level: Level, kind: str, 
         for subject, value in values.items()
         if value is not None and not math.isnan(p := _p_of_example(table, variant, level, subject, value))
     }
-    if not p_of_examples:
+    if not p_of_examples or len(p_of_examples) * _smallest_p(table, kind, p_of_examples) > ALPHA:
         return measured
     adjusted = holm(list(p_of_examples.values()))
     keys = [key for subject in p_of_examples for key in _keys(table, variant.metric, level, subject, labels)]
     return replace(measured, p=min(adjusted), examples=sum(p <= ALPHA for p in adjusted), keys=(*measured.keys, *keys))
+
+
+def _smallest_p(table: Summary, kind: str, subjects: Iterable[str]) -> float:
+    """The smallest p that any of these examples could have: by its coins, with one run by its references."""
+    coins = np.array(table.run.audit["is_in"].tolist()).T
+    floor = smallest_p(coins[:, [int(subject) for subject in subjects]])
+    return 1 / (1 + max(table.run.reference_counts.get(kind, ()), default=0)) if math.isnan(floor) else floor
 
 
 def _p_of_example(table: Summary, variant: Variant, level: Level, subject: str, value: Value) -> float:

@@ -129,7 +129,7 @@ def value_text(finding: Finding, value: Measured) -> str:
     For a kind with few examples, it is how many of them are significant.
     """
     if value.examples is not None:
-        return f"{value.examples} of {len({key.subject for key in value.keys})} examples"
+        return f"{value.examples} of {value.num_tested} examples"
     number = Value(value=value.value, low=value.low, high=value.high, n=value.n, saturated=value.saturated)
     name = "" if finding.shows == "memorised" else f"{finding.title} "
     return f"{name}{number.text(2)}{f' {finding.unit}' if finding.unit else ''}, n = {value.n}"

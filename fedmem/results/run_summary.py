@@ -114,6 +114,11 @@ class Measured:
         return "significant" if self.low > self.null else "below"
 
     @property
+    def num_tested(self) -> int:
+        """How many examples of a small kind were tested one by one: those with rows of their own, beside the kind's."""
+        return len({key.subject for key in self.keys[1:]} - {key.subject for key in self.keys[:1]})
+
+    @property
     def p_and_interval_differ(self) -> bool:
         """Whether p and interval disagree about the null; the value is then not significant."""
         if self.examples is not None or math.isnan(self.p + self.low + self.high + self.null):

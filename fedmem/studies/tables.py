@@ -171,9 +171,9 @@ def retention(comparison: Comparison) -> Rows:
 def trades(comparison: Comparison) -> Rows:
     """Utility and one measure; `dominated_by` is a setting that has more of one and no less of the other.
 
-    A measure below its value without memorisation counts as that value. `both_significant`: both differences to it are,
-    adjusted over all pairs of settings and all kinds of the measure. `rival`, of a setting on the front, is another
-    one that is significantly better in one and not significantly worse in the other.
+    A measure below its value without memorisation counts as that value. `both_significant`: it is significantly better
+    in both, adjusted over all pairs of settings and all kinds of the measure. `rival`, of a setting on the front, is
+    another one that is significantly better in one and not significantly worse in the other.
     """
     for trade in comparison.trades:
         yield {

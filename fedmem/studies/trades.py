@@ -19,7 +19,7 @@ class Trade:
     A measure below its value without memorisation counts as that value, since there is no less than none. Where nulls
     of settings differ, the largest one counts.
 
-    `sure` says whether both differences to that setting are significant, adjusted over all pairs of settings and all
+    `sure` says whether that setting is significantly better in both, adjusted over all pairs of settings and all
     kinds of this measure. For a setting on the front, `rival` is another setting that is significantly better in one
     and not significantly worse in the other. It is −1 where there is none. `saturated` says that the measure is at its
     end.
@@ -55,7 +55,10 @@ def trades_of(use: Series, harm: Series, level: float) -> list[Trade]:
     trades = []
     for setting in candidates:
         better = best[setting]
-        sure = better >= 0 and all(_contrast(series, better, setting, shared).p < level for series in (use, harm))
+        sure = better >= 0 and all(
+            difference.p < level and difference.value > 0
+            for difference in (_contrast(use, better, setting, shared), _contrast(harm, setting, better, shared))
+        )
         rivals = [
             other
             for other in candidates

@@ -112,6 +112,15 @@ def test_two_sided_p_counts_rounding_as_ties_and_nan_as_extreme() -> None:
     assert two_sided(np.array([3.0, np.nan, 1.0, 2.0, 0.5])) == pytest.approx(0.8)
 
 
+def test_an_undefined_value_is_no_evidence() -> None:
+    """All in runs diverged: their mean is NaN under the real coins alone, which is no sign of memorisation."""
+    assert two_sided(np.array([np.nan, 3.0, 1.0, 2.0])) == 1.0
+    values = np.array([[np.nan], [np.nan], [1.0], [2.0], [3.0], [4.0], [5.0], [6.0]])
+    is_in = np.arange(8)[:, None] < 2
+    redeals = permute_coins(audit_of(is_in), 100, np.random.default_rng(0))
+    assert of_means(values, np.arange(1), redeals) == 1.0
+
+
 def test_p_holds_its_level_with_run_effects_and_finds_effects() -> None:
     """Eight runs that share their initial weights, and what a run does to all of its examples."""
     null, planted = [], []

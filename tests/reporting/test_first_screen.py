@@ -10,7 +10,7 @@ import pytest
 
 from fedmem.reporting.first_screen import LINES, FirstScreen
 from fedmem.reporting.verdict import verdict_of
-from fedmem.results.run_summary import KindSummary, Place, RunSummary
+from fedmem.results.run_summary import Key, KindSummary, Place, RunSummary
 from tests.reporting.verdict_helpers import NOTHING, finding, kind, measured
 from tests.results.run_summary_helpers import SUMMARY
 
@@ -115,10 +115,16 @@ def test_nothing_alarming_is_hidden_by_shortening() -> None:
 
 
 def test_values_without_interval_and_few_examples_are_shown() -> None:
-    few = replace(finding("exposed", measured(9.0), None), local=replace(
-        measured(9.0), low=math.nan, high=math.nan, examples=1, keys=SUMMARY.verdicts[0].keys))  # fmt: skip
+    keys = tuple(
+        Key(metric=metric, level="local", subject=subject, labels={})
+        for subject in ("pin", "0", "1")
+        for metric in ("exposure", "exposure.p")
+    )
+    local = replace(measured(9.0), low=math.nan, high=math.nan, examples=1, keys=keys)
+    few = replace(finding("exposed", measured(9.0), None), local=local)
     found = "\n".join(lines(summary_of([kind("pin", few), kind("row", finding("memorised", NOTHING, HIGH))])))
-    assert "9.00 (1 of 1 sig.)" in found
+    assert "9.00 (1 of 2 sig.)" in found  # the kind itself is no example
+    assert "pin (1 of 2 examples)" in verdict_of("local", [kind("pin", few)]).text
     assert any(line.startswith("row") and "–" in line for line in found.splitlines())
 
 

@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from fedmem.contracts.measure import Measure, to_json
 from fedmem.contracts.measurement import Measurement
 from fedmem.reporting.summarise import holm, summarise, write_summary
 from fedmem.results.read import read
-from fedmem.results.run_summary import FILE, Finding, Key, RunSummary, read_summary, sha256_of
+from fedmem.results.run_summary import FILE, Finding, Key, Measured, RunSummary, read_summary, sha256_of
 from tests.reporting.page_helpers import SCENARIO, row, rows
 from tests.reporting.summary_helpers import NOTHING
 from tests.results.read_helpers import bank, write
@@ -104,18 +105,34 @@ def test_equal_answers_are_judged_by_probability(tmp_path: Path) -> None:
     assert [f.local.state if f.local else "" for f in found] == ["undefined", "significant"]
 
 
-@pytest.mark.parametrize(("p_values", "significant"), [([0.01, 0.04, 0.5], 1), ([0.02, 0.03, 0.04], 0)])
-def test_examples_of_a_small_kind_are_adjusted(tmp_path: Path, p_values: list[float], significant: int) -> None:
+def of_small_kind(folder: Path, p_values: list[float], runs: int) -> Measured:
+    """The exposure of a kind of three examples, each in in half of the runs."""
     measurements = [row("exposure", 5.0, "pattern", "place=owner", level="local", **NOTHING)]
     for subject, p in enumerate(p_values):
         measurements.append(row("exposure", 5.0, str(subject), "place=owner", level="local", n=4))
         measurements.append(row("exposure.p", p, str(subject), "place=owner", level="local", n=4, **NOTHING))
-    write(tmp_path / "run", bank(), measurements=measurements, scenario_yaml=SCENARIO)
-    local = finding(summarise(read(tmp_path / "run")), "pattern", "exposure").local
+    stored = bank()
+    coins = np.tile(np.arange(runs) % 2 == 0, (len(stored.audit), 1)).T
+    stored = replace(stored, audit=replace(stored.audit, is_in=coins))
+    write(folder, stored, measurements=measurements, scenario_yaml=SCENARIO)
+    local = finding(summarise(read(folder)), "pattern", "exposure").local
     assert local is not None
+    return local
+
+
+@pytest.mark.parametrize(("p_values", "significant"), [([0.01, 0.04, 0.5], 1), ([0.02, 0.03, 0.04], 0)])
+def test_examples_of_a_small_kind_are_adjusted(tmp_path: Path, p_values: list[float], significant: int) -> None:
+    local = of_small_kind(tmp_path / "run", p_values, runs=10)
     assert local.examples == significant
     assert local.state == ("significant" if significant else "not significant")
     assert {key.subject for key in local.keys} == {"pattern", "0", "1", "2"}
+    assert local.num_tested == 3
+
+
+@pytest.mark.parametrize(("runs", "state"), [(6, "undefined"), (8, "not significant")])
+def test_runs_too_few_for_any_small_p_are_undefined(tmp_path: Path, runs: int, state: str) -> None:
+    """Three p are at least 3 / 20 by Holm with six runs, and 3 / 70 with eight."""
+    assert of_small_kind(tmp_path / "run", [0.3, 0.4, 0.5], runs).state == state
 
 
 @pytest.mark.parametrize(("low", "state"), [(0.4, "significant"), (-0.1, "not significant")])

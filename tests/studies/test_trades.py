@@ -47,3 +47,10 @@ def test_equal_to_none_is_not_behind_even_if_raw_values_differ() -> None:
     assert [trade.better for trade in trades] == [1, -1]
     assert not trades[0].sure
     assert trades[1].rival == -1
+
+
+@pytest.mark.parametrize(("harms", "is_sure"), [([-0.1, -0.4], False), ([0.1, 0.4], True)])
+def test_a_lower_value_below_none_makes_nothing_sure(harms: list[float], is_sure: bool) -> None:
+    """Setting 0 has significantly more accuracy; of two values below none, its raw one is significantly higher."""
+    trades = trades_of(series(USE, [0.9, 0.5], 0.01), series(HARM, harms, 0.01, 0.0), 0.05)
+    assert (trades[1].better, trades[1].sure) == (0, is_sure)
