@@ -72,15 +72,15 @@ types: $(VENV)/.test
 docs: $(VENV)/.test
 	$(BIN)/python -m pytest tests/docs
 
-# What a release consists of, in dist/, and the tests of it.
+# What a release consists of, in dist/. Tests of wheels, which build their own, are in `make slow`.
 package: $(VENV)/.test schema
 	rm -rf dist
 	$(BIN)/python -m hatchling build --directory dist
 	$(BIN)/python -m twine check --strict dist/*
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow or not slow' tests/shipped tests/strategies/test_import_name.py
 
 # The tests that touch Flower, with the oldest and the newest version that pyproject.toml allows. Each version lies in a folder
-# of its own and is found before the installed one.
+# of its own and is found before the installed one. Tests that start Flower's own runtime take long: RUNTIME= runs them too.
+RUNTIME ?= and not flower
 FLOWER ?= 1.38.0 1.42.0
 FLOWER_TESTS = tests/engines tests/observation tests/apps tests/strategies tests/guards/test_flower_range.py \
 	tests/contracts/test_strategy.py tests/contracts/test_flower_strategy_adapter.py tests/execution/test_process_state.py \
@@ -90,7 +90,7 @@ matrix: $(VENV)/.test
 		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
 			--target $(abspath $(VENV))/flower/$$version flwr==$$version || exit 1; \
 		PYTHONPATH=$(abspath $(VENV))/flower/$$version OMP_NUM_THREADS=1 \
-			$(BIN)/python -m pytest -n auto -m 'not slow and not statistical and not nightly' $(FLOWER_TESTS) || exit 1; \
+			$(BIN)/python -m pytest -n auto -m 'not slow and not statistical and not nightly $(RUNTIME)' $(FLOWER_TESTS) || exit 1; \
 	done
 
 # Peers are installed into benchmarks/.venvs; more options: python -m benchmarks.bench --help
