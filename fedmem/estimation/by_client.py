@@ -32,7 +32,8 @@ class ClientEstimate:
         kind: Of the audit examples.
         value: The estimate; NaN where the client has no measured example. `null` is its value without memorisation.
         interval: Low and high at 95 %, of this client alone; NaN where there are fewer than 8 examples or runs.
-        adjusted: Low and high that hold for all clients of the family together (Bonferroni).
+        adjusted: Low and high that hold for all clients of the family together (Bonferroni), in the normal limit. In
+            simulations of five clients with 10 examples each and 16 runs, any of them misses in 7 to 11 %.
         n: The number of examples.
         p: Of no memorisation of these examples; `p_adjusted` is p times `tests`, at most 1.
         tests: The size of the family: clients that own examples of the kind.

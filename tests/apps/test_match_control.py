@@ -124,7 +124,15 @@ def test_the_update_of_several_clients_is_their_mean() -> None:
 def test_overlapping_controls_decide_nothing() -> None:
     match = Match(distance=0.1, as_stated=(0.05, 0.3), misstated=(0.2, 0.4), reverse=0.05)
     assert match.verdict == "undecided"
-    assert replace(match, distance=0.31).verdict == "swapped"
-    assert replace(match, distance=0.31, reverse=0.3).verdict == "unmatched"
-    assert replace(match, distance=0.31, reverse=0.5).verdict == "unmatched"
+    assert replace(match, distance=0.31, reverse=0.5).verdict == "undecided"
+    assert replace(match, distance=0.41).verdict == "swapped"
+    assert replace(match, distance=0.41, reverse=0.3).verdict == "unmatched"
+    assert replace(match, distance=0.41, reverse=0.5).verdict == "unmatched"
     assert math.isnan(Match(distance=0.1).limit)
+
+
+def test_an_attack_that_cannot_tell_seldom_calls_a_match_bad() -> None:
+    """Of 10 distances from one distribution, that of the update is the largest in a tenth of 2000 draws."""
+    draws = np.random.default_rng(0).random((2000, 10)).tolist()
+    found = [Match(distance=d[0], as_stated=tuple(d[1:4]), misstated=tuple(d[4:])).verdict for d in draws]
+    assert 0.07 < found.count("unmatched") / 2000 < 0.13
