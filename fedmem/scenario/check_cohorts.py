@@ -172,7 +172,7 @@ def _whole_cohort(strategy: StrategyMaker, sampler: Sampler, clients: int, cohor
     flower_logger = logging.getLogger("flwr")
     was_disabled, flower_logger.disabled = flower_logger.disabled, True  # it warns of every strategy that is made
     try:
-        with suppress(Exception):  # a strategy that cannot be made is reported when it is run
+        with suppress(Exception, SystemExit):  # a strategy that cannot be made is reported when it is run
             made = strategy.make(size)
     finally:
         flower_logger.disabled = was_disabled

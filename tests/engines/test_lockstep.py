@@ -17,7 +17,7 @@ from flwr.serverapp.strategy import FedAvg
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.arrays import Params
 from fedmem.engines._flower import in_process
-from fedmem.errors import RunError
+from fedmem.errors import RunError, ScenarioError
 from fedmem.federation.build import build
 from fedmem.scenario.scenario import Scenario
 from fedmem.seeding import stream
@@ -270,10 +270,22 @@ def test_strategy_that_samples_picks_equal_clients_in_every_run() -> None:
     assert len({frozenset((p.round, p.client) for p in own if p.run == run) for run in range(4)}) > 1
 
 
+class LateHalf(FedAvg):
+    """Trains a half of the cohort, as no field says."""
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        self.fraction_train, self.min_train_nodes = 0.5, 1
+        return super().configure_train(server_round, arrays, config, grid)
+
+
 def test_strategy_that_trains_half_of_the_cohort_gets_an_error() -> None:
     half = {"kind": "flwr.serverapp.strategy:FedAvg", "fraction_train": 0.5}
-    with pytest.raises(RunError, match=r"round 1: strategy FedAvg trains 1 clients.*fraction_train: 1.0"):
-        trained(tiny(strategy=half))
+    with pytest.raises(ScenarioError, match=r"FedAvg has fraction_train 0.5, so it would train fewer clients"):
+        tiny(strategy=half)
+    with pytest.raises(RunError, match=r"round 1: strategy LateHalf trains 1 clients.*fraction_train: 1.0"):
+        trained(tiny(strategy={"kind": f"{__name__}:LateHalf"}))
     result = trained(tiny(strategy=half, cohort_by="strategy"))
     assert len(result.bank.participation) == 4 * 4 * 1
 

@@ -233,8 +233,10 @@ def test_bound_above_the_guarantee_is_an_alarm_and_exit_code_1(tmp_path: Path) -
     # what was memorised contradicts the promise as well, and that is said
     assert_bounds(finished)
     assert "Above the guarantee: memorisation of random_pattern, global, is" in page
-    assert "AUDITS" in done.output
-    assert "BOUNDS" in done.output
+    assert "ALARM" in done.output
+    tables = CliRunner().invoke(app, ["report", str(folder), "--full"]).output
+    assert "AUDITS" in tables
+    assert "BOUNDS" in tables
     before = finished.measurements
     measure(folder)
     assert fedmem.read(folder).measurements.equals(before)
