@@ -50,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_pages_have_commands_and_python_to_run() -> None:
-    assert len(COMMANDS) >= 6
+    assert len(COMMANDS) >= 5
     assert len(CODE) >= 4
 
 
