@@ -64,7 +64,7 @@ def relink(text: str, name: str, site: dict[str, str]) -> str:
     '[a](r.md#x), b, `[c](d)`'
     """
 
-    def moved(match: re.Match[str]) -> str:
+    def new_link(match: re.Match[str]) -> str:
         sign, words, address = match.groups()
         path, hash_sign, anchor = address.partition("#")
         if not path or re.match(r"[a-z]+:", address):
@@ -84,7 +84,7 @@ def relink(text: str, name: str, site: dict[str, str]) -> str:
         set_aside.append(match[0])
         return f"\0{len(set_aside) - 1}\0"
 
-    linked = _LINK.sub(moved, _CODE.sub(set_code_aside, text))
+    linked = _LINK.sub(new_link, _CODE.sub(set_code_aside, text))
     return re.sub(r"\0(\d+)\0", lambda match: set_aside[int(match[1])], linked)
 
 

@@ -10,9 +10,7 @@ from fedmem.contracts.measurement import Labels
 from fedmem.reporting.cells import Value
 from fedmem.reporting.measures import Variant
 from fedmem.reporting.summary import Summary
-
-_LARGEST = 0.05
-"""The p up to which an effect is evident."""
+from fedmem.results.run_summary import ALPHA
 
 _SHOWN = 3
 """Places that a note names."""
@@ -45,7 +43,7 @@ def differ(value: Value, null: float) -> bool:
     """Whether p shows an effect that the interval does not, or the other way round."""
     if math.isnan(value.p) or math.isnan(value.low + value.high) or math.isnan(null):
         return False
-    return (value.p <= _LARGEST) != (value.low > null or value.high < null)
+    return (value.p <= ALPHA) != (value.low > null or value.high < null)
 
 
 def notes(summary: Summary, places: Sequence[Place]) -> Iterator[str]:
@@ -81,11 +79,11 @@ def note_of_kinds(names: Sequence[str]) -> Iterator[str]:
     if names:
         yield (
             f"{_join(names)}: the interval of the difference excludes 0, and neither p of the two kinds is "
-            f"{_LARGEST} or less. These are two questions. p is about one kind and these examples. The difference is "
+            f"{ALPHA} or less. These are two questions. p is about one kind and these examples. The difference is "
             "about two kinds and others like them, and it is one of many that are not adjusted."
         )
 
 
 def is_evident_in_neither(sides: Sequence[Value]) -> bool:
     """Whether both sides of a difference have a p, and neither shows an effect."""
-    return len(sides) == 2 and all(side.p > _LARGEST for side in sides)
+    return len(sides) == 2 and all(side.p > ALPHA for side in sides)

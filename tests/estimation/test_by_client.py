@@ -113,7 +113,7 @@ def test_exposure_counts_the_canaries_of_a_client() -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Everybody:
-    """A measure of all examples of a kind, whoever owns them."""
+    """A measure of all examples of a kind, of any owning client."""
 
     measures: ClassVar[tuple[Measure, ...]] = (Measure(name="everybody", title="everybody", means="All."),)
 

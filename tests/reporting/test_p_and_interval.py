@@ -17,7 +17,7 @@ from tests.reporting.page_helpers import SCENARIO, row
 from tests.results.read_helpers import bank, write
 
 
-def shown(folder: Path, rows: list[Measurement]) -> dict[str, Section]:
+def sections_of(folder: Path, rows: list[Measurement]) -> dict[str, Section]:
     write(folder, bank(), measurements=rows, scenario_yaml=SCENARIO)
     return {section.title: section for section in sections(Summary(read(folder)))}
 
@@ -39,7 +39,7 @@ def test_a_p_of_exposure_stands_with_the_gain_it_is_about(tmp_path: Path) -> Non
         row("exposure.p", 0.008, "pattern", n=999, low=math.nan, high=math.nan),
         row("exposure_gain", 0.31, "pattern", low=0.11, high=0.52),
     ]
-    levels = shown(tmp_path / "run", rows)["LOCAL AND GLOBAL"]
+    levels = sections_of(tmp_path / "run", rows)["LOCAL AND GLOBAL"]
     (note,) = (note for note in levels.notes if note.startswith("p and interval differ"))
     assert "exposure of pattern, global (gain 0.31 [0.11, 0.52])" in note
     assert [cells[0] for _, block in levels.blocks for cells in block] == ["pattern"], "the null is known"
@@ -52,7 +52,7 @@ def test_a_kind_without_null_has_a_row_of_its_gain(tmp_path: Path) -> None:
         row("exposure_gain", 1.31, "pattern", "place=owner", level="local"),
         row("exposure_gain", 0.44, "pattern"),
     ]
-    levels = shown(tmp_path / "run", rows)["LOCAL AND GLOBAL"]
+    levels = sections_of(tmp_path / "run", rows)["LOCAL AND GLOBAL"]
     cells = {line[0]: line[2:] for _, block in levels.blocks for line in block}
     assert cells["pattern, exposure gain"] == ("1.31 [1.21, 1.41]", "0.44 [0.34, 0.54]")
     assert any("Read the row pattern, exposure gain" in note for note in levels.notes)
@@ -67,7 +67,7 @@ def test_a_difference_of_kinds_that_no_p_tells_is_explained(tmp_path: Path, p: f
         row("memorisation.p", 1.0, "typical-own", low=math.nan, high=math.nan),
         row("memorisation.difference", 0.062, "pattern", "contrast=kinds minus=typical-own", low=0.006, high=0.119),
     ]
-    notes = " ".join(shown(tmp_path / str(p), rows)["DIFFERENCES"].notes)
+    notes = " ".join(sections_of(tmp_path / str(p), rows)["DIFFERENCES"].notes)
     assert ("memorisation, global, pattern − typical-own: the interval of the difference" in notes) == is_noted
 
 
