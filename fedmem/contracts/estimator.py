@@ -15,6 +15,7 @@ from fedmem.contracts.declarations import declare, read_declaration
 from fedmem.contracts.evidence import Evidence, ReferenceEvidence
 from fedmem.contracts.measurement import NO_LABELS, Labels, Level, Reading
 from fedmem.contracts.needs import YES_OR_NO, Needs
+from fedmem.contracts.series import Series
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +117,8 @@ class View:
     There its examples are NaN at every place, since the coin of the example decides nothing.
 
     `sets` has the outputs of the same models on whole sets of examples (`test`, `population`, and all of `audit`).
-    `ranked` has those on the references behind the ranks. `exclusion` is that of the bank.
+    `ranked` has those on the references behind the ranks. `exclusion` is that of the bank. `series` has the evidence of
+    the place over all observed rounds, the same in the views of all rounds.
     """
 
     round: int | None
@@ -132,6 +134,7 @@ class View:
     sets: Mapping[str, SetEvidence] = field(default_factory=dict)
     ranked: RankEvidence | None = None
     exclusion: str = "replace"
+    series: Series | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

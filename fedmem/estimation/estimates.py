@@ -223,7 +223,8 @@ def hide_examples(view: View, hidden: BoolArray) -> View:
     """The same view without the evidence on the audit examples that are `hidden` (m,)."""
     loss, margin = np.where(hidden, np.nan, view.loss), np.where(hidden, np.nan, view.margin)
     correct, rank = np.where(hidden, np.nan, view.correct), np.where(hidden, np.nan, view.rank)
-    return replace(view, loss=loss, margin=margin, correct=correct, rank=rank)
+    series = None if view.series is None else view.series.hide(hidden)
+    return replace(view, loss=loss, margin=margin, correct=correct, rank=rank, series=series)
 
 
 def _place_of(view: View) -> dict[str, Any]:

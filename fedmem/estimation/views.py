@@ -32,6 +32,7 @@ from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.estimator import CoinPermutations, Models, RankEvidence, SetEvidence, View
 from fedmem.contracts.evidence import Bank, Evidence
 from fedmem.contracts.measurement import NO_CLIENT, Level
+from fedmem.estimation.series import series_of
 from fedmem.estimation.single_examples import p_of_rank
 
 _Place = tuple[Level, str]
@@ -66,6 +67,7 @@ def views(bank: Bank, redeals: CoinPermutations) -> Iterator[View]:
     audit = bank.audit
     references = _reference_counts(bank)
     names = tuple(dict.fromkeys(part.set for part in bank.evidence))
+    series_by_place = series_of(bank)
 
     def view(round_number: int | None, place: _Place, columns: _PlaceEvidence) -> View:
         level, whose = place
@@ -85,6 +87,7 @@ def views(bank: Bank, redeals: CoinPermutations) -> Iterator[View]:
             },
             ranked=RankEvidence(models=columns.models, blocks=ranks) if ranks else None,
             exclusion=bank.exclusion,
+            series=series_by_place.get(place),
             **columns.values,
         )
 

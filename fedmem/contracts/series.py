@@ -1,0 +1,116 @@
+"""The evidence of one place over all observed rounds, gathered on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
+from fedmem.contracts.evidence import Evidence
+from fedmem.contracts.measurement import NO_CLIENT
+
+Blocks = Mapping[int, Sequence[Evidence]]
+"""Round -> the evidence on the audit set at that round, at one level."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """What the models of one place say of the m audit examples over the S observed rounds, in all R runs.
+
+    The place is that of a view: the aggregate, the owners, or the other clients. A sequence is what one model of the
+    place says over the rounds. There is one at the aggregate and at the owners, and one for each other client, so that
+    a sequence never changes its client. Rounds count from 1: the initial model has learnt nothing.
+
+    Attributes:
+        rounds: (S,) the observed rounds from 1 on, ascending; the same at all places.
+        client: (Q, m) whose model the q-th sequence of an example shows; NO_CLIENT is the aggregate.
+        observed: (S, Q, m) whether that model is there at a round, in every run that has the client and the owner.
+        participated: (S, m) whether the owner's model was observed at a round, in every run that has the owner. None
+            where local models cannot be compared: they were not observed, or each run draws its own cohorts.
+        is_hidden: (R, m) pairs without a value, such as those of a run that leaves the owner out.
+        kept: The evidence of these models.
+        aggregates: The evidence of the aggregates, from which `correct_before` is read.
+    """
+
+    rounds: IntArray
+    client: IntArray
+    observed: BoolArray
+    participated: BoolArray | None
+    is_hidden: BoolArray
+    kept: Blocks
+    aggregates: Blocks
+
+    @property
+    def size(self) -> int:
+        """Q, the number of sequences."""
+        return len(self.client)
+
+    @property
+    def step(self) -> int | None:
+        """The number of rounds from each observed round to the next; None with fewer than two, or if they differ."""
+        return step_of(self.rounds.tolist())
+
+    def loss(self, q: int = 0) -> FloatArray:
+        """(S, R, m) losses in nats of the q-th sequence, NaN at rounds without its model."""
+        return self._over_rounds(q, "loss")
+
+    def margin(self, q: int = 0) -> FloatArray:
+        """(S, R, m) margins."""
+        return self._over_rounds(q, "margin")
+
+    def correct(self, q: int = 0) -> FloatArray:
+        """(S, R, m) correctness, 0 or 1, of passages 0 to 1."""
+        return self._over_rounds(q, "correct")
+
+    def correct_before(self, q: int = 0) -> FloatArray:
+        """(S, R, m) correctness of the model that a client received: the aggregate of the round before.
+
+        NaN where the client did not take part, where the round before was not observed, and for the initial model.
+        With personal layers, the aggregate is completed by those of the client.
+        """
+        return np.stack(
+            [
+                self._at(self.aggregates.get(round_number - 1, ()), position, q, "correct")
+                for position, round_number in enumerate(self.rounds.tolist())
+            ]
+        )
+
+    def hide(self, hidden: BoolArray) -> Series:
+        """The same without the audit examples that are `hidden` (m,)."""
+        return replace(self, is_hidden=self.is_hidden | hidden)
+
+    def _over_rounds(self, q: int, name: str) -> FloatArray:
+        return np.stack(
+            [
+                self._at(self.kept.get(round_number, ()), position, q, name)
+                for position, round_number in enumerate(self.rounds.tolist())
+            ]
+        )
+
+    def _at(self, blocks: Sequence[Evidence], position: int, q: int, name: str) -> FloatArray:
+        """(R, m) what the models of one sequence say, from evidence of one round."""
+        values = np.full(self.is_hidden.shape, np.nan)
+        for block in blocks:
+            # one aggregate for all, or one for each client
+            client = np.full_like(self.client[q], NO_CLIENT) if (block.client == NO_CLIENT).all() else self.client[q]
+            for each in np.intersect1d(block.client, client).tolist():
+                rows, columns = np.flatnonzero(block.client == each), np.flatnonzero(client == each)
+                places = np.ix_(rows, columns)
+                # a model that has diverged is right or wrong about nothing
+                known = ~np.isnan(block.margin[places])
+                values[np.ix_(block.run[rows], columns)] = np.where(known, getattr(block, name)[places], np.nan)
+        values[self.is_hidden | ~self.observed[position, q]] = np.nan
+        return values
+
+
+def step_of(rounds: Sequence[int]) -> int | None:
+    """The number of rounds from each of these to the next; None with fewer than two, or if they differ.
+
+    >>> step_of([5, 10, 15]), step_of([5, 10, 12]), step_of([5])
+    (5, None, None)
+    """
+    steps = {later - earlier for earlier, later in pairwise(rounds)}
+    return steps.pop() if len(steps) == 1 else None

@@ -1,0 +1,71 @@
+"""From stored evidence to the series of each place: the same models over all observed rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fedmem.contracts.arrays import BoolArray, IntArray
+from fedmem.contracts.evidence import Bank, Evidence
+from fedmem.contracts.measurement import NO_CLIENT, Level
+from fedmem.contracts.series import Series
+
+
+def series_of(bank: Bank) -> Mapping[tuple[Level, str], Series]:
+    """The series of each place that the bank has evidence of after round 0.
+
+    An example is read only in the runs in which its owner exists. A local model is read only at rounds at which it is
+    there in all runs that have its client, so that in and out runs are compared at the same rounds.
+    """
+    audit = bank.audit
+    blocks: dict[Level, dict[int, list[Evidence]]] = {}
+    for part in bank.evidence:
+        if part.set == "audit" and part.round > 0:
+            blocks.setdefault(part.level, {}).setdefault(part.round, []).append(part)
+    wholes, locals_ = blocks.get("global", {}), blocks.get("local", {}) if bank.roster != "per_run" else {}
+    rounds = np.array(sorted({*wholes, *locals_}), dtype=np.int64)
+    if not len(rounds):
+        return {}
+    hidden = ~audit.owner_in
+    participated = None
+    places: dict[tuple[Level, str], tuple[IntArray, BoolArray]] = {}
+    owner = audit.owner.astype(np.int64)[None]
+    if wholes:
+        client = np.unique(np.concatenate([part.client for parts in wholes.values() for part in parts]))
+        is_shown = np.isin(owner, client) | (client == NO_CLIENT).all()
+        places["global", ""] = owner, np.broadcast_to(is_shown, (len(rounds), *owner.shape))
+    if locals_:
+        clients = np.unique(np.concatenate([part.client for parts in locals_.values() for part in parts]))
+        complete = _complete(bank, locals_, rounds, clients)
+        of_owner = np.searchsorted(clients, owner[0]).clip(max=len(clients) - 1)
+        participated = complete[:, of_owner] & (clients[of_owner] == owner[0])
+        places["local", "owner"] = owner, participated[:, None]
+        others = np.broadcast_to(clients.astype(np.int64)[:, None], (len(clients), len(audit)))
+        places["local", "others"] = others, complete[:, :, None] & ~audit.holds(clients) & (owner >= 0)
+    return {
+        place: Series(
+            rounds=rounds,
+            client=client,
+            observed=observed,
+            participated=participated,
+            is_hidden=hidden,
+            kept=wholes if place[0] == "global" else locals_,
+            aggregates=wholes,
+        )
+        for place, (client, observed) in places.items()
+    }
+
+
+def _complete(bank: Bank, blocks: Mapping[int, list[Evidence]], rounds: IntArray, clients: IntArray) -> BoolArray:
+    """(S, C) whether each client was observed at each round, in every run that has it."""
+    exists = np.ones((bank.audit.runs, len(clients)), dtype=bool)
+    if bank.audit.client_in is not None:
+        exists = bank.audit.client_in[:, clients]
+    complete = np.zeros((len(rounds), len(clients)), dtype=bool)
+    for position, round_number in enumerate(rounds.tolist()):
+        present = np.zeros_like(exists)
+        for part in blocks.get(round_number, ()):
+            present[part.run, np.searchsorted(clients, part.client)] = True
+        complete[position] = (present | ~exists).all(0) & present.any(0)
+    return complete
