@@ -15,7 +15,7 @@ from fedmem.contracts import events
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "how-a-round-runs.md").read_text(encoding="utf-8")
-SMALL = ["clients=4", "sampler.size=2", "references=20", "bootstrap=20", "estimators=[]"]
+SMALL = ["clients=4", "sampler.size=2", "references=20", "bootstrap=20"]
 SMALL += ["injections=[{kind: random_pattern, per_client: 1}]"]
 
 
@@ -25,7 +25,7 @@ def test_the_listener_of_the_page_writes_readings(
     real = fedmem.load_scenario
 
     def small(file: str, changes: list[str]) -> Any:
-        return real(ROOT / file, [*changes, *SMALL])
+        return real(file, [*changes, *SMALL])
 
     monkeypatch.setattr(fedmem, "load_scenario", small)
     monkeypatch.chdir(tmp_path)
