@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from fedmem.observation.observed import Observed as Observed
     from fedmem.results.read import read as read
     from fedmem.scenario.loading import load_scenario as load_scenario
+    from fedmem.sharing.export import export as export
     from fedmem.studies.compare import compare as compare
     from fedmem.studies.reading import read_comparison as read_comparison
     from fedmem.studies.sweep import sweep as sweep
@@ -40,6 +41,7 @@ _HOME = {
     "measure": "fedmem.execution.run",
     "read": "fedmem.results.read",
     "read_comparison": "fedmem.studies.reading",
+    "export": "fedmem.sharing.export",
     "fetch": "fedmem.federation.fetch",
     "Observed": "fedmem.observation.observed",
     "Watch": "fedmem.apps.watch",
@@ -60,6 +62,7 @@ __all__ = [
     "attack",
     "combine_runs",
     "compare",
+    "export",
     "fetch",
     "load_scenario",
     "measure",

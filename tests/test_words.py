@@ -24,7 +24,7 @@ FOLDERS = ("fedmem", "strategies", "scenarios", "docs", "experiments", "README.m
 GENERATED = ("scenario.schema.json",)
 HISTORY = "docs/decisions"  # a record may quote what was replaced
 ALLOWED = re.compile(
-    r"__\w+__|masked_fill|fill_between|fill|_fill_(draws|paragraph)|(ParquetWriter|_FailureWriter)"
+    r"__\w+__|masked_fill|fill_between|fill|_fill_(draws|paragraph)|(ParquetWriter|SummaryWriter|_FailureWriter)"
     r"|(search_)?most_probable(_tokens)?|MostProbable|tell"
 )
 """Names that other libraries gave, or in which the word has its usual sense."""

@@ -148,6 +148,15 @@ def _extras() -> Finding:
     return Finding(title="extras", text="; ".join(texts) or "unknown, because fedmem is not installed")
 
 
+def extra_requirements(extra: str) -> list[str]:
+    """What an optional extra of fedmem requires here, each as pip takes it; nothing where fedmem is not installed.
+
+    >>> extra_requirements("no such extra")
+    []
+    """
+    return _requirements(extra) if extra in _extra_names() else []
+
+
 def _version(name: str) -> str:
     """The version of an installed package; empty if it is not installed."""
     try:

@@ -81,6 +81,16 @@ Folder = Annotated[
         metavar="FOLDER",
     ),
 ]
+StudyFolder = Annotated[
+    Path,
+    typer.Argument(
+        help="folder of a finished run, comparison or sweep, or the id of a run",
+        show_default=False,
+        autocompletion=complete("runs"),
+        parser=finished_folder,
+        metavar="FOLDER",
+    ),
+]
 Changes = Annotated[
     list[str] | None,
     typer.Argument(

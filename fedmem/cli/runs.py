@@ -20,12 +20,11 @@ from fedmem.cli.app import (
     Quiet,
     Runs,
     Seed,
+    StudyFolder,
     app,
-    complete,
 )
 from fedmem.cli.changes import changes_of, short_changes
 from fedmem.cli.errors import command_line, reporting
-from fedmem.cli.folders import finished_folder
 from fedmem.cli.options import options
 from fedmem.cli.terminal import print_notes, show_results, show_study, wrap_line
 
@@ -105,16 +104,7 @@ def measure(folder: Folder, full: Full = False, debug: Debug = False) -> None:
 
 @app.command()
 def report(
-    folder: Annotated[
-        Path,
-        typer.Argument(
-            help="folder of a finished run, comparison or sweep, or the id of a run",
-            show_default=False,
-            autocompletion=complete("runs"),
-            parser=finished_folder,
-            metavar="FOLDER",
-        ),
-    ],
+    folder: StudyFolder,
     full: Full = False,
     examples: Annotated[
         int | None,

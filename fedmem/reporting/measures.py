@@ -12,7 +12,7 @@ from fedmem.contracts.attack import AttackDeclaration
 from fedmem.contracts.declarations import class_value
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.measure import Measure, base_of, by_name, from_json, to_json
-from fedmem.contracts.measurement import NO_LABELS, Labels, LabelValue, value_text
+from fedmem.contracts.measurement import LABELS, NO_LABELS, Labels, LabelValue, value_text
 from fedmem.contracts.needs import declared_by, measures_of
 from fedmem.estimation import estimates
 from fedmem.estimation.saturation import MARK, SaturationZone, zone_of
@@ -60,6 +60,18 @@ def label_titles() -> Mapping[str, Mapping[str, str]]:
     for label in (declared_label for cls in classes for declared_label in declared_by(cls).labels.values()):
         titles.setdefault(label.name, {}).update(label.titles)
     return titles
+
+
+@cache
+def label_meanings() -> Mapping[str, str]:
+    """Label -> what it says, as the catalogue and its components declare it.
+
+    >>> label_meanings()["attack"]
+    'the kind of the membership attack'
+    """
+    classes = [load(family, kind) for family in MEASURING for kind in kinds(family)]
+    labels = (label for cls in classes for label in declared_by(cls).labels.values())
+    return {label.name: label.means for label in (*labels, *LABELS.values())}
 
 
 def label_title(name: str, value: LabelValue) -> str:
