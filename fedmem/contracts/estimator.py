@@ -169,6 +169,21 @@ class Estimate:
     signed: bool = False
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExampleValues:
+    """One quantity of single examples in each run, whose means over in runs and over out runs are estimates.
+
+    Attributes:
+        metric: The measure.
+        labels: Of its estimates, without those that tell in from out runs.
+        values: (R, m), NaN where there is none. No value depends on a coin.
+    """
+
+    metric: str
+    labels: Labels = NO_LABELS
+    values: FloatArray
+
+
 @runtime_checkable
 class Estimator(Protocol):
     """A pure function of stored evidence. Intervals, differences and retention follow from `Estimate.influence`.
@@ -244,6 +259,10 @@ class EstimatorDeclaration(Needs):
         bounds_epsilon: whether it bounds epsilon from below, see `EpsilonAudit`.
         membership_scores: `membership_scores(view)`, the scores of a membership attack kind by kind, from which reports
             draw ROC curves; None where it attacks no membership.
+        example_values: `example_values(view)`, quantities of single examples in each run, so that runs can be split
+            into halves. None where its values are no means over runs.
+        needs_even_rounds: Whether it counts events from each observed round to the next. It then needs two observed
+            rounds or more after the initial model, evenly spaced.
     """
 
     levels: tuple[Level, ...] | None = declare(None, "a tuple of levels")
@@ -252,6 +271,8 @@ class EstimatorDeclaration(Needs):
     membership_scores: Callable[[View], Sequence[MembershipScores]] | None = declare(
         None, "a method membership_scores(view)"
     )
+    example_values: Callable[[View], Sequence[ExampleValues]] | None = declare(None, "a method example_values(view)")
+    needs_even_rounds: bool = declare(False, YES_OR_NO)
 
 
 def estimator_declaration(estimator: object) -> EstimatorDeclaration:

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 Direction = Literal["higher is worse", "higher is better", "neither"]
 """What a high value means: more memorisation or leakage, a better model, or neither."""
 
 Section = Literal[
-    "", "utility", "reconstruction", "extraction", "cross-influence", "client influence", "privacy", "none"
+    "", "utility", "reconstruction", "extraction", "cross-influence", "client influence", "proxies", "privacy", "none"
 ]
-"""Where the table of a run shows a measure. Empty: LOCAL AND GLOBAL for values of kinds, else OTHER MEASURES."""
+"""Where the table of a run shows a measure. Empty: LOCAL AND GLOBAL for values of kinds, else OTHER MEASURES.
+
+`proxies` is a table of the report: over in runs, over out runs, and the measure named `gain`."""
 
 Showing = Literal["", "memorised", "exposed", "extracted", "detectable"]
 """What a value above its null shows of a kind of audit example."""
@@ -130,6 +132,29 @@ class Measure:
         """Smallest and largest value of the measure or, for `<name>.difference`, of a difference of two values."""
         low, high = self.range
         return (low - high, high - low) if metric.endswith(".difference") else self.range
+
+
+def gain_of(measure: Measure) -> Measure:
+    """The measure `<name>_gain` of the same values over runs with the example, minus those over runs without it.
+
+    It is 0 where training on an example changes nothing.
+
+    >>> gain = gain_of(Measure(name="loss", title="loss", means="The loss.", range=(0.0, 1.0), unit="nats"))
+    >>> gain.name, gain.range, gain.null, gain.unit
+    ('loss_gain', (-1.0, 1.0), 0.0, 'nats')
+    """
+    return replace(
+        measure,
+        name=f"{measure.name}_gain",
+        title=f"{measure.title}, in − out",
+        means=f"{measure.title[:1].upper()}{measure.title[1:]} over runs with the example minus that over runs without "
+        "it.",
+        range=measure.range_of(f"{measure.name}.difference"),
+        null=0.0,
+        gain="",
+        terms=(),
+        aside="",
+    )
 
 
 def base_of(metric: str) -> str:

@@ -114,3 +114,21 @@ def step_of(rounds: Sequence[int]) -> int | None:
     """
     steps = {later - earlier for earlier, later in pairwise(rounds)}
     return steps.pop() if len(steps) == 1 else None
+
+
+def explain_uneven(kind: str, rounds: Sequence[int]) -> str:
+    """Why an estimator that counts events between rounds refuses these observed rounds, and what to change.
+
+    >>> explain_uneven("mine", [4, 8, 10]).partition(";")[0]
+    'mine counts events from each observed round to the next, and the steps between rounds 4, 8, 10 differ'
+    """
+    some = ", ".join(map(str, rounds[:12])) + (f", ... to {rounds[-1]}" if len(rounds) > 12 else "")
+    wrong = (
+        f"the steps between rounds {some} differ"
+        if len(rounds) > 1
+        else f"it needs two rounds or more, not {some or 0}"
+    )
+    return (
+        f"{kind} counts events from each observed round to the next, and {wrong}; write observe: {{every: 1}}, or a "
+        f"larger number that divides rounds, leave observe.rounds out, or leave {kind} out"
+    )

@@ -16,7 +16,7 @@ def series_of(bank: Bank) -> Mapping[tuple[Level, str], Series]:
     """The series of each place that the bank has evidence of after round 0.
 
     An example is read only in the runs in which its owner exists. A local model is read only at rounds at which it is
-    there in all runs that have its client, so that in and out runs are compared at the same rounds.
+    there in all runs that have its client. In and out runs are then compared at the same rounds.
     """
     audit = bank.audit
     blocks: dict[Level, dict[int, list[Evidence]]] = {}

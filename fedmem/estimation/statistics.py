@@ -132,6 +132,53 @@ def student_mean(values: FloatArray, level: float = 0.95) -> tuple[float, float]
     return jackknife(middle, (numbers.sum() - numbers) / (len(numbers) - 1), level)
 
 
+def student_columns(values: FloatArray, level: float = 0.95) -> tuple[FloatArray, FloatArray]:
+    """(m,) Student's t interval of the mean of each column of `values` (n, m); NaN values do not count.
+
+    (NaN, NaN) with fewer than two values in a column, and where all are the same up to rounding.
+
+    >>> [end.round(3).tolist() for end in student_columns(np.array([[1.0, 5.0], [2.0, 5.0], [3.0, 5.0]]))]
+    [[-0.484, nan], [4.484, nan]]
+    """
+    from scipy.special import stdtrit
+
+    middle, square, freedom = _means_with_errors(values)
+    half = stdtrit(freedom, (1 + level) / 2) * np.sqrt(square)
+    return middle - half, middle + half
+
+
+def welch_columns(values: FloatArray, others: FloatArray, level: float = 0.95) -> tuple[FloatArray, FloatArray]:
+    """(m,) Welch's interval of the difference of the means of each column, (n, m) and (k, m); NaN values do not count.
+
+    (NaN, NaN) where one of the two columns has no interval of its own.
+
+    >>> [end.round(3).item() for end in welch_columns(np.array([[1.0], [2.0], [3.0]]), np.array([[0.0], [1.0], [2.0]]))]
+    [-1.267, 3.267]
+    """
+    from scipy.special import stdtrit
+
+    (middle, square, freedom), (other, other_square, other_freedom) = map(_means_with_errors, (values, others))
+    total = square + other_square
+    with np.errstate(invalid="ignore", divide="ignore"):
+        joint = total**2 / (square**2 / freedom + other_square**2 / other_freedom)
+    half = stdtrit(joint, (1 + level) / 2) * np.sqrt(total)
+    return middle - other - half, middle - other + half
+
+
+def _means_with_errors(values: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """(m,) each: means of columns, their squared standard errors, and degrees of freedom; NaN without a spread."""
+    is_measured = ~np.isnan(values)
+    n = is_measured.sum(0)
+    middle = mean(values, axis=0)
+    deviations = np.where(is_measured, values - middle, 0.0)
+    spread = np.abs(deviations).max(0, initial=0.0) > 1e-12 * np.abs(np.where(is_measured, values, 0.0)).max(
+        0, initial=0
+    )
+    known = (n > 1) & spread
+    square = np.where(known, np.square(deviations).sum(0) / np.maximum(n * (n - 1), 1), np.nan)
+    return middle, square, np.where(known, n - 1.0, np.nan)
+
+
 def jackknife(value: float, without: FloatArray, level: float = 0.95) -> tuple[float, float]:
     """Student's t interval of a value from what it would be without each of G clusters, with G − 1 degrees of freedom.
 

@@ -24,7 +24,8 @@ _PLACES: Mapping[Level, str] = {"global": "the global model", "local": "the owni
 def headline(run: Run, ranking: Ranking) -> str:
     """What is shown."""
     shown, total = len(ranking.frame), ranking.candidates
-    what = f"the {shown} most memorised of {total}" if shown < total else f"all {total}"
+    highest = "highest" if ranking.measure.section == "proxies" else "most memorised"
+    what = f"the {shown} {highest} of {total}" if shown < total else f"all {total}"
     return (
         f"{run.scenario.get('name', '')} · {run.path.name}: {what} audit examples, by {ranking.name} in "
         f"{_PLACES[ranking.level]}"

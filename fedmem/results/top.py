@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,7 @@ import numpy as np
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.audit_set import PEOPLE, AuditSet
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import Level
+from fedmem.contracts.measurement import Level, Reading
 from fedmem.errors import ComponentError, RunError
 from fedmem.estimation.single_examples import (
     RATE,
@@ -23,6 +23,7 @@ from fedmem.estimation.single_examples import (
     upper_p,
 )
 from fedmem.estimation.statistics import mean, means_by_coin, newcombe
+from fedmem.estimation.two_way import quantile
 from fedmem.estimation.views import p_of_single_ranks, summary_values
 from fedmem.results.examples import text_of
 from fedmem.results.read import Run, read_bank
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
 
 NOT_MEASURED = "not measured at this level"
 NO_INTERVAL = "no interval: only shares of right answers have one for a single example; p is exact"
+NO_SPREAD = "no interval: its estimator gives none for a single example, or all runs say the same"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,9 +301,11 @@ def _score_columns(
     readings = [variant.scores.get(level, {}).get(subject) for subject in subjects.tolist()]
     low, high = (bound[subjects] for bound in evidence.interval(level, confidence))
     value = np.array([math.nan if reading is None else reading.value for reading in readings])
+    if evidence.compares != "correct":
+        low, high = _widen(readings, value, confidence)
     has_interval = ~np.isnan(low + high + value)
     notes = [
-        NOT_MEASURED if math.isnan(one) else "" if known else NO_INTERVAL
+        NOT_MEASURED if math.isnan(one) else "" if known else NO_INTERVAL if evidence.compares else NO_SPREAD
         for one, known in zip(value.tolist(), has_interval.tolist(), strict=True)
     ]
     return {
@@ -311,6 +315,21 @@ def _score_columns(
         f"{level}_n": [0 if reading is None else reading.n for reading in readings],
         f"{level}_note": notes,
     }
+
+
+def _widen(readings: Sequence[Reading | None], value: FloatArray, confidence: float) -> tuple[FloatArray, FloatArray]:
+    """The 95 % intervals that an estimator gave for single examples, at another level, by Student's t over runs.
+
+    The degrees of freedom are those of the smaller side of n runs: with fewer, an interval is widened by more.
+    """
+    low, high = np.full(len(value), math.nan), np.full(len(value), math.nan)
+    for position, reading in enumerate(readings):
+        if reading is not None and not math.isnan(reading.low + reading.high):
+            freedom = max(reading.n // 2 - 1, 1)
+            factor = quantile(freedom, confidence) / quantile(freedom)
+            low[position] = value[position] - factor * (value[position] - reading.low)
+            high[position] = value[position] + factor * (reading.high - value[position])
+    return low, high
 
 
 def _with_examples(run: Run, columns: Mapping[str, object], *, show_sensitive: bool) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from fedmem.contracts.measure import Measure, differing_facts
 from fedmem.contracts.needs import measures_of, needs_of
 from fedmem.contracts.probe import Probe, probe_declaration
 from fedmem.contracts.sampler import Sampler, sampler_declaration
+from fedmem.contracts.series import explain_uneven, step_of
 from fedmem.errors import Problem
 from fedmem.scenario.catalogue import kinds, load
 
@@ -218,6 +219,13 @@ def _enough_runs(estimators: Sequence[Estimator], runs: int) -> Iterator[Problem
                     f"{min_runs} runs, but runs is {runs}; set runs to {min_runs} or more, or leave it out",
                 )
                 break
+
+
+def _even_rounds(estimators: Sequence[Estimator], observe: Observe, rounds: int) -> Iterator[Problem]:
+    observed = [round_number for round_number in observe.observed_rounds_of(rounds) if round_number > 0]
+    for position, estimator in enumerate(estimators):
+        if estimator_declaration(estimator).needs_even_rounds and step_of(observed) is None:
+            yield Problem(path=f"estimators[{position}]", message=explain_uneven(kind_of(estimator), observed))
 
 
 def _something_to_estimate(estimators: Sequence[Estimator], injections: Sequence[Injection]) -> Iterator[Problem]:

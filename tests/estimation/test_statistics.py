@@ -16,7 +16,9 @@ from fedmem.estimation.statistics import (
     newcombe,
     rank_sum_exact,
     student,
+    student_columns,
     student_mean,
+    welch_columns,
     wilson,
 )
 from tests.banks import coins
@@ -172,3 +174,16 @@ def test_student_takes_rounding_for_no_spread() -> None:
     assert abs(gap) < 1e-15
     assert math.isnan(low)
     assert math.isnan(high)
+
+
+def test_intervals_of_columns_are_those_of_each_column() -> None:
+    rng = np.random.default_rng(0)
+    values, others = rng.normal(size=(6, 5)), rng.normal(size=(4, 5))
+    values[2, 1] = values[1:, 2] = others[0, 3] = np.nan
+    others[:, 4] = 0.1
+    low, high = student_columns(values)
+    gap_low, gap_high = welch_columns(values, others)
+    for j in range(5):
+        np.testing.assert_allclose((low[j], high[j]), student_mean(values[:, j]))
+        expected = student(values[:, j], others[:, j])[1:] if j < 4 else (np.nan, np.nan)
+        np.testing.assert_allclose((gap_low[j], gap_high[j]), expected)

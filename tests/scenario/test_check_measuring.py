@@ -71,3 +71,20 @@ def test_components_of_the_catalogue_agree_about_their_measures() -> None:
     for measures in shipped_by().values():
         for name, measure in measures.items():
             assert not differing_facts(declared.setdefault(name, measure), measure), name
+
+
+@pytest.mark.parametrize(
+    ("observe", "is_even"),
+    [
+        ({"every": 1}, True),
+        ({"every": 2}, True),
+        ({"every": 4}, False),
+        ({"every": 1, "rounds": [-2]}, True),
+        ({}, False),
+    ],
+)
+def test_events_between_rounds_need_even_rounds(observe: dict[str, Any], is_even: bool) -> None:
+    found = refusal(rounds=10, observe=observe, estimators=[{"kind": "trajectories"}])
+    assert [path for path, _ in found] == ([] if is_even else ["estimators[0]"])
+    assert all("write observe: {every: 1}" in message for _, message in found)
+    assert not refusal(rounds=10, observe=observe, estimators=[{"kind": "memorisation"}])
