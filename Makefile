@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart schema data test slow nightly memory browser notebooks site lint types docs package matrix bench auto-table split clean
+.PHONY: quickstart schema data test slow nightly memory browser notebooks site lint types docs package matrix bench figures auto-table split clean
 .DEFAULT_GOAL := quickstart
 
 $(BIN)/fedmem: pyproject.toml
@@ -96,6 +96,10 @@ matrix: $(VENV)/.test
 # Peers are installed into benchmarks/.venvs; more options: python -m benchmarks.bench --help
 bench: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench
+
+# All figures of the experiments and the first one of the README, from their committed tables. Nothing is trained.
+figures: $(BIN)/fedmem
+	$(BIN)/python -m experiments.figures
 
 auto-table: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.auto

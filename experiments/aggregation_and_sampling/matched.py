@@ -47,7 +47,7 @@ def main() -> None:
     ]
     trained = Trained(seeds=arguments.seeds, changes=arguments.set, out=arguments.out, jobs=arguments.jobs)
     table = compare_matched(pd.concat([trained.of(data, strategies) for data in arguments.data], ignore_index=True))
-    write_results(arguments.results, {"matched": table}, {}, digits=5)
+    write_results(arguments.results, {"matched": table}, [], digits=5)
 
 
 class Trained:

@@ -16,7 +16,7 @@ import pandas as pd
 
 import fedmem
 from experiments.aggregation_and_sampling.analysis import effects, gates, shares
-from experiments.aggregation_and_sampling.figure import draw
+from experiments.aggregation_and_sampling.figure import FIGURE
 from fedmem.studies.experiment import command_line, write_results
 
 HERE = Path(__file__).resolve().parent
@@ -89,7 +89,7 @@ def main() -> None:
         "retention": pd.concat(retentions, ignore_index=True),
         "gates": gates(table, REFERENCE, clipping, atypical),
     }
-    write_results(arguments.results, tables, {"effects": draw(differences)}, digits=5)
+    write_results(arguments.results, tables, [FIGURE], digits=5)
     print(tables["gates"].to_string(index=False))
 
 

@@ -36,11 +36,10 @@ from experiments.federated_secrets.analysis import (
     spikes,
     table,
 )
-from experiments.federated_secrets.figure import draw
+from experiments.federated_secrets.figure import FIGURE
 from fedmem.estimators.exposure import null_mean
-from fedmem.reporting.measures import zone_of_metric
 from fedmem.results.read import read_bank
-from fedmem.studies.experiment import cell_results, command_line, write_results
+from fedmem.studies.experiment import cell_results, command_line, with_references, write_results
 
 HERE = Path(__file__).resolve().parent
 DATA = {
@@ -88,9 +87,12 @@ def main() -> None:
     values, curves, spiked = (pd.concat(parts, ignore_index=True) for parts in zip(*frames, strict=True))
     (count,) = set(counts)
     summary, null = table(values), null_mean(count)
-    tables = {"results": summary, "rounds": curves, "gates": gates(values, curves, spiked, null)}
-    figure = draw(summary, curves, null, zone_of_metric("exposure", [count]).top)
-    write_results(arguments.results, tables, {"federated_secrets": figure}, digits=5)
+    tables = {
+        "results": with_references(summary, count),
+        "rounds": curves,
+        "gates": gates(values, curves, spiked, null),
+    }
+    write_results(arguments.results, tables, [FIGURE], digits=5)
     print(tables["gates"].to_string(index=False))
 
 

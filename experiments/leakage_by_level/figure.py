@@ -1,57 +1,109 @@
-"""Identification and margin from the client to the aggregate."""
+"""The figure: the share of victims identified, from the message of one client to the aggregate of all."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from experiments.leakage_by_level.analysis import LEVELS
-from fedmem.reporting.drawing import png
-from fedmem.studies.experiment import new_figure
+from fedmem.reporting.drawing import MUTED, name_panel
+from fedmem.studies.experiment_figure import (
+    TableFigure,
+    draw_null,
+    finish_page,
+    interval_bars,
+    page_panels,
+    possible_range,
+    setting_style,
+)
 
-COLOURS = {"random_pattern": "#D55E00", "mislabelled": "#0072B2", "typical": "#009E73"}
-NAMES = {"random_pattern": "canary", "mislabelled": "mislabelled", "typical": "typical"}
-COLUMNS = ((1, 1), (4, 1), (16, 1), (1, 20), (4, 5), (16, 20))
+KINDS = {"random_pattern": "canaries", "mislabelled": "wrong labels", "typical": "typical examples"}
+STAGES = {"start": "untrained model", "end": "last round"}
+STAGE_LOOKS: Mapping[str, Mapping[str, Any]] = {
+    "start": {"linestyle": "-"},
+    "end": {"linestyle": ":", "markerfacecolor": "white"},
+}
+CLIENTS = ("1", "2", "5", "10", "12")
+"""How many clients' updates are in what each level shows."""
+
+DATA = {"mnist5k": "MNIST", "fashion_mnist": "Fashion-MNIST"}
+MODELS = {"mlp": "MLP", "cnn": "CNN"}
+SETTINGS = ((1, 1), (4, 1), (16, 1), (1, 20), (4, 5), (16, 20))
+"""Batch size and number of steps."""
+
+COLUMNS = 3
 
 
-def draw(table: pd.DataFrame) -> bytes:
-    """Share identified at each level; a row for each data set and model, a column for batch and steps."""
-    rows = list(table[["data", "model"]].drop_duplicates().itertuples(index=False, name=None))
-    figure = new_figure(2.3 * len(COLUMNS), 2.1 * len(rows) + 0.9, layout=None)
-    grid = figure.subplots(len(rows), len(COLUMNS), sharex=True, sharey=True, squeeze=False)
-    for line, (data, model) in zip(grid, rows, strict=True):
-        for axes, (batch, steps) in zip(line, COLUMNS, strict=True):
-            selection = table[
-                (table.data == data) & (table.model == model) & (table.batch == batch) & (table.steps == steps)
-            ]
-            axes.set_title(f"batch {batch}, {steps} step{'s' * (steps > 1)}", fontsize=8)
-            for kind, colour in COLOURS.items():
-                for stage, style in (("start", "-"), ("end", ":")):
-                    part = (
-                        selection[(selection.kind == kind) & (selection.stage == stage)]
-                        .set_index("level")
-                        .reindex(list(LEVELS))
-                    )
-                    label = f"{NAMES[kind]}, {'untrained' if stage == 'start' else 'last round'}"
-                    axes.plot(range(len(LEVELS)), part.identified, style, color=colour, label=label, marker=".")
-                    if stage == "start":
-                        axes.fill_between(
-                            range(len(LEVELS)),
-                            part.identified_low,
-                            part.identified_high,
-                            color=colour,
-                            alpha=0.12,
-                            lw=0,
-                        )
-            if selection.empty:
-                axes.text(2, 0.5, "not attacked", ha="center", fontsize=7, color="#777777")
-            axes.set_xticks(range(len(LEVELS)), ["1", "2", "5", "10", "12"])
-            axes.tick_params(labelsize=7)
-            axes.set_ylim(-0.03, 1.03)
-        line[0].set_ylabel(f"{data}\n{model}", fontsize=8)
-    handles, labels = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, ncols=6, fontsize=7, loc="lower center", frameon=False)
-    figure.suptitle(
-        "Share of victims identified in the update of so many clients (bands: 95 % intervals)", fontsize=10, y=0.995
+def draw(table: pd.DataFrame) -> Figure:
+    """One panel for each data set, model, batch size and number of steps that was attacked."""
+    cells = [
+        (data, model, batch, steps)
+        for model in MODELS
+        for data in dict.fromkeys(table["data"])
+        for batch, steps in SETTINGS
+        if has_rows(table, data, model, batch, steps)
+    ]
+    lines = -(-len(cells) // COLUMNS)
+    figure, grid = page_panels(1.75 * lines + 1.1, lines, COLUMNS, sharex=True, sharey=True)
+    panels = [axes for line in grid for axes in line]
+    for axes, cell in zip(panels, cells, strict=False):
+        draw_cell(axes, select(table, *cell))
+        data, model, batch, steps = cell
+        name_panel(
+            axes, f"{DATA.get(data, data)}, {MODELS[model]}\nbatch of {batch}, {steps} step{'s' * (steps > 1)}", 9
+        )
+    for axes in panels[len(cells) :]:
+        axes.set_visible(False)
+    for number, axes in enumerate(panels[: len(cells)]):
+        axes.tick_params(labelbottom=number + COLUMNS >= len(cells))
+        if number + COLUMNS >= len(cells):
+            axes.set_xlabel("clients in the sum")
+    for line in grid:
+        line[0].set_ylabel("share identified")
+    for stage, look in STAGE_LOOKS.items():
+        panels[0].plot([], [], color=MUTED, marker="o", markersize=3.5, linewidth=1.1, label=STAGES[stage], **look)
+    subtitle = "The sum of 12 clients is the aggregate. Bars: 95 % intervals"
+    return finish_page(
+        figure,
+        "Victims identified in the sum of several clients' updates",
+        subtitle,
+        grid,
+        columns=3,
+        first=list(KINDS.values()),
     )
-    figure.tight_layout(rect=(0, 0.04, 1, 0.99))
-    return png(figure)
+
+
+def select(table: pd.DataFrame, data: str, model: str, batch: int, steps: int) -> pd.DataFrame:
+    """The rows of one cell."""
+    is_of_cell = (table.data == data) & (table.model == model) & (table.batch == batch) & (table.steps == steps)
+    return table[is_of_cell]
+
+
+def has_rows(table: pd.DataFrame, data: str, model: str, batch: int, steps: int) -> bool:
+    """Whether a cell was attacked."""
+    return not select(table, data, model, batch, steps).empty
+
+
+def draw_cell(axes: Axes, rows: pd.DataFrame) -> None:
+    """The share identified at each level, of each kind and stage; the six stand a little apart."""
+    for number, (kind, name) in enumerate(KINDS.items()):
+        for stage in STAGES:
+            part = rows[(rows.kind == kind) & (rows.stage == stage)].set_index("level").reindex(list(LEVELS))
+            bars = interval_bars(
+                part.identified, part.identified_low, part.identified_high, possible_range("identified")
+            )
+            shift = 0.13 * (2 * number + (stage == "end") - 2.5)
+            look = setting_style(number, markersize=3.5, elinewidth=0.7, linewidth=1.1, **STAGE_LOOKS[stage])
+            if stage == "start":
+                look["label"] = name
+            axes.errorbar([place + shift for place in range(len(LEVELS))], part.identified, bars, **look)
+    axes.set_xticks(range(len(LEVELS)), CLIENTS)
+    axes.set_ylim(-0.05, 1.05)
+    draw_null(axes, 1 / float(rows.gallery.min()), across=False, label="by chance")
+
+
+FIGURE = TableFigure(name="leakage_by_level", tables=("results",), draw=draw)

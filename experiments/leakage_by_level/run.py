@@ -22,7 +22,7 @@ import pandas as pd
 
 import fedmem
 from experiments.leakage_by_level.analysis import results
-from experiments.leakage_by_level.figure import draw
+from experiments.leakage_by_level.figure import FIGURE
 from fedmem.studies.experiment import cell_results, command_line, write_results
 
 HERE = Path(__file__).resolve().parent
@@ -80,7 +80,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cell_list = cells(arguments.data, arguments.models, arguments.batches, arguments.steps)
     table = pd.concat(cell_results(one, [(cell,) for cell in cell_list], arguments), ignore_index=True)
-    write_results(arguments.results, {"results": table}, {"leakage_by_level": draw(table)}, digits=4)
+    write_results(arguments.results, {"results": table}, [FIGURE], digits=4)
 
 
 def one(cell: Cell, out: Path, settings: Sequence[str]) -> pd.DataFrame:

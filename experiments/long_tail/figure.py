@@ -2,123 +2,119 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from fedmem.reporting.drawing import BLUE, FAINT, ORANGE, png
-from fedmem.studies.experiment import error_bars, new_figure
-
-NAMES = {"digits": "digits", "fashion_mnist": "Fashion-MNIST"}
-COLOURS = {"local": BLUE, "global": ORANGE}
-MARKERS = dict(
-    zip(
-        (
-            "typical",
-            "near_duplicate",
-            "corrupted",
-            "rare_subgroup",
-            "mislabelled",
-            "out_of_distribution",
-            "random_pattern",
-        ),
-        "osDP^vX",
-        strict=True,
-    )
+from experiments.long_tail.analysis import HIGH
+from fedmem.reporting.drawing import name_panel
+from fedmem.studies.experiment_figure import (
+    INTERVALS,
+    TableFigure,
+    draw_null,
+    finish_page,
+    interval_bars,
+    level_style,
+    name_rows,
+    page_panels,
+    possible_range,
 )
 
+NAMES = {"digits": "digits", "fashion_mnist": "Fashion-MNIST"}
+KINDS = {
+    "typical": "typical",
+    "near_duplicate": "near duplicate",
+    "corrupted": "corrupted",
+    "rare_subgroup": "rare subgroup",
+    "mislabelled": "mislabelled",
+    "out_of_distribution": "out of distribution",
+    "random_pattern": "random pattern",
+}
+NATURAL = {"shuffled": "natural, coins shuffled", "natural": "natural"}
+TITLES = ("memorisation", "long tail", "worth, owning client", "worth, aggregate", "cost of removal")
+LEVELS = ("local", "global")
+ANY = (-math.inf, math.inf)
 
-def draw(table: pd.DataFrame, natural: pd.DataFrame, injected: pd.DataFrame) -> bytes:
-    """One row of panels for each data set; local is blue, global orange, bars are 95 % intervals over seeds."""
+
+def draw(table: pd.DataFrame) -> Figure:
+    """A column for each data set. From top to bottom: memorisation, share memorised, worth, and the cost of removal."""
     names = list(dict.fromkeys(table["data"]))
-    figure = new_figure(20, 4.6 * len(names))
-    for name, panels in zip(names, figure.subplots(len(names), 4, squeeze=False), strict=True):
+    heights = [1.7, 1.9, 1.5, 1.5, 2.3]
+    figure, grid = page_panels(sum(heights) + 3.2, len(heights), len(names), heights=heights, sharey="row")
+    for column, name in enumerate(names):
         rows = table[table["data"] == name]
-        boxes(panels[0], natural[natural["data"] == name], injected[injected["data"] == name])
-        worth(panels[1], rows, "local")
-        worth(panels[2], rows, "global")
-        cost(panels[3], rows[rows["question"] == "removal"])
-        panels[0].set_title(f"{NAMES[name]}: how much is memorised", loc="left", fontsize=10)
-        panels[1].set_title("and worth to the test set, at the owner", loc="left", fontsize=10)
-        panels[2].set_title("and worth to the test set, at the aggregate", loc="left", fontsize=10)
-        panels[3].set_title("removing the most memorised instead of others", loc="left", fontsize=10)
-        for axes in panels:
-            axes.spines[["top", "right"]].set_visible(False)
-            axes.tick_params(labelsize=8)
-    title = "blue: models of the owners (local), orange: aggregate (global); bars: 95 % intervals over seeds"
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    return png(figure)
+        panels = [line[column] for line in grid]
+        memorised = rows[rows.question == "memorisation"]
+        with_natural = {"natural": "natural", **KINDS}
+        draw_kinds(panels[0], memorised[memorised.measure == "mean"], with_natural, possible_range("memorisation"))
+        panels[0].set_xlabel("mean memorisation")
+        draw_kinds(panels[1], shares_of(memorised), NATURAL | KINDS, (0.0, 1.0))
+        panels[1].set_xlabel(f"share with memorisation ≥ {HIGH}")
+        worth = rows[(rows.question == "influence") & (rows.measure == "mean")]
+        for axes, level in zip(panels[2:4], LEVELS, strict=True):
+            draw_kinds(axes, worth[worth.level == level], KINDS, ANY)
+            axes.set_xlabel("right answers per example")
+        draw_removal(panels[4], rows[rows.question == "removal"])
+        panels[4].set_xlabel("difference of test accuracy, pp")
+        title = NAMES.get(name, name)
+        for axes, words in zip(panels, TITLES, strict=True):
+            name_panel(axes, f"{title}: {words}", 9)
+    subtitle = (
+        f"{INTERVALS}. Cost of removal: accuracy without the most memorised examples − accuracy without as many others"
+    )
+    return finish_page(figure, "What is memorised, what it is worth, and what its removal costs", subtitle, grid)
 
 
-def boxes(axes: Axes, natural: pd.DataFrame, injected: pd.DataFrame) -> None:
-    """Memorisation of single examples: middle half, 5 to 95 per cent, and all beyond as dots."""
-    groups = {
-        "natural, coins shuffled": natural.assign(memorisation=natural["memorisation_shuffled"]),
-        "natural": natural,
-    }
-    groups |= {kind: injected[injected["kind"] == kind] for kind in MARKERS}
-    for place, part in enumerate(groups.values()):
-        for shift, (level, colour) in zip((-0.18, 0.18), COLOURS.items(), strict=True):
-            look = {"color": colour, "linewidth": 1.0}
-            axes.boxplot(
-                part.loc[part["level"] == level, "memorisation"],
-                positions=[place + shift],
-                orientation="horizontal",
-                widths=0.3,
-                whis=(5, 95),
-                boxprops=look,
-                whiskerprops=look,
-                capprops=look,
-                medianprops=look,
-                flierprops={"marker": ".", "markersize": 2, "markeredgecolor": colour, "alpha": 0.5},
-            )
-    axes.set_yticks(range(len(groups)), [name.replace("_", " ") for name in groups])
-    axes.invert_yaxis()
-    axes.axvline(0, color=FAINT, linewidth=0.8, linestyle=":")
-    axes.set_xlabel("memorisation of an example (probability)", fontsize=9)
+def shares_of(memorised: pd.DataFrame) -> pd.DataFrame:
+    """The shares of examples that count as memorised; of natural rows also with their coins shuffled."""
+    shares = memorised[memorised.measure == f"share >= {HIGH}"]
+    shuffled = memorised[memorised.measure == f"share >= {HIGH} with coins shuffled"]
+    return pd.concat([shares, shuffled.assign(what="shuffled")])
 
 
-def worth(axes: Axes, table: pd.DataFrame, level: str) -> None:
-    """Figure 1b of the survey, by kind: memorisation across, cross-influence up."""
-    means = table[(table["measure"] == "mean") & (table["level"] == level)]
-    across, up = (means[means["question"] == question].set_index("what") for question in ("memorisation", "influence"))
-    for kind, marker in MARKERS.items():
-        x, y = across.loc[[kind]], up.loc[[kind]]
-        axes.errorbar(
-            x["mean"],
-            y["mean"],
-            xerr=error_bars(x["mean"], x.low, x.high),
-            yerr=error_bars(y["mean"], y.low, y.high),
-            color=COLOURS[level],
-            marker=marker,
-            markersize=7,
-            linewidth=0.8,
-            linestyle="none",
-            label=kind.replace("_", " "),
-        )
-    axes.axhline(0, color=FAINT, linewidth=0.8, linestyle=":")
-    axes.set_xlabel("memorisation, mean of the kind", fontsize=9)
-    axes.set_ylabel("expected right answers that one example adds", fontsize=9)
-    axes.legend(fontsize=7.5, frameon=False, ncols=2)
+def draw_kinds(axes: Axes, rows: pd.DataFrame, kinds: Mapping[str, str], possible: tuple[float, float]) -> None:
+    """One row for each kind, both levels of it a little apart."""
+    for level in LEVELS:
+        points = rows[rows.level == level].set_index("what").reindex(list(kinds))
+        if points["mean"].isna().all():
+            continue
+        bars = interval_bars(points["mean"], points.low, points.high, possible)
+        axes.errorbar(points["mean"], places_of(len(kinds), level), xerr=bars, **level_style(level))
+    name_rows(axes, list(kinds.values()))
+    draw_null(axes, 0.0, across=True, label="no effect")
 
 
-def cost(axes: Axes, table: pd.DataFrame) -> None:
-    """Accuracy without the most memorised less accuracy without as many others."""
-    gaps = table[table["measure"].str.startswith("less")]
+def draw_removal(axes: Axes, rows: pd.DataFrame) -> None:
+    """Accuracy without the most memorised minus accuracy without as many others."""
+    gaps = rows[rows.measure.str.startswith("less ")]
     labels = list(dict.fromkeys(zip(gaps["what"], gaps["measure"], strict=True)))
-    for shift, (level, colour) in zip((-0.12, 0.12), COLOURS.items(), strict=True):
-        rows = gaps[gaps["level"] == level].set_index(["what", "measure"]).loc[labels]
-        places = np.arange(len(labels)) + shift
-        axes.errorbar(
-            rows["mean"],
-            places,
-            xerr=error_bars(rows["mean"], rows.low, rows.high),
-            fmt="o",
-            color=colour,
-            markersize=5,
-        )
-    texts = [f"{what.replace(' ', ' by ', 1)}\n{measure}" for what, measure in labels]
-    axes.set_yticks(range(len(labels)), texts)
-    axes.invert_yaxis()
-    axes.axvline(0, color=FAINT, linewidth=0.8, linestyle=":")
-    axes.set_xlabel("difference of test accuracy, points", fontsize=9)
+    for level in LEVELS:
+        points = gaps[gaps.level == level].set_index(["what", "measure"]).reindex(labels)
+        bars = interval_bars(points["mean"], points.low, points.high)
+        axes.errorbar(points["mean"], places_of(len(labels), level), xerr=bars, **level_style(level))
+    name_rows(axes, [removal_name(*label) for label in labels])
+    draw_null(axes, 0.0, across=True, label="no effect")
+
+
+def places_of(count: int, level: str) -> list[float]:
+    """Heights of rows: those of the owning client a little above those of the aggregate."""
+    shift = -0.17 if level == "local" else 0.17
+    return list(np.arange(count) + shift)
+
+
+def removal_name(what: str, measure: str) -> str:
+    """How a row calls the examples removed, and those removed instead.
+
+    >>> removal_name("10% local", "less same classes as local")
+    '10 % by local − same classes'
+    """
+    size, _, by = what.partition(" ")
+    against = "random" if measure == "less random" else "same classes"
+    return f"{size.removesuffix('%')} % by {by} − {against}"
+
+
+FIGURE = TableFigure(name="long_tail", tables=("results",), draw=draw)

@@ -23,7 +23,7 @@ import pandas as pd
 
 import fedmem
 from experiments.long_tail.analysis import results
-from experiments.long_tail.figure import draw
+from experiments.long_tail.figure import FIGURE
 from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Bank, Evidence
@@ -57,7 +57,7 @@ def main() -> None:
     cell_tables = cell_results(cell, cells, arguments)
     natural, injected, pairs, removed = (pd.concat(frames) for frames in zip(*cell_tables, strict=True))
     table = results(natural, injected, pairs, removed)
-    write_results(arguments.results, {"results": table}, {"long_tail": draw(table, natural, injected)}, digits=5)
+    write_results(arguments.results, {"results": table}, [FIGURE], digits=5)
 
 
 def cell(data: str, seed: int, draws: int, out: Path, settings: Sequence[str]) -> tuple[pd.DataFrame, ...]:

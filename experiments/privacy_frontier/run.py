@@ -22,7 +22,7 @@ import pandas as pd
 
 import fedmem
 from experiments.privacy_frontier.analysis import readings, results
-from experiments.privacy_frontier.figure import draw
+from experiments.privacy_frontier.figure import FIGURE
 from fedmem.privacy.accounting import Releases, noise_for
 from fedmem.scenario.scenario import Scenario
 from fedmem.studies.experiment import cell_results, command_line, write_results
@@ -107,7 +107,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cell_list = cells(arguments.data, arguments.places, arguments.epsilons, arguments.seeds)
     table = results(pd.concat(cell_results(one, [(cell,) for cell in cell_list], arguments), ignore_index=True))
-    write_results(arguments.results, {"results": table}, {"privacy_frontier": draw(table)}, digits=4)
+    write_results(arguments.results, {"results": table}, [FIGURE], digits=4)
 
 
 def one(cell: Cell, out: Path, settings: Sequence[str]) -> pd.DataFrame:

@@ -1,51 +1,67 @@
-"""The figure: exposure and counterfactual memorisation by repetition, at the owner and in the aggregate."""
+"""The figure: exposure and counterfactual memorisation by repetition, at the owning client and in the aggregate."""
 
 from __future__ import annotations
 
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-from fedmem.estimation.saturation import SaturationZone
-from fedmem.reporting.drawing import BLUE, FAINT, GREEN, ORANGE, png, shade_saturated
-from fedmem.studies.experiment import error_bars, new_figure
-
-LINES = (
-    ("exposure", "secrets", BLUE, "o", "exposure of secrets"),
-    ("memorisation", "secrets", ORANGE, "s", "memorisation of secrets"),
-    ("memorisation", "passages", GREEN, "^", "memorisation of passages"),
+from fedmem.estimators.exposure import null_mean
+from fedmem.reporting.drawing import name_panel, shade_saturated
+from fedmem.reporting.measures import zone_of_metric
+from fedmem.studies.experiment_figure import (
+    INTERVALS,
+    TableFigure,
+    draw_null,
+    finish_page,
+    interval_bars,
+    level_style,
+    page_panels,
+    possible_range,
 )
-TITLES = {"local": "model of the owner", "global": "aggregate"}
+
+PANELS = (
+    ("exposure", "secrets", "exposure of secrets", "exposure, bits"),
+    ("memorisation", "secrets", "memorisation of secrets", "counterfactual memorisation"),
+    ("memorisation", "passages", "memorisation of passages", ""),
+)
+DASHES = {"local": "-", "global": "--"}
 
 
-def draw(table: pd.DataFrame, null: float, saturated_from: float) -> bytes:
-    """A panel for each level; exposure stands on the left axis, memorisation on the right one.
-
-    Exposures that are saturated are shaded.
-    """
-    figure = new_figure(10.5, 4.2)
-    handles = []
-    for axes, (level, title) in zip(figure.subplots(1, 2), TITLES.items(), strict=True):
-        other = axes.twinx()
-        for metric, what, colour, marker, label in LINES:
-            selection = table[(table.metric == metric) & (table.what == what) & (table.level == level)]
-            target: Axes = axes if metric == "exposure" else other
-            bars = error_bars(selection["mean"], selection.low, selection.high)
-            line = target.errorbar(
-                selection.times, selection["mean"], bars, color=colour, marker=marker, ms=5, lw=1.4, label=label
-            )
-            handles += [line] if level == "local" else []
+def draw(table: pd.DataFrame) -> Figure:
+    """One panel for each measure, over the number of copies; both levels in each, saturated exposures shaded."""
+    figure, grid = page_panels(4.2, 1, len(PANELS))
+    for axes, (metric, what, title, unit) in zip(grid[0], PANELS, strict=True):
+        rows = table[(table.metric == metric) & (table.what == what)]
+        draw_measure(axes, rows, metric)
+        name_panel(axes, title, 9)
+        axes.set_ylabel(unit)
         axes.set_xscale("log", base=2)
         ticks = sorted(set(table.times))
         axes.set_xticks(ticks, [str(times) for times in ticks])
-        axes.set_xlabel("times that it stands in the owner's text; a coin masks one of them", fontsize=8)
-        axes.set_ylabel("exposure, bits (dotted: no client trained on it; shaded: saturated)", fontsize=8)
-        other.set_ylabel("counterfactual memorisation", fontsize=8)
-        axes.axhline(null, color=FAINT, lw=0.8, ls=":")
+        axes.minorticks_off()
+        axes.set_xlabel("copies in the text")
+    limits = [axes.get_ylim() for axes in grid[0][1:]]
+    for axes in grid[0][1:]:
+        axes.set_ylim(min(low for low, _ in limits), max(high for _, high in limits))
+    subtitle = f"The inclusion coin masks one copy of an example. {INTERVALS}"
+    return finish_page(figure, "Exposure rises with repetition, memorisation falls", subtitle, grid, columns=2)
+
+
+def draw_measure(axes: Axes, rows: pd.DataFrame, metric: str) -> None:
+    """Means with intervals at both levels, and the value without memorisation."""
+    references = int(rows.references.iloc[0]) if metric == "exposure" else 0
+    possible = possible_range(metric, references)
+    for level, dash in DASHES.items():
+        points = rows[rows.level == level].sort_values("times")
+        bars = interval_bars(points["mean"], points.low, points.high, possible)
+        # a little apart, so that bars of both levels are seen
+        places = points.times * (0.97 if level == "local" else 1.03)
+        axes.errorbar(places, points["mean"], bars, **level_style(level, linestyle=dash))
+    draw_null(axes, null_mean(references) if metric == "exposure" else 0.0, across=False)
+    if metric == "exposure":
         axes.set_ylim(bottom=0)
-        shade_saturated(axes, SaturationZone(top=saturated_from), y=[saturated_from])
-        axes.set_title(title, loc="left", fontsize=10)
-        for panel_axes in (axes, other):
-            panel_axes.spines[["top"]].set_visible(False)
-            panel_axes.tick_params(labelsize=8)
-    figure.legend(handles=handles, ncols=3, fontsize=9, loc="outside lower center", frameon=False)
-    return png(figure)
+        shade_saturated(axes, zone_of_metric(metric, [references]), y=rows["mean"].tolist())
+
+
+FIGURE = TableFigure(name="repetition", tables=("results",), draw=draw)

@@ -15,11 +15,9 @@ import pandas as pd
 
 import fedmem
 from experiments.repetition.analysis import SECRETS, of_run, slopes, table
-from experiments.repetition.figure import draw
-from fedmem.estimators.exposure import null_mean
-from fedmem.reporting.measures import zone_of_metric
+from experiments.repetition.figure import FIGURE
 from fedmem.results.read import read_bank
-from fedmem.studies.experiment import cell_results, command_line, write_results
+from fedmem.studies.experiment import cell_results, command_line, with_references, write_results
 
 HERE = Path(__file__).resolve().parent
 
@@ -32,8 +30,8 @@ def main() -> None:
     values = pd.concat(frames, ignore_index=True)
     (count,) = set(counts)
     summary, tested = table(values), slopes(values)
-    figure = draw(summary, null_mean(count), zone_of_metric("exposure", [count]).top)
-    write_results(arguments.results, {"results": summary, "slopes": tested}, {"repetition": figure}, digits=4)
+    tables = {"results": with_references(summary, count), "slopes": tested}
+    write_results(arguments.results, tables, [FIGURE], digits=4)
     print(tested.to_string(index=False))
 
 

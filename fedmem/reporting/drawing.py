@@ -260,7 +260,7 @@ def sheet(title: str, groups: Mapping[str, Sequence[ImageRow]], subtitle: str) -
     lines = max(victim.caption.count("\n") for group in groups.values() for victim in group)
     band_height = 3.9 + LINE * lines
     height = band_height * len(groups) + 0.55 + over
-    figure = _new_figure(width, height)
+    figure = new_figure(width, height)
     for band, (name, group) in enumerate(groups.items()):
         top = 1 - (1.15 + over + band_height * band) / height
         figure.text(
@@ -297,7 +297,7 @@ def sheet(title: str, groups: Mapping[str, Sequence[ImageRow]], subtitle: str) -
     return png(figure)
 
 
-def _new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
     """A figure that no global state of matplotlib knows."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -309,7 +309,7 @@ def _new_figure(width: float, height: float) -> Figure:
 
 def figure_with(width: float, height: float, rows: int, columns: int, *, sharey: bool) -> tuple[Figure, list[Axes]]:
     """A figure with a grid of axes, row by row."""
-    figure = _new_figure(width, height)
+    figure = new_figure(width, height)
     return figure, list(figure.subplots(rows, columns, sharey=sharey, squeeze=False).ravel())
 
 
@@ -345,12 +345,16 @@ def break_lines(subtitle: str, width: float) -> list[str]:
     return textwrap.wrap(subtitle, int(14 * width))
 
 
-def finish(figure: Figure, title: str, subtitle: str, grid: Sequence[Axes], foot: float = 0.3) -> None:
-    """Title, one legend for all panels, and the space for both."""
+def finish(
+    figure: Figure, title: str, subtitle: str, grid: Sequence[Axes], foot: float = 0.3, columns: int | None = None,
+    first: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Title, one legend for all panels with so many columns and some labels first, and the space for both."""
     _head(figure, title, subtitle)
     inch = 1 / figure.get_figheight()
     handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    columns = min(len(handles), int(figure.get_figwidth() / 1.3))
+    handles = {label: handles[label] for label in [label for label in first if label in handles] + list(handles)}
+    columns = min(len(handles), columns or int(figure.get_figwidth() / 1.3))
     if handles:
         foot += 0.2 * (math.ceil(len(handles) / columns) - 1)
         left_edge = 0.05 / figure.get_figwidth()

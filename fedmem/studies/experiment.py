@@ -14,16 +14,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from fedmem.contracts.arrays import FloatArray
 from fedmem.studies.contrasts import holm
+from fedmem.studies.experiment_figure import TableFigure
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
 Result = TypeVar("Result")
 
@@ -72,37 +71,19 @@ def cell_results(
 
 
 def write_results(
-    folder: Path, tables: Mapping[str, pd.DataFrame], figures: Mapping[str, bytes], *, digits: int
+    folder: Path, tables: Mapping[str, pd.DataFrame], figures: Sequence[TableFigure], *, digits: int
 ) -> None:
-    """Write each table as `<name>.csv` with so many significant digits, and each figure as `<name>.png`.
+    """Write each table as `<name>.csv` with so many significant digits, and the figures that are drawn from them.
 
     Where the folder has a page, `README.md`, a warning names each interval on it that no table there has any more.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         table.to_csv(folder / f"{name}.csv", index=False, float_format=f"%.{digits}g")
-    for name, png in figures.items():
-        (folder / f"{name}.png").write_bytes(png)
+    for figure in figures:
+        figure.write(folder)
     if unbound := stale_intervals(folder):
         warnings.warn(f"{folder / 'README.md'} has intervals that no table has: {', '.join(unbound)}", stacklevel=2)
-
-
-def new_figure(
-    width: float, height: float, *, dpi: int = 110, layout: Literal["constrained"] | None = "constrained"
-) -> Figure:
-    """An empty white figure that is drawn without a display; `width` and `height` in inches."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white", layout=layout)
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def error_bars(value: pd.Series, low: pd.Series, high: pd.Series) -> FloatArray:
-    """(2, n) distances from values to both ends of their intervals, 0 where there is no interval."""
-    ends = np.stack([value - low, high - value]).astype(np.float64)
-    return np.where(np.isnan(ends), 0.0, ends)
 
 
 def verdict(low: float, high: float) -> str:
@@ -123,6 +104,19 @@ def verdict(low: float, high: float) -> str:
 def holm_by_family(table: pd.DataFrame, families: Sequence[str]) -> pd.Series:
     """Holm's adjusted `p` of each row within its family, the rows that agree in these columns; NaN is no test."""
     return table.groupby(list(families))["p"].transform(lambda p: holm(p.to_numpy(dtype=np.float64)))
+
+
+def with_references(table: pd.DataFrame, count: int) -> pd.DataFrame:
+    """A table with the column `references`: among how many others each secret is ranked, empty for other measures.
+
+    >>> import pandas as pd
+    >>> with_references(pd.DataFrame({"metric": ["exposure", "memorisation"]}), 990).references.tolist()
+    [990, <NA>]
+    """
+    import pandas as pd
+
+    counts = pd.Series(count, index=table.index, dtype="Int64")
+    return table.assign(references=counts.where(table.metric == "exposure"))
 
 
 INTERVAL = re.compile(r"(-?[\d.]+)\s+\[(-?[\d.]+),\s+(-?[\d.]+)\]")

@@ -123,7 +123,7 @@ def test_runs_follow_the_victims_that_are_wanted() -> None:
 
 def test_the_figure_takes_a_table_with_gaps(table: pd.DataFrame) -> None:
     rows = table.reset_index().assign(data="mnist5k", model="mlp", batch=1, steps=1)
-    assert figure.draw(rows).startswith(b"\x89PNG")
+    assert len(figure.draw(rows).axes) == 3
 
 
 @pytest.mark.slow

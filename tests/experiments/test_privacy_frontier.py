@@ -76,11 +76,11 @@ def test_saturated_exposure_is_marked_beside_its_reference() -> None:
     assert flags.loc[("central", math.inf, "exposure")].tolist() == [True, True]
     assert flags.loc[("central", 8.0, "exposure")].tolist() == [False, True]
     assert not table.loc[("none", math.inf, "accuracy")].saturated
-    assert figure.draw(table.reset_index()).startswith(b"\x89PNG")
+    assert len(figure.draw(table.reset_index()).axes) == 6
 
 
 def test_the_figure_takes_a_table_with_gaps() -> None:
-    assert figure.draw(analysis.results(made())).startswith(b"\x89PNG")
+    assert len(figure.draw(analysis.results(made())).axes) == 6
 
 
 @pytest.mark.parametrize("place", ["central", "local", "record"])

@@ -14,6 +14,7 @@ import pytest
 
 import fedmem
 from experiments.repetition import analysis, figure
+from fedmem.studies.experiment import with_references
 
 FOLDER = Path(__file__).resolve().parents[2] / "experiments" / "repetition"
 
@@ -66,7 +67,9 @@ def test_saturated_means_are_marked_and_counted_in_the_slope() -> None:
     assert exposure.loc["local"].saturated.tolist() == [False, False, True, True, True]
     assert analysis.slopes(values).set_index(["claim", "level"]).saturated.tolist()[0] == 3
     assert analysis.slopes(made(-1.0)).saturated.iloc[1] == 0
-    assert figure.draw(table.reset_index(), 1.44, 9.5).startswith(b"\x89PNG")
+    drawn = figure.draw(with_references(table.reset_index(), 990))
+    assert len(drawn.axes) == 3
+    assert "saturated: no differences seen" in {text.get_text() for text in drawn.legends[0].get_texts()}
 
 
 def test_a_coin_masks_one_of_the_copies_that_labels_say() -> None:

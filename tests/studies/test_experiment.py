@@ -8,19 +8,18 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
-from fedmem.reporting.drawing import png
 from fedmem.studies.experiment import (
     cell_results,
     command_line,
-    error_bars,
     holm_by_family,
-    new_figure,
     page_intervals,
     unbound_intervals,
     verdict,
     write_results,
 )
+from fedmem.studies.experiment_figure import TableFigure, page_panels
 
 
 def work(first: int, second: str, out: Path, settings: Sequence[str]) -> tuple[int, str, str, list[str]]:
@@ -39,20 +38,18 @@ def test_cells_are_trained_in_order_with_the_options(tmp_path: Path) -> None:
 
 
 def test_tables_are_rounded_and_figures_are_reproducible(tmp_path: Path) -> None:
-    def drawn(height: float) -> bytes:
-        figure = new_figure(2, 2)
-        figure.subplots().errorbar([0], [1], error_bars(pd.Series([1.0]), pd.Series([0.5]), pd.Series([height])))
-        return png(figure)
+    def draw(table: pd.DataFrame) -> Figure:
+        figure, grid = page_panels(2, 1, 1)
+        grid[0][0].plot([0, 1], [0, table["x"][0]])
+        return figure
 
-    assert drawn(2.0) == drawn(2.0) != drawn(3.0)
-    write_results(tmp_path / "new", {"a": pd.DataFrame({"x": [1 / 3]})}, {"b": drawn(2.0)}, digits=3)
-    assert (tmp_path / "new" / "a.csv").read_text() == "x\n0.333\n"
-    assert (tmp_path / "new" / "b.png").read_bytes() == drawn(2.0)
-
-
-def test_bars_reach_to_both_ends_or_nowhere() -> None:
-    value, low, high = pd.Series([1.0, 2.0]), pd.Series([0.5, np.nan]), pd.Series([3.0, np.nan])
-    assert error_bars(value, low, high).tolist() == [[0.5, 0.0], [2.0, 0.0]]
+    pictures = []
+    for name, value in (("a", 1 / 3), ("b", 0.3331), ("c", 1 / 2)):
+        figure = TableFigure(name="drawn", tables=("t",), draw=draw)
+        write_results(tmp_path / name, {"t": pd.DataFrame({"x": [value]})}, [figure], digits=3)
+        pictures.append((tmp_path / name / "drawn.png").read_bytes())
+    assert (tmp_path / "a" / "t.csv").read_text() == "x\n0.333\n"
+    assert pictures[0] == pictures[1] != pictures[2]
 
 
 def test_holm_is_by_family_and_ignores_nan() -> None:
@@ -85,6 +82,6 @@ def test_intervals_without_a_row_are_reported() -> None:
 def test_stale_page_is_reported_when_tables_are_written(tmp_path: Path) -> None:
     (tmp_path / "README.md").write_text("It is 0.5 [0.4, 0.6].")
     table = pd.DataFrame([{"mean": 0.5, "low": 0.4, "high": 0.6}])
-    write_results(tmp_path, {"results": table}, {}, digits=4)
+    write_results(tmp_path, {"results": table}, [], digits=4)
     with pytest.warns(UserWarning, match=r"no table has: 0\.5 \[0\.4, 0\.6\]"):
-        write_results(tmp_path, {"results": table + 0.1}, {}, digits=4)
+        write_results(tmp_path, {"results": table + 0.1}, [], digits=4)
