@@ -54,7 +54,7 @@ def draw(table: pd.DataFrame) -> Figure:
     grid[0][0].set_ylabel("memorisation")
     subtitle = (
         f"{RUNS} federations of {CLIENTS} clients differ in the random inclusion (in/out) of their audit examples. "
-        "1: predicted by every model if in, and by none if out. Bands: 95 % intervals"
+        "Memorisation 1: predicted by all models if in, by none if out. Bands: 95 % intervals"
     )
     return finish_page(figure, "Who memorises an example? Its owning client first", subtitle, grid)
 

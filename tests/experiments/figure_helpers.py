@@ -10,10 +10,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.collections import FillBetweenPolyCollection, LineCollection
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
+
+from fedmem.contracts.arrays import FloatArray
+from fedmem.studies.experiment_figure import LEVEL_NAMES
 
 PAGE_PIXELS = 700
 POSSIBLE = {
@@ -106,6 +110,15 @@ def interval_ends(axes: Axes, is_across: bool) -> Iterator[float]:
         elif isinstance(lines, FillBetweenPolyCollection) and not is_across:
             for path in lines.get_paths():
                 yield from np.asarray(path.vertices)[:, 1]
+
+
+def points_of(axes: Axes) -> Iterator[tuple[str, FloatArray]]:
+    """Label and (2, n) coordinates of all points that stand for a level: bars and lines that name one."""
+    bars = {str(bar.get_label()): bar.lines[0] for bar in axes.containers if isinstance(bar, ErrorbarContainer)}
+    lines = {str(line.get_label()): line for line in axes.lines}
+    for label, line in [*bars.items(), *lines.items()]:
+        if label in LEVEL_NAMES.values():
+            yield label, np.asarray(line.get_data(), dtype=np.float64)
 
 
 def legend_looks(figure: Figure) -> dict[str, tuple[object, object]]:

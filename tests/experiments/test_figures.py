@@ -32,6 +32,7 @@ from tests.experiments.figure_helpers import (
     legend_looks,
     outside,
     overlapping,
+    points_of,
     smallest_pixels,
 )
 from tests.tiny import tiny
@@ -81,6 +82,19 @@ def test_levels_look_the_same_everywhere(name: str) -> None:
 
 def level_look(place: str) -> tuple[object, object]:
     return STYLES[place]["color"], STYLES[place]["marker"]
+
+
+@each
+def test_points_of_a_level_are_values_of_that_level(name: str) -> None:
+    folder, figure = FIGURES[name]
+    table = pd.read_csv(folder / f"{figure.tables[0]}.csv")
+    column = "value" if "value" in table else "mean"
+    place = table.get("place", table.get("level"))
+    for axes in drawn(name).axes:
+        for label, points in points_of(axes):
+            (level,) = [level for level, level_name in LEVEL_NAMES.items() if level_name == label]
+            possible = table[column][place == level].to_numpy(dtype=np.float64)
+            assert any(np.isin(side[~np.isnan(side)], possible).all() for side in points)
 
 
 @each
