@@ -50,7 +50,7 @@ def run_figures(summary: Summary) -> Iterator[RunFigure]:
         has_varying_n = has_bounds = False
         for kind in summary.kinds:
             series_by_style = {
-                ("local, owner", "local"): summary.local_series(measure, kind),
+                ("local, owning client", "local"): summary.local_series(measure, kind),
                 ("local, other clients", "others"): summary.series(
                     measure.metric, "local", kind, measure.labels.plus(place="others")
                 ),

@@ -53,7 +53,7 @@ def draw_all(comparison: Comparison) -> Iterator[tuple[str, Drawing, str]]:
             and local.quantity.kind == whole.quantity.kind
         ]
         if pairs:
-            text = f"{title}: the owner's model against the aggregate, by setting; {_SUBTITLE}"
+            text = f"{title}: the owning client's model against the aggregate, by setting; {_SUBTITLE}"
             yield f"{name}_levels", _levels(comparison, title, pairs), text
         lines = [series for series in group_series if len(series.rounds) > 1]
         if lines:
@@ -145,7 +145,7 @@ def _levels(comparison: Comparison, title: str, pairs: Sequence[tuple[str, Serie
         axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color=FAINT, linewidth=1, zorder=1)
         x, y = ([mean_of(values).value for values in side.values] for side in (local, whole))
         shade_saturated(axes, local.zone, x=x, y=y)
-        axes.set_xlabel("local, owner")
+        axes.set_xlabel("local, owning client")
     grid[0].set_ylabel(
         short_label(f"global{', ' * bool(local.quantity.unit == 'bits')}{'bits' * (local.quantity.unit == 'bits')}")
     )
