@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -71,6 +72,17 @@ def test_scenario_begins_with_command_schema_question_and_time(path: Path) -> No
     assert "?" in said[2]
     assert re.fullmatch(r"# Takes about [1-9]\d* s on two cores.*", said[-1])
     assert max(map(len, said)) <= 120
+
+
+@every_scenario
+def test_commands_in_the_header_can_be_given(path: Path) -> None:
+    """`fedmem run NAME path=value…`, of this scenario, with changes that it accepts and that change it."""
+    header = [line.removeprefix("# ") for line in path.read_text().splitlines() if line.startswith("#")]
+    assert "--set" not in " ".join(header)
+    for name, words in re.findall(r"`fedmem (?:run|compare) (\S+) (.*?)`", " ".join(header)):
+        changes = [re.sub(r"=([^,]*),.*", r"=\1", word) for word in shlex.split(words) if word != "--vary"]
+        assert name == path.stem
+        assert load_scenario(path, changes).id != load_scenario(path).id
 
 
 def test_every_kind_is_in_a_shipped_scenario_or_runs_small(tmp_path: Path) -> None:
