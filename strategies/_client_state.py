@@ -55,8 +55,8 @@ def require_reports(rnd: Round, name: str, strategy: str) -> torch.Tensor:
     values = rnd.report.get(name)
     if values is None or bool((values.isnan() & rnd.present).any()):
         raise ValueError(
-            f"{strategy} has to know the {name} of every client, but one does not report it; in a Flower app of one's "
-            f"own, clients report scalars in a ConfigRecord named 'trace', and the strategy is watched by Observed"
+            f"{strategy} needs the {name} of every client, but one does not report it. In a Flower app of your own, "
+            f"let clients report scalars in a ConfigRecord named 'trace', and watch the strategy by Observed"
         )
     return torch.where(rnd.present, values.to(torch.float64), 1.0)
 

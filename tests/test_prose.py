@@ -79,7 +79,7 @@ def _quoted(node: ast.AST) -> str | None:
     if isinstance(node, ast.Constant):
         return node.value if isinstance(node.value, str) else None
     if isinstance(node, ast.JoinedStr):
-        return "".join(part.value if isinstance(part, ast.Constant) else "VALUE" for part in node.values)
+        return "".join(_quoted(part) or "VALUE" for part in node.values)
     if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
         sides = _quoted(node.left), _quoted(node.right)
         return None if sides == (None, None) else "".join("VALUE" if side is None else side for side in sides)
@@ -95,7 +95,7 @@ def module_texts(source: str) -> Iterator[tuple[int, str]]:
         if text is None:
             nodes += ast.iter_child_nodes(node)
             continue
-        yield node.lineno, _DOCTEST.sub("", inspect.cleandoc(text))
+        yield getattr(node, "lineno", 1), _DOCTEST.sub("", inspect.cleandoc(text))
         nodes += [part.value for part in ast.walk(node) if isinstance(part, ast.FormattedValue)]
         nodes += [part for part in ast.walk(node) if isinstance(part, ast.BinOp) and part is not node]
 

@@ -1,6 +1,6 @@
 """From the values of all cells to what the choice of a strategy, and of a sampler, does: effects, shares, gates.
 
-A table of values has a row for each data set, strategy, sampler, seed and quantity; a quantity is a metric of a kind of
+A table of values has a row for each data set, strategy, sampler, seed and quantity. A quantity is a metric of a kind of
 example at a level. A seed is a replicate: it draws data, coins, canaries, weights and cohorts again.
 """
 
@@ -65,9 +65,10 @@ def effects(values: pd.DataFrame, reference: dict[str, str]) -> pd.DataFrame:
 def adjust_and_judge(table: pd.DataFrame, families: list[str]) -> pd.DataFrame:
     """The same with p adjusted (Holm) over the primary differences of each family, and a verdict on each of them.
 
-    `higher` or `lower` by the adjusted p; `saturated` where both sides are at the ceiling, whatever p is; otherwise
-    `not significant`, which is no evidence that there is no difference. `low` and `high` are the interval of one
-    difference alone. It may exclude 0 where the verdict, which allows for all tests, is `not significant`.
+    It is `saturated` where both sides are at the ceiling, whatever p is. Otherwise it is `higher` or `lower` by the
+    adjusted p, or `not significant`, which is no evidence that there is no difference. `low` and `high` are the
+    interval of one difference alone. It may exclude 0 where the verdict, which allows for all tests, is
+    `not significant`.
     """
     primary = pd.MultiIndex.from_frame(table[QUANTITY[1:]]).isin(PRIMARY)
     table["p_adjusted"], table["verdict"] = np.nan, ""
@@ -85,8 +86,8 @@ def stopping_round(curve: pd.Series, accuracy: float) -> int | None:
     """The first round at which FedAvg is at least as accurate as a strategy at its end; None where it never is.
 
     Args:
-        curve: test accuracy of FedAvg by round, the mean over seeds, indexed by rounds in ascending order.
-        accuracy: that of the strategy after its last round, the mean over the same seeds.
+        curve: Test accuracy of FedAvg by round, the mean over seeds, indexed by rounds in ascending order.
+        accuracy: That of the strategy after its last round, the mean over the same seeds.
 
     Examples:
         >>> stopping_round(pd.Series([0.4, 0.6, 0.5, 0.7], index=[1, 2, 3, 4]), 0.55)
@@ -99,11 +100,11 @@ def stopping_round(curve: pd.Series, accuracy: float) -> int | None:
 def compare_matched(values: pd.DataFrame) -> pd.DataFrame:
     """Each strategy against FedAvg after as many rounds (`full`), and against FedAvg stopped as accurate (`stopped`).
 
-    `values` has a row for each data set, strategy, seed, quantity and `stop`, which is 0 for a strategy after all its
+    `values` has a row for each data set, strategy, seed, quantity and `stop`. That is 0 for a strategy after all its
     rounds, and otherwise the round at which FedAvg stops for that strategy. `n` is the mean number of audit examples
-    behind a value of the strategy, `fedavg_n` of FedAvg. p is adjusted (Holm) over the primary quantities and
-    strategies of a data set, comparison and level. A difference of accuracy is a cost: read its interval, whatever its
-    verdict.
+    behind a value of the strategy, and `fedavg_n` that of FedAvg. Each p is adjusted (Holm) over the primary quantities
+    and strategies of a data set, comparison and level. A difference of accuracy is a cost: read its interval, whatever
+    its verdict.
     """
     rows = []
     for quantity, group in values.groupby(QUANTITY, sort=False):
@@ -141,7 +142,7 @@ def shares(values: pd.DataFrame) -> pd.DataFrame:
     With y of strategy a, sampler b and seed s, less the mean of its seed, and MS the mean square of what is left:
     (SS - df MS) / (SS of all + MS), unbiased to first order, so that it may be slightly negative where there is
     nothing. Interval: jackknife over seeds. Only seeds that have all cells. `saturated`: the mean over all cells is at
-    the ceiling of the measure, so that the shares are those of what is left of the differences there.
+    the ceiling of the measure. The shares are then those of what is left of the differences.
     """
     rows = []
     for quantity, group in values.groupby(QUANTITY, sort=False):

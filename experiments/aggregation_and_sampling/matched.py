@@ -2,8 +2,8 @@
 
     python experiments/aggregation_and_sampling/matched.py --jobs 2
 
-Each strategy is compared with FedAvg twice: with FedAvg after the same number of rounds, and with FedAvg that stops at
-the first round at which it is as accurate on the test set. Seeds, quantities and the rule for the stopping round were
+Each strategy is compared with FedAvg after the same number of rounds. It is also compared with FedAvg that stops at the
+first round at which it is as accurate on the test set. Seeds, quantities and the rule for the stopping round were
 fixed before the first training. Finished banks in `--out` are not trained again. It writes `matched.csv`.
 """
 

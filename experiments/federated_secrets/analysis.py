@@ -1,7 +1,7 @@
 """From finished federations to what they show: exposure in each arm, over rounds, and the gates Q1 to Q7.
 
-A seed is a replicate: it draws secrets, coins, weights and cohorts again, and all arms of a seed share what they can,
-so that arms are compared within seeds. Secrets of one cell have one label; see scenario.yaml.
+A seed is a replicate: it draws secrets, coins, weights and cohorts again. All arms of a seed share what they can, so
+arms are compared within seeds. Secrets of one cell have one label; see scenario.yaml.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ METRICS = ("exposure", "exposure_gain", "memorisation", "exposure_p")
 def of_run(run: Run, *, throughout: bool = False) -> pd.DataFrame:
     """The values of one federation in its last round, kind by kind and place by place, and what it can do.
 
-    There the secrets are read that somebody in the cohort holds. With `throughout` all are, each in the last observed
-    round in which an owner took part: more, and comparable only between federations that are observed alike.
+    The secrets that somebody in the cohort holds are read there. With `throughout` all are read, each in the last
+    observed round in which an owner took part. These are comparable only between federations that are observed alike.
     `saturated_from` is the value from which on a measure is too near its ceiling to be compared.
     """
     rows, kinds = run.measurements, set(run.audit.kind)
@@ -79,8 +79,8 @@ def over_rounds(run: Run, bank: Bank) -> pd.DataFrame:
 def spikes(bank: Bank, kinds: Sequence[str]) -> float:
     """By how many bits more the aggregate's exposure of a secret rises where an owner took part.
 
-    The mean change from one observed round to the next over runs that hold the secret, where an owner of it was in a
-    cohort in between less where none was; NaN where there are none of either.
+    This is a difference of two mean changes from one observed round to the next, over runs that hold the secret. It is
+    the change where an owner was in a cohort in between, minus the change where none was. NaN where one is missing.
     """
     audit = bank.audit
     of_kinds = np.isin(audit.kind, kinds)

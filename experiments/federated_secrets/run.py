@@ -3,9 +3,10 @@
     fedmem fetch sotu
     python experiments/federated_secrets/run.py --jobs 2
 
-After Carlini et al. (2019), Thakkar et al. (2021) and Ramaswamy et al. (2020): secrets of four digits in the texts of
-Shakespeare's roles and of presidents, in 1 to 16 copies, at one client or spread over several; trained by FedAvg, by
-other strategies, with other cohorts and more local work, centrally, and with differential privacy.
+After Carlini et al. (2019), Thakkar et al. (2021) and Ramaswamy et al. (2020). Secrets of four digits are in the texts
+of Shakespeare's roles and of presidents. A secret has 1 to 16 copies, at one client or spread over several. Models
+are trained by FedAvg, by other strategies, with other cohorts and more local work, centrally, and with differential
+privacy.
 
 Finished federations lie in `--out` and are not trained twice, so that the command goes on where it was interrupted,
 with more seeds too. It writes `results.csv`, `rounds.csv`, `gates.csv` and `federated_secrets.png`; every number in

@@ -18,9 +18,10 @@ KEYS = ["stage", "level", "kind"]
 def results(run: Run, rounds: int) -> pd.DataFrame:
     """A row for each stage, level and kind.
 
-    `identified` and `margin` (dB) with 95 % intervals, both also for out examples (`_out`) and as difference
-    (`_gain`); `fall`: by how many dB the margin of the same victims in their client's message is above that at this
-    level; `n` victims from `runs` runs; the `gallery`, how many in it are `peers`; test `accuracy` of the aggregate.
+    It has `identified` and `margin` (the gain over the baseline guess, dB) with 95 % intervals. Both are there for out
+    examples too (`_out`), and as difference (`_gain`). `fall` is the `margin` of the same victims in their client's
+    message minus that at this level, in dB. The victims are `n` from `runs` runs. `gallery` is the size of the
+    gallery, of which `peers` are peers. `accuracy` is that of the aggregate on the test set.
     """
     rows = probe_rows(run.measurements, run.audit, rounds)
     summed, single = rows[rows.scope == "round"], rows[rows.scope == "run"]

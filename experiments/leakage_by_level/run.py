@@ -2,10 +2,11 @@
 
     python experiments/leakage_by_level/run.py --jobs 2
 
-Inverting Gradients (Geiping et al., 2020) attacks canaries, mislabelled and typical examples in the message of the
-client that trains on them, in the sums of 2, 5 and 10 clients that secure aggregation would show, and in the
-aggregate of all 12: for batches of 1, 4 and 16, for 1, 5 and 20 local steps, at the first, a middle and the last
-round, on digits and images of clothes, with an MLP and a small CNN.
+Inverting Gradients (Geiping et al., 2020) attacks canaries, mislabelled and typical examples in three places. One is
+the message of the client that trains on them. The others are sums of 2, 5 and 10 clients, as secure aggregation would
+show, and the aggregate of all 12. Batches have 1, 4 and 16 examples, and clients take 1, 5 and 20 local steps. The
+rounds are the first, a middle and the last one. The data are digits and images of clothes. The models are an MLP and a
+small CNN.
 
 Finished federations lie in `--out` and are not trained twice, so the command goes on where it was interrupted. It
 writes `results.csv` and `leakage_by_level.png`; every number in README.md is a row of the former.

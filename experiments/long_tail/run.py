@@ -2,9 +2,12 @@
 
     python experiments/long_tail/run.py --jobs 2
 
-After section 3.1 of the survey of Usynin, Knolle and Kaissis (2024), and Feldman and Zhang (2020). For every data set
-and seed: (1) a bank in which most natural rows have a coin, (2) a bank with a few natural and many injected examples,
-(3) federations trained again, with other seeds, without the natural rows that bank 1 found to be memorised most.
+After section 3.1 of the survey of Usynin, Knolle and Kaissis (2024), and Feldman and Zhang (2020). Every data set
+and seed has three parts:
+
+1. A bank in which most natural rows have a coin.
+2. A bank with a few natural and many injected examples.
+3. Federations trained again, with other seeds, without the natural rows that bank 1 found to be memorised most.
 
 Finished federations lie in `--out` and are not trained twice, so the command goes on where it was interrupted. It
 writes `results.csv` and `long_tail.png`; every number in README.md is a row of the former.

@@ -58,8 +58,9 @@ def epsilon_of(run: Run) -> float:
 def results(readings: pd.DataFrame) -> pd.DataFrame:
     """A row for each setting and quantity.
 
-    `value` with its 95 % interval over seeds (Student), the `null`, the paired difference to the federation without
-    privacy and its interval, on how many `seeds`; `epsilon` is the largest that a seed guarantees. `saturated` and
+    It has `value` with its 95 % interval over seeds (Student), the `null`, and the number of `seeds`. Beside these is
+    the paired difference to the federation without privacy, with its interval. `epsilon` is the largest that a seed
+    guarantees. `saturated` and
     `reference_saturated`: the mean, or that without privacy, is too near the ceiling of the measure to be compared, at
     `saturated_from` or above.
     """

@@ -3,9 +3,10 @@
     fedmem fetch fashion_mnist
     python experiments/privacy_frontier/run.py --jobs 2
 
-The same federation without privacy, and with noise in three places: on the server's sum (`central`, unit client), on
-each update before it leaves its client (`local`, unit client), and on each gradient (`record`, unit record). For each
-place epsilon goes from 0.5 to 32, and to infinity, which is clipping alone. Digits and images of clothes.
+The same federation is trained without privacy, and with noise in three places. `central` adds it to the server's sum
+(unit client), and `local` to each update before it leaves its client (unit client). `record` adds it to each gradient
+(unit record). For each place epsilon goes from 0.5 to 32, and to infinity, which is clipping alone. The data are digits
+and images of clothes.
 
 Finished federations lie in `--out` and are not trained twice, so the command goes on where it was interrupted, with
 more seeds too. It writes `results.csv` and `privacy_frontier.png`; every number in README.md is a row of the former.

@@ -136,8 +136,8 @@ def copy_prepared_model(model: nn.Module, known: Known) -> nn.Module:
 
     if reason := frozen_parameters(model):
         raise TargetError(
-            f"the model has {reason}; their update is zero whatever the client trained on, and the attack would match "
-            "it with a gradient; give a model that trains all its parameters"
+            f"the model has {reason}. Their update is zero whatever the client trained on, and the attack would match "
+            "it with a gradient. Give a model that trains all its parameters"
         )
     prepared = copy.deepcopy(model).train(known.mode == "train")
     if known.mean:
@@ -156,9 +156,9 @@ def copy_prepared_model(model: nn.Module, known: Known) -> nn.Module:
     except (RuntimeError, ValueError, TypeError) as error:
         if any(isinstance(part, torch.nn.Embedding) for part in prepared.modules()):
             raise TargetError(
-                f"the model reads token numbers as whole numbers, as language models do ({error}); those are attacked "
-                "inside a scenario, by the probe leakage with the attack tag, which also scores texts; a model that "
-                "tells classes of texts apart has to make its inputs whole itself, by x.long()"
+                f"the model reads token numbers as whole numbers, as language models do ({error}). Attack language "
+                "models inside a scenario, by the probe leakage with the attack tag, which also scores texts. A model "
+                "that classifies texts must make its inputs whole itself, by x.long()"
             ) from error
         raise TargetError(f"the model cannot be called on inputs of shape {known.input_shape}: {error}") from error
     if shape != (2, known.num_classes):
@@ -333,9 +333,9 @@ def _contradictions(before: Params, after: Params, model: nn.Module, known: Know
     if known.mode == "train" or not changed:
         return ()
     return (
-        f"mode eval is granted, but {len(changed)} buffers differ between the two files, for example {changed[0]!r}: "
-        "the client seems to have trained in mode train, with the statistics of its batches. Its gradient is then "
-        "another than the one that is matched; train the client in mode eval, or with GroupNorm",
+        f"mode eval is granted, but {len(changed)} buffers differ between the two files, for example {changed[0]!r}. "
+        "The client seems to have trained in mode train, with the statistics of its batches. Its gradient then differs "
+        "from the one that is matched. Train the client in mode eval, or with GroupNorm",
     )
 
 
@@ -365,5 +365,5 @@ def _check_gallery(truth: Images, gallery: Images, known: Known) -> None:
     if twice:
         raise TargetError(
             f"gallery: holds {len(twice)} of the {len(truth)} true inputs (truth {twice[0][0]} is gallery "
-            f"{twice[0][1]}), so that they could never be identified; give inputs that were not trained on"
+            f"{twice[0][1]}). These could never be identified; give inputs that were not trained on"
         )

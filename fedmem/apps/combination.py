@@ -277,7 +277,7 @@ def _check_alike(frames: Sequence[tuple[str, pd.DataFrame]], tables: Sequence[_T
         changed = [place for place in table if table[place].content != tables[0][place].content]
         if changed:
             raise ValueError(
-                f"{_place(changed[0])} is another example in {name} than in {first_name}; draw the examples with "
+                f"{_place(changed[0])} is another example in {name} than in {first_name}. Draw the examples with "
                 "a seed that all runs share, and let only their inclusion depend on the run"
             )
 
@@ -308,7 +308,7 @@ def _owners(frames: Sequence[tuple[str, pd.DataFrame]], tables: Sequence[_Table]
             if owners.get(place) and owners[place] != owner:
                 raise ValueError(
                     f"{_place(place)} belongs to client {owners[place]} in {named[place]} and to client {owner} in "
-                    f"{name}; keep one owner for each example, and draw only whether a run includes it, as "
+                    f"{name}. Keep one owner for each example, and draw only whether a run includes it, as "
                     "assign_canaries does"
                 )
             owners[place], named[place] = owner, name
@@ -322,8 +322,8 @@ def _warn_of_constants(
     constant = int(((ins == 0) | (ins == audit.runs)).sum())
     if constant == len(ins):
         raise ValueError(
-            "every example is included in all runs, or in none, so that nothing can be compared; draw inclusion "
-            "again in each run, for example by assign_canaries(..., seed=seed)"
+            "every example is included in all runs, or in none, so nothing can be compared. Draw inclusion again in "
+            "each run, for example by assign_canaries(..., seed=seed)"
         )
     if constant:
         _warn(f"{constant} of {len(ins)} examples are included in all runs or in none, and left out of memorisation")
@@ -331,8 +331,8 @@ def _warn_of_constants(
     absent = sorted({owner for owner in owners.values() if owner and owner not in seen}, key=_order)
     if absent:
         _warn(
-            f"{len(absent)} owners never took part in an observed round of any run ({', '.join(absent[:5])}); their "
-            "examples were not trained on as far as is known, and lower the values at level global"
+            f"{len(absent)} owners never took part in an observed round of any run ({', '.join(absent[:5])}). As "
+            "far as is known, their examples were not trained on; they lower the values at level global"
         )
 
 

@@ -81,8 +81,8 @@ class Ownership:
             record = f"a record that carries names to its reply, 'trace': ConfigRecord({{'client': {odd[0]!r}}})"
             seen = ", ".join(map(str, sorted(nodes)[:5]))
             raise ValueError(
-                f"member_of names client {odd[0]!r}, but the clients of this app say nothing of themselves, and are "
-                f"known by the ids of their nodes alone, such as {seen}. Add {record if is_name else partition}, "
+                f"member_of names client {odd[0]!r}, but the clients of this app report no name. They are known by the "
+                f"ids of their nodes alone, such as {seen}. Add {record if is_name else partition}, "
                 f"or give Observed(..., clients={{node id: {odd[0]!r}}})"
                 + (". A partition-id is a number, so it would be 0, 1, ..., and not this name" if is_name else "")
             )

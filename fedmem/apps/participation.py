@@ -183,6 +183,6 @@ def dependence_text(bank: Bank, took_part: Participation, deals: int) -> str:
     inside, outside = (float(times[:, rows][side[:, rows]].mean()) for side in (audit.is_in, ~audit.is_in))
     return (
         f"owners took part in {inside:.2f} observed rounds where their example is in, and in {outside:.2f} where it is "
-        f"out (p = {p:.2g}). Participation seems to depend on inclusion, so that values of the summary are no effects "
-        "of training on the examples; sample clients without regard to their data, losses or sizes"
+        f"out (p = {p:.2g}). Participation seems to depend on inclusion, so values of the summary are no effects of "
+        "training on the examples. Sample clients without regard to their data, losses or sizes"
     )

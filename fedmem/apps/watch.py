@@ -106,8 +106,8 @@ class Watch:
             raise ValueError(reason)
         if (layer := running_statistics(self._model)) is not None:
             raise ValueError(
-                f"the layer {layer!r} has running statistics, which are no parameters, so that what the app's models "
-                "predict does not follow from their parameters; use GroupNorm or LayerNorm"
+                f"the layer {layer!r} has running statistics, which are no parameters. Without them, the predictions "
+                "of the app's models cannot be computed; use GroupNorm or LayerNorm"
             )
 
     def see(self, transitions: Sequence[Transition]) -> None:

@@ -52,8 +52,8 @@ class Entrance:
             raise ComponentError(
                 "attack.kind",
                 "linear_layer needs a model whose first layer is linear, has a bias, and is given the inputs "
-                f"themselves; here it is {type(layer).__name__} `{name}`"
-                f"{'' if straight else ', which is given something else'}; use a model such as mlp, or the attack "
+                f"themselves. Here it is {type(layer).__name__} `{name}`"
+                f"{'' if straight else ', which is given something else'}. Use a model such as mlp, or the attack "
                 "inverting_gradients",
             )
         if f"{name}.weight".lstrip(".") in target.personal:

@@ -12,7 +12,7 @@ def population_of(target: GradientTarget, kind: str) -> Examples:
     if target.population is None or not len(target.population):
         raise ComponentError(
             "attack.kind",
-            f"{kind} guesses from examples of the adversary's own, and there are none; in a scenario raise "
+            f"{kind} guesses from examples of the adversary's own, and there are none. In a scenario raise "
             "`population`, elsewhere use an attack without them, such as grey",
         )
     return target.population

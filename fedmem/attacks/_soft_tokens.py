@@ -51,11 +51,12 @@ class Soft:
 
 
 ROUNDING = 2 * 2.0**-23
-"""By how much of itself, for each client, a weight may move in a mean of float32 that nobody moved it in.
+"""The relative change, for each client, that a weight may show in a mean of float32 although no client changed it.
 
-Of K equal weights w the mean is the sum of K products with shares. With u = 2^-24, half the distance of float32 at 1,
-shares that were divided by their own sum add up to 1 within K u, each product is rounded once more, and so is each of
-K - 1 sums, none of which is larger than about w: together at most 2 K u |w| and terms in u squared. This is twice that.
+The mean of K equal weights w is the sum of K products with shares. Let u = 2^-24, half the distance of float32 at 1.
+Shares that were divided by their own sum add up to 1 within K u. Each product is rounded once more, and so is each of
+K - 1 sums, none of which is larger than about w. The error is at most 2 K u |w| plus terms in u squared. This is twice
+that.
 """
 
 

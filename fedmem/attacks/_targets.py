@@ -36,12 +36,12 @@ def require_direction(target: GradientTarget) -> GradientTarget:
         if not value.isfinite().all():
             raise TargetError(
                 f"the update has numbers in {name!r} that are not finite: training diverged there, and nothing can be "
-                "matched; attack an earlier round, or train with a smaller lr"
+                "matched. Attack an earlier round, or train with a smaller lr"
             )
     if not any(value.any() for value in target.gradient.values()):
         raise TargetError(
-            "the update is zero everywhere: both models are the same; give the model before training and the one after "
-            "it, and look whether the client trained at all"
+            "the update is zero everywhere: both models are the same. Give the model before training and the one after "
+            "it, and check that the client trained at all"
         )
     return target
 
@@ -80,13 +80,13 @@ def _check_model(target: GradientTarget) -> None:
         place = f"{type(part).__name__} at {name!r}" if name else type(part).__name__
         if isinstance(part, _BatchNorm) and (part.training or not part.track_running_stats):
             raise TargetError(
-                f"the model has {place}, which trained with the statistics of batches that nobody else knows; if the "
+                f"the model has {place}, which trained with the statistics of batches that nobody else knows. If the "
                 "client trained in mode eval, say so (--mode eval), else train with GroupNorm"
             )
         if isinstance(part, _DropoutNd) and part.training and part.p > 0:
             raise TargetError(
-                f"the model has {place}, which dropped units at random, so that its gradient cannot be computed again; "
-                "if the client trained in mode eval, say so (--mode eval), else train without dropout"
+                f"the model has {place}, which dropped units at random, so its gradient cannot be computed again. "
+                "If the client trained in mode eval, say so (--mode eval), else train without dropout"
             )
     example = next(iter(target.params.values()))
     # rows enough that chance in the model shows
@@ -111,6 +111,6 @@ def _check_model(target: GradientTarget) -> None:
         )
     if not torch.allclose(first, again, equal_nan=True):
         raise TargetError(
-            "the model gives other outputs for the same inputs when called again, so that its gradient cannot be "
-            "computed; if the client trained in mode eval, say so (--mode eval), else train without dropout"
+            "the model gives other outputs for the same inputs when called again, so its gradient cannot be computed. "
+            "If the client trained in mode eval, say so (--mode eval), else train without dropout"
         )

@@ -100,7 +100,7 @@ class Tabular:
             if not _blocks(target):
                 raise ComponentError(
                     "attack.kind",
-                    "tabular reconstructs the rows of a table, and these data are none; use inverting_gradients, or a "
+                    "tabular reconstructs the rows of a table, and these data are none. Use inverting_gradients, or a "
                     "data set that says which columns are categories, such as adult",
                 )
         return best_restarts(starts(validate_targets(targets), rngs, self.restarts), self._solve, together=True)

@@ -122,8 +122,8 @@ class Unrolled:
             return target.algorithm.batches(target.num_images, rng)
         if target.batches is None:
             raise TargetError(
-                "batches: `order: known` needs the batches of the client, which are not known here; use `order: drawn` "
-                "(in commands --set attack.order=drawn), or give fedmem attack --labels and --in-order; where a probe "
+                "batches: `order: known` needs the batches of the client, which are not known here. Use `order: drawn` "
+                "(in commands attack.order=drawn), or give fedmem attack --labels and --in-order. Where a probe "
                 "reconstructs fewer images than were trained on, raise its max_images"
             )
         if target.labels is not None:
@@ -158,13 +158,13 @@ def _require_one_known_client(target: GradientTarget) -> GradientTarget:
         )
     if target.algorithm is None or target.update is None:
         raise TargetError(
-            "unrolled needs the update and the client's algorithm, a gradient alone is of no use to it; give the "
-            "models before and after training, or use inverting_gradients"
+            "unrolled needs the update and the client's algorithm, and here is a gradient alone. Give the models "
+            "before and after training, or use inverting_gradients"
         )
     if isinstance(target.algorithm, PrivateAlgorithm):
         raise TargetError(
-            "unrolled does again what a client does with the mean gradient of a batch, but "
-            f"{type(target.algorithm).__name__} clips the gradient of each record and adds noise that nobody else "
-            "knows; use inverting_gradients"
+            "unrolled repeats what a client does with the mean gradient of a batch, but "
+            f"{type(target.algorithm).__name__} clips the gradient of each record and adds unknown noise. Use "
+            "inverting_gradients"
         )
     return target

@@ -33,10 +33,9 @@ OPTIONS = {"labels": "--labels LABEL,LABEL,...", "batches": "--in-order"}
 """The options that grant what an attack may know."""
 
 REASONS = (
-    "the client used another optimiser than plain SGD (Adam, momentum, weight decay), another number of --steps or "
-    "another --batch-size, more or fewer --images, another --mode, --mean or --std, another loss than the mean "
-    "cross-entropy, or a defence such as clipping, noise or compression; or the files are not before and after one "
-    "training, or are swapped"
+    "The client used another optimiser than plain SGD (Adam, momentum, weight decay), or another loss than the mean "
+    "cross-entropy. It used other --steps, --batch-size, --images, --mode, --mean or --std. It used a defence such as "
+    "clipping, noise or compression. The files are not before and after one training, or are swapped"
 )
 
 
@@ -82,7 +81,7 @@ def match_lines(match: Match, notes: Sequence[str] = ()) -> list[str]:
         return [*lines, f"match: not checked; {reached}. With --controls 3, simulated updates show which is good"]
     beside = (
         f"{reached}. The same attack reaches {_span(match.as_stated)} on simulated updates of a client that works as "
-        f"assumed, and {_span(match.misstated)} on those of one that does not (Adam, or a reversed update)"
+        f"assumed. On those of one that does not (Adam, or a reversed update) it reaches {_span(match.misstated)}"
     )
     if match.verdict == "matched":
         return [*lines, f"match: good; {beside}"]
@@ -98,7 +97,7 @@ def match_lines(match: Match, notes: Sequence[str] = ()) -> list[str]:
             f"match: bad; {beside}",
             "WARNING: the update was not matched, so this attack says nothing about safety. Reversed, it is "
             f"matched better (distance {match.reverse:.2g}): before and after are probably swapped"
-            f"; other usual reasons: {REASONS}",
+            f". Other usual reasons: {REASONS}",
         ]
     return [
         *lines,

@@ -38,7 +38,7 @@ def reporting(scenario: Scenario | None = None) -> Iterator[None]:
         _show_trace(error)
         cause = " ".join(str(error).split())
         typer.echo(
-            f"error: the machine has too little memory for this ({cause:.200}); lower what is large in the scenario: "
+            f"error: the machine has too little memory for this ({cause:.200}). Lower what is large in the scenario: "
             "references, bootstrap, runs, clients, rows of the data, or the width of the model",
             err=True,
         )

@@ -190,7 +190,7 @@ def _privacy(scenario: Scenario, federation: Federation) -> Iterator[tuple[str, 
                 "privacy",
                 f"client, against the updates that clients send: at most "
                 f"{max(guarantees, key=lambda bound: bound.epsilon)}{within}, of a client that participates as often "
-                "as it can; the guarantee of each client is reported after the run",
+                "as it can. The guarantee of each client is reported after the run",
             )
 
 
@@ -267,8 +267,8 @@ def _precision(run_plan: Plan) -> Iterator[tuple[str, str]]:
     means = _join_equal((f"{kind.of_mean:.3f}", f"{kind.examples} {kind.kind}") for kind in kinds)
     yield (
         "precision",
-        f"the standard error of memorisation is at most {largest_error:.2f} for one example ({runs}), and for the "
-        f"mean of m examples √(1/(R m)), if they do not influence each other: {means}",
+        f"the standard error of memorisation is at most {largest_error:.2f} for one example ({runs}). For the mean "
+        f"of m examples it is √(1/(R m)), if they do not influence each other: {means}",
     )
 
 

@@ -46,9 +46,9 @@ def dataset_of(guard: Guard, data: object) -> Dataset:
     if not isinstance(data, Dataset):
         count = f" of {len(data)}" if isinstance(data, tuple | list) else ""
         guard.reject(
-            f"it returned {a_kind(data)}{count}, should be a mapping of arrays such as {{x, y}} or {{x, y, x_test, "
-            "y_test, clients}, a tuple (x, y) or (x, y, x_test, y_test), a pair of torch data sets (train, test), or a "
-            "fedmem.contracts.data.Dataset"
+            f"it returned {a_kind(data)}{count}. It should be a mapping of arrays, such as {{x, y}} or {{x, y, x_test, "
+            "y_test, clients}. A tuple (x, y) or (x, y, x_test, y_test) is possible too, a pair of torch data sets "
+            "(train, test), or a fedmem.contracts.data.Dataset"
         )
     classes = data.num_classes
     guard.require(

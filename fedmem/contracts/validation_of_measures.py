@@ -80,7 +80,7 @@ def _check_declared(guard: Guard, metric: str, labels: object, declared: Declare
             own = sorted(declared.labels.keys() - LABELS.keys())
             guard.reject(
                 f"it gave {cut_text(metric)} the label {name!r}, which it does not declare (it declares "
-                f"{', '.join(own) or 'none'}); add Label({name!r}, 'text', means) to its class attribute `row_labels`, "
+                f"{', '.join(own) or 'none'}). Add Label({name!r}, 'text', means) to its class attribute `row_labels`, "
                 f"or use one that every component may use: {', '.join(sorted(LABELS))}"
             )
         if not label.fits(value):
@@ -109,7 +109,7 @@ def _check_interval(guard: Guard, reading: Reading, declared: Declared) -> None:
     if reading.is_outside and not declared.measures[base_of(reading.metric)].interval_of:
         guard.reject(
             f"the value {reading.value:g} of {cut_text(reading.metric)} lies outside its interval from {reading.low:g} "
-            f"to {reading.high:g}; compute both from the same estimate, or say in Measure(interval_of=...) what the "
+            f"to {reading.high:g}. Compute both from the same estimate, or say in Measure(interval_of=...) what the "
             "interval is about"
         )
 

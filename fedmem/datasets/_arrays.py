@@ -27,8 +27,8 @@ def inputs_of(raw: NDArray[Any], name: str, path: str) -> NDArray[np.float32]:
     if raw.ndim < 2 or len(raw) == 0 or 0 in raw.shape:
         raise ComponentError(
             path,
-            f"{name} has shape {raw.shape}, but should be (rows, features) for a table, or (rows, height, width) or "
-            "(rows, channels, height, width) for images, with at least one row",
+            f"{name} has shape {raw.shape}. Give a table (rows, features), or images (rows, height, width) or (rows, "
+            "channels, height, width), with at least one row",
         )
     if raw.ndim == 4 and raw.shape[3] in _CHANNELS and raw.shape[1] not in _CHANNELS:
         message = f"{name} has shape {raw.shape} with channels last; use its transpose(0, 3, 1, 2)"
@@ -92,7 +92,7 @@ def owners_of(raw: NDArray[Any], rows: int, name: str, path: str) -> tuple[IntAr
     if raw.shape != (rows,) or raw.dtype.kind not in "buiUS":
         raise ComponentError(
             path,
-            f"{name} has shape {raw.shape} and holds {raw.dtype}; it should name the owner of each of the {rows} "
+            f"{name} has shape {raw.shape} and holds {raw.dtype}. It should name the owner of each of the {rows} "
             f"rows by a whole number or text, in shape ({rows},)",
         )
     names, owners = np.unique(raw, return_inverse=True)

@@ -209,7 +209,7 @@ def column_problem(
         comma = "write a decimal point; " if is_number(cell.replace(",", ".", 1)) else ""
         comma = "it is too large; " if _NUMBER.fullmatch(cell) else comma
         message = (
-            f"{cell!r} is no number, but others in this column are; {comma}correct the cell, list it in "
+            f"{cell!r} is no number, but others in this column are. {comma}Correct the cell, list it in "
             f"`missing_values` if it means a missing value, or write `categorical: [{name}]`"
         )
         return "dataset.path", message, text_row

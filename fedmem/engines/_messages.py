@@ -30,8 +30,9 @@ ARRAYS = "arrays"
 """The record of the model, in a message that leaves this process."""
 
 KEPT, MEMORY = "kept", "memory"
-"""Records of a reply in rounds that are watched: the model a client holds where it is not what it sent, and what it
-remembered when it began."""
+"""Records of a reply in rounds that are watched: the model that a client holds, and what it remembered at its start.
+
+The model is there where it is not what the client sent."""
 
 WORK = "fedmem"
 """The record that tells a client of another process what its work is; no strategy sees it."""
@@ -105,7 +106,7 @@ def check_instructions(client: ClientAlgorithm, round_number: int, content: Reco
     if unheard:
         raise RunError(
             f"round {round_number}: the strategy instructs its clients by {unheard[0]!r}, which the client algorithm "
-            f"{type(client).__name__} does not follow, so that it would not be the strategy it is named after. Use a "
+            f"{type(client).__name__} does not follow. It would not be the strategy that it is named after. Use a "
             "client algorithm that lists it in `follows`, or another strategy."
         )
 

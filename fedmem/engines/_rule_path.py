@@ -96,8 +96,8 @@ class RulePath:
             restore_generators(generators)
             guard.require(
                 not moved,
-                f"it drew from the global generator of {moved}, so that the same scenario would give other numbers; "
-                "draw from rnd.drawing, one generator for each run, such as rnd.drawing[i].normal(size=shape)",
+                f"it drew from the global generator of {moved}, so the same scenario would give other numbers. "
+                "Draw from rnd.drawing, one generator for each run, such as rnd.drawing[i].normal(size=shape)",
             )
             if not isinstance(result, tuple) or len(result) != 2:
                 guard.reject(f"it returned {a_kind(result)}, should be the next models and the next state")

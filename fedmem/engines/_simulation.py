@@ -116,7 +116,7 @@ def _ray(workers: int, threads: int, address: str | None) -> Iterator[Any]:
 
     if ray.is_initialized():
         raise RunError(
-            "Ray is running in this process already, and Flower would end it with the run; call ray.shutdown() "
+            "Ray is running in this process already, and Flower would end it with the run. Call ray.shutdown() "
             "before, and name a cluster that is to be used by speed.address."
         )
     init: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR", "include_dashboard": False}
@@ -150,8 +150,8 @@ def _probe(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=PROBE_SECONDS).close()
     except (OSError, ValueError) as error:
         raise RunError(
-            f"speed.address {address}: no Ray cluster answers there ({error}); give the address of its head as "
-            "HOST:PORT, or auto for one on this machine, or leave it out, and one is started here."
+            f"speed.address {address}: no Ray cluster answers there ({error}). Give the address of its head as "
+            "HOST:PORT, or auto for one on this machine. Left out, one is started here."
         ) from error
 
 

@@ -118,7 +118,7 @@ def cause_of(error: Error) -> str:
     reason = error.reason or f"error {error.code}"
     if error.code != FAILED and ("Actor" in reason or "WorkerCrashed" in reason):
         return (
-            "its worker process died, and so did the one that tried again: it crashed, was killed (for want of "
+            "its worker process died, and so did the one that tried again. They crashed, were killed (for want of "
             "memory?), or took longer than a client may"
         )
     return reason

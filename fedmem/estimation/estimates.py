@@ -75,8 +75,8 @@ MEASURES = (
     Measure(
         name="retention",
         title="retention",
-        means="The effect at the aggregate as a share of the effect at the owning client, both above the null and "
-        "summed over all examples of a kind. 1 means that aggregation keeps everything, 0 nothing.",
+        means="The effect at the aggregate divided by the effect at the owning client. Both are differences from the "
+        "null, summed over all examples of a kind. 1 means that aggregation keeps everything, 0 nothing.",
         is_not="It is not an average of ratios of single examples. It is undefined where the local effect is not "
         "significant, by its interval and by p.",
         digits=2,

@@ -54,8 +54,8 @@ class ClientInfluence:
         Measure(
             name="client_influence",
             title="client influence",
-            means="How much better the aggregate of the last observed round is in runs that have a client than in "
-            "runs that leave it out at random. The other clients are there half of the time on both sides.",
+            means="How much better the aggregate of the last observed round is in runs with a client than in runs "
+            "that leave it out at random. The other clients are there half of the time on both sides.",
             is_not="It is not the loss of a full federation without the client.",
             null=0.0,
             direction="neither",

@@ -65,8 +65,8 @@ class CrossInfluence:
         Measure(
             name="cross_influence",
             title="cross-influence",
-            means="The number of test examples that the models answer rightly because one audit example was trained "
-            "on, minus those that they answer wrongly because of it.",
+            means="The number of test examples answered rightly because one audit example was trained on, minus the "
+            "number answered wrongly because of it.",
             is_not="It is not self-influence. Gains and losses cancel in this sum.",
             null=0.0,
             direction="neither",

@@ -46,8 +46,8 @@ class Memorisation:
             name="memorisation",
             title="memorisation",
             aside="self-influence, −1 to 1",
-            means="How much more often the model is right about an example when the example itself was trained on, "
-            "over the runs that have it in and the runs that have it out at random.",
+            means="How much more often the model is right about an example when the example itself was trained on. "
+            "Runs in which the example is in at random are compared with runs in which it is out.",
             is_not="It is not over-fitting and not difficulty. An example that the model gets right either way has "
             "memorisation zero, although it was learned.",
             unit="share",

@@ -24,8 +24,8 @@ _MEASURES = (
         name="forgetting",
         gain="forgetting_gain",
         title="forgetting",
-        means="The share of steps from one model of a sequence to the next at which a right answer becomes wrong; 1 if "
-        "no answer is right.",
+        means="The share of steps from one model of a sequence to the next at which a right answer becomes wrong. It "
+        "is 1 if no answer is right.",
         is_not=_NOT,
         unit="share",
         range=(0.0, 1.0),

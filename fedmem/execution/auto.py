@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 
 SPLIT = 5000
-"""Client trainings from which on the runs of a bank are divided so that every worker has some, even if one shard could
-hold them all; below, dividing them costs more than it saves."""
+"""From so many client trainings on, the runs of a bank are divided so that every worker has some.
+
+This holds even if one shard could hold them all. With fewer trainings, dividing them costs more than it saves."""
 
 
 def is_stacked(scenario: Scenario) -> bool:

@@ -133,8 +133,8 @@ def _arrays(parts: Sequence[TrainedBank]) -> dict[str, NDArray[Any]]:
     for part in parts:
         if again := sorted(arrays.keys() & part.reconstructions.keys()):
             raise RunError(
-                f"a probe kept arrays of several runs under the name {again[0]!r}; runs may be trained apart, so put "
-                "the number of the run into the name that is given to `keep`"
+                f"a probe kept arrays of several runs under the name {again[0]!r}; runs are trained "
+                "in several shards. Put the number of the run into the name that is given to `keep`"
             )
         arrays |= part.reconstructions
     return dict(sorted(arrays.items(), key=lambda item: _natural(item[0])))

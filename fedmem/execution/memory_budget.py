@@ -169,6 +169,6 @@ def _too_much(needs: MemoryNeeds, room: MemoryLimits, budget: float) -> Problem:
     return Problem(
         path="speed.memory",
         message=f"{budget / 1e9:g} GB are too little: with one run, one client and {room.forward_rows} rows at a time "
-        f"training takes {bytes_text(sum(training.values()))} ({listed}); raise it to at least {min_budget:g}, or use "
+        f"training takes {bytes_text(sum(training.values()))} ({listed}). Raise it to at least {min_budget:g}, or use "
         f"{remedies[main_remedy]}",
     )

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
 
 EARLY, LIBRARIES, STACKING = 300 << 20, 500 << 20, 70 << 20
-"""Python with what it has imported when a federation is built, and when results are written, with the memory that it
-holds on to (`processes.hold_on_to_memory`); more for stacks."""
+"""Bytes of Python with its imports: when a federation is built, when results are written, and more for stacks.
+
+They include the memory that Python holds on to (`processes.hold_on_to_memory`)."""
 
 WORKER = 100 << 20
 """What a worker process changes of the pages that it shares with its parent, beside what it trains."""
@@ -51,8 +52,9 @@ POSITIONS = 40
 """Bytes of each place of a batch while batches are planned: where its row is, and copies of that."""
 
 EACH, TABLES = 3, 3
-"""How often the gradients of single examples are there while they are shortened, and what a strategy keeps while it is
-replaced by what it keeps next."""
+"""Copies at the same time: of the gradients of single examples while they are clipped, and of a strategy's state.
+
+The latter is replaced by its next value."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -289,7 +289,7 @@ def measure(path: Path | str) -> Path:
     if scenario.id != stored.manifest.get("id"):
         raise FolderError(
             f"{folder / 'scenario.yaml'} describes {scenario.id}, but its results are those of "
-            f"{stored.manifest.get('id')}: the file was changed, or this version computes other numbers; put the old "
+            f"{stored.manifest.get('id')}: the file was changed, or this version computes other numbers. Put the old "
             f"file back, or run the new one with: fedmem run {folder / 'scenario.yaml'}"
         )
     probe_sources = set(sources(scenario.probes))

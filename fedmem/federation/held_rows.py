@@ -220,7 +220,7 @@ def limit_text(replaced: bool) -> str:
     if not replaced:
         return "a client keeps at least one row of its own; choose fewer"
     return (
-        "each needs another row of the same client as its replacement row, and the client keeps at least one; choose "
+        "each needs another row of the same client as its replacement row, and the client keeps at least one. Choose "
         "fewer, or write `exclusion: remove`, which needs no replacement rows"
     )
 

@@ -171,8 +171,8 @@ def _check_pure(module: nn.Module) -> None:
         if isinstance(part, _DropoutNd) and part.p > 0:
             raise ComponentError(
                 "model",
-                f"has dropout at {name!r}, which draws from torch's global generator, so that the same scenario would "
-                "give other numbers; leave it out, or set p to 0 (client.weight_decay regularises as well)",
+                f"has dropout at {name!r}, which draws from torch's global generator, so the same scenario would give "
+                "other numbers. Leave it out, or set p to 0 (client.weight_decay regularises as well)",
             )
 
 

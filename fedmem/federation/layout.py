@@ -170,8 +170,8 @@ def _plan_injection(
     if isinstance(scenario.partition, FeatureShift) and carries_real_rows(injection.role, addition):
         raise ComponentError(
             f"injections[{i}]",
-            "trains on real images that carry a canary and keep their pixels, while the partition shows clients all "
-            "other real rows in their own way, so that in and out would differ in more than the canary; use another "
+            "trains on real images that carry a canary and keep their pixels, while the partition changes all other "
+            "real rows of a client. So in and out would differ in more than the canary. Use another "
             "partition, or a canary that needs no real row, such as random_pattern",
         )
     if (addition.taken is not None) != injection_declaration(injection).takes_held:

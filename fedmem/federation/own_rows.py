@@ -198,7 +198,7 @@ class Ownership:
                 raise ComponentError(
                     f"injections[{i}]",
                     f"puts {count} rows of other owners on clients, while each client of this partition holds the rows "
-                    "of one owner; draw them with `reserve.take_like(..., client=...)`, or declare "
+                    "of one owner. Draw them with `reserve.take_like(..., client=...)`, or declare "
                     "`foreign_rows = True`",
                 )
             counts |= {injection.name: count} if count else {}
@@ -381,7 +381,7 @@ class _Draws:
         if len(chosen) < total:
             raise ComponentError(
                 "injections",
-                f"{total} rows are taken from all clients, but these can give {len(chosen)} and keep a row each; "
-                "lower per_client of the injections, or reference_rows, or population",
+                f"{total} rows are taken from all clients, but these can give {len(chosen)} and keep a row each. "
+                "Lower per_client of the injections, or reference_rows, or population",
             )
         return chosen[:total]

@@ -142,7 +142,7 @@ def _row_shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
     unused_text = f" and {counts['reserved_rows']} of reserved classes" if counts["reserved_rows"] else ""
     message = (
         f"{counts['total']} rows minus {counts['test']} for test{unused_text} leave {train}, but {rows_needed} are "
-        f"needed: population {counts['population']}, audit {counts['audit']}, "
+        f"needed. These are: population {counts['population']}, audit {counts['audit']}, "
         f"replacement rows {counts['replacements']} and one for each of {scenario.clients} clients; "
     )
     max_population = train - reserved - scenario.clients

@@ -262,7 +262,7 @@ def cause_of(error: BaseException) -> str:
     text = cut + (" …" if len(cut) < len("\n".join(lines)) else "")
     if is_out_of_memory(error):
         text += (
-            "; the machine has too little memory for this, so lower what is large in the scenario: references, "
+            ". The machine has too little memory for this. Lower what is large in the scenario: references, "
             "bootstrap, runs, clients, rows of the data, or the width of the model"
         )
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

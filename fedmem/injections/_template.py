@@ -37,7 +37,7 @@ class Template:
             raise ComponentError(
                 _PLACE,
                 f"{count} different secrets are wanted, but the template has {self.space.size} members, of which some "
-                "must be left to compare with; give it more places, or lower per_client or clients",
+                "must be left to compare with. Give it more places, or lower per_client or clients",
             )
         if self.space.size <= _NUMBERED:
             return [int(number) for number in rng.choice(self.space.size, size=count, replace=False)]

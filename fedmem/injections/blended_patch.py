@@ -70,7 +70,7 @@ class BlendedPatch(PlacedInjection):
             raise ComponentError(
                 "injections.size",
                 f"a patch of {height} x {width} pixels has {values} values, but at least {FEWEST_BINARY} are needed to "
-                f"tell canaries and references apart; raise size, at most to 1",
+                "distinguish canaries and references. Raise size, at most to 1",
             )
         keys = rng.integers(2, size=(count, *space.shape[:-2], height, width))
         top = rng.integers(space.shape[-2] - height + 1, size=count)

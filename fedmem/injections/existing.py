@@ -176,7 +176,7 @@ class Existing:
             raise ComponentError(
                 f"injections.{selector}",
                 f"{count} rows of {client_with_name(data.client, data.name)} are chosen, but of its "
-                f"{len(data.examples)} rows at most {data.max_taken} can be{others}: a client keeps at least one row, "
+                f"{len(data.examples)} rows at most {data.max_taken} can be{others}. A client keeps at least one row, "
                 "and under `exclusion: replace` "
                 "each chosen row needs another row of the client as its replacement row. Possible are "
                 f"{sum(min(count, data.max_taken) for data, count in pairs)} of the {sum(counts)} rows; choose fewer, "

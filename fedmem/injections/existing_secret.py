@@ -206,7 +206,7 @@ def _warnings(
         yield (
             f"{len(others)} other {'window of a client holds' if len(others) == 1 else 'windows of clients hold'} the "
             "value of a secret without the text of the template before it. Runs that leave the secret out still train "
-            "on such windows, so that memorisation and in − out of extraction may be too small, also where they are "
+            "on such windows. So memorisation and in − out of extraction may be too small, also where they are "
             "zero. "
             "Look at exposure and at extraction of secrets that are in, or write a template that the other texts match"
         )
@@ -214,7 +214,7 @@ def _warnings(
     times = int(np.isin(in_reserve.number, list(chosen)).sum())
     if times:
         yield (
-            f"{times} windows that are set aside for other injections hold these secrets too; where one becomes a "
+            f"{times} windows that are set aside for other injections hold these secrets too. Where one becomes a "
             "replacement row, a run that left a secret out still trains on it"
         )
 

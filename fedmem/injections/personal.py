@@ -132,8 +132,8 @@ class Personal(PlacedInjection):
         if any(a != b and b[: len(a)] == a for options in field_options for a in options for b in options):
             raise ComponentError(
                 "injections.asks",
-                f"one value of {self.asks!r} is the beginning of another, so that a model could never find the longer "
-                "one likelier; write a list in which none is",
+                f"one value of {self.asks!r} is the beginning of another, so a model could never find the longer "
+                "one more probable. Write a list in which none is",
             )
         fits(template.space.max_length, space, "injections.template")
         return template

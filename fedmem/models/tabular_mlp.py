@@ -54,8 +54,8 @@ class TabularMLP:
         if not blocks:
             raise ComponentError(
                 "model.kind",
-                "tabular_mlp wants a table, whose data set says which columns are numbers and which categories, but "
-                "these data are no table; choose `model: {kind: mlp}`, or a table such as `dataset: {kind: adult}`",
+                "tabular_mlp needs a table, whose data set says which columns are numbers and which categories, but "
+                "these data are no table. Choose `model: {kind: mlp}`, or a table such as `dataset: {kind: adult}`",
             )
         from torch import nn
 

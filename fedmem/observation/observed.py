@@ -35,8 +35,8 @@ def params_of(record: ArrayRecord, like: Params | None = None) -> Params:
     odd = sorted(set(params) ^ set(like)) or [name for name in like if params[name].shape != like[name].shape]
     if odd:
         raise RunError(
-            f"a model came back whose parameter {odd[0]!r} is missing, unknown or of another shape than it was sent; "
-            "a strategy and its clients have to return the arrays that they were given."
+            f"a model came back whose parameter {odd[0]!r} is missing, unknown or of another shape than was sent. "
+            "A strategy and its clients must return the arrays that they were given."
         )
     return {name: params[name].to(value.dtype) for name, value in like.items()}
 

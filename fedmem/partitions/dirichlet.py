@@ -69,8 +69,8 @@ class Dirichlet:
             smallest = max(smallest, fewest)
         raise ComponentError(
             "partition",
-            f"in {attempts} draws of alpha {self.alpha:g} no one gave each of {num_clients} clients {self.min_rows} "
-            f"of {len(rows)} rows (the best left a client with {smallest}); raise alpha or lower clients"
+            f"none of {attempts} draws of alpha {self.alpha:g} gave each of {num_clients} clients {self.min_rows} of "
+            f"{len(rows)} rows. The best left a client with {smallest}; raise alpha or lower clients"
             + (f", or lower min_rows to {smallest}" if smallest else ""),
         )
 

@@ -73,7 +73,7 @@ class Pathological:
             if len(members) < len(owners):
                 raise ComponentError(
                     "partition",
-                    f"class {label} has {len(members)} rows, but {len(owners)} clients are to hold some of it; lower "
+                    f"class {label} has {len(members)} rows, but {len(owners)} clients are to have some of it. Lower "
                     f"clients or classes, or leave more rows over (population, per_client of the injections)",
                 )
             owner[members] = np.repeat(owners, even_sizes(len(members), len(owners)))

@@ -85,8 +85,8 @@ class Releases:
         if self.sampling == "fixed_size" and self.adjacency == "add_remove":
             raise ComponentError(
                 "privacy.adjacency",
-                "add_remove with cohorts of a fixed size is not defined: with one unit more all the others would be "
-                "drawn less often; use zero_out or replace, or sampling poisson",
+                "add_remove with cohorts of a fixed size is not defined: with one unit more all others would be drawn "
+                "less often. Use zero_out or replace, or sampling poisson",
             )
 
     @property
@@ -283,8 +283,8 @@ def _refusal(releases: Releases, by: Accountant) -> str:
     use = f"use one of: {', '.join(releases.accountants)}"
     if releases.sampling == "fixed_size":
         return (
-            f"{by} counts on Poisson sampling, but cohorts of a fixed size tell more: who was drawn says that another "
-            f"was not; {use}, or the sampler poisson"
+            f"{by} assumes Poisson sampling, but cohorts of a fixed size leak more: if one client was drawn, another "
+            f"was not. To mend it, {use}, or the sampler poisson"
         )
     if releases.sampling in ("everyone", "tree"):
         return (

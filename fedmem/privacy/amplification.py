@@ -41,15 +41,15 @@ def sampling_assumptions(strategy: StrategyMaker, sampler: Sampler, clients: int
         if "unknown" in reads:
             raise ComponentError(
                 "sampler",
-                f"nothing is known of how {kind_of(part)} picks clients, which may tell of their data, whatever the "
-                f"noise of {kind_of(strategy)}; use {_remedy(strategy)}, or, for a class of your own that reads no "
+                f"nothing is known of how {kind_of(part)} picks clients. The choice may leak their data, whatever the "
+                f"noise of {kind_of(strategy)}. Use {_remedy(strategy)}, or, for a class of your own that reads no "
                 "values of clients, declare reads: ClassVar[tuple[str, ...]] = ()",
             )
         if reads:
             raise ComponentError(
                 "sampler",
-                f"{kind_of(part)} picks clients by what they hold or how they do, so that who takes part tells of "
-                f"their data, whatever the noise of {kind_of(strategy)}; use {_remedy(strategy)}",
+                f"{kind_of(part)} picks clients by their data or training, so participation leaks their data, whatever "
+                f"the noise of {kind_of(strategy)}; use {_remedy(strategy)}",
             )
     # with other samplers one client more would take the place of another
     alone = all(sampler_declaration(part).displaces_nobody for _, part in nested_components(sampler))
@@ -60,7 +60,7 @@ def sampling_assumptions(strategy: StrategyMaker, sampler: Sampler, clients: int
             raise ComponentError(
                 "sampler",
                 f"{kind_of(sampler)} may pick a client in any round, while the guarantee of {kind_of(strategy)} counts "
-                f"on a minimum separation of a client's participations; use {_remedy(strategy)}, or strategy dp_fedavg",
+                f"on a minimum separation of a client's participations. Use {_remedy(strategy)}, or strategy dp_fedavg",
             )
         return SamplingAssumptions(sampling="tree", rate=1.0, adjacency=adjacency, min_separation=separation)
     sampling, rate = sampling_law(sampler, clients)
@@ -121,7 +121,7 @@ def canaries(strategy: StrategyMaker, sampler: Sampler, clients: int, seed: int)
         )
     raise ComponentError(
         "strategy.canary_clients",
-        f"how often a client that is not in the federation would be picked by {kind} is not defined; use poisson, "
+        f"how often a client that is not in the federation would be picked by {kind} is not defined. Use poisson, "
         "uniform or everyone, or leave canary_clients out",
     )
 

@@ -23,10 +23,10 @@ def record_adjacency(client: ClientAlgorithm, privacy: Privacy) -> Iterator[Prob
     if isinstance(client, PrivateAlgorithm) and privacy.adjacency == "add_remove":
         yield Problem(
             path="privacy.adjacency",
-            message=f"add_remove does not hold for the records of client {kind_of(client)}: its sampling rate, "
-            "batch_size / rows, and its steps in an epoch depend on the number of rows, so that one record more "
-            "changes how often all others are drawn; use zero_out (the default for records) or replace, which keep "
-            "the number of rows",
+            message=f"add_remove does not hold for the records of client {kind_of(client)}. Its sampling rate, "
+            "batch_size / rows, and its steps in an epoch depend on the number of rows. One record more changes how "
+            "often all others are drawn. Use zero_out (the default for records) or replace, which keep the number of "
+            "rows",
         )
 
 
@@ -53,8 +53,8 @@ def problems(
             declare = "takes steps by its rows alone, declare on the client steps_by_rows: ClassVar[bool] = True"
         yield Problem(
             path=reader.path,
-            message=f"{reader.kind} reads {exact} of clients, which have no noise, so that the guarantee of {noisy} "
-            f"would not hold for the models; use {'fedavg' if server else 'uniform'}, or, for a class of your own that "
+            message=f"{reader.kind} reads {exact} of clients, which have no noise, so the guarantee of {noisy} would "
+            f"not hold for the models. Use {'fedavg' if server else 'uniform'}, or, for a class of your own that "
             f"{declare}",
         )
     if cohort_by == "strategy":

@@ -275,8 +275,8 @@ def canary_clients(
     if isinstance(client, PersonalClient):
         yield Problem(
             path="strategy.canary_clients",
-            message=f"they push all parameters, but {kind_of(client)} keeps some at its clients, so that no model has "
-            "the movement of all; use client sgd, or leave canary_clients out",
+            message=f"they push all parameters, but {kind_of(client)} keeps some at its clients, so no model has the "
+            "movement of all. Use client sgd, or leave canary_clients out",
         )
     if not readers or "global" not in levels:
         yield Problem(
@@ -308,8 +308,8 @@ def _may_raise(
     if not first:
         yield Problem(
             path=f"{path}.alarm",
-            message="another audit may raise the alarm already; of several bounds one is above the truth more often "
-            "than each by itself, so declare one, and leave alarm out here",
+            message="another audit may raise the alarm already. Of several bounds, one is above the truth more often "
+            "than each alone. Declare one, and leave alarm out here",
         )
     if not audit.example_kind:
         yield Problem(
@@ -341,8 +341,8 @@ def _like_with_like(
         where = f"{kind_of(client)} guarantees nothing" if isinstance(client, PrivateAlgorithm) else "there is nothing"
         yield Problem(
             path=f"{path}.alarm",
-            message=f"exclusion: remove compares n rows with n - 1, but {where} for such neighbours, since the number "
-            "of rows is used exactly (by sampling rates, steps or weights); use exclusion: replace, or leave alarm out",
+            message=f"exclusion: remove compares n rows with n - 1, but {where} for such neighbours. The number of "
+            "rows is used exactly (by sampling rates, steps or weights). Use exclusion: replace, or leave alarm out",
         )
 
 

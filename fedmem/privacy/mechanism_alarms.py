@@ -45,7 +45,7 @@ def problems(
             yield Problem(
                 path=path,
                 message=f"the steps of client {kind_of(client)} cannot be tested: its class has no method "
-                "schedule(round_number, num_steps), which returns a fedmem.contracts.client.Schedule; add the method, "
+                "schedule(round_number, num_steps), which returns a fedmem.contracts.client.Schedule. Add the method, "
                 "or leave this out",
             )
         levels = [level for level, is_tested in (("global", server), ("local", records)) if is_tested]

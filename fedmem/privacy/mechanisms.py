@@ -64,8 +64,8 @@ def mechanisms(
         if exact := uncovered_by_server(strategy):
             raise ComponentError(
                 "strategy",
-                f"{kind_of(strategy)} reads {exact}, which its noise does not cover, so that there is no guarantee; "
-                "use dp_fedavg, dp_adaptive or dp_ftrl, or declare on the class what it reads of clients "
+                f"{kind_of(strategy)} reads {exact}, which its noise does not cover, so there is no guarantee. "
+                "Use dp_fedavg, dp_adaptive or dp_ftrl, or declare on the class what it reads of clients "
                 "(reads: ClassVar[tuple[str, ...]]) and which of that its noise covers (noise_covers)",
             )
         assumptions = sampling_assumptions(strategy, sampler, clients)

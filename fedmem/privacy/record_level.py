@@ -67,7 +67,7 @@ def problems(scenario: Scenario, federation: Federation) -> Iterator[Problem]:
     if len(some) and delta >= 1 / some.min():
         yield Problem(
             path="privacy.delta",
-            message=f"{delta:g} allows publishing one of the {some.min()} records of the smallest client; use less "
+            message=f"{delta:g} allows publishing one of the {some.min()} records of the smallest client. Use less "
             f"than 1 / rows = {1 / some.max():.2g}, for the {some.max()} records of the largest client",
         )
         return
@@ -78,9 +78,9 @@ def problems(scenario: Scenario, federation: Federation) -> Iterator[Problem]:
         if not _keeps_target(release, target):
             yield Problem(
                 path="client.noise_multiplier",
-                message=f"{noise:g} gives {guarantee_of(release)} where a client takes part as often as it can, above "
-                f"privacy.target_epsilon, {target:g}; write noise_multiplier: null to have it found, or raise the "
-                "target",
+                message=f"{noise:g} gives {guarantee_of(release)} where a client participates as often as it can. That "
+                f"is above privacy.target_epsilon, {target:g}. Write noise_multiplier: null to have it found, or raise "
+                "the target",
             )
             return
 

@@ -213,7 +213,7 @@ def schedule_of(round_number: int, num_examples: int, context: Context) -> Sched
         raise ComponentError(
             "client",
             f"this probe reads an update as a gradient times learning rates, but the client algorithm {name} has no "
-            "method schedule(round_number, num_steps) that says them; add the method, or leave the probe out",
+            "method schedule(round_number, num_steps) that says them. Add the method, or leave the probe out",
         )
     steps = client.num_steps(num_examples)
     schedule = client.schedule(round_number, steps)
@@ -222,7 +222,7 @@ def schedule_of(round_number: int, num_examples: int, context: Context) -> Sched
         raise ComponentError(
             "client",
             f"round {round_number}: schedule of the client algorithm {name} gave learning rates {rates.tolist()} for "
-            f"{steps} steps; it must give one finite number above 0 for each step",
+            f"{steps} steps. It must give one finite number above 0 for each step",
         )
     return schedule
 

@@ -22,7 +22,7 @@ def check_reconstruction(case: Case, reconstruction: Reconstruction) -> Reconstr
     if len(reconstruction.inputs) == 0 or not np.isfinite(reconstruction.inputs).all():
         raise RunError(
             f"run {case.transition.run}, round {case.transition.round}, client {case.transition.client}: the attack "
-            f"on view {case.view} must return finite images, at least one; it returned {len(reconstruction.inputs)}, "
+            f"on view {case.view} must return finite images, at least one. It returned {len(reconstruction.inputs)}, "
             f"{np.count_nonzero(~np.isfinite(reconstruction.inputs))} of their values not finite"
         )
     return reconstruction

@@ -159,7 +159,7 @@ class Extraction:
         if not federation.modality.tokens:
             raise ComponentError(
                 "probes",
-                "extraction lets a model write texts, but these data have one label for each row; use a data set of "
+                "extraction lets a model write texts, but these data have one label for each row. Use a data set of "
                 "texts, or leave this probe out",
             )
         missing = [kind for kind in self.kinds if kind not in audit.kinds]

@@ -35,8 +35,8 @@ def learning_notes(summary: Summary) -> Iterator[str]:
     for learning in summary.learnings:
         if learning.verdict == "fitted":
             yield (
-                f"The {learning.level} models are no better than the most frequent answer on held-out examples, but "
-                "they are on the audit examples that they were trained on: they fit these without generalising."
+                f"The {learning.level} models are no better than the most frequent answer on held-out examples. On "
+                "the audit examples that they were trained on, they are: they fit these without generalising."
             )
         if learning.verdict == "undefined":
             yield (

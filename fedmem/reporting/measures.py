@@ -232,8 +232,8 @@ TABLE_TERMS: Mapping[str, str] = {
     "≈": "the interval spans more than half of 0 to 1: read it, not the number",
     "global / local": "retention, the share of the local effect that is kept",
     "first higher": "the interval of first − second lies above zero",
-    MARK: "saturated: within half a bit of the ceiling of exposure, log2(references + 1), or of another measure within "
-    ".01 (AUC, rates, accuracy) or .05 (memorisation) of its end. "
+    MARK: "saturated: within half a bit of the ceiling of exposure, log2(references + 1). Other measures are saturated "
+    "within .01 (AUC, rates, accuracy) or .05 (memorisation) of their end. "
     "A difference of two such values is hidden; of one it may be larger than it is shown (capped)",
     "both saturated": "both values are at the end of what the measure shows, so that a difference could not be seen",
     "capped": "one of both values is saturated, so that the true difference may be larger",

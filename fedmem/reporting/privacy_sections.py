@@ -122,8 +122,8 @@ def _heading(values: Mapping[_Key, Reading], subject: str, levels: Sequence[str]
 
 
 _OTHER_NEIGHBOURS = (
-    "The epsilon of these bounds is for the neighbours that random inclusion compares: another record in the place of "
-    "the example, or with exclusion: remove no record. PRIVACY may state the same noise for other neighbours, and "
+    "The epsilon of these bounds is for the neighbours that random inclusion compares. Another record is in the place "
+    "of the example, or no record with exclusion: remove. PRIVACY may state the same noise for other neighbours, and "
     "target_epsilon is a target for those."
 )
 """Why the epsilon of bounds may differ from that of the guarantee."""
@@ -205,14 +205,14 @@ def _power(subject: str, epsilon: float, permitted: float) -> str:
     if epsilon > permitted:
         return (
             f"Positive control of {subject}: the same scenario without noise gives epsilon >= {_epsilon(epsilon)}, "
-            f"above the permitted {_epsilon(permitted)}, so that this audit raises the alarm on a mechanism without "
+            f"above the permitted {_epsilon(permitted)}. So this audit raises the alarm on a mechanism without "
             "noise."
         )
     if permitted == math.inf:
         return f"NO POWER: nothing bounds {subject}, so that no value is above what is permitted; add noise."
     return (
         f"NO POWER: the same scenario without noise gives epsilon >= {_epsilon(epsilon)} for {subject}, not above the "
-        f"permitted {_epsilon(permitted)}. This audit cannot raise an alarm, and finding nothing says nothing; use the "
+        f"permitted {_epsilon(permitted)}. This audit cannot raise an alarm, and finding nothing says nothing. Use the "
         "settings of scenarios/audit.yaml (dp_sgd) or scenarios/audit_clients.yaml (noise at the server), more "
         "examples, or probe mechanism."
     )

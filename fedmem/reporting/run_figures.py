@@ -87,7 +87,7 @@ def run_figures(summary: Summary) -> Iterator[RunFigure]:
                 subtitle += "; at most: the bound by the guaranteed epsilon after all rounds, for any attack"
             if has_varying_n:
                 subtitle += (
-                    ". Local: only the n examples whose owning client took part in the round, so the set of examples "
+                    ". Local: only the n examples whose owning client participated in the round. The set of examples "
                     "changes from round to round, and a curve can bend for that reason alone"
                 )
             title = measure.full_name.partition(" at ")[0]

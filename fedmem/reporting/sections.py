@@ -235,8 +235,8 @@ def _retention(summary: Summary, measures: Sequence[Variant]) -> Section:
             rows.append((kind, str(value.n), text))
         blocks.append((measure.title, tuple(rows)))
     note = (
-        "Undefined: the interval of the local effect contains its null or comes within a tenth of the effect of it, or "
-        "there is none, or its p is above 0.05, so there is nothing to divide by."
+        "Undefined: there is no local effect to divide by. It has no interval, its p is above 0.05, or its interval "
+        "contains the null or comes within a tenth of the effect of it."
     )
     has_undefined = any(row[-1] == "undefined" for _, rows in blocks for row in rows)
     return Section(
@@ -361,8 +361,9 @@ def picking(run: Run) -> str:
         return f"The cohorts were picked by the losses or norms of a pilot run, which no estimate reads{failure_note}."
     if scenario.get("roster") == "per_run" and "local" in scenario.get("observe", {}).get("levels", ()):
         return (
-            "Each run drew a roster of its own, so that whether a client's model is there to be read may depend on "
-            "which of its examples are in: nothing local compares in with out, only the aggregate does."
+            "Each run drew a participation schedule of its own. Whether a client's model is there to be read may "
+            "depend on which of its examples are in. So nothing local compares in with out. Only the aggregate "
+            "does."
         )
     return ""
 

@@ -27,15 +27,15 @@ def note(is_in: BoolArray) -> str:
         "p of no memorisation, which is exact and one-sided. With one run it is that of the rank, and "
         "secrets that people wrote have none."
         if math.isnan(floor)
-        else "p of no memorisation of this example, which is exact and one-sided: the share of all ways to choose its "
-        f"in runs that have as high a sum of ranks. With {len(is_in)} runs it is at least {floor:.2g}. It is not "
-        "adjusted for the number of examples; `fedmem top` adjusts it. p of a kind, in other sections, is two-sided "
-        "and about all examples of the kind together."
+        else "p of no memorisation of this example, which is exact and one-sided. It is the share of all ways to "
+        f"choose its in runs that have as high a sum of ranks. With {len(is_in)} runs it is at least {floor:.2g}. It "
+        "is not adjusted for the number of examples, and `fedmem top` adjusts it. In other sections, p is two-sided "
+        "and about all examples of a kind together."
     )
     return (
-        f"Fewer than {FEWEST} examples give no interval for others like them, but something about each: its rank among "
-        "the references, over several runs the geometric mean of its ranks; the interval of this example alone, over "
-        f"runs; and {p} n counts runs."
+        f"Fewer than {FEWEST} examples give no interval for others like them. Each example has its rank among the "
+        "references (over several runs, the geometric mean of its ranks). It has an interval of this example alone, "
+        f"over runs, and {p} The column n counts runs."
     )
 
 

@@ -50,8 +50,8 @@ def written_note(run: Run) -> str:
     total = len(written_rows(run))
     more = f" The first {_MAX_SHOWN} of {total} secrets." if total > _MAX_SHOWN else ""
     return (
-        "The most probable text that a model writes after the beginning of the secret, at the last observed round of "
-        f"the first run that trains on the secret.{more} Equal texts are in bold."
+        "The most probable text that a model writes after the beginning of the secret. It is that of the last observed "
+        f"round of the first run that trains on the secret.{more} Equal texts are in bold."
     )
 
 

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from fedmem.results.read import Run
 
 NOTE = (
-    "low and high are the 95 % interval of each client alone. adjusted_low, adjusted_high and p_adjusted allow for all "
-    "clients of a measure, kind and level together (column tests; Bonferroni). Clients whose adjusted intervals do not "
-    "overlap differ. With fewer than 8 examples of a client, or fewer than 8 runs, there is no interval; without a "
-    "measured example the value is undefined (n is 0)."
+    "The columns low and high are the 95 % interval of each client alone. The columns adjusted_low, adjusted_high and "
+    "p_adjusted allow for all clients of a measure, kind and level together (column tests; Bonferroni). Clients "
+    "whose adjusted intervals do not overlap differ. With fewer than 8 examples of a client, or fewer than 8 runs, "
+    "there is no interval. Without a measured example the value is undefined (n is 0)."
 )
 """How to read the frame; `frame.attrs["note"]`."""
 

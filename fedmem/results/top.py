@@ -211,7 +211,7 @@ def notes(ranking: Ranking) -> Iterator[str]:
     if not math.isnan(ranking.largest_error):
         yield (
             f"With {ranking.runs} runs the score of one example has a standard error of up to "
-            f"{ranking.largest_error:.2g}; smaller gaps between examples do not tell which is memorised more."
+            f"{ranking.largest_error:.2g}. Smaller gaps between examples do not show which is memorised more."
         )
     if len(ranking.frame) < total:
         yield (
@@ -221,8 +221,8 @@ def notes(ranking: Ranking) -> Iterator[str]:
     frame, null = ranking.frame, ranking.measure.null
     if ranking.significant is not None and ((frame[f"{ranking.level}_low"] > null) & ~frame["significant"]).any():
         yield (
-            "Where an interval lies above the value without memorisation and there is no mark, go by the mark: it "
-            "allows for all examples that were looked at, the interval for those that are shown."
+            "An interval may lie above the value without memorisation although there is no mark. Then use the mark: it "
+            "allows for all examples that were looked at, and the interval for those that are shown."
         )
     if "(hidden)" in "".join(ranking.frame["text"]):
         yield "Cells of sensitive columns are hidden; `fedmem top --show-sensitive` shows them."

@@ -54,7 +54,7 @@ class MinSeparation:
             raise ComponentError(
                 "sampler.separation" if self.size <= clients else "sampler.size",
                 f"{self.size} in each of {self.separation} rounds are {min_clients} different clients, but there are "
-                f"{clients}; lower size or separation until their product is at most {clients}, or raise clients",
+                f"{clients}. Lower size or separation until their product is at most {clients}, or raise clients",
             )
         return np.sort(
             rng.choice(np.flatnonzero(self._has_rested(round_number, history)), size=self.size, replace=False)

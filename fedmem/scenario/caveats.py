@@ -54,7 +54,7 @@ def _few_rows(federation: Federation) -> Iterator[str]:
         more = f" and {len(few) - 5} more" if len(few) > 5 else ""
         yield (
             f"{', '.join(names)}{more} {'has' if len(few) == 1 else 'have'} at most one row to train on besides audit "
-            "examples, so a model of such a client fits that row alone; merge small clients, or leave them out."
+            "examples, so a model of such a client fits that row alone. Merge small clients, or leave them out."
         )
 
 
@@ -115,8 +115,8 @@ def caveats_of_stored(scenario: Mapping[str, Any]) -> list[str]:
         return texts
     return [
         *texts,
-        f"partition {families.kind_of(built)} gives each client the rows of one owner, but this run is of a version "
-        "that drew real rows among audit examples, their controls and their replacement rows from all owners. So a "
-        "row that is called typical is foreign to its owning client: its numbers are those of an outlier, and no "
-        "control for a client's own rows. Run the scenario again with --force.",
+        f"partition {families.kind_of(built)} gives each client the rows of one owner, but this run is of an older "
+        "version. It drew real audit examples, their controls and their replacement rows from all owners. So a row "
+        "that is called typical is foreign to its owning client. Its numbers are those of an outlier, and no control "
+        "for a client's own rows. Run the scenario again with --force.",
     ]

@@ -45,7 +45,7 @@ def _separation(sampler: Sampler, clients: int) -> Iterator[Problem]:
             yield Problem(
                 path=f"{path}.separation",
                 message=f"cohorts of {size} in each of {separation} rounds are {size * separation} different clients, "
-                f"but there are {clients}; lower {path}.separation to at most {clients // size}, or {path}.size to at "
+                f"but there are {clients}. Lower {path}.separation to at most {clients // size}, or {path}.size to at "
                 f"most {max(1, clients // separation)}, or raise clients",
             )
 
@@ -68,7 +68,7 @@ def _learning(sampler: Sampler, roster: str) -> Iterator[Problem]:
         yield Problem(
             path="sampler",
             message=f"{kind_of(sampler)} reads {' and '.join(needs)}: these depend on which examples are in, so "
-            "that runs cannot share cohorts drawn from their own; use roster: pilot, which reads them from one run "
+            "runs cannot share cohorts drawn from their own. Use roster: pilot, which reads them from one run "
             "more, or "
             "use roster: per_run, with estimates at level global only, or another sampler",
         )
@@ -81,9 +81,9 @@ def _picked_by_coins(sampler: Sampler, roster: str, probes: Sequence[Probe]) -> 
         if _compares_held_out(probe):
             yield Problem(
                 path=f"probes[{position}]",
-                message=f"{kind_of(probe)} compares examples that are in with examples that are held out, but with "
-                f"roster: per_run {kind_of(sampler)} picks clients by losses or norms that depend on the "
-                "same random inclusion; use roster: pilot, or leave the probe out",
+                message=f"{kind_of(probe)} compares examples that are in with examples that are held out. But with "
+                f"roster: per_run, {kind_of(sampler)} picks clients by losses or norms that depend on the "
+                "same random inclusion. Use roster: pilot, or leave the probe out",
             )
 
 
@@ -156,10 +156,9 @@ def _roster(roster: str, observe: Observe, estimators: Sequence[Estimator]) -> I
     if roster == "per_run" and estimators and set(observe.levels) == {"local"}:
         yield Problem(
             path="roster",
-            message="with a roster of its own in each run, whether a client is picked may depend on which examples "
-            "are in, so estimates exist at level global only; add global to observe.levels, or use roster: shared "
-            "(roster: pilot "
-            "for samplers that look at losses or norms)",
+            message="with a participation schedule of its own in each run, whether a client is picked may depend on "
+            "which examples are in. So estimates exist at level global only. Add global to observe.levels, or use "
+            "roster: shared (roster: pilot for samplers that look at losses or norms)",
         )
 
 
@@ -182,7 +181,7 @@ def _whole_cohort(strategy: StrategyMaker, sampler: Sampler, clients: int, cohor
         yield Problem(
             path="strategy",
             message=f"{kind_of(strategy)} has fraction_train {made.fraction_train:g}, so it would train fewer "
-            "clients than the sampler chooses; make it with fraction_train=1.0, or write `cohort_by: strategy` to let "
+            "clients than the sampler chooses. Make it with fraction_train=1.0, or write `cohort_by: strategy` to let "
             "it choose among the sampler's cohort",
         )
 

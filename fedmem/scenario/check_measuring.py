@@ -42,7 +42,7 @@ def _held_back(
             yield Problem(
                 path=f"injections[{position}].coins",
                 message=f"the {comparisons[0]} compares with examples that are out at random, but the examples of this "
-                f"injection are in in every run; write coins: true and several runs, or leave the "
+                f"injection are in in every run. Write coins: true and several runs, or leave the "
                 f"{comparisons[0].partition(' ')[0]} out",
             )
 
@@ -216,7 +216,7 @@ def _enough_runs(estimators: Sequence[Estimator], runs: int) -> Iterator[Problem
                 yield Problem(
                     path=path,
                     message=f"{kind_of(component)} compares runs with and without an example and needs at least "
-                    f"{min_runs} runs, but runs is {runs}; set runs to {min_runs} or more, or leave it out",
+                    f"{min_runs} runs, but runs is {runs}. Set runs to {min_runs} or more, or leave it out",
                 )
                 break
 

@@ -32,8 +32,8 @@ def _schedule(client: ClientAlgorithm, probes: Sequence[Probe]) -> Iterator[Prob
             yield Problem(
                 path=f"probes[{position}]",
                 message=f"{kind_of(probe)} reads an update as a gradient times learning rates, but client "
-                f"{kind_of(client)} does not say them: its class has no method schedule(round_number, num_steps), "
-                "which returns a fedmem.contracts.client.Schedule; add the method, or use client: {kind: sgd}, or "
+                f"{kind_of(client)} does not say them. Its class has no method schedule(round_number, num_steps), "
+                "which returns a fedmem.contracts.client.Schedule. Add the method, or use client: {kind: sgd}, or "
                 "leave the probe out",
             )
 
@@ -148,7 +148,7 @@ def _executor(speed: Speed, model: Model | TableModel) -> Iterator[Problem]:
     if speed.executor == "stacked" and not model.stackable:
         yield Problem(
             path="speed.executor",
-            message=f"model {kind_of(model)} does not declare that it can be trained as a stack; use executor: "
+            message=f"model {kind_of(model)} does not declare that it can be trained as a stack. Use executor: "
             "one_by_one or auto, or write `stackable = True` in the class if it is your own",
         )
 
@@ -191,5 +191,5 @@ def _flower(speed: Speed) -> Iterator[Problem]:
         yield Problem(
             path="speed.workers",
             message=f"{speed.workers} workers cannot be asked for where speed.address names a cluster: it has as many "
-            "as its cores allow; use workers: auto, or leave address out",
+            "as its cores allow. Use workers: auto, or leave address out",
         )

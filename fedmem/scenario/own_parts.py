@@ -89,7 +89,7 @@ def not_a_dataclass(family: str, kind: str, cls: type) -> ComponentError:
     also = {"model": ", or be a torch.nn.Module", "dataset": ", or have the method load"}.get(family, "")
     return ComponentError(
         "kind",
-        f"{kind!r} must be a frozen, keyword-only dataclass{also}{_definition_text(cls)}: write "
+        f"{kind!r} must be a frozen, keyword-only dataclass{also}{_definition_text(cls)}. Write "
         f"@dataclass(frozen=True, kw_only=True) above class {cls.__name__}, with its fields in the body, such as "
         f"`share: float = 0.5`, in place of __init__; {example_text(family)}",
     )

@@ -137,8 +137,8 @@ class Privacy(_Part):
     )
     adjacency: Literal["add_remove", "zero_out", "replace"] | None = Field(
         default=None,
-        description="what sets neighbours apart: a client more or less, one that sends nothing, or another in its "
-        "place; left out, add_remove for poisson and everyone, else zero_out",
+        description="how neighbours differ: a client more or less, one that sends nothing, or another in its place. "
+        "Left out, it is add_remove for poisson and everyone, else zero_out",
     )
 
 
@@ -177,7 +177,7 @@ class Speed(_Part):
     )
     seconds_per_client: Annotated[float, Field(gt=0, le=10**9)] = Field(
         default=3600.0,
-        description="how long the steps of one client may take in a round before the run ends with a message; a stack "
+        description="how long the steps of one client may take in a round before the run ends with a message. A stack "
         "of clients has as much for each",
     )
     address: str | None = Field(

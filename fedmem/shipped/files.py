@@ -77,8 +77,8 @@ def missing_text(name: str) -> str:
     """
     hint = did_you_mean(Path(name).stem, scenario_names())
     return (
-        f"there is no such file{hint}; give the path of a scenario such as mine.yaml, or the name of one that fedmem "
-        f"ships such as quickstart (all of them are in {folder()})"
+        f"there is no such file{hint}. Give the path of a scenario such as mine.yaml, or the name of one that fedmem "
+        f"ships, such as quickstart. All of them are in {folder()}"
     )
 
 

@@ -130,7 +130,7 @@ def compare(  # noqa: PLR0913 - options for users, all by name
     settings = settings_of(values_by_path)
     if values_by_path and len(settings) < 2:
         message = (
-            "gives one setting, and there is nothing to compare it with; give several values, such as "
+            "gives one setting, and there is nothing to compare it with. Give several values, such as "
             "--vary strategy.kind=fedavg,krum, or leave --vary out to compare the kinds and levels of one setting"
         )
         raise ScenarioError([Problem(path="", message=message, source="--vary")])

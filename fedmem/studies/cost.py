@@ -111,7 +111,7 @@ def scenario_seconds(scenario: Scenario, federation: Federation, scenario_plan: 
 
 
 UNTIMED = (
-    "unknown: fewer than 3 rounds, a pilot run and the engine flower are not timed; run one scenario, and fedmem runs "
+    "unknown: fewer than 3 rounds, a pilot run and the engine flower are not timed. Run one scenario, and fedmem runs "
     "says how long it took"
 )
 

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 CAPTION = (
     "Means over seeds, in brackets 95 % intervals; each seed draws data, random inclusion, canaries and weights, and "
-    "all settings share them. Differences are paired by seeds. p is that of no difference. p and the intervals of "
-    "differences are adjusted for the number of tests that stands beside p (Bonferroni). The number is fixed before "
-    "the runs: it counts settings whose runs failed, although no value of them is used. So the chance of any wrong "
-    "call among the tests of one measure is at most 5 %, and a difference is called exactly where its interval "
+    "all settings share them. Differences are paired by seeds. The column p is that of no difference. It and the "
+    "intervals of differences are adjusted for the number of tests that stands beside p (Bonferroni). The number is "
+    "fixed before the runs: it counts settings whose runs failed, although no value of them is used. So the chance of "
+    "any wrong call among the tests of one measure is at most 5 %. A difference is called exactly where its interval "
     "excludes 0."
 )
 
@@ -43,20 +43,20 @@ WITHIN_CAPTION = (
     "Differences of kinds and of levels are paired by seeds. Their p and intervals are adjusted for the number of "
     "tests that stands "
     "beside p (Bonferroni). A difference is called exactly where its interval excludes 0. Other kinds are other "
-    "examples, and other levels are other models: a difference does not say why. detects: the smallest difference that "
-    "these seeds would have found with 80 % chance."
+    "examples, and other levels are other models: a difference does not say why. The column detects has the smallest "
+    "difference that these seeds would have found with 80 % chance."
 )
 
 POWER = (
-    "A difference that is not significant is no evidence that there is none. detects: the smallest difference that "
-    "these seeds would have found with 80 % chance, more than possible where no difference is so large: take more "
-    "seeds; seeds: how many would find the difference that was seen."
+    "A difference that is not significant is no evidence that there is none. The column detects has the smallest "
+    "difference that these seeds would have found with 80 % chance. It is more than possible where no difference is so "
+    "large: take more seeds. The column seeds says how many would find the difference that was seen."
 )
 
 SATURATED = (
-    f"{MARK} saturated: within half a bit of the ceiling of exposure, log2(references + 1), or of another measure "
-    "within .01 (AUC, rates, accuracy) or .05 (memorisation) of its end. Two saturated values cannot show a "
-    "difference. One saturated value hides a part of it. The retention of a saturated local value is too high."
+    f"{MARK} saturated: within half a bit of the ceiling of exposure, log2(references + 1). Other measures are "
+    "saturated within .01 (AUC, rates, accuracy) or .05 (memorisation) of their end. Two saturated values cannot show "
+    "a difference. One saturated value hides a part of it. The retention of a saturated local value is too high."
 )
 
 

@@ -91,7 +91,7 @@ def read_study(folder: Path) -> StoredStudy:
         )
     except FileNotFoundError as error:
         raise FolderError(
-            f"{folder} has no {Path(str(error.filename)).name}: it is not finished, or another version made it; the "
+            f"{folder} has no {Path(str(error.filename)).name}: it is not finished, or another version made it. The "
             "same fedmem compare or fedmem sweep makes it again, and repeats no run"
         ) from error
     except (OSError, EOFError, BadZipFile, ValueError, KeyError, TypeError) as error:

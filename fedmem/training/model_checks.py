@@ -157,7 +157,7 @@ def mismatch(module: nn.Module, arrays: Mapping[str, Tensor]) -> str | None:
     if sent_buffers:
         return (
             f"the app's arrays hold the buffer {sent_buffers[0]!r}, such as the running statistics of BatchNorm, but "
-            "models are read from their parameters alone; use GroupNorm or LayerNorm, or send named_parameters() of a "
+            "models are read from their parameters alone. Use GroupNorm or LayerNorm, or send named_parameters() of a "
             "model without buffers"
         )
     if unknown:
@@ -170,7 +170,7 @@ def mismatch(module: nn.Module, arrays: Mapping[str, Tensor]) -> str | None:
     if missing:
         return (
             f"the app's arrays lack {len(missing)} of the {len(model_params)} parameters of the model, such as "
-            f"{missing[0]!r}; send all of them, or give the model whose parameters are those that are sent"
+            f"{missing[0]!r}. Send all of them, or give the model whose parameters are those that are sent"
         )
     for name, value in model_params.items():
         if tuple(arrays[name].shape) != tuple(value.shape):

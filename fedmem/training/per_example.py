@@ -29,9 +29,10 @@ NOISE = "noise of local steps"
 GHOST = 1 << 14
 """Parameters of linear layers from which on ghost clipping is faster than keeping the gradient of every example.
 
-Steps of 32 examples take, in steps without clipping, by hooks and by ghost clipping: at 2 400 parameters 4.9 and 5.3,
-at 12 700 5.3 and 4.7, at 50 900 6.8 and 3.6, at 118 000 13.9 and 4.8. With convolutions it is the same: 1.7 and 1.8 at
-15 700 parameters of linear layers, 4.3 and 2.7 at 530 000, 2.3 and 3.0 where convolutions have nearly all of them.
+The unit of these times is a step of 32 examples without clipping. The first number is by hooks, the second by ghost
+clipping: 4.9 and 5.3 at 2 400 parameters, and 5.3 and 4.7 at 12 700. Further on it is 6.8 and 3.6 at 50 900, and 13.9
+and 4.8 at 118 000. With convolutions it is 1.7 and 1.8 at 15 700 parameters of linear layers, and 4.3 and 2.7 at
+530 000. It is 2.3 and 3.0 where convolutions have nearly all of them.
 """
 
 Outputs = Callable[[Params, Tensor], Tensor]
@@ -347,8 +348,9 @@ class PrivateGradient(torch.autograd.Function):
 # --- what examples spend ----------------------------------------------------------------------------------------------
 
 SPENT = ("spent_sum", "spent_most")
-"""What a client remembers, and reports, of the squares of clips by which its records moved what was released: the sum
-over all of them, and a bound for each, the sum of what in each turn the largest was."""
+"""Client state about the squares of the clips of its released records: the sum over all, and a bound for each.
+
+The bound is the sum of the largest of each participation. A client also reports both."""
 
 
 def privacy_spent(batches: IntArray, shares: FloatArray, memory: Params) -> Params:

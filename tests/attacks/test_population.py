@@ -18,7 +18,7 @@ def test_attack_without_population_is_an_error_with_a_fix(attack: Reconstruction
     assert attack.knows == ("population",)
     rows = digits().take(np.arange(1))
     for population in (None, POPULATION.take(np.arange(0))):
-        with pytest.raises(ComponentError, match="there are none; in a scenario raise `population`"):
+        with pytest.raises(ComponentError, match=r"there are none\. In a scenario raise `population`"):
             one(attack, granted(rows, population))
     with pytest.raises(ComponentError):
         one(attack, granted(rows).grant(("labels",)))

@@ -100,6 +100,6 @@ def test_unknown_order_names_the_remedies_of_the_command(folder: Path) -> None:
     unrolled = ("--attack", "unrolled", "--set", "attack.steps=2")
     code, _, error = call(*unrolled, "--out", "found")
     assert code == 2
-    assert "--set attack.order=drawn" in error
-    assert call(*unrolled, "--set", "attack.order=drawn", "--out", "drawn")[0] == 0
+    assert "in commands attack.order=drawn" in error
+    assert call(*unrolled, "attack.order=drawn", "--out", "drawn")[0] == 0
     assert call(*unrolled, "--labels", "2,0", "--in-order", "--out", "ordered")[0] == 0

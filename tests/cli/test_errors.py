@@ -69,7 +69,7 @@ def test_too_little_memory_is_one_message(failing: Callable[[BaseException], Res
     assert done.exit_code == 1
     assert len(done.stderr.splitlines()) == 1
     assert "too little memory" in done.stderr
-    assert "lower" in done.stderr
+    assert "Lower" in done.stderr
 
 
 def test_a_file_that_cannot_be_written_is_one_message(failing: Callable[[BaseException], Result]) -> None:

@@ -71,7 +71,7 @@ def test_owners_follow_their_rows(load: Callable[..., Dataset]) -> None:
     [
         ({"x": X}, "no array targets or y or y_train; it has x"),
         ({"x": X, "inputs": X, "y": Y}, "has both inputs and x; keep one"),
-        ({"x": X[:, 0], "y": Y}, r"shape \(20,\), but should be \(rows, features\)"),
+        ({"x": X[:, 0], "y": Y}, r"shape \(20,\)\. Give a table \(rows, features\)"),
         ({"x": X[:0], "y": Y[:0]}, "at least one row"),
         ({"x": X[:19], "y": Y}, r"targets has shape \(20,\), but there are 19 rows"),
         ({"x": np.where(X > 0.9, np.nan, X), "y": Y}, "NaN or infinity in 2 of 20 rows, first in row 18"),

@@ -35,5 +35,5 @@ def test_a_sampler_that_reads_nothing_needs_no_pilot() -> None:
     assert one.bank.participation == other.bank.participation
     wrapped = {"kind": "dropout", "sampler": GREEDY["sampler"], "rate": 0.2}
     assert tiny(sampler=wrapped, roster="pilot").has_pilot
-    with pytest.raises(ScenarioError, match="use roster: pilot"):
+    with pytest.raises(ScenarioError, match="Use roster: pilot"):
         tiny(sampler=wrapped)

@@ -83,5 +83,5 @@ def test_arrays_of_several_runs_under_one_name_are_refused() -> None:
     scenario = tiny(rounds=2)
     part = gather(scenario, build(scenario), runs=[0])
     kept = replace(part, reconstructions={"mine/picture": np.zeros(1)})
-    with pytest.raises(RunError, match=r"'mine/picture'.* put the number of the run into the name"):
+    with pytest.raises(RunError, match=r"'mine/picture'.* Put the number of the run into the name"):
         join([kept, kept], (), 0)

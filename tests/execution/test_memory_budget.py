@@ -60,7 +60,7 @@ def test_too_small_a_budget_is_an_error_with_numbers_and_a_fix() -> None:
         reduce_to_budget(NEEDS, ROOM, training(NEEDS, least) - 1)
     (problem,) = caught.value.problems
     assert problem.path == "speed.memory"
-    wanted = float(present(re.search(r"raise it to at least ([\d.]+)", problem.message))[1])
+    wanted = float(present(re.search(r"Raise it to at least ([\d.]+)", problem.message))[1])
     reduce_to_budget(NEEDS, ROOM, wanted * 1e9)  # what is asked for is enough
     with pytest.raises(ScenarioError):
         reduce_to_budget(NEEDS, ROOM, (wanted - 0.2) * 1e9)

@@ -297,7 +297,7 @@ def test_own_rosters_have_no_local_estimates_and_pilots_have(estimator: dict[str
 
 def test_leakage_is_refused_where_coins_decide_who_is_attacked() -> None:
     leakage = {"kind": "leakage", "attack": {"kind": "inverting_gradients", "steps": 2}}
-    with pytest.raises(ScenarioError, match=r"probes\[0\].*use roster: pilot"):
+    with pytest.raises(ScenarioError, match=r"probes\[0\].*Use roster: pilot"):
         tiny(**{**GREEDY, "roster": "per_run"}, probes=[leakage])
     tiny(**GREEDY, probes=[leakage])
     tiny(roster="per_run", probes=[leakage])

@@ -114,7 +114,7 @@ def test_marked_images_are_refused_under_feature_skew() -> None:
     assert not build.check(scenario(BASE, injections=injections))
     (problem,) = build.check(scenario(SKEW, injections=injections))
     assert problem.path == "injections[1]"
-    assert "use another partition, or a canary that needs no real row" in problem.message
+    assert "Use another partition, or a canary that needs no real row" in problem.message
     with pytest.raises(ComponentError, match="differ in more than the canary"):
         built(SKEW, injections=injections)
 

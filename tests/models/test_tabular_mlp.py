@@ -36,6 +36,6 @@ def test_an_embedding_is_no_wider_than_its_category() -> None:
 
 
 def test_tabular_mlp_wants_a_table() -> None:
-    with pytest.raises(ComponentError, match=r"these data are no table; choose `model: \{kind: mlp\}`") as caught:
+    with pytest.raises(ComponentError, match=r"these data are no table. Choose `model: \{kind: mlp\}`") as caught:
         TabularMLP().build_table((), 2)
     assert caught.value.path == "model.kind"

@@ -59,7 +59,7 @@ def test_pathological_clients_hold_k_classes_shared_evenly(seed: int, clients: i
 
 def test_pathological_names_the_class_that_is_too_small() -> None:
     data = labelled(np.repeat([0, 1], [50, 3]))
-    with pytest.raises(ComponentError, match="class 1 has 3 rows, but 5 clients are to hold some of it; lower clients"):
+    with pytest.raises(ComponentError, match="class 1 has 3 rows, but 5 clients are to have some of it"):
         Pathological(classes=2).assign(data, np.arange(53), 5, np.random.default_rng(0))
 
 

@@ -145,7 +145,7 @@ def test_opacus_is_skipped_at_very_large_epsilon() -> None:
 
 def test_cohorts_of_a_fixed_size_have_no_poisson_accountant() -> None:
     fixed = releases(sampling="fixed_size", rate=0.1, adjacency="zero_out")
-    with pytest.raises(ComponentError, match=r"counts on Poisson sampling.*use one of: rdp, pld, gaussian.*poisson"):
+    with pytest.raises(ComponentError, match=r"assumes Poisson sampling.*use one of: rdp, pld, gaussian.*poisson"):
         guarantee_of(fixed, "prv")
 
 

@@ -49,7 +49,7 @@ def test_probabilities_are_no_declaration() -> None:
         with pytest.raises(ComponentError, match=r"nothing is known of how tests\.toys:Together picks"):
             mechanism_of(strategy, part, "replace")
     assert mechanism_of(strategy, OneOf(samplers=(Uniform(size=5), Everyone())), "replace").sampling == "everyone"
-    with pytest.raises(ComponentError, match="picks clients by what they hold"):
+    with pytest.raises(ComponentError, match="picks clients by their data or training"):
         mechanism_of(strategy, OneOf(samplers=(Uniform(size=5), BySize(size=5))), "replace")
 
 
@@ -59,7 +59,7 @@ def test_own_sampler_needs_declared_reads_for_a_guarantee() -> None:
     for strategy in (NOISY, tree):
         for name, said in [
             ("Silent", "nothing is known of how tests.toys:Silent picks"),
-            ("Curious", "tells of their data"),
+            ("Curious", "leaks their data"),
         ]:
             for sampler in (
                 {"kind": f"tests.toys:{name}"},
@@ -67,7 +67,7 @@ def test_own_sampler_needs_declared_reads_for_a_guarantee() -> None:
             ):
                 with pytest.raises(ScenarioError, match=said):
                     private(sampler=sampler, strategy=strategy)
-    with pytest.raises(ScenarioError, match="tells of their data"):
+    with pytest.raises(ScenarioError, match="leaks their data"):
         private(sampler={"kind": "tests.toys:Curious", "by": "atypical"})
     found = only(private(sampler={"kind": "tests.toys:Outspoken"}))
     assert (found.sampling, found.rate, found.count) == ("everyone", 1.0, 4)

@@ -93,7 +93,7 @@ def test_fixed_size_noise_holds_for_clients_sending_the_opposite() -> None:
         ({"privacy": {"delta": 0.2}}, "privacy.delta", "use less than 1/5"),
         ({"strategy": {"kind": "dp_fedavg"}}, "strategy.expected_cohort_size", "write expected_cohort_size: 2.5"),
         ({"sampler": {"kind": "by_size", "size": 2}}, "sampler", "use poisson, uniform or everyone"),
-        ({"sampler": {"kind": "oort", "size": 2}, "roster": "pilot"}, "sampler", "who takes part tells of their data"),
+        ({"sampler": {"kind": "oort", "size": 2}, "roster": "pilot"}, "sampler", "participation leaks their data"),
         ({"sampler": {"kind": "dropout", "sampler": {"kind": "by_size", "size": 2}}}, "sampler", "picks clients by"),
         (
             {"sampler": {"kind": "uniform", "size": 2}, "privacy": {"adjacency": "add_remove"}},

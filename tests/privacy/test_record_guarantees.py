@@ -71,7 +71,7 @@ def test_one_row_more_can_mean_one_noisy_step_more() -> None:
         {},
         {"strategy": {"kind": "dp_fedavg", "expected_cohort_size": 2.5}, "sampler": {"kind": "poisson", "rate": 0.5}},
     ):
-        with pytest.raises(ScenarioError, match=r"use zero_out \(the default for records\) or replace"):
+        with pytest.raises(ScenarioError, match=r"Use zero_out \(the default for records\) or replace"):
             private(20, 1.0, 2, "add_remove", **changes)
 
 

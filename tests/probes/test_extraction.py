@@ -194,7 +194,7 @@ def test_no_mean_of_draws_that_may_be_without_end(lab: Lab, local: list[Transiti
 
 def test_extraction_refuses_images_and_unknown_kinds(lab: Lab, local: list[Transition]) -> None:
     pictures = Lab()
-    with pytest.raises(ComponentError, match="use a data set of texts"):
+    with pytest.raises(ComponentError, match="Use a data set of texts"):
         Extraction().observe(pictures.local(), pictures)
     with pytest.raises(ComponentError, match="no injection is called 'sercet'; there are: secret"):
         Extraction(kinds=("sercet",)).observe(local, lab)

@@ -44,7 +44,7 @@ NATURAL: dict[str, Any] = {
     "estimators": [{"kind": "memorisation"}],
 }
 FOREIGN = "real rows of other owners on clients that have too few such rows of their own"
-OWNER = "drew real rows among audit examples, their controls and their replacement rows from all owners"
+OWNER = "drew real audit examples, their controls and their replacement rows from all owners"
 
 
 def test_only_foreign_rows_have_a_caveat() -> None:

@@ -71,5 +71,5 @@ def test_a_schedule_that_cannot_be_is_refused(rates: list[float]) -> None:
         def schedule(self, round_number: int, num_steps: int) -> Schedule:
             return Schedule(learning_rates=np.array(rates))
 
-    with pytest.raises(ComponentError, match="for 3 steps; it must give one finite number above 0 for each step"):
+    with pytest.raises(ComponentError, match=r"for 3 steps\. It must give one finite number above 0 for each step"):
         schedule_of(2, 15, Lab(client=Wrong()))

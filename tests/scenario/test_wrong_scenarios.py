@@ -208,7 +208,7 @@ EDITS = [
         "greater than or equal to 1",
     ),
     ("{kind: mislabelled, per_client: 2}", "{kind: random_row}", "injections[1]", "use random_pattern"),
-    ("{kind: mislabelled, per_client: 2}", "{kind: blended_patch, size: 0.3}", "injections[1].size", "raise size"),
+    ("{kind: mislabelled, per_client: 2}", "{kind: blended_patch, size: 0.3}", "injections[1].size", "Raise size"),
     ("{kind: mislabelled, per_client: 2}", "{kind: unique_feature, size: 1.5}", "injections[1].size", "less than 1"),
     (
         "{kind: mislabelled, per_client: 2}",
@@ -276,7 +276,7 @@ EDITS = [
         "strategy: {kind: fedavg}",
         "speed: {engine: flower, address: '10.0.0.1:6379', workers: 3}",
         "speed.workers",
-        "use workers: auto",
+        "Use workers: auto",
     ),
     ("every: 2", "every: 99999999999999999999", "observe.every", "less than or equal to 1000000"),
     ("every: 2", "rounds: [99999999999999999999]", "observe.rounds[0]", "less than or equal to"),
@@ -335,7 +335,7 @@ TEXTS = [
     (GOOD.replace("random_pattern", "typical"), 22, "add {kind: random_pattern} to injections"),
     (GOOD.replace("clients: 4", "clients: 40").replace("dirichlet, alpha: 1.0", "natural"), 6, "clients: 14"),
     (GOOD + "roster: per_run\n" + "observe: {levels: [local]}\n", 25, "given twice"),
-    (GOOD.replace("[local, global]", "[local]") + "roster: per_run\n", 24, "add global to observe.levels"),
+    (GOOD.replace("[local, global]", "[local]") + "roster: per_run\n", 24, "Add global to observe.levels"),
     (
         GOOD.replace("mislabelled, per_client: 2", "mislabelled, per_client: 2000"),
         10,

@@ -53,7 +53,7 @@ def test_missing_report_of_a_present_client_is_an_error() -> None:
     steps = torch.tensor([[2.0, 3.0], [4.0, torch.nan]])
     assert own.require_reports(made(report={"steps": steps}), "steps", "X").tolist() == [[2.0, 3.0], [4.0, 1.0]]
     steps[0, 1] = torch.nan
-    with pytest.raises(ValueError, match="X has to know the steps"):
+    with pytest.raises(ValueError, match="X needs the steps"):
         own.require_reports(made(report={"steps": steps}), "steps", "X")
-    with pytest.raises(ValueError, match="X has to know the lr"):
+    with pytest.raises(ValueError, match="X needs the lr"):
         own.require_reports(made(report={"steps": steps}), "lr", "X")

@@ -141,5 +141,5 @@ def test_fednova_and_scaffold_need_the_clients_steps() -> None:
         number=1, before={"w": w}, sent={"w": w[None]}, weights=there.double(), present=there, clients=there.long()
     )
     for strategy in (FedNova(), Scaffold()):
-        with pytest.raises(ValueError, match="has to know the steps of every client"):
+        with pytest.raises(ValueError, match="needs the steps of every client"):
             strategy.rule(strategy.state({"w": w}, 2), silent)

@@ -188,9 +188,9 @@ def test_tree_noise_reaches_the_target_and_grows_with_rounds() -> None:
     ("changes", "path", "message"),
     [
         ({"sampler": {"kind": "uniform", "size": 1}}, "sampler", "may pick a client in any round"),
-        ({"sampler": {"kind": "poisson", "rate": 0.2}}, "sampler", "use min_separation, cyclic or everyone"),
+        ({"sampler": {"kind": "poisson", "rate": 0.2}}, "sampler", "Use min_separation, cyclic or everyone"),
         ({"sampler": {"kind": "availability", "size": 1}}, "sampler", "minimum separation"),
-        ({"sampler": {"kind": "by_size", "size": 1}}, "sampler", "tells of their data"),
+        ({"sampler": {"kind": "by_size", "size": 1}}, "sampler", "leaks their data"),
         (
             {"strategy": {**TREE, "expected_cohort_size": 3.0}},
             "strategy.expected_cohort_size",
