@@ -1,4 +1,4 @@
-"""What do federated models memorise, where and when.
+"""Measure what federated models memorise, where and when.
 
 Names are imported when they are first used, so that `import fedmem` costs nothing.
 """

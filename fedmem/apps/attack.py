@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """What is known of the work behind an update; the attack is shown only what it declares to use.
+    """The adversary's knowledge of the work behind an update; an attack sees only the part that it declares to use.
 
     Fields
 
@@ -83,7 +83,7 @@ class Known:
 
     @property
     def description(self) -> str:
-        """What every attack is granted, for its report."""
+        """The knowledge that every attack is granted, as a report names it."""
         return "lr+steps+count"
 
     def batches(self) -> IntArray | None:
@@ -101,7 +101,7 @@ class Known:
 def target_of(
     before: Params, after: Params, model: nn.Module, known: Known, *, gradient: bool = False
 ) -> GradientTarget:
-    """What an attack is given: the update `after - before`, or `after` itself where it is already a `gradient`.
+    """The input of an attack: the update `after - before`, or `after` itself if it is already a `gradient`.
 
     The model is copied, put into the mode that the client trained in, and given the normalisation of the app.
 
@@ -168,7 +168,7 @@ def copy_prepared_model(model: nn.Module, known: Known) -> nn.Module:
 
 @dataclass(frozen=True, kw_only=True)
 class AttackResult:
-    """What came of an attack: the reconstruction, what the adversary was granted, and scores where truth is known.
+    """The result of an attack: the reconstruction, the adversary's knowledge, and scores if the truth is known.
 
     `match` says whether the update was matched at all. If it was not, the attack says nothing about safety.
     `notes` are what in the files contradicts what is known.
@@ -322,7 +322,7 @@ def _compare_with_controls(
 
 
 def _contradictions(before: Params, after: Params, model: nn.Module, known: Known) -> tuple[str, ...]:
-    """What the buffers of the files say against the mode that is granted."""
+    """Contradictions between the buffers of the files and the mode that the adversary is granted."""
     import torch
 
     changed = [

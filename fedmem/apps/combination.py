@@ -241,7 +241,7 @@ def _check_columns(name: str, frame: pd.DataFrame) -> None:
 
 
 class _Example(NamedTuple):
-    """What a run says of one example."""
+    """The facts that one run states about one example."""
 
     owner: str
     included: bool

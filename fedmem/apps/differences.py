@@ -1,4 +1,4 @@
-"""What one run of an app shows: models of owners minus those of others of the same round, and the aggregate."""
+"""Results of one run of an app: models of owners minus those of others of the same round, and the aggregate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an installation consists of, and whether it can work: versions, devices, cores, cache, disk, extras.
+"""The parts of an installation and their problems: versions, devices, cores, cache, disk, extras.
 
 Nothing here uses the network.
 """
@@ -177,7 +177,7 @@ _OF_DEVELOPERS = ("test", "docs")
 
 
 def _requirements(extra: str) -> list[str]:
-    """What fedmem requires, with an extra or without, each without its condition."""
+    """The requirements of fedmem, with an extra or without, each without its condition."""
     from packaging.requirements import Requirement
 
     try:
@@ -194,7 +194,7 @@ def _requirements(extra: str) -> list[str]:
 
 
 def _unmet(texts: Sequence[str]) -> Iterator[str]:
-    """What is missing or has another version, with the remedy. Extras of a package are required with it."""
+    """Requirements, with those of their extras, that are missing or have another version, and the remedy."""
     from packaging.requirements import Requirement
 
     for text in texts:
@@ -209,7 +209,7 @@ def _unmet(texts: Sequence[str]) -> Iterator[str]:
 
 
 def _extra_of(name: str, extra: str) -> list[str]:
-    """What an extra of another package requires here."""
+    """The requirements that an extra of another package adds here."""
     from packaging.requirements import Requirement
 
     found = [Requirement(text) for text in metadata.requires(name) or []]

@@ -117,7 +117,7 @@ def _add_comments(text: str, file: Path) -> str:
 
 
 def _comment(key: str) -> Iterator[str]:
-    """What a key means, and where its kinds are listed."""
+    """Lines with the meaning of a key and the command that lists its kinds."""
     if not key:
         return
     yield from ("", *_wrap(_meaning(key)))

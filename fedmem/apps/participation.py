@@ -49,7 +49,7 @@ class Participation:
 
 
 def participation_of(bank: Bank) -> Participation:
-    """What the evidence shows of participation."""
+    """The participation that the evidence shows."""
     audit = bank.audit
     clients = 1 + max([int(audit.owner.max()), *(int(part.client.max(initial=-1)) for part in bank.evidence)])
     by_level = {level: {part.round for part in bank.evidence if part.level == level} for level in ("local", "global")}
@@ -148,7 +148,7 @@ def _references(
 
 
 def partial_text(audit: AuditSet, took_part: Participation) -> str:
-    """What the summary reads of owners that took part in some runs only, with counts; empty where there are none."""
+    """A text on owners that took part in only some runs, and on how the summary reads them; empty without any."""
     partial = took_part.partial
     concerned = (audit.owner >= 0) & partial[audit.owner]
     if not concerned.any():

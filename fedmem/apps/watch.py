@@ -186,7 +186,7 @@ class Watch:
         return self._ownership.frame(self._rows, ("round", "level", *IDENTITY, "set", "subject", *_VALUES, *held))
 
     def summary(self) -> pd.DataFrame:
-        """What the owners' models show minus what others' do, and what the aggregate shows, round by round.
+        """Values of the owners' models minus those of others, and values of the aggregate, round by round.
 
         See `fedmem.apps.differences.summarise`: the aggregate stands in `aggregate, in`, `aggregate, out` and `null`.
 

@@ -16,7 +16,7 @@ from fedmem.cli.options import options
 
 @dataclass(frozen=True, kw_only=True)
 class AttackOptions:
-    """What `fedmem attack` takes."""
+    """Arguments and options of `fedmem attack`."""
 
     before: Annotated[Path, typer.Argument(help="parameters before: .safetensors, .npz, or a state dict in .pt")]
     after: Annotated[Path, typer.Argument(help="parameters after, or the gradient (--gradient)")]

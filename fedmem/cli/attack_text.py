@@ -1,4 +1,4 @@
-"""What `fedmem attack` prints: what was granted and assumed, whether the update was matched, and what was found."""
+"""Output of `fedmem attack`: knowledge, assumptions, match of the update, and reconstructions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ GRANTED = {
     "batches": "the order of the examples",
     "population": "reference data",
 }
-"""What the words of `knows` mean."""
+"""The meaning of the words of `knows`."""
 
 OPTIONS = {"labels": "--labels LABEL,LABEL,...", "batches": "--in-order"}
 """The options that grant what an attack may know."""
@@ -40,7 +40,7 @@ REASONS = (
 
 
 def granted_text(knows: str) -> str:
-    """What the adversary knows, in plain words.
+    """The knowledge of the adversary in plain words.
 
     >>> granted_text("lr+steps+count")
     'the model before, the update, the learning rate, the number of local steps, the number of examples'
@@ -111,7 +111,7 @@ def _span(values: Sequence[float]) -> str:
 
 
 def found_text(done: AttackResult) -> str:
-    """What was reconstructed, or why inputs and labels are not recovered."""
+    """The number and labels of reconstructions, or the reason why inputs and labels are not recovered."""
     reconstruction = done.found
     if reconstruction.note:
         return f"inputs and labels were not recovered: {reconstruction.note}"
@@ -171,13 +171,13 @@ def stronger_lines(attack: ReconstructionAttack, known: Known, *, gradient: bool
 def report_text(
     done: AttackResult, known: Known, options: AttackOptions, attack: ReconstructionAttack, out: Path
 ) -> str:
-    """What was granted and assumed, what was found, how to read it, and where the page and the files are."""
+    """The outcome of an attack, how to read it, and the paths of its page and files."""
     lines = outcome_lines(done, known, options, attack)
     return "\n".join([*lines, f"Report: {out / 'report.html'}", f"Files: {out}"])
 
 
 def outcome_lines(done: AttackResult, known: Known, options: AttackOptions, attack: ReconstructionAttack) -> list[str]:
-    """What was granted and assumed, what was found, and how to read it."""
+    """Lines with the adversary's knowledge, assumptions, results, and how to read them."""
     return [
         f"granted to the adversary: {granted_text(done.knows)}",
         f"assumed of the client: {assumed_text(known, options)}",

@@ -18,7 +18,7 @@ from fedmem.cli.terminal import width
 
 @dataclass(frozen=True, kw_only=True)
 class CheckOptions:
-    """What `fedmem check` takes."""
+    """Arguments and options of `fedmem check`."""
 
     words: Annotated[
         list[str],

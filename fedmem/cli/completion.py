@@ -1,4 +1,4 @@
-"""What a shell may complete: families, kinds, data sets, scenario files and folders of runs."""
+"""Completions for a shell: families, kinds, data sets, scenario files and folders of runs."""
 
 from __future__ import annotations
 

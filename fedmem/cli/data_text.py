@@ -1,4 +1,4 @@
-"""What `fedmem check` says of a data set: rows, classes, what its loader decided, and the clients."""
+"""Lines of `fedmem check` on a data set: rows, classes, choices of its loader, and clients."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def demo(debug: Debug = False) -> None:
 
 
 def _failure(*, is_planted: bool) -> str:
-    """What is wrong, and what to do about it."""
+    """The error of a failed control, with the remedy."""
     what = (
         "the positive control failed: canaries that were trained on are not found at both levels"
         if is_planted

@@ -66,7 +66,7 @@ def check_file(file: Path, overrides: Sequence[str] = (), source: Source | None 
 
 
 def plan_text(checked: CheckedScenario, width: int = 100, *, timed: bool = False) -> str:
-    """What a scenario will do, for people: lines of at most this width under their titles.
+    """The plan of a scenario for people: lines of at most this width under their titles.
 
     `timed` trains three rounds and throws them away, for an estimate of the time.
     """
@@ -195,7 +195,7 @@ def _privacy(scenario: Scenario, federation: Federation) -> Iterator[tuple[str, 
 
 
 def _control(scenario: Scenario, run_plan: Plan) -> Iterator[tuple[str, str]]:
-    """What the positive control of an audit costs."""
+    """The cost of the positive control of an audit."""
     from fedmem.execution.positive_control import audit_of, runs_of
 
     audit = audit_of(scenario)

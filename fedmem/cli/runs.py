@@ -31,7 +31,7 @@ from fedmem.cli.terminal import print_notes, show_results, show_study, wrap_line
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """What `fedmem run` takes."""
+    """Arguments and options of `fedmem run`."""
 
     file: File
     changes: Changes = None

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class CompareOptions:
-    """What `fedmem compare` takes."""
+    """Arguments and options of `fedmem compare`."""
 
     file: File
     changes: Changes = None

@@ -39,7 +39,7 @@ def study_text(
     *,
     sweep: Source | None = None,
 ) -> str:
-    """What a study will do, for people: lines of at most this width under their titles.
+    """The plan of a study for people: lines of at most this width under their titles.
 
     `sweep` is the document in the file of a sweep; without one the file is a scenario that is compared.
 

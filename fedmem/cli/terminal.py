@@ -1,4 +1,4 @@
-"""What a command prints: width, wrapped lines, the table of a run."""
+"""Text of a command in a terminal: width, wrapped lines, the table of a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def wrap_line(text: str, indent: str) -> str:
 
 
 def print_notes(scenarios: Iterable[Scenario]) -> None:
-    """What loading changed in scenarios, each once, to standard error."""
+    """Print to standard error what loading changed in scenarios, each note once."""
     for note in dict.fromkeys(note for scenario in scenarios for note in scenario.notes):
         typer.echo(wrap_line(f"note: {note}", ""), err=True)
 

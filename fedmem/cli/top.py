@@ -30,7 +30,7 @@ LEVEL_OF_OPTION: Mapping[TopLevel, Level] = {TopLevel.LOCAL: "local", TopLevel.G
 
 @dataclass(frozen=True, kw_only=True)
 class TopOptions:
-    """What `fedmem top` takes."""
+    """Arguments and options of `fedmem top`."""
 
     folder: Folder
     n: Annotated[int, typer.Option("-n", help="how many examples, or clients", min=1)] = 10

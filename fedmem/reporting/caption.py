@@ -1,4 +1,4 @@
-"""What the columns and rows of the table of a run are: only of those that it has."""
+"""Explain the columns and rows of the table of a run, only those that it has."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _OF_BOTH = (
 
 
 def caption_of(run: Run, table_sections: Sequence[Section]) -> str:
-    """What the columns of the table are, as far as this run has them."""
+    """The caption of the table: an explanation of the columns that this run has."""
     observed = [level for level in _LEVELS if level in run.scenario.get("observe", {}).get("levels", _LEVELS)]
     sentences = ["; ".join(_LEVELS[level] for level in observed)] if len(observed) > 1 else []
     sentences += [_LEVELS[level].replace(" of the same round", "") for level in observed] if len(observed) == 1 else []

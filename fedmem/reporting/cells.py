@@ -1,4 +1,4 @@
-"""What a table is made of: values with their intervals as text, and sections of cells."""
+"""Elements of a table: values with their intervals as text, and sections of cells."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def number(value: float, digits: int) -> str:
 
 
 AT_FLOOR = "≤"
-"""What stands before a p that is the smallest that re-dealt coins allow."""
+"""The mark of a p that is the smallest that re-dealt coins allow."""
 
 
 def p_text(p: float, smallest: float, *, saturated: bool = False) -> str:

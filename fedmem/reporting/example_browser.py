@@ -166,7 +166,7 @@ def _bars(values: Mapping[Level, Value | None], span: tuple[float, float], ranki
 
 
 def _numbers(values: Mapping[Level, Value | None]) -> dict[str, str]:
-    """What the page sorts by."""
+    """The numbers by which the page sorts."""
     numbers: dict[str, str] = {level: f"{value.value:.6g}" for level, value in values.items() if value}
     local, whole = values["local"], values["global"]
     if local and whole:

@@ -27,7 +27,7 @@ def extraction_section(summary: Summary, *, everything: bool) -> Section:
 
 
 def _value(summary: Summary, metric: str, level: str, kind: str, place: str | None) -> Value | None:
-    """What models at a level give of secrets that were in, or what these have over those that were out."""
+    """The share of in secrets that models at a level reveal, or its difference from the out secrets."""
     for row_level, about, labels, value in summary.entries(metric, Labels.of(place=place)):
         if (row_level, about, labels.get("coin")) == (level, kind, None):
             return value

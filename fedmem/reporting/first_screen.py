@@ -76,7 +76,7 @@ class FirstScreen:
         return [verdict.short if short else verdict.text for verdict in self.summary.verdicts]
 
     def _head(self, width: int) -> Iterator[Line]:
-        """What ran, and what is alarming."""
+        """Lines with the scenario, alarms, failures and warnings."""
         summary = self.summary
         names = [summary.components[part] for part in ("dataset", "strategy") if part in summary.components]
         yield truncate(", ".join([summary.headline.partition(", each ")[0], *names]), width), "bold"
@@ -102,7 +102,7 @@ class FirstScreen:
             yield text, "dim"
 
     def _reconstruction(self) -> str:
-        """What leaks from each view that is sent; several attacks are named."""
+        """The kinds that leak from each view that is sent; several attacks are named."""
         leaks = [leak for leak in self.summary.leaks if leak.is_sent]
         several = len({leak.source for leak in leaks}) > 1
         leaking = [
@@ -244,7 +244,7 @@ def _findings_of(kind: KindSummary) -> list[Finding]:
 
 
 def _variant(finding: Finding) -> tuple[str, dict[str, LabelValue]]:
-    """What a finding is about, without its statistic."""
+    """The subject of a finding, without its statistic."""
     return finding.metric, {name: value for name, value in finding.labels.items() if name != "statistic"}
 
 

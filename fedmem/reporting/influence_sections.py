@@ -57,12 +57,12 @@ def _both_levels(kind: str, statistic: str | None) -> tuple[tuple[str, str, Labe
 
 
 def _noise(null: Value | None, p_value: Value | None) -> str:
-    """What noise alone gives, and how often it is as far out as the value."""
+    """The value expected from noise alone, and the probability that noise is as far out as the value."""
     return f"{number(null.value, 2)}, p {p_text(p_value.value, 1 / (p_value.n + 1))}" if null and p_value else "–"
 
 
 def client_influence_section(summary: Summary, *, everything: bool) -> Section:
-    """What whole clients are worth to the aggregate: their mean, the lowest and the highest, and how many stand out."""
+    """The influence of whole clients on the aggregate: mean, lowest, highest, and how many are significant."""
     rows: list[tuple[str, ...]] = []
     notes = []
     for statistic, name in label_titles().get("statistic", {}).items():

@@ -46,7 +46,7 @@ def learning_notes(summary: Summary) -> Iterator[str]:
 
 
 def _answer(summary: Summary, learning: Learning) -> str:
-    """What the constant answer is, for people."""
+    """The constant answer in words."""
     modality = summary.run.names.modality
     if modality is not None and modality.tokens:
         return f"always the token {modality.decode(np.array([learning.answer]))!r}"

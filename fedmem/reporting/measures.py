@@ -75,7 +75,7 @@ def label_meanings() -> Mapping[str, str]:
 
 
 def label_title(name: str, value: LabelValue) -> str:
-    """What tables call a label with this value.
+    """The title that tables give to a label with this value.
 
     >>> label_title("scale", "margin"), label_title("place", "owner"), label_title("step", 2)
     ('from margins', 'owner', 'step 2')
@@ -246,7 +246,7 @@ TABLE_TERMS: Mapping[str, str] = {
     "of 0 or 1",
     "at most": "the largest value that the guaranteed epsilon allows, for any attack",
 }
-"""What the other words of the table mean, one line each."""
+"""The meaning of other words of the table, one line each."""
 
 
 def terms_of(measures: Mapping[str, Measure]) -> Iterator[tuple[str, str]]:

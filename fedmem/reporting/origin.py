@@ -18,7 +18,7 @@ PARTS = {
     "strategy": "strategy",
     "sampler": "sampler",
 }
-"""What the line says of a part, and its field in the scenario."""
+"""The name of each part in the line, and its field in the scenario."""
 
 _PACKAGES = ("torch", "flwr")
 """The packages whose versions are on the first screen; all others are in the manifest."""

@@ -34,7 +34,7 @@ class Place:
         return self.measure.labels.plus(place="owner" if self.level == "local" else None)
 
     def gain(self, summary: Summary) -> Value | None:
-        """What the measure declares as its gain, at this place; None where there is none."""
+        """The declared gain of the measure at this place; None without one."""
         name = self.measure.measure.gain
         return summary.value(name, self.level, self.kind, self.labels()) if name else None
 
@@ -75,7 +75,7 @@ def _join(names: Sequence[str]) -> str:
 
 
 def note_of_kinds(names: Sequence[str]) -> Iterator[str]:
-    """What a difference of two kinds means if neither has a p that shows an effect; nothing without such names."""
+    """Explain a difference of two kinds if no p of either shows an effect; nothing without such names."""
     if names:
         yield (
             f"{_join(names)}: the interval of the difference excludes 0, and neither p of the two kinds is "

@@ -69,7 +69,7 @@ _Figures = Sequence[tuple[RunFigure, PageFigure]]
 def _values(
     summary: Summary, figures: _Figures, roc: Sequence[PageFigure], browser: example_browser.Browser
 ) -> dict[str, Any]:
-    """What the template prints."""
+    """The values that the template prints."""
     run, brief = summary.run, summarise(summary.run, summary)
     page_sections = [section for section in sections(summary, everything=True) if not is_empty(section)]
     privacy = [section for section in privacy_sections.sections(run) if not is_empty(section)]
@@ -141,7 +141,7 @@ def _contents(values: dict[str, Any]) -> Iterator[str]:
 
 
 def _asides(brief: RunSummary) -> Iterator[str]:
-    """What belongs below the verdict: leaks of updates that the server sees, accuracy, and the guarantee."""
+    """Sentences below the verdict: leaks of updates that the server sees, accuracy, and the guarantee."""
     leaking = {leak.view: leak.leaking for leak in brief.leaks if leak.is_sent and leak.leaking}
     for view, kinds in leaking.items():
         yield f"Reconstructed from {view}, better than held-out examples and the baseline guess: {', '.join(kinds)}."

@@ -29,7 +29,7 @@ def sections(run: Run) -> Iterator[Section]:
 
 
 def audit_notes(run: Run, rows: Sequence[Measurement]) -> tuple[str, ...]:
-    """What bounds, audits and direct tests say about the guarantees, in sentences."""
+    """The results of bounds, audits and direct tests about the guarantees, in sentences."""
     tested = (bounds(rows, measures_of_run(run)), audits(rows), mechanism(rows), canary_clients(rows))
     return tuple(note for section in tested for note in section.notes if note != _OTHER_NEIGHBOURS)
 
@@ -201,7 +201,7 @@ def _verdict(name: str, epsilon: float, permitted: float, control: float, about:
 
 
 def _power(subject: str, epsilon: float, permitted: float) -> str:
-    """What the positive control of an audit says."""
+    """The result of the positive control of an audit."""
     if epsilon > permitted:
         return (
             f"Positive control of {subject}: the same scenario without noise gives epsilon >= {_epsilon(epsilon)}, "
@@ -219,7 +219,7 @@ def _power(subject: str, epsilon: float, permitted: float) -> str:
 
 
 def mechanism(rows: Sequence[Measurement]) -> Section:
-    """What direct tests of a mechanism say, the tests with the smallest p first."""
+    """The results of direct tests of a mechanism, the smallest p first."""
     test_rows = [row for row in rows if row.reading.metric == METRIC and row.round is None]
     lines, notes = [], []
     for level in dict.fromkeys(row.level for row in test_rows):
@@ -249,7 +249,7 @@ _REMOVED = (
 
 
 def canary_clients(rows: Sequence[Measurement]) -> Section:
-    """What clients of random direction show at the last round, with the guarantee; a note where it is larger."""
+    """The result of canary clients at the last round, with the guarantee; a note if the result is larger."""
     estimate_rows = [row for row in rows if base_of(row.reading.metric) == "epsilon_one_shot"]
     last = max((row.round for row in estimate_rows if row.round is not None), default=0)
     # several probes may ask at several deltas, which labels tell

@@ -17,7 +17,7 @@ from fedmem.results.run_summary import Key, Leak
 def reconstruction_section(
     summary: Summary, source: str, *, others: bool
 ) -> tuple[list[tuple[str, tuple[tuple[str, ...], ...]]], list[str]]:
-    """What one attack reconstructed, over the best prior and over held-out examples, and each view in words."""
+    """The reconstructions of one attack against the baseline guess and held-out examples, and each view in words."""
     sizes = _sizes(summary, source)
     views = label_titles().get("view", {})
     places = _places(summary, source)
@@ -55,7 +55,7 @@ def reconstruction_section(
 
 
 def leaks(summary: Summary) -> Iterator[Leak]:
-    """What each attack reconstructed from each view, by the same rule as the sentences of the section."""
+    """The reconstructions of each attack from each view, by the same rule as the sentences of the section."""
     for source in summary.leaks:
         for place, view in _places(summary, source).items():
             rows = {
@@ -194,7 +194,7 @@ def _verdict(
     identified: Collection[str] = (),
     shares: Mapping[str, Value] = MappingProxyType({}),
 ) -> str:
-    """What one view says about each kind, in words: first against held-out examples, then against the best prior.
+    """The result of one view for each kind in words: first against held-out examples, then against the best prior.
 
     A kind leaks where its reconstructions are better than those of held-out examples. They must also be better than the
     best prior, or `identified` more often than held-out examples. Intervals are widened to hold for all kinds at once,

@@ -26,7 +26,7 @@ from fedmem.scenario import catalogue
 
 @dataclass(frozen=True, kw_only=True)
 class RocCurve:
-    """What one attack finds of one kind at one level.
+    """The ROC curve of one attack for one kind at one level.
 
     Attributes:
         kind: the kind of audit example.

@@ -15,7 +15,7 @@ from fedmem.results.folder import finish_time, is_finished
 from fedmem.results.read import Run, read
 
 _SAME = ("name", "speed")
-"""What says nothing about how results differ: runs of one name are compared, and speed changes none."""
+"""Fields that do not explain differences of results: compared runs have one name, and speed changes none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +68,7 @@ def _list_runs(runs: Sequence[tuple[Run, tuple[str, ...]]]) -> Iterator[ListedRu
 
 
 def labels_of(scenarios: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What each scenario has where they are not all alike, as it would be written after `--set`.
+    """The settings in which scenarios differ, for each scenario, as `--set` would take them.
 
     Where kinds differ only the kind is shown, since the fields below it are no longer the same fields.
 

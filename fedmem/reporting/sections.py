@@ -44,7 +44,7 @@ def sections(summary: Summary, *, everything: bool = False) -> Iterator[Section]
 
 
 def omitted_measures(summary: Summary) -> str:
-    """What has been measured too but is left to the report; empty where that is nothing."""
+    """The names of measures that only the report shows; empty without any."""
     names = [measure.title.partition(" AUC")[0] for measure in summary.measures if not measure.headline]
     titles = [name for name in names if " TPR" not in name]
     if any(
@@ -301,7 +301,7 @@ def _direction(value: Value, first: str, sides: Sequence[Value]) -> str:
 
 
 def _utility(summary: Summary, *, everything: bool) -> Section:
-    """What the models are good for, and how much better they know their own data."""
+    """The utility of models, and how much better they predict their own data."""
     rows: list[tuple[str, ...]] = []
     for measure in summary.known_measures.values():
         if measure.section == "utility":
@@ -354,7 +354,7 @@ def headline(run: Run) -> str:
 
 
 def picking(run: Run) -> str:
-    """What a reader has to know of how clients were picked; empty where all runs share blindly drawn cohorts."""
+    """A sentence on how clients were picked; empty if all runs share cohorts that were drawn blindly."""
     scenario, pilot = run.scenario, run.manifest.get("pilot")
     if pilot:
         failure_note = f"; {pilot['failed']} of its client rounds failed" if pilot["failed"] else ""
@@ -369,7 +369,7 @@ def picking(run: Run) -> str:
 
 
 def alarms(run: Run) -> list[str]:
-    """What a reader has to know before any number; of many alarms the first three, then how many there are."""
+    """Facts that a reader must know before any number; of many alarms the first three, then their number."""
     texts = [f"ALARM: {alarm}" for alarm in run.manifest.get("alarms") or []]
     more = len(texts) - 3
     return texts if more <= 0 else [*texts[:3], f"ALARM: and {more} more, all in manifest.json"]

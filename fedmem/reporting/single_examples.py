@@ -21,7 +21,7 @@ from fedmem.reporting.summary import Summary
 
 
 def note(is_in: BoolArray) -> str:
-    """What the table shows, and the smallest p that its runs allow."""
+    """The contents of the table, and the smallest p that its runs allow."""
     floor = smallest_p(is_in)
     p = (
         "p of no memorisation, which is exact and one-sided. With one run it is that of the rank, and "
@@ -123,7 +123,7 @@ def row_of_gain(summary: Summary, measure: Variant, kind: str, *, others: bool) 
 
 
 def notes_without_null(summary: Summary, measures: Sequence[Variant]) -> Iterator[str]:
-    """What the exposure of kinds says of which nobody knows the value without memorisation."""
+    """Sentences on the exposure of kinds whose null is unknown."""
     for measure in measures:
         if measure.measure.ranked == "value":
             levels = [(measure.labels.plus(place="owner"), "local"), (measure.labels, "global")]

@@ -338,7 +338,7 @@ def _places(kinds: Sequence[KindSummary], state: str) -> Iterator[Place]:
 
 
 def _limits(table: Summary, kinds: Sequence[KindSummary]) -> Iterator[str]:
-    """What these numbers do not show, one sentence each."""
+    """The limits of these numbers, one sentence each."""
     values = [(place, value) for place, value in _values(kinds) if place.level != "retention"]
     scenario, manifest = table.run.scenario, table.run.manifest
     yield "The attacks are lower limits: a failed attack does not show that none succeeds."

@@ -76,11 +76,11 @@ class Summary:
 
     @cached_property
     def learnings(self) -> tuple[Learning, ...]:
-        """What the models of each level are good for, as the run stores it; empty for runs of older versions."""
+        """The utility of models at each level, as the run stores it; empty for runs of older versions."""
         return tuple(learning_of_stored(entry) for entry in self.run.manifest.get("learning") or ())
 
     def subject_text(self, subject: str) -> str:
-        """What a row is about, for people: clients by their names."""
+        """The subject of a row in words: clients by their names."""
         number = subject.removeprefix("client ")
         is_client = subject.startswith("client ") and number.isdecimal()
         return client_text(int(number), self.run.client_names) if is_client else subject

@@ -125,7 +125,7 @@ def _scale(factor: float) -> Any:
 
 
 def _svg(drawing: Drawing, box: Bbox) -> str:
-    """What matplotlib writes for a part of the figure."""
+    """The SVG text that matplotlib writes for a part of the figure."""
     import matplotlib
 
     buffer = io.BytesIO()

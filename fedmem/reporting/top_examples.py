@@ -22,7 +22,7 @@ _PLACES: Mapping[Level, str] = {"global": "the global model", "local": "the owni
 
 
 def headline(run: Run, ranking: Ranking) -> str:
-    """What is shown."""
+    """The number of examples shown, their scenario, measure and level."""
     shown, total = len(ranking.frame), ranking.candidates
     highest = "highest" if ranking.measure.section == "proxies" else "most memorised"
     what = f"the {shown} {highest} of {total}" if shown < total else f"all {total}"

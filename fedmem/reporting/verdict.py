@@ -11,7 +11,7 @@ from fedmem.reporting.cells import Value
 from fedmem.results.run_summary import Finding, Key, KindSummary, Measured, Verdict
 
 MEMORISED = ("memorised", "exposed", "extracted")
-"""What a finding may be evidence of for its kind to be called memorised."""
+"""The evidence of a finding for which its kind is called memorised."""
 
 NAMED = 3
 """Kinds that a sentence names in one list; further ones are counted."""

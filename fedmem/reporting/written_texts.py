@@ -46,7 +46,7 @@ WRITTEN_COLUMNS = (
 
 
 def written_note(run: Run) -> str:
-    """What the table shows."""
+    """The contents of the table, in sentences."""
     total = len(written_rows(run))
     more = f" The first {_MAX_SHOWN} of {total} secrets." if total > _MAX_SHOWN else ""
     return (

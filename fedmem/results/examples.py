@@ -1,4 +1,4 @@
-"""What a person reads of the audit examples of a run: names, labels of the data set, cells, texts; `examples.json`.
+"""Readable facts of the audit examples of a run: names, labels, cells and texts, in `examples.json`.
 
 The file is an addition to the tables. A run without it has no names, and its texts stay numbers.
 """
@@ -68,7 +68,7 @@ def write_names(folder: Path, federation: Federation) -> None:
 
 
 def read_names(file: Path) -> ExampleNames:
-    """What `examples.json` says; nothing where a run was written before there was this file."""
+    """Read `examples.json`; runs of older versions without the file have no names."""
     if not file.exists():
         return ExampleNames()
     stored = json.loads(file.read_text(encoding="utf-8"))

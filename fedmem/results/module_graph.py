@@ -17,7 +17,7 @@ Follow = Callable[[str, Path], bool]
 _INSTALLED = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 
 _SITES = {"site-packages", "dist-packages"}
-"""What the folders of installed packages are called."""
+"""The names of folders of installed packages."""
 
 
 def is_local(file: Path) -> bool:

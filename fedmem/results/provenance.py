@@ -1,4 +1,4 @@
-"""What code and files a run was made with, so that results are not taken for those of what has changed since."""
+"""Code and files that a run was made with, so that a later change of them is noticed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 PACKAGES = ("fedmem", "flwr", "torch", "numpy", "scipy", "scikit-learn", "pandas", "pyarrow", "pydantic", "greenlet")
-"""What the numbers depend on; the manifest holds the version of each."""
+"""The packages on which the numbers depend; the manifest holds the version of each."""
 
 
 ENGINES = {"flower": ("ray",)}
@@ -114,7 +114,7 @@ _VERSIONED = {"fedmem", "flwr", "torch", "numpy", "scipy", "sklearn", "pandas", 
 """Packages that are compared as a whole, or by their versions."""
 
 _COMPUTING = ("fedmem.execution.run", "fedmem.engines.shared_training")
-"""What trains, measures and writes runs."""
+"""The modules that train, measure and write runs."""
 
 
 def files_of(scenario: Scenario) -> dict[str, str]:
@@ -200,7 +200,7 @@ def _of_both(then: str | None, now: str | None) -> str:
 
 
 def provenance_of(scenario: Scenario) -> dict[str, dict[str, str]]:
-    """What a manifest says of code and files, so that a finished run is not served when they have changed."""
+    """The entries of a manifest on code and files; a finished run is not served if they have changed."""
     return {
         "components": components_of(scenario),
         "modules": modules_of(scenario),
@@ -210,7 +210,7 @@ def provenance_of(scenario: Scenario) -> dict[str, dict[str, str]]:
 
 
 def changed_inputs(scenario: Scenario, manifest: dict[str, Any]) -> list[str]:
-    """What is another than when this manifest was written: kinds, modules, and files with the kind that reads them."""
+    """Inputs that changed since this manifest: kinds, modules, and files with the kind that reads them."""
     now = provenance_of(scenario)
     then = {name: manifest.get(name, {}) for name in now}
     changes = [kind for kind, digest in now["components"].items() if then["components"].get(kind) != digest]
@@ -268,7 +268,7 @@ def _files(component: Any) -> tuple[Path, ...]:
 
 
 _PLACES = ("path", "file", "folder", "dir", "root")
-"""What the name of a field holds that may name a folder; any text may name a file."""
+"""Words in the names of fields that may name a folder; any text may name a file."""
 
 
 def _files_of_field(name: str, value: Any) -> Iterator[Path]:

@@ -77,7 +77,7 @@ class Run(RunViews):
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """What ran, on what, for how long."""
+        """The content of `manifest.json`: components, code, data, and time of the run."""
         with _name_broken_file(self.path / "manifest.json") as file:
             content: Any = json.loads(file.read_text(encoding="utf-8"))
             if not isinstance(content, dict) or not isinstance(content.get("rows", {}), dict):
@@ -207,7 +207,7 @@ class Run(RunViews):
 
     @cached_property
     def names(self) -> ExampleNames:
-        """What `examples.json` says; nothing for runs that were written before there was this file."""
+        """The content of `examples.json`; empty for runs of older versions without the file."""
         with _name_broken_file(self.path / EXAMPLES) as file:
             return read_names(file)
 

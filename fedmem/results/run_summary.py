@@ -1,4 +1,4 @@
-"""What a run shows, in short: the record behind the first screen, and `summary.json`, where it is stored.
+"""The short results of a run: the record behind the first screen, and `summary.json`, where it is stored.
 
 `fedmem.reporting.summarise.summarise` makes it from the measurements of a run; `Run.summary` reads it. The file is
 strict JSON with sorted keys: NaN and infinity become null. Equal results give equal bytes.
@@ -34,7 +34,7 @@ ALPHA = 0.05
 """The largest p of a significant value; the level of the intervals is 1 minus it."""
 
 State = Literal["significant", "below", "not significant", "undefined"]
-"""What a value shows: it is above its null, below it, neither, or there is no value, interval or null."""
+"""The state of a value: above its null, below it, neither, or without a value, an interval or a null."""
 
 Number = Annotated[float, BeforeValidator(lambda value: math.nan if value is None else value)]
 """A float that is null in JSON where it is NaN."""
@@ -251,7 +251,7 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class RunSummary:
-    """What a run shows, in short; see `summary.json` in the documentation.
+    """The short results of a run; see `summary.json` in the documentation.
 
     Attributes:
         schema: Version of this record.

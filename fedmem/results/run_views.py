@@ -28,7 +28,7 @@ class RunViews:
         return self
 
     def summary(self) -> RunSummary:
-        """What the run shows, in short: verdicts, values of each kind, and limits, from `summary.json`.
+        """The short results of the run from `summary.json`: verdicts, values of each kind, and limits.
 
         Errors: `RunError` where the file is missing or damaged, or belongs to other measurements.
         """

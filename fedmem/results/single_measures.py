@@ -84,7 +84,7 @@ def _default(run: Run, variants: Mapping[str, ScoredVariant], audit: AuditSet, i
 
 
 def declaration_of(run: Run, variant: ScoredVariant) -> Measure:
-    """What the estimator declares; what the run stores of an estimator of another package."""
+    """The declaration of the estimator; for an estimator of another package, the declaration stored with the run."""
     stored = [from_json(entry) for entry in run.manifest.get("measures") or ()]
     shipped = measures_of(load("estimator", variant.source)) if variant.source in kinds("estimator") else ()
     for measure in (*stored, *shipped):

@@ -148,7 +148,7 @@ def _columns_of(block: Evidence) -> str:
 
 
 def evidence_layout(block: Evidence) -> dict[str, Any]:
-    """What the rows of a block do not say: where it ends, and its models when it has no rows."""
+    """The layout of a block that its rows do not show: where it ends, and its models if it has no rows."""
     layout = {"round": block.round, "level": block.level, "set": block.set, "shape": block.loss.shape}
     return layout if block.loss.size else {**layout, "run": block.run.tolist(), "client": block.client.tolist()}
 
@@ -207,7 +207,7 @@ def reference_rows(block: ReferenceEvidence, audit: AuditSet) -> pa.Table:
 
 
 def reference_layout(block: ReferenceEvidence) -> dict[str, Any]:
-    """What the rows of a block do not say, above all the order of its canaries."""
+    """The layout of a block that its rows do not show, above all the order of its canaries."""
     scalars = {name: getattr(block, name) for name in ("round", "level", "family", "count")}
     arrays = ("subjects", "labels") if block.run.size * block.labels.size else ("subjects", "labels", "run", "client")
     return {**scalars, **{name: getattr(block, name).tolist() for name in arrays}, "shape": block.quantiles.shape}

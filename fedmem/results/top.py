@@ -51,7 +51,7 @@ NO_SPREAD = "no interval: its estimator gives none for a single example, or all 
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What is asked for; see `Run.top`."""
+    """The options of a ranking; see `Run.top`."""
 
     n: int = 10
     level: Level | None = None
@@ -176,7 +176,7 @@ def _other_tests(run: Run, shown: _Evidence, level: Level, is_candidate: BoolArr
 
 
 def notes(ranking: Ranking) -> Iterator[str]:
-    """What a reader must know before believing the order."""
+    """Sentences that a reader must know before trusting the order."""
     total = ranking.candidates
     is_of_ranks = math.isnan(ranking.smallest_p)
     of_all = f"{total} example{'s' * (total != 1)}"

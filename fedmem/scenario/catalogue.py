@@ -56,7 +56,7 @@ _NAMES = {
     for module in (attack, client, data, defence, estimator, injection, model, probe, sampler, strategy)
     for name, value in vars(module).items()
 }
-"""What annotations of components may name without an import."""
+"""The names that annotations of components may use without an import."""
 
 
 LARGEST = 10**8
@@ -377,7 +377,7 @@ def explain(cls: type) -> dict[str, str]:
 
 
 def _field_texts(docstring: str) -> dict[str, str]:
-    """What one docstring says under `Fields`."""
+    """The texts of fields under `Fields` in one docstring."""
     texts: dict[str, str] = {}
     lines = inspect.cleandoc(docstring).splitlines()
     start = next((i for i, line in enumerate(lines) if line in ("Fields", "Fields:")), len(lines))

@@ -1,4 +1,4 @@
-"""What a reader of the numbers of a scenario must know, although the scenario is legal and its runs are sound."""
+"""Caveats for a reader of the numbers of a scenario that is legal and whose runs are sound."""
 
 from __future__ import annotations
 

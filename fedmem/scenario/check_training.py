@@ -162,7 +162,7 @@ def _rule(speed: Speed, strategy: StrategyMaker) -> Iterator[Problem]:
 
 
 def _flower(speed: Speed) -> Iterator[Problem]:
-    """What makes no sense where every client trains in a process of Flower's runtime."""
+    """Settings of speed that cannot apply if every client trains in a process of Flower's runtime."""
     if speed.engine != "flower":
         if speed.address is not None:
             yield Problem(

@@ -1,4 +1,4 @@
-"""What must hold between the parts of a scenario; each check names the numbers and the remedy.
+"""Conditions between the parts of a scenario; each check names the numbers and the remedy.
 
 The parameters of a check are the fields of the scenario that it reads. Where one of them is itself wrong, the check is
 left out, so that one mistake is reported once and hides no other.

@@ -92,7 +92,7 @@ def find_installed(family: str, kind: str, shipped: str | None) -> InstalledPart
 
 
 def unusable_names() -> tuple[str, ...]:
-    """What is wrong with names of entry points, one message each.
+    """The problems with names of entry points, one message each.
 
     >>> unusable_names()
     ()

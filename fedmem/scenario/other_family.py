@@ -12,7 +12,7 @@ from fedmem.wording import nearest
 
 
 def mapping_text(family: str, protocols: Sequence[type], value: object) -> str:
-    """What to write where a mapping of a kind is needed: the kind that the value probably means, among those that fit.
+    """The fix for a value that should be a mapping of a kind: the probable kind among those that fit.
 
     >>> from fedmem.contracts.attack import MembershipAttack
     >>> mapping_text("attack", (MembershipAttack,), "LiRA")

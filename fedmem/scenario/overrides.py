@@ -118,7 +118,7 @@ def _apply(tree: dict[str, Any], text: str, origin: Origin) -> None:
 
 
 def _default_component(field: str, inner: str | int) -> dict[str, Any]:
-    """What a change inside a field starts from, where the file does not write the field: the kind that is its default.
+    """The component from which a change inside a missing field starts: the default kind of the field.
 
     >>> _default_component("client", "lr"), _default_component("client", "kind"), _default_component("dataset", "rows")
     ({'kind': 'sgd'}, {}, {})

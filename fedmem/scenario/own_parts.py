@@ -96,7 +96,7 @@ def not_a_dataclass(family: str, kind: str, cls: type) -> ComponentError:
 
 
 def example_text(family: str) -> str:
-    """What the contracts of a family ask for, and where an example is.
+    """The members that the contracts of a family require, and where an example is.
 
     >>> example_text("sampler")
     'a Sampler has cohort(round_number, history, rng); see the example in docs/your-own-parts.md'
@@ -217,7 +217,7 @@ def _adapt(family: str, kind: str, target: Any) -> type:
 
 
 def _declarations_in(family: str, target: Any) -> dict[str, Any]:
-    """What the class itself declares for its family, such as `stackable = True`."""
+    """The declarations of the class itself for its family, such as `stackable = True`."""
     names = {"stackable", *names_of(DECLARATIONS[family])} if family == "model" else names_of(DECLARATIONS[family])
     values = {name: inspect.getattr_static(target, name, None) for name in names}
     return {name: value for name, value in values.items() if value is not None}

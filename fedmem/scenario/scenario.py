@@ -143,7 +143,7 @@ class Privacy(_Part):
 
 
 class Save(_Part):
-    """What is stored in addition to the measurements."""
+    """Further results that are stored in addition to the measurements."""
 
     params: Annotated[bool, Strict()] = Field(default=False, description="final parameters of every run")
 
@@ -332,7 +332,7 @@ class Scenario(_Part):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What loading changed beyond the overrides, one sentence each; empty where it changed nothing."""
+        """Changes that loading made beyond the overrides, one sentence each; empty without any."""
         return self._notes
 
     def place(self, problem: Problem) -> Problem:

@@ -88,7 +88,7 @@ class _Clipper:
         return _happens(number, self._before) and not _happens(number, self._now)
 
     def _is_of_file(self, path: str) -> bool:
-        """What an override gave has no line."""
+        """Whether the file gave the value at a path; a value of an override has no line."""
         return self._origin.locate(path)[1] is not None
 
 

@@ -1,4 +1,4 @@
-"""What pydantic and YAML say is wrong, in words: problems with place, value and remedy."""
+"""Errors of pydantic and YAML in words: problems with place, value and remedy."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _place(location: tuple[int | str, ...], value: Any, kind: str) -> Place:
 
 
 def _keys(model: type[BaseModel], place: Place) -> list[str]:
-    """What the mapping at a place accepts."""
+    """The keys that the mapping at a place accepts."""
     for part in place:
         if isinstance(part, int):
             continue  # an entry of a list, whose annotation names the model of its entries

@@ -25,7 +25,7 @@ Place = tuple[str | int, ...]
 """Where a value stands: keys and positions from the root."""
 
 STDIN = "stdin"
-"""What stands for the file where a scenario comes from standard input."""
+"""The name of the file if a scenario comes from standard input."""
 
 MAX_BYTES = 1_000_000
 MAX_DEPTH = 20
@@ -223,7 +223,7 @@ def _broken_source(name: str, message: str, line: int | None = None) -> Source:
 
 
 def _find_forbidden(text: str, name: str, events: list[yaml.Event]) -> Iterator[Problem]:
-    """What a scenario may not contain, found in the event stream before anything is built from it; fills `events`."""
+    """Find forbidden parts of a scenario in the event stream, before anything is built from it; fills `events`."""
     depth = documents = 0
     for event in yaml.parse(text, Loader=_Loader):
         events.append(event)

@@ -1,1 +1,1 @@
-"""What fedmem ships beside its code: scenarios by name, and their data files."""
+"""Files that fedmem ships beside its code: scenarios by name, and their data files."""

@@ -70,7 +70,7 @@ def clash_note(name: str | Path) -> str:
 
 
 def missing_text(name: str) -> str:
-    """What to say of a scenario file that does not exist.
+    """The error for a scenario file that does not exist.
 
     >>> "did you mean 'quickstart'?" in missing_text("quikstart")
     True

@@ -58,7 +58,7 @@ class ComparedRuns:
 
     @property
     def failure_text(self) -> str:
-        """What failed, in words; empty if nothing did."""
+        """The failures in words; empty without any."""
         causes = [f"{label_of(cell.setting)}, seed {cell.seed}: {outcome.error}" for cell, outcome in self.failures]
         if not causes:
             return ""

@@ -156,7 +156,7 @@ class Comparison:
 
     @cached_property
     def tested_series(self) -> tuple[Series, ...]:
-        """What is tabled and tested: the headline, or the measures that were asked for."""
+        """The series that are tabled and tested: the headline, or the requested measures."""
         selection = [
             series
             for series in self.series
@@ -220,7 +220,7 @@ class Comparison:
 
     @cached_property
     def retention(self) -> tuple[Retention, ...]:
-        """What aggregation keeps of each tested measure that has a value without memorisation."""
+        """The retention of each tested measure that has a null."""
         entries = []
         has_effects = [
             series

@@ -233,7 +233,7 @@ def _noncentrality(n: int, level: float) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Ratio:
-    """What is kept of an effect, over n seeds, with its 95 % interval; NaN where there is no effect to keep."""
+    """The retained share of an effect over n seeds, with its 95 % interval; NaN if there is no effect."""
 
     value: float
     low: float

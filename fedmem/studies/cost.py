@@ -128,7 +128,7 @@ def time_text(seconds: float, processes: int, timed_runs: int) -> str:
 
 
 def _text(scenario: Scenario) -> str:
-    """What decides the time of a step, about."""
+    """The settings that mainly decide the time of a step, as text."""
     content = scenario.dump()
     return json.dumps([content["dataset"], content["model"]], sort_keys=True)
 
@@ -142,7 +142,7 @@ class _Timing:
     runs: int
 
     def seconds_of(self, cell_plan: Plan) -> float:
-        """What a scenario takes in one process."""
+        """The time of a scenario in one process, in seconds."""
         return self.step * cell_plan.steps + self.look * sum(cell_plan.models.values())
 
 

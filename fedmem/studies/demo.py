@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SCENARIO = "demo"
 NULL = ("injections[0].start=6",)
-"""What makes the null federation of the scenario."""
+"""The changes that make the null federation of the scenario."""
 
 THRESHOLD = 0.0005
 """The largest p of an effect. Each control has two, so the chance of a false alarm is at most 1 in 1,000."""
@@ -83,7 +83,7 @@ class Control:
 
     @property
     def text(self) -> str:
-        """What was done and found, in one sentence."""
+        """The treatment of the canaries and the result, in one sentence."""
         done = "trained on in half of the runs" if self.is_planted else "never trained on"
         found = {effect.is_significant for effect in self.effects}
         result = "found" if found == {True} else "not found" if found == {False} else "found at one level only"

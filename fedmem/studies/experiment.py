@@ -58,7 +58,7 @@ def command_line(
 def cell_results(
     work: Callable[..., Result], cells: Iterable[Sequence[Any]], options: argparse.Namespace
 ) -> list[Result]:
-    """What `work` returns for each cell, in order; `--jobs` cells at a time, each in a process that starts afresh.
+    """Call `work` for each cell: the results in order, `--jobs` cells at a time, each in a fresh process.
 
     A cell is a tuple of arguments. `work` is called with them and with `out` and `settings`, those of `--out` and
     `--set`. It runs its scenarios by `fedmem.run`, which trains nothing twice, so that an interrupted command goes on.
@@ -87,7 +87,7 @@ def write_results(
 
 
 def verdict(low: float, high: float) -> str:
-    """What an interval says of a gate, a claim that a value is above 0.
+    """The verdict of an interval on a gate, a claim that a value is above 0.
 
     `holds` above 0, `contradicted` below 0, `not significant` where it contains 0, and `undefined` without an interval.
 

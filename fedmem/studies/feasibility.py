@@ -101,7 +101,7 @@ _COMBINATIONS = 32
 
 @dataclass(frozen=True, kw_only=True)
 class _Trier:
-    """What is wrong with settings of a search, each tried once."""
+    """Try settings of a search, each once, and collect their problems."""
 
     source: Path | str | Scenario
     seeds: Sequence[int]
@@ -110,7 +110,7 @@ class _Trier:
     known: dict[Setting, tuple[list[Problem], list[tuple[Cell, list[Problem]]]]] = field(default_factory=dict)
 
     def problems_of(self, setting: Setting) -> tuple[list[Problem], list[tuple[Cell, list[Problem]]]]:
-        """What the setting alone tells, and what the data tell of its cells."""
+        """The problems of the setting itself, and those that the data show in its cells."""
         from fedmem.execution.run import folder_of
         from fedmem.results.folder import is_finished
 
@@ -125,7 +125,7 @@ class _Trier:
 
 
 def problems_of_cells(cells: Sequence[Cell], seeds: Sequence[int]) -> list[Problem]:
-    """What only the data, or the draws of a seed, can tell: each problem once, with the settings that have it."""
+    """Problems that only the data or the draws of a seed show: each once, with the settings that have it."""
     return problems_of_results(
         [(cell, result) for cell, result in try_cells(cells) if not isinstance(result, FeasibleCell)], seeds
     )

@@ -1,4 +1,4 @@
-"""What a comparison crosses: every setting of what varies with every seed, each a scenario of its own."""
+"""The grid of a comparison: every setting with every seed, each a scenario of its own."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
 
 Setting = tuple[tuple[str, str], ...]
-"""What varies, in its order: the YAML path, and the value as it would be written after `--set`."""
+"""The settings that vary, in their order: the YAML path, and the value as it would be written after `--set`."""
 
 _CLASS = re.compile(r"[\w.]+:(\w+)")
 
@@ -54,7 +54,7 @@ def _label(path: str, value: str) -> str:
 
 
 def parse_vary(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """What varies, from `path=a,b,c` each; commas within brackets or quotes belong to a value.
+    """Parse the values that vary from texts `path=a,b,c`; commas within brackets or quotes belong to a value.
 
     >>> parse_vary(["strategy.kind=fedavg,krum", "sampler={kind: uniform, size: 5},{kind: everyone}"])["sampler"]
     ('{kind: uniform, size: 5}', '{kind: everyone}')
@@ -242,7 +242,7 @@ def cross_settings(
 
 
 def vary_sources(setting: Setting) -> dict[str, str]:
-    """What varies as a source of a problem: what a change of a scenario is called, and what the user wrote."""
+    """Map the name of each change of a scenario to the words of the user, as the source of a problem."""
     return {f"--set {path}={value}": f"--vary {path}={value}" for path, value in setting}
 
 

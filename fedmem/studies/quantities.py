@@ -98,7 +98,7 @@ class Series:
         return self.zone.holds(mean_of(self.values[setting]).value)
 
     def contrast_with(self, setting: int, other: int) -> Contrast:
-        """What a setting has more than another, over the seeds in which the two can be compared."""
+        """The difference of a setting from another, over the seeds in which the two can be compared."""
         return contrast(np.where(self.same_rate(setting, other), self.values[setting], math.nan), self.values[other])
 
 

@@ -1,4 +1,4 @@
-"""What a reader of a comparison's numbers must know: how few seeds there are, nulls, and false positive rates."""
+"""Notes for a reader of a comparison's numbers: how few seeds there are, nulls, and false positive rates."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fedmem.studies.contrasts import ENOUGH_SEEDS
 from fedmem.studies.quantities import Series
 
 FEW_SEEDS = "few seeds"
-"""What stands beside a verdict from fewer than `ENOUGH_SEEDS` seeds."""
+"""The mark of a verdict from fewer than `ENOUGH_SEEDS` seeds."""
 
 
 def few_seeds_warning(seeds: int) -> str:

@@ -61,7 +61,7 @@ SATURATED = (
 
 
 def saturation_note(comparison: Comparison) -> str:
-    """What the mark of saturated values means; empty where nothing is saturated."""
+    """The meaning of the mark of saturated values; empty if nothing is saturated."""
     marks = [row.saturated for row in comparison.rows]
     marks += [entry.saturated for entry in comparison.retention]
     marks += [trade.saturated for trade in comparison.trades]
@@ -168,7 +168,7 @@ def _p_text(p: float) -> str:
 
 
 def _retention_text(entry: Retention) -> str:
-    """What aggregation keeps, as text."""
+    """The retention as text."""
     return (
         "undefined"
         if entry.reason or math.isnan(entry.ratio.value)

@@ -179,7 +179,7 @@ def _choice(setting: Setting) -> str:
 
 
 def _setting(plan: Sweep, params: Mapping[str, Any]) -> Setting:
-    """What a trial changes."""
+    """The setting that a trial changes."""
     changes: list[tuple[str, str]] = []
     for axis in plan.axes:
         if axis.range is not None:

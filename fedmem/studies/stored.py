@@ -74,7 +74,7 @@ def write_study(folder: Path, study: StoredStudy) -> None:
 
 
 def read_study(folder: Path) -> StoredStudy:
-    """What `write_study` wrote. Errors: `FolderError` where it is not there or cannot be read."""
+    """Read a study that `write_study` wrote. Errors: `FolderError` if it is missing or cannot be read."""
     try:
         content = json.loads((folder / "series.json").read_text(encoding="utf-8"))
         with (folder / "series.npz").open("rb") as file, np.load(file, allow_pickle=False) as stored:

@@ -31,7 +31,7 @@ from fedmem.studies.report import (
 
 
 def verdict(comparison: Comparison) -> list[str]:
-    """What the comparison shows: how many differences are significant, and the clearest ones."""
+    """The verdict of the comparison: how many differences are significant, and the clearest ones."""
     if not is_compared(comparison):
         return []
     rows = [row for row in comparison.rows if row.contrast is not None]

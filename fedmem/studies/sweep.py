@@ -76,7 +76,7 @@ def left_out_text(swept: SweptRuns) -> str:
 
 
 def failure_text(swept: SweptRuns) -> str:
-    """What failed, with its cause, in words; empty if nothing did."""
+    """The failures with their causes in words; empty without any."""
     cells = {cell.scenario.id: cell for cell in swept.cells}
     causes = [f"{label_of(cells[key].setting)}, seed {cells[key].seed}: {why}" for key, why in swept.failed.items()]
     parts = []

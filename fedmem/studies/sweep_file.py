@@ -82,7 +82,7 @@ class Axis(_Part):
         return self.range is not None and self.scale == "linear" and all(end == int(end) for end in self.range)
 
     def options(self) -> list[Setting]:
-        """What a grid takes.
+        """The options that a grid takes.
 
         >>> Axis(path="client.lr", range=(0.01, 1.0), steps=3, scale="log").options()
         [(('client.lr', '0.01'),), (('client.lr', '0.1'),), (('client.lr', '1'),)]
@@ -97,7 +97,7 @@ class Axis(_Part):
         return [((self.path, text_of(value)),) for value in self.values or ()]
 
     def options_to_check(self) -> list[Setting]:
-        """What is tried before a search begins: every value, and both ends of a range.
+        """The options that are tried before a search begins: every value, and both ends of a range.
 
         >>> Axis(path="client.lr", range=(0.01, 1.0), scale="log").options_to_check()
         [(('client.lr', '0.01'),), (('client.lr', '1'),)]
@@ -251,7 +251,7 @@ def places_of(plan: Sweep, path: Path | str) -> Iterator[None]:
 
 
 def _merge_values(problems: Sequence[Problem]) -> list[Problem]:
-    """What is wrong whatever the value is reported once, with the path alone."""
+    """Merge problems that occur for every value into one, with the path alone."""
     by_message: dict[tuple[object, ...], list[Problem]] = {}
     for problem in problems:
         key = (problem.source, problem.line, problem.path.partition("=")[0], problem.message)

@@ -91,7 +91,7 @@ class Failures:
         return {str(key): str(value) for key, value in content.items()}
 
     def note(self, key: str, error: str | None) -> None:
-        """This run has failed, or has not."""
+        """Note that a run has failed, or has not."""
         self.by_run = self._read_file()  # another process may have noted some
         before = dict(self.by_run)
         self.by_run.pop(key, None)

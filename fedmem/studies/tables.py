@@ -142,7 +142,7 @@ def within(comparison: Comparison) -> Rows:
 
 
 def retention(comparison: Comparison) -> Rows:
-    """What aggregation keeps of each measure; NaN where there is no local effect to keep.
+    """The retention of each measure; NaN if there is no local effect.
 
     Intervals, p and verdicts of differences are as in `differences`, adjusted over `tests` differences of retention.
     The verdict is `saturated` where one of the two ratios is too high. `reason` says why a ratio is undefined.
@@ -221,7 +221,7 @@ def _setting(comparison: Comparison, setting: int) -> dict[str, Any]:
 
 @lru_cache(maxsize=8)
 def typed_settings(settings: tuple[Setting, ...]) -> tuple[Mapping[str, int | float | str], ...]:
-    """What each setting gives to every path: numbers where a path takes numbers alone, otherwise text.
+    """The value of each path in each setting: numbers if a path takes only numbers, otherwise text.
 
     >>> typed_settings(((("client.lr", "0.3"), ("strategy.f", "auto")), (("client.lr", "1"), ("strategy.f", "2"))))
     ({'client.lr': 0.3, 'strategy.f': 'auto'}, {'client.lr': 1.0, 'strategy.f': '2'})
@@ -242,7 +242,7 @@ def _is_number(text: str, kind: type[int] | type[float]) -> bool:
 
 
 def _quantity(comparison: Comparison, quantity: Quantity) -> dict[str, Any]:
-    """What a row is about; each label is a column of its own, and `with` has them all in short words."""
+    """The subject of a row: each label is a column of its own, and `with` has them all in short words."""
     columns = _label_columns(comparison)
     return {
         "metric": quantity.metric,

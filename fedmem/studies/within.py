@@ -92,7 +92,7 @@ def differences_within(comparison: Comparison) -> tuple[WithinDifference, ...]:
 
 
 def _pairs(comparison: Comparison) -> Iterator[tuple[Between, Series, Series]]:
-    """What is subtracted from what, measure by measure: kinds at each level, then levels of each kind."""
+    """The pairs to subtract, measure by measure: kinds at each level, then levels of each kind."""
     by_measure: dict[object, list[Series]] = {}
     for series in comparison.tested_series:
         if series.quantity.kind:
