@@ -63,7 +63,7 @@ class Round:
 
     @property
     def drawing(self) -> tuple[np.random.Generator, ...]:
-        """What to draw from, one per run: `generators`, or else what the operating system makes unforeseeable."""
+        """The generators to draw from, one per run: `generators`, or else generators seeded by the operating system."""
         if self.generators is not None:
             return self.generators()
         return tuple(np.random.default_rng() for _ in range(len(self.present)))

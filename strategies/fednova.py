@@ -55,7 +55,7 @@ class FedNova(ServerRule):
 
     @property
     def client_fields(self) -> Mapping[str, float]:
-        """What the client has to be set to."""
+        """The fields that the client must have, with their values."""
         return {"momentum": self.client_momentum}
 
     def rule(self, state: Arrays, rnd: Round) -> tuple[Arrays, Arrays]:

@@ -13,7 +13,7 @@ from ._geometry import broadcast_factors, drop_non_finite, move_model, norms, pr
 from ._rule import Arrays, Round, ServerRule
 
 NOTHING = 1e-9
-"""What a history has of its own, below which it is another's up to rounding."""
+"""The own part of a history below which the history equals another one up to rounding."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -121,4 +121,4 @@ class LocalSgd(ABC):
 
     @abstractmethod
     def final(self, state: ClientState, before: Params) -> Outcome:
-        """What is sent, kept, remembered and reported."""
+        """The outcome of a client: the model sent, the model kept, its client state and its metrics."""

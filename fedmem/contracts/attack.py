@@ -114,7 +114,7 @@ def _by_first_use(batches: IntArray) -> IntArray:
 
 
 GRANTS = ("labels", "algorithm", "batches", "population")
-"""What an attack may declare to know beside the model, its update and how many examples shaped it."""
+"""The knowledge that an attack may declare, beside the model, its update and the number of examples in it."""
 
 
 @dataclass(frozen=True, kw_only=True)

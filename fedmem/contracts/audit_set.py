@@ -25,7 +25,7 @@ PEOPLE = (
     "exposure of a secret that a person wrote also reflects how likely such values are; only the comparison of in and "
     "out runs shows memorisation"
 )
-"""What readers of the exposure of `AuditSet.not_uniform` must know."""
+"""The caveat for readers of the exposure of `AuditSet.not_uniform`."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 ClientState = dict[str, Params]
-"""What one client holds while it trains: `params`, and whatever else its algorithm needs, by name."""
+"""The state of one client while it trains: `params`, and whatever else its algorithm needs, by name."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,4 +20,4 @@ Value = Literal["rows", "steps", "lr", "loss", "norm", "atypical"]
 SOME_READS = (
     f'a tuple of some of {", ".join(READS)}, or (); write for example reads: ClassVar[tuple[str, ...]] = ("rows",)'
 )
-"""What a declaration of reads should be."""
+"""The allowed values of a declaration of reads, in words."""

@@ -9,7 +9,7 @@ from fedmem.contracts.arrays import Params
 from fedmem.contracts.declarations import Declaration, declare, read_declaration
 
 Draws = Literal["none", "normal", "uniform"]
-"""What a defence wants drawn for each value of an update: nothing, standard normal, or uniform in [0, 1)."""
+"""The draws of a defence for each value of an update: none, standard normal, or uniform in [0, 1)."""
 
 
 @runtime_checkable

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal
 
 Direction = Literal["higher is worse", "higher is better", "neither"]
-"""What a high value means: more memorisation or leakage, a better model, or neither."""
+"""The meaning of a high value: more memorisation or leakage, a better model, or neither."""
 
 Section = Literal[
     "", "utility", "reconstruction", "extraction", "cross-influence", "client influence", "proxies", "privacy", "none"
@@ -23,7 +23,7 @@ Section = Literal[
 `proxies` is a table of the report: over in runs, over out runs, and the measure named `gain`."""
 
 Showing = Literal["", "memorised", "exposed", "extracted", "detectable"]
-"""What a value above its null shows of a kind of audit example."""
+"""The evidence that a value above its null gives about a kind of audit example."""
 
 DERIVED: Mapping[str, str] = {
     "null": "without memorisation",

@@ -215,7 +215,7 @@ class Reading:
 
 
 Scope = Literal["run", "round", "run_summary", "summary"]
-"""What a row is about.
+"""The scope of a row.
 
 - `run`: one run at one observed round;
 - `round`: all runs at one observed round;

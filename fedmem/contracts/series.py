@@ -18,7 +18,7 @@ Blocks = Mapping[int, Sequence[Evidence]]
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """What the models of one place say of the m audit examples over the S observed rounds, in all R runs.
+    """The values of the models at one place on the m audit examples, over the S observed rounds, in all R runs.
 
     The place is that of a view: the aggregate, the owners, or the other clients. A sequence is what one model of the
     place says over the rounds. There is one at the aggregate and at the owners, and one for each other client, so that

@@ -11,7 +11,7 @@ from fedmem.contracts.evidence import Transition
 from fedmem.errors import ComponentError
 
 OnError = Literal["raise", "warn"]
-"""What becomes of an error of a watcher: it ends the training, or it is a warning and ends the watching alone."""
+"""The effect of an error of a watcher: it ends the training, or it becomes a warning and ends only the watching."""
 
 
 def checked_on_error(value: str) -> OnError:

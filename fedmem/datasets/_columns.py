@@ -100,7 +100,7 @@ class Number:
 
     @property
     def text(self) -> str:
-        """What was decided, for people."""
+        """The encoding of the column, in words."""
         source = "the range in `ranges`" if self.given else "the range of the training rows"
         return f"{self.name}: number, {self.low:.6g} to {self.high:.6g} ({source})"
 
@@ -134,7 +134,7 @@ class Category:
 
     @property
     def text(self) -> str:
-        """What was decided, for people."""
+        """The encoding of the column, in words."""
         shown = ", ".join(self.values[:8]) + (f", … ({len(self.values)} in all)" if len(self.values) > 8 else "")
         return f"{self.name}: category, {shown}"
 

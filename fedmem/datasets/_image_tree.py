@@ -12,7 +12,7 @@ from fedmem.errors import ComponentError
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 
 _LITTER = {"thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "icon\r"}
-"""What file managers leave in folders, in small letters."""
+"""Names of files that file managers leave in folders, in small letters."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,11 +22,11 @@ NAMES: Mapping[str, tuple[str, ...]] = {
     "blocks": ("blocks",),
     "class_names": ("class_names",),
 }
-"""What is read -> the names that it may have."""
+"""Each array that is read -> the names that it may have."""
 
 
 def choose_names(present: Sequence[str], source: str, path: str) -> dict[str, str]:
-    """What is read -> the name that it has in `source`; `path` is the YAML key of errors.
+    """Map each array that is read to its name in `source`; `path` is the YAML key of errors.
 
     >>> choose_names(["x", "y", "z"], "mine.npz", "dataset.path")
     {'inputs': 'x', 'targets': 'y'}

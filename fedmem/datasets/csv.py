@@ -33,7 +33,7 @@ from fedmem.modalities.tables import Tables
 from fedmem.shipped.files import data_path
 
 _TEST_CELLS = dict.fromkeys(("test", "true", "yes", "1"), True) | dict.fromkeys(("train", "false", "no", "0"), False)
-"""What a column may say of a row: whether it is a test row."""
+"""The cells of a column that says whether a row is a test row."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
 
 PARTITION = "partition-id"
-"""What Flower's runtime calls the number of a node's data, in the configuration of the node."""
+"""The name that Flower's runtime gives to the number of a node's data, in the configuration of the node."""
 
 client_app = ClientApp()
 """Answers `query` (which client is this, and what federation has it built), `train` and `evaluate`."""
@@ -54,7 +54,7 @@ client_app = ClientApp()
 
 @dataclass(frozen=True, kw_only=True)
 class _ClientProcess:
-    """What a process needs for the work of any client of a scenario."""
+    """The state with which a process can do the work of any client of a scenario."""
 
     scenario: Scenario
     federation: Federation

@@ -89,7 +89,7 @@ class CohortWork:
         return self._parts.work.of(round_number, run, client, models, model, payload, memory)
 
     def train(self, work: Work) -> tuple[TrainedWork | None, dict[int, str]]:
-        """What came of the clients that did not fail, and why the others did, by their position in the work."""
+        """Train the clients of this work: results of those that succeed, and causes of failure by position."""
         if self.is_watched(work.round):
             self._parts.work.keep(work)
         with Guard("client", self._parts.scenario.client, "its work", round=work.round):

@@ -1,4 +1,4 @@
-"""What is private in Flower: message identity, and messages that stay in the process.
+"""Private parts of Flower that fedmem uses: message identity, and messages that stay in the process.
 
 The private parts of Flower's simulation runtime are in `_simulation.py`. Both are guarded: with a version of Flower
 that differs, one message says which versions work.
@@ -195,7 +195,7 @@ def local_record(params: Mapping[str, NDArray[Any] | Tensor]) -> ArrayRecord:
 def local_reply(
     arrays: Mapping[str, NDArray[Any]], metrics: Mapping[str, float], trace: Mapping[str, float]
 ) -> LocalContent:
-    """What a client of this process replies: its model, metrics, and under `TRACE` what is not for aggregation."""
+    """The reply of a client in this process: its model, metrics, and, under `TRACE`, values that are not aggregated."""
     metric_record, trace_record = MetricRecord(), ConfigRecord()
     metric_record.__dict__["_data"].update(metrics)
     trace_record.__dict__["_data"].update(trace)

@@ -78,7 +78,7 @@ class MessagePath:
         return replies
 
     def _read(self, run: int, round_number: int, message: Message, models: dict[int, Params]) -> _Order:
-        """What a message asks for; `models` are those that are decoded already."""
+        """Read the request of a message; `models` are those that are already decoded."""
         kind = message.metadata.message_type
         if kind not in (MessageType.TRAIN, MessageType.EVALUATE):
             raise RunError(
@@ -118,7 +118,7 @@ class MessagePath:
         ]
 
     def _contents(self, done: TrainedWork) -> Iterator[RecordDict]:
-        """What each client replies."""
+        """The content of each client's reply."""
         sizes, metrics = done.work.sizes.tolist(), {name: values.tolist() for name, values in reports(done).items()}
         arrays = {name: value.numpy() for name, value in done.sent.items()}
         for i, client in enumerate(done.work.client.tolist()):

@@ -24,7 +24,7 @@ FAILED = 2
 """Flower's code of the error of a client that raised."""
 
 ROUND_KEY = "server-round"
-"""What every Flower strategy writes into the configuration of a message; it asks for nothing."""
+"""The key that every Flower strategy writes into the configuration of a message; it requests nothing."""
 
 ARRAYS = "arrays"
 """The record of the model, in a message that leaves this process."""
@@ -40,7 +40,7 @@ WORK = "fedmem"
 
 @dataclass(frozen=True, kw_only=True)
 class Assignment:
-    """What a client gets in addition to the model: all that it needs to work in any process.
+    """The part of a request beside the model, with which any process can do the work.
 
     `scenario` is the whole scenario as YAML. `remembers` is the last round of the run whose work was accepted, 0 for
     none: the memory of that round counts. `watched` asks for what is kept and remembered. `seconds` is how long the

@@ -112,7 +112,7 @@ class RulePath:
         return after, later
 
     def _generators(self, runs: Sequence[int], round_number: int) -> tuple[np.random.Generator, ...]:
-        """What the rule draws from in each run."""
+        """The generators from which the rule draws, one for each run."""
         return tuple(rule_generator(self._parts.scenario.seed, run, round_number) for run in runs)
 
     def _check_failures(self, work: Work, failed: Mapping[int, str]) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Waiting:
-    """What a run hands to the scheduler: its messages, and the round in which its strategy sent them."""
+    """The request of a run to the scheduler: its messages, and the round in which its strategy sent them."""
 
     round: int
     messages: list[Message]

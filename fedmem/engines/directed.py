@@ -35,7 +35,7 @@ Aggregated = tuple[ArrayRecord | None, MetricRecord | None]
 
 
 def rule_generator(seed: int, run: int, round_number: int) -> np.random.Generator:
-    """What the rule of a strategy draws from in one round of one run, such as the noise of a private sum."""
+    """The generator of a strategy's rule in one round of one run, such as for the noise of a private sum."""
     return stream(seed, "strategy rule", run=run, round_number=round_number)
 
 

@@ -137,7 +137,7 @@ class FlowerRuntime:
         return finish_training(params, self._participation, self._failures.lost)
 
     def _serve(self, runs: Sequence[int], grid: Grid, check: Callable[[], None]) -> list[Params]:
-        """What a server does on a grid: it meets its clients, then lets the strategies of all runs start."""
+        """Serve a grid: do the handshake with its clients, then start the strategies of all runs."""
         transport = Transport(grid, check)
         transport.handshake(self._federation, self._assignment())
         answer = partial(self._answer, transport)
@@ -197,7 +197,7 @@ class FlowerRuntime:
         return replies
 
     def _requests(self, run: int, wait: Waiting) -> Iterator[_Request]:
-        """What the strategy's messages are when they leave this process."""
+        """The strategy's messages in the form in which they leave this process."""
         round_number = wait.round
         models: dict[int, tuple[Params, ArrayRecord]] = {}
         for message in wait.messages:
@@ -223,7 +223,7 @@ class FlowerRuntime:
             yield _Request(message=message, client=client, kind=kind, before=before, work=work, content=content)
 
     def _outcome(self, request: _Request, answer: Message) -> TrainedClient | str | RecordDict:
-        """What came of a letter: a client's work or the cause of its failure; the metrics of an evaluation."""
+        """The outcome of a request: a client's work, the cause of its failure, or the metrics of an evaluation."""
         if request.kind == MessageType.EVALUATE:
             if answer.has_error():
                 raise RunError(
@@ -268,7 +268,7 @@ class FlowerRuntime:
     def _without_dropped(
         self, requests: Sequence[_Request], outcomes: Mapping[int, TrainedClient | str | RecordDict]
     ) -> list[TrainedClient | str | RecordDict]:
-        """What came of all letters, once the failures among them are noted."""
+        """The outcomes of all requests, after the failures among them are noted."""
         for request in requests:
             outcome = outcomes.get(id(request))
             if isinstance(outcome, str):

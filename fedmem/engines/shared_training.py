@@ -30,7 +30,7 @@ JOINED_BYTES = 1 << 28
 """Inputs of different federations that are copied side by side, at most, so that their clients can share a stack."""
 
 Attempt = tuple[TrainedWork | None, dict[int, str]]
-"""What comes of work, and why those that failed did."""
+"""The results of work, and the causes of failures by position."""
 
 
 class SharedExecutor:
@@ -45,7 +45,7 @@ class SharedExecutor:
         self.store = store
         self.seconds = 0.0
         self.shared: Executor | None = None
-        """What trains the clients of several banks together, once it has trained some of this bank."""
+        """The executor that trains the clients of several banks together, once it has trained some of this bank."""
         self._away = 0.0
         self._hand_over = hand_over
 
@@ -103,13 +103,13 @@ class SharedExecutor:
 
 @dataclass(frozen=True)
 class _Waiting:
-    """What a bank hands to the scheduler."""
+    """The request of a bank to the scheduler."""
 
     work: Work
 
 
 Result = TypeVar("Result")
-"""What a bank ends with."""
+"""The result of a bank."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ class SharedBank(Generic[Result]):
 def run_together(
     members: Sequence[SharedBank[Result]], stack: Callable[[Examples], Executor]
 ) -> list[Result | Exception]:
-    """What each bank returns, or the exception that ended it; the others go on.
+    """Run banks in step: the result of each, or the exception that ended it, while the others go on.
 
     Args:
         members: banks with the same model and client algorithm.
@@ -197,7 +197,7 @@ class _Pool:
     def train(
         self, requests: Mapping[int, Work], executors: Sequence[SharedExecutor]
     ) -> Iterator[tuple[int, Attempt | Exception]]:
-        """What comes of the work of these banks, each its own."""
+        """Train the work of these banks: the result of each, at its place."""
         for starts, stack in zip(self._starts, self._stacks, strict=True):
             here = [place for place in requests if id(executors[place].store) in starts]
             if not here:
@@ -271,7 +271,7 @@ def join_work(works: Sequence[Work], starts: Sequence[int]) -> Work:
 
 
 def split_results(works: Sequence[Work], done: TrainedWork | None, failed: Mapping[int, str]) -> Iterator[Attempt]:
-    """What came of joined work, work by work.
+    """The results of joined work, split into those of each work.
 
     >>> list(split_results([], None, {}))
     []

@@ -128,7 +128,7 @@ class Audit:
 
     @property
     def levels(self) -> tuple[Level, ...]:
-        """What has to be observed."""
+        """The levels that must be observed."""
         return (self.level,)
 
     @property

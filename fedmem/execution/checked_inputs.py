@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def changed_data(scenario: Scenario, manifest: Mapping[str, Any]) -> list[str]:
-    """What components of the user make otherwise than for this manifest, though no file that they name has changed."""
+    """Data of the user's components that differ from this manifest, though no file that they name has changed."""
     from fedmem.results.provenance import kinds_with_unknown_files
 
     kinds = kinds_with_unknown_files(scenario)

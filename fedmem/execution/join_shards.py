@@ -1,4 +1,4 @@
-"""What was read of the runs of a bank, and how the parts that were trained apart become one."""
+"""Join the results of shards, which were trained separately, into those of one bank."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _references(blocks: Sequence[ReferenceEvidence]) -> ReferenceEvidence:
 
 
 def _arrays(parts: Sequence[TrainedBank]) -> dict[str, NDArray[Any]]:
-    """What probes kept, in the order of the names, numbers in them as numbers."""
+    """The arrays that probes stored, sorted by name, with numbers in names as numbers."""
     arrays: dict[str, NDArray[Any]] = {}
     for part in parts:
         if again := sorted(arrays.keys() & part.reconstructions.keys()):

@@ -284,7 +284,7 @@ def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bo
 
 
 def _executor(scenario: Scenario, federation: Federation, store: Examples) -> Executor:
-    """What trains the clients of a scenario, and of others like it, on this store."""
+    """The executor for the clients of a scenario, and of others like it, on this store."""
     from fedmem.execution.executors import executor_of
 
     return executor_of(scenario, replace(federation, store=store))
@@ -365,11 +365,11 @@ class _Busy:
 
 
 _Progress = Event | _Ended | _Busy
-"""What a bank reports: events of its scenarios, and how each ends."""
+"""The reports of a bank: events of its scenarios, and how each ends."""
 
 
 def _emit_at(place: int, report: Report[_Progress]) -> Emit:
-    """What passes on the events of the scenario at this place."""
+    """A function that passes on the events of the scenario at this place."""
 
     def emit(event: Event) -> None:
         report(replace(event, place=place))

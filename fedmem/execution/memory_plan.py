@@ -31,10 +31,10 @@ EARLY, LIBRARIES, STACKING = 300 << 20, 500 << 20, 70 << 20
 They include the memory that Python holds on to (`processes.hold_on_to_memory`)."""
 
 WORKER = 100 << 20
-"""What a worker process changes of the pages that it shares with its parent, beside what it trains."""
+"""The memory that a worker process changes in pages shared with its parent, beside what it trains."""
 
 FORWARD_BYTES = 256 << 20
-"""What one forward pass may take."""
+"""The largest memory of one forward pass."""
 
 MIN_ROWS = 64
 """A forward pass is not cut into smaller pieces than this."""

@@ -1,4 +1,4 @@
-"""What a scenario will cost and how precise it can be, counted before anything is trained."""
+"""The cost and the precision of a scenario, computed before anything is trained."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
 
 METRIC = "epsilon_hat.control"
-"""What the audit finds without noise, after the last round, with the labels of its `epsilon_hat.permitted`."""
+"""The result of the audit without noise, after the last round, with the labels of its `epsilon_hat.permitted`."""
 
 
 @dataclass(frozen=True, kw_only=True)

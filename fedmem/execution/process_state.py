@@ -1,4 +1,4 @@
-"""What training changes in its process, behind one context that undoes it.
+"""Change the process for training, in one context that undoes all changes.
 
 | state | while a bank is trained | afterwards |
 |---|---|---|

@@ -378,7 +378,7 @@ def _pilot(scenario: Scenario, simulated: TrainedBank) -> dict[str, Any] | None:
 
 
 def _alarms(simulated: TrainedBank) -> list[str]:
-    """What a reader of the numbers has to know first: diverged models, and clients that failed and were tolerated."""
+    """Facts that a reader must know first: diverged models, and tolerated failures of clients."""
     import numpy as np
 
     alarms = []

@@ -19,7 +19,7 @@ PATIENCE_SECONDS = 2.0
 
 
 _NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
-"""What a file system without locks answers."""
+"""The errors of a file system without locks."""
 
 
 @contextmanager

@@ -42,7 +42,7 @@ Made = Mapping[str, str]
 
 
 _UNREADABLE = (OSError, ValueError, KeyError, TypeError, AttributeError)
-"""What comes of reading a file that is not as it was written."""
+"""The errors of reading a file that was changed or damaged."""
 
 
 _NAME = re.compile(r"runs-(\d+)-(\d+)")
@@ -101,7 +101,7 @@ class Shards:
         return bool(stored_shards(self.place))
 
     def let_go(self) -> None:
-        """What a fork does first: the lock stays with its parent, and ends with it."""
+        """Close the lock in a fork, so that it stays with the parent and ends with it."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None

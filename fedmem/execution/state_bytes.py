@@ -1,4 +1,4 @@
-"""What is held beside models: gradients of single examples, what clients remember, what the server keeps of them."""
+"""Memory beside models: gradients of single examples, client state, and the server's state for clients."""
 
 from __future__ import annotations
 

@@ -207,7 +207,7 @@ def notes_of(
 
 
 def warnings_of(injections: Sequence[Injection], additions: Sequence[InjectionPlan]) -> tuple[str, ...]:
-    """What a reader of the numbers must know about each injection."""
+    """Warnings of each injection for a reader of the numbers."""
     return tuple(
         f"{injection.name}: {warning}"
         for injection, addition in zip(injections, additions, strict=True)

@@ -222,7 +222,7 @@ PlanOne = Callable[[int, Reserve], InjectionPlan]
 
 
 def count_needs(scenario: Scenario, ownership: Ownership, plan_one: PlanOne) -> Needs:
-    """What the injections draw, counted in a trial of each; see `Injection` for what makes the trial exact."""
+    """Count the rows that the injections draw, in a trial of each; see `Injection` for what makes the trial exact."""
     train, count = ownership.data.train, len(ownership.parts)
     free = np.zeros(len(train), dtype=bool)
     free[ownership.parts.rows] = True

@@ -13,7 +13,7 @@ from fedmem.contracts.data import Dataset, Examples
 
 
 def source_rows(data: Dataset, examples: Examples) -> SourceRows:
-    """What the data set says about the rows with the ids of these examples, before clients see them in their own way.
+    """The original rows of the data set with the ids of these examples, before clients transform them.
 
     >>> from fedmem.modalities.tables import Tables
     >>> rows = Examples(inputs=np.eye(2, dtype=np.float32), targets=np.array([0, 1]), ids=np.array([7, 9]))

@@ -24,7 +24,7 @@ from fedmem.errors import FedmemError, RunError
 from fedmem.guards.places import Defined, shorten_path
 
 NOT_OURS = (KeyboardInterrupt, GreenletExit)
-"""What no guard turns into another error: the user's Ctrl-C, and the end of a coroutine."""
+"""The exceptions that no guard turns into another error: the user's Ctrl-C, and the end of a coroutine."""
 
 LINES, CHARACTERS = 8, 1200
 """How much of the text of an exception a message shows."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from fedmem.contracts.reserve import Reserve
 
 Value = bool | int | float | str
-"""What a cell of a column is compared with."""
+"""A value with which a cell of a column is compared."""
 
 _DEFAULT = 4
 _SELECTORS = ("rows", "where", "share", "per_client")

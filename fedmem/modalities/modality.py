@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Rows = NDArray[Any]
-"""What is compared of examples, one entry for each."""
+"""The compared values of examples, one entry for each."""
 
 
 class Modality(ABC):

@@ -58,7 +58,7 @@ class Tables(Numbers):
         return np.repeat(np.array(self.columns(shape[0])) == 1, self.columns(shape[0]))
 
     def text(self, inputs: Rows, targets: NDArray[Any]) -> str:
-        """What is in each column, by its number: a number in [0, 1], or which category.
+        """The value of each column, by its number: a number in [0, 1], or a category.
 
         >>> Tables(blocks=(1, 3)).text(np.array([0.25, 0, 1, 0], np.float32), np.array(0))
         'column 1=0.25, column 2=category 2 of 3'

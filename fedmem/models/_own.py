@@ -20,7 +20,7 @@ class OwnModel(OwnPart):
     stackable: ClassVar[bool] = False
 
     def build(self, input_shape: tuple[int, ...], num_classes: int) -> Any:
-        """What the class or function returns, with `input_shape` and `num_classes` if it has such arguments."""
+        """Call the class or function, with `input_shape` and `num_classes` if it has such arguments."""
         arguments = self._arguments()
         for name, value in zip(FROM_DATA, (tuple(input_shape), num_classes), strict=True):
             if name in arguments:

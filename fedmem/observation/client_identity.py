@@ -60,7 +60,7 @@ class Identities:
         return ClientIdentity(value=node if value is None else value, source=source, node=node)
 
     def _read_reply(self, message: Message) -> tuple[int | str | None, str]:
-        """What a reply says of its client, and where."""
+        """The identity of the client in a reply, and its source."""
         content = message.content
         trace: Any = content.get(TRACE, {})
         if (value := _scalar(trace.get("client"))) is not None:

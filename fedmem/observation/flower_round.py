@@ -38,7 +38,7 @@ class _Reply:
 
     @staticmethod
     def of(message: Message, client: int, identity: ClientIdentity | None = None) -> _Reply:
-        """What a reply of this client says; nothing where it is an error."""
+        """Read the reply of this client; an error reply has no values."""
         if message.has_error():
             return _Reply(message=message, client=client, num_examples=0, report={}, identity=identity)
         content = message.content

@@ -19,7 +19,7 @@ from fedmem.partitions._sizes import require
 from fedmem.wording import choices
 
 Value = bool | int | float | str | None
-"""What an argument of a partitioner may be, alone or in a list."""
+"""A value that an argument of a partitioner may have, alone or in a list."""
 
 _GIVEN = ("num_partitions", "seed")
 """Parameters that the scenario decides elsewhere."""

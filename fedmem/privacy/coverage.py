@@ -20,7 +20,7 @@ from fedmem.contracts.sampler import Sampler, sampler_declaration
 from fedmem.contracts.strategy import StrategyMaker, strategy_declaration
 
 WORDS = {**READS, "unknown": "undeclared values"}
-"""What a component reads of clients, outside of the noise that it adds itself, and its names in messages."""
+"""The values of clients that a component reads without the noise that it adds itself, with their names in messages."""
 
 SIZES = frozenset({"rows", "steps", "lr"})
 """Fixed by the number of rows and the settings; of steps and lr only if the client declares `steps_by_rows`."""
@@ -68,7 +68,7 @@ def _strategy(strategy: StrategyMaker) -> Reader:
 
 
 def sampler_reads(sampler: Sampler) -> frozenset[str]:
-    """What a sampler declares to read, and the histories that it needs; `unknown` where it declares nothing.
+    """The declared reads of a sampler and the histories that it needs; `unknown` without a declaration.
 
     Inclusion probabilities are no declaration. They may stay the same while rows decide which clients are picked
     together.

@@ -92,7 +92,7 @@ def of_canary_clients(scenario: Scenario, rows: Sequence[Measurement]) -> Iterat
 
 
 ONE_SHOT = "epsilon_one_shot"
-"""What canary clients show, by probe `canary_clients`."""
+"""The metric of canary clients, by probe `canary_clients`."""
 
 
 def bounds(scenario: Scenario, bank: Bank, rows: Sequence[Measurement]) -> Iterator[Measurement]:

@@ -23,7 +23,7 @@ VIEWS: Mapping[Level, tuple[str, ...]] = {
     "sum": ("sum",),
     "global": ("aggregate",),
 }
-"""What is attacked at each level."""
+"""The attacked views of each level."""
 
 KNOWS = {
     "message": "lr+steps+count",
@@ -31,7 +31,7 @@ KNOWS = {
     "sum": "lr+steps+count",
     "aggregate": "lr+steps+count",
 }
-"""What the adversary of each view is granted besides the model before and after; the attack declares the rest."""
+"""The knowledge of the adversary of each view besides the model before and after; the attack declares the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)

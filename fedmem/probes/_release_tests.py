@@ -28,7 +28,7 @@ def is_weight(name: str, value: torch.Tensor) -> bool:
 
 
 Test = tuple[Labels, float, int]
-"""What is tested, its p, and how many numbers it stands on."""
+"""The tested quantity, its p, and the count of numbers behind it."""
 
 
 def _group_by_labels(rows: Sequence[Measurement], metric: str) -> Mapping[Labels, list[Reading]]:

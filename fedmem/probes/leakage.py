@@ -1,4 +1,4 @@
-"""What an update leaks: reconstruction of audit examples from messages, sums, aggregates and first steps."""
+"""Leakage of updates: reconstruction of audit examples from messages, sums, aggregates and first steps."""
 
 from __future__ import annotations
 

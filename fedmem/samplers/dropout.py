@@ -65,7 +65,7 @@ class Dropout:
 
     @property
     def needs(self) -> tuple[str, ...]:
-        """What the picking sampler reads of a history."""
+        """The values of a history that the picking sampler reads."""
         return sampler_declaration(self.sampler).needs
 
     def cohort(self, round_number: int, history: History, rng: np.random.Generator) -> IntArray:

@@ -1,4 +1,4 @@
-"""What clients are asked to do in a round, and what came of it: one record a client, or arrays of many clients."""
+"""The work of clients in a round, and its results: one record a client, or arrays of many clients."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Task:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedClient:
-    """What came of a task. `loss` is the mean of the batch losses met on the way, NaN without steps."""
+    """The result of a task. `loss` is the mean of the batch losses during training, NaN without steps."""
 
     task: Task
     outcome: Outcome
@@ -79,7 +79,7 @@ class Work:
         return {name: value[self.model[i]] for name, value in self.models.items()}
 
     def memory_of(self, i: int) -> Params:
-        """What client i remembers."""
+        """The client state of client i."""
         return self.memory[i] if self.memory else {}
 
     def place(self, i: int) -> Place:
@@ -128,7 +128,7 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedWork:
-    """What came of the work of T clients: `Outcome`, each part with a leading axis.
+    """The result of the work of T clients: `Outcome`, each part with a leading axis.
 
     `stored_work` is `sent`, the same object, unless the client algorithm keeps something else. `loss` (T,) is the mean
     of the batch losses met on the way, NaN without steps.

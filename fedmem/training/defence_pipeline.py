@@ -1,4 +1,4 @@
-"""What is done to an update on its way out of a client: the defences of a scenario, one after the other."""
+"""Apply the defences of a scenario to an update on its way out of a client, one after the other."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class DefencePipeline:
         return bool(self._defences) or self._guaranteed
 
     def draws(self, model: Params, places: Sequence[Place]) -> Params:
-        """What is drawn for these clients of one round: position of the defence -> (T, P) float32."""
+        """The draws for these clients of one round: position of the defence -> (T, P) float32."""
         size = sum(value.numel() for value in model.values() if value.is_floating_point())
         draws: Params = {}
         for position, streams in self._streams.items():
@@ -84,7 +84,7 @@ class DefencePipeline:
         return draws
 
     def apply_defences(self, model: Params, before: Params, draws: Params) -> Params:
-        """What one client sends instead of this model; a pure function. `draws` are its rows of `draws`."""
+        """The model that one client sends instead of this one; a pure function. `draws` are its rows of `draws`."""
         if self._guaranteed:
             # no arithmetic, so that a finite model keeps its bits
             finite = is_finite(model)

@@ -1,4 +1,4 @@
-"""What trains clients and evaluates models, in one process or several."""
+"""Executors, which train clients and evaluate models, in one process or several."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Executor(Protocol):
 
     @property
     def name(self) -> str:
-        """What `speed.executor` calls it."""
+        """The name in `speed.executor`."""
 
     @property
     def workers(self) -> int:
@@ -92,10 +92,10 @@ class Executor(Protocol):
         """Seconds that this executor has waited for others that train in the same process."""
 
     def train_all(self, work: Work) -> TrainedWork:
-        """What comes of this work, client by client in its order."""
+        """Train this work: the results, client by client in its order."""
 
     def attempt_all(self, work: Work) -> tuple[TrainedWork | None, dict[int, str]]:
-        """What comes of those clients whose own code does not fail, and why the others did, by their place."""
+        """Train this work: results of clients whose code does not fail, and causes of the other failures by place."""
 
     def train(self, tasks: Sequence[Task]) -> list[TrainedClient]:
         """The same as `train_all` for single tasks of one round."""
@@ -117,7 +117,7 @@ class Executor(Protocol):
 
 
 class BaseExecutor(ABC):
-    """What executors share that train on their own; abstract or final.
+    """The base of executors that train by themselves; its members are abstract or final.
 
     Clients whose gradients are made of those of single examples draw their noise from the streams of the seed in
     `settings`.
@@ -218,7 +218,7 @@ class BaseExecutor(ABC):
 
 
 def train_tasks(executor: Executor, tasks: Sequence[Task]) -> list[TrainedClient]:
-    """What an executor makes of single tasks of one round, by `Executor.train_all`."""
+    """Train single tasks of one round by `Executor.train_all`."""
     if not tasks:
         return []
     done = executor.train_all(Work.of(tasks))

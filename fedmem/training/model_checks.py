@@ -1,4 +1,4 @@
-"""What a torch module must be like for its parameters to stand for it: all trained, and all that there is."""
+"""Check that the parameters of a torch module represent it: all trained, and nothing beside them."""
 
 from __future__ import annotations
 

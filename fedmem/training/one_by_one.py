@@ -59,7 +59,7 @@ class OneByOne(BaseExecutor):
         return gather_outcomes(work.take(list(results)), list(results.values())) if results else None, failures
 
     def _client_of(self, work: Work, i: int) -> tuple[Outcome, float]:
-        """What comes of client i, and its mean loss."""
+        """The outcome of client i, and its mean loss."""
         parts = (work.model_before(i), pick(work.payload, i), work.memory_of(i))
         before, payload, memory = (self._on_device(part) for part in parts)
         return self._train_one(work.place(i), before, work.batches[i, : work.steps[i]], payload, memory)

@@ -54,7 +54,7 @@ def one_by_one(model: nn.Module) -> bool:
 
 
 class Noise:
-    """What is drawn for the steps of clients: standard normal, one number for each parameter, in their order.
+    """The noise for the steps of clients: standard normal, one number for each parameter, in their order.
 
     Guarantees:
 
@@ -190,7 +190,7 @@ class ClippedSums:
         return losses, _shares(norms.double().square(), torch.ones_like(norms), self._clip), total
 
     def _by_one(self, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Params]:
-        """What a call gives, one example after the other."""
+        """The result of a call, computed one example after the other."""
         leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
         total = {name: torch.zeros_like(value) for name, value in params.items()}
         losses, squares = [], []
@@ -332,7 +332,7 @@ class PrivateGradient(torch.autograd.Function):
         names: Sequence[str],
         *tensors: Tensor,
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        """What a step tells (T, 1 + B), mean loss and shares of its examples, and the noisy gradients (T, ...)."""
+        """The results of a step: mean loss and shares of its examples (T, 1 + B), and the noisy gradients (T, ...)."""
         inputs, targets, mask, noise, *values = (
             value.expand(info.batch_size, *value.shape) if place is None else value.movedim(place, 0)
             for value, place in zip(tensors, in_dims[4:], strict=True)
@@ -348,9 +348,9 @@ class PrivateGradient(torch.autograd.Function):
 # --- what examples spend ----------------------------------------------------------------------------------------------
 
 SPENT = ("spent_sum", "spent_most")
-"""Client state about the squares of the clips of its released records: the sum over all, and a bound for each.
+"""Client state and metrics of the squares of clips by which records moved the releases: their sum, and a bound.
 
-The bound is the sum of the largest of each participation. A client also reports both."""
+The sum is over all records. The bound holds for each record: it adds up the largest square of each participation."""
 
 
 def privacy_spent(batches: IntArray, shares: FloatArray, memory: Params) -> Params:

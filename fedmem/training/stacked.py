@@ -192,7 +192,7 @@ class Stacked(BaseExecutor):
         return _stack_states(final_states[::-1]), totals, shares
 
     def _noise_of(self, work: Work) -> list[Iterator[Tensor]]:
-        """What is drawn for the steps of each client; nothing where no noise is added."""
+        """The noise for the steps of each client; empty if no noise is added."""
         if self._private is None:
             return []
         size = sum(value[0].numel() for value in work.models.values())

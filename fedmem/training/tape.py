@@ -60,7 +60,7 @@ class _Call:
 
 @dataclass(frozen=True)
 class Tape:
-    """What a function did with its tensors: calls to be made again on others of the same shapes.
+    """The operations of a function on its tensors: calls that can be repeated on others of the same shapes.
 
     Registers 0, 1, ... are the arguments; `constants` are tensors that the function brought with it.
     """

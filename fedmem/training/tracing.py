@@ -126,7 +126,7 @@ def _close(value: Tensor, other: Tensor) -> bool:
 
 
 def _key(layout: Layout, leaves: Sequence[Tensor]) -> Key:
-    """What a trace is good for."""
+    """The layout and tensor types for which a trace is valid."""
     return (layout, *[(leaf.shape, leaf.dtype, leaf.device) for leaf in leaves])
 
 

@@ -186,7 +186,7 @@ class PooledExecutor(OneByOne):
                     busy[worker.connection] = worker
 
     def _answer(self, job: _Job, models: _Shared) -> _Answer:
-        """What a worker does with a job: an outcome with its loss, or logits."""
+        """The answer of a worker to a job: an outcome with its loss, or logits."""
         if job.batches is None or job.whose is None:
             params = models.get({name: part for name, part in job.layout.items() if name}, job.model)
             (inputs,) = models.get({"": job.layout[""]}).values()
@@ -203,7 +203,7 @@ class PooledExecutor(OneByOne):
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
-    """What a worker is asked: to train, or without batches to evaluate."""
+    """A job of a worker: to train, or without batches to evaluate."""
 
     place: int
     layout: Layout

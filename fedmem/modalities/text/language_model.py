@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fedmem.contracts.arrays import Params
 
 State = tuple["Tensor", ...]
-"""What b texts have left in a model; every tensor has b as its leading axis."""
+"""The state of a model after b texts; every tensor has b as its leading axis."""
 
 
 @runtime_checkable

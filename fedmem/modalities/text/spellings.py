@@ -10,7 +10,7 @@ from fedmem.modalities.text.secret_space import Candidates
 from fedmem.modalities.text.vocabulary import Vocabulary
 
 _GAP = r"[\s\-./]*"
-"""What people write between the digits of a number."""
+"""The signs that people write between the digits of a number."""
 _EDGES = re.compile(r"\w")
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fedmem.errors import ComponentError
 
 Tokens = Literal["characters", "bytes", "words"]
-"""What a token is."""
+"""The unit that is one token."""
 
 UNKNOWN = "<unk>"
 """The token of corpus text that stands for whatever is not in the vocabulary; bytes need none."""
