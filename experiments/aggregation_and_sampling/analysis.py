@@ -24,13 +24,13 @@ PRIMARY = (
     *((*quantity, level) for level in ("global", "local") for quantity in MEMORISED),
     ("test_accuracy", "", "", "global"),
 )
-"""What is tested, at both levels; everything else is only described. In matched.csv it was chosen beforehand.
+"""The tested quantities, at both levels; everything else is only described. In matched.csv they were chosen beforehand.
 
 In effects.csv the local quantities were added after its first reading, when only the global ones had been tested.
 """
 
 FACTORS = {"strategy": "sampler", "sampler": "strategy"}
-"""What is varied, and what it is averaged over."""
+"""The factor that varies, and the factor over which it is averaged."""
 
 
 def effects(values: pd.DataFrame, reference: dict[str, str]) -> pd.DataFrame:
@@ -185,7 +185,7 @@ def omega(cube: FloatArray) -> FloatArray:
 
 
 def gates(values: pd.DataFrame, reference: dict[str, str], clipping: str, atypical: str) -> pd.DataFrame:
-    """What must be seen before anything else is believed: in how many cells or data sets it holds."""
+    """The conditions that other results require, with the number of cells or data sets in which each holds."""
     exposure = values[(values.metric == "exposure") & (values.kind == "random_pattern")]
     gains = exposure.assign(value=exposure.value - exposure.null)
     reference_gains = gains[(gains.strategy == reference["strategy"]) & (gains.level == "global")]

@@ -86,7 +86,7 @@ class Trained:
 
 
 def until(stop: int) -> list[str]:
-    """What ends a federation after so many rounds, observed in its last four, or in all where it has fewer."""
+    """The changes that end a federation after `stop` rounds, observed in its last four, or in all if it has fewer."""
     rounds = [-count for count in range(2, min(4, stop) + 1)]
     return [f"rounds={stop}", f"observe.rounds={rounds}"]
 
@@ -101,7 +101,7 @@ def accuracies(run: Run) -> pd.Series:
 
 
 def values(run: Run) -> pd.DataFrame:
-    """What a bank shows at its end, one row for each quantity, and from which value on it is saturated."""
+    """The values of a bank at its end, one row for each quantity, and the value from which it is saturated."""
     rows = run.measurements
     rows = rows[rows.metric.isin(MEASURES) & (rows.scope == "summary") & (rows.client == -1)]
     rows = rows[rows.subject.isin(["", *run.audit.kind])]

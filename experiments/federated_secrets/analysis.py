@@ -64,7 +64,7 @@ def of_run(run: Run, *, throughout: bool = False) -> pd.DataFrame:
 
 
 def over_rounds(run: Run, bank: Bank) -> pd.DataFrame:
-    """What each observed round shows of the aggregate: exposure and its gain, and the loss on the test set in nats."""
+    """The exposure of the aggregate and its gain in each observed round, and the loss on the test set in nats."""
     rows = run.measurements
     mask = rows.metric.isin(["exposure", "exposure_gain"]) & (rows.level == "global") & (rows.scope == "round")
     exposures = rows[mask & rows.subject.isin(set(run.audit.kind))][["round", "metric", "subject", "value"]]

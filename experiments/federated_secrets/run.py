@@ -70,7 +70,7 @@ REDUCED: dict[str, Any] = {
     "arms": [PLAIN, CLIPPED, PRIVATE, "cohort of 4", "cohort of 16", SHUFFLED, BY_CLIENT],
     "seeds": 3,
 }
-"""What a quarter of an hour of one core is enough for."""
+"""The parts that a quarter of an hour of one core suffices for."""
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What can be reconstructed of an example, from one client's update up to the sum of a whole cohort?
+"""Reconstruct examples, from one client's update up to the sum of a whole cohort.
 
     python experiments/leakage_by_level/run.py --jobs 2
 
@@ -53,7 +53,7 @@ class Cell(NamedTuple):
 
     @property
     def settings(self) -> list[str]:
-        """What it changes in scenario.yaml."""
+        """The changes of scenario.yaml."""
         client = [f"client.batch_size={self.batch}", f"client.steps={self.steps}", f"runs={self.runs}"]
         return [DATA[self.data], MODELS[self.model], *client]
 

@@ -148,7 +148,7 @@ def only(bank: Bank, runs: IntArray) -> Bank:
 def arms(
     natural: pd.DataFrame, labels: IntArray, draws: int, rng: np.random.Generator
 ) -> Iterator[tuple[str, float, int, IntArray]]:
-    """What is removed: nothing, the most memorised, as many at random, as many at random of the same classes."""
+    """The rows to remove: none, the most memorised, as many at random, and as many at random of the same classes."""
     for nth in range(draws):
         yield "nothing", 0.0, nth, np.empty(0, dtype=np.int64)
         for share in SHARES:

@@ -1,1 +1,1 @@
-"""What does privacy cost, and what does it take from memorisation?"""
+"""The cost of privacy in utility, and its effect on memorisation."""

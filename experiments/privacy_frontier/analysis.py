@@ -19,7 +19,7 @@ LEAKS = ("identified", "identified.difference", "margin.difference")
 
 
 def readings(run: Run) -> pd.DataFrame:
-    """What one bank says after its last round: utility, what was memorised at both levels, what messages leak.
+    """The results of one bank after its last round: utility, memorisation at both levels, leakage of messages.
 
     `epsilon` is what the run guarantees for its own unit, infinite without noise. Columns metric, kind, level, value,
     null, the value that no memorisation gives, and `saturated_from`, from which on a value is too near its ceiling.

@@ -1,4 +1,4 @@
-"""What does privacy cost, and what does it take from memorisation: at the server, at the client, or record by record?
+"""Measure the cost of privacy and its effect on memorisation, at the server, at the client, and record by record.
 
     fedmem fetch fashion_mnist
     python experiments/privacy_frontier/run.py --jobs 2
@@ -47,7 +47,7 @@ class Cell(NamedTuple):
     seed: int
 
     def settings(self, shared: Scenario, smallest: int) -> list[str]:
-        """What it changes in scenario.yaml, where the smallest client has so many rows."""
+        """The changes of scenario.yaml, if the smallest client has so many rows."""
         lr, changes = DATA[self.data]
         changes = [*changes, f"seed={self.seed}", f"client.lr={lr}"]
         if self.place == "central":

@@ -25,7 +25,7 @@ CLAIMS = (
         "counterfactual memorisation of passages falls with repetition, for each doubling",
     ),
 )
-"""What is measured, of what, the sign of its slope, in words."""
+"""The measured quantity, its subject, the sign of its slope, and the claim in words."""
 
 
 def of_run(run: Run) -> pd.DataFrame:
