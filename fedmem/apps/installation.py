@@ -149,7 +149,7 @@ def _extras() -> Finding:
 
 
 def extra_requirements(extra: str) -> list[str]:
-    """What an optional extra of fedmem requires here, each as pip takes it; nothing where fedmem is not installed.
+    """The requirements of an optional extra of fedmem here, as pip takes them; empty if fedmem is not installed.
 
     >>> extra_requirements("no such extra")
     []

@@ -1,4 +1,4 @@
-"""What a finished run or study is to other tools, and what a target of `fedmem export` must do.
+"""Finished runs and studies as other tools read them, and the contract of a target of `fedmem export`.
 
 A target is one class in a file of `fedmem/exports/`. The file is named as `--to` names the target::
 

@@ -103,7 +103,7 @@ _MEASURES = (
 
 @dataclass(frozen=True, kw_only=True)
 class Trajectories:
-    """What the models of one place say about an example over the observed rounds; proxies of memorisation.
+    """Values of an example in the models of one place over the observed rounds, as proxies of memorisation.
 
     Each measure is a number for one run, place and example, from a sequence of models. It has three values: over runs
     with the example, over runs without it (label `statistic` = `out`), and their difference (`<name>_gain`, with p).

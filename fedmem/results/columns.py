@@ -1,4 +1,4 @@
-"""What the columns of the frames of a run mean: one line each, for exports that describe their tables."""
+"""The meaning of each column of the frames of a run, one line each, for exports that describe their tables."""
 
 from __future__ import annotations
 

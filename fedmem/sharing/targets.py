@@ -54,7 +54,7 @@ def require_package(name: str, option: str = "--to") -> Target:
 
 
 def install_name(target: Target) -> str:
-    """What pip installs for a target: the requirement of its extra, or its package where fedmem is not installed."""
+    """The argument of pip for a target: the requirement of its extra, or its package if fedmem is not installed."""
     from fedmem.apps.installation import extra_requirements
 
     return " ".join(f"'{text}'" for text in extra_requirements(target.extra)) or target.package
