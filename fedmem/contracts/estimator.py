@@ -118,7 +118,7 @@ class View:
 
     `sets` has the outputs of the same models on whole sets of examples (`test`, `population`, and all of `audit`).
     `ranked` has those on the references behind the ranks. `exclusion` is that of the bank. `series` has the evidence of
-    the place over all observed rounds, the same in the views of all rounds.
+    the place over all observed rounds, the same in the views of all rounds. `label_counts` are those of the bank.
     """
 
     round: int | None
@@ -135,6 +135,7 @@ class View:
     ranked: RankEvidence | None = None
     exclusion: str = "replace"
     series: Series | None = None
+    label_counts: IntArray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -178,6 +178,8 @@ class Bank:
     """The stored evidence of R runs: all that an estimator may read. `targets` are the labels of a set, by its name.
 
     `exclusion` says whether a row stands in for an audit example that is out (`replace`) or none does (`remove`).
+    `label_counts` (N, C) has how many base rows of each client have each label. It is None for texts, and where nobody
+    knows the rows of clients.
     """
 
     audit: AuditSet
@@ -188,6 +190,7 @@ class Bank:
     roster: str = "shared"
     exclusion: str = "replace"
     targets: Mapping[str, IntArray] = field(default_factory=dict)
+    label_counts: IntArray | None = None
 
 
 Lost = Mapping[tuple[int, int], str]

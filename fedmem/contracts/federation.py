@@ -77,6 +77,14 @@ class Federation:
         """(N,) base rows of each client."""
         return self._client_rows.base.sizes
 
+    @property
+    def label_counts(self) -> IntArray | None:
+        """(N, C) how many base rows of each client have each label; None for texts, whose rows have no single label."""
+        if self.store.several_targets:
+            return None
+        labels = self.store.targets
+        return np.stack([np.bincount(labels[rows], minlength=self.num_classes) for rows in self.base])
+
     def initial_of(self, run: int) -> Params:
         """The initial model of a run."""
         return self.initials[run] if self.initials else self.initial

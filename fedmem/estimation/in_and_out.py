@@ -28,7 +28,8 @@ def estimate_in_and_out(
 
     Values of single examples have Student's t interval over runs, a difference that of Welch.
     """
-    audit, values = view.audit, quantity.values
+    audit = view.audit
+    values = np.where(np.isfinite(quantity.values), quantity.values, np.nan)  # a model that has diverged
     is_in = audit.is_in
     inside, outside = (side[0] for side in means_by_coin(values, is_in, np.ones((1, audit.runs))))
     is_measured = ~np.isnan(values)

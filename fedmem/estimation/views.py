@@ -88,6 +88,7 @@ def views(bank: Bank, redeals: CoinPermutations) -> Iterator[View]:
             ranked=RankEvidence(models=columns.models, blocks=ranks) if ranks else None,
             exclusion=bank.exclusion,
             series=series_by_place.get(place),
+            label_counts=bank.label_counts,
             **columns.values,
         )
 

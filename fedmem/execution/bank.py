@@ -93,6 +93,7 @@ def gather(
             roster=scenario.roster,
             exclusion=scenario.exclusion,
             targets={"test": federation.test.labels},
+            label_counts=federation.label_counts,
         ),
         measurements=tuple(observer.measurements),
         reconstructions=observer.arrays,

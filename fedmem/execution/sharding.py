@@ -112,6 +112,7 @@ def train(
         roster=scenario.roster,
         exclusion=scenario.exclusion,
         targets={"test": federation.test.labels},
+        label_counts=federation.label_counts,
     )
     simulated = join(
         [shards.read_shard(shard, bank) for shard in plan], scenario.probes if watch else (), scenario.seed

@@ -48,6 +48,7 @@ from fedmem.results.run_views import RunViews
 from fedmem.results.tables import (
     read_audit,
     read_evidence,
+    read_label_counts,
     read_measurements,
     read_participation,
     read_references,
@@ -349,7 +350,7 @@ def read_bank(path: Path | str) -> Bank:
         participation = read_participation(file)
         _check_counts(len(participation), row_counts[0])
     with _name_broken_file(run.path / "audit.parquet") as file:
-        audit, targets = read_audit(file), read_targets(file)
+        audit, targets, label_counts = read_audit(file), read_targets(file), read_label_counts(file)
         _check_counts(len(audit), row_counts[1])
     with _name_broken_file(run.path / "evidence.parquet") as file:
         evidence = tuple(read_evidence(file))
@@ -366,4 +367,5 @@ def read_bank(path: Path | str) -> Bank:
         roster=roster,
         exclusion=exclusion,
         targets=targets,
+        label_counts=label_counts,
     )

@@ -304,6 +304,12 @@ def read_targets(path: Path) -> dict[str, NDArray[np.int64]]:
     return {name: np.array(labels, dtype=np.int64) for name, labels in layout.get("targets", {}).items()}
 
 
+def read_label_counts(path: Path) -> NDArray[np.int64] | None:
+    """The labels of the base rows of clients, which are stored with the audit set; None where they are not."""
+    _, layout = _read_table(path)
+    return np.array(layout["label_counts"], dtype=np.int64) if "label_counts" in layout else None
+
+
 def participation_rows(participation: Sequence[Participation]) -> pa.Table:
     """One row per client, round and run; no probability where it is not known."""
     names = ("run", "round", "client", "num_examples", "failed")

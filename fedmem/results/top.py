@@ -138,7 +138,7 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
         "subject": subjects[shown],
     }
     for each in ("local", "global"):
-        columns |= _score_columns(variant, evidence, each, subjects[shown], interval_level)
+        columns |= _score_columns(variant, evidence, each, subjects[shown], interval_level, measure.range)
     columns |= {"p": p[shown], "p_adjusted": adjusted[shown], "significant": adjusted[shown] <= RATE}
     columns |= {"candidates": len(subjects), "level_of_interval": interval_level}
     ranking = Ranking(
@@ -295,14 +295,19 @@ class _Evidence:
 
 
 def _score_columns(
-    variant: ScoredVariant, evidence: _Evidence, level: Level, subjects: IntArray, confidence: float
+    variant: ScoredVariant,
+    evidence: _Evidence,
+    level: Level,
+    subjects: IntArray,
+    confidence: float,
+    limits: tuple[float, float],
 ) -> dict[str, object]:
     """Score, interval, number of runs, and why there is no interval."""
     readings = [variant.scores.get(level, {}).get(subject) for subject in subjects.tolist()]
     low, high = (bound[subjects] for bound in evidence.interval(level, confidence))
     value = np.array([math.nan if reading is None else reading.value for reading in readings])
     if evidence.compares != "correct":
-        low, high = _widen(readings, value, confidence)
+        low, high = (np.clip(bound, *limits) for bound in _widen(readings, value, confidence))
     has_interval = ~np.isnan(low + high + value)
     notes = [
         NOT_MEASURED if math.isnan(one) else "" if known else NO_INTERVAL if evidence.compares else NO_SPREAD

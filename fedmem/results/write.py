@@ -67,6 +67,8 @@ def write_run(
         write_readings(partial, bank, results.measurements)
         layout: dict[str, Any] = {"inputs": bank.audit.examples.inputs.shape, "runs": bank.audit.runs}
         layout["targets"] = {name: labels.tolist() for name, labels in bank.targets.items()}
+        if bank.label_counts is not None:
+            layout["label_counts"] = bank.label_counts.tolist()
         if bank.audit.examples.several_targets:
             layout["asked"] = bank.audit.examples.targets.tolist()
         if bank.audit.client_in is not None:

@@ -105,3 +105,13 @@ def test_the_digest_differs_where_any_field_differs(whole: Federation) -> None:
     assert set(others) == {field.name for field in fields(whole)} - {"model"}, "a new field needs a line here"
     alike = [(name, i) for name, ones in others.items() for i, one in enumerate(ones) if digest(one) == digest(whole)]
     assert not alike
+
+
+def test_labels_of_base_rows_are_counted_by_client(whole: Federation) -> None:
+    counts = present(whole.label_counts)
+    assert counts.shape == (whole.num_clients, whole.num_classes)
+    for client, rows in enumerate(whole.base):
+        for label in range(whole.num_classes):
+            assert counts[client, label] == sum(whole.store.targets[row] == label for row in rows)
+    texts = replace(whole.store, targets=np.stack([whole.store.targets] * 2, axis=1))
+    assert replace(whole, store=texts).label_counts is None

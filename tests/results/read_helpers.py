@@ -73,7 +73,7 @@ def bank(*, seed: int = 0, m: int = 6, models: int = 4, rounds: int = 2, canarie
     participation = [Participation(run=0, round=r, client=1, num_examples=5, failed=r == 1) for r in range(rounds)]
     return Bank(
         audit=audit, evidence=tuple(evidence), references=tuple(references), participation=tuple(participation),
-        seed=seed, roster="per_run",
+        seed=seed, roster="per_run", label_counts=rng.integers(0, 9, (2, labels)) if seed % 2 == 0 else None,
     )  # fmt: skip
 
 

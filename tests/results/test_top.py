@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.special import stdtrit
 from scipy.stats import hypergeom
 
 from fedmem.errors import ComponentError, RunError
-from fedmem.estimation.statistics import newcombe
+from fedmem.estimation.statistics import newcombe, wilson
+from fedmem.estimators.consistency import Consistency
 from fedmem.estimators.exposure import Exposure
 from fedmem.reporting.sections import sections
 from fedmem.reporting.summary import Summary
+from fedmem.reporting.top_examples import headline
 from fedmem.results.top import NO_INTERVAL, Choice, notes, rank_examples
 from tests.results.read_helpers import write
 from tests.results.top_helpers import answers, bank, birth_years, coins, finished, stored
@@ -191,3 +194,20 @@ def test_likely_secrets_of_people_are_not_significant(tmp_path: Path) -> None:
     has_null = [any("without memorisation" in heading for heading, _ in part.blocks) for part in tables]
     has_note = [any("only the comparison of in and out runs" in note for note in part.notes) for part in tables]
     assert (has_null, has_note) == ([True, False], [False, True])
+
+
+def test_intervals_of_an_estimator_are_widened_for_the_selection(tmp_path: Path) -> None:
+    is_in = coins(6)
+    right = answers(is_in, [(8, 1), (8, 2), (8, 3), (8, 5), (8, 6), (8, 4)])
+    run = stored(tmp_path / "run", bank(is_in, right, right, ["typical"] * 6), estimators=(Consistency(),))
+    every, some = (run.top(n=n, measure="consistency") for n in (6, 1))
+    low, high = wilson([6, 5], 8)
+    assert every["subject"].tolist()[:2] == [4, 3]
+    assert every["global_low"].tolist()[:2] == pytest.approx(low.tolist())
+    assert every["global_high"].tolist()[:2] == pytest.approx(high.tolist())
+    assert some["level_of_interval"].item() == pytest.approx(1 - 0.05 / 6)
+    factor = stdtrit(3, 1 - 0.025 / 6) / stdtrit(3, 0.975)  # of 8 runs, the smaller side has at least 3 degrees
+    assert some["global_low"].item() == pytest.approx(0.75 - factor * (0.75 - low[0]))
+    assert some["global_high"].item() == 1
+    assert np.isnan(some["p"].item())
+    assert "most memorised" not in headline(run, rank_examples(run, Choice(n=1, measure="consistency")))
