@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from fedmem.contracts.export import ExportContent, ExportRun
+from fedmem.errors import RunError
 
 
 class Wandb:
@@ -23,10 +24,17 @@ class Wandb:
     open_with = "wandb sync {folder}/wandb/offline-run-*"
 
     def write(self, content: ExportContent, folder: Path, place: Path) -> None:
-        """Writes the offline runs into `wandb/`."""
+        """Writes the offline runs into `wandb/`. Errors: `RunError` where the caller has a run of wandb open."""
+        import wandb
+
+        if wandb.run is not None:
+            raise RunError("a run of wandb is open in this process; call wandb.finish() before the export")
         with _environment():
-            for run in content.runs:
-                _write_run(content.title, run, folder)
+            try:
+                for run in content.runs:
+                    _write_run(content.title, run, folder)
+            finally:
+                wandb.teardown()  # its process has written all files when it has ended
 
 
 def _write_run(title: str, run: ExportRun, folder: Path) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from fedmem.contracts.export import ExportContent, ExportRun, Scalar
+from fedmem.errors import RunError
 from fedmem.exports.wandb import Wandb, _environment
 
 POINTS = [
@@ -20,16 +22,22 @@ POINTS = [
 
 
 def records_of(file: Path) -> list[Any]:
-    """The records of an offline run, by the package's own reader."""
+    """The records of an offline run: a log of blocks of 32 kB, in which a record may go on in the next block."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
-    store, records = DataStore(), []
-    store.open_for_scan(str(file))
-    while (data := store.scan_data()) is not None:
-        record = wandb_internal_pb2.Record()
-        record.ParseFromString(data)
-        records.append(record)
+    data, place, parts, records = file.read_bytes(), 7, b"", []
+    while place + 7 <= len(data):
+        if 32768 - place % 32768 < 7:
+            place += 32768 - place % 32768
+            continue
+        _, size, kind = struct.unpack("<IHB", data[place : place + 7])
+        parts += data[place + 7 : place + 7 + size]
+        place += 7 + size
+        if kind in (1, 4):  # whole, or the last part
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(parts)
+            records.append(record)
+            parts = b""
     return records
 
 
@@ -47,6 +55,13 @@ def test_every_point_is_read_back(tmp_path: Path) -> None:
         {"round": 1, "auc/local/a": 0.5, "auc/local/a.low": 0.25},
         {"round": 2, "auc/local/a": 1 / 3},
     ]
+
+
+def test_an_open_run_of_the_caller_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wandb = pytest.importorskip("wandb", reason="the extra wandb is not installed")
+    monkeypatch.setattr(wandb, "run", object())
+    with pytest.raises(RunError, match=r"wandb.finish\(\)"):
+        Wandb().write(ExportContent(title="t", id="id"), tmp_path, tmp_path)
 
 
 def test_the_environment_asks_for_no_network_and_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
