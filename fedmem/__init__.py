@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fedmem.results.read import read as read
     from fedmem.scenario.loading import load_scenario as load_scenario
     from fedmem.sharing.export import export as export
+    from fedmem.sharing.track import track as track
     from fedmem.studies.compare import compare as compare
     from fedmem.studies.reading import read_comparison as read_comparison
     from fedmem.studies.sweep import sweep as sweep
@@ -48,6 +49,7 @@ _HOME = {
     "WatchLeakage": "fedmem.apps.watch_leakage",
     "assign_canaries": "fedmem.apps.assignment",
     "attack": "fedmem.apps.attack",
+    "track": "fedmem.sharing.track",
     "combine_runs": "fedmem.apps.combination",
     "Known": "fedmem.apps.attack",
 }
@@ -71,6 +73,7 @@ __all__ = [
     "read_comparison",
     "run",
     "sweep",
+    "track",
 ]
 
 

@@ -27,6 +27,8 @@ from fedmem.cli.changes import changes_of, short_changes
 from fedmem.cli.errors import command_line, reporting
 from fedmem.cli.options import options
 from fedmem.cli.terminal import print_notes, show_results, show_study, wrap_line
+from fedmem.cli.tracking import Track, tracking
+from fedmem.contracts.events import Listener
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,7 @@ class RunOptions:
     engine: Engine = None
     out: Annotated[Path, typer.Option(help="where the folder of the run goes, as NAME/ID")] = Path("runs")
     force: Annotated[bool, typer.Option("--force", help="run again although the folder exists")] = False
+    track: Track = None
     quiet: Quiet = False
     full: Full = False
     debug: Debug = False
@@ -66,8 +69,13 @@ def run(run_options: RunOptions) -> None:
         if not run_options.quiet:
             print_notes([scenario])
         try:
-            with reporting(scenario), Progress(quiet=run_options.quiet) as progress:
-                run_scenario(scenario, out=run_options.out, force=run_options.force, listeners=[progress])
+            with (
+                tracking(run_options.track) as trackers,
+                reporting(scenario),
+                Progress(quiet=run_options.quiet) as progress,
+            ):
+                listeners: list[Listener] = [progress, *trackers]
+                run_scenario(scenario, out=run_options.out, force=run_options.force, listeners=listeners)
             if not run_options.force and before is not None:
                 typer.echo(
                     "this scenario has been run already; these are its results, --force runs it again",

@@ -16,7 +16,8 @@ from fedmem.cli.changes import changes_of
 from fedmem.cli.errors import command_line, print_errors, reporting
 from fedmem.cli.options import options
 from fedmem.cli.terminal import console, print_notes
-from fedmem.contracts.events import count
+from fedmem.cli.tracking import Track, tracking
+from fedmem.contracts.events import Listener, count
 
 if TYPE_CHECKING:
     from fedmem.cli.progress import ManyRunsProgress
@@ -57,6 +58,7 @@ class CompareOptions:
     jobs: Annotated[int | None, typer.Option(help="processes; by default one for each core", min=1)] = None
     out: Annotated[Path, typer.Option(help="where runs and the comparison go, in NAME/")] = Path("runs")
     force: Annotated[bool, typer.Option("--force", help="run again what is there")] = False
+    track: Track = None
     quiet: Quiet = False
     debug: Debug = False
 
@@ -79,7 +81,7 @@ def compare(compare_options: CompareOptions) -> None:
         if warning and not compare_options.quiet:
             typer.echo(warning_text(warning), err=True)
         tally = ManyRunsProgress(quiet=compare_options.quiet)
-        with _continuing(tally), tally:
+        with _continuing(tally), tracking(compare_options.track) as trackers, tally:
             done = compare_settings(
                 compare_options.file,
                 vary=compare_options.vary or (),
@@ -90,7 +92,7 @@ def compare(compare_options: CompareOptions) -> None:
                 out=compare_options.out,
                 force=compare_options.force,
                 jobs=compare_options.jobs,
-                listeners=[tally],
+                listeners=[tally, *trackers],
             )
         if compare_options.quiet:
             typer.echo(str(done.path))
@@ -105,19 +107,26 @@ def compare(compare_options: CompareOptions) -> None:
             raise typer.Exit(1)
 
 
-@app.command()
-def sweep(
-    file: Annotated[str, typer.Argument(help="sweep file", show_default=False, autocompletion=complete("scenarios"))],
-    words: Annotated[list[str] | None, typer.Argument(hidden=True)] = None,
-    jobs: Annotated[int | None, typer.Option(help="processes; by default one for each core", min=1)] = None,
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions:
+    """What `fedmem sweep` takes."""
+
+    file: Annotated[str, typer.Argument(help="sweep file", show_default=False, autocompletion=complete("scenarios"))]
+    words: Annotated[list[str] | None, typer.Argument(hidden=True)] = None
+    jobs: Annotated[int | None, typer.Option(help="processes; by default one for each core", min=1)] = None
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="run those that failed before, and nothing else")
-    ] = False,
-    out: Annotated[Path, typer.Option(help="where the runs and their frame go, in NAME/")] = Path("runs"),
-    force: Annotated[bool, typer.Option("--force", help="run again what is there")] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="no progress; only the folder")] = False,
-    debug: Debug = False,
-) -> None:
+    ] = False
+    out: Annotated[Path, typer.Option(help="where the runs and their frame go, in NAME/")] = Path("runs")
+    force: Annotated[bool, typer.Option("--force", help="run again what is there")] = False
+    track: Track = None
+    quiet: Annotated[bool, typer.Option("--quiet", help="no progress; only the folder")] = False
+    debug: Debug = False
+
+
+@app.command()
+@options(SweepOptions)
+def sweep(sweep_options: SweepOptions) -> None:
     """Run a scenario along axes, or search among their settings; one tidy frame comes out. Nothing is run twice."""
     with reporting():
         from fedmem.cli.progress import ManyRunsProgress
@@ -125,14 +134,22 @@ def sweep(
         from fedmem.studies.sweep import failure_text, left_out_text
         from fedmem.studies.sweep import sweep as run_sweep
 
-        if words:
-            message = f"does not belong here; write changes into the sweep file {file}, under set or axes"
-            raise ScenarioError([Problem(path="", message=message, source=repr(word)) for word in words])
-        tally = ManyRunsProgress(quiet=quiet)
-        with _continuing(tally), tally:
-            done = run_sweep(file, out=out, jobs=jobs, force=force, retry_failed=retry_failed, listeners=[tally])
-        typer.echo(str(done.path) if quiet else f"Results: {done.path / 'results.csv'}")
-        if not quiet:
+        if sweep_options.words:
+            message = f"does not belong here; write changes into the sweep file {sweep_options.file}, under set or axes"
+            raise ScenarioError([Problem(path="", message=message, source=repr(word)) for word in sweep_options.words])
+        tally = ManyRunsProgress(quiet=sweep_options.quiet)
+        with _continuing(tally), tracking(sweep_options.track) as trackers, tally:
+            listeners: list[Listener] = [tally, *trackers]
+            done = run_sweep(
+                sweep_options.file,
+                out=sweep_options.out,
+                jobs=sweep_options.jobs,
+                force=sweep_options.force,
+                retry_failed=sweep_options.retry_failed,
+                listeners=listeners,
+            )
+        typer.echo(str(done.path) if sweep_options.quiet else f"Results: {done.path / 'results.csv'}")
+        if not sweep_options.quiet:
             print_notes(cell.scenario for cell in done.cells)
             if text := left_out_text(done):
                 typer.echo(f"note: {text}")

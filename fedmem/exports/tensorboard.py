@@ -47,7 +47,8 @@ class _Log:
 
     def __init__(self, folder: Path, at: float | None) -> None:
         with _import_torch() as event_log:
-            self._log = event_log(log_dir=str(folder))
+            # points of an earlier attempt at the same run are no longer shown
+            self._log = event_log(log_dir=str(folder), purge_step=0 if at is None else None)
         self._at = at
 
     def add(self, scalars: Iterable[Scalar]) -> None:
