@@ -239,8 +239,8 @@ def unscored_note(ranking: Ranking) -> str:
     if not ranking.unscored:
         return ""
     return (
-        f"{ranking.unscored} more have no score here. Either {ranking.name} does not exist for their kind, or their owning "
-        "clients took part in no observed round. In the second case, observe more rounds (observe.every: 1)."
+        f"{ranking.unscored} more have no score here. Either {ranking.name} does not exist for their kind, or their "
+        "owning clients took part in no observed round. In the second case, observe more rounds (observe.every: 1)."
     )
 
 
