@@ -109,7 +109,7 @@ def compare(compare_options: CompareOptions) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class SweepOptions:
-    """What `fedmem sweep` takes."""
+    """Arguments and options of `fedmem sweep`."""
 
     file: Annotated[str, typer.Argument(help="sweep file", show_default=False, autocompletion=complete("scenarios"))]
     words: Annotated[list[str] | None, typer.Argument(hidden=True)] = None
