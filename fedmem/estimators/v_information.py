@@ -20,8 +20,8 @@ _MEASURE = Measure(
     name="v_information",
     gain="v_information_gain",
     title="pointwise V-information",
-    means="The bits about the label that models without the example get from its input. It is log2 of the probability of "
-    "the label, minus log2 of its share among the labels of training rows.",
+    means="The bits about the label that models without the example get from its input. It is log2 of the probability "
+    "of the label, minus log2 of its share among the labels of training rows.",
     is_not="It is a proxy, not memorisation: a low value is a hard or wrong label. Its difference in − out is the "
     "memorisation of the example by log2 of the probability.",
     unit="bits",
