@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedmem.cli.data_text import data_lines
+from fedmem.cli.data_text import class_lines, data_lines
 from fedmem.contracts.attack import MembershipAttack, attack_declaration
 from fedmem.contracts.families import kind_of, nested_components
 from fedmem.errors import ComponentError, ScenarioError
@@ -82,6 +82,7 @@ def plan_text(checked: CheckedScenario, width: int = 100, *, timed: bool = False
         ("rows", _rows(run_plan)),
         *_population(run_plan),
         *data_lines(checked.data, checked.federation),
+        *class_lines(checked.federation, scenario.injections, width - 13),
         ("model", _model(checked.federation)),
         *_owners(checked.federation.foreign_rows),
         *(("injection", note) for note in checked.federation.notes),

@@ -76,6 +76,7 @@ class InjectionDeclaration(Declaration):
         own_replacements: Whether its plans have `replacements`, rows of their own, so that no rows are reserved.
         takes_held: Whether its plans have `taken`, rows that clients hold. Nothing is reserved for it, and its `plan`
             is given the rows that clients still hold, with their columns.
+        by_class: Whether it chooses rows by their class. `fedmem check` then counts the rows of each client by class.
         rows: Ids of the rows that it takes, where it names them; None where it does not.
         coins: Whether coins decide in which runs its examples are in. Without coins they are in in every run, and
             None stands for coins where a scenario has several runs.
@@ -94,6 +95,7 @@ class InjectionDeclaration(Declaration):
     texts: bool = declare(False, "true or false")
     own_replacements: bool = declare(False, "true or false")
     takes_held: bool = declare(False, "true or false")
+    by_class: bool = declare(False, "true or false")
     rows: tuple[int, ...] | None = declare(None, "a tuple of ids, or None")
     coins: bool | None = declare(True, "true, false or None")
     reserved_class: int | None = declare(None, "a class")

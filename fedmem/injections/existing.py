@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fedmem.contracts.arrays import BoolArray, IntArray
 from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Examples, Space
+from fedmem.contracts.events import count as count_with_noun
 from fedmem.errors import ComponentError
 from fedmem.injections._placement import ClientChoice, Clients, choose_clients, count_owners, freeze_choice
 from fedmem.wording import choices, client_with_name
@@ -106,6 +107,11 @@ class Existing:
         """The name in outputs: the label, or without one the kind."""
         return self.label or "existing"
 
+    @property
+    def by_class(self) -> bool:
+        """Whether `where` names classes."""
+        return self.where is not None and "class" in self.where
+
     def reserve_rows(self, num_clients: int, num_rows: int) -> int:
         """Nothing is reserved: the rows are those of clients."""
         return 0
@@ -172,6 +178,8 @@ class Existing:
         too_many = [(data, count) for data, count in pairs if count > data.max_taken]
         if too_many:
             data, count = too_many[0]
+            grows = selector in ("where", "share") and self.per_client is None
+            advice = "`per_client` chooses fewer of the matching rows" if grows else _elsewhere_text(data)
             others = f" (and {len(too_many) - 1} more clients hold too few)" if len(too_many) > 1 else ""
             raise ComponentError(
                 f"injections.{selector}",
@@ -180,7 +188,7 @@ class Existing:
                 "and under `exclusion: replace` "
                 "each chosen row needs another row of the client as its replacement row. Possible are "
                 f"{sum(min(count, data.max_taken) for data, count in pairs)} of the {sum(counts)} rows; choose fewer, "
-                f"choose among `clients`, or write `exclusion: remove`. {_elsewhere_text(data)}",
+                f"choose among `clients`, or write `exclusion: remove`. {advice}",
             )
 
 
@@ -218,10 +226,25 @@ def _draw_each(
             f"{count} matching rows of each client are wanted, but "
             f"{client_with_name(data.client, data.name)} holds {found}"
             + (f" (and {len(few) - 1} more clients hold too few)" if len(few) > 1 else "")
-            + f"; lower per_client, or choose among `clients`. {_elsewhere_text(data)}",
+            + f"; lower per_client, or choose among `clients`. {_matching_elsewhere(data, owners, matching, count)}",
         )
     for places in matching:
         yield np.sort(rng.choice(places, size=count, replace=False))
+
+
+def _matching_elsewhere(
+    data: ClientData, owners: Sequence[ClientData], matching: Sequence[IntArray], count: int
+) -> str:
+    """Which clients hold enough matching rows; only owners have further rows that a lower population frees."""
+    if data.elsewhere:
+        return _elsewhere_text(data)
+    enough = [owner.client for owner, places in zip(owners, matching, strict=True) if len(places) >= count]
+    total = sum(map(len, matching))
+    held = f"The clients hold {total} matching rows in all"
+    if not enough:
+        return f"{held}, and no client holds {count}; without per_client all of them are chosen"
+    shown = ", ".join(map(str, enough[:_SHOWN])) + f" and {len(enough) - _SHOWN} more" * (len(enough) > _SHOWN)
+    return f"{held}. Enough are held by {count_with_noun(len(enough), 'client')}: {shown}"
 
 
 def _cells(name: str, data: ClientData, space: Space) -> NDArray[Any]:

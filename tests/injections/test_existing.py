@@ -94,8 +94,11 @@ def test_per_client_draws_among_the_rows_that_match() -> None:
     planned = plan(where={"smoker": True}, per_client=2)
     assert np.bincount(planned.owner).tolist() == [2, 2, 2]
     assert (planned.examples.ids % 2 == 0).all()
-    with pytest.raises(ComponentError, match=r"5 matching rows .* client 1 \(ben\) holds 4;.*Lower `population`"):
+    with pytest.raises(ComponentError, match=r"5 matching rows .* client 1 \(ben\) holds 4;") as error:
         plan(where={"smoker": True}, per_client=5)
+    # no owner has further rows, so that another population would not help
+    assert "hold 15 matching rows in all. Enough are held by 2 clients: 0, 2" in str(error.value)
+    assert "population" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +112,8 @@ def test_per_client_draws_among_the_rows_that_match() -> None:
         ({"rows": (3, 14), "clients": (0, 2)}, "rows", "row 14 is held by none of the 2 clients.*clients: all"),
         ({"where": {"war": "A"}}, "where", "no column 'war' .did you mean 'ward'.*age, ward, code, smoker, class, cl"),
         ({"where": {"ward": "D"}}, "where.ward", "no row of these clients has 'D'; their values are A, B, C"),
+        ({"where": {"smoker": [True, False]}}, "where", "`per_client` chooses fewer of the matching rows$"),
+        ({"per_client": 40}, "per_client", "Lower `population`"),
         ({"where": {"age": 99}}, "where.age", "their values are 0.5 to 28.5"),
         ({"where": {"client": "zoe"}}, "where.client", "their values are ada, ben, cleo"),
         ({"where": {"age": 0.5, "ward": "B"}}, "where", "no row of these clients has all of these values"),
