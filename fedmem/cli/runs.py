@@ -129,7 +129,7 @@ def report(
         elif examples is not None:
             raise ComponentError("--examples", f"{folder} is no run, and its page shows no examples; leave it out")
         else:
-            show_study(folder)
+            show_study(folder, full=full)
 
 
 @app.command("runs")

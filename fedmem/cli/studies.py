@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedmem.cli.app import Changes, Debug, File, Overrides, Quiet, app, complete
+from fedmem.cli.app import Changes, Debug, File, Full, Overrides, Quiet, app, complete
 from fedmem.cli.changes import changes_of
 from fedmem.cli.errors import command_line, print_errors, reporting
 from fedmem.cli.options import options
-from fedmem.cli.terminal import console, print_notes
+from fedmem.cli.terminal import print_notes, print_study
 from fedmem.cli.tracking import Track, tracking
 from fedmem.contracts.events import Listener, count
 
@@ -60,6 +60,7 @@ class CompareOptions:
     force: Annotated[bool, typer.Option("--force", help="run again what is there")] = False
     track: Track = None
     quiet: Quiet = False
+    full: Full = False
     debug: Debug = False
 
 
@@ -98,10 +99,10 @@ def compare(compare_options: CompareOptions) -> None:
             typer.echo(str(done.path))
         else:
             print_notes(cell.scenario for cell in done.cells)
-            from fedmem.studies.report import Table
+            from fedmem.studies.stored import read_study
 
-            console().print(Table(done.comparison), crop=False)
-            typer.echo(f"Report: {done.path / 'comparison.html'}")
+            last = (f"Report: {done.path / 'comparison.html'}",)
+            print_study(done.path, read_study(done.path), last, full=compare_options.full)
         if done.failures:
             print_errors([f"error: {done.failure_text}"])
             raise typer.Exit(1)
@@ -121,6 +122,7 @@ class SweepOptions:
     force: Annotated[bool, typer.Option("--force", help="run again what is there")] = False
     track: Track = None
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress; only the folder")] = False
+    full: Full = False
     debug: Debug = False
 
 
@@ -148,12 +150,19 @@ def sweep(sweep_options: SweepOptions) -> None:
                 retry_failed=sweep_options.retry_failed,
                 listeners=listeners,
             )
-        typer.echo(str(done.path) if sweep_options.quiet else f"Results: {done.path / 'results.csv'}")
-        if not sweep_options.quiet:
+        if sweep_options.quiet:
+            typer.echo(str(done.path))
+        else:
+            from fedmem.studies.stored import read_study
+
             print_notes(cell.scenario for cell in done.cells)
             if text := left_out_text(done):
                 typer.echo(f"note: {text}")
-            typer.echo(f"Table and figures: {shlex.join(['fedmem', 'report', str(done.path)])}")
+            last = (
+                f"Results: {done.path / 'results.csv'}",
+                f"Figures and report: {shlex.join(['fedmem', 'report', str(done.path)])}",
+            )
+            print_study(done.path, read_study(done.path), last, full=sweep_options.full)
         if done.failed or done.failed_trials:
             print_errors([f"error: {failure_text(done)}"])
             raise typer.Exit(1)

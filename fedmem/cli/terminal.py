@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from fedmem.scenario.scenario import Scenario
+    from fedmem.studies.stored import StoredStudy
 
 
 def width() -> int:
@@ -93,17 +94,29 @@ def _from_here(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def show_study(folder: Path) -> None:
+def show_study(folder: Path, *, full: bool = False) -> None:
     """Tables, figures and page of a comparison or sweep, drawn from its stored numbers; exit code 1 if runs failed."""
     from fedmem.errors import message_lines
-    from fedmem.studies.report import Table
     from fedmem.studies.stored import draw_study, read_study
 
     study = read_study(folder)
-    page = draw_study(folder, study)
-    console().print(Table(study.comparison), crop=False)
-    typer.echo(f"Report: {page}")
+    print_study(folder, study, (f"Report: {_from_here(draw_study(folder, study))}",), full=full)
     for line in message_lines([f"failed and left out: {cause}" for cause in study.failures]):
         typer.echo(line, err=True)
     if study.failures:
         raise typer.Exit(1)
+
+
+def print_study(folder: Path, study: StoredStudy, last: tuple[str, ...], *, full: bool) -> None:
+    """The first screen of a comparison or sweep, or with `full` all of its tables; then the `last` lines."""
+    from fedmem.studies.study_screen import StudyScreen
+    from fedmem.studies.study_summary import summarise_study
+
+    summary = summarise_study(study, folder)
+    if not full:
+        console().print(StudyScreen(summary=summary, last=last), crop=False)
+        return
+    from fedmem.studies.report import Table
+
+    console().print(Table(study.comparison, tuple(sentence.text for sentence in summary.sentences)), crop=False)
+    typer.echo("\n".join(last))

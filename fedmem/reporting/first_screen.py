@@ -8,8 +8,6 @@ significant. Values that do not fit are counted. The last lines say where these 
 from __future__ import annotations
 
 import math
-import re
-import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING
 from fedmem.contracts.measurement import LabelValue
 from fedmem.estimation.saturation import MARK
 from fedmem.reporting.cells import Value, number
+from fedmem.reporting.screen_lines import MORE, Line, Rows, count_text, first_of, fit, truncate, width_of, wrap
 from fedmem.reporting.table import line_text
 from fedmem.reporting.verdict import list_text
 from fedmem.results.run_summary import Finding, KindSummary, Measured, ModelsSummary, Place, RunSummary
@@ -28,18 +27,6 @@ if TYPE_CHECKING:
 
 LINES = 16
 """The most lines of a first screen."""
-
-MORE = "--full"
-"""The option that shows everything."""
-
-_PROSE = 100
-"""Sentences are broken here at the latest."""
-
-_NARROWEST = 8
-"""The fewest characters that the name of a kind is shortened to."""
-
-Line = tuple[str, str]
-"""A line and its style."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +49,7 @@ class FirstScreen:
         """At most 16 lines of at most this width; only the path of the report is longer where it has to be."""
         head, tail = list(self._head(width)), list(self._tail(width))
         for is_short in (False, True):
-            verdicts = [(line, "bold") for verdict in self._verdicts(short=is_short) for line in _wrap(verdict, width)]
+            verdicts = [(line, "bold") for verdict in self._verdicts(short=is_short) for line in wrap(verdict, width)]
             rest = LINES - len(head) - len(tail) - len(verdicts) - 1
             rows = self._table(width, max(rest, 0))
             if rows.is_whole:
@@ -80,11 +67,11 @@ class FirstScreen:
         summary = self.summary
         names = [summary.components[part] for part in ("dataset", "strategy") if part in summary.components]
         yield truncate(", ".join([summary.headline.partition(", each ")[0], *names]), width), "bold"
-        yield from _first_of("ALARM", summary.alarms, "manifest.json", width, "bold red")
+        yield from first_of("ALARM", summary.alarms, "manifest.json", width, "bold red")
         if summary.failures:
             failed = f"FAILED: {summary.failures} of {summary.client_rounds} client rounds; see participation.parquet"
             yield truncate(failed, width), "bold red"
-        yield from _first_of("WARNING", summary.warnings, MORE, width, "yellow")
+        yield from first_of("WARNING", summary.warnings, MORE, width, "yellow")
 
     def _tail(self, width: int) -> Iterator[Line]:
         """Reconstruction, privacy, and what is not significant."""
@@ -92,12 +79,13 @@ class FirstScreen:
             yield truncate(text, width), ""
         if self.summary.guarantees:
             guarantees = "; ".join(
-                f"epsilon {_epsilon(guarantee.epsilon)}, delta {guarantee.delta:.2g} for a {guarantee.unit} "
+                f"epsilon {_epsilon(guarantee.epsilon)}{_target_text(guarantee.target)}, delta {guarantee.delta:.2g} "
+                f"for a {guarantee.unit} "
                 f"({guarantee.part}, {guarantee.adjacency})"
                 for guarantee in self.summary.guarantees
             )
             yield truncate(f"Guaranteed: {guarantees}", width), ""
-        yield from _first_of("Audit", self.summary.audits, MORE, width, "")
+        yield from first_of("Audit", self.summary.audits, MORE, width, "")
         if text := self._unclear(width):
             yield text, "dim"
 
@@ -132,90 +120,31 @@ class FirstScreen:
         named, counts = (f"{text[0].upper()}{text[1:]}" for text in (named, counts))
         return named if len(named) <= min(width, 100) else truncate(f"{counts} (named with {MORE})", width)
 
-    def _table(self, width: int, limit: int) -> _Rows:
+    def _table(self, width: int, limit: int) -> Rows:
         """The values of kinds and models: one line a kind where the width allows it, else one a kind and measure."""
         kinds = [replace(kind, kind=" ".join(kind.kind.split())) for kind in self.summary.kinds if kind.findings]
         wide = _wide_rows(kinds)
-        if wide and _width_of(wide) <= width:
+        if wide and width_of(wide) <= width:
             significant = [any(_is_notable(finding) for finding in kind.findings) for kind in kinds]
-            rows = _Rows.of(wide, significant, limit - bool(self.summary.models))
+            rows = Rows.of(wide, significant, limit - bool(self.summary.models))
             models = [(truncate(_model_text(value), width), "") for value in self.summary.models[:1]]
-            return _Rows(lines=(*rows.lines, *models), is_whole=rows.is_whole)
+            return Rows(lines=(*rows.lines, *models), is_whole=rows.is_whole)
         pairs = [(kind, finding) for kind in kinds for finding in _findings_of(kind)]
         cells = [(kind.kind, finding.title, *_cells(finding)) for kind, finding in pairs]
         cells += [("all models", *_model_cells(value)[0:3], "") for value in self.summary.models[:1]]
         if not cells:
-            return _Rows(lines=(), is_whole=True)
+            return Rows(lines=(), is_whole=True)
         mark = f"{MARK} saturated" if any(MARK in cell for row in cells for cell in row) else ""
-        table, gap = _fit([(mark, "", "owning client", "aggregate", "retained"), *cells], width)
-        return _Rows.of(table, [_is_notable(finding) for _, finding in pairs], limit, gap)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Rows:
-    """Lines of values, and whether none had to be left out."""
-
-    lines: tuple[Line, ...]
-    is_whole: bool
-
-    @classmethod
-    def of(cls, table: Sequence[Sequence[str]], significant: Sequence[bool], limit: int, gap: int = 2) -> _Rows:
-        """A heading and at most `limit` lines in all; significant rows are preferred where not all fit.
-
-        Rows without an entry in `significant` are the last ones, and are shown wherever a row is.
-        """
-        texts = _align(table, gap)
-        heading, rows, last = texts[0], texts[1 : len(significant) + 1], texts[len(significant) + 1 :]
-        order = sorted(range(len(rows)), key=lambda index: (not significant[index], index))
-        room = limit - 1 - len(last)
-        is_whole = len(rows) <= room
-        kept = set(order if is_whole else order[: max(room - 1, 0)])
-        lines = [(rows[index], "" if significant[index] else "dim") for index in sorted(kept)]
-        if not is_whole:
-            left_out = [is_significant for index, is_significant in enumerate(significant) if index not in kept]
-            lines.append((f"… {len(left_out)} more rows, {sum(left_out)} of them significant: {MORE}", ""))
-        if not is_whole and not kept:
-            return cls(lines=tuple(lines), is_whole=False)
-        return cls(lines=((heading, "bold cyan"), *lines, *((text, "") for text in last)), is_whole=is_whole)
-
-
-def _wrap(text: str, width: int) -> list[str]:
-    """A sentence on lines of at most this width; even a name without spaces is broken."""
-    return textwrap.wrap(text, min(width, _PROSE))
-
-
-def truncate(text: str, width: int) -> str:
-    """A text on one line of at most this width; what is left out is marked.
-
-    >>> truncate("one two three", 9), truncate("one", 9)
-    ('one two …', 'one')
-    """
-    text = " ".join(text.split())
-    return text if len(text) <= width else f"{text[: max(width - 1, 0)]}…"
-
-
-def count_text(count: int) -> str:
-    """A number of values in words.
-
-    >>> count_text(1), count_text(4)
-    ('1 value', '4 values')
-    """
-    return f"{count} value{'s' * (count != 1)}"
-
-
-def _first_of(word: str, texts: Sequence[str], where: str, width: int, style: str) -> Iterator[Line]:
-    """The first of several texts on one line, with their number and where the others are."""
-    if not texts:
-        return
-    more = f" (and {len(texts) - 1} more: {where})" if len(texts) > 1 else ""
-    text = f"{word}: {texts[0]}"
-    if len(text) + len(more) > width and not more:
-        more = f" ({where})"
-    yield f"{truncate(text, width - len(more))}{more}", style
+        table, gap = fit([(mark, "", "owning client", "aggregate", "retained"), *cells], width)
+        return Rows.of(table, [_is_notable(finding) for _, finding in pairs], limit, gap)
 
 
 def _epsilon(value: float) -> str:
     return f"{value:.2g}" if 0 < value < 1 else number(value, 2)
+
+
+def _target_text(target: float) -> str:
+    return "" if math.isnan(target) else f" (target {target:g})"
 
 
 def _places_text(places: Sequence[Place]) -> str:
@@ -302,46 +231,3 @@ def _wide_cell(finding: Finding | None) -> str:
         return ""
     local, aggregate, kept = _cells(finding)
     return f"{local} → {aggregate}{f', {kept}' if kept else ''}"
-
-
-def _width_of(table: Sequence[Sequence[str]], gap: int = 2) -> int:
-    return max(map(len, _align(table, gap)))
-
-
-def _align(table: Sequence[Sequence[str]], gap: int = 2) -> list[str]:
-    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    pairs = [zip(row, widths, strict=True) for row in table]
-    return [(" " * gap).join(cell.ljust(width) for cell, width in row).rstrip() for row in pairs]
-
-
-def _fit(table: Sequence[Sequence[str]], width: int) -> tuple[list[tuple[str, ...]], int]:
-    """The same within a width, and the gap between its columns.
-
-    First without zeros before the point, then with narrow gaps, then with shorter names, at last without retention.
-    """
-    rows = [tuple(row) for row in table]
-    if _width_of(rows) > width:
-        rows = [(*row[:2], *map(_short_cell, row[2:])) for row in rows]
-    gap = 2 if _width_of(rows) <= width else 1
-    for column in (0, 1):
-        over = _width_of(rows, gap) - width
-        if over > 0:
-            longest = max(max(len(row[column]) for row in rows) - over, _NARROWEST)
-            rows = [(*row[:column], shorten(row[column], longest), *row[column + 1 :]) for row in rows]
-    return (rows if _width_of(rows, gap) <= width else [row[:4] for row in rows]), gap
-
-
-def _short_cell(cell: str) -> str:
-    return re.sub(r"(?<![\d.])0(?=\.\d)", "", cell).replace("[no interval]", "[–]")
-
-
-def shorten(text: str, width: int) -> str:
-    """A name of at most this width, shortened in its middle, so that endings stay distinct.
-
-    >>> shorten("random_pattern_1", 9), shorten("short", 9)
-    ('rand…rn_1', 'short')
-    """
-    if len(text) <= width:
-        return text
-    half = (width - 1) // 2
-    return f"{text[: width - 1 - half]}…{text[len(text) - half :]}"

@@ -205,7 +205,10 @@ class Leak:
 
 @dataclass(frozen=True, kw_only=True)
 class GuaranteeSummary:
-    """The privacy guarantee of one part of the scenario after all rounds; infinite epsilon is null in JSON."""
+    """The privacy guarantee of one part of the scenario after all rounds; infinite epsilon is null in JSON.
+
+    `target` is `privacy.target_epsilon` of the scenario; NaN, null in JSON, where no target was given.
+    """
 
     part: str
     against: str
@@ -213,6 +216,7 @@ class GuaranteeSummary:
     adjacency: str
     epsilon: Bound
     delta: float
+    target: Number = math.nan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,7 +323,12 @@ def _adapter() -> TypeAdapter[RunSummary]:
 
 def summary_bytes(summary: RunSummary) -> bytes:
     """The record as the bytes of `summary.json`; each value also has its `state`."""
-    text = json.dumps(_to_json(summary), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
+    return record_bytes(summary)
+
+
+def record_bytes(record: Any) -> bytes:
+    """A record of dataclasses as strict JSON with sorted keys; NaN and infinity are null."""
+    text = json.dumps(_to_json(record), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
     return f"{text}\n".encode()
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedmem.contracts.events import count
 from fedmem.contracts.measurement import Labels
 from fedmem.reporting.cells import Value, p_text
 from fedmem.studies.comparison import Comparison, Row
@@ -16,6 +17,8 @@ from fedmem.studies.tables import TABLES
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from fedmem.studies.study_summary import StudySummary
 
 _LIMIT = 40
 """Rows that are shown in a notebook; further ones are counted."""
@@ -55,6 +58,12 @@ class FinishedStudy:
 
         return pd.read_parquet(self.path / f"{name}.parquet")
 
+    def summary(self) -> StudySummary:
+        """What it shows, in short: sentences, means and tested differences, as in `summary.json`."""
+        from fedmem.studies.study_summary import summarise_study
+
+        return summarise_study(read_study(self.path), self.path)
+
     def _repr_html_(self) -> str:
         """The study in a notebook."""
         return study_html(self.title, self.comparison, self.failures, self.path)
@@ -77,7 +86,8 @@ def study_html(title: str, comparison: Comparison, failures: Sequence[str], path
 
 def _parts(title: str, comparison: Comparison, failures: Sequence[str], path: Path) -> Iterator[str]:
     text = html.escape
-    yield f"<div><p><b>{text(title)}</b>: {len(comparison.settings)} settings, {len(comparison.seeds)} seeds</p>"
+    size = f"{count(len(comparison.settings), 'setting')}, {count(len(comparison.seeds), 'seed')}"
+    yield f"<div><p><b>{text(title)}</b>: {size}</p>"
     for failure in failures:
         yield f"<p><b>Failed and left out:</b> {text(failure)}</p>"
     for warning in comparison.warnings:

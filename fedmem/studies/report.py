@@ -14,6 +14,7 @@ from fedmem.reporting.cells import Section, Value, number
 from fedmem.reporting.table import Grid, line_text, prose
 from fedmem.studies.comparison import Comparison, Retention, Row
 from fedmem.studies.contrasts import MAX_SEEDS, Contrast, Mean, Ratio
+from fedmem.studies.finer import finer_rows
 from fedmem.studies.not_significant import not_significant_note as not_significant_note
 from fedmem.studies.quantities import Quantity
 from fedmem.studies.reading_notes import few_seeds_warning, notes_of_measure, with_few_seeds
@@ -93,10 +94,21 @@ def sections(comparison: Comparison) -> Iterator[Section]:
     against = comparison.labels[others.pop()] if len(others) == 1 else "its reference"
     # a sweep compares no settings: its rows end with their means
     columns = None if is_compared(comparison) else 3
+    finer = finer_rows(comparison)
     for title, measure_rows in groupby(comparison.rows, key=lambda row: row.quantity.title):
         section_rows = list(measure_rows)
         blocks = [
-            (_heading(quantity), tuple(_row(comparison, row)[:columns] for row in group))
+            (
+                _heading(quantity),
+                tuple(
+                    cells[:columns]
+                    for row in group
+                    for cells in (
+                        _row(comparison, row),
+                        *(_finer_row(comparison, other) for other in finer.get((quantity, row.setting), ())),
+                    )
+                ),
+            )
             for quantity, group in groupby(section_rows, key=lambda row: row.quantity)
         ]
         unit = section_rows[0].quantity.unit
@@ -275,6 +287,12 @@ def _row(comparison: Comparison, row: Row) -> tuple[str, ...]:
     return (*cells, estimate_text(row.adjusted, digits, quantity.scale), p, with_few_seeds(verdict, contrast.n))
 
 
+def _finer_row(comparison: Comparison, row: Row) -> tuple[str, ...]:
+    """The row of a finer statistic, below a difference that is identical."""
+    _, *cells, verdict = _row(comparison, row)
+    return f"  by {row.quantity.labels.text('statistic')}", *cells, f"{verdict}; {count(row.tests, 'test')}"
+
+
 def estimate_text(
     estimate: Mean | Contrast | Ratio | None, digits: int, scale: float = 1.0, *, saturated: bool = False
 ) -> str:
@@ -287,9 +305,10 @@ def estimate_text(
 
 @dataclass(frozen=True)
 class Table:
-    """The sections of a comparison as lines for a console, to be printed by rich."""
+    """The sections of a comparison as lines for a console, to be printed by rich; first these sentences."""
 
     comparison: Comparison
+    sentences: tuple[str, ...] = ()
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
         for text, style in self.lines(options.max_width):
@@ -301,6 +320,8 @@ class Table:
         yield from prose(headline(self.comparison), width, "bold")
         for warning in study_warnings(self.comparison):
             yield from prose(warning, width, "yellow", hang=2)
+        for sentence in self.sentences:
+            yield from prose(sentence, width, "bold", hang=2)
         yield from prose(reading_notes(self.comparison), width, "dim")
         yield from prose(saturation_note(self.comparison), width, "yellow")
         for section in table_sections:

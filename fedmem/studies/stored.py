@@ -2,6 +2,7 @@
 
 series.json   settings, seeds, references, the quantities, warnings and what failed
 series.npz    their values and intervals, (quantities, settings, seeds)
+summary.json  what they show, in short
 """
 
 from __future__ import annotations
@@ -46,7 +47,9 @@ def is_study(folder: Path) -> bool:
 
 
 def write_study(folder: Path, study: StoredStudy) -> None:
-    """Both files; each is whole or not there."""
+    """Numbers and their summary; each file is whole or not there."""
+    from fedmem.studies.study_summary import write_study_summary
+
     comparison = study.comparison
     content = {
         "title": study.title,
@@ -71,6 +74,7 @@ def write_study(folder: Path, study: StoredStudy) -> None:
         np.savez_compressed(file, allow_pickle=False, **_arrays(comparison))
     with _replacing(folder / "series.json") as file:
         file.write((json.dumps(content, indent=1, ensure_ascii=False) + "\n").encode())
+    write_study_summary(folder, study)
 
 
 def read_study(folder: Path) -> StoredStudy:
@@ -110,7 +114,9 @@ def read_study(folder: Path) -> StoredStudy:
 def draw_study(folder: Path, study: StoredStudy) -> Path:
     """Tables, figures and page of a study, from its numbers alone; returns the page. Equal numbers give equal files."""
     from fedmem.studies.study_page import page
+    from fedmem.studies.study_summary import write_study_summary
 
+    write_study_summary(folder, study)
     tables = {"results": results} if study.is_sweep else TABLES
     for name, rows in tables.items():
         put(folder, name, list(rows(study.comparison)))

@@ -28,12 +28,13 @@ from fedmem.studies.report import (
     study_warnings,
     trade_section,
 )
+from fedmem.studies.study_summary import sentence_texts
 
 
 def verdict(comparison: Comparison) -> list[str]:
     """The verdict of the comparison: how many differences are significant, and the clearest ones."""
     if not is_compared(comparison):
-        return []
+        return sentence_texts(comparison)[:CLEAREST] if len(comparison.settings) == 1 else []
     rows = [row for row in comparison.rows if row.contrast is not None]
     retention = [entry for entry in comparison.retention if entry.difference is not None]
     total = count(len(rows) + len(retention), "difference")

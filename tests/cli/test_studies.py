@@ -13,6 +13,7 @@ from fedmem.cli.progress import ManyRunsProgress
 from fedmem.cli.studies import _continuing
 from fedmem.contracts.events import ScenariosStarted
 from fedmem.studies import figures
+from fedmem.studies.study_screen import LINES
 from tests.studies.compare_helpers import small
 
 
@@ -40,8 +41,12 @@ def test_compare_command_reports_mistakes_and_failed_runs(tmp_path: Path) -> Non
     assert right.exit_code == 0
     assert (Path(right.output.strip()) / "comparison.html").exists()
     shown = run(app, ["compare", str(file), "--vary", "client.lr=0.1,0.3", *out])
-    assert "minus lr=0.1, points" in shown.output
-    assert "Utility was not measured" in shown.output
+    assert len(shown.stdout.splitlines()) <= LINES
+    assert "minus lr=0.1, points" not in shown.output
+    assert "Front: utility was not measured" in shown.output
+    full = run(app, ["compare", str(file), "--vary", "client.lr=0.1,0.3", *out, "--full"])
+    assert "minus lr=0.1, points" in full.output
+    assert "Utility was not measured" in full.output
 
 
 @pytest.mark.parametrize(

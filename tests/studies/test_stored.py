@@ -15,6 +15,7 @@ from fedmem.errors import FolderError
 from fedmem.estimation.saturation import NOWHERE
 from fedmem.studies.compare import ComparedRuns, compare
 from fedmem.studies.stored import StoredStudy, is_study, read_study, write_study
+from fedmem.studies.study_screen import LINES
 from fedmem.studies.sweep import sweep
 from fedmem.studies.tables import TABLES, results
 from tests.estimation.saturation_helpers import compared
@@ -56,7 +57,9 @@ def test_report_draws_a_comparison_again_without_its_runs(made: ComparedRuns, tm
     done = CliRunner().invoke(app, ["report", str(folder)])
     assert done.exit_code == 0, done.output
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
-    assert "EXPOSURE" in done.output
+    assert "exposure" in done.output
+    assert len(done.stdout.splitlines()) <= LINES
+    assert "EXPOSURE" in CliRunner().invoke(app, ["report", str(folder), "--full"]).output
 
 
 @pytest.mark.usefixtures("undrawn")

@@ -1,0 +1,79 @@
+"""Tests of `fedmem/studies/study_screen.py`: at most 20 lines, none too wide, and nothing significant hidden."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import pytest
+
+from fedmem.studies.comparison import Comparison
+from fedmem.studies.study_screen import LINES, StudyScreen
+from fedmem.studies.study_summary import StudySummary
+from tests.studies.study_helpers import FIRM, LIKE, MORE, as_sweep, series_of, study_of, summary_of
+
+LAST = ("Report: runs/digits/compare-01/comparison.html",)
+
+
+def lines(summary: StudySummary, width: int = 80) -> list[str]:
+    found = [text for text, _ in StudyScreen(summary=summary, last=LAST).lines(width)]
+    assert len(found) <= LINES
+    assert max(map(len, found[: -len(LAST)])) <= width, max(found, key=len)
+    assert found[-1:] == list(LAST)
+    return found
+
+
+def small() -> Comparison:
+    return study_of(
+        [
+            series_of("canary", "local", [FIRM, LIKE, FIRM]),
+            series_of("canary", "global", [FIRM, MORE, LIKE]),
+            series_of("", "local", [FIRM, LIKE, LIKE], metric="test_accuracy"),
+            series_of("", "global", [FIRM, LIKE, LIKE], metric="test_accuracy"),
+        ]
+    )
+
+
+def test_each_setting_has_a_line_with_intervals_and_arrows() -> None:
+    found = lines(summary_of(small()))
+    assert found[0] == "digits: 3 settings x 5 seeds: fedavg; krum; bulyan"
+    rows = {tuple(line.split()[:3]): line for line in found if line.startswith("memorisation, canary")}
+    assert set(rows) == {("memorisation,", "canary", name) for name in ("fedavg", "krum", "bulyan")}
+    assert "0.71 [0.68, 0.73]↑" in rows["memorisation,", "canary", "krum"]
+    assert sum("↑" in line and "[" in line for line in found) == 1
+    assert any(line.startswith("With krum, memorisation of canary (aggregate)") for line in found)
+    assert "8 adjusted differences: 1 significant, 6 not significant, 1 identical (--full)" in found
+
+
+def test_arrows_turn_with_the_values() -> None:
+    turned = study_of([series_of("canary", "global", [MORE, FIRM])])
+    found = lines(summary_of(turned))
+    assert sum("↓" in line and "[" in line for line in found) == 1
+    assert not any("↑" in line and "[" in line for line in found)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 10_000])
+@pytest.mark.parametrize("num_kinds", [1, 4, 30])
+def test_any_number_of_rows_fits_and_the_rest_is_counted(width: int, num_kinds: int) -> None:
+    values: Sequence[Sequence[float]] = [FIRM, LIKE, LIKE]
+    series = [series_of(f"kind{i}", level, values) for i in range(num_kinds) for level in ("local", "global")]
+    series[-1] = series_of(f"kind{num_kinds - 1}", "global", [FIRM, [1.5, 1.6, 1.5, 1.52, 1.49], LIKE])
+    found = lines(summary_of(study_of(series), fronts=("a: b",) * 9, failures=("x" * 300,) * 3), width)
+    if width >= 80:
+        assert any("↑" in line and "[" in line for line in found), "significant rows are the last to be left out"
+    assert any(line.startswith("FAILED: xxx") and "2 more: --full" in line for line in found)
+    if num_kinds == 30:
+        assert any("more rows, 0 of them significant: --full" in line for line in found)
+
+
+def test_many_sentences_are_counted() -> None:
+    many = summary_of(small())
+    many = replace(many, sentences=many.sentences * 20)
+    assert any("more sentences: --full" in line for line in lines(many))
+
+
+def test_a_sweep_says_that_nothing_is_compared() -> None:
+    found = lines(summary_of(as_sweep(small())))
+    assert any(line.startswith("Nothing is compared") for line in found)
+    assert "is lowest with bulyan and highest with krum (not tested)" in " ".join(found)
+    assert not any("↑" in line for line in found)
