@@ -36,7 +36,7 @@ def audit_notes(run: Run, rows: Sequence[Measurement]) -> tuple[str, ...]:
 
 def _guarantee_section(run: Run) -> Section:
     """The privacy guarantee after all rounds of each part that adds noise."""
-    guarantee = run.manifest.get("privacy") or {}
+    guarantee, target = run.manifest.get("privacy") or {}, target_epsilon(run)
     rows = []
     for entry in guarantee.get("mechanisms", ()):
         rate = "" if entry["rate"] == 1 else f" {entry['rate']:.3g}"
@@ -49,7 +49,7 @@ def _guarantee_section(run: Run) -> Section:
                 f"{sampling_text(entry['sampling'])}{rate}",
                 f"{entry['noise_multiplier']:.3g}",
                 f"{entry['delta']:.2g}",
-                f"{_epsilon(epsilon)} ({entry['accountant']})",
+                f"{_epsilon(epsilon)} ({entry['accountant']}){_target_text(target[entry['part']])}",
             )
         )
     columns = ("", "neighbours differ in", "sampling", "noise / clip", "delta", "epsilon")
@@ -63,6 +63,22 @@ def _guarantee_section(run: Run) -> Section:
         blocks=(("after all rounds, against an observer of", tuple(rows)),),
         notes=notes,
     )
+
+
+def target_epsilon(run: Run) -> Mapping[str, float]:
+    """The target epsilon of each part with a guarantee; NaN where no target was given.
+
+    Noise of defences has no target: it is that of the scenario.
+    """
+    target = (run.scenario.get("privacy") or {}).get("target_epsilon")
+    entries = (run.manifest.get("privacy") or {}).get("mechanisms", ())
+    return {
+        entry["part"]: math.nan if target is None or entry["part"] == "defences" else float(target) for entry in entries
+    }
+
+
+def _target_text(target: float) -> str:
+    return "" if math.isnan(target) else f", target {target:g}"
 
 
 def _epsilon(value: float) -> str:

@@ -61,16 +61,19 @@ def finished_runs(folder: Path | str = "runs", damaged: Callable[[RunError], Non
 
 
 def _list_runs(runs: Sequence[tuple[Run, tuple[str, ...]]]) -> Iterator[ListedRun]:
-    labels = labels_of([run.scenario for run, _ in runs])
+    private = [bool((run.manifest.get("privacy") or {}).get("mechanisms")) for run, _ in runs]
+    labels = labels_of([run.scenario for run, _ in runs], private)
     for (run, numbers), label in zip(runs, labels, strict=True):
         when = datetime.fromtimestamp((finish_time(run.path) or 0) / 1e9)
         yield ListedRun(run=run, finished=when, label=label, numbers=numbers)
 
 
-def labels_of(scenarios: Sequence[Mapping[str, Any]]) -> list[str]:
+def labels_of(scenarios: Sequence[Mapping[str, Any]], private: Sequence[bool] = ()) -> list[str]:
     """The settings in which scenarios differ, for each scenario, as `--set` would take them.
 
-    Where kinds differ only the kind is shown, since the fields below it are no longer the same fields.
+    Where kinds differ only the kind is shown, since the fields below it are no longer the same fields. A run without a
+    guarantee shows nothing of `privacy`, which says what a guarantee is about. `private` marks runs with a guarantee;
+    left out, all have one.
 
     >>> labels_of([{"seed": 0, "strategy": {"kind": "fedavg"}}, {"seed": 0, "strategy": {"kind": "krum", "f": 1}}])
     ['strategy.kind=fedavg', 'strategy.kind=krum']
@@ -79,7 +82,13 @@ def labels_of(scenarios: Sequence[Mapping[str, Any]]) -> list[str]:
     """
     settings = [{key: value for key, value in scenario.items() if key not in _SAME} for scenario in scenarios]
     differences = [dict(part) for part in zip(*_differences("", settings), strict=True)] or [{} for _ in scenarios]
-    return [" ".join(f"{path}={value}" for path, value in difference.items()) for difference in differences]
+    has_guarantee = private or [True] * len(scenarios)
+    return [
+        " ".join(
+            f"{path}={value}" for path, value in difference.items() if is_private or path.partition(".")[0] != "privacy"
+        )
+        for difference, is_private in zip(differences, has_guarantee, strict=True)
+    ]
 
 
 def _differences(path: str, values: Sequence[Any]) -> Iterator[list[tuple[str, str]]]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -76,7 +76,7 @@ def summarise(run: Run, table: Summary | None = None) -> RunSummary:
         kinds=kinds,
         models=tuple(_models(table)),
         leaks=tuple(leaks(table)),
-        guarantees=tuple(_guarantees(manifest.get("privacy") or {})),
+        guarantees=tuple(_guarantees(run)),
         audits=tuple(privacy_sections.audit_notes(run, rows)),
         not_significant=tuple(_places(kinds, "not significant")),
         below=tuple(_places(kinds, "below")),
@@ -308,8 +308,9 @@ def _of_models(table: Summary, declared: Measure, level: Level, labels: Labels) 
     return _measured_value(value, declared.null, tuple(_keys(table, declared.name, level, "", labels)))
 
 
-def _guarantees(privacy: dict[str, Any]) -> Iterator[GuaranteeSummary]:
-    for entry in privacy.get("mechanisms", ()):
+def _guarantees(run: Run) -> Iterator[GuaranteeSummary]:
+    targets = privacy_sections.target_epsilon(run)
+    for entry in (run.manifest.get("privacy") or {}).get("mechanisms", ()):
         yield GuaranteeSummary(
             part=entry["part"],
             against=entry["against"],
@@ -317,6 +318,7 @@ def _guarantees(privacy: dict[str, Any]) -> Iterator[GuaranteeSummary]:
             adjacency=entry["adjacency"],
             epsilon=math.inf if entry["epsilon"] is None else entry["epsilon"],
             delta=entry["delta"],
+            target=targets[entry["part"]],
         )
 
 

@@ -152,3 +152,12 @@ def test_a_page_that_was_not_written_is_not_named() -> None:
 def test_hostile_names_stay_on_their_line(text: str) -> None:
     found = lines(summary_of([kind(text, finding("memorised", HIGH, HIGH))], headline=f"{text}: 8 runs"))
     assert all("\n" not in line for line in found)
+
+
+@pytest.mark.parametrize(
+    ("target", "said"), [(8.0, "epsilon 7.94 (target 8), delta"), (math.nan, "epsilon 7.94, delta")]
+)
+def test_the_target_epsilon_stands_beside_the_guarantee(target: float, said: str) -> None:
+    guarantee = replace(SUMMARY.guarantees[0], epsilon=7.94, target=target)
+    (line,) = [line for line in lines(summary_of([], guarantees=(guarantee,)), 100) if line.startswith("Guaranteed")]
+    assert said in line

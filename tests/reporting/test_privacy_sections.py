@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
 from fedmem.contracts.measurement import Measurement
 from fedmem.reporting.measures import shipped_measures
-from fedmem.reporting.privacy_sections import _epsilon, audits, bounds, mechanism
+from fedmem.reporting.privacy_sections import _epsilon, _guarantee_section, audits, bounds, mechanism, target_epsilon
+from fedmem.results.read import read
 from tests.probes.mechanism_helpers import SERVERS, made, outcome
-from tests.reporting.page_helpers import row
+from tests.reporting.page_helpers import SCENARIO, row
+from tests.results.read_helpers import bank, write
 
 
 @pytest.mark.parametrize(
@@ -93,3 +96,17 @@ def test_bounds_have_the_names_of_the_main_table() -> None:
     names = [line[0] for _, lines in section.blocks for line in lines]
     assert names == list(wanted)
     assert all("each example at the last observed round of its owning client" in head for head, _ in section.blocks)
+
+
+@pytest.mark.parametrize(("part", "said"), [("strategy", "7.94 (pld), target 8"), ("defences", "7.94 (pld)")])
+def test_the_guarantee_names_its_target(tmp_path: Path, part: str, said: str) -> None:
+    entry = {"part": part, "against": "server", "unit": "client", "adjacency": "zero_out", "sampling": "poisson"}
+    entry |= {"rate": 0.5, "noise_multiplier": 1.0, "delta": 1e-5, "epsilon": 7.94, "accountant": "pld"}  # type: ignore[dict-item]
+    manifest = {"executor": "stacked", "privacy": {"mechanisms": [entry], "says": "a sentence"}}
+    scenario = f"{SCENARIO}privacy: {{target_epsilon: 8}}\n"
+    write(tmp_path / "run", bank(), measurements=[], scenario_yaml=scenario, manifest=manifest)
+    run = read(tmp_path / "run")
+    ((_, (cells,)),) = _guarantee_section(run).blocks
+    assert cells[-1] == said
+    assert target_epsilon(run).keys() == {part}
+    assert math.isnan(target_epsilon(run)[part]) == (part == "defences")

@@ -119,3 +119,9 @@ def test_runs_show_auc_and_exposure_at_both_levels(tmp_path: Path) -> None:
     assert "exposure of pattern: local 4.25" in starts
     assert all(", global " in text for text in numbers[1:])
     assert not [text for text in numbers if "TPR" in text]
+
+
+def test_runs_without_a_guarantee_show_nothing_of_privacy() -> None:
+    one, two = {"privacy": {"delta": 1e-5}, "seed": 0}, {"privacy": {"delta": 1e-3}, "seed": 1}
+    assert run_list.labels_of([one, two], [False, False]) == ["seed=0", "seed=1"]
+    assert run_list.labels_of([one, two], [True, False]) == ["privacy.delta=1e-05 seed=0", "seed=1"]
