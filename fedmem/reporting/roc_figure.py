@@ -18,6 +18,7 @@ from fedmem.estimation.roc import roc_curve
 from fedmem.estimation.views import views
 from fedmem.reporting import drawing
 from fedmem.reporting.cells import Value
+from fedmem.reporting.cells import rate as rate_text
 from fedmem.reporting.measures import attack_names
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import Run, read_bank
@@ -126,8 +127,9 @@ def roc_drawings(summary: Summary) -> dict[str, tuple[drawing.Drawing, str]]:
         n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         caption = (
             f"ROC of {_title(labels)}: share of members found against share of non-members accused, on logarithmic "
-            f"axes. Non-members: n = {n} pairs of a run and an example; the axes of a panel end at 1/n. Bars: 95 % "
-            "intervals at the rates of the table. Dotted: guessing. Equal scores are refused together."
+            f"axes. Non-members: n = {n} pairs of a run and an example; the axes of a panel begin at 1/(2n), and no "
+            "rate below 1/n can be measured. Bars: 95 % intervals at the rates of the table. Dotted: guessing. "
+            "Equal scores are refused together."
         )
         slug = "_".join(["roc", *(part for part in _title(labels).lower().replace("=", "_").split())])
         name = "".join(character if character.isascii() and character.isalnum() else "_" for character in slug)
@@ -147,7 +149,7 @@ def drawing_of(title: str, curves: Sequence[RocCurve], kinds: Sequence[str], cap
     for axes, (kind, of_kind) in zip(grid, panels.items(), strict=False):
         drawing.tidy(axes)
         n = max(curve.non_members for curve in of_kind)
-        low = min(1 / n, 0.1)
+        low = 1 / (2 * n)
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.plot([low, 1], [low, 1], color=drawing.FAINT, linestyle=":", linewidth=1.3, label="guessing", zorder=1)
@@ -156,8 +158,8 @@ def drawing_of(title: str, curves: Sequence[RocCurve], kinds: Sequence[str], cap
         axes.set(xlim=(low, 1), ylim=(low, 1.15), xlabel="false positive rate", ylabel="true positive rate")
         drawing.name_panel(axes, f"{kind} (n = {n})")
         for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_formatter(_plain_rate)
-            axis.set_minor_formatter(lambda value, position: "")
+            axis.set_ticks(_ticks(n), labels=[rate_text(tick) for tick in _ticks(n)])
+            axis.set_ticks([], minor=True)
     for axes in grid[len(panels) :]:
         axes.set_visible(False)
     drawing.finish(figure, title, caption, grid)
@@ -196,13 +198,14 @@ def _corners(x: FloatArray, y: FloatArray) -> list[int]:
     return shown
 
 
-def _plain_rate(value: float, position: float) -> str:
-    """A rate without powers of ten.
+def _ticks(n: int) -> list[float]:
+    """The smallest rate that n non-members allow, then the powers of ten that are clearly larger.
 
-    >>> [_plain_rate(value, 0) for value in (1.0, 0.1, 0.001)]
-    ['1', '0.1', '0.001']
+    >>> _ticks(480), _ticks(15), _ticks(4), _ticks(1)
+    ([0.0020833333333333333, 0.01, 0.1, 1.0], [0.06666666666666667, 1.0], [0.25, 1.0], [1.0])
     """
-    return f"{value:.10g}"
+    powers = [10.0**-place for place in range(9, -1, -1)]
+    return [*([1 / n] if n > 1 else []), *(power for power in powers if power >= 2 / n or power == 1)]
 
 
 def _title(labels: Labels) -> str:

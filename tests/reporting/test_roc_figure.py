@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import yaml
 
 from fedmem.estimation.roc import roc_curve, tpr
@@ -61,16 +62,20 @@ def test_curves_are_by_kind_and_level_of_each_attack(tmp_path: Path) -> None:
         assert curve.fpr[1] == 1 / 32
 
 
-def test_axes_end_at_one_over_the_number_of_non_members(tmp_path: Path) -> None:
+def test_axes_show_no_rate_that_cannot_be_measured(tmp_path: Path) -> None:
     table = summary(tmp_path / "run", [LOSS])
     ((name, (drawing, caption)),) = roc_drawings(table).items()
     assert name == "roc_loss_threshold"
     assert "Non-members: n = 32 pairs" in caption
-    assert "end at 1/n" in caption
+    assert "begin at 1/(2n), and no rate below 1/n" in caption
     for axes in drawing.grid:
         assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-        assert axes.get_xlim() == (1 / 32, 1)
-        assert axes.get_ylim()[0] == 1 / 32
+        assert axes.get_xlim() == (1 / 64, 1)
+        assert axes.get_ylim()[0] == 1 / 64
+        for axis in (axes.xaxis, axes.yaxis):
+            assert axis.get_ticklocs().tolist() == pytest.approx([1 / 32, 0.1, 1])
+            assert [label.get_text() for label in axis.get_ticklabels()] == ["0.031", "0.1", "1"]
+            assert not len(axis.get_ticklocs(minor=True))
     assert [panel.title for panel in panels(drawing, name)] == ["typical (n = 32)", "mislabelled (n = 32)"]
     curves = roc_curves(table)
     fewer = drawing_of("", [curve for curve in curves if curve.kind == "typical"], table.kinds, "")
