@@ -15,6 +15,7 @@ from fedmem.apps.watch import Watch
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.data import Examples
 from fedmem.contracts.estimator import Estimator
+from fedmem.contracts.events import count as count_text
 from fedmem.contracts.evidence import Bank, Evidence, ReferenceEvidence
 from fedmem.contracts.measurement import NO_CLIENT
 from fedmem.errors import FolderError
@@ -326,13 +327,17 @@ def _warn_of_constants(
             "each run, for example by assign_canaries(..., seed=seed)"
         )
     if constant:
-        _warn(f"{constant} of {len(ins)} examples are included in all runs or in none, and left out of memorisation")
+        _warn(
+            f"Of {count_text(len(ins), 'example')}, {constant} {'is' if constant == 1 else 'are'} included in "
+            "all runs or in none, and left out of memorisation"
+        )
     seen = _clients_seen(frames)
     absent = sorted({owner for owner in owners.values() if owner and owner not in seen}, key=_order)
     if absent:
         _warn(
-            f"{len(absent)} owners never took part in an observed round of any run ({', '.join(absent[:5])}). As "
-            "far as is known, their examples were not trained on; they lower the values at level global"
+            f"{count_text(len(absent), 'owner')} never took part in an observed round of any run "
+            f"({', '.join(absent[:5])}). As far as is known, their examples were not trained on; they lower the values "
+            "at level global"
         )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedmem.apps.assignment import Assignment
+from fedmem.contracts.events import count
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measurement import NO_CLIENT
 
@@ -119,7 +120,8 @@ class Ownership:
         if self._seen and absent:
             seen, hint = ", ".join(sorted(self._seen, key=_in_order)[:10]), _names_hint(absent, self._seen)
             warnings.warn(
-                f"{len(absent)} clients of member_of never took part in an observed round ({', '.join(absent[:5])}); "
+                f"{count(len(absent), 'client')} of member_of never took part in an observed round "
+                f"({', '.join(absent[:5])}); "
                 f"those that did: {seen}. {hint}See column owner_seen",
                 RuntimeWarning,
                 stacklevel=3,

@@ -9,6 +9,7 @@ import numpy as np
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.events import count
 from fedmem.contracts.evidence import Bank, Evidence, ReferenceEvidence
 from fedmem.contracts.measurement import Level
 from fedmem.estimation.randomisation import of_means, permute_coins
@@ -156,15 +157,16 @@ def partial_text(audit: AuditSet, took_part: Participation) -> str:
     pairs = (took_part.last[:, audit.owner] >= 0)[:, concerned]
     left_out = int((concerned & ~took_part.usable).sum())
     text = (
-        f"{int(partial.sum())} owners share no observed round of all {audit.runs} runs. The summary reads each of "
-        f"their {int(concerned.sum())} examples at the last observed round of each run in which its owner took "
-        f"part: {int(pairs.sum())} of {pairs.size} pairs of run and example, at all levels. In the other pairs the "
-        "owner never trained. Rows of scope round at level global count them too"
+        f"{int(partial.sum())} {'owner shares' if partial.sum() == 1 else 'owners share'} no observed round of all "
+        f"{audit.runs} runs. The summary reads each of their {count(int(concerned.sum()), 'example')} at the last "
+        f"observed round of each run in which its owner took part: {int(pairs.sum())} of {pairs.size} pairs "
+        "of run and example, at all levels. In the other pairs the owner never trained. Rows of "
+        "scope round at level global count them too"
     )
     if left_out:
         text += (
-            f". {left_out} examples are left out of the summary: fewer than {FEWEST} runs with the example in, or out, "
-            "have its owner; add runs or rounds"
+            f". {count(left_out, 'example')} {'is' if left_out == 1 else 'are'} left out of the summary: fewer than "
+            f"{FEWEST} runs with the example in, or out, have its owner; add runs or rounds"
         )
     return text
 

@@ -12,6 +12,7 @@ import numpy as np
 from fedmem.apps.attack import AttackResult, Known
 from fedmem.apps.match_control import Match
 from fedmem.contracts.attack import ReconstructionAttack
+from fedmem.contracts.events import count
 from fedmem.estimation.statistics import clopper_pearson
 from fedmem.scenario import catalogue
 
@@ -56,7 +57,7 @@ def assumed_text(known: Known, options: AttackOptions) -> str:
 
     steps = value("steps", known.steps, options.steps or options.epochs)
     if options.epochs is not None:
-        steps += f" (from {options.epochs} epochs)"
+        steps += f" (from {count(options.epochs, 'epoch')})"
     rows = known.batch_size or -(-known.num_images // known.clients)
     parts = [
         "plain SGD on the mean cross-entropy",

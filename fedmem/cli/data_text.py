@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedmem.contracts.arrays import IntArray
+from fedmem.contracts.events import count
 from fedmem.contracts.injection import injection_declaration
 from fedmem.wording import client_text
 
@@ -90,7 +91,9 @@ def _rows_of(federation: Federation, client: int) -> IntArray:
 def _size(data: Dataset) -> str:
     """How many rows of which shape there are, and the training rows of each class."""
     shape = " × ".join(map(str, data.train.inputs.shape[1:]))
-    text = f"{len(data.train):,} training and {len(data.test):,} test rows of {data.modality.kind}, inputs {shape}"
+    text = (
+        f"{len(data.train):,} training and {count(len(data.test), 'test row')} of {data.modality.kind}, inputs {shape}"
+    )
     if data.train.several_targets:
         return f"{text}, {data.num_classes:,} tokens"
     counts = np.bincount(data.train.targets, minlength=data.num_classes).tolist()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from fedmem.cli.data_text import class_lines, data_lines
 from fedmem.contracts.attack import MembershipAttack, attack_declaration
+from fedmem.contracts.events import count
 from fedmem.contracts.families import kind_of, nested_components
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.guards.guarding import PartError
@@ -149,18 +150,18 @@ def _work(run_plan: Plan, budget: float | None) -> Iterator[tuple[str, str]]:
     about = "" if run_plan.exact else "about "
     yield (
         "training",
-        f"{run_plan.runs} runs{' and a pilot' * run_plan.pilots} × {run_plan.rounds} rounds × "
-        f"{run_plan.cohort:.4g} clients = {about}{run_plan.trainings:,} local "
-        f"trainings; {run_plan.steps:,} steps ({_range_text(*run_plan.steps_each)} each), which see "
-        f"{run_plan.examples:,} examples",
+        f"{count(run_plan.runs, 'run')}{' and a pilot' * run_plan.pilots} × {count(run_plan.rounds, 'round')} × "
+        f"{run_plan.cohort:.4g} client{'s' * (run_plan.cohort != 1)} = {about}"
+        f"{count(run_plan.trainings, 'local training')}; {count(run_plan.steps, 'step')} "
+        f"({_range_text(*run_plan.steps_each)} each), which see {count(run_plan.examples, 'example')}",
     )
-    yield "observed", f"{len(run_plan.observed)} rounds: {_round_list(run_plan.observed)}"
-    models = " + ".join(f"{count:,} {level}" for level, count in run_plan.models.items())
-    sets = " + ".join(f"{count} {name}" for name, count in run_plan.sets.items() if count)
+    yield "observed", f"{count(len(run_plan.observed), 'round')}: {_round_list(run_plan.observed)}"
+    models = " + ".join(f"{number:,} {level}" for level, number in run_plan.models.items())
+    sets = " + ".join(f"{number} {name}" for name, number in run_plan.sets.items() if number)
     yield (
         "evidence",
-        f"{about}{run_plan.evidence:,} rows = ({models} models) × ({sets or 'no'} examples)"
-        + (f"; {run_plan.references:,} rows of references" if run_plan.references else ""),
+        f"{about}{count(run_plan.evidence, 'row')} = ({models} models) × ({sets or 'no'} examples)"
+        + (f"; {count(run_plan.references, 'row')} of references" if run_plan.references else ""),
     )
     yield "memory", _memory(run_plan)
     if budget is not None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fedmem.cli.plan_text import title_lines
+from fedmem.contracts.events import count
 from fedmem.errors import Problem, ScenarioError
 from fedmem.wording import bytes_text
 
@@ -119,7 +120,7 @@ def _lines(study: _Study) -> Iterator[tuple[str, str]]:
     for text in dict.fromkeys(text for cell in study.cells for text in caveats(cell.scenario)):
         yield "warning", text
     like = ", if every trial is like the first setting" if study.trials else ""
-    yield "training", f"{times * cost.runs:,} runs, {times * cost.steps:,} local steps{like}"
+    yield "training", f"{count(times * cost.runs, 'run')}, {count(times * cost.steps, 'local step')}{like}"
     yield "time", _time_text(cost, times)
     yield (
         "memory",

@@ -266,10 +266,10 @@ class Share:
 def count(number: int, noun: str) -> str:
     """A number with its noun.
 
-    >>> count(1, "run"), count(3, "run")
-    ('1 run', '3 runs')
+    >>> count(1, "run"), count(3, "run"), count(1000, "row")
+    ('1 run', '3 runs', '1,000 rows')
     """
-    return f"{number} {noun}{'s' * (number != 1)}"
+    return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
 def runs_text(first: int, last: int) -> str:

@@ -167,7 +167,10 @@ class ExistingSecret:
         if count == len(chosen):
             notes = [f"{count} different {'secret is' if count == 1 else 'secrets are'} audited"]
         if sharing:
-            notes.append(f"{sharing} secrets share a window with another one, and are not audited")
+            notes.append(
+                f"{sharing} {'secret shares' if sharing == 1 else 'secrets share'} a window with another one, and "
+                f"{'is' if sharing == 1 else 'are'} not audited"
+            )
         if search.elsewhere:
             notes.append(f"{'; '.join(_elsewhere(search))}; nobody trains on them")
         return notes + search.near_misses()
@@ -214,8 +217,8 @@ def _warnings(
     times = int(np.isin(in_reserve.number, list(chosen)).sum())
     if times:
         yield (
-            f"{times} windows that are set aside for other injections hold these secrets too. Where one becomes a "
-            "replacement row, a run that left a secret out still trains on it"
+            f"{times} {'window' if times == 1 else 'windows'} set aside for other injections also hold these secrets. "
+            "Where one becomes a replacement row, a run that left a secret out still trains on it"
         )
 
 

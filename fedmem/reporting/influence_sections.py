@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fedmem.contracts.events import count
 from fedmem.contracts.measurement import Labels
 from fedmem.reporting.cells import Section, Value, number, p_text
 from fedmem.reporting.measures import label_titles
@@ -91,7 +92,9 @@ def client_influence_section(summary: Summary, *, everything: bool) -> Section:
         up, down = (
             sum(v.is_significant and (v.low > 0) == is_above for v in values.values()) for is_above in (True, False)
         )
-        notes.append(f"{name}: significantly above 0 for {up} and below 0 for {down} of {len(values)} clients.")
+        notes.append(
+            f"{name}: significantly above 0 for {up} and below 0 for {down} of {count(len(values), 'client')}."
+        )
     heading = "runs with the client minus runs without it; n: runs; in rows called mean: clients"
     notes = notes if everything else notes[:1]
     if notes and not everything:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from fedmem.contracts.events import count
 from fedmem.contracts.measure import Measure, base_of
 from fedmem.contracts.measurement import NO_LABELS, Labels
 from fedmem.errors import RunError
@@ -140,11 +141,11 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
         blocks.append((measure.heading, tuple(rows)))
     notes = [*unobserved_notes(summary), *notes_without_null(summary, measures)]
     cells = [cell for _, rows in blocks for row in rows for cell in row[2:]]
-    if count := sum(" p " in cell for cell in cells):
+    if (num_p := sum(" p " in cell for cell in cells)) > 1:
         has_floor = any(AT_FLOOR in cell for cell in cells)
         floor = f" {AT_FLOOR} marks the smallest p that other random inclusions allow." * has_floor
         notes.append(
-            f"The {count} values of p are not adjusted for their number: without any memorisation about one in twenty "
+            f"The {num_p} values of p are not adjusted for their number: without any memorisation about one in twenty "
             f"is 0.05 or less.{floor}"
         )
     if any(_BY in row[0] for _, rows in blocks for row in rows):
@@ -205,7 +206,8 @@ def unobserved_notes(summary: Summary) -> Iterator[str]:
     if unseen:
         client = ("client", "clients")[len(set(unseen)) > 1]
         yield (
-            f"{len(unseen)} of {len(owners)} audit examples are left out of all rows but released: their "
+            f"{len(unseen)} of {count(len(owners), 'audit example')} {('is', 'are')[len(unseen) > 1]} left out of all "
+            f"rows but released: {('its', 'their')[len(unseen) > 1]} "
             f"{len(set(unseen))} owning {client} took part in no observed round. Observe more rounds "
             "(observe.every: 1), or read the rows released."
         )
@@ -345,11 +347,10 @@ def headline(run: Run) -> str:
     scenario, audit = run.scenario, run.audit
     if missing := [key for key in ("name", "runs", "rounds", "clients") if key not in scenario]:
         raise RunError(f"{run.path / 'scenario.yaml'} is damaged (it has no {missing[0]}); put a copy of the file back")
-    runs = f"{scenario['runs']} runs" if scenario["runs"] != 1 else "1 run"
     coins = "each in half of the runs" if scenario["runs"] != 1 else "each in or out at random"
     return (
-        f"{scenario['name']}: {runs} of {scenario['rounds']} rounds, {scenario['clients']} clients, "
-        f"{len(audit)} audit examples, {coins}"
+        f"{scenario['name']}: {count(scenario['runs'], 'run')} of {count(scenario['rounds'], 'round')}, "
+        f"{count(scenario['clients'], 'client')}, {count(len(audit), 'audit example')}, {coins}"
     )
 
 

@@ -26,8 +26,9 @@ def headline(run: Run, ranking: Ranking) -> str:
     shown, total = len(ranking.frame), ranking.candidates
     highest = "highest" if ranking.measure.section == "proxies" else "most memorised"
     what = f"the {shown} {highest} of {total}" if shown < total else f"all {total}"
+    noun = "audit example" if total == 1 else "audit examples"
     return (
-        f"{run.scenario.get('name', '')} · {run.path.name}: {what} audit examples, by {ranking.name} in "
+        f"{run.scenario.get('name', '')} · {run.path.name}: {what} {noun}, by {ranking.name} in "
         f"{_PLACES[ranking.level]}"
     )
 

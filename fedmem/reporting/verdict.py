@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from fedmem.contracts.events import count
 from fedmem.contracts.measurement import Level
 from fedmem.reporting.cells import Value
 from fedmem.results.run_summary import Finding, Key, KindSummary, Measured, Verdict
@@ -129,7 +130,7 @@ def value_text(finding: Finding, value: Measured) -> str:
     For a kind with few examples, it is how many of them are significant.
     """
     if value.examples is not None:
-        return f"{value.examples} of {value.num_tested} examples"
+        return f"{value.examples} of {count(value.num_tested, 'example')}"
     number = Value(value=value.value, low=value.low, high=value.high, n=value.n, saturated=value.saturated)
     name = "" if finding.shows == "memorised" else f"{finding.title} "
     return f"{name}{number.text(2)}{f' {finding.unit}' if finding.unit else ''}, n = {value.n}"

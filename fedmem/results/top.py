@@ -11,6 +11,7 @@ import numpy as np
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.audit_set import PEOPLE, AuditSet
+from fedmem.contracts.events import count
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Level, Reading
 from fedmem.errors import ComponentError, RunError
@@ -188,14 +189,14 @@ def notes(ranking: Ranking) -> Iterator[str]:
     elif ranking.significant:
         verb = "is" if ranking.significant == 1 else "are"
         yield (
-            f"{ranking.significant} of {total} examples {verb} significantly above the value without memorisation, by "
-            f"{ranking.name} (marked *): {test}, adjusted over {of_all} so that at most 5 % of the "
+            f"{ranking.significant} of {count(total, 'example')} {verb} significantly above the value without "
+            f"memorisation, by {ranking.name} (marked *): {test}, adjusted over {of_all} so that at most 5 % of the "
             "marks are expected to be wrong."
         )
     else:
         yield (
-            f"None of {total} examples is significantly above the value without memorisation, by {ranking.name} "
-            f"({test}, adjusted over {of_all}): the order may be noise."
+            f"None of {count(total, 'example')} is significantly above the value without memorisation, by "
+            f"{ranking.name} ({test}, adjusted over {of_all}): the order may be noise."
         )
     if ranking.other_tests:
         counts = "; ".join(f"{name} marks {marked} of {tested}" for name, marked, tested in ranking.other_tests)

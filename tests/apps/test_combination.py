@@ -173,6 +173,6 @@ def test_audits_without_chance_or_owner_are_refused() -> None:
 
 def test_owners_that_never_took_part_are_named() -> None:
     frames: list[Any] = [frame_of(run)[lambda f: f.client != 2] for run in range(RUNS)]
-    with pytest.warns(RuntimeWarning, match=r"1 owners never took part in an observed round of any run \(2\)"):
+    with pytest.warns(RuntimeWarning, match=r"1 owner never took part in an observed round of any run \(2\)"):
         found = memorised(frames)
     assert found["local", "owner"].n == CANARIES - CANARIES // CLIENTS

@@ -31,7 +31,7 @@ def test_a_row_says_who_holds_its_example() -> None:
     rows = [{**row} for transition in (local(1), WHOLE) for row in ownership.labels(transition, "mine")]
     assert [row["holds"] for row in rows] == [False, True, False, True, True, False]
     assert [row["owner_seen"] for row in rows] == [False, True, True] * 2
-    with pytest.warns(RuntimeWarning, match=r"1 clients of member_of never took part in an observed round \(0\)"):
+    with pytest.warns(RuntimeWarning, match=r"1 client of member_of never took part in an observed round \(0\)"):
         frame = ownership.frame(rows, ("client", "owner", "holds"))
     assert frame.client.tolist() == [1, 1, 1, -1, -1, -1]
     assert frame.owner.tolist() == [0, 1, 1] * 2

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from fedmem.reporting.sections import alarms, sections
+from fedmem.reporting.sections import alarms, headline, sections
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import read
 from tests.reporting.page_helpers import SCENARIO, row
@@ -56,3 +56,10 @@ def test_retention_stands_under_its_own_rate(tmp_path: Path) -> None:
     (section,) = (one for one in sections(Summary(read(tmp_path / "run"))) if one.title == "RETENTION")
     shown = {heading.rpartition("FPR ")[2]: [cells[-1] for cells in block] for heading, block in section.blocks}
     assert shown == {"that the data support": ["undefined"], "0.1": ["0.66 [0.56, 0.76]"]}
+
+
+def test_one_of_each_is_singular(tmp_path: Path) -> None:
+    scenario = "name: small\nruns: 1\nrounds: 1\nclients: 1\n"
+    write(tmp_path / "run", bank(m=1), measurements=[], scenario_yaml=scenario)
+    said = headline(read(tmp_path / "run"))
+    assert said == "small: 1 run of 1 round, 1 client, 1 audit example, each in or out at random"
