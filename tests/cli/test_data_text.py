@@ -38,7 +38,7 @@ def test_names_with_commas_can_be_told_from_counts() -> None:
     assert data_text._counts(("A", "B"), (1000, 5), 9) == "A 1,000, B 5"
 
 
-def test_rows_by_client_and_class_where_injections_choose_by_class(tmp_path: Path) -> None:
+def test_rows_are_counted_by_class_where_injections_choose_so(tmp_path: Path) -> None:
     """The table has every row that a client may train on: those of the partition, before any was chosen."""
     file = tmp_path / "a.yaml"
     changes: dict[str, object] = {"clients": 4, "partition": {"kind": "shards", "per_client": 1}, "population": 0}
