@@ -127,7 +127,7 @@ def roc_drawings(summary: Summary) -> dict[str, tuple[drawing.Drawing, str]]:
         n = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
         caption = (
             f"ROC of {_title(labels)}: share of members found against share of non-members accused, on logarithmic "
-            f"axes. Non-members: n = {n} pairs of a run and an example; the axes of a panel begin at 1/(2n), and no "
+            f"axes. Non-members: n = {n} pairs of a run and an example. The axes of a panel begin at 1/(2n). No "
             "rate below 1/n can be measured. Bars: 95 % intervals at the rates of the table. Dotted: guessing. "
             "Equal scores are refused together."
         )

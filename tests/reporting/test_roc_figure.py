@@ -67,7 +67,7 @@ def test_axes_show_no_rate_that_cannot_be_measured(tmp_path: Path) -> None:
     ((name, (drawing, caption)),) = roc_drawings(table).items()
     assert name == "roc_loss_threshold"
     assert "Non-members: n = 32 pairs" in caption
-    assert "begin at 1/(2n), and no rate below 1/n" in caption
+    assert "begin at 1/(2n). No rate below 1/n" in caption
     for axes in drawing.grid:
         assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
         assert axes.get_xlim() == (1 / 64, 1)
