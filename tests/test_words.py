@@ -19,6 +19,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.test_prose import SOURCES, TEMPLATES, files, template_texts, texts
+
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("fedmem", "strategies", "scenarios", "docs", "experiments", "README.md", "CONTRIBUTING.md", "SECURITY.md")
 GENERATED = ("scenario.schema.json",)
@@ -99,7 +101,7 @@ def _files(folder: str) -> tuple[Path, ...]:
     place = ROOT / folder
     if place.is_file():
         return (place,)
-    ends = (".py", ".yaml", ".md")
+    ends = (".py", ".yaml", ".md", ".html")
     found = (path for path in place.rglob("*") if path.suffix in ends and path.name not in GENERATED)
     return tuple(sorted(path for path in found if not path.relative_to(ROOT).as_posix().startswith(HISTORY)))
 
@@ -119,6 +121,8 @@ def _read(path: Path) -> tuple[tuple[tuple[int, str], ...], tuple[tuple[int, str
     text = path.read_text("utf-8")
     if path.suffix == ".md":
         return (), tuple(enumerate(text.splitlines(), 1))
+    if path.suffix == ".html":
+        return (), tuple(template_texts(text))
     if path.suffix == ".yaml":
         lines = list(enumerate(text.splitlines(), 1))
         keys = ((n, key) for n, line in lines for key in re.findall(r"([\w.]+):(?= |$)", line.split("#")[0]))
@@ -155,6 +159,55 @@ def test_a_coined_word_is_found_in_names_and_prose() -> None:
     word = WORDS["promise"]
     assert any(re.fullmatch(word.name, part) for part in _parts("PromisedBounds"))
     assert re.search(rf"\b({word.prose})\b", "What noise promises: epsilon")
+
+
+FOR_READERS = {
+    r"coins?(?!:)": "random inclusion (in/out)",
+    r"banks?": "runs, shadow runs",
+    r"rosters?(?!:)": "participation schedule",
+    r"priors?": "baseline guess",
+    r"unresolved|not resolved": "not significant, undefined",
+    r"data less|less (loss|that|the|those|where)": "minus",
+    r"wants": "needs",
+    r"tells? \w+ from": "distinguishes",
+}
+"""Words of code that messages, headers of scenarios and reports do not show, and what they say instead."""
+
+
+def read_by_users(path: Path) -> Iterator[tuple[int, str]]:
+    """Texts of a file that a user of commands and reports reads: no docstrings, and of strings those with three words.
+
+    Code in backticks is left out.
+    """
+    text = path.read_text("utf-8")
+    documented = {
+        node.value.lineno
+        for node in (ast.walk(ast.parse(text)) if path.suffix == ".py" else ())
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+    }
+    for line, part in texts(path):
+        if line not in documented and len(part.split()) >= 3:
+            yield line, re.sub(r"`[^`]*`", "", part)
+
+
+@cache
+def _texts_of_users() -> tuple[tuple[str, str], ...]:
+    """All of them, each with `path:line`."""
+    places = files(SOURCES[:2], "*.py") + files(("scenarios",), "*.yaml") + files(TEMPLATES, "*.html")
+    return tuple((f"{path.relative_to(ROOT)}:{line}", text) for path in places for line, text in read_by_users(path))
+
+
+@pytest.mark.parametrize("word", FOR_READERS)
+def test_words_of_code_stay_out_of_messages(word: str) -> None:
+    pattern = re.compile(rf"\b({word})\b", re.IGNORECASE)
+    found = [f"{place}: {text}" for place, text in _texts_of_users() if pattern.search(text)]
+    assert not found, f"say {FOR_READERS[word]!r}:\n" + "\n".join(found[:20])
+
+
+def test_read_are_messages_and_no_docstrings(tmp_path: Path) -> None:
+    module = tmp_path / "a.py"
+    module.write_text('"""The coin of it."""\n\nraise E(\n    f"{x}: the coin of `coin` "\n    "is"\n)\nx = "a_coin"\n')
+    assert list(read_by_users(module)) == [(4, "VALUE: the coin of  is")]
 
 
 PARTICIPLES = re.compile(

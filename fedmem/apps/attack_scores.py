@@ -18,8 +18,9 @@ class Score:
     """How close one true example was reconstructed.
 
     `psnr` is that of the reconstruction assigned to it, in dB; higher is closer. `margin` is the PSNR minus that of the
-    best prior. `identified` is 1 where some reconstruction is strictly nearer to it than any is to the gallery, else 0;
-    NaN without a gallery. `place` is that of the assigned reconstruction. `prior` is the best guess without the update.
+    baseline guess. `identified` is 1 where some reconstruction is strictly nearer to it than any is to the gallery,
+    else 0; NaN without a gallery. `place` is that of the assigned reconstruction.
+    `prior` is the best guess without the update.
     """
 
     psnr: float
@@ -34,7 +35,7 @@ def scores(images: Images, truth: Images, gallery: Images, rng: np.random.Genera
 
     Priors are grey, the mean of the gallery, and as many images of the gallery as were reconstructed.
 
-    The best prior is picked by the truth, which favours the priors. An image that is exchangeable with the
+    The baseline guess is picked by the truth, which favours it. An image that is exchangeable with the
     G images of the gallery is identified with probability 1 / (G + 1) without any leakage.
     """
     guesses = [np.full((1, *truth.shape[1:]), 0.5, dtype=np.float32)]

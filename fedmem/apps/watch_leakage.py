@@ -176,9 +176,10 @@ class WatchLeakage:
         """Long format, one row for each attacked update and example.
 
         `identified` is 1 where some reconstruction is nearer to the example than any is to any reference. `margin` is
-        in dB over the best prior, and `psnr` in dB. `distance` is the matching distance of the attack, and `gallery`
-        the size of the gallery. `knows` says what the adversary knows, and `clients` of how many clients the update is
-        the work. `client`, `identity`, `node` and the columns of `member_of` are those of `Watch.frame`.
+        in dB over the baseline guess, and `psnr` in dB. `distance` is the matching distance of the attack, and
+        `gallery` the size of the gallery. `knows` says what the adversary knows, and `clients` of how many
+        clients the update is the work. `client`, `identity`, `node` and the columns of `member_of` are those of
+        `Watch.frame`.
         """
         return self._ownership.frame(self._rows, (*COLUMNS, *self._ownership.columns))
 

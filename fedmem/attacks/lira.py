@@ -49,12 +49,13 @@ class Lira:
 
     title: ClassVar[str] = "LiRA"
     legend: ClassVar[str] = (
-        "likelihood-ratio attack: tells members from others by the other runs. The attacked run is left out of "
-        "these, so "
-        "its side has a run less, and AUC without memorisation may lie a little below 0.5"
+        "likelihood-ratio attack: distinguishes members from others by shadow runs, which are the other runs. So the "
+        "side of the attacked run has one run fewer, and AUC without memorisation may lie a little below 0.5"
     )
     precedence: ClassVar[int] = 0
-    knows: ClassVar[str] = "margins of shadow federations with the same roster, half with and half without the example"
+    knows: ClassVar[str] = (
+        "margins of shadow federations with the same participation schedule, half with and half without the example"
+    )
     min_runs: ClassVar[int] = 8
 
     variance: Literal["auto", "pooled", "per_example"] = "auto"

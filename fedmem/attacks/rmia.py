@@ -59,8 +59,10 @@ class Rmia:
     """
 
     title: ClassVar[str] = "RMIA"
-    legend: ClassVar[str] = "attack that compares ratios of likelihoods with those of a population"
-    knows: ClassVar[str] = "losses of reference federations with the same roster, and a population nobody trains on"
+    legend: ClassVar[str] = "attack that compares ratios of likelihoods with those of reference data"
+    knows: ClassVar[str] = (
+        "losses of shadow federations with the same participation schedule, and reference data that no model trains on"
+    )
     needs_population: ClassVar[bool] = True
 
     mode: Literal["online", "offline"] = "online"

@@ -14,7 +14,7 @@ LIMITS = (
     "An attack is a lower limit: what it does not reconstruct may still be in the update.",
     "Without true inputs nothing says whether a reconstruction is right; without a gallery, nothing says whether it is "
     "nearer than other inputs are.",
-    "The best prior is picked by the truth, which favours it: a gain below 0 does not mean that nothing leaked.",
+    "The baseline guess is picked by the truth, which favours it: a gain below 0 does not mean that nothing leaked.",
 )
 
 

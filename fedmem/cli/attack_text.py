@@ -143,11 +143,11 @@ def score_lines(done: AttackResult) -> list[str]:
             f"share identified {successes / trials:.2f} [{low:.2f}, {high:.2f}] (exact binomial 95 % interval, as "
             "if the examples of an update were independent)"
         )
-    lines.append(f"nearer than the best prior: {better} of {len(done.scores)}")
+    lines.append(f"nearer than the baseline guess: {better} of {len(done.scores)}")
     margins, levels = ([getattr(score, name) for score in done.scores] for name in ("margin", "psnr"))
     if not identified:
         lines.append("identified: not known without --gallery, inputs like the true ones that were not trained on")
-    lines.append(f"margin over it {np.median(margins):+.1f} dB, PSNR {np.median(levels):.1f} dB (medians)")
+    lines.append(f"gain over it {np.median(margins):+.1f} dB, PSNR {np.median(levels):.1f} dB (medians)")
     if successes < trials:
         lines.append("This is what one attack found. A stronger one may find more, so this is a lower bound on leakage")
     return lines

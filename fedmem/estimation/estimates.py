@@ -190,7 +190,7 @@ def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Me
             name, runs = _source(estimator), bank.audit.runs
             raise ComponentError(
                 f"estimators[{number}]",
-                f"{name} needs at least {needed} runs and the bank has {runs}; raise runs or leave {name} out",
+                f"{name} needs at least {needed} runs, but runs is {runs}; raise runs or leave {name} out",
             )
     redeals = permute_coins(bank.audit, deals, stream(bank.seed, "redeals"))
     rows: list[Measurement] = []

@@ -62,7 +62,7 @@ class ClientInfluence:
             section="client influence",
             order=6,
             terms=(
-                ("client influence", "what the aggregate gains where a client takes part, less where it is left out"),
+                ("client influence", "the value of the aggregate with a client minus that without the client"),
                 ("own examples", "answers to the audit examples that belong to the client, right or wrong"),
             ),
         ),

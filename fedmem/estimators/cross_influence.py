@@ -76,7 +76,7 @@ class CrossInfluence:
             terms=(
                 (
                     "gained",
-                    "test examples that are answered rightly because one example was trained on, less those lost",
+                    "test examples answered rightly because one example was trained on, minus those lost",
                 ),
             ),
         ),

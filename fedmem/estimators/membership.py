@@ -63,7 +63,7 @@ class Membership:
             name="auc",
             title="AUC",
             means="The probability that the attack scores a random member above a random non-member of the same kind; "
-            "0.5 is guessing. The attack knows the other runs of this bank.",
+            "0.5 is guessing. The attack knows the other runs, as shadow runs.",
             is_not="It measures what an attacker learns about presence, not how much of the example is stored. An "
             "average can hide a few examples that are fully exposed.",
             unit="share",

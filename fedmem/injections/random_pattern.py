@@ -77,7 +77,7 @@ class RandomPattern(PlacedInjection):
         if math.prod(space.shape) < FEWEST_BINARY:
             raise ComponentError(
                 "injections",
-                f"binary random_pattern wants at least {FEWEST_BINARY} values per input, but inputs have shape "
+                f"binary random_pattern needs at least {FEWEST_BINARY} values per input, but inputs have shape "
                 f"{space.shape}; write `values: uniform`",
             )
         return rng.integers(2, size=(count, *space.shape)).astype(np.float32)

@@ -42,7 +42,7 @@ class Modality(ABC):
         tokens: Whether inputs are token numbers (n, L) int64 with a target at each place, (n, L), -1 where nothing is
             asked. Otherwise inputs are numbers (n, *shape) float32 in [0, 1] with one class each, (n,).
         similarity: The reading that says how near a reconstruction comes, higher is nearer. `report_arrays` stores it
-            for the report, together with that of the best baseline guess as `prior_<similarity>`.
+            for the report, together with that of the baseline guess as `prior_<similarity>`.
         unit: The unit of differences in `similarity`; empty for shares.
         written: Whether reconstructions are shown as strings. Otherwise they are drawn by `draw`.
     """
@@ -119,11 +119,11 @@ class Modality(ABC):
         guess_errors: FloatArray,
         population: Examples,
     ) -> list[dict[str, float]]:
-        """Readings of each of n examples, the gain over the best baseline guess first, `similarity` among them.
+        """Readings of each of n examples, the gain over the baseline guess first, `similarity` among them.
 
         Args:
             reconstructions: (n, ...) what stands for each example.
-            guess: (n, ...) the best baseline guess.
+            guess: (n, ...) the baseline guess.
             truth: (n, ...) the examples.
             errors: (n,) of what stands for them.
             guess_errors: (n,) of the guesses.

@@ -66,7 +66,7 @@ class Numbers(Modality, ABC):
 
     Readings of each example:
 
-    - `margin`: PSNR of the reconstruction minus that of the best baseline guess, in dB, above 0 is better than a guess;
+    - `margin`: PSNR of the reconstruction minus that of the baseline guess, in dB, above 0 is better than a guess;
     - `beats_prior`: 1 where the error is below that of the guess, else 0;
     - `psnr` in dB, at most 100; `mse`, the mean squared error, 0..1;
     - further ones by `details`.

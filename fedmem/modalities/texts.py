@@ -26,7 +26,7 @@ class Texts(Modality):
 
     Texts are compared from their first token to the last that is asked for. Readings of each example:
 
-    - `similarity_gain`: the similarity of the reconstruction minus that of the best baseline guess, -1..1;
+    - `similarity_gain`: the similarity of the reconstruction minus that of the baseline guess, -1..1;
     - `beats_prior`: 1 where the similarity is above that of the guess, else 0;
     - `similarity`: the mean of `tokens` and `in_place`, 0..1 (`similarity`);
     - `tokens`, `in_order`, `in_place`: shares of tokens that both have, that both have in the same order, and that are

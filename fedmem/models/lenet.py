@@ -53,7 +53,7 @@ class LeNet:
         if len(input_shape) != 3:
             raise ComponentError(
                 "model.kind",
-                f"lenet wants images (channels, height, width), but inputs have shape {tuple(input_shape)}; choose "
+                f"lenet needs images (channels, height, width), but inputs have shape {tuple(input_shape)}; choose "
                 "`model: {kind: mlp}`",
             )
         from torch import nn

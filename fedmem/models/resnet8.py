@@ -54,7 +54,7 @@ class ResNet8:
         if len(input_shape) != 3 or min(input_shape[1:]) < 4:
             raise ComponentError(
                 "model.kind",
-                f"resnet8 wants images (channels, height, width) of at least 4x4, but inputs have shape "
+                f"resnet8 needs images (channels, height, width) of at least 4x4, but inputs have shape "
                 f"{tuple(input_shape)}; choose `model: {{kind: mlp}}`",
             )
         if self.width % self.groups:

@@ -51,7 +51,7 @@ class SmallCNN:
         if len(input_shape) != 3 or min(input_shape[1:]) < 4:
             raise ComponentError(
                 "model.kind",
-                f"small_cnn wants images (channels, height, width) of at least 4x4, but inputs have shape "
+                f"small_cnn needs images (channels, height, width) of at least 4x4, but inputs have shape "
                 f"{tuple(input_shape)}; choose `model: {{kind: mlp}}`",
             )
         if any(width % self.groups for width in self.channels):

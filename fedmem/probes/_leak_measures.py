@@ -45,7 +45,7 @@ ATTACKED = (
     ),
     Measure(
         name="margin",
-        title="dB of PSNR over the best prior",
+        title="dB of PSNR over the baseline guess",
         aside=f"{_PICKED}: below 0 does not mean that nothing leaked",
         means="How much nearer (PSNR in dB) a reconstructed image comes to an example than the best guess without the "
         "update. Its difference is this gain for examples that were trained on, minus that for examples of the same "
@@ -58,15 +58,15 @@ ATTACKED = (
         section="reconstruction",
         terms=(
             ("PSNR", "peak signal-to-noise ratio: how near two images are, in decibels"),
-            ("prior", "a guess that does not look at the update, such as the mean image"),
+            ("baseline guess", "a guess that does not look at the update, such as the mean image"),
             ("first step", "what a client's first batch alone changes, which no server sees"),
         ),
         order=10,
-        difference=f"gain over the best prior, {_HELD_OUT}, dB",
+        difference=f"gain over the baseline guess, {_HELD_OUT}, dB",
     ),
     Measure(
         name="similarity_gain",
-        title="similarity of texts over the best prior",
+        title="similarity of texts over the baseline guess",
         aside=_PICKED,
         means="How much more similar, in tokens and their places, a reconstructed text is to an example than the best "
         "guess without the update. Its difference is this gain for examples that were trained on, minus that for "
@@ -83,9 +83,9 @@ ATTACKED = (
             ),
         ),
         order=10,
-        difference=f"gain in similarity over the best prior, {_HELD_OUT}",
+        difference=f"gain in similarity over the baseline guess, {_HELD_OUT}",
     ),
-    _measure("beats_prior", "better than the best prior", "Whether the gain is above 0.", **_YES_OR_NO),
+    _measure("beats_prior", "better than the baseline guess", "Whether the gain is above 0.", **_YES_OR_NO),
     _measure("psnr", "PSNR", "10 log10(1 / mse), capped.", unit="dB", range=(0.0, CAP)),
     _measure("ssim", "structural similarity", "Structural similarity of two images.", range=(-1.0, 1.0)),
     _measure("mse", "mean squared error", "Mean squared error of inputs on [0, 1].", range=(0.0, 1.0),

@@ -1,4 +1,4 @@
-"""The victims of one reconstruction attack, compared with the best prior."""
+"""The victims of one reconstruction attack, compared with the baseline guess."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ALONE = 256
 
 @dataclass(frozen=True, kw_only=True)
 class Victim:
-    """One audit example, the image or text that stands for it, and the best prior.
+    """One audit example, the image or text that stands for it, and the baseline guess.
 
     `control` says that it is an out example, which no client trained on. `identified` among `gallery` others, the first
     `peers` of which are like it; NaN without any. `values` are all other readings, the telling ones first.

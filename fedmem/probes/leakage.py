@@ -24,7 +24,7 @@ from fedmem.probes._victims import Victim, score, sheet
 
 @dataclass(frozen=True, kw_only=True)
 class Leakage:
-    """Attacks updates and scores how well the audit examples behind them come back, against the best prior.
+    """Attacks updates and scores how well the audit examples behind them come back, against the baseline guess.
 
     Four views, named by the label `view` of every reading; the label `knows` says what the adversary knows:
 
@@ -52,8 +52,8 @@ class Leakage:
       examples of the role `typical`. That is roughly right if clients see rows unchanged (where they do not, only
       canaries are identified). The peers of any other kind are the examples of the same kind that other clients hold;
       without any it is not identified;
-    - `margin`: `psnr` minus that of the best prior, in dB. Above 0 the update leaked more than was known before. Below
-      0 it may still leak something, since the prior is chosen by the truth;
+    - `margin`: `psnr` minus that of the baseline guess, in dB. Above 0 the update leaked more than was known before.
+      Below 0 it may still leak something, since the prior is chosen by the truth;
     - `beats_prior`: 1 where the margin is above 0, else 0;
     - `psnr`: 10 log10(1 / `mse`) in dB, capped at 100, higher is nearer;
     - `ssim`: structural similarity, -1..1, higher is nearer; only of images of at least 6 by 6 pixels;
@@ -67,7 +67,7 @@ class Leakage:
 
     - `identified`, as above, by similarity;
     - `similarity`: the mean of `tokens` and `in_place`, 0..1, 1 for the same text alone; pairs are made by it;
-    - `similarity_gain`, `beats_prior`: that minus the similarity of the best prior, and whether it is above 0;
+    - `similarity_gain`, `beats_prior`: that minus the similarity of the baseline guess, and whether it is above 0;
     - `tokens`, `in_order`, `in_place`: shares of the tokens of the longer text that both texts have. They count as
       multisets, in the same order (the longest common subsequence), and in the same places;
     - `verbatim`: 1 where the text is the same.

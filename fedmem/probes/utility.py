@@ -98,7 +98,7 @@ class Utility:
             terms=(
                 (
                     "generalisation gap",
-                    "accuracy on training data less accuracy on test data; in nats, loss on test less training data",
+                    "accuracy on training data minus accuracy on test data; in nats, loss on test minus training data",
                 ),
             ),
         ),

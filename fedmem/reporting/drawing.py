@@ -280,7 +280,7 @@ def sheet(title: str, groups: Mapping[str, Sequence[ImageRow]], subtitle: str) -
             parts = {
                 "original": victim.original,
                 "reconstruction": victim.reconstruction,
-                "best prior": victim.prior,
+                "baseline guess": victim.prior,
             }
             for row, (part, image) in enumerate(parts.items()):
                 if image is None:

@@ -249,7 +249,11 @@ def victims(groups: Mapping[str, Sequence[ImageRow]]) -> Iterator[tuple[str, lis
     for name, group in groups.items():
         rows = []
         for victim in group:
-            parts = {"original": victim.original, "reconstruction": victim.reconstruction, "best prior": victim.prior}
+            parts = {
+                "original": victim.original,
+                "reconstruction": victim.reconstruction,
+                "baseline guess": victim.prior,
+            }
             rows.append(
                 {
                     "label": victim.label.replace("\n", " "),

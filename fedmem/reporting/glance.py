@@ -13,7 +13,7 @@ from fedmem.results.run_summary import Finding, Measured, RunSummary
 
 @dataclass(frozen=True, kw_only=True)
 class GlanceCell:
-    """Bars as SVG that needs no escaping, and lines: a level or `kept`, and the value as text. No lines: no value."""
+    """Bars as SVG that needs no escaping, and lines (none: no value): a level or `retained`, and the value as text."""
 
     bars: str = ""
     lines: Sequence[tuple[str, str]] = ()
@@ -47,7 +47,7 @@ def _cell(finding: Finding, span: tuple[float, float]) -> GlanceCell:
     measured = {level: value for level in ("local", "global") if (value := _at(finding, level)) is not None}
     lines = [(level, _text(value, finding.digits)) for level, value in measured.items()]
     if finding.retention is not None:
-        lines.append(("kept", _text(finding.retention, 2)))
+        lines.append(("retained", _text(finding.retention, 2)))
     null = next((value.null for value in measured.values() if not math.isnan(value.null)), math.nan)
     bars = {level: _value(value) for level, value in measured.items()}
     return GlanceCell(bars=interval_bars(bars, span, null), lines=lines)

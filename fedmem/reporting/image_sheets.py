@@ -1,4 +1,4 @@
-"""Sheets of reconstructions: original, reconstruction and best prior of the first victims, drawn side by side."""
+"""Sheets of reconstructions: original, reconstruction and baseline guess of the first victims, drawn side by side."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def victim_sheets(run: Run) -> Iterator[VictimSheet]:
     """The sheet of each probe that reconstructed images.
 
     A sheet shows the last round that a probe attacked, view by view. It has the first victims of each kind, not the
-    best ones. Each victim has its number, whether it was identified, and the margin over the best prior.
+    best ones. Each victim has its number, whether it was identified, and the margin over the baseline guess.
     """
     found = [sheet for sheet in read_reconstruction_sheets(run.reconstructions()) if "original" in sheet.columns]
     kinds = tuple(dict.fromkeys(run.audit["kind"].tolist()))
@@ -66,15 +66,15 @@ def victim_sheets(run: Run) -> Iterator[VictimSheet]:
         round_number, groups = _groups(of_source, kinds, modality)
         subtitle = (
             f"The first victims of each kind, not the best ones. {modality.unit}: {modality.similarity.upper()} of the "
-            "reconstruction − of the best prior, which is picked by the truth. Identified: a reconstruction is nearer "
-            "to the victim than any is to its gallery."
+            "reconstruction − of the baseline guess, which is picked by the truth. Identified: a reconstruction is "
+            "nearer to the victim than any is to its gallery."
         )
         name, whose = ("reconstructions", "") if place == 1 else (f"reconstructions_{place}", f" ({source})")
         yield VictimSheet(
             name=name,
             title=f"reconstruction of audit examples from updates, round {round_number}{whose}",
             subtitle=subtitle,
-            caption=f"Originals, reconstructions and best priors{whose}",
+            caption=f"Originals, reconstructions and baseline guesses{whose}",
             groups=groups,
         )
 
@@ -133,7 +133,7 @@ def _view_title(view: str) -> str:
 
 
 def _came_of(is_identified: float, gain_over_prior: float, unit: str) -> str:
-    """Whether a victim was identified, where that was asked, and the gain over the best prior with its sign."""
+    """Whether a victim was identified, where that was asked, and the gain over the baseline guess with its sign."""
     text = number(gain_over_prior, 1)
     gain = f"{text if text.startswith('−') or not gain_over_prior > 0 else f'+{text}'} {unit}".strip()
     return gain if math.isnan(is_identified) else f"{gain}\n{'identified' if is_identified else 'not identified'}"

@@ -230,7 +230,7 @@ class Variant:
 
 TABLE_TERMS: Mapping[str, str] = {
     "≈": "the interval spans more than half of 0 to 1: read it, not the number",
-    "global / local": "retention, the share of the local effect that is kept",
+    "global / local": "retention, the share of the local effect that the aggregate retains",
     "first higher": "the interval of first − second lies above zero",
     MARK: "saturated: within half a bit of the ceiling of exposure, log2(references + 1). Other measures are saturated "
     "within .01 (AUC, rates, accuracy) or .05 (memorisation) of their end. "
@@ -240,7 +240,7 @@ TABLE_TERMS: Mapping[str, str] = {
     " p ": "of no memorisation: twice the share of other random inclusions that give as much, or as little. All "
     "of them count where they are few; else they are drawn (Monte Carlo), and n of the rows `.p` says how many",
     "released": "the last aggregate, read on all examples",
-    "not significant": "the interval contains zero, so the data do not tell on which side of zero the difference is",
+    "not significant": "the interval contains zero, so the data do not show on which side of zero the difference is",
     "undefined": "no value or no interval exists",
     "no interval": "fewer than eight runs that did not diverge, fewer than eight examples, all values alike, or a rate "
     "of 0 or 1",

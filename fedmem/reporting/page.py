@@ -169,8 +169,8 @@ def _main_figure(figures: _Figures) -> PageFigure | None:
 
 
 LIMITS = (
-    "A simulation shows what happens in a simulated federation. Rosters and random inclusion are known here; a real "
-    "attacker knows less.",
+    "A simulation shows what happens in a simulated federation. Participation schedules and random inclusion are "
+    "known here; a real attacker knows less.",
     "Attacks are lower limits: a failed attack does not show that none succeeds.",
     "Values of kinds hold for examples like these, in this federation; intervals are over runs and examples.",
 )

@@ -122,7 +122,7 @@ def _places(summary: Summary, source: str) -> dict[Labels, str]:
 def _comparisons(
     summary: Summary, values_by_metric: Mapping[str, Mapping[tuple[str, Labels], Value | None]], place: Labels
 ) -> tuple[dict[str, Value], dict[str, Value]]:
-    """By kind the gains over held-out examples, and those over the best prior."""
+    """By kind the gains over held-out examples, and those over the baseline guess."""
     differences, margins = (
         {
             kind: value
@@ -194,11 +194,11 @@ def _verdict(
     identified: Collection[str] = (),
     shares: Mapping[str, Value] = MappingProxyType({}),
 ) -> str:
-    """The result of one view for each kind in words: first against held-out examples, then against the best prior.
+    """The result of one view for each kind in words: first against held-out examples, then against the baseline guess.
 
     A kind leaks where its reconstructions are better than those of held-out examples. They must also be better than the
-    best prior, or `identified` more often than held-out examples. Intervals are widened to hold for all kinds at once,
-    by Bonferroni. `shares` are those of the table, to be shown with the words.
+    baseline guess, or `identified` more often than held-out examples. Intervals are widened to hold for all kinds at
+    once, by Bonferroni. `shares` are those of the table, to be shown with the words.
     """
     differences, margins = _widen(differences), _widen(margins)
     _, closer = _leaking_and_closer(differences, margins, identified)
@@ -207,7 +207,7 @@ def _verdict(
     if closer:
         named = [f"{kind} (identified {shares[kind].value:.2f})" if kind in shares else kind for kind in closer]
         against_held_out.append(
-            "closer than held-out examples, but not significantly better than the best prior"
+            "closer than held-out examples, but not significantly better than the baseline guess"
             + ", nor identified significantly more often than held-out examples" * bool(shares)
             + f", for {', '.join(named)}"
         )
@@ -215,7 +215,7 @@ def _verdict(
     if missing:
         against_held_out.append(f"no held-out example to compare with for {', '.join(missing)}")
     against_prior = _sort_by_sign(margins, "better for {}", "worse for {}")
-    prior = f" (against the best prior, picked by the truth: {'; '.join(against_prior)})" if against_prior else ""
+    prior = f" (against the baseline guess, picked by the truth: {'; '.join(against_prior)})" if against_prior else ""
     return "; ".join(against_held_out) + prior
 
 

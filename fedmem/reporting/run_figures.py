@@ -121,12 +121,12 @@ def run_figures(summary: Summary) -> Iterator[RunFigure]:
             panels[_kind_with_count(kind, series_by_style.values())] = _lines(series_by_style)
     if panels:
         subtitle = (
-            "gain over the best prior: ins minus outs of the same client; attacked rounds only; "
+            "gain over the baseline guess: ins minus outs of the same client; attacked rounds only; "
             "bands: 95 % intervals over clients or runs, the wider"
         )
         figure = drawing.over_rounds(
             "reconstruction",
-            f"{summary.known_measures[summary.gain].unit} over the best prior, in − out",
+            f"{summary.known_measures[summary.gain].unit} over the baseline guess, in − out",
             panels,
             subtitle,
             nulls=[0.0],

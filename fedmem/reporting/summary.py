@@ -108,7 +108,7 @@ class Summary:
 
     @property
     def gains(self) -> tuple[str, ...]:
-        """The measures of what a reconstruction has over the best prior: of images and tables, and of texts."""
+        """The measures of what a reconstruction has over the baseline guess: of images and tables, and of texts."""
         return tuple(m.name for m in self.known_measures.values() if m.section == "reconstruction" and m.headline)
 
     @cached_property
@@ -208,7 +208,7 @@ class Summary:
 
     @property
     def gain(self) -> str:
-        """The metric of the gain over the best prior; that of texts only where there is no other."""
+        """The metric of the gain over the baseline guess; that of texts only where there is no other."""
         metrics = {row.reading.metric for row in self.rows}
         return next((gain for gain in self.gains if gain in metrics), "")
 

@@ -15,7 +15,7 @@ _LEVELS = ("local", "sum", "global")
 
 
 def reconstructed_rows(run: Run) -> list[tuple[str, ...]]:
-    """Rows of the last attacked round: place, kind, truth, reconstruction, the best prior, and the outcome.
+    """Rows of the last attacked round: place, kind, truth, reconstruction, the baseline guess, and the outcome.
 
     Each probe, level and view has the first victims of each kind, by run, as they are in the files.
     """
@@ -39,16 +39,16 @@ def reconstructed_rows(run: Run) -> list[tuple[str, ...]]:
                 float(one.columns[key][i]) for key in ("similarity", "prior_similarity", "identified")
             )
             outcome = "" if math.isnan(identified_flag) else ", identified" if identified_flag else ", not identified"
-            rows.append((place, kind, *texts, f"{similarity:.2f} (prior {baseline:.2f}){outcome}"))
+            rows.append((place, kind, *texts, f"{similarity:.2f} (baseline guess {baseline:.2f}){outcome}"))
     return rows
 
 
 TEXTS_NOTE = (
-    "The first victims of each kind in the last attacked round, not the best ones. The best prior is picked by the "
+    "The first victims of each kind in the last attacked round, not the best ones. The baseline guess is picked by the "
     "truth. Similarity: mean of the shares of tokens and of places that agree."
 )
 
-TEXTS_COLUMNS = ("from", "kind", "true text", "reconstruction", "best prior", "similarity")
+TEXTS_COLUMNS = ("from", "kind", "true text", "reconstruction", "baseline guess", "similarity")
 
 
 def texts_cells(run: Run) -> list[list[str | tuple[str, bool]]]:

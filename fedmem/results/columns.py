@@ -77,7 +77,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
     "inclusion": {
         "run": "the run, from 0",
         "subject": "the audit example: the subject of the table audit",
-        "is_in": "whether the run trained on the example: its inclusion coin",
+        "is_in": "whether the run trained on the example, by random inclusion",
     },
     "participation": {
         "run": "the run, from 0",

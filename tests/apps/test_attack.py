@@ -116,7 +116,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_inverting_gradients_from_files_finds_both_rows(folder: Path) -> None:
     code, said, _ = call("--truth", "truth.npz", "--out", "found", "--set", "attack.steps=600", "--set", "attack.tv=0")
     assert code == 0
-    assert "nearer than the best prior: 2 of 2" in said
+    assert "nearer than the baseline guess: 2 of 2" in said
 
 
 def test_python_and_the_command_are_one(folder: Path) -> None:
@@ -157,7 +157,7 @@ def test_attack_on_several_steps_uses_the_known_order(folder: Path) -> None:
     code, said, _ = call("--truth", "truth.npz", *work, "--in-order", "--set", "attack.tv=0", "--out", "found")
     assert code == 0
     assert "the labels, how the client trains, the order of the examples" in said
-    assert "nearer than the best prior: 2 of 2" in said
+    assert "nearer than the baseline guess: 2 of 2" in said
     scores = json.loads((folder / "found" / "attack.json").read_text())["scores"]
     assert min(one["psnr"] for one in scores) > 30
     code, _, error = call(*work, "--out", "without")

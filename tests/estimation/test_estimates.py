@@ -370,7 +370,7 @@ def test_own_rosters_have_no_local_rows_and_no_retention() -> None:
 
 
 def test_too_few_runs_are_refused_with_the_remedy() -> None:
-    with pytest.raises(ComponentError, match=r"estimators\[1\]: membership needs at least 8 runs and the bank has 4"):
+    with pytest.raises(ComponentError, match=r"estimators\[1\]: membership needs at least 8 runs, but runs is 4"):
         estimate(make_bank(runs=4), [Memorisation(), Membership(attack=Lira())], 10)
 
 

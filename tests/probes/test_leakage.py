@@ -346,7 +346,7 @@ def test_two_attacks_in_one_scenario_are_stored_separately(tmp_path: Path) -> No
     assert [heading.partition(":")[0] for heading in blocks] == ["leakage"] * 4 + ["leakage_2"] * 4
     said = [heading.partition(": ")[2].split(" (")[0] for heading in blocks]
     assert said[0].startswith("reconstruction, identified"), "what tells most comes first"
-    assert said[1] == "reconstruction, dB of PSNR over the best prior"
+    assert said[1] == "reconstruction, dB of PSNR over the baseline guess"
     first_rows, second_rows = (
         [rows for heading, rows in blocks.items() if heading.startswith(f"{w}:")] for w in SOURCES
     )

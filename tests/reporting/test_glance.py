@@ -51,7 +51,7 @@ def test_cells_have_levels_retention_and_what_is_not_significant() -> None:
     assert cells[0].lines == [
         ("local", "0.50 [0.40, 0.60]"),
         ("global", "0.10 [−0.10, 0.30], not significant"),
-        ("kept", "undefined"),
+        ("retained", "undefined"),
     ]
     assert (cells[1].lines, cells[1].bars) == ((), "")
     assert others[0].lines == [("local", "−0.50 [−0.60, −0.40], below its null")]

@@ -41,16 +41,19 @@ def test_the_table_holds_what_the_rows_say(folder: Path) -> None:
     assert re.search(r"pattern, first step +7 +3\.00 \[2\.90, 3\.10\]", text)
     words = " ".join(text.split())
     assert (
-        "a client's real message: closer than held-out examples, but not significantly better than the best "
-        "prior, for pattern; no held-out example to compare with for typical-own (against the best "
-        "prior, picked by the truth: worse for pattern, typical-own)." in words
+        "a client's real message: closer than held-out examples, but not significantly better than the "
+        "baseline guess, for pattern; no held-out example to compare with for typical-own (against the "
+        "baseline guess, picked by the truth: worse for pattern, typical-own)." in words
     )
-    assert "the aggregate: not significant for pattern (against the best prior, picked by the truth: worse for" in words
+    assert (
+        "the aggregate: not significant for pattern (against the baseline guess, picked by the truth: worse for"
+        in words
+    )
     assert (
         "a client's first step alone, which no server sees: further off than held-out examples for pattern (against "
-        "the best prior, picked by the truth: better for pattern)." in words
+        "the baseline guess, picked by the truth: better for pattern)." in words
     )
-    assert "reconstruction, gain over the best prior, in − out, dB (without leakage: 0)" in words
+    assert "reconstruction, gain over the baseline guess, in − out, dB (without leakage: 0)" in words
     assert "(picked with knowledge of the truth: below 0 does not mean that nothing leaked)" in words
     assert re.search(r"pattern +13 +1\.50 \[1\.40, 1\.60\] +0\.05 \[−0\.05, 0\.15\]", text)
     assert "−3.50" not in text, "the mean of the controls is for the page"
@@ -109,7 +112,7 @@ def test_every_attack_has_its_sheet_and_its_blocks(tmp_path: Path) -> None:
     text = " ".join(report(tmp_path / "run").read_text(encoding="utf-8").split())
     first, second = ((tmp_path / "run" / f"reconstructions{number}.png").read_bytes() for number in ("", "_2"))
     assert first != second
-    assert "some: reconstruction, gain over the best prior, in − out" in text
+    assert "some: reconstruction, gain over the baseline guess, in − out" in text
     assert "leakage_2: reconstruction, dB of PSNR" in text
     assert "leakage_2: Reconstruction from a client&#39;s real message: no held-out example" in text
     assert "9.00 [8.90, 9.10]" in without_tags(text)
@@ -118,7 +121,7 @@ def test_every_attack_has_its_sheet_and_its_blocks(tmp_path: Path) -> None:
 
 def test_the_legend_has_the_words_that_are_used_and_no_others(folder: Path, tmp_path: Path) -> None:
     text = printed(folder)
-    for term in ("exposure", "LiRA", "AUC", "TPR", "FPR", "PSNR", "prior", "first step", "generalisation gap"):
+    for term in ("exposure", "LiRA", "AUC", "TPR", "FPR", "PSNR", "baseline guess", "first step", "generalisation gap"):
         assert re.search(f"^{term}: [a-z]", text, re.MULTILINE), term
     assert "≈: " not in text
     write(tmp_path / "other", bank(), measurements=[row("memorisation", 0.5, "pattern")], scenario_yaml=SCENARIO)
@@ -128,7 +131,7 @@ def test_the_legend_has_the_words_that_are_used_and_no_others(folder: Path, tmp_
     assert "Also measured" not in other
 
 
-@pytest.mark.parametrize("name", ["priority_customers", "prior", "ceiling"])
+@pytest.mark.parametrize("name", ["priority_customers", "exposure", "ceiling"])
 def test_names_of_kinds_put_no_words_into_the_legend(tmp_path: Path, name: str) -> None:
     kinds = (name, "typical-own")
     own = [row("memorisation", 0.5, kind, at(place), level=level) for kind in kinds for level, place in PLACES]
@@ -138,7 +141,7 @@ def test_names_of_kinds_put_no_words_into_the_legend(tmp_path: Path, name: str) 
     write(tmp_path / "run", labelled, measurements=own, scenario_yaml=SCENARIO)
     text = printed(tmp_path / "run")
     assert name in text
-    assert not re.search(r"^(prior|ceiling): ", text, re.MULTILINE)
+    assert not re.search(r"^(exposure|ceiling): ", text, re.MULTILINE)
     assert re.search(r"^memorisation: ", text, re.MULTILINE)
 
 

@@ -23,7 +23,7 @@ def test_run_shows_reconstructed_texts_escaped(tmp_path: Path) -> None:
     assert "Reconstructed texts" in page
     assert "<code><bdi>&lt;b&gt;" in page
     assert "<code><b>" not in page
-    assert "reconstruction, similarity of texts over the best prior" in page
+    assert "reconstruction, similarity of texts over the baseline guess" in page
     assert not (folder / "reconstructions.png").exists()
     for row in shown:
         assert all(escape_invisible(text).isprintable() for text in row[2:5])

@@ -36,7 +36,7 @@ def matched(images: np.ndarray, truth: np.ndarray) -> FloatArray:
 
 
 def results(targets: list[GradientTarget], truth: list[Examples]) -> tuple[FloatArray, FloatArray]:
-    """PSNR of every image, and of its best prior among grey, mean and equally many real images."""
+    """PSNR of every image, and of its baseline guess among grey, mean and equally many real images."""
     found = InvertingGradients().reconstruct(targets, [stream(0, "attack", client=t) for t in range(len(targets))])
     rng = np.random.default_rng(0)
     own, prior = [], []
@@ -57,7 +57,7 @@ def single(sign: float) -> tuple[FloatArray, FloatArray]:
 
 
 def clearly_better(own: FloatArray, prior: FloatArray) -> bool:
-    """At least 8 of 10 images are 3 dB better than their best prior."""
+    """At least 8 of 10 images are 3 dB better than their baseline guess."""
     return int((own > prior + 3).sum()) >= 8
 
 
