@@ -216,7 +216,7 @@ class ForkPool(Generic[Job, Progress, Result]):
         return ProcessDied(
             name,
             f"the process that trained {name} {how} before it was done. Where memory runs out, systems end processes "
-            "with signal 9: train fewer runs at once, with --set speed.workers=1 or a smaller speed.shard",
+            "with signal 9: train fewer runs at once, with speed.workers=1 or a smaller speed.shard",
         )
 
     def __enter__(self) -> ForkPool[Job, Progress, Result]:

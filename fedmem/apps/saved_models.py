@@ -142,7 +142,7 @@ def fit_to_model(params: Params, model: nn.Module, origin: str) -> Params:
         if params[name].shape != value.shape:
             raise FolderError(
                 f"{origin}: {name!r} has shape {tuple(params[name].shape)}, in the model {tuple(value.shape)}; use the "
-                "model with the fields that it was trained with, such as --set model.hidden=[64]"
+                "model with the fields that it was trained with, such as model.hidden=[64]"
             )
     return {name: params[name].to(value.dtype) for name, value in parameters.items()}
 

@@ -50,7 +50,8 @@ def attack_files(options: AttackOptions) -> str:
         raise ScenarioError(problems)
     odd = sorted(set(tree) - {"model", "attack"})
     if odd:
-        raise ScenarioError([Problem(path=odd[0], message="--set changes fields of model and attack alone")])
+        message = "is no field of model or attack; write model.NAME=VALUE or attack.NAME=VALUE"
+        raise ScenarioError([Problem(path=odd[0], message=message)])
     for name in ("model", "attack"):
         if not isinstance(tree[name], dict):
             problem = f"should be a mapping of a kind and its fields, got {tree[name]!r}; change one field of it"
@@ -171,7 +172,7 @@ def _model(tree: Mapping[str, Any], knowledge: Known) -> nn.Module:
         fields = {key: value for key, value in tree.items() if key != "kind"}
         raise ComponentError(
             "model", f"{kind} cannot be made with {fields or 'no arguments'}: {cause_of(error)}; "
-            "give its arguments as --set model.NAME=VALUE"
+            "give its arguments as model.NAME=VALUE"
         ) from error  # fmt: skip
     return built
 

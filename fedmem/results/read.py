@@ -253,7 +253,7 @@ class Run(RunViews):
     def params(self) -> Params:
         """The final parameters; an error when the scenario did not ask to keep them."""
         if not (self.path / "params.safetensors").exists():
-            raise RunError(f"{self.path} holds no parameters; run it again with --set save.params=true")
+            raise RunError(f"{self.path} holds no parameters; run it again with save.params=true")
         from safetensors.torch import load_file
 
         with _name_broken_file(self.path / "params.safetensors") as file:

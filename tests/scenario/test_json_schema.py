@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from fedmem.scenario.json_schema import scenario_schema, text_of_schema
 from fedmem.scenario.loading import load_scenario, parse_scenario
 from fedmem.scenario.overrides import FAMILY_OF_FIELD
 from fedmem.scenario.scenario import Scenario
+from tests.test_prose import MAX_WORDS, count_words, paragraphs, sentences
 from tests.tiny import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +34,26 @@ def schema() -> dict[str, Any]:
 def validator(schema: dict[str, Any]) -> jsonschema.Draft202012Validator:
     jsonschema.Draft202012Validator.check_schema(schema)
     return jsonschema.Draft202012Validator(schema)
+
+
+def descriptions(node: object) -> Iterator[str]:
+    """All descriptions in a schema, which editors show."""
+    if isinstance(node, dict):
+        yield from [text] if isinstance(text := node.get("description"), str) else []
+        for value in node.values():
+            yield from descriptions(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from descriptions(value)
+
+
+def test_sentences_of_descriptions_are_short(schema: dict[str, Any]) -> None:
+    """The second sentence of a component may begin with a symbol in lower case."""
+    texts = set(descriptions(schema))
+    assert len(texts) > 200
+    split = [part for text in texts for paragraph in paragraphs(text) for part in sentences(paragraph)]
+    short = [sentence for part in split for sentence in part.split(". ")]
+    assert [sentence for sentence in short if count_words(sentence) > MAX_WORDS] == []
 
 
 def messages(validator: jsonschema.Draft202012Validator, value: object) -> list[Any]:
