@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from fedmem.federation.fetch import fetch as fetch
     from fedmem.observation.observed import Observed as Observed
     from fedmem.results.read import read as read
+    from fedmem.results.transfer import pull as pull
+    from fedmem.results.transfer import push as push
     from fedmem.scenario.loading import load_scenario as load_scenario
     from fedmem.sharing.export import export as export
     from fedmem.sharing.track import track as track
@@ -40,6 +42,8 @@ _HOME = {
     "sweep": "fedmem.studies.sweep",
     "plan": "fedmem.execution.plan",
     "measure": "fedmem.execution.run",
+    "pull": "fedmem.results.transfer",
+    "push": "fedmem.results.transfer",
     "read": "fedmem.results.read",
     "read_comparison": "fedmem.studies.reading",
     "export": "fedmem.sharing.export",
@@ -69,6 +73,8 @@ __all__ = [
     "load_scenario",
     "measure",
     "plan",
+    "pull",
+    "push",
     "read",
     "read_comparison",
     "run",

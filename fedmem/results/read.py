@@ -54,6 +54,7 @@ from fedmem.results.tables import (
     read_references,
     read_targets,
 )
+from fedmem.results.urls import is_url
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -288,11 +289,17 @@ def measurement_frame(table: pa.Table) -> pd.DataFrame:
 
 
 def read(path: Path | str) -> Run:
-    """The finished run in this folder.
+    """The finished run in this folder, or at an address such as `s3://bucket/run`, which `fedmem push` has written.
+
+    The files of an address are copied to a temporary folder and verified. It is removed when the run is no longer used.
 
     Errors: `FolderError` when the folder is no finished run, or was written in another schema. `RunError` when a
     missing or damaged file of it is first asked for.
     """
+    if isinstance(path, str) and is_url(path):
+        from fedmem.results.transfer import read_remote
+
+        return read_remote(path)
     folder = Path(path).resolve()
     if not is_finished(folder):
         raise FolderError(f"{path} is no finished run: {_reason_missing(folder)}")
