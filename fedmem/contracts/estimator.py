@@ -79,6 +79,10 @@ class SetEvidence:
         """(R, n) correctness, 0 or 1, of the same examples."""
         return self._gather(pair, "correct")
 
+    def margin(self, pair: int) -> FloatArray:
+        """(R, n) margins of the same examples."""
+        return self._gather(pair, "margin")
+
     def _gather(self, pair: int, name: str) -> FloatArray:
         values = np.full((self.models.runs, self.size), np.nan)
         for block in self.blocks:

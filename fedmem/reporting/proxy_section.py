@@ -16,7 +16,8 @@ def proxy_section(summary: Summary, *, everything: bool) -> Section:
     """Each proxy over in runs, over out runs, and the difference, place by place; with `everything` also the others.
 
     A proxy is a measure that declares the section `proxies`. Its `gain` is the measure of the difference. The label
-    `statistic` says over which runs the other value is: the value without it is over the runs of the other side.
+    `statistic` says over which runs the other value is: the value without it is over the runs of the other side. A
+    proxy without such a label is itself a difference.
     """
     blocks = []
     for measure in _proxies(summary):
@@ -27,7 +28,9 @@ def proxy_section(summary: Summary, *, everything: bool) -> Section:
                     of_place = labels.plus(place=place or None)
                     inside, outside = (_value_of(summary, measure, level, kind, of_place, side) for side in _SIDES)
                     gap = summary.value(measure.gain, level, kind, of_place) if measure.gain else None
-                    if inside or outside:
+                    if not inside and not outside and not gap:  # a proxy that has no value but a difference
+                        gap = summary.value(measure.name, level, kind, of_place)
+                    if inside or outside or gap:
                         variant = Variant(measure=measure, title=measure.title, null=measure.null)
                         cells = (value_cell(value, variant) for value in (inside, outside, gap))
                         where = level if place != "others" else "others"
@@ -57,7 +60,7 @@ def _proxies(summary: Summary) -> list[Measure]:
 
 def _variants(summary: Summary, measure: Measure) -> list[Labels]:
     """The labels that tell the variants of a proxy apart, besides place and side."""
-    entries = summary.entries(measure.name)
+    entries = [*summary.entries(measure.name), *(summary.entries(measure.gain) if measure.gain else ())]
     variants = [labels.without("place", "statistic") for _, about, labels, _ in entries if about in summary.kinds]
     return list(dict.fromkeys(variants))
 

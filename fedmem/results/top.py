@@ -139,7 +139,7 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
         "subject": subjects[shown],
     }
     for each in ("local", "global"):
-        columns |= _score_columns(variant, evidence, each, subjects[shown], interval_level, measure.range)
+        columns |= _score_columns(variant, evidence, each, subjects[shown], interval_level, measure)
     columns |= {"p": p[shown], "p_adjusted": adjusted[shown], "significant": adjusted[shown] <= RATE}
     columns |= {"candidates": len(subjects), "level_of_interval": interval_level}
     ranking = Ranking(
@@ -301,14 +301,15 @@ def _score_columns(
     level: Level,
     subjects: IntArray,
     confidence: float,
-    limits: tuple[float, float],
+    measure: Measure,
 ) -> dict[str, object]:
     """Score, interval, number of runs, and why there is no interval."""
     readings = [variant.scores.get(level, {}).get(subject) for subject in subjects.tolist()]
     low, high = (bound[subjects] for bound in evidence.interval(level, confidence))
     value = np.array([math.nan if reading is None else reading.value for reading in readings])
     if evidence.compares != "correct":
-        low, high = (np.clip(bound, *limits) for bound in _widen(readings, value, confidence))
+        widened = _widen(readings, value, confidence, is_difference=not math.isnan(measure.null))
+        low, high = (np.clip(bound, *measure.range) for bound in widened)
     has_interval = ~np.isnan(low + high + value)
     notes = [
         NOT_MEASURED if math.isnan(one) else "" if known else NO_INTERVAL if evidence.compares else NO_SPREAD
@@ -323,15 +324,18 @@ def _score_columns(
     }
 
 
-def _widen(readings: Sequence[Reading | None], value: FloatArray, confidence: float) -> tuple[FloatArray, FloatArray]:
-    """The 95 % intervals that an estimator gave for single examples, at another level, by Student's t over runs.
+def _widen(
+    readings: Sequence[Reading | None], value: FloatArray, confidence: float, *, is_difference: bool
+) -> tuple[FloatArray, FloatArray]:
+    """The 95 % intervals that an estimator gave for single examples, at another level, by Student's t over n runs.
 
-    The degrees of freedom are those of the smaller side of n runs: with fewer, an interval is widened by more.
+    For a difference of in and out runs, the degrees of freedom are those of one side alone. That is the fewest that
+    Welch's interval has, and with fewer an interval is widened by more.
     """
     low, high = np.full(len(value), math.nan), np.full(len(value), math.nan)
     for position, reading in enumerate(readings):
         if reading is not None and not math.isnan(reading.low + reading.high):
-            freedom = max(reading.n // 2 - 1, 1)
+            freedom = max((reading.n // 2 if is_difference else reading.n) - 1, 1)
             factor = quantile(freedom, confidence) / quantile(freedom)
             low[position] = value[position] - factor * (value[position] - reading.low)
             high[position] = value[position] + factor * (reading.high - value[position])

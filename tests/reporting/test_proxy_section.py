@@ -24,23 +24,39 @@ def summary(tmp_path: Path) -> Summary:
             row("cumulative_loss", 0.75, "pattern", **{**about, "about": f"{about['about']} statistic=out"}),
             row("cumulative_loss_gain", -0.5, "pattern", **about),
         ]
+    found += [row("unique_information", 1.5, "pattern"), row("v_information_gain", 2.5, "pattern")]
     write(tmp_path / "run", bank(), measurements=found, scenario_yaml=SCENARIO)
     return Summary(read(tmp_path / "run"))
 
 
 def test_a_row_has_in_out_and_their_difference(summary: Summary) -> None:
     section = proxy_section(summary, everything=True)
-    ((heading, block),) = [(heading, block) for heading, block in section.blocks if block]
+    blocks = dict(section.blocks)
+    assert len(blocks) == 3
+    heading, block = next((heading, block) for heading, block in blocks.items() if "cumulative" in heading)
     assert heading == "cumulative loss by participations, nats"
     assert [cells[0] for cells in block] == ["pattern, local", "pattern, global", "pattern, others"]
     assert all([cell.split(" ")[0] for cell in cells[2:]] == ["0.250", "0.750", "−0.500"] for cells in block)
     assert "not memorisation" in section.notes[0]
     titles = [[one.title for one in sections(summary, everything=everything)] for everything in (False, True)]
     assert ["PROXIES" in some for some in titles] == [False, True]
-    assert len(proxy_section(summary, everything=False).blocks[0][1]) == 2
+    assert max(len(block) for _, block in proxy_section(summary, everything=False).blocks) == 2
+
+
+def test_a_proxy_may_have_a_difference_alone(summary: Summary) -> None:
+    blocks = dict(proxy_section(summary, everything=True).blocks)
+    for heading, value in (("unique information of margins, nats", "1.5"), ("pointwise V-information, bits", "2.5")):
+        ((name, _, *cells),) = blocks[heading]
+        assert name == "pattern, global"
+        assert cells[:2] == ["–", "–"]
+        assert cells[2].startswith(value)
 
 
 def test_a_short_table_names_its_proxies(summary: Summary) -> None:
-    assert proxy_titles(summary) == ["cumulative loss"]
+    assert sorted(proxy_titles(summary)) == [
+        "cumulative loss",
+        "pointwise V-information",
+        "unique information of margins",
+    ]
     assert "cumulative_loss" not in {variant.metric for variant in summary.measures}
     assert "cumulative loss" in omitted_measures(summary)
