@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fedmem.apps.attack_scores import Images, Score, scores
-from fedmem.apps.match_control import Client, Match, control_targets, distances, reverse_update
+from fedmem.apps.match_control import Client, Match, clip_distance, compare, make_controls, reverse_update
 from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.attack import GradientTarget, Reconstruction, ReconstructionAttack
 from fedmem.contracts.validation_of_measures import reconstruct
@@ -212,7 +212,7 @@ def attack(  # noqa: PLR0913 - options for users, all by name
             an identification says much. None of them may be a true one.
         seed: Seed of the attack's starts.
         controls: Simulated updates of a client that works as stated, on inputs of the gallery or on noise. The same
-            attack on them, and on updates of clients that work otherwise, shows which distance is a match
+            attack on them, and on updates of clients that work otherwise, shows at which distance it works
             (`result.match`). 0 checks nothing and saves most of the time.
 
     Errors: `FolderError` for files that cannot be used. `TargetError` for an update from which nothing can be
@@ -254,8 +254,10 @@ def attack(  # noqa: PLR0913 - options for users, all by name
     target = target_of(pair[0], pair[1], model, known, gradient=gradient).grant(attack.knows)
     (target,) = validate_targets([require_direction(target)])
     (reconstruction,) = reconstruct(attack, [target], [stream(seed, "attack")])
-    reconstruction = replace(reconstruction, distance=max(0.0, reconstruction.distance))  # rounding may go below 0
-    match = Match(distance=reconstruction.distance)
+    reconstruction = replace(reconstruction, distance=clip_distance(reconstruction.distance))
+    found_scores = scores(reconstruction.inputs, true, others, stream(seed, "attack gallery")) if len(true) else []
+    worse = sum(score.margin <= 0 for score in found_scores)
+    match = Match(distance=reconstruction.distance, is_refuted=bool(found_scores) and 2 * worse >= len(found_scores))
     if controls and np.isfinite(match.distance):
         match = _compare_with_controls(match, attack, target, pair, model, known, (others, seed, controls, gradient))
     return AttackResult(
@@ -264,7 +266,7 @@ def attack(  # noqa: PLR0913 - options for users, all by name
         clients=known.clients,
         match=match,
         notes=() if gradient else _contradictions(states[0], states[1], model, known),
-        scores=scores(reconstruction.inputs, true, others, stream(seed, "attack gallery")) if len(true) else (),
+        scores=found_scores,
         truth=true if len(true) else None,
         gallery_size=len(others),
         origin=origin | {"seed": seed},
@@ -304,21 +306,11 @@ def _compare_with_controls(
         clients=known.clients,
         gradient=gradient,
     )
-    as_stated, misstated = control_targets(build, before, client, data, controls)
-    rngs = [stream(seed, "attack on control", run=i) for i in range(len(as_stated) + len(misstated))]
-    return replace(
-        match,
-        as_stated=distances(attack, as_stated, rngs[: len(as_stated)]),
-        misstated=distances(attack, misstated, rngs[len(as_stated) :]),
-        reverse=next(
-            iter(
-                distances(
-                    attack, [reverse_update(target) if gradient else build(before, after)], [stream(seed, "attack")]
-                )
-            ),
-            float("nan"),
-        ),
-    )
+    made = make_controls(build, before, client, data, controls)
+    rngs = [stream(seed, "attack on control", run=i) for i in range(len(made))]
+    swapped = reverse_update(target) if gradient else build(before, after)
+    (reverse,) = reconstruct(attack, [swapped], [stream(seed, "attack")])
+    return compare(replace(match, reverse=clip_distance(reverse.distance)), attack, made, rngs, gallery)
 
 
 def _contradictions(before: Params, after: Params, model: nn.Module, known: Known) -> tuple[str, ...]:

@@ -242,6 +242,8 @@ def _json_facts(done: AttackResult) -> dict[str, Any]:
             "verdict": done.match.verdict,
             "as_stated": list(done.match.as_stated),
             "misstated": list(done.match.misstated),
+            "worked": list(done.match.worked),
+            "worked_otherwise": list(done.match.worked_otherwise),
             **{name: value for name in ("limit", "reverse") if np.isfinite(value := getattr(done.match, name))},
         },
         **({"notes": list(done.notes)} if done.notes else {}),

@@ -72,43 +72,93 @@ def assumed_text(known: Known, options: AttackOptions) -> str:
     return ", ".join(filter(None, parts))
 
 
-def match_lines(match: Match, notes: Sequence[str] = ()) -> list[str]:
-    """The quality of the match in words, a warning where there is none, and what the files contradict."""
+def match_lines(match: Match, notes: Sequence[str] = (), leaked: str = "") -> list[str]:
+    """The quality of the match in words, a warning where there is none, and what the files contradict.
+
+    `leaked` says which true inputs leaked all the same, such as `8 of 8`.
+    """
     lines = [f"note: {note}" for note in notes]
     if math.isnan(match.distance):
         return [*lines, "match: none, since nothing was matched"]
     reached = f"matching distance {match.distance:.2g} (0 is a perfect match, and larger is worse)"
     if match.verdict == "not checked":
         return [*lines, f"match: not checked; {reached}. With --controls 3, simulated updates show which is good"]
-    beside = (
-        f"{reached}. The same attack reaches {_span(match.as_stated)} on simulated updates of a client that works as "
-        f"assumed. On those of one that does not (Adam, or a reversed update) it reaches {_span(match.misstated)}"
+    word = "bad" if match.verdict == "swapped" else match.verdict
+    lines.append(f"match: {word}; {reached}. {_controls_text(match)}{_reason(match)}")
+    if word != "bad":
+        return lines
+    swapped = (
+        f"Reversed, it is matched better (distance {match.reverse:.2g}): before and after are probably swapped. Other "
+        "usual reasons"
+        if match.verdict == "swapped"
+        else "The usual reasons"
     )
-    if match.verdict == "matched":
-        return [*lines, f"match: good; {beside}"]
-    if match.verdict == "undecided":
-        return [
-            *lines,
-            f"match: undecided; {beside}. These overlap, so the distance does not show whether the update was matched. "
-            "Raise attack.steps, or use a stronger attack",
-        ]
-    if match.verdict == "swapped":
-        return [
-            *lines,
-            f"match: bad; {beside}",
-            "WARNING: the update was not matched, so this attack says nothing about safety. Reversed, it is "
-            f"matched better (distance {match.reverse:.2g}): before and after are probably swapped"
-            f". Other usual reasons: {REASONS}",
-        ]
-    return [
-        *lines,
-        f"match: bad; {beside}",
-        f"WARNING: the update was not matched, so this attack says nothing about safety. The usual reasons: {REASONS}",
-    ]
+    warning = (
+        f"WARNING: not matched, yet {leaked} true inputs leaked: not safe. A better match may find more"
+        if leaked
+        else "WARNING: the update was not matched, so this attack says nothing about safety"
+    )
+    return [*lines, f"{warning}. {swapped}: {REASONS}"]
+
+
+def _controls_text(match: Match) -> str:
+    """The distances of the simulated updates, and on how many of them the attack worked."""
+    right = len(match.as_stated) if not match.worked else sum(match.worked)
+    return (
+        f"On simulated updates of a client that works as assumed, the same attack reaches {_span(match.as_stated)}. It "
+        f"works on {right} of {len(match.as_stated)} of them. On those of clients that work otherwise (momentum, Adam, "
+        f"other steps, reversed), it reaches {_span(match.misstated)}, and works on {sum(match.worked_otherwise)} of "
+        f"{len(match.misstated)}"
+    )
+
+
+def _reason(match: Match) -> str:
+    """Why a match is good or undecided, as a sentence."""
+    if match.verdict == "good":
+        return f". {_borders(match)}"
+    if match.verdict != "undecided":
+        return ""
+    if match.is_weak:
+        return (
+            ". It fails where all is as assumed, so it is too weak to show anything. Raise attack.steps, use a "
+            "stronger attack, or give a --gallery of inputs like the client's"
+        )
+    if math.isnan(match.limit):
+        return (
+            ". Distances with which it works and fails are alike, so the distance does not show whether the update "
+            "was matched. Raise attack.steps, or use a stronger attack"
+        )
+    if match.distance <= match.limit:
+        return (
+            ". The distance would be good, but at most half of the true inputs came back nearer than the best guess "
+            "without the update. The client probably works otherwise"
+        )
+    return (
+        f". {_borders(match)}. The distance lies above the first and below the second, so the client may work "
+        "otherwise than assumed"
+    )
+
+
+def _borders(match: Match) -> str:
+    """The distances up to which the attack works on simulated updates, and from which on it fails."""
+    if math.isinf(match.smallest_failing):
+        return f"Up to {match.limit:.2g} it works, and it never fails"
+    return f"Up to {match.limit:.2g} it works, and from {match.smallest_failing:.2g} on it fails"
 
 
 def _span(values: Sequence[float]) -> str:
     return f"{min(values):.2g} to {max(values):.2g}"
+
+
+def leaked_text(done: AttackResult) -> str:
+    """How many true inputs were identified, such as `8 of 8`; empty if no more than by chance (p above 0.05)."""
+    from scipy.stats import binom
+
+    identified = [score.identified for score in done.scores if score.identified == score.identified]
+    count = int(sum(identified))
+    if not count or binom.sf(count - 1, len(identified), 1 / (done.gallery_size + 1)) > 0.05:
+        return ""
+    return f"{count} of {len(identified)}"
 
 
 def found_text(done: AttackResult) -> str:
@@ -128,7 +178,7 @@ def score_lines(done: AttackResult) -> list[str]:
     successes, trials = int(sum(identified)), len(identified)
     better = sum(score.margin > 0 for score in done.scores)
     lines = []
-    if identified and not successes and done.match.verdict in ("unmatched", "swapped", "undecided"):
+    if identified and not successes and done.match.verdict in ("bad", "swapped", "undecided"):
         return [
             f"identified: undefined. None of {trials} reconstructions is near a true input, but the update was not "
             "matched; this is no evidence that nothing leaks"
@@ -183,7 +233,7 @@ def outcome_lines(done: AttackResult, known: Known, options: AttackOptions, atta
         f"granted to the adversary: {granted_text(done.knows)}",
         f"assumed of the client: {assumed_text(known, options)}",
         found_text(done),
-        *match_lines(done.match, done.notes),
+        *match_lines(done.match, done.notes, leaked_text(done)),
         *score_lines(done),
         *stronger_lines(attack, known, gradient=options.gradient),
     ]

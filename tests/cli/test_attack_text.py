@@ -14,7 +14,7 @@ from torch import nn
 from fedmem.apps.attack import AttackResult
 from fedmem.apps.attack_scores import Score
 from fedmem.apps.match_control import Match
-from fedmem.cli.attack_text import match_lines, score_lines
+from fedmem.cli.attack_text import leaked_text, match_lines, score_lines
 from fedmem.contracts.attack import Reconstruction
 from tests.apps.attack_helpers import call, write_attack_files
 
@@ -52,7 +52,7 @@ def test_a_good_match_is_said_and_scored(folder: Path) -> None:
     assert "match: good; matching distance" in said
     assert "WARNING" not in said
     assert "identified 2 of 2" in said
-    assert json.loads((folder / "found" / "attack.json").read_text())["match"]["verdict"] == "matched"
+    assert json.loads((folder / "found" / "attack.json").read_text())["match"]["verdict"] == "good"
 
 
 def test_a_failed_match_is_no_evidence_of_safety(folder: Path) -> None:
@@ -86,6 +86,22 @@ def test_reasons_and_undecided_matches_are_in_words() -> None:
         assert reason in text
     overlap = Match(distance=0.3, as_stated=(0.1, 0.3), misstated=(0.2, 0.3), reverse=0.4)
     assert "match: undecided" in match_lines(overlap)[0]
+
+
+def test_leaks_without_a_match_are_not_called_no_evidence() -> None:
+    """The warning about the match and the count of identified inputs agree."""
+    bad = Match(distance=0.3, as_stated=(1e-6, 1e-5), misstated=(0.2, 0.3), reverse=0.4)
+    image = np.zeros(4, np.float32)
+    score = Score(psnr=30.0, margin=9.0, identified=1.0, place=0, prior=image)
+    found = Reconstruction(inputs=np.zeros((8, 4), np.float32), labels=np.zeros(8, int), distance=0.3)
+    done = AttackResult(found=found, knows="lr", clients=1, match=bad, scores=(score,) * 8, gallery_size=999)
+    assert leaked_text(done) == "8 of 8"
+    warning = match_lines(bad, leaked=leaked_text(done))[-1]
+    assert warning.startswith("WARNING: not matched, yet 8 of 8 true inputs leaked: not safe")
+    assert "says nothing" not in warning
+    by_chance = replace(done, scores=(score, *(replace(score, identified=0.0),) * 7), gallery_size=9)
+    assert leaked_text(by_chance) == ""
+    assert "says nothing about safety" in match_lines(bad, leaked=leaked_text(by_chance))[-1]
 
 
 def test_several_steps_name_the_stronger_attack(folder: Path) -> None:
