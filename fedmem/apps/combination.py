@@ -133,6 +133,7 @@ def bank_of(frames: Sequence[tuple[str, pd.DataFrame]], seed: int) -> Bank:
         copies=np.ones(m, dtype=np.int32),
         is_in=np.array([[table[place].included for place in places] for table in tables]),
     )
+    _require_an_owner(frames, owners)
     _warn_of_constants(audit, frames, owners)
     evidence, references = [], []
     kept = [frame[frame["set"].isin(sets)] for _, frame in frames]
@@ -314,6 +315,18 @@ def _owners(frames: Sequence[tuple[str, pd.DataFrame]], tables: Sequence[_Table]
                 )
             owners[place], named[place] = owner, name
     return owners
+
+
+def _require_an_owner(frames: Sequence[tuple[str, pd.DataFrame]], owners: dict[tuple[str, int], str]) -> None:
+    """Refuses runs whose owners are no clients of the app, so that the summary would be empty."""
+    seen, named = _clients_seen(frames), {owner for owner in owners.values() if owner}
+    if named and not named & seen:
+        listed = [", ".join(sorted(names, key=_order)[:10]) for names in (named, seen)]
+        raise ValueError(
+            f"no owner took part in an observed round of any run. By member_of the owners are {listed[0]}; the clients "
+            f"that took part are {listed[1]}. Give member_of (and assign_canaries) the identities of column client, "
+            "and run the app again"
+        )
 
 
 def _warn_of_constants(

@@ -105,6 +105,33 @@ class Identities:
             self._by_node[identity.node] = identity
             self._node_of[str(identity.value)] = identity.node
 
+    def check_named(self, round_number: int, named: Sequence[str], connected: Collection[int]) -> None:
+        """Compare the clients that a watcher names with those that took part so far.
+
+        A client that did not take part yet may be one of them, and so may one of the user's mapping. So the error comes
+        once all connected clients took part, or at once where one side has numbers and the other names.
+
+        Errors: `RunError` if none of the named clients can be a client of this app.
+        """
+        values = [str(one.value) for one in self._by_node.values() if one.source not in (NODE, MAPPING)]
+        if not named or not values or set(named) & set(values):
+            return
+        differ = {_are_numbers(named), _are_numbers(values)} == {True, False}
+        if not differ and not set(connected) <= self._by_node.keys():
+            return
+        source = next(iter(self._by_node.values())).source
+        hint = ""
+        if _are_numbers(values) and _are_numbers(named) is False:
+            hint = (
+                ", or let the clients return their names in a record, 'trace': ConfigRecord({'client': name}), since "
+                "metrics hold numbers alone"
+            )
+        raise RunError(
+            f"round {round_number}: none of the {len(named)} clients that member_of names ({_list_names(named)}) is a "
+            f"client of this app; by {source!r} its clients are {_list_names(values)}. Use these in member_of (and in "
+            f"assign_canaries){hint}."
+        )
+
     def _check_one(self, place: str, identity: ClientIdentity, connected: Collection[int]) -> None:
         before = self._by_node.get(identity.node)
         if before is not None and str(before.value) != str(identity.value):
@@ -124,6 +151,17 @@ def _two_nodes(place: str, identity: ClientIdentity, other: int) -> RunError:
         "client needs an identity of its own; give clients={node id: client} to Observed, or return "
         "another entry and name it in client_key."
     )
+
+
+def _are_numbers(names: Sequence[str]) -> bool | None:
+    """Whether all are numbers, or none is; None if only some are."""
+    numbers = [name.isdecimal() for name in names]
+    return None if any(numbers) and not all(numbers) else all(numbers)
+
+
+def _list_names(names: Sequence[str]) -> str:
+    more = f", and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(names[:10]) + more
 
 
 def _check_mapping(clients: Mapping[int, int | str]) -> None:

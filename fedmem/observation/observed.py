@@ -67,7 +67,7 @@ class Observed:
 
     Errors: `ValueError` for a mapping that gives two nodes one client, or that lacks a client which a watcher names.
     `RunError` during training for two nodes that are one client, and for clients of which only some identify
-    themselves.
+    themselves. `RunError` also where none of the clients that a watcher names is a client of the app.
 
     In a Flower app of one's own::
 
@@ -159,11 +159,21 @@ class Observed:
         answers = sorted(map(self._reply_of, replies), key=lambda reply: reply.rank)
         successes = [reply for reply in answers if not reply.message.has_error()]
         self._show(round_number, lambda: self._local_transitions(round_number, successes))
+        self._check_owners(round_number)
         for reply in successes:
             reply.message.content.pop(TRACE, None)
         arrays, metrics = original(round_number, [reply.message for reply in answers])
         self._show(round_number, lambda: [self._global(round_number, successes, arrays)])
         return arrays, metrics
+
+    def _check_owners(self, round_number: int) -> None:
+        """Tell each watcher at once if none of the clients that it names can be found in this app."""
+        for watcher, declared in zip(self.watchers, self._declared, strict=True):
+            if watcher not in self._ended:
+                connected = frozenset(self._connected()) if declared.named_clients else frozenset()
+                self._guard_watchers(
+                    [watcher], partial(self._identities.check_named, round_number, declared.named_clients, connected)
+                )
 
     def _reply_of(self, message: Message) -> _Reply:
         """A reply with its client; a client with a name has the id of its node as its number."""

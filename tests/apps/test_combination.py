@@ -176,3 +176,10 @@ def test_owners_that_never_took_part_are_named() -> None:
     with pytest.warns(RuntimeWarning, match=r"1 owner never took part in an observed round of any run \(2\)"):
         found = memorised(frames)
     assert found["local", "owner"].n == CANARIES - CANARIES // CLIENTS
+
+
+def test_owners_that_are_no_client_at_all_are_an_error() -> None:
+    """Not an empty summary: member_of has names here, and the clients are numbers."""
+    frames = [frame.assign(owner="c" + frame["owner"].astype(str)) for frame in map(frame_of, range(RUNS))]
+    with pytest.raises(ValueError, match=r"no owner took part .*owners are c0, c1.*took part are 0, 1"):
+        combine_runs(frames)

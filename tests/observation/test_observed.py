@@ -16,10 +16,11 @@ from torch import nn
 
 from fedmem import Known, Observed, Watch, WatchLeakage
 from fedmem.attacks.inverting_gradients import InvertingGradients
-from fedmem.contracts.evidence import Transition
+from fedmem.contracts.evidence import ClientIdentity, Transition
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process
 from fedmem.engines.directed import Demands, Directed
 from fedmem.errors import RunError
+from fedmem.observation.client_identity import Identities
 from tests.narrowing import instance
 from tests.observation.observed_helpers import CLIENTS, Net, app_grid, data_of, initial
 
@@ -181,6 +182,40 @@ def test_owners_are_clients_that_the_app_can_have(make: Callable[..., Any]) -> N
         Observed(FedAvg(), make(member_of={"canaries": "c9"}), clients={7: "c0", 8: "c1"})
     with pytest.raises(ValueError, match="member_of names the set 'other'"):
         make(member_of={"other": 0})
+
+
+def _say_names(replies: list[Message]) -> list[Message]:
+    for reply, name in zip(replies, ("nord", "ost", "sued", "west"), strict=False):
+        reply.content["trace"] = ConfigRecord({"client": name})
+    return replies
+
+
+@pytest.mark.parametrize("owners", [0, "north"])
+def test_unknown_owners_are_an_error_after_round_1(owners: int | str) -> None:
+    """By default the training ends there; with on_error=warn it goes on, and the warning comes once."""
+    strict, lenient = (
+        watch_of(member_of={"canaries": owners}),
+        watch_of(member_of={"canaries": owners}, on_error="warn"),
+    )
+    settings: Any = {"grid": app_grid(_say_names), "initial_arrays": initial(), "num_rounds": 2}
+    with pytest.raises(RunError, match=rf"round 1: none of the 1 clients .*\({owners}\).*are nord, ost, sued, west"):
+        Observed(FedAvg(fraction_evaluate=0.0), strict).start(**settings)
+    with pytest.warns(RuntimeWarning, match="round 1: Watch stops watching") as caught:
+        result = Observed(FedAvg(fraction_evaluate=0.0), lenient).start(**settings)
+    assert len([one for one in caught if "stops watching" in str(one.message)]) == 1
+    assert len(result.train_metrics_clientapp) == 2
+
+
+def test_an_owner_that_is_not_sampled_yet_is_no_error() -> None:
+    """With half of the clients in each round, the owner may come later; only its absence from all clients is wrong."""
+    watch = watch_of(member_of={"canaries": "west"})
+    identities = Identities()
+    identities.check(1, [ClientIdentity(value="nord", source="trace", node=1)], [1, 2])
+    identities.check_named(1, watch.named_clients, [1, 2])
+    identities.check(2, [ClientIdentity(value="sued", source="trace", node=2)], [1, 2])
+    with pytest.raises(RunError, match=r"\(west\) is a client of this app; by 'trace' its clients are nord, sued"):
+        identities.check_named(2, watch.named_clients, [1, 2])
+    identities.check_named(2, ["west", "nord"], [1, 2])
 
 
 def test_a_wrong_model_is_named() -> None:
