@@ -165,7 +165,7 @@ FOR_READERS = {
     r"coins?(?!:)": "random inclusion (in/out)",
     r"banks?": "runs, shadow runs",
     r"rosters?(?!:)": "participation schedule",
-    r"priors?(?! of)": "baseline guess",
+    r"(?<!label )priors?(?! of| counts)": "baseline guess",
     r"unresolved|not resolved": "not significant, undefined",
     r"data less|less (loss|that|the|those|where)": "minus",
     r"wants": "needs",

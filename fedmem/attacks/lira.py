@@ -1,4 +1,4 @@
-"""The likelihood ratio attack, with the runs of a bank as one another's shadow models."""
+"""The likelihood ratio attack, with the runs of a scenario as one another's shadow models."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The epsilon that the bank proves: how far models distinguish members, as a lower bound of the guarantee."""
+"""The epsilon that the runs prove: how far models distinguish members, as a lower bound of the guarantee."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from fedmem.seeding import stream
 
 @dataclass(frozen=True, kw_only=True)
 class Audit:
-    """Empirical epsilon of the records that coins decide, by kind, at every observed round after the first model.
+    """Empirical epsilon of records included at random, by kind, at every observed round after the first model.
 
     Scores are margins, log p_y − log Σ_{c≠y} p_c. The unit is a record, with all copies under its coin. Neighbours
     differ by it (`exclusion: remove`, add_remove: n rows against n - 1) or have another row in its place (`replace`).
@@ -60,7 +60,7 @@ class Audit:
         method: What is counted.
         example_kind: The kind of audit example that is audited; by default each kind separately.
         level: Which models are read, the aggregates or those of the owners.
-        run: Whose coins `one_run` guesses.
+        run: Whose random inclusion `one_run` guesses.
         guesses: Share of the examples that `one_run` guesses; the middle is not guessed.
         thresholds: Of margins, declared for `over_runs`.
         delta: At which epsilon is reported.

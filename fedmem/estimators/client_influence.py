@@ -1,4 +1,4 @@
-"""Client-level influence: what the aggregate is worth with a client and without it, by coins of the clients' own."""
+"""Client-level influence: what the aggregate is worth with a client and without it, by random inclusion of clients."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ _MEASURE = Measure(
 
 @dataclass(frozen=True, kw_only=True)
 class VInformation:
-    """PVI after Ethayarajh, Choi and Swayamdipta (2022), with the models of the bank and a label prior in closed form.
+    """PVI after Ethayarajh, Choi and Swayamdipta (2022), with the models of all runs and a label prior in closed form.
 
     PVI_j = log2 p(y_j | x_j) − log2 g(y_j) in bits, with p the probability of the label. The prior g is the best answer
     without the input: g(y) = (n_y + 1) / (n + C). There are C classes, and n_y of n base rows have this label.

@@ -132,8 +132,8 @@ class PlacedInjection(ABC):
     - `clients`: the clients that hold examples: `all`, a list of clients by number or name, `{share: 0.3}` of them or
       `{count: 4}` of them, drawn at random. A share is rounded to whole clients, at least one.
     - `per_client`: audit examples on each of these clients.
-    - `copies`: how often an in example is trained on in each epoch, all copies under one coin.
-    - `unmasked`: so many of all copies of an example that no coin masks. They are trained on in every round of every
+    - `copies`: how often an in example is trained on in each epoch, all copies together.
+    - `unmasked`: so many of all copies of an example that are never out. They are trained on in every round of every
       run, as unknown duplicates would be. The comparison is then between all copies and these copies.
     - `start`: first round in which an in example is trained on; null: from the beginning.
     - `stop`: last round in which an in example is trained on; null: to the end.

@@ -1,4 +1,4 @@
-"""Rows that clients really hold, under a coin: an audit of your own rows, with nothing invented."""
+"""Rows that clients really hold, included at random: an audit of your own rows, with nothing invented."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class ExistingSecret:
     - `lists`: the lists that the template names, such as `{city: [Rome, Oslo]}`.
     - `max_secrets`: the largest number of secrets, drawn at random; null for all.
     - `coins`: `false` leaves all windows with their clients in every run, so that exposure is measured and memorisation
-      is not. With null, coins decide where there are several runs, and there are none with `runs: 1`.
+      is not. With null, inclusion is random where there are several runs, and it is not with `runs: 1`.
     - `label`: name of this injection in every output; its kind if left out.
 
     Guarantees:

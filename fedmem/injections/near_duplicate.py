@@ -1,4 +1,4 @@
-"""Real rows with several slightly different copies on the same client, all under one coin."""
+"""Real rows with several slightly different copies on the same client, all in or out together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ordinary real rows under a coin: the control against which canaries and atypical rows are read."""
+"""Ordinary real rows, included at random: the control against which canaries and atypical rows are read."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class UniqueFeature(PlacedInjection):
-    """A mark of random grey values on some images of its owner (`images` of them) alone, all under one coin.
+    """A mark of random grey values on some images of its owner (`images` of them) alone, in or out together.
 
     The audit example is the mark on the mean of all training inputs. The example is measured and never trained on. When
     it is in, the owner trains on the marked images. These are reserve rows with the label of the example (drawn like

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from fedmem.scenario.loading import load_scenario, parse_scenario
 from fedmem.scenario.overrides import FAMILY_OF_FIELD
 from fedmem.scenario.scenario import Scenario
 from tests.test_prose import MAX_WORDS, count_words, paragraphs, sentences
+from tests.test_words import FOR_READERS
 from tests.tiny import TINY
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +56,12 @@ def test_sentences_of_descriptions_are_short(schema: dict[str, Any]) -> None:
     split = [part for text in texts for paragraph in paragraphs(text) for part in sentences(paragraph)]
     short = [sentence for part in split for sentence in part.split(". ")]
     assert [sentence for sentence in short if count_words(sentence) > MAX_WORDS] == []
+
+
+@pytest.mark.parametrize("word", FOR_READERS)
+def test_descriptions_have_no_words_of_code(schema: dict[str, Any], word: str) -> None:
+    texts = (re.sub(r"`[^`]*`", "", text) for text in set(descriptions(schema)))
+    assert [text for text in texts if re.search(rf"\b({word})\b", text, re.IGNORECASE)] == [], FOR_READERS[word]
 
 
 def messages(validator: jsonschema.Draft202012Validator, value: object) -> list[Any]:
