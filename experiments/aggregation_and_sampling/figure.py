@@ -38,7 +38,7 @@ def draw(effects: pd.DataFrame) -> Figure:
     """One row of panels for each data set: strategies averaged over samplers, then samplers over strategies."""
     names = list(dict.fromkeys(effects["data"]))
     settings = effects[["factor", "setting"]].drop_duplicates().reset_index(drop=True)
-    height = (0.19 * len(settings) + 0.75) * len(names) + 1.1
+    height = (max(0.19 * len(settings), 1.4) + 0.75) * len(names) + 1.1
     figure, grid = page_panels(height, len(names), len(PANELS), sharey=True, sharex="col")
     for name, panels in zip(names, grid, strict=True):
         of_data = effects[effects["data"] == name]
@@ -71,6 +71,8 @@ def row_name(factor: str, setting: str) -> str:
 def draw_settings(axes: Axes, rows: pd.DataFrame, settings: pd.DataFrame, metric: str) -> None:
     """Mean and interval of each setting, both levels; lines through the references; saturated values are shaded."""
     rows = rows[rows["with"] != "probability"]
+    if rows.empty:
+        return
     for level in ("local", "global"):
         points = rows[rows.level == level].drop_duplicates(["factor", "setting"])
         if points.empty:

@@ -82,6 +82,7 @@ def test_both_levels_are_tested() -> None:
     local = ("memorisation", "", "random_pattern", "local")
     found = analysis.effects(made(np.random.default_rng(7), quantity=local), REFERENCE)
     assert found.set_index("setting").loc["clip"].verdict == "lower"
+    assert len(figure.draw(found).axes) == len(figure.PANELS), "panels without values are empty"
 
 
 def test_two_saturated_sides_are_marked_without_a_difference() -> None:
