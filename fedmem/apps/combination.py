@@ -31,6 +31,9 @@ _NEEDED = (
 LABELS = ("place", "statistic", "attack", "fpr", "of", "over")
 """The label columns that a frame always has, empty where no row has such a label."""
 
+_NOT_LABELS = ("subject", "value", "low", "high", "n", "set", "example", "p_adjusted")
+"""Columns in which rows about the examples of one question differ."""
+
 
 def combine_runs(
     runs: Iterable[Watch | pd.DataFrame | str | Path], *, seed: int = 0, deals: int = 1000
@@ -44,6 +47,10 @@ def combine_runs(
     conditional on participation, which must not depend on inclusion. A sampler that reads losses, or numbers of rows,
     violates this. An example needs two such runs with it in and two with it out. A warning has the counts. Rows of
     scope `round` at level `global` count all runs, also those in which the owner never trained. `n` counts examples.
+
+    Column `set` names the set that a row is about. In rows about a single example, `example` is its number in the set.
+    Where such a row is a p (`memorisation.p`), `p_adjusted` is that p by Benjamini and Hochberg (1995) over all single
+    examples of the same metric, level, place, round and labels. All other p are unadjusted, and `p_adjusted` is NaN.
 
     Each run has to watch the same examples, under the same names, in the same rounds. The owner of an example is the
     same in all runs, and only chance decides whether a run includes it, as `assign_canaries` draws it. Another choice
@@ -77,7 +84,31 @@ def combine_runs(
     if text := dependence_text(bank, took_part, deals):
         _warn(text)
     frame: pd.DataFrame = measurement_rows(rows).to_pandas()
-    return frame.assign(**{name: "" for name in LABELS if name not in frame.columns})
+    frame = frame.assign(**{name: "" for name in LABELS if name not in frame.columns})
+    return _with_examples(frame, bank.audit)
+
+
+def _with_examples(frame: pd.DataFrame, audit: AuditSet) -> pd.DataFrame:
+    """The frame with the set and the example of each row, and with p adjusted over single examples."""
+    import pandas as pd
+
+    from fedmem.estimation.single_examples import adjust
+
+    numbers = {str(number): number for number in range(len(audit))}
+    first = {name: place for place, name in reversed(list(enumerate(audit.kind.tolist())))}
+    is_single = frame["subject"].isin(numbers.keys() - first.keys())
+    number = frame["subject"].where(is_single).map(numbers)
+    names = [
+        audit.kind[int(place)] if place == place else subject
+        for place, subject in zip(number, frame["subject"], strict=True)
+    ]
+    starts = pd.Series(names, index=frame.index).map(first)
+    frame = frame.assign(set=names, example=(number - starts).astype("Int64"), p_adjusted=np.nan)
+    labels = [name for name in frame.columns if name not in _NOT_LABELS]
+    of_p = frame[is_single & frame["metric"].str.endswith(".p")]
+    for _, rows in of_p.groupby(labels, dropna=False):
+        frame.loc[rows.index, "p_adjusted"] = adjust(rows["value"].to_numpy(np.float64))
+    return frame
 
 
 def _estimators(bank: Bank) -> list[Estimator]:
