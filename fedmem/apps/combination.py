@@ -49,8 +49,9 @@ def combine_runs(
     scope `round` at level `global` count all runs, also those in which the owner never trained. `n` counts examples.
 
     Column `set` names the set that a row is about. In rows about a single example, `example` is its number in the set.
-    Where such a row is a p (`memorisation.p`), `p_adjusted` is that p by Benjamini and Hochberg (1995) over all single
-    examples of the same metric, level, place, round and labels. All other p are unadjusted, and `p_adjusted` is NaN.
+    Where such a row is a p (`memorisation.p`), `p_adjusted` is that p adjusted by Benjamini and Hochberg (1995). It is
+    adjusted over all single examples of the same metric, level, place, round and labels. Other p are not adjusted, and
+    `p_adjusted` is NaN.
 
     Each run has to watch the same examples, under the same names, in the same rounds. The owner of an example is the
     same in all runs, and only chance decides whether a run includes it, as `assign_canaries` draws it. Another choice

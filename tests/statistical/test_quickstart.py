@@ -8,14 +8,23 @@ import pandas as pd
 import pytest
 
 import fedmem
+from fedmem.reporting.page import report
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
+MAX_BYTES = 1_000_000
+"""The largest report of the quickstart."""
+
+
 @pytest.fixture(scope="module")
-def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     scenario = fedmem.load_scenario(ROOT / "scenarios" / "quickstart.yaml")
-    folder = fedmem.run(scenario, out=tmp_path_factory.mktemp("runs"))
+    return fedmem.run(scenario, out=tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="module")
+def frame(folder: Path) -> pd.DataFrame:
     measurements: pd.DataFrame = fedmem.read(folder).measurements
     return measurements[measurements.scope == "summary"]
 
@@ -69,3 +78,12 @@ def test_utility_is_reported_at_both_levels(frame: pd.DataFrame) -> None:
     accuracy = frame[frame.metric == "test_accuracy"].set_index("level").value
     assert accuracy["global"] > 0.9
     assert set(accuracy.index) == {"local", "global"}
+
+
+@pytest.mark.slow
+def test_the_report_is_at_most_one_megabyte(folder: Path) -> None:
+    page = report(folder)
+    text = page.read_text(encoding="utf-8")
+    assert page.stat().st_size <= MAX_BYTES
+    assert text.count("<svg") >= 4, "the figures are in the page"
+    assert "random_pattern" in text
