@@ -25,7 +25,8 @@ def learning_blocks(summary: Summary) -> Iterator[Block]:
     held_out = "test" if first.on == "test" else "held-out"
     rows = (
         (f"{_answer(summary, first)}", str(first.examples), *(f"{s.constant:.3f}" if s else "–" for s in sides)),
-        ("p that the models are no better", str(first.examples), *(_p(side) for side in sides)),
+        ("p that the models are no better", str(first.examples), *(_p(side.p if side else None) for side in sides)),
+        ("the same p, over runs", str(first.examples), *(_p(side.p_of_runs if side else None) for side in sides)),
     )
     yield f"accuracy of the most frequent answer; n counts {held_out} examples", rows
 
@@ -53,10 +54,10 @@ def _answer(summary: Summary, learning: Learning) -> str:
     return f"always {class_text(learning.answer, summary.run.class_names)}"
 
 
-def _p(learning: Learning | None) -> str:
-    if learning is None or math.isnan(learning.p):
+def _p(p: float | None) -> str:
+    if p is None or math.isnan(p):
         return "–"
-    return p_text(learning.p, math.nan) if learning.p >= _TINY else f"< {_TINY:g}"
+    return p_text(p, math.nan) if p >= _TINY else f"< {_TINY:g}"
 
 
 _TINY = 1e-4

@@ -13,7 +13,7 @@ from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Bank, Evidence
 from fedmem.contracts.measurement import Level
-from fedmem.estimation.learning import Learning, check_learning, learning_of_stored, learning_warnings, p_better
+from fedmem.estimation.learning import ALPHA, Learning, check_learning, learning_of_stored, learning_warnings, p_better
 
 NONE = Examples(inputs=np.zeros((0, 1)), targets=np.zeros(0, np.int64), ids=np.zeros(0, np.int64))
 
@@ -65,6 +65,50 @@ def test_models_at_chance_are_flagged(shares: tuple[float, ...], alike: bool, n:
         correct = np.broadcast_to(answers == labels, (6, n))
         missed += check([block("test", correct)], examples(labels)).verdict == "learnt"
     assert missed <= 23
+
+
+@pytest.mark.parametrize("runs", [2, 4, 8, 16])
+@pytest.mark.parametrize("separation", [0.0, 2.0])
+def test_untrained_networks_are_flagged(runs: int, separation: float) -> None:
+    """Linear networks with random weights, two equally frequent classes: at most 5 % of 400 are missed.
+
+    Their luck is shared by all examples. The test over examples alone is fooled, which the last lines show.
+    """
+    rng = np.random.default_rng(runs)
+    labels = np.repeat([0, 1], 40)
+    missed = fooled = 0
+    for _ in range(400):
+        inputs = rng.normal(size=(80, 10))
+        inputs[:, 0] += separation * (2 * labels - 1)
+        answers = inputs @ rng.uniform(-1, 1, (10, runs)) + rng.uniform(-1, 1, runs) > 0
+        learning = check([block("test", labels == answers.T)], examples(labels))
+        missed += learning.verdict == "learnt"
+        fooled += learning.p <= ALPHA
+    assert missed <= 20
+    if separation and runs <= 8:
+        assert fooled > 20
+
+
+def test_fits_of_untrained_networks_are_flagged() -> None:
+    """The same for the audit examples that they were trained on, without held-out rows."""
+    rng = np.random.default_rng(3)
+    labels = np.repeat([0, 1], 20)
+    missed = 0
+    for _ in range(200):
+        inputs = rng.normal(size=(40, 10))
+        inputs[:, 0] += 2 * (2 * labels - 1)
+        answers = inputs @ rng.uniform(-1, 1, (10, 8)) + rng.uniform(-1, 1, 8) > 0
+        audit = audit_of(labels, runs=8)
+        missed += check([block("audit", labels == answers.T)], audit=audit).verdict == "fitted"
+    assert missed <= 10
+
+
+def test_few_equal_runs_are_judged_by_their_examples() -> None:
+    labels = np.repeat([0, 1], 40)
+    for runs, p in ((1, None), (2, None), (6, 0.5**6)):
+        learning = check([block("test", np.ones((runs, 80), bool))], examples(labels))
+        assert learning.verdict == "learnt"
+        assert math.isnan(learning.p_of_runs) if p is None else learning.p_of_runs == p
 
 
 def test_constant_and_diverged_models_are_flagged() -> None:
