@@ -13,11 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.errors import ComponentError
+from fedmem.contracts.events import count
+from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.shipped.files import data_path
 from fedmem.wording import choices
 
 SUFFIXES = (".csv", ".parquet")
+
+MAX_PROBLEMS = 10
+"""The most mistakes in data files that one error lists; further ones are counted."""
 
 _SEPARATORS = {";": "a semicolon", "\t": "a tab", "|": "a bar", ",": "a comma"}
 
@@ -85,6 +89,22 @@ class Frame:
         )
 
 
+def raise_problems(problems: Sequence[tuple[str, str]]) -> None:
+    """One error with all mistakes (YAML path, message), or none; `ComponentError` for one, else as `raise_all`."""
+    if len(problems) == 1:
+        raise ComponentError(*problems[0])
+    raise_all(problems)
+
+
+def raise_all(problems: Sequence[tuple[str, str]]) -> None:
+    """`ScenarioError` with all mistakes (YAML path, message): at most `MAX_PROBLEMS`, then a count. None without."""
+    shown = [Problem(path=path, message=message) for path, message in problems[:MAX_PROBLEMS]]
+    if more := len(problems) - len(shown):
+        shown.append(Problem(path=problems[-1][0], message=f"… and {count(more, 'more mistake')}"))
+    if shown:
+        raise ScenarioError(shown)
+
+
 def read_frame(path: str, key: str, *, separator: str = ",", encoding: str = "utf-8", strip: bool = False) -> Frame:
     """The table in a file that ends in `.csv` (with a header) or `.parquet`.
 
@@ -138,13 +158,15 @@ def _read_csv(text: str, path: str, key: str, separator: str, *, strip: bool) ->
         raise ComponentError(key, message) from error
     header = [name.strip() for name in rows[0]]
     _require_header(header, text, path, key, separator)
-    for row, line in zip(rows, lines, strict=True):
-        if len(row) != len(header):
-            message = (
-                f"{path} has {len(row)} cells in line {line}, but {len(header)} columns; put a cell that contains "
-                f"{_SEPARATORS.get(separator, repr(separator))} in quotes, or leave a missing cell empty"
-            )
-            raise ComponentError(key, message)
+    quoted = _SEPARATORS.get(separator, repr(separator))
+    remedy = f"put a cell that contains {quoted} in quotes, or leave a missing cell empty"
+    raise_problems(
+        [
+            (key, f"{path} has {count(len(row), 'cell')} in line {line}, but {len(header)} columns; {remedy}")
+            for row, line in zip(rows, lines, strict=True)
+            if len(row) != len(header)
+        ]
+    )
     cells = list(zip(*rows[1:], strict=True)) or [()] * len(header)
     return Frame(
         path=path,

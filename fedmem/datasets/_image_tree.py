@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedmem.datasets._frames import read_frame
+from fedmem.datasets._frames import raise_problems, read_frame
 from fedmem.errors import ComponentError
 
 SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
@@ -100,26 +100,29 @@ def _walk(folder: Path) -> Iterator[Path]:
 def clients_of(images: Sequence[ImageFile], table: str) -> list[str]:
     """The client of each image, from a table with the columns `file` (its path below the folder) and `client`.
 
-    Errors: `ComponentError` where an image has no row or two, a row has no image, or a client is missing.
+    Errors, all together: where an image has no row or two, a row has no image, or a client is missing.
     """
     key = "dataset.clients"
     frame = read_frame(table, key, strip=True)
     files, owners = frame.column("file", "clients"), frame.column("client", "clients")
     names = {image.name for image in images}
     client_by_name: dict[str, str] = {}
+    wrong: list[str] = []
     for row, (file, owner) in enumerate(zip(files, owners, strict=True)):
         name = str(file).replace("\\", "/").removeprefix("./")
         if name not in names:
-            message = f"{frame.place(row)}: there is no image {file!r}; write paths such as {images[0].name!r}"
-            raise ComponentError(key, message)
-        if name in client_by_name:
-            raise ComponentError(key, f"{frame.place(row)}: {file!r} has a row already; remove one")
-        if not owner:
-            raise ComponentError(key, f"{frame.place(row)} names no client for {file!r}; fill its cell")
+            wrong.append(f"{frame.place(row)}: there is no image {file!r}; write paths such as {images[0].name!r}")
+        elif name in client_by_name:
+            wrong.append(f"{frame.place(row)}: {file!r} has a row already; remove one")
+        elif not owner:
+            wrong.append(f"{frame.place(row)} names no client for {file!r}; fill its cell")
         client_by_name[name] = str(owner)
-    for image in images:
-        if image.name not in client_by_name:
-            raise ComponentError(key, f"{table} has no row for the image {image.name!r}; add one with its client")
+    wrong += [
+        f"{table} has no row for the image {image.name!r}; add one with its client"
+        for image in images
+        if image.name not in client_by_name
+    ]
+    raise_problems([(key, message) for message in wrong])
     return [client_by_name[image.name] for image in images]
 
 

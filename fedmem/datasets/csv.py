@@ -25,10 +25,10 @@ from fedmem.datasets._columns import (
     positions,
     unknown_names,
 )
-from fedmem.datasets._frames import SUFFIXES, Frame, read_frame
+from fedmem.datasets._frames import SUFFIXES, Frame, raise_all, raise_problems, read_frame
 from fedmem.datasets._notation import notation_problem, with_decimal_points
 from fedmem.datasets._splits import stratified_sample
-from fedmem.errors import ComponentError, Problem, ScenarioError
+from fedmem.errors import ComponentError
 from fedmem.modalities.tables import Tables
 from fedmem.shipped.files import data_path
 
@@ -215,7 +215,7 @@ class Csv:
         for name, (low, high) in self.ranges.items():
             if low >= high:
                 wrong.append((f"dataset.ranges.{name}", f"[{low:g}, {high:g}] should rise, such as [0, 120]"))
-        _raise(wrong)
+        raise_all(wrong)
         if not self._inputs(frame):
             raise ComponentError("dataset.columns", f"no column of {self.path} is left as input; drop fewer")
 
@@ -230,11 +230,17 @@ class Csv:
                 message = f"every row of {self.path} has a missing cell; write `missing: fill`, or drop columns"
                 raise ComponentError("dataset.missing", message)
             return frame.take(kept), kept
-        for key, name in (("target", self.target), ("client", self.client)):
-            if name and gaps[name].any():
-                row = int(np.flatnonzero(gaps[name])[0])
-                message = f"{frame.place(row)}, column {name}, is missing; fill it, or write `missing: leave_out`"
-                raise ComponentError(f"dataset.{key}", message)
+        raise_problems(
+            [
+                (
+                    f"dataset.{key}",
+                    f"{frame.place(row)}, column {name}, is missing; fill it, or write `missing: leave_out`",
+                )
+                for key, name in (("target", self.target), ("client", self.client))
+                if name
+                for row in np.flatnonzero(gaps[name]).tolist()
+            ]
+        )
         counts = {name: int(gap.sum()) for name, gap in gaps.items() if gap.any()}
         if counts and self.missing == "refuse":
             name = next(iter(counts))
@@ -255,13 +261,17 @@ class Csv:
         if not self._test_column:
             return None
         cells = frame.columns[self._test_column]
-        for row, cell in enumerate(cells):
-            if cell.lower() not in _TEST_CELLS:
-                raise ComponentError(
+        raise_problems(
+            [
+                (
                     "dataset.test",
                     f"{frame.place(row)}, column {self._test_column}: {cell!r} says neither test nor train; write test "
                     "or train, yes or no, true or false, 1 or 0",
                 )
+                for row, cell in enumerate(cells)
+                if cell.lower() not in _TEST_CELLS
+            ]
+        )
         return np.array([_TEST_CELLS[cell.lower()] for cell in cells])
 
     def _targets(self, frame: Frame) -> tuple[IntArray, tuple[str, ...]]:
@@ -302,7 +312,7 @@ class Csv:
                 )
             if key:
                 wrong.append((key, message if row is None else f"{frame.place(row)}, column {name}: {message}"))
-        _raise(wrong)
+        raise_all(wrong)
 
     def _split(
         self, targets: IntArray, owners: IntArray, given: NDArray[np.bool_] | None, rng: np.random.Generator
@@ -371,12 +381,6 @@ class Csv:
         if self.missing == "leave_out":
             texts.append(f"rows with a missing cell are left out: {len(frame)} remain")
         return texts
-
-
-def _raise(wrong: Sequence[tuple[str, str]]) -> None:
-    """One error with all that is wrong."""
-    if wrong:
-        raise ScenarioError([Problem(path=key, message=message) for key, message in wrong])
 
 
 def _original(cells: NDArray[np.object_]) -> NDArray[Any]:

@@ -10,7 +10,7 @@ import annotated_types
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.datasets._frames import Frame, read_frame
+from fedmem.datasets._frames import Frame, raise_problems, read_frame
 from fedmem.datasets._texts import Author, Texts
 from fedmem.errors import ComponentError
 from fedmem.shipped.files import data_path
@@ -53,10 +53,12 @@ class TextTable(Texts):
         owners = frame.column(self.client, "client")
         texts = self._texts(frame)
         attributes = {name: frame.column(name, "attributes") for name in self.attributes}
-        nobody = np.flatnonzero(owners == "")
-        if len(nobody):
-            message = f"{frame.place(nobody[0])} names no client in column {self.client!r}; fill or drop it"
-            raise ComponentError("dataset.client", message)
+        raise_problems(
+            [
+                ("dataset.client", f"{frame.place(row)} names no client in column {self.client!r}; fill or drop it")
+                for row in np.flatnonzero(owners == "").tolist()
+            ]
+        )
         names, client = np.unique(owners, return_inverse=True)
         order = np.argsort(client, kind="stable")
         rows_by_client = np.split(order, np.cumsum(np.bincount(client))[:-1])

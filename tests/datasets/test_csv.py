@@ -175,3 +175,13 @@ def test_no_test_cell_decides_how_training_rows_are_encoded(load: Load) -> None:
         np.testing.assert_array_equal(data.train.inputs, plain.train.inputs)
         assert data.columns["age"].dtype == plain.columns["age"].dtype == np.int64
         assert all(values.dtype == np.int64 for values in data.sensitive.values())
+
+
+def test_missing_targets_and_clients_are_reported_together(load: Load) -> None:
+    rows = [*ROWS, "p40,A,20,f,1,", "p41,,20,f,1,no", *[f"p{i},A,20,f,1," for i in range(42, 52)]]
+    with pytest.raises(ScenarioError) as caught:
+        load(rows, client="site")
+    messages = [problem.message for problem in caught.value.problems]
+    assert len(messages) == 11
+    assert "row 40 " in messages[0]
+    assert messages[-1] == "… and 2 more mistakes"

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from fedmem.datasets._frames import read_frame
-from fedmem.errors import ComponentError
+from fedmem.errors import ComponentError, ScenarioError
 
 
 def test_cells_are_those_of_the_file_with_their_lines(tmp_path: Path) -> None:
@@ -36,7 +36,7 @@ def test_parquet_and_csv_of_one_table_are_equal(tmp_path: Path) -> None:
     [
         (b"", "dataset.path", "is empty"),
         (b"a,b\n", "dataset.path", "has a header, but no row"),
-        (b"a,b\n1,2\n1\n", "dataset.path", "has 1 cells in line 3, but 2 columns"),
+        (b"a,b\n1,2\n1\n", "dataset.path", "has 1 cell in line 3, but 2 columns"),
         (b"a,b\n1,2,3\n", "dataset.path", "has 3 cells in line 2, but 2 columns"),
         (b"a,a\n1,2\n", "dataset.path", "several columns 'a'"),
         (b"a,\n1,2\n", "dataset.path", "column 2 of .* has no name"),
@@ -64,3 +64,16 @@ def test_other_separators_and_encodings_are_read(tmp_path: Path) -> None:
     with pytest.raises(ComponentError) as caught:
         read_frame(str(tmp_path / "a.csv"), "dataset.path", encoding="klingon")
     assert caught.value.path == "dataset.encoding"
+
+
+def test_ten_bad_lines_are_reported_and_the_rest_counted(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    for bad in (2, 10, 14):
+        file.write_text("a,b\n1,2\n" + "1\n" * bad)
+        with pytest.raises(ScenarioError) as caught:
+            read_frame(str(file), "dataset.path")
+        messages = [problem.message for problem in caught.value.problems]
+        assert [f"in line {line}," in message for line, message in zip(range(3, 13), messages, strict=False)] == (
+            [True] * min(bad, 10)
+        )
+        assert messages[10:] == (["… and 4 more mistakes"] if bad == 14 else [])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from fedmem.datasets.image_folder import ImageFolder
-from fedmem.errors import ComponentError
+from fedmem.errors import ComponentError, ScenarioError
 from tests.datasets.image_folder_helpers import load
 from tests.narrowing import present
 
@@ -28,6 +28,10 @@ def test_clients_come_from_a_table(pictures: Path) -> None:
         with pytest.raises(ComponentError, match=said) as caught:
             load(pictures, clients=str(table))
         assert caught.value.path == "dataset.clients"
+    table.write_text("\n".join(["file,client", *rows[1:], "cat/9.png,c0", "cat/1.png,c1"]))
+    with pytest.raises(ScenarioError) as together:
+        load(pictures, clients=str(table))
+    assert len(together.value.problems) == 3
 
 
 @pytest.mark.parametrize("name", ["cat/notes.txt", "cat/1.svg", "labels.csv", "stray.png", "cat/more/1.png"])
