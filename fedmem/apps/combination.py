@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from fedmem.apps.combined_rows import with_examples
 from fedmem.apps.participation import dependence_text, partial_text, participation_of, summary_bank
 from fedmem.apps.watch import Watch
 from fedmem.contracts.audit_set import AuditSet
@@ -30,9 +31,6 @@ _NEEDED = (
 
 LABELS = ("place", "statistic", "attack", "fpr", "of", "over")
 """The label columns that a frame always has, empty where no row has such a label."""
-
-_NOT_LABELS = ("subject", "value", "low", "high", "n", "set", "example", "p_adjusted")
-"""Columns in which rows about the examples of one question differ."""
 
 
 def combine_runs(
@@ -86,30 +84,7 @@ def combine_runs(
         _warn(text)
     frame: pd.DataFrame = measurement_rows(rows).to_pandas()
     frame = frame.assign(**{name: "" for name in LABELS if name not in frame.columns})
-    return _with_examples(frame, bank.audit)
-
-
-def _with_examples(frame: pd.DataFrame, audit: AuditSet) -> pd.DataFrame:
-    """The frame with the set and the example of each row, and with p adjusted over single examples."""
-    import pandas as pd
-
-    from fedmem.estimation.single_examples import adjust
-
-    numbers = {str(number): number for number in range(len(audit))}
-    first = {name: place for place, name in reversed(list(enumerate(audit.kind.tolist())))}
-    is_single = frame["subject"].isin(numbers.keys() - first.keys())
-    number = frame["subject"].where(is_single).map(numbers)
-    names = [
-        audit.kind[int(place)] if place == place else subject
-        for place, subject in zip(number, frame["subject"], strict=True)
-    ]
-    starts = pd.Series(names, index=frame.index).map(first)
-    frame = frame.assign(set=names, example=(number - starts).astype("Int64"), p_adjusted=np.nan)
-    labels = [name for name in frame.columns if name not in _NOT_LABELS]
-    of_p = frame[is_single & frame["metric"].str.endswith(".p")]
-    for _, rows in of_p.groupby(labels, dropna=False):
-        frame.loc[rows.index, "p_adjusted"] = adjust(rows["value"].to_numpy(np.float64))
-    return frame
+    return with_examples(frame, bank.audit)
 
 
 def _estimators(bank: Bank) -> list[Estimator]:
