@@ -124,7 +124,7 @@ def test_an_interrupted_push_is_no_finished_run(
     with pytest.raises(FolderError, match="holds no finished copy"):
         fedmem.read(url)
     assert not (tmp_path / "back").exists()
-    if url.startswith("file"):
+    if url.startswith("file") and moment < 10:  # at the last moment, all files but the list are there and verified
         with pytest.raises(FolderError, match="is no finished run"):
             fedmem.read(url.removeprefix("file://"))
     push(run, url)
