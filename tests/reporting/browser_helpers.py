@@ -26,6 +26,7 @@ from fedmem.modalities.tables import Tables
 from fedmem.reporting.drawing import ImageRow
 from fedmem.reporting.page import report
 from fedmem.results.write import Results, write_run
+from fedmem.sharing.index_page import index_page
 from fedmem.studies.study_page import page as study_page
 from tests.estimation.saturation_helpers import SHARP, compared
 from tests.reporting.page_helpers import SCENARIO, pictures, rows
@@ -110,6 +111,18 @@ def plain_run(folder: Path) -> Path:
     """The report of a run with every kind of figure."""
     write(folder, run_bank(), measurements=rows(), scenario_yaml=SCENARIO, reconstructions=pictures())
     return report(folder)
+
+
+def hostile_index(folder: Path) -> Path:
+    """The index of runs and a damaged folder whose names and texts are hostile."""
+    texts = {"name": HOSTILE, "strategy": {"kind": HOSTILE}, "dataset": {"kind": HOSTILE}}
+    for name in ("'\"><img src=x onerror=window.hacked=1>", "long-" + "W" * 200, "damaged <b>"):
+        write(folder / "runs" / name, scenario_yaml=json.dumps(texts))
+        (folder / "runs" / name / "report.html").touch()
+    (folder / "runs" / "damaged <b>" / "manifest.json").write_text("{")
+    page = folder / "index.html"
+    page.write_bytes(index_page((folder / "runs").resolve()))
+    return page
 
 
 def many_examples(folder: Path, *, texts: bool = False) -> Path:

@@ -35,6 +35,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Path]:
         "texts": lambda: helpers.many_examples(folder / "texts", texts=True),
         "study": lambda: helpers.hostile_study(folder),
         "attack": lambda: helpers.hostile_attack(folder),
+        "index": lambda: helpers.hostile_index(folder / "index"),
     }
     return {name: make() for name, make in made.items()}
 
@@ -50,7 +51,7 @@ def is_too_wide(page: Any) -> bool:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
-@pytest.mark.parametrize("name", ["run", "images", "texts", "study", "attack"])
+@pytest.mark.parametrize("name", ["run", "images", "texts", "study", "attack", "index"])
 def test_a_page_is_quiet_safe_narrow_and_accessible(
     browser: Browser, pages: Mapping[str, Path], name: str, width: int, scheme: str
 ) -> None:
