@@ -30,6 +30,14 @@ suppress_warnings = ["misc.highlighting_failure"]
 # a block `console` has commands and their output, `text` what is shown on a screen
 highlight_language = "text"
 
+# every reference of a page or docstring must have a target, except types in signatures: those of other packages, whose
+# inventories need a network, and records of fedmem that have no page
+nitpicky = True
+nitpick_ignore_regex = [
+    ("py:class", r"(collections|fedmem|flwr|nn|numpy|pandas|pathlib|pd|torch)\..+"),
+    ("py:class", r"[A-Z]\w+"),
+]
+
 default_role = "literal"
 napoleon_custom_sections = [("Fields", "params_style")]
 autodoc_typehints = "signature"
