@@ -13,13 +13,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fedmem.contracts.measurement import LabelValue
+from fedmem.contracts.measurement import LabelValue, Level
 from fedmem.estimation.saturation import MARK
+from fedmem.reporting import screen_notes as notes
 from fedmem.reporting.cells import Value, number
-from fedmem.reporting.screen_lines import MORE, Line, Rows, count_text, first_of, fit, truncate, width_of, wrap
+from fedmem.reporting.multiplicity import LEVELS
+from fedmem.reporting.screen_lines import MORE, Line, Rows, first_of, fit, truncate, width_of, wrap
 from fedmem.reporting.table import line_text
-from fedmem.reporting.verdict import list_text
-from fedmem.results.run_summary import Finding, KindSummary, Measured, ModelsSummary, Place, RunSummary
+from fedmem.reporting.verdict import DETECTABLE, MEMORISED
+from fedmem.results.run_summary import Finding, KindSummary, Measured, ModelsSummary, RunSummary
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -55,6 +57,7 @@ class FirstScreen:
             if rows.is_whole:
                 break
         lines = [*head, *rows.lines, *verdicts, *tail]
+        lines += self._further(width, LINES - len(lines) - 1)
         if len(lines) + 1 > LINES:
             lines = [*lines[: LINES - 2], (f"… more: {MORE}", "")]
         return lines if self.page is None else [*lines, (f"Report: {self.page}", "")]
@@ -75,50 +78,23 @@ class FirstScreen:
 
     def _tail(self, width: int) -> Iterator[Line]:
         """Reconstruction, privacy, and what is not significant."""
-        if text := self._reconstruction():
+        if text := notes.reconstruction_text(self.summary.leaks):
             yield truncate(text, width), ""
-        if self.summary.guarantees:
-            guarantees = "; ".join(
-                f"epsilon {_epsilon(guarantee.epsilon)}{_target_text(guarantee.target)}, delta {guarantee.delta:.2g} "
-                f"for a {guarantee.unit} "
-                f"({guarantee.part}, {guarantee.adjacency})"
-                for guarantee in self.summary.guarantees
-            )
-            yield truncate(f"Guaranteed: {guarantees}", width), ""
+        if text := notes.guarantee_text(self.summary):
+            yield truncate(text, width), ""
         yield from first_of("Audit", self.summary.audits, MORE, width, "")
-        if text := self._unclear(width):
-            yield text, "dim"
+        if text := notes.unclear_text(self.summary, width):
+            yield truncate(text, width), "dim"
 
-    def _reconstruction(self) -> str:
-        """The kinds that leak from each view that is sent; several attacks are named."""
-        leaks = [leak for leak in self.summary.leaks if leak.is_sent]
-        several = len({leak.source for leak in leaks}) > 1
-        leaking = [
-            f"{leak.view}{f' ({leak.source})' * several} leaks {list_text(leak.leaking)}"
-            for leak in leaks
-            if leak.leaking
-        ]
-        if leaking:
-            return f"Reconstruction: {'; '.join(leaking)}"
-        if leaks:
-            compared = any(leak.not_significant or leak.closer for leak in leaks)
-            return f"Reconstruction: {'not significant' if compared else 'undefined'} from every view that is sent"
-        return ""
-
-    def _unclear(self, width: int) -> str:
-        """The values that are not significant, below their null, or undefined: named where they fit, else counted."""
-        summary = self.summary
-        places = {
-            "Not significant (may still be there)": summary.not_significant,
-            "below null": summary.below,
-            "undefined": summary.undefined,
-        }
-        named = "; ".join(f"{title}: {_places_text(found)}" for title, found in places.items() if found)
-        counts = "; ".join(f"{title}: {count_text(len(found))}" for title, found in places.items() if found)
-        if not named:
-            return ""
-        named, counts = (f"{text[0].upper()}{text[1:]}" for text in (named, counts))
-        return named if len(named) <= min(width, 100) else truncate(f"{counts} (named with {MORE})", width)
+    def _further(self, width: int, room: int) -> list[Line]:
+        """Further lines where there is room, each in the first of its forms that fits."""
+        kinds = self.summary.kinds
+        texts = ((notes.left_out_text(kinds),), notes.released_texts(kinds), (self.summary.power,))
+        lines: list[Line] = []
+        for forms in texts:
+            wrapped = [[(line, "dim") for line in wrap(form, width)] for form in forms]
+            lines += next((some for some in wrapped if len(lines) + len(some) <= room), [])
+        return lines
 
     def _table(self, width: int, limit: int) -> Rows:
         """The values of kinds and models: one line a kind where the width allows it, else one a kind and measure."""
@@ -130,30 +106,14 @@ class FirstScreen:
             models = [(truncate(_model_text(value), width), "") for value in self.summary.models[:1]]
             return Rows(lines=(*rows.lines, *models), is_whole=rows.is_whole)
         pairs = [(kind, finding) for kind in kinds for finding in _findings_of(kind)]
-        cells = [(kind.kind, finding.title, *_cells(finding)) for kind, finding in pairs]
+        cells = [(kind.kind, _title_with_null(finding), *_narrow_cells(finding)) for kind, finding in pairs]
+        has_null = any(title.endswith(")") for _, title, *_ in cells)
         cells += [("all models", *_model_cells(value)[0:3], "") for value in self.summary.models[:1]]
         if not cells:
             return Rows(lines=(), is_whole=True)
         mark = f"{MARK} saturated" if any(MARK in cell for row in cells for cell in row) else ""
-        table, gap = fit([(mark, "", "owning client", "aggregate", "retained"), *cells], width)
+        table, gap = fit([(mark, "measure (null)" * has_null, "owning client", "aggregate", "retained"), *cells], width)
         return Rows.of(table, [_is_notable(finding) for _, finding in pairs], limit, gap)
-
-
-def _epsilon(value: float) -> str:
-    return f"{value:.2g}" if 0 < value < 1 else number(value, 2)
-
-
-def _target_text(target: float) -> str:
-    return "" if math.isnan(target) else f" (target {target:g})"
-
-
-def _places_text(places: Sequence[Place]) -> str:
-    levels = {"local": "local", "global": "global", "retention": "retained"}
-    texts = [f"{place.title} of {place.kind}" for place in places]
-    by_value = {text: [] for text in texts}  # type: dict[str, list[str]]
-    for text, place in zip(texts, places, strict=True):
-        by_value[text].append(levels[place.level])
-    return ", ".join(f"{text} ({', '.join(names)})" for text, names in by_value.items())
 
 
 def _is_notable(finding: Finding) -> bool:
@@ -163,13 +123,42 @@ def _is_notable(finding: Finding) -> bool:
 
 
 def _findings_of(kind: KindSummary) -> list[Finding]:
-    """The findings of a kind, without those that a finer statistic replaces because all answers are equal."""
-    finer = [_variant(finding) for finding in kind.findings if "statistic" in finding.labels]
+    """The findings that are shown: those of short tables, and others that decide a verdict.
+
+    Right and wrong answers give way to a finer statistic where they are all equal, or show no more than it does.
+    """
+    shown = [finding for finding in kind.findings if finding.is_headline or _decides(kind, finding)]
+    finer = [finding for finding in shown if "statistic" in finding.labels]
     return [
         finding
-        for finding in kind.findings
-        if "statistic" in finding.labels or _variant(finding) not in finer or _is_notable(finding)
+        for finding in shown
+        if "statistic" in finding.labels
+        or not any(_variant(finding) == _variant(other) and _shows_no_more(finding, other) for other in finer)
     ]
+
+
+def _shows_no_more(finding: Finding, other: Finding) -> bool:
+    """Whether another finding is significant wherever this one is."""
+    return all(_is_significant(other, level) or not _is_significant(finding, level) for level in LEVELS)
+
+
+def _is_significant(finding: Finding, level: Level) -> bool:
+    value = finding.at(level)
+    return value is not None and value.state == "significant"
+
+
+def _decides(kind: KindSummary, finding: Finding) -> bool:
+    """Whether a verdict needs a finding at a level: no finding of short tables shows as much there.
+
+    Membership is needed where nothing shows memorisation.
+    """
+    stronger = (MEMORISED, DETECTABLE) if finding.shows in DETECTABLE else (MEMORISED,)
+    others = [one for one in kind.findings for shown in stronger if one.shows in shown]
+    return any(
+        _is_significant(finding, level)
+        and not any(_is_significant(one, level) and (one.is_headline or one.shows != finding.shows) for one in others)
+        for level in LEVELS
+    )
 
 
 def _variant(finding: Finding) -> tuple[str, dict[str, LabelValue]]:
@@ -181,7 +170,22 @@ def _cells(finding: Finding) -> tuple[str, str, str]:
     digits = finding.digits - 1
     retained = finding.retention
     kept = "" if retained is None else "undefined" if math.isnan(retained.value) else value_text(retained, 2)
+    return _marked_text(finding.local, digits), _marked_text(finding.aggregate, digits), kept
+
+
+def _narrow_cells(finding: Finding) -> tuple[str, str, str]:
+    """The same in less space: where interval and p disagree, p stands in the place of the retention."""
+    digits = finding.digits - 1
+    values = (("local", finding.local), ("aggregate", finding.aggregate))
+    unclear = [f"{level} p {value.deciding_p:.2g}" for level, value in values if value and value.p_and_interval_differ]
+    kept = ", ".join(unclear) or _cells(finding)[2]
     return value_text(finding.local, digits), value_text(finding.aggregate, digits), kept
+
+
+def _marked_text(value: Measured | None, digits: int) -> str:
+    """A value; where interval and p disagree also the p that decides."""
+    text = value_text(value, digits)
+    return f"{text} p {value.deciding_p:.2g}" if value is not None and value.p_and_interval_differ else text
 
 
 def _model_cells(value: ModelsSummary) -> tuple[str, str, str]:
@@ -211,14 +215,24 @@ def _wide_rows(kinds: Sequence[KindSummary]) -> list[tuple[str, ...]]:
     rows = []
     for kind in kinds:
         findings = {finding.title: finding for finding in _findings_of(kind)}
-        rows.append((kind.kind, str(kind.examples), *(_wide_cell(findings.get(title)) for title in titles)))
+        rows.append((kind.kind, str(notes.num_examples(kind)), *(_wide_cell(findings.get(title)) for title in titles)))
     return [heading, *rows]
+
+
+def _null(finding: Finding) -> float:
+    return next((value.null for value in (finding.aggregate, finding.local) if value is not None), math.nan)
 
 
 def _null_text(finding: Finding) -> str:
     """The value without memorisation, where it is known."""
-    null = next((value.null for value in (finding.aggregate, finding.local) if value is not None), math.nan)
-    return "" if math.isnan(null) else f" (without memorisation {null:.3g})"
+    return "" if math.isnan(null := _null(finding)) else f" (without memorisation {null:.3g})"
+
+
+def _title_with_null(finding: Finding) -> str:
+    """The title, in short where it names a statistic, with the value without memorisation where that is not 0."""
+    null, statistic = _null(finding), finding.labels.get("statistic")
+    title = finding.title if statistic is None else f"{finding.title[:3]}. by {str(statistic)[:4]}."
+    return title if math.isnan(null) or abs(null) < 0.005 else f"{title} ({null:.2g})"
 
 
 def _model_text(value: ModelsSummary) -> str:

@@ -119,11 +119,14 @@ def align(table: Sequence[Sequence[str]], gap: int = 2) -> list[str]:
 def fit(table: Sequence[Sequence[str]], width: int) -> tuple[list[tuple[str, ...]], int]:
     """The same within a width, and the gap between its columns.
 
-    First without zeros before the point, then with narrow gaps, then with shorter names, at last without retention.
+    First without zeros before the point, then without spaces before brackets of titles, then with narrow gaps. Then
+    with shorter names, at last without retention.
     """
     rows = [tuple(row) for row in table]
     if width_of(rows) > width:
-        rows = [(*row[:2], *map(_short_cell, row[2:])) for row in rows]
+        rows = [(row[0], *map(_short_cell, row[1:])) for row in rows]
+    if width_of(rows) > width:
+        rows = [(row[0], row[1].replace(" (", "("), *row[2:]) for row in rows]
     gap = 2 if width_of(rows) <= width else 1
     for column in (0, 1):
         over = width_of(rows, gap) - width

@@ -118,6 +118,7 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
     """Local and global values, measure by measure, then reconstruction."""
     blocks = []
     parted_places: list[p_and_interval.Place] = []
+    has_equal_answers = False
     for measure in measures:
         rows = []
         for kind in summary.kinds:
@@ -132,7 +133,9 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
                     for level, value in (("local", owner), ("global", everywhere))
                     if value is not None and p_and_interval.differ(value, summary.null_of(measure, level, kind))
                 ]
-                rows += _rows_of_statistics(summary, measure, kind, values)
+                finer = list(_rows_of_statistics(summary, measure, kind, values))
+                has_equal_answers |= bool(finer) and any(_is_of_equal_answers(value, measure.null) for value in values)
+                rows += finer
                 rows += row_of_gain(summary, measure, kind, others=others)
             release = summary.value(measure.metric, "global", kind, measure.labels, round_number=summary.last_round)
             if release and _is_other(release, everywhere):
@@ -146,9 +149,9 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
         floor = f" {AT_FLOOR} marks the smallest p that other random inclusions allow." * has_floor
         notes.append(
             f"The {num_p} values of p are not adjusted for their number: without any memorisation about one in twenty "
-            f"is 0.05 or less.{floor}"
+            f"is 0.05 or less. VERDICT adjusts them over all measures of a kind at a level.{floor}"
         )
-    if any(_BY in row[0] for _, rows in blocks for row in rows):
+    if has_equal_answers:
         notes.append(
             "Where every run gives the same answers, self-influence by right and wrong answers is 0 and its p is 1. "
             "That is no sign that nothing is memorised: the row by probability compares how sure the models are."
@@ -164,16 +167,15 @@ def _levels(summary: Summary, measures: Sequence[Variant], *, others: bool) -> S
     return Section(title="LOCAL AND GLOBAL", columns=columns, blocks=tuple(blocks), notes=tuple(notes))
 
 
+def _is_of_equal_answers(value: Value | None, null: float) -> bool:
+    """Whether a value comes from equal answers alone: it has no interval and is at its null."""
+    return value is not None and math.isnan(value.low) and value.value == null
+
+
 def _rows_of_statistics(
     summary: Summary, measure: Variant, kind: str, values: Sequence[Value | None]
 ) -> Iterator[tuple[str, ...]]:
-    """The same by finer statistics, where one of the values (local, global, others) comes from equal answers alone.
-
-    Such a value has no interval and is at its null. It is no sign that nothing is memorised.
-    """
-    null = measure.null
-    if not any(value is not None and math.isnan(value.low) and value.value == null for value in values):
-        return
+    """The same by finer statistics, wherever they were measured."""
     found = {
         str(labels.get("statistic")): None
         for _, subject, labels, _ in summary.entries(measure.metric, measure.labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -18,6 +18,7 @@ from fedmem.reporting import privacy_sections
 from fedmem.reporting.cells import Value
 from fedmem.reporting.image_sheets import write_sheets
 from fedmem.reporting.measures import Variant
+from fedmem.reporting.multiplicity import LEVELS, adjust, holm
 from fedmem.reporting.origin import PARTS, component_text
 from fedmem.reporting.reconstruction_section import leaks
 from fedmem.reporting.sections import headline, picking, unobserved_notes
@@ -41,8 +42,6 @@ from fedmem.results.run_summary import (
     summary_bytes,
 )
 from fedmem.scenario.caveats import caveats_of_stored
-
-LEVELS: tuple[Level, ...] = ("local", "global")
 
 
 def summarise(run: Run, table: Summary | None = None) -> RunSummary:
@@ -82,6 +81,7 @@ def summarise(run: Run, table: Summary | None = None) -> RunSummary:
         below=tuple(_places(kinds, "below")),
         undefined=tuple(_places(kinds, "undefined")),
         limits=tuple(_limits(table, kinds)),
+        power=_power(kinds, int(table.run.scenario.get("runs", 1))),
     )
 
 
@@ -105,19 +105,26 @@ def finish_folder(folder: Path) -> None:
 def _kinds(table: Summary) -> Iterator[KindSummary]:
     counts = table.run.audit["kind"].value_counts()
     for kind in table.kinds:
-        yield KindSummary(kind=kind, examples=int(counts[kind]), findings=tuple(_findings(table, kind)))
+        findings = tuple(adjust(tuple(_findings(table, kind)), _smallest_p(table, kind)))
+        yield KindSummary(kind=kind, examples=int(counts[kind]), findings=findings)
 
 
 def _findings(table: Summary, kind: str) -> Iterator[Finding]:
-    """The values of a kind: of each measure that declares what it shows, in the order of tables."""
+    """The values of a kind: of each measure that declares what it shows, in the order of tables.
+
+    Each of its statistics and of its attacks is a finding of its own. Those that short tables leave out also count.
+    """
     for variant in table.measures:
-        if not (variant.headline and variant.measure.shows):
+        if not (variant.measure.headline and variant.measure.shows):
             continue
-        statistics = [_with_null(table, variant, kind), *_finer(table, variant, kind)]
-        for measure in statistics:
+        equal_answers = _has_equal_answers(table, variant, kind)
+        for measure in (_with_null(table, variant, kind), *_finer(table, variant, kind)):
             local, aggregate = (_of_kind(table, measure, level, kind) for level in LEVELS)
             if local or aggregate:
-                yield _finding(measure, local, aggregate, _retention(table, measure, kind, local))
+                finding = _finding(measure, local, aggregate, _retention(table, measure, kind, local))
+                is_shown = variant.headline and ("statistic" not in measure.labels or equal_answers)
+                released = _released_value(table, measure, kind, aggregate)
+                yield replace(finding, is_headline=is_shown, released=released)
     for declared in table.known_measures.values():
         if declared.shows == "extracted" and declared.headline:
             measure = Variant(measure=declared, title=f"{declared.title}, in − out", null=0.0)
@@ -153,11 +160,14 @@ def _finding(
     )
 
 
-def _finer(table: Summary, variant: Variant, kind: str) -> Iterator[Variant]:
-    """The same by finer statistics, where a value comes from equal answers alone: that shows nothing."""
+def _has_equal_answers(table: Summary, variant: Variant, kind: str) -> bool:
+    """Whether a value comes from equal answers alone, which shows nothing."""
     values = (table.local_values(variant, kind), table.value(variant.metric, "global", kind, variant.labels))
-    if not any(value is not None and math.isnan(value.low) and value.value == variant.null for value in values):
-        return
+    return any(value is not None and math.isnan(value.low) and value.value == variant.null for value in values)
+
+
+def _finer(table: Summary, variant: Variant, kind: str) -> Iterator[Variant]:
+    """The same by finer statistics, as far as they were measured."""
     statistics = {
         labels.text("statistic"): None
         for _, subject, labels, _ in table.entries(variant.metric, variant.labels)
@@ -181,9 +191,17 @@ def _of_kind(table: Summary, variant: Variant, level: Level, kind: str) -> Measu
         return None
     null = table.null_of(variant, level, kind)
     measured = _measured_value(value, null, tuple(_keys(table, variant.metric, level, kind, labels)))
-    if not math.isnan(value.low + value.high) or "statistic" in variant.labels:
+    if not math.isnan(value.low + value.high):
         return measured
     return _of_few_examples(table, variant, level, kind, measured)
+
+
+def _released_value(table: Summary, variant: Variant, kind: str, aggregate: Measured | None) -> Measured | None:
+    """The value of the last aggregate on all examples, where it is another one; rows of rounds have no keys here."""
+    value = table.value(variant.metric, "global", kind, variant.labels, round_number=table.last_round)
+    if value is None or (aggregate is not None and (value.value, value.n) == (aggregate.value, aggregate.n)):
+        return None
+    return _measured_value(value, table.null_of(variant, "global", kind), ())
 
 
 def _keys(table: Summary, metric: str, level: Level, subject: str, labels: Labels) -> Iterator[Key]:
@@ -209,10 +227,7 @@ def _measured_value(value: Value, null: float, keys: tuple[Key, ...]) -> Measure
 
 
 def _of_few_examples(table: Summary, variant: Variant, level: Level, kind: str, measured: Measured) -> Measured:
-    """A kind of fewer than eight examples has no interval: its examples are tested one by one, adjusted by Holm.
-
-    It stays undefined where runs, or references, are so few that even the smallest possible p would not be significant.
-    """
+    """A kind of fewer than eight examples has no interval: its examples are tested one by one, adjusted by Holm."""
     audit = table.run.audit
     subjects = [str(subject) for subject in audit[audit["kind"] == kind]["subject"].tolist()]
     labels = variant.labels.plus(place="owner") if level == "local" else variant.labels
@@ -224,17 +239,24 @@ def _of_few_examples(table: Summary, variant: Variant, level: Level, kind: str, 
         for subject, value in values.items()
         if value is not None and not math.isnan(p := _p_of_example(table, variant, level, subject, value))
     }
-    if not p_of_examples or len(p_of_examples) * _smallest_p(table, kind, p_of_examples) > ALPHA:
+    if not p_of_examples:
         return measured
-    adjusted = holm(list(p_of_examples.values()))
     keys = [key for subject in p_of_examples for key in _keys(table, variant.metric, level, subject, labels)]
-    return replace(measured, p=min(adjusted), examples=sum(p <= ALPHA for p in adjusted), keys=(*measured.keys, *keys))
+    p_values = tuple(p_of_examples.values())
+    num_significant = sum(p <= ALPHA for p in holm(p_values))
+    return replace(
+        measured,
+        p=min(holm(p_values)),
+        examples=num_significant,
+        p_of_examples=p_values,
+        keys=(*measured.keys, *keys),
+    )
 
 
-def _smallest_p(table: Summary, kind: str, subjects: Iterable[str]) -> float:
-    """The smallest p that any of these examples could have: by its coins, with one run by its references."""
-    coins = np.array(table.run.audit["is_in"].tolist()).T
-    floor = smallest_p(coins[:, [int(subject) for subject in subjects]])
+def _smallest_p(table: Summary, kind: str) -> float:
+    """The smallest p that an example of a kind could have: by its coins, with one run by its references."""
+    audit = table.run.audit
+    floor = smallest_p(np.array(audit[audit["kind"] == kind]["is_in"].tolist()).T)
     return 1 / (1 + max(table.run.reference_counts.get(kind, ()), default=0)) if math.isnan(floor) else floor
 
 
@@ -243,19 +265,6 @@ def _p_of_example(table: Summary, variant: Variant, level: Level, subject: str, 
     if math.isnan(value.p) and value.n == 1 and variant.measure.ranked == "value":
         return float(table.p_of_ranks[level][int(subject)])
     return value.p
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values adjusted by Holm's method, in their order.
-
-    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
-    """
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for place, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
-        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted
 
 
 def _retention(table: Summary, variant: Variant, kind: str, local: Measured | None) -> Measured | None:
@@ -339,22 +348,37 @@ def _places(kinds: Sequence[KindSummary], state: str) -> Iterator[Place]:
     return (place for place, value in _values(kinds) if value.state == state)
 
 
+def _power(kinds: Sequence[KindSummary], runs: int) -> str:
+    """The largest standard error of memorisation: √(1/R) for one example, and √(1/(R m)) for the mean of m."""
+    counts = [kind.examples for kind in kinds if any(finding.shows == "memorised" for finding in kind.findings)]
+    if runs < 2 or not counts:
+        return ""
+    of_one, of_kind = runs**-0.5, (runs * min(counts)) ** -0.5
+    return f"Power: with {runs} runs, the standard error of memorisation is at most {of_one:.2f} for one example" + (
+        f", {of_kind:.2g} for a kind" if min(counts) > 1 else ""
+    )
+
+
 def _limits(table: Summary, kinds: Sequence[KindSummary]) -> Iterator[str]:
     """The limits of these numbers, one sentence each."""
     values = [(place, value) for place, value in _values(kinds) if place.level != "retention"]
     scenario, manifest = table.run.scenario, table.run.manifest
     yield "The attacks are lower limits: a failed attack does not show that none succeeds."
-    if len(values) > 1:
+    if len({place.kind for place, _ in values}) > 1:
         yield (
-            f"The {len(values)} values of kinds are not adjusted for their number: without memorisation, up to one in "
-            "twenty is significant."
+            "p is adjusted over the measures of a kind at a level (Holm), not over kinds and levels. Without "
+            "memorisation, up to one in twenty of these pairs is called memorised or detectable."
         )
-    if parted := [place for place, value in values if value.p_and_interval_differ]:
-        names = list_text([f"{place.title} of {place.kind} ({place.level})" for place in parted])
-        yield f"Interval and p disagree, which counts as not significant: {names}."
+    if parted := [(place, value) for place, value in values if value.p_and_interval_differ]:
+        names = list_text(
+            [f"{place.title} of {place.kind} ({place.level}, p {value.deciding_p:.2g})" for place, value in parted]
+        )
+        yield f"Unclear, since interval and p disagree, which counts as not significant: {names}."
     if saturated := [place for place, value in values if value.saturated]:
         names = list_text([f"{place.title} of {place.kind} ({place.level})" for place in saturated])
         yield f"Saturated, so that differences are hidden: {names}."
+    if power := _power(kinds, int(scenario.get("runs", 1))):
+        yield f"{power}."
     yield from unobserved_notes(table)
     if text := picking(table.run):
         yield text

@@ -14,6 +14,9 @@ from fedmem.results.run_summary import Finding, Key, KindSummary, Measured, Verd
 MEMORISED = ("memorised", "exposed", "extracted")
 """The evidence of a finding for which its kind is called memorised."""
 
+DETECTABLE = ("detectable",)
+"""The evidence of a finding for which membership of its kind is called detectable."""
+
 NAMED = 3
 """Kinds that a sentence names in one list; further ones are counted."""
 
@@ -24,14 +27,15 @@ def verdict_of(level: Level, kinds: Sequence[KindSummary]) -> Verdict:
     """The sentence about the owning client (`local`) or the aggregate (`global`), with the rows that decide it.
 
     A kind is memorised where one of its values of memorisation, exposure or extraction is significant. Membership of
-    the other kinds may be detectable. A kind is undefined where none of its values could be significant.
+    the other kinds may be detectable. A kind is undefined where none of its values could be significant. A value is
+    significant where its interval and its adjusted p both exclude its null.
     """
     measured = [kind for kind in kinds if any(finding.at(level) for finding in kind.findings)]
     memorised = sorted(
         (kind for kind in measured if _shows(kind, level, MEMORISED)), key=lambda kind: _rank(kind, level)
     )
     others = [kind for kind in measured if kind not in memorised]
-    detectable = [kind for kind in others if _shows(kind, level, ("detectable",))]
+    detectable = [kind for kind in others if _shows(kind, level, DETECTABLE)]
     rest = [kind for kind in others if kind not in detectable]
     undefined = [kind for kind in rest if _is_undefined(kind, level)]
     not_significant = [kind for kind in rest if kind not in undefined]
@@ -73,21 +77,56 @@ class _Sorted:
         not_significant, undefined = (list_text(_names(kinds)) for kinds in (self.not_significant, self.undefined))
         further = [f"{not_significant}: not significant"] * bool(not_significant)
         further += [f"{undefined}: undefined"] * bool(undefined)
+        remarks = [*further[bool(not_significant) :], *self._unclear(), *self._not_measured()]
         if self.memorised:
-            detectable = self._list(self.detectable, ("detectable",), numbers=numbers)
+            detectable = self._list(self.detectable, DETECTABLE, numbers=numbers)
             membership = [f"membership of {detectable} is detectable"] * bool(detectable)
-            return "; ".join([self._memorised_text(numbers=numbers), *membership, *further]) + "."
+            sentence = [self._memorised_text(numbers=numbers), *membership, *further[: bool(not_significant)], *remarks]
+            return "; ".join(sentence) + "."
         if self.detectable:
-            detectable = self._list(self.detectable, ("detectable",), numbers=numbers)
-            memorisation = f"memorisation is {self._state_of_memorisation()}"
+            detectable = self._list(self.detectable, DETECTABLE, numbers=numbers)
+            memorisation = f"memorisation is {self._state_of(self.detectable, MEMORISED)}"
             first = f"{self.place}, {memorisation}, but membership of {detectable} is detectable"
-            return "; ".join([first, *further]) + "."
+            return "; ".join([first, *further, *self._unclear()]) + "."
         if self.not_significant:
-            nothing = f"{self.place}, neither memorisation nor membership is significant for {not_significant}"
-            return "; ".join([nothing, *further[1:]]) + (f". {_NOT_ABSENT}." if numbers else ".")
+            nothing = f"{self.place}, {self._nothing_significant()} for {not_significant}"
+            return "; ".join([nothing, *remarks]) + (f". {_NOT_ABSENT}." if numbers else ".")
         if self.undefined:
             return f"{self.place}, nothing is shown, since the values of {undefined} are undefined."
         return f"{self.place}, neither memorisation nor membership was measured."
+
+    def _nothing_significant(self) -> str:
+        """What is not significant, of what has a value."""
+        subjects = [
+            subject
+            for subject, shown in (("memorisation", MEMORISED), ("membership", DETECTABLE))
+            if self._state_of(self.not_significant, shown) == "not significant"
+        ]
+        return (
+            f"neither {' nor '.join(subjects)} is significant"
+            if len(subjects) > 1
+            else f"{subjects[0]} is not significant"
+        )
+
+    def _unclear(self) -> list[str]:
+        """The kinds that are not significant because interval and p disagree."""
+        unclear = [
+            kind.kind
+            for kind in self.not_significant
+            if any((value := finding.at(self.level)) and value.p_and_interval_differ for finding in kind.findings)
+        ]
+        return [f"unclear for {list_text(unclear)}: interval and p disagree"] * bool(unclear)
+
+    def _not_measured(self) -> list[str]:
+        """What no kind has a value of, where something is not significant or undefined."""
+        kinds = (*self.memorised, *self.detectable, *self.not_significant, *self.undefined)
+        if not (self.not_significant or self.undefined):
+            return []
+        return [
+            f"{subject} was not measured"
+            for subject, shown in (("memorisation", MEMORISED), ("membership", DETECTABLE))
+            if self._state_of(kinds, shown) == "not measured"
+        ]
 
     def _memorised_text(self, *, numbers: bool) -> str:
         kinds = self._list(self.memorised, MEMORISED, numbers=numbers)
@@ -96,19 +135,20 @@ class _Sorted:
         retained = all(_shows(kind, "local", MEMORISED) for kind in self.memorised)
         return f"The aggregate {'retains memorisation of' if retained else 'memorises'} {kinds}"
 
-    def _state_of_memorisation(self) -> str:
+    def _state_of(self, kinds: Sequence[KindSummary], shown: Sequence[str]) -> str:
+        """Whether these kinds have values of memorisation, or of membership, and whether all are undefined."""
         states = {
             value.state
-            for kind in self.detectable
+            for kind in kinds
             for finding in kind.findings
-            if finding.shows in MEMORISED and (value := finding.at(self.level))
+            if finding.shows in shown and (value := finding.at(self.level))
         }
         return "not measured" if not states else "undefined" if states == {"undefined"} else "not significant"
 
     def _list(self, kinds: Sequence[KindSummary], shown: Sequence[str], *, numbers: bool) -> str:
         names = list(_names(kinds))
-        if numbers and kinds:
-            names[0] += f" ({_number_text(kinds[0], self.level, shown)})"
+        if numbers:
+            names[:NAMED] = [f"{kind.kind} ({_number_text(kind, self.level, shown)})" for kind in kinds[:NAMED]]
         return list_text(names)
 
 
@@ -125,15 +165,26 @@ def list_text(names: Sequence[str]) -> str:
 
 
 def value_text(finding: Finding, value: Measured) -> str:
-    """A value with its unit, interval and n.
+    """A value with its measure, unit, interval, n and the p that decides.
 
     For a kind with few examples, it is how many of them are significant.
     """
+    p = p_text_of(value)
     if value.examples is not None:
-        return f"{value.examples} of {count(value.num_tested, 'example')}"
+        return f"{finding.title}: {value.examples} of {count(value.num_tested, 'example')}{p}"
     number = Value(value=value.value, low=value.low, high=value.high, n=value.n, saturated=value.saturated)
-    name = "" if finding.shows == "memorised" else f"{finding.title} "
-    return f"{name}{number.text(2)}{f' {finding.unit}' if finding.unit else ''}, n = {value.n}"
+    return f"{finding.title} {number.text(2)}{f' {finding.unit}' if finding.unit else ''}, n = {value.n}{p}"
+
+
+def p_text_of(value: Measured) -> str:
+    """The p that decides, and whether it was adjusted; empty where there is none.
+
+    >>> p_text_of(Measured(value=0.9, low=0.8, high=1.0, n=9, p=0.002, p_adjusted=0.008, num_tests=4, keys=()))
+    ', adjusted p 0.008'
+    """
+    if math.isnan(value.deciding_p):
+        return ""
+    return f", {'adjusted ' * (value.num_tests > 1)}p {value.deciding_p:.2g}"
 
 
 def _number_text(kind: KindSummary, level: Level, shown: Sequence[str]) -> str:

@@ -72,10 +72,13 @@ class Measured:
         high: Upper end.
         n: How many examples or models are behind it.
         null: The value without memorisation; NaN if there is none.
-        p: The exact p of no memorisation; NaN where there is none. For few examples, the smallest p of an example, by
-            Holm.
+        p: The exact p of no memorisation, NaN without. For few examples, the smallest p by Holm's method.
+        p_adjusted: p by Holm's method over the measures of its kind and level. NaN where it was not adjusted.
+        num_tests: The number of tests in that family.
+        effect: Of a retention, the state of its numerator, the effect in the aggregate; without it, nothing is kept.
         saturated: Whether it is too near an end of its measure to be compared.
-        examples: For a kind of fewer than eight examples, how many have a p that Holm's method makes significant.
+        examples: For a kind of fewer than eight examples, how many are significant by Holm's method.
+        p_of_examples: The p of each of these examples, not adjusted.
         keys: The rows that it was read from.
 
     Examples:
@@ -93,15 +96,19 @@ class Measured:
     n: int
     null: Number = math.nan
     p: Number = math.nan
+    p_adjusted: Number = math.nan
+    num_tests: int = 1
+    effect: State | None = None
     saturated: bool = False
     examples: int | None = None
+    p_of_examples: tuple[float, ...] = ()
     keys: tuple[Key, ...]
 
     @property
     def state(self) -> State:
         """Whether interval and p both exclude the null, and on which side the value is.
 
-        An interval that contains the null is not significant, whatever p is, and so is a p above 0.05.
+        An interval that contains the null is not significant, and neither is a deciding p above 0.05.
         """
         if math.isnan(self.value):
             return "undefined"
@@ -109,9 +116,15 @@ class Measured:
             return "significant" if self.examples else "not significant"
         if math.isnan(self.low + self.high + self.null):
             return "undefined"
-        if self.p > ALPHA or self.low <= self.null <= self.high:
+        has_effect = self.effect in (None, "significant", "below")
+        if self.deciding_p > ALPHA or self.low <= self.null <= self.high or not has_effect:
             return "not significant"
         return "significant" if self.low > self.null else "below"
+
+    @property
+    def deciding_p(self) -> float:
+        """The p that decides: adjusted where it was adjusted; NaN where there is none."""
+        return self.p if math.isnan(self.p_adjusted) else self.p_adjusted
 
     @property
     def num_tested(self) -> int:
@@ -120,10 +133,10 @@ class Measured:
 
     @property
     def p_and_interval_differ(self) -> bool:
-        """Whether p and interval disagree about the null; the value is then not significant."""
-        if self.examples is not None or math.isnan(self.p + self.low + self.high + self.null):
+        """Whether the deciding p and the interval disagree about the null; the value is then not significant."""
+        if self.examples is not None or math.isnan(self.deciding_p + self.low + self.high + self.null):
             return False
-        return (self.p <= ALPHA) == (self.low <= self.null <= self.high)
+        return (self.deciding_p <= ALPHA) == (self.low <= self.null <= self.high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,9 +150,11 @@ class Finding:
         unit: The unit as tables print it; empty for shares.
         digits: Decimals in tables.
         labels: The labels that separate it from other variants of the measure, such as the attack.
+        is_headline: Whether the short tables show it; another finding is shown where it decides a verdict.
         local: The value at the owning client; None where it was not measured.
         aggregate: The value in the aggregate; None where it was not measured.
         retention: The share of the local effect that the aggregate keeps; its value is NaN where it is undefined.
+        released: The value of the last aggregate on all examples; None where it is that of `aggregate`, or unknown.
     """
 
     shows: Showing
@@ -148,9 +163,11 @@ class Finding:
     unit: str
     digits: int
     labels: Mapping[str, LabelValue]
+    is_headline: bool = True
     local: Measured | None
     aggregate: Measured | None
     retention: Measured | None
+    released: Measured | None = None
 
     def at(self, level: Level) -> Measured | None:
         """The value at a level: `local` is the owning client, `global` the aggregate."""
@@ -207,7 +224,7 @@ class Leak:
 class GuaranteeSummary:
     """The privacy guarantee of one part of the scenario after all rounds; infinite epsilon is null in JSON.
 
-    `target` is `privacy.target_epsilon` of the scenario; NaN, null in JSON, where no target was given.
+    `target` is `privacy.target_epsilon`. `other_neighbours` and `limits` are remarks in short.
     """
 
     part: str
@@ -217,6 +234,8 @@ class GuaranteeSummary:
     epsilon: Bound
     delta: float
     target: Number = math.nan
+    other_neighbours: tuple[str, ...] = ()
+    limits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,6 +300,7 @@ class RunSummary:
         below: Values significantly below their null.
         undefined: Values without an interval or a null.
         limits: The limits of these numbers, in sentences.
+        power: The largest standard error of memorisation, in a sentence; empty with a single run.
         report: The report, relative to the folder of the run.
     """
 
@@ -307,6 +327,7 @@ class RunSummary:
     below: tuple[Place, ...]
     undefined: tuple[Place, ...]
     limits: tuple[str, ...]
+    power: str = ""
     report: str = "report.html"
 
     def verdict(self, level: Level) -> Verdict:

@@ -124,7 +124,7 @@ def test_values_without_interval_and_few_examples_are_shown() -> None:
     few = replace(finding("exposed", measured(9.0), None), local=local)
     found = "\n".join(lines(summary_of([kind("pin", few), kind("row", finding("memorised", NOTHING, HIGH))])))
     assert "9.00 (1 of 2 sig.)" in found  # the kind itself is no example
-    assert "pin (1 of 2 examples)" in verdict_of("local", [kind("pin", few)]).text
+    assert "pin (exposure: 1 of 2 examples, p 0.002)" in verdict_of("local", [kind("pin", few)]).text
     assert any(line.startswith("row") and "–" in line for line in found.splitlines())
 
 
@@ -161,3 +161,32 @@ def test_the_target_epsilon_stands_beside_the_guarantee(target: float, said: str
     guarantee = replace(SUMMARY.guarantees[0], epsilon=7.94, target=target)
     (line,) = [line for line in lines(summary_of([], guarantees=(guarantee,)), 100) if line.startswith("Guaranteed")]
     assert said in line
+
+
+def test_where_interval_and_p_disagree_p_is_in_the_row() -> None:
+    unclear = replace(measured(0.07, p=0.02), p_adjusted=0.066)
+    summary = summary_of([kind("existing", finding("memorised", HIGH, unclear, measured(0.5)))])
+    row = next(line for line in lines(summary) if line.startswith("existing"))
+    assert row.endswith("aggregate p .066")
+    row = next(line for line in lines(summary, 10_000) if line.startswith("existing"))
+    assert "0.07 [0.02, 0.12] p 0.066" in row
+
+
+def test_a_null_other_than_zero_stands_beside_its_measure() -> None:
+    for width, text in ((80, "exposure(1.4)"), (10_000, "exposure (without memorisation 1.44)")):
+        assert text in "\n".join(lines(summary_of([full_kind("pin")]), width))
+
+
+def test_a_finding_that_decides_is_shown_and_others_are_not() -> None:
+    finer = replace(finding("memorised", HIGH, HIGH), labels={"statistic": "probability"}, is_headline=False)
+    control = replace(finding("detectable", HIGH, HIGH), title="control AUC", is_headline=False)
+    guessing = measured(0.51, p=0.7)
+    attack, answers = finding("detectable", guessing, guessing), finding("memorised", LOW, LOW)
+    found = "\n".join(lines(summary_of([kind("pin", answers, attack, control)])))
+    assert "control AUC" in found, "the attack of short tables shows nothing"
+    found = "\n".join(lines(summary_of([kind("pin", answers, finer, attack, control)])))
+    assert "mem. by prob." in found
+    assert "control AUC" not in found, "the kind is memorised"
+    assert "memorisation" not in found.partition("At the owning")[0], "right answers show no more"
+    found = "\n".join(lines(summary_of([kind("pin", finding("memorised", HIGH, HIGH), finer, attack)])))
+    assert "by prob." not in found

@@ -13,12 +13,13 @@ import pytest
 
 from fedmem.contracts.measure import Measure, to_json
 from fedmem.contracts.measurement import Measurement
-from fedmem.reporting.summarise import holm, summarise, write_summary
+from fedmem.reporting.summarise import summarise, write_summary
 from fedmem.results.read import read
 from fedmem.results.run_summary import FILE, Finding, Key, Measured, RunSummary, read_summary, sha256_of
 from tests.reporting.page_helpers import SCENARIO, row, rows
-from tests.reporting.summary_helpers import NOTHING
 from tests.results.read_helpers import bank, write
+
+NOTHING: dict[str, Any] = {"low": math.nan, "high": math.nan}
 
 # Of these rows: pattern is memorised at both levels, typical-own's interval in the aggregate contains 0.
 
@@ -29,20 +30,28 @@ def summary_of(folder: Path, measurements: list[Measurement], **extra: Any) -> R
     return summarise(read(folder))
 
 
-def changed(measurements: list[Measurement], metric: str, kind: str, level: str, **facts: Any) -> list[Measurement]:
+def changed(
+    measurements: list[Measurement], metric: str, kind: str, level: str, statistic: str = "", **facts: Any
+) -> list[Measurement]:
     """The same rows, with other numbers in those of a metric in the summary."""
     found = []
     for one in measurements:
         reading = one.reading
         about = (reading.metric, reading.subject, one.level, one.round)
         is_meant = about == (metric, kind, level, None) and reading.labels.get("place") != "others"
-        is_meant &= "statistic" not in reading.labels
+        is_meant &= reading.labels.get("statistic") == (statistic or None)
         found.append(replace(one, reading=replace(reading, **facts)) if is_meant else one)
     return found
 
 
-def finding(summary: RunSummary, kind: str, metric: str) -> Finding:
-    (found,) = [f for k in summary.kinds if k.kind == kind for f in k.findings if f.metric == metric]
+def finding(summary: RunSummary, kind: str, metric: str, statistic: str = "") -> Finding:
+    (found,) = [
+        f
+        for k in summary.kinds
+        if k.kind == kind
+        for f in k.findings
+        if (f.metric, f.labels.get("statistic", ""), f.labels.get("attack", "lira")) == (metric, statistic, "lira")
+    ]
     return found
 
 
@@ -57,7 +66,12 @@ def test_values_are_those_of_the_rows(tmp_path: Path) -> None:
     assert membership.title == "LiRA AUC"
     assert membership.aggregate is not None
     assert membership.aggregate.null == 0.5
-    assert [f.metric for f in summary.kinds[1].findings] == ["memorisation", "auc"]
+    assert [(f.title, f.is_headline) for f in summary.kinds[1].findings] == [
+        ("memorisation", True),
+        ("memorisation by probability", False),
+        ("LiRA AUC", True),
+        ("loss threshold AUC", False),
+    ]
     assert Key(metric="memorisation", level="global", subject="pattern", labels={}) in memorisation.aggregate.keys
     assert [value.title for value in summary.models] == ["test accuracy", "generalisation gap"]
 
@@ -68,13 +82,14 @@ def test_a_verdict_flips_with_its_rows(tmp_path: Path, level: str, index: int) -
     before = summary_of(tmp_path / "run", rows()).verdicts[index]
     assert "pattern" in before.memorised
     measurements = rows()
-    for metric in ("memorisation", "exposure"):
+    for metric, statistic in (("memorisation", ""), ("memorisation", "probability"), ("exposure", "")):
         assert any((key.metric, key.subject) == (metric, "pattern") for key in before.keys)
-        measurements = changed(measurements, metric, "pattern", level, low=-0.1)
+        measurements = changed(measurements, metric, "pattern", level, statistic, low=-0.1)
     after = summary_of(tmp_path / "run", measurements).verdicts[index]
     assert "pattern" not in after.memorised
     assert after.text != before.text
     undefined = changed(measurements, "memorisation", "typical-own", level, value=math.nan, **NOTHING)
+    undefined = changed(undefined, "memorisation", "typical-own", level, "probability", value=math.nan, **NOTHING)
     undefined = changed(undefined, "auc", "typical-own", level, value=math.nan, **NOTHING)
     assert summary_of(tmp_path / "run", undefined).verdicts[index].undefined == ("typical-own",)
 
@@ -84,8 +99,9 @@ def test_p_above_the_level_denies_an_interval_and_is_listed(tmp_path: Path) -> N
     summary = summary_of(tmp_path / "run", measurements)
     memorisation = finding(summary, "pattern", "memorisation")
     assert memorisation.aggregate is not None
-    assert (memorisation.aggregate.p, memorisation.aggregate.state) == (0.2, "not significant")
-    assert any("Interval and p disagree" in limit and "pattern (global)" in limit for limit in summary.limits)
+    value = memorisation.aggregate
+    assert (value.p, value.p_adjusted, value.state) == (0.2, 0.2, "not significant")
+    assert any("interval and p disagree" in limit and "pattern (global, p 0.2)" in limit for limit in summary.limits)
     assert ("pattern", "global") in [(place.kind, place.level) for place in summary.not_significant]
 
 
@@ -150,20 +166,6 @@ def test_a_kind_without_null_is_judged_by_its_gain(tmp_path: Path, low: float, s
     assert (found.aggregate.state, found.aggregate.null) == (state, 0.0)
     kept = finding(summary_of(tmp_path / "run", rows()), "pattern", "exposure")
     assert kept.aggregate is not None, "where the null is known, exposure itself"
-
-
-def test_holm_equals_its_definition() -> None:
-    """Step down: the k-th smallest of m is compared with alpha / (m + 1 - k), until one is larger."""
-    p_values = [0.011, 0.02, 0.04, 0.0001, 0.3]
-    for alpha in (0.001, 0.03, 0.05, 0.06, 0.2):
-        rejected = []
-        for place, p in enumerate(sorted(p_values)):
-            if p > alpha / (len(p_values) - place):
-                break
-            rejected.append(p)
-        assert [p for p, adjusted in zip(p_values, holm(p_values), strict=True) if adjusted <= alpha] == [
-            p for p in p_values if p in rejected
-        ]
 
 
 def test_a_measure_of_ones_own_is_shown_without_an_edit(tmp_path: Path) -> None:

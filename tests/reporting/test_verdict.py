@@ -20,7 +20,7 @@ LEVELS: tuple[Level, ...] = ("local", "global")
 def test_a_value_above_its_null_is_memorised(level: Level) -> None:
     verdict = verdict_of(level, [kind("pin", finding("memorised", HIGH, HIGH))])
     assert verdict.memorised == ("pin",)
-    assert "pin (0.90 [0.85, 0.95], n = 60)" in verdict.text
+    assert "pin (memorisation 0.90 [0.85, 0.95], n = 60, p 0.002)" in verdict.text
     assert "pin" in verdict.short
     assert "0.90" not in verdict.short
 
@@ -38,8 +38,33 @@ def test_a_value_above_its_null_is_memorised(level: Level) -> None:
 def test_interval_and_p_must_both_exclude_the_null(level: Level, value: Measured) -> None:
     verdict = verdict_of(level, [kind("pin", finding("memorised", value, value))])
     assert (verdict.memorised, verdict.not_significant, verdict.undefined) == ((), ("pin",), ())
-    assert "neither memorisation nor membership is significant for pin" in verdict.text
+    assert "memorisation is not significant for pin" in verdict.text
+    assert ("interval and p disagree" in verdict.text) == value.p_and_interval_differ
     assert verdict.text.endswith("Not significant does not mean absent.")
+
+
+def test_a_verdict_names_only_what_was_measured() -> None:
+    guessing = measured(0.51, p=0.6)
+    memorisation, membership = finding("memorised", AT_NULL, AT_NULL), finding("detectable", guessing, guessing)
+    both = verdict_of("global", [kind("pin", memorisation, membership)]).text
+    assert "neither memorisation nor membership is significant for pin" in both
+    assert "not measured" not in both
+    alone = verdict_of("global", [kind("pin", memorisation)]).text
+    assert alone.startswith("In the aggregate, memorisation is not significant for pin; membership was not measured.")
+    attack = verdict_of("global", [kind("pin", membership)]).text
+    assert attack.startswith("In the aggregate, membership is not significant for pin; memorisation was not measured.")
+    beside = verdict_of("global", [kind("pin", finding("memorised", HIGH, HIGH)), kind("other", memorisation)]).text
+    assert beside.endswith("other: not significant; membership was not measured.")
+    of_no_value = verdict_of("global", [kind("pin", finding("memorised", NOTHING, NOTHING), membership)]).text
+    assert of_no_value.startswith("In the aggregate, membership is not significant for pin.")
+
+
+def test_the_adjusted_p_is_the_one_that_decides_and_is_named() -> None:
+    adjusted = replace(HIGH, p=0.01, p_adjusted=0.04, num_tests=4)
+    assert "n = 60, adjusted p 0.04)" in verdict_of("local", [kind("pin", finding("memorised", adjusted, None))]).text
+    above = verdict_of("local", [kind("pin", finding("memorised", replace(adjusted, p_adjusted=0.051), None))])
+    assert above.memorised == ()
+    assert "unclear for pin: interval and p disagree" in above.text
 
 
 @pytest.mark.parametrize("level", LEVELS)
@@ -56,7 +81,7 @@ def test_one_level_flips_without_the_other() -> None:
     aggregate = verdict_of("global", [kind("pin", finding("memorised", HIGH, AT_NULL))])
     assert (local.memorised, aggregate.memorised) == (("pin",), ())
     assert local.text.startswith("At the owning client, models memorise pin")
-    assert aggregate.text.startswith("In the aggregate, neither memorisation")
+    assert aggregate.text.startswith("In the aggregate, memorisation is not significant")
 
 
 def test_the_aggregate_retains_only_what_clients_memorise() -> None:
@@ -73,7 +98,7 @@ def test_detectable_membership_is_never_called_safe(memorisation: Measured | Non
     findings = [finding("memorised", memorisation, memorisation), finding("detectable", HIGH, HIGH)]
     verdict = verdict_of("global", [kind("row", *findings)])
     assert (verdict.memorised, verdict.detectable, verdict.not_significant) == ((), ("row",), ())
-    assert "but membership of row (LiRA AUC 0.90 [0.85, 0.95], n = 60) is detectable" in verdict.text
+    assert "but membership of row (LiRA AUC 0.90 [0.85, 0.95], n = 60, p 0.002) is detectable" in verdict.text
     state = {None: "not measured", NOTHING: "undefined"}.get(memorisation, "not significant")
     assert f"memorisation is {state}" in verdict.text
 
@@ -88,8 +113,9 @@ def test_detectable_membership_stands_beside_memorisation() -> None:
     ]
     verdict = verdict_of("local", kinds)
     assert verdict.text == (
-        "At the owning client, models memorise pin (0.40 [0.35, 0.45], n = 60) and pattern; membership of typical "
-        "(LiRA AUC 0.70 [0.65, 0.75], n = 60) is detectable; other: not significant; few: undefined."
+        "At the owning client, models memorise pin (memorisation 0.40 [0.35, 0.45], n = 60, p 0.002) and pattern "
+        "(exposure 6.00 [5.95, 6.05] bits, n = 60, p 0.002); membership of typical "
+        "(LiRA AUC 0.70 [0.65, 0.75], n = 60, p 0.002) is detectable; other: not significant; few: undefined."
     )
 
 

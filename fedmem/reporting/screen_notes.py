@@ -1,0 +1,126 @@
+"""The lines below the values of a first screen: reconstruction, guarantees, and what the values leave open."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+from fedmem.reporting.cells import number
+from fedmem.reporting.screen_lines import MORE, count_text
+from fedmem.reporting.verdict import list_text
+from fedmem.results.run_summary import Finding, KindSummary, Leak, Place, RunSummary
+
+
+def reconstruction_text(leaks: Sequence[Leak]) -> str:
+    """What leaks from each view that is sent, and what is closer than held-out examples; several attacks are named."""
+    sent = [leak for leak in leaks if leak.is_sent]
+    several = len({leak.source for leak in sent}) > 1
+    texts = []
+    for leak in sent:
+        shown = [f"leaks {list_text(leak.leaking)}"] * bool(leak.leaking)
+        closer = f"is closer to {list_text(leak.closer)} than to held-out examples"
+        if not leak.leaking:
+            closer += ", but not significantly better than guesses"
+        shown += [closer] * bool(leak.closer)
+        if shown:
+            texts.append(f"{leak.view}{f' ({leak.source})' * several} {' and '.join(shown)}")
+    if texts:
+        return f"Reconstruction: {'; '.join(texts)}"
+    if sent:
+        compared = any(leak.not_significant for leak in sent)
+        return f"Reconstruction: {'not significant' if compared else 'undefined'} from every view that is sent"
+    return ""
+
+
+def guarantee_text(summary: RunSummary) -> str:
+    """The guarantee of each part of the scenario, with its limits in short."""
+    texts = []
+    for guarantee in summary.guarantees:
+        limits = "; ".join((*guarantee.other_neighbours, *guarantee.limits))
+        texts.append(
+            f"epsilon {epsilon_text(guarantee.epsilon)}{_target_text(guarantee.target)}, delta {guarantee.delta:.2g} "
+            f"for a {guarantee.unit} ({guarantee.part}, {guarantee.adjacency}{'; ' * bool(limits)}{limits})"
+        )
+    return f"Guaranteed: {'; '.join(texts)}" if texts else ""
+
+
+def epsilon_text(value: float) -> str:
+    """Two decimals, or below 1 two digits: a small guarantee is never shown as zero.
+
+    >>> epsilon_text(3.0), epsilon_text(0.0123)
+    ('3.00', '0.012')
+    """
+    return f"{value:.2g}" if 0 < value < 1 else number(value, 2)
+
+
+def _target_text(target: float) -> str:
+    return "" if math.isnan(target) else f" (target {target:g})"
+
+
+def left_out_text(kinds: Sequence[KindSummary]) -> str:
+    """How many examples the values leave out; empty where they are about all."""
+    counted = [kind for kind in kinds if any(_counts(finding) for finding in kind.findings)]
+    left_out = sum(kind.examples - num_examples(kind) for kind in counted)
+    return f"Left out of these values: {left_out} of {sum(kind.examples for kind in kinds)} examples" * bool(left_out)
+
+
+def num_examples(kind: KindSummary) -> int:
+    """The most examples that a value of a kind is about; all where no value counts examples.
+
+    >>> num_examples(KindSummary(kind="pin", examples=80, findings=()))
+    80
+    """
+    counts = [count for finding in kind.findings for count in _counts(finding)]
+    return min(kind.examples, max(counts, default=kind.examples))
+
+
+def _counts(finding: Finding) -> Iterator[int]:
+    """The examples behind the values; the counts of extraction are of other things."""
+    if finding.shows != "extracted":
+        yield from (value.n for value in (finding.local, finding.aggregate) if value is not None)
+
+
+def released_texts(kinds: Sequence[KindSummary]) -> tuple[str, ...]:
+    """The values of the released model, where these differ from those that the table reads: in full, and in short."""
+    by_title: dict[str, list[str]] = {}
+    shows: dict[str, str] = {}
+    for kind in kinds:
+        for finding in kind.findings:
+            if finding.is_headline and finding.released is not None:
+                value = number(finding.released.value, finding.digits - 1)
+                by_title.setdefault(finding.title, []).append(f"{value} {' '.join(kind.kind.split())}")
+                shows[finding.title] = finding.shows
+    if not by_title:
+        return ()
+    title = next((title for title in by_title if shows[title] == "memorised"), next(iter(by_title)))
+    released = f"Released model: {title} {', '.join(by_title[title])}"
+    return (f"An aggregate is that of its owning client's last observed round. {released}", released)
+
+
+def unclear_text(summary: RunSummary, width: int) -> str:
+    """The values that are not significant, below their null, or undefined: named where they fit, else counted."""
+    places = {
+        "Not significant (may still be there)": summary.not_significant,
+        "below null": summary.below,
+        "undefined": summary.undefined,
+    }
+    named = "; ".join(f"{title}: {places_text(found)}" for title, found in places.items() if found)
+    counts = "; ".join(f"{title}: {count_text(len(found))}" for title, found in places.items() if found)
+    if not named:
+        return ""
+    named, counts = (f"{text[0].upper()}{text[1:]}" for text in (named, counts))
+    return named if len(named) <= min(width, 100) else f"{counts} (named with {MORE})"
+
+
+def places_text(places: Sequence[Place]) -> str:
+    """Values by measure and kind, with their levels.
+
+    >>> places_text([Place(kind="pin", title="exposure", level=level) for level in ("local", "retention")])
+    'exposure of pin (local, retained)'
+    """
+    levels = {"local": "local", "global": "global", "retention": "retained"}
+    texts = [f"{place.title} of {place.kind}" for place in places]
+    by_value: dict[str, list[str]] = {text: [] for text in texts}
+    for text, place in zip(texts, places, strict=True):
+        by_value[text].append(levels[place.level])
+    return ", ".join(f"{text} ({', '.join(names)})" for text, names in by_value.items())
