@@ -241,8 +241,8 @@ TABLE_TERMS: Mapping[str, str] = {
     "of them count where they are few; else they are drawn (Monte Carlo), and n of the rows `.p` says how many",
     "released": "the last aggregate, read on all examples",
     "not significant": "of a difference: its interval contains zero, so the data do not show on which side it is. "
-    "Of a kind: the interval contains the value without memorisation, or the adjusted p is above 0.05. This p is adjusted "
-    "over all measures of the kind at the level (Holm). Unclear: interval and p disagree",
+    "Of a kind: the interval contains the value without memorisation, or the adjusted p is above 0.05. "
+    "This p is adjusted over all measures of the kind at the level (Holm). Unclear: interval and p disagree",
     "undefined": "no value or no interval exists",
     "no interval": "fewer than eight runs that did not diverge, fewer than eight examples, all values alike, or a rate "
     "of 0 or 1",
