@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fedmem.apps.combined_rows import with_examples
+from fedmem.apps.combined_summary import high_text, high_without_training, summary_text
 from fedmem.apps.participation import dependence_text, partial_text, participation_of, summary_bank
 from fedmem.apps.watch import Watch
 from fedmem.contracts.audit_set import AuditSet
@@ -45,6 +46,8 @@ def combine_runs(
     conditional on participation, which must not depend on inclusion. A sampler that reads losses, or numbers of rows,
     violates this. An example needs two such runs with it in and two with it out. A warning has the counts. Rows of
     scope `round` at level `global` count all runs, also those in which the owner never trained. `n` counts examples.
+    `frame.attrs["summary"]` is the summary in sentences. Examples may rank high in models that never trained on them.
+    Plain exposure then has no null and no retention, and a warning says so; read `exposure_gain`.
 
     Column `set` names the set that a row is about. In rows about a single example, `example` is its number in the set.
     Where such a row is a p (`memorisation.p`), `p_adjusted` is that p adjusted by Benjamini and Hochberg (1995). It is
@@ -72,6 +75,10 @@ def combine_runs(
             f"{len(frames)} runs; memorisation compares runs with and without an example, so give at least 2"
         )
     bank = bank_of(frames, seed)
+    high = high_without_training(bank)
+    for name, values in high.items():
+        _warn(high_text(name, *values))
+    bank = replace(bank, audit=replace(bank.audit, not_uniform=tuple(high)))
     rows = estimate(bank, _estimators(bank), deals)
     took_part = participation_of(bank)
     if text := partial_text(bank.audit, took_part):
@@ -84,7 +91,9 @@ def combine_runs(
         _warn(text)
     frame: pd.DataFrame = measurement_rows(rows).to_pandas()
     frame = frame.assign(**{name: "" for name in LABELS if name not in frame.columns})
-    return with_examples(frame, bank.audit)
+    frame = with_examples(frame, bank.audit)
+    frame.attrs["summary"] = summary_text(rows, bank.audit.kinds, high)
+    return frame
 
 
 def _estimators(bank: Bank) -> list[Estimator]:
