@@ -74,7 +74,7 @@ File = Annotated[
 Folder = Annotated[
     Path,
     typer.Argument(
-        help="folder of a finished run, or its id",
+        help="folder of a finished run, or its id, or a name, which stands for its newest run",
         show_default=False,
         autocompletion=complete("runs"),
         parser=finished_folder,
@@ -84,7 +84,8 @@ Folder = Annotated[
 StudyFolder = Annotated[
     Path,
     typer.Argument(
-        help="folder of a finished run, comparison or sweep, or the id of a run",
+        help="folder of a finished run, comparison or sweep, or the id of a run, or a name, which stands for its "
+        "newest run",
         show_default=False,
         autocompletion=complete("runs"),
         parser=finished_folder,
