@@ -193,6 +193,13 @@ def notes(ranking: Ranking) -> Iterator[str]:
             f"memorisation, by {ranking.name} (marked *): {test}, adjusted over {of_all} so that at most 5 % of the "
             "marks are expected to be wrong."
         )
+    elif any(marked for _, marked, _ in ranking.other_tests):
+        name, marked, tested = max(ranking.other_tests, key=lambda other: other[1])
+        yield (
+            f"Examples are memorised: {name} marks {marked} of {tested}. By {ranking.name} 0 of {total} are "
+            f"significant, so this order may be noise; see `--measure {name}` ({test}, adjusted over the examples of "
+            "each measure)."
+        )
     else:
         yield (
             f"None of {count(total, 'example')} is significantly above the value without memorisation, by "
