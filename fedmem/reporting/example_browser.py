@@ -90,12 +90,13 @@ def browse(run: Run, max_examples: int = MAX_EXAMPLES) -> Browser:
     order += [subject for subject in audit["subject"].tolist() if subject not in scored]
     facts = audit.set_index("subject")
     rows = {level: {int(row["subject"]): row for row in _records(ranking)} for level, ranking in rankings.items()}
+    head = _head(run, first)
     drawer = _ImageDrawer(run.names.modality)
     span = _span(first, rows)
     shown = []
     for place, subject in enumerate(order[:max_examples]):
         fact: Any = facts.loc[subject]
-        values = {level: _value(rows, level, subject) for level in _SHOWN}
+        values = {level: _value((head, *rows.values()), level, subject) for level in _SHOWN}
         row = rows[first.level].get(subject) if first else None
         text = shorten(escape_invisible(fact["text"]), _LONGEST)
         shown.append(
@@ -120,7 +121,7 @@ def browse(run: Run, max_examples: int = MAX_EXAMPLES) -> Browser:
         total=len(audit),
         measure=f"{title}{', ' * bool(first.measure.unit_text)}{first.measure.unit_text}" if first else "",
         level=first.level if first else "",
-        notes=tuple(notes(first)) if first else (),
+        notes=(*notes(first), *([_head_note(run)] if head else [])) if first else (),
         kinds=tuple(dict.fromkeys(example.kind for example in shown)),
         owners=tuple(sorted({example.owner for example in shown}, key=lambda name: (len(name), name))),
     )
@@ -139,13 +140,28 @@ def _rankings(run: Run, max_examples: int) -> dict[Level, Ranking]:
     return rankings
 
 
+def _head(run: Run, first: Ranking | None) -> dict[int, dict[str, Any]]:
+    """The first examples with the intervals that allow for their selection; empty where all are among the first."""
+    if first is None or first.candidates <= FIRST:
+        return {}
+    ranking = rank_examples(run, Choice(n=FIRST, level=first.level))
+    return {int(row["subject"]): row for row in _records(ranking)}
+
+
+def _head_note(run: Run) -> str:
+    return (
+        f"The first {FIRST} have the wider intervals of `fedmem top {run.path.name} -n {FIRST}`, which allow for their "
+        "selection from all examples."
+    )
+
+
 def _records(ranking: Ranking) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in ranking.frame.to_dict("records")]
 
 
-def _value(rows: Mapping[Level, Mapping[int, Mapping[str, Any]]], level: str, subject: int) -> Value | None:
+def _value(rankings: Sequence[Mapping[int, Mapping[str, Any]]], level: str, subject: int) -> Value | None:
     """The score at a level, from the first ranking that shows the example."""
-    for of_level in rows.values():
+    for of_level in rankings:
         row = of_level.get(subject)
         if row is not None and not math.isnan(row[level]):
             low, high, n = (row[f"{level}_{part}"] for part in ("low", "high", "n"))

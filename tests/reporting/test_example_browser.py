@@ -49,6 +49,20 @@ def test_every_example_is_there_the_most_memorised_first(tmp_path: Path) -> None
     assert browser.kinds == ("mislabelled", "typical") or set(browser.kinds) == {"mislabelled", "typical"}
 
 
+def test_the_first_examples_have_intervals_for_their_selection(tmp_path: Path) -> None:
+    """An example has one interval: that of the report is that of `Run.top`."""
+    run = finished(tmp_path / "run", RATES * 3)
+    top, browser = run.top(n=FIRST), browse(run)
+    for level in ("local", "global"):
+        expected = [
+            f"[{low:.2f}, {high:.2f}]" for low, high in zip(top[f"{level}_low"], top[f"{level}_high"], strict=True)
+        ]
+        shown = [example.scores[level].partition(" ")[2] for example in browser.shown[:FIRST]]
+        assert [text.replace("−", "-") for text in shown] == expected
+    assert "wider intervals of `fedmem top" in browser.notes[-1]
+    assert "wider intervals" not in " ".join(browse(finished(tmp_path / "few", RATES)).notes)
+
+
 def test_a_picture_has_the_pixels_of_the_example(tmp_path: Path) -> None:
     run = finished(tmp_path / "run", RATES)
     for example in browse(run).shown:
