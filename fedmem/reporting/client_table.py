@@ -30,20 +30,26 @@ def client_lines(run: Run, frame: pd.DataFrame, max_clients: int, width: int) ->
             value = Value(value=row["value"], low=row["adjusted_low"], high=row["adjusted_high"], n=row["n"])
             text = "undefined" if math.isnan(value.value) else value.text(digits)
             p = "" if math.isnan(row["p_adjusted"]) else f"{row['p_adjusted']:.2g}"
-            rows.append((client_text(row["client"], run.client_names), str(row["n"]), text, p, str(row["tests"])))
+            rows.append((client_text(row["client"], run.client_names), str(row["n"]), text, p))
         if len(group) > max_clients:
-            rows.append((f"… and {len(group) - max_clients} more", "", "", "", ""))
+            rows.append((f"… and {len(group) - max_clients} more", "", "", ""))
         parts = zip(("kind", "level", *labels), key, strict=True)
         texts = [part if isinstance(part, str) else f"{name} {part}" for name, part in parts]
         blocks.append((", ".join(filter(None, texts)), tuple(rows)))
     section = Section(
         title=f"{measure.title.upper()} BY CLIENT",
-        columns=("", "n", "value", "p", "clients"),
+        columns=("", "n", "value", "adjusted p"),
         blocks=tuple(blocks),
     )
     yield from (text for text, _ in Grid.of([section], width).lines(section))
     note = (
-        "In brackets 95 % intervals, adjusted for all clients of a kind and level, as is p (Bonferroni). Clients whose "
-        "intervals do not overlap differ. n: examples of the client; fewer than 8 have no interval."
+        f"In brackets 95 % intervals, adjusted for all {_span(frame['tests'])} clients of a kind and level, as is p "
+        "(Bonferroni). Clients whose intervals do not overlap differ. n: examples of the client; fewer than 8 have no "
+        "interval."
     )
     yield from (text for text, _ in prose(note, width))
+
+
+def _span(tests: pd.Series[int]) -> str:
+    """How many clients values are adjusted for, such as `20` or `3 to 20`."""
+    return " to ".join(dict.fromkeys((str(tests.min()), str(tests.max()))))

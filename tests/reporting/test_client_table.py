@@ -18,3 +18,13 @@ def test_top_by_client_prints_the_highest_first(tmp_path: Path) -> None:
     assert lines[start + 1][1:5] == ["5", "1.000", "[no", "interval]"]
     assert lines[start + 3] == ["…", "and", "1", "more"]
     assert call("top", str(run.path), "--by-client", "--client", "Nord").exit_code == 2
+
+
+def test_what_is_the_same_in_each_row_is_in_the_note(tmp_path: Path) -> None:
+    """How many clients p is adjusted for is said once, and not in each row."""
+    run = estimated(tmp_path / "run")
+    text = " ".join(call("top", str(run.path), "--by-client", "--level", "global").stdout.split())
+    tests = set(run.by_client(level="global")["tests"])
+    assert "adjusted p" in text
+    assert f"adjusted for all {min(tests)}" in text
+    assert not any(line.split()[-2:] == ["p", "clients"] for line in text.splitlines())
