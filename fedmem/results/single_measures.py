@@ -65,6 +65,16 @@ def choose_variant(run: Run, name: str | None, audit: AuditSet, is_candidate: Bo
     return name, variants[name]
 
 
+def choose_level(variant: ScoredVariant, level: Level | None) -> Level:
+    """The level that is asked for, by default global, else local."""
+    levels = [one for one in LEVELS if one in variant.scores]
+    if level is None:
+        return levels[0]
+    if level not in levels:
+        raise ComponentError("level", f"{level!r} has no scores of single examples here{choices(level, levels)}")
+    return level
+
+
 def _default(run: Run, variants: Mapping[str, ScoredVariant], audit: AuditSet, is_candidate: BoolArray) -> str:
     """The headline measure with scores of most of these examples; of several the first in the order of tables.
 

@@ -33,6 +33,7 @@ from fedmem.results.single_measures import (
 )
 from fedmem.results.single_measures import (
     ScoredVariant,
+    choose_level,
     choose_variant,
     declaration_of,
     evidence_compared,
@@ -110,7 +111,7 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
     bank = read_bank(run.path)
     is_candidate = _filter(run, bank.audit, choice)
     name, variant = choose_variant(run, choice.measure, bank.audit, is_candidate)
-    level = _level(variant, choice.level)
+    level = choose_level(variant, choice.level)
     scored = {
         subject: reading.value
         for subject, reading in variant.scores[level].items()
@@ -363,16 +364,6 @@ def _with_examples(run: Run, columns: Mapping[str, object], *, show_sensitive: b
         examples = read_bank(run.path).audit.examples
         texts = [text_of(subject, examples, run.names, show_sensitive=True) for subject in frame["subject"].tolist()]
     return frame.assign(text=texts, inputs=audit["inputs"])
-
-
-def _level(variant: ScoredVariant, level: Level | None) -> Level:
-    """The level that is asked for, by default global, else local."""
-    levels = [one for one in LEVELS if one in variant.scores]
-    if level is None:
-        return levels[0]
-    if level not in levels:
-        raise ComponentError("level", f"{level!r} has no scores of single examples here{choices(level, levels)}")
-    return level
 
 
 def _filter(run: Run, audit: AuditSet, choice: Choice) -> BoolArray:
