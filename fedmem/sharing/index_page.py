@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from fedmem.contracts.events import count
 from fedmem.errors import RunError
-from fedmem.reporting.rendering import render
+from fedmem.reporting.rendering import content_policy, render
 from fedmem.results.folder import is_finished
 from fedmem.results.read import read
 
@@ -35,7 +35,7 @@ class IndexEntry:
         finished: When it was finished, in local time.
         strategy: The kind of its strategy; empty for a study.
         data: The kind of its data set; empty for a study.
-        sentences: The verdict of a run, or the size of a study.
+        sentences: The verdict of a run, or the size of a study, and what to do about its page.
         is_study: Whether it is a comparison or sweep.
     """
 
@@ -120,7 +120,7 @@ def _entry_of(root: Path, place: Path, stamps: tuple[int, ...]) -> IndexEntry:
     first = stamps[_STAMPED.index("manifest.json")] or stamps[_STAMPED.index(_STUDY)]
     finished = datetime.fromtimestamp(first / 1e9).strftime("%Y-%m-%d %H:%M")
     if is_finished(place):
-        return _entry_of_run(place, link, finished)
+        return _entry_of_run(place, page, link, finished)
     from fedmem.studies.stored import read_study
 
     study = read_study(place)
@@ -128,14 +128,21 @@ def _entry_of(root: Path, place: Path, stamps: tuple[int, ...]) -> IndexEntry:
     return IndexEntry(title=study.title, id=place.name, link=link, finished=finished, sentences=(sizes,), is_study=True)
 
 
-def _entry_of_run(place: Path, link: str, finished: str) -> IndexEntry:
+def _page_notes(place: Path, page: str) -> tuple[str, ...]:
+    """What to do about a page that is missing, or that the policy of this version would show without its style."""
+    if not page:
+        return (f"There is no page yet. Draw it with: fedmem report {place}",)
+    with (place / page).open("rb") as file:
+        is_current = content_policy().encode() in file.read(4096)
+    return () if is_current else (f"Another version drew the page. Draw it again with: fedmem report {place}",)
+
+
+def _entry_of_run(place: Path, page: str, link: str, finished: str) -> IndexEntry:
     run = read(place)
     try:
-        sentences = tuple(sentence.text for sentence in run.summary().verdicts)
+        verdicts = tuple(sentence.text for sentence in run.summary().verdicts)
     except RunError:
-        sentences = ()
-    if not link:
-        sentences = (*sentences, f"No page yet: fedmem report {place}")
+        verdicts = ()
     return IndexEntry(
         title=str(run.scenario.get("name", place.parent.name)),
         id=place.name,
@@ -143,7 +150,7 @@ def _entry_of_run(place: Path, link: str, finished: str) -> IndexEntry:
         finished=finished,
         strategy=_kind(run.scenario.get("strategy")),
         data=_kind(run.scenario.get("dataset")),
-        sentences=sentences,
+        sentences=(*verdicts, *_page_notes(place, page)),
     )
 
 

@@ -8,6 +8,7 @@ from tempfile import mkdtemp
 from typing import Any
 
 import fedmem
+from fedmem.reporting.rendering import content_policy
 from fedmem.reporting.summarise import write_summary
 from fedmem.results.read import read
 from fedmem.scenario.scenario import Scenario
@@ -15,6 +16,8 @@ from fedmem.studies.comparison import Comparison
 from fedmem.studies.stored import StoredStudy, write_study
 from fedmem.studies.tables import TABLES, put, results
 from tests.tiny import tiny
+
+PAGE = f'<!doctype html><meta http-equiv="Content-Security-Policy" content="{content_policy()}"><title>page</title>'
 
 
 def scenario(**changes: Any) -> Scenario:
@@ -34,7 +37,7 @@ def finished_run() -> Path:
     """The folder of a finished run with a page, made once a process; tests do not write to it."""
     folder = fedmem.run(scenario(runs=8), out=mkdtemp())
     write_summary(folder)
-    (folder / "report.html").write_text("<!doctype html><title>page</title>", encoding="utf-8")
+    (folder / "report.html").write_text(PAGE, encoding="utf-8")
     return folder
 
 
@@ -49,7 +52,7 @@ def study(*, is_sweep: bool) -> Path:
     tables = {"results": results} if is_sweep else TABLES
     for name, rows in tables.items():
         put(folder, name, list(rows(comparison)))
-    (folder / "comparison.html").write_text("<!doctype html><title>page</title>", encoding="utf-8")
+    (folder / "comparison.html").write_text(PAGE, encoding="utf-8")
     return folder
 
 

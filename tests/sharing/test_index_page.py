@@ -68,7 +68,17 @@ def test_a_run_without_page_or_summary_says_how_to_draw_it(root: Path) -> None:
     write(root / "other" / "0123")
     (entry,) = (one for one in index_entries(root)[0] if one.id == "0123")
     assert (entry.link, entry.strategy) == ("", "")
-    assert entry.sentences == (f"No page yet: fedmem report {root / 'other' / '0123'}",)
+    assert entry.sentences == (f"There is no page yet. Draw it with: fedmem report {root / 'other' / '0123'}",)
+
+
+def test_a_page_of_another_version_is_to_be_drawn_again(root: Path) -> None:
+    folder = root / "tiny" / finished_run().name
+    page = folder / "report.html"
+    assert not any("Another version" in text for entry in index_entries(root)[0] for text in entry.sentences)
+    page.write_text(page.read_text().replace("sha256-", "sha256-0"))
+    os.utime(page, (0, 1))
+    (entry,) = (one for one in index_entries(root)[0] if one.id == folder.name)
+    assert entry.sentences[-1] == f"Another version drew the page. Draw it again with: fedmem report {folder}"
 
 
 def test_a_damaged_run_is_named_and_hides_no_other(root: Path) -> None:
