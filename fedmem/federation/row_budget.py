@@ -132,6 +132,16 @@ def _class_shortages(scenario: Scenario, data: Dataset, budget: RowBudget) -> li
     return problems
 
 
+def _lower_population(scenario: Scenario, train: int, max_population: int) -> str:
+    """The largest possible population, and one that leaves clients most of the training rows."""
+    usual = type(scenario).model_fields["population"].default
+    is_default = scenario.population == usual and scenario.locate("population") == scenario.locate("")
+    value = min(max_population, train // 5)
+    default = f", {scenario.population} by default," if is_default else ""
+    better = f", or better write `population: {value}`" if 0 < value < max_population else ""
+    return f"lower population{default} to at most {max_population}{better}"
+
+
 def _row_shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
     """A problem if a client would get no base row."""
     if counts["base"] >= scenario.clients:
@@ -151,7 +161,7 @@ def _row_shortages(scenario: Scenario, counts: dict[str, int]) -> list[Problem]:
     # Lever -> how many rows it takes, and what it would have to become; only those that are enough on their own.
     levers: dict[str, tuple[int, str]] = {}
     if max_population >= 0 and counts["population"]:
-        levers["population"] = (counts["population"], f"lower population to at most {max_population}")
+        levers["population"] = (counts["population"], _lower_population(scenario, train, max_population))
     if reserved and room >= scenario.clients * len(scenario.injections):
         remedy = (
             f"lower per_client, copies or rate of the injections until audit and replacement rows need at most {room}"

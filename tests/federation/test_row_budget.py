@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from itertools import combinations
 
 import numpy as np
@@ -16,7 +18,10 @@ from fedmem.injections.random_pattern import RandomPattern
 from fedmem.injections.typical import Typical
 from fedmem.models.small_cnn import SmallCNN
 from fedmem.partitions.dirichlet import Dirichlet
+from fedmem.scenario.loading import parse_scenario
 from tests.federation.build_helpers import scenario
+from tests.narrowing import present
+from tests.tiny import TINY
 
 
 class OneLabelEach:
@@ -99,3 +104,16 @@ def test_replacement_rows_are_drawn_again_in_each_run() -> None:
         pairs += 10
     assert pairs == 10 * built.replacement.shape[1]
     assert same / pairs < 0.1
+
+
+@pytest.mark.parametrize("population", [None, 200])
+def test_too_large_populations_get_a_value_that_works(population: int | None) -> None:
+    """The default is named as such; the proposed value leaves clients most of the training rows."""
+    table = {"dataset": {"kind": "synthetic", "rows": 120, "test": 20}, "injections": [{"kind": "typical"}]}
+    content = {**TINY, **table, "population": population}
+    small = parse_scenario(json.dumps({key: value for key, value in content.items() if value is not None}))
+    (problem,) = build.check(small)
+    assert ("200 by default" in problem.message) == (population is None)
+    value = present(re.search(r"better write `population: (\d+)`", problem.message))[1]
+    assert int(value) == 24
+    assert build.check(small.model_copy(update={"population": int(value)})) == []
