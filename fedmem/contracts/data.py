@@ -80,7 +80,8 @@ class Dataset:
     values, and people read them. Columns in `dropped` are for selection alone: no run stores or shows them.
     `class_names` (C,) name the classes, and `client_names` the owners: owner k of `natural` is `client_names[k]`; both
     are empty where the data have no names. `decisions` are what the loader decided about the data, a line each, which
-    `fedmem check` shows: such as the range of a column. `text_starts` are the ids of the windows with which texts
+    `fedmem check` shows: such as the range of a column. `learnt` names what was learnt from training rows, such as
+    `ranges`. No privacy guarantee covers that. `text_starts` are the ids of the windows with which texts
     begin. A window whose id is not among them continues the text of the window with the id before. It is empty where
     rows are no windows of texts. `modality` says what the inputs are, such as `Images()`, `Tables(blocks=...)` or
     `Texts(vocabulary=...)` of `fedmem.modalities`. Every other part asks this object.
@@ -97,6 +98,7 @@ class Dataset:
     class_names: tuple[str, ...] = ()
     client_names: tuple[str, ...] = ()
     decisions: tuple[str, ...] = ()
+    learnt: tuple[str, ...] = ()
     text_starts: IntArray = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
     def __post_init__(self) -> None:

@@ -38,7 +38,8 @@ class Federation:
     federation whose rows the only client of this one holds, client after client. `by_client` says that this client
     trains on them in that order. `client_names` (N,) name the clients and `class_names` the classes; both are empty
     where the data have no names. `foreign_rows` counts audit rows of other owners by injection, with a partition by
-    owner; it is None with other partitions. `sources` are the rows of the data set that the audit examples come from.
+    owner; it is None with other partitions. `learnt` is that of the data set. `sources` are the rows of the data
+    set that the audit examples come from.
     """
 
     store: Examples
@@ -65,6 +66,7 @@ class Federation:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     foreign_rows: Mapping[str, int] | None = None
+    learnt: tuple[str, ...] = ()
     sources: SourceRows | None = None
 
     @property

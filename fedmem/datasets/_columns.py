@@ -181,6 +181,20 @@ def learn(name: str, training: _Cells, *, categorical: bool, limits: tuple[float
     return Number(name=name, low=low, high=high, median=median, given=limits is not None)
 
 
+def learnt_from_rows(encodings: Sequence[Encoding], *, has_medians: bool) -> tuple[str, ...]:
+    """What the encodings of columns learnt from training rows; with `has_medians` also medians.
+
+    >>> learnt_from_rows([Number(name="age", low=0, high=9, median=4, given=False)], has_medians=True)
+    ('ranges', 'medians')
+    """
+    numbers = [encoding for encoding in encodings if isinstance(encoding, Number)]
+    ranges = not all(number.given for number in numbers)
+    is_learnt = {
+        "ranges": ranges, "medians": has_medians and bool(numbers), "categories": len(numbers) < len(encodings)
+    }  # fmt: skip
+    return tuple(name for name, learnt in is_learnt.items() if learnt)
+
+
 def describe(encoding: Encoding, cells: _Cells, train: IntArray, test: IntArray) -> str:
     """The decisions about a column, for people: its type, missing cells, and rows with unusual values."""
     texts = [encoding.text]

@@ -21,6 +21,7 @@ from fedmem.datasets._columns import (
     in_order,
     is_number,
     learn,
+    learnt_from_rows,
     numbers_of,
     positions,
     unknown_names,
@@ -146,6 +147,7 @@ class Csv:
             dropped=tuple(self._unused_columns(frame)),
             class_names=classes,
             client_names=owner_names,
+            learnt=learnt_from_rows(encodings, has_medians=self.missing == "fill"),
             decisions=(
                 *(describe(part, frame.columns[part.name], train, test) for part in encodings),
                 *self._describe_rest(frame, left_out),

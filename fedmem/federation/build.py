@@ -105,6 +105,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         num_classes=data.num_classes,
         client_names=plan.names,
         class_names=data.class_names,
+        learnt=data.learnt,
         counts=_counts(plan.counts, plan),
         foreign_rows=plan.foreign,
         notes=plan.notes,

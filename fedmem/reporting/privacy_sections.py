@@ -13,6 +13,7 @@ from fedmem.privacy.spending import PERMITTED
 from fedmem.reporting.cells import Section, Value, number, rate
 from fedmem.reporting.measures import attack_names, label_title, measure_of, measures_of_run
 from fedmem.results.read import Run
+from fedmem.scenario.caveats import NOT_COVERED
 
 _Key = tuple[str, str, str, Labels]
 """Level, metric, subject and labels of a row."""
@@ -56,7 +57,9 @@ def _guarantee_section(run: Run) -> Section:
     limits = [
         f"{entry['part']} covers {entry['covers']}." for entry in guarantee.get("mechanisms", ()) if entry.get("covers")
     ]
-    notes = (guarantee["says"], *limits) if rows else ()
+    not_covered = [text for text in run.manifest.get("warnings") or () if text.startswith(NOT_COVERED)]
+    uncovered = [f"{text[0].upper()}{text[1:]}." for text in not_covered]
+    notes = (guarantee["says"], *limits, *uncovered) if rows else ()
     return Section(
         title="PRIVACY",
         columns=columns,

@@ -50,7 +50,11 @@ def reconstruction_section(
         if differences or margins:
             identified = _identified_kinds(values_by_metric, summary.kinds, place)
             shares = {kind: value for kind in summary.kinds if (value := _share_of(values_by_metric, kind, place))}
-            notes.append(f"Reconstruction from {name}: {_verdict(differences, margins, identified, shares)}.")
+            by_share = _identified_differences(values_by_metric, summary.kinds, place)
+            notes.append(
+                f"Reconstruction from {name}: {_verdict(differences, margins, identified, shares)}."
+                f"{_adjusted_text(differences, margins, by_share)}"
+            )
     return blocks, notes
 
 
@@ -176,9 +180,16 @@ def _identified_kinds(
     values_by_metric: Mapping[str, Mapping[tuple[str, Labels], Value | None]], kinds: Collection[str], place: Labels
 ) -> list[str]:
     """The kinds that are identified significantly more often than held-out examples, all kinds at once."""
-    shares = values_by_metric.get("identified.difference", {})
-    values = {kind: value for kind in kinds if (value := shares.get((kind, place)))}
+    values = _identified_differences(values_by_metric, kinds, place)
     return [kind for kind, value in _widen(values, shares=True).items() if value.low > 0]
+
+
+def _identified_differences(
+    values_by_metric: Mapping[str, Mapping[tuple[str, Labels], Value | None]], kinds: Collection[str], place: Labels
+) -> dict[str, Value]:
+    """By how much more often examples of each kind are identified than held-out examples."""
+    shares = values_by_metric.get("identified.difference", {})
+    return {kind: value for kind in kinds if (value := shares.get((kind, place)))}
 
 
 def _share_of(
@@ -217,6 +228,28 @@ def _verdict(
     against_prior = _sort_by_sign(margins, "better for {}", "worse for {}")
     prior = f" (against the baseline guess, picked by the truth: {'; '.join(against_prior)})" if against_prior else ""
     return "; ".join(against_held_out) + prior
+
+
+def _adjusted_text(
+    differences: Mapping[str, Value], margins: Mapping[str, Value], identified: Mapping[str, Value]
+) -> str:
+    """The intervals that decide the words, where they contain 0 and those of the rows do not."""
+    texts = []
+    for name, values, is_share in (
+        ("gain over held-out examples", differences, False),
+        ("gain over the best guess", margins, False),
+        ("identified, in − out", identified, True),
+    ):
+        for kind, value in _widen(values, shares=is_share).items():
+            if values[kind].is_significant and not value.is_significant:
+                texts.append(f"{kind}, {name} {value.text(2)}")
+    if not texts:
+        return ""
+    number = max(map(len, (differences, margins, identified)))
+    return (
+        f" The words follow intervals that hold for all {number} kinds at once. They are wider than those of the rows, "
+        f"and contain 0 here: {'; '.join(texts)}."
+    )
 
 
 def _leaking_and_closer(

@@ -97,13 +97,22 @@ def released_texts(kinds: Sequence[KindSummary]) -> tuple[str, ...]:
     return (f"An aggregate is that of its owning client's last observed round. {released}", released)
 
 
+def unclear_lists(summary: RunSummary) -> list[str]:
+    """The names of all values that are not significant, below their null, or undefined, each list in a sentence."""
+    return [f"{title[0].upper()}{title[1:]}: {places_text(found)}." for title, found in _places(summary) if found]
+
+
+def _places(summary: RunSummary) -> list[tuple[str, Sequence[Place]]]:
+    return [
+        ("Not significant (may still be there)", summary.not_significant),
+        ("below null", summary.below),
+        ("undefined", summary.undefined),
+    ]
+
+
 def unclear_text(summary: RunSummary, width: int) -> str:
     """The values that are not significant, below their null, or undefined: named where they fit, else counted."""
-    places = {
-        "Not significant (may still be there)": summary.not_significant,
-        "below null": summary.below,
-        "undefined": summary.undefined,
-    }
+    places = dict(_places(summary))
     named = "; ".join(f"{title}: {places_text(found)}" for title, found in places.items() if found)
     counts = "; ".join(f"{title}: {count_text(len(found))}" for title, found in places.items() if found)
     if not named:

@@ -16,6 +16,7 @@ from fedmem.estimation.single_examples import smallest_p
 from fedmem.estimation.two_way import FEWEST
 from fedmem.reporting import privacy_sections
 from fedmem.reporting.cells import Value
+from fedmem.reporting.guarantee_summaries import guarantees_of
 from fedmem.reporting.image_sheets import write_sheets
 from fedmem.reporting.measures import Variant
 from fedmem.reporting.multiplicity import LEVELS, adjust, holm
@@ -31,7 +32,6 @@ from fedmem.results.run_summary import (
     ALPHA,
     FILE,
     Finding,
-    GuaranteeSummary,
     Key,
     KindSummary,
     Measured,
@@ -75,7 +75,7 @@ def summarise(run: Run, table: Summary | None = None) -> RunSummary:
         kinds=kinds,
         models=tuple(_models(table)),
         leaks=tuple(leaks(table)),
-        guarantees=tuple(_guarantees(run)),
+        guarantees=tuple(guarantees_of(table)),
         audits=tuple(privacy_sections.audit_notes(run, rows)),
         not_significant=tuple(_places(kinds, "not significant")),
         below=tuple(_places(kinds, "below")),
@@ -315,20 +315,6 @@ def _of_models(table: Summary, declared: Measure, level: Level, labels: Labels) 
     if value is None:
         return None
     return _measured_value(value, declared.null, tuple(_keys(table, declared.name, level, "", labels)))
-
-
-def _guarantees(run: Run) -> Iterator[GuaranteeSummary]:
-    targets = privacy_sections.target_epsilon(run)
-    for entry in (run.manifest.get("privacy") or {}).get("mechanisms", ()):
-        yield GuaranteeSummary(
-            part=entry["part"],
-            against=entry["against"],
-            unit=entry["unit"],
-            adjacency=entry["adjacency"],
-            epsilon=math.inf if entry["epsilon"] is None else entry["epsilon"],
-            delta=entry["delta"],
-            target=targets[entry["part"]],
-        )
 
 
 def _values(kinds: Sequence[KindSummary]) -> Iterator[tuple[Place, Measured]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fedmem.reporting.caption import caption_of
 from fedmem.reporting.cells import Section
 from fedmem.reporting.origin import origin
+from fedmem.reporting.screen_notes import unclear_lists
 from fedmem.reporting.sections import alarms, headline, legend, omitted_measures, sections, warnings
 from fedmem.reporting.summarise import summarise
 from fedmem.reporting.summary import Summary
@@ -82,6 +83,8 @@ class _Table:
         yield "LIMITS", "bold cyan"
         for limit in short.limits:
             yield from prose(limit, width, hang=2)
+        for places in unclear_lists(short):
+            yield from prose(places, width, hang=2)
         yield "", ""
         yield "WORDS", "bold cyan"
         for term, meaning in legend(table_sections, summary):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from fedmem.contracts.measure import Measure, from_json
 from fedmem.contracts.measurement import NO_LABELS, Labels, Level, Reading
 from fedmem.contracts.needs import measures_of
 from fedmem.errors import ComponentError, RunError
+from fedmem.estimation.single_examples import RATE
 from fedmem.results.read import Run
 from fedmem.scenario.catalogue import kinds, load
 from fedmem.wording import choices
@@ -109,3 +111,18 @@ def evidence_compared(measure: Measure, labels: Labels) -> str:
         return measure.compares
     is_probability = labels == Labels.of(statistic="probability")
     return "margin" if is_probability and measure.compares == "correct" else ""
+
+
+def floor_text(smallest_p: float, candidates: int) -> str:
+    """How many examples must have the smallest possible p before any is marked; empty where one is enough.
+
+    >>> floor_text(1 / 70, 32)
+    ' So none of 32 can be marked unless at least 10 of them have that p. More runs allow smaller p.'
+    >>> floor_text(1 / 12870, 32)
+    ''
+    """
+    needed = math.ceil(smallest_p * candidates / RATE - 1e-9)
+    if needed <= 1:
+        return ""
+    text = f" So none of {candidates} can be marked unless at least {needed} of them have that p."
+    return f"{text} More runs allow smaller p."

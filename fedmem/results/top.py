@@ -37,6 +37,7 @@ from fedmem.results.single_measures import (
     choose_variant,
     declaration_of,
     evidence_compared,
+    floor_text,
 )
 from fedmem.results.single_measures import (
     single_measures as single_measures,
@@ -215,7 +216,7 @@ def notes(ranking: Ranking) -> Iterator[str]:
     if ranking.significant is not None and not is_of_ranks:
         yield (
             f"With {ranking.runs} runs p is at least {ranking.smallest_p:.2g}, the probability that random inclusion "
-            "alone puts an example into exactly its highest runs."
+            f"alone puts an example into exactly its highest runs.{floor_text(ranking.smallest_p, total)}"
         )
     if not math.isnan(ranking.largest_error):
         yield (

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts import families
+from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.data import partition_declaration
 from fedmem.errors import FedmemError
 from fedmem.scenario import catalogue
@@ -43,7 +44,21 @@ def caveats(
 def caveats_with_data(scenario: Scenario, federation: Federation) -> list[str]:
     """The same of a scenario whose federation is built, with what only its data can tell."""
     of_clients = _few_rows(federation) if scenario.central is None else ()
-    return [*caveats(scenario, federation.foreign_rows, federation.counts, federation.warnings), *of_clients]
+    of_data = caveats(scenario, federation.foreign_rows, federation.counts, federation.warnings)
+    return [*_not_covered(scenario, federation.learnt), *of_data, *of_clients]
+
+
+NOT_COVERED = "not covered by the guarantee: "
+"""The beginning of a warning about a privacy guarantee."""
+
+
+def _not_covered(scenario: Scenario, learnt: Sequence[str]) -> Iterator[str]:
+    """What the data learnt from training rows, where a guarantee is stated."""
+    from fedmem.privacy.spending import of_scenario
+
+    if learnt and (of_scenario(scenario) or isinstance(scenario.client, PrivateAlgorithm)):
+        names = " and ".join(filter(None, (", ".join(learnt[:-1]), learnt[-1])))
+        yield f"{NOT_COVERED}{names} learnt from training rows"
 
 
 def _few_rows(federation: Federation) -> Iterator[str]:

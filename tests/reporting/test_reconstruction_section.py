@@ -11,7 +11,7 @@ import pytest
 from fedmem.estimation.statistics import newcombe
 from fedmem.probes._clusters import mean_interval
 from fedmem.reporting.cells import Value
-from fedmem.reporting.reconstruction_section import _sort_by_sign, _verdict, _widen
+from fedmem.reporting.reconstruction_section import _adjusted_text, _sort_by_sign, _verdict, _widen
 
 
 def value(low: float, high: float) -> Value:
@@ -81,3 +81,16 @@ def test_widened_intervals_hold_those_of_a_higher_level() -> None:
         low, high = (float(end) for end in newcombe(k, n, 0, n))
         share = Value(value=k / n, low=low, high=high, n=n, clusters=1000)
         assert _widen(dict.fromkeys("abc", share), shares=True)["a"].low <= newcombe(k, n, 0, n, 1 - 0.05 / 3)[0]
+
+
+def test_deciding_intervals_are_shown_where_rows_differ() -> None:
+    """A row excludes 0 and the words do not: the wider interval of all kinds stands beside the words."""
+    few = {kind: value(0.05, 1.0) for kind in "abc"}
+    text = _adjusted_text(few, {}, {})
+    wide = _widen(few)["a"]
+    assert f"a, gain over held-out examples {wide.text(2)}" in text
+    assert "all 3 kinds at once" in text
+    assert wide.low < 0
+    assert _adjusted_text({"a": value(0.05, 1.0)}, {"a": value(-1.0, 1.0)}, {}) == "", "the words follow the rows"
+    share = {kind: value(0.05, 1.0) for kind in "abc"}
+    assert "identified, in − out" in _adjusted_text({}, {}, share)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fedmem.reporting import screen_notes as notes
-from fedmem.results.run_summary import Leak
+from fedmem.results.run_summary import Leak, Place
 from tests.reporting.verdict_helpers import finding, kind, measured
 from tests.results.run_summary_helpers import SUMMARY
 
@@ -65,3 +65,12 @@ def test_the_limits_of_a_guarantee_stand_behind_it() -> None:
     assert text.startswith("Guaranteed: epsilon 3.00, delta 0.001 for a ")
     assert text.endswith("; replace: 5.85; one run)")
     assert notes.guarantee_text(replace(SUMMARY, guarantees=())) == ""
+
+
+def test_lists_name_every_value_that_a_screen_counts() -> None:
+    places = tuple(Place(kind=f"k{i}", title="LiRA AUC", level="local") for i in range(9))
+    summary = replace(SUMMARY, not_significant=places, below=(), undefined=places[:1])
+    assert "9 values" in notes.unclear_text(summary, 80)
+    first, second = notes.unclear_lists(summary)
+    assert all(f"LiRA AUC of k{i} (local)" in first for i in range(9))
+    assert second == "Undefined: LiRA AUC of k0 (local)."

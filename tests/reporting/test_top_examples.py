@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from fedmem.contracts.audit_set import SourceRows
 from fedmem.modalities.tables import Tables
 from fedmem.reporting.top_examples import lines
 from fedmem.results.read import Run
-from fedmem.results.top import Choice, rank_examples
+from fedmem.results.top import Choice, notes, rank_examples
 from tests.results.top_helpers import answers, bank, coins, finished, stored
 
 RATES = [(4, 4), (8, 0), (5, 4), (8, 3), (2, 4), (8, 3)]
@@ -42,6 +44,14 @@ def test_without_memorisation_the_order_is_called_noise(tmp_path: Path) -> None:
     assert "the order may be noise" in " ".join(text.split())
     assert "standard error of up to 0.25" in " ".join(text.split())
     assert "*" not in text
+
+
+@pytest.mark.parametrize(("smallest_p", "expected"), [(1 / 12870, False), (1 / 70, True)])
+def test_a_list_says_where_no_example_could_be_marked(smallest_p: float, expected: bool, tmp_path: Path) -> None:
+    """With 8 runs p is at least 1 / 70, so that 2 of 6 examples must reach it."""
+    ranking = rank_examples(finished(tmp_path / "run", RATES[:6]), Choice())
+    text = " ".join(notes(replace(ranking, smallest_p=smallest_p)))
+    assert ("So none of 6 can be marked unless at least 2 of them have that p" in text) == expected
 
 
 def test_a_measure_without_intervals_says_why(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from fedmem.reporting.page import report
 from fedmem.reporting.table import table
 from fedmem.results.read import read
 from fedmem.scenario.catalogue import kinds, load
-from fedmem.scenario.caveats import caveats, caveats_of_stored
+from fedmem.scenario.caveats import NOT_COVERED, caveats, caveats_of_stored, caveats_with_data
 from fedmem.scenario.loading import parse_scenario
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.report import Table
@@ -160,3 +160,28 @@ def test_default_runs_give_memorisation_an_interval(tmp_path: Path) -> None:
     table = read(folder).measurements
     found = table[(table.metric == "memorisation") & (table.scope == "summary") & (table.subject == "random_pattern")]
     assert found.low.notna().any()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "ranges, medians and categories"),
+        ({"ranges": {"age": [0, 99]}, "missing": "refuse"}, "categories"),
+        (None, ""),
+    ],
+)
+def test_a_guarantee_does_not_cover_what_data_learnt(
+    changes: dict[str, Any] | None, expected: str, tmp_path: Path
+) -> None:
+    """Ranges, medians and categories of training rows are no noisy values; without noise nothing is guaranteed."""
+    rows = [f"{20 + i % 40},{'fmx'[i % 3]},{'yes' if i % 2 else 'no'}" for i in range(80)]
+    (tmp_path / "mine.csv").write_text("\n".join(["age,sex,ill", *rows]))
+    dataset = {"kind": "csv", "path": str(tmp_path / "mine.csv"), "target": "ill", "missing": "fill", "test": 20}
+    private = {"kind": "dp_sgd", "clip": 1.0, "noise_multiplier": 1.0, "lr": 0.1}
+    scenario = tiny(
+        dataset=dataset | (changes or {}), population=0, clients=2, model={"kind": "mlp"}, partition={"kind": "iid"},
+        client=private if changes is not None else {"kind": "sgd", "lr": 0.1}, injections=[], estimators=[],
+        probes=[{"kind": "utility"}], sampler={"kind": "uniform", "size": 2}, privacy={"delta": 1e-3},
+    )  # fmt: skip
+    found = [text for text in caveats_with_data(scenario, build(scenario)) if text.startswith(NOT_COVERED)]
+    assert found == [f"{NOT_COVERED}{expected} learnt from training rows"] * bool(expected)
