@@ -134,8 +134,8 @@ def _class_shortages(scenario: Scenario, data: Dataset, budget: RowBudget) -> li
 
 def _lower_population(scenario: Scenario, train: int, max_population: int) -> str:
     """The largest possible population, and one that leaves clients most of the training rows."""
-    usual = type(scenario).model_fields["population"].default
-    is_default = scenario.population == usual and scenario.locate("population") == scenario.locate("")
+    default_value = type(scenario).model_fields["population"].default
+    is_default = scenario.population == default_value and scenario.locate("population") == scenario.locate("")
     value = min(max_population, train // 5)
     default = f", {scenario.population} by default," if is_default else ""
     better = f", or better write `population: {value}`" if 0 < value < max_population else ""
