@@ -227,8 +227,10 @@ def trade_section(comparison: Comparison) -> Section:
 
 
 def _rival_text(comparison: Comparison, trade: Trade) -> str:
-    """The setting than which one on the front may be worse, as far as the seeds show; empty for none."""
-    return "" if trade.rival < 0 else f"not significantly ahead of {comparison.labels[trade.rival]} in either"
+    """The setting than which one on the front may be worse, and whether it learns far less; empty for neither."""
+    texts = [f"not significantly ahead of {comparison.labels[max(trade.rival, 0)]} in either"] * (trade.rival >= 0)
+    texts += [f"learns far less: test accuracy {trade.use.value:.2f}"] * trade.learns_less
+    return ", ".join(texts)
 
 
 def best_settings(comparison: Comparison) -> Iterator[str]:
@@ -343,7 +345,8 @@ class Table:
 
 BEST = (
     "On the front of test accuracy and the measure that each line names, both of the aggregate, by their means, "
-    "whether significant or not. A value below that without memorisation counts as that value:"
+    "whether significant or not. A value below that without memorisation counts as that value. A setting below three "
+    "quarters of the best accuracy learns far less, and a model that has learnt little memorises little:"
 )
 ONE_SEED = "With one seed no difference has an interval, whatever the differences: give several, such as --seeds 0:5"
 NO_UTILITY = "Utility was not measured; add the probe {kind: utility} to see what less memorisation costs."

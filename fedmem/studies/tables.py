@@ -185,6 +185,7 @@ def trades(comparison: Comparison) -> Rows:
             "both_significant": trade.sure,
             "rival": comparison.labels[trade.rival] if trade.rival >= 0 else "",
             "saturated": trade.saturated,
+            "learns_less": trade.learns_less,
         }
 
 

@@ -11,6 +11,9 @@ from fedmem.contracts.arrays import BoolArray
 from fedmem.studies.contrasts import Contrast, Mean, bound_interval, contrast, find_dominating, mean_of
 from fedmem.studies.quantities import Quantity, Series
 
+FAR_LESS = 0.75
+"""The share of the best mean utility below which a setting learns far less than the best one."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Trade:
@@ -22,7 +25,8 @@ class Trade:
     `sure` says whether that setting is significantly better in both, adjusted over all pairs of settings and all
     kinds of this measure. For a setting on the front, `rival` is another setting that is significantly better in one
     and not significantly worse in the other. It is −1 where there is none. `saturated` says that the measure is at its
-    end.
+    end. `learns_less` says that the mean utility is below three quarters of the best one. A model that has learnt
+    little memorises little, so such a setting may be on the front for want of learning.
     """
 
     quantity: Quantity
@@ -33,6 +37,7 @@ class Trade:
     sure: bool
     rival: int = -1
     saturated: bool = False
+    learns_less: bool = False
 
 
 def trades_of(use: Series, harm: Series, level: float) -> list[Trade]:
@@ -52,6 +57,7 @@ def trades_of(use: Series, harm: Series, level: float) -> list[Trade]:
     floored = np.maximum([mean.value for mean in harms], floor)
     best = find_dominating(np.array([mean.value for mean in uses]), floored)
     candidates = [place for place in range(len(uses)) if not math.isnan(uses[place].value + harms[place].value)]
+    best_use = max((uses[setting].value for setting in candidates), default=math.nan)
     trades = []
     for setting in candidates:
         better = best[setting]
@@ -80,6 +86,7 @@ def trades_of(use: Series, harm: Series, level: float) -> list[Trade]:
                 sure=sure,
                 rival=max(rivals, key=lambda other: uses[other].value, default=-1),
                 saturated=harm.zone.holds(harms[setting].value),
+                learns_less=uses[setting].value < FAR_LESS * best_use,
             )
         )
     return trades

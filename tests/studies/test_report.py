@@ -37,6 +37,24 @@ def test_the_front_is_over_the_seeds_that_all_settings_have(made: ComparedRuns) 
     assert all(absent in line and gone.labels[3] not in line.replace(absent, "") for line in best_settings(gone))
 
 
+def test_a_front_marks_settings_that_learn_far_less(made: ComparedRuns) -> None:
+    """The last setting has no memorisation, because its accuracy has collapsed."""
+    series = []
+    for one in made.comparison.series:
+        values = one.values.copy()
+        if one.quantity.metric == "test_accuracy":
+            values[:] = 0.9 + 1e-3 * np.arange(values.shape[1])
+            values[-1] = 0.438
+        elif one.quantity.level == "global":
+            values[:-1], values[-1] = 0.5, 0.0
+        series.append(replace(one, values=values))
+    found = replace(made.comparison, series=tuple(series))
+    said = [line for line in best_settings(found) if found.labels[-1] in line]
+    assert said
+    assert all(f"{found.labels[-1]} (learns far less: test accuracy 0.44)" in line for line in said)
+    assert not any("learns far less" in line for line in best_settings(made.comparison))
+
+
 def test_some_failed_seeds_are_named_and_their_pairs_dropped(made: ComparedRuns) -> None:
     """The first seed of the last setting failed: its pairs are dropped, and the number of tests stays."""
 

@@ -54,3 +54,10 @@ def test_a_lower_value_below_none_makes_nothing_sure(harms: list[float], is_sure
     """Setting 0 has significantly more accuracy; of two values below none, its raw one is significantly higher."""
     trades = trades_of(series(USE, [0.9, 0.5], 0.01), series(HARM, harms, 0.01, 0.0), 0.05)
     assert (trades[1].better, trades[1].sure) == (0, is_sure)
+
+
+def test_a_collapsed_setting_is_marked_as_learning_less() -> None:
+    """Below three quarters of the best accuracy, an end of the front is no merit; just above, it is a trade-off."""
+    trades = trades_of(series(USE, [0.93, 0.438, 0.71], 0.001), series(HARM, [0.4, 0.0, 0.2], 0.01, 0.0), 0.05)
+    assert [trade.better for trade in trades] == [-1, -1, -1]
+    assert [trade.learns_less for trade in trades] == [False, True, False]
