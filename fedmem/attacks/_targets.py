@@ -80,8 +80,9 @@ def _check_model(target: GradientTarget) -> None:
         place = f"{type(part).__name__} at {name!r}" if name else type(part).__name__
         if isinstance(part, _BatchNorm) and (part.training or not part.track_running_stats):
             raise TargetError(
-                f"the model has {place}, which trained with the statistics of batches that nobody else knows. If the "
-                "client trained in mode eval, say so (--mode eval), else train with GroupNorm"
+                f"the model has {place}, which normalised with the mean and variance of each batch. An attacker does "
+                "not know these, so the gradient cannot be computed again. If the client trained in mode eval, say so "
+                "(--mode eval), else train with GroupNorm"
             )
         if isinstance(part, _DropoutNd) and part.training and part.p > 0:
             raise TargetError(

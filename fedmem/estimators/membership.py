@@ -50,8 +50,8 @@ class Membership:
     included, is not repeated.
 
     Fields:
-        attack: Scores membership from margins and the losses of the population. It sees one kind at a time, so its use
-            of other runs never mixes kinds.
+        attack: The membership attack. It scores the examples of one kind at a time, from their margins in all runs and
+            the losses of the population.
 
     >>> from fedmem.attacks.lira import Lira
     >>> Membership(attack=Lira()).min_runs

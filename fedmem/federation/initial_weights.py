@@ -158,8 +158,9 @@ def _check_pure(module: nn.Module) -> None:
         if name.rpartition(".")[2] in STATISTICS:
             raise ComponentError(
                 "model",
-                f"has the buffer {name!r}; running statistics belong to nobody when clients of many runs share one "
-                "network and would be moved by being looked at. Use GroupNorm or LayerNorm instead of BatchNorm"
+                f"has the buffer {name!r}, a running statistic. All clients and runs take turns in one network, so "
+                "their statistics would mix, and measuring a model would change them. Use GroupNorm or LayerNorm "
+                "instead of BatchNorm"
                 f"{_group_norm_text(module, name)}",
             )
         raise ComponentError(
