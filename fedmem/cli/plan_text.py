@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedmem.cli.data_problems import problems_of_data
 from fedmem.cli.data_text import class_lines, data_lines
 from fedmem.contracts.attack import MembershipAttack, attack_declaration
 from fedmem.contracts.events import count
@@ -50,7 +52,12 @@ def check_file(file: Path, overrides: Sequence[str] = (), source: Source | None 
     from fedmem.shipped.files import find_scenario
 
     document = read_file(find_scenario(file)) if source is None else source
-    scenario, data = load_source(document, file, overrides), None
+    unread = copy.deepcopy(document.value)  # loading uses the document up
+    try:
+        scenario, data = load_source(document, file, overrides), None
+    except ScenarioError as error:
+        hidden = problems_of_data(replace(document, value=unread), file, overrides, error.problems)
+        raise ScenarioError([*error.problems, *hidden]) from error
     notes = scenario.notes
     try:
         data = federations.load(scenario)
