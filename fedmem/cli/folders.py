@@ -30,7 +30,10 @@ def finished_folder(text: str) -> Path:
 
 def _newest_run(folder: Path) -> Path | None:
     """The run in this folder that finished last; None where the folder is a run or a study itself, or holds no run."""
-    if not folder.is_dir() or any(entry.is_file() for entry in folder.iterdir()):
-        return None
+    try:
+        if not folder.is_dir() or any(entry.is_file() for entry in folder.iterdir()):
+            return None
+    except OSError:
+        return None  # a path that the system does not take, or a folder that cannot be read
     manifests = [run / MANIFEST for run in folder.iterdir() if _ID.fullmatch(run.name) and (run / MANIFEST).is_file()]
     return max(manifests, key=lambda manifest: manifest.stat().st_mtime_ns).parent if manifests else None
