@@ -122,7 +122,8 @@ class View:
 
     `sets` has the outputs of the same models on whole sets of examples (`test`, `population`, and all of `audit`).
     `ranked` has those on the references behind the ranks. `exclusion` is that of the bank. `series` has the evidence of
-    the place over all observed rounds, the same in the views of all rounds. `label_counts` are those of the bank.
+    the place over all observed rounds, the same in the views of all rounds. `label_counts` are those of the bank. `signals` has
+    the values of signals, by the name of their measure, (R, Q, m) as well; NaN where a signal was not read.
     """
 
     round: int | None
@@ -140,6 +141,7 @@ class View:
     exclusion: str = "replace"
     series: Series | None = None
     label_counts: IntArray | None = None
+    signals: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -158,6 +158,22 @@ class ReferenceEvidence:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SignalEvidence:
+    """The values of one quantity of a signal at T transitions of one round and level, on the m audit examples.
+
+    - `run`, `client` (T,) int32 (NO_CLIENT at level `global`).
+    - `values` (T, m) float64, NaN where the signal is not defined or was not asked for.
+    """
+
+    round: int
+    level: Level
+    name: str
+    run: NDArray[np.int32]
+    client: NDArray[np.int32]
+    values: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
 class Participation:
     """One client's part in one round of one run.
 
@@ -191,6 +207,7 @@ class Bank:
     exclusion: str = "replace"
     targets: Mapping[str, IntArray] = field(default_factory=dict)
     label_counts: IntArray | None = None
+    signals: tuple[SignalEvidence, ...] = ()
 
 
 Lost = Mapping[tuple[int, int], str]

@@ -24,6 +24,7 @@ FAMILIES: Mapping[str, str] = {
     "strategy": "fedmem.strategies",
     "probe": "fedmem.probes",
     "attack": "fedmem.attacks",
+    "signal": "fedmem.signals",
     "estimator": "fedmem.estimators",
 }
 """Family -> the package whose files are its kinds."""
@@ -45,6 +46,10 @@ OTHER_NAMES: Mapping[tuple[str, str], str] = {
     ("model", "lstm"): "char_rnn",
     ("model", "resnet"): "resnet8",
     ("attack", "threshold"): "loss_threshold",
+    ("signal", "grand"): "grad_norm",
+    ("signal", "gradient_norm"): "grad_norm",
+    ("signal", "vog"): "gradient_variance",
+    ("signal", "aum"): "logit_margin",
     ("estimator", "self_influence"): "memorisation",
     ("estimator", "mia"): "membership",
 }

@@ -21,6 +21,7 @@ from fedmem.contracts import (
     model,
     probe,
     sampler,
+    signal,
     strategy,
 )
 from fedmem.contracts.declarations import Declaration, names_of, read_declaration
@@ -39,6 +40,7 @@ PROTOCOLS: Mapping[str, tuple[type, ...]] = {
     "strategy": (strategy.StrategyMaker,),
     "probe": (probe.Probe,),
     "attack": (attack.MembershipAttack, attack.ReconstructionAttack),
+    "signal": (signal.Signal, signal.AccumulatingSignal),
     "estimator": (estimator.Estimator,),
 }
 """Family -> the contracts of which a member satisfies at least one."""
@@ -64,6 +66,7 @@ DECLARATIONS: Mapping[str, type[Declaration]] = {
     "strategy": strategy.StrategyDeclaration,
     "probe": probe.ProbeDeclaration,
     "attack": attack.AttackDeclaration,
+    "signal": signal.SignalDeclaration,
     "estimator": estimator.EstimatorDeclaration,
 }
 """Family -> the record of what a member may declare."""

@@ -63,9 +63,11 @@ from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import NO_CLIENT, Labels, Level, Measurement, Reading
 from fedmem.contracts.needs import declared_by, needs_of
+from fedmem.contracts.signal import AnySignal
 from fedmem.contracts.validation_of_measures import estimates_of, run_readings_of
 from fedmem.errors import ComponentError
 from fedmem.estimation.randomisation import permute_coins
+from fedmem.estimation.signal_means import SignalMeans, with_signals
 from fedmem.estimation.two_way import combine, half_width, interval, ratio_interval
 from fedmem.estimation.views import views
 from fedmem.guards.guarding import Guard
@@ -177,8 +179,10 @@ _LEVEL = 0.05
 """The largest p of a local effect that has a retention, unless so few deals are drawn that no p is as small."""
 
 
-def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Measurement]:
-    """Every row that the estimators find in a bank, with intervals, and p from `deals` re-dealt coins.
+def estimate(
+    bank: Bank, estimators: Sequence[Estimator], deals: int, signals: Sequence[AnySignal] = ()
+) -> list[Measurement]:
+    """Every row that estimators and signals find in a bank, with intervals, and p from `deals` re-dealt coins.
 
     - pure: the same bank, estimators and deals give the same rows, bit for bit and in the same order. Deals come from
       the stream `redeals` of the bank's seed;
@@ -192,6 +196,7 @@ def estimate(bank: Bank, estimators: Sequence[Estimator], deals: int) -> list[Me
                 f"estimators[{number}]",
                 f"{name} needs at least {needed} runs, but runs is {runs}; raise runs or leave {name} out",
             )
+    estimators = with_signals(estimators, signals)
     redeals = permute_coins(bank.audit, deals, stream(bank.seed, "redeals"))
     rows: list[Measurement] = []
     retentions = [_RetentionSums(deals) for _ in estimators]
@@ -224,7 +229,8 @@ def hide_examples(view: View, hidden: BoolArray) -> View:
     loss, margin = np.where(hidden, np.nan, view.loss), np.where(hidden, np.nan, view.margin)
     correct, rank = np.where(hidden, np.nan, view.correct), np.where(hidden, np.nan, view.rank)
     series = None if view.series is None else view.series.hide(hidden)
-    return replace(view, loss=loss, margin=margin, correct=correct, rank=rank, series=series)
+    signals = {name: np.where(hidden, np.nan, values) for name, values in view.signals.items()}
+    return replace(view, loss=loss, margin=margin, correct=correct, rank=rank, series=series, signals=signals)
 
 
 def _place_of(view: View) -> dict[str, Any]:
@@ -233,7 +239,8 @@ def _place_of(view: View) -> dict[str, Any]:
 
 
 def _source(component: object) -> str:
-    """The kind of a component is the name of its file."""
+    """The kind of a component is the name of its file; what a signal says is that of the signal."""
+    component = component.signal if isinstance(component, SignalMeans) else component
     return type(component).__module__.rpartition(".")[2]
 
 

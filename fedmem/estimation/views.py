@@ -38,11 +38,13 @@ from fedmem.estimation.single_examples import p_of_rank
 _Place = tuple[Level, str]
 _PLACES: tuple[_Place, ...] = (("global", ""), ("local", "owner"), ("local", "others"))
 _NAMES = ("loss", "margin", "correct", "rank")
+_SIGNAL = "signal "
+"""Before the name of a signal among the values of a place."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Snapshot:
-    """All models of one level at one round: `clients` (C,) sorted, `present` (R, C), four values (R, C, m) each."""
+    """All models of one level at one round: `clients` (C,) sorted, `present` (R, C), values (R, C, m) each."""
 
     clients: IntArray
     present: BoolArray
@@ -51,7 +53,7 @@ class _Snapshot:
 
 @dataclass(frozen=True, kw_only=True)
 class _PlaceEvidence:
-    """The evidence at a place: four values (R, Q, m) each, and their models."""
+    """The evidence at a place: values (R, Q, m) each, those of signals among them, and their models."""
 
     values: dict[str, FloatArray]
     models: Models
@@ -89,7 +91,10 @@ def views(bank: Bank, redeals: CoinPermutations) -> Iterator[View]:
             exclusion=bank.exclusion,
             series=series_by_place.get(place),
             label_counts=bank.label_counts,
-            **columns.values,
+            signals={
+                name.removeprefix(_SIGNAL): values for name, values in columns.values.items() if name not in _NAMES
+            },
+            **{name: columns.values[name] for name in _NAMES},
         )
 
     for round_number in _rounds(bank, "global", "local"):
@@ -101,7 +106,7 @@ def views(bank: Bank, redeals: CoinPermutations) -> Iterator[View]:
 
 def summary_values(bank: Bank) -> dict[_Place, dict[str, FloatArray]]:
     """The evidence of the summary by level and place: `loss`, `margin`, `correct` and `rank` (R, Q, m) as in a view."""
-    return {place: columns.values for place, columns in _final(bank).items()}
+    return {place: {name: columns.values[name] for name in _NAMES} for place, columns in _final(bank).items()}
 
 
 def p_of_single_ranks(bank: Bank, level: Level) -> FloatArray:
@@ -188,7 +193,7 @@ def _merge_rounds(parts: Sequence[tuple[IntArray, _PlaceEvidence]]) -> _PlaceEvi
     """One place from several rounds, each with the columns that it shows."""
     runs, m = parts[0][1].models.runs, parts[0][1].models.of.shape[1]
     num_models = max(len(part.models.of) for _, part in parts)
-    values = {name: np.full((runs, num_models, m), np.nan) for name in _NAMES}
+    values = {name: np.full((runs, num_models, m), np.nan) for name in parts[0][1].values}
     of, start = np.full((num_models, m), -1), 0
     for columns, part in parts:
         places = part.models.of[:, columns]
@@ -243,7 +248,8 @@ def _snapshot(bank: Bank, level: Level, round_number: int) -> _Snapshot | None:
     clients, present = _presence(bank, level, round_number)
     if not len(clients):
         return None
-    values = {name: np.full((*present.shape, len(bank.audit)), np.nan) for name in _NAMES}
+    names = *_NAMES, *(_SIGNAL + name for name in sorted({block.name for block in bank.signals}))
+    values = {name: np.full((*present.shape, len(bank.audit)), np.nan) for name in names}
     for part in bank.evidence:
         if part.set == "audit" and (part.level, part.round) == (level, round_number):
             column = np.searchsorted(clients, part.client)
@@ -257,6 +263,9 @@ def _snapshot(bank: Bank, level: Level, round_number: int) -> _Snapshot | None:
             assert np.isin(ranks.client, clients).all(), "references were ranked at models without evidence"
             models = ranks.run[:, None], column[:, None], ranks.subjects
             values["rank"][models] = np.where(ranks.less < 0, np.nan, 1.0 + ranks.less + 0.5 * ranks.ties)
+    for signal in bank.signals:
+        if (signal.level, signal.round) == (level, round_number):
+            values[_SIGNAL + signal.name][signal.run, np.searchsorted(clients, signal.client)] = signal.values
     return _Snapshot(clients=clients, present=present, values=values)
 
 

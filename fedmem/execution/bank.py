@@ -94,6 +94,7 @@ def gather(
             exclusion=scenario.exclusion,
             targets={"test": federation.test.labels},
             label_counts=federation.label_counts,
+            signals=tuple(observer.signals),
         ),
         measurements=tuple(observer.measurements),
         reconstructions=observer.arrays,

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.evidence import Evidence, ReferenceEvidence, TrainedBank
+from fedmem.contracts.evidence import Evidence, ReferenceEvidence, SignalEvidence, TrainedBank
 from fedmem.contracts.families import sources
 from fedmem.contracts.measurement import Level, Measurement
 from fedmem.contracts.needs import declared_by
@@ -55,6 +55,7 @@ def join(parts: Sequence[TrainedBank], probes: Sequence[Probe], seed: int) -> Tr
             first.bank,
             evidence=_blocks([part.bank.evidence for part in parts], _evidence),
             references=_blocks([part.bank.references for part in parts], _references),
+            signals=_blocks([part.bank.signals for part in parts], _signals),
             participation=tuple(entry for part in parts for entry in part.bank.participation),
         ),
         measurements=tuple(measured),
@@ -86,7 +87,7 @@ def _order_measurements(parts: Sequence[TrainedBank], names: Sequence[str]) -> l
     )
 
 
-_Block = TypeVar("_Block", Evidence, ReferenceEvidence)
+_Block = TypeVar("_Block", Evidence, ReferenceEvidence, SignalEvidence)
 
 
 def _blocks(parts: Sequence[Sequence[_Block]], merge: Callable[[list[_Block]], _Block]) -> tuple[_Block, ...]:
@@ -124,6 +125,17 @@ def _references(blocks: Sequence[ReferenceEvidence]) -> ReferenceEvidence:
         less=np.concatenate([block.less for block in blocks]),
         ties=np.concatenate([block.ties for block in blocks]),
         quantiles=np.concatenate([block.quantiles for block in blocks]),
+    )
+
+
+def _signals(blocks: Sequence[SignalEvidence]) -> SignalEvidence:
+    """The same of one quantity."""
+    assert len({block.name for block in blocks}) == 1
+    return replace(
+        blocks[0],
+        run=np.concatenate([block.run for block in blocks]),
+        client=np.concatenate([block.client for block in blocks]),
+        values=np.concatenate([block.values for block in blocks]),
     )
 
 

@@ -6,12 +6,14 @@ constants below. A slow test compares the sums with peaks of real runs.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.signal import quantities_of, signal_declaration
 from fedmem.contracts.validation import count_of
 from fedmem.execution import state_bytes
 from fedmem.execution.auto import is_stacked, server_of
@@ -155,7 +157,21 @@ def _evidence(scenario: Scenario, federation: Federation, cohort: int) -> int:
     audit = federation.audit
     examples = len(audit) + len(federation.test) + len(federation.population)
     labels = sum(len(np.unique(audit.examples.labels[audit.kind == part.family])) for part in federation.references)
-    return models * (17 * examples + (4 * QUANTILES + 8) * labels)
+    signals = _signal_names(scenario) * 8 * len(audit)
+    return models * (17 * examples + (4 * QUANTILES + 8) * labels + signals) + _states(scenario, federation)
+
+
+def _signal_names(scenario: Scenario) -> int:
+    """How many values signals give each example."""
+    return sum(len(quantities_of(signal)) for signal in scenario.signals)
+
+
+def _states(scenario: Scenario, federation: Federation) -> int:
+    """Bytes that accumulating signals hold of one run: at the aggregate, and at owners or at all clients."""
+    examples = federation.audit.examples
+    of_input = 8 * math.prod(examples.inputs.shape[1:]) * len(examples)
+    declared = [signal_declaration(signal) for signal in scenario.signals]
+    return sum(each.held * of_input * (2 if each.owners_only else 1 + scenario.clients) for each in declared)
 
 
 def _estimates(scenario: Scenario, federation: Federation, cohort: int) -> int:
@@ -163,10 +179,11 @@ def _estimates(scenario: Scenario, federation: Federation, cohort: int) -> int:
     audit, runs = len(federation.audit), scenario.runs
     places = cohort * runs if "local" in scenario.observe.levels else runs
     largest = max(audit, len(federation.test), len(federation.population))
-    # four values of every example at every model of a round, gathered by place and for the summary
-    gathered = 32 * 4 * audit * (places + runs) * bool(scenario.estimators)
+    # four values of every example, and those of signals, at every model of a round, gathered by place and for the summary
+    names = _signal_names(scenario)
+    gathered = 32 * (4 + names) * audit * (places + runs) * bool(scenario.estimators or names)
     # coins as they could have fallen, a byte each, and what one estimator sums up of them
-    deals = 2 * scenario.bootstrap * runs * audit * bool(scenario.estimators)
+    deals = 2 * scenario.bootstrap * runs * audit * bool(scenario.estimators or names)
     return max(gathered + deals, TABLE * places * largest)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measurement import Level
 from fedmem.contracts.sampler import sampler_declaration
+from fedmem.contracts.signal import quantities_of, signal_declaration
 from fedmem.execution import memory_budget, memory_plan
 from fedmem.execution.memory_plan import MemoryLimits
 from fedmem.federation.roster import Cohorts
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 
 HELD = 14
 """Bytes of one row of evidence in its file, about: floats of trained models hardly compress."""
+
+
+OF_SIGNAL = 8
+"""Bytes of one value of a signal in its file, about."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +55,8 @@ class Plan:
     `trainings`, `steps` and `examples` are over all rounds and all runs, including a pilot. An example counts each time
     it is in a batch. `steps_each` are the fewest and the most steps of one training. `models` are the models that are
     looked at, by level, and `sets` the examples that each of them is asked about. `evidence` and `references` are the
-    rows of these files.
+    rows of these files. `signals` are the values that signals read, and `signal_passes` the forward passes of one
+    example that they cost, about; a backward pass counts as two.
 
     `memory` are bytes by purpose in each phase. `room` is how training is cut, and `unlimited` how it would be without
     a budget. `disk` are bytes by file. Bytes are rough. `exact` is False where cohorts are known only while training,
@@ -72,6 +78,8 @@ class Plan:
     sets: Mapping[str, int]
     evidence: int
     references: int
+    signals: int
+    signal_passes: int
     memory: Mapping[str, Mapping[str, int]]
     room: MemoryLimits
     unlimited: MemoryLimits
@@ -137,6 +145,7 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
     labels = [
         len(np.unique(audit.examples.labels[audit.kind == references.family])) for references in federation.references
     ]
+    signals, signal_passes = signal_work(scenario, some, federation, cohorts, counted[0])
     evidence, references = (sum(models.values()) * each for each in (sum(sets.values()), sum(labels)))
     pilots = int(scenario.has_pilot)
     looks_ahead = bool(sampler_declaration(scenario.sampler).needs)
@@ -156,12 +165,14 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
         sets=sets,
         evidence=evidence,
         references=references,
+        signals=round(signals * times),
+        signal_passes=round(signal_passes * times),
         memory=memory_plan.phases(needs, room),
         room=room,
         unlimited=memory_budget.fit_to_budget(
             scenario.model_copy(update={"speed": scenario.speed.model_copy(update={"memory": None})}), needs
         ),
-        disk=_disk(scenario, federation, models, evidence),
+        disk=_disk(scenario, federation, models, evidence, round(signals * times)),
         precision=tuple(_precision(scenario, federation, cohorts, times)),
         exact=cohorts.rounds == scenario.rounds
         and some.runs == scenario.runs
@@ -219,7 +230,30 @@ def _models(scenario: Scenario, cohorts: Cohorts, trainings: int) -> dict[Level,
     return {level: count for level, count in num_models.items() if level in scenario.observe.levels}
 
 
-def _disk(scenario: Scenario, federation: Federation, models: Mapping[Level, int], evidence: int) -> dict[str, int]:
+def signal_work(
+    scenario: Scenario, some: Scenario, federation: Federation, cohorts: Cohorts, trainings: int
+) -> tuple[float, float]:
+    """How many values signals read in `some` runs, and how many forward passes of one example that costs.
+
+    `some` is the scenario with the runs whose cohorts were drawn, with so many `trainings`.
+    """
+    values, passes, examples = 0.0, 0.0, len(federation.audit)
+    for signal in scenario.signals:
+        declared = signal_declaration(signal)
+        due = [r for r in scenario.observed_rounds if signal.every is None or r % signal.every == 0]
+        levels = tuple(level for level in signal.levels if level in scenario.observe.levels)
+        observe = scenario.observe.model_copy(update={"every": None, "rounds": tuple(due), "levels": levels})
+        models = _models(some.model_copy(update={"observe": observe}), cohorts, trainings)
+        values += len(quantities_of(signal)) * examples * sum(models.values())
+        # each example has one owner, which is one of all clients
+        readings = models.get("global", 0) + models.get("local", 0) / (scenario.clients if declared.owners_only else 1)
+        passes += declared.passes * examples * readings
+    return values, passes
+
+
+def _disk(
+    scenario: Scenario, federation: Federation, models: Mapping[Level, int], evidence: int, signals: int
+) -> dict[str, int]:
     """Bytes of the files of a run, by file, largest first; readings and images of probes are not among them."""
     from fedmem.observation.evidence import QUANTILES
 
@@ -234,6 +268,7 @@ def _disk(scenario: Scenario, federation: Federation, models: Mapping[Level, int
     bytes_by_part = {
         "evidence": HELD * evidence,
         "references": round(3.2 * QUANTILES * ranked),
+        **({"signals": OF_SIGNAL * signals} if signals else {}),
         "audit": audit.examples.inputs.nbytes,
         "params": model * scenario.runs * scenario.save.params,
     }

@@ -318,7 +318,7 @@ def _estimates(scenario: Scenario, bank: Bank, probed: Sequence[Measurement]) ->
     from fedmem.estimation.estimates import estimate
     from fedmem.privacy import guaranteed_bounds, spending
 
-    estimates = estimate(bank, scenario.estimators, scenario.bootstrap)
+    estimates = estimate(bank, scenario.estimators, scenario.bootstrap, scenario.signals)
     guaranteed = [
         *guaranteed_bounds.guarantees_of_audits(scenario, bank, estimates),
         *guaranteed_bounds.of_canary_clients(scenario, probed),

@@ -33,6 +33,7 @@ from fedmem.contracts.evidence import Bank, Dropped, Lost, TrainedBank
 from fedmem.contracts.sampler import PickedCohort, Pilot
 from fedmem.errors import RunError
 from fedmem.results.folder import writing
+from fedmem.results.signal_tables import read_signals, write_signals
 from fedmem.results.tables import read_evidence, read_measurements, read_participation, read_references, write_readings
 from fedmem.results.write import write_params
 from fedmem.training.stacked import stack
@@ -135,6 +136,7 @@ class Shards:
         """
         with writing(self._folder_of(shard), force=True) as partial:
             write_readings(partial, done.bank, done.measurements)
+            write_signals(partial, done.bank.signals)
             arrays: dict[str, Any] = dict(done.reconstructions)
             np.savez(partial / "reconstructions.npz", **arrays)
             if params:
@@ -175,6 +177,7 @@ class Shards:
                 evidence=tuple(read_evidence(place / "evidence.parquet")),
                 references=tuple(read_references(place / "references.parquet", bank.audit)),
                 participation=tuple(read_participation(place / "participation.parquet")),
+                signals=tuple(read_signals(place / "signals.parquet")),
             ),
             measurements=tuple(read_measurements(place / "measurements.parquet")),
             reconstructions=reconstructions,

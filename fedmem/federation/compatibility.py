@@ -12,7 +12,9 @@ from fedmem.contracts.declarations import class_value
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.injection import InjectionDeclaration, injection_declaration
 from fedmem.contracts.model import ModelDeclaration, model_declaration
+from fedmem.contracts.signal import SignalDeclaration, signal_declaration
 from fedmem.errors import Problem
+from fedmem.modalities.tables import Tables
 from fedmem.scenario.catalogue import kinds, load
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ def mismatches(scenario: Scenario, data: Dataset) -> list[Problem]:
     problems = [*_model(scenario, data)]
     if data.modality.tokens:
         problems += [*_texts(scenario)]
-    return problems
+    return [*problems, *_signals(scenario, data)]
 
 
 def _model(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
@@ -42,6 +44,24 @@ def _model(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
         message=f"{kind_of(scenario.dataset)} has {inputs}, which {kind_of(model)} does not read; choose from: "
         + ", ".join(suitable_kinds),
     )
+
+
+def _signals(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
+    for position, signal in enumerate(scenario.signals):
+        declared, path = signal_declaration(signal), f"signals[{position}].kind"
+        if data.modality.tokens and not declared.texts:
+            suitable_kinds = ", ".join(_text_kinds("signal", SignalDeclaration))
+            yield Problem(
+                path=path,
+                message=f"{kind_of(signal)} moves values of an input by a little, but {kind_of(scenario.dataset)} has "
+                f"texts; choose from: {suitable_kinds}",
+            )
+        elif declared.columns and not isinstance(data.modality, Tables):
+            yield Problem(
+                path=path,
+                message=f"{kind_of(signal)} reads the columns of a table, and {kind_of(scenario.dataset)} has none; "
+                "leave it out",
+            )
 
 
 def _texts(scenario: Scenario) -> Iterator[Problem]:

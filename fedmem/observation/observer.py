@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from numpy.typing import NDArray
 
 from fedmem.contracts.events import Emit, ReadingsTaken, silent
-from fedmem.contracts.evidence import Evidence, ReferenceEvidence, Transition
+from fedmem.contracts.evidence import Evidence, ReferenceEvidence, SignalEvidence, Transition
 from fedmem.contracts.families import sources
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Level, Measurement
@@ -21,6 +21,7 @@ from fedmem.guards.guarding import Guard
 from fedmem.observation.evidence import accuracy, evidence_of, rank_of
 from fedmem.observation.personal_layers import PersonalLayers
 from fedmem.observation.probe_context import _Context
+from fedmem.observation.signals import SignalReader
 from fedmem.privacy.secure_aggregation import label_size, sums_of
 from fedmem.training.executor import Executor
 from fedmem.training.stacked import LocalWork
@@ -57,6 +58,8 @@ class _Observer:
         ]
         self.evidence: list[Evidence] = []
         self.references: list[ReferenceEvidence] = []
+        self.signals: list[SignalEvidence] = []
+        self._signal_reader = SignalReader(scenario, federation, executor)
         self.measurements: list[Measurement] = []
         self._accuracy: tuple[int, float] | None = None
         self.seconds = 0.0
@@ -103,6 +106,7 @@ class _Observer:
         """Evidence for estimators, which read clients and the aggregate, then the readings of probes."""
         if transitions[0].level != "sum":
             self._gather(transitions)
+            self.signals += self._signal_reader.read(transitions)
         for probe, source, context in zip(self._scenario.probes, self._sources, self._contexts, strict=True):
             if transitions[0].level in probe.levels and self._is_due(probe, transitions[0].round):
                 self._probe(probe, source, context, transitions)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fedmem.results.read import Run
     from fedmem.scenario.scenario import Scenario
 
-MEASURING = ("estimator", "probe")
+MEASURING = ("estimator", "signal", "probe")
 """The families whose components declare measures."""
 
 WRITTEN = (*estimates.MEASURES, *spending.MEASURES)
@@ -87,7 +87,7 @@ def label_title(name: str, value: LabelValue) -> str:
 
 def measures_of_scenario(scenario: Scenario) -> dict[str, tuple[str, ...]]:
     """The names of the measures of each estimator and probe, by its kind."""
-    parts = (*scenario.estimators, *scenario.probes)
+    parts = (*scenario.estimators, *scenario.signals, *scenario.probes)
     return {kind_of(part): tuple(measure.name for measure in measures_of(part)) for part in parts}
 
 
@@ -96,7 +96,7 @@ def measures_to_store(scenario: Scenario) -> list[dict[str, Any]]:
 
     A reader of the folder then needs no module of the user, and runs no code of the user.
     """
-    parts = (*scenario.estimators, *scenario.probes)
+    parts = (*scenario.estimators, *scenario.signals, *scenario.probes)
     foreign = [part for part in parts if ":" in kind_of(part)]
     return [
         to_json(measure) for measure in by_name(measure for part in foreign for measure in measures_of(part)).values()

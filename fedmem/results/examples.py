@@ -163,7 +163,10 @@ def class_labels(sources: Iterable[str]) -> tuple[str, ...]:
     from fedmem.scenario.catalogue import kinds, load
 
     classes = [
-        load(family, source) for source in sources for family in ("estimator", "probe") if source in kinds(family)
+        load(family, source)
+        for source in sources
+        for family in ("estimator", "signal", "probe")
+        if source in kinds(family)
     ]
     return tuple(
         dict.fromkeys(label.name for cls in classes for label in declared_by(cls).labels.values() if label.is_class)

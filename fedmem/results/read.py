@@ -9,6 +9,7 @@ runs/<scenario name>/<id>/
                         (place, statistic, attack, fpr, ...; empty or missing where a row has none)
   evidence.parquet      run, round, level, client, set, subject, loss, margin, correct
   references.parquet    run, round, level, client, family, label, count, subjects, less, ties, quantiles
+  signals.parquet       run, round, level, client, name, subject, value; only where the scenario has signals
   audit.parquet         subject, injection, kind, role, owner, copies, start, stop (first and last round of
                         training on it, 0 and 2^31 - 1 if unbounded), target, id, is_in (one per run), inputs
   participation.parquet run, round, client, num_examples, failed
@@ -38,13 +39,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import Params
-from fedmem.contracts.evidence import Bank
+from fedmem.contracts.evidence import Bank, SignalEvidence
 from fedmem.contracts.measurement import Level, Measurement
 from fedmem.errors import FolderError, RunError
 from fedmem.results.examples import FILE as EXAMPLES
 from fedmem.results.examples import ExampleNames, describe, read_names, with_class_names, with_names
 from fedmem.results.folder import is_finished
 from fedmem.results.run_views import RunViews
+from fedmem.results.signal_tables import read_signals
 from fedmem.results.tables import (
     read_audit,
     read_evidence,
@@ -112,6 +114,16 @@ class Run(RunViews):
     def references(self) -> pd.DataFrame:
         """How canaries rank among fresh references, per observed model, family and label."""
         return self._frame("references")
+
+    @cached_property
+    def signals(self) -> pd.DataFrame:
+        """The values of signals of every observed model on every audit example.
+
+        Errors: `RunError` where the scenario has no signals.
+        """
+        if not self.scenario.get("signals"):
+            raise RunError(f"{self.path} has no signals; add some to the scenario, such as signals: [{{kind: el2n}}]")
+        return self._frame("signals")
 
     @cached_property
     def audit(self) -> pd.DataFrame:
@@ -365,10 +377,16 @@ def read_bank(path: Path | str) -> Bank:
     with _name_broken_file(run.path / "references.parquet") as file:
         references = tuple(read_references(file, audit))
         _check_counts(sum(len(block.run) * len(block.labels) for block in references), row_counts[3])
+    signals: tuple[SignalEvidence, ...] = ()
+    if "signals" in rows:
+        with _name_broken_file(run.path / "signals.parquet") as file:
+            signals = tuple(read_signals(file))
+            _check_counts(sum(block.values.size for block in signals), rows["signals"])
     return Bank(
         audit=audit,
         evidence=evidence,
         references=references,
+        signals=signals,
         participation=tuple(participation),
         seed=seed,
         roster=roster,

@@ -46,7 +46,7 @@ def write_readings(folder: Path, bank: Bank, measurements: Sequence[Measurement]
     layout: Any = [evidence_layout(block) for block in bank.evidence]
     write_measurements(folder, measurements)
     columns = _columns_of(bank.evidence[0]) if bank.evidence else "evidence"
-    write_table(folder, "evidence", map(evidence_rows, bank.evidence), layout, schema=_schema(_COLUMNS[columns]))
+    write_table(folder, "evidence", map(evidence_rows, bank.evidence), layout, schema=schema_of(_COLUMNS[columns]))
     layout = [reference_layout(block) for block in bank.references]
     write_table(folder, "references", (reference_rows(block, bank.audit) for block in bank.references), layout)
     write_table(folder, "participation", [participation_rows(bank.participation)])
@@ -82,7 +82,7 @@ def measurement_rows(measurements: Sequence[Measurement]) -> pa.Table:
         kind = _type_of(name, values[name]) or ALWAYS[name]
         columns[name] = Text.of([str(value or "") for value in values[name]]) if kind == "text" else _some(values[name])
         spec.append(f"{name}:{kind}")
-    return _table(_schema(" ".join(spec)), columns)
+    return make_table(schema_of(" ".join(spec)), columns)
 
 
 def _type_of(name: str, values: Sequence[LabelValue | None]) -> str:
@@ -106,7 +106,7 @@ def _some(values: Sequence[LabelValue | None]) -> Nullable:
 
 def read_measurements(path: Path) -> list[Measurement]:
     """The rows of `measurements.parquet`, in its order."""
-    table, _ = _read_table(path)
+    table, _ = read_table(path)
     column = {name: table.column(name).to_pylist() for name in table.column_names}
     fixed_columns = {part.partition(":")[0] for part in _COLUMNS["measurements"].split()}
     labels = [name for name in table.column_names if name not in fixed_columns]
@@ -126,7 +126,7 @@ def read_measurements(path: Path) -> list[Measurement]:
 def evidence_rows(block: Evidence) -> pa.Table:
     """One row per transition and example, transition by transition."""
     models, examples = block.loss.shape
-    return _table(
+    return make_table(
         _columns_of(block),
         {
             "run": np.repeat(block.run.astype(np.int32), examples),
@@ -155,7 +155,7 @@ def evidence_layout(block: Evidence) -> dict[str, Any]:
 
 def read_evidence(path: Path) -> Iterator[Evidence]:
     """The blocks of `evidence.parquet`."""
-    table, layout = _read_table(path)
+    table, layout = read_table(path)
     column = {name: numbers(table.column(name)) for name in ("run", "client", "loss", "margin", "correct")}
     end = 0
     for block in layout:
@@ -188,7 +188,7 @@ def reference_rows(block: ReferenceEvidence, audit: AuditSet) -> pa.Table:
     sizes = np.tile(counts, models)
     is_missing = np.isnan(block.quantiles).all(axis=2).ravel()
     quantiles = block.quantiles.reshape(-1, points)[~is_missing].ravel()
-    return _table(
+    return make_table(
         "references",
         {
             "run": np.repeat(block.run.astype(np.int32), labels),
@@ -215,7 +215,7 @@ def reference_layout(block: ReferenceEvidence) -> dict[str, Any]:
 
 def read_references(path: Path, audit: AuditSet) -> Iterator[ReferenceEvidence]:
     """The blocks of `references.parquet`."""
-    table, layout = _read_table(path)
+    table, layout = read_table(path)
     end = 0
     for block in layout:
         models, labels, points = block["shape"]
@@ -251,7 +251,7 @@ def audit_rows(audit: AuditSet) -> pa.Table:
     def lists(values: NDArray[Any], width: int) -> Lists:
         return Lists(values=values.ravel(), sizes=np.full(len(audit), width))
 
-    return _table(
+    return make_table(
         "audit",
         {
             "subject": np.arange(len(audit), dtype=np.int64),
@@ -272,7 +272,7 @@ def audit_rows(audit: AuditSet) -> pa.Table:
 
 def read_audit(path: Path) -> AuditSet:
     """The audit set of `audit.parquet`."""
-    table, layout = _read_table(path)
+    table, layout = read_table(path)
     column = {name: table.column(name).combine_chunks() for name in table.column_names}
     coins = numbers(column["is_in"].flatten())
     targets_in_layout = "asked" in layout
@@ -300,7 +300,7 @@ def read_audit(path: Path) -> AuditSet:
 
 def read_targets(path: Path) -> dict[str, NDArray[np.int64]]:
     """The labels of other sets of examples, by name, which are stored with the audit set."""
-    _, layout = _read_table(path)
+    _, layout = read_table(path)
     return {name: np.array(labels, dtype=np.int64) for name, labels in layout.get("targets", {}).items()}
 
 
@@ -314,7 +314,7 @@ def participation_rows(participation: Sequence[Participation]) -> pa.Table:
     """One row per client, round and run; no probability where it is not known."""
     names = ("run", "round", "client", "num_examples", "failed")
     probabilities = [row.probability for row in participation]
-    return _table(
+    return make_table(
         "participation",
         {
             **{name: np.array([getattr(row, name) for row in participation]) for name in names},
@@ -330,13 +330,13 @@ def participation_rows(participation: Sequence[Participation]) -> pa.Table:
 
 def read_participation(path: Path) -> list[Participation]:
     """The rows of `participation.parquet`, in its order."""
-    table, _ = _read_table(path)
+    table, _ = read_table(path)
     columns = [table.column(item.name).to_pylist() for item in fields(Participation)]
     names = [item.name for item in fields(Participation)]
     return [Participation(**dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
 
 
-def _schema(columns: str) -> pa.Schema:
+def schema_of(columns: str) -> pa.Schema:
     """The Arrow schema of columns, each written as `name:type`."""
     import pyarrow as pa
 
@@ -351,11 +351,11 @@ def _schema(columns: str) -> pa.Schema:
     return pa.schema([field(text) for text in columns.split()])
 
 
-def _table(schema: pa.Schema | str, columns: Mapping[str, Column]) -> pa.Table:
+def make_table(schema: pa.Schema | str, columns: Mapping[str, Column]) -> pa.Table:
     """An Arrow table; NaN stays NaN."""
     import pyarrow as pa
 
-    schema = _schema(_COLUMNS[schema]) if isinstance(schema, str) else schema
+    schema = schema_of(_COLUMNS[schema]) if isinstance(schema, str) else schema
     assert list(columns) == schema.names
     return pa.Table.from_arrays([column(columns[field.name], field.type) for field in schema], schema=schema)
 
@@ -376,7 +376,7 @@ def write_table(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = (schema or _schema(_COLUMNS[name])).with_metadata({_LAYOUT: json.dumps(layout)})
+    schema = (schema or schema_of(_COLUMNS[name])).with_metadata({_LAYOUT: json.dumps(layout)})
     paths = {f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name: field for field in schema}
     floats = [path for path, field in paths.items() if "float" in str(field.type) or "double" in str(field.type)]
     with pq.ParquetWriter(
@@ -390,7 +390,7 @@ def write_table(
             parquet_file.write_table(table.cast(schema), row_group_size=max(table.num_rows, 1))
 
 
-def _read_table(path: Path) -> tuple[pa.Table, Any]:
+def read_table(path: Path) -> tuple[pa.Table, Any]:
     """A table with the layout that was stored with it."""
     import pyarrow.parquet as pq
 

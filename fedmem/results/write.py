@@ -21,6 +21,7 @@ from fedmem.contracts.measurement import Measurement
 from fedmem.results.examples import write_names
 from fedmem.results.folder import _explaining_full_disk, _is_alive, _sync, writing
 from fedmem.results.read import RESULTS_SCHEMA, read
+from fedmem.results.signal_tables import write_signals
 from fedmem.results.tables import (
     audit_rows,
     write_measurements,
@@ -65,6 +66,7 @@ def write_run(
     size = _size(bank, reconstructions, results.params)
     with writing(folder, force=force) as partial, _explaining_full_disk(partial, size):
         write_readings(partial, bank, results.measurements)
+        write_signals(partial, bank.signals)
         layout: dict[str, Any] = {"inputs": bank.audit.examples.inputs.shape, "runs": bank.audit.runs}
         layout["targets"] = {name: labels.tolist() for name, labels in bank.targets.items()}
         if bank.label_counts is not None:
@@ -91,10 +93,12 @@ def write_run(
                 "references": sum(len(block.run) * len(block.labels) for block in bank.references),
                 "audit": len(bank.audit),
                 "participation": len(bank.participation),
+                **({"signals": sum(block.values.size for block in bank.signals)} if bank.signals else {}),
             },
             "not_finite": {
                 "evidence.loss": _not_finite(*(block.loss for block in bank.evidence)),
                 "evidence.margin": _not_finite(*(block.margin for block in bank.evidence)),
+                **({"signals.value": _not_finite(*(block.values for block in bank.signals))} if bank.signals else {}),
             },
             "schema": RESULTS_SCHEMA,
             "bank": {
@@ -186,6 +190,7 @@ def _size(bank: Bank, reconstructions: Mapping[str, NDArray[Any]], params: Param
     """Bytes that the arrays take in memory: what the disk needs at most, give or take the short columns."""
     evidence = sum(block.loss.nbytes + block.margin.nbytes + block.correct.nbytes for block in bank.evidence)
     references = sum(block.less.nbytes + block.ties.nbytes + block.quantiles.nbytes for block in bank.references)
-    further_bytes = sum(array.nbytes for array in reconstructions.values())
+    further_bytes = sum(block.values.nbytes for block in bank.signals)
+    further_bytes += sum(array.nbytes for array in reconstructions.values())
     further_bytes += sum(value.nbytes for value in params.values()) if params is not None else 0
     return evidence + references + bank.audit.examples.inputs.nbytes + further_bytes

@@ -34,6 +34,7 @@ from fedmem.contracts import (
     model,
     probe,
     sampler,
+    signal,
     strategy,
 )
 from fedmem.contracts.families import FAMILIES, FORMER_KINDS, kind_of
@@ -53,7 +54,7 @@ FAMILY_OF: Mapping[type, str] = {protocol: family for family, group in PROTOCOLS
 
 _NAMES = {
     name: value
-    for module in (attack, client, data, defence, estimator, injection, model, probe, sampler, strategy)
+    for module in (attack, client, data, defence, estimator, injection, model, probe, sampler, signal, strategy)
     for name, value in vars(module).items()
 }
 """The names that annotations of components may use without an import."""

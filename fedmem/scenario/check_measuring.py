@@ -14,6 +14,7 @@ from fedmem.contracts.needs import measures_of, needs_of
 from fedmem.contracts.probe import Probe, probe_declaration
 from fedmem.contracts.sampler import Sampler, sampler_declaration
 from fedmem.contracts.series import explain_uneven, step_of
+from fedmem.contracts.signal import AnySignal
 from fedmem.errors import Problem
 from fedmem.scenario.catalogue import kinds, load
 
@@ -129,8 +130,37 @@ def _probes(probes: Sequence[Probe], observe: Observe, rounds: int) -> Iterator[
         yield from _check_level_is_observed(probe, path, observe.levels)
 
 
-def _check_duplicates(probes: Sequence[Probe], estimators: Sequence[Estimator]) -> Iterator[Problem]:
-    for name, components in (("probes", probes), ("estimators", estimators)):
+def _signals(
+    signals: Sequence[AnySignal], injections: Sequence[Injection], observe: Observe, rounds: int
+) -> Iterator[Problem]:
+    for position, signal in enumerate(signals):
+        path = f"signals[{position}]"
+        if not injections:
+            yield Problem(
+                path=path,
+                message=f"{kind_of(signal)} is read on audit examples, but injections is empty; add one, such as "
+                "{kind: typical}",
+            )
+        if signal.every is not None and signal.every > rounds:
+            message = f"{signal.every} exceeds the {rounds} rounds; use at most {rounds}, or leave it out"
+            yield Problem(path=f"{path}.every", message=message)
+        names = {measure.name for measure in measures_of(signal)}
+        for earlier, other in enumerate(signals[:position]):
+            shared = sorted(names & {measure.name for measure in measures_of(other)})
+            if shared and other != signal:
+                yield Problem(
+                    path=path,
+                    message=f"signals[{earlier}] reads {', '.join(shared)} as well; keep one of the two",
+                )
+        if "sum" in signal.levels:
+            yield Problem(path=f"{path}.levels", message="signals are read at local and global; leave sum out")
+        yield from _check_level_is_observed(signal, path, observe.levels)
+
+
+def _check_duplicates(
+    probes: Sequence[Probe], estimators: Sequence[Estimator], signals: Sequence[AnySignal]
+) -> Iterator[Problem]:
+    for name, components in (("probes", probes), ("estimators", estimators), ("signals", signals)):
         for position, component in enumerate(components):
             first = components.index(component)
             if first < position:
@@ -138,16 +168,18 @@ def _check_duplicates(probes: Sequence[Probe], estimators: Sequence[Estimator]) 
                 yield Problem(path=f"{name}[{position}]", message=message)
 
 
-def _same_facts(probes: Sequence[Probe], estimators: Sequence[Estimator]) -> Iterator[Problem]:
+def _same_facts(
+    probes: Sequence[Probe], estimators: Sequence[Estimator], signals: Sequence[AnySignal]
+) -> Iterator[Problem]:
     """A measure has one unit, range and direction in all components that declare it, the catalogue included."""
     parts = [
         (f"{family}s[{position}]", f"{family} {kind_of(part)}", part)
-        for family, components in (("estimator", estimators), ("probe", probes))
+        for family, components in (("estimator", estimators), ("signal", signals), ("probe", probes))
         for position, part in enumerate(components)
     ]
     declared: dict[str, tuple[str, Measure]] = {}
     if any(":" in whose for _, whose, _ in parts):
-        for family in ("estimator", "probe"):
+        for family in ("estimator", "signal", "probe"):
             for kind in kinds(family):
                 for measure in measures_of(load(family, kind)):
                     declared.setdefault(measure.name, (f"{family} {kind}", measure))

@@ -40,6 +40,7 @@ from fedmem.scenario.check_measuring import (
     _population,
     _probes,
     _same_facts,
+    _signals,
     _something_to_estimate,
     _sums_read,
 )
@@ -151,6 +152,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _enough_to_sum,
     _sums_read,
     _probes,
+    _signals,
     _check_duplicates,
     _same_facts,
     _estimator_levels,

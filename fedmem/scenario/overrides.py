@@ -20,6 +20,7 @@ FAMILY_OF_FIELD: Mapping[str, str] = {
     "defences": "defence",
     "strategy": "strategy",
     "probes": "probe",
+    "signals": "signal",
     "estimators": "estimator",
 }
 """Field of a scenario -> the family of its components."""

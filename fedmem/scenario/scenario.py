@@ -37,6 +37,7 @@ from fedmem.contracts.measurement import Level
 from fedmem.contracts.model import Model, TableModel
 from fedmem.contracts.probe import Probe
 from fedmem.contracts.sampler import Sampler, sampler_declaration
+from fedmem.contracts.signal import AccumulatingSignal, Signal
 from fedmem.contracts.strategy import StrategyMaker
 from fedmem.errors import Problem
 from fedmem.privacy.mechanisms import strategy_with_noise
@@ -255,6 +256,9 @@ class Scenario(_Part):
     observe: Observe = Field(default=Observe(), description="when and where models are looked at")
     probes: tuple[Annotated[Probe, Component("probe")], ...] = Field(
         default=(), description="measurements of single transitions"
+    )
+    signals: Annotated[tuple[Annotated[Signal | AccumulatingSignal, Component("signal")], ...], IDENTITY_NEUTRAL] = (
+        Field(default=(), description="cheap quantities of models on audit examples that may stand for memorisation")
     )
     estimators: tuple[Annotated[Estimator, Component("estimator")], ...] = Field(
         default=(), description="measurements over all runs"

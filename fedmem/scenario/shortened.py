@@ -8,6 +8,7 @@ from typing import Any
 
 from fedmem.contracts.events import count
 from fedmem.contracts.probe import Probe, probe_declaration
+from fedmem.contracts.signal import AnySignal
 from fedmem.scenario.overrides import Origin
 from fedmem.scenario.scenario import Observe
 
@@ -17,8 +18,8 @@ def clip_observed(
 ) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The fields of a scenario without observed rounds that a lowered number of rounds cuts off, and notes about them.
 
-    Changed fields: `observe.every` and `every` of probes are at most the number of rounds. `observe.rounds` and the
-    rounds of probes lose those that no longer happen. A probe that would lose all of its rounds reads the last.
+    Changed fields: `observe.every` and `every` of probes and signals are at most the number of rounds. `observe.rounds`
+    and the rounds of probes lose those that no longer happen. A probe that would lose all of its rounds reads the last.
 
     Other values stay as they are, so that their mistakes are reported. These are the values of an override, and rounds
     outside those of the file itself.
@@ -36,6 +37,8 @@ def clip_observed(
         changed["observe"] = clipper.observe(values["observe"])
     if "probes" in values:
         changed["probes"] = tuple(clipper.probe(probe, f"probes[{i}]") for i, probe in enumerate(values["probes"]))
+    if "signals" in values:
+        changed["signals"] = tuple(clipper.signal(part, f"signals[{i}]") for i, part in enumerate(values["signals"]))
     if not clipper.changes:
         return changed, ()
     note = f"the run has {count(rounds, 'round')} instead of {file_rounds}, so {'; '.join(clipper.changes)}"
@@ -69,6 +72,18 @@ class _Clipper:
             changes["rounds"] = self._rounds(declared, f"{path}.rounds") or (self._now,)
         now = {name: getattr(probe, name) for name in changes}
         clipped: Probe = probe if changes == now else replace(probe, **changes)
+        return clipped
+
+    def signal(self, signal: AnySignal, path: str) -> AnySignal:
+        """A signal; one that is no dataclass, or has no field `every`, stays as it is."""
+        if (
+            not is_dataclass(signal)
+            or isinstance(signal, type)
+            or "every" not in {item.name for item in fields(signal)}
+        ):
+            return signal
+        every = self._every(signal.every, f"{path}.every")
+        clipped: AnySignal = signal if every == signal.every else replace(signal, every=every)
         return clipped
 
     def _every(self, every: int | None, path: str) -> int | None:

@@ -1,0 +1,192 @@
+"""Contract of signals: cheap quantities of one model and one example that are said to stand for memorisation.
+
+A signal is evidence like the loss. It is read while models are there, stored, and shown to estimators as
+`View.signals`. It is no measure of memorisation, and no output calls it one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fedmem.contracts.arrays import BoolArray, FloatArray, Params
+from fedmem.contracts.data import Examples
+from fedmem.contracts.declarations import declare, read_declaration
+from fedmem.contracts.evidence import Transition
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.measure import Measure, gain_of
+from fedmem.contracts.measurement import Level
+from fedmem.contracts.needs import YES_OR_NO, Needs, measures_of
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+def signal_measures(measure: Measure) -> tuple[Measure, ...]:
+    """The measures of one quantity of a signal: its mean over runs, and what training on the example adds to that.
+
+    The first has rows for runs with the example and, with the label `statistic` = `out`, for runs without it. The
+    second is their difference, which is 0 without memorisation. Both are in the table of proxies.
+
+    >>> both = signal_measures(Measure(name="el2n", title="EL2N", means="Length of the error.", range=(0.0, 1.5)))
+    >>> [one.name for one in both], both[1].range, both[1].null
+    (['el2n', 'el2n_gain'], (-1.5, 1.5), 0.0)
+    """
+    plain = replace(measure, section="proxies", gain=f"{measure.name}_gain")
+    return plain, gain_of(plain)
+
+
+Network = Callable[["Tensor"], "Tensor"]
+"""Inputs (n, ...) in float64 (tokens in int64) -> logits (n, C), of passages (n, L, C)."""
+
+
+@runtime_checkable
+class SignalContext(Protocol):
+    """The T models that a signal is read at, the n examples that it is read on, and services.
+
+    The models are what is `kept` after each of `transitions`, all of one round and level. `examples` are the audit
+    examples, in their order.
+    """
+
+    transitions: Sequence[Transition]
+    examples: Examples
+    federation: Federation
+    seed: int
+    rounds: int
+    """The rounds of the scenario."""
+
+    @property
+    def column_widths(self) -> tuple[int, ...]:
+        """The entries of each column of a table: 1 for a number, k for a category; empty for other data."""
+        ...
+
+    @property
+    def models(self) -> Sequence[Params]:
+        """The T models."""
+        ...
+
+    @property
+    def network(self) -> nn.Module:
+        """The network in float64, for `torch.func.functional_call` with the parameters of `params`."""
+        ...
+
+    def params(self, position: int) -> Params:
+        """The parameters of the model at a position 0 .. T − 1, in float64."""
+        ...
+
+    def function(self, position: int) -> Network:
+        """The network with the parameters of the model at a position, in float64, in evaluation mode."""
+        ...
+
+    def logits(self) -> FloatArray:
+        """(T, n, C) logits of the models on the examples; of passages (n, L, C). Formed once for all signals."""
+        ...
+
+    def logits_of(self, inputs: NDArray[np.float32]) -> FloatArray:
+        """(T, n', C) logits of the models on other inputs."""
+        ...
+
+    def is_owner(self) -> BoolArray:
+        """(T, n) whether the model is that of a client that holds the example; true everywhere at level `global`."""
+        ...
+
+    def squared_gradients(self, models: Sequence[Params] | None = None) -> Mapping[str, FloatArray]:
+        """Parameter -> (T, n) squared norm of the part of each example's gradient that belongs to it.
+
+        The gradient is that of the loss in nats, without weight decay, at these models or at the T observed ones. Their
+        sum over all parameters is the squared norm of the gradient. Formed once for all signals.
+        """
+        ...
+
+    def stream(
+        self, purpose: str, *, run: int | None = None, round_number: int | None = None, client: int | None = None
+    ) -> np.random.Generator:
+        """A named stream that belongs to signals alone."""
+        ...
+
+
+@runtime_checkable
+class Signal(Protocol):
+    """Reads quantities of models and examples: name of a declared measure -> (T, n) float64, NaN where undefined.
+
+    The values of a model must not depend on the models beside it, since runs are trained in shards. It is read at the
+    observed rounds, or every so many of them, at its levels. It may declare what `SignalDeclaration` lists.
+    """
+
+    every: int | None
+    levels: tuple[Level, ...]
+
+    def values(self, context: SignalContext) -> Mapping[str, FloatArray]: ...
+
+
+@runtime_checkable
+class AccumulatingSignal(Protocol):
+    """A signal whose values form over the rounds of a run at which it is read.
+
+    For each run and place (the aggregate, or a client) there is one state. At each round at which it is read, the state
+    becomes `update(state, context, position)`, with the model at that position, and `values_of(state)` are the values
+    so far: (n,) float64 under each declared name. States live as long as the training of a shard.
+    """
+
+    every: int | None
+    levels: tuple[Level, ...]
+
+    def start(self, context: SignalContext, position: int) -> dict[str, NDArray[Any]]:
+        """The empty state of the place of the model at a position."""
+        ...
+
+    def update(self, state: dict[str, NDArray[Any]], context: SignalContext, position: int) -> dict[str, NDArray[Any]]:
+        """The state after one more model."""
+        ...
+
+    def values_of(self, state: Mapping[str, NDArray[Any]], context: SignalContext) -> Mapping[str, FloatArray]:
+        """The values so far."""
+        ...
+
+
+AnySignal = Signal | AccumulatingSignal
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignalDeclaration(Needs):
+    """The declarations of a signal, with their defaults.
+
+    Attributes:
+        passes: Forward passes of one example that reading one value costs, about; a backward pass counts as two. A
+            property may compute it from fields. `fedmem check` prints the sum.
+        texts: Whether it reads rows of tokens.
+        columns: Whether it reads the columns of a table, and thus only tables.
+        owners_only: Whether local models are read on the examples of their own clients alone. A property may compute it.
+        held: Of an `AccumulatingSignal`, arrays of the shape of an input that each state holds for each example.
+    """
+
+    passes: float = declare(1.0, "a number of forward passes")
+    texts: bool = declare(False, YES_OR_NO)
+    columns: bool = declare(False, YES_OR_NO)
+    owners_only: bool = declare(False, YES_OR_NO)
+    held: int = declare(0, "a number of arrays")
+
+
+def quantities_of(signal: object) -> tuple[Measure, ...]:
+    """The measures of the quantities that a signal reads, without those of their differences.
+
+    >>> from fedmem.signals.entropy import Entropy
+    >>> [measure.name for measure in quantities_of(Entropy())]
+    ['entropy', 'modified_entropy']
+    """
+    measures = measures_of(signal)
+    gains = {measure.gain for measure in measures}
+    return tuple(measure for measure in measures if measure.name not in gains)
+
+
+def signal_declaration(signal: object) -> SignalDeclaration:
+    """The declarations of a signal.
+
+    >>> from fedmem.signals.grad_norm import GradNorm
+    >>> signal_declaration(GradNorm()).passes
+    3.0
+    """
+    return read_declaration(SignalDeclaration, signal)

@@ -1,0 +1,209 @@
+"""Reads the signals of a scenario at the models of a round, and what accumulates of them over rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from fedmem.contracts.arrays import BoolArray, FloatArray, Params
+from fedmem.contracts.data import Examples
+from fedmem.contracts.evidence import SignalEvidence, Transition
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.measurement import Level
+from fedmem.contracts.signal import AccumulatingSignal, AnySignal, Network, quantities_of
+from fedmem.contracts.validation_of_measures import signal_values_of
+from fedmem.guards.guarding import Guard
+from fedmem.modalities.tables import Tables
+from fedmem.seeding import stream
+from fedmem.training.derivatives import ExampleGradients
+from fedmem.training.executor import Executor
+
+if TYPE_CHECKING:
+    from fedmem.scenario.scenario import Scenario
+
+_States = dict[tuple[int, Level, int], dict[str, NDArray[Any]]]
+"""(run, level, client) -> what an accumulating signal keeps of this place."""
+
+
+class SignalReader:
+    """The signals of a scenario, with what they have accumulated so far in the runs of a shard."""
+
+    def __init__(self, scenario: Scenario, federation: Federation, executor: Executor) -> None:
+        self._scenario = scenario
+        self._signals = scenario.signals
+        self._rounds = scenario.rounds
+        self._federation = federation
+        self._executor = executor
+        self._states: list[_States] = [{} for _ in self._signals]
+
+    @cached_property
+    def _network(self) -> nn.Module:
+        """The network in float64, on the CPU; made once."""
+        network = deepcopy(self._federation.model).to("cpu", torch.float64).eval()
+        return network.requires_grad_(False)
+
+    @cached_property
+    def _gradients(self) -> ExampleGradients:
+        """What forms gradients of single examples of the network; made once."""
+        return ExampleGradients(self._network, self._federation.audit.examples.inputs)
+
+    def read(self, transitions: Sequence[Transition]) -> list[SignalEvidence]:
+        """The values of all signals that are due at these transitions, of one round and level, in order of names."""
+        first = transitions[0]
+        due = [
+            (signal, states)
+            for signal, states in zip(self._signals, self._states, strict=True)
+            if first.level in signal.levels and self._is_due(signal, first.round)
+        ]
+        if not due:
+            return []
+        context = _SignalContext(
+            transitions, self._scenario, self._federation, self._executor, self._network, lambda: self._gradients
+        )
+        blocks = []
+        for signal, states in due:
+            values = self._values(signal, states, context)
+            blocks += [_block(transitions, name, values[name]) for name in sorted(values)]
+        return blocks
+
+    def _is_due(self, signal: AnySignal, round_number: int) -> bool:
+        return signal.every is None or round_number % signal.every == 0 or round_number == self._rounds
+
+    def _values(self, signal: AnySignal, states: _States, context: _SignalContext) -> Mapping[str, FloatArray]:
+        """The values of one signal, (T, n) under each of its names."""
+        first = context.transitions[0]
+        shape = len(context.transitions), len(context.examples)
+        names = {measure.name for measure in quantities_of(signal)}
+        place: dict[str, Any] = {"round": first.round, "level": first.level}
+        others = (("model", self._federation.model), ("signal", signal))
+        if not isinstance(signal, AccumulatingSignal):
+            with Guard("signal", signal, "values", others=others, **place) as guard:
+                return signal_values_of(guard, signal.values(context), shape, names)
+        with Guard("signal", signal, "update", others=others, **place) as guard:
+            values = [_accumulate(signal, states, context, position) for position in range(shape[0])]
+            joined = {name: np.stack([part[name] for part in values]) for name in values[0]}
+            return signal_values_of(guard, joined, shape, names)
+
+
+def _accumulate(
+    signal: AccumulatingSignal, states: _States, context: _SignalContext, position: int
+) -> Mapping[str, FloatArray]:
+    """The values that a place has accumulated, the model at this position included."""
+    transition = context.transitions[position]
+    place = transition.run, transition.level, transition.client
+    state = states[place] if place in states else signal.start(context, position)
+    states[place] = signal.update(state, context, position)
+    return signal.values_of(states[place], context)
+
+
+def _block(transitions: Sequence[Transition], name: str, values: FloatArray) -> SignalEvidence:
+    first = transitions[0]
+    return SignalEvidence(
+        round=first.round,
+        level=first.level,
+        name=name,
+        run=np.array([transition.run for transition in transitions], dtype=np.int32),
+        client=np.array([transition.client for transition in transitions], dtype=np.int32),
+        values=values,
+    )
+
+
+class _SignalContext:
+    """The services for signals: see `contracts.signal.SignalContext`."""
+
+    def __init__(
+        self,
+        transitions: Sequence[Transition],
+        scenario: Scenario,
+        federation: Federation,
+        executor: Executor,
+        network: nn.Module,
+        gradients: Callable[[], ExampleGradients],
+    ) -> None:
+        self.transitions = transitions
+        self.federation = federation
+        self.examples: Examples = federation.audit.examples
+        self.seed = scenario.seed
+        self.rounds = scenario.rounds
+        self.network = network
+        self._executor = executor
+        self._gradients = gradients
+
+    @property
+    def column_widths(self) -> tuple[int, ...]:
+        """The entries of each column of a table."""
+        modality = self.federation.modality
+        return modality.columns(self.examples.inputs.shape[1]) if isinstance(modality, Tables) else ()
+
+    @cached_property
+    def models(self) -> Sequence[Params]:
+        """The models, as they were observed."""
+        return [transition.kept for transition in self.transitions]
+
+    def params(self, position: int) -> Params:
+        """A model in float64, on the CPU."""
+        return {name: value.detach().to("cpu", torch.float64) for name, value in self.models[position].items()}
+
+    def function(self, position: int) -> Network:
+        """The network with the parameters of a model."""
+        return partial(_call, self.network, self.params(position))
+
+    @cached_property
+    def _logits(self) -> FloatArray:
+        return self.logits_of(self.examples.inputs)
+
+    def logits(self) -> FloatArray:
+        """The logits on the audit examples, read-only."""
+        self._logits.flags.writeable = False
+        return self._logits
+
+    def logits_of(self, inputs: NDArray[np.float32]) -> FloatArray:
+        """The logits on other inputs."""
+        at_once = self._executor.models_at_once(len(inputs))
+        parts = [
+            self._executor.logits(self.models[start : start + at_once], inputs)
+            for start in range(0, len(self.models), at_once)
+        ]
+        return np.concatenate(parts)
+
+    @cached_property
+    def _is_owner(self) -> BoolArray:
+        clients = np.array([transition.client for transition in self.transitions])
+        if self.transitions[0].level == "global":
+            # an aggregate that is completed by the layers of one client is asked about that client's examples
+            return np.asarray((clients < 0)[:, None] | self.federation.audit.holds(clients))
+        return self.federation.audit.holds(clients)
+
+    def is_owner(self) -> BoolArray:
+        """Whose examples they are."""
+        return self._is_owner
+
+    @cached_property
+    def _squares(self) -> Mapping[str, FloatArray]:
+        return self._squares_at(self.models)
+
+    def _squares_at(self, models: Sequence[Params]) -> Mapping[str, FloatArray]:
+        return self._gradients().squares(models, self.examples.inputs, self.examples.targets)
+
+    def squared_gradients(self, models: Sequence[Params] | None = None) -> Mapping[str, FloatArray]:
+        """The squared norms of the gradients of single examples."""
+        return self._squares if models is None else self._squares_at(models)
+
+    def stream(
+        self, purpose: str, *, run: int | None = None, round_number: int | None = None, client: int | None = None
+    ) -> np.random.Generator:
+        """A named stream that belongs to signals alone."""
+        return stream(self.seed, f"signal {purpose}", run=run, round_number=round_number, client=client)
+
+
+def _call(network: nn.Module, params: Params, inputs: Tensor) -> Tensor:
+    outputs: Any = functional_call(network, params, (inputs,))
+    return outputs  # type: ignore[no-any-return]

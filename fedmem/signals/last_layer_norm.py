@@ -1,0 +1,75 @@
+"""Gradient norm of an example in the last layer alone, which needs no backward pass through the network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fedmem.contracts.arrays import FloatArray
+from fedmem.contracts.measure import Measure
+from fedmem.contracts.signal import SignalContext, signal_measures
+from fedmem.signals._observed_rounds import ObservedRounds
+
+
+@dataclass(frozen=True, kw_only=True)
+class LastLayerNorm(ObservedRounds):
+    """The length of the part of an example's gradient that belongs to the layer that gives the logits, from 0.
+
+    For a linear last layer with a bias it is EL2N × √(‖a‖² + 1), a being what the layer is given. Katharopoulos and
+    Fleuret bound the whole gradient norm by a constant of the network times the slope of the loss at the last layer.
+    That slope in the logits is EL2N, so that `el2n` has their order of examples.
+
+    Fields
+
+    - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
+    - `levels`: where to read it.
+
+    >>> LastLayerNorm.measures[0].title
+    'last-layer norm'
+
+    Reference: Katharopoulos and Fleuret (2018), Not all samples are created equal.
+    """
+
+    measures: ClassVar[tuple[Measure, ...]] = signal_measures(
+        Measure(
+            name="last_layer_norm",
+            title="last-layer norm",
+            means="Length of the gradient of the example's loss in the parameters of the last layer.",
+            is_not="It is a part of the gradient norm, and leaves out what earlier layers learn.",
+            range=(0.0, float("inf")),
+            direction="neither",
+        )
+    )
+    passes: ClassVar[float] = 3.0
+    texts: ClassVar[bool] = True
+
+    def values(self, context: SignalContext) -> Mapping[str, FloatArray]:
+        """See `ObservedRounds.values`."""
+        squares = context.squared_gradients()
+        layer = last_layer(context)
+        own = [values for name, values in squares.items() if name.rpartition(".")[0] == layer]
+        return {"last_layer_norm": np.sqrt(np.sum(own, axis=0))}
+
+
+def last_layer(context: SignalContext) -> str:
+    """The name of the module with parameters of its own that is called last in a forward pass."""
+    import torch
+
+    calls: list[str] = []
+
+    def note(name: str) -> Any:
+        return lambda *_: calls.append(name)
+
+    modules = {name: part for name, part in context.network.named_modules() if list(part.parameters(recurse=False))}
+    hooks = [part.register_forward_hook(note(name)) for name, part in modules.items()]
+    try:
+        with torch.no_grad():
+            inputs = torch.from_numpy(np.array(context.examples.inputs[:1]))
+            context.network(inputs.double() if inputs.is_floating_point() else inputs)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls[-1]
