@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call, grad, jvp, vmap
+from torch.func import functional_call, grad, vmap
 
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.modalities.loss import example_losses
@@ -117,7 +117,7 @@ def input_hessian_product(
 def slopes_along(
     network: nn.Module, params: Params, direction: Params, inputs: NDArray[np.float32], targets: IntArray
 ) -> FloatArray:
-    """(n,) the inner product of each example's gradient with a direction, by one forward derivative.
+    """(n,) the inner product of each example's gradient with a direction, by two backward passes.
 
     >>> from torch import nn
     >>> layer = nn.Linear(1, 2, bias=False).double()
@@ -126,14 +126,19 @@ def slopes_along(
     >>> slopes_along(layer, params, step, np.ones((1, 1), np.float32), np.array([0])).tolist()
     [-0.5]
     """
-    x, y = double(inputs), torch.from_numpy(targets)
-
-    def losses(values: Params) -> Tensor:
-        outputs: Tensor = functional_call(network, values, (x,))
-        return example_losses(outputs, y)
-
-    slopes: Tensor = jvp(losses, (_double_params(params),), (_double_params(direction),))[1]
-    return np.asarray(slopes.detach().numpy())
+    leaves = {name: value.requires_grad_() for name, value in _double_params(params).items()}
+    weights = torch.zeros(len(inputs), dtype=torch.float64, requires_grad=True)
+    with torch.enable_grad():
+        outputs: Tensor = functional_call(network, leaves, (double(inputs),))
+        losses = example_losses(outputs, torch.from_numpy(targets))
+        # the gradient of the weighted sum is linear in the weights, so that its slope in them is that of each example
+        parts = torch.autograd.grad(
+            (weights * losses).sum(), list(leaves.values()), create_graph=True, allow_unused=True, materialize_grads=True
+        )
+        along = sum((part * direction[name].double()).sum() for name, part in zip(leaves, parts, strict=True))
+        assert isinstance(along, Tensor)
+        (slopes,) = torch.autograd.grad(along, weights)
+    return np.asarray(slopes.numpy())
 
 
 def double(inputs: NDArray[np.float32] | NDArray[np.int64] | Tensor) -> Tensor:
