@@ -122,8 +122,9 @@ class View:
 
     `sets` has the outputs of the same models on whole sets of examples (`test`, `population`, and all of `audit`).
     `ranked` has those on the references behind the ranks. `exclusion` is that of the bank. `series` has the evidence of
-    the place over all observed rounds, the same in the views of all rounds. `label_counts` are those of the bank. `signals` has
-    the values of signals, by the name of their measure, (R, Q, m) as well; NaN where a signal was not read.
+    the place over all observed rounds, the same in the views of all rounds. `label_counts` are those of the bank.
+    `signals` has the values of signals, by the name of their measure, (R, Q, m) as well; NaN where a signal was not
+    read.
     """
 
     round: int | None

@@ -1,4 +1,4 @@
-"""Contract of signals: cheap quantities of one model and one example that are said to stand for memorisation.
+"""Contract of signals: cheap quantities of one model and one example that may stand for memorisation.
 
 A signal is evidence like the loss. It is read while models are there, stored, and shown to estimators as
 `View.signals`. It is no measure of memorisation, and no output calls it one.
@@ -24,6 +24,7 @@ from fedmem.contracts.needs import YES_OR_NO, Needs, measures_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
 
 def signal_measures(measure: Measure) -> tuple[Measure, ...]:
     """The measures of one quantity of a signal: its mean over runs, and what training on the example adds to that.
@@ -116,8 +117,10 @@ class Signal(Protocol):
     observed rounds, or every so many of them, at its levels. It may declare what `SignalDeclaration` lists.
     """
 
-    every: int | None
-    levels: tuple[Level, ...]
+    @property
+    def every(self) -> int | None: ...
+    @property
+    def levels(self) -> tuple[Level, ...]: ...
 
     def values(self, context: SignalContext) -> Mapping[str, FloatArray]: ...
 
@@ -131,8 +134,10 @@ class AccumulatingSignal(Protocol):
     so far: (n,) float64 under each declared name. States live as long as the training of a shard.
     """
 
-    every: int | None
-    levels: tuple[Level, ...]
+    @property
+    def every(self) -> int | None: ...
+    @property
+    def levels(self) -> tuple[Level, ...]: ...
 
     def start(self, context: SignalContext, position: int) -> dict[str, NDArray[Any]]:
         """The empty state of the place of the model at a position."""
@@ -159,7 +164,8 @@ class SignalDeclaration(Needs):
             property may compute it from fields. `fedmem check` prints the sum.
         texts: Whether it reads rows of tokens.
         columns: Whether it reads the columns of a table, and thus only tables.
-        owners_only: Whether local models are read on the examples of their own clients alone. A property may compute it.
+        owners_only: Whether local models are read on the examples of their own clients alone. A property may compute
+            it.
         held: Of an `AccumulatingSignal`, arrays of the shape of an input that each state holds for each example.
     """
 

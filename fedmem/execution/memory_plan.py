@@ -158,7 +158,8 @@ def _evidence(scenario: Scenario, federation: Federation, cohort: int) -> int:
     examples = len(audit) + len(federation.test) + len(federation.population)
     labels = sum(len(np.unique(audit.examples.labels[audit.kind == part.family])) for part in federation.references)
     signals = _signal_names(scenario) * 8 * len(audit)
-    return models * (17 * examples + (4 * QUANTILES + 8) * labels + signals) + _states(scenario, federation)
+    of_model = 17 * examples + (4 * QUANTILES + 8) * labels + signals
+    return models * of_model + _states(scenario, federation)
 
 
 def _signal_names(scenario: Scenario) -> int:
@@ -179,7 +180,7 @@ def _estimates(scenario: Scenario, federation: Federation, cohort: int) -> int:
     audit, runs = len(federation.audit), scenario.runs
     places = cohort * runs if "local" in scenario.observe.levels else runs
     largest = max(audit, len(federation.test), len(federation.population))
-    # four values of every example, and those of signals, at every model of a round, gathered by place and for the summary
+    # four values of every example and those of signals at every model of a round, by place and for the summary
     names = _signal_names(scenario)
     gathered = 32 * (4 + names) * audit * (places + runs) * bool(scenario.estimators or names)
     # coins as they could have fallen, a byte each, and what one estimator sums up of them

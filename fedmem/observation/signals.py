@@ -52,7 +52,7 @@ class SignalReader:
 
     @cached_property
     def _gradients(self) -> ExampleGradients:
-        """What forms gradients of single examples of the network; made once."""
+        """The gradients of single examples of the network; made once."""
         return ExampleGradients(self._network, self._federation.audit.examples.inputs)
 
     def read(self, transitions: Sequence[Transition]) -> list[SignalEvidence]:

@@ -306,7 +306,7 @@ def read_targets(path: Path) -> dict[str, NDArray[np.int64]]:
 
 def read_label_counts(path: Path) -> NDArray[np.int64] | None:
     """The labels of the base rows of clients, which are stored with the audit set; None where they are not."""
-    _, layout = _read_table(path)
+    _, layout = read_table(path)
     return np.array(layout["label_counts"], dtype=np.int64) if "label_counts" in layout else None
 
 

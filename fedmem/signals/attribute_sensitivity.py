@@ -25,8 +25,8 @@ from fedmem.training.derivatives import double
 class AttributeSensitivity(ObservedRounds):
     """The share of one column in how the gradient norm g of an example depends on its cells, 0 to 1.
 
-    With d_c = ‖∂g/∂x_c‖₂ over the entries of column c, one for a number and k for a category, it is d_c / Σ d. NaN where
-    the gradient norm depends on no cell. By default the models of other clients are not read.
+    With d_c = ‖∂g/∂x_c‖₂ over the entries of column c, one for a number and k for a category, it is d_c / Σ d. NaN
+    where the gradient norm depends on no cell. By default the models of other clients are not read.
 
     Fields
 

@@ -18,8 +18,8 @@ from fedmem.signals._observed_rounds import ObservedRounds
 class GradNorm(ObservedRounds):
     """‖∇ℓ(θ; x, y)‖₂ over all parameters θ, from 0: the gradient of this example alone, without weight decay.
 
-    Its mean over models at an early round is GraNd; here the runs of a bank are these models. A server cannot compute it
-    without the row. A client can, for its own rows, on any model that it is sent.
+    Its mean over models at an early round is GraNd; here the runs of a bank are these models. A server cannot compute
+    it without the row. A client can, for its own rows, on any model that it is sent.
 
     Fields
 

@@ -107,13 +107,13 @@ class GradientVariance:
         """The mean deviation so far, of all rounds and of the first and the last third."""
         found = {}
         for ending, parts in (("", _PARTS), ("_early", _PARTS[:1]), ("_late", _PARTS[2:])):
-            count, total, squares = (sum(state[f"{part} {what}"] for part in parts) for what in _SUMS)
+            count, total, squares = (np.sum([state[f"{part} {what}"] for part in parts], axis=0) for what in _SUMS)
             values = np.full(len(context.examples), np.nan)
             if count[0] > 1:
                 spread = np.sqrt(np.maximum(squares / count - np.square(total / count), 0.0))
                 values[state["rows"]] = spread.mean(axis=1)
             found[f"gradient_variance{ending}"] = (
-                standardised(values, context.examples.targets) if self.by_class else values
+                standardise(values, context.examples.targets) if self.by_class else values
             )
         return found
 
@@ -127,10 +127,10 @@ def part_of(round_number: int, rounds: int) -> str:
     return _PARTS[min(2, max(0, -(-3 * round_number // rounds) - 1))]
 
 
-def standardised(values: FloatArray, labels: IntArray) -> FloatArray:
+def standardise(values: FloatArray, labels: IntArray) -> FloatArray:
     """(n,) values minus the mean of their class, divided by its deviation; NaN without two values or without spread.
 
-    >>> standardised(np.array([1.0, 3.0, 5.0]), np.array([0, 0, 1])).tolist()
+    >>> standardise(np.array([1.0, 3.0, 5.0]), np.array([0, 0, 1])).tolist()
     [-1.0, 1.0, nan]
     """
     result = np.full(len(values), np.nan)

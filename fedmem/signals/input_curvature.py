@@ -45,7 +45,7 @@ class InputCurvature(ObservedRounds):
     27.0
 
     Reference: Garg, Ravikumar and Roy (2024), Memorization through the lens of curvature of loss function around
-    samples; Ravikumar, Soufleri, Hashemi and Roy (2024), Unveiling privacy, memorization, and input curvature links.
+    samples. Ravikumar, Soufleri, Hashemi and Roy (2024), Unveiling privacy, memorization, and input curvature links.
     """
 
     measures: ClassVar[tuple[Measure, ...]] = (

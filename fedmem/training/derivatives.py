@@ -133,7 +133,11 @@ def slopes_along(
         losses = example_losses(outputs, torch.from_numpy(targets))
         # the gradient of the weighted sum is linear in the weights, so that its slope in them is that of each example
         parts = torch.autograd.grad(
-            (weights * losses).sum(), list(leaves.values()), create_graph=True, allow_unused=True, materialize_grads=True
+            (weights * losses).sum(),
+            list(leaves.values()),
+            create_graph=True,
+            allow_unused=True,
+            materialize_grads=True,
         )
         along = sum((part * direction[name].double()).sum() for name, part in zip(leaves, parts, strict=True))
         assert isinstance(along, Tensor)

@@ -15,11 +15,14 @@ from fedmem.estimation.signal_means import SignalMeans, with_signals
 from fedmem.estimators.memorisation import Memorisation
 from fedmem.signals.el2n import El2n
 from tests.banks import coins, make_view
+from tests.narrowing import present
 
 RUNS, EXAMPLES = 16, 24
 
 
-def estimates(values: FloatArray, is_in: BoolArray, round_number: int | None = None) -> dict[tuple[str, Labels], Estimate]:
+def estimates(
+    values: FloatArray, is_in: BoolArray, round_number: int | None = None
+) -> dict[tuple[str, Labels], Estimate]:
     view = make_view(np.zeros((RUNS, EXAMPLES)), is_in, round_number=round_number, draws=200)
     found = SignalMeans(signal=El2n()).estimate(replace(view, signals={"el2n": values[:, None]}))
     return {(estimate.metric, estimate.labels): estimate for estimate in found}
@@ -58,7 +61,7 @@ def test_examples_without_a_side_are_left_out_of_all_means() -> None:
     values[3, 5] = np.inf
     found = estimates(values, is_in)
     assert {estimate.n for estimate in found.values()} == {EXAMPLES - 1}
-    assert all(0 not in set(np.atleast_1d(estimate.examples).tolist()) for estimate in found.values())
+    assert all(0 not in present(estimate.examples) for estimate in found.values())
     assert all(np.isfinite(estimate.value) for estimate in found.values())
 
 

@@ -192,3 +192,15 @@ def test_planning_changes_no_global_generator() -> None:
     plan(tiny())
     assert torch.equal(before[0], torch.get_rng_state())
     assert before[1] == np.random.get_state(legacy=False)["state"]["key"].tolist()  # noqa: NPY002
+
+
+def test_values_of_signals_are_as_many_as_planned() -> None:
+    signals = [{"kind": "grad_norm"}, {"kind": "entropy", "every": 3, "levels": ["local"]}]
+    for changes in ({}, {"leave_out": {"clients": "all"}}, {"rounds": 5, "observe": {"every": 1}}):
+        scenario = tiny(signals=signals, **changes)
+        run_plan = plan(scenario)
+        bank = simulate(scenario, federations.build(scenario)).bank
+        assert run_plan.signals == sum(block.values.size for block in bank.signals)
+        read = sum(block.values.size for block in bank.signals if block.name == "grad_norm")
+        assert run_plan.signal_passes == 3 * read, "of the two only the gradient norm needs passes"
+        assert run_plan.disk["signals"] == 8 * run_plan.signals

@@ -97,11 +97,12 @@ class Wrong:
             raise ZeroDivisionError("mine")
         if self.how == "write":
             context.logits()[:] = 0.0
-        return {
+        returned: dict[str, dict[str, FloatArray]] = {
             "name": {"other": np.zeros(shape)},
             "shape": {"mine": np.zeros(shape[1])},
-            "dtype": {"mine": np.zeros(shape, np.float32)},
-        }[self.how]
+            "dtype": {"mine": np.zeros(shape, np.float32)},  # type: ignore[dict-item]
+        }
+        return returned[self.how]
 
 
 @pytest.mark.parametrize(

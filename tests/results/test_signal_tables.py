@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.evidence import SignalEvidence
 from fedmem.results.signal_tables import read_signals, write_signals
 
 
-def block(name: str, round_number: int, values: np.ndarray) -> SignalEvidence:  # type: ignore[type-arg]
+def block(name: str, round_number: int, values: FloatArray) -> SignalEvidence:
     count = len(values)
     return SignalEvidence(
         round=round_number,

@@ -44,7 +44,14 @@ class Bench:
         }
 
     def transition(
-        self, kept: Params, *, round_number: int = 2, level: Level = "global", client: int = -1, run: int = 0, **more: Any
+        self,
+        kept: Params,
+        *,
+        round_number: int = 2,
+        level: Level = "global",
+        client: int = -1,
+        run: int = 0,
+        **more: Any,
     ) -> Transition:
         values = {"before": kept, "sent": kept, "kept": kept, "num_examples": 1, **more}
         return Transition(run=run, round=round_number, level=level, client=client, **values)

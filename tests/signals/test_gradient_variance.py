@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fedmem.contracts.arrays import FloatArray, Params
-from fedmem.signals.gradient_variance import part_of, standardised
+from fedmem.signals.gradient_variance import part_of, standardise
 from tests.signals.signals_helpers import Bench
 
 
@@ -70,7 +70,7 @@ def test_is_standardised_within_each_class() -> None:
         if rows.sum() > 1:
             assert scaled[rows].mean() == pytest.approx(0.0, abs=1e-12)
             assert np.argsort(scaled[rows]).tolist() == np.argsort(plain[rows]).tolist()
-    assert np.isnan(standardised(np.array([2.0, 2.0]), np.array([0, 0]))).all()
+    assert np.isnan(standardise(np.array([2.0, 2.0]), np.array([0, 0]))).all()
 
 
 def test_thirds_cover_all_rounds() -> None:

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from fedmem.contracts.arrays import FloatArray
 from fedmem.signals.input_curvature import InputCurvature, random_signs
 from tests.signals.signals_helpers import Bench
 
 
-def hessians(bench: Bench, params: dict[str, torch.Tensor]) -> np.ndarray:  # type: ignore[type-arg]
+def hessians(bench: Bench, params: dict[str, torch.Tensor]) -> FloatArray:
     """Wᵀ (diag p − p pᵀ) W of each example."""
     p, w = bench.probabilities(params), params["output.weight"].double().numpy()
     return np.stack([w.T @ (np.diag(row) - np.outer(row, row)) @ w for row in p])

@@ -35,7 +35,7 @@ def test_last_layer_is_the_one_called_last() -> None:
     class Context:
         network = Backwards().double()
 
-        class examples:  # noqa: N801
+        class examples:
             inputs = np.zeros((2, 4), np.float32)
 
     assert last_layer(Context()) == "second"  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from fedmem.signals.noise_robustness import NoiseRobustness
 from tests.signals.signals_helpers import Bench
 
 
-def test_linear_model_is_right_with_the_probability_of_its_distance() -> None:
+def test_linear_model_is_right_as_often_as_its_distance_says() -> None:
     bench = Bench(dataset={"kind": "synthetic", "rows": 400, "test": 100, "classes": 2}, model={"kind": "logistic"})
     params = bench.params(3, scale=0.5)
     found = bench.values(NoiseRobustness(sigmas=(0.5,), draws=400), params)["noise_robustness"][0]

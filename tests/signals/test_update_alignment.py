@@ -21,7 +21,7 @@ def gradient(bench: Bench, params: Params, row: int) -> Params:
     return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
 
-def test_a_step_down_the_gradient_of_an_example_is_aligned_with_it() -> None:
+def test_a_step_down_an_examples_gradient_is_aligned_with_it() -> None:
     bench = Bench()
     before = bench.params()
     slope = gradient(bench, before, 3)
