@@ -36,6 +36,7 @@ PLACES = {
     "defence": "defences",
     "strategy": "strategy",
     "probe": "probes",
+    "signal": "signals",
     "estimator": "estimators",
 }
 """Family -> its field in a scenario."""
