@@ -126,7 +126,7 @@ def explain_uneven(kind: str, rounds: Sequence[int]) -> str:
     wrong = (
         f"the steps between rounds {some} differ"
         if len(rounds) > 1
-        else f"it needs two rounds or more, not {some or 0}"
+        else f"it needs two rounds or more after round 0, but {some or 'none'} is observed"
     )
     return (
         f"{kind} counts events from each observed round to the next, and {wrong}; write observe: {{every: 1}}, or a "

@@ -100,7 +100,7 @@ class Wrong:
         returned: dict[str, dict[str, FloatArray]] = {
             "name": {"other": np.zeros(shape)},
             "shape": {"mine": np.zeros(shape[1])},
-            "dtype": {"mine": np.zeros(shape, np.float32)},  # type: ignore[dict-item]
+            "dtype": {"mine": np.zeros(shape, np.float32)},
         }
         return returned[self.how]
 

@@ -17,6 +17,7 @@ import fedmem
 from fedmem.contracts import families
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.data import dataset_declaration
+from fedmem.contracts.estimator import estimator_declaration
 from fedmem.contracts.families import FAMILIES, sources
 from fedmem.contracts.injection import injection_declaration
 from fedmem.contracts.strategy import client_of
@@ -197,6 +198,9 @@ def smaller(path: Path, data: list[str]) -> Scenario:
         "bootstrap=20",
         "references=50",
     ]
+    if any(estimator_declaration(estimator).needs_even_rounds for estimator in full.estimators):
+        changed += ["observe.every=1"]
+    changed += [f"signals[{position}].every=null" for position in range(len(full.signals))]
     texts = hasattr(full.dataset, "max_chars")
     if texts:
         # the fewest that copies and population leave enough windows of
@@ -261,6 +265,7 @@ def test_finishes_two_rounds(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert set(measured.source) == {
         *sources(scenario.probes),
         *map(families.kind_of, scenario.estimators),
+        *map(families.kind_of, scenario.signals),
         *promised,
     }
     assert (frame.n >= 0).all()
