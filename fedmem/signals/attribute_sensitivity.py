@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
-import torch
 from annotated_types import Ge
-from torch import Tensor, nn
-from torch.func import functional_call, grad, vmap
 
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.measure import Measure
@@ -18,7 +15,9 @@ from fedmem.contracts.signal import SignalContext, signal_measures
 from fedmem.errors import ComponentError
 from fedmem.modalities.loss import example_losses
 from fedmem.signals._observed_rounds import ObservedRounds
-from fedmem.training.derivatives import double
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +66,8 @@ class AttributeSensitivity(ObservedRounds):
 
     def values(self, context: SignalContext) -> Mapping[str, FloatArray]:
         """See `ObservedRounds.values`."""
+        from fedmem.training.derivatives import double
+
         examples = context.examples
         shape = len(context.transitions), len(examples)
         widths = context.column_widths
@@ -94,6 +95,8 @@ class AttributeSensitivity(ObservedRounds):
 
 def norm_slopes(network: nn.Module, params: Params, x: Tensor, targets: IntArray) -> FloatArray:
     """(n, d) the slopes of each example's gradient norm in its cells (n, d)."""
+    import torch
+    from torch.func import functional_call, grad, vmap
 
     def loss(values: Params, row: Tensor, label: Tensor) -> Tensor:
         outputs: Tensor = functional_call(network, values, (row[None],))

@@ -15,7 +15,6 @@ from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Level
 from fedmem.contracts.signal import SignalContext, signal_measures
-from fedmem.training.derivatives import input_slopes
 
 _PARTS = ("early", "middle", "late")
 """The thirds of the rounds."""
@@ -91,6 +90,8 @@ class GradientVariance:
 
     def update(self, state: dict[str, NDArray[Any]], context: SignalContext, position: int) -> dict[str, NDArray[Any]]:
         """One more round in the third that it belongs to."""
+        from fedmem.training.derivatives import input_slopes
+
         rows = state["rows"]
         inputs, targets = context.examples.inputs[rows], context.examples.targets[rows]
         slope = input_slopes(context.function(position), inputs, targets, of="logit").flatten(1).numpy()

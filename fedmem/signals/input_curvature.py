@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
-import torch
 from annotated_types import Gt
-from torch import Tensor
 
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.signal import SignalContext, signal_measures
 from fedmem.signals._observed_rounds import ObservedRounds
-from fedmem.training.derivatives import double, input_hessian_product, input_slopes
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +88,10 @@ class InputCurvature(ObservedRounds):
 
     def values(self, context: SignalContext) -> Mapping[str, FloatArray]:
         """See `ObservedRounds.values`."""
+        import torch
+
+        from fedmem.training.derivatives import double, input_hessian_product, input_slopes
+
         shape = len(context.transitions), len(context.examples)
         found = {name: np.full(shape, np.nan) for name in ("curvature", "curvature_exact")}
         signs = random_signs(context, self.directions)
@@ -110,6 +114,8 @@ class InputCurvature(ObservedRounds):
 
 def random_signs(context: SignalContext, count: int) -> list[Tensor]:
     """Directions of the shape of an input, each value −1 or 1."""
+    import torch
+
     rng = context.stream("input curvature")
     shape = context.examples.inputs.shape[1:]
     return [torch.from_numpy(rng.choice([-1.0, 1.0], size=math.prod(shape)).reshape(shape)) for _ in range(count)]

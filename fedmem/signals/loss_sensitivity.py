@@ -12,7 +12,6 @@ from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.signal import SignalContext, signal_measures
 from fedmem.signals._observed_rounds import ObservedRounds
-from fedmem.training.derivatives import input_slopes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +47,8 @@ class LossSensitivity(ObservedRounds):
 
     def values(self, context: SignalContext) -> Mapping[str, FloatArray]:
         """See `ObservedRounds.values`."""
+        from fedmem.training.derivatives import input_slopes
+
         examples = context.examples
         slopes = [
             input_slopes(context.function(t), examples.inputs, examples.targets).flatten(1).abs().sum(dim=1).numpy()

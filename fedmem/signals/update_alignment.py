@@ -12,7 +12,6 @@ from fedmem.contracts.arrays import FloatArray, Params
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.signal import SignalContext, signal_measures
 from fedmem.signals._observed_rounds import ObservedRounds
-from fedmem.training.derivatives import slopes_along
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +63,8 @@ class UpdateAlignment(ObservedRounds):
 
     def values(self, context: SignalContext) -> Mapping[str, FloatArray]:
         """See `ObservedRounds.values`."""
+        from fedmem.training.derivatives import slopes_along
+
         transitions, examples = context.transitions, context.examples
         # clients of a run and round were sent one model
         distinct = {id(transition.before): transition.before for transition in transitions}
