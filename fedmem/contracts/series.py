@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
-from fedmem.contracts.evidence import Evidence
+from fedmem.contracts.evidence import Evidence, SignalEvidence
 from fedmem.contracts.measurement import NO_CLIENT
 
 Blocks = Mapping[int, Sequence[Evidence]]
 """Round -> the evidence on the audit set at that round, at one level."""
+
+SignalBlocks = Mapping[int, Sequence[SignalEvidence]]
+"""Round -> the values of one quantity of a signal at that round, at one level."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +36,7 @@ class Series:
         is_hidden: (R, m) pairs without a value, such as those of a run that leaves the owner out.
         kept: The evidence of these models.
         aggregates: The evidence of the aggregates, from which `correct_before` is read.
+        signals: The values of signals at these models, by the name of their measure.
     """
 
     rounds: IntArray
@@ -42,6 +46,7 @@ class Series:
     is_hidden: BoolArray
     kept: Blocks
     aggregates: Blocks
+    signals: Mapping[str, SignalBlocks] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -55,15 +60,20 @@ class Series:
 
     def loss(self, q: int = 0) -> FloatArray:
         """(S, R, m) losses in nats of the q-th sequence, NaN at rounds without its model."""
-        return self._over_rounds(q, "loss")
+        return self._over_rounds(self.kept, q, "loss")
 
     def margin(self, q: int = 0) -> FloatArray:
         """(S, R, m) margins."""
-        return self._over_rounds(q, "margin")
+        return self._over_rounds(self.kept, q, "margin")
 
     def correct(self, q: int = 0) -> FloatArray:
         """(S, R, m) correctness, 0 or 1, of passages 0 to 1."""
-        return self._over_rounds(q, "correct")
+        return self._over_rounds(self.kept, q, "correct")
+
+    def signal(self, name: str, q: int = 0) -> FloatArray | None:
+        """(S, R, m) values of a signal, by the name of its measure; None where it was not read."""
+        blocks = self.signals.get(name)
+        return None if blocks is None else self._over_rounds(blocks, q, "values")
 
     def correct_before(self, q: int = 0) -> FloatArray:
         """(S, R, m) correctness of the model that a client received: the aggregate of the round before.
@@ -82,15 +92,17 @@ class Series:
         """The same without the audit examples that are `hidden` (m,)."""
         return replace(self, is_hidden=self.is_hidden | hidden)
 
-    def _over_rounds(self, q: int, name: str) -> FloatArray:
+    def _over_rounds(self, blocks: Blocks | SignalBlocks, q: int, name: str) -> FloatArray:
         return np.stack(
             [
-                self._at(self.kept.get(round_number, ()), position, q, name)
+                self._at(blocks.get(round_number, ()), position, q, name)
                 for position, round_number in enumerate(self.rounds.tolist())
             ]
         )
 
-    def _at(self, blocks: Sequence[Evidence], position: int, q: int, name: str) -> FloatArray:
+    def _at(
+        self, blocks: Sequence[Evidence] | Sequence[SignalEvidence], position: int, q: int, name: str
+    ) -> FloatArray:
         """(R, m) what the models of one sequence say, from evidence of one round."""
         values = np.full(self.is_hidden.shape, np.nan)
         for block in blocks:
@@ -100,7 +112,7 @@ class Series:
                 rows, columns = np.flatnonzero(block.client == each), np.flatnonzero(client == each)
                 places = np.ix_(rows, columns)
                 # a model that has diverged is right or wrong about nothing
-                known = ~np.isnan(block.margin[places])
+                known = ~np.isnan((block.margin if isinstance(block, Evidence) else block.values)[places])
                 values[np.ix_(block.run[rows], columns)] = np.where(known, getattr(block, name)[places], np.nan)
         values[self.is_hidden | ~self.observed[position, q]] = np.nan
         return values

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fedmem.contracts.arrays import BoolArray, IntArray
-from fedmem.contracts.evidence import Bank, Evidence
+from fedmem.contracts.evidence import Bank, Evidence, SignalEvidence
 from fedmem.contracts.measurement import NO_CLIENT, Level
 from fedmem.contracts.series import Series
 
@@ -23,6 +23,11 @@ def series_of(bank: Bank) -> Mapping[tuple[Level, str], Series]:
     for part in bank.evidence:
         if part.set == "audit" and part.round > 0:
             blocks.setdefault(part.level, {}).setdefault(part.round, []).append(part)
+    signals: dict[Level, dict[str, dict[int, list[SignalEvidence]]]] = {}
+    for block in bank.signals:
+        if block.round > 0:
+            of_level = signals.setdefault(block.level, {})
+            of_level.setdefault(block.name, {}).setdefault(block.round, []).append(block)
     wholes, locals_ = blocks.get("global", {}), blocks.get("local", {}) if bank.roster != "per_run" else {}
     rounds = np.array(sorted({*wholes, *locals_}), dtype=np.int64)
     if not len(rounds):
@@ -52,6 +57,7 @@ def series_of(bank: Bank) -> Mapping[tuple[Level, str], Series]:
             is_hidden=hidden,
             kept=wholes if place[0] == "global" else locals_,
             aggregates=wholes,
+            signals=signals.get(place[0], {}),
         )
         for place, (client, observed) in places.items()
     }

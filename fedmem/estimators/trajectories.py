@@ -88,6 +88,15 @@ _MEASURES = (
         section="proxies",
     ),
     Measure(
+        name="aum",
+        gain="aum_gain",
+        title="AUM",
+        means="The area under the margin: the mean logit margin over a sequence of models.",
+        is_not="It is a proxy, not memorisation. Its size depends on the scale of the weights.",
+        direction="neither",
+        section="proxies",
+    ),
+    Measure(
         name="log_odds_aum",
         gain="log_odds_aum_gain",
         title="AUM of log odds",
@@ -117,8 +126,8 @@ class Trajectories:
     - `final_learning`: the position of the last wrong answer, divided by n; 0 if none is wrong;
     - `cumulative_loss` (Ravikumar et al., 2025): Σ l / n;
     - `confidence`, `confidence_spread` (Swayamdipta et al., 2020): mean and standard deviation of p;
-    - `log_odds_aum`: the mean margin. The AUM of Pleiss et al. (2020) has the logit margin instead, which is larger by
-      log(C − 1) at most.
+    - `aum` (Pleiss et al., 2020): the mean logit margin. It needs `signals: [{kind: logit_margin}]`;
+    - `log_odds_aum`: the mean margin, from evidence that is always stored. It is smaller by log(C − 1) at most.
 
     The label `clock` says which sequence:
 
@@ -176,7 +185,7 @@ class Trajectories:
             raise ComponentError("observe", explain_uneven("trajectories", series.rounds.tolist()))
         quantities: list[ExampleValues] = []
         if view.level == "global":
-            quantities += _label_clock("rounds", _events(series.correct()) | _means(series.loss(), series.margin()))
+            quantities += _label_clock("rounds", _events(series.correct()) | _means(series, 0, _EVERY))
         if series.participated is not None and series.step == 1:
             quantities += _label_clock("participations", _over_clients(series, view))
         return quantities
@@ -204,13 +213,11 @@ def _over_clients(series: Series, view: View) -> dict[str, FloatArray]:
 def _of_participations(series: Series, q: int, view: View) -> dict[str, FloatArray]:
     """The measures of the q-th sequence: of two models a participation for events, of the second for means."""
     assert series.participated is not None
-    is_counted = np.ones((1, 1, 1), dtype=bool)
-    if view.level == "global":  # the aggregate is there without the owner, too
-        is_counted = series.participated[:, None]
+    # the aggregate is there without the owner, too
+    is_counted: BoolArray = series.participated[:, None] if view.level == "global" else _EVERY
     before, after = series.correct_before(q), series.correct(q)
     answers = np.where(is_counted[:, None], np.stack([before, after], axis=1), np.nan)
-    loss, margin = (np.where(is_counted, values, np.nan) for values in (series.loss(q), series.margin(q)))
-    return _events(answers.reshape(-1, *after.shape[1:])) | _means(loss, margin)
+    return _events(answers.reshape(-1, *after.shape[1:])) | _means(series, q, is_counted)
 
 
 def _events(correct: FloatArray) -> dict[str, FloatArray]:
@@ -234,22 +241,33 @@ def _events(correct: FloatArray) -> dict[str, FloatArray]:
     }
 
 
-def _means(loss: FloatArray, margin: FloatArray) -> dict[str, FloatArray]:
-    """Loss, confidence and margin (R, m) over models (n, R, m)."""
+def _means(series: Series, q: int, is_counted: BoolArray) -> dict[str, FloatArray]:
+    """Loss, confidence and margins (R, m) of the q-th sequence over the models that are counted."""
+    loss, margin = (np.where(is_counted, values, np.nan) for values in (series.loss(q), series.margin(q)))
     with np.errstate(invalid="ignore"):  # NaN in, NaN out
         confidence = np.exp(-np.logaddexp(0.0, -margin))  # the margin is the log odds of the label
     middle = mean(confidence, axis=0)
-    return {
+    means = {
         "cumulative_loss": mean(loss, axis=0),
         "confidence": middle,
         "confidence_spread": np.sqrt(mean(np.square(confidence - middle), axis=0)),
         "log_odds_aum": mean(margin, axis=0),
     }
+    logit_margin = series.signal(_LOGIT_MARGIN, q)
+    if logit_margin is not None:
+        means["aum"] = mean(np.where(is_counted, logit_margin, np.nan), axis=0)
+    return means
 
 
 def _divide(count: FloatArray, of: FloatArray) -> FloatArray:
     return np.where(of > 0, count / np.maximum(of, 1), np.nan)
 
+
+_LOGIT_MARGIN = "logit_margin"
+"""The measure of the signal that AUM averages."""
+
+_EVERY: BoolArray = np.ones((1, 1, 1), dtype=bool)
+"""All rounds and examples count."""
 
 _RIGHT = 0.5
 """An answer is right where more than this share of its tokens is."""

@@ -10,6 +10,7 @@ import pytest
 
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.estimator import View
+from fedmem.contracts.evidence import SignalEvidence
 from fedmem.errors import ComponentError
 from fedmem.estimation.estimates import estimate
 from fedmem.estimators import trajectories
@@ -191,3 +192,25 @@ def test_levels_are_compared_and_nothing_is_retained() -> None:
     levels = [row for row in rows if row.reading.labels.get("contrast") == "levels"]
     assert {row.reading.labels.get("clock") for row in levels} == {"participations"}
     assert {row.round for row in rows} == {None}
+
+
+def test_aum_is_the_mean_logit_margin_where_it_was_read() -> None:
+    rng = np.random.default_rng(5)
+    logits, label = rng.normal(size=(4, 6, 3, 5)), 2  # rounds, runs, examples, classes
+    rest = np.delete(logits, label, axis=-1)
+    log_odds = logits[..., label] - np.log(np.exp(rest).sum(-1))
+    margin = logits[..., label] - rest.max(-1)
+    bank = bank_of_margins(log_odds, coins(6, 3, rng))
+    blocks = tuple(
+        SignalEvidence(
+            round=part.round, level=part.level, name="logit_margin", run=part.run, client=part.client, values=values
+        )
+        for part, values in zip(bank.evidence, margin, strict=True)
+    )
+    found = measured(summaries(replace(bank, signals=blocks))[""], "rounds")
+    np.testing.assert_allclose(found["aum"], margin.mean(0))
+    assert "aum" not in measured(summaries(bank)[""], "rounds")
+    # both are equal with two classes, and with more differ by log(C - 1) at most
+    gap = found["aum"] - found["log_odds_aum"]
+    assert (gap > 0).all()
+    assert (gap <= np.log(4)).all()
