@@ -51,12 +51,14 @@ class ExportTable:
         means: What a row is, in one line.
         frame: Returns the table. Undefined numbers are NaN, and missing whole numbers `<NA>`.
         meanings: The meaning of each column.
+        other: The meaning of all other columns.
     """
 
     name: str
     means: str
     frame: Callable[[], pd.DataFrame]
     meanings: Mapping[str, str] = field(default_factory=dict)
+    other: str = "a label that its component declares"
 
 
 @dataclass(frozen=True, kw_only=True)

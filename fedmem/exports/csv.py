@@ -49,7 +49,7 @@ def _write_table(table: ExportTable, folder: Path) -> dict[str, Any]:
         {
             "name": str(name),
             "type": _type_of(frame[name]),
-            "description": table.meanings.get(str(name), "a label that its component declares"),
+            "description": table.meanings.get(str(name), table.other),
         }
         for name in frame.columns
     ]

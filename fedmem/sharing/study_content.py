@@ -30,6 +30,13 @@ MEANS = {
 }
 """Table -> what a row of it is."""
 
+_TRIALS = {
+    "trial": "the number of the trial",
+    "state": "complete, or fail",
+    "reason": "why the trial failed",
+    "front": "whether no other trial is better in one objective and as good in all others",
+}
+
 COLUMNS = {
     "setting": "the setting, in words",
     "seed": "the seed, which is the replicate",
@@ -72,6 +79,7 @@ COLUMNS = {
     "measure": "the measure of the setting",
     "dominated_by": "a setting with more utility and no more of the measure, or the reverse",
     "both_significant": "whether that setting is significantly better in both",
+    "learns_less": "whether the mean utility is below three quarters of the best one",
     "rival": "another setting that is better in one and not worse in the other, both by significance",
 }
 """Column -> its meaning. Further columns are paths that vary, labels of measures, and these names with an ending."""
@@ -138,6 +146,12 @@ def _tables(study: FinishedStudy) -> list[ExportTable]:
     for name, means in COLUMNS.items():
         meanings |= {f"{name}{ending}": f"{text} {name}: {means}" for ending, text in _ENDINGS.items()} | meanings
     return [
-        ExportTable(name=name, means=MEANS[name], frame=partial(getattr, study, name), meanings=meanings)
+        ExportTable(
+            name=name,
+            means=MEANS[name],
+            frame=partial(getattr, study, name),
+            meanings={**meanings, **(_TRIALS if name == "trials" else {})},
+            other="a value that varies between settings, or an objective",
+        )
         for name in study.tables
     ]

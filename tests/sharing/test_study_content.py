@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +12,7 @@ from fedmem.contracts.export import series_name
 from fedmem.contracts.measurement import Labels
 from fedmem.sharing.study_content import study_content
 from fedmem.studies.reading import read_comparison
-from fedmem.studies.tables import TABLES
+from fedmem.studies.tables import TABLES, put
 from tests.sharing.sharing_helpers import finished_comparison, finished_sweep
 
 
@@ -48,6 +50,18 @@ def test_all_tables_and_columns_of_a_study_are_described() -> None:
         tables = study_content(folder).tables
         assert [table.name for table in tables] == names
         assert [name for table in tables for name in table.frame() if name not in table.meanings] == []
+
+
+def test_columns_of_a_search_are_described(tmp_path: Path) -> None:
+    folder = tmp_path / "sweep-found"
+    shutil.copytree(finished_sweep(), folder)
+    put(folder, "trials", [{"trial": 0, "state": "fail", "reason": "no", "client.lr": 0.1, "auc": 0.5, "front": False}])
+    (results, trials) = study_content(folder).tables
+    assert [results.name, trials.name] == ["results", "trials"]
+    assert set(trials.frame()) - set(trials.meanings) <= {"client.lr", "auc"}
+    assert trials.meanings["reason"] == "why the trial failed"
+    assert results.meanings["reason"] == "why a retention is undefined"
+    assert "objective" in trials.other
 
 
 def test_endings_of_columns_are_described() -> None:
