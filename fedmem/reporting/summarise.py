@@ -25,7 +25,7 @@ from fedmem.reporting.reconstruction_section import leaks
 from fedmem.reporting.sections import headline, picking, unobserved_notes
 from fedmem.reporting.single_examples import has_null
 from fedmem.reporting.summary import Summary
-from fedmem.reporting.verdict import list_text, verdict_of
+from fedmem.reporting.verdict import below_text, list_text, verdict_of
 from fedmem.results.folder import put
 from fedmem.results.read import Run, read
 from fedmem.results.run_summary import (
@@ -360,6 +360,8 @@ def _limits(table: Summary, kinds: Sequence[KindSummary]) -> Iterator[str]:
             [f"{place.title} of {place.kind} ({place.level}, p {value.deciding_p:.2g})" for place, value in parted]
         )
         yield f"Unclear, since interval and p disagree, which counts as not significant: {names}."
+    if below := [place for place, value in values if value.state == "below"]:
+        yield below_text([f"{place.title} of {place.kind} ({place.level})" for place in below])
     if saturated := [place for place, value in values if value.saturated]:
         names = list_text([f"{place.title} of {place.kind} ({place.level})" for place in saturated])
         yield f"Saturated, so that differences are hidden: {names}."

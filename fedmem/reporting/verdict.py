@@ -164,6 +164,19 @@ def list_text(names: Sequence[str]) -> str:
     return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
 
 
+def below_text(names: Sequence[str]) -> str:
+    """The meaning of values that are significantly below their null, with their names.
+
+    >>> below_text(["LiRA AUC of typical (global)"]).partition(". ")[0]
+    'Significantly below its null: LiRA AUC of typical (global)'
+    """
+    return (
+        f"Significantly below {'its' if len(names) == 1 else 'their'} null: {list_text(names)}. Either it is chance, "
+        "or scores fall where an example is in. It counts as neither memorised nor detectable, since an attacker who "
+        "turns the scores around must know so beforehand. To find out, run more seeds."
+    )
+
+
 def value_text(finding: Finding, value: Measured) -> str:
     """A value with its measure, unit, interval, n and the p that decides.
 

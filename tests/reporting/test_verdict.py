@@ -160,3 +160,11 @@ def test_long_lists_are_counted() -> None:
     assert verdict.short == "At the owning client, models memorise k0, k1, k2 and 9 more."
     assert len(verdict.memorised) == 12
     assert list_text([]) == ""
+
+
+def test_an_auc_below_its_null_is_not_detectable() -> None:
+    """Decided: an attacker who turns scores around must know the sign beforehand; the value is named beside."""
+    below = measured(0.378)
+    verdict = verdict_of("global", [kind("typical", finding("detectable", None, below))])
+    assert (verdict.detectable, verdict.memorised) == ((), ())
+    assert verdict_of("global", [kind("typical", finding("detectable", None, measured(0.622)))]).detectable
