@@ -172,8 +172,8 @@ def below_text(names: Sequence[str]) -> str:
     """
     return (
         f"Significantly below {'its' if len(names) == 1 else 'their'} null: {list_text(names)}. Either it is chance, "
-        "or scores fall where an example is in. It counts as neither memorised nor detectable, since an attacker who "
-        "turns the scores around must know so beforehand. To find out, run more seeds."
+        "or scores fall where an example is in. Such a value counts as neither memorised nor detectable, since an "
+        "attacker who turns the scores around must know so beforehand. To find out, run more seeds."
     )
 
 
