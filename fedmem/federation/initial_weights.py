@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +13,7 @@ from fedmem.contracts.data import Dataset
 from fedmem.contracts.model import TableModel
 from fedmem.contracts.validation import a_kind, wrong_logits
 from fedmem.errors import ComponentError
-from fedmem.guards.guarding import NOT_OURS, Guard, cause_of, line_of
+from fedmem.guards.guarding import NOT_OURS, Guard, PartError, cause_of, line_of
 from fedmem.modalities.tables import Tables
 from fedmem.seeding import seeded_generators, stream
 from fedmem.training.model_checks import frozen_parameters, interaction, parameters_kept
@@ -35,7 +37,7 @@ def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tup
     with seeded_generators(seed), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         table = isinstance(model, TableModel)
-        with Guard("model", model, "build_table" if table else "build", run=run) as guard:
+        with _before_any_run(), Guard("model", model, "build_table" if table else "build", run=run) as guard:
             if isinstance(model, TableModel):
                 blocks = data.modality.blocks if isinstance(data.modality, Tables) else ()
                 module = model.build_table(blocks, data.num_classes)
@@ -48,6 +50,16 @@ def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tup
             with parameters_kept(module):
                 _try(scenario, module, data)
     return module, {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+
+
+@contextmanager
+def _before_any_run() -> Iterator[None]:
+    """A model that fails before any run is a mistake of the user's file, and no failed run."""
+    try:
+        yield
+    except PartError as error:
+        error.exit_code = 2
+        raise
 
 
 def _check_module(guard: Guard, module: object, data: Dataset) -> None:
@@ -92,7 +104,7 @@ def _try(scenario: Scenario, module: nn.Module, data: Dataset) -> None:
     expected_shape = (*data.train.targets[:1].repeat(2, axis=0).shape, data.num_classes)
     # a container of torch's is named by the model that made it
     part = scenario.model if type(module).__module__.startswith("torch.") else module
-    with Guard("model", part, "forward") as guard, torch.no_grad():
+    with _before_any_run(), Guard("model", part, "forward") as guard, torch.no_grad():
         outputs = module(rows[:2])
         problem = wrong_logits(outputs, expected_shape, tuple(rows[:2].shape))
         guard.require(problem is None, problem or "")
@@ -151,30 +163,42 @@ def _group_norm_text(module: nn.Module, buffer: str) -> str:
 
 
 def _check_pure(module: nn.Module) -> None:
-    """Outputs have to follow from parameters and inputs alone, or watching a model would change it."""
+    """Outputs have to follow from parameters and inputs alone, or watching a model would change it.
+
+    Errors: one `ComponentError` with the first buffer and the first dropout.
+    """
+    problems = [*_buffer_problem(module), *_dropout_problem(module)]
+    if problems:
+        raise ComponentError("model", ". It also ".join(problems))
+
+
+def _buffer_problem(module: nn.Module) -> Iterator[str]:
+    """The first buffer, if there is one."""
+    name = next((name for name, _ in module.named_buffers()), None)
+    if name is not None and name.rpartition(".")[2] in STATISTICS:
+        yield (
+            f"has the buffer {name!r}, a running statistic. All clients and runs take turns in one network, so their "
+            "statistics would mix, and measuring a model would change them. Use GroupNorm or LayerNorm instead of BatchNorm"
+            f"{_group_norm_text(module, name)}"
+        )
+    elif name is not None:
+        yield (
+            f"has the buffer {name!r}; clients train, send and store parameters alone. Compute a constant in forward, "
+            "or hold it as a plain attribute in place of register_buffer; hold what is learned as a nn.Parameter"
+        )
+
+
+def _dropout_problem(module: nn.Module) -> Iterator[str]:
+    """The first layer with dropout, if there is one."""
     from torch.nn.modules.dropout import _DropoutNd
 
-    for name, _ in module.named_buffers():
-        if name.rpartition(".")[2] in STATISTICS:
-            raise ComponentError(
-                "model",
-                f"has the buffer {name!r}, a running statistic. All clients and runs take turns in one network, so "
-                "their statistics would mix, and measuring a model would change them. Use GroupNorm or LayerNorm "
-                "instead of BatchNorm"
-                f"{_group_norm_text(module, name)}",
-            )
-        raise ComponentError(
-            "model",
-            f"has the buffer {name!r}; clients train, send and store parameters alone. Compute a constant in forward, "
-            "or hold it as a plain attribute in place of register_buffer; hold what is learned as a nn.Parameter",
-        )
     for name, part in module.named_modules():
         if isinstance(part, _DropoutNd) and part.p > 0:
-            raise ComponentError(
-                "model",
+            yield (
                 f"has dropout at {name!r}, which draws from torch's global generator, so the same scenario would give "
-                "other numbers. Leave it out, or set p to 0 (client.weight_decay regularises as well)",
+                "other numbers. Leave it out, or set p to 0 (client.weight_decay regularises as well)"
             )
+            return
 
 
 def _check_trained(module: nn.Module) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fedmem.errors import ComponentError, Problem
@@ -38,6 +38,7 @@ class Origin:
     def __init__(self, name: str, lines: Mapping[Place, int]) -> None:
         self._name = name
         self.notes: list[str] = []
+        self.changes: list[_KindChange] = []
         self._places: dict[Place, tuple[str, int | None]] = {
             place: (name, line) for place, line in lines.items() if place
         }
@@ -93,7 +94,39 @@ def override(tree: dict[str, Any], overrides: Sequence[str], origin: Origin) -> 
             _apply(tree, text, origin)
         except ValueError as error:
             problems.append(Problem(path="", message=str(error), source=f"--set {text}"))
+    origin.notes += [
+        _note_of_change(tree, change, origin) for change in origin.changes if change.kept or change.dropped
+    ]
+    origin.changes.clear()
     return problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class _KindChange:
+    """A component whose kind was changed: the names of fields that it kept, and the fields that it lost."""
+
+    place: Place
+    kind: str
+    former: object
+    kept: Sequence[str]
+    dropped: Sequence[str]
+
+
+def _note_of_change(tree: Any, change: _KindChange, origin: Origin) -> str:
+    """What became of the fields of the file, after all changes: a field that was changed later is not kept."""
+    component = tree
+    for part in change.place:
+        component = component[part]
+    kept = [
+        f"{key}={component[key]}"
+        for key in change.kept
+        if key in component and not origin.is_overridden((*change.place, key))
+    ]
+    where = place_text((*change.place, "kind"))
+    parts = [f"{word} {', '.join(texts)}" for word, texts in (("keeps", kept), ("drops", change.dropped)) if texts]
+    return f"{where} is {change.kind} instead of {change.former}" + f", and {' and '.join(parts)} of the file" * bool(
+        parts
+    )
 
 
 def _apply(tree: dict[str, Any], text: str, origin: Origin) -> None:
@@ -149,13 +182,11 @@ def _forget(tree: Any, component: dict[str, Any], place: Place, kind: str, origi
     if names is None:
         return
     given = [key for key in component if key != "kind" and not origin.is_overridden((*place, key))]
-    kept = [f"{key}={component[key]}" for key in given if key in names]
+    kept = [key for key in given if key in names]
     dropped = [f"{key}={component.pop(key)}" for key in given if key not in names]
     former = component.get("kind")
-    if former != kind and (kept or dropped):
-        where = place_text((*place, "kind"))
-        parts = [f"{word} {', '.join(texts)}" for word, texts in (("keeps", kept), ("drops", dropped)) if texts]
-        origin.notes.append(f"{where} is {kind} instead of {former}, and {' and '.join(parts)} of the file")
+    if former != kind:
+        origin.changes.append(_KindChange(place=place, kind=kind, former=former, kept=kept, dropped=dropped))
 
 
 def _family_at(tree: Any, place: Place) -> str | None:

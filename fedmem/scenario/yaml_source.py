@@ -156,7 +156,7 @@ def read_text(text: str, name: str) -> Source:
             return Source(value=None, lines={}, problems=refusals)
         node = _Composer(events).get_single_node()
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
+        mark = _mark_of(error)
         line = None if mark is None else mark.line + 1
         parts = (error.context, error.problem, "check indentation, brackets and quotes around here")
         return _broken_source(name, "this is not valid YAML: " + "; ".join(part for part in parts if part), line)
@@ -168,11 +168,20 @@ def read_text(text: str, name: str) -> Source:
         line = next((text.count("\n", 0, match.start()) + 1 for match in beyond), None)
         return _broken_source(name, "an escape names a character beyond Unicode; use one up to \\U0010FFFF", line)
     if node is None:
-        return _broken_source(name, "the file is empty; `fedmem list` shows what a scenario is made of")
+        return _broken_source(name, "the file is empty; `fedmem new NAME` writes a scenario to start from")
     lines: dict[Place, int] = {}
     problems: list[Problem] = []
     value = _value(node, (), name, lines, problems)
     return Source(value=value, lines=lines, problems=tuple(problems))
+
+
+def _mark_of(error: yaml.MarkedYAMLError) -> yaml.Mark | None:
+    """Where a mistake is: a bracket or quotes that are never closed, at the line that opens them."""
+    opening, place = error.context_mark, error.problem_mark
+    is_open = opening is not None and place is not None and place.line > opening.line
+    if is_open and str(error.context).startswith(("while parsing a flow", "while scanning a quoted")):
+        return opening
+    return place or opening
 
 
 def read_value(text: str) -> Any:

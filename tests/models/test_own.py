@@ -28,6 +28,7 @@ class Net(nn.Module):
         self.fault = fault
         layers = [nn.Flatten(), nn.LazyLinear(width), nn.ReLU(), nn.Linear(width, num_classes)]
         if fault == "batch norm": layers.insert(2, nn.BatchNorm1d(width))
+        if fault == "both": layers[2:2] = [nn.BatchNorm1d(width), nn.Dropout(0.1)]
         if fault == "dropout": layers.insert(2, nn.Dropout(0.1))
         self.body = nn.Sequential(*layers)
         if fault == "constant": self.register_buffer("mask", torch.ones(1))
@@ -105,6 +106,19 @@ def test_a_faulty_network_is_refused_with_the_remedy(fault: str, says: str) -> N
     with pytest.raises(FedmemError) as error:
         build(scenario(f"kind: 'own_nets:Net', fault: {fault}"))
     assert says in str(error.value)
+
+
+def test_batch_norm_and_dropout_are_refused_together() -> None:
+    with pytest.raises(FedmemError) as error:
+        build(scenario("kind: 'own_nets:Net', fault: both"))
+    assert "has the buffer 'body.2.running_mean'" in str(error.value)
+    assert "It also has dropout at 'body.3'" in str(error.value)
+
+
+def test_a_network_that_fails_before_any_run_exits_with_2() -> None:
+    with pytest.raises(FedmemError) as error:
+        build(scenario("kind: 'own_nets:Net', fault: few"))
+    assert error.value.exit_code == 2
 
 
 def test_what_is_no_module_is_refused_with_file_and_line() -> None:

@@ -76,6 +76,16 @@ def test_a_new_kind_notes_what_it_keeps_and_drops() -> None:
     assert not [note for note in parse_scenario(SMALL, overrides=["client.kind=sgd"]).notes if "client.kind" in note]
 
 
+@pytest.mark.parametrize("changes", [["client.kind=sgd", "client.clip=null"], ["client.clip=null", "client.kind=sgd"]])
+def test_a_note_of_a_new_kind_is_written_after_all_changes(changes: list[str]) -> None:
+    text = SMALL.replace("  lr: 0.1", "  lr: 0.1\n  clip: 1.0\n  noise_multiplier: 1.1").replace(
+        "kind: sgd", "kind: dp_sgd"
+    )
+    (note,) = [note for note in parse_scenario(text, overrides=changes).notes if "client.kind" in note]
+    assert "keeps lr=0.1 and drops noise_multiplier=1.1 of the file" in note
+    assert "clip" not in note
+
+
 def test_another_kind_inside_a_component_drops_too() -> None:
     text = SMALL.replace("runs: 4", "runs: 8").replace("kind: loss_threshold", "kind: lira, variance: pooled")
     scenario = parse_scenario(text, overrides=["estimators[0].attack.kind=loss_threshold"])

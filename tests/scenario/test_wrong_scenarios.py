@@ -318,10 +318,10 @@ EDITS = [
 
 # A whole text, the line that is blamed (None: the file), and what the message says.
 TEXTS = [
-    ("", None, "the file is empty"),
+    ("", None, "the file is empty; `fedmem new NAME` writes"),
     ("- a\n- b\n", 1, "mapping of keys"),
     ("~\n", 1, "got nothing"),
-    ("rounds: [4\nclients: 4\n", 2, "not valid YAML"),
+    ("rounds: [4\nclients: 4\n", 1, "not valid YAML"),
     ("rounds: 4\n\tclients: 4\n", 2, "not valid YAML"),
     ("base: &x {kind: mlp}\nmodel: *x\n", 2, "write the value out"),
     (GOOD + "---\n" + GOOD, GOOD.count("\n") + 1, "second document"),

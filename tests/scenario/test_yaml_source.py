@@ -21,6 +21,8 @@ def test_yaml_values_follow_the_core_schema() -> None:
     ("text", "line", "says"),
     [
         ("a: [1", 1, "not valid YAML"),
+        ("a: 1\nb: {c: 1\nd: 2\n", 2, "not valid YAML"),  # the line that opens the bracket
+        ("a: 1\nb: 'c\nd: 2\n", 2, "not valid YAML"),
         ("a: 1\nb:\n\t- 2", 3, "not valid YAML"),
         ("a: 1\nb: 2\na: 3", 3, "first in line 1"),
         ("a: {b: 1, b: 2}", 1, "a.b: the key is given twice"),
