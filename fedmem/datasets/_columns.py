@@ -236,6 +236,13 @@ def column_problem(
             f"the zero, or write `categorical: [{name}]`"
         )
         return "dataset.path", message, code_row
+    if numbers is None and not categorical and (date := _first_date(cells)):
+        message = (
+            f"column {name} holds dates, such as {date}; convert it to a number, such as days since a fixed day or the "
+            f"year. Or write `drop: [{name}]`, or `categorical: [{name}]` for few dates. With other columns an exact "
+            "date may identify a person (a quasi-identifier), so prefer the year"
+        )
+        return "dataset.path", message, None
     count = int((cells != "").sum())
     if numbers is None or bool((numbers[~np.isnan(numbers)] % 1 == 0).all()):
         unique = count >= _FEWEST_IDENTIFIERS and len(distinct) == count and not (has_limits or categorical)
@@ -254,6 +261,26 @@ def column_problem(
         )
         return "dataset.max_categories", message, None
     return "", "", None
+
+
+_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+_DATE = re.compile(
+    r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}([T ]\d{1,2}:\d{2}.*)?"
+    r"|\d{1,2}[-/.]\d{1,2}[-/.](\d{4}|\d{2})( \d{1,2}:\d{2}.*)?"
+    rf"|\d{{1,2}}\.?[ -]({_MONTHS})[a-z]*\.?,?[ -]\d{{2,4}}|({_MONTHS})[a-z]*\.? \d{{1,2}}, ?\d{{2,4}}",
+    re.IGNORECASE,
+)
+"""Dates of ISO 8601, with or without a time, and in common forms with day, month and year."""
+
+
+def _first_date(cells: _Cells) -> str:
+    """The first cell of a column in which every cell that is not missing is a date; empty for other columns.
+
+    >>> _first_date(np.array(["", "2020-01-03"])), _first_date(np.array(["3 Jan 2020"])), _first_date(np.array(["1/2"]))
+    ('2020-01-03', '3 Jan 2020', '')
+    """
+    texts = [str(cell).strip() for cell in dict.fromkeys(cells.tolist()) if cell != ""]
+    return texts[0] if texts and all(_DATE.fullmatch(text) for text in texts) else ""
 
 
 _FEWEST_IDENTIFIERS = 10

@@ -178,7 +178,8 @@ def _buffer_problem(module: nn.Module) -> Iterator[str]:
     if name is not None and name.rpartition(".")[2] in STATISTICS:
         yield (
             f"has the buffer {name!r}, a running statistic. All clients and runs take turns in one network, so their "
-            "statistics would mix, and measuring a model would change them. Use GroupNorm or LayerNorm instead of BatchNorm"
+            "statistics would mix, and measuring a model would change them. Use GroupNorm or LayerNorm instead of "
+            "BatchNorm"
             f"{_group_norm_text(module, name)}"
         )
     elif name is not None:

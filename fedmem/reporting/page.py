@@ -15,7 +15,7 @@ from fedmem.reporting.drawing import without_text_warnings
 from fedmem.reporting.glance import glance
 from fedmem.reporting.image_sheets import sheets, victim_sheets
 from fedmem.reporting.origin import origin
-from fedmem.reporting.rendering import PageFigure, is_empty, page_figure, render
+from fedmem.reporting.rendering import PageFigure, heading, is_empty, page_figure, render
 from fedmem.reporting.roc_figure import roc_drawings
 from fedmem.reporting.run_figures import RunFigure, run_figures
 from fedmem.reporting.sections import alarms, headline, legend, picking, sections, warnings
@@ -154,7 +154,7 @@ def _asides(brief: RunSummary) -> Iterator[str]:
         if value is not None
     ]
     if values:
-        yield f"{', '.join(values)}.".capitalize()
+        yield heading(f"{', '.join(values)}.")
     for guarantee in brief.guarantees:
         yield (
             f"Privacy guarantee of {guarantee.part} against {guarantee.against}: epsilon "

@@ -127,7 +127,17 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["slug"] = slug
+    environment.filters["heading"] = heading
     return environment
+
+
+def heading(title: str) -> str:
+    """A title as a heading: with a capital, and without capitals alone; names such as LiRA stay as they are.
+
+    >>> heading("LOCAL AND GLOBAL"), heading("LiRA AUC"), heading("exposure")
+    ('Local and global', 'LiRA AUC', 'Exposure')
+    """
+    return title.capitalize() if title.isupper() else f"{title[:1].upper()}{title[1:]}"
 
 
 def slug(title: str) -> str:

@@ -318,8 +318,11 @@ def _of_models(table: Summary, declared: Measure, level: Level, labels: Labels) 
 
 
 def _values(kinds: Sequence[KindSummary]) -> Iterator[tuple[Place, Measured]]:
+    """The values that tables show; those of control attacks are in the report."""
     for kind in kinds:
         for finding in kind.findings:
+            if not (finding.is_headline or "statistic" in finding.labels):
+                continue
             sides: tuple[tuple[Literal["local", "global", "retention"], Measured | None], ...] = (
                 ("local", finding.local),
                 ("global", finding.aggregate),

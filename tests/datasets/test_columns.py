@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from fedmem.datasets._columns import Category, Number, column_problem, describe, learn
@@ -71,3 +72,27 @@ def test_problem_of_a_column_names_key_and_row() -> None:
     assert problem(*"abcdefghij")[0] == "dataset.drop"
     assert problem(*"abcdabcd")[0] == "dataset.max_categories"
     assert problem(*"abab", has_limits=True)[0] == "dataset.ranges"
+
+
+@pytest.mark.parametrize(
+    "written", ["2020-01-{:02}", "{}.3.2021", "03/{:02}/2021", "{} Jan 2020", "2020-01-{:02}T10:30:00Z"]
+)
+def test_a_column_of_dates_is_refused_with_the_remedy(written: str) -> None:
+    column = cells("", *(written.format(day) for day in range(1, 5)))
+
+    def problem(*, categorical: bool) -> str:
+        found = column_problem(
+            "born", column, np.arange(3), categorical=categorical, has_limits=False, max_categories=50
+        )
+        return found[1]
+
+    text = problem(categorical=False)
+    assert f"column born holds dates, such as {written.format(1)}; convert it to a number" in text
+    assert "quasi-identifier" in text
+    assert problem(categorical=True) == ""
+
+
+@pytest.mark.parametrize("values", [("2020-01-03", "late"), ("1/2", "3/4"), ("a-b-c", "d-e-f"), ("2020", "2021")])
+def test_other_columns_are_no_dates(values: tuple[str, ...]) -> None:
+    found = column_problem("x", cells(*values), np.arange(2), categorical=False, has_limits=False, max_categories=9)
+    assert "date" not in found[1]
