@@ -53,7 +53,7 @@ def test_the_same_command_gives_the_same_files(folder: Path) -> None:
         (("--attack", "lira"), "is no reconstruction attack"),
         (("--set", "attack.stepz=3"), "attack.stepz"),
         (("--set", "attack.steps=0"), "attack.steps"),
-        (("--set", "client.lr=0.1"), "model and attack alone"),
+        (("--set", "client.lr=0.1"), "is no field of model or attack"),
         (("--set", "model.wide=3"), "unknown key (did you mean 'width'?)"),
         (("--set", "model.width=5"), "'weight' has shape"),
         (("--model", "simple:Nett"), "did you mean 'Net'"),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fedmem.errors import ComponentError
+from fedmem.errors import ComponentError, ScenarioError
 from tests.datasets.image_folder_helpers import load
 from tests.narrowing import present
 
@@ -80,3 +80,18 @@ def test_clients_are_the_first_folders(pictures: Path, tmp_path: Path) -> None:
     assert [data.class_names[label] for label in data.train.targets] == [path[1] for path in paths]
     with pytest.raises(ComponentError, match="write `clients: folder`"):
         load(tmp_path / "by", size=8)
+
+
+@pytest.mark.parametrize("lacking", [3, 10])
+def test_images_that_lack_a_client_are_named_and_counted(pictures: Path, tmp_path: Path, lacking: int) -> None:
+    """Each of them, and from eleven mistakes on ten with the number of others."""
+    files = sorted(str(path.relative_to(pictures)) for path in pictures.rglob("*.png"))
+    rows = [f"{file},ada" for file in files[lacking:]] + ["nowhere.png,ada"] * (lacking == 10)
+    table = tmp_path / "clients.csv"
+    table.write_text("\n".join(["file,client", *rows]) + "\n")
+    with pytest.raises(ScenarioError) as caught:
+        load(pictures, size=8, clients=str(table))
+    said = [problem.message for problem in caught.value.problems]
+    named = [file for file in files[:lacking] if any(repr(file) in message for message in said)]
+    assert named == files[: min(lacking, 9 if lacking == 10 else lacking)]
+    assert ("… and 1 more mistake" in said) == (lacking == 10)
