@@ -16,11 +16,9 @@ from fedmem.estimation.statistics import student_mean
 from fedmem.estimation.two_way import FEWEST
 from fedmem.estimators.exposure import null_mean
 from fedmem.reporting.measures import attack_names, shipped_measures
+from fedmem.reporting.multiplicity import LEVELS, adjust
 from fedmem.reporting.verdict import verdict_of
 from fedmem.results.run_summary import Finding, KindSummary, Measured
-
-LEVELS: tuple[Level, ...] = ("local", "global")
-
 
 def high_without_training(bank: Bank) -> dict[str, tuple[float, float]]:
     """Sets whose examples rank significantly too high in models that never trained on them.
@@ -53,9 +51,13 @@ def _out_bits(bank: Bank, ranks: ReferenceEvidence) -> FloatArray:
 
 
 def summary_text(rows: Sequence[Measurement], kinds: Sequence[str], high: dict[str, tuple[float, float]]) -> str:
-    """The summary in sentences: one for the owning client, one for the aggregate, and what limits them."""
+    """The summary in sentences: one for the owning client, one for the aggregate, and what limits them.
+
+    As in the verdict of a run, p is adjusted over the measures of a kind at a level.
+    """
     summaries = [
-        KindSummary(kind=kind, examples=0, findings=tuple(_findings(_index(rows, kind), kind, high))) for kind in kinds
+        KindSummary(kind=kind, examples=0, findings=tuple(adjust(tuple(_findings(_index(rows, kind), kind, high)))))
+        for kind in kinds
     ]
     sentences = [verdict_of(level, summaries).text for level in LEVELS]
     sentences += [high_text(name, *values) for name, values in high.items()]

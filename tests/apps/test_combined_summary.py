@@ -8,7 +8,8 @@ import pytest
 
 from fedmem import combine_runs
 from fedmem.apps.combination import bank_of
-from fedmem.apps.combined_summary import high_without_training
+from fedmem.apps.combined_summary import high_without_training, summary_text
+from fedmem.contracts.measurement import Labels, Measurement, Reading
 from tests.apps.test_combination import REFERENCES, RUNS, frame_of
 
 
@@ -27,6 +28,25 @@ def test_the_summary_says_in_sentences_what_is_memorised() -> None:
     null = combine_runs([frame_of(run, effect=0.0) for run in range(RUNS)], deals=200)
     assert "models memorise" not in null.attrs["summary"]
     assert "The aggregate" not in null.attrs["summary"]
+
+
+def row(metric: str, value: float, low: float = np.nan, high: float = np.nan, **labels: str) -> Measurement:
+    reading = Reading(metric=metric, value=value, low=low, high=high, n=60, subject="mine", labels=Labels.of(**labels))
+    return Measurement(run=None, round=None, level="global", client=-1, source="any", reading=reading)
+
+
+def test_p_is_adjusted_over_the_measures_of_a_kind() -> None:
+    """Of four measures without any effect, one with p 0.04 is no memorisation; a clear effect is."""
+
+    def rows(p: float) -> list[Measurement]:
+        found = [row("memorisation", 0.2, 0.01, 0.4), row("memorisation.p", p)]
+        found += [row("exposure", 1.5, 0.9, 2.1), row("exposure.null", 1.44), row("exposure.p", 0.8)]
+        for attack in ("lira", "loss_threshold"):
+            found += [row("auc", 0.51, 0.4, 0.6, attack=attack), row("auc.p", 0.8, attack=attack)]
+        return found
+
+    assert "memorises mine" not in summary_text(rows(0.04), ["mine"], {})
+    assert "memorises mine" in summary_text(rows(0.001), ["mine"], {})
 
 
 def test_high_ranks_without_training_leave_exposure_unjudged() -> None:
