@@ -20,6 +20,7 @@ from fedmem.reporting.multiplicity import LEVELS, adjust
 from fedmem.reporting.verdict import verdict_of
 from fedmem.results.run_summary import Finding, KindSummary, Measured
 
+
 def high_without_training(bank: Bank) -> dict[str, tuple[float, float]]:
     """Sets whose examples rank significantly too high in models that never trained on them.
 

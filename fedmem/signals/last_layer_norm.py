@@ -22,6 +22,8 @@ class LastLayerNorm(ObservedRounds):
     Fleuret bound the whole gradient norm by a constant of the network times the slope of the loss at the last layer.
     That slope in the logits is EL2N, so that `el2n` has their order of examples.
 
+    A matrix that the layer shares with another one counts with the whole of its gradient.
+
     Fields
 
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
@@ -49,13 +51,17 @@ class LastLayerNorm(ObservedRounds):
     def values(self, context: SignalContext) -> Mapping[str, FloatArray]:
         """See `ObservedRounds.values`."""
         squares = context.squared_gradients()
-        layer = last_layer(context)
-        own = [values for name, values in squares.items() if name.rpartition(".")[0] == layer]
-        return {"last_layer_norm": np.sqrt(np.sum(own, axis=0))}
+        # by identity, since a matrix that two layers share has the name of the other one
+        own = {id(part) for part in context.network.get_submodule(last_layer(context)).parameters(recurse=False)}
+        names = [name for name, part in context.network.named_parameters() if id(part) in own]
+        return {"last_layer_norm": np.sqrt(np.sum([squares[name] for name in names], axis=0))}
 
 
 def last_layer(context: SignalContext) -> str:
-    """The name of the module with parameters of its own that is called last in a forward pass."""
+    """The name of the module with parameters of its own whose forward pass begins last.
+
+    A module that is called ends before the one that calls it, which may have parameters of its own too.
+    """
     import torch
 
     calls: list[str] = []
@@ -64,7 +70,7 @@ def last_layer(context: SignalContext) -> str:
         return lambda *_: calls.append(name)
 
     modules = {name: part for name, part in context.network.named_modules() if list(part.parameters(recurse=False))}
-    hooks = [part.register_forward_hook(note(name)) for name, part in modules.items()]
+    hooks = [part.register_forward_pre_hook(note(name)) for name, part in modules.items()]
     try:
         with torch.no_grad():
             inputs = torch.from_numpy(np.array(context.examples.inputs[:1]))

@@ -30,8 +30,10 @@ def test_the_summary_says_in_sentences_what_is_memorised() -> None:
     assert "The aggregate" not in null.attrs["summary"]
 
 
-def row(metric: str, value: float, low: float = np.nan, high: float = np.nan, **labels: str) -> Measurement:
-    reading = Reading(metric=metric, value=value, low=low, high=high, n=60, subject="mine", labels=Labels.of(**labels))
+def row(metric: str, value: float, low: float = np.nan, high: float = np.nan, attack: str | None = None) -> Measurement:
+    reading = Reading(
+        metric=metric, value=value, low=low, high=high, n=60, subject="mine", labels=Labels.of(attack=attack)
+    )
     return Measurement(run=None, round=None, level="global", client=-1, source="any", reading=reading)
 
 
