@@ -127,7 +127,8 @@ class Trajectories:
     - `cumulative_loss` (Ravikumar et al., 2025): Σ l / n;
     - `confidence`, `confidence_spread` (Swayamdipta et al., 2020): mean and standard deviation of p;
     - `aum` (Pleiss et al., 2020): the mean logit margin. It needs `signals: [{kind: logit_margin}]`;
-    - `log_odds_aum`: the mean margin, from evidence that is always stored. It is smaller by log(C − 1) at most.
+    - `log_odds_aum`: the mean margin, from evidence that is always stored. It is smaller by log(C − 1) at most,
+      and of passages by any amount.
 
     The label `clock` says which sequence:
 
