@@ -92,7 +92,7 @@ def combine_runs(
     frame: pd.DataFrame = measurement_rows(rows).to_pandas()
     frame = frame.assign(**{name: "" for name in LABELS if name not in frame.columns})
     frame = with_examples(frame, bank.audit)
-    frame.attrs["summary"] = summary_text(rows, bank.audit.kinds, high)
+    frame.attrs["summary"] = summary_text(rows, bank.audit, high)
     return frame
 
 

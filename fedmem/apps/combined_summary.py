@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from fedmem.contracts.arrays import FloatArray
+from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.evidence import Bank, ReferenceEvidence
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Labels, Level, Measurement
+from fedmem.estimation.single_examples import smallest_p
 from fedmem.estimation.statistics import student_mean
 from fedmem.estimation.two_way import FEWEST
 from fedmem.estimators.exposure import null_mean
 from fedmem.reporting.measures import attack_names, shipped_measures
-from fedmem.reporting.multiplicity import LEVELS, adjust
+from fedmem.reporting.multiplicity import LEVELS, adjust, holm
 from fedmem.reporting.verdict import verdict_of
-from fedmem.results.run_summary import Finding, KindSummary, Measured
+from fedmem.results.run_summary import ALPHA, Finding, Key, KindSummary, Measured
 
 
 def high_without_training(bank: Bank) -> dict[str, tuple[float, float]]:
@@ -51,15 +53,19 @@ def _out_bits(bank: Bank, ranks: ReferenceEvidence) -> FloatArray:
     return np.asarray(np.where(count > 0, total / np.maximum(count, 1), math.nan), dtype=np.float64)
 
 
-def summary_text(rows: Sequence[Measurement], kinds: Sequence[str], high: dict[str, tuple[float, float]]) -> str:
+def summary_text(rows: Sequence[Measurement], audit: AuditSet, high: dict[str, tuple[float, float]]) -> str:
     """The summary in sentences: one for the owning client, one for the aggregate, and what limits them.
 
-    As in the verdict of a run, p is adjusted over the measures of a kind at a level.
+    As in the verdict of a run, p is adjusted over the measures of a kind at a level. A set of fewer than eight examples
+    has no interval, and its examples are tested one by one.
     """
-    summaries = [
-        KindSummary(kind=kind, examples=0, findings=tuple(adjust(tuple(_findings(_index(rows, kind), kind, high)))))
-        for kind in kinds
-    ]
+    summaries = []
+    for kind in audit.kinds:
+        few = np.flatnonzero(audit.kind == kind)
+        few = few if len(few) < FEWEST else few[:0]
+        findings = tuple(_findings(_index(rows, [kind, *map(str, few.tolist())]), kind, high))
+        smallest = smallest_p(audit.is_in[:, audit.kind == kind])
+        summaries.append(KindSummary(kind=kind, examples=0, findings=tuple(adjust(findings, smallest))))
     sentences = [verdict_of(level, summaries).text for level in LEVELS]
     sentences += [high_text(name, *values) for name, values in high.items()]
     return " ".join(sentences)
@@ -74,16 +80,19 @@ def high_text(name: str, out: float, expected: float) -> str:
     )
 
 
-_Rows = dict[tuple[str, Level, Labels], Measurement]
+_Rows = dict[tuple[str, Level, Labels], dict[str, Measurement]]
 
 
-def _index(rows: Sequence[Measurement], kind: str) -> _Rows:
-    """The rows of the summary about a kind, by metric, level, and labels but for the place of the owner."""
-    return {
-        (row.reading.metric, row.level, row.reading.labels.without("place")): row
-        for row in rows
-        if row.scope == "summary" and row.reading.subject == kind and row.reading.labels.get("place") in (None, "owner")
-    }
+def _index(rows: Sequence[Measurement], subjects: Sequence[str]) -> _Rows:
+    """The rows of the summary about a kind and examples of it, in this order, by metric, level and labels but place."""
+    found: _Rows = {}
+    for subject in subjects:
+        for row in rows:
+            reading = row.reading
+            is_here = row.scope == "summary" and reading.labels.get("place") in (None, "owner")
+            if is_here and reading.subject == subject:
+                found.setdefault((reading.metric, row.level, reading.labels.without("place")), {})[subject] = row
+    return found
 
 
 def _findings(rows: _Rows, kind: str, high: dict[str, tuple[float, float]]) -> Iterator[Finding]:
@@ -97,14 +106,14 @@ def _findings(rows: _Rows, kind: str, high: dict[str, tuple[float, float]]) -> I
         variants = dict.fromkeys(labels for metric, _, labels in rows if metric == measure.name)
         for labels in variants:
             if {name for name, _ in labels.items} <= {"attack"}:
-                yield _finding(rows, measure, labels)
+                yield _finding(rows, kind, measure, labels)
 
 
-def _finding(rows: _Rows, measure: Measure, labels: Labels) -> Finding:
+def _finding(rows: _Rows, kind: str, measure: Measure, labels: Labels) -> Finding:
     attack = labels.text("attack")
     names = attack_names()
     title = f"{names[attack].title if attack in names else attack} {measure.title}" if attack else measure.title
-    local, aggregate = (_value_of(rows, measure, level, labels) for level in LEVELS)
+    local, aggregate = (_value_of(rows, kind, measure, level, labels) for level in LEVELS)
     return Finding(
         shows=measure.shows,
         metric=measure.name,
@@ -118,22 +127,33 @@ def _finding(rows: _Rows, measure: Measure, labels: Labels) -> Finding:
     )
 
 
-def _value_of(rows: _Rows, measure: Measure, level: Level, labels: Labels) -> Measured | None:
-    row = rows.get((measure.name, level, labels))
+def _value_of(rows: _Rows, kind: str, measure: Measure, level: Level, labels: Labels) -> Measured | None:
+    row = rows.get((measure.name, level, labels), {}).get(kind)
     if row is None:
         return None
 
-    def number_beside(name: str, default: float) -> float:
-        other = rows.get((f"{measure.name}.{name}", level, labels))
-        return default if other is None else other.reading.value
+    def numbers_beside(name: str) -> dict[str, float]:
+        beside = rows.get((f"{measure.name}.{name}", level, labels), {})
+        return {subject: other.reading.value for subject, other in beside.items()}
 
     reading = row.reading
+    p = numbers_beside("p")
+    of_kind = p.pop(kind, math.nan)
+    of_examples = tuple(value for value in p.values() if not math.isnan(value))
+    adjusted = holm(of_examples)
     return Measured(
         value=reading.value,
         low=reading.low,
         high=reading.high,
         n=reading.n,
-        null=number_beside("null", measure.null),
-        p=number_beside("p", math.nan),
-        keys=(),
+        null=numbers_beside("null").get(kind, measure.null),
+        p=min(adjusted, default=of_kind),
+        examples=sum(each <= ALPHA for each in adjusted) if adjusted else None,
+        p_of_examples=of_examples,
+        keys=_keys_of(measure, level, kind, p),
     )
+
+
+def _keys_of(measure: Measure, level: Level, kind: str, examples: Iterable[str]) -> tuple[Key, ...]:
+    """The rows of a kind and of examples that were tested one by one, which are counted by them."""
+    return tuple(Key(metric=measure.name, level=level, subject=subject, labels={}) for subject in (kind, *examples))

@@ -47,8 +47,25 @@ def test_p_is_adjusted_over_the_measures_of_a_kind() -> None:
             found += [row("auc", 0.51, 0.4, 0.6, attack=attack), row("auc.p", 0.8, attack=attack)]
         return found
 
-    assert "memorises mine" not in summary_text(rows(0.04), ["mine"], {})
-    assert "memorises mine" in summary_text(rows(0.001), ["mine"], {})
+    audit = bank_of([("run", frame_of(run)) for run in range(RUNS)], 0).audit
+    assert "memorises mine" not in summary_text(rows(0.04), audit, {})
+    assert "memorises mine" in summary_text(rows(0.001), audit, {})
+
+
+def test_examples_of_a_small_set_are_tested_one_by_one() -> None:
+    """Three examples have no interval; p of each of them says how many are memorised, as in the verdict of a run."""
+
+    def few(run: int, effect: float) -> pd.DataFrame:
+        frame = frame_of(run, effect=effect)
+        return frame[(frame["set"] == "mine") & (frame["subject"] < 3)].reset_index(drop=True)
+
+    texts = {}
+    for effect in (0.0, 6.0):
+        found = combine_runs([few(run, effect) for run in range(RUNS)], deals=200)
+        texts[effect] = found.attrs["summary"]
+    assert "models memorise mine" in texts[6.0]
+    assert "of 3 examples" in texts[6.0]
+    assert "memorise mine" not in texts[0.0]
 
 
 def test_high_ranks_without_training_leave_exposure_unjudged() -> None:
