@@ -28,7 +28,9 @@ def high_without_training(bank: Bank) -> dict[str, tuple[float, float]]:
 
     The value of each is the largest mean exposure over the out runs, and the mean that is expected, in bits. Examples
     that are drawn like their references have the expected one. Read at the last observed round, in the owners' models
-    and the aggregates, with Student's 95 % interval over examples. Fewer than eight examples show nothing.
+    and the aggregates, with Student's 95 % interval over examples. All m examples are ranked among the same N
+    references, whose luck they share, so that the interval is √(1 + m/N) times as wide. Fewer than eight examples show
+    nothing.
     """
     high: dict[str, tuple[float, float]] = {}
     last = max((ranks.round for ranks in bank.references), default=0)
@@ -36,8 +38,12 @@ def high_without_training(bank: Bank) -> dict[str, tuple[float, float]]:
         values = _out_bits(bank, ranks) if ranks.round == last else np.empty(0)
         values = values[~np.isnan(values)]
         expected = null_mean(ranks.count)
-        if len(values) >= FEWEST and student_mean(values)[0] > expected:
-            high[ranks.family] = max(high.get(ranks.family, (0.0, 0.0)), (float(values.mean()), expected))
+        if len(values) < FEWEST:
+            continue
+        middle = float(values.mean())
+        half = (middle - student_mean(values)[0]) * math.sqrt(1 + len(values) / ranks.count)
+        if middle - half > expected:
+            high[ranks.family] = max(high.get(ranks.family, (0.0, 0.0)), (middle, expected))
     return high
 
 
