@@ -124,7 +124,8 @@ class View:
     `ranked` has those on the references behind the ranks. `exclusion` is that of the bank. `series` has the evidence of
     the place over all observed rounds, the same in the views of all rounds. `label_counts` are those of the bank.
     `signals` has the values of signals, by the name of their measure, (R, Q, m) as well; NaN where a signal was not
-    read.
+    read. `quantities` are those of all signals and estimators that give some, for an estimator that declares
+    `reads_quantities`.
     """
 
     round: int | None
@@ -142,6 +143,7 @@ class View:
     exclusion: str = "replace"
     series: Series | None = None
     label_counts: IntArray | None = None
+    quantities: tuple[ExampleValues, ...] = ()
     signals: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
@@ -271,6 +273,8 @@ class EstimatorDeclaration(Needs):
             into halves. None where its values are no means over runs.
         needs_even_rounds: Whether it counts events from each observed round to the next. It then needs two observed
             rounds or more after the initial model, evenly spaced.
+        reads_quantities: Whether it reads the quantities of single examples that other estimators and signals give,
+            `View.quantities`.
     """
 
     levels: tuple[Level, ...] | None = declare(None, "a tuple of levels")
@@ -281,6 +285,7 @@ class EstimatorDeclaration(Needs):
     )
     example_values: Callable[[View], Sequence[ExampleValues]] | None = declare(None, "a method example_values(view)")
     needs_even_rounds: bool = declare(False, YES_OR_NO)
+    reads_quantities: bool = declare(False, YES_OR_NO)
 
 
 def estimator_declaration(estimator: object) -> EstimatorDeclaration:

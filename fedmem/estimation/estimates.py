@@ -58,7 +58,7 @@ from typing import Any
 import numpy as np
 
 from fedmem.contracts.arrays import BoolArray
-from fedmem.contracts.estimator import Estimate, Estimator, Influence, View
+from fedmem.contracts.estimator import Estimate, Estimator, ExampleValues, Influence, View, estimator_declaration
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import NO_CLIENT, Labels, Level, Measurement, Reading
@@ -202,6 +202,8 @@ def estimate(
     retentions = [_RetentionSums(deals) for _ in estimators]
     for round_number, group in groupby(views(bank, redeals), key=lambda view: view.round):
         places = list(group)
+        if round_number is None:
+            places = with_quantities(places, estimators)
         for estimator, retention in zip(estimators, retentions, strict=True):
             source = _source(estimator)
             view_estimates = [(view, estimates_in_view(estimator, view)) for view in places]
@@ -216,6 +218,22 @@ def estimate(
     for estimator, retention in zip(estimators, retentions, strict=True):
         rows += retention.rows(_source(estimator))
     return rows
+
+
+def with_quantities(places: Sequence[View], estimators: Sequence[Estimator]) -> list[View]:
+    """The views with the quantities of single examples that these estimators give, where one of them reads any."""
+    declared = [(estimator, estimator_declaration(estimator)) for estimator in estimators]
+    if not any(of_one.reads_quantities for _, of_one in declared):
+        return list(places)
+    views_with = []
+    for view in places:
+        quantities: list[ExampleValues] = []
+        for estimator, of_one in declared:
+            if of_one.example_values is not None:
+                with Guard("estimator", estimator, "example_values", **_place_of(view)):
+                    quantities += of_one.example_values(view)
+        views_with.append(replace(view, quantities=tuple(quantities)))
+    return views_with
 
 
 def estimates_in_view(estimator: Estimator, view: View) -> list[Estimate]:

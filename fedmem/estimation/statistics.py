@@ -263,3 +263,20 @@ def benjamini_hochberg(p: FloatArray, rate: float) -> BoolArray:
 def _ratio(numerator: FloatArray, denominator: FloatArray | IntArray) -> FloatArray:
     """Elementwise quotient, NaN where the denominator is zero."""
     return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan)
+
+
+def holm(p: FloatArray) -> FloatArray:
+    """Adjusted p, which keep the probability of any wrong rejection below the level, for any dependence of the tests.
+
+    The k-th smallest of m is multiplied by m − k + 1, and none is smaller than one before it (Holm, 1979). NaN stays
+    NaN and does not count.
+
+    >>> holm(np.array([0.01, 0.04, 0.03, np.nan])).tolist()
+    [0.03, 0.06, 0.06, nan]
+    """
+    places = np.flatnonzero(~np.isnan(p))
+    order = places[np.argsort(p[places], kind="stable")]
+    steps = p[order] * np.arange(len(order), 0, -1)
+    adjusted = np.full(len(p), np.nan)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return adjusted

@@ -94,7 +94,10 @@ def views(bank: Bank, redeals: CoinPermutations) -> Iterator[View]:
             signals={
                 name.removeprefix(_SIGNAL): values for name, values in columns.values.items() if name not in _NAMES
             },
-            **{name: columns.values[name] for name in _NAMES},
+            loss=columns.values["loss"],
+            margin=columns.values["margin"],
+            correct=columns.values["correct"],
+            rank=columns.values["rank"],
         )
 
     for round_number in _rounds(bank, "global", "local"):

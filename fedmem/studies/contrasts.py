@@ -15,6 +15,7 @@ from typing import TypeVar
 import numpy as np
 
 from fedmem.contracts.arrays import FloatArray
+from fedmem.estimation.statistics import holm as holm
 from fedmem.estimation.two_way import MIN_LOWER_END
 
 LEVEL = 0.05
@@ -161,23 +162,6 @@ def verdict_of(difference: Contrast, adjusted: Contrast) -> str:
     if adjusted.low > 0 or adjusted.high < 0:
         return "higher" if adjusted.value > 0 else "lower"
     return "not significant"
-
-
-def holm(p: FloatArray) -> FloatArray:
-    """Adjusted p, which keep the probability of any wrong rejection below the level, for any dependence of the tests.
-
-    The k-th smallest of m is multiplied by m − k + 1, and none is smaller than one before it (Holm, 1979). NaN stays
-    NaN and does not count.
-
-    >>> holm(np.array([0.01, 0.04, 0.03, np.nan])).tolist()
-    [0.03, 0.06, 0.06, nan]
-    """
-    places = np.flatnonzero(~np.isnan(p))
-    order = places[np.argsort(p[places], kind="stable")]
-    steps = p[order] * np.arange(len(order), 0, -1)
-    adjusted = np.full(len(p), np.nan)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return adjusted
 
 
 def detectable_difference(sd: float, n: int, tests: int = 1) -> float:
