@@ -182,7 +182,7 @@ def learn(name: str, training: _Cells, *, categorical: bool, limits: tuple[float
 
 
 def learnt_from_rows(encodings: Sequence[Encoding], *, has_medians: bool) -> tuple[str, ...]:
-    """What the encodings of columns learnt from training rows; with `has_medians` also medians.
+    """The sorts of facts that encodings of columns learnt from training rows; with `has_medians` also medians.
 
     >>> learnt_from_rows([Number(name="age", low=0, high=9, median=4, given=False)], has_medians=True)
     ('ranges', 'medians')

@@ -96,7 +96,7 @@ class _Sorted:
         return f"{self.place}, neither memorisation nor membership was measured."
 
     def _nothing_significant(self) -> str:
-        """What is not significant, of what has a value."""
+        """The kinds that have a value and are not significant."""
         subjects = [
             subject
             for subject, shown in (("memorisation", MEMORISED), ("membership", DETECTABLE))
@@ -118,7 +118,7 @@ class _Sorted:
         return [f"unclear for {list_text(unclear)}: interval and p disagree"] * bool(unclear)
 
     def _not_measured(self) -> list[str]:
-        """What no kind has a value of, where something is not significant or undefined."""
+        """The measures that no kind has a value of, where something is not significant or undefined."""
         kinds = (*self.memorised, *self.detectable, *self.not_significant, *self.undefined)
         if not (self.not_significant or self.undefined):
             return []

@@ -41,7 +41,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, kw_only=True)
 class Transferred:
-    """What a transfer copied: the place, how many files, and their bytes. All checksums were verified."""
+    """The copied files of a transfer: the place, how many files, and their bytes. All checksums were verified."""
 
     place: str
     num_files: int

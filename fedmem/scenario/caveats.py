@@ -53,7 +53,7 @@ NOT_COVERED = "not covered by the guarantee: "
 
 
 def _not_covered(scenario: Scenario, learnt: Sequence[str]) -> Iterator[str]:
-    """What the data learnt from training rows, where a guarantee is stated."""
+    """The facts that the data learnt from training rows, where a guarantee is stated."""
     from fedmem.privacy.spending import of_scenario
 
     if learnt and (of_scenario(scenario) or isinstance(scenario.client, PrivateAlgorithm)):

@@ -113,7 +113,7 @@ class _KindChange:
 
 
 def _note_of_change(tree: Any, change: _KindChange, origin: Origin) -> str:
-    """What became of the fields of the file, after all changes: a field that was changed later is not kept."""
+    """The fate of the fields of the file, after all changes: a field that was changed later is not kept."""
     component = tree
     for part in change.place:
         component = component[part]

@@ -129,7 +129,7 @@ def _entry_of(root: Path, place: Path, stamps: tuple[int, ...]) -> IndexEntry:
 
 
 def _page_notes(place: Path, page: str) -> tuple[str, ...]:
-    """What to do about a page that is missing, or that the policy of this version would show without its style."""
+    """The remedy for a page that is missing, or that the policy of this version would show without its style."""
     if not page:
         return (f"There is no page yet. Draw it with: fedmem report {place}",)
     with (place / page).open("rb") as file:

@@ -59,7 +59,7 @@ class FinishedStudy:
         return pd.read_parquet(self.path / f"{name}.parquet")
 
     def summary(self) -> StudySummary:
-        """What it shows, in short: sentences, means and tested differences, as in `summary.json`."""
+        """The findings, in short: sentences, means and tested differences, as in `summary.json`."""
         from fedmem.studies.study_summary import summarise_study
 
         return summarise_study(read_study(self.path), self.path)

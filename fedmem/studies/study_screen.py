@@ -56,7 +56,7 @@ class StudyScreen:
         return [*head, *rows, *_sentence_lines(sentences, room - len(rows)), *tail]
 
     def _head(self, width: int) -> Iterator[Line]:
-        """What ran, what failed, and what a reader needs first."""
+        """The scenarios that ran or failed, and the notes that a reader needs first."""
         summary = self.summary
         what = (
             f"{summary.title.partition(' · ')[0]}: {count(len(summary.settings), 'setting')} x "

@@ -1,4 +1,4 @@
-"""What a comparison or sweep shows, in short: the record behind its first screen, and `summary.json` in its folder."""
+"""The findings of a comparison or sweep, in short: the record behind its first screen, and `summary.json` in its folder."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ SCHEMA = 1
 """Version of the file; raised when a field changes its name or its meaning."""
 
 Between = Literal["settings", "kinds", "levels"]
-"""What a difference is between."""
+"""The two sides of a difference."""
 
 State = Literal["significant", "not significant", "undefined", "not tested"]
-"""What a sentence says about its differences."""
+"""The state of the differences of a sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +133,7 @@ class SettingValue:
 
 @dataclass(frozen=True, kw_only=True)
 class StudySummary:
-    """What a comparison or sweep shows, in short.
+    """The findings of a comparison or sweep, in short.
 
     Attributes:
         schema: Version of this record.
