@@ -12,7 +12,7 @@ from fedmem.results.run_summary import Finding, KindSummary, Leak, Place, RunSum
 
 
 def reconstruction_text(leaks: Sequence[Leak]) -> str:
-    """The kinds that leak from each view that is sent, and those closer than held-out examples; several attacks are named."""
+    """The kinds that leak from each view that is sent, and those closer than held-out examples; attacks by name."""
     sent = [leak for leak in leaks if leak.is_sent]
     several = len({leak.source for leak in sent}) > 1
     texts = []

@@ -1,4 +1,4 @@
-"""The findings of a comparison or sweep, in short: the record behind its first screen, and `summary.json` in its folder."""
+"""The findings of a comparison or sweep, in short: the record behind its first screen, and its `summary.json`."""
 
 from __future__ import annotations
 
