@@ -46,6 +46,13 @@ class TopOptions:
             "measure of the table that all of these examples have"
         ),
     ] = None
+    lowest: Annotated[
+        bool,
+        typer.Option(
+            "--lowest",
+            help="the lowest scores first; a gain that training lowers, such as el2n_gain, always starts there",
+        ),
+    ] = False
     show_sensitive: Annotated[
         bool, typer.Option("--show-sensitive", help="show the cells of sensitive columns, which are hidden otherwise")
     ] = False
@@ -82,6 +89,7 @@ def top(top_options: TopOptions) -> None:
             client=top_options.client,
             measure=top_options.measure,
             show_sensitive=top_options.show_sensitive,
+            lowest=top_options.lowest,
         )
         for line in lines(run, rank_examples(run, choice), width()):
             typer.echo(line)

@@ -71,6 +71,9 @@ class Measure:
             comparison of runs does not show that difference.
         gain: The measure of the same values over runs with the example, minus those over runs without it. It shows
             memorisation where the values themselves have no known null; empty if there is none.
+        trained_on: The sign of the gain that training on an example is expected to give: it lowers the value, or
+            makes it higher. Empty where neither is known. Lists of examples by a gain that it lowers start at the
+            lowest.
         compares: The evidence of a single example by which its in and out runs are compared. An exact test of one
             example reads it. Empty if there is none. For the statistic `probability` it is the margin.
 
@@ -102,6 +105,7 @@ class Measure:
     compares: Literal["", "correct", "margin", "rank"] = ""
     interval_of: str = ""
     gain: str = ""
+    trained_on: Literal["", "lower", "higher"] = ""
 
     @property
     def is_rate(self) -> bool:
@@ -117,6 +121,19 @@ class Measure:
     def unit_text(self) -> str:
         """The unit as tables print it: shares have none."""
         return "" if self.unit in ("share", "yes or no") else self.unit
+
+    @property
+    def is_lowered_by_training(self) -> bool:
+        """Whether it is a difference in − out of a proxy that training on an example lowers."""
+        return self.trained_on == "lower" and self.section == "proxies" and self.null == 0
+
+    @property
+    def sign_text(self) -> str:
+        """Which sign of the gain means trained on, as a sentence after a space; empty where that is not known."""
+        if not self.trained_on:
+            return ""
+        sign, verb = ("negative", "lowers") if self.trained_on == "lower" else ("positive", "raises")
+        return f" In − out is {sign} where training on an example {verb} the value, as is expected."
 
     @property
     def scale(self) -> float:

@@ -16,7 +16,7 @@ from fedmem.estimation.statistics import mean
 
 @dataclass(frozen=True, kw_only=True)
 class SignalMeans:
-    """The estimator of a signal. Of each quantity it yields what `estimate_in_and_out` says, by kind of example.
+    """The estimator of a signal: what `estimate_in_and_out` yields for each quantity, by kind and without retention.
 
     The mean over the runs with the example is what is published as a score of the example. That over runs without it is
     difficulty without memorisation. Values of several models of a place are averaged first.
@@ -41,7 +41,7 @@ class SignalMeans:
         return [
             estimate
             for quantity in quantities
-            for estimate in estimate_in_and_out(view, quantity, declared[quantity.metric], is_retained=True)
+            for estimate in estimate_in_and_out(view, quantity, declared[quantity.metric])
         ]
 
     def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:

@@ -30,6 +30,7 @@ _MEASURES = (
         unit="share",
         range=(0.0, 1.0),
         direction="neither",
+        trained_on="lower",
         section="proxies",
     ),
     Measure(
@@ -41,6 +42,7 @@ _MEASURES = (
         unit="share",
         range=(0.0, 1.0),
         direction="neither",
+        trained_on="lower",
         section="proxies",
     ),
     Measure(
@@ -52,6 +54,7 @@ _MEASURES = (
         unit="share",
         range=(0.0, 1.0),
         direction="neither",
+        trained_on="lower",
         section="proxies",
     ),
     Measure(
@@ -63,6 +66,7 @@ _MEASURES = (
         unit="nats",
         range=(0.0, np.inf),
         direction="neither",
+        trained_on="lower",
         section="proxies",
     ),
     Measure(
@@ -74,6 +78,7 @@ _MEASURES = (
         unit="share",
         range=(0.0, 1.0),
         direction="neither",
+        trained_on="higher",
         section="proxies",
     ),
     Measure(
@@ -94,6 +99,7 @@ _MEASURES = (
         means="The area under the margin: the mean logit margin over a sequence of models.",
         is_not="It is a proxy, not memorisation. Its size depends on the scale of the weights.",
         direction="neither",
+        trained_on="higher",
         section="proxies",
     ),
     Measure(
@@ -105,6 +111,7 @@ _MEASURES = (
         "classes both are equal; with C classes the AUM is larger by log(C − 1) at most. It is a proxy, not "
         "memorisation.",
         direction="neither",
+        trained_on="higher",
         section="proxies",
     ),
 )

@@ -26,6 +26,7 @@ _MEASURE = Measure(
     "memorisation of the example by log2 of the probability.",
     unit="bits",
     direction="neither",
+    trained_on="higher",
     digits=2,
     section="proxies",
 )

@@ -37,18 +37,27 @@ def proxy_section(summary: Summary, *, everything: bool) -> Section:
                         rows.append((f"{kind}, {where}", count_cell(inside, outside, gap), *cells))
             titles = [measure.title, *(label_title(name, value) for name, value in labels.items)]
             blocks.append((" ".join(titles) + (f", {measure.unit_text}" if measure.unit_text else ""), tuple(rows)))
-    note = (
+    notes = [
         "A proxy is not memorisation. Over runs without the example it shows difficulty; only in − out is an effect of "
-        "training on the example. The values of p are not adjusted for their number."
-    )
+        "training on the example. The values of p are not adjusted for their number.",
+        *_signs(_proxies(summary)),
+    ]
     return Section(
-        title="PROXIES", columns=("", "n", "in", "out", "in − out"), blocks=tuple(blocks), notes=(note,) * bool(blocks)
+        title="PROXIES",
+        columns=("", "n", "in", "out", "in − out"),
+        blocks=tuple(blocks),
+        notes=tuple(notes) if blocks else (),
     )
 
 
-def proxy_titles(summary: Summary) -> list[str]:
-    """The titles of the proxies that a run has, without those of their differences."""
-    return [measure.title for measure in _proxies(summary)]
+def _signs(proxies: list[Measure]) -> list[str]:
+    """Which sign of in − out means trained on, for the proxies of which it is known."""
+    texts = {
+        "lower": "Training on an example is expected to lower these, so that in − out is negative: {}.",
+        "higher": "Training on an example is expected to raise these, so that in − out is positive: {}.",
+    }
+    titles = {sign: [measure.title for measure in proxies if measure.trained_on == sign] for sign in texts}
+    return [text.format(", ".join(titles[sign])) for sign, text in texts.items() if titles[sign]]
 
 
 def _proxies(summary: Summary) -> list[Measure]:

@@ -18,7 +18,7 @@ from fedmem.reporting.extraction_section import extraction_section
 from fedmem.reporting.influence_sections import client_influence_section, cross_influence_section
 from fedmem.reporting.learning_rows import learning_blocks, learning_notes
 from fedmem.reporting.measures import Variant, measure_of, terms_of
-from fedmem.reporting.proxy_section import proxy_section, proxy_titles
+from fedmem.reporting.proxy_section import proxy_section
 from fedmem.reporting.reconstruction_section import reconstruction_section
 from fedmem.reporting.row_cells import count_cell, value_cell
 from fedmem.reporting.single_examples import notes_without_null, row_of_gain, single_examples_section
@@ -37,8 +37,7 @@ def sections(summary: Summary, *, everything: bool = False) -> Iterator[Section]
     yield _differences(summary, measures)
     yield cross_influence_section(summary, everything=everything)
     yield client_influence_section(summary, everything=everything)
-    if everything:
-        yield proxy_section(summary, everything=everything)
+    yield proxy_section(summary, everything=everything)
     yield _utility(summary, everything=everything)
     yield _other_clients_section(summary, everything=everything)
     yield from privacy_sections.sections(summary.run)
@@ -54,7 +53,6 @@ def omitted_measures(summary: Summary) -> str:
         for _, _, labels, _ in summary.entries(measure.metric)
     ):
         titles.append("the other clients' models")
-    titles += proxy_titles(summary)
     sentences = [f"Also measured, in the report: {'; '.join(titles)}."] if titles else []
     if others := _measured_elsewhere(summary):
         sentences.append(f"In measurements.parquet alone: {'; '.join(others)}.")

@@ -24,8 +24,9 @@ _PLACES: Mapping[Level, str] = {"global": "the global model", "local": "the owni
 def headline(run: Run, ranking: Ranking) -> str:
     """The number of examples shown, their scenario, measure and level."""
     shown, total = len(ranking.frame), ranking.candidates
-    highest = "highest" if ranking.measure.section == "proxies" else "most memorised"
-    what = f"the {shown} {highest} of {total}" if shown < total else f"all {total}"
+    is_proxy = ranking.measure.section == "proxies"
+    end = "lowest" if ranking.is_lowest else "highest" if is_proxy else "most memorised"
+    what = f"the {shown} {end} of {total}" if shown < total else f"all {total}"
     noun = "audit example" if total == 1 else "audit examples"
     return (
         f"{run.scenario.get('name', '')} · {run.path.name}: {what} {noun}, by {ranking.name} in "

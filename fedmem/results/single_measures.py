@@ -8,13 +8,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fedmem.contracts.arrays import BoolArray
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.measure import Measure, from_json
 from fedmem.contracts.measurement import NO_LABELS, Labels, Level, Reading
 from fedmem.contracts.needs import measures_of
 from fedmem.errors import ComponentError, RunError
-from fedmem.estimation.single_examples import RATE
+from fedmem.estimation.single_examples import RATE, upper_p
+from fedmem.estimation.statistics import mean, means_by_coin, newcombe
 from fedmem.results.read import Run
 from fedmem.scenario.catalogue import kinds, load
 from fedmem.wording import choices
@@ -126,3 +127,47 @@ def floor_text(smallest_p: float, candidates: int) -> str:
         return ""
     text = f" So none of {candidates} can be marked unless at least {needed} of them have that p."
     return f"{text} More runs allow smaller p."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """The evidence of single examples in each run of the summary."""
+
+    values: Mapping[tuple[Level, str], Mapping[str, FloatArray]]
+    audit: AuditSet
+    compares: str
+
+    def of(self, level: Level) -> FloatArray:
+        """(R, m) higher for more memorisation; NaN where there is none."""
+        place: tuple[Level, str] = (level, "owner" if level == "local" else "")
+        if not self.compares or place not in self.values:
+            return np.full(self.audit.is_in.shape, math.nan)
+        values = mean(self.values[place][self.compares], axis=1)
+        return -values if self.compares == "rank" else values
+
+    def p(self, level: Level) -> FloatArray:
+        """(m,) exact p."""
+        return upper_p(self.of(level), self.audit.is_in)
+
+    def counts(self, level: Level) -> tuple[IntArray, IntArray]:
+        """(m,) in and out runs with a value."""
+        is_measured = ~np.isnan(self.of(level))
+        return (is_measured & self.audit.is_in).sum(0), (is_measured & ~self.audit.is_in).sum(0)
+
+    def interval(self, level: Level, confidence: float) -> tuple[FloatArray, FloatArray]:
+        """(m,) Newcombe's interval of a difference of shares; NaN for what is no share."""
+        unknown = np.full(len(self.audit), math.nan)
+        if self.compares != "correct":
+            return unknown, unknown
+        inside, outside = (
+            side[0] for side in means_by_coin(self.of(level), self.audit.is_in, np.ones((1, self.audit.runs)))
+        )
+        ins, outs = self.counts(level)
+        return newcombe(inside * ins, ins, outside * outs, outs, confidence)
+
+    def largest_error(self, level: Level, subjects: IntArray) -> float:
+        """½ √(1/ins + 1/outs), the largest of these examples; NaN without evidence."""
+        ins, outs = (side[subjects] for side in self.counts(level))
+        if not self.compares or not (ins * outs).all():
+            return math.nan
+        return float((0.5 * np.sqrt(1 / ins + 1 / outs)).max())

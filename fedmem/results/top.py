@@ -21,9 +21,7 @@ from fedmem.estimation.single_examples import (
     competition_ranks,
     level_of_selected,
     smallest_p,
-    upper_p,
 )
-from fedmem.estimation.statistics import mean, means_by_coin, newcombe
 from fedmem.estimation.two_way import quantile
 from fedmem.estimation.views import p_of_single_ranks, summary_values
 from fedmem.results.examples import text_of
@@ -32,6 +30,7 @@ from fedmem.results.single_measures import (
     LEVELS as LEVELS,
 )
 from fedmem.results.single_measures import (
+    Evidence,
     ScoredVariant,
     choose_level,
     choose_variant,
@@ -62,6 +61,7 @@ class Choice:
     client: str | int | None = None
     measure: str | None = None
     show_sensitive: bool = False
+    lowest: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +78,7 @@ class Ranking:
         measure: The declaration of the measure.
         name: Its name, as `--measure` takes it.
         level: The level whose scores decide the order.
+        is_lowest: Whether the lowest scores are first, as asked for or because training lowers this difference.
         candidates: How many examples were looked at.
         unscored: How many more of those asked for have no score at `level`.
         interval_level: The level of the intervals: 1 − 0.05 × shown / candidates.
@@ -94,6 +95,7 @@ class Ranking:
     measure: Measure
     name: str
     level: Level
+    is_lowest: bool
     candidates: int
     unscored: int
     interval_level: float
@@ -106,7 +108,7 @@ class Ranking:
 
 
 def rank_examples(run: Run, choice: Choice) -> Ranking:
-    """The examples with the highest scores. Errors: `ComponentError` with choices, `RunError` without any score."""
+    """The examples at one end of the scores. Errors: `ComponentError` with choices, `RunError` without any score."""
     if choice.n < 1:
         raise ComponentError("n", f"is {choice.n}, should be 1 or more")
     bank = read_bank(run.path)
@@ -126,11 +128,15 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
     subjects = np.array(list(scored), dtype=np.int64)
     measure = declaration_of(run, variant)
     values = summary_values(bank)
-    evidence = _Evidence(values=values, audit=bank.audit, compares=evidence_compared(measure, variant.labels))
+    evidence = Evidence(values=values, audit=bank.audit, compares=evidence_compared(measure, variant.labels))
     p = evidence.p(level)[subjects]
     if measure.ranked == "value":
         p = np.where(np.isnan(p), p_of_single_ranks(bank, level)[subjects], p)
-    order = np.lexsort((subjects, np.nan_to_num(p, nan=1.0), np.array([-scored[s] for s in subjects.tolist()])))
+    is_lowest = choice.lowest or measure.is_lowered_by_training
+    # of equal scores the smaller p is nearer the upper end
+    sign = 1.0 if is_lowest else -1.0
+    scores = sign * np.array([scored[s] for s in subjects.tolist()])
+    order = np.lexsort((subjects, -sign * np.nan_to_num(p, nan=1.0), scores))
     ranks = competition_ranks([scored[s] for s in subjects[order].tolist()])
     shown = order[: choice.n]
     interval_level = level_of_selected(len(shown), len(subjects))
@@ -149,6 +155,7 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
         measure=measure,
         name=name,
         level=level,
+        is_lowest=is_lowest,
         candidates=len(subjects),
         unscored=int(is_candidate.sum()) - len(subjects),
         interval_level=interval_level,
@@ -163,7 +170,7 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
     return ranking
 
 
-def _other_tests(run: Run, shown: _Evidence, level: Level, is_candidate: BoolArray) -> Iterator[tuple[str, int, int]]:
+def _other_tests(run: Run, shown: Evidence, level: Level, is_candidate: BoolArray) -> Iterator[tuple[str, int, int]]:
     """By each measure of other evidence than what is shown: its name, and how many examples are significant of all."""
     tested = {"", shown.compares}
     for name, variant in single_measures(run).items():
@@ -180,6 +187,8 @@ def _other_tests(run: Run, shown: _Evidence, level: Level, is_candidate: BoolArr
 
 def notes(ranking: Ranking) -> Iterator[str]:
     """Sentences that a reader must know before trusting the order."""
+    if ranking.measure.section == "proxies":
+        yield f"This is a proxy, not memorisation.{ranking.measure.sign_text}"
     total = ranking.candidates
     is_of_ranks = math.isnan(ranking.smallest_p)
     of_all = f"{total} example{'s' * (total != 1)}"
@@ -224,9 +233,10 @@ def notes(ranking: Ranking) -> Iterator[str]:
             f"{ranking.largest_error:.2g}. Smaller gaps between examples do not show which is memorised more."
         )
     if len(ranking.frame) < total:
+        end, bias = ("lowest", "low") if ranking.is_lowest else ("highest", "high")
         yield (
-            "The highest of many noisy scores are too high on average. Intervals are widened for that: of those shown, "
-            f"at most 5 % are expected to miss ({100 * ranking.interval_level:.4g} % each)."
+            f"The {end} of many noisy scores are too {bias} on average. Intervals are widened for that: of those "
+            f"shown, at most 5 % are expected to miss ({100 * ranking.interval_level:.4g} % each)."
         )
     frame, null = ranking.frame, ranking.measure.null
     if ranking.significant is not None and ((frame[f"{ranking.level}_low"] > null) & ~frame["significant"]).any():
@@ -260,53 +270,9 @@ def _missing(ranking: Ranking) -> list[str]:
     return [reason for reason in dict.fromkeys(one for column in reasons for one in column) if reason]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Evidence:
-    """The evidence of single examples in each run of the summary."""
-
-    values: Mapping[tuple[Level, str], Mapping[str, FloatArray]]
-    audit: AuditSet
-    compares: str
-
-    def of(self, level: Level) -> FloatArray:
-        """(R, m) higher for more memorisation; NaN where there is none."""
-        place: tuple[Level, str] = (level, "owner" if level == "local" else "")
-        if not self.compares or place not in self.values:
-            return np.full(self.audit.is_in.shape, math.nan)
-        values = mean(self.values[place][self.compares], axis=1)
-        return -values if self.compares == "rank" else values
-
-    def p(self, level: Level) -> FloatArray:
-        """(m,) exact p."""
-        return upper_p(self.of(level), self.audit.is_in)
-
-    def counts(self, level: Level) -> tuple[IntArray, IntArray]:
-        """(m,) in and out runs with a value."""
-        is_measured = ~np.isnan(self.of(level))
-        return (is_measured & self.audit.is_in).sum(0), (is_measured & ~self.audit.is_in).sum(0)
-
-    def interval(self, level: Level, confidence: float) -> tuple[FloatArray, FloatArray]:
-        """(m,) Newcombe's interval of a difference of shares; NaN for what is no share."""
-        unknown = np.full(len(self.audit), math.nan)
-        if self.compares != "correct":
-            return unknown, unknown
-        inside, outside = (
-            side[0] for side in means_by_coin(self.of(level), self.audit.is_in, np.ones((1, self.audit.runs)))
-        )
-        ins, outs = self.counts(level)
-        return newcombe(inside * ins, ins, outside * outs, outs, confidence)
-
-    def largest_error(self, level: Level, subjects: IntArray) -> float:
-        """½ √(1/ins + 1/outs), the largest of these examples; NaN without evidence."""
-        ins, outs = (side[subjects] for side in self.counts(level))
-        if not self.compares or not (ins * outs).all():
-            return math.nan
-        return float((0.5 * np.sqrt(1 / ins + 1 / outs)).max())
-
-
 def _score_columns(
     variant: ScoredVariant,
-    evidence: _Evidence,
+    evidence: Evidence,
     level: Level,
     subjects: IntArray,
     confidence: float,

@@ -32,7 +32,7 @@ class AttributeSensitivity(ObservedRounds):
     - `column`: which column, from 0, in the order in which `fedmem check` lists them; the label is no column.
     - `others`: read it at the models of clients that do not hold the example as well.
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
-    - `levels`: where to read it.
+    - `levels`: where to read it: `local`, `global` or both; `sum` is refused.
 
     >>> AttributeSensitivity(column=3).columns
     True

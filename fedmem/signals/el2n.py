@@ -26,7 +26,7 @@ class El2n(ObservedRounds):
     Fields
 
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
-    - `levels`: where to read it.
+    - `levels`: where to read it: `local`, `global` or both; `sum` is refused.
 
     >>> El2n.measures[0].range[0]
     0.0
@@ -42,6 +42,7 @@ class El2n(ObservedRounds):
             is_not="It is the error of one model, and high for what is hard, trained on or not.",
             range=(0.0, math.sqrt(2.0)),
             direction="neither",
+            trained_on="lower",
         )
     )
     passes: ClassVar[float] = 0.0

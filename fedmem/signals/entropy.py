@@ -28,7 +28,7 @@ class Entropy(ObservedRounds):
     Fields
 
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
-    - `levels`: where to read it.
+    - `levels`: where to read it: `local`, `global` or both; `sum` is refused.
 
     >>> Entropy().every is None
     True
@@ -46,6 +46,7 @@ class Entropy(ObservedRounds):
                 unit="nats",
                 range=(0.0, float("inf")),
                 direction="neither",
+                trained_on="lower",
             )
         ),
         *signal_measures(
@@ -57,6 +58,7 @@ class Entropy(ObservedRounds):
                 unit="nats",
                 range=(0.0, float("inf")),
                 direction="neither",
+                trained_on="lower",
             )
         ),
     )

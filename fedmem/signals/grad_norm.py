@@ -24,7 +24,7 @@ class GradNorm(ObservedRounds):
     Fields
 
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
-    - `levels`: where to read it.
+    - `levels`: where to read it: `local`, `global` or both; `sum` is refused.
 
     >>> GradNorm.measures[1].name
     'grad_norm_gain'
@@ -40,6 +40,7 @@ class GradNorm(ObservedRounds):
             is_not="It is not the share of the example in an update, which also depends on the batch and the rate.",
             range=(0.0, float("inf")),
             direction="neither",
+            trained_on="lower",
         )
     )
     passes: ClassVar[float] = 3.0

@@ -42,7 +42,7 @@ class GradientVariance:
       by its deviation. NaN for a class with fewer than two examples or without spread.
     - `others`: read it at the models of clients that do not hold the example as well.
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
-    - `levels`: where to read it.
+    - `levels`: where to read it: `local`, `global` or both; `sum` is refused.
 
     >>> GradientVariance().owners_only
     True

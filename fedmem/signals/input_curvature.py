@@ -39,7 +39,7 @@ class InputCurvature(ObservedRounds):
     - `h`: length of a step in each value of the input, for the difference form.
     - `others`: read it at the models of clients that do not hold the example as well.
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
-    - `levels`: where to read it.
+    - `levels`: where to read it: `local`, `global` or both; `sum` is refused.
 
     >>> InputCurvature(directions=4).passes
     27.0
@@ -57,6 +57,7 @@ class InputCurvature(ObservedRounds):
                 is_not="It is no bound on memorisation unless read at models that did not train on the example.",
                 range=(0.0, float("inf")),
                 direction="neither",
+                trained_on="lower",
             )
         ),
         *signal_measures(
@@ -67,6 +68,7 @@ class InputCurvature(ObservedRounds):
                 is_not="It does not see the kinks of ReLU, which the published form does.",
                 range=(0.0, float("inf")),
                 direction="neither",
+                trained_on="lower",
             )
         ),
     )

@@ -27,7 +27,7 @@ class LastLayerNorm(ObservedRounds):
     Fields
 
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
-    - `levels`: where to read it.
+    - `levels`: where to read it: `local`, `global` or both; `sum` is refused.
 
     >>> LastLayerNorm.measures[0].title
     'last-layer norm'
@@ -43,6 +43,7 @@ class LastLayerNorm(ObservedRounds):
             is_not="It is a part of the gradient norm, and leaves out what earlier layers learn.",
             range=(0.0, float("inf")),
             direction="neither",
+            trained_on="lower",
         )
     )
     passes: ClassVar[float] = 3.0

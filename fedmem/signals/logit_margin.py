@@ -25,7 +25,7 @@ class LogitMargin(ObservedRounds):
     Fields
 
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
-    - `levels`: where to read it.
+    - `levels`: where to read it: `local`, `global` or both; `sum` is refused.
 
     >>> LogitMargin().levels
     ('local', 'global')
@@ -41,6 +41,7 @@ class LogitMargin(ObservedRounds):
             means="By how much the logit of the label is larger than the largest other logit.",
             is_not="It is not the margin of probabilities, and its size depends on the scale of the weights.",
             direction="neither",
+            trained_on="higher",
             digits=2,
         )
     )

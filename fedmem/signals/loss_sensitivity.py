@@ -24,7 +24,7 @@ class LossSensitivity(ObservedRounds):
     Fields
 
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
-    - `levels`: where to read it.
+    - `levels`: where to read it: `local`, `global` or both; `sum` is refused.
 
     >>> LossSensitivity.texts
     False
@@ -40,6 +40,7 @@ class LossSensitivity(ObservedRounds):
             is_not="It depends on the scale of the inputs, so that data sets are not comparable by it.",
             range=(0.0, float("inf")),
             direction="neither",
+            trained_on="lower",
         )
     )
     passes: ClassVar[float] = 3.0

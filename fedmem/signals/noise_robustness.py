@@ -32,7 +32,7 @@ class NoiseRobustness(ObservedRounds):
     - `sigmas`: standard deviations of the noise.
     - `draws`: noisy copies at each of them.
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
-    - `levels`: where to read it.
+    - `levels`: where to read it: `local`, `global` or both; `sum` is refused.
 
     >>> NoiseRobustness(sigmas=(0.1,), draws=5).passes
     5.0
@@ -51,6 +51,7 @@ class NoiseRobustness(ObservedRounds):
                 unit="share",
                 range=(0.0, 1.0),
                 direction="neither",
+                trained_on="higher",
             )
         ),
         *signal_measures(
@@ -62,6 +63,7 @@ class NoiseRobustness(ObservedRounds):
                 unit="share",
                 range=(0.0, 1.0),
                 direction="neither",
+                trained_on="higher",
             )
         ),
     )

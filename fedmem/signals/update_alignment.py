@@ -27,7 +27,7 @@ class UpdateAlignment(ObservedRounds):
     Fields
 
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
-    - `levels`: where to read it.
+    - `levels`: where to read it: `local`, `global` or both; `sum` is refused.
 
     >>> UpdateAlignment.measures[0].range
     (-1.0, 1.0)
@@ -45,6 +45,7 @@ class UpdateAlignment(ObservedRounds):
                 is_not="Other rows of the client with a similar gradient raise it as well.",
                 range=(-1.0, 1.0),
                 direction="neither",
+                trained_on="higher",
             )
         ),
         *signal_measures(
@@ -55,6 +56,7 @@ class UpdateAlignment(ObservedRounds):
                 is_not="It is a linear approximation, and grows with the length of the update.",
                 unit="nats",
                 direction="neither",
+                trained_on="higher",
             )
         ),
     )

@@ -43,6 +43,12 @@ def test_three_means_of_a_planted_signal() -> None:
     assert math.isnan(found["el2n", NO_LABELS].null)
 
 
+def test_a_gain_of_a_signal_has_no_retention() -> None:
+    rng = np.random.default_rng(5)
+    is_in = coins(RUNS, EXAMPLES, rng)
+    assert estimates((0.9 - 0.4 * is_in).astype(np.float64), is_in)["el2n_gain", NO_LABELS].signed
+
+
 def test_shuffled_coins_give_no_gain() -> None:
     rng = np.random.default_rng(3)
     seen = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,12 +13,15 @@ import numpy as np
 from fedmem.contracts.arrays import BoolArray, IntArray
 from fedmem.contracts.audit_set import AuditSet, SourceRows
 from fedmem.contracts.data import Examples
-from fedmem.contracts.evidence import Bank, Evidence, ReferenceEvidence
+from fedmem.contracts.evidence import Bank, Evidence, ReferenceEvidence, SignalEvidence
+from fedmem.contracts.measure import to_json
 from fedmem.estimation.estimates import estimate
+from fedmem.estimation.signal_means import SignalMeans
 from fedmem.estimators.memorisation import Memorisation
 from fedmem.modalities.images import Images
 from fedmem.results.read import Run, read
 from fedmem.results.write import Results, write_run
+from fedmem.signals.el2n import El2n
 
 RUNS = 16
 NAMES = ("Nord", "Süd", "0")
@@ -103,6 +107,21 @@ def finished(
     return stored(folder, bank(is_in, answers(is_in, rates), answers(is_in, local or rates), kinds), **names)
 
 
+def with_el2n(folder: Path) -> Run:
+    """Six examples with the signal EL2N, which training on example j lowers by 0.1 j; memorised is only the last."""
+    is_in = coins(6)
+    right = answers(is_in, [(4, 4)] * 5 + [(8, 0)])
+    made = bank(is_in, right, right, ["typical"] * 6)
+    block = SignalEvidence(
+        round=1, level="global", name="el2n", run=np.arange(RUNS, dtype=np.int32),
+        client=np.full(RUNS, -1, np.int32), values=(1.0 - 0.1 * np.arange(6) * is_in).astype(np.float64),
+    )  # fmt: skip
+    return stored(
+        folder, replace(made, signals=(block,)), estimators=(Memorisation(), SignalMeans(signal=El2n())),
+        manifest={"measures": [to_json(one) for one in El2n.measures]}, signals=[{"kind": "el2n"}],
+    )  # fmt: skip
+
+
 def estimated(folder: Path) -> Run:
     """27 examples of two kinds at three clients, with an estimator: example j is right in j mod 3 of 8 out runs."""
     made = finished(folder, [(8, j % 3) for j in range(27)])
@@ -111,7 +130,9 @@ def estimated(folder: Path) -> Run:
     return made
 
 
-def stored(folder: Path, evidence: Bank, *, estimators: Sequence[Any] = (Memorisation(),), **names: Any) -> Run:
+def stored(
+    folder: Path, evidence: Bank, *, estimators: Sequence[Any] = (Memorisation(),), manifest: Any = None, **names: Any
+) -> Run:
     """A bank as a finished run, with its memorisation."""
     m = len(evidence.audit)
     sources = SourceRows(target=np.zeros(m, dtype=np.int64), is_altered=np.zeros(m, dtype=bool))
@@ -122,7 +143,7 @@ def stored(folder: Path, evidence: Bank, *, estimators: Sequence[Any] = (Memoris
         }
     )  # fmt: skip
     results = Results(
-        scenario_yaml="name: known\nruns: 16\nrounds: 1\nclients: 3\n", manifest={}, reconstructions={},
+        scenario_yaml="name: known\nruns: 16\nrounds: 1\nclients: 3\n", manifest=manifest or {}, reconstructions={},
         measurements=estimate(evidence, estimators, 0), bank=evidence, federation=federation,
     )  # fmt: skip
     write_run(folder, results)
