@@ -59,7 +59,9 @@ class FirstScreen:
         lines = [*head, *rows.lines, *verdicts, *tail]
         lines += self._further(width, LINES - len(lines) - 1)
         if len(lines) + 1 > LINES:
-            lines = [*lines[: LINES - 2], (f"… more: {MORE}", "")]
+            kept = list(self._whole_lines(width))
+            first = [line for line in lines if line not in kept]
+            lines = [*first[: max(LINES - 2 - len(kept), 0)], *kept, (f"… more: {MORE}", "")]
         return lines if self.page is None else [*lines, (f"Report: {self.page}", "")]
 
     def _verdicts(self, *, short: bool) -> list[str]:
@@ -80,16 +82,19 @@ class FirstScreen:
         """Reconstruction, privacy, and what is not significant."""
         if text := notes.reconstruction_text(self.summary.leaks):
             yield truncate(text, width), ""
-        if text := notes.guarantee_text(self.summary):
-            yield truncate(text, width), ""
+        yield from self._whole_lines(width)
         yield from first_of("Audit", self.summary.audits, MORE, width, "")
         if text := notes.unclear_text(self.summary, width):
             yield truncate(text, width), "dim"
 
+    def _whole_lines(self, width: int) -> Iterator[Line]:
+        """Guarantees with their limits, and how many examples are left out: never shortened."""
+        yield from ((line, "") for line in wrap(notes.guarantee_text(self.summary), width))
+        yield from ((line, "dim") for line in wrap(notes.left_out_text(self.summary.kinds), width))
+
     def _further(self, width: int, room: int) -> list[Line]:
         """Further lines where there is room, each in the first of its forms that fits."""
-        kinds = self.summary.kinds
-        texts = ((notes.left_out_text(kinds),), notes.released_texts(kinds), (self.summary.power,))
+        texts = (notes.released_texts(self.summary.kinds), (self.summary.power,))
         lines: list[Line] = []
         for forms in texts:
             wrapped = [[(line, "dim") for line in wrap(form, width)] for form in forms]

@@ -80,6 +80,32 @@ def _counts(finding: Finding) -> Iterator[int]:
         yield from (value.n for value in (finding.local, finding.aggregate) if value is not None)
 
 
+def power_text(kinds: Sequence[KindSummary], runs: int) -> str:
+    """The standard error of memorisation as theory has it, √(1/R) and √(1/(R m)), and the widest interval observed.
+
+    m is the fewest examples behind the mean of a kind. Examples that influence each other make it larger.
+    """
+    values = [
+        value
+        for kind in kinds
+        for finding in kind.findings
+        if finding.shows == "memorised"
+        for value in (finding.local, finding.aggregate)
+        if value is not None and value.n
+    ]
+    if runs < 2 or not values:
+        return ""
+    fewest = min(value.n for value in values)
+    texts = [f"Power: with {runs} runs, the standard error of memorisation is about {runs**-0.5:.2f} for one example"]
+    if fewest > 1:
+        of_mean = (runs * fewest) ** -0.5
+        texts.append(f", {of_mean:.2g} for a mean of {fewest}, if they do not influence each other")
+    halves = [half for value in values for half in (value.value - value.low, value.high - value.value)]
+    if found := [half for half in halves if math.isfinite(half)]:
+        texts.append(f"; the widest interval here reaches {max(found):.2g} from its value")
+    return "".join(texts)
+
+
 def released_texts(kinds: Sequence[KindSummary]) -> tuple[str, ...]:
     """The values of the released model, where these differ from those that the table reads: in full, and in short."""
     by_title: dict[str, list[str]] = {}

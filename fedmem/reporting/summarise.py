@@ -22,6 +22,7 @@ from fedmem.reporting.measures import Variant
 from fedmem.reporting.multiplicity import LEVELS, adjust, holm
 from fedmem.reporting.origin import PARTS, component_text
 from fedmem.reporting.reconstruction_section import leaks
+from fedmem.reporting.screen_notes import power_text
 from fedmem.reporting.sections import headline, picking, unobserved_notes
 from fedmem.reporting.single_examples import has_null
 from fedmem.reporting.summary import Summary
@@ -81,7 +82,7 @@ def summarise(run: Run, table: Summary | None = None) -> RunSummary:
         below=tuple(_places(kinds, "below")),
         undefined=tuple(_places(kinds, "undefined")),
         limits=tuple(_limits(table, kinds)),
-        power=_power(kinds, int(table.run.scenario.get("runs", 1))),
+        power=power_text(kinds, int(table.run.scenario.get("runs", 1))),
     )
 
 
@@ -337,17 +338,6 @@ def _places(kinds: Sequence[KindSummary], state: str) -> Iterator[Place]:
     return (place for place, value in _values(kinds) if value.state == state)
 
 
-def _power(kinds: Sequence[KindSummary], runs: int) -> str:
-    """The largest standard error of memorisation: √(1/R) for one example, and √(1/(R m)) for the mean of m."""
-    counts = [kind.examples for kind in kinds if any(finding.shows == "memorised" for finding in kind.findings)]
-    if runs < 2 or not counts:
-        return ""
-    of_one, of_kind = runs**-0.5, (runs * min(counts)) ** -0.5
-    return f"Power: with {runs} runs, the standard error of memorisation is at most {of_one:.2f} for one example" + (
-        f", {of_kind:.2g} for a kind" if min(counts) > 1 else ""
-    )
-
-
 def _limits(table: Summary, kinds: Sequence[KindSummary]) -> Iterator[str]:
     """The limits of these numbers, one sentence each."""
     values = [(place, value) for place, value in _values(kinds) if place.level != "retention"]
@@ -368,7 +358,7 @@ def _limits(table: Summary, kinds: Sequence[KindSummary]) -> Iterator[str]:
     if saturated := [place for place, value in values if value.saturated]:
         names = list_text([f"{place.title} of {place.kind} ({place.level})" for place in saturated])
         yield f"Saturated, so that differences are hidden: {names}."
-    if power := _power(kinds, int(scenario.get("runs", 1))):
+    if power := power_text(kinds, int(scenario.get("runs", 1))):
         yield f"{power}."
     yield from unobserved_notes(table)
     if text := picking(table.run):

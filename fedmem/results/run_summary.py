@@ -300,7 +300,7 @@ class RunSummary:
         below: Values significantly below their null.
         undefined: Values without an interval or a null.
         limits: The limits of these numbers, in sentences.
-        power: The largest standard error of memorisation, in a sentence; empty with a single run.
+        power: The standard error of memorisation and its widest interval, in a sentence; empty with a single run.
         report: The report, relative to the folder of the run.
     """
 

@@ -190,3 +190,21 @@ def test_a_finding_that_decides_is_shown_and_others_are_not() -> None:
     assert "memorisation" not in found.partition("At the owning")[0], "right answers show no more"
     found = "\n".join(lines(summary_of([kind("pin", finding("memorised", HIGH, HIGH), finer, attack)])))
     assert "by prob." not in found
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_limits_of_guarantees_and_left_out_are_whole(width: int) -> None:
+    covered = replace(
+        SUMMARY.guarantees[0],
+        epsilon=3.47,
+        unit="record",
+        part="client",
+        other_neighbours=("replace: 5.85",),
+        limits=("one run", "not reported losses, which may say more than updates"),
+    )
+    kinds = [replace(full_kind(f"k{i}"), examples=61) for i in range(5)]
+    found = lines(summary_of(kinds, guarantees=(covered,), warnings=("w " * 90,)), width)
+    text = " ".join(found)
+    assert "zero_out; replace: 5.85; one run; not reported losses, which may say more than updates)" in text
+    assert "Left out of these values: 5 of 305 examples" in text
+    assert any(line.startswith("k0 ") for line in found)

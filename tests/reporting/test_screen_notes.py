@@ -74,3 +74,12 @@ def test_lists_name_every_value_that_a_screen_counts() -> None:
     first, second = notes.unclear_lists(summary)
     assert all(f"LiRA AUC of k{i} (local)" in first for i in range(9))
     assert second == "Undefined: LiRA AUC of k0 (local)."
+
+
+def test_the_standard_error_is_of_measured_examples() -> None:
+    wide = finding("memorised", measured(0.02, 0.24, n=24), measured(0.01, 0.1, n=30))
+    text = notes.power_text([kind("a", wide, examples=32)], 8)
+    assert "about 0.35 for one example, 0.072 for a mean of 24, if they do not influence each other" in text
+    assert text.endswith("the widest interval here reaches 0.24 from its value")
+    assert "at most" not in text
+    assert notes.power_text([kind("a", wide)], 1) == ""
