@@ -82,7 +82,8 @@ def differences(comparison: Comparison) -> Rows:
     """Each setting in each tabled quantity, against its reference; differences as they are, and as an effect in `unit`.
 
     `difference_low` and `difference_high` are simultaneous over the `tests` differences of a family, as `p_adjusted`
-    and the verdict are. `unadjusted_low`, `unadjusted_high` and `p` are those of each difference alone.
+    and the verdict are. `effect_low` and `effect_high` are the same interval in `unit`. `unadjusted_low`,
+    `unadjusted_high` and `p` are those of each difference alone.
 
     The verdict is `other rates` where no seed has both at the same false positive rate, which is not compared. It is
     `saturated` where both means are at an end of the measure, where no difference could be seen. Columns `saturated`
@@ -91,7 +92,7 @@ def differences(comparison: Comparison) -> Rows:
     find the observed difference (0: more than 1000, or not known).
     """
     for row in comparison.rows:
-        difference, adjusted, scale = row.contrast, row.adjusted, row.quantity.scale
+        difference, adjusted = row.contrast, row.adjusted
         yield {
             **_setting(comparison, row.setting),
             **_quantity(comparison, row.quantity),
@@ -100,7 +101,7 @@ def differences(comparison: Comparison) -> Rows:
             **_numbers("difference", adjusted),
             "unadjusted_low": math.nan if difference is None else difference.low,
             "unadjusted_high": math.nan if difference is None else difference.high,
-            "effect": math.nan if difference is None else difference.value * scale,
+            **_effect(adjusted, row.quantity),
             "unit": row.quantity.unit,
             "p": math.nan if difference is None else difference.p,
             "p_adjusted": math.nan if adjusted is None else adjusted.p,
@@ -129,7 +130,7 @@ def within(comparison: Comparison) -> Rows:
             **_numbers("difference", entry.adjusted),
             "unadjusted_low": entry.contrast.low,
             "unadjusted_high": entry.contrast.high,
-            "effect": entry.contrast.value * entry.quantity.scale,
+            **_effect(entry.adjusted, entry.quantity),
             "unit": entry.quantity.unit,
             "p": entry.contrast.p,
             "p_adjusted": entry.adjusted.p,
@@ -265,10 +266,17 @@ _COLUMNS = frozenset(
     (
         *("setting", "seed", "metric", "with", "kind", "level", "scope", "round", "value", "low", "high", "n", "null"),
         *("fpr", "saturated", "reference", "effect", "unit", "p", "tests", "verdict", "utility", "measure"),
-        *("between", "minus"),
+        *("between", "minus", "effect_low", "effect_high"),
     )
 )
 """Columns that no label may take."""
+
+
+def _effect(difference: Contrast | None, quantity: Quantity) -> dict[str, float]:
+    """A difference and its interval in the unit of the quantity's differences."""
+    names = ("effect", "effect_low", "effect_high")
+    ends = (math.nan,) * 3 if difference is None else (difference.value, difference.low, difference.high)
+    return {name: end * quantity.scale for name, end in zip(names, ends, strict=True)}
 
 
 def _numbers(name: str, estimate: Mean | Contrast | Ratio | None) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from fedmem.results.read import read
 from fedmem.studies.compare import ComparedRuns
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.report import Table
-from fedmem.studies.tables import put, typed_settings
+from fedmem.studies.tables import differences, put, typed_settings, within
 from tests.studies.compare_helpers import one, rows_of
+from tests.studies.study_helpers import FIRM, LIKE, MORE, series_of, study_of
 
 
 def test_differences_are_those_of_the_runs(made: ComparedRuns) -> None:
@@ -85,3 +86,15 @@ def test_a_table_without_rows_can_be_read(tmp_path: Path) -> None:
     put(tmp_path, "trades", [])
     assert pd.read_csv(tmp_path / "trades.csv").empty
     assert pd.read_parquet(tmp_path / "trades.parquet").empty
+
+
+def test_an_effect_and_its_interval_have_one_unit() -> None:
+    settings = study_of([series_of("canary", "global", [FIRM, MORE, LIKE])])
+    kinds = study_of([series_of(kind, "global", [values]) for kind, values in (("canary", FIRM), ("record", MORE))])
+    rows = [row for row in differences(settings) if row["reference"]] + list(within(kinds))
+    assert len(rows) == 3
+    for row in rows:
+        assert row["unit"] == "points"
+        assert row["effect_low"] < row["effect"] < row["effect_high"]
+        for end in ("", "_low", "_high"):
+            assert row[f"effect{end}"] == pytest.approx(100 * row[f"difference{end}"])
