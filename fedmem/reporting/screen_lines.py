@@ -38,6 +38,7 @@ class Rows:
         gap: int = 2,
         *,
         preferred: Sequence[bool] = (),
+        is_tested: bool = True,
     ) -> Rows:
         """A heading and at most `limit` lines in all; some rows are preferred where not all fit.
 
@@ -48,6 +49,7 @@ class Rows:
             limit: The most lines.
             gap: Spaces between columns.
             preferred: The rows that are shown first; by default the significant ones.
+            is_tested: Whether rows are tested; otherwise none of those left out is called significant.
         """
         preferred = preferred or significant
         texts = align(table, gap)
@@ -59,7 +61,8 @@ class Rows:
         lines = [(rows[index], "" if preferred[index] else "dim") for index in sorted(kept)]
         if not is_whole:
             left_out = [is_significant for index, is_significant in enumerate(significant) if index not in kept]
-            lines.append((f"… {count(len(left_out), 'more row')}, {sum(left_out)} of them significant: {MORE}", ""))
+            tested = f", {sum(left_out)} of them significant" if is_tested else ""
+            lines.append((f"… {count(len(left_out), 'more row')}{tested}: {MORE}", ""))
         if not is_whole and not kept:
             return cls(lines=tuple(lines), is_whole=False)
         return cls(lines=((heading, "bold cyan"), *lines, *((text, "") for text in last)), is_whole=is_whole)

@@ -200,7 +200,8 @@ def _settings_on_other_examples(comparison: Comparison, rows: Sequence[Row]) -> 
 
 
 def trade_section(comparison: Comparison) -> Section:
-    """Utility against each measure of the aggregate, setting by setting."""
+    """Utility against each measure of the aggregate, setting by setting; a sweep has no verdicts."""
+    is_tested = is_compared(comparison)
     blocks = [
         (
             quantity.name,
@@ -212,7 +213,7 @@ def trade_section(comparison: Comparison) -> Section:
                     estimate_text(trade.harm, quantity.digits, saturated=trade.saturated),
                     _rival_text(comparison, trade)
                     if trade.better < 0
-                    else f"{comparison.labels[trade.better]}{'' if trade.sure else ' (not significant)'}",
+                    else comparison.labels[trade.better] + " (not significant)" * (is_tested and not trade.sure),
                 )
                 for trade in group
             ),
@@ -227,8 +228,12 @@ def trade_section(comparison: Comparison) -> Section:
 
 
 def _rival_text(comparison: Comparison, trade: Trade) -> str:
-    """The setting than which one on the front may be worse, and whether it learns far less; empty for neither."""
-    texts = [f"not significantly ahead of {comparison.labels[max(trade.rival, 0)]} in either"] * (trade.rival >= 0)
+    """The setting than which one on the front may be worse, and whether it learns far less; empty for neither.
+
+    A sweep compares nothing, so that no rival of it is named.
+    """
+    has_rival = trade.rival >= 0 and is_compared(comparison)
+    texts = [f"not significantly ahead of {comparison.labels[trade.rival]} in either"] if has_rival else []
     texts += [f"learns far less: test accuracy {trade.use.value:.2f}"] * trade.learns_less
     return ", ".join(texts)
 
@@ -338,16 +343,32 @@ class Table:
         yield from prose(excluded_note(self.comparison), width)
         if len(self.comparison.settings) == 1:
             return  # a front of one setting says nothing
-        yield from prose(BEST if self.comparison.trades else NO_UTILITY, width)
+        yield from prose(front_title(self.comparison) if self.comparison.trades else NO_UTILITY, width)
         for line in best_settings(self.comparison):
             yield from prose(f"  {line}", width, hang=4)
 
 
-BEST = (
-    "On the front of test accuracy and the measure that each line names, both of the aggregate, by their means, "
-    "whether significant or not. A value below that without memorisation counts as that value. A setting below three "
-    "quarters of the best accuracy learns far less, and a model that has learnt little memorises little:"
+_FRONT = (
+    "On the front of test accuracy and the measure that each line names, both of the aggregate, {}. A "
+    "value below that without memorisation counts as that value. A setting below three quarters of the best "
+    "accuracy learns far less, and a model that has learnt little memorises little:"
 )
+
+
+def by_means(*, is_tested: bool) -> str:
+    """How settings come to be on a front.
+
+    >>> by_means(is_tested=False)
+    'by means, not tested'
+    """
+    return "by means, significant or not" if is_tested else "by means, not tested"
+
+
+def front_title(comparison: Comparison) -> str:
+    """What the front is, and how to read it."""
+    return _FRONT.format(by_means(is_tested=is_compared(comparison)))
+
+
 ONE_SEED = "With one seed no difference has an interval, whatever the differences: give several, such as --seeds 0:5"
 NO_UTILITY = "Utility was not measured; add the probe {kind: utility} to see what less memorisation costs."
 

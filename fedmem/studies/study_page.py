@@ -12,13 +12,13 @@ from fedmem.studies import figures
 from fedmem.studies.comparison import Comparison, Retention, Row
 from fedmem.studies.reading_notes import with_few_seeds
 from fedmem.studies.report import (
-    BEST,
     NO_UTILITY,
     ONE_SEED,
     POWER,
     best_settings,
     estimate_text,
     excluded_note,
+    front_title,
     headline,
     is_compared,
     not_significant_note,
@@ -130,7 +130,7 @@ def page(comparison: Comparison, title: str, failures: Sequence[str]) -> tuple[s
         "tables": tables,
         "notes": [] if comparison.trades else [NO_UTILITY],
         "best": list(best_settings(comparison)) if comparison.trades and len(comparison.settings) > 1 else [],
-        "best_title": BEST,
+        "best_title": front_title(comparison),
         "methods": list(filter(None, (reading_notes(comparison), saturation_note(comparison), POWER if notes else ""))),
         "citation": f"fedmem. {title}. Seeds: {', '.join(map(str, comparison.seeds))}.",
         "footer": f"Files: {folder or name}. This page loads nothing from elsewhere.",

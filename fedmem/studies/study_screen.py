@@ -114,9 +114,10 @@ class StudyScreen:
         if any(row[:2] != short[:2] for row, short in zip(cells, table[1:], strict=True)):
             # names are worth more than what can be seen from the other two columns
             table, gap = fit([row[:4] for row in (heading, *cells)], width)
-        if not self.summary.is_compared:
-            significant = preferred = [True] * len(cells)
-        return list(Rows.of(table, significant, limit, gap, preferred=preferred).lines)
+        is_tested = self.summary.is_compared
+        if not is_tested:
+            preferred = [True] * len(cells)
+        return list(Rows.of(table, significant, limit, gap, preferred=preferred, is_tested=is_tested).lines)
 
     def _references(self) -> list[str]:
         return list(dict.fromkeys(self.summary.reference))

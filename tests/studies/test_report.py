@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 
 from fedmem.studies.compare import ComparedRuns, compare
+from fedmem.studies.comparison import Comparison
 from fedmem.studies.quantities import Series
-from fedmem.studies.report import Table, best_settings, excluded_note
+from fedmem.studies.report import Table, best_settings, excluded_note, trade_section
 from tests.studies.compare_helpers import SEEDS, by_hand, small
+from tests.studies.study_helpers import FIRM, LIKE, MORE, as_sweep, series_of, study_of
 
 
 def test_the_front_is_over_the_seeds_that_all_settings_have(made: ComparedRuns) -> None:
@@ -119,3 +121,18 @@ def test_table_reports_no_impossible_values(made: ComparedRuns) -> None:
     assert "detects more than possible; seeds" in text
     assert "(detects more than possible; more seeds)" in " ".join(text.split())
     assert any(row.detectable > 1 for row in found.rows if row.quantity.metric == "exposure")  # bits have no end
+
+
+def test_fronts_of_a_sweep_test_nothing() -> None:
+    """krum has less memorisation by noise alone and loses accuracy; bulyan is dominated by noise alone."""
+    harm, use = [LIKE, (*FIRM[:4], 0.48), MORE], [MORE, FIRM, LIKE]
+    compared = study_of([series_of("canary", "global", harm), series_of("", "global", use, metric="test_accuracy")])
+    assert "krum (not significantly ahead of fedavg in either" in " ".join(best_settings(compared))
+
+    def text_of(comparison: Comparison) -> str:
+        lines = [line for line, _ in Table(comparison).lines(300)]
+        return " ".join([*lines, *best_settings(comparison), str(trade_section(comparison))])
+
+    assert "by means, significant or not" in text_of(compared)
+    assert "by means, not tested" in text_of(as_sweep(compared))
+    assert "signific" not in text_of(as_sweep(compared))

@@ -77,3 +77,10 @@ def test_a_sweep_says_that_nothing_is_compared() -> None:
     assert any(line.startswith("Nothing is compared") for line in found)
     assert "is lowest with bulyan and highest with krum (not tested)" in " ".join(found)
     assert not any("↑" in line for line in found)
+
+
+def test_a_sweep_says_no_word_of_significance() -> None:
+    series = [series_of(f"kind{i}", "global", [FIRM, LIKE, MORE]) for i in range(30)]
+    found = lines(summary_of(as_sweep(study_of(series))))
+    assert sum(line.startswith("…") and line.endswith("more rows: --full") for line in found) == 1
+    assert "significant" not in " ".join(found)
