@@ -274,7 +274,7 @@ def measure(path: Path | str) -> Path:
     from fedmem.execution.positive_control import METRIC as CONTROL
     from fedmem.execution.positive_control import record_of_stored
     from fedmem.privacy import guaranteed_bounds
-    from fedmem.privacy.spending import spending_record
+    from fedmem.privacy.spending import largest_epsilon_of, spending_record
     from fedmem.reporting.measures import measures_to_store
     from fedmem.reporting.summarise import finish_folder
     from fedmem.results.provenance import provenance_of_measuring
@@ -302,7 +302,7 @@ def measure(path: Path | str) -> Path:
     others = [alarm for alarm in stored.manifest.get("alarms", ()) if not alarm.startswith(guaranteed_bounds.ALARM)]
     alarms = [*guaranteed_bounds.alarms(scenario, measurements), *others]
     changes: dict[str, Any] = {
-        "privacy": spending_record(scenario, bank),
+        "privacy": spending_record(scenario, bank, largest_epsilon_of(stored.manifest)),
         "alarms": alarms,
         "measures": measures_to_store(scenario),
         **provenance_of_measuring(scenario, stored.manifest),
@@ -333,7 +333,7 @@ def _manifest(
 ) -> dict[str, Any]:
     """All that the bytes of the results depend on, and what the run cost."""
     from fedmem.estimation.learning import check_learning, learning_warnings
-    from fedmem.privacy import guaranteed_bounds, mechanism_alarms
+    from fedmem.privacy import guaranteed_bounds, mechanism_alarms, record_level
     from fedmem.privacy.spending import spending_record
     from fedmem.results.provenance import commit, versions
     from fedmem.scenario.caveats import caveats_with_data
@@ -358,7 +358,7 @@ def _manifest(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": {**simulated.seconds, "estimating": estimating, "total": total},
         "pilot": _pilot(scenario, simulated),
-        "privacy": spending_record(scenario, simulated.bank),
+        "privacy": spending_record(scenario, simulated.bank, record_level.largest_epsilon(scenario, job.federation)),
         "learning": [vars(learning) for learning in learnings],
         "warnings": [*caveats_with_data(scenario, job.federation), *learning_warnings(learnings)],
         "alarms": [

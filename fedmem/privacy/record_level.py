@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -115,6 +116,15 @@ def releases(scenario: Scenario, federation: Federation, noise: float) -> tuple[
         )
         for rate, count in front
     )
+
+
+def largest_epsilon(scenario: Scenario, federation: Federation) -> float:
+    """Epsilon for a record of a client that participates as often as it can; NaN where no client adds such noise."""
+    if not isinstance(scenario.client, PrivateAlgorithm):
+        return math.nan
+    noise = scenario.client.per_example.noise_multiplier
+    guarantees = (guarantee_of(release) for release in releases(scenario, federation, noise))
+    return max((guarantee.epsilon for guarantee in guarantees), default=math.nan)
 
 
 def sizes(scenario: Scenario, federation: Federation) -> tuple[IntArray, IntArray]:

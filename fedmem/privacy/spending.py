@@ -114,10 +114,11 @@ def of_scenario(scenario: Scenario) -> tuple[Mechanism, ...]:
     )
 
 
-def spending_record(scenario: Scenario, bank: Bank) -> dict[str, Any] | None:
+def spending_record(scenario: Scenario, bank: Bank, largest_epsilon: float = math.nan) -> dict[str, Any] | None:
     """The manifest's entry: each mechanism with its guarantee after all rounds; None where nothing adds noise.
 
-    Where guarantees differ between clients, the weakest.
+    Where guarantees differ between clients, the weakest. `largest_epsilon` is that of the records of a client that
+    participates as often as it can; NaN where unknown, and not stored where infinite.
     """
     rounds = scenario.rounds
     entries = [
@@ -128,9 +129,16 @@ def spending_record(scenario: Scenario, bank: Bank) -> dict[str, Any] | None:
         for mechanism in of_records(scenario, bank, rounds).values()
     ]
     if local:
-        entries.append(max(local, key=lambda entry: entry["epsilon"]))
+        weakest = max(local, key=lambda entry: entry["epsilon"])
+        entries.append(weakest | ({"largest_epsilon": largest_epsilon} if math.isfinite(largest_epsilon) else {}))
     text = " ".join(filter(None, (MEANING, _large_delta(scenario, bank) if local else "")))
     return {"mechanisms": entries, "says": text} if entries else None
+
+
+def largest_epsilon_of(manifest: Mapping[str, Any]) -> float:
+    """The largest epsilon of records that a manifest has; NaN without."""
+    entries = (manifest.get("privacy") or {}).get("mechanisms", ())
+    return next((float(entry["largest_epsilon"]) for entry in entries if "largest_epsilon" in entry), math.nan)
 
 
 def _large_delta(scenario: Scenario, bank: Bank) -> str:

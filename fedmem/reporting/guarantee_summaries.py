@@ -8,7 +8,7 @@ from typing import Any
 
 from fedmem.privacy.spending import PERMITTED
 from fedmem.reporting import privacy_sections
-from fedmem.reporting.screen_notes import epsilon_text
+from fedmem.reporting.screen_notes import SCHEDULE, epsilon_text
 from fedmem.reporting.summary import Summary
 from fedmem.results.run_summary import GuaranteeSummary
 
@@ -18,6 +18,9 @@ def guarantees_of(table: Summary) -> Iterator[GuaranteeSummary]:
     run = table.run
     targets = privacy_sections.target_epsilon(run)
     for entry in (run.manifest.get("privacy") or {}).get("mechanisms", ()):
+        largest = float(entry.get("largest_epsilon", math.nan))
+        is_larger = entry["epsilon"] is not None and largest > entry["epsilon"] * (1 + 1e-9)
+        of_schedule = f" {SCHEDULE}" * is_larger
         yield GuaranteeSummary(
             part=entry["part"],
             against=entry["against"],
@@ -25,7 +28,8 @@ def guarantees_of(table: Summary) -> Iterator[GuaranteeSummary]:
             adjacency=entry["adjacency"],
             epsilon=math.inf if entry["epsilon"] is None else entry["epsilon"],
             delta=entry["delta"],
-            other_neighbours=tuple(_other_neighbours(table, entry)),
+            largest_epsilon=largest if is_larger else math.nan,
+            other_neighbours=tuple(f"{text}{of_schedule}" for text in _other_neighbours(table, entry)),
             limits=("one run", *filter(None, (str(entry.get("covers", "")).partition("; ")[2],))),
             target=targets[entry["part"]],
         )

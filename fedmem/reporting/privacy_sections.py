@@ -9,7 +9,7 @@ from fedmem.contracts.measure import Measure, base_of
 from fedmem.contracts.measurement import NO_CLIENT, Labels, Measurement, Reading
 from fedmem.privacy.accounting import sampling_text
 from fedmem.privacy.mechanism_alarms import METRIC, name_of
-from fedmem.privacy.spending import PERMITTED
+from fedmem.privacy.spending import PERMITTED, largest_epsilon_of
 from fedmem.reporting.cells import Section, Value, number, rate
 from fedmem.reporting.measures import attack_names, label_title, measure_of, measures_of_run
 from fedmem.results.read import Run
@@ -59,7 +59,10 @@ def _guarantee_section(run: Run) -> Section:
     ]
     not_covered = [text for text in run.manifest.get("warnings") or () if text.startswith(NOT_COVERED)]
     uncovered = [f"{text[0].upper()}{text[1:]}." for text in not_covered]
-    notes = (guarantee["says"], *limits, *uncovered) if rows else ()
+    largest = largest_epsilon_of(run.manifest)
+    possible = [f"A client that participates as often as it can has epsilon {_epsilon(largest)}."]
+    possible *= not math.isnan(largest)
+    notes = (guarantee["says"], *possible, *limits, *uncovered) if rows else ()
     return Section(
         title="PRIVACY",
         columns=columns,

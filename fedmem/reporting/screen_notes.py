@@ -8,7 +8,10 @@ from collections.abc import Iterator, Sequence
 from fedmem.reporting.cells import number
 from fedmem.reporting.screen_lines import MORE, count_text
 from fedmem.reporting.verdict import list_text
-from fedmem.results.run_summary import Finding, KindSummary, Leak, Place, RunSummary
+from fedmem.results.run_summary import Finding, GuaranteeSummary, KindSummary, Leak, Place, RunSummary
+
+SCHEDULE = "for this schedule"
+"""Marks an epsilon of the participation that was drawn."""
 
 
 def reconstruction_text(leaks: Sequence[Leak]) -> str:
@@ -38,10 +41,28 @@ def guarantee_text(summary: RunSummary) -> str:
     for guarantee in summary.guarantees:
         limits = "; ".join((*guarantee.other_neighbours, *guarantee.limits))
         texts.append(
-            f"epsilon {epsilon_text(guarantee.epsilon)}{_target_text(guarantee.target)}, delta {guarantee.delta:.2g} "
+            f"epsilon {_epsilons_text(guarantee)}{_target_text(guarantee.target)}, delta {guarantee.delta:.2g} "
             f"for a {guarantee.unit} ({guarantee.part}, {guarantee.adjacency}{'; ' * bool(limits)}{limits})"
         )
     return f"Guaranteed: {'; '.join(texts)}" if texts else ""
+
+
+def _epsilons_text(guarantee: GuaranteeSummary) -> str:
+    """The worst case first, then that of the participation that was drawn."""
+    drawn = epsilon_text(guarantee.epsilon)
+    if math.isnan(guarantee.largest_epsilon):
+        return drawn
+    return f"{epsilon_text(guarantee.largest_epsilon)} ({drawn} {SCHEDULE})"
+
+
+def schedule_limits(guarantees: Sequence[GuaranteeSummary]) -> Iterator[str]:
+    """The limit of a guarantee that holds for the participation that was drawn alone."""
+    for one in guarantees:
+        if not math.isnan(one.largest_epsilon):
+            yield (
+                f"Epsilon {epsilon_text(one.epsilon)} of {one.part} holds for the participation that was drawn. A "
+                f"client that participates as often as it can has {epsilon_text(one.largest_epsilon)}."
+            )
 
 
 def epsilon_text(value: float) -> str:

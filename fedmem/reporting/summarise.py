@@ -22,7 +22,7 @@ from fedmem.reporting.measures import Variant
 from fedmem.reporting.multiplicity import LEVELS, adjust, holm
 from fedmem.reporting.origin import PARTS, component_text
 from fedmem.reporting.reconstruction_section import leaks
-from fedmem.reporting.screen_notes import power_text
+from fedmem.reporting.screen_notes import power_text, schedule_limits
 from fedmem.reporting.sections import headline, picking, unobserved_notes
 from fedmem.reporting.single_examples import has_null
 from fedmem.reporting.summary import Summary
@@ -360,6 +360,7 @@ def _limits(table: Summary, kinds: Sequence[KindSummary]) -> Iterator[str]:
         yield f"Saturated, so that differences are hidden: {names}."
     if power := power_text(kinds, int(scenario.get("runs", 1))):
         yield f"{power}."
+    yield from schedule_limits(tuple(guarantees_of(table)))
     yield from unobserved_notes(table)
     if text := picking(table.run):
         yield text

@@ -134,9 +134,8 @@ class Measured:
     @property
     def p_and_interval_differ(self) -> bool:
         """Whether the deciding p and the interval disagree about the null; the value is then not significant."""
-        if self.examples is not None or math.isnan(self.deciding_p + self.low + self.high + self.null):
-            return False
-        return (self.deciding_p <= ALPHA) == (self.low <= self.null <= self.high)
+        has_both = self.examples is None and not math.isnan(self.deciding_p + self.low + self.high + self.null)
+        return has_both and (self.deciding_p <= ALPHA) == (self.low <= self.null <= self.high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -224,7 +223,8 @@ class Leak:
 class GuaranteeSummary:
     """The privacy guarantee of one part of the scenario after all rounds; infinite epsilon is null in JSON.
 
-    `target` is `privacy.target_epsilon`. `other_neighbours` and `limits` are remarks in short.
+    `largest_epsilon` is that of a client that participates as often as it can, NaN where it is `epsilon`. `target` is
+    `privacy.target_epsilon`. `other_neighbours` and `limits` are remarks in short.
     """
 
     part: str
@@ -233,6 +233,7 @@ class GuaranteeSummary:
     adjacency: str
     epsilon: Bound
     delta: float
+    largest_epsilon: Number = math.nan
     target: Number = math.nan
     other_neighbours: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
@@ -349,8 +350,7 @@ def summary_bytes(summary: RunSummary) -> bytes:
 
 def record_bytes(record: Any) -> bytes:
     """A record of dataclasses as strict JSON with sorted keys; NaN and infinity are null."""
-    text = json.dumps(_to_json(record), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)
-    return f"{text}\n".encode()
+    return f"{json.dumps(_to_json(record), indent=2, sort_keys=True, allow_nan=False, ensure_ascii=False)}\n".encode()
 
 
 def json_schema() -> dict[str, Any]:

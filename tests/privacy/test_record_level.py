@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,10 +14,11 @@ import pytest
 import fedmem
 from fedmem.cli.plan_text import check_file, plan_text
 from fedmem.clients.dp_sgd import DpSgd
+from fedmem.contracts.evidence import Participation
 from fedmem.errors import ScenarioError
 from fedmem.execution.run import folder_of, measure, run, with_required_noise
 from fedmem.federation.build import build
-from fedmem.privacy import record_level
+from fedmem.privacy import record_level, spending
 from fedmem.privacy.accounting import guarantee_of
 from fedmem.scenario.loading import parse_scenario
 from fedmem.scenario.scenario import Scenario
@@ -150,3 +152,19 @@ def test_a_number_that_keeps_to_the_target_is_left_alone() -> None:
     assert record_level.client_with_noise(scenario, federation) is scenario.client
     loud = [replace(one, noise_multiplier=0.3) for one in record_level.releases(scenario, federation, 5.0)]
     assert guarantee_of(loud[0]).epsilon > 6
+
+
+def test_the_largest_epsilon_is_that_of_most_participations() -> None:
+    scenario, federation = of_sizes([20, 60, 200, 0], [22, 60, 240, 0])
+    noise = present(instance(record_level.client_with_noise(scenario, federation), DpSgd).noise_multiplier)
+    scenario = private(exclusion="remove", client=OPEN | {"noise_multiplier": noise})
+    largest = record_level.largest_epsilon(scenario, federation)
+    target = present(scenario.privacy.target_epsilon)
+    assert 0.97 * target < largest <= target
+    assert math.isnan(record_level.largest_epsilon(tiny(), federation))
+    parts = [Participation(run=0, round=1, client=0, num_examples=20, failed=False)]
+    bank: Any = SimpleNamespace(participation=parts)
+    (told,) = present(spending.spending_record(scenario, bank, largest))["mechanisms"]
+    assert spending.largest_epsilon_of({"privacy": {"mechanisms": [told]}}) == largest >= told["epsilon"]
+    (told,) = present(spending.spending_record(scenario, bank))["mechanisms"]
+    assert "largest_epsilon" not in told
