@@ -81,7 +81,7 @@ COLUMNS = {
     "measure": "the measure of the setting",
     "dominated_by": "a setting with more utility and no more of the measure, or the reverse",
     "both_significant": "whether that setting is significantly better in both",
-    "learns_less": "whether the mean utility is below three quarters of the best one",
+    "learns_less": "whether the utility above the most frequent answer is below three quarters of the best one",
     "rival": "another setting that is better in one and not worse in the other, both by significance",
 }
 """Column -> its meaning. Further columns are paths that vary, labels of measures, and these names with an ending."""

@@ -33,7 +33,7 @@ from fedmem.studies.contrasts import (
     why_undefined,
 )
 from fedmem.studies.grid import Setting, label_of
-from fedmem.studies.quantities import Quantity, Series, gather
+from fedmem.studies.quantities import Quantity, Series, constant_accuracies, gather
 from fedmem.studies.trades import Trade, trades_of
 
 
@@ -117,7 +117,8 @@ class Retention:
 class Comparison:
     """Runs side by side: S settings, each with its reference by place (itself: it is one), and their seeds.
 
-    `warnings` are those of the runs, each once.
+    `warnings` are those of the runs, each once. `constant_accuracy` (S, seeds) is the test accuracy of always giving
+    the most frequent answer, None where it is not stored.
     """
 
     settings: tuple[Setting, ...]
@@ -126,6 +127,7 @@ class Comparison:
     series: tuple[Series, ...]
     measures: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    constant_accuracy: tuple[tuple[float | None, ...], ...] = ()
 
     @staticmethod
     def of(
@@ -139,7 +141,9 @@ class Comparison:
 
         Errors: those of reading a run.
         """
-        series, run_warnings = gather(runs, (len(settings), len(seeds)))
+        shape = len(settings), len(seeds)
+        series, run_warnings = gather(runs, shape)
+        constant = constant_accuracies(runs, shape).tolist()
         return Comparison(
             settings=tuple(settings),
             reference=tuple(reference),
@@ -147,6 +151,7 @@ class Comparison:
             series=series,
             measures=tuple(measures),
             warnings=run_warnings,
+            constant_accuracy=tuple(tuple(None if math.isnan(share) else share for share in row) for row in constant),
         )
 
     @cached_property
@@ -277,6 +282,7 @@ class Comparison:
         if use is None:
             return ()
         settings = range(len(self.labels))
+        constant = np.array(self.constant_accuracy, dtype=np.float64) if self.constant_accuracy else None
         pairs = len(self.labels) * (len(self.labels) - 1) // 2
         harms = [s for s in self.tested_series if s.quantity.level == "global" and s.quantity.kind]
         families = Counter(self.family_of(harm.quantity) for harm in harms)
@@ -285,7 +291,7 @@ class Comparison:
             for harm in harms
             # others have it at another false positive rate
             if all(harm.same_rate(setting, other).all() for setting in settings for other in settings)
-            for trade in trades_of(use, harm, LEVEL / max(1, pairs * families[self.family_of(harm.quantity)]))
+            for trade in trades_of(use, harm, LEVEL / max(1, pairs * families[self.family_of(harm.quantity)]), constant)
         )
 
     @cached_property

@@ -11,6 +11,7 @@ import numpy as np
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Labels
+from fedmem.estimation.learning import learning_of_stored
 from fedmem.estimation.saturation import NOWHERE, SaturationZone
 from fedmem.reporting.cells import Value
 from fedmem.reporting.measures import Variant, label_title, measure_of
@@ -138,6 +139,15 @@ def gather(runs: Mapping[tuple[int, int], Run], shape: tuple[int, int]) -> tuple
         for quantity, arrays in arrays_by_quantity.items()
     )
     return series, tuple(run_warnings)
+
+
+def constant_accuracies(runs: Mapping[tuple[int, int], Run], shape: tuple[int, int]) -> FloatArray:
+    """(settings, seeds) the test accuracy of always giving the most frequent answer; NaN where it is not stored."""
+    constant = np.full(shape, np.nan)
+    for place, run in runs.items():
+        records = [learning_of_stored(entry) for entry in run.manifest.get("learning") or ()]
+        constant[place] = next((record.constant for record in records if record.on == "test"), math.nan)
+    return constant
 
 
 def _quantities(summary: Summary) -> Iterator[tuple[Quantity, Value, dict[str, float]]]:

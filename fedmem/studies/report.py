@@ -350,8 +350,9 @@ class Table:
 
 _FRONT = (
     "On the front of test accuracy and the measure that each line names, both of the aggregate, {}. A "
-    "value below that without memorisation counts as that value. A setting below three quarters of the best "
-    "accuracy learns far less, and a model that has learnt little memorises little:"
+    "value below that without memorisation counts as that value. A setting learns far less if its accuracy, "
+    "above that of the most frequent answer where runs store it, is below three quarters of the best one. A model that "
+    "has learnt little memorises little:"
 )
 
 

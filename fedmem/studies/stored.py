@@ -60,6 +60,7 @@ def write_study(folder: Path, study: StoredStudy) -> None:
         "seeds": comparison.seeds,
         "measures": comparison.measures,
         "warnings": comparison.warnings,
+        "constant_accuracy": comparison.constant_accuracy,
         "series": [
             {
                 "quantity": asdict(series.quantity) | {"labels": dict(series.quantity.labels.items)},
@@ -91,6 +92,7 @@ def read_study(folder: Path) -> StoredStudy:
             seeds=tuple(content["seeds"]),
             measures=tuple(content["measures"]),
             warnings=tuple(content["warnings"]),
+            constant_accuracy=tuple(map(tuple, content.get("constant_accuracy", ()))),
             series=tuple(_series(content["series"], arrays)),
         )
     except FileNotFoundError as error:

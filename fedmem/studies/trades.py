@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fedmem.contracts.arrays import BoolArray
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.studies.contrasts import Contrast, Mean, bound_interval, contrast, find_dominating, mean_of
 from fedmem.studies.quantities import Quantity, Series
 
 FAR_LESS = 0.75
-"""The share of the best mean utility below which a setting learns far less than the best one."""
+"""The share of what the best setting learns below which a setting learns far less."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,8 +26,9 @@ class Trade:
     `sure` says whether that setting is significantly better in both, adjusted over all pairs of settings and all
     kinds of this measure. For a setting on the front, `rival` is another setting that is significantly better in one
     and not significantly worse in the other. It is −1 where there is none. `saturated` says that the measure is at its
-    end. `learns_less` says that the mean utility is below three quarters of the best one. A model that has learnt
-    little memorises little, so such a setting may be on the front for want of learning.
+    end. `learns_less` says that a setting learns less than three quarters of the most that any learns: of the mean
+    utility above that of the most frequent answer, or of the mean utility where that answer is not stored. A model
+    that has learnt little memorises little, so such a setting may be on the front for want of learning.
     """
 
     quantity: Quantity
@@ -40,10 +42,11 @@ class Trade:
     learns_less: bool = False
 
 
-def trades_of(use: Series, harm: Series, level: float) -> list[Trade]:
+def trades_of(use: Series, harm: Series, level: float, constant: FloatArray | None = None) -> list[Trade]:
     """Each setting in utility and one measure, over the seeds of which every setting has both.
 
-    `level` is that of each test of a difference. A setting without any such seed is no trade.
+    `level` is that of each test of a difference. A setting without any such seed is no trade. `constant` (settings,
+    seeds) is the utility of always giving the most frequent answer; NaN where it is not stored.
     """
     both = ~(np.isnan(use.values) | np.isnan(harm.values))
     shared: BoolArray = np.asarray(both[both.any(axis=1)].all(axis=0))
@@ -57,7 +60,8 @@ def trades_of(use: Series, harm: Series, level: float) -> list[Trade]:
     floored = np.maximum([mean.value for mean in harms], floor)
     best = find_dominating(np.array([mean.value for mean in uses]), floored)
     candidates = [place for place in range(len(uses)) if not math.isnan(uses[place].value + harms[place].value)]
-    best_use = max((uses[setting].value for setting in candidates), default=math.nan)
+    learnt = _learnt([mean.value for mean in uses], None if constant is None else constant[:, shared], candidates)
+    max_learnt = max((learnt[setting] for setting in candidates), default=math.nan)
     trades = []
     for setting in candidates:
         better = best[setting]
@@ -86,10 +90,17 @@ def trades_of(use: Series, harm: Series, level: float) -> list[Trade]:
                 sure=sure,
                 rival=max(rivals, key=lambda other: uses[other].value, default=-1),
                 saturated=harm.zone.holds(harms[setting].value),
-                learns_less=uses[setting].value < FAR_LESS * best_use,
+                learns_less=learnt[setting] < FAR_LESS * max_learnt and max_learnt > 0,
             )
         )
     return trades
+
+
+def _learnt(uses: Sequence[float], constant: FloatArray | None, candidates: Sequence[int]) -> list[float]:
+    """The mean utility of settings above that of the most frequent answer, if every candidate has one in every seed."""
+    if constant is None or np.isnan(constant[list(candidates)]).any():
+        return list(uses)
+    return [use - float(of_setting.mean()) for use, of_setting in zip(uses, constant, strict=True)]
 
 
 def _contrast(series: Series, first: int, second: int, seeds: BoolArray) -> Contrast:

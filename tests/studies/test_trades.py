@@ -61,3 +61,16 @@ def test_a_collapsed_setting_is_marked_as_learning_less() -> None:
     trades = trades_of(series(USE, [0.93, 0.438, 0.71], 0.001), series(HARM, [0.4, 0.0, 0.2], 0.01, 0.0), 0.05)
     assert [trade.better for trade in trades] == [-1, -1, -1]
     assert [trade.learns_less for trade in trades] == [False, True, False]
+
+
+@pytest.mark.parametrize(("constant", "marked"), [(0.5, [False, True, False]), (math.nan, [False, False, False])])
+def test_accuracy_counts_above_the_most_frequent_answer(constant: float, marked: list[bool]) -> None:
+    """With two classes .50 is nothing learnt, though it is above three quarters of .62; that needs a stored answer."""
+    use, harm = series(USE, [0.62, 0.50, 0.60], 0.001), series(HARM, [0.4, 0.0, 0.2], 0.01, 0.0)
+    trades = trades_of(use, harm, 0.05, np.full((3, 6), constant))
+    assert [trade.learns_less for trade in trades] == marked
+
+
+def test_where_nobody_learns_nobody_learns_far_less() -> None:
+    use, harm = series(USE, [0.49, 0.40], 0.001), series(HARM, [0.4, 0.0], 0.01, 0.0)
+    assert not any(trade.learns_less for trade in trades_of(use, harm, 0.05, np.full((2, 6), 0.5)))
