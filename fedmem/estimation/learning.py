@@ -247,10 +247,14 @@ def learning_of_stored(entry: Mapping[str, Any]) -> Learning:
 
 
 _MODELS = {"local": "the clients' models", "global": "the aggregate"}
+_SETS = {"test": "test examples", "population": "held-out rows"}
+
+UNLEARNT = "models are not shown to have learnt"
+"""Begins the warning about learning, which is also its short form."""
 
 
-def learning_warnings(learnings: Sequence[Learning]) -> Iterator[str]:
-    """The warnings about levels whose models are not shown to have learnt; the same for every seed.
+def learning_warnings(learnings: Sequence[Learning], *, numbers: bool = False) -> Iterator[str]:
+    """The warnings about levels whose models are not shown to have learnt; without numbers the same for every seed.
 
     >>> [*learning_warnings([])]
     []
@@ -258,13 +262,22 @@ def learning_warnings(learnings: Sequence[Learning]) -> Iterator[str]:
     flagged = [learning for learning in learnings if learning.verdict == "not shown"]
     if not flagged:
         return
-    models = " and ".join(_MODELS[learning.level] for learning in flagged)
-    has, they_are = ("has", "it is") if [learning.level for learning in flagged] == ["global"] else ("have", "they are")
-    where = "the test set" if flagged[0].on == "test" else "the held-out rows"
-    where = where if flagged[0].on else "the rows trained on"
+    tests = [(learning, _failed_tests(learning)) for learning in flagged]
+    texts = []
+    for learning, failed in tests:
+        named = [f"{over} (p {p:.2g})" if numbers else over for over, p in failed]
+        texts.append(f"{_MODELS[learning.level]}, over {' and '.join(named)}")
     yield (
-        f"nothing shows that {models} {has} learnt anything: on {where}, {they_are} no better than always giving the "
-        "most frequent answer (UTILITY in the table). A model that has learnt nothing memorises "
-        f"nothing, so draw no conclusion about memorisation from low values. Train longer (rounds, client.epochs), "
-        "change client.lr, or lower the noise of differential privacy where there is any."
+        f"{UNLEARNT}. Not shown to be better than always giving the most frequent answer: {'; '.join(texts)}. UTILITY "
+        "in the table has each p. Draw no conclusion about memorisation from low values: they may come from too little "
+        "learning. Train longer (rounds, client.epochs), change client.lr, or lower the noise of differential privacy "
+        "where there is any."
     )
+
+
+def _failed_tests(learning: Learning) -> list[tuple[str, float]]:
+    """What each test that failed is over, with its p."""
+    if not learning.on:
+        return [("the rows trained on", learning.p_of_audit)]
+    tests = ((_SETS[learning.on], learning.p), ("runs", learning.p_of_runs))
+    return [(over, p) for over, p in tests if p > ALPHA]

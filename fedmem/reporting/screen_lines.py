@@ -93,13 +93,18 @@ def count_text(count: int) -> str:
 
 
 def first_of(word: str, texts: Sequence[str], where: str, width: int, style: str) -> Iterator[Line]:
-    """The first of several texts on one line, with their number and where the others are."""
+    """The first of several texts on one line, with their number and where the others are.
+
+    Where it is too long, its first sentence is its short form, if that fits.
+    """
     if not texts:
         return
     more = f" (and {len(texts) - 1} more: {where})" if len(texts) > 1 else ""
     text = f"{word}: {texts[0]}"
     if len(text) + len(more) > width and not more:
         more = f" ({where})"
+    if len(text) + len(more) > width and len(short := text.partition(". ")[0]) + len(more) <= width:
+        text = short
     yield f"{truncate(text, width - len(more))}{more}", style
 
 

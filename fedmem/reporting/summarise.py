@@ -12,6 +12,7 @@ import numpy as np
 
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import NO_LABELS, Labels, Level
+from fedmem.estimation.learning import UNLEARNT, learning_warnings
 from fedmem.estimation.single_examples import smallest_p
 from fedmem.estimation.two_way import FEWEST
 from fedmem.reporting import privacy_sections
@@ -69,7 +70,7 @@ def summarise(run: Run, table: Summary | None = None) -> RunSummary:
         commit=manifest.get("commit") or "",
         measurements_sha256=sha256_of(run.path / "measurements.parquet"),
         alarms=tuple(manifest.get("alarms") or ()),
-        warnings=tuple(caveats_of_stored(scenario) if stored_warnings is None else stored_warnings),
+        warnings=_warnings(table, caveats_of_stored(scenario) if stored_warnings is None else stored_warnings),
         failures=int(failed.sum()),
         client_rounds=len(failed),
         verdicts=tuple(verdict_of(level, kinds) for level in LEVELS),
@@ -84,6 +85,12 @@ def summarise(run: Run, table: Summary | None = None) -> RunSummary:
         limits=tuple(_limits(table, kinds)),
         power=power_text(kinds, int(table.run.scenario.get("runs", 1))),
     )
+
+
+def _warnings(table: Summary, stored: Sequence[str]) -> tuple[str, ...]:
+    """The stored warnings; that about learning names its p, which a manifest leaves to the table."""
+    with_p = next(learning_warnings(table.learnings, numbers=True), "")
+    return tuple(with_p if with_p and text.startswith(UNLEARNT) else text for text in stored)
 
 
 def write_summary(folder: Path | str) -> RunSummary:

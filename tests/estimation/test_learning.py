@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
@@ -162,7 +163,7 @@ def test_without_a_test_set_reference_data_are_asked() -> None:
     labels = np.repeat([0, 1, 2], 20)
     learning = check([block("population", np.tile(labels == 0, (8, 1)))], population=examples(labels))
     assert (learning.on, learning.verdict) == ("population", "not shown")
-    assert "on the held-out rows" in " ".join(learning_warnings([learning]))
+    assert "over held-out rows" in " ".join(learning_warnings([learning]))
 
 
 @pytest.mark.parametrize(("role", "verdict"), [("typical", "not shown"), ("canary", "undefined")])
@@ -198,8 +199,12 @@ def test_warning_names_the_levels_and_no_number() -> None:
     flagged = check([block("test", np.tile(labels == 0, (8, 1)))], examples(labels))
     (both,) = learning_warnings([cast("Any", flagged), learning_of_stored({**vars(flagged), "level": "local"})])
     (one,) = learning_warnings([flagged])
-    assert "the aggregate and the clients' models have learnt" in both
-    assert "the aggregate has learnt" in one
+    assert both.startswith("models are not shown to have learnt. ")
+    assert (
+        "answer: the aggregate, over test examples and runs; the clients' models, over test examples and runs." in both
+    )
+    assert "answer: the aggregate, over test examples and runs." in one
+    assert "memorises nothing" not in both
     assert not any(character.isdigit() for character in both), "a comparison shows each warning once for all seeds"
 
 
@@ -207,3 +212,13 @@ def test_p_is_that_of_student() -> None:
     """Of three 1 and one 0 the mean is 0.75 and t is 3, with 3 degrees of freedom."""
     assert p_better(np.array([1.0, 1.0, 1.0, 0.0])) == pytest.approx(0.02883, abs=1e-5)
     assert p_better(np.array([-1.0, -1.0, -1.0, 0.0])) == pytest.approx(1 - 0.02883, abs=1e-5)
+
+
+def test_the_summary_names_the_failed_test_with_its_p() -> None:
+    labels = np.repeat([0, 1, 2], 20)
+    flagged = check([block("test", np.tile(labels == 0, (8, 1)))], examples(labels))
+    over_examples = replace(flagged, p=0.22, p_of_runs=0.001)
+    (text,) = learning_warnings([over_examples], numbers=True)
+    assert "the aggregate, over test examples (p 0.22)." in text
+    (text,) = learning_warnings([replace(flagged, p=0.001, p_of_runs=0.3)], numbers=True)
+    assert "the aggregate, over runs (p 0.3)." in text

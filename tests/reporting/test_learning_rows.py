@@ -9,6 +9,7 @@ import pytest
 from rich.console import Console
 
 import fedmem
+from fedmem.reporting.first_screen import FirstScreen
 from fedmem.reporting.page import report
 from fedmem.reporting.summarise import summarise
 from fedmem.reporting.table import table
@@ -36,11 +37,11 @@ def untrained(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_a_run_at_chance_is_warned_of(untrained: Run) -> None:
-    texts = [text for text in untrained.manifest["warnings"] if "nothing shows that" in text]
+    texts = [text for text in untrained.manifest["warnings"] if "not shown to have learnt" in text]
     assert len(texts) == 1
-    assert "draw no conclusion about memorisation" in texts[0]
-    assert "WARNING: nothing shows that the clients' models and the aggregate have learnt" in printed(untrained)
-    assert "nothing shows that" in report(untrained.path).read_text()
+    assert "Draw no conclusion about memorisation" in texts[0]
+    assert "WARNING: models are not shown to have learnt" in printed(untrained)
+    assert "not shown to have learnt" in report(untrained.path).read_text()
 
 
 def test_a_run_that_learns_is_not_warned_of(tmp_path: Path) -> None:
@@ -73,4 +74,7 @@ def test_the_summary_has_accuracy_but_no_keys_of_rows(untrained: Run) -> None:
         assert measured is not None
         assert measured.value > 0
         assert measured.keys == ()
-    assert any("nothing shows that" in text for text in summarise(untrained).warnings)
+    assert any("not shown to have learnt" in text for text in summarise(untrained).warnings)
+    assert any("the aggregate, over test examples (p " in text for text in summarise(untrained).warnings)
+    (line,) = [text for text, _ in FirstScreen(summary=summarise(untrained), page=None).lines(80) if "WARN" in text]
+    assert line == "WARNING: models are not shown to have learnt (--full)"
