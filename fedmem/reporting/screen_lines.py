@@ -38,6 +38,7 @@ class Rows:
         gap: int = 2,
         *,
         preferred: Sequence[bool] = (),
+        ranks: Sequence[int] = (),
         is_tested: bool = True,
     ) -> Rows:
         """A heading and at most `limit` lines in all; some rows are preferred where not all fit.
@@ -49,12 +50,15 @@ class Rows:
             limit: The most lines.
             gap: Spaces between columns.
             preferred: The rows that are shown first; by default the significant ones.
+            ranks: The rank of each row; where not all fit, those of lower ranks are shown. By default preferred rows
+                have the lower rank.
             is_tested: Whether rows are tested; otherwise none of those left out is called significant.
         """
         preferred = preferred or significant
         texts = align(table, gap)
         heading, rows, last = texts[0], texts[1 : len(significant) + 1], texts[len(significant) + 1 :]
-        order = sorted(range(len(rows)), key=lambda index: (not preferred[index], index))
+        ranks = ranks or [not is_preferred for is_preferred in preferred]
+        order = sorted(range(len(rows)), key=lambda index: (ranks[index], index))
         room = limit - 1 - len(last)
         is_whole = len(rows) <= room
         kept = set(order if is_whole else order[: max(room - 1, 0)])

@@ -18,7 +18,7 @@ from fedmem.studies.finer import finer_rows
 from fedmem.studies.not_significant import not_significant_note as not_significant_note
 from fedmem.studies.quantities import Quantity
 from fedmem.studies.reading_notes import few_seeds_warning, notes_of_measure, with_few_seeds
-from fedmem.studies.trades import Trade
+from fedmem.studies.trades import Trade, by_means
 from fedmem.studies.within import sections_within
 
 if TYPE_CHECKING:
@@ -354,15 +354,6 @@ _FRONT = (
     "above that of the most frequent answer where runs store it, is below three quarters of the best one. A model that "
     "has learnt little memorises little:"
 )
-
-
-def by_means(*, is_tested: bool) -> str:
-    """How settings come to be on a front.
-
-    >>> by_means(is_tested=False)
-    'by means, not tested'
-    """
-    return "by means, significant or not" if is_tested else "by means, not tested"
 
 
 def front_title(comparison: Comparison) -> str:

@@ -19,6 +19,7 @@ from fedmem.reporting.screen_lines import MORE, Line, Rows, first_of, fit, trunc
 from fedmem.reporting.table import line_text
 from fedmem.reporting.verdict import list_text
 from fedmem.studies.study_summary import SettingValue, StudySummary
+from fedmem.studies.trades import by_means
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
@@ -69,9 +70,18 @@ class StudyScreen:
     def _tail(self, width: int) -> Iterator[Line]:
         """How many differences are significant, and which settings no other one dominates."""
         fronts = [f"test accuracy and {front}" for front in self.summary.fronts]
+        word = f"Front ({by_means(is_tested=self.summary.is_compared)})"
         if not fronts and len(self.summary.settings) > 1:
             yield truncate("Front: utility was not measured; add the probe {kind: utility}", width), ""
-        yield from first_of("Front", fronts, MORE, width, "")
+        if fronts:
+            first, *rest = wrap(f"{word}: {fronts[0]}", width)
+            # the settings on the front stand at its end, so that a long one takes two lines
+            if rest:
+                yield first, ""
+            last = " ".join(rest) or first
+            more = f" (and {count(len(fronts) - 1, 'more front')}: {MORE})" if len(fronts) > 1 else ""
+            more = more or f" ({MORE})" * (len(last) > width)
+            yield f"{truncate(last, width - len(more))}{more}", ""
         text = self._counts()
         yield truncate(text, width), "dim"
 
@@ -95,7 +105,9 @@ class StudyScreen:
             key = (value.title, value.kind, tuple(sorted(value.labels.items())))
             groups.setdefault(key, []).append(value)
         ordered = sorted(groups.values(), key=lambda group: not group[0].kind)
-        cells, significant, preferred = [], [], []
+        cells, significant, preferred, ranks = [], [], [], []
+        num_useful = sum(len({value.setting for value in group}) for group in ordered if group[0].is_utility)
+        useful_rank = 0 if 2 * num_useful < limit else 1
         for group in ordered:
             settings = list(dict.fromkeys(value.setting for value in group))
             arrows = [self._arrow(value) for value in group]
@@ -105,6 +117,13 @@ class StudyScreen:
                 cells.append((_name(group[0]), setting, *(_cell(of_setting.get(level)) for level in _LEVELS)))
                 significant.append(any(arrow for _, arrow in of_setting.values()))
                 preferred.append(significant[-1] or (any(arrows) and setting in self.summary.reference))
+                if group[0].is_utility:
+                    # the other axis of the front
+                    ranks.append(useful_rank)
+                elif preferred[-1]:
+                    ranks.append(1)
+                else:
+                    ranks.append(2 + all(value.is_anything for value, _ in of_setting.values()))
         if not cells or limit < 2:
             return []
         marks = [f"↑ ↓ differs from {list_text(self._references())}"] * any(significant)
@@ -117,7 +136,9 @@ class StudyScreen:
         is_tested = self.summary.is_compared
         if not is_tested:
             preferred = [True] * len(cells)
-        return list(Rows.of(table, significant, limit, gap, preferred=preferred, is_tested=is_tested).lines)
+        return list(
+            Rows.of(table, significant, limit, gap, preferred=preferred, ranks=ranks, is_tested=is_tested).lines
+        )
 
     def _references(self) -> list[str]:
         return list(dict.fromkeys(self.summary.reference))

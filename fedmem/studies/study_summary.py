@@ -115,6 +115,8 @@ class SettingValue:
         high: Upper end.
         seeds: How many seeds are behind it.
         saturated: Whether it is too near an end of its measure to be compared.
+        is_utility: Whether it is what models are good for, which fronts set against memorisation.
+        is_anything: Whether there is no interval, or it is the whole range of the measure, so that it shows nothing.
     """
 
     setting: str
@@ -129,6 +131,8 @@ class SettingValue:
     high: float
     seeds: int
     saturated: bool
+    is_utility: bool
+    is_anything: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -347,6 +351,7 @@ def _value(
 ) -> SettingValue:
     estimate = entry.mean if isinstance(entry, Row) else entry.ratio
     is_undefined = isinstance(entry, Retention) and bool(entry.reason)
+    ends = (estimate.low, estimate.high)
     return SettingValue(
         setting=comparison.labels[setting],
         metric=quantity.metric,
@@ -360,4 +365,6 @@ def _value(
         high=math.nan if is_undefined else estimate.high,
         seeds=estimate.n,
         saturated=entry.saturated,
+        is_utility=quantity.useful,
+        is_anything=is_undefined or math.isnan(estimate.low) or (level != "retention" and ends == quantity.range),
     )

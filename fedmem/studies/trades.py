@@ -115,3 +115,12 @@ def _is_rival(more_use: Contrast, less_harm: Contrast | None, level: float) -> b
     """
     signs = [0 if one is None or not one.p < level else 1 if one.value > 0 else -1 for one in (more_use, less_harm)]
     return max(signs) > 0 and min(signs) >= 0
+
+
+def by_means(*, is_tested: bool) -> str:
+    """How settings come to be on a front.
+
+    >>> by_means(is_tested=False)
+    'by means, not tested'
+    """
+    return "by means, significant or not" if is_tested else "by means, not tested"

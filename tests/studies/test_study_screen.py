@@ -84,3 +84,19 @@ def test_a_sweep_says_no_word_of_significance() -> None:
     found = lines(summary_of(as_sweep(study_of(series))))
     assert sum(line.startswith("…") and line.endswith("more rows: --full") for line in found) == 1
     assert "significant" not in " ".join(found)
+
+
+@pytest.mark.parametrize("is_sweep", [True, False])
+def test_fronts_have_their_caveat_and_their_axis(is_sweep: bool) -> None:
+    """Rows of utility are shown before rows whose intervals are the whole range."""
+    vague = [series_of(f"kind{i}", "global", [(0.0, 1.0, 0.5, 0.0, 1.0)] * 3) for i in range(30)]
+    vague = [replace(each, quantity=replace(each.quantity, range=(0.3, 0.7))) for each in vague]
+    use = series_of("", "global", [FIRM, LIKE, LIKE], metric="test_accuracy")
+    study = study_of([*vague, use])
+    assert {row.is_anything for row in summary_of(study).values if row.kind} == {True}
+    found = lines(summary_of(as_sweep(study) if is_sweep else study, fronts=("auc, a: krum",) * 6), 120)
+    assert sum(line.startswith("test accuracy") for line in found) == 3
+    caveat = "by means, not tested" if is_sweep else "by means, significant or not"
+    assert f"Front ({caveat}): test accuracy and auc, a: krum (and 5 more fronts: --full)" in found
+    long = lines(summary_of(study, fronts=("memorisation, random_pattern: fedavg; fedmedian; Halfway",)), 80)
+    assert any(line.endswith("random_pattern: fedavg; fedmedian; Halfway") for line in long)
