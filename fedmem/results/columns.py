@@ -48,6 +48,12 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "margin": "log odds of the label",
         "correct": "whether the prediction is the label; for texts, the share of tokens that are",
     },
+    "signals": {
+        **_MODEL,
+        "name": "the measure of the signal",
+        "subject": "the audit example: the subject of the table audit",
+        "value": "the value of the model on the example; empty where it is undefined",
+    },
     "ranks": {
         **_MODEL,
         "family": "the kind of canary",

@@ -170,15 +170,17 @@ def run_tables(run: Run) -> list[ExportTable]:
         "summary": (run.table, "one value of the first screen"),
         "measurements": (lambda: run.measurements, "one reading or estimate, with its interval and its count"),
         "evidence": (lambda: run.evidence, "one observed model on one example"),
+        "signals": (lambda: run.signals, "one signal of one observed model on one audit example"),
         "ranks": (lambda: _ranks(run), "one canary among its references, by one observed model"),
         "audit": (lambda: run.audit.drop(columns=["inputs", "is_in"]), "one audit example, without its input"),
         "inclusion": (lambda: _inclusion(run), "one audit example in one run"),
         "participation": (lambda: run.participation, "one client in one round of one run"),
     }
+    sources = {"summary": "summary.json", "signals": "signals.parquet"}
     return [
         ExportTable(name=name, means=means, frame=frame, meanings={**label_meanings(), **COLUMNS[name]})
         for name, (frame, means) in frames.items()
-        if name != "summary" or (run.path / "summary.json").is_file()
+        if name not in sources or (run.path / sources[name]).is_file()
     ]
 
 

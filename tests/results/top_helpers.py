@@ -116,10 +116,13 @@ def with_el2n(folder: Path) -> Run:
         round=1, level="global", name="el2n", run=np.arange(RUNS, dtype=np.int32),
         client=np.full(RUNS, -1, np.int32), values=(1.0 - 0.1 * np.arange(6) * is_in).astype(np.float64),
     )  # fmt: skip
-    return stored(
+    made_run = stored(
         folder, replace(made, signals=(block,)), estimators=(Memorisation(), SignalMeans(signal=El2n())),
-        manifest={"measures": [to_json(one) for one in El2n.measures]}, signals=[{"kind": "el2n"}],
+        manifest={"measures": [to_json(one) for one in El2n.measures]},
     )  # fmt: skip
+    with (folder / "scenario.yaml").open("a") as file:
+        file.write("signals: [{kind: el2n}]\n")
+    return read(made_run.path)
 
 
 def estimated(folder: Path) -> Run:

@@ -13,6 +13,7 @@ from fedmem.results.columns import COLUMNS
 from fedmem.results.read import Run, read
 from fedmem.sharing.run_content import Points, finished_seconds, parameters_of, run_content, run_tables
 from tests.results.read_helpers import write
+from tests.results.top_helpers import with_el2n
 from tests.sharing.sharing_helpers import finished_run
 
 
@@ -56,6 +57,16 @@ def test_every_column_of_a_run_is_described(run: Run) -> None:
         assert len(frame), table.name
         assert [name for name in frame.columns if name not in table.meanings] == []
         assert [name for name in COLUMNS[table.name] if name not in frame.columns] == []
+
+
+def test_signals_are_a_table_of_a_run_that_has_some(run: Run, tmp_path: Path) -> None:
+    assert "signals" not in [table.name for table in run_tables(run)]
+    made = with_el2n(tmp_path / "run")
+    (signals,) = (table for table in run_tables(made) if table.name == "signals")
+    frame = signals.frame()
+    assert len(frame) == 16 * 6
+    assert sorted(frame.columns) == sorted(COLUMNS["signals"])
+    assert frame["value"].min() == 0.5
 
 
 def test_ranks_and_inclusion_have_a_row_for_each_entry(run: Run) -> None:
