@@ -106,8 +106,10 @@ def measure(folder: Folder, full: Full = False, debug: Debug = False) -> None:
     """Estimate again from the evidence of a finished run; trains nothing. Readings of probes stay as they are."""
     with reporting():
         from fedmem.execution.run import measure as measure_again
+        from fedmem.results.transfer import renewing_list
 
-        show_results(measure_again(folder), quiet=False, full=full)
+        with renewing_list(folder):
+            show_results(measure_again(folder), quiet=False, full=full)
 
 
 @app.command()
@@ -122,14 +124,17 @@ def report(
     """Draw the figures of a finished run, comparison or sweep again and print what it shows; trains nothing."""
     with reporting():
         from fedmem.errors import ComponentError
+        from fedmem.results.transfer import renewing_list
         from fedmem.studies.stored import is_study
 
-        if not is_study(folder):
-            show_results(folder, quiet=False, full=full, max_examples=examples)
-        elif examples is not None:
+        of_study = is_study(folder)
+        if of_study and examples is not None:
             raise ComponentError("--examples", f"{folder} is no run, and its page shows no examples; leave it out")
-        else:
-            show_study(folder, full=full)
+        with renewing_list(folder):
+            if of_study:
+                show_study(folder, full=full)
+            else:
+                show_results(folder, quiet=False, full=full, max_examples=examples)
 
 
 @app.command("runs")

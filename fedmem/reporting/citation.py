@@ -13,7 +13,7 @@ def citation(run: Run) -> str:
     commit = manifest.get("commit")
     return (
         f"fedmem, version {version}{f', commit {commit}' if commit else ''}. "
-        f"Scenario {run.scenario.get('name', '')}, id {manifest.get('id', run.path.name)}, finished {finished_at(run)}."
+        f"Scenario {run.scenario.get('name', '')}, id {run.id}, finished {finished_at(run)}."
     )
 
 

@@ -150,7 +150,7 @@ def _head(run: Run, first: Ranking | None) -> dict[int, dict[str, Any]]:
 
 def _head_note(run: Run) -> str:
     return (
-        f"The first {FIRST} have the wider intervals of `fedmem top {run.path.name} -n {FIRST}`, which allow for their "
+        f"The first {FIRST} have the wider intervals of `fedmem top {run.id} -n {FIRST}`, which allow for their "
         "selection from all examples."
     )
 

@@ -50,7 +50,7 @@ def component_text(component: Any) -> str:
 
 
 def _circumstances(run: Run, manifest: Mapping[str, Any]) -> Iterator[str]:
-    yield f"id {manifest.get('id', run.path.name)}"
+    yield f"id {run.id}"
     yield f"finished {finished_at(run)}"
     versions = manifest.get("versions") or {}
     commit = manifest.get("commit")

@@ -86,8 +86,8 @@ def _values(
     ]
     texts, written = texts_cells(run), written_cells(run)
     values = {
-        "title": str(run.scenario.get("name", run.path.name)),
-        "place": run.path.name,
+        "title": str(run.scenario.get("name", run.id)),
+        "place": run.id,
         "eyebrow": "fedmem report",
         "headline": headline(run).partition(": ")[2] + ".",
         "alarms": alarms(run),
@@ -122,7 +122,7 @@ def _values(
         "estimate_columns": ("source", "metric", "subject", "level", "labels", "n", "value"),
         "citation": citation(run),
         "versions": versions_text(run),
-        "footer": f"Files of this run: {run.path.name}. This page loads nothing from elsewhere.",
+        "footer": f"Files of this run: {run.id}. This page loads nothing from elsewhere.",
     }
     return values | {"contents": list(_contents(values))}
 

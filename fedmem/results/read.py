@@ -100,6 +100,11 @@ class Run(RunViews):
                 raise ValueError("it is no scenario")
         return scenario
 
+    @property
+    def id(self) -> str:
+        """The id of the run, which its folder is named by until somebody moves it."""
+        return str(self.manifest.get("id", self.path.name))
+
     @cached_property
     def measurements(self) -> pd.DataFrame:
         """Every reading and estimate with its interval and its n."""
@@ -117,10 +122,7 @@ class Run(RunViews):
 
     @cached_property
     def signals(self) -> pd.DataFrame:
-        """The values of signals of every observed model on every audit example.
-
-        Errors: `RunError` where the scenario has no signals.
-        """
+        """The values of signals of every observed model on every audit example; `RunError` where there are none."""
         if not self.scenario.get("signals"):
             raise RunError(f"{self.path} has no signals; add some to the scenario, such as signals: [{{kind: el2n}}]")
         return self._frame("signals")

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedmem.errors import FedmemError, FolderError, RunError
 from fedmem.guards.guarding import NOT_OURS
-from fedmem.results.folder import is_finished, writing
+from fedmem.results.folder import is_finished, put, writing
 from fedmem.results.urls import public_url, without_secrets
 
 if TYPE_CHECKING:
@@ -90,13 +90,35 @@ def push(folder: Path | str, url: str, *, force: bool = False) -> Transferred:
         for entry in entries:
             with system.open(_join(root, entry.name), "rb") as stream:
                 _verify(entry, stream, lambda data: None, public_url(url))
-        content = {
-            "schema": _SCHEMA,
-            "files": [{"name": entry.name, "size": entry.size, "sha256": entry.sha256} for entry in entries],
-        }
         with system.open(_join(root, LIST), "wb") as stream:
-            stream.write((json.dumps(content, indent=1) + "\n").encode())
+            stream.write(_list_bytes(entries))
     return _result(public_url(url), entries)
+
+
+@contextmanager
+def renewing_list(folder: Path) -> Iterator[None]:
+    """Within, files of a copy may be drawn again: the entries of those that were written are renewed in its list.
+
+    Entries of other files stay, so that damage to them is still found. Nothing is done in a folder without a list.
+    """
+
+    def stamps() -> dict[str, tuple[int, int]]:
+        paths = {name: folder.joinpath(*name.split("/")) for name in _names_below(folder)}
+        return {name: (path.stat().st_mtime_ns, path.stat().st_ino) for name, path in paths.items()}
+
+    if not (folder / LIST).is_file():
+        yield
+        return
+    before = stamps()
+    try:
+        yield
+    finally:  # an alarm of a run ends the command after its page was written
+        written = [name for name, stamp in stamps().items() if before.get(name) != stamp]
+        entries = {entry.name: entry for entry in _entries_of((folder / LIST).read_bytes(), str(folder))}
+        for name in written:
+            data = folder.joinpath(*name.split("/")).read_bytes()
+            entries[name] = _Entry(name=name, size=len(data), sha256=hashlib.sha256(data).hexdigest())
+        put(folder / LIST, _list_bytes(list(entries.values())))
 
 
 def pull(url: str, folder: Path | str, *, force: bool = False) -> Transferred:
@@ -147,6 +169,12 @@ def read_remote(url: str) -> Run:
         raise
     weakref.finalize(run, shutil.rmtree, place, ignore_errors=True)
     return run
+
+
+def _list_bytes(entries: Sequence[_Entry]) -> bytes:
+    """The list of a copy as JSON."""
+    files = [{"name": entry.name, "size": entry.size, "sha256": entry.sha256} for entry in entries]
+    return (json.dumps({"schema": _SCHEMA, "files": files}, indent=1) + "\n").encode()
 
 
 def _names_below(folder: Path) -> list[str]:
@@ -200,6 +228,11 @@ def _read_list(system: Any, root: str, url: str) -> Sequence[_Entry]:
             f"{public_url(url)} holds no finished copy (no {LIST}): the address is wrong, or fedmem push was "
             "interrupted there; run it again"
         ) from None
+    return _entries_of(data, url)
+
+
+def _entries_of(data: bytes, url: str) -> Sequence[_Entry]:
+    """The files of a list. Errors: `RunError` where it is wrong or hostile."""
     try:
         if len(data) > _MAX_LIST:
             raise ValueError("it is too long")

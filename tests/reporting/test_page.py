@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -263,3 +264,16 @@ def test_a_comparison_has_no_retention_of_what_runs_have_none_of(folder: Path) -
     replace_measurements(folder, measured)
     assert paired().keys() == found.keys()
     assert all(map(math.isnan, paired().values()))
+
+
+def test_a_copy_under_another_name_has_the_same_page(tmp_path: Path) -> None:
+    pages = []
+    for name in ("0123456789ab", "copy"):
+        folder = tmp_path / name
+        write(folder, bank(), measurements=rows(), scenario_yaml=SCENARIO)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        manifest |= {"id": "0123456789ab", "finished": "2030-01-01T00:00:00+00:00"}
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        pages.append(report(folder).read_bytes())
+    assert pages[0] == pages[1]
+    assert b"Files of this run: 0123456789ab" in pages[1]

@@ -13,7 +13,7 @@ import pytest
 import fedmem
 from fedmem.errors import FolderError, RunError
 from fedmem.results import transfer
-from fedmem.results.transfer import LIST, pull, push, read_remote
+from fedmem.results.transfer import LIST, pull, push, read_remote, renewing_list
 from tests.results.read_helpers import entries, write
 
 fsspec = pytest.importorskip("fsspec", reason="the extra remote is not installed")
@@ -244,3 +244,36 @@ def test_a_comparison_is_pulled_and_not_read_as_a_run(memory: Any, tmp_path: Pat
     assert files(tmp_path / "back") == {"series.json": b"1", "values.csv": b"1"}
     with pytest.raises(FolderError, match="is a comparison or sweep"):
         fedmem.read("memory://store/compare-0")
+
+
+def test_files_drawn_again_in_a_copy_leave_it_whole(run: Path, tmp_path: Path) -> None:
+    place = tmp_path / "copy"
+    push(run, str(place))
+
+    def draw() -> None:
+        with renewing_list(place):
+            (place / "report.html").write_text("again")
+            (place / "more" / "page ü.html").write_text("again, too")
+            raise KeyError  # the command ends with an error after it has written
+
+    with pytest.raises(KeyError):
+        draw()
+    pull(str(place), tmp_path / "back")
+    assert (tmp_path / "back" / "report.html").read_text() == "again"
+    assert (tmp_path / "back" / "more" / "page ü.html").read_text() == "again, too"
+
+
+def test_damage_is_still_found_after_another_file_is_renewed(run: Path, tmp_path: Path) -> None:
+    place = tmp_path / "copy"
+    push(run, str(place))
+    (place / "more" / "page ü.html").write_text("damaged")
+    with renewing_list(place):
+        (place / "report.html").write_text("again")
+    with pytest.raises(RunError, match="is damaged"):
+        pull(str(place), tmp_path / "back")
+
+
+def test_a_folder_without_a_list_gets_none(run: Path) -> None:
+    with renewing_list(run):
+        (run / "report.html").write_text("again")
+    assert not (run / LIST).exists()
