@@ -171,7 +171,7 @@ class AttackResult:
     """The result of an attack: the reconstruction, the adversary's knowledge, and scores if the truth is known.
 
     `match` says whether the update was matched at all. If it was not, the attack says nothing about safety.
-    `notes` are what in the files contradicts what is known.
+    `notes` are what in the files, or in the number of true inputs, contradicts what is known.
     """
 
     found: Reconstruction
@@ -265,7 +265,10 @@ def attack(  # noqa: PLR0913 - options for users, all by name
         knows=target.knows,
         clients=known.clients,
         match=match,
-        notes=() if gradient else _contradictions(states[0], states[1], model, known),
+        notes=(
+            *(() if gradient else _contradictions(states[0], states[1], model, known)),
+            *_fewer_inputs(len(true), known),
+        ),
         scores=found_scores,
         truth=true if len(true) else None,
         gallery_size=len(others),
@@ -328,6 +331,16 @@ def _contradictions(before: Params, after: Params, model: nn.Module, known: Know
         f"mode eval is granted, but {len(changed)} buffers differ between the two files, for example {changed[0]!r}. "
         "The client seems to have trained in mode train, with the statistics of its batches. Its gradient then differs "
         "from the one that is matched. Train the client in mode eval, or with GroupNorm",
+    )
+
+
+def _fewer_inputs(count: int, known: Known) -> tuple[str, ...]:
+    """What contradicts the number of examples; nothing without true inputs, or with all of them."""
+    if count in (0, known.num_images):
+        return ()
+    return (
+        f"{known.num_images} images shape the update by what is known, and there are {count} true inputs. If these are "
+        f"all inputs of the update, the number of images is wrong: give {count}. Otherwise, only these are scored",
     )
 
 

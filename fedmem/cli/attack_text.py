@@ -30,6 +30,12 @@ GRANTED = {
 }
 """The meaning of the words of `knows`."""
 
+CANNOT_WORK = (
+    "It worked on none of the simulated updates of a client that works as assumed. So this attack cannot work on "
+    "updates of this kind. Raise attack.steps, use a stronger attack, or give a --gallery of inputs like the client's"
+)
+"""What stands instead of reasons at the client, where the attack fails on its own simulated updates."""
+
 OPTIONS = {"labels": "--labels LABEL,LABEL,...", "batches": "--in-order"}
 """The options that grant what an attack may know."""
 
@@ -98,6 +104,8 @@ def match_lines(match: Match, notes: Sequence[str] = (), leaked: str = "") -> li
         if leaked
         else "WARNING: the update was not matched, so this attack says nothing about safety"
     )
+    if match.verdict == "bad" and match.worked and not any(match.worked):
+        return [*lines, f"{warning}. {CANNOT_WORK}"]
     return [*lines, f"{warning}. {swapped}: {REASONS}"]
 
 

@@ -163,3 +163,13 @@ def test_attack_on_several_steps_uses_the_known_order(folder: Path) -> None:
     code, _, error = call(*work, "--out", "without")
     assert code == 2
     assert "order: drawn" in error
+
+
+def test_fewer_true_inputs_than_images_are_noted() -> None:
+    model = nn.Linear(4, 3)
+    before, after = pair(model)
+    known = Known(input_shape=(4,), num_classes=3, num_images=2, lr=1)
+    for true, expected in ((1, ["2 images shape the update by what is known"]), (2, []), (0, [])):
+        truth = np.random.default_rng(0).random((true, 4)) if true else None
+        done = attack(before, after, model=model, attack=Spy(), known=known, truth=truth, controls=0)
+        assert [note[: len(text)] for note, text in zip(done.notes, expected, strict=True)] == expected

@@ -88,6 +88,17 @@ def test_reasons_and_undecided_matches_are_in_words() -> None:
     assert "match: undecided" in match_lines(overlap)[0]
 
 
+def test_an_attack_that_never_works_does_not_blame_the_client() -> None:
+    bad = Match(distance=0.9, as_stated=(0.3, 0.4, 0.5), misstated=(0.2, 0.3), worked=(False,) * 3, reverse=0.95)
+    *_, match, warning = match_lines(bad)
+    assert "works on 0 of 3 of them" in match
+    assert "this attack cannot work on updates of this kind" in warning
+    assert "usual reasons" not in warning
+    assert "Adam" not in warning
+    other = match_lines(replace(bad, worked=(True, False, False)))[-1]
+    assert "usual reasons" in other
+
+
 def test_leaks_without_a_match_are_not_called_no_evidence() -> None:
     """The warning about the match and the count of identified inputs agree."""
     bad = Match(distance=0.3, as_stated=(1e-6, 1e-5), misstated=(0.2, 0.3), reverse=0.4)
