@@ -53,7 +53,7 @@ class Effect:
         """The numbers in one line."""
         name = {"local": "owning client", "global": "aggregate"}[self.level]
         value, low, high, auc = (
-            f"{round(number, 2) + 0.0:.2f}" for number in (self.value, self.low, self.high, self.auc)
+            f"{round(number, 2) + 0.0:.2f}".replace("-", "−") for number in (self.value, self.low, self.high, self.auc)
         )
         return f"{name:14} memorisation {value} [{low}, {high}], p = {self.p:.4f}; LiRA AUC {auc}"
 

@@ -45,7 +45,7 @@ def test_smallest_p_of_the_scenario_is_below_the_threshold() -> None:
 
 
 def test_text_has_no_negative_zero() -> None:
-    assert "memorisation 0.00 [-0.10, 0.00]" in replace(NONE, value=-0.001, low=-0.1, high=-0.0).text
+    assert "memorisation 0.00 [−0.10, 0.00]" in replace(NONE, value=-0.001, low=-0.1, high=-0.0).text
 
 
 @pytest.mark.slow
