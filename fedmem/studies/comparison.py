@@ -33,7 +33,7 @@ from fedmem.studies.contrasts import (
     why_undefined,
 )
 from fedmem.studies.grid import Setting, label_of
-from fedmem.studies.quantities import Quantity, Series, constant_accuracies, gather
+from fedmem.studies.quantities import Quantity, Series, constant_accuracies, gather, warned_settings
 from fedmem.studies.trades import Trade, trades_of
 
 
@@ -117,8 +117,9 @@ class Retention:
 class Comparison:
     """Runs side by side: S settings, each with its reference by place (itself: it is one), and their seeds.
 
-    `warnings` are those of the runs, each once. `constant_accuracy` (S, seeds) is the test accuracy of always giving
-    the most frequent answer, None where it is not stored.
+    `warnings` are those of the runs, each once, the most serious first; `warned` has the settings of each.
+    `constant_accuracy` (S, seeds) is the test accuracy of always giving the most frequent answer, None where it is not
+    stored.
     """
 
     settings: tuple[Setting, ...]
@@ -127,6 +128,7 @@ class Comparison:
     series: tuple[Series, ...]
     measures: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    warned: tuple[tuple[int, ...], ...] = ()
     constant_accuracy: tuple[tuple[float | None, ...], ...] = ()
 
     @staticmethod
@@ -142,15 +144,16 @@ class Comparison:
         Errors: those of reading a run.
         """
         shape = len(settings), len(seeds)
-        series, run_warnings = gather(runs, shape)
+        warned = warned_settings(runs)
         constant = constant_accuracies(runs, shape).tolist()
         return Comparison(
             settings=tuple(settings),
             reference=tuple(reference),
             seeds=tuple(seeds),
-            series=series,
+            series=gather(runs, shape),
             measures=tuple(measures),
-            warnings=run_warnings,
+            warnings=tuple(warned),
+            warned=tuple(warned.values()),
             constant_accuracy=tuple(tuple(None if math.isnan(share) else share for share in row) for row in constant),
         )
 

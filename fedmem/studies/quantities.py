@@ -11,7 +11,7 @@ import numpy as np
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Labels
-from fedmem.estimation.learning import learning_of_stored
+from fedmem.estimation.learning import learning_of_stored, learning_warnings
 from fedmem.estimation.saturation import NOWHERE, SaturationZone
 from fedmem.reporting.cells import Value
 from fedmem.reporting.measures import Variant, label_title, measure_of
@@ -103,19 +103,17 @@ class Series:
         return contrast(np.where(self.same_rate(setting, other), self.values[setting], math.nan), self.values[other])
 
 
-def gather(runs: Mapping[tuple[int, int], Run], shape: tuple[int, int]) -> tuple[tuple[Series, ...], tuple[str, ...]]:
-    """Every quantity of finished runs, by setting and place of the seed, and the warnings of the runs, each once.
+def gather(runs: Mapping[tuple[int, int], Run], shape: tuple[int, int]) -> tuple[Series, ...]:
+    """Every quantity of finished runs, by setting and place of the seed.
 
     Errors: those of reading a run.
     """
     arrays_by_quantity: dict[Quantity, dict[str, FloatArray]] = {}
     rounds: dict[Quantity, dict[int, FloatArray]] = {}
     intervals: dict[Quantity, dict[int | None, FloatArray]] = {}
-    run_warnings: dict[str, None] = {}
     zones: dict[Quantity, SaturationZone] = {}
     for place, run in sorted(runs.items()):
         summary = Summary(run)
-        run_warnings |= dict.fromkeys(warnings(run))
         for quantity, total, numbers in _quantities(summary):
             arrays = arrays_by_quantity.setdefault(quantity, {name: np.full(shape, np.nan) for name in numbers})
             for name, number in numbers.items():
@@ -128,7 +126,7 @@ def gather(runs: Mapping[tuple[int, int], Run], shape: tuple[int, int]) -> tuple
                 ends[place] = value.low, value.high, value.n
                 if round_number is not None:
                     over.setdefault(round_number, np.full(shape, np.nan))[place] = value.value
-    series = tuple(
+    return tuple(
         Series(
             quantity=quantity,
             rounds=dict(sorted(rounds[quantity].items())),
@@ -138,7 +136,18 @@ def gather(runs: Mapping[tuple[int, int], Run], shape: tuple[int, int]) -> tuple
         )
         for quantity, arrays in arrays_by_quantity.items()
     )
-    return series, tuple(run_warnings)
+
+
+def warned_settings(runs: Mapping[tuple[int, int], Run]) -> dict[str, tuple[int, ...]]:
+    """The warnings of runs -> the settings that have them; those of models that learnt nothing are first."""
+    settings: dict[str, dict[int, None]] = {}
+    serious: set[str] = set()
+    for (setting, _), run in sorted(runs.items()):
+        records = [learning_of_stored(entry) for entry in run.manifest.get("learning") or ()]
+        serious |= {f"WARNING: {text}" for text in learning_warnings(records)}
+        for text in warnings(run):
+            settings.setdefault(text, {})[setting] = None
+    return {text: tuple(settings[text]) for text in sorted(settings, key=lambda text: text not in serious)}
 
 
 def constant_accuracies(runs: Mapping[tuple[int, int], Run], shape: tuple[int, int]) -> FloatArray:

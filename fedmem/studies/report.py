@@ -12,6 +12,7 @@ from fedmem.contracts.events import count
 from fedmem.estimation.saturation import MARK
 from fedmem.reporting.cells import Section, Value, number
 from fedmem.reporting.table import Grid, line_text, prose
+from fedmem.reporting.verdict import list_text
 from fedmem.studies.comparison import Comparison, Retention, Row
 from fedmem.studies.contrasts import MAX_SEEDS, Contrast, Mean, Ratio
 from fedmem.studies.finer import finer_rows
@@ -70,10 +71,18 @@ def saturation_note(comparison: Comparison) -> str:
 
 
 def study_warnings(comparison: Comparison) -> tuple[str, ...]:
-    """How few seeds some number has, and the warnings of the runs."""
+    """The warnings of the runs, each with its settings unless all have it, then how few seeds some number has."""
     sizes = [row.mean.n if row.contrast is None else row.contrast.n for row in comparison.rows]
     fewest = min((n for n in sizes if n > 1), default=0)
-    return tuple(filter(None, (few_seeds_warning(fewest), *comparison.warnings)))
+    of_runs = []
+    for place, text in enumerate(comparison.warnings):
+        settings = comparison.warned[place] if place < len(comparison.warned) else ()
+        names = list_text([comparison.labels[setting] for setting in settings])
+        is_of_all = not settings or len(settings) == len(comparison.settings)
+        of_runs.append(
+            text.removeprefix("WARNING: ") if is_of_all else f"With {names}, {text.removeprefix('WARNING: ')}"
+        )
+    return tuple(filter(None, (*of_runs, few_seeds_warning(fewest))))
 
 
 def is_compared(comparison: Comparison) -> bool:
@@ -326,7 +335,7 @@ class Table:
         table_sections = [section for section in sections(self.comparison) if any(block for _, block in section.blocks)]
         yield from prose(headline(self.comparison), width, "bold")
         for warning in study_warnings(self.comparison):
-            yield from prose(warning, width, "yellow", hang=2)
+            yield from prose(f"WARNING: {warning}", width, "yellow", hang=2)
         for sentence in self.sentences:
             yield from prose(sentence, width, "bold", hang=2)
         yield from prose(reading_notes(self.comparison), width, "dim")

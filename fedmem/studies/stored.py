@@ -60,6 +60,7 @@ def write_study(folder: Path, study: StoredStudy) -> None:
         "seeds": comparison.seeds,
         "measures": comparison.measures,
         "warnings": comparison.warnings,
+        "warned": comparison.warned,
         "constant_accuracy": comparison.constant_accuracy,
         "series": [
             {
@@ -92,6 +93,7 @@ def read_study(folder: Path) -> StoredStudy:
             seeds=tuple(content["seeds"]),
             measures=tuple(content["measures"]),
             warnings=tuple(content["warnings"]),
+            warned=tuple(map(tuple, content.get("warned", ()))),
             constant_accuracy=tuple(map(tuple, content.get("constant_accuracy", ()))),
             series=tuple(_series(content["series"], arrays)),
         )

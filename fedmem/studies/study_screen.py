@@ -8,6 +8,7 @@ undefined differences, their counts, the front, and the place of the report.
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -65,7 +66,12 @@ class StudyScreen:
         )
         yield truncate(f"{what}: {'; '.join(summary.settings)}", width), "bold"
         yield from first_of("FAILED", summary.failures, MORE, width, "bold red")
-        yield from first_of("WARNING", summary.warnings, MORE, width, "yellow")
+        shown = summary.warnings[: _WARNINGS - 1 if len(summary.warnings) > _WARNINGS else _WARNINGS]
+        for text in shown:
+            short = _short_warning(text)
+            yield from first_of("WARNING", [short if short == text else f"{short} ({MORE})"], MORE, width, "yellow")
+        if len(shown) < len(summary.warnings):
+            yield f"WARNING: {count(len(summary.warnings) - len(shown), 'more warning')}: {MORE}", "yellow"
 
     def _tail(self, width: int) -> Iterator[Line]:
         """How many differences are significant, and which settings no other one dominates."""
@@ -156,6 +162,24 @@ class StudyScreen:
             ),
             "",
         )
+
+
+_WARNINGS = 3
+"""The most lines with warnings."""
+
+_STATEMENT = 40
+"""A shorter text before a colon is a heading, and no statement."""
+
+
+def _short_warning(text: str) -> str:
+    """The first statement of a warning: up to the end of its sentence, or the colon before its reasons.
+
+    >>> _short_warning("With lr=1.0, nothing shows that the aggregate has learnt anything: it fails. Train.")
+    'With lr=1.0, nothing shows that the aggregate has learnt anything'
+    """
+    clauses = re.split(r"\. |; ", text)[0].split(": ")
+    num = next((n for n in range(1, len(clauses)) if len(": ".join(clauses[:n])) >= _STATEMENT), len(clauses))
+    return ": ".join(clauses[:num]).rstrip(".")
 
 
 _LEVELS = ("local", "global", "retention")

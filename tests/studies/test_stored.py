@@ -40,7 +40,7 @@ def test_a_study_is_read_as_it_was_written(made: ComparedRuns, tmp_path: Path) -
     stored = [share for row in made.comparison.constant_accuracy for share in row]
     assert len(stored) == made.comparison.series[0].values.size
     assert all(share is not None and 0 < share < 1 for share in stored)
-    for name in ("settings", "reference", "seeds", "measures", "warnings", "constant_accuracy"):
+    for name in ("settings", "reference", "seeds", "measures", "warnings", "warned", "constant_accuracy"):
         assert getattr(found.comparison, name) == getattr(comparison, name)
     assert [one.quantity for one in found.comparison.series] == [one.quantity for one in comparison.series]
     for table in (*TABLES.values(), results):

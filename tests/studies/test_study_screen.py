@@ -8,6 +8,8 @@ from dataclasses import replace
 import pytest
 
 from fedmem.studies.comparison import Comparison
+from fedmem.studies.reading_notes import few_seeds_warning
+from fedmem.studies.report import study_warnings
 from fedmem.studies.study_screen import LINES, StudyScreen
 from fedmem.studies.study_summary import StudySummary
 from tests.studies.study_helpers import FIRM, LIKE, MORE, as_sweep, series_of, study_of, summary_of
@@ -100,3 +102,21 @@ def test_fronts_have_their_caveat_and_their_axis(is_sweep: bool) -> None:
     assert f"Front ({caveat}): test accuracy and auc, a: krum (and 5 more fronts: --full)" in found
     long = lines(summary_of(study, fronts=("memorisation, random_pattern: fedavg; fedmedian; Halfway",)), 80)
     assert any(line.endswith("random_pattern: fedavg; fedmedian; Halfway") for line in long)
+
+
+NOT_LEARNT = "nothing shows that the aggregate has learnt anything: on the test set, it is no better. Train longer."
+
+
+def test_each_warning_is_short_and_names_its_setting() -> None:
+    study = replace(
+        small(), seeds=(0, 1, 2, 3, 4), warnings=(f"WARNING: {NOT_LEARNT}", "b; c"), warned=((1,), (0, 1, 2))
+    )
+    warnings = study_warnings(study)
+    assert warnings == (f"With krum, {NOT_LEARNT}", "b; c")
+    few = few_seeds_warning(3)
+    found = [line for line in lines(summary_of(study, warnings=(*warnings, few)), 100) if line.startswith("WARNING")]
+    assert found[0] == "WARNING: With krum, nothing shows that the aggregate has learnt anything (--full)"
+    assert found[1] == "WARNING: b (--full)"
+    assert found[2] == f"WARNING: {few.partition('. ')[0]} (--full)"
+    many = [line for line in lines(summary_of(study, warnings=(*warnings, few, few))) if line.startswith("WARNING")]
+    assert (len(many), many[-1]) == (3, "WARNING: 2 more warnings: --full")
