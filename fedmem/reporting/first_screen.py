@@ -211,7 +211,17 @@ def _wide_rows(kinds: Sequence[KindSummary]) -> list[tuple[str, ...]]:
     titles = list(dict.fromkeys(finding.title for kind in kinds for finding in _findings_of(kind)))
     if not titles:
         return []
-    nulls = {finding.title: finding for kind in kinds for finding in _findings_of(kind)}
+    nulls = {
+        title: [
+            value.null
+            for kind in kinds
+            for finding in _findings_of(kind)
+            if finding.title == title
+            for value in (finding.local, finding.aggregate)
+            if value is not None and not math.isnan(value.null)
+        ]
+        for title in titles
+    }
     heading = (
         "kind",
         "n",
@@ -228,9 +238,12 @@ def _null(finding: Finding) -> float:
     return next((value.null for value in (finding.aggregate, finding.local) if value is not None), math.nan)
 
 
-def _null_text(finding: Finding) -> str:
-    """The value without memorisation, where it is known."""
-    return "" if math.isnan(null := _null(finding)) else f" (without memorisation {null:.3g})"
+def _null_text(nulls: Sequence[float]) -> str:
+    """The value without memorisation, where it is known: a range where it differs between cells."""
+    if not nulls:
+        return ""
+    low, high = f"{min(nulls):.3g}", f"{max(nulls):.3g}"
+    return f" (without memorisation {low if low == high else f'{low} to {high}'})"
 
 
 def _title_with_null(finding: Finding) -> str:

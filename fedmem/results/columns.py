@@ -37,6 +37,8 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "n": "number of examples or models behind the value",
         "null": "the value without memorisation; empty where there is none",
         "p": "p of no memorisation; empty where there is none",
+        "p_adjusted": "p by Holm's method over the measures of its kind and level; it decides the verdict",
+        "num_tests": "how many tests p is adjusted over",
         "state": "significant, below (the value without memorisation), not significant, or undefined",
         "saturated": "whether the value is too near an end of its measure to be compared",
     },

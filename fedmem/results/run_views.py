@@ -50,7 +50,8 @@ class RunViews:
         """A measure as a tidy frame: `kind`, `level`, `value`, `low`, `high`, `n`, `null`, `p`, and its labels.
 
         At level `local` the rows are about models of the owning client. A value of whole models, such as
-        `test_accuracy`, has an empty kind.
+        `test_accuracy`, has an empty kind. In scope `summary`, `p_adjusted` decides verdicts, and `num_tests` counts
+        the tests of its family (0 without a verdict).
 
         Args:
             measure: such as `memorisation`, `exposure`, `auc`, `retention` or `test_accuracy`.

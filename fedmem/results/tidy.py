@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any, get_args
 
-from fedmem.contracts.measurement import NO_CLIENT, Level, Scope
+from fedmem.contracts.measurement import NO_CLIENT, LabelValue, Level, Scope
 from fedmem.errors import ComponentError
-from fedmem.results.run_summary import RunSummary
+from fedmem.results.run_summary import FILE, Measured, RunSummary
 from fedmem.wording import choices
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _PLACE = ("scope", "run", "round", "level", "client", "client_name", "subject", "source", "metric")
 _NUMBERS = ("value", "low", "high", "n")
+_TESTS = ("null", "p", "p_adjusted", "num_tests")
 _HIDDEN = ("place", "statistic", "kind")
 """Labels that a row is chosen by, or that `kind` says already."""
 
@@ -48,6 +50,16 @@ def frame_of_values(
     for name in ("null", "p"):
         others = rows[rows["metric"] == f"{measure}.{name}"][[*keys, "value"]].drop_duplicates(keys)
         frame = frame.merge(others.rename(columns={"value": name}), on=keys, how="left")
+    adjusted = _adjusted_values(run, measure, statistic) if scope == "summary" else {}
+    if adjusted:
+        about = frame[["subject", "level", "source", *labels]].astype(object).fillna("")
+        about = about if frame["source"].nunique() > 1 else about.assign(source="")
+        rows_of = about.itertuples(index=False, name=None)
+        found = [
+            adjusted.get(_about(row[0], row[1], row[2], dict(zip(labels, row[3:], strict=True)))) for row in rows_of
+        ]
+        frame["p_adjusted"] = [math.nan if value is None else value.p_adjusted for value in found]
+        frame["num_tests"] = [0 if value is None else value.num_tests for value in found]
     has_clients = bool((frame["client"] != NO_CLIENT).any())
     columns = [
         "kind",
@@ -58,10 +70,27 @@ def frame_of_values(
         *(["source"] if frame["source"].nunique() > 1 else []),
         *labels,
         *_NUMBERS,
-        "null",
-        "p",
+        *(_TESTS if adjusted else _TESTS[:2]),
     ]
     return frame.rename(columns={"subject": "kind"})[columns].reset_index(drop=True)
+
+
+def _adjusted_values(run: Run, measure: str, statistic: str) -> dict[Hashable, Measured]:
+    """The values of the summary by their rows; empty where a folder has no summary."""
+    if not (run.path / FILE).is_file():
+        return {}
+    values = (value for kind in run.summary().kinds for one in kind.findings for value in (one.local, one.aggregate))
+    keys = ((value.keys[0], value) for value in values if value is not None and value.keys)
+    return {
+        _about(key.subject, key.level, key.source, key.labels): value
+        for key, value in keys
+        if key.metric == measure and key.labels.get("statistic", "") == statistic
+    }
+
+
+def _about(subject: str, level: str, source: str, labels: Mapping[str, LabelValue]) -> Hashable:
+    shown = {(name, value) for name, value in labels.items() if name not in _HIDDEN and value != ""}
+    return subject, level, source, frozenset(shown)
 
 
 def _has_values(column: pd.Series[Any]) -> bool:
@@ -77,7 +106,8 @@ def frame_of_summary(summary: RunSummary) -> pd.DataFrame:
     """The first screen as a frame: one row for each kind, measure and level, or retention.
 
     The columns are `kind`, `measure`, `shows`, `level` (`local`, `global` or `retention`), `value`, `low`, `high`, `n`,
-    `null`, `p`, `state` and `saturated`. Values of models have no kind.
+    `null`, `p`, `p_adjusted` (which decides), `num_tests` (of its family), `state` and `saturated`. Values of
+    models have no kind.
     """
     import pandas as pd
 
@@ -92,9 +122,9 @@ def frame_of_summary(summary: RunSummary) -> pd.DataFrame:
         for level, value in (("local", models.local), ("global", models.aggregate)):
             if value is not None:
                 rows.append(about | {"level": level} | _numbers(value) | {"state": ""})
-    columns = ["kind", "measure", "shows", "level", *_NUMBERS, "null", "p", "state", "saturated"]
+    columns = ["kind", "measure", "shows", "level", *_NUMBERS, *_TESTS, "state", "saturated"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _numbers(value: Any) -> dict[str, Any]:
-    return {name: getattr(value, name) for name in (*_NUMBERS, "null", "p", "state", "saturated")}
+    return {name: getattr(value, name) for name in (*_NUMBERS, *_TESTS, "state", "saturated")}

@@ -208,3 +208,10 @@ def test_limits_of_guarantees_and_left_out_are_whole(width: int) -> None:
     assert "zero_out; replace: 5.85; one run; not reported losses, which may say more than updates)" in text
     assert "Left out of these values: 5 of 305 examples" in text
     assert any(line.startswith("k0 ") for line in found)
+
+
+def test_nulls_that_differ_between_cells_are_a_range() -> None:
+    first, second = finding("detectable", HIGH, LOW), finding("detectable", HIGH, LOW)
+    other = replace(first, aggregate=replace(LOW, null=0.509))
+    found = lines(summary_of([kind("a", other), kind("b", second)]), 10_000)
+    assert "LiRA AUC (without memorisation 0.5 to 0.509)" in "\n".join(found)

@@ -27,7 +27,7 @@ def test_values_equal_a_filter_by_hand(run: Run) -> None:
         (raw.metric == "memorisation") & (raw.scope == "summary") & (raw.statistic == "") & (raw.place != "others")
     ]
     raw = raw[raw.subject.isin(["pattern", "typical-own"])]
-    assert list(frame.columns) == ["kind", "level", "value", "low", "high", "n", "null", "p"]
+    assert list(frame.columns) == ["kind", "level", "value", "low", "high", "n", "null", "p", "p_adjusted", "num_tests"]
     assert frame[["kind", "level", "value"]].values.tolist() == raw[["subject", "level", "value"]].values.tolist()
     assert not frame.duplicated(["kind", "level"]).any()
     by_place = frame.set_index(["kind", "level"])
@@ -41,6 +41,19 @@ def test_labels_that_tell_rows_apart_are_columns(run: Run) -> None:
     over_rounds = run.values("memorisation", level="global", kind="pattern", scope="round")
     assert over_rounds["round"].tolist() == [0, 5, 10]
     assert run.values("memorisation", level="global", statistic="probability")["value"].tolist() == [0.6, 0.3]
+
+
+def test_the_adjusted_p_is_that_of_the_summary(run: Run) -> None:
+    table = run.table().set_index(["kind", "measure", "level"])
+    (finding, *_) = [f for k in run.summary().kinds if k.kind == "pattern" for f in k.findings if f.metric == "auc"]
+    value = finding.at("global")
+    assert value is not None
+    assert value.num_tests > 1
+    assert table.loc[("pattern", finding.title, "global"), "p_adjusted"] == value.p_adjusted
+    by_attack = run.values("auc", level="global", kind="pattern").set_index("attack")
+    row = by_attack.loc[str(finding.labels["attack"])]
+    assert (row.p_adjusted, row.num_tests) == (value.p_adjusted, value.num_tests)
+    assert "p_adjusted" not in run.values("auc", scope="round")
 
 
 def test_values_of_models_have_no_kind(run: Run) -> None:
