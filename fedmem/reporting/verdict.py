@@ -201,9 +201,11 @@ def p_text_of(value: Measured) -> str:
 
 
 def _number_text(kind: KindSummary, level: Level, shown: Sequence[str]) -> str:
-    """The first significant value of a kind, self-influence before other signs of memorisation."""
+    """The first significant value of a kind, self-influence first, then one significant at both levels."""
     values = [(finding, value) for finding, value in _significant(kind, level) if finding.shows in shown]
-    return value_text(*min(values, key=lambda pair: shown.index(pair[0].shows)))
+    other: Level = "global" if level == "local" else "local"
+    at_both = [finding for finding, _ in _significant(kind, other)]
+    return value_text(*min(values, key=lambda pair: (shown.index(pair[0].shows), pair[0] not in at_both)))
 
 
 def _rank(kind: KindSummary, level: Level) -> tuple[int, float]:

@@ -168,3 +168,11 @@ def test_an_auc_below_its_null_is_not_detectable() -> None:
     verdict = verdict_of("global", [kind("typical", finding("detectable", None, below))])
     assert (verdict.detectable, verdict.memorised) == ((), ())
     assert verdict_of("global", [kind("typical", finding("detectable", None, measured(0.622)))]).detectable
+
+
+def test_both_sentences_cite_the_same_measure() -> None:
+    right = finding("memorised", measured(0.33), measured(0.0, p=0.7))
+    finer = replace(finding("memorised", measured(0.31), measured(0.1)), title="memorisation by probability")
+    levels: tuple[Level, Level] = ("local", "global")
+    for level, value in zip(levels, ("0.31", "0.10"), strict=True):
+        assert f"memorisation by probability {value}" in verdict_of(level, [kind("a", right, finer)]).text
