@@ -60,7 +60,7 @@ class Agreement:
         min_examples: the fewest examples of a kind that has rows.
 
     >>> Agreement().min_runs
-    8
+    16
 
     Reference: Feldman and Zhang (2020), for memorisation. Spearman (1904), for the correction.
     """
@@ -98,7 +98,7 @@ class Agreement:
     row_labels: ClassVar[tuple[Label, ...]] = (
         Label("given", "text", "what the ranks of both quantities are freed of before they are compared"),
     )
-    min_runs: ClassVar[int] = 8
+    min_runs: ClassVar[int] = 16
     reads_quantities: ClassVar[bool] = True
 
     halvings: Annotated[int, Ge(2)] = 10

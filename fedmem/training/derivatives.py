@@ -46,7 +46,7 @@ class ExampleGradients:
     ) -> Mapping[str, FloatArray]:
         """Parameter -> (T, n) squared norm of its part of the gradient of each example at each model."""
         x, y = double(inputs), torch.from_numpy(targets)
-        if self._layers is not None and y.ndim == 1:
+        if self._layers is not None:
             return self._by_layers(self._layers, models, x, y)
         single = self._one_by_one if one_by_one(self._network) else self._by_vmap
         parts = [single(_double_params(params), x, y) for params in models]

@@ -146,7 +146,7 @@ def mismatch(module: nn.Module, arrays: Mapping[str, Tensor]) -> str | None:
     >>> layer = nn.Linear(4, 3)
     >>> mismatch(layer, dict(layer.named_parameters())) is None
     True
-    >>> mismatch(layer, {"weight": layer.weight}).partition(";")[0]
+    >>> mismatch(layer, {"weight": layer.weight}).partition(". ")[0]
     "the app's arrays lack 1 of the 2 parameters of the model, such as 'bias'"
     """
     model_params = dict(module.named_parameters())

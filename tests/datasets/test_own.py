@@ -78,7 +78,9 @@ def test_classes_and_dataclasses_may_return_arrays() -> None:
 
 
 def test_what_is_no_data_is_refused_with_what_is_expected() -> None:
-    with pytest.raises(FedmemError, match=r"it returned nothing, should be a mapping of arrays.*own_loaders\.py:\d+"):
+    with pytest.raises(
+        FedmemError, match=r"it returned nothing. It should be a mapping of arrays.*own_loaders\.py:\d+"
+    ):
         loaded("nothing")
 
 

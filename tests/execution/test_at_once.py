@@ -61,6 +61,7 @@ def test_two_equal_comparisons_at_once_give_one_result(tmp_path: Path) -> None:
         "1",
         "--measure",
         "test_accuracy",
+        "--full",
     )
     one, other = at_once(tmp_path, *words)
     assert one == other

@@ -42,6 +42,7 @@ def test_defaults_are_as_documented() -> None:
         "leave_out": {"clients": 0},
         "observe": {"every": None, "rounds": [], "levels": ["local", "global"], "sums": []},
         "probes": [],
+        "signals": [],
         "estimators": [],
         "bootstrap": 1000,
         "privacy": {"delta": 1e-5, "target_epsilon": None, "adjacency": None},
@@ -126,7 +127,7 @@ def test_a_neutral_field_is_in_the_id_unless_at_its_default() -> None:
         assert [dump(part, for_id=True).get("canary_clients") for part in parts] == [count or None] * 3
     common = "rounds: 2, clients: 3, dataset: {kind: synthetic}, model: {kind: mlp}"
     scenario = parse_scenario(f"{{{common}, strategy: {{kind: dp_fedavg, expected_cohort_size: 3}}}}")
-    content = {name: value for name, value in scenario.dump().items() if name not in ("speed", "central")}
+    content = {name: value for name, value in scenario.dump().items() if name not in ("speed", "central", "signals")}
     del content["strategy"]["canary_clients"]
     text = json.dumps([RESULTS_VERSION, content], sort_keys=True, separators=(",", ":"))
     assert scenario.id == hashlib.sha256(text.encode()).hexdigest()[:12]

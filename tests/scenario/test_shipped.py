@@ -20,6 +20,7 @@ from fedmem.contracts.data import dataset_declaration
 from fedmem.contracts.estimator import estimator_declaration
 from fedmem.contracts.families import FAMILIES, sources
 from fedmem.contracts.injection import injection_declaration
+from fedmem.contracts.needs import needs_of
 from fedmem.contracts.strategy import client_of
 from fedmem.datasets._published import Published
 from fedmem.execution.run import run
@@ -191,7 +192,7 @@ def smaller(path: Path, data: list[str]) -> Scenario:
     full = load_scenario(path)
     changed = [
         "rounds=2",
-        "runs=8",
+        f"runs={max(8, *(needs_of(estimator).min_runs for estimator in full.estimators), 0)}",
         "client.epochs=1" if full.central else "client.steps=2",
         "observe.every=2",
         "observe.rounds=[]",
