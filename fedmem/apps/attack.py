@@ -335,7 +335,7 @@ def _contradictions(before: Params, after: Params, model: nn.Module, known: Know
 
 
 def _fewer_inputs(count: int, known: Known) -> tuple[str, ...]:
-    """What contradicts the number of examples; nothing without true inputs, or with all of them."""
+    """The contradiction to the number of examples; nothing without true inputs, or with all of them."""
     if count in (0, known.num_images):
         return ()
     return (

@@ -34,7 +34,7 @@ CANNOT_WORK = (
     "It worked on none of the simulated updates of a client that works as assumed. So this attack cannot work on "
     "updates of this kind. Raise attack.steps, use a stronger attack, or give a --gallery of inputs like the client's"
 )
-"""What stands instead of reasons at the client, where the attack fails on its own simulated updates."""
+"""The text in place of reasons at the client, where the attack fails on its own simulated updates."""
 
 OPTIONS = {"labels": "--labels LABEL,LABEL,...", "batches": "--in-order"}
 """The options that grant what an attack may know."""

@@ -1,6 +1,6 @@
 """Whether models are better than the answer that ignores the input: the most frequent label, or token, for everything.
 
-A model that has learnt nothing memorises nothing, so low values of its memorisation are no finding.
+A model that has learnt little memorises little, so low values of its memorisation are no finding.
 """
 
 from __future__ import annotations
@@ -276,7 +276,7 @@ def learning_warnings(learnings: Sequence[Learning], *, numbers: bool = False) -
 
 
 def _failed_tests(learning: Learning) -> list[tuple[str, float]]:
-    """What each test that failed is over, with its p."""
+    """The subject of each test that failed, with its p."""
     if not learning.on:
         return [("the rows trained on", learning.p_of_audit)]
     tests = ((_SETS[learning.on], learning.p), ("runs", learning.p_of_runs))

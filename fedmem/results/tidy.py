@@ -106,8 +106,8 @@ def frame_of_summary(summary: RunSummary) -> pd.DataFrame:
     """The first screen as a frame: one row for each kind, measure and level, or retention.
 
     The columns are `kind`, `measure`, `shows`, `level` (`local`, `global` or `retention`), `value`, `low`, `high`, `n`,
-    `null`, `p`, `p_adjusted` (which decides), `num_tests` (of its family), `state` and `saturated`. Values of
-    models have no kind.
+    `null`, `p`, `p_adjusted`, `num_tests`, `state` and `saturated`. `p_adjusted` decides, and `num_tests` is the size
+    of its family. Values of models have no kind.
     """
     import pandas as pd
 

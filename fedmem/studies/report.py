@@ -359,14 +359,14 @@ class Table:
 
 _FRONT = (
     "On the front of test accuracy and the measure that each line names, both of the aggregate, {}. A "
-    "value below that without memorisation counts as that value. A setting learns far less if its accuracy, "
-    "above that of the most frequent answer where runs store it, is below three quarters of the best one. A model that "
-    "has learnt little memorises little:"
+    "value below that without memorisation counts as that value. A setting learns far less if its accuracy is "
+    "below three quarters of the best one. Accuracy counts above that of the most frequent answer where runs store it. "
+    "A model that has learnt little memorises little:"
 )
 
 
 def front_title(comparison: Comparison) -> str:
-    """What the front is, and how to read it."""
+    """The description of the front, and how to read it."""
     return _FRONT.format(by_means(is_tested=is_compared(comparison)))
 
 
