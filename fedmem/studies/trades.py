@@ -23,11 +23,11 @@ class Trade:
     A measure below its value without memorisation counts as that value, since there is no less than none. Where nulls
     of settings differ, the largest one counts.
 
-    `sure` says whether that setting is significantly better in both, adjusted over all pairs of settings and all
-    kinds of this measure. For a setting on the front, `rival` is another setting that is significantly better in one
-    and not significantly worse in the other. It is −1 where there is none. `saturated` says that the measure is at its
-    end. `learns_less` says that a setting learns less than three quarters of the most that any learns. Learning is
-    the mean utility above that of the most frequent answer. Where that answer is not stored, it is the mean utility. A model
+    `sure` says whether that setting is significantly better in both, adjusted over all pairs of settings and all kinds
+    of this measure. For a setting on the front, `rival` is another setting that is significantly better in one and not
+    significantly worse in the other. It is −1 where there is none. `saturated` says that the measure is at its end.
+    `learns_less` says that a setting learns less than three quarters of the most that any learns. Learning is the mean
+    utility above that of the most frequent answer. Where that answer is not stored, it is the mean utility. A model
     that has learnt little memorises little, so such a setting may be on the front for want of learning.
     """
 
