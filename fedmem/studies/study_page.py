@@ -122,7 +122,7 @@ def page(comparison: Comparison, title: str, failures: Sequence[str]) -> tuple[s
             *(f"failed and left out: {cause}" for cause in failures),
             *filter(None, [excluded_note(comparison)]),
         ],
-        "warnings": study_warnings(comparison),
+        "warnings": [f"WARNING: {text}" for text in study_warnings(comparison)],
         "verdict": verdict(comparison),
         "limits_of_verdict": notes or ([few] if few and not is_compared(comparison) else []),
         "main_figure": main,

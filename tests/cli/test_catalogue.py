@@ -123,7 +123,7 @@ def test_printed_example_of_show_can_be_pasted_into_a_scenario(family: str, kind
         name = next(key for key, inner in mapping.items() if isinstance(inner, dict) and "kind" in inner)
         host, mapping = present(catalogue.nested_family(catalogue.load(host, mapping["kind"]), name)), mapping[name]
     assert mapping == describe.example(family, kind)
-    pasted = {**TINY, "runs": 8, "leave_out": {"clients": "all"}, "roster": "pilot", field: value}
+    pasted = {**TINY, "runs": 16, "leave_out": {"clients": "all"}, "roster": "pilot", field: value}
     if family == "partition" or kind == "dp_ftrl":  # which counts on the pauses between the turns of a client
         pasted["sampler"] = {"kind": "everyone"}
     if kind in ("canary_clients", "mechanism"):  # which read clients and noise that a private strategy has
