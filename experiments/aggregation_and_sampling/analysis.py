@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from fedmem.contracts.arrays import FloatArray
-from fedmem.studies.contrasts import LEVEL, contrast, holm, mean_of
+from fedmem.estimation.statistics import holm
+from fedmem.studies.contrasts import LEVEL, contrast, mean_of
 
 QUANTITY = ["data", "metric", "with", "kind", "level"]
 MEMORISED = (

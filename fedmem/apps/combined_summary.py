@@ -14,11 +14,11 @@ from fedmem.contracts.evidence import Bank, ReferenceEvidence
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Labels, Level, Measurement
 from fedmem.estimation.single_examples import smallest_p
-from fedmem.estimation.statistics import student_mean
+from fedmem.estimation.statistics import holm, student_mean
 from fedmem.estimation.two_way import FEWEST
 from fedmem.estimators.exposure import null_mean
 from fedmem.reporting.measures import attack_names, shipped_measures
-from fedmem.reporting.multiplicity import LEVELS, adjust, holm
+from fedmem.reporting.multiplicity import LEVELS, adjust
 from fedmem.reporting.verdict import verdict_of
 from fedmem.results.run_summary import ALPHA, Finding, Key, KindSummary, Measured
 
@@ -146,7 +146,7 @@ def _value_of(rows: _Rows, kind: str, measure: Measure, level: Level, labels: La
     p = numbers_beside("p")
     of_kind = p.pop(kind, math.nan)
     of_examples = tuple(value for value in p.values() if not math.isnan(value))
-    adjusted = holm(of_examples)
+    adjusted = holm(of_examples).tolist()
     return Measured(
         value=reading.value,
         low=reading.low,

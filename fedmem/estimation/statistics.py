@@ -265,7 +265,7 @@ def _ratio(numerator: FloatArray, denominator: FloatArray | IntArray) -> FloatAr
     return np.where(denominator > 0, numerator / np.where(denominator > 0, denominator, 1), np.nan)
 
 
-def holm(p: FloatArray) -> FloatArray:
+def holm(p_values: ArrayLike) -> FloatArray:
     """Adjusted p, which keep the probability of any wrong rejection below the level, for any dependence of the tests.
 
     The k-th smallest of m is multiplied by m − k + 1, and none is smaller than one before it (Holm, 1979). NaN stays
@@ -274,6 +274,7 @@ def holm(p: FloatArray) -> FloatArray:
     >>> holm(np.array([0.01, 0.04, 0.03, np.nan])).tolist()
     [0.03, 0.06, 0.06, nan]
     """
+    p = np.asarray(p_values, dtype=np.float64)
     places = np.flatnonzero(~np.isnan(p))
     order = places[np.argsort(p[places], kind="stable")]
     steps = p[order] * np.arange(len(order), 0, -1)

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fedmem.contracts.measurement import Level
+from fedmem.estimation.statistics import holm
 from fedmem.estimation.two_way import FEWEST
 from fedmem.results.run_summary import ALPHA, Finding, Measured
 
@@ -38,7 +39,7 @@ def adjust(findings: Sequence[Finding], smallest_p: float = 0.0) -> Iterator[Fin
             if (value := finding.at(level)) is not None
             for upper in _upper_p_of_tests(value)
         ]
-        above, below = (holm(side) for side in ([p for _, p in tests], [1 - p for _, p in tests]))
+        above, below = (holm(side).tolist() for side in ([p for _, p in tests], [1 - p for _, p in tests]))
         for place, finding in enumerate(adjusted):
             of_value = [min(pair) for (owner, _), *pair in zip(tests, above, below, strict=True) if owner == place]
             of_examples = [p for (owner, _), p in zip(tests, above, strict=True) if owner == place]
@@ -100,16 +101,3 @@ def _with_state_of_effect(finding: Finding) -> Finding:
     if finding.retention is None or finding.aggregate is None:
         return finding
     return replace(finding, retention=replace(finding.retention, effect=finding.aggregate.state))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values adjusted by Holm's method, in their order.
-
-    >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
-    [0.03, 0.06, 0.06]
-    """
-    adjusted, largest = [0.0] * len(p_values), 0.0
-    for place, index in enumerate(sorted(range(len(p_values)), key=lambda index: p_values[index])):
-        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[index]))
-        adjusted[index] = largest
-    return adjusted

@@ -14,13 +14,14 @@ from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import NO_LABELS, Labels, Level
 from fedmem.estimation.learning import UNLEARNT, learning_warnings
 from fedmem.estimation.single_examples import smallest_p
+from fedmem.estimation.statistics import holm
 from fedmem.estimation.two_way import FEWEST
 from fedmem.reporting import privacy_sections
 from fedmem.reporting.cells import Value
 from fedmem.reporting.guarantee_summaries import guarantees_of
 from fedmem.reporting.image_sheets import write_sheets
 from fedmem.reporting.measures import Variant
-from fedmem.reporting.multiplicity import LEVELS, adjust, holm
+from fedmem.reporting.multiplicity import LEVELS, adjust
 from fedmem.reporting.origin import PARTS, component_text
 from fedmem.reporting.reconstruction_section import leaks
 from fedmem.reporting.screen_notes import power_text, schedule_limits
@@ -251,10 +252,11 @@ def _of_few_examples(table: Summary, variant: Variant, level: Level, kind: str, 
         return measured
     keys = [key for subject in p_of_examples for key in _keys(table, variant.metric, level, subject, labels)]
     p_values = tuple(p_of_examples.values())
-    num_significant = sum(p <= ALPHA for p in holm(p_values))
+    adjusted = holm(p_values).tolist()
+    num_significant = sum(p <= ALPHA for p in adjusted)
     return replace(
         measured,
-        p=min(holm(p_values)),
+        p=min(adjusted),
         examples=num_significant,
         p_of_examples=p_values,
         keys=(*measured.keys, *keys),

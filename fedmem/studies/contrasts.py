@@ -15,7 +15,6 @@ from typing import TypeVar
 import numpy as np
 
 from fedmem.contracts.arrays import FloatArray
-from fedmem.estimation.statistics import holm as holm
 from fedmem.estimation.two_way import MIN_LOWER_END
 
 LEVEL = 0.05

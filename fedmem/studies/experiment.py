@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from fedmem.studies.contrasts import holm
+from fedmem.estimation.statistics import holm
 from fedmem.studies.experiment_figure import TableFigure
 
 if TYPE_CHECKING:

@@ -16,10 +16,11 @@ from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.contracts.measure import Showing
 from fedmem.contracts.measurement import Level
 from fedmem.estimation.estimates import estimate
+from fedmem.estimation.statistics import holm
 from fedmem.estimators.exposure import Exposure
 from fedmem.estimators.membership import Membership
 from fedmem.estimators.memorisation import Memorisation
-from fedmem.reporting.multiplicity import adjust, holm, p_of_interval
+from fedmem.reporting.multiplicity import adjust, p_of_interval
 from fedmem.reporting.verdict import verdict_of
 from fedmem.results.run_summary import Finding, Measured
 from tests.calibration import Law, bank

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from fedmem.contracts.arrays import FloatArray
+from fedmem.estimation.statistics import holm
 from fedmem.studies.contrasts import (
     Contrast,
     bound_interval,
@@ -19,7 +20,6 @@ from fedmem.studies.contrasts import (
     detectable_difference,
     differences_of,
     find_dominating,
-    holm,
     is_above_zero,
     is_divisible,
     mean_of,
