@@ -174,6 +174,16 @@ def gain_of(measure: Measure) -> Measure:
     )
 
 
+def as_proxy(measure: Measure) -> Measure:
+    """The same measure in the table of proxies, with `<name>_gain` as its gain; neither side is good or bad.
+
+    >>> proxy = as_proxy(Measure(name="el2n", title="EL2N", means="Length of the error."))
+    >>> proxy.section, proxy.gain, proxy.direction
+    ('proxies', 'el2n_gain', 'neither')
+    """
+    return replace(measure, section="proxies", gain=f"{measure.name}_gain", direction="neither")
+
+
 def base_of(metric: str) -> str:
     """The name of the measure that a row belongs to.
 

@@ -7,7 +7,7 @@ A signal is evidence like the loss. It is read while models are there, stored, a
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,7 +18,7 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.declarations import declare, read_declaration
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
-from fedmem.contracts.measure import Measure, gain_of
+from fedmem.contracts.measure import Measure, as_proxy, gain_of
 from fedmem.contracts.measurement import Level
 from fedmem.contracts.needs import YES_OR_NO, Needs, measures_of
 
@@ -36,7 +36,7 @@ def signal_measures(measure: Measure) -> tuple[Measure, ...]:
     >>> [one.name for one in both], both[1].range, both[1].null
     (['el2n', 'el2n_gain'], (-1.5, 1.5), 0.0)
     """
-    plain = replace(measure, section="proxies", gain=f"{measure.name}_gain")
+    plain = as_proxy(measure)
     return plain, gain_of(plain)
 
 

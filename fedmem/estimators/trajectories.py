@@ -10,7 +10,7 @@ import numpy as np
 
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import Estimate, ExampleValues, View
-from fedmem.contracts.measure import Measure, gain_of
+from fedmem.contracts.measure import Measure, as_proxy, gain_of
 from fedmem.contracts.measurement import Label, Labels, Reading
 from fedmem.contracts.series import Series, explain_uneven
 from fedmem.errors import ComponentError
@@ -19,102 +19,80 @@ from fedmem.estimation.statistics import mean
 
 _NOT = "It is a proxy, not memorisation: an example may be hard whether or not models were trained on it."
 
-_MEASURES = (
+_DECLARED = (
     Measure(
         name="forgetting",
-        gain="forgetting_gain",
         title="forgetting",
         means="The share of steps from one model of a sequence to the next at which a right answer becomes wrong. It "
         "is 1 if no answer is right.",
         is_not=_NOT,
         unit="share",
         range=(0.0, 1.0),
-        direction="neither",
         trained_on="lower",
-        section="proxies",
     ),
     Measure(
         name="first_learning",
-        gain="first_learning_gain",
         title="first learning",
         means="The share of a sequence of models that comes before the first right answer; 1 if no answer is right.",
         is_not=_NOT,
         unit="share",
         range=(0.0, 1.0),
-        direction="neither",
         trained_on="lower",
-        section="proxies",
     ),
     Measure(
         name="final_learning",
-        gain="final_learning_gain",
         title="final learning",
         means="The share of a sequence of models up to the last wrong answer; 1 if the last answer is wrong.",
         is_not=_NOT,
         unit="share",
         range=(0.0, 1.0),
-        direction="neither",
         trained_on="lower",
-        section="proxies",
     ),
     Measure(
         name="cumulative_loss",
-        gain="cumulative_loss_gain",
         title="cumulative loss",
         means="The sum of the losses of a sequence of models, divided by their number.",
         is_not=_NOT,
         unit="nats",
         range=(0.0, np.inf),
-        direction="neither",
         trained_on="lower",
-        section="proxies",
     ),
     Measure(
         name="confidence",
-        gain="confidence_gain",
         title="confidence",
         means="The mean probability of the label over a sequence of models.",
         is_not=_NOT,
         unit="share",
         range=(0.0, 1.0),
-        direction="neither",
         trained_on="higher",
-        section="proxies",
     ),
     Measure(
         name="confidence_spread",
-        gain="confidence_spread_gain",
         title="spread of confidence",
         means="The standard deviation of the probability of the label over a sequence of models.",
         is_not=_NOT,
         unit="share",
         range=(0.0, 0.5),
-        direction="neither",
-        section="proxies",
     ),
     Measure(
         name="aum",
-        gain="aum_gain",
         title="AUM",
         means="The area under the margin: the mean logit margin over a sequence of models.",
         is_not="It is a proxy, not memorisation. Its size depends on the scale of the weights.",
-        direction="neither",
         trained_on="higher",
-        section="proxies",
     ),
     Measure(
         name="log_odds_aum",
-        gain="log_odds_aum_gain",
         title="AUM of log odds",
         means="The mean margin, which is the log odds of the label, over a sequence of models.",
         is_not="It is not the AUM of Pleiss et al. (2020), whose margin is to the strongest other class. With two "
         "classes both are equal; with C classes the AUM is larger by log(C − 1) at most. It is a proxy, not "
         "memorisation.",
-        direction="neither",
         trained_on="higher",
-        section="proxies",
     ),
 )
+
+_MEASURES = tuple(map(as_proxy, _DECLARED))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,7 +49,6 @@ class AttributeSensitivity(ObservedRounds):
             is_not="It does not say that the value of the column can be inferred.",
             unit="share",
             range=(0.0, 1.0),
-            direction="neither",
         )
     )
     passes: ClassVar[float] = 9.0

@@ -41,7 +41,6 @@ class El2n(ObservedRounds):
             means="Distance of the predicted probabilities from the label as a one-hot.",
             is_not="It is the error of one model, and high for what is hard, trained on or not.",
             range=(0.0, math.sqrt(2.0)),
-            direction="neither",
             trained_on="lower",
         )
     )

@@ -45,7 +45,6 @@ class Entropy(ObservedRounds):
                 is_not="It does not ask whether the prediction is right.",
                 unit="nats",
                 range=(0.0, float("inf")),
-                direction="neither",
                 trained_on="lower",
             )
         ),
@@ -57,7 +56,6 @@ class Entropy(ObservedRounds):
                 is_not="It is unbounded, so that a few sure and wrong predictions decide a mean.",
                 unit="nats",
                 range=(0.0, float("inf")),
-                direction="neither",
                 trained_on="lower",
             )
         ),

@@ -39,7 +39,6 @@ class GradNorm(ObservedRounds):
             means="Length of the gradient of the example's loss in the parameters.",
             is_not="It is not the share of the example in an update, which also depends on the batch and the rate.",
             range=(0.0, float("inf")),
-            direction="neither",
             trained_on="lower",
         )
     )

@@ -59,7 +59,6 @@ class GradientVariance:
                 title=f"variance of gradients{text}",
                 means="Mean deviation, over observed rounds, of the slope of the label's logit in the input.",
                 is_not="It is not the variance of gradients in the parameters.",
-                direction="neither",
                 digits=4,
             )
         )

@@ -56,7 +56,6 @@ class InputCurvature(ObservedRounds):
                 means="Squared change of the loss's slope in the input along random directions, per squared step.",
                 is_not="It is no bound on memorisation unless read at models that did not train on the example.",
                 range=(0.0, float("inf")),
-                direction="neither",
                 trained_on="lower",
             )
         ),
@@ -67,7 +66,6 @@ class InputCurvature(ObservedRounds):
                 means="Trace of the squared Hessian of the loss in the input, from exact products.",
                 is_not="It does not see the kinks of ReLU, which the published form does.",
                 range=(0.0, float("inf")),
-                direction="neither",
                 trained_on="lower",
             )
         ),

@@ -42,7 +42,6 @@ class LastLayerNorm(ObservedRounds):
             means="Length of the gradient of the example's loss in the parameters of the last layer.",
             is_not="It is a part of the gradient norm, and leaves out what earlier layers learn.",
             range=(0.0, float("inf")),
-            direction="neither",
             trained_on="lower",
         )
     )

@@ -40,7 +40,6 @@ class LogitMargin(ObservedRounds):
             title="logit margin",
             means="By how much the logit of the label is larger than the largest other logit.",
             is_not="It is not the margin of probabilities, and its size depends on the scale of the weights.",
-            direction="neither",
             trained_on="higher",
             digits=2,
         )

@@ -39,7 +39,6 @@ class LossSensitivity(ObservedRounds):
             means="Sum of the absolute slopes of the loss in the values of the input.",
             is_not="It depends on the scale of the inputs, so that data sets are not comparable by it.",
             range=(0.0, float("inf")),
-            direction="neither",
             trained_on="lower",
         )
     )

@@ -50,7 +50,6 @@ class NoiseRobustness(ObservedRounds):
                 is_not="It is high for easy examples, trained on or not.",
                 unit="share",
                 range=(0.0, 1.0),
-                direction="neither",
                 trained_on="higher",
             )
         ),
@@ -62,7 +61,6 @@ class NoiseRobustness(ObservedRounds):
                 is_not="It is high wherever the label fits, trained on or not.",
                 unit="share",
                 range=(0.0, 1.0),
-                direction="neither",
                 trained_on="higher",
             )
         ),

@@ -44,7 +44,6 @@ class UpdateAlignment(ObservedRounds):
                 means="Cosine of the update and of a step down the example's loss.",
                 is_not="Other rows of the client with a similar gradient raise it as well.",
                 range=(-1.0, 1.0),
-                direction="neither",
                 trained_on="higher",
             )
         ),
@@ -55,7 +54,6 @@ class UpdateAlignment(ObservedRounds):
                 means="By how much the update lowers the example's loss, to first order.",
                 is_not="It is a linear approximation, and grows with the length of the update.",
                 unit="nats",
-                direction="neither",
                 trained_on="higher",
             )
         ),
