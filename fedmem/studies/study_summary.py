@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from fedmem.contracts.measurement import LabelValue
 from fedmem.results.run_summary import FILE, record_bytes, sha256_of
 from fedmem.studies.comparison import Comparison, Retention, Row
+from fedmem.studies.contrasts import Contrast
 from fedmem.studies.finer import finer_rows
 from fedmem.studies.quantities import Quantity
 from fedmem.studies.within import WithinDifference, differences_within
@@ -274,64 +275,45 @@ def _differences(comparison: Comparison) -> Iterator[Tested]:
 def _of_row(comparison: Comparison, row: Row) -> Tested:
     contrast, quantity = row.adjusted, row.quantity
     assert contrast is not None, "only differences are asked for"
-    return Tested(
-        between="settings",
-        setting=comparison.labels[row.setting],
-        minus=comparison.labels[comparison.reference[row.setting]],
-        metric=quantity.metric,
-        title=quantity.title,
-        labels=dict(quantity.labels.items),
-        kind=quantity.kind,
-        level=quantity.level,
-        unit=quantity.unit,
-        effect=contrast.value * quantity.scale,
-        low=contrast.low * quantity.scale,
-        high=contrast.high * quantity.scale,
-        p=contrast.p,
-        tests=row.tests,
-        seeds=contrast.n,
-        verdict=row.verdict,
-    )
+    minus = comparison.labels[comparison.reference[row.setting]]
+    return _make_tested(comparison, row, contrast, "settings", minus, (quantity.level, quantity.unit, quantity.scale))
 
 
 def _of_retention(comparison: Comparison, entry: Retention) -> Tested:
-    contrast, quantity = entry.difference, entry.quantity
-    assert contrast is not None, "only differences are asked for"
-    return Tested(
-        between="settings",
-        setting=comparison.labels[entry.setting],
-        minus=comparison.labels[comparison.reference[entry.setting]],
-        metric=quantity.metric,
-        title=quantity.title,
-        labels=dict(quantity.labels.items),
-        kind=quantity.kind,
-        level="retention",
-        unit="",
-        effect=contrast.value,
-        low=contrast.low,
-        high=contrast.high,
-        p=contrast.p,
-        tests=entry.tests,
-        seeds=contrast.n,
-        verdict=entry.verdict,
-    )
+    assert entry.difference is not None, "only differences are asked for"
+    minus = comparison.labels[comparison.reference[entry.setting]]
+    return _make_tested(comparison, entry, entry.difference, "settings", minus, ("retention", "", 1.0))
 
 
 def _of_within(comparison: Comparison, entry: WithinDifference) -> Tested:
-    contrast, quantity = entry.adjusted, entry.quantity
+    quantity = entry.quantity
+    shown = (quantity.level, quantity.unit, quantity.scale)
+    return _make_tested(comparison, entry, entry.adjusted, entry.between, entry.minus, shown)
+
+
+def _make_tested(
+    comparison: Comparison,
+    entry: Row | Retention | WithinDifference,
+    contrast: Contrast,
+    between: Between,
+    minus: str,
+    shown: tuple[str, str, float],
+) -> Tested:
+    """The record of a difference; `shown` are its level, its unit, and the factor for that unit."""
+    (level, unit, scale), quantity = shown, entry.quantity
     return Tested(
-        between=entry.between,
+        between=between,
         setting=comparison.labels[entry.setting],
-        minus=entry.minus,
+        minus=minus,
         metric=quantity.metric,
         title=quantity.title,
         labels=dict(quantity.labels.items),
         kind=quantity.kind,
-        level=quantity.level,
-        unit=quantity.unit,
-        effect=contrast.value * quantity.scale,
-        low=contrast.low * quantity.scale,
-        high=contrast.high * quantity.scale,
+        level=level,
+        unit=unit,
+        effect=contrast.value * scale,
+        low=contrast.low * scale,
+        high=contrast.high * scale,
         p=contrast.p,
         tests=entry.tests,
         seeds=contrast.n,
