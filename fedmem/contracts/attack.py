@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,13 +27,28 @@ class Signals:
 
     `margin` (R, m), NaN where the example was not observed. `population` (S, R, n) are the losses of n examples that no
     run trains on, at each of S models. `model` (m,) is the index of the model for example j (-1: none). Both are None
-    without population.
+    without population, and for an attack that does not declare `needs_population`.
+
+    An attack is granted the following only where it declares them in `AttackDeclaration.reads`:
+
+    - `labels`: `labels` (m,) of the audit examples and `population_labels` (n,);
+    - `correct`: `correct` (R, m), whether the model is right, NaN where not observed;
+    - `inputs`: `inputs` (m, ...) of the audit examples and `population_inputs` (n, ...).
+
+    `signals` has the values (R, m) of the quantities of signals that it declares in `reads_signals`, by name. They are
+    NaN where the signal was not read.
     """
 
     margin: FloatArray
     is_in: NDArray[np.bool_]
     population: FloatArray | None = None
     model: IntArray | None = None
+    labels: IntArray | None = None
+    population_labels: IntArray | None = None
+    correct: FloatArray | None = None
+    inputs: NDArray[Any] | None = None
+    population_inputs: NDArray[Any] | None = None
+    signals: Mapping[str, FloatArray] = field(default_factory=dict)
 
     @property
     def loss(self) -> FloatArray:
@@ -147,6 +162,10 @@ class ReconstructionAttack(Protocol):
     ) -> Sequence[Reconstruction]: ...
 
 
+MembershipGrant = Literal["labels", "correct", "inputs"]
+"""The knowledge that a membership attack may declare beside margins and coins; see `Signals`."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class AttackDeclaration(Needs):
     """The declarations of an attack, with their defaults.
@@ -156,6 +175,7 @@ class AttackDeclaration(Needs):
         legend: One line about it for the legend.
         precedence: Among several attacks those of the smallest value are the headline, and the first is in examples.
         texts: Whether it reconstructs texts.
+        reads: What a membership attack is granted beside margins and coins, of `MembershipGrant`.
         reads_coins: Whether membership scores depend on the coins; if so, they are computed again under re-dealt coins.
             A subclass with methods of its own declares it again, as the following ones.
         chance: The AUC without memorisation; None if it is not known.
@@ -167,6 +187,7 @@ class AttackDeclaration(Needs):
     legend: str = declare("", "text")
     precedence: int = declare(1, "a whole number")
     texts: bool = declare(False, YES_OR_NO)
+    reads: tuple[MembershipGrant, ...] = declare((), "a tuple of labels, correct and inputs")
     reads_coins: bool = declare(True, YES_OR_NO, renewed=True)
     null_auc: float | None = declare(None, "a number, or None", renewed=True)
     scores_under_coins: Callable[[Signals], Callable[[BoolArray], FloatArray]] | None = declare(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.audit_set import AuditSet
@@ -59,12 +60,14 @@ class Models:
 class SetEvidence:
     """Outputs of the models of a view on all n examples of one set; gathered from `blocks` on demand.
 
-    `targets` (n,) are the labels of the set where the bank holds them, otherwise all -1.
+    `targets` (n,) are the labels of the set where the bank holds them, otherwise all -1. `inputs` (n, ...) are the
+    examples themselves, None where the bank does not hold them.
     """
 
     models: Models
     blocks: tuple[Evidence, ...]
     targets: IntArray
+    inputs: NDArray[Any] | None = None
 
     @property
     def size(self) -> int:

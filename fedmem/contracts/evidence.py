@@ -193,6 +193,8 @@ class Participation:
 class Bank:
     """The stored evidence of R runs: all that an estimator may read. `targets` are the labels of a set, by its name.
 
+    `inputs` are the examples of a set by its name: those of the population, where an attack reads them.
+
     `exclusion` says whether a row stands in for an audit example that is out (`replace`) or none does (`remove`).
     `label_counts` (N, C) has how many base rows of each client have each label. It is None for texts, and where nobody
     knows the rows of clients.
@@ -206,6 +208,7 @@ class Bank:
     roster: str = "shared"
     exclusion: str = "replace"
     targets: Mapping[str, IntArray] = field(default_factory=dict)
+    inputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     label_counts: IntArray | None = None
     signals: tuple[SignalEvidence, ...] = ()
 

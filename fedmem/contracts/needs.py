@@ -26,6 +26,8 @@ class Needs(Declaration):
         compares_held_out: Whether it compares examples that are in with examples that are held out. Such a comparison
             is wrong where copies that no coin masks (`unmasked`) are trained on in every run. It is also wrong where
             each run picks its own clients by losses or norms. Such scenarios are refused.
+        reads_signals: Names of the quantities of signals that it reads, such as `grad_norm`. A scenario whose signals
+            read none of that name, or not at every observed round, is refused.
         reads_gradients: Whether it reads an update as a gradient; its clients must be `ScheduledClient`.
     """
 
@@ -35,6 +37,7 @@ class Needs(Declaration):
     needs_population: bool = declare(False, YES_OR_NO)
     needs_canaries: bool = declare(False, YES_OR_NO)
     compares_held_out: bool = declare(False, YES_OR_NO)
+    reads_signals: tuple[str, ...] = declare((), "a tuple of names of measures")
     reads_gradients: bool = declare(False, YES_OR_NO)
 
 

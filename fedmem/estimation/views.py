@@ -83,7 +83,12 @@ def views(bank: Bank, redeals: CoinPermutations) -> Iterator[View]:
             references=references,
             redeals=redeals,
             sets={
-                name: SetEvidence(models=columns.models, blocks=evidence, targets=_targets(bank, evidence[0]))
+                name: SetEvidence(
+                    models=columns.models,
+                    blocks=evidence,
+                    targets=_targets(bank, evidence[0]),
+                    inputs=audit.examples.inputs if name == "audit" else bank.inputs.get(name),
+                )
                 for name, evidence in blocks.items()
                 if evidence
             },

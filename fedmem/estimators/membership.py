@@ -5,16 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.attack import MembershipAttack, Signals, attack_declaration
 from fedmem.contracts.estimator import Estimate, MembershipScores, View
+from fedmem.contracts.families import kind_of
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Labels, Reading
 from fedmem.contracts.validation_of_measures import scores_of
+from fedmem.errors import ComponentError
 from fedmem.estimation.randomisation import areas, num_redeals, of_auc, of_statistic, two_sided
 from fedmem.estimation.roc import auc, null_tpr, rates, tpr
 from fedmem.estimation.statistics import mean
@@ -51,7 +53,7 @@ class Membership:
 
     Fields:
         attack: The membership attack. It scores the examples of one kind at a time, from their margins in all runs and
-            the losses of the population.
+            what else it declares: losses of the population, labels, inputs, or stored signals.
 
     >>> from fedmem.attacks.lira import Lira
     >>> Membership(attack=Lira()).min_runs
@@ -117,7 +119,7 @@ class Membership:
         for kind in audit.kinds:
             rows = np.flatnonzero(audit.kind == kind)
             is_in = audit.is_in[:, rows]
-            signals = [_signals(view, rows, q) for q in range(view.margin.shape[1])]
+            signals = [_signals(view, rows, q, self.attack) for q in range(view.margin.shape[1])]
             scores = self._scores(signals)
             is_scored = ~np.isnan(scores)
             n_out = int((is_scored & ~is_in).sum())
@@ -160,7 +162,7 @@ class Membership:
         result = []
         for kind in view.audit.kinds:
             rows = np.flatnonzero(view.audit.kind == kind)
-            scores = self._scores([_signals(view, rows, q) for q in range(view.margin.shape[1])])
+            scores = self._scores([_signals(view, rows, q, self.attack) for q in range(view.margin.shape[1])])
             is_in = view.audit.is_in[:, rows]
             result.append(MembershipScores(kind=kind, labels=_labels(self.attack), scores=scores, is_in=is_in))
         return result
@@ -206,17 +208,45 @@ class Membership:
         return lambda is_in: self.attack.scores(replace(signals, is_in=is_in))
 
 
-def _signals(view: View, rows: IntArray, q: int) -> Signals:
-    """The evidence of the q-th models of a view on these examples, and on the population where there is one."""
-    margin, is_in = view.margin[:, q, rows], view.audit.is_in[:, rows]
+def _signals(view: View, rows: IntArray, q: int, attack: MembershipAttack) -> Signals:
+    """The evidence of the q-th models of a view on these examples, as far as the attack declares that it reads it."""
+    declared = attack_declaration(attack)
+    missing = [name for name in declared.reads_signals if name not in view.signals]
+    if missing:
+        raise ComponentError(
+            "attack.kind",
+            f"{kind_of(attack)} reads the signal {', '.join(missing)}, which these runs do not have; use another "
+            "attack, or a scenario with this signal",
+        )
+    grants: dict[str, Any] = {}
+    if declared.needs_population:
+        grants |= _population(view, rows, q)
+    population = view.sets.get("population")
+    if "labels" in declared.reads:
+        grants["labels"] = view.audit.examples.labels[rows]
+        grants["population_labels"] = None if population is None else population.targets
+    if "correct" in declared.reads:
+        grants["correct"] = view.correct[:, q, rows]
+    if "inputs" in declared.reads:
+        grants["inputs"] = view.audit.examples.inputs[rows]
+        grants["population_inputs"] = None if population is None else population.inputs
+    return Signals(
+        margin=view.margin[:, q, rows],
+        is_in=view.audit.is_in[:, rows],
+        signals={name: view.signals[name][:, q, rows] for name in declared.reads_signals},
+        **grants,
+    )
+
+
+def _population(view: View, rows: IntArray, q: int) -> dict[str, Any]:
+    """The losses of the population at the models that show these examples, where there is a population."""
     population = view.sets.get("population")
     if population is None:
-        return Signals(margin=margin, is_in=is_in)
+        return {}
     of = population.models.of[q, rows]
     pairs = np.unique(of[of >= 0])
     losses = [population.loss(pair) for pair in pairs.tolist()] or [population.loss(0)[:, :0]]
-    model = np.where(of < 0, -1, np.searchsorted(pairs, of))
-    return Signals(margin=margin, is_in=is_in, population=np.stack(losses), model=model)
+    return {"population": np.stack(losses), "model": np.where(of < 0, -1, np.searchsorted(pairs, of))}
 
 
 def _labels(attack: MembershipAttack) -> Labels:

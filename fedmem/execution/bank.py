@@ -5,10 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from numpy.typing import NDArray
+
+from fedmem.contracts.arrays import IntArray
+from fedmem.contracts.attack import MembershipAttack, attack_declaration
 from fedmem.contracts.events import Emit, RoundFinished, TrainingStarted, silent
 from fedmem.contracts.evidence import Bank, Lost, TrainedBank
+from fedmem.contracts.families import nested_components
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.sampler import Pilot
 from fedmem.engines._cohort_work import Finished
@@ -92,7 +97,8 @@ def gather(
             seed=scenario.seed,
             roster=scenario.roster,
             exclusion=scenario.exclusion,
-            targets={"test": federation.test.labels},
+            targets=targets_of(federation),
+            inputs=inputs_of(scenario, federation),
             label_counts=federation.label_counts,
             signals=tuple(observer.signals),
         ),
@@ -108,6 +114,20 @@ def gather(
         untraced=executor.untraced_functions,
         pilot=pilot,
     )
+
+
+def targets_of(federation: Federation) -> dict[str, IntArray]:
+    """The labels of the examples that are not audited, by set."""
+    sets = {"test": federation.test, "population": federation.population}
+    return {name: rows.labels for name, rows in sets.items() if name == "test" or len(rows)}
+
+
+def inputs_of(scenario: Scenario, federation: Federation) -> dict[str, NDArray[Any]]:
+    """The examples of the population, where a membership attack reads them; otherwise none."""
+    parts = (part for estimator in scenario.estimators for _, part in nested_components(estimator, ""))
+    attacks = (part for part in parts if isinstance(part, MembershipAttack))
+    is_read = any("inputs" in attack_declaration(attack).reads for attack in attacks)
+    return {"population": federation.population.inputs} if is_read else {}
 
 
 def pilot_of(

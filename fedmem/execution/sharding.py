@@ -15,7 +15,7 @@ from fedmem.contracts.evidence import Bank, Dropped, Lost, TrainedBank
 from fedmem.contracts.federation import Federation, digest
 from fedmem.contracts.sampler import Pilot
 from fedmem.engines._failures import Ledger
-from fedmem.execution.bank import gather, pilot_of
+from fedmem.execution.bank import gather, inputs_of, pilot_of, targets_of
 from fedmem.execution.executors import executor_of
 from fedmem.execution.join_shards import join
 from fedmem.execution.memory_budget import cut_of, room_of
@@ -111,7 +111,8 @@ def train(
         seed=scenario.seed,
         roster=scenario.roster,
         exclusion=scenario.exclusion,
-        targets={"test": federation.test.labels},
+        targets=targets_of(federation),
+        inputs=inputs_of(scenario, federation),
         label_counts=federation.label_counts,
     )
     simulated = join(

@@ -10,6 +10,7 @@ runs/<scenario name>/<id>/
   evidence.parquet      run, round, level, client, set, subject, loss, margin, correct
   references.parquet    run, round, level, client, family, label, count, subjects, less, ties, quantiles
   signals.parquet       run, round, level, client, name, subject, value; only where the scenario has signals
+  population.parquet    subject, inputs; only where a membership attack reads them
   audit.parquet         subject, injection, kind, role, owner, copies, start, stop (first and last round of
                         training on it, 0 and 2^31 - 1 if unbounded), target, id, is_in (one per run), inputs
   participation.parquet run, round, client, num_examples, failed
@@ -39,12 +40,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import Params
-from fedmem.contracts.evidence import Bank, SignalEvidence
+from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measurement import Level, Measurement
 from fedmem.errors import FolderError, RunError
 from fedmem.results.examples import FILE as EXAMPLES
 from fedmem.results.examples import ExampleNames, describe, read_names, with_class_names, with_names
 from fedmem.results.folder import is_finished
+from fedmem.results.population_table import read_population
 from fedmem.results.run_views import RunViews
 from fedmem.results.signal_tables import read_signals
 from fedmem.results.tables import (
@@ -365,7 +367,7 @@ def read_bank(path: Path | str) -> Bank:
     run = read(path)
     with _name_broken_file(run.path / "manifest.json"):
         rows, settings = run.manifest["rows"], run.manifest["bank"]
-        seed, roster, exclusion = settings["seed"], settings["roster"], settings["exclusion"]
+        facts = {name: settings[name] for name in ("seed", "roster", "exclusion")}
         row_counts = [rows[name] for name in ("participation", "audit", "evidence", "references")]
     with _name_broken_file(run.path / "participation.parquet") as file:
         participation = read_participation(file)
@@ -379,20 +381,19 @@ def read_bank(path: Path | str) -> Bank:
     with _name_broken_file(run.path / "references.parquet") as file:
         references = tuple(read_references(file, audit))
         _check_counts(sum(len(block.run) * len(block.labels) for block in references), row_counts[3])
-    signals: tuple[SignalEvidence, ...] = ()
-    if "signals" in rows:
-        with _name_broken_file(run.path / "signals.parquet") as file:
-            signals = tuple(read_signals(file))
-            _check_counts(sum(block.values.size for block in signals), rows["signals"])
+    with _name_broken_file(run.path / "signals.parquet") as file:
+        signals = tuple(read_signals(file))
+        _check_counts(sum(block.values.size for block in signals), rows.get("signals", 0))
+    with _name_broken_file(run.path / "population.parquet") as file:
+        inputs = read_population(file, rows.get("population"))
     return Bank(
         audit=audit,
         evidence=evidence,
         references=references,
         signals=signals,
         participation=tuple(participation),
-        seed=seed,
-        roster=roster,
-        exclusion=exclusion,
+        **facts,
         targets=targets,
+        inputs=inputs,
         label_counts=label_counts,
     )

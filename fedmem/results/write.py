@@ -20,6 +20,7 @@ from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Measurement
 from fedmem.results.examples import write_names
 from fedmem.results.folder import _explaining_full_disk, _is_alive, _sync, writing
+from fedmem.results.population_table import write_population
 from fedmem.results.read import RESULTS_SCHEMA, read
 from fedmem.results.signal_tables import write_signals
 from fedmem.results.tables import (
@@ -67,6 +68,7 @@ def write_run(
     with writing(folder, force=force) as partial, _explaining_full_disk(partial, size):
         write_readings(partial, bank, results.measurements)
         write_signals(partial, bank.signals)
+        write_population(partial, bank.inputs)
         layout: dict[str, Any] = {"inputs": bank.audit.examples.inputs.shape, "runs": bank.audit.runs}
         layout["targets"] = {name: labels.tolist() for name, labels in bank.targets.items()}
         if bank.label_counts is not None:
@@ -94,6 +96,7 @@ def write_run(
                 "audit": len(bank.audit),
                 "participation": len(bank.participation),
                 **({"signals": sum(block.values.size for block in bank.signals)} if bank.signals else {}),
+                **{name: len(rows) for name, rows in bank.inputs.items()},
             },
             "not_finite": {
                 "evidence.loss": _not_finite(*(block.loss for block in bank.evidence)),

@@ -14,7 +14,7 @@ from fedmem.contracts.needs import measures_of, needs_of
 from fedmem.contracts.probe import Probe, probe_declaration
 from fedmem.contracts.sampler import Sampler, sampler_declaration
 from fedmem.contracts.series import explain_uneven, step_of
-from fedmem.contracts.signal import AnySignal
+from fedmem.contracts.signal import AnySignal, quantities_of
 from fedmem.errors import Problem
 from fedmem.scenario.catalogue import kinds, load
 
@@ -155,6 +155,38 @@ def _signals(
         if "sum" in signal.levels:
             yield Problem(path=f"{path}.levels", message="signals are read at local and global; leave sum out")
         yield from _check_level_is_observed(signal, path, observe.levels)
+
+
+def _signals_of_attacks(
+    estimators: Sequence[Estimator], signals: Sequence[AnySignal], observe: Observe, rounds: int
+) -> Iterator[Problem]:
+    """What an estimator or its attack reads of signals must be read, and at every observed round."""
+    read_by = {measure.name: signal for signal in signals for measure in quantities_of(signal)}
+    for position, estimator in enumerate(estimators):
+        for path, component in nested_components(estimator, f"estimators[{position}]"):
+            for name in needs_of(component).reads_signals:
+                if name not in read_by:
+                    kind = _signal_that_reads(name)
+                    how = f"add {{kind: {kind}}} to signals" if kind else "add a signal of your own that reads it"
+                    message = f"{kind_of(component)} reads the signal {name}, but signals has none of it; {how}, or "
+                    yield Problem(path=path, message=f"{message}leave {kind_of(component)} out")
+                    continue
+                every, due = read_by[name].every, observe.observed_rounds_of(rounds)
+                missed = [due_round for due_round in due if every and due_round % every and due_round != rounds]
+                if missed:
+                    yield Problem(
+                        path=f"signals[{list(signals).index(read_by[name])}].every",
+                        message=f"{kind_of(component)} ({path}) reads the signal {name}, which every: {every} does not "
+                        f"read at the observed round {missed[0]}; leave every out",
+                    )
+
+
+def _signal_that_reads(name: str) -> str:
+    """The kind of signal that reads a quantity of this name; empty if none does."""
+    return next(
+        (kind for kind in kinds("signal") if name in {measure.name for measure in measures_of(load("signal", kind))}),
+        "",
+    )
 
 
 def _check_duplicates(

@@ -41,6 +41,7 @@ from fedmem.scenario.check_measuring import (
     _probes,
     _same_facts,
     _signals,
+    _signals_of_attacks,
     _something_to_estimate,
     _sums_read,
 )
@@ -153,6 +154,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _sums_read,
     _probes,
     _signals,
+    _signals_of_attacks,
     _check_duplicates,
     _same_facts,
     _estimator_levels,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 import numpy as np
@@ -13,7 +13,10 @@ from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.attacks.rmia import Rmia
 from fedmem.contracts.arrays import FloatArray
-from fedmem.contracts.attack import Signals
+from fedmem.contracts.attack import MembershipGrant, Signals
+from fedmem.contracts.data import Examples
+from fedmem.contracts.estimator import Models, View
+from fedmem.errors import ComponentError
 from fedmem.estimators.membership import Membership
 from tests.banks import coins, make_view
 from tests.estimators.estimators_helpers import by_key
@@ -139,3 +142,69 @@ def test_smallest_rate_has_ten_false_positives_among_seen_outs() -> None:
     found = by_key(Membership(attack=LossThreshold()).estimate(make_view(margin, is_in)))
     (words,) = [words for metric, words, _ in found if metric == "tpr"]
     assert words == "loss_threshold fpr=0.25"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reader:
+    """Stores what it is granted."""
+
+    knows: ClassVar[str] = "what it declares"
+    reads_coins: ClassVar[bool] = False
+
+    reads: tuple[MembershipGrant, ...] = ()
+    reads_signals: tuple[str, ...] = ()
+    needs_population: bool = False
+    seen: list[Signals] = field(default_factory=list)
+
+    def scores(self, signals: Signals) -> FloatArray:
+        self.seen.append(signals)
+        return signals.margin
+
+
+def rich_view() -> View:
+    """A view of three models with a signal, a population of five rows, and labels 0, 1, 2, 0, …"""
+    rng = np.random.default_rng(3)
+    is_in = coins(4, 6, rng)
+    view = make_view(rng.normal(size=(4, 3, 6)), is_in, kind=["a"] * 2 + ["b"] * 4)
+    examples = Examples(
+        inputs=rng.random((6, 2)).astype(np.float32), targets=np.arange(6) % 3, ids=np.arange(6, dtype=np.int64)
+    )
+    models = Models(runs=4, round=np.full(1, 9), client=np.full(1, -1), of=np.zeros((3, 6), np.int64))
+    rows = replace(view.sets["audit"], models=models, targets=np.arange(6) % 2, inputs=rng.random((6, 2)))
+    return replace(
+        view,
+        audit=replace(view.audit, examples=examples),
+        sets={"population": rows},
+        signals={"el2n": rng.random((4, 3, 6)), "entropy": rng.random((4, 3, 6))},
+    )
+
+
+def test_attack_is_granted_what_it_declares() -> None:
+    view = rich_view()
+    attack = Reader(reads=("labels", "correct", "inputs"), reads_signals=("el2n",), needs_population=True)
+    Membership(attack=attack).estimate(view)
+    rows = [np.arange(2)] * 3 + [np.arange(2, 6)] * 3
+    for place, (signals, columns) in enumerate(zip(attack.seen[:6], rows, strict=True)):
+        np.testing.assert_array_equal(signals.labels, columns % 3)
+        np.testing.assert_array_equal(signals.population_labels, np.arange(6) % 2)
+        np.testing.assert_array_equal(signals.correct, view.correct[:, place % 3, columns])
+        np.testing.assert_array_equal(signals.inputs, view.audit.examples.inputs[columns])
+        np.testing.assert_array_equal(signals.population_inputs, view.sets["population"].inputs)
+        assert set(signals.signals) == {"el2n"}
+        np.testing.assert_array_equal(signals.signals["el2n"], view.signals["el2n"][:, place % 3, columns])
+        assert signals.population is not None
+        np.testing.assert_array_equal(signals.population[0], view.sets["population"].loss(0))
+
+
+def test_attack_is_granted_no_more_than_it_declares() -> None:
+    attack = Reader()
+    Membership(attack=attack).estimate(rich_view())
+    (bare, *_) = attack.seen
+    assert not bare.signals
+    names = ("population", "model", "labels", "population_labels", "correct", "inputs", "population_inputs")
+    assert all(getattr(bare, name) is None for name in names)
+
+
+def test_missing_signal_is_an_error_that_names_it() -> None:
+    with pytest.raises(ComponentError, match="reads the signal gini, which these runs do not have"):
+        Membership(attack=Reader(reads_signals=("gini",))).estimate(rich_view())

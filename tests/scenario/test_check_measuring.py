@@ -88,3 +88,28 @@ def test_events_between_rounds_need_even_rounds(observe: dict[str, Any], is_even
     assert [path for path, _ in found] == ([] if is_even else ["estimators[0]"])
     assert all("write observe: {every: 1}" in message for _, message in found)
     assert not refusal(rounds=10, observe=observe, estimators=[{"kind": "memorisation"}])
+
+
+def reading(*names: str) -> list[dict[str, Any]]:
+    attack = {"kind": "tests.reading_attack:ReadsSignals", "reads_signals": list(names)}
+    return [{"kind": "membership", "attack": attack}]
+
+
+def test_an_attack_needs_the_signals_that_it_reads() -> None:
+    ((path, message),) = refusal(estimators=reading("el2n"))
+    assert path == "estimators[0].attack"
+    assert "reads the signal el2n, but signals has none of it; add {kind: el2n} to signals" in message
+    assert "{kind: entropy}" in refusal(estimators=reading("modified_entropy"))[0][1]
+    assert "add a signal of your own" in refusal(estimators=reading("gini"))[0][1]
+    assert len(refusal(estimators=reading("el2n", "entropy"), signals=[{"kind": "el2n"}])) == 1
+    assert not refusal(estimators=reading("el2n"), signals=[{"kind": "el2n"}])
+
+
+def test_an_attack_needs_its_signals_at_every_observed_round() -> None:
+    observe = {"every": 2, "levels": ["local", "global"]}
+    signals: list[dict[str, Any]] = [{"kind": "entropy"}, {"kind": "el2n", "every": 4}]
+    ((path, message),) = refusal(rounds=6, observe=observe, estimators=reading("el2n"), signals=signals)
+    assert path == "signals[1].every"
+    assert "every: 4 does not read at the observed round 2; leave every out" in message
+    signals[1]["every"] = 2
+    assert not refusal(rounds=6, observe=observe, estimators=reading("el2n"), signals=signals)
