@@ -52,8 +52,8 @@ class Membership:
     included, is not repeated.
 
     Fields:
-        attack: The membership attack. It scores the examples of one kind at a time, from their margins in all runs and
-            what else it declares: losses of the population, labels, inputs, or stored signals.
+        attack: The membership attack. It scores the examples of one kind at a time, from their margins in all runs. An
+            attack may also declare that it reads losses of the population, labels, inputs or stored signals.
 
     >>> from fedmem.attacks.lira import Lira
     >>> Membership(attack=Lira()).min_runs

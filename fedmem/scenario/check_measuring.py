@@ -160,7 +160,7 @@ def _signals(
 def _signals_of_attacks(
     estimators: Sequence[Estimator], signals: Sequence[AnySignal], observe: Observe, rounds: int
 ) -> Iterator[Problem]:
-    """What an estimator or its attack reads of signals must be read, and at every observed round."""
+    """Signals that an estimator or its attack reads must be there, at every observed round."""
     read_by = {measure.name: signal for signal in signals for measure in quantities_of(signal)}
     for position, estimator in enumerate(estimators):
         for path, component in nested_components(estimator, f"estimators[{position}]"):
