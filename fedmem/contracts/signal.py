@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, Params
 from fedmem.contracts.data import Examples
-from fedmem.contracts.declarations import declare, read_declaration
+from fedmem.contracts.declarations import class_value, declare, read_declaration
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measure import Measure, as_proxy, gain_of
@@ -113,6 +113,8 @@ class SignalContext(Protocol):
 class Signal(Protocol):
     """Reads quantities of models and examples: name of a declared measure -> (T, n) float64, NaN where undefined.
 
+    Quantities that it declares as `per_class` are (T, n, C).
+
     The values of a model must not depend on the models beside it, since runs are trained in shards. It is read at the
     observed rounds, or every so many of them, at its levels. It may declare what `SignalDeclaration` lists.
     """
@@ -167,6 +169,8 @@ class SignalDeclaration(Needs):
         owners_only: Whether local models are read on the examples of their own clients alone. A property may compute
             it.
         held: Of an `AccumulatingSignal`, arrays of the shape of an input that each state holds for each example.
+        per_class: Names of quantities with one value for each class, (T, n, C). They are stored for estimators and
+            attacks, as `<name>.0` to `<name>.<C − 1>`, and have no rows in tables. See `per_class_of`.
     """
 
     passes: float = declare(1.0, "a number of forward passes")
@@ -174,6 +178,7 @@ class SignalDeclaration(Needs):
     columns: bool = declare(False, YES_OR_NO)
     owners_only: bool = declare(False, YES_OR_NO)
     held: int = declare(0, "a number of arrays")
+    per_class: tuple[str, ...] = declare((), "a tuple of names")
 
 
 def quantities_of(signal: object) -> tuple[Measure, ...]:
@@ -186,6 +191,49 @@ def quantities_of(signal: object) -> tuple[Measure, ...]:
     measures = measures_of(signal)
     gains = {measure.gain for measure in measures}
     return tuple(measure for measure in measures if measure.name not in gains)
+
+
+def stored_names(signal: object, classes: int) -> tuple[str, ...]:
+    """The names under which the values of a signal are stored, where there are so many classes.
+
+    >>> from fedmem.signals.probabilities import Probabilities
+    >>> stored_names(Probabilities(), 3)
+    ('probability.0', 'probability.1', 'probability.2')
+    """
+    of_class = (class_name(name, label) for name in quantities_per_class(signal) for label in range(classes))
+    return *(measure.name for measure in quantities_of(signal)), *of_class
+
+
+def quantities_per_class(signal: object) -> tuple[str, ...]:
+    """The names of the quantities of a signal or its class that have one value for each class of an example."""
+    if isinstance(signal, type):
+        names: tuple[str, ...] = class_value(signal, SignalDeclaration, "per_class")
+        return names
+    return signal_declaration(signal).per_class
+
+
+def class_name(name: str, label: int) -> str:
+    """The name under which the value of one class is stored.
+
+    >>> class_name("probability", 7)
+    'probability.7'
+    """
+    return f"{name}.{label}"
+
+
+def per_class_of(signals: Mapping[str, FloatArray], name: str) -> FloatArray | None:
+    """The values of all classes, (..., C), from signals by name such as `View.signals`; None where they are not there.
+
+    >>> half = np.full((2, 1, 3), 0.5)
+    >>> per_class_of({"probability.0": half, "probability.1": half}, "probability").shape
+    (2, 1, 3, 2)
+    >>> per_class_of({"el2n": half}, "probability") is None
+    True
+    """
+    parts: list[FloatArray] = []
+    while class_name(name, len(parts)) in signals:
+        parts.append(signals[class_name(name, len(parts))])
+    return np.stack(parts, axis=-1) if parts else None
 
 
 def signal_declaration(signal: object) -> SignalDeclaration:

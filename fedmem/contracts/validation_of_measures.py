@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -208,18 +208,17 @@ def scores_of(guard: Guard, scores: object, like: FloatArray) -> FloatArray:
     return scores
 
 
-def signal_values_of(
-    guard: Guard, values: object, shape: tuple[int, int], names: Collection[str]
-) -> dict[str, FloatArray]:
-    """Values of a signal in float64, (T, n) under each declared name."""
+def signal_values_of(guard: Guard, values: object, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, FloatArray]:
+    """Values of a signal in float64, of the shape that each declared name has."""
     if not isinstance(values, Mapping) or not all(isinstance(name, str) for name in values):
-        guard.reject(f"it returned {a_kind(values)}, should be a mapping of names to arrays of shape {shape}")
-    if set(values) != set(names):
+        guard.reject(f"it returned {a_kind(values)}, should be a mapping of names to arrays")
+    if set(values) != set(shapes):
         guard.reject(
             f"it returned values of {', '.join(sorted(values)) or 'nothing'}, should be of each measure that it "
-            f"declares: {', '.join(sorted(names)) or 'none'}"
+            f"declares: {', '.join(sorted(shapes)) or 'none'}"
         )
     for name, value in values.items():
+        shape = shapes[name]
         if not isinstance(value, np.ndarray) or value.shape != shape or value.dtype != np.float64:
             guard.reject(f"{cut_text(name)} is {a_kind(value)}, should be float64 of shape {shape}")
     return dict(values)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.signal import quantities_of, signal_declaration
+from fedmem.contracts.signal import signal_declaration, stored_names
 from fedmem.contracts.validation import count_of
 from fedmem.execution import state_bytes
 from fedmem.execution.auto import is_stacked, server_of
@@ -157,14 +157,14 @@ def _evidence(scenario: Scenario, federation: Federation, cohort: int) -> int:
     audit = federation.audit
     examples = len(audit) + len(federation.test) + len(federation.population)
     labels = sum(len(np.unique(audit.examples.labels[audit.kind == part.family])) for part in federation.references)
-    signals = _signal_names(scenario) * 8 * len(audit)
+    signals = _signal_names(scenario, federation) * 8 * len(audit)
     of_model = 17 * examples + (4 * QUANTILES + 8) * labels + signals
     return models * of_model + _states(scenario, federation)
 
 
-def _signal_names(scenario: Scenario) -> int:
+def _signal_names(scenario: Scenario, federation: Federation) -> int:
     """How many values signals give each example."""
-    return sum(len(quantities_of(signal)) for signal in scenario.signals)
+    return sum(len(stored_names(signal, federation.num_classes)) for signal in scenario.signals)
 
 
 def _states(scenario: Scenario, federation: Federation) -> int:
@@ -181,7 +181,7 @@ def _estimates(scenario: Scenario, federation: Federation, cohort: int) -> int:
     places = cohort * runs if "local" in scenario.observe.levels else runs
     largest = max(audit, len(federation.test), len(federation.population))
     # four values of every example and those of signals at every model of a round, by place and for the summary
-    names = _signal_names(scenario)
+    names = _signal_names(scenario, federation)
     gathered = 32 * (4 + names) * audit * (places + runs) * bool(scenario.estimators or names)
     # coins as they could have fallen, a byte each, and what one estimator sums up of them
     deals = 2 * scenario.bootstrap * runs * audit * bool(scenario.estimators or names)

@@ -12,7 +12,7 @@ import numpy as np
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measurement import Level
 from fedmem.contracts.sampler import sampler_declaration
-from fedmem.contracts.signal import quantities_of, signal_declaration
+from fedmem.contracts.signal import signal_declaration, stored_names
 from fedmem.execution import memory_budget, memory_plan
 from fedmem.execution.memory_plan import MemoryLimits
 from fedmem.federation.roster import Cohorts
@@ -244,7 +244,7 @@ def signal_work(
         levels = tuple(level for level in signal.levels if level in scenario.observe.levels)
         observe = scenario.observe.model_copy(update={"every": None, "rounds": tuple(due), "levels": levels})
         models = _models(some.model_copy(update={"observe": observe}), cohorts, trainings)
-        values += len(quantities_of(signal)) * examples * sum(models.values())
+        values += len(stored_names(signal, federation.num_classes)) * examples * sum(models.values())
         # each example has one owner, which is one of all clients
         readings = models.get("global", 0) + models.get("local", 0) / (scenario.clients if declared.owners_only else 1)
         passes += declared.passes * examples * readings

@@ -51,10 +51,14 @@ def _signals(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
         declared, path = signal_declaration(signal), f"signals[{position}].kind"
         if data.modality.tokens and not declared.texts:
             suitable_kinds = ", ".join(_text_kinds("signal", SignalDeclaration))
+            reason = (
+                "stores one value for each class of an example, but {} has passages, in which many tokens are asked"
+                if declared.per_class
+                else "moves values of an input by a little, but {} has texts"
+            )
             yield Problem(
                 path=path,
-                message=f"{kind_of(signal)} moves values of an input by a little, but {kind_of(scenario.dataset)} has "
-                f"texts; choose from: {suitable_kinds}",
+                message=f"{kind_of(signal)} {reason.format(kind_of(scenario.dataset))}; choose from: {suitable_kinds}",
             )
         elif declared.columns and not isinstance(data.modality, Tables):
             yield Problem(

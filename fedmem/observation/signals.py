@@ -18,7 +18,14 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import SignalEvidence, Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Level
-from fedmem.contracts.signal import AccumulatingSignal, AnySignal, Network, quantities_of
+from fedmem.contracts.signal import (
+    AccumulatingSignal,
+    AnySignal,
+    Network,
+    class_name,
+    quantities_of,
+    quantities_per_class,
+)
 from fedmem.contracts.validation_of_measures import signal_values_of
 from fedmem.guards.guarding import Guard
 from fedmem.modalities.tables import Tables
@@ -78,19 +85,30 @@ class SignalReader:
         return signal.every is None or round_number % signal.every == 0 or round_number == self._rounds
 
     def _values(self, signal: AnySignal, states: _States, context: _SignalContext) -> Mapping[str, FloatArray]:
-        """The values of one signal, (T, n) under each of its names."""
-        first = context.transitions[0]
-        shape = len(context.transitions), len(context.examples)
-        names = {measure.name for measure in quantities_of(signal)}
+        """The values of one signal, (T, n) under each of its names, and of each class where it has one for each."""
+        first, count = context.transitions[0], len(context.transitions)
+        of_class = quantities_per_class(signal)
+        shapes: dict[str, tuple[int, ...]] = {
+            measure.name: (count, len(context.examples)) for measure in quantities_of(signal)
+        }
+        shapes |= {name: (count, len(context.examples), self._federation.num_classes) for name in of_class}
         place: dict[str, Any] = {"round": first.round, "level": first.level}
         others = (("model", self._federation.model), ("signal", signal))
         if not isinstance(signal, AccumulatingSignal):
             with Guard("signal", signal, "values", others=others, **place) as guard:
-                return signal_values_of(guard, signal.values(context), shape, names)
+                return _split_classes(signal_values_of(guard, signal.values(context), shapes), of_class)
         with Guard("signal", signal, "update", others=others, **place) as guard:
-            values = [_accumulate(signal, states, context, position) for position in range(shape[0])]
+            values = [_accumulate(signal, states, context, position) for position in range(count)]
             joined = {name: np.stack([part[name] for part in values]) for name in values[0]}
-            return signal_values_of(guard, joined, shape, names)
+            return _split_classes(signal_values_of(guard, joined, shapes), of_class)
+
+
+def _split_classes(values: Mapping[str, FloatArray], names: Sequence[str]) -> Mapping[str, FloatArray]:
+    """The same, with one name for each class in the place of these names."""
+    split = {name: array for name, array in values.items() if name not in names}
+    for name in names:
+        split |= {class_name(name, label): values[name][..., label] for label in range(values[name].shape[-1])}
+    return split
 
 
 def _accumulate(

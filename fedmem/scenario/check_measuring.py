@@ -14,7 +14,7 @@ from fedmem.contracts.needs import measures_of, needs_of
 from fedmem.contracts.probe import Probe, probe_declaration
 from fedmem.contracts.sampler import Sampler, sampler_declaration
 from fedmem.contracts.series import explain_uneven, step_of
-from fedmem.contracts.signal import AnySignal, quantities_of
+from fedmem.contracts.signal import AnySignal, quantities_of, quantities_per_class
 from fedmem.errors import Problem
 from fedmem.scenario.catalogue import kinds, load
 
@@ -144,9 +144,9 @@ def _signals(
         if signal.every is not None and signal.every > rounds:
             message = f"{signal.every} exceeds the {rounds} rounds; use at most {rounds}, or leave it out"
             yield Problem(path=f"{path}.every", message=message)
-        names = {measure.name for measure in measures_of(signal)}
+        names = _names_read(signal)
         for earlier, other in enumerate(signals[:position]):
-            shared = sorted(names & {measure.name for measure in measures_of(other)})
+            shared = sorted(names & _names_read(other))
             if shared and other != signal:
                 yield Problem(
                     path=path,
@@ -161,7 +161,11 @@ def _signals_of_attacks(
     estimators: Sequence[Estimator], signals: Sequence[AnySignal], observe: Observe, rounds: int
 ) -> Iterator[Problem]:
     """Signals that an estimator or its attack reads must be there, at every observed round."""
-    read_by = {measure.name: signal for signal in signals for measure in quantities_of(signal)}
+    read_by = {
+        name: signal
+        for signal in signals
+        for name in (*(measure.name for measure in quantities_of(signal)), *quantities_per_class(signal))
+    }
     for position, estimator in enumerate(estimators):
         for path, component in nested_components(estimator, f"estimators[{position}]"):
             for name in needs_of(component).reads_signals:
@@ -183,10 +187,11 @@ def _signals_of_attacks(
 
 def _signal_that_reads(name: str) -> str:
     """The kind of signal that reads a quantity of this name; empty if none does."""
-    return next(
-        (kind for kind in kinds("signal") if name in {measure.name for measure in measures_of(load("signal", kind))}),
-        "",
-    )
+    return next((kind for kind in kinds("signal") if name in _names_read(load("signal", kind))), "")
+
+def _names_read(signal: AnySignal | type) -> set[str]:
+    """The names of all that a signal or its class reads, those with one value for each class included."""
+    return {*(measure.name for measure in measures_of(signal)), *quantities_per_class(signal)}
 
 
 def _check_duplicates(
