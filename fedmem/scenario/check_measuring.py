@@ -189,6 +189,7 @@ def _signal_that_reads(name: str) -> str:
     """The kind of signal that reads a quantity of this name; empty if none does."""
     return next((kind for kind in kinds("signal") if name in _names_read(load("signal", kind))), "")
 
+
 def _names_read(signal: AnySignal | type) -> set[str]:
     """The names of all that a signal or its class reads, those with one value for each class included."""
     return {*(measure.name for measure in measures_of(signal)), *quantities_per_class(signal)}
