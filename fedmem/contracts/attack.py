@@ -37,6 +37,11 @@ class Signals:
 
     `signals` has the values (R, m) of the quantities of signals that it declares in `reads_signals`, by name. They are
     NaN where the signal was not read.
+
+    `series` and `others` have the quantities that it declares in `reads_series` and `reads_others`, by name. They are
+    over the S observed rounds from 1 on, up to that of `margin`. A name is `loss`, `margin`, `correct` or that of a
+    signal. `series` are the values (S, R, m) of the same sequence of models, NaN at rounds without its model. `others`
+    are those of the other clients of each round, (K, R, m), NaN for a client that holds the example.
     """
 
     margin: FloatArray
@@ -49,6 +54,8 @@ class Signals:
     inputs: NDArray[Any] | None = None
     population_inputs: NDArray[Any] | None = None
     signals: Mapping[str, FloatArray] = field(default_factory=dict)
+    series: Mapping[str, FloatArray] = field(default_factory=dict)
+    others: Mapping[str, Sequence[FloatArray]] = field(default_factory=dict)
 
     @property
     def loss(self) -> FloatArray:
@@ -179,6 +186,9 @@ class AttackDeclaration(Needs):
         reads_coins: Whether membership scores depend on the coins; if so, they are computed again under re-dealt coins.
             A subclass with methods of its own declares it again, as the following ones.
         chance: The AUC without memorisation; None if it is not known.
+        reads_series: The quantities of which it reads `Signals.series`: `loss`, `margin`, `correct`, or measures of
+            signals. It is not run at the other clients.
+        reads_others: Those of which it reads `Signals.others`. It is run at the owner alone.
         scores_under_coins: `scores_under_coins(signals)`, the membership scores as a function of the coins (R, m); None
             to compute them again.
     """
@@ -190,6 +200,8 @@ class AttackDeclaration(Needs):
     reads: tuple[MembershipGrant, ...] = declare((), "a tuple of labels, correct and inputs")
     reads_coins: bool = declare(True, YES_OR_NO, renewed=True)
     null_auc: float | None = declare(None, "a number, or None", renewed=True)
+    reads_series: tuple[str, ...] = declare((), "a tuple of names of quantities")
+    reads_others: tuple[str, ...] = declare((), "a tuple of names of quantities")
     scores_under_coins: Callable[[Signals], Callable[[BoolArray], FloatArray]] | None = declare(
         None, "a method scores_under_coins(signals)", renewed=True
     )

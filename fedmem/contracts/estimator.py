@@ -126,9 +126,9 @@ class View:
     `sets` has the outputs of the same models on whole sets of examples (`test`, `population`, and all of `audit`).
     `ranked` has those on the references behind the ranks. `exclusion` is that of the bank. `series` has the evidence of
     the place over all observed rounds, the same in the views of all rounds. `label_counts` are those of the bank.
-    `signals` has the values of signals, by the name of their measure, (R, Q, m) as well; NaN where a signal was not
-    read. `quantities` are those of all signals and estimators that give some, for an estimator that declares
-    `reads_quantities`.
+    `others` is the series of the other clients, where the place is the owner. `signals` has the values of signals, by
+    the name of their measure, (R, Q, m) as well; NaN where a signal was not read. `quantities` are those of all signals
+    and estimators that give some, for an estimator that declares `reads_quantities`.
     """
 
     round: int | None
@@ -145,6 +145,7 @@ class View:
     ranked: RankEvidence | None = None
     exclusion: str = "replace"
     series: Series | None = None
+    others: Series | None = None
     label_counts: IntArray | None = None
     quantities: tuple[ExampleValues, ...] = ()
     signals: Mapping[str, FloatArray] = field(default_factory=dict)

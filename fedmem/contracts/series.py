@@ -15,6 +15,9 @@ from fedmem.contracts.measurement import NO_CLIENT
 Blocks = Mapping[int, Sequence[Evidence]]
 """Round -> the evidence on the audit set at that round, at one level."""
 
+EVIDENCE = ("loss", "margin", "correct")
+"""The values of a model that are stored without a signal."""
+
 SignalBlocks = Mapping[int, Sequence[SignalEvidence]]
 """Round -> the values of one quantity of a signal at that round, at one level."""
 
@@ -74,6 +77,47 @@ class Series:
         """(S, R, m) values of a signal, by the name of its measure; None where it was not read."""
         blocks = self.signals.get(name)
         return None if blocks is None else self._over_rounds(blocks, q, "values")
+
+    def has(self, name: str) -> bool:
+        """Whether there are values of this name, as in `values`."""
+        return name in EVIDENCE or name in self.signals
+
+    def values(self, name: str, q: int = 0) -> FloatArray | None:
+        """(S, R, m) values by name: `loss`, `margin`, `correct`, or the measure of a signal.
+
+        None where it was not read.
+        """
+        if name in EVIDENCE:
+            return self._over_rounds(self.kept, q, name)
+        return self.signal(name, q)
+
+    def clients_at(self, position: int) -> IntArray:
+        """(K,) the clients whose sequences have a value at an observed round, ascending; for places of clients."""
+        return np.unique(self.client[self.observed[position]])
+
+    def at_round(self, name: str, position: int, columns: IntArray) -> FloatArray:
+        """(K, R, n) values of `clients_at` at one observed round, on the examples `columns`; NaN where there is none.
+
+        `name` is as in `values`. The sequences are those of a place where each belongs to one client, such as the
+        other clients.
+        """
+        clients = self.clients_at(position)
+        values = np.full((len(clients), len(self.is_hidden), len(columns)), np.nan)
+        round_number = int(self.rounds[position])
+        blocks = self.kept if name in EVIDENCE else self.signals.get(name, {})
+        for block in blocks.get(round_number, ()):
+            rows = np.flatnonzero(np.isin(block.client, clients))
+            known = ~np.isnan(block.margin if isinstance(block, Evidence) else block.values)[np.ix_(rows, columns)]
+            shown_values = getattr(block, name if isinstance(block, Evidence) else "values")[np.ix_(rows, columns)]
+            values[np.searchsorted(clients, block.client[rows]), block.run[rows]] = np.where(
+                known, shown_values, np.nan
+            )
+        shown = np.zeros((len(clients), len(columns)), dtype=bool)
+        sequences, examples = np.nonzero(self.observed[position][:, columns])
+        shown[np.searchsorted(clients, self.client[sequences, columns[examples]]), examples] = True
+        values[np.broadcast_to(~shown[:, None], values.shape)] = np.nan
+        values[:, self.is_hidden[:, columns]] = np.nan
+        return values
 
     def correct_before(self, q: int = 0) -> FloatArray:
         """(S, R, m) correctness of the model that a client received: the aggregate of the round before.

@@ -247,8 +247,11 @@ def hide_examples(view: View, hidden: BoolArray) -> View:
     loss, margin = np.where(hidden, np.nan, view.loss), np.where(hidden, np.nan, view.margin)
     correct, rank = np.where(hidden, np.nan, view.correct), np.where(hidden, np.nan, view.rank)
     series = None if view.series is None else view.series.hide(hidden)
+    others = None if view.others is None else view.others.hide(hidden)
     signals = {name: np.where(hidden, np.nan, values) for name, values in view.signals.items()}
-    return replace(view, loss=loss, margin=margin, correct=correct, rank=rank, series=series, signals=signals)
+    return replace(
+        view, loss=loss, margin=margin, correct=correct, rank=rank, series=series, others=others, signals=signals
+    )
 
 
 def _place_of(view: View) -> dict[str, Any]:

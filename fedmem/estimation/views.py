@@ -95,6 +95,7 @@ def views(bank: Bank, redeals: CoinPermutations) -> Iterator[View]:
             ranked=RankEvidence(models=columns.models, blocks=ranks) if ranks else None,
             exclusion=bank.exclusion,
             series=series_by_place.get(place),
+            others=series_by_place.get((level, "others")) if whose == "owner" else None,
             label_counts=bank.label_counts,
             signals={
                 name.removeprefix(_SIGNAL): values for name, values in columns.values.items() if name not in _NAMES

@@ -17,6 +17,7 @@ from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Labels, Reading
 from fedmem.contracts.validation_of_measures import scores_of
 from fedmem.errors import ComponentError
+from fedmem.estimation.attack_series import others_until, series_until
 from fedmem.estimation.randomisation import areas, num_redeals, of_auc, of_statistic, two_sided
 from fedmem.estimation.roc import auc, null_tpr, rates, tpr
 from fedmem.estimation.statistics import mean
@@ -115,11 +116,13 @@ class Membership:
     def estimate(self, view: View) -> Sequence[Estimate]:
         """Per kind, `auc` and, where the data support them, `tpr`."""
         audit, label = view.audit, _labels(self.attack)
-        estimates = []
+        estimates: list[Estimate] = []
+        if not self._is_shown(view):
+            return estimates
         for kind in audit.kinds:
             rows = np.flatnonzero(audit.kind == kind)
             is_in = audit.is_in[:, rows]
-            signals = [_signals(view, rows, q, self.attack) for q in range(view.margin.shape[1])]
+            signals = self._signals(view, rows)
             scores = self._scores(signals)
             is_scored = ~np.isnan(scores)
             n_out = int((is_scored & ~is_in).sum())
@@ -159,13 +162,28 @@ class Membership:
 
     def membership_scores(self, view: View) -> Sequence[MembershipScores]:
         """The scores that `estimate` reads, kind by kind."""
-        result = []
-        for kind in view.audit.kinds:
+        result: list[MembershipScores] = []
+        for kind in view.audit.kinds if self._is_shown(view) else ():
             rows = np.flatnonzero(view.audit.kind == kind)
-            scores = self._scores([_signals(view, rows, q, self.attack) for q in range(view.margin.shape[1])])
+            scores = self._scores(self._signals(view, rows))
             is_in = view.audit.is_in[:, rows]
             result.append(MembershipScores(kind=kind, labels=_labels(self.attack), scores=scores, is_in=is_in))
         return result
+
+    def _is_shown(self, view: View) -> bool:
+        """Whether the place has the sequences of models that the attack reads."""
+        declared = attack_declaration(self.attack)
+        if declared.reads_others and view.others is None:
+            return False
+        return not declared.reads_series or (view.series is not None and view.place != "others")
+
+    def _signals(self, view: View, rows: IntArray) -> Sequence[Signals]:
+        """The evidence of each of the Q models on these examples, with the series that the attack declares."""
+        declared = attack_declaration(self.attack)
+        series = series_until(view, rows, declared.reads_series)
+        others = others_until(view, rows, declared.reads_others)
+        models = [_signals(view, rows, q, self.attack) for q in range(view.margin.shape[1])]
+        return [replace(signals, series=series, others=others) for signals in models]
 
     def _scores(self, signals: Sequence[Signals]) -> FloatArray:
         """(R, n) scores of these examples: each of the Q models attacked alone, then averaged."""
@@ -212,11 +230,14 @@ def _signals(view: View, rows: IntArray, q: int, attack: MembershipAttack) -> Si
     """The evidence of the q-th models of a view on these examples, as far as the attack declares that it reads it."""
     declared = attack_declaration(attack)
     missing = [name for name in declared.reads_signals if name not in view.signals]
+    missing += [name for name in declared.reads_series if view.series and not view.series.has(name)]
+    missing += [name for name in declared.reads_others if view.others and not view.others.has(name)]
+    names = ", ".join(dict.fromkeys(missing))
     if missing:
         raise ComponentError(
             "attack.kind",
-            f"{kind_of(attack)} reads the signal {', '.join(missing)}, which these runs do not have; use another "
-            "attack, or a scenario with this signal",
+            f"{kind_of(attack)} reads the signal {names}, which these runs do not have; use another attack, or a "
+            "scenario with this signal",
         )
     grants: dict[str, Any] = {}
     if declared.needs_population:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import MISSING, fields
 from typing import TYPE_CHECKING, Any
 
+from fedmem.contracts.attack import MembershipAttack, attack_declaration
 from fedmem.contracts.estimator import Estimator, estimator_declaration
 from fedmem.contracts.families import kind_of, nested_components
 from fedmem.contracts.injection import CanaryInjection, Injection, has_coins, injection_declaration
@@ -13,7 +14,7 @@ from fedmem.contracts.measure import Measure, differing_facts
 from fedmem.contracts.needs import measures_of, needs_of
 from fedmem.contracts.probe import Probe, probe_declaration
 from fedmem.contracts.sampler import Sampler, sampler_declaration
-from fedmem.contracts.series import explain_uneven, step_of
+from fedmem.contracts.series import EVIDENCE, explain_uneven, step_of
 from fedmem.contracts.signal import AnySignal, quantities_of, quantities_per_class
 from fedmem.errors import Problem
 from fedmem.scenario.catalogue import kinds, load
@@ -95,8 +96,7 @@ def _levels(observe: Observe) -> Iterator[Problem]:
 
 
 def _enough_to_sum(observe: Observe, sampler: Sampler, clients: int) -> Iterator[Problem]:
-    size = sampler_declaration(sampler).size
-    max_count = clients if size is None else min(clients, size)
+    max_count = _largest_cohort(sampler, clients)
     for position, count in enumerate(observe.sums):
         if count > max_count:
             yield Problem(
@@ -170,10 +170,7 @@ def _signals_of_attacks(
         for path, component in nested_components(estimator, f"estimators[{position}]"):
             for name in needs_of(component).reads_signals:
                 if name not in read_by:
-                    kind = _signal_that_reads(name)
-                    how = f"add {{kind: {kind}}} to signals" if kind else "add a signal of your own that reads it"
-                    message = f"{kind_of(component)} reads the signal {name}, but signals has none of it; {how}, or "
-                    yield Problem(path=path, message=f"{message}leave {kind_of(component)} out")
+                    yield Problem(path=path, message=_no_signal(kind_of(component), name))
                     continue
                 every, due = read_by[name].every, observe.observed_rounds_of(rounds)
                 missed = [due_round for due_round in due if every and due_round % every and due_round != rounds]
@@ -183,6 +180,13 @@ def _signals_of_attacks(
                         message=f"{kind_of(component)} ({path}) reads the signal {name}, which every: {every} does not "
                         f"read at the observed round {missed[0]}; leave every out",
                     )
+
+
+def _no_signal(component: str, name: str) -> str:
+    """Why a component that reads this quantity of a signal is refused."""
+    kind = _signal_that_reads(name)
+    how = f"add {{kind: {kind}}} to signals" if kind else "add a signal of your own that reads it"
+    return f"{component} reads the signal {name}, but signals has none of it; {how}, or leave {component} out"
 
 
 def _signal_that_reads(name: str) -> str:
@@ -275,6 +279,45 @@ def _population(estimators: Sequence[Estimator], population: int) -> Iterator[Pr
                     message=f"{kind_of(component)} compares examples with a population that no model trains on, but "
                     "population is 0; set population to 200 or more, or leave it out",
                 )
+
+
+def _attack_series(
+    estimators: Sequence[Estimator],
+    signals: Sequence[AnySignal],
+    observe: Observe,
+    roster: str,
+    sampler: Sampler,
+    clients: int,
+) -> Iterator[Problem]:
+    """A membership attack over rounds is given what it reads."""
+    levels_by_name = {measure.name: signal.levels for signal in signals for measure in quantities_of(signal)}
+    for position, estimator in enumerate(estimators):
+        for path, attack in nested_components(estimator, f"estimators[{position}]"):
+            if not isinstance(attack, MembershipAttack):
+                continue
+            declared, kind = attack_declaration(attack), kind_of(attack)
+            for name in dict.fromkeys((*declared.reads_series, *declared.reads_others)):
+                if name not in EVIDENCE and name not in levels_by_name:
+                    yield Problem(path=path, message=_no_signal(kind, name))
+            if not declared.reads_others:
+                continue
+            reason = "each client with the other clients of its round, by the models that they send"
+            wrong = {
+                "observe.levels": "local" not in observe.levels and "local models are not observed; add local",
+                "roster": roster == "per_run" and "each run draws its own cohorts; write roster: shared",
+                path: _largest_cohort(sampler, clients) < 3 and "a round has fewer than three clients; have more",
+            }
+            for name in declared.reads_others:
+                if "local" not in levels_by_name.get(name, ("local",)):
+                    wrong[path] = f"{name} is not read at local models; add local to the levels of its signal"
+            for where, what in wrong.items():
+                if what:
+                    yield Problem(path=where, message=f"{kind} compares {reason}, but {what}, or leave {kind} out")
+
+
+def _largest_cohort(sampler: Sampler, clients: int) -> int:
+    size = sampler_declaration(sampler).size
+    return clients if size is None else min(clients, size)
 
 
 def _enough_runs(estimators: Sequence[Estimator], runs: int) -> Iterator[Problem]:

@@ -29,6 +29,7 @@ from fedmem.scenario.check_cohorts import (
     _whole_cohort,
 )
 from fedmem.scenario.check_measuring import (
+    _attack_series,
     _check_duplicates,
     _enough_runs,
     _enough_to_sum,
@@ -166,6 +167,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _somebody_to_leave_out,
     _population,
     _enough_runs,
+    _attack_series,
     _something_to_estimate,
     _roster,
     _executor,

@@ -113,3 +113,29 @@ def test_an_attack_needs_its_signals_at_every_observed_round() -> None:
     assert "every: 4 does not read at the observed round 2; leave every out" in message
     signals[1]["every"] = 2
     assert not refusal(rounds=6, observe=observe, estimators=reading("el2n"), signals=signals)
+
+
+COSINE = {"kind": "membership", "attack": {"kind": "fedmia", "signal": "update_alignment"}}
+
+
+def test_an_attack_over_rounds_needs_its_signals() -> None:
+    ((path, message),) = refusal(estimators=[COSINE])
+    assert path == "estimators[0].attack"
+    assert "reads the signal update_alignment, but signals has none of it" in message
+    assert "{kind: update_alignment}" in message
+    assert not refusal(estimators=[COSINE], signals=[{"kind": "update_alignment"}])
+    ((path, message),) = refusal(estimators=[COSINE], signals=[{"kind": "update_alignment", "levels": ["global"]}])
+    assert path == "estimators[0].attack"
+    assert "add local to the levels of its signal" in message
+
+
+def test_an_attack_that_reads_other_clients_needs_them() -> None:
+    estimators = [{"kind": "membership", "attack": {"kind": "fedmia"}}]
+    assert not refusal(estimators=estimators)
+    ((path, _),) = refusal(estimators=estimators, observe={"every": 2, "levels": ["global"]})
+    assert path == "observe.levels"
+    ((path, _),) = refusal(estimators=estimators, roster="per_run")
+    assert path == "roster"
+    ((path, message),) = refusal(estimators=estimators, sampler={"kind": "uniform", "size": 2})
+    assert path == "estimators[0].attack"
+    assert "fewer than three" in message
