@@ -279,6 +279,8 @@ class EstimatorDeclaration(Needs):
             rounds or more after the initial model, evenly spaced.
         reads_quantities: Whether it reads the quantities of single examples that other estimators and signals give,
             `View.quantities`.
+        readings_of_places: `readings_of_places(views)`, readings of the summary that compare its places, each with the
+            number of the view that it is about. None where every place is judged alone.
     """
 
     levels: tuple[Level, ...] | None = declare(None, "a tuple of levels")
@@ -290,6 +292,9 @@ class EstimatorDeclaration(Needs):
     example_values: Callable[[View], Sequence[ExampleValues]] | None = declare(None, "a method example_values(view)")
     needs_even_rounds: bool = declare(False, YES_OR_NO)
     reads_quantities: bool = declare(False, YES_OR_NO)
+    readings_of_places: Callable[[Sequence[View]], Sequence[tuple[int, Reading]]] | None = declare(
+        None, "a method readings_of_places(views)"
+    )
 
 
 def estimator_declaration(estimator: object) -> EstimatorDeclaration:

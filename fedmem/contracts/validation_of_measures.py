@@ -181,6 +181,19 @@ def _per_example(guard: Guard, estimate: Estimate) -> None:
             guard.reject(f"a value of a single example of {cut_text(estimate.metric)} lies outside its interval")
 
 
+def place_readings_of(
+    guard: Guard, values: Iterable[Any], places: int, declared: Declared
+) -> list[tuple[int, Reading]]:
+    """Readings of declared measures, each about one of the views of the summary."""
+    readings = []
+    for pair in values:
+        if not isinstance(pair, tuple) or len(pair) != 2 or pair[0] is None or not _is_number(pair[0], places):
+            guard.reject(f"it returned {cut_text(pair)}, should be pairs of a view (0 to {places - 1}) and a reading")
+        _reading(guard, pair[1], declared)
+        readings.append((int(pair[0]), pair[1]))
+    return readings
+
+
 def run_readings_of(
     guard: Guard, values: Iterable[Any], runs: int, declared: Declared
 ) -> list[tuple[int | None, Reading]]:

@@ -53,19 +53,19 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, groupby
-from typing import Any
 
 import numpy as np
 
 from fedmem.contracts.arrays import BoolArray
-from fedmem.contracts.estimator import Estimate, Estimator, ExampleValues, Influence, View, estimator_declaration
+from fedmem.contracts.estimator import Estimate, Estimator, Influence, View, estimator_declaration
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import NO_CLIENT, Labels, Level, Measurement, Reading
 from fedmem.contracts.needs import declared_by, needs_of
 from fedmem.contracts.signal import AnySignal
-from fedmem.contracts.validation_of_measures import estimates_of, run_readings_of
+from fedmem.contracts.validation_of_measures import estimates_of, place_readings_of, run_readings_of
 from fedmem.errors import ComponentError
+from fedmem.estimation.quantities import place_of, with_quantities
 from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.signal_means import SignalMeans, with_signals
 from fedmem.estimation.two_way import combine, half_width, interval, ratio_interval
@@ -211,6 +211,8 @@ def estimate(
                 rows += _values(view, estimates, source)
                 rows += _between_kinds(view, estimates, source)
                 rows += _tests(view, estimator, source)
+            if round_number is None:
+                rows += _of_places(places, estimator, source)
             for pair in _pair_levels(estimator, view_estimates):
                 rows.append(_between_levels(round_number, pair, source))
                 if not pair.local.signed and not math.isnan(pair.local.null):
@@ -220,25 +222,9 @@ def estimate(
     return rows
 
 
-def with_quantities(places: Sequence[View], estimators: Sequence[Estimator]) -> list[View]:
-    """The views with the quantities of single examples that these estimators give, where one of them reads any."""
-    declared = [(estimator, estimator_declaration(estimator)) for estimator in estimators]
-    if not any(of_one.reads_quantities for _, of_one in declared):
-        return list(places)
-    views_with = []
-    for view in places:
-        quantities: list[ExampleValues] = []
-        for estimator, of_one in declared:
-            if of_one.example_values is not None:
-                with Guard("estimator", estimator, "example_values", **_place_of(view)):
-                    quantities += of_one.example_values(view)
-        views_with.append(replace(view, quantities=tuple(quantities)))
-    return views_with
-
-
 def estimates_in_view(estimator: Estimator, view: View) -> list[Estimate]:
     """The estimates of an estimator in a view."""
-    with Guard("estimator", estimator, "estimate", **_place_of(view)) as guard:
+    with Guard("estimator", estimator, "estimate", **place_of(view)) as guard:
         return estimates_of(guard, estimator.estimate(view), view.audit.is_in.shape, declared_by(estimator))
 
 
@@ -252,11 +238,6 @@ def hide_examples(view: View, hidden: BoolArray) -> View:
     return replace(
         view, loss=loss, margin=margin, correct=correct, rank=rank, series=series, others=others, signals=signals
     )
-
-
-def _place_of(view: View) -> dict[str, Any]:
-    """Where a view looks, for messages."""
-    return {"round": "of the summary" if view.round is None else view.round, "level": view.level}
 
 
 def _source(component: object) -> str:
@@ -337,11 +318,24 @@ def _between_kinds(view: View, estimates: Sequence[Estimate], source: str) -> It
 
 
 def _tests(view: View, estimator: Estimator, source: str) -> Iterator[Measurement]:
-    with Guard("estimator", estimator, "tests", **_place_of(view)) as guard:
+    with Guard("estimator", estimator, "tests", **place_of(view)) as guard:
         readings = run_readings_of(guard, estimator.tests(view), view.audit.runs, declared_by(estimator))
     for run, reading in readings:
         placed = replace(reading, labels=_labels_with_place(view, reading.labels))
         yield _row(view.round, view.level, source, placed, run)
+
+
+def _of_places(places: Sequence[View], estimator: Estimator, source: str) -> Iterator[Measurement]:
+    """The readings that compare the places of the summary."""
+    compare = estimator_declaration(estimator).readings_of_places
+    if compare is None or not places:
+        return
+    with Guard("estimator", estimator, "readings_of_places", **place_of(places[0])) as guard:
+        readings = place_readings_of(guard, compare(places), len(places), declared_by(estimator))
+    for number, reading in readings:
+        view = places[number]
+        placed = replace(reading, labels=_labels_with_place(view, reading.labels))
+        yield _row(None, view.level, source, placed)
 
 
 def _pair_levels(estimator: Estimator, view_estimates: Sequence[tuple[View, Sequence[Estimate]]]) -> Iterator[_Pair]:

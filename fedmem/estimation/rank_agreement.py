@@ -24,11 +24,12 @@ Reference: Spearman (1904), The proof and measurement of association between two
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 
@@ -40,6 +41,12 @@ FEWEST = 8
 
 EACH = 2
 """The fewest runs with an example, and without it, in each half."""
+
+_BLOCK = 999
+"""Shuffles that are judged at once."""
+
+_ENOUGH = 20
+"""Shuffles as extreme as the observed order after which no further ones are made."""
 
 Variant = Literal["in", "out", "gain"]
 """The mean over runs with an example, over runs without it, or the first minus the second."""
@@ -76,11 +83,81 @@ class Halves:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Resampling:
+    """Draws and shuffles of n examples that are shared by all quantities, so that agreements can be subtracted.
+
+    `weights` (n, B): how often each of B draws has each example.
+    """
+
+    weights: FloatArray
+    shuffles: Shuffles
+
+    @classmethod
+    def draw(cls, owner: IntArray, rng: np.random.Generator, *, draws: int = 200, shuffles: int = 999) -> Resampling:
+        """Examples of these owners (n,) with replacement, or all examples of owners drawn so."""
+        owners, place = np.unique(owner, return_inverse=True)
+        size = len(owners) if len(owners) >= FEWEST else len(owner)
+        counts = rng.multinomial(size, np.full(size, 1 / size), size=draws).astype(np.float64).T
+        drawn = counts[place] if len(owners) >= FEWEST else counts
+        return cls(weights=drawn, shuffles=Shuffles(limit=shuffles, seed=int(rng.integers(2**63))))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shuffles:
+    """Orders of n examples, the same whenever they are asked for; at most `limit` of them."""
+
+    limit: int
+    seed: int
+    _orders: dict[tuple[int, int], NDArray[np.int32]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def blocks(self, n: int) -> Iterator[NDArray[np.int32]]:
+        """The places (S, n) of shuffled pairs in a flattened matrix (n, n), block by block."""
+        for number, start in enumerate(range(0, self.limit, _BLOCK)):
+            if (n, number) not in self._orders:
+                rng = np.random.default_rng([self.seed, n, number])
+                shape = min(_BLOCK, self.limit - start), 1
+                orders = rng.permuted(np.tile(np.arange(n, dtype=np.int32), shape), axis=1)
+                self._orders[n, number] = orders + n * np.arange(n, dtype=np.int32)
+            yield self._orders[n, number]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """Ranks of a quantity over n examples, from half A and half B of the runs, centred and of length 1.
+
+    `observed` (2, H, n) are those of the examples, and `drawn` (2, H, n, B) those within each draw. Sums of products
+    over examples are correlations. `reliability` is the correlation of A with B, and `of_draws` (B,) that in each draw.
+    """
+
+    observed: FloatArray
+    drawn: NDArray[np.float32]
+    reliability: float
+    of_draws: FloatArray
+
+    @classmethod
+    def of(cls, values: FloatArray, weights: FloatArray) -> Ranks:
+        """The ranks of values (2, H, n) without NaN, under weights (n, B) of draws."""
+        observed, narrow = _ranks(values), weights.astype(np.float32)
+        roots = np.sqrt(narrow)
+        drawn = np.empty((*values.shape, weights.shape[1]), dtype=np.float32)
+        for place in np.ndindex(values.shape[:2]):
+            drawn[place] = _weighted_ranks(values[place], narrow, roots)
+        return cls(
+            observed=observed,
+            drawn=drawn,
+            reliability=_mean_product(observed[0], observed[1]),
+            of_draws=_mean_products(drawn[0], drawn[1]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
 class RankAgreement:
     """How two quantities rank n examples: see the module.
 
-    `split` has the p-value `p` of no relation, by `shuffles` shuffles of the examples. `low` and `high` are the
-    interval of `corrected`.
+    `split` has the p-value `p` of no relation, by shuffles of the examples. `low` and `high` are the interval of
+    `corrected`, and `of_draws` (B,) what it is in each draw.
     """
 
     n: int
@@ -91,69 +168,79 @@ class RankAgreement:
     low: float
     high: float
     p: float
+    of_draws: FloatArray
 
 
-def rank_agreement(
-    first: FloatArray,
-    second: FloatArray,
-    owner: IntArray,
-    rng: np.random.Generator,
-    *,
-    draws: int = 200,
-    shuffles: int = 999,
-) -> RankAgreement:
-    """The agreement of two quantities, each (2, H, n) from halves A and B of the runs.
-
-    Args:
-        first: Memorisation.
-        second: The proxy.
-        owner: (n,) the owner of each example.
-        rng: Draws examples and shuffles.
-        draws: Repetitions for the interval.
-        shuffles: Shuffles for p.
-    """
-    is_usable = ~(np.isnan(first).any((0, 1)) | np.isnan(second).any((0, 1)))
-    first, second, owner = first[:, :, is_usable], second[:, :, is_usable], owner[is_usable]
-    n = len(owner)
+def rank_agreement(first: Ranks, second: Ranks, shuffles: Shuffles) -> RankAgreement:
+    """The agreement of two quantities over the same examples, under the same draws."""
+    n = first.observed.shape[-1]
     if n < 3:
-        unknown = dict.fromkeys(
-            ("split", "reliability", "other_reliability", "corrected", "low", "high", "p"), math.nan
-        )
-        return RankAgreement(n=n, **unknown)
-    split, own, other = _correlations(first, second)
-    corrected = float(_correct(split, own, other, n))
-    columns = _draw_again(owner, draws, rng)
-    again = np.array([_correct(*_correlations(first[:, :, c], second[:, :, c]), n) for c in columns])
-    low = high = math.nan
-    if math.isfinite(corrected) and np.isfinite(again).mean() > 0.8:
-        low, high = np.nanquantile(again, [0.025, 0.975]).tolist()
+        names = "split", "reliability", "other_reliability", "corrected", "low", "high", "p"
+        return RankAgreement(n=n, **dict.fromkeys(names, math.nan), of_draws=np.full(len(first.of_draws), np.nan))
+    one, two = first.observed, second.observed
+    split = 0.5 * (_mean_product(one[0], two[1]) + _mean_product(one[1], two[0]))
+    splits = 0.5 * (_mean_products(first.drawn[0], second.drawn[1]) + _mean_products(first.drawn[1], second.drawn[0]))
+    corrected = float(_correct(split, first.reliability, second.reliability, n))
+    of_draws = _correct(splits, first.of_draws, second.of_draws, n)
+    low, high = _interval(corrected, of_draws)
     return RankAgreement(
         n=n,
-        split=float(split),
-        reliability=float(own),
-        other_reliability=float(other),
+        split=split,
+        reliability=first.reliability,
+        other_reliability=second.reliability,
         corrected=corrected,
-        low=min(low, corrected),
-        high=max(high, corrected),
-        p=_p(first, second, float(split), rng, shuffles),
+        low=low,
+        high=high,
+        p=_p(one, two, split, shuffles),
+        of_draws=of_draws,
     )
 
 
-def _correlations(first: FloatArray, second: FloatArray) -> tuple[float, float, float]:
-    """Across: the mean of ρ(first A, second B) and ρ(first B, second A); and the reliabilities of both."""
-    one, two = _ranks(first), _ranks(second)
-    across = 0.5 * (_mean_product(one[0], two[1]) + _mean_product(one[1], two[0]))
-    return across, _mean_product(one[0], one[1]), _mean_product(two[0], two[1])
+def difference(one: RankAgreement, other: RankAgreement, *, in_size: bool = False) -> tuple[float, float, float]:
+    """The first corrected correlation minus the second with its interval from the same draws; of sizes if asked."""
+    size = np.abs if in_size else np.asarray
+    gap = float(size(one.corrected) - size(other.corrected))
+    return gap, *_interval(gap, size(one.of_draws) - size(other.of_draws))
+
+
+def _interval(value: float, of_draws: FloatArray) -> tuple[float, float]:
+    """Quantiles of draws, which reach to the value; NaN where one draw in five or more is undefined."""
+    if not (math.isfinite(value) and np.isfinite(of_draws).mean() > 0.8):
+        return math.nan, math.nan
+    low, high = np.nanquantile(of_draws, [0.025, 0.975]).tolist()
+    return min(low, value), max(high, value)
 
 
 def _ranks(values: FloatArray) -> FloatArray:
     """Ranks over examples (..., n), ties at their middle, of mean 0 and length 1; zeros where all are equal."""
     from scipy.stats import rankdata
 
+    if not values.shape[-1]:
+        return values
     ranks = rankdata(values, axis=-1)
     centred = ranks - ranks.mean(axis=-1, keepdims=True)
     length = np.sqrt(np.square(centred).sum(axis=-1, keepdims=True))
     return np.asarray(np.divide(centred, length, out=np.zeros_like(centred), where=length > 0))
+
+
+def _weighted_ranks(
+    values: FloatArray, weights: NDArray[np.float32], roots: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """(n, B) the same among the examples of each draw, times the root of how often the draw has the example."""
+    order = np.argsort(values, kind="stable")
+    ordered = values[order]
+    below = np.zeros((len(values) + 1, weights.shape[1]), dtype=np.float32)  # whole numbers, thus exact
+    np.cumsum(weights[order], axis=0, out=below[1:])
+    starts = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    group = np.cumsum(starts) - 1
+    bounds = np.append(np.flatnonzero(starts), len(values))
+    first, end = np.empty_like(order), np.empty_like(order)
+    first[order], end[order] = bounds[group], bounds[group + 1]
+    # twice the middle of the places of the group, from the middle of all places
+    centred = below[first] + below[end] - below[-1]
+    centred *= roots
+    length = np.sqrt(np.einsum("nb,nb->b", centred, centred))
+    return np.asarray(centred / np.where(length > 0, length, np.float32(1.0)))
 
 
 def _mean_product(one: FloatArray, other: FloatArray) -> float:
@@ -161,31 +248,34 @@ def _mean_product(one: FloatArray, other: FloatArray) -> float:
     return float((one * other).sum(axis=-1).mean())
 
 
-def _correct(split: float, own: float, other: float, n: int) -> float:
+def _mean_products(one: NDArray[np.float32], other: NDArray[np.float32]) -> FloatArray:
+    """(B,) the mean correlation over halvings in each draw."""
+    return np.asarray(np.einsum("hnb,hnb->b", one, other), dtype=np.float64) / max(len(one), 1)
+
+
+def _correct(split: ArrayLike, own: ArrayLike, other: ArrayLike, n: int) -> FloatArray:
     """The correlation without noise, NaN where a reliability is too low; noise can carry it beyond 1, where it ends."""
-    if not min(own, other) >= max(LOWEST, 2 / math.sqrt(max(n - 1, 1))):
-        return math.nan
-    return float(np.clip(split / math.sqrt(own * other), -1.0, 1.0))
+    is_known = np.minimum(own, other) >= max(LOWEST, 2 / math.sqrt(max(n - 1, 1)))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        corrected = np.clip(np.asarray(split) / np.sqrt(np.multiply(own, other)), -1.0, 1.0)
+    return np.where(is_known, corrected, np.nan)
 
 
-def _draw_again(owner: IntArray, draws: int, rng: np.random.Generator) -> list[IntArray]:
-    """The examples of each repetition: examples drawn with replacement, or all examples of owners drawn so."""
-    owners = np.unique(owner)
-    if len(owners) < FEWEST:
-        return list(rng.integers(len(owner), size=(draws, len(owner))))
-    rows_of = [np.flatnonzero(owner == each) for each in owners]
-    return [np.concatenate([rows_of[i] for i in rng.integers(len(owners), size=len(owners))]) for _ in range(draws)]
+def _p(one: FloatArray, two: FloatArray, split: float, shuffles: Shuffles) -> float:
+    """Two-sided p of no relation: shuffles of the examples of one quantity, the observed order among them.
 
-
-def _p(first: FloatArray, second: FloatArray, split: float, rng: np.random.Generator, shuffles: int) -> float:
-    """Two-sided p of no relation: shuffles of the examples of one quantity, the observed order among them."""
-    one, two = _ranks(first), _ranks(second)
+    Shuffles end after a block once `_ENOUGH` are as extreme, which keeps p valid (Besag and Clifford, 1991).
+    """
     # the mean over halvings and both crossings is a sum over pairs of examples of one matrix
-    pairs = (np.einsum("hi,hj->ij", one[0], two[1]) + np.einsum("hi,hj->ij", one[1], two[0])) / (2 * len(one[0]))
-    n = len(pairs)
-    orders = rng.permuted(np.tile(np.arange(n), (shuffles, 1)), axis=1)
-    shuffled = pairs[np.arange(n), orders].sum(axis=1)
-    return float((1 + np.count_nonzero(np.abs(shuffled) >= abs(split) - 1e-12)) / (shuffles + 1))
+    pairs = (one[0].T @ two[1] + one[1].T @ two[0]) / (2 * len(one[0]))
+    extreme, drawn, flat = 0, 0, pairs.ravel()
+    for places in shuffles.blocks(len(pairs)):
+        sums = flat[places].sum(axis=1)
+        extreme += int(np.count_nonzero(np.abs(sums) >= abs(split) - 1e-12))
+        drawn += len(places)
+        if extreme >= _ENOUGH:
+            break
+    return (1 + extreme) / (1 + drawn)
 
 
 def partial_out(values: FloatArray, given: Mapping[str, FloatArray]) -> FloatArray:

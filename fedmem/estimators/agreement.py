@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -10,10 +11,20 @@ import numpy as np
 from annotated_types import Ge
 
 from fedmem.contracts.arrays import FloatArray, IntArray
+from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.estimator import Estimate, ExampleValues, View
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import Label, Labels, Reading
-from fedmem.estimation.rank_agreement import Halves, RankAgreement, Variant, partial_out, rank_agreement
+from fedmem.contracts.measurement import Label, Labels, Level, Reading
+from fedmem.estimation.rank_agreement import (
+    Halves,
+    RankAgreement,
+    Ranks,
+    Resampling,
+    Variant,
+    difference,
+    partial_out,
+    rank_agreement,
+)
 from fedmem.estimation.statistics import holm, mean
 from fedmem.seeding import stream
 
@@ -24,14 +35,14 @@ _VARIANTS: tuple[Variant, ...] = ("in", "out", "gain")
 
 _GIVEN = "class and owner"
 
+_LEVELS: tuple[tuple[Level, str], ...] = (("local", "owner"), ("global", ""))
+"""The level and place of the two views whose difference is taken."""
 
-@dataclass(frozen=True, kw_only=True)
-class _Row:
-    """The agreement of one variant of a proxy with memorisation, over one kind of example."""
+_SHUFFLES_EACH = 50
+"""Shuffles for each row of a family, so that p adjusted by Holm can be as small as 1/50."""
 
-    kind: str
-    labels: Labels
-    found: RankAgreement
+_FEWEST_SHUFFLES = 999
+"""The fewest shuffles of any row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +60,10 @@ class Agreement:
     - `agreement`: the corrected rank correlation, −1 to 1. It is undefined where the ranks of memorisation or of the
       proxy hardly repeat in other runs. The interval is over examples, or over owners where eight or more hold some;
     - `agreement_split`: the correlation before the correction, too small where there is a relation;
-    - `agreement.p`: p of no relation by shuffled examples, adjusted by Holm over all rows of a place;
+    - `agreement.p`: p of no relation by shuffled examples, adjusted by Holm over the rows of a kind at all places. Rows
+      with `given` are adjusted apart from those without;
+    - `agreement.difference`: the agreement at the owner minus that in the aggregate, or (`minus` = `loss`) the size of
+      an agreement minus that of the final loss. The interval is from the same draws of examples;
     - `reliability`: how well the ranks of a quantity repeat in other runs.
 
     Rows are by kind, and over all kinds together (`all`), where most of a correlation may be that kinds differ. With
@@ -109,62 +123,132 @@ class Agreement:
         return ()
 
     def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:
-        """All rows of the place."""
-        if view.round is not None:
-            return ()
-        halves = Halves.draw(view.audit.is_in, self.halvings, stream(0, "agreement halves"))
-        rows = [*self._rows(view, halves)]
-        adjusted = holm(np.array([row.found.p for row in rows])) if rows else np.zeros(0)
-        return [
-            (None, reading) for row, p in zip(rows, adjusted.tolist(), strict=True) for reading in _readings(row, p)
-        ]
+        """None: p is adjusted over all places, see `readings_of_places`."""
+        return ()
 
-    def _rows(self, view: View, halves: Halves) -> Iterator[_Row]:
-        with np.errstate(invalid="ignore"):
-            probability = np.exp(-np.logaddexp(0.0, -view.margin))
-        memory = halves.means(mean(probability, axis=1), "gain")
-        final_loss = ExampleValues(metric="loss", values=mean(view.loss, axis=1))
-        groups = self._groups(view)
-        for quantity in (final_loss, *view.quantities):
-            for variant in _VARIANTS:
-                proxy = halves.means(quantity.values, variant)
-                for kind, rows in groups.items():
-                    options = str(quantity.labels) or None
-                    labels = Labels.of(of=quantity.metric, statistic=variant, options=options)
-                    pair = memory[:, :, rows], proxy[:, :, rows]
-                    yield from self._compare(view, kind, labels, rows, pair)
-                    if kind != ALL:
-                        freed = labels.plus(given=_GIVEN)
-                        yield from self._compare(view, kind, freed, rows, pair, free=True)
+    def readings_of_places(self, views: Sequence[View]) -> Sequence[tuple[int, Reading]]:
+        """The rows of all places, each with the number of its view."""
+        audit = views[0].audit
+        halves = Halves.draw(audit.is_in, self.halvings, stream(0, "agreement halves"))
+        places = [_quantities(view, halves) for view in views]
+        shuffles = _SHUFFLES_EACH * sum(len(quantities.proxies) for quantities in places)
+        readings: list[tuple[int, Reading]] = []
+        for kind, rows in _groups(audit).items():
+            if len(rows) < self.min_examples:
+                continue
+            rng = stream(0, f"agreement {kind}")
+            resampling = Resampling.draw(
+                audit.owner[rows].astype(np.int64), rng, shuffles=max(_FEWEST_SHUFFLES, shuffles)
+            )
+            group = _Group(kind=kind, rows=rows, resampling=resampling, fewest=self.min_examples)
+            for given in ("",) if kind == ALL else ("", _GIVEN):
+                readings += _family(group, views, places, given)
+        return readings
 
-    def _groups(self, view: View) -> dict[str, IntArray]:
-        """The examples of each kind, and all of them where there are several kinds."""
-        kinds = view.audit.kinds
-        groups = {kind: np.flatnonzero(view.audit.kind == kind) for kind in kinds}
-        return {**groups, ALL: np.arange(len(view.audit))} if len(kinds) > 1 else groups
 
-    def _compare(
-        self,
-        view: View,
-        kind: str,
-        labels: Labels,
-        rows: IntArray,
-        pair: tuple[FloatArray, FloatArray],
-        *,
-        free: bool = False,
-    ) -> Iterator[_Row]:
-        is_usable = ~(np.isnan(pair[0]).any((0, 1)) | np.isnan(pair[1]).any((0, 1)))
-        rows, memory, proxy = rows[is_usable], pair[0][:, :, is_usable], pair[1][:, :, is_usable]
-        if len(rows) < self.min_examples:
-            return
-        if free:
-            given = _columns(view, rows)
-            if len(given) >= len(rows) // 2:  # too few examples to free them of so much
-                return
-            memory, proxy = partial_out(memory, given), partial_out(proxy, given)
-        rng = stream(0, f"agreement {kind} {labels}")
-        owner = view.audit.owner[rows].astype(np.int64)
-        yield _Row(kind=kind, labels=labels, found=rank_agreement(memory, proxy, owner, rng))
+@dataclass(frozen=True, kw_only=True)
+class _Group:
+    """The examples of one kind or of all, with the draws that all their rows share."""
+
+    kind: str
+    rows: IntArray
+    resampling: Resampling
+    fewest: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Quantities:
+    """Memorisation and the proxies of one place, (2, H, m) each, from half A and half B of the runs."""
+
+    memory: FloatArray
+    proxies: Mapping[Labels, FloatArray]
+
+
+def _quantities(view: View, halves: Halves) -> _Quantities:
+    with np.errstate(invalid="ignore"):
+        probability = np.exp(-np.logaddexp(0.0, -view.margin))
+    final_loss = ExampleValues(metric="loss", values=mean(view.loss, axis=1))
+    proxies = {}
+    for quantity in (final_loss, *view.quantities):
+        for variant in _VARIANTS:
+            labels = Labels.of(of=quantity.metric, statistic=variant, options=str(quantity.labels) or None)
+            proxies[labels] = halves.means(quantity.values, variant)
+    return _Quantities(memory=halves.means(mean(probability, axis=1), "gain"), proxies=proxies)
+
+
+def _groups(audit: AuditSet) -> dict[str, IntArray]:
+    """The examples of each kind, and all of them where there are several kinds."""
+    groups = {kind: np.flatnonzero(audit.kind == kind) for kind in audit.kinds}
+    return {**groups, ALL: np.arange(len(audit))} if len(audit.kinds) > 1 else groups
+
+
+def _family(
+    group: _Group, views: Sequence[View], places: Sequence[_Quantities], given: str
+) -> Iterator[tuple[int, Reading]]:
+    """The rows of one kind at all places, whose p are adjusted together, and the differences between them."""
+    by_row: dict[tuple[int, Labels], RankAgreement] = {}
+    for number, (view, quantities) in enumerate(zip(views, places, strict=True)):
+        targets: dict[bytes, Ranks] = {}
+        for labels, proxy in quantities.proxies.items():
+            found = _compare(group, view, (quantities.memory, proxy), targets, given)
+            if found is not None:
+                by_row[number, labels.plus(given=given)] = found
+    adjusted = holm([found.p for found in by_row.values()])
+    for ((number, labels), found), p in zip(by_row.items(), adjusted.tolist(), strict=True):
+        yield from ((number, reading) for reading in _readings(group.kind, labels, found, p))
+    yield from _differences(group.kind, views, by_row)
+
+
+def _compare(
+    group: _Group,
+    view: View,
+    pair: tuple[FloatArray, FloatArray],
+    targets: dict[bytes, Ranks],
+    given: str,
+) -> RankAgreement | None:
+    """The agreement of a proxy with memorisation over the examples that have both; None with too few."""
+    memory, proxy = (part[:, :, group.rows] for part in pair)
+    is_usable = ~(np.isnan(memory).any((0, 1)) | np.isnan(proxy).any((0, 1)))
+    if np.count_nonzero(is_usable) < group.fewest:
+        return None
+    weights, rows = group.resampling.weights[is_usable], group.rows[is_usable]
+    free = _columns(view, rows) if given else {}
+    if len(free) >= len(rows) // 2:  # too few examples to free them of so much
+        return None
+
+    def ranks(values: FloatArray) -> Ranks:
+        values = values[:, :, is_usable]
+        return Ranks.of(partial_out(values, free) if given else values, weights)
+
+    key = is_usable.tobytes()
+    if key not in targets:
+        targets[key] = ranks(memory)
+    return rank_agreement(targets[key], ranks(proxy), group.resampling.shuffles)
+
+
+def _differences(
+    kind: str, views: Sequence[View], by_row: Mapping[tuple[int, Labels], RankAgreement]
+) -> Iterator[tuple[int, Reading]]:
+    """Owner minus aggregate for each proxy, and each proxy minus the final loss at each place, in size."""
+    numbers = {(view.level, view.place): number for number, view in enumerate(views)}
+    owner, whole = (numbers.get(place, -1) for place in _LEVELS)
+    for (number, labels), found in by_row.items():
+        other = by_row.get((whole, labels)) if number == owner else None
+        if other is not None:
+            yield from _difference(whole, kind, labels.plus(contrast="levels", minus="global"), (found, other))
+        loss = by_row.get((number, labels.plus(of="loss", options=None)))
+        if loss is not None and loss is not found:
+            yield from _difference(number, kind, labels.plus(contrast="proxies", minus="loss"), (found, loss))
+
+
+def _difference(
+    number: int, kind: str, labels: Labels, pair: tuple[RankAgreement, RankAgreement]
+) -> Iterator[tuple[int, Reading]]:
+    """The difference of two agreements over the same examples; none where one is undefined."""
+    value, low, high = difference(*pair, in_size=labels.text("contrast") == "proxies")
+    if pair[0].n == pair[1].n and not math.isnan(value):
+        n, metric = pair[0].n, "agreement.difference"
+        yield number, Reading(metric=metric, value=value, low=low, high=high, n=n, subject=kind, labels=labels)
 
 
 def _columns(view: View, rows: IntArray) -> dict[str, FloatArray]:
@@ -176,17 +260,16 @@ def _columns(view: View, rows: IntArray) -> dict[str, FloatArray]:
     return {**columns, "held": held} if np.ptp(held) > 0 else columns
 
 
-def _readings(row: _Row, p: float) -> Iterator[Reading]:
-    found, labels, n = row.found, row.labels, row.found.n
+def _readings(kind: str, labels: Labels, found: RankAgreement, p: float) -> Iterator[Reading]:
+    values = {"agreement.p": p, "agreement_split": found.split, "reliability": found.other_reliability}
     yield Reading(
         metric="agreement",
         value=found.corrected,
         low=found.low,
         high=found.high,
-        n=n,
-        subject=row.kind,
+        n=found.n,
+        subject=kind,
         labels=labels,
     )
-    yield Reading(metric="agreement.p", value=p, n=n, subject=row.kind, labels=labels)
-    yield Reading(metric="agreement_split", value=found.split, n=n, subject=row.kind, labels=labels)
-    yield Reading(metric="reliability", value=found.other_reliability, n=n, subject=row.kind, labels=labels)
+    for metric, value in values.items():
+        yield Reading(metric=metric, value=value, n=found.n, subject=kind, labels=labels)

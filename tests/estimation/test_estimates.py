@@ -26,6 +26,7 @@ from fedmem.estimators.exposure import Exposure
 from fedmem.estimators.exposure_skewnormal import ExposureSkewnormal
 from fedmem.estimators.membership import Membership
 from fedmem.estimators.memorisation import Memorisation
+from fedmem.guards.guarding import PartError
 from fedmem.seeding import stream
 from tests.banks import make_bank
 from tests.labelling import labels
@@ -535,3 +536,22 @@ def test_retention_of_an_effect_that_p_denies_is_undefined(p: float, redeals: in
     assert len(kept) == 2, "the summary, and all rounds"
     assert [not math.isnan(reading.value) for reading in kept] == [is_defined] * 2
     assert all((reading.labels.get("resolved") == "no") != is_defined for reading in kept)
+
+
+class Compared(Offset):
+    """Says how many places there are, at the last of them."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def readings_of_places(self, views: list[View]) -> list[tuple[int, Reading]]:
+        assert {view.round for view in views} == {None}
+        return [(self.number, Reading(metric="memorisation.difference", value=len(views), n=1, subject="typical"))]
+
+
+def test_readings_of_all_places_belong_to_one_of_them() -> None:
+    rows = estimate(make_bank(), [Compared(2)], 9)
+    (row,) = (r for r in rows if r.reading.metric == "memorisation.difference" and not r.reading.labels.get("contrast"))
+    assert (row.round, row.level, row.reading.labels.get("place"), row.reading.value) == (None, "local", "others", 3)
+    with pytest.raises(PartError, match=r"a view \(0 to 2\)"):
+        estimate(make_bank(), [Compared(3)], 9)

@@ -6,9 +6,18 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from fedmem.contracts.arrays import BoolArray, FloatArray
-from fedmem.estimation.rank_agreement import Halves, RankAgreement, rank_agreement
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
+from fedmem.estimation.rank_agreement import (
+    Halves,
+    RankAgreement,
+    Ranks,
+    Resampling,
+    Shuffles,
+    difference,
+    rank_agreement,
+)
 from tests.banks import coins
+from tests.estimation.plain_rank_agreement import plain_agreement, plain_draws
 
 
 def planted(
@@ -24,11 +33,25 @@ def planted(
     return memory, -proxy, is_in
 
 
+def compare(
+    first: FloatArray, second: FloatArray, owner: IntArray, rng: np.random.Generator, **more: int
+) -> RankAgreement:
+    is_usable = ~(np.isnan(first).any((0, 1)) | np.isnan(second).any((0, 1)))
+    resampling = Resampling.draw(owner, rng, **more)
+    one, two = (Ranks.of(part[:, :, is_usable], resampling.weights[is_usable]) for part in (first, second))
+    return rank_agreement(one, two, resampling.shuffles)
+
+
 def judge(memory: FloatArray, proxy: FloatArray, is_in: BoolArray, seed: int = 1, **more: int) -> RankAgreement:
     rng = np.random.default_rng(seed)
     halves = Halves.draw(is_in, 10, rng)
     owner = np.arange(is_in.shape[1])
-    return rank_agreement(halves.means(memory, "gain"), halves.means(proxy, "gain"), owner, rng, **more)
+    return compare(halves.means(memory, "gain"), halves.means(proxy, "gain"), owner, rng, **more)
+
+
+def gains(memory: FloatArray, proxy: FloatArray, is_in: BoolArray, halvings: int = 3) -> tuple[FloatArray, FloatArray]:
+    halves = Halves.draw(is_in, halvings, np.random.default_rng(4))
+    return halves.means(memory, "gain"), halves.means(proxy, "gain")
 
 
 def test_shared_noise_is_no_agreement() -> None:
@@ -37,11 +60,11 @@ def test_shared_noise_is_no_agreement() -> None:
     assert np.mean([one.p <= 0.05 for one in found]) <= 0.2
     memory, proxy, is_in = planted(0.0)
     naive = [np.where(is_in, v, np.nan) for v in (memory, proxy)]
-    gains = [
+    from_same = [
         np.nanmean(v, 0) - np.nanmean(np.where(is_in, np.nan, w), 0)
         for v, w in zip(naive, (memory, proxy), strict=True)
     ]
-    assert spearmanr(*gains).statistic > 0.1, "from the same runs, noise alone makes them agree"
+    assert spearmanr(*from_same).statistic > 0.1, "from the same runs, noise alone makes them agree"
 
 
 def test_the_correction_finds_the_correlation_of_true_values() -> None:
@@ -110,6 +133,56 @@ def test_owners_are_drawn_together() -> None:
     halves = Halves.draw(is_in, 5, rng)
     pair = halves.means(memory, "gain"), halves.means(proxy, "gain")
     first, second = (np.repeat(part, 4, axis=2) for part in pair)
-    alone = rank_agreement(first, second, np.arange(320), np.random.default_rng(2), shuffles=9)
-    together = rank_agreement(first, second, np.repeat(np.arange(80), 4), np.random.default_rng(2), shuffles=9)
+    alone = compare(first, second, np.arange(320), np.random.default_rng(2), shuffles=9)
+    together = compare(first, second, np.repeat(np.arange(80), 4), np.random.default_rng(2), shuffles=9)
     assert together.high - together.low > 1.3 * (alone.high - alone.low), "copies are no further examples"
+
+
+@pytest.mark.parametrize("decimals", [6, 0], ids=["no ties", "many ties"])
+@pytest.mark.parametrize("owners", [60, 9, 3], ids=["an owner each", "drawn by owner", "few owners"])
+def test_fast_ranks_are_those_of_the_plain_version(decimals: int, owners: int) -> None:
+    memory, proxy, is_in = planted(0.6, m=60, noise=0.3)
+    first, second = (np.round(3 * part, decimals) for part in gains(memory, proxy, is_in))
+    resampling = Resampling.draw(np.arange(60) % owners, np.random.default_rng(2), draws=15, shuffles=99)
+    one, two = (Ranks.of(part, resampling.weights) for part in (first, second))
+    found = rank_agreement(one, two, resampling.shuffles)
+    plain = plain_agreement(first, second)
+    assert (found.split, found.reliability, found.other_reliability, found.corrected) == pytest.approx(plain, abs=1e-12)
+    np.testing.assert_allclose(found.of_draws, plain_draws(first, second, resampling.weights), atol=2e-5)
+    assert np.isfinite(found.of_draws).any()
+
+
+def test_p_is_the_share_of_shuffles_as_extreme() -> None:
+    memory, proxy, is_in = planted(0.0, m=25, noise=1.0, seed=3)
+    first, second = gains(memory, proxy, is_in)
+    shuffles = Shuffles(limit=99, seed=5)
+    one, two = (Ranks.of(part, np.ones((25, 1))) for part in (first, second))
+    found = rank_agreement(one, two, shuffles)
+    (places,) = shuffles.blocks(25)
+    extreme = 0
+    for order in places - 25 * np.arange(25):
+        split = plain_agreement(first[:, :, :], second[:, :, order])[0]
+        extreme += abs(split) >= abs(found.split) - 1e-12
+    assert found.p == pytest.approx((1 + extreme) / 100)
+
+
+def test_shuffles_go_on_only_where_few_are_as_extreme() -> None:
+    memory, proxy, is_in = planted(0.9, m=40, noise=0.1)
+    assert judge(memory, proxy, is_in, draws=2, shuffles=5000).p == pytest.approx(1 / 5001)
+    unrelated = judge(memory, np.random.default_rng(1).normal(size=memory.shape), is_in, draws=2, shuffles=5000)
+    assert unrelated.p * 1000 == pytest.approx(round(unrelated.p * 1000)), "it ends after the first 999"
+
+
+def test_differences_are_paired() -> None:
+    memory, proxy, is_in = planted(0.6, m=80)
+    first, second = gains(memory, proxy, is_in)
+    resampling = Resampling.draw(np.arange(80), np.random.default_rng(2), shuffles=9)
+    one, two = (Ranks.of(part, resampling.weights) for part in (first, second))
+    found, turned = (
+        rank_agreement(one, other, resampling.shuffles) for other in (two, Ranks.of(-second, resampling.weights))
+    )
+    assert difference(found, found) == (0.0, 0.0, 0.0), "the same draws"
+    gap, low, high = difference(found, turned)
+    assert gap == pytest.approx(2 * found.corrected)
+    assert low <= gap <= high
+    assert difference(found, turned, in_size=True) == pytest.approx((0.0, 0.0, 0.0), abs=1e-5)
