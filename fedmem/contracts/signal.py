@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,6 @@ from fedmem.contracts.declarations import class_value, declare, read_declaration
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measure import Measure, as_proxy, gain_of
-from fedmem.contracts.measurement import Level
 from fedmem.contracts.needs import YES_OR_NO, Needs, measures_of
 
 if TYPE_CHECKING:
@@ -39,6 +38,9 @@ def signal_measures(measure: Measure) -> tuple[Measure, ...]:
     plain = as_proxy(measure)
     return plain, gain_of(plain)
 
+
+SignalLevel = Literal["local", "global"]
+"""The levels at which signals are read: models of clients, and the aggregate."""
 
 Network = Callable[["Tensor"], "Tensor"]
 """Inputs (n, ...) in float64 (tokens in int64) -> logits (n, C), of passages (n, L, C)."""
@@ -67,6 +69,11 @@ class SignalContext(Protocol):
     @property
     def models(self) -> Sequence[Params]:
         """The T models."""
+        ...
+
+    @property
+    def sent_names(self) -> frozenset[str]:
+        """The names of the parameters that clients send: all but their personal layers."""
         ...
 
     @property
@@ -122,7 +129,7 @@ class Signal(Protocol):
     @property
     def every(self) -> int | None: ...
     @property
-    def levels(self) -> tuple[Level, ...]: ...
+    def levels(self) -> tuple[SignalLevel, ...]: ...
 
     def values(self, context: SignalContext) -> Mapping[str, FloatArray]: ...
 
@@ -139,7 +146,7 @@ class AccumulatingSignal(Protocol):
     @property
     def every(self) -> int | None: ...
     @property
-    def levels(self) -> tuple[Level, ...]: ...
+    def levels(self) -> tuple[SignalLevel, ...]: ...
 
     def start(self, context: SignalContext, position: int) -> dict[str, NDArray[Any]]:
         """The empty state of the place of the model at a position."""

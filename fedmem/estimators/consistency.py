@@ -1,16 +1,19 @@
-"""Consistency (C-score): how often models that did not train on an example are right about it."""
+"""Consistency (C-score): how often models that did not train on an example are right, how sure, and how alike."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import Estimate, ExampleValues, View
 from fedmem.contracts.measure import Measure, gain_of
 from fedmem.contracts.measurement import Reading
+from fedmem.contracts.signal import per_class_of
 from fedmem.estimation.in_and_out import estimate_in_and_out
 from fedmem.estimation.statistics import mean, wilson
 
@@ -21,6 +24,27 @@ _MEASURE = Measure(
     is_not="It is a proxy, not memorisation. Published scores are for other shares of the data.",
     unit="share",
     range=(0.0, 1.0),
+    direction="neither",
+    section="proxies",
+)
+
+_CONFIDENCE = Measure(
+    name="top_probability",
+    title="largest probability (conf)",
+    means="The mean probability of the most probable class, over runs without the example.",
+    is_not="It is a proxy, not memorisation. The most probable class may be a wrong one.",
+    range=(0.0, 1.0),
+    direction="neither",
+    section="proxies",
+)
+
+_DISAGREEMENT = Measure(
+    name="disagreement",
+    title="disagreement (agr)",
+    means="The Jensen-Shannon divergence of the probabilities of two runs without the example, the mean over pairs.",
+    is_not="It is a proxy, not memorisation: models disagree about what is hard.",
+    unit="nats",
+    range=(0.0, math.log(2.0)),
     direction="neither",
     section="proxies",
 )
@@ -41,8 +65,15 @@ class Consistency:
     - the interval of a single example is Wilson's over the runs of its side. For passages, where correctness is the
       share of tokens, it is wider than necessary.
 
-    Of the five metrics of Carlini, Erlingsson and Papernot (2019), stored evidence has none. Confidence and agreement
-    need the probabilities of all classes, and the adversarial distance needs gradients.
+    Carlini, Erlingsson and Papernot (2019) rank examples by five metrics. Where the signal `probabilities` was read,
+    two of them are here, also over runs without the example and, with `statistic` = `in`, over runs with it:
+
+    - `top_probability` (conf): the probability of the most probable class, 1/C to 1;
+    - `disagreement` (agr): H((p + q)/2) − (H(p) + H(q))/2 of the probabilities p and q of two runs, 0 to ln 2 nats. The
+      mean over all pairs does not depend on how many runs there are.
+
+    The signal `adversarial_distance` is the third (adv). The fourth, the largest noise at which the example is still
+    learnt (priv), is a comparison: see docs/signals.md. The fifth needs retraining.
 
     Fields: none.
 
@@ -50,22 +81,68 @@ class Consistency:
     (0.0, 1.0)
     """
 
-    measures: ClassVar[tuple[Measure, ...]] = (_MEASURE,)
+    measures: ClassVar[tuple[Measure, ...]] = (_MEASURE, _CONFIDENCE, _DISAGREEMENT)
     min_runs: ClassVar[int] = 2
 
     def estimate(self, view: View) -> Sequence[Estimate]:
         """Per kind, over runs without the example and over runs with it."""
-        (quantity,) = self.example_values(view)
-        estimates = estimate_in_and_out(view, quantity, _MEASURE, main="out")
-        return [_with_wilson(e) for e in estimates if e.metric != gain_of(_MEASURE).name]
+        estimates = []
+        for quantity, measure in zip(self._quantities(view), self.measures, strict=False):
+            both = estimate_in_and_out(view, quantity, measure, main="out")
+            sides = [e for e in both if e.metric != gain_of(measure).name]
+            estimates += [_with_wilson(e) for e in sides] if measure is _MEASURE else sides
+        return estimates
 
     def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:
         """None."""
         return ()
 
     def example_values(self, view: View) -> Sequence[ExampleValues]:
-        """Correctness (R, m)."""
-        return (ExampleValues(metric="consistency", values=mean(view.correct, axis=1)),)
+        """Correctness and, where it was read, the largest probability (R, m); no single run has a disagreement."""
+        return self._quantities(view)[:2]
+
+    def _quantities(self, view: View) -> Sequence[ExampleValues]:
+        """The values of each measure, in order; the last two where probabilities were read."""
+        quantities = [ExampleValues(metric=_MEASURE.name, values=mean(view.correct, axis=1))]
+        p = per_class_of(view.signals, "probability")
+        if p is not None:
+            largest = mean(p.max(axis=-1), axis=1)
+            quantities.append(ExampleValues(metric=_CONFIDENCE.name, values=largest))
+            quantities.append(ExampleValues(metric=_DISAGREEMENT.name, values=disagreements(p, view.audit.is_in)))
+        return quantities
+
+
+def disagreements(p: FloatArray, is_in: BoolArray) -> FloatArray:
+    """(R, m) values whose mean over the runs of each side is the mean Jensen-Shannon divergence of pairs of these runs.
+
+    Their deviations are those that a mean over pairs has to first order. These are twice the deviations of the mean
+    divergence of one run from all others. NaN with fewer than two runs on a side.
+
+    Args:
+        p: (R, Q, m, C) probabilities of all classes.
+        is_in: (R, m) coins.
+
+    Examples:
+        >>> p = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])[:, None, None, :]
+        >>> disagreements(p, np.array([[False], [False], [True]])).round(4).tolist()
+        [[0.6931], [0.6931], [nan]]
+    """
+    from scipy.special import entr
+
+    own = entr(p).sum(-1)
+    total, count = np.zeros(own.shape), np.zeros(own.shape)
+    for first in range(len(p)):
+        between = entr((p[first] + p[first + 1 :]) / 2).sum(-1) - (own[first] + own[first + 1 :]) / 2
+        is_pair = (is_in[first] == is_in[first + 1 :])[:, None] & ~np.isnan(between)
+        between = np.where(is_pair, np.maximum(between, 0.0), 0.0)
+        total[first] += between.sum(0)
+        total[first + 1 :] += between
+        count[first] += is_pair.sum(0)
+        count[first + 1 :] += is_pair
+    with np.errstate(divide="ignore", invalid="ignore"):
+        of_run = mean(np.where(count > 0, total / count, np.nan), axis=1)
+    ins, outs = (mean(np.where(side, of_run, np.nan), axis=0) for side in (is_in, ~is_in))
+    return np.asarray(2 * of_run - np.where(is_in, ins, outs))
 
 
 def _with_wilson(e: Estimate) -> Estimate:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, Params
+from fedmem.contracts.client import PersonalClient
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import SignalEvidence, Transition
 from fedmem.contracts.federation import Federation
@@ -152,6 +153,7 @@ class _SignalContext:
         self.seed = scenario.seed
         self.rounds = scenario.rounds
         self.network = network
+        self._client = scenario.client
         self._executor = executor
         self._gradients = gradients
 
@@ -165,6 +167,14 @@ class _SignalContext:
     def models(self) -> Sequence[Params]:
         """The models, as they were observed."""
         return [transition.kept for transition in self.transitions]
+
+    @cached_property
+    def sent_names(self) -> frozenset[str]:
+        """The names of the parameters that clients send."""
+        initial = self.federation.initial
+        client = self._client
+        personal = client.personal_parameters(initial) if isinstance(client, PersonalClient) else ()
+        return frozenset(initial) - frozenset(personal)
 
     def params(self, position: int) -> Params:
         """A model in float64, on the CPU."""

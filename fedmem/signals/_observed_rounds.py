@@ -10,8 +10,7 @@ from typing import Annotated
 from annotated_types import Gt
 
 from fedmem.contracts.arrays import FloatArray
-from fedmem.contracts.measurement import Level
-from fedmem.contracts.signal import SignalContext
+from fedmem.contracts.signal import SignalContext, SignalLevel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +18,7 @@ class ObservedRounds(ABC):
     """A signal that is read at the observed rounds, or at every so many of them."""
 
     every: Annotated[int, Gt(0)] | None = None
-    levels: tuple[Level, ...] = ("local", "global")
+    levels: tuple[SignalLevel, ...] = ("local", "global")
 
     @abstractmethod
     def values(self, context: SignalContext) -> Mapping[str, FloatArray]:

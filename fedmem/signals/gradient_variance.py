@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import Level
-from fedmem.contracts.signal import SignalContext, signal_measures
+from fedmem.contracts.signal import SignalContext, SignalLevel, signal_measures
 
 _PARTS = ("early", "middle", "late")
 """The thirds of the rounds."""
@@ -29,7 +28,8 @@ class GradientVariance:
     """VoG: S_t = ∂z_y/∂x, the slope of the label's logit before the softmax; its deviation over rounds t, from 0.
 
     For each value of the input, the deviation over K rounds is √(1/K Σ (S_t − S̄)²); VoG is its mean over all values.
-    Rounds are the observed ones at which the place has a model: of the aggregate, or of a client that took part.
+    Rounds are the observed ones from 1 at which the place has a model: of the aggregate, or of a client that took
+    part. The initial model counts nowhere.
 
     - `gradient_variance`: all rounds so far;
     - `gradient_variance_early` and `gradient_variance_late`: those of the first and the last third of the scenario.
@@ -70,7 +70,7 @@ class GradientVariance:
     by_class: bool = False
     others: bool = False
     every: Annotated[int, Gt(0)] | None = None
-    levels: tuple[Level, ...] = ("local", "global")
+    levels: tuple[SignalLevel, ...] = ("local", "global")
 
     @property
     def owners_only(self) -> bool:
@@ -88,10 +88,12 @@ class GradientVariance:
         return state
 
     def update(self, state: dict[str, NDArray[Any]], context: SignalContext, position: int) -> dict[str, NDArray[Any]]:
-        """One more round in the third that it belongs to."""
+        """One more round in the third that it belongs to; the initial model has learnt nothing and is not counted."""
         from fedmem.training.derivatives import input_slopes
 
         rows = state["rows"]
+        if context.transitions[position].round == 0:
+            return state
         inputs, targets = context.examples.inputs[rows], context.examples.targets[rows]
         slope = input_slopes(context.function(position), inputs, targets, of="logit").flatten(1).numpy()
         # measured from the first slope, nothing cancels where slopes hardly change
@@ -119,12 +121,12 @@ class GradientVariance:
 
 
 def part_of(round_number: int, rounds: int) -> str:
-    """The third of a scenario of so many rounds in which a round is; round 0 is in the first.
+    """The third of a scenario of so many rounds in which a round is.
 
-    >>> [part_of(number, 9) for number in (0, 3, 4, 6, 7, 9)]
+    >>> [part_of(number, 9) for number in (1, 3, 4, 6, 7, 9)]
     ['early', 'early', 'middle', 'middle', 'late', 'late']
     """
-    return _PARTS[min(2, max(0, -(-3 * round_number // rounds) - 1))]
+    return _PARTS[min(2, -(-3 * round_number // rounds) - 1)]
 
 
 def standardise(values: FloatArray, labels: IntArray) -> FloatArray:

@@ -21,8 +21,9 @@ class UpdateAlignment(ObservedRounds):
     - `update_alignment`: the cosine of −∇ℓ(before) and Δ = sent − before, −1 to 1;
     - `update_descent`: their inner product −⟨∇ℓ(before), Δ⟩, in nats: by how much Δ lowers the loss to first order.
 
-    The model before and the update are what a server sees, so that only the example itself has to be known. NaN for an
-    update of zero or a gradient of zero, and at round 0.
+    The model before and the update are what a server sees, so that only the example itself has to be known. Personal
+    layers are sent to nobody, and count neither in Δ nor in the gradient. NaN for an update of zero or a gradient of
+    zero, and at round 0.
 
     Fields
 
@@ -69,7 +70,8 @@ class UpdateAlignment(ObservedRounds):
         # clients of a run and round were sent one model
         distinct = {id(transition.before): transition.before for transition in transitions}
         squares = context.squared_gradients(list(distinct.values()))
-        lengths = np.sqrt(np.sum(list(squares.values()), axis=0))
+        # of the gradient too, only what clients send
+        lengths = np.sqrt(np.sum([squares[name] for name in sorted(context.sent_names)], axis=0))
         length_of = dict(zip(distinct, lengths, strict=True))
         cosine, descent = np.full((2, len(transitions), len(examples)), np.nan)
         for t, transition in enumerate(transitions):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
 import pytest
+from scipy.spatial.distance import jensenshannon
 
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import Estimate, View
@@ -87,3 +89,67 @@ def test_shuffled_coins_leave_no_difference_of_sides() -> None:
         out, inside = estimates(view)
         gaps.append(inside.value - out.value)
     assert abs(np.mean(gaps)) < 3 * np.std(gaps) / math.sqrt(200)
+
+
+def of_probabilities(p: FloatArray, is_in: BoolArray) -> dict[tuple[str, str], Estimate]:
+    """By measure and side: the estimates where these probabilities (R, m, C) were read."""
+    correct = np.zeros(is_in.shape)
+    view = make_view(correct, is_in, correct=correct)
+    view = replace(view, signals={f"probability.{c}": p[:, None, :, c] for c in range(p.shape[-1])})
+    return {(e.metric, str(e.labels)): e for e in Consistency().estimate(view)}
+
+
+def test_disagreement_is_the_divergence_of_pairs_of_one_side() -> None:
+    rng = np.random.default_rng(0)
+    is_in = coins(10, 4, rng)
+    p = rng.dirichlet(np.ones(5), size=(10, 4))
+    found = of_probabilities(p, is_in)
+    for side, label in ((~is_in, ""), (is_in, "statistic=in")):
+        expected = [
+            np.mean([jensenshannon(*p[list(pair), j]) ** 2 for pair in combinations(np.flatnonzero(side[:, j]), 2)])
+            for j in range(4)
+        ]
+        np.testing.assert_allclose(present(found["disagreement", label].per_example), expected)
+        largest = [p[side[:, j], j].max(-1).mean() for j in range(4)]
+        np.testing.assert_allclose(present(found["top_probability", label].per_example), largest)
+    assert not any(metric.endswith("_gain") for metric, _ in found)
+
+
+def test_models_that_agree_have_none_and_opposite_ones_half() -> None:
+    is_in = np.arange(8)[:, None] < np.array([4, 4])
+    p = np.zeros((8, 2, 2))
+    p[:, 0] = [1.0, 0.0]
+    # of four out runs two are sure of either class: 4 of 6 pairs disagree entirely
+    p[np.arange(8), 1, np.arange(8) % 2] = 1.0
+    found = of_probabilities(p, is_in)["disagreement", ""]
+    np.testing.assert_allclose(present(found.per_example), [0.0, 4 / 6 * math.log(2)], atol=1e-12)
+
+
+def test_disagreement_does_not_depend_on_the_number_of_runs() -> None:
+    """A divergence from the mean of all runs, which grows with their number, fails this."""
+    rng = np.random.default_rng(1)
+    values = []
+    for runs in (4, 32):
+        is_in = coins(runs, 300, rng)
+        p = rng.dirichlet(np.ones(3), size=(runs, 300))
+        values.append(of_probabilities(p, is_in)["disagreement", ""])
+    first, second = values
+    assert abs(first.value - second.value) < 0.02
+    assert first.value > 0.1
+
+
+def test_interval_of_a_disagreement_covers() -> None:
+    """One with the deviations of single divergences, without the factor 2, is half as wide and fails."""
+    rng = np.random.default_rng(2)
+    truth = of_probabilities(rng.dirichlet(np.ones(3), size=(60, 400)), coins(60, 400, rng))["disagreement", ""].value
+    is_in = coins(24, 600, rng)
+    found = of_probabilities(rng.dirichlet(np.ones(3), size=(24, 600)), is_in)["disagreement", ""]
+    low, high = present(found.per_example_low), present(found.per_example_high)
+    assert 0.9 < ((low < truth) & (truth < high)).mean() < 0.99
+
+
+def test_without_probabilities_consistency_alone_is_there() -> None:
+    is_in = coins(8, 3, np.random.default_rng(0))
+    view = make_view(np.zeros((8, 3)), is_in)
+    assert {e.metric for e in Consistency().estimate(view)} == {"consistency"}
+    assert [quantity.metric for quantity in Consistency().example_values(view)] == ["consistency"]

@@ -27,17 +27,17 @@ def test_linear_model_has_the_deviation_of_its_weights() -> None:
     found = read_all(bench, models)
     # the slope of the logit of y is the row y of the weights, whatever the input
     weights = np.stack([params["output.weight"].double().numpy() for params in models])[:, bench.examples.targets]
-    for ending, rounds in (("", slice(0, 7)), ("_early", slice(0, 3)), ("_late", slice(5, 7))):
+    for ending, rounds in (("", slice(1, 7)), ("_early", slice(1, 3)), ("_late", slice(5, 7))):
         expected = weights[rounds].std(axis=0).mean(axis=1)
         np.testing.assert_allclose(found[-1][f"gradient_variance{ending}"], expected, rtol=1e-9)
 
 
 def test_one_round_and_equal_rounds() -> None:
     bench = Bench(model={"kind": "logistic"}, rounds=6)
-    same = read_all(bench, [bench.params(1)] * 3)
-    assert np.isnan(same[0]["gradient_variance"]).all(), "a single round has no deviation"
-    assert (same[2]["gradient_variance"] == 0.0).all()
-    assert np.isnan(same[2]["gradient_variance_late"]).all()
+    same = read_all(bench, [bench.params(1)] * 4)
+    assert np.isnan(same[1]["gradient_variance"]).all(), "a single round has no deviation"
+    assert (same[3]["gradient_variance"] == 0.0).all()
+    assert np.isnan(same[3]["gradient_variance_late"]).all()
 
 
 def test_runs_and_clients_have_states_of_their_own() -> None:
@@ -62,7 +62,7 @@ def test_runs_and_clients_have_states_of_their_own() -> None:
 def test_is_standardised_within_each_class() -> None:
     bench = Bench(rounds=6)
     plain, scaled = (
-        read_all(bench, [bench.params(seed) for seed in range(3)], by_class=by_class)[-1]["gradient_variance"]
+        read_all(bench, [bench.params(seed) for seed in range(4)], by_class=by_class)[-1]["gradient_variance"]
         for by_class in (False, True)
     )
     for label in np.unique(bench.examples.targets):
@@ -74,5 +74,19 @@ def test_is_standardised_within_each_class() -> None:
 
 
 def test_thirds_cover_all_rounds() -> None:
-    assert [part_of(number, 2) for number in (0, 1, 2)] == ["early", "middle", "late"]
+    assert [part_of(number, 3) for number in (1, 2, 3)] == ["early", "middle", "late"]
     assert part_of(1, 1) == "late"
+
+
+def test_the_initial_model_counts_at_no_aggregate() -> None:
+    """An ordinary aggregate has a model at round 0 and one with personal layers of its owner has none."""
+    bench = Bench([{"kind": "gradient_variance"}], rounds=6)
+    owner = int(bench.federation.audit.owner[0])
+    values = {}
+    for client in (-1, owner):
+        bench = Bench([{"kind": "gradient_variance"}], rounds=6)
+        for number in range(3):
+            shown = client if number else -1
+            blocks = bench.reader.read([bench.transition(bench.params(number), round_number=number, client=shown)])
+            values[client] = next(block.values[0, 0] for block in blocks if block.name == "gradient_variance")
+    assert values[-1] == values[owner] > 0

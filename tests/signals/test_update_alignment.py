@@ -56,3 +56,17 @@ def test_no_update_and_no_round_have_no_direction() -> None:
     start = UpdateAlignment().values(bench.context(bench.transition(params, before=bench.params(1), round_number=0)))
     assert np.isnan(still["update_alignment"]).all()
     assert np.isnan(start["update_alignment"]).all()
+
+
+def test_personal_layers_are_no_part_of_the_gradient() -> None:
+    bench = Bench(model={"kind": "mlp", "hidden": [8]}, client={"kind": "fedper", "lr": 0.3})
+    before, row = bench.params(1), 2
+    slope = gradient(bench, before, row)
+    context = bench.context(bench.transition(before))
+    assert {name.partition(".")[0] for name in before.keys() - context.sent_names} == {"output"}
+    sent = {
+        name: (value.double() - 0.1 * slope[name]).float() if name in context.sent_names else value
+        for name, value in before.items()
+    }
+    found = UpdateAlignment().values(bench.context(bench.transition(sent, before=before, level="local", client=0)))
+    assert found["update_alignment"][0, row] > 0.9999
