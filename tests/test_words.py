@@ -70,7 +70,7 @@ WORDS = {
     "outgoing": Word(instead="defence pipeline", name="outgoing", prose=r"outgoing"),
     "stock": Word(instead="Flower strategy adapter; available rows", name="stock"),
     "spare": Word(instead="reserve", name="spares?", prose=r"spares?"),
-    "fill-in": Word(instead="replacement row", name="fills?|twins?", prose=r"fill-ins?|twins?"),
+    "fill-in": Word(instead="replacement row", name="fills?", prose=r"fill-ins?"),
     "allotment": Word(instead="row budget", name="allot(s|ted|ment|ments)?", prose=r"allot(s|ted|ment|ments)?"),
     "withheld": Word(instead="reserve", name="withheld", prose=r"withheld"),
     "apart": Word(instead="unpooled", name="apart"),

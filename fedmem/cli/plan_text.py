@@ -278,8 +278,10 @@ def _precision(run_plan: Plan) -> Iterator[tuple[str, str]]:
     if run_plan.runs == 1 or not kinds:
         return
     largest_error = max(kind.of_one for kind in kinds)
-    whole = math.isclose(largest_error, run_plan.runs**-0.5)
-    runs = f"√(1/R), R = {run_plan.runs} runs" if whole else "R counts the runs that have its owning client"
+    independent = run_plan.runs // run_plan.twins
+    whole = math.isclose(largest_error, independent**-0.5)
+    what = "runs" if run_plan.twins == 1 else "runs with different inclusion"
+    runs = f"√(1/R), R = {independent} {what}" if whole else "R counts the runs that have its owning client"
     means = _join_equal((f"{kind.of_mean:.3f}", f"{kind.examples} {kind.kind}") for kind in kinds)
     yield (
         "precision",

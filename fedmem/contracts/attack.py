@@ -57,11 +57,50 @@ class Signals:
     series: Mapping[str, FloatArray] = field(default_factory=dict)
     others: Mapping[str, Sequence[FloatArray]] = field(default_factory=dict)
 
+    AXIS_OF_RUNS: ClassVar[Mapping[str, int | None]] = {
+        "margin": 0,
+        "is_in": 0,
+        "population": 1,
+        "model": None,
+        "labels": None,
+        "population_labels": None,
+        "correct": 0,
+        "inputs": None,
+        "population_inputs": None,
+        "signals": 0,
+        "series": 1,
+        "others": 1,
+    }
+    """The axis of the runs in each field, or in each array of a mapping; None for a field without runs."""
+
+    def take_runs(self, runs: IntArray) -> Signals:
+        """The same of these runs alone.
+
+        >>> one = Signals(margin=np.zeros((4, 2)), is_in=np.zeros((4, 2), bool)).take_runs(np.array([0, 2]))
+        >>> one.margin.shape
+        (2, 2)
+        """
+        values = {
+            name: _take(getattr(self, name), runs, axis)
+            for name, axis in self.AXIS_OF_RUNS.items()
+            if axis is not None and getattr(self, name) is not None
+        }
+        return replace(self, **values)
+
     @property
     def loss(self) -> FloatArray:
         """-log p of the label (R, m), in nats."""
         with np.errstate(invalid="ignore"):  # NaN in, NaN out
             return np.logaddexp(0.0, -self.margin)
+
+
+def _take(value: Any, runs: IntArray, axis: int) -> Any:
+    """Some runs of an array, or of all arrays of a mapping or sequence."""
+    if isinstance(value, Mapping):
+        return {name: _take(part, runs, axis) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_take(part, runs, axis) for part in value]
+    return np.take(value, runs, axis=axis)
 
 
 @runtime_checkable

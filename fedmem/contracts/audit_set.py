@@ -103,6 +103,7 @@ class AuditSet:
     - `owner` (m,): the owning client (-1: none).
     - `copies` (m,): how often an in example is trained on each epoch, all copies under one coin.
     - `is_in` (R, m): the coins. Each column has exactly R/2 ones, columns are independent.
+    - `coin_row` (R,): runs with the same number are twins: they have the same coins (None: no two runs have).
     - `start`, `stop` (m,): the first and the last round in which an in example is trained on (0 to FOREVER by default).
     - `injection` (m,): the position of its injection in the scenario (that of its kind by default).
     - `client_in` (R, N): whether a client exists in a run, decided by a coin of its own (None: every client in all).
@@ -126,6 +127,7 @@ class AuditSet:
     client_in: BoolArray | None = None
     copy_owner: NDArray[np.int32] | None = None
     not_uniform: tuple[str, ...] = ()
+    coin_row: IntArray | None = None
 
     def __post_init__(self) -> None:
         places = {kind: position for position, kind in enumerate(self.kinds)}
@@ -175,6 +177,18 @@ class AuditSet:
     def runs(self) -> int:
         """R."""
         return len(self.is_in)
+
+    @property
+    def coin_rows(self) -> IntArray:
+        """(R,) the coin row of each run, numbered from 0 on: equal for twins, and otherwise 0 to R − 1."""
+        if self.coin_row is None:
+            return np.arange(self.runs)
+        return np.unique(self.coin_row, return_inverse=True)[1].reshape(-1)
+
+    @property
+    def num_coin_rows(self) -> int:
+        """How many runs have independent coins: R without twins."""
+        return self.runs if self.coin_row is None else len(np.unique(self.coin_row))
 
     @property
     def kinds(self) -> tuple[str, ...]:

@@ -25,11 +25,13 @@ class CoinPermutations:
 
     `coins` (P + 1, R, m): the first are those of the bank. Each of the others permutes the column of every example
     independently, which is the law of the coins. `shuffles` (S, R) are permutations of the runs, one for all examples.
-    Coins in their order are independent of the models too, and keep the dependence between examples.
+    Coins in their order are independent of the models too, and keep the dependence between examples. Runs with the same
+    `coin_row` (R,) are twins: their coins stay equal in all of these (None: no two runs are twins).
     """
 
     coins: BoolArray
     shuffles: IntArray
+    coin_row: IntArray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

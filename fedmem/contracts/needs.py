@@ -28,6 +28,7 @@ class Needs(Declaration):
             each run picks its own clients by losses or norms. Such scenarios are refused.
         reads_signals: Names of the quantities of signals that it reads, such as `grad_norm`. A scenario whose signals
             read none of that name, or not at every observed round, is refused.
+        needs_independent_runs: Whether it counts every run as an independent trial, so that it cannot read twins.
         reads_gradients: Whether it reads an update as a gradient; its clients must be `ScheduledClient`.
     """
 
@@ -38,6 +39,7 @@ class Needs(Declaration):
     needs_canaries: bool = declare(False, YES_OR_NO)
     compares_held_out: bool = declare(False, YES_OR_NO)
     reads_signals: tuple[str, ...] = declare((), "a tuple of names of measures")
+    needs_independent_runs: bool = declare(False, YES_OR_NO)
     reads_gradients: bool = declare(False, YES_OR_NO)
 
 

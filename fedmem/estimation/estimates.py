@@ -68,6 +68,7 @@ from fedmem.errors import ComponentError
 from fedmem.estimation.quantities import place_of, with_quantities
 from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.signal_means import SignalMeans, with_signals
+from fedmem.estimation.twins import over_coin_rows
 from fedmem.estimation.two_way import combine, half_width, interval, ratio_interval
 from fedmem.estimation.views import views
 from fedmem.guards.guarding import Guard
@@ -190,8 +191,8 @@ def estimate(
     """
     for number, estimator in enumerate(estimators):
         needed = needs_of(estimator).min_runs
-        if bank.audit.runs < needed:
-            name, runs = _source(estimator), bank.audit.runs
+        if bank.audit.num_coin_rows < needed:
+            name, runs = _source(estimator), bank.audit.num_coin_rows
             raise ComponentError(
                 f"estimators[{number}]",
                 f"{name} needs at least {needed} runs, but runs is {runs}; raise runs or leave {name} out",
@@ -225,7 +226,8 @@ def estimate(
 def estimates_in_view(estimator: Estimator, view: View) -> list[Estimate]:
     """The estimates of an estimator in a view."""
     with Guard("estimator", estimator, "estimate", **place_of(view)) as guard:
-        return estimates_of(guard, estimator.estimate(view), view.audit.is_in.shape, declared_by(estimator))
+        found = estimates_of(guard, estimator.estimate(view), view.audit.is_in.shape, declared_by(estimator))
+    return [replace(one, influence=over_coin_rows(one.influence, view.audit)) for one in found]
 
 
 def hide_examples(view: View, hidden: BoolArray) -> View:
@@ -291,11 +293,11 @@ def _values(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[
 def count_clusters(view: View, e: Estimate) -> int:
     """The smaller of the number of examples behind an estimate and the number of runs with an answer about any of them.
 
-    Runs that diverged, and runs without the owning clients, have no answers.
+    Runs that diverged, and runs without the owning clients, have no answers. Twins count once.
     """
     rows = view.audit.kind == e.kind if e.examples is None else e.examples
     answered = ~np.isnan(view.margin[:, :, rows]).all((1, 2))
-    return min(int(answered.sum()), e.n)
+    return min(len(np.unique(view.audit.coin_rows[answered])), e.n)
 
 
 def _difference(a: Estimate, b: Estimate, labels: Labels, n: int, clusters: int) -> Reading:

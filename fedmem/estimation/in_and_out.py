@@ -12,6 +12,7 @@ from fedmem.contracts.estimator import Estimate, ExampleValues, View
 from fedmem.contracts.measure import Measure, gain_of
 from fedmem.estimation.randomisation import num_redeals, of_means
 from fedmem.estimation.statistics import means_by_coin, student_columns, welch_columns
+from fedmem.estimation.twins import average_twins, coins_of_rows
 from fedmem.estimation.two_way import of_difference, of_ins, place_among
 
 Side = Literal["in", "out"]
@@ -41,7 +42,9 @@ def estimate_in_and_out(
         if not len(rows):
             continue
         columns, coins = values[:, rows], is_in[:, rows]
-        sides = (np.where(coins, columns, np.nan), np.where(coins, np.nan, columns))
+        # twins are averaged: they are no further trials
+        independent, row_coins = average_twins(columns, audit), coins_of_rows(audit)[:, rows]
+        sides = (np.where(row_coins, independent, np.nan), np.where(row_coins, np.nan, independent))
         means = {"in": inside[rows], "out": outside[rows]}
         counts = {"in": ins[rows], "out": outs[rows]}
         for side, of_side, coin in (("in", sides[0], coins), ("out", sides[1], ~coins)):

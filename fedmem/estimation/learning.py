@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fedmem.contracts.arrays import FloatArray
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Bank, Evidence
@@ -101,7 +100,7 @@ def p_better(differences: FloatArray) -> float:
     return float(ttest_1samp(differences, 0.0, alternative="greater").pvalue)
 
 
-def p_over_runs(differences: FloatArray, runs: NDArray[np.int32]) -> float:
+def p_over_runs(differences: FloatArray, runs: IntArray) -> float:
     """One-sided p that the models of R runs are no better, from the mean difference of each run, by `p_better`.
 
     Args:
@@ -164,8 +163,9 @@ def _learning(audit: AuditSet, blocks: dict[str, Evidence], held_out: dict[str, 
         is_sound = np.asarray(~np.isnan(block.margin).any(axis=1))
         p = p_better(np.where(is_sound[:, None], block.correct, 0.0).mean(0) - right)
         smallest = p_better(1 - right)
-        p_of_runs = p_over_runs(np.where(is_sound, block.correct.mean(1), 0.0) - constant, block.run)
-        accuracy, low, high = _mean_over_runs(block.correct[is_sound].mean(1), block.run[is_sound])
+        coin_row = _coin_rows(audit, block)
+        p_of_runs = p_over_runs(np.where(is_sound, block.correct.mean(1), 0.0) - constant, coin_row)
+        accuracy, low, high = _mean_over_runs(block.correct[is_sound].mean(1), coin_row[is_sound])
         models = int(is_sound.sum())
     p_of_audit, smallest_of_audit = _p_of_audit(audit, blocks.get("audit"))
     return Learning(
@@ -186,6 +186,11 @@ def _learning(audit: AuditSet, blocks: dict[str, Evidence], held_out: dict[str, 
     )
 
 
+def _coin_rows(audit: AuditSet, block: Evidence) -> IntArray:
+    """(models,) what stands for the run of each model: twins are not independent, and are taken as one run."""
+    return np.asarray(block.run if audit.coin_row is None else audit.coin_rows[block.run])
+
+
 def _verdict(p: float, p_of_audit: float, smallest: float) -> Verdict:
     if p <= ALPHA:
         return "learnt"
@@ -194,7 +199,7 @@ def _verdict(p: float, p_of_audit: float, smallest: float) -> Verdict:
     return "not shown" if smallest <= ALPHA else "undefined"
 
 
-def _mean_over_runs(values: FloatArray, runs: NDArray[np.int32]) -> tuple[float, float, float]:
+def _mean_over_runs(values: FloatArray, runs: IntArray) -> tuple[float, float, float]:
     """The mean of the values of models, and Student's t interval over runs."""
     if not len(values):
         return math.nan, math.nan, math.nan
@@ -230,13 +235,13 @@ def _p_of_audit(audit: AuditSet, block: Evidence | None) -> tuple[float, float]:
         differences = block.correct[model, rows] * float(is_sound[model]) - right
         sums[rows] += differences
         of_models.append(float(differences.mean()))
-        runs.append(int(block.run[model]))
+        runs.append(int(_coin_rows(audit, block)[model]))
         best[rows] += np.where(audit.role[rows] == _ORDINARY, 1 - right, 0.0)
     is_trained = trained.any(axis=0)
     counts = trained.sum(axis=0)[is_trained]
     p = p_better(sums[is_trained] / counts)
     if runs:
-        p = float(np.fmax(p, p_over_runs(np.array(of_models), np.array(runs, dtype=np.int32))))
+        p = float(np.fmax(p, p_over_runs(np.array(of_models), np.array(runs))))
     return p, p_better(best[is_trained] / counts)
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.estimator import CoinPermutations
+from fedmem.estimation.twins import coins_of_rows, sets_without_twins
 
 _SHUFFLES = 200
 """Permutations of the runs that go with re-dealt coins."""
@@ -34,11 +35,22 @@ _PART = 2**22
 
 
 def permute_coins(audit: AuditSet, count: int, rng: np.random.Generator) -> CoinPermutations:
-    """The coins of an audit set and `count` other ways in which they could have fallen, with as many runs in."""
-    tiled = np.broadcast_to(audit.is_in, (count, *audit.is_in.shape))
+    """The coins of an audit set and `count` other ways in which they could have fallen, with as many runs in.
+
+    The coins of twins are dealt together, and a shuffle moves all runs of a coin row to those of another.
+    """
+    of_rows = coins_of_rows(audit)
+    tiled = np.broadcast_to(of_rows, (count, *of_rows.shape))
     again = rng.permuted(tiled, axis=1) if count else tiled
-    shuffles = rng.permuted(np.tile(np.arange(audit.runs), (_SHUFFLES, 1)), axis=1)
-    return CoinPermutations(coins=np.concatenate([audit.is_in[None], again]), shuffles=shuffles)
+    shuffles = rng.permuted(np.tile(np.arange(len(of_rows)), (_SHUFFLES, 1)), axis=1)
+    if audit.coin_row is not None:
+        rows, sets = audit.coin_rows, sets_without_twins(audit)
+        again, of_rows, moved = again[:, rows], audit.is_in, np.empty((_SHUFFLES, audit.runs), dtype=np.int64)
+        for runs in sets:
+            run_of_row = runs[np.argsort(rows[runs])]
+            moved[:, runs] = run_of_row[shuffles[:, rows[runs]]]
+        shuffles = moved
+    return CoinPermutations(coins=np.concatenate([of_rows[None], again]), shuffles=shuffles, coin_row=audit.coin_row)
 
 
 def two_sided(statistics: FloatArray) -> float:
@@ -144,12 +156,13 @@ def deals_of(redeals: CoinPermutations, rows: IntArray, limit: int | None = None
     coins = redeals.coins[:limit]
     if not 2 <= _num_ways(redeals, rows) <= min(len(coins), len(redeals.coins) - 1):
         return coins[:, :, rows]
-    actual, runs = redeals.coins[0][:, rows], redeals.coins.shape[1]
+    actual, (coin_row, first) = redeals.coins[0][:, rows], _coin_rows(redeals)
+    runs = len(first)
     columns = [
         [np.isin(np.arange(runs), chosen) for chosen in combinations(range(runs), int(column.sum()))]
-        for column in actual.T
+        for column in actual[first].T
     ]
-    every = np.array([np.stack(deal, axis=1) for deal in product(*columns)])
+    every = np.array([np.stack(deal, axis=1) for deal in product(*columns)])[:, coin_row]
     is_actual = (every == actual).all((1, 2))
     return np.concatenate([every[is_actual], every[~is_actual]])
 
@@ -162,8 +175,18 @@ def num_redeals(redeals: CoinPermutations, rows: IntArray) -> int:
 
 def _num_ways(redeals: CoinPermutations, rows: IntArray) -> int:
     """In how many ways the coins of these examples could have fallen, with as many runs in."""
-    runs = redeals.coins.shape[1]
-    return math.prod(math.comb(runs, num_in) for num_in in redeals.coins[0][:, rows].sum(0).tolist())
+    _, first = _coin_rows(redeals)
+    of_rows = redeals.coins[0][np.ix_(first, rows)]
+    return math.prod(math.comb(len(first), num_in) for num_in in of_rows.sum(0).tolist())
+
+
+def _coin_rows(redeals: CoinPermutations) -> tuple[IntArray, IntArray]:
+    """(R,) the coin row of each run, and (G,) the first run of each coin row."""
+    runs = np.arange(redeals.coins.shape[1])
+    if redeals.coin_row is None:
+        return runs, runs
+    _, first, coin_row = np.unique(redeals.coin_row, return_index=True, return_inverse=True)
+    return coin_row.reshape(-1), first
 
 
 def _deal_blocks(deals: BoolArray) -> Iterator[FloatArray]:
@@ -175,4 +198,4 @@ def _deal_blocks(deals: BoolArray) -> Iterator[FloatArray]:
 
 def _p(statistics: FloatArray, redeals: CoinPermutations) -> float:
     """`two_sided`, but NaN where no deal can change a coin: there are none, or there is a single run."""
-    return two_sided(statistics) if min(len(statistics), redeals.coins.shape[1]) > 1 else float("nan")
+    return two_sided(statistics) if min(len(statistics), len(_coin_rows(redeals)[1])) > 1 else float("nan")

@@ -54,19 +54,23 @@ Variant = Literal["in", "out", "gain"]
 
 @dataclass(frozen=True, kw_only=True)
 class Halves:
-    """H halvings of R runs with coins `is_in` (R, m): `first` (H, R) are the runs of half A, all others of half B."""
+    """H halvings of R runs with coins `is_in` (R, m): `first` (H, R) are the runs of half A, all others of half B.
+
+    Twins are in the same half.
+    """
 
     first: BoolArray
     is_in: BoolArray
 
     @classmethod
-    def draw(cls, is_in: BoolArray, count: int, rng: np.random.Generator) -> Halves:
-        """Random halvings; with an odd number of runs, half A has one less."""
-        runs = len(is_in)
-        order = rng.permuted(np.tile(np.arange(runs), (count, 1)), axis=1)
-        first = np.zeros((count, runs), dtype=bool)
-        np.put_along_axis(first, order[:, : runs // 2], True, axis=1)
-        return cls(first=first, is_in=is_in)
+    def draw(cls, is_in: BoolArray, count: int, rng: np.random.Generator, coin_rows: IntArray | None = None) -> Halves:
+        """Random halvings; with an odd number of runs, half A has one less. `coin_rows` (R,) are equal for twins."""
+        coin_rows = np.arange(len(is_in)) if coin_rows is None else coin_rows
+        rows = int(coin_rows.max()) + 1
+        order = rng.permuted(np.tile(np.arange(rows), (count, 1)), axis=1)
+        first = np.zeros((count, rows), dtype=bool)
+        np.put_along_axis(first, order[:, : rows // 2], True, axis=1)
+        return cls(first=first[:, coin_rows], is_in=is_in)
 
     def means(self, values: FloatArray, variant: Variant) -> FloatArray:
         """(2, H, m) the variant of a quantity (R, m) from half A and from half B; NaN with too few runs."""

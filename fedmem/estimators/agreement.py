@@ -129,7 +129,7 @@ class Agreement:
     def readings_of_places(self, views: Sequence[View]) -> Sequence[tuple[int, Reading]]:
         """The rows of all places, each with the number of its view."""
         audit = views[0].audit
-        halves = Halves.draw(audit.is_in, self.halvings, stream(0, "agreement halves"))
+        halves = Halves.draw(audit.is_in, self.halvings, stream(0, "agreement halves"), audit.coin_rows)
         places = [_quantities(view, halves) for view in views]
         shuffles = _SHUFFLES_EACH * sum(len(quantities.proxies) for quantities in places)
         readings: list[tuple[int, Reading]] = []

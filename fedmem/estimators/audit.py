@@ -132,6 +132,11 @@ class Audit:
         return (self.level,)
 
     @property
+    def needs_independent_runs(self) -> bool:
+        """Counting over runs takes each as a trial of its own."""
+        return self.method == "over_runs"
+
+    @property
     def labels_of_rows(self) -> Labels:
         """The labels that distinguish the rows of this audit from others: its method of counting, and its delta."""
         counted = (

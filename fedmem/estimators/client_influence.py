@@ -81,6 +81,7 @@ class ClientInfluence:
         ),
         Label("target", "whole", "the class of the test examples that are read", is_class=True),
     )
+    needs_independent_runs: ClassVar[bool] = True
     min_runs: ClassVar[int] = 4
     compares_clients: ClassVar[bool] = True
 

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedmem.contracts.arrays import BoolArray, FloatArray
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.estimator import Estimate, ExampleValues, View
 from fedmem.contracts.measure import Measure, gain_of
 from fedmem.contracts.measurement import Reading
@@ -87,10 +87,11 @@ class Consistency:
     def estimate(self, view: View) -> Sequence[Estimate]:
         """Per kind, over runs without the example and over runs with it."""
         estimates = []
+        trials = view.audit.num_coin_rows / view.audit.runs  # twins are no further trials
         for quantity, measure in zip(self._quantities(view), self.measures, strict=False):
             both = estimate_in_and_out(view, quantity, measure, main="out")
             sides = [e for e in both if e.metric != gain_of(measure).name]
-            estimates += [_with_wilson(e) for e in sides] if measure is _MEASURE else sides
+            estimates += [_with_wilson(e, trials) for e in sides] if measure is _MEASURE else sides
         return estimates
 
     def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:
@@ -108,11 +109,15 @@ class Consistency:
         if p is not None:
             largest = mean(p.max(axis=-1), axis=1)
             quantities.append(ExampleValues(metric=_CONFIDENCE.name, values=largest))
-            quantities.append(ExampleValues(metric=_DISAGREEMENT.name, values=disagreements(p, view.audit.is_in)))
+            quantities.append(
+                ExampleValues(
+                    metric=_DISAGREEMENT.name, values=disagreements(p, view.audit.is_in, view.audit.coin_rows)
+                )
+            )
         return quantities
 
 
-def disagreements(p: FloatArray, is_in: BoolArray) -> FloatArray:
+def disagreements(p: FloatArray, is_in: BoolArray, coin_rows: IntArray | None = None) -> FloatArray:
     """(R, m) values whose mean over the runs of each side is the mean Jensen-Shannon divergence of pairs of these runs.
 
     Their deviations are those that a mean over pairs has to first order. These are twice the deviations of the mean
@@ -121,6 +126,7 @@ def disagreements(p: FloatArray, is_in: BoolArray) -> FloatArray:
     Args:
         p: (R, Q, m, C) probabilities of all classes.
         is_in: (R, m) coins.
+        coin_rows: (R,) equal for twins, which are no pairs; None where there are none.
 
     Examples:
         >>> p = np.array([[1.0, 0.0], [0.0, 1.0], [0.5, 0.5]])[:, None, None, :]
@@ -129,11 +135,13 @@ def disagreements(p: FloatArray, is_in: BoolArray) -> FloatArray:
     """
     from scipy.special import entr
 
+    coin_rows = np.arange(len(p)) if coin_rows is None else coin_rows
     own = entr(p).sum(-1)
     total, count = np.zeros(own.shape), np.zeros(own.shape)
     for first in range(len(p)):
         between = entr((p[first] + p[first + 1 :]) / 2).sum(-1) - (own[first] + own[first + 1 :]) / 2
-        is_pair = (is_in[first] == is_in[first + 1 :])[:, None] & ~np.isnan(between)
+        is_side = (is_in[first] == is_in[first + 1 :]) & (coin_rows[first] != coin_rows[first + 1 :])[:, None]
+        is_pair = is_side[:, None] & ~np.isnan(between)
         between = np.where(is_pair, np.maximum(between, 0.0), 0.0)
         total[first] += between.sum(0)
         total[first + 1 :] += between
@@ -145,9 +153,10 @@ def disagreements(p: FloatArray, is_in: BoolArray) -> FloatArray:
     return np.asarray(2 * of_run - np.where(is_in, ins, outs))
 
 
-def _with_wilson(e: Estimate) -> Estimate:
-    """The same with Wilson's interval of each example, of as many trials as runs."""
+def _with_wilson(e: Estimate, share: float) -> Estimate:
+    """The same with Wilson's interval of each example, with this share of its runs as trials."""
     assert e.per_example is not None
     assert e.per_example_n is not None
-    low, high = wilson(e.per_example * e.per_example_n, e.per_example_n)
+    trials = e.per_example_n * share
+    low, high = wilson(e.per_example * trials, trials)
     return replace(e, per_example_low=np.minimum(low, e.per_example), per_example_high=np.maximum(high, e.per_example))

@@ -171,6 +171,7 @@ class CrossInfluence:
             order=5,
         ),
     )
+    needs_independent_runs: ClassVar[bool] = True
     min_runs: ClassVar[int] = 4
 
     rate: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 0.05

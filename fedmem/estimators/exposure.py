@@ -16,6 +16,7 @@ from fedmem.contracts.measurement import Reading
 from fedmem.estimation.randomisation import num_redeals, of_means
 from fedmem.estimation.single_examples import p_of_few
 from fedmem.estimation.statistics import mean, means_by_coin
+from fedmem.estimation.twins import average_twins, coins_of_rows
 from fedmem.estimation.two_way import of_difference, of_ins, place_among
 
 
@@ -138,7 +139,9 @@ class Exposure:
                         examples=rows,
                         per_example=values[rows],
                         per_example_n=trials[rows],
-                        per_example_p=p_of_few(bits, audit.is_in, rows) if view.round is None else None,
+                        per_example_p=p_of_few(average_twins(bits, audit), coins_of_rows(audit), rows)
+                        if view.round is None
+                        else None,
                     )
                 )
         return estimates

@@ -21,6 +21,7 @@ from fedmem.estimation.attack_series import others_until, series_until
 from fedmem.estimation.randomisation import areas, num_redeals, of_auc, of_statistic, two_sided
 from fedmem.estimation.roc import auc, null_tpr, rates, tpr
 from fedmem.estimation.statistics import mean
+from fedmem.estimation.twins import sets_without_twins
 from fedmem.estimation.two_way import influence, place_among
 from fedmem.guards.guarding import Guard
 
@@ -46,6 +47,9 @@ class Membership:
     runs, since leaving the target out makes its side noisier. At the others, where nothing is divided by it, the null
     is 0.5. The summary also has a p of no memorisation from the same deals, exact whatever the null. The others of an
     attack that reads coins have no such p.
+
+    Of twins, runs with the same coins, one is never a shadow run of another. The runs are divided into sets without
+    twins, and each set is attacked alone. An attack then has R / twins runs.
 
     Never per example: leaving the target out pulls each example's own AUC below one half. So no example is compared
     with itself in another run either. At the others, the scores that an example gets from the models of one run are
@@ -123,7 +127,7 @@ class Membership:
             rows = np.flatnonzero(audit.kind == kind)
             is_in = audit.is_in[:, rows]
             signals = self._signals(view, rows)
-            scores = self._scores(signals)
+            scores = self._scores(signals, view)
             is_scored = ~np.isnan(scores)
             n_out = int((is_scored & ~is_in).sum())
             if not (is_scored & is_in).any() or not n_out:
@@ -165,7 +169,7 @@ class Membership:
         result: list[MembershipScores] = []
         for kind in view.audit.kinds if self._is_shown(view) else ():
             rows = np.flatnonzero(view.audit.kind == kind)
-            scores = self._scores(self._signals(view, rows))
+            scores = self._scores(self._signals(view, rows), view)
             is_in = view.audit.is_in[:, rows]
             result.append(MembershipScores(kind=kind, labels=_labels(self.attack), scores=scores, is_in=is_in))
         return result
@@ -185,10 +189,14 @@ class Membership:
         models = [_signals(view, rows, q, self.attack) for q in range(view.margin.shape[1])]
         return [replace(signals, series=series, others=others) for signals in models]
 
-    def _scores(self, signals: Sequence[Signals]) -> FloatArray:
+    def _scores(self, signals: Sequence[Signals], view: View) -> FloatArray:
         """(R, n) scores of these examples: each of the Q models attacked alone, then averaged."""
+        again = [self._score_function(signal, view, repeated=False) for signal in signals]
         with Guard("attack", self.attack, "scores") as guard:
-            models = [scores_of(guard, self.attack.scores(signal), signal.margin) for signal in signals]
+            models = [
+                scores_of(guard, score(signal.is_in), signal.margin)
+                for score, signal in zip(again, signals, strict=True)
+            ]
         return mean(np.stack(models, axis=1), axis=1)
 
     def _null_distribution(
@@ -204,7 +212,7 @@ class Membership:
         if (others or null is not None) and not (final and not others):
             # at the others nothing is divided by it
             return 0.5 if null is None else null, math.nan, 0
-        again = [self._score_function(signal) for signal in signals]
+        again = [self._score_function(signal, view) for signal in signals]
 
         def auc_of_coins(is_in: BoolArray) -> float:
             with Guard("attack", self.attack, "scores") as guard:
@@ -217,9 +225,27 @@ class Membership:
             null = float(null_values.mean()) if len(null_values) else 0.5
         return null, two_sided(statistics) if final and len(statistics) > 1 else math.nan, len(statistics) - 1
 
-    def _score_function(self, signals: Signals) -> Callable[[BoolArray], FloatArray]:
-        """The scores of one model as a function of the coins."""
-        under = attack_declaration(self.attack).scores_under_coins
+    def _score_function(
+        self, signals: Signals, view: View, *, repeated: bool = True
+    ) -> Callable[[BoolArray], FloatArray]:
+        """The scores of one model as a function of the coins. A run is never attacked with the help of its twins."""
+        sets = sets_without_twins(view.audit)
+        if len(sets) == 1:
+            return self._score_function_of(signals, repeated=repeated)
+        functions = [self._score_function_of(signals.take_runs(runs), repeated=repeated) for runs in sets]
+
+        def scores(is_in: BoolArray) -> FloatArray:
+            values = np.full(signals.margin.shape, np.nan)
+            with Guard("attack", self.attack, "scores") as guard:
+                for runs, function in zip(sets, functions, strict=True):
+                    values[runs] = scores_of(guard, function(is_in[runs]), signals.margin[runs])
+            return values
+
+        return scores
+
+    def _score_function_of(self, signals: Signals, *, repeated: bool) -> Callable[[BoolArray], FloatArray]:
+        """The same of runs without twins; `repeated` where it is called many times."""
+        under = attack_declaration(self.attack).scores_under_coins if repeated else None
         if under is not None:
             again: Callable[[BoolArray], FloatArray] = under(signals)
             return again

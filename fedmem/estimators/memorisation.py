@@ -16,6 +16,7 @@ from fedmem.contracts.measurement import Labels, Reading
 from fedmem.estimation.randomisation import num_redeals, of_means
 from fedmem.estimation.single_examples import p_of_few
 from fedmem.estimation.statistics import mean, means_by_coin, newcombe
+from fedmem.estimation.twins import average_twins, coins_of_rows
 from fedmem.estimation.two_way import of_difference, place_among
 
 
@@ -32,8 +33,8 @@ class Memorisation:
 
     - M is averaged over the models of a place (the others) before runs are compared;
     - an example without an observed in run or without an observed out run is left out and lowers `n`;
-    - the interval of a single example is Newcombe's, on correctness, with as many trials as runs. For passages it is
-      wider than necessary, since shares vary less than coins.
+    - the interval of a single example is Newcombe's, on correctness, with as many trials as runs with different
+      coins. For passages it is wider than necessary, since shares vary less than coins.
 
     Fields: none.
 
@@ -90,9 +91,11 @@ def _by_kind(view: View, values: FloatArray, statistic: str) -> Sequence[Estimat
             continue
         is_measured = ~np.isnan(values[:, rows])
         ins, outs = (is_measured & audit.is_in[:, rows]).sum(0), (is_measured & ~audit.is_in[:, rows]).sum(0)
+        share = audit.num_coin_rows / audit.runs  # twins are no further trials
         low = high = None
         if not statistic:
-            low, high = newcombe(inside[rows] * ins, ins, outside[rows] * outs, outs)
+            trials, others = ins * share, outs * share
+            low, high = newcombe(inside[rows] * trials, trials, outside[rows] * others, others)
         estimates.append(
             Estimate(
                 metric="memorisation",
@@ -110,7 +113,9 @@ def _by_kind(view: View, values: FloatArray, statistic: str) -> Sequence[Estimat
                 per_example_low=low,
                 per_example_high=high,
                 per_example_n=ins + outs,
-                per_example_p=p_of_few(values, audit.is_in, rows) if view.round is None else None,
+                per_example_p=p_of_few(average_twins(values, audit), coins_of_rows(audit), rows)
+                if view.round is None
+                else None,
             )
         )
     return estimates

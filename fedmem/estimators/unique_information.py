@@ -56,6 +56,7 @@ class UniqueInformation:
     """
 
     measures: ClassVar[tuple[Measure, ...]] = (_MEASURE,)
+    needs_independent_runs: ClassVar[bool] = True
     min_runs: ClassVar[int] = 4
 
     def estimate(self, view: View) -> Sequence[Estimate]:

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.evidence import Evidence, ReferenceEvidence, SignalEvidence, TrainedBank
 from fedmem.contracts.families import sources
 from fedmem.contracts.measurement import Level, Measurement
@@ -48,7 +49,8 @@ def join(parts: Sequence[TrainedBank], probes: Sequence[Probe], seed: int) -> Tr
             (None, [])
         ]:
             with Guard("probe", probe, "summarise") as guard:
-                summaries = measurements_of(guard, probe.summarise(group, seed), declared_by(probe))
+                independent = _by_coin_row(group, first.bank.audit)
+                summaries = measurements_of(guard, probe.summarise(independent, seed), declared_by(probe))
             measured += [with_size(measurement, size) for measurement in summaries]
     return TrainedBank(
         bank=replace(
@@ -70,6 +72,17 @@ def join(parts: Sequence[TrainedBank], probes: Sequence[Probe], seed: int) -> Tr
         untraced=dict(sorted(pair for part in reversed(parts) for pair in part.untraced.items())),
         pilot=first.pilot,
     )
+
+
+def _by_coin_row(measurements: Sequence[Measurement], audit: AuditSet) -> Sequence[Measurement]:
+    """The same with coin rows in place of runs: probes take runs as clusters, and only coin rows are independent."""
+    if audit.coin_row is None:
+        return measurements
+    rows = audit.coin_rows.tolist()
+    return [
+        measurement if measurement.run is None else replace(measurement, run=rows[measurement.run])
+        for measurement in measurements
+    ]
 
 
 def _order_measurements(parts: Sequence[TrainedBank], names: Sequence[str]) -> list[Measurement]:

@@ -64,6 +64,7 @@ class Plan:
     """
 
     runs: int
+    twins: int
     pilots: int
     rounds: int
     observed: tuple[int, ...]
@@ -100,7 +101,8 @@ RUNS_LOOKED_AT = 512
 def minimal_scenario(scenario: Scenario) -> Scenario:
     """The same without what is made for the run alone, and so much of it: enough to plan with."""
     runs = min(scenario.runs, RUNS_LOOKED_AT)
-    return scenario.model_copy(update={"references": 1, "initial_weights": "shared", "runs": runs})
+    twins = scenario.twins if runs == scenario.runs else 1
+    return scenario.model_copy(update={"references": 1, "initial_weights": "shared", "runs": runs, "twins": twins})
 
 
 def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
@@ -151,6 +153,7 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
     looks_ahead = bool(sampler_declaration(scenario.sampler).needs)
     return Plan(
         runs=scenario.runs,
+        twins=scenario.twins,
         pilots=pilots,
         rounds=scenario.rounds,
         observed=scenario.observed_rounds,
@@ -286,7 +289,8 @@ def _precision(scenario: Scenario, federation: Federation, cohorts: Cohorts, tim
     precisions = []
     for kind in audit.kinds:
         rows = np.flatnonzero(read & (audit.kind == kind))
-        errors: FloatArray = 0.5 * np.sqrt(1 / ins[rows] + 1 / outs[rows])
+        # twins are no further trials
+        errors: FloatArray = 0.5 * np.sqrt(scenario.twins * (1 / ins[rows] + 1 / outs[rows]))
         total = round(float(outs[rows].sum()))
         precisions.append(
             Precision(

@@ -58,7 +58,8 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
       Labels, ids, coins and all draws are as without it;
     - torch's global generator is left as it was;
     - where a scenario is central, one client holds all rows that the clients would hold, and nothing else is different;
-    - a pilot run has coins, replacement rows and weights of its own, and leaves those of all other runs as they are.
+    - a pilot run has coins, replacement rows and weights of its own, and leaves those of all other runs as they are;
+    - twins train on the same rows, and the first R / twins runs are those of the scenario without twins.
 
     Errors: `ScenarioError` if the data have too few rows or a part cannot read them, `ComponentError` from components.
     """
@@ -208,7 +209,8 @@ def _draw_replacements(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
     copies = np.flatnonzero(owner >= 0)
     copies_of_client = Ragged.group_by_owner(copies, owner[copies], len(plan.base))
     for run in range(audit.runs):
-        rng = stream(scenario.seed, "fill-ins", run=run)
+        coin_row = run if audit.coin_row is None else int(audit.coin_row[run])  # twins train on the same rows
+        rng = stream(scenario.seed, "fill-ins", run=coin_row)
         run_reserve = reserve.fork()
         # In random order, so that no client is always the last to choose when a label runs out.
         order = rng.permutation(len(plan.base))

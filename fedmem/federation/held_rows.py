@@ -244,7 +244,8 @@ def draw_own(
         copies_of_client = Ragged.group_by_owner(copies, owners[copies], len(pool.rows))
         clients = np.flatnonzero(pool.rows.sizes).tolist()
         for run in range(audit.runs):
-            rng = stream(scenario.seed, f"own replacement rows:{pool.injection}", run=run)
+            coin_row = run if audit.coin_row is None else int(audit.coin_row[run])
+            rng = stream(scenario.seed, f"own replacement rows:{pool.injection}", run=coin_row)
             for client in clients:
                 mixed = start + pool.rows.starts[client] + rng.permutation(int(pool.rows.sizes[client]))
                 own_copies = copies_of_client[client]

@@ -234,7 +234,7 @@ def _audit(scenario: Scenario, additions: Sequence[InjectionPlan], nothing: Exam
         role=np.repeat(np.array([injection.role for injection in scenario.injections], dtype=np.str_), sizes),
         owner=concatenate([part.owner for part in additions]),
         copies=concatenate([part.copies for part in additions]),
-        is_in=_flip(scenario.runs, len(examples), stream(scenario.seed, "coins")) | _is_certain(scenario, additions),
+        is_in=_draw_coins(scenario, len(examples), "coins") | _is_certain(scenario, additions),
         # A start in round 1 is no window: the initial model is observed as if all examples were active.
         start=per_injection([0 if part.start in (None, 1) else part.start for part in additions]),
         stop=per_injection([FOREVER if part.stop is None else part.stop for part in additions]),
@@ -244,6 +244,7 @@ def _audit(scenario: Scenario, additions: Sequence[InjectionPlan], nothing: Exam
         not_uniform=tuple(
             injection.name for injection in scenario.injections if not injection_declaration(injection).uniform_secrets
         ),
+        coin_row=None if scenario.twins == 1 else np.arange(scenario.runs) % (scenario.runs // scenario.twins),
     )
 
 
@@ -266,9 +267,7 @@ def _client_coins(scenario: Scenario) -> BoolArray | None:
     if not len(left_out_clients):
         return None
     client_coins = np.ones((scenario.runs, scenario.clients), dtype=bool)
-    client_coins[:, left_out_clients] = _flip(
-        scenario.runs, len(left_out_clients), stream(scenario.seed, "client coins")
-    )
+    client_coins[:, left_out_clients] = _draw_coins(scenario, len(left_out_clients), "client coins")
     return client_coins
 
 
@@ -313,6 +312,12 @@ def _is_unmasked(additions: Sequence[InjectionPlan]) -> BoolArray:
 def _trained_rows(plan: _Plan, audit_start: int, extra_start: int) -> IntArray:
     """(copies in all,) rows of the store that stand for examples that are in."""
     return np.where(plan.copy_index >= 0, extra_start + plan.copy_index, audit_start + plan.audit.subject)
+
+
+def _draw_coins(scenario: Scenario, count: int, purpose: str) -> BoolArray:
+    """(R, count) coins, the same for twins; the first R / twins runs have those of a scenario of so many runs."""
+    coins = _flip(scenario.runs // scenario.twins, count, stream(scenario.seed, purpose))
+    return np.tile(coins, (scenario.twins, 1))
 
 
 def _flip(runs: int, count: int, rng: np.random.Generator) -> BoolArray:

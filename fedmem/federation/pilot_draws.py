@@ -27,6 +27,7 @@ def with_pilot(scenario: Scenario, audit: AuditSet, certain: BoolArray) -> Audit
         audit,
         is_in=np.concatenate([audit.is_in, coins]),
         client_in=None if client_in is None else np.concatenate([client_in, np.ones_like(client_in[:1])]),
+        coin_row=None if audit.coin_row is None else np.append(audit.coin_row, audit.runs),
     )
 
 
@@ -36,7 +37,12 @@ def without_pilot(whole: Federation) -> Federation:
     client_in = None if audit.client_in is None else audit.client_in[:runs]
     return replace(
         whole,
-        audit=replace(audit, is_in=audit.is_in[:runs], client_in=client_in),
+        audit=replace(
+            audit,
+            is_in=audit.is_in[:runs],
+            client_in=client_in,
+            coin_row=None if audit.coin_row is None else audit.coin_row[:runs],
+        ),
         replacement=whole.replacement[:runs],
         initials=whole.initials[:runs],
         pilot=whole,

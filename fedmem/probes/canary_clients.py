@@ -109,6 +109,7 @@ class CanaryClients:
         Label("dimensions", "whole", "the number of parameters"),
     )
     canary_clients: ClassVar[bool] = True
+    needs_independent_runs: ClassVar[bool] = True
 
     delta: Annotated[float, Gt(0), Lt(1)] = 1e-5
     every: Annotated[int, Gt(0)] | None = None

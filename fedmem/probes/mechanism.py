@@ -100,6 +100,7 @@ class Mechanism:
     measures: ClassVar[tuple[Measure, ...]] = MEASURES
     row_labels: ClassVar[tuple[Label, ...]] = TEST_LABELS
     tests_mechanism: ClassVar[bool] = True
+    needs_independent_runs: ClassVar[bool] = True
 
     clients: Annotated[int, Gt(0)] = 2
     level: Annotated[float, Gt(0), Lt(1)] = 1e-4

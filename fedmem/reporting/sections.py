@@ -348,9 +348,11 @@ def headline(run: Run) -> str:
     if missing := [key for key in ("name", "runs", "rounds", "clients") if key not in scenario]:
         raise RunError(f"{run.path / 'scenario.yaml'} is damaged (it has no {missing[0]}); put a copy of the file back")
     coins = "each in half of the runs" if scenario["runs"] != 1 else "each in or out at random"
+    twins = f" with {scenario['twins']} twins each" if scenario.get("twins", 1) > 1 else ""
+    conditional = "; conditional on one sequence of batches" if scenario.get("batches") == "shared" else ""
     return (
-        f"{scenario['name']}: {count(scenario['runs'], 'run')} of {count(scenario['rounds'], 'round')}, "
-        f"{count(scenario['clients'], 'client')}, {count(len(audit), 'audit example')}, {coins}"
+        f"{scenario['name']}: {count(scenario['runs'], 'run')}{twins} of {count(scenario['rounds'], 'round')}, "
+        f"{count(scenario['clients'], 'client')}, {count(len(audit), 'audit example')}, {coins}{conditional}"
     )
 
 

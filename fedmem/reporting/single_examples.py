@@ -54,7 +54,7 @@ def single_examples_section(summary: Summary, measures: Sequence[Variant]) -> Se
         title="SINGLE EXAMPLES",
         columns=("", "n", "local", "global"),
         blocks=tuple(blocks),
-        notes=(note(np.array(summary.run.audit["is_in"].tolist()).T),) if has_rows else (),
+        notes=(note(np.array(summary.run.audit["is_in"].tolist()).T[: summary.num_coin_rows]),) if has_rows else (),
     )
 
 

@@ -266,7 +266,7 @@ def _of_few_examples(table: Summary, variant: Variant, level: Level, kind: str, 
 def _smallest_p(table: Summary, kind: str) -> float:
     """The smallest p that an example of a kind could have: by its coins, with one run by its references."""
     audit = table.run.audit
-    floor = smallest_p(np.array(audit[audit["kind"] == kind]["is_in"].tolist()).T)
+    floor = smallest_p(np.array(audit[audit["kind"] == kind]["is_in"].tolist()).T[: table.num_coin_rows])
     return 1 / (1 + max(table.run.reference_counts.get(kind, ()), default=0)) if math.isnan(floor) else floor
 
 
@@ -367,7 +367,7 @@ def _limits(table: Summary, kinds: Sequence[KindSummary]) -> Iterator[str]:
     if saturated := [place for place, value in values if value.saturated]:
         names = list_text([f"{place.title} of {place.kind} ({place.level})" for place in saturated])
         yield f"Saturated, so that differences are hidden: {names}."
-    if power := power_text(kinds, int(scenario.get("runs", 1))):
+    if power := power_text(kinds, table.num_coin_rows):
         yield f"{power}."
     yield from schedule_limits(tuple(guarantees_of(table)))
     yield from unobserved_notes(table)
@@ -377,4 +377,8 @@ def _limits(table: Summary, kinds: Sequence[KindSummary]) -> Iterator[str]:
         yield f"{diverged} stored losses are not numbers, because models diverged."
     if scenario.get("initial_weights") == "shared":
         yield "All runs share their initial weights; intervals do not cover the effect of other weights."
+    if scenario.get("batches") == "shared":
+        yield "All runs have the same batches; values are conditional on them, and intervals do not cover others."
+    if (twins := int(scenario.get("twins", 1))) > 1:
+        yield f"Of the runs, {twins} each are twins with the same inclusion; intervals and p count them once."
     yield "One seed; `fedmem compare FILE --seeds 0:5` shows how much seeds differ."

@@ -79,6 +79,11 @@ class Summary:
         """The utility of models at each level, as the run stores it; empty for runs of older versions."""
         return tuple(learning_of_stored(entry) for entry in self.run.manifest.get("learning") or ())
 
+    @property
+    def num_coin_rows(self) -> int:
+        """How many runs, the first ones, have different coins: all without twins."""
+        return int(self.run.scenario.get("runs", 1)) // int(self.run.scenario.get("twins", 1))
+
     def subject_text(self, subject: str) -> str:
         """The subject of a row in words: clients by their names."""
         number = subject.removeprefix("client ")

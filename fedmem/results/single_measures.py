@@ -16,6 +16,7 @@ from fedmem.contracts.needs import measures_of
 from fedmem.errors import ComponentError, RunError
 from fedmem.estimation.single_examples import RATE, upper_p
 from fedmem.estimation.statistics import mean, means_by_coin, newcombe
+from fedmem.estimation.twins import average_twins, coins_of_rows
 from fedmem.results.read import Run
 from fedmem.scenario.catalogue import kinds, load
 from fedmem.wording import choices
@@ -138,30 +139,34 @@ class Evidence:
     compares: str
 
     def of(self, level: Level) -> FloatArray:
-        """(R, m) higher for more memorisation; NaN where there is none."""
+        """(G, m) higher for more memorisation, the means of twins; NaN where there is none."""
         place: tuple[Level, str] = (level, "owner" if level == "local" else "")
         if not self.compares or place not in self.values:
-            return np.full(self.audit.is_in.shape, math.nan)
-        values = mean(self.values[place][self.compares], axis=1)
+            return np.full(self.is_in.shape, math.nan)
+        values = average_twins(mean(self.values[place][self.compares], axis=1), self.audit)
         return -values if self.compares == "rank" else values
+
+    @property
+    def is_in(self) -> BoolArray:
+        """(G, m) the coins, those of twins once."""
+        return coins_of_rows(self.audit)
 
     def p(self, level: Level) -> FloatArray:
         """(m,) exact p."""
-        return upper_p(self.of(level), self.audit.is_in)
+        return upper_p(self.of(level), self.is_in)
 
     def counts(self, level: Level) -> tuple[IntArray, IntArray]:
-        """(m,) in and out runs with a value."""
+        """(m,) in and out runs with a value; twins count once."""
         is_measured = ~np.isnan(self.of(level))
-        return (is_measured & self.audit.is_in).sum(0), (is_measured & ~self.audit.is_in).sum(0)
+        return (is_measured & self.is_in).sum(0), (is_measured & ~self.is_in).sum(0)
 
     def interval(self, level: Level, confidence: float) -> tuple[FloatArray, FloatArray]:
         """(m,) Newcombe's interval of a difference of shares; NaN for what is no share."""
         unknown = np.full(len(self.audit), math.nan)
         if self.compares != "correct":
             return unknown, unknown
-        inside, outside = (
-            side[0] for side in means_by_coin(self.of(level), self.audit.is_in, np.ones((1, self.audit.runs)))
-        )
+        weights = np.ones((1, len(self.is_in)))
+        inside, outside = (side[0] for side in means_by_coin(self.of(level), self.is_in, weights))
         ins, outs = self.counts(level)
         return newcombe(inside * ins, ins, outside * outs, outs, confidence)
 

@@ -295,6 +295,7 @@ def read_audit(path: Path) -> AuditSet:
         client_in=np.array(layout["client_in"], dtype=np.bool_) if "client_in" in layout else None,
         copy_owner=np.array(layout["copy_owner"], dtype=np.int32) if "copy_owner" in layout else None,
         not_uniform=tuple(layout.get("not_uniform", ())),
+        coin_row=np.array(layout["coin_row"], dtype=np.int64) if "coin_row" in layout else None,
     )
 
 
@@ -313,16 +314,14 @@ def read_label_counts(path: Path) -> NDArray[np.int64] | None:
 def participation_rows(participation: Sequence[Participation]) -> pa.Table:
     """One row per client, round and run; no probability where it is not known."""
     names = ("run", "round", "client", "num_examples", "failed")
-    probabilities = [row.probability for row in participation]
+    known = [row.probability for row in participation]
     return make_table(
         "participation",
         {
             **{name: np.array([getattr(row, name) for row in participation]) for name in names},
             "probability": Nullable(
-                values=np.array(
-                    [0.0 if probability is None else probability for probability in probabilities], dtype=np.float64
-                ),
-                missing=np.array([probability is None for probability in probabilities], dtype=np.bool_),
+                values=np.array([0.0 if probability is None else probability for probability in known], np.float64),
+                missing=np.array([probability is None for probability in known], dtype=np.bool_),
             ),
         },
     )

@@ -86,7 +86,7 @@ class Ranking:
         other_tests: One entry for each further measure with an exact test of other evidence. It has the measure's name,
             how many of the same examples are significant, and how many have a score. Each measure is adjusted alone.
         further_ties: Candidates that are not shown and have the score of the last one shown.
-        runs: R.
+        runs: R, or with twins the number of runs with different coins.
         smallest_p: The floor of p, 1 / C(R, in runs); NaN with one run, where p is that of a rank.
         largest_error: The largest standard error of a shown score at `level`, ½ √(1/ins + 1/outs); NaN where unknown.
     """
@@ -162,8 +162,8 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
         significant=int((adjusted <= RATE).sum()) if not np.isnan(p).all() else None,
         other_tests=tuple(_other_tests(run, evidence, level, is_candidate)),
         further_ties=sum(rank == ranks[len(shown) - 1] for rank in ranks[len(shown) :]),
-        runs=bank.audit.runs,
-        smallest_p=smallest_p(bank.audit.is_in),
+        runs=bank.audit.num_coin_rows,
+        smallest_p=smallest_p(evidence.is_in),
         largest_error=evidence.largest_error(level, subjects[shown]) if measure.range == (-1.0, 1.0) else math.nan,
     )
     ranking.frame.attrs["note"] = " ".join(notes(ranking))

@@ -77,6 +77,8 @@ def write_run(
             layout["asked"] = bank.audit.examples.targets.tolist()
         if bank.audit.client_in is not None:
             layout["client_in"] = bank.audit.client_in.tolist()
+        if bank.audit.coin_row is not None:
+            layout["coin_row"] = bank.audit.coin_row.tolist()
         if bank.audit.copy_owner is not None:
             layout["copy_owner"] = bank.audit.copy_owner.tolist()
         if bank.audit.not_uniform:

@@ -320,16 +320,17 @@ def _largest_cohort(sampler: Sampler, clients: int) -> int:
     return clients if size is None else min(clients, size)
 
 
-def _enough_runs(estimators: Sequence[Estimator], runs: int) -> Iterator[Problem]:
+def _enough_runs(estimators: Sequence[Estimator], runs: int, twins: int) -> Iterator[Problem]:
     for position, estimator in enumerate(estimators):
         # From the inside out: an estimator asks for what its attack asks for, and the attack is to blame.
         for path, component in reversed(list(nested_components(estimator, f"estimators[{position}]"))):
             min_runs = needs_of(component).min_runs
-            if runs < min_runs:
+            if runs // twins < min_runs:
+                given = f"runs is {runs}" if twins == 1 else f"{runs} runs with {twins} twins are {runs // twins}"
                 yield Problem(
                     path=path,
                     message=f"{kind_of(component)} compares runs with and without an example and needs at least "
-                    f"{min_runs} runs, but runs is {runs}. Set runs to {min_runs} or more, or leave it out",
+                    f"{min_runs} runs, but {given}. Set runs to {min_runs * twins} or more, or leave it out",
                 )
                 break
 

@@ -57,6 +57,7 @@ from fedmem.scenario.check_training import (
     _rule,
     _schedule,
 )
+from fedmem.scenario.check_twins import _independent_runs, _twin_noise, _twins
 
 
 def problems(values: Mapping[str, Any]) -> list[Problem]:
@@ -130,6 +131,9 @@ def _windows(injections: Sequence[Injection], rounds: int) -> Iterator[Problem]:
 
 CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _runs,
+    _twins,
+    _twin_noise,
+    _independent_runs,
     _cohort,
     _separation,
     _preference,

@@ -215,6 +215,15 @@ class Scenario(_Part):
     initial_weights: Literal["shared", "per_run"] = Field(
         default="shared", description="all runs start from the same weights, or each from its own"
     )
+    twins: Annotated[Positive, IDENTITY_NEUTRAL] = Field(
+        default=1,
+        description="how many runs each have the same inclusion and rows, and other training noise",
+    )
+    batches: Annotated[Literal["per_run", "shared"], IDENTITY_NEUTRAL] = Field(
+        default="per_run",
+        description="each run draws its own batches, or all runs have the same ones, which makes estimates conditional "
+        "on them",
+    )
     sampler: Annotated[Sampler, Component("sampler")] = Field(
         default_factory=lambda: build("sampler", {"kind": "everyone"}), description="which clients take part in a round"
     )

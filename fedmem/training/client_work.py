@@ -177,9 +177,12 @@ class TrainedWork:
 class LocalWork:
     """Turns (run, round, client, model) into work: the client's rows in that round, batches from its own stream."""
 
-    def __init__(self, federation: Federation, client: ClientAlgorithm, seed: int) -> None:
+    def __init__(
+        self, federation: Federation, client: ClientAlgorithm, seed: int, *, shared_batches: bool = False
+    ) -> None:
         self._federation = federation
         self._client = client
+        self._shared_batches = shared_batches
         self._streams = Streams(seed, "batches")
         self._stored_work: dict[tuple[int, int, int], tuple[Work, int]] = {}
 
@@ -191,7 +194,7 @@ class LocalWork:
     def task(self, run: int, round_number: int, client: int, before: Params) -> Task:
         """The work of one client; equal arguments give equal batches, whenever it is asked for."""
         rows = self._federation.rows(run, client, round_number)
-        (rng,) = self._streams.generators(run=[run], round_number=round_number, client=[client])
+        (rng,) = self._generators([run], round_number, [client])
         with Guard("client", self._client, "batches", round=round_number, run=run, client=client) as guard:
             batches = self._batches(guard, run, round_number, len(rows), rng)
         self._check(round_number, [run], [client], [rows], batches[None])
@@ -218,7 +221,7 @@ class LocalWork:
         """The work of T clients at once: the same rows and batches as `task` gives each of them."""
         runs, clients = run.tolist(), client.tolist()
         rows = [self._federation.rows(r, k, round_number) for r, k in zip(runs, clients, strict=True)]
-        streams = self._streams.generators(run=runs, round_number=round_number, client=clients)
+        streams = self._generators(runs, round_number, clients)
         positions: list[IntArray] = []
 
         def index_of() -> dict[str, int]:
@@ -243,6 +246,13 @@ class LocalWork:
             memory=memory,
         )
 
+    def _generators(
+        self, runs: Sequence[int], round_number: int, clients: Sequence[int]
+    ) -> Iterator[np.random.Generator]:
+        """The generators of batches; where all runs have the same batches, those of run 0."""
+        runs = [0] * len(runs) if self._shared_batches else runs
+        return self._streams.generators(run=runs, round_number=round_number, client=clients)
+
     def _batches(self, guard: Guard, run: int, round_number: int, count: int, rng: np.random.Generator) -> IntArray:
         """Positions among the rows of a client; where it goes from client to client, the batches that each would have.
 
@@ -253,7 +263,7 @@ class LocalWork:
             return batches_of(guard, self._client.batches(count, rng))
         clients = list(range(unpooled.num_clients))
         sizes = [len(unpooled.rows(run, k, round_number)) for k in clients]
-        streams = self._streams.generators(run=[run] * len(clients), round_number=round_number, client=clients)
+        streams = self._generators([run] * len(clients), round_number, clients)
         client_batches = [
             batches_of(guard, self._client.batches(size, stream)) for size, stream in zip(sizes, streams, strict=True)
         ]

@@ -99,6 +99,8 @@ CASES: dict[str, dict[str, Any]] = {
         "roster": "pilot",
         "rounds": 6,
     },
+    "twins": {"twins": 2, "runs": 4},
+    "the same batches": {"batches": "shared"},
     "clients left out": {"leave_out": {"clients": "all"}, "sampler": {"kind": "poisson", "rate": 0.3}},
 }
 

@@ -28,6 +28,8 @@ def test_defaults_are_as_documented() -> None:
         "partition": {"kind": "iid", "min_rows": 1},
         "model": None,
         "initial_weights": "shared",
+        "twins": 1,
+        "batches": "per_run",
         "sampler": {"kind": "everyone"},
         "client": scenario.dump()["client"],
         "defences": [],
@@ -127,11 +129,13 @@ def test_a_neutral_field_is_in_the_id_unless_at_its_default() -> None:
         assert [dump(part, for_id=True).get("canary_clients") for part in parts] == [count or None] * 3
     common = "rounds: 2, clients: 3, dataset: {kind: synthetic}, model: {kind: mlp}"
     scenario = parse_scenario(f"{{{common}, strategy: {{kind: dp_fedavg, expected_cohort_size: 3}}}}")
-    content = {name: value for name, value in scenario.dump().items() if name not in ("speed", "central", "signals")}
+    neutral = ("speed", "central", "signals", "twins", "batches")
+    content = {name: value for name, value in scenario.dump().items() if name not in neutral}
     del content["strategy"]["canary_clients"]
     text = json.dumps([RESULTS_VERSION, content], sort_keys=True, separators=(",", ":"))
     assert scenario.id == hashlib.sha256(text.encode()).hexdigest()[:12]
-    assert parse_scenario(f"{{{common}, central: shuffled}}").id != parse_scenario(f"{{{common}}}").id
+    for change in ("central: shuffled", "twins: 2", "batches: shared"):
+        assert parse_scenario(f"{{{common}, {change}}}").id != parse_scenario(f"{{{common}}}").id
     nested = build("sampler", {"kind": "dropout", "sampler": {"kind": "everyone"}})
     assert dump(nested, for_id=True) == dump(nested)
 

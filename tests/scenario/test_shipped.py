@@ -192,7 +192,7 @@ def smaller(path: Path, data: list[str]) -> Scenario:
     full = load_scenario(path)
     changed = [
         "rounds=2",
-        f"runs={max(8, *(needs_of(estimator).min_runs for estimator in full.estimators), 0)}",
+        f"runs={full.twins * max(8, *(needs_of(estimator).min_runs for estimator in full.estimators), 0)}",
         "client.epochs=1" if full.central else "client.steps=2",
         "observe.every=2",
         "observe.rounds=[]",
