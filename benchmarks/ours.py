@@ -22,7 +22,7 @@ from fedmem.execution.bank import simulate
 from fedmem.execution.shard_lock import claim
 from fedmem.execution.sharding import train as train_sharded
 from fedmem.federation.build import build
-from fedmem.scenario.scenario import Save
+from fedmem.scenario.saving import Save
 from fedmem.training import executor
 
 WORKLOADS: dict[str, Callable[[], Workload]] = {

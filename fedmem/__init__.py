@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from fedmem.apps.combination import combine_runs as combine_runs
     from fedmem.apps.watch import Watch as Watch
     from fedmem.apps.watch_leakage import WatchLeakage as WatchLeakage
-    from fedmem.execution.run import measure as measure
+    from fedmem.execution.measuring import measure as measure
     from fedmem.execution.run import run as run
     from fedmem.federation.fetch import fetch as fetch
     from fedmem.observation.observed import Observed as Observed
@@ -41,7 +41,7 @@ _HOME = {
     "run": "fedmem.execution.run",
     "sweep": "fedmem.studies.sweep",
     "plan": "fedmem.execution.plan",
-    "measure": "fedmem.execution.run",
+    "measure": "fedmem.execution.measuring",
     "pull": "fedmem.results.transfer",
     "push": "fedmem.results.transfer",
     "read": "fedmem.results.read",

@@ -180,6 +180,12 @@ def _work(run_plan: Plan, budget: float | None) -> Iterator[tuple[str, str]]:
     yield "memory", _memory(run_plan)
     if budget is not None:
         yield "budget", _budget(run_plan, budget)
+    if run_plan.saved:
+        yield (
+            "saved",
+            f"{about}{count(run_plan.saved, 'model')}, which take {bytes_text(run_plan.disk['models'])}, and twice as "
+            "much while shards are joined",
+        )
     yield "disk", _size(run_plan.disk)
 
 

@@ -105,7 +105,7 @@ def run(run_options: RunOptions) -> None:
 def measure(folder: Folder, full: Full = False, debug: Debug = False) -> None:
     """Estimate again from the evidence of a finished run; trains nothing. Readings of probes stay as they are."""
     with reporting():
-        from fedmem.execution.run import measure as measure_again
+        from fedmem.execution.measuring import measure as measure_again
         from fedmem.results.transfer import renewing_list
 
         with renewing_list(folder):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.attack import MembershipAttack, attack_declaration
 from fedmem.contracts.events import Emit, RoundFinished, TrainingStarted, silent
-from fedmem.contracts.evidence import Bank, Lost, TrainedBank
+from fedmem.contracts.evidence import Bank, Lost, TrainedBank, Transition
 from fedmem.contracts.families import nested_components
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.sampler import Pilot
@@ -58,7 +58,7 @@ def gather(
     *,
     emit: Emit = silent,
     runs: Sequence[int] | None = None,
-    watch: bool = True,
+    watch: bool | Callable[[Sequence[Transition]], object] = True,
     lost: Lost | None = None,
     pilot: Pilot | None = None,
     executor: Executor | None = None,
@@ -67,7 +67,8 @@ def gather(
 
     The clients in `lost` are known to fail in another run and are dropped in these. The runs are then what they would
     be if all had been trained together. `pilot` is that of the scenario, if it has one. By default it is trained here.
-    `executor` trains and evaluates models, and its maker closes it. By default one is made here.
+    `executor` trains and evaluates models, and its maker closes it. By default one is made here. A function `watch` is
+    shown the transitions of each observed round and level after they have been looked at.
     """
     pilot = pilot or pilot_of(scenario, federation, emit, executor)
     started = time.perf_counter()
@@ -76,7 +77,8 @@ def gather(
     with state, executor_in_use(scenario, federation, executor) as executor:
         waited = executor.waiting_seconds
         work = LocalWork(federation, scenario.client, scenario.seed, shared_batches=scenario.batches == "shared")
-        observer = _Observer(scenario, federation, executor, work, run_numbers, emit)
+        save = watch if callable(watch) else None
+        observer = _Observer(scenario, federation, executor, work, run_numbers, emit, save)
         ended = partial(RoundFinished, rounds=scenario.rounds, first=run_numbers[0], last=run_numbers[-1])
 
         def on_round(round_number: int) -> None:

@@ -13,7 +13,7 @@ from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measurement import Level
 from fedmem.contracts.sampler import sampler_declaration
 from fedmem.contracts.signal import signal_declaration, stored_names
-from fedmem.execution import memory_budget, memory_plan
+from fedmem.execution import memory_budget, memory_plan, model_space
 from fedmem.execution.memory_plan import MemoryLimits
 from fedmem.federation.roster import Cohorts
 
@@ -56,7 +56,7 @@ class Plan:
     it is in a batch. `steps_each` are the fewest and the most steps of one training. `models` are the models that are
     looked at, by level, and `sets` the examples that each of them is asked about. `evidence` and `references` are the
     rows of these files. `signals` are the values that signals read, and `signal_passes` the forward passes of one
-    example that they cost, about; a backward pass counts as two.
+    example that they cost, about; a backward pass counts as two. `saved` are the models that are stored.
 
     `memory` are bytes by purpose in each phase. `room` is how training is cut, and `unlimited` how it would be without
     a budget. `disk` are bytes by file. Bytes are rough. `exact` is False where cohorts are known only while training,
@@ -81,6 +81,7 @@ class Plan:
     references: int
     signals: int
     signal_passes: int
+    saved: int
     memory: Mapping[str, Mapping[str, int]]
     room: MemoryLimits
     unlimited: MemoryLimits
@@ -149,6 +150,7 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
     ]
     signals, signal_passes = signal_work(scenario, some, federation, cohorts, counted[0])
     evidence, references = (sum(models.values()) * each for each in (sum(sets.values()), sum(labels)))
+    saved = model_space.count_saved(scenario, federation, cohorts)
     pilots = int(scenario.has_pilot)
     looks_ahead = bool(sampler_declaration(scenario.sampler).needs)
     return Plan(
@@ -170,12 +172,13 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
         references=references,
         signals=round(signals * times),
         signal_passes=round(signal_passes * times),
+        saved=saved,
         memory=memory_plan.phases(needs, room),
         room=room,
         unlimited=memory_budget.fit_to_budget(
             scenario.model_copy(update={"speed": scenario.speed.model_copy(update={"memory": None})}), needs
         ),
-        disk=_disk(scenario, federation, models, evidence, round(signals * times)),
+        disk=_disk(scenario, federation, models, evidence, round(signals * times), saved),
         precision=tuple(_precision(scenario, federation, cohorts, times)),
         exact=cohorts.rounds == scenario.rounds
         and some.runs == scenario.runs
@@ -255,7 +258,7 @@ def signal_work(
 
 
 def _disk(
-    scenario: Scenario, federation: Federation, models: Mapping[Level, int], evidence: int, signals: int
+    scenario: Scenario, federation: Federation, models: Mapping[Level, int], evidence: int, signals: int, saved: int
 ) -> dict[str, int]:
     """Bytes of the files of a run, by file, largest first; readings and images of probes are not among them."""
     from fedmem.observation.evidence import QUANTILES
@@ -274,6 +277,7 @@ def _disk(
         **({"signals": OF_SIGNAL * signals} if signals else {}),
         "audit": audit.examples.inputs.nbytes,
         "params": model * scenario.runs * scenario.save.params,
+        **({"models": model_space.bytes_of(saved, federation)} if saved else {}),
     }
     return dict(sorted(bytes_by_part.items(), key=lambda item: -item[1]))
 

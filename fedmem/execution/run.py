@@ -23,11 +23,12 @@ from fedmem.contracts.events import (
     emitter,
     silent,
 )
-from fedmem.contracts.evidence import Bank
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Measurement
 from fedmem.errors import ComponentError, FedmemError, FolderError, Problem, ScenarioError
 from fedmem.execution.checked_inputs import build_federation, changed_data, data_digest
+from fedmem.execution.measuring import estimates_of
+from fedmem.execution.measuring import measure as measure
 from fedmem.execution.notebook import notebook_listeners
 from fedmem.guards.guarding import Rescuing
 
@@ -150,6 +151,7 @@ def compute(
     finished is taken. Errors: also `BusyError` where it is not done by then.
     """
     from fedmem.execution.memory_budget import room_of
+    from fedmem.execution.model_space import require_disk
     from fedmem.execution.shard_lock import claim
     from fedmem.privacy import record_level
     from fedmem.results.folder import is_finished
@@ -162,6 +164,7 @@ def compute(
     with claim(folder, force=force, patience=patience) as shards:
         if is_finished(folder) and not force:
             return folder  # by another process, while this one waited
+        require_disk(scenario, federation, folder, shards.model_bytes())
         emit(
             ScenarioStarted(
                 name=scenario.name,
@@ -171,7 +174,9 @@ def compute(
                 warnings=tuple(caveats_with_data(scenario, federation)),
             )
         )
-        divided = scenario.runs > room_of(scenario, federation).shard or shards.has_shards
+        # saved models are stored shard by shard
+        saves = scenario.save.models is not None
+        divided = saves or scenario.runs > room_of(scenario, federation).shard or shards.has_shards
         try:
             _compute(job, shards if divided else None, emit, executor)
         except FolderError:
@@ -233,7 +238,7 @@ def _compute(job: _Job, shards: Shards | None, emit: Emit, executor: Executor | 
         simulated, division = train(scenario, federation, shards, emit=emit, executor=executor)
     emit(StageStarted(text="estimating"))
     trained = time.perf_counter()
-    measurements = [*simulated.measurements, *_estimates(scenario, simulated.bank, simulated.measurements)]
+    measurements = [*simulated.measurements, *estimates_of(scenario, simulated.bank, simulated.measurements)]
     if positive_control.audit_of(scenario) is not None:
         emit(StageStarted(text="training the positive control of the audit, without noise"))
     checked = positive_control.control(scenario, federation, measurements, simulated.pilot)
@@ -258,74 +263,11 @@ def _compute(job: _Job, shards: Shards | None, emit: Emit, executor: Executor | 
             federation=federation,
             reconstructions=simulated.reconstructions,
             params=stack(simulated.params) if scenario.save.params else None,
+            models={} if shards is None else shards.models(),
         ),
         force=job.force,
         draw=finish_folder,
     )
-
-
-def measure(path: Path | str) -> Path:
-    """Recompute all estimates and the privacy guarantee of a finished run from its evidence; nothing is trained.
-
-    Readings of probes are kept as they are: they were taken on models that are gone. Their images are drawn again.
-    Equal to the last bit to what `run` wrote, as long as fedmem has not changed.
-    """
-    from fedmem.contracts.families import sources
-    from fedmem.execution.positive_control import METRIC as CONTROL
-    from fedmem.execution.positive_control import record_of_stored
-    from fedmem.privacy import guaranteed_bounds
-    from fedmem.privacy.spending import largest_epsilon_of, spending_record
-    from fedmem.reporting.measures import measures_to_store
-    from fedmem.reporting.summarise import finish_folder
-    from fedmem.results.provenance import provenance_of_measuring
-    from fedmem.results.read import read, read_bank
-    from fedmem.results.write import replace_measurements
-    from fedmem.scenario.loading import load_scenario
-
-    folder = Path(path)
-    stored = read(folder)
-    assert stored.scenario, "a missing file is named as a file of this folder"
-    scenario = load_scenario(folder / "scenario.yaml")
-    if scenario.id != stored.manifest.get("id"):
-        raise FolderError(
-            f"{folder / 'scenario.yaml'} describes {scenario.id}, but its results are those of "
-            f"{stored.manifest.get('id')}: the file was changed, or this version computes other numbers. Put the old "
-            f"file back, or run the new one with: fedmem run {folder / 'scenario.yaml'}"
-        )
-    probe_sources = set(sources(scenario.probes))
-    probe_measurements = [measurement for measurement in stored.rows() if measurement.source in probe_sources]
-    controls = [measurement for measurement in stored.rows() if measurement.reading.metric == CONTROL]
-    bank = read_bank(folder)
-    # Read what estimates do not need as well: nothing is replaced in a folder that is damaged.
-    stored.reconstructions()
-    measurements = [*probe_measurements, *_estimates(scenario, bank, probe_measurements), *controls]
-    others = [alarm for alarm in stored.manifest.get("alarms", ()) if not alarm.startswith(guaranteed_bounds.ALARM)]
-    alarms = [*guaranteed_bounds.alarms(scenario, measurements), *others]
-    changes: dict[str, Any] = {
-        "privacy": spending_record(scenario, bank, largest_epsilon_of(stored.manifest)),
-        "alarms": alarms,
-        "measures": measures_to_store(scenario),
-        **provenance_of_measuring(scenario, stored.manifest),
-    }
-    if stored.manifest.get("positive_control"):
-        changes["positive_control"] = record_of_stored(stored.manifest["positive_control"], measurements)
-    replace_measurements(folder, measurements, changes)
-    finish_folder(folder)
-    return folder
-
-
-def _estimates(scenario: Scenario, bank: Bank, probed: Sequence[Measurement]) -> Sequence[Measurement]:
-    from fedmem.estimation.estimates import estimate
-    from fedmem.privacy import guaranteed_bounds, spending
-
-    estimates = estimate(bank, scenario.estimators, scenario.bootstrap, scenario.signals)
-    guaranteed = [
-        *guaranteed_bounds.guarantees_of_audits(scenario, bank, estimates),
-        *guaranteed_bounds.of_canary_clients(scenario, probed),
-        *spending.epsilon_rows(scenario, bank),
-        *guaranteed_bounds.bounds(scenario, bank, estimates),
-    ]
-    return [*estimates, *spending.checked_rows(guaranteed, [*scenario.estimators, *scenario.probes])]
 
 
 def _manifest(

@@ -7,7 +7,7 @@ runs/<scenario name>/.<id>.shards/    next to the folder of the run, removed whe
   pilot.json                          the clients that the pilot picked, if there is one
   runs-0-15/                          the readings of one shard, as the files of a run, but before summaries
     measurements.parquet  evidence.parquet  references.parquet  participation.parquet
-    reconstructions.npz   params.safetensors (if asked for)
+    reconstructions.npz   params.safetensors  models/ (the last two if asked for)
     shard.json                        what made it, the clients dropped, the sha256 of every file and of itself
 ```
 
@@ -33,6 +33,7 @@ from fedmem.contracts.evidence import Bank, Dropped, Lost, TrainedBank
 from fedmem.contracts.sampler import PickedCohort, Pilot
 from fedmem.errors import RunError
 from fedmem.results.folder import writing
+from fedmem.results.model_files import FOLDER, digest_of_file
 from fedmem.results.signal_tables import read_signals, write_signals
 from fedmem.results.tables import read_evidence, read_measurements, read_participation, read_references, write_readings
 from fedmem.results.write import write_params
@@ -113,6 +114,8 @@ class Shards:
         Damaged shards and those made by anything else are removed.
         """
         self.made_from = dict(made)
+        for left_over in self.place.glob(".runs-*.models"):  # of a process that was killed
+            shutil.rmtree(left_over)
         dropped_by_shard: dict[range, Dropped] = {}
         refused: list[str] = []
         for shard in stored_shards(self.place):
@@ -129,8 +132,12 @@ class Shards:
                 )
         return dropped_by_shard, refused
 
+    def models_folder(self, shard: range) -> Path:
+        """Where the models of a shard are stored while it is trained; `write` takes them from there."""
+        return self.place / f".{self._folder_of(shard).name}.models"
+
     def write(self, shard: range, done: TrainedBank, dropped: Dropped, *, params: bool) -> None:
-        """Keeps a shard; it is there when all of it has reached the disk.
+        """Keeps a shard with its saved models, if there are some; it is there when all of it has reached the disk.
 
         Errors: `RunError` where the disk is full.
         """
@@ -141,6 +148,8 @@ class Shards:
             np.savez(partial / "reconstructions.npz", **arrays)
             if params:
                 write_params(partial, stack(done.params))
+            if self.models_folder(shard).exists():
+                self.models_folder(shard).rename(partial / FOLDER)
             content = {
                 "made": dict(self.made_from),
                 "runs": [shard.start, shard.stop],
@@ -152,7 +161,7 @@ class Shards:
                 "device": done.device,
                 "untraced": dict(done.untraced),
                 "seconds": dict(done.seconds),
-                "files": {file.name: _digest(file) for file in sorted(partial.iterdir())},
+                "files": {name: digest_of_file(partial / name) for name in _names_below(partial)},
             }
             _write_json(partial / "shard.json", content)
 
@@ -190,6 +199,18 @@ class Shards:
             seconds=content["seconds"],
             failures={**_failures_of(content["known"]), **_failures_of(content["found"])},
         )
+
+    def models(self) -> dict[str, list[Path]]:
+        """The name of each file of saved models, and the files of that name of all shards, by their runs."""
+        parts: dict[str, list[Path]] = {}
+        for shard in stored_shards(self.place):
+            for file in sorted((self._folder_of(shard) / FOLDER).glob("*.safetensors")):
+                parts.setdefault(file.name, []).append(file)
+        return parts
+
+    def model_bytes(self) -> int:
+        """The bytes of all saved models that are there."""
+        return sum(file.stat().st_size for files in self.models().values() for file in files)
 
     def known_failures(self) -> Lost:
         """Clients that are known to fail, as last stored; none where that is damaged or by other code."""
@@ -257,9 +278,9 @@ class Shards:
             raise ValueError(f"those that are kept were made with another {', another '.join(other)}")
         if content["runs"] != [shard.start, shard.stop]:
             raise ValueError("those that are kept are others")
-        present = {file.name for file in place.iterdir()} - {"shard.json"}
+        present = set(_names_below(place)) - {"shard.json"}
         for name in sorted(present | content["files"].keys()):
-            if name not in present or content["files"].get(name) != _digest(place / name):
+            if name not in present or content["files"].get(name) != digest_of_file(place / name):
                 raise ValueError(f"{name} is damaged")
         return content
 
@@ -299,9 +320,9 @@ def _failures_of(listed: Iterable[tuple[int, int, str]]) -> Lost:
     return {(round_number, client): cause for round_number, client, cause in listed}
 
 
-def _digest(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+def _names_below(folder: Path) -> list[str]:
+    """The files of a shard, with the folder of its models."""
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:

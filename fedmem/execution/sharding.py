@@ -19,6 +19,7 @@ from fedmem.execution.bank import gather, inputs_of, pilot_of, targets_of
 from fedmem.execution.executors import executor_of
 from fedmem.execution.join_shards import join
 from fedmem.execution.memory_budget import cut_of, room_of
+from fedmem.execution.model_saver import ModelSaver
 from fedmem.execution.shard_store import Shards, divide, name_of
 from fedmem.processes import ForkPool, InProcessPool, Report, WorkerPool
 from fedmem.results.provenance import code, components_of, files_of, modules_of, versions
@@ -192,7 +193,7 @@ class _Training:
             self._federation,
             runs=shard,
             emit=report,
-            watch=self._watch,
+            watch=self._watch and self._saver(shard),
             lost=known_failures,
             pilot=self._pilot,
             executor=self._executor,
@@ -202,6 +203,11 @@ class _Training:
         self._shards.write(shard, done, dropped, params=self._scenario.save.params)
         report(ShardStored(first=shard[0], last=shard[-1]))
         return new_failures
+
+    def _saver(self, shard: range) -> ModelSaver | bool:
+        """Stores the models of a shard where the scenario asks for some; otherwise models are looked at alone."""
+        save = self._scenario.save.models
+        return True if save is None else ModelSaver(save, self._shards.models_folder(shard))
 
     def close(self) -> None:
         """Let go of the workers of an executor that was made in this process."""

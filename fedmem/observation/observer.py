@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -41,6 +41,7 @@ class _Observer:
         work: LocalWork,
         runs: tuple[int, ...],
         emit: Emit = silent,
+        save: Callable[[Sequence[Transition]], object] | None = None,
     ) -> None:
         self._scenario = scenario
         self._federation = federation
@@ -48,6 +49,7 @@ class _Observer:
         self._runs = runs
         self._work = work
         self._emit = emit
+        self._save = save
         self._rounds = frozenset(scenario.observed_rounds)
         self._personal_layers = PersonalLayers.of(scenario.client, federation)
         self._pending: dict[tuple[int, Level], list[Transition]] = {}
@@ -107,6 +109,8 @@ class _Observer:
         if transitions[0].level != "sum":
             self._gather(transitions)
             self.signals += self._signal_reader.read(transitions)
+            if self._save is not None:
+                self._save(transitions)
         for probe, source, context in zip(self._scenario.probes, self._sources, self._contexts, strict=True):
             if transitions[0].level in probe.levels and self._is_due(probe, transitions[0].round):
                 self._probe(probe, source, context, transitions)

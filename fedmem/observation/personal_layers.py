@@ -30,6 +30,11 @@ class PersonalLayers:
             return None
         return PersonalLayers(client, federation)
 
+    @property
+    def clients(self) -> tuple[int, ...]:
+        """The clients for which each aggregate is completed."""
+        return tuple(self._clients)
+
     def learn(self, local: Sequence[Transition]) -> None:
         """Take note of what these clients keep."""
         for transition in local:

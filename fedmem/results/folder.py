@@ -87,7 +87,7 @@ def writing(folder: Path, *, force: bool = False) -> Iterator[Path]:
     mark = f"{os.getpid()}@{socket.gethostname()}"
     partial, replaced = parent / f".{folder.name}.partial-{mark}", parent / f".{folder.name}.replaced-{mark}"
     try:
-        with _explaining_full_disk(partial):
+        with explaining_full_disk(partial):
             partial.mkdir()
             yield partial
             for place in (*(path for path in sorted(partial.rglob("*")) if path.is_file()), partial):
@@ -142,7 +142,7 @@ def _put_in_place(partial: Path, folder: Path, replaced: Path, *, force: bool) -
 
 
 @contextmanager
-def _explaining_full_disk(place: Path, num_bytes: int = 0) -> Iterator[None]:
+def explaining_full_disk(place: Path, num_bytes: int = 0) -> Iterator[None]:
     """Turns the error of a full disk into a `RunError` that says how much is missing and what to do."""
     try:
         yield

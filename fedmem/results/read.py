@@ -18,6 +18,7 @@ runs/<scenario name>/<id>/
                         the label and the cells in the data set
   reconstructions.npz   arrays that probes kept, under `source/name/key`
   params.safetensors    only if asked for
+  models/               models of some rounds, only if asked for; see `model_files`
   summary.json          what the run shows, in short: verdicts, values, limits, versions; see `RunSummary`
 ```
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from fedmem.contracts.measurement import Level, Scope
 from fedmem.errors import RunError
+from fedmem.results.model_list import SavedModel, models_of
 from fedmem.results.run_html import run_html
 from fedmem.results.run_summary import RunSummary, read_summary
 from fedmem.results.tidy import frame_of_summary, frame_of_values
@@ -63,6 +65,32 @@ class RunViews:
         Errors: `ComponentError` with choices for a measure, level, kind or scope that the run does not have.
         """
         return frame_of_values(self._run, measure, level=level, kind=kind, scope=scope, statistic=statistic)
+
+    def models(
+        self,
+        *,
+        round_number: int | None = None,
+        level: Level | None = None,
+        run: int | None = None,
+        client: str | int | None = None,
+    ) -> Iterator[SavedModel]:
+        """The models that `save.models` stored, one at a time, by round, level, run and client.
+
+        Files are compared with the SHA-256 of the manifest before they are used, and hold tensors alone: nothing in
+        them is run. One model is in memory at a time.
+
+        `next(run.models(run=3, level="global")).params` is one state dict of torch; docs/signals.md has an example.
+
+        Args:
+            round_number: Models after this round; -1 is the last that was saved.
+            level: `local` or `global`; by default both.
+            run: Models of this run alone.
+            client: Models of this client alone, its name or its number.
+
+        Errors: `RunError` without saved models, and for a file that is missing, damaged or another one.
+        `ComponentError` for a round, level, run or client that was not saved.
+        """
+        return models_of(self._run, round_number, level, run, client)
 
     def _repr_html_(self) -> str:
         """The run in a notebook; without a summary its folder alone."""

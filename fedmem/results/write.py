@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,8 @@ from fedmem.contracts.evidence import Bank
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Measurement
 from fedmem.results.examples import write_names
-from fedmem.results.folder import _explaining_full_disk, _is_alive, _sync, writing
+from fedmem.results.folder import _is_alive, _sync, explaining_full_disk, writing
+from fedmem.results.model_files import FOLDER, describe_file, join_files
 from fedmem.results.population_table import write_population
 from fedmem.results.read import RESULTS_SCHEMA, read
 from fedmem.results.signal_tables import write_signals
@@ -43,6 +44,7 @@ class Results:
         federation: The rows of each client.
         reconstructions: Arrays by name.
         params: Final parameters of all runs, stacked, if they are stored.
+        models: The name of each file of saved models, and the files of the shards that it is joined from.
     """
 
     scenario_yaml: str
@@ -52,6 +54,7 @@ class Results:
     federation: Federation
     reconstructions: Mapping[str, NDArray[Any]]
     params: Params | None = None
+    models: Mapping[str, Sequence[Path]] = field(default_factory=dict)
 
 
 def write_run(
@@ -65,7 +68,8 @@ def write_run(
     """
     bank, federation, reconstructions = results.bank, results.federation, results.reconstructions
     size = _size(bank, reconstructions, results.params)
-    with writing(folder, force=force) as partial, _explaining_full_disk(partial, size):
+    size += sum(part.stat().st_size for parts in results.models.values() for part in parts)
+    with writing(folder, force=force) as partial, explaining_full_disk(partial, size):
         write_readings(partial, bank, results.measurements)
         write_signals(partial, bank.signals)
         write_population(partial, bank.inputs)
@@ -90,6 +94,7 @@ def write_run(
         np.savez_compressed(partial / "reconstructions.npz", **arrays)
         if results.params is not None:
             write_params(partial, results.params)
+        saved_models = _join_models(partial, results.models)
         (partial / "scenario.yaml").write_text(results.scenario_yaml, encoding="utf-8")
         counts = {
             "rows": {
@@ -118,8 +123,20 @@ def write_run(
                 "counts": dict(federation.counts),
             },
         }
-        _write_manifest(partial, {**results.manifest, **counts}, results.measurements)
+        _write_manifest(partial, {**results.manifest, **counts, **saved_models}, results.measurements)
         draw(partial)
+
+
+def _join_models(folder: Path, models: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
+    """Writes the files of saved models, and returns the entry of the manifest about them; nothing without any."""
+    if not models:
+        return {}
+    (folder / FOLDER).mkdir()
+    entries = []
+    for name, parts in models.items():
+        file = folder / FOLDER / name
+        entries.append(describe_file(file, join_files(parts, file)))
+    return {"models": sorted(entries, key=lambda entry: (entry["round"], entry["level"]))}
 
 
 def write_params(folder: Path, params: Params) -> None:
@@ -144,7 +161,7 @@ def replace_measurements(
     partial = run.path / f".partial-{os.getpid()}"
     partial.mkdir()
     try:
-        with _explaining_full_disk(partial):
+        with explaining_full_disk(partial):
             write_measurements(partial, measurements)
             _write_manifest(partial, {**run.manifest, **(changes or {})}, measurements)
             for name in ("measurements.parquet", "manifest.json"):

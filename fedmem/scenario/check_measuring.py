@@ -18,8 +18,10 @@ from fedmem.contracts.series import EVIDENCE, explain_uneven, step_of
 from fedmem.contracts.signal import AnySignal, quantities_of, quantities_per_class
 from fedmem.errors import Problem
 from fedmem.scenario.catalogue import kinds, load
+from fedmem.scenario.section import count_from_start
 
 if TYPE_CHECKING:
+    from fedmem.scenario.saving import Save
     from fedmem.scenario.scenario import Observe
 
 
@@ -121,13 +123,41 @@ def _probes(probes: Sequence[Probe], observe: Observe, rounds: int) -> Iterator[
         if probe.every is not None and probe.every > rounds:
             message = f"{probe.every} exceeds the {rounds} rounds; use at most {rounds}, or leave it out"
             yield Problem(path=f"{path}.every", message=message)
-        due = observe.observed_rounds_of(rounds)
         for round_number in probe_declaration(probe).rounds:
-            if round_number not in due:
-                some = ", ".join(map(str, due[:12])) + (f", ... to {due[-1]}" if len(due) > 12 else "")
-                message = f"round {round_number} is not observed; add it to observe.rounds, or choose from {some}"
+            if message := _not_observed(round_number, observe, rounds):
                 yield Problem(path=f"{path}.rounds", message=message)
         yield from _check_level_is_observed(probe, path, observe.levels)
+
+
+def _not_observed(round_number: int, observe: Observe, rounds: int) -> str:
+    """That a round is not observed, and which ones are; empty where it is."""
+    due = observe.observed_rounds_of(rounds)
+    if round_number in due:
+        return ""
+    some = ", ".join(map(str, due[:12])) + (f", ... to {due[-1]}" if len(due) > 12 else "")
+    return f"round {round_number} is not observed; add it to observe.rounds, or choose from {some}"
+
+
+def _saved_models(save: Save, observe: Observe, rounds: int) -> Iterator[Problem]:
+    if save.models is None:
+        return
+    numbers = count_from_start(save.models.rounds, rounds)
+    for position, round_number in enumerate(numbers):
+        path = f"save.models.rounds[{position}]"
+        if message := _not_observed(round_number, observe, rounds):
+            yield Problem(path=path, message=message)
+        elif round_number in numbers[:position]:
+            yield Problem(path=path, message=f"round {round_number} is named twice; name each round once")
+    for position, level in enumerate(save.models.levels):
+        path = f"save.models.levels[{position}]"
+        if level not in observe.levels:
+            yield Problem(
+                path=path,
+                message=f"level {level} is not observed, since observe.levels is [{', '.join(observe.levels)}]; add it "
+                "there, or leave it out here",
+            )
+        elif level in save.models.levels[:position]:
+            yield Problem(path=path, message=f"level {level} is named twice; name each level once")
 
 
 def _signals(

@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     Strict,
@@ -44,13 +43,11 @@ from fedmem.privacy.mechanisms import strategy_with_noise
 from fedmem.scenario import checks, yaml_source
 from fedmem.scenario.catalogue import IDENTITY_NEUTRAL, Component, build, dump, without_neutral
 from fedmem.scenario.overrides import Origin
+from fedmem.scenario.saving import Save
+from fedmem.scenario.section import Positive, Section, count_from_start
 
 RESULTS_VERSION = 6
 """Raised whenever the same scenario would give other numbers than before; part of every id."""
-
-Positive = Annotated[int, Strict(), Field(ge=1, le=10**6)]
-"""A count. Every count has an upper end, far beyond what can be computed, so that a slip of the finger is a message."""
-
 
 _SLUG = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
 
@@ -65,11 +62,7 @@ Slug = Annotated[str, Strict(), AfterValidator(_slug), WithJsonSchema({"type": "
 """Text that is safe as the name of a folder."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Observe(_Part):
+class Observe(Section):
     """When and where models are looked at. Round 0 (the initial model) and the last round always are."""
 
     every: Positive | None = Field(default=None, description="observe every so many rounds")
@@ -101,10 +94,10 @@ class Observe(_Part):
         >>> Observe(rounds=(3, -1, -2)).count_from_start(10)
         (3, 10, 9)
         """
-        return tuple(round_number if round_number >= 0 else rounds + 1 + round_number for round_number in self.rounds)
+        return count_from_start(self.rounds, rounds)
 
 
-class LeaveOut(_Part):
+class LeaveOut(Section):
     """Which clients have a coin of their own, by which they are missing from half of the runs.
 
     A client that is out takes part in no round of that run, and its place in the cohort stays empty. Its audit examples
@@ -116,7 +109,7 @@ class LeaveOut(_Part):
     ) = Field(default=0, description="all, a list of clients, or how many, drawn at random")
 
 
-class Tolerate(_Part):
+class Tolerate(Section):
     """Which failures do not end a run."""
 
     max_failed_share: Annotated[float, Strict(), Field(ge=0, lt=1)] = Field(
@@ -127,7 +120,7 @@ class Tolerate(_Part):
     )
 
 
-class Privacy(_Part):
+class Privacy(Section):
     """The privacy guarantee of the parts of the scenario that add noise; see docs/privacy.md."""
 
     delta: Annotated[float, Field(gt=0, lt=1)] = Field(
@@ -143,13 +136,7 @@ class Privacy(_Part):
     )
 
 
-class Save(_Part):
-    """Further results that are stored in addition to the measurements."""
-
-    params: Annotated[bool, Strict()] = Field(default=False, description="final parameters of every run")
-
-
-class Speed(_Part):
+class Speed(Section):
     """How it is computed, not what: nothing here enters the id."""
 
     engine: Literal["lockstep", "flower"] = Field(
@@ -186,7 +173,7 @@ class Speed(_Part):
     )
 
 
-class Scenario(_Part):
+class Scenario(Section):
     """One experiment, complete: whatever is not written in the file has its default here.
 
     Component fields hold component objects, not mappings. Equal scenarios have equal `dump()`.
@@ -291,6 +278,13 @@ class Scenario(_Part):
         """Rounds counted from the end become numbers, so that dump and id say which rounds they are."""
         rounds = info.data.get("rounds")
         return observe if rounds is None else observe.model_copy(update={"rounds": observe.count_from_start(rounds)})
+
+    @field_validator("save", mode="after")
+    @classmethod
+    def _saved_from_the_start(cls, save: Save, info: ValidationInfo) -> Save:
+        """The same for the rounds of saved models."""
+        rounds = info.data.get("rounds")
+        return save if rounds is None else save.count_from_start(rounds)
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Scenario:

@@ -10,6 +10,7 @@ from fedmem.contracts.events import count
 from fedmem.contracts.probe import Probe, probe_declaration
 from fedmem.contracts.signal import AnySignal
 from fedmem.scenario.overrides import Origin
+from fedmem.scenario.saving import Save
 from fedmem.scenario.scenario import Observe
 
 
@@ -19,7 +20,7 @@ def clip_observed(
     """The fields of a scenario without observed rounds that a lowered number of rounds cuts off, and notes about them.
 
     Changed fields: `observe.every` and `every` of probes and signals are at most the number of rounds. `observe.rounds`
-    and the rounds of probes lose those that no longer happen. A probe that would lose all of its rounds reads the last.
+    and the rounds of probes and saved models lose those that no longer happen; where none is left, it is the last.
 
     Other values stay as they are, so that their mistakes are reported. These are the values of an override, and rounds
     outside those of the file itself.
@@ -39,6 +40,8 @@ def clip_observed(
         changed["probes"] = tuple(clipper.probe(probe, f"probes[{i}]") for i, probe in enumerate(values["probes"]))
     if "signals" in values:
         changed["signals"] = tuple(clipper.signal(part, f"signals[{i}]") for i, part in enumerate(values["signals"]))
+    if "save" in values:
+        changed["save"] = clipper.save(values["save"])
     if not clipper.changes:
         return changed, ()
     note = f"the run has {count(rounds, 'round')} instead of {file_rounds}, so {'; '.join(clipper.changes)}"
@@ -85,6 +88,13 @@ class _Clipper:
         every = self._every(signal.every, f"{path}.every")
         clipped: AnySignal = signal if every == signal.every else replace(signal, every=every)
         return clipped
+
+    def save(self, save: Save) -> Save:
+        """Which models are stored."""
+        if save.models is None:
+            return save
+        kept = self._rounds(save.models.rounds, "save.models.rounds") or (self._now,)
+        return save.model_copy(update={"models": save.models.model_copy(update={"rounds": kept})})
 
     def _every(self, every: int | None, path: str) -> int | None:
         if every is None or not self._now < every <= self._before or not self._is_of_file(path):
