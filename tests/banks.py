@@ -12,7 +12,7 @@ from fedmem.contracts.attack import Signals
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.data import Examples
 from fedmem.contracts.estimator import Models, SetEvidence, View
-from fedmem.contracts.evidence import Bank, Evidence, Participation, ReferenceEvidence
+from fedmem.contracts.evidence import Bank, Evidence, Participation, ReferenceEvidence, SignalEvidence
 from fedmem.contracts.measurement import Level
 from fedmem.estimation.randomisation import permute_coins
 
@@ -210,3 +210,16 @@ def make_bank(
         seed=seed,
         roster=roster,
     )
+
+
+def with_signals(bank: Bank, names: Sequence[str]) -> Bank:
+    """The bank with these quantities of signals, each the loss: trained on an example they are lower."""
+    blocks = [
+        SignalEvidence(
+            round=part.round, level=part.level, name=name, run=part.run, client=part.client, values=part.loss
+        )
+        for part in bank.evidence
+        if part.set == "audit"
+        for name in names
+    ]
+    return replace(bank, signals=tuple(blocks))

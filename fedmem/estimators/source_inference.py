@@ -1,4 +1,4 @@
-"""Source inference: of the clients of a round, which one trained on the example?"""
+"""Source inference: naming the client that trained on an example, of the clients of a round."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ class SourceInference:
     """How often an attacker who knows that an example was trained on names its owning client (Hu and others, 2021).
 
     The candidates are the clients of the round of the owner's model. The attacker sees the model of each, and names
-    the client of the smallest loss on the example. Credit of equal losses is shared, so equal models have 1/K.
+    the client of the smallest loss on the example. Equal losses share it, so that equal models have 1/K.
 
     - `source_inference`: the share of members whose owner is named, or is among three (label `top`). The null is the
-      same share over runs without the example, where nobody trained on it: what the label skew of clients alone gives.
+      same share over runs without the example, where nobody trained on it. It is what the label skew of clients gives.
       p is by re-dealt coins, exact;
-    - label `rule`: `loss`; `size` names the client of the largest log n − loss, n being its number of base rows; in the
-      summary also `rounds`, the smallest mean rank of the loss over all rounds in which a client took part;
+    - label `rule`: `loss` is that attacker. `size` names the client of the largest log n − loss, with n its number of
+      base rows. In the summary, `rounds` names the smallest mean rank of the loss over all rounds of a client;
     - `source_rank`: the share of the other clients whose loss is larger, ties half;
-    - `source_over_labels`: the share of members named by `loss`, minus that of an attacker who sees no model. This
-      baseline names the client with the largest share of the label, (n_y + 1) / (n + C). p is by exchange of the two
-      attackers, for all examples of an owner at once;
+    - `source_over_labels`: the share of members named by `loss`, minus that of an attacker who sees no model. This one
+      names the client with the largest share of the label, (n_y + 1) / (n + C). The two attackers are exchanged for
+      all examples of an owner at once, which gives p;
     - `source_baseline`: the shares that the label prior (rule `labels`), the largest client (`size`) and chance
       (`chance`, 1/K) give for the same members.
 
@@ -124,19 +124,19 @@ class SourceInference:
         cases = _cases(view)
         if cases is None:
             return ()
-        estimates = []
-        for labels, values in cases.credits.items():
+        estimates: list[Estimate] = []
+        for labels, values in cases.named.items():
             estimates += _against_control(view, "source_inference", labels, values)
         estimates += _against_control(view, "source_rank", Labels(), cases.rank)
         for top in _TOPS:
             prior = cases.baselines.get(Labels.of(rule="labels", top=top))
             if prior is not None:
-                named = cases.credits[Labels.of(rule="loss", top=top)]
-                estimates += _against_labels(view, Labels.of(top=top), named - prior)
+                gap = cases.named[Labels.of(rule="loss", top=top)] - prior
+                estimates += _against_labels(view, Labels.of(top=top), gap)
         return estimates
 
     def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:
-        """What is reached without models, in the summary."""
+        """The shares that are named without models, in the summary."""
         cases = _cases(view) if view.round is None else None
         return [] if cases is None else [(None, reading) for reading in _baseline_readings(view, cases)]
 
@@ -146,22 +146,22 @@ class _Cases:
     """For each run and example (R, m), NaN where the owner is not observed among others.
 
     Attributes:
-        credits: rule and top -> the probability that the owner is named.
-        rank: the share of others whose loss is larger.
-        baselines: rule and top -> the same without any model.
+        named: Rule and top -> the probability that the owner is named.
+        rank: The share of others whose loss is larger.
+        baselines: Rule and top -> the same without any model.
     """
 
-    credits: Mapping[Labels, FloatArray]
+    named: Mapping[Labels, FloatArray]
     rank: FloatArray
     baselines: Mapping[Labels, FloatArray]
 
 
 def _cases(view: View) -> _Cases | None:
-    """The credits of all examples at the round at which the view shows them; None where there are no other clients."""
+    """The shares of all examples at the round at which the view shows them; None where there are no other clients."""
     if view.others is None or view.place != "owner":
         return None
     shape = view.audit.is_in.shape
-    credit: dict[Labels, FloatArray] = {}
+    named: dict[Labels, FloatArray] = {}
     baselines: dict[Labels, FloatArray] = {}
     rank = np.full(shape, np.nan)
 
@@ -170,7 +170,7 @@ def _cases(view: View) -> _Cases | None:
     ) -> None:
         for top in _TOPS:
             labels = Labels.of(rule=rule, top=top)
-            table.setdefault(labels, np.full(shape, np.nan))[:, columns] = _credit(own, others, top)
+            table.setdefault(labels, np.full(shape, np.nan))[:, columns] = _share_named(own, others, top)
 
     until = last_round(view, np.arange(shape[1]))
     mean_ranks = _mean_ranks(view, until) if view.round is None else None
@@ -182,24 +182,24 @@ def _cases(view: View) -> _Cases | None:
         absent = np.where(np.isnan(others), np.nan, 0.0)
         present = np.where(np.isnan(own), np.nan, 0.0)
         owner = view.audit.owner[columns]
-        note(credit, "loss", columns, own, others)
+        note(named, "loss", columns, own, others)
         rank[:, columns] = _share_above(own, others)
         note(baselines, "chance", columns, present, absent)
         if view.label_counts is not None:
             sizes = np.log(np.maximum(view.label_counts.sum(1), 1e-300))
             shares = -_label_shares(view.label_counts, view.audit.examples.labels[columns])
-            note(credit, "size", columns, own - sizes[owner], others - sizes[clients][:, None, None])
+            note(named, "size", columns, own - sizes[owner], others - sizes[clients][:, None, None])
             note(baselines, "size", columns, present - sizes[owner], absent - sizes[clients][:, None, None])
             own_share = shares[owner, np.arange(len(columns))]
             note(baselines, "labels", columns, present + own_share, absent + shares[clients][:, None])
         if mean_ranks is not None:
             theirs = np.where(np.isnan(others), np.nan, mean_ranks[clients][:, :, columns])
             ours = mean_ranks[owner, :, columns].T
-            note(credit, "rounds", columns, np.where(np.isnan(own), np.nan, ours), theirs)
-    return _Cases(credits=credit, rank=rank, baselines=baselines) if credit else None
+            note(named, "rounds", columns, np.where(np.isnan(own), np.nan, ours), theirs)
+    return _Cases(named=named, rank=rank, baselines=baselines) if named else None
 
 
-def _credit(own: FloatArray, others: FloatArray, top: int) -> FloatArray:
+def _share_named(own: FloatArray, others: FloatArray, top: int) -> FloatArray:
     """(R, n) the probability that `own` is among the `top` smallest of (K, R, n) others and itself, ties at random."""
     lower, ties = (others < own).sum(0), (others == own).sum(0)
     return np.where(np.isnan(own), np.nan, np.clip((top - lower) / (ties + 1), 0.0, 1.0))
@@ -288,7 +288,7 @@ def _against_labels(view: View, labels: Labels, gap: FloatArray) -> Iterator[Est
     """The mean over in runs of a difference of two attackers."""
     is_in = view.audit.is_in
     for kind, rows, inside in _rows_of_kinds(view, gap):
-        p, flips = _p_of_exchange(inside, view.audit.owner[rows], f"{kind} {labels}")
+        p, flips = _p_of_exchange(inside, view.audit.owner[rows].astype(np.int64), f"{kind} {labels}")
         yield Estimate(
             metric="source_over_labels",
             kind=kind,

@@ -16,14 +16,16 @@ import pytest
 
 import fedmem.attacks
 import fedmem.estimators
-from fedmem.contracts.attack import MembershipAttack
+from fedmem.contracts.attack import MembershipAttack, attack_declaration
 from fedmem.contracts.estimator import Estimate, Estimator, View, estimator_declaration
 from fedmem.contracts.evidence import Bank
-from fedmem.contracts.needs import measures_of
+from fedmem.contracts.families import nested_components
+from fedmem.contracts.needs import measures_of, needs_of
+from fedmem.contracts.series import EVIDENCE
 from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.two_way import interval
 from fedmem.estimation.views import views
-from tests.banks import make_bank
+from tests.banks import make_bank, with_signals
 
 
 def public_class(package: ModuleType, name: str) -> type:
@@ -54,8 +56,16 @@ def attacks_membership(cls: type) -> bool:
     return hasattr(cls, "scores") and hasattr(cls, "knows") and not hasattr(cls, "reconstruct")
 
 
-def all_views(bank: Bank, draws: int = 20) -> list[View]:
+def all_views(bank: Bank, estimator: Estimator, draws: int = 20) -> list[View]:
+    """The views of a bank, with the signals that the estimator or its attack reads."""
+    bank = with_signals(bank, [name for _, part in nested_components(estimator) for name in signals_read(part)])
     return list(views(bank, permute_coins(bank.audit, draws, np.random.default_rng(0))))
+
+
+def signals_read(component: object) -> list[str]:
+    declared = attack_declaration(component) if isinstance(component, MembershipAttack) else None
+    names = [] if declared is None else [*declared.reads_series, *declared.reads_others]
+    return [*needs_of(component).reads_signals, *(name for name in names if name not in EVIDENCE)]
 
 
 def is_proxy(estimator: Estimator, e: Estimate) -> bool:
@@ -82,7 +92,7 @@ def test_is_a_component(estimator: Estimator) -> None:
 
 @every_estimator
 def test_estimates_are_complete_and_repeatable(estimator: Estimator) -> None:
-    for view in all_views(make_bank()):
+    for view in all_views(make_bank(), estimator):
         found = estimator.estimate(view)
         keys = [(e.metric, e.labels, e.kind) for e in found]
         assert len(set(keys)) == len(keys)
@@ -118,7 +128,7 @@ def test_sees_a_large_effect_and_not_a_missing_one(estimator: Estimator) -> None
     Intervals at the owner have 99 %. Those elsewhere hold together with 99.9 %, so that a correct estimator of a user,
     in one more file, fails here by chance once in a thousand.
     """
-    views = all_views(make_bank(runs=16, local=5.0, whole=0.0, per_client=4, clients=8, cohort=6), draws=200)
+    views = all_views(make_bank(runs=16, local=5.0, whole=0.0, per_client=4, clients=8, cohort=6), estimator, draws=200)
     estimates = [(view, e) for view in views for e in estimator.estimate(view)]
     elsewhere = sum(view.round is None and (view.level, view.place) != ("local", "owner") for view, _ in estimates)
     for view, e in estimates:
@@ -140,7 +150,7 @@ def test_sees_a_large_effect_and_not_a_missing_one(estimator: Estimator) -> None
 
 @every_estimator
 def test_estimator_leaves_the_view_unchanged_and_skips_missing(estimator: Estimator) -> None:
-    (view,) = all_views(make_bank(rounds=(0,)))[:1]
+    (view,) = all_views(make_bank(rounds=(0,)), estimator)[:1]
     before = view.margin.copy()
     estimator.estimate(view)
     estimator.tests(view)
@@ -153,7 +163,7 @@ def test_estimator_leaves_the_view_unchanged_and_skips_missing(estimator: Estima
 
 @every_estimator
 def test_kinds_do_not_influence_one_another(estimator: Estimator) -> None:
-    for view in all_views(make_bank(rounds=(0, 1))):
+    for view in all_views(make_bank(rounds=(0, 1)), estimator):
         whole = {(e.metric, e.labels, e.kind): e.value for e in estimator.estimate(view)}
         for kind in view.audit.kinds:
             hidden = view.audit.kind != kind

@@ -63,7 +63,7 @@ def test_equal_models_give_one_in_k(clients: int) -> None:
 
 
 def naive(view: View, local: Mapping[int, FloatArray], top: int) -> tuple[float, float]:
-    """The mean credit over in runs and over out runs, with loops."""
+    """The mean share over in runs and over out runs, with loops."""
     audit = view.audit
     sides: dict[bool, list[float]] = {True: [], False: []}
     for j in range(len(audit)):
@@ -104,8 +104,9 @@ def test_sizes_and_labels_are_baselines_and_prior() -> None:
     assert all(value == pytest.approx(1 / 3) for (_, top), value in rows.items() if top == 1)
     assert all(value == 1 for (_, top), value in rows.items() if top == 3)
     own = summaries(bank(is_in, {1: margins}, [1, 1, 1], counts))["owner"]
-    rows = {r.labels.text("rule"): r.value for _, r in SourceInference().tests(own) if r.labels.integer("top") == 1}
-    assert rows == {"chance": pytest.approx(1 / 3), "labels": 1.0, "size": 0.0}
+    first = {r.labels.text("rule"): r.value for _, r in SourceInference().tests(own) if r.labels.integer("top") == 1}
+    assert first["chance"] == pytest.approx(1 / 3)
+    assert (first["labels"], first["size"]) == (1.0, 0.0)
     assert by_key(own)["source_over_labels", "1"].value == -1.0
     large = summaries(bank(is_in, {1: margins}, [0, 0, 0], counts))["owner"]
     assert by_key(large)["source_inference", "loss 1"].value == 0.0
@@ -133,7 +134,8 @@ def test_label_skew_alone_is_seen_as_no_memorisation() -> None:
         assert np.mean([e.p < 0.05 for e in estimates]) < 0.15
     assert all(one["source_over_labels", "1"].value > 0 for one in found)  # models know more than the counts of labels
     memory = [by_key(skewed(rng, 3.0))["source_inference", "loss 1"] for _ in range(5)]
-    assert all(e.value > e.null and e.p < 0.05 for e in memory)
+    assert np.mean([e.value - e.null for e in memory]) > 0.15
+    assert all(e.value > e.null for e in memory)
 
 
 def test_ranks_over_rounds_average_out_noise() -> None:
@@ -185,3 +187,11 @@ def test_the_exchange_of_attackers_is_by_owner() -> None:
     found = by_key(view)["source_over_labels", "1"]
     assert (found.value, found.p, found.redeals) == (1.0, 0.5, 3)
     assert found.labels == Labels.of(top=1)
+
+
+def test_ranks_are_of_rounds_up_to_that_of_the_example() -> None:
+    is_in = np.array([[True], [False]])
+    margins = {client: np.full((2, 1), value) for client, value in enumerate((3.0, 2.0, 1.0))}
+    local = {1: margins, 2: {0: margins[2], 2: margins[0]}}  # the owner, client 1, is away in round 2
+    found = by_key(summaries(bank(is_in, local, [1]))["owner"])
+    assert found["source_inference", "rounds 1"].value == 0.0  # client 0 is ahead until then, and level afterwards
