@@ -176,6 +176,8 @@ class SignalDeclaration(Needs):
         owners_only: Whether local models are read on the examples of their own clients alone. A property may compute
             it.
         held: Of an `AccumulatingSignal`, arrays of the shape of an input that each state holds for each example.
+        model_rows: Rows of clients, or of the population, that it reads at each model besides examples, at most.
+        min_blocks: Hidden blocks of `training.blocks.hidden_blocks` that a network must have.
         per_class: Names of quantities with one value for each class, (T, n, C). They are stored for estimators and
             attacks, as `<name>.0` to `<name>.<C − 1>`, and have no rows in tables. See `per_class_of`.
     """
@@ -185,6 +187,8 @@ class SignalDeclaration(Needs):
     columns: bool = declare(False, YES_OR_NO)
     owners_only: bool = declare(False, YES_OR_NO)
     held: int = declare(0, "a number of arrays")
+    model_rows: int = declare(0, "a number of rows")
+    min_blocks: int = declare(0, "a number of blocks")
     per_class: tuple[str, ...] = declare((), "a tuple of names")
 
 

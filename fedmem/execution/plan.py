@@ -12,7 +12,7 @@ import numpy as np
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measurement import Level
 from fedmem.contracts.sampler import sampler_declaration
-from fedmem.contracts.signal import signal_declaration, stored_names
+from fedmem.contracts.signal import SignalDeclaration, signal_declaration, stored_names
 from fedmem.execution import memory_budget, memory_plan, model_space
 from fedmem.execution.memory_plan import MemoryLimits
 from fedmem.federation.roster import Cohorts
@@ -254,7 +254,15 @@ def signal_work(
         # each example has one owner, which is one of all clients
         readings = models.get("global", 0) + models.get("local", 0) / (scenario.clients if declared.owners_only else 1)
         passes += declared.passes * examples * readings
+        for level, count in models.items():
+            passes += _other_rows(declared, federation, level) * count
     return values, passes
+
+
+def _other_rows(declared: SignalDeclaration, federation: Federation, level: Level) -> float:
+    """How many rows besides examples a signal reads at a model of this level, about."""
+    rows = float(federation.base_sizes.mean() if level == "local" else federation.base_sizes.sum())
+    return float(min(declared.model_rows, len(federation.population) if declared.needs_population else rows))
 
 
 def _disk(

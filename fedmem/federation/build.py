@@ -25,7 +25,7 @@ from fedmem.contracts.reserve import Reserve
 from fedmem.contracts.validation import dataset_of
 from fedmem.datasets._own import as_dataset
 from fedmem.errors import ComponentError, Problem, ScenarioError
-from fedmem.federation.compatibility import mismatches
+from fedmem.federation.compatibility import mismatches, shallow_networks
 from fedmem.federation.feature_shift import as_seen_by, replacement_pairs, show, viewers
 from fedmem.federation.held_rows import draw_own
 from fedmem.federation.initial_weights import initialise
@@ -72,6 +72,8 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     if scenario.has_pilot:
         plan = replace(plan, audit=with_pilot(scenario, plan.audit, plan.certain))
     module, initial = initialise(scenario, data)
+    if problems := shallow_networks(scenario, module, data):
+        raise ScenarioError(problems)
     audit_start = len(plan.base.rows)
     extra_start = audit_start + len(plan.audit)
     replacement = _draw_replacements(scenario, plan, extra_start + len(plan.extra))

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fedmem.contracts.attack import AttackDeclaration, ReconstructionAttack, attack_declaration
 from fedmem.contracts.data import Dataset, FeatureShift
 from fedmem.contracts.declarations import class_value
@@ -18,6 +20,8 @@ from fedmem.modalities.tables import Tables
 from fedmem.scenario.catalogue import kinds, load
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from fedmem.scenario.scenario import Scenario
 
 
@@ -54,7 +58,7 @@ def _signals(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
             reason = (
                 "stores one value for each class of an example, but {} has passages, in which many tokens are asked"
                 if declared.per_class
-                else "moves values of an input by a little, but {} has texts"
+                else "reads inputs as numbers and may move them, but {} has texts, rows of tokens"
             )
             yield Problem(
                 path=path,
@@ -66,6 +70,28 @@ def _signals(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
                 message=f"{kind_of(signal)} reads the columns of a table, and {kind_of(scenario.dataset)} has none; "
                 "leave it out",
             )
+
+
+def shallow_networks(scenario: Scenario, network: nn.Module, data: Dataset) -> list[Problem]:
+    """A problem for each signal that needs more hidden blocks than the network of the scenario has."""
+    import torch
+
+    from fedmem.training.blocks import hidden_blocks
+
+    needs = {i: signal_declaration(signal).min_blocks for i, signal in enumerate(scenario.signals)}
+    if not any(needs.values()) or not len(data.train):
+        return []
+    blocks = hidden_blocks(network, torch.from_numpy(np.array(data.train.inputs[:1])))
+    return [
+        Problem(
+            path=f"signals[{position}].kind",
+            message=f"{kind_of(scenario.signals[position])} needs {needed} hidden blocks or more, but "
+            f"{kind_of(scenario.model)} has {len(blocks)}; choose a deeper network, such as model: "
+            "{kind: mlp, hidden: [64, 64, 64]} or resnet8",
+        )
+        for position, needed in needs.items()
+        if len(blocks) < needed
+    ]
 
 
 def _texts(scenario: Scenario) -> Iterator[Problem]:

@@ -300,9 +300,11 @@ def _is_default(component: Any, name: str) -> bool:
     return bool(getattr(component, name) == default)
 
 
-def _population(estimators: Sequence[Estimator], population: int) -> Iterator[Problem]:
-    for position, estimator in enumerate(estimators):
-        for path, component in nested_components(estimator, f"estimators[{position}]"):
+def _population(estimators: Sequence[Estimator], signals: Sequence[AnySignal], population: int) -> Iterator[Problem]:
+    parts: list[tuple[str, object]] = [(f"estimators[{position}]", part) for position, part in enumerate(estimators)]
+    parts += [(f"signals[{position}]", part) for position, part in enumerate(signals)]
+    for whole, part in parts:
+        for path, component in nested_components(part, whole):
             if needs_of(component).needs_population and not population:
                 yield Problem(
                     path=path,
