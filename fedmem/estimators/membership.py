@@ -255,7 +255,8 @@ class Membership:
 def _signals(view: View, rows: IntArray, q: int, attack: MembershipAttack) -> Signals:
     """The evidence of the q-th models of a view on these examples, as far as the attack declares that it reads it."""
     declared = attack_declaration(attack)
-    missing = [name for name in declared.reads_signals if name not in view.signals]
+    read = {name: _stored_as(view, name) for name in declared.reads_signals}
+    missing = [name for name, stored in read.items() if not stored]
     missing += [name for name in declared.reads_series if view.series and not view.series.has(name)]
     missing += [name for name in declared.reads_others if view.others and not view.others.has(name)]
     names = ", ".join(dict.fromkeys(missing))
@@ -280,9 +281,14 @@ def _signals(view: View, rows: IntArray, q: int, attack: MembershipAttack) -> Si
     return Signals(
         margin=view.margin[:, q, rows],
         is_in=view.audit.is_in[:, rows],
-        signals={name: view.signals[name][:, q, rows] for name in declared.reads_signals},
+        signals={name: view.signals[name][:, q, rows] for stored in read.values() for name in stored},
         **grants,
     )
+
+
+def _stored_as(view: View, name: str) -> list[str]:
+    """The names of the values of a signal: one, or one for each class; empty if there are none."""
+    return [name] if name in view.signals else [key for key in view.signals if key.rpartition(".")[0] == name]
 
 
 def _population(view: View, rows: IntArray, q: int) -> dict[str, Any]:

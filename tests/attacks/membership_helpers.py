@@ -28,6 +28,7 @@ def granted(margin: FloatArray, is_in: BoolArray, population: FloatArray, seed: 
         "noise_robustness": probability,
         "grad_norm": 1 - probability,
         "last_layer_norm": 1 - probability,
+        **{f"probability.{k}": np.where(np.arange(m) % 2 == k, probability, 1 - probability) for k in range(2)},
     }
     return replace(
         signals(margin, is_in, population),

@@ -13,6 +13,7 @@ from fedmem.attacks.modified_entropy import ModifiedEntropy
 from fedmem.attacks.quantile_regression import QuantileRegression
 from fedmem.attacks.rmia import Rmia
 from fedmem.attacks.self_influence import SelfInfluence
+from fedmem.attacks.shokri import Shokri
 from fedmem.attacks.watson import Watson
 from fedmem.contracts.attack import MembershipAttack, attack_declaration
 from tests.attacks.membership_helpers import everything, granted, shuffled
@@ -37,6 +38,7 @@ SHADOW: list[MembershipAttack] = [
     Watson(),
     LabelOnly(calibrate=True),
     ModifiedEntropy(),
+    Shokri(),
 ]
 
 
