@@ -9,7 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from fedmem.execution.run import measure, run
 from fedmem.results.population_table import read_population, write_population
+from fedmem.results.read import read
+from tests.tiny import tiny
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64])
@@ -32,3 +35,15 @@ def test_missing_rows_are_an_error(tmp_path: Path) -> None:
     write_population(tmp_path, {"population": np.zeros((4, 2), np.float32)})
     with pytest.raises(ValueError, match="4 rows, 5 were written"):
         read_population(tmp_path / "population.parquet", 5)
+
+
+@pytest.mark.slow
+def test_estimates_can_be_made_again_from_stored_inputs(tmp_path: Path) -> None:
+    attack = {"kind": "quantile_regression", "features": 2}
+    scenario = tiny(population=60, rounds=1, observe={}, estimators=[{"kind": "membership", "attack": attack}])
+    folder = run(scenario, out=tmp_path)
+    written = list(read(folder).rows())
+    assert sum(row.reading.metric == "auc" for row in written) > 0
+    measure(folder)
+    assert repr(list(read(folder).rows())) == repr(written), "as text, in which NaN equals NaN"
+    assert (folder / "population.parquet").exists()
