@@ -96,6 +96,7 @@ matrix: $(VENV)/.test
 # Peers are installed into benchmarks/.venvs; more options: python -m benchmarks.bench --help
 bench: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.precision
 
 # All figures of the experiments and the first one of the README, from their committed tables. Nothing is trained.
 figures: $(BIN)/fedmem

@@ -279,6 +279,7 @@ class EstimatorDeclaration(Needs):
             into halves. None where its values are no means over runs.
         needs_even_rounds: Whether it counts events from each observed round to the next. It then needs two observed
             rounds or more after the initial model, evenly spaced.
+        needs_twins: Whether it compares twins, runs with the same coins; it then needs `twins` of 2 or more.
         reads_quantities: Whether it reads the quantities of single examples that other estimators and signals give,
             `View.quantities`.
         readings_of_places: `readings_of_places(views)`, readings of the summary that compare its places, each with the
@@ -293,6 +294,7 @@ class EstimatorDeclaration(Needs):
     )
     example_values: Callable[[View], Sequence[ExampleValues]] | None = declare(None, "a method example_values(view)")
     needs_even_rounds: bool = declare(False, YES_OR_NO)
+    needs_twins: bool = declare(False, YES_OR_NO)
     reads_quantities: bool = declare(False, YES_OR_NO)
     readings_of_places: Callable[[Sequence[View]], Sequence[tuple[int, Reading]]] | None = declare(
         None, "a method readings_of_places(views)"

@@ -84,7 +84,7 @@ def summarise(run: Run, table: Summary | None = None) -> RunSummary:
         below=tuple(_places(kinds, "below")),
         undefined=tuple(_places(kinds, "undefined")),
         limits=tuple(_limits(table, kinds)),
-        power=power_text(kinds, int(table.run.scenario.get("runs", 1))),
+        power=power_text(kinds, table.num_coin_rows),
     )
 
 

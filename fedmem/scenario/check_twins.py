@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from fedmem.contracts.estimator import Estimator
+from fedmem.contracts.estimator import Estimator, estimator_declaration
 from fedmem.contracts.families import kind_of, nested_components
 from fedmem.contracts.needs import needs_of
 from fedmem.contracts.probe import Probe
@@ -43,3 +43,13 @@ def _independent_runs(estimators: Sequence[Estimator], probes: Sequence[Probe], 
                         message=f"{kind_of(part)} counts every run as an independent trial, which twins are not; write "
                         "twins: 1, or leave it out",
                     )
+
+
+def _twins_compared(estimators: Sequence[Estimator], twins: int) -> Iterator[Problem]:
+    """Estimators of the noise between twins."""
+    for position, estimator in enumerate(estimators):
+        if estimator_declaration(estimator).needs_twins and twins == 1:
+            yield Problem(
+                path=f"estimators[{position}]",
+                message=f"{kind_of(estimator)} compares twins, but twins is 1; write twins: 2, or leave it out",
+            )

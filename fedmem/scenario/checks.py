@@ -58,7 +58,7 @@ from fedmem.scenario.check_training import (
     _rule,
     _schedule,
 )
-from fedmem.scenario.check_twins import _independent_runs, _twin_noise, _twins
+from fedmem.scenario.check_twins import _independent_runs, _twin_noise, _twins, _twins_compared
 
 
 def problems(values: Mapping[str, Any]) -> list[Problem]:
@@ -135,6 +135,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _twins,
     _twin_noise,
     _independent_runs,
+    _twins_compared,
     _cohort,
     _separation,
     _preference,

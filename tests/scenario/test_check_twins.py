@@ -18,6 +18,7 @@ LEAVE_OUT = {"injections": [], "leave_out": {"clients": "all"}}
         ({"runs": 6, "twins": 2}, "twins", "multiple of 4, such as 8"),
         ({"runs": 2, "twins": 2}, "twins", "multiple of 4, such as 4"),
         ({"runs": 8, "twins": 2, "batches": "shared"}, "twins", "initial_weights: per_run"),
+        ({"runs": 16, "estimators": [{"kind": "noise_ceiling"}]}, "estimators[0]", "write twins: 2"),
         ({"runs": 8, "twins": 2, "estimators": [{"kind": "unique_information"}]}, "estimators[0]", "independent trial"),
         (
             {"runs": 8, "twins": 2, "estimators": [{"kind": "audit", "method": "over_runs"}]},
