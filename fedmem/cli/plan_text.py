@@ -155,9 +155,10 @@ def _owners(foreign_rows: Mapping[str, int] | None) -> Iterator[tuple[str, str]]
 def _work(run_plan: Plan, budget: float | None) -> Iterator[tuple[str, str]]:
     """Training, what is looked at, and the room that it takes."""
     about = "" if run_plan.exact else "about "
+    twins = f" with {run_plan.twins} twins each" if run_plan.twins > 1 else ""
     yield (
         "training",
-        f"{count(run_plan.runs, 'run')}{' and a pilot' * run_plan.pilots} × {count(run_plan.rounds, 'round')} × "
+        f"{count(run_plan.runs, 'run')}{twins}{' and a pilot' * run_plan.pilots} × {count(run_plan.rounds, 'round')} × "
         f"{run_plan.cohort:.4g} client{'s' * (run_plan.cohort != 1)} = {about}"
         f"{count(run_plan.trainings, 'local training')}; {count(run_plan.steps, 'step')} "
         f"({_range_text(*run_plan.steps_each)} each), which see {count(run_plan.examples, 'example')}",

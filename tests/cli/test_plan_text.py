@@ -100,3 +100,9 @@ def test_check_counts_generated_audit_examples_separately(small: Path) -> None:
 def test_the_model_that_was_built_is_shown(small: Path) -> None:
     text = call("check", "small.yaml").stdout
     assert re.search(r"^  model +\w+, [\d,]+ parameters; layers: Linear, Linear", text, flags=re.MULTILINE)
+
+
+def test_twins_are_no_further_runs_for_precision(small: Path) -> None:
+    said = " ".join(call("check", "small.yaml", "runs=8", "twins=2").stdout.split())
+    assert "8 runs with 2 twins each × 2 rounds × 3 clients = 48 local trainings" in said
+    assert "at most 0.50 for one example (√(1/R), R = 4 runs with different inclusion)" in said
