@@ -32,7 +32,7 @@ def gaps(values: FloatArray, is_in: BoolArray) -> FloatArray:
 
 def one_feature(is_in: BoolArray) -> FloatArray:
     """The coin of the other example."""
-    return (is_in[:, ::-1, None] - 0.5) * 2.0
+    return np.where(is_in[:, ::-1, None], 1.0, -1.0)
 
 
 def enumerate_banks(*, one_by_one: bool = False) -> tuple[FloatArray, FloatArray, FloatArray]:
