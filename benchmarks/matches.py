@@ -32,6 +32,7 @@ def matches(*, peers: bool, quick: bool) -> list[Match]:
         _large("W3", characters(), 2.5, peers=peers),
         _bank(runs=8 if quick else 64),
         _probes(),
+        _signals(),
         _many_clients(),
         _attacks(peers=peers),
         _secrets(),
@@ -134,6 +135,31 @@ def _probes() -> Match:
         contenders=[entry for pair in zip(on, off, strict=True) for entry in pair],
         figures=figures,
     )
+
+
+def _signals() -> Match:
+    """Gradient norms and EL2N at every observed round: over observing alone, and over what `fedmem check` says."""
+    plain, observed, read = (
+        ours("watching", f"16 runs of W1{how}", "messages") for how in ("", ", observed", ", signals")
+    )
+    price = ours("price", "16 runs of W1, signals", "messages")
+    figures = [
+        Row(
+            workload="signals",
+            text="16 runs of W1: grad_norm and el2n at every observed round over observed alone",
+            value=rows.quotient(read.name, observed.name),
+            target=1.5,
+            better="below",
+        ),
+        Row(
+            workload="signals",
+            text="16 runs of W1: what they add to training over what fedmem check says",
+            value=rows.over_price(read.name, observed.name, plain.name, price.name),
+            target=1.2,
+            better="below",
+        ),
+    ]
+    return Match(title="signals", workload=None, contenders=[plain, observed, read, price], figures=figures)
 
 
 def _many_clients() -> Match:

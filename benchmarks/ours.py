@@ -19,6 +19,7 @@ from benchmarks.plan import Arrays
 from benchmarks.workloads import Workload
 from fedmem.contracts.evidence import TrainedBank
 from fedmem.execution.bank import simulate
+from fedmem.execution.plan import plan
 from fedmem.execution.shard_lock import claim
 from fedmem.execution.sharding import train as train_sharded
 from fedmem.federation.build import build
@@ -32,6 +33,9 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "W4": workloads.bank,
     "bank of W1": lambda: workloads.watched(observe=False),
     "bank of W1, observed": workloads.watched,
+    "16 runs of W1": lambda: workloads.watched(16, observe=False),
+    "16 runs of W1, observed": lambda: workloads.watched(16),
+    "16 runs of W1, signals": lambda: workloads.watched(16, signals=True),
     "few clients": lambda: workloads.perceptron(clients=100, rows=10),
     "many clients": lambda: workloads.perceptron(clients=100_000, rows=10),
 }
@@ -77,13 +81,20 @@ def watching(workload: Workload, speed: dict[str, Any]) -> Trained:
     """Seconds of the whole bank, with evidence and probes where the workload asks for them."""
     federation = build(workload.scenario())
     observed = workload.scenario().observe.every is not None
-    short: dict[str, Any] = {"observe": {}, "probes": ()}
+    short: dict[str, Any] = {"observe": {}, "probes": (), "signals": ()}
     warm = Workload(
         name=workload.name, network=workload.network, settings={**workload.settings, **short}, rounds=workload.rounds
     )
     simulate(warm.scenario(rounds=2, **speed), federation, watch=observed)
     shown, seconds = _timed(workload, federation, workload.rounds, speed, watch=observed)
     return Trained(params=_arrays(shown, -1), value=seconds)
+
+
+def price(workload: Workload, speed: dict[str, Any]) -> Trained:
+    """The share of training that signals add, as `fedmem check` says it; nothing is timed."""
+    scenario = workload.scenario(**speed)
+    planned = plan(scenario, build(scenario))
+    return Trained(params={}, value=planned.signal_passes / (3 * planned.examples))
 
 
 def outside(workload: Workload, speed: dict[str, Any]) -> Trained:
@@ -151,6 +162,7 @@ MEASURES = {
     "bank": bank,
     "watching": watching,
     "outside": outside,
+    "price": price,
 }
 
 

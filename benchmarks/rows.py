@@ -150,6 +150,16 @@ def itself(name: str) -> Value:
     return lambda samples, i: samples[name][i].trained.value
 
 
+def over_price(dearer: str, cheaper: str, training: str, price: str) -> Value:
+    """What a contender takes longer than another, as a share of training, over the share that was announced."""
+
+    def value(samples: Samples, i: int) -> float:
+        long, short, base, share = (samples[name][i].trained.value for name in (dearer, cheaper, training, price))
+        return (long - short) / base / share
+
+    return value
+
+
 def achieved(name: str, gigaflops: float, kernel: str) -> Value:
     """The rate of a workload's own arithmetic as a share of the kernel's rate."""
     return lambda samples, i: gigaflops / samples[name][i].trained.value / samples[kernel][i].trained.value

@@ -181,16 +181,19 @@ def bank(runs: int = 64) -> Workload:
     return perceptron("W4", runs=runs, injections=[typical], exclusion="remove")
 
 
-def watched(runs: int = 64, *, observe: bool = True) -> Workload:
+def watched(runs: int = 64, *, observe: bool = True, signals: bool = False) -> Workload:
     """W1 in 64 runs with canaries and typical rows, looked at every five rounds at both levels.
 
     Each model that is looked at answers for 200 audit examples, 100 rows each for test and population, and 100
     references. What it costs is proportional to them: with the 1000 references that a scenario has by default, or with
-    the accuracy on all rows of all clients (`utility` of global models), watching takes longer than training.
+    the accuracy on all rows of all clients (`utility` of global models), watching takes longer than training. With
+    `signals`, two of them are read at every observed round.
     """
     extra: dict[str, Any] = {"injections": [{"kind": name, "per_client": 1} for name in ("random_pattern", "typical")]}
     if observe:
         extra |= {"observe": {"every": 5}}
+    if signals:
+        extra |= {"signals": [{"kind": "grad_norm"}, {"kind": "el2n"}]}
     # population, typical rows and fill-ins are taken from these: 48 are left for each client, and two audit examples
     return perceptron("W1_watched", rows=52, test=100, runs=runs, population=100, references=100, **extra)
 

@@ -102,6 +102,16 @@ def test_fedmem_as_a_contender_with_many_runs() -> None:
     assert bench.distance(seen.params, seen.params) == 0
 
 
+def test_signals_are_held_against_their_announced_price() -> None:
+    plain, read = (replace(work.watched(runs=2, signals=signals), rounds=5) for signals in (False, True))
+    assert ours.MEASURES["price"](plain, {}).value == 0
+    assert ours.MEASURES["price"](read, {}).value > 0
+    seconds = {"read": 9.0, "observed": 6.0, "plain": 4.0, "price": 0.5}
+    values = {n: [Measured(trained=Trained(params={}, value=s), whole=0.0)] for n, s in seconds.items()}
+    # 3 of 4 seconds more, where half of them were announced
+    assert rows.over_price("read", "observed", "plain", "price")(values, 0) == 1.5
+
+
 def test_arithmetic_is_counted_as_torch_counts_it() -> None:
     from torch.utils.flop_counter import FlopCounterMode
 
