@@ -98,7 +98,7 @@ def _take(value: Any, runs: IntArray, axis: int) -> Any:
     """Some runs of an array, or of all arrays of a mapping or sequence."""
     if isinstance(value, Mapping):
         return {name: _take(part, runs, axis) for name, part in value.items()}
-    if isinstance(value, list | tuple):
+    if isinstance(value, Sequence):  # which may gather its arrays on demand
         return [_take(part, runs, axis) for part in value]
     return np.take(value, runs, axis=axis)
 

@@ -150,6 +150,7 @@ class View:
     others: Series | None = None
     label_counts: IntArray | None = None
     quantities: tuple[ExampleValues, ...] = ()
+    targets: tuple[ExampleTarget, ...] = ()
     signals: Mapping[str, FloatArray] = field(default_factory=dict)
 
 
@@ -198,6 +199,21 @@ class ExampleValues:
     metric: str
     labels: Labels = NO_LABELS
     values: FloatArray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleTarget:
+    """One quantity of single examples from any part of the runs, with which proxies are compared.
+
+    Attributes:
+        metric: The measure.
+        labels: Of its estimates.
+        from_runs: The values (m,) from a part of the runs (R,), True for those that count; NaN where there is none.
+    """
+
+    metric: str
+    labels: Labels = NO_LABELS
+    from_runs: Callable[[BoolArray], FloatArray]
 
 
 @runtime_checkable
@@ -277,6 +293,8 @@ class EstimatorDeclaration(Needs):
             draw ROC curves; None where it attacks no membership.
         example_values: `example_values(view)`, quantities of single examples in each run, so that runs can be split
             into halves. None where its values are no means over runs.
+        example_targets: `example_targets(view)`, quantities of single examples from any part of the runs, with which
+            `agreement` compares proxies. None where it has none.
         needs_even_rounds: Whether it counts events from each observed round to the next. It then needs two observed
             rounds or more after the initial model, evenly spaced.
         needs_twins: Whether it compares twins, runs with the same coins; it then needs `twins` of 2 or more.
@@ -293,6 +311,7 @@ class EstimatorDeclaration(Needs):
         None, "a method membership_scores(view)"
     )
     example_values: Callable[[View], Sequence[ExampleValues]] | None = declare(None, "a method example_values(view)")
+    example_targets: Callable[[View], Sequence[ExampleTarget]] | None = declare(None, "a method example_targets(view)")
     needs_even_rounds: bool = declare(False, YES_OR_NO)
     needs_twins: bool = declare(False, YES_OR_NO)
     reads_quantities: bool = declare(False, YES_OR_NO)

@@ -14,11 +14,14 @@ the correlation that values without noise would have (Spearman, 1904). It is und
 `LOWEST`, or below 2 / √(n − 1), two standard errors of a correlation of noise. The data then cannot say how the
 examples are ranked.
 
+p is by shuffled examples, with a statistic that is divided by its own spread; see DiCiccio and Romano (2017).
+
 The interval is over examples, or over their owners where at least `FEWEST` hold some. The whole procedure is repeated
 on examples drawn with replacement, with the same runs. Runs are not drawn again, since a run that is drawn twice can be
 in both halves.
 
-Reference: Spearman (1904), The proof and measurement of association between two things.
+Reference: Spearman (1904), The proof and measurement of association between two things. DiCiccio and Romano (2017),
+Robust permutation tests for correlation and regression coefficients.
 """
 
 from __future__ import annotations
@@ -195,7 +198,7 @@ def rank_agreement(first: Ranks, second: Ranks, shuffles: Shuffles) -> RankAgree
         corrected=corrected,
         low=low,
         high=high,
-        p=_p(one, two, split, shuffles),
+        p=_p(one, two, shuffles),
         of_draws=of_draws,
     )
 
@@ -265,21 +268,30 @@ def _correct(split: ArrayLike, own: ArrayLike, other: ArrayLike, n: int) -> Floa
     return np.where(is_known, corrected, np.nan)
 
 
-def _p(one: FloatArray, two: FloatArray, split: float, shuffles: Shuffles) -> float:
+def _p(one: FloatArray, two: FloatArray, shuffles: Shuffles) -> float:
     """Two-sided p of no relation: shuffles of the examples of one quantity, the observed order among them.
 
-    Shuffles end after a block once `_ENOUGH` are as extreme, which keeps p valid (Besag and Clifford, 1991).
+    The statistic is Student's, Σ z / √(Σ z²) over examples, with z the mean over halvings of the product of both ranks.
+    Over halvings the two quantities of one example share the noise of its runs, and those of two examples do not. So Σ
+    z alone varies more than when it is shuffled: p ≤ .05 in 15 to 19 % of simulations with shuffled coins. Shuffles
+    end after a block once `_ENOUGH` are as extreme, which keeps p valid (Besag and Clifford, 1991).
     """
     # the mean over halvings and both crossings is a sum over pairs of examples of one matrix
     pairs = (one[0].T @ two[1] + one[1].T @ two[0]) / (2 * len(one[0]))
+    observed = float(_student(np.diagonal(pairs)))
     extreme, drawn, flat = 0, 0, pairs.ravel()
     for places in shuffles.blocks(len(pairs)):
-        sums = flat[places].sum(axis=1)
-        extreme += int(np.count_nonzero(np.abs(sums) >= abs(split) - 1e-12))
+        extreme += int(np.count_nonzero(np.abs(_student(flat[places])) >= abs(observed) - 1e-12))
         drawn += len(places)
         if extreme >= _ENOUGH:
             break
     return (1 + extreme) / (1 + drawn)
+
+
+def _student(products: FloatArray) -> FloatArray:
+    """Σ z / √(Σ z²) over the last axis; 0 where all are 0."""
+    length = np.sqrt(np.einsum("...n,...n->...", products, products))
+    return np.asarray(products.sum(axis=-1) / np.where(length > 0, length, 1.0))
 
 
 def partial_out(values: FloatArray, given: Mapping[str, FloatArray]) -> FloatArray:

@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge
 
-from fedmem.contracts.arrays import FloatArray, IntArray
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.estimator import Estimate, ExampleValues, View
 from fedmem.contracts.measure import Measure
@@ -33,6 +33,9 @@ ALL = "all"
 
 _VARIANTS: tuple[Variant, ...] = ("in", "out", "gain")
 
+MEMORISATION = "memorisation"
+"""The target that is always there."""
+
 _GIVEN = "class and owner"
 
 _LEVELS: tuple[tuple[Level, str], ...] = (("local", "owner"), ("global", ""))
@@ -47,11 +50,15 @@ _FEWEST_SHUFFLES = 999
 
 @dataclass(frozen=True, kw_only=True)
 class Agreement:
-    """How well proxies rank examples as memorisation does, in the summary, at each place.
+    """How well proxies rank examples as memorisation and other targets do, in the summary, at each place.
 
     Proxies are all signals, and all estimators that give values of single examples in each run. The final loss is one
     more. Each has three variants (label `statistic`), as in the table of proxies. `in` is over runs with the example,
-    `out` is over runs without it, and `gain` is the difference. Memorisation is that by probability.
+    `out` is over runs without it, and `gain` is the difference.
+
+    The label `target` says what proxies are compared with. It is memorisation by probability, and each target that
+    another estimator of the scenario gives. These are the exposure of canaries (`exposure`), and the success of an
+    attack on single examples (`vulnerability`). With those, memorisation is one more proxy.
 
     Values from the same runs share their noise. So runs are split into halves. Memorisation is taken from one half and
     the proxy from the other, and the correlation is corrected for the noise of both; see
@@ -60,8 +67,8 @@ class Agreement:
     - `agreement`: the corrected rank correlation, −1 to 1. It is undefined where the ranks of memorisation or of the
       proxy hardly repeat in other runs. The interval is over examples, or over owners where eight or more hold some;
     - `agreement_split`: the correlation before the correction, too small where there is a relation;
-    - `agreement.p`: p of no relation by shuffled examples, adjusted by Holm over the rows of a kind at all places. Rows
-      with `given` are adjusted apart from those without;
+    - `agreement.p`: p of no relation by shuffled examples, adjusted by Holm over the rows of a kind and a target, at
+      all places. Rows with `given` are adjusted apart from those without;
     - `agreement.difference`: the agreement at the owner minus that in the aggregate, or (`minus` = `loss`) the size of
       an agreement minus that of the final loss. The interval is from the same draws of examples;
     - `reliability`: how well the ranks of a quantity repeat in other runs.
@@ -82,8 +89,9 @@ class Agreement:
     measures: ClassVar[tuple[Measure, ...]] = (
         Measure(
             name="agreement",
-            title="agreement with memorisation",
-            means="Rank correlation of a proxy with memorisation over examples, from other runs, corrected for noise.",
+            title="agreement of ranks",
+            means="Rank correlation over examples of a proxy with memorisation, or with another target. They come from "
+            "different runs, and the correlation is corrected for their noise.",
             is_not="It does not say that a proxy is as large as memorisation, or that it causes it.",
             range=(-1.0, 1.0),
             null=0.0,
@@ -92,8 +100,9 @@ class Agreement:
         ),
         Measure(
             name="agreement_split",
-            title="agreement from split runs",
-            means="Rank correlation of a proxy with memorisation from other runs, not corrected for noise.",
+            title="agreement of ranks, not corrected",
+            means="Rank correlation of a proxy with memorisation, or with another target, from other runs. It is not "
+            "corrected for noise.",
             range=(-1.0, 1.0),
             null=0.0,
             direction="neither",
@@ -110,6 +119,7 @@ class Agreement:
         ),
     )
     row_labels: ClassVar[tuple[Label, ...]] = (
+        Label("target", "text", "the quantity that a proxy is compared with"),
         Label("given", "text", "what the ranks of both quantities are freed of before they are compared"),
     )
     min_runs: ClassVar[int] = 16
@@ -136,14 +146,51 @@ class Agreement:
         for kind, rows in _groups(audit).items():
             if len(rows) < self.min_examples:
                 continue
-            rng = stream(0, f"agreement {kind}")
             resampling = Resampling.draw(
-                audit.owner[rows].astype(np.int64), rng, shuffles=max(_FEWEST_SHUFFLES, shuffles)
+                audit.owner[rows].astype(np.int64),
+                stream(0, f"agreement {kind}"),
+                shuffles=max(_FEWEST_SHUFFLES, shuffles),
             )
             group = _Group(kind=kind, rows=rows, resampling=resampling, fewest=self.min_examples)
             for given in ("",) if kind == ALL else ("", _GIVEN):
-                readings += _family(group, views, places, given)
+                for family in group.families(views, places, given).values():
+                    readings += _family(kind, views, family)
         return readings
+
+
+_Family = dict[tuple[int, Labels], RankAgreement]
+"""The rows whose p are adjusted together, by number of the view and labels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Quantities:
+    """What is compared at one place, (2, H, m) each, from half A and half B of the runs; targets by label."""
+
+    targets: Mapping[str, FloatArray]
+    proxies: Mapping[Labels, FloatArray]
+
+
+def _quantities(view: View, halves: Halves) -> _Quantities:
+    with np.errstate(invalid="ignore"):
+        probability = ExampleValues(metric=MEMORISATION, values=mean(np.exp(-np.logaddexp(0.0, -view.margin)), axis=1))
+    final_loss = ExampleValues(metric="loss", values=mean(view.loss, axis=1))
+    proxies = {}
+    # memorisation itself is compared with the other targets
+    for quantity in (final_loss, *view.quantities, *((probability,) if view.targets else ())):
+        for variant in _VARIANTS:
+            labels = Labels.of(of=quantity.metric, statistic=variant, options=str(quantity.labels) or None)
+            proxies[labels] = halves.means(quantity.values, variant)
+    targets = {MEMORISATION: halves.means(probability.values, "gain")}
+    for target in view.targets:
+        name = " ".join([target.metric, *target.labels.words()])
+        targets[name] = np.stack([[target.from_runs(half) for half in side] for side in (halves.first, ~halves.first)])
+    return _Quantities(targets=targets, proxies=proxies)
+
+
+def _groups(audit: AuditSet) -> dict[str, IntArray]:
+    """The examples of each kind, and all of them where there are several kinds."""
+    groups = {kind: np.flatnonzero(audit.kind == kind) for kind in audit.kinds}
+    return {**groups, ALL: np.arange(len(audit))} if len(audit.kinds) > 1 else groups
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,80 +202,52 @@ class _Group:
     resampling: Resampling
     fewest: int
 
+    def families(self, views: Sequence[View], places: Sequence[_Quantities], given: str) -> Mapping[str, _Family]:
+        """The agreement of each proxy at each place, by target."""
+        families: dict[str, _Family] = {}
+        for number, (view, quantities) in enumerate(zip(views, places, strict=True)):
+            targets: dict[tuple[str, bytes], Ranks] = {}
+            for labels, proxy in quantities.proxies.items():
+                ranks: dict[bytes, Ranks] = {}
+                for target, values in quantities.targets.items():
+                    is_usable = self._usable(view, values, proxy)
+                    if labels.get("of") == target or not is_usable.any():
+                        continue
+                    free = _columns(view, self.rows[is_usable]) if given else {}
+                    if len(free) >= np.count_nonzero(is_usable) // 2:  # too few examples to free them of so much
+                        continue
+                    key = is_usable.tobytes()
+                    if (target, key) not in targets:
+                        targets[target, key] = self._ranks(values, is_usable, free)
+                    if key not in ranks:
+                        ranks[key] = self._ranks(proxy, is_usable, free)
+                    row = labels.plus(target=target, given=given)
+                    found = rank_agreement(targets[target, key], ranks[key], self.resampling.shuffles)
+                    families.setdefault(target, {})[number, row] = found
+        return families
 
-@dataclass(frozen=True, kw_only=True)
-class _Quantities:
-    """Memorisation and the proxies of one place, (2, H, m) each, from half A and half B of the runs."""
+    def _usable(self, view: View, *quantities: FloatArray) -> BoolArray:
+        """The examples with all quantities; none with too few, or if `all` has no more than one kind has."""
+        is_known = [~np.isnan(values[:, :, self.rows]).any((0, 1)) for values in quantities]
+        is_usable = np.logical_and.reduce(is_known)
+        kinds = np.unique(view.audit.kind[self.rows[is_usable]])
+        is_enough = np.count_nonzero(is_usable) >= self.fewest and (self.kind != ALL or len(kinds) > 1)
+        return np.asarray(is_usable & is_enough)
 
-    memory: FloatArray
-    proxies: Mapping[Labels, FloatArray]
-
-
-def _quantities(view: View, halves: Halves) -> _Quantities:
-    with np.errstate(invalid="ignore"):
-        probability = np.exp(-np.logaddexp(0.0, -view.margin))
-    final_loss = ExampleValues(metric="loss", values=mean(view.loss, axis=1))
-    proxies = {}
-    for quantity in (final_loss, *view.quantities):
-        for variant in _VARIANTS:
-            labels = Labels.of(of=quantity.metric, statistic=variant, options=str(quantity.labels) or None)
-            proxies[labels] = halves.means(quantity.values, variant)
-    return _Quantities(memory=halves.means(mean(probability, axis=1), "gain"), proxies=proxies)
-
-
-def _groups(audit: AuditSet) -> dict[str, IntArray]:
-    """The examples of each kind, and all of them where there are several kinds."""
-    groups = {kind: np.flatnonzero(audit.kind == kind) for kind in audit.kinds}
-    return {**groups, ALL: np.arange(len(audit))} if len(audit.kinds) > 1 else groups
-
-
-def _family(
-    group: _Group, views: Sequence[View], places: Sequence[_Quantities], given: str
-) -> Iterator[tuple[int, Reading]]:
-    """The rows of one kind at all places, whose p are adjusted together, and the differences between them."""
-    by_row: dict[tuple[int, Labels], RankAgreement] = {}
-    for number, (view, quantities) in enumerate(zip(views, places, strict=True)):
-        targets: dict[bytes, Ranks] = {}
-        for labels, proxy in quantities.proxies.items():
-            found = _compare(group, view, (quantities.memory, proxy), targets, given)
-            if found is not None:
-                by_row[number, labels.plus(given=given)] = found
-    adjusted = holm([found.p for found in by_row.values()])
-    for ((number, labels), found), p in zip(by_row.items(), adjusted.tolist(), strict=True):
-        yield from ((number, reading) for reading in _readings(group.kind, labels, found, p))
-    yield from _differences(group.kind, views, by_row)
+    def _ranks(self, values: FloatArray, is_usable: BoolArray, free: Mapping[str, FloatArray]) -> Ranks:
+        values = values[:, :, self.rows[is_usable]]
+        return Ranks.of(partial_out(values, free) if free else values, self.resampling.weights[is_usable])
 
 
-def _compare(
-    group: _Group,
-    view: View,
-    pair: tuple[FloatArray, FloatArray],
-    targets: dict[bytes, Ranks],
-    given: str,
-) -> RankAgreement | None:
-    """The agreement of a proxy with memorisation over the examples that have both; None with too few."""
-    memory, proxy = (part[:, :, group.rows] for part in pair)
-    is_usable = ~(np.isnan(memory).any((0, 1)) | np.isnan(proxy).any((0, 1)))
-    if np.count_nonzero(is_usable) < group.fewest:
-        return None
-    weights, rows = group.resampling.weights[is_usable], group.rows[is_usable]
-    free = _columns(view, rows) if given else {}
-    if len(free) >= len(rows) // 2:  # too few examples to free them of so much
-        return None
-
-    def ranks(values: FloatArray) -> Ranks:
-        values = values[:, :, is_usable]
-        return Ranks.of(partial_out(values, free) if given else values, weights)
-
-    key = is_usable.tobytes()
-    if key not in targets:
-        targets[key] = ranks(memory)
-    return rank_agreement(targets[key], ranks(proxy), group.resampling.shuffles)
+def _family(kind: str, views: Sequence[View], family: _Family) -> Iterator[tuple[int, Reading]]:
+    """The rows of one kind and target at all places, whose p are adjusted together, and their differences."""
+    adjusted = holm([found.p for found in family.values()])
+    for ((number, labels), found), p in zip(family.items(), adjusted.tolist(), strict=True):
+        yield from ((number, reading) for reading in _readings(kind, labels, found, p))
+    yield from _differences(kind, views, family)
 
 
-def _differences(
-    kind: str, views: Sequence[View], by_row: Mapping[tuple[int, Labels], RankAgreement]
-) -> Iterator[tuple[int, Reading]]:
+def _differences(kind: str, views: Sequence[View], by_row: _Family) -> Iterator[tuple[int, Reading]]:
     """Owner minus aggregate for each proxy, and each proxy minus the final loss at each place, in size."""
     numbers = {(view.level, view.place): number for number, view in enumerate(views)}
     owner, whole = (numbers.get(place, -1) for place in _LEVELS)

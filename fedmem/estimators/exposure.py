@@ -9,8 +9,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from fedmem.contracts.arrays import FloatArray
-from fedmem.contracts.estimator import Estimate, View
+from fedmem.contracts.arrays import BoolArray, FloatArray
+from fedmem.contracts.estimator import Estimate, ExampleTarget, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Reading
 from fedmem.estimation.randomisation import num_redeals, of_means
@@ -145,6 +145,17 @@ class Exposure:
                     )
                 )
         return estimates
+
+    def example_targets(self, view: View) -> Sequence[ExampleTarget]:
+        """Mean exposure of each canary over the in runs of a part; NaN without one, and for other examples."""
+        bits = mean(_bits(view), axis=1)
+        if np.isnan(bits).all():
+            return ()
+
+        def from_runs(runs: BoolArray) -> FloatArray:
+            return np.asarray(means_by_coin(bits, view.audit.is_in, runs[None].astype(np.float64))[0][0])
+
+        return (ExampleTarget(metric="exposure", from_runs=from_runs),)
 
     def tests(self, view: View) -> Sequence[tuple[int | None, Reading]]:
         """The combined p-value of every run and kind, and the share of runs in which it is below 0.05."""

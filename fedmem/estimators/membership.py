@@ -119,14 +119,14 @@ class Membership:
 
     def estimate(self, view: View) -> Sequence[Estimate]:
         """Per kind, `auc` and, where the data support them, `tpr`."""
-        audit, label = view.audit, _labels(self.attack)
+        audit, label = view.audit, labels_of_attack(self.attack)
         estimates: list[Estimate] = []
-        if not self._is_shown(view):
+        if not self.is_shown(view):
             return estimates
         for kind in audit.kinds:
             rows = np.flatnonzero(audit.kind == kind)
             is_in = audit.is_in[:, rows]
-            signals = self._signals(view, rows)
+            signals = self.signals(view, rows)
             scores = self._scores(signals, view)
             is_scored = ~np.isnan(scores)
             n_out = int((is_scored & ~is_in).sum())
@@ -167,21 +167,21 @@ class Membership:
     def membership_scores(self, view: View) -> Sequence[MembershipScores]:
         """The scores that `estimate` reads, kind by kind."""
         result: list[MembershipScores] = []
-        for kind in view.audit.kinds if self._is_shown(view) else ():
+        for kind in view.audit.kinds if self.is_shown(view) else ():
             rows = np.flatnonzero(view.audit.kind == kind)
-            scores = self._scores(self._signals(view, rows), view)
+            scores = self._scores(self.signals(view, rows), view)
             is_in = view.audit.is_in[:, rows]
-            result.append(MembershipScores(kind=kind, labels=_labels(self.attack), scores=scores, is_in=is_in))
+            result.append(MembershipScores(kind=kind, labels=labels_of_attack(self.attack), scores=scores, is_in=is_in))
         return result
 
-    def _is_shown(self, view: View) -> bool:
+    def is_shown(self, view: View) -> bool:
         """Whether the place has the sequences of models that the attack reads."""
         declared = attack_declaration(self.attack)
         if declared.reads_others and view.others is None:
             return False
         return not declared.reads_series or (view.series is not None and view.place != "others")
 
-    def _signals(self, view: View, rows: IntArray) -> Sequence[Signals]:
+    def signals(self, view: View, rows: IntArray) -> Sequence[Signals]:
         """The evidence of each of the Q models on these examples, with the series that the attack declares."""
         declared = attack_declaration(self.attack)
         series = series_until(view, rows, declared.reads_series)
@@ -302,7 +302,7 @@ def _population(view: View, rows: IntArray, q: int) -> dict[str, Any]:
     return {"population": np.stack(losses), "model": np.where(of < 0, -1, np.searchsorted(pairs, of))}
 
 
-def _labels(attack: MembershipAttack) -> Labels:
+def labels_of_attack(attack: MembershipAttack) -> Labels:
     """The kind of the attack, and its fields that are not at their default, as in `variance=pooled`."""
     kind = type(attack).__module__.rpartition(".")[2]
     changed = [f.name for f in fields(attack) if getattr(attack, f.name) != f.default]  # type: ignore[arg-type]

@@ -30,7 +30,7 @@ MAX_EXAMPLES = 400
 FIRST = 10
 """Examples that are shown at once; the others are a click away."""
 
-_LONGEST = 600
+LONGEST = 600
 """Characters of an example in writing."""
 
 _SHOWN: tuple[Level, ...] = ("local", "global")
@@ -91,14 +91,14 @@ def browse(run: Run, max_examples: int = MAX_EXAMPLES) -> Browser:
     facts = audit.set_index("subject")
     rows = {level: {int(row["subject"]): row for row in _records(ranking)} for level, ranking in rankings.items()}
     head = _head(run, first)
-    drawer = _ImageDrawer(run.names.modality)
+    drawer = ImageDrawer(run.names.modality)
     span = _span(first, rows)
     shown = []
     for place, subject in enumerate(order[:max_examples]):
         fact: Any = facts.loc[subject]
         values = {level: _value((head, *rows.values()), level, subject) for level in _SHOWN}
         row = rows[first.level].get(subject) if first else None
-        text = shorten(escape_invisible(fact["text"]), _LONGEST)
+        text = shorten(escape_invisible(fact["text"]), LONGEST)
         shown.append(
             ShownExample(
                 place=place,
@@ -106,7 +106,7 @@ def browse(run: Run, max_examples: int = MAX_EXAMPLES) -> Browser:
                 subject=subject,
                 kind=str(fact["kind"]),
                 owner=client_text(int(fact["owner"]), run.client_names),
-                label=_label(run, fact),
+                label=label_of(run, fact),
                 text=text,
                 image="" if text else drawer.draw(fact["inputs"]),
                 scores={level: _text(first, value) for level, value in values.items()},
@@ -198,7 +198,7 @@ def _p_text(rows: Mapping[Level, Mapping[int, Mapping[str, Any]]], level: Level,
     return f"{row['p']:.2g}, adjusted {row['p_adjusted']:.2g}{' *' * bool(row['significant'])}"
 
 
-def _label(run: Run, fact: Any) -> str:
+def label_of(run: Run, fact: Any) -> str:
     """The label, and the true one where that is another."""
     names = run.names
     if names.modality is not None and names.modality.tokens:
@@ -223,7 +223,7 @@ def _span(ranking: Ranking | None, rows: Mapping[Level, Mapping[int, Mapping[str
 
 
 @dataclass
-class _ImageDrawer:
+class ImageDrawer:
     """Draws examples as small images, each as an address for a page."""
 
     modality: Modality | None

@@ -15,6 +15,7 @@ from fedmem.reporting.drawing import without_text_warnings
 from fedmem.reporting.glance import glance
 from fedmem.reporting.image_sheets import sheets, victim_sheets
 from fedmem.reporting.origin import origin
+from fedmem.reporting.proxy_scatter import ProxyScatter, proxy_scatters
 from fedmem.reporting.rendering import PageFigure, heading, is_empty, page_figure, render
 from fedmem.reporting.roc_figure import roc_drawings
 from fedmem.reporting.run_figures import RunFigure, run_figures
@@ -57,17 +58,25 @@ def _draw(run: Run, max_examples: int) -> bytes:
     for name, (drawing, caption) in roc_drawings(summary).items():
         put(run.path / f"{name}.png", drawing.png())
         roc.append(page_figure(name, drawing, caption))
+    proxies = []
+    for scatter in proxy_scatters(summary):
+        put(run.path / f"{scatter.name}.png", scatter.drawing.png())
+        proxies.append((scatter, page_figure(scatter.name, scatter.drawing, scatter.caption)))
     for name, (data, _) in sheets(run).items():
         put(run.path / f"{name}.png", data)
     browser = example_browser.browse(run, max_examples)
-    return render("run.html", **_values(summary, figures, roc, browser))
+    return render("run.html", **_values(summary, figures, roc, browser, proxies))
 
 
 _Figures = Sequence[tuple[RunFigure, PageFigure]]
 
 
 def _values(
-    summary: Summary, figures: _Figures, roc: Sequence[PageFigure], browser: example_browser.Browser
+    summary: Summary,
+    figures: _Figures,
+    roc: Sequence[PageFigure],
+    browser: example_browser.Browser,
+    proxies: Sequence[tuple[ProxyScatter, PageFigure]],
 ) -> dict[str, Any]:
     """The values that the template prints."""
     run, brief = summary.run, summarise(summary.run, summary)
@@ -101,6 +110,7 @@ def _values(
         "more_figures": [*by_part["points"], *(figure for one, figure in others if not one.is_headline), *roc[1:]],
         "reconstruction": by_part["reconstruction"],
         "models": by_part["models"],
+        "proxies": proxies,
         "browser": browser,
         "real_rows": example_browser.REAL_ROWS,
         "sheets": sheets_of_page,
@@ -133,6 +143,8 @@ def _contents(values: dict[str, Any]) -> Iterator[str]:
         yield "Membership"
     if values["rounds"]:
         yield "Over rounds"
+    if values["proxies"]:
+        yield "Proxies"
     if values["browser"].total:
         yield "Examples"
     if any(values[name] for name in ("sheets", "reconstruction", "texts", "written")):

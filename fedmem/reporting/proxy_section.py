@@ -21,12 +21,12 @@ def proxy_section(summary: Summary, *, everything: bool) -> Section:
     """
     blocks = []
     for measure in _proxies(summary):
-        for labels in _variants(summary, measure):
+        for labels in variants_of(summary, measure):
             rows = []
             for kind in summary.kinds:
                 for level, place in _places(everything=everything):
                     of_place = labels.plus(place=place or None)
-                    inside, outside = (_value_of(summary, measure, level, kind, of_place, side) for side in _SIDES)
+                    inside, outside = (value_of_side(summary, measure, level, kind, of_place, side) for side in _SIDES)
                     gap = summary.value(measure.gain, level, kind, of_place) if measure.gain else None
                     if not inside and not outside and not gap:  # a proxy that has no value but a difference
                         gap = summary.value(measure.name, level, kind, of_place)
@@ -64,17 +64,17 @@ def _proxies(summary: Summary) -> list[Measure]:
     """The proxies of a run, without the measures of their differences."""
     declared = [measure for measure in summary.known_measures.values() if measure.section == "proxies"]
     gains = {measure.gain for measure in declared}
-    return [measure for measure in declared if measure.name not in gains and _variants(summary, measure)]
+    return [measure for measure in declared if measure.name not in gains and variants_of(summary, measure)]
 
 
-def _variants(summary: Summary, measure: Measure) -> list[Labels]:
+def variants_of(summary: Summary, measure: Measure) -> list[Labels]:
     """The labels that tell the variants of a proxy apart, besides place and side."""
     entries = [*summary.entries(measure.name), *(summary.entries(measure.gain) if measure.gain else ())]
     variants = [labels.without("place", "statistic") for _, about, labels, _ in entries if about in summary.kinds]
     return list(dict.fromkeys(variants))
 
 
-def _value_of(summary: Summary, measure: Measure, level: str, kind: str, labels: Labels, side: str) -> Value | None:
+def value_of_side(summary: Summary, measure: Measure, level: str, kind: str, labels: Labels, side: str) -> Value | None:
     """The value over the runs of one side: with its label, or without a label if the other side has one."""
     other = _SIDES[1 - _SIDES.index(side)]
     value = summary.value(measure.name, level, kind, labels.plus(statistic=side))

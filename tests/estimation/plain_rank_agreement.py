@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata, spearmanr
 
 from fedmem.contracts.arrays import FloatArray
 from fedmem.estimation.rank_agreement import LOWEST
@@ -29,6 +29,15 @@ def plain_draws(first: FloatArray, second: FloatArray, weights: FloatArray) -> F
         is_known = min(own, other) >= max(LOWEST, 2 / math.sqrt(n - 1))
         corrected.append(np.clip(split / math.sqrt(own * other), -1.0, 1.0) if is_known else math.nan)
     return np.array(corrected)
+
+
+def plain_student(first: FloatArray, second: FloatArray) -> float:
+    """Σ z / √(Σ z²) of the products z of centred ranks of length 1, averaged over halvings and both crossings."""
+    z = np.zeros(first.shape[-1])
+    for a, b in ((first[0], second[1]), (first[1], second[0])):
+        for one, other in zip(a, b, strict=True):
+            z += np.prod([(r - r.mean()) / np.linalg.norm(r - r.mean()) for r in map(rankdata, (one, other))], axis=0)
+    return float(z.sum() / np.linalg.norm(z))
 
 
 def _mean_rho(one: FloatArray, other: FloatArray) -> float:
