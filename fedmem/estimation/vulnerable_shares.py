@@ -5,7 +5,7 @@ of B, by an attack that knows A, reaches a threshold. It is memorised in B if it
 examples are so by chance. For coins of B that are dealt again, with the outputs of models as they are, chance gives
 the shares P_j and Q_j. The *excess* of j is
 
-    (1{j vulnerable in B} − P_j) / (1 − P_j), and likewise with memorised and Q_j.
+    (1{j vulnerable in B} − P_j) / (1 − P_j), and the same with memorised and Q_j.
 
 It is 1 for an example that always reaches the threshold. Without an effect on j, its expectation given A is 0, and so
 is that of its sum over any examples that A selects. Excesses are averaged over directions, example by example. A share
@@ -41,8 +41,8 @@ _ROUNDING = 1e-12
 class Direction:
     """One half as targets, and the other as shadows.
 
-    `targets` (T,) are the runs of half B, and `rows` (T,) their coin rows, equal for twins. Of the n examples, `scores` and `is_in` (T, n) are those of these runs, and
-    `success` (n,) the AUC of each.
+    `targets` (T,) are the runs of half B, and `rows` (T,) their coin rows, equal for twins. Of the n examples,
+    `scores` and `is_in` (T, n) are those of these runs, and `success` (n,) the AUC of each.
     """
 
     targets: IntArray
@@ -62,7 +62,7 @@ class Thresholds:
 
 @dataclass(frozen=True, kw_only=True)
 class Excesses:
-    """What each example (n,) adds beyond chance to four counts and to their two controls.
+    """The part of each example (n,) in four counts and in their two controls, beyond chance.
 
     Attributes:
         vulnerable: Vulnerable in half B.

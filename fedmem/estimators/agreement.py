@@ -164,7 +164,7 @@ _Family = dict[tuple[int, Labels], RankAgreement]
 
 @dataclass(frozen=True, kw_only=True)
 class _Quantities:
-    """What is compared at one place, (2, H, m) each, from half A and half B of the runs; targets by label."""
+    """The quantities of one place, (2, H, m) each, from half A and half B of the runs; targets by label."""
 
     targets: Mapping[str, FloatArray]
     proxies: Mapping[Labels, FloatArray]

@@ -1,4 +1,4 @@
-"""Proxies against memorisation: one point for each example, with pictures of the extreme ones."""
+"""Proxies against memorisation: one point for each example, with images of the extreme ones."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from fedmem.wording import client_text
 MAX_PROXIES = 3
 """Proxies with a figure: those whose differences agree best with memorisation."""
 
-PICTURES = 4
-"""Examples in each row of pictures."""
+SHOWN = 4
+"""Examples in each row of images."""
 
 _ALL = "all"
 _MEMORISATION = "memorisation"
@@ -221,7 +221,7 @@ def _extremes(
         ("Memorised more than the proxy says", first - second),
         ("Memorised less than the proxy says", second - first),
     ):
-        order = np.lexsort((np.array(points.subjects), -score))[:PICTURES]
+        order = np.lexsort((np.array(points.subjects), -score))[:SHOWN]
         examples = [_extreme(summary, proxy, points, int(i), drawer) for i in order]
         yield f"{title} ({points.level}, {_SIDES[points.side]})", examples
 

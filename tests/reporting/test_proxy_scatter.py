@@ -14,7 +14,7 @@ from fedmem.estimation.signal_means import SignalMeans
 from fedmem.estimators.agreement import Agreement
 from fedmem.estimators.memorisation import Memorisation
 from fedmem.reporting.page import report
-from fedmem.reporting.proxy_scatter import PICTURES, ProxyScatter, proxy_scatters
+from fedmem.reporting.proxy_scatter import SHOWN, ProxyScatter, proxy_scatters
 from fedmem.reporting.summary import Summary
 from fedmem.results.read import Run
 from fedmem.signals.el2n import El2n
@@ -86,7 +86,7 @@ def test_extremes_are_turned_where_the_proxy_falls(scatter: ProxyScatter) -> Non
     ]
     assert high[0].label == "<b>odd #23"
     assert odd[0].label == "typical #0", "its EL2N falls most, and it is not memorised"
-    assert len(high) == PICTURES
+    assert len(high) == SHOWN
     for example in (*high, *odd):
         assert example.image.startswith("data:image/png")
         assert "memorisation " in example.caption
@@ -100,7 +100,7 @@ def test_the_page_has_the_section_with_names_escaped(run: Run) -> None:
     section = page.partition('<h2 id="proxies">')[2].partition("<h2")[0]
     assert "<b>odd" not in section
     assert "&lt;b&gt;odd" in section
-    assert section.count('class="victim extreme"') == 3 * PICTURES
+    assert section.count('class="victim extreme"') == 3 * SHOWN
     assert 'aria-label="EL2N against memorisation: global, in − out: ρ −0.' in section
     assert "setting-1" in section, "colours of kinds are variables, which the dark page sets"
     assert (run.path / "proxy_1.png").is_file()
