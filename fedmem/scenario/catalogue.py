@@ -37,6 +37,8 @@ from fedmem.contracts import (
     signal,
     strategy,
 )
+from fedmem.contracts.attack import AttackDeclaration
+from fedmem.contracts.declarations import class_value
 from fedmem.contracts.families import FAMILIES, FORMER_KINDS, kind_of
 from fedmem.contracts.flower_strategy_adapter import FlowerStrategyAdapter, adapt_flower_strategy, parameters
 from fedmem.contracts.members import PROTOCOLS, check_declarations, member_names, required_members
@@ -361,9 +363,14 @@ def _remedies(cls: type) -> dict[str, str]:
     for item in fields(cls):
         protocols = contracts(hints(cls)[item.name])
         if protocols and item.default is MISSING and item.default_factory is MISSING:
-            kind_names = kinds_that_satisfy(FAMILY_OF[protocols[0]], protocols)
+            family = FAMILY_OF[protocols[0]]
+            kind_names = kinds_that_satisfy(family, protocols)
             if kind_names:
-                example = f"{item.name}: {{kind: {kind_names[0]}}} ({', '.join(kind_names)})"
+                # the headline among attacks, elsewhere the first
+                usual = min(
+                    kind_names, key=lambda kind: class_value(load(family, kind), AttackDeclaration, "precedence")
+                )
+                example = f"{item.name}: {{kind: {usual}}} ({', '.join(kind_names)})"
                 texts[item.name] = "; ".join(filter(None, (example, texts.get(item.name, "").rstrip("."))))
     return texts
 
