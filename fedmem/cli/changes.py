@@ -55,5 +55,6 @@ def _no_change(word: str, command: str) -> str:
 
     if os.path.isfile(find_scenario(word)):
         return f"is a second file, and fedmem {command} takes one; give each its own command"
-    example = "attack.steps=2000" if command == "attack" else "rounds=4 client.lr=0.05"
+    examples = {"attack": "attack.steps=2000", "measure": "'signals=[{kind: el2n}]'"}
+    example = examples.get(command, "rounds=4 client.lr=0.05")
     return f"is neither a file nor a change; write changes after the file as path=value, such as {example}"

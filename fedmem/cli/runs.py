@@ -102,14 +102,18 @@ def run(run_options: RunOptions) -> None:
 
 
 @app.command()
-def measure(folder: Folder, full: Full = False, debug: Debug = False) -> None:
-    """Estimate again from the evidence of a finished run; trains nothing. Readings of probes stay as they are."""
+def measure(folder: Folder, changes: Changes = None, full: Full = False, debug: Debug = False) -> None:
+    """Estimate again from the evidence of a finished run; trains nothing. Readings of probes stay as they are.
+
+    Signals may be added, such as 'signals=[{kind: el2n}]'. They are read at the models that save.models has stored.
+    """
     with reporting():
         from fedmem.execution.measuring import measure as measure_again
         from fedmem.results.transfer import renewing_list
 
         with renewing_list(folder):
-            show_results(measure_again(folder), quiet=False, full=full)
+            changed = changes_of(changes, None, command="measure")
+            show_results(measure_again(folder, changed), quiet=False, full=full)
 
 
 @app.command()

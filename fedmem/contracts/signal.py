@@ -175,6 +175,8 @@ class SignalDeclaration(Needs):
         columns: Whether it reads the columns of a table, and thus only tables.
         owners_only: Whether local models are read on the examples of their own clients alone. A property may compute
             it.
+        reads_update: Whether it reads the model before a round, the update or the report of a client. Saved models have
+            none of them, so that such a signal cannot be read after training.
         held: Of an `AccumulatingSignal`, arrays of the shape of an input that each state holds for each example.
         model_rows: Rows of clients, or of the population, that it reads at each model besides examples, at most.
         min_blocks: Hidden blocks of `training.blocks.hidden_blocks` that a network must have.
@@ -186,6 +188,7 @@ class SignalDeclaration(Needs):
     texts: bool = declare(False, YES_OR_NO)
     columns: bool = declare(False, YES_OR_NO)
     owners_only: bool = declare(False, YES_OR_NO)
+    reads_update: bool = declare(False, YES_OR_NO)
     held: int = declare(0, "a number of arrays")
     model_rows: int = declare(0, "a number of rows")
     min_blocks: int = declare(0, "a number of blocks")

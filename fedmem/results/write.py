@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import Params
-from fedmem.contracts.evidence import Bank
+from fedmem.contracts.evidence import Bank, SignalEvidence
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Measurement
 from fedmem.results.examples import write_names
@@ -170,6 +170,51 @@ def replace_measurements(
     finally:
         shutil.rmtree(partial)
     _sync(run.path)
+
+
+@dataclass(frozen=True)
+class Replacement:
+    """The new content of a run whose signals changed: scenario, signals, measurements, and entries of the manifest."""
+
+    scenario_yaml: str
+    signals: Sequence[SignalEvidence]
+    measurements: Sequence[Measurement]
+    changes: Mapping[str, Any]
+
+
+def replace_signals(path: Path, new: Replacement, *, draw: Callable[[Path], object] = lambda folder: None) -> None:
+    """Puts other signals into a finished run, with all that depends on them; the whole folder is replaced at once.
+
+    Files that stay are linked, or copied where the disk has no links.
+    """
+    run = read(path)
+    folder = run.path
+    rewritten = {"scenario.yaml", "signals.parquet", "measurements.parquet", "manifest.json"}
+    with writing(folder, force=True) as partial:
+        for file in sorted(folder.rglob("*")):
+            name = file.relative_to(folder)
+            if name.parts[0].startswith("."):
+                continue
+            if file.is_dir():
+                (partial / name).mkdir()
+            elif name.as_posix() not in rewritten:
+                try:
+                    os.link(file, partial / name)
+                except OSError:
+                    shutil.copy2(file, partial / name)
+        (partial / "scenario.yaml").write_text(new.scenario_yaml, encoding="utf-8")
+        write_signals(partial, new.signals)
+        write_measurements(partial, new.measurements)
+        rows = dict(run.manifest["rows"])
+        not_finite = dict(run.manifest["not_finite"])
+        for entry, counts in (("signals", rows), ("signals.value", not_finite)):
+            counts.pop(entry, None)
+        if new.signals:
+            rows["signals"] = sum(block.values.size for block in new.signals)
+            not_finite["signals.value"] = _not_finite(*(block.values for block in new.signals))
+        manifest = {**run.manifest, "rows": rows, "not_finite": not_finite, **new.changes}
+        _write_manifest(partial, manifest, new.measurements)
+        draw(partial)
 
 
 def _write_manifest(folder: Path, manifest: Mapping[str, Any], measurements: Sequence[Measurement]) -> None:

@@ -61,6 +61,7 @@ class UpdateAlignment(ObservedRounds):
     )
     passes: ClassVar[float] = 5.0
     texts: ClassVar[bool] = False
+    reads_update: ClassVar[bool] = True
 
     def values(self, context: SignalContext) -> Mapping[str, FloatArray]:
         """See `ObservedRounds.values`."""

@@ -27,7 +27,8 @@ def written(folder: Path) -> dict[str, bytes]:
     """Everything but what says how fast it was computed."""
     pictures = [path.name for path in sorted(folder.glob("reconstructions*.png"))]
     names = [*(f"{table}.parquet" for table in TABLES), "reconstructions.npz", *pictures, "params.safetensors"]
-    return {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
+    models = [path.relative_to(folder).as_posix() for path in sorted(folder.glob("models/*"))]
+    return {name: (folder / name).read_bytes() for name in [*names, *models] if (folder / name).exists()}
 
 
 class Stopping:

@@ -38,6 +38,7 @@ probes:
   - {kind: utility}
   - {kind: leakage, attack: {kind: inverting_gradients, steps: 30}, victims: 1, rounds: [2]}
 estimators: [{kind: memorisation}, {kind: exposure}]
+save: {models: {rounds: [1, -1], runs: 6}}
 speed: {shard: 1, workers: 2}
 """
 

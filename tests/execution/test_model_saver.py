@@ -75,7 +75,8 @@ def test_bytes_do_not_depend_on_the_engine(tmp_path: Path) -> None:
 
 def test_what_is_saved_changes_nothing_else(saved: Path, tmp_path: Path) -> None:
     plain = run(tiny(**SMALL, save={"params": True}), out=tmp_path)
-    assert written(plain) == written(saved)
+    others = {name: data for name, data in written(saved).items() if not name.startswith("models/")}
+    assert written(plain) == others
     assert plain.name != saved.name
     assert not (plain / "models").exists()
     assert "models" not in fedmem.read(plain).manifest
