@@ -14,7 +14,9 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.estimator import Models, SetEvidence, View
 from fedmem.contracts.evidence import Bank, Evidence, Participation, ReferenceEvidence, SignalEvidence
 from fedmem.contracts.measurement import Level
+from fedmem.contracts.signal import quantities_of
 from fedmem.estimation.randomisation import permute_coins
+from fedmem.scenario.catalogue import kinds, load
 
 ROLES = {"random_pattern": "canary", "mislabelled": "atypical", "typical": "typical"}
 
@@ -213,10 +215,18 @@ def make_bank(
 
 
 def with_signals(bank: Bank, names: Sequence[str]) -> Bank:
-    """The bank with these quantities of signals, each the loss: trained on an example they are lower."""
+    """The bank with these quantities of signals: the loss, or exp(−loss) where training on an example raises them."""
+    signs = {
+        measure.name: measure.trained_on for kind in kinds("signal") for measure in quantities_of(load("signal", kind))
+    }
     blocks = [
         SignalEvidence(
-            round=part.round, level=part.level, name=name, run=part.run, client=part.client, values=part.loss
+            round=part.round,
+            level=part.level,
+            name=name,
+            run=part.run,
+            client=part.client,
+            values=np.exp(-part.loss) if signs.get(name) == "higher" else part.loss,
         )
         for part in bank.evidence
         if part.set == "audit"

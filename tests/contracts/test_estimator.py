@@ -155,7 +155,7 @@ def test_estimator_leaves_the_view_unchanged_and_skips_missing(estimator: Estima
     estimator.estimate(view)
     estimator.tests(view)
     np.testing.assert_array_equal(view.margin, before)
-    for array in (view.margin, view.loss, view.correct, view.rank):
+    for array in (view.margin, view.loss, view.correct, view.rank, *view.signals.values()):
         array[:] = np.nan
     assert list(estimator.estimate(view)) == []
     assert list(estimator.tests(view)) == []
@@ -170,5 +170,6 @@ def test_kinds_do_not_influence_one_another(estimator: Estimator) -> None:
             arrays: dict[str, Any] = {
                 n: np.where(hidden, np.nan, getattr(view, n)) for n in ("loss", "margin", "correct", "rank")
             }
+            arrays["signals"] = {name: np.where(hidden, np.nan, values) for name, values in view.signals.items()}
             alone = {(e.metric, e.labels, e.kind): e.value for e in estimator.estimate(replace(view, **arrays))}
             assert alone == {key: value for key, value in whole.items() if key[2] == kind}
