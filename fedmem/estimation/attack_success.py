@@ -2,7 +2,7 @@
 
 Runs are split into shadow runs and target runs. The attack scores each target run from the shadow runs and that run
 alone. Its success on one example is the AUC over target runs. Of all pairs of a run with the example and a run without
-it, this is the share in which the first scores higher, ties half. Leaving out one run after another instead would pull
+it, the first scores higher in this share, ties half. Leaving out one run after another instead would pull
 this below one half, since it moves the means of the side of that run. Here shadow runs are fixed. Without memorisation
 each coin of a target run is independent of them, and the expected AUC is one half.
 

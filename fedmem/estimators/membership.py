@@ -121,12 +121,12 @@ class Membership:
         """Per kind, `auc` and, where the data support them, `tpr`."""
         audit, label = view.audit, labels_of_attack(self.attack)
         estimates: list[Estimate] = []
-        if not self.is_shown(view):
+        if not is_shown(view, self.attack):
             return estimates
         for kind in audit.kinds:
             rows = np.flatnonzero(audit.kind == kind)
             is_in = audit.is_in[:, rows]
-            signals = self.signals(view, rows)
+            signals = signals_on(view, rows, self.attack)
             scores = self._scores(signals, view)
             is_scored = ~np.isnan(scores)
             n_out = int((is_scored & ~is_in).sum())
@@ -167,27 +167,12 @@ class Membership:
     def membership_scores(self, view: View) -> Sequence[MembershipScores]:
         """The scores that `estimate` reads, kind by kind."""
         result: list[MembershipScores] = []
-        for kind in view.audit.kinds if self.is_shown(view) else ():
+        for kind in view.audit.kinds if is_shown(view, self.attack) else ():
             rows = np.flatnonzero(view.audit.kind == kind)
-            scores = self._scores(self.signals(view, rows), view)
+            scores = self._scores(signals_on(view, rows, self.attack), view)
             is_in = view.audit.is_in[:, rows]
             result.append(MembershipScores(kind=kind, labels=labels_of_attack(self.attack), scores=scores, is_in=is_in))
         return result
-
-    def is_shown(self, view: View) -> bool:
-        """Whether the place has the sequences of models that the attack reads."""
-        declared = attack_declaration(self.attack)
-        if declared.reads_others and view.others is None:
-            return False
-        return not declared.reads_series or (view.series is not None and view.place != "others")
-
-    def signals(self, view: View, rows: IntArray) -> Sequence[Signals]:
-        """The evidence of each of the Q models on these examples, with the series that the attack declares."""
-        declared = attack_declaration(self.attack)
-        series = series_until(view, rows, declared.reads_series)
-        others = others_until(view, rows, declared.reads_others)
-        models = [_signals(view, rows, q, self.attack) for q in range(view.margin.shape[1])]
-        return [replace(signals, series=series, others=others) for signals in models]
 
     def _scores(self, signals: Sequence[Signals], view: View) -> FloatArray:
         """(R, n) scores of these examples: each of the Q models attacked alone, then averaged."""
@@ -250,6 +235,23 @@ class Membership:
             again: Callable[[BoolArray], FloatArray] = under(signals)
             return again
         return lambda is_in: self.attack.scores(replace(signals, is_in=is_in))
+
+
+def is_shown(view: View, attack: MembershipAttack) -> bool:
+    """Whether the place has the sequences of models that the attack reads."""
+    declared = attack_declaration(attack)
+    if declared.reads_others and view.others is None:
+        return False
+    return not declared.reads_series or (view.series is not None and view.place != "others")
+
+
+def signals_on(view: View, rows: IntArray, attack: MembershipAttack) -> Sequence[Signals]:
+    """The evidence of each of the Q models on these examples, with the series that the attack declares."""
+    declared = attack_declaration(attack)
+    series = series_until(view, rows, declared.reads_series)
+    others = others_until(view, rows, declared.reads_others)
+    models = [_signals(view, rows, q, attack) for q in range(view.margin.shape[1])]
+    return [replace(signals, series=series, others=others) for signals in models]
 
 
 def _signals(view: View, rows: IntArray, q: int, attack: MembershipAttack) -> Signals:
