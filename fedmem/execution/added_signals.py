@@ -233,7 +233,7 @@ def _read(
                     transitions = list(_transitions(content, some))
                     for block in reader.read(transitions) if transitions else ():
                         found.setdefault((block.round, block.level, block.name), []).append(block)
-    return [_fill_models(parts, evidence[parts[0].round, parts[0].level]) for parts in found.values()]
+    return [_values_of_all_models(parts, evidence[parts[0].round, parts[0].level]) for parts in found.values()]
 
 
 def _transitions(content: ModelsFile, runs: set[int]) -> Iterator[Transition]:
@@ -321,7 +321,7 @@ def _require_same_losses(
             )
 
 
-def _fill_models(parts: Sequence[SignalEvidence], block: Evidence) -> SignalEvidence:
+def _values_of_all_models(parts: Sequence[SignalEvidence], block: Evidence) -> SignalEvidence:
     """The values of one quantity at all models of a round and level, NaN at those that were not saved."""
     rows = {place: row for row, place in enumerate(zip(block.run.tolist(), block.client.tolist(), strict=True))}
     values = np.full((len(block.run), parts[0].values.shape[1]), np.nan)
