@@ -1,0 +1,36 @@
+"""The banks of runs that experiments on proxies and on vulnerability share: one for each data set and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import fedmem
+from fedmem.contracts.evidence import Bank
+from fedmem.results.read import read_bank
+
+HERE = Path(__file__).resolve().parent
+
+_TEXT_SIGNALS = "grad_norm last_layer_norm el2n entropy logit_margin"
+DATA = {
+    "digits": [],
+    "fashion_mnist": ["dataset={kind: fashion_mnist, rows: 1200, test: 500}", "model.hidden=[128, 128]"],
+    "texts": [
+        "dataset={kind: shakespeare, clients: 8, length: 30, max_chars: 4000, test: 0.1}",
+        "partition={kind: natural}",
+        "model={kind: char_rnn, embedding: 24, hidden: 48}",
+        "client={kind: sgd, lr: 2.0, epochs: 5, batch_size: 8, clip: 1.0}",
+        "injections=[{kind: typical, per_client: 40}, {kind: random_tokens, per_client: 3, share: 0.5}]",
+        "exclusion=remove",
+        "population=10",
+        "rounds=8",
+        "signals=[" + ", ".join(f"{{kind: {kind}, every: 8}}" for kind in _TEXT_SIGNALS.split()) + "]",
+    ],
+}
+"""The settings of each data set, beside `scenario.yaml`."""
+
+
+def bank(data: str, seed: int, out: Path, settings: Sequence[str] = ()) -> Bank:
+    """The runs of one data set and seed, trained if they are not there."""
+    scenario = fedmem.load_scenario(HERE / "scenario.yaml", [f"seed={seed}", *DATA[data], *settings])
+    return read_bank(fedmem.run(scenario, out=out))
