@@ -15,6 +15,13 @@ _TEXT_SIGNALS = "grad_norm last_layer_norm el2n entropy logit_margin"
 DATA = {
     "digits": [],
     "fashion_mnist": ["dataset={kind: fashion_mnist, rows: 1200, test: 500}", "model.hidden=[128, 128]"],
+    "digits_slow": [
+        "runs=8",
+        "rounds=60",
+        "client.epochs=1",
+        "observe={every: 5}",
+        "signals=[{kind: el2n}, {kind: input_curvature, every: 5, directions: 4}]",
+    ],
     "texts": [
         "dataset={kind: shakespeare, clients: 8, length: 30, max_chars: 4000, test: 0.1}",
         "partition={kind: natural}",
