@@ -3,9 +3,9 @@
     python experiments/proxies/run.py --jobs 2
 
 Finished federations lie in `--out` and are not trained twice, so that the command goes on where it was interrupted. It
-Finished federations lie in `--out` and are not trained twice, so that the command goes on where it was interrupted. It
 writes `results.csv`, `gates.csv` and `proxies.png`; every number in README.md is a row of one of them. The experiment
 on vulnerability reads the same federations.
+"""
 
 from __future__ import annotations
 
