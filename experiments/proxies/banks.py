@@ -11,7 +11,6 @@ from fedmem.results.read import read_bank
 
 HERE = Path(__file__).resolve().parent
 
-_TEXT_SIGNALS = "grad_norm last_layer_norm el2n entropy logit_margin"
 DATA = {
     "digits": [],
     "fashion_mnist": ["dataset={kind: fashion_mnist, rows: 1200, test: 500}", "model.hidden=[128, 128]"],
@@ -30,8 +29,11 @@ DATA = {
         "injections=[{kind: typical, per_client: 40}, {kind: random_tokens, per_client: 3, share: 0.5}]",
         "exclusion=remove",
         "population=10",
+        "runs=16",
         "rounds=8",
-        "signals=[" + ", ".join(f"{{kind: {kind}, every: 8}}" for kind in _TEXT_SIGNALS.split()) + "]",
+        "observe={every: 2}",
+        "signals=[{kind: el2n, every: 8}, {kind: entropy, every: 8}, {kind: logit_margin, every: 8}, "
+        "{kind: grad_norm, every: 8, levels: [global]}]",
     ],
 }
 """The settings of each data set, beside `scenario.yaml`."""

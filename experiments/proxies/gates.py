@@ -166,7 +166,7 @@ def page_table(found: pd.DataFrame) -> str:
     lines = []
     for (claim, data), rows in found.groupby(["claim", "data"], sort=False):
         cells = {row.level: f" {_cell(row)}" for row in rows.itertuples()}
-        lines.append(f"| {claim} | {NAMES[data]} |{cells.get('local', '')} |{cells.get('global', '')} |")
+        lines.append(f"| {claim} | {NAMES[str(data)]} |{cells.get('local', '')} |{cells.get('global', '')} |")
     return "\n".join(lines)
 
 
