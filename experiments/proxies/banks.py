@@ -22,18 +22,18 @@ DATA = {
         "signals=[{kind: el2n}, {kind: input_curvature, every: 5, directions: 4}]",
     ],
     "texts": [
-        "dataset={kind: shakespeare, clients: 8, length: 30, max_chars: 4000, test: 0.1}",
+        "dataset={kind: shakespeare, clients: 8, length: 12, max_chars: 2400, test: 0.1}",
         "partition={kind: natural}",
         "model={kind: char_rnn, embedding: 24, hidden: 48}",
-        "client={kind: sgd, lr: 2.0, epochs: 5, batch_size: 8, clip: 1.0}",
+        "client={kind: sgd, lr: 2.0, epochs: 8, batch_size: 8, clip: 1.0}",
         "injections=[{kind: typical, per_client: 40}, {kind: random_tokens, per_client: 3, share: 0.5}]",
         "exclusion=remove",
         "population=10",
         "runs=16",
-        "rounds=8",
+        "rounds=6",
         "observe={every: 2}",
-        "signals=[{kind: el2n, every: 8}, {kind: entropy, every: 8}, {kind: logit_margin, every: 8}, "
-        "{kind: grad_norm, every: 8, levels: [global]}]",
+        "signals=[{kind: el2n, every: 6}, {kind: entropy, every: 6}, {kind: logit_margin, every: 6}, "
+        "{kind: grad_norm, every: 6, levels: [global]}]",
     ],
 }
 """The settings of each data set, beside `scenario.yaml`."""
