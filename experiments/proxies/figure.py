@@ -19,7 +19,7 @@ from fedmem.studies.experiment_figure import (
     page_panels,
 )
 
-NAMES = {"digits": "digits", "fashion_mnist": "Fashion-MNIST", "texts": "texts"}
+NAMES = {"digits": "digits", "fashion_mnist": "Fashion", "texts": "texts"}
 PROXIES = {
     "loss": "loss",
     "cumulative_loss": "cumulative loss",
