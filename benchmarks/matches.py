@@ -138,7 +138,7 @@ def _probes() -> Match:
 
 
 def _signals() -> Match:
-    """Gradient norms and EL2N at every observed round: over observing alone, and over what `fedmem check` says."""
+    """Gradient norms and EL2N at every observed round: relative to observing alone, and to what `fedmem check` says."""
     plain, observed, read = (
         ours("watching", f"16 runs of W1{how}", "messages") for how in ("", ", observed", ", signals")
     )

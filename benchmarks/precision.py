@@ -5,9 +5,10 @@ training and the estimates, and writes `precision.csv` beside this file. The rat
 
     (its standard error × √its seconds) / (that of plain runs × √their seconds),
 
-as an error falls with the root of the number of runs. Below 1 the way gains. The standard error is the root of the mean
-over examples of the squared error of in minus out, by probability. Of shared batches it is that about these batches,
-which is another quantity. The aim for the regression was 0.71, the precision of twice as many runs.
+as an error falls with the root of the number of runs. Below 1 the way is better than more runs. The standard error is
+the root of the mean over examples of the squared error of in minus out, by probability. With shared batches, the
+estimate is conditional on these batches, which is another quantity. The aim for the regression was 0.71, the precision
+of twice as many runs.
 """
 
 from __future__ import annotations

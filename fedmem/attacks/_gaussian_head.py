@@ -9,7 +9,7 @@ import numpy as np
 from fedmem.contracts.arrays import FloatArray
 
 _STEPS = 20
-"""Steps of the fit. The likelihood is flat before."""
+"""Steps of the fit; the likelihood stops rising earlier."""
 
 FLOOR = 1e-6
 """Smallest variance, where values have a variance of about 1."""
@@ -56,7 +56,7 @@ class GaussianHead:
         )
 
     def standardise(self, rows: FloatArray, values: FloatArray) -> FloatArray:
-        """Standard normal scores of values given rows: Φ⁻¹ of the level of the quantile that each value is.
+        """Standard normal scores of values given rows: Φ⁻¹ of the quantile level of each value.
 
         A new value differs from the fitted mean by its own spread and by the error of the mean. Its spread is known up
         to the error of its logarithm. So the level is that of a t law, with 2 / error² degrees of freedom.

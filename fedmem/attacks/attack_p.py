@@ -21,8 +21,8 @@ class AttackP:
     the population. For an example that is exchangeable with the population, P(score ≥ k / (n + 1)) = 1 − k / (n + 1)
     exactly, without ties. With ties it is at most that.
 
-    - An audit example is exchangeable with the population only if it is drawn alike. With label skew or wrong labels it
-      is not, and scores differ between examples whether or not they are members;
+    - An audit example is exchangeable with the population only if both come from one distribution. With label skew or
+      wrong labels it is not, and scores differ between examples whether or not they are members;
     - `by_class` compares with population examples of the same label only, which is a threshold for each class. The
       score then has n_y + 1 values, and is 0 for a label that the population lacks. Use 20 rows a class or more;
     - does not read the coins; NaN where the margin is NaN, and everywhere without a population.

@@ -23,7 +23,8 @@ class AttackR:
     - Without memorisation, members and non-members have the same scores, spread evenly over k + 1 values for k
       references. So the AUC is exactly ½ on average, whatever the losses. With unequal numbers of references the TPR
       would exceed the FPR by up to 1 / (k + 1) without any memorisation;
-    - with R runs, k is R / 2 − 1. Equal scores are refused together, so false positive rates below 2 / R find nobody;
+    - with R runs, k is R / 2 − 1. A threshold cannot separate equal scores, so false positive rates below 2 / R find no
+      member;
     - NaN where the margin is NaN, and without a reference.
 
     >>> margin = np.array([[3.0], [0.1], [2.8], [0.0]])

@@ -18,8 +18,8 @@ _SIGN = {"loss": -1.0, "update_alignment": 1.0, "update_descent": 1.0, "grad_nor
 class AverageSignal:
     """Guesses by the mean of one quantity over the rounds, without anything to compare it with.
 
-    The score is the mean over the observed rounds so far in which the model or update was there. Its sign is such that
-    higher means member. It is in the unit of the quantity:
+    The score is the mean over the observed rounds so far that have the model or update. Its sign is such that higher
+    means member. It is in the unit of the quantity:
 
     - `loss`: −loss of the model (Loss-Series). With one round it is the loss threshold;
     - `update_alignment`: cosine of the update and −∇ of the loss at the model before (Avg-Cosine). A server has both,
@@ -28,12 +28,12 @@ class AverageSignal:
     - `update_descent`: inner product −⟨∇ loss, update⟩, in nats (Grad-Diff, by its leading term);
     - `grad_norm`: −‖∇ loss‖ of the model after training (Grad-Norm).
 
-    All but `loss` need the signal of that name in `signals`. Like every threshold without calibration, easy examples
-    look like members, and so do the labels that a client has many of. A comparison with `fedmia` shows what the other
-    clients are worth as a reference.
+    All but `loss` need the signal of that name in `signals`. As with every score without calibration, easy examples
+    look like members, and so do labels that are common at a client. A comparison with `fedmia` shows what the other
+    clients add as a reference.
 
     - reads no coins and no other run;
-    - not at the other clients. NaN where the margin is NaN, or no round has a value.
+    - has no scores at the other clients. NaN where the margin is NaN, or no round has a value.
 
     Fields:
         signal: the quantity.

@@ -29,7 +29,7 @@ class ConfidenceSeries:
     - the penalty of the weights is `ridge` times their number; all rounds are used, and none is chosen by its accuracy;
     - rounds without the model are skipped, and a sequence shorter than `length` counts as average where it is missing;
     - reads coins, those of other runs or of other examples; never that of the target;
-    - not at the other clients. NaN where the margin is NaN.
+    - has no scores at the other clients. NaN where the margin is NaN.
 
     Fields:
         length: the number of last values that are read.

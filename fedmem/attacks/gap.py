@@ -19,7 +19,7 @@ class Gap:
     right. It needs one label from the model, so it is the baseline of all attacks on labels alone.
 
     - The AUC is ½ + (accuracy on members − accuracy on non-members) / 2;
-    - with two scores only, a small false positive rate finds nobody;
+    - with two scores only, a small false positive rate finds no member;
     - does not read the coins; NaN where the model was not observed.
 
     >>> margin = np.array([[2.0, -1.0]])

@@ -19,11 +19,11 @@ class LabelOnly:
     1; higher means member. The model gives labels alone. The share stands for the distance to the decision boundary:
     for a linear boundary at distance d it is Φ(d / σ) on average.
 
-    - Robustness is difficulty first. Without `calibrate` an easy example looks like a member, and a hard one like a
-      non-member;
-    - `calibrate` subtracts the mean over the other runs without the example, as `watson` does. The attack then knows
-      shadow runs, reads coins, and its null is estimated by re-dealt coins;
-    - the score has as many values as there are noisy copies, and one. Equal scores are refused together;
+    - Robustness mostly reflects difficulty. Without `calibrate` an easy example looks like a member, and a hard one
+      like a non-member;
+    - `calibrate` subtracts the mean over the other runs without the example, as `watson` does. The attack then needs
+      shadow runs and reads coins, so its null is estimated by re-dealt coins;
+    - the score has one value more than there are noisy copies. A threshold cannot separate equal scores;
     - NaN where the signal is NaN.
 
     Fields:

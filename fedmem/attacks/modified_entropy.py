@@ -17,9 +17,9 @@ class ModifiedEntropy:
     """Modified entropy with class thresholds (Song and Mittal, 2021), leave one run out.
 
     The score is τ_y minus the signal `modified_entropy`, −(1 − p_y) log p_y − Σ over c ≠ y of p_c log(1 − p_c). It is
-    in nats; higher means member, and above 0 the authors' attack says member. The threshold τ_y is the one that
-    best tells members from non-members of the same kind and class. It has the largest share of members below it, minus
-    that of non-members. It is learnt from the other examples in the other runs.
+    in nats; higher means member, and above 0 the authors' attack says member. The threshold τ_y is the one that best
+    separates members from non-members of the same kind and class: the share of members below it, minus that of
+    non-members, is largest. It is learnt from the other examples in the other runs.
 
     - Without `by_class` there is no threshold (τ = 0): one model is enough, no coin is read, and hard classes look like
       non-members;
@@ -41,7 +41,7 @@ class ModifiedEntropy:
     """
 
     title: ClassVar[str] = "modified entropy"
-    legend: ClassVar[str] = "attack by an entropy that is 0 only for a sure and right prediction"
+    legend: ClassVar[str] = "attack by an entropy that is 0 only for a confident and correct prediction"
     knows: ClassVar[str] = (
         "probabilities of one model; with by_class, also of shadow runs with and without examples of the same kind"
     )
@@ -92,7 +92,7 @@ class ModifiedEntropy:
 
 
 def thresholds_by_others(values: FloatArray) -> Callable[[BoolArray], FloatArray]:
-    """For each run and example, the threshold below which there are most more members than non-members (R, m).
+    """For each run and example (R, m), the threshold below which the share of members exceeds that of non-members most.
 
     It is a function of the coins (R, m). The run and the example themselves are left out. Shares are compared, so that
     both sides weigh the same. A threshold lies midway between two values, or at the largest. NaN where the value is

@@ -21,7 +21,7 @@ class Nasr:
     It reads the last `length` models of a sequence. Of each it takes the loss, the margin, the norm of the last layer's
     gradient, and the alignment of the update with the example. At the owner it is the local attacker, a server that
     sees the client alone. At level global it is a client that sees the aggregates. The paper's attacker also reads
-    activations and whole gradients; its active attacks are not here.
+    activations and whole gradients; its active attacks are not implemented.
 
     With `trained_on: other_examples`, the attacker sees one federation and knows which of half of the other examples
     are members. Quantities are measured from their mean over examples. With `other_runs`, it is trained on the other
@@ -31,7 +31,7 @@ class Nasr:
     - the penalty of the weights is `ridge` times their number;
     - rounds without the model are skipped, and a sequence shorter than `length` counts as average where it is missing;
     - reads coins, those of other examples or of other runs; never that of the target;
-    - not at the other clients. NaN where the margin is NaN.
+    - has no scores at the other clients. NaN where the margin is NaN.
 
     Fields:
         length: the number of last values that are read of each quantity.

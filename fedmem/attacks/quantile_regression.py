@@ -25,16 +25,17 @@ class QuantileRegression:
     member at rate α if the score exceeds z_{1−α}, which is φ > q̂_{1−α}(x).
 
     - Features are the first principal components of the inputs of the population, an indicator of each label of the
-      population, and 1. Of texts they are those of token counts. The authors fine-tune a pretrained network instead;
+      population, and 1. For texts, they are components of token counts. The authors fine-tune a pretrained network
+      instead;
     - v(x) is the variance of μ(x) by the fit. Without it, too many population rows outside the fit would exceed q̂. At
       300 rows and normal margins, the share above q̂ is α within chance;
-    - margins that are not normal given x miscalibrate rates, not the order of examples with alike features;
+    - margins that are not normal given x make the rates wrong, but not the order of examples with similar features;
     - an example with a wrong label is compared with the rows of that label;
     - does not read the coins; NaN where the margin is NaN, without a population, and with fewer than 50 rows of it.
 
     Fields:
         features: Principal components of the inputs. 20 suit some hundred rows of population, more need thousands.
-        ridge: Strength of the penalty on the weights, in rows of the population that say 0.
+        ridge: Strength of the penalty on the weights, as a number of population rows that would pull them to 0.
 
     >>> QuantileRegression().reads
     ('labels', 'inputs')

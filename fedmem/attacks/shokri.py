@@ -32,7 +32,7 @@ class Shokri:
 
     - The authors train a neural network for each class, on thousands of predictions. With some hundred, a linear
       classifier is what can be learnt. The three largest probabilities are as good as all (Salem et al., 2019);
-    - one classifier serves all examples of a class, and knows no difficulty of single examples, as `lira` does;
+    - one classifier serves all examples of a class. Unlike `lira`, it ignores how difficult single examples are;
     - neither the run nor the example that is scored is learnt from. The AUC without memorisation is then .495 with 8
       runs in a simulation, and nearer to ½ with more. The null is estimated by re-dealt coins;
     - NaN where the signal is NaN, and where fewer than two members or non-members of a class are left.

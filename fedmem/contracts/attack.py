@@ -74,7 +74,7 @@ class Signals:
     """The axis of the runs in each field, or in each array of a mapping; None for a field without runs."""
 
     def take_runs(self, runs: IntArray) -> Signals:
-        """The same of these runs alone.
+        """The evidence of these runs alone.
 
         >>> one = Signals(margin=np.zeros((4, 2)), is_in=np.zeros((4, 2), bool)).take_runs(np.array([0, 2]))
         >>> one.margin.shape
@@ -209,7 +209,7 @@ class ReconstructionAttack(Protocol):
 
 
 MembershipGrant = Literal["labels", "correct", "inputs"]
-"""The knowledge that a membership attack may declare beside margins and coins; see `Signals`."""
+"""The knowledge that a membership attack may declare in addition to margins and coins; see `Signals`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,13 +221,13 @@ class AttackDeclaration(Needs):
         legend: One line about it for the legend.
         precedence: Among several attacks those of the smallest value are the headline, and the first is in examples.
         texts: Whether it reconstructs texts.
-        reads: What a membership attack is granted beside margins and coins, of `MembershipGrant`.
+        reads: What a membership attack is given in addition to margins and coins, of `MembershipGrant`.
         reads_coins: Whether membership scores depend on the coins; if so, they are computed again under re-dealt coins.
             A subclass with methods of its own declares it again, as the following ones.
         chance: The AUC without memorisation; None if it is not known.
         reads_series: The quantities of which it reads `Signals.series`: `loss`, `margin`, `correct`, or measures of
             signals. It is not run at the other clients.
-        reads_others: Those of which it reads `Signals.others`. It is run at the owner alone.
+        reads_others: The quantities of which it reads `Signals.others`. It is run at the owner alone.
         scores_under_coins: `scores_under_coins(signals)`, the membership scores as a function of the coins (R, m); None
             to compute them again.
     """

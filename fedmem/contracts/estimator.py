@@ -207,7 +207,7 @@ class ExampleTarget:
 
     Attributes:
         metric: The measure.
-        labels: Of its estimates.
+        labels: The labels of its estimates.
         from_runs: The values (m,) from a part of the runs (R,), True for those that count; NaN where there is none.
     """
 

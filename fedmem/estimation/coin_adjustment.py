@@ -1,7 +1,7 @@
-"""Less noise for differences of in and out: take off what the coins of other examples explain, without bias.
+"""Lower the noise of in − out differences: subtract what the coins of other examples explain, without bias.
 
 Runs differ in which other examples are in. What that does to the outcome y of example j is noise for the difference of
-its in and out runs. It is predicted from the coins of the others, and the prediction is taken off:
+its in and out runs. It is predicted from the coins of the others, and the prediction is subtracted:
 
     adjusted_j = mean over in runs of (y − f) − mean over out runs of (y − f).
 
@@ -14,7 +14,7 @@ each, and f is fitted on the runs outside the fold. Given these runs, their coin
 function of the coins of others. Every way in which the coins of j could have fallen inside the fold is equally likely.
 None of them changes the coins of others. So the mean of f over in runs of the fold and that over out runs have the same
 expectation. This holds for any outcome, linear or not. A fit on all runs would know the outcomes that it corrects. With
-more in than out runs in a fold, f would take a share of the effect of j off.
+more in than out runs in a fold, f would remove part of the effect of j.
 
 Coefficients are the same for all examples of a kind, since a few runs cannot tell those of single examples apart. They
 are in units of the spread of each outcome in the training runs.
@@ -84,7 +84,7 @@ def balanced_folds(is_in: BoolArray, order: IntArray, folds: int = FOLDS) -> Int
 
     Args:
         is_in: (G, n) coins.
-        order: (G,) a random order of the runs, drawn without a look at coins or outcomes.
+        order: (G,) a random order of the runs, drawn independently of coins and outcomes.
         folds: The most folds.
 
     Examples:
@@ -130,7 +130,7 @@ def adjust(values: FloatArray, is_in: BoolArray, features: FloatArray, folds: In
 def _fit(y: FloatArray, coins: BoolArray, z: FloatArray, training: FloatArray) -> tuple[FloatArray, FloatArray]:
     """(J, F) coefficients and (J, n) spreads of outcomes from each of J sets of training runs (J, G).
 
-    The mean over in runs and that over out runs are taken off outcomes and features of each example.
+    The mean over in runs and that over out runs are subtracted from outcomes and features of each example.
     """
     runs, n, count = z.shape
     products, crossed = np.zeros((len(training), count, count)), np.zeros((len(training), n, count))

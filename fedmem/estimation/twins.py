@@ -1,8 +1,9 @@
 """Twins: runs with the same coins and rows, which differ in training noise alone.
 
-A coin row is one draw of all coins. Coin rows are independent, and twins are not. So p deal the coins of coin rows,
-intervals take coin rows as clusters, and halves of runs never divide twins. An attacker who has a twin of the attacked
-run as a shadow run would know its coins. So the runs are divided into sets without twins, and each is attacked alone.
+A coin row is one draw of all coins. Coin rows are independent, and twins are not. So p re-deal the coins of whole coin
+rows, intervals take coin rows as clusters, and halves of runs never divide twins. An attacker who has a twin of the
+attacked run as a shadow run would know its coins. So the runs are divided into sets without twins, and each is attacked
+alone.
 
 Without twins, all functions give back what they are given.
 """

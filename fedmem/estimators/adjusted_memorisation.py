@@ -1,4 +1,4 @@
-"""Memorisation with less noise: what the coins of other examples explain is taken off the outcomes, without bias."""
+"""Memorisation with less noise: outcomes minus what the coins of other examples explain, without bias."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class AdjustedMemorisation:
     """Self-influence as `memorisation` has it, from outcomes that the coins of other examples are regressed out of.
 
     The expectation is that of `memorisation`, over coins, replacement rows and batches. The module
-    `fedmem.estimation.coin_adjustment` has the reason. What is gained depends on how much of the noise the coins of
-    near examples explain. With 64 runs of `quickstart`, the standard error of the probability of one example is 0.96
-    to 1.01 times that of `memorisation`. This is far from the precision of twice as many runs, 0.71.
+    `fedmem.estimation.coin_adjustment` explains why. The gain depends on how much of the noise the coins of near
+    examples explain. With 64 runs of `quickstart`, the standard error of the probability of one example is 0.96 to 1.01
+    times that of `memorisation`. This is far from the precision of twice as many runs, 0.71.
 
     - `memorisation_adjusted`: by correctness (no label) and by the probability of the label (`statistic` =
       `probability`), of kinds and of single examples, in the summary. The interval of a kind is from two-way clusters,
@@ -51,8 +51,8 @@ class AdjustedMemorisation:
         Measure(
             name=_NAME,
             title="memorisation, adjusted",
-            means="Memorisation from outcomes less what the inclusion of other examples explains.",
-            is_not="It is not another quantity: it estimates memorisation, with other noise.",
+            means="Memorisation from outcomes minus what the inclusion of other examples explains.",
+            is_not="It is no new quantity: it estimates memorisation, with different noise.",
             unit="share",
             range=(-1.0, 1.0),
             null=0.0,

@@ -1,4 +1,4 @@
-"""Consistency (C-score): how often models that did not train on an example are right, how sure, and how alike."""
+"""Consistency (C-score): how often models without an example are right, how confident they are, and how similar."""
 
 from __future__ import annotations
 

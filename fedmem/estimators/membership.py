@@ -48,7 +48,7 @@ class Membership:
     is 0.5. The summary also has a p of no memorisation from the same deals, exact whatever the null. The others of an
     attack that reads coins have no such p.
 
-    Of twins, runs with the same coins, one is never a shadow run of another. The runs are divided into sets without
+    A run is never a shadow run of its twins, the runs with the same coins. The runs are divided into sets without
     twins, and each set is attacked alone. An attack then has R / twins runs.
 
     Never per example: leaving the target out pulls each example's own AUC below one half. So no example is compared

@@ -26,8 +26,8 @@ class NoiseCeiling:
     Twins have the same coins and rows, and differ in training noise: batches, and initial weights and cohorts where
     each run has its own. With T twins, the variance of an outcome of one example over runs is the sum of three parts:
 
-    - `own`: (mean over in runs − mean over out runs)² / 4, less its noise;
-    - `others`: the variance over coin rows within each side, less 1/T of the noise. It is from the coins of other
+    - `own`: (mean over in runs − mean over out runs)² / 4, minus its noise;
+    - `others`: the variance over coin rows within each side, minus 1/T of the noise. It is from the coins of other
       examples, and from replacement rows;
     - `noise`: the variance between twins.
 
@@ -37,8 +37,8 @@ class NoiseCeiling:
     - `noise_ceiling`: √(1 − share of noise), the largest correlation that anything known before training can have with
       the outcome of a single run. No prediction from coins does better. Undefined where the share is above 1.
 
-    The label `of` says of what: the probability of the label, or a quantity of a signal or another estimator. Both are
-    in the summary, with Student's t interval by the jackknife over coin rows.
+    The label `of` names the outcome: the probability of the label, or a quantity of a signal or another estimator. Both
+    are in the summary, with Student's t interval by the jackknife over coin rows.
 
     Fields: none.
 
@@ -52,7 +52,7 @@ class NoiseCeiling:
         Measure(
             name="variance_share",
             title="share of the variance over runs",
-            means="The share of the variance of an outcome over runs that one cause has.",
+            means="The share of the variance of an outcome over runs that is due to one cause.",
             is_not="A large share of noise does not mean that an example is not memorised.",
             null=math.nan,
             direction="neither",

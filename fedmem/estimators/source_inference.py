@@ -30,23 +30,25 @@ _FLIPS = 2000
 class SourceInference:
     """How often an attacker who knows that an example was trained on names its owning client (Hu and others, 2021).
 
-    The candidates are the clients of the round of the owner's model. The attacker sees the model of each, and names
-    the client of the smallest loss on the example. Equal losses share it, so that equal models have 1/K.
+    The candidates are the clients of the round of the owner's model. The attacker sees the model of each, and names the
+    client of the smallest loss on the example. Clients with equal losses share the guess, so that equal models give
+    1/K.
 
     - `source_inference`: the share of members whose owner is named, or is among three (label `top`). The null is the
-      same share over runs without the example, where nobody trained on it. It is what the label skew of clients gives.
-      p is by re-dealt coins, exact;
+      same share over runs without the example, where nobody trained on it. It shows what the label skew of clients
+      gives. p is by re-dealt coins, exact;
     - label `rule`: `loss` is that attacker. `size` names the client of the largest log n − loss, with n its number of
       base rows. In the summary, `rounds` names the smallest mean rank of the loss over all rounds of a client;
     - `source_rank`: the share of the other clients whose loss is larger, ties half;
-    - `source_over_labels`: the share of members named by `loss`, minus that of an attacker who sees no model. This one
-      names the client with the largest share of the label, (n_y + 1) / (n + C). The two attackers are exchanged for
-      all examples of an owner at once, which gives p;
+    - `source_over_labels`: the share of members named by `loss`, minus that of an attacker who sees no model. The
+      latter names the client with the largest share of the label, (n_y + 1) / (n + C). The two attackers are exchanged
+      for all examples of an owner at once, which gives p;
     - `source_baseline`: the shares that the label prior (rule `labels`), the largest client (`size`) and chance
       (`chance`, 1/K) give for the same members.
 
-    Clients that hold a copy as well are no candidates. Members only: an attacker has to infer membership first. The
-    accuracy of published tables is to be compared with `source_baseline`, since it may be the label prior alone.
+    Other clients that hold a copy of the example are not candidates. All values are about members: an attacker has to
+    infer membership first. Compare published accuracies with `source_baseline`, since the label prior alone may reach
+    them.
 
     Only at the owner, with a roster that runs share. Texts have no label prior, and no sizes.
 
@@ -85,7 +87,7 @@ class SourceInference:
             title="source inference minus label prior",
             means="The share of members whose owning client is named by losses, minus the share that is named by the "
             "labels of clients alone.",
-            is_not="It is no effect of training on the example: models know the labels of clients as well.",
+            is_not="It is not the effect of training on the example: models also reflect the labels of clients.",
             unit="share",
             range=(-1.0, 1.0),
             null=0.0,

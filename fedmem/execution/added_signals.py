@@ -316,7 +316,7 @@ def _require_same_losses(
         if not np.allclose(now, then, rtol=TOLERANCE, atol=TOLERANCE, equal_nan=True):
             raise RunError(
                 f"{file} cannot be used: its models give other losses than {file.parents[1] / 'evidence.parquet'} has. "
-                "It is that of another run, or packages compute in another way. Put the file back, or run the "
+                "It belongs to another run, or packages compute differently. Put the file back, or run the "
                 "scenario again with --force"
             )
 

@@ -56,7 +56,7 @@ def _signals(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
         if data.modality.tokens and not declared.texts:
             suitable_kinds = ", ".join(_text_kinds("signal", SignalDeclaration))
             reason = (
-                "stores one value for each class of an example, but {} has passages, in which many tokens are asked"
+                "stores one value for each class of an example, but {} has passages, each with many predicted tokens"
                 if declared.per_class
                 else "reads inputs as numbers and may move them, but {} has texts, rows of tokens"
             )

@@ -26,7 +26,7 @@ QUANTILES = 16
 
 _SET = Label("set", "text", "the rows that are read: base rows, or a kind of audit example")
 _BLOCK = Label("block", "whole", "how many blocks of the network come before: 0 is the input, the last one the logits")
-_TARGETS = Label("targets", "text", "true: the labels of the data set, where the rows are trained on with others")
+_TARGETS = Label("targets", "text", "true: the labels of the data set, where clients train on other labels")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -115,7 +115,7 @@ def proxy_scatters(summary: Summary) -> Iterator[ProxyScatter]:
         caption = (
             f"{proxy.title} against memorisation by probability, one point for each example. The interval of ρ is "
             "95 %. ρ is the rank correlation over all kinds, from runs that do not overlap and corrected for noise. "
-            "Points share the noise of their runs, so that they may look more or less alike than ρ says"
+            "Points share the noise of their runs, so that they may look more or less related than ρ says"
         )
         title = f"{proxy.title} against memorisation"
         yield ProxyScatter(

@@ -378,7 +378,7 @@ def _limits(table: Summary, kinds: Sequence[KindSummary]) -> Iterator[str]:
     if scenario.get("initial_weights") == "shared":
         yield "All runs share their initial weights; intervals do not cover the effect of other weights."
     if scenario.get("batches") == "shared":
-        yield "All runs have the same batches; values are conditional on them, and intervals do not cover others."
+        yield "All runs have the same batches: values are conditional on them, and intervals do not cover others."
     if (twins := int(scenario.get("twins", 1))) > 1:
-        yield f"Of the runs, {twins} each are twins with the same inclusion; intervals and p count them once."
+        yield f"Runs are sets of {twins} twins with the same inclusion; intervals and p count each set once."
     yield "One seed; `fedmem compare FILE --seeds 0:5` shows how much seeds differ."

@@ -217,7 +217,7 @@ def _check_bytes(file: Path, stored: StoredModels) -> None:
     if size != stored.bytes:
         raise _Unusable(f"it has {size} bytes, {stored.bytes} were written")
     if digest_of_file(file) != stored.sha256:
-        raise _Unusable("its SHA-256 is another than that of the manifest, so it was damaged or replaced")
+        raise _Unusable("its SHA-256 differs from that in the manifest, so it was damaged or replaced")
 
 
 def digest_of_file(file: Path) -> str:

@@ -19,7 +19,7 @@ class SaveModels(Section):
     levels: Annotated[tuple[Literal["local", "global"], ...], Field(min_length=1)] = Field(
         default=("local", "global"), description="at clients (local), after aggregation (global)"
     )
-    runs: Positive | None = Field(default=None, description="the first so many runs; all if left out")
+    runs: Positive | None = Field(default=None, description="how many runs, from the first on; all if left out")
 
 
 class Save(Section):

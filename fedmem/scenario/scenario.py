@@ -204,7 +204,7 @@ class Scenario(Section):
     )
     twins: Annotated[Positive, IDENTITY_NEUTRAL] = Field(
         default=1,
-        description="how many runs each have the same inclusion and rows, and other training noise",
+        description="how many runs share each draw of inclusion and rows; they differ in training noise",
     )
     batches: Annotated[Literal["per_run", "shared"], IDENTITY_NEUTRAL] = Field(
         default="per_run",

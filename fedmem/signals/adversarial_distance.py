@@ -1,4 +1,4 @@
-"""Adversarial distance: the length of the smallest change of an input that changes the answer of a model."""
+"""Adversarial distance: the length of the smallest change of an input that changes the class that a model predicts."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ _FURTHER = 1.02
 
 @dataclass(frozen=True, kw_only=True)
 class AdversarialDistance(ObservedRounds):
-    """‖r‖₂ of the smallest change r of the input that DeepFool finds to change the answer of the model, from 0.
+    """‖r‖₂ of the smallest change r of the input that DeepFool finds to change the predicted class; at least 0.
 
-    Let k be the answer, z the logits and g_c = ∂(z_k − z_c)/∂x. The nearest boundary is that of the class c with the
-    smallest (z_k − z_c)/‖g_c‖₂. If logits are linear, the step −(z_k − z_c) g_c/‖g_c‖² ends there. The sum r of the
-    steps is tried 2 % longer, until the answer changes. With linear logits one step is exact. Otherwise r is one change
-    that suffices, and a smaller one may exist.
+    Let k be the predicted class, z the logits and g_c = ∂(z_k − z_c)/∂x. The nearest boundary is that of the class c
+    with the smallest (z_k − z_c)/‖g_c‖₂. If logits are linear, the step −(z_k − z_c) g_c/‖g_c‖² ends there. The sum r
+    of the steps is tried 2 % longer, until the predicted class changes. With linear logits one step is exact. Otherwise
+    r is one change that suffices, and a smaller one may exist.
 
-    The answer need not be the label. The changed input may lie outside the range of inputs. NaN where no boundary is
-    found in `steps`, or where the model has diverged. By default the models of other clients are not read.
+    The predicted class need not be the label. The changed input may lie outside the range of inputs. NaN where no
+    boundary is found in `steps`, or where the model has diverged. By default the models of other clients are not read.
 
     Fields
 
@@ -56,7 +56,7 @@ class AdversarialDistance(ObservedRounds):
         Measure(
             name="adversarial_distance",
             title="adversarial distance",
-            means="Length of the smallest change of the input found that changes the answer.",
+            means="Length of the smallest change found in the input that changes the predicted class.",
             is_not="It is an upper bound of the smallest change, in the scale of the inputs.",
             range=(0.0, math.inf),
         )
@@ -74,7 +74,7 @@ class AdversarialDistance(ObservedRounds):
 
     @property
     def passes(self) -> float:
-        """Of each of about three steps a slope for every class, and a last look."""
+        """A slope for every class in each of about three steps, and a last forward pass."""
         return 1.0 + _STEPS * (1.0 + 2.0 * (self.classes - 1))
 
     def values(self, context: SignalContext) -> Mapping[str, FloatArray]:

@@ -52,7 +52,7 @@ class Entropy(ObservedRounds):
             Measure(
                 name="modified_entropy",
                 title="modified entropy",
-                means="Entropy that is 0 only for a sure and right prediction.",
+                means="Entropy that is 0 only for a confident and correct prediction.",
                 is_not="It is unbounded, so that a few sure and wrong predictions decide a mean.",
                 unit="nats",
                 range=(0.0, float("inf")),

@@ -39,11 +39,12 @@ class PredictionDepth(ObservedRounds):
 
     Fields
 
-    - `support`: whose rows. `clients` are all rows that the client of a model trains on in that run and round, with
-      their training labels, wrong ones included. At the aggregate these are the rows of all clients, which no server
-      has. `population` are rows that nobody trains on, with their labels, which a server may have.
+    - `support`: the rows that may be neighbours. `clients` are all rows that the client of a model trains on in that
+      run and round, with their training labels, wrong ones included. At the aggregate these are the rows of all
+      clients, which no server has. `population` are rows that nobody trains on, with their labels, which a server may
+      have.
     - `k`: the number of neighbours.
-    - `rows`: how many rows a support has at most. A larger one is drawn at random, alike for all rounds.
+    - `rows`: how many rows a support has at most. From a larger one, rows are drawn at random, the same for all rounds.
     - `others`: read it at the models of clients that do not hold the example as well.
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to read it: `local`, `global` or both; `sum` is refused.

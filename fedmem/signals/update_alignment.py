@@ -71,7 +71,7 @@ class UpdateAlignment(ObservedRounds):
         # clients of a run and round were sent one model
         distinct = {id(transition.before): transition.before for transition in transitions}
         squares = context.squared_gradients(list(distinct.values()))
-        # of the gradient too, only what clients send
+        # like the update, the gradient counts only the layers that clients send
         lengths = np.sqrt(np.sum([squares[name] for name in sorted(context.sent_names)], axis=0))
         length_of = dict(zip(distinct, lengths, strict=True))
         cosine, descent = np.full((2, len(transitions), len(examples)), np.nan)
