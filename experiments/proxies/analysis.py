@@ -123,7 +123,7 @@ def _quantities(view: View, seed: int) -> dict[str, FloatArray]:
 
 
 def _controls(view: View, halves: Halves, seed: int) -> dict[str, FloatArray]:
-    """What must agree wholly, and what must not: memorisation, and memorisation by coins of other examples."""
+    """Controls: memorisation must agree with itself, and memorisation by shuffled coins with nothing."""
     coins = np.random.default_rng(seed).permuted(view.audit.is_in, axis=0)
     shuffled = replace(halves, is_in=coins)
     return {CONTROLS[1]: _memory(view, halves), CONTROLS[2]: _memory(view, shuffled)}

@@ -21,10 +21,10 @@ def minus_other_outs(values: FloatArray) -> Callable[[BoolArray], FloatArray]:
     is_measured = ~np.isnan(values)
     filled = np.where(is_measured, values, 0.0)
 
-    def calibrated(is_in: BoolArray) -> FloatArray:
+    def calibrate(is_in: BoolArray) -> FloatArray:
         outs = is_measured & ~is_in
         count = outs.sum(0) - outs
         mean = ((filled * outs).sum(0) - filled * outs) / np.maximum(count, 1)
         return np.where(is_measured & (count > 0), values - mean, np.nan)
 
-    return calibrated
+    return calibrate

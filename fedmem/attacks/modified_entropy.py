@@ -18,8 +18,8 @@ class ModifiedEntropy:
 
     The score is τ_y minus the signal `modified_entropy`, −(1 − p_y) log p_y − Σ over c ≠ y of p_c log(1 − p_c). It is
     in nats; higher means member, and above 0 the authors' attack says member. The threshold τ_y is the one that best
-    separates members from non-members of the same kind and class: the share of members below it, minus that of
-    non-members, is largest. It is learnt from the other examples in the other runs.
+    separates members from non-members of the same kind and class. It maximises the share of members below it minus that
+    of non-members. It is learnt from the other examples in the other runs.
 
     - Without `by_class` there is no threshold (τ = 0): one model is enough, no coin is read, and hard classes look like
       non-members;

@@ -1,10 +1,10 @@
 """Success of a membership attack on single examples, from runs that the attack does not know.
 
 Runs are split into shadow runs and target runs. The attack scores each target run from the shadow runs and that run
-alone. Its success on one example is the AUC over target runs: the share of pairs of a run with the example and a run
-without it in which the first scores higher, ties half. Leaving one run out at a time instead would pull the AUC below
-one half, since it moves the mean of the side of that run. Here the shadow runs are fixed. Without memorisation each
-coin of a target run is independent of them, and the expected AUC is one half.
+alone. Its success on one example is the AUC over target runs. This is the share of pairs, a run with the example and a
+run without it, in which the first scores higher; ties count half. Leaving one run out at a time instead would pull the
+AUC below one half. It would move the mean of the side of that run. Here the shadow runs are fixed. Without memorisation
+each coin of a target run is independent of them, and the expected AUC is one half.
 
 Roles are exchanged and splits repeated, and values averaged. One half stays the expectation of the average.
 """

@@ -99,7 +99,7 @@ class NoiseCeiling:
 
 def _readings(view: View, quantity: ExampleValues) -> Iterator[Reading]:
     audit = view.audit
-    values = np.stack([quantity.values[runs] for runs in _aligned(view)])
+    values = np.stack([quantity.values[runs] for runs in _runs_by_coin_row(view)])
     labels = Labels.of(of=quantity.metric, options=str(quantity.labels) or None)
     coins = coins_of_rows(audit)
     for kind in audit.kinds:
@@ -127,7 +127,7 @@ def _readings(view: View, quantity: ExampleValues) -> Iterator[Reading]:
             yield Reading(metric="noise_ceiling", value=ceiling, low=low, high=high, n=n, subject=kind, labels=labels)
 
 
-def _aligned(view: View) -> list[IntArray]:
+def _runs_by_coin_row(view: View) -> list[IntArray]:
     """Sets of runs without twins, each in the order of coin rows."""
     rows = view.audit.coin_rows
     return [runs[np.argsort(rows[runs])] for runs in sets_without_twins(view.audit)]

@@ -103,7 +103,7 @@ class _Points:
 def proxy_scatters(summary: Summary) -> Iterator[ProxyScatter]:
     """A figure for each of the best proxies; nothing where `agreement` was not measured."""
     drawer = ImageDrawer(summary.run.names.modality)
-    for place, proxy in enumerate(_chosen(summary), 1):
+    for place, proxy in enumerate(_best_proxies(summary), 1):
         points = [
             found
             for side in _SIDES
@@ -127,7 +127,7 @@ def proxy_scatters(summary: Summary) -> Iterator[ProxyScatter]:
         )
 
 
-def _chosen(summary: Summary) -> list[_Proxy]:
+def _best_proxies(summary: Summary) -> list[_Proxy]:
     """The proxies whose differences agree best, one variant of each measure."""
     about = _ALL if len(summary.kinds) > 1 else next(iter(summary.kinds), "")
     wanted = Labels.of(target=_MEMORISATION, statistic="gain")

@@ -367,10 +367,10 @@ def _remedies(cls: type) -> dict[str, str]:
             kind_names = kinds_that_satisfy(family, protocols)
             if kind_names:
                 # the headline among attacks, elsewhere the first
-                usual = min(
+                first = min(
                     kind_names, key=lambda kind: class_value(load(family, kind), AttackDeclaration, "precedence")
                 )
-                example = f"{item.name}: {{kind: {usual}}} ({', '.join(kind_names)})"
+                example = f"{item.name}: {{kind: {first}}} ({', '.join(kind_names)})"
                 texts[item.name] = "; ".join(filter(None, (example, texts.get(item.name, "").rstrip("."))))
     return texts
 
