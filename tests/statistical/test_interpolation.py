@@ -71,8 +71,8 @@ def test_difficulty_ranks_ordinary_examples_as_memorisation_does(interpolation: 
 
 
 @pytest.mark.slow
-def test_forms_of_writers_memorise_wrong_labels(tmp_path: Path) -> None:
+def test_handwritten_forms_memorise_wrong_labels(tmp_path: Path) -> None:
     changes = ("seed=11", "observe.every=20", "signals=[]", "estimators=[{kind: memorisation}]")
-    table = summary_of("writers", tmp_path, *changes)
+    table = summary_of("handwriting", tmp_path, *changes)
     assert row(table, "memorisation", "local", "mislabelled").value >= MEMORISED
     assert row(table, "memorisation", "local", "existing").low > 0
