@@ -133,6 +133,11 @@ def test_printed_example_of_show_can_be_pasted_into_a_scenario(family: str, kind
         }
     if kind == "mechanism":
         pasted["strategy"] = {"kind": "dp_fedavg", "noise_multiplier": 1.0, "expected_cohort_size": 4}
+    if field == "estimators" and family == "attack":  # some read signals, which such a scenario has
+        names = ("noise_robustness", "entropy", "last_layer_norm", "update_alignment", "grad_norm", "probabilities")
+        pasted["signals"] = [{"kind": name} for name in names]
+    if kind == "noise_ceiling":
+        pasted["twins"] = 2
     # only what another part of this one scenario forbids
     sizes = {"sampler.size", "sampler.candidates", "sampler.expected", "strategy.expected_cohort_size"}
     assert wrong_places(json.dumps(pasted)) <= {"client.kind", "strategy"} | sizes

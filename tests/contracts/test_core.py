@@ -37,6 +37,7 @@ THIRD_PARTY = {
 
 HOMONYMS = {
     ("results/provenance.py", "flower"): "an engine",
+    ("attacks/label_only.py", "noise_robustness"): "the measure that the attack reads",
 }
 """File and word -> what it means there, where it is no kind of a component."""
 
