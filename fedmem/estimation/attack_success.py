@@ -12,7 +12,7 @@ Roles are exchanged and splits repeated, and values averaged. One half stays the
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,18 +49,32 @@ class HeldOutScores:
         return self.signals[0].is_in
 
     def score(self, targets: IntArray, shadows: IntArray) -> FloatArray:
-        """(T, n) the scores of the target runs, NaN where there is none."""
+        """(T, n) the scores of the target runs, NaN where there is none.
+
+        The coin of a target is hidden. Some attacks give targets that are in fewer references, on a coarser scale.
+        Such scores differ between the two sides without any memorisation. An attack that reads the coins of other
+        examples of the target run is shown all of them.
+        """
         if not attack_declaration(self.attack).reads_coins:
             return self._score(targets.tolist())
-        scores = [self._score([*shadows.tolist(), target])[-1] for target in targets.tolist()]
-        return np.stack(scores) if scores else np.zeros((0, self.is_in.shape[1]))
+        if not len(targets):
+            return np.zeros((0, self.is_in.shape[1]))
+        runs = [[*shadows.tolist(), target] for target in targets.tolist()]
+        scores = np.stack([self._score(one)[-1] for one in runs])
+        as_outs = np.stack([self._score(one, hide_last=True)[-1] for one in runs])
+        differs = ~np.isclose(scores, as_outs, rtol=1e-9, atol=1e-12, equal_nan=True)
+        # an example that is out keeps its own coin in both: there, only those of other examples can matter
+        return as_outs if differs.any() and not differs[~self.is_in[targets]].any() else scores
 
-    def _score(self, runs: Sequence[int]) -> FloatArray:
+    def _score(self, runs: Sequence[int], *, hide_last: bool = False) -> FloatArray:
         chosen = np.asarray(runs, dtype=np.int64)
         models = []
         with Guard("attack", self.attack, "scores") as guard:
             for signals in self.signals:
                 of_runs = signals.take_runs(chosen)
+                if hide_last:
+                    is_last = np.arange(len(chosen))[:, None] == len(chosen) - 1
+                    of_runs = replace(of_runs, is_in=of_runs.is_in & ~is_last)
                 models.append(scores_of(guard, self.attack.scores(of_runs), of_runs.margin))
         return mean(np.stack(models, axis=1), axis=1)
 
@@ -96,10 +110,18 @@ def auc_by_example(scores: FloatArray, is_in: BoolArray) -> FloatArray:
 
 
 def ranks_by_example(scores: FloatArray) -> FloatArray:
-    """(T, n) mid-ranks from 1 within each column; NaN is ranked last."""
+    """(T, n) mid-ranks from 1 within each column; NaN is ranked last, after infinity.
+
+    >>> ranks_by_example(np.array([[np.inf], [np.nan], [0.0]])).ravel().tolist()
+    [2.0, 3.0, 1.0]
+    """
     from scipy.stats import rankdata
 
-    return np.asarray(rankdata(np.where(np.isnan(scores), np.inf, scores), axis=0), dtype=np.float64)
+    ranks = rankdata(np.where(np.isnan(scores), np.inf, scores), axis=0)
+    # a score of infinity is tied with NaN there, which moves its rank
+    is_infinite, missing = scores == np.inf, np.isnan(scores).sum(0)
+    last = np.where(np.isnan(scores), len(scores) - (missing - 1) / 2, ranks)
+    return np.asarray(np.where(is_infinite, last - missing / 2, last), dtype=np.float64)
 
 
 def shares_beaten(scores: FloatArray, is_in: BoolArray) -> FloatArray:

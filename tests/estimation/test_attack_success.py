@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 import pytest
 from scipy.stats import norm
 
+from fedmem.attacks.attack_r import AttackR
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.contracts.arrays import FloatArray
@@ -62,7 +63,41 @@ def test_a_target_is_scored_from_its_shadows_alone() -> None:
     scorer = HeldOutScores(attack=recorder, signals=[given])
     scores = scorer.score(np.array([3, 5]), np.array([0, 8, 9]))
     np.testing.assert_array_equal(scores, given.margin[[3, 5]])
-    assert recorder.shown == [given.margin[[0, 8, 9, target], 0].tolist() for target in (3, 5)]
+    # once with the coin of the target, and once without
+    assert recorder.shown == [given.margin[[0, 8, 9, target], 0].tolist() for target in (3, 5)] * 2
+
+
+def test_infinite_scores_are_above_missing_ones() -> None:
+    """Ranked as equal to a missing score, one of infinity beats more runs than there are."""
+    scores = np.array([[np.inf], [0.0], [np.nan], [np.inf], [np.nan]])
+    is_in = np.array([[True], [False], [False], [False], [True]])
+    assert auc_by_example(scores, is_in).tolist() == [0.75]
+
+
+def test_own_coin_of_a_target_does_not_matter() -> None:
+    """Attack R leaves a reference out where the target is in: a coarser scale, seen without any memorisation."""
+    given = planted(0.0)
+    shadows, targets = np.arange(8), np.arange(8, 16)
+    flipped = replace(given, is_in=np.where(np.arange(16)[:, None] < 8, given.is_in, ~given.is_in))
+    first, other = (HeldOutScores(attack=AttackR(), signals=[one]).score(targets, shadows) for one in (given, flipped))
+    np.testing.assert_array_equal(first, other)
+
+
+@dataclass(frozen=True)
+class OtherMembers:
+    """Scores an example by how many others are in the run."""
+
+    knows: ClassVar[str] = "members among other examples"
+
+    def scores(self, given: Signals) -> FloatArray:
+        return np.asarray(given.is_in.sum(1, keepdims=True) - given.is_in, dtype=np.float64)
+
+
+def test_coins_of_other_examples_are_shown() -> None:
+    given = planted(0.0)
+    scorer = HeldOutScores(attack=OtherMembers(), signals=[given])
+    expected = OtherMembers().scores(given)[8:]
+    np.testing.assert_array_equal(scorer.score(np.arange(8, 16), np.arange(8)), expected)
 
 
 def test_the_average_over_models_is_scored() -> None:
@@ -121,5 +156,5 @@ def test_twins_are_shadows_or_targets_together() -> None:
     margin = np.repeat(np.arange(8.0), 2)[:, None] + np.zeros((16, 3))
     scorer = HeldOutScores(attack=recorder, signals=[signals(margin, is_in)], coin_rows=np.repeat(np.arange(8), 2))
     scorer.success_within(np.arange(12), np.random.default_rng(1))
-    assert len(recorder.shown) == SUB_SPLITS * 12
+    assert len(recorder.shown) == 2 * SUB_SPLITS * 12  # each with the coin of the target and without
     assert all(target not in shadows for *shadows, target in recorder.shown)
