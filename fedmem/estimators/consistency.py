@@ -120,8 +120,8 @@ class Consistency:
 def disagreements(p: FloatArray, is_in: BoolArray, coin_rows: IntArray | None = None) -> FloatArray:
     """(R, m) values whose mean over the runs of each side is the mean Jensen-Shannon divergence of pairs of these runs.
 
-    Their deviations are those that a mean over pairs has to first order. These are twice the deviations of the mean
-    divergence of one run from all others. NaN with fewer than two runs on a side.
+    Their deviations give the squared standard error of the jackknife. These are those of the mean divergence of one
+    run from all others, times 2 (n − 1) / (n − 2) with n runs on a side. NaN with fewer than two.
 
     Args:
         p: (R, Q, m, C) probabilities of all classes.
@@ -149,8 +149,14 @@ def disagreements(p: FloatArray, is_in: BoolArray, coin_rows: IntArray | None = 
         count[first + 1 :] += is_pair
     with np.errstate(divide="ignore", invalid="ignore"):
         of_run = mean(np.where(count > 0, total / count, np.nan), axis=1)
-    ins, outs = (mean(np.where(side, of_run, np.nan), axis=0) for side in (is_in, ~is_in))
-    return np.asarray(2 * of_run - np.where(is_in, ins, outs))
+    middle, factor = np.zeros(is_in.shape), np.zeros(is_in.shape)
+    of_twin = 1 / np.bincount(coin_rows)[coin_rows][:, None]
+    for side in (is_in, ~is_in):
+        of_side = np.where(side, of_run, np.nan)
+        n = np.where(np.isnan(of_side), 0.0, of_twin).sum(0)
+        middle = np.where(side, mean(of_side, axis=0), middle)
+        factor = np.where(side, np.where(n > 2, 2 * (n - 1) / np.maximum(n - 2, 1e-300), 2.0), factor)
+    return np.asarray(middle + factor * (of_run - middle))
 
 
 def _with_wilson(e: Estimate, share: float) -> Estimate:

@@ -12,7 +12,7 @@ from scipy.spatial.distance import jensenshannon
 
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import Estimate, View
-from fedmem.estimation.statistics import wilson
+from fedmem.estimation.statistics import jackknife, wilson
 from fedmem.estimators.consistency import Consistency
 from fedmem.estimators.memorisation import Memorisation
 from tests.banks import coins, make_view
@@ -146,6 +146,18 @@ def test_interval_of_a_disagreement_covers() -> None:
     found = of_probabilities(rng.dirichlet(np.ones(3), size=(24, 600)), is_in)["disagreement", ""]
     low, high = present(found.per_example_low), present(found.per_example_high)
     assert 0.9 < ((low < truth) & (truth < high)).mean() < 0.99
+
+
+def test_interval_of_a_disagreement_is_that_of_the_jackknife() -> None:
+    """Deviations of first order are too small: with four runs on a side by a third."""
+    rng = np.random.default_rng(3)
+    p, is_in = rng.dirichlet(np.ones(3), size=(8, 1)), np.arange(8)[:, None] >= 4
+    found = of_probabilities(p, is_in)["disagreement", ""]
+    pairs = {pair: jensenshannon(*p[list(pair), 0]) ** 2 for pair in combinations(range(4), 2)}
+    without = [np.mean([value for pair, value in pairs.items() if run not in pair]) for run in range(4)]
+    expected = jackknife(float(np.mean([*pairs.values()])), np.array(without))
+    np.testing.assert_allclose(expected[1], present(found.per_example_high))
+    np.testing.assert_allclose(max(expected[0], 0.0), present(found.per_example_low))
 
 
 def test_without_probabilities_consistency_alone_is_there() -> None:
