@@ -32,7 +32,7 @@ class AdversarialDistance(ObservedRounds):
     Let k be the predicted class, z the logits and g_c = ∂(z_k − z_c)/∂x. The nearest boundary is that of the class c
     with the smallest (z_k − z_c)/‖g_c‖₂. If logits are linear, the step −(z_k − z_c) g_c/‖g_c‖² ends there. The sum r
     of the steps is tried 2 % longer, until the predicted class changes. With linear logits one step is exact. Otherwise
-    r is one change that suffices, and a smaller one may exist.
+    a change of 1.02 r suffices, and a smaller one may exist.
 
     The predicted class need not be the label. The changed input may lie outside the range of inputs. NaN where no
     boundary is found in `steps`, or where the model has diverged. By default the models of other clients are not read.
@@ -57,7 +57,7 @@ class AdversarialDistance(ObservedRounds):
             name="adversarial_distance",
             title="adversarial distance",
             means="Length of the smallest change found in the input that changes the predicted class.",
-            is_not="It is an upper bound of the smallest change, in the scale of the inputs.",
+            is_not="It is an upper bound of the smallest change up to 2 %, in the scale of the inputs.",
             range=(0.0, math.inf),
         )
     )

@@ -38,6 +38,18 @@ def test_a_change_of_that_length_changes_the_answer_of_a_network() -> None:
     assert (function(x + 0.8 * change).argmax(1) == answer).all()
 
 
+def test_is_at_most_two_percent_shorter_than_the_smallest_change() -> None:
+    """A step that ends just before the boundary crosses it when it is tried 2 % longer: no strict upper bound."""
+
+    def bent(x: Tensor) -> Tensor:
+        return torch.cat([(1 - x) * (1.1 - 0.1 * x), 0 * x], dim=1)
+
+    distance = torch.linspace(0.05, 2.0, 300).double()[:, None]
+    ratio = changes_of_answer(bent, 1 - distance, 50, 2).abs() / distance
+    assert 1 / 1.02 <= ratio.min() < 0.99
+    assert ratio.max() <= 1 + 1e-9
+
+
 def test_steps_follow_a_bent_boundary_and_give_up_in_time() -> None:
     def bent(x: Tensor) -> Tensor:
         return torch.stack([x[:, 0] + 0.1 * x[:, 0].square(), torch.zeros_like(x[:, 0])], dim=1)
