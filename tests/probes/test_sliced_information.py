@@ -70,6 +70,13 @@ def test_ties_carry_no_order_of_rows() -> None:
     assert abs(found) < 0.02
 
 
+def test_much_information_in_few_rows_is_too_small() -> None:
+    """The docstring has these numbers: shuffled labels have more bias than labels that features tell apart."""
+    for n, expected in ((60, 1.3), (1000, 2.8)):
+        targets = np.arange(n) % 10
+        assert value(targets[:, None].astype(np.float64), targets)[0] == pytest.approx(expected, abs=0.1)
+
+
 def test_interval_is_over_rows() -> None:
     small, large = (value(*half_space(n, 3))[1] for n in (200, 1800))
     assert 2 < small / large < 4.5
