@@ -21,7 +21,8 @@ class AttackR:
     left out of them, so that members and non-members have equally many references.
 
     - Without memorisation, members and non-members have the same scores, spread evenly over k + 1 values for k
-      references. So the AUC is exactly ½ on average, whatever the losses. With unequal numbers of references the TPR
+      references. So the AUC is exactly ½ on average, whatever the losses, if no two are equal. With equal ones that of
+      a single example may be .54, and that of many examples is nearer to ½. With unequal numbers of references the TPR
       would exceed the FPR by up to 1 / (k + 1) without any memorisation;
     - with R runs, k is R / 2 − 1. A threshold cannot separate equal scores, so false positive rates below 2 / R find no
       member;
