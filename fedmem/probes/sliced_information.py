@@ -40,8 +40,8 @@ class SlicedInformation:
 
     Each φᵀT is cut into 16 quantiles, and I is the mutual information of the table of quantiles and labels. A table of
     n rows is biased upwards. The mean over shuffled labels is subtracted, so that 0 means nothing, and small values may
-    be negative. Where features tell much, a table has less bias than that, and the value is too small. For ten labels
-    that one direction tells apart, 60 rows give 1.3 bits and 1000 rows 2.8, instead of 3.3. So compare sets of alike
+    be negative. Where features tell much, a table has less bias than that, and the value is too small. Of ten labels
+    that one direction determines, 60 rows give 1.3 bits and 1000 rows 2.8, instead of 3.3. So compare sets of alike
     size. The interval is over rows, from the deviations of log p(t, y) / (p(t) p(y)). `summarise` has means over
     models, with an interval over runs.
 

@@ -71,7 +71,7 @@ def test_ties_carry_no_order_of_rows() -> None:
 
 
 def test_much_information_in_few_rows_is_too_small() -> None:
-    """The docstring has these numbers: shuffled labels have more bias than labels that features tell apart."""
+    """The docstring has these numbers: shuffled labels have more bias than labels that features determine."""
     for n, expected in ((60, 1.3), (1000, 2.8)):
         targets = np.arange(n) % 10
         assert value(targets[:, None].astype(np.float64), targets)[0] == pytest.approx(expected, abs=0.1)
