@@ -45,8 +45,8 @@ def measure(path: Path | str, changes: Sequence[str] = ()) -> Path:
     from fedmem.results.write import Replacement, replace_measurements, replace_signals
     from fedmem.scenario.loading import load_scenario
 
+    stored = read(Path(path))
     folder = Path(path).resolve()
-    stored = read(folder)
     assert stored.scenario, "a missing file is named as a file of this folder"
     scenario = load_scenario(folder / "scenario.yaml", changes)
     trained = trained_scenario(scenario, stored.manifest.get("id"))

@@ -121,6 +121,18 @@ def test_estimates_are_complete_and_repeatable(estimator: Estimator) -> None:
                 assert single is None or single.shape == (e.n,)
 
 
+def is_tied_at_the_top(estimator: Estimator, view: View, estimate: Estimate) -> bool:
+    """Whether more non-members than may be accused share the highest score, so that none is accused at all."""
+    scores_of = estimator_declaration(estimator).membership_scores
+    if estimate.metric != "tpr" or scores_of is None:
+        return False
+    (one,) = (each for each in scores_of(view) if each.kind == estimate.kind)
+    outs = one.scores[~one.is_in & ~np.isnan(one.scores)]
+    fpr = estimate.labels.get("fpr")
+    assert isinstance(fpr, float)
+    return bool(np.mean(outs == np.nanmax(one.scores)) > fpr)
+
+
 @every_estimator
 def test_sees_a_large_effect_and_not_a_missing_one(estimator: Estimator) -> None:
     """The sign, and that the null is where no memorisation is.
@@ -138,8 +150,10 @@ def test_sees_a_large_effect_and_not_a_missing_one(estimator: Estimator) -> None
         level = 0.99 if is_owner else 1 - 0.001 / max(elsewhere, 1)
         low, high = interval(e.value, e.influence, min(view.audit.runs, e.n), e.bounds, level=level)
         # a rate whose threshold varies more than it lacks to 1: on the scale of log odds the interval has all values
-        is_all = e.metric == "tpr" and (low - e.bounds[0]) + (e.bounds[1] - high) < 1e-6
+        is_all = e.metric == "tpr" and (low - e.bounds[0]) + (e.bounds[1] - high) < 1e-3
         # all right, all beyond the references, or all tied: no spread, and no interval
+        if e.value == 0 and is_tied_at_the_top(estimator, view, e):
+            continue
         if math.isnan(low) or is_all:
             low, high = e.value, math.nan
         if is_owner and is_proxy(estimator, e):  # which may fall where memorisation rises
