@@ -68,7 +68,7 @@ def test_the_series_of_shadow_runs_beats_the_last_margin() -> None:
         assert area(ConfidenceSeries(), kind) > area(Lira(), kind)
 
 
-def test_the_source_of_canaries_is_named_beyond_control_and_labels() -> None:
+def test_sources_of_canaries_are_named_beyond_both_controls() -> None:
     for kind in ("random_pattern", "mislabelled"):
         named = source("source_inference", kind)
         assert named.value > named.null + 0.2
@@ -76,5 +76,5 @@ def test_the_source_of_canaries_is_named_beyond_control_and_labels() -> None:
         assert source("source_over_labels", kind).value > 0.2
 
 
-def test_the_source_of_ordinary_rows_is_no_better_than_their_labels() -> None:
+def test_sources_of_ordinary_rows_are_those_of_their_labels() -> None:
     assert source("source_over_labels", "typical").value < 0.05
