@@ -222,7 +222,8 @@ class _Group:
                     if key not in ranks:
                         ranks[key] = self._ranks(proxy, is_usable, free)
                     row = labels.plus(target=target, given=given)
-                    found = rank_agreement(targets[target, key], ranks[key], self.resampling.shuffles)
+                    clusters = self.resampling.clusters[is_usable]
+                    found = rank_agreement(targets[target, key], ranks[key], self.resampling.shuffles, clusters)
                     families.setdefault(target, {})[number, row] = found
         return families
 

@@ -39,7 +39,7 @@ def compare(
     is_usable = ~(np.isnan(first).any((0, 1)) | np.isnan(second).any((0, 1)))
     resampling = Resampling.draw(owner, rng, **more)
     one, two = (Ranks.of(part[:, :, is_usable], resampling.weights[is_usable]) for part in (first, second))
-    return rank_agreement(one, two, resampling.shuffles)
+    return rank_agreement(one, two, resampling.shuffles, resampling.clusters[is_usable])
 
 
 def judge(
@@ -173,6 +173,16 @@ def test_shuffles_go_on_only_where_few_are_as_extreme() -> None:
     assert judge(memory, proxy, is_in, draws=2, shuffles=5000).p == pytest.approx(1 / 5001)
     unrelated = judge(memory, np.random.default_rng(1).normal(size=memory.shape), is_in, draws=2, shuffles=5000)
     assert unrelated.p * 1000 == pytest.approx(round(unrelated.p * 1000)), "it ends after the first 999"
+
+
+def test_owners_that_differ_by_chance_are_no_agreement() -> None:
+    """Both quantities differ between ten owners, and are not related: as if there were ten examples."""
+    rng, owner, found = np.random.default_rng(0), np.repeat(np.arange(10), 8), []
+    for _ in range(40):
+        first, second = (rng.normal(size=10)[owner] + 0.3 * rng.normal(size=(2, 4, 80)) for _ in range(2))
+        found.append(compare(first, second, owner, rng, draws=2, shuffles=199).p)
+    # with the squares of single examples about half of them
+    assert np.mean(np.array(found) <= 0.05) < 0.2
 
 
 def test_differences_are_paired() -> None:
