@@ -134,6 +134,7 @@ def test_controls_are_what_they_must_be() -> None:
     noise = split[split.proxy.isin(["noise", "memorisation, coins shuffled"])]
     assert len(noise)
     assert (noise.holm > 0.05).all()
-    itself = table[(table.question == "agreement") & (table.proxy == "memorisation")]
-    assert len(itself)
+    # of texts in the aggregate, and of eight runs, memorisation has no reliable ranks
+    itself = table[(table.question == "agreement") & (table.proxy == "memorisation") & table["mean"].notna()]
+    assert set(itself["data"]) == {"digits", "fashion_mnist", "texts"}
     assert (itself["mean"] > 0.99).all()
