@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -51,7 +52,7 @@ def draw(table: pd.DataFrame) -> Figure:
             draw_proxies(axes, rows[(rows.statistic == variant) & (rows["data"] == name)])
             name_panel(axes, f"{NAMES[name]}: {words}", 9)
     for axes in grid[-1]:
-        axes.set_xlabel("size of rank correlation")
+        axes.set_xlabel("rank correlation")
     subtitle = f"Ordinary examples; correlation with memorisation from other runs, corrected for noise. {INTERVALS}"
     return finish_page(figure, "Which proxies rank examples as memorisation does?", subtitle, grid)
 
@@ -64,13 +65,11 @@ def draw_proxies(axes: Axes, rows: pd.DataFrame) -> None:
         names = of_level.proxy.str.partition(" ")
         is_other = (names[2] == "clock=participations") & (level == "global")
         points = of_level[~is_other].assign(name=names[0]).set_index("name").reindex(list(PROXIES))
-        is_negative = points["mean"] < 0
-        low = points.low.where(~is_negative, -points.high)
-        high = points.high.where(~is_negative, -points.low)
-        sizes = points["mean"].abs()
         shift = -0.17 if level == "local" else 0.17
-        places = [number + shift for number in range(len(PROXIES))]
-        axes.errorbar(sizes, places, xerr=interval_bars(sizes, low, high, (-1.0, 1.0)), **level_style(level))
+        drawn = points.assign(place=np.arange(len(PROXIES)) + shift).dropna(subset="mean")
+        bars = interval_bars(drawn["mean"], drawn.low, drawn.high, (-1.0, 1.0))
+        axes.errorbar(drawn["mean"], drawn.place, xerr=bars, **level_style(level))
+    axes.set_xlim(-1.08, 1.08)
     name_rows(axes, list(PROXIES.values()))
     draw_null(axes, 0.0, across=True, label="no agreement")
 

@@ -1,4 +1,4 @@
-"""Shadow classifiers: for each class, a classifier that tells members from non-members by what a model predicts."""
+"""Shadow classifiers: for each class, a classifier that distinguishes members from non-members by predictions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Memorisation with less noise: outcomes minus what the coins of other examples explain, without bias."""
+"""Memorisation with less noise: outcomes minus what the inclusion of other examples explains, without bias."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NAME = "memorisation_adjusted"
 
 @dataclass(frozen=True, kw_only=True)
 class AdjustedMemorisation:
-    """Self-influence as `memorisation` has it, from outcomes that the coins of other examples are regressed out of.
+    """Self-influence as `memorisation` has it, from outcomes freed of the inclusion of other examples.
 
     The expectation is that of `memorisation`, over coins, replacement rows and batches. The module
     `fedmem.estimation.coin_adjustment` explains why. The gain depends on how much of the noise the coins of near

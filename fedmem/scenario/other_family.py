@@ -18,10 +18,10 @@ def mapping_text(family: str, protocols: Sequence[type], value: object) -> str:
     >>> mapping_text("attack", (MembershipAttack,), "LiRA")
     "should be a mapping such as {kind: lira}, got 'LiRA'"
     """
-    from fedmem.scenario.catalogue import kinds_that_satisfy
+    from fedmem.scenario.catalogue import headline, kinds_that_satisfy
 
     fitting = kinds_that_satisfy(family, protocols)
-    example = suggested_kind(family, str(value), fitting) or (fitting[0] if fitting else "...")
+    example = suggested_kind(family, str(value), fitting) or (headline(family, fitting) if fitting else "...")
     if isinstance(value, str) and ":" in value:
         example = f'"{value}"'
     return f"should be a mapping such as {{kind: {example}}}, got {value!r}"
@@ -78,7 +78,7 @@ def with_field_hint(problem: Problem, texts: Mapping[str, str]) -> str:
 def other_family_text(family: str, kind: str) -> str:
     """The end of a message about a kind that this family has not; empty if no other family has it either.
 
-    >>> other_family_text("estimator", "lira")
+    >>> other_family_text("estimator", "lira").partition(" or ")[0]
     '; lira is a kind of attack: write it as {kind: membership, attack: {kind: lira}}'
     >>> other_family_text("sampler", "krum")
     '; krum is a kind of strategy: write it under strategy'

@@ -115,7 +115,7 @@ def test_a_signal_is_kept_dropped_and_added_by_hand(saved: Path, tmp_path: Path)
     text = original.replace("signals:\n- kind: el2n", "signals:\n- kind: entropy\n- kind: el2n")
     assert text != original
     (folder / "scenario.yaml").write_text(text)
-    with pytest.raises(FolderError, match="more was changed than signals after those of the run"):
+    with pytest.raises(FolderError, match="More was changed than signals after those of the run"):
         measure(folder)
     (folder / "scenario.yaml").write_text(original)
     measure(folder, adding({"kind": "entropy"}))

@@ -27,6 +27,8 @@ ROOMS = ("modalities", "datasets", "models")
 OTHER_ARRAYS = {
     "clients/local_norm.py": "parameters of a network",
     "contracts/validation.py": "what parts return",
+    "estimation/coin_adjustment.py": "a type of numbers: tokens have no distance, and estimators see no modality",
+    "training/blocks.py": "features of layers",
     "training/ghost_clipping.py": "logits of a network, before it is known whether it can be read by layers",
     "training/per_example.py": "what layers are given, and logits",
     "training/stacked.py": "metrics that clients report",

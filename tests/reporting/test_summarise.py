@@ -130,7 +130,8 @@ def of_small_kind(folder: Path, p_values: list[float], runs: int) -> Measured:
     stored = bank()
     coins = np.tile(np.arange(runs) % 2 == 0, (len(stored.audit), 1)).T
     stored = replace(stored, audit=replace(stored.audit, is_in=coins))
-    write(folder, stored, measurements=measurements, scenario_yaml=SCENARIO)
+    scenario = SCENARIO.replace("runs: 4", f"runs: {runs}")
+    write(folder, stored, measurements=measurements, scenario_yaml=scenario)
     local = finding(summarise(read(folder)), "pattern", "exposure").local
     assert local is not None
     return local
