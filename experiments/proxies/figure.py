@@ -53,7 +53,7 @@ def draw(table: pd.DataFrame) -> Figure:
             name_panel(axes, f"{NAMES[name]}: {words}", 9)
     for axes in grid[-1]:
         axes.set_xlabel("rank correlation")
-    subtitle = f"Ordinary examples; correlation with memorisation from other runs, corrected for noise. {INTERVALS}"
+    subtitle = f"Ordinary examples; correlation with memorisation from other runs, corrected for noise, where defined. {INTERVALS}"
     return finish_page(figure, "Which proxies rank examples as memorisation does?", subtitle, grid)
 
 
