@@ -219,6 +219,7 @@ def measures_page() -> str:
 
 def yaml_page() -> str:
     """Each key of a scenario, from the schema that editors use."""
+    from fedmem.contracts.families import FAMILIES
     from fedmem.scenario.json_schema import scenario_schema
     from fedmem.scenario.yaml_source import write_flow
 
@@ -229,11 +230,19 @@ def yaml_page() -> str:
             default = write_flow(item["default"]) if "default" in item else ""
             required = "required" if not prefix and name in schema["required"] else ""
             yield code(prefix + name), code(default) or required, allowed(item), cell(item.get("description", ""))
-            yield from rows(item.get("properties", {}), f"{prefix}{name}.")
+            yield from rows(item.get("properties", {}) or of_section(item), f"{prefix}{name}.")
+
+    def of_section(item: dict) -> dict:  # type: ignore[type-arg]
+        """The keys of a section that may be left out, which stands among the definitions."""
+        names = [part["$ref"].rsplit("/", 1)[1] for part in item.get("anyOf", []) if "$ref" in part]
+        sections = [schema["$defs"][name] for name in names if name.split(".")[0] not in FAMILIES]
+        return dict(sections[0]["properties"]) if sections else {}
 
     def allowed(item: dict) -> str:  # type: ignore[type-arg]
         if "$ref" in item:
             family = item["$ref"].rsplit("/", 1)[1].split(".")[0]
+            if family not in FAMILIES:
+                return "mapping"
             return f"[{family} component](components/{family}.md)"
         if "anyOf" in item:
             return " or ".join(filter(None, (allowed(part) for part in item["anyOf"])))

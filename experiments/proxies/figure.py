@@ -53,7 +53,8 @@ def draw(table: pd.DataFrame) -> Figure:
             name_panel(axes, f"{NAMES[name]}: {words}", 9)
     for axes in grid[-1]:
         axes.set_xlabel("rank correlation")
-    subtitle = f"Ordinary examples; correlation with memorisation from other runs, corrected for noise, where defined. {INTERVALS}"
+    what = "Ordinary examples; correlation with memorisation from other runs, corrected for noise, where defined"
+    subtitle = f"{what}. {INTERVALS}"
     return finish_page(figure, "Which proxies rank examples as memorisation does?", subtitle, grid)
 
 

@@ -37,8 +37,6 @@ from fedmem.contracts import (
     signal,
     strategy,
 )
-from fedmem.contracts.attack import AttackDeclaration
-from fedmem.contracts.declarations import class_value
 from fedmem.contracts.families import FAMILIES, FORMER_KINDS, kind_of
 from fedmem.contracts.flower_strategy_adapter import FlowerStrategyAdapter, adapt_flower_strategy, parameters
 from fedmem.contracts.members import PROTOCOLS, check_declarations, member_names, required_members
@@ -357,15 +355,6 @@ def to_yaml_value(value: Any, *, for_id: bool = False) -> Any:
     return str(value) if isinstance(value, PurePath) else value
 
 
-def headline(family: str, kind_names: Sequence[str]) -> str:
-    """The kind that an example shows: the headline among attacks, the first of another family.
-
-    >>> headline("attack", ["attack_p", "lira"])
-    'lira'
-    """
-    return min(kind_names, key=lambda kind: int(class_value(load(family, kind), AttackDeclaration, "precedence")))
-
-
 def _remedies(cls: type) -> dict[str, str]:
     """Field -> what to give where it is missing; a field that takes a component also lists the kinds."""
     texts = explain(cls)
@@ -375,7 +364,9 @@ def _remedies(cls: type) -> dict[str, str]:
             family = FAMILY_OF[protocols[0]]
             kind_names = kinds_that_satisfy(family, protocols)
             if kind_names:
-                example = f"{item.name}: {{kind: {headline(family, kind_names)}}} ({', '.join(kind_names)})"
+                example = (
+                    f"{item.name}: {{kind: {other_family.headline(family, kind_names)}}} ({', '.join(kind_names)})"
+                )
                 texts[item.name] = "; ".join(filter(None, (example, texts.get(item.name, "").rstrip("."))))
     return texts
 

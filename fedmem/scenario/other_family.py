@@ -18,13 +18,26 @@ def mapping_text(family: str, protocols: Sequence[type], value: object) -> str:
     >>> mapping_text("attack", (MembershipAttack,), "LiRA")
     "should be a mapping such as {kind: lira}, got 'LiRA'"
     """
-    from fedmem.scenario.catalogue import headline, kinds_that_satisfy
+    from fedmem.scenario.catalogue import kinds_that_satisfy
 
     fitting = kinds_that_satisfy(family, protocols)
     example = suggested_kind(family, str(value), fitting) or (headline(family, fitting) if fitting else "...")
     if isinstance(value, str) and ":" in value:
         example = f'"{value}"'
     return f"should be a mapping such as {{kind: {example}}}, got {value!r}"
+
+
+def headline(family: str, kind_names: Sequence[str]) -> str:
+    """The kind that an example shows: the headline among attacks, the first of another family.
+
+    >>> headline("attack", ["attack_p", "lira"])
+    'lira'
+    """
+    from fedmem.contracts.attack import AttackDeclaration
+    from fedmem.contracts.declarations import class_value
+    from fedmem.scenario.catalogue import load
+
+    return min(kind_names, key=lambda kind: int(class_value(load(family, kind), AttackDeclaration, "precedence")))
 
 
 def suggested_kind(family: str, kind: str, options: Sequence[str]) -> str | None:
