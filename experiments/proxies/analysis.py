@@ -19,8 +19,7 @@ from fedmem.estimation.statistics import mean
 from fedmem.estimation.views import views
 from fedmem.estimators.trajectories import Trajectories
 from fedmem.estimators.v_information import VInformation
-from fedmem.studies.contrasts import mean_of
-from fedmem.studies.experiment import holm_by_family
+from fedmem.studies.experiment import holm_by_family, over_seeds
 
 VARIANTS: tuple[Variant, ...] = ("in", "out", "gain")
 PLACES = (("local", "owner"), ("global", ""))
@@ -141,11 +140,9 @@ def table(values: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for key, group in values.groupby(KEYS, sort=False):
         of_seeds = group.sort_values("seed")["value"].to_numpy(dtype=np.float64)
-        found = mean_of(of_seeds) if np.isfinite(of_seeds).all() else mean_of(np.array([math.nan]))
         null = 0.5 if key[0] == "wrong labels" else 0.0
         tested = len(of_seeds) > 1 and np.isfinite(of_seeds).all() and key[0] != "reliability" and np.ptp(of_seeds) > 0
         p = float(ttest_1samp(of_seeds, null).pvalue) if tested else math.nan
-        rows.append(dict(zip(KEYS, key, strict=True)) | {"mean": found.value, "low": found.low, "high": found.high})
-        rows[-1] |= {"seeds": len(of_seeds), "p": p}
+        rows.append({**dict(zip(KEYS, key, strict=True)), **over_seeds(of_seeds), "p": p})
     made = pd.DataFrame(rows)
     return made.assign(holm=holm_by_family(made, FAMILY))

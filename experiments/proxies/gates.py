@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from experiments.proxies.analysis import LAST
-from fedmem.studies.contrasts import mean_of
-from fedmem.studies.experiment import verdict
+from fedmem.studies.experiment import verdict_cells, with_verdict
 
 SLOW = "digits_slow"
 """The data set of which each round is one local epoch."""
@@ -120,10 +117,7 @@ def gates(values: pd.DataFrame) -> pd.DataFrame:
                 gap = _difference(of_place, claim, level)
                 if gap is None:
                     continue
-                found = mean_of(gap if np.isfinite(gap).all() else np.array([math.nan]))
-                rows.append({"claim": claim.words, "data": data, "level": level, "mean": found.value})
-                rows[-1] |= {"low": found.low, "high": found.high, "seeds": len(gap)}
-                rows[-1]["verdict"] = verdict(found.low, found.high)
+                rows.append({"claim": claim.words, "data": data, "level": level, **with_verdict(gap)})
     return pd.DataFrame(rows)
 
 
@@ -165,15 +159,8 @@ def page_table(found: pd.DataFrame) -> str:
     """
     lines = []
     for (claim, data), rows in found.groupby(["claim", "data"], sort=False):
-        cells = {row.level: f" {_cell(row)}" for row in rows.itertuples()}
-        lines.append(f"| {claim} | {NAMES[str(data)]} |{cells.get('local', '')} |{cells.get('global', '')} |")
+        lines.append(f"| {claim} | {NAMES[str(data)]} {verdict_cells(rows)}")
     return "\n".join(lines)
-
-
-def _cell(row: Any) -> str:
-    if row.verdict == "undefined":
-        return "undefined"
-    return f"{row.mean:.2f} [{row.low:.2f}, {row.high:.2f}] {row.verdict}"
 
 
 NAMES = {"digits": "digits", "fashion_mnist": "Fashion", SLOW: "digits, slowly", "texts": "texts"}

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from fedmem.contracts.arrays import FloatArray
 from fedmem.estimation.statistics import holm
+from fedmem.studies.contrasts import mean_of
 from fedmem.studies.experiment_figure import TableFigure
 
 if TYPE_CHECKING:
@@ -84,6 +86,37 @@ def write_results(
         figure.write(folder)
     if unbound := stale_intervals(folder):
         warnings.warn(f"{folder / 'README.md'} has intervals that no table has: {', '.join(unbound)}", stacklevel=2)
+
+
+def over_seeds(values: FloatArray) -> dict[str, float]:
+    """Mean over seeds, its 95 % interval (Student) and their number; undefined unless every seed has a value.
+
+    >>> over_seeds(np.array([1.0, np.nan, 3.0]))
+    {'mean': nan, 'low': nan, 'high': nan, 'seeds': 3}
+    """
+    found = mean_of(values if np.isfinite(values).all() else np.array([math.nan]))
+    return {"mean": found.value, "low": found.low, "high": found.high, "seeds": len(values)}
+
+
+def with_verdict(difference: FloatArray) -> dict[str, float | str]:
+    """What `over_seeds` says of a difference that is above 0 if a claim holds, with the verdict on the claim."""
+    found = over_seeds(difference)
+    return {**found, "verdict": verdict(found["low"], found["high"])}
+
+
+def verdict_cells(rows: pd.DataFrame) -> str:
+    """The cells of a page with the difference, interval and verdict of a claim at both levels.
+
+    >>> import pandas as pd
+    >>> row = {"level": "local", "mean": 0.1, "low": 0.05, "high": 0.15, "verdict": "holds"}
+    >>> verdict_cells(pd.DataFrame([row]))
+    '| 0.10 [0.05, 0.15] holds | |'
+    """
+    texts = {"local": "", "global": ""}
+    for row in rows.itertuples():
+        interval = "" if row.verdict == "undefined" else f"{row.mean:.2f} [{row.low:.2f}, {row.high:.2f}] "
+        texts[str(row.level)] = f" {interval}{row.verdict}"
+    return f"|{texts['local']} |{texts['global']} |"
 
 
 def verdict(low: float, high: float) -> str:
