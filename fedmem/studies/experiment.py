@@ -99,7 +99,7 @@ def over_seeds(values: FloatArray) -> dict[str, float]:
 
 
 def with_verdict(difference: FloatArray) -> dict[str, float | str]:
-    """What `over_seeds` says of a difference that is above 0 if a claim holds, with the verdict on the claim."""
+    """`over_seeds` of a difference that is above 0 if a claim holds, with the verdict on the claim."""
     found = over_seeds(difference)
     return {**found, "verdict": verdict(found["low"], found["high"])}
 
