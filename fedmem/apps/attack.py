@@ -16,11 +16,11 @@ from fedmem.apps.attack_scores import Images, Score, scores
 from fedmem.apps.match_control import Client, Match, clip_distance, compare, make_controls, reverse_update
 from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.attack import GradientTarget, Reconstruction, ReconstructionAttack
+from fedmem.contracts.model import frozen_tensors, trained_parameters
 from fedmem.contracts.validation_of_measures import reconstruct
 from fedmem.errors import TargetError
 from fedmem.modalities.undescribed import modality_of_shape
 from fedmem.seeding import stream
-from fedmem.training.model_checks import frozen_parameters
 
 if TYPE_CHECKING:
     from torch import nn
@@ -103,7 +103,8 @@ def target_of(
 ) -> GradientTarget:
     """The input of an attack: the update `after - before`, or `after` itself if it is already a `gradient`.
 
-    The model is copied, put into the mode that the client trained in, and given the normalisation of the app.
+    The model is copied, put into the mode that the client trained in, and given the normalisation of the app. Its
+    frozen parameters and buffers are those of `before`, where that has them. The target is the update of the others.
 
     Errors: `TargetError` where nothing can be read from the update, or where the model differs from call to call.
     """
@@ -112,9 +113,13 @@ def target_of(
     batches = known.batches()
     algorithm = Sgd(lr=known.lr, steps=known.steps, batch_size=known.batch_size or known.num_images)
     scale = -1.0 / (known.lr * known.steps)
+    prepared = copy_prepared_model(model, known)
+    frozen = {name: before[name] for name in frozen_tensors(model) if name in before}
+    prepared.load_state_dict(frozen, strict=False)
+    before, after = ({name: value for name, value in part.items() if name not in frozen} for part in (before, after))
     update = None if gradient else {name: after[name].double() - before[name].double() for name in before}
     return GradientTarget(
-        model=copy_prepared_model(model, known),
+        model=prepared,
         params=before,
         gradient=after if update is None else {name: scale * value for name, value in update.items()},
         update=update,
@@ -134,10 +139,10 @@ def copy_prepared_model(model: nn.Module, known: Known) -> nn.Module:
     """A copy in the client's mode that normalises its inputs first."""
     import torch
 
-    if reason := frozen_parameters(model):
+    if not trained_parameters(model):
         raise TargetError(
-            f"the model has {reason}. Their update is zero whatever the client trained on, and the attack would match "
-            "it with a gradient. Give a model that trains all its parameters"
+            "all parameters of the model are frozen (requires_grad is False), so that no client trained any. Set "
+            "requires_grad_(True) on those that the client trained"
         )
     prepared = copy.deepcopy(model).train(known.mode == "train")
     if known.mean:
@@ -229,7 +234,7 @@ def attack(  # noqa: PLR0913 - options for users, all by name
     >>> done.found.labels.tolist(), done.scores[0].psnr > 40
     ([2], True)
     """
-    from fedmem.apps.saved_models import fit_to_model, read_buffers, read_params
+    from fedmem.apps.saved_models import fit_to_model, read_frozen, read_params
     from fedmem.attacks._targets import require_direction, validate_targets
 
     if known.batch_size is not None and known.batch_size > known.num_images:
@@ -250,7 +255,7 @@ def attack(  # noqa: PLR0913 - options for users, all by name
             source = read_params(source)
         states.append(source)
         pair.append(fit_to_model(source, model, name))
-    model = read_buffers(states[0] if origin else {}, model)
+    model = read_frozen(states[0] if origin else {}, model)
     target = target_of(pair[0], pair[1], model, known, gradient=gradient).grant(attack.knows)
     (target,) = validate_targets([require_direction(target)])
     (reconstruction,) = reconstruct(attack, [target], [stream(seed, "attack")])
@@ -320,11 +325,17 @@ def _contradictions(before: Params, after: Params, model: nn.Module, known: Know
     """Contradictions between the buffers of the files and the mode that the adversary is granted."""
     import torch
 
+    buffers = {name for name, _ in model.named_buffers()}
     changed = [
         name
-        for name, _ in model.named_buffers()
+        for name in frozen_tensors(model)
         if name in before and name in after and not torch.equal(before[name], after[name])
     ]
+    if trained := [name for name in changed if name not in buffers]:
+        return (
+            f"the model freezes {trained[0]!r}, but the two files differ there: the client has trained it. Set "
+            "requires_grad_(True) on it, so that its update is matched as well",
+        )
     if known.mode == "train" or not changed:
         return ()
     return (

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fedmem.apps.attack_scores import Images, scores
 from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.attack import GradientTarget, ReconstructionAttack
+from fedmem.contracts.model import trained_parameters
 from fedmem.contracts.validation_of_measures import reconstruct
 
 Verdict = Literal["good", "bad", "swapped", "undecided", "not checked"]
@@ -253,7 +254,7 @@ def _train(
     assert isinstance(model, nn.Module)
     network = copy.deepcopy(model)
     network.load_state_dict(dict(before), strict=False)
-    params = dict(network.named_parameters())
+    params = trained_parameters(network)
     x, y = torch.from_numpy(inputs), torch.from_numpy(labels)
     width = len(x) if client.gradient else min(client.batch_size, len(x))
     batches = torch.split(torch.arange(len(x)), width)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedmem.contracts.arrays import Params
+from fedmem.contracts.model import frozen_tensors, trained_parameters
 from fedmem.errors import FolderError
 from fedmem.wording import choices
 
@@ -115,7 +116,7 @@ def _maps(value: Any) -> bool:
 
 
 def fit_to_model(params: Params, model: nn.Module, origin: str) -> Params:
-    """The parameters of a file, those that the model trains, in its order, names and dtypes; buffers are left out.
+    """The parameters of a file that the model trains, in its order, names and dtypes; frozen ones may be left out.
 
     Arrays that are called `arr_0`, `arr_1`, ... are taken in the order of the model's state.
 
@@ -124,11 +125,12 @@ def fit_to_model(params: Params, model: nn.Module, origin: str) -> Params:
     state = model.state_dict()
     numbered = [f"arr_{i}" for i in range(len(params))]
     if set(params) == set(numbered) and set(params) != set(state):
-        names = list(state) if len(params) == len(state) else [name for name, _ in model.named_parameters()]
+        orders = list(state), [name for name, _ in model.named_parameters()], list(trained_parameters(model))
+        names = next((order for order in orders if len(order) == len(params)), orders[1])
         if len(names) != len(params):
             raise FolderError(f"{origin}: {len(params)} arrays for the {len(names)} parameters of the model")
         params = dict(zip(names, (params[name] for name in numbered), strict=True))
-    parameters = dict(model.named_parameters())
+    parameters = trained_parameters(model)
     missing = [name for name in parameters if name not in params]
     if missing:
         raise FolderError(
@@ -138,8 +140,8 @@ def fit_to_model(params: Params, model: nn.Module, origin: str) -> Params:
     unknown = [name for name in params if name not in state]
     if unknown:
         raise FolderError(f"{origin}: {unknown[0]!r} is no parameter of the model, which has {_first_few(parameters)}")
-    for name, value in parameters.items():
-        if params[name].shape != value.shape:
+    for name, value in (*parameters.items(), *frozen_tensors(model).items()):
+        if name in params and params[name].shape != value.shape:
             raise FolderError(
                 f"{origin}: {name!r} has shape {tuple(params[name].shape)}, in the model {tuple(value.shape)}; use the "
                 "model with the fields that it was trained with, such as model.hidden=[64]"
@@ -147,13 +149,13 @@ def fit_to_model(params: Params, model: nn.Module, origin: str) -> Params:
     return {name: params[name].to(value.dtype) for name, value in parameters.items()}
 
 
-def read_buffers(params: Params, model: nn.Module) -> nn.Module:
-    """A copy of the model with the buffers, such as running statistics, that were saved with its parameters."""
+def read_frozen(params: Params, model: nn.Module) -> nn.Module:
+    """A copy of the model with the frozen parameters and the buffers that were saved with what it trains."""
     import copy
 
     model_copy = copy.deepcopy(model)
-    buffers = dict(model_copy.named_buffers())
-    model_copy.load_state_dict({name: value for name, value in params.items() if name in buffers}, strict=False)
+    frozen = frozen_tensors(model_copy)
+    model_copy.load_state_dict({name: value for name, value in params.items() if name in frozen}, strict=False)
     return model_copy
 
 

@@ -12,6 +12,7 @@ from torch.func import functional_call
 
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.attack import GradientTarget
+from fedmem.contracts.model import frozen_tensors
 from fedmem.errors import ComponentError
 
 
@@ -27,7 +28,7 @@ class Entrance:
         self._target = target
         self._state = {
             name: value.detach().double() if value.is_floating_point() else value.clone()
-            for name, value in (*target.model.named_buffers(), *target.params.items())
+            for name, value in (*frozen_tensors(target.model).items(), *target.params.items())
         }
         with_parameters = [
             name for name, module in target.model.named_modules() if list(module.parameters(recurse=False))
@@ -55,6 +56,12 @@ class Entrance:
                 f"themselves. Here it is {type(layer).__name__} `{name}`"
                 f"{'' if straight else ', which is given something else'}. Use a model such as mlp, or the attack "
                 "inverting_gradients",
+            )
+        if not layer.weight.requires_grad or not layer.bias.requires_grad:
+            raise ComponentError(
+                "attack.kind",
+                f"linear_layer reads the update of the first layer, `{name}`, but that layer is frozen and in no "
+                "update; use the attack inverting_gradients",
             )
         if f"{name}.weight".lstrip(".") in target.personal:
             raise ComponentError(

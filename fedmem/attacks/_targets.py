@@ -6,6 +6,7 @@ import copy
 from collections.abc import Sequence
 
 from fedmem.contracts.attack import GradientTarget
+from fedmem.contracts.model import trained_parameters
 from fedmem.errors import TargetError
 
 ROWS = 16
@@ -52,7 +53,7 @@ def _check_shapes(target: GradientTarget) -> None:
         raise TargetError(f"num_images is {target.num_images}: at least one example shaped an update; say how many")
     if target.labels is not None and len(target.labels) != target.num_images:
         raise TargetError(f"{len(target.labels)} labels for {target.num_images} images; give as many")
-    model_shapes = {name: tuple(value.shape) for name, value in target.model.named_parameters()}
+    model_shapes = {name: tuple(value.shape) for name, value in trained_parameters(target.model).items()}
     for what, values in (("params", target.params), ("gradient", target.gradient), ("update", target.update)):
         if values is None:
             continue

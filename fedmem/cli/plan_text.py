@@ -125,8 +125,10 @@ def _model(federation: Federation) -> str:
     """The class of the network, its layers with parameters, and how many parameters there are."""
     layers = [type(part).__name__ for part in federation.model.modules() if list(part.parameters(recurse=False))]
     count = sum(values.numel() for values in federation.initial.values())
+    frozen = sum(value.numel() for value in federation.model.parameters() if not value.requires_grad)
+    frozen_text = f" and {frozen:,} frozen ones" if frozen else ""
     shown = ", ".join(layers[:8]) + (f" and {len(layers) - 8} more" if len(layers) > 8 else "")
-    return f"{type(federation.model).__name__}, {count:,} parameters; layers: {shown}"
+    return f"{type(federation.model).__name__}, {count:,} parameters{frozen_text}; layers: {shown}"
 
 
 def _population(run_plan: Plan) -> Iterator[tuple[str, str]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -30,16 +30,17 @@ class Federation:
     lists into it. `base[k]` are the base rows of client k; audit example j is row `audit_start` + j. `trained_rows`
     (copies in all,) has one row for each copy, in audit order. It is the row that stands for an example that is in,
     usually its own. `replacement` (R, copies in all) has the rows that stand for examples that are not in. It is -1
-    where none is ever needed: in and trained on in every round, or the exclusion is `remove`. `counts` says where each
-    row of the data set went. All runs start from `initial`, unless `initials` has weights for each. `shifted` says
-    whether clients see real rows in their own way. `modality` is that of the data set. `notes` are sentences of
-    injections about their plans, and `warnings` are those that a reader of the numbers must know. `pilot` is the same
-    federation with one run more, the pilot's, where there is one. Where a scenario is central, `unpooled` is the
-    federation whose rows the only client of this one holds, client after client. `by_client` says that this client
-    trains on them in that order. `client_names` (N,) name the clients and `class_names` the classes; both are empty
-    where the data have no names. `foreign_rows` counts audit rows of other owners by injection, with a partition by
-    owner; it is None with other partitions. `learnt` is that of the data set. `sources` are the rows of the data
-    set that the audit examples come from.
+    where none is ever needed: in and trained on in every round, or the exclusion is `remove`. `counts` says where
+    each row of the data set went. All runs start from `initial`, the trained parameters of `model`, unless
+    `initials` has weights for each. `frozen` are the other parameters and the buffers of `model`, which all clients
+    and runs share. `shifted` says whether clients see real rows in their own way. `modality` is that of the data
+    set. `notes` are sentences of injections about their plans, and `warnings` are those that a reader of the
+    numbers must know. `pilot` is the same federation with one run more, the pilot's, where there is one. Where a
+    scenario is central, `unpooled` is the federation whose rows the only client of this one holds, client after
+    client. `by_client` says that this client trains on them in that order. `client_names` (N,) name the clients and
+    `class_names` the classes; both are empty where the data have no names. `foreign_rows` counts audit rows of
+    other owners by injection, with a partition by owner; it is None with other partitions. `learnt` is that of the
+    data set. `sources` are the rows of the data set that the audit examples come from.
     """
 
     store: Examples
@@ -57,6 +58,7 @@ class Federation:
     modality: Modality
     counts: Mapping[str, int]
     initials: tuple[Params, ...] = ()
+    frozen: Params = field(default_factory=dict)
     shifted: bool = False
     pilot: Federation | None = None
     unpooled: Federation | None = None
@@ -161,10 +163,10 @@ def _digest(value: Any, known: dict[int, bytes]) -> bytes:
 def _parts_of(value: Any) -> list[tuple[str, Any]]:
     """The named parts of a record, a mapping or a sequence of records; none for any other value."""
     if isinstance(value, Federation):
-        parts = {field.name: getattr(value, field.name) for field in fields(value) if field.name != "model"}
+        parts = {part.name: getattr(value, part.name) for part in fields(value) if part.name != "model"}
         return list({**parts, "base": Ragged.of(value.base)}.items())
     if is_dataclass(value):
-        return [(field.name, getattr(value, field.name)) for field in fields(value)]
+        return [(part.name, getattr(value, part.name)) for part in fields(value)]
     if isinstance(value, Mapping):
         return [(str(name), value[name]) for name in sorted(value)]
     # sequences of numbers and of words are long, and their text says all of them

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Model(Protocol):
-    """Builds a network. `stackable` is False where clients must be trained one by one (buffers, recurrent kernels).
+    """Builds a network. `stackable` is False where clients must be trained one by one, as with recurrent kernels.
+
+    What clients train are the parameters that require gradients (`trained_parameters`). All others, and buffers, are
+    frozen: clients and runs share them.
 
     It may declare what `ModelDeclaration` lists.
     """
@@ -54,6 +57,34 @@ class ModelDeclaration(Declaration):
     """
 
     texts: bool = declare(False, "true or false")
+
+
+def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of a network that clients train, by name: those that require gradients.
+
+    All other parameters and all buffers are frozen: see `frozen_tensors`. A model in messages, evidence and files is
+    its trained parameters.
+
+    >>> from torch import nn
+    >>> network = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    >>> _ = network[0].requires_grad_(False)
+    >>> list(trained_parameters(network))
+    ['1.weight', '1.bias']
+    """
+    return {name: value for name, value in module.named_parameters() if value.requires_grad}
+
+
+def frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a network that no client trains, by name: frozen parameters, then buffers. They are not copied.
+
+    All clients of all runs share them, and no message or file of a run has them.
+
+    >>> from torch import nn
+    >>> list(frozen_tensors(nn.BatchNorm1d(2, affine=False)))
+    ['running_mean', 'running_var', 'num_batches_tracked']
+    """
+    frozen = {name: value.detach() for name, value in module.named_parameters() if not value.requires_grad}
+    return frozen | {name: value.detach() for name, value in module.named_buffers()}
 
 
 def model_declaration(model: object) -> ModelDeclaration:

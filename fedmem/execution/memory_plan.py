@@ -63,14 +63,15 @@ The latter is replaced by its next value."""
 class MemoryNeeds:
     """The sizes that memory depends on, in bytes unless stated otherwise.
 
-    `data` are the rows that a federation holds, and `source` those of the data set it was built from. `drafts` is what
-    the largest family of references takes while it is made. `model` are the parameters of one model, and `row` is one
-    input. `saved` is what a forward pass of one row leaves for the backward pass, `wide` what it takes at once without
-    one. `classes` are outputs. `cohort` is the largest cohort of a run, and `examples` the largest set that models are
-    asked about. `batch` is in rows. `evidence` is what one run leaves, and `estimates` what estimating and writing take
-    in addition to all evidence. `server` is messages or rule, and `sums` how many sums are formed of a cohort.
-    `example_gradients` are the gradients of single examples of one client in training. `tables` is what a strategy
-    keeps of one run, and `remembered` what its clients remember. `max_rows` are the rows of the client with most.
+    `data` are the rows that a federation holds and what it freezes of its network, and `source` those of the data
+    set it was built from. `drafts` is what the largest family of references takes while it is made. `model` are the
+    parameters of one model, and `row` is one input. `saved` is what a forward pass of one row leaves for the
+    backward pass, `wide` what it takes at once without one. `classes` are outputs. `cohort` is the largest cohort
+    of a run, and `examples` the largest set that models are asked about. `batch` is in rows. `evidence` is what one
+    run leaves, and `estimates` what estimating and writing take in addition to all evidence. `server` is messages
+    or rule, and `sums` how many sums are formed of a cohort. `example_gradients` are the gradients of single
+    examples of one client in training. `tables` is what a strategy keeps of one run, and `remembered` what its
+    clients remember. `max_rows` are the rows of the client with most.
     """
 
     runs: int
@@ -109,7 +110,7 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> MemoryN
     sizes = [len(part) for part in sets] + [scenario.references] * bool(families)
     return MemoryNeeds(
         runs=scenario.runs,
-        data=data_bytes + lists + model * scenario.runs * (scenario.initial_weights == "per_run"),
+        data=data_bytes + lists + model * scenario.runs * (scenario.initial_weights == "per_run") + _frozen(federation),
         # rows and their places, as loaded; the federation copies them client by client
         source=array_bytes(federation.store) + 24 * len(federation.store),
         # made in double precision, clipped and copied
@@ -173,6 +174,11 @@ def _states(scenario: Scenario, federation: Federation) -> int:
     of_input = 8 * math.prod(examples.inputs.shape[1:]) * len(examples)
     declared = [signal_declaration(signal) for signal in scenario.signals]
     return sum(each.held * of_input * (2 if each.owners_only else 1 + scenario.clients) for each in declared)
+
+
+def _frozen(federation: Federation) -> int:
+    """Bytes of what no client trains: once as it is, and once in float64 for probes and signals that read it so."""
+    return 3 * sum(value.numel() * value.element_size() for value in federation.frozen.values())
 
 
 def _estimates(scenario: Scenario, federation: Federation, cohort: int) -> int:

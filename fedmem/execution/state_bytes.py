@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from fedmem.contracts.client import PersonalClient, PrivateAlgorithm
+from fedmem.contracts.model import trained_parameters
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.contracts.validation_of_measures import by_run
 from fedmem.guards.guarding import NOT_OURS, Guard
@@ -42,14 +43,14 @@ def of_examples(scenario: Scenario, federation: Federation, stacked: bool) -> in
     from fedmem.training.per_example import by_ghost, one_by_one
 
     model = federation.model
-    num_values = sum(value.numel() for value in model.parameters())
+    num_values = sum(value.numel() for value in federation.initial.values())
     if stacked:
         num_values *= Layers.of(model, torch.from_numpy(federation.store.inputs[:1].copy())) is None
     elif one_by_one(model):
         return 4 * num_values
     elif by_ghost(model):
         linear = (part for part in model.modules() if isinstance(part, nn.Linear))
-        num_values -= sum(value.numel() for part in linear for value in part.parameters())
+        num_values -= sum(value.numel() for part in linear for value in trained_parameters(part).values())
     return 4 * num_values * largest_batch(scenario.client.batch_size)
 
 

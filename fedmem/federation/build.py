@@ -20,6 +20,7 @@ from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset, Examples, FeatureShift
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.injection import CanaryInjection
+from fedmem.contracts.model import frozen_tensors
 from fedmem.contracts.ragged import Ragged
 from fedmem.contracts.reserve import Reserve
 from fedmem.contracts.validation import dataset_of
@@ -100,6 +101,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         ),
         model=module,
         initial=initial,
+        frozen=frozen_tensors(module),
         initials=tuple(initialise(scenario, data, run)[1] for run in range(plan.audit.runs))
         if scenario.initial_weights == "per_run"
         else (),

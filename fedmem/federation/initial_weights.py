@@ -10,13 +10,14 @@ import numpy as np
 
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.data import Dataset
-from fedmem.contracts.model import TableModel
+from fedmem.contracts.model import TableModel, trained_parameters
 from fedmem.contracts.validation import a_kind, wrong_logits
 from fedmem.errors import ComponentError
+from fedmem.federation.freezing import freeze
 from fedmem.guards.guarding import NOT_OURS, Guard, PartError, cause_of, line_of
 from fedmem.modalities.tables import Tables
 from fedmem.seeding import seeded_generators, stream
-from fedmem.training.model_checks import frozen_parameters, interaction, parameters_kept
+from fedmem.training.model_checks import STATISTICS, interaction, parameters_kept
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,12 +45,13 @@ def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tup
             else:
                 module = model.build(data.train.inputs.shape[1:], data.num_classes)
             _check_module(guard, module, data)
+        freeze(module, scenario.freeze)
         _check_pure(module)
         _check_trained(module)
         if run is None:
             with parameters_kept(module):
                 _try(scenario, module, data)
-    return module, {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+    return module, {name: parameter.detach().clone() for name, parameter in trained_parameters(module).items()}
 
 
 @contextmanager
@@ -108,6 +110,7 @@ def _try(scenario: Scenario, module: nn.Module, data: Dataset) -> None:
         outputs = module(rows[:2])
         problem = wrong_logits(outputs, expected_shape, tuple(rows[:2].shape))
         guard.require(problem is None, problem or "")
+    _check_constant(module, rows)
     problem = interaction(module, rows, wild=data.modality.any_values)
     if problem:
         raise ComponentError(
@@ -125,7 +128,7 @@ def _check_stacks(module: nn.Module, rows: Tensor) -> None:
     import torch
     from torch.func import functional_call
 
-    params = {name: value.detach().expand(2, *value.shape) for name, value in module.named_parameters()}
+    params = {name: value.detach().expand(2, *value.shape) for name, value in trained_parameters(module).items()}
     try:
         with torch.no_grad():
             torch.vmap(lambda values: functional_call(module, values, (rows,)))(params)
@@ -139,10 +142,6 @@ def _check_stacks(module: nn.Module, rows: Tensor) -> None:
             f"{f' ({at})' if at else ''}. Write stackable = False, or speed.executor: one_by_one in the scenario; or "
             "leave out operations in place and conditions on values",
         ) from error
-
-
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-"""The names of buffers that normalisation layers collect."""
 
 
 def _group_norm_text(module: nn.Module, buffer: str) -> str:
@@ -173,19 +172,14 @@ def _check_pure(module: nn.Module) -> None:
 
 
 def _buffer_problem(module: nn.Module) -> Iterator[str]:
-    """The first buffer, if there is one."""
-    name = next((name for name, _ in module.named_buffers()), None)
-    if name is not None and name.rpartition(".")[2] in STATISTICS:
+    """The first running statistic, if there is one."""
+    name = next((name for name, _ in module.named_buffers() if name.rpartition(".")[2] in STATISTICS), None)
+    if name is not None:
         yield (
             f"has the buffer {name!r}, a running statistic. All clients and runs take turns in one network, so their "
             "statistics would mix, and measuring a model would change them. Use GroupNorm or LayerNorm instead of "
             "BatchNorm"
             f"{_group_norm_text(module, name)}"
-        )
-    elif name is not None:
-        yield (
-            f"has the buffer {name!r}; clients train, send and store parameters alone. Compute a constant in forward, "
-            "or hold it as a plain attribute in place of register_buffer; hold what is learned as a nn.Parameter"
         )
 
 
@@ -203,12 +197,33 @@ def _dropout_problem(module: nn.Module) -> Iterator[str]:
 
 
 def _check_trained(module: nn.Module) -> None:
-    """All parameters are trained, sent, aggregated and stored, so that frozen ones would not stay what they are."""
-    frozen = frozen_parameters(module)
-    if frozen:
+    """Errors: `ComponentError` where clients would have nothing to train."""
+    if not trained_parameters(module):
         raise ComponentError(
             "model",
-            f"has {frozen}; clients train, send and store all parameters, so that these would change as "
-            "well and the results would be those of full fine-tuning. Adapters are not supported: remove "
-            "requires_grad_(False), or use a model that trains all its parameters",
+            f"has {len(dict(module.named_parameters()))} parameters, all of them frozen (requires_grad is False), so "
+            "that nothing could be trained. Leave requires_grad as it is for those that clients shall train, and let "
+            "`freeze` leave at least one of them",
         )
+
+
+def _check_constant(module: nn.Module, rows: Tensor) -> None:
+    """Errors: `ComponentError` where a forward pass in training changes a buffer, since all clients share it."""
+    from copy import deepcopy
+
+    import torch
+
+    if not dict(module.named_buffers()):
+        return
+    module_copy = deepcopy(module).train()
+    before = {name: value.clone() for name, value in module_copy.named_buffers()}
+    with torch.no_grad():
+        module_copy(rows)
+    for name, value in module_copy.named_buffers():
+        if name not in before or not torch.equal(before[name], value):
+            raise ComponentError(
+                "model",
+                f"changes its buffer {name!r} in a forward pass. All clients and runs share the buffers of one "
+                "network, so their values would mix, and measuring a model would change them. Compute the value in "
+                "forward, or hold what is learnt as a nn.Parameter",
+            )

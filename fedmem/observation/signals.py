@@ -55,8 +55,7 @@ class SignalReader:
     @cached_property
     def _network(self) -> nn.Module:
         """The network in float64, on the CPU; made once."""
-        network = deepcopy(self._federation.model).to("cpu", torch.float64).eval()
-        return network.requires_grad_(False)
+        return deepcopy(self._federation.model).to("cpu", torch.float64).eval()
 
     @cached_property
     def _gradients(self) -> ExampleGradients:

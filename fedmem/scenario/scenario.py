@@ -199,6 +199,11 @@ class Scenario(Section):
         default_factory=lambda: build("partition", {"kind": "iid"}), description="which client holds which rows"
     )
     model: Annotated[Model | TableModel, Component("model")] = Field(description="the network")
+    freeze: Annotated[tuple[str, ...], IDENTITY_NEUTRAL] = Field(
+        default=(),
+        description="names of parameters that no client trains or sends, with * for any characters, such as "
+        "features.*; all clients and runs share them",
+    )
     initial_weights: Literal["shared", "per_run"] = Field(
         default="shared", description="all runs start from the same weights, or each from its own"
     )

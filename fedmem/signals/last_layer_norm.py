@@ -22,7 +22,8 @@ class LastLayerNorm(ObservedRounds):
     Fleuret bound the whole gradient norm by a constant of the network times the slope of the loss at the last layer.
     That slope in the logits is EL2N, so that `el2n` has their order of examples.
 
-    A matrix that the layer shares with another one counts with the whole of its gradient.
+    A matrix that the layer shares with another one counts with the whole of its gradient. Only trained parameters
+    count, and a last layer without any is refused.
 
     Fields
 
@@ -53,7 +54,12 @@ class LastLayerNorm(ObservedRounds):
         squares = context.squared_gradients()
         # by identity, since a matrix that two layers share has the name of the other one
         own = {id(part) for part in context.network.get_submodule(last_layer(context)).parameters(recurse=False)}
-        names = [name for name, part in context.network.named_parameters() if id(part) in own]
+        names = [name for name, part in context.network.named_parameters() if id(part) in own and name in squares]
+        if not names:
+            raise ValueError(
+                f"the last layer, `{last_layer(context)}`, is frozen, so that its gradient is no part of training; "
+                "read grad_norm or el2n instead"
+            )
         return {"last_layer_norm": np.sqrt(np.sum([squares[name] for name in names], axis=0))}
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
+from fedmem.contracts.model import trained_parameters
 from fedmem.modalities.loss import example_losses
 from fedmem.training.ghost_clipping import Layers
 from fedmem.training.per_example import one_by_one
@@ -36,7 +37,7 @@ class ExampleGradients:
 
     def __init__(self, network: nn.Module, inputs: NDArray[np.float32]) -> None:
         self._network = network
-        self._parameters = dict(network.named_parameters())
+        self._parameters = trained_parameters(network)
         self._size = max(1, sum(value.numel() for value in self._parameters.values()))
         sample = double(inputs[:2])
         self._layers = None if one_by_one(network) or not len(sample) else Layers.of(network, sample)

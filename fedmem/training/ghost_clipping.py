@@ -12,12 +12,13 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fedmem.contracts.arrays import Params
+from fedmem.contracts.model import trained_parameters
 from fedmem.modalities.loss import example_losses
 from fedmem.training.model_checks import TOLERANCE, perturb_parameters
 
 
 class Layers:
-    """A model all of whose parameters are those of linear layers, each of which is met once, by rows (n, features).
+    """A model all of whose trained parameters are those of linear layers, each met once, by rows (n, features).
 
     `biased` says of each layer whether it has a bias. Nothing else is done with the parameters: gradients by layers are
     compared with plain ones.
@@ -31,9 +32,14 @@ class Layers:
     @staticmethod
     def of(model: nn.Module, inputs: Tensor) -> Layers | None:
         """The layers of a model, as a few inputs (n, ...) meet them; None for other models."""
-        linear = {name: part for name, part in model.named_modules() if type(part) is nn.Linear}
+        trained = trained_parameters(model)
+        linear = {
+            name: part
+            for name, part in model.named_modules()
+            if type(part) is nn.Linear and any(value.requires_grad for value in part.parameters())
+        }
         names = {f"{name}.{which}" for name, part in linear.items() for which, _ in part.named_parameters()}
-        if names != {name for name, _ in model.named_parameters()} or len(names) != len(list(model.parameters())):
+        if names != trained.keys():
             return None
         calls: list[tuple[str, int]] = []
 
@@ -46,7 +52,7 @@ class Layers:
             return None
         biased = {name: part.bias is not None for name, part in linear.items()}
         layers = Layers(model, {name: part.out_features for name, part in linear.items()}, biased)
-        model_params = {name: value.detach() for name, value in model.named_parameters()}
+        model_params = {name: value.detach() for name, value in trained.items()}
         return (
             layers
             if all(layers._are_all(params, inputs) for params in (model_params, perturb_parameters(model)))

@@ -1,10 +1,12 @@
-"""Check that the parameters of a torch module represent it: all trained, and nothing beside them."""
+"""Check that the trained parameters of a torch module represent it, with nothing that changes beside them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from fedmem.contracts.model import frozen_tensors, trained_parameters
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -13,32 +15,8 @@ TOLERANCE = 1e-4
 """By how much of the largest output those for one example may differ by rounding."""
 
 
-def frozen_parameters(module: nn.Module) -> str | None:
-    """Which parameters are frozen (`requires_grad` is False), as the middle of a message; None where none is.
-
-    >>> from torch import nn
-    >>> layer = nn.Linear(4, 3)
-    >>> frozen_parameters(layer) is None
-    True
-    >>> layer.weight.requires_grad_(False).shape
-    torch.Size([3, 4])
-    >>> frozen_parameters(layer)
-    "1 of 2 parameters frozen (requires_grad is False), such as 'weight': 12 of 15 numbers"
-    """
-    parameters = dict(module.named_parameters())
-    names = [name for name, value in parameters.items() if not value.requires_grad]
-    if not names:
-        return None
-    count = sum(parameters[name].numel() for name in names)
-    total = sum(value.numel() for value in parameters.values())
-    return (
-        f"{len(names)} of {len(parameters)} parameters frozen (requires_grad is False), such as {names[0]!r}: "
-        f"{count} of {total} numbers"
-    )
-
-
 def perturb_parameters(module: nn.Module, seed: int = 0) -> dict[str, Tensor]:
-    """The parameters plus normal noise, so that a layer that starts at zero hides nothing.
+    """The trained parameters plus normal noise, so that a layer that starts at zero hides nothing.
 
     Its standard deviation is half of one over the root of what a row of the parameter has: 0.5 for a vector.
 
@@ -52,7 +30,7 @@ def perturb_parameters(module: nn.Module, seed: int = 0) -> dict[str, Tensor]:
     rng = torch.Generator().manual_seed(seed)
     return {
         name: value.detach() + _scale(value) * torch.randn(value.shape, generator=rng).to(value)
-        for name, value in module.named_parameters()
+        for name, value in trained_parameters(module).items()
     }
 
 
@@ -104,7 +82,7 @@ def interaction(module: nn.Module, rows: Tensor, *, wild: bool = False) -> str |
     batches = [rows, rows.flip(0)]
     if wild:
         batches.append(torch.cat([rows[:1], 10 * rows[1:] + 1]))
-    model_params: dict[str, Tensor] = {name: value.detach() for name, value in module.named_parameters()}
+    model_params: dict[str, Tensor] = {name: value.detach() for name, value in trained_parameters(module).items()}
     for params in (model_params, perturb_parameters(module)):
         with torch.no_grad():
             outputs = [functional_call(module, params, (batch,)) for batch in batches]
@@ -140,7 +118,9 @@ def _differ(first: Tensor, other: Tensor) -> bool:
 
 
 def mismatch(module: nn.Module, arrays: Mapping[str, Tensor]) -> str | None:
-    """Why these arrays of an app are not the parameters of the module; None where names and shapes agree.
+    """Why these arrays of an app are not a model of the module; None where names and shapes agree.
+
+    They need the trained parameters of the module, and may have its frozen parameters and constant buffers as well.
 
     >>> from torch import nn
     >>> layer = nn.Linear(4, 3)
@@ -149,36 +129,47 @@ def mismatch(module: nn.Module, arrays: Mapping[str, Tensor]) -> str | None:
     >>> mismatch(layer, {"weight": layer.weight}).partition(". ")[0]
     "the app's arrays lack 1 of the 2 parameters of the model, such as 'bias'"
     """
-    model_params = dict(module.named_parameters())
-    buffers = {name for name, _ in module.named_buffers()}
-    unknown = sorted(arrays.keys() - model_params.keys())
-    missing = [name for name in model_params if name not in arrays]
-    sent_buffers = [name for name in unknown if name in buffers]
-    if sent_buffers:
+    trained = trained_parameters(module)
+    allowed = {**trained, **frozen_tensors(module)}
+    statistics = {f"{name}.{part}".lstrip(".") for name in _running(module) for part in STATISTICS}
+    unknown = sorted(arrays.keys() - allowed.keys())
+    missing = [name for name in trained if name not in arrays]
+    sent_statistics = sorted(statistics & arrays.keys())
+    if sent_statistics:
         return (
-            f"the app's arrays hold the buffer {sent_buffers[0]!r}, such as the running statistics of BatchNorm, but "
-            "models are read from their parameters alone. Use GroupNorm or LayerNorm, or send named_parameters() of a "
+            f"the app's arrays hold the buffer {sent_statistics[0]!r}, a running statistic of BatchNorm, but models "
+            "are read from their parameters alone. Use GroupNorm or LayerNorm, or send named_parameters() of a "
             "model without buffers"
         )
     if unknown:
         culprit = min([*unknown, *missing])
         return (
             f"the model and the app's arrays do not agree on parameter {culprit!r}, which only "
-            f"{'the model has' if culprit in model_params else 'the arrays have'}; give the architecture that the app "
+            f"{'the model has' if culprit in trained else 'the arrays have'}; give the architecture that the app "
             "trains"
         )
     if missing:
         return (
-            f"the app's arrays lack {len(missing)} of the {len(model_params)} parameters of the model, such as "
-            f"{missing[0]!r}. Send all of them, or give the model whose parameters are those that are sent"
+            f"the app's arrays lack {len(missing)} of the {len(trained)} parameters of the model, such as "
+            f"{missing[0]!r}. Send all of them, or give the model whose parameters are those that are sent. "
+            "Set requires_grad_(False) on those that the app does not train"
         )
-    for name, value in model_params.items():
-        if tuple(arrays[name].shape) != tuple(value.shape):
+    for name, value in arrays.items():
+        if tuple(value.shape) != tuple(allowed[name].shape):
             return (
-                f"parameter {name!r} has shape {tuple(arrays[name].shape)} in the app's arrays and "
-                f"{tuple(value.shape)} in the model; give the architecture that the app trains"
+                f"parameter {name!r} has shape {tuple(value.shape)} in the app's arrays and "
+                f"{tuple(allowed[name].shape)} in the model; give the architecture that the app trains"
             )
     return None
+
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+"""The names of buffers that normalisation layers collect."""
+
+
+def _running(module: nn.Module) -> list[str]:
+    """The names of the layers with running statistics."""
+    return [name for name, part in module.named_modules() if getattr(part, "running_mean", None) is not None]
 
 
 def running_statistics(module: nn.Module) -> str | None:
@@ -188,7 +179,4 @@ def running_statistics(module: nn.Module) -> str | None:
     >>> running_statistics(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
     '1'
     """
-    for name, part in module.named_modules():
-        if getattr(part, "running_mean", None) is not None:
-            return str(name)
-    return None
+    return next(iter(_running(module)), None)

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.client import PerExample
+from fedmem.contracts.model import trained_parameters
 from fedmem.modalities.loss import example_losses
 from fedmem.seeding import Streams
 from fedmem.training.finite import is_finite
@@ -44,7 +45,8 @@ def by_ghost(model: nn.Module) -> bool:
     Not with embeddings, of which Opacus asks that what they are given lies in memory as it is read.
     """
     parts = list(model.modules())
-    linear = sum(value.numel() for part in parts if isinstance(part, nn.Linear) for value in part.parameters())
+    layers = (part for part in parts if isinstance(part, nn.Linear))
+    linear = sum(value.numel() for part in layers for value in trained_parameters(part).values())
     return linear >= GHOST and not any(isinstance(part, nn.Embedding | nn.RNNBase) for part in parts)
 
 
@@ -109,10 +111,10 @@ class ClippedSums:
             self._wrapped = GradSampleModuleFastGradientClipping(model_copy, max_grad_norm=how.clip)
         else:
             self._wrapped = GradSampleModule(model_copy)
-        self._params = dict(model_copy.named_parameters())
+        self._params = trained_parameters(model_copy)
         # of it only what sums up is used: steps are those of the client algorithm, and noise is from named streams
         self._optimizer: Any = (DPOptimizerFastGradientClipping if self.ghost else DPOptimizer)(
-            torch.optim.SGD(self._wrapped.parameters(), lr=1.0),
+            torch.optim.SGD(self._params.values(), lr=1.0),
             noise_multiplier=0.0,
             max_grad_norm=how.clip,
             expected_batch_size=1,
@@ -130,7 +132,7 @@ class ClippedSums:
             probe.verify(inputs.cpu(), targets.cpu())
             self.one_by_one = probe.one_by_one
             return
-        model_params = {name: value.detach() for name, value in self._model.named_parameters()}
+        model_params = {name: value.detach() for name, value in trained_parameters(self._model).items()}
         self.one_by_one = not all(
             self._is_right(params, inputs, targets) for params in (model_params, perturb_parameters(self._model))
         )

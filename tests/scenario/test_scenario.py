@@ -129,12 +129,12 @@ def test_a_neutral_field_is_in_the_id_unless_at_its_default() -> None:
         assert [dump(part, for_id=True).get("canary_clients") for part in parts] == [count or None] * 3
     common = "rounds: 2, clients: 3, dataset: {kind: synthetic}, model: {kind: mlp}"
     scenario = parse_scenario(f"{{{common}, strategy: {{kind: dp_fedavg, expected_cohort_size: 3}}}}")
-    neutral = ("speed", "central", "signals", "twins", "batches")
+    neutral = ("speed", "central", "signals", "twins", "batches", "freeze")
     content = {name: value for name, value in scenario.dump().items() if name not in neutral}
     del content["strategy"]["canary_clients"], content["save"]["models"]
     text = json.dumps([RESULTS_VERSION, content], sort_keys=True, separators=(",", ":"))
     assert scenario.id == hashlib.sha256(text.encode()).hexdigest()[:12]
-    for change in ("central: shuffled", "twins: 2", "batches: shared"):
+    for change in ("central: shuffled", "twins: 2", "batches: shared", "freeze: [a]"):
         assert parse_scenario(f"{{{common}, {change}}}").id != parse_scenario(f"{{{common}}}").id
     nested = build("sampler", {"kind": "dropout", "sampler": {"kind": "everyone"}})
     assert dump(nested, for_id=True) == dump(nested)

@@ -1,11 +1,10 @@
-"""Models with frozen parameters, and watchers whose model is not the one that an app trains."""
+"""Watchers whose model is not the one that an app trains, and models whose examples interact."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,28 +13,16 @@ import torch
 from flwr.app import ArrayRecord, Message
 from flwr.serverapp.strategy import FedAvg
 from torch import nn
-from typer.testing import CliRunner
 
 from fedmem import Known, Observed, Watch, WatchLeakage
 from fedmem.apps.attack import target_of
 from fedmem.attacks.inverting_gradients import InvertingGradients
-from fedmem.cli.main import app
 from fedmem.engines._flower import in_process
 from fedmem.errors import RunError, TargetError
 from fedmem.federation.build import check
-from fedmem.training.model_checks import frozen_parameters, mismatch
+from fedmem.training.model_checks import mismatch
 from tests.observation.observed_helpers import Net, app_grid, data_of, initial
 from tests.tiny import tiny
-
-SCENARIO = """\
-name: frozen
-runs: 2
-rounds: 2
-clients: 4
-dataset: {kind: synthetic}
-model: {kind: "tests.training.test_model_checks:%s"}
-injections: [{kind: typical, per_client: 2}]
-"""
 
 
 @pytest.fixture(autouse=True)
@@ -44,51 +31,23 @@ def flower() -> Iterator[None]:
         yield
 
 
-@dataclass(frozen=True, kw_only=True)
-class Adapter:
-    """A network of which only the last layer is trained."""
-
-    stackable: ClassVar[bool] = True
-    _trained: ClassVar[bool] = False
-
-    def build(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
-        network = nn.Sequential(nn.Flatten(), nn.Linear(int(np.prod(input_shape)), 8), nn.Linear(8, num_classes))
-        network[1].requires_grad_(self._trained)
-        return network
-
-
-@dataclass(frozen=True, kw_only=True)
-class Whole(Adapter):
-    """The same, with everything trained."""
-
-    _trained: ClassVar[bool] = True
-
-
-def test_model_with_frozen_parameters_is_refused_by_check(tmp_path: Path) -> None:
-    file = tmp_path / "scenario.yaml"
-    file.write_text(SCENARIO % "Adapter")
-    answer = CliRunner().invoke(app, ["check", str(file)])
-    assert answer.exit_code == 2
-    words = " ".join(answer.output.split())
-    assert "model: has 2 of 4 parameters frozen (requires_grad is False), such as '1.weight'" in words
-    assert "Adapters are not supported" in words
-    assert "Traceback" not in answer.output
-    file.write_text(SCENARIO % "Whole")
-    assert CliRunner().invoke(app, ["check", str(file)]).exit_code == 0
-
-
 def half_frozen() -> nn.Module:
     net = Net()
     next(net.parameters()).requires_grad_(False)
     return net
 
 
-def test_an_attack_on_a_model_with_frozen_parameters_is_refused() -> None:
+def test_an_attack_on_a_frozen_model_needs_trained_parameters_alone() -> None:
     net = half_frozen()
     params = {name: value.detach() for name, value in net.named_parameters()}
+    first, *others = params
+    after = {name: value + 1 for name, value in params.items()} | {first: params[first]}
     known = Known(input_shape=(6,), num_classes=3, num_images=2, lr=0.1)
-    with pytest.raises(TargetError, match=r"the model has 1 of .* parameters frozen"):
-        target_of(params, params, net, known)
+    assert list(target_of(params, after, net, known).gradient) == others
+    alone = target_of({name: params[name] for name in others}, {name: after[name] for name in others}, net, known)
+    assert list(alone.params) == others
+    with pytest.raises(TargetError, match="all parameters of the model are frozen"):
+        target_of(params, after, net.requires_grad_(False), known)
 
 
 def leakage(model: nn.Module, **changes: Any) -> WatchLeakage:
@@ -248,10 +207,14 @@ def test_a_model_that_fits_gives_no_warning(make: Any) -> None:
         make(Net(), on_error="ignore")
 
 
-def test_frozen_and_mismatched_parameters_are_reported() -> None:
-    assert frozen_parameters(Net()) is None
-    assert str(frozen_parameters(half_frozen())).startswith("1 of ")
-    assert mismatch(Net(), dict(Net().named_parameters())) is None
+def test_frozen_parameters_may_be_sent_or_left_out() -> None:
+    net = half_frozen()
+    params = dict(net.named_parameters())
+    first, *others = params
+    assert mismatch(net, params) is None
+    assert mismatch(net, {name: params[name] for name in others}) is None
+    assert "lack 1 of the" in str(mismatch(net, {first: params[first]} | {name: params[name] for name in others[1:]}))
+    assert "has shape (1,)" in str(mismatch(net, params | {first: torch.zeros(1)}))
 
 
 # --- examples of a batch that interact ------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from fedmem.contracts.model import StepwiseNetwork
+from fedmem.contracts.model import StepwiseNetwork, trained_parameters
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,7 +48,7 @@ class _Module:
 
         model_copy: Any = deepcopy(module).cpu().eval()  # modules are shared, and their weights stay as they are
         with torch.no_grad():
-            for name, value in model_copy.named_parameters():
+            for name, value in trained_parameters(model_copy).items():
                 value.copy_(params[name])
         self._module = model_copy
 
