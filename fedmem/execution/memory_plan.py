@@ -63,9 +63,9 @@ The latter is replaced by its next value."""
 class MemoryNeeds:
     """The sizes that memory depends on, in bytes unless stated otherwise.
 
-    `data` are the rows that a federation holds and what it freezes of its network, and `source` those of the data
-    set it was built from. `drafts` is what the largest family of references takes while it is made. `model` are the
-    parameters of one model, and `row` is one input. `saved` is what a forward pass of one row leaves for the
+    `data` are the rows of a federation and the frozen part of its network. `source` are the rows of the data set
+    that it was built from. `drafts` is what the largest family of references takes while it is made. `model` are
+    the parameters of one model, and `row` is one input. `saved` is what a forward pass of one row leaves for the
     backward pass, `wide` what it takes at once without one. `classes` are outputs. `cohort` is the largest cohort
     of a run, and `examples` the largest set that models are asked about. `batch` is in rows. `evidence` is what one
     run leaves, and `estimates` what estimating and writing take in addition to all evidence. `server` is messages

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from fedmem.apps.saved_models import fit_to_model, read_buffers, read_params
+from fedmem.apps.saved_models import fit_to_model, read_frozen, read_params
 from fedmem.errors import FolderError
 
 
@@ -52,7 +52,7 @@ def test_buffers_are_read_beside_parameters_and_left_out_of_them(tmp_path: Path)
     params = read_params(save(tmp_path / "model.pt", model))
     other = nn.Sequential(nn.Linear(4, 3), nn.BatchNorm1d(3))
     assert set(fit_to_model(params, other, "before")) == {name for name, _ in model.named_parameters()}
-    loaded = read_buffers(params, other)
+    loaded = read_frozen(params, other)
     assert torch.equal(loaded.state_dict()["1.running_mean"], model.state_dict()["1.running_mean"])
     assert not other.state_dict()["1.running_mean"].any(), "the model that was given is not changed"
 

@@ -76,6 +76,7 @@ def changed(federation: Federation) -> dict[str, list[Federation]]:
         "population": examples(federation.population),
         "references": [(), tuple(replace(one, inputs=nudged(one.inputs)) for one in references)],
         "initial": [moved],
+        "frozen": [{"base.weight": np.zeros(2)}, {"base.weight": np.ones(2)}],
         "initials": [(), (*federation.initials[:-1], moved)],
         "counts": [{**federation.counts, "more": 1}],
     }

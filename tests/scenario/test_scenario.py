@@ -27,6 +27,7 @@ def test_defaults_are_as_documented() -> None:
         "dataset": None,
         "partition": {"kind": "iid", "min_rows": 1},
         "model": None,
+        "freeze": [],
         "initial_weights": "shared",
         "twins": 1,
         "batches": "per_run",

@@ -37,7 +37,7 @@ def half_frozen() -> nn.Module:
     return net
 
 
-def test_an_attack_on_a_frozen_model_needs_trained_parameters_alone() -> None:
+def test_an_attack_on_a_frozen_model_needs_what_is_trained() -> None:
     net = half_frozen()
     params = {name: value.detach() for name, value in net.named_parameters()}
     first, *others = params
