@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -24,14 +24,25 @@ QUANTILES = 256
 
 
 def evidence_of(
-    models: Sequence[Params], transitions: Sequence[Transition], name: str, examples: Examples, executor: Executor
+    models: Sequence[Params],
+    transitions: Sequence[Transition],
+    name: str,
+    examples: Examples,
+    executor: Executor,
+    *,
+    keep: Callable[[FloatArray], object] | None = None,
 ) -> Evidence:
-    """Loss, margin and correctness of every model on every example of a set."""
+    """Loss, margin and correctness of every model on every example of a set.
+
+    `keep` is given the logits of one group of models after the other.
+    """
     at_once = executor.models_at_once(len(examples))
-    parts = [
-        answers(executor.logits(models[start : start + at_once], examples.inputs), examples.targets)
-        for start in range(0, len(models), at_once)
-    ]
+    parts = []
+    for start in range(0, len(models), at_once):
+        logits = executor.logits(models[start : start + at_once], examples.inputs)
+        parts.append(answers(logits, examples.targets))
+        if keep is not None:
+            keep(logits)
     margin, correct = (np.concatenate(column) for column in zip(*parts, strict=True))
     run, client = _places(transitions)
     first = transitions[0]

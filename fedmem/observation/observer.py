@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.events import Emit, ReadingsTaken, silent
 from fedmem.contracts.evidence import Evidence, ReferenceEvidence, SignalEvidence, Transition
 from fedmem.contracts.families import sources
@@ -28,6 +29,10 @@ from fedmem.training.stacked import LocalWork
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
+
+
+KEPT_LOGITS = 1 << 26
+"""Bytes of logits on audit examples that are kept for signals, at most; larger ones are computed again if needed."""
 
 
 class _Observer:
@@ -107,28 +112,35 @@ class _Observer:
     def _read_transitions(self, transitions: list[Transition]) -> None:
         """Evidence for estimators, which read clients and the aggregate, then the readings of probes."""
         if transitions[0].level != "sum":
-            self._gather(transitions)
-            self.signals += self._signal_reader.read(transitions)
+            # the same logits serve evidence and signals, unless they are too large to keep
+            is_due = self._signal_reader.is_due(transitions[0])
+            logits: list[FloatArray] | None = [] if is_due and self._logit_bytes(transitions) <= KEPT_LOGITS else None
+            self._gather(transitions, logits)
+            self.signals += self._signal_reader.read(transitions, logits)
             if self._save is not None:
                 self._save(transitions)
         for probe, source, context in zip(self._scenario.probes, self._sources, self._contexts, strict=True):
             if transitions[0].level in probe.levels and self._is_due(probe, transitions[0].round):
                 self._probe(probe, source, context, transitions)
 
+    def _logit_bytes(self, transitions: Sequence[Transition]) -> int:
+        return 8 * len(transitions) * self._federation.audit.examples.targets.size * self._federation.num_classes
+
     def accuracy_of(self, round_number: int) -> float | None:
         """The accuracy of the global models on the test set after a round (from 1); None where it is not observed."""
         return self._accuracy[1] if self._accuracy is not None and self._accuracy[0] == round_number else None
 
-    def _gather(self, transitions: list[Transition]) -> None:
+    def _gather(self, transitions: list[Transition], logits: list[FloatArray] | None) -> None:
         first, model = transitions[0], self._federation.model
         with Guard("model", model, "forward", round=first.round, level=first.level):
-            self._ask(transitions)
+            self._ask(transitions, logits)
 
-    def _ask(self, transitions: list[Transition]) -> None:
-        """The losses of the models on every set of examples, and on references."""
+    def _ask(self, transitions: list[Transition], logits: list[FloatArray] | None) -> None:
+        """The losses of the models on every set of examples, and on references; keeps the logits on audit examples."""
         federation = self._federation
         models = [transition.kept for transition in transitions]
-        audit = evidence_of(models, transitions, "audit", federation.audit.examples, self._executor)
+        keep = None if logits is None else logits.append
+        audit = evidence_of(models, transitions, "audit", federation.audit.examples, self._executor, keep=keep)
         self.evidence.append(audit)
         for name, examples in (("test", federation.test), ("population", federation.population)):
             if len(examples):

@@ -62,8 +62,17 @@ class SignalReader:
         """The gradients of single examples of the network; made once."""
         return ExampleGradients(self._network, self._federation.audit.examples.inputs)
 
-    def read(self, transitions: Sequence[Transition]) -> list[SignalEvidence]:
-        """The values of all signals that are due at these transitions, of one round and level, in order of names."""
+    def is_due(self, first: Transition) -> bool:
+        """Whether any signal is read at the round and level of this transition."""
+        return any(first.level in signal.levels and self._is_due(signal, first.round) for signal in self._signals)
+
+    def read(
+        self, transitions: Sequence[Transition], logits: Sequence[FloatArray] | None = None
+    ) -> list[SignalEvidence]:
+        """The values of all signals that are due at these transitions, of one round and level, in order of names.
+
+        `logits` are those of the models on the audit examples, group by group, where they are known already.
+        """
         first = transitions[0]
         due = [
             (signal, states)
@@ -75,6 +84,8 @@ class SignalReader:
         context = _SignalContext(
             transitions, self._scenario, self._federation, self._executor, self._network, lambda: self._gradients
         )
+        if logits is not None:
+            context.know_logits(np.concatenate(logits))
         blocks = []
         for signal, states in due:
             values = self._values(signal, states, context)
@@ -186,6 +197,10 @@ class _SignalContext:
     @cached_property
     def _logits(self) -> FloatArray:
         return self.logits_of(self.examples.inputs)
+
+    def know_logits(self, logits: FloatArray) -> None:
+        """Take the logits on the audit examples as known."""
+        self.__dict__["_logits"] = logits
 
     def logits(self) -> FloatArray:
         """The logits on the audit examples, read-only."""

@@ -20,6 +20,7 @@ from fedmem.execution.bank import simulate
 from fedmem.execution.run import measure
 from fedmem.federation import build as federations
 from fedmem.guards.guarding import PartError
+from fedmem.observation import observer
 from fedmem.results.read import read_bank
 from tests.engines.lockstep_helpers import same
 from tests.tiny import tiny
@@ -40,6 +41,17 @@ def test_watching_changes_nothing() -> None:
     for one, other in zip(without.bank.evidence, found.bank.evidence, strict=True):
         assert one.margin.tobytes() == other.margin.tobytes()
     assert {block.name for block in found.bank.signals} >= {"grad_norm", "el2n", "gradient_variance_late"}
+
+
+def test_kept_logits_give_the_same_bytes_as_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = tiny(signals=SIGNALS)
+    federation = federations.build(scenario)
+    kept = simulate(scenario, federation)
+    monkeypatch.setattr(observer, "KEPT_LOGITS", 0)
+    again = simulate(scenario, federation)
+    assert kept.bank.signals
+    for one, other in zip(kept.bank.signals, again.bank.signals, strict=True):
+        assert one.values.tobytes() == other.values.tobytes()
 
 
 def test_a_scenario_without_signals_keeps_its_id() -> None:
