@@ -94,7 +94,7 @@ def price(workload: Workload, speed: dict[str, Any]) -> Trained:
     """The share of training that signals add, as `fedmem check` says it; nothing is timed."""
     scenario = workload.scenario(**speed)
     planned = plan(scenario, build(scenario))
-    return Trained(params={}, value=planned.signal_passes / (3 * planned.examples))
+    return Trained(params={}, value=planned.signals.passes / (3 * planned.examples))
 
 
 def outside(workload: Workload, speed: dict[str, Any]) -> Trained:

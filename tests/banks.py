@@ -63,8 +63,12 @@ def make_view(
     round_number: int | None = 1,
     test: FloatArray | None = None,
     client_in: BoolArray | None = None,
+    logits: FloatArray | None = None,
 ) -> View:
-    """A view of one model per run, from margins (R, m) or (R, Q, m) and those of a test set (R, n)."""
+    """A view of one model per run, from margins (R, m) or (R, Q, m), and margins (R, n) and logits (R, n', C) of tests.
+
+    Logits are centred.
+    """
     cube = margin if margin.ndim == 3 else margin[:, None]
     audit = make_audit(kind or ["random_pattern"] * cube.shape[2], [0] * cube.shape[2], is_in)
     audit = replace(audit, client_in=client_in)
@@ -86,11 +90,13 @@ def make_view(
         rank=np.full(cube.shape, np.nan) if rank is None else rank.reshape(cube.shape),
         references=np.full(cube.shape[2], references),
         redeals=permute_coins(audit, draws, np.random.default_rng(7)),
-        sets={name: _set(name, values, models, level) for name, values in sets.items()},
+        sets={
+            name: _set(name, values, models, level, logits if name == "test" else None) for name, values in sets.items()
+        },
     )
 
 
-def _set(name: str, margin: FloatArray, models: Models, level: Level) -> SetEvidence:
+def _set(name: str, margin: FloatArray, models: Models, level: Level, logits: FloatArray | None = None) -> SetEvidence:
     """The only models of a view on a whole set; labels 0, 1, 2, 0, …"""
     runs = len(margin)
     with np.errstate(invalid="ignore"):
@@ -105,7 +111,21 @@ def _set(name: str, margin: FloatArray, models: Models, level: Level) -> SetEvid
         margin=margin,
         correct=margin > 0,
     )
-    return SetEvidence(models=models, blocks=(block,), targets=np.arange(margin.shape[1]) % 3)
+    centred = np.zeros((runs, 0, 0)) if logits is None else logits - logits.mean(axis=2, keepdims=True)
+    signals = tuple(
+        SignalEvidence(
+            round=9,
+            level=level,
+            name=f"logit.{label}",
+            run=block.run,
+            client=block.client,
+            values=centred[..., label],
+            set=name,
+            rows=np.arange(centred.shape[1]),
+        )
+        for label in range(centred.shape[2])
+    )
+    return SetEvidence(models=models, blocks=(block,), targets=np.arange(margin.shape[1]) % 3, signals=signals)
 
 
 def make_bank(

@@ -173,11 +173,13 @@ def _work(run_plan: Plan, budget: float | None) -> Iterator[tuple[str, str]]:
         f"{about}{count(run_plan.evidence, 'row')} = ({models} models) × ({sets or 'no'} examples)"
         + (f"; {count(run_plan.references, 'row')} of references" if run_plan.references else ""),
     )
-    if run_plan.signals:
-        share = run_plan.signal_passes / max(1, 3 * run_plan.examples)
+    work = run_plan.signals
+    if work.values or work.set_values:
+        share = work.passes / max(1, 3 * run_plan.examples)
+        others = f" and {work.set_values:,} on test or reference data" if work.set_values else ""
         yield (
             "signals",
-            f"{about}{run_plan.signals:,} values, by about {run_plan.signal_passes:,} forward passes of one example; "
+            f"{about}{work.values:,} values{others}, by about {work.passes:,} forward passes of one example; "
             f"training takes {3 * run_plan.examples:,}, so that signals add {100 * share:.0f} %",
         )
     yield "memory", _memory(run_plan)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.declarations import declare, read_declaration
-from fedmem.contracts.evidence import Evidence, ReferenceEvidence
+from fedmem.contracts.evidence import Evidence, ReferenceEvidence, SignalEvidence
 from fedmem.contracts.measurement import NO_LABELS, Labels, Level, Reading
 from fedmem.contracts.needs import YES_OR_NO, Needs
 from fedmem.contracts.series import Series
@@ -63,13 +63,15 @@ class SetEvidence:
     """Outputs of the models of a view on all n examples of one set; gathered from `blocks` on demand.
 
     `targets` (n,) are the labels of the set where the bank holds them, otherwise all -1. `inputs` (n, ...) are the
-    examples themselves, None where the bank does not hold them.
+    examples themselves, None where the bank does not hold them. `signals` are the values of signals on some of the
+    examples; those on the audit set are `View.signals`.
     """
 
     models: Models
     blocks: tuple[Evidence, ...]
     targets: IntArray
     inputs: NDArray[Any] | None = None
+    signals: tuple[SignalEvidence, ...] = ()
 
     @property
     def size(self) -> int:
@@ -87,6 +89,19 @@ class SetEvidence:
     def margin(self, pair: int) -> FloatArray:
         """(R, n) margins of the same examples."""
         return self._gather(pair, "margin")
+
+    def signal(self, pair: int, name: str) -> FloatArray | None:
+        """(R, n') values of a signal on the rows that it was read on, NaN for runs in which it was not.
+
+        None where it was not read at the round of this pair.
+        """
+        values = None
+        for block in self.signals:
+            if (block.name, block.round) == (name, self.models.round[pair]):
+                rows = block.client == self.models.client[pair]
+                values = np.full((self.models.runs, block.values.shape[1]), np.nan) if values is None else values
+                values[block.run[rows]] = block.values[rows]
+        return values
 
     def _gather(self, pair: int, name: str) -> FloatArray:
         values = np.full((self.models.runs, self.size), np.nan)

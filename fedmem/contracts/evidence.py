@@ -159,10 +159,12 @@ class ReferenceEvidence:
 
 @dataclass(frozen=True, kw_only=True)
 class SignalEvidence:
-    """The values of one quantity of a signal at T transitions of one round and level, on the m audit examples.
+    """The values of one quantity of a signal at T transitions of one round and level, on n examples of one set.
 
     - `run`, `client` (T,) int32 (NO_CLIENT at level `global`).
-    - `values` (T, m) float64, NaN where the signal is not defined or was not asked for.
+    - `values` (T, n), NaN where the signal is not defined or was not asked for. On the audit set they are float64, on
+      other sets float32.
+    - `set` is the set of the examples. `rows` (n,) are their positions in it, ascending; None means all.
     """
 
     round: int
@@ -170,7 +172,9 @@ class SignalEvidence:
     name: str
     run: NDArray[np.int32]
     client: NDArray[np.int32]
-    values: FloatArray
+    values: FloatArray | NDArray[np.float32]
+    set: str = "audit"
+    rows: IntArray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

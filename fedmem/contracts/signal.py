@@ -51,7 +51,7 @@ class SignalContext(Protocol):
     """The T models that a signal is read at, the n examples that it is read on, and services.
 
     The models are what is `kept` after each of `transitions`, all of one round and level. `examples` are the audit
-    examples, in their order.
+    examples, in their order, or rows of the set that the signal declares.
     """
 
     transitions: Sequence[Transition]
@@ -98,7 +98,10 @@ class SignalContext(Protocol):
         ...
 
     def is_owner(self) -> BoolArray:
-        """(T, n) whether the model is that of a client that holds the example; true everywhere at level `global`."""
+        """(T, n) whether the model is that of a client that holds the example; true everywhere at level `global`.
+
+        No client holds rows of a set other than the audit set.
+        """
         ...
 
     def squared_gradients(self, models: Sequence[Params] | None = None) -> Mapping[str, FloatArray]:
@@ -182,6 +185,11 @@ class SignalDeclaration(Needs):
         min_blocks: Hidden blocks of `training.blocks.hidden_blocks` that a network must have.
         per_class: Names of quantities with one value for each class, (T, n, C). They are stored for estimators and
             attacks, as `<name>.0` to `<name>.<C − 1>`, and have no rows in tables. See `per_class_of`.
+        set: The examples that it is read on: `audit`, `test` or `population`. Values on other sets than `audit` are
+            stored as float32, in `set_signals.parquet`. Estimators read them as `View.sets[set].signal`, and tables
+            have no rows of them.
+        set_rows: On another set than `audit`, how many of its rows are read at most; 0 means all. They are drawn from a
+            named stream, are the same for all models, and of two numbers the larger has the rows of the smaller.
     """
 
     passes: float = declare(1.0, "a number of forward passes")
@@ -193,6 +201,8 @@ class SignalDeclaration(Needs):
     model_rows: int = declare(0, "a number of rows")
     min_blocks: int = declare(0, "a number of blocks")
     per_class: tuple[str, ...] = declare((), "a tuple of names")
+    set: str = declare("audit", "audit, test or population")
+    set_rows: int = declare(0, "a number of rows")
 
 
 def quantities_of(signal: object) -> tuple[Measure, ...]:

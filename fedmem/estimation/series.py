@@ -25,7 +25,7 @@ def series_of(bank: Bank) -> Mapping[tuple[Level, str], Series]:
             blocks.setdefault(part.level, {}).setdefault(part.round, []).append(part)
     signals: dict[Level, dict[str, dict[int, list[SignalEvidence]]]] = {}
     for block in bank.signals:
-        if block.round > 0:
+        if block.round > 0 and block.set == "audit":
             of_level = signals.setdefault(block.level, {})
             of_level.setdefault(block.name, {}).setdefault(block.round, []).append(block)
     wholes, locals_ = blocks.get("global", {}), blocks.get("local", {}) if bank.roster != "per_run" else {}

@@ -88,6 +88,7 @@ def views(bank: Bank, redeals: CoinPermutations) -> Iterator[View]:
                     blocks=evidence,
                     targets=_targets(bank, evidence[0]),
                     inputs=audit.examples.inputs if name == "audit" else bank.inputs.get(name),
+                    signals=tuple(s for s in bank.signals if name != "audit" and (s.set, s.level) == (name, level)),
                 )
                 for name, evidence in blocks.items()
                 if evidence
@@ -257,7 +258,10 @@ def _snapshot(bank: Bank, level: Level, round_number: int) -> _Snapshot | None:
     clients, present = _presence(bank, level, round_number)
     if not len(clients):
         return None
-    names = *_NAMES, *(_SIGNAL + name for name in sorted({block.name for block in bank.signals}))
+    names = (
+        *_NAMES,
+        *(_SIGNAL + name for name in sorted({block.name for block in bank.signals if block.set == "audit"})),
+    )
     values = {name: np.full((*present.shape, len(bank.audit)), np.nan) for name in names}
     for part in bank.evidence:
         if part.set == "audit" and (part.level, part.round) == (level, round_number):
@@ -273,7 +277,7 @@ def _snapshot(bank: Bank, level: Level, round_number: int) -> _Snapshot | None:
             models = ranks.run[:, None], column[:, None], ranks.subjects
             values["rank"][models] = np.where(ranks.less < 0, np.nan, 1.0 + ranks.less + 0.5 * ranks.ties)
     for signal in bank.signals:
-        if (signal.level, signal.round) == (level, round_number):
+        if (signal.set, signal.level, signal.round) == ("audit", level, round_number):
             values[_SIGNAL + signal.name][signal.run, np.searchsorted(clients, signal.client)] = signal.values
     return _Snapshot(clients=clients, present=present, values=values)
 

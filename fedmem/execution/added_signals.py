@@ -324,7 +324,7 @@ def _require_same_losses(
 def _values_of_all_models(parts: Sequence[SignalEvidence], block: Evidence) -> SignalEvidence:
     """The values of one quantity at all models of a round and level, NaN at those that were not saved."""
     rows = {place: row for row, place in enumerate(zip(block.run.tolist(), block.client.tolist(), strict=True))}
-    values = np.full((len(block.run), parts[0].values.shape[1]), np.nan)
+    values = np.full((len(block.run), parts[0].values.shape[1]), np.nan, dtype=parts[0].values.dtype)
     for part in parts:
         places = zip(part.run.tolist(), part.client.tolist(), strict=True)
         values[[rows[place] for place in places]] = part.values

@@ -143,7 +143,7 @@ def _references(blocks: Sequence[ReferenceEvidence]) -> ReferenceEvidence:
 
 def _signals(blocks: Sequence[SignalEvidence]) -> SignalEvidence:
     """The same of one quantity."""
-    assert len({block.name for block in blocks}) == 1
+    assert len({(block.name, block.set) for block in blocks}) == 1
     return replace(
         blocks[0],
         run=np.concatenate([block.run for block in blocks]),

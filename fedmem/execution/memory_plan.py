@@ -159,13 +159,26 @@ def _evidence(scenario: Scenario, federation: Federation, cohort: int) -> int:
     examples = len(audit) + len(federation.test) + len(federation.population)
     labels = sum(len(np.unique(audit.examples.labels[audit.kind == part.family])) for part in federation.references)
     signals = _signal_names(scenario, federation) * 8 * len(audit)
-    of_model = 17 * examples + (4 * QUANTILES + 8) * labels + signals
+    of_model = 17 * examples + (4 * QUANTILES + 8) * labels + signals + 4 * _set_values(scenario, federation)
     return models * of_model + _states(scenario, federation)
 
 
 def _signal_names(scenario: Scenario, federation: Federation) -> int:
-    """How many values signals give each example."""
-    return sum(len(stored_names(signal, federation.num_classes)) for signal in scenario.signals)
+    """How many values signals give each audit example."""
+    signals = (signal for signal in scenario.signals if signal_declaration(signal).set == "audit")
+    return sum(len(stored_names(signal, federation.num_classes)) for signal in signals)
+
+
+def _set_values(scenario: Scenario, federation: Federation) -> int:
+    """How many values signals give each model on other sets than the audit set."""
+    from fedmem.observation.signals import count_examples
+
+    signals = [(signal, signal_declaration(signal)) for signal in scenario.signals]
+    return sum(
+        len(stored_names(signal, federation.num_classes)) * count_examples(federation, declared)
+        for signal, declared in signals
+        if declared.set != "audit"
+    )
 
 
 def _states(scenario: Scenario, federation: Federation) -> int:

@@ -28,6 +28,18 @@ HELD = 14
 OF_SIGNAL = 8
 """Bytes of one value of a signal in its file, about."""
 
+OF_SET_SIGNAL = 3.65
+"""The same for values on other sets than the audit set, which are float32.
+
+Equal values take less, and the opposite logits of two classes down to half of that.
+"""
+
+_OF_PIECE, _OF_BLOCK, _OF_FILE = 2500, 190, 1100
+"""Further bytes of that file: of each round and level, of each quantity or class in it, and of the file itself.
+
+They were fitted to files of 30 to 1,000 rows, 3 to 30 classes and 4 to 64 models of a round.
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Precision:
@@ -48,6 +60,30 @@ class Precision:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SignalWork:
+    """The work of signals in all runs.
+
+    `values` are read on audit examples, and `set_values` on other sets. Of the latter, `repeated` are equal to others:
+    those of initial weights that runs share. Their file has a piece for each of `set_pieces` rounds and levels. In
+    these are `set_blocks` quantities or classes. `passes` are the forward passes of one example that they cost, about;
+    a backward pass counts as two.
+    """
+
+    values: int
+    set_values: int
+    repeated: int
+    set_pieces: int
+    set_blocks: int
+    passes: int
+
+    @property
+    def set_bytes(self) -> int:
+        """The bytes of the values on other sets than the audit set, about."""
+        pieces = _OF_PIECE * self.set_pieces + _OF_BLOCK * self.set_blocks + _OF_FILE
+        return round(OF_SET_SIGNAL * (self.set_values - self.repeated) + pieces) if self.set_values else 0
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """The plan of a scenario.
 
@@ -55,8 +91,7 @@ class Plan:
     `trainings`, `steps` and `examples` are over all rounds and all runs, including a pilot. An example counts each time
     it is in a batch. `steps_each` are the fewest and the most steps of one training. `models` are the models that are
     looked at, by level, and `sets` the examples that each of them is asked about. `evidence` and `references` are the
-    rows of these files. `signals` are the values that signals read, and `signal_passes` the forward passes of one
-    example that they cost, about; a backward pass counts as two. `saved` are the models that are stored.
+    rows of these files. `signals` is the work of signals. `saved` are the models that are stored.
 
     `memory` are bytes by purpose in each phase. `room` is how training is cut, and `unlimited` how it would be without
     a budget. `disk` are bytes by file. Bytes are rough. `exact` is False where cohorts are known only while training,
@@ -79,8 +114,7 @@ class Plan:
     sets: Mapping[str, int]
     evidence: int
     references: int
-    signals: int
-    signal_passes: int
+    signals: SignalWork
     saved: int
     memory: Mapping[str, Mapping[str, int]]
     room: MemoryLimits
@@ -148,7 +182,7 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
     labels = [
         len(np.unique(audit.examples.labels[audit.kind == references.family])) for references in federation.references
     ]
-    signals, signal_passes = signal_work(scenario, some, federation, cohorts, counted[0])
+    signals = signal_work(scenario, some, federation, cohorts, counted[0], times)
     evidence, references = (sum(models.values()) * each for each in (sum(sets.values()), sum(labels)))
     saved = model_space.count_saved(scenario, federation, cohorts)
     pilots = int(scenario.has_pilot)
@@ -170,15 +204,14 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
         sets=sets,
         evidence=evidence,
         references=references,
-        signals=round(signals * times),
-        signal_passes=round(signal_passes * times),
+        signals=signals,
         saved=saved,
         memory=memory_plan.phases(needs, room),
         room=room,
         unlimited=memory_budget.fit_to_budget(
             scenario.model_copy(update={"speed": scenario.speed.model_copy(update={"memory": None})}), needs
         ),
-        disk=_disk(scenario, federation, models, evidence, round(signals * times), saved),
+        disk=_disk(scenario, federation, models, evidence, signals, saved),
         precision=tuple(_precision(scenario, federation, cohorts, times)),
         exact=cohorts.rounds == scenario.rounds
         and some.runs == scenario.runs
@@ -237,26 +270,46 @@ def _models(scenario: Scenario, cohorts: Cohorts, trainings: int) -> dict[Level,
 
 
 def signal_work(
-    scenario: Scenario, some: Scenario, federation: Federation, cohorts: Cohorts, trainings: int
-) -> tuple[float, float]:
-    """How many values signals read in `some` runs, and how many forward passes of one example that costs.
+    scenario: Scenario, some: Scenario, federation: Federation, cohorts: Cohorts, trainings: int, times: float
+) -> SignalWork:
+    """The work of signals in all runs, which are so many `times` as many as in `some`.
 
     `some` is the scenario with the runs whose cohorts were drawn, with so many `trainings`.
     """
-    values, passes, examples = 0.0, 0.0, len(federation.audit)
+    from fedmem.observation.signals import count_examples
+
+    values, passes, blocks, repeated = {True: 0.0, False: 0.0}, 0.0, 0, 0
+    pieces: set[tuple[int, Level]] = set()
     for signal in scenario.signals:
         declared = signal_declaration(signal)
         due = [r for r in scenario.observed_rounds if signal.every is None or r % signal.every == 0]
         levels = tuple(level for level in signal.levels if level in scenario.observe.levels)
         observe = scenario.observe.model_copy(update={"every": None, "rounds": tuple(due), "levels": levels})
         models = _models(some.model_copy(update={"observe": observe}), cohorts, trainings)
-        values += len(stored_names(signal, federation.num_classes)) * examples * sum(models.values())
-        # each example has one owner, which is one of all clients
-        readings = models.get("global", 0) + models.get("local", 0) / (scenario.clients if declared.owners_only else 1)
+        is_audit, examples = declared.set == "audit", count_examples(federation, declared)
+        names = len(stored_names(signal, federation.num_classes))
+        values[is_audit] += names * examples * sum(models.values())
+        if not is_audit:
+            # nobody has trained before round 1
+            read = {(number, level) for number in due for level in levels if number or level == "global"}
+            pieces |= read
+            blocks += names * len(read)
+            if (0, "global") in read and scenario.initial_weights == "shared":
+                repeated += names * examples * (scenario.runs - 1)
+        # each audit example has one owner, which is one of all clients
+        sharing = scenario.clients if declared.owners_only and is_audit else 1
+        readings = models.get("global", 0) + models.get("local", 0) / sharing
         passes += declared.passes * examples * readings
         for level, count in models.items():
             passes += _other_rows(declared, federation, level) * count
-    return values, passes
+    return SignalWork(
+        values=round(values[True] * times),
+        set_values=round(values[False] * times),
+        repeated=repeated,
+        set_pieces=len(pieces),
+        set_blocks=blocks,
+        passes=round(passes * times),
+    )
 
 
 def _other_rows(declared: SignalDeclaration, federation: Federation, level: Level) -> float:
@@ -266,7 +319,12 @@ def _other_rows(declared: SignalDeclaration, federation: Federation, level: Leve
 
 
 def _disk(
-    scenario: Scenario, federation: Federation, models: Mapping[Level, int], evidence: int, signals: int, saved: int
+    scenario: Scenario,
+    federation: Federation,
+    models: Mapping[Level, int],
+    evidence: int,
+    signals: SignalWork,
+    saved: int,
 ) -> dict[str, int]:
     """Bytes of the files of a run, by file, largest first; readings and images of probes are not among them."""
     from fedmem.observation.evidence import QUANTILES
@@ -282,7 +340,8 @@ def _disk(
     bytes_by_part = {
         "evidence": HELD * evidence,
         "references": round(3.2 * QUANTILES * ranked),
-        **({"signals": OF_SIGNAL * signals} if signals else {}),
+        **({"signals": OF_SIGNAL * signals.values} if signals.values else {}),
+        **({"set_signals": signals.set_bytes} if signals.set_values else {}),
         "audit": audit.examples.inputs.nbytes,
         "params": model * scenario.runs * scenario.save.params,
         **({"models": model_space.bytes_of(saved, federation)} if saved else {}),

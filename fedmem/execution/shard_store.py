@@ -34,7 +34,7 @@ from fedmem.contracts.sampler import PickedCohort, Pilot
 from fedmem.errors import RunError
 from fedmem.results.folder import writing
 from fedmem.results.model_files import FOLDER, digest_of_file
-from fedmem.results.signal_tables import read_signals, write_signals
+from fedmem.results.signal_tables import read_all_signals, write_signals
 from fedmem.results.tables import read_evidence, read_measurements, read_participation, read_references, write_readings
 from fedmem.results.write import write_params
 from fedmem.training.stacked import stack
@@ -186,7 +186,7 @@ class Shards:
                 evidence=tuple(read_evidence(place / "evidence.parquet")),
                 references=tuple(read_references(place / "references.parquet", bank.audit)),
                 participation=tuple(read_participation(place / "participation.parquet")),
-                signals=tuple(read_signals(place / "signals.parquet")),
+                signals=tuple(read_all_signals(place)),
             ),
             measurements=tuple(read_measurements(place / "measurements.parquet")),
             reconstructions=reconstructions,

@@ -64,6 +64,12 @@ def _signals(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
                 path=path,
                 message=f"{kind_of(signal)} {reason.format(kind_of(scenario.dataset))}; choose from: {suitable_kinds}",
             )
+        elif declared.set == "test" and not len(data.test):
+            yield Problem(
+                path=path,
+                message=f"{kind_of(signal)} is read on test examples, but {kind_of(scenario.dataset)} has none; leave "
+                "it out",
+            )
         elif declared.columns and not isinstance(data.modality, Tables):
             yield Problem(
                 path=path,

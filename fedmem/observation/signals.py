@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from fedmem.contracts.arrays import BoolArray, FloatArray, Params
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray, Params
 from fedmem.contracts.client import PersonalClient
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import SignalEvidence, Transition
@@ -23,11 +23,14 @@ from fedmem.contracts.signal import (
     AccumulatingSignal,
     AnySignal,
     Network,
+    SignalDeclaration,
     class_name,
     quantities_of,
     quantities_per_class,
+    signal_declaration,
 )
 from fedmem.contracts.validation_of_measures import signal_values_of
+from fedmem.errors import ComponentError
 from fedmem.guards.guarding import Guard
 from fedmem.modalities.tables import Tables
 from fedmem.seeding import stream
@@ -63,8 +66,9 @@ class SignalReader:
         return ExampleGradients(self._network, self._federation.audit.examples.inputs)
 
     def is_due(self, first: Transition) -> bool:
-        """Whether any signal is read at the round and level of this transition."""
-        return any(first.level in signal.levels and self._is_due(signal, first.round) for signal in self._signals)
+        """Whether any signal is read on the audit examples at the round and level of this transition."""
+        on_audit = (signal for signal in self._signals if signal_declaration(signal).set == "audit")
+        return any(first.level in signal.levels and self._is_due(signal, first.round) for signal in on_audit)
 
     def read(
         self, transitions: Sequence[Transition], logits: Sequence[FloatArray] | None = None
@@ -81,15 +85,26 @@ class SignalReader:
         ]
         if not due:
             return []
-        context = _SignalContext(
-            transitions, self._scenario, self._federation, self._executor, self._network, lambda: self._gradients
-        )
-        if logits is not None:
-            context.know_logits(np.concatenate(logits))
+        contexts: dict[tuple[str, int], _SignalContext] = {}
         blocks = []
         for signal, states in due:
-            values = self._values(signal, states, context)
-            blocks += [_block(transitions, name, values[name]) for name in sorted(values)]
+            declared = signal_declaration(signal)
+            where = declared.set, declared.set_rows
+            rows = rows_of_set(self._federation, self._scenario.seed, *where)
+            if where not in contexts:
+                contexts[where] = _SignalContext(
+                    transitions,
+                    self._scenario,
+                    self._federation,
+                    self._executor,
+                    self._network,
+                    lambda: self._gradients,
+                    None if rows is None else examples_of_set(self._federation, declared.set).take(rows),
+                )
+                if rows is None and logits is not None:
+                    contexts[where].know_logits(np.concatenate(logits))
+            values = self._values(signal, states, contexts[where])
+            blocks += [_block(transitions, name, values[name], declared.set, rows) for name in sorted(values)]
         return blocks
 
     def _is_due(self, signal: AnySignal, round_number: int) -> bool:
@@ -114,6 +129,32 @@ class SignalReader:
             return _split_classes(signal_values_of(guard, joined, shapes), of_class)
 
 
+def examples_of_set(federation: Federation, name: str) -> Examples:
+    """The examples of a set that signals may be read on. Errors: `ComponentError` where there is no such set."""
+    sets = {"audit": federation.audit.examples, "test": federation.test, "population": federation.population}
+    if name not in sets:
+        raise ComponentError("signals", f"a signal declares set = {name!r}; choose from: {', '.join(sets)}")
+    return sets[name]
+
+
+def count_examples(federation: Federation, declared: SignalDeclaration) -> int:
+    """The number of examples that a signal is read on."""
+    size = len(examples_of_set(federation, declared.set))
+    return min(size, declared.set_rows) if declared.set != "audit" and declared.set_rows else size
+
+
+def rows_of_set(federation: Federation, seed: int, name: str, count: int) -> IntArray | None:
+    """(n,) the rows of a set that a signal is read on, ascending; None for the audit set, of which all are read.
+
+    Of two counts, the larger has the rows of the smaller.
+    """
+    if name == "audit":
+        return None
+    size = len(examples_of_set(federation, name))
+    order = stream(seed, f"signal rows of {name}").permutation(size)
+    return np.sort(order[:count] if count else order)
+
+
 def _split_classes(values: Mapping[str, FloatArray], names: Sequence[str]) -> Mapping[str, FloatArray]:
     """The same, with one name for each class in the place of these names."""
     split = {name: array for name, array in values.items() if name not in names}
@@ -133,15 +174,22 @@ def _accumulate(
     return signal.values_of(states[place], context)
 
 
-def _block(transitions: Sequence[Transition], name: str, values: FloatArray) -> SignalEvidence:
+def _block(
+    transitions: Sequence[Transition], name: str, values: FloatArray, set_name: str, rows: IntArray | None
+) -> SignalEvidence:
+    """The values as they are stored; those on another set than the audit set as float32."""
     first = transitions[0]
+    with np.errstate(over="ignore"):
+        stored = values if rows is None else values.astype(np.float32)
     return SignalEvidence(
         round=first.round,
         level=first.level,
         name=name,
         run=np.array([transition.run for transition in transitions], dtype=np.int32),
         client=np.array([transition.client for transition in transitions], dtype=np.int32),
-        values=values,
+        values=stored,
+        set=set_name,
+        rows=rows,
     )
 
 
@@ -156,10 +204,12 @@ class _SignalContext:
         executor: Executor,
         network: nn.Module,
         gradients: Callable[[], ExampleGradients],
+        examples: Examples | None = None,
     ) -> None:
         self.transitions = transitions
         self.federation = federation
-        self.examples: Examples = federation.audit.examples
+        self.examples: Examples = federation.audit.examples if examples is None else examples
+        self._is_audit = examples is None
         self.seed = scenario.seed
         self.rounds = scenario.rounds
         self.network = network
@@ -219,6 +269,9 @@ class _SignalContext:
     @cached_property
     def _is_owner(self) -> BoolArray:
         clients = np.array([transition.client for transition in self.transitions])
+        if not self._is_audit:
+            is_global = self.transitions[0].level == "global"
+            return np.full((len(clients), len(self.examples)), is_global)
         if self.transitions[0].level == "global":
             # an aggregate that is completed by the layers of one client is asked about that client's examples
             return np.asarray((clients < 0)[:, None] | self.federation.audit.holds(clients))

@@ -56,6 +56,13 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "subject": "the audit example: the subject of the table audit",
         "value": "the value of the model on the example; empty where it is undefined",
     },
+    "set_signals": {
+        **_MODEL,
+        "set": "the examples: test, or population (reference data)",
+        "name": "the quantity of the signal; of a value for each class, with the class after a point",
+        "subject": "the number of the example in its set",
+        "value": "the value of the model on the example; empty where it is undefined",
+    },
     "ranks": {
         **_MODEL,
         "family": "the kind of canary",

@@ -10,6 +10,7 @@ runs/<scenario name>/<id>/
   evidence.parquet      run, round, level, client, set, subject, loss, margin, correct
   references.parquet    run, round, level, client, family, label, count, subjects, less, ties, quantiles
   signals.parquet       run, round, level, client, name, subject, value; only where the scenario has signals
+  set_signals.parquet   the same with the column set; only where a signal is read on test or reference data
   population.parquet    subject, inputs; only where a membership attack reads them
   audit.parquet         subject, injection, kind, role, owner, copies, start, stop (first and last round of
                         training on it, 0 and 2^31 - 1 if unbounded), target, id, is_in (one per run), inputs
@@ -29,7 +30,6 @@ Floats are stored exactly, so that estimates made from the files equal those mad
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,15 +41,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import Params
-from fedmem.contracts.evidence import Bank
+from fedmem.contracts.evidence import Bank, SignalEvidence
 from fedmem.contracts.measurement import Level, Measurement
 from fedmem.errors import FolderError, RunError
 from fedmem.results.examples import FILE as EXAMPLES
 from fedmem.results.examples import ExampleNames, describe, read_names, with_class_names, with_names
-from fedmem.results.folder import is_finished
+from fedmem.results.folder import is_finished, reason_missing
 from fedmem.results.population_table import read_population
 from fedmem.results.run_views import RunViews
-from fedmem.results.signal_tables import read_signals
+from fedmem.results.signal_tables import SET_SIGNALS, SIGNAL_FILES, SIGNALS, read_signals
 from fedmem.results.tables import (
     read_audit,
     read_evidence,
@@ -59,11 +59,11 @@ from fedmem.results.tables import (
     read_references,
     read_targets,
 )
+from fedmem.results.tidy import measurement_frame
 from fedmem.results.urls import is_url
 
 if TYPE_CHECKING:
     import pandas as pd
-    import pyarrow as pa
 
 RESULTS_SCHEMA = 4
 """Version of the files above; raised when a file or a column changes its name or its meaning."""
@@ -126,9 +126,22 @@ class Run(RunViews):
     @cached_property
     def signals(self) -> pd.DataFrame:
         """The values of signals of every observed model on every audit example; `RunError` where there are none."""
-        if not self.scenario.get("signals"):
+        if not self.manifest["rows"].get(SIGNALS):
             raise RunError(f"{self.path} has no signals; add some to the scenario, such as signals: [{{kind: el2n}}]")
-        return self._frame("signals")
+        return self._frame(SIGNALS)
+
+    @cached_property
+    def set_signals(self) -> pd.DataFrame:
+        """The values of signals of every observed model on test or reference data; `RunError` where there are none.
+
+        `subject` is the position of the example in its set.
+        """
+        if not self.manifest["rows"].get(SET_SIGNALS):
+            raise RunError(
+                f"{self.path} has no signals on test or reference data; add one to the scenario, such as "
+                "signals: [{kind: logits}]"
+            )
+        return self._frame(SET_SIGNALS)
 
     @cached_property
     def audit(self) -> pd.DataFrame:
@@ -294,17 +307,6 @@ class Run(RunViews):
         return frame.astype({column: str for column in frame.columns if frame[column].dtype == "category"})
 
 
-def measurement_frame(table: pa.Table) -> pd.DataFrame:
-    """Rows of measurements as a frame: texts as text, and whole numbers of which some are missing as `Int32` or so."""
-    frame: pd.DataFrame = table.to_pandas()
-    integer_types = {
-        item.name: str(item.type).capitalize() for item in table.schema if str(item.type).startswith("int")
-    }
-    types: dict[str, Any] = {column: kind for column, kind in integer_types.items() if table[column].null_count}
-    types |= {column: str for column in frame.columns if frame[column].dtype == "category"}
-    return frame.astype(types)
-
-
 def read(path: Path | str) -> Run:
     """The finished run in this folder, or at an address such as `s3://bucket/run`, which `fedmem push` has written.
 
@@ -319,7 +321,7 @@ def read(path: Path | str) -> Run:
         return read_remote(path)
     folder = Path(path).resolve()
     if not is_finished(folder):
-        raise FolderError(f"{path} is no finished run: {_reason_missing(folder)}")
+        raise FolderError(f"{path} is no finished run: {reason_missing(folder)}")
     run = Run(path=folder)
     if (schema := run.manifest.get("schema")) != RESULTS_SCHEMA:
         raise FolderError(
@@ -327,18 +329,6 @@ def read(path: Path | str) -> Run:
             f"fedmem run {path}/scenario.yaml --force"
         )
     return run
-
-
-def _reason_missing(folder: Path) -> str:
-    """Why this is no finished run, and which one may be meant."""
-    if not os.path.lexists(folder):
-        return "there is no such folder; give the folder runs/<scenario>/<id>, which `fedmem run` prints"
-    folders = [folder.parent] if folder.is_file() else [*folder.glob("*"), *folder.glob("*/*")]
-    runs = [str(place) for place in sorted(folders) if is_finished(place)]
-    meant = f", such as {runs[0]}" if runs else ""
-    if folder.is_file():
-        return f"it is a file; give the folder of the run{meant or ' runs/<scenario>/<id>'}"
-    return f"it holds no manifest.json; give the folder runs/<scenario>/<id>{meant}"
 
 
 @contextmanager
@@ -382,16 +372,19 @@ def read_bank(path: Path | str) -> Bank:
     with _name_broken_file(run.path / "references.parquet") as file:
         references = tuple(read_references(file, audit))
         _check_counts(sum(len(block.run) * len(block.labels) for block in references), row_counts[3])
-    with _name_broken_file(run.path / "signals.parquet") as file:
-        signals = tuple(read_signals(file))
-        _check_counts(sum(block.values.size for block in signals), rows.get("signals", 0))
+    signals: list[SignalEvidence] = []
+    for name in SIGNAL_FILES:
+        with _name_broken_file(run.path / f"{name}.parquet") as file:
+            blocks = list(read_signals(file))
+            _check_counts(sum(block.values.size for block in blocks), rows.get(name, 0))
+        signals += blocks
     with _name_broken_file(run.path / "population.parquet") as file:
         inputs = read_population(file, rows.get("population"))
     return Bank(
         audit=audit,
         evidence=evidence,
         references=references,
-        signals=signals,
+        signals=tuple(signals),
         participation=tuple(participation),
         **facts,
         targets=targets,

@@ -13,6 +13,7 @@ from fedmem.wording import choices
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
     from fedmem.results.read import Run
 
@@ -21,6 +22,17 @@ _NUMBERS = ("value", "low", "high", "n")
 _TESTS = ("null", "p", "p_adjusted", "num_tests")
 _HIDDEN = ("place", "statistic", "kind")
 """Labels that a row is chosen by, or that `kind` says already."""
+
+
+def measurement_frame(table: pa.Table) -> pd.DataFrame:
+    """Rows of measurements as a frame: texts as text, and whole numbers of which some are missing as `Int32` or so."""
+    frame: pd.DataFrame = table.to_pandas()
+    integer_types = {
+        item.name: str(item.type).capitalize() for item in table.schema if str(item.type).startswith("int")
+    }
+    types: dict[str, Any] = {column: kind for column, kind in integer_types.items() if table[column].null_count}
+    types |= {column: str for column in frame.columns if frame[column].dtype == "category"}
+    return frame.astype(types)
 
 
 def frame_of_values(

@@ -23,7 +23,7 @@ from fedmem.results.folder import _is_alive, _sync, explaining_full_disk, writin
 from fedmem.results.model_files import FOLDER, describe_file, join_files
 from fedmem.results.population_table import write_population
 from fedmem.results.read import RESULTS_SCHEMA, read
-from fedmem.results.signal_tables import write_signals
+from fedmem.results.signal_tables import SIGNAL_FILES, file_of, signal_counts, write_signals
 from fedmem.results.tables import (
     audit_rows,
     write_measurements,
@@ -102,13 +102,13 @@ def write_run(
                 "references": sum(len(block.run) * len(block.labels) for block in bank.references),
                 "audit": len(bank.audit),
                 "participation": len(bank.participation),
-                **({"signals": sum(block.values.size for block in bank.signals)} if bank.signals else {}),
+                **signal_counts(bank.signals),
                 **{name: len(rows) for name, rows in bank.inputs.items()},
             },
             "not_finite": {
                 "evidence.loss": _not_finite(*(block.loss for block in bank.evidence)),
                 "evidence.margin": _not_finite(*(block.margin for block in bank.evidence)),
-                **({"signals.value": _not_finite(*(block.values for block in bank.signals))} if bank.signals else {}),
+                **_signals_not_finite(bank.signals),
             },
             "schema": RESULTS_SCHEMA,
             "bank": {
@@ -189,7 +189,8 @@ def replace_signals(path: Path, new: Replacement, *, draw: Callable[[Path], obje
     """
     run = read(path)
     folder = run.path
-    rewritten = {"scenario.yaml", "signals.parquet", "measurements.parquet", "manifest.json"}
+    of_signals = [f"{name}.parquet" for name in SIGNAL_FILES]
+    rewritten = {"scenario.yaml", *of_signals, "measurements.parquet", "manifest.json"}
     with writing(folder, force=True) as partial:
         for file in sorted(folder.rglob("*")):
             name = file.relative_to(folder)
@@ -207,11 +208,11 @@ def replace_signals(path: Path, new: Replacement, *, draw: Callable[[Path], obje
         write_measurements(partial, new.measurements)
         rows = dict(run.manifest["rows"])
         not_finite = dict(run.manifest["not_finite"])
-        for entry, counts in (("signals", rows), ("signals.value", not_finite)):
-            counts.pop(entry, None)
-        if new.signals:
-            rows["signals"] = sum(block.values.size for block in new.signals)
-            not_finite["signals.value"] = _not_finite(*(block.values for block in new.signals))
+        for table in SIGNAL_FILES:
+            rows.pop(table, None)
+            not_finite.pop(f"{table}.value", None)
+        rows |= signal_counts(new.signals)
+        not_finite |= _signals_not_finite(new.signals)
         manifest = {**run.manifest, "rows": rows, "not_finite": not_finite, **new.changes}
         _write_manifest(partial, manifest, new.measurements)
         draw(partial)
@@ -251,6 +252,14 @@ def _not_finite(*arrays: NDArray[Any]) -> dict[str, int]:
         "nan": sum(int(np.isnan(values).sum()) for values in arrays),
         "infinite": sum(int(np.isinf(values).sum()) for values in arrays),
     }
+
+
+def _signals_not_finite(blocks: Sequence[SignalEvidence]) -> dict[str, dict[str, int]]:
+    """The values of signals that are not finite, by file and column."""
+    by_file: dict[str, list[NDArray[Any]]] = {}
+    for block in blocks:
+        by_file.setdefault(f"{file_of(block)}.value", []).append(block.values)
+    return {name: _not_finite(*values) for name, values in by_file.items()}
 
 
 def _size(bank: Bank, reconstructions: Mapping[str, NDArray[Any]], params: Params | None) -> int:

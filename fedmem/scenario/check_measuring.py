@@ -15,7 +15,7 @@ from fedmem.contracts.needs import measures_of, needs_of
 from fedmem.contracts.probe import Probe, probe_declaration
 from fedmem.contracts.sampler import Sampler, sampler_declaration
 from fedmem.contracts.series import EVIDENCE, explain_uneven, step_of
-from fedmem.contracts.signal import AnySignal, quantities_of, quantities_per_class
+from fedmem.contracts.signal import AnySignal, quantities_of, quantities_per_class, signal_declaration
 from fedmem.errors import Problem
 from fedmem.scenario.catalogue import kinds, load
 from fedmem.scenario.section import count_from_start
@@ -165,7 +165,7 @@ def _signals(
 ) -> Iterator[Problem]:
     for position, signal in enumerate(signals):
         path = f"signals[{position}]"
-        if not injections:
+        if not injections and signal_declaration(signal).set == "audit":
             yield Problem(
                 path=path,
                 message=f"{kind_of(signal)} is read on audit examples, but injections is empty; add one, such as "
@@ -194,6 +194,7 @@ def _signals_of_attacks(
     read_by = {
         name: signal
         for signal in signals
+        if signal_declaration(signal).set == "audit"
         for name in (*(measure.name for measure in quantities_of(signal)), *quantities_per_class(signal))
     }
     for position, estimator in enumerate(estimators):
@@ -322,7 +323,8 @@ def _attack_series(
     clients: int,
 ) -> Iterator[Problem]:
     """A membership attack over rounds is given what it reads."""
-    levels_by_name = {measure.name: signal.levels for signal in signals for measure in quantities_of(signal)}
+    on_audit = [signal for signal in signals if signal_declaration(signal).set == "audit"]
+    levels_by_name = {measure.name: signal.levels for signal in on_audit for measure in quantities_of(signal)}
     for position, estimator in enumerate(estimators):
         for path, attack in nested_components(estimator, f"estimators[{position}]"):
             if not isinstance(attack, MembershipAttack):

@@ -171,12 +171,16 @@ def run_tables(run: Run) -> list[ExportTable]:
         "measurements": (lambda: run.measurements, "one reading or estimate, with its interval and its count"),
         "evidence": (lambda: run.evidence, "one observed model on one example"),
         "signals": (lambda: run.signals, "one signal of one observed model on one audit example"),
+        "set_signals": (
+            lambda: run.set_signals,
+            "one signal of one observed model on one example of test or reference data",
+        ),
         "ranks": (lambda: _ranks(run), "one canary among its references, by one observed model"),
         "audit": (lambda: run.audit.drop(columns=["inputs", "is_in"]), "one audit example, without its input"),
         "inclusion": (lambda: _inclusion(run), "one audit example in one run"),
         "participation": (lambda: run.participation, "one client in one round of one run"),
     }
-    sources = {"summary": "summary.json", "signals": "signals.parquet"}
+    sources = {"summary": "summary.json", "signals": "signals.parquet", "set_signals": "set_signals.parquet"}
     return [
         ExportTable(name=name, means=means, frame=frame, meanings={**label_meanings(), **COLUMNS[name]})
         for name, (frame, means) in frames.items()

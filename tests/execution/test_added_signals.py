@@ -37,6 +37,7 @@ ADDED: list[dict[str, Any]] = [
     {"kind": "grad_norm"},
     {"kind": "noise_robustness", "sigmas": [0.1], "draws": 2},
     {"kind": "probabilities", "levels": ["global"]},
+    {"kind": "logits", "rows": 20},
 ]
 ALL: dict[str, Any] = {"models": {"rounds": [0, 2, 4]}}
 SOME: dict[str, Any] = {"models": {"rounds": [2], "levels": ["local"], "runs": 5}}
@@ -80,7 +81,7 @@ def test_values_are_the_bytes_that_the_run_would_have_read(whole: Path, saved: P
     for place, block in in_run.items():
         assert block.values.tobytes() == after[place].values.tobytes(), place
         assert block.client.tobytes() == after[place].client.tobytes()
-    names = ("measurements.parquet", "signals.parquet")
+    names = ("measurements.parquet", "signals.parquet", "set_signals.parquet")
     assert [(folder / name).read_bytes() for name in names] == [(whole / name).read_bytes() for name in names]
     assert (folder / "evidence.parquet").stat().st_ino == evidence, "what stays is linked"
     assert [path for path in folder.parent.iterdir() if path.name.startswith(".")] == []
@@ -167,7 +168,7 @@ def test_what_saved_models_do_not_suffice_for_is_refused(case: str, some_saved: 
 def test_a_run_without_models_refuses_a_new_signal(whole: Path, tmp_path: Path) -> None:
     folder = copy(whole, tmp_path)
     signals = [*SMALL["signals"], *ADDED, {"kind": "gradient_variance"}, {"kind": "entropy"}]
-    with pytest.raises(ComponentError, match=r"signals\[5\]: entropy was added .* holds no models .* save.models="):
+    with pytest.raises(ComponentError, match=r"signals\[6\]: entropy was added .* holds no models .* save.models="):
         measure(folder, [f"signals={write_flow(signals)}"])
 
 

@@ -1,6 +1,7 @@
 """What is planned against what really happens, counted in real runs; and the formulas of precision against draws."""
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,9 @@ from fedmem.execution.bank import simulate
 from fedmem.execution.plan import plan
 from fedmem.federation import build as federations
 from fedmem.federation import roster
+from fedmem.results.signal_tables import write_signals
 from fedmem.scenario.catalogue import kinds
+from fedmem.scenario.loading import load_scenario
 from fedmem.training.client_work import Work
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import Stacked
@@ -200,7 +203,22 @@ def test_values_of_signals_are_as_many_as_planned() -> None:
         scenario = tiny(signals=signals, **changes)
         run_plan = plan(scenario)
         bank = simulate(scenario, federations.build(scenario)).bank
-        assert run_plan.signals == sum(block.values.size for block in bank.signals)
+        assert run_plan.signals.values == sum(block.values.size for block in bank.signals)
         read = sum(block.values.size for block in bank.signals if block.name == "grad_norm")
-        assert run_plan.signal_passes == 3 * read, "of the two only the gradient norm needs passes"
-        assert run_plan.disk["signals"] == 8 * run_plan.signals
+        assert run_plan.signals.passes == 3 * read, "of the two only the gradient norm needs passes"
+        assert run_plan.disk["signals"] == 8 * run_plan.signals.values
+
+
+@pytest.mark.parametrize(
+    "logits", ["{kind: logits}", "{kind: logits, rows: 50, every: 2, levels: [global]}", "{kind: logits, every: 3}"]
+)
+def test_size_of_logits_is_predicted(logits: str, tmp_path: Path) -> None:
+    """Of two classes and of few distinct values it is smaller."""
+    changes = [f"signals=[{logits}]", "runs=4", "rounds=3", "estimators=[]", "probes=[]", "references=10"]
+    scenario = load_scenario("proxies", changes)
+    run_plan = plan(scenario)
+    bank = simulate(scenario, federations.build(scenario)).bank
+    write_signals(tmp_path, bank.signals)
+    size = (tmp_path / "set_signals.parquet").stat().st_size
+    assert (run_plan.signals.values, run_plan.signals.set_values) == (0, sum(b.values.size for b in bank.signals))
+    assert run_plan.disk["set_signals"] == pytest.approx(size, rel=0.1)

@@ -20,8 +20,8 @@ from fedmem.contracts.measurement import Labels, Measurement, Reading
 from fedmem.privacy.secure_aggregation import by_size, with_size
 from fedmem.probes._leak_measures import ATTACKED
 from fedmem.probes._leakage_summary import summed_up
-from fedmem.results.read import measurement_frame
 from fedmem.results.tables import measurement_rows
+from fedmem.results.tidy import measurement_frame
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "experiments" / "leakage_by_level"

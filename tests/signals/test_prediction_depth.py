@@ -172,7 +172,7 @@ def test_its_support_is_in_the_price() -> None:
         plan(
             scenario := tiny(model=DEEP, signals=[{"kind": "prediction_depth", "rows": rows}]),
             federations.build(scenario),
-        ).signal_passes
+        ).signals.passes
         for rows in (1, 30)
     ]
     assert passes[1] > passes[0]
