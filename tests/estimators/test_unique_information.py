@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations
 
 import numpy as np
@@ -126,3 +127,96 @@ def test_diverged_runs_and_other_places_do_not_count() -> None:
     for place in ({"round_number": 3}, {"place": "others", "round_number": None}):
         assert not UniqueInformation().estimate(make_view(np.zeros((8, 4)), is_in, test=test, **place))
     assert UniqueInformation().tests(view) == ()
+
+
+def of_logits(logits: FloatArray, is_in: BoolArray, draws: int = 20) -> View:
+    """With margins that would give another value."""
+    margin = np.random.default_rng(3).normal(size=logits.shape[:2])
+    return make_view(np.zeros(is_in.shape), is_in, test=margin, logits=logits, round_number=None, draws=draws)
+
+
+def test_logits_of_least_squares_have_the_closed_form() -> None:
+    """Two columns: one with the change of the hat matrix, and one that does not change; centred, each has half."""
+    change, expected = least_squares()
+    is_in = np.arange(8)[:, None] < np.array([4])
+    found = estimated(of_logits(np.stack([change, np.ones_like(change)], axis=2), is_in))
+    assert found.metric == "unique_information"
+    assert found.value == pytest.approx(expected / 2, rel=1e-9)
+
+
+def test_margins_of_two_classes_give_twice_the_value_of_logits() -> None:
+    rng = np.random.default_rng(8)
+    is_in, logits = coins(10, 4, rng), rng.normal(size=(10, 6, 2))
+    of_margins = estimated(view_of(logits[..., 1] - logits[..., 0], is_in))
+    found = estimated(of_logits(logits, is_in))
+    assert (found.metric, of_margins.metric) == ("unique_information", "margin_unique_information")
+    for name in ("per_example", "per_example_low", "per_example_high"):
+        np.testing.assert_allclose(2 * present(getattr(found, name)), present(getattr(of_margins, name)), atol=1e-12)
+    assert found.p == of_margins.p
+
+
+def test_value_of_logits_is_the_mean_over_all_halves() -> None:
+    rng = np.random.default_rng(9)
+    is_in, logits = coins(6, 2, rng), rng.normal(size=(6, 5, 3))
+    centred = logits - logits.mean(axis=2, keepdims=True)
+    expected = []
+    for coin in is_in.T:
+        ins, outs = np.flatnonzero(coin), np.flatnonzero(~coin)
+        pairs_in = [(a, b) for a in ins for b in ins if a != b]
+        pairs_out = [(a, b) for a in outs for b in outs if a != b]
+        values = [
+            ((centred[a] - centred[c]) * (centred[b] - centred[d])).sum() / 5 / 2
+            for a, b in pairs_in
+            for c, d in pairs_out
+        ]
+        expected.append(np.mean(values))
+    np.testing.assert_allclose(present(estimated(of_logits(logits, is_in)).per_example), expected)
+
+
+def test_squares_of_single_runs_would_be_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without an effect the mean over banks is 0, and is not if the diagonal is left in."""
+
+    def mean_of_banks() -> float:
+        values = []
+        for seed in range(40):
+            rng = np.random.default_rng(seed)
+            values.append(estimated(of_logits(rng.normal(size=(8, 10, 3)), coins(8, 4, rng), draws=2)).value)
+        return float(np.mean(values))
+
+    assert abs(mean_of_banks()) < 0.05
+    monkeypatch.setattr(unique_information, "_without_diagonal", lambda products: products)
+    assert mean_of_banks() > 0.2
+
+
+def test_shuffled_coins_give_nothing_of_logits() -> None:
+    found = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        found.append(estimated(of_logits(rng.normal(size=(10, 8, 3)), coins(10, 6, rng), draws=40)))
+    assert np.mean([e.p <= 0.1 for e in found]) <= 0.25
+    assert 0.25 < np.mean([e.value > 0 for e in found]) < 0.75
+
+
+def test_one_class_says_nothing_and_diverged_runs_do_not_count() -> None:
+    rng = np.random.default_rng(10)
+    is_in, logits = coins(8, 3, rng), rng.normal(size=(8, 5, 3))
+    assert estimated(of_logits(logits[..., :1], is_in)).value == 0
+    kept = np.arange(8) != 2
+    expected = present(estimated(of_logits(logits[kept], is_in[kept])).per_example)
+    for value in (np.nan, np.inf):
+        broken = logits.copy()
+        broken[2, 0, 0] = value
+        with np.errstate(invalid="ignore"):
+            e = estimated(of_logits(broken, is_in))
+        assert (e.metric, present(e.per_example_n).tolist()) == ("unique_information", [7] * 3)
+        np.testing.assert_allclose(present(e.per_example), expected, atol=1e-12)
+
+
+def test_margins_stand_in_where_logits_were_not_read() -> None:
+    rng = np.random.default_rng(11)
+    is_in = coins(8, 3, rng)
+    view = of_logits(rng.normal(size=(8, 5, 3)), is_in)
+    test = view.sets["test"]
+    earlier = tuple(replace(block, round=3) for block in test.signals)
+    elsewhere = replace(view, sets={"test": replace(test, signals=earlier)})
+    assert [estimated(v).metric for v in (view, elsewhere)] == ["unique_information", "margin_unique_information"]

@@ -46,7 +46,7 @@ def test_a_row_has_in_out_and_their_difference(summary: Summary) -> None:
 
 def test_a_proxy_may_have_a_difference_alone(summary: Summary) -> None:
     blocks = dict(proxy_section(summary, everything=True).blocks)
-    for heading, value in (("unique information of margins, nats", "1.5"), ("pointwise V-information, bits", "2.5")):
+    for heading, value in (("unique information, nats", "1.5"), ("pointwise V-information, bits", "2.5")):
         ((name, _, *cells),) = blocks[heading]
         assert name == "pattern, global"
         assert cells[:2] == ["–", "–"]
