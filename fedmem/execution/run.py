@@ -227,6 +227,7 @@ def _compute(job: _Job, shards: Shards | None, emit: Emit, executor: Executor | 
     from fedmem.execution.sharding import Division, train
     from fedmem.reporting.measures import measures_to_store
     from fedmem.reporting.summarise import finish_folder
+    from fedmem.results.conditions import condition_of
     from fedmem.results.write import Results, write_run
     from fedmem.training.stacked import stack
 
@@ -264,6 +265,7 @@ def _compute(job: _Job, shards: Shards | None, emit: Emit, executor: Executor | 
             reconstructions=simulated.reconstructions,
             params=stack(simulated.params) if scenario.save.params else None,
             models={} if shards is None else shards.models(),
+            condition=condition_of({"batches": scenario.batches}),
         ),
         force=job.force,
         draw=finish_folder,

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import BoolArray, IntArray
+from fedmem.contracts.measurement import LabelValue
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -60,6 +61,19 @@ class Nullable:
 
     values: NDArray[Any]
     missing: BoolArray
+
+
+def label_type(name: str, values: Sequence[LabelValue | None]) -> str:
+    """The type of the column that holds the values of a label; empty without any."""
+    present = {type(value) for value in values if value is not None}
+    for kinds, column_type in (({str}, "text"), ({bool}, "bool"), ({int}, "int64"), ({int, float}, "float64")):
+        if present and present <= kinds:
+            return column_type
+    if present:
+        raise TypeError(
+            f"the label {name} has values of the types {sorted(value_type.__name__ for value_type in present)}"
+        )
+    return ""
 
 
 Column = NDArray[Any] | Text | Lists | Nullable

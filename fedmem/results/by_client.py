@@ -8,8 +8,10 @@ from fedmem.contracts.estimator import Estimator
 from fedmem.contracts.needs import measures_of
 from fedmem.errors import ComponentError, RunError
 from fedmem.estimation.by_client import ClientEstimate, estimates_by_client
+from fedmem.results.conditions import COLUMN as CONDITION
 from fedmem.results.examples import with_names
 from fedmem.results.read import read_bank
+from fedmem.results.tidy import with_condition
 from fedmem.scenario import catalogue
 from fedmem.wording import choices
 
@@ -31,7 +33,7 @@ NOTE = (
 COLUMNS = frozenset(
     (
         *("client", "client_name", "level", "kind", "metric", "value", "low", "high", "n", "null", "p"),
-        *("adjusted_low", "adjusted_high", "p_adjusted", "tests"),
+        *("adjusted_low", "adjusted_high", "p_adjusted", "tests", CONDITION),
     )
 )
 """The columns of the frame that are no labels of the measure."""
@@ -64,6 +66,7 @@ def frame_by_client(run: Run, measure: str, level: Level | None, kind: str | Non
         )
     names = list(dict.fromkeys(name for row in rows for name in row.labels if name != "place"))
     frame = with_names(pd.DataFrame([_columns(row, names) for row in rows]), run.client_names)
+    frame = with_condition(frame, run)
     frame.attrs["note"] = NOTE
     return frame
 

@@ -11,7 +11,7 @@ from fedmem.errors import RunError
 from fedmem.results.model_list import SavedModel, models_of
 from fedmem.results.run_html import run_html
 from fedmem.results.run_summary import RunSummary, read_summary
-from fedmem.results.tidy import frame_of_summary, frame_of_values
+from fedmem.results.tidy import frame_of_summary, frame_of_values, with_condition
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,7 +38,7 @@ class RunViews:
 
     def table(self) -> pd.DataFrame:
         """The values of the first screen: one row for each kind, measure and level. See `frame_of_summary`."""
-        return frame_of_summary(self.summary())
+        return with_condition(frame_of_summary(self.summary()), self._run)
 
     def values(
         self,
@@ -64,7 +64,8 @@ class RunViews:
 
         Errors: `ComponentError` with choices for a measure, level, kind or scope that the run does not have.
         """
-        return frame_of_values(self._run, measure, level=level, kind=kind, scope=scope, statistic=statistic)
+        frame = frame_of_values(self._run, measure, level=level, kind=kind, scope=scope, statistic=statistic)
+        return with_condition(frame, self._run)
 
     def models(
         self,

@@ -19,7 +19,8 @@ from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Bank, Evidence, Participation, ReferenceEvidence
 from fedmem.contracts.measurement import Labels, LabelValue, Measurement, Reading
-from fedmem.results.arrow import Column, Lists, Nullable, Text, column, is_present, numbers
+from fedmem.results.arrow import Column, Lists, Nullable, Text, column, is_present, label_type, numbers
+from fedmem.results.conditions import COLUMN as CONDITION
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -41,10 +42,10 @@ _COLUMNS: Mapping[str, str] = {
 """The columns of each table and their types; square brackets hold a list."""
 
 
-def write_readings(folder: Path, bank: Bank, measurements: Sequence[Measurement]) -> None:
+def write_readings(folder: Path, bank: Bank, measurements: Sequence[Measurement], condition: str = "") -> None:
     """The tables of what was read of the runs of a bank: measurements, evidence, references, participation."""
     layout: Any = [evidence_layout(block) for block in bank.evidence]
-    write_measurements(folder, measurements)
+    write_measurements(folder, measurements, condition)
     columns = _columns_of(bank.evidence[0]) if bank.evidence else "evidence"
     write_table(folder, "evidence", map(evidence_rows, bank.evidence), layout, schema=schema_of(_COLUMNS[columns]))
     layout = [reference_layout(block) for block in bank.references]
@@ -56,8 +57,11 @@ ALWAYS: Mapping[str, str] = {"place": "text", "statistic": "text", "attack": "te
 """The labels that have a column in every file, also where no row has them, with its type."""
 
 
-def measurement_rows(measurements: Sequence[Measurement]) -> pa.Table:
-    """One row per measurement, in the order given, with a column for each label that any of them has."""
+def measurement_rows(measurements: Sequence[Measurement], condition: str = "") -> pa.Table:
+    """One row per measurement, in the order given, with a column for each label that any of them has.
+
+    With a `condition` there is a further column, which has it in every row.
+    """
     readings = [row.reading for row in measurements]
     columns: dict[str, Column] = {
         "scope": Text.of([row.scope for row in measurements]),
@@ -79,23 +83,13 @@ def measurement_rows(measurements: Sequence[Measurement]) -> pa.Table:
             values.setdefault(name, [None] * len(readings))[row] = value
     spec = [_COLUMNS["measurements"]]
     for name in (*ALWAYS, *sorted(values.keys() - ALWAYS.keys())):
-        kind = _type_of(name, values[name]) or ALWAYS[name]
+        kind = label_type(name, values[name]) or ALWAYS[name]
         columns[name] = Text.of([str(value or "") for value in values[name]]) if kind == "text" else _some(values[name])
         spec.append(f"{name}:{kind}")
+    if condition:
+        columns[CONDITION] = Text.repeat_word(condition, len(readings))
+        spec.append(f"{CONDITION}:text")
     return make_table(schema_of(" ".join(spec)), columns)
-
-
-def _type_of(name: str, values: Sequence[LabelValue | None]) -> str:
-    """The type of the column that holds the values of a label; empty without any."""
-    present = {type(value) for value in values if value is not None}
-    for kinds, column_type in (({str}, "text"), ({bool}, "bool"), ({int}, "int64"), ({int, float}, "float64")):
-        if present and present <= kinds:
-            return column_type
-    if present:
-        raise TypeError(
-            f"the label {name} has values of the types {sorted(value_type.__name__ for value_type in present)}"
-        )
-    return ""
 
 
 def _some(values: Sequence[LabelValue | None]) -> Nullable:
@@ -109,7 +103,7 @@ def read_measurements(path: Path) -> list[Measurement]:
     table, _ = read_table(path)
     column = {name: table.column(name).to_pylist() for name in table.column_names}
     fixed_columns = {part.partition(":")[0] for part in _COLUMNS["measurements"].split()}
-    labels = [name for name in table.column_names if name not in fixed_columns]
+    labels = [name for name in table.column_names if name not in {*fixed_columns, CONDITION}]
     reading = ("metric", "value", "low", "high", "n", "subject")
     return [
         Measurement(
@@ -359,9 +353,9 @@ def make_table(schema: pa.Schema | str, columns: Mapping[str, Column]) -> pa.Tab
     return pa.Table.from_arrays([column(columns[field.name], field.type) for field in schema], schema=schema)
 
 
-def write_measurements(folder: Path, measurements: Sequence[Measurement]) -> None:
+def write_measurements(folder: Path, measurements: Sequence[Measurement], condition: str = "") -> None:
     """Writes `measurements.parquet`, with a column for each label."""
-    table = measurement_rows(measurements)
+    table = measurement_rows(measurements, condition)
     write_table(folder, "measurements", [table], schema=table.schema)
 
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from fedmem.contracts.measurement import NO_CLIENT, LabelValue, Level, Scope
 from fedmem.errors import ComponentError
+from fedmem.results.conditions import COLUMN as CONDITION
+from fedmem.results.conditions import condition_of
 from fedmem.results.run_summary import FILE, Measured, RunSummary
 from fedmem.wording import choices
 
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
 _PLACE = ("scope", "run", "round", "level", "client", "client_name", "subject", "source", "metric")
 _NUMBERS = ("value", "low", "high", "n")
 _TESTS = ("null", "p", "p_adjusted", "num_tests")
-_HIDDEN = ("place", "statistic", "kind")
-"""Labels that a row is chosen by, or that `kind` says already."""
+_HIDDEN = ("place", "statistic", "kind", CONDITION)
+"""Labels that a row is chosen by, or that `kind` says already, and what `with_condition` adds."""
 
 
 def measurement_frame(table: pa.Table) -> pd.DataFrame:
@@ -33,6 +35,12 @@ def measurement_frame(table: pa.Table) -> pd.DataFrame:
     types: dict[str, Any] = {column: kind for column, kind in integer_types.items() if table[column].null_count}
     types |= {column: str for column in frame.columns if frame[column].dtype == "category"}
     return frame.astype(types)
+
+
+def with_condition(frame: pd.DataFrame, run: Run) -> pd.DataFrame:
+    """The frame with a column that says what its values are conditional on, where they are."""
+    condition = condition_of(run.scenario)
+    return frame.assign(**{CONDITION: condition}) if condition else frame
 
 
 def frame_of_values(

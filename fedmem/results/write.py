@@ -18,6 +18,7 @@ from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Bank, SignalEvidence
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Measurement
+from fedmem.results.conditions import condition_of
 from fedmem.results.examples import write_names
 from fedmem.results.folder import _is_alive, _sync, explaining_full_disk, writing
 from fedmem.results.model_files import FOLDER, describe_file, join_files
@@ -45,6 +46,7 @@ class Results:
         reconstructions: Arrays by name.
         params: Final parameters of all runs, stacked, if they are stored.
         models: The name of each file of saved models, and the files of the shards that it is joined from.
+        condition: What all values are conditional on, see `fedmem.results.conditions`; empty for nothing.
     """
 
     scenario_yaml: str
@@ -55,6 +57,7 @@ class Results:
     reconstructions: Mapping[str, NDArray[Any]]
     params: Params | None = None
     models: Mapping[str, Sequence[Path]] = field(default_factory=dict)
+    condition: str = ""
 
 
 def write_run(
@@ -70,7 +73,7 @@ def write_run(
     size = _size(bank, reconstructions, results.params)
     size += sum(part.stat().st_size for parts in results.models.values() for part in parts)
     with writing(folder, force=force) as partial, explaining_full_disk(partial, size):
-        write_readings(partial, bank, results.measurements)
+        write_readings(partial, bank, results.measurements, results.condition)
         write_signals(partial, bank.signals)
         write_population(partial, bank.inputs)
         layout: dict[str, Any] = {"inputs": bank.audit.examples.inputs.shape, "runs": bank.audit.runs}
@@ -162,7 +165,7 @@ def replace_measurements(
     partial.mkdir()
     try:
         with explaining_full_disk(partial):
-            write_measurements(partial, measurements)
+            write_measurements(partial, measurements, condition_of(run.scenario))
             _write_manifest(partial, {**run.manifest, **(changes or {})}, measurements)
             for name in ("measurements.parquet", "manifest.json"):
                 _sync(partial / name)
@@ -205,7 +208,7 @@ def replace_signals(path: Path, new: Replacement, *, draw: Callable[[Path], obje
                     shutil.copy2(file, partial / name)
         (partial / "scenario.yaml").write_text(new.scenario_yaml, encoding="utf-8")
         write_signals(partial, new.signals)
-        write_measurements(partial, new.measurements)
+        write_measurements(partial, new.measurements, condition_of(run.scenario))
         rows = dict(run.manifest["rows"])
         not_finite = dict(run.manifest["not_finite"])
         for table in SIGNAL_FILES:

@@ -12,6 +12,8 @@ from fedmem.contracts.export import ExportContent, ExportRun, ExportTable, Scala
 from fedmem.contracts.measurement import NO_CLIENT, Labels, Measurement
 from fedmem.errors import RunError
 from fedmem.results.columns import COLUMNS
+from fedmem.results.conditions import COLUMN as CONDITION
+from fedmem.results.conditions import MEANS as CONDITION_MEANS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -182,7 +184,12 @@ def run_tables(run: Run) -> list[ExportTable]:
     }
     sources = {"summary": "summary.json", "signals": "signals.parquet", "set_signals": "set_signals.parquet"}
     return [
-        ExportTable(name=name, means=means, frame=frame, meanings={**label_meanings(), **COLUMNS[name]})
+        ExportTable(
+            name=name,
+            means=means,
+            frame=frame,
+            meanings={**label_meanings(), CONDITION: CONDITION_MEANS, **COLUMNS[name]},
+        )
         for name, (frame, means) in frames.items()
         if name not in sources or (run.path / sources[name]).is_file()
     ]

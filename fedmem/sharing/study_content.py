@@ -71,6 +71,8 @@ COLUMNS = {
     "tests": "number of differences that are adjusted together",
     "verdict": "what the difference shows, in words",
     "other_examples": "whether the two sides are means over other examples",
+    "conditional_on": "batches: the values of the setting are conditional on the batches that all runs share",
+    "other_condition": "whether the values of only one of the two sides are conditional",
     "detectable": "the smallest difference that these seeds find with 80 % chance, in the unit of the measure",
     "seeds_needed": "seeds that would find the observed difference; 0 for more than 1000 or unknown",
     "between": "what is compared: kinds or levels",

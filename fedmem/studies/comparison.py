@@ -33,7 +33,14 @@ from fedmem.studies.contrasts import (
     why_undefined,
 )
 from fedmem.studies.grid import Setting, label_of
-from fedmem.studies.quantities import Quantity, Series, constant_accuracies, gather, warned_settings
+from fedmem.studies.quantities import (
+    Quantity,
+    Series,
+    conditions_of_settings,
+    constant_accuracies,
+    gather,
+    warned_settings,
+)
 from fedmem.studies.trades import Trade, trades_of
 
 
@@ -47,7 +54,8 @@ class Row:
     `other_rates` says that it has no seed with the reference's false positive rate, so that nothing is compared.
     `other_examples` says that means are over other examples than the reference's, for example because other clients
     participated. `saturated` says that its mean is at an end of the measure, `reference_saturated` the same of its
-    reference.
+    reference. `other_condition` says that values of only one of the two are conditional on something that all runs
+    share, such as batches.
     """
 
     quantity: Quantity
@@ -62,6 +70,7 @@ class Row:
     other_examples: bool = False
     saturated: bool = False
     reference_saturated: bool = False
+    other_condition: bool = False
 
     @property
     def verdict(self) -> str:
@@ -88,8 +97,8 @@ class Retention:
     `Comparison.family_of`; `contrast` has those of this difference alone. `detectable` is as in `Row`.
 
     `saturated` says that the value at the owning client is at the end of the measure, so that the ratio is too high.
-    `reference_saturated` says the same of the reference. `reason` says why the ratio is undefined; empty where it is
-    not.
+    `reference_saturated` says the same of the reference. `other_condition` is as in `Row`. `reason` says why the ratio
+    is undefined; empty where it is not.
     """
 
     quantity: Quantity
@@ -101,6 +110,7 @@ class Retention:
     detectable: float = math.nan
     saturated: bool = False
     reference_saturated: bool = False
+    other_condition: bool = False
     reason: str = ""
 
     @property
@@ -118,6 +128,8 @@ class Comparison:
     """Runs side by side: S settings, each with its reference by place (itself: it is one), and their seeds.
 
     `warnings` are those of the runs, each once, the most serious first; `warned` has the settings of each.
+    `conditions` (S,) are what the values of each setting are conditional on, empty texts for nothing. They are () where
+    no setting is conditional.
     `constant_accuracy` (S, seeds) is the test accuracy of always giving the most frequent answer, None where it is not
     stored.
     """
@@ -130,6 +142,7 @@ class Comparison:
     warnings: tuple[str, ...] = ()
     warned: tuple[tuple[int, ...], ...] = ()
     constant_accuracy: tuple[tuple[float | None, ...], ...] = ()
+    conditions: tuple[str, ...] = ()
 
     @staticmethod
     def of(
@@ -154,6 +167,7 @@ class Comparison:
             measures=tuple(measures),
             warnings=tuple(warned),
             warned=tuple(warned.values()),
+            conditions=conditions_of_settings(runs, len(settings)),
             constant_accuracy=tuple(tuple(None if math.isnan(share) else share for share in row) for row in constant),
         )
 
@@ -161,6 +175,19 @@ class Comparison:
     def labels(self) -> tuple[str, ...]:
         """Short names of the settings."""
         return tuple(map(label_of, self.settings))
+
+    def condition(self, setting: int) -> str:
+        """What the values of a setting are conditional on; empty for nothing."""
+        return self.conditions[setting] if self.conditions else ""
+
+    @property
+    def has_conditions(self) -> bool:
+        """Whether values of some setting are conditional."""
+        return any(self.conditions)
+
+    def other_condition(self, setting: int) -> bool:
+        """Whether the values of a setting and those of its reference are not conditional on the same."""
+        return self.condition(setting) != self.condition(self.reference[setting])
 
     @cached_property
     def tested_series(self) -> tuple[Series, ...]:
@@ -221,6 +248,7 @@ class Comparison:
                 other_examples=bool(series.quantity.kind) and series.other_examples(setting, self.reference[setting]),
                 saturated=series.is_saturated(setting),
                 reference_saturated=series.is_saturated(self.reference[setting]),
+                other_condition=self.other_condition(setting),
             )
             for series, setting, difference in drafts
             for tests in (sizes[self.family_of(series.quantity)],)
@@ -263,6 +291,7 @@ class Comparison:
                         else detectable_difference(difference.sd, difference.n, tests),
                         saturated=series.is_saturated(setting),
                         reference_saturated=series.is_saturated(other),
+                        other_condition=self.other_condition(setting),
                         reason=why_undefined(
                             np.where(np.isnan(whole[setting]), np.nan, local[setting]), series.n[setting]
                         ),

@@ -17,6 +17,7 @@ from fedmem.reporting.cells import Value
 from fedmem.reporting.measures import Variant, label_title, measure_of
 from fedmem.reporting.sections import warnings
 from fedmem.reporting.summary import Summary
+from fedmem.results.conditions import condition_of
 from fedmem.results.read import Run
 from fedmem.studies.contrasts import (
     Contrast,
@@ -148,6 +149,14 @@ def warned_settings(runs: Mapping[tuple[int, int], Run]) -> dict[str, tuple[int,
         for text in warnings(run):
             settings.setdefault(text, {})[setting] = None
     return {text: tuple(settings[text]) for text in sorted(settings, key=lambda text: text not in serious)}
+
+
+def conditions_of_settings(runs: Mapping[tuple[int, int], Run], settings: int) -> tuple[str, ...]:
+    """The condition of the values of each setting, empty text without one; nothing where no setting has one."""
+    conditions = dict.fromkeys(range(settings), "")
+    for (setting, _), run in sorted(runs.items()):
+        conditions[setting] = conditions[setting] or condition_of(run.scenario)
+    return tuple(conditions.values()) if any(conditions.values()) else ()
 
 
 def constant_accuracies(runs: Mapping[tuple[int, int], Run], shape: tuple[int, int]) -> FloatArray:

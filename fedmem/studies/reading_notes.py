@@ -9,6 +9,7 @@ import numpy as np
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.events import count
 from fedmem.reporting.cells import number, rate
+from fedmem.reporting.verdict import list_text
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.contrasts import ENOUGH_SEEDS
 from fedmem.studies.quantities import Series
@@ -47,6 +48,37 @@ def with_few_seeds(verdict: str, seeds: int) -> str:
     if seeds >= ENOUGH_SEEDS or not verdict.startswith(("higher", "lower", "not significant")):
         return verdict
     return f"{verdict[:-1]}; {FEW_SEEDS})" if verdict.endswith(")") else f"{verdict} ({FEW_SEEDS})"
+
+
+OTHER_CONDITION = "other condition"
+"""The mark of a difference between values of which only one is conditional."""
+
+
+def condition_warning(comparison: Comparison) -> str:
+    """A warning where values of some settings alone are conditional on something that all their runs share."""
+    settings = comparison.settings_with_values
+    conditional = [comparison.labels[setting] for setting in settings if comparison.condition(setting)]
+    others = [comparison.labels[setting] for setting in settings if not comparison.condition(setting)]
+    if not conditional or not others:
+        return ""
+    return (
+        f"{OTHER_CONDITION}: values of {list_text(conditional)} are conditional on the batches that all runs share, "
+        f"and those of {list_text(others)} are not. A difference between them may be that of the batches alone. Set "
+        "the key batches alike in all settings before you rely on it."
+    )
+
+
+def with_condition(verdict: str, *, other: bool) -> str:
+    """A verdict, marked if only one of the two values is conditional.
+
+    >>> with_condition("lower", other=True), with_condition("lower (few seeds)", other=True)
+    ('lower (other condition)', 'lower (few seeds; other condition)')
+    >>> with_condition("lower", other=False)
+    'lower'
+    """
+    if not other or not verdict:
+        return verdict
+    return f"{verdict[:-1]}; {OTHER_CONDITION})" if verdict.endswith(")") else f"{verdict} ({OTHER_CONDITION})"
 
 
 def notes_of_measure(comparison: Comparison, title: str) -> Iterator[str]:

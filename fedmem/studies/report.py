@@ -18,7 +18,13 @@ from fedmem.studies.contrasts import MAX_SEEDS, Contrast, Mean, Ratio
 from fedmem.studies.finer import finer_rows
 from fedmem.studies.not_significant import not_significant_note as not_significant_note
 from fedmem.studies.quantities import Quantity
-from fedmem.studies.reading_notes import few_seeds_warning, notes_of_measure, with_few_seeds
+from fedmem.studies.reading_notes import (
+    condition_warning,
+    few_seeds_warning,
+    notes_of_measure,
+    with_condition,
+    with_few_seeds,
+)
 from fedmem.studies.trades import Trade, by_means
 from fedmem.studies.within import sections_within
 
@@ -82,7 +88,7 @@ def study_warnings(comparison: Comparison) -> tuple[str, ...]:
         of_runs.append(
             text.removeprefix("WARNING: ") if is_of_all else f"With {names}, {text.removeprefix('WARNING: ')}"
         )
-    return tuple(filter(None, (*of_runs, few_seeds_warning(fewest))))
+    return tuple(filter(None, (*of_runs, condition_warning(comparison), few_seeds_warning(fewest))))
 
 
 def is_compared(comparison: Comparison) -> bool:
@@ -181,7 +187,8 @@ def _retention_cells(entry: Retention) -> tuple[str, str, str]:
         verdict = "saturated: a ratio is too high"
     if verdict == "not significant":
         verdict += f" (detects {number(entry.detectable, 2)})"
-    return estimate_text(entry.difference, 2), _p_text(entry.difference.p), with_few_seeds(verdict, entry.difference.n)
+    verdict = with_condition(with_few_seeds(verdict, entry.difference.n), other=entry.other_condition)
+    return estimate_text(entry.difference, 2), _p_text(entry.difference.p), verdict
 
 
 def _p_text(p: float) -> str:
@@ -300,7 +307,8 @@ def _row(comparison: Comparison, row: Row) -> tuple[str, ...]:
         verdict += (
             f" (detects {size if row.detectable <= quantity.max_difference else 'more than possible'}; seeds {seeds})"
         )
-    return (*cells, estimate_text(row.adjusted, digits, quantity.scale), p, with_few_seeds(verdict, contrast.n))
+    verdict = with_condition(with_few_seeds(verdict, contrast.n), other=row.other_condition)
+    return (*cells, estimate_text(row.adjusted, digits, quantity.scale), p, verdict)
 
 
 def _finer_row(comparison: Comparison, row: Row) -> tuple[str, ...]:

@@ -62,6 +62,7 @@ def write_study(folder: Path, study: StoredStudy) -> None:
         "warnings": comparison.warnings,
         "warned": comparison.warned,
         "constant_accuracy": comparison.constant_accuracy,
+        **({"conditions": comparison.conditions} if comparison.has_conditions else {}),
         "series": [
             {
                 "quantity": asdict(series.quantity) | {"labels": dict(series.quantity.labels.items)},
@@ -95,6 +96,7 @@ def read_study(folder: Path) -> StoredStudy:
             warnings=tuple(content["warnings"]),
             warned=tuple(map(tuple, content.get("warned", ()))),
             constant_accuracy=tuple(map(tuple, content.get("constant_accuracy", ()))),
+            conditions=tuple(content.get("conditions", ())),
             series=tuple(_series(content["series"], arrays)),
         )
     except FileNotFoundError as error:

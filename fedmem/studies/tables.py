@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from fedmem.results.conditions import COLUMN as CONDITION
 from fedmem.studies.comparison import Comparison
 from fedmem.studies.contrasts import Contrast, Mean, Ratio
 from fedmem.studies.grid import Setting
@@ -88,6 +89,8 @@ def differences(comparison: Comparison) -> Rows:
     The verdict is `other rates` where no seed has both at the same false positive rate, which is not compared. It is
     `saturated` where both means are at an end of the measure, where no difference could be seen. Columns `saturated`
     and `reference_saturated` say it of each. `other_examples` says that the two are means over other examples.
+    Where values of some setting are conditional on shared batches, `conditional_on` says of which, and
+    `other_condition` that only one of the two is.
     `detectable` is the smallest difference that these seeds find with 80 % chance. `seeds_needed` is how many would
     find the observed difference (0: more than 1000, or not known).
     """
@@ -108,6 +111,7 @@ def differences(comparison: Comparison) -> Rows:
             "tests": 0 if difference is None else row.tests,
             "verdict": row.verdict,
             "other_examples": row.other_examples,
+            **_other_condition(comparison, other=row.other_condition),
             "saturated": row.saturated,
             "reference_saturated": row.reference_saturated,
             "detectable": row.detectable,
@@ -166,6 +170,7 @@ def retention(comparison: Comparison) -> Rows:
             "detectable": entry.detectable,
             "saturated": entry.saturated,
             "reason": entry.reason,
+            **_other_condition(comparison, other=entry.other_condition),
         }
 
 
@@ -218,7 +223,13 @@ def put(folder: Path, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def _setting(comparison: Comparison, setting: int) -> dict[str, Any]:
-    return {"setting": comparison.labels[setting], **typed_settings(comparison.settings)[setting]}
+    about = {"setting": comparison.labels[setting], **typed_settings(comparison.settings)[setting]}
+    return {**about, CONDITION: comparison.condition(setting)} if comparison.has_conditions else about
+
+
+def _other_condition(comparison: Comparison, *, other: bool) -> dict[str, bool]:
+    """A column only where values of some setting are conditional."""
+    return {"other_condition": other} if comparison.has_conditions else {}
 
 
 @lru_cache(maxsize=8)
@@ -266,7 +277,7 @@ _COLUMNS = frozenset(
     (
         *("setting", "seed", "metric", "with", "kind", "level", "scope", "round", "value", "low", "high", "n", "null"),
         *("fpr", "saturated", "reference", "effect", "unit", "p", "tests", "verdict", "utility", "measure"),
-        *("between", "minus", "effect_low", "effect_high"),
+        *("between", "minus", "effect_low", "effect_high", CONDITION, "other_condition"),
     )
 )
 """Columns that no label may take."""
