@@ -245,6 +245,16 @@ def class_name(name: str, label: int) -> str:
     return f"{name}.{label}"
 
 
+def without_class(name: str) -> str:
+    """The name of the value of one class up to the point before the class; another name as it is.
+
+    >>> without_class("probability.7"), without_class("el2n")
+    ('probability.', 'el2n')
+    """
+    quantity, point, label = name.rpartition(".")
+    return quantity + point if quantity and label.isdigit() else name
+
+
 def per_class_of(signals: Mapping[str, FloatArray], name: str) -> FloatArray | None:
     """The values of all classes, (..., C), from signals by name such as `View.signals`; None where they are not there.
 

@@ -54,9 +54,9 @@ def _score(ranking: Ranking, row: Mapping[str, Any], level: Level) -> str:
 
 
 def _p(row: Mapping[str, Any]) -> str:
-    """Its p, that adjusted, and the mark."""
+    """Its p, that adjusted, and the mark; or that there is none."""
     if math.isnan(row["p"]):
-        return ""
+        return "no p"
     return f"p {row['p']:.2g}, adjusted {row['p_adjusted']:.2g}{' *' if row['significant'] else ''}"
 
 

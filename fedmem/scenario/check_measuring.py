@@ -15,7 +15,7 @@ from fedmem.contracts.needs import measures_of, needs_of
 from fedmem.contracts.probe import Probe, probe_declaration
 from fedmem.contracts.sampler import Sampler, sampler_declaration
 from fedmem.contracts.series import EVIDENCE, explain_uneven, step_of
-from fedmem.contracts.signal import AnySignal, quantities_of, quantities_per_class, signal_declaration
+from fedmem.contracts.signal import AnySignal, quantities_of, quantities_per_class, signal_declaration, without_class
 from fedmem.errors import Problem
 from fedmem.scenario.catalogue import kinds, load
 from fedmem.scenario.section import count_from_start
@@ -325,13 +325,15 @@ def _attack_series(
     """A membership attack over rounds is given what it reads."""
     on_audit = [signal for signal in signals if signal_declaration(signal).set == "audit"]
     levels_by_name = {measure.name: signal.levels for signal in on_audit for measure in quantities_of(signal)}
+    # `probability.3` is there where `probability` is, as far as the data have the class
+    levels_by_name |= {f"{name}.": signal.levels for signal in on_audit for name in quantities_per_class(signal)}
     for position, estimator in enumerate(estimators):
         for path, attack in nested_components(estimator, f"estimators[{position}]"):
             if not isinstance(attack, MembershipAttack):
                 continue
             declared, kind = attack_declaration(attack), kind_of(attack)
             for name in dict.fromkeys((*declared.reads_series, *declared.reads_others)):
-                if name not in EVIDENCE and name not in levels_by_name:
+                if name not in EVIDENCE and without_class(name) not in levels_by_name:
                     yield Problem(path=path, message=_no_signal(kind, name))
             if not declared.reads_others:
                 continue
@@ -342,7 +344,7 @@ def _attack_series(
                 path: _largest_cohort(sampler, clients) < 3 and "a round has fewer than three clients; have more",
             }
             for name in declared.reads_others:
-                if "local" not in levels_by_name.get(name, ("local",)):
+                if "local" not in levels_by_name.get(without_class(name), ("local",)):
                     wrong[path] = f"{name} is not read at local models; add local to the levels of its signal"
             for where, what in wrong.items():
                 if what:

@@ -6,13 +6,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.evidence import SignalEvidence
 from fedmem.results.signal_tables import read_all_signals, read_signals, signal_counts, write_signals
 
 
-def block(name: str, round_number: int, values: FloatArray) -> SignalEvidence:
+def block(name: str, round_number: int, values: FloatArray | NDArray[np.float32]) -> SignalEvidence:
     count = len(values)
     return SignalEvidence(
         round=round_number,

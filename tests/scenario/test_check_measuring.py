@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import pytest
 
+from fedmem.contracts.arrays import FloatArray
+from fedmem.contracts.attack import Signals
 from fedmem.contracts.measure import Measure, differing_facts
+from fedmem.estimators.membership import Membership
 from fedmem.reporting.measures import WRITTEN, shipped_by
+from fedmem.scenario.check_measuring import _attack_series
 from tests.scenario.declared_helpers import COMPARING, KINDS, LEFT_OUT, refusal
+from tests.tiny import tiny
 
 
 @pytest.mark.parametrize("probe", COMPARING, ids=KINDS)
@@ -139,3 +145,27 @@ def test_an_attack_that_reads_other_clients_needs_them() -> None:
     ((path, message),) = refusal(estimators=estimators, sampler={"kind": "uniform", "size": 2})
     assert path == "estimators[0].attack"
     assert "fewer than three" in message
+
+
+@dataclass(frozen=True, kw_only=True)
+class OverRounds:
+    """An attack over rounds that reads one quantity."""
+
+    knows: ClassVar[str] = "series"
+    reads_coins: ClassVar[bool] = False
+    reads_series: tuple[str, ...]
+
+    def scores(self, signals: Signals) -> FloatArray:
+        return signals.margin
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"), [("probability.3", 0), ("probability", 1), ("probability.x", 1), ("entropy.3", 1), ("loss", 0)]
+)
+def test_attack_over_rounds_may_read_a_single_class(name: str, refused: int) -> None:
+    scenario = tiny(signals=[{"kind": "probabilities"}, {"kind": "entropy"}, {"kind": "logits"}])
+    estimator = Membership(attack=OverRounds(reads_series=(name,)))
+    rest = scenario.observe, scenario.roster, scenario.sampler, scenario.clients
+    assert len(list(_attack_series([estimator], scenario.signals, *rest))) == refused
+    of_tests = Membership(attack=OverRounds(reads_series=("logit.0",)))
+    assert list(_attack_series([of_tests], scenario.signals, *rest)), "logits are not read on audit examples"
