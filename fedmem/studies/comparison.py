@@ -177,7 +177,7 @@ class Comparison:
         return tuple(map(label_of, self.settings))
 
     def condition(self, setting: int) -> str:
-        """What the values of a setting are conditional on; empty for nothing."""
+        """The condition of the values of a setting; empty for none."""
         return self.conditions[setting] if self.conditions else ""
 
     @property
