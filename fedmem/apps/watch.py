@@ -150,7 +150,7 @@ class Watch:
     ) -> np.ndarray[Any, np.dtype[np.float64]]:
         """Bits, NaN without references; see Carlini et al. (2019)."""
         if name not in self._references:
-            return np.full(evidence.loss.shape, np.nan)
+            return np.full(evidence.shape, np.nan)
         nobody = np.full(len(examples), -1, dtype=np.int32)
         audit = AuditSet(
             examples=examples,

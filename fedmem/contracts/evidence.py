@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -106,17 +107,11 @@ class Transition:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evidence:
-    """The evidence of T transitions of one round and level on the n examples of one set.
+class EvidenceHead:
+    """What evidence is about.
 
     - `run`, `client` (T,) int32 (NO_CLIENT at level `global`).
-    - `loss` (T, n) = -log p_y in nats.
-    - `margin` (T, n) = log p_y - log sum_{c != y} p_c, from logits in float64.
-    - `correct` (T, n): p_y beats every other class strictly.
-
-    For a passage, `loss` is the mean of -log p over the tokens that are asked. So exp(-loss) is the geometric mean p of
-    their probabilities. `margin` is the log odds of that, log p - log(1 - p). `correct` is the share of these tokens
-    that beat every other, 0..1. All are NaN where nothing is asked.
+    - `rows` (n,): the numbers of the examples in their set; None where they are all of it.
     """
 
     round: int
@@ -124,9 +119,48 @@ class Evidence:
     set: str
     run: NDArray[np.int32]
     client: NDArray[np.int32]
+    rows: IntArray | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence(EvidenceHead):
+    """The evidence of T transitions of one round and level on the n examples of one set.
+
+    - `loss` (T, n) = -log p_y in nats.
+    - `margin` (T, n) = log p_y - log sum_{c != y} p_c, from logits in float64.
+    - `correct` (T, n): p_y beats every other class strictly.
+
+    For a passage, `loss` is the mean of -log p over the tokens that are asked. So exp(-loss) is the geometric mean p of
+    their probabilities. `margin` is the log odds of that, log p - log(1 - p). `correct` is the share of these tokens
+    that beat every other, 0..1. All are NaN where nothing is asked.
+
+    Arrays are float64, or float32 where the scenario says so (`observe.test.precision`). Then `loss` is computed from
+    the rounded `margin`.
+    """
+
     loss: FloatArray
     margin: FloatArray
     correct: BoolArray | FloatArray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(T, n)."""
+        return self.margin.shape[0], self.margin.shape[1]
+
+    @property
+    def size(self) -> int:
+        """T n."""
+        return math.prod(self.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of the margins."""
+        return self.margin.dtype
+
+    @property
+    def has_shares(self) -> bool:
+        """Whether `correct` are shares, as for texts."""
+        return self.correct.dtype != np.bool_
 
 
 @dataclass(frozen=True, kw_only=True)

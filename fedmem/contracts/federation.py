@@ -40,7 +40,8 @@ class Federation:
     client. `by_client` says that this client trains on them in that order. `client_names` (N,) name the clients and
     `class_names` the classes; both are empty where the data have no names. `foreign_rows` counts audit rows of
     other owners by injection, with a partition by owner; it is None with other partitions. `learnt` is that of the
-    data set. `sources` are the rows of the data set that the audit examples come from.
+    data set. `sources` are the rows of the data set that the audit examples come from. `test_rows` (t,) are
+    the rows of the test set that `test` has, sorted; None where it has all.
     """
 
     store: Examples
@@ -70,6 +71,7 @@ class Federation:
     foreign_rows: Mapping[str, int] | None = None
     learnt: tuple[str, ...] = ()
     sources: SourceRows | None = None
+    test_rows: IntArray | None = None
 
     @property
     def num_clients(self) -> int:

@@ -8,7 +8,7 @@ from typing import Any
 
 from fedmem.contracts.declarations import Declaration, class_value, declare, read_declaration
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import LABELS, Label
+from fedmem.contracts.measurement import LABELS, Label, Level
 
 YES_OR_NO = "true or false"
 
@@ -23,6 +23,10 @@ class Needs(Declaration):
         min_runs: Number of runs without which its result has no meaning.
         needs_population: Whether it compares examples with a population that no client trains on.
         needs_canaries: Whether it ranks canaries among fresh references.
+        needs_test: Levels at which it needs the outputs of models on the test set. A scenario that observes one of them
+            without the test set (`observe.test.levels`) is refused. It is not declared where a level without test set
+            has fewer results, but no wrong ones.
+        ranks_test: Whether it ranks single outputs on the test set, which float32 would tie (`observe.test.precision`).
         compares_held_out: Whether it compares examples that are in with examples that are held out. Such a comparison
             is wrong where copies that no coin masks (`unmasked`) are trained on in every run. It is also wrong where
             each run picks its own clients by losses or norms. Such scenarios are refused.
@@ -37,6 +41,8 @@ class Needs(Declaration):
     min_runs: int = declare(1, "a number of runs")
     needs_population: bool = declare(False, YES_OR_NO)
     needs_canaries: bool = declare(False, YES_OR_NO)
+    needs_test: tuple[Level, ...] = declare((), "a tuple of levels")
+    ranks_test: bool = declare(False, YES_OR_NO)
     compares_held_out: bool = declare(False, YES_OR_NO)
     reads_signals: tuple[str, ...] = declare((), "a tuple of names of measures")
     needs_independent_runs: bool = declare(False, YES_OR_NO)

@@ -285,7 +285,7 @@ def _snapshot(bank: Bank, level: Level, round_number: int) -> _Snapshot | None:
 def _targets(bank: Bank, block: Evidence) -> IntArray:
     """The labels of the examples of a block, -1 where the bank does not know them."""
     labels_by_set = {"audit": bank.audit.examples.labels, **bank.targets}
-    return labels_by_set.get(block.set, np.full(block.loss.shape[1], -1))
+    return labels_by_set.get(block.set, np.full(block.shape[1], -1))
 
 
 def _reference_counts(bank: Bank) -> IntArray:

@@ -12,7 +12,7 @@ import numpy as np
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.estimator import Estimate, SetEvidence, View
 from fedmem.contracts.measure import Measure
-from fedmem.contracts.measurement import Label, Labels, Reading
+from fedmem.contracts.measurement import Label, Labels, Level, Reading
 from fedmem.estimation.statistics import jackknife, mean, means_by_coin, student
 
 
@@ -83,6 +83,7 @@ class ClientInfluence:
     )
     needs_independent_runs: ClassVar[bool] = True
     min_runs: ClassVar[int] = 4
+    needs_test: ClassVar[tuple[Level, ...]] = ("global",)
     compares_clients: ClassVar[bool] = True
 
     def estimate(self, view: View) -> Sequence[Estimate]:

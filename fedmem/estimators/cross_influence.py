@@ -173,6 +173,7 @@ class CrossInfluence:
     )
     needs_independent_runs: ClassVar[bool] = True
     min_runs: ClassVar[int] = 4
+    ranks_test: ClassVar[bool] = True
 
     rate: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 0.05
 

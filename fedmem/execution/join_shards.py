@@ -17,6 +17,7 @@ from fedmem.contracts.families import sources
 from fedmem.contracts.measurement import Level, Measurement
 from fedmem.contracts.needs import declared_by
 from fedmem.contracts.probe import Probe
+from fedmem.contracts.stored_evidence import join_evidence
 from fedmem.contracts.validation_of_measures import measurements_of
 from fedmem.errors import RunError
 from fedmem.guards.guarding import Guard
@@ -55,7 +56,7 @@ def join(parts: Sequence[TrainedBank], probes: Sequence[Probe], seed: int) -> Tr
     return TrainedBank(
         bank=replace(
             first.bank,
-            evidence=_blocks([part.bank.evidence for part in parts], _evidence),
+            evidence=_blocks([part.bank.evidence for part in parts], join_evidence),
             references=_blocks([part.bank.references for part in parts], _references),
             signals=_blocks([part.bank.signals for part in parts], _signals),
             participation=tuple(entry for part in parts for entry in part.bank.participation),
@@ -115,21 +116,8 @@ def _blocks(parts: Sequence[Sequence[_Block]], merge: Callable[[list[_Block]], _
     return tuple(group[0] if len(group) == 1 else merge(group) for _, group in sorted(groups.items()))
 
 
-def _evidence(blocks: Sequence[Evidence]) -> Evidence:
-    """The models of blocks of one round, level and set below each other."""
-    assert len({block.set for block in blocks}) == 1
-    return replace(
-        blocks[0],
-        run=np.concatenate([block.run for block in blocks]),
-        client=np.concatenate([block.client for block in blocks]),
-        loss=np.concatenate([block.loss for block in blocks]),
-        margin=np.concatenate([block.margin for block in blocks]),
-        correct=np.concatenate([block.correct for block in blocks]),
-    )
-
-
 def _references(blocks: Sequence[ReferenceEvidence]) -> ReferenceEvidence:
-    """The same of one family."""
+    """The models of blocks of one round, level and family below each other."""
     assert len({block.family for block in blocks}) == 1
     return replace(
         blocks[0],

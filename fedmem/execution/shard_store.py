@@ -32,10 +32,12 @@ import numpy as np
 from fedmem.contracts.evidence import Bank, Dropped, Lost, TrainedBank
 from fedmem.contracts.sampler import PickedCohort, Pilot
 from fedmem.errors import RunError
+from fedmem.results.evidence_table import IN_MEMORY, read_evidence
 from fedmem.results.folder import writing
 from fedmem.results.model_files import FOLDER, digest_of_file
+from fedmem.results.readings import write_readings
 from fedmem.results.signal_tables import read_all_signals, write_signals
-from fedmem.results.tables import read_evidence, read_measurements, read_participation, read_references, write_readings
+from fedmem.results.tables import read_measurements, read_participation, read_references
 from fedmem.results.write import write_params
 from fedmem.training.stacked import stack
 
@@ -178,12 +180,13 @@ class Shards:
                 f"{place} was damaged after it had been written ({error}); run the same command again, which trains "
                 f"{name_of(shard)} again"
             ) from error
+        in_memory = IN_MEMORY // max(1, len(stored_shards(self.place)))
         with np.load(place / "reconstructions.npz", allow_pickle=False) as arrays:
             reconstructions = {name: arrays[name] for name in arrays.files}
         return TrainedBank(
             bank=replace(
                 bank,
-                evidence=tuple(read_evidence(place / "evidence.parquet")),
+                evidence=tuple(read_evidence(place / "evidence.parquet", in_memory)),
                 references=tuple(read_references(place / "references.parquet", bank.audit)),
                 participation=tuple(read_participation(place / "participation.parquet")),
                 signals=tuple(read_all_signals(place)),

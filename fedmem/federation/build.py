@@ -32,7 +32,7 @@ from fedmem.federation.held_rows import draw_own
 from fedmem.federation.initial_weights import initialise
 from fedmem.federation.layout import _lay_out, _Plan, _references, _trained_rows, count_rows
 from fedmem.federation.pilot_draws import with_pilot, without_pilot
-from fedmem.federation.row_budget import make_row_budget, shortages
+from fedmem.federation.row_budget import make_row_budget, shortages, test_rows_of
 from fedmem.federation.source_rows import source_rows
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import stream
@@ -85,6 +85,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     trained = _trained_rows(plan, audit_start, extra_start)
     replacement = _with_own_replacements(scenario, plan, replacement, extra_start)
     replacement = np.where(plan.unmasked, trained, replacement)
+    test_rows = test_rows_of(scenario, data)
     whole = Federation(
         store=_store(scenario, data.train, plan),
         base=Ragged(rows=np.arange(audit_start), starts=plan.base.starts),
@@ -92,7 +93,8 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         audit_start=audit_start,
         trained_rows=trained,
         replacement=replacement,
-        test=data.test,
+        test=data.test if test_rows is None else data.test.take(test_rows),
+        test_rows=test_rows,
         population=plan.population,
         references=tuple(
             _references(scenario, injection, plan.space)

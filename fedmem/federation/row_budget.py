@@ -99,6 +99,24 @@ def population_of(scenario: Scenario, data: Dataset) -> IntArray:
     return draw(np.arange(len(data.train)), scenario.population, stream(scenario.seed, "population"))
 
 
+def test_rows_of(scenario: Scenario, data: Dataset) -> IntArray | None:
+    """The rows of the test set that models are evaluated on, sorted; None for all."""
+    count = scenario.observe.test.rows
+    if count is None or count == len(data.test):
+        return None
+    return draw(np.arange(len(data.test)), count, stream(scenario.seed, "test rows"))
+
+
+def _too_few_test_rows(scenario: Scenario, data: Dataset) -> list[Problem]:
+    """A problem where models are to be evaluated on more test rows than there are."""
+    count, available = scenario.observe.test.rows, len(data.test)
+    if count is None or count <= available:
+        return []
+    remedy = f"use at most {available}, or leave it out" if available else "leave it out"
+    message = f"the test set has {available} rows, so {count} cannot be drawn; {remedy}"
+    return [Problem(path="observe.test.rows", message=message)]
+
+
 def draw(rows: IntArray, count: int, rng: np.random.Generator) -> IntArray:
     """`count` of these rows, sorted."""
     return np.sort(rng.choice(rows, size=count, replace=False))
@@ -109,7 +127,11 @@ def shortages(scenario: Scenario, data: Dataset, budget: RowBudget) -> list[Prob
     if splits_by_owner(scenario.partition):
         # Whether each client has enough is counted with its own rows, by `own_rows`.
         budget = replace(budget, rows=budget.with_reserves(0, 0))
-    return [*_class_shortages(scenario, data, budget), *_row_shortages(scenario, budget.rows)]
+    return [
+        *_class_shortages(scenario, data, budget),
+        *_row_shortages(scenario, budget.rows),
+        *_too_few_test_rows(scenario, data),
+    ]
 
 
 def _class_shortages(scenario: Scenario, data: Dataset, budget: RowBudget) -> list[Problem]:

@@ -124,3 +124,27 @@ def losses(margin: FloatArray) -> FloatArray:
     """
     with np.errstate(invalid="ignore"):
         return np.logaddexp(0.0, -margin)
+
+
+def round_margins(margin: FloatArray) -> NDArray[np.float32]:
+    """Margins in float32. Finite ones stay finite: those beyond its range become its largest number.
+
+    >>> round_margins(np.array([1e300, -np.inf, np.nan, 1.0])).tolist()
+    [3.4028234663852886e+38, -inf, nan, 1.0]
+    """
+    limit = float(np.finfo(np.float32).max)
+    return np.where(np.isinf(margin), margin, np.clip(margin, -limit, limit)).astype(np.float32)
+
+
+def losses_of_stored(margin: NDArray[np.floating]) -> FloatArray:
+    """Losses of margins, in their precision. Those of margins in float32 are formed in float64 and rounded.
+
+    A loss is near 0 where an example is fitted well. There it is exp(-margin), whose relative error in float32 is about
+    6e-8 times the margin. Losses below 1e-7 do not vanish, since no probability near 1 is formed.
+
+    >>> losses_of_stored(np.array([50.0], np.float32))
+    array([1.9287499e-22], dtype=float32)
+    """
+    if margin.dtype == np.float64:
+        return losses(margin)
+    return np.asarray(losses(margin.astype(np.float64)).astype(margin.dtype))

@@ -13,7 +13,7 @@ from fedmem.contracts.audit_set import AuditSet, References
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Evidence, ReferenceEvidence, Transition
 from fedmem.modalities.loss import UNASKED
-from fedmem.modalities.scores import answers, losses, margins
+from fedmem.modalities.scores import answers, losses, losses_of_stored, margins, round_margins
 from fedmem.modalities.text.prefix_tree import ENUMERABLE, scores
 from fedmem.modalities.text.secret_space import Candidates
 from fedmem.modalities.text.windows import prefix_and_start
@@ -31,10 +31,13 @@ def evidence_of(
     executor: Executor,
     *,
     keep: Callable[[FloatArray], object] | None = None,
+    rows: IntArray | None = None,
+    precision: str = "float64",
 ) -> Evidence:
     """Loss, margin and correctness of every model on every example of a set.
 
-    `keep` is given the logits of one group of models after the other.
+    `keep` is given the logits of one group of models after the other. `rows` are the numbers of the examples in their
+    set, where they are a part of it.
     """
     at_once = executor.models_at_once(len(examples))
     parts = []
@@ -44,6 +47,8 @@ def evidence_of(
         if keep is not None:
             keep(logits)
     margin, correct = (np.concatenate(column) for column in zip(*parts, strict=True))
+    if precision == "float32":
+        margin = round_margins(margin)
     run, client = _places(transitions)
     first = transitions[0]
     return Evidence(
@@ -52,9 +57,10 @@ def evidence_of(
         set=name,
         run=run,
         client=client,
-        loss=losses(margin),
+        loss=losses_of_stored(margin),
         margin=margin,
         correct=correct,
+        rows=rows,
     )
 
 

@@ -142,11 +142,15 @@ class _Observer:
         keep = None if logits is None else logits.append
         audit = evidence_of(models, transitions, "audit", federation.audit.examples, self._executor, keep=keep)
         self.evidence.append(audit)
-        for name, examples in (("test", federation.test), ("population", federation.population)):
-            if len(examples):
-                self.evidence.append(evidence_of(models, transitions, name, examples, self._executor))
-                if name == "test" and audit.level == "global":
-                    self._accuracy = audit.round, accuracy(self.evidence[-1])
+        observe = self._scenario.observe
+        if len(federation.test) and observe.test.is_read_at(audit.level):
+            examples, rows, precision = federation.test, federation.test_rows, observe.test.precision
+            test = evidence_of(models, transitions, "test", examples, self._executor, rows=rows, precision=precision)
+            self.evidence.append(test)
+            if audit.level == "global":
+                self._accuracy = audit.round, accuracy(test)
+        if len(federation.population) and observe.population.is_read_at(audit.level):
+            self.evidence.append(evidence_of(models, transitions, "population", federation.population, self._executor))
         for references in federation.references:
             self.references.append(rank_of(models, transitions, references, federation.audit, audit, self._executor))
 

@@ -44,6 +44,7 @@ from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Bank, SignalEvidence
 from fedmem.contracts.measurement import Level, Measurement
 from fedmem.errors import FolderError, RunError
+from fedmem.results.evidence_table import fill_losses, read_evidence
 from fedmem.results.examples import FILE as EXAMPLES
 from fedmem.results.examples import ExampleNames, describe, read_names, with_class_names, with_names
 from fedmem.results.folder import is_finished, reason_missing
@@ -52,7 +53,6 @@ from fedmem.results.run_views import RunViews
 from fedmem.results.signal_tables import SET_SIGNALS, SIGNAL_FILES, SIGNALS, read_signals
 from fedmem.results.tables import (
     read_audit,
-    read_evidence,
     read_label_counts,
     read_measurements,
     read_participation,
@@ -300,6 +300,8 @@ class Run(RunViews):
             _check_counts(len(frame), self.manifest["rows"][name])
         if name == "measurements":
             frame = with_class_names(measurement_frame(table), self.names)
+        if name == "evidence":
+            frame = fill_losses(frame)
         if "client" in frame:
             frame = with_names(frame, self.client_names)
         if name in ("evidence", "references"):  # millions of rows: text stays categorical there
@@ -368,7 +370,7 @@ def read_bank(path: Path | str) -> Bank:
         _check_counts(len(audit), row_counts[1])
     with _name_broken_file(run.path / "evidence.parquet") as file:
         evidence = tuple(read_evidence(file))
-        _check_counts(sum(block.loss.size for block in evidence), row_counts[2])
+        _check_counts(sum(block.size for block in evidence), row_counts[2])
     with _name_broken_file(run.path / "references.parquet") as file:
         references = tuple(read_references(file, audit))
         _check_counts(sum(len(block.run) * len(block.labels) for block in references), row_counts[3])

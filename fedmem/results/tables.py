@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.data import Examples
-from fedmem.contracts.evidence import Bank, Evidence, Participation, ReferenceEvidence
+from fedmem.contracts.evidence import Participation, ReferenceEvidence
 from fedmem.contracts.measurement import Labels, LabelValue, Measurement, Reading
 from fedmem.results.arrow import Column, Lists, Nullable, Text, column, is_present, label_type, numbers
 from fedmem.results.conditions import COLUMN as CONDITION
@@ -25,14 +25,12 @@ from fedmem.results.conditions import COLUMN as CONDITION
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_LAYOUT = b"fedmem.layout"
+LAYOUT = b"fedmem.layout"
+"""The key of the layout in the metadata of a file."""
+
 _COLUMNS: Mapping[str, str] = {
     "measurements": "scope:text run:int32 round:int32 level:text client:int32 subject:text source:text metric:text "
     "value:float64 low:float64 high:float64 n:int64",
-    "evidence": "run:int32 round:int32 level:text client:int32 set:text subject:int32 "
-    "loss:float64 margin:float64 correct:bool",
-    "evidence of texts": "run:int32 round:int32 level:text client:int32 set:text subject:int32 "
-    "loss:float64 margin:float64 correct:float64",
     "references": "run:int32 round:int32 level:text client:int32 family:text label:int64 count:int32 "
     "subjects:[int64] less:[int32] ties:[int32] quantiles:[float32]",
     "audit": "subject:int64 injection:int32 kind:text role:text owner:int32 copies:int32 start:int32 stop:int32 "
@@ -40,17 +38,6 @@ _COLUMNS: Mapping[str, str] = {
     "participation": "run:int32 round:int32 client:int32 num_examples:int32 failed:bool probability:float64",
 }
 """The columns of each table and their types; square brackets hold a list."""
-
-
-def write_readings(folder: Path, bank: Bank, measurements: Sequence[Measurement], condition: str = "") -> None:
-    """The tables of what was read of the runs of a bank: measurements, evidence, references, participation."""
-    layout: Any = [evidence_layout(block) for block in bank.evidence]
-    write_measurements(folder, measurements, condition)
-    columns = _columns_of(bank.evidence[0]) if bank.evidence else "evidence"
-    write_table(folder, "evidence", map(evidence_rows, bank.evidence), layout, schema=schema_of(_COLUMNS[columns]))
-    layout = [reference_layout(block) for block in bank.references]
-    write_table(folder, "references", (reference_rows(block, bank.audit) for block in bank.references), layout)
-    write_table(folder, "participation", [participation_rows(bank.participation)])
 
 
 ALWAYS: Mapping[str, str] = {"place": "text", "statistic": "text", "attack": "text", "fpr": "float64"}
@@ -115,57 +102,6 @@ def read_measurements(path: Path) -> list[Measurement]:
         )
         for i in range(table.num_rows)
     ]
-
-
-def evidence_rows(block: Evidence) -> pa.Table:
-    """One row per transition and example, transition by transition."""
-    models, examples = block.loss.shape
-    return make_table(
-        _columns_of(block),
-        {
-            "run": np.repeat(block.run.astype(np.int32), examples),
-            "round": np.full(block.loss.size, block.round, dtype=np.int32),
-            "level": Text.repeat_word(block.level, block.loss.size),
-            "client": np.repeat(block.client.astype(np.int32), examples),
-            "set": Text.repeat_word(block.set, block.loss.size),
-            "subject": np.tile(np.arange(examples, dtype=np.int32), models),
-            "loss": block.loss.ravel(),
-            "margin": block.margin.ravel(),
-            "correct": block.correct.ravel(),
-        },
-    )
-
-
-def _columns_of(block: Evidence) -> str:
-    """Which columns a block has: of a text a share of tokens is correct."""
-    return "evidence" if block.correct.dtype == np.bool_ else "evidence of texts"
-
-
-def evidence_layout(block: Evidence) -> dict[str, Any]:
-    """The layout of a block that its rows do not show: where it ends, and its models if it has no rows."""
-    layout = {"round": block.round, "level": block.level, "set": block.set, "shape": block.loss.shape}
-    return layout if block.loss.size else {**layout, "run": block.run.tolist(), "client": block.client.tolist()}
-
-
-def read_evidence(path: Path) -> Iterator[Evidence]:
-    """The blocks of `evidence.parquet`."""
-    table, layout = read_table(path)
-    column = {name: numbers(table.column(name)) for name in ("run", "client", "loss", "margin", "correct")}
-    end = 0
-    for block in layout:
-        models, examples = block["shape"]
-        start, end = end, end + models * examples
-        rows = {name: values[start:end] for name, values in column.items()}
-        yield Evidence(
-            round=block["round"],
-            level=block["level"],
-            set=block["set"],
-            run=np.array(block.get("run", rows["run"][:: examples or 1]), dtype=np.int32),
-            client=np.array(block.get("client", rows["client"][:: examples or 1]), dtype=np.int32),
-            loss=rows["loss"].reshape(models, examples),
-            margin=rows["margin"].reshape(models, examples),
-            correct=rows["correct"].reshape(models, examples),
-        )
 
 
 def _group_by_label(subjects: NDArray[Any], labels: NDArray[Any], audit: AuditSet) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -369,7 +305,7 @@ def write_table(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = (schema or schema_of(_COLUMNS[name])).with_metadata({_LAYOUT: json.dumps(layout)})
+    schema = (schema or schema_of(_COLUMNS[name])).with_metadata({LAYOUT: json.dumps(layout)})
     paths = {f"{field.name}.list.element" if pa.types.is_list(field.type) else field.name: field for field in schema}
     floats = [path for path, field in paths.items() if "float" in str(field.type) or "double" in str(field.type)]
     with pq.ParquetWriter(
@@ -390,4 +326,4 @@ def read_table(path: Path) -> tuple[pa.Table, Any]:
     # not `read_table`, which takes any data set and loads pandas for it
     with pq.ParquetFile(path) as file:
         table = file.read()
-    return table, json.loads(table.schema.metadata[_LAYOUT])
+    return table, json.loads(table.schema.metadata[LAYOUT])

@@ -6,7 +6,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,11 @@ from fedmem.results.folder import _is_alive, _sync, explaining_full_disk, writin
 from fedmem.results.model_files import FOLDER, describe_file, join_files
 from fedmem.results.population_table import write_population
 from fedmem.results.read import RESULTS_SCHEMA, read
+from fedmem.results.readings import write_readings
 from fedmem.results.signal_tables import SIGNAL_FILES, file_of, signal_counts, write_signals
 from fedmem.results.tables import (
     audit_rows,
     write_measurements,
-    write_readings,
     write_table,
 )
 
@@ -101,7 +101,7 @@ def write_run(
         (partial / "scenario.yaml").write_text(results.scenario_yaml, encoding="utf-8")
         counts = {
             "rows": {
-                "evidence": sum(block.loss.size for block in bank.evidence),
+                "evidence": sum(block.size for block in bank.evidence),
                 "references": sum(len(block.run) * len(block.labels) for block in bank.references),
                 "audit": len(bank.audit),
                 "participation": len(bank.participation),
@@ -109,8 +109,8 @@ def write_run(
                 **{name: len(rows) for name, rows in bank.inputs.items()},
             },
             "not_finite": {
-                "evidence.loss": _not_finite(*(block.loss for block in bank.evidence)),
-                "evidence.margin": _not_finite(*(block.margin for block in bank.evidence)),
+                "evidence.loss": _not_finite(block.loss for block in bank.evidence),
+                "evidence.margin": _not_finite(block.margin for block in bank.evidence),
                 **_signals_not_finite(bank.signals),
             },
             "schema": RESULTS_SCHEMA,
@@ -225,7 +225,7 @@ def _write_manifest(folder: Path, manifest: Mapping[str, Any], measurements: Seq
     """The manifest with the counts of these measurements, keys sorted, as strict JSON."""
     count = {"measurements": len(measurements)}
     values = {
-        "measurements.value": _not_finite(np.array([row.reading.value for row in measurements], dtype=np.float64))
+        "measurements.value": _not_finite([np.array([row.reading.value for row in measurements], dtype=np.float64)])
     }
     content = {
         **manifest,
@@ -249,12 +249,10 @@ def _to_json(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _not_finite(*arrays: NDArray[Any]) -> dict[str, int]:
-    """How many values are NaN, and how many infinite."""
-    return {
-        "nan": sum(int(np.isnan(values).sum()) for values in arrays),
-        "infinite": sum(int(np.isinf(values).sum()) for values in arrays),
-    }
+def _not_finite(arrays: Iterable[NDArray[Any]]) -> dict[str, int]:
+    """How many values are NaN, and how many infinite; each array is asked for once."""
+    counts = [(int(np.isnan(values).sum()), int(np.isinf(values).sum())) for values in arrays]
+    return {"nan": sum(nan for nan, _ in counts), "infinite": sum(infinite for _, infinite in counts)}
 
 
 def _signals_not_finite(blocks: Sequence[SignalEvidence]) -> dict[str, dict[str, int]]:
@@ -262,12 +260,12 @@ def _signals_not_finite(blocks: Sequence[SignalEvidence]) -> dict[str, dict[str,
     by_file: dict[str, list[NDArray[Any]]] = {}
     for block in blocks:
         by_file.setdefault(f"{file_of(block)}.value", []).append(block.values)
-    return {name: _not_finite(*values) for name, values in by_file.items()}
+    return {name: _not_finite(values) for name, values in by_file.items()}
 
 
 def _size(bank: Bank, reconstructions: Mapping[str, NDArray[Any]], params: Params | None) -> int:
     """Bytes that the arrays take in memory: what the disk needs at most, give or take the short columns."""
-    evidence = sum(block.loss.nbytes + block.margin.nbytes + block.correct.nbytes for block in bank.evidence)
+    evidence = sum(block.size * (2 * block.dtype.itemsize + 1) for block in bank.evidence)
     references = sum(block.less.nbytes + block.ties.nbytes + block.quantiles.nbytes for block in bank.references)
     further_bytes = sum(block.values.nbytes for block in bank.signals)
     further_bytes += sum(array.nbytes for array in reconstructions.values())

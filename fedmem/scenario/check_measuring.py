@@ -18,6 +18,7 @@ from fedmem.contracts.series import EVIDENCE, explain_uneven, step_of
 from fedmem.contracts.signal import AnySignal, quantities_of, quantities_per_class, signal_declaration, without_class
 from fedmem.errors import Problem
 from fedmem.scenario.catalogue import kinds, load
+from fedmem.scenario.check_sets import level_unobserved
 from fedmem.scenario.section import count_from_start
 
 if TYPE_CHECKING:
@@ -153,8 +154,7 @@ def _saved_models(save: Save, observe: Observe, rounds: int) -> Iterator[Problem
         if level not in observe.levels:
             yield Problem(
                 path=path,
-                message=f"level {level} is not observed, since observe.levels is [{', '.join(observe.levels)}]; add it "
-                "there, or leave it out here",
+                message=level_unobserved(level, observe),
             )
         elif level in save.models.levels[:position]:
             yield Problem(path=path, message=f"level {level} is named twice; name each level once")
@@ -299,19 +299,6 @@ def _is_default(component: Any, name: str) -> bool:
         return True
     default = item.default if item.default_factory is MISSING else item.default_factory()
     return bool(getattr(component, name) == default)
-
-
-def _population(estimators: Sequence[Estimator], signals: Sequence[AnySignal], population: int) -> Iterator[Problem]:
-    parts: list[tuple[str, object]] = [(f"estimators[{position}]", part) for position, part in enumerate(estimators)]
-    parts += [(f"signals[{position}]", part) for position, part in enumerate(signals)]
-    for whole, part in parts:
-        for path, component in nested_components(part, whole):
-            if needs_of(component).needs_population and not population:
-                yield Problem(
-                    path=path,
-                    message=f"{kind_of(component)} compares examples with a population that no model trains on, but "
-                    "population is 0; set population to 200 or more, or leave it out",
-                )
 
 
 def _attack_series(

@@ -38,7 +38,6 @@ from fedmem.scenario.check_measuring import (
     _held_back,
     _levels,
     _observed_rounds,
-    _population,
     _probes,
     _same_facts,
     _saved_models,
@@ -47,6 +46,7 @@ from fedmem.scenario.check_measuring import (
     _something_to_estimate,
     _sums_read,
 )
+from fedmem.scenario.check_sets import _population, _sets
 from fedmem.scenario.check_training import (
     _canary_clients,
     _check_central,
@@ -173,6 +173,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _left_out,
     _somebody_to_leave_out,
     _population,
+    _sets,
     _enough_runs,
     _attack_series,
     _something_to_estimate,

@@ -42,6 +42,7 @@ from fedmem.errors import Problem
 from fedmem.privacy.mechanisms import strategy_with_noise
 from fedmem.scenario import checks, yaml_source
 from fedmem.scenario.catalogue import IDENTITY_NEUTRAL, Component, build, dump, without_neutral
+from fedmem.scenario.observed_sets import ObservedPopulation, ObservedTest
 from fedmem.scenario.overrides import Origin
 from fedmem.scenario.saving import Save
 from fedmem.scenario.section import Positive, Section, count_from_start
@@ -77,6 +78,12 @@ class Observe(Section):
     sums: tuple[Annotated[int, Strict(), Field(ge=2, le=10**6)], ...] = Field(
         default=(),
         description="of how many clients the sums are that level sum shows, one of each size in a round and run",
+    )
+    test: Annotated[ObservedTest, IDENTITY_NEUTRAL] = Field(
+        default=ObservedTest(), description="where models are evaluated on the test set, and how much of it is stored"
+    )
+    population: Annotated[ObservedPopulation, IDENTITY_NEUTRAL] = Field(
+        default=ObservedPopulation(), description="where models are evaluated on the population"
     )
 
     def observed_rounds_of(self, rounds: int) -> tuple[int, ...]:

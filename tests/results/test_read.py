@@ -125,7 +125,7 @@ def test_full_disk_is_an_error_with_a_fix_and_leaves_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     place = {
-        "evidence": "tables.evidence_rows",
+        "evidence": "evidence_table.evidence_rows",
         "reconstructions": "write.np.savez_compressed",
         "manifest": "write._write_manifest",
         "sync": "folder._sync",

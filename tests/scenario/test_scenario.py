@@ -43,7 +43,14 @@ def test_defaults_are_as_documented() -> None:
         "cohort_by": "sampler",
         "central": None,
         "leave_out": {"clients": 0},
-        "observe": {"every": None, "rounds": [], "levels": ["local", "global"], "sums": []},
+        "observe": {
+            "every": None,
+            "rounds": [],
+            "levels": ["local", "global"],
+            "sums": [],
+            "test": {"levels": None, "rows": None, "precision": "float64"},
+            "population": {"levels": None},
+        },
         "probes": [],
         "signals": [],
         "estimators": [],
@@ -133,9 +140,11 @@ def test_a_neutral_field_is_in_the_id_unless_at_its_default() -> None:
     neutral = ("speed", "central", "signals", "twins", "batches", "freeze")
     content = {name: value for name, value in scenario.dump().items() if name not in neutral}
     del content["strategy"]["canary_clients"], content["save"]["models"]
+    del content["observe"]["test"], content["observe"]["population"]
     text = json.dumps([RESULTS_VERSION, content], sort_keys=True, separators=(",", ":"))
     assert scenario.id == hashlib.sha256(text.encode()).hexdigest()[:12]
-    for change in ("central: shuffled", "twins: 2", "batches: shared", "freeze: [a]"):
+    changes = ("central: shuffled", "twins: 2", "batches: shared", "freeze: [a]", "observe: {test: {rows: 5}}")
+    for change in changes:
         assert parse_scenario(f"{{{common}, {change}}}").id != parse_scenario(f"{{{common}}}").id
     nested = build("sampler", {"kind": "dropout", "sampler": {"kind": "everyone"}})
     assert dump(nested, for_id=True) == dump(nested)

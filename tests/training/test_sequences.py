@@ -18,7 +18,8 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Bank
 from fedmem.modalities.scores import losses
 from fedmem.observation.evidence import evidence_of, rank_of
-from fedmem.results.tables import evidence_rows, read_evidence, write_readings
+from fedmem.results.evidence_table import evidence_rows, read_evidence
+from fedmem.results.readings import write_readings
 from fedmem.training.executor import BaseExecutor
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import Stacked, Task
