@@ -166,11 +166,9 @@ def _work(run_plan: Plan, budget: float | None) -> Iterator[tuple[str, str]]:
         f"({_range_text(*run_plan.steps_each)} each), which see {count(run_plan.examples, 'example')}",
     )
     yield "observed", f"{count(len(run_plan.observed), 'round')}: {_round_list(run_plan.observed)}"
-    models = " + ".join(f"{number:,} {level}" for level, number in run_plan.models.items())
-    sets = " + ".join(f"{number} {name}" for name, number in run_plan.sets.items() if number)
     yield (
         "evidence",
-        f"{about}{count(run_plan.evidence, 'row')} = ({models} models) × ({sets or 'no'} examples)"
+        f"{about}{count(run_plan.evidence, 'row')} = {_models_and_sets(run_plan)}"
         + (f"; {count(run_plan.references, 'row')} of references" if run_plan.references else ""),
     )
     work = run_plan.signals
@@ -192,6 +190,16 @@ def _work(run_plan: Plan, budget: float | None) -> Iterator[tuple[str, str]]:
             "much while shards are joined",
         )
     yield "disk", _size(run_plan.disk)
+
+
+def _models_and_sets(run_plan: Plan) -> str:
+    """The models of each level and the examples that they are evaluated on; levels with the same examples together."""
+    levels_by_sets: dict[str, list[str]] = {}
+    for level, number in run_plan.models.items():
+        sets = " + ".join(f"{examples} {name}" for name, examples in run_plan.sets[level].items() if examples)
+        levels_by_sets.setdefault(sets or "no", []).append(f"{number:,} {level}")
+    terms = [f"({' + '.join(models)} models) × ({sets} examples)" for sets, models in levels_by_sets.items()]
+    return " + ".join(terms)
 
 
 def _privacy(scenario: Scenario, federation: Federation) -> Iterator[tuple[str, str]]:

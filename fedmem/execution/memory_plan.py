@@ -18,6 +18,7 @@ from fedmem.contracts.validation import count_of
 from fedmem.execution import state_bytes
 from fedmem.execution.auto import is_stacked, server_of
 from fedmem.guards.guarding import Guard
+from fedmem.results.evidence_table import IN_MEMORY
 from fedmem.training.executor import MODELS_AT_ONCE
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from fedmem.contracts.data import Examples
     from fedmem.contracts.federation import Federation
+    from fedmem.contracts.measurement import Level
     from fedmem.scenario.scenario import Scenario
 
 EARLY, LIBRARIES, STACKING = 300 << 20, 500 << 20, 70 << 20
@@ -68,7 +70,8 @@ class MemoryNeeds:
     the parameters of one model, and `row` is one input. `saved` is what a forward pass of one row leaves for the
     backward pass, `wide` what it takes at once without one. `classes` are outputs. `cohort` is the largest cohort
     of a run, and `examples` the largest set that models are asked about. `batch` is in rows. `evidence` is what one
-    run leaves, and `estimates` what estimating and writing take in addition to all evidence. `server` is messages
+    run leaves, of which `in_files` is read from files after its shard is trained. `estimates` is what estimating and
+    writing take in addition to all evidence. `server` is messages
     or rule, and `sums` how many sums are formed of a cohort. `example_gradients` are the gradients of single
     examples of one client in training. `tables` is what a strategy keeps of one run, and `remembered` what its
     clients remember. `max_rows` are the rows of the client with most.
@@ -96,6 +99,7 @@ class MemoryNeeds:
     tables: int = 0
     remembered: int = 0
     max_rows: int = 0
+    in_files: int = 0
 
 
 def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> MemoryNeeds:
@@ -134,6 +138,7 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> MemoryN
         # those that have participated
         remembered=state_bytes.by_client(scenario, federation) * min(scenario.clients, cohort * scenario.rounds),
         max_rows=_max_rows(federation),
+        in_files=_in_files(scenario, federation, cohort),
     )
 
 
@@ -153,14 +158,36 @@ def _evidence(scenario: Scenario, federation: Federation, cohort: int) -> int:
     """Bytes that one run leaves: of each model two floats and a bit for each example, and quantiles for each label."""
     from fedmem.observation.evidence import QUANTILES
 
-    local, whole = ("local" in scenario.observe.levels, "global" in scenario.observe.levels)
-    models = (len(scenario.observed_rounds) - 1) * (cohort * local + whole) + whole
     audit = federation.audit
-    examples = len(audit) + len(federation.test) + len(federation.population)
     labels = sum(len(np.unique(audit.examples.labels[audit.kind == part.family])) for part in federation.references)
     signals = _signal_names(scenario, federation) * 8 * len(audit)
-    of_model = 17 * examples + (4 * QUANTILES + 8) * labels + signals + 4 * _set_values(scenario, federation)
-    return models * of_model + _states(scenario, federation)
+    of_model = 17 * len(audit) + (4 * QUANTILES + 8) * labels + signals + 4 * _set_values(scenario, federation)
+    models = sum(_models(scenario, cohort).values())
+    return models * of_model + _of_sets(scenario, federation, cohort)[0] + _states(scenario, federation)
+
+
+def _models(scenario: Scenario, cohort: int) -> dict[Level, int]:
+    """The models of one run that are looked at, by level."""
+    levels, after = scenario.observe.levels, len(scenario.observed_rounds) - 1
+    return {"local": after * cohort * ("local" in levels), "global": (after + 1) * ("global" in levels)}
+
+
+def _of_sets(scenario: Scenario, federation: Federation, cohort: int) -> tuple[int, int]:
+    """Bytes of the evidence of one run on test set and population, and its rows."""
+    test, population = scenario.observe.test, scenario.observe.population
+    bytes_of_test = 9 if test.precision == "float32" else 17
+    total, rows = 0, 0
+    for level, models in _models(scenario, cohort).items():
+        of_test = len(federation.test) * test.is_read_at(level) * models
+        of_population = len(federation.population) * population.is_read_at(level) * models
+        total, rows = total + bytes_of_test * of_test + 17 * of_population, rows + of_test + of_population
+    return total, rows
+
+
+def _in_files(scenario: Scenario, federation: Federation, cohort: int) -> int:
+    """Bytes of the evidence of one run that are read from files when they are used."""
+    total, rows = _of_sets(scenario, federation, cohort)
+    return total if rows * scenario.runs > IN_MEMORY else 0
 
 
 def _signal_names(scenario: Scenario, federation: Federation) -> int:
@@ -272,7 +299,11 @@ def phases(needs: MemoryNeeds, room: MemoryLimits) -> dict[str, dict[str, int]]:
             "data as loaded": max(needs.source, needs.drafts),
         },
         "training": constant | training,
-        "estimating": constant | {"evidence": needs.evidence * needs.runs, "estimates": needs.estimates},
+        "estimating": constant
+        | {
+            "evidence": (needs.evidence - needs.in_files * (shards > 1)) * needs.runs,
+            "estimates": needs.estimates,
+        },
     }
 
 

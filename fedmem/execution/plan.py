@@ -13,20 +13,13 @@ from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measurement import Level
 from fedmem.contracts.sampler import sampler_declaration
 from fedmem.contracts.signal import SignalDeclaration, signal_declaration, stored_names
-from fedmem.execution import memory_budget, memory_plan, model_space
+from fedmem.execution import disk_plan, memory_budget, memory_plan, model_space
 from fedmem.execution.memory_plan import MemoryLimits
 from fedmem.federation.roster import Cohorts
 
 if TYPE_CHECKING:
     from fedmem.contracts.federation import Federation
     from fedmem.scenario.scenario import Scenario
-
-HELD = 14
-"""Bytes of one row of evidence in its file, about: floats of trained models hardly compress."""
-
-
-OF_SIGNAL = 8
-"""Bytes of one value of a signal in its file, about."""
 
 OF_SET_SIGNAL = 3.65
 """The same for values on other sets than the audit set, which are float32.
@@ -90,12 +83,12 @@ class Plan:
     `pilots` is 1 where one more run picks the cohorts, else 0. `cohort` is the mean number of clients in a round.
     `trainings`, `steps` and `examples` are over all rounds and all runs, including a pilot. An example counts each time
     it is in a batch. `steps_each` are the fewest and the most steps of one training. `models` are the models that are
-    looked at, by level, and `sets` the examples that each of them is asked about. `evidence` and `references` are the
-    rows of these files. `signals` is the work of signals. `saved` are the models that are stored.
+    looked at, and `sets` the examples that each of them is asked about, both by level. `evidence` and `references` are
+    the rows of these files. `signals` is the work of signals. `saved` are the models that are stored.
 
-    `memory` are bytes by purpose in each phase. `room` is how training is cut, and `unlimited` how it would be without
-    a budget. `disk` are bytes by file. Bytes are rough. `exact` is False where cohorts are known only while training,
-    or were drawn for the first rounds or runs alone.
+    `memory` are bytes by purpose in each phase, roughly. `room` is how training is cut, and `unlimited` how it would be
+    without a budget. `disk` are bytes by file, see `disk_plan`. `exact` is False where cohorts are known only while
+    training, or were drawn for the first rounds or runs alone.
     """
 
     runs: int
@@ -111,7 +104,7 @@ class Plan:
     steps_each: tuple[int, int]
     examples: int
     models: Mapping[Level, int]
-    sets: Mapping[str, int]
+    sets: Mapping[Level, Mapping[str, int]]
     evidence: int
     references: int
     signals: SignalWork
@@ -173,17 +166,14 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
     counted = [round(sum(part) * scenario.rounds / cohorts.rounds) for part in zip(*work_by_round, strict=True)]
     trainings, steps, num_examples = (round(count * times) for count in counted)
     models = {level: round(count * times) for level, count in _models(some, cohorts, counted[0]).items()}
-    sets = {
-        "audit": len(federation.audit),
-        "test": len(federation.test),
-        "population": len(federation.population),
-    }
+    sets = {level: sets_at(scenario, federation, level) for level in models}
     audit = federation.audit
     labels = [
         len(np.unique(audit.examples.labels[audit.kind == references.family])) for references in federation.references
     ]
     signals = signal_work(scenario, some, federation, cohorts, counted[0], times)
-    evidence, references = (sum(models.values()) * each for each in (sum(sets.values()), sum(labels)))
+    evidence = sum(count * sum(sets[level].values()) for level, count in models.items())
+    references = sum(models.values()) * sum(labels)
     saved = model_space.count_saved(scenario, federation, cohorts)
     pilots = int(scenario.has_pilot)
     looks_ahead = bool(sampler_declaration(scenario.sampler).needs)
@@ -211,7 +201,7 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
         unlimited=memory_budget.fit_to_budget(
             scenario.model_copy(update={"speed": scenario.speed.model_copy(update={"memory": None})}), needs
         ),
-        disk=_disk(scenario, federation, models, evidence, signals, saved),
+        disk=disk_plan.bytes_by_file(scenario, federation, models, sets, saved, signals.set_bytes),
         precision=tuple(_precision(scenario, federation, cohorts, times)),
         exact=cohorts.rounds == scenario.rounds
         and some.runs == scenario.runs
@@ -269,6 +259,16 @@ def _models(scenario: Scenario, cohorts: Cohorts, trainings: int) -> dict[Level,
     return {level: count for level, count in num_models.items() if level in scenario.observe.levels}
 
 
+def sets_at(scenario: Scenario, federation: Federation, level: Level) -> dict[str, int]:
+    """The number of examples of each set that models of a level are evaluated on."""
+    observe = scenario.observe
+    return {
+        "audit": len(federation.audit),
+        "test": len(federation.test) * observe.test.is_read_at(level),
+        "population": len(federation.population) * observe.population.is_read_at(level),
+    }
+
+
 def signal_work(
     scenario: Scenario, some: Scenario, federation: Federation, cohorts: Cohorts, trainings: int, times: float
 ) -> SignalWork:
@@ -316,37 +316,6 @@ def _other_rows(declared: SignalDeclaration, federation: Federation, level: Leve
     """How many rows besides examples a signal reads at a model of this level, about."""
     rows = float(federation.base_sizes.mean() if level == "local" else federation.base_sizes.sum())
     return float(min(declared.model_rows, len(federation.population) if declared.needs_population else rows))
-
-
-def _disk(
-    scenario: Scenario,
-    federation: Federation,
-    models: Mapping[Level, int],
-    evidence: int,
-    signals: SignalWork,
-    saved: int,
-) -> dict[str, int]:
-    """Bytes of the files of a run, by file, largest first; readings and images of probes are not among them."""
-    from fedmem.observation.evidence import QUANTILES
-
-    model = sum(value.numel() * value.element_size() for value in federation.initial.values())
-    audit, ranked = federation.audit, 0.0
-    for family in federation.references:
-        in_family = audit.kind == family.family
-        pairs = np.unique(np.stack([audit.owner[in_family], audit.examples.labels[in_family]]), axis=1).shape[1]
-        # a client's model has the quantiles of the labels that it holds, an aggregate those of all
-        ranked += models.get("local", 0) * pairs / scenario.clients
-        ranked += models.get("global", 0) * len(np.unique(audit.examples.labels[in_family]))
-    bytes_by_part = {
-        "evidence": HELD * evidence,
-        "references": round(3.2 * QUANTILES * ranked),
-        **({"signals": OF_SIGNAL * signals.values} if signals.values else {}),
-        **({"set_signals": signals.set_bytes} if signals.set_values else {}),
-        "audit": audit.examples.inputs.nbytes,
-        "params": model * scenario.runs * scenario.save.params,
-        **({"models": model_space.bytes_of(saved, federation)} if saved else {}),
-    }
-    return dict(sorted(bytes_by_part.items(), key=lambda item: -item[1]))
 
 
 def _precision(scenario: Scenario, federation: Federation, cohorts: Cohorts, times: float) -> list[Precision]:

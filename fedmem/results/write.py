@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.arrays import Params
+from fedmem.contracts.arrays import IntArray, Params
+from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.evidence import Bank, SignalEvidence
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Measurement
@@ -76,21 +77,7 @@ def write_run(
         write_readings(partial, bank, results.measurements, results.condition)
         write_signals(partial, bank.signals)
         write_population(partial, bank.inputs)
-        layout: dict[str, Any] = {"inputs": bank.audit.examples.inputs.shape, "runs": bank.audit.runs}
-        layout["targets"] = {name: labels.tolist() for name, labels in bank.targets.items()}
-        if bank.label_counts is not None:
-            layout["label_counts"] = bank.label_counts.tolist()
-        if bank.audit.examples.several_targets:
-            layout["asked"] = bank.audit.examples.targets.tolist()
-        if bank.audit.client_in is not None:
-            layout["client_in"] = bank.audit.client_in.tolist()
-        if bank.audit.coin_row is not None:
-            layout["coin_row"] = bank.audit.coin_row.tolist()
-        if bank.audit.copy_owner is not None:
-            layout["copy_owner"] = bank.audit.copy_owner.tolist()
-        if bank.audit.not_uniform:
-            layout["not_uniform"] = list(bank.audit.not_uniform)
-        write_table(partial, "audit", [audit_rows(bank.audit)], layout)
+        write_audit(partial, bank.audit, bank.targets, bank.label_counts)
         write_names(partial, federation)
         assert not any(value.dtype.hasobject for value in reconstructions.values()), "arrays of objects need pickle"
         arrays: dict[str, Any] = dict(reconstructions)
@@ -128,6 +115,25 @@ def write_run(
         }
         _write_manifest(partial, {**results.manifest, **counts, **saved_models}, results.measurements)
         draw(partial)
+
+
+def write_audit(folder: Path, audit: AuditSet, targets: Mapping[str, IntArray], label_counts: IntArray | None) -> None:
+    """Writes `audit.parquet`, with the labels of other sets of examples and of the base rows of clients."""
+    layout: dict[str, Any] = {"inputs": audit.examples.inputs.shape, "runs": audit.runs}
+    layout["targets"] = {name: labels.tolist() for name, labels in targets.items()}
+    if label_counts is not None:
+        layout["label_counts"] = label_counts.tolist()
+    if audit.examples.several_targets:
+        layout["asked"] = audit.examples.targets.tolist()
+    if audit.client_in is not None:
+        layout["client_in"] = audit.client_in.tolist()
+    if audit.coin_row is not None:
+        layout["coin_row"] = audit.coin_row.tolist()
+    if audit.copy_owner is not None:
+        layout["copy_owner"] = audit.copy_owner.tolist()
+    if audit.not_uniform:
+        layout["not_uniform"] = list(audit.not_uniform)
+    write_table(folder, "audit", [audit_rows(audit)], layout)
 
 
 def _join_models(folder: Path, models: Mapping[str, Sequence[Path]]) -> dict[str, Any]:

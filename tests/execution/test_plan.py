@@ -82,7 +82,7 @@ def test_counts_are_those_of_the_run(trained: list[SimpleNamespace], changes: di
     assert planned.evidence == sum(block.loss.size for block in done.bank.evidence)
     assert planned.references == sum(len(block.run) * len(block.labels) for block in done.bank.references)
     assert sum(planned.models.values()) == sum(len(e.run) for e in done.bank.evidence if e.set == "audit")
-    assert planned.sets["audit"] == len(done.bank.audit)
+    assert planned.sets["global"]["audit"] == len(done.bank.audit)
 
 
 @pytest.mark.parametrize("kind", kinds("sampler"))

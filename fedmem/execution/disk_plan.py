@@ -1,0 +1,209 @@
+"""The disk space of the folder of a run, file by file, before anything is trained.
+
+Small files are written in full, to a temporary folder. Those of models are counted in rows. A row of evidence takes
+almost what its random bits take: the lower bytes of its floats do not compress, and all other columns nearly vanish.
+The constants below are measured. A test compares the sums with folders of finished runs.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fedmem.contracts.families import nested_components
+from fedmem.contracts.measurement import Level
+from fedmem.contracts.needs import measures_of
+from fedmem.contracts.signal import signal_declaration, stored_names
+from fedmem.execution import model_space
+
+if TYPE_CHECKING:
+    from fedmem.contracts.federation import Federation
+    from fedmem.scenario.scenario import Scenario
+
+LOSS, MARGIN = 7.1, 7.25
+"""Bytes of a loss and of a margin in float64."""
+
+MARGIN_OF_TWO = 4.8
+"""Bytes of a margin of two classes: a difference of two logits in float32, whose lower digits are zeros."""
+
+ROUNDED_MARGIN = 3.85
+"""Bytes of a margin in float32."""
+
+LOSS_OF_TEXT, ROUNDED_MARGIN_OF_TEXT = 6.9, 3.5
+"""Bytes of the loss or the margin of a passage; means over tokens vary less."""
+
+IS_CORRECT, SHARE_CORRECT = 0.08, 1.4
+"""Bytes of right or wrong, and of a share of tokens."""
+
+FLOATS_OF_PAGE = 2**17
+"""Floats that are compressed together, one MiB: equal models cost once in each page."""
+
+BLOCK, SUBJECT = 1800, 5
+"""Bytes of the columns and the description of a block of evidence, and of the number of each of its examples."""
+
+QUANTILE, RANK = 3.1, 1.5
+"""Bytes of a quantile of reference losses, and of the ranks of a canary at a model."""
+
+SIGNAL = 7.3
+"""Bytes of a value of a signal."""
+
+READING, PART = 9.3, 0.3
+"""Bytes of a row of measurements, and of a participation."""
+
+PAGE_OF_REPORT, FIGURE, CURVE, SHEET = 250_000, 20_000, 18_000, 1_300_000
+"""Bytes of the page without figures, of a figure, of the curves of a kind, and of reconstructed examples; rough."""
+
+FIGURES = 2.1
+"""Figures of a headline measure."""
+
+
+def bytes_by_file(
+    scenario: Scenario,
+    federation: Federation,
+    models: Mapping[Level, int],
+    sets: Mapping[Level, Mapping[str, int]],
+    saved: int,
+    set_signals: int = 0,
+) -> dict[str, int]:
+    """Bytes of the files of a run, largest first; arrays that probes keep are not among them.
+
+    Args:
+        scenario: The scenario.
+        federation: Its federation, whose runs may be fewer.
+        models: How many models are looked at, by level.
+        sets: How many examples of each set they are evaluated on, by level.
+        saved: How many models are saved.
+        set_signals: Bytes of the signals on other sets than the audit set.
+    """
+    model = sum(value.numel() * value.element_size() for value in federation.initial.values())
+    signals = sum(_signal_values(scenario, federation, models)) if scenario.signals else 0.0
+    bytes_by_part = {
+        "evidence": round(_evidence(scenario, federation, models, sets)),
+        "references": round(_references(scenario, federation, models)),
+        **({"signals": round(SIGNAL * signals)} if scenario.signals else {}),
+        "audit": _audit_and_names(federation),
+        "population": _stored_population(scenario, federation),
+        "measurements": round(READING * _readings(scenario, federation, models)),
+        "report": _report(scenario, len(federation.audit.kinds)),
+        "params": model * scenario.runs * scenario.save.params,
+        **({"models": model_space.bytes_of(saved, federation)} if saved else {}),
+    }
+    return dict(sorted(bytes_by_part.items(), key=lambda item: -item[1]))
+
+
+def _evidence(
+    scenario: Scenario,
+    federation: Federation,
+    models: Mapping[Level, int],
+    sets: Mapping[Level, Mapping[str, int]],
+) -> float:
+    """Bytes of `evidence.parquet`."""
+    total = 0.0
+    rounds = len(scenario.observed_rounds)
+    for level, count in models.items():
+        blocks = rounds - (level == "local")
+        for name, examples in sets[level].items():
+            if not examples:
+                continue
+            rounded = name == "test" and scenario.observe.test.precision == "float32"
+            values, correct = bytes_of_row(federation, rounded=rounded)
+            equal = scenario.runs if level == "global" and scenario.initial_weights == "shared" else 0
+            different = count * examples - equal * examples + _distinct(equal, examples)
+            total += values * different + correct * count * examples + blocks * (BLOCK + SUBJECT * examples)
+    return total
+
+
+def bytes_of_row(federation: Federation, *, rounded: bool) -> tuple[float, float]:
+    """Bytes of the floats of a row of evidence, and of whether it is correct; `rounded` margins are float32."""
+    if federation.audit.examples.several_targets:
+        return ROUNDED_MARGIN_OF_TEXT if rounded else 2 * LOSS_OF_TEXT, SHARE_CORRECT
+    if rounded:
+        return ROUNDED_MARGIN, IS_CORRECT
+    return LOSS + (MARGIN_OF_TWO if federation.num_classes == 2 else MARGIN), IS_CORRECT
+
+
+def _distinct(models: int, examples: int) -> float:
+    """How many values are stored of equal models: those of one model for each page."""
+    return examples * min(models, math.ceil(models * examples / FLOATS_OF_PAGE))
+
+
+def _references(scenario: Scenario, federation: Federation, models: Mapping[Level, int]) -> float:
+    """Bytes of `references.parquet`: an aggregate has the quantiles of all labels, a client those that it holds."""
+    from fedmem.observation.evidence import QUANTILES
+
+    audit, quantiles, ranks = federation.audit, 0.0, 0
+    for family in federation.references:
+        in_family = audit.kind == family.family
+        labels = len(np.unique(audit.examples.labels[in_family]))
+        pairs = np.unique(np.stack([audit.owner[in_family], audit.examples.labels[in_family]]), axis=1).shape[1]
+        quantiles += models.get("local", 0) * pairs / scenario.clients
+        whole = models.get("global", 0) - scenario.runs * (scenario.initial_weights == "shared")
+        quantiles += max(0, whole) * labels
+        ranks += sum(models.values()) * int(in_family.sum())
+    return QUANTILE * QUANTILES * quantiles + RANK * ranks
+
+
+def _signal_values(scenario: Scenario, federation: Federation, models: Mapping[Level, int]) -> list[float]:
+    """The values of each signal that are numbers; at clients some signals are read on the client's own examples."""
+    examples, rounds = len(federation.audit), scenario.observed_rounds
+    values = []
+    for signal in scenario.signals:
+        if signal_declaration(signal).set != "audit":
+            continue
+        due = _share_due(signal.every, rounds)
+        levels = {level: models.get(level, 0) for level in signal.levels if level in scenario.observe.levels}
+        owners = scenario.clients if signal_declaration(signal).owners_only else 1
+        read = levels.get("global", 0) + levels.get("local", 0) / owners
+        values.append(len(stored_names(signal, federation.num_classes)) * examples * due * read)
+    return values
+
+
+def _share_due(every: int | None, rounds: Sequence[int]) -> float:
+    """The share of observed rounds that are multiples of `every`."""
+    return sum(every is None or number % every == 0 for number in rounds) / len(rounds)
+
+
+def _audit_and_names(federation: Federation) -> int:
+    """Bytes of `audit.parquet` and `examples.json`, which are written to find out."""
+    from fedmem.execution.bank import targets_of
+    from fedmem.results.examples import write_names
+    from fedmem.results.write import write_audit
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_audit(folder, federation.audit, targets_of(federation), federation.label_counts)
+        write_names(folder, federation)
+        return sum(file.stat().st_size for file in folder.iterdir())
+
+
+def _stored_population(scenario: Scenario, federation: Federation) -> int:
+    """Bytes of the inputs of the population, where an attack reads them; at most, since they may compress."""
+    from fedmem.execution.bank import inputs_of
+
+    return sum(values.nbytes for values in inputs_of(scenario, federation).values())
+
+
+def _readings(scenario: Scenario, federation: Federation, models: Mapping[Level, int]) -> float:
+    """Rows of measurements, about: of each probe four at each model, of each measure the kinds and the examples."""
+    kinds, examples, rounds = len(federation.audit.kinds), len(federation.audit), len(scenario.observed_rounds)
+    readings = 4.0 * sum(
+        _share_due(probe.every, scenario.observed_rounds) * models.get(level, 0)
+        for probe in scenario.probes
+        for level in probe.levels
+    )
+    measures = sum(len(measures_of(part)) for part in scenario.estimators)
+    return readings + 3 * measures * (examples + 6 * kinds * rounds)
+
+
+def _report(scenario: Scenario, kinds: int) -> int:
+    """Bytes of the figures and the page, roughly."""
+    estimators = [part for whole in scenario.estimators for _, part in nested_components(whole, "")]
+    drawn = [item for part in estimators for item in measures_of(part) if item.headline and not item.section]
+    rebuilt = any(item.section == "reconstruction" for probe in scenario.probes for item in measures_of(probe))
+    figure = FIGURE + kinds * (CURVE + 1000 * len(scenario.observed_rounds))
+    return round(PAGE_OF_REPORT + figure * (FIGURES * len(drawn) + len(scenario.probes)) + SHEET * rebuilt)
