@@ -63,6 +63,14 @@ class Ranking(Guessing):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AtClients(Guessing):
+    """An estimator that reads the test set at the models of clients."""
+
+    compares_held_out: ClassVar[bool] = False
+    needs_test: ClassVar[tuple[Level, ...]] = ("local",)
+
+
+@dataclass(frozen=True, kw_only=True)
 class OverClients:
     """An estimator over clients that are left out."""
 

@@ -55,7 +55,7 @@ SIGNAL = 7.3
 READING, PART = 9.3, 0.3
 """Bytes of a row of measurements, and of a participation."""
 
-PAGE_OF_REPORT, FIGURE, CURVE, SHEET = 250_000, 20_000, 18_000, 1_300_000
+PAGE_OF_REPORT, FIGURE, CURVE, SHEET = 210_000, 20_000, 18_000, 1_300_000
 """Bytes of the page without figures, of a figure, of the curves of a kind, and of reconstructed examples; rough."""
 
 FIGURES = 2.1
@@ -189,7 +189,7 @@ def _stored_population(scenario: Scenario, federation: Federation) -> int:
 
 
 def _readings(scenario: Scenario, federation: Federation, models: Mapping[Level, int]) -> float:
-    """Rows of measurements, about: of each probe four at each model, of each measure the kinds and the examples."""
+    """Rows of measurements, about: four of each probe at each model, and of each measure its kinds and examples."""
     kinds, examples, rounds = len(federation.audit.kinds), len(federation.audit), len(scenario.observed_rounds)
     readings = 4.0 * sum(
         _share_due(probe.every, scenario.observed_rounds) * models.get(level, 0)
@@ -197,6 +197,8 @@ def _readings(scenario: Scenario, federation: Federation, models: Mapping[Level,
         for level in probe.levels
     )
     measures = sum(len(measures_of(part)) for part in scenario.estimators)
+    # the mean of each quantity with the example, without it, and the difference
+    measures += 3 * sum(len(stored_names(signal, federation.num_classes)) for signal in scenario.signals)
     return readings + 3 * measures * (examples + 6 * kinds * rounds)
 
 

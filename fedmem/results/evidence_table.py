@@ -7,6 +7,7 @@ The margins have a column of float64, in which the rounded digits are zeros that
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,6 @@ from fedmem.results.arrow import Column, Nullable, Text, numbers
 from fedmem.results.tables import LAYOUT, make_table, schema_of, write_table
 
 if TYPE_CHECKING:
-    import pandas as pd
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -93,13 +93,15 @@ def read_evidence(path: Path, in_memory: int = IN_MEMORY) -> Iterator[Evidence]:
     # not `read_table`, which takes any data set and loads pandas for it
     with pq.ParquetFile(path) as file:
         layout = json.loads(file.schema_arrow.metadata[LAYOUT])
-        others = sum(int(np.prod(block["shape"])) for block in layout if block["set"] != "audit")
-        values, end = _StoredValues(path), 0
-        for block in layout:
-            start, end = end, end + int(np.prod(block["shape"]))
-            yield _read_block(file, block, start, values if others > in_memory and block["set"] != "audit" else None)
-        if end != file.metadata.num_rows:
-            raise ValueError(f"it has {file.metadata.num_rows} rows, and its blocks have {end}")
+        sizes = [math.prod(block["shape"]) for block in layout]
+        if sum(sizes) != file.metadata.num_rows:
+            raise ValueError(f"it has {file.metadata.num_rows} rows, and its blocks have {sum(sizes)}")
+        others = sum(size for block, size in zip(layout, sizes, strict=True) if block["set"] != "audit")
+        values, start = _StoredValues(path), 0
+        for block, size in zip(layout, sizes, strict=True):
+            stays = others > in_memory and block["set"] != "audit"
+            yield _read_block(file, block, start, values if stays else None)
+            start += size
 
 
 def _read_block(file: pq.ParquetFile, block: Mapping[str, Any], start: int, stored: _StoredValues | None) -> Evidence:
@@ -138,14 +140,17 @@ def _values(columns: Mapping[str, NDArray[Any]], name: str, block: Mapping[str, 
     return margin if name == "margin" else losses_of_stored(margin)
 
 
-def fill_losses(frame: pd.DataFrame) -> pd.DataFrame:
-    """The frame of the table with the losses that are not stored; a margin that is not a number has none."""
-    missing = frame["loss"].isna().to_numpy()
-    if missing.any():
-        loss = frame["loss"].to_numpy(copy=True)
-        loss[missing] = losses_of_stored(frame["margin"].to_numpy()[missing].astype(np.float32))
-        frame["loss"] = loss
-    return frame
+def fill_losses(table: pa.Table) -> pa.Table:
+    """The table with the losses that are not stored, which follow from margins in float32."""
+    import pyarrow as pa
+
+    stored = table.column("loss")
+    if not stored.null_count:
+        return table
+    missing = numbers(stored.is_null())
+    loss = numbers(stored).copy()
+    loss[missing] = losses_of_stored(numbers(table.column("margin"))[missing].astype(np.float32))
+    return table.set_column(table.schema.get_field_index("loss"), "loss", pa.array(loss))
 
 
 class _StoredValues:
@@ -153,7 +158,7 @@ class _StoredValues:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._last: tuple[tuple[int, str], NDArray[Any]] | None = None
+        self._last: tuple[Mapping[str, Any], str, NDArray[Any]] | None = None
 
     def read(self, block: Mapping[str, Any], start: int, name: str) -> NDArray[Any]:
         """The values (T, n) of the block whose first row is `start`.
@@ -162,15 +167,15 @@ class _StoredValues:
         """
         import pyarrow.parquet as pq
 
-        if self._last is None or self._last[0] != (start, name):
+        if self._last is None or self._last[0] is not block or self._last[1] != name:
             needed = ["margin" if name == "loss" and "precision" in block else name]
             try:
                 with pq.ParquetFile(self._path) as file:
-                    columns = _read_columns(file, start, int(np.prod(block["shape"])), needed)
+                    columns = _read_columns(file, start, math.prod(block["shape"]), needed)
             except (OSError, ValueError, KeyError) as error:
                 raise RunError(f"{self._path} was changed while it was read ({error}); read the run again") from error
-            self._last = (start, name), _values(columns, name, block)
-        return self._last[1]
+            self._last = block, name, _values(columns, name, block)
+        return self._last[2]
 
 
 def _read_columns(file: pq.ParquetFile, start: int, count: int, names: Sequence[str]) -> dict[str, NDArray[Any]]:

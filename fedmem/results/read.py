@@ -296,12 +296,12 @@ class Run(RunViews):
 
         with _name_broken_file(self.path / f"{name}.parquet") as file:
             table = pq.read_table(file)
+            if name == "evidence":
+                table = fill_losses(table)
             frame: pd.DataFrame = table.to_pandas()
             _check_counts(len(frame), self.manifest["rows"][name])
         if name == "measurements":
             frame = with_class_names(measurement_frame(table), self.names)
-        if name == "evidence":
-            frame = fill_losses(frame)
         if "client" in frame:
             frame = with_names(frame, self.client_names)
         if name in ("evidence", "references"):  # millions of rows: text stays categorical there

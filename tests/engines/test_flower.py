@@ -101,6 +101,9 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "twins": {"twins": 2, "runs": 4},
     "the same batches": {"batches": "shared"},
+    "a part of the test set": {
+        "observe": {"every": 2, "test": {"levels": ["global"], "rows": 30, "precision": "float32"}}
+    },
     "clients left out": {"leave_out": {"clients": "all"}, "sampler": {"kind": "poisson", "rate": 0.3}},
 }
 
