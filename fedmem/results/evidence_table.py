@@ -45,7 +45,10 @@ def write_evidence(folder: Path, blocks: Sequence[Evidence]) -> None:
     """Writes `evidence.parquet`."""
     schema = schema_of_evidence(blocks[0] if blocks else None)
     layout: Any = [evidence_layout(block) for block in blocks]
-    write_table(folder, "evidence", map(evidence_rows, blocks), layout, schema=schema)
+    # where there is less of all else, the numbers of examples would take a fifth of the room
+    is_small = any(block.rows is not None or block.dtype != np.float64 for block in blocks)
+    steady = ("subject",) if is_small else ()
+    write_table(folder, "evidence", map(evidence_rows, blocks), layout, schema=schema, steady=steady)
 
 
 def evidence_rows(block: Evidence) -> pa.Table:

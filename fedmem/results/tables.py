@@ -296,11 +296,18 @@ def write_measurements(folder: Path, measurements: Sequence[Measurement], condit
 
 
 def write_table(
-    folder: Path, name: str, tables: Iterable[pa.Table], layout: Any = None, *, schema: pa.Schema | None = None
+    folder: Path,
+    name: str,
+    tables: Iterable[pa.Table],
+    layout: Any = None,
+    *,
+    schema: pa.Schema | None = None,
+    steady: Sequence[str] = (),
 ) -> None:
     """Writes tables of this schema (that of `name`) below each other, one row group each.
 
-    Floats are split by byte: exact, and it packs them best.
+    Floats are split by byte: exact, and it packs them best. Of columns of whole numbers in `steady` the differences of
+    neighbours are stored.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -312,8 +319,8 @@ def write_table(
         folder / f"{name}.parquet",
         schema,
         compression="zstd",
-        use_dictionary=[path for path in paths if path not in floats],
-        column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT"),
+        use_dictionary=[path for path in paths if path not in (*floats, *steady)],
+        column_encoding=dict.fromkeys(floats, "BYTE_STREAM_SPLIT") | dict.fromkeys(steady, "DELTA_BINARY_PACKED"),
     ) as parquet_file:
         for table in tables:
             parquet_file.write_table(table.cast(schema), row_group_size=max(table.num_rows, 1))

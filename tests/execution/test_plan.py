@@ -10,6 +10,7 @@ import pytest
 
 from fedmem import seeding
 from fedmem.estimation.estimates import estimate
+from fedmem.execution import memory_plan
 from fedmem.execution import plan as planning
 from fedmem.execution.bank import simulate
 from fedmem.execution.plan import plan
@@ -35,6 +36,8 @@ VARIANTS = {
     "windows": {"injections": [{"kind": "typical", "start": 2, "stop": 3}, CANARIES], "exclusion": "remove"},
     "global only": {"observe": {"levels": ["global"], "every": 1}},
     "local only": {"observe": {"levels": ["local"], "rounds": [1]}},
+    "part of the test set": {"observe": {"every": 1, "test": {"levels": ["global"], "rows": 30}}},
+    "population at clients": {"observe": {"every": 1, "population": {"levels": ["local"]}}},
     "nothing planted": {"injections": [], "population": 0},
     "several copies": {"injections": [{**CANARIES, "copies": 3, "clients": [0, 2]}]},
     "one run": {"runs": 1},
@@ -82,7 +85,9 @@ def test_counts_are_those_of_the_run(trained: list[SimpleNamespace], changes: di
     assert planned.evidence == sum(block.loss.size for block in done.bank.evidence)
     assert planned.references == sum(len(block.run) * len(block.labels) for block in done.bank.references)
     assert sum(planned.models.values()) == sum(len(e.run) for e in done.bank.evidence if e.set == "audit")
-    assert planned.sets["global"]["audit"] == len(done.bank.audit)
+    assert {level: sets["audit"] for level, sets in planned.sets.items()} == dict.fromkeys(
+        planned.models, len(done.bank.audit)
+    )
 
 
 @pytest.mark.parametrize("kind", kinds("sampler"))
@@ -118,7 +123,7 @@ def test_planned_smallest_rate_and_examples_equal_the_estimates(changes: dict[st
 def test_examples_of_unobserved_owners_do_not_count() -> None:
     scenario = tiny(rounds=1, sampler={"kind": "uniform", "size": 2}, observe={})
     assert {one.examples for one in plan(scenario).precision} == {4}  # two on each of two clients
-    assert plan(scenario).sets["audit"] == 30
+    assert plan(scenario).sets["global"]["audit"] == 30
 
 
 def test_standard_errors_are_the_formulas() -> None:
@@ -166,6 +171,7 @@ def test_many_runs_cost_a_plan_no_more_draws_than_some(monkeypatch: pytest.Monke
 
     for module in (federations, roster):
         monkeypatch.setattr(module, "stream", counted)
+    monkeypatch.setattr(memory_plan, "IN_MEMORY", 0)
     found = {}
     for runs in (planning.RUNS_LOOKED_AT, 100_000):
         drawn.clear()
@@ -206,7 +212,6 @@ def test_values_of_signals_are_as_many_as_planned() -> None:
         assert run_plan.signals.values == sum(block.values.size for block in bank.signals)
         read = sum(block.values.size for block in bank.signals if block.name == "grad_norm")
         assert run_plan.signals.passes == 3 * read, "of the two only the gradient norm needs passes"
-        assert run_plan.disk["signals"] == 8 * run_plan.signals.values
 
 
 @pytest.mark.parametrize(
