@@ -225,13 +225,23 @@ def _estimates(scenario: Scenario, federation: Federation, cohort: int) -> int:
     """Bytes in addition to all evidence while it is estimated from and written: round by round, as a table."""
     audit, runs = len(federation.audit), scenario.runs
     places = cohort * runs if "local" in scenario.observe.levels else runs
-    largest = max(audit, len(federation.test), len(federation.population))
+    test, population = scenario.observe.test, scenario.observe.population
+    num_models: dict[Level, int] = {"local": places if places != runs else 0, "global": runs}
+    largest = max(
+        count
+        * max(
+            audit,
+            len(federation.test) * test.is_read_at(level),
+            len(federation.population) * population.is_read_at(level),
+        )
+        for level, count in num_models.items()
+    )
     # four values of every example and those of signals at every model of a round, by place and for the summary
     names = _signal_names(scenario, federation)
     gathered = 32 * (4 + names) * audit * (places + runs) * bool(scenario.estimators or names)
     # coins as they could have fallen, a byte each, and what one estimator sums up of them
     deals = 2 * scenario.bootstrap * runs * audit * bool(scenario.estimators or names)
-    return max(gathered + deals, TABLE * places * largest)
+    return max(gathered + deals, TABLE * largest)
 
 
 def forward_bytes(model: nn.Module, inputs: NDArray[np.float32]) -> tuple[int, int]:
