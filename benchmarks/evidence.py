@@ -71,7 +71,7 @@ def written(precision: str, quick: bool) -> Trained:
     """The bytes of `evidence.parquet`, the largest memory of the process, and the seconds of its steps."""
     scenario = scenario_of(precision, quick)
     federation = build(scenario)
-    seconds = [time.perf_counter()]
+    seconds, start = [time.perf_counter()], _largest_memory()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         shards = [range(start, start + SHARD) for start in range(0, scenario.runs, SHARD)]
@@ -95,11 +95,14 @@ def written(precision: str, quick: bool) -> Trained:
         )
         estimate(bank, scenario.estimators, scenario.bootstrap)
         seconds.append(time.perf_counter())
-    peak = 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     values = sum(block.size * (2 * block.dtype.itemsize + 1) for block in bank.evidence)
-    return Trained(
-        params={"peak": np.array(peak), "values": np.array(values), "seconds": np.diff(seconds)}, value=float(size)
-    )
+    memory = {"start": np.array(start), "peak": np.array(_largest_memory()), "values": np.array(values)}
+    return Trained(params={**memory, "seconds": np.diff(seconds)}, value=float(size))
+
+
+def _largest_memory() -> int:
+    """The largest memory of this process until now, in bytes."""
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def blocks(scenario: Scenario, federation: Federation, runs: range) -> Iterator[Evidence]:

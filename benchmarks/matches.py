@@ -36,6 +36,7 @@ def matches(*, peers: bool, quick: bool) -> list[Match]:
         _many_clients(),
         _attacks(peers=peers),
         _secrets(),
+        _evidence(quick=quick),
         _compare(settings=2 if quick else 8, seeds=2 if quick else 5),
     ]
 
@@ -239,6 +240,35 @@ def _secrets() -> Match:
         20.0,
     )
     return Match(title="secrets", workload=None, contenders=[tree, sequences], figures=[figure])
+
+
+def _evidence(*, quick: bool) -> Match:
+    """The size of evidence as `fedmem check` plans it, and of files of outputs that nothing was trained for."""
+    size = "32 runs × 1,000" if quick else "128 runs × 10,000"
+    contenders, figures = [], []
+    for precision, limit in (("float64", 0.75), ("float32", None)):
+        arguments = ("--precision", precision, *(["--quick"] if quick else []))
+        planned, written = (
+            Contender(
+                name=f"{way}, {precision}", module="benchmarks.evidence", arguments=(way, *arguments), wants_plan=False
+            )
+            for way in ("planned", "written")
+        )
+        contenders += [planned, written]
+        subject = f"{size} test rows × 20 rounds, {precision}"
+        figures += [
+            _part(
+                f"{subject}: planned bytes, difference from written bytes", rows.apart(planned.name, written.name), 0.1
+            ),
+            _part(
+                f"{subject}: memory to join, write, read and estimate, of all values", rows.held(written.name), limit
+            ),
+        ]
+    return Match(title="evidence", workload=None, contenders=contenders, figures=figures)
+
+
+def _part(text: str, value: rows.Value, target: float | None) -> Row:
+    return Row(workload="evidence", text=text, value=value, target=target, better="below", unit="share")
 
 
 def _row(workload: str, text: str, value: rows.Value, target: float | None = None) -> Row:

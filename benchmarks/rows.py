@@ -150,6 +150,21 @@ def itself(name: str) -> Value:
     return lambda samples, i: samples[name][i].trained.value
 
 
+def apart(planned: str, written: str) -> Value:
+    """How far a value is from the one that it foretells, as a share of that."""
+    return lambda samples, i: abs(samples[planned][i].trained.value / samples[written][i].trained.value - 1)
+
+
+def held(name: str) -> Value:
+    """The memory that a contender takes beyond its start, as a share of the values that it works on."""
+
+    def value(samples: Samples, i: int) -> float:
+        params = samples[name][i].trained.params
+        return float((params["peak"] - params["start"]) / params["values"])
+
+    return value
+
+
 def over_price(dearer: str, cheaper: str, training: str, price: str) -> Value:
     """What a contender takes longer than another, as a share of training, over the share that was announced."""
 

@@ -224,18 +224,15 @@ def _frozen(federation: Federation) -> int:
 def _estimates(scenario: Scenario, federation: Federation, cohort: int) -> int:
     """Bytes in addition to all evidence while it is estimated from and written: round by round, as a table."""
     audit, runs = len(federation.audit), scenario.runs
-    places = cohort * runs if "local" in scenario.observe.levels else runs
+    of_clients = cohort * runs * ("local" in scenario.observe.levels)
+    places = of_clients or runs
     test, population = scenario.observe.test, scenario.observe.population
-    num_models: dict[Level, int] = {"local": places if places != runs else 0, "global": runs}
-    largest = max(
-        count
-        * max(
-            audit,
-            len(federation.test) * test.is_read_at(level),
-            len(federation.population) * population.is_read_at(level),
-        )
-        for level, count in num_models.items()
-    )
+    num_models: dict[Level, int] = {"local": of_clients, "global": runs}
+    largest = 0
+    for level, count in num_models.items():
+        of_test = len(federation.test) * test.is_read_at(level)
+        of_population = len(federation.population) * population.is_read_at(level)
+        largest = max(largest, count * max(audit, of_test, of_population))
     # four values of every example and those of signals at every model of a round, by place and for the summary
     names = _signal_names(scenario, federation)
     gathered = 32 * (4 + names) * audit * (places + runs) * bool(scenario.estimators or names)

@@ -133,3 +133,5 @@ def test_stored_sets_give_the_same_bytes_in_shards_and_again(tmp_path: Path, mon
     assert of_test["subject"].nunique() == 40
     assert of_test["subject"].max() > 40, "the number of the row in the test set"
     assert not frame["loss"].isna().any()
+    learning = {entry["level"]: (entry["on"], entry["examples"]) for entry in fedmem.read(two).manifest["learning"]}
+    assert learning == {"local": ("population", 20), "global": ("test", 40)}
