@@ -126,6 +126,20 @@ EXTRACTED = (
 )  # fmt: skip
 """The measures of the probe `extraction`."""
 
+CONTINUED = (
+    _measure("verbatim_continuation", "continued verbatim", "Whether the greedy continuation of a prefix is the text.",
+           is_not=_EXTRACTED, headline=True, **_GIVEN),
+    _measure("near_verbatim", "continued nearly verbatim", "Whether 1 minus the edit distance is at least `near`.",
+           is_not=_EXTRACTED, headline=True, **_GIVEN),
+    _measure("bleu_verbatim", "continued with a BLEU above 0.75", "Whether BLEU of the continuation is above 0.75.",
+           is_not=_EXTRACTED, **_GIVEN),
+    _measure("common_prefix", "common prefix", "Tokens of the continuation before the first that is wrong.",
+           is_not=_EXTRACTED, unit="tokens", range=(0.0, math.inf), digits=1),
+    _measure("edit_distance", "edit distance", "Edits that make the continuation the text, divided by its length.",
+           is_not=_EXTRACTED, range=(0.0, 1.0), direction="higher is better"),
+)  # fmt: skip
+"""The measures of the probe `verbatim`."""
+
 INFORMATION = (
     _measure("alignment", "alignment", "The cosine of the update of a layer and the gradient of the example.",
            is_not="It is a proxy: nothing is reconstructed, so it is no leakage.", range=(-1.0, 1.0)),

@@ -9,20 +9,19 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 
-from fedmem.contracts.arrays import BoolArray, IntArray
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import NO_CLIENT, Label, Labels, LabelValue, Level, Measurement, Reading
 from fedmem.contracts.probe import Context
-from fedmem.errors import ComponentError
 from fedmem.modalities.text.generation import Sampling, beam, draws_needed, edit_distance, log_probabilities
 from fedmem.modalities.text.language_model import CausalModel, causal
 from fedmem.modalities.text.shortest_path import search_most_probable
 from fedmem.probes._leak_measures import EXTRACTED
 from fedmem.probes._leakage_summary import at_last_participation, summed_up
-from fedmem.probes._measures import OUT
 from fedmem.probes._secrets import Question, questions
+from fedmem.probes._subjects import labels_by_subject, require_texts, subjects_of_kinds
 
 DRAWS = "draws_needed"
 
@@ -155,33 +154,15 @@ class Extraction:
 
     def _subjects(self, federation: Federation) -> list[int]:
         """The audit examples that are asked for."""
-        audit = federation.audit
-        if not federation.modality.tokens:
-            raise ComponentError(
-                "probes",
-                "extraction lets a model write texts, but these data have one label for each row. Use a data set of "
-                "texts, or leave this probe out",
-            )
-        missing = [kind for kind in self.kinds if kind not in audit.kinds]
-        if missing:
-            kinds_text = ", ".join(audit.kinds) or "none"
-            raise ComponentError("probes.kinds", f"no injection is called {missing[0]!r}; there are: {kinds_text}")
-        is_asked = np.isin(audit.kind, self.kinds) if self.kinds else audit.role == "canary"
-        return [int(subject) for subject in np.flatnonzero(is_asked)]
+        require_texts(federation, "extraction")
+        return subjects_of_kinds(federation, self.kinds, federation.audit.role == "canary")
 
     def _of(
         self, model: CausalModel, question: Question, transition: Transition, federation: Federation
     ) -> Iterator[Reading]:
         """The readings of one model for secrets with the same beginning."""
-        audit, run = federation.audit, transition.run
-        clients = transition.clients if transition.level == "sum" else (transition.client,)
-        holds: BoolArray = np.asarray(audit.holds(clients).any(axis=0))
-        positions = [
-            i
-            for i, subject in enumerate(question.subjects)
-            # an aggregate that an owner has completed with its own layers is about its own secrets
-            if not (transition.level == "global" and transition.client != NO_CLIENT) or holds[subject]
-        ]
+        about = labels_by_subject(federation, transition, question.subjects)
+        positions = [i for i, subject in enumerate(question.subjects) if subject in about]
         if not positions:
             return
         rests = question.rests[positions]
@@ -190,15 +171,8 @@ class Extraction:
         )
         for i, place in enumerate(positions):
             subject = question.subjects[place]
-            place_of = None if transition.level == "global" else "owner" if holds[subject] else "others"
-            about = {
-                "place": place_of,
-                "coin": None if audit.is_in[run, subject] else OUT,
-                "owner": int(audit.owner[subject]),
-                "kind": str(audit.kind[subject]),
-            }
             for metric, (search_labels, values) in by_metric.items():
-                labels = Labels.of({**search_labels, **about})
+                labels = Labels.of({**search_labels, **about[subject]})
                 yield Reading(metric=metric, value=float(values[i]), subject=str(subject), labels=labels)
 
     def _count_extracted(
