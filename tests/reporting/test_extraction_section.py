@@ -33,3 +33,20 @@ def test_extraction_of_in_secrets_and_in_minus_out_are_shown(tmp_path: Path) -> 
     assert any(part.title == "EXTRACTION" and any(block for _, block in part.blocks) for part in sections(summary))
     everything = extraction_section(summary, everything=True)
     assert any("beam" in heading and block for heading, block in everything.blocks)
+
+
+def test_each_prefix_has_rows_of_its_own(tmp_path: Path) -> None:
+    more = {"source": "verbatim", "n": 8}
+    rows = [
+        row("greedy", value, "pattern", f"prefix={prefix} kind=pattern{place}", level=level, **more)
+        for prefix, local, aggregate in ((8, 0.25, 0.125), (16, 0.75, 0.5))
+        for level, place, value in (("local", " place=owner", local), ("global", "", aggregate))
+    ]
+    write(tmp_path / "run", bank(), measurements=rows, scenario_yaml=SCENARIO)
+    ((_, shown),) = [
+        block for block in extraction_section(Summary(read(tmp_path / "run")), everything=False).blocks if block[1]
+    ]
+    assert [(cells[0], cells[2][:4], cells[3][:4]) for cells in shown] == [
+        ("pattern, prefix=8", "0.25", "0.12"),
+        ("pattern, prefix=16", "0.75", "0.50"),
+    ]
