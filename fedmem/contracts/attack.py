@@ -33,7 +33,8 @@ class Signals:
 
     - `labels`: `labels` (m,) of the audit examples and `population_labels` (n,);
     - `correct`: `correct` (R, m), whether the model is right, NaN where not observed;
-    - `inputs`: `inputs` (m, ...) of the audit examples and `population_inputs` (n, ...).
+    - `inputs`: `inputs` (m, ...) of the audit examples and `population_inputs` (n, ...);
+    - `initial`: `initial` (R, m), the losses of the initial model of each run, in nats.
 
     `signals` has the values (R, m) of the quantities of signals that it declares in `reads_signals`, by name. They are
     NaN where the signal was not read.
@@ -53,6 +54,7 @@ class Signals:
     correct: FloatArray | None = None
     inputs: NDArray[Any] | None = None
     population_inputs: NDArray[Any] | None = None
+    initial: FloatArray | None = None
     signals: Mapping[str, FloatArray] = field(default_factory=dict)
     series: Mapping[str, FloatArray] = field(default_factory=dict)
     others: Mapping[str, Sequence[FloatArray]] = field(default_factory=dict)
@@ -67,6 +69,7 @@ class Signals:
         "correct": 0,
         "inputs": None,
         "population_inputs": None,
+        "initial": 0,
         "signals": 0,
         "series": 1,
         "others": 1,
@@ -208,7 +211,7 @@ class ReconstructionAttack(Protocol):
     ) -> Sequence[Reconstruction]: ...
 
 
-MembershipGrant = Literal["labels", "correct", "inputs"]
+MembershipGrant = Literal["labels", "correct", "inputs", "initial"]
 """The knowledge that a membership attack may declare in addition to margins and coins; see `Signals`."""
 
 
@@ -236,7 +239,7 @@ class AttackDeclaration(Needs):
     legend: str = declare("", "text")
     precedence: int = declare(1, "a whole number")
     texts: bool = declare(False, YES_OR_NO)
-    reads: tuple[MembershipGrant, ...] = declare((), "a tuple of labels, correct and inputs")
+    reads: tuple[MembershipGrant, ...] = declare((), "a tuple of labels, correct, inputs and initial")
     reads_coins: bool = declare(True, YES_OR_NO, renewed=True)
     null_auc: float | None = declare(None, "a number, or None", renewed=True)
     reads_series: tuple[str, ...] = declare((), "a tuple of names of quantities")

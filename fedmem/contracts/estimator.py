@@ -145,7 +145,8 @@ class View:
     the place over all observed rounds, the same in the views of all rounds. `label_counts` are those of the bank.
     `others` is the series of the other clients, where the place is the owner. `signals` has the values of signals, by
     the name of their measure, (R, Q, m) as well; NaN where a signal was not read. `quantities` are those of all signals
-    and estimators that give some, for an estimator that declares `reads_quantities`.
+    and estimators that give some, for an estimator that declares `reads_quantities`. `initial` (R, m) are the losses of
+    the initial model of each run, at every place; None where the aggregate of round 0 was not observed.
     """
 
     round: int | None
@@ -167,6 +168,7 @@ class View:
     quantities: tuple[ExampleValues, ...] = ()
     targets: tuple[ExampleTarget, ...] = ()
     signals: Mapping[str, FloatArray] = field(default_factory=dict)
+    initial: FloatArray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -70,6 +70,7 @@ def views(bank: Bank, redeals: CoinPermutations) -> Iterator[View]:
     references = _reference_counts(bank)
     names = tuple(dict.fromkeys(part.set for part in bank.evidence))
     series_by_place = series_of(bank)
+    initial = _initial_losses(bank)
 
     def view(round_number: int | None, place: _Place, columns: _PlaceEvidence) -> View:
         level, whose = place
@@ -105,6 +106,7 @@ def views(bank: Bank, redeals: CoinPermutations) -> Iterator[View]:
             margin=columns.values["margin"],
             correct=columns.values["correct"],
             rank=columns.values["rank"],
+            initial=initial,
         )
 
     for round_number in _rounds(bank, "global", "local"):
@@ -112,6 +114,12 @@ def views(bank: Bank, redeals: CoinPermutations) -> Iterator[View]:
             yield view(round_number, place, columns)
     for place, columns in _final(bank).items():
         yield view(None, place, columns)
+
+
+def _initial_losses(bank: Bank) -> FloatArray | None:
+    """(R, m) the losses of the initial model of each run, None where they were not observed."""
+    place = _places(bank, 0).get(("global", "")) if 0 in _rounds(bank, "global") else None
+    return None if place is None else place.values["loss"][:, 0]
 
 
 def summary_values(bank: Bank) -> dict[_Place, dict[str, FloatArray]]:

@@ -277,6 +277,14 @@ def _signals(view: View, rows: IntArray, q: int, attack: MembershipAttack) -> Si
         grants["population_labels"] = None if population is None else population.targets
     if "correct" in declared.reads:
         grants["correct"] = view.correct[:, q, rows]
+    if "initial" in declared.reads:
+        if view.initial is None:
+            raise ComponentError(
+                "attack.kind",
+                f"{kind_of(attack)} reads the losses of the initial model, which these runs do not have; observe level "
+                "global, or use another attack",
+            )
+        grants["initial"] = view.initial[:, rows]
     if "inputs" in declared.reads:
         grants["inputs"] = view.audit.examples.inputs[rows]
         grants["population_inputs"] = None if population is None else population.inputs

@@ -15,6 +15,7 @@ from typing import Any
 from fedmem.contracts.injection import Injection, injection_declaration
 from fedmem.errors import Problem
 from fedmem.privacy import client_noise, guaranteed_bounds, mechanism_alarms, mechanisms
+from fedmem.scenario.check_attacks import _initial_models
 from fedmem.scenario.check_cohorts import (
     _cohort,
     _enough_clients,
@@ -176,6 +177,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _sets,
     _enough_runs,
     _attack_series,
+    _initial_models,
     _something_to_estimate,
     _roster,
     _executor,

@@ -25,6 +25,8 @@ def granted(margin: FloatArray, is_in: BoolArray, population: FloatArray, seed: 
     probability = np.exp(-loss)
     named = {
         "modified_entropy": loss,
+        "min_k": -loss,
+        "min_k_plus_plus": -loss,
         "noise_robustness": probability,
         "grad_norm": 1 - probability,
         "last_layer_norm": 1 - probability,
@@ -37,6 +39,7 @@ def granted(margin: FloatArray, is_in: BoolArray, population: FloatArray, seed: 
         correct=np.where(np.isnan(margin), np.nan, margin > 0),
         inputs=rng.normal(size=(m, 3)).astype(np.float32),
         population_inputs=rng.normal(size=(n, 3)).astype(np.float32),
+        initial=np.broadcast_to(1 + 0.1 * np.arange(m) / m, margin.shape),
         signals=named,
     )
 
@@ -51,6 +54,7 @@ def shuffled(whole: Signals, order: list[int]) -> Signals:
         labels=None if whole.labels is None else whole.labels[order],
         correct=None if whole.correct is None else whole.correct[:, order],
         inputs=None if whole.inputs is None else whole.inputs[order],
+        initial=None if whole.initial is None else whole.initial[:, order],
         signals={name: values[:, order] for name, values in whole.signals.items()},
     )
 

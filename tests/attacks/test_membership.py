@@ -9,8 +9,11 @@ from fedmem.attacks.gap import Gap
 from fedmem.attacks.label_only import LabelOnly
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
+from fedmem.attacks.min_k import MinK
+from fedmem.attacks.min_k_plus_plus import MinKPlusPlus
 from fedmem.attacks.modified_entropy import ModifiedEntropy
 from fedmem.attacks.quantile_regression import QuantileRegression
+from fedmem.attacks.reference_model import ReferenceModel
 from fedmem.attacks.rmia import Rmia
 from fedmem.attacks.self_influence import SelfInfluence
 from fedmem.attacks.shokri import Shokri
@@ -25,8 +28,12 @@ ONE_MODEL: list[MembershipAttack] = [
     AttackP(by_class=True),
     Gap(),
     LabelOnly(),
+    MinK(),
+    MinKPlusPlus(),
     ModifiedEntropy(by_class=False),
     QuantileRegression(features=2),
+    ReferenceModel(),
+    ReferenceModel(by="ratio"),
     SelfInfluence(),
     SelfInfluence(layers="last"),
 ]

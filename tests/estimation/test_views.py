@@ -226,3 +226,14 @@ def test_diverged_model_has_nan_correctness() -> None:
     for place, view in after.items():
         assert np.isnan(view.correct[1]).all()
         np.testing.assert_array_equal(view.correct[0], before[place].correct[0])
+
+
+def test_every_view_has_the_losses_of_the_initial_models() -> None:
+    bank = make_bank(rounds=(0, 2, 4))
+    start = evidence_at(bank, "global", 0)
+    expected = start.loss[np.argsort(start.run)]
+    for view in all_views(bank).values():
+        assert view.initial is not None
+        np.testing.assert_array_equal(view.initial, expected)
+    assert {view.initial is None for view in all_views(make_bank(rounds=(2, 4))).values()} == {True}
+    assert {view.initial is None for view in all_views(make_bank(levels=("local",))).values()} == {True}

@@ -11,6 +11,7 @@ import pytest
 
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.loss_threshold import LossThreshold
+from fedmem.attacks.reference_model import ReferenceModel
 from fedmem.attacks.rmia import Rmia
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.attack import MembershipGrant, Signals
@@ -208,3 +209,14 @@ def test_attack_is_granted_no_more_than_it_declares() -> None:
 def test_missing_signal_is_an_error_that_names_it() -> None:
     with pytest.raises(ComponentError, match="reads the signal gini, which these runs do not have"):
         Membership(attack=Reader(reads_signals=("gini",))).estimate(rich_view())
+
+
+def test_losses_of_initial_models_are_given_or_asked_for() -> None:
+    rng = np.random.default_rng(3)
+    is_in, margin = coins(8, 12, rng), rng.normal(size=(8, 12))
+    start = np.exp(rng.normal(size=(8, 12)))
+    estimator = Membership(attack=ReferenceModel())
+    (scored,) = estimator.membership_scores(replace(make_view(margin, is_in), initial=start))
+    np.testing.assert_allclose(scored.scores, start - np.logaddexp(0, -margin))
+    with pytest.raises(ComponentError, match="observe level global, or use another attack"):
+        estimator.membership_scores(make_view(margin, is_in))
