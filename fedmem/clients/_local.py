@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
 
 from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.client import ClientState, Outcome, Schedule
+from fedmem.contracts.data import Examples
+from fedmem.contracts.deduplication import Deduplication
+from fedmem.modalities.text.goldfish import goldfish_targets
 from fedmem.training.updates import clip_update
 
 
@@ -34,11 +37,23 @@ class LocalSgd(ABC):
         epochs: Passes over the client's rows in each round; ignored where `steps` is given.
         steps: Number of local steps in each round, cycling through the rows as often as needed.
         batch_size: Rows in a step; the last batch of an epoch may be smaller.
+        goldfish: k of the goldfish loss, for texts: about one token in k is left out of the training loss.
+        goldfish_context: How many tokens before a token decide by their hash whether it is left out.
+        deduplicate: Leave out rows that are duplicates of earlier rows of the same client: `exact` for equal rows,
+            `near` for texts that share n-grams.
+        overlap: The share of n-grams of 5 tokens, of all in either of two texts, from which they are near duplicates.
 
     Guarantees:
 
+    - the goldfish loss leaves out the same tokens of a passage wherever it stands, in every run and epoch, so that no
+      repetition reveals them; the loss of a row is the mean over the others. What is measured asks for all tokens;
+    - of duplicates the first is kept: own rows before audit examples. A client with fewer rows takes fewer steps and
+      counts for less where clients count by size. The rule does not look at coins;
     - clipping acts on the mean gradient of a batch, not of each example. It steadies training and gives no privacy;
     - a gradient of zero stays zero under any `clip`; `decay` of 1, `mu` and `linear` of 0 change no bit.
+
+    References: Hans et al. (2024), Be like a goldfish, don't memorize!, for the goldfish loss; Lee et al. (2022),
+    Deduplicating training data makes language models better.
     """
 
     follows: ClassVar[Mapping[str, str]] = {"proximal-mu": "mu"}
@@ -51,6 +66,27 @@ class LocalSgd(ABC):
     epochs: Annotated[int, Gt(0)] = 1
     steps: Annotated[int, Gt(0)] | None = None
     batch_size: Annotated[int, Gt(0)] = 10
+    goldfish: Annotated[Annotated[int, Ge(2)] | None, "identity_neutral"] = None
+    goldfish_context: Annotated[int, Gt(0), "identity_neutral"] = 13
+    deduplicate: Annotated[Literal["exact", "near"] | None, "identity_neutral"] = None
+    overlap: Annotated[float, Gt(0), Le(1), "identity_neutral"] = 0.5
+
+    @property
+    def deduplication(self) -> Deduplication | None:
+        """How duplicates are found among the client's rows."""
+        return None if self.deduplicate is None else Deduplication(by=self.deduplicate, overlap=self.overlap)
+
+    @property
+    def text_fields(self) -> tuple[str, ...]:
+        """The fields that are set and work on rows of tokens alone."""
+        is_set = {"goldfish": self.goldfish is not None, "deduplicate": self.deduplicate == "near"}
+        return tuple(name for name, value in is_set.items() if value)
+
+    def training_targets(self, rows: Examples) -> IntArray:
+        """The targets that the loss asks for."""
+        if self.goldfish is None:
+            return rows.targets
+        return goldfish_targets(rows.inputs, rows.targets, self.goldfish, self.goldfish_context)
 
     def num_steps(self, num_examples: int) -> int:
         """Steps in a round for a client with this many rows; none where it has no rows."""

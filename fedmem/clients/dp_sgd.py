@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, ClassVar
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt, Le, Lt
@@ -14,6 +14,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.client import ClientState, Outcome, PerExample, Schedule
+from fedmem.contracts.data import Examples
+from fedmem.contracts.deduplication import Deduplication
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,9 @@ class DpSgd:
       record (`replace`). The number of rows is public, since the sampling rate, `batch_size` / rows, and the steps in
       an epoch depend on it. So `add_remove` is refused: one more record changes how often all others are drawn;
     - clipping and noise are those of Opacus, to rounding;
+    - the goldfish loss leaves tokens of a record out by this record alone, so the guarantee stays as it is;
+    - deduplication is refused. One record decides whether a duplicate of it is trained on, and so how many rows there
+      are. Data sets that differ in one record would no longer be neighbours of the guarantee;
     - a client of few rows draws each with a larger probability, so its guarantee is weaker: `privacy` has the weakest.
 
     Fields:
@@ -46,6 +51,9 @@ class DpSgd:
         epochs: Expected passes over the client's rows in each round; ignored where `steps` is given.
         steps: Number of local steps in each round.
         batch_size: Rows expected in a step, at most all.
+        goldfish: k of the goldfish loss, for texts, as in `sgd`.
+        goldfish_context: How many tokens before a token decide by their hash whether it is left out.
+        deduplicate: Refused, see below; deduplicate the data beforehand.
 
     >>> DpSgd(steps=3, batch_size=4).batches(0, np.random.default_rng(0)).shape
     (0, 1)
@@ -63,6 +71,9 @@ class DpSgd:
     epochs: Annotated[int, Gt(0)] = 1
     steps: Annotated[int, Gt(0)] | None = None
     batch_size: Annotated[int, Gt(0)] = 10
+    goldfish: Annotated[Annotated[int, Ge(2)] | None, "identity_neutral"] = None
+    goldfish_context: Annotated[int, Gt(0), "identity_neutral"] = 13
+    deduplicate: Annotated[Literal["exact", "near"] | None, "identity_neutral"] = None
 
     @property
     def per_example(self) -> PerExample:
@@ -79,7 +90,24 @@ class DpSgd:
             epochs=self.epochs,
             steps=self.steps,
             batch_size=self.batch_size,
+            goldfish=self.goldfish,
+            goldfish_context=self.goldfish_context,
+            deduplicate=self.deduplicate,
         )
+
+    @property
+    def deduplication(self) -> Deduplication | None:
+        """As `sgd`; a scenario with any is refused."""
+        return self._sgd.deduplication
+
+    @property
+    def text_fields(self) -> tuple[str, ...]:
+        """As `sgd`."""
+        return self._sgd.text_fields
+
+    def training_targets(self, rows: Examples) -> IntArray:
+        """As `sgd`."""
+        return self._sgd.training_targets(rows)
 
     def rate(self, num_examples: int) -> float:
         """Probability with which a record is in a batch."""

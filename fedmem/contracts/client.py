@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
+from fedmem.contracts.data import Examples
 from fedmem.contracts.declarations import Declaration, declare, read_declaration
+from fedmem.contracts.deduplication import Deduplication
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -138,6 +140,11 @@ class ClientDeclaration(Declaration):
         steps: Number of local steps in a round; None if it depends on the number of rows.
         momentum: Momentum of the local steps.
         noise_multiplier: Standard deviation of the noise divided by the clip; None if it is still to be found.
+        deduplication: How it leaves duplicates among its own rows out of training; None where it trains on all.
+        training_targets: `training_targets(rows)`, the targets that it trains on, of the shape of `rows.targets`. Each
+            is the target of the row, or -1 where its token is left out of the loss. It depends on the row alone. None
+            for the targets of the rows.
+        text_fields: Its fields that are set and work on rows of tokens alone.
     """
 
     follows: Mapping[str, str] = declare({}, "a mapping of instructions to names in the server payload")
@@ -146,6 +153,9 @@ class ClientDeclaration(Declaration):
     steps: int | None = declare(None, "a whole number, or None")
     momentum: float = declare(0.0, "a number")
     noise_multiplier: float | None = declare(0.0, "a number, or None where it is to be found")
+    deduplication: Deduplication | None = declare(None, "a fedmem.contracts.deduplication.Deduplication, or None")
+    training_targets: Callable[[Examples], IntArray] | None = declare(None, "a method training_targets(rows)")
+    text_fields: tuple[str, ...] = declare((), "a tuple of names of fields")
 
 
 def client_declaration(client: object) -> ClientDeclaration:

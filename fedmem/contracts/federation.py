@@ -14,6 +14,7 @@ from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.audit_set import AuditSet, References, SourceRows
 from fedmem.contracts.client_rows import ClientRows
 from fedmem.contracts.data import Examples
+from fedmem.contracts.deduplication import Duplicates
 from fedmem.contracts.ragged import Ragged
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Federation:
     other owners by injection, with a partition by owner; it is None with other partitions. `learnt` is that of the
     data set. `sources` are the rows of the data set that the audit examples come from. `test_rows` (t,) are
     the rows of the test set that `test` has, sorted; None where it has all.
+    `duplicates` finds the duplicates
+    among the rows of a client, which it does not train on; None where clients train on all of their rows.
     """
 
     store: Examples
@@ -72,6 +75,7 @@ class Federation:
     learnt: tuple[str, ...] = ()
     sources: SourceRows | None = None
     test_rows: IntArray | None = None
+    duplicates: Duplicates | None = None
 
     @property
     def num_clients(self) -> int:
@@ -99,22 +103,26 @@ class Federation:
         """Rows of `store` that a client trains on in a round of a run: base rows, then in examples or replacement rows.
 
         Outside its window an in example is treated as an out example. Under `exclusion: replace` the number of rows
-        depends on neither coins nor rounds. No rows where the run leaves the client out. The array is shared and
-        read-only. Nothing is found for clients that are not asked for.
+        depends on neither coins nor rounds, unless clients leave out duplicates. No rows where the run leaves the
+        client out. The array is shared and read-only. Nothing is found for clients that are not asked for.
         """
         if self.unpooled is not None:
             return np.concatenate([self.unpooled.rows(run, k, round_number) for k in range(self.unpooled.num_clients)])
-        return self._client_rows.rows(run, client, round_number)
+        rows = self._client_rows.rows(run, client, round_number)
+        return rows if self.duplicates is None else self.duplicates.keep_first(rows)
 
     def rows_of(self, runs: IntArray, clients: IntArray, round_number: int) -> Ragged:
         """`rows` of T pairs of a run and a client (T,), in their order, at once: `parts[t]`, or end to end."""
         if self.unpooled is not None:
             return Ragged.of([self.rows(run, 0, round_number) for run in np.asarray(runs).tolist()])
+        if self.duplicates is not None:
+            pairs = zip(np.asarray(runs).tolist(), np.asarray(clients).tolist(), strict=True)
+            return Ragged.of([self.rows(run, client, round_number) for run, client in pairs])
         return self._client_rows.rows_of(runs, clients, round_number)
 
     def sizes_of(self, runs: IntArray, clients: IntArray, round_number: int) -> IntArray:
         """(T,) how many rows these are."""
-        if self.unpooled is not None:
+        if self.unpooled is not None or self.duplicates is not None:
             return self.rows_of(runs, clients, round_number).sizes
         return self._client_rows.sizes_of(runs, clients, round_number)
 
@@ -166,6 +174,8 @@ def _parts_of(value: Any) -> list[tuple[str, Any]]:
     """The named parts of a record, a mapping or a sequence of records; none for any other value."""
     if isinstance(value, Federation):
         parts = {part.name: getattr(value, part.name) for part in fields(value) if part.name != "model"}
+        # a later field, left out at its default so that stored hashes stay
+        parts = {name: part for name, part in parts.items() if name != "duplicates" or part is not None}
         return list({**parts, "base": Ragged.of(value.base)}.items())
     if is_dataclass(value):
         return [(part.name, getattr(value, part.name)) for part in fields(value)]

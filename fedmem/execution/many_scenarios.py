@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fedmem.contracts.client import client_declaration
 from fedmem.contracts.events import (
     Emit,
     Event,
@@ -192,7 +193,8 @@ def divide_into_banks(scenarios: Mapping[int, Scenario], workers: int) -> tuple[
 def data_of(scenario: Scenario) -> str:
     """A text that is the same for scenarios whose federations are the same."""
     content = {name: value for name, value in scenario.dump().items() if name not in _NO_DATA}
-    return json.dumps([content, scenario.has_pilot], sort_keys=True)
+    deduplication = client_declaration(scenario.client).deduplication
+    return json.dumps([content, scenario.has_pilot, repr(deduplication)], sort_keys=True)
 
 
 def _text(scenario: Scenario, name: str) -> str:

@@ -27,6 +27,7 @@ from fedmem.contracts.validation import dataset_of
 from fedmem.datasets._own import as_dataset
 from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.federation.compatibility import mismatches, shallow_networks
+from fedmem.federation.duplicates import duplicates_of, effects_of
 from fedmem.federation.feature_shift import as_seen_by, replacement_pairs, show, viewers
 from fedmem.federation.held_rows import draw_own
 from fedmem.federation.initial_weights import initialise
@@ -60,6 +61,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     - torch's global generator is left as it was;
     - where a scenario is central, one client holds all rows that the clients would hold, and nothing else is different;
     - a pilot run has coins, replacement rows and weights of its own, and leaves those of all other runs as they are;
+    - clients that deduplicate train on fewer rows, in every run by the same rule, and nothing else is different;
     - twins train on the same rows, and the first R / twins runs are those of the scenario without twins.
 
     Errors: `ScenarioError` if the data have too few rows or a part cannot read them, `ComponentError` from components.
@@ -119,9 +121,19 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         warnings=plan.warnings,
         sources=sources,
     )
+    whole = _with_duplicates(scenario, whole)
     if scenario.central is not None:
         return _pool_clients(whole, by_client=scenario.central == "by_client")
     return without_pilot(whole) if scenario.has_pilot else whole
+
+
+def _with_duplicates(scenario: Scenario, whole: Federation) -> Federation:
+    """The federation with the rule by which its clients leave out duplicates, if they do, and what it does to rows."""
+    duplicates = duplicates_of(scenario.client, whole.store)
+    if duplicates is None:
+        return whole
+    notes, warnings = effects_of(duplicates, whole)
+    return replace(whole, duplicates=duplicates, notes=(*whole.notes, *notes), warnings=(*whole.warnings, *warnings))
 
 
 def _pool_clients(whole: Federation, *, by_client: bool) -> Federation:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fedmem.contracts.attack import AttackDeclaration, ReconstructionAttack, attack_declaration
+from fedmem.contracts.client import client_declaration
 from fedmem.contracts.data import Dataset, FeatureShift
 from fedmem.contracts.declarations import class_value
 from fedmem.contracts.families import kind_of
@@ -31,7 +32,7 @@ def mismatches(scenario: Scenario, data: Dataset) -> list[Problem]:
     A class whose `texts` is true reads rows of tokens; of models, these read nothing else. Classes that do not say read
     images and tables.
     """
-    problems = [*_model(scenario, data)]
+    problems = [*_model(scenario, data), *_client(scenario, data)]
     if data.modality.tokens:
         problems += [*_texts(scenario)]
     return [*problems, *_signals(scenario, data)]
@@ -48,6 +49,15 @@ def _model(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
         message=f"{kind_of(scenario.dataset)} has {inputs}, which {kind_of(model)} does not read; choose from: "
         + ", ".join(suitable_kinds),
     )
+
+
+def _client(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
+    for name in client_declaration(scenario.client).text_fields if not data.modality.tokens else ():
+        yield Problem(
+            path=f"client.{name}",
+            message=f"{name}: {getattr(scenario.client, name)} works on the tokens of texts, and "
+            f"{kind_of(scenario.dataset)} has none; leave it out, or use a data set of texts, such as shakespeare",
+        )
 
 
 def _signals(scenario: Scenario, data: Dataset) -> Iterator[Problem]:

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from fedmem.contracts.client import ClientAlgorithm, PersonalClient, ScheduledClient, client_declaration
+from fedmem.contracts.client import (
+    ClientAlgorithm,
+    PersonalClient,
+    PrivateAlgorithm,
+    ScheduledClient,
+    client_declaration,
+)
 from fedmem.contracts.defence import Defence, defence_declaration
 from fedmem.contracts.estimator import Estimator
 from fedmem.contracts.families import kind_of, nested_components
@@ -56,6 +62,17 @@ def _check_payload_is_understood(strategy: StrategyMaker, client: ClientAlgorith
                 f"client has {getattr(client, name):g}; write {name}: {value:g}, or use another strategy, "
                 "such as fedavg",
             )
+
+
+def _deduplication(client: ClientAlgorithm) -> Iterator[Problem]:
+    """Whether one record is there decides which duplicate is kept and how many rows there are, so neighbours differ."""
+    if isinstance(client, PrivateAlgorithm) and client_declaration(client).deduplication is not None:
+        yield Problem(
+            path="client.deduplicate",
+            message=f"the guarantee of {kind_of(client)} is for data sets that differ in one record and have equally "
+            "many. After deduplication they may differ in more records, and in their number. Leave it out and "
+            "deduplicate the data beforehand, or use client: {kind: sgd}",
+        )
 
 
 def _personal(client: ClientAlgorithm, observe: Observe, estimators: Sequence[Estimator]) -> Iterator[Problem]:

@@ -14,11 +14,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from fedmem.contracts.arrays import FloatArray, Params
-from fedmem.contracts.client import ClientAlgorithm, PrivateAlgorithm
+from fedmem.contracts.arrays import FloatArray, IntArray, Params
+from fedmem.contracts.client import ClientAlgorithm, PrivateAlgorithm, client_declaration
 from fedmem.contracts.data import Examples
+from fedmem.contracts.validation import a_kind
 from fedmem.guards.guarding import Guard, part_name
 from fedmem.guards.time_limit import Clock
+from fedmem.modalities.loss import UNASKED
 from fedmem.modalities.text.language_model import CausalModel, causal
 from fedmem.training.client_work import Task, TrainedClient, TrainedWork, Work
 from fedmem.training.defence_pipeline import DefencePipeline
@@ -138,7 +140,7 @@ class BaseExecutor(ABC):
         self._device = torch.device(settings.device)
         self._model = model if settings.device == "cpu" else deepcopy(model).to(self._device)
         self._inputs = torch.from_numpy(store.inputs).to(self._device)
-        self._targets = torch.from_numpy(store.targets).to(self._device)
+        self._targets = torch.from_numpy(training_targets(client, store)).to(self._device)
         self._store = store
         self._stack_bytes = settings.stack_bytes or STACKS[self._device.type]
         # a row of a text is one for each place that the model answers at
@@ -215,6 +217,26 @@ class BaseExecutor(ABC):
         if self._device.type == "cpu":
             return params
         return {name: value.to(self._device, non_blocking=True) for name, value in params.items()}
+
+
+def training_targets(client: ClientAlgorithm, store: Examples) -> IntArray:
+    """The targets that a client trains on, those of the store unless it leaves some out of the loss.
+
+    Errors: `RunError` if they are others than those of the store, or -1.
+    """
+    targets_of = client_declaration(client).training_targets
+    if targets_of is None:
+        return store.targets
+    with Guard("client", client, "training_targets") as guard:
+        targets = targets_of(store)
+        like = store.targets
+        if not isinstance(targets, np.ndarray) or (targets.shape, targets.dtype) != (like.shape, like.dtype):
+            guard.reject(f"it returned {a_kind(targets)}, should be int64 of shape {like.shape}")
+        guard.require(
+            store.several_targets or targets is like, "rows with a single target have nothing to leave out of the loss"
+        )
+        guard.require(bool(((targets == like) | (targets == UNASKED)).all()), "a target is neither the row's nor -1")
+    return targets
 
 
 def train_tasks(executor: Executor, tasks: Sequence[Task]) -> list[TrainedClient]:

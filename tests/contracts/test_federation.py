@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fedmem.contracts.data import Examples
+from fedmem.contracts.deduplication import Duplicates
 from fedmem.contracts.federation import Federation, digest
 from fedmem.contracts.ragged import Ragged
 from fedmem.federation.build import build
@@ -94,6 +95,10 @@ def changed(federation: Federation) -> dict[str, list[Federation]]:
         "notes": [("audit: 3 rows",), ("audit: 4 rows",)],
         "warnings": [("audit: 3 copies are cut",), ("audit: 4 copies are cut",)],
         "foreign_rows": [{"audit": 3}, {"audit": 4}],
+        "duplicates": [
+            Duplicates(features=Ragged.of(parts), overlap=overlap)
+            for parts, overlap in (([[0], [1]], 1.0), ([[0], [0]], 1.0), ([[0], [1]], 0.5))
+        ],
         "sources": [None, replace(present(federation.sources), sensitive=("age",))],
     }
     return {
