@@ -140,6 +140,22 @@ CONTINUED = (
 )  # fmt: skip
 """The measures of the probe `verbatim`."""
 
+_NOT_FREQUENCY = "It also shows how likely such values are: compare it with texts that were held out."
+
+FILLED_IN = (
+    _measure("masked_first", "filled in first", "Whether the true value of a masked field is the most probable of all.",
+           is_not=_EXTRACTED, headline=True, **_GIVEN),
+    _measure("masked_beats_frequencies", "filled in better than by frequencies", "Whether the true value ranks higher "
+    "than by the frequencies of its tokens.", is_not=_EXTRACTED, **_YES_OR_NO),
+    _measure("masked_rank", "rank of the masked value", "The rank of the true value among the candidates, from 1.",
+           is_not=_NOT_FREQUENCY, range=(1.0, math.inf), direction="higher is better", digits=1),
+    _measure("masked_exposure", "exposure of the masked value", "log2 of the candidates minus log2 of the rank.",
+           is_not=_NOT_FREQUENCY, unit="bits", range=(0.0, math.inf), digits=2),
+    _measure("masked_gain", "exposure over frequencies", "This exposure minus that by the frequencies of tokens.",
+           is_not=_NOT_FREQUENCY, unit="bits", digits=2),
+)  # fmt: skip
+"""The measures of the probe `masked_field`."""
+
 INFORMATION = (
     _measure("alignment", "alignment", "The cosine of the update of a layer and the gradient of the example.",
            is_not="It is a proxy: nothing is reconstructed, so it is no leakage.", range=(-1.0, 1.0)),
