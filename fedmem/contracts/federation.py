@@ -42,9 +42,8 @@ class Federation:
     `class_names` the classes; both are empty where the data have no names. `foreign_rows` counts audit rows of
     other owners by injection, with a partition by owner; it is None with other partitions. `learnt` is that of the
     data set. `sources` are the rows of the data set that the audit examples come from. `test_rows` (t,) are
-    the rows of the test set that `test` has, sorted; None where it has all.
-    `duplicates` finds the duplicates
-    among the rows of a client, which it does not train on; None where clients train on all of their rows.
+    the rows of the test set that `test` has, sorted; None where it has all. `duplicates` finds the duplicates among
+    the rows of a client, which it does not train on; None where clients train on all of their rows.
     """
 
     store: Examples

@@ -98,7 +98,7 @@ class MaskedField:
         """Means by kind and what records that are in have over those out, of each round and in the summary."""
         return summed_up(measurements, self.measures, at_last_participation(measurements))
 
-    def _records(self, context: Context) -> list[MaskedRecord]:
+    def _records(self, context: Context) -> list[_MaskedRecord]:
         """The records with a template, each with its candidates."""
         federation = context.federation
         require_texts(federation, "masked_field")
@@ -127,7 +127,7 @@ class MaskedField:
         subject: int,
         texts: Sequence[tuple[Tokens, int]],
         log_frequencies: FloatArray,
-    ) -> MaskedRecord | None:
+    ) -> _MaskedRecord | None:
         """One record, None where its field has no candidates beside the true value."""
         text, first = texts[subject]
         space = whole.with_prefix(text[:first])
@@ -143,7 +143,7 @@ class MaskedField:
         # padding is input 0, which is no token of a record
         filled = int(np.flatnonzero(row).max(initial=-1)) + 1
         after = tuple(row[len(text) : filled].tolist())
-        return MaskedRecord(
+        return _MaskedRecord(
             subject=subject,
             tokens=_padded([text[:first] + value + after for value in values]),
             first=first,
@@ -164,7 +164,7 @@ class MaskedField:
 
 
 @dataclass(frozen=True, kw_only=True)
-class MaskedRecord:
+class _MaskedRecord:
     """One record with n candidates in its field, the true value first.
 
     Attributes:
@@ -205,7 +205,7 @@ def _rank_of_first(values: FloatArray) -> float:
     return float(1 + np.count_nonzero(others > own) + 0.5 * np.count_nonzero(others == own))
 
 
-def _log_likelihoods(record: MaskedRecord, transition: Transition, context: Context) -> FloatArray:
+def _log_likelihoods(record: _MaskedRecord, transition: Transition, context: Context) -> FloatArray:
     """(n,) the log likelihood of the field and of all after it, with each candidate."""
     inputs, targets = inputs_and_targets(record.tokens)
     targets[:, : record.first - 1] = UNASKED

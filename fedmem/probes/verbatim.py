@@ -152,12 +152,12 @@ class Verbatim:
         tokens = passages.tokens[rows]
         truth = tokens[:, passages.cut :]
         written = continue_greedily(model, tokens[:, : passages.cut], truth.shape[1])
-        for metric, values in self.scores(written, truth).items():
+        for metric, values in self._scores(written, truth).items():
             extra = {"prefix": passages.prefix} | ({"near": self.near} if metric == "near_verbatim" else {})
             for row, value in zip(rows, values.tolist(), strict=True):
                 yield passages.subjects[row], metric, float(value), extra
 
-    def scores(self, written: IntArray, truth: IntArray) -> dict[str, FloatArray]:
+    def _scores(self, written: IntArray, truth: IntArray) -> dict[str, FloatArray]:
         """The value of each measure for each of n continuations (n, length) of at least one token."""
         distance = edit_distances(written, truth) / truth.shape[1]
         bleus = np.array([bleu(text, true) for text, true in zip(written, truth, strict=True)])

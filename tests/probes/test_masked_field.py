@@ -14,7 +14,7 @@ from fedmem.contracts.evidence import Transition
 from fedmem.errors import ComponentError
 from fedmem.modalities.text.language_model import causal
 from fedmem.modalities.text.secret_space import Candidates
-from fedmem.probes.masked_field import MaskedField, MaskedRecord, _log_likelihoods
+from fedmem.probes.masked_field import MaskedField, _log_likelihoods, _MaskedRecord
 from tests.lab import Lab, measured
 from tests.language import VOCABULARY, digits, example, loss_of, text_federation
 
@@ -89,10 +89,10 @@ def test_many_candidates_are_drawn_once_for_all_models(lab: Lab) -> None:
         assert planted & {tuple(row) for row in first.tokens[1:].tolist()} == set()
 
 
-def record(log_frequency: list[float]) -> MaskedRecord:
+def record(log_frequency: list[float]) -> _MaskedRecord:
     count = len(log_frequency)
     tokens = np.zeros((count, 2), dtype=np.int64)
-    return MaskedRecord(subject=0, tokens=tokens, first=1, log_frequency=np.array(log_frequency))
+    return _MaskedRecord(subject=0, tokens=tokens, first=1, log_frequency=np.array(log_frequency))
 
 
 def test_ranks_ties_and_the_guess_by_frequencies() -> None:

@@ -69,15 +69,15 @@ def test_near_verbatim_includes_its_threshold() -> None:
     truth = np.arange(10)[None]
     one, two = truth.copy(), truth.copy()
     one[0, 9], two[0, [0, 9]] = 3, 3
-    near = [Verbatim().scores(written, truth)["near_verbatim"][0] for written in (truth, one, two)]
+    near = [Verbatim()._scores(written, truth)["near_verbatim"][0] for written in (truth, one, two)]
     assert near == [1, 1, 0]
-    assert Verbatim(near=0.91).scores(one, truth)["near_verbatim"][0] == 0
-    scores = Verbatim().scores(one, truth)
+    assert Verbatim(near=0.91)._scores(one, truth)["near_verbatim"][0] == 0
+    scores = Verbatim()._scores(one, truth)
     assert (scores["verbatim_continuation"][0], scores["edit_distance"][0], scores["common_prefix"][0]) == (0, 0.1, 9)
     # 9/10 · 8/9 · 7/8 · 6/7 to the power ¼ is .88; two edits at the ends leave .77, one in the middle .69
     middle = truth.copy()
     middle[0, 5] = 3
-    by_bleu = [Verbatim().scores(written, truth)["bleu_verbatim"][0] for written in (one, two, middle)]
+    by_bleu = [Verbatim()._scores(written, truth)["bleu_verbatim"][0] for written in (one, two, middle)]
     assert by_bleu == [1, 1, 0]
 
 
