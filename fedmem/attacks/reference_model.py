@@ -36,7 +36,7 @@ class ReferenceModel:
     >>> [ReferenceModel(by=by).scores(signals).round(2).tolist() for by in ("difference", "ratio")]
     [[[1.31, 3.31]], [[-0.35, -0.17]]]
 
-    References: Carlini et al. (2021), Extracting training data from large language models; Mireshghallah et al. (2022),
+    References: Carlini et al. (2021), Extracting training data from large language models. Mireshghallah et al. (2022),
     Quantifying privacy risks of masked language models using membership inference attacks.
     """
 

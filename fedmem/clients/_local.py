@@ -37,7 +37,7 @@ class LocalSgd(ABC):
         epochs: Passes over the client's rows in each round; ignored where `steps` is given.
         steps: Number of local steps in each round, cycling through the rows as often as needed.
         batch_size: Rows in a step; the last batch of an epoch may be smaller.
-        goldfish: k of the goldfish loss, for texts: about one token in k is left out of the training loss.
+        goldfish: k of the goldfish loss, for texts. About one token in k is left out of the training loss.
         goldfish_context: How many tokens before a token decide by their hash whether it is left out.
         deduplicate: Leave out rows that are duplicates of earlier rows of the same client: `exact` for equal rows,
             `near` for texts that share n-grams.
@@ -45,8 +45,8 @@ class LocalSgd(ABC):
 
     Guarantees:
 
-    - the goldfish loss leaves out the same tokens of a passage wherever it stands, in every run and epoch, so that no
-      repetition reveals them; the loss of a row is the mean over the others. What is measured asks for all tokens;
+    - the goldfish loss leaves out the same tokens of a passage wherever it stands, in every run and epoch. So no
+      repetition reveals them. The loss of a row is the mean over the others. What is measured asks for all tokens;
     - of duplicates the first is kept: own rows before audit examples. A client with fewer rows takes fewer steps and
       counts for less where clients count by size. The rule does not look at coins;
     - clipping acts on the mean gradient of a batch, not of each example. It steadies training and gives no privacy;

@@ -14,7 +14,7 @@ from fedmem.contracts.ragged import Ragged
 
 Ints = NDArray[np.int64]
 
-_REMEMBERED = 4096
+MAX_RESULTS = 4096
 """Lists of rows whose result is remembered at most."""
 
 
@@ -41,8 +41,8 @@ class Duplicates:
 
     Guarantees:
 
-    - of duplicates the first in the client's order is kept; a row is left out exactly if it is a duplicate of a row
-      that is kept;
+    - of duplicates the first in the client's order is kept. A row is left out exactly if it is a duplicate of a kept
+      row;
     - the result depends on the client's own rows alone, and keeps their order. At least one row is left of some.
 
     >>> codes = Duplicates(features=Ragged.of([[0], [1], [0], [2]]), overlap=1.0)
@@ -56,17 +56,17 @@ class Duplicates:
     def keep_first(self, rows: Ints) -> Ints:
         """The rows of a client without duplicates of earlier ones."""
         key = rows.tobytes()
-        kept = self._remembered.get(key)
+        kept = self._results.get(key)
         if kept is None:
             kept = rows[self._first_of_each(rows) if self._has_single_features else self._far_from_all_before(rows)]
             kept.flags.writeable = False
-            self._remembered[key] = kept
-            if len(self._remembered) > _REMEMBERED:
-                self._remembered.popitem(last=False)
+            self._results[key] = kept
+            if len(self._results) > MAX_RESULTS:
+                self._results.popitem(last=False)
         return kept
 
     @cached_property
-    def _remembered(self) -> OrderedDict[bytes, Ints]:
+    def _results(self) -> OrderedDict[bytes, Ints]:
         return OrderedDict()
 
     @cached_property

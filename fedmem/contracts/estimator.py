@@ -146,7 +146,7 @@ class View:
     `others` is the series of the other clients, where the place is the owner. `signals` has the values of signals, by
     the name of their measure, (R, Q, m) as well; NaN where a signal was not read. `quantities` are those of all signals
     and estimators that give some, for an estimator that declares `reads_quantities`. `initial` (R, m) are the losses of
-    the initial model of each run, at every place; None where the aggregate of round 0 was not observed.
+    the initial model of each run, at every place. It is None where the aggregate of round 0 was not observed.
     """
 
     round: int | None

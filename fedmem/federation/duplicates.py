@@ -1,4 +1,4 @@
-"""What makes two rows of the store duplicates: their content, or the n-grams of their tokens."""
+"""Features by which rows of the store are duplicates: their content, or the n-grams of their tokens."""
 
 from __future__ import annotations
 
@@ -67,12 +67,12 @@ def effects_of(duplicates: Duplicates, federation: Federation) -> tuple[tuple[st
         copies_left += len(kept) - int(np.isin(base, kept).sum())
     base_count, copy_count = sum(map(len, federation.base)), int((owners >= 0).sum())
     note = (
-        f"clients leave out duplicates among their rows: they train on {base_left} of {base_count} base rows, and on "
+        f"clients leave out duplicates among their rows. They train on {base_left} of {base_count} base rows, and on "
         f"{copies_left} of {copy_count} copies of audit examples where all of these are in"
     )
     lost = int((~is_left & (federation.audit.owner >= 0)).sum())
     warning = (
-        f"{lost} audit examples are duplicates of other rows of their clients, so that no client trains on them also "
-        "where they are in; their in and out runs hardly differ"
+        f"{lost} audit examples are duplicates of other rows of their clients. No client trains on them, also where "
+        "they are in, so that in and out runs hardly differ"
     )
     return (note,), (warning,) if lost else ()

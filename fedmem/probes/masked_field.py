@@ -30,10 +30,10 @@ class MaskedField:
     """Filling in of a masked field of a record, such as a city or a number, by the likelihood of the whole record.
 
     An adversary has a record of which one field is masked, as in scrubbed text, and knows which values it may have. It
-    puts in each candidate and takes the likelihood of the field and of all that follows, given what stands before it
-    (PII reconstruction and inference of Lukas et al., 2023). Candidates are all values of the template, or the true one
-    and `candidates` others drawn at random where there are more. Values that other audit examples have after the same
-    beginning are no candidates, since a model may have been trained on them.
+    puts in each candidate and takes the likelihood of the field and of all that follows, given what stands before it.
+    Lukas et al. (2023) call it inference and reconstruction of PII. Candidates are all values of the template, or the
+    true one and `candidates` others drawn at random where there are more. Values that other audit examples have after
+    the same beginning are no candidates, since a model may have been trained on them.
 
     - `masked_first`: 1 if the true value is more likely than every other, else 0;
     - `masked_rank`: 1 + the values that are more likely + half of those that are as likely;
@@ -44,8 +44,8 @@ class MaskedField:
     The guess adds one to the count of each token; without reference data (`population: 0`) all tokens are as frequent.
 
     A likely value is ranked high by any model. So each record is also asked for in runs whose coin left it out. The
-    label `place` says whose model it is (`owner` holds the record, `others` do not), and `coin` = `out` marks records
-    that the run did not train on. `summarise` gives means by kind and place, for each round and in the summary, and
+    label `place` says whose model it is: `owner` holds the record, `others` do not. `coin` = `out` marks records that
+    the run did not train on. `summarise` gives means by kind and place, for each round and in the summary, and
     `.difference`, in − out. Intervals and rounds are those of the probe `extraction`.
 
     Fields
@@ -56,7 +56,7 @@ class MaskedField:
     - `every`: look only at rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to look.
 
-    Guarantees: the candidates of a record are the same for all models; reads `kept`; nothing is changed; the readings
+    Guarantees: the candidates of a record are the same for all models; reads `kept`; nothing is changed. The readings
     of a model do not depend on other models. A likelihood of NaN gives NaN, of another candidate it does not count.
 
     Errors: `ComponentError` for data that are no text, for kinds that no injection has, and without any record of a
@@ -145,7 +145,7 @@ class MaskedField:
         after = tuple(row[len(text) : filled].tolist())
         return _MaskedRecord(
             subject=subject,
-            tokens=_padded([text[:first] + value + after for value in values]),
+            tokens=_pad([text[:first] + value + after for value in values]),
             first=first,
             log_frequency=np.array([log_frequencies[list(value)].sum() for value in values]),
         )
@@ -233,7 +233,7 @@ def _log_frequencies(federation: Federation) -> FloatArray:
     return np.log(counts / counts.sum())
 
 
-def _padded(texts: Sequence[Tokens]) -> IntArray:
+def _pad(texts: Sequence[Tokens]) -> IntArray:
     """(n, W) texts of tokens, -1 after their ends."""
     width = max(map(len, texts))
     return np.array([[*text, *[PADDING] * (width - len(text))] for text in texts], dtype=np.int64)

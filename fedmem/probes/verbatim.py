@@ -46,8 +46,8 @@ class Verbatim:
     four shared tokens. On words it is stricter for scattered edits, and it forgives parts in another order.
 
     Common texts are continued by any good model. So each text is also asked for in runs whose coin left it out. The
-    label `prefix` is k. The label `place` says whose model it is (`owner` holds the text, `others` do not), and
-    `coin` = `out` marks texts that the run did not train on.
+    label `prefix` is k. The label `place` says whose model it is: `owner` holds the text, `others` do not. `coin` =
+    `out` marks texts that the run did not train on.
 
     `summarise` gives means by kind, place and prefix, for each round and in the summary, and `.difference`, in − out.
     Intervals and rounds are those of the probe `extraction`.
@@ -72,8 +72,8 @@ class Verbatim:
     >>> Verbatim().prefixes
     (16,)
 
-    References: Carlini et al. (2021), Extracting training data from large language models; Carlini et al. (2023),
-    Quantifying memorization across neural language models; Ippolito et al. (2023), Preventing verbatim memorization in
+    References: Carlini et al. (2021), Extracting training data from large language models. Carlini et al. (2023),
+    Quantifying memorization across neural language models. Ippolito et al. (2023), Preventing verbatim memorization in
     language models gives a false sense of privacy.
     """
 

@@ -21,6 +21,6 @@ def _initial_models(estimators: Sequence[Estimator], observe: Observe) -> Iterat
             if isinstance(attack, MembershipAttack) and "initial" in attack_declaration(attack).reads:
                 yield Problem(
                     path="observe.levels",
-                    message=f"{kind_of(attack)} ({path}) reads the initial model, which is the aggregate of round 0, "
-                    "but the aggregate is not observed; add global, or leave the attack out",
+                    message=f"{kind_of(attack)} ({path}) reads the initial model, the aggregate of round 0, which is "
+                    "not observed; add global, or leave the attack out",
                 )

@@ -25,9 +25,9 @@ class MinK(ObservedRounds):
     """The mean over the share `k` of the tokens of a text that score lowest; the tokens that are asked for count.
 
     - `min_k`: a token scores log p, in nats, up to 0 (Min-K%). With k = 1 it is minus the loss.
-    - `min_k_plus_plus`: a token scores (log p − μ) / σ (Min-K%++). μ and σ are the mean and the standard deviation of
-      log p under the model's own distribution of that token. So a token that is improbable since many are possible
-      scores no lower than one that is probable since few are.
+    - `min_k_plus_plus`: a token scores (log p − μ) / σ, which is Min-K%++. Here μ and σ are the mean and the standard
+      deviation of log p under the model's own distribution of that token. So a token that is improbable since many are
+      possible scores no lower than one that is probable since few are.
 
     Both are higher for texts that look trained on. Of n tokens max(1, ⌊k n⌋) count. A row with a single label has one
     token.
@@ -44,7 +44,7 @@ class MinK(ObservedRounds):
     >>> MinK().k
     0.2
 
-    References: Shi et al. (2024), Detecting pretraining data from large language models; Zhang et al. (2024),
+    References: Shi et al. (2024), Detecting pretraining data from large language models. Zhang et al. (2024),
     Min-K%++: improved baseline for detecting pre-training data from large language models.
     """
 

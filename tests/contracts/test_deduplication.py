@@ -32,7 +32,7 @@ def test_near_duplicates_are_those_of_the_definition(overlap: float) -> None:
         assert duplicates.keep_first(rows).tolist() == plain(features, overlap, rows.tolist())
 
 
-def test_exact_duplicates_keep_the_first_in_the_order_of_the_client() -> None:
+def test_exact_duplicates_keep_the_first_in_the_own_order() -> None:
     numbers = [[0], [1], [0], [2], [1]]
     duplicates = Duplicates(features=Ragged.of(numbers), overlap=1.0)
     for rows in ([], [4, 1, 3], [2, 0, 3, 4, 1], [1, 1, 1]):
@@ -55,11 +55,11 @@ def test_a_row_left_out_takes_no_other_with_it() -> None:
 
 
 def test_results_are_remembered_read_only_and_few(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deduplication, "_REMEMBERED", 2)
+    monkeypatch.setattr(deduplication, "MAX_RESULTS", 2)
     duplicates: Any = Duplicates(features=Ragged.of([[0], [0], [1]]), overlap=1.0)
     found = [duplicates.keep_first(np.array(rows)) for rows in ([0, 1], [1, 2], [2, 0])]
     assert [one.tolist() for one in found] == [[0], [1, 2], [2, 0]]
-    assert len(duplicates._remembered) == 2
+    assert len(duplicates._results) == 2
     assert duplicates.keep_first(np.array([2, 0])) is found[2]
     with pytest.raises(ValueError, match="read-only"):
         found[2][0] = 5

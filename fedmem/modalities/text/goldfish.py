@@ -17,8 +17,9 @@ _SHIFTS = np.uint64(30), np.uint64(27), np.uint64(31)
 def goldfish_targets(inputs: Ints, targets: Ints, k: int, context: int) -> Ints:
     """The targets (n, L) of rows of tokens `inputs` (n, L), -1 where the token is left out of the loss.
 
-    A target is left out where a hash of the `context` tokens before it is divisible by k (Hans et al., 2024), so about
-    one in k is. The first `context` − 1 targets of a row have too few tokens before them and are never left out.
+    A target is left out where a hash of the `context` tokens before it is divisible by k (Hans et al., 2024). That is
+    about one target in k. The first `context` − 1 targets of a row have too few tokens before them, and are never left
+    out.
 
     Guarantees:
 
