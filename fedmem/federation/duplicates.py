@@ -28,7 +28,9 @@ def duplicates_of(client: ClientAlgorithm, store: Examples) -> Duplicates | None
     if rule is None:
         return None
     if rule.by == "exact":
-        return Duplicates(features=Ragged.of(_content_numbers(store)[:, None]), overlap=1.0)
+        return Duplicates(
+            features=Ragged.split(_content_numbers(store), np.ones(len(store), dtype=np.int64)), overlap=1.0
+        )
     return Duplicates(features=_ngrams(texts(store.inputs.astype(np.int64), store.targets)), overlap=rule.overlap)
 
 

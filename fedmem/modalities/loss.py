@@ -83,3 +83,26 @@ def over_what_is_asked(values: NDArray[Any], targets: NDArray[np.int64]) -> NDAr
     is_asked = targets != UNASKED
     with np.errstate(invalid="ignore"):
         return np.asarray(np.where(is_asked, values, 0.0).sum(axis=-1) / is_asked.sum(axis=-1))
+
+
+def lowest_of_what_is_asked(values: NDArray[Any], targets: NDArray[np.int64], k: float) -> NDArray[Any]:
+    """(T, n) the means of the lowest share `k` of the values (T, n, L) that are asked for, at least of one.
+
+    NaN where nothing is asked, and where any of these values is NaN. Values (T, n) of single labels are their means.
+
+    >>> lowest_of_what_is_asked(np.array([[[-4.0, -1.0, -2.0, -9.0]]]), np.array([[5, 5, 5, -1]]), 0.7).tolist()
+    [[-3.0]]
+    """
+    if targets.ndim == 1:
+        return values
+    is_asked = targets != UNASKED
+    asked = is_asked.sum(axis=1)
+    # a product that should be whole may come out a bit below
+    count = np.maximum(1, np.floor(k * asked + 1e-9).astype(np.int64))
+    # NaN before all others, so that it counts
+    keys = np.where(is_asked, np.where(np.isnan(values), -np.inf, values), np.inf)
+    order = np.argsort(keys, axis=-1, kind="stable")
+    ordered = np.take_along_axis(values, order, axis=-1)
+    is_counted = np.arange(values.shape[-1]) < count[:, None]
+    means = np.where(is_counted, ordered, 0.0).sum(axis=-1) / count
+    return np.asarray(np.where(asked > 0, means, np.nan))

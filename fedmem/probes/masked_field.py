@@ -230,7 +230,7 @@ def _log_frequencies(federation: Federation) -> FloatArray:
     rows = federation.population
     tokens = np.concatenate([rows.inputs[:, :1].ravel(), rows.targets[rows.targets != UNASKED]]).astype(np.int64)
     counts = np.bincount(tokens, minlength=federation.num_classes) + 1
-    return np.log(counts / counts.sum())
+    return np.asarray(np.log(counts / counts.sum()))
 
 
 def _pad(texts: Sequence[Tokens]) -> IntArray:

@@ -114,7 +114,7 @@ class Verbatim:
         return summed_up(measurements, self.measures, at_last_participation(measurements))
 
     def _passages(self, federation: Federation) -> list[_Passages]:
-        """What is asked for: texts that are cut at the same places together."""
+        """The texts that are asked for, those that are cut at the same places together."""
         require_texts(federation, "verbatim")
         audit = federation.audit
         subjects = subjects_of_kinds(federation, self.kinds, np.ones(len(audit), dtype=bool))
@@ -153,7 +153,9 @@ class Verbatim:
         truth = tokens[:, passages.cut :]
         written = continue_greedily(model, tokens[:, : passages.cut], truth.shape[1])
         for metric, values in self._scores(written, truth).items():
-            extra = {"prefix": passages.prefix} | ({"near": self.near} if metric == "near_verbatim" else {})
+            extra: dict[str, LabelValue | None] = {"prefix": passages.prefix}
+            if metric == "near_verbatim":
+                extra["near"] = self.near
             for row, value in zip(rows, values.tolist(), strict=True):
                 yield passages.subjects[row], metric, float(value), extra
 

@@ -9,10 +9,10 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Gt, Le
 
-from fedmem.contracts.arrays import FloatArray, IntArray
+from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.signal import SignalContext, signal_measures
-from fedmem.modalities.loss import UNASKED
+from fedmem.modalities.loss import lowest_of_what_is_asked
 from fedmem.signals._observed_rounds import ObservedRounds
 from fedmem.signals._softmax import labels_among, log_probabilities
 
@@ -82,7 +82,7 @@ class MinK(ObservedRounds):
         log_p = log_probabilities(logits)
         own = np.take_along_axis(log_p, labels_among(logits, targets), axis=-1)[..., 0]
         scores = {"min_k": own, "min_k_plus_plus": z_scores(own, log_p)}
-        return {name: lowest_mean(values, targets, self.k) for name, values in scores.items()}
+        return {name: lowest_of_what_is_asked(values, targets, self.k) for name, values in scores.items()}
 
 
 def z_scores(own: FloatArray, log_p: FloatArray) -> FloatArray:
@@ -96,26 +96,3 @@ def z_scores(own: FloatArray, log_p: FloatArray) -> FloatArray:
     mean = (p * finite).sum(axis=-1)
     deviation = np.sqrt((p * (finite - mean[..., None]) ** 2).sum(axis=-1))
     return np.asarray((own - mean) / np.maximum(deviation, SMALLEST_DEVIATION))
-
-
-def lowest_mean(values: FloatArray, targets: IntArray, k: float) -> FloatArray:
-    """(T, n) the means of the lowest share `k` of the values (T, n, L) that are asked for, at least of one.
-
-    NaN where nothing is asked, and where any of these values is NaN. Values (T, n) of single labels are their means.
-
-    >>> lowest_mean(np.array([[[-4.0, -1.0, -2.0, -9.0]]]), np.array([[5, 5, 5, -1]]), 0.7).tolist()
-    [[-3.0]]
-    """
-    if targets.ndim == 1:
-        return values
-    is_asked = targets != UNASKED
-    asked = is_asked.sum(axis=1)
-    # a product that should be whole may come out a bit below
-    count = np.maximum(1, np.floor(k * asked + 1e-9).astype(np.int64))
-    # NaN before all others, so that it counts
-    keys = np.where(is_asked, np.where(np.isnan(values), -np.inf, values), np.inf)
-    order = np.argsort(keys, axis=-1, kind="stable")
-    ordered = np.take_along_axis(values, order, axis=-1)
-    is_counted = np.arange(values.shape[-1]) < count[:, None]
-    means = np.where(is_counted, ordered, 0.0).sum(axis=-1) / count
-    return np.asarray(np.where(asked > 0, means, np.nan))

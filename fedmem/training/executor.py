@@ -228,7 +228,7 @@ def training_targets(client: ClientAlgorithm, store: Examples) -> IntArray:
     if targets_of is None:
         return store.targets
     with Guard("client", client, "training_targets") as guard:
-        targets = targets_of(store)
+        targets: object = targets_of(store)
         like = store.targets
         if not isinstance(targets, np.ndarray) or (targets.shape, targets.dtype) != (like.shape, like.dtype):
             guard.reject(f"it returned {a_kind(targets)}, should be int64 of shape {like.shape}")

@@ -11,17 +11,17 @@ import pytest
 
 from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.attacks.reference_model import ReferenceModel
-from fedmem.contracts.arrays import FloatArray
+from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.attack import Signals
 from tests.attacks.membership_helpers import everything, null_aucs
 from tests.banks import coins, signals
 
 
-def shown(loss: FloatArray, reference: FloatArray, is_in: FloatArray | None = None) -> Signals:
+def shown(loss: FloatArray, reference: FloatArray, is_in: BoolArray | None = None) -> Signals:
     """What the attack sees of models with these losses."""
     with np.errstate(divide="ignore"):
         margin = np.where(loss == 0, np.inf, -np.log(np.expm1(loss)))
-    coin = np.ones(loss.shape, bool) if is_in is None else is_in
+    coin: BoolArray = np.ones(loss.shape, dtype=bool) if is_in is None else is_in
     return replace(signals(margin, coin), initial=reference)
 
 

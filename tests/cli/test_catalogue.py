@@ -134,7 +134,15 @@ def test_printed_example_of_show_can_be_pasted_into_a_scenario(family: str, kind
     if kind == "mechanism":
         pasted["strategy"] = {"kind": "dp_fedavg", "noise_multiplier": 1.0, "expected_cohort_size": 4}
     if field == "estimators" and family == "attack":  # some read signals, which such a scenario has
-        names = ("noise_robustness", "entropy", "last_layer_norm", "update_alignment", "grad_norm", "probabilities")
+        names = (
+            "noise_robustness",
+            "entropy",
+            "last_layer_norm",
+            "update_alignment",
+            "grad_norm",
+            "probabilities",
+            "min_k",
+        )
         pasted["signals"] = [{"kind": name} for name in names]
     if kind == "noise_ceiling":
         pasted["twins"] = 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,7 +135,7 @@ def test_learning_rate_decays_between_rounds_not_within(executor: type) -> None:
 
 
 @pytest.mark.parametrize("options", [{"epochs": 4}, {"steps": 20}])
-def test_every_epoch_has_an_order_of_its_own(options: dict[str, int]) -> None:
+def test_every_epoch_has_an_order_of_its_own(options: dict[str, Any]) -> None:
     batches = Sgd(batch_size=5, **options).batches(23, np.random.default_rng(0))
     epochs = [epoch[epoch >= 0].tolist() for epoch in batches.reshape(4, 25)]
     assert [sorted(epoch) for epoch in epochs] == [list(range(23))] * 4, "each row once in an epoch"

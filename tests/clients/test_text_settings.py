@@ -66,14 +66,12 @@ def test_executors_train_as_on_rows_masked_by_hand(cls: Any, passages: Examples)
     client, plain, model = cls(**settings), cls(**{**settings, "goldfish": None}), reader()
     by_hand = replace(passages, targets=goldfish_targets(passages.inputs, passages.targets, 2, 3))
     tasks = make_tasks(client, initial(model), [10, 7, 10], np.random.default_rng(2))
-    found = {executor: executor(model, client, passages).train(tasks) for executor in (OneByOne, Stacked)}
-    for executor, done in found.items():
-        expected = executor(model, plain, by_hand).train(tasks)
-        assert same([one.outcome.sent for one in done], [one.outcome.sent for one in expected])
-        unmasked = executor(model, plain, passages).train(tasks)
-        assert not same([one.outcome.sent for one in done], [one.outcome.sent for one in unmasked])
-    for one, other in zip(found[OneByOne], found[Stacked], strict=True):
-        for name, value in one.outcome.sent.items():
+    done, stacked = (executor(model, client, passages).train(tasks) for executor in (OneByOne, Stacked))
+    sent = [one.outcome.sent for one in done]
+    assert same(sent, [one.outcome.sent for one in OneByOne(model, plain, by_hand).train(tasks)])
+    assert not same(sent, [one.outcome.sent for one in OneByOne(model, plain, passages).train(tasks)])
+    for one, other in zip(sent, stacked, strict=True):
+        for name, value in one.items():
             torch.testing.assert_close(other.outcome.sent[name], value)
 
 

@@ -22,10 +22,13 @@ from fedmem.contracts.probe import Probe
 from tests.lab import Lab, measured
 from tests.language import text_federation
 
-NESTED: dict[str, dict[str, Any]] = {"leakage": {"attack": InvertingGradients(steps=3)}}
+NESTED: dict[str, dict[str, Any]] = {
+    "leakage": {"attack": InvertingGradients(steps=3)},
+    "verbatim": {"prefixes": (2,)},
+}
 """What a probe needs that has no default, by kind."""
 
-FEDERATIONS = {"Extraction": text_federation}
+FEDERATIONS = dict.fromkeys(("Extraction", "Verbatim", "MaskedField"), text_federation)
 """Probes that read texts, by class; all others read pictures."""
 
 OVER_RUNS = {

@@ -10,7 +10,7 @@ from torch.func import functional_call
 from torch.nn.functional import cross_entropy
 
 from fedmem.contracts.data import Examples
-from fedmem.modalities.loss import example_losses, log_likelihoods, mean_loss
+from fedmem.modalities.loss import example_losses, log_likelihoods, lowest_of_what_is_asked, mean_loss
 from tests.training.sequences_helpers import Counts, L, V, loss_by_hand, params_of, passages, told
 
 
@@ -75,3 +75,23 @@ def test_several_places_of_an_example_count_as_their_mean() -> None:
     outputs, targets = torch.randn(2, 3, 4, 5), torch.randint(0, 5, (2, 3, 4))
     expected = -cross_entropy(outputs.flatten(0, 2), targets.flatten(), reduction="none").view(2, 3, 4).mean(dim=2)
     torch.testing.assert_close(log_likelihoods(outputs, targets), expected)
+
+
+def test_lowest_share_is_at_least_one_token() -> None:
+    values = np.array([[[-1.0, -5.0, -3.0, -2.0, -100.0]]])
+    targets = np.array([[7, 7, 7, 7, -1]])
+    expected = {0.01: -5, 0.25: -5, 0.49: -5, 0.5: -4, 0.74: -4, 0.75: -10 / 3, 1.0: -11 / 4}
+    assert {k: lowest_of_what_is_asked(values, targets, k).item() for k in expected} == pytest.approx(expected)
+    # 0.29 of 100 is 28.999999999999996 in floating point, and 29 tokens
+    many = -np.arange(100.0)[None, None]
+    assert lowest_of_what_is_asked(many, np.zeros((1, 100), dtype=np.int64), 0.29).item() == -np.arange(71, 100).mean()
+
+
+def test_ties_nan_nothing_asked_and_single_labels() -> None:
+    targets = np.array([[1, 1, 1], [-1, -1, -1], [1, -1, -1]])
+    values = np.array([[[-2.0, -2.0, -1.0], [0.0, 0.0, 0.0], [-3.0, np.nan, np.nan]]])
+    found = lowest_of_what_is_asked(values, targets, 0.67)[0]
+    assert found[[0, 2]].tolist() == [-2.0, -3.0]
+    assert np.isnan(found[1])
+    assert np.isnan(lowest_of_what_is_asked(np.array([[[-2.0, np.nan, -1.0]]]), targets[:1], 0.1)).all()
+    assert lowest_of_what_is_asked(np.array([[-2.0, -1.0]]), np.array([3, 4]), 0.1).tolist() == [[-2.0, -1.0]]

@@ -111,7 +111,7 @@ def test_cross_client_extraction_needs_the_aggregate(
     lab: Lab, local: list[Transition], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Owners and aggregates continue what was in; other clients and runs without the text do not."""
-    summary = {
+    summary: dict[tuple[object, ...], Reading] = {
         (one.level, one.reading.metric, one.reading.labels.get("place"), one.reading.labels.get("coin")): one.reading
         for one in Verbatim().summarise(measured(knowing(lab, local, monkeypatch)), 0)
         if one.scope == "summary"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from fedmem.signals.min_k import MinK, lowest_mean, z_scores
+from fedmem.signals.min_k import MinK, z_scores
 from tests.signals.signals_helpers import Bench
 
 
@@ -44,26 +44,6 @@ def test_distributions_without_spread_are_decided() -> None:
     assert z_scores(np.array([0.0]), sure).tolist() == [0.0]
     assert z_scores(np.array([-800.0]), np.array([[0.0, -800.0, -900.0]])) < -1e6
     assert np.isnan(z_scores(np.array([np.nan]), np.full((1, 3), np.nan))).all()
-
-
-def test_lowest_share_is_at_least_one_token() -> None:
-    values = np.array([[[-1.0, -5.0, -3.0, -2.0, -100.0]]])
-    targets = np.array([[7, 7, 7, 7, -1]])
-    expected = {0.01: -5, 0.25: -5, 0.49: -5, 0.5: -4, 0.74: -4, 0.75: -10 / 3, 1.0: -11 / 4}
-    assert {k: lowest_mean(values, targets, k).item() for k in expected} == pytest.approx(expected)
-    # 0.29 of 100 is 28.999999999999996 in floating point, and 29 tokens
-    many = -np.arange(100.0)[None, None]
-    assert lowest_mean(many, np.zeros((1, 100), dtype=np.int64), 0.29).item() == -np.arange(71, 100).mean()
-
-
-def test_ties_nan_nothing_asked_and_single_labels() -> None:
-    targets = np.array([[1, 1, 1], [-1, -1, -1], [1, -1, -1]])
-    values = np.array([[[-2.0, -2.0, -1.0], [0.0, 0.0, 0.0], [-3.0, np.nan, np.nan]]])
-    found = lowest_mean(values, targets, 0.67)[0]
-    assert found[[0, 2]].tolist() == [-2.0, -3.0]
-    assert np.isnan(found[1])
-    assert np.isnan(lowest_mean(np.array([[[-2.0, np.nan, -1.0]]]), targets[:1], 0.1)).all()
-    assert lowest_mean(np.array([[-2.0, -1.0]]), np.array([3, 4]), 0.1).tolist() == [[-2.0, -1.0]]
 
 
 def test_values_are_those_of_a_loop_over_tokens(bench: Bench) -> None:

@@ -57,7 +57,7 @@ def common_prefixes(texts: Ints, others: Ints) -> Ints:
     >>> common_prefixes(np.array([[1, 2, 3], [0, 2, 3]]), np.array([[1, 2, 4], [1, 2, 3]])).tolist()
     [2, 0]
     """
-    return np.logical_and.accumulate(texts == others, axis=1).sum(axis=1)
+    return np.asarray(np.logical_and.accumulate(texts == others, axis=1).sum(axis=1))
 
 
 def edit_distances(texts: Ints, others: Ints) -> Ints:

@@ -40,9 +40,9 @@ def goldfish_targets(inputs: Ints, targets: Ints, k: int, context: int) -> Ints:
         return masked
     # the tokens up to place i are those before target i
     count = length - context + 1
-    state = np.full((len(inputs), count), _START)
+    state: NDArray[np.uint64] = np.full((len(inputs), count), _START)
     for place in range(context):
-        state = _mix(state ^ inputs[:, place : place + count].astype(np.uint64))
+        state = _mix(np.bitwise_xor(state, inputs[:, place : place + count].astype(np.uint64)))
     masked[:, context - 1 :][state % np.uint64(k) == 0] = PADDING
     return masked
 

@@ -12,7 +12,7 @@ from fedmem.modalities.text.windows import inputs_and_targets
 def masked(tokens: list[int], k: int = 2, context: int = 3) -> list[bool]:
     """Which tokens of one text, its first left out, are left out of the loss."""
     inputs, targets = inputs_and_targets(np.array([tokens]))
-    return (goldfish_targets(inputs, targets, k, context)[0] == -1).tolist()
+    return [target == -1 for target in goldfish_targets(inputs, targets, k, context)[0].tolist()]
 
 
 def test_passage_has_one_mask_wherever_it_stands() -> None:
