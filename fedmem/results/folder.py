@@ -216,15 +216,3 @@ def _sync(place: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def reason_missing(folder: Path) -> str:
-    """Why this is no finished run, and which one may be meant."""
-    if not os.path.lexists(folder):
-        return "there is no such folder; give the folder runs/<scenario>/<id>, which `fedmem run` prints"
-    folders = [folder.parent] if folder.is_file() else [*folder.glob("*"), *folder.glob("*/*")]
-    runs = [str(place) for place in sorted(folders) if is_finished(place)]
-    meant = f", such as {runs[0]}" if runs else ""
-    if folder.is_file():
-        return f"it is a file; give the folder of the run{meant or ' runs/<scenario>/<id>'}"
-    return f"it holds no manifest.json; give the folder runs/<scenario>/<id>{meant}"
