@@ -96,8 +96,9 @@ def written(precision: str, quick: bool) -> Trained:
         estimate(bank, scenario.estimators, scenario.bootstrap)
         seconds.append(time.perf_counter())
     values = sum(block.size * (2 * block.dtype.itemsize + 1) for block in bank.evidence)
-    memory = {"start": np.array(start), "peak": np.array(_largest_memory()), "values": np.array(values)}
-    return Trained(params={**memory, "seconds": np.diff(seconds)}, value=float(size))
+    memory: dict[str, Any] = {"start": np.array(start), "peak": np.array(_largest_memory()), "values": np.array(values)}
+    memory["seconds"] = np.diff(seconds)
+    return Trained(params=memory, value=float(size))
 
 
 def _largest_memory() -> int:
@@ -133,7 +134,7 @@ def _value(
 
 
 @cache
-def _examples(seed: int, examples: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _examples(seed: int, examples: int) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """The logits of a mean model, which grow towards the label, and the labels."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(CLASSES, size=examples)
@@ -155,9 +156,9 @@ def _outputs(
         mean, labels = _examples(seed, examples)
         rng = np.random.default_rng([seed, round_number, *(runs if round_number else ())])
         noise = rng.normal(0, 0.5, (len(runs) if round_number else 1, *mean.shape))
-        logits = (mean * (0.1 + round_number / 5) + noise).astype(np.float32)
-        margin, correct = answers(logits, labels)
-        margin = round_margins(margin) if rounded else margin
+        logits: NDArray[Any] = (mean * (0.1 + round_number / 5) + noise).astype(np.float32)
+        exact, correct = answers(logits, labels)
+        margin = round_margins(exact) if rounded else exact
         values = {"margin": margin, "loss": losses_of_stored(margin), "correct": correct}
         _LAST[key] = {name: np.broadcast_to(value, (len(runs), examples)) for name, value in values.items()}
     return _LAST[key]

@@ -108,7 +108,7 @@ class Transition:
 
 @dataclass(frozen=True, kw_only=True)
 class EvidenceHead:
-    """What evidence is about.
+    """The models and the examples of evidence.
 
     - `run`, `client` (T,) int32 (NO_CLIENT at level `global`).
     - `rows` (n,): the numbers of the examples in their set; None where they are all of it.

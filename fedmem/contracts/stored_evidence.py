@@ -44,17 +44,17 @@ class StoredEvidence(Evidence):
             object.__setattr__(self, name, value)
 
     @property
-    def loss(self) -> FloatArray:  # type: ignore[override]
+    def loss(self) -> FloatArray:
         """(T, n), read now."""
         return self._read("loss")
 
     @property
-    def margin(self) -> FloatArray:  # type: ignore[override]
+    def margin(self) -> FloatArray:
         """(T, n), read now."""
         return self._read("margin")
 
     @property
-    def correct(self) -> BoolArray | FloatArray:  # type: ignore[override]
+    def correct(self) -> BoolArray | FloatArray:
         """(T, n), read now."""
         return self._read("correct")
 
@@ -91,8 +91,8 @@ def join_evidence(blocks: Sequence[Evidence]) -> Evidence:
         return np.concatenate([getattr(block, name) for block in blocks])
 
     if not any(isinstance(block, StoredEvidence) for block in blocks):
-        arrays = {name: values(name) for name in ("loss", "margin", "correct")}
-        return replace(first, run=run, client=client, **arrays)
+        loss, margin, correct = (values(name) for name in ("loss", "margin", "correct"))
+        return replace(first, run=run, client=client, loss=loss, margin=margin, correct=correct)
     return StoredEvidence(
         EvidenceHead(round=first.round, level=first.level, set=first.set, run=run, client=client, rows=first.rows),
         examples=first.shape[1],

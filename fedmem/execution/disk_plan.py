@@ -1,7 +1,7 @@
 """The disk space of the folder of a run, file by file, before anything is trained.
 
-Small files are written in full, to a temporary folder. Those of models are counted in rows. A row of evidence takes
-almost what its random bits take: the lower bytes of its floats do not compress, and all other columns nearly vanish.
+Small files are written in full, to a temporary folder. Those of models are counted in rows. The lower bytes of floats
+do not compress, and decide the size of evidence. Its other columns nearly vanish.
 The constants below are measured. A test compares the sums with folders of finished runs.
 """
 
@@ -225,6 +225,6 @@ def _report(scenario: Scenario, kinds: int) -> int:
     """Bytes of the figures and the page, roughly."""
     estimators = [part for whole in scenario.estimators for _, part in nested_components(whole, "")]
     drawn = [item for part in estimators for item in measures_of(part) if item.headline and not item.section]
-    rebuilt = any(item.section == "reconstruction" for probe in scenario.probes for item in measures_of(probe))
+    has_sheet = any(item.section == "reconstruction" for probe in scenario.probes for item in measures_of(probe))
     figure = FIGURE + kinds * (CURVE + 1000 * len(scenario.observed_rounds))
-    return round(PAGE_OF_REPORT + figure * (FIGURES * len(drawn) + len(scenario.probes)) + SHEET * rebuilt)
+    return round(PAGE_OF_REPORT + figure * (FIGURES * len(drawn) + len(scenario.probes)) + SHEET * has_sheet)

@@ -126,7 +126,7 @@ def losses(margin: FloatArray) -> FloatArray:
         return np.logaddexp(0.0, -margin)
 
 
-def round_margins(margin: FloatArray) -> NDArray[np.float32]:
+def round_margins(margin: FloatArray) -> NDArray[Any]:
     """Margins in float32. Finite ones stay finite: those beyond its range become its largest number.
 
     >>> round_margins(np.array([1e300, -np.inf, np.nan, 1.0])).tolist()
@@ -136,7 +136,7 @@ def round_margins(margin: FloatArray) -> NDArray[np.float32]:
     return np.where(np.isinf(margin), margin, np.clip(margin, -limit, limit)).astype(np.float32)
 
 
-def losses_of_stored(margin: NDArray[np.floating]) -> FloatArray:
+def losses_of_stored(margin: NDArray[Any]) -> FloatArray:
     """Losses of margins, in their precision. Those of margins in float32 are formed in float64 and rounded.
 
     A loss is near 0 where an example is fitted well. There it is exp(-margin), whose relative error in float32 is about

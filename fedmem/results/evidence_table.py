@@ -122,7 +122,7 @@ def _read_block(file: pq.ParquetFile, block: Mapping[str, Any], start: int, stor
     values = {name: _values(columns_of_block, name, block) for name in _VALUES}
     head = EvidenceHead(round=block["round"], level=block["level"], set=block["set"], run=run, client=client, rows=rows)
     if stored is None:
-        return Evidence(**vars(head), **values)
+        return Evidence(**{**vars(head), **values})
     return StoredEvidence(
         head,
         examples=examples,
@@ -143,7 +143,7 @@ def _values(columns: Mapping[str, NDArray[Any]], name: str, block: Mapping[str, 
     return margin if name == "margin" else losses_of_stored(margin)
 
 
-def fill_losses(table: pa.Table) -> pa.Table:
+def with_losses(table: pa.Table) -> pa.Table:
     """The table with the losses that are not stored, which follow from margins in float32."""
     import pyarrow as pa
 

@@ -44,7 +44,7 @@ from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Bank, SignalEvidence
 from fedmem.contracts.measurement import Level, Measurement
 from fedmem.errors import FolderError, RunError
-from fedmem.results.evidence_table import fill_losses, read_evidence
+from fedmem.results.evidence_table import read_evidence, with_losses
 from fedmem.results.examples import FILE as EXAMPLES
 from fedmem.results.examples import ExampleNames, describe, read_names, with_class_names, with_names
 from fedmem.results.folder import is_finished, reason_missing
@@ -297,7 +297,7 @@ class Run(RunViews):
         with _name_broken_file(self.path / f"{name}.parquet") as file:
             table = pq.read_table(file)
             if name == "evidence":
-                table = fill_losses(table)
+                table = with_losses(table)
             frame: pd.DataFrame = table.to_pandas()
             _check_counts(len(frame), self.manifest["rows"][name])
         if name == "measurements":

@@ -59,8 +59,8 @@ def _needed_levels(component: object, path: str, observe: Observe) -> Iterator[P
         if missing:
             yield Problem(
                 path=f"observe.{name}.levels",
-                message=f"{kind} ({path}) needs the outputs of models on the {words} at level {missing}, but they are "
-                f"evaluated at level {' and '.join(levels)} alone; add {missing}, or leave {kind} out",
+                message=f"{kind} ({path}) needs the outputs of models on the {words} at level {missing}. Models are "
+                f"evaluated on it at level {' and '.join(levels)} alone; add {missing}, or leave {kind} out",
             )
 
 

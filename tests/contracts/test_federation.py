@@ -91,6 +91,7 @@ def changed(federation: Federation) -> dict[str, list[Federation]]:
         "modality": [Tables(blocks=(1, 2)), Tables(blocks=(2, 1))],
         "client_names": [("ada", "ben"), ("ben", "ada")],
         "learnt": [("ranges",)],
+        "test_rows": [np.array([0])],
         "class_names": [("cat", "dog"), ("dog", "cat")],
         "notes": [("audit: 3 rows",), ("audit: 4 rows",)],
         "warnings": [("audit: 3 copies are cut",), ("audit: 4 copies are cut",)],

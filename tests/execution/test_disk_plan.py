@@ -103,8 +103,8 @@ def test_thousands_of_test_rows_are_planned_without_training(tmp_path: Path) -> 
         scenario = tiny(observe=observe, dataset=DATA | {"test": 2000}, runs=8, population=0, injections=[], rounds=1)
         federation = build(scenario)
         [first, last] = [b for b in simulate(scenario, federation).bank.evidence if b.set == "test"]
-        margin = rng.normal(0, 4, first.shape)
-        margin = round_margins(margin) if precision == "float32" else margin
+        exact = rng.normal(0, 4, first.shape)
+        margin = round_margins(exact) if precision == "float32" else exact
         last = replace(last, margin=margin, loss=losses_of_stored(margin), correct=margin > 0)
         write_evidence(tmp_path, [first, last])
         written = (tmp_path / "evidence.parquet").stat().st_size

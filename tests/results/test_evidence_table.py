@@ -11,45 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from fedmem.contracts.evidence import Evidence
-from fedmem.contracts.stored_evidence import StoredEvidence, join_evidence
+from fedmem.contracts.stored_evidence import StoredEvidence
 from fedmem.errors import RunError
-from fedmem.modalities.scores import losses, losses_of_stored, round_margins
-from fedmem.results.evidence_table import evidence_rows, fill_losses, read_evidence, write_evidence
+from fedmem.modalities.scores import losses_of_stored, round_margins
+from fedmem.results.evidence_table import evidence_rows, read_evidence, with_losses, write_evidence
+from tests.results.evidence_helpers import assert_same, block, rounded
 from tests.results.read_helpers import bank
-
-NAMES = ("run", "client", "loss", "margin", "correct")
-
-
-def block(name: str = "test", models: int = 3, rows: Any = None, **changes: Any) -> Evidence:
-    rng = np.random.default_rng(models)
-    margin = rng.normal(0, 20, (models, 4))
-    if models:
-        margin[0] = [np.nan, np.inf, -np.inf, 1e300]
-    values: dict[str, Any] = {"loss": losses(margin), "margin": margin, "correct": margin > 0}
-    run = np.arange(models, dtype=np.int32)
-    common: dict[str, Any] = {"round": 1, "level": "local", "set": name, "run": run, "client": run + 4, "rows": rows}
-    return Evidence(**common | values | changes)
-
-
-def rounded(**changes: Any) -> Evidence:
-    margin = round_margins(block(**changes).margin)
-    return block(**changes, margin=margin, loss=losses_of_stored(margin))
-
-
-def assert_same(one: Evidence, two: Evidence) -> None:
-    assert (one.round, one.level, one.set, one.shape, one.dtype) == (
-        two.round,
-        two.level,
-        two.set,
-        two.shape,
-        two.dtype,
-    )
-    for name in NAMES:
-        first, second = getattr(one, name), getattr(two, name)
-        assert first.dtype == second.dtype
-        np.testing.assert_array_equal(first, second)
-    assert (one.rows is None) == (two.rows is None)
-    assert one.rows is None or one.rows.tolist() == (two.rows if two.rows is None else two.rows.tolist())
 
 
 def blocks() -> list[Evidence]:
@@ -85,12 +52,12 @@ def test_losses_of_rounded_margins_are_not_stored(tmp_path: Path) -> None:
     write_evidence(tmp_path, [block("audit"), rounded()])
     table = pq.read_table(tmp_path / "evidence.parquet")
     assert table.column("loss").null_count == rounded().size
-    whole = fill_losses(table)
+    whole = with_losses(table)
     assert whole.column("loss").null_count == 0
     found = whole.column("loss").to_numpy()
     np.testing.assert_array_equal(found[:12], block("audit").loss.ravel())
     np.testing.assert_array_equal(found[12:], rounded().loss.ravel())
-    assert fill_losses(whole) is whole
+    assert with_losses(whole) is whole
 
 
 def test_rounded_margins_take_a_third_of_the_room(tmp_path: Path) -> None:
@@ -126,19 +93,6 @@ def test_stored_values_are_read_block_by_block(tmp_path: Path, monkeypatch: pyte
     assert parts[1].margin[0, 3] == 1e300, "what was read last is not read again"
     assert parts[2].correct.shape == (2, 4)
     assert read == [([1], ["margin"]), ([2], ["correct"])]
-
-
-def test_joined_blocks_stay_in_their_files(tmp_path: Path) -> None:
-    for name, models in (("a", 3), ("b", 5)):
-        (tmp_path / name).mkdir()
-        write_evidence(tmp_path / name, [rounded(models=models)])
-    stored = [next(iter(read_evidence(tmp_path / name / "evidence.parquet", in_memory=0))) for name in ("a", "b")]
-    joined = join_evidence(stored)
-    assert isinstance(joined, StoredEvidence)
-    assert_same(join_evidence([rounded(models=3), rounded(models=5)]), joined)
-    mixed = join_evidence([rounded(models=3), stored[1]])
-    assert isinstance(mixed, StoredEvidence)
-    assert_same(joined, mixed)
 
 
 def test_a_damaged_file_is_found_before_it_is_used(tmp_path: Path) -> None:

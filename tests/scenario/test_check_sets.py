@@ -34,7 +34,7 @@ def test_attack_needs_the_population_at_every_level(level: str, other: str) -> N
     ((path, message),) = refusal(estimators=[POPULATION], observe=observing(population={"levels": [level]}), runs=8)
     assert path == "observe.population.levels"
     assert f"needs the outputs of models on the population at level {other}" in message
-    assert f"evaluated at level {level} alone; add {other}, or leave" in message
+    assert f"evaluated on it at level {level} alone; add {other}, or leave" in message
     whole = {"levels": [level], "population": {"levels": [level]}}
     assert not refusal(estimators=[POPULATION], observe=whole, runs=8), (
         "at a level that is not observed, none is needed"
@@ -56,7 +56,7 @@ def test_a_declared_need_of_the_test_set_is_met_or_refused() -> None:
     ((path, message),) = refusal(estimators=own, observe=observing(test=GLOBAL))
     assert path == "observe.test.levels"
     assert "tests.declaring:AtClients (estimators[0])" in message
-    assert "at level local, but they are evaluated at level global alone; add local" in message
+    assert "at level local. Models are evaluated on it at level global alone; add local" in message
     assert not refusal(estimators=own, observe={"levels": ["global"]}), "what it reads is not observed at all"
     assert not refusal(estimators=own, observe=observing(test={"rows": 5}))
 

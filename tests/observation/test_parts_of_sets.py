@@ -101,19 +101,10 @@ def test_rounded_margins_change_nothing_else(whole: dict[Any, Evidence]) -> None
         assert block.correct.tobytes() == whole[key].correct.tobytes()
 
 
-def test_settings_at_their_defaults_change_no_id() -> None:
-    default = tiny(observe={"test": {"levels": None, "rows": None, "precision": "float64"}, "population": {}})
-    assert default.id == tiny(observe={}).id
-    changes: list[dict[str, Any]] = [
-        {"test": {"levels": ["local", "global"]}}, {"test": {"rows": 10}}, {"test": {"precision": "float32"}},
-        {"population": {"levels": ["global"]}},
-    ]  # fmt: skip
-    assert len({tiny(observe=change).id for change in [{}, *changes]}) == 5
-
-
 SMALL_SETS = {"every": 1, "test": {"levels": ["global"], "rows": 40, "precision": "float32"}}
 
 
+@pytest.mark.slow
 def test_stored_sets_give_the_same_bytes_in_shards_and_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings = BASE | {"estimators": [{"kind": "unique_information"}], "observe": SMALL_SETS}
     one = run(tiny(**settings), out=tmp_path / "one")
