@@ -124,9 +124,11 @@ def _rows(run_plan: Plan) -> str:
 def _model(federation: Federation) -> str:
     """The class of the network, its layers with parameters, and how many parameters there are."""
     layers = [type(part).__name__ for part in federation.model.modules() if list(part.parameters(recurse=False))]
-    count = sum(values.numel() for values in federation.initial.values())
+    statistics = sum(federation.initial[name].numel() for name in federation.mode.statistics)
+    count = sum(values.numel() for values in federation.initial.values()) - statistics
     frozen = sum(value.numel() for value in federation.model.parameters() if not value.requires_grad)
     frozen_text = f" and {frozen:,} frozen ones" if frozen else ""
+    frozen_text += f" and {statistics:,} running statistics" if statistics else ""
     shown = ", ".join(layers[:8]) + (f" and {len(layers) - 8} more" if len(layers) > 8 else "")
     return f"{type(federation.model).__name__}, {count:,} parameters{frozen_text}; layers: {shown}"
 

@@ -16,7 +16,8 @@ from fedmem.errors import ComponentError
 class LocalNorm(LocalSgd):
     """`sgd` whose scales and shifts of normalisation layers are trained at each client and never sent.
 
-    The idea of FedBN (Li et al., 2021) for networks with GroupNorm, which have no running statistics. Clients whose
+    The idea of FedBN (Li et al., 2021) for networks with GroupNorm, which have no running statistics. With BatchNorm,
+    `norm: {kind: local}` of the scenario is FedBN, for any client. Clients whose
     inputs look different (`feature_skew`) each have their own scales. It begins, sends and is read as `fedper`.
 
     A normalisation layer is one whose weight has a single axis.

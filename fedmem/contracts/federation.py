@@ -12,10 +12,12 @@ import numpy as np
 
 from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.audit_set import AuditSet, References, SourceRows
+from fedmem.contracts.client import ClientAlgorithm, PersonalClient
 from fedmem.contracts.client_rows import ClientRows
 from fedmem.contracts.data import Examples
 from fedmem.contracts.deduplication import Duplicates
 from fedmem.contracts.ragged import Ragged
+from fedmem.contracts.training_mode import TrainingMode
 
 if TYPE_CHECKING:
     from torch import nn
@@ -32,10 +34,11 @@ class Federation:
     (copies in all,) has one row for each copy, in audit order. It is the row that stands for an example that is in,
     usually its own. `replacement` (R, copies in all) has the rows that stand for examples that are not in. It is -1
     where none is ever needed: in and trained on in every round, or the exclusion is `remove`. `counts` says where
-    each row of the data set went. All runs start from `initial`, the trained parameters of `model`, unless
-    `initials` has weights for each. `frozen` are the other parameters and the buffers of `model`, which all clients
-    and runs share. `shifted` says whether clients see real rows in their own way. `modality` is that of the data
-    set. `notes` are sentences of injections about their plans, and `warnings` are those that a reader of the
+    each row of the data set went. All runs start from `initial`, the trained parameters of `model` and the running
+    statistics that training updates, unless `initials` has weights for each. `frozen` are the other parameters and the
+    buffers of `model`, which all clients and runs share. `mode` says how training differs from `model`, which is in
+    evaluation mode where it does. `shifted` says whether clients see real rows in their own way. `modality` is that of
+    the data set. `notes` are sentences of injections about their plans, and `warnings` are those that a reader of the
     numbers must know. `pilot` is the same federation with one run more, the pilot's, where there is one. Where a
     scenario is central, `unpooled` is the federation whose rows the only client of this one holds, client after
     client. `by_client` says that this client trains on them in that order. `client_names` (N,) name the clients and
@@ -62,6 +65,7 @@ class Federation:
     counts: Mapping[str, int]
     initials: tuple[Params, ...] = ()
     frozen: Params = field(default_factory=dict)
+    mode: TrainingMode = field(default_factory=TrainingMode)
     shifted: bool = False
     pilot: Federation | None = None
     unpooled: Federation | None = None
@@ -97,6 +101,14 @@ class Federation:
     def initial_of(self, run: int) -> Params:
         """The initial model of a run."""
         return self.initials[run] if self.initials else self.initial
+
+    def personal_names(self, client: ClientAlgorithm) -> tuple[str, ...]:
+        """The entries of a model that stay with each client, by its algorithm or by the `norm` of the scenario."""
+        names: tuple[str, ...] = ()
+        if isinstance(client, PersonalClient):
+            trained = {name: value for name, value in self.initial.items() if name not in self.mode.statistics}
+            names = client.personal_parameters(trained)
+        return (*names, *(name for name in self.mode.personal if name not in names))
 
     def rows(self, run: int, client: int, round_number: int) -> IntArray:
         """Rows of `store` that a client trains on in a round of a run: base rows, then in examples or replacement rows.

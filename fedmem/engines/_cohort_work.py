@@ -14,6 +14,7 @@ from fedmem.contracts.evidence import Lost, Participation, Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.watcher import Watcher
 from fedmem.engines._failures import Failures
+from fedmem.engines._statistics import require_variances
 from fedmem.federation.roster import Roster
 from fedmem.guards.guarding import Guard
 from fedmem.training.client_work import LocalWork, TrainedWork, Work, pick
@@ -82,6 +83,7 @@ class CohortWork:
         self, round_number: int, run: IntArray, client: IntArray, models: Params, model: IntArray, payload: Params
     ) -> Work:
         """The work of these clients, with the server payload and their client state."""
+        require_variances(models, self._parts.federation.mode, round_number - 1)
         memory: tuple[Params, ...] = ()
         if self._memory:
             places = zip(run.tolist(), client.tolist(), strict=True)

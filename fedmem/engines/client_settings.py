@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fedmem.contracts.training_mode import TrainingMode
 from fedmem.privacy.mechanisms import adds_noise
 from fedmem.training.defence_pipeline import DefencePipeline
 from fedmem.training.executor import Settings
@@ -12,10 +13,15 @@ if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
 
 
-def client_settings(scenario: Scenario) -> Settings:
-    """Everything that numbers depend on: the defences on the way out of a client, and the seed.
+def client_settings(scenario: Scenario, mode: TrainingMode | None = None) -> Settings:
+    """Everything that numbers depend on: the defences on the way out of a client, the seed, and the training mode.
 
     The rest of the settings are defaults, which the caller may replace.
     """
     pipeline = DefencePipeline(scenario.defences, scenario.seed, guaranteed=adds_noise(scenario.strategy))
-    return Settings(defences=pipeline, seed=scenario.seed)
+    return Settings(
+        defences=pipeline,
+        seed=scenario.seed,
+        mode=mode or TrainingMode(),
+        shared_draws=scenario.batches == "shared",
+    )

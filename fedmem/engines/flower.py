@@ -59,6 +59,7 @@ from fedmem.engines._messages import (
 )
 from fedmem.engines._scheduler import Send, Waiting, in_step, one_run
 from fedmem.engines._simulation import require_ray, simulation
+from fedmem.engines._statistics import require_final_variances, require_variances
 from fedmem.engines._transport import Transport, cause_of
 from fedmem.errors import RunError
 from fedmem.federation.roster import Roster, client_at, rosters
@@ -134,6 +135,7 @@ class FlowerRuntime:
         else:
             with in_process(), self._runtime(len(runs)) as (grid, check):
                 params = self._serve(runs, grid, check)
+        require_final_variances(params, self._federation.mode, self._scenario.rounds)
         return finish_training(params, self._participation, self._failures.lost)
 
     def _serve(self, runs: Sequence[int], grid: Grid, check: Callable[[], None]) -> list[Params]:
@@ -213,6 +215,7 @@ class FlowerRuntime:
             model = model_in(message.content)
             if id(model) not in models:
                 before = params_of(model, self._federation.initial)
+                require_variances(before, self._federation.mode, round_number - 1)
                 models[id(model)] = (before, record_of(before))
             before, record = models[id(model)]
             client = client_at(message.metadata.dst_node_id)

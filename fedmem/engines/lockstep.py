@@ -19,6 +19,7 @@ from fedmem.engines._cohort_work import CohortWork, Finished, TrainingParts, fin
 from fedmem.engines._flower import in_process
 from fedmem.engines._message_path import MessagePath
 from fedmem.engines._rule_path import RulePath
+from fedmem.engines._statistics import require_final_variances
 from fedmem.federation.roster import Roster, rosters
 from fedmem.training.client_work import LocalWork
 from fedmem.training.executor import Executor
@@ -61,6 +62,7 @@ class Lockstep:
         path = (MessagePath if server == "messages" else RulePath)(self._parts, self._rosters, cohorts)
         with in_process():
             params = path.train(runs)
+        require_final_variances(params, self._parts.federation.mode, self._parts.scenario.rounds)
         return finish_training(params, cohorts.participation, cohorts.failures.lost)
 
     def picked_cohort(self, run: int, round_number: int) -> PickedCohort:

@@ -9,6 +9,7 @@ from fedmem.execution.devices import wants_gpu
 from fedmem.processes import can_fork, cores
 
 if TYPE_CHECKING:
+    from fedmem.contracts.training_mode import TrainingMode
     from fedmem.scenario.scenario import Scenario
 
 
@@ -18,12 +19,13 @@ SPLIT = 5000
 This holds even if one shard could hold them all. With fewer trainings, dividing them costs more than it saves."""
 
 
-def is_stacked(scenario: Scenario) -> bool:
+def is_stacked(scenario: Scenario, mode: TrainingMode | None = None) -> bool:
     """Whether clients are trained as stacks; `auto` stacks the models that say they gain from it.
 
-    On Flower's runtime clients are apart, and what looks at their models computes as they do.
+    On Flower's runtime clients are apart, and what looks at their models computes as they do. A network with running
+    statistics that training updates, or one that draws, is never stacked: `mode` says so of its federation.
     """
-    if scenario.speed.engine == "flower":
+    if scenario.speed.engine == "flower" or (mode is not None and mode.differs):
         return False
     return scenario.speed.executor == "stacked" or (scenario.speed.executor == "auto" and scenario.model.stackable)
 

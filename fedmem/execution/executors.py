@@ -26,17 +26,19 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
     """The executor that trains the clients of a scenario and looks at models. Work that is not stacked is spread over
     `workers` processes, by default as many as the scenario says.
     """
-    device, room = device_of(scenario), cut_of(scenario, federation)
+    # what a network draws would be other numbers on a GPU; a scenario that asks for one is refused
+    device = "cpu" if federation.mode.draws else device_of(scenario)
+    room = cut_of(scenario, federation)
     arguments = federation.model, scenario.client, federation.store
     stacks = room.stack_bytes if device == "cpu" or scenario.speed.memory else 0
     settings = replace(
-        client_settings(scenario),
+        client_settings(scenario, federation.mode),
         seconds=scenario.speed.seconds_per_client,
         device=device,
         stack_bytes=stacks,
         forward_rows=room.forward_rows,
     )
-    if is_stacked(scenario):
+    if is_stacked(scenario, federation.mode):
         return Stacked(*arguments, settings)
     count = workers_of(scenario) if workers is None else workers
     if count > 1:

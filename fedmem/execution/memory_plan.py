@@ -129,11 +129,11 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> MemoryN
         batch=_batch_size(scenario),
         evidence=_evidence(scenario, federation, cohort),
         estimates=_estimates(scenario, federation, cohort),
-        stackable=is_stacked(scenario),
+        stackable=is_stacked(scenario, federation.mode),
         watched="local" in scenario.observe.levels,
         server=server_of(scenario),
         sums=len(scenario.observe.sums),
-        example_gradients=state_bytes.of_examples(scenario, federation, is_stacked(scenario)),
+        example_gradients=state_bytes.of_examples(scenario, federation, is_stacked(scenario, federation.mode)),
         tables=state_bytes.by_server(scenario, federation),
         # those that have participated
         remembered=state_bytes.by_client(scenario, federation) * min(scenario.clients, cohort * scenario.rounds),

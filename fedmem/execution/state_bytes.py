@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fedmem.contracts.client import PersonalClient, PrivateAlgorithm
+from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.model import trained_parameters
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.contracts.validation_of_measures import by_run
@@ -75,7 +75,8 @@ def by_client(scenario: Scenario, federation: Federation) -> int:
     """Bytes that a client remembers after its participation, with the own layers that the observer remembers."""
     import torch
 
-    client, before = scenario.client, federation.initial
+    client, statistics = scenario.client, federation.mode.statistics
+    before = {name: value for name, value in federation.initial.items() if name not in statistics}
     try:
         state = client.init(before, {"round": torch.tensor(1.0)}, {})
         remembered = _bytes(client.final(state, before).memory)
@@ -84,11 +85,11 @@ def by_client(scenario: Scenario, federation: Federation) -> int:
     except BaseException:
         # It cannot begin without the payload of its strategy; or it fails, which training reports by place.
         return 0
-    personal_names: tuple[str, ...] = ()
-    if isinstance(client, PersonalClient):
-        with Guard("client", client, "personal_parameters"):
-            personal_names = client.personal_parameters(before)
-    return remembered + _bytes({name: before[name] for name in personal_names})
+    with Guard("client", client, "personal_parameters"):
+        personal_names = federation.personal_names(client)
+    # what stays because of `norm` is in the client state, and in the observer's like all that stays
+    by_norm = {name: federation.initial[name] for name in federation.mode.personal}
+    return remembered + _bytes(by_norm) + _bytes({name: federation.initial[name] for name in personal_names})
 
 
 def _bytes(values: Params) -> int:

@@ -30,8 +30,9 @@ from fedmem.federation.compatibility import mismatches, shallow_networks
 from fedmem.federation.duplicates import duplicates_of, effects_of
 from fedmem.federation.feature_shift import as_seen_by, replacement_pairs, show, viewers
 from fedmem.federation.held_rows import draw_own
-from fedmem.federation.initial_weights import initialise
+from fedmem.federation.initial_weights import initialise, mode_of
 from fedmem.federation.layout import _lay_out, _Plan, _references, _trained_rows, count_rows
+from fedmem.federation.normalisation import warnings_of
 from fedmem.federation.pilot_draws import with_pilot, without_pilot
 from fedmem.federation.row_budget import make_row_budget, shortages, test_rows_of
 from fedmem.federation.source_rows import source_rows
@@ -105,7 +106,8 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         ),
         model=module,
         initial=initial,
-        frozen=frozen_tensors(module),
+        frozen={name: value for name, value in frozen_tensors(module).items() if name not in initial},
+        mode=mode_of(scenario, module, data),
         initials=tuple(initialise(scenario, data, run)[1] for run in range(plan.audit.runs))
         if scenario.initial_weights == "per_run"
         else (),
@@ -122,8 +124,11 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         sources=sources,
     )
     whole = _with_duplicates(scenario, whole)
-    if scenario.central is not None:
-        return _pool_clients(whole, by_client=scenario.central == "by_client")
+    if scenario.central == "shuffled":
+        whole = _pool_clients(whole, by_client=False)
+    whole = replace(whole, warnings=(*whole.warnings, *warnings_of(whole, scenario.client, scenario.probes)))
+    if scenario.central == "by_client":
+        return _pool_clients(whole, by_client=True)
     return without_pilot(whole) if scenario.has_pilot else whole
 
 

@@ -9,15 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fedmem.contracts.arrays import Params
+from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.data import Dataset
 from fedmem.contracts.model import TableModel, trained_parameters
+from fedmem.contracts.training_mode import TrainingMode, entry_name, layers_with_statistics, training_copy
 from fedmem.contracts.validation import a_kind, wrong_logits
 from fedmem.errors import ComponentError
 from fedmem.federation.freezing import freeze
+from fedmem.federation.normalisation import apply_norm, model_of, training_mode
 from fedmem.guards.guarding import NOT_OURS, Guard, PartError, cause_of, line_of
 from fedmem.modalities.tables import Tables
 from fedmem.seeding import seeded_generators, stream
-from fedmem.training.model_checks import STATISTICS, interaction, parameters_kept
+from fedmem.training.model_checks import interaction, parameters_kept
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -45,13 +48,25 @@ def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tup
             else:
                 module = model.build(data.train.inputs.shape[1:], data.num_classes)
             _check_module(guard, module, data)
+        module = apply_norm(module, scenario.norm)
         freeze(module, scenario.freeze)
-        _check_pure(module)
         _check_trained(module)
         if run is None:
             with parameters_kept(module):
                 _try(scenario, module, data)
-    return module, {name: parameter.detach().clone() for name, parameter in trained_parameters(module).items()}
+    return module, model_of(module, scenario.norm)
+
+
+def mode_of(scenario: Scenario, module: nn.Module, data: Dataset) -> TrainingMode:
+    """How the network of `initialise` differs while a client trains it."""
+    return training_mode(module, scenario.norm, _rows(data))
+
+
+def _rows(data: Dataset) -> Tensor:
+    """A few rows of the data, far from each other."""
+    import torch
+
+    return torch.from_numpy(data.train.inputs[np.linspace(0, len(data.train) - 1, ROWS).astype(int)].copy())
 
 
 @contextmanager
@@ -84,8 +99,11 @@ def _check_module(guard: Guard, module: object, data: Dataset) -> None:
                 "are; leave out .double(), .half() and dtype="
             )
     if any(is_lazy(value) for value in module.parameters()):
+        modes = {part: part.training for part in module.modules()}
         with torch.no_grad():
-            module(torch.from_numpy(data.train.inputs[:2].copy()))
+            module.eval()(torch.from_numpy(data.train.inputs[:2].copy()))
+        for part, mode in modes.items():
+            part.training = mode
     parameters = dict(module.named_parameters())
     guard.require(parameters, "the network has no parameters, so that nothing could be trained")
     for name, value in parameters.items():
@@ -102,24 +120,29 @@ def _try(scenario: Scenario, module: nn.Module, data: Dataset) -> None:
     """Asks the network about a few rows: outputs of the wrong shape, or that follow from other rows, are refused."""
     import torch
 
-    rows = torch.from_numpy(data.train.inputs[np.linspace(0, len(data.train) - 1, ROWS).astype(int)].copy())
+    rows = _rows(data)
     expected_shape = (*data.train.targets[:1].repeat(2, axis=0).shape, data.num_classes)
     # a container of torch's is named by the model that made it
     part = scenario.model if type(module).__module__.startswith("torch.") else module
     with _before_any_run(), Guard("model", part, "forward") as guard, torch.no_grad():
+        mode = mode_of(scenario, module, data)
+        if mode.differs:
+            module.eval()
         outputs = module(rows[:2])
         problem = wrong_logits(outputs, expected_shape, tuple(rows[:2].shape))
         guard.require(problem is None, problem or "")
-    _check_constant(module, rows)
+    _check_mode(scenario, mode)
+    _check_constant(module, rows, mode)
     problem = interaction(module, rows, wild=data.modality.any_values)
     if problem:
         raise ComponentError(
             "model",
             f"{problem}. Clipping of single examples, margins and gradient leakage need a model whose output for an "
             "example follows from that example and the parameters alone. Use GroupNorm or LayerNorm instead of "
-            "BatchNorm, and no dropout, and no sum, mean or attention over the batch",
+            "BatchNorm without running statistics, dropout only in training (p=..., training=self.training), and no "
+            "sum, mean or attention over the batch",
         )
-    if scenario.model.stackable and scenario.speed.executor != "one_by_one":
+    if scenario.model.stackable and scenario.speed.executor != "one_by_one" and not mode.differs:
         _check_stacks(module, rows)
 
 
@@ -144,56 +167,29 @@ def _check_stacks(module: nn.Module, rows: Tensor) -> None:
         ) from error
 
 
-def _group_norm_text(module: nn.Module, buffer: str) -> str:
-    """The layer to write in place of the one that holds a buffer, with as many groups, up to 4, as divide its channels.
-
-    >>> import torch
-    >>> _group_norm_text(torch.nn.Sequential(torch.nn.BatchNorm2d(6)), "0.running_mean")
-    ', such as nn.GroupNorm(3, 6) for nn.BatchNorm2d(6)'
-    """
-    from torch.nn.modules.batchnorm import _NormBase
-
-    layer = module.get_submodule(buffer.rpartition(".")[0])
-    if not isinstance(layer, _NormBase) or layer.num_features < 1:
-        return ""
-    channels = layer.num_features
-    groups = max(count for count in range(1, 5) if channels % count == 0)
-    return f", such as nn.GroupNorm({groups}, {channels}) for nn.{type(layer).__name__}({channels})"
-
-
-def _check_pure(module: nn.Module) -> None:
-    """Outputs have to follow from parameters and inputs alone, or watching a model would change it.
-
-    Errors: one `ComponentError` with the first buffer and the first dropout.
-    """
-    problems = [*_buffer_problem(module), *_dropout_problem(module)]
-    if problems:
-        raise ComponentError("model", ". It also ".join(problems))
-
-
-def _buffer_problem(module: nn.Module) -> Iterator[str]:
-    """The first running statistic, if there is one."""
-    name = next((name for name, _ in module.named_buffers() if name.rpartition(".")[2] in STATISTICS), None)
-    if name is not None:
-        yield (
-            f"has the buffer {name!r}, a running statistic. All clients and runs take turns in one network, so their "
-            "statistics would mix, and measuring a model would change them. Use GroupNorm or LayerNorm instead of "
-            "BatchNorm"
-            f"{_group_norm_text(module, name)}"
+def _check_mode(scenario: Scenario, mode: TrainingMode) -> None:
+    """Errors: `ComponentError` where clients cannot be trained in a network that draws, as the scenario wants it."""
+    if not mode.draws:
+        return
+    remedy = "set p of its dropout to 0"
+    if isinstance(scenario.client, PrivateAlgorithm):
+        raise ComponentError(
+            "model",
+            "draws in a forward pass in training, as dropout does, and the client clips the gradient of each example. "
+            f"That gradient is defined without draws alone; {remedy}, or use client: {{kind: sgd}}",
         )
-
-
-def _dropout_problem(module: nn.Module) -> Iterator[str]:
-    """The first layer with dropout, if there is one."""
-    from torch.nn.modules.dropout import _DropoutNd
-
-    for name, part in module.named_modules():
-        if isinstance(part, _DropoutNd) and part.p > 0:
-            yield (
-                f"has dropout at {name!r}, which draws from torch's global generator, so the same scenario would give "
-                "other numbers. Leave it out, or set p to 0 (client.weight_decay regularises as well)"
-            )
-            return
+    if scenario.speed.executor == "stacked":
+        raise ComponentError(
+            "speed.executor",
+            "the network draws in a forward pass in training, as dropout does. A stack of clients would draw other "
+            f"numbers; use executor: one_by_one or auto, or {remedy}",
+        )
+    if scenario.speed.device == "cuda":
+        raise ComponentError(
+            "speed.device",
+            "the network draws in a forward pass in training, as dropout does. A GPU would draw other numbers; use "
+            f"device: cpu or auto, or {remedy}",
+        )
 
 
 def _check_trained(module: nn.Module) -> None:
@@ -207,20 +203,23 @@ def _check_trained(module: nn.Module) -> None:
         )
 
 
-def _check_constant(module: nn.Module, rows: Tensor) -> None:
-    """Errors: `ComponentError` where a forward pass in training changes a buffer, since all clients share it."""
-    from copy import deepcopy
+def _check_constant(module: nn.Module, rows: Tensor, mode: TrainingMode) -> None:
+    """Errors: `ComponentError` where a forward pass in training changes a buffer, since all clients share it.
 
+    Statistics that each client has of its own may change.
+    """
     import torch
 
     if not dict(module.named_buffers()):
         return
-    module_copy = deepcopy(module).train()
+    module_copy = training_copy(module, mode.statistics)
+    counts = {entry_name(name, "num_batches_tracked") for name in layers_with_statistics(module)}
+    own = {*mode.statistics, *(counts if mode.statistics else ())}
     before = {name: value.clone() for name, value in module_copy.named_buffers()}
     with torch.no_grad():
         module_copy(rows)
     for name, value in module_copy.named_buffers():
-        if name not in before or not torch.equal(before[name], value):
+        if name not in own and (name not in before or not torch.equal(before[name], value)):
             raise ComponentError(
                 "model",
                 f"changes its buffer {name!r} in a forward pass. All clients and runs share the buffers of one "

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from fedmem.contracts.arrays import Params
-from fedmem.contracts.client import ClientAlgorithm, PersonalClient
+from fedmem.contracts.client import ClientAlgorithm
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 
@@ -16,8 +16,8 @@ from fedmem.contracts.federation import Federation
 class PersonalLayers:
     """Stores the personal layers of every client of every run, from its last participation."""
 
-    def __init__(self, client: PersonalClient, federation: Federation) -> None:
-        self._names = client.personal_parameters(federation.initial)
+    def __init__(self, client: ClientAlgorithm, federation: Federation) -> None:
+        self._names = federation.personal_names(client)
         self._audit = federation.audit
         owners = self._audit.owner[self._audit.owner >= 0]
         self._clients = np.unique(owners).tolist() or list(range(federation.num_clients))
@@ -25,8 +25,8 @@ class PersonalLayers:
 
     @staticmethod
     def of(client: ClientAlgorithm, federation: Federation) -> PersonalLayers | None:
-        """The store of a client algorithm with personal layers, None for other algorithms."""
-        if not isinstance(client, PersonalClient) or not client.personal_parameters(federation.initial):
+        """The store of entries that stay with clients, by their algorithm or by `norm`; None where none do."""
+        if not federation.personal_names(client):
             return None
         return PersonalLayers(client, federation)
 

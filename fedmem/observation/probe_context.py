@@ -42,6 +42,7 @@ class _Context:
         self.local: Sequence[Transition] = ()
         self._defended = bool(scenario.defences)
         self.seed = scenario.seed
+        self._settings = Settings(seed=scenario.seed, mode=federation.mode, shared_draws=scenario.batches == "shared")
         self.observed_rounds = scenario.observed_rounds
         self.canaries = canaries_of(scenario)
         self.weighting: str = strategy_declaration(scenario.strategy).weighting
@@ -64,7 +65,7 @@ class _Context:
         """Repeat the client's first local step: same rows, same order, same numbers."""
         work = self._work.stored_work(transition.run, transition.round, transition.client).first_steps(1)
         components = self.federation.model, self.client, self.federation.store
-        reference = OneByOne(*components, Settings(seed=self.seed))
+        reference = OneByOne(*components, self._settings)
         (outcome,) = reference.train_all(work).outcomes()
         return outcome.sent, work.batches[work.batches >= 0]
 
@@ -72,7 +73,7 @@ class _Context:
         """The model after the client's first steps, trained as it was, but for defences."""
         work = self._work.stored_work(transition.run, transition.round, transition.client).first_steps(count)
         components = self.federation.model, self.client, self.federation.store
-        executor = OneByOne(*components, Settings(seed=self.seed)) if self._defended else self._executor
+        executor = OneByOne(*components, self._settings) if self._defended else self._executor
         (outcome,) = executor.train_all(work).outcomes()
         return outcome.sent
 

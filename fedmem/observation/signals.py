@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray, Params
-from fedmem.contracts.client import PersonalClient
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import SignalEvidence, Transition
 from fedmem.contracts.federation import Federation
@@ -230,11 +229,10 @@ class _SignalContext:
 
     @cached_property
     def sent_names(self) -> frozenset[str]:
-        """The names of the parameters that clients send."""
-        initial = self.federation.initial
-        client = self._client
-        personal = client.personal_parameters(initial) if isinstance(client, PersonalClient) else ()
-        return frozenset(initial) - frozenset(personal)
+        """The names of the parameters that clients send; running statistics are none."""
+        federation = self.federation
+        unsent = {*federation.personal_names(self._client), *federation.mode.statistics}
+        return frozenset(federation.initial) - unsent
 
     def params(self, position: int) -> Params:
         """A model in float64, on the CPU."""

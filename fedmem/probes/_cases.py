@@ -9,7 +9,7 @@ import numpy as np
 
 from fedmem.contracts.arrays import BoolArray, IntArray, Params
 from fedmem.contracts.attack import GradientTarget
-from fedmem.contracts.client import PersonalClient, Schedule, ScheduledClient
+from fedmem.contracts.client import Schedule, ScheduledClient
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import NO_CLIENT, Labels, Level
@@ -140,9 +140,7 @@ class Scope:
         order = np.argsort(labels, kind="stable")
         # of more rows than are reconstructed, labels in the proportions that they have
         spread = order[np.arange(count) * len(rows) // count] if count else order
-        personal_names = (
-            context.client.personal_parameters(transition.before) if isinstance(context.client, PersonalClient) else ()
-        )
+        personal_names = federation.personal_names(context.client)
         batches, payload = (None, {}) if transition.level != "local" else context.batches_and_payload(transition)
         if batches is not None and view == "first_step":
             batches = batches[:1]
@@ -195,10 +193,11 @@ def clients_of(transition: Transition) -> tuple[int, ...]:
 
 def _on_server(transition: Transition, context: Context) -> Transition:
     """An aggregate as the server has it, once for all owners: their own layers are there what they were at first."""
-    if transition.client == NO_CLIENT or not isinstance(context.client, PersonalClient):
+    names = context.federation.personal_names(context.client)
+    if transition.client == NO_CLIENT or not names:
         return transition
     initial = context.federation.initial_of(transition.run)
-    unsent = {name: initial[name] for name in context.client.personal_parameters(initial)}
+    unsent = {name: initial[name] for name in names}
     sent = {**transition.sent, **unsent}
     return replace(transition, client=NO_CLIENT, before={**transition.before, **unsent}, sent=sent, kept=sent)
 

@@ -47,6 +47,11 @@ from fedmem.scenario.check_measuring import (
     _something_to_estimate,
     _sums_read,
 )
+from fedmem.scenario.check_normalisation import (
+    _normalised_in_batches,
+    _normalised_locally,
+    _normalised_privately,
+)
 from fedmem.scenario.check_sets import _population, _sets
 from fedmem.scenario.check_training import (
     _canary_clients,
@@ -150,6 +155,9 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _check_payload_is_understood,
     _personal,
     _deduplication,
+    _normalised_privately,
+    _normalised_in_batches,
+    _normalised_locally,
     _noise_of_the_clip,
     mechanisms.problems,
     client_noise.record_adjacency,

@@ -42,6 +42,7 @@ from fedmem.errors import Problem
 from fedmem.privacy.mechanisms import strategy_with_noise
 from fedmem.scenario import checks, yaml_source
 from fedmem.scenario.catalogue import IDENTITY_NEUTRAL, Component, build, dump, without_neutral
+from fedmem.scenario.normalising import Norm
 from fedmem.scenario.observed_sets import ObservedPopulation, ObservedTest
 from fedmem.scenario.overrides import Origin
 from fedmem.scenario.saving import Save
@@ -210,6 +211,9 @@ class Scenario(Section):
         default=(),
         description="names of parameters that no client trains or sends, with * for any characters, such as "
         "features.*; all clients and runs share them",
+    )
+    norm: Annotated[Norm | None, IDENTITY_NEUTRAL] = Field(
+        default=None, description="what becomes of layers with running statistics, such as BatchNorm"
     )
     initial_weights: Literal["shared", "per_run"] = Field(
         default="shared", description="all runs start from the same weights, or each from its own"

@@ -97,12 +97,16 @@ def norm_slopes(network: nn.Module, params: Params, x: Tensor, targets: IntArray
     import torch
     from torch.func import functional_call, grad, vmap
 
+    from fedmem.training.derivatives import split_entries
+
+    trained, constant = split_entries(network, params)
+
     def loss(values: Params, row: Tensor, label: Tensor) -> Tensor:
-        outputs: Tensor = functional_call(network, values, (row[None],))
+        outputs: Tensor = functional_call(network, {**values, **constant}, (row[None],))
         return example_losses(outputs, label[None])[0]
 
     def norm(row: Tensor, label: Tensor) -> Tensor:
-        gradients = grad(loss)(params, row, label)
+        gradients = grad(loss)(trained, row, label)
         return sum((value.square().sum() for value in gradients.values()), torch.zeros((), dtype=row.dtype)).sqrt()
 
     return np.asarray(vmap(grad(norm))(x, torch.from_numpy(targets)).detach().numpy())

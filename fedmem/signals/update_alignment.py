@@ -74,9 +74,15 @@ class UpdateAlignment(ObservedRounds):
         # like the update, the gradient counts only the layers that clients send
         lengths = np.sqrt(np.sum([squares[name] for name in sorted(context.sent_names)], axis=0))
         length_of = dict(zip(distinct, lengths, strict=True))
+        # running statistics are sent, and no loss descends along them
+        moved = frozenset(transitions[0].sent) - frozenset(context.federation.mode.statistics)
         cosine, descent = np.full((2, len(transitions), len(examples)), np.nan)
         for t, transition in enumerate(transitions):
-            step = {name: value.double() - transition.before[name].double() for name, value in transition.sent.items()}
+            step = {
+                name: value.double() - transition.before[name].double()
+                for name, value in transition.sent.items()
+                if name in moved
+            }
             length = _length(step)
             if not transition.round or not length > 0:
                 continue

@@ -7,7 +7,6 @@ times its size. The loss is in nats and has no weight decay.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 
 import numpy as np
 import torch
@@ -50,7 +49,7 @@ class ExampleGradients:
         if self._layers is not None:
             return self._by_layers(self._layers, models, x, y)
         single = self._one_by_one if one_by_one(self._network) else self._by_vmap
-        parts = [single(_double_params(params), x, y) for params in models]
+        parts = [single(*split_entries(self._network, _double_params(params)), x, y) for params in models]
         return {name: np.stack([part[name] for part in parts]) for name in self._parameters}
 
     def _by_layers(self, layers: Layers, models: Sequence[Params], x: Tensor, y: Tensor) -> dict[str, FloatArray]:
@@ -69,21 +68,25 @@ class ExampleGradients:
                     squares[f"{name}.bias"].append(slope.numpy())
         return {name: np.concatenate(parts) for name, parts in squares.items()}
 
-    def _by_vmap(self, params: Params, x: Tensor, y: Tensor) -> dict[str, FloatArray]:
+    def _by_vmap(self, params: Params, constant: Params, x: Tensor, y: Tensor) -> dict[str, FloatArray]:
         at_once = max(1, GRADIENT_NUMBERS // self._size)
-        gradients = vmap(grad(partial(_loss_of_one, self._network)), in_dims=(None, 0, 0))
+
+        def loss(leaves: Params, row: Tensor, target: Tensor) -> Tensor:
+            return _loss_of_one(self._network, {**leaves, **constant}, row, target)
+
+        gradients = vmap(grad(loss), in_dims=(None, 0, 0))
         parts = []
         for start in range(0, len(x), at_once):
             of_each = gradients(params, x[start : start + at_once], y[start : start + at_once])
             parts.append({name: value.flatten(1).square().sum(dim=1).numpy() for name, value in of_each.items()})
         return {name: np.concatenate([part[name] for part in parts]) for name in self._parameters}
 
-    def _one_by_one(self, params: Params, x: Tensor, y: Tensor) -> dict[str, FloatArray]:
+    def _one_by_one(self, params: Params, constant: Params, x: Tensor, y: Tensor) -> dict[str, FloatArray]:
         leaves = {name: value.requires_grad_() for name, value in params.items()}
         squares: dict[str, list[float]] = {name: [] for name in self._parameters}
         for row in range(len(x)):
             with torch.enable_grad():
-                loss = _loss_of_one(self._network, leaves, x[row], y[row])
+                loss = _loss_of_one(self._network, {**leaves, **constant}, x[row], y[row])
                 gradients = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True, materialize_grads=True)
             for name, value in zip(leaves, gradients, strict=True):
                 squares[name].append(float(value.square().sum()))
@@ -127,10 +130,11 @@ def slopes_along(
     >>> slopes_along(layer, params, step, np.ones((1, 1), np.float32), np.array([0])).tolist()
     [-0.5]
     """
-    leaves = {name: value.requires_grad_() for name, value in _double_params(params).items()}
+    trained, constant = split_entries(network, _double_params(params))
+    leaves = {name: value.requires_grad_() for name, value in trained.items()}
     weights = torch.zeros(len(inputs), dtype=torch.float64, requires_grad=True)
     with torch.enable_grad():
-        outputs: Tensor = functional_call(network, leaves, (double(inputs),))
+        outputs: Tensor = functional_call(network, {**leaves, **constant}, (double(inputs),))
         losses = example_losses(outputs, torch.from_numpy(targets))
         # the gradient of the weighted sum is linear in the weights, so that its slope in them is that of each example
         parts = torch.autograd.grad(
@@ -144,6 +148,20 @@ def slopes_along(
         assert isinstance(along, Tensor)
         (slopes,) = torch.autograd.grad(along, weights)
     return np.asarray(slopes.numpy())
+
+
+def split_entries(network: nn.Module, params: Params) -> tuple[Params, Params]:
+    """The trained parameters of a model, and its other entries, such as running statistics.
+
+    >>> layer = nn.BatchNorm1d(2)
+    >>> [list(part) for part in split_entries(layer, dict(layer.state_dict()))]
+    [['weight', 'bias'], ['running_mean', 'running_var', 'num_batches_tracked']]
+    """
+    trained = trained_parameters(network)
+    return (
+        {name: value for name, value in params.items() if name in trained},
+        {name: value for name, value in params.items() if name not in trained},
+    )
 
 
 def double(inputs: NDArray[np.float32] | NDArray[np.int64] | Tensor) -> Tensor:

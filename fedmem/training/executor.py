@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.client import ClientAlgorithm, PrivateAlgorithm, client_declaration
 from fedmem.contracts.data import Examples
+from fedmem.contracts.training_mode import TrainingMode, training_copy
 from fedmem.contracts.validation import a_kind
 from fedmem.guards.guarding import Guard, part_name
 from fedmem.guards.time_limit import Clock
@@ -49,6 +50,8 @@ class Settings:
     Attributes:
         defences: The defences that clients apply to their updates.
         seed: Seed of the noise of clients that clip the gradients of single examples.
+        mode: How the network differs while clients train it.
+        shared_draws: Whether all runs draw the same in forward passes, as where they have the same batches.
         seconds: The time that the steps of one client may take in a round.
         device: Device of torch, such as `cpu` or `cuda`. No number depends on it or on the two sizes below.
         stack_bytes: Memory of one stack of clients; 0 takes what suits the device.
@@ -57,6 +60,8 @@ class Settings:
 
     defences: DefencePipeline = field(default_factory=lambda: DefencePipeline((), 0))
     seed: int = 0
+    mode: TrainingMode = field(default_factory=TrainingMode)
+    shared_draws: bool = False
     seconds: float = math.inf
     device: str = "cpu"
     stack_bytes: int = 0
@@ -139,6 +144,9 @@ class BaseExecutor(ABC):
         self._noise = Noise(settings.seed)
         self._device = torch.device(settings.device)
         self._model = model if settings.device == "cpu" else deepcopy(model).to(self._device)
+        # watching takes the network as it is, so that training with statistics or draws needs one of its own
+        self._mode = settings.mode
+        self._trained = training_copy(self._model, self._mode.statistics) if self._mode.differs else self._model
         self._inputs = torch.from_numpy(store.inputs).to(self._device)
         self._targets = torch.from_numpy(training_targets(client, store)).to(self._device)
         self._store = store
@@ -199,7 +207,7 @@ class BaseExecutor(ABC):
     def _at_work(self) -> tuple[tuple[str, object], ...]:
         """The parts that may be at work while a client is, the client last."""
         defences = (("defence", defence) for defence in self._defences.defences)
-        return (("model", self._model), *defences, ("client", self._client))
+        return (("model", self._model), ("model", self._trained), *defences, ("client", self._client))
 
     def _clock(self, count: int = 1) -> Clock:
         """The time that so many clients have for their steps."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 
@@ -19,10 +20,18 @@ from fedmem.contracts.validation import outcome_of
 from fedmem.guards.guarding import NOT_OURS, describe
 from fedmem.guards.time_limit import Clock, TimeLimitError
 from fedmem.modalities.loss import mean_loss
+from fedmem.seeding import Streams, seeded_generators
 from fedmem.training.client_work import TrainedWork, Work, pick, stack
 from fedmem.training.defence_pipeline import Place
 from fedmem.training.executor import BaseExecutor, Settings
+from fedmem.training.own_entries import join_outcome, start_of
 from fedmem.training.per_example import ClippedSums, add_noise, privacy_spent
+
+Loss = tuple[Tensor, Params]
+"""The mean loss of a batch, and its gradients."""
+
+DRAWS = "draws of forward passes"
+"""The streams of draws in training: one for each run, round and client, with a seed for each step."""
 
 
 class OneByOne(BaseExecutor):
@@ -34,6 +43,7 @@ class OneByOne(BaseExecutor):
         self, model: nn.Module, client: ClientAlgorithm, store: Examples, settings: Settings | None = None
     ) -> None:
         super().__init__(model, client, store, settings)
+        self._draws = Streams(self._seed, DRAWS)
         self._sums = ClippedSums(self._model, self._private) if self._private else None
         if self._sums is not None:
             self._sums.verify(self._inputs[:2], self._targets[:2])
@@ -67,37 +77,72 @@ class OneByOne(BaseExecutor):
     def _train_one(
         self, place: Place, before: Params, batches: IntArray, payload: Params, memory: Params
     ) -> tuple[Outcome, float]:
+        start = start_of(self._mode, before, memory)
         with self._guard("init"):
-            state = self._client.init(before, payload, memory)
+            state = self._client.init(start.params, payload, start.memory)
         losses: list[Tensor] = []
         shares: list[Tensor] = []
-        size = sum(value.numel() for value in before.values())
+        size = sum(value.numel() for value in start.params.values())
         noise = self._noise.of(place.run, place.round, place.client, size)
+        forwards = self._forwards_of(place, start.statistics)
         with self._guard("step"), self._clock() as clock:
-            state = self._steps(state, batches, noise, losses, shares, clock)
+            state = self._steps(state, batches, forwards, noise, losses, shares, clock)
         with self._guard("final") as guard:
-            outcome = outcome_of(guard, self._client.final(state, before), before)
+            outcome = outcome_of(guard, self._client.final(state, start.params), start.params)
+        outcome = join_outcome(self._mode, before, outcome, start.statistics)
         if self._private:
             share_array = np.zeros(batches.shape)
             share_array[batches >= 0] = torch.cat([torch.zeros(0, dtype=torch.float64), *shares]).numpy()
             spending = privacy_spent(batches, share_array, memory)
             outcome = replace(outcome, memory={**outcome.memory, **spending}, report={**outcome.report, **spending})
         if self._defences:
-            draws = pick(self._on_device(self._defences.draws(before, [place])), 0)
-            outcome = replace(outcome, sent=self._defences.apply_defences(outcome.sent, before, draws))
+            outcome = replace(outcome, sent=self._apply_defences(place, outcome.sent, before))
         return outcome, float(torch.stack(losses).mean()) if losses else float("nan")
+
+    def _apply_defences(self, place: Place, sent: Params, before: Params) -> Params:
+        """The model that leaves the client after the defences, which leave alone what stays with the client."""
+        if not self._mode.personal:
+            draws = pick(self._on_device(self._defences.draws(before, [place])), 0)
+            return self._defences.apply_defences(sent, before, draws)
+        shared = [name for name in before if name not in self._mode.personal]
+        sent_part, before_part = ({name: params[name] for name in shared} for params in (sent, before))
+        draws = pick(self._on_device(self._defences.draws(before_part, [place])), 0)
+        defended = self._defences.apply_defences(sent_part, before_part, draws)
+        return {name: defended.get(name, value) for name, value in sent.items()}
+
+    def _forwards_of(self, place: Place, statistics: Params) -> Iterator[Callable[[Params, Tensor, Tensor], Loss]]:
+        """For each step of a client the loss of a batch with its gradients, at parameters, from streams of their own.
+
+        Equal calls in one step draw the same numbers.
+        """
+        run = 0 if self._settings.shared_draws else place.run
+        rng = (
+            self._draws.new_generator(run=run, round_number=place.round, client=place.client)
+            if self._mode.draws
+            else None
+        )
+
+        def forward(seed: int | None, params: Params, inputs: Tensor, targets: Tensor) -> Loss:
+            leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
+            with nullcontext() if seed is None else seeded_generators(seed):
+                loss = mean_loss(functional_call(self._trained, {**leaves, **statistics}, (inputs,)), targets)
+                return loss.detach(), dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+
+        while True:
+            yield partial(forward, None if rng is None else int(rng.integers(2**63)))
 
     def _steps(
         self,
         state: ClientState,
         batches: IntArray,
+        forwards: Iterator[Callable[[Params, Tensor, Tensor], Loss]],
         noise: Iterator[Tensor],
         losses: list[Tensor],
         shares: list[Tensor],
         clock: Clock,
     ) -> ClientState:
         """The state after all steps; takes note of the loss of each, and of shares where they are known."""
-        for batch in batches:
+        for batch, forward in zip(batches, forwards, strict=False):
             clock.check()
             rows = torch.from_numpy(batch[batch >= 0]).to(self._device)
             inputs, targets = self._inputs[rows], self._targets[rows]
@@ -106,15 +151,19 @@ class OneByOne(BaseExecutor):
                     state, partial(self._noisy_gradient, inputs, targets, next(noise), losses, shares)
                 )
                 continue
-            if not len(rows):
+            if len(rows) < self._mode.min_rows:
                 state = self._client.step(state, _zero_gradient)
                 continue
 
-            def gradient(params: Params, inputs: Tensor = inputs, targets: Tensor = targets) -> Params:
-                leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
-                loss = mean_loss(functional_call(self._model, leaves, (inputs,)), targets)
-                losses.append(loss.detach())
-                return dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
+            def gradient(
+                params: Params,
+                forward: Callable[[Params, Tensor, Tensor], Loss] = forward,
+                inputs: Tensor = inputs,
+                targets: Tensor = targets,
+            ) -> Params:
+                loss, gradients = forward(params, inputs, targets)
+                losses.append(loss)
+                return gradients
 
             state = self._client.step(state, gradient)
         return state
@@ -150,7 +199,7 @@ class OneByOne(BaseExecutor):
 
 
 def _zero_gradient(params: Params) -> Params:
-    """The gradient of an empty batch."""
+    """The gradient of an empty batch, and of one that is too small for the network."""
     return {name: torch.zeros_like(value) for name, value in params.items()}
 
 

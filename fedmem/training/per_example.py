@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.client import PerExample
 from fedmem.contracts.model import trained_parameters
+from fedmem.contracts.training_mode import layers_with_statistics
 from fedmem.modalities.loss import example_losses
 from fedmem.seeding import Streams
 from fedmem.training.finite import is_finite
@@ -102,7 +103,8 @@ class ClippedSums:
 
         self._how, self._clip = how, how.clip
         self._model = model
-        self.ghost, self.one_by_one = by_ghost(model), one_by_one(model)
+        # Opacus refuses layers with buffers, whose statistics are constant here
+        self.ghost, self.one_by_one = by_ghost(model), one_by_one(model) or bool(layers_with_statistics(model))
         if self.one_by_one:
             return
         model_copy = deepcopy(model)

@@ -31,7 +31,8 @@ THIRD_PARTY = {
     ("scenario/yaml_source.py", "tag"): "events of the YAML parser",
     ("scenario/yaml_source.py", "value"): "events of the YAML parser",
     ("strategies/_rule.py", "noisy"): "rules, which declare it as in StrategyDeclaration; strategies import no fedmem",
-    ("training/model_checks.py", "running_mean"): "layers of torch",
+    ("contracts/training_mode.py", "running_mean"): "layers of torch",
+    ("apps/array_names.py", "peft_config"): "models of peft",
 }
 """File and attribute name -> what the core looks at there; no component is among them."""
 

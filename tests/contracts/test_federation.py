@@ -12,6 +12,7 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.deduplication import Duplicates
 from fedmem.contracts.federation import Federation, digest
 from fedmem.contracts.ragged import Ragged
+from fedmem.contracts.training_mode import TrainingMode
 from fedmem.federation.build import build
 from fedmem.modalities.tables import Tables
 from tests.narrowing import present
@@ -100,6 +101,7 @@ def changed(federation: Federation) -> dict[str, list[Federation]]:
             Duplicates(features=Ragged.of(parts), overlap=overlap)
             for parts, overlap in (([[0], [1]], 1.0), ([[0], [0]], 1.0), ([[0], [1]], 0.5))
         ],
+        "mode": [TrainingMode(draws=True), TrainingMode(statistics=("norm.running_mean",))],
         "sources": [None, replace(present(federation.sources), sensitive=("age",))],
     }
     return {

@@ -75,6 +75,11 @@ CASES: dict[str, dict[str, Any]] = {
         "initial_weights": "per_run",
     },
     "layers that stay": {"client": {"kind": "fedper", "lr": 0.2}, "rounds": 6},
+    "statistics that are averaged, and dropout": {
+        "model": {"kind": "tests.normalised:Normed", "p": 0.3},
+        "norm": {"kind": "averaged"},
+    },
+    "statistics that stay": {"model": {"kind": "tests.normalised:Normed"}, "norm": {"kind": "local"}, "rounds": 6},
     "scaffold": {"strategy": {"kind": "scaffold"}},
     "defences": {"defences": [{"kind": kind} for kind in ("prune", "clip", "noise", "quantise")]},
     "offers and memory": {**TOYS, "sampler": {"kind": "poisson", "rate": 0.5}},

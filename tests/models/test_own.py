@@ -92,9 +92,7 @@ def scenario(model: str, more: str = "") -> Scenario:
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ("batch norm", "GroupNorm"),
-        ("dropout", "has dropout at 'body.2'"),
-        ("constant", "plain attribute in place of register_buffer"),
+        ("batch norm", "1 layer with running statistics, BatchNorm1d at 'body.2'"),
         ("double", "is float64, should be float32"),
         ("meta", "is on device meta, should be on cpu"),
         ("tuple", "for a batch of shape (2, 5) it returned a tuple, should be floating logits of shape (2, 3)"),
@@ -108,11 +106,16 @@ def test_a_faulty_network_is_refused_with_the_remedy(fault: str, says: str) -> N
     assert says in str(error.value)
 
 
-def test_batch_norm_and_dropout_are_refused_together() -> None:
+def test_batch_norm_without_a_policy_is_told_the_four_choices() -> None:
     with pytest.raises(FedmemError) as error:
         build(scenario("kind: 'own_nets:Net', fault: both"))
-    assert "has the buffer 'body.2.running_mean'" in str(error.value)
-    assert "It also has dropout at 'body.3'" in str(error.value)
+    for kind in ("local", "averaged", "frozen", "to_group"):
+        assert f"norm: {{kind: {kind}}}" in str(error.value)
+
+
+@pytest.mark.parametrize("fault", ["constant", "dropout"])
+def test_constant_buffers_and_dropout_are_accepted(fault: str) -> None:
+    assert next(iter(build(scenario(f"kind: 'own_nets:Net', fault: {fault}")).initial)) == "body.1.weight"
 
 
 def test_a_network_that_fails_before_any_run_exits_with_2() -> None:

@@ -259,7 +259,7 @@ def test_canary_clients_do_not_change_other_streams() -> None:
 
 def test_ids_are_those_of_before_where_there_are_none() -> None:
     plain = tiny(strategy={"kind": "dp_fedavg", "expected_cohort_size": 2.5}, sampler=POISSON)
-    later = ("speed", "central", "signals", "twins", "batches", "freeze")
+    later = ("speed", "central", "signals", "twins", "batches", "freeze", "norm")
     content = {key: value for key, value in plain.dump().items() if key not in later}
     assert content["strategy"].pop("canary_clients") == 0
     for name in ("goldfish", "goldfish_context", "deduplicate", "overlap"):

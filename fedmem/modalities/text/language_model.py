@@ -7,6 +7,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from fedmem.contracts.model import StepwiseNetwork, trained_parameters
+from fedmem.contracts.training_mode import running_statistics
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -48,8 +49,9 @@ class _Module:
 
         model_copy: Any = deepcopy(module).cpu().eval()  # modules are shared, and their weights stay as they are
         with torch.no_grad():
-            for name, value in trained_parameters(model_copy).items():
-                value.copy_(params[name])
+            for name, value in (*trained_parameters(model_copy).items(), *running_statistics(model_copy).items()):
+                if name in params:
+                    value.copy_(params[name])
         self._module = model_copy
 
     def select(self, state: State, rows: Tensor) -> State:
