@@ -265,7 +265,7 @@ def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bo
         if _try_work(i, partial(_build, scenario, federations), report):
             going.append(i)
     executors: dict[tuple[str, MemoryLimits], Executor] = {}
-    for group in _partition(going, [_bytes(scenarios[i], federations) for i in going], ROUND_BYTES):
+    for group in _group_alike(going, scenarios, federations):
         members = []
         for i in group:
             scenario, started = scenarios[i], time.perf_counter()
@@ -283,6 +283,27 @@ def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bo
         for ended in run_together(members, partial(_executor, scenario, federations[data_of(scenario)])):
             if isinstance(ended, Exception):
                 raise ended
+
+
+def _group_alike(
+    places: Sequence[int], scenarios: Mapping[int, Scenario], federations: Mapping[str, Federation]
+) -> list[tuple[int, ...]]:
+    """Scenarios whose clients may be in one stack, with models of one round that fit into memory.
+
+    One network trains a stack, so that federations with frozen tensors of their own are apart. Scenarios whose
+    clients are not stacked are apart as well, since draws belong to one round.
+    """
+    groups: dict[object, list[int]] = {}
+    for i in places:
+        key = data_of(scenarios[i])
+        federation = federations[key]
+        alike: object = i if federation.mode.differs else key if federation.frozen else None
+        groups.setdefault(alike, []).append(i)
+    return [
+        part
+        for members in groups.values()
+        for part in _partition(members, [_bytes(scenarios[i], federations) for i in members], ROUND_BYTES)
+    ]
 
 
 def _executor(scenario: Scenario, federation: Federation, store: Examples) -> Executor:

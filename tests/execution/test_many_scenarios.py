@@ -100,6 +100,20 @@ def test_defences_draw_what_they_draw_alone(alone: Callable[[Scenario], dict[str
         assert written(outcome.folder) == alone(scenario)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"freeze": ["hidden1.*"]}, {"model": {"kind": "tests.normalised:Normed", "p": 0.3}, "norm": {"kind": "averaged"}}],
+)
+def test_networks_of_their_own_give_what_each_gives_alone(
+    changes: dict[str, Any], alone: Callable[[Scenario], dict[str, bytes]], tmp_path: Path
+) -> None:
+    """Another seed has another frozen base, and other draws."""
+    scenarios = [small(**changes), small(**changes, seed=4), small(**changes, strategy={"kind": "fedmedian"})]
+    for scenario, outcome in zip(scenarios, run_all(scenarios, out=tmp_path, jobs=1), strict=True):
+        assert outcome.error is None
+        assert written(outcome.folder) == alone(scenario)
+
+
 @pytest.mark.skipif(not can_fork(), reason="forks are for Linux")
 def test_processes_and_other_settings_of_speed_change_no_byte(
     alone: Callable[[Scenario], dict[str, bytes]], tmp_path: Path
