@@ -5,15 +5,20 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 
-class Residual(nn.Module):
-    """Two 3x3 convolutions with GroupNorm, added to the input, or to its projection where the shapes differ."""
+def norm_layer(channels: int, groups: int | None) -> nn.GroupNorm | nn.BatchNorm2d:
+    """GroupNorm with so many groups; without a number, BatchNorm."""
+    return nn.BatchNorm2d(channels) if groups is None else nn.GroupNorm(groups, channels)
 
-    def __init__(self, before: int, after: int, stride: int, groups: int) -> None:
+
+class Residual(nn.Module):
+    """Two 3x3 convolutions with normalisation, added to the input, or to its projection where the shapes differ."""
+
+    def __init__(self, before: int, after: int, stride: int, groups: int | None) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(before, after, kernel_size=3, stride=stride, padding=1, bias=False)
-        self.norm1 = nn.GroupNorm(groups, after)
+        self.norm1 = norm_layer(after, groups)
         self.conv2 = nn.Conv2d(after, after, kernel_size=3, padding=1, bias=False)
-        self.norm2 = nn.GroupNorm(groups, after)
+        self.norm2 = norm_layer(after, groups)
         same_shape = stride == 1 and before == after
         self.project = (
             nn.Identity() if same_shape else nn.Conv2d(before, after, kernel_size=1, stride=stride, bias=False)

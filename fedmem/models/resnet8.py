@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import annotated_types
 
@@ -19,8 +19,9 @@ class ResNet8:
 
     The smallest of the networks that He et al. made for small images (6n + 2 layers, n = 1). Blocks have `width`, 2
     `width` and 4 `width` channels. The second and the third halve height and width, and their inputs are projected by a
-    1x1 convolution. For images (channels, height, width) of at least 4x4 pixels. GroupNorm instead of BatchNorm:
-    running statistics would carry information about members past the parameters.
+    1x1 convolution. For images (channels, height, width) of at least 4x4 pixels. GroupNorm instead of BatchNorm by
+    default: running statistics would carry information about members past the parameters. With `norm: batch` the
+    scenario has to say what becomes of them.
 
     Not `stackable`, as `small_cnn` and for the same reason. It trains correctly as a stack of clients, but on a CPU
     that is much slower on images of 28x28 and gains little on 8x8.
@@ -29,11 +30,12 @@ class ResNet8:
 
     - `width`: channels of the first block.
     - `groups`: groups of each GroupNorm; must divide `width`.
+    - `norm`: GroupNorm (`group`) or BatchNorm (`batch`).
 
     Guarantees:
 
     - parameters are named after `stem`, `norm`, `block1`, `block2`, `block3` and `output`, in this order;
-    - no buffers and no randomness in the forward pass.
+    - no randomness in the forward pass, and no buffers but the statistics of BatchNorm.
 
     Errors: `ComponentError` if the inputs are not images of that size or `groups` does not divide `width`.
 
@@ -48,6 +50,7 @@ class ResNet8:
 
     width: Annotated[int, annotated_types.Ge(1)] = 16
     groups: Annotated[int, annotated_types.Ge(1)] = 4
+    norm: Annotated[Literal["group", "batch"], "identity_neutral"] = "group"
 
     def build(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """A freshly initialised network, by torch's own rule and from torch's own generator."""
@@ -57,7 +60,7 @@ class ResNet8:
                 f"resnet8 needs images (channels, height, width) of at least 4x4, but inputs have shape "
                 f"{tuple(input_shape)}; choose `model: {{kind: mlp}}`",
             )
-        if self.width % self.groups:
+        if self.norm == "group" and self.width % self.groups:
             allowed = [groups for groups in range(1, self.width + 1) if self.width % groups == 0]
             raise ComponentError(
                 "model.groups",
@@ -65,16 +68,17 @@ class ResNet8:
             )
         from torch import nn
 
-        from fedmem.models._residual import Residual
+        from fedmem.models._residual import Residual, norm_layer
 
+        groups = self.groups if self.norm == "group" else None
         network = nn.Sequential()
         network.add_module("stem", nn.Conv2d(input_shape[0], self.width, kernel_size=3, padding=1, bias=False))
-        network.add_module("norm", nn.GroupNorm(self.groups, self.width))
+        network.add_module("norm", norm_layer(self.width, groups))
         network.add_module("activation", nn.ReLU())
         before = self.width
         for i, stride in enumerate((1, 2, 2), start=1):
             after = before * stride
-            network.add_module(f"block{i}", Residual(before, after, stride, self.groups))
+            network.add_module(f"block{i}", Residual(before, after, stride, groups))
             before = after
         network.add_module("pool", nn.AdaptiveAvgPool2d(1))
         network.add_module("flatten", nn.Flatten())

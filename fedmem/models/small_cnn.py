@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import annotated_types
 
@@ -18,7 +18,8 @@ class SmallCNN:
     """Two blocks of 3x3 convolution, GroupNorm, ReLU and 2x2 max-pooling, then one linear layer; logits (n, C).
 
     For images (channels, height, width) of at least 4x4 pixels, such as 1x8x8 and 1x28x28. GroupNorm instead of
-    BatchNorm: running statistics would carry information about members past the parameters.
+    BatchNorm by default: running statistics would carry information about members past the parameters. With
+    `norm: batch` the scenario has to say what becomes of them.
 
     Not `stackable`: the network would train correctly as a stack of clients. But convolutions with per-client weights
     become grouped convolutions, which are slower on a CPU than one client after another.
@@ -27,11 +28,12 @@ class SmallCNN:
 
     - `channels`: output channels of the two convolutions.
     - `groups`: groups of each GroupNorm; must divide both.
+    - `norm`: GroupNorm (`group`) or BatchNorm (`batch`).
 
     Guarantees:
 
     - parameters are named `conv1`, `norm1`, `conv2`, `norm2`, `output`, each with `weight` and `bias`, in this order;
-    - no buffers and no randomness in the forward pass.
+    - no randomness in the forward pass, and no buffers but the statistics of BatchNorm.
 
     Errors: `ComponentError` if the inputs are not images of that size or `groups` does not divide the channels.
 
@@ -45,6 +47,7 @@ class SmallCNN:
 
     channels: tuple[Annotated[int, annotated_types.Ge(1)], Annotated[int, annotated_types.Ge(1)]] = (16, 32)
     groups: Annotated[int, annotated_types.Ge(1)] = 4
+    norm: Annotated[Literal["group", "batch"], "identity_neutral"] = "group"
 
     def build(self, input_shape: tuple[int, ...], num_classes: int) -> nn.Module:
         """A freshly initialised network, by torch's own rule and from torch's own generator."""
@@ -54,7 +57,7 @@ class SmallCNN:
                 f"small_cnn needs images (channels, height, width) of at least 4x4, but inputs have shape "
                 f"{tuple(input_shape)}; choose `model: {{kind: mlp}}`",
             )
-        if any(width % self.groups for width in self.channels):
+        if self.norm == "group" and any(width % self.groups for width in self.channels):
             raise ComponentError(
                 "model.groups", f"{self.groups} groups do not divide the channels {list(self.channels)}; use 1, 2 or 4"
             )
@@ -64,7 +67,8 @@ class SmallCNN:
         before, height, width = input_shape
         for i, after in enumerate(self.channels, start=1):
             network.add_module(f"conv{i}", nn.Conv2d(before, after, kernel_size=3, padding=1))
-            network.add_module(f"norm{i}", nn.GroupNorm(self.groups, after))
+            norm = nn.GroupNorm(self.groups, after) if self.norm == "group" else nn.BatchNorm2d(after)
+            network.add_module(f"norm{i}", norm)
             network.add_module(f"activation{i}", nn.ReLU())
             network.add_module(f"pool{i}", nn.MaxPool2d(2))
             before, height, width = after, height // 2, width // 2
