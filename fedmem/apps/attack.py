@@ -12,18 +12,26 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fedmem.apps.array_names import names_in_model, rename_arrays
+from fedmem.apps.attack_notes import contradictions, evaluation_mode, fewer_inputs
 from fedmem.apps.attack_scores import Images, Score, scores
 from fedmem.apps.match_control import Client, Match, clip_distance, compare, make_controls, reverse_update
 from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.attack import GradientTarget, Reconstruction, ReconstructionAttack
 from fedmem.contracts.model import frozen_tensors, trained_parameters
+from fedmem.contracts.training_mode import layers_with_statistics
 from fedmem.contracts.validation_of_measures import reconstruct
 from fedmem.errors import TargetError
 from fedmem.modalities.undescribed import modality_of_shape
 from fedmem.seeding import stream
+from fedmem.training.model_checks import mismatch
 
 if TYPE_CHECKING:
     from torch import nn
+
+
+BY_STATISTICS = "+statistics"
+"""The end of `knows` where the attack reads BatchNorm in evaluation mode, by running statistics."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +135,7 @@ def target_of(
         input_shape=known.input_shape,
         num_classes=known.num_classes,
         modality=modality_of_shape(known.input_shape),
-        knows=known.description,
+        knows=f"{known.description}{BY_STATISTICS if layers_with_statistics(model) else ''}",
         clients=known.clients,
         labels=None if known.labels is None else np.sort(np.asarray(known.labels, dtype=np.int64)),
         algorithm=algorithm,
@@ -136,7 +144,11 @@ def target_of(
 
 
 def copy_prepared_model(model: nn.Module, known: Known) -> nn.Module:
-    """A copy in the client's mode that normalises its inputs first."""
+    """A copy in the client's mode that normalises its inputs first.
+
+    Layers with running statistics are in evaluation mode, whatever the client's was: nobody but the client knows the
+    means and variances of its batches.
+    """
     import torch
 
     if not trained_parameters(model):
@@ -145,6 +157,8 @@ def copy_prepared_model(model: nn.Module, known: Known) -> nn.Module:
             "requires_grad_(True) on those that the client trained"
         )
     prepared = copy.deepcopy(model).train(known.mode == "train")
+    for layer in layers_with_statistics(prepared).values():
+        layer.eval()
     if known.mean:
         channels = (-1, *[1] * (len(known.input_shape) - 1))
         mean, std = (torch.tensor(values, dtype=torch.float32).reshape(channels) for values in (known.mean, known.std))
@@ -253,9 +267,11 @@ def attack(  # noqa: PLR0913 - options for users, all by name
                 else {}
             )
             source = read_params(source)
-        states.append(source)
+        states.append(rename_arrays(source, names_in_model(model, source)))
         pair.append(fit_to_model(source, model, name))
-    model = read_frozen(states[0] if origin else {}, model)
+    if reason := mismatch(model, states[0]):
+        raise TargetError(f"before: {reason}")
+    model = read_frozen(states[0], model)
     target = target_of(pair[0], pair[1], model, known, gradient=gradient).grant(attack.knows)
     (target,) = validate_targets([require_direction(target)])
     (reconstruction,) = reconstruct(attack, [target], [stream(seed, "attack")])
@@ -271,8 +287,9 @@ def attack(  # noqa: PLR0913 - options for users, all by name
         clients=known.clients,
         match=match,
         notes=(
-            *(() if gradient else _contradictions(states[0], states[1], model, known)),
-            *_fewer_inputs(len(true), known),
+            *evaluation_mode(model, known.mode),
+            *(() if gradient else contradictions(states[0], states[1], model, known.mode)),
+            *fewer_inputs(len(true), known.num_images),
         ),
         scores=found_scores,
         truth=true if len(true) else None,
@@ -319,40 +336,6 @@ def _compare_with_controls(
     swapped = reverse_update(target) if gradient else build(before, after)
     (reverse,) = reconstruct(attack, [swapped], [stream(seed, "attack")])
     return compare(replace(match, reverse=clip_distance(reverse.distance)), attack, made, rngs, gallery)
-
-
-def _contradictions(before: Params, after: Params, model: nn.Module, known: Known) -> tuple[str, ...]:
-    """Contradictions between the buffers of the files and the mode that the adversary is granted."""
-    import torch
-
-    buffers = {name for name, _ in model.named_buffers()}
-    changed = [
-        name
-        for name in frozen_tensors(model)
-        if name in before and name in after and not torch.equal(before[name], after[name])
-    ]
-    if trained := [name for name in changed if name not in buffers]:
-        return (
-            f"the model freezes {trained[0]!r}, but the two files differ there: the client has trained it. Set "
-            "requires_grad_(True) on it, so that its update is matched as well",
-        )
-    if known.mode == "train" or not changed:
-        return ()
-    return (
-        f"mode eval is granted, but {len(changed)} buffers differ between the two files, for example {changed[0]!r}. "
-        "The client seems to have trained in mode train, with the statistics of its batches. Its gradient then differs "
-        "from the one that is matched. Train the client in mode eval, or with GroupNorm",
-    )
-
-
-def _fewer_inputs(count: int, known: Known) -> tuple[str, ...]:
-    """The contradiction to the number of examples; nothing without true inputs, or with all of them."""
-    if count in (0, known.num_images):
-        return ()
-    return (
-        f"{known.num_images} images shape the update by what is known, and there are {count} true inputs. If these are "
-        f"all inputs of the update, the number of images is wrong: give {count}. Otherwise, only these are scored",
-    )
 
 
 def _images(name: str, values: ArrayLike | None, shape: tuple[int, ...]) -> Images:

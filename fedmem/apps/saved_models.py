@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fedmem.apps.array_names import names_in_model, rename_arrays
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.model import frozen_tensors, trained_parameters
 from fedmem.errors import FolderError
@@ -123,6 +124,7 @@ def fit_to_model(params: Params, model: nn.Module, origin: str) -> Params:
     Errors: `FolderError` with the first parameter that is missing, unknown or of another shape.
     """
     state = model.state_dict()
+    params = rename_arrays(params, names_in_model(model, params))
     numbered = [f"arr_{i}" for i in range(len(params))]
     if set(params) == set(numbered) and set(params) != set(state):
         orders = list(state), [name for name, _ in model.named_parameters()], list(trained_parameters(model))

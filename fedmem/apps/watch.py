@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
+from functools import cached_property
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fedmem.apps.array_names import names_in_model, rename_arrays
 from fedmem.apps.differences import summarise
 from fedmem.apps.ownership import IDENTITY, MemberOf, Ownership
 from fedmem.contracts.arrays import Params
@@ -18,12 +21,13 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Evidence, Transition
 from fedmem.contracts.watcher import OnError, checked_on_error
 from fedmem.observation.evidence import evidence_of, rank_of
-from fedmem.training.model_checks import mismatch, running_statistics
+from fedmem.training.model_checks import mismatch
 
 if TYPE_CHECKING:
     import pandas as pd
     from torch import nn
 
+    from fedmem.training.one_by_one import OneByOne
 
 _VALUES = ("loss", "margin", "correct", "exposure")
 
@@ -37,7 +41,8 @@ class Watch:
     give memorisation: `combine_runs`.
 
     Args:
-        model: The architecture; its parameter names have to be those that the app sends.
+        model: The architecture; its parameter names have to be those that the app sends. A list of arrays
+            without names is read by its order, and an adapter by the names that peft saves.
         examples: Name -> (inputs, targets), for example the canaries that one client was given.
         references: Name -> inputs of fresh members of the same family, for the exposure of that set.
         member_of: Name -> the client that holds that set. It is one client, a client for each example (None: nobody),
@@ -50,9 +55,11 @@ class Watch:
     Guarantees:
 
     - reads copies only; the app's result does not change;
-    - names and shapes of the app's initial arrays are compared with the model before round 1. A difference, a layer
-      with running statistics, and later messages that lack a parameter are errors (`ValueError`, `RunError`). They name
-      the parameter or layer.
+    - models are read in evaluation mode: without dropout, and with the running statistics that the app's arrays have;
+    - names and shapes of the app's initial arrays are compared with the model before round 1. A difference, missing
+      running statistics, and later messages that lack a parameter are errors (`ValueError`, `RunError`). They name
+      the parameter or statistic. Statistics of layers in evaluation mode may be missing: those of `model` are then
+      taken to be the clients'.
 
     >>> from torch import nn
     >>> watch = Watch(model=nn.Linear(2, 2), examples={"mine": (np.zeros((1, 2), np.float32), [0])})
@@ -70,9 +77,6 @@ class Watch:
         every: int = 1,
         on_error: OnError = "raise",
     ) -> None:
-        from fedmem.clients.sgd import Sgd
-        from fedmem.training.one_by_one import OneByOne
-
         self.on_error = checked_on_error(on_error)
         self._model = model
         self._sets = {name: _examples(name, *pair) for name, pair in examples.items()}
@@ -86,7 +90,7 @@ class Watch:
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}")
         self._every = every
-        self._executor = OneByOne(model, Sgd(), next(iter(self._sets.values())))
+        self._names: Mapping[str, str] | None = None
         self._ownership = Ownership({name: len(rows) for name, rows in self._sets.items()}, member_of)
         self._contents = {name: _contents(rows) for name, rows in self._sets.items()}
         self._rows: list[dict[str, Any]] = []
@@ -102,20 +106,24 @@ class Watch:
 
     def begin(self, initial: Params) -> None:
         """Compare the app's initial arrays with the model. Errors: `ValueError`."""
-        if reason := mismatch(self._model, initial):
+        self._names = names_in_model(self._model, initial)
+        if reason := mismatch(self._model, rename_arrays(initial, self._names)):
             raise ValueError(reason)
-        if (layer := running_statistics(self._model)) is not None:
-            raise ValueError(
-                f"the layer {layer!r} has running statistics, which are no parameters. Without them, the predictions "
-                "of the app's models cannot be computed; use GroupNorm or LayerNorm"
-            )
+
+    @cached_property
+    def _executor(self) -> OneByOne:
+        """Reads models in evaluation mode, in a network of its own."""
+        from fedmem.clients.sgd import Sgd
+        from fedmem.training.one_by_one import OneByOne
+
+        return OneByOne(deepcopy(self._model).eval(), Sgd(), next(iter(self._sets.values())))
 
     def see(self, transitions: Sequence[Transition]) -> None:
         """Record the evidence of these models."""
         if not transitions:
             return
         self._ownership.see(transitions)
-        models = [transition.kept for transition in transitions]
+        models = [self._model_of(transition.kept) for transition in transitions]
         # Node ids have 64 bits; what is asked of the models needs only their order.
         places = [replace(transition, client=t) for t, transition in enumerate(transitions)]
         for name, examples in self._sets.items():
@@ -139,6 +147,12 @@ class Watch:
                             "exposure": exposure[t, j],
                         }
                     )
+
+    def _model_of(self, params: Params) -> Params:
+        """A model of the app under the names of the network."""
+        if self._names is None:
+            self._names = names_in_model(self._model, params)
+        return rename_arrays(params, self._names)
 
     def _exposure(
         self,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from fedmem.apps.array_names import names_in_model, rename_arrays
 from fedmem.apps.attack import Known, target_of
 from fedmem.apps.attack_scores import Images, scores
 from fedmem.apps.differences import summarise
@@ -104,6 +105,7 @@ class WatchLeakage:
             raise ValueError("examples is empty; name at least one set of inputs to look for")
         self._ownership = Ownership({name: len(rows) for name, rows in self._sets.items()}, member_of)
         self._rows: list[dict[str, Any]] = []
+        self._names: Mapping[str, str] | None = None
 
     @property
     def named_clients(self) -> tuple[str, ...]:
@@ -118,9 +120,11 @@ class WatchLeakage:
         """Compare the app's initial arrays with the model. Errors: `ValueError`, `TargetError`."""
         from fedmem.attacks._targets import validate_targets
 
-        if reason := mismatch(self._model, initial):
+        self._names = names_in_model(self._model, initial)
+        arrays = rename_arrays(initial, self._names)
+        if reason := mismatch(self._model, arrays):
             raise ValueError(reason)
-        validate_targets([target_of(initial, initial, self._model, self._knowledge)])
+        validate_targets([target_of(arrays, arrays, self._model, self._knowledge)])
 
     def see(self, transitions: Sequence[Transition]) -> None:
         """Attack these updates, all of one level at once."""
@@ -140,9 +144,10 @@ class WatchLeakage:
                 labels=None,
                 in_order=False,
             )
-            targets.append(
-                target_of(transition.before, transition.sent, self._model, knowledge).grant(self._attack.knows)
-            )
+            if self._names is None:
+                self._names = names_in_model(self._model, transition.before)
+            before, sent = (rename_arrays(part, self._names) for part in (transition.before, transition.sent))
+            targets.append(target_of(before, sent, self._model, knowledge).grant(self._attack.knows))
         # one model for all, so that they can be attacked as one stack
         targets = [replace(target, model=targets[0].model) for target in targets]
         rngs = [stream(self._seed, "attack", round_number=t.round, client=place) for place, t in enumerate(attacked)]

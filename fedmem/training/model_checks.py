@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from fedmem.contracts.model import frozen_tensors, trained_parameters
+from fedmem.contracts.training_mode import layers_with_statistics, running_statistics
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -120,7 +121,8 @@ def _differ(first: Tensor, other: Tensor) -> bool:
 def mismatch(module: nn.Module, arrays: Mapping[str, Tensor]) -> str | None:
     """Why these arrays of an app are not a model of the module; None where names and shapes agree.
 
-    They need the trained parameters of the module, and may have its frozen parameters and constant buffers as well.
+    They need the trained parameters of the module, and the running statistics of its layers in training mode. They may
+    have its frozen parameters and other buffers as well.
 
     >>> from torch import nn
     >>> layer = nn.Linear(4, 3)
@@ -131,16 +133,8 @@ def mismatch(module: nn.Module, arrays: Mapping[str, Tensor]) -> str | None:
     """
     trained = trained_parameters(module)
     allowed = {**trained, **frozen_tensors(module)}
-    statistics = {f"{name}.{part}".lstrip(".") for name in _running(module) for part in STATISTICS}
     unknown = sorted(arrays.keys() - allowed.keys())
     missing = [name for name in trained if name not in arrays]
-    sent_statistics = sorted(statistics & arrays.keys())
-    if sent_statistics:
-        return (
-            f"the app's arrays hold the buffer {sent_statistics[0]!r}, a running statistic of BatchNorm, but models "
-            "are read from their parameters alone. Use GroupNorm or LayerNorm, or send named_parameters() of a "
-            "model without buffers"
-        )
     if unknown:
         culprit = min([*unknown, *missing])
         return (
@@ -154,6 +148,13 @@ def mismatch(module: nn.Module, arrays: Mapping[str, Tensor]) -> str | None:
             f"{missing[0]!r}. Send all of them, or give the model whose parameters are those that are sent. "
             "Set requires_grad_(False) on those that the app does not train"
         )
+    if unsent := [name for name in _updated_statistics(module) if name not in arrays]:
+        return (
+            f"the app's arrays lack the running statistics of the model, such as {unsent[0]!r}. Without them, the "
+            "predictions of the app's models cannot be computed. Send the whole state_dict() instead of the parameters "
+            "alone. Where no client updates the statistics, so that all use those of the model that you give here, "
+            "put its layers into evaluation mode (model.eval())"
+        )
     for name, value in arrays.items():
         if tuple(value.shape) != tuple(allowed[name].shape):
             return (
@@ -163,20 +164,7 @@ def mismatch(module: nn.Module, arrays: Mapping[str, Tensor]) -> str | None:
     return None
 
 
-STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
-"""The names of buffers that normalisation layers collect."""
-
-
-def _running(module: nn.Module) -> list[str]:
-    """The names of the layers with running statistics."""
-    return [name for name, part in module.named_modules() if getattr(part, "running_mean", None) is not None]
-
-
-def running_statistics(module: nn.Module) -> str | None:
-    """The name of the first layer whose output depends on running statistics, which are no parameters; else None.
-
-    >>> from torch import nn
-    >>> running_statistics(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
-    '1'
-    """
-    return next(iter(_running(module)), None)
+def _updated_statistics(module: nn.Module) -> list[str]:
+    """The running statistics of layers that are in training mode."""
+    updated = {name for name, layer in layers_with_statistics(module).items() if layer.training}
+    return [name for name in running_statistics(module) if name.rpartition(".")[0] in updated]
