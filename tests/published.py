@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from fedmem.datasets._idx import pack
-from fedmem.datasets._published import Published
-from fedmem.datasets._sources import Source, Web
+from fedmem.fetched.files import Published
+from fedmem.fetched.sources import Source, Web
 from fedmem.scenario import catalogue
 
 ADULTS = (

@@ -40,7 +40,7 @@ def examine(runs: Path | str = "runs") -> tuple[Finding, ...]:
     >>> [finding.title for finding in examine()][:4]
     ['fedmem', 'python', 'packages', 'devices']
     """
-    from fedmem.datasets._published import cache_folder
+    from fedmem.fetched.files import cache_folder
 
     cache, runs = cache_folder(), Path(runs)
     parts: tuple[Callable[[], Finding], ...] = (
@@ -107,10 +107,10 @@ def _cores() -> Finding:
 
 
 def _cache(cache: Path) -> Finding:
-    from fedmem.datasets._published import state
-    from fedmem.federation.fetch import published_datasets
+    from fedmem.federation.fetch import published_items
+    from fedmem.fetched.files import state
 
-    states = {name: state(item) for name, item in published_datasets().items()}
+    states = {name: state(item) for name, item in published_items().items()}
     by_state = {
         word: [name for name, this in states.items() if this == one]
         for word, one in (("fetched", "whole"), ("damaged", "damaged"), ("not fetched", "missing"))

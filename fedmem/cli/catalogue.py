@@ -104,23 +104,25 @@ def fetch(
     name: Annotated[
         str | None,
         typer.Argument(
-            help="a data set; left out: list them", show_default=False, autocompletion=complete("published_names")
+            help="a data set or model; left out: list them",
+            show_default=False,
+            autocompletion=complete("published_names"),
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="fetch again although it is there")] = False,
 ) -> None:
-    """Fetch a published data set into the cache folder, or list what can be fetched and what is there."""
+    """Fetch a published data set or model into the cache folder, or list what can be fetched and what is there."""
     with reporting():
-        from fedmem.datasets import _published
         from fedmem.federation import fetch
+        from fedmem.fetched import files
 
         if name is not None:
             folder = fetch.fetch(name, force=force, report=lambda line: typer.echo(line, err=True))
             typer.echo(str(folder))
             return
-        for item in fetch.published_datasets().values():
-            typer.echo(f"{item.name:14}  {_published.state(item):8}  {item.licence}")
-        typer.echo(f"Cache folder (FEDMEM_CACHE): {_published.cache_folder()}")
+        for item in fetch.published_items().values():
+            typer.echo(f"{item.name:14}  {files.state(item):8}  {item.licence}")
+        typer.echo(f"Cache folder (FEDMEM_CACHE): {files.cache_folder()}")
 
 
 @app.command("list")

@@ -36,14 +36,14 @@ def kinds(family: str | None, incomplete: str) -> list[tuple[str, str]]:
 
 
 def published_names(incomplete: str) -> list[str]:
-    """The data sets that can be fetched.
+    """The data sets and models that can be fetched.
 
     >>> "mnist5k" in published_names("mn")
     True
     """
     from fedmem.federation import fetch
 
-    return _beginning(incomplete, fetch.published_datasets())
+    return _beginning(incomplete, fetch.published_items())
 
 
 def scenarios(incomplete: str) -> list[str]:

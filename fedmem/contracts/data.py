@@ -252,7 +252,7 @@ class DatasetDeclaration(Declaration):
     """The declarations of a data set, with their defaults.
 
     Attributes:
-        published: Where its files are published, for `fedmem fetch`; see `fedmem/datasets/_published.py`.
+        published: Where its files are published, for `fedmem fetch`; see `fedmem/fetched/files.py`.
         reads_fetched_data: Whether it reads files that have to be fetched, and not some that ship.
     """
 

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.data import Dataset, Examples
-from fedmem.datasets._published import Published, read_verified
-from fedmem.datasets._sources import PythonPackage, Web
 from fedmem.datasets._splits import sample
+from fedmem.fetched.files import Published, read_verified
+from fedmem.fetched.sources import PythonPackage, Web
 from fedmem.modalities.tables import Tables
 
 _TRAIN, _TEST = 32_561, 16_281

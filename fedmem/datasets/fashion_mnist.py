@@ -10,9 +10,9 @@ import numpy as np
 
 from fedmem.contracts.data import Dataset, Examples
 from fedmem.datasets._idx import parse
-from fedmem.datasets._published import Published, read_verified
-from fedmem.datasets._sources import DebianPackage, Web
 from fedmem.datasets._splits import sample
+from fedmem.fetched.files import Published, read_verified
+from fedmem.fetched.sources import DebianPackage, Web
 from fedmem.modalities.images import Images
 
 _TRAIN, _TEST = 60_000, 10_000

@@ -18,8 +18,8 @@ from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset
 from fedmem.datasets._arrays import Arrays, assemble, inputs_of, number_labels, owners_of
 from fedmem.datasets._images import Colours, pixels, stack_images
-from fedmem.datasets._published import cache_folder
 from fedmem.errors import ComponentError
+from fedmem.fetched.files import cache_folder
 from fedmem.wording import choices
 
 _FORMATS = ("parquet", "csv", "json", "arrow")

@@ -11,9 +11,9 @@ import numpy as np
 
 from fedmem.contracts.data import Dataset, Examples
 from fedmem.datasets._idx import pack, parse
-from fedmem.datasets._published import Published, read_verified
-from fedmem.datasets._sources import PythonPackage
 from fedmem.datasets._splits import split
+from fedmem.fetched.files import Published, read_verified
+from fedmem.fetched.sources import PythonPackage
 from fedmem.modalities.images import Images
 
 _ROWS = 5000

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from fedmem.datasets._published import Published, read_verified
-from fedmem.datasets._sources import PythonSource, archive_files
 from fedmem.datasets._texts import Author, Texts
 from fedmem.errors import ComponentError
+from fedmem.fetched.files import Published, read_verified
+from fedmem.fetched.sources import PythonSource, archive_files
 
 _SHIPPED = Path(__file__).with_name("shakespeare.json.xz")
 _SHIPPED_ROLES = 100

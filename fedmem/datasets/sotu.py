@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from fedmem.datasets._published import Published, read_verified
-from fedmem.datasets._sources import NpmPackage, archive_files
 from fedmem.datasets._texts import Author, Texts
+from fedmem.fetched.files import Published, read_verified
+from fedmem.fetched.sources import NpmPackage, archive_files
 
 
 def _convert(folder: Path) -> None:

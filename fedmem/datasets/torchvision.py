@@ -16,8 +16,8 @@ from fedmem.contracts.data import Dataset
 from fedmem.contracts.flower_strategy_adapter import parameters
 from fedmem.datasets._arrays import Arrays, assemble, number_labels
 from fedmem.datasets._images import Colours, pixels, stack_images
-from fedmem.datasets._published import cache_folder
 from fedmem.errors import ComponentError
+from fedmem.fetched.files import cache_folder
 from fedmem.wording import choices
 
 

@@ -1,4 +1,4 @@
-"""Which data sets are published, and fetching them by name."""
+"""Which data sets and models are published, and fetching them by name."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from pathlib import Path
 
 from fedmem.contracts.data import DatasetDeclaration
 from fedmem.contracts.declarations import class_value
-from fedmem.datasets._published import Published, _take, cache_folder, state
-from fedmem.datasets._sources import Unavailable
 from fedmem.errors import FedmemError, Problem, ScenarioError
+from fedmem.fetched.files import Published, cache_folder, state, take
+from fedmem.fetched.models import MODELS
+from fedmem.fetched.sources import Unavailable
 from fedmem.scenario import catalogue
 from fedmem.wording import choices
 
@@ -21,15 +22,26 @@ def published_datasets() -> dict[str, Published]:
     return {item.name: item for item in items}
 
 
+def published_items() -> dict[str, Published]:
+    """Every data set and model that can be fetched, by name.
+
+    >>> "adult" in published_items() and "minilm" in published_items()
+    True
+    """
+    return {**published_datasets(), **MODELS}
+
+
 def fetch(name: str, *, force: bool = False, report: Callable[[str], None] = lambda _: None) -> Path:
-    """Fetch a data set, unless it is there and whole, and give its folder. `report` gets the source that is asked.
+    """Fetch a data set or model, unless it is there and whole, and return its folder.
+
+    `report` gets the source that is asked, and the licence.
 
     Sources are asked in order until one brings files with the right checksums; the error after the last names the
     cause at each. Files that are there stay until their successors have been compared.
     """
-    items = published_datasets()
+    items = published_items()
     if name not in items:
-        message = f"there is no data set {name!r} to fetch{choices(name, items)}"
+        message = f"there is no data set or model {name!r} to fetch{choices(name, items)}"
         raise ScenarioError([Problem(path="", message=message)])
     item = items[name]
     target = cache_folder() / name
@@ -39,10 +51,11 @@ def fetch(name: str, *, force: bool = False, report: Callable[[str], None] = lam
     for source in item.sources:
         report(f"{source.description} …")
         try:
-            _take(item, source, target)
+            take(item, source, target)
         except Unavailable as error:
             report(f"  no: {error}")
             causes.append(f"\n  {source.description}: {error}")
         else:
+            report(f"licence: {item.licence}")
             return target
     raise FedmemError(f"{name} could not be fetched from any of its {len(item.sources)} sources:" + "".join(causes))

@@ -13,7 +13,7 @@ import pytest
 from fedmem.apps import installation
 from fedmem.apps.installation import Finding, examine
 from fedmem.contracts import families
-from fedmem.datasets._published import Published
+from fedmem.fetched.files import Published
 
 
 def finding(title: str, word: str = "", runs: Path | str = "runs") -> Finding:

@@ -12,14 +12,14 @@ from torch import nn
 from fedmem.attacks._labels import guess_labels, infer_labels, last_bias
 from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.data import Examples
-from fedmem.datasets import _published
 from fedmem.datasets.fashion_mnist import FashionMnist
+from fedmem.fetched import files
 from tests.lab import gradient_of, parameters
 
 
 @cache
 def clothes() -> Examples:
-    folder = _published.cache_folder() / "fashion_mnist"
+    folder = files.cache_folder() / "fashion_mnist"
     if not all((folder / file).is_file() for file in FashionMnist.published.files):
         pytest.skip("fashion_mnist is not fetched here")
     return FashionMnist(rows=1000, test=10).load(np.random.default_rng(0)).train

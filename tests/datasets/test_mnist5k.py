@@ -10,12 +10,12 @@ import pytest
 
 from fedmem.datasets import mnist5k
 from fedmem.datasets._idx import parse
-from fedmem.datasets._sources import (
-    Web,
-)
 from fedmem.datasets.mnist5k import Mnist5k
 from fedmem.errors import FedmemError
 from fedmem.federation import fetch
+from fedmem.fetched.sources import (
+    Web,
+)
 from tests.published import pretend
 
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fedmem.datasets import _published, shakespeare
+from fedmem.datasets import shakespeare
 from fedmem.datasets.shakespeare import Shakespeare
 from fedmem.errors import ComponentError
-from tests.datasets.published_helpers import packed
+from fedmem.fetched import files
 from tests.datasets.texts_helpers import load
+from tests.fetched.fetched_helpers import packed
 from tests.narrowing import present
 
 
@@ -35,10 +36,10 @@ def test_damaged_package_file_is_an_error_with_a_fix(tmp_path: Path, monkeypatch
 
 
 def test_shipped_roles_are_the_first_of_the_fetched_ones() -> None:
-    folder = _published.cache_folder() / "shakespeare"
+    folder = files.cache_folder() / "shakespeare"
     if not (folder / "roles.json").is_file():
         pytest.skip("shakespeare is not fetched here")
-    roles = json.loads(_published.read_verified(Shakespeare.published, "roles.json"))
+    roles = json.loads(files.read_verified(Shakespeare.published, "roles.json"))
     assert shakespeare._pack(roles[:100]) == shakespeare._packaged_roles()
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from fedmem.datasets import sotu
 from fedmem.datasets.sotu import Sotu
-from tests.datasets.published_helpers import packed
 from tests.datasets.texts_helpers import load
+from tests.fetched.fetched_helpers import packed
 from tests.narrowing import present
 from tests.published import put_in_cache, said
 

@@ -9,7 +9,7 @@ import pytest
 
 from fedmem.errors import ScenarioError
 from fedmem.federation import fetch
-from tests.datasets.published_helpers import call
+from tests.fetched.fetched_helpers import call
 from tests.published import on_disk, pretend
 
 

@@ -22,8 +22,8 @@ from fedmem.contracts.families import FAMILIES, sources
 from fedmem.contracts.injection import injection_declaration
 from fedmem.contracts.needs import measures_of, needs_of
 from fedmem.contracts.strategy import client_of
-from fedmem.datasets._published import Published
 from fedmem.execution.run import run
+from fedmem.fetched.files import Published
 from fedmem.privacy import spending
 from fedmem.probes.leakage import Leakage
 from fedmem.reporting.first_screen import FirstScreen

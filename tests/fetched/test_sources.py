@@ -1,4 +1,4 @@
-"""Tests of `fedmem/datasets/_sources.py`."""
+"""Tests of `fedmem/fetched/sources.py`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from fedmem.datasets._sources import (
+from fedmem.fetched.sources import (
     DebianPackage,
+    InstalledPackage,
     NpmPackage,
     PythonPackage,
     PythonSource,
@@ -20,7 +21,7 @@ from fedmem.datasets._sources import (
     Web,
     archive_files,
 )
-from tests.datasets.published_helpers import everything_in, packed
+from tests.fetched.fetched_helpers import everything_in, packed
 
 
 def test_packed_files_are_unpacked_and_a_torn_one_is_no_file(tmp_path: Path) -> None:
@@ -139,3 +140,12 @@ def test_a_client_that_is_not_there_is_named(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(Unavailable, match="there is no apt-get on this machine"):
         DebianPackage(package="thing", files={}).download(tmp_path)
+
+
+def test_an_installed_package_is_read_and_not_imported(tmp_path: Path) -> None:
+    InstalledPackage(package="numpy", files={"LICENCE.py": "numpy/version.py"}).download(tmp_path)
+    assert "version" in (tmp_path / "LICENCE.py").read_text()
+    with pytest.raises(Unavailable, match=r"numpy: .*no_such_file"):
+        InstalledPackage(package="numpy", files={"a": "numpy/no_such_file"}).download(tmp_path)
+    with pytest.raises(Unavailable, match="no-such-package is not installed"):
+        InstalledPackage(package="no-such-package", files={"a": "a"}).download(tmp_path)

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fedmem.datasets import _published
-from fedmem.datasets._sources import (
-    Web,
-)
 from fedmem.datasets.fashion_mnist import FashionMnist
 from fedmem.datasets.mnist5k import Mnist5k
 from fedmem.errors import ComponentError, FedmemError
 from fedmem.federation import fetch
-from tests.datasets.published_helpers import everything_in
+from fedmem.fetched import files
+from fedmem.fetched.sources import (
+    Web,
+)
+from tests.fetched.fetched_helpers import everything_in
 from tests.published import made_files, on_disk, pretend, put_in_cache
 
 
@@ -49,7 +49,7 @@ def test_the_first_source_that_has_it_is_the_last_that_is_asked(
     folder = fetch.fetch("mnist5k", report=heard.append)
     assert heard[0] == "nowhere …"
     assert heard[1].startswith("  no: file://")
-    assert heard[2:] == ["folder good …"]
+    assert heard[2:] == ["folder good …", "licence: CC BY-SA 3.0"]
     assert {name: (folder / name).read_bytes() for name in made_files("mnist5k")} == made_files("mnist5k")
     assert everything_in(cache) == sorted(f"mnist5k/{name}" for name in made_files("mnist5k"))
 
@@ -63,7 +63,7 @@ def test_failure_of_all_sources_lists_each_cause(cache: Path, tmp_path: Path, mo
     assert re.search(r"\n  nowhere: .*No such file", str(caught.value))
     assert re.search(r"\n  folder wrong: its adult.test is not the published one \(sha256 \w{64}", str(caught.value))
     assert everything_in(cache) == []
-    assert _published.state(item) == "missing"
+    assert files.state(item) == "missing"
 
 
 def test_a_source_that_forgets_a_file_is_no_source(
@@ -96,14 +96,14 @@ def test_an_interrupted_download_leaves_nothing(cache: Path, monkeypatch: pytest
     with pytest.raises(KeyboardInterrupt):
         fetch.fetch("fashion_mnist")
     assert everything_in(cache) == []
-    assert _published.state(item) == "missing"
+    assert files.state(item) == "missing"
     with pytest.raises(ComponentError, match="run: fedmem fetch fashion_mnist"):
         FashionMnist().load(np.random.default_rng(0))
 
 
 def test_killed_download_leaves_nothing_that_looks_complete(cache: Path) -> None:
     code = (
-        "import os, pathlib\nfrom fedmem.datasets import _published as fetching\n"
+        "import os, pathlib\nfrom fedmem.fetched import files as fetching\n"
         "from fedmem.datasets.adult import Adult\n"
         "class Dying:\n    description = 'x'; files = {}\n"
         "    def download(self, folder):\n        (folder / 'adult.data').write_bytes(b'half'); os._exit(9)\n"
@@ -129,7 +129,7 @@ def test_a_stop_between_two_files_is_seen(cache: Path, tmp_path: Path, monkeypat
     monkeypatch.setattr(os, "replace", once)
     with pytest.raises(KeyboardInterrupt):
         fetch.fetch("adult")
-    assert _published.state(item) == "missing"
+    assert files.state(item) == "missing"
 
 
 def test_a_failed_second_fetch_keeps_the_first(cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +138,7 @@ def test_a_failed_second_fetch_keeps_the_first(cache: Path, tmp_path: Path, monk
     item = pretend("adult", monkeypatch, wrong)
     with pytest.raises(FedmemError):
         fetch.fetch("adult", force=True)
-    assert _published.state(item) == "whole"
+    assert files.state(item) == "whole"
 
 
 # No changed byte
@@ -159,7 +159,7 @@ def test_one_flipped_bit_in_any_file_is_refused_and_mended(
         with pytest.raises(ComponentError, match=rf"{file} is damaged.*run: fedmem fetch {kind} --force") as caught:
             loader.load(np.random.default_rng(0))
         assert caught.value.path == "dataset"
-        assert _published.state(item) == "damaged"
+        assert files.state(item) == "damaged"
         fetch.fetch(kind, force=True)
 
 
@@ -196,12 +196,12 @@ def test_real_files_where_they_have_been_fetched(kind: str, shape: tuple[int, ..
     from fedmem.scenario import catalogue
 
     cls: Any = catalogue.load("dataset", kind)
-    folder = _published.cache_folder() / kind
+    folder = files.cache_folder() / kind
     if not all((folder / file).is_file() for file in cls.published.files):
         pytest.skip(f"{kind} is not fetched here")
     data = cls(rows=500, test=100).load(np.random.default_rng(0))
     assert data.train.inputs.shape == (500, *shape)
     assert (
-        hashlib.sha256(_published.read_verified(cls.published, file := next(iter(cls.published.files)))).hexdigest()
+        hashlib.sha256(files.read_verified(cls.published, file := next(iter(cls.published.files)))).hexdigest()
         == (cls.published.files[file])
     )
