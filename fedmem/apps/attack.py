@@ -248,8 +248,9 @@ def attack(  # noqa: PLR0913 - options for users, all by name
     >>> done.found.labels.tolist(), done.scores[0].psnr > 40
     ([2], True)
     """
-    from fedmem.apps.saved_models import fit_to_model, read_frozen, read_params
+    from fedmem.apps.saved_models import fit_to_model, read_frozen
     from fedmem.attacks._targets import require_direction, validate_targets
+    from fedmem.weights.files import read_params
 
     if known.batch_size is not None and known.batch_size > known.num_images:
         raise TargetError(f"batch_size {known.batch_size} is more than the {known.num_images} images of the update")

@@ -92,6 +92,7 @@ def plan_text(checked: CheckedScenario, width: int = 100, *, timed: bool = False
         *data_lines(checked.data, checked.federation),
         *class_lines(checked.federation, scenario.injections, width - 13),
         ("model", _model(checked.federation)),
+        *(("weights", note) for note in checked.federation.initial_notes),
         *_owners(checked.federation.foreign_rows),
         *(("injection", note) for note in checked.federation.notes),
         *_work(run_plan, scenario.speed.memory),

@@ -29,6 +29,8 @@ from fedmem.contracts.measurement import Labels, value_text
 if TYPE_CHECKING:
     import pandas as pd
 
+    from fedmem.contracts.arrays import Params
+
 ColumnType = Literal["string", "integer", "number", "boolean"]
 """The types of columns, as the standard for tabular data packages names them."""
 
@@ -111,6 +113,7 @@ class ExportContent:
         tables: Its tables.
         runs: Its runs.
         left_out: How many numbers are undefined or infinite, so that series leave them out. Tables have them all.
+        weights: Returns the tensors of the model that the export has; None for a study, which has none.
     """
 
     title: str
@@ -118,6 +121,7 @@ class ExportContent:
     tables: Sequence[ExportTable] = ()
     runs: Sequence[ExportRun] = ()
     left_out: int = 0
+    weights: Callable[[], Params] | None = None
 
 
 class Tracker(Protocol):

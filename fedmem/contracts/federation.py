@@ -46,7 +46,8 @@ class Federation:
     other owners by injection, with a partition by owner; it is None with other partitions. `learnt` is that of the
     data set. `sources` are the rows of the data set that the audit examples come from. `test_rows` (t,) are
     the rows of the test set that `test` has, sorted; None where it has all. `duplicates` finds the duplicates among
-    the rows of a client, which it does not train on; None where clients train on all of their rows.
+    the rows of a client, which it does not train on; None where clients train on all of their rows. `initial_notes` are
+    sentences on where the weights of `model` come from; empty where all are drawn.
     """
 
     store: Examples
@@ -79,6 +80,7 @@ class Federation:
     sources: SourceRows | None = None
     test_rows: IntArray | None = None
     duplicates: Duplicates | None = None
+    initial_notes: tuple[str, ...] = ()
 
     @property
     def num_clients(self) -> int:
@@ -97,6 +99,12 @@ class Federation:
             return None
         labels = self.store.targets
         return np.stack([np.bincount(labels[rows], minlength=self.num_classes) for rows in self.base])
+
+    @property
+    def stored_frozen(self) -> Params:
+        """The frozen tensors that a file of the model has; a buffer that is computed again on building is none."""
+        names = self.model.state_dict().keys() if self.frozen else ()
+        return {name: value for name, value in self.frozen.items() if name in names}
 
     def initial_of(self, run: int) -> Params:
         """The initial model of a run."""

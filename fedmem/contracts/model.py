@@ -87,6 +87,27 @@ def frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
     return frozen | {name: value.detach() for name, value in module.named_buffers()}
 
 
+_NOTES = "_fedmem_notes"
+
+
+def network_notes(module: nn.Module) -> tuple[str, ...]:
+    """The sentences on where the weights of a network come from; see `add_network_note`."""
+    notes: tuple[str, ...] = vars(module).get(_NOTES, ())
+    return notes
+
+
+def add_network_note(module: nn.Module, text: str) -> None:
+    """Adds a sentence on the origin of a network's weights, which `fedmem check` and the manifest of a run show.
+
+    >>> from torch import nn
+    >>> network = nn.Linear(2, 3)
+    >>> add_network_note(network, "2 tensors are from model.pt")
+    >>> network_notes(network)
+    ('2 tensors are from model.pt',)
+    """
+    vars(module)[_NOTES] = (*network_notes(module), text)
+
+
 def model_declaration(model: object) -> ModelDeclaration:
     """The declarations of a model.
 

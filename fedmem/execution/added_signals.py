@@ -20,9 +20,9 @@ from fedmem.contracts.families import kind_of
 from fedmem.contracts.measurement import Level
 from fedmem.contracts.signal import AccumulatingSignal, AnySignal, signal_declaration, stored_names
 from fedmem.errors import ComponentError, FolderError, RunError
-from fedmem.results.model_files import FOLDER, ModelsFile, StoredModels, open_models, stored_models
 from fedmem.results.provenance import changed_inputs, components_of
 from fedmem.scenario.catalogue import dump
+from fedmem.weights.model_files import FOLDER, ModelsFile, StoredModels, open_models, stored_models
 
 if TYPE_CHECKING:
     from fedmem.contracts.federation import Federation

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from fedmem.contracts.evidence import Transition
 from fedmem.results.folder import explaining_full_disk
-from fedmem.results.model_files import ModelsOfRound, write_models
 from fedmem.scenario.saving import SaveModels
+from fedmem.weights.model_files import ModelsOfRound, write_models
 
 
 class ModelSaver:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fedmem.contracts.arrays import Params
 from fedmem.errors import Problem, ScenarioError
 from fedmem.federation.roster import Cohorts
 from fedmem.observation.personal_layers import PersonalLayers
@@ -39,8 +40,13 @@ def count_saved(scenario: Scenario, federation: Federation, cohorts: Cohorts) ->
 
 
 def bytes_of(models: int, federation: Federation) -> int:
-    """The bytes of so many models of a federation, without the header of a file."""
-    return models * sum(value.numel() * value.element_size() for value in federation.initial.values())
+    """The bytes of so many models of a federation and of the frozen part that they share, without headers of files."""
+    frozen = _bytes(federation.stored_frozen) if models else 0
+    return models * _bytes(federation.initial) + frozen
+
+
+def _bytes(params: Params) -> int:
+    return sum(value.numel() * value.element_size() for value in params.values())
 
 
 def require_disk(scenario: Scenario, federation: Federation, place: Path, stored: int = 0) -> None:

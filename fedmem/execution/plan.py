@@ -130,7 +130,8 @@ def minimal_scenario(scenario: Scenario) -> Scenario:
     """The same without what is made for the run alone, and so much of it: enough to plan with."""
     runs = min(scenario.runs, RUNS_LOOKED_AT)
     twins = scenario.twins if runs == scenario.runs else 1
-    return scenario.model_copy(update={"references": 1, "initial_weights": "shared", "runs": runs, "twins": twins})
+    weights = "shared" if scenario.initial_weights == "per_run" else scenario.initial_weights
+    return scenario.model_copy(update={"references": 1, "initial_weights": weights, "runs": runs, "twins": twins})
 
 
 def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:

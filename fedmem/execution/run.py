@@ -257,6 +257,7 @@ def _compute(job: _Job, shards: Shards | None, emit: Emit, executor: Executor | 
                 "data": data_digest(scenario, federation),
                 "positive_control": None if checked is None else checked.as_record(),
                 "measures": measures_to_store(scenario),
+                **({"initial_weights": list(federation.initial_notes)} if federation.initial_notes else {}),
                 "shards": {"runs": division.shards, "resumed": division.resumed, "workers": division.workers},
             },
             measurements=measurements,

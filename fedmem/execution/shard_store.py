@@ -34,12 +34,12 @@ from fedmem.contracts.sampler import PickedCohort, Pilot
 from fedmem.errors import RunError
 from fedmem.results.evidence_table import IN_MEMORY, read_evidence
 from fedmem.results.folder import writing
-from fedmem.results.model_files import FOLDER, digest_of_file
 from fedmem.results.readings import write_readings
 from fedmem.results.signal_tables import read_all_signals, write_signals
 from fedmem.results.tables import read_measurements, read_participation, read_references
 from fedmem.results.write import write_params
 from fedmem.training.stacked import stack
+from fedmem.weights.model_files import FOLDER, digest_of_file
 
 Made = Mapping[str, str]
 """All that the numbers of a shard depend on, by name."""

@@ -9,6 +9,6 @@ def target_names() -> list[str]:
     """The names of all targets: the files of this folder. None of them is imported.
 
     >>> target_names()
-    ['csv', 'mlflow', 'tensorboard', 'wandb']
+    ['csv', 'mlflow', 'tensorboard', 'wandb', 'weights']
     """
     return sorted(path.stem for path in Path(__file__).parent.glob("*.py") if not path.stem.startswith("_"))

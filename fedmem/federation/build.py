@@ -20,7 +20,7 @@ from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Dataset, Examples, FeatureShift
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.injection import CanaryInjection
-from fedmem.contracts.model import frozen_tensors
+from fedmem.contracts.model import frozen_tensors, network_notes
 from fedmem.contracts.ragged import Ragged
 from fedmem.contracts.reserve import Reserve
 from fedmem.contracts.validation import dataset_of
@@ -34,6 +34,7 @@ from fedmem.federation.initial_weights import initialise, mode_of
 from fedmem.federation.layout import _lay_out, _Plan, _references, _trained_rows, count_rows
 from fedmem.federation.normalisation import warnings_of
 from fedmem.federation.pilot_draws import with_pilot, without_pilot
+from fedmem.federation.pretrained import same_data_warnings
 from fedmem.federation.row_budget import make_row_budget, shortages, test_rows_of
 from fedmem.federation.source_rows import source_rows
 from fedmem.guards.guarding import Guard
@@ -120,8 +121,9 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         counts=_counts(plan.counts, plan),
         foreign_rows=plan.foreign,
         notes=plan.notes,
-        warnings=plan.warnings,
+        warnings=(*plan.warnings, *same_data_warnings(scenario)),
         sources=sources,
+        initial_notes=network_notes(module),
     )
     whole = _with_duplicates(scenario, whole)
     if scenario.central == "shuffled":

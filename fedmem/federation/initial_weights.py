@@ -17,6 +17,7 @@ from fedmem.contracts.validation import a_kind, wrong_logits
 from fedmem.errors import ComponentError
 from fedmem.federation.freezing import freeze
 from fedmem.federation.normalisation import apply_norm, model_of, training_mode
+from fedmem.federation.pretrained import load_initial
 from fedmem.guards.guarding import NOT_OURS, Guard, PartError, cause_of, line_of
 from fedmem.modalities.tables import Tables
 from fedmem.seeding import seeded_generators, stream
@@ -33,7 +34,10 @@ ROWS = 4
 
 
 def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tuple[nn.Module, Params]:
-    """The network and its initial parameters, drawn from their own stream, or from that of a run."""
+    """The network and its initial parameters, drawn from their own stream, or from that of a run.
+
+    Where the scenario starts from weights in files, these replace what is drawn.
+    """
     import torch
 
     seed = int(stream(scenario.seed, "initial weights", run=run).integers(2**63))
@@ -48,6 +52,7 @@ def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tup
             else:
                 module = model.build(data.train.inputs.shape[1:], data.num_classes)
             _check_module(guard, module, data)
+        load_initial(scenario, module)
         module = apply_norm(module, scenario.norm)
         freeze(module, scenario.freeze)
         _check_trained(module)

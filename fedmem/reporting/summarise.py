@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -375,7 +375,9 @@ def _limits(table: Summary, kinds: Sequence[KindSummary]) -> Iterator[str]:
         yield text
     if diverged := (manifest.get("not_finite") or {}).get("evidence.loss", {}).get("nan", 0):
         yield f"{diverged} stored losses are not numbers, because models diverged."
-    if scenario.get("initial_weights") == "shared":
+    if isinstance(scenario.get("initial_weights"), Mapping):
+        yield "All runs start from the weights of one file; intervals do not cover the effect of other weights."
+    elif scenario.get("initial_weights") == "shared":
         yield "All runs share their initial weights; intervals do not cover the effect of other weights."
     if scenario.get("batches") == "shared":
         yield "All runs have the same batches: values are conditional on them, and intervals do not cover others."

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.measurement import Level
 from fedmem.errors import ComponentError, RunError
-from fedmem.results.model_files import FOLDER, ModelsOfRound, StoredModels, open_models, stored_models
+from fedmem.weights.model_files import FOLDER, ModelsOfRound, StoredModels, open_models, stored_models
 
 if TYPE_CHECKING:
     from fedmem.results.read import Run

@@ -120,6 +120,8 @@ _COMPUTING = ("fedmem.execution.run", "fedmem.engines.shared_training")
 def files_of(scenario: Scenario) -> dict[str, str]:
     """For each component that reads files, under its kind and their names: a sha256 of their names and contents.
 
+    The same for the weights that runs start from.
+
     A component names the files that it reads by `input_files`. If a component that is not fedmem's own does not, each
     of its fields that names a file or a folder counts. Names are relative, so that a folder may be moved.
 
@@ -128,10 +130,11 @@ def files_of(scenario: Scenario) -> dict[str, str]:
     {}
     """
     digests: dict[str, str] = {}
-    for component in _components(scenario):
-        files = _files(component)
+    readers = [(kind_of(component), _files(component)) for component in _components(scenario)]
+    readers += [(name, _files(section)) for name, section in scenario if isinstance(section, ReadsFiles)]
+    for reader, files in readers:
         if files:
-            name, digest = f"{kind_of(component)} ({_list_files(files)})", _digest_of_files(files)
+            name, digest = f"{reader} ({_list_files(files)})", _digest_of_files(files)
             # two components of one kind may read files of one name in two folders
             digests[name] = digest if name not in digests else _join(digests[name], digest)
     return dict(sorted(digests.items()))

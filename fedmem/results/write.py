@@ -22,7 +22,6 @@ from fedmem.contracts.measurement import Measurement
 from fedmem.results.conditions import condition_of
 from fedmem.results.examples import write_names
 from fedmem.results.folder import _is_alive, _sync, explaining_full_disk, writing
-from fedmem.results.model_files import FOLDER, describe_file, join_files
 from fedmem.results.population_table import write_population
 from fedmem.results.read import RESULTS_SCHEMA, read
 from fedmem.results.readings import write_readings
@@ -32,6 +31,7 @@ from fedmem.results.tables import (
     write_measurements,
     write_table,
 )
+from fedmem.weights.model_files import FOLDER, describe_file, join_files, write_frozen
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ def write_run(
         np.savez_compressed(partial / "reconstructions.npz", **arrays)
         if results.params is not None:
             write_params(partial, results.params)
-        saved_models = _join_models(partial, results.models)
+        saved_models = _join_models(partial, results.models, federation)
         (partial / "scenario.yaml").write_text(results.scenario_yaml, encoding="utf-8")
         counts = {
             "rows": {
@@ -136,8 +136,11 @@ def write_audit(folder: Path, audit: AuditSet, targets: Mapping[str, IntArray], 
     write_table(folder, "audit", [audit_rows(audit)], layout)
 
 
-def _join_models(folder: Path, models: Mapping[str, Sequence[Path]]) -> dict[str, Any]:
-    """Writes the files of saved models, and returns the entry of the manifest about them; nothing without any."""
+def _join_models(folder: Path, models: Mapping[str, Sequence[Path]], federation: Federation) -> dict[str, Any]:
+    """Writes the files of saved models and of what they share, and returns the entries of the manifest about them.
+
+    Nothing without any model.
+    """
     if not models:
         return {}
     (folder / FOLDER).mkdir()
@@ -145,7 +148,9 @@ def _join_models(folder: Path, models: Mapping[str, Sequence[Path]]) -> dict[str
     for name, parts in models.items():
         file = folder / FOLDER / name
         entries.append(describe_file(file, join_files(parts, file)))
-    return {"models": sorted(entries, key=lambda entry: (entry["round"], entry["level"]))}
+    frozen = federation.stored_frozen
+    shared = {"frozen": write_frozen(folder / FOLDER, frozen)} if frozen else {}
+    return {"models": sorted(entries, key=lambda entry: (entry["round"], entry["level"])), **shared}
 
 
 def write_params(folder: Path, params: Params) -> None:

@@ -22,9 +22,9 @@ def _twins(runs: int, twins: int) -> Iterator[Problem]:
         )
 
 
-def _twin_noise(twins: int, batches: str, initial_weights: str, roster: str) -> Iterator[Problem]:
+def _twin_noise(twins: int, batches: str, initial_weights: object, roster: str) -> Iterator[Problem]:
     """Twins differ in training noise alone, so there must be some."""
-    if twins > 1 and batches == "shared" and initial_weights == "shared" and roster != "per_run":
+    if twins > 1 and batches == "shared" and initial_weights != "per_run" and roster != "per_run":
         yield Problem(
             path="twins",
             message=f"{twins} twins would be the same run, since they share batches, initial weights and "

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import (
-    BaseModel,
     TypeAdapter,
     ValidationError,
 )
@@ -17,10 +16,11 @@ from pydantic import (
 from fedmem.errors import Problem, ScenarioError
 from fedmem.guards.guarding import Rescuing
 from fedmem.scenario import checks, yaml_source
+from fedmem.scenario.initial import beside_file
 from fedmem.scenario.overrides import Origin, override
 from fedmem.scenario.scenario import Scenario
 from fedmem.scenario.shortened import clip_observed
-from fedmem.scenario.validation import problems_of
+from fedmem.scenario.validation import problems_of, section_in
 from fedmem.scenario.yaml_source import Source
 from fedmem.shipped.files import clash_note, find_scenario
 from fedmem.wording import choices
@@ -72,6 +72,8 @@ def _resolve(source: Source, file: str, stem: str, overrides: Sequence[str]) -> 
     tree, origin = source.value, Origin(file, source.lines)
     file_rounds = tree.get("rounds")
     problems = [*source.problems, *override(tree, overrides, origin)]
+    if not origin.is_overridden(("initial_weights", "from")) and (path := beside_file(tree, file)):
+        tree["initial_weights"]["from"] = path
     has_name = "name" in tree
     tree.setdefault("name", stem)
     values, field_problems = _fields(tree)
@@ -126,7 +128,5 @@ def _fields(tree: Mapping[str, Any]) -> tuple[dict[str, Any], list[Problem]]:
         try:
             values[name] = _adapter(name).validate_python(tree[name])
         except ValidationError as error:
-            annotation = item.annotation
-            part = annotation if isinstance(annotation, type) and issubclass(annotation, BaseModel) else Scenario
-            problems += problems_of(error, tree[name], part, {}, prefix=name)
+            problems += problems_of(error, tree[name], section_in(item.annotation) or Scenario, {}, prefix=name)
     return values, problems

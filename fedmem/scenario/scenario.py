@@ -42,6 +42,7 @@ from fedmem.errors import Problem
 from fedmem.privacy.mechanisms import strategy_with_noise
 from fedmem.scenario import checks, yaml_source
 from fedmem.scenario.catalogue import IDENTITY_NEUTRAL, Component, build, dump, without_neutral
+from fedmem.scenario.initial import InitialWeightsField
 from fedmem.scenario.normalising import Norm
 from fedmem.scenario.observed_sets import ObservedPopulation, ObservedTest
 from fedmem.scenario.overrides import Origin
@@ -215,8 +216,10 @@ class Scenario(Section):
     norm: Annotated[Norm | None, IDENTITY_NEUTRAL] = Field(
         default=None, description="what becomes of layers with running statistics, such as BatchNorm"
     )
-    initial_weights: Literal["shared", "per_run"] = Field(
-        default="shared", description="all runs start from the same weights, or each from its own"
+    initial_weights: InitialWeightsField = Field(
+        default="shared",
+        description="all runs start from the same weights that are drawn (shared), each from its own (per_run), or all "
+        "from those of a finished run or file (from)",
     )
     twins: Annotated[Positive, IDENTITY_NEUTRAL] = Field(
         default=1,
@@ -368,7 +371,8 @@ def _to_plain(value: Any, *, for_id: bool = False) -> Any:
     if isinstance(value, BaseModel):
         values = {name: getattr(value, name) for name in type(value).model_fields}
         values = without_neutral(values, type(value)) if for_id else values
-        return {name: _to_plain(item, for_id=for_id) for name, item in values.items()}
+        keys = {name: item.alias or name for name, item in type(value).model_fields.items()}
+        return {keys[name]: _to_plain(item, for_id=for_id) for name, item in values.items()}
     if isinstance(value, tuple):
         return [_to_plain(item, for_id=for_id) for item in value]
     return dump(value, for_id=for_id) if is_dataclass(value) else value

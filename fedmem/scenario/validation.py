@@ -77,6 +77,8 @@ def _place(location: tuple[int | str, ...], value: Any, kind: str) -> Place:
         )
         if inside:
             value = value[part]
+        elif str(part).startswith("<"):
+            continue  # the tag of an alternative
         elif not (kind in ("missing", "extra_forbidden") and position == len(location) - 1):
             break
         place.append(part)
@@ -88,17 +90,17 @@ def _keys(model: type[BaseModel], place: Place) -> list[str]:
     for part in place:
         if isinstance(part, int):
             continue  # an entry of a list, whose annotation names the model of its entries
-        inner = _part_of(model.model_fields[part].annotation)
+        inner = section_in(model.model_fields[part].annotation)
         assert inner is not None, f"only a part has unknown keys, and {part} is none"
         model = inner
-    return list(model.model_fields)
+    return [item.alias or name for name, item in model.model_fields.items()]
 
 
-def _part_of(annotation: Any) -> type[BaseModel] | None:
+def section_in(annotation: Any) -> type[BaseModel] | None:
     """The model that an annotation names, also inside a tuple or a union."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return annotation
-    return next(filter(None, map(_part_of, get_args(annotation))), None)
+    return next(filter(None, map(section_in, get_args(annotation))), None)
 
 
 def _sentence(item: Mapping[str, Any]) -> str:

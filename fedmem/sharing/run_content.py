@@ -14,6 +14,7 @@ from fedmem.errors import RunError
 from fedmem.results.columns import COLUMNS
 from fedmem.results.conditions import COLUMN as CONDITION
 from fedmem.results.conditions import MEANS as CONDITION_MEANS
+from fedmem.weights.origins import find_origin
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,6 +107,7 @@ def run_content(run: Run) -> ExportContent:
             )
         ],
         left_out=points.left_out,
+        weights=lambda: find_origin(str(run.path)).read(),
     )
 
 

@@ -96,6 +96,7 @@ def changed(federation: Federation) -> dict[str, list[Federation]]:
         "class_names": [("cat", "dog"), ("dog", "cat")],
         "notes": [("audit: 3 rows",), ("audit: 4 rows",)],
         "warnings": [("audit: 3 copies are cut",), ("audit: 4 copies are cut",)],
+        "initial_notes": [("2 tensors are from a",), ("2 tensors are from b",)],
         "foreign_rows": [{"audit": 3}, {"audit": 4}],
         "duplicates": [
             Duplicates(features=Ragged.of(parts), overlap=overlap)

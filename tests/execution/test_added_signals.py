@@ -20,10 +20,10 @@ from fedmem.contracts.measure import Measure
 from fedmem.contracts.signal import SignalContext, SignalLevel, signal_measures
 from fedmem.errors import ComponentError, FedmemError, FolderError, RunError, ScenarioError
 from fedmem.execution.run import measure, run
-from fedmem.results.model_files import digest_of_file
 from fedmem.results.read import read_bank
 from fedmem.results.transfer import renewing_list
 from fedmem.scenario.yaml_source import write_flow
+from fedmem.weights.model_files import digest_of_file
 from tests.tiny import tiny
 
 SMALL: dict[str, Any] = {

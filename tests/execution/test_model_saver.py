@@ -17,7 +17,7 @@ from fedmem.execution.bank import simulate
 from fedmem.execution.run import run
 from fedmem.execution.shard_store import place_of
 from fedmem.federation import build as federations
-from fedmem.results import model_files
+from fedmem.weights import model_files
 from tests.execution.model_saver_helpers import SAVE, SMALL
 from tests.execution.sharding_helpers import written
 from tests.tiny import tiny

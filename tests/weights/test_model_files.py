@@ -1,4 +1,4 @@
-"""Tests of `fedmem/results/model_files.py`."""
+"""Tests of `fedmem/weights/model_files.py`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save, save_file
 
 from fedmem.contracts.arrays import Params
 from fedmem.errors import RunError
-from fedmem.results.model_files import (
+from fedmem.weights.model_files import (
     ModelsOfRound,
     StoredModels,
     describe_file,

@@ -2,6 +2,7 @@
 
 ```text
 models/round-40-local.safetensors    of each parameter one tensor (T, *shape), the T models by run and client
+models/frozen.safetensors            the frozen tensors, which all models share; only where there are some
 ```
 
 The header of a file says which models it holds. A file has the bytes that `safetensors.torch.save` would write, but is
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 FOLDER = "models"
 """The folder of saved models in the folder of a run."""
+
+FROZEN = "frozen.safetensors"
+"""The file beside them with the frozen tensors that all of them share; only where there are some."""
 
 _KEY = "fedmem"
 """The entry of a header that names the models; a header of several entries would have no fixed order."""
@@ -313,6 +317,23 @@ def describe_file(file: Path, models: ModelsOfRound) -> dict[str, Any]:
             sha256=digest_of_file(file),
         )
     )
+
+
+def write_frozen(folder: Path, frozen: Params) -> dict[str, Any]:
+    """Writes the frozen tensors of a network, and returns the entry of a manifest about the file."""
+    from safetensors.torch import save
+
+    file = folder / FROZEN
+    file.write_bytes(save({name: value.detach().cpu().contiguous().clone() for name, value in frozen.items()}))
+    return {"bytes": file.stat().st_size, "sha256": digest_of_file(file)}
+
+
+def check_stored_file(file: Path, entry: Mapping[str, Any]) -> None:
+    """Compares a file with its entry in a manifest. Errors: `RunError` where it is missing or another one."""
+    with _naming(file):
+        size = file.stat().st_size
+        if (size, digest_of_file(file)) != (entry.get("bytes"), entry.get("sha256")):
+            raise _Unusable("its SHA-256 differs from that in the manifest, so it was damaged or replaced")
 
 
 def join_files(parts: Sequence[Path], file: Path) -> ModelsOfRound:
