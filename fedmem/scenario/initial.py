@@ -19,14 +19,14 @@ class InitialWeights(Section):
 
     source: Annotated[str, Strict(), Field(min_length=1)] = Field(
         alias="from",
-        description="a finished run with saved models, a file of weights, or the folder of a model; relative to the "
+        description="a finished run with saved models, a file of weights, or the folder of a model. Relative to the "
         "folder in which fedmem is started, or else to the scenario's file",
     )
     round: Annotated[int, Strict(), Field(ge=-(10**8), le=10**8)] | None = Field(
         default=None, description="the saved round of the run; by default the last one"
     )
     run: Annotated[int, Strict(), Field(ge=0, le=10**5)] | None = Field(
-        default=None, description="the run of the bank; by default the first, 0"
+        default=None, description="which of its runs; by default the first, 0"
     )
     fresh: tuple[str, ...] = Field(
         default=(),

@@ -218,8 +218,8 @@ class Scenario(Section):
     )
     initial_weights: InitialWeightsField = Field(
         default="shared",
-        description="all runs start from the same weights that are drawn (shared), each from its own (per_run), or all "
-        "from those of a finished run or file (from)",
+        description="all runs start from the same drawn weights (shared), each from its own (per_run), or all from "
+        "those of a finished run or a file",
     )
     twins: Annotated[Positive, IDENTITY_NEUTRAL] = Field(
         default=1,
