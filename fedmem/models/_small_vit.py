@@ -48,5 +48,6 @@ def cut(images: Tensor, patch: int) -> Tensor:
     [2.0, 3.0, 6.0, 7.0]
     """
     count, channels, height, width = images.shape
-    squares = images.reshape(count, channels, height // patch, patch, width // patch, patch)
-    return squares.permute(0, 2, 4, 1, 3, 5).reshape(count, -1, channels * patch * patch)
+    rows, columns = height // patch, width // patch
+    squares = images.reshape(count, channels, rows, patch, columns, patch)
+    return squares.permute(0, 2, 4, 1, 3, 5).reshape(count, rows * columns, channels * patch * patch)

@@ -55,6 +55,7 @@ def test_squares_are_cut_row_after_row() -> None:
     squares = cut(images, 4)
     assert squares.shape == (1, 2, 32)
     torch.testing.assert_close(squares[0, 1].reshape(2, 4, 4), images[0, :, :, 4:])
+    assert network()(torch.rand(0, 2, 8, 12)).shape == (0, 5), "no images"
 
 
 def test_places_are_told_apart() -> None:

@@ -41,6 +41,7 @@ def test_a_vision_transformer_is_torchvisions_own(suffix: str, tmp_path: Path) -
     images = torch.rand(4, 3, 8, 8)
     for mode in (True, False):
         torch.testing.assert_close(network.train(mode)(images), own.train(mode)(images), rtol=1e-4, atol=1e-5)
+    assert network(torch.rand(0, 3, 8, 8)).shape == (0, 5), "no images"
     assert network_notes(network) == (f"32 tensors (2,245 numbers) are from {file}",)
 
 

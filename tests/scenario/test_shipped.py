@@ -29,6 +29,7 @@ from fedmem.probes.leakage import Leakage
 from fedmem.reporting.first_screen import FirstScreen
 from fedmem.results.run_summary import RunSummary
 from fedmem.scenario import catalogue, describe
+from fedmem.scenario.initial import InitialWeights
 from fedmem.scenario.loading import load_scenario
 from fedmem.scenario.scenario import Scenario
 from tests.narrowing import instance
@@ -68,6 +69,8 @@ def test_scenario_begins_with_command_schema_question_and_time(path: Path) -> No
     published = dataset_declaration(scenario.dataset).published
     fetched = reads_fetched(scenario.dataset)
     before = f"fedmem fetch {instance(published, Published).name} && " if fetched else ""
+    former = pretrained(scenario)
+    before += f"fedmem run {former.stem} && " if former else ""
     assert said[0] == f"# {before}fedmem run scenarios/{path.name}"
     assert said[1] == "# yaml-language-server: $schema=./scenario.schema.json"
     assert 2 <= len(said[2:]) <= 4
@@ -108,7 +111,8 @@ def test_every_choice_of_a_scenario_is_made_by_a_shipped_one() -> None:
     clients: list[Any] = [one.client for one in scenarios]
     assert {one.exclusion for one in scenarios} == {"replace", "remove"}
     assert {one.roster for one in scenarios} == {"shared", "pilot", "per_run"}
-    assert {one.initial_weights for one in scenarios} == {"shared", "per_run"}
+    weights = [one.initial_weights for one in scenarios]
+    assert {one if isinstance(one, str) else "from" for one in weights} == {"shared", "per_run", "from"}
     assert any(one.leave_out.clients == "all" for one in scenarios)
     assert any(isinstance(one.leave_out.clients, tuple) for one in scenarios)
     assert {type(injection.clients) for injection in injections} >= {str, tuple}
@@ -118,6 +122,12 @@ def test_every_choice_of_a_scenario_is_made_by_a_shipped_one() -> None:
     assert any(injection.copies > 1 for injection in injections)
     assert any(one.clip for one in clients)
     assert any(one.decay < 1 for one in clients)
+
+
+def pretrained(scenario: Scenario) -> Path | None:
+    """The shipped scenario whose run has the weights that this one starts from."""
+    section = scenario.initial_weights
+    return FOLDER / f"{Path(section.source).name}.yaml" if isinstance(section, InitialWeights) else None
 
 
 def npz(folder: Path) -> list[str]:
@@ -187,6 +197,22 @@ OF_THE_USER = {
 """Kinds that read what a user has: writes a little of it and says how to read that."""
 
 
+def made_data(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Changes with which a scenario reads a few made rows, which are put below the folder."""
+    dataset = load_scenario(path).dataset
+    kind = families.kind_of(dataset)
+    # texts have no rows before they are cut into windows
+    rows = hasattr(dataset, "rows")
+    if reads_fetched(dataset):
+        put_in_cache(kind, folder / "cache", monkeypatch, times=20)
+        return ["dataset.rows=1000", "dataset.test=100"] if rows else []
+    if kind in OF_THE_USER:
+        (folder / "data").mkdir()
+        changes = [*(["rows=null", "test=40"] if rows else []), *OF_THE_USER[kind](folder / "data")]
+        return [f"dataset.{change}" for change in changes]
+    return []
+
+
 def smaller(path: Path, data: list[str]) -> Scenario:
     """Two rounds of two local steps, as few runs as all estimators allow, a little data; everything else as it is."""
     full = load_scenario(path)
@@ -206,7 +232,7 @@ def smaller(path: Path, data: list[str]) -> Scenario:
     if texts:
         # the fewest that copies and population leave enough windows of
         changed += ["dataset.max_chars=1500", f"population={min(full.population, 40)}"]
-    changed += [f"dataset.{change}" for change in data]
+    changed += data
     injections: tuple[Any, ...] = full.injections
     for position, injection in enumerate(injections):
         place = f"injections[{position}]"
@@ -243,19 +269,12 @@ def check_first_screen(summary: RunSummary, page: Path) -> None:
 
 @every_scenario
 def test_finishes_two_rounds(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    dataset = load_scenario(path).dataset
-    kind = families.kind_of(dataset)
     if path.stem == "flower_partition" and importlib.util.find_spec("flwr_datasets") is None:
         pytest.skip("flwr_datasets, of the extra partitioners, is not installed")
-    data: list[str] = []
-    # texts have no rows before they are cut into windows
-    rows = hasattr(dataset, "rows")
-    if reads_fetched(dataset):
-        put_in_cache(kind, tmp_path / "cache", monkeypatch, times=20)
-        data = ["rows=1000", "test=100"] if rows else []
-    elif kind in OF_THE_USER:
-        (tmp_path / "data").mkdir()
-        data = [*(["rows=null", "test=40"] if rows else []), *OF_THE_USER[kind](tmp_path / "data")]
+    data = made_data(path, tmp_path, monkeypatch)
+    if former := pretrained(load_scenario(path)):
+        source = run(smaller(former, made_data(former, tmp_path, monkeypatch)), out=tmp_path / "runs")
+        data += [f"initial_weights.from={source}"]
     scenario = smaller(path, data)
     finished = fedmem.read(run(scenario, out=tmp_path / "runs"))
     check_first_screen(finished.summary(), finished.path / "report.html")
