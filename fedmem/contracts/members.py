@@ -32,7 +32,7 @@ from fedmem.wording import did_you_mean
 PROTOCOLS: Mapping[str, tuple[type, ...]] = {
     "dataset": (data.DatasetLoader,),
     "partition": (data.Partition,),
-    "model": (model.Model, model.TableModel),
+    "model": (model.Model, model.TableModel, model.TextModel),
     "injection": (injection.Injection, injection.CanaryInjection),
     "sampler": (sampler.Sampler,),
     "client": (client.ClientAlgorithm, client.PersonalClient),

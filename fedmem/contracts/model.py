@@ -39,6 +39,20 @@ class TableModel(Protocol):
 
 
 @runtime_checkable
+class TextModel(Protocol):
+    """A model that has to know the tokens of texts, such as one that was pretrained with a tokenizer.
+
+    `vocabulary` (V,) are the tokens and `length` those of a row. With `num_classes` a text has one class: tokens (n, l)
+    int64, -1 after the end of a text, to logits (n, num_classes). None stands for next tokens: logits (n, l, V). For
+    `stackable`, see `Model`.
+    """
+
+    stackable: ClassVar[bool]
+
+    def build_text(self, vocabulary: tuple[str, ...], length: int, num_classes: int | None) -> nn.Module: ...
+
+
+@runtime_checkable
 class StepwiseNetwork(Protocol):
     """A network of texts that reads one token after another from a state; see `CausalModel` in `modalities/text/`."""
 
@@ -53,10 +67,13 @@ class ModelDeclaration(Declaration):
 
     Attributes:
         texts: Whether it maps token numbers (n, l) int64, l up to the length of a row, to logits (n, l, V). Those at a
-            place depend on the tokens up to there alone. It then reads nothing else; other models read no texts.
+            place depend on the tokens up to there alone. It then reads no numbers; other models read no such texts.
+        labelled_texts: Whether it maps token numbers (n, l) int64, -1 after the end of a text, to logits (n, C) of the
+            class of each text. It then reads no numbers.
     """
 
     texts: bool = declare(False, "true or false")
+    labelled_texts: bool = declare(False, "true or false")
 
 
 def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:

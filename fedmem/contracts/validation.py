@@ -20,6 +20,7 @@ from fedmem.guards.guarding import Guard
 
 if TYPE_CHECKING:
     from fedmem.contracts.client import Outcome
+    from fedmem.modalities.modality import Modality
 
 SLACK = 1e-9
 """By how much a probability may exceed one, through rounding."""
@@ -55,7 +56,7 @@ def dataset_of(guard: Guard, data: object) -> Dataset:
         is_whole(classes) and classes > 0, f"num_classes is {cut_text(classes)}, should be a whole number above 0"
     )
     for name, rows in (("train", data.train), ("test", data.test)):
-        _rows(guard, name, rows, classes, tokens=data.modality.tokens)
+        _rows(guard, name, rows, classes, data.modality)
     guard.require(len(data.train), "there are no training rows; a data set needs one at least")
     shapes = data.train.inputs.shape[1:], data.test.inputs.shape[1:]
     guard.require(
@@ -94,11 +95,16 @@ def _check_names(guard: Guard, data: Dataset) -> None:
         guard.require(len(set(names)) == len(names), f"{name} has a name twice; each should be one of its own")
 
 
-def _rows(guard: Guard, name: str, rows: object, classes: int, *, tokens: bool) -> None:
+def _rows(guard: Guard, name: str, rows: object, classes: int, modality: Modality) -> None:
     """Inputs, targets and ids of some examples."""
+    tokens, token_inputs = modality.tokens, modality.token_inputs
     if not isinstance(rows, Examples):
         guard.reject(f"{name} is {a_kind(rows)}, should be fedmem.contracts.data.Examples")
-    for field, dtype in (("inputs", np.int64 if tokens else np.float32), ("targets", np.int64), ("ids", np.int64)):
+    for field, dtype in (
+        ("inputs", np.int64 if token_inputs else np.float32),
+        ("targets", np.int64),
+        ("ids", np.int64),
+    ):
         array = getattr(rows, field)
         if not isinstance(array, np.ndarray) or array.dtype != dtype:
             guard.reject(f"{name}.{field} is {a_kind(array)}, should be an array of {np.dtype(dtype)}")
@@ -110,7 +116,7 @@ def _rows(guard: Guard, name: str, rows: object, classes: int, *, tokens: bool) 
     _check_range(guard, f"{name}.targets", rows.targets, -1 if tokens else 0, classes - 1)
     if tokens:
         _check_range(guard, f"{name}.inputs", rows.inputs, 0, classes - 1)
-    else:
+    elif not token_inputs:
         require_finite(guard, f"{name}.inputs", rows.inputs)
 
 
@@ -163,7 +169,7 @@ def count_of(guard: Guard, value: object) -> int:
 
 
 def injected_of(
-    guard: Guard, planned: object, *, clients: int, classes: int, like: NDArray[Any], tokens: bool
+    guard: Guard, planned: object, *, clients: int, classes: int, like: NDArray[Any], modality: Modality
 ) -> InjectionPlan:
     """The plan of an injection: examples like those of the data, each with an owner and copies."""
     if not isinstance(planned, InjectionPlan):
@@ -171,7 +177,7 @@ def injected_of(
     for name, rows in (("examples", planned.examples), ("extra", planned.extra)):
         if rows is None:
             continue
-        _rows(guard, name, rows, classes, tokens=tokens)
+        _rows(guard, name, rows, classes, modality)
         guard.require(
             rows.inputs.shape[1:] == like.shape,
             f"{name}.inputs has shape {rows.inputs.shape}, should be (n, {', '.join(map(str, like.shape))})",

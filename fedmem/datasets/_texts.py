@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated
 
 import annotated_types
@@ -14,6 +15,7 @@ from fedmem.contracts.data import Dataset, Examples
 from fedmem.datasets._splits import stratified_sample
 from fedmem.errors import ComponentError
 from fedmem.modalities import texts as texts_modality
+from fedmem.modalities.text.tokenizer import Subwords, tokenizer_files
 from fedmem.modalities.text.vocabulary import Tokens, Vocabulary
 from fedmem.modalities.text.windows import Windows, cut_windows, inputs_and_targets
 
@@ -39,6 +41,8 @@ class Texts(ABC):
 
     - `tokens`: `characters`, `bytes` or `words`; see `fedmem.modalities.text.vocabulary`.
     - `words`: how many of the most frequent words have a number of their own, besides digits and punctuation.
+    - `tokenizer`: instead of `tokens`, a folder with `tokenizer.json`, such as that of a pretrained model; its
+      vocabulary is that of the model, and nothing is learnt.
     - `length`: L, tokens of a row.
     - `clients`: how many authors become clients, those with the longest texts; null for all of them.
     - `min_chars`: the fewest characters that an author must have written to become a client.
@@ -48,11 +52,16 @@ class Texts(ABC):
 
     tokens: Tokens = "characters"
     words: Annotated[int, annotated_types.Ge(1)] = 2000
+    tokenizer: Annotated[str, "identity_neutral"] = ""
     length: Annotated[int, annotated_types.Ge(2)] = 80
     clients: Annotated[int, annotated_types.Ge(1)] | None = 20
     min_chars: Annotated[int, annotated_types.Ge(1)] = 2000
     max_chars: Annotated[int, annotated_types.Ge(1)] | None = 20_000
     test: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 0.2
+
+    def input_files(self) -> tuple[Path, ...]:
+        """The file of the tokenizer."""
+        return tokenizer_files(self.tokenizer)
 
     @abstractmethod
     def _authors(self) -> Sequence[Author]:
@@ -62,12 +71,13 @@ class Texts(ABC):
         """Choose the clients, draw the test set, learn the vocabulary, and number the tokens."""
         clients, others = self._choose_clients(sorted(self._authors(), key=lambda author: author.name))
         texts = [author.text[: self.max_chars] for author in clients]
-        everything = Vocabulary.learn(self.tokens, texts)
+        subwords = Subwords.read(self.tokenizer) if self.tokenizer else None
+        everything = subwords or Vocabulary.learn(self.tokens, texts)
         windows = cut_windows([everything.tokens_of(text) for text in texts], self.length)
         self._require_two_windows(windows, clients)
         test = stratified_sample(windows.document, max(1, round(self.test * len(windows))), rng)
         held_out = [everything.decode(row[row >= 0]) for row in windows.tokens[test]]
-        public = Vocabulary.learn(self.tokens, [*(author.text for author in others), *held_out], self.words)
+        public = subwords or Vocabulary.learn(self.tokens, [*(author.text for author in others), *held_out], self.words)
         # Where a window ends does not depend on which tokens are known.
         inputs, targets = inputs_and_targets(
             cut_windows([public.tokens_of(text) for text in texts], self.length).tokens
@@ -79,7 +89,7 @@ class Texts(ABC):
             train=examples.take(train),
             test=examples.take(test),
             num_classes=len(public),
-            modality=texts_modality.Texts(vocabulary=public.tokens),
+            modality=texts_modality.Texts(vocabulary=public.tokens, tokenizer=self.tokenizer),
             natural=owner,
             client_names=tuple(author.name for author in clients),
             text_starts=np.flatnonzero(windows.start == 0),

@@ -44,8 +44,8 @@ class TextFolder(Texts):
     max_chars: Annotated[int, annotated_types.Ge(1)] | None = None
 
     def input_files(self) -> tuple[Path, ...]:
-        """The files of all authors; the folder stands for itself where it is missing."""
-        return tuple(self._files()) or (Path(self.path).expanduser(),)
+        """The files of all authors, and that of the tokenizer; a missing folder stands for itself."""
+        return (*(self._files() or (Path(self.path).expanduser(),)), *super().input_files())
 
     def _authors(self) -> list[Author]:
         folder = Path(self.path).expanduser()

@@ -45,8 +45,8 @@ class TextTable(Texts):
     max_chars: Annotated[int, annotated_types.Ge(1)] | None = None
 
     def input_files(self) -> tuple[Path, ...]:
-        """The file."""
-        return (data_path(self.path),)
+        """The file, and that of the tokenizer."""
+        return (data_path(self.path), *super().input_files())
 
     def _authors(self) -> list[Author]:
         frame = read_frame(self.path, "dataset.path")

@@ -97,6 +97,11 @@ class SharedExecutor:
         """See `Executor.models_at_once`."""
         return self.executor.models_at_once(rows)
 
+    @property
+    def rows_at_once(self) -> int:
+        """See `Executor.rows_at_once`."""
+        return self.executor.rows_at_once
+
     def close(self) -> None:
         """See `Executor.close`: what made the executor behind it closes that one."""
 

@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
 
 
+ADAPTED_BYTES = 1 << 30
+"""Memory of a stack of clients that train a small part of a large network."""
+
+
 def room_of(scenario: Scenario, federation: Federation) -> MemoryLimits:
     """How the training of a scenario is cut: to `speed.memory`, if that is given.
 
@@ -103,8 +107,13 @@ def unlimited_plan(needs: MemoryNeeds, shard: int, workers: int) -> MemoryLimits
     together = min(shard, needs.runs)
     shards = -(-needs.runs // together)
     bound = FORWARD_BYTES // max(1, needs.wide + 8 * OUTPUTS * needs.classes)
+    stack = STACK_BYTES
+    if needs.frozen:
+        # small adapters of a large network: what a pass leaves for the backward pass bounds the stack
+        one = STEP * needs.model + 2 * needs.batch * (needs.row + needs.saved)
+        stack = min(stack, (needs.model + needs.example_gradients) * max(1, ADAPTED_BYTES // one))
     return MemoryLimits(
-        stack_bytes=STACK_BYTES,
+        stack_bytes=stack,
         forward_rows=max(MIN_ROWS, min(FORWARD_ROWS, bound)),
         shard=together,
         workers=max(1, min(workers, shards)),

@@ -74,7 +74,7 @@ class MemoryNeeds:
     writing take in addition to all evidence. `server` is messages
     or rule, and `sums` how many sums are formed of a cohort. `example_gradients` are the gradients of single
     examples of one client in training. `tables` is what a strategy keeps of one run, and `remembered` what its
-    clients remember. `max_rows` are the rows of the client with most.
+    clients remember. `max_rows` are the rows of the client with most. `frozen` is what no client trains, once.
     """
 
     runs: int
@@ -100,6 +100,7 @@ class MemoryNeeds:
     remembered: int = 0
     max_rows: int = 0
     in_files: int = 0
+    frozen: int = 0
 
 
 def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> MemoryNeeds:
@@ -139,6 +140,7 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> MemoryN
         remembered=state_bytes.by_client(scenario, federation) * min(scenario.clients, cohort * scenario.rounds),
         max_rows=_max_rows(federation),
         in_files=_in_files(scenario, federation, cohort),
+        frozen=_frozen(federation) // 3,
     )
 
 

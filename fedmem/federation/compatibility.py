@@ -29,21 +29,32 @@ if TYPE_CHECKING:
 def mismatches(scenario: Scenario, data: Dataset) -> list[Problem]:
     """A problem for each part of the scenario that cannot do anything with the data, with what can.
 
-    A class whose `texts` is true reads rows of tokens; of models, these read nothing else. Classes that do not say read
-    images and tables.
+    A class whose `texts` is true reads rows of tokens, and one whose `labelled_texts` is true reads texts with a class
+    each; of models, these read nothing else. Classes that do not say read images and tables.
     """
     problems = [*_model(scenario, data), *_client(scenario, data)]
-    if data.modality.tokens:
-        problems += [*_texts(scenario)]
+    if data.modality.token_inputs:
+        problems += [*_texts(scenario, _declared_name(data))]
     return [*problems, *_signals(scenario, data)]
 
 
+def _declared_name(data: Dataset) -> str:
+    """The declaration of classes that read such data; empty for numbers."""
+    return ("texts" if data.modality.tokens else "labelled_texts") if data.modality.token_inputs else ""
+
+
 def _model(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
-    model, has_tokens = scenario.model, data.modality.tokens
-    if model_declaration(model).texts == has_tokens:
+    model, name = scenario.model, _declared_name(data)
+    declared = model_declaration(model)
+    if getattr(declared, name) if name else not (declared.texts or declared.labelled_texts):
         return
-    suitable_kinds = _text_kinds("model", ModelDeclaration, has_tokens)
-    inputs = "texts, rows of tokens" if has_tokens else f"no texts, but inputs of shape {data.train.inputs.shape[1:]}"
+    of_tokens = _text_kinds("model", ModelDeclaration, name or "texts")
+    suitable_kinds = of_tokens if name else [kind for kind in kinds("model") if kind not in of_tokens]
+    inputs = {
+        "texts": "texts, rows of tokens",
+        "labelled_texts": "texts with a class each, rows of tokens",
+        "": f"no texts, but inputs of shape {data.train.inputs.shape[1:]}",
+    }[name]
     yield Problem(
         path="model.kind",
         message=f"{kind_of(scenario.dataset)} has {inputs}, which {kind_of(model)} does not read; choose from: "
@@ -63,7 +74,8 @@ def _client(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
 def _signals(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
     for position, signal in enumerate(scenario.signals):
         declared, path = signal_declaration(signal), f"signals[{position}].kind"
-        if data.modality.tokens and not declared.texts:
+        readable = declared.texts or (declared.per_class and not data.modality.tokens)
+        if data.modality.token_inputs and not readable:
             suitable_kinds = ", ".join(_text_kinds("signal", SignalDeclaration))
             reason = (
                 "stores one value for each class of an example, but {} has passages, each with many predicted tokens"
@@ -110,13 +122,14 @@ def shallow_networks(scenario: Scenario, network: nn.Module, data: Dataset) -> l
     ]
 
 
-def _texts(scenario: Scenario) -> Iterator[Problem]:
-    suitable_kinds = ", ".join(_text_kinds("injection", InjectionDeclaration))
+def _texts(scenario: Scenario, name: str) -> Iterator[Problem]:
+    suitable_kinds = ", ".join(_text_kinds("injection", InjectionDeclaration, name))
     for position, injection in enumerate(scenario.injections):
-        if not injection_declaration(injection).texts:
+        if not getattr(injection_declaration(injection), name):
             yield Problem(
                 path=f"injections[{position}].kind",
-                message=f"{kind_of(injection)} makes no texts, but {kind_of(scenario.dataset)} has nothing else; "
+                message=f"{kind_of(injection)} makes no {name.replace('_', ' ')}, but {kind_of(scenario.dataset)} has nothing "
+                "else; "
                 f"choose from: {suitable_kinds}",
             )
     if isinstance(scenario.partition, FeatureShift):
@@ -131,11 +144,13 @@ def _texts(scenario: Scenario) -> Iterator[Problem]:
         path = f"probes[{position}]"
         for item in fields(probe):
             part = getattr(probe, item.name)
-            if is_dataclass(part) and not attack_declaration(part).texts:
+            if is_dataclass(part) and not (attack_declaration(part).texts and name == "texts"):
+                remedy = (
+                    f"choose from: {attacks}" if name == "texts" else "no attack reads texts with classes; leave it out"
+                )
                 yield Problem(
                     path=f"{path}.{item.name}.kind",
-                    message=f"{kind_of(part)} reconstructs images, but {kind_of(scenario.dataset)} has texts; choose "
-                    f"from: {attacks}",
+                    message=f"{kind_of(part)} reconstructs images, but {kind_of(scenario.dataset)} has texts; {remedy}",
                 )
             elif isinstance(part, ReconstructionAttack) and "labels" in part.knows:
                 yield Problem(
@@ -145,6 +160,6 @@ def _texts(scenario: Scenario) -> Iterator[Problem]:
                 )
 
 
-def _text_kinds(family: str, record: type, texts: bool = True) -> list[str]:
-    """The kinds of a family that read texts, or of those that do not."""
-    return [kind for kind in kinds(family) if class_value(load(family, kind), record, "texts") == texts]
+def _text_kinds(family: str, record: type, name: str = "texts") -> list[str]:
+    """The kinds of a family that read texts, or texts with a class each."""
+    return [kind for kind in kinds(family) if class_value(load(family, kind), record, name)]

@@ -11,7 +11,7 @@ import numpy as np
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.data import Dataset
-from fedmem.contracts.model import TableModel, trained_parameters
+from fedmem.contracts.model import TableModel, TextModel, trained_parameters
 from fedmem.contracts.training_mode import TrainingMode, entry_name, layers_with_statistics, training_copy
 from fedmem.contracts.validation import a_kind, wrong_logits
 from fedmem.errors import ComponentError
@@ -19,7 +19,9 @@ from fedmem.federation.freezing import freeze
 from fedmem.federation.normalisation import apply_norm, model_of, training_mode
 from fedmem.federation.pretrained import load_initial
 from fedmem.guards.guarding import NOT_OURS, Guard, PartError, cause_of, line_of
+from fedmem.modalities.labelled_texts import LabelledTexts
 from fedmem.modalities.tables import Tables
+from fedmem.modalities.texts import Texts
 from fedmem.seeding import seeded_generators, stream
 from fedmem.training.model_checks import interaction, parameters_kept
 
@@ -44,9 +46,20 @@ def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tup
     model = scenario.model
     with seeded_generators(seed), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        table = isinstance(model, TableModel)
-        with _before_any_run(), Guard("model", model, "build_table" if table else "build", run=run) as guard:
-            if isinstance(model, TableModel):
+        method = (
+            "build_text"
+            if isinstance(model, TextModel)
+            else "build_table"
+            if isinstance(model, TableModel)
+            else "build"
+        )
+        with _before_any_run(), Guard("model", model, method, run=run) as guard:
+            if isinstance(model, TextModel):
+                assert isinstance(data.modality, Texts | LabelledTexts)
+                num_classes = None if data.modality.tokens else data.num_classes
+                length = data.train.inputs.shape[1]
+                module = model.build_text(data.modality.vocabulary, length, num_classes)
+            elif isinstance(model, TableModel):
                 blocks = data.modality.blocks if isinstance(data.modality, Tables) else ()
                 module = model.build_table(blocks, data.num_classes)
             else:

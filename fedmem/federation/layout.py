@@ -162,7 +162,7 @@ def _plan_injection(
                 clients=scenario.clients,
                 classes=space.num_classes,
                 like=space.low,
-                tokens=space.modality.tokens,
+                modality=space.modality,
             )
     except ComponentError as error:
         # An injection cannot know its place in the list.

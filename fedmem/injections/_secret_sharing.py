@@ -147,7 +147,10 @@ def text_of(space: Space, kind: str) -> Vocabulary:
         raise ComponentError(
             "injections", f"{kind} writes tokens into texts, but inputs have shape {space.shape}; use random_pattern"
         )
-    return Vocabulary.of(space.modality.vocabulary)
+    vocabulary = space.modality.coder
+    if vocabulary is None:
+        raise ComponentError("injections", f"{kind} writes texts, but the data set has no vocabulary; give it one")
+    return vocabulary
 
 
 def fits(longest: int, space: Space, path: str) -> None:

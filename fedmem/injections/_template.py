@@ -63,6 +63,12 @@ def parse_template(text: str, lists: Mapping[str, Sequence[str]], vocabulary: Vo
     Errors: `ComponentError` for what is no template, has no randomness or no text before its first place, or is not in
     the vocabulary.
     """
+    if not vocabulary.joins:
+        raise ComponentError(
+            _PLACE,
+            "the tokenizer of the data set puts a space before each text that it reads, so that places would be spelled "
+            "with spaces between them; use a byte-level tokenizer, such as that of GPT-2, or `tokens: characters`",
+        )
     fields: list[tuple[str, tuple[Tokens, ...]]] = []
     try:
         pieces = list(string.Formatter().parse(text))

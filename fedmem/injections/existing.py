@@ -68,6 +68,7 @@ class Existing:
 
     role: ClassVar[Role] = "typical"
     texts: ClassVar[bool] = True
+    labelled_texts: ClassVar[bool] = True
     takes_held: ClassVar[bool] = True
 
     rows: tuple[Annotated[int, annotated_types.Ge(0)], ...] | None = None

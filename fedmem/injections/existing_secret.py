@@ -142,7 +142,14 @@ class ExistingSecret:
         return References(family=self.name, inputs=examples.inputs, targets=examples.targets, space=members)
 
     def _parse_template(self, space: Space) -> Template:
-        template = parse_template(self.template, self.lists, text_of(space, self.name))
+        vocabulary = text_of(space, self.name)
+        if vocabulary.kind == "subwords":
+            raise ComponentError(
+                "injections.kind",
+                f"{self.name} finds secrets token by token, but a tokenizer spells a number in several ways, and most "
+                "of them would not be found; plant a `secret` instead, or write `tokens: characters` without tokenizer",
+            )
+        template = parse_template(self.template, self.lists, vocabulary)
         fits(template.space.max_length, space, "injections.template")
         return template
 

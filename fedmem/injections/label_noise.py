@@ -50,6 +50,7 @@ class LabelNoise(PlacedInjection):
     """
 
     role: ClassVar[Role] = "atypical"
+    labelled_texts: ClassVar[bool] = True
 
     rate: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] = 0.05
     per_client: Annotated[int, annotated_types.Ge(0)] = 0

@@ -36,6 +36,7 @@ class Mislabelled(PlacedInjection):
     """
 
     role: ClassVar[Role] = "atypical"
+    labelled_texts: ClassVar[bool] = True
 
     def plan(
         self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator

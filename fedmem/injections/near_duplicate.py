@@ -91,7 +91,7 @@ class NearDuplicate(PlacedInjection):
         )
 
     def _noise(self, rows: Examples, space: Space, rng: np.random.Generator) -> tuple[NDArray[Any], IntArray]:
-        if space.modality.tokens:
+        if space.modality.token_inputs:
             message = "near_duplicate with `change: noise` adds noise to numbers, but the data are a text; use `tokens`"
             raise ComponentError("injections.change", message)
         low, high = space.low.min(), space.high.max()

@@ -51,6 +51,7 @@ class RareSubgroup(PlacedInjection):
     """
 
     role: ClassVar[Role] = "atypical"
+    labelled_texts: ClassVar[bool] = True
     exclusive: ClassVar[bool] = True
     foreign_rows: ClassVar[bool] = True
 

@@ -34,6 +34,7 @@ class Typical(PlacedInjection):
 
     role: ClassVar[Role] = "typical"
     texts: ClassVar[bool] = True
+    labelled_texts: ClassVar[bool] = True
 
     def plan(
         self, clients: Sequence[ClientData], reserve: Reserve, space: Space, rng: np.random.Generator

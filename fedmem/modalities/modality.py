@@ -40,7 +40,9 @@ class Modality(ABC):
     Attributes:
         kind: The name of the modality.
         tokens: Whether inputs are token numbers (n, L) int64 with a target at each place, (n, L), -1 where nothing is
-            asked. Otherwise inputs are numbers (n, *shape) float32 in [0, 1] with one class each, (n,).
+            asked. Otherwise each has one class, (n,).
+        token_inputs: Whether inputs are token numbers; -1 stands after the end of a text that has one class. Otherwise
+            inputs are numbers (n, *shape) float32 in [0, 1].
         similarity: The reading that says how near a reconstruction comes, higher is nearer. `report_arrays` stores it
             for the report, together with that of the baseline guess as `prior_<similarity>`.
         unit: The unit of differences in `similarity`; empty for shares.
@@ -49,6 +51,7 @@ class Modality(ABC):
 
     kind: ClassVar[str]
     tokens: ClassVar[bool] = False
+    token_inputs: ClassVar[bool] = False
     similarity: ClassVar[str]
     unit: ClassVar[str] = ""
     written: ClassVar[bool] = False
@@ -62,7 +65,7 @@ class Modality(ABC):
     @property
     def any_values(self) -> bool:
         """Whether any numbers in [0, 1] make a valid input. False where values depend on each other."""
-        return not self.tokens
+        return not self.token_inputs
 
     def grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """The last axes of inputs along which neighbouring values belong together: (height, width) of an image.
@@ -73,7 +76,7 @@ class Modality(ABC):
 
     def numeric(self, shape: tuple[int, ...]) -> BoolArray:
         """(*shape) which values of an input are numbers that can be moved by a little."""
-        return np.full(shape, not self.tokens)
+        return np.full(shape, not self.token_inputs)
 
     def frequencies(self, rows: Examples) -> FloatArray:
         """(V,) the shares of tokens in these rows; empty where there are no tokens."""

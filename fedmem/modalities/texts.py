@@ -16,6 +16,7 @@ from fedmem.contracts.audit_set import References
 from fedmem.contracts.data import Examples
 from fedmem.modalities.loss import UNASKED
 from fedmem.modalities.modality import Modality, Rows, count_shared
+from fedmem.modalities.text.tokenizer import text_coder
 from fedmem.modalities.text.vocabulary import Vocabulary
 from fedmem.modalities.text.windows import prefix_and_start, texts
 
@@ -35,6 +36,7 @@ class Texts(Modality):
 
     Attributes:
         vocabulary: The V tokens; `num_classes` of the data set is V. Empty where a text is known as numbers alone.
+        tokenizer: The folder of the tokenizer that made them; empty for characters, bytes or words.
 
     >>> Texts(vocabulary=("a", "b")).tokens, Texts(vocabulary=("a", "b")).any_values
     (True, False)
@@ -42,10 +44,12 @@ class Texts(Modality):
 
     kind: ClassVar[str] = "texts"
     tokens: ClassVar[bool] = True
+    token_inputs: ClassVar[bool] = True
     similarity: ClassVar[str] = "similarity"
     written: ClassVar[bool] = True
 
     vocabulary: tuple[str, ...] = ()
+    tokenizer: str = ""
 
     def problem(self, shape: tuple[int, ...], num_classes: int) -> str:
         """A row has one axis, and each token is a class."""
@@ -144,7 +148,7 @@ class Texts(Modality):
 
     def decode(self, tokens: IntArray) -> str:
         """The text of tokens (n,), or their numbers without a vocabulary."""
-        whole = self._coder
+        whole = self.coder
         return whole.decode(tokens) if whole else " ".join(map(str, tokens.tolist()))
 
     def text(self, inputs: Rows, targets: IntArray) -> str:
@@ -166,12 +170,13 @@ class Texts(Modality):
         for asked, group in groupby(zip(is_asked, tokens, strict=False), key=lambda pair: pair[0]):
             piece = self.decode(np.array([token for _, token in group], dtype=np.int64))
             pieces.append(f"[[{piece}]]" if asked else piece)
-        between = "" if self._coder and self._coder.kind != "words" else " "
+        between = "" if self.coder and self.coder.kind != "words" else " "
         return between.join(pieces)
 
     @cached_property
-    def _coder(self) -> Vocabulary | None:
-        return Vocabulary.of(self.vocabulary) if self.vocabulary else None
+    def coder(self) -> Vocabulary | None:
+        """The vocabulary, which encodes and decodes; None without one."""
+        return text_coder(self.vocabulary, self.tokenizer)
 
     def label_scores(
         self, labels: IntArray, truth: IntArray, num_classes: int, population: Examples

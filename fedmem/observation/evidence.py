@@ -40,12 +40,10 @@ def evidence_of(
     set, where they are a part of it.
     """
     at_once = executor.models_at_once(len(examples))
-    parts = []
-    for start in range(0, len(models), at_once):
-        logits = executor.logits(models[start : start + at_once], examples.inputs)
-        parts.append(answers(logits, examples.targets))
-        if keep is not None:
-            keep(logits)
+    parts = [
+        _answers_of(models[start : start + at_once], examples.inputs, examples.targets, executor, keep)
+        for start in range(0, len(models), at_once)
+    ]
     margin, correct = (np.concatenate(column) for column in zip(*parts, strict=True))
     if precision == "float32":
         margin = round_margins(margin)
@@ -62,6 +60,30 @@ def evidence_of(
         correct=correct,
         rows=rows,
     )
+
+
+def _answers_of(
+    models: Sequence[Params],
+    inputs: NDArray[np.float32],
+    targets: IntArray,
+    executor: Executor,
+    keep: Callable[[FloatArray], object] | None = None,
+) -> tuple[FloatArray, BoolArray | FloatArray]:
+    """`answers` of models about rows, of as many rows at a time as one forward pass takes; `keep` as in `evidence_of`.
+
+    The logits of a large vocabulary at every place of every row would not fit into memory.
+    """
+    at_once = executor.rows_at_once
+    parts, logits = [], []
+    for start in range(0, max(1, len(inputs)), at_once):
+        piece = executor.logits(models, inputs[start : start + at_once])
+        parts.append(answers(piece, targets[start : start + at_once]))
+        if keep is not None:
+            logits.append(piece)
+    if keep is not None:
+        keep(np.concatenate(logits, axis=1) if len(logits) > 1 else logits[0])
+    margin, correct = (np.concatenate(column, axis=1) for column in zip(*parts, strict=True))
+    return margin, correct
 
 
 def rank_of(
@@ -95,14 +117,15 @@ def rank_of(
     is_ranked = (client < 0)[:, None] | _holds(audit.holds(client)[:, subjects], column, len(labels))
     at_once = executor.models_at_once(count) if len(labels) else len(models)
     for start in range(0, len(models) if len(labels) else 0, at_once):
-        logits = executor.logits(models[start : start + at_once], references.inputs)
-        part = slice(start, start + len(logits))
+        some = models[start : start + at_once]
+        part = slice(start, start + len(some))
         own_score = evidence.margin[part, subjects]
         if references.targets is None:
-            reference_scores = margins(logits, labels)
+            reference_scores = margins(executor.logits(some, references.inputs), labels)
         else:
             asked_of = (references.targets != UNASKED).sum(axis=1)
-            reference_scores = _less_sums(answers(logits, references.targets)[0], asked_of)[..., None]
+            margin, _ = _answers_of(some, references.inputs, references.targets, executor)
+            reference_scores = _less_sums(margin, asked_of)[..., None]
             own_score = _less_sums(own_score, audit.examples.num_targets[subjects])
         ordered = np.ascontiguousarray(reference_scores.transpose(0, 2, 1))
         ordered.sort(axis=2)

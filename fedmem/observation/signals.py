@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
+from dataclasses import replace
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +40,9 @@ from fedmem.training.executor import Executor
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
+
+LOGITS = 1 << 27
+"""Logits on audit examples that are held at the same time, about: 1 GB."""
 
 _States = dict[tuple[int, Level, int], dict[str, NDArray[Any]]]
 """(run, level, client) -> what an accumulating signal keeps of this place."""
@@ -84,6 +89,9 @@ class SignalReader:
         ]
         if not due:
             return []
+        if (at_once := self._models_at_once()) < len(transitions):
+            groups = [transitions[start : start + at_once] for start in range(0, len(transitions), at_once)]
+            return [_join(blocks) for blocks in zip(*map(self.read, groups), strict=True)]
         contexts: dict[tuple[str, int], _SignalContext] = {}
         blocks = []
         for signal, states in due:
@@ -105,6 +113,11 @@ class SignalReader:
             values = self._values(signal, states, contexts[where])
             blocks += [_block(transitions, name, values[name], declared.set, rows) for name in sorted(values)]
         return blocks
+
+    def _models_at_once(self) -> int:
+        """The number of models whose logits on all audit examples are held at the same time, at least one."""
+        places = math.prod(self._federation.audit.examples.targets.shape)
+        return max(1, LOGITS // max(1, places * self._federation.num_classes))
 
     def _is_due(self, signal: AnySignal, round_number: int) -> bool:
         return signal.every is None or round_number % signal.every == 0 or round_number == self._rounds
@@ -171,6 +184,12 @@ def _accumulate(
     state = states[place] if place in states else signal.start(context, position)
     states[place] = signal.update(state, context, position)
     return signal.values_of(states[place], context)
+
+
+def _join(blocks: Sequence[SignalEvidence]) -> SignalEvidence:
+    """The values of one quantity at all transitions, from those at groups of them."""
+    joined = {name: np.concatenate([getattr(block, name) for block in blocks]) for name in ("run", "client", "values")}
+    return replace(blocks[0], **joined)
 
 
 def _block(

@@ -16,6 +16,7 @@ from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import NO_CLIENT, Label, Labels, Level, Measurement, Reading
+from fedmem.contracts.model import frozen_tensors
 from fedmem.contracts.probe import Context
 from fedmem.modalities.loss import mean_loss
 from fedmem.probes._cases import VIEWS, Case, Scope, is_example_itself
@@ -116,7 +117,7 @@ class Information:
         inputs, targets = federation.store.inputs[rows], federation.store.targets[rows]
         rng = context.stream(f"information {case.name}", run=place.run, round_number=place.round, client=place.client)
         # tokens have no directions
-        directions = None if federation.modality.tokens else self._directions(inputs[0].size, rng)
+        directions = None if federation.modality.token_inputs else self._directions(inputs[0].size, rng)
         gradients, movements = _gradients(federation.model, place.before, inputs, targets, directions)
         readings = []
         for layer, names in _layers(case.target.gradient).items():
@@ -172,10 +173,11 @@ def _gradients(
     from torch.func import functional_call
 
     leaves = {name: value.detach().double().requires_grad_() for name, value in params.items()}
+    frozen = {name: value.double() for name, value in frozen_tensors(model).items() if value.is_floating_point()}
     gradients, squared_lengths = [], []
     for x, y in zip(torch.from_numpy(inputs), torch.from_numpy(targets), strict=True):
         x = x[None] if directions is None else x[None].double().requires_grad_()
-        loss = mean_loss(functional_call(model, leaves, (x,)), y[None])
+        loss = mean_loss(functional_call(model, frozen | leaves, (x,)), y[None])
         gradient = torch.autograd.grad(loss, list(leaves.values()), create_graph=directions is not None)
         gradients.append([part.detach() for part in gradient])
         if directions is None:

@@ -87,8 +87,9 @@ def read_names(file: Path) -> ExampleNames:
 
 
 def _modality_to_json(modality: Modality) -> dict[str, Any] | None:
-    """The kind of a modality and its fields; None where JSON has no values for them."""
-    stored = {item.name: getattr(modality, item.name) for item in fields(modality)}  # type: ignore[arg-type]
+    """The kind of a modality and its fields but empty strings; None where JSON has no values for them."""
+    values = {item.name: getattr(modality, item.name) for item in fields(modality)}  # type: ignore[arg-type]
+    stored = {name: value for name, value in values.items() if value != ""}
     content = {"kind": modality.kind, "fields": stored}
     with suppress(TypeError, ValueError):
         json.dumps(content, allow_nan=False)

@@ -348,6 +348,8 @@ def to_yaml_value(value: Any, *, for_id: bool = False) -> Any:
     """The YAML value of a field; `for_id` as in `dump`."""
     if is_dataclass(value):
         return dump(value, for_id=for_id)
+    if isinstance(value, BaseModel):
+        return to_yaml_value(value.model_dump(), for_id=for_id)
     if isinstance(value, (tuple, list)):
         return [to_yaml_value(item, for_id=for_id) for item in value]
     if isinstance(value, Mapping):

@@ -15,7 +15,7 @@ from fedmem.contracts.client import (
 from fedmem.contracts.defence import Defence, defence_declaration
 from fedmem.contracts.estimator import Estimator
 from fedmem.contracts.families import kind_of, nested_components
-from fedmem.contracts.model import Model, TableModel
+from fedmem.contracts.model import Model, TableModel, TextModel
 from fedmem.contracts.needs import needs_of
 from fedmem.contracts.probe import Probe
 from fedmem.contracts.sampler import Sampler, sampler_declaration
@@ -161,7 +161,7 @@ def _check_central(
         yield Problem(path="speed.engine", message="central training has no runtime of many; use engine: lockstep")
 
 
-def _executor(speed: Speed, model: Model | TableModel) -> Iterator[Problem]:
+def _executor(speed: Speed, model: Model | TableModel | TextModel) -> Iterator[Problem]:
     if speed.executor == "stacked" and not model.stackable:
         yield Problem(
             path="speed.executor",

@@ -33,7 +33,7 @@ from fedmem.contracts.estimator import Estimator
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.injection import Injection
 from fedmem.contracts.measurement import Level
-from fedmem.contracts.model import Model, TableModel
+from fedmem.contracts.model import Model, TableModel, TextModel
 from fedmem.contracts.probe import Probe
 from fedmem.contracts.sampler import Sampler, sampler_declaration
 from fedmem.contracts.signal import AccumulatingSignal, Signal
@@ -207,7 +207,7 @@ class Scenario(Section):
     partition: Annotated[Partition, Component("partition")] = Field(
         default_factory=lambda: build("partition", {"kind": "iid"}), description="which client holds which rows"
     )
-    model: Annotated[Model | TableModel, Component("model")] = Field(description="the network")
+    model: Annotated[Model | TableModel | TextModel, Component("model")] = Field(description="the network")
     freeze: Annotated[tuple[str, ...], IDENTITY_NEUTRAL] = Field(
         default=(),
         description="names of parameters that no client trains or sends, with * for any characters, such as "

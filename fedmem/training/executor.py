@@ -119,6 +119,10 @@ class Executor(Protocol):
     def models_at_once(self, rows: int) -> int:
         """Number of models whose logits on so many rows are computed at the same time, at least one."""
 
+    @property
+    def rows_at_once(self) -> int:
+        """Number of rows of one forward pass of one model, at least one."""
+
     def close(self) -> None:
         """Release what this executor holds in addition to memory; it is not used afterwards."""
 
@@ -189,6 +193,11 @@ class BaseExecutor(ABC):
     def models_at_once(self, rows: int) -> int:
         """See `Executor.models_at_once`."""
         return max(1, min(MODELS_AT_ONCE, self._forward_rows // max(1, rows)))
+
+    @property
+    def rows_at_once(self) -> int:
+        """See `Executor.rows_at_once`."""
+        return self._forward_rows
 
     def _batches(self, inputs: NDArray[np.float32]) -> Iterator[Tensor]:
         """The inputs, on the device, in pieces that one forward pass of one model takes; at least one piece."""

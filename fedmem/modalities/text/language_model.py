@@ -47,7 +47,10 @@ class _Module:
     def __init__(self, module: nn.Module, params: Params) -> None:
         import torch
 
-        model_copy: Any = deepcopy(module).cpu().eval()  # modules are shared, and their weights stay as they are
+        # modules are shared, and their weights stay as they are; what is frozen is not copied
+        shared = [*module.parameters(), *module.buffers()]
+        memo = {id(value): value for value in shared if not value.requires_grad and value.device.type == "cpu"}
+        model_copy: Any = deepcopy(module, memo).cpu().eval()
         with torch.no_grad():
             for name, value in (*trained_parameters(model_copy).items(), *running_statistics(model_copy).items()):
                 if name in params:

@@ -52,13 +52,18 @@ class Vocabulary:
     """
 
     tokens: tuple[str, ...]
-    kind: Tokens
+    kind: Tokens | Literal["subwords"]
 
     def __post_init__(self) -> None:
         assert len(set(self.tokens)) == len(self.tokens), "a token has one number"
 
     def __len__(self) -> int:
         return len(self.tokens)
+
+    @property
+    def joins(self) -> bool:
+        """Whether the tokens of two texts, one after the other, are those of the texts one after the other."""
+        return True
 
     @staticmethod
     def of(tokens: tuple[str, ...]) -> Vocabulary:
@@ -115,6 +120,14 @@ class Vocabulary:
         vocabulary_codes, numbers = self._codes
         place = np.searchsorted(vocabulary_codes, codes).clip(max=len(vocabulary_codes) - 1)
         return np.where(vocabulary_codes[place] == codes, numbers[place], self._number[UNKNOWN])
+
+    def tokens_for_classes(self, text: str) -> NDArray[np.int64]:
+        """(n,) token numbers of text that has one class as a whole, with special tokens where the vocabulary has some."""
+        return self.tokens_of(text)
+
+    def cut_for_classes(self, numbers: NDArray[np.int64], length: int) -> NDArray[np.int64]:
+        """At most `length` tokens of such a text, from the first on."""
+        return numbers[:length]
 
     def decode(self, numbers: Iterable[int] | NDArray[Any]) -> str:
         """The text of these numbers; bytes that are no UTF-8 become the replacement character."""

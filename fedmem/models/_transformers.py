@@ -1,0 +1,355 @@
+"""Networks of the package `transformers`; imported only when a network is built, because it needs torch."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from fedmem.errors import ComponentError
+from fedmem.modalities.text.tokenizer import FILE, Subwords
+from fedmem.shipped.files import model_folder
+from fedmem.wording import choices
+
+if TYPE_CHECKING:
+    from fedmem.models._lora import Lora
+    from fedmem.models.huggingface import HuggingFace
+
+TOLERANCE = 1e-4
+"""By how much logits may differ from those of the package, by rounding."""
+
+SAMPLE = 3
+"""Rows of the pass that compares them."""
+
+
+class NextTokens(nn.Module):
+    """Token numbers (n, l) to the logits (n, l, V) of what comes next.
+
+    The mask is made of shapes alone, so that `torch.vmap` can run it.
+    """
+
+    def __init__(self, network: Any, size: int) -> None:
+        super().__init__()
+        self.network = network
+        self.size = size
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """At each place what comes after it."""
+        count, length = tokens.shape
+        later = torch.ones(length, length, dtype=torch.bool, device=tokens.device).triu(1)
+        mask = _mask(later.expand(count, 1, length, length), self.network)
+        logits: Tensor = self.network(input_ids=tokens, attention_mask=mask, use_cache=False).logits
+        return logits[..., : self.size]
+
+    def expected(self, tokens: Tensor) -> Tensor:
+        """The logits of the package with a mask of its own."""
+        everywhere = torch.ones_like(tokens)
+        logits: Tensor = self.network(input_ids=tokens, attention_mask=everywhere, use_cache=False).logits
+        return logits[..., : self.size]
+
+
+class OneClass(nn.Module):
+    """Token numbers (n, l), -1 after the end of a text, to the logits (n, C) of its class.
+
+    Decoders answer at the last token of a text, and their layer `score` is its head. Encoders answer as they do.
+    """
+
+    def __init__(self, network: Any, padding: int) -> None:
+        super().__init__()
+        self.network = network
+        self.padding = padding
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """One row of logits for each text."""
+        count, length = tokens.shape
+        hidden = (tokens < 0)[:, None, None, :].expand(count, 1, length, length)
+        if self._decodes:
+            places = torch.arange(length, device=tokens.device)
+            hidden = hidden | (places > places[:, None])
+        return self._logits(tokens, _mask(hidden, self.network))
+
+    def expected(self, tokens: Tensor) -> Tensor:
+        """The logits of the package with a mask of its own."""
+        return self._logits(tokens, (tokens >= 0).long())
+
+    @property
+    def _decodes(self) -> bool:
+        return hasattr(self.network, "score")
+
+    def _logits(self, tokens: Tensor, mask: Tensor) -> Tensor:
+        ids = torch.where(tokens < 0, self.padding, tokens)
+        if not self._decodes:
+            encoded: Tensor = self.network(input_ids=ids, attention_mask=mask).logits
+            return encoded
+        states = self.network.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        # the last token of each text, picked by a product since indices that differ by row cannot be stacked
+        counts = (tokens >= 0).sum(dim=1)
+        last = torch.arange(tokens.shape[1], device=tokens.device) == counts[:, None] - 1
+        logits: Tensor = self.network.score((states * last[..., None].to(states.dtype)).sum(dim=1))
+        return logits
+
+
+def build_network(model: HuggingFace, vocabulary: tuple[str, ...], length: int, num_classes: int | None) -> nn.Module:
+    """The network of a component, its trained parts marked; see `HuggingFace`."""
+    with _quiet():
+        config = _config(model, len(vocabulary), num_classes)
+        _require_length(config, length, "dataset.length" if num_classes is None else "dataset.max_tokens")
+        if model.weights == "pretrained":
+            _require_vocabulary(model, vocabulary, int(config.vocab_size))
+        network, new = _network(model, config, num_classes is not None)
+        if model.peft is not None:
+            _add_adapters(network, model.peft)
+    for part in network.modules():
+        if isinstance(part, nn.Dropout):
+            part.p = 0.0
+    _freeze(model, network, num_classes is not None, new)
+    whole: NextTokens | OneClass
+    whole = NextTokens(network, len(vocabulary)) if num_classes is None else OneClass(network, _padding(config))
+    _require_the_same(whole, len(vocabulary), length)
+    return whole
+
+
+def _mask(hidden: Tensor, network: Any) -> Tensor:
+    """What is added to the scores of attention: 0, or as little as the type has where a place is hidden."""
+    dtype = next(network.parameters()).dtype
+    zeros = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
+    return zeros.masked_fill(hidden, torch.finfo(dtype).min)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without progress bars and reports, whose content is checked here."""
+    logging = transformers.utils.logging
+    level, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if had_bars:
+            logging.enable_progress_bar()
+
+
+def _source(model: HuggingFace) -> tuple[str, dict[str, Any]]:
+    """Where config and weights come from, and how they are read."""
+    if model.name:
+        return model.name, {"trust_remote_code": False, "revision": model.revision or "main"}
+    folder = model_folder(model.path)
+    fetch = f", or run: fedmem fetch {model.path}" if model.path == folder.name else ""
+    if not (folder / "config.json").is_file():
+        message = f"there is no file {(folder / 'config.json').absolute()}; write the folder of a saved model{fetch}"
+        raise ComponentError("model.path", message)
+    if model.weights == "pretrained" and not list(folder.glob("*.safetensors")):
+        raise ComponentError(
+            "model.path",
+            f"{folder.absolute()} has no file *.safetensors, and pickles are never read; save the model again by "
+            "save_pretrained(FOLDER)",
+        )
+    return str(folder), {"trust_remote_code": False, "local_files_only": True}
+
+
+def _config(model: HuggingFace, size: int, num_classes: int | None) -> Any:
+    """The config, with the classes of the data, without dropout, and for random weights with its vocabulary."""
+    changes = dict(model.config)
+    try:
+        if model.path or model.name:
+            place, how = _source(model)
+            config = transformers.AutoConfig.from_pretrained(place, **how)
+            for name, value in changes.items():
+                setattr(config, name, value)
+        elif changes.get("model_type"):
+            config = transformers.AutoConfig.for_model(changes.pop("model_type"), **changes)
+        else:
+            raise ComponentError(
+                "model.path",
+                "names no model; write the `path` of a folder, a `name` on the hub, or `weights: random` with a `config` "
+                "that has a model_type, such as {model_type: gpt2, n_embd: 32, n_layer: 2, n_head: 2}",
+            )
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        place = "model.config" if not (model.path or model.name) else "model.name" if model.name else "model.path"
+        raise ComponentError(place, f"gives no config that can be used: {_first_line(error)}; correct it") from error
+    if num_classes is not None:
+        config.num_labels = num_classes
+    for name, value in vars(config).items():
+        if ("drop" in name or name == "attention_probs_dropout_prob") and isinstance(value, float):
+            setattr(config, name, 0.0)
+    if model.weights == "random":
+        config.vocab_size = size
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            if not 0 <= _number(getattr(config, name, None)) < size:
+                setattr(config, name, None)
+    return config
+
+
+def _number(value: object) -> int:
+    return value if isinstance(value, int) else -1
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")
+
+
+def _padding(config: Any) -> int:
+    """A token that stands where there is none; nothing reads it."""
+    number = _number(getattr(config, "pad_token_id", None))
+    return number if 0 <= number < config.vocab_size else 0
+
+
+def _require_length(config: Any, length: int, place: str) -> None:
+    longest = getattr(config, "max_position_embeddings", None)
+    if isinstance(longest, int) and 0 < longest < length:
+        raise ComponentError(place, f"a row has {length} tokens, but the model reads at most {longest}; lower it")
+
+
+def _require_vocabulary(model: HuggingFace, vocabulary: tuple[str, ...], size: int) -> None:
+    """The tokens of the data are those that the model was pretrained with."""
+    file = _tokenizer_file(model)
+    tokens = Subwords.read(str(file.parent), "model.path").tokens if file else None
+    if vocabulary == tokens or (tokens is None and len(vocabulary) == size):
+        return
+    remedy = f"`tokenizer: {model.path}`" if model.path else "`tokenizer:` with a folder that has its tokenizer.json"
+    raise ComponentError(
+        "dataset.tokenizer",
+        f"the data have a vocabulary of {len(vocabulary)} tokens, but the model was pretrained with another one of "
+        f"{len(tokens or ()) or size}; write {remedy} in the data set",
+    )
+
+
+def _tokenizer_file(model: HuggingFace) -> Path | None:
+    """The file `tokenizer.json` of a model, if it has one."""
+    if model.name:
+        from transformers.utils import cached_file
+
+        arguments: dict[str, Any] = {"_raise_exceptions_for_missing_entries": False}
+        found = cached_file(model.name, FILE, revision=model.revision or "main", **arguments)
+        return Path(found) if found else None
+    file = model_folder(model.path) / FILE
+    return file if file.is_file() else None
+
+
+def _network(model: HuggingFace, config: Any, classifies: bool) -> tuple[Any, set[str]]:
+    """The network, and the names of parameters that are not pretrained."""
+    maker = transformers.AutoModelForSequenceClassification if classifies else transformers.AutoModelForCausalLM
+    how: dict[str, Any] = {"attn_implementation": "eager", "trust_remote_code": False}
+    if model.weights == "random":
+        try:
+            return maker.from_config(config, **how).float(), set()
+        except (ValueError, TypeError, AttributeError) as error:
+            message = f"makes no network for this task: {_first_line(error)}; choose another model_type"
+            raise ComponentError("model.config", message) from error
+    place, arguments = _source(model)
+    try:
+        network, report = maker.from_pretrained(
+            place,
+            config=config,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            ignore_mismatched_sizes=classifies,
+            **(how | arguments),
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        field = "model.name" if model.name else "model.path"
+        raise ComponentError(field, f"the weights cannot be read: {_first_line(error)}; save them again") from error
+    new = {*report["missing_keys"], *(item[0] for item in report["mismatched_keys"])}
+    head = _names_of(network, _head(network, classifies)) if classifies else set()
+    lacking = sorted(name for name in new - head if not (classifies and "pooler" in name))
+    if lacking:
+        raise ComponentError(
+            "model.name" if model.name else "model.path",
+            f"has no weights for {len(lacking)} parameters, such as {lacking[0]!r}, so that they would be random. It "
+            "was saved for another task; choose a model for this one, or write weights: random",
+        )
+    return network, new
+
+
+def _head(network: Any, classifies: bool) -> list[nn.Parameter]:
+    """The parameters that give the answer: of classifiers what is outside of the transformer, else the output layer."""
+    if not classifies:
+        return list(network.get_output_embeddings().parameters())
+    inside = {id(value) for value in network.base_model.parameters()}
+    return [value for value in network.parameters() if id(value) not in inside]
+
+
+def _names_of(network: Any, parameters: Sequence[nn.Parameter]) -> set[str]:
+    chosen = {id(value) for value in parameters}
+    return {name for name, value in network.named_parameters() if id(value) in chosen}
+
+
+def _add_adapters(network: Any, lora: Lora) -> None:
+    """Adapters in the target layers."""
+    from peft import LoraConfig, inject_adapter_in_model
+
+    targets = list(lora.targets) or None
+    config = LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=targets, lora_dropout=0.0)  # type: ignore[arg-type]
+    try:
+        inject_adapter_in_model(config, network)
+    except ValueError as error:
+        endings = {
+            name.rpartition(".")[2]
+            for name, part in network.named_modules()
+            if isinstance(part, nn.Linear | transformers.pytorch_utils.Conv1D)
+        }
+        which = f"no layer of the network is called {', '.join(lora.targets)}" if targets else "names no layers"
+        known = choices(lora.targets[0] if lora.targets else "", sorted(endings))
+        raise ComponentError("model.peft.targets", f"{which}{known}") from error
+
+
+def _freeze(model: HuggingFace, network: Any, classifies: bool, new: set[str]) -> None:
+    """Marks the parameters that clients train."""
+    if model.peft is None and model.train in (None, "all"):
+        return
+    named = dict(network.named_parameters())
+    chosen = {id(value) for value in _head(network, classifies)} if classifies or model.train == "head" else set()
+    chosen |= {id(value) for name, value in named.items() if name in new or (model.peft and "lora_" in name)}
+    if isinstance(model.train, int):
+        chosen |= {id(value) for block in _blocks(network)[-model.train :] for value in block.parameters()}
+    for value in named.values():
+        value.requires_grad_(id(value) in chosen)
+
+
+def _blocks(network: Any) -> list[nn.Module]:
+    """The blocks of a transformer: its first list of as many modules as the config has layers."""
+    count = network.config.num_hidden_layers
+    for part in network.modules():
+        if isinstance(part, nn.ModuleList) and len(part) == count:
+            return list(part)
+    raise ComponentError("model.train", "the network has no list of blocks; write `head`, `all`, or use `freeze`")
+
+
+def _require_the_same(whole: NextTokens | OneClass, size: int, length: int) -> None:
+    """Compares a pass with one that has the masks of the package."""
+    rng = torch.Generator().manual_seed(0)
+    tokens = torch.randint(size, (SAMPLE, length), generator=rng)
+    if isinstance(whole, OneClass):
+        tokens[0, (length + 1) // 2 :] = -1
+    was_training = whole.training
+    whole.eval()
+    with torch.no_grad():
+        logits, expected = whole(tokens), whole.expected(tokens)
+        others = tokens.clone()
+        others[:, -1] = (tokens[:, -1].clamp(min=0) + 1) % size
+        changed = whole.expected(others)
+    whole.train(was_training)
+    kind = whole.network.config.model_type
+    if isinstance(whole, NextTokens) and not torch.allclose(expected[:, 0], changed[:, 0], atol=TOLERANCE):
+        raise ComponentError(
+            "model",
+            f"a {kind} reads later tokens too, so that it cannot predict the next one; use a decoder, such as GPT-2 or "
+            "Llama, or data whose texts have a class each",
+        )
+    if not torch.allclose(logits, expected, rtol=TOLERANCE, atol=TOLERANCE):
+        raise ComponentError(
+            "model",
+            f"the attention of a {kind} with rows of {length} tokens is not that of one mask for all layers, so that "
+            "clients cannot be stacked; use shorter rows, or another model, such as GPT-2, Llama or BERT",
+        )
