@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fedmem.models.huggingface import HuggingFace
 
 TOLERANCE = 1e-4
-"""By how much logits may differ from those of the package, by rounding."""
+"""By how much of the largest logit all of them may differ from those of the package, by rounding."""
 
 SAMPLE = 3
 """Rows of the pass that compares them."""
@@ -214,6 +214,11 @@ def _require_vocabulary(model: HuggingFace, vocabulary: tuple[str, ...], size: i
     """The tokens of the data are those that the model was pretrained with."""
     file = _tokenizer_file(model)
     tokens = Subwords.read(str(file.parent), "model.path").tokens if file else None
+    if tokens is not None and len(tokens) > size:
+        raise ComponentError(
+            "model.path" if model.path else "model.name",
+            f"the tokenizer has {len(tokens)} tokens, but the model reads {size}; save both again, from one model",
+        )
     if vocabulary == tokens or (tokens is None and len(vocabulary) == size):
         return
     remedy = f"`tokenizer: {model.path}`" if model.path else "`tokenizer:` with a folder that has its tokenizer.json"
@@ -341,13 +346,13 @@ def _require_the_same(whole: NextTokens | OneClass, size: int, length: int) -> N
         changed = whole.expected(others)
     whole.train(was_training)
     kind = whole.network.config.model_type
-    if isinstance(whole, NextTokens) and not torch.allclose(expected[:, 0], changed[:, 0], atol=TOLERANCE):
+    if isinstance(whole, NextTokens) and not torch.allclose(expected[:, 0], changed[:, 0], rtol=0, atol=1e-6):
         raise ComponentError(
             "model",
             f"a {kind} reads later tokens too, so that it cannot predict the next one; use a decoder, such as GPT-2 or "
             "Llama, or data whose texts have a class each",
         )
-    if not torch.allclose(logits, expected, rtol=TOLERANCE, atol=TOLERANCE):
+    if (logits - expected).abs().max() > TOLERANCE * expected.abs().max():
         raise ComponentError(
             "model",
             f"the attention of a {kind} with rows of {length} tokens is not that of one mask for all layers, so that "

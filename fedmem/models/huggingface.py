@@ -70,14 +70,10 @@ class HuggingFace:
 
     def __post_init__(self) -> None:
         problems = (
-            ("model.name", self.path and self.name, "path names a folder already; write one of the two"),
-            ("model.revision", self.revision and not self.name, "belongs to a name on the hub; leave it out"),
-            (
-                "model.config",
-                self.config and self.weights == "pretrained",
-                "changes random models; write weights: random",
-            ),
-            ("model.train", self.peft and self.train, "adapters alone are trained with peft; leave train out"),
+            ("name", self.path and self.name, "path names a folder already; write one of the two"),
+            ("revision", self.revision and not self.name, "belongs to a name on the hub; leave it out"),
+            ("config", self.config and self.weights == "pretrained", "changes random models; write weights: random"),
+            ("train", self.peft and self.train, "adapters alone are trained with peft; leave train out"),
         )
         for path, wrong, message in problems:
             if wrong:

@@ -24,6 +24,7 @@ from fedmem.contracts.needs import measures_of, needs_of
 from fedmem.contracts.strategy import client_of
 from fedmem.execution.run import run
 from fedmem.fetched.files import Published
+from fedmem.models.huggingface import HuggingFace
 from fedmem.privacy import spending
 from fedmem.probes.leakage import Leakage
 from fedmem.reporting.first_screen import FirstScreen
@@ -32,6 +33,7 @@ from fedmem.scenario import catalogue, describe
 from fedmem.scenario.initial import InitialWeights
 from fedmem.scenario.loading import load_scenario
 from fedmem.scenario.scenario import Scenario
+from tests.models.huggingface_helpers import save_model
 from tests.narrowing import instance
 from tests.published import idx_images, put_in_cache, said
 from tests.tiny import tiny
@@ -68,7 +70,8 @@ def test_scenario_begins_with_command_schema_question_and_time(path: Path) -> No
     assert scenario.name == path.stem
     published = dataset_declaration(scenario.dataset).published
     fetched = reads_fetched(scenario.dataset)
-    before = f"fedmem fetch {instance(published, Published).name} && " if fetched else ""
+    name = instance(published, Published).name if fetched else fetched_name(scenario.model)
+    before = f"fedmem fetch {name} && " if name else ""
     former = pretrained(scenario)
     before += f"fedmem run {former.stem} && " if former else ""
     assert said[0] == f"# {before}fedmem run scenarios/{path.name}"
@@ -186,7 +189,28 @@ def text_table(folder: Path) -> list[str]:
     return [f"path={folder / 'texts.csv'}"]
 
 
+def labelled_texts(folder: Path) -> list[str]:
+    import pandas as pd
+
+    rows = [(f"client {k}", line, "ab"[i % 2]) for k in range(5) for i, line in enumerate(said(k, 6).splitlines())]
+    pd.DataFrame(rows, columns=["client", "text", "label"]).to_csv(folder / "texts.csv", index=False)
+    return [f"path={folder / 'texts.csv'}"]
+
+
+def fetched_model(model: object, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tiny encoder in the place of the model that is fetched, if one is."""
+    if isinstance(model, HuggingFace) and (name := fetched_name(model)):
+        monkeypatch.setenv("FEDMEM_CACHE", str(cache))
+        save_model(cache / name, "bert", tokenizer="wordpiece", task="encoder")
+
+
+def fetched_name(model: object) -> str:
+    """The name of the model that has to be fetched; empty where none has."""
+    return model.path if isinstance(model, HuggingFace) and "/" not in model.path else ""
+
+
 OF_THE_USER = {
+    "labelled_texts": labelled_texts,
     "npz": npz,
     "image_folder": pictures,
     "torchvision": torchvision,
@@ -275,6 +299,7 @@ def test_finishes_two_rounds(path: Path, tmp_path: Path, monkeypatch: pytest.Mon
     if former := pretrained(load_scenario(path)):
         source = run(smaller(former, made_data(former, tmp_path, monkeypatch)), out=tmp_path / "runs")
         data += [f"initial_weights.from={source}"]
+    fetched_model(load_scenario(path).model, tmp_path / "cache", monkeypatch)
     scenario = smaller(path, data)
     finished = fedmem.read(run(scenario, out=tmp_path / "runs"))
     check_first_screen(finished.summary(), finished.path / "report.html")
