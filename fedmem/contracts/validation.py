@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray, Params
 from fedmem.contracts.audit_set import InjectionPlan, References
-from fedmem.contracts.data import Dataset, Examples
+from fedmem.contracts.data import Dataset, Examples, Space
 from fedmem.guards.guarding import Guard
 
 if TYPE_CHECKING:
     from fedmem.contracts.client import Outcome
-    from fedmem.modalities.modality import Modality
 
 SLACK = 1e-9
 """By how much a probability may exceed one, through rounding."""
@@ -56,7 +55,7 @@ def dataset_of(guard: Guard, data: object) -> Dataset:
         is_whole(classes) and classes > 0, f"num_classes is {cut_text(classes)}, should be a whole number above 0"
     )
     for name, rows in (("train", data.train), ("test", data.test)):
-        _rows(guard, name, rows, classes, data.modality)
+        _rows(guard, name, rows, classes, data)
     guard.require(len(data.train), "there are no training rows; a data set needs one at least")
     shapes = data.train.inputs.shape[1:], data.test.inputs.shape[1:]
     guard.require(
@@ -95,9 +94,9 @@ def _check_names(guard: Guard, data: Dataset) -> None:
         guard.require(len(set(names)) == len(names), f"{name} has a name twice; each should be one of its own")
 
 
-def _rows(guard: Guard, name: str, rows: object, classes: int, modality: Modality) -> None:
+def _rows(guard: Guard, name: str, rows: object, classes: int, data: Dataset | Space) -> None:
     """Inputs, targets and ids of some examples."""
-    tokens, token_inputs = modality.tokens, modality.token_inputs
+    tokens, token_inputs = data.modality.tokens, data.modality.token_inputs
     if not isinstance(rows, Examples):
         guard.reject(f"{name} is {a_kind(rows)}, should be fedmem.contracts.data.Examples")
     for field, dtype in (
@@ -168,19 +167,17 @@ def count_of(guard: Guard, value: object) -> int:
     return int(value)  # type: ignore[call-overload, no-any-return]
 
 
-def injected_of(
-    guard: Guard, planned: object, *, clients: int, classes: int, like: NDArray[Any], modality: Modality
-) -> InjectionPlan:
+def injected_of(guard: Guard, planned: object, *, clients: int, classes: int, space: Space) -> InjectionPlan:
     """The plan of an injection: examples like those of the data, each with an owner and copies."""
     if not isinstance(planned, InjectionPlan):
         guard.reject(f"it returned {a_kind(planned)}, should be fedmem.contracts.audit_set.InjectionPlan")
     for name, rows in (("examples", planned.examples), ("extra", planned.extra)):
         if rows is None:
             continue
-        _rows(guard, name, rows, classes, modality)
+        _rows(guard, name, rows, classes, space)
         guard.require(
-            rows.inputs.shape[1:] == like.shape,
-            f"{name}.inputs has shape {rows.inputs.shape}, should be (n, {', '.join(map(str, like.shape))})",
+            rows.inputs.shape[1:] == space.shape,
+            f"{name}.inputs has shape {rows.inputs.shape}, should be (n, {', '.join(map(str, space.shape))})",
         )
     count = len(planned.examples)
     for name, low, high in (("owner", -1, clients - 1), ("copies", 1, 2**31 - 1)):

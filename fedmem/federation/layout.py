@@ -161,8 +161,7 @@ def _plan_injection(
                 addition,
                 clients=scenario.clients,
                 classes=space.num_classes,
-                like=space.low,
-                modality=space.modality,
+                space=space,
             )
     except ComponentError as error:
         # An injection cannot know its place in the list.

@@ -171,8 +171,8 @@ def _config(model: HuggingFace, size: int, num_classes: int | None) -> Any:
         else:
             raise ComponentError(
                 "model.path",
-                "names no model; write the `path` of a folder, a `name` on the hub, or `weights: random` with a `config` "
-                "that has a model_type, such as {model_type: gpt2, n_embd: 32, n_layer: 2, n_head: 2}",
+                "names no model; write the `path` of a folder, a `name` on the hub, or `weights: random` with a "
+                "`config` that has a model_type, such as {model_type: gpt2, n_embd: 32, n_layer: 2, n_head: 2}",
             )
     except (OSError, ValueError, TypeError, KeyError) as error:
         place = "model.config" if not (model.path or model.name) else "model.name" if model.name else "model.path"

@@ -138,8 +138,8 @@ def _load(folder: str, place: str) -> _Loaded:
         other = " Its vocab.txt is of an older kind; save it again" if file.with_name("vocab.txt").is_file() else ""
         raise ComponentError(
             place,
-            f"there is no file {file.absolute()}.{other or ' Write the folder of a model that has one, or save one'} by "
-            "AutoTokenizer.from_pretrained(NAME).save_pretrained(FOLDER)",
+            f"there is no file {file.absolute()}.{other or ' Write the folder of a model that has one, or save one'} "
+            "by AutoTokenizer.from_pretrained(NAME).save_pretrained(FOLDER)",
         )
     status = file.stat()
     try:

@@ -122,7 +122,7 @@ class Vocabulary:
         return np.where(vocabulary_codes[place] == codes, numbers[place], self._number[UNKNOWN])
 
     def tokens_for_classes(self, text: str) -> NDArray[np.int64]:
-        """(n,) token numbers of text that has one class as a whole, with special tokens where the vocabulary has some."""
+        """(n,) token numbers of a text that has one class, with special tokens where the vocabulary has some."""
         return self.tokens_of(text)
 
     def cut_for_classes(self, numbers: NDArray[np.int64], length: int) -> NDArray[np.int64]:
