@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -69,9 +69,9 @@ def in_order(cells: set[str]) -> tuple[str, ...]:
     return tuple(sorted(cells, key=lambda cell: (float(cell), cell)) if all(map(is_number, cells)) else sorted(cells))
 
 
-def positions(cells: _Cells, names: Sequence[str]) -> IntArray:
+def positions(cells: Iterable[object], names: Sequence[str]) -> IntArray:
     """(n,) the position of each cell among the names; -1 for another."""
-    place = {name: position for position, name in enumerate(names)}
+    place: dict[object, int] = {name: position for position, name in enumerate(names)}
     return np.array([place.get(cell, -1) for cell in cells], dtype=np.int64)
 
 

@@ -40,7 +40,7 @@ class Speakers(TextsWithClasses):
     def load(self, rng: np.random.Generator) -> Dataset:
         """Cut the speeches into passages, draw the test set, and number the tokens."""
         authors = sorted(Shakespeare()._authors(), key=lambda author: (-len(author.text), author.name))
-        texts = []
+        texts: list[LabelledText] = []
         for author in authors[: self.roles]:
             words = author.text.split()
             count = min(self.passages, len(words) // self.passage_words)

@@ -128,9 +128,8 @@ def _texts(scenario: Scenario, name: str) -> Iterator[Problem]:
         if not getattr(injection_declaration(injection), name):
             yield Problem(
                 path=f"injections[{position}].kind",
-                message=f"{kind_of(injection)} makes no {name.replace('_', ' ')}, but {kind_of(scenario.dataset)} has nothing "
-                "else; "
-                f"choose from: {suitable_kinds}",
+                message=f"{kind_of(injection)} makes no {name.replace('_', ' ')}, but {kind_of(scenario.dataset)} has "
+                f"nothing else; choose from: {suitable_kinds}",
             )
     if isinstance(scenario.partition, FeatureShift):
         yield Problem(

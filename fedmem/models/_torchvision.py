@@ -33,7 +33,7 @@ class PlainAttention(nn.MultiheadAttention):
         assert self.in_proj_weight is not None
         queries, keys, values = (
             part.reshape(count, length, self.num_heads, self.head_dim).transpose(1, 2)
-            for part in nn.functional.linear(query, self.in_proj_weight, self.in_proj_bias).split(width, dim=2)
+            for part in nn.functional.linear(query, self.in_proj_weight, self.in_proj_bias).tensor_split(3, dim=2)
         )
         weights = (queries @ keys.transpose(2, 3) / self.head_dim**0.5).softmax(dim=3)
         mixed = (weights @ values).transpose(1, 2).reshape(count, length, width)

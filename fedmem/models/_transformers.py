@@ -125,7 +125,7 @@ def _mask(hidden: Tensor, network: Any) -> Tensor:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without progress bars and reports, whose content is checked here."""
-    logging = transformers.utils.logging
+    logging: Any = transformers.utils.logging
     level, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity(logging.CRITICAL)
     logging.disable_progress_bar()
@@ -232,10 +232,9 @@ def _require_vocabulary(model: HuggingFace, vocabulary: tuple[str, ...], size: i
 def _tokenizer_file(model: HuggingFace) -> Path | None:
     """The file `tokenizer.json` of a model, if it has one."""
     if model.name:
-        from transformers.utils import cached_file
-
+        utilities: Any = transformers.utils
         arguments: dict[str, Any] = {"_raise_exceptions_for_missing_entries": False}
-        found = cached_file(model.name, FILE, revision=model.revision or "main", **arguments)
+        found = utilities.cached_file(model.name, FILE, revision=model.revision or "main", **arguments)
         return Path(found) if found else None
     file = model_folder(model.path) / FILE
     return file if file.is_file() else None
@@ -243,7 +242,8 @@ def _tokenizer_file(model: HuggingFace) -> Path | None:
 
 def _network(model: HuggingFace, config: Any, classifies: bool) -> tuple[Any, set[str]]:
     """The network, and the names of parameters that are not pretrained."""
-    maker = transformers.AutoModelForSequenceClassification if classifies else transformers.AutoModelForCausalLM
+    makers: Any = transformers
+    maker = makers.AutoModelForSequenceClassification if classifies else makers.AutoModelForCausalLM
     how: dict[str, Any] = {"attn_implementation": "eager", "trust_remote_code": False}
     if model.weights == "random":
         try:

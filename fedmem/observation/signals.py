@@ -188,8 +188,10 @@ def _accumulate(
 
 def _join(blocks: Sequence[SignalEvidence]) -> SignalEvidence:
     """The values of one quantity at all transitions, from those at groups of them."""
-    joined = {name: np.concatenate([getattr(block, name) for block in blocks]) for name in ("run", "client", "values")}
-    return replace(blocks[0], **joined)
+    run, client, values = (
+        np.concatenate([getattr(block, name) for block in blocks]) for name in ("run", "client", "values")
+    )
+    return replace(blocks[0], run=run, client=client, values=values)
 
 
 def _block(

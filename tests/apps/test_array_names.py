@@ -165,12 +165,12 @@ def test_parameters_alone_are_refused_before_round_1() -> None:
 
 
 def test_constant_statistics_may_be_those_of_the_model() -> None:
-    network = small_net(dropout=0.0)
+    network: Any = small_net(dropout=0.0)
     with torch.no_grad():
-        network[1].running_mean.fill_(0.2)  # type: ignore[union-attr, operator]
+        network[1].running_mean.fill_(0.2)
     network.eval()
     app = App(network, read_parameters, load_parameters)
-    app.train = lambda msg, context: (_ for _ in ()).throw(AssertionError)  # type: ignore[method-assign, assignment]
+    app.train = lambda msg, context: (_ for _ in ()).throw(AssertionError)  # type: ignore[method-assign]
     watch = Watch(model=network, examples={"mine": images(0)})
     watch.begin({name: value.detach() for name, value in network.named_parameters()})
     names = {name: value.detach() for name, value in network.named_parameters()}

@@ -72,7 +72,8 @@ def plain_client(network: nn.Module, scenario: Scenario, federation: Federation,
         rows = task.rows[batch[batch >= 0]]
         optimizer.zero_grad()
         outputs = network(torch.from_numpy(federation.store.inputs[rows]))
-        nn.functional.cross_entropy(outputs, torch.from_numpy(federation.store.targets[rows])).backward()
+        loss: Any = nn.functional.cross_entropy(outputs, torch.from_numpy(federation.store.targets[rows]))
+        loss.backward()
         optimizer.step()
     return len(task.rows)
 
@@ -239,7 +240,7 @@ def test_per_example_clipping_with_constant_norms_is_exact(kind: str, executor: 
     federation = build(scenario)
     with torch.no_grad():
         for name, value in running_statistics(federation.model).items():
-            value.copy_(0.3 if name.endswith("mean") else 0.5)
+            value.fill_(0.3 if name.endswith("mean") else 0.5)
     from fedmem.training.stacked import Stacked
 
     maker: Any = Stacked if executor == "stacked" else OneByOne

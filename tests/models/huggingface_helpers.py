@@ -110,7 +110,7 @@ def save_model(folder: Path, kind: str, *, tokenizer: str | None = None, task: s
         setattr(made, name, None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        maker = {
+        maker: Any = {
             "lm": transformers.AutoModelForCausalLM,
             "classes": transformers.AutoModelForSequenceClassification,
             "encoder": transformers.AutoModel,

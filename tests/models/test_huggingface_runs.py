@@ -139,7 +139,7 @@ def test_noise_has_as_many_numbers_as_adapters_and_head(tmp_path: Path, monkeypa
 def test_stacked_runs_equal_runs_one_by_one(maker: Any, tmp_path: Path) -> None:
     frames = []
     for executor in ("stacked", "one_by_one"):
-        changes = {"signals": [{"kind": "grad_norm"}], "probes": [{"kind": "utility"}]}
+        changes: dict[str, Any] = {"signals": [{"kind": "grad_norm"}], "probes": [{"kind": "utility"}]}
         changes |= {"speed": {"executor": executor, "workers": 1}, "estimators": [{"kind": "memorisation"}]}
         frames.append(fedmem.read(run(maker(**changes), out=tmp_path / executor)).measurements)
     assert frames[0]["metric"].tolist() == frames[1]["metric"].tolist()
