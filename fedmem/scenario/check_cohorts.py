@@ -21,7 +21,8 @@ from fedmem.scenario.check_measuring import (
 )
 
 if TYPE_CHECKING:
-    from fedmem.scenario.scenario import LeaveOut, Observe, Speed
+    from fedmem.scenario.scenario import LeaveOut, Observe
+    from fedmem.scenario.speed import Speed
 
 
 def _cohort(sampler: Sampler, clients: int) -> Iterator[Problem]:

@@ -27,7 +27,8 @@ from fedmem.scenario.check_measuring import (
 )
 
 if TYPE_CHECKING:
-    from fedmem.scenario.scenario import LeaveOut, Observe, Speed
+    from fedmem.scenario.scenario import LeaveOut, Observe
+    from fedmem.scenario.speed import Speed
 
 
 def _schedule(client: ClientAlgorithm, probes: Sequence[Probe]) -> Iterator[Problem]:

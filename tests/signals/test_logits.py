@@ -101,7 +101,7 @@ def test_views_have_logits_that_give_the_margins(tmp_path: Path) -> None:
 class Elsewhere(Logits):
     """Declares a set that is not there."""
 
-    set = "train"  # type: ignore[misc]
+    set = "train"
 
     def values(self, context):  # type: ignore[no-untyped-def]
         return {}
