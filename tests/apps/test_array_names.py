@@ -18,6 +18,7 @@ from torch import nn
 from fedmem import Known, Observed, Watch, WatchLeakage
 from fedmem.apps.array_names import names_in_model, rename_arrays
 from fedmem.attacks.inverting_gradients import InvertingGradients
+from fedmem.contracts.evidence import Transition
 from fedmem.engines._flower import FIRST_NODE, LocalGrid, in_process
 
 CLIENTS = 2
@@ -147,6 +148,7 @@ def test_whole_states_with_batch_norm_are_read_as_the_app_would(read: Read, load
         assert values != pytest.approx(losses(wrong), rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_resnet18_of_torchvision_runs_under_watch() -> None:
     torchvision = pytest.importorskip("torchvision")
     torch.manual_seed(0)
@@ -167,16 +169,11 @@ def test_parameters_alone_are_refused_before_round_1() -> None:
 def test_constant_statistics_may_be_those_of_the_model() -> None:
     network: Any = small_net(dropout=0.0)
     with torch.no_grad():
-        network[1].running_mean.fill_(0.2)
-    network.eval()
-    app = App(network, read_parameters, load_parameters)
-    app.train = lambda msg, context: (_ for _ in ()).throw(AssertionError)  # type: ignore[method-assign]
-    watch = Watch(model=network, examples={"mine": images(0)})
-    watch.begin({name: value.detach() for name, value in network.named_parameters()})
-    names = {name: value.detach() for name, value in network.named_parameters()}
-    from fedmem.contracts.evidence import Transition
-
-    watch.see([Transition.at_server(run=0, round_number=0, before=names, after=names)])
+        dict(network.named_buffers())["1.running_mean"].fill_(0.2)
+    watch = Watch(model=network.eval(), examples={"mine": images(0)})
+    arrays = {name: value.detach() for name, value in network.named_parameters()}
+    watch.begin(arrays)
+    watch.see([Transition.at_server(run=0, round_number=0, before=arrays, after=arrays)])
     assert watch.frame().loss.tolist() == pytest.approx(losses(network), rel=1e-5)
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from fedmem.apps.attack_notes import contradictions, evaluation_mode, fewer_inputs
 
 
-def test_batch_norm_is_noted_unless_the_client_was_in_evaluation_mode() -> None:
+def test_batch_norm_is_noted_unless_the_client_was_in_mode_eval() -> None:
     normed, plain = nn.BatchNorm1d(2), nn.Linear(2, 2)
     assert "in evaluation mode" in evaluation_mode(normed, "train")[0]
     assert evaluation_mode(normed, "eval") == evaluation_mode(plain, "train") == ()

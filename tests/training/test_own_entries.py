@@ -13,8 +13,7 @@ def test_entries_of_a_client_go_and_come_back() -> None:
     mode = TrainingMode(statistics=("s",), personal=("s", "g"))
     before = {"w": torch.tensor(0.0), "g": torch.tensor(0.0), "s": torch.tensor(0.0)}
     start = start_of(mode, before, {"norm:g": torch.tensor(2.0), "other": torch.tensor(3.0)})
-    assert (float(start.params["g"]), float(start.statistics["s"])) == (2.0, 0.0)
-    assert list(start.memory) == ["other"]
+    assert (float(start.params["g"]), float(start.statistics["s"]), list(start.memory)) == (2.0, 0.0, ["other"])
     trained = {"w": torch.tensor(1.0), "g": torch.tensor(5.0)}
     outcome = join_outcome(mode, before, Outcome(sent=trained, kept=trained), {"s": torch.tensor(7.0)})
     assert {name: float(value) for name, value in outcome.sent.items()} == {"w": 1.0, "g": 0.0, "s": 0.0}
