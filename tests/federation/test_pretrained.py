@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,10 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run(scenario, out=tmp_path_factory.mktemp("runs"))
 
 
-EXCEPT: Any = {"except": ["output.*"]}
-
-
-def fine(source: Path | str, *, rounds: int = 1, model: Any = None, **section: Any) -> Scenario:
-    changes = {} if model is None else {"model": model}
-    return tiny(
-        name="fine", rounds=rounds, observe={"every": 1}, initial_weights={"from": str(source), **section}, **changes
-    )
+def fine(source: Path | str, *, leave: Sequence[str] = (), model: Any = None, **section: Any) -> Scenario:
+    changes = {"observe": {"every": 1}, **({} if model is None else {"model": model})}
+    weights = {"from": str(source), "except": list(leave), **section}
+    return tiny(name="fine", rounds=1, initial_weights=weights, **changes)
 
 
 def test_training_starts_from_the_aggregate_of_the_run(finished: Path, tmp_path: Path) -> None:
@@ -76,7 +73,7 @@ def test_training_starts_from_the_aggregate_of_the_run(finished: Path, tmp_path:
 
 def test_frozen_parameters_are_those_of_the_run(finished: Path) -> None:
     (model,) = fedmem.read(finished).models(level="global", run=0)
-    scenario = fine(finished, **EXCEPT).model_copy(update={"freeze": ("hidden1.*",)})
+    scenario = fine(finished, leave=["output.*"]).model_copy(update={"freeze": ("hidden1.*",)})
     federation, drawn = build(scenario), build(tiny())
     assert torch.equal(federation.frozen["hidden1.weight"], model.params["hidden1.weight"])
     assert set(federation.initial) == {"output.weight", "output.bias"}
@@ -106,7 +103,7 @@ def test_a_prefix_is_put_before_the_names(finished: Path, tmp_path: Path) -> Non
     weights = build(fine(finished)).initial
     part = {name.removeprefix("hidden1."): value for name, value in weights.items() if name.startswith("hidden1.")}
     save_file(part, tmp_path / "part.safetensors")
-    federation = build(fine(tmp_path / "part.safetensors", prefix="hidden1.", **EXCEPT))
+    federation = build(fine(tmp_path / "part.safetensors", prefix="hidden1.", leave=["output.*"]))
     assert torch.equal(federation.initial["hidden1.weight"], weights["hidden1.weight"])
 
 

@@ -20,7 +20,7 @@ from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import Stacked, Task
 
 models: Any = pytest.importorskip("torchvision").models
-SIZES: Any = {"patch_size": 4, "layers": 2, "heads": 2, "width": 8}
+SIZES: dict[str, Any] = {"patch_size": 4, "layers": 2, "heads": 2, "width": 8}
 
 
 def own_vit(classes: int = 5) -> Any:
@@ -154,9 +154,9 @@ def test_gradients_of_attention_are_torchs() -> None:
 
     def loss(module: torch.nn.Module) -> dict[str, torch.Tensor]:
         params = {name: value.detach() for name, value in module.named_parameters()}
-        gradients: dict[str, torch.Tensor] = grad(lambda p: functional_call(module, p, (images,)).square().sum())(
-            params
-        )
+        gradients: dict[str, torch.Tensor] = grad(
+            lambda params: functional_call(module, params, (images,)).square().sum()
+        )(params)
         return gradients
 
     gradients = loss(own)
