@@ -30,7 +30,7 @@ class PatchClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """The logits of each image."""
-        squares = cut(images, self.patch)
+        squares = to_squares(images, self.patch)
         places = torch.arange(squares.shape[1], device=images.device)
         # places of each row, as of a batch, so that their gradients are those of rows too
         x = self.patches(squares) + self.places(places.expand(*squares.shape[:2]))
@@ -40,11 +40,11 @@ class PatchClassifier(nn.Module):
         return logits
 
 
-def cut(images: Tensor, patch: int) -> Tensor:
+def to_squares(images: Tensor, patch: int) -> Tensor:
     """(n, squares, channels * patch * patch) the squares of images (n, channels, height, width), row after row.
 
     >>> import torch
-    >>> cut(torch.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 1].tolist()
+    >>> to_squares(torch.arange(16.0).reshape(1, 1, 4, 4), 2)[0, 1].tolist()
     [2.0, 3.0, 6.0, 7.0]
     """
     count, channels, height, width = images.shape

@@ -101,7 +101,7 @@ def _load(network: nn.Module, file: Path, text: str) -> None:
         weights = read_params(file)
     except FolderError as error:
         raise ComponentError("model.weights", str(error)) from error
-    weights, state = _renamed(weights, network.state_dict()), network.state_dict()
+    weights, state = _with_new_names(weights, network.state_dict()), network.state_dict()
     head = next(name for name in _HEADS if f"{name}.weight" in state)
     given = weights.get(f"{head}.weight")
     is_other = given is not None and given.shape[0] != state[f"{head}.weight"].shape[0]
@@ -111,11 +111,11 @@ def _load(network: nn.Module, file: Path, text: str) -> None:
     add_network_note(network, loaded.text(text) + classes)
 
 
-def _renamed(weights: Params, state: Params) -> Params:
+def _with_new_names(weights: Params, state: Params) -> Params:
     """The weights under the names that torchvision has now, and with counters that older files lack.
 
     >>> import torch
-    >>> list(_renamed({"encoder.layers.0.mlp.linear_2.bias": torch.zeros(1)}, {}))
+    >>> list(_with_new_names({"encoder.layers.0.mlp.linear_2.bias": torch.zeros(1)}, {}))
     ['encoder.layers.0.mlp.3.bias']
     """
     numbers = {"1": "0", "2": "3"}

@@ -42,9 +42,9 @@ class Torchvision:
     - `width`: of vision transformers, numbers that stand for a square; a multiple of `heads`.
     - `mlp_width`: of vision transformers, the width between the two linear layers of a block; null for four times
       `width`. Sizes that are null are those of the architecture.
-    - `weights`: a file with weights of the same architecture, in safetensors or as a state dict of torch, from the
-      folder in which fedmem is started; empty for weights that are drawn. All names and shapes must fit. Only the last
-      layer may have another number of classes: it is drawn, and `fedmem check` says so.
+    - `weights`: a file with weights of the same architecture, in safetensors or as a state dict of torch; empty to draw
+      them. A relative path starts from the folder in which fedmem is started. All names and shapes must fit. Only the
+      last layer may have another number of classes: it is drawn, and `fedmem check` says so.
 
     Guarantees:
 
@@ -57,8 +57,8 @@ class Torchvision:
     >>> Torchvision(architecture="vit_b_16").stackable, Torchvision(architecture="resnet18").stackable
     (True, False)
 
-    References: He, Zhang, Ren and Sun (2016), Deep Residual Learning for Image Recognition; Dosovitskiy et al. (2021),
-    An Image is Worth 16x16 Words; TorchVision maintainers and contributors (2016), TorchVision.
+    References: He, Zhang, Ren and Sun (2016), Deep Residual Learning for Image Recognition. Dosovitskiy et al. (2021),
+    An Image is Worth 16x16 Words. TorchVision maintainers and contributors (2016), TorchVision.
     """
 
     architecture: Literal["vit", "vit_b_16", "resnet18", "resnet34"] = "vit"

@@ -91,8 +91,8 @@ class WeightsOrigin:
 def find_origin(text: str, round_number: int | None = None, number: int | None = None) -> WeightsOrigin:
     """The weights that a path stands for.
 
-    A path is a file of weights, the folder of a finished run, a folder of finished runs of one scenario, of which the
-    newest counts, or a folder with files `*.safetensors`, such as `minilm` that `fedmem fetch` brought.
+    A path is a file of weights, the folder of a finished run, or a folder with files `*.safetensors`. Of a folder of
+    finished runs, the newest one counts. `minilm` is the folder that `fedmem fetch` brought.
 
     Args:
         text: The path.

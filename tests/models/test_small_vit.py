@@ -11,7 +11,7 @@ import torch
 from fedmem.clients.sgd import Sgd
 from fedmem.contracts.data import Examples
 from fedmem.errors import ComponentError
-from fedmem.models._small_vit import cut
+from fedmem.models._small_vit import to_squares
 from fedmem.models.small_vit import SmallViT
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import Stacked, Task
@@ -52,7 +52,7 @@ def test_logits_are_those_of_torch_layers() -> None:
 
 def test_squares_are_cut_row_after_row() -> None:
     images = torch.arange(2 * 4 * 8.0).reshape(1, 2, 4, 8)
-    squares = cut(images, 4)
+    squares = to_squares(images, 4)
     assert squares.shape == (1, 2, 32)
     torch.testing.assert_close(squares[0, 1].reshape(2, 4, 4), images[0, :, :, 4:])
     assert network()(torch.rand(0, 2, 8, 12)).shape == (0, 5), "no images"

@@ -240,9 +240,10 @@ def made_data(path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list
 def smaller(path: Path, data: list[str]) -> Scenario:
     """Two rounds of two local steps, as few runs as all estimators allow, a little data; everything else as it is."""
     full = load_scenario(path)
+    runs = full.twins * max(8, *(needs_of(estimator).min_runs for estimator in full.estimators), 0)
     changed = [
         "rounds=2",
-        f"runs={full.twins * max(8, *(needs_of(estimator).min_runs for estimator in full.estimators), 0)}",
+        f"runs={runs if full.estimators or full.injections else min(full.runs, runs)}",
         "client.epochs=1" if full.central else "client.steps=2",
         "observe.every=2",
         "observe.rounds=[]",
@@ -252,6 +253,8 @@ def smaller(path: Path, data: list[str]) -> Scenario:
     if any(estimator_declaration(estimator).needs_even_rounds for estimator in full.estimators):
         changed += ["observe.every=1"]
     changed += [f"signals[{position}].every=null" for position in range(len(full.signals))]
+    if families.kind_of(full.model) == "small_vit":
+        changed += ["model.width=8", "model.layers=1"]
     texts = hasattr(full.dataset, "max_chars")
     if texts:
         # the fewest that copies and population leave enough windows of
