@@ -19,7 +19,7 @@ from fedmem.apps.attack_scores import Images
 from fedmem.cli.attack_page import attack_page
 from fedmem.cli.attack_text import granted_text, outcome_lines, report_text
 from fedmem.contracts.attack import ReconstructionAttack
-from fedmem.contracts.model import Model, TableModel
+from fedmem.contracts.model import Model, TableModel, TextModel
 from fedmem.errors import ComponentError, FedmemError, FolderError, Problem, ScenarioError
 from fedmem.guards.guarding import NOT_OURS, cause_of
 from fedmem.modalities.undescribed import modality_of_shape
@@ -163,6 +163,8 @@ def _model(tree: Mapping[str, Any], knowledge: Known) -> nn.Module:
         raise _scenario_error("model", error) from error
     if isinstance(maker, TableModel) and not isinstance(maker, Model):
         raise ComponentError("model", f"{kind} needs to know the columns of a table; attack it inside a scenario")
+    if isinstance(maker, TextModel):
+        raise ComponentError("model", f"{kind} needs to know the vocabulary of texts; attack it inside a scenario")
     try:
         built: nn.Module = maker.build(knowledge.input_shape, knowledge.num_classes)
     except (FedmemError, *NOT_OURS):

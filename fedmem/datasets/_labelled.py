@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,7 @@ class LabelledText:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextsWithClasses:
+class TextsWithClasses(ABC):
     """Texts with a class each: inputs (n, L) int64 token numbers, -1 after the end of a text, targets (n,) int64.
 
     A vocabulary that is learnt is learnt from the test set alone, so that it leaks nothing of clients.
@@ -57,8 +58,13 @@ class TextsWithClasses:
         """The file of the tokenizer."""
         return tokenizer_files(self.tokenizer)
 
-    def _assemble(self, texts: Sequence[LabelledText], rng: np.random.Generator) -> Dataset:
+    @abstractmethod
+    def _texts(self) -> Sequence[LabelledText]:
+        """All texts."""
+
+    def load(self, rng: np.random.Generator) -> Dataset:
         """Draw the test set, encode, and number classes and clients by name."""
+        texts = self._texts()
         names = in_order({text.label for text in texts})
         if len(names) < 2:
             message = f"all {len(texts)} texts have the class {names[0] if names else ''!r}; there is nothing to learn"

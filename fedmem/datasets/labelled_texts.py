@@ -5,9 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from fedmem.contracts.data import Dataset
 from fedmem.datasets._frames import raise_problems, read_frame
 from fedmem.datasets._labelled import LabelledText, TextsWithClasses
 from fedmem.shipped.files import data_path
@@ -41,8 +38,7 @@ class LabelledTexts(TextsWithClasses):
         """The table, and the file of the tokenizer."""
         return (data_path(self.path), *super().input_files())
 
-    def load(self, rng: np.random.Generator) -> Dataset:
-        """Read the table, draw the test set, and number the tokens."""
+    def _texts(self) -> list[LabelledText]:
         frame = read_frame(self.path, "dataset.path")
         columns = {key: frame.column(getattr(self, key), key) for key in ("text", "target")}
         if self.client:
@@ -58,12 +54,7 @@ class LabelledTexts(TextsWithClasses):
             ]
         )
         clients = columns.get("client", [""] * len(frame))
-        return self._assemble(
-            [
-                LabelledText(text=text, label=label, client=client, row=row)
-                for row, (text, label, client) in enumerate(
-                    zip(columns["text"], columns["target"], clients, strict=True)
-                )
-            ],
-            rng,
-        )
+        return [
+            LabelledText(text=text, label=label, client=client, row=row)
+            for row, (text, label, client) in enumerate(zip(columns["text"], columns["target"], clients, strict=True))
+        ]

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import annotated_types
-import numpy as np
 
-from fedmem.contracts.data import Dataset
 from fedmem.datasets._labelled import LabelledText, TextsWithClasses
 from fedmem.datasets.shakespeare import Shakespeare
 
@@ -27,6 +25,7 @@ class Speakers(TextsWithClasses):
     - `passages`: passages of each role, the first ones.
     - `target`: `role`, or `play`.
 
+    >>> import numpy as np
     >>> data = Speakers(roles=3, passages=20).load(np.random.default_rng(0))
     >>> data.num_classes, len(data.train), data.modality.kind
     (3, 48, 'labelled_texts')
@@ -37,8 +36,7 @@ class Speakers(TextsWithClasses):
     passages: Annotated[int, annotated_types.Ge(2)] = 60
     target: Literal["role", "play"] = "role"
 
-    def load(self, rng: np.random.Generator) -> Dataset:
-        """Cut the speeches into passages, draw the test set, and number the tokens."""
+    def _texts(self) -> list[LabelledText]:
         authors = sorted(Shakespeare()._authors(), key=lambda author: (-len(author.text), author.name))
         texts: list[LabelledText] = []
         for author in authors[: self.roles]:
@@ -48,4 +46,4 @@ class Speakers(TextsWithClasses):
             for i in range(count):
                 passage = " ".join(words[i * self.passage_words : (i + 1) * self.passage_words])
                 texts.append(LabelledText(text=passage, label=label, client=author.name, row=len(texts)))
-        return self._assemble(texts, rng)
+        return texts

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from fedmem.contracts.data import DatasetLoader, Examples
+from fedmem.modalities.labelled_texts import LabelledTexts
 from fedmem.modalities.tables import Tables
 from fedmem.modalities.texts import Texts
 from fedmem.scenario import catalogue
@@ -88,10 +89,17 @@ def text_files(folder: Path) -> dict[str, Any]:
     return {"path": str(folder), "length": 20}
 
 
+def labelled_texts(folder: Path) -> dict[str, Any]:
+    lines = [f"Line {k} of what one has to say.,{'ab'[k % 2]},person {k % 5}" for k in range(60)]
+    (folder / "said.csv").write_text("\n".join(["text,label,who", *lines]))
+    return {"path": str(folder / "said.csv"), "client": "who", "max_tokens": 12}
+
+
 PREPARED: dict[str, Callable[[Path], dict[str, Any]]] = {
     "csv": table_of_people,
     "hub": parquet,
     "image_folder": images_of_classes,
+    "labelled_texts": labelled_texts,
     "npz": arrays,
     "text_folder": text_files,
     "text_table": texts_of_people,
@@ -142,8 +150,14 @@ def test_rows_are_whole(kind: str, loader: DatasetLoader) -> None:
             assert -1 <= rows.targets.min() <= rows.targets.max() < data.num_classes
             assert (rows.targets >= 0).any(axis=1).all()
             continue
-        assert rows.inputs.dtype == np.float32
-        assert 0 <= rows.inputs.min() <= rows.inputs.max() <= 1
+        if data.modality.token_inputs:
+            assert rows.inputs.dtype == np.int64
+            vocabulary = instance(data.modality, LabelledTexts).vocabulary
+            assert -1 <= rows.inputs.min() <= rows.inputs.max() < len(vocabulary)
+            assert (np.diff((rows.inputs >= 0).astype(int), axis=1) <= 0).all(), "nothing follows the end of a text"
+        else:
+            assert rows.inputs.dtype == np.float32
+            assert 0 <= rows.inputs.min() <= rows.inputs.max() <= 1
         assert set(rows.targets.tolist()) <= set(range(data.num_classes))
     assert data.modality.tokens or set(data.train.targets.tolist()) == set(range(data.num_classes))
 

@@ -5,11 +5,14 @@ import pytest
 import torch
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from fedmem.contracts.model import Model, TableModel
+from fedmem.contracts.model import Model, TableModel, TextModel
 from fedmem.errors import ComponentError
 from fedmem.scenario import catalogue
 
-every_model = pytest.mark.parametrize("kind", catalogue.kinds("model"))
+KINDS = [kind for kind in catalogue.kinds("model") if not isinstance(catalogue.load("model", kind)(), TextModel)]
+"""Models of texts that know the vocabulary are tested in `tests/models/test_huggingface.py`: their import is slow."""
+
+every_model = pytest.mark.parametrize("kind", KINDS)
 BLOCKS, CLASSES, LENGTH = (1, 3, 1, 2), 10, 7
 SHAPES = ((1, 8, 8), (2, 30))
 """Shapes of numbers; a model is tested with the first one that it reads."""
@@ -94,7 +97,7 @@ def test_rows_do_not_see_each_other(kind: str) -> None:
     torch.testing.assert_close(together, apart, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in catalogue.kinds("model") if make(kind).stackable])
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if make(kind).stackable])
 def test_stackable_models_have_no_buffers_and_stack_correctly(kind: str) -> None:
     modules = [build(kind, seed).double() for seed in range(3)]  # so that deep networks differ by no rounding
     params, buffers = stack_module_state(modules)

@@ -69,6 +69,8 @@ def scenario(**changes: Any) -> Scenario:
         },
         "injections": [{"kind": "typical", "per_client": 1}],
         "client": {"kind": "sgd", "lr": 0.5, "epochs": 1, "batch_size": 16},
+        # a stack is traced for each shape, which takes longer than these runs
+        "speed": {"executor": "one_by_one", "workers": 1},
     }
     return Scenario.model_validate({**tree, **changes})
 
@@ -135,6 +137,7 @@ def test_noise_has_as_many_numbers_as_adapters_and_head(tmp_path: Path, monkeypa
 # --- runs -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("maker", [scenario, classifying])
 def test_stacked_runs_equal_runs_one_by_one(maker: Any, tmp_path: Path) -> None:
     frames = []
