@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -38,13 +39,27 @@ class NextTokens(nn.Module):
         super().__init__()
         self.network = network
         self.size = size
+        can_keep = "logits_to_keep" in inspect.signature(network.forward).parameters
+        self._last_alone = {"logits_to_keep": 1} if can_keep else {}
 
     def forward(self, tokens: Tensor) -> Tensor:
         """At each place what comes after it."""
+        return self._logits(tokens)
+
+    def start(self, batch: int) -> tuple[Tensor, ...]:
+        """Texts without a token. A state is the tokens so far, which are read again with each further one."""
+        return (torch.empty(batch, 0, dtype=torch.int64),)
+
+    def advance(self, state: tuple[Tensor, ...], tokens: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The logits (b, V) after one more token (b,) of each text, without those at the places before it."""
+        texts = torch.cat((state[0], tokens[:, None]), dim=1)
+        return self._logits(texts, **self._last_alone)[:, -1], (texts,)
+
+    def _logits(self, tokens: Tensor, **others: Any) -> Tensor:
         count, length = tokens.shape
         later = torch.ones(length, length, dtype=torch.bool, device=tokens.device).triu(1)
         mask = _mask(later.expand(count, 1, length, length), self.network)
-        logits: Tensor = self.network(input_ids=tokens, attention_mask=mask, use_cache=False).logits
+        logits: Tensor = self.network(input_ids=tokens, attention_mask=mask, use_cache=False, **others).logits
         return logits[..., : self.size]
 
     def expected(self, tokens: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from fedmem.contracts.model import trained_parameters
 from fedmem.execution.memory_plan import needs_of
 from fedmem.execution.run import run
 from fedmem.federation.build import build, check
-from fedmem.modalities.text.language_model import Replaying, causal, read_prefix
+from fedmem.modalities.text.language_model import Stepping, causal, read_prefix
 from fedmem.modalities.text.tokenizer import Subwords
 from fedmem.models.huggingface import HuggingFace
 from fedmem.scenario.loading import parse_scenario
@@ -169,7 +169,7 @@ def test_a_reader_gives_the_logits_token_by_token() -> None:
     federation = build(scenario())
     params = {name: value + 0.1 for name, value in federation.initial.items()}
     reader = causal(federation.model, params)
-    assert isinstance(reader, Replaying)
+    assert isinstance(reader, Stepping)
     tokens = federation.audit.examples.inputs[0]
     logits, _ = read_prefix(reader, tokens.tolist())
     whole = functional_call(federation.model, params, (torch.from_numpy(tokens[None]),))
