@@ -41,8 +41,8 @@ class Texts(ABC):
 
     - `tokens`: `characters`, `bytes` or `words`; see `fedmem.modalities.text.vocabulary`.
     - `words`: how many of the most frequent words have a number of their own, besides digits and punctuation.
-    - `tokenizer`: instead of `tokens`, a folder with `tokenizer.json`, such as that of a pretrained model; its
-      vocabulary is that of the model, and nothing is learnt.
+    - `tokenizer`: instead of `tokens`, a folder with `tokenizer.json`, such as that of a pretrained model. Nothing is
+      learnt then.
     - `length`: L, tokens of a row.
     - `clients`: how many authors become clients, those with the longest texts; null for all of them.
     - `min_chars`: the fewest characters that an author must have written to become a client.

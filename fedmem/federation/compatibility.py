@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 def mismatches(scenario: Scenario, data: Dataset) -> list[Problem]:
     """A problem for each part of the scenario that cannot do anything with the data, with what can.
 
-    A class whose `texts` is true reads rows of tokens, and one whose `labelled_texts` is true reads texts with a class
-    each; of models, these read nothing else. Classes that do not say read images and tables.
+    A class whose `texts` is true reads rows of tokens. One whose `labelled_texts` is true reads texts with a class.
+    Of models, these read nothing else. Classes that do not say read images and tables.
     """
     problems = [*_model(scenario, data), *_client(scenario, data)]
     if data.modality.token_inputs:

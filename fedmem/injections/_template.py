@@ -66,8 +66,8 @@ def parse_template(text: str, lists: Mapping[str, Sequence[str]], vocabulary: Vo
     if not vocabulary.joins:
         raise ComponentError(
             _PLACE,
-            "the tokenizer of the data set puts a space before each text that it reads, so that places would have "
-            "spaces between them; use a byte-level tokenizer, such as that of GPT-2, or `tokens: characters`",
+            "the tokenizer of the data set puts a space before each text, so that places would have spaces between "
+            "them. Use a byte-level tokenizer, such as that of GPT-2, or `tokens: characters`",
         )
     fields: list[tuple[str, tuple[Tokens, ...]]] = []
     try:

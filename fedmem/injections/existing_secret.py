@@ -147,7 +147,7 @@ class ExistingSecret:
             raise ComponentError(
                 "injections.kind",
                 f"{self.name} finds secrets token by token, but a tokenizer spells a number in several ways, and most "
-                "of them would not be found; plant a `secret` instead, or write `tokens: characters` without tokenizer",
+                "would not be found. Plant a `secret` instead, or write `tokens: characters` without tokenizer",
             )
         template = parse_template(self.template, self.lists, vocabulary)
         fits(template.space.max_length, space, "injections.template")

@@ -62,7 +62,7 @@ class NextTokens(nn.Module):
         logits: Tensor = self.network(input_ids=tokens, attention_mask=mask, use_cache=False, **others).logits
         return logits[..., : self.size]
 
-    def expected(self, tokens: Tensor) -> Tensor:
+    def library_logits(self, tokens: Tensor) -> Tensor:
         """The logits of the package with a mask of its own."""
         everywhere = torch.ones_like(tokens)
         logits: Tensor = self.network(input_ids=tokens, attention_mask=everywhere, use_cache=False).logits
@@ -89,7 +89,7 @@ class OneClass(nn.Module):
             hidden = hidden | (places > places[:, None])
         return self._logits(tokens, _mask(hidden, self.network))
 
-    def expected(self, tokens: Tensor) -> Tensor:
+    def library_logits(self, tokens: Tensor) -> Tensor:
         """The logits of the package with a mask of its own."""
         return self._logits(tokens, (tokens >= 0).long())
 
@@ -131,7 +131,7 @@ def build_network(model: HuggingFace, vocabulary: tuple[str, ...], length: int, 
 
 
 def _mask(hidden: Tensor, network: Any) -> Tensor:
-    """What is added to the scores of attention: 0, or as little as the type has where a place is hidden."""
+    """The addend of the scores of attention: 0, or as little as the type has where a place is hidden."""
     dtype = next(network.parameters()).dtype
     zeros = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device)
     return zeros.masked_fill(hidden, torch.finfo(dtype).min)
@@ -142,8 +142,8 @@ def _quiet() -> Iterator[None]:
     """Without progress bars and reports, whose content is checked here."""
     logging: Any = transformers.utils.logging
     level, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -151,7 +151,7 @@ def _quiet() -> Iterator[None]:
     finally:
         logging.set_verbosity(level)
         if had_bars:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 def _source(model: HuggingFace) -> tuple[str, dict[str, Any]]:
@@ -186,8 +186,8 @@ def _config(model: HuggingFace, size: int, num_classes: int | None) -> Any:
         else:
             raise ComponentError(
                 "model.path",
-                "names no model; write the `path` of a folder, a `name` on the hub, or `weights: random` with a "
-                "`config` that has a model_type, such as {model_type: gpt2, n_embd: 32, n_layer: 2, n_head: 2}",
+                "names no model; write the `path` of a folder, or a `name` on the hub. With `weights: random`, a "
+                "`config` with a model_type is enough, such as {model_type: gpt2, n_embd: 32, n_layer: 2, n_head: 2}",
             )
     except (OSError, ValueError, TypeError, KeyError) as error:
         place = "model.config" if not (model.path or model.name) else "model.name" if model.name else "model.path"
@@ -247,7 +247,6 @@ def _require_vocabulary(model: HuggingFace, vocabulary: tuple[str, ...], size: i
 def _tokenizer_file(model: HuggingFace) -> Path | None:
     """The file `tokenizer.json` of a model, if it has one."""
     if model.name:
-        utilities: Any = transformers.utils
         arguments: dict[str, Any] = {"_raise_exceptions_for_missing_entries": False}
         found = utilities.cached_file(model.name, FILE, revision=model.revision or "main", **arguments)
         return Path(found) if found else None
@@ -257,8 +256,7 @@ def _tokenizer_file(model: HuggingFace) -> Path | None:
 
 def _network(model: HuggingFace, config: Any, classifies: bool) -> tuple[Any, set[str]]:
     """The network, and the names of parameters that are not pretrained."""
-    makers: Any = transformers
-    maker = makers.AutoModelForSequenceClassification if classifies else makers.AutoModelForCausalLM
+    maker: Any = transformers.AutoModelForSequenceClassification if classifies else transformers.AutoModelForCausalLM
     how: dict[str, Any] = {"attn_implementation": "eager", "trust_remote_code": False}
     if model.weights == "random":
         try:
@@ -355,21 +353,21 @@ def _require_the_same(whole: NextTokens | OneClass, size: int, length: int) -> N
     was_training = whole.training
     whole.eval()
     with torch.no_grad():
-        logits, expected = whole(tokens), whole.expected(tokens)
+        logits, expected = whole(tokens), whole.library_logits(tokens)
         others = tokens.clone()
         others[:, -1] = (tokens[:, -1].clamp(min=0) + 1) % size
-        changed = whole.expected(others)
+        changed = whole.library_logits(others)
     whole.train(was_training)
     kind = whole.network.config.model_type
     if isinstance(whole, NextTokens) and not torch.allclose(expected[:, 0], changed[:, 0], rtol=0, atol=1e-6):
         raise ComponentError(
             "model",
-            f"a {kind} reads later tokens too, so that it cannot predict the next one; use a decoder, such as GPT-2 or "
+            f"a {kind} reads later tokens too, so that it cannot predict the next one. Use a decoder, such as GPT-2 or "
             "Llama, or data whose texts have a class each",
         )
     if (logits - expected).abs().max() > TOLERANCE * expected.abs().max():
         raise ComponentError(
             "model",
-            f"the attention of a {kind} with rows of {length} tokens is not that of one mask for all layers, so that "
-            "clients cannot be stacked; use shorter rows, or another model, such as GPT-2, Llama or BERT",
+            f"the attention of a {kind} with rows of {length} tokens is not that of one mask for all layers. Use "
+            "shorter rows, or another model, such as GPT-2, Llama or BERT",
         )

@@ -47,8 +47,8 @@ class HuggingFace:
     - the logits are those of the package itself; a trial pass compares them;
     - frozen parameters live once, for all clients and runs.
 
-    Errors: `ComponentError` if a package or file is missing, a text is longer than the model reads, the vocabulary of
-    the data is not that of the model, or adapters find no layer.
+    Errors: `ComponentError` if a package or file is missing, or a text is longer than the model reads. Also if the
+    vocabulary of the data is not that of the model, or adapters find no layer.
 
     >>> HuggingFace(path="models/gpt2", peft=Lora(r=4, targets=("c_attn",))).weights
     'pretrained'

@@ -52,7 +52,7 @@ class Subwords(Vocabulary):
         return self._spelling != "metaspace"
 
     def encode(self, text: str, place: str = "text") -> NDArray[np.int64]:
-        """See `Vocabulary.encode`; the error names the text as a whole, since subwords have no letter of their own."""
+        """See `Vocabulary.encode`; the error names the text as a whole, since subwords are no characters."""
         numbers = self.tokens_of(text)
         unknown = _load(self.folder, place).unknown
         if unknown is not None and (numbers == unknown).any():
@@ -174,16 +174,16 @@ def _tokens_in(loaded: _Loaded) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=1)
-def _byte_letters() -> dict[str, int]:
-    """The letter by which byte-level tokenizers write each byte, after Radford et al. (2019)."""
+def _bytes_by_sign() -> dict[str, int]:
+    """The sign by which byte-level tokenizers write each byte, after Radford et al. (2019)."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     others = [value for value in range(256) if value not in printable]
     return {chr(value): value for value in printable} | {chr(256 + i): value for i, value in enumerate(others)}
 
 
 def _bytes_of(token: str) -> bytes:
-    letters = _byte_letters()
-    return b"".join(bytes([letters[letter]]) if letter in letters else letter.encode() for letter in token)
+    signs = _bytes_by_sign()
+    return b"".join(bytes([signs[sign]]) if sign in signs else sign.encode() for sign in token)
 
 
 def _of_byte(token: str) -> bytes:

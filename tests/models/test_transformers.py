@@ -18,7 +18,6 @@ from fedmem.execution.memory_plan import needs_of
 from fedmem.execution.run import run
 from fedmem.federation.build import build, check
 from fedmem.modalities.text.language_model import Stepping, causal, read_prefix
-from fedmem.modalities.text.tokenizer import Subwords
 from fedmem.models.huggingface import HuggingFace
 from fedmem.scenario.loading import parse_scenario
 from fedmem.scenario.scenario import Scenario
@@ -31,7 +30,6 @@ from tests.models.huggingface_helpers import (
     random_model,
     rows,
     save_model,
-    save_tokenizer,
 )
 
 EVERY = [("gpt2", None), ("llama", None), ("gpt2", 3), ("llama", 3), ("bert", 3)]
@@ -250,8 +248,3 @@ def test_texts_of_next_tokens_are_told_from_texts_with_classes() -> None:
     assert "huggingface does not read" in problem.message
     (problem, *_) = check(classifying(injections=[{"kind": "random_pattern", "per_client": 1}]))
     assert "makes no labelled texts" in problem.message
-
-
-def test_tokenizer_files_are_read(tmp_path: Path) -> None:
-    save_tokenizer(tmp_path)
-    assert Subwords.read(str(tmp_path)).kind == "subwords"
