@@ -143,7 +143,7 @@ def _quiet() -> Iterator[None]:
     logging: Any = transformers.utils.logging
     level, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -151,7 +151,7 @@ def _quiet() -> Iterator[None]:
     finally:
         logging.set_verbosity(level)
         if had_bars:
-            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            logging.enable_progress_bar()
 
 
 def _source(model: HuggingFace) -> tuple[str, dict[str, Any]]:
@@ -247,8 +247,10 @@ def _require_vocabulary(model: HuggingFace, vocabulary: tuple[str, ...], size: i
 def _tokenizer_file(model: HuggingFace) -> Path | None:
     """The file `tokenizer.json` of a model, if it has one."""
     if model.name:
+        from transformers.utils.hub import cached_file
+
         arguments: dict[str, Any] = {"_raise_exceptions_for_missing_entries": False}
-        found = utilities.cached_file(model.name, FILE, revision=model.revision or "main", **arguments)
+        found = cached_file(model.name, FILE, revision=model.revision or "main", **arguments)
         return Path(found) if found else None
     file = model_folder(model.path) / FILE
     return file if file.is_file() else None

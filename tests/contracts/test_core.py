@@ -31,6 +31,10 @@ THIRD_PARTY = {
     ("scenario/yaml_source.py", "tag"): "events of the YAML parser",
     ("scenario/yaml_source.py", "value"): "events of the YAML parser",
     ("strategies/_rule.py", "noisy"): "rules, which declare it as in StrategyDeclaration; strategies import no fedmem",
+    ("modalities/text/tokenizer.py", "unk_token"): "models of tokenizers, of which some have no unknown token",
+    ("models/_transformers.py", "max_position_embeddings"): "configurations of transformers",
+    ("models/_transformers.py", "pad_token_id"): "configurations of transformers",
+    ("models/_transformers.py", "score"): "networks of transformers",
     ("contracts/training_mode.py", "running_mean"): "layers of torch",
     ("apps/array_names.py", "peft_config"): "models of peft",
 }

@@ -16,6 +16,7 @@ from fedmem.contracts.attack import Reconstruction
 from fedmem.contracts.audit_set import References
 from fedmem.contracts.data import Examples
 from fedmem.modalities.images import Images
+from fedmem.modalities.labelled_texts import LabelledTexts
 from fedmem.modalities.modality import Modality, of_kind
 from fedmem.modalities.tables import Tables
 from fedmem.modalities.texts import Texts
@@ -108,6 +109,7 @@ def _classes() -> list[type[Modality]]:
 
 
 DESCRIBED: dict[str, Modality] = {"tables": Tables(blocks=(1, 3, 1)), "texts": Texts(vocabulary=tuple("abcdef"))}
+DESCRIBED["labelled_texts"] = LabelledTexts(vocabulary=tuple("abcdef"))
 """Objects of modalities with fields; others are made without any."""
 
 SHAPES = ((1, 8, 8), (2, 30), (5,))
@@ -126,6 +128,13 @@ def world(kind: str, count: int = 12) -> tuple[Modality, Examples, int]:
     if modality.tokens:
         tokens = rng.integers(classes, size=(count, shape[0] + 1))
         return modality, Examples(inputs=tokens[:, :-1], targets=tokens[:, 1:], ids=np.arange(count)), classes
+    if modality.token_inputs:
+        tokens = rng.integers(classes, size=(count, shape[0]))
+        return (
+            modality,
+            Examples(inputs=tokens, targets=rng.integers(classes, size=count), ids=np.arange(count)),
+            classes,
+        )
     inputs = rng.random((count, *shape), dtype=np.float32)
     if not modality.any_values:
         assert isinstance(modality, Tables)
@@ -155,7 +164,7 @@ def test_grid_and_numeric_values_have_the_shape_of_an_input(kind: str) -> None:
     grid = modality.grid(shape)
     assert grid == shape[len(shape) - len(grid) :]
     assert modality.numeric(shape).shape == shape
-    assert modality.numeric(shape).any() != modality.tokens
+    assert modality.numeric(shape).any() != modality.token_inputs
 
 
 @every_modality
