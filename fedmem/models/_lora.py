@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 import annotated_types
-from pydantic import BaseModel, Strict
+from pydantic import BaseModel, Field, Strict
 
 
 class Lora(BaseModel, frozen=True, extra="forbid"):
@@ -24,7 +24,10 @@ class Lora(BaseModel, frozen=True, extra="forbid"):
     Reference: Hu et al. (2022), LoRA: Low-Rank Adaptation of Large Language Models.
     """
 
-    r: Annotated[int, annotated_types.Ge(1), Strict()] = 8
-    alpha: Annotated[float, annotated_types.Gt(0), Strict()] = 16.0
-    targets: tuple[str, ...] = ()
-    dropout: Literal[0] = 0
+    r: Annotated[int, annotated_types.Ge(1), Strict()] = Field(default=8, description="The rank of each adapter.")
+    alpha: Annotated[float, annotated_types.Gt(0), Strict()] = Field(default=16.0, description="The scale of adapters.")
+    targets: tuple[str, ...] = Field(
+        default=(),
+        description="Endings of the names of the layers that get one; empty for those that peft takes.",
+    )
+    dropout: Literal[0] = Field(default=0, description="0, since runs draw from their own streams alone.")
