@@ -41,8 +41,8 @@ from fedmem.training.executor import Executor
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
 
-LOGITS = 1 << 27
-"""Logits on audit examples that are held at the same time, about: 1 GB."""
+LOGITS = 1 << 25
+"""Logits on audit examples that are held at the same time, about: 256 MB."""
 
 _States = dict[tuple[int, Level, int], dict[str, NDArray[Any]]]
 """(run, level, client) -> what an accumulating signal keeps of this place."""
