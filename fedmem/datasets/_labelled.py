@@ -69,7 +69,7 @@ class TextsWithClasses(ABC):
         if len(names) < 2:
             message = f"all {len(texts)} texts have the class {names[0] if names else ''!r}; there is nothing to learn"
             raise ComponentError("dataset.target", f"{message}, so name another column")
-        targets = positions([text.label for text in texts], names)
+        targets = positions(np.array([text.label for text in texts], dtype=object), names)
         test = stratified_sample(targets, max(1, round(self.test * len(texts))), rng)
         train = np.setdiff1d(np.arange(len(texts)), test)
         absent = np.setdiff1d(np.arange(len(names)), targets[train])
@@ -87,7 +87,7 @@ class TextsWithClasses(ABC):
             ids=np.array([text.row for text in texts], dtype=np.int64),
         )
         clients = sorted({text.client for text in texts})
-        owners = positions([text.client for text in texts], clients)
+        owners = positions(np.array([text.client for text in texts], dtype=object), clients)
         return Dataset(
             train=examples.take(train),
             test=examples.take(test),

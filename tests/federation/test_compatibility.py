@@ -30,7 +30,10 @@ def refused(**changes: Any) -> dict[str, str]:
 
 def test_image_models_refuse_texts_and_text_models_images() -> None:
     found = refused(**{**TEXTS, "model": {"kind": "mlp"}})
-    expected = "shakespeare has texts, rows of tokens, which mlp does not read; choose from: char_rnn, transformer"
+    expected = (
+        "shakespeare has texts, rows of tokens, which mlp does not read; choose from: char_rnn, "
+        "huggingface, transformer"
+    )
     assert found == {"model.kind": expected}
     for model in ("char_rnn", "transformer"):
         found = refused(model={"kind": model})
