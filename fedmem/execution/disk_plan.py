@@ -84,7 +84,8 @@ def bytes_by_file(
     bytes_by_part = {
         "evidence": round(_evidence(scenario, federation, models, sets)),
         "references": round(_references(scenario, federation, models)),
-        **({"signals": round(_signals(scenario, federation, models))} if scenario.signals else {}),
+        **({"signals": of_audit} if (of_audit := round(_signals(scenario, federation, models))) else {}),
+        **({"set_signals": set_signals} if set_signals else {}),
         "audit": _audit_and_names(federation),
         "population": _stored_population(scenario, federation),
         "measurements": round(READING * _readings(scenario, federation, models)),

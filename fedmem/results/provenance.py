@@ -130,8 +130,13 @@ def files_of(scenario: Scenario) -> dict[str, str]:
     {}
     """
     digests: dict[str, str] = {}
-    readers = [(kind_of(component), _files(component)) for component in _components(scenario)]
-    readers += [(name, _files(section)) for name, section in scenario if isinstance(section, ReadsFiles)]
+    components = list(_components(scenario))
+    readers = [(kind_of(component), _files(component)) for component in components]
+    readers += [
+        (name, _files(section))
+        for name, section in scenario
+        if isinstance(section, ReadsFiles) and not any(section is component for component in components)
+    ]
     for reader, files in readers:
         if files:
             name, digest = f"{reader} ({_list_files(files)})", _digest_of_files(files)

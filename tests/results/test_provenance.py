@@ -351,7 +351,10 @@ def test_estimates_made_again_are_of_the_code_of_today() -> None:
 def test_every_dataset_with_a_path_declares_its_files() -> None:
     places = {"path", "root", "files", "test_files", "folder"}
     reading = [kind for kind in kinds("dataset") if places & set(field_names("dataset", kind) or ())]
-    assert set(reading) == {"npz", "image_folder", "csv", "text_table", "text_folder", "hub", "torchvision"}
+    assert set(reading) == {"npz", "image_folder", "csv", "text_table", "text_folder", "labelled_texts"} | {
+        "hub",
+        "torchvision",
+    }
     assert all(isinstance(load("dataset", kind)(), ReadsFiles) for kind in reading)
 
 

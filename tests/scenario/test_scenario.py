@@ -28,6 +28,7 @@ def test_defaults_are_as_documented() -> None:
         "partition": {"kind": "iid", "min_rows": 1},
         "model": None,
         "freeze": [],
+        "norm": None,
         "initial_weights": "shared",
         "twins": 1,
         "batches": "per_run",
@@ -137,10 +138,12 @@ def test_a_neutral_field_is_in_the_id_unless_at_its_default() -> None:
         assert [dump(part, for_id=True).get("canary_clients") for part in parts] == [count or None] * 3
     common = "rounds: 2, clients: 3, dataset: {kind: synthetic}, model: {kind: mlp}"
     scenario = parse_scenario(f"{{{common}, strategy: {{kind: dp_fedavg, expected_cohort_size: 3}}}}")
-    neutral = ("speed", "central", "signals", "twins", "batches", "freeze")
+    neutral = ("speed", "central", "signals", "twins", "batches", "freeze", "norm")
     content = {name: value for name, value in scenario.dump().items() if name not in neutral}
     del content["strategy"]["canary_clients"], content["save"]["models"]
     del content["observe"]["test"], content["observe"]["population"]
+    for name in ("goldfish", "goldfish_context", "deduplicate", "overlap"):
+        del content["client"][name]
     text = json.dumps([RESULTS_VERSION, content], sort_keys=True, separators=(",", ":"))
     assert scenario.id == hashlib.sha256(text.encode()).hexdigest()[:12]
     changes = ("central: shuffled", "twins: 2", "batches: shared", "freeze: [a]", "observe: {test: {rows: 5}}")
