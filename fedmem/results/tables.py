@@ -67,7 +67,10 @@ def measurement_rows(measurements: Sequence[Measurement], condition: str = "") -
     values: dict[str, list[LabelValue | None]] = {name: [None] * len(readings) for name in ALWAYS}
     for row, reading in enumerate(readings):
         for name, value in reading.labels.items:
-            values.setdefault(name, [None] * len(readings))[row] = value
+            # a column is as long as the table, so that it is made once and not for each row
+            if name not in values:
+                values[name] = [None] * len(readings)
+            values[name][row] = value
     spec = [_COLUMNS["measurements"]]
     for name in (*ALWAYS, *sorted(values.keys() - ALWAYS.keys())):
         kind = label_type(name, values[name]) or ALWAYS[name]
