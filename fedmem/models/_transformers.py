@@ -142,7 +142,7 @@ def _quiet() -> Iterator[None]:
     """Without progress bars and reports, whose content is checked here."""
     logging: Any = transformers.utils.logging
     level, had_bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()
     logging.disable_progress_bar()
     try:
         with warnings.catch_warnings():
