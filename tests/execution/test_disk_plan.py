@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from fedmem.cli.main import app
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Level
 from fedmem.execution.bank import simulate
 from fedmem.execution.disk_plan import bytes_by_file
 from fedmem.execution.plan import plan, sets_at
-from fedmem.execution.run import run
 from fedmem.federation.build import build
 from fedmem.modalities.scores import losses_of_stored, round_margins
 from fedmem.results.evidence_table import write_evidence
@@ -22,7 +23,6 @@ from fedmem.results.readings import write_readings
 from fedmem.results.signal_tables import write_signals
 from fedmem.scenario.loading import load_scenario
 from fedmem.scenario.scenario import Scenario
-from fedmem.shipped.files import find_scenario
 from tests.tiny import tiny
 
 DATA: dict[str, Any] = {"kind": "synthetic", "rows": 600, "test": 300}
@@ -82,13 +82,19 @@ SHIPPED = {
     "twins": [],
     "saved_models": [],
 }
+QUICK = ("own_csv",)
+"""Those that are short enough to be run for every change."""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.nightly] * (name not in QUICK)) for name in SHIPPED]
+)
 def test_planned_folders_are_within_a_tenth(name: str, tmp_path: Path) -> None:
-    scenario = load_scenario(find_scenario(Path(f"{name}.yaml")), SHIPPED[name])
-    folder = run(scenario, out=tmp_path)
+    scenario = load_scenario(name, SHIPPED[name])
+    answer = CliRunner().invoke(app, ["run", name, *SHIPPED[name], "--out", str(tmp_path), "--quiet"])
+    assert answer.exit_code == 0, answer.output
+    folder = tmp_path / name / scenario.id
     written = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     ratio = sum(plan(scenario).disk.values()) / written
     print(f"{name}: planned / written = {ratio:.3f} of {written / 1e6:.1f} MB")
