@@ -40,8 +40,7 @@ def test_logits_are_those_of_drawn_test_rows_and_centred() -> None:
     expected = logits - logits.mean(axis=1, keepdims=True)
     assert [block.name for block in blocks] == [f"logit.{c}" for c in range(bench.federation.num_classes)]
     for c, block in enumerate(blocks):
-        assert block.set == "test"
-        assert block.values.dtype == np.dtype(np.float32)
+        assert (block.set, str(block.values.dtype)) == ("test", "float32")
         np.testing.assert_allclose(block.values[0], expected[:, c], rtol=1e-6, atol=1e-6)
 
 

@@ -38,8 +38,8 @@ def test_each_setting_has_the_condition_of_its_runs() -> None:
     shared, other = (SimpleNamespace(scenario={"batches": name}) for name in ("shared", "per_run"))
     runs: Any = {(0, 0): other, (1, 0): shared, (1, 1): shared, (3, 0): SimpleNamespace(scenario={})}
     assert conditions_of_settings(runs, 4) == ("", "batches", "", "")
-    single: Any = {(0, 0): other}
-    assert conditions_of_settings(single, 2) == ()
+    unconditional: Any = {(0, 0): other}
+    assert conditions_of_settings(unconditional, 2) == ()
 
 
 def test_tables_have_a_column_and_mark_mixed_differences(mixed: Comparison) -> None:
