@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fedmem
+from fedmem.contracts.evidence import Bank
 from fedmem.errors import ComponentError, RunError, ScenarioError
 from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.views import views
@@ -19,6 +20,7 @@ from fedmem.observation.signals import rows_of_set
 from fedmem.results.read import read_bank
 from fedmem.signals.logits import Logits
 from tests.narrowing import present
+from tests.results.read_helpers import write
 from tests.signals.signals_helpers import Bench
 from tests.tiny import tiny
 
@@ -65,13 +67,14 @@ def test_more_rows_contain_fewer_and_no_more_than_there_are() -> None:
     assert rows_of_set(federation, 3, "audit", 10) is None
 
 
-def test_views_have_logits_that_give_the_margins(tmp_path: Path) -> None:
-    signals = [{"kind": "logits", "rows": 30}]
-    scenario = tiny(signals=signals, rounds=2, observe={"every": 1}, speed={"shard": 3})
-    folder = fedmem.run(scenario, out=tmp_path)
-    bank = read_bank(folder)
-    trained = simulate(scenario, federations.build(scenario)).bank
-    assert [b.values.tobytes() for b in bank.signals] == [b.values.tobytes() for b in trained.signals]
+@pytest.fixture(scope="module")
+def trained() -> Bank:
+    scenario = tiny(signals=[{"kind": "logits", "rows": 30}], rounds=2, observe={"every": 1})
+    return simulate(scenario, federations.build(scenario)).bank
+
+
+def test_views_have_logits_that_give_the_margins(trained: Bank) -> None:
+    bank = trained
     rows = present(bank.signals[0].rows)
     labels = bank.targets["test"][rows]
     count = 0
@@ -87,13 +90,20 @@ def test_views_have_logits_that_give_the_margins(tmp_path: Path) -> None:
             count += 1
         assert test.signal(0, "unknown") is None
     assert count > 5
-    run = fedmem.read(folder)
+
+
+def test_a_run_folder_has_them_apart_from_other_signals(trained: Bank, tmp_path: Path) -> None:
+    write(tmp_path / "with", trained, federation=federations.build(tiny()))
+    stored = read_bank(tmp_path / "with").signals
+    assert [block.values.tobytes() for block in stored] == [block.values.tobytes() for block in trained.signals]
+    run = fedmem.read(tmp_path / "with")
     assert set(run.set_signals["set"]) == {"test"}
-    assert sorted(set(run.set_signals["subject"])) == rows.tolist()
-    with pytest.raises(RunError, match="no signals"):
+    assert sorted(set(run.set_signals["subject"])) == present(stored[0].rows).tolist()
+    with pytest.raises(RunError, match="no signals; add"):
         _ = run.signals
+    write(tmp_path / "without")
     with pytest.raises(RunError, match=r"no signals on test or reference data; .*logits"):
-        _ = fedmem.read(fedmem.run(tiny(runs=1, rounds=1, observe={"every": 1}), out=tmp_path)).set_signals
+        _ = fedmem.read(tmp_path / "without").set_signals
 
 
 @dataclass(frozen=True, kw_only=True)
