@@ -176,7 +176,7 @@ def test_true_inputs_refute_a_good_distance() -> None:
     assert attacked(trained(sgd), truth=INPUTS).match.verdict == "good"
 
 
-@pytest.mark.slow
+@pytest.mark.nightly
 @pytest.mark.statistical
 def test_a_good_match_means_that_the_attack_works() -> None:
     """Digits: of plain SGD at least 9 in 10 matches are good; no good one of another client lacks its images."""
