@@ -101,6 +101,7 @@ def test_the_page_finds_what_owners_memorise(app: Path) -> None:
     assert local[local.holds].loss.mean() < 0.5 * local[~local.holds].loss.mean()
 
 
+@pytest.mark.nightly
 @pytest.mark.flower
 def test_the_page_runs_on_flowers_simulation(app: Path) -> None:
     pytest.importorskip("ray", reason="Flower's simulation needs ray: pip install 'flwr[simulation]'")
