@@ -108,7 +108,7 @@ def _evidence(
     has_steady_numbers = is_rounded or observed.rows is not None
     rounds = len(scenario.observed_rounds)
     for level, count in models.items():
-        equal = scenario.runs if level == "global" and scenario.initial_weights == "shared" else 0
+        equal = scenario.runs if level == "global" and scenario.initial_weights != "per_run" else 0
         for name, examples in sets[level].items():
             if not examples:
                 continue
@@ -159,7 +159,7 @@ def _references(scenario: Scenario, federation: Federation, models: Mapping[Leve
         labels = len(np.unique(audit.examples.labels[in_family]))
         pairs = np.unique(np.stack([audit.owner[in_family], audit.examples.labels[in_family]]), axis=1).shape[1]
         quantiles += models.get("local", 0) * pairs / scenario.clients
-        whole = models.get("global", 0) - scenario.runs * (scenario.initial_weights == "shared")
+        whole = models.get("global", 0) - scenario.runs * (scenario.initial_weights != "per_run")
         quantiles += max(0, whole) * labels
         ranks += sum(models.values()) * int(in_family.sum())
     return QUANTILE * QUANTILES * quantiles + RANK * ranks
@@ -168,7 +168,7 @@ def _references(scenario: Scenario, federation: Federation, models: Mapping[Leve
 def _signals(scenario: Scenario, federation: Federation, models: Mapping[Level, int]) -> float:
     """Bytes of `signals.parquet`; at clients some signals are read on the client's own examples alone."""
     examples, rounds = len(federation.audit), scenario.observed_rounds
-    equal = scenario.runs * (scenario.initial_weights == "shared")
+    equal = scenario.runs * (scenario.initial_weights != "per_run")
     total = 0.0
     for signal in scenario.signals:
         if signal_declaration(signal).set != "audit":

@@ -65,8 +65,8 @@ def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tup
             else:
                 module = model.build(data.train.inputs.shape[1:], data.num_classes)
             _check_module(guard, module, data)
-        load_initial(scenario, module)
         module = apply_norm(module, scenario.norm)
+        load_initial(scenario, module)
         freeze(module, scenario.freeze)
         _check_trained(module)
         if run is None:

@@ -14,8 +14,8 @@ import transformers
 from torch import Tensor, nn
 
 from fedmem.errors import ComponentError
+from fedmem.fetched.models import MODELS, model_folder, verified_folder
 from fedmem.modalities.text.tokenizer import FILE, Subwords
-from fedmem.shipped.files import model_folder
 from fedmem.wording import choices
 
 if TYPE_CHECKING:
@@ -158,10 +158,9 @@ def _source(model: HuggingFace) -> tuple[str, dict[str, Any]]:
     """Where config and weights come from, and how they are read."""
     if model.name:
         return model.name, {"trust_remote_code": False, "revision": model.revision or "main"}
-    folder = model_folder(model.path)
-    fetch = f", or run: fedmem fetch {model.path}" if model.path == folder.name else ""
+    folder = verified_folder(model.path) if model.path in MODELS else model_folder(model.path)
     if not (folder / "config.json").is_file():
-        message = f"there is no file {(folder / 'config.json').absolute()}; write the folder of a saved model{fetch}"
+        message = f"there is no file {(folder / 'config.json').absolute()}; write the folder of a saved model"
         raise ComponentError("model.path", message)
     if model.weights == "pretrained" and not list(folder.glob("*.safetensors")):
         raise ComponentError(

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 import annotated_types
 
 from fedmem.errors import ComponentError
+from fedmem.fetched.models import model_folder
 from fedmem.models._lora import Lora
-from fedmem.shipped.files import model_folder
 
 if TYPE_CHECKING:
     from torch import nn

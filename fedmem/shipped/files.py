@@ -96,19 +96,6 @@ def data_path(name: str) -> Path:
     return path
 
 
-def model_folder(name: str) -> Path:
-    """The folder of a model; a single word that is no folder here is a model that `fedmem fetch` brought.
-
-    >>> str(model_folder("mine/model"))
-    'mine/model'
-    """
-    path = Path(name).expanduser()
-    if not name or path.is_dir() or str(name) != path.name:
-        return path
-    fetched = Path(os.environ.get("FEDMEM_CACHE") or "~/.cache/fedmem").expanduser() / name
-    return fetched if fetched.is_dir() else path
-
-
 def _is_name(name: str | Path) -> bool:
     """Whether this is one word without a suffix; `-` is standard input."""
     path = Path(name)

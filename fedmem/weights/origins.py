@@ -80,6 +80,12 @@ class WeightsOrigin:
                 for position, place in enumerate(zip(content.models.run, content.models.client, strict=True))
                 if place == (self.number, -1)
             ]
+            if not positions and self.number in content.models.run:
+                raise ComponentError(
+                    f"{_PLACE}.from",
+                    f"{self.run} has no one aggregate in round {self.round}, since its clients keep layers of their "
+                    "own; start from a run whose clients share all layers",
+                )
             if not positions:
                 runs = ", ".join(map(str, sorted(set(content.models.run))))
                 message = f"{self.run} has no aggregate of run {self.number} in round {self.round}; choose from: {runs}"

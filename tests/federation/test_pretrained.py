@@ -18,6 +18,7 @@ from fedmem.execution.run import run
 from fedmem.federation.build import build, check
 from fedmem.federation.pretrained import _is_same_data
 from fedmem.scenario.scenario import Scenario
+from tests.normalised import normed
 from tests.tiny import tiny
 
 SAVED = {"models": {"rounds": [-1], "levels": ["global"]}}
@@ -130,3 +131,25 @@ def test_training_on_the_same_data_set_is_a_warning(finished: Path) -> None:
     assert build(other).warnings == ()
     assert _is_same_data({"kind": "digits", "rows": 5}, {"kind": "digits", "rows": 9})
     assert not _is_same_data({"kind": "csv", "path": "a"}, {"kind": "csv", "path": "b"})
+
+
+@pytest.mark.parametrize("kind", ["averaged", "frozen", "to_group"])
+def test_a_network_with_normalisation_starts_as_its_run_ended(kind: str, tmp_path: Path) -> None:
+    scenario = normed(
+        kind, name="pre", runs=2, rounds=1, clients=2, sampler={"kind": "everyone"}, observe={"every": 1}, save=SAVED
+    )
+    source = run(scenario, out=tmp_path)
+    again = {"initial_weights": {"from": str(source)}, "name": "fine", "rounds": 1, "clients": 2}
+    federation = build(normed(kind, runs=2, sampler={"kind": "everyone"}, observe={"every": 1}, **again))
+    (model,) = fedmem.read(source).models(level="global", run=0, client=-1)
+    assert all(torch.equal(federation.initial[name], value) for name, value in model.params.items())
+    assert set(federation.initial) == set(model.params)
+    assert "fresh" not in federation.initial_notes[0]
+
+
+def test_a_run_whose_clients_keep_layers_has_no_aggregate(tmp_path: Path) -> None:
+    client = {"kind": "fedper", "lr": 0.1, "epochs": 1, "batch_size": 8}
+    source = run(tiny(name="pre", rounds=1, observe={"every": 1}, client=client, save=SAVED), out=tmp_path)
+    (problem,) = check(fine(source))
+    assert problem.path == "initial_weights.from"
+    assert "its clients keep layers of their own" in problem.message

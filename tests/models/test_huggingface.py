@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from fedmem.contracts.federation import digest
 from fedmem.contracts.model import trained_parameters
 from fedmem.errors import ComponentError, ScenarioError
 from fedmem.federation.build import build
+from fedmem.fetched.models import MODELS
 from fedmem.modalities.text.tokenizer import Subwords
 from fedmem.models.huggingface import HuggingFace
 from fedmem.results.provenance import changed_inputs, files_of, provenance_of
@@ -298,6 +301,8 @@ def test_a_changed_folder_is_noticed(tmp_path: Path) -> None:
 def test_a_single_word_is_a_fetched_model(encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FEDMEM_CACHE", str(tmp_path))
     (tmp_path / "minilm").symlink_to(encoder)
+    sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in encoder.iterdir() if file.is_file()}
+    monkeypatch.setitem(MODELS, "minilm", replace(MODELS["minilm"], files=sums))
     model = HuggingFace(path="minilm")
     assert {file.name for file in model.input_files()} == {"config.json", "model.safetensors", "tokenizer.json"}
     assert model.build_text(Subwords.read("minilm").tokens, 12, 2)(rows(2)).shape == (2, 2)

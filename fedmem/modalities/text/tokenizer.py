@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.errors import ComponentError
+from fedmem.fetched.models import model_folder
 from fedmem.modalities.text.vocabulary import Vocabulary
-from fedmem.shipped.files import model_folder
 
 FILE = "tokenizer.json"
 
