@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import re
 import shlex
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from fedmem.contracts.needs import measures_of, needs_of
 from fedmem.contracts.strategy import client_of
 from fedmem.execution.run import run
 from fedmem.fetched.files import Published
+from fedmem.fetched.models import MODELS
 from fedmem.models.huggingface import HuggingFace
 from fedmem.privacy import spending
 from fedmem.probes.leakage import Leakage
@@ -201,7 +204,9 @@ def fetched_model(model: object, cache: Path, monkeypatch: pytest.MonkeyPatch) -
     """A tiny encoder in the place of the model that is fetched, if one is."""
     if isinstance(model, HuggingFace) and (name := fetched_name(model)):
         monkeypatch.setenv("FEDMEM_CACHE", str(cache))
-        save_model(cache / name, "bert", tokenizer="wordpiece", task="encoder")
+        folder = save_model(cache / name, "bert", tokenizer="wordpiece", task="encoder")
+        sums = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()}
+        monkeypatch.setitem(MODELS, name, replace(MODELS[name], files=sums))
 
 
 def fetched_name(model: object) -> str:
