@@ -84,31 +84,48 @@ class Layers:
 
     def inputs_and_slopes(self, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Params, Params]:
         """Losses (T, B), what each layer was given (T, B, in), and slopes of the losses at what it gave (T, B, out)."""
-        linear = {name: self._model.get_submodule(name) for name in self.biased}
         with torch.enable_grad():
-            # zeros that are added to what a layer gives: the slope there is the slope at them
-            zeros = {
-                name: inputs.new_zeros(*inputs.shape[:2], width).requires_grad_()
-                for name, width in self._widths.items()
-            }
-
-            def single_pass(
-                client_params: Params, batch: Tensor, labels: Tensor, added: Params
-            ) -> tuple[Tensor, Params]:
-                layer_inputs: Params = {}
-
-                def note(name: str, _: nn.Module, arguments: tuple[Tensor, ...], value: Tensor) -> Tensor:
-                    layer_inputs[name] = arguments[0]
-                    return value + added[name]
-
-                with _with_hooks({name: partial(note, name) for name in linear}, linear):
-                    return example_losses(functional_call(self._model, client_params, (batch,)), labels), layer_inputs
-
-            detached_params = {name: value.detach() for name, value in params.items()}
-            losses, layer_inputs = torch.vmap(single_pass)(detached_params, inputs, targets, zeros)
+            losses, zeros, layer_inputs = self._pass(params, (inputs, targets), example_losses)
             slopes = torch.autograd.grad(losses.sum(), list(zeros.values()))
-        detached_inputs = {name: value.detach() for name, value in layer_inputs.items()}
-        return losses.detach(), detached_inputs, dict(zip(zeros, slopes, strict=True))
+        return losses.detach(), layer_inputs, dict(zip(zeros, slopes, strict=True))
+
+    def class_inputs_and_slopes(self, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Params, Params]:
+        """The same without the losses, for targets (T, B) that are one class each.
+
+        The slope at the logits is written down, p - e_y, so that no pass goes backwards through the loss.
+        """
+        with torch.enable_grad():
+            logits, zeros, layer_inputs = self._pass(params, (inputs, targets), lambda outputs, _: outputs)
+            at_logits = logits.detach().softmax(dim=-1)
+            less = at_logits.new_full((1, 1, 1), -1.0).expand(*targets.shape, 1)
+            at_logits.scatter_add_(-1, targets[..., None], less)
+            slopes = torch.autograd.grad(logits, list(zeros.values()), grad_outputs=at_logits)
+        return layer_inputs, dict(zip(zeros, slopes, strict=True))
+
+    def _pass(
+        self, params: Params, batches: tuple[Tensor, Tensor], finish: Callable[[Tensor, Tensor], Tensor]
+    ) -> tuple[Tensor, Params, Params]:
+        """What `finish` makes of outputs and targets; zeros that stand where layers give; what layers were given."""
+        inputs, targets = batches
+        linear = {name: self._model.get_submodule(name) for name in self.biased}
+        # zeros that are added to what a layer gives: the slope there is the slope at them
+        zeros = {
+            name: inputs.new_zeros(*inputs.shape[:2], width).requires_grad_() for name, width in self._widths.items()
+        }
+
+        def single_pass(client_params: Params, batch: Tensor, labels: Tensor, added: Params) -> tuple[Tensor, Params]:
+            layer_inputs: Params = {}
+
+            def note(name: str, _: nn.Module, arguments: tuple[Tensor, ...], value: Tensor) -> Tensor:
+                layer_inputs[name] = arguments[0]
+                return value + added[name]
+
+            with _with_hooks({name: partial(note, name) for name in linear}, linear):
+                return finish(functional_call(self._model, client_params, (batch,)), labels), layer_inputs
+
+        detached_params = {name: value.detach() for name, value in params.items()}
+        finished, layer_inputs = torch.vmap(single_pass)(detached_params, inputs, targets, zeros)
+        return finished, zeros, {name: value.detach() for name, value in layer_inputs.items()}
 
 
 @contextmanager
