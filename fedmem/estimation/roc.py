@@ -7,6 +7,7 @@ for members, negative for others, 0 where there is no score, so that `two_way.in
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,6 +120,7 @@ def tpr(scores: FloatArray, is_in: BoolArray, fpr: float) -> RateEstimate:
     Arguments as for `auc`. Conservative: equal scores are accepted or refused together, so the realised false positive
     rate never exceeds `fpr`. With all scores equal the answer is 0 (for fpr < 1). A non-member contributes as far as it
     moves the threshold. That is by the slope of the ROC curve there, between half and twice as many false positives.
+    Where scores tie near the threshold, it jumps from one tied score to another: see `_slope_of_ties`.
 
     >>> scores, is_in = np.array([[4.0, 2.0, 3.0, 1.0]]), np.array([[True, True, False, False]])
     >>> [tpr(scores, is_in, fpr).value for fpr in (0.4, 0.5, 1.0)]
@@ -141,10 +143,37 @@ def tpr(scores: FloatArray, is_in: BoolArray, fpr: float) -> RateEstimate:
     slope = (members_above(more) - members_above(fewer)) / n_in / ((more - fewer) / n_out) if more > fewer else 0.0
     threshold = outside[allowed] if allowed < n_out else -math.inf
     above = np.where(is_scored, scores, -math.inf) > threshold
+    value = members_above(allowed) / n_in
+    moving = above
+    if allowed < n_out and (tied := _slope_of_ties(value, n_in, outside, allowed, members_above)):
+        slope = max(slope, tied)
+        accepted, with_ties = int((outside > threshold).sum()), int((outside >= threshold).sum())
+        if with_ties - allowed < allowed - accepted:
+            moving = np.where(is_scored, scores, -math.inf) >= threshold
     weights = np.where(ins, 1 / n_in, np.where(outs, -1 / n_out, 0.0))
-    return RateEstimate(
-        value=members_above(allowed) / n_in, weights=weights, shares=np.where(ins, above, slope * above)
-    )
+    return RateEstimate(value=value, weights=weights, shares=np.where(ins, above, slope * moving))
+
+
+def _slope_of_ties(
+    value: float, n_in: int, outside: FloatArray, allowed: int, members_above: Callable[[int], int]
+) -> float:
+    """The slope by which false positives count where scores tie near the threshold; 0 where none do.
+
+    The number of false positives is uncertain by e = 1.96 √(k (1 − k/n)), k of n being allowed. Where the k − e to
+    k + e highest non-members have distinct scores, the rate follows the threshold smoothly. Where some of them tie, it
+    jumps, by up to J. The interval has to hold the value before and after the jump, each with its own error h, and so
+    be J + h wide on each side. A slope s adds (s e)² to h², so that s e = √(J² + 2 t J h). Here t is the share of those
+    non-members that repeat another's score, and h is binomial.
+    """
+    n_out = len(outside)
+    error = 1.96 * math.sqrt(max(allowed, 1) * (1 - allowed / n_out))
+    few, many = max(0, allowed - math.ceil(error)), min(n_out - 1, allowed + math.ceil(error))
+    near = outside[few : many + 1]
+    if not (repeated := 1 - len(np.unique(near)) / len(near)):
+        return 0.0
+    jump = max(members_above(many) / n_in - value, value - members_above(few) / n_in)
+    own = 1.96 * math.sqrt(value * (1 - value) / n_in)
+    return math.sqrt(jump**2 + 2 * repeated * jump * own) / (error / n_out)
 
 
 def roc_curve(scores: FloatArray, is_in: BoolArray) -> tuple[FloatArray, FloatArray]:

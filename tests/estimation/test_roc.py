@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.estimation.roc import RateEstimate, auc, null_tpr, rates, smallest_fpr, tpr
-from fedmem.estimation.two_way import influence, variance
+from fedmem.estimation.two_way import influence, interval, variance
 from tests.banks import coins
 
 
@@ -173,3 +173,38 @@ def test_the_null_of_a_rate_is_what_guessing_has() -> None:
             found.append(tpr(rng.normal(size=(16, 30)), is_in, fpr).value)
         assert np.mean(found) == pytest.approx(null_tpr(240, fpr), abs=3 * float(np.std(found)) / math.sqrt(300))
     assert null_tpr(240) == null_tpr(240, 10 / 240) == 11 / 241
+
+
+def covered(step: float, fpr: float, truth: float) -> float:
+    """The share of intervals that hold the rate, for normal scores rounded to steps, members 1.5 higher."""
+    rng = np.random.default_rng(7)
+    found = 0
+    for _ in range(repetitions := 150):
+        is_in = coins(30, 10, rng)
+        scores = np.round((rng.normal(size=is_in.shape) + 1.5 * is_in) / step) * step
+        estimate = tpr(scores, is_in, fpr)
+        low, high = interval(estimate.value, influence(estimate.weights, estimate.shares), 10, (0.0, 1.0))
+        found += low <= truth <= high
+    return found / repetitions
+
+
+@pytest.mark.parametrize(("step", "fpr", "threshold"), [(0.5, 0.1, 1.75), (1.0, 0.07, 1.5)])
+def test_intervals_hold_where_scores_tie(
+    step: float, fpr: float, threshold: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # a threshold halfway between rounded scores: the lowest whose false positive rate is allowed
+    normal = NormalDist()
+    assert 1 - normal.cdf(threshold) <= fpr < 1 - normal.cdf(threshold - step)
+    truth = 1 - normal.cdf(threshold - 1.5)
+    assert covered(step, fpr, truth) >= 0.9
+    monkeypatch.setattr("fedmem.estimation.roc._slope_of_ties", lambda *_: 0.0)
+    assert covered(step, fpr, truth) < 0.75
+
+
+def test_a_tie_far_from_the_threshold_changes_no_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    is_in = coins(30, 10, rng)
+    scores = np.maximum(rng.normal(size=is_in.shape) + is_in, 0.0)
+    found = tpr(scores, is_in, 0.1)
+    monkeypatch.setattr("fedmem.estimation.roc._slope_of_ties", lambda *_: 0.0)
+    np.testing.assert_array_equal(found.shares, tpr(scores, is_in, 0.1).shares)

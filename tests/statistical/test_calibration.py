@@ -29,12 +29,8 @@ LAWS = {
     "planted, own weights": Law(effect=1.0, own=0.5, tilt=0.2, shared=0.1, second=0.5),
     "planted, strong": Law(effect=2.5, own=0.5, tilt=0.1, shared=0.6, kept=0.7, second=0.6),
 }
-REACHED = {
-    ("null, ties", "tpr loss_threshold"): 0.84,
-    ("null, ties", "tpr.difference loss_threshold"): 0.84,
-    ("planted, strong", "retention auc lira"): 0.89,
-}
-"""Coverage below .93 that the README states: of tied scores, where a threshold jumps over many, and near AUC 1."""
+REACHED = {("planted, strong", "retention auc lira"): 0.89}
+"""Coverage below .93 that docs/measures.md states: near AUC 1."""
 
 
 def truth_of(law: Law, keys: list[Key]) -> dict[Key, float]:
@@ -101,7 +97,8 @@ def test_every_measure_is_calibrated(name: str, runs: int) -> None:
     error = math.sqrt(0.05 * 0.95 / banks)
     for measure, told in groups.items():
         least = REACHED.get((name, measure), 0.93)
-        most = 0.985 if runs == 8 else 0.97
+        # with ties, intervals of a rate hold it before and after a jump of the threshold
+        most = 1.0 if (name, measure[:3]) == ("null, ties", "tpr") else 0.985 if runs == 8 else 0.97
         assert least - 2 * error <= covered(told) <= most + 2 * error, (measure, covered(told))
 
 
