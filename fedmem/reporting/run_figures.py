@@ -13,6 +13,7 @@ from fedmem.reporting import drawing
 from fedmem.reporting.cells import Value, rate
 from fedmem.reporting.measures import Variant
 from fedmem.reporting.summary import Summary
+from fedmem.reporting.summary_figures import summary_figures
 
 _LEAKS = (
     ("local, message", "local", "message"),
@@ -114,6 +115,8 @@ def run_figures(summary: Summary) -> Iterator[RunFigure]:
                 caption=f"{title}; {subtitle}",
                 is_headline=measure.headline,
             )
+    for shown in summary_figures(summary):
+        yield RunFigure(name=shown.name, part="points", drawing=shown.drawing, caption=shown.caption, is_headline=False)
     panels = {}
     for kind in summary.kinds:
         series_by_style = {(label, style): summary.leakage_by_round(view, kind) for label, style, view in _LEAKS}

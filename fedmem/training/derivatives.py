@@ -58,11 +58,9 @@ class ExampleGradients:
         for start in range(0, len(models), at_once):
             group = [_double_params(params) for params in models[start : start + at_once]]
             stacked = {name: torch.stack([params[name] for params in group]) for name in self._parameters}
-            batches = x.expand(len(group), *x.shape), y.expand(len(group), *y.shape)
-            if y.ndim == 1:
-                layer_inputs, slopes = layers.class_inputs_and_slopes(stacked, *batches)
-            else:
-                _, layer_inputs, slopes = layers.inputs_and_slopes(stacked, *batches)
+            layer_inputs, slopes = layers.class_inputs_and_slopes(
+                stacked, x.expand(len(group), *x.shape), y.expand(len(group), *y.shape)
+            )
             for name, biased in layers.biased.items():
                 slope = slopes[name].square().sum(dim=2)
                 squares[f"{name}.weight"].append((layer_inputs[name].square().sum(dim=2) * slope).numpy())

@@ -90,10 +90,13 @@ class Layers:
         return losses.detach(), layer_inputs, dict(zip(zeros, slopes, strict=True))
 
     def class_inputs_and_slopes(self, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Params, Params]:
-        """The same without the losses, for targets (T, B) that are one class each.
+        """The inputs and slopes alone, for targets (T, B) that are one class each.
 
-        The slope at the logits is written down, p - e_y, so that no pass goes backwards through the loss.
+        The slope at the logits is written down, p - e_y, so that no pass goes backwards through the loss. For other
+        targets they are those of `inputs_and_slopes`.
         """
+        if targets.ndim > 2:
+            return self.inputs_and_slopes(params, inputs, targets)[1:]
         with torch.enable_grad():
             logits, zeros, layer_inputs = self._pass(params, (inputs, targets), lambda outputs, _: outputs)
             at_logits = logits.detach().softmax(dim=-1)
@@ -105,7 +108,7 @@ class Layers:
     def _pass(
         self, params: Params, batches: tuple[Tensor, Tensor], finish: Callable[[Tensor, Tensor], Tensor]
     ) -> tuple[Tensor, Params, Params]:
-        """What `finish` makes of outputs and targets; zeros that stand where layers give; what layers were given."""
+        """One pass: `finish` of outputs and targets, zeros that stand where layers give, and what layers were given."""
         inputs, targets = batches
         linear = {name: self._model.get_submodule(name) for name in self.biased}
         # zeros that are added to what a layer gives: the slope there is the slope at them

@@ -273,9 +273,12 @@ def smaller(path: Path, data: list[str]) -> Scenario:
         changed += [f"{place}.start=2"] if injection.start is not None else []
         changed += [f"{place}.stop=1"] if injection.stop is not None else []
         changed += [f"{place}.copies=2"] if texts and injection.copies > 2 else []
+        changed += [f"{place}.per_client=2"] if (getattr(injection, "per_client", None) or 0) > 2 else []
         if "{digits:" in (template := getattr(injection, "template", "")):
             # candidates are ranked one by one
             changed += [f"{place}.template={json.dumps(re.sub('{digits:.}', '{digits:2}', template))}"]
+    for position, estimator in enumerate(full.estimators):
+        changed += [f"estimators[{position}].halvings=2"] if hasattr(estimator, "halvings") else []
     for position, probe in enumerate(full.probes):
         changed += [f"probes[{position}].every=null"]
         if families.kind_of(probe) == "leakage":
