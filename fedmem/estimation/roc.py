@@ -161,8 +161,8 @@ def _slope_of_ties(
 
     The number of false positives is uncertain by e = 1.96 √(k (1 − k/n)), k of n being allowed. Where the k − e to
     k + e highest non-members have distinct scores, the rate follows the threshold smoothly. Where some of them tie, it
-    jumps, by up to J. The interval has to hold the value before and after the jump, each with its own error h, and so
-    be J + h wide on each side. A slope s adds (s e)² to h², so that s e = √(J² + 2 t J h). Here t is the share of those
+    jumps, by up to J. The interval has to hold the value before and after the jump, each with its own error h. So it
+    is J + h wide on each side. A slope s adds (s e)² to h², so that s e = √(J² + 2 t J h). Here t is the share of those
     non-members that repeat another's score, and h is binomial.
     """
     n_out = len(outside)

@@ -239,7 +239,10 @@ def test_contradicting_fields_are_refused(fields: dict[str, Any], path: str, tex
         (random_model("bert"), "model", "reads later tokens"),
     ],
 )
-def test_models_that_cannot_be_built_are_refused(model: HuggingFace, path: str, text: str) -> None:
+def test_models_that_cannot_be_built_are_refused(
+    model: HuggingFace, path: str, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDMEM_CACHE", str(tmp_path))
     if isinstance(model.peft, dict):
         model = random_model("gpt2", peft=lora("bert"))
     with pytest.raises(ComponentError, match=text) as caught:
