@@ -58,11 +58,12 @@ class RunViews:
         Args:
             measure: such as `memorisation`, `exposure`, `auc`, `retention` or `test_accuracy`.
             level: `local`, `sum` or `global`; by default all.
-            kind: this kind alone.
+            kind: this kind alone, or `all` for values over the examples of all kinds, where a measure has them.
             scope: `summary`; `round` adds the column `round`; `run` adds `run` and `round`; `run_summary` adds `run`.
-            statistic: such as `probability`; by default the measure itself.
+            statistic: such as `probability`; by default the measure itself. Values of `agreement` have one each:
+                `in`, `out` or `gain`.
 
-        Errors: `ComponentError` with choices for a measure, level, kind or scope that the run does not have.
+        Errors: `ComponentError` with choices for a measure, level, kind, scope or statistic that the run does not have.
         """
         frame = frame_of_values(self._run, measure, level=level, kind=kind, scope=scope, statistic=statistic)
         return with_condition(frame, self._run)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -22,6 +23,9 @@ from fedmem.scenario.catalogue import kinds, load
 from fedmem.wording import choices
 
 LEVELS: tuple[Level, ...] = ("global", "local")
+
+_SCORING = ("estimator", "signal")
+"""The families whose components score single examples."""
 
 _Scores = Mapping[Level, Mapping[int, Reading]]
 
@@ -88,7 +92,8 @@ def _default(run: Run, variants: Mapping[str, ScoredVariant], audit: AuditSet, i
 
     def precedence(name: str) -> tuple[bool, int, int]:
         scored = {subject for scores in variants[name].scores.values() for subject in scores if is_candidate[subject]}
-        is_headline = declared[name].headline and variants[name].labels == NO_LABELS
+        is_proxy = declared[name].section == "proxies"
+        is_headline = declared[name].headline and not is_proxy and variants[name].labels == NO_LABELS
         return not is_headline, -len(scored), declared[name].order
 
     best = min(variants, key=precedence)
@@ -98,10 +103,10 @@ def _default(run: Run, variants: Mapping[str, ScoredVariant], audit: AuditSet, i
 
 
 def declaration_of(run: Run, variant: ScoredVariant) -> Measure:
-    """The declaration of the estimator; for an estimator of another package, the declaration stored with the run."""
+    """The declaration of the estimator or signal; for those of another package, the declaration stored with the run."""
     stored = [from_json(entry) for entry in run.manifest.get("measures") or ()]
-    shipped = measures_of(load("estimator", variant.source)) if variant.source in kinds("estimator") else ()
-    for measure in (*stored, *shipped):
+    shipped = (measures_of(load(family, variant.source)) for family in _SCORING if variant.source in kinds(family))
+    for measure in (*stored, *chain.from_iterable(shipped)):
         if measure.name == variant.metric:
             return measure
     return Measure(name=variant.metric, title=variant.metric.replace("_", " "), means="")

@@ -43,6 +43,10 @@ def with_condition(frame: pd.DataFrame, run: Run) -> pd.DataFrame:
     return frame.assign(**{CONDITION: condition}) if condition else frame
 
 
+_OVERALL = ("", "all")
+"""The subjects of rows about whole models, and about the examples of all kinds."""
+
+
 def frame_of_values(
     run: Run, measure: str, *, level: Level | None, kind: str | None, scope: Scope, statistic: str
 ) -> pd.DataFrame:
@@ -54,13 +58,19 @@ def frame_of_values(
     if level is not None:
         _check("level", level, get_args(Level))
     if kind is not None:
-        _check("kind", kind, kinds)
-    rows = rows[(rows["scope"] == scope) & rows["subject"].isin([*kinds, ""])]
-    for label, wanted in (("place", ["", "owner"]), ("statistic", [statistic])):
-        if label in rows:
-            rows = rows[rows[label].fillna("").isin(wanted)]
+        _check("kind", kind, [*kinds, *(name for name in _OVERALL if name)])
+    rows = rows[(rows["scope"] == scope) & rows["subject"].isin([*kinds, *_OVERALL])]
+    if "place" in rows:
+        rows = rows[rows["place"].fillna("").isin(["", "owner"])]
     rows = rows if level is None else rows[rows["level"] == level]
     rows = rows if kind is None else rows[rows["subject"] == kind]
+    if "statistic" in rows:
+        statistics = rows["statistic"].fillna("")
+        known = sorted(statistics[rows["metric"] == measure].unique())
+        if known and statistic not in known:
+            names = [name or "'' (the measure itself)" for name in known]
+            raise ComponentError("statistic", f"{measure} has no statistic {statistic!r}{choices(statistic, names)}")
+        rows = rows[statistics == statistic]
     selection = rows[rows["metric"] == measure]
     labels = [
         name for name in rows.columns if name not in (*_PLACE, *_NUMBERS, *_HIDDEN) and _has_values(selection[name])

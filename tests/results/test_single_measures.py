@@ -10,10 +10,15 @@ import pytest
 
 from fedmem.contracts.arrays import BoolArray
 from fedmem.contracts.evidence import Bank, ReferenceEvidence
+from fedmem.contracts.measurement import NO_LABELS, Measurement, Reading
+from fedmem.contracts.needs import measures_of
 from fedmem.estimators.exposure import Exposure
 from fedmem.estimators.memorisation import Memorisation
-from fedmem.results.read import Run
+from fedmem.results.read import Run, read
+from fedmem.results.single_measures import ScoredVariant, declaration_of
 from fedmem.results.top import Choice, notes, rank_examples
+from fedmem.results.write import replace_measurements
+from fedmem.scenario.catalogue import kinds, load
 from tests.results.top_helpers import RUNS, answers, bank, coins, stored
 
 
@@ -79,3 +84,32 @@ def test_a_note_names_the_measure_and_what_others_mark(tmp_path: Path) -> None:
     )
     back = rank_examples(run, Choice(measure="probability_memorisation"))
     assert (back.significant, back.other_tests) == (2, (("memorisation", 0, 6),))
+
+
+def test_a_signal_that_training_lowers_is_ranked_from_below(tmp_path: Path) -> None:
+    run = ranked(tmp_path / "run", ["typical"] * 3, ())
+    gains = [-0.9, 0.3, -0.1]
+    rows = [
+        Measurement(
+            run=None, round=None, level="global", client=-1, source=source,
+            reading=Reading(metric=metric, value=gain, low=gain - 0.1, high=gain + 0.1, n=16, subject=str(subject)),
+        )
+        for source, metric in (("el2n", "el2n_gain"), ("logit_margin", "logit_margin_gain"))
+        for subject, gain in enumerate(gains)
+    ]  # fmt: skip
+    replace_measurements(run.path, [*run.rows(), *rows])
+    stored_run = read(run.path)
+    lowered = rank_examples(stored_run, Choice(measure="el2n_gain"))
+    assert lowered.is_lowest
+    assert lowered.frame["subject"].tolist() == [0, 2, 1]
+    raised = rank_examples(stored_run, Choice(measure="logit_margin_gain"))
+    assert not raised.is_lowest
+    assert raised.frame["subject"].tolist() == [1, 2, 0]
+
+
+def test_every_signal_has_its_declaration(tmp_path: Path) -> None:
+    run = ranked(tmp_path / "run", ["typical"] * 3, ())
+    for kind in kinds("signal"):
+        for measure in measures_of(load("signal", kind)):
+            variant = ScoredVariant(metric=measure.name, labels=NO_LABELS, source=kind, scores={})
+            assert declaration_of(run, variant) == measure

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from fedmem.errors import ComponentError
@@ -41,6 +43,20 @@ def test_labels_that_tell_rows_apart_are_columns(run: Run) -> None:
     over_rounds = run.values("memorisation", level="global", kind="pattern", scope="round")
     assert over_rounds["round"].tolist() == [0, 5, 10]
     assert run.values("memorisation", level="global", statistic="probability")["value"].tolist() == [0.6, 0.3]
+
+
+def test_a_statistic_is_asked_for_where_each_value_has_one(tmp_path: Path) -> None:
+    measurements = [
+        row("agreement", 0.5, kind, f"statistic={side}") for kind in ("pattern", "all") for side in ("in", "out")
+    ]
+    write(tmp_path / "run", bank(), measurements=[*rows(), *measurements], scenario_yaml=SCENARIO)
+    stored = read(tmp_path / "run")
+    with pytest.raises(ComponentError, match="agreement has no statistic ''; choose from: in, out"):
+        stored.values("agreement")
+    assert stored.values("agreement", statistic="in")["kind"].tolist() == ["pattern", "all"]
+    assert stored.values("agreement", statistic="out", kind="all")["value"].tolist() == [0.5]
+    with pytest.raises(ComponentError, match=r"memorisation has no statistic 'probably'.*probability"):
+        stored.values("memorisation", statistic="probably")
 
 
 def test_the_adjusted_p_is_that_of_the_summary(run: Run) -> None:
