@@ -308,19 +308,27 @@ def _add_adapters(network: Any, lora: Lora) -> None:
     """Adapters in the target layers."""
     from peft import LoraConfig, inject_adapter_in_model
 
+    names = [name for name, _ in network.named_modules()]
+    unknown = [one for one in lora.targets if not any(f".{name}".endswith(f".{one}") for name in names)]
+    if unknown:
+        raise _no_target(network, unknown)
     targets = list(lora.targets) or None
     config = LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=targets, lora_dropout=0.0)  # type: ignore[arg-type]
     try:
         inject_adapter_in_model(config, network)
     except ValueError as error:
-        endings = {
-            name.rpartition(".")[2]
-            for name, part in network.named_modules()
-            if isinstance(part, nn.Linear | transformers.pytorch_utils.Conv1D)
-        }
-        which = f"no layer of the network is called {', '.join(lora.targets)}" if targets else "names no layers"
-        known = choices(lora.targets[0] if lora.targets else "", sorted(endings))
-        raise ComponentError("model.peft.targets", f"{which}{known}") from error
+        raise _no_target(network, lora.targets) from error
+
+
+def _no_target(network: Any, targets: Sequence[str]) -> ComponentError:
+    """The error for targets that are no layers with weights, with those that are."""
+    endings = {
+        name.rpartition(".")[2]
+        for name, part in network.named_modules()
+        if isinstance(part, nn.Linear | transformers.pytorch_utils.Conv1D)
+    }
+    which = f"no layer of the network is called {' or '.join(targets)}" if targets else "names no layers"
+    return ComponentError("model.peft.targets", f"{which}{choices(targets[0] if targets else '', sorted(endings))}")
 
 
 def _freeze(model: HuggingFace, network: Any, classifies: bool, new: set[str]) -> None:

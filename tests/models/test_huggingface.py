@@ -19,6 +19,7 @@ from fedmem.errors import ComponentError, ScenarioError
 from fedmem.federation.build import build
 from fedmem.fetched.models import MODELS
 from fedmem.modalities.text.tokenizer import Subwords
+from fedmem.models._lora import Lora
 from fedmem.models.huggingface import HuggingFace
 from fedmem.results.provenance import changed_inputs, files_of, provenance_of
 from fedmem.scenario.catalogue import build as make
@@ -236,6 +237,11 @@ def test_contradicting_fields_are_refused(fields: dict[str, Any], path: str, tex
         (HuggingFace(name="nobody/nothing"), "model.name", "gives no config"),
         (HuggingFace(weights="random", config={"model_type": "nothing"}), "model.config", "gives no config"),
         (random_model("gpt2", peft={"targets": ("query",)}), "model.peft.targets", "choose from: .*c_attn"),
+        (
+            random_model("gpt2", peft={"targets": ("c_attn", "c_atn")}),
+            "model.peft.targets",
+            "c_atn.*did you mean",
+        ),
         (random_model("bert"), "model", "reads later tokens"),
     ],
 )
@@ -244,7 +250,7 @@ def test_models_that_cannot_be_built_are_refused(
 ) -> None:
     monkeypatch.setenv("FEDMEM_CACHE", str(tmp_path))
     if isinstance(model.peft, dict):
-        model = random_model("gpt2", peft=lora("bert"))
+        model = random_model("gpt2", peft=Lora(**model.peft))
     with pytest.raises(ComponentError, match=text) as caught:
         model.build_text(words(30), 12, None)
     assert caught.value.path == path
