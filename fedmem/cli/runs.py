@@ -101,11 +101,18 @@ def run(run_options: RunOptions) -> None:
             raise typer.Exit(1) from None
 
 
+AddedSignals = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[signals=VALUE]", help="signals to add, e.g. 'signals=[{kind: el2n}]'", show_default=False),
+]
+
+
 @app.command()
-def measure(folder: Folder, changes: Changes = None, full: Full = False, debug: Debug = False) -> None:
+def measure(folder: Folder, changes: AddedSignals = None, full: Full = False, debug: Debug = False) -> None:
     """Estimate again from the evidence of a finished run; trains nothing. Readings of probes stay as they are.
 
     Signals may be added, such as 'signals=[{kind: el2n}]'. They are read at the models that save.models has stored.
+    Estimators belong to the id of a run: to add one, run the scenario with it.
     """
     with reporting():
         from fedmem.execution.measuring import measure as measure_again

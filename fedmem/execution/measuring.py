@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -55,7 +56,7 @@ def measure(path: Path | str, changes: Sequence[str] = ()) -> Path:
             f"{folder / 'scenario.yaml'}{' with these changes' * bool(changes)} describes {scenario.id}, but its "
             f"results are those of {stored.manifest.get('id')}. More was changed than signals after those of the run, "
             "or this version computes other numbers. Put the old values back, or run the new ones with: fedmem run "
-            f"{folder / 'scenario.yaml'}"
+            f"{shlex.join([str(folder / 'scenario.yaml'), *changes])}"
         )
     probe_sources = set(sources(scenario.probes))
     probe_measurements = [measurement for measurement in stored.rows() if measurement.source in probe_sources]
