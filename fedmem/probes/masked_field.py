@@ -18,7 +18,7 @@ from fedmem.contracts.probe import Context
 from fedmem.errors import ComponentError
 from fedmem.modalities.loss import UNASKED
 from fedmem.modalities.text.secret_space import Candidates, Tokens
-from fedmem.modalities.text.windows import PADDING, inputs_and_targets, prefix_and_start
+from fedmem.modalities.text.windows import PADDING, inputs_and_targets, join_windows, prefix_and_start
 from fedmem.probes._leak_measures import FILLED_IN
 from fedmem.probes._leakage_summary import at_last_participation, summed_up
 from fedmem.probes._pieces import pieces
@@ -138,11 +138,10 @@ class MaskedField:
         others = self._others(context, space, planted | {true}, subject)
         if not others:
             return None
-        values = [text[first:], *(space.member_tokens(number)[first:] for number in others)]
-        row = context.federation.audit.examples.inputs[subject]
-        # padding is input 0, which is no token of a record
-        filled = int(np.flatnonzero(row).max(initial=-1)) + 1
-        after = tuple(row[len(text) : filled].tolist())
+        # the text ends with the last token that is asked for, and members with what stands after it in the template
+        members = (space.member_tokens(number) for number in others)
+        values = [text[first:], *(member[first : len(member) - len(space.ending)] for member in members)]
+        after = space.ending or _rest_of_record(context.federation, subject, len(text))
         return _MaskedRecord(
             subject=subject,
             tokens=_pad([text[:first] + value + after for value in values]),
@@ -190,6 +189,21 @@ class _MaskedRecord:
             "masked_exposure": exposure,
             "masked_gain": exposure - float(np.log2(len(log_likelihood) / by_frequency)),
         }
+
+
+def _rest_of_record(federation: Federation, subject: int, start: int) -> Tokens:
+    """The tokens of an audit example from a place on.
+
+    Padding is input 0, which may be a token as well, and inputs lack the last token of a row that is full. A copy that
+    stands alone in a row asks for every token, so that it tells.
+    """
+    inputs = federation.audit.examples.inputs[subject].astype(np.int64)
+    end = int(np.flatnonzero(inputs).max(initial=-1)) + 1
+    for row in federation.trained_rows[federation.audit.subject == subject].tolist():
+        tokens = join_windows(federation.store.inputs[row : row + 1], federation.store.targets[row : row + 1])[0]
+        if np.array_equal(np.maximum(tokens[:-1], 0), inputs):
+            return tuple(tokens[tokens != PADDING][start:].tolist())
+    return tuple(inputs[start:end].tolist())
 
 
 def _flag(is_true: bool, rank: float) -> float:

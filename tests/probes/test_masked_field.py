@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from fedmem.contracts.audit_set import References
 from fedmem.contracts.data import Examples
@@ -16,7 +18,7 @@ from fedmem.modalities.text.language_model import causal
 from fedmem.modalities.text.secret_space import Candidates
 from fedmem.probes.masked_field import MaskedField, _log_likelihoods, _MaskedRecord
 from tests.lab import Lab, measured
-from tests.language import VOCABULARY, digits, example, loss_of, text_federation
+from tests.language import LENGTH, VOCABULARY, digits, example, loss_of, text_federation
 
 NAMES = Candidates(prefix=(1,), positions=(((2,), (3,), (4,)), ((1, 1), (2,), (3, 4))))
 
@@ -77,6 +79,47 @@ def test_likelihood_covers_all_that_follows_the_field() -> None:
             assert text[-2:] == [4, 3]
             asked = [place >= 2 for place in range(len(text))]
             assert value == pytest.approx(-loss_of(model, text, asked), rel=1e-5)
+
+
+def with_records(space: Candidates, numbers: list[int], after: tuple[int, ...] = (), **changes: Any) -> Lab:
+    """Records of a space whose secret tokens are asked for, with further tokens after each."""
+    federation = text_federation()
+    parts = [
+        example((*space.member_tokens(number), *after), (*space.secret(number), *[False] * len(after)))
+        for number in numbers
+    ]
+    audit = replace(federation.audit, examples=Examples.concatenate(parts))
+    references = (References(family="secret", inputs=audit.examples.inputs, records=space),)
+    return Lab(federation=replace(federation, audit=audit, references=references, **changes))
+
+
+def test_fixed_text_after_a_field_stands_once_in_each_candidate() -> None:
+    """A template that ends with fixed text: candidates differ in the field alone, and an even model ties them all."""
+    space = Candidates(prefix=(1, 2), positions=(tuple((token,) for token in range(5)), ((4,),), ((3,),)))
+    lab = with_records(space, [0, 0, 0, 1, 1, 2])
+    (transition,) = lab.local(runs=(0,), clients=(0,))
+    for one in MaskedField()._records(lab):
+        assert {tuple(row[3:].tolist()) for row in one.tokens} == {(4, 3)}
+        assert len(one.tokens) == 3, "the true value, and the two that nobody has planted"
+    even = replace(transition, kept={name: torch.zeros_like(value) for name, value in transition.kept.items()})
+    readings = [reading for _, reading in MaskedField().observe([even], lab)]
+    assert {reading.value for reading in readings if reading.metric == "masked_rank"} == {2.0}
+    assert {reading.value for reading in readings if reading.metric == "masked_first"} == {0.0}
+
+
+@pytest.mark.parametrize("after", [(2, 4, 3, 1, 2, 4, 3)[: LENGTH - 2], (0,)])
+def test_a_record_ends_with_its_last_token(after: tuple[int, ...]) -> None:
+    """Also where that is only a target, since the row is full, and where it has the number of padding."""
+    space = Candidates(prefix=(1,), positions=(((2,),), ((0,), (1,), (2,), (3,), (4,))))
+    lab = with_records(space, [0, 1, 2, 3, 3, 3], after)
+    federation = lab.federation
+    store, inputs = federation.store, federation.audit.examples.inputs
+    rows = federation.trained_rows[np.searchsorted(federation.audit.subject, np.arange(6))]
+    tokens = np.full((6, inputs.shape[1] + 1), -1)
+    tokens[:, : 3 + len(after)] = [(*space.member_tokens(number), *after) for number in [0, 1, 2, 3, 3, 3]]
+    store.inputs[rows], store.targets[rows] = np.maximum(tokens[:, :-1], 0), tokens[:, 1:]
+    for one in MaskedField()._records(lab):
+        assert {tuple(row[row >= 0][3:].tolist()) for row in one.tokens} == {after}
 
 
 def test_many_candidates_are_drawn_once_for_all_models(lab: Lab) -> None:

@@ -48,8 +48,9 @@ class _Module:
         import torch
 
         # modules are shared, and their weights stay as they are; what is frozen is not copied
-        shared = [*module.parameters(), *module.buffers()]
-        memo = {id(value): value for value in shared if not value.requires_grad and value.device.type == "cpu"}
+        named = (*module.named_parameters(), *module.named_buffers())
+        shared = [value for name, value in named if name not in params and not value.requires_grad]
+        memo = {id(value): value for value in shared if value.device.type == "cpu"}
         model_copy: Any = deepcopy(module, memo).cpu().eval()
         with torch.no_grad():
             for name, value in (*trained_parameters(model_copy).items(), *running_statistics(model_copy).items()):

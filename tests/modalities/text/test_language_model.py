@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import nn
 
 from fedmem.contracts.arrays import Params
 from fedmem.modalities.text.language_model import CausalModel, Replaying, Stepping, causal, read_prefix
@@ -32,3 +33,26 @@ def test_weights_are_copied_and_the_network_stays_as_it_was() -> None:
     even = scores(causal(network, zeros), digits(2)).loss
     assert even.tolist() == [even[0]] * 25
     assert all(torch.equal(before[name], value) for name, value in network.named_parameters())
+
+
+def test_models_have_running_statistics_of_their_own() -> None:
+    """Statistics are no parameters, and still belong to each model."""
+    network = nn.Sequential(nn.Embedding(5, 3), nn.BatchNorm1d(4), nn.Linear(3, 5)).eval()
+    network.requires_grad_(False)[0].requires_grad_(True)
+    text = torch.tensor([[1, 4, 0, 2]])
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+
+    def model(mean: float) -> Params:
+        return {
+            "0.weight": before["0.weight"],
+            "1.running_mean": torch.full((4,), mean),
+            "1.running_var": torch.ones(4),
+        }
+
+    one, other = causal(network, model(2.0)), causal(network, model(-1.0))
+    for made, mean in ((one, 2.0), (other, -1.0)):
+        expected = torch.func.functional_call(network, model(mean), (text,))
+        assert isinstance(made, Replaying)
+        torch.testing.assert_close(made._module(text), expected)
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert one._module[2].weight is network[2].weight, "what is frozen is shared"
