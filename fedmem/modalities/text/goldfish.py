@@ -23,8 +23,9 @@ def goldfish_targets(inputs: Ints, targets: Ints, k: int, context: int) -> Ints:
 
     Guarantees:
 
-    - the mask of a target depends on the tokens before it alone. The same passage has the same mask in every row, run,
-      client and process, and the token itself is never used;
+    - the mask of a target depends on the `context` tokens before it alone, in every run, client and process; the token
+      itself is never used. So the same passage has the same mask in every row, but for its first `context` tokens.
+      What stands before the passage decides about these;
     - targets that are -1 stay -1, and no other is changed.
 
     >>> tokens = np.arange(12)[None]

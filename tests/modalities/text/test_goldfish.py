@@ -25,6 +25,16 @@ def test_passage_has_one_mask_wherever_it_stands() -> None:
     assert 0 < sum(alone) < len(alone)
 
 
+def test_gaps_in_the_first_tokens_of_a_passage_depend_on_its_row() -> None:
+    """A passage of six tokens in many rows: each token that has no whole context in it is asked for in some of them."""
+    rng = np.random.default_rng(0)
+    passage, width = rng.integers(90, size=6).tolist(), 13
+    found = np.array([masked([*rng.integers(90, size=20).tolist(), *passage], 4, width)[19:25] for _ in range(200)])
+    assert np.all((found.mean(axis=0) > 0.15) & (found.mean(axis=0) < 0.35))
+    found = np.array([masked([*rng.integers(90, size=20).tolist(), *passage], 4, 2)[19:25] for _ in range(200)])
+    assert found[:, 2:].any(axis=0).tolist() == found[:, 2:].all(axis=0).tolist(), "from the third token on"
+
+
 def test_mask_does_not_look_at_the_token_itself() -> None:
     """Otherwise what is left out would say something about it; the tokens before it decide, and no others."""
     rng = np.random.default_rng(1)
