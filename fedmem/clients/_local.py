@@ -45,10 +45,10 @@ class LocalSgd(ABC):
 
     Guarantees:
 
-    - the goldfish loss leaves out the same tokens of a row in every run and epoch. From its token `goldfish_context` + 1
-      on, a passage has the same gaps in every row. So no repetition reveals them. Gaps before depend on the row, so that
-      copies in several rows reveal these tokens. The loss of a row is the mean over the others. What is measured asks
-      for all tokens;
+    - the goldfish loss leaves out the same tokens of a row in every run and epoch. After its first `goldfish_context`
+      tokens, a passage has the same gaps in every row, so that no repetition reveals them. Earlier gaps depend on the
+      row, and copies in several rows reveal them. The loss of a row is the mean over the other tokens. What is measured
+      asks for all tokens;
     - of duplicates the first is kept: own rows before audit examples. A client with fewer rows takes fewer steps and
       counts for less where clients count by size. The rule does not look at coins;
     - clipping acts on the mean gradient of a batch, not of each example. It steadies training and gives no privacy;

@@ -22,6 +22,7 @@ class TrainingMode:
             algorithm steps on them.
         personal: Entries of a model that stay with each client because of the scenario's `norm`.
         draws: Whether a forward pass in training draws from a global generator, as dropout does.
+        changes: Whether a forward pass in training gives other outputs, although it neither draws nor has statistics.
         min_rows: Rows of the smallest batch that the network can be trained on. BatchNorm of vectors cannot compute the
             variance of a single example. A step on fewer rows has a gradient of zero, like one on an empty batch.
 
@@ -32,12 +33,13 @@ class TrainingMode:
     statistics: tuple[str, ...] = ()
     personal: tuple[str, ...] = ()
     draws: bool = False
+    changes: bool = False
     min_rows: int = 1
 
     @property
     def differs(self) -> bool:
         """Whether there is any difference. Such clients are trained one by one, in a network of their own."""
-        return bool(self.statistics) or self.draws
+        return bool(self.statistics) or self.draws or self.changes
 
 
 def layers_with_statistics(module: nn.Module) -> dict[str, nn.Module]:

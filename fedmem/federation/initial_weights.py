@@ -187,6 +187,8 @@ def _check_stacks(module: nn.Module, rows: Tensor) -> None:
 
 def _check_mode(scenario: Scenario, mode: TrainingMode) -> None:
     """Errors: `ComponentError` where clients cannot be trained in a network that draws, as the scenario wants it."""
+    if mode.changes:
+        _check_changes(scenario)
     if not mode.draws:
         return
     remedy = "set p of its dropout to 0"
@@ -207,6 +209,23 @@ def _check_mode(scenario: Scenario, mode: TrainingMode) -> None:
             "speed.device",
             "the network draws in a forward pass in training, as dropout does. A GPU would draw other numbers; use "
             f"device: cpu or auto, or {remedy}",
+        )
+
+
+def _check_changes(scenario: Scenario) -> None:
+    """The same for a network that gives other outputs in training mode."""
+    found = "the network gives other outputs in training mode than in evaluation mode, although it draws nothing"
+    if isinstance(scenario.client, PrivateAlgorithm):
+        raise ComponentError(
+            "model",
+            f"{found}. The client clips the gradient of each example, which is taken in evaluation mode; leave out the "
+            "condition on self.training, or use client: {kind: sgd}",
+        )
+    if scenario.speed.executor == "stacked":
+        raise ComponentError(
+            "speed.executor",
+            f"{found}. Such clients are trained one by one; use executor: one_by_one or auto, or leave out the "
+            "condition on self.training",
         )
 
 

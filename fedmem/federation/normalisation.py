@@ -26,6 +26,7 @@ from fedmem.contracts.validation import batches_of
 from fedmem.errors import ComponentError
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import generator_states, moved_generator, seeded_generators
+from fedmem.training.model_checks import differ, parameters_kept, perturb_parameters
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -151,7 +152,24 @@ def training_mode(module: nn.Module, norm: Norm | None, rows: Tensor) -> Trainin
         trial(rows)
         draws = moved_generator(before) is not None
         min_rows = 2 if statistics and not _answers(trial, rows[:1]) else 1
-    return TrainingMode(statistics=statistics, personal=personal, draws=draws, min_rows=min_rows)
+    changes = not statistics and not draws and _changes(trial, rows)
+    return TrainingMode(statistics=statistics, personal=personal, draws=draws, changes=changes, min_rows=min_rows)
+
+
+def _changes(trial: nn.Module, rows: Tensor) -> bool:
+    """Whether a network in training mode gives other outputs than in evaluation mode; it is in that afterwards."""
+    import torch
+    from torch import Tensor
+    from torch.func import functional_call
+
+    both = [{name: value.detach() for name, value in trained_parameters(trial).items()}, perturb_parameters(trial)]
+    with torch.no_grad(), parameters_kept(trial):
+        in_training = [functional_call(trial, params, (rows,)) for params in both]
+        trial.eval()
+        watched = [functional_call(trial, params, (rows,)) for params in both]
+    pairs = zip(in_training, watched, strict=True)
+    # outputs that are no tensors are refused elsewhere
+    return any(isinstance(one, Tensor) and isinstance(other, Tensor) and differ(one, other) for one, other in pairs)
 
 
 def _answers(module: nn.Module, row: Tensor) -> bool:
@@ -180,14 +198,19 @@ def warnings_of(federation: Federation, client: ClientAlgorithm, probes: Sequenc
 
 
 def _unknown_draws(federation: Federation, probes: Sequence[Probe]) -> Iterator[str]:
-    """A warning of probes that read gradients, where clients train with dropout."""
-    if not federation.mode.draws:
+    """A warning of probes that read gradients, where clients train with dropout, or with other outputs."""
+    if not federation.mode.draws and not federation.mode.changes:
         return
     for probe in probes:
         if any(needs_of(part).reads_gradients for _, part in nested_components(probe, "")):
+            how = (
+                "with dropout. An attacker does not know its draws"
+                if federation.mode.draws
+                else "in training mode, where the network gives other outputs"
+            )
             yield (
-                f"probe {kind_of(probe)} reads gradients of the network in evaluation mode, but clients train with "
-                "dropout. An attacker does not know its draws, so that a low success may come from there"
+                f"probe {kind_of(probe)} reads gradients of the network in evaluation mode, but clients train {how}, "
+                "so that a low success may come from there"
             )
 
 

@@ -87,7 +87,7 @@ def interaction(module: nn.Module, rows: Tensor, *, wild: bool = False) -> str |
     for params in (model_params, perturb_parameters(module)):
         with torch.no_grad():
             outputs = [functional_call(module, params, (batch,)) for batch in batches]
-            if _differ(functional_call(module, params, (rows,)), outputs[0]):
+            if differ(functional_call(module, params, (rows,)), outputs[0]):
                 return "gives two outputs for the same examples and parameters; its outputs must not be random"
             try:
                 single_outputs = torch.cat(
@@ -97,12 +97,12 @@ def interaction(module: nn.Module, rows: Tensor, *, wild: bool = False) -> str |
                 return "cannot answer for a single example, although it answers for several"
         expected_outputs = [single_outputs, single_outputs.flip(0), single_outputs[:1]]
         for expected, output in zip(expected_outputs, outputs, strict=False):
-            if _differ(expected, output[: len(expected)]):
+            if differ(expected, output[: len(expected)]):
                 return "gives another output for an example when other examples of its batch change"
     return None
 
 
-def _differ(first: Tensor, other: Tensor) -> bool:
+def differ(first: Tensor, other: Tensor) -> bool:
     """Whether two outputs differ by more than rounding; those that are not finite are compared by place."""
     import torch
 

@@ -18,6 +18,7 @@ from fedmem.contracts.arrays import Params
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.training_mode import TrainingMode, running_statistics
 from fedmem.engines.client_settings import client_settings
+from fedmem.errors import ComponentError
 from fedmem.execution.run import run
 from fedmem.federation.build import build, check
 from fedmem.federation.normalisation import apply_norm
@@ -291,6 +292,27 @@ def test_dropout_draws_from_a_stream_of_its_own(function: bool, tmp_path: Path) 
     torch.rand(5)
     assert equal(first, saved(scenario, tmp_path / "again"))
     assert not equal(first, saved(small(None, model=model | {"p": 0.4}), tmp_path / "other"))
+
+
+def test_network_that_changes_in_training_is_watched_in_evaluation_mode(tmp_path: Path) -> None:
+    """Dropout of everything draws nothing; clients train on zeros and nobody watches zeros."""
+    scenario = small(None, model={"norm": False, "p": 1.0}, rounds=1, speed={"workers": 1})
+    federation = build(scenario)
+    assert federation.mode == TrainingMode(changes=True)
+    assert not federation.model.training
+    rows = torch.from_numpy(federation.store.inputs[:2])
+    assert not torch.equal(federation.model(rows)[0], federation.model(rows)[1])
+    models = saved(scenario, tmp_path)
+    for model in models.values():
+        torch.testing.assert_close(model["1.weight"], federation.initial["1.weight"], msg="no gradient comes through")
+        assert not torch.allclose(model["out.bias"], federation.initial["out.bias"])
+    for field, changes in {
+        "model": {"client": {"kind": "dp_sgd", "noise_multiplier": 1.0, "batch_size": 8}},
+        "speed.executor": {"speed": {"executor": "stacked"}},
+    }.items():
+        with pytest.raises(ComponentError, match="other outputs in training mode") as caught:
+            build(small(None, model={"norm": False, "p": 1.0}, **changes))
+        assert caught.value.path == field
 
 
 def test_no_dropout_equals_p_of_zero(tmp_path: Path) -> None:
