@@ -118,6 +118,7 @@ def build_network(model: HuggingFace, vocabulary: tuple[str, ...], length: int, 
         if model.weights == "pretrained":
             _require_vocabulary(model, vocabulary, int(config.vocab_size))
         network, new = _network(model, config, num_classes is not None)
+        _require_places(network, length, "dataset.length" if num_classes is None else "dataset.max_tokens")
         if model.peft is not None:
             _add_adapters(network, model.peft)
     for part in network.modules():
@@ -218,6 +219,16 @@ def _padding(config: Any) -> int:
     return number if 0 <= number < config.vocab_size else 0
 
 
+def _require_places(network: Any, length: int, place: str) -> None:
+    """The same for models that number places from behind the token of padding on, such as RoBERTa."""
+    for name, part in network.named_modules():
+        if isinstance(part, nn.Embedding) and "position" in name and part.padding_idx is not None:
+            longest = part.num_embeddings - part.padding_idx - 1
+            if longest < length:
+                message = f"a row has {length} tokens, but the model reads at most {longest}; lower it"
+                raise ComponentError(place, message)
+
+
 def _require_length(config: Any, length: int, place: str) -> None:
     longest = getattr(config, "max_position_embeddings", None)
     if isinstance(longest, int) and 0 < longest < length:
@@ -261,10 +272,12 @@ def _network(model: HuggingFace, config: Any, classifies: bool) -> tuple[Any, se
     how: dict[str, Any] = {"attn_implementation": "eager", "trust_remote_code": False}
     if model.weights == "random":
         try:
-            return maker.from_config(config, **how).float(), set()
+            network = maker.from_config(config, **how).float()
         except (ValueError, TypeError, AttributeError) as error:
             message = f"makes no network for this task: {_first_line(error)}; choose another model_type"
             raise ComponentError("model.config", message) from error
+        _train_all_tokens(network)
+        return network, set()
     place, arguments = _source(model)
     try:
         network, report = maker.from_pretrained(
@@ -289,6 +302,18 @@ def _network(model: HuggingFace, config: Any, classifies: bool) -> tuple[Any, se
             "was saved for another task; choose a model for this one, or write weights: random",
         )
     return network, new
+
+
+def _train_all_tokens(network: Any) -> None:
+    """Draws the vector of the token of padding: in a model with the vocabulary of the data it is a token like others.
+
+    The package would leave it at zero, without any gradient.
+    """
+    tokens = network.get_input_embeddings()
+    if isinstance(tokens, nn.Embedding) and tokens.padding_idx is not None:
+        with torch.no_grad():
+            tokens.weight[tokens.padding_idx].normal_(std=getattr(network.config, "initializer_range", 0.02))
+        tokens.padding_idx = None
 
 
 def _head(network: Any, classifies: bool) -> list[nn.Parameter]:

@@ -269,6 +269,25 @@ def test_longer_rows_than_the_model_reads_are_refused() -> None:
         assert caught.value.path == path
 
 
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_every_token_of_a_random_model_is_trained(kind: str) -> None:
+    """The number of padding (0 and 1) is that of a token of the data, which has a vector and a gradient like others."""
+    model = HuggingFace(weights="random", config={"model_type": kind, **SIZES["bert"]})
+    network = built(model, classes=3)
+    network(torch.tensor([[0, 1, 2, 3]])).square().sum().backward()  # type: ignore[no-untyped-call]
+    vectors = dict(network.named_parameters())[f"network.{kind}.embeddings.word_embeddings.weight"]
+    assert vectors.grad is not None
+    assert float(vectors.grad[:4].norm(dim=1).min()) > 0
+    assert float(vectors.detach().norm(dim=1).min()) > 0
+
+
+def test_roberta_reads_fewer_tokens_than_it_has_places() -> None:
+    model = HuggingFace(weights="random", config={"model_type": "roberta", **SIZES["bert"]})
+    assert built(model, length=62, classes=3)(rows(1, length=62)).shape == (1, 3)
+    with pytest.raises(ComponentError, match="a row has 63 tokens, but the model reads at most 62"):
+        built(model, length=63, classes=3)
+
+
 def test_pickles_are_never_read(gpt2: Path, tmp_path: Path) -> None:
     for name in ("config.json", "tokenizer.json"):
         (tmp_path / name).write_bytes((gpt2 / name).read_bytes())
