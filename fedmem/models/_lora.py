@@ -13,8 +13,8 @@ class Lora(BaseModel, frozen=True, extra="forbid"):
 
     A (r, in) is drawn and B (out, r) is zero at first, so that the network begins as it was pretrained.
 
-    Clients send A and B, and strategies average each of them. The product of two means is not the mean of the products,
-    so that the aggregate is not the network with the mean of the clients' changes of W.
+    Clients send A and B, and strategies average each of them. The product of two means is not the mean of the products.
+    So the aggregate does not change W by the mean of what clients change it by.
 
     Fields
 
