@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.model import add_network_note
+from fedmem.contracts.strategy import strategy_declaration
 from fedmem.errors import FedmemError
 from fedmem.scenario.initial import InitialWeights
 from fedmem.scenario.yaml_source import read_file
@@ -33,7 +35,10 @@ def load_initial(scenario: Scenario, module: nn.Module) -> None:
 
 
 def same_data_warnings(scenario: Scenario) -> tuple[str, ...]:
-    """Warns that a run from which weights come was trained on the data set of this scenario."""
+    """Warns that a run from which weights come was trained on the data set of this scenario.
+
+    What that training shows of a record is in the initial model, which no guarantee of this scenario covers.
+    """
     section = scenario.initial_weights
     run = section.origin().run if isinstance(section, InitialWeights) else None
     if run is None:
@@ -45,10 +50,12 @@ def same_data_warnings(scenario: Scenario) -> tuple[str, ...]:
     data = former.get("dataset") if isinstance(former, dict) else None
     if not isinstance(data, dict) or not _is_same_data(data, scenario.dump()["dataset"]):
         return ()
+    is_private = isinstance(scenario.client, PrivateAlgorithm) or strategy_declaration(scenario.strategy).noisy
+    uncovered = " The guarantee of privacy covers this scenario's training, and not what the run shows of a record."
     return (
         f"initial_weights come from {run}, which was trained on the data set {data.get('kind')} as well. Audit "
         "examples and reference data of this scenario may have been in its training, so that no model is without "
-        "them. Pretrain on other data",
+        f"them.{uncovered if is_private else ''} Pretrain on other data",
     )
 
 

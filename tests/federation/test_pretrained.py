@@ -126,9 +126,13 @@ def test_other_weights_in_the_file_refuse_finished_results(finished: Path, tmp_p
 def test_training_on_the_same_data_set_is_a_warning(finished: Path) -> None:
     (warning,) = build(fine(finished)).warnings
     assert "trained on the data set synthetic as well" in warning
+    assert "guarantee" not in warning
     head = ["hidden1.weight", "output.*"]
     other = tiny(initial_weights={"from": str(finished), "except": head}, dataset={"kind": "digits"}, clients=3)
     assert build(other).warnings == ()
+    dp_sgd = {"kind": "dp_sgd", "noise_multiplier": 1.0, "batch_size": 8}
+    (warning,) = build(tiny(initial_weights={"from": str(finished)}, client=dp_sgd)).warnings
+    assert "The guarantee of privacy covers this scenario's training, and not what the run shows of a record" in warning
     assert _is_same_data({"kind": "digits", "rows": 5}, {"kind": "digits", "rows": 9})
     assert not _is_same_data({"kind": "csv", "path": "a"}, {"kind": "csv", "path": "b"})
 
