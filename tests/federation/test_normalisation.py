@@ -306,10 +306,11 @@ def test_network_that_changes_in_training_is_watched_in_evaluation_mode(tmp_path
     for model in models.values():
         torch.testing.assert_close(model["1.weight"], federation.initial["1.weight"], msg="no gradient comes through")
         assert not torch.allclose(model["out.bias"], federation.initial["out.bias"])
-    for field, changes in {
+    refused: dict[str, dict[str, Any]] = {
         "model": {"client": {"kind": "dp_sgd", "noise_multiplier": 1.0, "batch_size": 8}},
         "speed.executor": {"speed": {"executor": "stacked"}},
-    }.items():
+    }
+    for field, changes in refused.items():
         with pytest.raises(ComponentError, match="other outputs in training mode") as caught:
             build(small(None, model={"norm": False, "p": 1.0}, **changes))
         assert caught.value.path == field

@@ -274,7 +274,7 @@ def test_every_token_of_a_random_model_is_trained(kind: str) -> None:
     """The number of padding (0 and 1) is that of a token of the data, which has a vector and a gradient like others."""
     model = HuggingFace(weights="random", config={"model_type": kind, **SIZES["bert"]})
     network = built(model, classes=3)
-    network(torch.tensor([[0, 1, 2, 3]])).square().sum().backward()  # type: ignore[no-untyped-call]
+    network(torch.tensor([[0, 1, 2, 3]])).square().sum().backward()
     vectors = dict(network.named_parameters())[f"network.{kind}.embeddings.word_embeddings.weight"]
     assert vectors.grad is not None
     assert float(vectors.grad[:4].norm(dim=1).min()) > 0
