@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from fedmem.modalities.modality import Modality
+    from fedmem.training.prefix_store import PrefixStore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +48,8 @@ class Federation:
     data set. `sources` are the rows of the data set that the audit examples come from. `test_rows` (t,) are
     the rows of the test set that `test` has, sorted; None where it has all. `duplicates` finds the duplicates among
     the rows of a client, which it does not train on; None where clients train on all of their rows. `initial_notes` are
-    sentences on where the weights of `model` come from; empty where all are drawn.
+    sentences on where the weights of `model` come from; empty where all are drawn. `prefix` has the outputs of the
+    frozen part of `model` by row, where they are worth storing; it follows from the other parts.
     """
 
     store: Examples
@@ -81,6 +83,7 @@ class Federation:
     test_rows: IntArray | None = None
     duplicates: Duplicates | None = None
     initial_notes: tuple[str, ...] = ()
+    prefix: PrefixStore | None = None
 
     @property
     def num_clients(self) -> int:
@@ -192,7 +195,7 @@ def _digest(value: Any, known: dict[int, bytes]) -> bytes:
 def _parts_of(value: Any) -> list[tuple[str, Any]]:
     """The named parts of a record, a mapping or a sequence of records; none for any other value."""
     if isinstance(value, Federation):
-        parts = {part.name: getattr(value, part.name) for part in fields(value) if part.name != "model"}
+        parts = {part.name: getattr(value, part.name) for part in fields(value) if part.name not in ("model", "prefix")}
         # a later field, left out at its default so that stored hashes stay
         parts = {name: part for name, part in parts.items() if name != "duplicates" or part is not None}
         return list({**parts, "base": Ragged.of(value.base)}.items())

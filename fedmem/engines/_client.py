@@ -73,9 +73,7 @@ def _client_process(text: str) -> _ClientProcess:
         federation=federation,
         digest=digest(federation),
         work=LocalWork(federation, scenario.client, scenario.seed, shared_batches=scenario.batches == "shared"),
-        executor=OneByOne(
-            federation.model, scenario.client, federation.store, client_settings(scenario, federation.mode)
-        ),
+        executor=OneByOne(federation.model, scenario.client, federation.store, client_settings(scenario, federation)),
     )
 
 

@@ -10,11 +10,14 @@ from fedmem.training.defence_pipeline import DefencePipeline
 from fedmem.training.executor import Settings
 
 if TYPE_CHECKING:
+    from fedmem.contracts.federation import Federation
     from fedmem.scenario.scenario import Scenario
 
 
-def client_settings(scenario: Scenario, mode: TrainingMode | None = None) -> Settings:
-    """Everything that numbers depend on: the defences on the way out of a client, the seed, and the training mode.
+def client_settings(scenario: Scenario, federation: Federation | None = None) -> Settings:
+    """Everything that numbers depend on: the defences on the way out of a client, the seed, the training mode and the
+    stored outputs of a frozen prefix.
+
 
     The rest of the settings are defaults, which the caller may replace.
     """
@@ -22,6 +25,7 @@ def client_settings(scenario: Scenario, mode: TrainingMode | None = None) -> Set
     return Settings(
         defences=pipeline,
         seed=scenario.seed,
-        mode=mode or TrainingMode(),
+        mode=TrainingMode() if federation is None else federation.mode,
         shared_draws=scenario.batches == "shared",
+        prefix=federation.prefix if federation is not None and scenario.speed.cache_prefix == "auto" else None,
     )

@@ -32,7 +32,7 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
     arguments = federation.model, scenario.client, federation.store
     stacks = room.stack_bytes if device == "cpu" or scenario.speed.memory else 0
     settings = replace(
-        client_settings(scenario, federation.mode),
+        client_settings(scenario, federation),
         seconds=scenario.speed.seconds_per_client,
         device=device,
         stack_bytes=stacks,

@@ -34,6 +34,7 @@ from fedmem.federation.initial_weights import initialise, mode_of
 from fedmem.federation.layout import _lay_out, _Plan, _references, _trained_rows, count_rows
 from fedmem.federation.normalisation import warnings_of
 from fedmem.federation.pilot_draws import with_pilot, without_pilot
+from fedmem.federation.prefix import prefix_of
 from fedmem.federation.pretrained import same_data_warnings
 from fedmem.federation.row_budget import make_row_budget, shortages, test_rows_of
 from fedmem.federation.source_rows import source_rows
@@ -125,7 +126,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         sources=sources,
         initial_notes=network_notes(module),
     )
-    whole = _with_duplicates(scenario, whole)
+    whole = replace(_with_duplicates(scenario, whole), prefix=prefix_of(scenario, whole))
     if scenario.central == "shuffled":
         whole = _pool_clients(whole, by_client=False)
     whole = replace(whole, warnings=(*whole.warnings, *warnings_of(whole, scenario.client, scenario.probes)))

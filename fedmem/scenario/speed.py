@@ -36,6 +36,12 @@ class Speed(Section):
     memory: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="gigabytes that training should stay within; stacks are made smaller to fit"
     )
+    cache_prefix: Literal["auto", "off"] = Field(
+        default="auto",
+        description="auto stores, for each row, the outputs of the layers before the first that is trained, where they "
+        "save a quarter of a forward pass and take at most 2 GiB; off computes them again. Numbers are the same but "
+        "for rounding",
+    )
     seconds_per_client: Annotated[float, Field(gt=0, le=10**9)] = Field(
         default=3600.0,
         description="how long the steps of one client may take in a round before the run ends with a message. A stack "

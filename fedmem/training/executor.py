@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.client import ClientAlgorithm, PrivateAlgorithm, client_declaration
@@ -25,7 +26,9 @@ from fedmem.modalities.loss import UNASKED
 from fedmem.modalities.text.language_model import CausalModel, causal
 from fedmem.training.client_work import Task, TrainedClient, TrainedWork, Work
 from fedmem.training.defence_pipeline import DefencePipeline
+from fedmem.training.frozen_prefix import Continued
 from fedmem.training.per_example import Noise
+from fedmem.training.prefix_store import PrefixStore
 
 STACK_BYTES = 2 << 20
 """Parameters that are stacked at once unless memory is short: a few megabytes stay in the cache of a core."""
@@ -37,6 +40,10 @@ FORWARD_ROWS = 1 << 14
 
 MODELS_AT_ONCE = 32
 """Models whose outputs are held at the same time, at most."""
+
+
+Batch = Tensor | tuple[Tensor, ...]
+"""The inputs of rows; where outputs of a frozen prefix are stored, followed by these."""
 
 
 STACKS = {"cpu": STACK_BYTES, "cuda": 1 << 30}
@@ -56,6 +63,8 @@ class Settings:
         device: Device of torch, such as `cpu` or `cuda`. No number depends on it or on the two sizes below.
         stack_bytes: Memory of one stack of clients; 0 takes what suits the device.
         forward_rows: Rows times models of the largest forward pass.
+        prefix: Outputs of the frozen part of the network by row, from which forward passes start. Clients that clip
+            the gradients of single examples do not use them.
     """
 
     defences: DefencePipeline = field(default_factory=lambda: DefencePipeline((), 0))
@@ -66,6 +75,7 @@ class Settings:
     device: str = "cpu"
     stack_bytes: int = 0
     forward_rows: int = FORWARD_ROWS
+    prefix: PrefixStore | None = None
 
 
 class Executor(Protocol):
@@ -154,6 +164,13 @@ class BaseExecutor(ABC):
         self._inputs = torch.from_numpy(store.inputs).to(self._device)
         self._targets = torch.from_numpy(training_targets(client, store)).to(self._device)
         self._store = store
+        self._prefix: PrefixStore | None = None
+        # positions are those of one store alone
+        if settings.prefix is not None and settings.prefix.store is store and self._private is None:
+            self._prefix = settings.prefix.on(self._model, self._device)
+            self._continued = Continued(self._model, self._prefix.prefix)
+            differs = self._trained is not self._model
+            self._trained_rest = Continued(self._trained, self._prefix.prefix) if differs else self._continued
         self._stack_bytes = settings.stack_bytes or STACKS[self._device.type]
         # a row of a text is one for each place that the model answers at
         self._forward_rows = max(1, settings.forward_rows // math.prod(store.targets.shape[1:]))
@@ -199,10 +216,34 @@ class BaseExecutor(ABC):
         """See `Executor.rows_at_once`."""
         return self._forward_rows
 
-    def _batches(self, inputs: NDArray[np.float32]) -> Iterator[Tensor]:
+    def _batches(self, inputs: NDArray[np.float32]) -> Iterator[Batch]:
         """The inputs, on the device, in pieces that one forward pass of one model takes; at least one piece."""
         for start in range(0, max(1, len(inputs)), self._forward_rows):
-            yield torch.from_numpy(inputs[start : start + self._forward_rows]).to(self._device)
+            piece = inputs[start : start + self._forward_rows]
+            batch = torch.from_numpy(piece).to(self._device)
+            places = None if self._prefix is None else self._prefix.find(piece)
+            if self._prefix is None or places is None:
+                yield batch
+            else:
+                yield batch, *self._prefix.read(torch.from_numpy(places).to(self._device))
+
+    def _with_stored(self, inputs: Tensor, rows: Tensor) -> Batch:
+        """The inputs of these rows of the store, with what is stored of them."""
+        return inputs if self._prefix is None else (inputs, *self._prefix.read(rows))
+
+    def _watched_logits(self, params: Params, batch: Batch) -> Tensor:
+        """The logits of a model as it is watched."""
+        if isinstance(batch, tuple):
+            return self._continued(params, batch[0], batch[1:])
+        logits: Tensor = functional_call(self._model, params, (batch,))
+        return logits
+
+    def _trained_logits(self, params: Params, batch: Batch) -> Tensor:
+        """The logits of a model in training."""
+        if isinstance(batch, tuple):
+            return self._trained_rest(params, batch[0], batch[1:])
+        logits: Tensor = functional_call(self._trained, params, (batch,))
+        return logits
 
     @abstractmethod
     def attempt_all(self, work: Work) -> tuple[TrainedWork | None, dict[int, str]]:

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.client import ClientAlgorithm, ClientState, Outcome
@@ -23,7 +22,7 @@ from fedmem.modalities.loss import mean_loss
 from fedmem.seeding import Streams, seeded_generators
 from fedmem.training.client_work import TrainedWork, Work, pick, stack
 from fedmem.training.defence_pipeline import Place
-from fedmem.training.executor import BaseExecutor, Settings
+from fedmem.training.executor import BaseExecutor, Batch, Settings
 from fedmem.training.own_entries import join_outcome, start_of
 from fedmem.training.per_example import ClippedSums, add_noise, privacy_spent
 
@@ -110,7 +109,7 @@ class OneByOne(BaseExecutor):
         defended = self._defences.apply_defences(sent_part, before_part, draws)
         return {name: defended.get(name, value) for name, value in sent.items()}
 
-    def _forwards_of(self, place: Place, statistics: Params) -> Iterator[Callable[[Params, Tensor, Tensor], Loss]]:
+    def _forwards_of(self, place: Place, statistics: Params) -> Iterator[Callable[[Params, Batch, Tensor], Loss]]:
         """For each step of a client the loss of a batch with its gradients, at parameters, from streams of their own.
 
         Equal calls in one step draw the same numbers.
@@ -122,10 +121,10 @@ class OneByOne(BaseExecutor):
             else None
         )
 
-        def forward(seed: int | None, params: Params, inputs: Tensor, targets: Tensor) -> Loss:
+        def forward(seed: int | None, params: Params, inputs: Batch, targets: Tensor) -> Loss:
             leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
             with nullcontext() if seed is None else seeded_generators(seed):
-                loss = mean_loss(functional_call(self._trained, {**leaves, **statistics}, (inputs,)), targets)
+                loss = mean_loss(self._trained_logits({**leaves, **statistics}, inputs), targets)
                 return loss.detach(), dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
         while True:
@@ -135,7 +134,7 @@ class OneByOne(BaseExecutor):
         self,
         state: ClientState,
         batches: IntArray,
-        forwards: Iterator[Callable[[Params, Tensor, Tensor], Loss]],
+        forwards: Iterator[Callable[[Params, Batch, Tensor], Loss]],
         noise: Iterator[Tensor],
         losses: list[Tensor],
         shares: list[Tensor],
@@ -155,10 +154,12 @@ class OneByOne(BaseExecutor):
                 state = self._client.step(state, _zero_gradient)
                 continue
 
+            batch_inputs = self._with_stored(inputs, rows)
+
             def gradient(
                 params: Params,
-                forward: Callable[[Params, Tensor, Tensor], Loss] = forward,
-                inputs: Tensor = inputs,
+                forward: Callable[[Params, Batch, Tensor], Loss] = forward,
+                inputs: Batch = batch_inputs,
                 targets: Tensor = targets,
             ) -> Params:
                 loss, gradients = forward(params, inputs, targets)
@@ -190,9 +191,7 @@ class OneByOne(BaseExecutor):
         """See `Executor.logits`."""
         with torch.no_grad():
             parts = [
-                torch.stack(
-                    [functional_call(self._model, self._on_device(params), (batch,)) for params in models]
-                ).double()
+                torch.stack([self._watched_logits(self._on_device(params), batch) for params in models]).double()
                 for batch in self._batches(inputs)
             ]
         return torch.cat(parts, dim=1).cpu().numpy()

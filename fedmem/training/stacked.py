@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import groupby
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.client import ClientAlgorithm, ClientState
@@ -23,7 +23,7 @@ from fedmem.contracts.validation import tensors
 from fedmem.guards.guarding import NOT_OURS
 from fedmem.guards.time_limit import Clock, TimeLimitError
 from fedmem.training.client_work import LocalWork, Task, TrainedClient, TrainedWork, Work, stack
-from fedmem.training.executor import BaseExecutor, Settings
+from fedmem.training.executor import BaseExecutor, Batch, Settings
 from fedmem.training.ghost_clipping import Layers
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.per_example import PrivateGradient, privacy_spent
@@ -54,7 +54,7 @@ class Stacked(BaseExecutor):
         self._one_step = Traced(torch.vmap(self._private_step if self._private else self._step))
         self._final = Traced(torch.vmap(self._outcome_parts))
         self._sent = Traced(torch.vmap(self._defences.apply_defences))
-        self._forward = Traced(torch.vmap(self._outputs, in_dims=(0, None)))
+        self._forward = Traced(torch.vmap(self._watched_logits, in_dims=(0, None)))
 
     @property
     def untraced_functions(self) -> Mapping[str, str]:
@@ -221,25 +221,26 @@ class Stacked(BaseExecutor):
         leaves = [value for params in state.values() for value in params.values()]
         for batch in batches:
             clock.check()
-            *leaves, loss = written(*leaves, *self._batch(*batch))
+            *leaves, loss = written(*leaves, *_tensors(self._batch(*batch)))
             losses.append(loss)
         values = iter(leaves)
         return {part: {name: next(values) for name in params} for part, params in state.items()}, losses
 
-    def _batch(self, rows: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    def _batch(self, rows: Tensor, *others: Tensor) -> tuple[Any, ...]:
         """The examples in these rows (T, B), and what else belongs to a step."""
         places = rows.flatten()
         inputs, targets = (
             part.index_select(0, places).view(*rows.shape, *part.shape[1:]) for part in (self._inputs, self._targets)
         )
-        return inputs, targets, *(part.to(self._device) for part in others)
+        return self._with_stored(inputs, rows), targets, *(part.to(self._device) for part in others)
 
-    def _step(self, state: ClientState, inputs: Tensor, targets: Tensor, mask: Tensor) -> tuple[ClientState, Tensor]:
+    def _step(self, state: ClientState, inputs: Batch, targets: Tensor, mask: Tensor) -> tuple[ClientState, Tensor]:
         losses: list[Tensor] = []
 
         def gradient(params: Params) -> Params:
+            parts = inputs if isinstance(inputs, tuple) else (inputs,)
             value, *gradients = StackedGradient.apply(
-                self._outputs, tuple(params), inputs, targets, mask, *params.values()
+                self._outputs, tuple(params), targets, mask, len(parts), *parts, *params.values()
             )  # type: ignore[no-untyped-call]
             losses.append(value)
             return dict(zip(params, gradients, strict=True))
@@ -282,9 +283,14 @@ class Stacked(BaseExecutor):
             ]
         return torch.cat(parts).numpy()
 
-    def _outputs(self, params: Params, batch: Tensor) -> Tensor:
-        outputs: Tensor = functional_call(self._model, params, (batch,))
-        return outputs
+    def _outputs(self, params: Params, batch: Tensor, *stored: Tensor) -> Tensor:
+        return self._trained_logits(params, (batch, *stored) if stored else batch)
+
+
+def _tensors(batch: Sequence[Any]) -> Iterator[Tensor]:
+    """The tensors of a batch, from left to right."""
+    for part in batch:
+        yield from part if isinstance(part, tuple) else (part,)
 
 
 def _of_width(work: Work, width: int) -> Work:

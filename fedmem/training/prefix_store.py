@@ -1,0 +1,134 @@
+"""Outputs of the frozen prefix of a network, computed once for each row and shared by clients, runs and processes."""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from fedmem.contracts.arrays import IntArray
+from fedmem.contracts.data import Examples
+from fedmem.errors import RunError
+from fedmem.training.frozen_prefix import FrozenPrefix, OutputsChangedError, stored_outputs
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+BLOCK = 32
+"""Rows of one forward pass that fills the store. Always as many, so that the size of the store changes no bit."""
+
+STORED_BYTES = 2 << 30
+"""Nothing is stored where the outputs of all rows take more. No machine or budget changes this, nor does it results."""
+
+
+class PrefixStore:
+    """The stored outputs of the rows of a federation: those that clients train on, and other sets that are watched.
+
+    Outputs are computed block by block, when a row of a block is read for the first time. The memory is shared with
+    processes that are forked later, so that each block is computed once, or by two of them to the same bits.
+
+    Guarantees: what is read for a row follows from the network and the sets alone. The order of reading, the number of
+    processes and the memory of the machine change no bit.
+    """
+
+    def __init__(
+        self,
+        prefix: FrozenPrefix,
+        model: nn.Module,
+        store: Examples,
+        others: Sequence[NDArray[np.float32]] = (),
+        device: torch.device | None = None,
+    ) -> None:
+        self.prefix = prefix
+        self.store = store
+        self._model = model
+        self._device = device or torch.device("cpu")
+        self._others = tuple(others)
+        self._sets = (store.inputs, *self._others)
+        self._starts = np.cumsum([0, *map(len, self._sets)])
+        rows = int(self._starts[-1])
+        self._blocks = -(-rows // BLOCK)
+        self._parts = tuple(
+            _zeros((self._blocks * BLOCK, *shape), dtype, self._device) for shape, dtype in prefix.parts
+        )
+        self._filled = _zeros((max(1, self._blocks),), torch.uint8, torch.device("cpu")).numpy()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the outputs of all rows."""
+        return self._blocks * BLOCK * self.prefix.row_bytes
+
+    def on(self, model: nn.Module, device: torch.device) -> PrefixStore:
+        """This store, or one of its own for a network on another device."""
+        if device == self._device:
+            return self
+        return PrefixStore(self.prefix, model, self.store, self._others, device)
+
+    def read(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """The outputs (…, shape of a row) of rows (…) of the store, counted through all sets; copies.
+
+        Errors: `RunError` where a value that trial passes found to be the same for all rows is not.
+        """
+        places = rows.flatten()
+        blocks = np.unique(places.cpu().numpy() // BLOCK)
+        for block in blocks[self._filled[blocks] == 0].tolist():
+            self._fill(block)
+        return tuple(part.index_select(0, places).view(*rows.shape, *part.shape[1:]) for part in self._parts)
+
+    def find(self, inputs: NDArray[np.float32]) -> IntArray | None:
+        """(n,) the places of these rows by their content; None unless all are there.
+
+        Rows of other content, such as noisy copies, are therefore never taken for stored ones.
+        """
+        like = self.store.inputs
+        if not len(inputs) or inputs.shape[1:] != like.shape[1:] or inputs.dtype != like.dtype:
+            return None
+        places = np.empty(len(inputs), dtype=np.int64)
+        for i, row in enumerate(np.ascontiguousarray(inputs)):
+            place = self._places.get(hash(row.tobytes()), -1)
+            if place < 0 or row.tobytes() != self._row(place).tobytes():
+                return None
+            places[i] = place
+        return places
+
+    @cached_property
+    def _places(self) -> dict[int, int]:
+        """The first place of each content, by its hash."""
+        places: dict[int, int] = {}
+        for start, rows in zip(self._starts.tolist(), self._sets, strict=False):
+            for i, row in enumerate(np.ascontiguousarray(rows)):
+                places.setdefault(hash(row.tobytes()), start + i)
+        return places
+
+    def _row(self, place: int) -> NDArray[np.float32]:
+        which = int(np.searchsorted(self._starts, place, side="right")) - 1
+        row: NDArray[np.float32] = self._sets[which][place - self._starts[which]]
+        return row
+
+    def _fill(self, block: int) -> None:
+        last = int(self._starts[-1]) - 1
+        rows = np.stack([self._row(min(place, last)) for place in range(block * BLOCK, (block + 1) * BLOCK)])
+        try:
+            outputs = stored_outputs(self._model, self.prefix, torch.from_numpy(rows).to(self._device))
+        except OutputsChangedError as error:
+            raise RunError(
+                f"the outputs of {error} were the same for all rows in trial passes, and are not now, so that they "
+                "cannot be stored; write speed: {cache_prefix: off}"
+            ) from error
+        for part, values in zip(self._parts, outputs, strict=True):
+            part[block * BLOCK : (block + 1) * BLOCK] = values
+        self._filled[block] = 1
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros, on the processor in memory that forked processes share; what is never written takes none."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    count = int(np.prod(shape, dtype=np.int64))
+    size = count * torch.empty((), dtype=dtype).element_size()
+    return torch.frombuffer(mmap.mmap(-1, max(1, size)), dtype=dtype, count=count).view(shape)
