@@ -69,6 +69,8 @@ def play(match: Match, repetitions: int, *, peers: bool) -> tuple[list[Result], 
         remarks += [f"{match.title}: skipped {line}" for line in skipped]
         if match.title == "attacks":
             remarks += distances(samples)
+        if match.title == "adapters":
+            remarks += same_losses(samples)
         if match.title == "secrets":
             remarks += ranks(samples)
         if match.workload is not None and match.title != "W4":
@@ -135,6 +137,17 @@ def ranks(samples: Samples) -> list[str]:
     if len(found) != 1:
         raise SystemExit(f"secrets: ranks differ: {sorted(found)}; they do not do the same work")
     return [f"secrets: both rank the secret that was learnt and {len(found.pop()) - 1} others alike"]
+
+
+def same_losses(samples: Samples) -> list[str]:
+    """The losses that both ways end with. Errors: `SystemExit` if they differ by more than rounding."""
+    own, loop = (measured[-1].trained.params for measured in samples.values())
+    ways = [name for name in own if name.startswith("loss, ")]
+    apart = max(abs(float(own[way] - loop[way])) for way in ways)
+    if apart > TOLERANCE:
+        raise SystemExit(f"adapters: losses differ by {apart:.0e}; they do not do the same work")
+    ends = ", ".join(f"{way.removeprefix('loss, ')} {float(own[way]):.4f}" for way in ways)
+    return [f"adapters: fedmem and the plain loop end with losses that differ by {apart:.0e}: {ends}"]
 
 
 def distance(one: Arrays, two: Arrays) -> float:

@@ -37,6 +37,7 @@ def matches(*, peers: bool, quick: bool) -> list[Match]:
         _attacks(peers=peers),
         _secrets(),
         _evidence(quick=quick),
+        _adapters(),
         _compare(settings=2 if quick else 8, seeds=2 if quick else 5),
     ]
 
@@ -265,6 +266,34 @@ def _evidence(*, quick: bool) -> Match:
             ),
         ]
     return Match(title="evidence", workload=None, contenders=contenders, figures=figures)
+
+
+def _adapters() -> Match:
+    """32 federations over one base: relative to one full fine-tuning of it, and to loops with peft."""
+    own, plain = (
+        Contender(name=f"{who}, adapters", module="benchmarks.adapters", arguments=(who,), wants_plan=False)
+        for who in ("ours", "plain")
+    )
+    figures = []
+    for way, text, aim in (
+        ("every block", "adapters in every block", 16.0),
+        ("last block", "adapters in the last block", 4.0),
+        ("head", "the head alone", 4.0),
+    ):
+        bank = own.name, f"seconds, {way}"
+        for full, which in ((own, "fedmem"), (plain, "a plain loop")):
+            figures.append(
+                Row(
+                    workload="adapters",
+                    text=f"32 federations of MiniLM, {text}: over one full fine-tuning by {which}",
+                    value=rows.within(bank, (full.name, "seconds, full")),
+                    target=aim,
+                    better="below",
+                )
+            )
+        loop = rows.within((plain.name, f"seconds, {way}"), bank)
+        figures.append(_row("adapters", f"32 federations of MiniLM, {text}: 32 plain loops with peft", loop))
+    return Match(title="adapters", workload=None, contenders=[own, plain], figures=figures)
 
 
 def _part(text: str, value: rows.Value, target: float | None) -> Row:

@@ -145,6 +145,16 @@ def whole(names: Sequence[str], own: str, times: int = 1) -> Value:
     return value
 
 
+def within(one: tuple[str, str], two: tuple[str, str]) -> Value:
+    """Something that a contender measured over something that the same or another one measured."""
+
+    def value(samples: Samples, i: int) -> float:
+        above, below = (float(samples[name][i].trained.params[what]) for name, what in (one, two))
+        return above / below
+
+    return value
+
+
 def itself(name: str) -> Value:
     """The value of a contender, which is a share already."""
     return lambda samples, i: samples[name][i].trained.value

@@ -19,16 +19,21 @@ from torch import Tensor, nn
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.client import ClientAlgorithm, ClientState
 from fedmem.contracts.data import Examples
-from fedmem.contracts.validation import tensors
+from fedmem.contracts.validation import count_of, tensors
 from fedmem.guards.guarding import NOT_OURS
 from fedmem.guards.time_limit import Clock, TimeLimitError
 from fedmem.training.client_work import LocalWork, Task, TrainedClient, TrainedWork, Work, stack
 from fedmem.training.executor import BaseExecutor, Batch, Settings
+from fedmem.training.frozen_prefix import count_operations
 from fedmem.training.ghost_clipping import Layers
+from fedmem.training.model_checks import parameters_kept
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.per_example import PrivateGradient, privacy_spent
 from fedmem.training.stacked_gradient import StackedGradient
 from fedmem.training.tracing import Traced
+
+TRACED_OPERATIONS = 1e8
+"""Steps of networks with frozen parameters are traced below so many operations in the forward pass of a batch."""
 
 __all__ = ["LocalWork", "OneByOne", "Stacked", "Task", "TrainedClient", "TrainedWork", "Work", "stack"]
 
@@ -49,12 +54,13 @@ class Stacked(BaseExecutor):
         self, model: nn.Module, client: ClientAlgorithm, store: Examples, settings: Settings | None = None
     ) -> None:
         super().__init__(model, client, store, settings)
+        reason = self._reason_not_to_trace()
         self._init = Traced(torch.vmap(self._client.init))
         self._layers = Layers.of(self._model, self._inputs[:2]) if self._private else None
-        self._one_step = Traced(torch.vmap(self._private_step if self._private else self._step))
+        self._one_step = Traced(torch.vmap(self._private_step if self._private else self._step), reason)
         self._final = Traced(torch.vmap(self._outcome_parts))
         self._sent = Traced(torch.vmap(self._defences.apply_defences))
-        self._forward = Traced(torch.vmap(self._watched_logits, in_dims=(0, None)))
+        self._forward = Traced(torch.vmap(self._watched_logits, in_dims=(0, None)), reason)
 
     @property
     def untraced_functions(self) -> Mapping[str, str]:
@@ -67,6 +73,23 @@ class Stacked(BaseExecutor):
             "model": self._forward,
         }
         return {name: function.reason for name, function in functions.items() if function.reason is not None}
+
+    def _reason_not_to_trace(self) -> str | None:
+        """Why steps are not traced. Only networks with frozen parameters are so large that it would not pay.
+
+        Tracing calls a step about ten times. It then saves the Python calls of each step, which a large network hides.
+        The reason follows from one client, so that the size of a stack changes no bit.
+        """
+        if self._private is not None or all(value.requires_grad for value in self._model.parameters()):
+            return None
+        with parameters_kept(self._model):
+            whole = count_operations(lambda: self._model(self._inputs[:1]))
+        of_row = whole if self._prefix is None else self._prefix.prefix.operations[1]
+        with self._guard("batch_size") as guard:
+            rows = count_of(guard, self._client.batch_size)
+        if of_row * rows < TRACED_OPERATIONS:
+            return None
+        return f"a batch takes {of_row * rows:.1e} operations, so that tracing a step costs more than it saves"
 
     def train_all(self, work: Work) -> TrainedWork:
         """See `Executor.train_all`."""

@@ -26,18 +26,20 @@ class Traced:
     - the same values as the function itself but for rounding (`_tidy`). When it is first traced, the outcome is
       compared, and where it differs no trace is used;
     - the same bits in every call with the same tensors, the first included;
-    - a function that cannot be traced is called as it is, and `reason` says why.
+    - a function that cannot be traced, or shall not be because of a `reason`, is called as it is, and `reason` says
+      why.
 
     >>> double = Traced(lambda given: {"y": given["x"] * 2})
     >>> [double({"x": torch.ones(1)})["y"].item() for _ in range(3)], double.count
     ([2.0, 2.0, 2.0], 1)
     """
 
-    def __init__(self, function: Callable[..., Any]) -> None:
+    def __init__(self, function: Callable[..., Any], reason: str | None = None) -> None:
         self._function = function
+        self._is_traced = reason is None
         self._written: dict[Key, _WrittenStep | None] = {}
         self._sound: dict[Layout, bool] = {}
-        self.reason: str | None = None
+        self.reason = reason
         """Why the function was called as it is, the first time that it could not be traced; None if it always could."""
 
     @property
@@ -62,6 +64,8 @@ class Traced:
 
     def __call__(self, *arguments: Tree) -> Any:
         """The value of the function."""
+        if not self._is_traced:
+            return self._function(*arguments)
         leaves: list[Tensor] = []
         layout = _layout(arguments, leaves)
         key = _key(layout, leaves)
