@@ -131,7 +131,11 @@ def _model(federation: Federation) -> str:
     frozen_text = f" and {frozen:,} frozen ones" if frozen else ""
     frozen_text += f" and {statistics:,} running statistics" if statistics else ""
     shown = ", ".join(layers[:8]) + (f" and {len(layers) - 8} more" if len(layers) > 8 else "")
-    return f"{type(federation.model).__name__}, {count:,} parameters{frozen_text}; layers: {shown}"
+    stored = ""
+    if federation.prefix is not None:
+        size, share = bytes_text(federation.prefix.nbytes), federation.prefix.prefix.saved_share
+        stored = f"; {size} of outputs of frozen layers, stored by row, save {share:.0%} of a forward pass"
+    return f"{type(federation.model).__name__}, {count:,} parameters{frozen_text}; layers: {shown}{stored}"
 
 
 def _population(run_plan: Plan) -> Iterator[tuple[str, str]]:

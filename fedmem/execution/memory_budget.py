@@ -167,13 +167,14 @@ def _too_much(needs: MemoryNeeds, room: MemoryLimits, budget: float) -> Problem:
     )
     remedies = {
         "data": "fewer rows or references",
+        "outputs of frozen layers": "speed.cache_prefix: off",
         "models of one round": "a smaller cohort (sampler) or model" + " or observe.levels: [global]" * needs.watched,
         "clients in training": "a smaller client.batch_size or model",
         "kept from round to round": "fewer clients, a smaller model, or another strategy or client",
         "models looked at": "a smaller model",
         "evidence": "fewer observed rounds, a smaller test set or population",
     }
-    main_remedy = max(remedies, key=lambda name: training[name])
+    main_remedy = max(remedies, key=lambda name: training.get(name, 0))
     min_budget = -(-sum(training.values()) // 10**8) / 10
     return Problem(
         path="speed.memory",

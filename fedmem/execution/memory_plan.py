@@ -22,7 +22,9 @@ from fedmem.results.evidence_table import IN_MEMORY
 from fedmem.training.executor import MODELS_AT_ONCE
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
 
     from fedmem.contracts.data import Examples
     from fedmem.contracts.federation import Federation
@@ -75,6 +77,7 @@ class MemoryNeeds:
     or rule, and `sums` how many sums are formed of a cohort. `example_gradients` are the gradients of single
     examples of one client in training. `tables` is what a strategy keeps of one run, and `remembered` what its
     clients remember. `max_rows` are the rows of the client with most. `frozen` is what no client trains, once.
+    `stored` are the outputs of frozen layers that are stored by row; `saved` is then what the other layers leave.
     """
 
     runs: int
@@ -101,6 +104,7 @@ class MemoryNeeds:
     max_rows: int = 0
     in_files: int = 0
     frozen: int = 0
+    stored: int = 0
 
 
 def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> MemoryNeeds:
@@ -111,7 +115,7 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> MemoryN
     times = scenario.runs / max(1, min(scenario.runs, federation.audit.runs))  # a plan may look at some runs alone
     lists = round((federation.replacement.nbytes + federation.audit.is_in.nbytes) * times) + 8 * len(federation.store)
     model = sum(value.numel() * value.element_size() for value in federation.initial.values())
-    saved, wide = forward_bytes(federation.model, federation.store.inputs[:1])
+    saved, wide, stored = _forward_needs(federation)
     sizes = [len(part) for part in sets] + [scenario.references] * bool(families)
     return MemoryNeeds(
         runs=scenario.runs,
@@ -141,6 +145,7 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> MemoryN
         max_rows=_max_rows(federation),
         in_files=_in_files(scenario, federation, cohort),
         frozen=_frozen(federation) // 3,
+        stored=stored,
     )
 
 
@@ -243,10 +248,30 @@ def _estimates(scenario: Scenario, federation: Federation, cohort: int) -> int:
     return max(gathered + deals, TABLE * largest)
 
 
-def forward_bytes(model: nn.Module, inputs: NDArray[np.float32]) -> tuple[int, int]:
+def _forward_needs(federation: Federation) -> tuple[int, int, int]:
+    """`saved`, `wide` and `stored`. Rows without stored outputs are watched too, so that `wide` is of all layers."""
+    inputs = federation.store.inputs[:1]
+    saved, wide = forward_bytes(federation.model, inputs)
+    if federation.prefix is None:
+        return saved, wide, 0
+    import torch
+
+    from fedmem.training.frozen_prefix import Continued
+
+    prefix = federation.prefix.prefix
+    continued = Continued(federation.model, prefix)
+    outputs = [torch.zeros((1, *shape), dtype=dtype) for shape, dtype in prefix.parts]
+    saved, _ = forward_bytes(continued.network, inputs, lambda rows: continued({}, rows, outputs))
+    return saved, wide, federation.prefix.nbytes
+
+
+def forward_bytes(
+    model: nn.Module, inputs: NDArray[np.float32], forward: Callable[[Tensor], Tensor] | None = None
+) -> tuple[int, int]:
     """Bytes that a forward pass of these inputs keeps for a backward pass, and bytes at once without one.
 
-    The first are all that autograd saves but the parameters; the second the largest input and output of a layer.
+    The first are all that autograd saves but the parameters; the second the largest input and output of a layer. The
+    pass is `forward`, by default that of the model.
 
     >>> from torch import nn
     >>> forward_bytes(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), np.zeros((1, 4), np.float32))
@@ -272,7 +297,7 @@ def forward_bytes(model: nn.Module, inputs: NDArray[np.float32]) -> tuple[int, i
     try:
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
             # what is saved is freed with the outputs, and its place must not be taken meanwhile
-            outputs = model(torch.from_numpy(np.array(inputs)))
+            outputs = (forward or model)(torch.from_numpy(np.array(inputs)))
             del outputs
     finally:
         for hook in hooks:
@@ -301,6 +326,8 @@ def phases(needs: MemoryNeeds, room: MemoryLimits) -> dict[str, dict[str, int]]:
         training["workers"] = room.workers * WORKER
     libraries = LIBRARIES + STACKING * needs.stackable
     constant = {"Python and its libraries": libraries, "data": needs.data}
+    if needs.stored:
+        constant["outputs of frozen layers"] = needs.stored
     return {
         "laying out": {
             "Python and its libraries": EARLY,

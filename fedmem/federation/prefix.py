@@ -28,8 +28,8 @@ def prefix_of(scenario: Scenario, federation: Federation) -> PrefixStore | None:
         return None
     import torch
 
-    from fedmem.training.frozen_prefix import ROWS, find_prefix
     from fedmem.training.prefix_store import STORED_BYTES, PrefixStore
+    from fedmem.training.prefix_trials import ROWS, find_prefix
 
     store = federation.store
     chosen = np.unique(np.linspace(0, len(store) - 1, TRIAL_ROWS).astype(int))

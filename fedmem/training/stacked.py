@@ -24,10 +24,10 @@ from fedmem.guards.guarding import NOT_OURS
 from fedmem.guards.time_limit import Clock, TimeLimitError
 from fedmem.training.client_work import LocalWork, Task, TrainedClient, TrainedWork, Work, stack
 from fedmem.training.executor import BaseExecutor, Batch, Settings
-from fedmem.training.frozen_prefix import count_operations
 from fedmem.training.ghost_clipping import Layers
 from fedmem.training.model_checks import parameters_kept
 from fedmem.training.one_by_one import OneByOne
+from fedmem.training.operations import count_operations
 from fedmem.training.per_example import PrivateGradient, privacy_spent
 from fedmem.training.stacked_gradient import StackedGradient
 from fedmem.training.tracing import Traced
