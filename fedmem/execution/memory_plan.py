@@ -22,9 +22,7 @@ from fedmem.results.evidence_table import IN_MEMORY
 from fedmem.training.executor import MODELS_AT_ONCE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from torch import Tensor, nn
+    from torch import nn
 
     from fedmem.contracts.data import Examples
     from fedmem.contracts.federation import Federation
@@ -69,7 +67,7 @@ class MemoryNeeds:
 
     `data` are the rows of a federation and the frozen part of its network. `source` are the rows of the data set
     that it was built from. `drafts` is what the largest family of references takes while it is made. `model` are
-    the parameters of one model, and `row` is one input. `saved` is what a forward pass of one row leaves for the
+    the parameters of one model, and `row` is one input, with what is stored of it. `saved` is what a forward pass of one row leaves for the
     backward pass, `wide` what it takes at once without one. `classes` are outputs. `cohort` is the largest cohort
     of a run, and `examples` the largest set that models are asked about. `batch` is in rows. `evidence` is what one
     run leaves, of which `in_files` is read from files after its shard is trained. `estimates` is what estimating and
@@ -77,7 +75,7 @@ class MemoryNeeds:
     or rule, and `sums` how many sums are formed of a cohort. `example_gradients` are the gradients of single
     examples of one client in training. `tables` is what a strategy keeps of one run, and `remembered` what its
     clients remember. `max_rows` are the rows of the client with most. `frozen` is what no client trains, once.
-    `stored` are the outputs of frozen layers that are stored by row; `saved` is then what the other layers leave.
+    `stored` are the outputs of frozen layers that are stored by row.
     """
 
     runs: int
@@ -115,7 +113,8 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> MemoryN
     times = scenario.runs / max(1, min(scenario.runs, federation.audit.runs))  # a plan may look at some runs alone
     lists = round((federation.replacement.nbytes + federation.audit.is_in.nbytes) * times) + 8 * len(federation.store)
     model = sum(value.numel() * value.element_size() for value in federation.initial.values())
-    saved, wide, stored = _forward_needs(federation)
+    saved, wide = forward_bytes(federation.model, federation.store.inputs[:1])
+    prefix = federation.prefix
     sizes = [len(part) for part in sets] + [scenario.references] * bool(families)
     return MemoryNeeds(
         runs=scenario.runs,
@@ -125,7 +124,7 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> MemoryN
         # made in double precision, clipped and copied
         drafts=3 * max(families, default=0),
         model=model,
-        row=int(federation.store.inputs[:1].nbytes),
+        row=int(federation.store.inputs[:1].nbytes) + (0 if prefix is None else prefix.prefix.row_bytes),
         saved=saved,
         wide=wide,
         classes=federation.num_classes,
@@ -145,7 +144,7 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> MemoryN
         max_rows=_max_rows(federation),
         in_files=_in_files(scenario, federation, cohort),
         frozen=_frozen(federation) // 3,
-        stored=stored,
+        stored=0 if prefix is None else prefix.nbytes,
     )
 
 
@@ -248,30 +247,10 @@ def _estimates(scenario: Scenario, federation: Federation, cohort: int) -> int:
     return max(gathered + deals, TABLE * largest)
 
 
-def _forward_needs(federation: Federation) -> tuple[int, int, int]:
-    """`saved`, `wide` and `stored`. Rows without stored outputs are watched too, so that `wide` is of all layers."""
-    inputs = federation.store.inputs[:1]
-    saved, wide = forward_bytes(federation.model, inputs)
-    if federation.prefix is None:
-        return saved, wide, 0
-    import torch
-
-    from fedmem.training.frozen_prefix import Continued
-
-    prefix = federation.prefix.prefix
-    continued = Continued(federation.model, prefix)
-    outputs = [torch.zeros((1, *shape), dtype=dtype) for shape, dtype in prefix.parts]
-    saved, _ = forward_bytes(continued.network, inputs, lambda rows: continued({}, rows, outputs))
-    return saved, wide, federation.prefix.nbytes
-
-
-def forward_bytes(
-    model: nn.Module, inputs: NDArray[np.float32], forward: Callable[[Tensor], Tensor] | None = None
-) -> tuple[int, int]:
+def forward_bytes(model: nn.Module, inputs: NDArray[np.float32]) -> tuple[int, int]:
     """Bytes that a forward pass of these inputs keeps for a backward pass, and bytes at once without one.
 
-    The first are all that autograd saves but the parameters; the second the largest input and output of a layer. The
-    pass is `forward`, by default that of the model.
+    The first are all that autograd saves but the parameters; the second the largest input and output of a layer.
 
     >>> from torch import nn
     >>> forward_bytes(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), np.zeros((1, 4), np.float32))
@@ -297,7 +276,7 @@ def forward_bytes(
     try:
         with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
             # what is saved is freed with the outputs, and its place must not be taken meanwhile
-            outputs = (forward or model)(torch.from_numpy(np.array(inputs)))
+            outputs = model(torch.from_numpy(np.array(inputs)))
             del outputs
     finally:
         for hook in hooks:

@@ -13,6 +13,7 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_flatten
 
 from fedmem.contracts.arrays import Params
+from fedmem.contracts.model import trained_parameters
 from fedmem.contracts.training_mode import TrainingMode, training_copy
 from fedmem.seeding import seeded_generators
 from fedmem.training.frozen_prefix import Continued, FrozenPrefix, Leaf, Replaced, is_same, stored_outputs
@@ -118,9 +119,10 @@ def _record(model: nn.Module, params: Params, rows: Tensor, *, gradients: bool =
     hooks = [part.register_forward_hook(partial(note, name)) for name, part in model.named_modules() if name]
     try:
         with torch.set_grad_enabled(gradients):
+            trained = trained_parameters(model) if gradients else {}
             leaves = {
                 # a copy, since running statistics are written in place
-                name: value.detach().clone().requires_grad_(gradients and value.is_floating_point())
+                name: value.detach().clone().requires_grad_(name in trained)
                 for name, value in params.items()
             }
             logits = functional_call(model, leaves, (rows,)).detach()

@@ -1,0 +1,128 @@
+"""Networks with frozen and trained parts, and what a trial finds of them."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fedmem.contracts.arrays import Params
+from fedmem.contracts.model import trained_parameters
+from fedmem.contracts.training_mode import TrainingMode, running_statistics
+from fedmem.training.frozen_prefix import FrozenPrefix
+from fedmem.training.prefix_trials import find_prefix
+
+WIDTH, CLASSES = 8, 3
+
+
+def linear(out: int = WIDTH, *, trained: bool = False) -> nn.Linear:
+    layer = nn.Linear(WIDTH, out)
+    return layer.requires_grad_(trained)
+
+
+def head() -> nn.Linear:
+    return linear(CLASSES, trained=True)
+
+
+class Adapted(nn.Module):
+    """A frozen layer with an adapter, whose second factor is zero at first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.base = linear()
+        self.a, self.b = nn.Parameter(torch.randn(2, WIDTH)), nn.Parameter(torch.zeros(WIDTH, 2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.base(x) + x @ self.a.T @ self.b.T
+        return y
+
+
+class Cut(nn.Module):
+    """A trained layer through which no gradient flows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = linear(trained=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.layer(x).detach()
+        return y
+
+
+class Jitter(nn.Module):
+    """An augmentation that draws from a generator of its own, in evaluation mode too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rng = np.random.default_rng(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + float(self.rng.normal())
+
+
+class Skip(nn.Module):
+    """The first of two frozen layers is read again at the end."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.head = linear(), linear(), head()
+
+    def forward(self, x: Tensor) -> Tensor:
+        early = self.one(x)
+        y: Tensor = self.head(self.two(early) + early)
+        return y
+
+
+class Twice(nn.Module):
+    """A frozen layer that is called twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.head = linear(), head()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(self.layer(self.layer(x)))
+        return y
+
+
+class Sideways(nn.Module):
+    """Rows are the second axis of the frozen output."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.T
+
+
+class Turned(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.turn, self.head = linear(), Sideways(), head()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(self.turn(self.one(x)).T)
+        return y
+
+
+class InPlace(nn.Module):
+    """Writes into the output of a frozen layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.head = linear(), head()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.head(self.one(x).mul_(2.0))
+        return y
+
+
+def inputs(count: int = 9, seed: int = 0) -> Tensor:
+    return torch.randn(count, WIDTH, generator=torch.Generator().manual_seed(seed))
+
+
+def initial(model: nn.Module, mode: TrainingMode) -> Params:
+    trained = {name: value.detach().clone() for name, value in trained_parameters(model).items()}
+    return trained | {n: v.clone() for n, v in running_statistics(model).items() if n in mode.statistics}
+
+
+def found(model: nn.Module, mode: TrainingMode | None = None) -> FrozenPrefix | None:
+    mode = mode or TrainingMode()
+    return find_prefix(model, initial(model, mode), inputs(), mode)
