@@ -30,8 +30,8 @@ from fedmem.training.client_work import LocalWork
 
 RUNS, ROUNDS, CLIENTS, RATE = 32, 2, 2, 0.1
 
-PLAIN_RUNS = 2
-"""Federations that the plain loop trains; it takes as long for each."""
+PLAIN_RUNS = 1
+"""Federations that the plain loop trains of each bank; it takes as long for each."""
 
 BLOCK = "layer.5.attention.self"
 
@@ -72,7 +72,7 @@ def scenario_of(way: str, runs: int, rounds: int = ROUNDS, seed: int = 0) -> Sce
 
 
 def ours() -> Trained:
-    """Seconds of one full fine-tuning and of each bank, and the losses that the first federation of each ends with."""
+    """Seconds of one full fine-tuning and of each bank, and what the first federation of each ends with."""
     measured: dict[str, Any] = {}
     for way in WAYS:
         runs = 1 if way == "full" else RUNS
@@ -83,8 +83,15 @@ def ours() -> Trained:
         started = time.process_time()
         bank = simulate(scenario, federation, watch=False)
         measured[f"seconds, {way}"] = time.process_time() - started
-        measured[f"loss, {way}"] = _loss(federation, bank.params[0])
+        measured |= _end(way, federation, bank.params[0])
     return Trained(params={name: np.array(value) for name, value in measured.items()}, value=0.0)
+
+
+def _end(way: str, federation: Federation, params: Mapping[str, torch.Tensor]) -> dict[str, Any]:
+    """The loss of the last aggregate, and how far its parameters moved; of a full fine-tuning, those of the head."""
+    names = sorted(name for name in params if way != "full" or "classifier" in name)
+    moved = torch.cat([(params[name] - federation.initial[name]).flatten() for name in names])
+    return {f"loss, {way}": _loss(federation, params), f"moved, {way}": moved.numpy()}
 
 
 def _loss(federation: Federation, params: Mapping[str, torch.Tensor]) -> float:
@@ -97,7 +104,7 @@ def _loss(federation: Federation, params: Mapping[str, torch.Tensor]) -> float:
 
 
 def plain() -> Trained:
-    """The same by loops; seconds of as many federations, and the losses of the first."""
+    """The same by loops; seconds of as many federations, and what the first ends with."""
     measured: dict[str, Any] = {}
     for way in WAYS:
         scenario = scenario_of(way, 1 if way == "full" else RUNS)
@@ -109,7 +116,7 @@ def plain() -> Trained:
         started = time.process_time()
         ends = [_federate(network, names, federation, work, run) for run in range(runs)]
         measured[f"seconds, {way}"] = (time.process_time() - started) * (1 if way == "full" else RUNS / runs)
-        measured[f"loss, {way}"] = _loss(federation, ends[0])
+        measured |= _end(way, federation, ends[0])
     return Trained(params={name: np.array(value) for name, value in measured.items()}, value=0.0)
 
 

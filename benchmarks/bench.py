@@ -70,7 +70,7 @@ def play(match: Match, repetitions: int, *, peers: bool) -> tuple[list[Result], 
         if match.title == "attacks":
             remarks += distances(samples)
         if match.title == "adapters":
-            remarks += same_losses(samples)
+            remarks += same_ends(samples)
         if match.title == "secrets":
             remarks += ranks(samples)
         if match.workload is not None and match.title != "W4":
@@ -139,15 +139,22 @@ def ranks(samples: Samples) -> list[str]:
     return [f"secrets: both rank the secret that was learnt and {len(found.pop()) - 1} others alike"]
 
 
-def same_losses(samples: Samples) -> list[str]:
-    """The losses that both ways end with. Errors: `SystemExit` if they differ by more than rounding."""
+def same_ends(samples: Samples) -> list[str]:
+    """The losses and parameters that both ways end with. Errors: `SystemExit` if they differ by more than rounding."""
+    if len(samples) < 2:
+        return []
     own, loop = (measured[-1].trained.params for measured in samples.values())
-    ways = [name for name in own if name.startswith("loss, ")]
-    apart = max(abs(float(own[way] - loop[way])) for way in ways)
-    if apart > TOLERANCE:
-        raise SystemExit(f"adapters: losses differ by {apart:.0e}; they do not do the same work")
-    ends = ", ".join(f"{way.removeprefix('loss, ')} {float(own[way]):.4f}" for way in ways)
-    return [f"adapters: fedmem and the plain loop end with losses that differ by {apart:.0e}: {ends}"]
+    ways = [name.removeprefix("loss, ") for name in own if name.startswith("loss, ")]
+    apart = max(abs(float(own[f"loss, {way}"] - loop[f"loss, {way}"])) for way in ways)
+    moved = max(float(np.abs(own[f"moved, {way}"] - loop[f"moved, {way}"]).max()) for way in ways)
+    if max(apart, moved) > TOLERANCE:
+        raise SystemExit(f"adapters: losses differ by {apart:.0e}, parameters by {moved:.0e}: not the same work")
+    ends = ", ".join(f"{way} {float(own[f'loss, {way}']):.4f}" for way in ways)
+    most = max(float(np.abs(own[f"moved, {way}"]).max()) for way in ways)
+    return [
+        f"adapters: the losses of fedmem and the plain loop differ by {apart:.0e} ({ends}). Their parameters moved by "
+        f"up to {most:.2g} and differ by {moved:.0e}"
+    ]
 
 
 def distance(one: Arrays, two: Arrays) -> float:

@@ -271,7 +271,13 @@ def _evidence(*, quick: bool) -> Match:
 def _adapters() -> Match:
     """32 federations over one base: relative to one full fine-tuning of it, and to loops with peft."""
     own, plain = (
-        Contender(name=f"{who}, adapters", module="benchmarks.adapters", arguments=(who,), wants_plan=False)
+        Contender(
+            name=f"{who}, adapters",
+            module="benchmarks.adapters",
+            arguments=(who,),
+            essential=False,  # MiniLM has to be fetched first
+            wants_plan=False,
+        )
         for who in ("ours", "plain")
     )
     figures = []

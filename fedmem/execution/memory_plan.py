@@ -65,17 +65,17 @@ The latter is replaced by its next value."""
 class MemoryNeeds:
     """The sizes that memory depends on, in bytes unless stated otherwise.
 
-    `data` are the rows of a federation and the frozen part of its network. `source` are the rows of the data set
-    that it was built from. `drafts` is what the largest family of references takes while it is made. `model` are
-    the parameters of one model, and `row` is one input, with what is stored of it. `saved` is what a forward pass of one row leaves for the
-    backward pass, `wide` what it takes at once without one. `classes` are outputs. `cohort` is the largest cohort
-    of a run, and `examples` the largest set that models are asked about. `batch` is in rows. `evidence` is what one
-    run leaves, of which `in_files` is read from files after its shard is trained. `estimates` is what estimating and
-    writing take in addition to all evidence. `server` is messages
-    or rule, and `sums` how many sums are formed of a cohort. `example_gradients` are the gradients of single
-    examples of one client in training. `tables` is what a strategy keeps of one run, and `remembered` what its
-    clients remember. `max_rows` are the rows of the client with most. `frozen` is what no client trains, once.
-    `stored` are the outputs of frozen layers that are stored by row.
+    `data` are the rows of a federation and the frozen part of its network. `source` are the rows of the data set that
+    it was built from. `drafts` is what the largest family of references takes while it is made. `model` are the
+    parameters of one model, and `row` is one input, with what is stored of it. `saved` is what a forward pass of one
+    row leaves for the backward pass, `wide` what it takes at once without one. `classes` are outputs. `cohort` is the
+    largest cohort of a run, and `examples` the largest set that models are asked about. `batch` is in rows. `evidence`
+    is what one run leaves, of which `in_files` is read from files after its shard is trained. `estimates` is what
+    estimating and writing take in addition to all evidence. `server` is messages or rule, and `sums` how many sums are
+    formed of a cohort. `example_gradients` are the gradients of single examples of one client in training. `tables` is
+    what a strategy keeps of one run, and `remembered` what its clients remember. `max_rows` are the rows of the client
+    with most. `frozen` is what no client trains, once. `stored` are the outputs of frozen layers that are stored by
+    row.
     """
 
     runs: int

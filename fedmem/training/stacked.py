@@ -77,7 +77,7 @@ class Stacked(BaseExecutor):
     def _reason_not_to_trace(self) -> str | None:
         """Why steps are not traced. Only networks with frozen parameters are so large that it would not pay.
 
-        Tracing calls a step about ten times. It then saves the Python calls of each step, which a large network hides.
+        Tracing calls a step about ten times. It then saves the Python calls of each step, few beside a large product.
         The reason follows from one client, so that the size of a stack changes no bit.
         """
         if self._private is not None or all(value.requires_grad for value in self._model.parameters()):
