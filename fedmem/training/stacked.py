@@ -261,9 +261,9 @@ class Stacked(BaseExecutor):
         losses: list[Tensor] = []
 
         def gradient(params: Params) -> Params:
-            parts = inputs if isinstance(inputs, tuple) else (inputs,)
+            rows, *stored = inputs if isinstance(inputs, tuple) else (inputs,)
             value, *gradients = StackedGradient.apply(
-                self._outputs, tuple(params), targets, mask, len(parts), *parts, *params.values()
+                self._outputs, tuple(params), rows, targets, mask, *params.values(), *stored
             )  # type: ignore[no-untyped-call]
             losses.append(value)
             return dict(zip(params, gradients, strict=True))

@@ -29,22 +29,21 @@ class StackedGradient(torch.autograd.Function):
 
     @staticmethod
     def vmap(
-        info: Any, in_dims: Sequence[int | None], outputs: Callable[..., Tensor], names: Sequence[str], *others: Any
+        info: Any, in_dims: Sequence[int | None], outputs: Callable[..., Tensor], names: Sequence[str], *tensors: Tensor
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        """The losses (T,), means over the examples that the mask counts, and the gradients (T, ...)."""
-        targets, mask, count, *tensors = (
-            value
-            if not isinstance(value, Tensor)
-            else value.expand(info.batch_size, *value.shape)
-            if place is None
-            else value.movedim(place, 0)
-            for value, place in zip(others, in_dims[2:], strict=True)
+        """The losses (T,), means over the examples that the mask counts, and the gradients (T, ...).
+
+        The tensors are inputs, targets, mask, a value for each name, and what is stored of the inputs.
+        """
+        inputs, targets, mask, *others = (
+            value.expand(info.batch_size, *value.shape) if place is None else value.movedim(place, 0)
+            for value, place in zip(tensors, in_dims[2:], strict=True)
         )
-        inputs, values = tensors[:count], tensors[count:]
+        values, stored = others[: len(names)], others[len(names) :]
         counts = mask.sum(dim=1).clamp(min=1)
         with torch.enable_grad():
             leaves = [value.detach().requires_grad_() for value in values]
-            raw_logits = torch.vmap(outputs)(dict(zip(names, leaves, strict=True)), *inputs)
+            raw_logits = torch.vmap(outputs)(dict(zip(names, leaves, strict=True)), inputs, *stored)
             logits = raw_logits.detach().requires_grad_()
             likelihoods = log_likelihoods(logits, targets)
             (slopes,) = torch.autograd.grad(_SlopedLoss.apply(likelihoods, -(mask / counts[:, None])), logits)  # type: ignore[no-untyped-call]

@@ -99,6 +99,7 @@ def test_only_what_is_read_is_stored() -> None:
     assert chain.saved_share == pytest.approx(128 / 152)
 
 
+@pytest.mark.slow
 def test_a_network_of_the_package_is_split_at_its_last_block() -> None:
     pytest.importorskip("transformers")
     from fedmem.contracts.model import trained_parameters
