@@ -80,7 +80,7 @@ def _find(model: nn.Module, initial: Params, rows: Tensor, mode: TrainingMode) -
             continued = Continued(model, prefix)(initial, rows[order], outputs)
     except Exception:
         return None
-    return prefix if _close(continued, other_logits) and prefix.saved_share >= MIN_SHARE else None
+    return prefix if _close(continued, other_logits) else None
 
 
 def _moved(params: Params) -> Params:

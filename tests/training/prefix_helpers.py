@@ -49,6 +49,24 @@ class Cut(nn.Module):
         return y
 
 
+class Silent(nn.Module):
+    """A trained layer whose outputs do not change until its parameters have moved far."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = linear(trained=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.layer(x) - 1e6)
+
+
+class Centred(nn.Module):
+    """Mixes the rows of a batch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x - x.mean(dim=0)
+
+
 class Jitter(nn.Module):
     """An augmentation that draws from a generator of its own, in evaluation mode too."""
 

@@ -12,9 +12,11 @@ from fedmem.contracts.training_mode import TrainingMode
 from fedmem.training.frozen_prefix import Continued, stored_outputs
 from tests.training.prefix_helpers import (
     Adapted,
+    Centred,
     Cut,
     InPlace,
     Jitter,
+    Silent,
     Skip,
     Turned,
     Twice,
@@ -38,6 +40,8 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], TrainingMode, list[str] | Non
     "an adapter first": (lambda: nn.Sequential(Adapted(), linear(), head()), TrainingMode(), ["0.base"]),
     "a trained layer first": (lambda: nn.Sequential(linear(trained=True), linear(), head()), TrainingMode(), None),
     "a cut gradient first": (lambda: nn.Sequential(Cut(), linear(), head()), TrainingMode(), None),
+    "a silent layer first": (lambda: nn.Sequential(Silent(), linear(), head()), TrainingMode(), None),
+    "rows that mix": (lambda: nn.Sequential(linear(), Centred(), linear(), head()), TrainingMode(), ["0"]),
     "dropout first": (lambda: nn.Sequential(nn.Dropout(), linear(), head()), DRAWS, None),
     "dropout after it": (lambda: nn.Sequential(linear(), nn.Dropout(), head()), DRAWS, ["0"]),
     "an augmentation first": (lambda: nn.Sequential(Jitter(), linear(), head()), TrainingMode(), None),
