@@ -172,7 +172,7 @@ def _federate(
                 mask = tokens >= 0
                 logits = network(input_ids=tokens.clamp(min=0), attention_mask=mask.long()).logits
                 optimiser.zero_grad()
-                torch.nn.functional.cross_entropy(logits, targets[rows]).backward()
+                torch.nn.functional.cross_entropy(logits, targets[rows]).backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
             total += len(task.rows)
             for name, value in trained.items():

@@ -78,7 +78,7 @@ class Continued:
 
     def __init__(self, model: nn.Module, prefix: FrozenPrefix) -> None:
         shared = {id(value): value for value in (*model.parameters(), *model.buffers())}
-        self.network = deepcopy(model, dict(shared))  # type: ignore[arg-type]
+        self.network = deepcopy(model, dict(shared))
         self._stored: Sequence[Tensor] = ()
         self._count = 0
         for replaced in prefix.replaced:

@@ -17,9 +17,11 @@ def count_operations(forward: Callable[[], object]) -> float:
     >>> count_operations(lambda: nn.Linear(3, 5)(torch.zeros(2, 3)))
     60.0
     """
-    with _Counter() as counter, torch.no_grad():
+    counter = _Counter()  # type: ignore[no-untyped-call]
+    with counter, torch.no_grad():
         forward()
-    return counter.total
+    total: float = counter.total
+    return total
 
 
 class _Counter(TorchDispatchMode):  # type: ignore[no-untyped-call]

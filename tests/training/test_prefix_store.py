@@ -59,7 +59,7 @@ def test_only_blocks_that_are_read_are_computed() -> None:
     calls: list[int] = []
     model, data = network(), examples()
     store = store_of(model, data)
-    model[0].register_forward_hook(lambda *_: calls.append(1))
+    model.get_submodule("0").register_forward_hook(lambda *_: calls.append(1))
     for _ in range(2):
         store.read(torch.tensor([[1, 2], [ROWS - 1, 3]]))
     assert len(calls) == 2
@@ -76,7 +76,7 @@ def test_rows_are_found_by_their_content_alone() -> None:
     assert store.find(noisy) is None
     assert store.find(data.inputs[:0]) is None
     assert store.find(data.inputs[:2, :4]) is None
-    assert store.find(data.inputs[:2].astype(np.float64)) is None  # type: ignore[arg-type]
+    assert store.find(data.inputs[:2].astype(np.float64)) is None
 
 
 def test_equal_hashes_are_not_taken_for_equal_rows() -> None:
