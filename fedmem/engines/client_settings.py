@@ -15,11 +15,10 @@ if TYPE_CHECKING:
 
 
 def client_settings(scenario: Scenario, federation: Federation | None = None) -> Settings:
-    """Everything that numbers depend on: the defences on the way out of a client, the seed, the training mode and the
-    stored outputs of a frozen prefix.
+    """Everything that numbers depend on: the defences on the way out of a client, the seed and the training mode.
 
-
-    The rest of the settings are defaults, which the caller may replace.
+    A federation also gives the stored outputs of its frozen layers. The rest of the settings are defaults, which the
+    caller may replace.
     """
     pipeline = DefencePipeline(scenario.defences, scenario.seed, guaranteed=adds_noise(scenario.strategy))
     return Settings(

@@ -38,9 +38,8 @@ class Speed(Section):
     )
     cache_prefix: Literal["auto", "off"] = Field(
         default="auto",
-        description="auto stores, for each row, the outputs of the layers before the first that is trained, where they "
-        "save a quarter of a forward pass and take at most 2 GiB; off computes them again. Numbers are the same but "
-        "for rounding",
+        description="auto stores the outputs of frozen layers by row; off computes them again. They are stored where "
+        "they save a quarter of a forward pass and take at most 2 GiB. Numbers are the same but for rounding",
     )
     seconds_per_client: Annotated[float, Field(gt=0, le=10**9)] = Field(
         default=3600.0,

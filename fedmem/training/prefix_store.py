@@ -30,7 +30,8 @@ class PrefixStore:
     """The stored outputs of the rows of a federation: those that clients train on, and other sets that are watched.
 
     Outputs are computed block by block, when a row of a block is read for the first time. The memory is shared with
-    processes that are forked later, so that each block is computed once, or by two of them to the same bits.
+    processes that are forked later, so that each block is computed once. Two processes that compute it at the same time
+    get the same bits.
 
     Guarantees: what is read for a row follows from the network and the sets alone. The order of reading, the number of
     processes and the memory of the machine change no bit.
@@ -64,7 +65,7 @@ class PrefixStore:
         return self._blocks * BLOCK * self.prefix.row_bytes
 
     def on(self, model: nn.Module, device: torch.device) -> PrefixStore:
-        """This store, or one of its own for a network on another device."""
+        """The store for a network on this device: this one, or one of its own on another device."""
         if device == self._device:
             return self
         return PrefixStore(self.prefix, model, self.store, self._others, device)
@@ -77,7 +78,7 @@ class PrefixStore:
         places = rows.flatten()
         blocks = np.unique(places.cpu().numpy() // BLOCK)
         for block in blocks[self._filled[blocks] == 0].tolist():
-            self._fill(block)
+            self._compute(block)
         return tuple(part.index_select(0, places).view(*rows.shape, *part.shape[1:]) for part in self._parts)
 
     def find(self, inputs: NDArray[np.float32]) -> IntArray | None:
@@ -110,15 +111,15 @@ class PrefixStore:
         row: NDArray[np.float32] = self._sets[which][place - self._starts[which]]
         return row
 
-    def _fill(self, block: int) -> None:
+    def _compute(self, block: int) -> None:
         last = int(self._starts[-1]) - 1
         rows = np.stack([self._row(min(place, last)) for place in range(block * BLOCK, (block + 1) * BLOCK)])
         try:
             outputs = stored_outputs(self._model, self.prefix, torch.from_numpy(rows).to(self._device))
         except OutputsChangedError as error:
             raise RunError(
-                f"the outputs of {error} were the same for all rows in trial passes, and are not now, so that they "
-                "cannot be stored; write speed: {cache_prefix: off}"
+                f"the outputs of {error} were the same for all rows in trial passes, and now differ. They cannot be "
+                "stored; write speed: {cache_prefix: off}"
             ) from error
         for part, values in zip(self._parts, outputs, strict=True):
             part[block * BLOCK : (block + 1) * BLOCK] = values

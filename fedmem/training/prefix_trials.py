@@ -56,7 +56,7 @@ def _find(model: nn.Module, initial: Params, rows: Tensor, mode: TrainingMode) -
     few = rows[:ROWS]
     order = [2, 0, 3, *range(ROWS, len(rows))]
     first, logits = _record(model, initial, few, gradients=True)
-    passes = [_record(model, _moved(initial), few)[0]]
+    passes = [_record(model, _other_values(initial), few)[0]]
     trained = training_copy(model, mode.statistics) if mode.differs else model
     if mode.differs:
         for seed in (1, 2):
@@ -83,7 +83,7 @@ def _find(model: nn.Module, initial: Params, rows: Tensor, mode: TrainingMode) -
     return prefix if _close(continued, other_logits) else None
 
 
-def _moved(params: Params) -> Params:
+def _other_values(params: Params) -> Params:
     """Other values of each parameter, none of them zero where it was positive or zero, so that none hides another."""
     rng = torch.Generator().manual_seed(0)
     return {
@@ -107,7 +107,7 @@ _Calls = dict[str, list[_Called]]
 
 
 def _record(model: nn.Module, params: Params, rows: Tensor, *, gradients: bool = False) -> tuple[_Calls, Tensor]:
-    """What every submodule gives in a forward pass, in the order in which calls end, and the logits."""
+    """The outputs of every submodule in a forward pass, in the order in which calls end, and the logits."""
     calls: _Calls = {}
 
     def note(name: str, _: nn.Module, __: Any, output: Any) -> None:
@@ -246,10 +246,10 @@ class _Trial:
             return None
         if not torch.equal(outputs[0], self.logits):
             return None
-        return replace(prefix, operations=(self._whole, rest / len(self.rows))), stored
+        return replace(prefix, operations=(self._operations, rest / len(self.rows))), stored
 
     @cached_property
-    def _whole(self) -> float:
+    def _operations(self) -> float:
         return count_operations(lambda: functional_call(self.model, self.initial, (self.rows,))) / len(self.rows)
 
 
