@@ -128,26 +128,44 @@ def fetch(
 @app.command("list")
 def list_kinds(
     family: Annotated[
-        str | None, typer.Argument(help="only this family", show_default=False, autocompletion=complete("families"))
+        str | None,
+        typer.Argument(help="only this family, or scenarios", show_default=False, autocompletion=complete("families")),
     ] = None,
 ) -> None:
-    """List the components that a scenario can be made of."""
+    """List the components that a scenario can be made of; `fedmem list scenarios` lists those that ship."""
     with reporting():
         from fedmem.contracts.families import FAMILIES
         from fedmem.scenario.catalogue import all_kinds
         from fedmem.scenario.describe import summary
         from fedmem.scenario.installed_parts import unusable_names
 
+        if family in ("scenario", "scenarios"):
+            _list_scenarios()
+            return
         for name in FAMILIES if family is None else (family,):
             kind_names = all_kinds(name)
             if family is None:
                 typer.echo(name)
             longest = max(map(len, kind_names), default=0)
             for kind in kind_names:
-                line = f"{'' if family else '  '}{kind:{longest}}  {summary(name, kind)}"
-                typer.echo(line if len(line) <= width() or not sys.stdout.isatty() else f"{line[: width() - 1]}…")
+                _echo_line(f"{'' if family else '  '}{kind:{longest}}  {summary(name, kind)}")
         for message in unusable_names():
             typer.echo(f"note: {message}", err=True)
+
+
+def _list_scenarios() -> None:
+    """The shipped scenarios, each with what it asks."""
+    from fedmem.shipped.files import scenario_questions
+
+    questions = scenario_questions()
+    longest = max(map(len, questions), default=0)
+    for name, question in questions.items():
+        _echo_line(f"{name:{longest}}  {question}")
+
+
+def _echo_line(line: str) -> None:
+    """A line, cut to the width of a terminal."""
+    typer.echo(line if len(line) <= width() or not sys.stdout.isatty() else f"{line[: width() - 1]}…")
 
 
 @app.command()

@@ -58,7 +58,7 @@ class RunViews:
         Args:
             measure: such as `memorisation`, `exposure`, `auc`, `retention` or `test_accuracy`.
             level: `local`, `sum` or `global`; by default all.
-            kind: this kind alone, or `all` for values over the examples of all kinds, where a measure has them.
+            kind: this kind alone, or `all` for values over all kinds, where a measure has them.
             scope: `summary`; `round` adds the column `round`; `run` adds `run` and `round`; `run_summary` adds `run`.
             statistic: such as `probability`; by default the measure itself. Values of `agreement` have one each:
                 `in`, `out` or `gain`.

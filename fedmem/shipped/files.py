@@ -35,6 +35,21 @@ def scenario_names() -> tuple[str, ...]:
     return tuple(sorted(path.stem for path in folder().glob("*.yaml")))
 
 
+def scenario_questions() -> dict[str, str]:
+    """Name -> what a shipped scenario asks, the first line of its head that is neither a command nor its schema.
+
+    >>> scenario_questions()["quickstart"][-1]
+    '?'
+    """
+    questions = {}
+    for name in scenario_names():
+        with (folder() / f"{name}.yaml").open(encoding="utf-8") as lines:
+            head = [line.removeprefix("#").strip() for line in lines if line.startswith("#")]
+        sentences = (line for line in head if not line.startswith(("fedmem ", "yaml-language-server")))
+        questions[name] = next(sentences, "")
+    return questions
+
+
 def find_scenario(name: str | Path) -> Path:
     """The file that a path or a name stands for.
 

@@ -13,6 +13,7 @@ from fedmem.errors import ComponentError, ScenarioError
 from fedmem.scenario import catalogue, describe, yaml_source
 from fedmem.scenario.loading import parse_scenario
 from fedmem.scenario.overrides import FAMILY_OF_FIELD
+from fedmem.shipped.files import folder
 from fedmem.studies import sweep_file
 from tests.cli.main_helpers import SMALL, call
 from tests.narrowing import present
@@ -29,6 +30,14 @@ def test_list_names_every_kind_of_every_family() -> None:
 
 def test_list_of_one_family() -> None:
     assert [line.split()[0] for line in call("list", "sampler").stdout.splitlines()] == list(catalogue.kinds("sampler"))
+
+
+def test_list_of_scenarios_says_what_each_asks() -> None:
+    lines = call("list", "scenarios").stdout.splitlines()
+    names = [path.stem for path in sorted(folder().glob("*.yaml"))]
+    assert [line.split()[0] for line in lines] == names
+    assert "?" in lines[names.index("quickstart")]
+    assert all(len(line.split()) > 3 and "fedmem run" not in line.split("  ")[1] for line in lines)
 
 
 def test_list_of_an_unknown_family() -> None:

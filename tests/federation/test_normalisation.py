@@ -294,6 +294,7 @@ def test_dropout_draws_from_a_stream_of_its_own(function: bool, tmp_path: Path) 
     assert not equal(first, saved(small(None, model=model | {"p": 0.4}), tmp_path / "other"))
 
 
+@pytest.mark.slow
 def test_network_that_changes_is_watched_in_evaluation_mode(tmp_path: Path) -> None:
     """Dropout of everything draws nothing; clients train on zeros and nobody watches zeros."""
     scenario = small(None, model={"norm": False, "p": 1.0}, rounds=1, speed={"workers": 1})
