@@ -16,10 +16,9 @@ from torch import Tensor, nn
 from fedmem.errors import ComponentError
 from fedmem.fetched.models import MODELS, model_folder, verified_folder
 from fedmem.modalities.text.tokenizer import FILE, Subwords
-from fedmem.wording import choices
+from fedmem.models._lora import add_adapters
 
 if TYPE_CHECKING:
-    from fedmem.models._lora import Lora
     from fedmem.models.huggingface import HuggingFace
 
 TOLERANCE = 1e-4
@@ -120,7 +119,7 @@ def build_network(model: HuggingFace, vocabulary: tuple[str, ...], length: int, 
         network, new = _network(model, config, num_classes is not None)
         _require_places(network, length, "dataset.length" if num_classes is None else "dataset.max_tokens")
         if model.peft is not None:
-            _add_adapters(network, model.peft)
+            add_adapters(network, model.peft)
     for part in network.modules():
         if isinstance(part, nn.Dropout):
             part.p = 0.0
@@ -327,33 +326,6 @@ def _head(network: Any, classifies: bool) -> list[nn.Parameter]:
 def _names_of(network: Any, parameters: Sequence[nn.Parameter]) -> set[str]:
     chosen = {id(value) for value in parameters}
     return {name for name, value in network.named_parameters() if id(value) in chosen}
-
-
-def _add_adapters(network: Any, lora: Lora) -> None:
-    """Adapters in the target layers."""
-    from peft import LoraConfig, inject_adapter_in_model
-
-    names = [name for name, _ in network.named_modules()]
-    unknown = [one for one in lora.targets if not any(f".{name}".endswith(f".{one}") for name in names)]
-    if unknown:
-        raise _no_target(network, unknown)
-    targets = list(lora.targets) or None
-    config = LoraConfig(r=lora.r, lora_alpha=lora.alpha, target_modules=targets, lora_dropout=0.0)  # type: ignore[arg-type]
-    try:
-        inject_adapter_in_model(config, network)
-    except ValueError as error:
-        raise _no_target(network, lora.targets) from error
-
-
-def _no_target(network: Any, targets: Sequence[str]) -> ComponentError:
-    """The error for targets that are no layers with weights, with those that are."""
-    endings = {
-        name.rpartition(".")[2]
-        for name, part in network.named_modules()
-        if isinstance(part, nn.Linear | transformers.pytorch_utils.Conv1D)
-    }
-    which = f"no layer of the network is called {' or '.join(targets)}" if targets else "names no layers"
-    return ComponentError("model.peft.targets", f"{which}{choices(targets[0] if targets else '', sorted(endings))}")
 
 
 def _freeze(model: HuggingFace, network: Any, classifies: bool, new: set[str]) -> None:

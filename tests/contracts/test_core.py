@@ -34,6 +34,7 @@ THIRD_PARTY = {
     ("modalities/text/tokenizer.py", "unk_token"): "models of tokenizers, of which some have no unknown token",
     ("models/_transformers.py", "max_position_embeddings"): "configurations of transformers",
     ("models/_transformers.py", "pad_token_id"): "configurations of transformers",
+    ("models/_transformers.py", "initializer_range"): "configurations of transformers",
     ("models/_transformers.py", "score"): "networks of transformers",
     ("contracts/training_mode.py", "running_mean"): "layers of torch",
     ("apps/array_names.py", "peft_config"): "models of peft",

@@ -11,6 +11,7 @@ from fedmem.modalities.text.secret_space import Candidates
 from fedmem.probes._leak_measures import EXTRACTED
 from fedmem.probes.extraction import Extraction
 from fedmem.scenario import catalogue
+from fedmem.shipped.files import scenario_names
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "secrets.md").read_text()

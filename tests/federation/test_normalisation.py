@@ -146,7 +146,7 @@ def test_outputs_while_watching_follow_from_each_row_alone() -> None:
     federation = build(small())
     store = federation.store
     inputs = store.inputs[:6]
-    executor = OneByOne(federation.model, small().client, store, client_settings(small(), federation.mode))
+    executor = OneByOne(federation.model, small().client, store, client_settings(small(), federation))
     alone = np.concatenate([executor.logits([federation.initial], inputs[i : i + 1]) for i in range(6)], axis=1)
     assert np.allclose(executor.logits([federation.initial], inputs), alone, atol=1e-6)
     statistics = running_statistics(federation.model)
@@ -212,7 +212,7 @@ def test_defences_leave_what_stays_with_clients_alone(tmp_path: Path) -> None:
     models = saved(small("local", defences=noise, rounds=1), tmp_path)
     initial = build(small("local")).initial
     federation = build(small("local", defences=noise))
-    settings = client_settings(small("local", defences=noise), federation.mode)
+    settings = client_settings(small("local", defences=noise), federation)
     work = LocalWork(federation, small("local").client, 3)
     executor = OneByOne(federation.model, small("local").client, federation.store, settings)
     (done,) = executor.train([work.task(0, 1, 0, federation.initial)])
@@ -329,7 +329,7 @@ def test_dropout_follows_the_run_as_batches_do() -> None:
     def sent(run_number: int, **changes: Any) -> Tensor:
         scenario = small(None, model={"norm": False, "p": 0.5}, injections=[], **changes)
         federation = build(scenario)
-        settings = client_settings(scenario, federation.mode)
+        settings = client_settings(scenario, federation)
         work = LocalWork(federation, scenario.client, 3, shared_batches=scenario.batches == "shared")
         task = work.task(run_number, 1, 0, federation.initial)
         executor = OneByOne(federation.model, scenario.client, federation.store, settings)
@@ -345,7 +345,7 @@ def test_dropout_has_other_draws_in_each_place() -> None:
     client = {"kind": "sgd", "lr": 1e-12, "epochs": 1, "batch_size": 400}
     scenario = small(None, model={"norm": False, "p": 0.5}, injections=[], client=client)
     federation = build(scenario)
-    settings = client_settings(scenario, federation.mode)
+    settings = client_settings(scenario, federation)
     executor = OneByOne(federation.model, scenario.client, federation.store, settings)
     work = LocalWork(federation, scenario.client, 3)
     losses = {
@@ -403,7 +403,7 @@ def test_a_batch_of_one_example_is_announced(central: str | None) -> None:
 
 def test_a_step_on_a_single_example_goes_nowhere() -> None:
     federation = build(small())
-    executor = OneByOne(federation.model, small().client, federation.store, client_settings(small(), federation.mode))
+    executor = OneByOne(federation.model, small().client, federation.store, client_settings(small(), federation))
     task = LocalWork(federation, small().client, 3).task(0, 1, 0, federation.initial)
     (done,) = executor.train([replace(task, batches=np.array([[0, -1]]))])
     assert np.isnan(done.loss)
