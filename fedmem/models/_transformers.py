@@ -56,6 +56,8 @@ class NextTokens(nn.Module):
 
     def _logits(self, tokens: Tensor, **others: Any) -> Tensor:
         count, length = tokens.shape
+        if not count:
+            return _no_rows(self.network, length, self.size)
         later = torch.ones(length, length, dtype=torch.bool, device=tokens.device).triu(1)
         mask = _mask(later.expand(count, 1, length, length), self.network)
         logits: Tensor = self.network(input_ids=tokens, attention_mask=mask, use_cache=False, **others).logits
@@ -82,6 +84,8 @@ class OneClass(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         """One row of logits for each text."""
         count, length = tokens.shape
+        if not count:
+            return _no_rows(self.network, self.network.config.num_labels)
         hidden = (tokens < 0)[:, None, None, :].expand(count, 1, length, length)
         if self._decodes:
             places = torch.arange(length, device=tokens.device)
@@ -128,6 +132,12 @@ def build_network(model: HuggingFace, vocabulary: tuple[str, ...], length: int, 
     whole = NextTokens(network, len(vocabulary)) if num_classes is None else OneClass(network, _padding(config))
     _require_the_same(whole, len(vocabulary), length)
     return whole
+
+
+def _no_rows(network: Any, *shape: int) -> Tensor:
+    """The logits of no row at all, for which the package has no shape; they follow from a parameter, as all logits do."""
+    parameter = next(network.parameters())
+    return parameter.sum() * parameter.new_zeros(0, *shape)
 
 
 def _mask(hidden: Tensor, network: Any) -> Tensor:

@@ -1,0 +1,56 @@
+"""The arms: what is trained, where, and how fast; one bank for each arm and seed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import fedmem
+from fedmem.contracts.evidence import Bank
+from fedmem.results.read import Run, read_bank
+
+HERE = Path(__file__).resolve().parent
+DEVELOPMENT = 100
+"""The seed on which learning rates, levels and claims were chosen; it is not among the reported seeds."""
+
+RATES = (0.03, 0.1, 0.3, 1.0)
+"""The learning rates that are tried on the development seed, the same for all arms."""
+
+TASKS = {"texts": "scenario.yaml", "classes": "classes.yaml"}
+FEDERATED, CENTRAL = "federated", "central"
+TRAINED: Mapping[str, tuple[int, str]] = {
+    "full": (0, "all"),
+    "r=16": (16, "adapters"),
+    "r=4": (4, "adapters"),
+    "r=1": (1, "adapters"),
+    "head": (0, "head"),
+}
+"""What an arm trains -> the rank of its adapters, 0 without, and what else is trained."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One cell of the experiment: a task, what is trained, and whether clients or one model train."""
+
+    task: str
+    trained: str
+    where: str
+
+    def changes(self, public: Path) -> list[str]:
+        """The changes of the task's scenario."""
+        rank, part = TRAINED[self.trained]
+        changes = [f"model.path={public}"]
+        if self.task == "texts":
+            changes.append(f"dataset.tokenizer={public}")
+            adapters = f"model.peft={{r: {rank}, alpha: {2 * rank}, targets: [c_attn, c_proj, c_fc]}}"
+            changes += [adapters] if rank else [f"model.train={part}"]
+        else:
+            changes += [f"model.r={rank}"] if rank else [f"model.train={part}"]
+        return changes + (["central=shuffled"] if self.where == CENTRAL else [])
+
+    def bank(self, public: Path, out: Path, *, seed: int, rate: float, settings: Sequence[str] = ()) -> tuple[Run, Bank]:
+        """The finished runs of one seed, trained if they are not there."""
+        changes = [*self.changes(public), f"seed={seed}", f"client.lr={rate}", *settings]
+        folder = fedmem.run(fedmem.load_scenario(HERE / TASKS[self.task], changes), out=out)
+        return fedmem.read(folder), read_bank(folder)

@@ -1,0 +1,52 @@
+"""The public model that all arms start from: a tokenizer and a small GPT-2, trained on texts of nobody's client."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import fedmem
+from fedmem.modalities.text.tokenizer import FILE
+
+HERE = Path(__file__).resolve().parent
+TOKENS = 384
+"""Tokens of the vocabulary: 256 bytes, and the most frequent pairs of public text."""
+
+
+def public_model(out: Path, settings: Sequence[str] = ()) -> Path:
+    """The folder of the public model, as `save_pretrained` writes it; it is made where it is missing.
+
+    Args:
+        out: Where the run of the pretraining and the folder go.
+        settings: Changes of `pretrain.yaml`, as in `--set`.
+    """
+    scenario = fedmem.load_scenario(HERE / "pretrain.yaml", settings)
+    folder = out / "adapters_public"
+    if not (folder / FILE).exists():
+        _write_tokenizer(scenario.dataset, folder)
+    scenario = fedmem.load_scenario(HERE / "pretrain.yaml", [*settings, f"dataset.tokenizer={folder}"])
+    run = fedmem.read(fedmem.run(scenario, out=out))
+    if not (folder / "model.safetensors").exists():
+        _write_model(run, scenario.model, folder)
+    return folder
+
+
+def _write_tokenizer(dataset: Any, folder: Path) -> None:
+    from tokenizers import ByteLevelBPETokenizer
+
+    tokenizer = ByteLevelBPETokenizer()
+    texts = [author.text for author in dataset._authors()]
+    tokenizer.train_from_iterator(texts, vocab_size=TOKENS, min_frequency=2, show_progress=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / FILE))
+
+
+def _write_model(run: fedmem.results.read.Run, model: Any, folder: Path) -> None:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    weights = next(run.models(round_number=-1, level="global")).params
+    config = AutoConfig.for_model(**model.config, vocab_size=TOKENS, bos_token_id=None, eos_token_id=None)
+    network = AutoModelForCausalLM.from_config(config)
+    network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
+    network.save_pretrained(folder)
