@@ -40,13 +40,14 @@ class Arm:
     def changes(self, public: Path) -> list[str]:
         """The changes of the task's scenario."""
         rank, part = TRAINED[self.trained]
-        changes = [f"model.path={public}"]
         if self.task == "texts":
-            changes.append(f"dataset.tokenizer={public}")
+            changes = [f"model.path={public}", f"dataset.tokenizer={public}"]
             adapters = f"model.peft={{r: {rank}, alpha: {2 * rank}, targets: [c_attn, c_proj, c_fc]}}"
             changes += [adapters] if rank else [f"model.train={part}"]
         else:
-            changes += [f"model.r={rank}"] if rank else [f"model.train={part}"]
+            fresh = "[output.*, '*.lora_*']" if rank else "[output.*]"
+            changes = [f"initial_weights={{from: {public}, except: {fresh}}}"]
+            changes.append(f"model.r={rank}" if rank else f"model.train={part}")
         return changes + (["central=shuffled"] if self.where == CENTRAL else [])
 
     def bank(self, public: Path, out: Path, *, seed: int, rate: float, settings: Sequence[str] = ()) -> tuple[Run, Bank]:
