@@ -1,4 +1,4 @@
-"""The public model that all arms start from: a tokenizer and a small GPT-2, trained on texts of nobody's client."""
+"""The public models that all arms start from, trained on what no client has: a small GPT-2, and a network for images."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import fedmem
+from experiments.adapters.pictures import HIDDEN
 from fedmem.modalities.text.tokenizer import FILE
+from fedmem.results.read import Run
 
 HERE = Path(__file__).resolve().parent
 TOKENS = 384
@@ -32,6 +34,12 @@ def public_model(out: Path, settings: Sequence[str] = ()) -> Path:
     return folder
 
 
+def public_network(out: Path, settings: Sequence[str] = ()) -> Path:
+    """The run of a network that is trained on images of clothes by the shipped scenario `pretrain`."""
+    file = HERE.parents[1] / "scenarios" / "pretrain.yaml"
+    return fedmem.run(fedmem.load_scenario(file, [f"model={{kind: mlp, hidden: {list(HIDDEN)}}}", *settings]), out=out)
+
+
 def _write_tokenizer(dataset: Any, folder: Path) -> None:
     from tokenizers import ByteLevelBPETokenizer
 
@@ -42,7 +50,7 @@ def _write_tokenizer(dataset: Any, folder: Path) -> None:
     tokenizer.save(str(folder / FILE))
 
 
-def _write_model(run: fedmem.results.read.Run, model: Any, folder: Path) -> None:
+def _write_model(run: Run, model: Any, folder: Path) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     weights = next(run.models(round_number=-1, level="global")).params
