@@ -100,8 +100,8 @@ def at_levels(rounds: pd.DataFrame, levels: Mapping[str, float]) -> pd.DataFrame
 def table(values: pd.DataFrame) -> pd.DataFrame:
     """Mean and 95 % interval over seeds (Student) of each measure; undefined unless every seed has a value.
 
-    `reached` counts the seeds that reach the level, `n` the examples of all seeds together. `saturated`: the mean is too
-    near its ceiling to be compared.
+    `reached` counts the seeds that reach the level, `n` the examples of all seeds together. `saturated`: the mean is
+    too near its ceiling to be compared.
     """
     rows = []
     for key, group in values.groupby(KEYS, sort=False):

@@ -71,7 +71,9 @@ class Arm:
             changes.append(f"model.r={rank}" if rank else f"model.train={part}")
         return changes + (["central=shuffled"] if self.where == CENTRAL else [])
 
-    def bank(self, public: Path, out: Path, *, seed: int, rate: float, settings: Sequence[str] = ()) -> tuple[Run, Bank]:
+    def bank(
+        self, public: Path, out: Path, *, seed: int, rate: float, settings: Sequence[str] = ()
+    ) -> tuple[Run, Bank]:
         """The finished runs of one seed, trained if they are not there."""
         changes = [*self.changes(public), f"seed={seed}", f"client.lr={rate}", *settings]
         folder = fedmem.run(fedmem.load_scenario(HERE / TASKS[self.task], changes), out=out)

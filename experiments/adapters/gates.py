@@ -102,8 +102,8 @@ def gates(values: pd.DataFrame) -> pd.DataFrame:
     """Each claim on each task and kind: the mean difference over seeds, Student's 95 % interval and a verdict.
 
     A difference is undefined unless every seed reaches the level in both arms. `ratio` is `more` / `less` with its
-    interval (Fieller), undefined where `less` is not above 0. `saturated`: a value that enters is at its ceiling, so that
-    the difference is nearer to zero than the truth. Intervals are not adjusted for the number of claims.
+    interval (Fieller), undefined where `less` is not above 0. `saturated`: a value that enters is at its ceiling, so
+    that the difference is nearer to zero than the truth. Intervals are not adjusted for the number of claims.
     """
     rows = []
     for task, kinds in READ.items():

@@ -1,4 +1,4 @@
-"""The public models that all arms start from, trained on what no client has: a small GPT-2, and a network for images."""
+"""The public models that all arms start from: a small GPT-2, and a network for images, trained on no client's data."""
 
 from __future__ import annotations
 

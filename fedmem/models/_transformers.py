@@ -135,7 +135,7 @@ def build_network(model: HuggingFace, vocabulary: tuple[str, ...], length: int, 
 
 
 def _no_rows(network: Any, *shape: int) -> Tensor:
-    """The logits of no row at all, for which the package has no shape; they follow from a parameter, as all logits do."""
+    """The logits of no row at all, which the package cannot make; they follow from a parameter, as all logits do."""
     parameter = next(network.parameters())
     return parameter.sum() * parameter.new_zeros(0, *shape)
 
