@@ -53,7 +53,7 @@ def main() -> None:
             (arm, rate, public, DEVELOPMENT)
             for arm in arms(arguments.tasks)
             if arm.trained in TRAINED
-            for rate in RATES
+            for rate in RATES[arm.task, arm.where]
         ]
         found = pd.concat(cell_results(utility, tried, arguments), ignore_index=True)
         write_results(arguments.results, {"rates": found}, [], digits=4)
