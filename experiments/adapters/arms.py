@@ -42,11 +42,16 @@ CHOSEN: Mapping[str, Mapping[str, Mapping[str, float]]] = {
         FEDERATED: {"full": 0.3, "r=16": 0.3, "r=4": 0.3, "r=1": 0.3, "head": 1.0, SLOWER: 0.1},
         CENTRAL: {"full": 0.1, "r=16": 0.1, "r=4": 0.1, "r=1": 0.1, "head": 0.1},
     },
+    "classes": {
+        FEDERATED: {"full": 0.1, "r=16": 0.1, "r=4": 0.1, "r=1": 0.1, "head": 0.3, SLOWER: 0.03},
+        CENTRAL: {"full": 0.01, "r=16": 0.01, "r=4": 0.01, "r=1": 0.01, "head": 0.1},
+    },
 }
 """The learning rates of all arms: of those tried, the rate with the lowest loss on the test set in any round."""
 
 LEVELS: Mapping[str, Mapping[str, float]] = {
-    "texts": {"r=16": 0.39, "r=4": 0.33, "r=1": 0.19, "head": 0.58},
+    "texts": {"r=16": 0.40, "r=4": 0.33, "r=1": 0.19, "head": 0.58},
+    "classes": {"r=16": 1.63, "r=4": 1.53, "r=1": 1.34, "head": 1.17},
 }
 """By how many nats the loss on the test set has fallen where arms are compared, by the arm that each level is for.
 

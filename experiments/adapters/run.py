@@ -40,7 +40,7 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> None:
     """Train what is missing, then write the tables and the figure."""
-    parser = command_line(str(__doc__), HERE, seeds=5)
+    parser = command_line(str(__doc__), HERE, seeds=8)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--choose", action="store_true", help="choose learning rates on the development seed")
     parser.add_argument("--set-public", action="append", default=[], help="path=value in the pretraining")

@@ -89,7 +89,7 @@ def test_claims_hold_or_not_by_planted_effects() -> None:
         assert bossy.verdict["full exceeds r=16 tenfold", level] == "contradicted"
         assert bossy.verdict["full exceeds r=1 tenfold", level] == "holds"
         assert found.verdict["r=16 exceeds r=4", level] == "holds"
-        assert found.verdict["the faster rate exceeds", level] == "not significant"
+        assert found.verdict["full at its rate exceeds full at the lower rate", level] == "not significant"
         assert found.verdict["central exceeds federated, r=4", level] == "holds"
     assert found.verdict["the owning client exceeds others, full", "local"] == "holds"
     weak = verdicts(made(EFFECTS, central=0.5))
