@@ -16,13 +16,14 @@ DEVELOPMENT = 100
 
 TASKS = {"texts": "scenario.yaml", "classes": "classes.yaml"}
 FEDERATED, CENTRAL = "federated", "central"
-RATES: Mapping[tuple[str, str], tuple[float, ...]] = {
-    ("texts", FEDERATED): (0.03, 0.1, 0.3, 1.0, 3.0),
-    ("texts", CENTRAL): (0.03, 0.1, 0.3, 1.0),
-    ("classes", FEDERATED): (0.03, 0.1, 0.3, 1.0),
-    ("classes", CENTRAL): (0.01, 0.03, 0.1, 0.3, 1.0),
+RATES = (0.03, 0.1, 0.3, 1.0)
+"""The learning rates that are tried on the development seed for each arm."""
+
+MORE_RATES: Mapping[tuple[str, str], Mapping[str, float]] = {
+    ("texts", FEDERATED): {"head": 3.0},
+    ("classes", CENTRAL): {"full": 0.01, "r=16": 0.01, "r=4": 0.01, "r=1": 0.01},
 }
-"""The learning rates that are tried on the development seed: 0.03 to 1, and one more where the best was at an end."""
+"""One more rate of arms whose best was at an end of `RATES`."""
 
 TRAINED: Mapping[str, tuple[int, str]] = {
     "full": (0, "all"),
@@ -67,6 +68,12 @@ class Arm:
     task: str
     trained: str
     where: str
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        """The learning rates that are tried."""
+        more = MORE_RATES.get((self.task, self.where), {})
+        return (*RATES, *((more[self.trained],) if self.trained in more else ()))
 
     def changes(self, public: Path) -> list[str]:
         """The changes of the task's scenario."""

@@ -25,7 +25,6 @@ from experiments.adapters.arms import (
     DEVELOPMENT,
     FEDERATED,
     LEVELS,
-    RATES,
     TASKS,
     TRAINED,
     Arm,
@@ -40,7 +39,7 @@ HERE = Path(__file__).resolve().parent
 
 def main() -> None:
     """Train what is missing, then write the tables and the figure."""
-    parser = command_line(str(__doc__), HERE, seeds=8)
+    parser = command_line(str(__doc__), HERE, seeds=5)
     parser.add_argument("--tasks", nargs="+", choices=TASKS, default=list(TASKS))
     parser.add_argument("--choose", action="store_true", help="choose learning rates on the development seed")
     parser.add_argument("--set-public", action="append", default=[], help="path=value in the pretraining")
@@ -53,7 +52,7 @@ def main() -> None:
             (arm, rate, public, DEVELOPMENT)
             for arm in arms(arguments.tasks)
             if arm.trained in TRAINED
-            for rate in RATES[arm.task, arm.where]
+            for rate in arm.rates
         ]
         found = pd.concat(cell_results(utility, tried, arguments), ignore_index=True)
         write_results(arguments.results, {"rates": found}, [], digits=4)
