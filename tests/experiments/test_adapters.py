@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +12,13 @@ import torch
 from torch import nn
 
 import fedmem
-from experiments.adapters import analysis, gates
+from experiments.adapters import analysis, gates, run
 from experiments.adapters.arms import CENTRAL, CHOSEN, DEVELOPMENT, FEDERATED, LEVELS, RATES, SLOWER, TRAINED
+from experiments.adapters.figure import FIGURE
 from experiments.adapters.pictures import AdaptedLinear, AdaptedMlp
+from experiments.adapters.public import public_model, public_network
 from experiments.adapters.run import arms
+from fedmem.studies.experiment import write_results
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "experiments" / "adapters"
@@ -195,19 +195,34 @@ def test_page_shows_every_verdict_of_the_table() -> None:
 
 
 @pytest.mark.slow
-def test_the_whole_experiment_in_small(tmp_path: Path) -> None:
-    small = [
-        "rounds=2",
-        "bootstrap=20",
-        "injections=[{kind: secret, template: 'the code is {digits:2}', per_client: 1}]",
+def test_the_experiment_in_small_from_pretraining_to_figure(tmp_path: Path) -> None:
+    public = ["dataset={kind: shakespeare, clients: 2, length: 12, max_chars: 2000}", "clients=2", "rounds=1"]
+    folder = public_model(tmp_path, [*public, "model.config.n_layer=1", "model.config.n_embd=8"])
+    secret = "{kind: secret, template: 'the code is {digits:2}', per_client: 1}"
+    small = ["rounds=2", "clients=2", "bootstrap=20", f"injections=[{secret}, {{kind: typical, per_client: 1}}]"]
+    data = "{kind: shakespeare, clients: 2, length: 12, max_chars: 2000"
+    small.append(f"dataset={data}, tokenizer: {folder}}}")
+    frames = [
+        run.cell(arm, 0.1, {"texts": folder}, 0, tmp_path, small)
+        for arm in arms(["texts"])
+        if (arm.trained, arm.where) in {("r=1", FEDERATED), ("full", CENTRAL)}
     ]
-    public = ["dataset={kind: shakespeare, clients: 2, length: 16, max_chars: 2000}", "clients=2", "rounds=1"]
-    command = [sys.executable, str(FOLDER / "run.py"), "--tasks", "texts", "--seeds", "1", "--out", str(tmp_path / "r")]
-    command += [part for change in small for part in ("--set", change)]
-    command += [part for change in public for part in ("--set-public", change)]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([*command, "--results", str(tmp_path / "first")], check=True, env=env, timeout=600)
-    assert {file.name for file in (tmp_path / "first").iterdir()} == {"results.csv", "gates.csv", "adapters.png"}
-    table = pd.read_csv(tmp_path / "first" / "results.csv")
-    assert set(table.trained) == {*TRAINED, SLOWER}
+    values = pd.concat(frames, ignore_index=True)
+    table = analysis.table(values)
+    assert set(table.trained) == {"full", "r=1"}
     assert {"exposure_gain", "memorisation", "auc", "test_loss", "round"} <= set(table.metric)
+    assert set(gates.gates(values).verdict) == {"undefined"}
+    write_results(tmp_path, {"results": table}, [FIGURE], digits=4)
+    assert FIGURE.is_current(tmp_path)
+
+
+@pytest.mark.slow
+def test_images_start_from_clothes_that_a_run_has_learnt(tmp_path: Path) -> None:
+    images = "dataset={kind: synthetic, shape: [1, 8, 8], classes: 3, rows: 60, test: 30}"
+    folder = public_network(tmp_path, [images, "rounds=1", "observe.every=1"])
+    kinds = "injections=[{kind: mislabelled, per_client: 1}, {kind: random_pattern, per_client: 1}]"
+    small = ["rounds=2", "clients=2", images, "partition={kind: iid}", "references=8", "bootstrap=20", kinds]
+    for arm in arms(["classes"]):
+        if (arm.trained, arm.where) in {("r=4", FEDERATED), ("head", CENTRAL)}:
+            values = run.cell(arm, 0.1, {"classes": folder}, 0, tmp_path, small)
+            assert {"mislabelled", "random_pattern"} <= set(values.kind)
