@@ -18,6 +18,7 @@ from fedmem.studies.experiment_figure import (
     level_style,
     name_rows,
     page_panels,
+    possible_range,
     setting_style,
 )
 
@@ -36,7 +37,8 @@ def draw(table: pd.DataFrame) -> Figure:
     figure, grid = page_panels(3.4 * len(tasks) + 1.2, len(tasks), 2, sharey=True)
     for line, task in zip(grid, tasks, strict=True):
         for axes, (kind, metric) in zip(line, READ[task], strict=True):
-            draw_kind(axes, table[(table.task == task) & (table.kind == kind) & (table.metric == metric)])
+            rows = table[(table.task == task) & (table.kind == kind) & (table.metric == metric)]
+            draw_kind(axes, rows, possible_range(metric))
             axes.set_xlabel(UNITS[metric])
             name_panel(axes, TITLES[kind], 9)
     subtitle = (
@@ -46,19 +48,19 @@ def draw(table: pd.DataFrame) -> Figure:
     return finish_page(figure, "Memorisation of adapters and of full fine-tuning at equal utility", subtitle, grid)
 
 
-def draw_kind(axes: Axes, rows: pd.DataFrame) -> None:
+def draw_kind(axes: Axes, rows: pd.DataFrame, possible: tuple[float, float]) -> None:
     """From top to bottom each part of the network, below it full fine-tuning that is as useful."""
     cells = [(trained, part) for part in PARTIAL for trained in (part, "full")]
     looks = {
         ("local", FEDERATED): level_style("local"),
         ("global", FEDERATED): level_style("global"),
-        ("global", CENTRAL): setting_style(0, label="one central model"),
+        ("global", CENTRAL): setting_style(1, label="one central model"),
     }
     for number, ((place, where), look) in enumerate(looks.items()):
         points = rows[(rows.place == place) & (rows["where"] == where)].set_index(["trained", "at"])
         points = points.reindex(pd.MultiIndex.from_tuples(cells, names=["trained", "at"]))
         drawn = points.assign(row=[n + 0.2 * (number - 1) for n in range(len(cells))]).dropna(subset="mean")
-        bars = interval_bars(drawn["mean"], drawn.low, drawn.high)
+        bars = interval_bars(drawn["mean"], drawn.low, drawn.high, possible)
         axes.errorbar(drawn["mean"], drawn.row, xerr=bars, **look)
     for edge in range(2, len(cells), 2):
         axes.axhline(edge - 0.5, color="0.85", linewidth=0.8, zorder=0)
