@@ -1,7 +1,7 @@
 """From banks to what they show at equal utility: each measure where an arm reaches a loss on the test set.
 
 Arms learn at different speeds, so equal rounds compare unequal models. A measure is therefore read where the loss on
-the test set has fallen by so much as was chosen beforehand, between the two rounds around it.
+the test set has fallen by a fixed number of nats.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ TRAINED: Mapping[str, tuple[int, str]] = {
     "r=1": (1, "adapters"),
     "head": (0, "head"),
 }
-"""What an arm trains -> the rank of its adapters, 0 without, and what else is trained."""
+"""Name of the trained part -> the rank of its adapters, 0 without, and the part."""
 
 
 SLOWER = "full, slower"

@@ -23,7 +23,7 @@ READ = {
 
 RANKS = ("r=1", "r=4", "r=16")
 PARTIAL = (*RANKS[::-1], "head")
-"""What is compared with full fine-tuning."""
+"""Parts that are compared with full fine-tuning."""
 
 TENFOLD = 10
 LOWEST = "r=1"
@@ -51,7 +51,7 @@ class Values:
 
 
 Cell = tuple[str, str, str, str]
-"""What is trained, where, the place of the measurement, and the level of utility."""
+"""The trained part, where it is trained, the place of the measurement, and the level of utility."""
 
 
 @dataclass(frozen=True, kw_only=True)
