@@ -144,6 +144,10 @@ KINDS = {
 }
 
 
+ON_PAGE = ("Bossy", "rank", "Udsa", "control")
+"""The gates whose claims README.md lists; it quotes some of the others."""
+
+
 def page_table(found: pd.DataFrame, gate: str) -> str:
     """The rows of README.md that show the claims of a gate: difference, interval and verdict at both levels.
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import fedmem
-from experiments.adapters.pictures import HIDDEN
+from experiments.adapters.image_network import HIDDEN
 from fedmem.modalities.text.tokenizer import FILE
 from fedmem.results.read import Run
 
