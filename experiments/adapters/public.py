@@ -54,7 +54,8 @@ def _write_model(run: Run, model: Any, folder: Path) -> None:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     weights = next(run.models(round_number=-1, level="global")).params
-    config = AutoConfig.for_model(**model.config, vocab_size=TOKENS, bos_token_id=None, eos_token_id=None)
-    network = AutoModelForCausalLM.from_config(config)
+    config: Any = AutoConfig.for_model(**model.config, vocab_size=TOKENS, bos_token_id=None, eos_token_id=None)
+    maker: Any = AutoModelForCausalLM
+    network = maker.from_config(config)
     network.load_state_dict({name.removeprefix("network."): value for name, value in weights.items()})
     network.save_pretrained(folder)
