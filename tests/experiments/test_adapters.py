@@ -104,7 +104,7 @@ def test_an_arm_that_never_reaches_a_level_is_undefined() -> None:
     found = found[found.gate == "Bossy"]
     assert found.verdict["full exceeds r=1", "local"] == "undefined"
     assert found.verdict["full exceeds r=4", "local"] == "holds"
-    columns = analysis.table(values).set_index(["where", "trained", "at", "place"])
+    columns: Any = analysis.table(values).set_index(["where", "trained", "at", "place"])
     lost: Any = columns.loc[(FEDERATED, "r=1", "r=1", "local")]
     assert (lost.reached, lost.seeds) == (4, 5)
     assert np.isnan(lost["mean"])
