@@ -120,15 +120,6 @@ def test_stacked_logits_equal_those_of_each_model(kind: str, classes: int | None
     assert (each[0] - each[1]).abs().max() > 1e-3, "adapters change the logits"
 
 
-@every_network
-def test_no_row_at_all_has_no_logits(kind: str, classes: int | None) -> None:
-    network = built(random_model(kind), classes=classes)
-    tokens = rows(2)
-    stack = {name: torch.stack([value.detach()] * 3) for name, value in trained_parameters(network).items()}
-    nothing = vmap(lambda params: functional_call(network, params, (tokens[:0],)))(stack)
-    assert nothing.shape == (3, 0, *network(tokens).shape[1:])
-
-
 @pytest.mark.parametrize("kind", ["gpt2", "llama"])
 def test_later_tokens_change_no_earlier_logits(kind: str) -> None:
     network, tokens = built(random_model(kind)), rows(3)
