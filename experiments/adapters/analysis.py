@@ -44,7 +44,8 @@ def of_bank(run: Run, bank: Bank) -> pd.DataFrame:
     first = rows[(rows["round"] == 0) & (rows.place == "global")]
     rows = pd.concat([rows, *(first.assign(place=place) for place in ("local", "others"))])
     counts = run.reference_counts
-    tops = [zone_of_metric(row.metric, counts.get(row.kind, ())).top for row in rows.itertuples()]
+    about = zip(rows["metric"].astype(str), rows["kind"].astype(str), strict=True)
+    tops = [zone_of_metric(metric, counts.get(kind, ())).top for metric, kind in about]
     found = rows.assign(top=tops)[["round", "metric", "kind", "place", "value", "n", "top"]]
     return pd.concat([found, _utility(bank)], ignore_index=True)
 

@@ -122,7 +122,13 @@ def gates(values: pd.DataFrame) -> pd.DataFrame:
             read = Values(frame=values[mask], seeds=tuple(sorted(set(values.seed))))
             for claim in claims():
                 more, less = read.of(*claim.more), read.of(*claim.less)
-                row = {"gate": claim.gate, "claim": claim.words, "task": task, "kind": kind, "metric": metric}
+                row: dict[str, object] = {
+                    "gate": claim.gate,
+                    "claim": claim.words,
+                    "task": task,
+                    "kind": kind,
+                    "metric": metric,
+                }
                 row |= {"level": claim.level, **with_verdict(more - claim.factor * less)}
                 row |= _ratio(more, less) if claim.factor == 1 else {}
                 rows.append(row | {"saturated": read.is_saturated(*claim.more) or read.is_saturated(*claim.less)})

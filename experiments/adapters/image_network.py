@@ -45,8 +45,9 @@ class AdaptedMlp(nn.Sequential):
     ) -> None:
         super().__init__()
         for name, part in MLP(hidden=HIDDEN).build(tuple(input_shape), num_classes).named_children():
-            is_adapted = bool(r) and isinstance(part, nn.Linear) and name != "output"
-            self.add_module(name, AdaptedLinear(part, r) if is_adapted else part)
+            if isinstance(part, nn.Linear) and r and name != "output":
+                part = AdaptedLinear(part, r)
+            self.add_module(name, part)
         is_part = bool(r) or train == "head"
         for name, value in self.named_parameters():
             value.requires_grad_(not is_part or "lora_" in name or name.startswith("output."))

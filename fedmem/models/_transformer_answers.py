@@ -96,7 +96,7 @@ class OneClass(nn.Module):
 
 def _no_rows(network: Any, *shape: int) -> Tensor:
     """The logits of no row at all, which the package cannot make; they follow from a parameter, as all logits do."""
-    parameter = next(network.parameters())
+    parameter: Tensor = next(network.parameters())
     return parameter.sum() * parameter.new_zeros(0, *shape)
 
 

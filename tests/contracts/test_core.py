@@ -35,7 +35,7 @@ THIRD_PARTY = {
     ("models/_transformers.py", "max_position_embeddings"): "configurations of transformers",
     ("models/_transformers.py", "pad_token_id"): "configurations of transformers",
     ("models/_transformers.py", "initializer_range"): "configurations of transformers",
-    ("models/_transformers.py", "score"): "networks of transformers",
+    ("models/_transformer_answers.py", "score"): "networks of transformers",
     ("contracts/training_mode.py", "running_mean"): "layers of torch",
     ("apps/array_names.py", "peft_config"): "models of peft",
 }

@@ -265,6 +265,7 @@ def smaller(path: Path, data: list[str]) -> Scenario:
         # the fewest that copies and population leave enough windows of
         changed += ["dataset.max_chars=1500", f"population={min(full.population, 40)}"]
     changed += data
+    ranks_in_halves = any(hasattr(estimator, "halvings") for estimator in full.estimators)
     injections: tuple[Any, ...] = full.injections
     for position, injection in enumerate(injections):
         place = f"injections[{position}]"
@@ -273,7 +274,9 @@ def smaller(path: Path, data: list[str]) -> Scenario:
         changed += [f"{place}.start=2"] if injection.start is not None else []
         changed += [f"{place}.stop=1"] if injection.stop is not None else []
         changed += [f"{place}.copies=2"] if texts and injection.copies > 2 else []
-        changed += [f"{place}.per_client=2"] if (getattr(injection, "per_client", None) or 0) > 2 else []
+        # ranked over and over, in halves of the runs
+        many = ranks_in_halves and (getattr(injection, "per_client", None) or 0) > 4
+        changed += [f"{place}.per_client=4"] if many else []
         if "{digits:" in (template := getattr(injection, "template", "")):
             # candidates are ranked one by one
             changed += [f"{place}.template={json.dumps(re.sub('{digits:.}', '{digits:2}', template))}"]
