@@ -70,10 +70,13 @@ class ModelDeclaration(Declaration):
             place depend on the tokens up to there alone. It then reads no numbers; other models read no such texts.
         labelled_texts: Whether it maps token numbers (n, l) int64, -1 after the end of a text, to logits (n, C) of the
             class of each text. It then reads no numbers.
+        packages: Names of installed packages that its outputs depend on, besides torch. Their versions are in the
+            manifest, and a run of other versions is not taken for the same.
     """
 
     texts: bool = declare(False, "true or false")
     labelled_texts: bool = declare(False, "true or false")
+    packages: tuple[str, ...] = declare((), "a tuple of names of packages")
 
 
 def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:

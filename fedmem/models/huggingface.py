@@ -59,6 +59,7 @@ class HuggingFace:
     stackable: ClassVar[bool] = True
     texts: ClassVar[bool] = True
     labelled_texts: ClassVar[bool] = True
+    packages: ClassVar[tuple[str, ...]] = ("transformers", "peft", "tokenizers")
 
     path: str = ""
     name: str = ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import annotated_types
 
@@ -60,6 +60,8 @@ class Torchvision:
     References: He, Zhang, Ren and Sun (2016), Deep Residual Learning for Image Recognition. Dosovitskiy et al. (2021),
     An Image is Worth 16x16 Words. TorchVision maintainers and contributors (2016), TorchVision.
     """
+
+    packages: ClassVar[tuple[str, ...]] = ("torchvision",)
 
     architecture: Literal["vit", "vit_b_16", "resnet18", "resnet34"] = "vit"
     stem: Literal["small", "imagenet"] = "small"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib
 import inspect
@@ -10,13 +11,14 @@ import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields
 from functools import cache, lru_cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts.data import ReadsFiles
 from fedmem.contracts.families import kind_of, nested_components
 from fedmem.contracts.flower_strategy_adapter import FlowerStrategyAdapter
+from fedmem.contracts.model import model_declaration
 from fedmem.results.module_graph import imported_files, is_local
 from fedmem.scenario.installed_parts import installed_parts
 
@@ -153,13 +155,19 @@ def _join(*digests: str) -> str:
 def packages_of(scenario: Scenario) -> dict[str, str]:
     """The versions of the installed packages that register components of this scenario, by their names.
 
+    Those that its model declares to depend on count as well, where they are installed.
+
     >>> from fedmem.scenario.loading import parse_scenario
     >>> packages_of(parse_scenario("{rounds: 1, clients: 2, dataset: {kind: synthetic}, model: {kind: mlp}}"))
     {}
     """
     roots = {_class_of(component).__module__.partition(".")[0] for component in _components(scenario)}
     parts = (part for part in installed_parts() if part.target.partition(":")[0].partition(".")[0] in roots)
-    return dict(sorted((part.package, part.version) for part in parts))
+    versions_by_name = {part.package: part.version for part in parts}
+    for package in model_declaration(scenario.model).packages:
+        with contextlib.suppress(PackageNotFoundError):
+            versions_by_name[package] = _version(package)
+    return dict(sorted(versions_by_name.items()))
 
 
 def kinds_with_unknown_files(scenario: Scenario) -> list[str]:

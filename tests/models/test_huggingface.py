@@ -347,3 +347,20 @@ def test_files_of_the_hub_are_those_of_its_cache(tmp_path: Path, monkeypatch: py
     (folder / "refs" / "main").write_text("abc\n")
     assert HuggingFace(name="me/tiny").input_files() == (file,)
     assert HuggingFace(name="me/tiny", revision="abc").input_files() == (file,)
+
+
+def test_another_version_of_the_package_is_another_run(encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scenario = Scenario(
+        name="packages",
+        rounds=1,
+        clients=2,
+        dataset=make("dataset", {"kind": "synthetic"}),
+        model=HuggingFace(path=str(encoder)),
+    )
+    manifest: dict[str, Any] = dict(provenance_of(scenario))
+    assert {"transformers", "peft", "tokenizers"} <= manifest["packages"].keys()
+    assert changed_inputs(scenario, manifest) == []
+    monkeypatch.setattr("fedmem.results.provenance._version", lambda package: f"{package} 0")
+    assert changed_inputs(scenario, manifest) == [
+        f"the version of the package {name}" for name in ("peft", "tokenizers", "transformers")
+    ]
