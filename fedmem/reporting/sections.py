@@ -12,6 +12,7 @@ from fedmem.contracts.measure import Measure, base_of
 from fedmem.contracts.measurement import NO_LABELS, Labels
 from fedmem.errors import RunError
 from fedmem.reporting import p_and_interval, privacy_sections
+from fedmem.reporting.agreement_section import agreement_section
 from fedmem.reporting.caption import RELEASED
 from fedmem.reporting.cells import AT_FLOOR, Section, Value
 from fedmem.reporting.extraction_section import extraction_section
@@ -37,6 +38,7 @@ def sections(summary: Summary, *, everything: bool = False) -> Iterator[Section]
     yield _differences(summary, measures)
     yield cross_influence_section(summary, everything=everything)
     yield client_influence_section(summary, everything=everything)
+    yield agreement_section(summary, everything=everything)
     yield proxy_section(summary, everything=everything)
     yield _utility(summary, everything=everything)
     yield _other_clients_section(summary, everything=everything)
