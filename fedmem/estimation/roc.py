@@ -7,7 +7,6 @@ for members, negative for others, 0 where there is no score, so that `two_way.in
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,7 +144,7 @@ def tpr(scores: FloatArray, is_in: BoolArray, fpr: float) -> RateEstimate:
     above = np.where(is_scored, scores, -math.inf) > threshold
     value = members_above(allowed) / n_in
     moving = above
-    if allowed < n_out and (tied := _slope_of_ties(value, n_in, outside, allowed, members_above)):
+    if 0 < value < 1 and allowed < n_out and (tied := _slope_of_ties(inside, outside, allowed)):
         slope = max(slope, tied)
         accepted, with_ties = int((outside > threshold).sum()), int((outside >= threshold).sum())
         if with_ties - allowed < allowed - accepted:
@@ -154,25 +153,40 @@ def tpr(scores: FloatArray, is_in: BoolArray, fpr: float) -> RateEstimate:
     return RateEstimate(value=value, weights=weights, shares=np.where(ins, above, slope * moving))
 
 
-def _slope_of_ties(
-    value: float, n_in: int, outside: FloatArray, allowed: int, members_above: Callable[[int], int]
-) -> float:
-    """The slope by which false positives count where scores tie near the threshold; 0 where none do.
+def _slope_of_ties(inside: FloatArray, outside: FloatArray, allowed: int) -> float:
+    """The slope by which false positives count where the threshold may jump to the next tied score; 0 elsewhere.
 
-    The number of false positives is uncertain by e = 1.96 √(k (1 − k/n)), k of n being allowed. Where the k − e to
-    k + e highest non-members have distinct scores, the rate follows the threshold smoothly. Where some of them tie, it
-    jumps, by up to J. The interval has to hold the value before and after the jump, each with its own error h. So it
-    is J + h wide on each side. A slope s adds (s e)² to h², so that s e = √(J² + 2 t J h). Here t is the share of those
-    non-members that repeat another's score, and h is binomial.
+    `inside` is sorted from the lowest member and `outside` from the highest non-member. The number of false positives
+    is uncertain by e = 1.96 √(k (1 − k/n)), k of n being allowed. The threshold may move down by one score if those
+    that equal it are at most k + e with those above. It may move up by one if those above are at least k − e. With
+    scores that are all distinct, such a move is part of the smooth curve.
+
+    The interval has to hold the rate before and after the jump J, each with its own error h. So it is J + h wide on
+    each side. A slope s adds (s e)² to h², so that s e = √(J² + 2 t J h). Here h is binomial, and t is the share of
+    non-members within e of the threshold that repeat another's score. Intervals of rates are on the scale of log odds,
+    so J is the jump there times v (1 − v).
     """
-    n_out = len(outside)
+    n_in, n_out, threshold = len(inside), len(outside), outside[allowed]
     error = 1.96 * math.sqrt(max(allowed, 1) * (1 - allowed / n_out))
-    few, many = max(0, allowed - math.ceil(error)), min(n_out - 1, allowed + math.ceil(error))
-    near = outside[few : many + 1]
-    if not (repeated := 1 - len(np.unique(near)) / len(near)):
-        return 0.0
-    jump = max(members_above(many) / n_in - value, value - members_above(few) / n_in)
-    own = 1.96 * math.sqrt(value * (1 - value) / n_in)
+    near = outside[max(0, allowed - math.ceil(error)) : allowed + math.ceil(error) + 1]
+    accepted, with_ties = int((outside > threshold).sum()), int((outside >= threshold).sum())
+
+    def odds(members: int) -> float:
+        rate = min(max(members, 0.5), n_in - 0.5) / n_in
+        return math.log(rate / (1 - rate))
+
+    def above(refused: float) -> int:
+        return n_in - int(np.searchsorted(inside, refused, "right"))
+
+    found = above(threshold)
+    jumps = [0.0]
+    if with_ties - accepted > 1 and with_ties <= allowed + error:
+        jumps.append(odds(n_in - int(np.searchsorted(inside, threshold, "left"))) - odds(found))
+    if accepted and (outside == outside[accepted - 1]).sum() > 1 and accepted >= allowed - error:
+        jumps.append(odds(found) - odds(above(outside[accepted - 1])))
+    spread = found / n_in * (1 - found / n_in)
+    jump, own = spread * max(jumps), 1.96 * math.sqrt(spread / n_in)
+    repeated = 1 - len(np.unique(near)) / len(near)
     return math.sqrt(jump**2 + 2 * repeated * jump * own) / (error / n_out)
 
 
