@@ -1,4 +1,4 @@
-"""Parameters that a scenario freezes: they stay as they are initialised, and belong to no message."""
+"""Parameters that a scenario freezes: they keep their initial values, and no message contains them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 def freeze(module: nn.Module, patterns: Sequence[str]) -> None:
     """Freeze the parameters of a network whose names match one of these patterns, such as `features.*`.
 
-    A pattern is matched with the whole name; `*` stands for any characters, dots included. A parameter that stands
-    under several names is frozen under all of them.
+    A pattern must match the whole name; `*` stands for any characters, dots included. A parameter with several names is
+    frozen under all of them.
 
-    Errors: `ComponentError` at `freeze` where a pattern matches no parameter, or where nothing is left to train.
+    Errors: `ComponentError` at `freeze` if a pattern matches no parameter, or if nothing is left to train.
 
     >>> from torch import nn
     >>> network = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))

@@ -1,4 +1,4 @@
-"""Normalisation layers with running statistics, by the policy of a scenario, and networks that draw in training."""
+"""Normalisation layers with running statistics under the policy of a scenario, and networks that draw in training."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from fedmem.scenario.normalising import Norm
 
 GROUPS = 32
-"""Groups of a GroupNorm that replaces a BatchNorm, at most, as in Opacus: the greatest common divisor with channels."""
+"""Most groups of a GroupNorm that replaces a BatchNorm; there are gcd(32, channels) groups, as in Opacus."""
 
 CHOICES = (
     "Say in the scenario what becomes of them. With norm: {kind: local}, statistics, scales and shifts stay with each "
@@ -45,14 +45,14 @@ CHOICES = (
 
 
 def apply_norm(module: nn.Module, norm: Norm | None) -> nn.Module:
-    """The network with its normalisation layers as the policy wants them; changed in place, but for a single layer.
+    """The network with normalisation layers changed as the policy says; in place, unless the network is one layer.
 
     `to_group` replaces each BatchNorm by a GroupNorm with `gcd(32, channels)` groups, as Opacus does. A BatchNorm1d
     gets one group, since a group of one number would always be zero. Scales begin at one and shifts at zero. An
     InstanceNorm only loses its statistics. `frozen` puts layers with statistics into evaluation mode.
 
-    Errors: `ComponentError` where the network has running statistics and there is no policy, or a policy and no such
-    layers. `ComponentError` for updated statistics that are means over all batches (`momentum=None`).
+    Errors: `ComponentError` if the network has running statistics and the scenario no policy, or a policy and the
+    network no such layers. Also for updated statistics that are means over all batches (`momentum=None`).
 
     >>> from torch import nn
     >>> from fedmem.scenario.normalising import Norm
@@ -97,7 +97,7 @@ def _missing_policy(layers: dict[str, nn.Module]) -> str:
 
 
 def _replace_layers(module: nn.Module) -> nn.Module:
-    """The network with GroupNorm in place of each BatchNorm, also where one layer stands under several names."""
+    """The network with GroupNorm in place of each BatchNorm, even if one layer has several names."""
     from torch.nn.modules.batchnorm import _BatchNorm
 
     if isinstance(module, _BatchNorm):
@@ -129,7 +129,7 @@ def _group_norm(layer: nn.Module) -> nn.Module:
 def model_of(module: nn.Module, norm: Norm | None) -> Params:
     """The model that a network begins with: its trained parameters, and statistics that training updates.
 
-    The order is that of the network's state. Copies, so that the network may change.
+    The order is that of the network's state. The values are copies, so that the network may change.
     """
     entries: dict[str, Tensor] = {**trained_parameters(module)}
     if norm is None or not norm.is_updated:
@@ -140,7 +140,7 @@ def model_of(module: nn.Module, norm: Norm | None) -> Params:
 
 
 def training_mode(module: nn.Module, norm: Norm | None, rows: Tensor) -> TrainingMode:
-    """How the network differs in training, found out by a trial with a few rows (n, ...) on a copy."""
+    """How the network differs in training mode, tested by a trial pass with a few rows (n, ...) on a copy."""
     import torch
 
     is_updated = norm is not None and norm.is_updated
@@ -157,7 +157,7 @@ def training_mode(module: nn.Module, norm: Norm | None, rows: Tensor) -> Trainin
 
 
 def _changes(trial: nn.Module, rows: Tensor) -> bool:
-    """Whether a network in training mode gives other outputs than in evaluation mode; it is in that afterwards."""
+    """Whether a network in training mode gives other outputs than in evaluation mode, in which it is left."""
     import torch
     from torch import Tensor
     from torch.func import functional_call
@@ -182,7 +182,7 @@ def _answers(module: nn.Module, row: Tensor) -> bool:
 
 
 def _personal(module: nn.Module) -> tuple[str, ...]:
-    """Statistics, scales and shifts of layers with running statistics."""
+    """The names of statistics, scales and shifts of layers with running statistics."""
     trained = trained_parameters(module)
     names = {
         entry_name(name, part)
@@ -193,12 +193,12 @@ def _personal(module: nn.Module) -> tuple[str, ...]:
 
 
 def warnings_of(federation: Federation, client: ClientAlgorithm, probes: Sequence[Probe]) -> tuple[str, ...]:
-    """Warnings for a reader of the numbers about training that differs from evaluation."""
+    """Warnings for readers of results about training that differs from evaluation."""
     return (*_small_batches(federation, client), *_unknown_draws(federation, probes))
 
 
 def _unknown_draws(federation: Federation, probes: Sequence[Probe]) -> Iterator[str]:
-    """A warning of probes that read gradients, where clients train with dropout, or with other outputs."""
+    """A warning for each probe that reads gradients if clients train with dropout or other outputs."""
     if not federation.mode.draws and not federation.mode.changes:
         return
     for probe in probes:
@@ -215,7 +215,7 @@ def _unknown_draws(federation: Federation, probes: Sequence[Probe]) -> Iterator[
 
 
 def _small_batches(federation: Federation, client: ClientAlgorithm) -> tuple[str, ...]:
-    """A warning of clients of round 1 that have batches with too few rows for the network; empty without any."""
+    """A warning of clients that have batches with too few rows for the network in round 1; empty without any."""
     if federation.mode.min_rows < 2:
         return ()
     clients = np.arange(federation.num_clients)
@@ -234,7 +234,7 @@ def _small_batches(federation: Federation, client: ClientAlgorithm) -> tuple[str
 
 
 def _has_single(client: ClientAlgorithm, size: int) -> bool:
-    """Whether a client with so many rows has a batch of one."""
+    """Whether a client with `size` rows has a batch of one row."""
     with Guard("client", client, "batches") as guard:
         batches = batches_of(guard, client.batches(size, np.random.default_rng(0)))
     return bool(((batches >= 0).sum(axis=1) == 1).any())

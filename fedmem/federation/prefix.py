@@ -18,9 +18,9 @@ TRIAL_ROWS = 12
 
 
 def prefix_of(scenario: Scenario, federation: Federation) -> PrefixStore | None:
-    """The store of these outputs, empty as yet; None where they are not worth storing.
+    """An empty store for the outputs of the frozen part; None if they are not worth storing.
 
-    Guarantees: it follows from the scenario and its data alone, so that equal scenarios give equal bytes.
+    Guarantees: the result depends only on the scenario and its data, so that equal scenarios give equal bytes.
     """
     if scenario.speed.cache_prefix == "off" or isinstance(scenario.client, PrivateAlgorithm):
         return None

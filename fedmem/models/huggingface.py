@@ -1,4 +1,4 @@
-"""Transformers of Hugging Face, pretrained or random, as a whole or by adapters; needs the extra `hf`."""
+"""Hugging Face transformers, pretrained or random, trained as a whole or by adapters; needs the extra `hf`."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ if TYPE_CHECKING:
 class HuggingFace:
     """A transformer of the package `transformers`, which predicts next tokens or the class of a text.
 
-    The data decide on the task. Texts of next tokens need a causal language model. Texts with a class each need a model
-    of sequence classification, whose head is drawn from the scenario's stream. Weights are read from safetensors
-    alone, never from pickles, and no code of a model is ever executed. Attention is computed in its plain form
-    (`eager`), which can be stacked. All dropout is set to 0.
+    The data decide the task. Texts for next-token prediction need a causal language model. Texts with a class each need
+    a model for sequence classification, whose head is drawn from the scenario's stream. Weights are read only from
+    safetensors files, never from pickles, and code that comes with a model is never executed. Attention is computed in
+    its plain form (`eager`), so that clients can be stacked. All dropout is set to 0.
 
     Fields
 
-    - `path`: a folder with `config.json` and, for pretrained weights, `model.safetensors`; never needs a network. A
-      single word is a model that `fedmem fetch` brought.
+    - `path`: a folder with `config.json` and, for pretrained weights, `model.safetensors`; needs no network access. A
+      single word names a model that `fedmem fetch` has fetched.
     - `name`: instead of a folder, the name of a model on the hub, such as `gpt2`, found in the cache of the hub or
       downloaded.
-    - `revision`: a commit or tag on the hub, which makes sure that the model stays the same; empty for the newest.
-    - `weights`: `pretrained`, or `random` from the scenario's stream, in an architecture without its weights.
-    - `config`: with `weights: random`, changes of the config. Without `path` and `name` the whole of it, `model_type`
-      included. The size of the vocabulary is that of the data.
-    - `peft`: train adapters of low rank and freeze all else; of classifiers, the head is trained too.
-    - `train`: `all`, the `head`, or a number n: the last n blocks, of classifiers with the head. Null for the adapters
-      with `peft`, else `all`.
+    - `revision`: a commit or tag on the hub; a commit fixes the model. Empty for the newest.
+    - `weights`: `pretrained`, or `random` for the architecture with weights drawn from the scenario's stream.
+    - `config`: with `weights: random`, changes of the config. Without `path` and `name`, the whole config, including
+      `model_type`. The size of the vocabulary is that of the data.
+    - `peft`: train low-rank adapters and freeze all other parameters; in classifiers, the head is trained too.
+    - `train`: `all`, the `head`, or a number n for the last n blocks (in classifiers, with the head). Null means the
+      adapters with `peft`, and otherwise `all`.
 
     Guarantees:
 
-    - padding changes no logit, and logits at a place depend on the tokens up to there alone;
+    - padding changes no logit, and next-token logits at a position depend only on the tokens up to it;
     - the logits are those of the package itself; a trial pass compares them;
-    - frozen parameters live once, for all clients and runs.
+    - frozen parameters are in memory once, for all clients and runs.
 
-    Errors: `ComponentError` if a package or file is missing, or a text is longer than the model reads. Also if the
-    vocabulary of the data is not that of the model, or adapters find no layer.
+    Errors: `ComponentError` if a package or file is missing, or a text is longer than the model can read. Also if the
+    vocabulary of the data is not that of the model, or no layer matches the targets of adapters.
 
     >>> HuggingFace(path="models/gpt2", peft=Lora(r=4, targets=("c_attn",))).weights
     'pretrained'
@@ -81,7 +81,7 @@ class HuggingFace:
                 raise ComponentError(path, message)
 
     def input_files(self) -> tuple[Path, ...]:
-        """The config, the weights and the tokenizer, as far as they are here."""
+        """The files of the config, the weights and the tokenizer that exist on this machine."""
         if self.name:
             return _files_of_hub(self.name, self.revision)
         if not self.path:
@@ -91,7 +91,7 @@ class HuggingFace:
         return tuple(sorted(files)) or (folder,)
 
     def build_text(self, vocabulary: tuple[str, ...], length: int, num_classes: int | None) -> nn.Module:
-        """The network, random parts from torch's own generator; see `TextModel`."""
+        """The network; random parts are drawn from torch's own generator. See `TextModel`."""
         try:
             import transformers  # noqa: F401, the module below needs it
 
@@ -106,7 +106,7 @@ class HuggingFace:
 
 
 def _files_of_hub(name: str, revision: str) -> tuple[Path, ...]:
-    """The files that the cache of the hub has of a model; its folder where there are none."""
+    """The files of a model in the cache of the hub; if there are none, the folder for them."""
     home = Path(os.environ.get("HF_HOME") or "~/.cache/huggingface").expanduser()
     cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
     folder = cache / f"models--{name.replace('/', '--')}"

@@ -25,23 +25,23 @@ class Torchvision:
 
     `resnet18` and `resnet34` are residual networks with BatchNorm (He et al., 2016). `vit_b_16` is the vision
     transformer of Dosovitskiy et al. (2021) for square images, and `vit` a small one of the same class. The first layer
-    is made for the channels of the data. Parameters and initialisation are those of torchvision, but for the last layer
-    of vision transformers. It is drawn, as other linear layers are, where torchvision begins with zeros, which would
-    give all other layers no gradient at first. Attention is written of products, so that clients of vision transformers
-    are trained as one stack. Those of ResNets are trained one by one.
+    is made for the channels of the data. Parameters and initialisation are those of torchvision, with one exception:
+    the last layer of vision transformers is drawn like other linear layers. In torchvision it begins with zeros, which
+    would give all other layers a gradient of zero at first. Attention is written as products, so that clients with
+    vision transformers are trained as one stack. Clients with ResNets are trained one by one.
 
     Fields
 
     - `architecture`: the network.
-    - `stem`: of ResNets, the beginning: `small` is a 3x3 convolution without pooling, for images of about 32x32;
-      `imagenet` a 7x7 convolution and pooling, which divide height and width by four.
-    - `image_size`: of vision transformers, height and width of the images; null for those of the data.
-    - `patch_size`: of vision transformers, height and width of a square of the image; divides the image size.
-    - `layers`: of vision transformers, how many blocks.
-    - `heads`: of vision transformers, the heads of each attention.
-    - `width`: of vision transformers, numbers that stand for a square; a multiple of `heads`.
-    - `mlp_width`: of vision transformers, the width between the two linear layers of a block; null for four times
-      `width`. Sizes that are null are those of the architecture.
+    - `stem`: for ResNets, the first layers. `small` is a 3x3 convolution without pooling, for images of about 32x32.
+      `imagenet` is a 7x7 convolution and pooling, which divide height and width by four.
+    - `image_size`: for vision transformers, height and width of the images; null for those of the data.
+    - `patch_size`: for vision transformers, height and width of a square of the image; divides the image size.
+    - `layers`: for vision transformers, the number of blocks.
+    - `heads`: for vision transformers, the number of heads of each attention layer.
+    - `width`: for vision transformers, the length of the vector for each square; a multiple of `heads`.
+    - `mlp_width`: for vision transformers, the width between the two linear layers of a block; null for four times
+      `width`. Other sizes that are null are those of the architecture.
     - `weights`: a file with weights of the same architecture, in safetensors or as a state dict of torch; empty to draw
       them. A relative path starts from the folder in which fedmem is started. All names and shapes must fit. Only the
       last layer may have another number of classes: it is drawn, and `fedmem check` says so.
@@ -87,7 +87,7 @@ class Torchvision:
 
     @property
     def stackable(self) -> bool:
-        """Whether clients are trained as a stack; convolutions of single clients are faster one by one."""
+        """Whether clients are trained as a stack; convolutions are faster one client at a time."""
         return bool(sizes_of(self))
 
     def input_files(self) -> tuple[Path, ...]:
@@ -112,7 +112,7 @@ class Torchvision:
         return build_network(self, input_shape, num_classes)
 
     def _check_sizes(self, input_shape: tuple[int, ...]) -> None:
-        """Errors: `ComponentError` where the images are not square or the squares do not divide them."""
+        """Errors: `ComponentError` if the images are not square or the squares do not divide them."""
         _, height, width = input_shape
         size = self.image_size or height
         if (height, width) != (size, size):
@@ -129,7 +129,7 @@ class Torchvision:
 
 
 def sizes_of(model: Torchvision) -> dict[str, int]:
-    """The sizes of a vision transformer: the fields, or else those of the architecture; none of a ResNet.
+    """The sizes of a vision transformer, from the fields or else from the architecture; empty for a ResNet.
 
     >>> sizes_of(Torchvision(width=8, heads=2))
     {'patch_size': 4, 'layers': 4, 'heads': 2, 'width': 8, 'mlp_width': 32}

@@ -1,4 +1,4 @@
-"""Figures of measures that a run has in its summary alone: values at both levels with their intervals."""
+"""Figures of measures that a run has only in its summary: values at both levels with their intervals."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from fedmem.reporting.measures import Variant
 from fedmem.reporting.summary import Summary
 
 _LEVELS = {"local": 0.14, "global": -0.14}
-"""Level -> how far above the middle of its row it is drawn."""
+"""Level -> how far above the middle of its row a value is drawn."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SummaryFigure:
-    """A figure of measures with one unit and one null: its file's name without the ending, and what it shows."""
+    """A figure of measures with one unit and one null: its file name without the ending, and its content."""
 
     name: str
     drawing: drawing.Drawing

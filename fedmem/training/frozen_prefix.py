@@ -1,6 +1,6 @@
 """The part of a forward pass that no client trains, found by trial passes, so that its outputs can be stored.
 
-A submodule belongs to it where its outputs follow from the row and from frozen tensors alone. Trial passes find such
+A submodule belongs to this part if its outputs depend only on the row and on frozen tensors. Trial passes find such
 submodules (`prefix_trials`). `Continued` is the rest of the network, which starts from stored outputs.
 """
 
@@ -24,8 +24,8 @@ from fedmem.contracts.arrays import Params
 class Leaf:
     """One value among the outputs of a submodule.
 
-    `stored` is its place among the stored outputs, None where it is not stored. `shape` is that of one row and None
-    for a constant, whose value is `value`. A leaf with a shape that is not stored is read by nothing that matters.
+    `stored` is its index among the stored outputs, or None if it is not stored. `shape` is the shape for one row, or
+    None for a constant, whose value is `value`. A leaf with a shape that is not stored does not affect the logits.
     """
 
     shape: tuple[int, ...] | None
@@ -49,9 +49,9 @@ class FrozenPrefix:
 
     Attributes:
         replaced: The submodules.
-        parts: Shape of one row and type of each stored output.
-        operations: Multiplications and additions of matrix products and convolutions, for one row, of a whole forward
-            pass and of one that starts from what is stored.
+        parts: The shape for one row and the type of each stored output.
+        operations: Multiplications and additions of matrix products and convolutions for one row: of a whole forward
+            pass, and of one that starts from stored outputs.
     """
 
     replaced: tuple[Replaced, ...]
@@ -73,7 +73,7 @@ class FrozenPrefix:
 class Continued:
     """A network that starts from the stored outputs of its frozen prefix. It shares all tensors with the network.
 
-    What nothing reads is NaN, so that a use of it cannot stay unseen.
+    Outputs that are not stored are NaN, so that any use of them is seen.
     """
 
     def __init__(self, model: nn.Module, prefix: FrozenPrefix) -> None:
@@ -115,17 +115,17 @@ class Continued:
 
 
 class StopPassError(BaseException):
-    """Ends a forward pass when everything that is stored is there; no code of a model catches it."""
+    """Ends a forward pass when all outputs to store are computed; no code of a model should catch it."""
 
 
 class OutputsChangedError(Exception):
-    """Outputs that should be the same for all rows are not."""
+    """Outputs that were the same for all rows in trial passes differ."""
 
 
 def stored_outputs(model: nn.Module, prefix: FrozenPrefix, rows: Tensor) -> tuple[Tensor, ...]:
-    """The outputs of these rows that are stored, (n, …) each.
+    """The outputs of these rows that are to be stored, (n, …) each.
 
-    Errors: `OutputsChangedError` where a value that trial passes found constant is another one.
+    Errors: `OutputsChangedError` if a value that was constant in trial passes has changed.
     """
     values: dict[int, Tensor] = {}
 
@@ -159,7 +159,7 @@ def stored_outputs(model: nn.Module, prefix: FrozenPrefix, rows: Tensor) -> tupl
 
 
 def is_same(value: Any, other: Any) -> bool:
-    """Equal to the last bit."""
+    """Whether two tensors are equal to the last bit."""
     if isinstance(value, Tensor) and isinstance(other, Tensor):
         return value.shape == other.shape and value.dtype == other.dtype and torch.equal(value, other)
     if isinstance(value, Tensor) or isinstance(other, Tensor):

@@ -20,20 +20,20 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 BLOCK = 32
-"""Rows of one forward pass that fills the store. Always as many, so that the size of the store changes no bit."""
+"""Rows of each forward pass that fills the store; a constant, so that the size of the store changes no bit."""
 
 STORED_BYTES = 2 << 30
-"""Nothing is stored where the outputs of all rows take more. No machine or budget changes this, nor does it results."""
+"""Largest size of the outputs of all rows; above it, nothing is stored. It depends on no machine and no budget."""
 
 
 class PrefixStore:
-    """The stored outputs of the rows of a federation: those that clients train on, and other sets that are watched.
+    """The stored outputs of the rows of a federation: those that clients train on, and those of evaluated sets.
 
     Outputs are computed block by block, when a row of a block is read for the first time. The memory is shared with
     processes that are forked later, so that each block is computed once. Two processes that compute it at the same time
     get the same bits.
 
-    Guarantees: what is read for a row follows from the network and the sets alone. The order of reading, the number of
+    Guarantees: the values for a row depend only on the network and the sets. The order of reading, the number of
     processes and the memory of the machine change no bit.
     """
 
@@ -65,15 +65,15 @@ class PrefixStore:
         return self._blocks * BLOCK * self.prefix.row_bytes
 
     def on(self, model: nn.Module, device: torch.device) -> PrefixStore:
-        """The store for a network on this device: this one, or one of its own on another device."""
+        """The store for a network on `device`: this store, or a separate one if the device differs."""
         if device == self._device:
             return self
         return PrefixStore(self.prefix, model, self.store, self._others, device)
 
     def read(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """The outputs (…, shape of a row) of rows (…) of the store, counted through all sets; copies.
+        """Copies of the outputs (…, shape of a row) of rows (…) of the store; row numbers run through all sets.
 
-        Errors: `RunError` where a value that trial passes found to be the same for all rows is not.
+        Errors: `RunError` if a value was the same for all rows in trial passes, and now differs.
         """
         places = rows.flatten()
         blocks = np.unique(places.cpu().numpy() // BLOCK)
@@ -82,7 +82,7 @@ class PrefixStore:
         return tuple(part.index_select(0, places).view(*rows.shape, *part.shape[1:]) for part in self._parts)
 
     def find(self, inputs: NDArray[np.float32]) -> IntArray | None:
-        """(n,) the places of these rows by their content; None unless all are there.
+        """(n,) the places of these rows in the store, found by content; None unless the store has all of them.
 
         Rows of other content, such as noisy copies, are therefore never taken for stored ones.
         """
@@ -127,7 +127,7 @@ class PrefixStore:
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
-    """Zeros, on the processor in memory that forked processes share; what is never written takes none."""
+    """Zeros; on the processor (CPU), in memory that forked processes share. Unwritten parts take no memory."""
     if device.type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
     count = int(np.prod(shape, dtype=np.int64))

@@ -1,4 +1,4 @@
-"""Trial passes that find the frozen prefix of a network, whatever the network is called."""
+"""Trial passes that find the frozen prefix of a network, without knowing names of layers or models."""
 
 from __future__ import annotations
 
@@ -21,32 +21,32 @@ from fedmem.training.model_checks import parameters_kept
 from fedmem.training.operations import count_operations
 
 MIN_SHARE = 0.25
-"""Outputs are stored where they save at least this share of a forward pass: a smaller one is not worth the memory."""
+"""Outputs are stored if they save at least this share of a forward pass: a smaller share is not worth the memory."""
 
 TOLERANCE = 1e-4
-"""By how much of the largest value outputs for batches of two sizes may differ by rounding."""
+"""Largest difference by rounding between outputs for batches of two sizes, as a share of the largest value."""
 
 ROWS = 4
-"""Rows of the trial passes that are compared to the last bit; all rows that are given make up one pass more."""
+"""Number of rows in trial passes that are compared to the last bit; one more pass has all given rows."""
 
 
 def find_prefix(
     model: nn.Module, initial: Params, rows: Tensor, mode: TrainingMode | None = None
 ) -> FrozenPrefix | None:
-    """The frozen prefix of a network, or None where there is none that is worth storing.
+    """The frozen prefix of a network, or None if there is none that is worth storing.
 
     Args:
-        model: The network, in the mode in which it is watched.
-        initial: What clients train, and running statistics that training updates.
+        model: The network, in the mode in which it is evaluated.
+        initial: The parameters that clients train, and running statistics that training updates.
         rows: At least `ROWS` + 1 rows of the data.
         mode: How the network differs in training.
 
-    A submodule belongs to the prefix where all of this holds:
+    A submodule belongs to the prefix if all of these conditions hold:
 
     - it is called once in a forward pass;
     - no output requires gradients, and none changes with `initial`: no trained parameter lies before it;
-    - outputs in training are those of evaluation: neither dropout nor statistics that change lie before it;
-    - each output is that of single rows, in batches of any size, or the same for all rows.
+    - outputs in training mode equal those in evaluation mode: neither dropout nor changing statistics lie before it;
+    - each output for a row depends on this row alone, in batches of the sizes tried, or is the same for all rows.
     """
     with parameters_kept(model):
         return _find(model, initial, rows, mode or TrainingMode())
@@ -133,7 +133,7 @@ def _record(model: nn.Module, params: Params, rows: Tensor, *, gradients: bool =
 
 
 def _leaves_of(name: str, first: _Calls, passes: Sequence[_Calls], others: _Calls) -> tuple[Leaf, ...] | None:
-    """How the outputs of a submodule can be put together again; None where it does not belong to the prefix."""
+    """How the outputs of a submodule can be put together again; None if it does not belong to the prefix."""
     everywhere = [calls.get(name, []) for calls in (first, *passes, others)]
     if any(len(calls) != 1 for calls in everywhere) or first[name][0].trained:
         return None
@@ -155,7 +155,7 @@ def _leaves_of(name: str, first: _Calls, passes: Sequence[_Calls], others: _Call
 
 
 def _is_of_rows(value: Any, other: Any) -> bool:
-    """Whether an output has an axis of rows, along which each row has the value that it has in another batch."""
+    """Whether an output has an axis of rows along which the values of a row do not depend on the batch."""
     if not isinstance(value, Tensor) or not isinstance(other, Tensor) or not value.ndim or not other.ndim:
         return False
     if len(value) != ROWS or len(other) <= ROWS or value.shape[1:] != other.shape[1:] or value.dtype != other.dtype:
@@ -164,7 +164,7 @@ def _is_of_rows(value: Any, other: Any) -> bool:
 
 
 def _close(value: Tensor, other: Tensor) -> bool:
-    """Equal but for rounding."""
+    """Whether two outputs are equal up to rounding."""
     if value.shape != other.shape:
         return False
     if not value.is_floating_point():
@@ -174,7 +174,7 @@ def _close(value: Tensor, other: Tensor) -> bool:
 
 
 def _outermost(part: nn.Module, name: str, belongs: Callable[[str], bool]) -> Iterator[str]:
-    """The names of the submodules that belong to the prefix, each without those inside of it."""
+    """The names of the submodules that belong to the prefix, without the submodules inside them."""
     for child_name, child in part.named_children():
         whole = f"{name}.{child_name}" if name else child_name
         if belongs(whole):
@@ -188,8 +188,8 @@ def _without_unread(
 ) -> tuple[FrozenPrefix | None, tuple[Tensor, ...]]:
     """The prefix that stores only what the rest of the network reads, and what it stores of these rows.
 
-    An output is left out where the logits stay the same to the last bit though it is NaN. A submodule without an
-    operation that is counted, such as the identity, is called again where its inputs are there.
+    An output is left out if the logits stay the same to the last bit when it is replaced by NaN. A submodule without
+    counted operations, such as the identity, is called again if its inputs are available.
     """
     trial = _Trial(model, initial, rows, logits, calls)
     places = tuple(
@@ -226,7 +226,7 @@ class _Trial:
     def of(
         self, found: Sequence[Replaced], kept: Sequence[tuple[str, int]]
     ) -> tuple[FrozenPrefix, tuple[Tensor, ...]] | None:
-        """The prefix of these submodules that stores these outputs; None where the logits are others."""
+        """The prefix of these submodules that stores these outputs; None if the logits differ."""
         numbers = {place: number for number, place in enumerate(kept)}
         parts = tuple(
             replace(
@@ -261,7 +261,7 @@ def _draws_alike(
     stored: Sequence[Tensor],
     mode: TrainingMode,
 ) -> bool:
-    """Whether a network that draws in training leaves the generator where it would be without stored outputs."""
+    """Whether a network that draws in training advances the generator as much as without stored outputs."""
     if not mode.draws:
         return True
     states = []
