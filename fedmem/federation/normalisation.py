@@ -37,7 +37,7 @@ GROUPS = 32
 """Most groups of a GroupNorm that replaces a BatchNorm; there are gcd(32, channels) groups, as in Opacus."""
 
 CHOICES = (
-    "Say in the scenario what becomes of them. With norm: {kind: local}, statistics, scales and shifts stay with each "
+    "Choose their treatment in the scenario. With norm: {kind: local}, statistics, scales and shifts stay with each "
     "client (FedBN). With norm: {kind: averaged}, statistics are sent and aggregated like parameters. With norm: "
     "{kind: frozen}, they stay as the network was built. With norm: {kind: to_group}, GroupNorm replaces BatchNorm"
 )
@@ -210,7 +210,7 @@ def _unknown_draws(federation: Federation, probes: Sequence[Probe]) -> Iterator[
             )
             yield (
                 f"probe {kind_of(probe)} reads gradients of the network in evaluation mode, but clients train {how}, "
-                "so that a low success may come from there"
+                "so that a low success may be due to this difference"
             )
 
 
