@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.model import trained_parameters
+from fedmem.training.model_checks import mismatch
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,6 +42,28 @@ def names_in_model(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str,
     # of a tied pair the model's own name counts
     twice = {target for name, target in names.items() if target != name and target in arrays}
     return {name: target for name, target in names.items() if name == target or target not in twice}
+
+
+def app_mismatch(module: nn.Module, arrays: Mapping[str, Tensor]) -> str | None:
+    """Why these arrays of an app are not a model of the module, under any of its names; None where they are.
+
+    Arrays of a part of the module show a wrapper around the model of the app.
+
+    >>> from torch import nn
+    >>> layer = nn.Linear(4, 3)
+    >>> app_mismatch(nn.Sequential(layer), layer.state_dict()).partition(". ")[0]
+    "the app's arrays are those of a part of the model, '0'"
+    """
+    reason = mismatch(module, rename_arrays(arrays, names_in_model(module, arrays)))
+    if reason is None:
+        return None
+    for name, part in module.named_children():
+        if trained_parameters(part) and mismatch(part, rename_arrays(arrays, names_in_model(part, arrays))) is None:
+            return (
+                f"the app's arrays are those of a part of the model, {name!r}. Give this part alone, as the app has "
+                "it. It needs no wrapper that picks the logits, since an output with `logits` is read"
+            )
+    return reason
 
 
 def _list_order(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str, str] | None:

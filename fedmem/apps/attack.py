@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fedmem.apps.array_names import names_in_model, rename_arrays
+from fedmem.apps.array_names import app_mismatch, names_in_model, rename_arrays
 from fedmem.apps.attack_notes import contradictions, evaluation_mode, fewer_inputs
 from fedmem.apps.attack_scores import Images, Score, scores
 from fedmem.apps.match_control import Client, Match, clip_distance, compare, make_controls, reverse_update
+from fedmem.apps.plain_logits import add_plain_outputs, use_plain_attention
 from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.attack import GradientTarget, Reconstruction, ReconstructionAttack
 from fedmem.contracts.model import frozen_tensors, trained_parameters
@@ -24,7 +25,6 @@ from fedmem.contracts.validation_of_measures import reconstruct
 from fedmem.errors import TargetError
 from fedmem.modalities.undescribed import modality_of_shape
 from fedmem.seeding import stream
-from fedmem.training.model_checks import mismatch
 
 if TYPE_CHECKING:
     from torch import nn
@@ -156,7 +156,8 @@ def copy_prepared_model(model: nn.Module, known: Known) -> nn.Module:
             "all parameters of the model are frozen (requires_grad is False), so that no client trained any. Set "
             "requires_grad_(True) on those that the client trained"
         )
-    prepared = copy.deepcopy(model).train(known.mode == "train")
+    prepared = add_plain_outputs(copy.deepcopy(model)).train(known.mode == "train")
+    use_plain_attention(prepared)
     for layer in layers_with_statistics(prepared).values():
         layer.eval()
     if known.mean:
@@ -172,14 +173,15 @@ def copy_prepared_model(model: nn.Module, known: Known) -> nn.Module:
     try:
         with torch.no_grad():
             shape = tuple(copy.deepcopy(prepared)(trial).shape)
-    except (RuntimeError, ValueError, TypeError) as error:
+    except Exception as error:  # the user's own model can fail in any way
+        reason = str(error).strip().partition("\n")[0].rstrip(".")
         if any(isinstance(part, torch.nn.Embedding) for part in prepared.modules()):
             raise TargetError(
-                f"the model reads token numbers as whole numbers, as language models do ({error}). Attack language "
+                f"the model reads token numbers as whole numbers, as language models do ({reason}). Attack language "
                 "models inside a scenario, by the probe leakage with the attack tag, which also scores texts. A model "
                 "that classifies texts must make its inputs whole itself, by x.long()"
             ) from error
-        raise TargetError(f"the model cannot be called on inputs of shape {known.input_shape}: {error}") from error
+        raise TargetError(f"the model cannot be called on inputs of shape {known.input_shape}: {reason}") from error
     if shape != (2, known.num_classes):
         raise TargetError(f"the model gives outputs of shape {shape[1:]} for {known.num_classes} classes")
     return prepared
@@ -222,7 +224,8 @@ def attack(  # noqa: PLR0913 - options for users, all by name
     Args:
         before: Parameters that training began with.
         after: Parameters that it ended with, or with `gradient`, a gradient of the mean loss at `before`.
-        model: The architecture; its loss is taken to be the mean cross-entropy of its outputs. It is not changed.
+        model: The architecture; its loss is taken to be the mean cross-entropy of its outputs, or of their `logits`.
+            It is not changed.
         attack: How images are reconstructed, such as `InvertingGradients(steps=1000)`.
         known: Facts about the work behind the update that the adversary knows.
         gradient: Whether `after` is a gradient.
@@ -270,7 +273,7 @@ def attack(  # noqa: PLR0913 - options for users, all by name
             source = read_params(source)
         states.append(rename_arrays(source, names_in_model(model, source)))
         pair.append(fit_to_model(source, model, name))
-    if reason := mismatch(model, states[0]):
+    if reason := app_mismatch(model, states[0]):
         raise TargetError(f"before: {reason}")
     model = read_frozen(states[0], model)
     target = target_of(pair[0], pair[1], model, known, gradient=gradient).grant(attack.knows)

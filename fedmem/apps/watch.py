@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import replace
 from functools import cached_property
 from hashlib import sha256
@@ -12,16 +11,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fedmem.apps.array_names import names_in_model, rename_arrays
+from fedmem.apps.array_names import app_mismatch, names_in_model, rename_arrays
 from fedmem.apps.differences import summarise
 from fedmem.apps.ownership import IDENTITY, MemberOf, Ownership
+from fedmem.apps.plain_logits import evaluation_copy, input_array, require_logits
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.audit_set import AuditSet, References
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Evidence, Transition
 from fedmem.contracts.watcher import OnError, checked_on_error
 from fedmem.observation.evidence import evidence_of, rank_of
-from fedmem.training.model_checks import mismatch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,6 +29,12 @@ if TYPE_CHECKING:
     from fedmem.training.one_by_one import OneByOne
 
 _VALUES = ("loss", "margin", "correct", "exposure")
+
+Inputs = ArrayLike | Mapping[str, ArrayLike]
+"""Inputs of a set: an array, or what a tokenizer returns."""
+
+_LOGITS = 1 << 25
+"""Logits of one forward pass, at most, where the classes or the vocabulary are many."""
 
 
 class Watch:
@@ -42,9 +47,14 @@ class Watch:
 
     Args:
         model: The architecture; its parameter names have to be those that the app sends. A list of arrays
-            without names is read by its order, and an adapter by the names that peft saves.
-        examples: Name -> (inputs, targets), for example the canaries that one client was given.
-        references: Name -> inputs of fresh members of the same family, for the exposure of that set.
+            without names is read by its order, and an adapter by the names that peft saves. Give a model of
+            `transformers` or `peft` as it is: of an output with `logits`, these are read.
+        examples: Name -> (inputs, targets), for example the canaries that one client was given. Whole numbers reach
+            the model as int64, others as float32. Inputs may be what a tokenizer returns, `input_ids` with their
+            `attention_mask`; -1 also means no token. Of next tokens, targets (n, l) are the tokens that follow, -1
+            where nothing is asked.
+        references: Name -> inputs of fresh members of the same family, for the exposure of that set. Where the targets
+            are next tokens, it is (inputs, targets).
         member_of: Name -> the client that holds that set. It is one client, a client for each example (None: nobody),
             or an assignment of `assign_canaries`. Clients are named by the identity that `frame` has; 0 and "0" are the
             same client.
@@ -59,7 +69,9 @@ class Watch:
     - names and shapes of the app's initial arrays are compared with the model before round 1. A difference, missing
       running statistics, and later messages that lack a parameter are errors (`ValueError`, `RunError`). They name
       the parameter or statistic. Statistics of layers in evaluation mode may be missing: those of `model` are then
-      taken to be the clients'.
+      taken to be the clients';
+    - the model reads a few rows of each set before round 1. A failure, other logits than the targets need, and rows
+      that seem padded without a mask are errors (`ValueError`).
 
     >>> from torch import nn
     >>> watch = Watch(model=nn.Linear(2, 2), examples={"mine": (np.zeros((1, 2), np.float32), [0])})
@@ -71,8 +83,8 @@ class Watch:
         self,
         *,
         model: nn.Module,
-        examples: Mapping[str, tuple[ArrayLike, ArrayLike]],
-        references: Mapping[str, ArrayLike] | None = None,
+        examples: Mapping[str, tuple[Inputs, ArrayLike]],
+        references: Mapping[str, Inputs | tuple[Inputs, ArrayLike]] | None = None,
         member_of: Mapping[str, MemberOf] | None = None,
         every: int = 1,
         on_error: OnError = "raise",
@@ -80,13 +92,14 @@ class Watch:
         self.on_error = checked_on_error(on_error)
         self._model = model
         self._sets = {name: _examples(name, *pair) for name, pair in examples.items()}
-        self._references = {
-            name: References(family=name, inputs=np.asarray(inputs, dtype=np.float32))
-            for name, inputs in (references or {}).items()
-        }
-        unknown = sorted(set(self._references) - set(self._sets))
+        unknown = sorted(set(references or ()) - set(self._sets))
         if unknown:
             raise ValueError(f"references for {unknown[0]!r}, but examples has only {sorted(self._sets)}")
+        fresh = references or {}
+        self._references = {name: _references(name, self._sets[name], rows) for name, rows in fresh.items()}
+        self._masks = {f"examples[{name!r}]": isinstance(pair[0], Mapping) for name, pair in examples.items()}
+        for name, rows in fresh.items():
+            self._masks[f"references[{name!r}]"] = isinstance(rows[0] if isinstance(rows, tuple) else rows, Mapping)
         if every < 1:
             raise ValueError(f"every must be at least 1, got {every}")
         self._every = every
@@ -107,16 +120,28 @@ class Watch:
     def begin(self, initial: Params) -> None:
         """Compare the app's initial arrays with the model. Errors: `ValueError`."""
         self._names = names_in_model(self._model, initial)
-        if reason := mismatch(self._model, rename_arrays(initial, self._names)):
+        if reason := app_mismatch(self._model, initial):
             raise ValueError(reason)
+        _ = self._executor
 
     @cached_property
     def _executor(self) -> OneByOne:
-        """Reads models in evaluation mode, in a network of its own."""
+        """Reads models in evaluation mode, in a network of its own, which is tried on rows of each set."""
         from fedmem.clients.sgd import Sgd
+        from fedmem.training.executor import FORWARD_ROWS, Settings
         from fedmem.training.one_by_one import OneByOne
 
-        return OneByOne(deepcopy(self._model).eval(), Sgd(), next(iter(self._sets.values())))
+        network, sizes = evaluation_copy(self._model), [1]
+        for name, rows in self._sets.items():
+            labels = [(f"examples[{name!r}]", rows)]
+            if references := self._references.get(name):
+                fresh = references.inputs
+                targets = np.zeros(len(fresh), dtype=np.int64) if references.targets is None else references.targets
+                fresh_rows = Examples(inputs=fresh, targets=targets, ids=np.arange(len(fresh)))
+                labels.append((f"references[{name!r}]", fresh_rows))
+            sizes += [require_logits(network, label, part, has_mask=self._masks[label]) for label, part in labels]
+        settings = Settings(forward_rows=max(1, min(FORWARD_ROWS, _LOGITS // max(sizes))))
+        return OneByOne(network, Sgd(), next(iter(self._sets.values())), settings)
 
     def see(self, transitions: Sequence[Transition]) -> None:
         """Record the evidence of these models."""
@@ -220,11 +245,28 @@ def _contents(examples: Examples) -> list[str]:
     return [sha256(np.ascontiguousarray(row).tobytes() + target.tobytes()).hexdigest()[:12] for row, target in rows]
 
 
-def _examples(name: str, inputs: ArrayLike, targets: ArrayLike) -> Examples:
-    rows = np.asarray(inputs, dtype=np.float32)
+def _examples(name: str, inputs: Inputs, targets: ArrayLike) -> Examples:
+    return _rows(f"examples[{name!r}]", inputs, targets)
+
+
+def _rows(place: str, inputs: Inputs, targets: ArrayLike) -> Examples:
+    rows = input_array(place, inputs)
     labels = np.asarray(targets, dtype=np.int64)
     if len(rows) != len(labels) or not len(rows):
-        raise ValueError(
-            f"examples[{name!r}]: {len(rows)} inputs and {len(labels)} targets; both must be alike and not empty"
-        )
+        raise ValueError(f"{place}: {len(rows)} inputs and {len(labels)} targets; both must be alike and not empty")
     return Examples(inputs=rows, targets=labels, ids=np.arange(len(rows)))
+
+
+def _references(name: str, examples: Examples, rows: Inputs | tuple[Inputs, ArrayLike]) -> References:
+    """Fresh members, with targets of their own where those of the set are next tokens."""
+    place = f"references[{name!r}]"
+    if not examples.several_targets:
+        values: Any = rows
+        fresh = input_array(place, values)
+        if not len(fresh):
+            raise ValueError(f"{place}: holds no inputs; give one at least, or leave it out")
+        return References(family=name, inputs=fresh)
+    if not isinstance(rows, tuple) or len(rows) != 2:
+        raise ValueError(f"{place}: targets are next tokens, so that references need their own; give (inputs, targets)")
+    pair = _rows(place, *rows)
+    return References(family=name, inputs=pair.inputs, targets=pair.targets)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fedmem.apps.array_names import names_in_model, rename_arrays
+from fedmem.apps.array_names import app_mismatch, names_in_model, rename_arrays
 from fedmem.apps.attack import Known, target_of
 from fedmem.apps.attack_scores import Images, scores
 from fedmem.apps.differences import summarise
@@ -21,7 +21,6 @@ from fedmem.contracts.measurement import Level
 from fedmem.contracts.validation_of_measures import reconstruct
 from fedmem.contracts.watcher import OnError, checked_on_error
 from fedmem.seeding import stream
-from fedmem.training.model_checks import mismatch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -122,7 +121,7 @@ class WatchLeakage:
 
         self._names = names_in_model(self._model, initial)
         arrays = rename_arrays(initial, self._names)
-        if reason := mismatch(self._model, arrays):
+        if reason := app_mismatch(self._model, initial):
             raise ValueError(reason)
         validate_targets([target_of(arrays, arrays, self._model, self._knowledge)])
 

@@ -7,6 +7,11 @@ import pytest
 from tests.core_checks import ROOT, core_files, literal_kinds, probed_names
 
 THIRD_PARTY = {
+    ("apps/plain_logits.py", "config"): "networks of transformers",
+    ("apps/plain_logits.py", "get_base_model"): "networks of peft",
+    ("apps/plain_logits.py", "logits"): "outputs of transformers",
+    ("apps/plain_logits.py", "pad_token_id"): "configurations of transformers",
+    ("apps/plain_logits.py", "set_attn_implementation"): "networks of transformers",
     ("cli/main.py", "reconfigure"): "text streams of Python, which a test may replace",
     ("datasets/hub.py", "convert"): "images of PIL among the values of a published data set",
     ("datasets/torchvision.py", "base_folder"): "classes of torchvision, for the folder of their files",
