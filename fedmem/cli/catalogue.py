@@ -187,12 +187,14 @@ def show(
         from rich.text import Text
 
         from fedmem.scenario.catalogue import load
-        from fedmem.scenario.describe import field_facts, origin_of, place_of, text_of, wrap_docstring
+        from fedmem.scenario.describe import field_facts, origin_of, place_of, section_texts, text_of, wrap_docstring
         from fedmem.scenario.yaml_source import write_short
 
         facts, columns = field_facts(family, kind), width()
         for text in filter(None, (origin_of(family, kind), wrap_docstring(text_of(load(family, kind)), columns))):
             typer.echo(text + "\n")
+        for name, text in section_texts(family, kind):
+            typer.echo(wrap_docstring(f"The mapping `{name}`: {text}", columns) + "\n")
         if facts:
             allowed = any(fact.allowed for fact in facts)
             table = Table("field", "type", "default", *["allowed"] * allowed, box=None, pad_edge=False)

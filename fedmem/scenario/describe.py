@@ -12,6 +12,8 @@ from dataclasses import MISSING, dataclass, fields
 from functools import partial
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
+from pydantic import BaseModel
+
 from fedmem.contracts.attack import AttackDeclaration
 from fedmem.contracts.declarations import class_value
 from fedmem.contracts.flower_strategy_adapter import adapted_defaults, parameters, plain_parameters
@@ -73,7 +75,7 @@ def about(family: str, kind: str) -> str:
 
 
 def field_facts(family: str, kind: str) -> list[FieldFacts]:
-    """All fields of a kind but `kind` itself.
+    """All fields of a kind but `kind` itself; behind a mapping with fields of its own these, as `peft.r`.
 
     >>> [(fact.name, fact.type, fact.allowed) for fact in field_facts("sampler", "uniform")]
     [('size', 'whole number', '≥ 1')]
@@ -95,7 +97,42 @@ def field_facts(family: str, kind: str) -> list[FieldFacts]:
                 meaning=meanings.get(item.name, ""),
             )
         )
+        section = _section_in(field_types[item.name])
+        facts += [] if section is None else _section_facts(item.name, section)
     return facts
+
+
+def _section_in(annotation: Any) -> type[BaseModel] | None:
+    """The class of a mapping with fields of its own that an annotation allows; None without one."""
+    types_in = (annotation, *get_args(annotation))
+    return next((part for part in types_in if isinstance(part, type) and issubclass(part, BaseModel)), None)
+
+
+def _section_facts(name: str, section: type[BaseModel]) -> Iterator[FieldFacts]:
+    """The fields of such a mapping, under the name of the field that takes it."""
+    for inner, item in section.model_fields.items():
+        words, allowed = _type_text(Annotated[item.annotation, *item.metadata] if item.metadata else item.annotation)
+        yield FieldFacts(
+            name=f"{name}.{inner}",
+            type=words,
+            default="" if item.is_required() else write_flow(catalogue.to_yaml_value(item.get_default())),
+            allowed=allowed,
+            meaning=item.description or "",
+        )
+
+
+def section_texts(family: str, kind: str) -> list[tuple[str, str]]:
+    """The fields of a kind that take a mapping with fields of its own, each with the docstring of that mapping.
+
+    >>> [name for name, text in section_texts("model", "huggingface")]
+    ['peft']
+    """
+    cls = catalogue.load(family, kind)
+    if catalogue.is_flower_strategy(family, cls):
+        return []
+    field_types = catalogue.hints(cls)
+    sections = {item.name: _section_in(field_types[item.name]) for item in fields(cls)}
+    return [(name, text_of(section)) for name, section in sections.items() if section is not None]
 
 
 def _flower_facts(cls: type) -> Iterator[FieldFacts]:
@@ -248,6 +285,8 @@ def _type_text(annotation: Any) -> tuple[str, str]:
     if origin in (Union, types.UnionType):
         parts = [_type_text(argument) for argument in arguments]
         return " or ".join(part[0] for part in parts), ", ".join(part[1] for part in parts if part[1])
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "mapping", ""
     if origin is Literal:
         return "word", ", ".join(str(argument) for argument in arguments)
     if origin is tuple:

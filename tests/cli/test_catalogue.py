@@ -55,6 +55,7 @@ def test_list_of_an_unknown_family() -> None:
         ("sampler", "everyone", ["sampler: {kind: everyone}"]),
         ("injection", "typical", ["all of its family have", "- `stop`: last round in which an in"]),
         ("strategy", "flwr.serverapp.strategy:FedProx", ["proximal_mu"]),
+        ("model", "huggingface", ["peft          mapping or null", "peft.targets", "It may be left out", "by `r`"]),
     ],
 )
 def test_show_explains_fields_and_gives_an_example(family: str, kind: str, says: list[str]) -> None:
