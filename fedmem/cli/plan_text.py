@@ -91,7 +91,7 @@ def plan_text(checked: CheckedScenario, width: int = 100, *, timed: bool = False
         *_population(run_plan),
         *data_lines(checked.data, checked.federation),
         *class_lines(checked.federation, scenario.injections, width - 13),
-        ("model", _model(checked.federation)),
+        ("model", _model(checked.federation, scenario)),
         *(("weights", note) for note in checked.federation.initial_notes),
         *_owners(checked.federation.foreign_rows),
         *(("injection", note) for note in checked.federation.notes),
@@ -122,14 +122,19 @@ def _rows(run_plan: Plan) -> str:
     return f"{total} = " + " + ".join(texts.values())
 
 
-def _model(federation: Federation) -> str:
+def _model(federation: Federation, scenario: Scenario) -> str:
     """The class of the network, its layers with parameters, and how many parameters there are."""
+    from fedmem.federation.parameter_counts import count_parameters
+
     layers = [type(part).__name__ for part in federation.model.modules() if list(part.parameters(recurse=False))]
     statistics = sum(federation.initial[name].numel() for name in federation.mode.statistics)
     count = sum(values.numel() for values in federation.initial.values()) - statistics
     frozen = sum(value.numel() for value in federation.model.parameters() if not value.requires_grad)
     frozen_text = f" and {frozen:,} frozen ones" if frozen else ""
     frozen_text += f" and {statistics:,} running statistics" if statistics else ""
+    counts = count_parameters(federation, scenario.client)
+    if local := counts.get("by_norm", 0) + counts.get("by_client", 0):
+        frozen_text += f", {local:,} of which stay with clients"
     shown = ", ".join(layers[:8]) + (f" and {len(layers) - 8} more" if len(layers) > 8 else "")
     stored = ""
     if federation.prefix is not None:

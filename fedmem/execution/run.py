@@ -30,6 +30,7 @@ from fedmem.execution.checked_inputs import build_federation, changed_data, data
 from fedmem.execution.measuring import estimates_of
 from fedmem.execution.measuring import measure as measure
 from fedmem.execution.notebook import notebook_listeners
+from fedmem.federation.parameter_counts import count_parameters
 from fedmem.guards.guarding import Rescuing
 
 if TYPE_CHECKING:
@@ -258,6 +259,7 @@ def _compute(job: _Job, shards: Shards | None, emit: Emit, executor: Executor | 
                 "positive_control": None if checked is None else checked.as_record(),
                 "measures": measures_to_store(scenario),
                 **({"initial_weights": list(federation.initial_notes)} if federation.initial_notes else {}),
+                **({"parameters": counts} if (counts := count_parameters(federation, scenario.client)) else {}),
                 "shards": {"runs": division.shards, "resumed": division.resumed, "workers": division.workers},
             },
             measurements=measurements,

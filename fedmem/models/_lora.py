@@ -24,8 +24,8 @@ class Lora(BaseModel, frozen=True, extra="forbid"):
 
     - `r`: the rank of each adapter.
     - `alpha`: the scale of adapters, which is divided by `r`.
-    - `targets`: endings of the names of the layers that get one, such as `query`. It may be left out: the layers are then
-      those that the package peft takes for this architecture.
+    - `targets`: endings of the names of the layers that get one, such as `query`. It may be left out: the layers
+      are then those that the package peft takes for this architecture.
     - `dropout`: 0, since runs draw from their own streams alone.
 
     Reference: Hu et al. (2022), LoRA: Low-Rank Adaptation of Large Language Models.

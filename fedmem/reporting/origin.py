@@ -1,4 +1,4 @@
-"""Where the numbers of a run come from, in two lines for the head of its table and its report."""
+"""Where the numbers of a run come from, in two or three lines for the head of its table and its report."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ _PACKAGES = ("torch", "flwr")
 """The packages whose versions are on the first screen; all others are in the manifest."""
 
 
-def origin(run: Run) -> tuple[str, str]:
-    """The components and seed of a run, its time, and its versions and commit of fedmem.
+def origin(run: Run) -> tuple[str, ...]:
+    """The components and seed of a run, what of its model is trained, its time, and its versions and commit of fedmem.
+
+    The parameters are counted only where some are frozen or stay with clients.
 
     The commit is that of the checkout of fedmem, not that of the user's own repository. The manifest holds the hashes
     of the user's components and modules that were used. A `+` says that files differ from the commit.
@@ -34,7 +36,23 @@ def origin(run: Run) -> tuple[str, str]:
     parts = [f"{name} {text}" for name, field in PARTS.items() if (text := component_text(scenario.get(field)))]
     seed = scenario.get("seed", manifest.get("seed"))
     parts += [] if seed is None else [f"seed {seed}"]
-    return "; ".join(parts), "; ".join(_circumstances(run, manifest))
+    model = parameters_text(manifest.get("parameters") or {})
+    return "; ".join(parts), *([model] if model else []), "; ".join(_circumstances(run, manifest))
+
+
+def parameters_text(counts: Mapping[str, int]) -> str:
+    """The counts of `count_parameters`; empty without any.
+
+    >>> parameters_text({"trained": 1000, "frozen": 0, "by_norm": 20, "by_client": 0})
+    'Parameters: 1,000 trained / 0 frozen / 20 stay with clients (norm: local)'
+    """
+    if not counts:
+        return ""
+    local = {"norm: local": counts["by_norm"], "client": counts["by_client"]}
+    texts = [f"{count:,} stay with clients ({reason})" for reason, count in local.items() if count]
+    return f"Parameters: {counts['trained']:,} trained / {counts['frozen']:,} frozen / " + (
+        " / ".join(texts) or "0 stay with clients"
+    )
 
 
 def component_text(component: Any) -> str:
