@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,10 +12,10 @@ import transformers
 from torch import nn
 
 from fedmem.errors import ComponentError
-from fedmem.fetched.models import MODELS, model_folder, verified_folder
-from fedmem.modalities.text.tokenizer import FILE, Subwords
+from fedmem.modalities.text.tokenizer import Subwords
 from fedmem.models._lora import add_adapters
 from fedmem.models._transformer_answers import NextTokens, OneClass
+from fedmem.models._transformers_source import first_line, source_of, tokenizer_file
 
 if TYPE_CHECKING:
     from fedmem.models.huggingface import HuggingFace
@@ -66,29 +65,12 @@ def _quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _source(model: HuggingFace) -> tuple[str, dict[str, Any]]:
-    """Where config and weights come from, and how they are read."""
-    if model.name:
-        return model.name, {"trust_remote_code": False, "revision": model.revision or "main"}
-    folder = verified_folder(model.path) if model.path in MODELS else model_folder(model.path)
-    if not (folder / "config.json").is_file():
-        message = f"there is no file {(folder / 'config.json').absolute()}; write the folder of a saved model"
-        raise ComponentError("model.path", message)
-    if model.weights == "pretrained" and not list(folder.glob("*.safetensors")):
-        raise ComponentError(
-            "model.path",
-            f"{folder.absolute()} has no file *.safetensors, and pickles are never read; save the model again by "
-            "save_pretrained(FOLDER)",
-        )
-    return str(folder), {"trust_remote_code": False, "local_files_only": True}
-
-
 def _config(model: HuggingFace, size: int, num_classes: int | None) -> Any:
     """The config, with the classes of the data, without dropout, and for random weights with its vocabulary."""
     changes = dict(model.config)
     try:
         if model.path or model.name:
-            place, how = _source(model)
+            place, how = source_of(model)
             config = transformers.AutoConfig.from_pretrained(place, **how)
             for name, value in changes.items():
                 setattr(config, name, value)
@@ -102,7 +84,7 @@ def _config(model: HuggingFace, size: int, num_classes: int | None) -> Any:
             )
     except (OSError, ValueError, TypeError, KeyError) as error:
         place = "model.config" if not (model.path or model.name) else "model.name" if model.name else "model.path"
-        raise ComponentError(place, f"gives no config that can be used: {_first_line(error)}; correct it") from error
+        raise ComponentError(place, f"gives no config that can be used: {first_line(error)}; correct it") from error
     if num_classes is not None:
         config.num_labels = num_classes
     for name, value in vars(config).items():
@@ -118,10 +100,6 @@ def _config(model: HuggingFace, size: int, num_classes: int | None) -> Any:
 
 def _number(value: object) -> int:
     return value if isinstance(value, int) else -1
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0].rstrip(".")
 
 
 def _padding(config: Any) -> int:
@@ -148,7 +126,7 @@ def _require_length(config: Any, length: int, place: str) -> None:
 
 def _require_vocabulary(model: HuggingFace, vocabulary: tuple[str, ...], size: int) -> None:
     """The tokens of the data are those that the model was pretrained with."""
-    file = _tokenizer_file(model)
+    file = tokenizer_file(model)
     tokens = Subwords.read(str(file.parent), "model.path").tokens if file else None
     if tokens is not None and len(tokens) > size:
         raise ComponentError(
@@ -165,18 +143,6 @@ def _require_vocabulary(model: HuggingFace, vocabulary: tuple[str, ...], size: i
     )
 
 
-def _tokenizer_file(model: HuggingFace) -> Path | None:
-    """The file `tokenizer.json` of a model, if it has one."""
-    if model.name:
-        from transformers.utils.hub import cached_file
-
-        arguments: dict[str, Any] = {"_raise_exceptions_for_missing_entries": False}
-        found = cached_file(model.name, FILE, revision=model.revision or "main", **arguments)
-        return Path(found) if found else None
-    file = model_folder(model.path) / FILE
-    return file if file.is_file() else None
-
-
 def _network(model: HuggingFace, config: Any, classifies: bool) -> tuple[Any, set[str]]:
     """The network, and the names of parameters that are not pretrained."""
     maker: Any = transformers.AutoModelForSequenceClassification if classifies else transformers.AutoModelForCausalLM
@@ -185,11 +151,11 @@ def _network(model: HuggingFace, config: Any, classifies: bool) -> tuple[Any, se
         try:
             network = maker.from_config(config, **how).float()
         except (ValueError, TypeError, AttributeError) as error:
-            message = f"makes no network for this task: {_first_line(error)}; choose another model_type"
+            message = f"makes no network for this task: {first_line(error)}; choose another model_type"
             raise ComponentError("model.config", message) from error
         _train_all_tokens(network)
         return network, set()
-    place, arguments = _source(model)
+    place, arguments = source_of(model)
     try:
         network, report = maker.from_pretrained(
             place,
@@ -202,7 +168,7 @@ def _network(model: HuggingFace, config: Any, classifies: bool) -> tuple[Any, se
         )
     except (OSError, ValueError, RuntimeError) as error:
         field = "model.name" if model.name else "model.path"
-        raise ComponentError(field, f"the weights cannot be read: {_first_line(error)}; save them again") from error
+        raise ComponentError(field, f"the weights cannot be read: {first_line(error)}; save them again") from error
     new = {*report["missing_keys"], *(item[0] for item in report["mismatched_keys"])}
     head = _names_of(network, _head(network, classifies)) if classifies else set()
     lacking = sorted(name for name in new - head if not (classifies and "pooler" in name))

@@ -234,7 +234,6 @@ def test_contradicting_fields_are_refused(fields: dict[str, Any], path: str, tex
         (HuggingFace(), "model.path", "names no model"),
         (HuggingFace(path="nowhere/model"), "model.path", "there is no file .*config.json"),
         (HuggingFace(path="minilm"), "model.path", "run: fedmem fetch minilm"),
-        (HuggingFace(name="nobody/nothing"), "model.name", "gives no config"),
         (HuggingFace(weights="random", config={"model_type": "nothing"}), "model.config", "gives no config"),
         (random_model("gpt2", peft={"targets": ("query",)}), "model.peft.targets", "choose from: .*c_attn"),
         (
