@@ -98,8 +98,14 @@ def _adapter_names(module: nn.Module) -> Iterator[tuple[str, str]]:
     if not isinstance(adapters, Mapping):
         return
     for name, _ in module.named_parameters():
+        parts = name.split(".")
         for adapter in adapters:
-            short = name.replace(f".{adapter}", "")
-            if short != name:
-                yield short, name
-                yield short.replace(".modules_to_save", ""), name
+            # a layer may have the name of an adapter: peft puts its own behind the copy that it trains, or last
+            copies = [place + 1 for place, part in enumerate(parts) if part == "modules_to_save"]
+            places = [place for place, part in enumerate(parts) if part == adapter and place in (copies or [place])]
+            if not places:
+                continue
+            place = places[-1]
+            yield ".".join((*parts[:place], *parts[place + 1 :])), name
+            if copies:
+                yield ".".join((*parts[: place - 1], *parts[place + 1 :])), name

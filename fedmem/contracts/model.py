@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
 
 from fedmem.contracts.declarations import Declaration, declare, read_declaration
 
@@ -105,6 +108,35 @@ def frozen_tensors(module: nn.Module) -> dict[str, Tensor]:
     """
     frozen = {name: value.detach() for name, value in module.named_parameters() if not value.requires_grad}
     return frozen | {name: value.detach() for name, value in module.named_buffers()}
+
+
+def last_layer(network: nn.Module, inputs: NDArray[Any]) -> str:
+    """The name of the module with parameters of its own whose forward pass on these inputs begins last.
+
+    A module that is called ends before the one that calls it, which may have parameters of its own too.
+
+    >>> from torch import nn
+    >>> last_layer(nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 2), nn.ReLU()), np.zeros((1, 2), np.float32))
+    '1'
+    """
+    import torch
+
+    calls: list[str] = []
+
+    def note(name: str) -> Any:
+        return lambda *_: calls.append(name)
+
+    modules = {name: part for name, part in network.named_modules() if list(part.parameters(recurse=False))}
+    hooks = [part.register_forward_pre_hook(note(name)) for name, part in modules.items()]
+    try:
+        with torch.no_grad():
+            rows = torch.from_numpy(np.array(inputs))
+            dtype = next(network.parameters()).dtype
+            network(rows.to(dtype) if rows.is_floating_point() else rows)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return calls[-1]
 
 
 _NOTES = "_fedmem_notes"

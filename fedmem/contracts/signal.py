@@ -183,6 +183,7 @@ class SignalDeclaration(Needs):
         held: Of an `AccumulatingSignal`, arrays of the shape of an input that each state holds for each example.
         model_rows: Rows of clients, or of the population, that it reads at each model besides examples, at most.
         min_blocks: Hidden blocks of `training.blocks.hidden_blocks` that a network must have.
+        trains_last_layer: Whether it reads gradients of the layer that gives the logits, which then must not be frozen.
         per_class: Names of quantities with one value for each class, (T, n, C). They are stored for estimators and
             attacks, as `<name>.0` to `<name>.<C − 1>`, and have no rows in tables. See `per_class_of`.
         set: The examples that it is read on: `audit`, `test` or `population`. Values on other sets than `audit` are
@@ -200,6 +201,7 @@ class SignalDeclaration(Needs):
     held: int = declare(0, "a number of arrays")
     model_rows: int = declare(0, "a number of rows")
     min_blocks: int = declare(0, "a number of blocks")
+    trains_last_layer: bool = declare(False, YES_OR_NO)
     per_class: tuple[str, ...] = declare((), "a tuple of names")
     set: str = declare("audit", "audit, test or population")
     set_rows: int = declare(0, "a number of rows")

@@ -26,7 +26,7 @@ from fedmem.contracts.reserve import Reserve
 from fedmem.contracts.validation import dataset_of
 from fedmem.datasets._own import as_dataset
 from fedmem.errors import ComponentError, Problem, ScenarioError
-from fedmem.federation.compatibility import mismatches, shallow_networks
+from fedmem.federation.compatibility import frozen_heads, mismatches, shallow_networks
 from fedmem.federation.duplicates import duplicates_of, effects_of
 from fedmem.federation.feature_shift import as_seen_by, replacement_pairs, show, viewers
 from fedmem.federation.held_rows import draw_own
@@ -78,7 +78,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     if scenario.has_pilot:
         plan = replace(plan, audit=with_pilot(scenario, plan.audit, plan.certain))
     module, initial = initialise(scenario, data)
-    if problems := shallow_networks(scenario, module, data):
+    if problems := shallow_networks(scenario, module, data) + frozen_heads(scenario, module, data):
         raise ScenarioError(problems)
     audit_start = len(plan.base.rows)
     extra_start = audit_start + len(plan.audit)
@@ -193,11 +193,16 @@ def check(scenario: Scenario, data: Dataset | None = None) -> list[Problem]:
         return problems  # all that follows would complain of the same
     problems = shortages(scenario, data, make_row_budget(scenario, data))
     # Partition and injection are tried only with enough rows: their complaints would repeat the shortage.
-    for step in (initialise,) if problems else (_lay_out, initialise):
-        try:
-            step(scenario, data)
-        except ComponentError as error:
-            problems.append(Problem(path=error.path, message=error.message))
+    try:
+        if not problems:
+            _lay_out(scenario, data)
+    except ComponentError as error:
+        problems.append(Problem(path=error.path, message=error.message))
+    try:
+        module, _ = initialise(scenario, data)
+        problems += shallow_networks(scenario, module, data) + frozen_heads(scenario, module, data)
+    except ComponentError as error:
+        problems.append(Problem(path=error.path, message=error.message))
     return problems
 
 

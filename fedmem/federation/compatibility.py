@@ -14,7 +14,7 @@ from fedmem.contracts.data import Dataset, FeatureShift
 from fedmem.contracts.declarations import class_value
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.injection import InjectionDeclaration, injection_declaration
-from fedmem.contracts.model import ModelDeclaration, model_declaration
+from fedmem.contracts.model import ModelDeclaration, last_layer, model_declaration
 from fedmem.contracts.signal import SignalDeclaration, signal_declaration
 from fedmem.errors import Problem
 from fedmem.modalities.tables import Tables
@@ -119,6 +119,24 @@ def shallow_networks(scenario: Scenario, network: nn.Module, data: Dataset) -> l
         )
         for position, needed in needs.items()
         if len(blocks) < needed
+    ]
+
+
+def frozen_heads(scenario: Scenario, network: nn.Module, data: Dataset) -> list[Problem]:
+    """A problem for each signal that reads gradients of the last layer, where nobody trains that layer."""
+    places = [i for i, signal in enumerate(scenario.signals) if signal_declaration(signal).trains_last_layer]
+    if not places or not len(data.train):
+        return []
+    name = last_layer(network, data.train.inputs[:1])
+    if any(value.requires_grad for value in network.get_submodule(name).parameters(recurse=False)):
+        return []
+    return [
+        Problem(
+            path=f"signals[{position}].kind",
+            message=f"{kind_of(scenario.signals[position])} reads gradients of the last layer, `{name}`, which is "
+            "frozen; read grad_norm or el2n instead",
+        )
+        for position in places
     ]
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measure import Measure
+from fedmem.contracts.model import last_layer
 from fedmem.contracts.signal import SignalContext, signal_measures
 from fedmem.signals._observed_rounds import ObservedRounds
 
@@ -47,41 +48,19 @@ class LastLayerNorm(ObservedRounds):
         )
     )
     passes: ClassVar[float] = 3.0
+    trains_last_layer: ClassVar[bool] = True
     texts: ClassVar[bool] = True
 
     def values(self, context: SignalContext) -> Mapping[str, FloatArray]:
         """See `ObservedRounds.values`."""
         squares = context.squared_gradients()
         # by identity, since a matrix that two layers share has the name of the other one
-        own = {id(part) for part in context.network.get_submodule(last_layer(context)).parameters(recurse=False)}
+        last = last_layer(context.network, context.examples.inputs[:1])
+        own = {id(part) for part in context.network.get_submodule(last).parameters(recurse=False)}
         names = [name for name, part in context.network.named_parameters() if id(part) in own and name in squares]
         if not names:
             raise ValueError(
-                f"the last layer, `{last_layer(context)}`, is frozen, so that its gradient is no part of training; "
+                f"the last layer, `{last}`, is frozen, so that its gradient is no part of training; "
                 "read grad_norm or el2n instead"
             )
         return {"last_layer_norm": np.sqrt(np.sum([squares[name] for name in names], axis=0))}
-
-
-def last_layer(context: SignalContext) -> str:
-    """The name of the module with parameters of its own whose forward pass begins last.
-
-    A module that is called ends before the one that calls it, which may have parameters of its own too.
-    """
-    import torch
-
-    calls: list[str] = []
-
-    def note(name: str) -> Any:
-        return lambda *_: calls.append(name)
-
-    modules = {name: part for name, part in context.network.named_modules() if list(part.parameters(recurse=False))}
-    hooks = [part.register_forward_pre_hook(note(name)) for name, part in modules.items()]
-    try:
-        with torch.no_grad():
-            inputs = torch.from_numpy(np.array(context.examples.inputs[:1]))
-            context.network(inputs.double() if inputs.is_floating_point() else inputs)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return calls[-1]

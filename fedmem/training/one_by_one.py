@@ -45,7 +45,7 @@ class OneByOne(BaseExecutor):
         self._draws = Streams(self._seed, DRAWS)
         self._sums = ClippedSums(self._model, self._private) if self._private else None
         if self._sums is not None:
-            self._sums.verify(self._inputs[:2], self._targets[:2])
+            self._sums.verify(self._inputs, self._targets)
 
     def train_all(self, work: Work) -> TrainedWork:
         """See `Executor.train_all`."""

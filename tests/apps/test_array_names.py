@@ -212,6 +212,20 @@ def test_an_app_of_peft_runs_under_watch(whole: bool, head: bool) -> None:
     assert seen[0] != seen[1]
 
 
+@pytest.mark.filterwarnings("ignore:Adapter name 'lora'")
+@pytest.mark.parametrize("name", ["default", "lora", "body", "modules_to"])
+def test_an_adapter_may_have_the_name_of_a_part(name: str) -> None:
+    peft = pytest.importorskip("peft")
+    base = nn.Sequential(OrderedDict(body=nn.Linear(6, 8), head=nn.Linear(8, 3)))
+    model = peft.get_peft_model(
+        base, peft.LoraConfig(target_modules=["body"], r=2, modules_to_save=["head"]), adapter_name=name
+    )
+    trained = {key for key, value in model.named_parameters() if value.requires_grad}
+    saved = peft.get_peft_model_state_dict(model, adapter_name=name)
+    assert set(names_in_model(model, saved).values()) == trained
+    assert len(saved) == len(trained) == 4
+
+
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 def test_a_random_gpt2_with_lora_has_its_names() -> None:
     peft, transformers = pytest.importorskip("peft"), pytest.importorskip("transformers")

@@ -74,3 +74,12 @@ def test_fitting_components_have_no_problems() -> None:
     rebuilt = {"kind": "leakage", "attack": {"kind": "tag"}}
     assert build.check(tiny(**TEXTS, probes=[*probes, rebuilt])) == []
     assert build.check(tiny(probes=[*probes, ATTACK])) == []
+
+
+def test_signals_of_the_last_layer_refuse_a_frozen_head() -> None:
+    changes: dict[str, Any] = {"model": {"kind": "tests.normalised:Normed", "norm": False}}
+    signals = [{"kind": "grad_norm"}, {"kind": "last_layer_norm"}]
+    found = refused(**changes, signals=signals, freeze=["out.*"])
+    assert list(found) == ["signals[1].kind"]
+    assert "the last layer, `out`, which is frozen; read grad_norm or el2n" in found["signals[1].kind"]
+    assert build.check(tiny(**changes, signals=signals, freeze=["1.*", "out.bias"])) == []

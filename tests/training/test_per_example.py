@@ -149,3 +149,28 @@ def test_models_of_modules_alone_keep_their_fast_way(network: Any) -> None:
     sums = ClippedSums(model, PerExample(clip=0.3, noise_multiplier=1.0, expected=4.0))
     sums.verify(inputs, targets)
     assert not sums.one_by_one
+
+
+def test_examples_without_a_target_verify_nothing() -> None:
+    """The goldfish loss may silence all targets of the first rows, whose gradients are zero in every way."""
+
+    class ReusedTokens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = nn.Linear(5, 5, bias=False), nn.Linear(5, 4)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = torch.relu(self.first(x))
+            out: torch.Tensor = self.last(h + torch.relu(F.linear(h, self.first.weight)))
+            return out
+
+    def goes_one_by_one(targets: list[list[int]]) -> bool:
+        inputs = torch.randn(4, 2, 5, generator=torch.Generator().manual_seed(0)).numpy()
+        rows = Examples(inputs=inputs, targets=np.array(targets), ids=np.arange(4))
+        client = DpSgd(lr=0.3, batch_size=4, steps=1, clip=0.3, noise_multiplier=1.0)
+        sums = OneByOne(ReusedTokens(), client, rows)._sums
+        assert sums is not None
+        return sums.one_by_one
+
+    assert goes_one_by_one([[-1, -1], [-1, -1], [0, 1], [3, -1]])
+    assert not goes_one_by_one([[-1, -1]] * 4), "without any target nothing can differ"
