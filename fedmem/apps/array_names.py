@@ -44,7 +44,7 @@ def names_in_model(module: nn.Module, arrays: Mapping[str, Tensor]) -> dict[str,
     return {name: target for name, target in names.items() if name == target or target not in twice}
 
 
-def app_mismatch(module: nn.Module, arrays: Mapping[str, Tensor]) -> str | None:
+def app_mismatch(module: nn.Module, arrays: Params) -> str | None:
     """Why these arrays of an app are not a model of the module, under any of its names; None where they are.
 
     Arrays of a part of the module show a wrapper around the model of the app.

@@ -155,7 +155,7 @@ def require_logits(network: nn.Module, name: str, examples: Examples, *, has_mas
             "(n, C) for targets (n,), or of next tokens (n, l, V) for targets (n, l)"
         )
     _require_targets(name, examples, shape[-1])
-    return shape[-1]
+    return int(shape[-1])
 
 
 def _remedy(network: nn.Module, values: NDArray[Any]) -> str:

@@ -39,7 +39,7 @@ def test_last_layer_is_the_one_called_last() -> None:
         class examples:
             inputs = np.zeros((2, 4), np.float32)
 
-    assert last_layer(Context().network, Context().examples.inputs[:1]) == "second"  # type: ignore[arg-type]
+    assert last_layer(Context().network, Context().examples.inputs[:1]) == "second"
 
 
 class Shifted(nn.Module):
@@ -70,7 +70,7 @@ class ShiftedContext:
 def test_a_network_with_parameters_of_its_own_is_no_layer() -> None:
     """The network is called first and ends last; the layer that gives the logits is its head."""
     context = ShiftedContext(Shifted().double())
-    assert last_layer(context.network, context.examples.inputs[:1]) == "head"  # type: ignore[arg-type]
+    assert last_layer(context.network, context.examples.inputs[:1]) == "head"
     squares = context.squared_gradients()
     expected = np.sqrt(squares["head.weight"] + squares["head.bias"])
     found = LastLayerNorm().values(context)["last_layer_norm"]  # type: ignore[arg-type]
