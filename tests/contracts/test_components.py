@@ -104,7 +104,7 @@ def test_refuses_numbers_that_are_not_numbers(member: tuple[str, str, type]) -> 
 def test_can_be_shown(member: tuple[str, str, type]) -> None:
     family, kind, cls = member
     facts = describe.field_facts(family, kind)
-    assert [fact.name for fact in facts] == [item.name for item in dataclasses.fields(cls)]
+    assert [fact.name for fact in facts if "." not in fact.name] == [item.name for item in dataclasses.fields(cls)]
     assert all(fact.type and fact.meaning for fact in facts)
     assert "kind" not in {fact.name for fact in facts}
 
