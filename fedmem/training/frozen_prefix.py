@@ -6,7 +6,7 @@ submodules (`prefix_trials`). `Continued` is the rest of the network, which star
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +18,13 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from fedmem.contracts.arrays import Params
+from fedmem.training.model_checks import parameters_kept, perturb_parameters
+
+TOLERANCE = 1e-4
+"""By how much of the largest value outputs for batches of two sizes may differ by rounding."""
+
+VERIFIED_ROWS = 8
+"""Rows of one forward pass that verifies stored outputs."""
 
 
 @dataclass(frozen=True)
@@ -73,10 +80,13 @@ class FrozenPrefix:
 class Continued:
     """A network that starts from the stored outputs of its frozen prefix. It shares all tensors with the network.
 
-    Outputs that are not stored are NaN, so that any use of them is seen.
+    What nothing reads is NaN, so that a use of it cannot stay unseen. `note` is given each of these tensors.
     """
 
-    def __init__(self, model: nn.Module, prefix: FrozenPrefix) -> None:
+    def __init__(
+        self, model: nn.Module, prefix: FrozenPrefix, note: Callable[[Sequence[Tensor]], None] | None = None
+    ) -> None:
+        self._note = note
         shared = {id(value): value for value in (*model.parameters(), *model.buffers())}
         self.network = deepcopy(model, dict(shared))
         self._stored: Sequence[Tensor] = ()
@@ -111,7 +121,10 @@ class Continued:
     def _unread(self, leaf: Leaf) -> Tensor:
         assert leaf.shape is not None
         device = next(self.network.parameters()).device
-        return torch.full((), torch.nan, dtype=leaf.dtype, device=device).expand(self._count, *leaf.shape)
+        unread = torch.full((), torch.nan, dtype=leaf.dtype, device=device).expand(self._count, *leaf.shape)
+        if self._note is not None:
+            self._note([unread])
+        return unread
 
 
 class StopPassError(BaseException):
@@ -119,28 +132,34 @@ class StopPassError(BaseException):
 
 
 class OutputsChangedError(Exception):
-    """Outputs that were the same for all rows in trial passes differ."""
+    """Outputs are not those that trial passes found. The message is a sentence about them."""
 
 
 def stored_outputs(model: nn.Module, prefix: FrozenPrefix, rows: Tensor) -> tuple[Tensor, ...]:
     """The outputs of these rows that are to be stored, (n, …) each.
 
-    Errors: `OutputsChangedError` if a value that was constant in trial passes has changed.
+    Errors: `OutputsChangedError` where a value that trial passes found constant is another one, or a shape is.
     """
     values: dict[int, Tensor] = {}
+    awaited = {
+        replaced.name
+        for replaced in prefix.replaced
+        if any(leaf.shape is None or leaf.stored is not None for leaf in replaced.leaves)
+    }
 
     def note(replaced: Replaced, _: nn.Module, __: Any, output: Any) -> None:
         leaves, spec = tree_flatten(output)
         if spec != replaced.spec:
-            raise OutputsChangedError(replaced.name)
+            raise _changed(replaced)
         for leaf, value in zip(replaced.leaves, leaves, strict=True):
             if leaf.stored is not None:
                 if tuple(value.shape) != (len(rows), *(leaf.shape or ())):
-                    raise OutputsChangedError(replaced.name)
+                    raise _changed(replaced)
                 values[leaf.stored] = value.detach().clone()
             elif leaf.shape is None and not is_same(leaf.value, _on_cpu(value)):
-                raise OutputsChangedError(replaced.name)
-        if len(values) == len(prefix.parts):
+                raise _changed(replaced)
+        awaited.discard(replaced.name)
+        if not awaited:
             raise StopPassError
 
     hooks = [
@@ -158,6 +177,36 @@ def stored_outputs(model: nn.Module, prefix: FrozenPrefix, rows: Tensor) -> tupl
     return tuple(values[i] for i in range(len(prefix.parts)))
 
 
+def verify_outputs(continued: Continued, model: nn.Module, rows: Tensor, outputs: Sequence[Tensor]) -> None:
+    """Checks that the rest of a network gives the logits of the whole, from the outputs of these rows.
+
+    The whole network is called on batches of another size than the outputs come from. Trained parameters are perturbed,
+    so that a layer that starts at zero hides nothing.
+
+    Errors: `OutputsChangedError` where logits differ by more than rounding.
+    """
+    params = perturb_parameters(model)
+    count = -(-len(rows) // VERIFIED_ROWS)
+    with torch.no_grad(), parameters_kept(model):
+        for start in range(count):
+            piece = slice(start, None, count)
+            whole = functional_call(model, params, (rows[piece],))
+            rest = continued(params, rows[piece], [output[piece] for output in outputs])
+            if not is_close(rest, whole):
+                raise OutputsChangedError("the stored outputs of frozen layers do not give the logits of the network")
+
+
+def is_close(value: Tensor, other: Tensor) -> bool:
+    """Equal but for rounding; infinite values and NaN have to be the same."""
+    if value.shape != other.shape:
+        return False
+    if not value.is_floating_point():
+        return torch.equal(value, other)
+    finite = other[other.isfinite()]
+    largest = float(finite.abs().max()) if finite.numel() else 0.0
+    return torch.allclose(value, other, rtol=0, atol=TOLERANCE * largest, equal_nan=True)
+
+
 def is_same(value: Any, other: Any) -> bool:
     """Whether two tensors are equal to the last bit."""
     if isinstance(value, Tensor) and isinstance(other, Tensor):
@@ -165,6 +214,10 @@ def is_same(value: Any, other: Any) -> bool:
     if isinstance(value, Tensor) or isinstance(other, Tensor):
         return False
     return type(value) is type(other) and bool(value == other)
+
+
+def _changed(replaced: Replaced) -> OutputsChangedError:
+    return OutputsChangedError(f"the outputs of {replaced.name} were the same for all rows in trial passes, and differ")
 
 
 def _on_cpu(value: Any) -> Any:

@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.data import Examples
 from fedmem.errors import RunError
-from fedmem.training.frozen_prefix import FrozenPrefix, OutputsChangedError, stored_outputs
+from fedmem.training.frozen_prefix import (
+    Continued,
+    FrozenPrefix,
+    OutputsChangedError,
+    stored_outputs,
+    verify_outputs,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -31,7 +37,7 @@ class PrefixStore:
 
     Outputs are computed block by block, when a row of a block is read for the first time. The memory is shared with
     processes that are forked later, so that each block is computed once. Two processes that compute it at the same time
-    get the same bits.
+    get the same bits. Each block is verified against the whole network on smaller batches.
 
     Guarantees: the values for a row depend only on the network and the sets. The order of reading, the number of
     processes and the memory of the machine change no bit.
@@ -73,7 +79,7 @@ class PrefixStore:
     def read(self, rows: Tensor) -> tuple[Tensor, ...]:
         """Copies of the outputs (…, shape of a row) of rows (…) of the store; row numbers run through all sets.
 
-        Errors: `RunError` if a value was the same for all rows in trial passes, and now differs.
+        Errors: `RunError` where rows are not as those of trial passes, so that stored outputs would give other logits.
         """
         places = rows.flatten()
         blocks = np.unique(places.cpu().numpy() // BLOCK)
@@ -98,6 +104,10 @@ class PrefixStore:
         return places
 
     @cached_property
+    def _continued(self) -> Continued:
+        return Continued(self._model, self.prefix)
+
+    @cached_property
     def _places(self) -> dict[int, int]:
         """The first place of each content, by its hash."""
         places: dict[int, int] = {}
@@ -113,13 +123,14 @@ class PrefixStore:
 
     def _compute(self, block: int) -> None:
         last = int(self._starts[-1]) - 1
-        rows = np.stack([self._row(min(place, last)) for place in range(block * BLOCK, (block + 1) * BLOCK)])
+        places = range(block * BLOCK, (block + 1) * BLOCK)
+        rows = torch.from_numpy(np.stack([self._row(min(place, last)) for place in places])).to(self._device)
         try:
-            outputs = stored_outputs(self._model, self.prefix, torch.from_numpy(rows).to(self._device))
+            outputs = stored_outputs(self._model, self.prefix, rows)
+            verify_outputs(self._continued, self._model, rows, outputs)
         except OutputsChangedError as error:
             raise RunError(
-                f"the outputs of {error} were the same for all rows in trial passes, and now differ. They cannot be "
-                "stored; write speed: {cache_prefix: off}"
+                f"{error}. They depend on other rows, or on what only some rows have; write speed: {{cache_prefix: off}}"
             ) from error
         for part, values in zip(self._parts, outputs, strict=True):
             part[block * BLOCK : (block + 1) * BLOCK] = values

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -11,20 +12,19 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.utils._pytree import tree_flatten
+from torch.utils.hooks import RemovableHandle
 
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.model import trained_parameters
 from fedmem.contracts.training_mode import TrainingMode, training_copy
 from fedmem.seeding import seeded_generators
-from fedmem.training.frozen_prefix import Continued, FrozenPrefix, Leaf, Replaced, is_same, stored_outputs
+from fedmem.training.data_flow import DataFlow
+from fedmem.training.frozen_prefix import Continued, FrozenPrefix, Leaf, Replaced, is_close, is_same, stored_outputs
 from fedmem.training.model_checks import parameters_kept
 from fedmem.training.operations import count_operations
 
 MIN_SHARE = 0.25
 """Outputs are stored if they save at least this share of a forward pass: a smaller share is not worth the memory."""
-
-TOLERANCE = 1e-4
-"""Largest difference by rounding between outputs for batches of two sizes, as a share of the largest value."""
 
 ROWS = 4
 """Number of rows in trial passes that are compared to the last bit; one more pass has all given rows."""
@@ -43,10 +43,10 @@ def find_prefix(
 
     A submodule belongs to the prefix if all of these conditions hold:
 
-    - it is called once in a forward pass;
-    - no output requires gradients, and none changes with `initial`: no trained parameter lies before it;
-    - outputs in training mode equal those in evaluation mode: neither dropout nor changing statistics lie before it;
-    - each output for a row depends on this row alone, in batches of the sizes tried, or is the same for all rows.
+    - it is called once in a forward pass, and sets no attribute of a module;
+    - no output is computed from `initial`, requires gradients or changes with it: no trained parameter lies before it;
+    - outputs in training are those of evaluation: neither dropout nor statistics that change lie before it;
+    - each output is that of single rows, in batches of any size, or the same for all rows.
     """
     with parameters_kept(model):
         return _find(model, initial, rows, mode or TrainingMode())
@@ -80,7 +80,7 @@ def _find(model: nn.Module, initial: Params, rows: Tensor, mode: TrainingMode) -
             continued = Continued(model, prefix)(initial, rows[order], outputs)
     except Exception:
         return None
-    return prefix if _close(continued, other_logits) else None
+    return prefix if is_close(continued, other_logits) else None
 
 
 def _other_values(params: Params) -> Params:
@@ -96,11 +96,16 @@ def _other_values(params: Params) -> Params:
 
 @dataclass(frozen=True)
 class _Called:
-    """The outputs of one call, and whether some of them require gradients."""
+    """The outputs of one call.
+
+    `trained` says whether some are computed from trained parameters. `writes` says whether the call set an attribute of
+    a module, which others may read.
+    """
 
     leaves: tuple[Any, ...]
     spec: Any
     trained: bool
+    writes: bool
 
 
 _Calls = dict[str, list[_Called]]
@@ -109,33 +114,62 @@ _Calls = dict[str, list[_Called]]
 def _record(model: nn.Module, params: Params, rows: Tensor, *, gradients: bool = False) -> tuple[_Calls, Tensor]:
     """The outputs of every submodule in a forward pass, in the order in which calls end, and the logits."""
     calls: _Calls = {}
+    flow = DataFlow()
+    began: list[str] = []
+    writers: set[str] = set()
+
+    def begin(name: str, *_: Any) -> None:
+        began.append(name)
 
     def note(name: str, _: nn.Module, __: Any, output: Any) -> None:
         leaves, spec = tree_flatten(output)
-        trained = any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves)
+        trained = flow.reaches(leaves) or any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves)
         copies = tuple(leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves)
-        calls.setdefault(name, []).append(_Called(copies, spec, trained))
+        began.remove(name)
+        calls.setdefault(name, []).append(_Called(copies, spec, trained, name in writers))
 
-    hooks = [part.register_forward_hook(partial(note, name)) for name, part in model.named_modules() if name]
+    hooks: list[RemovableHandle] = []
+    for name, part in model.named_modules():
+        if name:
+            hooks.append(part.register_forward_pre_hook(partial(begin, name)))
+            hooks.append(part.register_forward_hook(partial(note, name)))
     try:
-        with torch.set_grad_enabled(gradients):
+        with _attributes_noted(lambda: writers.update(began)), torch.set_grad_enabled(gradients):
             trained = trained_parameters(model) if gradients else {}
             leaves = {
                 # a copy, since running statistics are written in place
                 name: value.detach().clone().requires_grad_(name in trained)
                 for name, value in params.items()
             }
-            logits = functional_call(model, leaves, (rows,)).detach()
+            flow.mark(leaves.values() if gradients else ())
+            with flow if gradients else nullcontext():
+                logits = functional_call(model, leaves, (rows,)).detach()
     finally:
         for hook in hooks:
             hook.remove()
     return calls, logits
 
 
+@contextmanager
+def _attributes_noted(note: Callable[[], None]) -> Iterator[None]:
+    """A block in which `note` is called whenever an attribute of any module is set."""
+    original = nn.Module.__setattr__
+
+    def set_attribute(part: nn.Module, name: str, value: Any) -> None:
+        note()
+        original(part, name, value)
+
+    nn.Module.__setattr__ = set_attribute  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        nn.Module.__setattr__ = original  # type: ignore[method-assign]
+
+
 def _leaves_of(name: str, first: _Calls, passes: Sequence[_Calls], others: _Calls) -> tuple[Leaf, ...] | None:
     """How the outputs of a submodule can be put together again; None if it does not belong to the prefix."""
     everywhere = [calls.get(name, []) for calls in (first, *passes, others)]
-    if any(len(calls) != 1 for calls in everywhere) or first[name][0].trained:
+    if any(len(calls) != 1 or calls[0].writes for calls in everywhere) or first[name][0].trained:
         return None
     call, *same, other = (calls[0] for calls in everywhere)
     if any(another.spec != call.spec for another in (*same, other)):
@@ -160,17 +194,7 @@ def _is_of_rows(value: Any, other: Any) -> bool:
         return False
     if len(value) != ROWS or len(other) <= ROWS or value.shape[1:] != other.shape[1:] or value.dtype != other.dtype:
         return False
-    return _close(value[[2, 0, 3]], other[:3])
-
-
-def _close(value: Tensor, other: Tensor) -> bool:
-    """Whether two outputs are equal up to rounding."""
-    if value.shape != other.shape:
-        return False
-    if not value.is_floating_point():
-        return torch.equal(value, other)
-    largest = float(other.abs().max()) if other.numel() else 0.0
-    return torch.allclose(value, other, rtol=0, atol=TOLERANCE * largest)
+    return is_close(value[[2, 0, 3]], other[:3])
 
 
 def _outermost(part: nn.Module, name: str, belongs: Callable[[str], bool]) -> Iterator[str]:
@@ -188,8 +212,8 @@ def _without_unread(
 ) -> tuple[FrozenPrefix | None, tuple[Tensor, ...]]:
     """The prefix that stores only what the rest of the network reads, and what it stores of these rows.
 
-    An output is left out if the logits stay the same to the last bit when it is replaced by NaN. A submodule without
-    counted operations, such as the identity, is called again if its inputs are available.
+    An output is left out where the logits are not computed from it, and stay the same to the last bit though it is NaN.
+    A submodule without an operation that is counted, such as the identity, is called again where its inputs are there.
     """
     trial = _Trial(model, initial, rows, logits, calls)
     places = tuple(
@@ -207,7 +231,8 @@ def _without_unread(
     for replaced in found[::-1]:
         others = [other for other in found if other is not replaced]
         fewer = tuple(place for place in places if place[0] != replaced.name)
-        smaller = trial.of(others, fewer) if len(fewer) < len(places) else None
+        is_constant = all(leaf.shape is None for leaf in replaced.leaves)
+        smaller = trial.of(others, fewer) if is_constant or len(fewer) < len(places) else None
         if smaller is not None and smaller[0].operations == best[0].operations:
             found, places, best = others, fewer, smaller
     return best
@@ -240,7 +265,12 @@ class _Trial:
         prefix = FrozenPrefix(replaced=parts, parts=shapes, operations=(0.0, 0.0))
         outputs: list[Tensor] = []
         try:
-            continued = Continued(self.model, prefix)
+            flow = DataFlow()
+            continued = Continued(self.model, prefix, flow.mark)
+            with flow:
+                followed = continued(self.initial, self.rows, stored)
+            if flow.reaches([followed]):
+                return None
             rest = count_operations(lambda: outputs.append(continued(self.initial, self.rows, stored)))
         except Exception:  # whatever a network does with what it expects to be computed
             return None

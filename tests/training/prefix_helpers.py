@@ -132,6 +132,97 @@ class InPlace(nn.Module):
         return y
 
 
+class Routed(nn.Module):
+    """A trained router that chooses among frozen experts by `argmax`, through which no gradient flows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = linear(2, trained=True)
+        self.experts, self.head = Experts(), head()
+
+    def forward(self, x: Tensor) -> Tensor:
+        top, chosen = self.gate(x).softmax(1).max(1)
+        y: Tensor = self.head(self.experts(x, chosen) * top[:, None])
+        return y
+
+
+class Experts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weights = nn.Parameter(torch.randn(2, WIDTH, WIDTH), requires_grad=False)
+
+    def forward(self, x: Tensor, chosen: Tensor) -> Tensor:
+        return torch.einsum("ni,nij->nj", x, self.weights[chosen])
+
+
+class IsRare(nn.Module):
+    """Whether any row has a value that the rows of the trial have not."""
+
+    def forward(self, x: Tensor) -> bool:
+        return bool((x > 50).any())
+
+
+class RareFlag(nn.Module):
+    """A product that is skipped where it would change no row."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.rare, self.head = linear(), IsRare(), head()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        y = torch.where(x[:, :1] > 50, -y, y) if self.rare(x) else y
+        z: Tensor = self.head(y)
+        return z
+
+
+class RareUse(nn.Module):
+    """The first frozen layer is read by a comparison, which is false for all rows of the trial and for NaN."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.head = linear(), linear(), head()
+        with torch.no_grad():
+            self.one.weight[0] = torch.eye(WIDTH)[0]
+
+    def forward(self, x: Tensor) -> Tensor:
+        early = self.one(x)
+        y = self.two(early)
+        z: Tensor = self.head(torch.where(early[:, :1] > 50, -y, y))
+        return z
+
+
+class Noting(nn.Module):
+    """Notes on itself what another layer reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = linear()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.rare = bool((x > 50).any())
+        y: Tensor = self.layer(x)
+        return y
+
+
+class RareNote(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.head = Noting(), head()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        z: Tensor = self.head(torch.where(x[:, :1] > 50, -y, y) if self.body.rare else y)
+        return z
+
+
+class Capped(nn.Module):
+    """Drops the rows of a batch beyond the twentieth, like experts that are full."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([x[:20], 0 * x[20:]])
+
+
 def inputs(count: int = 9, seed: int = 0) -> Tensor:
     return torch.randn(count, WIDTH, generator=torch.Generator().manual_seed(seed))
 

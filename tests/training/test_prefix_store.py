@@ -21,7 +21,7 @@ from fedmem.training.one_by_one import OneByOne
 from fedmem.training.prefix_store import BLOCK, PrefixStore
 from fedmem.training.stacked import Stacked, Task
 from fedmem.training.worker_pool import PooledExecutor
-from tests.training.prefix_helpers import CLASSES, found, head, initial, inputs, linear
+from tests.training.prefix_helpers import CLASSES, Capped, found, head, initial, inputs, linear
 from tests.training.test_frozen_prefix import Counted
 
 ROWS = 2 * BLOCK + 6
@@ -62,7 +62,8 @@ def test_only_blocks_that_are_read_are_computed() -> None:
     model.get_submodule("0").register_forward_hook(lambda *_: calls.append(1))
     for _ in range(2):
         store.read(torch.tensor([[1, 2], [ROWS - 1, 3]]))
-    assert len(calls) == 2
+    # a block once to store it, then in four batches, each in the whole network and in the rest
+    assert len(calls) == 2 * (1 + 2 * 4)
 
 
 def test_rows_are_found_by_their_content_alone() -> None:
@@ -98,6 +99,21 @@ def test_forked_processes_fill_the_same_memory() -> None:
     assert store._filled.tolist() == [1, 0, 0]
     kept = store.read(torch.tensor([0]))[0]
     assert torch.equal(kept, store_of(network(), examples()).read(torch.tensor([0]))[0])
+
+
+def test_outputs_that_depend_on_the_size_of_a_batch() -> None:
+    # nine rows of the trial fill no expert; a block of 32 does
+    store = store_of(nn.Sequential(linear(), Capped(), head()), examples())
+    with pytest.raises(RunError, match="give the logits of the network"):
+        store.read(torch.tensor([0]))
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 1e30])
+def test_rows_of_any_value_are_verified(value: float) -> None:
+    data = examples()
+    data.inputs[5, 0] = value
+    (outputs,) = store_of(network(), data).read(torch.tensor([4, 5]))
+    assert outputs[0].isfinite().all()
 
 
 def test_a_value_that_is_no_constant_ends_the_run() -> None:

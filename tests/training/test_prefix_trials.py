@@ -16,6 +16,10 @@ from tests.training.prefix_helpers import (
     Cut,
     InPlace,
     Jitter,
+    RareFlag,
+    RareNote,
+    RareUse,
+    Routed,
     Silent,
     Skip,
     Turned,
@@ -60,6 +64,10 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], TrainingMode, list[str] | Non
         TrainingMode(),
         ["0", "1"],
     ),
+    "a router that is trained": (Routed, TrainingMode(), None),
+    "a flag that few rows set": (RareFlag, TrainingMode(), ["body"]),
+    "a use by few rows": (RareUse, TrainingMode(), ["one", "two"]),
+    "a note of a few rows": (RareNote, TrainingMode(), ["body.layer"]),
     "too little to save": (
         lambda: nn.Sequential(linear(), *(linear(trained=True) for _ in range(8)), head()),
         TrainingMode(),
@@ -83,6 +91,7 @@ def test_what_lies_before_the_first_trained_layer(
     assert not any(part._forward_hooks or "forward" in vars(part) for part in model.modules())
     if prefix is not None:
         rows = inputs(5, seed=3)
+        rows[1, 0] = 60  # as no row of the trial
         moved = {name: value + 0.5 for name, value in before.items()}
         rest = Continued(model, prefix)
         for _ in range(2):  # the second time from the same stored outputs
