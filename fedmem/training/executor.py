@@ -168,7 +168,7 @@ class BaseExecutor(ABC):
         # positions are those of one store alone
         if settings.prefix is not None and settings.prefix.store is store and self._private is None:
             self._prefix = settings.prefix.on(self._model, self._device)
-            self._continued = Continued(self._model, self._prefix.prefix)
+            self._continued = self._prefix.continued
             differs = self._trained is not self._model
             self._trained_rest = Continued(self._trained, self._prefix.prefix) if differs else self._continued
         self._stack_bytes = settings.stack_bytes or STACKS[self._device.type]

@@ -52,6 +52,8 @@ class PrefixStore:
         device: torch.device | None = None,
     ) -> None:
         self.prefix = prefix
+        self.continued = Continued(model, prefix)
+        """The rest of the network, which the rows of each block are verified with."""
         self.store = store
         self._model = model
         self._device = device or torch.device("cpu")
@@ -104,10 +106,6 @@ class PrefixStore:
         return places
 
     @cached_property
-    def _continued(self) -> Continued:
-        return Continued(self._model, self.prefix)
-
-    @cached_property
     def _places(self) -> dict[int, int]:
         """The first place of each content, by its hash."""
         places: dict[int, int] = {}
@@ -127,10 +125,10 @@ class PrefixStore:
         rows = torch.from_numpy(np.stack([self._row(min(place, last)) for place in places])).to(self._device)
         try:
             outputs = stored_outputs(self._model, self.prefix, rows)
-            verify_outputs(self._continued, self._model, rows, outputs)
+            verify_outputs(self.continued, self._model, rows, outputs)
         except OutputsChangedError as error:
             raise RunError(
-                f"{error}. They depend on other rows, or on what only some rows have; write speed: {{cache_prefix: off}}"
+                f"{error}. They depend on other rows, or few rows are as these; write speed: {{cache_prefix: off}}"
             ) from error
         for part, values in zip(self._parts, outputs, strict=True):
             part[block * BLOCK : (block + 1) * BLOCK] = values
