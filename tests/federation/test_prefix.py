@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 import fedmem
 from fedmem.contracts.federation import digest
@@ -19,6 +20,7 @@ from fedmem.federation import prefix as subject
 from fedmem.federation.build import build
 from fedmem.scenario.loading import parse_scenario
 from fedmem.scenario.scenario import Scenario
+from tests.training.prefix_helpers import WIDTH, Routed
 
 
 def scenario(**changes: Any) -> Scenario:
@@ -70,6 +72,22 @@ def test_numbers_are_those_without_but_for_rounding() -> None:
 )
 def test_nothing_is_stored(changes: dict[str, Any]) -> None:
     assert build(scenario(**changes)).prefix is None
+
+
+def test_experts_behind_a_trained_router_are_not_stored() -> None:
+    # `argmax` hides the dependence from gradients, and small changes leave the choice as it is
+    assert build(scenario(model={"kind": f"{__name__}:RoutedPixels"}, freeze=["routed.experts*"])).prefix is None
+
+
+class RoutedPixels(nn.Module):
+    def __init__(self, input_shape: tuple[int, ...], num_classes: int) -> None:
+        super().__init__()
+        self.routed = Routed()
+        self.output = nn.Linear(self.routed.head.out_features, num_classes)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.output(self.routed(x.flatten(1)[:, 16 : 16 + WIDTH]))
+        return logits
 
 
 def test_sets_that_do_not_fit_are_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
