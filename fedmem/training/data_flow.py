@@ -85,7 +85,7 @@ class DataFlow:
 
 class _Operations(TorchDispatchMode):
     def __init__(self, flow: DataFlow) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._flow = flow
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
