@@ -46,12 +46,12 @@ class DataFlow:
 
     def __enter__(self) -> DataFlow:
         for mode in self._modes:
-            mode.__enter__()
+            mode.__enter__()  # type: ignore[no-untyped-call]
         return self
 
     def __exit__(self, *error: Any) -> None:
         for mode in self._modes[::-1]:
-            mode.__exit__(*error)
+            mode.__exit__(*error)  # type: ignore[no-untyped-call]
 
     def mark(self, values: Iterable[Any]) -> None:
         """Mark tensors; they are held, so that no other storage takes their place."""

@@ -150,14 +150,14 @@ def stored_outputs(model: nn.Module, prefix: FrozenPrefix, rows: Tensor) -> tupl
     def note(replaced: Replaced, _: nn.Module, __: Any, output: Any) -> None:
         leaves, spec = tree_flatten(output)
         if spec != replaced.spec:
-            raise _changed(replaced)
+            raise _change_of(replaced)
         for leaf, value in zip(replaced.leaves, leaves, strict=True):
             if leaf.stored is not None:
                 if tuple(value.shape) != (len(rows), *(leaf.shape or ())):
-                    raise _changed(replaced)
+                    raise _change_of(replaced)
                 values[leaf.stored] = value.detach().clone()
             elif leaf.shape is None and not is_same(leaf.value, _on_cpu(value)):
-                raise _changed(replaced)
+                raise _change_of(replaced)
         awaited.discard(replaced.name)
         if not awaited:
             raise StopPassError
@@ -216,7 +216,7 @@ def is_same(value: Any, other: Any) -> bool:
     return type(value) is type(other) and bool(value == other)
 
 
-def _changed(replaced: Replaced) -> OutputsChangedError:
+def _change_of(replaced: Replaced) -> OutputsChangedError:
     return OutputsChangedError(f"the outputs of {replaced.name} were the same for all rows in trial passes, and differ")
 
 

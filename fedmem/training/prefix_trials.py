@@ -116,7 +116,7 @@ def _record(model: nn.Module, params: Params, rows: Tensor, *, gradients: bool =
     calls: _Calls = {}
     flow = DataFlow()
     began: list[str] = []
-    writers: set[str] = set()
+    setters: set[str] = set()
 
     def begin(name: str, *_: Any) -> None:
         began.append(name)
@@ -126,7 +126,7 @@ def _record(model: nn.Module, params: Params, rows: Tensor, *, gradients: bool =
         trained = flow.reaches(leaves) or any(isinstance(leaf, Tensor) and leaf.requires_grad for leaf in leaves)
         copies = tuple(leaf.detach().clone() if isinstance(leaf, Tensor) else leaf for leaf in leaves)
         began.remove(name)
-        calls.setdefault(name, []).append(_Called(copies, spec, trained, name in writers))
+        calls.setdefault(name, []).append(_Called(copies, spec, trained, name in setters))
 
     hooks: list[RemovableHandle] = []
     for name, part in model.named_modules():
@@ -134,7 +134,7 @@ def _record(model: nn.Module, params: Params, rows: Tensor, *, gradients: bool =
             hooks.append(part.register_forward_pre_hook(partial(begin, name)))
             hooks.append(part.register_forward_hook(partial(note, name)))
     try:
-        with _attributes_noted(lambda: writers.update(began)), torch.set_grad_enabled(gradients):
+        with _attributes_noted(lambda: setters.update(began)), torch.set_grad_enabled(gradients):
             trained = trained_parameters(model) if gradients else {}
             leaves = {
                 # a copy, since running statistics are written in place
