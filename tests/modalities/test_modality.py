@@ -26,6 +26,7 @@ ROOMS = ("modalities", "datasets", "models")
 """Where shapes and vocabularies may be looked at: there it is known what the data are, or that is decided."""
 
 OTHER_ARRAYS = {
+    "apps/plain_logits.py": "logits of the model of an app, against its targets",
     "clients/local_norm.py": "parameters of a network",
     "contracts/validation.py": "what parts return",
     "estimation/coin_adjustment.py": "a type of numbers: tokens have no distance, and estimators see no modality",
