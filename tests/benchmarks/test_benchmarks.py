@@ -159,7 +159,9 @@ def test_a_contest_runs_processes_and_skips_those_that_fail(tmp_path: Path) -> N
 def test_every_figure_follows_from_the_contenders_of_its_match() -> None:
     for match in matches.matches(peers=True, quick=False):
         memory = {"start": np.array(1.0), "peak": np.array(3.0), "values": np.array(4.0)}
-        trained = Trained(params=memory if match.title == "evidence" else {}, value=2.0)
+        seconds = {f"seconds, {way}": np.array(2.0) for way in ("full", "every block", "last block", "head")}
+        params = {"evidence": memory, "adapters": seconds}.get(match.title, {})
+        trained = Trained(params=params, value=2.0)
         values = {c.name: [Measured(trained=trained, whole=3.0)] for c in match.contenders}
         results = rows.evaluate(match.figures, values, 1)
         assert all(len(result.values) == 1 for result in results), match.title

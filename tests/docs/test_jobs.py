@@ -12,6 +12,8 @@ from tests.docs.job_pages import FOLDER, Command, File, first_missing, follow, s
 
 PAGES = sorted(FOLDER.glob("[0-9]*.md"))
 JOBS = {page.stem: page for page in PAGES}
+LONG = ("03", "05", "09", "11")
+"""Jobs that are run by `make nightly`, because they take longer."""
 
 
 def the_steps(page: Path) -> list[File | Command]:
@@ -52,11 +54,19 @@ def test_missing_lines_and_wrong_orders_are_found() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in JOBS if name[:2] not in ("07", "12")])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.nightly] if name[:2] in LONG else [])
+        for name in JOBS
+        if name[:2] not in ("07", "12")
+    ],
+)
 def test_a_job_runs_as_its_page_says(name: str, tmp_path: Path) -> None:
     follow(JOBS[name], tmp_path)
 
 
+@pytest.mark.nightly
 @pytest.mark.flower
 def test_the_app_of_job_7_memorises_at_the_owning_client(tmp_path: Path) -> None:
     (page,) = (page for name, page in JOBS.items() if name.startswith("07"))

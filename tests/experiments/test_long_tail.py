@@ -174,6 +174,7 @@ def test_a_part_of_the_runs_is_a_bank_of_its_own(tmp_path: Path) -> None:
     np.testing.assert_allclose(study.per_example(flipped)["memorisation"], -whole["memorisation"], atol=1e-12)
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_the_whole_experiment_in_small(tmp_path: Path) -> None:
     small = [f"--set={setting}" for setting in ("runs=4", "rounds=2", "client.epochs=1")]

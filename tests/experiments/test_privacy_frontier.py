@@ -109,6 +109,7 @@ def test_every_place_has_every_epsilon_and_none_has_one() -> None:
     assert min(run.EPSILONS) == 0.5
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_small_experiment_gives_equal_results_twice(tmp_path: Path) -> None:
     small = ["rounds=2", "runs=8", "clients=12", "references=50", "observe={rounds: [1]}", "bootstrap=20"]

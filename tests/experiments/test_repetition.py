@@ -82,6 +82,7 @@ def test_a_coin_masks_one_of_the_copies_that_labels_say() -> None:
     assert times == analysis.SECRETS | analysis.PASSAGES
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_the_experiment_in_small(tmp_path: Path) -> None:
     small = ["rounds=2", "runs=2", "client.epochs=1", "observe.every=2", "dataset.max_chars=2500"]

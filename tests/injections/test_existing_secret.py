@@ -219,6 +219,7 @@ def test_secret_that_no_client_holds_is_located(tmp_path: Path) -> None:
     assert "`population: 0`, a lower `dataset.test`" in error.value.message
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_out_runs_of_a_cut_pin_do_not_write_it(tmp_path: Path) -> None:
     full = scenario(

@@ -105,7 +105,9 @@ def test_metadata_name_licence_keywords_and_extras(wheel: Path) -> None:
     assert str(said.get_payload()).startswith("# fedmem")
 
 
-@pytest.mark.parametrize("hostile", ["strategies.py", "strategies/__init__.py"])
+@pytest.mark.parametrize(
+    "hostile", [pytest.param("strategies.py", marks=pytest.mark.nightly), "strategies/__init__.py"]
+)
 @pytest.mark.parametrize("place", ["current folder", "installed"])
 def test_foreign_strategies_do_no_harm(hostile: str, place: str, wheel: Path, site: Path, tmp_path: Path) -> None:
     """Beside the scenario, or installed next to fedmem."""

@@ -48,6 +48,7 @@ def test_sweep_command_reports_failures_and_writes_results(write: Write, tmp_pat
     assert fedmem.sweep is sweep
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_killed_at_any_moment_it_goes_on(write: Write, tmp_path: Path) -> None:
     file = write(
