@@ -31,7 +31,9 @@ class Lora(BaseModel, frozen=True, extra="forbid"):
     Reference: Hu et al. (2022), LoRA: Low-Rank Adaptation of Large Language Models.
     """
 
-    r: Annotated[int, annotated_types.Ge(1), Strict()] = Field(default=8, description="The rank of each adapter.")
+    r: Annotated[int, annotated_types.Ge(1), annotated_types.Le(65_536), Strict()] = Field(
+        default=8, description="The rank of each adapter."
+    )
     alpha: Annotated[float, annotated_types.Gt(0), Strict()] = Field(default=16.0, description="The scale of adapters.")
     targets: tuple[str, ...] = Field(
         default=(),

@@ -248,6 +248,7 @@ def test_crossed_settings_load_and_are_large_enough() -> None:
         run.choose_settings(run.STRATEGIES, ["nobody"])
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_the_second_part_in_small(tmp_path: Path) -> None:
     small = ["dataset={kind: digits, test: 200}", "partition={kind: iid}", "runs=8", "client.steps=2"]

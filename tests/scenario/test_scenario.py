@@ -68,6 +68,7 @@ def test_defaults_are_as_documented() -> None:
             "shard": 16,
             "device": "cpu",
             "memory": None,
+            "cache_prefix": "auto",
             "address": None,
             "seconds_per_client": 3600.0,
         },

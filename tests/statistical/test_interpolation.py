@@ -70,6 +70,7 @@ def test_difficulty_ranks_ordinary_examples_as_memorisation_does(interpolation: 
     assert row(interpolation, "agreement.p", "local", "typical", of="el2n", statistic="out").value < 0.05
 
 
+@pytest.mark.nightly
 @pytest.mark.slow
 def test_handwritten_forms_memorise_wrong_labels(tmp_path: Path) -> None:
     changes = ("seed=11", "observe.every=20", "signals=[]", "estimators=[{kind: memorisation}]")
