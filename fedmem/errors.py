@@ -12,6 +12,15 @@ _MAX_CHARACTERS = 4000
 """The same in characters, about."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of an exception's text, without a full stop.
+
+    >>> first_line(ValueError("no such name.\\nTry again"))
+    'no such name'
+    """
+    return str(error).strip().partition("\n")[0].rstrip(".")
+
+
 def shorten(text: str, max_characters: int) -> str:
     """A text of at most so many characters; of a longer one the middle is left out.
 

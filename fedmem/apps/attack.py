@@ -22,7 +22,7 @@ from fedmem.contracts.attack import GradientTarget, Reconstruction, Reconstructi
 from fedmem.contracts.model import frozen_tensors, trained_parameters
 from fedmem.contracts.training_mode import layers_with_statistics
 from fedmem.contracts.validation_of_measures import reconstruct
-from fedmem.errors import TargetError
+from fedmem.errors import TargetError, first_line
 from fedmem.modalities.undescribed import modality_of_shape
 from fedmem.seeding import stream
 
@@ -174,7 +174,7 @@ def copy_prepared_model(model: nn.Module, known: Known) -> nn.Module:
         with torch.no_grad():
             shape = tuple(copy.deepcopy(prepared)(trial).shape)
     except Exception as error:  # the user's own model can fail in any way
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
+        reason = first_line(error)
         if any(isinstance(part, torch.nn.Embedding) for part in prepared.modules()):
             raise TargetError(
                 f"the model reads token numbers as whole numbers, as language models do ({reason}). Attack language "

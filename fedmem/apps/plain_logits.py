@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fedmem.contracts.data import Examples
+from fedmem.errors import first_line
 from fedmem.modalities.loss import UNASKED
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def require_logits(network: nn.Module, name: str, examples: Examples, *, has_mas
         with torch.no_grad():
             shape = tuple(network(torch.from_numpy(some.inputs)).shape)
     except Exception as error:  # the user's own model can fail in any way
-        reason = f"{str(error).strip().partition(chr(10))[0].rstrip('.')} ({type(error).__name__})"
+        reason = f"{first_line(error)} ({type(error).__name__})"
         raise ValueError(f"{name}: the model cannot read {given}: {reason}. {_remedy(network, values)}") from None
     wanted = some.targets.shape
     if shape[:-1] != wanted or len(shape) != len(wanted) + 1:

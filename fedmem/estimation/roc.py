@@ -134,8 +134,7 @@ def tpr(scores: FloatArray, is_in: BoolArray, fpr: float) -> RateEstimate:
 
     def members_above(accepted: int) -> int:
         """Members above the lowest threshold that accepts at most so many outs."""
-        refused = outside[accepted] if accepted < n_out else -math.inf
-        return n_in - int(np.searchsorted(inside, refused, "right"))
+        return _count_above(inside, outside[accepted] if accepted < n_out else -math.inf)
 
     allowed = min(math.floor(fpr * n_out * (1 + 1e-12)), n_out)
     fewer, more = allowed // 2, min(2 * allowed, n_out)
@@ -146,7 +145,7 @@ def tpr(scores: FloatArray, is_in: BoolArray, fpr: float) -> RateEstimate:
     moving = above
     if 0 < value < 1 and allowed < n_out and (tied := _slope_of_ties(inside, outside, allowed)):
         slope = max(slope, tied)
-        accepted, with_ties = int((outside > threshold).sum()), int((outside >= threshold).sum())
+        accepted, with_ties = _count_accepted(outside, threshold)
         if with_ties - allowed < allowed - accepted:
             moving = np.where(is_scored, scores, -math.inf) >= threshold
     weights = np.where(ins, 1 / n_in, np.where(outs, -1 / n_out, 0.0))
@@ -169,25 +168,32 @@ def _slope_of_ties(inside: FloatArray, outside: FloatArray, allowed: int) -> flo
     n_in, n_out, threshold = len(inside), len(outside), outside[allowed]
     error = 1.96 * math.sqrt(max(allowed, 1) * (1 - allowed / n_out))
     near = outside[max(0, allowed - math.ceil(error)) : allowed + math.ceil(error) + 1]
-    accepted, with_ties = int((outside > threshold).sum()), int((outside >= threshold).sum())
+    accepted, with_ties = _count_accepted(outside, threshold)
 
     def odds(members: int) -> float:
         rate = min(max(members, 0.5), n_in - 0.5) / n_in
         return math.log(rate / (1 - rate))
 
-    def above(refused: float) -> int:
-        return n_in - int(np.searchsorted(inside, refused, "right"))
-
-    found = above(threshold)
+    found = _count_above(inside, threshold)
     jumps = [0.0]
     if with_ties - accepted > 1 and with_ties <= allowed + error:
         jumps.append(odds(n_in - int(np.searchsorted(inside, threshold, "left"))) - odds(found))
     if accepted and (outside == outside[accepted - 1]).sum() > 1 and accepted >= allowed - error:
-        jumps.append(odds(found) - odds(above(outside[accepted - 1])))
+        jumps.append(odds(found) - odds(_count_above(inside, outside[accepted - 1])))
     spread = found / n_in * (1 - found / n_in)
     jump, own = spread * max(jumps), 1.96 * math.sqrt(spread / n_in)
     repeated = 1 - len(np.unique(near)) / len(near)
     return math.sqrt(jump**2 + 2 * repeated * jump * own) / (error / n_out)
+
+
+def _count_above(inside: FloatArray, refused: float) -> int:
+    """Members, sorted from the lowest, whose score exceeds that of the highest refused non-member."""
+    return len(inside) - int(np.searchsorted(inside, refused, "right"))
+
+
+def _count_accepted(outside: FloatArray, threshold: float) -> tuple[int, int]:
+    """Non-members above a threshold, and these with the ones that equal it."""
+    return int((outside > threshold).sum()), int((outside >= threshold).sum())
 
 
 def roc_curve(scores: FloatArray, is_in: BoolArray) -> tuple[FloatArray, FloatArray]:

@@ -11,11 +11,11 @@ import torch
 import transformers
 from torch import nn
 
-from fedmem.errors import ComponentError
+from fedmem.errors import ComponentError, first_line
 from fedmem.modalities.text.tokenizer import Subwords
 from fedmem.models._lora import add_adapters
 from fedmem.models._transformer_answers import NextTokens, OneClass
-from fedmem.models._transformers_source import first_line, source_of, tokenizer_file
+from fedmem.models._transformers_source import source_of, tokenizer_file
 
 if TYPE_CHECKING:
     from fedmem.models.huggingface import HuggingFace

@@ -83,8 +83,3 @@ def tokenizer_file(model: HuggingFace) -> Path | None:
     else:
         file = model_folder(model.path) / FILE
     return file if file.is_file() else None
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an exception's text, without a full stop."""
-    return str(error).strip().partition("\n")[0].rstrip(".")

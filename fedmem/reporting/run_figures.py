@@ -12,6 +12,7 @@ from fedmem.estimation.saturation import SaturationZone
 from fedmem.reporting import drawing
 from fedmem.reporting.cells import Value, rate
 from fedmem.reporting.measures import Variant
+from fedmem.reporting.row_cells import kind_with_count
 from fedmem.reporting.summary import Summary
 from fedmem.reporting.summary_figures import summary_figures
 
@@ -66,8 +67,10 @@ def run_figures(summary: Summary) -> Iterator[RunFigure]:
                     [round_number for series in series_by_style.values() for round_number, _ in series],
                 )
                 has_bounds |= bool(limits)
-                panels[_kind_with_count(kind, series_by_style.values())] = [*drawn_of_kind, *limits]
-                zones[_kind_with_count(kind, series_by_style.values())] = summary.saturation_zone(measure.metric, kind)
+                panels[kind_with_count(kind, _values_of(series_by_style.values()))] = [*drawn_of_kind, *limits]
+                zones[kind_with_count(kind, _values_of(series_by_style.values()))] = summary.saturation_zone(
+                    measure.metric, kind
+                )
                 has_varying_n |= len({value.n for series in series_by_style.values() for _, value in series}) > 1
                 rates |= {value.fpr for series in series_by_style.values() for _, value in series if value.fpr > 0}
         if panels:
@@ -121,7 +124,7 @@ def run_figures(summary: Summary) -> Iterator[RunFigure]:
     for kind in summary.kinds:
         series_by_style = {(label, style): summary.leakage_by_round(view, kind) for label, style, view in _LEAKS}
         if any(series_by_style.values()):
-            panels[_kind_with_count(kind, series_by_style.values())] = _lines(series_by_style)
+            panels[kind_with_count(kind, _values_of(series_by_style.values()))] = _lines(series_by_style)
     if panels:
         subtitle = (
             "gain over the baseline guess: ins minus outs of the same client; attacked rounds only; "
@@ -184,10 +187,8 @@ def _limits(summary: Summary, measure: Variant, kind: str, rounds: Sequence[int]
     return lines
 
 
-def _kind_with_count(kind: str, curves: Iterable[Sequence[tuple[int, Value]]]) -> str:
-    """The kind and how many examples stand behind its points."""
-    counts = sorted({value.n for series in curves for _, value in series})
-    return f"{kind} (n = {counts[0]})" if len(counts) == 1 else f"{kind} (n = {counts[0]} to {counts[-1]})"
+def _values_of(curves: Iterable[Sequence[tuple[int, Value]]]) -> Iterator[Value]:
+    return (value for series in curves for _, value in series)
 
 
 def _lines(

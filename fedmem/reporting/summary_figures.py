@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from fedmem.reporting import drawing
 from fedmem.reporting.cells import Value
 from fedmem.reporting.measures import Variant
+from fedmem.reporting.row_cells import kind_with_count
 from fedmem.reporting.summary import Summary
 
 _LEVELS = {"local": 0.14, "global": -0.14}
@@ -82,9 +83,8 @@ def _draw(
                 axes.plot([value.value], [y], color=style["color"], marker=style["marker"], linestyle="", label=level)
         if null is not None:
             axes.axvline(null, color=drawing.FAINT, linestyle=":", linewidth=1, zorder=1)
-        counts = sorted({value.n for values in rows.values() for value in values.values()})
-        count = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-        drawing.name_panel(axes, f"{kind} (n = {count})")
+        behind = (value for values in rows.values() for value in values.values())
+        drawing.name_panel(axes, kind_with_count(kind, behind))
         axes.set_xlabel(drawing.short_label(unit))
         axes.locator_params(axis="x", nbins=5)
         axes.set_ylim(-0.5, len(names) - 0.5)
