@@ -14,7 +14,8 @@ from fedmem.scenario.catalogue import to_yaml_value
 from fedmem.scenario.json_schema import write_schema
 from fedmem.scenario.loading import load_scenario, parse_scenario
 from fedmem.scenario.overrides import FAMILY_OF_FIELD
-from fedmem.scenario.scenario import Scenario, Slug
+from fedmem.scenario.scenario import Scenario
+from fedmem.scenario.section import Slug
 from fedmem.scenario.yaml_source import STDIN, write, write_flow
 from fedmem.shipped.files import find_scenario, scenario_names
 

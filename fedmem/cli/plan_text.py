@@ -74,17 +74,29 @@ def check_file(file: Path, overrides: Sequence[str] = (), source: Source | None 
 
 
 def plan_text(checked: CheckedScenario, width: int = 100, *, timed: bool = False) -> str:
-    """The plan of a scenario for people: lines of at most this width under their titles.
+    """The plan of a scenario for people: lines of at most this width under their titles; of each phase, if it has some.
 
     `timed` trains three rounds and throws them away, for an estimate of the time.
     """
+    from fedmem.execution.plan import minimal_scenario
+    from fedmem.federation import build as federations
+
+    texts = []
+    for phase in checked.scenario.phases[:-1]:
+        federation = federations.build(minimal_scenario(phase), checked.data)
+        texts.append(_one_plan(replace(checked, scenario=phase, federation=federation, notes=()), width, timed=timed))
+    return "\n".join([*texts, _one_plan(checked, width, timed=timed)])
+
+
+def _one_plan(checked: CheckedScenario, width: int, *, timed: bool) -> str:
+    """The plan of one phase."""
     from fedmem.execution.plan import plan
     from fedmem.scenario.caveats import caveats_with_data
 
     scenario, federation = checked.scenario, checked.federation
     run_plan = plan(scenario, federation)
     lines = [
-        ("id", f"{scenario.name}/{scenario.id}"),
+        ("id", f"{scenario.name}/{scenario.id}{_phase_text(scenario)}"),
         *(("note", text) for text in checked.notes),
         *(("warning", text) for text in caveats_with_data(scenario, federation)),
         ("rows", _rows(run_plan)),
@@ -103,6 +115,15 @@ def plan_text(checked: CheckedScenario, width: int = 100, *, timed: bool = False
         ("time", _time(checked, run_plan) if timed else "not estimated; --time trains and times three rounds"),
     ]
     return "\n".join(line for title, text in lines for line in title_lines(title, text, width))
+
+
+def _phase_text(scenario: Scenario) -> str:
+    """Which phase it is, where there are several."""
+    return "" if scenario.after is None else f", {scenario.after.title}, after {_id_before(scenario)}"
+
+
+def _id_before(scenario: Scenario) -> str:
+    return "" if scenario.previous is None else scenario.previous.id
 
 
 def title_lines(title: str, text: str, width: int) -> Iterator[str]:

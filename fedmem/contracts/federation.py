@@ -49,7 +49,8 @@ class Federation:
     the rows of the test set that `test` has, sorted; None where it has all. `duplicates` finds the duplicates among
     the rows of a client, which it does not train on; None where clients train on all of their rows. `initial_notes` are
     sentences on where the weights of `model` come from; empty where all are drawn. `prefix` has the outputs of the
-    frozen part of `model` by row, where they are worth storing; it follows from the other parts.
+    frozen part of `model` by row, where they are worth storing; it follows from the other parts. `absent_clients` take
+    no part in any run, whatever their coins say.
     """
 
     store: Examples
@@ -84,6 +85,7 @@ class Federation:
     duplicates: Duplicates | None = None
     initial_notes: tuple[str, ...] = ()
     prefix: PrefixStore | None = None
+    absent_clients: tuple[int, ...] = ()
 
     @property
     def num_clients(self) -> int:
@@ -164,6 +166,10 @@ class Federation:
         )
 
 
+_LATER: Mapping[str, Any] = {"duplicates": None, "absent_clients": ()}
+"""Fields that came later, with their defaults."""
+
+
 def digest(federation: Federation) -> str:
     """A hash of everything in a federation but the code of its model: equal for equal contents, and only for these.
 
@@ -196,8 +202,8 @@ def _parts_of(value: Any) -> list[tuple[str, Any]]:
     """The named parts of a record, a mapping or a sequence of records; none for any other value."""
     if isinstance(value, Federation):
         parts = {part.name: getattr(value, part.name) for part in fields(value) if part.name not in ("model", "prefix")}
-        # a later field, left out at its default so that stored hashes stay
-        parts = {name: part for name, part in parts.items() if name != "duplicates" or part is not None}
+        # later fields, left out at their defaults so that stored hashes stay
+        parts = {name: part for name, part in parts.items() if name not in _LATER or part != _LATER[name]}
         return list({**parts, "base": Ragged.of(value.base)}.items())
     if is_dataclass(value):
         return [(part.name, getattr(value, part.name)) for part in fields(value)]

@@ -72,7 +72,9 @@ def _client_process(text: str) -> _ClientProcess:
         scenario=scenario,
         federation=federation,
         digest=digest(federation),
-        work=LocalWork(federation, scenario.client, scenario.seed, shared_batches=scenario.batches == "shared"),
+        work=LocalWork(
+            federation, scenario.client, scenario.training_seed, shared_batches=scenario.batches == "shared"
+        ),
         executor=OneByOne(federation.model, scenario.client, federation.store, client_settings(scenario, federation)),
     )
 

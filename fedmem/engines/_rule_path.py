@@ -113,7 +113,7 @@ class RulePath:
 
     def _generators(self, runs: Sequence[int], round_number: int) -> tuple[np.random.Generator, ...]:
         """The generators from which the rule draws, one for each run."""
-        return tuple(rule_generator(self._parts.scenario.seed, run, round_number) for run in runs)
+        return tuple(rule_generator(self._parts.scenario.training_seed, run, round_number) for run in runs)
 
     def _check_failures(self, work: Work, failed: Mapping[int, str]) -> None:
         """Failures are recorded, and tolerated up to the scenario's share."""

@@ -100,11 +100,11 @@ def one_run(
 ) -> tuple[Params, list[Participation]]:
     """The strategy's own loop over rounds: its last global model, and who failed in which of them."""
     cohort = roster.cohort(1)
-    seed = int(stream(scenario.seed, "strategy maker", run=run).integers(2**63))
+    seed = int(stream(scenario.training_seed, "strategy maker", run=run).integers(2**63))
     with Guard("strategy", scenario.strategy, "make", run=run), seeded_generators(seed):
         strategy = scenario.strategy.make(len(cohort))
     demands = Demands(
-        seed=scenario.seed,
+        seed=scenario.training_seed,
         tolerate=scenario.tolerate.max_failed_share,
         enforce=scenario.cohort_by == "sampler",
         same_cohorts=scenario.roster != "per_run",

@@ -20,10 +20,10 @@ def client_settings(scenario: Scenario, federation: Federation | None = None) ->
     A federation also gives the stored outputs of its frozen layers. The rest of the settings are defaults, which the
     caller may replace.
     """
-    pipeline = DefencePipeline(scenario.defences, scenario.seed, guaranteed=adds_noise(scenario.strategy))
+    pipeline = DefencePipeline(scenario.defences, scenario.training_seed, guaranteed=adds_noise(scenario.strategy))
     return Settings(
         defences=pipeline,
-        seed=scenario.seed,
+        seed=scenario.training_seed,
         mode=TrainingMode() if federation is None else federation.mode,
         shared_draws=scenario.batches == "shared",
         prefix=federation.prefix if federation is not None and scenario.speed.cache_prefix == "auto" else None,

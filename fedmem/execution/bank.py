@@ -76,7 +76,9 @@ def gather(
     state = process_state(scenario.speed.threads, flower=scenario.speed.engine != "flower")
     with state, executor_in_use(scenario, federation, executor) as executor:
         waited = executor.waiting_seconds
-        work = LocalWork(federation, scenario.client, scenario.seed, shared_batches=scenario.batches == "shared")
+        work = LocalWork(
+            federation, scenario.client, scenario.training_seed, shared_batches=scenario.batches == "shared"
+        )
         save = watch if callable(watch) else None
         observer = _Observer(scenario, federation, executor, work, run_numbers, emit, save)
         ended = partial(RoundFinished, rounds=scenario.rounds, first=run_numbers[0], last=run_numbers[-1])

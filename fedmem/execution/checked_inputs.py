@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fedmem.errors import ComponentError, RunError, ScenarioError
+from fedmem.execution.phases import folder_before, models_before
+from fedmem.federation.phases import start_from
 
 if TYPE_CHECKING:
     from fedmem.contracts.federation import Federation
@@ -27,11 +30,15 @@ def data_digest(scenario: Scenario, federation: Federation) -> str | None:
     from fedmem.contracts.federation import digest
     from fedmem.results.provenance import kinds_with_unknown_files
 
-    return digest(federation) if kinds_with_unknown_files(scenario) else None
+    if not kinds_with_unknown_files(scenario):
+        return None
+    return digest(federation if scenario.after is None else start_from(federation, ()))
 
 
-def build_federation(scenario: Scenario) -> Federation:
-    """The federation of a scenario.
+def build_federation(scenario: Scenario, out: Path | str | None = None) -> Federation:
+    """The federation of a scenario; that of a phase starts from the models of the phase before, which are in `out`.
+
+    Without `out` it starts from initial weights, which is enough for all but training.
 
     Errors: one `ScenarioError` with all that is wrong, each with its place; `RunError` where a file changed meanwhile.
     """
@@ -47,4 +54,5 @@ def build_federation(scenario: Scenario) -> Federation:
     if files_of(scenario) != files:
         names = ", ".join(sorted(name for name, _ in files.items() ^ files_of(scenario).items()))
         raise RunError(f"the files of {names} changed while they were read; run again when they are complete")
-    return federation
+    before = None if out is None else folder_before(scenario, out)
+    return federation if before is None else start_from(federation, models_before(scenario, before))

@@ -6,7 +6,6 @@ same data share one federation. Each ends with the bytes that `fedmem run` gives
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +14,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedmem.contracts.client import client_declaration
 from fedmem.contracts.events import (
     Emit,
     Event,
@@ -28,9 +26,11 @@ from fedmem.contracts.events import (
 )
 from fedmem.errors import BusyError, FedmemError, FolderError
 from fedmem.execution.checked_inputs import build_federation
+from fedmem.execution.grouping import data_of, divide_into_banks, partition, width_of
 from fedmem.execution.notebook import notebook_listeners
 from fedmem.execution.run import compute, folder_of, serve_finished, with_required_noise
 from fedmem.guards.guarding import Rescuing
+from fedmem.scenario.unfolding import last_phase
 
 if TYPE_CHECKING:
     from fedmem.contracts.data import Examples
@@ -41,30 +41,8 @@ if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
     from fedmem.training.executor import Executor
 
-TOGETHER = 64
-"""Runs of several scenarios that advance together, at most: stacks are full by then, and a kill undoes little."""
-
 ROUND_BYTES = 1 << 28
 """Models of one round that several scenarios hold together, at most."""
-
-_NO_DATA = frozenset(
-    (
-        *(
-            "name",
-            "sampler",
-            "client",
-            "defences",
-            "strategy",
-            "roster",
-            "cohort_by",
-            "observe",
-            "probes",
-            "estimators",
-        ),
-        *("bootstrap", "tolerate", "save", "speed"),
-    )
-)
-"""Fields of a scenario that its federation does not depend on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +88,7 @@ def run_all(
     from fedmem.processes import ForkPool, InProcessPool, ProcessDied, can_fork
     from fedmem.results.folder import check_place, is_finished
 
+    scenarios = [last_phase(scenario) for scenario in scenarios]
     folders = [folder_of(scenario, out) for scenario in scenarios]
     finished_places = [i for i, folder in enumerate(folders) if is_finished(folder) and not force]
     for i, folder in enumerate(folders):
@@ -136,91 +115,29 @@ def run_all(
             ended[event.place] = event.error
             emit(event.event(folders[event.place]))
 
-    emit(ScenariosStarted(total=len(scenarios), finished=len(finished_places)))
     missing = {i: _with_noise(scenario) for i, scenario in enumerate(scenarios) if i not in finished_places}
+    failed_before = _run_phases_before(missing, out=out, force=force, jobs=jobs, listeners=listeners)
+    emit(ScenariosStarted(total=len(scenarios), finished=len(finished_places)))
+    for i, error in failed_before.items():
+        forward_event("", _Ended(place=i, error=error))
+        del missing[i]
     workers = max((workers_of(scenario) for scenario in missing.values()), default=1) if jobs is None else jobs
     banks, unpooled = divide_into_banks(missing, workers)
     workers = min(workers, len(banks))
 
     def train(bank: tuple[int, ...], report: Report[_Progress]) -> None:
-        _train({i: missing[i] for i in bank}, folders, force, report)
+        _train({i: missing[i] for i in bank}, folders, force, report, out)
 
     with ForkPool(train, forward_event) if workers > 1 and can_fork() else InProcessPool(train, forward_event) as pool:
         _work_off(banks, pool, workers, partial(forward_event, ""))
     report = partial(forward_event, "")
     for i in (*unpooled, *elsewhere):
-        work = partial(_by_itself, missing[i], folders[i], force=force, emit=_emit_at(i, report))
+        work = partial(_by_itself, missing[i], folders[i], out=out, force=force, emit=_emit_at(i, report))
         _attempt(i, work, report)
     return [
         Outcome(scenario=scenario, folder=folder, was_finished=i in finished_places, error=ended.get(i))
         for i, (scenario, folder) in enumerate(zip(scenarios, folders, strict=True))
     ]
-
-
-def divide_into_banks(scenarios: Mapping[int, Scenario], workers: int) -> tuple[list[tuple[int, ...]], list[int]]:
-    """Which scenarios are trained together, by their places, and which have to be run apart.
-
-    There are as few banks as keep all workers at work. A scenario is alone in a bank if it cannot be stacked, has
-    defences or noisy steps, or computes with several threads. With several threads, sums may be taken in another order.
-    A scenario is apart if it has processes or a device of its own.
-    """
-    from fedmem.contracts.client import PrivateAlgorithm
-    from fedmem.execution.auto import is_stacked
-    from fedmem.execution.devices import wants_gpu
-
-    unpooled: list[int] = []
-    groups: dict[tuple[object, ...], list[int]] = {}
-    for i, scenario in scenarios.items():
-        speed = scenario.speed
-        if speed.engine != "lockstep" or wants_gpu(scenario):
-            unpooled.append(i)
-            continue
-        # what defences and noisy steps draw comes from the streams of one seed, and belongs to one round
-        draws = scenario.defences or isinstance(scenario.client, PrivateAlgorithm)
-        alone = i if speed.threads > 1 or not is_stacked(scenario) or draws else None
-        groups.setdefault((_text(scenario, "model"), _text(scenario, "client"), str(speed), alone), []).append(i)
-    total = sum(_width(scenario) for i, scenario in scenarios.items() if i not in unpooled)
-    max_width = min(TOGETHER, -(-total // max(1, workers)))
-    banks: list[tuple[int, ...]] = []
-    for members in groups.values():
-        # those with the same data next to each other, in the order in which they are first met
-        order = {key: place for place, key in reversed(list(enumerate(data_of(scenarios[i]) for i in members)))}
-        members.sort(key=lambda i: order[data_of(scenarios[i])])
-        banks += _partition(members, [_width(scenarios[i]) for i in members], max_width)
-    return banks, unpooled
-
-
-def data_of(scenario: Scenario) -> str:
-    """A text that is the same for scenarios whose federations are the same."""
-    content = {name: value for name, value in scenario.dump().items() if name not in _NO_DATA}
-    deduplication = client_declaration(scenario.client).deduplication
-    return json.dumps([content, scenario.has_pilot, repr(deduplication)], sort_keys=True)
-
-
-def _text(scenario: Scenario, name: str) -> str:
-    return json.dumps(scenario.dump()[name], sort_keys=True)
-
-
-def _width(scenario: Scenario) -> int:
-    """Runs that advance at once."""
-    return min(scenario.runs, scenario.speed.shard)
-
-
-def _partition(members: Sequence[int], sizes: Sequence[float], limit: float) -> list[tuple[int, ...]]:
-    """Parts of members, in their order, each of one member or with sizes that sum to at most `limit`.
-
-    >>> _partition([0, 1, 2, 3], [2, 2, 9, 1], 4)
-    [(0, 1), (2,), (3,)]
-    """
-    parts: list[list[int]] = []
-    room = 0.0
-    for member, size in zip(members, sizes, strict=True):
-        if not parts or size > room:
-            parts.append([])
-            room = limit
-        parts[-1].append(member)
-        room -= size
-    return [tuple(part) for part in parts]
 
 
 def _with_noise(scenario: Scenario) -> Scenario:
@@ -253,7 +170,32 @@ def _work_off(
         under_way -= 1
 
 
-def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bool, report: Report[_Progress]) -> None:
+def _run_phases_before(
+    scenarios: Mapping[int, Scenario],
+    *,
+    out: Path | str,
+    force: bool,
+    jobs: int | None,
+    listeners: Sequence[Listener],
+) -> dict[int, FedmemError]:
+    """Run the phases before those of these scenarios, each once; why a scenario cannot follow, by its place."""
+    earlier = {s.previous.id: s.previous for s in scenarios.values() if s.previous is not None}
+    if not earlier:
+        return {}
+    outcomes = run_all(list(earlier.values()), out=out, force=force, jobs=jobs, listeners=listeners)
+    failed = {outcome.scenario.id: outcome.error for outcome in outcomes if outcome.error is not None}
+    return {
+        i: failed[s.previous.id] for i, s in scenarios.items() if s.previous is not None and s.previous.id in failed
+    }
+
+
+def _train(
+    scenarios: Mapping[int, Scenario],
+    folders: Sequence[Path],
+    force: bool,
+    report: Report[_Progress],
+    out: Path | str,
+) -> None:
     """Run the scenarios of one bank."""
     from fedmem.engines.shared_training import SharedBank, run_together
     from fedmem.execution.executors import executor_of
@@ -262,7 +204,7 @@ def _train(scenarios: Mapping[int, Scenario], folders: Sequence[Path], force: bo
     federations: dict[str, Federation] = {}
     going: list[int] = []
     for i, scenario in scenarios.items():
-        if _try_work(i, partial(_build, scenario, federations), report):
+        if _try_work(i, partial(_build, scenario, federations, out), report):
             going.append(i)
     executors: dict[tuple[str, MemoryLimits], Executor] = {}
     for group in _group_alike(going, scenarios, federations):
@@ -302,7 +244,7 @@ def _group_alike(
     return [
         part
         for members in groups.values()
-        for part in _partition(members, [_bytes(scenarios[i], federations) for i in members], ROUND_BYTES)
+        for part in partition(members, [_bytes(scenarios[i], federations) for i in members], ROUND_BYTES)
     ]
 
 
@@ -313,11 +255,11 @@ def _executor(scenario: Scenario, federation: Federation, store: Examples) -> Ex
     return executor_of(scenario, replace(federation, store=store))
 
 
-def _build(scenario: Scenario, federations: dict[str, Federation]) -> None:
+def _build(scenario: Scenario, federations: dict[str, Federation], out: Path | str) -> None:
     """The federation of a scenario, unless it is there."""
     key = data_of(scenario)
     if key not in federations:
-        federations[key] = build_federation(scenario)
+        federations[key] = build_federation(scenario, out)
 
 
 def _bytes(scenario: Scenario, federations: Mapping[str, Federation]) -> float:
@@ -326,10 +268,10 @@ def _bytes(scenario: Scenario, federations: Mapping[str, Federation]) -> float:
 
     federation = federations[data_of(scenario)]
     model = sum(value.numel() * value.element_size() for value in federation.initial.values())
-    return _width(scenario) * Cohorts.draw(scenario, federation).largest_cohort * model
+    return width_of(scenario) * Cohorts.draw(scenario, federation).largest_cohort * model
 
 
-def _by_itself(scenario: Scenario, folder: Path, *, force: bool, emit: Emit) -> None:
+def _by_itself(scenario: Scenario, folder: Path, *, out: Path | str, force: bool, emit: Emit) -> None:
     """Run one scenario; another process that runs it is waited for, however long it takes."""
     from fedmem.execution.shard_lock import wait_for
     from fedmem.results.folder import is_finished
@@ -337,7 +279,8 @@ def _by_itself(scenario: Scenario, folder: Path, *, force: bool, emit: Emit) -> 
     started = time.perf_counter()
     wait_for(folder)
     if force or not is_finished(folder):
-        compute(scenario, build_federation(scenario), folder, started, force=force, emit=emit, patience=math.inf)
+        federation = build_federation(scenario, out)
+        compute(scenario, federation, folder, started, force=force, emit=emit, patience=math.inf)
 
 
 def _run_shared(place: int, work: Callable[..., object], report: Report[_Progress], executor: SharedExecutor) -> None:

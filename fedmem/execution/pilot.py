@@ -42,7 +42,9 @@ def follow(
     started = time.perf_counter()
     speed = scenario.speed.model_copy(update={"engine": "lockstep"})
     alone = scenario.model_copy(update={"roster": "per_run", "speed": speed})
-    work = LocalWork(federation.pilot, scenario.client, scenario.seed, shared_batches=scenario.batches == "shared")
+    work = LocalWork(
+        federation.pilot, scenario.client, scenario.training_seed, shared_batches=scenario.batches == "shared"
+    )
     engine = Lockstep(alone, federation.pilot, executor, work, None, on_round)
     run = scenario.runs
     try:

@@ -30,6 +30,7 @@ from fedmem.execution.checked_inputs import build_federation, changed_data, data
 from fedmem.execution.measuring import estimates_of
 from fedmem.execution.measuring import measure as measure
 from fedmem.execution.notebook import notebook_listeners
+from fedmem.execution.phases import phase_record
 from fedmem.federation.parameter_counts import count_parameters
 from fedmem.guards.guarding import Rescuing
 
@@ -55,6 +56,7 @@ def run(
 
     Guarantees:
 
+    - of a scenario with phases, all are run one after the other, each into a folder of its own; the last is returned;
     - a finished run is returned as it is unless `force`. It is refused where the code that makes it or a file that it
       reads has changed since;
     - whether the results can be written is tried before anything is trained;
@@ -82,8 +84,9 @@ def run(
 def _run(scenario: Scenario, out: Path | str, force: bool, emit: Emit) -> tuple[Path, bool]:
     """The folder of a scenario, and whether it was trained for it."""
     from fedmem.results.folder import check_place, is_finished
+    from fedmem.scenario.unfolding import last_phase
 
-    scenario = with_required_noise(scenario)
+    scenario = with_required_noise(last_phase(scenario))
     folder = folder_of(scenario, out)
     if is_finished(folder) and not force:
         return serve_finished(scenario, folder), False
@@ -93,12 +96,17 @@ def _run(scenario: Scenario, out: Path | str, force: bool, emit: Emit) -> tuple[
         if force or not is_finished(folder):
             raise
         return serve_finished(scenario, folder), False  # finished by another process a moment ago
+    if scenario.previous is not None:
+        _run(scenario.previous, out, force, emit)
     started = time.perf_counter()
-    return compute(scenario, build_federation(scenario), folder, started, force=force, emit=emit), True
+    return compute(scenario, build_federation(scenario, out), folder, started, force=force, emit=emit), True
 
 
 def folder_of(scenario: Scenario, out: Path | str) -> Path:
-    """Where the results of a scenario go."""
+    """Where the results of a scenario go; of one with phases, those of the last."""
+    from fedmem.scenario.unfolding import last_phase
+
+    scenario = last_phase(scenario)
     with suppress(ComponentError, ScenarioError):  # reported when it is run
         scenario = with_required_noise(scenario)
     return Path(out) / scenario.name / scenario.id
@@ -305,6 +313,7 @@ def _manifest(
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seconds": {**simulated.seconds, "estimating": estimating, "total": total},
         "pilot": _pilot(scenario, simulated),
+        **({"phase": phase} if (phase := phase_record(scenario)) else {}),
         "privacy": spending_record(scenario, simulated.bank, record_level.largest_epsilon(scenario, job.federation)),
         "learning": [vars(learning) for learning in learnings],
         "warnings": [*caveats_with_data(scenario, job.federation), *learning_warnings(learnings)],

@@ -33,6 +33,7 @@ from fedmem.federation.held_rows import draw_own
 from fedmem.federation.initial_weights import initialise, mode_of
 from fedmem.federation.layout import _lay_out, _Plan, _references, _trained_rows, count_rows
 from fedmem.federation.normalisation import warnings_of
+from fedmem.federation.phases import absent_clients, needed_in, with_windows
 from fedmem.federation.pilot_draws import with_pilot, without_pilot
 from fedmem.federation.prefix import prefix_of
 from fedmem.federation.pretrained import same_data_warnings
@@ -75,6 +76,8 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         raise ScenarioError(problems)
     plan = _lay_out(scenario, data)
     sources = source_rows(data, plan.audit.examples)
+    audit, needed_from = with_windows(scenario, plan.audit)
+    plan = replace(plan, audit=audit)
     if scenario.has_pilot:
         plan = replace(plan, audit=with_pilot(scenario, plan.audit, plan.certain))
     module, initial = initialise(scenario, data)
@@ -82,7 +85,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         raise ScenarioError(problems)
     audit_start = len(plan.base.rows)
     extra_start = audit_start + len(plan.audit)
-    replacement = _draw_replacements(scenario, plan, extra_start + len(plan.extra))
+    replacement = _draw_replacements(scenario, plan, extra_start + len(plan.extra), needed_from)
     # own replacement rows follow those of the reserve
     plan = replace(plan, reserve=Examples.concatenate([plan.reserve, plan.own_rows]))
     if isinstance(scenario.partition, FeatureShift):
@@ -125,6 +128,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         warnings=(*plan.warnings, *same_data_warnings(scenario)),
         sources=sources,
         initial_notes=network_notes(module),
+        absent_clients=absent_clients(scenario),
     )
     whole = replace(_with_duplicates(scenario, whole), prefix=prefix_of(scenario, whole))
     if scenario.central == "shuffled":
@@ -220,13 +224,14 @@ def load(scenario: Scenario) -> Dataset:
         return dataset_of(guard, as_dataset(scenario.dataset.load(rng), rng))
 
 
-def _draw_replacements(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
+def _draw_replacements(scenario: Scenario, plan: _Plan, start: int, needed_from: IntArray) -> IntArray:
     """(R, copies in all) rows of the store that stand in for outs, -1 for none; the reserve rows begin at `start`.
 
-    An in example whose window is shorter than the training needs some too.
+    An in example that is not trained on in some round needs some too. `needed_from` (m,) is the first phase in which
+    that is so. Rows that only later phases need are drawn after all others, so that those of the first are the same.
     """
     audit = plan.audit
-    windowed = (audit.start > 1) | (audit.stop < scenario.rounds)
+    phase = 0 if scenario.after is None else scenario.after.phase
     subject = audit.subject
     replacement = np.full((audit.runs, len(subject)), -1, dtype=np.int64)
     if scenario.exclusion == "remove":
@@ -241,16 +246,21 @@ def _draw_replacements(scenario: Scenario, plan: _Plan, start: int) -> IntArray:
     copies_of_client = Ragged.group_by_owner(copies, owner[copies], len(plan.base))
     for run in range(audit.runs):
         coin_row = run if audit.coin_row is None else int(audit.coin_row[run])  # twins train on the same rows
-        rng = stream(scenario.seed, "fill-ins", run=coin_row)
         run_reserve = reserve.fork()
-        # In random order, so that no client is always the last to choose when a label runs out.
-        order = rng.permutation(len(plan.base))
-        for client in order[copies_of_client.sizes[order] > 0].tolist():
-            to_replace = copies_of_client[client][(windowed | ~audit.is_in[run])[subject[copies_of_client[client]]]]
-            replacement[run, to_replace] = start + run_reserve.positions_like(
-                plan.labels[client], len(to_replace), rng, client
-            )
-    draw_own(scenario, audit, plan.own, replacement, start + len(plan.reserve))
+        for number in range(phase + 1):
+            is_due = needed_in(number, needed_from, audit.is_in[run])
+            if number and not is_due.any():
+                continue
+            name = f"fill-ins of phase {number}" if number else "fill-ins"
+            rng = stream(scenario.seed, name, run=coin_row)
+            # In random order, so that no client is always the last to choose when a label runs out.
+            order = rng.permutation(len(plan.base))
+            for client in order[copies_of_client.sizes[order] > 0].tolist():
+                to_replace = copies_of_client[client][is_due[subject[copies_of_client[client]]]]
+                replacement[run, to_replace] = start + run_reserve.positions_like(
+                    plan.labels[client], len(to_replace), rng, client
+                )
+    draw_own(scenario, audit, plan.own, replacement, start + len(plan.reserve), needed_from)
     return replacement
 
 

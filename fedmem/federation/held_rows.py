@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.arrays import BoolArray, IntArray
+from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.audit_set import AuditSet, InjectionPlan
 from fedmem.contracts.data import ClientData, Dataset, Examples
 from fedmem.contracts.injection import Injection, has_coins, injection_declaration
 from fedmem.contracts.ragged import Ragged
 from fedmem.errors import ComponentError
 from fedmem.federation.own_rows import owners_of_copies, splits_by_owner
+from fedmem.federation.phases import needed_in
 from fedmem.federation.set_aside import ClientSequence
 from fedmem.seeding import stream
 from fedmem.wording import client_with_name
@@ -231,14 +232,15 @@ def draw_own(
     pools: Sequence[OwnReplacements],
     replacement: IntArray,
     start: int,
+    needed_from: IntArray,
 ) -> None:
     """Write into `replacement` (R, copies in all) the own replacement rows of each run.
 
     They are rows of the store from `start` on, in the order of `pools`. In each run the rows of a client are shuffled,
-    and a row stands in once.
+    and a row stands in once. Rows of copies that need them in later phases alone, by `needed_from` (m,), come last.
     """
     subject, owners = audit.subject, audit.owners
-    windowed = (audit.start > 1) | (audit.stop < scenario.rounds)
+    phase = 0 if scenario.after is None else scenario.after.phase
     for pool in pools:
         copies = np.flatnonzero(audit.injection[subject] == pool.injection)
         copies_of_client = Ragged.group_by_owner(copies, owners[copies], len(pool.rows))
@@ -249,15 +251,12 @@ def draw_own(
             for client in clients:
                 mixed = start + pool.rows.starts[client] + rng.permutation(int(pool.rows.sizes[client]))
                 own_copies = copies_of_client[client]
-                to_replace = own_copies[_is_needed(windowed, audit.is_in[run])[subject[own_copies]]]
-                replacement[run, to_replace] = mixed[: len(to_replace)]
+                for number in range(phase + 1):
+                    is_due = needed_in(number, needed_from, audit.is_in[run])
+                    to_replace = own_copies[is_due[subject[own_copies]]]
+                    replacement[run, to_replace] = mixed[: len(to_replace)]
+                    mixed = mixed[len(to_replace) :]
         start += len(pool.rows.rows)
-
-
-def _is_needed(windowed: BoolArray, is_in: BoolArray) -> BoolArray:
-    """(m,) which examples need replacement rows in a run: those that are out in some round."""
-    needed: BoolArray = windowed | ~is_in
-    return needed
 
 
 class _ColumnsOfRows(Mapping[str, NDArray[Any]]):

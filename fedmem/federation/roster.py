@@ -56,16 +56,17 @@ class Roster:
     ) -> None:
         self._own_draws = None if scenario.roster != "per_run" else _CohortDraws(scenario, federation, run)
         self._draws = self._own_draws or cohorts or _CohortDraws(scenario, federation, None)
-        self._client_in = None if federation.audit.client_in is None else federation.audit.client_in[run]
+        client_in = federation.audit.client_in
+        self._missing = frozenset(federation.absent_clients) | (
+            frozenset() if client_in is None else frozenset(np.flatnonzero(~client_in[run]).tolist())
+        )
         self._run = run
 
     def cohort(self, round_number: int) -> tuple[int, ...]:
         """Sorted clients of this round. Rounds are drawn in order and once each, because samplers may look back."""
         clients = self.picked_in(round_number).clients
-        if self._client_in is not None:
-            # The place of a client that the run leaves out stays empty; no other client takes it.
-            return tuple(client for client in clients if self._client_in[client])
-        return clients
+        # The place of a client that the run leaves out stays empty; no other client takes it.
+        return tuple(client for client in clients if client not in self._missing) if self._missing else clients
 
     def picked_in(self, round_number: int) -> PickedCohort:
         """The clients that were picked, including those that the run leaves out."""
@@ -153,8 +154,8 @@ class _CohortDraws:
             np.bincount(owners[mask], minlength=clients)
             for mask in (owners >= 0, (owners >= 0) & (audit.role == "atypical")[audit.subject])
         )
-        order = stream(scenario.seed, "roster order", run=run).permutation(clients)
-        uniforms = stream(scenario.seed, "roster lots", run=run).random(clients)
+        order = stream(scenario.training_seed, "roster order", run=run).permutation(clients)
+        uniforms = stream(scenario.training_seed, "roster lots", run=run).random(clients)
         self._start = History.start(federation.base_sizes + copies, atypical, order, uniforms)
         # Samplers read this history after every round without a copy, and cannot write to it.
         arrays: dict[str, Any] = {
@@ -173,7 +174,7 @@ class _CohortDraws:
 
     def _draw(self, number: int) -> PickedCohort:
         """The next round."""
-        sampler, seed, count = self._scenario.sampler, self._scenario.seed, self._start.num_clients
+        sampler, seed, count = self._scenario.sampler, self._scenario.training_seed, self._start.num_clients
         place: dict[str, Any] = {"round": number, "run": self._run}
         if isinstance(sampler, Availability):
             rng = stream(seed, "roster reachable", run=self._run, round_number=number)

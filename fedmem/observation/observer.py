@@ -107,7 +107,7 @@ class _Observer:
         """The sums that secure aggregation would show of these clients, where sums are observed."""
         scenario = self._scenario
         weighting = strategy_declaration(scenario.strategy).weighting
-        return sums_of(local, scenario.observe.sums, weighting, scenario.seed, self._federation.audit)
+        return sums_of(local, scenario.observe.sums, weighting, scenario.training_seed, self._federation.audit)
 
     def _read_transitions(self, transitions: list[Transition]) -> None:
         """Evidence for estimators, which read clients and the aggregate, then the readings of probes."""

@@ -41,8 +41,10 @@ class _Context:
         self.strategy = scenario.strategy
         self.local: Sequence[Transition] = ()
         self._defended = bool(scenario.defences)
-        self.seed = scenario.seed
-        self._settings = Settings(seed=scenario.seed, mode=federation.mode, shared_draws=scenario.batches == "shared")
+        self.seed = scenario.training_seed
+        self._settings = Settings(
+            seed=scenario.training_seed, mode=federation.mode, shared_draws=scenario.batches == "shared"
+        )
         self.observed_rounds = scenario.observed_rounds
         self.canaries = canaries_of(scenario)
         self.weighting: str = strategy_declaration(scenario.strategy).weighting

@@ -90,7 +90,7 @@ def expected_cohort_size(strategy: StrategyMaker, sampler: Sampler, clients: int
 
 def canaries_of(scenario: Scenario) -> CanaryDirections | None:
     """The clients of random direction of a scenario; None where it has none."""
-    return canaries(scenario.strategy, scenario.sampler, scenario.clients, scenario.seed)
+    return canaries(scenario.strategy, scenario.sampler, scenario.clients, scenario.training_seed)
 
 
 def canaries(strategy: StrategyMaker, sampler: Sampler, clients: int, seed: int) -> CanaryDirections | None:

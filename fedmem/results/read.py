@@ -282,12 +282,17 @@ class Run(RunViews):
             return {name: archive[name] for name in archive.files}
 
     def params(self) -> Params:
-        """The final parameters; an error when the scenario did not ask to keep them."""
+        """The final parameters; an error when the scenario did not ask to keep them, or the file is damaged."""
         if not (self.path / "params.safetensors").exists():
             raise RunError(f"{self.path} holds no parameters; run it again with save.params=true")
         from safetensors.torch import load_file
 
+        from fedmem.weights.model_files import digest_of_file
+
         with _name_broken_file(self.path / "params.safetensors") as file:
+            stored = self.manifest.get("params")
+            if stored is not None and digest_of_file(file) != stored["sha256"]:
+                raise ValueError("its sha256 is not that of the manifest")
             params: Params = load_file(file)
         return params
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -82,8 +83,7 @@ def write_run(
         assert not any(value.dtype.hasobject for value in reconstructions.values()), "arrays of objects need pickle"
         arrays: dict[str, Any] = dict(reconstructions)
         np.savez_compressed(partial / "reconstructions.npz", **arrays)
-        if results.params is not None:
-            write_params(partial, results.params)
+        stored_params = {} if results.params is None else {"params": write_params(partial, results.params)}
         saved_models = _join_models(partial, results.models, federation)
         (partial / "scenario.yaml").write_text(results.scenario_yaml, encoding="utf-8")
         counts = {
@@ -113,7 +113,7 @@ def write_run(
                 "counts": dict(federation.counts),
             },
         }
-        _write_manifest(partial, {**results.manifest, **counts, **saved_models}, results.measurements)
+        _write_manifest(partial, {**results.manifest, **counts, **saved_models, **stored_params}, results.measurements)
         draw(partial)
 
 
@@ -153,12 +153,14 @@ def _join_models(folder: Path, models: Mapping[str, Sequence[Path]], federation:
     return {"models": sorted(entries, key=lambda entry: (entry["round"], entry["level"])), **shared}
 
 
-def write_params(folder: Path, params: Params) -> None:
-    """Writes `params.safetensors`."""
+def write_params(folder: Path, params: Params) -> dict[str, str]:
+    """Writes `params.safetensors`; its sha256, by which a damaged file is noticed."""
     from safetensors.torch import save
 
     copies = {name: value.detach().cpu().contiguous() for name, value in params.items()}
-    (folder / "params.safetensors").write_bytes(save(copies))
+    content = save(copies)
+    (folder / "params.safetensors").write_bytes(content)
+    return {"sha256": hashlib.sha256(content).hexdigest()}
 
 
 def replace_measurements(

@@ -45,7 +45,21 @@ def caveats_with_data(scenario: Scenario, federation: Federation) -> list[str]:
     """The same of a scenario whose federation is built, with what only its data can tell."""
     of_clients = _few_rows(federation) if scenario.central is None else ()
     of_data = caveats(scenario, federation.foreign_rows, federation.counts, federation.warnings)
-    return [*_not_covered(scenario, federation.learnt), *of_data, *of_clients]
+    return [*_phase(scenario), *_not_covered(scenario, federation.learnt), *of_data, *of_clients]
+
+
+def _phase(scenario: Scenario) -> Iterator[str]:
+    """Numbers of a phase include what earlier ones left."""
+    if scenario.after is None or scenario.previous is None:
+        return
+    forget = scenario.after.forget
+    gone = [*forget.kinds, *(client_text(client, ()) for client in forget.clients)]
+    text = f"{scenario.after.title} starts from the final models of {scenario.previous.id}"
+    if gone:
+        text += (
+            f" and does not train on {', '.join(gone)} any more. Their memorisation is what is left of earlier training"
+        )
+    yield text + ". Coins are those of the first training."
 
 
 NOT_COVERED = "not covered by the guarantee: "

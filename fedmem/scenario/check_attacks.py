@@ -11,7 +11,7 @@ from fedmem.contracts.families import kind_of, nested_components
 from fedmem.errors import Problem
 
 if TYPE_CHECKING:
-    from fedmem.scenario.scenario import Observe
+    from fedmem.scenario.observing import Observe
 
 
 def _initial_models(estimators: Sequence[Estimator], observe: Observe) -> Iterator[Problem]:

@@ -22,8 +22,8 @@ from fedmem.scenario.check_sets import level_unobserved
 from fedmem.scenario.section import count_from_start
 
 if TYPE_CHECKING:
+    from fedmem.scenario.observing import Observe
     from fedmem.scenario.saving import Save
-    from fedmem.scenario.scenario import Observe
 
 
 def _held_back(

@@ -17,7 +17,7 @@ from fedmem.scenario.check_measuring import _compares_clients
 from fedmem.scenario.normalising import Norm
 
 if TYPE_CHECKING:
-    from fedmem.scenario.scenario import Observe
+    from fedmem.scenario.observing import Observe
     from fedmem.scenario.speed import Speed
 
 _INSTEAD = "use norm: {kind: frozen} or {kind: to_group}"

@@ -12,7 +12,7 @@ from fedmem.contracts.signal import AnySignal
 from fedmem.errors import Problem
 
 if TYPE_CHECKING:
-    from fedmem.scenario.scenario import Observe
+    from fedmem.scenario.observing import Observe
 
 
 def _population(estimators: Sequence[Estimator], signals: Sequence[AnySignal], population: int) -> Iterator[Problem]:

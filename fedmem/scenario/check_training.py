@@ -27,7 +27,8 @@ from fedmem.scenario.check_measuring import (
 )
 
 if TYPE_CHECKING:
-    from fedmem.scenario.scenario import LeaveOut, Observe
+    from fedmem.scenario.observing import Observe
+    from fedmem.scenario.scenario import LeaveOut
     from fedmem.scenario.speed import Speed
 
 

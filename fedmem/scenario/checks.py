@@ -52,6 +52,7 @@ from fedmem.scenario.check_normalisation import (
     _normalised_locally,
     _normalised_privately,
 )
+from fedmem.scenario.check_phases import _forgotten, _phase_cohorts, _phase_noise, _phase_state, _unfolded
 from fedmem.scenario.check_sets import _population, _sets
 from fedmem.scenario.check_training import (
     _canary_clients,
@@ -126,7 +127,10 @@ def _check_owners(injections: Sequence[Injection], clients: int) -> Iterator[Pro
             )
 
 
-def _windows(injections: Sequence[Injection], rounds: int) -> Iterator[Problem]:
+def _windows(injections: Sequence[Injection], rounds: int, after: object) -> Iterator[Problem]:
+    """Windows count the rounds from the first training on, which is checked on its own."""
+    if after is not None:
+        return
     for position, injection in enumerate(injections):
         start = injection_declaration(injection).start
         if start is not None and start > rounds:
@@ -143,6 +147,11 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _twin_noise,
     _independent_runs,
     _twins_compared,
+    _unfolded,
+    _phase_noise,
+    _phase_state,
+    _phase_cohorts,
+    _forgotten,
     _cohort,
     _separation,
     _preference,

@@ -20,6 +20,7 @@ from fedmem.scenario.initial import beside_file
 from fedmem.scenario.overrides import Origin, override
 from fedmem.scenario.scenario import Scenario
 from fedmem.scenario.shortened import clip_observed
+from fedmem.scenario.unfolding import last_phase
 from fedmem.scenario.validation import problems_of, section_in
 from fedmem.scenario.yaml_source import Source
 from fedmem.shipped.files import clash_note, find_scenario
@@ -99,7 +100,7 @@ def _resolve(source: Source, file: str, stem: str, overrides: Sequence[str]) -> 
         raise ScenarioError(sorted(problems, key=lambda problem: (problem.line is None, problem.line or 0)))
     scenario = Scenario(**values)
     scenario._origin, scenario._notes = origin, (*origin.notes, *notes)
-    return scenario
+    return last_phase(scenario)
 
 
 @cache

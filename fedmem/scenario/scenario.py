@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import is_dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     Field,
     PrivateAttr,
     Strict,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
@@ -32,7 +29,6 @@ from fedmem.contracts.defence import Defence
 from fedmem.contracts.estimator import Estimator
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.injection import Injection
-from fedmem.contracts.measurement import Level
 from fedmem.contracts.model import Model, TableModel, TextModel
 from fedmem.contracts.probe import Probe
 from fedmem.contracts.sampler import Sampler, sampler_declaration
@@ -44,67 +40,16 @@ from fedmem.scenario import checks, yaml_source
 from fedmem.scenario.catalogue import IDENTITY_NEUTRAL, Component, build, dump, without_neutral
 from fedmem.scenario.initial import InitialWeightsField
 from fedmem.scenario.normalising import Norm
-from fedmem.scenario.observed_sets import ObservedPopulation, ObservedTest
+from fedmem.scenario.observing import Observe
 from fedmem.scenario.overrides import Origin
+from fedmem.scenario.phases import After, Phase
 from fedmem.scenario.saving import Save
-from fedmem.scenario.section import Positive, Section, count_from_start
+from fedmem.scenario.section import Positive, Section, Slug
 from fedmem.scenario.speed import Speed
+from fedmem.seeding import stream
 
 RESULTS_VERSION = 6
 """Raised whenever the same scenario would give other numbers than before; part of every id."""
-
-_SLUG = r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}"
-
-
-def _slug(text: str) -> str:
-    if not re.fullmatch(_SLUG, text):
-        raise ValueError("should be at most 100 letters, digits, '.', '_' or '-', the first a letter or digit")
-    return text
-
-
-Slug = Annotated[str, Strict(), AfterValidator(_slug), WithJsonSchema({"type": "string", "pattern": f"^{_SLUG}$"})]
-"""Text that is safe as the name of a folder."""
-
-
-class Observe(Section):
-    """When and where models are looked at. Round 0 (the initial model) and the last round always are."""
-
-    every: Positive | None = Field(default=None, description="observe every so many rounds")
-    rounds: tuple[Annotated[int, Strict(), Field(ge=-(10**8), le=10**8)], ...] = Field(
-        default=(), description="further rounds; negative ones count from the end, -1 is the last"
-    )
-    levels: Annotated[tuple[Level, ...], Field(min_length=1)] = Field(
-        default=("local", "global"),
-        description="at clients (local), after aggregation (global), in sums of some clients (sum, which probes alone "
-        "read)",
-    )
-    sums: tuple[Annotated[int, Strict(), Field(ge=2, le=10**6)], ...] = Field(
-        default=(),
-        description="of how many clients the sums are that level sum shows, one of each size in a round and run",
-    )
-    test: Annotated[ObservedTest, IDENTITY_NEUTRAL] = Field(
-        default=ObservedTest(), description="where models are evaluated on the test set, and how much of it is stored"
-    )
-    population: Annotated[ObservedPopulation, IDENTITY_NEUTRAL] = Field(
-        default=ObservedPopulation(), description="where models are evaluated on the population"
-    )
-
-    def observed_rounds_of(self, rounds: int) -> tuple[int, ...]:
-        """The rounds that are looked at in a training of so many.
-
-        >>> Observe(every=4, rounds=(9,)).observed_rounds_of(10)
-        (0, 4, 8, 9, 10)
-        """
-        regular = range(0, rounds + 1, self.every) if self.every else ()
-        return tuple(sorted({0, rounds, *regular, *self.count_from_start(rounds)}))
-
-    def count_from_start(self, rounds: int) -> tuple[int, ...]:
-        """The further rounds as numbers from the start.
-
-        >>> Observe(rounds=(3, -1, -2)).count_from_start(10)
-        (3, 10, 9)
-        """
-        return count_from_start(self.rounds, rounds)
 
 
 class LeaveOut(Section):
@@ -250,6 +195,12 @@ class Scenario(Section):
     )
     tolerate: Tolerate = Field(default=Tolerate(), description="failures that do not end a run")
     save: Save = Field(default=Save(), description="what is stored in addition to the measurements")
+    then: Annotated[tuple[Phase, ...], IDENTITY_NEUTRAL] = Field(
+        default=(), description="phases that follow this training, each from the final models of the one before"
+    )
+    after: Annotated[After | None, IDENTITY_NEUTRAL] = Field(
+        default=None, description="the phase before this one, where this is a phase; written by fedmem"
+    )
     speed: Speed = Field(default=Speed(), description="how it is computed; changes no result beyond rounding")
 
     _origin: Origin = PrivateAttr(default_factory=lambda: Origin("", {}))
@@ -300,10 +251,29 @@ class Scenario(Section):
         """Whether a further run is trained first, whose losses and norms decide the cohorts of all others."""
         return self.roster == "pilot" and bool(sampler_declaration(self.sampler).needs)
 
+    @cached_property
+    def previous(self) -> Scenario | None:
+        """The phase before this one; None where this is the first training."""
+        return None if self.after is None else Scenario(**self.after.scenario)
+
+    @property
+    def phases(self) -> tuple[Scenario, ...]:
+        """Every phase up to this one, the first training first."""
+        return (self,) if self.previous is None else (*self.previous.phases, self)
+
+    @property
+    def training_seed(self) -> int:
+        """Root of the random draws of the training: `seed`, or one of its own in each later phase."""
+        if self.after is None:
+            return self.seed
+        return int(stream(self.seed, f"phase {self.after.phase}").integers(2**63))
+
     @property
     def id(self) -> str:
         """Twelve hexadecimal digits that differ whenever results may: a hash of all but `speed`."""
         content = {key: value for key, value in _to_plain(self, for_id=True).items() if key != "speed"}
+        if self.previous is not None:
+            content["after"]["scenario"] = self.previous.id
         text = json.dumps([RESULTS_VERSION, content], sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 

@@ -9,9 +9,9 @@ from typing import Any
 from fedmem.contracts.events import count
 from fedmem.contracts.probe import Probe, probe_declaration
 from fedmem.contracts.signal import AnySignal
+from fedmem.scenario.observing import Observe
 from fedmem.scenario.overrides import Origin
 from fedmem.scenario.saving import Save
-from fedmem.scenario.scenario import Observe
 
 
 def clip_observed(

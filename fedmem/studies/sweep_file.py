@@ -24,8 +24,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, Strict, ValidationError, field_validator, model_validator
 
 from fedmem.errors import Problem, ScenarioError
-from fedmem.scenario.scenario import Slug
-from fedmem.scenario.section import Positive
+from fedmem.scenario.section import Positive, Slug
 from fedmem.scenario.validation import problems_of
 from fedmem.scenario.yaml_source import Source, read_file, write_flow
 from fedmem.shipped.files import find_scenario, folder, scenario_names
