@@ -11,6 +11,8 @@ import numpy as np
 from fedmem.contracts.arrays import BoolArray, IntArray, Params
 from fedmem.contracts.audit_set import FOREVER, AuditSet
 from fedmem.contracts.federation import Federation
+from fedmem.errors import ComponentError
+from fedmem.scenario.removed import REMOVED
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
@@ -73,8 +75,29 @@ def with_windows(scenario: Scenario, audit: AuditSet) -> tuple[AuditSet, IntArra
         audit.stop.astype(np.int64),
         lambda kinds: np.isin(audit.kind, kinds),
     )
-    changed = replace(audit, start=windows.start.astype(np.int32), stop=windows.stop.astype(np.int32))
-    return (audit if scenario.after is None else changed), windows.needed_from
+    start, stop, kind = windows.start.astype(np.int32), windows.stop.astype(np.int32), audit.kind
+    if (removed := removed_rows(scenario, len(audit))).any():
+        start, stop = np.where(removed, FOREVER, start).astype(np.int32), np.where(removed, 0, stop).astype(np.int32)
+        kind = np.where(removed, np.char.add(kind, REMOVED), kind)
+    elif scenario.after is None:
+        return audit, windows.needed_from
+    return replace(audit, kind=kind, start=start, stop=stop), windows.needed_from
+
+
+def removed_rows(scenario: Scenario, examples: int) -> BoolArray:
+    """(m,) which of so many audit examples no run trains on.
+
+    Errors: `ComponentError` for an example that does not exist.
+    """
+    removed = np.zeros(examples, dtype=bool)
+    for position, example in enumerate(() if scenario.removed is None else scenario.removed.examples):
+        if example >= examples:
+            raise ComponentError(
+                f"removed.examples[{position}]",
+                f"audit example {example} does not exist; use 0 to {examples - 1}, or leave it out",
+            )
+        removed[example] = True
+    return removed
 
 
 def needed_in(phase: int, needed_from: IntArray, is_in: BoolArray) -> BoolArray:

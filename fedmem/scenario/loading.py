@@ -13,9 +13,10 @@ from pydantic import (
     ValidationError,
 )
 
-from fedmem.errors import Problem, ScenarioError
+from fedmem.errors import ComponentError, Problem, ScenarioError
 from fedmem.guards.guarding import Rescuing
 from fedmem.scenario import checks, yaml_source
+from fedmem.scenario.derived import Derive, derive_tree
 from fedmem.scenario.initial import beside_file
 from fedmem.scenario.overrides import Origin, override
 from fedmem.scenario.scenario import Scenario
@@ -77,6 +78,7 @@ def _resolve(source: Source, file: str, stem: str, overrides: Sequence[str]) -> 
         tree["initial_weights"]["from"] = path
     has_name = "name" in tree
     tree.setdefault("name", stem)
+    tree, derived_notes = _derived(tree, origin)
     values, field_problems = _fields(tree)
     values, notes = clip_observed(values, file_rounds, origin)
     if not has_name and "name" not in values:
@@ -99,8 +101,25 @@ def _resolve(source: Source, file: str, stem: str, overrides: Sequence[str]) -> 
     if problems:
         raise ScenarioError(sorted(problems, key=lambda problem: (problem.line is None, problem.line or 0)))
     scenario = Scenario(**values)
-    scenario._origin, scenario._notes = origin, (*origin.notes, *notes)
+    scenario._origin, scenario._notes = origin, (*origin.notes, *derived_notes, *notes)
     return last_phase(scenario)
+
+
+def _derived(tree: dict[str, Any], origin: Origin) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The whole scenario that a tree with `derive` stands for, and notes; any other tree as it is."""
+    rest = dict(tree)
+    value = rest.pop("derive", None)
+    if value is None:
+        return rest if "derive" in tree else tree, ()
+    try:
+        derive = TypeAdapter(Derive).validate_python(value)
+        return derive_tree(rest, derive)
+    except ValidationError as error:
+        problems = problems_of(error, value, Derive, {}, prefix="derive")
+        raise ScenarioError([origin.locate_problem(problem) for problem in problems]) from error
+    except ComponentError as error:
+        problem = Problem(path=error.path, message=error.message)
+        raise ScenarioError([origin.locate_problem(problem)]) from error
 
 
 @cache

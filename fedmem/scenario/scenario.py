@@ -38,11 +38,13 @@ from fedmem.errors import Problem
 from fedmem.privacy.mechanisms import strategy_with_noise
 from fedmem.scenario import checks, yaml_source
 from fedmem.scenario.catalogue import IDENTITY_NEUTRAL, Component, build, dump, without_neutral
+from fedmem.scenario.derived import Derive
 from fedmem.scenario.initial import InitialWeightsField
 from fedmem.scenario.normalising import Norm
 from fedmem.scenario.observing import Observe
 from fedmem.scenario.overrides import Origin
 from fedmem.scenario.phases import After, Phase
+from fedmem.scenario.removed import Removed
 from fedmem.scenario.saving import Save
 from fedmem.scenario.section import Positive, Section, Slug
 from fedmem.scenario.speed import Speed
@@ -195,6 +197,16 @@ class Scenario(Section):
     )
     tolerate: Tolerate = Field(default=Tolerate(), description="failures that do not end a run")
     save: Save = Field(default=Save(), description="what is stored in addition to the measurements")
+    derive: Annotated[Derive | None, IDENTITY_NEUTRAL] = Field(
+        default=None, description="a finished run whose federation is used again; what is written beside it is changed"
+    )
+    removed: Annotated[Removed | None, IDENTITY_NEUTRAL] = Field(
+        default=None, description="audit examples that no run trains on, while all others keep their coins"
+    )
+    repeat: Annotated[int, Strict(), Field(ge=0, le=10**6), IDENTITY_NEUTRAL] = Field(
+        default=0,
+        description="number of a repetition: other batches, cohorts and noise, the same data, coins and initial weights",
+    )
     then: Annotated[tuple[Phase, ...], IDENTITY_NEUTRAL] = Field(
         default=(), description="phases that follow this training, each from the final models of the one before"
     )
@@ -263,10 +275,10 @@ class Scenario(Section):
 
     @property
     def training_seed(self) -> int:
-        """Root of the random draws of the training: `seed`, or one of its own in each later phase."""
-        if self.after is None:
-            return self.seed
-        return int(stream(self.seed, f"phase {self.after.phase}").integers(2**63))
+        """Root of the random draws of the training: `seed`, or one of its own in each repetition and later phase."""
+        names = [f"repetition {self.repeat}"] if self.repeat else []
+        names += [f"phase {self.after.phase}"] if self.after is not None else []
+        return int(stream(self.seed, ", ".join(names)).integers(2**63)) if names else self.seed
 
     @property
     def id(self) -> str:
