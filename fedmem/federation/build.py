@@ -33,7 +33,7 @@ from fedmem.federation.held_rows import draw_own
 from fedmem.federation.initial_weights import initialise, mode_of
 from fedmem.federation.layout import _lay_out, _Plan, _references, _trained_rows, count_rows
 from fedmem.federation.normalisation import warnings_of
-from fedmem.federation.phases import absent_clients, needed_in, with_windows
+from fedmem.federation.phases import absent_clients, draws_of, removed_rows, require_masked, with_windows
 from fedmem.federation.pilot_draws import with_pilot, without_pilot
 from fedmem.federation.prefix import prefix_of
 from fedmem.federation.pretrained import same_data_warnings
@@ -76,8 +76,9 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         raise ScenarioError(problems)
     plan = _lay_out(scenario, data)
     sources = source_rows(data, plan.audit.examples)
-    audit, needed_from = with_windows(scenario, plan.audit)
+    audit, draw_order = with_windows(scenario, plan.audit)
     plan = replace(plan, audit=audit)
+    require_masked(scenario, audit, plan.unmasked)
     if scenario.has_pilot:
         plan = replace(plan, audit=with_pilot(scenario, plan.audit, plan.certain))
     module, initial = initialise(scenario, data)
@@ -85,7 +86,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
         raise ScenarioError(problems)
     audit_start = len(plan.base.rows)
     extra_start = audit_start + len(plan.audit)
-    replacement = _draw_replacements(scenario, plan, extra_start + len(plan.extra), needed_from)
+    replacement = _draw_replacements(scenario, plan, extra_start + len(plan.extra), draw_order)
     # own replacement rows follow those of the reserve
     plan = replace(plan, reserve=Examples.concatenate([plan.reserve, plan.own_rows]))
     if isinstance(scenario.partition, FeatureShift):
@@ -93,6 +94,8 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     trained = _trained_rows(plan, audit_start, extra_start)
     replacement = _with_own_replacements(scenario, plan, replacement, extra_start)
     replacement = np.where(plan.unmasked, trained, replacement)
+    if scenario.removed is not None and scenario.removed.exclusion == "remove":
+        replacement[:, removed_rows(scenario, len(plan.audit))[plan.audit.subject]] = -1
     test_rows = test_rows_of(scenario, data)
     whole = Federation(
         store=_store(scenario, data.train, plan),
@@ -224,11 +227,10 @@ def load(scenario: Scenario) -> Dataset:
         return dataset_of(guard, as_dataset(scenario.dataset.load(rng), rng))
 
 
-def _draw_replacements(scenario: Scenario, plan: _Plan, start: int, needed_from: IntArray) -> IntArray:
+def _draw_replacements(scenario: Scenario, plan: _Plan, start: int, draw_order: IntArray) -> IntArray:
     """(R, copies in all) rows of the store that stand in for outs, -1 for none; the reserve rows begin at `start`.
 
-    An in example that is not trained on in some round needs some too. `needed_from` (m,) is the first phase in which
-    that is so. Rows that only later phases need are drawn after all others, so that those of the first are the same.
+    An in example that is not trained on in some round needs some too, which are drawn in the order `draw_order` (m,).
     """
     audit = plan.audit
     phase = 0 if scenario.after is None else scenario.after.phase
@@ -247,12 +249,11 @@ def _draw_replacements(scenario: Scenario, plan: _Plan, start: int, needed_from:
     for run in range(audit.runs):
         coin_row = run if audit.coin_row is None else int(audit.coin_row[run])  # twins train on the same rows
         run_reserve = reserve.fork()
-        for number in range(phase + 1):
-            is_due = needed_in(number, needed_from, audit.is_in[run])
-            if number and not is_due.any():
+        for draw in draws_of(phase):
+            is_due = draw.is_due(draw_order, audit.is_in[run])
+            if draw.position and not is_due.any():
                 continue
-            name = f"fill-ins of phase {number}" if number else "fill-ins"
-            rng = stream(scenario.seed, name, run=coin_row)
+            rng = stream(scenario.seed, f"fill-ins{draw.name}", run=coin_row)
             # In random order, so that no client is always the last to choose when a label runs out.
             order = rng.permutation(len(plan.base))
             for client in order[copies_of_client.sizes[order] > 0].tolist():
@@ -260,7 +261,7 @@ def _draw_replacements(scenario: Scenario, plan: _Plan, start: int, needed_from:
                 replacement[run, to_replace] = start + run_reserve.positions_like(
                     plan.labels[client], len(to_replace), rng, client
                 )
-    draw_own(scenario, audit, plan.own, replacement, start + len(plan.reserve), needed_from)
+    draw_own(scenario, audit, plan.own, replacement, start + len(plan.reserve), draw_order)
     return replacement
 
 

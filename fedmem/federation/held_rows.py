@@ -16,7 +16,7 @@ from fedmem.contracts.injection import Injection, has_coins, injection_declarati
 from fedmem.contracts.ragged import Ragged
 from fedmem.errors import ComponentError
 from fedmem.federation.own_rows import owners_of_copies, splits_by_owner
-from fedmem.federation.phases import needed_in
+from fedmem.federation.phases import draws_of
 from fedmem.federation.set_aside import ClientSequence
 from fedmem.seeding import stream
 from fedmem.wording import client_with_name
@@ -232,12 +232,12 @@ def draw_own(
     pools: Sequence[OwnReplacements],
     replacement: IntArray,
     start: int,
-    needed_from: IntArray,
+    draw_order: IntArray,
 ) -> None:
     """Write into `replacement` (R, copies in all) the own replacement rows of each run.
 
     They are rows of the store from `start` on, in the order of `pools`. In each run the rows of a client are shuffled,
-    and a row stands in once. Rows of copies that need them in later phases alone, by `needed_from` (m,), come last.
+    and a row stands in once. Rows are given out in the order `draw_order` (m,) of their examples.
     """
     subject, owners = audit.subject, audit.owners
     phase = 0 if scenario.after is None else scenario.after.phase
@@ -251,8 +251,8 @@ def draw_own(
             for client in clients:
                 mixed = start + pool.rows.starts[client] + rng.permutation(int(pool.rows.sizes[client]))
                 own_copies = copies_of_client[client]
-                for number in range(phase + 1):
-                    is_due = needed_in(number, needed_from, audit.is_in[run])
+                for draw in draws_of(phase):
+                    is_due = draw.is_due(draw_order, audit.is_in[run])
                     to_replace = own_copies[is_due[subject[own_copies]]]
                     replacement[run, to_replace] = mixed[: len(to_replace)]
                     mixed = mixed[len(to_replace) :]

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
 
 NEVER = int(np.iinfo(np.int64).max)
-"""The phase of a replacement row that no phase needs."""
+"""The position in the order of drawing of a replacement row that nobody needs."""
+
+_OF_REMOVED = 1
+"""The same of one that stands for an example that is removed: after those of phase 0, before those of phase 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,12 +31,12 @@ class PhaseWindows:
     Attributes:
         start: (m,) the first round of the phase in which an in example is trained on; 0 from the beginning.
         stop: (m,) the last one; below 1 where it is not trained on in this phase, FOREVER to the end.
-        needed_from: (m,) the first phase in which an in example needs a replacement row; `NEVER` where none does.
+        order: (m,) when the replacement row of an in example is drawn, see `draws_of`; `NEVER` where it needs none.
     """
 
     start: IntArray
     stop: IntArray
-    needed_from: IntArray
+    order: IntArray
 
 
 def phase_windows(scenario: Scenario, start: IntArray, stop: IntArray, is_forgotten: Forgotten) -> PhaseWindows:
@@ -45,7 +48,7 @@ def phase_windows(scenario: Scenario, start: IntArray, stop: IntArray, is_forgot
         stop: (m,) last rounds, counted in the same way.
         is_forgotten: Which examples (m,) have one of these kinds.
     """
-    needed_from = np.full(len(start), NEVER)
+    order = np.full(len(start), NEVER)
     before = 0
     for number, phase in enumerate(scenario.phases):
         if number:
@@ -53,13 +56,13 @@ def phase_windows(scenario: Scenario, start: IntArray, stop: IntArray, is_forgot
             # an example that is forgotten has had its last round
             stop = np.where(is_forgotten(phase.after.forget.kinds), np.minimum(stop, before), stop)
         is_windowed = (start > before + 1) | (stop < before + phase.rounds)
-        needed_from = np.where(is_windowed & (needed_from == NEVER), number, needed_from)
+        order = np.where(is_windowed & (order == NEVER), 2 * number, order)
         before += phase.rounds
     passed = before - scenario.rounds
     return PhaseWindows(
         start=np.maximum(start - passed, 0) if passed else start,
         stop=np.where(stop == FOREVER, FOREVER, stop - passed),
-        needed_from=needed_from,
+        order=order,
     )
 
 
@@ -68,7 +71,7 @@ Forgotten = Callable[[tuple[str, ...]], BoolArray]
 
 
 def with_windows(scenario: Scenario, audit: AuditSet) -> tuple[AuditSet, IntArray]:
-    """The audit set with its windows in the phase of a scenario, and the phases that need replacement rows (m,)."""
+    """The audit set with its windows in the phase of a scenario, and the order of replacement rows (m,)."""
     windows = phase_windows(
         scenario,
         audit.start.astype(np.int64),
@@ -80,8 +83,9 @@ def with_windows(scenario: Scenario, audit: AuditSet) -> tuple[AuditSet, IntArra
         start, stop = np.where(removed, FOREVER, start).astype(np.int32), np.where(removed, 0, stop).astype(np.int32)
         kind = np.where(removed, np.char.add(kind, REMOVED), kind)
     elif scenario.after is None:
-        return audit, windows.needed_from
-    return replace(audit, kind=kind, start=start, stop=stop), windows.needed_from
+        return audit, windows.order
+    order = np.where(removed & (windows.order > 0), _OF_REMOVED, windows.order)
+    return replace(audit, kind=kind, start=start, stop=stop), order
 
 
 def removed_rows(scenario: Scenario, examples: int) -> BoolArray:
@@ -100,18 +104,52 @@ def removed_rows(scenario: Scenario, examples: int) -> BoolArray:
     return removed
 
 
-def needed_in(phase: int, needed_from: IntArray, is_in: BoolArray) -> BoolArray:
-    """(m,) whether the replacement row of an example is first needed in a phase of a run with these coins (m,).
+def require_masked(scenario: Scenario, audit: AuditSet, unmasked: BoolArray) -> None:
+    """Errors: `ComponentError` where a removed example has copies that are trained on in every run."""
+    removed = removed_rows(scenario, len(audit))
+    kept = np.unique(audit.subject[unmasked & removed[audit.subject]])
+    if len(kept):
+        raise ComponentError(
+            "removed.examples",
+            f"audit example {kept[0]} has copies that are trained on in every run, so that it cannot be removed; leave "
+            "it out, or write unmasked: 0 in its injection",
+        )
 
-    An out example needs it in phase 0, an in example from the phase on in which it is not trained on in some round.
 
-    >>> needed_in(0, np.array([0, 1, 1]), np.array([True, True, False])).tolist()
-    [True, False, True]
-    >>> needed_in(1, np.array([0, 1, 1]), np.array([True, True, False])).tolist()
-    [False, True, False]
+@dataclass(frozen=True, kw_only=True)
+class Draw:
+    """One of the draws of replacement rows, which follow each other.
+
+    Attributes:
+        position: Its position in the order of drawing.
+        name: The end of the name of its stream; empty for the first.
     """
-    first: BoolArray = np.where(is_in, needed_from, 0) == phase
-    return first
+
+    position: int
+    name: str
+
+    def is_due(self, order: IntArray, is_in: BoolArray) -> BoolArray:
+        """(m,) which examples get their row in this draw, in a run with these coins (m,).
+
+        An out example gets it in the first draw. An in example gets it when it first needs one, by `order` (m,).
+
+        >>> first, _, of_phase = draws_of(1)
+        >>> order, is_in = np.array([0, 2, 2]), np.array([True, True, False])
+        >>> first.is_due(order, is_in).tolist(), of_phase.is_due(order, is_in).tolist()
+        ([True, False, True], [False, True, False])
+        """
+        due: BoolArray = np.where(is_in, order, 0) == self.position
+        return due
+
+
+def draws_of(phase: int) -> tuple[Draw, ...]:
+    """The draws of replacement rows up to a phase, in their order.
+
+    Rows that only later phases need, or that stand for removed examples, come later, so that all others stay as they
+    are.
+    """
+    first, removed = Draw(position=0, name=""), Draw(position=_OF_REMOVED, name=" of removed examples")
+    return first, removed, *(Draw(position=2 * k, name=f" of phase {k}") for k in range(1, phase + 1))
 
 
 def absent_clients(scenario: Scenario) -> tuple[int, ...]:

@@ -1,0 +1,146 @@
+"""Tests of `fedmem/execution/phases.py`: phases that are trained, found again, damaged and interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from fedmem.contracts.events import Event, ScenarioStarted
+from fedmem.errors import RunError
+from fedmem.execution.many_scenarios import run_all
+from fedmem.execution.phases import folder_before, models_before, phase_record
+from fedmem.execution.run import folder_of, run
+from fedmem.results.read import Run, read, read_bank
+from fedmem.scenario.scenario import Scenario
+from fedmem.scenario.unfolding import last_phase
+from tests.execution.sharding_helpers import Stopping, written
+from tests.tiny import tiny
+
+BASE: dict[str, Any] = {
+    "rounds": 3,
+    "injections": [{"kind": "mislabelled", "per_client": 2}, {"kind": "typical", "per_client": 2}],
+    "estimators": [{"kind": "memorisation"}],
+    "save": {"params": True},
+}
+FORGET = {"rounds": 2, "forget": {"kinds": ["mislabelled"]}}
+
+
+def phased(*then: dict[str, Any], **changes: Any) -> Scenario:
+    return last_phase(tiny(**{**BASE, "then": list(then), **changes}))
+
+
+def trained(scenarios: Sequence[Scenario], out: Path) -> list[str]:
+    """The ids of the scenarios that were trained, in their order."""
+    heard: list[str] = []
+
+    def listen(event: Event) -> None:
+        heard.extend([event.id] if isinstance(event, ScenarioStarted) else [])
+
+    for outcome in run_all(scenarios, out=out, jobs=1, listeners=[listen]):
+        assert outcome.error is None
+    return heard
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return read(run(phased(FORGET), out=tmp_path_factory.mktemp("phases")))
+
+
+def test_the_first_phase_gives_the_bytes_that_it_gives_alone(done: Run, tmp_path: Path) -> None:
+    before = done.path.parent / str(done.manifest["phase"]["after"])
+    assert written(run(tiny(**BASE), out=tmp_path)) == written(before)
+
+
+def test_a_phase_starts_from_the_final_models(done: Run) -> None:
+    scenario = phased(FORGET)
+    before = folder_before(scenario, done.path.parents[1])
+    assert before is not None
+    first, second = read_bank(before), read_bank(done.path)
+    ends = [e for e in first.evidence if (e.round, e.level, e.set) == (3, "global", "audit")]
+    starts = [e for e in second.evidence if (e.round, e.level, e.set) == (0, "global", "audit")]
+    assert np.array_equal(ends[0].margin, starts[0].margin)
+    models = models_before(scenario, before)
+    assert len(models) == scenario.runs
+    name = next(iter(models[0]))
+    assert not torch.equal(models[0][name], models[1][name])
+
+
+def test_a_phase_is_recorded(done: Run) -> None:
+    scenario = phased(FORGET)
+    record = phase_record(scenario)
+    assert record == done.manifest["phase"]
+    assert scenario.previous is not None
+    forget = {"kinds": ["mislabelled"], "clients": []}
+    assert record == {"phase": 1, "name": None, "after": scenario.previous.id, "forget": forget}
+    assert any("does not train on mislabelled any more" in text for text in done.manifest["warnings"])
+    assert phase_record(tiny()) is None
+
+
+def test_whole_batches_go_on_as_if_nothing_had_ended(tmp_path: Path) -> None:
+    """Full-batch steps and FedAvg have no draws and no state, so that 3 and 2 rounds are 5."""
+    client = {"kind": "sgd", "lr": 0.1, "batch_size": 10_000}
+    parts = {"client": client, "sampler": {"kind": "everyone"}}
+    two = read(run(phased({"rounds": 2}, **parts), out=tmp_path))
+    one = read(run(tiny(**{**BASE, "rounds": 5, **parts}), out=tmp_path))
+    a, b = (
+        [e.margin for e in read_bank(each.path).evidence if (e.level, e.set, e.round) == ("global", "test", last)]
+        for each, last in ((two, 2), (one, 5))
+    )
+    assert np.allclose(a[0], b[0], atol=1e-4)
+    assert not np.allclose(a[0], read_bank(two.path).evidence[1].margin, atol=1e-4)
+
+
+def test_a_shared_beginning_is_trained_once(tmp_path: Path) -> None:
+    scenarios = [phased(FORGET), phased({"rounds": 2}), phased({"rounds": 1}, seed=5)]
+    ids = trained(scenarios, tmp_path)
+    firsts = [scenario.phases[0].id for scenario in scenarios]
+    assert firsts[0] == firsts[1] != firsts[2]
+    assert sorted(ids) == sorted({*firsts, *(scenario.id for scenario in scenarios)})
+    assert trained(scenarios, tmp_path) == []
+
+
+def test_together_they_give_what_each_gives_alone(tmp_path: Path) -> None:
+    scenarios = [phased(FORGET), phased({"rounds": 2})]
+    trained(scenarios, tmp_path / "together")
+    for scenario in scenarios:
+        alone = written(run(scenario, out=tmp_path / "alone"))
+        assert written(folder_of(scenario, tmp_path / "together")) == alone
+
+
+def test_shards_of_a_phase_give_its_bytes(done: Run, tmp_path: Path) -> None:
+    assert written(run(phased(FORGET, speed={"shard": 2}), out=tmp_path)) == written(done.path)
+
+
+def test_an_interrupted_phase_goes_on(done: Run, tmp_path: Path) -> None:
+    scenario = phased(FORGET, speed={"shard": 2, "workers": 1})
+    stopping = Stopping(after=2 * 3 + 2)  # both shards of the first phase, one of the second
+    with pytest.raises(KeyboardInterrupt):
+        run(scenario, out=tmp_path, listeners=[stopping])
+    assert len(list((tmp_path / scenario.name).glob("*/manifest.json"))) == 1, "the first phase is finished"
+    again = Stopping()
+    assert written(run(scenario, out=tmp_path, listeners=[again])) == written(done.path)
+    assert len(again.shares) == 2, "one shard of two rounds was missing"
+
+
+def test_damaged_models_are_refused(tmp_path: Path) -> None:
+    scenario = phased(FORGET)
+    assert scenario.previous is not None
+    file = run(scenario.previous, out=tmp_path) / "params.safetensors"
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(bytes(content))
+    with pytest.raises(RunError, match="params.safetensors"):
+        run(scenario, out=tmp_path)
+    assert not folder_of(scenario, tmp_path).exists()
+
+
+def test_a_phase_that_cannot_begin_takes_no_other_with_it(tmp_path: Path) -> None:
+    broken = phased(FORGET, strategy={"kind": "tests.execution.many_scenarios_helpers:Breaking"})
+    first, second = run_all([broken, phased({"rounds": 1})], out=tmp_path, jobs=1)
+    assert "broken" in str(first.error)
+    assert second.error is None
