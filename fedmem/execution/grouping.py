@@ -28,7 +28,7 @@ _NO_DATA = frozenset(
             "probes",
             "estimators",
         ),
-        *("bootstrap", "tolerate", "save", "speed"),
+        *("bootstrap", "tolerate", "save", "speed", "repeat"),
     )
 )
 """Fields of a scenario that its federation does not depend on."""

@@ -98,6 +98,12 @@ def derive_tree(tree: Mapping[str, Any], derive: Derive) -> tuple[dict[str, Any]
                 "leave it out, or write a whole scenario without derive",
             )
     parent = _scenario_of(folder)
+    if parent.get("after") is not None:
+        raise ComponentError(
+            "derive.from",
+            f"{folder} is a phase, and what is removed is missing from the first training on; derive from the first "
+            "training, and write its phases again under then",
+        )
     whole = {**parent, **tree}
     if derive.remove is None:
         return whole, ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import is_dataclass
-from functools import cache, cached_property
+from functools import cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -217,6 +217,7 @@ class Scenario(Section):
 
     _origin: Origin = PrivateAttr(default_factory=lambda: Origin("", {}))
     _notes: tuple[str, ...] = PrivateAttr(default=())
+    _previous: Scenario | None = PrivateAttr(default=None)
 
     @field_validator("observe", mode="after")
     @classmethod
@@ -263,10 +264,12 @@ class Scenario(Section):
         """Whether a further run is trained first, whose losses and norms decide the cohorts of all others."""
         return self.roster == "pilot" and bool(sampler_declaration(self.sampler).needs)
 
-    @cached_property
+    @property
     def previous(self) -> Scenario | None:
         """The phase before this one; None where this is the first training."""
-        return None if self.after is None else Scenario(**self.after.scenario)
+        if self.after is not None and self._previous is None:
+            self._previous = Scenario(**self.after.scenario)
+        return self._previous
 
     @property
     def phases(self) -> tuple[Scenario, ...]:

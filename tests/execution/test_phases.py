@@ -134,7 +134,7 @@ def test_damaged_models_are_refused(tmp_path: Path) -> None:
     content = bytearray(file.read_bytes())
     content[-1] ^= 1
     file.write_bytes(bytes(content))
-    with pytest.raises(RunError, match="params.safetensors"):
+    with pytest.raises(RunError, match=r"params\.safetensors"):
         run(scenario, out=tmp_path)
     assert not folder_of(scenario, tmp_path).exists()
 

@@ -30,7 +30,7 @@ injections:
   - {kind: typical, per_client: 2}
 """
 HELD = "injections: [{kind: existing, per_client: 3}, {kind: mislabelled, per_client: 2}]"
-MADE = "injections: [{kind: mislabelled, per_client: 2}, {kind: trigger, per_client: 2}]"
+UNMASKED = "injections: [{kind: typical, per_client: 1, copies: 2, unmasked: 1}]"
 
 
 def parsed(then: str = "", more: str = THREE, *overrides: str) -> Scenario:
@@ -138,7 +138,11 @@ def test_places_of_removed_examples_may_stay_empty() -> None:
     ("removed", "more", "part"),
     [
         ("{examples: [99]}", THREE, "audit example 99 does not exist; use 0 to 17"),
-        ("{examples: [1]}", "injections: [{kind: typical, per_client: 1, copies: 2, unmasked: 1}]", "cannot be removed"),
+        (
+            "{examples: [1]}",
+            UNMASKED,
+            "cannot be removed",
+        ),
     ],
 )
 def test_what_cannot_be_removed_is_refused(removed: str, more: str, part: str) -> None:

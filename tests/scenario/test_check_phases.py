@@ -25,7 +25,11 @@ THEN = "then=[{rounds: 2}]"
         ),
         (("client={kind: fedper}",), "client", "keeps layers at each client"),
         (("speed.engine=flower",), "speed.engine", "engine lockstep"),
-        (("central=shuffled", "strategy={kind: fedavg}", "then[0].forget.clients=[0]"), "then[0].forget.clients", "forget kinds"),
+        (
+            ("central=shuffled", "strategy={kind: fedavg}", "then[0].forget.clients=[0]"),
+            "then[0].forget.clients",
+            "forget kinds",
+        ),
         (
             ("injections[0].copies=2", "injections[0].unmasked=1", "then[0].forget.kinds=[typical]"),
             "then[0].forget.kinds[0]",

@@ -23,7 +23,8 @@ def test_the_last_phase_holds_all_others() -> None:
     assert [phase.rounds for phase in scenario.phases] == [6, 3, 2]
     assert [phase.client.lr for phase in scenario.phases] == [0.1, 0.5, 0.5]
     assert [phase.save.params for phase in scenario.phases] == [True, True, False]
-    assert second.after is not None and second.after.title == "phase 1 (unlearn)"
+    assert second.after is not None
+    assert second.after.title == "phase 1 (unlearn)"
     assert (first.after, first.then, third.then) == (None, (), ())
 
 

@@ -43,6 +43,11 @@ def test_defaults_are_as_documented() -> None:
         "roster": "shared",
         "cohort_by": "sampler",
         "central": None,
+        "derive": None,
+        "removed": None,
+        "repeat": 0,
+        "then": [],
+        "after": None,
         "leave_out": {"clients": 0},
         "observe": {
             "every": None,
@@ -139,7 +144,10 @@ def test_a_neutral_field_is_in_the_id_unless_at_its_default() -> None:
         assert [dump(part, for_id=True).get("canary_clients") for part in parts] == [count or None] * 3
     common = "rounds: 2, clients: 3, dataset: {kind: synthetic}, model: {kind: mlp}"
     scenario = parse_scenario(f"{{{common}, strategy: {{kind: dp_fedavg, expected_cohort_size: 3}}}}")
-    neutral = ("speed", "central", "signals", "twins", "batches", "freeze", "norm")
+    neutral = (
+        *("speed", "central", "signals", "twins", "batches", "freeze", "norm"),
+        *("derive", "removed", "repeat", "then", "after"),
+    )
     content = {name: value for name, value in scenario.dump().items() if name not in neutral}
     del content["strategy"]["canary_clients"], content["save"]["models"]
     del content["observe"]["test"], content["observe"]["population"]
@@ -147,7 +155,16 @@ def test_a_neutral_field_is_in_the_id_unless_at_its_default() -> None:
         del content["client"][name]
     text = json.dumps([RESULTS_VERSION, content], sort_keys=True, separators=(",", ":"))
     assert scenario.id == hashlib.sha256(text.encode()).hexdigest()[:12]
-    changes = ("central: shuffled", "twins: 2", "batches: shared", "freeze: [a]", "observe: {test: {rows: 5}}")
+    changes = (
+        "repeat: 1",
+        "then: [{rounds: 1}]",
+        "removed: {examples: []}",
+        "central: shuffled",
+        "twins: 2",
+        "batches: shared",
+        "freeze: [a]",
+        "observe: {test: {rows: 5}}",
+    )
     for change in changes:
         assert parse_scenario(f"{{{common}, {change}}}").id != parse_scenario(f"{{{common}}}").id
     nested = build("sampler", {"kind": "dropout", "sampler": {"kind": "everyone"}})

@@ -6,11 +6,14 @@ import pytest
 
 from tests.scenario.scenario_helpers import SMALL, problems
 
-THEN = SMALL + """\
+THEN = (
+    SMALL
+    + """\
 then:
   - rounds: 3
     client: {kind: sgd, lr: 0.1}
 """
+)
 LINE = THEN.count("\n")
 
 
