@@ -13,7 +13,8 @@ from fedmem.contracts.strategy import StrategyMaker, strategy_declaration
 from fedmem.errors import Problem
 
 if TYPE_CHECKING:
-    from fedmem.scenario.scenario import Observe, Scenario
+    from fedmem.scenario.observing import Observe
+    from fedmem.scenario.scenario import Scenario
 
 METRIC = "mechanism_p"
 """The p-value of a test of the mechanism, by its labels; that of all tests together has `test` = `all`."""

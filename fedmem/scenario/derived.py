@@ -196,7 +196,8 @@ def _scores(folder: Path, removal: Removal) -> dict[int, float]:
             f"the run has no values of single examples by {removal.by} at level {removal.level}"
             f"{choices(removal.by, names)}",
         )
-    labels = [name for name in table.columns[table.columns.get_loc("n") + 1 :] if name != "place"]
+    columns = [str(name) for name in table.columns]
+    labels = [name for name in columns[columns.index("n") + 1 :] if name != "place"]
     for name, value in removal.labels.items():
         if name not in labels:
             raise ComponentError(f"derive.remove.labels.{name}", f"is no label of the run{choices(name, labels)}")

@@ -46,7 +46,7 @@ def scenario_schema() -> dict[str, Any]:
     `package.module:Class`, whose fields are not known here.
 
     >>> schema = scenario_schema()
-    >>> schema["required"]
+    >>> schema["then"]["required"]
     ['rounds', 'clients', 'dataset', 'model']
     >>> schema["$defs"]["sampler.uniform"]["properties"]["size"]["minimum"]
     1
@@ -67,7 +67,9 @@ def scenario_schema() -> dict[str, Any]:
         "description": "One experiment: a federation, what is planted in it, and what is measured.",
         "type": "object",
         "properties": properties,
-        "required": required_names,
+        # a derived scenario has these from a run
+        "if": {"not": {"required": ["derive"]}},
+        "then": {"required": required_names},
         "additionalProperties": False,
         "$defs": dict(sorted(definitions.definitions.items())),
     }

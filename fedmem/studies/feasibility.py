@@ -157,7 +157,7 @@ def _settings_text(cells: Sequence[Cell], seeds: Sequence[int]) -> str:
 
 def try_cells(cells: Sequence[Cell]) -> Iterator[tuple[Cell, FeasibleCell | list[Problem]]]:
     """Each cell with its federation, or with all that is wrong with it; cells with the same data come together."""
-    from fedmem.execution.many_scenarios import data_of
+    from fedmem.execution.grouping import data_of
 
     by_data: dict[str, list[Cell]] = {}
     for cell in cells:

@@ -10,7 +10,7 @@ import torch
 from fedmem.execution import auto as speed
 from fedmem.execution.auto import server_of, workers_of
 from fedmem.execution.devices import device_of, wants_gpu
-from fedmem.execution.many_scenarios import divide_into_banks
+from fedmem.execution.grouping import divide_into_banks
 from tests.tiny import tiny
 
 

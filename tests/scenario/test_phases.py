@@ -21,7 +21,7 @@ def test_the_last_phase_holds_all_others() -> None:
     scenario = parsed(THEN)
     first, second, third = scenario.phases
     assert [phase.rounds for phase in scenario.phases] == [6, 3, 2]
-    assert [phase.client.lr for phase in scenario.phases] == [0.1, 0.5, 0.5]
+    assert [phase.dump()["client"]["lr"] for phase in scenario.phases] == [0.1, 0.5, 0.5]
     assert [phase.save.params for phase in scenario.phases] == [True, True, False]
     assert second.after is not None
     assert second.after.title == "phase 1 (unlearn)"

@@ -10,7 +10,7 @@ import pytest
 
 from fedmem.contracts.families import kind_of
 from fedmem.errors import ScenarioError
-from fedmem.execution.many_scenarios import data_of
+from fedmem.execution.grouping import data_of
 from fedmem.strategies.fedavg import FedAvg
 from fedmem.studies.grid import cross, label_of, parse_seeds, parse_vary, settings_of
 from tests.tiny import tiny
