@@ -30,7 +30,9 @@ ALLOWED = re.compile(
     r"|(search_)?most_probable(_tokens)?|MostProbable|tell"
 )
 """Names that other libraries gave, or in which the word has its usual sense."""
-PURPOSES = re.compile(r"stream\(.*\"(spare|spare of class .*|fill-ins|roster lots)\"|quarter turns of square images")
+PURPOSES = re.compile(
+    r"stream\(.*\"(spare|spare of class .*|roster lots)\"|_FIRST = \"fill-ins\"|quarter turns of square images"
+)
 """Purposes of random streams, which decide the draws, and turns that are rotations."""
 
 

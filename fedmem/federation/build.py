@@ -253,7 +253,7 @@ def _draw_replacements(scenario: Scenario, plan: _Plan, start: int, draw_order: 
             is_due = draw.is_due(draw_order, audit.is_in[run])
             if draw.position and not is_due.any():
                 continue
-            rng = stream(scenario.seed, f"fill-ins{draw.name}", run=coin_row)
+            rng = stream(scenario.seed, draw.stream, run=coin_row)
             # In random order, so that no client is always the last to choose when a label runs out.
             order = rng.permutation(len(plan.base))
             for client in order[copies_of_client.sizes[order] > 0].tolist():

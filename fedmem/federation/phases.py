@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 NEVER = int(np.iinfo(np.int64).max)
 """The position in the order of drawing of a replacement row that nobody needs."""
 
+_FIRST = "fill-ins"
+"""The stream of the first draw, under the name that it has always had."""
+
 _OF_REMOVED = 1
 """The same of one that stands for an example that is removed: after those of phase 0, before those of phase 1."""
 
@@ -122,11 +125,11 @@ class Draw:
 
     Attributes:
         position: Its position in the order of drawing.
-        name: The end of the name of its stream; empty for the first.
+        stream: The name of its stream.
     """
 
     position: int
-    name: str
+    stream: str
 
     def is_due(self, order: IntArray, is_in: BoolArray) -> BoolArray:
         """(m,) which examples get their row in this draw, in a run with these coins (m,).
@@ -148,8 +151,9 @@ def draws_of(phase: int) -> tuple[Draw, ...]:
     Rows that only later phases need, or that stand for removed examples, come later, so that all others stay as they
     are.
     """
-    first, removed = Draw(position=0, name=""), Draw(position=_OF_REMOVED, name=" of removed examples")
-    return first, removed, *(Draw(position=2 * k, name=f" of phase {k}") for k in range(1, phase + 1))
+    later = (Draw(position=2 * k, stream=f"replacement rows of phase {k}") for k in range(1, phase + 1))
+    removed = Draw(position=_OF_REMOVED, stream="replacement rows of removed examples")
+    return Draw(position=0, stream=_FIRST), removed, *later
 
 
 def absent_clients(scenario: Scenario) -> tuple[int, ...]:

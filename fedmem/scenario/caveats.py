@@ -59,7 +59,7 @@ def _phase(scenario: Scenario) -> Iterator[str]:
         text += (
             f" and does not train on {', '.join(gone)} any more. Their memorisation is what is left of earlier training"
         )
-    yield text + ". Coins are those of the first training."
+    yield text + ". Random inclusion is that of the first training."
 
 
 NOT_COVERED = "not covered by the guarantee: "

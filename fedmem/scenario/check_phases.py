@@ -37,8 +37,8 @@ def _phase_noise(
     for path, part in parts:
         yield Problem(
             path=path,
-            message=f"{kind_of(part)} adds noise for a privacy guarantee, and the guarantee of {after.title} would "
-            "leave out the phases before it, which saw the same rows; use a part without noise in phases",
+            message=f"{kind_of(part)} adds noise for a privacy guarantee. That of {after.title} would leave out the "
+            "phases before it, which saw the same rows; use a part without noise in phases",
         )
 
 
@@ -60,7 +60,7 @@ def _phase_state(
 
 
 def _phase_cohorts(sampler: Sampler, roster: str, speed: Speed, after: After | None) -> Iterator[Problem]:
-    """What a phase cannot be trained with."""
+    """Pilots and engines that a phase cannot have."""
     if after is None:
         return
     if roster == "pilot" and sampler_declaration(sampler).needs:
@@ -78,7 +78,7 @@ def _phase_cohorts(sampler: Sampler, roster: str, speed: Speed, after: After | N
 def _forgotten(
     injections: Sequence[Injection], clients: int, central: str | None, after: After | None
 ) -> Iterator[Problem]:
-    """What is forgotten must exist, be under a coin, and leave somebody to train."""
+    """Kinds and clients that are forgotten must exist, have a coin, and leave somebody to train."""
     if after is None:
         return
     names = {injection.name: injection for injection in injections}
@@ -107,7 +107,7 @@ def _forgotten(
         yield Problem(path="after.forget.clients", message="no client is left to train; forget fewer")
 
 
-def _unfolded(then: Sequence[Phase], after: After | None) -> Iterator[Problem]:
+def _check_unfolding(then: Sequence[Phase], after: After | None) -> Iterator[Problem]:
     """The scenario of a phase has no further phases of its own."""
     if then and after is not None:
         yield Problem(

@@ -52,7 +52,7 @@ from fedmem.scenario.check_normalisation import (
     _normalised_locally,
     _normalised_privately,
 )
-from fedmem.scenario.check_phases import _forgotten, _phase_cohorts, _phase_noise, _phase_state, _unfolded
+from fedmem.scenario.check_phases import _forgotten, _phase_cohorts, _phase_noise, _phase_state, _check_unfolding
 from fedmem.scenario.check_sets import _population, _sets
 from fedmem.scenario.check_training import (
     _canary_clients,
@@ -147,7 +147,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _twin_noise,
     _independent_runs,
     _twins_compared,
-    _unfolded,
+    _check_unfolding,
     _phase_noise,
     _phase_state,
     _phase_cohorts,

@@ -67,7 +67,7 @@ class Removal(Section):
 class Derive(Section):
     """A finished run whose federation is used again. Fields of the file replace those of the run.
 
-    Fields that decide data, coins and owners are those of the run.
+    Fields that decide data, random inclusion and owners are those of the run.
     """
 
     source: Annotated[str, Strict(), Field(min_length=1)] = Field(
@@ -94,15 +94,15 @@ def derive_tree(tree: Mapping[str, Any], derive: Derive) -> tuple[dict[str, Any]
         if name in tree:
             raise ComponentError(
                 name,
-                f"a derived scenario has the {name} of {folder}, so that its examples keep their coins and owners; "
-                "leave it out, or write a whole scenario without derive",
+                f"a derived scenario has the {name} of {folder}, so that its examples keep their random inclusion and owners. "
+                "Leave it out, or write a whole scenario without derive",
             )
     parent = _scenario_of(folder)
     if parent.get("after") is not None:
         raise ComponentError(
             "derive.from",
-            f"{folder} is a phase, and what is removed is missing from the first training on; derive from the first "
-            "training, and write its phases again under then",
+            f"{folder} is a phase, and what is removed is missing from the first training on. Derive from that, and "
+            "write its phases again under then",
         )
     whole = {**parent, **tree}
     if derive.remove is None:
@@ -155,7 +155,7 @@ def _choose(folder: Path, removal: Removal, seed: int) -> tuple[IntArray, str]:
     chosen = order[:count]
     border = int(np.count_nonzero(values == values[order[count - 1]]))
     if removal.sample == "matched":
-        chosen = _matched(candidates, chosen, stream(seed, f"matched removal {removal.draw}"))
+        chosen = _match(candidates, chosen, stream(seed, f"matched removal {removal.draw}"))
     subjects = np.sort(candidates["subject"].to_numpy()[chosen])
     census = Counter(candidates["kind"].to_numpy()[chosen].tolist())
     end = "lowest" if removal.lowest else "highest"
@@ -215,7 +215,7 @@ def _scores(folder: Path, removal: Removal) -> dict[int, float]:
     return dict(zip(known["subject"].astype(str).astype(int).tolist(), known["value"].tolist(), strict=True))
 
 
-def _matched(candidates: pd.DataFrame, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
+def _match(candidates: pd.DataFrame, chosen: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
     """As many random candidates of each kind, owner and label as were chosen of it."""
     cells = list(zip(candidates["kind"], candidates["owner"], candidates["target"], strict=True))
     needed = Counter(cells[i] for i in chosen.tolist())

@@ -78,7 +78,7 @@ def _resolve(source: Source, file: str, stem: str, overrides: Sequence[str]) -> 
         tree["initial_weights"]["from"] = path
     has_name = "name" in tree
     tree.setdefault("name", stem)
-    tree, derived_notes = _derived(tree, origin)
+    tree, derived_notes = _derive(tree, origin)
     values, field_problems = _fields(tree)
     values, notes = clip_observed(values, file_rounds, origin)
     if not has_name and "name" not in values:
@@ -105,7 +105,7 @@ def _resolve(source: Source, file: str, stem: str, overrides: Sequence[str]) -> 
     return last_phase(scenario)
 
 
-def _derived(tree: dict[str, Any], origin: Origin) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _derive(tree: dict[str, Any], origin: Origin) -> tuple[dict[str, Any], tuple[str, ...]]:
     """The whole scenario that a tree with `derive` stands for, and notes; any other tree as it is."""
     rest = dict(tree)
     value = rest.pop("derive", None)

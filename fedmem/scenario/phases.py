@@ -56,7 +56,7 @@ class Forget(Section):
 class Phase(Section):
     """A training that starts from the final models of the one before. What is left out is as in the scenario.
 
-    Server and client state start anew.
+    Server and clients begin without any state.
     """
 
     name: Slug | None = Field(default=None, description="its name in messages and tables")

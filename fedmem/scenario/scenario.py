@@ -201,11 +201,11 @@ class Scenario(Section):
         default=None, description="a finished run whose federation is used again; what is written beside it is changed"
     )
     removed: Annotated[Removed | None, IDENTITY_NEUTRAL] = Field(
-        default=None, description="audit examples that no run trains on, while all others keep their coins"
+        default=None, description="audit examples that no run trains on, while all others keep their random inclusion"
     )
     repeat: Annotated[int, Strict(), Field(ge=0, le=10**6), IDENTITY_NEUTRAL] = Field(
         default=0,
-        description="number of a repetition, with other batches, cohorts and noise, but the same data and coins",
+        description="number of a repetition, with other batches, cohorts and noise, but the same data and random inclusion",
     )
     then: Annotated[tuple[Phase, ...], IDENTITY_NEUTRAL] = Field(
         default=(), description="phases that follow this training, each from the final models of the one before"

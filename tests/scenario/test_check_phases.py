@@ -12,7 +12,7 @@ THEN = "then=[{rounds: 2}]"
 @pytest.mark.parametrize(
     ("overrides", "path", "part"),
     [
-        (("then[0].client={kind: dp_sgd}",), "then[0].client", "would leave out the phases before it"),
+        (("then[0].client={kind: dp_sgd}",), "then[0].client", "leave out the phases before it"),
         (
             ("then[0].strategy={kind: dp_fedavg, noise_multiplier: 1.0, clip: 1.0}",),
             "then[0].strategy",

@@ -127,8 +127,8 @@ def test_a_derived_scenario_is_stored_as_a_whole(parent: Run) -> None:
         ({"share": None}, {}, "derive.remove", "either share or count"),
         ({"count": 1}, {}, "derive.remove", "either share or count"),
         ({"share": 2}, {}, "derive.remove.share", "less than or equal to 1"),
-        ({}, {"seed": 4}, "seed", "keep their coins and owners"),
-        ({}, {"runs": 4}, "runs", "keep their coins and owners"),
+        ({}, {"seed": 4}, "seed", "keep their random inclusion and owners"),
+        ({}, {"runs": 4}, "runs", "keep their random inclusion and owners"),
     ],
 )
 def test_what_cannot_be_derived_is_refused(
