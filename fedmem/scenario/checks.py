@@ -52,7 +52,7 @@ from fedmem.scenario.check_normalisation import (
     _normalised_locally,
     _normalised_privately,
 )
-from fedmem.scenario.check_phases import _forgotten, _phase_cohorts, _phase_noise, _phase_state, _check_unfolding
+from fedmem.scenario.check_phases import _check_unfolding, _forgotten, _phase_cohorts, _phase_noise, _phase_state
 from fedmem.scenario.check_sets import _population, _sets
 from fedmem.scenario.check_training import (
     _canary_clients,

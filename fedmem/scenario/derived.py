@@ -94,8 +94,8 @@ def derive_tree(tree: Mapping[str, Any], derive: Derive) -> tuple[dict[str, Any]
         if name in tree:
             raise ComponentError(
                 name,
-                f"a derived scenario has the {name} of {folder}, so that its examples keep their random inclusion and owners. "
-                "Leave it out, or write a whole scenario without derive",
+                f"a derived scenario has the {name} of {folder}, so that its examples keep their random inclusion and "
+                "owners. Leave it out, or write a whole scenario without derive",
             )
     parent = _scenario_of(folder)
     if parent.get("after") is not None:

@@ -205,7 +205,7 @@ class Scenario(Section):
     )
     repeat: Annotated[int, Strict(), Field(ge=0, le=10**6), IDENTITY_NEUTRAL] = Field(
         default=0,
-        description="number of a repetition, with other batches, cohorts and noise, but the same data and random inclusion",
+        description="number of a repetition: other batches, cohorts and noise with the same data and random inclusion",
     )
     then: Annotated[tuple[Phase, ...], IDENTITY_NEUTRAL] = Field(
         default=(), description="phases that follow this training, each from the final models of the one before"
