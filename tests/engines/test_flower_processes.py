@@ -144,11 +144,16 @@ def test_ctrl_c_ends_the_run_and_ray(tmp_path: Path, scenario: Path) -> None:
         text=True,
         start_new_session=True,
     )
-    with process:
+    try:
         assert until(lambda: any("ClientAppActor" in line for line in marked(tmp_path).values()), 120)
         time.sleep(3)
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=60)
+    finally:
+        # without this a failure would wait for the hundred thousand rounds
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.communicate()
     assert process.returncode == 1
     assert out == ""
     assert err.startswith("interrupted")
