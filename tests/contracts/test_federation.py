@@ -91,6 +91,7 @@ def changed(federation: Federation) -> dict[str, list[Federation]]:
         "unpooled": [None],
         "modality": [Tables(blocks=(1, 2)), Tables(blocks=(2, 1))],
         "client_names": [("ada", "ben"), ("ben", "ada")],
+        "absent_clients": [(0,), (1,)],
         "learnt": [("ranges",)],
         "test_rows": [np.array([0])],
         "class_names": [("cat", "dog"), ("dog", "cat")],
