@@ -102,8 +102,10 @@ class AuditSet:
     - `role` (m,): the role of the example, such as `canary`.
     - `owner` (m,): the owning client (-1: none).
     - `copies` (m,): how often an in example is trained on each epoch, all copies under one coin.
-    - `is_in` (R, m): the coins. Each column has exactly R/2 ones, columns are independent.
+    - `is_in` (R, m): the coins. Each column has exactly R/2 ones, columns are independent but for groups.
     - `coin_row` (R,): runs with the same number are twins: they have the same coins (None: no two runs have).
+    - `coin_group` (m,): examples with the same number have the same coin in every run (None: each has its own). The
+      number is the position of the first of them.
     - `start`, `stop` (m,): the first and the last round in which an in example is trained on (0 to FOREVER by default).
     - `injection` (m,): the position of its injection in the scenario (that of its kind by default).
     - `client_in` (R, N): whether a client exists in a run, decided by a coin of its own (None: every client in all).
@@ -128,6 +130,7 @@ class AuditSet:
     copy_owner: NDArray[np.int32] | None = None
     not_uniform: tuple[str, ...] = ()
     coin_row: IntArray | None = None
+    coin_group: IntArray | None = None
 
     def __post_init__(self) -> None:
         places = {kind: position for position, kind in enumerate(self.kinds)}
@@ -189,6 +192,21 @@ class AuditSet:
     def num_coin_rows(self) -> int:
         """How many runs have independent coins: R without twins."""
         return self.runs if self.coin_row is None else len(np.unique(self.coin_row))
+
+    @property
+    def coin_groups(self) -> IntArray:
+        """(m,) the coin group of each example, numbered from 0 on: 0 to m − 1 where each has a coin of its own."""
+        if self.coin_group is None:
+            return np.arange(len(self))
+        return np.unique(self.coin_group, return_inverse=True)[1].reshape(-1)
+
+    def num_coin_groups(self, rows: IntArray | BoolArray) -> int:
+        """How many of these examples have independent coins: all of them without groups."""
+        return len(np.unique(self.coin_groups[rows]))
+
+    def shares_coins(self, rows: IntArray | BoolArray) -> bool:
+        """Whether two of these examples have the same coin."""
+        return self.coin_group is not None and self.num_coin_groups(rows) < len(self.coin_groups[rows])
 
     @property
     def kinds(self) -> tuple[str, ...]:

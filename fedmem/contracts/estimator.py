@@ -26,23 +26,27 @@ class CoinPermutations:
     `coins` (P + 1, R, m): the first are those of the bank. Each of the others permutes the column of every example
     independently, which is the law of the coins. `shuffles` (S, R) are permutations of the runs, one for all examples.
     Coins in their order are independent of the models too, and keep the dependence between examples. Runs with the same
-    `coin_row` (R,) are twins: their coins stay equal in all of these (None: no two runs are twins).
+    `coin_row` (R,) are twins: their coins stay equal in all of these (None: no two runs are twins). So do the coins of
+    examples with the same `coin_group` (m,) (None: each example has its own).
     """
 
     coins: BoolArray
     shuffles: IntArray
     coin_row: IntArray | None = None
+    coin_group: IntArray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Influence:
     """First-order contributions to a value, of each example (m,) and of each pair of a run and an example (R, m).
 
-    Both are measured from their mean, and `cells` from the mean of its example; see `two_way`.
+    Both are measured from their mean, and `cells` from the mean of its example; see `two_way`. `runs` (R,) are those of
+    examples that share so few coins that only runs are clusters; see `coin_groups`. None where there are none.
     """
 
     examples: FloatArray
     cells: FloatArray
+    runs: FloatArray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

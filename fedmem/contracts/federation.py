@@ -206,7 +206,9 @@ def _parts_of(value: Any) -> list[tuple[str, Any]]:
         parts = {name: part for name, part in parts.items() if name not in _LATER or part != _LATER[name]}
         return list({**parts, "base": Ragged.of(value.base)}.items())
     if is_dataclass(value):
-        return [(part.name, getattr(value, part.name)) for part in fields(value)]
+        named = [(part.name, getattr(value, part.name)) for part in fields(value)]
+        # as above
+        return [(name, part) for name, part in named if name != "coin_group" or part is not None]
     if isinstance(value, Mapping):
         return [(str(name), value[name]) for name in sorted(value)]
     # sequences of numbers and of words are long, and their text says all of them

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,10 @@ from fedmem.contracts.declarations import Declaration, declare, read_declaration
 
 if TYPE_CHECKING:
     from fedmem.contracts.reserve import Reserve
+
+
+Included = Literal["each", "together", "by_client"]
+"""Which examples of an injection one draw decides about: each alone, all together, or all of one owning client."""
 
 
 @runtime_checkable
@@ -81,6 +85,8 @@ class InjectionDeclaration(Declaration):
         rows: Ids of the rows that it takes, where it names them; None where it does not.
         coins: Whether coins decide in which runs its examples are in. Without coins they are in in every run, and
             None stands for coins where a scenario has several runs.
+        included: Whether random inclusion is drawn for `each` example, for all `together`, or for all examples of an
+            owning client at once (`by_client`).
         reserved_class: Class that its rows are taken from, see `ClassInjection`.
         exclusive: Whether no client holds other rows of that class.
         foreign_rows: Whether it may take rows of other clients for a client that has too few, with a partition by
@@ -100,6 +106,7 @@ class InjectionDeclaration(Declaration):
     by_class: bool = declare(False, "true or false")
     rows: tuple[int, ...] | None = declare(None, "a tuple of ids, or None")
     coins: bool | None = declare(True, "true, false or None")
+    included: Included = declare("each", "each, together or by_client")
     reserved_class: int | None = declare(None, "a class")
     exclusive: bool = declare(False, "true or false")
     foreign_rows: bool = declare(False, "true or false")

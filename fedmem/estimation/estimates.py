@@ -56,7 +56,8 @@ from itertools import combinations, groupby
 
 import numpy as np
 
-from fedmem.contracts.arrays import BoolArray
+from fedmem.contracts.arrays import BoolArray, IntArray
+from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.estimator import Estimate, Estimator, Influence, View, estimator_declaration
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measure import Measure
@@ -65,6 +66,7 @@ from fedmem.contracts.needs import declared_by, needs_of
 from fedmem.contracts.signal import AnySignal
 from fedmem.contracts.validation_of_measures import estimates_of, place_readings_of, run_readings_of
 from fedmem.errors import ComponentError
+from fedmem.estimation.coin_groups import num_clusters, over_coin_groups
 from fedmem.estimation.quantities import place_of, with_quantities
 from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.signal_means import SignalMeans, with_signals
@@ -227,7 +229,17 @@ def estimates_in_view(estimator: Estimator, view: View) -> list[Estimate]:
     """The estimates of an estimator in a view."""
     with Guard("estimator", estimator, "estimate", **place_of(view)) as guard:
         found = estimates_of(guard, estimator.estimate(view), view.audit.is_in.shape, declared_by(estimator))
-    return [replace(one, influence=over_coin_rows(one.influence, view.audit)) for one in found]
+    return [replace(one, influence=_over_draws(one, view.audit)) for one in found]
+
+
+def _over_draws(e: Estimate, audit: AuditSet) -> Influence:
+    """The contributions of what was drawn independently: coin rows and coin groups."""
+    return over_coin_groups(over_coin_rows(e.influence, audit), audit, _examples_of(e, audit))
+
+
+def _examples_of(e: Estimate, audit: AuditSet) -> IntArray:
+    """The examples behind an estimate."""
+    return np.flatnonzero(audit.kind == e.kind) if e.examples is None else e.examples
 
 
 def hide_examples(view: View, hidden: BoolArray) -> View:
@@ -293,11 +305,13 @@ def _values(view: View, estimates: Sequence[Estimate], source: str) -> Iterator[
 def count_clusters(view: View, e: Estimate) -> int:
     """The smaller of the number of examples behind an estimate and the number of runs with an answer about any of them.
 
-    Runs that diverged, and runs without the owning clients, have no answers. Twins count once.
+    Runs that diverged, and runs without the owning clients, have no answers. Twins count once, and so do examples that
+    are in or out together; see `coin_groups.num_clusters`.
     """
-    rows = view.audit.kind == e.kind if e.examples is None else e.examples
+    rows = _examples_of(e, view.audit)
     answered = ~np.isnan(view.margin[:, :, rows]).all((1, 2))
-    return min(len(np.unique(view.audit.coin_rows[answered])), e.n)
+    clusters = num_clusters(view.audit, rows, answered)
+    return clusters if view.audit.shares_coins(rows) else min(clusters, e.n)
 
 
 def _difference(a: Estimate, b: Estimate, labels: Labels, n: int, clusters: int) -> Reading:

@@ -37,11 +37,15 @@ _PART = 2**22
 def permute_coins(audit: AuditSet, count: int, rng: np.random.Generator) -> CoinPermutations:
     """The coins of an audit set and `count` other ways in which they could have fallen, with as many runs in.
 
-    The coins of twins are dealt together, and a shuffle moves all runs of a coin row to those of another.
+    The coins of twins are dealt together, and a shuffle moves all runs of a coin row to those of another. The coins of
+    a coin group are dealt together as well.
     """
     of_rows = coins_of_rows(audit)
-    tiled = np.broadcast_to(of_rows, (count, *of_rows.shape))
+    group, first = _groups(audit.coin_group, np.arange(len(audit)))
+    of_groups = of_rows if audit.coin_group is None else of_rows[:, first]
+    tiled = np.broadcast_to(of_groups, (count, *of_groups.shape))
     again = rng.permuted(tiled, axis=1) if count else tiled
+    again = again if audit.coin_group is None else again[:, :, group]
     shuffles = rng.permuted(np.tile(np.arange(len(of_rows)), (_SHUFFLES, 1)), axis=1)
     if audit.coin_row is not None:
         rows, sets = audit.coin_rows, sets_without_twins(audit)
@@ -50,7 +54,12 @@ def permute_coins(audit: AuditSet, count: int, rng: np.random.Generator) -> Coin
             run_of_row = runs[np.argsort(rows[runs])]
             moved[:, runs] = run_of_row[shuffles[:, rows[runs]]]
         shuffles = moved
-    return CoinPermutations(coins=np.concatenate([of_rows[None], again]), shuffles=shuffles, coin_row=audit.coin_row)
+    return CoinPermutations(
+        coins=np.concatenate([of_rows[None], again]),
+        shuffles=shuffles,
+        coin_row=audit.coin_row,
+        coin_group=audit.coin_group,
+    )
 
 
 def two_sided(statistics: FloatArray) -> float:
@@ -158,11 +167,12 @@ def deals_of(redeals: CoinPermutations, rows: IntArray, limit: int | None = None
         return coins[:, :, rows]
     actual, (coin_row, first) = redeals.coins[0][:, rows], _coin_rows(redeals)
     runs = len(first)
+    group, of_group = _groups(redeals.coin_group, rows)
     columns = [
         [np.isin(np.arange(runs), chosen) for chosen in combinations(range(runs), int(column.sum()))]
-        for column in actual[first].T
+        for column in actual[np.ix_(first, of_group)].T
     ]
-    every = np.array([np.stack(deal, axis=1) for deal in product(*columns)])[:, coin_row]
+    every = np.array([np.stack(deal, axis=1) for deal in product(*columns)])[:, coin_row][:, :, group]
     is_actual = (every == actual).all((1, 2))
     return np.concatenate([every[is_actual], every[~is_actual]])
 
@@ -175,8 +185,8 @@ def num_redeals(redeals: CoinPermutations, rows: IntArray) -> int:
 
 def _num_ways(redeals: CoinPermutations, rows: IntArray) -> int:
     """In how many ways the coins of these examples could have fallen, with as many runs in."""
-    _, first = _coin_rows(redeals)
-    of_rows = redeals.coins[0][np.ix_(first, rows)]
+    (_, first), (_, of_group) = _coin_rows(redeals), _groups(redeals.coin_group, rows)
+    of_rows = redeals.coins[0][np.ix_(first, rows[of_group])]
     return math.prod(math.comb(len(first), num_in) for num_in in of_rows.sum(0).tolist())
 
 
@@ -187,6 +197,15 @@ def _coin_rows(redeals: CoinPermutations) -> tuple[IntArray, IntArray]:
         return runs, runs
     _, first, coin_row = np.unique(redeals.coin_row, return_index=True, return_inverse=True)
     return coin_row.reshape(-1), first
+
+
+def _groups(coin_group: IntArray | None, rows: IntArray) -> tuple[IntArray, IntArray]:
+    """(n,) the coin group of each of these examples, from 0 on, and (G,) the place of the first example of each."""
+    places = np.arange(len(rows))
+    if coin_group is None:
+        return places, places
+    _, first, group = np.unique(coin_group[rows], return_index=True, return_inverse=True)
+    return group.reshape(-1), first
 
 
 def _deal_blocks(deals: BoolArray) -> Iterator[FloatArray]:

@@ -10,6 +10,8 @@ Here contributions are split first (`Influence`): what an example adds with all 
 that. The first gives V_examples. Of the second only V_runs − V_pairs is used, the covariance of examples in one run.
 Coins are balanced, so that what an example does whatever its coin cancels; the split takes it out of both.
 
+Examples that are in or out together are one cluster (`coin_groups`).
+
 An interval is v ± t √V with min(runs, examples) − 1 degrees of freedom. Differences and ratios of values are paired:
 their contributions are differences and linear combinations of contributions.
 
@@ -59,7 +61,7 @@ def influence(weights: FloatArray, values: FloatArray) -> Influence:
             continue
         share = np.where(side, weights, 0.0)
         side_mean = np.where(side, offsets, 0.0).sum(0) / np.maximum(side.sum(0), 1)
-        cells += share * np.where(side, offsets - side_mean, 0.0) * _widening(side.sum(0), runs)
+        cells += share * np.where(side, offsets - side_mean, 0.0) * widening(side.sum(0), runs)
         everywhere = float((share * zero_filled).sum() / share.sum())
         examples += (share * (zero_filled - everywhere)).sum(0)
     some = is_counted.any(0)
@@ -68,7 +70,7 @@ def influence(weights: FloatArray, values: FloatArray) -> Influence:
     return Influence(examples=examples * (math.sqrt(n / (n - 1)) if n > 1 else 0.0), cells=cells)
 
 
-def _widening(count: IntArray, runs: int) -> FloatArray:
+def widening(count: IntArray, runs: int) -> FloatArray:
     """The factor that corrects for deviations from the mean of `count` of R runs.
 
     A deviation that a run adds to all examples keeps (1 − 1/n) R/(R − 1) of its size on average. The means of other
@@ -101,16 +103,19 @@ def place_among(contributions: Influence, rows: IntArray, m: int) -> Influence:
     """The same for the examples `rows` among m."""
     examples, cells = np.zeros(m), np.zeros((len(contributions.cells), m))
     examples[rows], cells[:, rows] = contributions.examples, contributions.cells
-    return Influence(examples=examples, cells=cells)
+    return Influence(examples=examples, cells=cells, runs=contributions.runs)
 
 
 def combine(parts: Iterable[tuple[float, Influence]]) -> Influence:
     """The contributions to Σ factor × value; at least one part."""
     first, *rest = parts
     examples, cells = first[0] * first[1].examples, first[0] * first[1].cells
+    runs = None if first[1].runs is None else first[0] * first[1].runs
     for factor, contributions in rest:
         examples, cells = examples + factor * contributions.examples, cells + factor * contributions.cells
-    return Influence(examples=examples, cells=cells)
+        if contributions.runs is not None:
+            runs = factor * contributions.runs + (0.0 if runs is None else runs)
+    return Influence(examples=examples, cells=cells, runs=runs)
 
 
 def variance(contributions: Influence) -> float:
@@ -126,7 +131,7 @@ def variance(contributions: Influence) -> float:
 
 def _product_sums(first: Influence, other: Influence) -> tuple[float, float, float]:
     """The three sums of products: over examples, over runs, over pairs."""
-    by_run = first.cells.sum(1), other.cells.sum(1)
+    by_run = [one.cells.sum(1) + (0.0 if one.runs is None else one.runs) for one in (first, other)]
     return (
         float(first.examples @ other.examples),
         float(by_run[0] @ by_run[1]),

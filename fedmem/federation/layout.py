@@ -227,13 +227,14 @@ def _audit(scenario: Scenario, additions: Sequence[InjectionPlan], nothing: Exam
     def concatenate(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
         return np.concatenate([np.empty(0, dtype=np.int32), *parts])
 
+    group = _coin_groups(scenario.injections, additions)
     return AuditSet(
         examples=replace(examples, ids=ids),
         kind=np.repeat(np.array([injection.name for injection in scenario.injections], dtype=np.str_), sizes),
         role=np.repeat(np.array([injection.role for injection in scenario.injections], dtype=np.str_), sizes),
         owner=concatenate([part.owner for part in additions]),
         copies=concatenate([part.copies for part in additions]),
-        is_in=_draw_coins(scenario, len(examples), "coins") | _is_certain(scenario, additions),
+        is_in=_share_coins(_draw_coins(scenario, len(examples), "coins"), group) | _is_certain(scenario, additions),
         # A start in round 1 is no window: the initial model is observed as if all examples were active.
         start=per_injection([0 if part.start in (None, 1) else part.start for part in additions]),
         stop=per_injection([FOREVER if part.stop is None else part.stop for part in additions]),
@@ -244,7 +245,37 @@ def _audit(scenario: Scenario, additions: Sequence[InjectionPlan], nothing: Exam
             injection.name for injection in scenario.injections if not injection_declaration(injection).uniform_secrets
         ),
         coin_row=None if scenario.twins == 1 else np.arange(scenario.runs) % (scenario.runs // scenario.twins),
+        coin_group=group,
     )
+
+
+def _coin_groups(injections: Sequence[Injection], additions: Sequence[InjectionPlan]) -> IntArray | None:
+    """(m,) the position of the first example that has the same coin as each example; None where no two have.
+
+    Errors: `ComponentError` where an injection draws by owning client, and one of its examples has none.
+    """
+    groups, start = [np.empty(0, dtype=np.int64)], 0
+    for i, (injection, part) in enumerate(zip(injections, additions, strict=True)):
+        included, count = injection_declaration(injection).included, len(part.examples)
+        first = np.arange(count)
+        if included == "by_client":
+            if count and part.owner.min() < 0:
+                raise ComponentError(
+                    f"injections[{i}].included",
+                    f"by_client draws for all examples of an owning client at once, but {injection.name} has examples "
+                    "without an owning client; write each or together",
+                )
+            _, place, owner = np.unique(part.owner, return_index=True, return_inverse=True)
+            first = place[owner.reshape(-1)]
+        groups.append(start + (first if included != "together" else np.zeros(count, dtype=np.int64)))
+        start += count
+    group = np.concatenate(groups)
+    return None if np.array_equal(group, np.arange(start)) else group
+
+
+def _share_coins(coins: BoolArray, group: IntArray | None) -> BoolArray:
+    """Coins (R, m) with that of the first example of each group for all of it; those of others stay as they are."""
+    return coins if group is None else coins[:, group]
 
 
 def _owners(additions: Sequence[InjectionPlan]) -> NDArray[np.int32] | None:

@@ -21,7 +21,8 @@ def with_pilot(scenario: Scenario, audit: AuditSet, certain: BoolArray) -> Audit
 
     Examples that are `certain` (m,) have no coin, and are in.
     """
-    coins = (stream(scenario.seed, "pilot coins").random((1, len(audit))) < 0.5) | certain
+    coins = stream(scenario.seed, "pilot coins").random((1, len(audit))) < 0.5
+    coins = (coins if audit.coin_group is None else coins[:, audit.coin_group]) | certain
     client_in = audit.client_in
     return replace(
         audit,

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Examples, Space
+from fedmem.contracts.injection import Included
 from fedmem.errors import ComponentError
 from fedmem.wording import choices
 
@@ -137,6 +138,8 @@ class PlacedInjection(ABC):
       run, as unknown duplicates would be. The comparison is then between all copies and these copies.
     - `start`: first round in which an in example is trained on; null: from the beginning.
     - `stop`: last round in which an in example is trained on; null: to the end.
+    - `included`: whether random inclusion is drawn for `each` example, for all examples `together`, or for all examples
+      of an owning client at once (`by_client`). Examples that are in or out together count as one draw.
     - `label`: name of this injection in every output; its kind if left out.
     """
 
@@ -148,6 +151,7 @@ class PlacedInjection(ABC):
     unmasked: Annotated[int, annotated_types.Ge(0)] = 0
     start: Annotated[int, annotated_types.Ge(1)] | None = None
     stop: Annotated[int, annotated_types.Ge(1)] | None = None
+    included: Annotated[Included, "identity_neutral"] = "each"
     label: Annotated[str, annotated_types.MinLen(1)] | None = None
 
     def __post_init__(self) -> None:

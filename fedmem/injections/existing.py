@@ -14,6 +14,7 @@ from fedmem.contracts.arrays import BoolArray, IntArray
 from fedmem.contracts.audit_set import InjectionPlan, Role
 from fedmem.contracts.data import ClientData, Examples, Space
 from fedmem.contracts.events import count as count_with_noun
+from fedmem.contracts.injection import Included
 from fedmem.errors import ComponentError
 from fedmem.injections._placement import ClientChoice, Clients, choose_clients, count_owners, freeze_choice
 from fedmem.wording import choices, client_with_name
@@ -76,6 +77,7 @@ class Existing:
     share: Annotated[float, annotated_types.Gt(0), annotated_types.Lt(1)] | None = None
     per_client: Annotated[int, annotated_types.Ge(1)] | None = None
     clients: Clients = "all"
+    included: Annotated[Included, "identity_neutral"] = "each"
     label: Annotated[str, annotated_types.MinLen(1)] | None = None
 
     def __post_init__(self) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.audit_set import InjectionPlan, References, Role
 from fedmem.contracts.data import ClientData, Examples, Space
+from fedmem.contracts.injection import Included
 from fedmem.errors import ComponentError
 from fedmem.injections._placement import ClientChoice
 from fedmem.injections._secret_search import NO_STARTS, SecretSearch, other_windows
@@ -74,6 +75,7 @@ class ExistingSecret:
     lists: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     max_secrets: Annotated[int, annotated_types.Ge(1)] | None = None
     coins: bool | None = None
+    included: Annotated[Included, "identity_neutral"] = "each"
     label: Annotated[str, annotated_types.MinLen(1)] | None = None
 
     def __post_init__(self) -> None:

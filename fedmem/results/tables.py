@@ -229,6 +229,7 @@ def read_audit(path: Path) -> AuditSet:
         copy_owner=np.array(layout["copy_owner"], dtype=np.int32) if "copy_owner" in layout else None,
         not_uniform=tuple(layout.get("not_uniform", ())),
         coin_row=np.array(layout["coin_row"], dtype=np.int64) if "coin_row" in layout else None,
+        coin_group=np.array(layout["coin_group"], dtype=np.int64) if "coin_group" in layout else None,
     )
 
 
