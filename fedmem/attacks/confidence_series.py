@@ -59,6 +59,11 @@ class ConfidenceSeries:
     trained_on: TrainedOn = "other_runs"
     ridge: Annotated[float, Gt(0)] = 1.0
 
+    @property
+    def counts_groups(self) -> bool:
+        """Whether coins of the attacked run are left out: those of other examples could be that of the attacked one."""
+        return self.trained_on == "other_runs"
+
     def scores(self, signals: Signals) -> FloatArray:
         """Log odds of membership (R, m)."""
         return self.scores_under_coins(signals)(signals.is_in)

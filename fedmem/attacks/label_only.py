@@ -44,6 +44,7 @@ class LabelOnly:
     knows: ClassVar[str] = (
         "labels that one model predicts for noisy copies; with calibrate, also those of shadow runs without the example"
     )
+    counts_groups: ClassVar[bool] = True
     reads_signals: ClassVar[tuple[str, ...]] = ("noise_robustness",)
 
     calibrate: bool = False

@@ -45,6 +45,7 @@ class ModifiedEntropy:
     knows: ClassVar[str] = (
         "probabilities of one model; with by_class, also of shadow runs with and without examples of the same kind"
     )
+    counts_groups: ClassVar[bool] = True
     reads_signals: ClassVar[tuple[str, ...]] = ("modified_entropy",)
 
     by_class: bool = True

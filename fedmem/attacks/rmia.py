@@ -63,6 +63,7 @@ class Rmia:
     knows: ClassVar[str] = (
         "losses of shadow federations with the same participation schedule, and reference data that no model trains on"
     )
+    counts_groups: ClassVar[bool] = True
     needs_population: ClassVar[bool] = True
 
     mode: Literal["online", "offline"] = "online"

@@ -55,6 +55,7 @@ class Shokri:
     reads: ClassVar[tuple[MembershipGrant, ...]] = ("labels",)
     reads_signals: ClassVar[tuple[str, ...]] = ("probability",)
     min_runs: ClassVar[int] = 8
+    counts_groups: ClassVar[bool] = True
 
     others: Annotated[int, Ge(0)] = 3
 

@@ -38,6 +38,7 @@ class Watson:
     legend: ClassVar[str] = "attack by the loss minus its mean over other runs without the example"
     knows: ClassVar[str] = "losses of shadow federations with the same participation schedule, all without the example"
     min_runs: ClassVar[int] = 8
+    counts_groups: ClassVar[bool] = True
 
     def scores(self, signals: Signals) -> FloatArray:
         """Differences of losses (R, m), in nats."""

@@ -22,7 +22,7 @@ from fedmem.wording import bytes_text
 if TYPE_CHECKING:
     from fedmem.contracts.data import Dataset
     from fedmem.contracts.federation import Federation
-    from fedmem.execution.plan import Plan
+    from fedmem.execution.plan import Plan, Precision
     from fedmem.scenario.scenario import Scenario
     from fedmem.scenario.yaml_source import Source
 
@@ -334,12 +334,18 @@ def _precision(run_plan: Plan) -> Iterator[tuple[str, str]]:
     whole = math.isclose(largest_error, independent**-0.5)
     what = "runs" if run_plan.twins == 1 else "runs with different inclusion"
     runs = f"√(1/R), R = {independent} {what}" if whole else "R counts the runs that have its owning client"
-    means = _join_equal((f"{kind.of_mean:.3f}", f"{kind.examples} {kind.kind}") for kind in kinds)
+    means = _join_equal((f"{kind.of_mean:.3f}", f"{kind.examples} {kind.kind}{_draws(kind)}") for kind in kinds)
+    m = "draws" if any(kind.draws < kind.examples for kind in kinds) else "examples"
     yield (
         "precision",
         f"the standard error of memorisation is at most {largest_error:.2f} for one example ({runs}). For the mean "
-        f"of m examples it is √(1/(R m)), if they do not influence each other: {means}",
+        f"of m {m} it is √(1/(R m)), if they do not influence each other: {means}",
     )
+
+
+def _draws(kind: Precision) -> str:
+    """In how many draws examples are in or out together; empty where each is drawn alone."""
+    return f" in {count(kind.draws, 'draw')}" if kind.draws < kind.examples else ""
 
 
 def _membership(scenario: Scenario, run_plan: Plan) -> Iterator[tuple[str, str]]:

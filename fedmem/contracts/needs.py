@@ -33,6 +33,8 @@ class Needs(Declaration):
         reads_signals: Names of the quantities of signals that it reads, such as `grad_norm`. A scenario whose signals
             read none of that name, or not at every observed round, is refused.
         needs_independent_runs: Whether it counts every run as an independent trial, so that it cannot read twins.
+        counts_groups: Whether it takes examples that are in or out together (`included`) as one draw. A component that
+            does not say so is refused with such examples. A subclass with methods of its own declares it again.
         reads_gradients: Whether it reads an update as a gradient; its clients must be `ScheduledClient`.
     """
 
@@ -46,6 +48,7 @@ class Needs(Declaration):
     compares_held_out: bool = declare(False, YES_OR_NO)
     reads_signals: tuple[str, ...] = declare((), "a tuple of names of measures")
     needs_independent_runs: bool = declare(False, YES_OR_NO)
+    counts_groups: bool = declare(False, YES_OR_NO, renewed=True)
     reads_gradients: bool = declare(False, YES_OR_NO)
 
 

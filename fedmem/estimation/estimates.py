@@ -58,6 +58,7 @@ import numpy as np
 
 from fedmem.contracts.arrays import BoolArray, IntArray
 from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.coin_groups import explain_groups, not_counting_groups
 from fedmem.contracts.estimator import Estimate, Estimator, Influence, View, estimator_declaration
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measure import Measure
@@ -189,8 +190,10 @@ def estimate(
 
     - pure: the same bank, estimators and deals give the same rows, bit for bit and in the same order. Deals come from
       the stream `redeals` of the bank's seed;
-    - an estimator that needs more runs than the bank has is a `ComponentError`, not a row without meaning.
+    - an estimator that needs more runs than the bank has is a `ComponentError`, not a row without meaning. So is one
+      that takes each example as drawn alone, where examples are in or out together.
     """
+    groups = [kind for kind in bank.audit.kinds if bank.audit.shares_coins(bank.audit.kind == kind)]
     for number, estimator in enumerate(estimators):
         needed = needs_of(estimator).min_runs
         if bank.audit.num_coin_rows < needed:
@@ -199,6 +202,8 @@ def estimate(
                 f"estimators[{number}]",
                 f"{name} needs at least {needed} runs, but runs is {runs}; raise runs or leave {name} out",
             )
+        for path, part in not_counting_groups(estimator, f"estimators[{number}]") if groups else ():
+            raise ComponentError(path, explain_groups(part, ", ".join(groups)))
     estimators = with_signals(estimators, signals)
     redeals = permute_coins(bank.audit, deals, stream(bank.seed, "redeals"))
     rows: list[Measurement] = []

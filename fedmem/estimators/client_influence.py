@@ -83,6 +83,7 @@ class ClientInfluence:
     )
     needs_independent_runs: ClassVar[bool] = True
     min_runs: ClassVar[int] = 4
+    counts_groups: ClassVar[bool] = True
     needs_test: ClassVar[tuple[Level, ...]] = ("global",)
     compares_clients: ClassVar[bool] = True
 

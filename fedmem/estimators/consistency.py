@@ -83,6 +83,7 @@ class Consistency:
 
     measures: ClassVar[tuple[Measure, ...]] = (_MEASURE, _CONFIDENCE, _DISAGREEMENT)
     min_runs: ClassVar[int] = 2
+    counts_groups: ClassVar[bool] = True
 
     def estimate(self, view: View) -> Sequence[Estimate]:
         """Per kind, over runs without the example and over runs with it."""

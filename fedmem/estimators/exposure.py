@@ -106,6 +106,7 @@ class Exposure:
         ),
     )
     min_runs: ClassVar[int] = 1
+    counts_groups: ClassVar[bool] = True
     needs_canaries: ClassVar[bool] = True
 
     def estimate(self, view: View) -> Sequence[Estimate]:

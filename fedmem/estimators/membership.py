@@ -51,6 +51,10 @@ class Membership:
     A run is never a shadow run of its twins, the runs with the same coins. The runs are divided into sets without
     twins, and each set is attacked alone. An attack then has R / twins runs.
 
+    Where examples are in or out together, the null of every attack that reads coins is from re-dealt coins, also at the
+    others. Such kinds have no `tpr`: a threshold that few runs set has more than its share of members above it. The
+    mean with all examples of a run in or all out, and a spread between runs alone, is one half at any rate.
+
     Never per example: leaving the target out pulls each example's own AUC below one half. So no example is compared
     with itself in another run either. At the others, the scores that an example gets from the models of one run are
     averaged, for an adversary that sees them all. Intervals take the scores as given: the attack, shadow models
@@ -112,6 +116,8 @@ class Membership:
 
     attack: MembershipAttack
 
+    counts_groups: ClassVar[bool] = True
+
     @property
     def min_runs(self) -> int:
         """The needs of the attack, and at least one run in and one out."""
@@ -139,7 +145,7 @@ class Membership:
             results = [("auc", label, area, null, p)]
             results += [
                 ("tpr", label.plus(fpr=float(f"{fpr:.4g}")), tpr(scores, is_in, fpr), null_tpr(n_out, fpr), math.nan)
-                for fpr in rates(n_out)
+                for fpr in (() if audit.shares_coins(rows) else rates(n_out))
             ]
             observed = rows[is_scored.any(0)]
             for metric, labels, rated, null, p in results:
@@ -165,10 +171,12 @@ class Membership:
         return ()
 
     def membership_scores(self, view: View) -> Sequence[MembershipScores]:
-        """The scores that `estimate` reads, kind by kind."""
+        """The scores that `estimate` reads, kind by kind; of kinds with rates at all false positive rates."""
         result: list[MembershipScores] = []
         for kind in view.audit.kinds if is_shown(view, self.attack) else ():
             rows = np.flatnonzero(view.audit.kind == kind)
+            if view.audit.shares_coins(rows):
+                continue
             scores = self._scores(signals_on(view, rows, self.attack), view)
             is_in = view.audit.is_in[:, rows]
             result.append(MembershipScores(kind=kind, labels=labels_of_attack(self.attack), scores=scores, is_in=is_in))
@@ -189,12 +197,13 @@ class Membership:
     ) -> tuple[float, float, int]:
         """The mean of the AUC under re-dealt coins, the p of the actual coins, and the number of deals."""
         others, final = view.place == "others", view.round is None
-        declared = attack_declaration(self.attack)
-        null = declared.null_auc
+        declared, together = attack_declaration(self.attack), view.audit.shares_coins(rows)
+        # a stated null is that of examples which are drawn alone
+        null = None if together and declared.reads_coins else declared.null_auc
         if not declared.reads_coins:
             p = of_auc(scores, rows, view.redeals) if final else math.nan
             return 0.5 if null is None else null, p, num_redeals(view.redeals, rows)
-        if (others or null is not None) and not (final and not others):
+        if (others or null is not None) and not (final and not others) and not together:
             # at the others nothing is divided by it
             return 0.5 if null is None else null, math.nan, 0
         again = [self._score_function(signal, view) for signal in signals]

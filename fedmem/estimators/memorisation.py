@@ -64,6 +64,7 @@ class Memorisation:
         ),
     )
     min_runs: ClassVar[int] = 2
+    counts_groups: ClassVar[bool] = True
 
     def estimate(self, view: View) -> Sequence[Estimate]:
         """Per kind, by correctness and by probability."""

@@ -144,6 +144,7 @@ class Trajectories:
         ),
     )
     min_runs: ClassVar[int] = 2
+    counts_groups: ClassVar[bool] = True
     needs_even_rounds: ClassVar[bool] = True
 
     def estimate(self, view: View) -> Sequence[Estimate]:

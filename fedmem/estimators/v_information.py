@@ -67,6 +67,7 @@ class VInformation:
         ),
     )
     min_runs: ClassVar[int] = 2
+    counts_groups: ClassVar[bool] = True
 
     prior: Literal["owner", "federation"] = "owner"
 

@@ -40,12 +40,15 @@ class Precision:
 
     `examples` are those that the summary can read: their owner participates in an observed round. `of_one` is the
     largest standard error of memorisation of one of them, ½ √(1/ins + 1/outs). It is 1/√R where no client is left out.
-    `of_mean` is the standard error of their mean, √(Σ of_one²)/m, hence 1/√(R m). `fpr` is the smallest false positive
-    rate of a membership attack, 10 / (outs of all runs), NaN with fewer than ten.
+    `of_mean` is the standard error of their mean, √(Σ of_one²)/m, hence 1/√(R m). `draws` counts examples that are in
+    or out together once. Their errors may be equal, so that in `of_mean` they are added before they are squared. `fpr`
+    is the smallest false positive rate of a membership attack, 10 / (outs of all runs). It is NaN with fewer than ten,
+    and where examples are in or out together.
     """
 
     kind: str
     examples: int
+    draws: int
     of_one: float
     of_mean: float
     outs: int
@@ -333,14 +336,16 @@ def _precision(scenario: Scenario, federation: Federation, cohorts: Cohorts, tim
         # twins are no further trials
         errors: FloatArray = 0.5 * np.sqrt(scenario.twins * (1 / ins[rows] + 1 / outs[rows]))
         total = round(float(outs[rows].sum()))
+        of_draws = np.bincount(audit.coin_groups[rows], weights=errors)
         precisions.append(
             Precision(
                 kind=kind,
                 examples=len(rows),
+                draws=audit.num_coin_groups(rows),
                 of_one=float(errors.max()) if len(rows) else math.nan,
-                of_mean=float(np.sqrt(np.square(errors).sum()) / len(rows)) if len(rows) else math.nan,
+                of_mean=float(np.sqrt(np.square(of_draws).sum()) / len(rows)) if len(rows) else math.nan,
                 outs=total,
-                fpr=smallest_fpr(total),
+                fpr=math.nan if audit.shares_coins(audit.kind == kind) else smallest_fpr(total),
             )
         )
     return precisions

@@ -17,6 +17,7 @@ from fedmem.contracts.ragged import Ragged
 from fedmem.contracts.reserve import Reserve
 from fedmem.contracts.validation import injected_of, references_of
 from fedmem.errors import ComponentError
+from fedmem.federation.coin_groups import coin_groups, groups_warnings, share_coins
 from fedmem.federation.feature_shift import carries_real_rows
 from fedmem.federation.held_rows import HeldRows, OwnReplacements, notes_of, warnings_of
 from fedmem.federation.own_rows import masked_copies, owners_of_copies
@@ -93,6 +94,7 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
     kept = held.remaining()
     _some_left(scenario, additions, space)
     nothing = data.train.take(np.empty(0, dtype=np.int64))
+    audit = _audit(scenario, additions, nothing)
     extras = [part.extra or nothing for part in additions]
     replacements = _number_rows(
         [part.replacements or nothing for part in additions], sum(len(part.examples) for part in additions)
@@ -101,7 +103,7 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
         base=kept,
         targets=data.train.targets[kept.rows],
         labels=Ragged(rows=data.train.labels[parts.rows], starts=parts.starts),
-        audit=_audit(scenario, additions, nothing),
+        audit=audit,
         extra=Examples.concatenate([nothing, *extras, *replacements]),
         copy_index=_copy_positions(additions, extras),
         unmasked=_is_unmasked(additions),
@@ -118,7 +120,7 @@ def _lay_out(scenario: Scenario, data: Dataset) -> _Plan:
         certain=_is_certain(scenario, additions),
         num_taken=sum(0 if part.taken is None else len(part.taken) for part in additions),
         notes=notes_of(scenario.injections, additions, own),
-        warnings=warnings_of(scenario.injections, additions),
+        warnings=(*warnings_of(scenario.injections, additions), *groups_warnings(audit)),
     )
 
 
@@ -227,14 +229,14 @@ def _audit(scenario: Scenario, additions: Sequence[InjectionPlan], nothing: Exam
     def concatenate(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
         return np.concatenate([np.empty(0, dtype=np.int32), *parts])
 
-    group = _coin_groups(scenario.injections, additions)
+    group = coin_groups(scenario.injections, additions)
     return AuditSet(
         examples=replace(examples, ids=ids),
         kind=np.repeat(np.array([injection.name for injection in scenario.injections], dtype=np.str_), sizes),
         role=np.repeat(np.array([injection.role for injection in scenario.injections], dtype=np.str_), sizes),
         owner=concatenate([part.owner for part in additions]),
         copies=concatenate([part.copies for part in additions]),
-        is_in=_share_coins(_draw_coins(scenario, len(examples), "coins"), group) | _is_certain(scenario, additions),
+        is_in=share_coins(_draw_coins(scenario, len(examples), "coins"), group) | _is_certain(scenario, additions),
         # A start in round 1 is no window: the initial model is observed as if all examples were active.
         start=per_injection([0 if part.start in (None, 1) else part.start for part in additions]),
         stop=per_injection([FOREVER if part.stop is None else part.stop for part in additions]),
@@ -247,35 +249,6 @@ def _audit(scenario: Scenario, additions: Sequence[InjectionPlan], nothing: Exam
         coin_row=None if scenario.twins == 1 else np.arange(scenario.runs) % (scenario.runs // scenario.twins),
         coin_group=group,
     )
-
-
-def _coin_groups(injections: Sequence[Injection], additions: Sequence[InjectionPlan]) -> IntArray | None:
-    """(m,) the position of the first example that has the same coin as each example; None where no two have.
-
-    Errors: `ComponentError` where an injection draws by owning client, and one of its examples has none.
-    """
-    groups, start = [np.empty(0, dtype=np.int64)], 0
-    for i, (injection, part) in enumerate(zip(injections, additions, strict=True)):
-        included, count = injection_declaration(injection).included, len(part.examples)
-        first = np.arange(count)
-        if included == "by_client":
-            if count and part.owner.min() < 0:
-                raise ComponentError(
-                    f"injections[{i}].included",
-                    f"by_client draws for all examples of an owning client at once, but {injection.name} has examples "
-                    "without an owning client; write each or together",
-                )
-            _, place, owner = np.unique(part.owner, return_index=True, return_inverse=True)
-            first = place[owner.reshape(-1)]
-        groups.append(start + (first if included != "together" else np.zeros(count, dtype=np.int64)))
-        start += count
-    group = np.concatenate(groups)
-    return None if np.array_equal(group, np.arange(start)) else group
-
-
-def _share_coins(coins: BoolArray, group: IntArray | None) -> BoolArray:
-    """Coins (R, m) with that of the first example of each group for all of it; those of others stay as they are."""
-    return coins if group is None else coins[:, group]
 
 
 def _owners(additions: Sequence[InjectionPlan]) -> NDArray[np.int32] | None:

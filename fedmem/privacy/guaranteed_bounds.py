@@ -199,7 +199,8 @@ class Guarantees:
         for mechanism in self._model_mechanisms if level == "global" else ():
             if mechanism.same_rows and adjacency == "add_remove":
                 continue
-            # a client is protected as a whole, however many copies it has; clients that share an example are a group
+            # a client is protected as a whole, however many copies it has; clients that share an example are a group,
+            # and so are the owners of examples that are in or out together
             group = max(map(len, owners), default=1)
             releases = _releases_given_roster(mechanism, max_participations, drawn)
             allowed.append(
@@ -368,7 +369,7 @@ def _subjects(audit: AuditSet, subject: str) -> IntArray:
 
 
 def _owners_of(audit: AuditSet, subject: int) -> list[int]:
-    owners = audit.owners[audit.subject == subject]
+    owners = audit.owners[(audit.coin_groups == audit.coin_groups[subject])[audit.subject]]
     return sorted({int(client) for client in owners if client >= 0})
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.evidence import Bank
@@ -76,9 +78,14 @@ def permitted_row(row: Measurement, part: str, guarantee: Guarantee, adjacency: 
 
 
 def neighbours(bank: Bank, subjects: IntArray) -> tuple[Adjacency, int]:
-    """How the neighbours differ that random inclusion of these examples compares, and in how many copies at most."""
+    """How the neighbours differ that random inclusion of these examples compares, and in how many copies at most.
+
+    Copies of all examples that are in or out together count.
+    """
     adjacency: Adjacency = "add_remove" if bank.exclusion == "remove" else "replace"
-    return adjacency, max(1, int(bank.audit.copies[subjects].max(initial=1)))
+    groups = bank.audit.coin_groups
+    copies = np.bincount(groups, weights=bank.audit.copies, minlength=1)[groups[subjects]]
+    return adjacency, max(1, round(float(copies.max(initial=1))))
 
 
 PERMITTED = "epsilon.permitted"

@@ -96,6 +96,7 @@ class CanaryClients:
             section="none",
         ),
     )
+    counts_groups: ClassVar[bool] = True
     row_labels: ClassVar[tuple[Label, ...]] = (
         Label(
             "shown",

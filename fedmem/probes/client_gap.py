@@ -82,6 +82,7 @@ class ClientGap:
             order=11,
         ),
     )
+    counts_groups: ClassVar[bool] = True
 
     every: Annotated[int, Gt(0)] | None = None
     levels: tuple[Level, ...] = ("local", "global")

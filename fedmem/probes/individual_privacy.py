@@ -67,6 +67,7 @@ class IndividualPrivacy:
             section="none",
         ),
     )
+    counts_groups: ClassVar[bool] = True
 
     row_labels: ClassVar[tuple[Label, ...]] = (Label("record", "text", "mean or most: which record of the client"),)
 

@@ -98,6 +98,7 @@ class Mechanism:
     """
 
     measures: ClassVar[tuple[Measure, ...]] = MEASURES
+    counts_groups: ClassVar[bool] = True
     row_labels: ClassVar[tuple[Label, ...]] = TEST_LABELS
     tests_mechanism: ClassVar[bool] = True
     needs_independent_runs: ClassVar[bool] = True

@@ -112,6 +112,7 @@ class Utility:
             order=4,
         ),
     )
+    counts_groups: ClassVar[bool] = True
 
     every: Annotated[int, Gt(0)] | None = None
     levels: tuple[Level, ...] = ("local", "global")

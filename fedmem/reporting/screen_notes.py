@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from fedmem.reporting.cells import number
 from fedmem.reporting.screen_lines import MORE, count_text
@@ -101,13 +101,14 @@ def _counts(finding: Finding) -> Iterator[int]:
         yield from (value.n for value in (finding.local, finding.aggregate) if value is not None)
 
 
-def power_text(kinds: Sequence[KindSummary], runs: int) -> str:
+def power_text(kinds: Sequence[KindSummary], runs: int, draws: Mapping[str, int] | None = None) -> str:
     """The standard error of memorisation as theory has it, √(1/R) and √(1/(R m)), and the widest interval observed.
 
-    m is the fewest examples behind the mean of a kind. Examples that influence each other make it larger.
+    m is the fewest examples behind the mean of a kind. Examples that influence each other make it larger. Examples that
+    are in or out together count once, in so many `draws` by kind.
     """
     values = [
-        value
+        (kind.kind, value)
         for kind in kinds
         for finding in kind.findings
         if finding.shows == "memorised"
@@ -116,12 +117,14 @@ def power_text(kinds: Sequence[KindSummary], runs: int) -> str:
     ]
     if runs < 2 or not values:
         return ""
-    fewest = min(value.n for value in values)
+    draws = draws or {}
+    fewest = min(min(value.n, draws.get(kind, value.n)) for kind, value in values)
     texts = [f"Power: with {runs} runs, the standard error of memorisation is about {runs**-0.5:.2f} for one example"]
     if fewest > 1:
         of_mean = (runs * fewest) ** -0.5
-        texts.append(f", {of_mean:.2g} for a mean of {fewest}, if they do not influence each other")
-    halves = [half for value in values for half in (value.value - value.low, value.high - value.value)]
+        what = " draws" if draws else ""
+        texts.append(f", {of_mean:.2g} for a mean of {fewest}{what}, if they do not influence each other")
+    halves = [half for _, value in values for half in (value.value - value.low, value.high - value.value)]
     if found := [half for half in halves if math.isfinite(half)]:
         texts.append(f"; the widest interval here reaches {max(found):.2g} from its value")
     return "".join(texts)

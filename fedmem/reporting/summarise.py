@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from fedmem.contracts.events import count
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import NO_LABELS, Labels, Level
 from fedmem.estimation.learning import UNLEARNT, learning_warnings
@@ -84,7 +85,7 @@ def summarise(run: Run, table: Summary | None = None) -> RunSummary:
         below=tuple(_places(kinds, "below")),
         undefined=tuple(_places(kinds, "undefined")),
         limits=tuple(_limits(table, kinds)),
-        power=power_text(kinds, table.num_coin_rows),
+        power=power_text(kinds, table.num_coin_rows, table.draws),
     )
 
 
@@ -367,7 +368,7 @@ def _limits(table: Summary, kinds: Sequence[KindSummary]) -> Iterator[str]:
     if saturated := [place for place, value in values if value.saturated]:
         names = list_text([f"{place.title} of {place.kind} ({place.level})" for place in saturated])
         yield f"Saturated, so that differences are hidden: {names}."
-    if power := power_text(kinds, table.num_coin_rows):
+    if power := power_text(kinds, table.num_coin_rows, table.draws):
         yield f"{power}."
     yield from schedule_limits(tuple(guarantees_of(table)))
     yield from unobserved_notes(table)
@@ -383,4 +384,7 @@ def _limits(table: Summary, kinds: Sequence[KindSummary]) -> Iterator[str]:
         yield "All runs have the same batches: values are conditional on them, and intervals do not cover others."
     if (twins := int(scenario.get("twins", 1))) > 1:
         yield f"Runs are sets of {twins} twins with the same inclusion; intervals and p count each set once."
+    for kind, draws in table.draws.items():
+        drawn = count(draws, "draw")
+        yield f"Examples of {kind} are in or out together in {drawn}; intervals and p count each draw once."
     yield "One seed; `fedmem compare FILE --seeds 0:5` shows how much seeds differ."

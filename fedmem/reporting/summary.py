@@ -7,10 +7,12 @@ the data do not make significant is called so, and every value stands with its i
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measure import Measure
@@ -24,6 +26,7 @@ from fedmem.reporting.cells import Value, rate
 from fedmem.reporting.measures import AttackName, Variant, attack_names, label_title, measure_of, measures_of_run
 from fedmem.results.examples import class_labels
 from fedmem.results.read import Run, read_bank
+from fedmem.results.tables import read_coin_groups
 from fedmem.wording import class_text, client_text
 
 _AT_NULL = 0.005
@@ -83,6 +86,17 @@ class Summary:
     def num_coin_rows(self) -> int:
         """How many runs, the first ones, have different coins: all without twins."""
         return int(self.run.scenario.get("runs", 1)) // int(self.run.scenario.get("twins", 1))
+
+    @cached_property
+    def draws(self) -> Mapping[str, int]:
+        """In how many draws examples are in or out together, by kind; without kinds whose examples are drawn alone."""
+        path = self.run.path / "audit.parquet"
+        group = read_coin_groups(path) if path.exists() else None
+        if group is None:
+            return {}
+        of_kind = {kind: group[self.run.audit["kind"].to_numpy() == kind] for kind in self.kinds}
+        counts = {kind: len(np.unique(groups)) for kind, groups in of_kind.items()}
+        return {kind: count for kind, count in counts.items() if count < len(of_kind[kind])}
 
     def subject_text(self, subject: str) -> str:
         """The subject of a row in words: clients by their names."""

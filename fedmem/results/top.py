@@ -88,6 +88,7 @@ class Ranking:
         further_ties: Candidates that are not shown and have the score of the last one shown.
         runs: R, or with twins the number of runs with different coins.
         smallest_p: The floor of p, 1 / C(R, in runs); NaN with one run, where p is that of a rank.
+        together: Whether some of the candidates are in or out together. p are then adjusted for any dependence.
         largest_error: The largest standard error of a shown score at `level`, ½ √(1/ins + 1/outs); NaN where unknown.
     """
 
@@ -104,6 +105,7 @@ class Ranking:
     further_ties: int
     runs: int
     smallest_p: float
+    together: bool
     largest_error: float
 
 
@@ -139,8 +141,9 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
     order = np.lexsort((subjects, -sign * np.nan_to_num(p, nan=1.0), scores))
     ranks = competition_ranks([scored[s] for s in subjects[order].tolist()])
     shown = order[: choice.n]
-    interval_level = level_of_selected(len(shown), len(subjects))
-    adjusted = adjust(p)
+    dependent = bank.audit.shares_coins(subjects)
+    interval_level = level_of_selected(len(shown), len(subjects), dependent=dependent)
+    adjusted = adjust(p, dependent=dependent)
     columns: dict[str, object] = {
         "rank": ranks[: len(shown)],
         "tied": [ranks.count(rank) > 1 for rank in ranks[: len(shown)]],
@@ -164,6 +167,7 @@ def rank_examples(run: Run, choice: Choice) -> Ranking:
         further_ties=sum(rank == ranks[len(shown) - 1] for rank in ranks[len(shown) :]),
         runs=bank.audit.num_coin_rows,
         smallest_p=smallest_p(evidence.is_in),
+        together=dependent,
         largest_error=evidence.largest_error(level, subjects[shown]) if measure.range == (-1.0, 1.0) else math.nan,
     )
     ranking.frame.attrs["note"] = " ".join(notes(ranking))
@@ -182,7 +186,7 @@ def _other_tests(run: Run, shown: Evidence, level: Level, is_candidate: BoolArra
         p = replace(shown, compares=compares).p(level)[subjects]
         if not np.isnan(p).all():
             tested.add(compares)
-            yield name, int((adjust(p) <= RATE).sum()), len(subjects)
+            yield name, int((adjust(p, dependent=shown.audit.shares_coins(subjects)) <= RATE).sum()), len(subjects)
 
 
 def notes(ranking: Ranking) -> Iterator[str]:
@@ -226,6 +230,11 @@ def notes(ranking: Ranking) -> Iterator[str]:
         yield (
             f"With {ranking.runs} runs p is at least {ranking.smallest_p:.2g}, the probability that random inclusion "
             f"alone puts an example into exactly its highest runs.{floor_text(ranking.smallest_p, total)}"
+        )
+    if ranking.together:
+        yield (
+            "Some examples are in or out together, so that each value is the effect of all of them. Their p depend on "
+            "each other, and are adjusted for any dependence (Benjamini and Yekutieli)."
         )
     if not math.isnan(ranking.largest_error):
         yield (

@@ -29,6 +29,7 @@ from fedmem.scenario.check_cohorts import (
     _somebody_to_leave_out,
     _whole_cohort,
 )
+from fedmem.scenario.check_included import _grouped, _included
 from fedmem.scenario.check_measuring import (
     _attack_series,
     _check_duplicates,
@@ -152,6 +153,8 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _phase_state,
     _phase_cohorts,
     _forgotten,
+    _included,
+    _grouped,
     _cohort,
     _separation,
     _preference,
