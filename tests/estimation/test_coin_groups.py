@@ -127,7 +127,7 @@ def test_p_holds_its_level_and_that_of_examples_does_not(groups: int) -> None:
     assert rejected[1] > 0.25, "the test can fail"
 
 
-@pytest.mark.slow
+@pytest.mark.statistical
 @pytest.mark.parametrize("runs", [16, 32])
 def test_p_of_one_group_is_uniform_under_the_null(runs: int) -> None:
     views = (null_view(seed, runs=runs, groups=1) for seed in range(1000))
@@ -154,7 +154,7 @@ def test_intervals_that_ignore_groups_do_not_cover() -> None:
     assert coverage(150, 32, 12, 5, known=False) < 0.87, "the test can fail"
 
 
-@pytest.mark.slow
+@pytest.mark.statistical
 @pytest.mark.parametrize("runs", [16, 32])
 @pytest.mark.parametrize(("groups", "each", "spread"), [(1, 20, 1.0), (1, 20, 4.0), (12, 4, 1.0)])
 def test_coverage_of_a_thousand_banks(runs: int, groups: int, each: int, spread: float) -> None:
@@ -252,7 +252,7 @@ def test_p_of_auc_holds_its_level_and_that_of_examples_does_not() -> None:
     assert rejected[1] > 0.4, "the test can fail"
 
 
-@pytest.mark.slow
+@pytest.mark.statistical
 @pytest.mark.parametrize("groups", [1, 12])
 def test_interval_of_auc_covers_one_half(groups: int) -> None:
     def is_covered(seed: int) -> bool:
