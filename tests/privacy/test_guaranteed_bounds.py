@@ -269,3 +269,21 @@ def test_exposure_of_secrets_that_people_wrote_has_no_bound() -> None:
         found.append({row.reading.metric for row in guaranteed_bounds.bounds(scenario, made, rows)})
     assert found[0] - found[1] == {"exposure.bound"}
     assert "memorisation.bound" in found[1]
+
+
+def test_examples_in_or_out_together_are_one_group_of_records() -> None:
+    """A guarantee for one record does not bound the effect of all examples of a draw."""
+    client = {"kind": "dp_sgd", "batch_size": 8, "epochs": 1, "noise_multiplier": 20.0}
+    scenario, pair = tiny(client=client), np.array([0, 1, 1, 3, 4])
+    copies = np.array([1, 2, 1, 1, 1], np.int32)
+    owner = np.array([0, 1, 1, 3, 4], np.int32)
+    together = allowed(scenario, subject=1, coin_group=pair, copies=copies, owner=owner)
+    assert together == allowed(scenario, subject=1, copies=np.full(5, 3, np.int32)), "three copies in all"
+    assert together > allowed(scenario, subject=1, copies=copies)
+    # a client is protected as a whole, and several owners are a group of clients
+    noisy = tiny(
+        sampler={"kind": "everyone"}, strategy={**NOISY, "expected_cohort_size": 5.0, "noise_multiplier": 20.0}
+    )
+    alone = allowed(noisy, subject=1)
+    assert allowed(noisy, subject=1, coin_group=pair, owner=owner) == alone
+    assert allowed(noisy, subject=1, coin_group=pair) > 2 * alone

@@ -211,3 +211,21 @@ def test_intervals_of_an_estimator_are_widened_for_the_selection(tmp_path: Path)
     assert some["global_high"].item() == pytest.approx(min(1, 0.75 + factor * (high[0] - 0.75)))
     assert np.isnan(some["p"].item())
     assert "most memorised" not in headline(run, rank_examples(run, Choice(n=1, measure="consistency")))
+
+
+def test_p_of_examples_of_one_draw_are_adjusted_for_any_dependence(tmp_path: Path) -> None:
+    rates = [(8, 1)] * 2 + [(7, 2)] * 4 + [(4, 4)] * 6
+    is_in = np.repeat(coins(6), 2, axis=1)
+    made = bank(is_in, answers(is_in, rates), answers(is_in, rates), ["typical"] * 12)
+    grouped = replace(made, audit=replace(made.audit, coin_group=np.repeat(np.arange(6) * 2, 2)))
+    apart, together = (
+        rank_examples(stored(tmp_path / name, one), Choice(n=4))
+        for name, one in (("apart", made), ("together", grouped))
+    )
+    factor = sum(1 / i for i in range(1, 13))
+    before, after = (one.frame["p_adjusted"].to_numpy() for one in (apart, together))
+    np.testing.assert_allclose(after, np.minimum(1.0, before * factor))
+    assert (before <= 0.05).sum() > (after <= 0.05).sum(), "the test can fail"
+    assert (1 - together.interval_level) * factor == pytest.approx(1 - apart.interval_level)
+    assert "adjusted for any dependence" in together.frame.attrs["note"]
+    assert "dependence" not in apart.frame.attrs["note"]
