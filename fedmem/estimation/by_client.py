@@ -11,7 +11,7 @@ import numpy as np
 from fedmem.contracts.estimator import Estimate, Estimator, View
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measurement import Labels, Level
-from fedmem.estimation.estimates import count_clusters, estimates_in_view, hide_examples
+from fedmem.estimation.estimates import count_clusters, estimates_by_example, hide_examples, over_draws
 from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.two_way import interval
 from fedmem.estimation.views import views
@@ -91,10 +91,10 @@ def estimates_by_client(bank: Bank, estimators: Sequence[Estimator], metric: str
 def _own_estimates(estimator: Estimator, view: View, metric: str, client: int) -> Iterator[Estimate]:
     """The estimates of a measure that rest on the examples of a client alone."""
     is_other = view.audit.owner != client
-    for found in estimates_in_view(estimator, view):
+    for found in estimates_by_example(estimator, view):
         cells, examples = found.influence.cells, found.influence.examples
         if found.metric == metric and not (cells[:, is_other].any() or examples[is_other].any()):
-            yield found
+            yield over_draws(found, view.audit)
 
 
 def _row(view: View, found: Estimate, client: int, tests: int) -> ClientEstimate:

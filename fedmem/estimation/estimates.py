@@ -231,15 +231,20 @@ def estimate(
 
 
 def estimates_in_view(estimator: Estimator, view: View) -> list[Estimate]:
-    """The estimates of an estimator in a view."""
+    """The estimates of an estimator in a view, with the contributions of what was drawn independently."""
+    return [over_draws(one, view.audit) for one in estimates_by_example(estimator, view)]
+
+
+def estimates_by_example(estimator: Estimator, view: View) -> list[Estimate]:
+    """The same with contributions of runs and examples, whatever was drawn independently."""
     with Guard("estimator", estimator, "estimate", **place_of(view)) as guard:
-        found = estimates_of(guard, estimator.estimate(view), view.audit.is_in.shape, declared_by(estimator))
-    return [replace(one, influence=_over_draws(one, view.audit)) for one in found]
+        return estimates_of(guard, estimator.estimate(view), view.audit.is_in.shape, declared_by(estimator))
 
 
-def _over_draws(e: Estimate, audit: AuditSet) -> Influence:
-    """The contributions of what was drawn independently: coin rows and coin groups."""
-    return over_coin_groups(over_coin_rows(e.influence, audit), audit, _examples_of(e, audit))
+def over_draws(e: Estimate, audit: AuditSet) -> Estimate:
+    """An estimate with the contributions of coin rows and coin groups."""
+    parts = over_coin_groups(over_coin_rows(e.influence, audit), audit, _examples_of(e, audit))
+    return replace(e, influence=parts)
 
 
 def _examples_of(e: Estimate, audit: AuditSet) -> IntArray:

@@ -213,11 +213,12 @@ class Membership:
                 scores_by_model = [scores_of(guard, scored(is_in), scores) for scored in again]
             return float(areas(mean(np.stack(scores_by_model, axis=1), axis=1), is_in[None].astype(np.float64))[0])
 
-        statistics = of_statistic(auc_of_coins, rows, view.redeals, _DEALS if final else _FEW)
+        has_p = final and not others
+        statistics = of_statistic(auc_of_coins, rows, view.redeals, _DEALS if has_p else _FEW)
         if null is None:
             null_values = statistics[1:][~np.isnan(statistics[1:])]
             null = float(null_values.mean()) if len(null_values) else 0.5
-        return null, two_sided(statistics) if final and len(statistics) > 1 else math.nan, len(statistics) - 1
+        return null, two_sided(statistics) if has_p and len(statistics) > 1 else math.nan, len(statistics) - 1
 
     def _score_function(
         self, signals: Signals, view: View, *, repeated: bool = True

@@ -52,6 +52,8 @@ class Existing:
     - `per_client`: rows of each client, drawn at random; 4 where no other selector is given.
     - `clients`: the clients whose rows are chosen: `all`, a list of numbers or names, `{share: 0.3}` of
       them or `{count: 4}` of them.
+    - `included`: whether random inclusion is drawn for `each` example, for all examples `together`, or for all examples
+      of an owning client at once (`by_client`). Examples that are in or out together count as one draw.
     - `label`: name of this injection in every output; its kind if left out.
 
     Guarantees:

@@ -47,6 +47,8 @@ class ExistingSecret:
     - `max_secrets`: the largest number of secrets, drawn at random; null for all.
     - `coins`: `false` leaves all windows with their clients in every run, so that exposure is measured and memorisation
       is not. With null, inclusion is random where there are several runs, and it is not with `runs: 1`.
+    - `included`: whether random inclusion is drawn for `each` secret, for all secrets `together`, or for all secrets of
+      an owning client at once (`by_client`). Secrets that are in or out together count as one draw.
     - `label`: name of this injection in every output; its kind if left out.
 
     Guarantees:

@@ -12,8 +12,6 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
-import numpy as np
-
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import NO_CLIENT, NO_LABELS, Labels, Level, Measurement
@@ -26,7 +24,6 @@ from fedmem.reporting.cells import Value, rate
 from fedmem.reporting.measures import AttackName, Variant, attack_names, label_title, measure_of, measures_of_run
 from fedmem.results.examples import class_labels
 from fedmem.results.read import Run, read_bank
-from fedmem.results.tables import read_coin_groups
 from fedmem.wording import class_text, client_text
 
 _AT_NULL = 0.005
@@ -90,13 +87,11 @@ class Summary:
     @cached_property
     def draws(self) -> Mapping[str, int]:
         """In how many draws examples are in or out together, by kind; without kinds whose examples are drawn alone."""
-        path = self.run.path / "audit.parquet"
-        group = read_coin_groups(path) if path.exists() else None
-        if group is None:
+        if "draw" not in self.run.audit:
             return {}
-        of_kind = {kind: group[self.run.audit["kind"].to_numpy() == kind] for kind in self.kinds}
-        counts = {kind: len(np.unique(groups)) for kind, groups in of_kind.items()}
-        return {kind: count for kind, count in counts.items() if count < len(of_kind[kind])}
+        by_kind = self.run.audit.groupby("kind", sort=False)["draw"]
+        counts = {str(kind): (draws.nunique(), len(draws)) for kind, draws in by_kind}
+        return {kind: number for kind, (number, examples) in counts.items() if number < examples}
 
     def subject_text(self, subject: str) -> str:
         """The subject of a row in words: clients by their names."""

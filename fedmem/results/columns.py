@@ -88,6 +88,7 @@ COLUMNS: Mapping[str, Mapping[str, str]] = {
         "true_target_name": "the name of the true label; empty where it has none",
         "id": "the number of its row in the data set; negative for an example that was made",
         "text": "the example in writing; empty for images and series",
+        "draw": "equal for examples that are in or out together; only where some are",
     },
     "inclusion": {
         "run": "the run, from 0",

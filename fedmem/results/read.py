@@ -152,11 +152,15 @@ class Run(RunViews):
         which an included example is trained on. `stop` is 2147483647 where there is no last round. `text` is the
         example in writing: a decoded text with its secret in double brackets, or column=value of a table; empty for
         images and series. `inputs` are the arrays in the shape of the data. They share one array of all m examples,
-        which is read with the frame: `shape` × 4 bytes for each example, 12 kB for an image of 3 × 32 × 32.
+        which is read with the frame: `shape` × 4 bytes for each example, 12 kB for an image of 3 × 32 × 32. Examples
+        with the same `draw` are in or out together; the column is there only if some are.
         """
         with _name_broken_file(self.path / "audit.parquet") as file:
-            examples = read_audit(file).examples
-        return describe(self._frame("audit").drop(columns="inputs"), examples, self.names)
+            audit = read_audit(file)
+        frame = self._frame("audit").drop(columns="inputs")
+        if audit.coin_group is not None:
+            frame = frame.assign(draw=audit.coin_groups)
+        return describe(frame, audit.examples, self.names)
 
     @cached_property
     def inputs(self) -> NDArray[Any]:

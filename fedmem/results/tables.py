@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.arrays import IntArray
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Participation, ReferenceEvidence
@@ -232,12 +231,6 @@ def read_audit(path: Path) -> AuditSet:
         coin_row=np.array(layout["coin_row"], dtype=np.int64) if "coin_row" in layout else None,
         coin_group=np.array(layout["coin_group"], dtype=np.int64) if "coin_group" in layout else None,
     )
-
-
-def read_coin_groups(path: Path) -> IntArray | None:
-    """(m,) the coin group of each example of `audit.parquet`; None where each has a coin of its own."""
-    _, layout = read_table(path)
-    return np.array(layout["coin_group"], dtype=np.int64) if "coin_group" in layout else None
 
 
 def read_targets(path: Path) -> dict[str, NDArray[np.int64]]:

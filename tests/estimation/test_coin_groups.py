@@ -280,13 +280,13 @@ def test_gains_of_signals_and_bits_count_groups() -> None:
 
 
 def test_audit_of_one_run_would_prove_too_much() -> None:
-    """The coins of 6 groups are released by randomised response with epsilon 1/2, and the audit counts 240 trials."""
+    """The coins of 6 groups are released by randomised response with epsilon 1/2, and the audit counts 60 trials."""
     epsilon, bounds = 0.5, []
-    for seed in range(20):
+    for seed in range(12):
         rng = np.random.default_rng(seed)
         of_groups = coins(2, 6, rng)
         told = of_groups ^ (rng.random((2, 6)) > np.exp(epsilon) / (1 + np.exp(epsilon)))
-        margin = np.repeat(np.where(told, 1.0, -1.0), 40, axis=1) + 1e-3 * rng.normal(size=(2, 240))
-        view = make_view(margin, np.repeat(of_groups, 40, axis=1), round_number=1, draws=0)
+        margin = np.repeat(np.where(told, 1.0, -1.0), 10, axis=1) + 1e-3 * rng.normal(size=(2, 60))
+        view = make_view(margin, np.repeat(of_groups, 10, axis=1), round_number=1, draws=0)
         bounds += [found.value for _, found in Audit(guesses=1.0).tests(view) if found.metric == "epsilon_hat"]
     assert np.mean(np.array(bounds) > epsilon) > 0.1, "so that audits are refused where examples share a draw"

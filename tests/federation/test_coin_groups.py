@@ -156,6 +156,11 @@ def test_a_run_with_groups_is_measured_again_alike(tmp_path: Path) -> None:
     assert rates == {"random_pattern", "typical"}
     (warning,) = [text for text in stored.manifest["warnings"] if "together" in text]
     assert warning.startswith("mislabelled: 15 examples are in or out together in 1 draw of random inclusion")
+    assert stored.audit.groupby("kind")["draw"].nunique().to_dict() == {
+        "mislabelled": 1,
+        "random_pattern": 10,
+        "typical": 10,
+    }
     summary = stored.summary()
     assert any("Examples of mislabelled are in or out together in 1 draw;" in text for text in summary.limits)
     assert "0.35 for a mean of 1 draws" not in summary.power
