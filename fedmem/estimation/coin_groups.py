@@ -9,8 +9,8 @@ interval is then about these groups, and runs alone are its clusters:
 
     V = Σ over runs of (sum of contributions)².
 
-With a single group this is the variance of the difference of two means, one over the runs with the group and one over
-the runs without it. Half of the runs are on each side, and their spreads may differ. So t has the degrees of freedom of
+With a single group this is the variance of the difference of two means, over runs with the group and over runs without
+it. Half of the runs are on each side, and their spreads may differ. So t has the degrees of freedom of
 one side, R/2 − 1, with which the interval keeps its level for any two spreads (Scheffé, 1970).
 
 Without coin groups, all functions give back what they are given.

@@ -319,7 +319,7 @@ def count_clusters(view: View, e: Estimate) -> int:
     are in or out together; see `coin_groups.num_clusters`.
     """
     rows = _examples_of(e, view.audit)
-    answered = ~np.isnan(view.margin[:, :, rows]).all((1, 2))
+    answered: BoolArray = np.asarray(~np.isnan(view.margin[:, :, rows]).all((1, 2)))
     clusters = num_clusters(view.audit, rows, answered)
     return clusters if view.audit.shares_coins(rows) else min(clusters, e.n)
 

@@ -44,7 +44,7 @@ def share_coins(coins: BoolArray, group: IntArray | None) -> BoolArray:
 
 
 def groups_warnings(audit: AuditSet) -> Iterator[str]:
-    """What a reader must know about the values of each kind whose examples are in or out together."""
+    """Warnings for a reader of the values of each kind whose examples are in or out together."""
     for kind in audit.kinds:
         rows = np.flatnonzero(audit.kind == kind)
         if not audit.shares_coins(rows):

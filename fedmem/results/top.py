@@ -186,7 +186,11 @@ def _other_tests(run: Run, shown: Evidence, level: Level, is_candidate: BoolArra
         p = replace(shown, compares=compares).p(level)[subjects]
         if not np.isnan(p).all():
             tested.add(compares)
-            yield name, int((adjust(p, dependent=shown.audit.shares_coins(subjects)) <= RATE).sum()), len(subjects)
+            yield (
+                name,
+                int((adjust(p, dependent=shown.audit.shares_coins(np.array(subjects))) <= RATE).sum()),
+                len(subjects),
+            )
 
 
 def notes(ranking: Ranking) -> Iterator[str]:

@@ -11,7 +11,7 @@ from fedmem.contracts.probe import Probe
 from fedmem.errors import Problem
 
 
-def _included(injections: Sequence[Injection], runs: int) -> Iterator[Problem]:
+def _groups_are_drawn(injections: Sequence[Injection], runs: int) -> Iterator[Problem]:
     """Examples without random inclusion are in no group."""
     for position, injection in enumerate(injections):
         included = injection_declaration(injection).included
@@ -23,7 +23,7 @@ def _included(injections: Sequence[Injection], runs: int) -> Iterator[Problem]:
             )
 
 
-def _grouped(
+def _each_drawn_alone(
     estimators: Sequence[Estimator], probes: Sequence[Probe], injections: Sequence[Injection]
 ) -> Iterator[Problem]:
     """Components that take each example as drawn alone."""

@@ -29,7 +29,7 @@ from fedmem.scenario.check_cohorts import (
     _somebody_to_leave_out,
     _whole_cohort,
 )
-from fedmem.scenario.check_included import _grouped, _included
+from fedmem.scenario.check_included import _each_drawn_alone, _groups_are_drawn
 from fedmem.scenario.check_measuring import (
     _attack_series,
     _check_duplicates,
@@ -155,6 +155,8 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _forgotten,
     _included,
     _grouped,
+    _groups_are_drawn,
+    _each_drawn_alone,
     _cohort,
     _separation,
     _preference,

@@ -12,7 +12,7 @@ import pytest
 import fedmem
 from fedmem.contracts.federation import digest
 from fedmem.contracts.injection import Included, injection_declaration
-from fedmem.errors import ComponentError, ScenarioError
+from fedmem.errors import ComponentError
 from fedmem.execution.plan import plan
 from fedmem.execution.run import run
 from fedmem.federation.build import build
@@ -105,31 +105,6 @@ def test_examples_without_owner_are_in_no_client() -> None:
     part = type("Part", (), {"examples": audit.examples, "owner": np.full(10, -1, np.int32)})()
     with pytest.raises(ComponentError, match=r"included.*without an owning client; write each or together"):
         coin_groups(scenario.injections, [part])
-
-
-def test_examples_that_are_in_in_every_run_are_in_no_group() -> None:
-    wrong = {"kind": "existing_secret", "included": "together", "coins": False}
-    with pytest.raises(ScenarioError, match=r"(?s)included.*are in in every run; leave it out"):
-        tiny(injections=[wrong], estimators=[])
-
-
-@pytest.mark.parametrize(
-    ("field", "component"),
-    [
-        ("estimators", {"kind": "audit"}),
-        ("estimators", {"kind": "cross_influence"}),
-        ("estimators", {"kind": "adjusted_memorisation"}),
-        ("probes", {"kind": "leakage", "attack": {"kind": "idlg"}}),
-    ],
-    ids=lambda value: value if isinstance(value, str) else value["kind"],
-)
-def test_components_that_count_examples_are_refused(field: str, component: dict[str, Any]) -> None:
-    tiny(runs=8, **{field: [component]})
-    with pytest.raises(
-        ScenarioError, match=rf"(?s){field}\[0\].*examples of mislabelled are in or out together"
-    ) as error:
-        tiny(runs=8, injections=injections("together"), **{field: [component]})
-    assert str(error.value).count("together") == 1, "one message"
 
 
 @pytest.mark.slow

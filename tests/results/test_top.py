@@ -213,7 +213,7 @@ def test_intervals_of_an_estimator_are_widened_for_the_selection(tmp_path: Path)
     assert "most memorised" not in headline(run, rank_examples(run, Choice(n=1, measure="consistency")))
 
 
-def test_p_of_examples_of_one_draw_are_adjusted_for_any_dependence(tmp_path: Path) -> None:
+def test_p_of_one_draw_are_adjusted_for_any_dependence(tmp_path: Path) -> None:
     rates = [(8, 1)] * 2 + [(7, 2)] * 4 + [(4, 4)] * 6
     is_in = np.repeat(coins(6), 2, axis=1)
     made = bank(is_in, answers(is_in, rates), answers(is_in, rates), ["typical"] * 12)
