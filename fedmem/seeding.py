@@ -40,6 +40,11 @@ def stream(
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, *_purpose_words(purpose), *place))))
 
 
+def rule_generator(seed: int, run: int, round_number: int) -> np.random.Generator:
+    """The generator of a strategy's rule in one round of one run, such as for the noise of a private sum."""
+    return stream(seed, "strategy rule", run=run, round_number=round_number)
+
+
 class Streams:
     """The streams of one purpose at many places, one after the other: for what is drawn thousands of times a second.
 

@@ -238,7 +238,7 @@ class RuleStrategy(FedAvg):
     def _begin(self, arrays: ArrayRecord) -> None:
         """Remember the model that the replies will be compared with."""
         self._received = {name: torch.from_numpy(array.numpy())[None] for name, array in arrays.items()}
-        self._before = {name: value for name, value in self._received.items() if _is_weight(name, value)}
+        self._before = {name: value for name, value in self._received.items() if is_weight(name, value)}
         if self._state is None:
             clients = len(self.services.nodes) or self._num_clients
             self._state = self.rule.state(self._before, clients)
@@ -294,7 +294,7 @@ class RuleStrategy(FedAvg):
         )
         after = self._apply(rnd)
         others = [name for name in sent if name not in self._before]
-        after = after | {name: self._received[name] if self._noisy else _lower_median(sent[name]) for name in others}
+        after = after | {name: self._received[name] if self._noisy else lower_median(sent[name]) for name in others}
         arrays = ArrayRecord({name: Array(after[name][0].to(value.dtype).numpy()) for name, value in sent.items()})
         return arrays, self.train_metrics_aggr_fn([reply.content for reply in valid], self.weighted_by_key)
 
@@ -319,11 +319,12 @@ def wrong_models(after: Any, before: Arrays) -> Iterable[str]:
             yield f"the model's {name!r} is {value_after.dtype}, should be {value.dtype}"
 
 
-def _is_weight(name: str, values: torch.Tensor) -> bool:
+def is_weight(name: str, values: torch.Tensor) -> bool:
+    """Whether an entry of a model is given to rules: neither a whole number nor a statistic of a layer."""
     return values.dtype.is_floating_point and not name.endswith(STATISTICS)
 
 
-def _lower_median(values: torch.Tensor) -> torch.Tensor:
+def lower_median(values: torch.Tensor) -> torch.Tensor:
     """(1, K, ...) -> (1, ...); a sort leaves every type as it is and puts what is not a number last."""
     return values.sort(dim=1).values[:, (values.shape[1] - 1) // 2]
 

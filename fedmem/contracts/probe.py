@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, runtime_checkable
 
@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
-from fedmem.contracts.client import ClientAlgorithm
+from fedmem.contracts.client import ClientAlgorithm, Outcome
 from fedmem.contracts.declarations import declare, read_declaration
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Level, Measurement, Reading
 from fedmem.contracts.needs import YES_OR_NO, Needs
+from fedmem.contracts.replay import Replay
 from fedmem.contracts.strategy import StrategyMaker
 
 if TYPE_CHECKING:
@@ -51,6 +52,40 @@ class Context(Protocol):
 
     def steps(self, transition: Transition, count: int) -> Params:
         """The model to be sent after the first `count` local steps, before any defence, by the same executor."""
+        ...
+
+    def replay(
+        self,
+        transition: Transition,
+        *,
+        start: Params | None = None,
+        without: Sequence[int] = (),
+        extra: Mapping[int, int] | None = None,
+        steps: int | None = None,
+    ) -> Outcome:
+        """The outcome of a local training that is repeated with these changes; see `Replay`."""
+        ...
+
+    def replays(self, requests: Sequence[tuple[Transition, Replay]]) -> Iterator[Outcome]:
+        """The outcomes of local trainings that are repeated with changes, in this order, trained as stacks.
+
+        Guarantees:
+
+        - without a change an outcome is that of the transition, bit for bit: sent after defences, kept, memory, and the
+          report with `steps` and `loss`;
+        - draws of defences, of dropout and of noise are those of the transition, whatever the change;
+        - the real training is untouched.
+
+        A row that is left out does not change the number of rows by which a server weighs the client.
+        """
+        ...
+
+    def aggregates(self, transition: Transition, changes: Sequence[Mapping[int, Outcome]]) -> Sequence[Params]:
+        """For each change the aggregate of a global transition, had these clients sent these outcomes instead.
+
+        It is recomputed by the rule of the strategy, with the same weights and draws. An aggregate that its owner
+        completes has the layers that this owner then keeps. A strategy without a rule, or with a state, is refused.
+        """
         ...
 
     def senders(self, transition: Transition) -> Sequence[Transition]:
@@ -126,11 +161,17 @@ class ProbeDeclaration(Needs):
         rounds: Observed rounds that it is restricted to; empty for all.
         canary_clients: Whether it reads canary clients.
         tests_mechanism: Whether it tests the stated noise, see `MechanismTest`.
+        recomputes_aggregates: Whether it asks for `Context.aggregates`. A scenario whose strategy has no rule, or one
+            with a state, is then refused.
+        replays_per_client: `replays_per_client(examples)`, how often it repeats the training of a client that trains
+            on so many audit examples, at most. `fedmem check` counts these trainings. None if it repeats none.
     """
 
     rounds: tuple[int, ...] = declare((), "a tuple of rounds")
     canary_clients: bool = declare(False, YES_OR_NO)
     tests_mechanism: bool = declare(False, YES_OR_NO)
+    recomputes_aggregates: bool = declare(False, YES_OR_NO)
+    replays_per_client: Callable[[int], int] | None = declare(None, "a method replays_per_client(examples)")
 
 
 def probe_declaration(probe: object) -> ProbeDeclaration:

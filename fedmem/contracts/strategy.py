@@ -124,6 +124,30 @@ def strategy_declaration(strategy: StrategyMaker) -> StrategyDeclaration:
     return read_declaration(StrategyDeclaration, strategy)
 
 
+def why_not_recomputed(strategy: StrategyMaker) -> str | None:
+    """Why the aggregate of a round does not follow from what its clients sent, to follow a name; None where it does.
+
+    It does for a rule that starts without a state, since a rule returns its state with the same names.
+
+    >>> from fedmem.strategies.fedavg import FedAvg
+    >>> from fedmem.strategies.fedavgm import FedAvgM
+    >>> why_not_recomputed(FedAvg()) is None
+    True
+    >>> why_not_recomputed(FedAvgM())
+    'carries a state of the server from round to round'
+    """
+    import torch
+
+    declared = strategy_declaration(strategy)
+    if declared.rule is None or declared.state is None:
+        return "declares no rule, so that its aggregate is made by messages alone"
+    try:
+        state = declared.state({"weight": torch.zeros(1, 2, 2), "bias": torch.zeros(1, 2)}, 1)
+    except Exception as error:  # somebody else's code, which may know its own model alone
+        return f"cannot say whether it carries a state, since its state(...) fails: {type(error).__name__}: {error}"
+    return "carries a state of the server from round to round" if state else None
+
+
 def client_of(strategy: type) -> str | None:
     """The kind of client that a class of strategies declares."""
     kind: str | None = class_value(strategy, StrategyDeclaration, "client")

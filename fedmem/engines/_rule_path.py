@@ -20,11 +20,10 @@ from fedmem.contracts.validation import a_kind
 from fedmem.contracts.validation_of_measures import by_run
 from fedmem.engines._cohort_work import CohortWork, TrainingParts, reports
 from fedmem.engines._failures import check_tolerated
-from fedmem.engines.directed import rule_generator
 from fedmem.federation.roster import Roster
 from fedmem.guards.guarding import Guard
 from fedmem.privacy.amplification import canaries_of
-from fedmem.seeding import generator_states, moved_generator, restore_generators
+from fedmem.seeding import generator_states, moved_generator, restore_generators, rule_generator
 from fedmem.strategies._rule import Round, Rule, wrong_models
 from fedmem.training.client_work import TrainedWork, Work, pick, stack
 from fedmem.training.finite import finite_models, not_finite

@@ -28,15 +28,10 @@ from fedmem.guards.guarding import Guard
 from fedmem.observation.flower_round import FirstError, report_of
 from fedmem.observation.observed import params_of
 from fedmem.privacy.canary_directions import CanaryDirections
-from fedmem.seeding import Streams, generator_states, move_generator, restore_generators, set_generators, stream
+from fedmem.seeding import Streams, generator_states, move_generator, restore_generators, rule_generator, set_generators
 from fedmem.training.finite import not_finite
 
 Aggregated = tuple[ArrayRecord | None, MetricRecord | None]
-
-
-def rule_generator(seed: int, run: int, round_number: int) -> np.random.Generator:
-    """The generator of a strategy's rule in one round of one run, such as for the noise of a private sum."""
-    return stream(seed, "strategy rule", run=run, round_number=round_number)
 
 
 class Schedule(Protocol):

@@ -302,5 +302,5 @@ def _end_to_end(parts: Sequence[Params]) -> Params:
 def _shift_batches(batches: IntArray, start: int, steps: int) -> IntArray:
     """Batches as rows of the common store, with so many steps."""
     whole = np.full((len(batches), steps, batches.shape[2]), -1, dtype=np.int64)
-    whole[:, : batches.shape[1]] = np.where(batches >= 0, batches + start, -1)
+    whole[:, : batches.shape[1]] = np.where(batches >= 0, batches + start, batches)
     return whole

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
-from fedmem.contracts.client import ClientAlgorithm
+from fedmem.contracts.client import ClientAlgorithm, Outcome
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
+from fedmem.contracts.replay import Replay
 from fedmem.contracts.strategy import strategy_declaration
+from fedmem.observation.aggregates import Aggregates
+from fedmem.observation.replays import Replays
 from fedmem.privacy.amplification import canaries_of
 from fedmem.seeding import stream
 from fedmem.training.client_work import pick
@@ -39,7 +42,9 @@ class _Context:
         self.federation = federation
         self.client: ClientAlgorithm = scenario.client
         self.strategy = scenario.strategy
-        self.local: Sequence[Transition] = ()
+        self._local: Sequence[Transition] = ()
+        self._replays = Replays(federation, executor, work)
+        self._aggregates = Aggregates(scenario, federation)
         self._defended = bool(scenario.defences)
         self.seed = scenario.training_seed
         self._settings = Settings(
@@ -52,6 +57,16 @@ class _Context:
         self._work = work
         self._source = source
         self._stored = arrays
+
+    @property
+    def local(self) -> Sequence[Transition]:
+        """The local transitions of the round that is being watched."""
+        return self._local
+
+    @local.setter
+    def local(self, transitions: Sequence[Transition]) -> None:
+        self._replays.forget()
+        self._local = transitions
 
     def stream(
         self, purpose: str, *, run: int | None = None, round_number: int | None = None, client: int | None = None
@@ -78,6 +93,28 @@ class _Context:
         executor = OneByOne(*components, self._settings) if self._defended else self._executor
         (outcome,) = executor.train_all(work).outcomes()
         return outcome.sent
+
+    def replay(
+        self,
+        transition: Transition,
+        *,
+        start: Params | None = None,
+        without: Sequence[int] = (),
+        extra: Mapping[int, int] | None = None,
+        steps: int | None = None,
+    ) -> Outcome:
+        """One local training, repeated with changes."""
+        change = Replay(start=start, without=tuple(without), extra=extra or {}, steps=steps)
+        (outcome,) = self.replays([(transition, change)])
+        return outcome
+
+    def replays(self, requests: Sequence[tuple[Transition, Replay]]) -> Iterator[Outcome]:
+        """Local trainings, repeated with changes as stacks."""
+        return self._replays.of(requests)
+
+    def aggregates(self, transition: Transition, changes: Sequence[Mapping[int, Outcome]]) -> Sequence[Params]:
+        """Aggregates with other outcomes of clients."""
+        return self._aggregates.of(transition, self.senders(transition), changes)
 
     def senders(self, transition: Transition) -> Sequence[Transition]:
         """The local transitions of the same run and round whose model was aggregated."""

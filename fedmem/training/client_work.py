@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+LEFT_OUT = -2
+"""A place of a batch whose row is left out: it has no gradient, but counts in the mean (`Replay.without`)."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Task:
     """The work of one client in one round: a model, rows of the store, and the batches as positions into them."""
@@ -51,8 +55,8 @@ class Work:
 
     `run` and `client` are (T,). `models` (M, ...) are the models handed out, and `model` (T,) says which of them each
     client starts from. `rows` are T arrays of rows of the store. `batches` (T, S, B) are the batches as rows of the
-    store, -1 where there is none. Client i does the first `steps[i]` of them. `payload` is (T, ...). `memory` has one
-    entry for each client, or none at all.
+    store, -1 where there is none, and `LEFT_OUT` where one is left out. Client i does the first `steps[i]` of them.
+    `payload` is (T, ...). `memory` has one entry for each client, or none at all.
     """
 
     round: int
@@ -292,8 +296,12 @@ class LocalWork:
 
     def stored_work(self, run: int, round_number: int, client: int) -> Work:
         """The work that this client alone was given in a round that is being watched."""
-        work, i = self._stored_work[run, round_number, client]
+        work, i = self.stored_place(run, round_number, client)
         return work.take([i])
+
+    def stored_place(self, run: int, round_number: int, client: int) -> tuple[Work, int]:
+        """The work of the cohort of a round that is being watched, and the place of this client in it."""
+        return self._stored_work[run, round_number, client]
 
     def forget(self, round_number: int) -> None:
         """Let go of the work of a round that has been looked at."""

@@ -18,9 +18,9 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.validation import outcome_of
 from fedmem.guards.guarding import NOT_OURS, describe
 from fedmem.guards.time_limit import Clock, TimeLimitError
-from fedmem.modalities.loss import mean_loss
+from fedmem.modalities.loss import example_losses, mean_loss
 from fedmem.seeding import Streams, seeded_generators
-from fedmem.training.client_work import TrainedWork, Work, pick, stack
+from fedmem.training.client_work import LEFT_OUT, TrainedWork, Work, pick, stack
 from fedmem.training.defence_pipeline import Place
 from fedmem.training.executor import BaseExecutor, Batch, Settings
 from fedmem.training.own_entries import join_outcome, start_of
@@ -28,6 +28,9 @@ from fedmem.training.per_example import ClippedSums, add_noise, privacy_spent
 
 Loss = tuple[Tensor, Params]
 """The mean loss of a batch, and its gradients."""
+
+Forward = Callable[..., Loss]
+"""The loss of a batch with its gradients, from parameters, inputs, targets and perhaps weights of the examples."""
 
 DRAWS = "draws of forward passes"
 """The streams of draws in training: one for each run, round and client, with a seed for each step."""
@@ -109,10 +112,10 @@ class OneByOne(BaseExecutor):
         defended = self._defences.apply_defences(sent_part, before_part, draws)
         return {name: defended.get(name, value) for name, value in sent.items()}
 
-    def _forwards_of(self, place: Place, statistics: Params) -> Iterator[Callable[[Params, Batch, Tensor], Loss]]:
+    def _forwards_of(self, place: Place, statistics: Params) -> Iterator[Forward]:
         """For each step of a client the loss of a batch with its gradients, at parameters, from streams of their own.
 
-        Equal calls in one step draw the same numbers.
+        Equal calls in one step draw the same numbers. The loss is the mean, or weighted by the weights of the examples.
         """
         run = 0 if self._settings.shared_draws else place.run
         rng = (
@@ -121,10 +124,13 @@ class OneByOne(BaseExecutor):
             else None
         )
 
-        def forward(seed: int | None, params: Params, inputs: Batch, targets: Tensor) -> Loss:
+        def forward(
+            seed: int | None, params: Params, inputs: Batch, targets: Tensor, weights: Tensor | None = None
+        ) -> Loss:
             leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
             with nullcontext() if seed is None else seeded_generators(seed):
-                loss = mean_loss(self._trained_logits({**leaves, **statistics}, inputs), targets)
+                outputs = self._trained_logits({**leaves, **statistics}, inputs)
+                loss = mean_loss(outputs, targets) if weights is None else _weighted_loss(outputs, targets, weights)
                 return loss.detach(), dict(zip(leaves, torch.autograd.grad(loss, list(leaves.values())), strict=True))
 
         while True:
@@ -134,7 +140,7 @@ class OneByOne(BaseExecutor):
         self,
         state: ClientState,
         batches: IntArray,
-        forwards: Iterator[Callable[[Params, Batch, Tensor], Loss]],
+        forwards: Iterator[Forward],
         noise: Iterator[Tensor],
         losses: list[Tensor],
         shares: list[Tensor],
@@ -144,21 +150,26 @@ class OneByOne(BaseExecutor):
         for batch, forward in zip(batches, forwards, strict=False):
             clock.check()
             rows = torch.from_numpy(batch[batch >= 0]).to(self._device)
+            left_out = int(np.count_nonzero(batch == LEFT_OUT))
             inputs, targets = self._inputs[rows], self._targets[rows]
             if self._sums is not None:
                 state = self._client.step(
-                    state, partial(self._noisy_gradient, inputs, targets, next(noise), losses, shares)
+                    state, partial(self._noisy_gradient, inputs, targets, next(noise), losses, shares, left_out)
                 )
                 continue
             if len(rows) < self._mode.min_rows:
+                losses += [torch.zeros((), device=self._device)] * bool(left_out)
                 state = self._client.step(state, _zero_gradient)
+                continue
+            if left_out:
+                state = self._client.step(state, partial(self._gradient_without, batch, forward, losses))
                 continue
 
             batch_inputs = self._with_stored(inputs, rows)
 
             def gradient(
                 params: Params,
-                forward: Callable[[Params, Batch, Tensor], Loss] = forward,
+                forward: Forward = forward,
                 inputs: Batch = batch_inputs,
                 targets: Tensor = targets,
             ) -> Params:
@@ -169,6 +180,24 @@ class OneByOne(BaseExecutor):
             state = self._client.step(state, gradient)
         return state
 
+    def _gradient_without(
+        self, batch: IntArray, forward: Forward, losses: list[Tensor], params: Params
+    ) -> Params:
+        """The gradient of a batch some of whose rows are left out: their places count in the mean, with zero.
+
+        They are filled by another row of the batch, so that every row draws what it drew. Where the network has running
+        statistics, they are not filled, since a row that is left out must not be among the rows that normalise others.
+        """
+        places = batch[batch != -1]
+        is_there = places >= 0
+        filled = places[is_there] if self._mode.statistics else np.where(is_there, places, places[is_there][0])
+        weights = torch.from_numpy((is_there if len(filled) == len(places) else is_there[is_there]) / len(places))
+        rows = torch.from_numpy(filled).to(self._device)
+        batch_inputs = self._with_stored(self._inputs[rows], rows)
+        loss, gradients = forward(params, batch_inputs, self._targets[rows], weights.to(self._device))
+        losses.append(loss)
+        return gradients
+
     def _noisy_gradient(
         self,
         inputs: Tensor,
@@ -176,14 +205,20 @@ class OneByOne(BaseExecutor):
         noise: Tensor,
         losses: list[Tensor],
         shares: list[Tensor],
+        left_out: int,
         params: Params,
     ) -> Params:
-        """The gradient of a batch, made of those of its examples; takes note of its loss, if any, and its shares."""
+        """The gradient of a batch, made of those of its examples; takes note of its loss, if any, and its shares.
+
+        Places that are left out count in the mean of the losses alone, since the divisor of the gradient is fixed.
+        """
         assert self._sums is not None
         assert self._private is not None
         batch_losses, batch_shares, total = self._sums(params, inputs, targets)
         shares.append(batch_shares.cpu())
-        if len(batch_losses):
+        if left_out:
+            losses.append(batch_losses.sum() / (len(batch_losses) + left_out))
+        elif len(batch_losses):
             losses.append(batch_losses.mean())
         return add_noise(total, noise.to(self._device), self._private)
 
@@ -195,6 +230,11 @@ class OneByOne(BaseExecutor):
                 for batch in self._batches(inputs)
             ]
         return torch.cat(parts, dim=1).cpu().numpy()
+
+
+def _weighted_loss(outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    """The sum of the losses of examples times their weights."""
+    return (example_losses(outputs, targets) * weights.to(outputs.dtype)).sum()
 
 
 def _zero_gradient(params: Params) -> Params:

@@ -348,9 +348,10 @@ class PrivateGradient(torch.autograd.Function):
             for value, place in zip(tensors, in_dims[4:], strict=True)
         )
         params = dict(zip(names, values, strict=True))
+        counts, mask = mask.abs().sum(dim=1).clamp(min=1), mask.clamp(min=0)  # -1: left out, see `StackedGradient`
         losses, shares, total = clipped_sums(outputs, layers, params, inputs, targets, mask, how.clip)
         gradients = torch.vmap(partial(add_noise, how=how))(total, noise)
-        mean = torch.where(mask > 0, losses, torch.zeros_like(losses)).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        mean = torch.where(mask > 0, losses, torch.zeros_like(losses)).sum(dim=1) / counts
         loss_and_shares = torch.cat((mean[:, None].double(), shares), dim=1)
         return (loss_and_shares, *gradients.values()), (0,) * (1 + len(gradients))
 

@@ -22,7 +22,7 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.validation import count_of, tensors
 from fedmem.guards.guarding import NOT_OURS
 from fedmem.guards.time_limit import Clock, TimeLimitError
-from fedmem.training.client_work import LocalWork, Task, TrainedClient, TrainedWork, Work, stack
+from fedmem.training.client_work import LEFT_OUT, LocalWork, Task, TrainedClient, TrainedWork, Work, stack
 from fedmem.training.executor import BaseExecutor, Batch, Settings
 from fedmem.training.ghost_clipping import Layers
 from fedmem.training.model_checks import parameters_kept
@@ -134,7 +134,7 @@ class Stacked(BaseExecutor):
         """How wide the batches of each client are taken to be: as they are, or if they vary to a few sizes above."""
         if self._private is None:
             return [work.batches.shape[2]] * len(work)
-        max_widths = (work.batches >= 0).sum(axis=2).max(axis=1, initial=1)
+        max_widths = (work.batches != -1).sum(axis=2).max(axis=1, initial=1)
         return [_bucket(width) for width in max_widths.tolist()]
 
     def _stack_size(self, size: int, width: int) -> int:
@@ -175,7 +175,7 @@ class Stacked(BaseExecutor):
         cut = {part: {name: value[:count].cpu() for name, value in params.items()} for part, params in outcome.items()}
         cut["kept"] = cut["kept"] or cut["sent"]
         with np.errstate(invalid="ignore"):
-            loss = totals[:count].cpu().numpy() / (work.batches >= 0).any(axis=2).sum(axis=1)
+            loss = totals[:count].cpu().numpy() / _full_steps(work)
         return TrainedWork(work=work, loss=loss, **cut)
 
     def _all_steps(self, state: ClientState, work: Work, clock: Clock) -> tuple[ClientState, Tensor, FloatArray]:
@@ -185,7 +185,7 @@ class Stacked(BaseExecutor):
         """
         # step by step, each step's rows in one block
         rows = torch.from_numpy(np.ascontiguousarray(work.batches.transpose(1, 0, 2))).to(self._device)
-        masks = (rows >= 0).float()
+        masks = (rows >= 0).float() - (rows == LEFT_OUT).float()
         # masked places hold a row of the client's own, so that no other client's can make its loss infinite
         first_rows = torch.from_numpy(
             np.array([client_rows[0] if len(client_rows) else 0 for client_rows in work.rows])
@@ -325,6 +325,13 @@ def _of_width(work: Work, width: int) -> Work:
     if current_width < width:
         batches = np.pad(batches, ((0, 0), (0, 0), (0, width - current_width)), constant_values=-1)
     return replace(work, batches=batches)
+
+
+def _full_steps(work: Work) -> IntArray:
+    """(T,) how many of the steps that a client does have a row, trained on or left out."""
+    done = np.arange(work.batches.shape[1]) < work.steps[:, None]
+    full: IntArray = ((work.batches != -1).any(axis=2) & done).sum(axis=1)
+    return full
 
 
 def _bucket(count: int) -> int:

@@ -33,14 +33,16 @@ class StackedGradient(torch.autograd.Function):
     ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
         """The losses (T,), means over the examples that the mask counts, and the gradients (T, ...).
 
-        The tensors are inputs, targets, mask, a value for each name, and what is stored of the inputs.
+        The tensors are inputs, targets, mask, a value for each name, and what is stored of the inputs. The mask is 1
+        for an example, 0 for none, and -1 for one that is left out: it counts, with a loss and a gradient of zero.
         """
         inputs, targets, mask, *others = (
             value.expand(info.batch_size, *value.shape) if place is None else value.movedim(place, 0)
             for value, place in zip(tensors, in_dims[2:], strict=True)
         )
         values, stored = others[: len(names)], others[len(names) :]
-        counts = mask.sum(dim=1).clamp(min=1)
+        counts = mask.abs().sum(dim=1).clamp(min=1)
+        mask = mask.clamp(min=0)
         with torch.enable_grad():
             leaves = [value.detach().requires_grad_() for value in values]
             raw_logits = torch.vmap(outputs)(dict(zip(names, leaves, strict=True)), inputs, *stored)
