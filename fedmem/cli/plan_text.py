@@ -213,6 +213,12 @@ def _work(run_plan: Plan, budget: float | None) -> Iterator[tuple[str, str]]:
             f"{about}{work.values:,} values{others}, by about {work.passes:,} forward passes of one example; "
             f"training takes {3 * run_plan.examples:,}, so that signals add {100 * share:.0f} %",
         )
+    if run_plan.replays:
+        yield (
+            "replays",
+            f"at most {count(run_plan.replays, 'local training')} repeated by probes, which add "
+            f"{100 * run_plan.replays / max(1, run_plan.trainings):.0f} % to those of the runs",
+        )
     yield "memory", _memory(run_plan)
     if budget is not None:
         yield "budget", _budget(run_plan, budget)

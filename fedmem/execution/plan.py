@@ -15,6 +15,7 @@ from fedmem.contracts.sampler import sampler_declaration
 from fedmem.contracts.signal import SignalDeclaration, signal_declaration, stored_names
 from fedmem.execution import disk_plan, memory_budget, memory_plan, model_space
 from fedmem.execution.memory_plan import MemoryLimits
+from fedmem.execution.replay_plan import count_replays
 from fedmem.federation.roster import Cohorts
 
 if TYPE_CHECKING:
@@ -87,7 +88,8 @@ class Plan:
     `trainings`, `steps` and `examples` are over all rounds and all runs, including a pilot. An example counts each time
     it is in a batch. `steps_each` are the fewest and the most steps of one training. `models` are the models that are
     looked at, and `sets` the examples that each of them is asked about, both by level. `evidence` and `references` are
-    the rows of these files. `signals` is the work of signals. `saved` are the models that are stored.
+    the rows of these files. `signals` is the work of signals, and `replays` the local trainings that probes repeat, at most.
+    `saved` are the models that are stored.
 
     `memory` are bytes by purpose in each phase, roughly. `room` is how training is cut, and `unlimited` how it would be
     without a budget. `disk` are bytes by file, see `disk_plan`. `exact` is False where cohorts are known only while
@@ -111,6 +113,7 @@ class Plan:
     evidence: int
     references: int
     signals: SignalWork
+    replays: int
     saved: int
     memory: Mapping[str, Mapping[str, int]]
     room: MemoryLimits
@@ -199,6 +202,7 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
         evidence=evidence,
         references=references,
         signals=signals,
+        replays=count_replays(some, federation, cohorts, times),
         saved=saved,
         memory=memory_plan.phases(needs, room),
         room=room,

@@ -17,9 +17,9 @@ from fedmem.contracts.estimator import Estimator
 from fedmem.contracts.families import kind_of, nested_components
 from fedmem.contracts.model import Model, TableModel, TextModel
 from fedmem.contracts.needs import needs_of
-from fedmem.contracts.probe import Probe
+from fedmem.contracts.probe import Probe, probe_declaration
 from fedmem.contracts.sampler import Sampler, sampler_declaration
-from fedmem.contracts.strategy import StrategyMaker, strategy_declaration
+from fedmem.contracts.strategy import StrategyMaker, strategy_declaration, why_not_recomputed
 from fedmem.errors import Problem
 from fedmem.privacy import guaranteed_bounds
 from fedmem.scenario.check_measuring import (
@@ -43,6 +43,20 @@ def _schedule(client: ClientAlgorithm, probes: Sequence[Probe]) -> Iterator[Prob
                 f"{kind_of(client)} does not say them. Its class has no method schedule(round_number, num_steps), "
                 "which returns a fedmem.contracts.client.Schedule. Add the method, or use client: {kind: sgd}, or "
                 "leave the probe out",
+            )
+
+
+def _aggregates(strategy: StrategyMaker, probes: Sequence[Probe], observe: Observe) -> Iterator[Problem]:
+    for position, probe in enumerate(probes):
+        if "global" not in observe.levels or not probe_declaration(probe).recomputes_aggregates:
+            continue
+        reason = why_not_recomputed(strategy)
+        if reason is not None:
+            yield Problem(
+                path=f"probes[{position}].levels",
+                message=f"{kind_of(probe)} recomputes the aggregate from what clients send, but strategy "
+                f"{kind_of(strategy)} {reason}. Write levels: [local], or use a strategy without a state, such as "
+                "fedavg",
             )
 
 

@@ -56,6 +56,7 @@ from fedmem.scenario.check_normalisation import (
 from fedmem.scenario.check_phases import _check_unfolding, _forgotten, _phase_cohorts, _phase_noise, _phase_state
 from fedmem.scenario.check_sets import _population, _sets
 from fedmem.scenario.check_training import (
+    _aggregates,
     _canary_clients,
     _check_central,
     _check_payload_is_understood,
@@ -164,6 +165,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _picked_by_coins,
     _held_back,
     _schedule,
+    _aggregates,
     _enough_clients,
     _whole_cohort,
     _check_payload_is_understood,
