@@ -88,8 +88,8 @@ class Plan:
     `trainings`, `steps` and `examples` are over all rounds and all runs, including a pilot. An example counts each time
     it is in a batch. `steps_each` are the fewest and the most steps of one training. `models` are the models that are
     looked at, and `sets` the examples that each of them is asked about, both by level. `evidence` and `references` are
-    the rows of these files. `signals` is the work of signals, and `replays` the local trainings that probes repeat, at most.
-    `saved` are the models that are stored.
+    the rows of these files. `signals` is the work of signals, and `replays` the local trainings that probes repeat, at
+    most. `saved` are the models that are stored.
 
     `memory` are bytes by purpose in each phase, roughly. `room` is how training is cut, and `unlimited` how it would be
     without a budget. `disk` are bytes by file, see `disk_plan`. `exact` is False where cohorts are known only while

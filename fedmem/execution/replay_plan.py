@@ -39,7 +39,9 @@ def _of_probe(probe: Probe, scenario: Scenario, federation: Federation, cohorts:
         and (not declared.rounds or number in declared.rounds)
     ]
     drawn = [number for number in due if number <= cohorts.rounds] or [1] * bool(due)
-    remembered = REMEMBERED // max(1, sum(value.numel() * value.element_size() for value in federation.initial.values()))
+    remembered = REMEMBERED // max(
+        1, sum(value.numel() * value.element_size() for value in federation.initial.values())
+    )
     counts = []
     for number in drawn:
         examples, clients = np.unique(_examples(federation, cohorts, number), return_counts=True)

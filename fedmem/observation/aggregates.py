@@ -77,9 +77,7 @@ class Aggregates:
             clients=torch.tensor([[sender.client for sender in senders]] * count),
             report=reports([[_report(sender, change) for sender in senders] for change in changes]),
             generators=lambda: tuple(rule_generator(self._seed, run, transition.round) for run in runs),
-            canary_updates=None
-            if self._canaries is None
-            else partial(self._canaries.updates, runs, transition.round),
+            canary_updates=None if self._canaries is None else partial(self._canaries.updates, runs, transition.round),
         )
         with Guard("strategy", self._strategy, "rule", round=transition.round, run=transition.run):
             after, _ = cast("Rule", self._strategy).rule({}, server_round)
@@ -92,10 +90,7 @@ class Aggregates:
             for name in others
         }
         return [
-            {
-                name: own[name] if name in own else after[name][i].to(value.dtype)
-                for name, value in before.items()
-            }
+            {name: own[name] if name in own else after[name][i].to(value.dtype) for name, value in before.items()}
             for i, own in enumerate(self._own(transition, change) for change in changes)
         ]
 
@@ -112,12 +107,13 @@ class Aggregates:
             if transition.client < 0 and name in self._personal:
                 continue
             real, given = value.double(), again[name].double()
-            if not torch.allclose(given, real, rtol=0.0, atol=TOLERANCE * float(real.abs().amax() if real.numel() else 0)):
+            largest = float(real.abs().nan_to_num(0.0, 0.0, 0.0).max()) if real.numel() else 0.0
+            if not torch.allclose(given, real, rtol=0.0, atol=TOLERANCE * largest, equal_nan=True):
                 raise ComponentError(
                     "strategy",
-                    f"run {transition.run}, round {transition.round}: the rule of {kind_of(self._strategy)} gives another "
-                    f"{name!r} for the same replies, so that the aggregate cannot be recomputed; observe level local "
-                    "alone",
+                    f"run {transition.run}, round {transition.round}: the rule of {kind_of(self._strategy)} gives "
+                    f"another {name!r} for the same replies, so that the aggregate cannot be recomputed; observe level "
+                    "local alone",
                 )
 
 

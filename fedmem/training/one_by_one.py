@@ -158,7 +158,7 @@ class OneByOne(BaseExecutor):
                 )
                 continue
             if len(rows) < self._mode.min_rows:
-                losses += [torch.zeros((), device=self._device)] * bool(left_out)
+                losses.extend([torch.zeros((), device=self._device)] * bool(left_out))
                 state = self._client.step(state, _zero_gradient)
                 continue
             if left_out:
@@ -180,9 +180,7 @@ class OneByOne(BaseExecutor):
             state = self._client.step(state, gradient)
         return state
 
-    def _gradient_without(
-        self, batch: IntArray, forward: Forward, losses: list[Tensor], params: Params
-    ) -> Params:
+    def _gradient_without(self, batch: IntArray, forward: Forward, losses: list[Tensor], params: Params) -> Params:
         """The gradient of a batch some of whose rows are left out: their places count in the mean, with zero.
 
         They are filled by another row of the batch, so that every row draws what it drew. Where the network has running

@@ -102,5 +102,7 @@ def _check_start(start: Params, like: Params, place: str) -> None:
     wrong = [name for name in like if name in start and start[name].shape != like[name].shape]
     for name in [*odd, *wrong]:
         given = f"{tuple(start[name].shape)}" if name in start else "missing"
-        expected = f"of shape {tuple(like[name].shape)}" if name in like else "left out, since the model has no such entry"
+        expected = (
+            f"of shape {tuple(like[name].shape)}" if name in like else "left out, since the model has no such entry"
+        )
         raise ComponentError("replay.start", f"{place}: {name!r} is {given}, should be {expected}")

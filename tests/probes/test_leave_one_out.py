@@ -130,9 +130,7 @@ def _renormalised(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _server(monkeypatch: pytest.MonkeyPatch) -> None:
     real = aggregates.Round
-    monkeypatch.setattr(
-        aggregates, "Round", lambda weights, **others: real(weights=torch.ones_like(weights), **others)
-    )
+    monkeypatch.setattr(aggregates, "Round", lambda weights, **others: real(weights=torch.ones_like(weights), **others))
 
 
 @pytest.mark.parametrize("broken", [_sign, _mask, _renormalised, _server])
