@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,10 +17,12 @@ from fedmem.clients.sgd import Sgd
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.attack import GradientTarget
 from fedmem.contracts.audit_set import AuditSet, References
+from fedmem.contracts.client import Outcome
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import NO_CLIENT, Measurement, Reading
+from fedmem.contracts.replay import Replay
 from fedmem.modalities.images import Images
 from fedmem.modalities.loss import mean_loss
 from fedmem.modalities.undescribed import modality_of_shape
@@ -165,6 +167,15 @@ class Lab:
         return self.descend(
             transition.before, self.batches(transition.run, transition.round, transition.client)[:count]
         )
+
+    def replay(self, transition: Transition, **changes: Any) -> Outcome:
+        raise NotImplementedError("replays are tested with banks")
+
+    def replays(self, requests: Sequence[tuple[Transition, Replay]]) -> Iterator[Outcome]:
+        raise NotImplementedError("replays are tested with banks")
+
+    def aggregates(self, transition: Transition, changes: Sequence[Mapping[int, Outcome]]) -> Sequence[Params]:
+        raise NotImplementedError("replays are tested with banks")
 
     def senders(self, transition: Transition) -> list[Transition]:
         return self.local(transition.round, (transition.run,), transition.clients)

@@ -50,6 +50,8 @@ class Aggregates:
         reason = why_not_recomputed(self._strategy)
         if reason is not None:
             raise ComponentError("strategy", f"{kind_of(self._strategy)} {reason}; observe level local alone")
+        if not senders:
+            return [dict(transition.sent) for _ in changes]
         size = len(senders) * sum(value.numel() * value.element_size() for value in transition.sent.values())
         portion = max(1, AT_ONCE // max(1, size))
         (again,) = self._aggregate(transition, senders, [{}])

@@ -98,11 +98,14 @@ def _check(change: Replay, work: Work, i: int, rows: int) -> None:
 
 
 def _check_start(start: Params, like: Params, place: str) -> None:
-    odd = sorted(set(start) ^ set(like))
-    wrong = [name for name in like if name in start and start[name].shape != like[name].shape]
-    for name in [*odd, *wrong]:
-        given = f"{tuple(start[name].shape)}" if name in start else "missing"
-        expected = (
-            f"of shape {tuple(like[name].shape)}" if name in like else "left out, since the model has no such entry"
-        )
-        raise ComponentError("replay.start", f"{place}: {name!r} is {given}, should be {expected}")
+    """Errors: `ComponentError` for the first entry that is missing, unknown, or of another shape or type."""
+    forms = [{name: (tuple(v.shape), v.dtype) for name, v in model.items()} for model in (start, like)]
+    for name in dict.fromkeys([*like, *start]):
+        given, expected = (form.get(name) for form in forms)
+        if given != expected:
+            given_text, expected_text = (
+                "missing" if form is None else f"{form[1]} of shape {form[0]}" for form in (given, expected)
+            )
+            raise ComponentError(
+                "replay.start", f"{place}: {name!r} is {given_text}, should be {expected_text}, as in transition.before"
+            )
