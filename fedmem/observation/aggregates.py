@@ -66,7 +66,7 @@ class Aggregates:
     ) -> list[Params]:
         """The rule on one run for each change, stacked: no run of a stack changes a bit of another."""
         count, shape = len(changes), (len(changes), len(senders))
-        before, sent = senders[0].before, [[_sent(sender, change) for sender in senders] for change in changes]
+        before, sent = senders[0].before, [[_message_of(sender, change) for sender in senders] for change in changes]
         stacked = {name: torch.stack([torch.stack([part[name] for part in row]) for row in sent]) for name in before}
         weights = {name: torch.stack([value] * count) for name, value in before.items() if is_weight(name, value)}
         runs = [transition.run] * count
@@ -114,12 +114,13 @@ class Aggregates:
                 raise ComponentError(
                     "strategy",
                     f"run {transition.run}, round {transition.round}: the rule of {kind_of(self._strategy)} gives "
-                    f"another {name!r} for the same replies, so that the aggregate cannot be recomputed; observe level "
+                    f"another {name!r} for the same replies. So the aggregate cannot be recomputed; observe level "
                     "local alone",
                 )
 
 
-def _sent(sender: Transition, change: Change) -> Params:
+def _message_of(sender: Transition, change: Change) -> Params:
+    """The model that a client sends; that of a change replaces its own."""
     return change[sender.client].sent if sender.client in change else sender.sent
 
 

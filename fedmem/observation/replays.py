@@ -27,8 +27,8 @@ Request = tuple[Transition, Replay]
 class Replays:
     """Repeats local trainings of the round that is being watched; see `Context.replays`.
 
-    The outcomes of a probe's requests are remembered until the next round, as far as `REMEMBERED` goes, since a probe
-    that looks at both levels asks twice.
+    Outcomes are remembered until the next round, as far as `REMEMBERED` goes. A probe that looks at both levels asks
+    twice.
     """
 
     def __init__(self, federation: Federation, executor: Executor, work: LocalWork) -> None:
@@ -80,7 +80,7 @@ class Replays:
 
 
 def _key(transition: Transition, change: Replay) -> tuple[object, ...]:
-    """What an outcome is remembered by; never found for a change with other weights."""
+    """The key of a remembered outcome; never found for a change with other weights."""
     start = None if change.start is None else object()
     extra = tuple(sorted(change.extra.items()))
     return transition.run, transition.round, transition.client, change.without, extra, change.steps, start

@@ -22,7 +22,7 @@ from fedmem.probes._answers import answers
 from fedmem.probes._clusters import mean_over_runs
 
 _IS_NOT = (
-    "It is the effect of one participation in one round, not memorisation over training: earlier participations "
+    "It is the effect of one participation in one round, and not memorisation over training. Earlier participations "
     "are in both models, and later rounds may undo or repeat it."
 )
 
@@ -91,9 +91,9 @@ class LeaveOneOut:
     Positive: the participation lowered the loss on its own example. `participation_probability` and
     `participation_accuracy` are real minus without, so that positive has the same meaning.
 
-    An example that is left out keeps its places in the batches, with a gradient of zero: the other rows move the model
-    as much as before. To first order in the learning rate η, one step on a batch of n changes the loss by η |∇l|² / n,
-    the self-influence of TracIn. Nothing is estimated, so there is no noise of runs, and two runs are not needed.
+    An example that is left out keeps its places in the batches, with a gradient of zero. So the other rows move the
+    model as much as before. To first order in the learning rate η, a step on a batch of n changes the loss by η |∇l|² /
+    n. That is the self-influence of TracIn. Nothing is estimated, so that one run is enough for an example.
 
     An example has no reading where its client did not train on it. Then it is out, or outside its window, or in no
     batch, or dropped as a duplicate, or its client is not in the round. All copies of an example that the client trains

@@ -184,7 +184,7 @@ class OneByOne(BaseExecutor):
         """The gradient of a batch some of whose rows are left out: their places count in the mean, with zero.
 
         They are filled by another row of the batch, so that every row draws what it drew. Where the network has running
-        statistics, they are not filled, since a row that is left out must not be among the rows that normalise others.
+        statistics, they stay empty, since a row that is left out must not normalise others.
         """
         places = batch[batch != -1]
         is_there = places >= 0

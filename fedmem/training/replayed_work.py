@@ -26,8 +26,8 @@ def replayed_work(work: Work, places: Sequence[int], changes: Sequence[Replay], 
         rows: Rows of the store.
 
     Raises:
-        ComponentError: if a change asks for a row that is not in the store, for a row that is left out and replaced,
-            for more steps than the client did, or for a model of another form.
+        ComponentError: if a change names a row that is not in the store, or one that is left out and replaced. Also
+            if it asks for more steps than the client did, or for a model of another form.
     """
     chosen = work.take(list(places))
     model, starts = chosen.model.copy(), []
@@ -36,8 +36,8 @@ def replayed_work(work: Work, places: Sequence[int], changes: Sequence[Replay], 
     number = len(next(iter(work.models.values())))
     for i, change in enumerate(changes):
         _check(change, chosen, i, rows)
-        batches[i] = _changed(batches[i], change, LEFT_OUT)
-        client_rows[i] = _changed(client_rows[i], change, LEFT_OUT)
+        batches[i] = _with_change(batches[i], change, LEFT_OUT)
+        client_rows[i] = _with_change(client_rows[i], change, LEFT_OUT)
         client_rows[i] = client_rows[i][client_rows[i] >= 0]
         if change.steps is not None:
             steps[i] = change.steps
@@ -59,10 +59,10 @@ def replayed_work(work: Work, places: Sequence[int], changes: Sequence[Replay], 
     )
 
 
-def _changed(rows: IntArray, change: Replay, left_out: int) -> IntArray:
+def _with_change(rows: IntArray, change: Replay, left_out: int) -> IntArray:
     """Rows of the store with other rows in their places, and `left_out` in the places of those that are left out.
 
-    >>> _changed(np.array([[4, 7, -1]]), Replay(without=(7,), extra={4: 9}), LEFT_OUT).tolist()
+    >>> _with_change(np.array([[4, 7, -1]]), Replay(without=(7,), extra={4: 9}), LEFT_OUT).tolist()
     [[9, -2, -1]]
     """
     if change.is_unchanged:

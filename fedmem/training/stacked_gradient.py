@@ -34,7 +34,7 @@ class StackedGradient(torch.autograd.Function):
         """The losses (T,), means over the examples that the mask counts, and the gradients (T, ...).
 
         The tensors are inputs, targets, mask, a value for each name, and what is stored of the inputs. The mask is 1
-        for an example, 0 for none, and -1 for one that is left out: it counts, with a loss and a gradient of zero.
+        for an example and 0 for none. It is -1 for one that is left out, which counts with a loss and gradient of zero.
         """
         inputs, targets, mask, *others = (
             value.expand(info.batch_size, *value.shape) if place is None else value.movedim(place, 0)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -121,7 +120,7 @@ def _sign(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _mask(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(replayed_work, "_changed", lambda rows, change, left_out: rows)
+    monkeypatch.setattr(replayed_work, "_with_change", lambda rows, change, left_out: rows)
 
 
 def _renormalised(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -273,7 +272,7 @@ def test_few_examples_of_a_client_are_drawn_alike_at_both_levels() -> None:
     assert len({tuple(sorted(subjects)) for subjects in by_round.values()}) > 1, "each round draws anew"
 
 
-def test_owners_read_the_aggregate_with_the_layers_that_they_keep() -> None:
+def test_owners_read_the_aggregate_with_their_own_layers() -> None:
     def look(transition: Transition, context: Any) -> None:
         if transition.round == 0:
             return
@@ -367,17 +366,3 @@ def test_strategies_with_a_state_are_refused_at_level_global() -> None:
                 context.aggregates(transition, [{}])
 
     looked_at(tiny(**changes, rounds=1), look, "global")
-
-
-def test_an_aggregate_of_other_messages_is_noticed() -> None:
-    """A strategy whose rule does not give what it gave is no ground to recompute anything."""
-
-    def look(transition: Transition, context: Any) -> None:
-        if transition.round:
-            moved = {name: value + 0.01 for name, value in transition.sent.items()}
-            with pytest.raises(ComponentError, match="gives another"):
-                context.aggregates(replace(transition, sent=moved, kept=moved), [{}])
-            same = context.aggregates(transition, [{}, {}])
-            assert all(torch.equal(model[name], v) for model in same for name, v in transition.sent.items())
-
-    looked_at(whole_step(), look, "global")
