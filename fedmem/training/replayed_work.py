@@ -30,7 +30,8 @@ def replayed_work(work: Work, places: Sequence[int], changes: Sequence[Replay], 
             if it asks for more steps than the client did, or for a model of another form.
     """
     chosen = work.take(list(places))
-    model, starts = chosen.model.copy(), []
+    starts: list[Params] = []
+    model = chosen.model.copy()
     batches, steps = chosen.batches.copy(), chosen.steps.copy()
     client_rows = list(chosen.rows)
     number = len(next(iter(work.models.values())))

@@ -46,6 +46,9 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "one pooled client": {"central": "shuffled", "sampler": {"kind": "everyone"}},
 }
 
+SLOW = ("private one by one", "private")
+"""Opacus and tracing take a second or two."""
+
 
 def bit_equal(outcome: Outcome, transition: Transition) -> bool:
     """Whether an outcome is that of the transition to the last bit."""
@@ -60,7 +63,13 @@ def unchanged(transition: Transition, context: Any) -> None:
     assert bit_equal(context.replay(transition), transition)
 
 
-@pytest.mark.parametrize("changes", SCENARIOS.values(), ids=SCENARIOS.keys())
+@pytest.mark.parametrize(
+    "changes",
+    [
+        pytest.param(changes, id=name, marks=[pytest.mark.slow] if name in SLOW else [])
+        for name, changes in SCENARIOS.items()
+    ],
+)
 def test_a_replay_without_changes_is_the_transition(changes: dict[str, Any]) -> None:
     looked: list[Transition] = []
 
@@ -98,7 +107,14 @@ def test_client_state_is_that_of_the_round() -> None:
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, TOYS, {"client": DP}, {"speed": {"executor": "one_by_one"}}, {"strategy": {"kind": "scaffold"}}]
+    "changes",
+    [
+        {},
+        TOYS,
+        pytest.param({"client": DP}, marks=pytest.mark.slow),
+        {"speed": {"executor": "one_by_one"}},
+        {"strategy": {"kind": "scaffold"}},
+    ],
 )
 def test_training_is_the_same_with_and_without_replays(changes: dict[str, Any]) -> None:
     def look(transition: Transition, context: Any) -> None:
