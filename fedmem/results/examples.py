@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import BoolArray, IntArray
+from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.data import Examples
 from fedmem.contracts.federation import Federation
 from fedmem.modalities.modality import Modality, of_kind
@@ -124,6 +125,13 @@ def with_names(frame: pd.DataFrame, names: Sequence[str], column: str = "client"
     named = pd.Series(pd.Categorical.from_codes(codes, categories=pd.Index(categories)), index=frame.index)
     frame.insert(list(frame.columns).index(column) + 1, f"{column}_name", named)
     return frame
+
+
+def describe_audit(frame: pd.DataFrame, audit: AuditSet, names: ExampleNames) -> pd.DataFrame:
+    """The table of audit examples for people, with the `draw` of each where some are in or out together."""
+    if audit.coin_group is not None:
+        frame = frame.assign(draw=audit.coin_groups)
+    return describe(frame, audit.examples, names)
 
 
 def describe(frame: pd.DataFrame, examples: Examples, names: ExampleNames) -> pd.DataFrame:

@@ -46,7 +46,7 @@ from fedmem.contracts.measurement import Level, Measurement
 from fedmem.errors import FolderError, RunError
 from fedmem.results.evidence_table import read_evidence, with_losses
 from fedmem.results.examples import FILE as EXAMPLES
-from fedmem.results.examples import ExampleNames, describe, read_names, with_class_names, with_names
+from fedmem.results.examples import ExampleNames, describe_audit, read_names, with_class_names, with_names
 from fedmem.results.folder import is_finished, reason_missing
 from fedmem.results.population_table import read_population
 from fedmem.results.run_views import RunViews
@@ -157,10 +157,7 @@ class Run(RunViews):
         """
         with _name_broken_file(self.path / "audit.parquet") as file:
             audit = read_audit(file)
-        frame = self._frame("audit").drop(columns="inputs")
-        if audit.coin_group is not None:
-            frame = frame.assign(draw=audit.coin_groups)
-        return describe(frame, audit.examples, self.names)
+        return describe_audit(self._frame("audit").drop(columns="inputs"), audit, self.names)
 
     @cached_property
     def inputs(self) -> NDArray[Any]:
@@ -291,12 +288,11 @@ class Run(RunViews):
             raise RunError(f"{self.path} holds no parameters; run it again with save.params=true")
         from safetensors.torch import load_file
 
-        from fedmem.weights.model_files import digest_of_file
+        from fedmem.weights.model_files import check_stored_file
 
+        if "params" in self.manifest:
+            check_stored_file(self.path / "params.safetensors", self.manifest["params"])
         with _name_broken_file(self.path / "params.safetensors") as file:
-            stored = self.manifest.get("params")
-            if stored is not None and digest_of_file(file) != stored["sha256"]:
-                raise ValueError("its sha256 is not that of the manifest")
             params: Params = load_file(file)
         return params
 

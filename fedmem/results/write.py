@@ -155,14 +155,14 @@ def _join_models(folder: Path, models: Mapping[str, Sequence[Path]], federation:
     return {"models": sorted(entries, key=lambda entry: (entry["round"], entry["level"])), **shared}
 
 
-def write_params(folder: Path, params: Params) -> dict[str, str]:
-    """Writes `params.safetensors`; its sha256, by which a damaged file is noticed."""
+def write_params(folder: Path, params: Params) -> dict[str, int | str]:
+    """Writes `params.safetensors`; its size and sha256, by which a damaged file is noticed."""
     from safetensors.torch import save
 
     copies = {name: value.detach().cpu().contiguous() for name, value in params.items()}
     content = save(copies)
     (folder / "params.safetensors").write_bytes(content)
-    return {"sha256": hashlib.sha256(content).hexdigest()}
+    return {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
 
 
 def replace_measurements(

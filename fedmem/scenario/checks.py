@@ -154,8 +154,6 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _phase_state,
     _phase_cohorts,
     _forgotten,
-    _included,
-    _grouped,
     _groups_are_drawn,
     _each_drawn_alone,
     _cohort,
