@@ -318,6 +318,9 @@ class EstimatorDeclaration(Needs):
             `agreement` compares proxies. None where it has none.
         needs_even_rounds: Whether it counts events from each observed round to the next. It then needs two observed
             rounds or more after the initial model, evenly spaced.
+        needs_every_round: Whether it counts rounds between participations of clients. It then needs every round observed,
+            at the levels local and global, and a participation schedule that all runs share.
+        gives_margins_alone: Whether an attack in one of its fields is given margins and coins, and nothing else.
         needs_twins: Whether it compares twins, runs with the same coins; it then needs `twins` of 2 or more.
         reads_quantities: Whether it reads the quantities of single examples that other estimators and signals give,
             `View.quantities`.
@@ -334,6 +337,8 @@ class EstimatorDeclaration(Needs):
     example_values: Callable[[View], Sequence[ExampleValues]] | None = declare(None, "a method example_values(view)")
     example_targets: Callable[[View], Sequence[ExampleTarget]] | None = declare(None, "a method example_targets(view)")
     needs_even_rounds: bool = declare(False, YES_OR_NO)
+    needs_every_round: bool = declare(False, YES_OR_NO)
+    gives_margins_alone: bool = declare(False, YES_OR_NO)
     needs_twins: bool = declare(False, YES_OR_NO)
     reads_quantities: bool = declare(False, YES_OR_NO)
     readings_of_places: Callable[[Sequence[View]], Sequence[tuple[int, Reading]]] | None = declare(

@@ -74,6 +74,8 @@ class Measure:
         trained_on: The sign of the gain that training on an example is expected to give: it lowers the value, or
             makes it higher. Empty where neither is known. Lists of examples by a gain that it lowers start at the
             lowest.
+        against: The label of whole numbers against which a figure draws its values, such as the rounds since an event.
+            Empty: its values are no curve.
         compares: The evidence of a single example by which its in and out runs are compared. An exact test of one
             example reads it. Empty if there is none. For the statistic `probability` it is the margin.
 
@@ -106,6 +108,7 @@ class Measure:
     interval_of: str = ""
     gain: str = ""
     trained_on: Literal["", "lower", "higher"] = ""
+    against: str = ""
 
     @property
     def is_rate(self) -> bool:

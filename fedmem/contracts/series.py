@@ -188,3 +188,16 @@ def explain_uneven(kind: str, rounds: Sequence[int]) -> str:
         f"{kind} counts events from each observed round to the next, and {wrong}; write observe: {{every: 1}}, or a "
         f"larger number that divides rounds, leave observe.rounds out, or leave {kind} out"
     )
+
+
+def explain_unobserved(kind: str) -> str:
+    """Why an estimator that counts rounds between participations refuses these runs, and what to change.
+
+    >>> explain_unobserved("mine").partition(";")[0]
+    'mine counts the rounds since a client last took part, so every round must be observed, at its model and globally'
+    """
+    return (
+        f"{kind} counts the rounds since a client last took part, so every round must be observed, at its model and "
+        "globally; write observe: {every: 1} with the levels local and global, write roster: shared where it is "
+        f"per_run, or leave {kind} out"
+    )

@@ -280,7 +280,7 @@ class Summary:
                 headline = measure.headline and (attack is None or attack.precedence == first)
                 rank = (attack.precedence, attack.title) if attack else (-1, "")
                 variant = self._variant(measure, labels, attack, headline)
-                key = (measure.order, *rank, labels.words(), place)
+                key = (measure.order, *rank, _order_of(labels), place)
                 keyed_variants.append((key, variant))
                 keyed_variants += [(key, rate_variant) for rate_variant in self._default_rates(variant)]
         return tuple(variant for _, variant in sorted(keyed_variants, key=lambda pair: pair[0]))
@@ -330,6 +330,11 @@ class Summary:
                     null=nulls[0] if len(nulls) == 1 else math.nan,
                     labels=labels,
                 )
+
+
+def _order_of(labels: Labels) -> tuple[tuple[str, float], ...]:
+    """A key that sorts labels by their words, and numbers of one label by their size."""
+    return tuple((value, 0.0) if isinstance(value, str) else (name, float(value)) for name, value in labels.items)
 
 
 def _attack_of(labels: Labels) -> AttackName | None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from fedmem.reporting import drawing
 from fedmem.reporting.cells import Value
+from fedmem.reporting.curve_figures import SummaryFigure, curve_figures
 from fedmem.reporting.measures import Variant
 from fedmem.reporting.row_cells import kind_with_count
 from fedmem.reporting.summary import Summary
@@ -16,19 +16,14 @@ _LEVELS = {"local": 0.14, "global": -0.14}
 """Level -> how far above the middle of its row a value is drawn."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SummaryFigure:
-    """A figure of measures with one unit and one null: its file name without the ending, and its content."""
-
-    name: str
-    drawing: drawing.Drawing
-    caption: str
-
-
 def summary_figures(summary: Summary) -> Iterator[SummaryFigure]:
-    """One figure for all measures with the same unit and null that have no value at any observed round."""
+    """One figure for all measures with the same unit and null that have no value at any observed round.
+
+    Measures that declare a label of whole numbers to be drawn against have a figure of curves each.
+    """
     groups: dict[tuple[str, float | None], list[Variant]] = {}
-    for measure in summary.measures:
+    yield from curve_figures(summary)
+    for measure in (measure for measure in summary.measures if not measure.measure.against):
         if not any(_has_rounds(summary, measure, kind) for kind in summary.kinds):
             null = None if math.isnan(measure.null) else measure.null
             groups.setdefault((measure.measure.unit or measure.title, null), []).append(measure)

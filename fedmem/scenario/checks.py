@@ -54,6 +54,7 @@ from fedmem.scenario.check_normalisation import (
     _normalised_privately,
 )
 from fedmem.scenario.check_phases import _check_unfolding, _forgotten, _phase_cohorts, _phase_noise, _phase_state
+from fedmem.scenario.check_series import _every_round, _margins_alone
 from fedmem.scenario.check_sets import _population, _sets
 from fedmem.scenario.check_training import (
     _aggregates,
@@ -192,6 +193,8 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _same_facts,
     _estimator_levels,
     _even_rounds,
+    _every_round,
+    _margins_alone,
     _names,
     _check_owners,
     _windows,

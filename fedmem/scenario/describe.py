@@ -197,7 +197,7 @@ def example(family: str, kind: str) -> dict[str, Any]:
 
 
 def place_of(family: str, kind: str) -> dict[str, Any]:
-    """The example as a key of a scenario; of a family that only stands in others, inside the first that takes it.
+    """The example as a key of a scenario; of a family that only stands in others, inside the first that needs it.
 
     >>> place_of("sampler", "uniform")
     {'sampler': {'kind': 'uniform', 'size': 10}}
@@ -209,16 +209,26 @@ def place_of(family: str, kind: str) -> dict[str, Any]:
         if host == family:
             return {field: [mapping] if field.endswith("s") else mapping}
     cls = catalogue.load(family, kind)
-    for field, host in FAMILY_OF_FIELD.items():
-        for other in catalogue.kinds(host):
-            host_class = catalogue.load(host, other)
-            for name, annotation in (
-                () if catalogue.is_flower_strategy(host, host_class) else catalogue.hints(host_class).items()
-            ):
-                if any(catalogue.satisfies(cls, protocol) for protocol in catalogue.contracts(annotation)):
+    for only_required in (True, False):
+        for field, host in FAMILY_OF_FIELD.items():
+            for other in catalogue.kinds(host):
+                for name in _fields_for(cls, host, other, only_required=only_required):
                     outer = catalogue.dump(catalogue.build(host, {"kind": other, name: mapping}))
                     return {field: [outer] if field.endswith("s") else outer}
     raise AssertionError(f"no component of a scenario takes a {family} such as {kind}")
+
+
+def _fields_for(cls: type, host: str, kind: str, *, only_required: bool) -> Iterator[str]:
+    """The fields of a kind that take a component of this class: all, or those that need one."""
+    host_class = catalogue.load(host, kind)
+    if catalogue.is_flower_strategy(host, host_class):
+        return
+    optional = {item.name for item in fields(host_class) if (item.default, item.default_factory) != (MISSING, MISSING)}
+    for name, annotation in catalogue.hints(host_class).items():
+        if only_required and name in optional:
+            continue
+        if any(catalogue.satisfies(cls, protocol) for protocol in catalogue.contracts(annotation)):
+            yield name
 
 
 def wrap_docstring(text: str, width: int) -> str:

@@ -63,7 +63,7 @@ def test_step_begins_in_its_round() -> None:
 
 
 def test_ramp_begins_at_half_of_its_end() -> None:
-    value, low, high = of_kind(bank_of([0.1 * step for step in range(1, 7)], noise=0.01))
+    value, low, high = of_kind(bank_of([0.1 * step for step in range(1, 6)], noise=0.01))
     assert value == 3
     assert low <= 3 <= high <= 4
 
@@ -76,11 +76,9 @@ def test_one_observed_round_begins_in_or_before_it() -> None:
     assert of_kind(bank_of([0.5], rounds=[7])) == (7, 1, 7)
 
 
-@pytest.mark.parametrize("count", [20])
-def test_no_memory_never_begins(count: int) -> None:
-    values = [of_kind(bank_of([0.0] * 5, seed=seed))[0] for seed in range(count)]
-    assert sum(value == math.inf for value in values) >= 0.9 * count
-    assert all(value != 5 or math.isfinite(value) for value in values)
+def test_no_memory_never_begins() -> None:
+    values = [of_kind(bank_of([0.0] * 5, seed=seed))[0] for seed in range(20)]
+    assert sum(value == math.inf for value in values) >= 18
 
 
 @pytest.mark.slow
@@ -93,7 +91,7 @@ def test_lower_probability_over_in_runs_never_begins() -> None:
     assert of_kind(bank_of([-0.1] * 4))[0] == math.inf
 
 
-def test_interval_contains_the_onset_in_nineteen_of_twenty(count: int = 40, least: int = 36) -> None:
+def check_coverage(count: int, least: int) -> None:
     """Half of the final value is reached between the fourth and the fifth round."""
     curve = [0.0, 0.03, 0.06, 0.09, 0.12, 0.15, 0.2]
     spans = [of_kind(bank_of(curve, seed=seed, noise=0.1)) for seed in range(count)]
@@ -102,9 +100,13 @@ def test_interval_contains_the_onset_in_nineteen_of_twenty(count: int = 40, leas
     assert len({low for low, _ in seen} | {high for _, high in seen}) > 2, "the noise is large enough to matter"
 
 
+def test_interval_contains_the_onset_in_nineteen_of_twenty() -> None:
+    check_coverage(30, 27)
+
+
 @pytest.mark.slow
 def test_interval_contains_the_onset_in_many_more_banks() -> None:
-    test_interval_contains_the_onset_in_nineteen_of_twenty(400, 376)
+    check_coverage(300, 282)
 
 
 @pytest.mark.slow
