@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fedmem.contracts.measurement import Labels
 from fedmem.reporting import drawing
 from fedmem.reporting.cells import Value
 from fedmem.reporting.measures import Variant, label_meanings
 from fedmem.reporting.summary import Summary
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _LEVELS = ("local", "global")
 
@@ -82,7 +86,7 @@ def _figure(variants: Sequence[Variant], labels: Labels, panels: Mapping[str, Ma
     )
 
 
-def _draw_curves(axes: drawing.Axes, curves: Mapping[str, Curve]) -> None:
+def _draw_curves(axes: Axes, curves: Mapping[str, Curve]) -> None:
     """The curves of a panel, with n at each whole number and the break between the levels at the first."""
     from matplotlib.ticker import MaxNLocator
 
