@@ -144,9 +144,7 @@ class Decay:
             digits=0,
         ),
     )
-    row_labels: ClassVar[tuple[Label, ...]] = (
-        Label("since", "whole", "the number of rounds since the example was last trained on"),
-    )
+    row_labels: ClassVar[tuple[Label, ...]] = (Label("since", "whole", "rounds since the example was last trained on"),)
     min_runs: ClassVar[int] = 2
     needs_every_round: ClassVar[bool] = True
     gives_margins_alone: ClassVar[bool] = True

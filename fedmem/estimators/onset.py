@@ -322,7 +322,7 @@ def _onset(
         wider=_UNKNOWN,
         n=len(curve.rows),
     )
-    if not state == 1:
+    if state != 1:
         return onset
     position = first_at_half(np.array([value(point) for point in values]))
     span, wider = (

@@ -18,7 +18,7 @@ from fedmem.reporting.cells import AT_FLOOR, Section, Value
 from fedmem.reporting.extraction_section import extraction_section
 from fedmem.reporting.influence_sections import client_influence_section, cross_influence_section
 from fedmem.reporting.learning_rows import learning_blocks, learning_notes
-from fedmem.reporting.measures import Variant, measure_of, terms_of
+from fedmem.reporting.measures import Variant, label_title, measure_of, terms_of
 from fedmem.reporting.proxy_section import proxy_section
 from fedmem.reporting.reconstruction_section import reconstruction_section
 from fedmem.reporting.row_cells import count_cell, value_cell
@@ -47,8 +47,8 @@ def sections(summary: Summary, *, everything: bool = False) -> Iterator[Section]
 
 def omitted_measures(summary: Summary) -> str:
     """The names of measures that only the report shows; empty without any."""
-    names = [measure.title.partition(" AUC")[0] for measure in summary.measures if not measure.headline]
-    titles = [name for name in names if " TPR" not in name]
+    names = [_short_title(measure) for measure in summary.measures if not measure.headline]
+    titles = list(dict.fromkeys(name for name in names if " TPR" not in name))
     if any(
         labels.get("place") == "others"
         for measure in summary.measures
@@ -59,6 +59,13 @@ def omitted_measures(summary: Summary) -> str:
     if others := _measured_elsewhere(summary):
         sentences.append(f"In measurements.parquet alone: {'; '.join(others)}.")
     return " ".join(sentences)
+
+
+def _short_title(variant: Variant) -> str:
+    """The title of a variant; one for all values of a measure that are drawn against a label."""
+    against = variant.measure.against
+    end = f" {label_title(against, variant.labels.integer(against))}" if against else ""
+    return variant.title.partition(" AUC")[0].removesuffix(end)
 
 
 def _measured_elsewhere(summary: Summary) -> list[str]:

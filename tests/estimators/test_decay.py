@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import fedmem
 from fedmem.attacks.lira import Lira
 from fedmem.attacks.modified_entropy import ModifiedEntropy
 from fedmem.contracts.arrays import FloatArray
@@ -22,6 +24,7 @@ from fedmem.estimators import decay
 from fedmem.estimators.decay import Decay
 from tests.banks import coins
 from tests.estimators.series_helpers import bank_of_margins, summaries
+from tests.tiny import tiny
 
 CLIENTS, PER_CLIENT, ROUNDS, RUNS = 6, 4, 24, 16
 LEFT, ROWS = 0.8, 10
@@ -304,3 +307,58 @@ def test_other_attacks_are_not_margins_alone() -> None:
     assert problem.path == "estimators[0].attack"
     assert "use an attack such as {kind: lira}" in problem.message
     assert not list(_margins_alone([Decay(attack=Lira())]))
+
+
+def scores_after_stop(fresh: float) -> dict[int, Any]:
+    """Scores of everyone's examples after round 3, the last one with them; with this much fresh noise in each round.
+
+    Margins are weights, and runs differ in their initial weights.
+    """
+    rng = np.random.default_rng(8)
+    m = 24
+    is_in = coins(RUNS, m, rng)
+    weights = rng.normal(size=(RUNS, m))
+    whole = []
+    for round_number in range(1, 11):
+        target = is_in * (round_number <= 3) * np.linspace(4, 6, m)
+        weights = LEFT * weights + (1 - LEFT) * target + fresh * rng.normal(size=weights.shape)
+        whole.append(weights)
+    local = {number: {0: margin} for number, margin in enumerate(whole, start=1)}
+    bank = bank_of_margins(np.stack(whole), is_in, local=local)
+    bank = replace(bank, audit=replace(bank.audit, stop=np.full(m, 3, dtype=np.int32)))
+    return {
+        row.reading.labels.integer("since"): row.reading
+        for row in estimate(bank, [Decay(attack=Lira())], 20)
+        if (row.reading.metric, row.level, row.reading.subject) == ("decay_score", "global", "typical")
+    }
+
+
+def test_without_fresh_noise_an_attack_forgets_nothing() -> None:
+    """All differences between runs shrink alike, so that the attack sees the same; noise of new batches hides them."""
+    still, noisy = scores_after_stop(0.0), scores_after_stop(0.3)
+    assert sorted(still) == list(range(8))
+    for since in range(2, 8):
+        assert still[since].value == pytest.approx(still[1].value)
+    assert noisy[7].value < noisy[1].value / 2
+
+
+@pytest.mark.slow
+@pytest.mark.statistical
+def test_aggregate_of_real_clients_forgets(tmp_path: Path) -> None:
+    scenario = tiny(
+        runs=8,
+        rounds=10,
+        clients=4,
+        dataset={"kind": "digits"},
+        model={"kind": "mlp", "hidden": [16]},
+        injections=[{"kind": "random_pattern", "per_client": 4, "stop": 3}],
+        sampler={"kind": "everyone"},
+        client={"kind": "sgd", "lr": 0.3, "epochs": 3, "batch_size": 20},
+        observe={"every": 1},
+        estimators=[{"kind": "decay"}],
+    )
+    frame = fedmem.read(fedmem.run(scenario, out=tmp_path)).measurements
+    change = frame[(frame.metric == "decay_change") & (frame.subject == "random_pattern") & (frame.since >= 5)]
+    assert len(change) == 3
+    assert (change.high < 0).all()
+    assert (change.n == 16).all()
