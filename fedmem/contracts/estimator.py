@@ -318,7 +318,7 @@ class EstimatorDeclaration(Needs):
             `agreement` compares proxies. None where it has none.
         needs_even_rounds: Whether it counts events from each observed round to the next. It then needs two observed
             rounds or more after the initial model, evenly spaced.
-        needs_every_round: Whether it counts rounds between participations of clients. It then needs every round observed,
+        needs_every_round: Whether it counts rounds between participations. It then needs every round observed,
             at the levels local and global, and a participation schedule that all runs share.
         gives_margins_alone: Whether an attack in one of its fields is given margins and coins, and nothing else.
         needs_twins: Whether it compares twins, runs with the same coins; it then needs `twins` of 2 or more.

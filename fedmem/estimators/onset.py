@@ -236,7 +236,7 @@ def _curves(view: View) -> Iterator[_Curve]:
 
 
 def _participations(series: Series, view: View, of_kind: IntArray) -> tuple[IntArray, IntArray]:
-    """(n,) the examples that at least half of the kind keep up with, and (S, n) the positions of their first S rounds."""
+    """(n,) examples with as many participations as half of the kind, and (S, n) the positions of these rounds."""
     assert series.participated is not None
     rounds = series.rounds[:, None]
     is_used = (
