@@ -20,7 +20,7 @@ from fedmem.contracts.series import Series
 
 
 @dataclass(frozen=True, kw_only=True)
-class Elapsed:
+class SinceUse:
     """Values (R, m) that are means over the starts of each example, NaN where there is none.
 
     Attributes:
@@ -66,7 +66,7 @@ def starts_of(used: BoolArray, since: int) -> BoolArray:
     return starts
 
 
-def elapsed(values: FloatArray, used: BoolArray, since: int, *, moves: bool = True) -> Elapsed:
+def pair_with_start(values: FloatArray, used: BoolArray, since: int, *, moves: bool = True) -> SinceUse:
     """The values (S, R, m) of models by the rounds since the last use.
 
     A start counts in a run where both of its values are known.
@@ -86,4 +86,4 @@ def elapsed(values: FloatArray, used: BoolArray, since: int, *, moves: bool = Tr
         np.where(count > 0, np.where(is_counted, part, 0.0).sum(0) / np.maximum(count, 1), np.nan)
         for part in (now, at_start)
     ]
-    return Elapsed(since=since, now=means[0], at_start=means[1])
+    return SinceUse(since=since, now=means[0], at_start=means[1])

@@ -22,7 +22,7 @@ from fedmem.errors import ComponentError
 from fedmem.estimation.crossings import crossing_span
 from fedmem.estimation.randomisation import num_redeals, of_means
 from fedmem.estimation.rank_series import exposures_of
-from fedmem.estimation.since_use import elapsed, uses
+from fedmem.estimation.since_use import pair_with_start, uses
 from fedmem.estimation.statistics import means_by_coin
 from fedmem.estimation.twins import over_coin_rows, sets_without_twins
 from fedmem.estimation.two_way import (
@@ -58,8 +58,8 @@ def _change_measure(name: str, title: str, of: str, **facts: Any) -> Measure:
     return Measure(
         name=f"{name}_change",
         title=f"{title}, change",
-        means=f"{of}, in runs minus out runs: the value so many rounds after the example was last trained on, minus "
-        "that of the same examples in the round in which it was.",
+        means=f"{of}, in runs minus out runs: the value so many rounds after the last use of an example, minus that in "
+        "the round of the use.",
         is_not="It is not relative to what there was: see `decay_share`.",
         null=0.0,
         direction="neither",
@@ -82,11 +82,11 @@ class Decay:
 
     An example is used in a round if its owning client takes part and the example is in its window (`start`, `stop`).
     `since` = d counts the rounds since its last use. A value at d is over all uses that no other use follows for d
-    rounds: first the mean over these uses of an example, then the mean over in runs minus that over out runs, then the
-    mean over examples. n counts the examples with such a use. Nothing is extrapolated.
+    rounds. The mean over these uses of an example comes first, then that over in runs minus that over out runs, and then
+    that over examples. n counts the examples with such a use. Nothing is extrapolated.
 
-    - `decay`: memorisation by probability of the label. At the aggregate of d rounds later, and at the owner with the
-      model of the use itself, which the owner keeps while it is away. Both are about the same uses;
+    - `decay`: memorisation by probability of the label, at the aggregate of d rounds later. At the owner it is that of the
+      model of the use itself, which the owner still has while it is away. Both are about the same uses;
     - `decay_exposure`: of exposure in bits, for canaries; `decay_score`: of the score of `attack`, if there is one. The
       attack is given the margins of all examples of a kind at each round. A score depends on the coins of other runs,
       so it has neither p nor retention;
@@ -94,9 +94,9 @@ class Decay:
       with itself. `decay` alone does not: owners that come often are the population at small d only;
     - `decay_share`: Σ value at d / Σ value at d = 0 of the same uses, at the aggregate, with Fieller's interval.
       Undefined where the value at d = 0 is not significant;
-    - `half_life`: the first d at which the value is at most half of that at d = 0 of the same uses, while n is at least
-      8, with an interval from tests at each d (`estimation/crossings.py`). Undefined where no end of the interval is
-      known, as where the curve does not reach a half.
+    - `half_life`: the first d at which the value is at most half of that at d = 0 of the same uses. Only d with eight
+      examples or more count. The interval is from tests at each d (`estimation/crossings.py`). Undefined where the
+      interval has no end, for example where the curve does not reach a half.
 
     So two losses stand in one table. *Dilution* is the step from the owner to the aggregate at d = 0. *Decay* is what
     follows at the aggregate, d ≥ 1. Retention with the label `since` is both: the share of the owner's effect that
@@ -126,8 +126,8 @@ class Decay:
         Measure(
             name="decay_share",
             title="share left of memorisation",
-            means="Memorisation by probability so many rounds after the last use, divided by that of the same examples "
-            "in the round of the use; sums over examples are divided.",
+            means="Memorisation by probability so many rounds after the last use, divided by that in the round of the "
+            "use. Sums over the same examples are divided.",
             is_not="It does not count what averaging took at once: that is retention at d = 0.",
             digits=2,
             against="since",
@@ -135,8 +135,8 @@ class Decay:
         Measure(
             name="half_life",
             title="half-life of memorisation",
-            means="The first number of rounds since the last use at which memorisation by probability is at most half "
-            "of that in the round of the use.",
+            means="The first number of rounds since the last use after which at most half of the memorisation by "
+            "probability is left.",
             is_not="It is not a rate: what is left after it need not halve again in the same time.",
             unit="rounds",
             range=(1.0, math.inf),
@@ -230,7 +230,7 @@ def _of_kind(view: View, name: str, kind: str, values: FloatArray, labels: Label
     since = labels.integer("since")
     assert view.series is not None
     is_global = view.level == "global"
-    found = elapsed(values, uses(view.series, view.audit), since, moves=is_global)
+    found = pair_with_start(values, uses(view.series, view.audit), since, moves=is_global)
     changes = [(f"{name}_change", found.now - found.at_start)] if is_global and since else []
     for metric, of_runs in ((name, found.now), *changes):
         rows = _rows(view, kind, of_runs)
@@ -298,7 +298,7 @@ class _Half:
 def _half_of_kind(view: View, kind: str, values: FloatArray, since: int) -> _Half | None:
     """The values of a kind at d and at the use; None without an example."""
     assert view.series is not None
-    found = elapsed(values, uses(view.series, view.audit), since)
+    found = pair_with_start(values, uses(view.series, view.audit), since)
     rows = _rows(view, kind, found.now)
     if not len(rows):
         return None

@@ -56,8 +56,7 @@ class Onset:
     Single examples: `onset_share` is the share with memorisation at the last point, by an exact p of at most 0.05 each.
     One in twenty has it by chance. Only these examples have an `onset` of their own, with Welch's interval inverted in
     the same way. With 16 runs it often spans most rounds: compare kinds, not examples. There is no estimate for
-    censored examples (Kaplan-Meier): onset refers to a final value, which an example that is seen for less time has at
-    another time.
+    censored examples (Kaplan-Meier), since an example that is seen for less time has another final value.
 
     Fields: none.
 
@@ -73,7 +72,7 @@ class Onset:
             name="onset",
             title="onset of memorisation",
             means="The first round or participation at which memorisation by probability is at least half of its final "
-            "value. ∞ is never: there is no memorisation at the end.",
+            "value. It is infinite (never) where there is no memorisation at the end.",
             is_not="A late onset is not a small memorisation. Early and late are relative to the final value.",
             range=_RANGE,
             direction="neither",
@@ -82,8 +81,8 @@ class Onset:
         Measure(
             name="learning_onset",
             title="onset of learning",
-            means="The first round or participation at which the probability of the label over runs with the example, "
-            "minus that of the initial model, is at least half of its final value. ∞ is never.",
+            means="The onset of the probability of the label over runs with the example, minus that of the initial "
+            "model. It is infinite (never) where the final value is not above 0.",
             is_not="It is not memorisation: examples are also learnt from others like them.",
             range=_RANGE,
             direction="neither",

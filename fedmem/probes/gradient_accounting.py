@@ -35,7 +35,7 @@ _COSINE = Measure(
     title="gradient cosine",
     means="The cosine of the summed gradient of the examples of a kind and that of the reference rows. Near −1 they "
     "cancel.",
-    is_not="It is not memorisation: opposing gradients show a conflict, whoever wins.",
+    is_not="It is not memorisation: opposing gradients show a conflict and not its result.",
     range=(-1.0, 1.0),
     direction="neither",
     section="none",
@@ -46,19 +46,19 @@ _COSINE = Measure(
 class GradientAccounting:
     """The share of examples of a kind in the gradient of each layer, round by round (Maini et al., 2023).
 
-    With g_K = Σ ∇ℓ over the examples of kind K, and g_0 that over the reference rows, for each layer and for the whole
-    network (no label `layer`):
+    Let g_K = Σ ∇ℓ over the examples of kind K, and g_0 the same over the reference rows. For each layer, and for the
+    whole network (no label `layer`):
 
     - `gradient_ratio`: |g_K| / |g_0|. Sums count examples: a kind of few examples whose ratio is near 1 pulls as hard
       as all reference rows together;
     - `gradient_cosine`: of g_K and g_0. About −1 means that they oppose each other.
 
-    Gradients are those of the losses at the model before the transition, in float64: the model that a client received,
-    and the aggregate of the round before. They have no weight decay, and batches play no role. An example counts once,
+    Gradients are those of the losses at the model before the transition, in float64. That is the model that a client
+    received, or the aggregate of the round before. They have no weight decay, and batches play no role. An example counts once,
     whatever its copies. At a client the examples are its own, and at the aggregate those of the cohort of the round.
 
     Examples are those that are in, in their window. With the label `coin` = `out` they are those that are out, as a
-    control: training on an example lowers its own gradient, which the difference of in and out shows. The value is
+    control. Training on an example lowers its own gradient, and the difference of in and out shows that. The value is
     undefined where a kind has no example, or where a sum is 0.
 
     `summarise` gives means by kind, geometric ones of ratios, and the difference in − out of cosines. Intervals (95 %)
@@ -66,8 +66,8 @@ class GradientAccounting:
 
     Fields
 
-    - `reference`: the kind of audit example whose sum is g_0, in against in and out against out; if left out, all base
-      rows of the client or the cohort.
+    - `reference`: the kind of audit example whose sum is g_0, in for in and out for out. If it is left out, g_0 is over
+      all base rows of the client or the cohort.
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
     - `runs`: how many runs are looked at, from run 0 on.
     - `levels`: `local`, `global` or both.

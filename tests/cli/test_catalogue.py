@@ -156,6 +156,8 @@ def test_printed_example_of_show_can_be_pasted_into_a_scenario(family: str, kind
         pasted["signals"] = [{"kind": name} for name in names]
     if kind == "noise_ceiling":
         pasted["twins"] = 2
+    if kind == "decay":
+        pasted["observe"] = {"every": 1}
     # only what another part of this one scenario forbids
     sizes = {"sampler.size", "sampler.candidates", "sampler.expected", "strategy.expected_cohort_size"}
     assert wrong_places(json.dumps(pasted)) <= {"client.kind", "strategy"} | sizes

@@ -19,7 +19,7 @@ from fedmem.contracts.evidence import Bank, Evidence, ReferenceEvidence
 from fedmem.errors import ComponentError
 from fedmem.estimation import since_use
 from fedmem.estimation.estimates import estimate
-from fedmem.estimation.since_use import elapsed, starts_of, uses
+from fedmem.estimation.since_use import pair_with_start, starts_of, uses
 from fedmem.estimators import decay
 from fedmem.estimators.decay import Decay
 from tests.banks import coins
@@ -131,9 +131,10 @@ def test_retention_is_dilution_times_decay() -> None:
         ("starts_of", lambda used, since: used[: len(used) - since]),  # with a later use inside
         ("starts_of", lambda used, since: np.roll(starts_of(used, since), 1, axis=0)),  # from the wrong round
         (
-            "elapsed",
+            "pair_with_start",
             lambda values, used, since, moves=True: replace(
-                elapsed(values, used, since, moves=moves), now=elapsed(values, used, since - 1 if since else 0).now
+                pair_with_start(values, used, since, moves=moves),
+                now=pair_with_start(values, used, since - 1 if since else 0).now,
             ),
         ),
     ],
@@ -141,20 +142,9 @@ def test_retention_is_dilution_times_decay() -> None:
 def test_wrong_round_or_use_inside_is_found(
     name: str, broken: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decay if name == "elapsed" else since_use, name, broken)
+    monkeypatch.setattr(decay if name == "pair_with_start" else since_use, name, broken)
     with pytest.raises(AssertionError):
         check_exponential()
-
-
-def test_starts_are_those_of_a_loop() -> None:
-    rng = np.random.default_rng(2)
-    used = rng.random((12, 5)) < 0.3
-    for since in range(12):
-        expected = np.zeros((12 - since, 5), dtype=bool)
-        for start in range(12 - since):
-            for j in range(5):
-                expected[start, j] = used[start, j] and not used[start + 1 : start + since + 1, j].any()
-        np.testing.assert_array_equal(starts_of(used, since), expected)
 
 
 def test_at_risk_counts_are_examples_with_a_start() -> None:
@@ -267,7 +257,7 @@ def test_exposure_of_each_round_is_read() -> None:
     bits = np.log2(100 / (1 + (p[..., None] < (np.arange(99) + 0.5) / 99).sum(-1)))
     view = summaries(bank)[""]
     assert view.series is not None
-    found = elapsed(bits, uses(view.series, bank.audit), 2)
+    found = pair_with_start(bits, uses(view.series, bank.audit), 2)
     is_in = bank.audit.is_in
     with np.errstate(invalid="ignore"):
         gains = [np.where(side, found.now, 0).sum(0) / side.sum(0) for side in (is_in, ~is_in)]

@@ -189,7 +189,7 @@ def test_learning_begins_without_memorisation() -> None:
     assert not found(summaries(bank_of_margins(learnt, is_in), 50)[""], "learning_onset"), "no initial model"
 
 
-def test_single_examples_have_an_onset_where_their_coins_show_memory() -> None:
+def test_single_examples_with_memory_have_an_onset() -> None:
     bank = bank_of([0, 0, 0, 0.5, 0.5])
     view = summaries(bank, 50)[""]
     assert found(view, "onset_share")["typical"].value == 1

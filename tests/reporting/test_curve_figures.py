@@ -59,7 +59,7 @@ def test_curves_are_where_their_numbers_are(tmp_path: Path) -> None:
     assert figure.name == "decay"
 
 
-def test_values_without_interval_are_points_and_undefined_ones_missing(tmp_path: Path) -> None:
+def test_undefined_values_are_missing(tmp_path: Path) -> None:
     nothing = {"low": math.nan, "high": math.nan}
     summary = summary_of(tmp_path / "run", *curve("decay_share", {1: 0.5, 2: math.nan, 3: 0.2}, **nothing))
     (figure,) = drawn(summary)

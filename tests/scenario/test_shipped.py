@@ -255,7 +255,8 @@ def smaller(path: Path, data: list[str]) -> Scenario:
         "bootstrap=20",
         "references=50",
     ]
-    if any(estimator_declaration(estimator).needs_even_rounds for estimator in full.estimators):
+    declared = [estimator_declaration(estimator) for estimator in full.estimators]
+    if any(one.needs_even_rounds or one.needs_every_round for one in declared):
         changed += ["observe.every=1"]
     changed += [f"signals[{position}].every=null" for position in range(len(full.signals))]
     if families.kind_of(full.model) == "small_vit":
