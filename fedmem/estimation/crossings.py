@@ -7,9 +7,9 @@ points are then tested in their order:
 - the interval begins at the first point whose distance is not significantly negative;
 - it ends at the last point that follows a distance that is not significantly positive.
 
-Let the true distance be negative before the point c and not from c on. The interval begins too late only where the
-distance at c is significantly negative, and it ends too early only where that before c is significantly positive. Each
-has at most half of the error of a two-sided interval. No adjustment for the number of points is needed.
+Let the true distance be negative before the point c and not from c on. The interval begins too late only if the
+distance at c is significantly negative. It ends too early only if the distance before c is significantly positive.
+Each has at most half of the error of a two-sided interval. No adjustment for the number of points is needed.
 
 Reference: Brookmeyer and Crowley (1982), A confidence interval for the median survival time, Biometrics 38(1), whose
 interval inverts tests at single times in the same way.

@@ -59,7 +59,7 @@ def _change_measure(name: str, title: str, of: str, **facts: Any) -> Measure:
         name=f"{name}_change",
         title=f"{title}, change",
         means=f"{of}, in runs minus out runs: the value so many rounds after the last use of an example, minus that in "
-        "the round of the use.",
+        "its round.",
         is_not="It is not relative to what there was: see `decay_share`.",
         null=0.0,
         direction="neither",
@@ -82,14 +82,14 @@ class Decay:
 
     An example is used in a round if its owning client takes part and the example is in its window (`start`, `stop`).
     `since` = d counts the rounds since its last use. A value at d is over all uses that no other use follows for d
-    rounds. The mean over these uses of an example comes first, then that over in runs minus that over out runs, and then
-    that over examples. n counts the examples with such a use. Nothing is extrapolated.
+    rounds. The means over these uses of an example, over in runs and over out runs come first. Their difference
+    is then averaged over the examples with such a use, n of them. Nothing is extrapolated.
 
-    - `decay`: memorisation by probability of the label, at the aggregate of d rounds later. At the owner it is that of the
-      model of the use itself, which the owner still has while it is away. Both are about the same uses;
+    - `decay`: memorisation by probability of the label, at the aggregate of d rounds later. At the owner it is
+      read from its own model of the round of the use, which it has while it is away. Both are about the same uses;
     - `decay_exposure`: of exposure in bits, for canaries; `decay_score`: of the score of `attack`, if there is one. The
       attack is given the margins of all examples of a kind at each round. A score depends on the coins of other runs,
-      so it has neither p nor retention;
+      so it has neither p nor retention, and without memorisation its mean may lie a little below 0;
     - `<name>_change`: the value at d minus that at d = 0 *of the same uses*, at the aggregate. It compares each example
       with itself. `decay` alone does not: owners that come often are the population at small d only;
     - `decay_share`: Σ value at d / Σ value at d = 0 of the same uses, at the aggregate, with Fieller's interval.
@@ -106,10 +106,9 @@ class Decay:
     from two-way clusters, runs and examples. All values are in the summary. Every round must be observed at both
     levels, since a participation between observed rounds would go unseen.
 
-    Fields
-
-    - `longest`: the largest number of rounds since the last use.
-    - `attack`: a membership attack that reads margins and coins alone, such as `lira`; none by default.
+    Fields:
+        longest: The largest number of rounds since the last use.
+        attack: A membership attack that reads margins and coins alone, such as `lira`; none by default.
 
     >>> Decay().needs_every_round
     True
@@ -126,8 +125,8 @@ class Decay:
         Measure(
             name="decay_share",
             title="share left of memorisation",
-            means="Memorisation by probability so many rounds after the last use, divided by that in the round of the "
-            "use. Sums over the same examples are divided.",
+            means="Memorisation by probability so many rounds after the last use, divided by that in its round. "
+            "Sums over the same examples are divided.",
             is_not="It does not count what averaging took at once: that is retention at d = 0.",
             digits=2,
             against="since",
@@ -246,7 +245,7 @@ def _of_kind(view: View, name: str, kind: str, values: FloatArray, labels: Label
             labels=labels,
             value=float((inside - outside).mean()),
             influence=place_among(of_difference(columns, coins), rows, len(view.audit)),
-            null=0.0 if has_p else math.nan,
+            null=0.0,
             bounds=declared.range,
             p=of_means(of_runs, rows, view.redeals) if has_p else math.nan,
             redeals=num_redeals(view.redeals, rows) if has_p else 0,

@@ -54,8 +54,8 @@ class GradientAccounting:
     - `gradient_cosine`: of g_K and g_0. About −1 means that they oppose each other.
 
     Gradients are those of the losses at the model before the transition, in float64. That is the model that a client
-    received, or the aggregate of the round before. They have no weight decay, and batches play no role. An example counts once,
-    whatever its copies. At a client the examples are its own, and at the aggregate those of the cohort of the round.
+    received, or the aggregate of the round before. They have no weight decay, and batches play no role. An example
+    counts once, whatever its copies. At a client the examples are its own, and at the aggregate those of the cohort.
 
     Examples are those that are in, in their window. With the label `coin` = `out` they are those that are out, as a
     control. Training on an example lowers its own gradient, and the difference of in and out shows that. The value is

@@ -33,8 +33,8 @@ def _margins_alone(estimators: Sequence[Estimator]) -> Iterator[Problem]:
             if isinstance(attack, MembershipAttack) and _reads_more(attack):
                 yield Problem(
                     path=path,
-                    message=f"{kind_of(attack)} reads more than margins and inclusion, which is all that "
-                    f"{kind_of(estimator)} gives an attack; use an attack such as {{kind: lira}}, or leave it out",
+                    message=f"{kind_of(attack)} reads more than margins and inclusion, which is all "
+                    f"that {kind_of(estimator)} gives it; use an attack such as {{kind: lira}}, or leave it out",
                 )
 
 

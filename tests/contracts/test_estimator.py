@@ -25,6 +25,7 @@ from fedmem.contracts.series import EVIDENCE
 from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.two_way import interval
 from fedmem.estimation.views import views
+from fedmem.scenario.check_series import _reads_more
 from tests.banks import make_bank, with_signals
 
 
@@ -47,7 +48,9 @@ def instances() -> Iterator[object]:
         cls = public_class(fedmem.estimators, kind)
         if "attack" in {f.name for f in fields(cls)}:
             for attack in membership:
-                yield pytest.param(cls(attack=attack), id=f"{kind}-{type(attack).__name__}")
+                estimator = cls(attack=attack)
+                if not (estimator_declaration(estimator).gives_margins_alone and _reads_more(attack)):
+                    yield pytest.param(estimator, id=f"{kind}-{type(attack).__name__}")
         else:
             yield pytest.param(cls(), id=kind)
 
