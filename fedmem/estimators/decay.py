@@ -89,7 +89,7 @@ class Decay:
       read from its own model of the round of the use, which it has while it is away. Both are about the same uses;
     - `decay_exposure`: of exposure in bits, for canaries; `decay_score`: of the score of `attack`, if there is one. The
       attack is given the margins of all examples of a kind at each round. A score depends on the coins of other runs,
-      so it has neither p nor retention, and without memorisation its mean may lie a little below 0;
+      so it has neither p nor retention. Without memorisation its mean may lie a little below 0;
     - `<name>_change`: the value at d minus that at d = 0 *of the same uses*, at the aggregate. It compares each example
       with itself. `decay` alone does not: owners that come often are the population at small d only;
     - `decay_share`: Σ value at d / Σ value at d = 0 of the same uses, at the aggregate, with Fieller's interval.
