@@ -174,8 +174,8 @@ class _Sums:
             for name, value in zip(leaves, gradients, strict=True):
                 sums[name] += value.detach().numpy().ravel()
         layers: dict[str, list[FloatArray]] = {}
-        for name, value in sums.items():
-            layers.setdefault(name.rpartition(".")[0] or name, []).append(value)
+        for name, summed in sums.items():
+            layers.setdefault(name.rpartition(".")[0] or name, []).append(summed)
         return {"": np.concatenate(list(sums.values()))} | {name: np.concatenate(v) for name, v in layers.items()}
 
 
