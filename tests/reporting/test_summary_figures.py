@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from fedmem.contracts.measurement import Measurement
+from fedmem.reporting.curve_figures import SummaryFigure
 from fedmem.reporting.summary import Summary
-from fedmem.reporting.summary_figures import SummaryFigure, summary_figures
+from fedmem.reporting.summary_figures import summary_figures
 from fedmem.results.read import read
 from tests.reporting.page_helpers import KINDS, SCENARIO, row, rows
 from tests.results.read_helpers import bank, write
