@@ -12,7 +12,7 @@ from tests.docs.job_pages import FOLDER, Command, File, first_missing, follow, s
 
 PAGES = sorted(FOLDER.glob("[0-9]*.md"))
 JOBS = {page.stem: page for page in PAGES}
-LONG = ("03", "05", "09", "11")
+LONG = ("03", "05", "06", "08", "09", "10", "11")
 """Jobs that are run by `make nightly`, because they take longer."""
 
 
@@ -77,6 +77,7 @@ def test_the_app_of_job_7_memorises_at_the_owning_client(tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_claim_of_job_12_gets_the_verdict_of_its_page(tmp_path: Path) -> None:
     (page,) = (page for name, page in JOBS.items() if name.startswith("12"))
     said = follow(page, tmp_path)["fedmem run claim.yaml --full"]

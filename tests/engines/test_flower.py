@@ -113,8 +113,14 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
+OFTEN = ("fedavg", "dp_sgd", "scaffold", "offers and memory", "defences", "statistics that are averaged, and dropout")
+"""Cases that are compared whenever tests of Flower run; the others by `make nightly`."""
+
+
 @pytest.mark.flower
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    "case", [pytest.param(case, marks=[] if case in OFTEN else [pytest.mark.nightly]) for case in CASES]
+)
 def test_equal_to_lockstep_to_the_last_bit(grid: Grid, case: str) -> None:
     """Parameters, who took part, evidence and readings."""
     here, there = pair(CASES[case])

@@ -162,7 +162,10 @@ def test_ctrl_c_ends_the_run_and_ray(tmp_path: Path, scenario: Path) -> None:
     assert not list((tmp_path / "runs").glob("**/*.parquet"))
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere"])
+@pytest.mark.parametrize(
+    "address",
+    ["127.0.0.1:1", *(pytest.param(text, marks=pytest.mark.nightly) for text in ("ray://127.0.0.1:1", "nowhere"))],
+)
 def test_unreachable_address_is_an_error_within_a_minute(tmp_path: Path, scenario: Path, address: str) -> None:
     started = time.monotonic()
     done = fedmem(

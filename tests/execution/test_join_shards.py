@@ -74,6 +74,7 @@ def test_shards_without_local_models_join_to_the_whole() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_parts_are_the_whole_with_convolutions() -> None:
     scenario = tiny(probes=PROBES[:2], dataset={"kind": "digits"}, model={"kind": "small_cnn"}, rounds=2)
     same(*whole_and_parts(scenario, [0, 1, 2], [3]))

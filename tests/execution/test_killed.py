@@ -139,6 +139,7 @@ def test_killed_together_with_its_processes_it_goes_on(file: Path, whole: tuple[
     assert written(completed(file, tmp_path)) == written(folder)
 
 
+@pytest.mark.nightly
 def test_one_of_its_processes_is_killed(file: Path, whole: tuple[Path, float], tmp_path: Path) -> None:
     folder, _ = whole
     process = started_command(file, tmp_path)
@@ -204,6 +205,7 @@ def test_two_commands_at_once_do_not_disturb_each_other(file: Path, whole: tuple
     assert written(completed(file, tmp_path)) == written(folder)
 
 
+@pytest.mark.nightly
 def test_terminated_command_can_be_continued(file: Path, whole: tuple[Path, float], tmp_path: Path) -> None:
     """What `timeout` and most schedulers send."""
     folder, _ = whole

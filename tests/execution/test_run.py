@@ -236,7 +236,7 @@ def test_measure_refuses_a_changed_scenario_or_damaged_file(copied: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.nightly)])
 def test_an_interrupted_run_leaves_nothing_that_looks_finished(how: signal.Signals, tmp_path: Path) -> None:
     command = [
         str(Path(sys.executable).with_name("fedmem")),

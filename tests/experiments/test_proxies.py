@@ -89,6 +89,7 @@ def test_table_has_the_mean_over_seeds_and_no_mean_of_some() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_the_whole_experiment_in_small(tmp_path: Path) -> None:
     small = [
         "runs=16",

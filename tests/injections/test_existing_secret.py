@@ -238,6 +238,7 @@ def test_out_runs_of_a_cut_pin_do_not_write_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_a_memorised_pin_is_exposed_and_extracted(tmp_path: Path) -> None:
     full = scenario(
         write(tmp_path, texts()),

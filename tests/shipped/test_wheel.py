@@ -73,8 +73,11 @@ def test_wheel_holds_scenarios_schema_data_and_licence(wheel: Path) -> None:
     [
         (["run", "quickstart", "rounds=2", "runs=8", "probes=[]", "speed.workers=1"], "memorisation"),
         (["check", "own_csv"], "own_csv  ok"),
-        (["compare", "quickstart", "rounds=1", "runs=8", "probes=[]", "--seeds", "1", "--quiet"], "compare-"),
-        (["sweep", "mine.yaml", "--quiet"], "sweep-mine"),
+        pytest.param(
+            *(["compare", "quickstart", "rounds=1", "runs=8", "probes=[]", "--seeds", "1", "--quiet"], "compare-"),
+            marks=pytest.mark.nightly,
+        ),
+        pytest.param(["sweep", "mine.yaml", "--quiet"], "sweep-mine", marks=pytest.mark.nightly),
         (["new", "first", "--from", "own_csv"], "scenario.schema.json"),
         (["demo"], "Both controls passed"),
         (["doctor"], "shipped scenarios"),

@@ -93,6 +93,7 @@ def drawn(
     return replace(pool, seeds=tuple(seeds.tolist()), series=tuple(map(of, pool.series)))
 
 
+@pytest.mark.nightly
 def test_noise_alone_is_rarely_called(pool: Comparison) -> None:
     """At most 10 of 100 tables call any difference of a measure; without the adjustment far more do."""
     rng = np.random.default_rng(0)

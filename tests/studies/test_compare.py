@@ -268,6 +268,7 @@ def test_compare_is_exported_by_the_package() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.nightly
 def test_killed_at_any_moment_it_goes_on(tmp_path: Path) -> None:
     """A real process, ended by the kernel when its first run is there."""
     file = tmp_path / "tiny.yaml"
