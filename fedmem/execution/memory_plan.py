@@ -118,7 +118,7 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> MemoryN
     sizes = [len(part) for part in sets] + [scenario.references] * bool(families)
     return MemoryNeeds(
         runs=scenario.runs,
-        data=data_bytes + lists + model * scenario.runs * (scenario.initial_weights == "per_run") + _frozen(federation),
+        data=data_bytes + lists + model * scenario.runs * _starts_apart(scenario) + _frozen(federation),
         # rows and their places, as loaded; the federation copies them client by client
         source=array_bytes(federation.store) + 24 * len(federation.store),
         # made in double precision, clipped and copied
@@ -220,6 +220,11 @@ def _states(scenario: Scenario, federation: Federation) -> int:
     of_input = 8 * math.prod(examples.inputs.shape[1:]) * len(examples)
     declared = [signal_declaration(signal) for signal in scenario.signals]
     return sum(each.held * of_input * (2 if each.owners_only else 1 + scenario.clients) for each in declared)
+
+
+def _starts_apart(scenario: Scenario) -> bool:
+    """Whether each run starts from a model of its own."""
+    return scenario.initial_weights == "per_run" or scenario.after is not None
 
 
 def _frozen(federation: Federation) -> int:

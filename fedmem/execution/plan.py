@@ -302,7 +302,7 @@ def signal_work(
             read = {(number, level) for number in due for level in levels if number or level == "global"}
             pieces |= read
             blocks += names * len(read)
-            if (0, "global") in read and scenario.initial_weights == "shared":
+            if (0, "global") in read and scenario.initial_weights == "shared" and scenario.after is None:
                 repeated += names * examples * (scenario.runs - 1)
         # each audit example has one owner, which is one of all clients
         sharing = scenario.clients if declared.owners_only and is_audit else 1

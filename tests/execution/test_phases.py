@@ -13,8 +13,10 @@ import torch
 from fedmem.contracts.events import Event, ScenarioStarted
 from fedmem.errors import RunError
 from fedmem.execution.many_scenarios import run_all
+from fedmem.execution.memory_plan import needs_of
 from fedmem.execution.phases import folder_before, models_before, phase_record
 from fedmem.execution.run import folder_of, run
+from fedmem.federation.build import build
 from fedmem.results.read import Run, read, read_bank
 from fedmem.scenario.scenario import Scenario
 from fedmem.scenario.unfolding import last_phase
@@ -125,6 +127,14 @@ def test_an_interrupted_phase_goes_on(done: Run, tmp_path: Path) -> None:
     again = Stopping()
     assert written(run(scenario, out=tmp_path, listeners=[again])) == written(done.path)
     assert len(again.shares) == 2, "one shard of two rounds was missing"
+
+
+def test_the_plan_counts_a_model_for_each_run() -> None:
+    scenario = phased(FORGET)
+    federation = build(scenario)
+    size = sum(value.numel() * value.element_size() for value in federation.initial.values())
+    first, second = (needs_of(phase, federation, 3).data for phase in scenario.phases)
+    assert second - first == size * scenario.runs
 
 
 def test_damaged_models_are_refused(tmp_path: Path) -> None:
