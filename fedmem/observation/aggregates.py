@@ -38,7 +38,7 @@ class Aggregates:
 
     def __init__(self, scenario: Scenario, federation: Federation) -> None:
         self._strategy = scenario.strategy
-        self._seed = scenario.seed
+        self._seed = scenario.training_seed
         self._canaries = canaries_of(scenario)
         self._personal = frozenset(federation.personal_names(scenario.client))
 

@@ -44,7 +44,8 @@ def test_real_messages_give_the_real_aggregate(kind: str, server: str) -> None:
     looked_at(tiny(**BRIEF, strategy={"kind": kind}, speed={"server": server}), look, "global")
 
 
-def test_a_noisy_server_draws_the_same_noise() -> None:
+@pytest.mark.parametrize("repeat", [0, 1])
+def test_a_noisy_server_draws_the_same_noise(repeat: int) -> None:
     """Another message moves the released mean by its change over the expected cohort, and nothing else."""
 
     def look(transition: Transition, context: Any) -> None:
@@ -59,7 +60,7 @@ def test_a_noisy_server_draws_the_same_noise() -> None:
             torch.testing.assert_close(value - without[name], moved, rtol=1e-3, atol=1e-5)
 
     strategy = {"kind": "dp_fedavg", "expected_cohort_size": 3, "clip": 100.0, "noise_multiplier": 1e-4}
-    looked_at(tiny(**BRIEF, strategy=strategy), look, "global")
+    looked_at(tiny(**BRIEF, strategy=strategy, repeat=repeat), look, "global")
 
 
 def test_portions_give_the_same_aggregates(monkeypatch: pytest.MonkeyPatch) -> None:
