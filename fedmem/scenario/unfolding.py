@@ -7,6 +7,7 @@ from typing import Any
 
 from fedmem.errors import Problem, ScenarioError
 from fedmem.scenario import checks
+from fedmem.scenario.derived import FIXED
 from fedmem.scenario.observing import Observe
 from fedmem.scenario.phases import After, Phase
 from fedmem.scenario.scenario import Scenario
@@ -18,13 +19,15 @@ def last_phase(scenario: Scenario) -> Scenario:
     Its fields are those of the phase: `rounds`, `client` and so on. `after` holds the phase before, as a whole. Each
     phase but the last stores its final models, from which the next one starts, and otherwise gives what it gives alone.
 
-    Errors: `ScenarioError` with the place of each problem, such as `then[0].client.lr`.
+    Errors: `ScenarioError` with the place of each problem, such as `then[0].client.lr`. Also for a stored phase that
+    was changed so that it has other data or inclusion than the phase before.
 
     >>> text = {"name": "x", "rounds": 3, "clients": 2, "dataset": {"kind": "synthetic"}, "model": {"kind": "mlp"}}
     >>> last = last_phase(Scenario(**text, then=[{"rounds": 2, "client": {"kind": "sgd", "lr": 0.5}}]))
     >>> last.rounds, last.client.lr, last.previous.rounds, last.previous.save.params
     (2, 0.5, 3, True)
     """
+    _require_one_federation(scenario)
     current = scenario
     for position, phase in enumerate(scenario.then):
         before = current.model_copy(update={"then": (), "save": current.save.model_copy(update={"params": True})})
@@ -32,6 +35,24 @@ def last_phase(scenario: Scenario) -> Scenario:
     if current is not scenario:
         current._origin, current._notes = scenario._origin, scenario._notes
     return current
+
+
+def _require_one_federation(scenario: Scenario) -> None:
+    """All phases have the same data, inclusion and owners."""
+    if scenario.after is None or scenario.previous is None:
+        return
+    own, before = scenario.dump(), scenario.previous.dump()
+    problems = [
+        Problem(
+            path=name,
+            message=f"{scenario.after.title} has another {name} than the phase that it follows, so that examples would "
+            "not be those that its models were trained with. Change the file with `then` and run that",
+        )
+        for name in FIXED
+        if own[name] != before[name]
+    ]
+    if problems:
+        raise ScenarioError([scenario.place(problem) for problem in problems])
 
 
 def _next_phase(before: Scenario, phase: Phase, position: int) -> Scenario:

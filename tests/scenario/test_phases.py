@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fedmem.errors import ScenarioError
 from fedmem.scenario.loading import parse_scenario
 from fedmem.scenario.phases import Forget
 from fedmem.scenario.scenario import Scenario
@@ -47,6 +48,15 @@ def test_a_stored_phase_is_read_again() -> None:
     again = parse_scenario(scenario.to_yaml(), "other")
     assert again == scenario
     assert (again.id, [phase.id for phase in again.phases]) == (scenario.id, [phase.id for phase in scenario.phases])
+
+
+@pytest.mark.parametrize("change", ["seed=5", "runs=6", "injections[0].per_client=3", "exclusion=remove"])
+def test_a_stored_phase_keeps_its_federation(change: str) -> None:
+    """Other coins than those with which the models were trained would show no memorisation at all."""
+    text = parsed(THEN).to_yaml()
+    with pytest.raises(ScenarioError, match=r"phase 2 has another .* than the phase that it follows"):
+        parse_scenario(text, "other", [change])
+    assert parse_scenario(text, "other", ["client.lr=0.3"]).phases[1].id == parsed(THEN).phases[1].id
 
 
 def test_every_phase_and_repetition_draws_its_own() -> None:
