@@ -78,7 +78,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     sources = source_rows(data, plan.audit.examples)
     audit, draw_order = with_windows(scenario, plan.audit)
     plan = replace(plan, audit=audit)
-    require_masked(scenario, audit, plan.unmasked)
+    require_masked(scenario, audit, plan.unmasked, plan.certain)
     if scenario.has_pilot:
         plan = replace(plan, audit=with_pilot(scenario, plan.audit, plan.certain))
     module, initial = initialise(scenario, data)

@@ -107,8 +107,12 @@ def removed_rows(scenario: Scenario, examples: int) -> BoolArray:
     return removed
 
 
-def require_masked(scenario: Scenario, audit: AuditSet, unmasked: BoolArray) -> None:
-    """Errors: `ComponentError` where a removed example has copies that are trained on in every run."""
+def require_masked(scenario: Scenario, audit: AuditSet, unmasked: BoolArray, certain: BoolArray) -> None:
+    """What is removed can be: no copy is trained on whatever its coin says, and every place has a replacement row.
+
+    Errors: `ComponentError` where a removed example has copies that are trained on in every run, or is in in every run
+    (`certain` (m,)) and should be replaced.
+    """
     removed = removed_rows(scenario, len(audit))
     kept = np.unique(audit.subject[unmasked & removed[audit.subject]])
     if len(kept):
@@ -116,6 +120,14 @@ def require_masked(scenario: Scenario, audit: AuditSet, unmasked: BoolArray) -> 
             "removed.examples",
             f"audit example {kept[0]} has copies that are trained on in every run, so that it cannot be removed; leave "
             "it out, or write unmasked: 0 in its injection",
+        )
+    is_replaced = scenario.removed is not None and {scenario.removed.exclusion, scenario.exclusion} == {"replace"}
+    without_row = np.flatnonzero(removed & certain & is_replaced)
+    if len(without_row):
+        raise ComponentError(
+            "removed.exclusion",
+            f"audit example {without_row[0]} is in in every run, so that there is no replacement row for its place; "
+            "write remove, or leave it out",
         )
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from fedmem.contracts.client import ClientAlgorithm, PersonalClient, PrivateAlgorithm
 from fedmem.contracts.defence import Defence, defence_declaration
 from fedmem.contracts.families import kind_of
-from fedmem.contracts.injection import Injection, injection_declaration
+from fedmem.contracts.injection import Injection, has_coins, injection_declaration
 from fedmem.contracts.sampler import Sampler, sampler_declaration
 from fedmem.contracts.strategy import StrategyMaker, strategy_declaration
 from fedmem.errors import Problem
@@ -76,9 +76,9 @@ def _phase_cohorts(sampler: Sampler, roster: str, speed: Speed, after: After | N
 
 
 def _forgotten(
-    injections: Sequence[Injection], clients: int, central: str | None, after: After | None
+    injections: Sequence[Injection], clients: int, central: str | None, runs: int, exclusion: str, after: After | None
 ) -> Iterator[Problem]:
-    """Kinds and clients that are forgotten must exist, have a coin, and leave somebody to train."""
+    """Kinds and clients that are forgotten must exist, have replacement rows, and leave somebody to train."""
     if after is None:
         return
     names = {injection.name: injection for injection in injections}
@@ -91,6 +91,12 @@ def _forgotten(
                 path=path,
                 message=f"{kind} has copies that are trained on in every run, so that it cannot be forgotten; write "
                 "unmasked: 0 in the injection, or forget another kind",
+            )
+        elif exclusion == "replace" and not has_coins(names[kind], runs):
+            yield Problem(
+                path=path,
+                message=f"examples of {kind} are in in every run, so that there are no replacement rows for their "
+                "places; write exclusion: remove, or forget another kind",
             )
     gone = after.forget.clients
     for position, client in enumerate(gone):

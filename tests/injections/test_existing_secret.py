@@ -160,6 +160,20 @@ def test_without_coins_the_secret_is_in_in_every_run(tmp_path: Path, overrides: 
     assert not federation.counts["replacements"]
 
 
+@pytest.mark.parametrize("overrides", [["runs=1"], ["injections[0].coins=false"]])
+def test_without_coins_nothing_replaces_what_is_forgotten(tmp_path: Path, overrides: list[str]) -> None:
+    """Clients would silently lose the rows that `exclusion: replace` promises to replace."""
+    path = write(tmp_path, texts())
+    then = "then=[{rounds: 2, forget: {kinds: [existing_secret]}}]"
+    with pytest.raises(ScenarioError, match=r"then\[0\].forget.kinds\[0\]: .* no replacement rows"):
+        scenario(path, *overrides, then)
+    with pytest.raises(ComponentError, match="no replacement row for its place"):
+        build.build(scenario(path, *overrides, "removed={examples: [0]}"))
+    for removal in ("exclusion=remove", "removed.exclusion=remove"):
+        shown = build.build(scenario(path, *overrides, "removed={examples: [0]}", removal))
+        assert not np.isin(shown.rows(0, 0, 1), shown.trained_rows).any()
+
+
 def test_comparisons_with_held_out_examples_need_coins(tmp_path: Path) -> None:
     with pytest.raises(ScenarioError, match=r"injections\[0\].coins: the probe extraction compares with examples"):
         scenario(write(tmp_path, texts()), "injections[0].coins=false", "probes=[{kind: extraction}]")
