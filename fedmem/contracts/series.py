@@ -36,6 +36,7 @@ class Series:
         observed: (S, Q, m) whether that model is there at a round, in every run that has the client and the owner.
         participated: (S, m) whether the owner's model was observed at a round, in every run that has the owner. None
             where local models cannot be compared: they were not observed, or each run draws its own cohorts.
+        took_part: (S, m) the same in some run: a client may fail in the others. None as for `participated`.
         is_hidden: (R, m) pairs without a value, such as those of a run that leaves the owner out.
         kept: The evidence of these models.
         aggregates: The evidence of the aggregates, from which `correct_before` is read.
@@ -50,6 +51,7 @@ class Series:
     kept: Blocks
     aggregates: Blocks
     signals: Mapping[str, SignalBlocks] = field(default_factory=dict)
+    took_part: BoolArray | None = None
 
     @property
     def size(self) -> int:

@@ -33,7 +33,7 @@ def series_of(bank: Bank) -> Mapping[tuple[Level, str], Series]:
     if not len(rounds):
         return {}
     hidden = ~audit.owner_in
-    participated = None
+    participated = took_part = None
     places: dict[tuple[Level, str], tuple[IntArray, BoolArray]] = {}
     owner = audit.owner.astype(np.int64)[None]
     if wholes:
@@ -42,9 +42,9 @@ def series_of(bank: Bank) -> Mapping[tuple[Level, str], Series]:
         places["global", ""] = owner, np.broadcast_to(is_shown, (len(rounds), *owner.shape))
     if locals_:
         clients = np.unique(np.concatenate([part.client for parts in locals_.values() for part in parts]))
-        complete = _complete(bank, locals_, rounds, clients)
+        complete, partial = _complete(bank, locals_, rounds, clients)
         of_owner = np.searchsorted(clients, owner[0]).clip(max=len(clients) - 1)
-        participated = complete[:, of_owner] & (clients[of_owner] == owner[0])
+        participated, took_part = (each[:, of_owner] & (clients[of_owner] == owner[0]) for each in (complete, partial))
         places["local", "owner"] = owner, participated[:, None]
         others = np.broadcast_to(clients.astype(np.int64)[:, None], (len(clients), len(audit)))
         places["local", "others"] = others, complete[:, :, None] & ~audit.holds(clients) & (owner >= 0)
@@ -58,20 +58,24 @@ def series_of(bank: Bank) -> Mapping[tuple[Level, str], Series]:
             kept=wholes if place[0] == "global" else locals_,
             aggregates=wholes,
             signals=signals.get(place[0], {}),
+            took_part=took_part,
         )
         for place, (client, observed) in places.items()
     }
 
 
-def _complete(bank: Bank, blocks: Mapping[int, list[Evidence]], rounds: IntArray, clients: IntArray) -> BoolArray:
-    """(S, C) whether each client was observed at each round, in every run that has it."""
+def _complete(
+    bank: Bank, blocks: Mapping[int, list[Evidence]], rounds: IntArray, clients: IntArray
+) -> tuple[BoolArray, BoolArray]:
+    """(S, C) whether each client was observed at each round, in every run that has it, and in some run."""
     exists = np.ones((bank.audit.runs, len(clients)), dtype=bool)
     if bank.audit.client_in is not None:
         exists = bank.audit.client_in[:, clients]
-    complete = np.zeros((len(rounds), len(clients)), dtype=bool)
+    complete, partial = np.zeros((2, len(rounds), len(clients)), dtype=bool)
     for position, round_number in enumerate(rounds.tolist()):
         present = np.zeros_like(exists)
         for part in blocks.get(round_number, ()):
             present[part.run, np.searchsorted(clients, part.client)] = True
-        complete[position] = (present | ~exists).all(0) & present.any(0)
-    return complete
+        partial[position] = present.any(0)
+        complete[position] = (present | ~exists).all(0) & partial[position]
+    return complete, partial

@@ -40,19 +40,31 @@ def uses(series: Series, audit: AuditSet) -> BoolArray:
     The participations of other clients that hold it are not among those of its owner.
     """
     assert series.participated is not None
-    rounds = series.rounds[:, None]
-    used: BoolArray = series.participated & (audit.start <= rounds) & (rounds <= audit.stop)
+    used = series.participated & _in_window(series, audit)
     shared = np.zeros(len(audit), dtype=bool)
     shared[audit.subject[audit.owners != np.repeat(audit.owner, audit.copies)]] = True
     return used & ~shared
 
 
-def starts_of(used: BoolArray, since: int) -> BoolArray:
+def uses_of_some_runs(series: Series, audit: AuditSet) -> BoolArray:
+    """(S, m) whether an example is used in some run: its owner may have failed in others."""
+    took_part = series.participated if series.took_part is None else series.took_part
+    assert took_part is not None
+    return np.asarray(took_part & _in_window(series, audit))
+
+
+def _in_window(series: Series, audit: AuditSet) -> BoolArray:
+    rounds = series.rounds[:, None]
+    return np.asarray((audit.start <= rounds) & (rounds <= audit.stop))
+
+
+def starts_of(used: BoolArray, since: int, ends: BoolArray | None = None) -> BoolArray:
     """(S − d, m) whether a round is a use that no other use follows for d rounds, all of them observed.
 
     Args:
         used: (S, m) the uses, at rounds that follow one another.
         since: d.
+        ends: (S, m) the uses of some runs alone, which are no starts, but end the time since one. Without it, `used`.
 
     Examples:
         >>> used = np.array([[True], [False], [True], [False], [False]])
@@ -60,13 +72,15 @@ def starts_of(used: BoolArray, since: int) -> BoolArray:
         [[0, 2], [0, 2], [2], []]
     """
     count = len(used) - since
-    starts = used[:count].copy()
+    starts, ends = used[:count].copy(), used if ends is None else used | ends
     for later in range(1, since + 1):
-        starts &= ~used[later : later + count]
+        starts &= ~ends[later : later + count]
     return starts
 
 
-def pair_with_start(values: FloatArray, used: BoolArray, since: int, *, moves: bool = True) -> SinceUse:
+def pair_with_start(
+    values: FloatArray, used: BoolArray, since: int, *, moves: bool = True, ends: BoolArray | None = None
+) -> SinceUse:
     """The values (S, R, m) of models by the rounds since the last use.
 
     A start counts in a run where both of its values are known.
@@ -76,8 +90,9 @@ def pair_with_start(values: FloatArray, used: BoolArray, since: int, *, moves: b
         used: (S, m) the uses.
         since: d, less than S.
         moves: Whether there is a model at every round. A client that is away keeps that of its last round.
+        ends: (S, m) as in `starts_of`.
     """
-    starts = starts_of(used, since)
+    starts = starts_of(used, since, ends)
     at_start = values[: len(starts)]
     now = values[since:] if moves else at_start
     is_counted = starts[:, None] & ~np.isnan(now) & ~np.isnan(at_start)

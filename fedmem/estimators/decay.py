@@ -22,7 +22,7 @@ from fedmem.errors import ComponentError
 from fedmem.estimation.crossings import crossing_span
 from fedmem.estimation.randomisation import num_redeals, of_means
 from fedmem.estimation.rank_series import exposures_of
-from fedmem.estimation.since_use import pair_with_start, uses
+from fedmem.estimation.since_use import SinceUse, pair_with_start, uses, uses_of_some_runs
 from fedmem.estimation.statistics import means_by_coin
 from fedmem.estimation.twins import over_coin_rows, sets_without_twins
 from fedmem.estimation.two_way import (
@@ -218,6 +218,13 @@ class Decay:
         return scores
 
 
+def _since_use(view: View, values: FloatArray, since: int, *, moves: bool = True) -> SinceUse:
+    """The values (S, R, m) so many rounds after the last use, and at the use."""
+    assert view.series is not None
+    used, ends = uses(view.series, view.audit), uses_of_some_runs(view.series, view.audit)
+    return pair_with_start(values, used, since, moves=moves, ends=ends)
+
+
 def _rows(view: View, kind: str, values: FloatArray) -> IntArray:
     """The examples of a kind with a value over in runs and over out runs."""
     inside, outside = (side[0] for side in means_by_coin(values, view.audit.is_in, np.ones((1, view.audit.runs))))
@@ -227,9 +234,8 @@ def _rows(view: View, kind: str, values: FloatArray) -> IntArray:
 def _of_kind(view: View, name: str, kind: str, values: FloatArray, labels: Labels) -> Iterator[Estimate]:
     """The value of a kind and, at the aggregate, its change since d = 0."""
     since = labels.integer("since")
-    assert view.series is not None
     is_global = view.level == "global"
-    found = pair_with_start(values, uses(view.series, view.audit), since, moves=is_global)
+    found = _since_use(view, values, since, moves=is_global)
     changes = [(f"{name}_change", found.now - found.at_start)] if is_global and since else []
     for metric, of_runs in ((name, found.now), *changes):
         rows = _rows(view, kind, of_runs)
@@ -296,8 +302,7 @@ class _Half:
 
 def _half_of_kind(view: View, kind: str, values: FloatArray, since: int) -> _Half | None:
     """The values of a kind at d and at the use; None without an example."""
-    assert view.series is not None
-    found = pair_with_start(values, uses(view.series, view.audit), since)
+    found = _since_use(view, values, since)
     rows = _rows(view, kind, found.now)
     if not len(rows):
         return None

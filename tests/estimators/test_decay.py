@@ -82,8 +82,8 @@ def rows_of(bank: Bank, metric: str, level: str = "global", **options: Any) -> d
     }
 
 
-def check_exponential() -> None:
-    shares = rows_of(quadratic(), "decay_share")
+def check_exponential(bank: Bank | None = None) -> None:
+    shares = rows_of(bank or quadratic(), "decay_share")
     assert len(shares) >= 5
     for since, share in shares.items():
         assert share.value == pytest.approx(LEFT**since, rel=1e-6)
@@ -128,11 +128,11 @@ def test_retention_is_dilution_times_decay() -> None:
 @pytest.mark.parametrize(
     ("name", "broken"),
     [
-        ("starts_of", lambda used, since: used[: len(used) - since]),  # with a later use inside
-        ("starts_of", lambda used, since: np.roll(starts_of(used, since), 1, axis=0)),  # from the wrong round
+        ("starts_of", lambda used, since, ends=None: used[: len(used) - since]),  # with a later use inside
+        ("starts_of", lambda used, since, ends=None: np.roll(starts_of(used, since), 1, axis=0)),  # from the wrong round
         (
             "pair_with_start",
-            lambda values, used, since, moves=True: replace(
+            lambda values, used, since, moves=True, ends=None: replace(
                 pair_with_start(values, used, since, moves=moves),
                 now=pair_with_start(values, used, since - 1 if since else 0).now,
             ),
@@ -154,6 +154,27 @@ def test_at_risk_counts_are_examples_with_a_start() -> None:
     used = uses(view.series, bank.audit)
     for since, row in rows_of(bank, "decay").items():
         assert row.n == int(starts_of(used, since).any(0).sum())
+
+
+def test_use_of_some_runs_ends_the_time_since_another() -> None:
+    """A client fails in one run in each of its rounds but its first: nobody knows when all runs used its examples."""
+    bank = quadratic()
+    rounds = [number for number, cohort in enumerate(schedule(), start=1) if 0 in cohort]
+    is_lost = [(part.level, part.round in rounds[1:]) == ("local", True) for part in bank.evidence]
+    parts = [
+        without_model(part, run=3, client=0) if lost else part for part, lost in zip(bank.evidence, is_lost, strict=True)
+    ]
+    failed = replace(bank, evidence=tuple(parts))
+    view = summaries(failed)[""]
+    assert view.series is not None
+    assert uses(view.series, failed.audit)[:, 0].nonzero()[0].tolist() == [rounds[0] - 1]
+    check_exponential(failed)
+
+
+def without_model(part: Evidence, run: int, client: int) -> Evidence:
+    stays = (part.run != run) | (part.client != client)
+    rows = {name: getattr(part, name)[stays] for name in ("run", "client", "loss", "margin", "correct")}
+    return replace(part, **rows)
 
 
 def test_window_ends_uses_and_not_participations() -> None:
