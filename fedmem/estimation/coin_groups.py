@@ -4,6 +4,9 @@ The coins of different groups are independent, and those of one group are equal.
 and intervals take groups as clusters in place of examples. A value is then the effect of the whole group on its
 examples, not that of each example on itself.
 
+The number of groups is an effective one, (Σ n)² / Σ n² with n examples in each: every example counts alike in a mean, so
+that one large group may decide it alone. Groups of the same size count in full.
+
 With at least `FEWEST` groups, an interval is about other groups like these. With fewer, groups are no sample. The
 interval is then about these groups, and runs alone are its clusters:
 
@@ -15,7 +18,8 @@ one side, R/2 − 1, with which the interval keeps its level for any two spreads
 
 Without coin groups, all functions give back what they are given.
 
-Reference: Scheffé (1970), Practical Solutions of the Behrens-Fisher Problem.
+References: Scheffé (1970), Practical Solutions of the Behrens-Fisher Problem. Kish (1965), Survey Sampling, on the
+effective number.
 """
 
 from __future__ import annotations
@@ -30,6 +34,12 @@ from fedmem.contracts.estimator import Influence
 from fedmem.estimation.two_way import FEWEST, widening
 
 
+def effective_groups(audit: AuditSet, rows: IntArray | BoolArray) -> int:
+    """The effective number of coin groups of these examples, rounded down: all of them where sizes are equal."""
+    sizes = np.bincount(audit.coin_groups[rows])
+    return int(sizes.sum() ** 2 // max(int((sizes**2).sum()), 1))
+
+
 def over_coin_groups(contributions: Influence, audit: AuditSet, rows: IntArray | BoolArray) -> Influence:
     """The same with contributions of the coin groups of the examples `rows` in place of those of these examples.
 
@@ -37,7 +47,7 @@ def over_coin_groups(contributions: Influence, audit: AuditSet, rows: IntArray |
     """
     if not audit.shares_coins(rows):
         return contributions
-    if audit.num_coin_groups(rows) < FEWEST:
+    if effective_groups(audit, rows) < FEWEST:
         return _over_runs(contributions, audit)
     is_counted = (contributions.examples != 0) | (contributions.cells != 0).any(0)
     groups = audit.coin_groups
@@ -77,5 +87,5 @@ def num_clusters(audit: AuditSet, rows: IntArray | BoolArray, answered: BoolArra
     It is the smaller of the numbers of coin groups and of coin rows with an answer, `answered` (R,). With few groups it
     is the number of runs on one side.
     """
-    runs, groups = len(np.unique(audit.coin_rows[answered])), audit.num_coin_groups(rows)
+    runs, groups = len(np.unique(audit.coin_rows[answered])), effective_groups(audit, rows)
     return runs // 2 if groups < FEWEST and audit.shares_coins(rows) else min(runs, groups)

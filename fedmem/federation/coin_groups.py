@@ -11,6 +11,7 @@ from fedmem.contracts.audit_set import AuditSet, InjectionPlan
 from fedmem.contracts.events import count as count_with_noun
 from fedmem.contracts.injection import Injection, injection_declaration
 from fedmem.errors import ComponentError
+from fedmem.estimation.coin_groups import effective_groups
 from fedmem.estimation.two_way import FEWEST
 
 
@@ -50,7 +51,7 @@ def groups_warnings(audit: AuditSet) -> Iterator[str]:
         if not audit.shares_coins(rows):
             continue
         draws = audit.num_coin_groups(rows)
-        few = "" if draws >= FEWEST else ". Intervals are about these examples, over runs alone"
+        few = "" if effective_groups(audit, rows) >= FEWEST else ". Intervals are about these examples, over runs alone"
         yield (
             f"{kind}: {len(rows)} examples are in or out together in {count_with_noun(draws, 'draw')} of random "
             f"inclusion. Values are the effect of all examples of a draw, not that of each example on itself{few}"

@@ -13,7 +13,7 @@ from fedmem.attacks.loss_threshold import LossThreshold
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.estimator import Estimate, Estimator, Influence, View
-from fedmem.estimation.coin_groups import num_clusters, over_coin_groups
+from fedmem.estimation.coin_groups import effective_groups, num_clusters, over_coin_groups
 from fedmem.estimation.estimates import count_clusters, estimates_in_view
 from fedmem.estimation.randomisation import deals_of, num_redeals, of_means, permute_coins
 from fedmem.estimation.two_way import combine, half_width, interval, of_difference, of_ins, variance
@@ -160,6 +160,23 @@ def test_intervals_that_ignore_groups_do_not_cover() -> None:
 def test_coverage_of_a_thousand_banks(runs: int, groups: int, each: int, spread: float) -> None:
     found = coverage(1000, runs, groups, each, spread=spread)
     assert 0.93 <= found <= 0.97 + 0.005
+
+
+def test_one_large_group_among_small_ones_is_no_sample() -> None:
+    """It has most of the mean: eight groups counted in full gave an interval that covered in a third of banks."""
+    sizes = np.array([30, 1, 1, 1, 1, 1, 1, 1])
+    group = np.repeat(np.cumsum(sizes) - sizes, sizes)
+    rng, hits, rows = np.random.default_rng(5), 0, np.arange(sizes.sum())
+    for _ in range(100):
+        is_in = np.repeat(coins(16, len(sizes), rng), sizes, axis=1)
+        audit = replace(make_audit(["typical"] * len(rows), [0] * len(rows), is_in), coin_group=group)
+        effect, noise = (np.repeat(rng.normal(size=(n, len(sizes))), sizes, axis=1) for n in (1, 16))
+        own = rng.normal(size=(16, 1)) + 0.3 * rng.normal(size=is_in.shape)
+        hits += covers(own + noise + is_in * effect, audit, float(effect.mean()), rows)
+    assert hits >= 90
+    assert (effective_groups(audit, rows), effective_groups(audit, rows[29:])) == (1, 8)
+    assert effective_groups(audit, rows[:0]) == 0
+    assert num_clusters(audit, rows, np.ones(16, dtype=bool)) == 8, "the runs of one side"
 
 
 def test_variance_of_one_group_is_that_of_two_means() -> None:
