@@ -329,6 +329,14 @@ def _class_of(component: object) -> type:
 
 
 def _components(scenario: Scenario) -> Iterator[object]:
-    """Every component of a scenario, nested ones too."""
+    """Every component of a scenario, nested ones too, with those by which the phases before it were trained."""
     values = [getattr(scenario, name) for name in type(scenario).model_fields]
+    for before in scenario.phases[:-1]:
+        # all else is the same in all phases, or changes no model
+        parts = ((getattr(before, name), getattr(scenario, name)) for name in _OF_TRAINING)
+        values += [part for part, own in parts if part != own]
     return (component for _, component in nested_components(values))
+
+
+_OF_TRAINING = ("sampler", "client", "defences", "strategy")
+"""The fields with components that a phase may replace, and that decide about its models."""

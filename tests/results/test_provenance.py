@@ -100,6 +100,21 @@ def test_a_changed_component_is_not_answered_with_old_results(tmp_path: Path, mo
     assert read(folder).manifest["components"] != before
 
 
+def test_a_changed_phase_before_is_not_answered_with_old_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "own_strategy_of_first_phase.py"
+    module.write_text(STRATEGY.format(kind="FedAvg"))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    then = [{"rounds": 1, "strategy": {"kind": "fedavg"}}]
+    mine = {"kind": f"{module.stem}:Mine"}
+    scenario = tiny(runs=2, rounds=1, observe={"every": 1}, strategy=mine, then=then)
+    run(scenario, out=tmp_path / "runs")
+    module.write_text(STRATEGY.format(kind="FedMedian"))
+    with pytest.raises(FolderError, match=r"own_strategy_of_first_phase:Mine was another; run again with --force"):
+        run(scenario, out=tmp_path / "runs")
+
+
 def test_flower_strategy_is_a_component_by_its_class() -> None:
     kind = "flwr.serverapp.strategy:FedYogi"
     assert kind in components_of(tiny(strategy={"kind": kind}))
