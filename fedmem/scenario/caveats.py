@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from fedmem.contracts import families
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.data import partition_declaration
+from fedmem.contracts.events import count
 from fedmem.errors import FedmemError
 from fedmem.scenario import catalogue
 from fedmem.wording import client_text
@@ -45,7 +48,7 @@ def caveats_with_data(scenario: Scenario, federation: Federation) -> list[str]:
     """The same of a scenario whose federation is built, with what only its data can tell."""
     of_clients = _few_rows(federation) if scenario.central is None else ()
     of_data = caveats(scenario, federation.foreign_rows, federation.counts, federation.warnings)
-    return [*_phase(scenario), *_not_covered(scenario, federation.learnt), *of_data, *of_clients]
+    return [*_phase(scenario), *_unread(scenario, federation), *_not_covered(scenario, federation.learnt), *of_data, *of_clients]
 
 
 def _phase(scenario: Scenario) -> Iterator[str]:
@@ -60,6 +63,18 @@ def _phase(scenario: Scenario) -> Iterator[str]:
             f" and does not train on {', '.join(gone)} any more. Their memorisation is what is left of earlier training"
         )
     yield text + ". Random inclusion is that of the first training."
+
+
+def _unread(scenario: Scenario, federation: Federation) -> Iterator[str]:
+    """The summary has the examples whose owner took part in an observed round, so that both levels show the same."""
+    owned = int(np.isin(federation.audit.owner, federation.absent_clients).sum())
+    if owned and "local" in scenario.observe.levels and scenario.roster != "per_run":
+        names = ", ".join(client_text(client, ()) for client in federation.absent_clients)
+        yield (
+            f"the summary leaves out {count(owned, 'example')} of {names}: there is no model of an owner that takes no "
+            "part. Rows of single rounds at the aggregate have them; for a summary with them write observe: {levels: "
+            "[global]} in the phase"
+        )
 
 
 NOT_COVERED = "not covered by the guarantee: "

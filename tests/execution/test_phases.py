@@ -154,3 +154,15 @@ def test_a_phase_that_cannot_begin_takes_no_other_with_it(tmp_path: Path) -> Non
     first, second = run_all([broken, phased({"rounds": 1})], out=tmp_path, jobs=1)
     assert "broken" in str(first.error)
     assert second.error is None
+
+
+@pytest.mark.parametrize(("levels", "n"), [(["local", "global"], 8), (["global"], 10)])
+def test_summary_says_that_it_leaves_absent_owners_out(levels: list[str], n: int, tmp_path: Path) -> None:
+    """They are the ones that are forgotten: without local models, the summary has what is left of them."""
+    then = {"rounds": 1, "forget": {"clients": [1]}, "observe": {"every": 1, "levels": levels}}
+    ended = read(run(phased(then, sampler={"kind": "everyone"}), out=tmp_path))
+    table = ended.measurements
+    is_read = (table["scope"] == "summary") & (table["metric"] == "memorisation") & (table["level"] == "global")
+    found = set(table.loc[is_read & (table["subject"] == "mislabelled"), "n"])
+    assert found == {n}
+    assert any("leaves out 4 examples of client 1" in text for text in ended.manifest["warnings"]) == (n == 8)
