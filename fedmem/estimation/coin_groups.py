@@ -4,8 +4,8 @@ The coins of different groups are independent, and those of one group are equal.
 and intervals take groups as clusters in place of examples. A value is then the effect of the whole group on its
 examples, not that of each example on itself.
 
-The number of groups is an effective one, (Σ n)² / Σ n² with n examples in each: every example counts alike in a mean, so
-that one large group may decide it alone. Groups of the same size count in full.
+The number of groups is an effective one, (Σ n)² / Σ n² with n examples in each. Every example counts alike in a mean,
+so that one large group may decide it alone. Groups of the same size count in full.
 
 With at least `FEWEST` groups, an interval is about other groups like these. With fewer, groups are no sample. The
 interval is then about these groups, and runs alone are its clusters:

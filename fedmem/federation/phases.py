@@ -108,10 +108,9 @@ def removed_rows(scenario: Scenario, examples: int) -> BoolArray:
 
 
 def require_masked(scenario: Scenario, audit: AuditSet, unmasked: BoolArray, certain: BoolArray) -> None:
-    """What is removed can be: no copy is trained on whatever its coin says, and every place has a replacement row.
+    """Errors: `ComponentError` where a removed example has copies that are trained on in every run.
 
-    Errors: `ComponentError` where a removed example has copies that are trained on in every run, or is in in every run
-    (`certain` (m,)) and should be replaced.
+    Also where one that is in in every run, `certain` (m,), should be replaced: there is no replacement row for it.
     """
     removed = removed_rows(scenario, len(audit))
     kept = np.unique(audit.subject[unmasked & removed[audit.subject]])

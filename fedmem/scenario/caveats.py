@@ -10,7 +10,7 @@ import numpy as np
 from fedmem.contracts import families
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.data import partition_declaration
-from fedmem.contracts.events import count
+from fedmem.contracts.events import count as count_with_noun
 from fedmem.errors import FedmemError
 from fedmem.scenario import catalogue
 from fedmem.wording import client_text
@@ -48,7 +48,8 @@ def caveats_with_data(scenario: Scenario, federation: Federation) -> list[str]:
     """The same of a scenario whose federation is built, with what only its data can tell."""
     of_clients = _few_rows(federation) if scenario.central is None else ()
     of_data = caveats(scenario, federation.foreign_rows, federation.counts, federation.warnings)
-    return [*_phase(scenario), *_unread(scenario, federation), *_not_covered(scenario, federation.learnt), *of_data, *of_clients]
+    of_phase = [*_phase(scenario), *_unread(scenario, federation)]
+    return [*of_phase, *_not_covered(scenario, federation.learnt), *of_data, *of_clients]
 
 
 def _phase(scenario: Scenario) -> Iterator[str]:
@@ -71,8 +72,8 @@ def _unread(scenario: Scenario, federation: Federation) -> Iterator[str]:
     if owned and "local" in scenario.observe.levels and scenario.roster != "per_run":
         names = ", ".join(client_text(client, ()) for client in federation.absent_clients)
         yield (
-            f"the summary leaves out {count(owned, 'example')} of {names}: there is no model of an owner that takes no "
-            "part. Rows of single rounds at the aggregate have them; for a summary with them write observe: {levels: "
+            f"the summary leaves out {count_with_noun(owned, 'example')} of {names}: there is no model of an owner that "
+            "takes no part. Rows of single rounds at the aggregate have them; for a summary with them write observe: {levels: "
             "[global]} in the phase"
         )
 

@@ -129,7 +129,7 @@ def test_retention_is_dilution_times_decay() -> None:
     ("name", "broken"),
     [
         ("starts_of", lambda used, since, ends=None: used[: len(used) - since]),  # with a later use inside
-        ("starts_of", lambda used, since, ends=None: np.roll(starts_of(used, since), 1, axis=0)),  # from the wrong round
+        ("starts_of", lambda used, since, ends=None: np.roll(starts_of(used, since), 1, axis=0)),  # of a wrong round
         (
             "pair_with_start",
             lambda values, used, since, moves=True, ends=None: replace(
@@ -161,10 +161,8 @@ def test_use_of_some_runs_ends_the_time_since_another() -> None:
     bank = quadratic()
     rounds = [number for number, cohort in enumerate(schedule(), start=1) if 0 in cohort]
     is_lost = [(part.level, part.round in rounds[1:]) == ("local", True) for part in bank.evidence]
-    parts = [
-        without_model(part, run=3, client=0) if lost else part for part, lost in zip(bank.evidence, is_lost, strict=True)
-    ]
-    failed = replace(bank, evidence=tuple(parts))
+    pairs = zip(bank.evidence, is_lost, strict=True)
+    failed = replace(bank, evidence=tuple(without_model(part, 3, 0) if lost else part for part, lost in pairs))
     view = summaries(failed)[""]
     assert view.series is not None
     assert uses(view.series, failed.audit)[:, 0].nonzero()[0].tolist() == [rounds[0] - 1]
