@@ -22,6 +22,7 @@ FAMILIES: Mapping[str, str] = {
     "client": "fedmem.clients",
     "defence": "fedmem.defences",
     "strategy": "fedmem.strategies",
+    "unlearner": "fedmem.unlearners",
     "probe": "fedmem.probes",
     "attack": "fedmem.attacks",
     "signal": "fedmem.signals",
@@ -56,6 +57,9 @@ OTHER_NAMES: Mapping[tuple[str, str], str] = {
     ("signal", "gradient_norm"): "grad_norm",
     ("signal", "vog"): "gradient_variance",
     ("signal", "aum"): "logit_margin",
+    ("unlearner", "neggrad"): "gradient_ascent",
+    ("unlearner", "negative_gradient"): "gradient_ascent",
+    ("unlearner", "retraining"): "retrain",
     ("estimator", "self_influence"): "memorisation",
     ("estimator", "mia"): "membership",
 }

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +25,19 @@ if TYPE_CHECKING:
 
     from fedmem.modalities.modality import Modality
     from fedmem.training.prefix_store import PrefixStore
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseBefore:
+    """The beginning of a phase.
+
+    Attributes:
+        initials: The initial weights of each run of the first training; empty where all runs share `initial`.
+        folder: The folder of the phase before.
+    """
+
+    initials: tuple[Params, ...]
+    folder: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +64,8 @@ class Federation:
     the rows of a client, which it does not train on; None where clients train on all of their rows. `initial_notes` are
     sentences on where the weights of `model` come from; empty where all are drawn. `prefix` has the outputs of the
     frozen part of `model` by row, where they are worth storing; it follows from the other parts. `absent_clients` take
-    no part in any run, whatever their coins say.
+    no part in any run, whatever their coins say. `before` is where a phase that is trained starts from, whose
+    models are then `initials`; None for other trainings, and for a phase that is only looked at.
     """
 
     store: Examples
@@ -86,6 +101,7 @@ class Federation:
     initial_notes: tuple[str, ...] = ()
     prefix: PrefixStore | None = None
     absent_clients: tuple[int, ...] = ()
+    before: PhaseBefore | None = None
 
     @property
     def num_clients(self) -> int:
@@ -166,6 +182,9 @@ class Federation:
         )
 
 
+_NOT_CONTENT = ("model", "prefix", "before")
+"""Fields that no hash counts: code, what follows from the rest, and what the id of a phase names."""
+
 _LATER: Mapping[str, Any] = {"duplicates": None, "absent_clients": ()}
 """Fields that came later, with their defaults."""
 
@@ -201,7 +220,7 @@ def _digest(value: Any, known: dict[int, bytes]) -> bytes:
 def _parts_of(value: Any) -> list[tuple[str, Any]]:
     """The named parts of a record, a mapping or a sequence of records; none for any other value."""
     if isinstance(value, Federation):
-        parts = {part.name: getattr(value, part.name) for part in fields(value) if part.name not in ("model", "prefix")}
+        parts = {part.name: getattr(value, part.name) for part in fields(value) if part.name not in _NOT_CONTENT}
         # later fields, left out at their defaults so that stored hashes stay
         parts = {name: part for name, part in parts.items() if name not in _LATER or part != _LATER[name]}
         return list({**parts, "base": Ragged.of(value.base)}.items())

@@ -23,6 +23,7 @@ from fedmem.contracts import (
     sampler,
     signal,
     strategy,
+    unlearner,
 )
 from fedmem.contracts.declarations import Declaration, names_of, read_declaration
 from fedmem.contracts.flower_strategy_adapter import FlowerStrategyAdapter
@@ -38,6 +39,7 @@ PROTOCOLS: Mapping[str, tuple[type, ...]] = {
     "client": (client.ClientAlgorithm, client.PersonalClient),
     "defence": (defence.Defence,),
     "strategy": (strategy.StrategyMaker,),
+    "unlearner": (unlearner.Unlearner,),
     "probe": (probe.Probe,),
     "attack": (attack.MembershipAttack, attack.ReconstructionAttack),
     "signal": (signal.Signal, signal.AccumulatingSignal),
@@ -64,6 +66,7 @@ DECLARATIONS: Mapping[str, type[Declaration]] = {
     "client": client.ClientDeclaration,
     "defence": defence.DefenceDeclaration,
     "strategy": strategy.StrategyDeclaration,
+    "unlearner": unlearner.UnlearnerDeclaration,
     "probe": probe.ProbeDeclaration,
     "attack": attack.AttackDeclaration,
     "signal": signal.SignalDeclaration,

@@ -55,4 +55,4 @@ def build_federation(scenario: Scenario, out: Path | str | None = None) -> Feder
         names = ", ".join(sorted(name for name, _ in files.items() ^ files_of(scenario).items()))
         raise RunError(f"the files of {names} changed while they were read; run again when they are complete")
     before = None if out is None else folder_before(scenario, out)
-    return federation if before is None else start_from(federation, models_before(scenario, before))
+    return federation if before is None else start_from(federation, models_before(scenario, before), before)

@@ -10,11 +10,14 @@ import numpy as np
 
 from fedmem.contracts.arrays import BoolArray, IntArray, Params
 from fedmem.contracts.audit_set import FOREVER, AuditSet
-from fedmem.contracts.federation import Federation
+from fedmem.contracts.federation import Federation, PhaseBefore
+from fedmem.contracts.ragged import Ragged
 from fedmem.errors import ComponentError
 from fedmem.scenario.removed import REMOVED
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fedmem.scenario.scenario import Scenario
 
 NEVER = int(np.iinfo(np.int64).max)
@@ -172,6 +175,49 @@ def absent_clients(scenario: Scenario) -> tuple[int, ...]:
     return tuple(sorted({client for phase in scenario.phases if phase.after for client in phase.after.forget.clients}))
 
 
-def start_from(federation: Federation, models: tuple[Params, ...]) -> Federation:
-    """The federation whose runs start from these models, one for each run; without any, from initial weights."""
-    return replace(federation, initials=models)
+def start_from(federation: Federation, models: tuple[Params, ...], folder: Path | None = None) -> Federation:
+    """The federation whose runs start from these models, one for each run; without any, from initial weights.
+
+    `folder` is that of the phase before, where it has ended.
+    """
+    before = None if folder is None else PhaseBefore(initials=federation.initials, folder=folder)
+    return replace(federation, initials=models, before=before)
+
+
+def forgotten_rows(scenario: Scenario, federation: Federation, run: int) -> dict[int, IntArray]:
+    """The rows of the store that clients of a run trained on before the phase of a scenario, and are to forget in it.
+
+    By client, ascending; clients without any are left out. These are the in examples of the forgotten kinds, and all
+    rows of the forgotten clients that exist in the run. What an earlier phase forgot is not forgotten again.
+    """
+    if scenario.after is None or scenario.previous is None:
+        return {}
+    earlier = [phase.after.forget for phase in scenario.previous.phases if phase.after is not None]
+    audit, forget = federation.audit, scenario.after.forget
+    kinds = set(forget.kinds).difference(*(each.kinds for each in earlier))
+    is_trained = np.isin(audit.kind, sorted(kinds)) & audit.is_in[run] & (audit.start == 0)
+    copies = np.flatnonzero(is_trained[audit.subject] & (audit.owners >= 0))
+    rows = Ragged.group_by_owner(federation.trained_rows[copies], audit.owners[copies], federation.num_clients)
+    leaving = set(forget.clients).difference(*(each.clients for each in earlier))
+    forgotten: dict[int, IntArray] = {}
+    for client in sorted({*np.flatnonzero(rows.sizes).tolist(), *leaving}):
+        if audit.client_in is not None and not audit.client_in[run, client]:
+            continue
+        # round 0 of a phase is the last round of the phase before
+        held = federation.rows(run, client, 0) if client in leaving else rows[client][:0]
+        of_client = np.unique(np.concatenate([held, rows[client]]))
+        if len(of_client):
+            forgotten[client] = of_client
+    return forgotten
+
+
+def rewind(federation: Federation) -> Federation:
+    """The federation in which nobody ever trains on what has been forgotten, and on everything else in every round.
+
+    Replacement rows stand in the places of forgotten examples, as in the phase.
+    """
+    audit = federation.audit
+    is_gone = audit.stop < 1
+    start = np.where(is_gone, FOREVER, 0).astype(np.int32)
+    stop = np.where(is_gone, 0, FOREVER).astype(np.int32)
+    return replace(federation, audit=replace(audit, start=start, stop=stop))

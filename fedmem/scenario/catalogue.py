@@ -36,6 +36,7 @@ from fedmem.contracts import (
     sampler,
     signal,
     strategy,
+    unlearner,
 )
 from fedmem.contracts.families import FAMILIES, FORMER_KINDS, kind_of
 from fedmem.contracts.flower_strategy_adapter import FlowerStrategyAdapter, adapt_flower_strategy, parameters
@@ -54,7 +55,7 @@ FAMILY_OF: Mapping[type, str] = {protocol: family for family, group in PROTOCOLS
 
 _NAMES = {
     name: value
-    for module in (attack, client, data, defence, estimator, injection, model, probe, sampler, signal, strategy)
+    for module in (attack, client, data, defence, estimator, injection, model, probe, sampler, signal, strategy, unlearner)
     for name, value in vars(module).items()
 }
 """The names that annotations of components may use without an import."""

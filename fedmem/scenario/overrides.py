@@ -19,6 +19,7 @@ FAMILY_OF_FIELD: Mapping[str, str] = {
     "client": "client",
     "defences": "defence",
     "strategy": "strategy",
+    "unlearner": "unlearner",
     "probes": "probe",
     "signals": "signal",
     "estimators": "estimator",

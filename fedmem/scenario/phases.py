@@ -14,13 +14,14 @@ from fedmem.contracts.probe import Probe
 from fedmem.contracts.sampler import Sampler
 from fedmem.contracts.signal import AccumulatingSignal, Signal
 from fedmem.contracts.strategy import StrategyMaker
-from fedmem.scenario.catalogue import Component
+from fedmem.contracts.unlearner import Unlearner
+from fedmem.scenario.catalogue import IDENTITY_NEUTRAL, Component
 from fedmem.scenario.observing import Observe
 from fedmem.scenario.saving import Save
 from fedmem.scenario.section import Positive, Section, Slug
 
 
-class _OptionalComponent(Component):
+class OptionalComponent(Component):
     """Marks a field as taking a component or none."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
@@ -62,13 +63,16 @@ class Phase(Section):
     name: Slug | None = Field(default=None, description="its name in messages and tables")
     rounds: Positive = Field(description="rounds of training")
     forget: Forget = Field(default=Forget(), description="what is not trained on from this phase on")
-    client: Annotated[ClientAlgorithm | None, _OptionalComponent("client")] = Field(
+    unlearner: Annotated[Unlearner | None, OptionalComponent("unlearner"), IDENTITY_NEUTRAL] = Field(
+        default=None, description="changes the model of each run once, before the first round, so that it forgets"
+    )
+    client: Annotated[ClientAlgorithm | None, OptionalComponent("client")] = Field(
         default=None, description="what a client does locally"
     )
-    strategy: Annotated[StrategyMaker | None, _OptionalComponent("strategy")] = Field(
+    strategy: Annotated[StrategyMaker | None, OptionalComponent("strategy")] = Field(
         default=None, description="how the server aggregates"
     )
-    sampler: Annotated[Sampler | None, _OptionalComponent("sampler")] = Field(
+    sampler: Annotated[Sampler | None, OptionalComponent("sampler")] = Field(
         default=None, description="which clients take part in a round"
     )
     defences: tuple[Annotated[Defence, Component("defence")], ...] | None = Field(

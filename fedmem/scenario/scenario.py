@@ -34,6 +34,7 @@ from fedmem.contracts.probe import Probe
 from fedmem.contracts.sampler import Sampler, sampler_declaration
 from fedmem.contracts.signal import AccumulatingSignal, Signal
 from fedmem.contracts.strategy import StrategyMaker
+from fedmem.contracts.unlearner import Unlearner
 from fedmem.errors import Problem
 from fedmem.privacy.mechanisms import strategy_with_noise
 from fedmem.scenario import checks, yaml_source
@@ -43,7 +44,7 @@ from fedmem.scenario.initial import InitialWeightsField
 from fedmem.scenario.normalising import Norm
 from fedmem.scenario.observing import Observe
 from fedmem.scenario.overrides import Origin
-from fedmem.scenario.phases import After, Phase
+from fedmem.scenario.phases import After, OptionalComponent, Phase
 from fedmem.scenario.removed import Removed
 from fedmem.scenario.saving import Save
 from fedmem.scenario.section import Positive, Section, Slug
@@ -212,6 +213,9 @@ class Scenario(Section):
     )
     after: Annotated[After | None, IDENTITY_NEUTRAL] = Field(
         default=None, description="the phase before this one, where this is a phase; written by fedmem"
+    )
+    unlearner: Annotated[Unlearner | None, OptionalComponent("unlearner"), IDENTITY_NEUTRAL] = Field(
+        default=None, description="of a phase: changes the model of each run once, before round 1; write it in `then`"
     )
     speed: Speed = Field(default=Speed(), description="how it is computed; changes no result beyond rounding")
 

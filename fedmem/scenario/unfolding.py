@@ -62,13 +62,14 @@ def _next_phase(before: Scenario, phase: Phase, position: int) -> Scenario:
     values: dict[str, Any] = inherited | phase.given_fields()
     values |= {
         "rounds": phase.rounds,
+        "unlearner": phase.unlearner,
         "observe": _observe(before.observe, phase),
         "save": phase.save.count_from_start(phase.rounds),
         "after": After(scenario=before.dump(), phase=number, name=phase.name, forget=phase.forget),
     }
     problems = checks.problems(values)
     if problems:
-        given = {"rounds", "observe", "save", *phase.given_fields()}
+        given = {"rounds", "observe", "save", "unlearner", *phase.given_fields()}
         raise ScenarioError([before.place(_in_phase(problem, position, given)) for problem in problems])
     return Scenario(**values)
 

@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Lt
 from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.unlearner import RunToForget, UnlearningContext
 from fedmem.training.updates import clip_update
+from fedmem.unlearners._layers import add
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,9 +80,5 @@ class GradientAscent:
             if len(retained):
                 _, other = context.gradient(run.run, client, model, retained)
                 direction = {name: value - self.retain * other[name] for name, value in direction.items()}
-            step = clip_update(direction, self.clip)
-            model = {
-                name: value if name not in step else (value.double() + self.lr * step[name]).to(value.dtype)
-                for name, value in model.items()
-            }
+            model = add(model, clip_update(direction, self.clip), self.lr)
         return model
