@@ -324,6 +324,7 @@ class EstimatorDeclaration(Needs):
         needs_twins: Whether it compares twins, runs with the same coins; it then needs `twins` of 2 or more.
         reads_quantities: Whether it reads the quantities of single examples that other estimators and signals give,
             `View.quantities`.
+        needs_phase: Whether it compares a phase with the one before; it is refused in a training that follows none.
         readings_of_places: `readings_of_places(views)`, readings of the summary that compare its places, each with the
             number of the view that it is about. None where every place is judged alone.
     """
@@ -340,6 +341,7 @@ class EstimatorDeclaration(Needs):
     needs_every_round: bool = declare(False, YES_OR_NO)
     gives_margins_alone: bool = declare(False, YES_OR_NO)
     needs_twins: bool = declare(False, YES_OR_NO)
+    needs_phase: bool = declare(False, YES_OR_NO)
     reads_quantities: bool = declare(False, YES_OR_NO)
     readings_of_places: Callable[[Sequence[View]], Sequence[tuple[int, Reading]]] | None = declare(
         None, "a method readings_of_places(views)"

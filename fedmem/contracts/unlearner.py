@@ -135,9 +135,7 @@ class UnlearnerDeclaration(Declaration):
     steps: int = declare(0, "a number of steps")
     needs_population: bool = declare(False, "true or false")
     trained_rounds: Callable[[int], Sequence[int]] | None = declare(None, "a method trained_rounds(rounds)")
-    stored_models: Callable[[int], Mapping[str, Sequence[int]]] | None = declare(
-        None, "a method stored_models(rounds)"
-    )
+    stored_models: Callable[[int], Mapping[str, Sequence[int]]] | None = declare(None, "a method stored_models(rounds)")
     without_windows: bool = declare(False, "true or false")
 
 

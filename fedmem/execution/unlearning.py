@@ -58,35 +58,31 @@ def unlearn(
         context = _Context(scenario, federation, executor, runs, files)
         others = (("model", federation.model), ("client", scenario.client))
         with Guard("unlearner", unlearner, "unlearn", others=others, where=lambda: dict(context.place)) as guard:
-            models = _checked(guard, context.runs, unlearner)(context)
+            models = _models(guard, unlearner, context)
     initials = list(federation.initials)
     for run, model in zip(context.runs, models, strict=True):
         initials[run.run] = model
     return replace(federation, initials=tuple(initials)), _evidence(scenario, federation, executor, context.runs)
 
 
-class _checked:
-    """Calls an unlearner, and refuses what it must not return."""
-
-    def __init__(self, guard: Guard, runs: Sequence[RunToForget], unlearner: Unlearner) -> None:
-        self._guard, self._runs, self._unlearner = guard, runs, unlearner
-
-    def __call__(self, context: _Context) -> list[Params]:
-        guard = self._guard
-        models = list(self._unlearner.unlearn(context))
-        context.place.clear()
-        guard.require(
-            len(models) == len(self._runs), f"it returned {len(models)} models, should be one for each of the runs"
+def _models(guard: Guard, unlearner: Unlearner, context: _Context) -> list[Params]:
+    """The models that an unlearner returns; the guard rejects what it must not return."""
+    models = list(unlearner.unlearn(context))
+    context.place.clear()
+    guard.require(
+        len(models) == len(context.runs),
+        f"it returned {len(models)} models, should be {len(context.runs)}, one for each of context.runs",
+    )
+    for run, model in zip(context.runs, models, strict=True):
+        context.place["run"] = run.run
+        form, expected = (
+            {name: (tuple(value.shape), value.dtype) for name, value in params.items()}
+            for params in (model, run.before)
         )
-        for run, model in zip(self._runs, models, strict=True):
-            context.place["run"] = run.run
-            forms = [{name: (tuple(v.shape), v.dtype) for name, v in m.items()} for m in (model, run.before)]
-            guard.require(forms[0] == forms[1], "its model has other entries, shapes or types than `before`")
-            guard.require(
-                all(bool(torch.isfinite(value).all()) for value in model.values()),
-                "its model has values that are not finite; lower lr, or clip more",
-            )
-        return models
+        guard.require(form == expected, "its model has other entries, shapes or types than `before`")
+        is_finite = all(bool(torch.isfinite(value).all()) for value in model.values())
+        guard.require(is_finite, "its model has values that are not finite; lower lr, or clip more")
+    return models
 
 
 def _evidence(
@@ -260,7 +256,9 @@ class _Context:
         copy = {name: value.detach().to("cpu", torch.float64, copy=True) for name, value in model.items()}
         return split_entries(self._network, copy)
 
-    def _losses(self, params: Params, inputs: np.ndarray[tuple[int, ...], np.dtype[np.float32]], targets: IntArray) -> Tensor:
+    def _losses(
+        self, params: Params, inputs: np.ndarray[tuple[int, ...], np.dtype[np.float32]], targets: IntArray
+    ) -> Tensor:
         outputs: Tensor = functional_call(self._network, params, (double(inputs),))
         return example_losses(outputs, torch.from_numpy(targets))
 
@@ -274,9 +272,7 @@ class _Context:
         from fedmem.results.read import read
 
         manifest = read(self._before.folder).manifest
-        return {
-            (one.round, one.level): one for one in stored_models(manifest, self._before.folder / "manifest.json")
-        }
+        return {(one.round, one.level): one for one in stored_models(manifest, self._before.folder / "manifest.json")}
 
     def _has(self, round_number: int, level: Level) -> bool:
         return (round_number, level) in self._stored

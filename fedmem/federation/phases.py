@@ -220,4 +220,5 @@ def rewind(federation: Federation) -> Federation:
     is_gone = audit.stop < 1
     start = np.where(is_gone, FOREVER, 0).astype(np.int32)
     stop = np.where(is_gone, 0, FOREVER).astype(np.int32)
-    return replace(federation, audit=replace(audit, start=start, stop=stop))
+    unpooled = None if federation.unpooled is None else rewind(federation.unpooled)
+    return replace(federation, audit=replace(audit, start=start, stop=stop), unpooled=unpooled)

@@ -55,7 +55,20 @@ FAMILY_OF: Mapping[type, str] = {protocol: family for family, group in PROTOCOLS
 
 _NAMES = {
     name: value
-    for module in (attack, client, data, defence, estimator, injection, model, probe, sampler, signal, strategy, unlearner)
+    for module in (
+        attack,
+        client,
+        data,
+        defence,
+        estimator,
+        injection,
+        model,
+        probe,
+        sampler,
+        signal,
+        strategy,
+        unlearner,
+    )
     for name, value in vars(module).items()
 }
 """The names that annotations of components may use without an import."""

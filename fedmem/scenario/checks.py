@@ -70,6 +70,13 @@ from fedmem.scenario.check_training import (
     _schedule,
 )
 from fedmem.scenario.check_twins import _independent_runs, _twin_noise, _twins, _twins_compared
+from fedmem.scenario.check_unlearners import (
+    _phase_compared,
+    _unlearner_models,
+    _unlearner_place,
+    _unlearner_population,
+    _unlearner_windows,
+)
 
 
 def problems(values: Mapping[str, Any]) -> list[Problem]:
@@ -155,6 +162,11 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _phase_state,
     _phase_cohorts,
     _forgotten,
+    _unlearner_place,
+    _unlearner_population,
+    _unlearner_windows,
+    _unlearner_models,
+    _phase_compared,
     _groups_are_drawn,
     _each_drawn_alone,
     _cohort,

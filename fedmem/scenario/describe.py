@@ -20,7 +20,7 @@ from fedmem.contracts.flower_strategy_adapter import adapted_defaults, parameter
 from fedmem.errors import ComponentError
 from fedmem.scenario import catalogue
 from fedmem.scenario.installed_parts import find_installed
-from fedmem.scenario.overrides import FAMILY_OF_FIELD
+from fedmem.scenario.overrides import FAMILY_OF_FIELD, OF_PHASES
 from fedmem.scenario.own_parts import definition_of, import_object, is_yaml
 from fedmem.scenario.yaml_source import write_flow
 
@@ -207,7 +207,8 @@ def place_of(family: str, kind: str) -> dict[str, Any]:
     mapping = example(family, kind)
     for field, host in FAMILY_OF_FIELD.items():
         if host == family:
-            return {field: [mapping] if field.endswith("s") else mapping}
+            value = {field: [mapping] if field.endswith("s") else mapping}
+            return {"then": [{"rounds": 5, **value}]} if field in OF_PHASES else value
     cls = catalogue.load(family, kind)
     for only_required in (True, False):
         for field, host in FAMILY_OF_FIELD.items():

@@ -26,6 +26,9 @@ FAMILY_OF_FIELD: Mapping[str, str] = {
 }
 """Field of a scenario -> the family of its components."""
 
+OF_PHASES = ("unlearner",)
+"""The fields of these that are written in a phase, below `then`."""
+
 
 class Origin:
     """Where each value came from: a line of the file, or an override.

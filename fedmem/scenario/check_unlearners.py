@@ -1,0 +1,91 @@
+"""Checks of unlearners, and of estimators that compare a phase with the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from fedmem.contracts.estimator import Estimator, estimator_declaration
+from fedmem.contracts.families import kind_of
+from fedmem.contracts.injection import Injection, injection_declaration
+from fedmem.contracts.unlearner import Unlearner, unlearner_declaration
+from fedmem.errors import Problem
+
+if TYPE_CHECKING:
+    from fedmem.scenario.phases import After
+
+
+def _unlearner_place(unlearner: Unlearner | None, after: After | None) -> Iterator[Problem]:
+    """An unlearner belongs to a phase in which something is forgotten."""
+    if unlearner is None or (after is not None and after.forget):
+        return
+    kind = kind_of(unlearner)
+    if after is None:
+        text = f"{kind} acts before a phase; write then: [{{rounds: 5, forget: {{kinds: [...]}}, unlearner: {{kind: {kind}}}}}]"
+    else:
+        text = f"{kind} has nothing to forget; write forget: {{kinds: [...]}} in the same phase, or leave unlearner out"
+    yield Problem(path="unlearner", message=text)
+
+
+def _unlearner_population(unlearner: Unlearner | None, population: int) -> Iterator[Problem]:
+    if unlearner is not None and unlearner_declaration(unlearner).needs_population and not population:
+        yield Problem(
+            path="unlearner",
+            message=f"{kind_of(unlearner)} reads the loss on the population, but population is 0; write population: 100 "
+            "in the scenario, or stop_at: steps",
+        )
+
+
+def _unlearner_windows(
+    unlearner: Unlearner | None, injections: Sequence[Injection], after: After | None
+) -> Iterator[Problem]:
+    if unlearner is None or after is None or not unlearner_declaration(unlearner).without_windows:
+        return
+    kind = kind_of(unlearner)
+    if after.phase > 1:
+        yield Problem(
+            path="unlearner",
+            message=f"{kind} replays the first training, but this is {after.title}; use it in the first phase of `then`",
+        )
+    for injection in injections:
+        declared = injection_declaration(injection)
+        if declared.start is not None or declared.stop is not None:
+            yield Problem(
+                path="unlearner",
+                message=f"{kind} replays rounds in which every example is trained on, but {injection.name} has a window; "
+                "leave start and stop out, or use another unlearner",
+            )
+
+
+def _unlearner_models(unlearner: Unlearner | None, after: After | None) -> Iterator[Problem]:
+    """The first training must store the models that the unlearner reads, of all runs."""
+    if unlearner is None or after is None:
+        return
+    needed = unlearner_declaration(unlearner).stored_models
+    if needed is None:
+        return
+    by_level = {level: sorted(rounds) for level, rounds in needed(after.scenario["rounds"]).items() if rounds}
+    saved = (after.scenario.get("save") or {}).get("models") or {"rounds": [], "levels": [], "runs": None}
+    missing = [
+        level
+        for level, rounds in by_level.items()
+        if level not in saved["levels"] or not set(rounds) <= set(saved["rounds"]) or saved["runs"] is not None
+    ]
+    if missing:
+        rounds = sorted({number for of_level in by_level.values() for number in of_level})
+        yield Problem(
+            path="unlearner",
+            message=f"{kind_of(unlearner)} reads stored {' and '.join(missing)} models of all runs of the phase before; "
+            f"write save: {{models: {{rounds: {rounds}, levels: [{', '.join(by_level)}]}}}} there, and observe these "
+            "rounds",
+        )
+
+
+def _phase_compared(estimators: Sequence[Estimator], after: After | None) -> Iterator[Problem]:
+    for position, estimator in enumerate(estimators):
+        if after is None and estimator_declaration(estimator).needs_phase:
+            yield Problem(
+                path=f"estimators[{position}]",
+                message=f"{kind_of(estimator)} compares a phase with the one before, but this training follows none; "
+                "write it below `then`, in the estimators of a phase",
+            )
