@@ -219,6 +219,8 @@ def _work(run_plan: Plan, budget: float | None) -> Iterator[tuple[str, str]]:
             f"at most {count(run_plan.replays, 'local training')} repeated by probes, which add "
             f"{100 * run_plan.replays / max(1, run_plan.trainings):.0f} % to those of the runs",
         )
+    if text := run_plan.unlearning.text(run_plan.trainings):
+        yield "unlearning", text
     yield "memory", _memory(run_plan)
     if budget is not None:
         yield "budget", _budget(run_plan, budget)

@@ -16,6 +16,7 @@ from fedmem.contracts.signal import SignalDeclaration, signal_declaration, store
 from fedmem.execution import disk_plan, memory_budget, memory_plan, model_space
 from fedmem.execution.memory_plan import MemoryLimits
 from fedmem.execution.replay_plan import count_replays
+from fedmem.execution.unlearning_plan import UnlearningWork, count_unlearning
 from fedmem.federation.roster import Cohorts
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Plan:
     it is in a batch. `steps_each` are the fewest and the most steps of one training. `models` are the models that are
     looked at, and `sets` the examples that each of them is asked about, both by level. `evidence` and `references` are
     the rows of these files. `signals` is the work of signals, and `replays` the local trainings that probes repeat, at
-    most. `saved` are the models that are stored.
+    most. `saved` are the models that are stored. `unlearning` is the work of the unlearner of a phase.
 
     `memory` are bytes by purpose in each phase, roughly. `room` is how training is cut, and `unlimited` how it would be
     without a budget. `disk` are bytes by file, see `disk_plan`. `exact` is False where cohorts are known only while
@@ -114,6 +115,7 @@ class Plan:
     references: int
     signals: SignalWork
     replays: int
+    unlearning: UnlearningWork
     saved: int
     memory: Mapping[str, Mapping[str, int]]
     room: MemoryLimits
@@ -181,6 +183,8 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
     signals = signal_work(scenario, some, federation, cohorts, counted[0], times)
     evidence = sum(count * sum(sets[level].values()) for level, count in models.items())
     references = sum(models.values()) * sum(labels)
+    unlearning = count_unlearning(scenario, federation, times)
+    evidence += unlearning.evidence
     saved = model_space.count_saved(scenario, federation, cohorts)
     pilots = int(scenario.has_pilot)
     looks_ahead = bool(sampler_declaration(scenario.sampler).needs)
@@ -203,6 +207,7 @@ def plan(scenario: Scenario, federation: Federation | None = None) -> Plan:
         references=references,
         signals=signals,
         replays=count_replays(some, federation, cohorts, times),
+        unlearning=unlearning,
         saved=saved,
         memory=memory_plan.phases(needs, room),
         room=room,

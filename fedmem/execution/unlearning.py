@@ -89,6 +89,8 @@ def _evidence(
     scenario: Scenario, federation: Federation, executor: Executor, runs: Sequence[RunToForget]
 ) -> tuple[Evidence, ...]:
     """The audit examples and the test set at the models before, as sets of their own at round 0."""
+    if "global" not in scenario.observe.levels:
+        return ()
     models = [run.before for run in runs]
     at = [Transition.at_server(run=run.run, round_number=0, before=run.before, after=run.before) for run in runs]
     audit = evidence_of(models, at, f"audit{BEFORE}", federation.audit.examples, executor)

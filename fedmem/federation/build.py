@@ -33,7 +33,7 @@ from fedmem.federation.held_rows import draw_own
 from fedmem.federation.initial_weights import initialise, mode_of
 from fedmem.federation.layout import _lay_out, _Plan, _references, _trained_rows, count_rows
 from fedmem.federation.normalisation import warnings_of
-from fedmem.federation.phases import absent_clients, draws_of, removed_rows, require_masked, with_windows
+from fedmem.federation.phases import absent_clients, draws_of, removed_rows, require_masked, require_whole, with_windows
 from fedmem.federation.pilot_draws import with_pilot, without_pilot
 from fedmem.federation.prefix import prefix_of
 from fedmem.federation.pretrained import same_data_warnings
@@ -79,6 +79,8 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     audit, draw_order = with_windows(scenario, plan.audit)
     plan = replace(plan, audit=audit)
     require_masked(scenario, audit, plan.unmasked, plan.certain)
+    require_masked(scenario, audit, plan.unmasked)
+    require_whole(scenario, audit)
     if scenario.has_pilot:
         plan = replace(plan, audit=with_pilot(scenario, plan.audit, plan.certain))
     module, initial = initialise(scenario, data)

@@ -10,8 +10,10 @@ import numpy as np
 
 from fedmem.contracts.arrays import BoolArray, IntArray, Params
 from fedmem.contracts.audit_set import FOREVER, AuditSet
+from fedmem.contracts.families import kind_of
 from fedmem.contracts.federation import Federation, PhaseBefore
 from fedmem.contracts.ragged import Ragged
+from fedmem.contracts.unlearner import unlearner_declaration
 from fedmem.errors import ComponentError
 from fedmem.scenario.removed import REMOVED
 
@@ -209,6 +211,21 @@ def forgotten_rows(scenario: Scenario, federation: Federation, run: int) -> dict
         if len(of_client):
             forgotten[client] = of_client
     return forgotten
+
+
+def require_whole(scenario: Scenario, audit: AuditSet) -> None:
+    """Errors: `ComponentError` where an example has a window, and the unlearner replays rounds as if it had none."""
+    if scenario.unlearner is None or not unlearner_declaration(scenario.unlearner).without_windows:
+        return
+    is_forgotten = np.isin(audit.kind, () if scenario.after is None else scenario.after.forget.kinds)
+    has_window = (audit.start > 0) | (~is_forgotten & (audit.stop < FOREVER))
+    if has_window.any():
+        raise ComponentError(
+            "unlearner",
+            f"{kind_of(scenario.unlearner)} replays rounds in which every example is trained on, but audit example "
+            f"{np.flatnonzero(has_window)[0]} ({audit.kind[has_window][0]}) has a window; leave start and stop out of "
+            "its injection, or use another unlearner",
+        )
 
 
 def rewind(federation: Federation) -> Federation:

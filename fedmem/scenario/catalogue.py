@@ -24,20 +24,7 @@ import annotated_types
 from pydantic import BaseModel, ConfigDict, Strict, ValidationError, create_model
 from pydantic_core import PydanticCustomError, core_schema
 
-from fedmem.contracts import (
-    attack,
-    client,
-    data,
-    defence,
-    estimator,
-    injection,
-    model,
-    probe,
-    sampler,
-    signal,
-    strategy,
-    unlearner,
-)
+from fedmem.contracts import strategy
 from fedmem.contracts.families import FAMILIES, FORMER_KINDS, kind_of
 from fedmem.contracts.flower_strategy_adapter import FlowerStrategyAdapter, adapt_flower_strategy, parameters
 from fedmem.contracts.members import PROTOCOLS, check_declarations, member_names, required_members
@@ -53,24 +40,7 @@ from fedmem.wording import choices
 FAMILY_OF: Mapping[type, str] = {protocol: family for family, group in PROTOCOLS.items() for protocol in group}
 """Contract -> the family that it belongs to."""
 
-_NAMES = {
-    name: value
-    for module in (
-        attack,
-        client,
-        data,
-        defence,
-        estimator,
-        injection,
-        model,
-        probe,
-        sampler,
-        signal,
-        strategy,
-        unlearner,
-    )
-    for name, value in vars(module).items()
-}
+_NAMES = {name: value for protocol in FAMILY_OF for name, value in vars(sys.modules[protocol.__module__]).items()}
 """The names that annotations of components may use without an import."""
 
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from fedmem.contracts.estimator import Estimator, estimator_declaration
 from fedmem.contracts.families import kind_of
-from fedmem.contracts.injection import Injection, injection_declaration
 from fedmem.contracts.unlearner import Unlearner, unlearner_declaration
 from fedmem.errors import Problem
 
@@ -21,7 +20,10 @@ def _unlearner_place(unlearner: Unlearner | None, after: After | None) -> Iterat
         return
     kind = kind_of(unlearner)
     if after is None:
-        text = f"{kind} acts before a phase; write then: [{{rounds: 5, forget: {{kinds: [...]}}, unlearner: {{kind: {kind}}}}}]"
+        text = (
+            f"{kind} acts before a phase; write it below then, as in "
+            f"then: [{{rounds: 5, forget: {{kinds: [...]}}, unlearner: {{kind: {kind}}}}}]"
+        )
     else:
         text = f"{kind} has nothing to forget; write forget: {{kinds: [...]}} in the same phase, or leave unlearner out"
     yield Problem(path="unlearner", message=text)
@@ -31,30 +33,20 @@ def _unlearner_population(unlearner: Unlearner | None, population: int) -> Itera
     if unlearner is not None and unlearner_declaration(unlearner).needs_population and not population:
         yield Problem(
             path="unlearner",
-            message=f"{kind_of(unlearner)} reads the loss on the population, but population is 0; write population: 100 "
-            "in the scenario, or stop_at: steps",
+            message=f"{kind_of(unlearner)} reads the loss on the population, but population is 0; write "
+            "population: 100",
         )
 
 
-def _unlearner_windows(
-    unlearner: Unlearner | None, injections: Sequence[Injection], after: After | None
-) -> Iterator[Problem]:
-    if unlearner is None or after is None or not unlearner_declaration(unlearner).without_windows:
+def _unlearner_first(unlearner: Unlearner | None, after: After | None) -> Iterator[Problem]:
+    if unlearner is None or after is None or after.phase == 1:
         return
-    kind = kind_of(unlearner)
-    if after.phase > 1:
+    if unlearner_declaration(unlearner).without_windows:
         yield Problem(
             path="unlearner",
-            message=f"{kind} replays the first training, but this is {after.title}; use it in the first phase of `then`",
+            message=f"{kind_of(unlearner)} replays the first training, but this is {after.title}; use it in the first "
+            "phase of `then`",
         )
-    for injection in injections:
-        declared = injection_declaration(injection)
-        if declared.start is not None or declared.stop is not None:
-            yield Problem(
-                path="unlearner",
-                message=f"{kind} replays rounds in which every example is trained on, but {injection.name} has a window; "
-                "leave start and stop out, or use another unlearner",
-            )
 
 
 def _unlearner_models(unlearner: Unlearner | None, after: After | None) -> Iterator[Problem]:
@@ -75,9 +67,9 @@ def _unlearner_models(unlearner: Unlearner | None, after: After | None) -> Itera
         rounds = sorted({number for of_level in by_level.values() for number in of_level})
         yield Problem(
             path="unlearner",
-            message=f"{kind_of(unlearner)} reads stored {' and '.join(missing)} models of all runs of the phase before; "
-            f"write save: {{models: {{rounds: {rounds}, levels: [{', '.join(by_level)}]}}}} there, and observe these "
-            "rounds",
+            message=f"{kind_of(unlearner)} reads stored {' and '.join(missing)} models of all runs before the phase; "
+            f"write save: {{models: {{rounds: {rounds}, levels: [{', '.join(by_level)}]}}}} there, "
+            "and observe these rounds",
         )
 
 

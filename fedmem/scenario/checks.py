@@ -72,10 +72,10 @@ from fedmem.scenario.check_training import (
 from fedmem.scenario.check_twins import _independent_runs, _twin_noise, _twins, _twins_compared
 from fedmem.scenario.check_unlearners import (
     _phase_compared,
+    _unlearner_first,
     _unlearner_models,
     _unlearner_place,
     _unlearner_population,
-    _unlearner_windows,
 )
 
 
@@ -164,7 +164,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _forgotten,
     _unlearner_place,
     _unlearner_population,
-    _unlearner_windows,
+    _unlearner_first,
     _unlearner_models,
     _phase_compared,
     _groups_are_drawn,

@@ -46,7 +46,7 @@ class FedEraser:
     >>> FedEraser(every=2).trained_rounds(6)
     (1, 3, 5)
 
-    Reference: Liu et al. (2021), FedEraser: Enabling Efficient Client-Level Data Removal from Federated Learning Models.
+    Reference: Liu et al. (2021), FedEraser: Enabling Efficient Client-Level Data Removal.
     """
 
     without_windows: ClassVar[bool] = True

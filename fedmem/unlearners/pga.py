@@ -99,8 +99,9 @@ def _without(context: UnlearningContext, run: RunToForget, client: int) -> Param
     if client not in weights:
         raise ComponentError(
             "unlearner",
-            f"{place}: the client has rows to forget, but took no part in round {context.rounds_before}, the last of the "
-            "phase before, from whose average pga takes it out; write sampler: {kind: everyone}, or use another unlearner",
+            f"{place}: the client has rows to forget, but took no part in round {context.rounds_before}, the last "
+            "before the phase, so that pga cannot take it out of that average; write sampler: {kind: everyone}, or "
+            "use another unlearner",
         )
     weight = weights[client]
     if not weight < 1:
