@@ -16,6 +16,7 @@ from pydantic import BaseModel
 
 from fedmem.contracts.attack import AttackDeclaration
 from fedmem.contracts.declarations import class_value
+from fedmem.contracts.estimator import EstimatorDeclaration
 from fedmem.contracts.flower_strategy_adapter import adapted_defaults, parameters, plain_parameters
 from fedmem.errors import ComponentError
 from fedmem.scenario import catalogue
@@ -208,7 +209,7 @@ def place_of(family: str, kind: str) -> dict[str, Any]:
     for field, host in FAMILY_OF_FIELD.items():
         if host == family:
             value = {field: [mapping] if field.endswith("s") else mapping}
-            return {"then": [{"rounds": 5, **value}]} if field in OF_PHASES else value
+            return _in_phase(value) if _needs_phase(family, kind) else value
     cls = catalogue.load(family, kind)
     for only_required in (True, False):
         for field, host in FAMILY_OF_FIELD.items():
@@ -217,6 +218,18 @@ def place_of(family: str, kind: str) -> dict[str, Any]:
                     outer = catalogue.dump(catalogue.build(host, {"kind": other, name: mapping}))
                     return {field: [outer] if field.endswith("s") else outer}
     raise AssertionError(f"no component of a scenario takes a {family} such as {kind}")
+
+
+def _needs_phase(family: str, kind: str) -> bool:
+    """Whether a kind is written in a phase, below `then`."""
+    if family == "estimator":
+        return bool(class_value(catalogue.load(family, kind), EstimatorDeclaration, "needs_phase"))
+    return family in OF_PHASES
+
+
+def _in_phase(value: dict[str, Any]) -> dict[str, Any]:
+    """Keys of a phase that forgets one of the kinds that most scenarios have, as a key of a scenario."""
+    return {"then": [{"rounds": 5, "forget": {"kinds": ["mislabelled"]}, **value}]}
 
 
 def _fields_for(cls: type, host: str, kind: str, *, only_required: bool) -> Iterator[str]:

@@ -35,6 +35,7 @@ PLACES = {
     "client": "client",
     "defence": "defences",
     "strategy": "strategy",
+    "unlearner": "unlearner",
     "probe": "probes",
     "signal": "signals",
     "estimator": "estimators",
