@@ -148,7 +148,8 @@ def _statistics(view: View) -> Iterator[tuple[str, _Pair]]:
     for statistic, name in (("", "correct"), ("probability", "margin")):
         now, then = getattr(view, name)[:, 0], before[name]
         if statistic:
-            now, then = (np.exp(-np.logaddexp(0.0, -margin)) for margin in (now, then))
+            with np.errstate(invalid="ignore"):  # NaN in, NaN out
+                now, then = (np.exp(-np.logaddexp(0.0, -margin)) for margin in (now, then))
         yield statistic, _pair(now, then)
 
 

@@ -53,8 +53,9 @@ def _unlearner_models(unlearner: Unlearner | None, after: After | None) -> Itera
     """The first training must store the models that the unlearner reads, of all runs."""
     if unlearner is None or after is None:
         return
-    needed = unlearner_declaration(unlearner).stored_models
-    if needed is None:
+    declared = unlearner_declaration(unlearner)
+    needed = declared.stored_models
+    if needed is None or (declared.without_windows and after.phase > 1):
         return
     by_level = {level: sorted(rounds) for level, rounds in needed(after.scenario["rounds"]).items() if rounds}
     saved = (after.scenario.get("save") or {}).get("models") or {"rounds": [], "levels": [], "runs": None}

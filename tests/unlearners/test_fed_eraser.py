@@ -25,7 +25,9 @@ def test_with_nobody_forgotten_it_reproduces_the_run() -> None:
 def test_directions_of_fewer_steps_have_the_stored_length(share: float) -> None:
     """From the same start, a quadratic in one variable moves in the same direction after any number of steps."""
     context = three_clients(initial=model(1.0))
-    assert torch.allclose(erased(context, FedEraser(every=1, share=share)), context.history[-1]["w"].double(), atol=1e-5)
+    assert torch.allclose(
+        erased(context, FedEraser(every=1, share=share)), context.history[-1]["w"].double(), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("forget", [0, 1, 2])

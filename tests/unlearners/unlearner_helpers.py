@@ -126,5 +126,3 @@ def three_clients(forget: int | None = None, **changes: object) -> Quadratic:
         "leaving": tuple(gone),
     }
     return Quadratic(**{**settings, **changes})  # type: ignore[arg-type]
-
-
