@@ -198,8 +198,8 @@ def lira_auc(view: View) -> float:
 
 
 def test_a_phase_that_out_runs_skip_is_caught() -> None:
-    """The phase moves every margin. Done in all runs it shows nothing; done in runs with the example it is all there is."""
-    now, before, is_in = planted({}, together=True)
+    """The phase moves every margin. In all runs it shows nothing; only in runs with the example, it is all there is."""
+    _, before, is_in = planted({}, together=True)
     fair = view_of(before - 2.0, before, is_in, together=True)
     skipped = view_of(np.where(is_in[:, :1], before - 2.0, before), before, is_in, together=True)
     assert abs(lira_auc(fair) - 0.5) < 0.25
