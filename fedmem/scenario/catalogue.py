@@ -52,6 +52,8 @@ with. A slip of the finger becomes a message instead of a program that never end
 class Component:
     """Marks a field as taking a component: a mapping with `kind`, or an instance. For pydantic."""
 
+    is_optional: bool = False
+
     def __init__(self, family: str, protocol: type | None = None) -> None:
         self.family = family
         self.protocols = PROTOCOLS[family] if protocol is None else (protocol,)

@@ -92,7 +92,8 @@ class _Generator(GenerateJsonSchema):
     def function_plain_schema(self, schema: Any) -> dict[str, Any]:
         component = getattr(schema["function"]["function"], "__self__", None)
         if isinstance(component, catalogue.Component):
-            return {_ASKED: (component.family, component.protocols)}
+            asked = {_ASKED: (component.family, component.protocols)}
+            return {"anyOf": [asked, {"type": "null"}]} if component.is_optional else asked
         return super().function_plain_schema(schema)
 
     def encode_default(self, dft: Any) -> Any:

@@ -24,6 +24,8 @@ from fedmem.scenario.section import Positive, Section, Slug
 class OptionalComponent(Component):
     """Marks a field as taking a component or none."""
 
+    is_optional = True
+
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(self._validate)
 

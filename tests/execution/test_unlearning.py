@@ -99,9 +99,11 @@ def test_ascent_raises_the_loss_of_forgotten_examples(first: Path) -> None:
     found = evidence(folder)
     forgotten, ins = read_bank(folder).audit.kind == "forget", is_in(folder)
     change = (found[0, "audit"].loss - found[0, "audit_before"].loss)[ins][:, forgotten]
-    assert (change > 0).all()
+    # ascent is on their mean loss
+    assert (change.mean(1) > 0).all()
 
 
+@pytest.mark.slow
 def test_fine_tuning_gives_the_numbers_of_a_phase_without_unlearner(first: Path) -> None:
     with_one, without = (evidence(run(phase(each), out=first)) for each in ({"kind": "fine_tune"}, None))
     assert set(with_one) - set(without) == {(0, "audit_before"), (0, "test_before")}
@@ -143,6 +145,7 @@ def test_a_forgotten_client_gives_all_its_rows_and_leaves(first: Path) -> None:
     assert 2 not in {part.client for part in read_bank(folder).participation}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fed_eraser", "gradient_ascent"])
 def test_shards_and_a_resumed_phase_give_the_same_bytes(first: Path, tmp_path: Path, kind: str) -> None:
     whole = written(run(phase({"kind": kind}), out=first))
@@ -155,6 +158,7 @@ def test_shards_and_a_resumed_phase_give_the_same_bytes(first: Path, tmp_path: P
     assert len(again.shares) == 1, "one shard of one round was missing"
 
 
+@pytest.mark.slow
 def test_measuring_again_gives_the_same_table(first: Path) -> None:
     more = {"estimators": [{"kind": "memorisation"}, {"kind": "unlearning"}]}
     folder = run(phase({"kind": "gradient_ascent"}, of_phase=more), out=first)

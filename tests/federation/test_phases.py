@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 from fedmem.contracts.federation import Federation, digest
 from fedmem.errors import ComponentError
 from fedmem.federation import build
+from fedmem.federation.phases import forgotten_rows, rewind, start_from
 from fedmem.federation.roster import rosters
 from fedmem.scenario.loading import parse_scenario
 from fedmem.scenario.scenario import Scenario
@@ -159,3 +161,76 @@ def test_removal_and_phases_go_together() -> None:
 
 def test_a_repetition_has_the_same_federation() -> None:
     assert digest(built()) == digest(built("", THREE, "repeat=2"))
+
+
+TWO = """
+injections:
+  - {kind: mislabelled, per_client: 2, copies: 2}
+  - {kind: typical, per_client: 2}
+"""
+
+
+def forgotten(then: str, more: str = TWO) -> tuple[Federation, list[dict[int, list[int]]]]:
+    scenario = parsed(then, more)
+    federation = build.build(scenario)
+    found = [forgotten_rows(scenario, federation, run) for run in range(6)]
+    return federation, [{client: rows.tolist() for client, rows in of_run.items()} for of_run in found]
+
+
+def test_rows_to_forget_are_those_that_were_trained_on_and_are_no_more() -> None:
+    federation, found = forgotten("[{rounds: 3, forget: {kinds: [mislabelled]}}]")
+    for run in range(6):
+        for client in range(3):
+            before, after = (set(federation.rows(run, client, number).tolist()) for number in (0, 1))
+            assert set(found[run].get(client, ())) == before - after
+    assert any(found)
+
+
+def test_a_forgotten_client_forgets_all_that_it_held() -> None:
+    federation, found = forgotten("[{rounds: 3, forget: {kinds: [mislabelled], clients: [1]}}]")
+    for run in range(6):
+        assert found[run][1] == sorted(set(federation.rows(run, 1, 0).tolist()))
+
+
+def test_what_an_earlier_phase_forgot_is_not_forgotten_again() -> None:
+    first = "{rounds: 3, forget: {kinds: [mislabelled], clients: [1]}}"
+    _, found = forgotten(f"[{first}, {{rounds: 1, forget: {{kinds: [mislabelled, typical], clients: [1]}}}}]")
+    federation, _ = forgotten("[{rounds: 3}, {rounds: 1, forget: {kinds: [typical]}}]")
+    rows = set(federation.trained_rows[federation.audit.kind[federation.audit.subject] == "typical"].tolist())
+    assert any(found)
+    for of_run in found:
+        assert set().union(*map(set, of_run.values())) <= rows
+
+
+def test_examples_that_began_later_are_not_forgotten() -> None:
+    _, found = forgotten("[{rounds: 3, forget: {kinds: [random_pattern]}}]", THREE.replace("start: 3", "start: 5"))
+    assert not any(found)
+
+
+def test_without_a_phase_nothing_is_forgotten() -> None:
+    assert not any(forgotten("")[1])
+
+
+def test_rewound_clients_never_train_on_what_is_forgotten() -> None:
+    federation, found = forgotten("[{rounds: 3, forget: {kinds: [mislabelled]}}]")
+    back = rewind(federation)
+    for run in range(6):
+        for client in range(3):
+            for number in (1, 4):
+                assert np.array_equal(back.rows(run, client, number), federation.rows(run, client, 1))
+    assert any(found)
+
+
+def test_an_unlearner_that_replays_rounds_refuses_windows() -> None:
+    then = "[{rounds: 3, forget: {kinds: [typical]}, unlearner: {kind: fed_eraser}}]"
+    stored = ("observe.every=1", "save={models: {rounds: [1, 2, 3, 4], levels: [local, global]}}")
+    with pytest.raises(ComponentError, match=r"random_pattern\) has a window; leave start and stop out"):
+        build.build(parsed(then, THREE, *stored))
+    build.build(parsed(then, TWO, *stored))
+
+
+def test_where_a_phase_starts_from_is_no_part_of_its_hash() -> None:
+    federation = built()
+    models = (federation.initial,) * 6
+    assert digest(start_from(federation, models, Path("a"))) == digest(start_from(federation, models, Path("b")))
+    assert start_from(federation, models).before is None

@@ -32,6 +32,7 @@ def test_a_later_phase_does_not_inherit_it() -> None:
     assert [phase.unlearner is None for phase in scenario.phases] == [True, False, True]
 
 
+AGAIN = "}, {rounds: 1, forget: {clients: [0]}, unlearner: {kind: fed_eraser}"
 STORED = "save={models: {rounds: [1, 2, 3, 4, 5, 6], levels: [local, global]}}"
 
 
@@ -49,7 +50,7 @@ STORED = "save={models: {rounds: [1, 2, 3, 4, 5, 6], levels: [local, global]}}"
             (
                 "observe.every=1",
                 STORED,
-                then(more="}, {rounds: 1, forget: {clients: [0]}, unlearner: {kind: fed_eraser}"),
+                then(more=AGAIN),
             ),
             "then[1].unlearner",
             "use it in the first phase of `then`",
