@@ -202,11 +202,6 @@ def test_what_an_earlier_phase_forgot_is_not_forgotten_again() -> None:
         assert set().union(*map(set, of_run.values())) <= rows
 
 
-def test_examples_that_began_later_are_not_forgotten() -> None:
-    _, found = forgotten("[{rounds: 3, forget: {kinds: [random_pattern]}}]", THREE.replace("start: 3", "start: 5"))
-    assert not any(found)
-
-
 def test_without_a_phase_nothing_is_forgotten() -> None:
     assert not any(forgotten("")[1])
 
