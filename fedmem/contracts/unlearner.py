@@ -63,9 +63,15 @@ class UnlearningContext(Protocol):
     Services take the run and the client that they are about, which errors name.
     """
 
-    runs: Sequence[RunToForget]
-    rounds_before: int
-    """The rounds of the phase before."""
+    @property
+    def runs(self) -> Sequence[RunToForget]:
+        """The runs, in the order of the models that an unlearner returns."""
+        ...
+
+    @property
+    def rounds_before(self) -> int:
+        """The rounds of the phase before."""
+        ...
 
     def retained_rows(self, run: int, client: int) -> IntArray:
         """The rows of the store that a client trains on in the phase; none where it takes no part any more."""

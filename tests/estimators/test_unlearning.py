@@ -174,7 +174,8 @@ def test_accuracy_is_compared_run_by_run() -> None:
 
 def test_local_views_have_no_rows() -> None:
     view = replace(view_of(*planted({"forget": (3.0, 1.0)})), level="local", place="owner")
-    assert list(Unlearning().estimate(view)) == list(Unlearning().tests(view)) == []
+    assert not Unlearning().estimate(view)
+    assert not Unlearning().tests(view)
 
 
 def test_one_draw_has_an_interval_over_runs() -> None:
