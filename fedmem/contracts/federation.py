@@ -64,8 +64,8 @@ class Federation:
     the rows of a client, which it does not train on; None where clients train on all of their rows. `initial_notes` are
     sentences on where the weights of `model` come from; empty where all are drawn. `prefix` has the outputs of the
     frozen part of `model` by row, where they are worth storing; it follows from the other parts. `absent_clients` take
-    no part in any run, whatever their coins say. `before` is where a phase that is trained starts from, whose
-    models are then `initials`; None for other trainings, and for a phase that is only looked at.
+    no part in any run, whatever their coins say. `before` is the beginning of a phase, whose first
+    models are then `initials`. It is None for other trainings, and for a phase that is only planned.
     """
 
     store: Examples

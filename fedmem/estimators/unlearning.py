@@ -29,8 +29,8 @@ class Unlearning:
     """A phase against the one before, at the aggregate: memorisation, loss and accuracy.
 
     Runs that trained on a forgotten example went through the same phase as runs that never did. The latter are the
-    retrained models. So `memorisation` in the phase is the *residual*: it is 0 after perfect unlearning, and below 0
-    where the phase made the example less likely than it would be without it (over-forgetting). In addition:
+    retrained models. So `memorisation` in the phase is the *residual*, 0 after perfect unlearning. It is below 0
+    where the example is less likely than if nobody had trained on it (over-forgetting). In addition:
 
     - `memorisation_before`: memorisation at the model before the phase, on the same examples;
     - `memorisation_change`: memorisation now minus before, paired by run and example, for every kind. For kinds that
@@ -182,7 +182,8 @@ def _rows(view: View, kind: str, values: FloatArray) -> IntArray:
 def _gain(values: FloatArray, is_in: BoolArray) -> FloatArray:
     """(n,) the mean over in runs minus that over out runs."""
     inside, outside = (side[0] for side in means_by_coin(values, is_in, np.ones((1, len(values)))))
-    return inside - outside
+    gain: FloatArray = inside - outside
+    return gain
 
 
 def _of_kind(view: View, kind: str) -> Iterator[Estimate]:

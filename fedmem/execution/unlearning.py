@@ -30,7 +30,7 @@ from fedmem.seeding import stream
 from fedmem.training.client_work import LocalWork
 from fedmem.training.derivatives import double, split_entries
 from fedmem.training.executor import Executor
-from fedmem.weights.model_files import FOLDER, ModelsFile, open_models, stored_models
+from fedmem.weights.model_files import FOLDER, ModelsFile, StoredModels, open_models, stored_models
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
@@ -270,7 +270,7 @@ class _Context:
         self.place.update({"run": run} if client is None else {"run": run, "client": client})
 
     @cached_property
-    def _stored(self) -> dict[tuple[int, Level], object]:
+    def _stored(self) -> dict[tuple[int, Level], StoredModels]:
         from fedmem.results.read import read
 
         manifest = read(self._before.folder).manifest

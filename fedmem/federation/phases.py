@@ -222,9 +222,8 @@ def require_whole(scenario: Scenario, audit: AuditSet) -> None:
     if has_window.any():
         raise ComponentError(
             "unlearner",
-            f"{kind_of(scenario.unlearner)} replays rounds in which every example is trained on, but audit example "
-            f"{np.flatnonzero(has_window)[0]} ({audit.kind[has_window][0]}) has a window; leave start and stop out of "
-            "its injection, or use another unlearner",
+            f"{kind_of(scenario.unlearner)} replays rounds without windows, but audit example "
+            f"{np.flatnonzero(has_window)[0]} ({audit.kind[has_window][0]}) has a window; leave start and stop out",
         )
 
 

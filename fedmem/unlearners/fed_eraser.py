@@ -18,8 +18,8 @@ from fedmem.unlearners._layers import add, difference, norm, weighted_sum
 class FedEraser:
     """FedEraser: the aggregate is built again from initial weights, out of stored lengths and new directions.
 
-    For the rounds t = 1, 1 + Δ, 1 + 2Δ, … of the phase before, the clients of that round that may still take part train
-    from the new model θ' for the first share r of their steps. In each layer,
+    For the rounds t = 1, 1 + Δ, 1 + 2Δ, … of the phase before, the clients of that round train from the new model θ'.
+    Those that were forgotten do not, and the others do the first share r of their steps. In each layer,
 
         θ' ← θ' + ‖ū_old‖ · ū_new / ‖ū_new‖,
 
@@ -86,7 +86,7 @@ class FedEraser:
                     start = models[position]
                     new = {client: difference(next(sent), start) for client in of_run.clients}
                     old = {client: difference(model, of_run.aggregate) for client, model in of_run.clients.items()}
-                    step = _calibrated(weighted_sum(old, weights), weighted_sum(new, weights))
+                    step = _calibrate(weighted_sum(old, weights), weighted_sum(new, weights))
                     models[position] = add(start, step)
         return models
 
@@ -101,11 +101,11 @@ def _remaining(run: RunToForget, stored: StoredRound) -> StoredRound:
     )
 
 
-def _calibrated(old: Params, new: Params) -> Params:
+def _calibrate(old: Params, new: Params) -> Params:
     """The directions of `new` with the lengths of `old`, layer by layer; 0 where `new` is.
 
     >>> import torch
-    >>> _calibrated({"w": torch.tensor([3.0, 4.0])}, {"w": torch.tensor([0.0, 2.0])})["w"].tolist()
+    >>> _calibrate({"w": torch.tensor([3.0, 4.0])}, {"w": torch.tensor([0.0, 2.0])})["w"].tolist()
     [0.0, 5.0]
     """
     step: Params = {}

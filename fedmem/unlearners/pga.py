@@ -26,9 +26,9 @@ class Pga:
 
         θ_ref = (θ − w_k θ_k) / (1 − w_k),
 
-    with θ the aggregate, θ_k the model of client k in that round, and w_k its weight: with N equal clients,
-    (N θ − θ_k) / (N − 1). From there, the client takes steps with momentum up the mean loss on its forgotten rows, and
-    after each step goes back to the nearest point with ‖θ' − θ_ref‖ ≤ δ. The server averages the models of these
+    with θ the aggregate, θ_k the model of client k in that round, and w_k its weight. With N equal clients
+    it is (N θ − θ_k) / (N − 1). From there, the client takes steps with momentum up the mean loss on its forgotten rows.
+    After each step it goes back to the nearest point with ‖θ' − θ_ref‖ ≤ δ. The server averages the models of these
     clients. The rounds of the phase follow, in which nobody trains on the rows. In a run with nothing to forget, the
     model stays as it is.
 
@@ -99,9 +99,8 @@ def _without(context: UnlearningContext, run: RunToForget, client: int) -> Param
     if client not in weights:
         raise ComponentError(
             "unlearner",
-            f"{place}: the client has rows to forget, but took no part in round {context.rounds_before}, the last "
-            "before the phase, so that pga cannot take it out of that average; write sampler: {kind: everyone}, or "
-            "use another unlearner",
+            f"{place}: the client took no part in round {context.rounds_before}, so that pga cannot take it out of the "
+            "average; write sampler: {kind: everyone}",
         )
     weight = weights[client]
     if not weight < 1:
@@ -134,6 +133,6 @@ def _project(model: Params, centre: Params, radius: float) -> Params:
     >>> _project({"w": torch.tensor([3.0, 4.0])}, {"w": torch.zeros(2)}, 1.0)["w"].tolist()
     [0.6000000238418579, 0.800000011920929]
     """
-    apart = difference(model, centre)
-    distance = norm(apart)
-    return model if distance <= radius else add(centre, apart, radius / distance)
+    offset = difference(model, centre)
+    distance = norm(offset)
+    return model if distance <= radius else add(centre, offset, radius / distance)

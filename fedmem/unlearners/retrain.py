@@ -1,4 +1,4 @@
-"""Models are replaced by initial weights: the rounds of the phase train anew without the forgotten rows."""
+"""Models are replaced by initial weights: the rounds of the phase train again without the forgotten rows."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def is_in(folder: Path) -> Any:
     return audit.is_in[:, audit.kind == "forget"][:, 0]
 
 
-def test_round_0_is_unlearned_and_the_models_before_are_beside_it(first: Path) -> None:
+def test_round_0_is_unlearned_and_models_before_are_beside_it(first: Path) -> None:
     scenario = phase({"kind": "gradient_ascent"})
     found = evidence(run(scenario, out=first))
     assert scenario.previous is not None
@@ -104,7 +104,7 @@ def test_ascent_raises_the_loss_of_forgotten_examples(first: Path) -> None:
 
 
 @pytest.mark.slow
-def test_fine_tuning_gives_the_numbers_of_a_phase_without_unlearner(first: Path) -> None:
+def test_fine_tuning_is_a_phase_without_an_unlearner(first: Path) -> None:
     with_one, without = (evidence(run(phase(each), out=first)) for each in ({"kind": "fine_tune"}, None))
     assert set(with_one) - set(without) == {(0, "audit_before"), (0, "test_before")}
     for key, one in without.items():
@@ -125,9 +125,9 @@ def test_fed_eraser_reproduces_runs_in_which_nobody_forgets(first: Path) -> None
     """Every round and every step: the aggregate of the run but for rounding."""
     folder = run(phase({"kind": "fed_eraser", "every": 1, "share": 1.0}), out=first)
     found, ins = evidence(folder), is_in(folder)
-    apart = np.abs(found[0, "audit"].margin - found[0, "audit_before"].margin).max(1)
-    assert (apart[~ins] < 1e-4).all()
-    assert (apart[ins] > 1e-2).all()
+    gap = np.abs(found[0, "audit"].margin - found[0, "audit_before"].margin).max(1)
+    assert (gap[~ins] < 1e-4).all()
+    assert (gap[ins] > 1e-2).all()
 
 
 def test_pga_leaves_runs_in_which_nobody_forgets(first: Path) -> None:
@@ -184,7 +184,7 @@ def test_an_unlearner_that_fails_is_named_with_its_place(first: Path, how: str, 
     assert not folder_of(scenario, first).exists()
 
 
-def test_a_phase_that_starts_from_an_unlearned_one_starts_from_its_last_models(first: Path) -> None:
+def test_a_phase_after_an_unlearned_one_has_its_last_models(first: Path) -> None:
     scenario = last_phase(
         tiny(
             **BASE,

@@ -177,7 +177,7 @@ def forgotten(then: str, more: str = TWO) -> tuple[Federation, list[dict[int, li
     return federation, [{client: rows.tolist() for client, rows in of_run.items()} for of_run in found]
 
 
-def test_rows_to_forget_are_those_that_were_trained_on_and_are_no_more() -> None:
+def test_rows_to_forget_were_trained_on_and_are_no_more() -> None:
     federation, found = forgotten("[{rounds: 3, forget: {kinds: [mislabelled]}}]")
     for run in range(6):
         for client in range(3):

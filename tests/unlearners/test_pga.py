@@ -45,7 +45,7 @@ def test_momentum_carries_the_last_step_on() -> None:
     assert torch.allclose(moved, expected, atol=1e-5)
 
 
-def test_the_radius_is_a_third_of_the_distance_to_random_networks() -> None:
+def test_the_radius_is_a_third_of_that_to_random_networks() -> None:
     """All orders of equal values are one network."""
     context = three_clients(forget=0)
     context.initial = {"w": torch.full((2,), 7.0)}

@@ -83,9 +83,9 @@ class Quadratic:
         return np.array(self.retained.get(client, ()), dtype=np.int64)
 
     def gradient(self, run: int, client: int, model: Params, rows: IntArray) -> tuple[float, Params]:
-        apart = [model["w"].double() - self.values[int(row)] for row in rows]
-        loss = float(np.mean([0.5 * float((one**2).sum()) for one in apart]))
-        return loss, {"w": torch.stack(apart).mean(0)}
+        offsets = [model["w"].double() - self.values[int(row)] for row in rows]
+        loss = float(np.mean([0.5 * float((one**2).sum()) for one in offsets]))
+        return loss, {"w": torch.stack(offsets).mean(0)}
 
     def population_loss(self, run: int, client: int, model: Params) -> float:
         return 0.5 * float(((model["w"].double() - self.population) ** 2).sum())
