@@ -270,14 +270,14 @@ class _Context:
         self.place.update({"run": run} if client is None else {"run": run, "client": client})
 
     @cached_property
-    def _stored(self) -> dict[tuple[int, Level], StoredModels]:
+    def _entries(self) -> dict[tuple[int, Level], StoredModels]:
         from fedmem.results.read import read
 
         manifest = read(self._before.folder).manifest
         return {(one.round, one.level): one for one in stored_models(manifest, self._before.folder / "manifest.json")}
 
     def _has(self, round_number: int, level: Level) -> bool:
-        return (round_number, level) in self._stored
+        return (round_number, level) in self._entries
 
     def _file(self, round_number: int, level: Level) -> ModelsFile:
         """The stored models of a round and level.
@@ -286,7 +286,7 @@ class _Context:
         """
         key = (round_number, level)
         if key not in self._open_files:
-            stored = self._stored.get(key)
+            stored = self._entries.get(key)
             if stored is None:
                 raise RunError(
                     f"{self._before.folder} holds no {level} models of round {round_number}; write save: {{models: "

@@ -27,8 +27,8 @@ class Pga:
         θ_ref = (θ − w_k θ_k) / (1 − w_k),
 
     with θ the aggregate, θ_k the model of client k in that round, and w_k its weight. With N equal clients
-    it is (N θ − θ_k) / (N − 1). From there, the client takes steps with momentum up the mean loss on its forgotten rows.
-    After each step it goes back to the nearest point with ‖θ' − θ_ref‖ ≤ δ. The server averages the models of these
+    it is (N θ − θ_k) / (N − 1). From there, the client takes steps with momentum up the mean loss on its forgotten
+    rows. After each step it goes back to the nearest point with ‖θ' − θ_ref‖ ≤ δ. The server averages the models of these
     clients. The rounds of the phase follow, in which nobody trains on the rows. In a run with nothing to forget, the
     model stays as it is.
 

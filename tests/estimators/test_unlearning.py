@@ -115,7 +115,7 @@ def test_the_share_is_a_ratio_of_sums() -> None:
 
 
 @pytest.mark.parametrize(("effect", "low", "high"), [(0.0, 0.85, 1.15), (-3.0, 1.5, 2.5), (3.0, -0.2, 0.2)])
-def test_all_too_much_and_none_are_told_apart(effect: float, low: float, high: float) -> None:
+def test_all_too_much_and_none_are_distinguished(effect: float, low: float, high: float) -> None:
     share = share_of(view_of(*planted({"forget": (3.0, effect)})))
     assert share is not None
     assert low < share.value < high
