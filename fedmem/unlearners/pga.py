@@ -29,8 +29,8 @@ class Pga:
     with θ the aggregate, θ_k the model of client k in that round, and w_k its weight. With N equal clients
     it is (N θ − θ_k) / (N − 1). From there, the client takes steps with momentum up the mean loss on its forgotten
     rows. After each step it goes back to the nearest point with ‖θ' − θ_ref‖ ≤ δ. The server averages the models
-    of these clients. The rounds of the phase follow, in which nobody trains on the rows. In a run with nothing to forget, the
-    model stays as it is.
+    of these clients. The rounds of the phase follow, in which nobody trains on the rows. In a run with nothing to
+    forget, the model stays as it is.
 
     - δ is by default a third of the mean distance of θ_ref to 10 random networks. These are the initial weights of the
       run, the values of each layer in random order.
