@@ -97,6 +97,22 @@ class SignalContext(Protocol):
         """(T, n', C) logits of the models on other inputs."""
         ...
 
+    def answers_of(self, models: Sequence[Params], examples: Examples) -> tuple[FloatArray, FloatArray]:
+        """(M, n') each: margins and correctness of any models on any examples, as `Evidence` has them."""
+        ...
+
+    def counterparts(self, position: int) -> Sequence[Transition]:
+        """The transitions of the other level in the run and round of a model; none at round 0, and at saved models.
+
+        Of a client's model this is the aggregate, completed by the layers of that client where clients keep layers. Of
+        an aggregate these are the models of all clients of the round, or of the client by whose layers it is completed.
+        """
+        ...
+
+    def earlier(self, position: int, round_number: int) -> Params | None:
+        """The model of the same place after one of the `earlier_rounds`; None where the place had none then."""
+        ...
+
     def is_owner(self) -> BoolArray:
         """(T, n) whether the model is that of a client that holds the example; true everywhere at level `global`.
 
@@ -123,7 +139,7 @@ class SignalContext(Protocol):
 class Signal(Protocol):
     """Reads quantities of models and examples: name of a declared measure -> (T, n) float64, NaN where undefined.
 
-    Quantities that it declares as `per_class` are (T, n, C).
+    Quantities that it declares as `per_class` are (T, n, C), and those with `variants` (T, n, number of variants).
 
     The values of a model must not depend on the models beside it, since runs are trained in shards. It is read at the
     observed rounds, or every so many of them, at its levels. It may declare what `SignalDeclaration` lists.
@@ -186,6 +202,14 @@ class SignalDeclaration(Needs):
         trains_last_layer: Whether it reads gradients of the layer that gives the logits, which then must not be frozen.
         per_class: Names of quantities with one value for each class, (T, n, C). They are stored for estimators and
             attacks, as `<name>.0` to `<name>.<C − 1>`, and have no rows in tables. See `per_class_of`.
+        variants: Names of quantities with several values, (T, n, V): one for each of `variant_names`. They are stored
+            for estimators as `<name>.<variant>`, and have no rows in tables. See `variants_of`.
+        variant_names: `variant_names(federation)`, what each of the V values of `variants` is called. A variant may
+            have points in its name.
+        passes_in: `passes_in(federation)`, forward passes of one row, where they depend on the network or the data: those
+            that reading one value costs, and those on other rows at each model. It replaces `passes` and `model_rows`.
+        earlier_rounds: Observed rounds whose models `SignalContext.earlier` gives in later rounds. They are kept in
+            memory, one of each place.
         set: The examples that it is read on: `audit`, `test` or `population`. Values on other sets than `audit` are
             stored as float32, in `set_signals.parquet`. Estimators read them as `View.sets[set].signal`, and tables
             have no rows of them.
@@ -203,6 +227,10 @@ class SignalDeclaration(Needs):
     min_blocks: int = declare(0, "a number of blocks")
     trains_last_layer: bool = declare(False, YES_OR_NO)
     per_class: tuple[str, ...] = declare((), "a tuple of names")
+    variants: tuple[str, ...] = declare((), "a tuple of names")
+    variant_names: Callable[[Federation], Sequence[str]] | None = declare(None, "a method variant_names(federation)")
+    passes_in: Callable[[Federation], tuple[float, float]] | None = declare(None, "a method passes_in(federation)")
+    earlier_rounds: tuple[int, ...] = declare((), "a tuple of rounds")
     set: str = declare("audit", "audit, test or population")
     set_rows: int = declare(0, "a number of rows")
 
@@ -219,23 +247,73 @@ def quantities_of(signal: object) -> tuple[Measure, ...]:
     return tuple(measure for measure in measures if measure.name not in gains)
 
 
-def stored_names(signal: object, classes: int) -> tuple[str, ...]:
-    """The names under which the values of a signal are stored, where there are so many classes.
+def stored_names(signal: object, federation: Federation) -> tuple[str, ...]:
+    """The names under which the values of a signal are stored, in this federation.
 
+    >>> from types import SimpleNamespace
     >>> from fedmem.signals.probabilities import Probabilities
-    >>> stored_names(Probabilities(), 3)
+    >>> stored_names(Probabilities(), SimpleNamespace(num_classes=3))
     ('probability.0', 'probability.1', 'probability.2')
     """
-    of_class = (class_name(name, label) for name in quantities_per_class(signal) for label in range(classes))
-    return *(measure.name for measure in quantities_of(signal)), *of_class
+    single = (measure.name for measure in quantities_of(signal))
+    return *single, *(f"{name}.{part}" for name, parts in parts_of(signal, federation).items() for part in parts)
+
+
+def parts_of(signal: object, federation: Federation) -> dict[str, tuple[str, ...]]:
+    """What each value of the quantities that have several is called: classes by number, variants by their names.
+
+    >>> from types import SimpleNamespace
+    >>> from fedmem.signals.probabilities import Probabilities
+    >>> parts_of(Probabilities(), SimpleNamespace(num_classes=2))
+    {'probability': ('0', '1')}
+    """
+    declared = signal_declaration(signal)
+    classes = tuple(map(str, range(federation.num_classes)))
+    variants = tuple(declared.variant_names(federation)) if declared.variant_names and declared.variants else ()
+    return {**dict.fromkeys(declared.per_class, classes), **dict.fromkeys(declared.variants, variants)}
 
 
 def quantities_per_class(signal: object) -> tuple[str, ...]:
     """The names of the quantities of a signal or its class that have one value for each class of an example."""
-    if isinstance(signal, type):
-        names: tuple[str, ...] = class_value(signal, SignalDeclaration, "per_class")
-        return names
-    return signal_declaration(signal).per_class
+    return _names_declared(signal, "per_class")
+
+
+def quantities_in_parts(signal: object) -> tuple[str, ...]:
+    """The names of the quantities of a signal or its class that are stored under several names each.
+
+    >>> from fedmem.signals.probabilities import Probabilities
+    >>> quantities_in_parts(Probabilities)
+    ('probability',)
+    """
+    return (*quantities_per_class(signal), *_names_declared(signal, "variants"))
+
+
+def _names_declared(signal: object, declaration: str) -> tuple[str, ...]:
+    names: tuple[str, ...] = (
+        class_value(signal, SignalDeclaration, declaration)
+        if isinstance(signal, type)
+        else getattr(signal_declaration(signal), declaration)
+    )
+    return names
+
+
+def quantity_name(stored: str) -> str:
+    """The name of a quantity from the name under which a value is stored.
+
+    >>> quantity_name("probability.7"), quantity_name("el2n")
+    ('probability', 'el2n')
+    """
+    return stored.partition(".")[0]
+
+
+def variants_of(signals: Mapping[str, FloatArray], name: str) -> dict[str, FloatArray]:
+    """The values of a quantity by variant, from signals by name such as `View.signals`; empty where it is not there.
+
+    >>> list(variants_of({"swap_margin.received.1": np.zeros(2), "el2n": np.zeros(2)}, "swap_margin"))
+    ['received.1']
+    """
+    start = f"{name}."
+    return {stored.removeprefix(start): values for stored, values in signals.items() if stored.startswith(start)}
 
 
 def class_name(name: str, label: int) -> str:

@@ -18,7 +18,14 @@ from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Bank, Evidence, SignalEvidence, Transition
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.measurement import Level
-from fedmem.contracts.signal import AccumulatingSignal, AnySignal, signal_declaration, stored_names
+from fedmem.contracts.signal import (
+    AccumulatingSignal,
+    AnySignal,
+    quantities_in_parts,
+    quantities_of,
+    quantity_name,
+    signal_declaration,
+)
 from fedmem.errors import ComponentError, FolderError, RunError
 from fedmem.results.provenance import changed_inputs, components_of
 from fedmem.scenario.catalogue import dump
@@ -90,14 +97,10 @@ def add_signals(run: Run, scenario: Scenario, trained: Scenario, bank: Bank) -> 
             read_before.append(record)
         else:
             to_read.append((position, signal))
-    classes = int(run.manifest["federation"]["classes"])
     kept_names = {
-        name
-        for signal in scenario.signals
-        if signal not in [new for _, new in to_read]
-        for name in stored_names(signal, classes)
+        name for signal in scenario.signals if signal not in [new for _, new in to_read] for name in _quantities(signal)
     }
-    blocks = [block for block in bank.signals if block.name in kept_names]
+    blocks = [block for block in bank.signals if quantity_name(block.name) in kept_names]
     new_records = []
     if to_read:
         files = _require_models(run, trained, to_read)
@@ -116,7 +119,7 @@ def add_signals(run: Run, scenario: Scenario, trained: Scenario, bank: Bank) -> 
         ]
     order = {_key(dump(signal)): position for position, signal in enumerate(added)}
     made = sorted([*read_before, *new_records], key=lambda record: order[_key(record.signal)])
-    return replace(bank, signals=_in_order(blocks, scenario.signals, classes)), made
+    return replace(bank, signals=_in_order(blocks, scenario.signals)), made
 
 
 def added_signals(manifest: Mapping[str, Any]) -> list[AddedSignal]:
@@ -331,12 +334,17 @@ def _values_of_all_models(parts: Sequence[SignalEvidence], block: Evidence) -> S
     return replace(parts[0], run=block.run, client=block.client, values=values)
 
 
-def _in_order(
-    blocks: Sequence[SignalEvidence], signals: Sequence[AnySignal], classes: int
-) -> tuple[SignalEvidence, ...]:
+def _in_order(blocks: Sequence[SignalEvidence], signals: Sequence[AnySignal]) -> tuple[SignalEvidence, ...]:
     """Blocks in the order in which a run stores them."""
-    place = {
-        name: (position, name) for position, signal in enumerate(signals) for name in stored_names(signal, classes)
-    }
+    place = {name: position for position, signal in enumerate(signals) for name in _quantities(signal)}
     levels = ("local", "global")
-    return tuple(sorted(blocks, key=lambda block: (block.round, levels.index(block.level), *place[block.name])))
+
+    def order(block: SignalEvidence) -> tuple[int, int, int, str]:
+        return block.round, levels.index(block.level), place[quantity_name(block.name)], block.name
+
+    return tuple(sorted(blocks, key=order))
+
+
+def _quantities(signal: AnySignal) -> tuple[str, ...]:
+    """The names of the quantities whose values a signal stores."""
+    return (*(measure.name for measure in quantities_of(signal)), *quantities_in_parts(signal))

@@ -178,7 +178,7 @@ def _signals(scenario: Scenario, federation: Federation, models: Mapping[Level, 
         owners = scenario.clients if signal_declaration(signal).owners_only else 1
         read_at = {"global": models.get("global", 0) - equal, "local": models.get("local", 0) / owners}
         read = sum(read_at[level] for level in levels)
-        names = len(stored_names(signal, federation.num_classes))
+        names = len(stored_names(signal, federation))
         total += names * due * (SIGNAL * examples * read + BLOCK * len(levels) * len(rounds))
     return total
 
@@ -218,7 +218,7 @@ def _readings(scenario: Scenario, federation: Federation, models: Mapping[Level,
     )
     measures = sum(len(measures_of(part)) for part in scenario.estimators)
     # the mean of each quantity with the example, without it, and the difference
-    measures += 3 * sum(len(stored_names(signal, federation.num_classes)) for signal in scenario.signals)
+    measures += 3 * sum(len(stored_names(signal, federation)) for signal in scenario.signals)
     return readings + 3 * measures * (examples + 6 * kinds * rounds)
 
 

@@ -199,7 +199,7 @@ def _in_files(scenario: Scenario, federation: Federation, cohort: int) -> int:
 def _signal_names(scenario: Scenario, federation: Federation) -> int:
     """How many values signals give each audit example."""
     signals = (signal for signal in scenario.signals if signal_declaration(signal).set == "audit")
-    return sum(len(stored_names(signal, federation.num_classes)) for signal in signals)
+    return sum(len(stored_names(signal, federation)) for signal in signals)
 
 
 def _set_values(scenario: Scenario, federation: Federation) -> int:
@@ -208,18 +208,21 @@ def _set_values(scenario: Scenario, federation: Federation) -> int:
 
     signals = [(signal, signal_declaration(signal)) for signal in scenario.signals]
     return sum(
-        len(stored_names(signal, federation.num_classes)) * count_examples(federation, declared)
+        len(stored_names(signal, federation)) * count_examples(federation, declared)
         for signal, declared in signals
         if declared.set != "audit"
     )
 
 
 def _states(scenario: Scenario, federation: Federation) -> int:
-    """Bytes that accumulating signals hold of one run: at the aggregate, and at owners or at all clients."""
+    """Bytes that signals hold of one run: at the aggregate, and at owners or at all clients, with earlier models."""
     examples = federation.audit.examples
     of_input = 8 * math.prod(examples.inputs.shape[1:]) * len(examples)
     declared = [signal_declaration(signal) for signal in scenario.signals]
-    return sum(each.held * of_input * (2 if each.owners_only else 1 + scenario.clients) for each in declared)
+    earlier = {number for each in declared for number in each.earlier_rounds}
+    model = sum(value.numel() * value.element_size() for value in federation.initial.values())
+    models = model * len(earlier) * (1 + scenario.clients)
+    return models + sum(each.held * of_input * (2 if each.owners_only else 1 + scenario.clients) for each in declared)
 
 
 def _starts_apart(scenario: Scenario) -> bool:

@@ -300,7 +300,7 @@ def signal_work(
         observe = scenario.observe.model_copy(update={"every": None, "rounds": tuple(due), "levels": levels})
         models = _models(some.model_copy(update={"observe": observe}), cohorts, trainings)
         is_audit, examples = declared.set == "audit", count_examples(federation, declared)
-        names = len(stored_names(signal, federation.num_classes))
+        names = len(stored_names(signal, federation))
         values[is_audit] += names * examples * sum(models.values())
         if not is_audit:
             # nobody has trained before round 1
@@ -312,6 +312,10 @@ def signal_work(
         # each audit example has one owner, which is one of all clients
         sharing = scenario.clients if declared.owners_only and is_audit else 1
         readings = models.get("global", 0) + models.get("local", 0) / sharing
+        if declared.passes_in is not None:
+            each, others = declared.passes_in(federation)
+            passes += each * examples * readings + others * sum(models.values())
+            continue
         passes += declared.passes * examples * readings
         for level, count in models.items():
             passes += _other_rows(declared, federation, level) * count

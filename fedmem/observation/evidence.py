@@ -41,7 +41,7 @@ def evidence_of(
     """
     at_once = executor.models_at_once(len(examples))
     parts = [
-        _answers_of(models[start : start + at_once], examples.inputs, examples.targets, executor, keep)
+        answers_of(models[start : start + at_once], examples.inputs, examples.targets, executor, keep)
         for start in range(0, len(models), at_once)
     ]
     margin, correct = (np.concatenate(column) for column in zip(*parts, strict=True))
@@ -62,7 +62,7 @@ def evidence_of(
     )
 
 
-def _answers_of(
+def answers_of(
     models: Sequence[Params],
     inputs: NDArray[np.float32],
     targets: IntArray,
@@ -124,7 +124,7 @@ def rank_of(
             reference_scores = margins(executor.logits(some, references.inputs), labels)
         else:
             asked_of = (references.targets != UNASKED).sum(axis=1)
-            margin, _ = _answers_of(some, references.inputs, references.targets, executor)
+            margin, _ = answers_of(some, references.inputs, references.targets, executor)
             reference_scores = _less_sums(margin, asked_of)[..., None]
             own_score = _less_sums(own_score, audit.examples.num_targets[subjects])
         ordered = np.ascontiguousarray(reference_scores.transpose(0, 2, 1))

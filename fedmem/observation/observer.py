@@ -97,9 +97,9 @@ class _Observer:
                 everywhere = self._personal_layers.complete_aggregates(everywhere)
             for context in self._contexts:
                 context.local = local
-            for group in (local, self._sums(local), everywhere):
+            for group, others in ((local, everywhere), (self._sums(local), ()), (everywhere, local)):
                 if group and group[0].level in self._scenario.observe.levels:
-                    self._read_transitions(group)
+                    self._read_transitions(group, others)
             self._work.forget(round_number)
             self.seconds += time.perf_counter() - started
 
@@ -109,14 +109,17 @@ class _Observer:
         weighting = strategy_declaration(scenario.strategy).weighting
         return sums_of(local, scenario.observe.sums, weighting, scenario.training_seed, self._federation.audit)
 
-    def _read_transitions(self, transitions: list[Transition]) -> None:
-        """Evidence for estimators, which read clients and the aggregate, then the readings of probes."""
+    def _read_transitions(self, transitions: list[Transition], others: Sequence[Transition]) -> None:
+        """Evidence for estimators, which read clients and the aggregate, then the readings of probes.
+
+        `others` are the models of the other level, which signals may read.
+        """
         if transitions[0].level != "sum":
             # the same logits serve evidence and signals, unless they are too large to keep
             is_due = self._signal_reader.is_due(transitions[0])
             logits: list[FloatArray] | None = [] if is_due and self._logit_bytes(transitions) <= KEPT_LOGITS else None
             self._gather(transitions, logits)
-            self.signals += self._signal_reader.read(transitions, logits)
+            self.signals += self._signal_reader.read(transitions, logits, others)
             if self._save is not None:
                 self._save(transitions)
         for probe, source, context in zip(self._scenario.probes, self._sources, self._contexts, strict=True):

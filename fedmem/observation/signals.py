@@ -25,15 +25,15 @@ from fedmem.contracts.signal import (
     AnySignal,
     Network,
     SignalDeclaration,
-    class_name,
+    parts_of,
     quantities_of,
-    quantities_per_class,
     signal_declaration,
 )
 from fedmem.contracts.validation_of_measures import signal_values_of
 from fedmem.errors import ComponentError
 from fedmem.guards.guarding import Guard
 from fedmem.modalities.tables import Tables
+from fedmem.observation.evidence import answers_of
 from fedmem.seeding import stream
 from fedmem.training.derivatives import ExampleGradients
 from fedmem.training.executor import Executor
@@ -58,6 +58,10 @@ class SignalReader:
         self._federation = federation
         self._executor = executor
         self._states: list[_States] = [{} for _ in self._signals]
+        self._earlier_rounds = frozenset(
+            number for signal in self._signals for number in signal_declaration(signal).earlier_rounds
+        )
+        self._earlier: dict[_PlaceInRound, Params] = {}
 
     @cached_property
     def _network(self) -> nn.Module:
@@ -75,13 +79,19 @@ class SignalReader:
         return any(first.level in signal.levels and self._is_due(signal, first.round) for signal in on_audit)
 
     def read(
-        self, transitions: Sequence[Transition], logits: Sequence[FloatArray] | None = None
+        self,
+        transitions: Sequence[Transition],
+        logits: Sequence[FloatArray] | None = None,
+        others: Sequence[Transition] = (),
     ) -> list[SignalEvidence]:
         """The values of all signals that are due at these transitions, of one round and level, in order of names.
 
-        `logits` are those of the models on the audit examples, group by group, where they are known already.
+        `logits` are those of the models on the audit examples, group by group, where they are known already. `others`
+        are the transitions of the other level of the round.
         """
         first = transitions[0]
+        if first.round in self._earlier_rounds:
+            self._earlier |= {_place_of(transition): transition.kept for transition in transitions}
         due = [
             (signal, states)
             for signal, states in zip(self._signals, self._states, strict=True)
@@ -91,7 +101,8 @@ class SignalReader:
             return []
         if (at_once := self._models_at_once()) < len(transitions):
             groups = [transitions[start : start + at_once] for start in range(0, len(transitions), at_once)]
-            return [_join(blocks) for blocks in zip(*map(self.read, groups), strict=True)]
+            parts = [self.read(group, others=others) for group in groups]
+            return [_join(blocks) for blocks in zip(*parts, strict=True)]
         contexts: dict[tuple[str, int], _SignalContext] = {}
         blocks = []
         for signal, states in due:
@@ -108,6 +119,7 @@ class SignalReader:
                     lambda: self._gradients,
                     None if rows is None else examples_of_set(self._federation, declared.set).take(rows),
                 )
+                contexts[where].know_models(others, self._earlier)
                 if rows is None and logits is not None:
                     contexts[where].know_logits(np.concatenate(logits))
             values = self._values(signal, states, contexts[where])
@@ -125,20 +137,20 @@ class SignalReader:
     def _values(self, signal: AnySignal, states: _States, context: _SignalContext) -> Mapping[str, FloatArray]:
         """The values of one signal, (T, n) under each of its names, and of each class where it has one for each."""
         first, count = context.transitions[0], len(context.transitions)
-        of_class = quantities_per_class(signal)
+        parts = parts_of(signal, self._federation)
         shapes: dict[str, tuple[int, ...]] = {
             measure.name: (count, len(context.examples)) for measure in quantities_of(signal)
         }
-        shapes |= {name: (count, len(context.examples), self._federation.num_classes) for name in of_class}
+        shapes |= {name: (count, len(context.examples), len(names)) for name, names in parts.items()}
         place: dict[str, Any] = {"round": first.round, "level": first.level}
         others = (("model", self._federation.model), ("signal", signal))
         if not isinstance(signal, AccumulatingSignal):
             with Guard("signal", signal, "values", others=others, **place) as guard:
-                return _split_classes(signal_values_of(guard, signal.values(context), shapes), of_class)
+                return _split_parts(signal_values_of(guard, signal.values(context), shapes), parts)
         with Guard("signal", signal, "update", others=others, **place) as guard:
             values = [_accumulate(signal, states, context, position) for position in range(count)]
             joined = {name: np.stack([part[name] for part in values]) for name in values[0]}
-            return _split_classes(signal_values_of(guard, joined, shapes), of_class)
+            return _split_parts(signal_values_of(guard, joined, shapes), parts)
 
 
 def examples_of_set(federation: Federation, name: str) -> Examples:
@@ -167,12 +179,16 @@ def rows_of_set(federation: Federation, seed: int, name: str, count: int) -> Int
     return np.sort(order[:count] if count else order)
 
 
-def _split_classes(values: Mapping[str, FloatArray], names: Sequence[str]) -> Mapping[str, FloatArray]:
-    """The same, with one name for each class in the place of these names."""
-    split = {name: array for name, array in values.items() if name not in names}
-    for name in names:
-        split |= {class_name(name, label): values[name][..., label] for label in range(values[name].shape[-1])}
+def _split_parts(values: Mapping[str, FloatArray], parts: Mapping[str, Sequence[str]]) -> Mapping[str, FloatArray]:
+    """The same, with one name for each part in the place of the names that have parts."""
+    split = {name: array for name, array in values.items() if name not in parts}
+    for name, names in parts.items():
+        split |= {f"{name}.{part}": values[name][..., place] for place, part in enumerate(names)}
     return split
+
+
+def _place_of(transition: Transition) -> _PlaceInRound:
+    return transition.round, transition.level, transition.run, transition.client
 
 
 def _accumulate(
@@ -213,6 +229,10 @@ def _block(
     )
 
 
+_PlaceInRound = tuple[int, Level, int, int]
+"""Round, level, run and client of a model."""
+
+
 class _SignalContext:
     """The services for signals: see `contracts.signal.SignalContext`."""
 
@@ -236,6 +256,8 @@ class _SignalContext:
         self._client = scenario.client
         self._executor = executor
         self._gradients = gradients
+        self._others: Sequence[Transition] = ()
+        self._earlier: Mapping[_PlaceInRound, Params] = {}
 
     @property
     def column_widths(self) -> tuple[int, ...]:
@@ -284,6 +306,36 @@ class _SignalContext:
             for start in range(0, len(self.models), at_once)
         ]
         return np.concatenate(parts)
+
+    def answers_of(self, models: Sequence[Params], examples: Examples) -> tuple[FloatArray, FloatArray]:
+        """Margins and correctness of any models on any examples."""
+        at_once = self._executor.models_at_once(len(examples))
+        parts = [
+            answers_of(models[start : start + at_once], examples.inputs, examples.targets, self._executor)
+            for start in range(0, len(models), at_once)
+        ]
+        margin, correct = (np.concatenate(column) for column in zip(*parts, strict=True))
+        # a model that has diverged is right or wrong about nothing
+        return margin, np.where(np.isnan(margin), np.nan, correct)
+
+    def know_models(self, others: Sequence[Transition], earlier: Mapping[_PlaceInRound, Params]) -> None:
+        """Take the transitions of the other level, and the models of earlier rounds, as known."""
+        self._others, self._earlier = others, earlier
+
+    def counterparts(self, position: int) -> Sequence[Transition]:
+        """The transitions of the other level."""
+        first = self.transitions[position]
+        own = [other for other in self._others if other.run == first.run and other.level != first.level]
+        same = [other for other in own if first.client >= 0 and other.client == first.client]
+        return same or [other for other in own if first.client < 0 or other.client < 0]
+
+    def earlier(self, position: int, round_number: int) -> Params | None:
+        """The model of the same place after an earlier round."""
+        first = self.transitions[position]
+        if round_number >= first.round:
+            return None
+        place = (round_number, first.level, first.run, first.client)
+        return self._earlier.get(place)
 
     @cached_property
     def _is_owner(self) -> BoolArray:

@@ -15,7 +15,14 @@ from fedmem.contracts.needs import measures_of, needs_of
 from fedmem.contracts.probe import Probe, probe_declaration
 from fedmem.contracts.sampler import Sampler, sampler_declaration
 from fedmem.contracts.series import EVIDENCE, explain_uneven, step_of
-from fedmem.contracts.signal import AnySignal, quantities_of, quantities_per_class, signal_declaration, without_class
+from fedmem.contracts.signal import (
+    AnySignal,
+    quantities_in_parts,
+    quantities_of,
+    quantities_per_class,
+    signal_declaration,
+    without_class,
+)
 from fedmem.errors import Problem
 from fedmem.scenario.catalogue import kinds, load
 from fedmem.scenario.check_sets import level_unobserved
@@ -174,6 +181,14 @@ def _signals(
         if signal.every is not None and signal.every > rounds:
             message = f"{signal.every} exceeds the {rounds} rounds; use at most {rounds}, or leave it out"
             yield Problem(path=f"{path}.every", message=message)
+        observed = observe.observed_rounds_of(rounds)
+        for number in signal_declaration(signal).earlier_rounds:
+            if number not in observed:
+                yield Problem(
+                    path=path,
+                    message=f"{kind_of(signal)} needs the models of round {number}, which is not observed; choose "
+                    f"from {', '.join(map(str, observed))}, or add it to observe.rounds",
+                )
         names = _names_read(signal)
         for earlier, other in enumerate(signals[:position]):
             shared = sorted(names & _names_read(other))
@@ -195,7 +210,7 @@ def _signals_of_attacks(
         name: signal
         for signal in signals
         if signal_declaration(signal).set == "audit"
-        for name in (*(measure.name for measure in quantities_of(signal)), *quantities_per_class(signal))
+        for name in (*(measure.name for measure in quantities_of(signal)), *quantities_in_parts(signal))
     }
     for position, estimator in enumerate(estimators):
         for path, component in nested_components(estimator, f"estimators[{position}]"):
@@ -226,8 +241,8 @@ def _signal_that_reads(name: str) -> str:
 
 
 def _names_read(signal: AnySignal | type) -> set[str]:
-    """The names of all that a signal or its class reads, those with one value for each class included."""
-    return {*(measure.name for measure in measures_of(signal)), *quantities_per_class(signal)}
+    """The names of all that a signal or its class reads, those with several values included."""
+    return {*(measure.name for measure in measures_of(signal)), *quantities_in_parts(signal)}
 
 
 def _check_duplicates(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import Any
 
@@ -41,6 +41,50 @@ def hidden_blocks(network: nn.Module, sample: Tensor) -> tuple[str, ...]:
     called = [name for name in dict.fromkeys(calls) if not isinstance(modules[name], nn.Flatten)]
     starts = [i for i, name in enumerate(called) if any(value.dim() > 1 for value in modules[name].parameters())]
     return tuple(called[start - 1] for start in starts[1:])
+
+
+def parameter_blocks(network: nn.Module, sample: Tensor, names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
+    """The entries of a model that belong to each block of a network, the hidden ones and the last, in order of calls.
+
+    Blocks begin as those of `hidden_blocks`. So a normalisation, its bias and its running statistics go with the matrix
+    or kernel before them. Parts in a list are parts of the network. Entries of no part that is called, and those of
+    parts before the first matrix, go with the first block. Each of `names` is in one block; a block without any is left
+    out, such as a frozen one.
+
+    Args:
+        network: The network, in the type of `sample`.
+        sample: Inputs (n, ...) with which it is called once.
+        names: The entries, such as trained parameters and running statistics.
+
+    Examples:
+        >>> network = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.ReLU(), nn.Linear(3, 2))
+        >>> parameter_blocks(network, torch.zeros(1, 4), network.state_dict())
+        (('0.weight', '0.bias', '1.weight', '1.bias'), ('3.weight', '3.bias'))
+    """
+    prefix, parts = "", _called_parts(network)
+    while len(parts) == 1 and list(parts[0][1].children()):
+        prefix, parts = f"{prefix}{parts[0][0]}.", _called_parts(parts[0][1])
+    calls: list[str] = []
+    _call(network, None, sample, {f"{prefix}{name}": lambda name, _: calls.append(name) for name, _ in parts})
+    modules = {f"{prefix}{name}": part for name, part in parts}
+    number, numbers = 0, {}
+    for name in dict.fromkeys(calls):
+        number += any(value.dim() > 1 for value in modules[name].parameters())
+        numbers[name] = max(number - 1, 0)
+    blocks: list[list[str]] = [[] for _ in range(max(number, 1))]
+    for entry in names:
+        owner = next((name for name in numbers if entry.startswith(f"{name}.")), None)
+        blocks[0 if owner is None else numbers[owner]].append(entry)
+    return tuple(tuple(block) for block in blocks if block)
+
+
+def _called_parts(network: nn.Module) -> list[tuple[str, nn.Module]]:
+    """The parts of a network, those in lists and mappings as parts of their own."""
+    parts: list[tuple[str, nn.Module]] = []
+    for name, part in network.named_children():
+        inside = _called_parts(part) if isinstance(part, nn.ModuleList | nn.ModuleDict) else None
+        parts += [(name, part)] if inside is None else [(f"{name}.{inner}", module) for inner, module in inside]
+    return parts
 
 
 def features_of(

@@ -1,0 +1,167 @@
+"""Block swap: what a model says of examples after one of its blocks was replaced by that of another model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from annotated_types import Ge, Gt, MinLen
+
+from fedmem.contracts.arrays import FloatArray, IntArray, Params
+from fedmem.contracts.data import Examples
+from fedmem.contracts.federation import Federation
+from fedmem.contracts.signal import SignalContext
+from fedmem.errors import ComponentError
+from fedmem.signals._observed_rounds import ObservedRounds
+
+NONE, ALL = "none", "all"
+"""The variants in which no block is swapped, and all blocks."""
+
+Source = Literal["received", "initial", "other_level"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockSwap(ObservedRounds):
+    """Margins, correctness and test accuracy of hybrids: a model with one block from a source, the others its own.
+
+    - `swap_margin`, `swap_correct`: of each example, at the hybrid;
+    - `swap_accuracy`: of that hybrid on test examples.
+
+    Each is stored for every source and block, as `<name>.<source>.<block>`, and has no rows in tables: `localisation`
+    reads them. Blocks are numbered from 1 in the order of their calls. A block is a matrix or kernel with all that
+    follows it up to the next one: bias, normalisation and running statistics go with it. The last block yields the
+    logits. Frozen parameters are in no block. The block `none` swaps nothing and `all` swaps everything, as checks.
+
+    Runs with and without an example are swapped alike, whatever their coins. At a client, only its own examples are
+    read. NaN at round 0, and where a source has no model.
+
+    Sources
+
+    - `received`: the model before this participation; at the aggregate, the aggregate before the round.
+    - `initial`: the initial model of the same run.
+    - `other_level`: into an owner's model the aggregate of the same round. Into the aggregate the model of the owning
+      client, one hybrid for each owner that took part in the round.
+    - `round <N>`: the model of the same place after round N. A client that took no part in that round has none.
+
+    Fields
+
+    - `sources`: the first three of these that are used.
+    - `rewind_to`: the rounds N. They must be observed.
+    - `test_rows`: how many test examples are used for the accuracy, at most. They are drawn at random, the same for all
+      models.
+    - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
+    - `levels`: where to read it: `local`, `global` or both; `sum` is refused.
+
+    >>> BlockSwap(sources=("initial",), rewind_to=(5,)).source_names
+    ('initial', 'round 5')
+
+    Reference: Maini et al. (2023), Can neural network memorization be localized?
+    """
+
+    texts: ClassVar[bool] = True
+    owners_only: ClassVar[bool] = True
+    variants: ClassVar[tuple[str, ...]] = ("swap_margin", "swap_correct", "swap_accuracy")
+
+    sources: Annotated[tuple[Source, ...], MinLen(0)] = ("received", "initial", "other_level")
+    rewind_to: tuple[Annotated[int, Ge(0)], ...] = ()
+    test_rows: Annotated[int, Gt(0)] = 500
+
+    def __post_init__(self) -> None:
+        if not self.source_names:
+            raise ComponentError("sources", "no source is left; name one, such as received, or a round in rewind_to")
+        if len(set(self.source_names)) < len(self.source_names):
+            raise ComponentError("sources", "a source is named twice; name each source and round once")
+
+    @property
+    def source_names(self) -> tuple[str, ...]:
+        """The sources as the label `source` names them."""
+        return (*self.sources, *(f"round {number}" for number in self.rewind_to))
+
+    @property
+    def earlier_rounds(self) -> tuple[int, ...]:
+        """The rounds that models are taken back to."""
+        return self.rewind_to
+
+    @property
+    def reads_update(self) -> bool:
+        """Unless only the initial model is a source: saved models have no other one."""
+        return self.source_names != ("initial",)
+
+    def passes_in(self, federation: Federation) -> tuple[float, float]:
+        """Each hybrid answers about the example, and about the test examples."""
+        count = len(self.variant_names(federation))
+        return float(count), float(count * min(self.test_rows, len(federation.test)))
+
+    def variant_names(self, federation: Federation) -> tuple[str, ...]:
+        """Each source with each block."""
+        numbers = map(str, range(1, len(_blocks(federation)) + 1))
+        parts = (NONE, *numbers, ALL)
+        return tuple(f"{source}.{part}" for source in self.source_names for part in parts)
+
+    def values(self, context: SignalContext) -> Mapping[str, FloatArray]:
+        """See `ObservedRounds.values`."""
+        blocks = _blocks(context.federation)
+        width = len(blocks) + 2
+        shape = len(context.transitions), len(context.examples), width * len(self.source_names)
+        margin, correct, accuracy = np.full((3, *shape), np.nan)
+        test = self._test(context)
+        for position in range(len(context.transitions)):
+            for place, source in enumerate(self.source_names):
+                columns = slice(place * width, (place + 1) * width)
+                for rows, other in _sources(context, position, source):
+                    swapped = hybrids(context.models[position], other, blocks)
+                    of_rows = context.answers_of(swapped, context.examples.take(rows))
+                    margin[position, rows, columns], correct[position, rows, columns] = (part.T for part in of_rows)
+                    if len(test):
+                        accuracy[position, rows, columns] = context.answers_of(swapped, test)[1].mean(axis=1)
+        return {"swap_margin": margin, "swap_correct": correct, "swap_accuracy": accuracy}
+
+    def _test(self, context: SignalContext) -> Examples:
+        """The test examples whose accuracy is read."""
+        test = context.federation.test
+        order = context.stream("block swap test rows").permutation(len(test))
+        return test.take(np.sort(order[: self.test_rows]))
+
+
+def hybrids(model: Params, source: Params, blocks: Sequence[Sequence[str]]) -> list[Params]:
+    """The model itself, the model with each one of its blocks from the source, and with all of them.
+
+    >>> [one["b"] for one in hybrids({"a": 1, "b": 2}, {"a": 10, "b": 20}, [["a"], ["b"]])]
+    [2, 2, 20, 20]
+    """
+    swaps = [(), *blocks, [name for block in blocks for name in block]]
+    return [{**model, **{name: source[name] for name in names}} for names in swaps]
+
+
+def _blocks(federation: Federation) -> tuple[tuple[str, ...], ...]:
+    import torch
+
+    from fedmem.training.blocks import parameter_blocks
+
+    sample = torch.from_numpy(np.array(federation.store.inputs[:1]))
+    return parameter_blocks(federation.model, sample, federation.initial)
+
+
+def _sources(context: SignalContext, position: int, source: str) -> Iterator[tuple[IntArray, Params]]:
+    """Models that blocks are taken from, each with the examples that are asked about its hybrids."""
+    transition = context.transitions[position]
+    rows = np.flatnonzero(context.is_owner()[position])
+    if transition.round == 0 or not len(rows):
+        return
+    if source == "other_level":
+        for other in context.counterparts(position):
+            theirs = rows
+            if transition.level == "global":
+                theirs = rows[context.federation.audit.owner[rows] == other.client]
+            if len(theirs):
+                yield theirs, other.kept
+        return
+    model: Params | None = transition.before
+    if source == "initial":
+        model = context.federation.initial_of(transition.run)
+    elif source.startswith("round "):
+        model = context.earlier(position, int(source.removeprefix("round ")))
+    if model is not None:
+        yield rows, model
