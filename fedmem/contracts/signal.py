@@ -206,7 +206,7 @@ class SignalDeclaration(Needs):
             for estimators as `<name>.<variant>`, and have no rows in tables. See `variants_of`.
         variant_names: `variant_names(federation)`, what each of the V values of `variants` is called. A variant may
             have points in its name.
-        passes_in: `passes_in(federation)`, forward passes of one row, where they depend on the network or the data: those
+        passes_in: `passes_in(federation)`, forward passes of one row, if they depend on network or data: those
             that reading one value costs, and those on other rows at each model. It replaces `passes` and `model_rows`.
         earlier_rounds: Observed rounds whose models `SignalContext.earlier` gives in later rounds. They are kept in
             memory, one of each place.

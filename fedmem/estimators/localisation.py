@@ -46,15 +46,15 @@ class Localisation:
 
     The signal `block_swap` replaces one block of a model by that of a source: of the model before the participation, of
     the initial model, of the other level, or of an earlier round. Models with and without an example are swapped alike.
-    For each kind, place, `source` and `block`:
+    For each kind, place, `block_source` and `block`:
 
     - `swapped_memorisation`: memorisation of the hybrid, mean over in runs minus mean over out runs. By correctness, or
       by the probability of the label (`statistic` = `probability`);
     - `memory_lost` = 1 − Σ memorisation of the hybrids / Σ memorisation of the models, over the same examples and runs.
       1 means that all of the memory went with the block, 0 none of it. Its interval is Fieller's. Where memorisation of
       the models is not significant, by its interval and by p, it is undefined and the label `resolved` is `no`;
-    - `swap_accuracy_change`: test accuracy of the hybrids minus that of the models. Its interval is over runs, for these
-      clients and test examples.
+    - `swap_accuracy_change`: test accuracy of the hybrids minus that of the models. Its interval is over runs, for
+      these clients and test examples.
 
     A block that the network cannot work without takes memories along with everything else. Where the accuracy falls by
     more than 2 percentage points, `memory_lost` is undefined and the label `void` is `accuracy`. Without test examples
@@ -104,7 +104,7 @@ class Localisation:
     )
     row_labels: ClassVar[tuple[Label, ...]] = (
         Label("block", "text", "the block that is swapped, from 1 in the order of calls; all: every block"),
-        Label("source", "text", "the model that the block is from"),
+        Label("block_source", "text", "the model that the block is from"),
         Label("void", "text", "why a block is no place of a memory: the swap lowers test accuracy, or it is unknown"),
     )
     min_runs: ClassVar[int] = 2
@@ -193,7 +193,7 @@ def _of_kind(view: View, swap: _Swap, kind: str) -> Iterator[Estimate]:
 
 
 def _labels(swap: _Swap, **more: str | None) -> Labels:
-    return Labels.of({"source": swap.source, "block": swap.block, "statistic": swap.statistic, **more})
+    return Labels.of({"block_source": swap.source, "block": swap.block, "statistic": swap.statistic, **more})
 
 
 def _accuracy_and_loss(view: View, swap: _Swap, kind: str, rows: IntArray) -> Iterator[Reading]:

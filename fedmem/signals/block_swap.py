@@ -54,8 +54,8 @@ class BlockSwap(ObservedRounds):
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to read it: `local`, `global` or both; `sum` is refused.
 
-    >>> BlockSwap(sources=("initial",), rewind_to=(5,)).source_names
-    ('initial', 'round 5')
+    >>> BlockSwap(sources=("initial",)).reads_update, BlockSwap().reads_update
+    (False, True)
 
     Reference: Maini et al. (2023), Can neural network memorization be localized?
     """
@@ -69,14 +69,14 @@ class BlockSwap(ObservedRounds):
     test_rows: Annotated[int, Gt(0)] = 500
 
     def __post_init__(self) -> None:
-        if not self.source_names:
+        if not self._names:
             raise ComponentError("sources", "no source is left; name one, such as received, or a round in rewind_to")
-        if len(set(self.source_names)) < len(self.source_names):
+        if len(set(self._names)) < len(self._names):
             raise ComponentError("sources", "a source is named twice; name each source and round once")
 
     @property
-    def source_names(self) -> tuple[str, ...]:
-        """The sources as the label `source` names them."""
+    def _names(self) -> tuple[str, ...]:
+        """The sources as the label `block_source` names them."""
         return (*self.sources, *(f"round {number}" for number in self.rewind_to))
 
     @property
@@ -87,7 +87,7 @@ class BlockSwap(ObservedRounds):
     @property
     def reads_update(self) -> bool:
         """Unless only the initial model is a source: saved models have no other one."""
-        return self.source_names != ("initial",)
+        return self._names != ("initial",)
 
     def passes_in(self, federation: Federation) -> tuple[float, float]:
         """Each hybrid answers about the example, and about the test examples."""
@@ -98,17 +98,17 @@ class BlockSwap(ObservedRounds):
         """Each source with each block."""
         numbers = map(str, range(1, len(_blocks(federation)) + 1))
         parts = (NONE, *numbers, ALL)
-        return tuple(f"{source}.{part}" for source in self.source_names for part in parts)
+        return tuple(f"{source}.{part}" for source in self._names for part in parts)
 
     def values(self, context: SignalContext) -> Mapping[str, FloatArray]:
         """See `ObservedRounds.values`."""
         blocks = _blocks(context.federation)
         width = len(blocks) + 2
-        shape = len(context.transitions), len(context.examples), width * len(self.source_names)
+        shape = len(context.transitions), len(context.examples), width * len(self._names)
         margin, correct, accuracy = np.full((3, *shape), np.nan)
         test = self._test(context)
         for position in range(len(context.transitions)):
-            for place, source in enumerate(self.source_names):
+            for place, source in enumerate(self._names):
                 columns = slice(place * width, (place + 1) * width)
                 for rows, other in _sources(context, position, source):
                     swapped = hybrids(context.models[position], other, blocks)
