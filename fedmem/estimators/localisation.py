@@ -32,7 +32,7 @@ class _Swap:
     """The hybrids of one source and block, and the same models without a swap: (R, m) each."""
 
     source: str
-    block: str
+    block: int
     statistic: str
     values: FloatArray
     unswapped: FloatArray
@@ -58,7 +58,7 @@ class Localisation:
 
     A block that the network cannot work without takes memories along with everything else. Where the accuracy falls by
     more than 2 percentage points, `memory_lost` is undefined and the label `void` is `accuracy`. Without test examples
-    it is `unknown`. The block `all` swaps every block. It attributes nothing and is a check, so that it is never void.
+    it is `unknown`. The block 0 stands for all blocks together. It attributes nothing and is a check, so it is never void.
 
     Shares of blocks need not add up to 1: blocks work together, and each is swapped alone. Twins and examples that are
     in or out together count as one draw. All values are in the summary.
@@ -80,6 +80,7 @@ class Localisation:
             unit="share",
             range=(-1.0, 1.0),
             null=0.0,
+            against="block",
         ),
         Measure(
             name="memory_lost",
@@ -90,6 +91,7 @@ class Localisation:
             "than 2 percentage points, or where memorisation is not significant.",
             direction="neither",
             digits=2,
+            against="block",
         ),
         Measure(
             name="swap_accuracy_change",
@@ -100,10 +102,11 @@ class Localisation:
             range=(-1.0, 1.0),
             null=0.0,
             direction="neither",
+            against="block",
         ),
     )
     row_labels: ClassVar[tuple[Label, ...]] = (
-        Label("block", "text", "the block that is swapped, from 1 in the order of calls; all: every block"),
+        Label("block", "whole", "the block that is swapped, from 1 in the order of calls; 0: all blocks"),
         Label("block_source", "text", "the model that the block is from"),
         Label("void", "text", "why a block is no place of a memory: the swap lowers test accuracy, or it is unknown"),
     )
@@ -148,7 +151,7 @@ def _swaps(view: View) -> Iterator[_Swap]:
         for statistic, values in (("", correct), ("probability", probability)):
             yield _Swap(
                 source=source,
-                block=block,
+                block=0 if block == _ALL else int(block),
                 statistic=statistic,
                 values=values[name],
                 unswapped=values[unswapped],
@@ -212,7 +215,7 @@ def _accuracy_and_loss(view: View, swap: _Swap, kind: str, rows: IntArray) -> It
             labels=_labels(swap),
         )
     void = None
-    if swap.block != _ALL:
+    if swap.block:
         # a tie of rounding is no fall beyond the limit
         void = "unknown" if math.isnan(fall) else "accuracy" if fall > LARGEST_FALL + 1e-12 else None
     yield _lost(view, swap, kind, rows, void)
