@@ -46,7 +46,7 @@ class Localisation:
 
     The signal `block_swap` replaces one block of a model by that of a source: of the model before the participation, of
     the initial model, of the other level, or of an earlier round. Models with and without an example are swapped alike.
-    For each kind, place, `block_source` and `block`:
+    For each kind, place, `block_source` and `swapped_block`:
 
     - `swapped_memorisation`: memorisation of the hybrid, mean over in runs minus mean over out runs. By correctness, or
       by the probability of the label (`statistic` = `probability`);
@@ -58,7 +58,8 @@ class Localisation:
 
     A block that the network cannot work without takes memories along with everything else. Where the accuracy falls by
     more than 2 percentage points, `memory_lost` is undefined and the label `void` is `accuracy`. Without test examples
-    it is `unknown`. The block 0 stands for all blocks together. It attributes nothing and is a check, so it is never void.
+    it is `unknown`. Blocks have the numbers of `block_swap`, and 0 stands for all together. A swap of all attributes
+    nothing and is a check, so that it is never void.
 
     Shares of blocks need not add up to 1: blocks work together, and each is swapped alone. Twins and examples that are
     in or out together count as one draw. All values are in the summary.
@@ -80,7 +81,7 @@ class Localisation:
             unit="share",
             range=(-1.0, 1.0),
             null=0.0,
-            against="block",
+            against="swapped_block",
         ),
         Measure(
             name="memory_lost",
@@ -91,7 +92,7 @@ class Localisation:
             "than 2 percentage points, or where memorisation is not significant.",
             direction="neither",
             digits=2,
-            against="block",
+            against="swapped_block",
         ),
         Measure(
             name="swap_accuracy_change",
@@ -102,11 +103,11 @@ class Localisation:
             range=(-1.0, 1.0),
             null=0.0,
             direction="neither",
-            against="block",
+            against="swapped_block",
         ),
     )
     row_labels: ClassVar[tuple[Label, ...]] = (
-        Label("block", "whole", "the block that is swapped, from 1 in the order of calls; 0: all blocks"),
+        Label("swapped_block", "whole", "the block that is swapped; 0: all"),
         Label("block_source", "text", "the model that the block is from"),
         Label("void", "text", "why a block is no place of a memory: the swap lowers test accuracy, or it is unknown"),
     )
@@ -196,7 +197,7 @@ def _of_kind(view: View, swap: _Swap, kind: str) -> Iterator[Estimate]:
 
 
 def _labels(swap: _Swap, **more: str | None) -> Labels:
-    return Labels.of({"block_source": swap.source, "block": swap.block, "statistic": swap.statistic, **more})
+    return Labels.of({"block_source": swap.source, "swapped_block": swap.block, "statistic": swap.statistic, **more})
 
 
 def _accuracy_and_loss(view: View, swap: _Swap, kind: str, rows: IntArray) -> Iterator[Reading]:

@@ -78,6 +78,9 @@ def _figure(variants: Sequence[Variant], labels: Labels, panels: Mapping[str, Ma
         if not math.isnan(measure.null):
             axes.axhline(measure.null, color=drawing.FAINT, linestyle=":", linewidth=1.3, zorder=1)
         axes.set_xlabel(label_meanings().get(measure.against, measure.against))
+    # the panels share their axis, which has to fit the curves of all
+    low, high = grid[0].get_ylim()
+    grid[0].set_ylim(low - _BELOW * (high - low), high)
     grid[0].set_ylabel(drawing.short_label(measure.unit or measure.title))
     drawing.finish(figure, title, subtitle, grid)
     slug = "_".join([*labels.words(), measure.name])
@@ -106,6 +109,4 @@ def _draw_curves(axes: Axes, curves: Mapping[str, Curve]) -> None:
     for place, n in counts.items():
         text = axes.get_xaxis_transform()
         axes.text(place, 0.01, str(n), transform=text, ha="center", va="bottom", fontsize=6.5, color=drawing.FAINT)
-    low, high = axes.get_ylim()
-    axes.set_ylim(low - _BELOW * (high - low), high)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=6, steps=[1, 2, 5, 10], integer=True))

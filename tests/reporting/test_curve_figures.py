@@ -86,3 +86,18 @@ def test_long_curves_have_one_name_and_the_order_of_numbers(tmp_path: Path) -> N
     assert "since" not in omitted_measures(summary)
     order = [variant.labels.get("since") for variant in summary.measures if variant.metric == "decay"]
     assert order == [0, 2, 10]
+
+
+def test_the_shared_axis_fits_the_curves_of_all_panels(tmp_path: Path) -> None:
+    """Limits of the first panel alone would cut the curves of the second."""
+    high = [
+        row("decay", 4.0 + since, SECOND, Labels.of(since=since, place=place), level=level)
+        for since in (0, 2)
+        for level, place in (("local", "owner"), ("global", None))
+    ]
+    (figure,) = drawn(summary_of(tmp_path / "run", *curve("decay", {0: 0.5, 2: 0.4}), *high))
+    axes: Any
+    for axes in figure.drawing.grid:
+        low, top = axes.get_ylim()
+        assert low < 0.4
+        assert top > 6.0
