@@ -202,9 +202,9 @@ class SignalDeclaration(Needs):
         trains_last_layer: Whether it reads gradients of the layer that gives the logits, which then must not be frozen.
         per_class: Names of quantities with one value for each class, (T, n, C). They are stored for estimators and
             attacks, as `<name>.0` to `<name>.<C − 1>`, and have no rows in tables. See `per_class_of`.
-        variants: Names of quantities with several values, (T, n, V): one for each of `variant_names`. They are stored
-            for estimators as `<name>.<variant>`, and have no rows in tables. See `variants_of`.
-        variant_names: `variant_names(federation)`, what each of the V values of `variants` is called. A variant may
+        variants: Names of quantities with several values, (T, n, V). They are stored for estimators as
+            `<name>.<variant>`, and have no rows in tables. See `variants_of`.
+        variant_names: `variant_names(federation)`: for each of `variants`, what its V values are called. A variant may
             have points in its name.
         passes_in: `passes_in(federation)`, forward passes of one row, if they depend on network or data: those
             that reading one value costs, and those on other rows at each model. It replaces `passes` and `model_rows`.
@@ -228,7 +228,9 @@ class SignalDeclaration(Needs):
     trains_last_layer: bool = declare(False, YES_OR_NO)
     per_class: tuple[str, ...] = declare((), "a tuple of names")
     variants: tuple[str, ...] = declare((), "a tuple of names")
-    variant_names: Callable[[Federation], Sequence[str]] | None = declare(None, "a method variant_names(federation)")
+    variant_names: Callable[[Federation], Mapping[str, Sequence[str]]] | None = declare(
+        None, "a method variant_names(federation)"
+    )
     passes_in: Callable[[Federation], tuple[float, float]] | None = declare(None, "a method passes_in(federation)")
     earlier_rounds: tuple[int, ...] = declare((), "a tuple of rounds")
     set: str = declare("audit", "audit, test or population")
@@ -269,8 +271,11 @@ def parts_of(signal: object, federation: Federation) -> dict[str, tuple[str, ...
     """
     declared = signal_declaration(signal)
     classes = tuple(map(str, range(federation.num_classes)))
-    variants = tuple(declared.variant_names(federation)) if declared.variant_names and declared.variants else ()
-    return {**dict.fromkeys(declared.per_class, classes), **dict.fromkeys(declared.variants, variants)}
+    variants = declared.variant_names(federation) if declared.variant_names is not None else {}
+    return {
+        **dict.fromkeys(declared.per_class, classes),
+        **{name: tuple(variants.get(name, ())) for name in declared.variants},
+    }
 
 
 def quantities_per_class(signal: object) -> tuple[str, ...]:

@@ -91,11 +91,14 @@ class BlockSwap(ObservedRounds):
 
     def passes_in(self, federation: Federation) -> tuple[float, float]:
         """Each hybrid answers about the example, and about the test examples."""
-        count = len(self.variant_names(federation))
+        count = len(self._hybrids(federation))
         return float(count), float(count * min(self.test_rows, len(federation.test)))
 
-    def variant_names(self, federation: Federation) -> tuple[str, ...]:
+    def variant_names(self, federation: Federation) -> Mapping[str, Sequence[str]]:
         """Each source with each block."""
+        return dict.fromkeys(self.variants, self._hybrids(federation))
+
+    def _hybrids(self, federation: Federation) -> tuple[str, ...]:
         numbers = map(str, range(1, len(_blocks(federation)) + 1))
         parts = (NONE, *numbers, ALL)
         return tuple(f"{source}.{part}" for source in self._names for part in parts)
