@@ -139,7 +139,7 @@ def test_a_model_that_has_diverged_has_no_value() -> None:
     ("model", "expected"),
     [
         (SmallCNN(), [("pool1", 16, 1), ("pool2", 32, 1)]),
-        (ResNet8(), [("activation", 16, 1), ("block1", 16, 1), ("block2", 32, 1), ("pool", 64, 1)]),
+        (ResNet8(width=4), [("activation", 4, 1), ("block1", 4, 1), ("block2", 8, 1), ("pool", 16, 1)]),
     ],
 )
 def test_units_of_convolutions_are_channels(model: Any, expected: list[tuple[str, int, int]]) -> None:
