@@ -262,7 +262,7 @@ def stored_names(signal: object, federation: Federation) -> tuple[str, ...]:
 
 
 def parts_of(signal: object, federation: Federation) -> dict[str, tuple[str, ...]]:
-    """What each value of the quantities that have several is called: classes by number, variants by their names.
+    """The names of the values of each quantity that has several: classes by number, variants by their names.
 
     >>> from types import SimpleNamespace
     >>> from fedmem.signals.probabilities import Probabilities

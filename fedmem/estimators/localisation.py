@@ -44,8 +44,9 @@ class _Swap:
 class Localisation:
     """Memorisation of hybrids, and the share of it that is lost with each block that is swapped.
 
-    The signal `block_swap` replaces one block of a model by that of a source: of the model before the participation, of
-    the initial model, of the other level, or of an earlier round. Models with and without an example are swapped alike.
+    The signal `block_swap` replaces one block of a model by that of a source. Sources are the model before the
+    participation, the initial model, that of the other level, and that of an earlier round. Models with and without an
+    example are swapped alike.
     For each kind, place, `block_source` and `swapped_block`:
 
     - `swapped_memorisation`: memorisation of the hybrid, mean over in runs minus mean over out runs. By correctness, or
@@ -170,7 +171,7 @@ def _rows(view: View, kind: str, swap: _Swap) -> IntArray:
 def _in_minus_out(values: FloatArray, is_in: BoolArray) -> FloatArray:
     """(n,) the mean over in runs minus that over out runs."""
     inside, outside = (side[0] for side in means_by_coin(values, is_in, np.ones((1, len(values)))))
-    return inside - outside
+    return np.asarray(inside - outside)
 
 
 def _of_kind(view: View, swap: _Swap, kind: str) -> Iterator[Estimate]:

@@ -76,7 +76,7 @@ def test_memorisation_of_hybrids_is_in_minus_out() -> None:
     assert found["probability", 0].p > 0.05
 
 
-def test_a_fall_of_accuracy_by_more_than_two_points_voids_the_share() -> None:
+def test_a_fall_of_accuracy_voids_the_share() -> None:
     view = view_of({"none": 0.8, "1": 0.1, "2": 0.1, "all": 0.1}, {"1": 0.019, "2": 0.021, "all": 0.5})
     found, change = readings(view, "memory_lost"), readings(view, "swap_accuracy_change", None)
     assert found[1].labels.get("void") is None
