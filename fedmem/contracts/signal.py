@@ -206,8 +206,9 @@ class SignalDeclaration(Needs):
             `<name>.<variant>`, and have no rows in tables. See `variants_of`.
         variant_names: `variant_names(federation)`: for each of `variants`, what its V values are called. A variant may
             have points in its name.
-        passes_in: `passes_in(federation)`, forward passes of one row, if they depend on network or data: those
-            that reading one value costs, and those on other rows at each model. It replaces `passes` and `model_rows`.
+        passes_in: `passes_in(federation)`, forward passes of one row, where they depend on the network or the data. The
+            first number is for one value, the second for other rows at each model. It replaces `passes` and
+            `model_rows`.
         earlier_rounds: Observed rounds whose models `SignalContext.earlier` gives in later rounds. They are kept in
             memory, one of each place.
         set: The examples that it is read on: `audit`, `test` or `population`. Values on other sets than `audit` are

@@ -220,10 +220,10 @@ def _accuracy_and_loss(view: View, swap: _Swap, kind: str, rows: IntArray) -> It
     if swap.block:
         # a tie of rounding is no fall beyond the limit
         void = "unknown" if math.isnan(fall) else "accuracy" if fall > LARGEST_FALL + 1e-12 else None
-    yield _lost(view, swap, kind, rows, void)
+    yield _share_lost(view, swap, kind, rows, void)
 
 
-def _lost(view: View, swap: _Swap, kind: str, rows: IntArray, void: str | None) -> Reading:
+def _share_lost(view: View, swap: _Swap, kind: str, rows: IntArray, void: str | None) -> Reading:
     """1 − Σ memorisation of the hybrids / Σ memorisation of the models."""
     is_in = view.audit.is_in[:, rows]
     hybrid, model = swap.values + 0 * swap.unswapped, swap.unswapped + 0 * swap.values

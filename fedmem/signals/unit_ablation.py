@@ -178,7 +178,7 @@ def ablate(
     for k in range(cap + 1):
         leaf = mask.clone().requires_grad_()
         of_rows = torch.cat([leaf, leaf.repeat_interleave(rows - 1, dim=0)])
-        with _masked(context.network, layers, of_rows):
+        with _mask_outputs(context.network, layers, of_rows):
             outputs = context.function(position)(inputs)
         of_examples = answers(outputs[:n].detach().numpy(), examples.targets)
         margin[:, k], right[:, k] = of_examples[0], of_examples[1]
@@ -223,7 +223,7 @@ def _unit_layers(network: nn.Module, federation: Federation) -> list[tuple[str, 
 
 
 @contextmanager
-def _masked(network: nn.Module, layers: Sequence[tuple[str, int, int]], mask: Tensor) -> Iterator[None]:
+def _mask_outputs(network: nn.Module, layers: Sequence[tuple[str, int, int]], mask: Tensor) -> Iterator[None]:
     """The network with the outputs of units times the mask (rows, units) of each row."""
     with ExitStack() as stack:
         start = 0

@@ -16,7 +16,7 @@ from fedmem.errors import ScenarioError
 from fedmem.modalities.loss import example_losses
 from fedmem.models.resnet8 import ResNet8
 from fedmem.models.small_cnn import SmallCNN
-from fedmem.signals.unit_ablation import UnitAblation, _masked, _unit_layers, ablate
+from fedmem.signals.unit_ablation import UnitAblation, _mask_outputs, _unit_layers, ablate
 from tests.signals.signals_helpers import Bench
 from tests.tiny import tiny
 
@@ -150,7 +150,7 @@ def test_units_of_convolutions_are_channels(model: Any, expected: list[tuple[str
     mask = torch.ones(2, sum(width for _, width, _ in layers))
     mask[1, 0] = 0.0
     x = torch.rand(1, 1, 8, 8).repeat(2, 1, 1, 1)
-    with _masked(network, layers, mask):
+    with _mask_outputs(network, layers, mask):
         both = network(x)
     np.testing.assert_allclose(both[0].detach(), network(x)[0].detach(), rtol=1e-5)
     assert not torch.allclose(both[0], both[1]), "a unit is zeroed for one row alone"
