@@ -29,7 +29,7 @@ def read(lab: Bench, transitions: list[Transition], others: list[Transition] | N
 
 
 def margin(lab: Bench, params: Params) -> FloatArray:
-    return answers(lab._executor.logits([params], lab.examples.inputs), lab.examples.targets)[0][0]
+    return np.asarray(answers(lab._executor.logits([params], lab.examples.inputs), lab.examples.targets)[0][0])
 
 
 def mixed(model: Params, source: Params, *blocks: int) -> Params:
