@@ -228,7 +228,7 @@ def yaml_page() -> str:
     def rows(properties: dict[str, dict], prefix: str) -> Iterator[tuple[str, ...]]:  # type: ignore[type-arg]
         for name, item in properties.items():
             default = write_flow(item["default"]) if "default" in item else ""
-            required = "required" if not prefix and name in schema["required"] else ""
+            required = "required" if not prefix and name in schema["then"]["required"] else ""
             yield code(prefix + name), code(default) or required, allowed(item), cell(item.get("description", ""))
             yield from rows(item.get("properties", {}) or of_section(item), f"{prefix}{name}.")
 

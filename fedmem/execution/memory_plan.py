@@ -118,7 +118,7 @@ def needs_of(scenario: Scenario, federation: Federation, cohort: int) -> MemoryN
     sizes = [len(part) for part in sets] + [scenario.references] * bool(families)
     return MemoryNeeds(
         runs=scenario.runs,
-        data=data_bytes + lists + model * scenario.runs * _starts_apart(scenario) + _frozen(federation),
+        data=data_bytes + lists + model * scenario.runs * _has_own_starts(scenario) + _frozen(federation),
         # rows and their places, as loaded; the federation copies them client by client
         source=array_bytes(federation.store) + 24 * len(federation.store),
         # made in double precision, clipped and copied
@@ -225,7 +225,7 @@ def _states(scenario: Scenario, federation: Federation) -> int:
     return models + sum(each.held * of_input * (2 if each.owners_only else 1 + scenario.clients) for each in declared)
 
 
-def _starts_apart(scenario: Scenario) -> bool:
+def _has_own_starts(scenario: Scenario) -> bool:
     """Whether each run starts from a model of its own."""
     return scenario.initial_weights == "per_run" or scenario.after is not None
 

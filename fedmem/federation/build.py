@@ -79,7 +79,6 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     audit, draw_order = with_windows(scenario, plan.audit)
     plan = replace(plan, audit=audit)
     require_masked(scenario, audit, plan.unmasked, plan.certain)
-    require_masked(scenario, audit, plan.unmasked)
     require_whole(scenario, audit)
     if scenario.has_pilot:
         plan = replace(plan, audit=with_pilot(scenario, plan.audit, plan.certain))

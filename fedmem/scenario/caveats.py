@@ -72,9 +72,9 @@ def _unread(scenario: Scenario, federation: Federation) -> Iterator[str]:
     if owned and "local" in scenario.observe.levels and scenario.roster != "per_run":
         names = ", ".join(client_text(client, ()) for client in federation.absent_clients)
         yield (
-            f"the summary leaves out {count_with_noun(owned, 'example')} of {names}: there is no model of an owner that "
-            "takes no part. Rows of single rounds at the aggregate have them; for a summary with them write observe: {levels: "
-            "[global]} in the phase"
+            f"the summary leaves out {count_with_noun(owned, 'example')} of {names}: there is no model of an owner "
+            "that takes no part. Rows of single rounds at the aggregate have them. For a summary with them write "
+            "observe: {levels: [global]} in the phase"
         )
 
 

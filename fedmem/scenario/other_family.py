@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields
 
 from fedmem.contracts.families import FAMILIES, OTHER_NAMES
 from fedmem.errors import Problem
@@ -106,15 +106,19 @@ def other_family_text(family: str, kind: str) -> str:
     return f"; {kind} is a kind of {' and of '.join(others)}: write it {'as ' if places else ''}{use}"
 
 
-def _places(family: str, other: str, kind: str) -> Iterator[str]:
-    """The components of a family that take such a component as a field, as a scenario has them."""
+def _places(family: str, other: str, kind: str) -> list[str]:
+    """The components of a family that take such a component as a field, those that need one first."""
     from fedmem.scenario.catalogue import contracts, hints, kinds, load, nested_family, satisfies
 
     cls = load(other, kind)
+    needed: list[str] = []
+    optional: list[str] = []
     for outer in kinds(family):
         outer_class = load(family, outer)
         for item in fields(outer_class):
             if nested_family(outer_class, item.name) != other:
                 continue
             if any(satisfies(cls, contract) for contract in contracts(hints(outer_class)[item.name])):
-                yield f"{{kind: {outer}, {item.name}: {{kind: {kind}}}}}"
+                is_needed = item.default is MISSING and item.default_factory is MISSING
+                (needed if is_needed else optional).append(f"{{kind: {outer}, {item.name}: {{kind: {kind}}}}}")
+    return needed + optional

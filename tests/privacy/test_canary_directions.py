@@ -259,7 +259,10 @@ def test_canary_clients_do_not_change_other_streams() -> None:
 
 def test_ids_are_those_of_before_where_there_are_none() -> None:
     plain = tiny(strategy={"kind": "dp_fedavg", "expected_cohort_size": 2.5}, sampler=POISSON)
-    later = ("speed", "central", "signals", "twins", "batches", "freeze", "norm")
+    later = (
+        *("speed", "central", "signals", "twins", "batches", "freeze", "norm"),
+        *("derive", "removed", "repeat", "then", "after", "unlearner"),
+    )
     content = {key: value for key, value in plain.dump().items() if key not in later}
     assert content["strategy"].pop("canary_clients") == 0
     for name in ("goldfish", "goldfish_context", "deduplicate", "overlap"):
@@ -291,7 +294,7 @@ def test_canary_clients_have_the_law_of_the_sampler(
     scenario = SimpleNamespace(
         strategy=strategy, sampler=made(sampler=sampler, strategy={"kind": "fedavg"}, probes=[]).sampler, clients=5
     )
-    asked: Any = SimpleNamespace(**vars(scenario), seed=0)
+    asked: Any = SimpleNamespace(**vars(scenario), training_seed=0)
     found = canaries_of(asked)
     assert found == CanaryDirections(seed=0, count=3, rate=chance, min_separation=pause, adjacency=neighbours)
 
