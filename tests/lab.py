@@ -169,13 +169,36 @@ class Lab:
         )
 
     def replay(self, transition: Transition, **changes: Any) -> Outcome:
-        raise NotImplementedError("replays are tested with banks")
+        (outcome,) = self.replays([(transition, Replay(**changes))])
+        return outcome
 
     def replays(self, requests: Sequence[tuple[Transition, Replay]]) -> Iterator[Outcome]:
-        raise NotImplementedError("replays are tested with banks")
+        store = self.federation.store
+        for transition, change in requests:
+            params = transition.before if change.start is None else change.start
+            batches = self.batches(transition.run, transition.round, transition.client)[: change.steps]
+            for batch in batches:
+                rows = np.array([change.extra.get(row, row) for row in batch.tolist() if row not in change.without])
+                if not len(rows):
+                    continue
+                # a row that is left out counts in the mean
+                share = self.client.lr * len(rows) / len(batch)
+                gradient = gradient_of(self.federation.model, params, store.inputs[rows], store.targets[rows])
+                params = {name: value - share * gradient[name] for name, value in params.items()}
+            yield Outcome(sent=params, kept=params)
 
     def aggregates(self, transition: Transition, changes: Sequence[Mapping[int, Outcome]]) -> Sequence[Params]:
-        raise NotImplementedError("replays are tested with banks")
+        senders = self.senders(transition)
+        total = sum(sender.num_examples for sender in senders)
+        models = []
+        for change in changes:
+            params = dict(transition.kept)
+            for sender in senders:
+                if sender.client in change:
+                    sent, weight = change[sender.client].sent, sender.num_examples / total
+                    params = {name: value + weight * (sent[name] - sender.sent[name]) for name, value in params.items()}
+            models.append(params)
+        return models
 
     def senders(self, transition: Transition) -> list[Transition]:
         return self.local(transition.round, (transition.run,), transition.clients)

@@ -48,6 +48,7 @@ def test_defaults_are_as_documented() -> None:
         "repeat": 0,
         "then": [],
         "after": None,
+        "unlearner": None,
         "leave_out": {"clients": 0},
         "observe": {
             "every": None,
@@ -146,7 +147,7 @@ def test_a_neutral_field_is_in_the_id_unless_at_its_default() -> None:
     scenario = parse_scenario(f"{{{common}, strategy: {{kind: dp_fedavg, expected_cohort_size: 3}}}}")
     neutral = (
         *("speed", "central", "signals", "twins", "batches", "freeze", "norm"),
-        *("derive", "removed", "repeat", "then", "after"),
+        *("derive", "removed", "repeat", "then", "after", "unlearner"),
     )
     content = {name: value for name, value in scenario.dump().items() if name not in neutral}
     del content["strategy"]["canary_clients"], content["save"]["models"]
