@@ -258,6 +258,8 @@ def _over_draws(view: View, contributions: Influence, rows: IntArray) -> Influen
 def _accuracy(view: View) -> Iterator[Reading]:
     """The change of test accuracy; none without a test set."""
     test = view.sets.get("test")
+    if np.isnan(view.margin).all():
+        return
     before = _at_start(view.sets, "test", view.audit.runs)["correct"]
     if test is None or not before.size:
         return

@@ -13,7 +13,7 @@ from fedmem.contracts.series import explain_unobserved
 from fedmem.errors import Problem
 
 if TYPE_CHECKING:
-    from fedmem.scenario.scenario import Observe
+    from fedmem.scenario.observing import Observe
 
 
 def _every_round(estimators: Sequence[Estimator], observe: Observe, rounds: int, roster: str) -> Iterator[Problem]:

@@ -261,6 +261,7 @@ def smaller(path: Path, data: list[str]) -> Scenario:
     declared = [estimator_declaration(estimator) for estimator in full.estimators]
     if any(one.needs_even_rounds or one.needs_every_round for one in declared):
         changed += ["observe.every=1"]
+    changed += [] if full.phases[0].save.models is None else ["save.models.rounds=[-1]"]
     changed += [f"signals[{position}].every=null" for position in range(len(full.signals))]
     if families.kind_of(full.model) == "small_vit":
         changed += ["model.width=8", "model.layers=1"]
