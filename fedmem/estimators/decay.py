@@ -108,7 +108,7 @@ class Decay:
 
     Fields:
         longest: The largest number of rounds since the last use.
-        attack: a membership attack that reads margins and random inclusion alone, such as `lira`; none by default.
+        attack: A membership attack that reads margins and random inclusion alone, such as `lira`; none by default.
 
     >>> Decay().needs_every_round
     True
