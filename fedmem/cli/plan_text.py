@@ -119,11 +119,9 @@ def _one_plan(checked: CheckedScenario, width: int, *, timed: bool) -> str:
 
 def _phase_text(scenario: Scenario) -> str:
     """Which phase it is, where there are several."""
-    return "" if scenario.after is None else f", {scenario.after.title}, after {_id_before(scenario)}"
-
-
-def _id_before(scenario: Scenario) -> str:
-    return "" if scenario.previous is None else scenario.previous.id
+    if scenario.after is None or scenario.previous is None:
+        return ""
+    return f", {scenario.after.title}, after {scenario.previous.id}"
 
 
 def title_lines(title: str, text: str, width: int) -> Iterator[str]:

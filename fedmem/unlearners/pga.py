@@ -12,6 +12,7 @@ from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.unlearner import RunToForget, UnlearningContext
 from fedmem.errors import ComponentError
 from fedmem.training.updates import clip_update
+from fedmem.unlearners._clients import unlearn_at_clients
 from fedmem.unlearners._layers import add, difference, norm
 
 RANDOM_NETWORKS = 10
@@ -65,13 +66,7 @@ class Pga:
 
     def unlearn(self, context: UnlearningContext) -> Sequence[Params]:
         """The average of the models of clients with something to forget."""
-        return [self._of_run(context, run) for run in context.runs]
-
-    def _of_run(self, context: UnlearningContext, run: RunToForget) -> Params:
-        if not run.forgotten:
-            return run.before
-        sent = {client: self._ascend(context, run, client, rows) for client, rows in run.forgotten.items()}
-        return context.average(run.run, sent)
+        return unlearn_at_clients(context, self._ascend)
 
     def _ascend(self, context: UnlearningContext, run: RunToForget, client: int, rows: IntArray) -> Params:
         """The model of a client after its steps."""

@@ -269,7 +269,7 @@ def test_few_examples_of_a_client_are_drawn_alike_at_both_levels() -> None:
     for key, subjects in chosen.items():
         assert chosen[("global" if key[0] == "local" else "local", *key[1:])] == subjects
     by_round = {place[2]: subjects for place, subjects in chosen.items() if place[:2] == ("local", 0)}
-    assert len({tuple(sorted(subjects)) for subjects in by_round.values()}) > 1, "each round draws anew"
+    assert len({tuple(sorted(subjects)) for subjects in by_round.values()}) > 1, "each round draws its own"
 
 
 def test_owners_read_the_aggregate_with_their_own_layers() -> None:
