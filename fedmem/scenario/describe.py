@@ -228,8 +228,8 @@ def _needs_phase(family: str, kind: str) -> bool:
 
 
 def _in_phase(value: dict[str, Any]) -> dict[str, Any]:
-    """Keys of a phase that forgets one of the kinds that most scenarios have, as a key of a scenario."""
-    return {"then": [{"rounds": 5, "forget": {"kinds": ["mislabelled"]}, **value}]}
+    """Keys of a phase that forgets a client, which every scenario has, as a key of a scenario."""
+    return {"then": [{"rounds": 5, "forget": {"clients": [0]}, **value}]}
 
 
 def _fields_for(cls: type, host: str, kind: str, *, only_required: bool) -> Iterator[str]:
