@@ -8,12 +8,13 @@ BIN = $(VENV)/bin
 
 $(BIN)/fedmem: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --editable .
 	$(BIN)/fedmem schema --out scenarios/scenario.schema.json
 	@touch $@
 
-$(VENV)/.test: pyproject.toml $(BIN)/fedmem
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+# `|`: each installation writes the script again, so that its date says nothing.
+$(VENV)/.test: pyproject.toml | $(BIN)/fedmem
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --editable '.[test]'
 	@touch $@
 
 # What editors complete scenarios from. It follows from the components, so it is made and not committed.
@@ -42,8 +43,8 @@ nightly: $(VENV)/.test
 memory: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m memory
 
-$(VENV)/.docs: pyproject.toml $(BIN)/fedmem
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[docs]'
+$(VENV)/.docs: pyproject.toml | $(BIN)/fedmem
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --editable '.[docs]'
 	@touch $@
 
 # The jobs of docs/jobs as notebooks, run; make notebooks NAMES=01-quickstart runs one. `make site` then shows their outputs.
@@ -87,7 +88,7 @@ FLOWER_TESTS = tests/engines tests/observation tests/apps tests/strategies tests
 	tests/scenario/test_flower_parameters.py
 matrix: $(VENV)/.test
 	for version in $(FLOWER); do \
-		$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade \
+		$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --no-deps --upgrade \
 			--target $(abspath $(VENV))/flower/$$version flwr==$$version || exit 1; \
 		PYTHONPATH=$(abspath $(VENV))/flower/$$version OMP_NUM_THREADS=1 \
 			$(BIN)/python -m pytest -n auto -m 'not slow and not statistical and not nightly $(RUNTIME)' $(FLOWER_TESTS) || exit 1; \
