@@ -41,6 +41,7 @@ def sampled(kind: str) -> dict[str, Any]:
     sampler: dict[str, Any] = {"kind": kind}
     sampler |= {name: 2 for name in ("size", "expected") if name in (field_names("sampler", kind) or ())}
     sampler |= {"candidates": 4} if kind == "power_of_choice" else {}
+    sampler |= {"clients": [1, 3]} if kind == "listed" else {}
     return {"sampler": sampler, "roster": "pilot" if sampler_declaration(build("sampler", sampler)).needs else "shared"}
 
 

@@ -93,8 +93,8 @@ class SignalContext(Protocol):
         """(T, n, C) logits of the models on the examples; of passages (n, L, C). Formed once for all signals."""
         ...
 
-    def logits_of(self, inputs: NDArray[np.float32]) -> FloatArray:
-        """(T, n', C) logits of the models on other inputs."""
+    def logits_of(self, inputs: NDArray[np.float32], models: Sequence[Params] | None = None) -> FloatArray:
+        """(T, n', C) logits of these models, or of the T observed ones, on any inputs."""
         ...
 
     def answers_of(self, models: Sequence[Params], examples: Examples) -> tuple[FloatArray, FloatArray]:

@@ -73,7 +73,7 @@ class Consistency:
       mean over all pairs does not depend on how many runs there are.
 
     The signal `adversarial_distance` is the third (adv). The fourth, the largest noise at which the example is still
-    learnt (priv), is a comparison: see docs/signals.md. The fifth needs retraining.
+    learnt (priv), is a comparison: see docs/signals.md. The signal `retraining_distance` is the fifth (ret).
 
     Fields: none.
 

@@ -298,12 +298,12 @@ class _SignalContext:
         self._logits.flags.writeable = False
         return self._logits
 
-    def logits_of(self, inputs: NDArray[np.float32]) -> FloatArray:
-        """The logits on other inputs."""
+    def logits_of(self, inputs: NDArray[np.float32], models: Sequence[Params] | None = None) -> FloatArray:
+        """The logits of these or of the observed models on any inputs."""
+        models = self.models if models is None else models
         at_once = self._executor.models_at_once(len(inputs))
         parts = [
-            self._executor.logits(self.models[start : start + at_once], inputs)
-            for start in range(0, len(self.models), at_once)
+            self._executor.logits(models[start : start + at_once], inputs) for start in range(0, len(models), at_once)
         ]
         return np.concatenate(parts)
 

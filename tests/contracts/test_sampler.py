@@ -33,6 +33,8 @@ VARYING: dict[str, dict[str, Any]] = {
     "clustered": {"size": 2},
 }
 """Samplers whose cohorts vary in size, set so that they are small."""
+FEW = {"listed": {0}}
+"""The only clients that a sampler ever picks, by default."""
 
 
 def make(kind: str, **changes: Any) -> Sampler:
@@ -133,7 +135,7 @@ def test_every_client_is_picked_in_some_of_200_rounds(kind: str) -> None:
     seen: set[int] = set()
     for seed in range(200):
         seen |= set(make(kind).cohort(seed + 1, history(20), np.random.default_rng(seed)).tolist())
-    assert seen == set(range(20))
+    assert seen == FEW.get(kind, set(range(20)))
 
 
 @every_sampler

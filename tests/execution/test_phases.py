@@ -166,3 +166,19 @@ def test_summary_says_that_it_leaves_absent_owners_out(levels: list[str], n: int
     found = set(table.loc[is_read & (table["subject"] == "mislabelled"), "n"])
     assert found == {n}
     assert any("leaves out 4 examples of client 1" in text for text in ended.manifest["warnings"]) == (n == 8)
+
+
+def test_retraining_distance_compares_with_the_model_before(tmp_path: Path) -> None:
+    """Held-out rows: the second training is that of clients that took no part in the first."""
+    others = {
+        "rounds": 2,
+        "forget": {"kinds": ["mislabelled", "typical"]},
+        "sampler": {"kind": "listed", "clients": [3, 4]},
+        "signals": [{"kind": "probabilities", "levels": ["global"]}, {"kind": "retraining_distance"}],
+    }
+    found = read_bank(run(phased(others, sampler={"kind": "listed", "clients": [0, 1, 2]}), out=tmp_path))
+    stored = {(block.name, block.round): block.values for block in found.signals}
+    number = sum(name.startswith("probability.") for name, at in stored if at == 2)
+    p, q = (np.stack([np.float64(stored[f"probability.{c}", at]) for c in range(number)], axis=-1) for at in (0, 2))
+    np.testing.assert_allclose(stored["retraining_distance", 2], (p * np.log(p / q)).sum(axis=-1), rtol=1e-6)
+    assert (stored["retraining_distance", 2] > 0).all()
