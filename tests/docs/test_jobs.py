@@ -12,8 +12,8 @@ from tests.docs.job_pages import FOLDER, Command, File, first_missing, follow, s
 
 PAGES = sorted(FOLDER.glob("[0-9]*.md"))
 JOBS = {page.stem: page for page in PAGES}
-LONG = ("03", "05", "06", "08", "09", "10", "11")
-"""Jobs that are run by `make nightly`, because they take longer."""
+LONG = ("01", "03", "04", "05", "06", "08", "09", "10", "11")
+"""Jobs that `make nightly` runs, because they take longer; `make notebooks` runs the first as well."""
 
 
 def the_steps(page: Path) -> list[File | Command]:

@@ -168,7 +168,7 @@ def test_failure_on_flower_names_round_client_and_cause(grid: Grid, how: str) ->
 
 
 @pytest.mark.flower
-@pytest.mark.parametrize("how", ["raise", "nan", "die"])
+@pytest.mark.parametrize("how", ["raise", "nan", pytest.param("die", marks=pytest.mark.nightly)])
 def test_tolerated_failure_is_recorded_and_affects_no_other(grid: Grid, how: str) -> None:
     changes = failing(how=how) | {"tolerate": {"max_failed_share": 0.3}}
     found = on_flower(grid, pair(changes)[1])

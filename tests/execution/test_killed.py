@@ -99,7 +99,7 @@ def until_gone(group: int) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("moments", [2, pytest.param(20, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("moments", [1, pytest.param(20, marks=pytest.mark.nightly)])
 def test_killed_at_any_moment_it_ends_with_the_same_bytes(
     moments: int, file: Path, whole: tuple[Path, float], tmp_path: Path
 ) -> None:

@@ -111,7 +111,7 @@ def test_metadata_name_licence_keywords_and_extras(wheel: Path) -> None:
 @pytest.mark.parametrize(
     "hostile", [pytest.param("strategies.py", marks=pytest.mark.nightly), "strategies/__init__.py"]
 )
-@pytest.mark.parametrize("place", ["current folder", "installed"])
+@pytest.mark.parametrize("place", [pytest.param("current folder", marks=pytest.mark.nightly), "installed"])
 def test_foreign_strategies_do_no_harm(hostile: str, place: str, wheel: Path, site: Path, tmp_path: Path) -> None:
     """Beside the scenario, or installed next to fedmem."""
     folder = tmp_path / "installed" if place == "installed" else tmp_path

@@ -17,7 +17,7 @@ from fedmem.studies.comparison import Comparison
 from fedmem.studies.quantities import Series
 from tests.tiny import tiny
 
-pytestmark = pytest.mark.statistical
+pytestmark = [pytest.mark.statistical, pytest.mark.nightly]
 
 POOL, SEEDS, REPETITIONS = 36, 8, 100
 
@@ -93,7 +93,6 @@ def drawn(
     return replace(pool, seeds=tuple(seeds.tolist()), series=tuple(map(of, pool.series)))
 
 
-@pytest.mark.nightly
 def test_noise_alone_is_rarely_called(pool: Comparison) -> None:
     """At most 10 of 100 tables call any difference of a measure; without the adjustment far more do."""
     rng = np.random.default_rng(0)

@@ -86,7 +86,7 @@ def test_hash_of_the_code_covers_strategies(tmp_path: Path, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest.mark.parametrize("hostile", [pytest.param(HOSTILE[0], marks=pytest.mark.nightly), HOSTILE[1]])
 def test_a_scenario_runs_beside_a_foreign_package(hostile: str, tmp_path: Path) -> None:
     plant(tmp_path, hostile)
     (tmp_path / "mine.yaml").write_text(tiny().to_yaml())
@@ -94,7 +94,7 @@ def test_a_scenario_runs_beside_a_foreign_package(hostile: str, tmp_path: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("hostile", HOSTILE)
+@pytest.mark.parametrize("hostile", [pytest.param(HOSTILE[0], marks=pytest.mark.nightly), HOSTILE[1]])
 def test_spawned_workers_never_import_it(hostile: str, tmp_path: Path) -> None:
     plant(tmp_path, hostile)
     (tmp_path / "script.py").write_text(
