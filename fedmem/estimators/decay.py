@@ -37,8 +37,8 @@ from fedmem.estimation.two_way import (
 from fedmem.guards.guarding import Guard
 
 _IS_NOT = (
-    "Values of different rounds since use are about different examples, n of them: only those whose owner stayed away "
-    "for so long."
+    "Values at different numbers of rounds are about different examples: each is over the n examples whose owner "
+    "stayed away for so long."
 )
 
 
@@ -58,9 +58,9 @@ def _change_measure(name: str, title: str, of: str, **facts: Any) -> Measure:
     return Measure(
         name=f"{name}_change",
         title=f"{title}, change",
-        means=f"{of}, in runs minus out runs: the value so many rounds after the last use of an example, minus that in "
-        "its round.",
-        is_not="It is not relative to what there was: see `decay_share`.",
+        means=f"{of}, in runs minus out runs: the value so many rounds after the last use, minus that in the "
+        "round of this use.",
+        is_not="It is not relative to the value in the round of the use: see `decay_share`.",
         null=0.0,
         direction="neither",
         against="since",
@@ -85,11 +85,11 @@ class Decay:
     rounds. The means over these uses of an example, over in runs and over out runs come first. Their difference
     is then averaged over the examples with such a use, n of them. Nothing is extrapolated.
 
-    - `decay`: memorisation by probability of the label, at the aggregate of d rounds later. At the owner it is
-      read from its own model of the round of the use, which it has while it is away. Both are about the same uses;
+    - `decay`: memorisation by probability of the label, at the aggregate d rounds later. At the owner it is that of the
+      owner's own model after the use, which the owner has while it is away. Both are about the same uses;
     - `decay_exposure`: of exposure in bits, for canaries; `decay_score`: of the score of `attack`, if there is one. The
-      attack is given the margins of all examples of a kind at each round. A score depends on the coins of other runs,
-      so it has neither p nor retention. Without memorisation its mean may lie a little below 0;
+      attack is given the margins of all examples of a kind at each round. A score depends on the random inclusion of
+      other runs, so it has neither p nor retention. Without memorisation its mean may lie a little below 0;
     - `<name>_change`: the value at d minus that at d = 0 *of the same uses*, at the aggregate. It compares each example
       with itself. `decay` alone does not: owners that come often are the population at small d only;
     - `decay_share`: Σ value at d / Σ value at d = 0 of the same uses, at the aggregate, with Fieller's interval.
@@ -125,9 +125,9 @@ class Decay:
         Measure(
             name="decay_share",
             title="share left of memorisation",
-            means="Memorisation by probability so many rounds after the last use, divided by that in its round. "
-            "Sums over the same examples are divided.",
-            is_not="It does not count what averaging took at once: that is retention at d = 0.",
+            means="Memorisation by probability so many rounds after the last use, divided by that in the round of "
+            "this use. Sums over the same examples are divided.",
+            is_not="It leaves out what averaging removes at once: see retention with the label `since` = 0.",
             digits=2,
             against="since",
         ),

@@ -57,10 +57,10 @@ class Localisation:
     - `swap_accuracy_change`: test accuracy of the hybrids minus that of the models. Its interval is over runs, for
       these clients and test examples.
 
-    A block that the network cannot work without takes memories along with everything else. Where the accuracy falls by
+    Without a block that it needs, a network loses memories along with everything else. Where test accuracy falls by
     more than 2 percentage points, `memory_lost` is undefined and the label `void` is `accuracy`. Without test examples
-    it is `unknown`. Blocks have the numbers of `block_swap`, and 0 stands for all together. A swap of all attributes
-    nothing and is a check, so that it is never void.
+    the label is `unknown`. Blocks have the numbers of `block_swap`, and 0 stands for all together. A swap of all blocks
+    is a check that attributes nothing to a block, so it is never void.
 
     Shares of blocks need not add up to 1: blocks work together, and each is swapped alone. Twins and examples that are
     in or out together count as one draw. All values are in the summary.
@@ -78,7 +78,7 @@ class Localisation:
             name="swapped_memorisation",
             title="memorisation after a swap",
             means="Memorisation of the model with one block from the source, the others its own.",
-            is_not="It is not the memory that the block holds: that is what is lost, if accuracy stays.",
+            is_not="It is not what the block holds, but what the model memorises without it: see `memory_lost`.",
             unit="share",
             range=(-1.0, 1.0),
             null=0.0,
@@ -110,7 +110,7 @@ class Localisation:
     row_labels: ClassVar[tuple[Label, ...]] = (
         Label("swapped_block", "whole", "the block that is swapped; 0: all"),
         Label("block_source", "text", "the model that the block is from"),
-        Label("void", "text", "why a block is no place of a memory: the swap lowers test accuracy, or it is unknown"),
+        Label("void", "text", "why memory_lost is undefined: the swap lowers test accuracy, or accuracy is unknown"),
     )
     min_runs: ClassVar[int] = 2
     counts_groups: ClassVar[bool] = True

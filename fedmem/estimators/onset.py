@@ -32,8 +32,8 @@ class Onset:
 
     `onset` is the first point at which the isotonic regression of memorisation by probability (non-decreasing, least
     squares) is at least half of its final value. Memorisation of a kind is the mean over examples of the mean over in
-    runs minus the mean over out runs. It is ∞ (never) where no memorisation is left at the last point: the p of
-    re-dealt coins is above 0.05, or in runs are lower. `onset` is not the last point then.
+    runs minus the mean over out runs. `onset` is ∞ (never) where there is no memorisation at the last point. Then p,
+    from inclusion that is drawn again, is above 0.05, or the mean over in runs is the lower one.
 
     `learning_onset` is the same for the mean probability of the label over in runs minus that of the initial model. It
     also shows when examples are learnt that are right without being trained on. Never means here that the interval of
@@ -45,13 +45,13 @@ class Onset:
     - `participations`: the rounds in which the owning client took part and the example was in its window. The value is
       their number, from 1 on. It is at the owner and at the aggregate of the same rounds, with the difference of both.
       It needs `observe: {every: 1}`. Participations are counted up to the largest number that half of the examples of a
-      kind reach. Examples with fewer are left out, so that all points have the same examples. The others have none.
+      kind reach. Examples with fewer have no onset and are left out, so that all points have the same examples.
 
     Intervals are whole numbers of rounds or participations, both ends included. They also contain the rounds since the
-    observed point before, because nothing is known about rounds between. A level is inverted at each point, with
-    two-way clusters (`estimation/crossings.py`): 95 % where true memorisation does not fall. Where it falls, as after
-    `stop`, onset is a description: a falling curve has its onset at the first point. Differences of kinds and levels
-    are of two intervals of 97.5 %, so that their level is at least 95 %.
+    observed point before, because nothing is known about rounds between. An interval inverts tests at single points,
+    with two-way clusters (`estimation/crossings.py`). Its level is 95 % where true memorisation does not fall. Where it
+    falls, as after `stop`, the onset only describes the curve: a falling curve has its onset at the first point. The
+    interval of a difference combines two intervals of 97.5 %, so its level is at least 95 %.
 
     Single examples: `onset_share` is the share with memorisation at the last point, by an exact p of at most 0.05 each.
     One in twenty has it by chance. Only these examples have an `onset` of their own, with Welch's interval inverted in
@@ -63,8 +63,8 @@ class Onset:
     >>> Onset().min_runs
     8
 
-    References: Barlow, Bartholomew, Bremner and Brunk (1972) on isotonic regression. Arpit et al. (2017) on the order
-    in which patterns and noise are learnt.
+    References: Barlow, Bartholomew, Bremner and Brunk (1972) on isotonic regression. Arpit et al. (2017) on learning
+    regularities before noise.
     """
 
     measures: ClassVar[tuple[Measure, ...]] = (
@@ -73,7 +73,7 @@ class Onset:
             title="onset of memorisation",
             means="The first round or participation at which memorisation by probability is at least half of its final "
             "value. It is infinite (never) where there is no memorisation at the end.",
-            is_not="A late onset is not a small memorisation. Early and late are relative to the final value.",
+            is_not="A late onset does not mean little memorisation: the onset is relative to the final value.",
             range=_RANGE,
             direction="neither",
             digits=0,
@@ -91,8 +91,8 @@ class Onset:
         Measure(
             name="onset_share",
             title="share of examples with an onset",
-            means="The share of examples whose own memorisation at the last point has an exact p of at most 0.05. By "
-            "chance it is at most 0.05.",
+            means="The share of examples whose own memorisation at the last point has an exact p of at most 0.05. "
+            "Without memorisation its expectation is at most 0.05.",
             is_not="The other examples may be memorised: few runs do not show it.",
             unit="share",
             range=(0.0, 1.0),

@@ -1,4 +1,4 @@
-"""Unlearning, verified by random inclusion: what a phase took of a memory, and what it cost."""
+"""Unlearning, verified by random inclusion: how much memorisation a phase removed, and at what cost."""
 
 from __future__ import annotations
 
@@ -28,9 +28,10 @@ BEFORE = "_before"
 class Unlearning:
     """A phase against the one before, at the aggregate: memorisation, loss and accuracy.
 
-    Runs that trained on a forgotten example went through the same phase as runs that never did. The latter are the
-    retrained models. So `memorisation` in the phase is the *residual*, 0 after perfect unlearning. It is below 0
-    where the example is less likely than if nobody had trained on it (over-forgetting). In addition:
+    Runs that trained on a forgotten example went through the same phase as runs that never did. The latter stand for
+    the retrained models. With `included: each` they may have had other examples to forget; with `included: together`
+    they had none. So `memorisation` in the phase is the *residual*, 0 after perfect unlearning. It is below 0 where the
+    example is less likely than if nobody had trained on it (over-forgetting). In addition:
 
     - `memorisation_before`: memorisation at the model before the phase, on the same examples;
     - `memorisation_change`: memorisation now minus before, paired by run and example, for every kind. For kinds that
@@ -40,12 +41,12 @@ class Unlearning:
     - `loss_change`: the loss now minus that before, over runs that trained on the example;
     - `test_accuracy_change`: accuracy on the test set now minus before, with Student's t interval over runs.
 
-    M is the probability of the label (label `statistic` = `probability`) and correctness (no label), as in
-    `memorisation`. Kinds are forgotten where nobody trains on them in the phase any more.
+    Memorisation is by the probability of the label (label `statistic` = `probability`) and by correctness (no label). A
+    kind is forgotten if clients trained on it before, and no client trains on it in the phase.
 
-    Further evidence needs no other part: `membership` with `lira` is U-LiRA, whose AUC is 1/2 after perfect unlearning.
-    It is below 1/2 where examples were over-forgotten, which tells that they were there. `exposure` gives the gain in
-    bits that is left.
+    Other estimators of the phase add evidence. `membership` with `lira` is U-LiRA. After perfect unlearning its AUC is
+    that without memorisation, about 1/2. It is above 1/2 if a memory is left, and also if examples were over-forgotten:
+    the shadow runs show the attack the direction. `exposure` gives the exposure gain that is left, in bits.
 
     The models before are those that the unlearner was given. Without an unlearner they are those of round 0.
 
@@ -82,7 +83,7 @@ class Unlearning:
             title="share of memorisation removed",
             means="1 minus the memorisation that is left, divided by that before the phase, both summed over examples. "
             "1 is all and 0 is nothing. Above 1, examples are less likely than if nobody had trained on them.",
-            is_not="It is no proof that nothing is left: see the interval, and the AUC of an attack on the phase.",
+            is_not="A value of 1 does not prove that nothing is left: see the interval, and the AUC of an attack.",
             direction="neither",
             digits=2,
         ),

@@ -25,7 +25,7 @@ _RATIO = Measure(
     name="gradient_ratio",
     title="gradient ratio",
     means="The length of the summed gradient of the examples of a kind, divided by that of the reference rows.",
-    is_not="It is not memorisation. A ratio above 1 need not move the layer, if the gradients oppose each other.",
+    is_not="It is not memorisation. With a ratio of 1 and a cosine of −1, the two sums cancel each other.",
     range=(0.0, math.inf),
     direction="neither",
     section="none",
@@ -33,8 +33,8 @@ _RATIO = Measure(
 _COSINE = Measure(
     name="gradient_cosine",
     title="gradient cosine",
-    means="The cosine of the summed gradient of the examples of a kind and that of the reference rows. Near −1 they "
-    "cancel.",
+    means="The cosine of the summed gradient of the examples of a kind and that of the reference rows. At −1 they have "
+    "opposite directions.",
     is_not="It is not memorisation: opposing gradients show a conflict and not its result.",
     range=(-1.0, 1.0),
     direction="neither",
@@ -44,7 +44,7 @@ _COSINE = Measure(
 
 @dataclass(frozen=True, kw_only=True)
 class GradientAccounting:
-    """The share of examples of a kind in the gradient of each layer, round by round (Maini et al., 2023).
+    """Summed gradients of a kind against those of reference rows, by layer and round (Maini et al., 2023).
 
     Let g_K = Σ ∇ℓ over the examples of kind K, and g_0 the same over the reference rows. For each layer, and for the
     whole network (no label `layer`):

@@ -78,7 +78,7 @@ _INSTEAD = Label("instead", "text", "what is trained on in the place of the exam
 
 @dataclass(frozen=True, kw_only=True)
 class LeaveOneOut:
-    """Loss, probability and correctness on an example with and without it in one round of its client, exactly.
+    """Exact effect of an example on its own loss, probability and correctness in one round of its client.
 
     For each audit example j that a client trained on in the round, the client's local training is repeated without j
     (`Context.replays`). Weights, server payload, client state, batches, and the draws of dropout, defences and noise
@@ -92,8 +92,9 @@ class LeaveOneOut:
     `participation_accuracy` are real minus without, so that positive has the same meaning.
 
     An example that is left out keeps its places in the batches, with a gradient of zero. So the other rows move the
-    model as much as before. To first order in the learning rate η, a step on a batch of n changes the loss by η |∇l|² /
-    n. That is the self-influence of TracIn. Nothing is estimated, so that one run is enough for an example.
+    model as much as before. To first order in the learning rate η, each step with j in a batch of n adds η |∇l|² / n to
+    `participation_loss`. This is the self-influence of TracIn. The readings are computed and not estimated, so one run
+    gives the effect on an example in that run.
 
     An example has no reading where its client did not train on it. Then it is out, or outside its window, or in no
     batch, or dropped as a duplicate, or its client is not in the round. All copies of an example that the client trains

@@ -17,7 +17,7 @@ from fedmem.errors import ComponentError
 class Listed:
     """The clients of a list take part in every round, and no others; nothing is drawn.
 
-    In a phase, other clients than before may so continue the training: then all rows are new to the model.
+    In a phase, clients that took no part before can continue the training. Their rows are then new to the model.
 
     Fields
 

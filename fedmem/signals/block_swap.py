@@ -34,8 +34,8 @@ class BlockSwap(ObservedRounds):
     follows it up to the next one: bias, normalisation and running statistics go with it. The last block yields the
     logits. Frozen parameters are in no block. The block `none` swaps nothing and `all` swaps everything, as checks.
 
-    Runs with and without an example are swapped alike, whatever their coins. At a client, only its own examples are
-    read. NaN at round 0, and where a source has no model.
+    Models of runs with and without an example are swapped in the same way. At a client, only its own examples are
+    read. Values are NaN at round 0, and where a source has no model.
 
     Sources
 
@@ -47,7 +47,7 @@ class BlockSwap(ObservedRounds):
 
     Fields
 
-    - `sources`: the first three of these that are used.
+    - `sources`: which of `received`, `initial` and `other_level` are used.
     - `rewind_to`: the rounds N. They must be observed.
     - `test_rows`: how many test examples are used for the accuracy, at most. They are drawn at random, the same for all
       models.

@@ -20,13 +20,13 @@ from fedmem.signals._softmax import by_example, log_probabilities
 class RetrainingDistance(ObservedRounds):
     """KL(p‖q) = Σ p_c log (p_c / q_c) in nats, from 0: p are the probabilities before further training, q those after.
 
-    It is the metric `ret` of Carlini, Erlingsson and Papernot (2019), at the aggregate. Write it into a phase that does
-    not train on the example: there, round 0 is the model with which the phase before ended. Regular examples keep their
-    prediction, and memorised ones lose it. The paper trains further on rows that are new to the model. For that, let
-    other clients take part than before, with the sampler `listed`.
+    This is the metric `ret` of Carlini, Erlingsson and Papernot (2019), at the aggregate. Write it into a phase that
+    does not train on the example. There, round 0 is the model with which the phase before ended. The idea is that
+    predictions of regular examples stay and those of memorised ones move. The paper trains further on rows that are new
+    to the model. To do so, train clients that did not take part before, with the sampler `listed`.
 
-    For a passage it is the mean over the tokens that are asked. NaN where one of the two models has diverged. It is
-    infinite where a class has lost all of its probability in float64.
+    For a passage, the distance is the mean over its predicted tokens. It is NaN where one of the two models has
+    diverged, and infinite where a class has lost all of its probability in float64.
 
     Fields
 
@@ -44,7 +44,7 @@ class RetrainingDistance(ObservedRounds):
         Measure(
             name="retraining_distance",
             title="retraining distance (ret)",
-            means="KL divergence of the probabilities after further training from those before it.",
+            means="KL(p‖q), with p the probabilities before further training and q those after it.",
             is_not="It says nothing of memories where the phase trains on the example.",
             unit="nats",
             range=(0.0, float("inf")),

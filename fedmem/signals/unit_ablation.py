@@ -39,10 +39,10 @@ class UnitAblation(ObservedRounds):
     - `units_censored`: whether it is still right at the end, 0 or 1;
     - `ablation_fall`: the margin without zeroed units, minus the mean margin after 1 to `cap` of them, in nats.
 
-    No value depends on whether the model is right, and runs without the example are read as well. So the gain of
-    `ablation_fall` is the area between the curves of models with and without the example. Stored without rows in
-    tables: `ablated_margin.<k>` after k units, carried on from where it ended, and `ablated_unit.<i>`, the number
-    of the i-th zeroed unit, for the first five.
+    Examples are read whether or not the model is right, also in runs without the example. The gain of `ablation_fall`
+    is the mean fall in runs with the example minus that in runs without it. Stored without rows in tables:
+    `ablated_margin.<k>`, the margin after k zeroed units, constant once zeroing has ended, and `ablated_unit.<i>`, the
+    number of the i-th zeroed unit, for the first five.
 
     References are drawn from the population, the same for all models. At a client, only its own examples are read. NaN
     for a model that has diverged.
@@ -66,8 +66,8 @@ class UnitAblation(ObservedRounds):
             Measure(
                 name="units_to_flip",
                 title="units to flip",
-                means="Hidden units that are zeroed until the answer is wrong. The cap plus 1 stands for still right.",
-                is_not="It is not memorisation: few units are enough where the model is unsure anyway.",
+                means="Number of zeroed hidden units until the answer is wrong; the cap plus 1 if it stays right.",
+                is_not="It is not memorisation: few units are also enough where the model is unsure.",
                 range=(0.0, math.inf),
                 digits=1,
             )

@@ -27,8 +27,8 @@ class FedEraser:
     ones. Forgotten clients have no part in either. A client that forgets some examples trains on replacement rows in
     their places.
 
-    - Without anything to forget, and with Δ = 1 and r = 1, θ' is the aggregate of the run but for rounding. Fewer
-      rounds leave updates out, so that the model is one of fewer rounds. All runs go through the same procedure.
+    - Without anything to forget, and with Δ = 1 and r = 1, θ' is the aggregate of the run but for rounding. With
+      Δ > 1, θ' has the updates of the replayed rounds alone. All runs go through the same procedure.
     - A new update of norm 0 has no direction, and the layer stays. A round without a remaining client is passed over.
     - Batches are those of the round in the phase before. The client algorithm is that of the phase.
     - The stored update of round t ends at the model after local training, and begins at the aggregate of round t − 1.

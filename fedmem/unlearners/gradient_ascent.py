@@ -27,9 +27,9 @@ class GradientAscent:
     server averages the models of these clients alone, with the weights of the strategy. In a run in which nobody has
     anything to forget, the model stays as it is, to the last bit.
 
-    - With `stop_at: population_loss`, a client stops as soon as L_F is at least the loss on the population of the
-      model that it started from. Unseen examples have about that loss. It is too low for examples that are harder than
-      the population, such as wrong labels. `stop_at: steps` does all steps.
+    - With `stop_at: population_loss`, a client stops as soon as L_F reaches the loss of its starting model on the
+      population. Unseen examples have about this loss. This threshold is too low for examples that are harder than the
+      population, such as wrong labels. `stop_at: steps` does all steps.
     - Gradients are exact, over all rows at once, and computed in float64. Nothing is drawn.
     - Running statistics of a network stay as they are.
 

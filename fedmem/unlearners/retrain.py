@@ -14,8 +14,8 @@ class Retrain:
     """Exact unlearning: training starts again from the initial weights of the run (Bourtoule et al., 2021).
 
     Give the phase as many rounds as the first training. No run trains on forgotten rows, so that their memorisation is
-    0 but for noise. Runs without them are the reference of every other unlearner at no cost; this one is the reference
-    of its costs.
+    0 but for noise. Runs without these rows are already the reference for the results of other unlearners, at no cost.
+    `retrain` is the reference for their costs.
 
     Fields: none.
 
