@@ -227,7 +227,7 @@ def _parts_of(value: Any) -> list[tuple[str, Any]]:
     if is_dataclass(value):
         named = [(part.name, getattr(value, part.name)) for part in fields(value)]
         # as above
-        return [(name, part) for name, part in named if name != "coin_group" or part is not None]
+        return [(name, part) for name, part in named if name not in ("coin_group", "tied") or part is not None]
     if isinstance(value, Mapping):
         return [(str(name), value[name]) for name in sorted(value)]
     # sequences of numbers and of words are long, and their text says all of them

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fedmem.contracts.tied_units import TiedUnits
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -25,6 +27,8 @@ class TrainingMode:
         changes: Whether a forward pass in training gives other outputs, although it neither draws nor has statistics.
         min_rows: Rows of the smallest batch that the network can be trained on. BatchNorm of vectors cannot compute the
             variance of a single example. A step on fewer rows has a gradient of zero, like one on an empty batch.
+        tied: The hidden units that only some rows keep in training; None where all rows keep all. They are given to
+            each forward pass, so that the network itself stays in evaluation mode.
 
     >>> TrainingMode().differs, TrainingMode(draws=True).differs
     (False, True)
@@ -35,10 +39,11 @@ class TrainingMode:
     draws: bool = False
     changes: bool = False
     min_rows: int = 1
+    tied: TiedUnits | None = None
 
     @property
     def differs(self) -> bool:
-        """Whether there is any difference. Such clients are trained one by one, in a network of their own."""
+        """Whether training mode differs. Such clients are trained one by one, in a network of their own."""
         return bool(self.statistics) or self.draws or self.changes
 
 

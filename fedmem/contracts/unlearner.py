@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.declarations import Declaration, declare, read_declaration
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +108,19 @@ class UnlearningContext(Protocol):
         """
         ...
 
+    @property
+    def blocks(self) -> Sequence[tuple[str, ...]]:
+        """The entries of a model that belong to each block of the network, numbered from 1 as by `block_swap`."""
+        ...
+
+    def tied_entries(self, run: int) -> Mapping[str, Tensor]:
+        """Masks of the entries of trained parameters that act only through units tied to what a run forgets.
+
+        Units are tied to the rows in `forgotten`, or with `unit: client` to the clients. Other rows may be tied to the
+        same units. In evaluation no output depends on these entries.
+        """
+        ...
+
     def stream(self, purpose: str, run: int, client: int | None = None) -> np.random.Generator:
         """A named stream that belongs to the unlearner alone."""
         ...
@@ -134,6 +150,8 @@ class UnlearnerDeclaration(Declaration):
             phase has so many rounds. None where nobody does.
         stored_models: `stored_models(rounds)`, the rounds of the phase before whose stored models it reads, by level.
             None where it reads none.
+        blocks: Numbers of blocks of the network that it changes, which must exist.
+        reads_tied_units: Whether it needs a network with tied units. A property may compute it.
         without_windows: Whether it is undefined where examples are trained on in some rounds only, and in a phase that
             follows another phase.
     """
@@ -142,6 +160,8 @@ class UnlearnerDeclaration(Declaration):
     needs_population: bool = declare(False, "true or false")
     trained_rounds: Callable[[int], Sequence[int]] | None = declare(None, "a method trained_rounds(rounds)")
     stored_models: Callable[[int], Mapping[str, Sequence[int]]] | None = declare(None, "a method stored_models(rounds)")
+    blocks: tuple[int, ...] = declare((), "a tuple of numbers of blocks")
+    reads_tied_units: bool = declare(False, "true or false")
     without_windows: bool = declare(False, "true or false")
 
 

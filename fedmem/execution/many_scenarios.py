@@ -233,13 +233,15 @@ def _group_alike(
     """Scenarios whose clients may be in one stack, with models of one round that fit into memory.
 
     One network trains a stack, so that federations with frozen tensors of their own are apart. Scenarios whose
-    clients are not stacked are apart as well, since draws belong to one round.
+    clients are not stacked are apart as well, since draws belong to one round. So are those with tied units, which
+    belong to the rows of one store.
     """
     groups: dict[object, list[int]] = {}
     for i in places:
         key = data_of(scenarios[i])
         federation = federations[key]
-        alike: object = i if federation.mode.differs else key if federation.frozen else None
+        is_apart = federation.mode.differs or federation.mode.tied is not None
+        alike: object = i if is_apart else key if federation.frozen else None
         groups.setdefault(alike, []).append(i)
     return [
         part

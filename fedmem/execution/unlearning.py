@@ -27,9 +27,11 @@ from fedmem.guards.guarding import Guard
 from fedmem.modalities.loss import example_losses
 from fedmem.observation.evidence import evidence_of
 from fedmem.seeding import stream
+from fedmem.training.blocks import parameter_blocks
 from fedmem.training.client_work import LocalWork
 from fedmem.training.derivatives import double, split_entries
 from fedmem.training.executor import Executor
+from fedmem.training.tied_units import entries_of_units, example_ids, own_units
 from fedmem.weights.model_files import FOLDER, ModelsFile, StoredModels, open_models, stored_models
 
 if TYPE_CHECKING:
@@ -37,6 +39,9 @@ if TYPE_CHECKING:
 
 ROWS = 1 << 10
 """Rows of one forward pass: a gradient over more of them is summed up piece by piece."""
+
+TRIAL_ROWS = 16
+"""Rows of the passes that find the entries of tied units."""
 
 BEFORE = "_before"
 """After the name of a set: the same examples at the models before the unlearner."""
@@ -233,6 +238,29 @@ class _Context:
         sent = [outcome.sent for outcome in self._executor.train_all(work).outcomes()]
         self._work.forget(round_number)
         return sent
+
+    @cached_property
+    def blocks(self) -> tuple[tuple[str, ...], ...]:
+        """See `UnlearningContext.blocks`."""
+        sample = torch.from_numpy(np.array(self._federation.test.inputs[:1]))
+        return parameter_blocks(self._federation.model, sample, self._federation.initial)
+
+    def tied_entries(self, run: int) -> Mapping[str, Tensor]:
+        """See `UnlearningContext.tied_entries`."""
+        self._at(run)
+        federation, tied = self._federation, self._federation.mode.tied
+        if tied is None:
+            raise RunError("the network has no tied units; write tied_dropout in the scenario")
+        forgotten = next(one.forgotten for one in self.runs if one.run == run)
+        if tied.unit == "client":
+            keys = sorted(forgotten)
+        else:
+            rows = np.concatenate([np.empty(0, dtype=np.int64), *forgotten.values()])
+            keys = example_ids(federation.store)[np.unique(rows)].tolist()
+        none = np.empty(0, dtype=np.int64)
+        units = {layer.name: np.concatenate([none, *own_units(tied, layer, keys)]) for layer in tied.layers}
+        chosen = np.linspace(0, len(federation.store) - 1, TRIAL_ROWS).astype(int)
+        return entries_of_units(federation.model, tied, units, torch.from_numpy(federation.store.inputs[chosen]))
 
     def stream(self, purpose: str, run: int, client: int | None = None) -> np.random.Generator:
         """See `UnlearningContext.stream`."""

@@ -26,7 +26,7 @@ from fedmem.contracts.reserve import Reserve
 from fedmem.contracts.validation import dataset_of
 from fedmem.datasets._own import as_dataset
 from fedmem.errors import ComponentError, Problem, ScenarioError
-from fedmem.federation.compatibility import frozen_heads, mismatches, shallow_networks
+from fedmem.federation.compatibility import mismatches, unsuitable_networks
 from fedmem.federation.duplicates import duplicates_of, effects_of
 from fedmem.federation.feature_shift import as_seen_by, replacement_pairs, show, viewers
 from fedmem.federation.held_rows import draw_own
@@ -83,7 +83,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     if scenario.has_pilot:
         plan = replace(plan, audit=with_pilot(scenario, plan.audit, plan.certain))
     module, initial = initialise(scenario, data)
-    if problems := shallow_networks(scenario, module, data) + frozen_heads(scenario, module, data):
+    if problems := unsuitable_networks(scenario, module, data):
         raise ScenarioError(problems)
     audit_start = len(plan.base.rows)
     extra_start = audit_start + len(plan.audit)
@@ -208,7 +208,7 @@ def check(scenario: Scenario, data: Dataset | None = None) -> list[Problem]:
         problems.append(Problem(path=error.path, message=error.message))
     try:
         module, _ = initialise(scenario, data)
-        problems += shallow_networks(scenario, module, data) + frozen_heads(scenario, module, data)
+        problems += unsuitable_networks(scenario, module, data)
     except ComponentError as error:
         problems.append(Problem(path=error.path, message=error.message))
     return problems

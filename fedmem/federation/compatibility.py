@@ -14,8 +14,9 @@ from fedmem.contracts.data import Dataset, FeatureShift
 from fedmem.contracts.declarations import class_value
 from fedmem.contracts.families import kind_of
 from fedmem.contracts.injection import InjectionDeclaration, injection_declaration
-from fedmem.contracts.model import ModelDeclaration, last_layer, model_declaration
+from fedmem.contracts.model import ModelDeclaration, last_layer, model_declaration, trained_parameters
 from fedmem.contracts.signal import SignalDeclaration, signal_declaration
+from fedmem.contracts.unlearner import unlearner_declaration
 from fedmem.errors import Problem
 from fedmem.modalities.tables import Tables
 from fedmem.scenario.catalogue import kinds, load
@@ -98,6 +99,34 @@ def _signals(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
                 message=f"{kind_of(signal)} reads the columns of a table, and {kind_of(scenario.dataset)} has none; "
                 "leave it out",
             )
+
+
+def unsuitable_networks(scenario: Scenario, network: nn.Module, data: Dataset) -> list[Problem]:
+    """A problem for each part of the scenario that its network does not suit."""
+    checks = (shallow_networks, frozen_heads, missing_blocks)
+    return [problem for check in checks for problem in check(scenario, network, data)]
+
+
+def missing_blocks(scenario: Scenario, network: nn.Module, data: Dataset) -> list[Problem]:
+    """A problem where the unlearner changes a block that the network does not have."""
+    numbers = () if scenario.unlearner is None else unlearner_declaration(scenario.unlearner).blocks
+    if not numbers or not len(data.train):
+        return []
+    import torch
+
+    from fedmem.training.blocks import parameter_blocks
+
+    sample = torch.from_numpy(np.array(data.train.inputs[:1]))
+    count = len(parameter_blocks(network, sample, trained_parameters(network)))
+    if max(numbers) <= count:
+        return []
+    return [
+        Problem(
+            path="unlearner.blocks",
+            message=f"{kind_of(scenario.unlearner)} resets block {max(numbers)}, but {kind_of(scenario.model)} has "
+            f"{count} {'block' if count == 1 else 'blocks'}; use 1 to {count}",
+        )
+    ]
 
 
 def shallow_networks(scenario: Scenario, network: nn.Module, data: Dataset) -> list[Problem]:

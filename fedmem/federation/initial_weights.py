@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +19,7 @@ from fedmem.errors import ComponentError
 from fedmem.federation.freezing import freeze
 from fedmem.federation.normalisation import apply_norm, model_of, training_mode
 from fedmem.federation.pretrained import load_initial
+from fedmem.federation.tied_dropout import apply_tied_dropout, tied_units_of
 from fedmem.guards.guarding import NOT_OURS, Guard, PartError, cause_of, line_of
 from fedmem.modalities.labelled_texts import LabelledTexts
 from fedmem.modalities.tables import Tables
@@ -69,6 +71,7 @@ def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tup
         load_initial(scenario, module)
         freeze(module, scenario.freeze)
         _check_trained(module)
+        apply_tied_dropout(scenario, module, _rows(data))
         if run is None:
             with parameters_kept(module):
                 _try(scenario, module, data)
@@ -77,7 +80,8 @@ def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tup
 
 def mode_of(scenario: Scenario, module: nn.Module, data: Dataset) -> TrainingMode:
     """How the network of `initialise` differs while a client trains it."""
-    return training_mode(module, scenario.norm, _rows(data))
+    rows = _rows(data)
+    return replace(training_mode(module, scenario.norm, rows), tied=tied_units_of(scenario, module, rows))
 
 
 def _rows(data: Dataset) -> Tensor:

@@ -56,6 +56,13 @@ from fedmem.scenario.check_normalisation import (
 from fedmem.scenario.check_phases import _check_unfolding, _forgotten, _phase_cohorts, _phase_noise, _phase_state
 from fedmem.scenario.check_series import _every_round, _margins_alone
 from fedmem.scenario.check_sets import _population, _sets
+from fedmem.scenario.check_tied_dropout import (
+    _tied_centrally,
+    _tied_gradients,
+    _tied_layers,
+    _tied_privately,
+    _tied_units_read,
+)
 from fedmem.scenario.check_training import (
     _aggregates,
     _canary_clients,
@@ -185,6 +192,11 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _normalised_privately,
     _normalised_in_batches,
     _normalised_locally,
+    _tied_layers,
+    _tied_privately,
+    _tied_gradients,
+    _tied_centrally,
+    _tied_units_read,
     _noise_of_the_clip,
     mechanisms.problems,
     client_noise.record_adjacency,

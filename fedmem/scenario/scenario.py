@@ -49,6 +49,7 @@ from fedmem.scenario.removed import Removed
 from fedmem.scenario.saving import Save
 from fedmem.scenario.section import Positive, Section, Slug
 from fedmem.scenario.speed import Speed
+from fedmem.scenario.tied_dropout import TiedDropout
 from fedmem.seeding import stream
 
 RESULTS_VERSION = 6
@@ -127,6 +128,10 @@ class Scenario(Section):
     )
     norm: Annotated[Norm | None, IDENTITY_NEUTRAL] = Field(
         default=None, description="what becomes of layers with running statistics, such as BatchNorm"
+    )
+    tied_dropout: Annotated[TiedDropout | None, IDENTITY_NEUTRAL] = Field(
+        default=None,
+        description="hidden units that single examples or clients train, and that evaluation drops",
     )
     initial_weights: InitialWeightsField = Field(
         default="shared",

@@ -29,6 +29,7 @@ from fedmem.training.defence_pipeline import DefencePipeline
 from fedmem.training.frozen_prefix import Continued
 from fedmem.training.per_example import Noise
 from fedmem.training.prefix_store import PrefixStore
+from fedmem.training.tied_units import TiedForward, UnitTable
 
 STACK_BYTES = 2 << 20
 """Parameters that are stacked at once unless memory is short: a few megabytes stay in the cache of a core."""
@@ -43,7 +44,7 @@ MODELS_AT_ONCE = 32
 
 
 Batch = Tensor | tuple[Tensor, ...]
-"""The inputs of rows; where outputs of a frozen prefix are stored, followed by these."""
+"""The inputs of rows, and tensors beside them: stored outputs of a frozen prefix, or the units that rows keep."""
 
 
 STACKS = {"cpu": STACK_BYTES, "cuda": 1 << 30}
@@ -171,6 +172,11 @@ class BaseExecutor(ABC):
             self._continued = self._prefix.continued
             differs = self._trained is not self._model
             self._trained_rest = Continued(self._trained, self._prefix.prefix) if differs else self._continued
+        self._units: UnitTable | None = None
+        if self._mode.tied is not None:
+            assert self._prefix is None, "stored outputs lack the units that rows keep in training"
+            self._units = UnitTable(self._mode.tied, store, self._device)
+            self._tied = TiedForward(self._trained, self._mode.tied)
         self._stack_bytes = settings.stack_bytes or STACKS[self._device.type]
         # a row of a text is one for each place that the model answers at
         self._forward_rows = max(1, settings.forward_rows // math.prod(store.targets.shape[1:]))
@@ -227,8 +233,13 @@ class BaseExecutor(ABC):
             else:
                 yield batch, *self._prefix.read(torch.from_numpy(places).to(self._device))
 
-    def _with_stored(self, inputs: Tensor, rows: Tensor) -> Batch:
-        """The inputs of these rows of the store, with what is stored of them."""
+    def _with_stored(self, inputs: Tensor, rows: Tensor, clients: Tensor) -> Batch:
+        """The inputs of these rows of the store, with what is stored of them, or with the units that they keep.
+
+        `clients` are those that train on the rows; they are expanded to them.
+        """
+        if self._units is not None:
+            return inputs, *self._units.read(rows, clients)
         return inputs if self._prefix is None else (inputs, *self._prefix.read(rows))
 
     def _watched_logits(self, params: Params, batch: Batch) -> Tensor:
@@ -241,7 +252,8 @@ class BaseExecutor(ABC):
     def _trained_logits(self, params: Params, batch: Batch) -> Tensor:
         """The logits of a model in training."""
         if isinstance(batch, tuple):
-            return self._trained_rest(params, batch[0], batch[1:])
+            rest = self._trained_rest if self._units is None else self._tied
+            return rest(params, batch[0], batch[1:])
         logits: Tensor = functional_call(self._trained, params, (batch,))
         return logits
 

@@ -22,7 +22,7 @@ from fedmem.modalities.loss import example_losses, mean_loss
 from fedmem.seeding import Streams, seeded_generators
 from fedmem.training.client_work import LEFT_OUT, TrainedWork, Work, pick, stack
 from fedmem.training.defence_pipeline import Place
-from fedmem.training.executor import BaseExecutor, Batch, Settings
+from fedmem.training.executor import BaseExecutor, Settings
 from fedmem.training.own_entries import join_outcome, start_of
 from fedmem.training.per_example import ClippedSums, add_noise, privacy_spent
 
@@ -30,7 +30,7 @@ Loss = tuple[Tensor, Params]
 """The mean loss of a batch, and its gradients."""
 
 Forward = Callable[..., Loss]
-"""The loss of a batch with its gradients, from parameters, inputs, targets and perhaps weights of the examples."""
+"""The loss of a batch with its gradients, from parameters, rows of the store and perhaps weights of the examples."""
 
 DRAWS = "draws of forward passes"
 """The streams of draws in training: one for each run, round and client, with a seed for each step."""
@@ -87,6 +87,8 @@ class OneByOne(BaseExecutor):
         size = sum(value.numel() for value in start.params.values())
         noise = self._noise.of(place.run, place.round, place.client, size)
         forwards = self._forwards_of(place, start.statistics)
+        if self._units is not None:
+            self._units.fill(batches[batches >= 0], place.client)
         with self._guard("step"), self._clock() as clock:
             state = self._steps(state, batches, forwards, noise, losses, shares, clock)
         with self._guard("final") as guard:
@@ -124,9 +126,10 @@ class OneByOne(BaseExecutor):
             else None
         )
 
-        def forward(
-            seed: int | None, params: Params, inputs: Batch, targets: Tensor, weights: Tensor | None = None
-        ) -> Loss:
+        client = torch.tensor(place.client, device=self._device)
+
+        def forward(seed: int | None, params: Params, rows: Tensor, weights: Tensor | None = None) -> Loss:
+            inputs, targets = self._with_stored(self._inputs[rows], rows, client), self._targets[rows]
             leaves = {name: value.detach().requires_grad_() for name, value in params.items()}
             with nullcontext() if seed is None else seeded_generators(seed):
                 outputs = self._trained_logits({**leaves, **statistics}, inputs)
@@ -151,8 +154,8 @@ class OneByOne(BaseExecutor):
             clock.check()
             rows = torch.from_numpy(batch[batch >= 0]).to(self._device)
             left_out = int(np.count_nonzero(batch == LEFT_OUT))
-            inputs, targets = self._inputs[rows], self._targets[rows]
             if self._sums is not None:
+                inputs, targets = self._inputs[rows], self._targets[rows]
                 state = self._client.step(
                     state, partial(self._noisy_gradient, inputs, targets, next(noise), losses, shares, left_out)
                 )
@@ -165,15 +168,8 @@ class OneByOne(BaseExecutor):
                 state = self._client.step(state, partial(self._gradient_without, batch, forward, losses))
                 continue
 
-            batch_inputs = self._with_stored(inputs, rows)
-
-            def gradient(
-                params: Params,
-                forward: Forward = forward,
-                inputs: Batch = batch_inputs,
-                targets: Tensor = targets,
-            ) -> Params:
-                loss, gradients = forward(params, inputs, targets)
+            def gradient(params: Params, forward: Forward = forward, rows: Tensor = rows) -> Params:
+                loss, gradients = forward(params, rows)
                 losses.append(loss)
                 return gradients
 
@@ -191,8 +187,7 @@ class OneByOne(BaseExecutor):
         filled = places[is_there] if self._mode.statistics else np.where(is_there, places, places[is_there][0])
         weights = torch.from_numpy((is_there if len(filled) == len(places) else is_there[is_there]) / len(places))
         rows = torch.from_numpy(filled).to(self._device)
-        batch_inputs = self._with_stored(self._inputs[rows], rows)
-        loss, gradients = forward(params, batch_inputs, self._targets[rows], weights.to(self._device))
+        loss, gradients = forward(params, rows, weights.to(self._device))
         losses.append(loss)
         return gradients
 

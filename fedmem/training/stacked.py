@@ -186,6 +186,10 @@ class Stacked(BaseExecutor):
         # step by step, each step's rows in one block
         rows = torch.from_numpy(np.ascontiguousarray(work.batches.transpose(1, 0, 2))).to(self._device)
         masks = (rows >= 0).float() - (rows == LEFT_OUT).float()
+        clients = torch.from_numpy(work.client).to(self._device)[:, None]
+        if self._units is not None:
+            for client_rows, client in zip(work.rows, work.client.tolist(), strict=True):
+                self._units.fill(client_rows, client)
         # masked places hold a row of the client's own, so that no other client's can make its loss infinite
         first_rows = torch.from_numpy(
             np.array([client_rows[0] if len(client_rows) else 0 for client_rows in work.rows])
@@ -202,9 +206,8 @@ class Stacked(BaseExecutor):
                 end = active
                 # clients after `active` have finished; their further steps have no effect
                 width = min(_bucket(active), len(work))
-                state, losses = self._some_steps(
-                    _part(state, 0, width), rows[first:last, :width], masks[first:last, :width], noise[:width], clock
-                )
+                batches = clients[:width], rows[first:last, :width], masks[first:last, :width]
+                state, losses = self._some_steps(_part(state, 0, width), batches, noise[:width], clock)
                 for step, step_losses in enumerate(losses, start=first):
                     if self._private is None:
                         totals[:active] += step_losses[:active]
@@ -223,13 +226,18 @@ class Stacked(BaseExecutor):
         return [self._noise.of(place.run, place.round, place.client, size) for place in places]
 
     def _some_steps(
-        self, state: ClientState, rows: Tensor, masks: Tensor, noise: Sequence[Iterator[Tensor]], clock: Clock
+        self,
+        state: ClientState,
+        work: tuple[Tensor, Tensor, Tensor],
+        noise: Sequence[Iterator[Tensor]],
+        clock: Clock,
     ) -> tuple[ClientState, list[Tensor]]:
-        """These steps (S, T, B) for all clients, and the losses (T,) of each step."""
+        """Steps for all clients, and the losses (T,) of each step. The work is clients (T, 1), rows and masks (S, T, B)."""
+        clients, rows, masks = work
         batches: Iterator[tuple[Tensor, ...]] = zip(rows, masks, strict=True)
         if self._private is not None:
             batches = ((*batch, torch.stack([next(generator) for generator in noise])) for batch in batches)
-        first_batch = self._batch(*next(batches))
+        first_batch = self._batch(clients, *next(batches))
         state, loss = self._one_step(state, *first_batch)
         losses = [loss]
         # no other code holds the outcome of the first step
@@ -237,25 +245,25 @@ class Stacked(BaseExecutor):
         if written is None:
             for batch in batches:
                 clock.check()
-                state, loss = self._one_step(state, *self._batch(*batch))
+                state, loss = self._one_step(state, *self._batch(clients, *batch))
                 losses.append(loss)
             return state, losses
         # from tensor to tensor, with nothing in between
         leaves = [value for params in state.values() for value in params.values()]
         for batch in batches:
             clock.check()
-            *leaves, loss = written(*leaves, *_tensors(self._batch(*batch)))
+            *leaves, loss = written(*leaves, *_tensors(self._batch(clients, *batch)))
             losses.append(loss)
         values = iter(leaves)
         return {part: {name: next(values) for name in params} for part, params in state.items()}, losses
 
-    def _batch(self, rows: Tensor, *others: Tensor) -> tuple[Any, ...]:
-        """The examples in these rows (T, B), and what else belongs to a step."""
+    def _batch(self, clients: Tensor, rows: Tensor, *others: Tensor) -> tuple[Any, ...]:
+        """The examples in these rows (T, B) of clients (T, 1), and what else belongs to a step."""
         places = rows.flatten()
         inputs, targets = (
             part.index_select(0, places).view(*rows.shape, *part.shape[1:]) for part in (self._inputs, self._targets)
         )
-        return self._with_stored(inputs, rows), targets, *(part.to(self._device) for part in others)
+        return self._with_stored(inputs, rows, clients), targets, *(part.to(self._device) for part in others)
 
     def _step(self, state: ClientState, inputs: Batch, targets: Tensor, mask: Tensor) -> tuple[ClientState, Tensor]:
         losses: list[Tensor] = []
