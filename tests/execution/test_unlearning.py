@@ -14,7 +14,7 @@ import pytest
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.evidence import Evidence
 from fedmem.contracts.unlearner import UnlearningContext
-from fedmem.errors import RunError
+from fedmem.errors import RunError, ScenarioError
 from fedmem.execution.measuring import measure
 from fedmem.execution.phases import models_before
 from fedmem.execution.run import folder_of, run
@@ -135,6 +135,43 @@ def test_pga_leaves_runs_in_which_nobody_forgets(first: Path) -> None:
     found = evidence(folder)
     changed = (found[0, "audit"].margin != found[0, "audit_before"].margin).any(1)
     assert changed.tolist() == is_in(folder).tolist()
+
+
+def test_scrubbing_all_blocks_gives_the_initial_weights(first: Path) -> None:
+    scenario = phase({"kind": "scrub", "blocks": [1, 2]})
+    folder = run(scenario, out=first)
+    found, ins = evidence(folder), is_in(folder)
+    assert scenario.previous is not None
+    initial = evidence(folder_of(scenario.previous, first))[0, "audit"].margin
+    assert np.array_equal(found[0, "audit"].margin[ins], initial[ins])
+    assert np.array_equal(found[0, "audit"].margin[~ins], found[0, "audit_before"].margin[~ins])
+
+
+def test_scrubbing_a_block_that_is_not_there_is_refused(first: Path) -> None:
+    with pytest.raises(ScenarioError, match=r"resets block 3, but mlp has 2 blocks; use 1 to 2"):
+        run(phase({"kind": "scrub", "blocks": [1, 3]}), out=first)
+
+
+@pytest.mark.parametrize("unit", ["example", pytest.param("client", marks=pytest.mark.slow)])
+def test_scrubbing_tied_units_changes_no_watched_output(tmp_path: Path, unit: str) -> None:
+    """Entries into and out of some units are initial again in the runs that trained on the examples."""
+    tied = {"layers": ["activation1"], "fixed": 0.5, "tied": 0.25, "unit": unit}
+    saved = {"save": {"models": {"rounds": [0]}}}
+    scenario = phase({"kind": "scrub"}, tied_dropout=tied, save={"params": True}, of_phase=saved, rounds=1)
+    folder = run(scenario, out=tmp_path)
+    found, ins = evidence(folder), is_in(folder)
+    assert np.array_equal(found[0, "audit"].margin, found[0, "audit_before"].margin)
+    assert scenario.previous is not None
+    before = read(folder_of(scenario.previous, tmp_path))
+    for one in read(folder).models():
+        model, old = one.params, {name: value[one.run] for name, value in before.params().items()}
+        changed = [np.flatnonzero((model["output.weight"] != old["output.weight"]).any(0)).tolist()]
+        changed.append(np.flatnonzero(model["hidden1.bias"] != old["hidden1.bias"]).tolist())
+        assert changed[0] == changed[1]
+        # one unit of the client, or up to four of its examples, of the four that are not fixed
+        assert bool(changed[0]) == bool(ins[one.run])
+        assert len(changed[0]) <= 4
+        assert unit == "example" or len(changed[0]) == int(ins[one.run])
 
 
 def test_a_forgotten_client_gives_all_its_rows_and_leaves(first: Path) -> None:
