@@ -232,7 +232,7 @@ class Stacked(BaseExecutor):
         noise: Sequence[Iterator[Tensor]],
         clock: Clock,
     ) -> tuple[ClientState, list[Tensor]]:
-        """Steps for all clients, and the losses (T,) of each step. The work is clients (T, 1), rows and masks (S, T, B)."""
+        """Steps for all clients, and the losses (T,) of each; work: clients (T, 1), rows and masks (S, T, B)."""
         clients, rows, masks = work
         batches: Iterator[tuple[Tensor, ...]] = zip(rows, masks, strict=True)
         if self._private is not None:

@@ -36,7 +36,10 @@ def test_shares_and_fields_out_of_range_are_refused(changes: dict[str, Any]) -> 
     ("changes", "message"),
     [
         ({"client": {"kind": "dp_sgd", "noise_multiplier": 1.0}}, "dp_sgd clips the gradients of single examples"),
-        ({"probes": [{"kind": "leakage", "attack": {"kind": "idlg"}}]}, r"probes\[0\].*leakage reads an update as the gradient"),
+        (
+            {"probes": [{"kind": "leakage", "attack": {"kind": "idlg"}}]},
+            r"probes\[0\].*leakage reads an update as the gradient",
+        ),
         ({"tied_dropout": {"layers": ["activation1"] * 2}}, r"layers\[1\].*named twice"),
         (
             {
