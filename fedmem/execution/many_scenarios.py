@@ -240,8 +240,8 @@ def _group_alike(
     for i in places:
         key = data_of(scenarios[i])
         federation = federations[key]
-        is_apart = federation.mode.differs or federation.mode.tied is not None
-        alike: object = i if is_apart else key if federation.frozen else None
+        is_separate = federation.mode.differs or federation.mode.tied is not None
+        alike: object = i if is_separate else key if federation.frozen else None
         groups.setdefault(alike, []).append(i)
     return [
         part

@@ -54,8 +54,8 @@ def tied_units_of(scenario: Scenario, network: nn.Module, rows: Tensor) -> TiedU
     if not rows.is_floating_point():
         raise ComponentError(
             "tied_dropout",
-            "a token has units of its own at every place of a text, and they are not implemented; leave tied_dropout "
-            "out, or use data of images, tables or series",
+            "the rows of texts have units at every place, which cannot be tied; leave tied_dropout out, or use data of "
+            "images, tables or series",
         )
     counts = _units_by_layer(settings, network, rows)
     layers = tuple(_layer(settings, name, units) for name, units in counts.items())

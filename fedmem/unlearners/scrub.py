@@ -16,8 +16,8 @@ from fedmem.contracts.unlearner import RunToForget, UnlearningContext
 class Scrub:
     """Entries of the model go back to the initial values of the run, and the rounds of the phase train on from there.
 
-    By default, these are the entries that act only through units tied to what is forgotten: the weights into and out of
-    these units, and their biases. The network must have such units, by `tied_dropout` of the scenario. Evaluation drops
+    By default, these are the entries that act only through units tied to what is forgotten. They are the weights into
+    and out of these units, and their biases. The network must have such units, by `tied_dropout` of the scenario. Evaluation drops
     them anyway, so that no output of the scrubbed model differs. What changes is the stored model: those who know which
     units a forgotten example kept find nothing in them any more. Other examples that are tied to the same units lose
     what they stored there, and train it again in the rounds that follow.

@@ -82,7 +82,7 @@ def test_errors_name_the_units_that_there_are(changes: dict[str, Any], path: str
 
 def test_tokens_are_refused() -> None:
     scenario = tiny(**{**SMALL, "tied_dropout": TIED})
-    with pytest.raises(ComponentError, match="a token has units of its own at every place"):
+    with pytest.raises(ComponentError, match="the rows of texts have units at every place"):
         tied_units_of(scenario, torch.nn.Embedding(3, 2), torch.zeros(2, 4, dtype=torch.int64))
 
 
