@@ -102,7 +102,7 @@ def _unknown(trial: nn.Module, rows: Tensor, name: str) -> str:
 def _suitable(trial: nn.Module, rows: Tensor) -> str:
     """The modules without parameters and parts, such as activations, with their units."""
     import torch
-    from torch import Tensor
+    from torch import Tensor, nn
 
     found: dict[str, int] = {}
 
@@ -111,7 +111,7 @@ def _suitable(trial: nn.Module, rows: Tensor) -> str:
             found[name] = output.shape[1]
 
     for name, part in trial.named_modules():
-        if name and not list(part.parameters()) and not list(part.children()):
+        if name and not list(part.parameters()) and not list(part.children()) and not isinstance(part, nn.Flatten):
             part.register_forward_hook(lambda _, __, output, name=name: note(name, output))  # type: ignore[misc]
     with torch.no_grad():
         trial(rows)

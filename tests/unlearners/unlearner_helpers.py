@@ -108,6 +108,13 @@ class Quadratic:
         self.trained += len(trainings)
         return [self._descend(each.start, self.retained[each.client], share) for each in trainings]
 
+    @property
+    def blocks(self) -> Sequence[tuple[str, ...]]:
+        return [("w",)]
+
+    def tied_entries(self, run: int) -> Params:
+        return {}
+
     def stream(self, purpose: str, run: int, client: int | None = None) -> np.random.Generator:
         return np.random.default_rng([run, client or 0])
 
