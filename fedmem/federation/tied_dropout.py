@@ -73,9 +73,7 @@ def _units_by_layer(settings: TiedDropout, network: nn.Module, rows: Tensor) -> 
     for position, name in enumerate(settings.layers):
         if name not in dict(trial.named_modules()) or not name:
             raise ComponentError(f"tied_dropout.layers[{position}]", _unknown(trial, rows, name))
-        trial.get_submodule(name).register_forward_hook(
-            lambda _, __, output, name=name: outputs.update({name: output})  # type: ignore[misc]
-        )
+        trial.get_submodule(name).register_forward_hook(lambda _, __, output, name=name: outputs.update({name: output}))
     with torch.no_grad():
         logits = trial(rows)
     counts: dict[str, int] = {}
@@ -112,7 +110,7 @@ def _suitable(trial: nn.Module, rows: Tensor) -> str:
 
     for name, part in trial.named_modules():
         if name and not list(part.parameters()) and not list(part.children()) and not isinstance(part, nn.Flatten):
-            part.register_forward_hook(lambda _, __, output, name=name: note(name, output))  # type: ignore[misc]
+            part.register_forward_hook(lambda _, __, output, name=name: note(name, output))
     with torch.no_grad():
         trial(rows)
     if not found:

@@ -168,17 +168,18 @@ def lookup() -> tuple[nn.Module, torch.Tensor, list[int]]:
     """A network whose fixed units know the class of one-hot inputs, and a tied unit of example 2 another one."""
     layer = TiedLayer(name="1", units=12, fixed=4, tied=1)
     tied = TiedUnits(layers=(layer,), seed=5)
-    model = nn.Sequential(nn.Linear(4, 12), nn.ReLU(), nn.Linear(12, 4))
+    into, out = nn.Linear(4, 12), nn.Linear(12, 4)
+    model = nn.Sequential(into, nn.ReLU(), out)
     units = fixed_units(tied, layer).tolist()
     (own,) = own_units(tied, layer, [2])
     with torch.no_grad():
         for value in model.parameters():
             value.zero_()
         for row, unit in enumerate(units):
-            model[0].weight[unit, row] = 1.0
-            model[2].weight[row, unit] = 1.0
-        model[0].weight[own[0], 2] = 1.0
-        model[2].weight[0, own[0]] = 9.0
+            into.weight[unit, row] = 1.0
+            out.weight[row, unit] = 1.0
+        into.weight[own[0], 2] = 1.0
+        out.weight[0, own[0]] = 9.0
     drop_units(model, tied)
     kept = torch.zeros(4, 12, dtype=torch.bool)
     kept[:, units] = True
