@@ -165,6 +165,8 @@ def test_printed_example_of_show_can_be_pasted_into_a_scenario(family: str, kind
         pasted["twins"] = 2
     if kind == "localisation":
         pasted["signals"] = [{"kind": "block_swap"}]
+    if kind == "scrub":
+        pasted["tied_dropout"] = {"layers": ["activation1"]}
     if kind == "decay":
         pasted["observe"] = {"every": 1}
     # only what another part of this one scenario forbids
