@@ -152,7 +152,8 @@ def test_scrubbing_a_block_that_is_not_there_is_refused(first: Path) -> None:
         run(phase({"kind": "scrub", "blocks": [1, 3]}), out=first)
 
 
-@pytest.mark.parametrize("unit", ["example", pytest.param("client", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("unit", ["example", "client"])
 def test_scrubbing_tied_units_changes_no_watched_output(tmp_path: Path, unit: str) -> None:
     """Entries into and out of some units are initial again in the runs that trained on the examples."""
     tied = {"layers": ["activation1"], "fixed": 0.5, "tied": 0.25, "unit": unit}
