@@ -148,6 +148,32 @@ def why_not_recomputed(strategy: StrategyMaker) -> str | None:
     return "carries a state of the server from round to round" if state else None
 
 
+def why_more_is_sent(strategy: StrategyMaker) -> str | None:
+    """What the server sends beside the model, or may send, to follow a name; None where it sends the model alone.
+
+    >>> from fedmem.strategies.fedavgm import FedAvgM
+    >>> from fedmem.strategies.fedprox import FedProx
+    >>> why_more_is_sent(FedAvgM()) is None
+    True
+    >>> why_more_is_sent(FedProx())
+    'sends mu beside the model'
+    """
+    import torch
+
+    declared = strategy_declaration(strategy)
+    if declared.rule is None:
+        return "declares no rule, so that nothing says what its server sends"
+    if declared.payload is None:
+        return None
+    try:
+        state = {} if declared.state is None else declared.state({"w": torch.zeros(1, 2, 2)}, 1)
+        payload = declared.payload(state, torch.zeros((1, 1), dtype=torch.int64))
+    except Exception as error:  # somebody else's code, which may know its own model alone
+        return f"cannot say what its server sends, since its payload(...) fails: {type(error).__name__}: {error}"
+    names = sorted(payload) if isinstance(payload, Mapping) else []
+    return f"sends {' and '.join(names)} beside the model" if names else None
+
+
 def client_of(strategy: type) -> str | None:
     """The kind of client that a class of strategies declares."""
     kind: str | None = class_value(strategy, StrategyDeclaration, "client")

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING
 
 from fedmem.contracts.estimator import Estimator, estimator_declaration
 from fedmem.contracts.families import kind_of
+from fedmem.contracts.strategy import why_more_is_sent
 from fedmem.contracts.unlearner import Unlearner, unlearner_declaration
 from fedmem.errors import Problem
+from fedmem.scenario import catalogue
 
 if TYPE_CHECKING:
     from fedmem.scenario.phases import After
@@ -71,6 +73,24 @@ def _unlearner_models(unlearner: Unlearner | None, after: After | None) -> Itera
             message=f"{kind_of(unlearner)} reads stored {' and '.join(missing)} models of all runs before the phase; "
             f"write save: {{models: {{rounds: {rounds}, levels: [{', '.join(by_level)}]}}}} there, "
             "and observe these rounds",
+        )
+
+
+def _unlearner_strategy(unlearner: Unlearner | None, after: After | None) -> Iterator[Problem]:
+    """Stored models say how clients were trained only where the server sent them the model alone."""
+    if unlearner is None or after is None:
+        return
+    declared = unlearner_declaration(unlearner)
+    if declared.stored_models is None and declared.trained_rounds is None:
+        return
+    strategy = catalogue.build("strategy", after.scenario["strategy"])
+    reason = why_more_is_sent(strategy)
+    if reason is not None:
+        yield Problem(
+            path="unlearner",
+            message=f"{kind_of(unlearner)} reads models of clients that were sent the model alone, but strategy "
+            f"{kind_of(strategy)} of the phase before {reason}; write strategy: {{kind: fedavg}} there, or use an "
+            "unlearner that reads no stored models, such as gradient_ascent",
         )
 
 

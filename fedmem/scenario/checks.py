@@ -83,6 +83,7 @@ from fedmem.scenario.check_unlearners import (
     _unlearner_models,
     _unlearner_place,
     _unlearner_population,
+    _unlearner_strategy,
 )
 
 
@@ -173,6 +174,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _unlearner_population,
     _unlearner_first,
     _unlearner_models,
+    _unlearner_strategy,
     _phase_compared,
     _groups_are_drawn,
     _each_drawn_alone,

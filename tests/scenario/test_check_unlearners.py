@@ -69,3 +69,30 @@ def test_stored_models_of_some_runs_are_not_enough() -> None:
     assert parsed("observe.every=1", STORED, then("{kind: fed_eraser}")).unlearner is not None
     with pytest.raises(ScenarioError, match="of all runs before the phase"):
         parsed("observe.every=1", STORED, "save.models.runs=2", then("{kind: fed_eraser}"))
+
+
+@pytest.mark.parametrize("unlearner", ["fed_eraser", "pga"])
+@pytest.mark.parametrize(
+    ("strategy", "says"),
+    [
+        ("{kind: fedprox}", "fedprox of the phase before sends mu beside the model"),
+        ("{kind: scaffold}", "sends linear:w beside the model"),
+        ("{kind: 'flwr.serverapp.strategy:FedProx'}", "declares no rule"),
+    ],
+)
+def test_more_than_the_model_was_sent(unlearner: str, strategy: str, says: str) -> None:
+    fields = ("observe.every=1", STORED, f"strategy={strategy}", then(f"{{kind: {unlearner}}}"))
+    with pytest.raises(ScenarioError) as caught:
+        parsed(*fields)
+    (problem,) = caught.value.problems
+    assert problem.path == "then[0].unlearner"
+    assert says in problem.message
+
+
+def test_the_strategy_of_the_phase_before_decides() -> None:
+    """The rounds that follow the unlearner may have any strategy."""
+    fields = ("observe.every=1", STORED, then("{kind: pga}", more=", strategy: {kind: fedprox}"))
+    assert parsed(*fields).unlearner is not None
+    assert parsed("strategy={kind: fedprox}", then()).unlearner is not None
+    momentum = ("observe.every=1", STORED, "strategy={kind: fedavgm}", then("{kind: fed_eraser}"))
+    assert parsed(*momentum).unlearner is not None
