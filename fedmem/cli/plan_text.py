@@ -43,6 +43,7 @@ def check_file(file: Path, overrides: Sequence[str] = (), source: Source | None 
     Errors: `ScenarioError` with all that is wrong.
     """
     from fedmem.cli.errors import scenario_line
+    from fedmem.execution.checked_inputs import require_same_source
     from fedmem.execution.plan import minimal_scenario
     from fedmem.execution.run import with_noise
     from fedmem.federation import build as federations
@@ -59,6 +60,7 @@ def check_file(file: Path, overrides: Sequence[str] = (), source: Source | None 
         hidden = problems_of_data(replace(document, value=unread), file, overrides, error.problems)
         raise ScenarioError([*error.problems, *hidden]) from error
     notes = scenario.notes
+    require_same_source(scenario)
     try:
         data = federations.load(scenario)
         federation = federations.build(minimal_scenario(scenario), data)

@@ -26,7 +26,7 @@ from fedmem.contracts.events import (
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Measurement
 from fedmem.errors import ComponentError, FedmemError, FolderError, Problem, ScenarioError
-from fedmem.execution.checked_inputs import build_federation, changed_data, data_digest
+from fedmem.execution.checked_inputs import build_federation, changed_data, data_digest, require_same_source
 from fedmem.execution.measuring import estimates_of
 from fedmem.execution.measuring import measure as measure
 from fedmem.execution.notebook import notebook_listeners
@@ -97,6 +97,7 @@ def _run(scenario: Scenario, out: Path | str, force: bool, emit: Emit) -> tuple[
             raise
         return serve_finished(scenario, folder), False  # finished by another process a moment ago
     if scenario.previous is not None:
+        require_same_source(scenario)
         _run(scenario.previous, out, force, emit)
     started = time.perf_counter()
     return compute(scenario, build_federation(scenario, out), folder, started, force=force, emit=emit), True

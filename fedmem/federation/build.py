@@ -33,7 +33,15 @@ from fedmem.federation.held_rows import draw_own
 from fedmem.federation.initial_weights import initialise, mode_of
 from fedmem.federation.layout import _lay_out, _Plan, _references, _trained_rows, count_rows
 from fedmem.federation.normalisation import warnings_of
-from fedmem.federation.phases import absent_clients, draws_of, removed_rows, require_masked, require_whole, with_windows
+from fedmem.federation.phases import (
+    absent_clients,
+    draws_of,
+    removed_exclusion,
+    removed_rows,
+    require_masked,
+    require_whole,
+    with_windows,
+)
 from fedmem.federation.pilot_draws import with_pilot, without_pilot
 from fedmem.federation.prefix import prefix_of
 from fedmem.federation.pretrained import same_data_warnings
@@ -95,7 +103,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     trained = _trained_rows(plan, audit_start, extra_start)
     replacement = _with_own_replacements(scenario, plan, replacement, extra_start)
     replacement = np.where(plan.unmasked, trained, replacement)
-    if scenario.removed is not None and scenario.removed.exclusion == "remove":
+    if scenario.removed is not None and removed_exclusion(scenario) == "remove":
         replacement[:, removed_rows(scenario, len(plan.audit))[plan.audit.subject]] = -1
     test_rows = test_rows_of(scenario, data)
     whole = Federation(

@@ -112,6 +112,11 @@ def removed_rows(scenario: Scenario, examples: int) -> BoolArray:
     return removed
 
 
+def removed_exclusion(scenario: Scenario) -> str:
+    """Content of the places of removed examples: as `removed.exclusion` says, or as for examples that are out."""
+    return (scenario.removed and scenario.removed.exclusion) or scenario.exclusion
+
+
 def require_masked(scenario: Scenario, audit: AuditSet, unmasked: BoolArray, certain: BoolArray) -> None:
     """Errors: `ComponentError` where a removed example has copies that are trained on in every run.
 
@@ -125,7 +130,7 @@ def require_masked(scenario: Scenario, audit: AuditSet, unmasked: BoolArray, cer
             f"audit example {kept[0]} has copies that are trained on in every run, so that it cannot be removed; leave "
             "it out, or write unmasked: 0 in its injection",
         )
-    is_replaced = scenario.removed is not None and {scenario.removed.exclusion, scenario.exclusion} == {"replace"}
+    is_replaced = scenario.removed is not None and removed_exclusion(scenario) == "replace"
     without_row = np.flatnonzero(removed & certain & is_replaced)
     if len(without_row):
         raise ComponentError(

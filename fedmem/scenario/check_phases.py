@@ -17,6 +17,7 @@ from fedmem.wording import choices
 if TYPE_CHECKING:
     from fedmem.scenario.normalising import Norm
     from fedmem.scenario.phases import After, Phase
+    from fedmem.scenario.removed import Removed
     from fedmem.scenario.speed import Speed
 
 
@@ -111,6 +112,16 @@ def _forgotten(
         )
     if clients and len(set(gone)) >= clients:
         yield Problem(path="after.forget.clients", message="no client is left to train; forget fewer")
+
+
+def _removed_places(removed: Removed | None, exclusion: str) -> Iterator[Problem]:
+    """Replacement rows exist where examples that are out are replaced."""
+    if removed is not None and removed.exclusion == "replace" and exclusion == "remove":
+        yield Problem(
+            path="removed.exclusion",
+            message="is replace, but with exclusion: remove there are no replacement rows. Write remove, or leave it "
+            "out; places then stay empty",
+        )
 
 
 def _check_unfolding(then: Sequence[Phase], after: After | None) -> Iterator[Problem]:

@@ -53,7 +53,14 @@ from fedmem.scenario.check_normalisation import (
     _normalised_locally,
     _normalised_privately,
 )
-from fedmem.scenario.check_phases import _check_unfolding, _forgotten, _phase_cohorts, _phase_noise, _phase_state
+from fedmem.scenario.check_phases import (
+    _check_unfolding,
+    _forgotten,
+    _phase_cohorts,
+    _phase_noise,
+    _phase_state,
+    _removed_places,
+)
 from fedmem.scenario.check_series import _every_round, _margins_alone
 from fedmem.scenario.check_sets import _population, _sets
 from fedmem.scenario.check_tied_dropout import (
@@ -165,6 +172,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _twin_noise,
     _independent_runs,
     _twins_compared,
+    _removed_places,
     _check_unfolding,
     _phase_noise,
     _phase_state,

@@ -49,6 +49,9 @@ class Removal(Section):
     kinds: tuple[Annotated[str, Strict()], ...] = Field(
         default=(), description="the kinds that examples are taken from; all if left out"
     )
+    owners: tuple[Annotated[int, Strict(), Field(ge=0)], ...] = Field(
+        default=(), description="the owning clients whose examples are taken; all clients if left out"
+    )
     share: Annotated[float, Field(gt=0, le=1)] | None = Field(default=None, description="which share of them")
     count: Annotated[int, Strict(), Field(ge=1, le=10**6)] | None = Field(default=None, description="or how many")
     lowest: Annotated[bool, Strict()] = Field(default=False, description="the lowest ones instead of the highest")
@@ -59,8 +62,10 @@ class Removal(Section):
     draw: Annotated[int, Strict(), Field(ge=0, le=10**6)] = Field(
         default=0, description="number of the random draw, for several controls"
     )
-    exclusion: Literal["replace", "remove"] = Field(
-        default="replace", description="whether replacement rows take the places of removed examples, or nothing does"
+    exclusion: Literal["replace", "remove"] | None = Field(
+        default=None,
+        description="whether replacement rows take the places of removed examples, or nothing does; if left out, as in "
+        "the run",
     )
 
 
@@ -76,20 +81,26 @@ class Derive(Section):
     remove: Removal | None = Field(default=None, description="audit examples that no run trains on")
 
 
-def derive_tree(tree: Mapping[str, Any], derive: Derive) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The plain scenario that a file with `derive` stands for, and notes on what was removed.
-
-    Args:
-        tree: The other keys of the file.
-        derive: The content of `derive`.
-
-    Errors: `ComponentError` with the place of what is wrong.
-    """
+def source_folder(derive: Derive) -> Path:
+    """The folder of the run that a scenario is derived from. Errors: `ComponentError` where there is none."""
     folder = newest_run(Path(derive.source).expanduser())
     if folder is None:
         raise ComponentError(
             "derive.from", f"{derive.source} has no finished run; give the folder of one, such as runs/quickstart"
         )
+    return folder
+
+
+def derive_tree(tree: Mapping[str, Any], derive: Derive, folder: Path) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The plain scenario that a file with `derive` stands for, and notes on what was removed.
+
+    Args:
+        tree: The other keys of the file.
+        derive: The content of `derive`.
+        folder: The folder of the run.
+
+    Errors: `ComponentError` with the place of what is wrong.
+    """
     for name in FIXED:
         if name in tree:
             raise ComponentError(
@@ -114,7 +125,7 @@ def derive_tree(tree: Mapping[str, Any], derive: Derive) -> tuple[dict[str, Any]
     before = (parent.get("removed") or {}).get("examples", [])
     whole["removed"] = {
         "examples": sorted({*before, *chosen.tolist()}),
-        "exclusion": derive.remove.exclusion,
+        "exclusion": derive.remove.exclusion or parent["exclusion"],
         "reason": note,
     }
     return whole, (note,)
@@ -141,8 +152,17 @@ def _choose(folder: Path, removal: Removal, seed: int) -> tuple[IntArray, str]:
             raise ComponentError(
                 f"derive.remove.kinds[{position}]", f"the run has no kind {kind!r}{choices(kind, kinds)}"
             )
+    owners = sorted({int(owner) for owner in audit["owner"] if owner >= 0})
+    for position, owner in enumerate(removal.owners):
+        if owner not in owners:
+            raise ComponentError(
+                f"derive.remove.owners[{position}]",
+                f"client {owner} owns no audit example of the run; clients that do: {', '.join(map(str, owners))}",
+            )
     scores = _scores(folder, removal)
     is_candidate = audit["kind"].isin(removal.kinds or kinds) & audit["subject"].isin(scores)
+    if removal.owners:
+        is_candidate &= audit["owner"].isin(removal.owners)
     candidates = audit[is_candidate]
     if candidates.empty:
         raise ComponentError("derive.remove", f"no example of {', '.join(removal.kinds or kinds)} has a value")
@@ -154,16 +174,20 @@ def _choose(folder: Path, removal: Removal, seed: int) -> tuple[IntArray, str]:
     )
     chosen = order[:count]
     border = int(np.count_nonzero(values == values[order[count - 1]]))
+    shared = ""
     if removal.sample == "matched":
+        selected = chosen
         chosen = _match(candidates, chosen, stream(seed, f"matched removal {removal.draw}"))
+        shared = f"; {len(np.intersect1d(selected, chosen))} of them are among these themselves"
     subjects = np.sort(candidates["subject"].to_numpy()[chosen])
     census = Counter(candidates["kind"].to_numpy()[chosen].tolist())
     end = "lowest" if removal.lowest else "highest"
     what = f"the {end} {count}" if removal.sample == "selected" else f"{count} random ones matched to the {end}"
+    of_owners = f" of clients {', '.join(map(str, sorted(set(removal.owners))))}" if removal.owners else ""
     tied = f"; {border} have the value at the border, of which a random part is taken" if border > 1 else ""
     note = (
-        f"removed are {what} of {len(values)} examples by {removal.by} at level {removal.level}: "
-        f"{', '.join(f'{number} {kind}' for kind, number in census.items())}{tied}"
+        f"removed are {what} of {len(values)} examples{of_owners} by {removal.by} at level {removal.level}: "
+        f"{', '.join(f'{number} {kind}' for kind, number in census.items())}{shared}{tied}"
     )
     return subjects.astype(np.int64), note
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -13,10 +14,10 @@ from pydantic import (
     ValidationError,
 )
 
-from fedmem.errors import ComponentError, Problem, ScenarioError
+from fedmem.errors import ComponentError, FedmemError, Problem, ScenarioError
 from fedmem.guards.guarding import Rescuing
 from fedmem.scenario import checks, yaml_source
-from fedmem.scenario.derived import Derive, derive_tree
+from fedmem.scenario.derived import Derive, derive_tree, source_folder
 from fedmem.scenario.initial import beside_file
 from fedmem.scenario.overrides import Origin, override
 from fedmem.scenario.scenario import Scenario
@@ -78,7 +79,7 @@ def _resolve(source: Source, file: str, stem: str, overrides: Sequence[str]) -> 
         tree["initial_weights"]["from"] = path
     has_name = "name" in tree
     tree.setdefault("name", stem)
-    tree, derived_notes = _derive(tree, origin)
+    tree, derived_notes, source_run = _derive(tree, origin)
     values, field_problems = _fields(tree)
     values, notes = clip_observed(values, file_rounds, origin)
     if not has_name and "name" not in values:
@@ -102,24 +103,47 @@ def _resolve(source: Source, file: str, stem: str, overrides: Sequence[str]) -> 
         raise ScenarioError(sorted(problems, key=lambda problem: (problem.line is None, problem.line or 0)))
     scenario = Scenario(**values)
     scenario._origin, scenario._notes = origin, (*origin.notes, *derived_notes, *notes)
+    scenario._derived_from = source_run
     return last_phase(scenario)
 
 
-def _derive(tree: dict[str, Any], origin: Origin) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The whole scenario that a tree with `derive` stands for, and notes; any other tree as it is."""
+def _derive(tree: dict[str, Any], origin: Origin) -> tuple[dict[str, Any], tuple[str, ...], Path | None]:
+    """The whole scenario that a tree with `derive` stands for, notes, and the run; any other tree as it is."""
     rest = dict(tree)
     value = rest.pop("derive", None)
     if value is None:
-        return rest if "derive" in tree else tree, ()
+        return rest if "derive" in tree else tree, (), None
     try:
         derive = TypeAdapter(Derive).validate_python(value)
-        return derive_tree(rest, derive)
+        folder = source_folder(derive)
+        whole, notes = derive_tree(rest, derive, folder)
+        _require_same_draws(folder)
+        return whole, notes, folder
     except ValidationError as error:
         problems = problems_of(error, value, Derive, {}, prefix="derive")
         raise ScenarioError([origin.locate_problem(problem) for problem in problems]) from error
     except ComponentError as error:
         problem = Problem(path=error.path, message=error.message)
         raise ScenarioError([origin.locate_problem(problem)]) from error
+
+
+def _require_same_draws(folder: Path) -> None:
+    """Errors: `ComponentError` where this version of fedmem would not draw the run in a folder as it was drawn.
+
+    An id is a hash of the version of all draws. So the stored scenario then has another id than the run.
+    """
+    try:
+        stored = json.loads((folder / "manifest.json").read_text(encoding="utf-8")).get("id")
+        current = load_scenario(folder / "scenario.yaml").id
+    except (OSError, ValueError, AttributeError, FedmemError) as error:
+        message = f"{folder} is damaged, or no scenario of this version of fedmem ({error}); run it again"
+        raise ComponentError("derive.from", message) from error
+    if stored != current:
+        message = (
+            f"{folder} was made by a version of fedmem with other draws (id {stored}, now {current}). Run its "
+            "scenario again, and derive from that"
+        )
+        raise ComponentError("derive.from", message)
 
 
 @cache

@@ -21,8 +21,9 @@ class Removed(Section):
     examples: tuple[Annotated[int, Strict(), Field(ge=0)], ...] = Field(
         default=(), description="their numbers, as in `audit.parquet`"
     )
-    exclusion: Literal["replace", "remove"] = Field(
-        default="replace",
-        description="their places hold replacement rows in every run, so that clients keep their sizes, or nothing",
+    exclusion: Literal["replace", "remove"] | None = Field(
+        default=None,
+        description="their places hold replacement rows in every run, so that clients keep their sizes, or nothing. If left "
+        "out, they are filled as those of examples that are out",
     )
     reason: str = Field(default="", description="why these")

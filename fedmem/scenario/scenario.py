@@ -9,6 +9,7 @@ import hashlib
 import json
 from dataclasses import is_dataclass
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -227,6 +228,7 @@ class Scenario(Section):
     _origin: Origin = PrivateAttr(default_factory=lambda: Origin("", {}))
     _notes: tuple[str, ...] = PrivateAttr(default=())
     _previous: Scenario | None = PrivateAttr(default=None)
+    _derived_from: Path | None = PrivateAttr(default=None)
 
     @field_validator("observe", mode="after")
     @classmethod
@@ -318,6 +320,11 @@ class Scenario(Section):
     def notes(self) -> tuple[str, ...]:
         """Changes that loading made beyond the overrides, one sentence each; empty without any."""
         return self._notes
+
+    @property
+    def derived_from(self) -> Path | None:
+        """The folder of the run that `derive` read; None without it, and for a scenario that was stored."""
+        return self._derived_from
 
     def place(self, problem: Problem) -> Problem:
         """The same problem with the file and line (or `--set`) of its path: for what only the data can tell."""

@@ -34,6 +34,7 @@ def last_phase(scenario: Scenario) -> Scenario:
         current = _next_phase(before, phase, position)
     if current is not scenario:
         current._origin, current._notes = scenario._origin, scenario._notes
+        current._derived_from = scenario._derived_from
     return current
 
 
