@@ -23,7 +23,7 @@ class Removed(Section):
     )
     exclusion: Literal["replace", "remove"] | None = Field(
         default=None,
-        description="their places hold replacement rows in every run, so that clients keep their sizes, or nothing. If left "
-        "out, they are filled as those of examples that are out",
+        description="their places hold replacement rows in every run, so that clients keep their sizes, or nothing. If "
+        "left out, they are filled as those of examples that are out",
     )
     reason: str = Field(default="", description="why these")
