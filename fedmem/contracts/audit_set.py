@@ -107,6 +107,8 @@ class AuditSet:
     - `coin_group` (m,): examples with the same number have the same coin in every run (None: each has its own). The
       number is the position of the first of them.
     - `start`, `stop` (m,): the first and the last round in which an in example is trained on (0 to FOREVER by default).
+    - `relearnt` (m,): examples that are trained on in every run of a phase, whatever their coins (None: no example is).
+      Coins then say which runs had trained on them before.
     - `injection` (m,): the position of its injection in the scenario (that of its kind by default).
     - `client_in` (R, N): whether a client exists in a run, decided by a coin of its own (None: every client in all).
     - `copy_owner` (copies in all,): the client that trains on each copy, in audit order (None: the owner).
@@ -131,6 +133,7 @@ class AuditSet:
     not_uniform: tuple[str, ...] = ()
     coin_row: IntArray | None = None
     coin_group: IntArray | None = None
+    relearnt: BoolArray | None = None
 
     def __post_init__(self) -> None:
         places = {kind: position for position, kind in enumerate(self.kinds)}

@@ -24,6 +24,7 @@ class ClientRows:
 
     A client trains on its base rows, then, copy by copy in audit order, on the rows that stand for the examples it
     holds: `trained_rows` where an example is in and the round within its window, otherwise `replacement`, -1 for none.
+    Examples that are `relearnt` (m,) count as in, in every run.
 
     Guarantees:
 
@@ -40,6 +41,7 @@ class ClientRows:
     trained_rows: Ints
     replacement: Ints
     client_in: Bools | None = None
+    relearnt: Bools | None = None
     _cache: _CachedRows = field(default_factory=lambda: _CachedRows(KEPT_ROWS))
     _rounds: dict[int, int] = field(default_factory=dict)
     _number_of_active: dict[bytes, int] = field(default_factory=dict)
@@ -90,7 +92,10 @@ class ClientRows:
         """Which of these copies are trained on: their example is in, and the round within its window."""
         subject = self._subject[copies]
         inside = (self.start[subject] <= round_number) & (round_number <= self.stop[subject])
-        present: Bools = self.is_in[run, subject] & inside
+        is_in = self.is_in[run, subject]
+        if self.relearnt is not None:
+            is_in = is_in | self.relearnt[subject]
+        present: Bools = is_in & inside
         return present
 
     def _exist(self, runs: Ints, clients: Ints) -> Bools:

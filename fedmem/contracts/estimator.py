@@ -325,6 +325,8 @@ class EstimatorDeclaration(Needs):
         reads_quantities: Whether it reads the quantities of single examples that other estimators and signals give,
             `View.quantities`.
         needs_phase: Whether it compares a phase with the one before; it is refused in a training that follows none.
+        needs_relearning: Whether it compares how fast runs learn again what was forgotten. It is refused in a training
+            without `relearn`.
         readings_of_places: `readings_of_places(views)`, readings of the summary that compare its places, each with the
             number of the view that it is about. None where every place is judged alone.
     """
@@ -342,6 +344,7 @@ class EstimatorDeclaration(Needs):
     gives_margins_alone: bool = declare(False, YES_OR_NO)
     needs_twins: bool = declare(False, YES_OR_NO)
     needs_phase: bool = declare(False, YES_OR_NO)
+    needs_relearning: bool = declare(False, YES_OR_NO)
     reads_quantities: bool = declare(False, YES_OR_NO)
     readings_of_places: Callable[[Sequence[View]], Sequence[tuple[int, Reading]]] | None = declare(
         None, "a method readings_of_places(views)"

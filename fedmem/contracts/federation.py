@@ -179,6 +179,7 @@ class Federation:
             trained_rows=self.trained_rows,
             replacement=self.replacement,
             client_in=audit.client_in,
+            relearnt=audit.relearnt,
         )
 
 
@@ -187,6 +188,9 @@ _NOT_CONTENT = ("model", "prefix", "before")
 
 _LATER: Mapping[str, Any] = {"duplicates": None, "absent_clients": ()}
 """Fields that came later, with their defaults."""
+
+_LATER_OF_AUDIT = ("coin_group", "relearnt")
+"""The same of audit sets, whose default is None."""
 
 
 def digest(federation: Federation) -> str:
@@ -228,6 +232,7 @@ def _parts_of(value: Any) -> list[tuple[str, Any]]:
         named = [(part.name, getattr(value, part.name)) for part in fields(value)]
         # as above
         return [(name, part) for name, part in named if name not in ("coin_group", "tied") or part is not None]
+        return [(name, part) for name, part in named if name not in _LATER_OF_AUDIT or part is not None]
     if isinstance(value, Mapping):
         return [(str(name), value[name]) for name in sorted(value)]
     # sequences of numbers and of words are long, and their text says all of them

@@ -117,6 +117,7 @@ class Membership:
     attack: MembershipAttack
 
     counts_groups: ClassVar[bool] = True
+    reads_relearning: ClassVar[bool] = True
 
     @property
     def min_runs(self) -> int:

@@ -65,6 +65,7 @@ class Memorisation:
     )
     min_runs: ClassVar[int] = 2
     counts_groups: ClassVar[bool] = True
+    reads_relearning: ClassVar[bool] = True
 
     def estimate(self, view: View) -> Sequence[Estimate]:
         """Per kind, by correctness and by probability."""

@@ -110,6 +110,7 @@ class Unlearning:
     min_runs: ClassVar[int] = 2
     counts_groups: ClassVar[bool] = True
     needs_phase: ClassVar[bool] = True
+    reads_relearning: ClassVar[bool] = True
 
     def estimate(self, view: View) -> Sequence[Estimate]:
         """Per kind: memorisation before and its change by both statistics, and the change of the loss."""

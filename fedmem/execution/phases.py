@@ -40,9 +40,11 @@ def phase_record(scenario: Scenario) -> dict[str, Any] | None:
     """The place of a phase among its phases, for the manifest; None for a training that follows none."""
     if scenario.after is None or scenario.previous is None:
         return None
+    relearn = scenario.after.relearn
     return {
         "phase": scenario.after.phase,
         "name": scenario.after.name,
         "after": scenario.previous.id,
         "forget": scenario.after.forget.model_dump(mode="json"),
+        **({"relearn": relearn.model_dump(mode="json")} if relearn else {}),
     }

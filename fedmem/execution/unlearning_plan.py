@@ -37,7 +37,7 @@ class UnlearningWork:
         >>> UnlearningWork(clients=2, steps=100, evidence=9).text(10)
         '2 clients of all runs with something to forget, at most 100 gradients on their rows'
         """
-        if not self.clients and not self.evidence:
+        if not self.clients:
             return ""
         parts = [f"{count(self.clients, 'client')} of all runs with something to forget"]
         parts += [f"at most {self.steps:,} gradients on their rows"] if self.steps else []
@@ -50,6 +50,9 @@ class UnlearningWork:
 def count_unlearning(scenario: Scenario, federation: Federation, times: float) -> UnlearningWork:
     """The work of the unlearner of a scenario, which has `times` as many runs as the federation; none without one."""
     previous = scenario.previous
+    is_stored = "global" in scenario.observe.levels
+    if scenario.after is not None and scenario.after.relearn:
+        return UnlearningWork(evidence=scenario.runs * len(federation.audit) * is_stored)
     if scenario.unlearner is None or previous is None:
         return UnlearningWork()
     runs = federation.audit.runs
@@ -61,7 +64,6 @@ def count_unlearning(scenario: Scenario, federation: Federation, times: float) -
         due = declared.trained_rounds(previous.rounds)
         drawn = [cohorts.count(number) for number in due if number <= cohorts.rounds]
         trainings = sum(drawn) * len(due) / max(1, len(drawn))
-    is_stored = "global" in scenario.observe.levels
     test = len(federation.test) * scenario.observe.test.is_read_at("global")
     return UnlearningWork(
         clients=round(clients * times),

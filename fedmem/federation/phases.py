@@ -63,6 +63,9 @@ def phase_windows(scenario: Scenario, start: IntArray, stop: IntArray, is_forgot
             assert phase.after is not None
             # an example that is forgotten has had its last round
             stop = np.where(is_forgotten(phase.after.forget.kinds), np.minimum(stop, before), stop)
+            # and one that is learnt again is trained on in every round
+            relearnt = is_forgotten(phase.after.relearn.kinds)
+            start, stop = np.where(relearnt, 0, start), np.where(relearnt, FOREVER, stop)
         is_windowed = (start > before + 1) | (stop < before + phase.rounds)
         order = np.where(is_windowed & (order == NEVER), 2 * number, order)
         before += phase.rounds
@@ -93,7 +96,9 @@ def with_windows(scenario: Scenario, audit: AuditSet) -> tuple[AuditSet, IntArra
     elif scenario.after is None:
         return audit, windows.order
     order = np.where(removed & (windows.order > 0), _OF_REMOVED, windows.order)
-    return replace(audit, kind=kind, start=start, stop=stop), order
+    kinds = () if scenario.after is None else scenario.after.relearn.kinds
+    relearnt = np.isin(audit.kind, kinds) & ~removed if kinds else None
+    return replace(audit, kind=kind, start=start, stop=stop, relearnt=relearnt), order
 
 
 def removed_rows(scenario: Scenario, examples: int) -> BoolArray:

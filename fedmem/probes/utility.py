@@ -113,6 +113,7 @@ class Utility:
         ),
     )
     counts_groups: ClassVar[bool] = True
+    reads_relearning: ClassVar[bool] = True
 
     every: Annotated[int, Gt(0)] | None = None
     levels: tuple[Level, ...] = ("local", "global")

@@ -230,6 +230,7 @@ def read_audit(path: Path) -> AuditSet:
         not_uniform=tuple(layout.get("not_uniform", ())),
         coin_row=np.array(layout["coin_row"], dtype=np.int64) if "coin_row" in layout else None,
         coin_group=np.array(layout["coin_group"], dtype=np.int64) if "coin_group" in layout else None,
+        relearnt=np.array(layout["relearnt"], dtype=np.bool_) if "relearnt" in layout else None,
     )
 
 

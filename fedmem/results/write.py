@@ -131,6 +131,8 @@ def write_audit(folder: Path, audit: AuditSet, targets: Mapping[str, IntArray], 
         layout["coin_row"] = audit.coin_row.tolist()
     if audit.coin_group is not None:
         layout["coin_group"] = audit.coin_group.tolist()
+    if audit.relearnt is not None:
+        layout["relearnt"] = audit.relearnt.tolist()
     if audit.copy_owner is not None:
         layout["copy_owner"] = audit.copy_owner.tolist()
     if audit.not_uniform:

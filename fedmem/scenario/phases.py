@@ -56,6 +56,21 @@ class Forget(Section):
         return bool(self.kinds or self.clients)
 
 
+class Relearn(Section):
+    """Audit examples that the phase before forgot, and that every run trains on in this phase.
+
+    Random inclusion stays that of the first training. It now says which runs had trained on the examples before.
+    """
+
+    kinds: tuple[Annotated[str, Strict()], ...] = Field(
+        default=(), description="kinds of audit examples that the phase before forgot, by the names of their injections"
+    )
+
+    def __bool__(self) -> bool:
+        """Whether anything is learnt again."""
+        return bool(self.kinds)
+
+
 class Phase(Section):
     """A training that starts from the final models of the one before. What is left out is as in the scenario.
 
@@ -65,6 +80,9 @@ class Phase(Section):
     name: Slug | None = Field(default=None, description="its name in messages and tables")
     rounds: Positive = Field(description="rounds of training")
     forget: Forget = Field(default=Forget(), description="what is not trained on from this phase on")
+    relearn: Annotated[Relearn, IDENTITY_NEUTRAL] = Field(
+        default=Relearn(), description="what the phase before forgot, and every run trains on in this one"
+    )
     unlearner: Annotated[Unlearner | None, OptionalComponent("unlearner"), IDENTITY_NEUTRAL] = Field(
         default=None, description="changes the model of each run once, before the first round, so that it forgets"
     )
@@ -109,12 +127,16 @@ class After(Section):
         phase: The number of this phase; the first training is phase 0.
         name: Its name.
         forget: What is not trained on from this phase on.
+        relearn: What every run trains on in this phase, and the phase before forgot.
     """
 
     scenario: dict[str, Any] = Field(description="the phase before, as a whole scenario")
     phase: Positive = Field(description="the number of this phase; the first training is phase 0")
     name: Slug | None = Field(default=None, description="the name of this phase")
     forget: Forget = Field(default=Forget(), description="what is not trained on from this phase on")
+    relearn: Annotated[Relearn, IDENTITY_NEUTRAL] = Field(
+        default=Relearn(), description="what the phase before forgot, and every run trains on in this one"
+    )
 
     @property
     def title(self) -> str:

@@ -66,7 +66,9 @@ def _next_phase(before: Scenario, phase: Phase, position: int) -> Scenario:
         "unlearner": phase.unlearner,
         "observe": _observe(before.observe, phase),
         "save": phase.save.count_from_start(phase.rounds),
-        "after": After(scenario=before.dump(), phase=number, name=phase.name, forget=phase.forget),
+        "after": After(
+            scenario=before.dump(), phase=number, name=phase.name, forget=phase.forget, relearn=phase.relearn
+        ),
     }
     problems = checks.problems(values)
     if problems:
