@@ -63,8 +63,8 @@ class Relearning:
         Measure(
             name="relearning_time",
             title="rounds until half of the memory returns",
-            means="The first observed round of training with the examples back, at which the probability of the label "
-            "is half of the memorisation before forgetting above that of runs without the examples.",
+            means="The first observed round with the examples back at which half of the memorisation before forgetting "
+            "is there. It counts from what runs without the examples answer at round 0.",
             is_not="Runs without the examples learn them too: compare both, see `relearning_lead`.",
             unit="rounds",
             range=(0.0, math.inf),
@@ -74,8 +74,7 @@ class Relearning:
         Measure(
             name="relearning_lead",
             title="lead in relearning",
-            means="Rounds until half of the memory returns, in runs that never trained on the examples minus in runs "
-            "that did before they were forgotten.",
+            means="Rounds until half of the memory returns, in runs that never had it minus in runs that once had it.",
             is_not="0 is no proof that nothing is left: see the interval, and `relearning_gain`.",
             unit="rounds",
             null=0.0,
@@ -85,8 +84,8 @@ class Relearning:
         Measure(
             name="relearning_gain",
             title="area between curves of relearning",
-            means="The mean over the rounds of relearning of the probability of the label, in runs that trained on the "
-            "examples before they were forgotten minus in runs that never did.",
+            means="The probability of the label, as a mean over the rounds of relearning. It is that of runs that once "
+            "trained on the examples minus that of others.",
             is_not="It is not what was left before relearning: that is `memorisation` of the phase before.",
             unit="share",
             range=(-1.0, 1.0),
@@ -112,9 +111,7 @@ class Relearning:
                     kind=curve.kind,
                     labels=Labels.of(statistic="probability"),
                     value=curve.gain(area[:, curve.rows]),
-                    influence=place_among(
-                        of_difference(area[:, curve.rows], curve.is_in), curve.rows, len(view.audit)
-                    ),
+                    influence=place_among(of_difference(area[:, curve.rows], curve.is_in), curve.rows, len(view.audit)),
                     null=0.0,
                     bounds=(-1.0, 1.0),
                     p=of_means(area, curve.rows, view.redeals),
@@ -251,7 +248,10 @@ def _time(view: View, curve: _Curve, distances: FloatArray, clusters: int) -> _T
         _span(
             curve.rounds,
             position,
-            [interval(gap, part, clusters, level=level, scale=1.0) for gap, part in zip(gaps, contributions, strict=True)],
+            [
+                interval(gap, part, clusters, level=level, scale=1.0)
+                for gap, part in zip(gaps, contributions, strict=True)
+            ],
         )
         for level in (0.95, 0.975)
     )

@@ -23,7 +23,7 @@ from fedmem.execution.executors import executor_in_use
 from fedmem.execution.join_shards import join
 from fedmem.execution.pilot import follow
 from fedmem.execution.process_state import process_state
-from fedmem.execution.relearning import remembered
+from fedmem.execution.relearning import evidence_before_forgetting
 from fedmem.execution.unlearning import unlearn
 from fedmem.observation.observer import _Observer
 from fedmem.processes import share_processes
@@ -78,7 +78,7 @@ def gather(
     state = process_state(scenario.speed.threads, flower=scenario.speed.engine != "flower")
     with state, executor_in_use(scenario, federation, executor) as executor:
         waited = executor.waiting_seconds
-        before = remembered(scenario, federation, run_numbers) if watch else ()
+        before = evidence_before_forgetting(scenario, federation, run_numbers) if watch else ()
         federation, at_start = unlearn(scenario, federation, executor, run_numbers)
         work = LocalWork(
             federation, scenario.client, scenario.training_seed, shared_batches=scenario.batches == "shared"

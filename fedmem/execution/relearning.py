@@ -18,7 +18,7 @@ TRAINED = "audit_trained"
 """The set of the audit examples at the models with which the phase that forgot them began."""
 
 
-def remembered(scenario: Scenario, federation: Federation, runs: Sequence[int]) -> tuple[Evidence, ...]:
+def evidence_before_forgetting(scenario: Scenario, federation: Federation, runs: Sequence[int]) -> tuple[Evidence, ...]:
     """The audit examples at the aggregates from before they were forgotten, as a set of their own at round 0.
 
     They are those with which the phase before began, before its unlearner. Empty where nothing is learnt again, where

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _learnt_again(after: After | None, unlearner: Unlearner | None) -> Iterator[Problem]:
-    """What is learnt again was forgotten in the phase before, and stays learnt."""
+    """Only the phase after the one that forgot may learn again, and it is the last."""
     if after is None:
         return
     before = after.scenario.get("after") or {}
@@ -26,8 +26,8 @@ def _learnt_again(after: After | None, unlearner: Unlearner | None) -> Iterator[
     if (before.get("relearn") or {}).get("kinds"):
         yield Problem(
             path="after.relearn",
-            message="the phase before learns again what was forgotten, in every run, so that random inclusion says "
-            "little about later models; make that phase the last one",
+            message="in the phase before, every run learns again what was forgotten. Random inclusion then says little "
+            "about later models; make that phase the last one",
         )
     for position, kind in enumerate(after.relearn.kinds):
         path = f"after.relearn.kinds[{position}]"
@@ -47,7 +47,9 @@ def _learnt_again(after: After | None, unlearner: Unlearner | None) -> Iterator[
         )
 
 
-def _relearning_read(estimators: Sequence[Estimator], probes: Sequence[Probe], after: After | None) -> Iterator[Problem]:
+def _relearning_read(
+    estimators: Sequence[Estimator], probes: Sequence[Probe], after: After | None
+) -> Iterator[Problem]:
     """Components that take random inclusion for what is trained on."""
     if after is None or not after.relearn:
         return
@@ -56,9 +58,8 @@ def _relearning_read(estimators: Sequence[Estimator], probes: Sequence[Probe], a
             if not needs_of(component).reads_relearning:
                 yield Problem(
                     path=f"{field}[{position}]",
-                    message=f"{kind_of(component)} takes runs without an example for runs that do not train on it, but "
-                    f"in this phase every run trains on {', '.join(after.relearn.kinds)}; give the phase {field} of its "
-                    f"own, as in {field}: []",
+                    message=f"{kind_of(component)} takes runs without an example for runs that do not train on it. In "
+                    f"this phase every run trains on {', '.join(after.relearn.kinds)}; leave it out, as in {field}: []",
                 )
 
 
@@ -72,8 +73,7 @@ def _relearning_compared(estimators: Sequence[Estimator], after: After | None) -
             yield Problem(
                 path=path,
                 message=f"{kind_of(estimator)} compares how fast examples are learnt again, but this training learns "
-                "none again; write it below `then`, in a phase with relearn: {kinds: [...]} after one that forgets "
-                "them",
+                "none again; write it below `then`, in a phase with relearn: {kinds: [...]}",
             )
         elif "global" not in after.scenario["observe"]["levels"]:
             yield Problem(

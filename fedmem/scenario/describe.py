@@ -209,6 +209,8 @@ def place_of(family: str, kind: str) -> dict[str, Any]:
     for field, host in FAMILY_OF_FIELD.items():
         if host == family:
             value = {field: [mapping] if field.endswith("s") else mapping}
+            if _declares(family, kind, "needs_relearning"):
+                return _in_relearning(value)
             return _in_phase(value) if _needs_phase(family, kind) else value
     cls = catalogue.load(family, kind)
     for only_required in (True, False):
@@ -222,14 +224,23 @@ def place_of(family: str, kind: str) -> dict[str, Any]:
 
 def _needs_phase(family: str, kind: str) -> bool:
     """Whether a kind is written in a phase, below `then`."""
-    if family == "estimator":
-        return bool(class_value(catalogue.load(family, kind), EstimatorDeclaration, "needs_phase"))
-    return family in OF_PHASES
+    return _declares(family, kind, "needs_phase") or family in OF_PHASES
+
+
+def _declares(family: str, kind: str, name: str) -> bool:
+    """Whether a kind is an estimator that declares this need."""
+    return family == "estimator" and bool(class_value(catalogue.load(family, kind), EstimatorDeclaration, name))
 
 
 def _in_phase(value: dict[str, Any]) -> dict[str, Any]:
     """Keys of a phase that forgets a client, which every scenario has, as a key of a scenario."""
     return {"then": [{"rounds": 5, "forget": {"clients": [0]}, **value}]}
+
+
+def _in_relearning(value: dict[str, Any]) -> dict[str, Any]:
+    """Keys of a phase that learns a kind again after one that forgets it, as a key of a scenario."""
+    kinds = {"kinds": ["mislabelled"]}
+    return {"then": [{"rounds": 5, "forget": kinds}, {"rounds": 5, "relearn": kinds, **value}]}
 
 
 def _fields_for(cls: type, host: str, kind: str, *, only_required: bool) -> Iterator[str]:

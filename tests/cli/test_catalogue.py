@@ -131,7 +131,8 @@ def test_printed_example_of_show_can_be_pasted_into_a_scenario(family: str, kind
         # and which starts from no pilot, and may read the models of the first training
         pasted |= {"then": value, "roster": "shared", "observe": {"every": 1}}
         pasted["save"] = {"models": {"rounds": [1, 2, 3, 4], "levels": ["local", "global"]}}
-        ((field, value),) = ((key, part) for key, part in value[0].items() if key not in ("rounds", "forget"))
+        ours = ("rounds", "forget", "relearn")
+        ((field, value),) = ((key, part) for key, part in value[-1].items() if key not in ours)
     else:
         pasted[field] = value
     host = FAMILY_OF_FIELD[field]

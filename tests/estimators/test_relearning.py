@@ -49,7 +49,7 @@ def bank_of(
     together: bool = False,
     seed: int = 0,
 ) -> Bank:
-    """Probabilities over rounds 0, 1, … of both sides; before forgetting it was .1, and higher by `before` in in runs."""
+    """Probabilities of both sides over rounds 0, 1, …; before forgetting .1, and higher by `before` in in runs."""
     rng = np.random.default_rng(seed)
     is_in = coins(RUNS, M, rng)
     if together:
@@ -200,5 +200,3 @@ def test_equal_laws_have_no_lead_in_95_of_100_banks() -> None:
         lead = readings(bank_of(SLOW, SLOW, noise=0.25, seed=seed))["relearning_lead"]
         is_zero.append(math.isnan(lead.value) or lead.low <= 0 <= lead.high)
     assert sum(is_zero) >= 95
-
-
