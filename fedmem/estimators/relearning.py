@@ -226,16 +226,18 @@ def _times(view: View, curve: _Curve) -> Iterator[Reading]:
         _time(view, curve, curve.distances(inside=side), clusters) if is_memorised else _UNKNOWN
         for side in (True, False)
     )
-    facts = {"n": len(curve.rows), "subject": curve.kind}
+    n, subject = len(curve.rows), curve.kind
     for coin, time in (("in", inside), ("out", outside)):
         low, high = time.span
         labels = Labels.of(coin=coin)
-        yield Reading(metric="relearning_time", value=time.value, low=low, high=high, labels=labels, **facts)
+        yield Reading(
+            metric="relearning_time", value=time.value, low=low, high=high, n=n, subject=subject, labels=labels
+        )
     lead = outside.value - inside.value if math.isfinite(inside.value) and math.isfinite(outside.value) else math.nan
     low = high = math.nan
     if not math.isnan(lead):
         low, high = outside.wider[0] - inside.wider[1], outside.wider[1] - inside.wider[0]
-    yield Reading(metric="relearning_lead", value=lead, low=low, high=high, **facts)
+    yield Reading(metric="relearning_lead", value=lead, low=low, high=high, n=n, subject=subject)
 
 
 def _time(view: View, curve: _Curve, distances: FloatArray, clusters: int) -> _Time:
