@@ -61,7 +61,7 @@ def bank_of(
     curves = [noisy(np.where(is_in, a, b)) for a, b in zip(inside, outside, strict=True)]
     bank = bank_of_margins(np.stack(curves[1:]), is_in, rounds=rounds, kind=["forget"] * M)
     start = at_round_0(curves[0], "audit")
-    trained = at_round_0(noisy(0.1 + before * is_in), "audit_trained")
+    trained = at_round_0(noisy(np.asarray(0.1 + before * is_in, dtype=np.float64)), "audit_trained")
     audit = replace(bank.audit, relearnt=np.ones(M, dtype=bool), coin_group=np.zeros(M, np.int64) if together else None)
     return replace(bank, audit=audit, evidence=(trained, start, *bank.evidence))
 
