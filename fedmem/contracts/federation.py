@@ -189,8 +189,8 @@ _NOT_CONTENT = ("model", "prefix", "before")
 _LATER: Mapping[str, Any] = {"duplicates": None, "absent_clients": ()}
 """Fields that came later, with their defaults."""
 
-_LATER_OF_AUDIT = ("coin_group", "relearnt")
-"""The same of audit sets, whose default is None."""
+_LATER_OF_PARTS = ("coin_group", "relearnt", "tied")
+"""The same of what a federation consists of; their default is None."""
 
 
 def digest(federation: Federation) -> str:
@@ -231,8 +231,7 @@ def _parts_of(value: Any) -> list[tuple[str, Any]]:
     if is_dataclass(value):
         named = [(part.name, getattr(value, part.name)) for part in fields(value)]
         # as above
-        return [(name, part) for name, part in named if name not in ("coin_group", "tied") or part is not None]
-        return [(name, part) for name, part in named if name not in _LATER_OF_AUDIT or part is not None]
+        return [(name, part) for name, part in named if name not in _LATER_OF_PARTS or part is not None]
     if isinstance(value, Mapping):
         return [(str(name), value[name]) for name in sorted(value)]
     # sequences of numbers and of words are long, and their text says all of them

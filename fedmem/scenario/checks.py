@@ -61,7 +61,6 @@ from fedmem.scenario.check_phases import (
     _phase_state,
     _removed_places,
 )
-from fedmem.scenario.check_phases import _check_unfolding, _forgotten, _phase_cohorts, _phase_noise, _phase_state
 from fedmem.scenario.check_relearning import _learnt_again, _relearning_compared, _relearning_read
 from fedmem.scenario.check_series import _every_round, _margins_alone
 from fedmem.scenario.check_sets import _population, _sets
