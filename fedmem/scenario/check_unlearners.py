@@ -88,8 +88,8 @@ def _unlearner_strategy(unlearner: Unlearner | None, after: After | None) -> Ite
     if reason is not None:
         yield Problem(
             path="unlearner",
-            message=f"{kind_of(unlearner)} reads models of clients that were sent the model alone, but strategy "
-            f"{kind_of(strategy)} of the phase before {reason}; write strategy: {{kind: fedavg}} there, or use an "
+            message=f"{kind_of(unlearner)} needs clients that were sent the model alone, but strategy "
+            f"{kind_of(strategy)} of the phase before {reason}. Write strategy: {{kind: fedavg}} there, or use an "
             "unlearner that reads no stored models, such as gradient_ascent",
         )
 
