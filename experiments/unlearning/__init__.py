@@ -1,0 +1,1 @@
+"""Which methods remove what a federation has memorised, verified by random inclusion."""
