@@ -1,0 +1,153 @@
+"""From finished phases to what is left of the forgotten examples, what an attack finds, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from fedmem.contracts.arrays import FloatArray
+from fedmem.contracts.unlearner import unlearner_declaration
+from fedmem.results.read import Run
+from fedmem.scenario.scenario import Scenario
+from fedmem.studies.experiment import over_seeds, with_verdict
+
+FORGOTTEN, RETAINED = "forget", "canary"
+"""The kind that is forgotten, and the memorised kind that is not."""
+
+INEXACT = ("fine_tune", "gradient_ascent", "neg_grad_plus", "pga", "fed_eraser")
+"""The methods that do not train from the beginning again."""
+
+EQUAL = 0.05
+"""Memorisation within which two values count as equal, chosen before anything was run."""
+
+AT_ONCE, AFTER = "at once", "after the rounds"
+"""The unlearned model, and the model after the rounds of the phase."""
+
+_METRICS: Mapping[str, tuple[str, str]] = {
+    "memorisation": ("residual", "probability"),
+    "memorisation_before": ("before", "probability"),
+    "memorisation_change": ("change", "probability"),
+    "share_removed": ("share_removed", "probability"),
+    "test_accuracy_change": ("accuracy_change", ""),
+    "auc": ("auc", ""),
+}
+"""Metric -> its name here and the label `statistic` of its rows."""
+
+
+def of_run(run: Run) -> pd.DataFrame:
+    """The values of one phase: `what`, `kind`, `place`, `attack`, `when` and `value`."""
+    rows = run.measurements
+    rows = rows[rows.subject.astype(str).isin([FORGOTTEN, RETAINED, ""]) & rows.metric.isin(list(_METRICS))]
+    is_read = rows.statistic.astype(str) == rows.metric.map(lambda metric: _METRICS[metric][1])
+    last, first = rows.scope == "summary", (rows.scope == "round") & (rows["round"] == 0)
+    parts = [
+        rows[is_read & last].assign(when=AFTER),
+        rows[is_read & first & (rows.level == "global")].assign(when=AT_ONCE),
+    ]
+    found = pd.concat(parts, ignore_index=True)
+    place = found.place.astype(str).replace({"owner": "local", "": "global"})
+    return pd.DataFrame(
+        {
+            "what": found.metric.map(lambda metric: _METRICS[metric][0]),
+            "kind": found.subject.astype(str),
+            "place": place,
+            "attack": found.attack.astype(str),
+            "when": found.when,
+            "value": found.value.astype(float),
+        }
+    )
+
+
+def of_first(run: Run) -> pd.DataFrame:
+    """Memorisation with which the first training ended, at each level: what a model that somebody keeps still shows."""
+    found = of_run(run)
+    return found[(found.what == "residual") & (found.when == AFTER)].assign(what="kept")
+
+
+def stored(scenario: Scenario, folder: Path) -> pd.DataFrame:
+    """What a method reads from before the phase, for each run: models and their bytes, rounds, trainings, gradients.
+
+    Args:
+        scenario: The scenario of the phase.
+        folder: The folder of the first training.
+    """
+    from fedmem.results.read import read
+
+    assert scenario.previous is not None
+    counts = {"models": 0.0, "mib": 0.0, "trainings": 0.0, "gradients": 0.0, "rounds": float(scenario.rounds)}
+    if scenario.unlearner is not None:
+        declared, before = unlearner_declaration(scenario.unlearner), scenario.previous
+        needed = {} if declared.stored_models is None else declared.stored_models(before.rounds)
+        entries = read(folder).manifest.get("models", ())
+        for entry in entries:
+            if entry["round"] in needed.get(entry["level"], ()):
+                counts["models"] += entry["models"] / before.runs
+                counts["mib"] += entry["bytes"] / before.runs / 2**20
+        counts["gradients"] = float(declared.steps)
+        if declared.trained_rounds is not None:
+            counts["trainings"] = float(len(declared.trained_rounds(before.rounds)) * before.clients)
+    return pd.DataFrame([{"what": what, "value": value} for what, value in counts.items()])
+
+
+def table(values: pd.DataFrame) -> pd.DataFrame:
+    """Mean and 95 % interval over seeds (Student) of every value of a phase."""
+    keys = ["method", "what", "kind", "place", "attack", "when"]
+    rows = []
+    for key, group in values.fillna({"kind": "", "attack": ""}).groupby(keys, sort=True):
+        found = over_seeds(group.sort_values("seed").value.to_numpy(dtype=np.float64))
+        rows.append({**dict(zip(keys, key, strict=True)), **found})
+    return pd.DataFrame(rows)
+
+
+def gates(values: pd.DataFrame) -> pd.DataFrame:
+    """Each claim: the difference over seeds that is above 0 if it holds, its 95 % interval and the verdict."""
+    seeds = sorted(values.seed.unique())
+
+    def series(
+        method: str, what: str, *, kind: str = FORGOTTEN, when: str = AFTER, place: str = "global", attack: str = ""
+    ) -> FloatArray:
+        mask = (values.method == method) & (values.what == what) & (values.when == when) & (values.kind == kind)
+        found = values[mask & (values.place == place) & (values.attack == attack)].set_index("seed").value
+        return found.reindex(seeds).to_numpy(dtype=np.float64)
+
+    rows: list[dict[str, object]] = []
+
+    def claim(text: str, place: str, difference: FloatArray) -> None:
+        rows.append({"claim": text, "place": place, **with_verdict(difference)})
+
+    claim("wrong labels are memorised: above 0.7", "global", series("fine_tune", "before") - 0.7)
+    claim("retraining leaves less than 0.05", "global", EQUAL - series("retrain", "residual"))
+    claim("retraining leaves more than -0.05", "global", series("retrain", "residual") + EQUAL)
+    kept = series("no_op", "residual") - series("no_op", "before")
+    claim("training on adds less than 0.05", "global", EQUAL - kept)
+    claim("training on removes less than 0.05", "global", kept + EQUAL)
+    for when in (AT_ONCE, AFTER):
+        claim(f"gradient ascent overshoots {when}", "global", -series("gradient_ascent", "residual", when=when))
+        change = series("gradient_ascent", "change", kind=RETAINED, when=when)
+        claim(f"gradient ascent damages retained patterns {when}", "global", -change)
+        accuracy = series("gradient_ascent", "accuracy_change", kind="", when=when)
+        claim(f"gradient ascent costs accuracy {when}", "global", -accuracy)
+    for method in (*INEXACT, "retrain"):
+        distance = [np.abs(series(method, "auc", attack=attack) - 0.5) for attack in ("lira", "attack_p")]
+        claim(f"U-LiRA finds more than a population: {method}", "global", distance[0] - distance[1])
+    for method in INEXACT:
+        for place in ("global", "local", "others"):
+            claim(f"something is left: {method}", place, series(method, "residual", place=place))
+    for method in INEXACT[1:]:
+        reference = series("fine_tune", "accuracy_change", kind="")
+        claim(
+            f"accuracy is below that of fine-tuning: {method}",
+            "global",
+            reference - series(method, "accuracy_change", kind=""),
+        )
+    return pd.DataFrame(rows)
+
+
+def costs(values: pd.DataFrame) -> pd.DataFrame:
+    """What each method reads and does in a run, the same in every seed but for bytes of headers."""
+    kinds: Sequence[str] = ("rounds", "models", "mib", "trainings", "gradients")
+    found = values[values.what.isin(kinds)].groupby(["method", "what"]).value.mean().unstack()
+    return found[list(kinds)].reset_index()
