@@ -67,8 +67,8 @@ def of_first(run: Run) -> pd.DataFrame:
     return found[(found.what == "residual") & (found.when == AFTER)].assign(what="kept")
 
 
-def stored(scenario: Scenario, folder: Path) -> pd.DataFrame:
-    """What a method reads from before the phase, for each run: models and their bytes, rounds, trainings, gradients.
+def stored_models(scenario: Scenario, folder: Path) -> pd.DataFrame:
+    """The counts of what a method reads from before the phase, for each run: models and their bytes, rounds, trainings, gradients.
 
     Args:
         scenario: The scenario of the phase.
@@ -147,7 +147,7 @@ def gates(values: pd.DataFrame) -> pd.DataFrame:
 
 
 def costs(values: pd.DataFrame) -> pd.DataFrame:
-    """What each method reads and does in a run, the same in every seed but for bytes of headers."""
+    """The costs of each method in a run, the same in every seed but for bytes of headers."""
     kinds: Sequence[str] = ("rounds", "models", "mib", "trainings", "gradients")
     found = values[values.what.isin(kinds)].groupby(["method", "what"]).value.mean().unstack()
     return found[list(kinds)].reset_index()

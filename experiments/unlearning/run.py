@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 import fedmem
-from experiments.unlearning.analysis import costs, gates, of_first, of_run, stored, table
+from experiments.unlearning.analysis import costs, gates, of_first, of_run, stored_models, table
 from experiments.unlearning.arms import METHODS, phase_of
 from experiments.unlearning.figure import FIGURE
 from fedmem.execution.run import folder_of
@@ -42,7 +42,7 @@ def one(seed: int, out: Path, settings: Sequence[str]) -> pd.DataFrame:
         folder = fedmem.run(scenario, out=out)
         assert scenario.previous is not None
         first = folder_of(scenario.previous, out)
-        frames += [part.assign(method=method) for part in (of_run(fedmem.read(folder)), stored(scenario, first))]
+        frames += [part.assign(method=method) for part in (of_run(fedmem.read(folder)), stored_models(scenario, first))]
     frames.append(of_first(fedmem.read(first)).assign(method="no_op"))
     print(f"seed {seed}: done", flush=True)
     return pd.concat(frames, ignore_index=True).assign(seed=seed)

@@ -149,7 +149,7 @@ def why_not_recomputed(strategy: StrategyMaker) -> str | None:
 
 
 def why_more_is_sent(strategy: StrategyMaker) -> str | None:
-    """What the server sends beside the model, or may send, to follow a name; None where it sends the model alone.
+    """The end of a message: what the server sends, or may send, beside the model. None where it sends the model alone.
 
     >>> from fedmem.strategies.fedavgm import FedAvgM
     >>> from fedmem.strategies.fedprox import FedProx
