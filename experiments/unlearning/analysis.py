@@ -68,7 +68,7 @@ def of_first(run: Run) -> pd.DataFrame:
 
 
 def stored_models(scenario: Scenario, folder: Path) -> pd.DataFrame:
-    """The counts of what a method reads from before the phase, for each run: models and their bytes, rounds, trainings, gradients.
+    """Counts of what a method reads from before the phase, for each run: models, bytes, rounds, trainings, gradients.
 
     Args:
         scenario: The scenario of the phase.
