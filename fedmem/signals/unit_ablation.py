@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Gt, Le
 
 from fedmem.contracts.arrays import FloatArray
-from fedmem.contracts.data import Examples
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.signal import SignalContext, signal_measures
+from fedmem.signals._ablation import ablate, num_units, reference_rows
 from fedmem.signals._observed_rounds import ObservedRounds
 
-if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-_ROWS = 1 << 12
-"""Rows of one forward pass, about."""
+_FIRST = 5
+"""How many of the zeroed units are stored by their numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,15 +117,12 @@ class UnitAblation(ObservedRounds):
         margin = np.full((*shape, cap + 1), np.nan)
         right = np.zeros((*shape, cap + 1), dtype=bool)
         unit = np.full((*shape, min(_FIRST, cap)), np.nan)
-        reference = self._reference(context)
+        reference = reference_rows(context, self.reference)
         for position in range(len(context.transitions)):
             rows = np.flatnonzero(context.is_owner()[position])
-            at_once = max(1, _ROWS // (1 + len(reference)))
-            for start in range(0, len(rows), at_once):
-                some = rows[start : start + at_once]
-                ablated = ablate(context, position, context.examples.take(some), reference, cap)
-                margin[position, some], right[position, some] = ablated[:2]
-                unit[position, some] = ablated[2][:, :_FIRST]
+            ablated = ablate(context, context.function(position), context.examples.take(rows), reference, cap)
+            margin[position, rows], right[position, rows] = ablated[:2]
+            unit[position, rows] = ablated[2][:, :_FIRST]
         is_known = ~np.isnan(margin).any(axis=2)
         # the first number of units after which it is wrong
         count = np.where(right.all(axis=2), cap + 1.0, np.argmin(right, axis=2))
@@ -143,98 +136,5 @@ class UnitAblation(ObservedRounds):
 
     def _cap(self, federation: Federation) -> int:
         """The largest number of zeroed units; never all of them."""
-        total = sum(width for _, width, _ in _unit_layers(federation.model, federation))
+        total = num_units(federation)
         return max(1, min(total - 1, self.units or int(self.share * total)))
-
-    def _reference(self, context: SignalContext) -> Examples:
-        population = context.federation.population
-        order = context.stream("unit ablation references").permutation(len(population))
-        return population.take(np.sort(order[: self.reference]))
-
-
-_FIRST = 5
-"""How many of the zeroed units are stored by their numbers."""
-
-
-def ablate(
-    context: SignalContext, position: int, examples: Examples, reference: Examples, cap: int
-) -> tuple[FloatArray, np.ndarray[Any, np.dtype[np.bool_]], FloatArray]:
-    """Margins and correctness (n, cap + 1) after 0 to `cap` zeroed units, and the units (n, cap), NaN after the end."""
-    import torch
-
-    from fedmem.modalities.loss import example_losses
-    from fedmem.modalities.scores import answers
-    from fedmem.training.derivatives import double
-
-    layers = _unit_layers(context.network, context.federation)
-    n, rows = len(examples), 1 + len(reference)
-    repeated = reference.take(np.tile(np.arange(rows - 1), n))
-    inputs = double(np.concatenate([examples.inputs, repeated.inputs]))
-    targets = torch.from_numpy(np.concatenate([examples.targets, repeated.targets]))
-    mask = torch.ones(n, sum(width for _, width, _ in layers), dtype=torch.float64)
-    is_ended = torch.zeros(n, dtype=torch.bool)
-    margin, right = np.empty((n, cap + 1)), np.empty((n, cap + 1), dtype=bool)
-    units = np.full((n, cap), np.nan)
-    for k in range(cap + 1):
-        leaf = mask.clone().requires_grad_()
-        of_rows = torch.cat([leaf, leaf.repeat_interleave(rows - 1, dim=0)])
-        with _mask_outputs(context.network, layers, of_rows):
-            outputs = context.function(position)(inputs)
-        of_examples = answers(outputs[:n].detach().numpy(), examples.targets)
-        margin[:, k], right[:, k] = of_examples[0], of_examples[1]
-        if k == cap:
-            break
-        losses = example_losses(outputs, targets)
-        objective = losses[n:].reshape(n, rows - 1).mean(dim=1) - losses[:n]
-        (scores,) = torch.autograd.grad(objective.sum(), leaf)
-        scores = scores.nan_to_num(nan=-torch.inf).masked_fill(mask == 0, -torch.inf)
-        best, chosen = scores.max(dim=1)
-        is_ended |= best <= 0
-        going = torch.nonzero(~is_ended)[:, 0]
-        mask[going, chosen[going]] = 0.0
-        units[going.numpy(), k] = chosen[going].numpy()
-    return margin, right, units
-
-
-def _unit_layers(network: nn.Module, federation: Federation) -> list[tuple[str, int, int]]:
-    """The modules at whose outputs units are zeroed, each with the number of its units and their axis."""
-    import torch
-
-    from fedmem.training.blocks import hidden_blocks, parameter_blocks
-
-    kind = next(network.parameters()).dtype
-    sample = torch.from_numpy(np.array(federation.store.inputs[:1])).to(kind)
-    shapes: dict[str, tuple[int, ...]] = {}
-    names = hidden_blocks(network, sample)
-    blocks = parameter_blocks(network, sample, [name for name, _ in network.named_parameters()])
-    with ExitStack() as stack, torch.no_grad():
-        for name in names:
-            hook = network.get_submodule(name).register_forward_hook(
-                lambda _, __, output, name=name: shapes.update({name: tuple(output.shape)})
-            )
-            stack.callback(hook.remove)
-        network(sample)
-    layers = []
-    for name, block in zip(names, blocks, strict=False):
-        has_kernel = any(network.get_parameter(entry).dim() > 2 for entry in block)
-        axis = 1 if has_kernel else len(shapes[name]) - 1
-        layers.append((name, shapes[name][axis], axis))
-    return layers
-
-
-@contextmanager
-def _mask_outputs(network: nn.Module, layers: Sequence[tuple[str, int, int]], mask: Tensor) -> Iterator[None]:
-    """The network with the outputs of units times the mask (rows, units) of each row."""
-    with ExitStack() as stack:
-        start = 0
-        for name, width, axis in layers:
-            part = mask[:, start : start + width]
-            start += width
-
-            def apply(_: nn.Module, __: Any, output: Tensor, part: Tensor = part, axis: int = axis) -> Tensor:
-                shape = [1] * output.dim()
-                shape[0], shape[axis] = part.shape
-                return output * part.reshape(shape)
-
-            stack.callback(network.get_submodule(name).register_forward_hook(apply).remove)
-        yield

@@ -31,7 +31,7 @@ OTHER_ARRAYS = {
     "contracts/validation.py": "what parts return",
     "estimation/coin_adjustment.py": "a type of numbers: tokens have no distance, and estimators see no modality",
     "federation/tied_dropout.py": "outputs of layers",
-    "signals/unit_ablation.py": "parameters of a block",
+    "signals/_ablation.py": "parameters of a block",
     "training/blocks.py": "features of layers",
     "training/ghost_clipping.py": "logits of a network, before it is known whether it can be read by layers",
     "training/per_example.py": "what layers are given, and logits",

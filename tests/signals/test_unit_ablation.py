@@ -16,7 +16,8 @@ from fedmem.errors import ScenarioError
 from fedmem.modalities.loss import example_losses
 from fedmem.models.resnet8 import ResNet8
 from fedmem.models.small_cnn import SmallCNN
-from fedmem.signals.unit_ablation import UnitAblation, _mask_outputs, _unit_layers, ablate
+from fedmem.signals._ablation import ablate, mask_outputs, unit_layers
+from fedmem.signals.unit_ablation import UnitAblation
 from tests.signals.signals_helpers import Bench
 from tests.tiny import tiny
 
@@ -94,7 +95,7 @@ def test_scores_are_those_of_incoming_weights_and_biases() -> None:
     params, row = lab.params(4), 7
     context = lab.context(lab.transition(params))
     reference = lab.federation.population
-    layers = _unit_layers(context.network, lab.federation)
+    layers = unit_layers(context.network, lab.federation)
     assert layers == [("activation1", 8, 1)]
     leaves = {name: value.double().clone().requires_grad_() for name, value in params.items()}
     one = lab.examples.take(np.array([row]))
@@ -109,20 +110,21 @@ def test_scores_are_those_of_incoming_weights_and_biases() -> None:
     parts = leaves["hidden1.weight"] * slopes["hidden1.weight"], leaves["hidden1.bias"] * slopes["hidden1.bias"]
     scores = (parts[0].sum(dim=1) + parts[1]).detach().numpy()
     assert scores.max() > 0
-    margin, _, units = ablate(context, 0, one, reference, 1)
+    margin, _, units = ablate(context, context.function(0), one, reference, 1)
     assert units[0, 0] == scores.argmax()
     without = {name: value.clone() for name, value in params.items()}
     without["hidden1.weight"][int(units[0, 0])] = 0.0
     without["hidden1.bias"][int(units[0, 0])] = 0.0
-    zeroed = ablate(lab.context(lab.transition(without)), 0, one, reference, 1)[0]
+    context = lab.context(lab.transition(without))
+    zeroed = ablate(context, context.function(0), one, reference, 1)[0]
     np.testing.assert_allclose(margin[0, 1], zeroed[0, 0], rtol=1e-9)
 
 
 def test_examples_do_not_depend_on_those_beside_them() -> None:
     lab = bench()
     context = lab.context(lab.transition(lab.params(4)))
-    some = ablate(context, 0, lab.examples.take(np.array([2, 6])), lab.federation.population, 3)
-    alone = ablate(context, 0, lab.examples.take(np.array([6])), lab.federation.population, 3)
+    some = ablate(context, context.function(0), lab.examples.take(np.array([2, 6])), lab.federation.population, 3)
+    alone = ablate(context, context.function(0), lab.examples.take(np.array([6])), lab.federation.population, 3)
     np.testing.assert_allclose(some[0][1], alone[0][0], rtol=1e-9)
     np.testing.assert_array_equal(some[2][1], alone[2][0])
 
@@ -145,12 +147,12 @@ def test_a_model_that_has_diverged_has_no_value() -> None:
 def test_units_of_convolutions_are_channels(model: Any, expected: list[tuple[str, int, int]]) -> None:
     lab = bench()
     network = model.build((1, 8, 8), 4)
-    layers = _unit_layers(network, lab.federation)
+    layers = unit_layers(network, lab.federation)
     assert layers == expected
     mask = torch.ones(2, sum(width for _, width, _ in layers))
     mask[1, : layers[0][1]] = 0.0  # all of the first layer: a single unit may be dead
     x = torch.rand(1, 1, 8, 8).repeat(2, 1, 1, 1)
-    with _mask_outputs(network, layers, mask):
+    with mask_outputs(network, layers, mask):
         both = network(x)
     np.testing.assert_allclose(both[0].detach(), network(x)[0].detach(), rtol=1e-5)
     assert not torch.allclose(both[0], both[1]), "units are zeroed for one row alone"
