@@ -34,8 +34,8 @@ def of_run(run: Run, arm: str) -> pd.DataFrame:
     - `accuracy`: the change of test accuracy by the swap, at both levels;
     - `overlap`, `overlap_out`, `overlap_gain`: `unit_overlap` with and without the example, and their difference.
 
-    `void` is 1 where a swap lowers test accuracy by more than 2 percentage points. `taken` is then undefined, except for
-    block 0, which is the other model itself. `returned` is not: a model that forgets everything gains no memory.
+    `void` is 1 where a swap lowers test accuracy by more than 2 percentage points. `taken` is then undefined, except
+    for block 0, which is the other model itself. `returned` is not: a model that forgets everything gains no memory.
     """
     rows = run.measurements
     rows = rows[(rows.scope == "summary") & (rows.place != "others")]

@@ -15,11 +15,12 @@ from fedmem.contracts.federation import Federation
 from fedmem.contracts.signal import SignalContext
 from fedmem.errors import ComponentError
 from fedmem.signals._observed_rounds import ObservedRounds
+from fedmem.signals._retraining import Retraining
 
 NONE, ALL = "none", "all"
 """The variants in which no block is swapped, and all blocks."""
 
-Source = Literal["received", "initial", "other_level"]
+Source = Literal["received", "initial", "other_level", "retrained"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +44,19 @@ class BlockSwap(ObservedRounds):
     - `initial`: the initial model of the same run.
     - `other_level`: into an owner's model the aggregate of the same round. Into the aggregate the model of the owning
       client, one hybrid for each owner that took part in the round.
+    - `retrained`: the same model with the block reset to the initial model and trained alone. It is trained on base
+      rows, which are no audit examples: those of the client, or of all clients at the aggregate. The other blocks are
+      frozen, and dropout and defences are off. With `all`, all blocks are trained again together.
     - `round <N>`: the model of the same place after round N. A client that took no part in that round has none.
 
     Fields
 
     - `sources`: which of `received`, `initial` and `other_level` are used.
+    - `sources`: those of these that are used, apart from rounds.
     - `rewind_to`: the rounds N. They must be observed.
     - `test_rows`: how many test examples are used for the accuracy, at most. They are drawn at random, the same for all
       models.
+    - `retrain_epochs`, `retrain_lr`, `retrain_batch_size`: how a block is trained again, by plain gradient descent.
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to read it: `local`, `global` or both; `sum` is refused.
 
@@ -67,6 +73,9 @@ class BlockSwap(ObservedRounds):
     sources: Annotated[tuple[Source, ...], MinLen(0)] = ("received", "initial", "other_level")
     rewind_to: tuple[Annotated[int, Ge(0)], ...] = ()
     test_rows: Annotated[int, Gt(0)] = 500
+    retrain_epochs: Annotated[int, Gt(0), "identity_neutral"] = 5
+    retrain_lr: Annotated[float, Gt(0), "identity_neutral"] = 0.1
+    retrain_batch_size: Annotated[int, Gt(0), "identity_neutral"] = 10
 
     def __post_init__(self) -> None:
         if not self._names:
@@ -87,12 +96,22 @@ class BlockSwap(ObservedRounds):
     @property
     def reads_update(self) -> bool:
         """Unless only the initial model is a source: saved models have no other one."""
-        return self._names != ("initial",)
+        return not {*self._names} <= {"initial", "retrained"}
 
     def passes_in(self, federation: Federation) -> tuple[float, float]:
-        """Each hybrid answers about the example, and about the test examples."""
+        """Each hybrid answers about the example, and about the test examples; training costs three passes of a row."""
         count = len(self._hybrids(federation))
-        return float(count), float(count * min(self.test_rows, len(federation.test)))
+        return float(count), float(count * min(self.test_rows, len(federation.test))) + self._retrained_rows(federation)
+
+    def _retrained_rows(self, federation: Federation) -> float:
+        """Forward passes by which blocks are trained again at a model, on average over the levels."""
+        if "retrained" not in self.sources:
+            return 0.0
+        # an aggregate has the rows of all its clients, and there is one for all of their models
+        rows, clients = float(federation.base_sizes.sum()), len(federation.base_sizes)
+        models = {"local": clients, "global": 1}
+        per_model = rows * len(self.levels) / max(1, sum(models[level] for level in self.levels))
+        return 3.0 * self.retrain_epochs * (len(_blocks(federation)) + 1) * per_model
 
     def variant_names(self, federation: Federation) -> Mapping[str, Sequence[str]]:
         """Each source with each block."""
@@ -113,13 +132,37 @@ class BlockSwap(ObservedRounds):
         for position in range(len(context.transitions)):
             for place, source in enumerate(self._names):
                 columns = slice(place * width, (place + 1) * width)
-                for rows, other in _sources(context, position, source):
-                    swapped = hybrids(context.models[position], other, blocks)
+                for rows, swapped in self._swapped(context, position, source, blocks):
                     of_rows = context.answers_of(swapped, context.examples.take(rows))
                     margin[position, rows, columns], correct[position, rows, columns] = (part.T for part in of_rows)
                     if len(test):
                         accuracy[position, rows, columns] = context.answers_of(swapped, test)[1].mean(axis=1)
         return {"swap_margin": margin, "swap_correct": correct, "swap_accuracy": accuracy}
+
+    def _swapped(
+        self, context: SignalContext, position: int, source: str, blocks: Sequence[Sequence[str]]
+    ) -> Iterator[tuple[IntArray, list[Params]]]:
+        """The hybrids of a model, each time with the examples that they are asked about."""
+        model = context.models[position]
+        if source != "retrained":
+            for rows, other in _sources(context, position, source):
+                yield rows, hybrids(model, other, blocks)
+            return
+        for rows, initial in _sources(context, position, "initial"):
+            again = [self._retrained(context, position, initial, names) for names in _parts(blocks)]
+            yield rows, [model, *again]
+
+    def _retrained(self, context: SignalContext, position: int, initial: Params, names: Sequence[str]) -> Params:
+        """A model of which these entries were trained again, each time on the same batches."""
+        transition, federation = context.transitions[position], context.federation
+        client = transition.client if transition.level == "local" else None
+        rows = federation.base[client] if client is not None else np.concatenate([*federation.base])
+        train = Retraining(epochs=self.retrain_epochs, lr=self.retrain_lr, batch_size=self.retrain_batch_size)
+        order = context.stream("block retraining", run=transition.run, round_number=transition.round, client=client)
+        statistics = federation.mode.statistics
+        return train(
+            context.network, context.models[position], initial, names, federation.store.take(rows), order, statistics
+        )
 
     def _test(self, context: SignalContext) -> Examples:
         """The test examples whose accuracy is read."""
@@ -134,8 +177,12 @@ def hybrids(model: Params, source: Params, blocks: Sequence[Sequence[str]]) -> l
     >>> [one["b"] for one in hybrids({"a": 1, "b": 2}, {"a": 10, "b": 20}, [["a"], ["b"]])]
     [2, 2, 20, 20]
     """
-    swaps = [(), *blocks, [name for block in blocks for name in block]]
-    return [{**model, **{name: source[name] for name in names}} for names in swaps]
+    return [{**model, **{name: source[name] for name in names}} for names in ((), *_parts(blocks))]
+
+
+def _parts(blocks: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+    """The entries of each block, and those of all of them."""
+    return [*blocks, [name for block in blocks for name in block]]
 
 
 def _blocks(federation: Federation) -> tuple[tuple[str, ...], ...]:

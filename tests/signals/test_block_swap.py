@@ -6,11 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch.func import functional_call
 
 from fedmem.contracts.arrays import FloatArray, Params
 from fedmem.contracts.evidence import SignalEvidence, Transition
 from fedmem.contracts.signal import stored_names
 from fedmem.errors import ScenarioError
+from fedmem.modalities.loss import example_losses
 from fedmem.modalities.scores import answers
 from fedmem.signals.block_swap import BlockSwap, hybrids
 from tests.signals.signals_helpers import Bench
@@ -137,3 +140,66 @@ def test_models_are_refused_that_nobody_can_swap() -> None:
 def test_forward_passes_count_every_hybrid() -> None:
     lab = bench(sources=["received", "initial"], test_rows=30)
     assert BlockSwap(sources=("received", "initial"), test_rows=30).passes_in(lab.federation) == (8.0, 240.0)
+
+
+def reset(model: Params, lab: Bench, *blocks: int) -> Params:
+    return mixed(model, lab.federation.initial, *blocks)
+
+
+@pytest.mark.parametrize("level", ["local", "global"])
+def test_one_step_of_retraining_is_a_step_down_the_loss_of_base_rows(level: Any) -> None:
+    """By a loop of autograd, over the rows of the client, or of all clients at the aggregate."""
+    lab = bench(sources=["retrained"], retrain_epochs=1, retrain_lr=0.3, retrain_batch_size=10_000)
+    model, federation = lab.params(1, scale=0.3), lab.federation
+    client = 1 if level == "local" else -1
+    found = read(lab, [lab.transition(model, level=level, client=client)])
+    base = np.concatenate([federation.base[k] for k in ([1] if client == 1 else range(len(federation.base)))])
+    assert base.max() < federation.audit_start, "no audit example is trained on"
+    asked = federation.audit.owner == 1 if level == "local" else np.ones(len(federation.audit), dtype=bool)
+    rows = federation.store.take(base)
+    for name, blocks in (("1", (1,)), ("2", (2,)), ("all", (1, 2))):
+        leaves = {key: value.double() for key, value in reset(model, lab, *blocks).items()}
+        names = [key for block in blocks for key in BLOCKS[block - 1]]
+        for key in names:
+            leaves[key] = leaves[key].clone().requires_grad_()
+        outputs = functional_call(lab.reader._network, leaves, (torch.from_numpy(rows.inputs).double(),))
+        example_losses(outputs, torch.from_numpy(rows.targets)).mean().backward()
+        stepped = {**model, **{key: (leaves[key] - 0.3 * leaves[key].grad).detach().float() for key in names}}
+        values = found[f"swap_margin.retrained.{name}"][0]
+        np.testing.assert_allclose(values[asked], margin(lab, stepped)[asked], rtol=1e-4, atol=1e-4)
+        assert np.isnan(values[~asked]).all()
+    np.testing.assert_allclose(found["swap_margin.retrained.none"][0][asked], margin(lab, model)[asked], rtol=1e-5)
+
+
+def test_retraining_the_block_of_a_lookup_removes_the_memory() -> None:
+    """Features are those of the initial model, and the last block holds a wrong label of one example."""
+    fields = {"sources": ["retrained"], "retrain_epochs": 30, "retrain_lr": 0.1}
+    lab = Bench([{"kind": "block_swap", **fields}], model={"kind": "mlp", "hidden": [256]})
+    federation, canary = lab.federation, 3
+    client = int(federation.audit.owner[canary])
+    rows = federation.store.take(federation.base[client])
+    x = np.concatenate([rows.inputs, lab.examples.inputs[[canary]]]).reshape(len(rows) + 1, -1)
+    model = dict(federation.initial)
+    hidden = np.maximum(x @ model["hidden1.weight"].numpy().T + model["hidden1.bias"].numpy(), 0.0)
+    plain = np.linalg.lstsq(hidden[:-1], np.eye(federation.num_classes)[rows.targets], rcond=None)[0]
+    wrong = int(np.argsort(hidden[-1] @ plain)[0])
+    lab.examples.targets[canary] = wrong
+    goals = 20.0 * np.eye(federation.num_classes)[[*rows.targets, wrong]]
+    weight = np.linalg.lstsq(hidden, goals, rcond=None)[0]
+    model["output.weight"] = torch.from_numpy(weight.T).float()
+    model["output.bias"] = torch.zeros_like(model["output.bias"])
+    found = read(lab, [lab.transition(model, level="local", client=client)])
+    by_block = {name: found[f"swap_margin.retrained.{name}"][0, canary] for name in ("none", "1", "2", "all")}
+    assert min(by_block["none"], by_block["1"]) > 5, by_block
+    assert max(by_block["2"], by_block["all"]) < 0, by_block
+
+
+def test_retraining_has_its_price_and_can_be_read_later() -> None:
+    lab = bench(sources=["initial"])
+    count = min(500, len(lab.federation.test))
+    base = lab.federation.base_sizes
+    for levels, rows in (("local",), base.mean()), (("global",), base.sum()), (("local", "global"), None):
+        signal = BlockSwap(sources=("retrained",), retrain_epochs=2, levels=levels)
+        mean_rows = 2 * base.sum() / (len(base) + 1) if rows is None else rows
+        assert signal.passes_in(lab.federation) == (4.0, pytest.approx(4 * count + 3 * 2 * 3 * mean_rows))
+        assert not signal.reads_update
