@@ -32,10 +32,24 @@ def reference_rows(context: SignalContext, count: int) -> Examples:
     return population.take(np.sort(order[:count]))
 
 
+def input_noise(context: SignalContext, sigma: float, draws: int) -> FloatArray | None:
+    """(draws, *input shape) normal noise, the same for all models and rows; None for a standard deviation of 0."""
+    shape = draws, *context.federation.store.inputs.shape[1:]
+    return sigma * context.stream("unit ablation noise").standard_normal(shape) if sigma else None
+
+
 def ablate(
-    context: SignalContext, function: Network, examples: Examples, reference: Examples, cap: int
+    context: SignalContext,
+    function: Network,
+    examples: Examples,
+    reference: Examples,
+    cap: int,
+    noise: FloatArray | None = None,
 ) -> tuple[FloatArray, BoolArray, FloatArray]:
     """Zero up to `cap` units of a model, one by one, for each example alone.
+
+    With `noise` (draws, *input shape), scores are means over inputs to which each draw is added. Answers are about the
+    inputs themselves.
 
     Returns:
         Margins and correctness (n, cap + 1) after 0 to `cap` zeroed units, and the units (n, cap), NaN after the end.
@@ -46,12 +60,17 @@ def ablate(
     units = np.empty((n, cap))
     for start in range(0, n, at_once):
         some = np.arange(start, min(start + at_once, n))
-        margin[some], right[some], units[some] = _ablate(context, function, examples.take(some), reference, cap)
+        margin[some], right[some], units[some] = _ablate(context, function, examples.take(some), reference, cap, noise)
     return margin, right, units
 
 
 def _ablate(
-    context: SignalContext, function: Network, examples: Examples, reference: Examples, cap: int
+    context: SignalContext,
+    function: Network,
+    examples: Examples,
+    reference: Examples,
+    cap: int,
+    noise: FloatArray | None,
 ) -> tuple[FloatArray, BoolArray, FloatArray]:
     import torch
 
@@ -73,11 +92,12 @@ def _ablate(
         of_rows = torch.cat([leaf, leaf.repeat_interleave(rows - 1, dim=0)])
         with mask_outputs(context.network, layers, of_rows):
             outputs = function(inputs)
+            seen = [outputs] if noise is None else [function(inputs + torch.from_numpy(draw)) for draw in noise]
         of_examples = answers(outputs[:n].detach().numpy(), examples.targets)
         margin[:, k], right[:, k] = of_examples[0], of_examples[1]
         if k == cap:
             break
-        losses = example_losses(outputs, targets)
+        losses = torch.stack([example_losses(logits, targets) for logits in seen]).mean(dim=0)
         objective = losses[n:].reshape(n, rows - 1).mean(dim=1) - losses[:n]
         (scores,) = torch.autograd.grad(objective.sum(), leaf)
         scores = scores.nan_to_num(nan=-torch.inf).masked_fill(mask == 0, -torch.inf)

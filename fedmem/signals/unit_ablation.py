@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import numpy as np
-from annotated_types import Gt, Le
+from annotated_types import Ge, Gt, Le
 
 from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.signal import SignalContext, signal_measures
-from fedmem.signals._ablation import ablate, num_units, reference_rows
+from fedmem.signals._ablation import ablate, input_noise, num_units, reference_rows
 from fedmem.signals._observed_rounds import ObservedRounds
 
 _FIRST = 5
@@ -48,6 +48,8 @@ class UnitAblation(ObservedRounds):
     - `units`: the cap; if left out, a share of all hidden units, at least one.
     - `share`: this share.
     - `reference`: how many rows of the population are used, at most.
+    - `noise`: if above 0, scores are means over inputs with normal noise of this standard deviation, the same for all.
+    - `noise_draws`: the number of these inputs.
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to read it: `local`, `global` or both; `sum` is refused.
 
@@ -98,11 +100,14 @@ class UnitAblation(ObservedRounds):
     units: Annotated[int, Gt(0)] | None = None
     share: Annotated[float, Gt(0), Le(1)] = 0.2
     reference: Annotated[int, Gt(0)] = 20
+    noise: Annotated[float, Ge(0), "identity_neutral"] = 0.0
+    noise_draws: Annotated[int, Gt(0), "identity_neutral"] = 5
 
     def passes_in(self, federation: Federation) -> tuple[float, float]:
-        """A forward and a backward pass of the example and of all references for each unit."""
+        """A forward and a backward pass of the example and of all references for each unit, for each draw of noise."""
         rows = 1 + min(self.reference, len(federation.population))
-        return 3.0 * rows * (self._cap(federation) + 1), 0.0
+        draws = 1 + 3 * self.noise_draws if self.noise else 3
+        return float(draws * rows * (self._cap(federation) + 1)), 0.0
 
     def variant_names(self, federation: Federation) -> Mapping[str, Sequence[str]]:
         """Margins by the number of zeroed units, and the first of these."""
@@ -118,9 +123,11 @@ class UnitAblation(ObservedRounds):
         right = np.zeros((*shape, cap + 1), dtype=bool)
         unit = np.full((*shape, min(_FIRST, cap)), np.nan)
         reference = reference_rows(context, self.reference)
+        noise = input_noise(context, self.noise, self.noise_draws)
         for position in range(len(context.transitions)):
             rows = np.flatnonzero(context.is_owner()[position])
-            ablated = ablate(context, context.function(position), context.examples.take(rows), reference, cap)
+            examples = context.examples.take(rows)
+            ablated = ablate(context, context.function(position), examples, reference, cap, noise)
             margin[position, rows], right[position, rows] = ablated[:2]
             unit[position, rows] = ablated[2][:, :_FIRST]
         is_known = ~np.isnan(margin).any(axis=2)

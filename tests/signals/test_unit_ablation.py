@@ -16,7 +16,7 @@ from fedmem.errors import ScenarioError
 from fedmem.modalities.loss import example_losses
 from fedmem.models.resnet8 import ResNet8
 from fedmem.models.small_cnn import SmallCNN
-from fedmem.signals._ablation import ablate, mask_outputs, unit_layers
+from fedmem.signals._ablation import ablate, input_noise, mask_outputs, unit_layers
 from fedmem.signals.unit_ablation import UnitAblation
 from tests.signals.signals_helpers import Bench
 from tests.tiny import tiny
@@ -118,6 +118,35 @@ def test_scores_are_those_of_incoming_weights_and_biases() -> None:
     context = lab.context(lab.transition(without))
     zeroed = ablate(context, context.function(0), one, reference, 1)[0]
     np.testing.assert_allclose(margin[0, 1], zeroed[0, 0], rtol=1e-9)
+
+
+def test_noise_gives_the_mean_score_and_leaves_answers_as_they_are() -> None:
+    lab = bench()
+    context, row = lab.context(lab.transition(lab.params(4))), lab.examples.take(np.array([7]))
+    reference, function = lab.federation.population, context.function(0)
+    noise = input_noise(context, 0.8, 3)
+    assert noise is not None
+    noisy = ablate(context, function, row, reference, 1, noise)
+    plain = ablate(context, function, row, reference, 1)
+    assert noisy[0][0, 0] == plain[0][0, 0]
+    mask = torch.ones(1, 8, dtype=torch.float64, requires_grad=True)
+    objective = torch.zeros((), dtype=torch.float64)
+    for draw in noise:
+        for rows, sign in ((row, -1.0), (reference, 1.0)):
+            inputs = torch.from_numpy(rows.inputs).double() + torch.from_numpy(draw)
+            with mask_outputs(context.network, [("activation1", 8, 1)], mask.expand(len(rows), -1)):
+                objective = objective + sign * example_losses(function(inputs), torch.from_numpy(rows.targets)).mean()
+    (scores,) = torch.autograd.grad(objective, mask)
+    assert scores.max() > 0
+    assert noisy[2][0, 0] == scores[0].argmax()
+    assert (noisy[2] != plain[2]).any(), "the noise is large enough to matter here"
+    assert input_noise(context, 0.0, 3) is None
+
+
+def test_noise_costs_passes_for_each_draw() -> None:
+    lab = bench()
+    plain, noisy = (UnitAblation(units=2, noise=sigma, noise_draws=4).passes_in(lab.federation) for sigma in (0.0, 0.1))
+    assert noisy[0] / plain[0] == pytest.approx((1 + 3 * 4) / 3)
 
 
 def test_examples_do_not_depend_on_those_beside_them() -> None:
