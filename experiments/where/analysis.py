@@ -18,7 +18,7 @@ MEMORISED = {"images": ("mislabelled", "random_pattern"), "texts": ("secret",)}
 
 NAMES = {"mislabelled": "wrong labels", "random_pattern": "random patterns", "secret": "secrets"}
 
-LEAST = 0.7
+MIN_MEMORISATION = 0.7
 """So much must be memorised of wrong labels at owning clients, else there is little to locate."""
 
 
@@ -125,7 +125,7 @@ def gates(values: pd.DataFrame) -> pd.DataFrame:
     def claim(text: str, arm: str, level: str, difference: FloatArray) -> None:
         rows.append({"claim": text, "arm": arm, "level": level, **with_verdict(difference)})
 
-    memorised = series("images", "memorisation", "mislabelled") - LEAST
+    memorised = series("images", "memorisation", "mislabelled") - MIN_MEMORISATION
     claim("owning clients memorise wrong labels by more than 0.7", "images", "local", memorised)
     for arm, kinds in MEMORISED.items():
         for kind in kinds:

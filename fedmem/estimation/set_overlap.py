@@ -25,29 +25,29 @@ def jaccard(first: FloatArray, second: FloatArray) -> FloatArray:
     return np.asarray(common / np.maximum(union, 1), dtype=np.float64)
 
 
-def chance_jaccard(a: int, b: int, total: int) -> float:
+def expected_jaccard(a: int, b: int, total: int) -> float:
     """The exact mean of the Jaccard index of independent uniform draws of `a` and of `b` of `total` members.
 
     The number x of common members is hypergeometric: Σ_x C(a, x) C(total − a, b − x) / C(total, b) · x / (a + b − x).
 
-    >>> chance_jaccard(1, 1, 8), chance_jaccard(0, 3, 8), chance_jaccard(8, 8, 8)
+    >>> expected_jaccard(1, 1, 8), expected_jaccard(0, 3, 8), expected_jaccard(8, 8, 8)
     (0.125, 0.0, 1.0)
     """
     ways = (comb(a, x) * comb(total - a, b - x) * x / (a + b - x) for x in range(1, min(a, b) + 1))
     return sum(ways) / comb(total, b)
 
 
-def overlap_beyond_chance(first: FloatArray, second: FloatArray, total: int) -> FloatArray:
+def jaccard_excess(first: FloatArray, second: FloatArray, total: int) -> FloatArray:
     """(n,) `jaccard` of pairs of sets minus its mean under independent draws of their sizes.
 
     An empty set has an overlap of 0 by chance as well, so that its value is 0.
 
-    >>> overlap_beyond_chance(np.array([[3.0], [3.0]]), np.array([[3.0], [2.0]]), total=4)
+    >>> jaccard_excess(np.array([[3.0], [3.0]]), np.array([[3.0], [2.0]]), total=4)
     array([ 0.75, -0.25])
     """
     sizes = zip(_sizes(first).tolist(), _sizes(second).tolist(), strict=True)
-    chance = [chance_jaccard(a, b, total) for a, b in sizes]
-    return jaccard(first, second) - np.array(chance, dtype=np.float64)
+    expected = [expected_jaccard(a, b, total) for a, b in sizes]
+    return jaccard(first, second) - np.array(expected, dtype=np.float64)
 
 
 def _sizes(members: FloatArray) -> FloatArray:

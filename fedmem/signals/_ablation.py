@@ -1,4 +1,4 @@
-"""What signals that zero hidden units share: the order in which units matter to an example, and the margins so far."""
+"""Zeroing of hidden units, one by one, for one example at a time: the units in their order, and margins."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ class Retraining:
             initial: The weights that training begins from.
             names: The entries that are trained.
             rows: The rows; without any, the entries stay at `initial`.
-            rng: The order of the rows, drawn anew for each pass.
+            rng: The order of the rows, drawn again for each pass.
             statistics: Running statistics. They are reset and not trained, since the network is in evaluation mode.
         """
         import torch

@@ -132,14 +132,14 @@ class BlockSwap(ObservedRounds):
         for position in range(len(context.transitions)):
             for place, source in enumerate(self._names):
                 columns = slice(place * width, (place + 1) * width)
-                for rows, swapped in self._swapped(context, position, source, blocks):
+                for rows, swapped in self._hybrids_at(context, position, source, blocks):
                     of_rows = context.answers_of(swapped, context.examples.take(rows))
                     margin[position, rows, columns], correct[position, rows, columns] = (part.T for part in of_rows)
                     if len(test):
                         accuracy[position, rows, columns] = context.answers_of(swapped, test)[1].mean(axis=1)
         return {"swap_margin": margin, "swap_correct": correct, "swap_accuracy": accuracy}
 
-    def _swapped(
+    def _hybrids_at(
         self, context: SignalContext, position: int, source: str, blocks: Sequence[Sequence[str]]
     ) -> Iterator[tuple[IntArray, list[Params]]]:
         """The hybrids of a model, each time with the examples that they are asked about."""
@@ -149,10 +149,10 @@ class BlockSwap(ObservedRounds):
                 yield rows, hybrids(model, other, blocks)
             return
         for rows, initial in _sources(context, position, "initial"):
-            again = [self._retrained(context, position, initial, names) for names in _parts(blocks)]
+            again = [self._retrain(context, position, initial, names) for names in _parts(blocks)]
             yield rows, [model, *again]
 
-    def _retrained(self, context: SignalContext, position: int, initial: Params, names: Sequence[str]) -> Params:
+    def _retrain(self, context: SignalContext, position: int, initial: Params, names: Sequence[str]) -> Params:
         """A model of which these entries were trained again, each time on the same batches."""
         transition, federation = context.transitions[position], context.federation
         client = transition.client if transition.level == "local" else None

@@ -10,12 +10,12 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from annotated_types import Gt
 
-from fedmem.contracts.arrays import FloatArray, IntArray, Params
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray, Params
 from fedmem.contracts.data import Examples
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.signal import SignalContext, signal_measures
-from fedmem.estimation.set_overlap import overlap_beyond_chance
+from fedmem.estimation.set_overlap import jaccard_excess
 from fedmem.signals._ablation import ablate, num_units, reference_rows
 from fedmem.signals._observed_rounds import ObservedRounds
 
@@ -26,10 +26,10 @@ class UnitOverlap(ObservedRounds):
 
     At each of the two models, units are zeroed one by one as in `unit_ablation`. A and B are the first `units` of them.
     `unit_overlap` is the Jaccard index |A ∩ B| / |A ∪ B| minus its exact mean under independent uniform draws of as
-    many of all hidden units. 0 is chance, and its upper end is 1 minus the overlap by chance.
+    many of all hidden units. 0 is chance, and the upper end is 1 minus that mean.
 
     The two models answer by similar units anyway, memory or not: the one was trained from the aggregate before, and is
-    averaged into the other. So models of runs without the example are read as well, and the reading is the gain: the
+    averaged into the other. So models of runs without the example are read as well. The reading is the gain: the
     overlap with the example, minus that without it.
 
     Both models are of one run and round, so that a unit is at the same place in both. Renumbering the units of a run
@@ -54,8 +54,8 @@ class UnitOverlap(ObservedRounds):
         Measure(
             name="unit_overlap",
             title="overlap of units with the aggregate",
-            means="Jaccard index of the units that matter most to the example at its owning client and at the "
-            "aggregate, minus its mean for units that are drawn at random.",
+            means="Jaccard index of the units that matter most to the example, at its owning client and at the "
+            "aggregate. Its mean for random units is subtracted.",
             is_not="It is high without memorisation, since the two models are related: read the gain.",
             range=(-1.0, 1.0),
             null=0.0,
@@ -90,7 +90,7 @@ class UnitOverlap(ObservedRounds):
             first, second = (
                 _first_units(context, params, examples, reference, size) for params in (transition.kept, aggregate.kept)
             )
-            found = overlap_beyond_chance(first[1], second[1], total)
+            found = jaccard_excess(first[1], second[1], total)
             overlap[position, rows] = np.where(first[0] & second[0], found, np.nan)
         return {"unit_overlap": overlap}
 
@@ -100,11 +100,12 @@ class UnitOverlap(ObservedRounds):
 
 def _first_units(
     context: SignalContext, params: Params, examples: Examples, reference: Examples, size: int
-) -> tuple[np.ndarray, FloatArray]:
+) -> tuple[BoolArray, FloatArray]:
     """(n,) whether the model says anything about each example, and (n, size) the units that matter most to it."""
     import torch
     from torch.func import functional_call
 
     doubled = {name: value.detach().to("cpu", torch.float64) for name, value in params.items()}
     margin, _, units = ablate(context, partial(functional_call, context.network, doubled), examples, reference, size)
-    return ~np.isnan(margin).any(axis=1), units
+    is_known: BoolArray = ~np.isnan(margin).any(axis=1)
+    return is_known, units

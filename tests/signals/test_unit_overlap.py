@@ -12,7 +12,7 @@ import torch
 from fedmem.contracts.arrays import FloatArray, Params
 from fedmem.contracts.signal import signal_declaration
 from fedmem.errors import ScenarioError
-from fedmem.estimation.set_overlap import chance_jaccard
+from fedmem.estimation.set_overlap import expected_jaccard
 from fedmem.signals.unit_overlap import UnitOverlap
 from tests.signals.signals_helpers import Bench
 from tests.signals.test_unit_ablation import CANARY, UNIT, lab_with_canary, planted
@@ -65,7 +65,7 @@ def test_unrelated_models_overlap_by_chance() -> None:
     rows = lab.federation.audit.owner == 0
     values = [overlaps(lab, lab.params(2 * k), lab.params(2 * k + 1), 0, units=2)[rows].mean() for k in range(40)]
     assert abs(np.mean(values)) < 3 * np.std(values) / math.sqrt(len(values))
-    assert chance_jaccard(2, 2, UNITS) > 3 * np.std(values) / math.sqrt(len(values))
+    assert expected_jaccard(2, 2, UNITS) > 3 * np.std(values) / math.sqrt(len(values))
 
 
 def test_a_model_without_a_unit_in_favour_overlaps_with_none() -> None:
