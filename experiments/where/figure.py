@@ -39,7 +39,7 @@ def draw(table: pd.DataFrame) -> Figure:
             axes.set_xlabel("block that is swapped")
         line[0].set_ylabel("share of memorisation")
     subtitle = f"One block is swapped at a time; shares need not add up to 1. {INTERVALS}"
-    return finish_page(figure, "Memories are in several blocks", subtitle, grid, columns=4)
+    return finish_page(figure, "The block of a memory depends on the kind of example", subtitle, grid, columns=4)
 
 
 FIGURE = TableFigure(name="where", tables=("results",), draw=draw)
