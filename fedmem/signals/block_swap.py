@@ -51,8 +51,7 @@ class BlockSwap(ObservedRounds):
 
     Fields
 
-    - `sources`: which of `received`, `initial` and `other_level` are used.
-    - `sources`: those of these that are used, apart from rounds.
+    - `sources`: which of `received`, `initial`, `other_level` and `retrained` are used.
     - `rewind_to`: the rounds N. They must be observed.
     - `test_rows`: how many test examples are used for the accuracy, at most. They are drawn at random, the same for all
       models.
@@ -95,7 +94,7 @@ class BlockSwap(ObservedRounds):
 
     @property
     def reads_update(self) -> bool:
-        """Unless only the initial model is a source: saved models have no other one."""
+        """Unless all that it needs is the initial model: saved models have no other source."""
         return not {*self._names} <= {"initial", "retrained"}
 
     def passes_in(self, federation: Federation) -> tuple[float, float]:
