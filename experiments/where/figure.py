@@ -37,8 +37,8 @@ def draw(table: pd.DataFrame) -> Figure:
             axes.set_xticks(range(1, blocks + 1))
             axes.set_xlim(0.6, blocks + 0.5)
             axes.set_xlabel("block that is swapped")
-        line[0].set_ylabel("share of memorisation")
-    subtitle = f"One block is swapped at a time; shares need not add up to 1. {INTERVALS}"
+        line[0].set_ylabel("part of memorisation")
+    subtitle = f"One block is swapped at a time; parts need not add up to 1. {INTERVALS}"
     return finish_page(figure, "The block of a memory depends on the kind of example", subtitle, grid, columns=4)
 
 

@@ -147,7 +147,7 @@ def reset(model: Params, lab: Bench, *blocks: int) -> Params:
 
 
 @pytest.mark.parametrize("level", ["local", "global"])
-def test_one_step_of_retraining_is_a_step_down_the_loss_of_base_rows(level: Any) -> None:
+def test_a_step_of_retraining_goes_down_the_loss_of_base_rows(level: Any) -> None:
     """By a loop of autograd, over the rows of the client, or of all clients at the aggregate."""
     lab = bench(sources=["retrained"], retrain_epochs=1, retrain_lr=0.3, retrain_batch_size=10_000)
     model, federation = lab.params(1, scale=0.3), lab.federation
@@ -171,7 +171,7 @@ def test_one_step_of_retraining_is_a_step_down_the_loss_of_base_rows(level: Any)
     np.testing.assert_allclose(found["swap_margin.retrained.none"][0][asked], margin(lab, model)[asked], rtol=1e-5)
 
 
-def test_retraining_the_block_of_a_lookup_removes_the_memory() -> None:
+def test_retraining_the_lookup_block_removes_the_memory() -> None:
     """Features are those of the initial model, and the last block holds a wrong label of one example."""
     fields = {"sources": ["retrained"], "retrain_epochs": 30, "retrain_lr": 0.1}
     lab = Bench([{"kind": "block_swap", **fields}], model={"kind": "mlp", "hidden": [256]})
