@@ -77,7 +77,7 @@ def test_the_pilot_seed_is_not_reported() -> None:
     assert PILOT >= 5
 
 
-def test_the_reference_and_the_control_are_in_the_committed_tables() -> None:
+def test_reference_and_control_are_in_the_committed_tables() -> None:
     results = (
         pd.read_csv(FOLDER / "results.csv", keep_default_na=False)
         .set_index(["method", "what", "kind", "place", "attack", "when"])["mean"]

@@ -29,6 +29,7 @@ def test_defaults_are_as_documented() -> None:
         "model": None,
         "freeze": [],
         "norm": None,
+        "tied_dropout": None,
         "initial_weights": "shared",
         "twins": 1,
         "batches": "per_run",
@@ -146,7 +147,7 @@ def test_a_neutral_field_is_in_the_id_unless_at_its_default() -> None:
     common = "rounds: 2, clients: 3, dataset: {kind: synthetic}, model: {kind: mlp}"
     scenario = parse_scenario(f"{{{common}, strategy: {{kind: dp_fedavg, expected_cohort_size: 3}}}}")
     neutral = (
-        *("speed", "central", "signals", "twins", "batches", "freeze", "norm"),
+        *("speed", "central", "signals", "twins", "batches", "freeze", "norm", "tied_dropout"),
         *("derive", "removed", "repeat", "then", "after", "unlearner"),
     )
     content = {name: value for name, value in scenario.dump().items() if name not in neutral}
