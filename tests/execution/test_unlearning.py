@@ -22,6 +22,7 @@ from fedmem.results.read import read, read_bank
 from fedmem.scenario.scenario import Scenario
 from fedmem.scenario.unfolding import last_phase
 from tests.execution.sharding_helpers import Stopping, written
+from tests.narrowing import present
 from tests.tiny import tiny
 
 BASE: dict[str, Any] = {
@@ -234,3 +235,29 @@ def test_a_phase_after_an_unlearned_one_has_its_last_models(first: Path) -> None
     before = folder_of(scenario.previous, first)
     assert np.array_equal(found[0, "audit"].margin, evidence(before)[1, "audit"].margin)
     assert len(models_before(scenario, before)) == 4
+
+
+@pytest.mark.slow
+def test_a_whole_client_is_verified_by_its_coin(tmp_path: Path) -> None:
+    """Runs that left the client out are its retrained models: there, nothing is forgotten."""
+    changes: dict[str, Any] = {
+        "runs": 8,
+        "leave_out": {"clients": "all"},
+        "injections": [{"kind": "typical", "per_client": 2}],
+        "estimators": [{"kind": "client_influence"}],
+    }
+    of_phase = {"forget": {"clients": [2]}, "estimators": [{"kind": "client_influence"}]}
+    ascent = {"kind": "gradient_ascent", "steps": 3, "stop_at": "steps"}
+    folder = run(phase(ascent, of_phase=of_phase, **changes), out=tmp_path)
+    found, took_part = evidence(folder), present(read_bank(folder).audit.client_in)[:, 2]
+    assert 0 < took_part.sum() < 8
+    changed = (found[0, "audit"].margin != found[0, "audit_before"].margin).any(1)
+    assert changed.tolist() == took_part.tolist()
+    anew = run(phase({"kind": "retrain"}, of_phase=of_phase, **changes), out=tmp_path)
+    start = evidence(anew)[0, "audit"].margin
+    assert (start == start[:1]).all()
+    for each in (folder, anew):
+        table = read(each).measurements
+        of_client = table[(table.metric == "client_influence") & (table.subject == "client 2")]
+        assert {"own", "own_in"} <= set(of_client.statistic)
+        assert (of_client.n == 8).all()
