@@ -56,7 +56,8 @@ class Retraining:
         inputs, targets = double(rows.inputs), torch.from_numpy(np.array(rows.targets))
         for _ in range(self.epochs if leaves else 0):
             order = torch.from_numpy(rng.permutation(len(rows)))
-            for batch in order.split(self.batch_size) if len(order) else ():
+            for start in range(0, len(order), self.batch_size):
+                batch = order[start : start + self.batch_size]
                 with torch.enable_grad():
                     outputs = functional_call(network, {**fixed, **leaves}, (inputs[batch],))
                     loss = example_losses(outputs, targets[batch]).mean()

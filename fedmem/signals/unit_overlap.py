@@ -107,5 +107,4 @@ def _first_units(
 
     doubled = {name: value.detach().to("cpu", torch.float64) for name, value in params.items()}
     margin, _, units = ablate(context, partial(functional_call, context.network, doubled), examples, reference, size)
-    is_known: BoolArray = ~np.isnan(margin).any(axis=1)
-    return is_known, units
+    return np.asarray(~np.isnan(margin).any(axis=1)), units

@@ -74,7 +74,7 @@ def test_early_minus_late_is_of_what_is_brought_back() -> None:
 def test_scenarios_have_the_blocks_and_kinds_of_the_analysis() -> None:
     for arm, name in run.SCENARIOS.items():
         scenario = fedmem.load_scenario(FOLDER / name)
-        kinds = {str(injection.label or injection.name) for injection in scenario.injections}
+        kinds = {str(getattr(injection, "label", "") or injection.name) for injection in scenario.injections}
         assert kinds == {*analysis.MEMORISED[arm], "typical"}
 
 

@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from fedmem.contracts.arrays import FloatArray, Params
 from fedmem.contracts.evidence import SignalEvidence, Transition
-from fedmem.contracts.signal import stored_names
+from fedmem.contracts.signal import SignalLevel, stored_names
 from fedmem.errors import ScenarioError
 from fedmem.modalities.loss import example_losses
 from fedmem.modalities.scores import answers
@@ -163,8 +163,9 @@ def test_a_step_of_retraining_goes_down_the_loss_of_base_rows(level: Any) -> Non
         for key in names:
             leaves[key] = leaves[key].clone().requires_grad_()
         outputs = functional_call(lab.reader._network, leaves, (torch.from_numpy(rows.inputs).double(),))
-        example_losses(outputs, torch.from_numpy(rows.targets)).mean().backward()
-        stepped = {**model, **{key: (leaves[key] - 0.3 * leaves[key].grad).detach().float() for key in names}}
+        loss = example_losses(outputs, torch.from_numpy(rows.targets)).mean()
+        slopes = dict(zip(names, torch.autograd.grad(loss, [leaves[key] for key in names]), strict=True))
+        stepped = {**model, **{key: (leaves[key] - 0.3 * slopes[key]).detach().float() for key in names}}
         values = found[f"swap_margin.retrained.{name}"][0]
         np.testing.assert_allclose(values[asked], margin(lab, stepped)[asked], rtol=1e-4, atol=1e-4)
         assert np.isnan(values[~asked]).all()
@@ -198,8 +199,14 @@ def test_retraining_has_its_price_and_can_be_read_later() -> None:
     lab = bench(sources=["initial"])
     count = min(500, len(lab.federation.test))
     base = lab.federation.base_sizes
-    for levels, rows in (("local",), base.mean()), (("global",), base.sum()), (("local", "global"), None):
+    of_levels: dict[tuple[SignalLevel, ...], float] = {
+        ("local",): base.mean(),
+        ("global",): base.sum(),
+        ("local", "global"): 2 * base.sum() / (len(base) + 1),
+    }
+    for levels, rows in of_levels.items():
         signal = BlockSwap(sources=("retrained",), retrain_epochs=2, levels=levels)
-        mean_rows = 2 * base.sum() / (len(base) + 1) if rows is None else rows
-        assert signal.passes_in(lab.federation) == (4.0, pytest.approx(4 * count + 3 * 2 * 3 * mean_rows))
+        each, others = signal.passes_in(lab.federation)
+        assert each == 4.0
+        assert others == pytest.approx(4 * count + 3 * 2 * 3 * rows)
         assert not signal.reads_update
