@@ -55,7 +55,9 @@ class BlockSwap(ObservedRounds):
     - `rewind_to`: the rounds N. They must be observed.
     - `test_rows`: how many test examples are used for the accuracy, at most. They are drawn at random, the same for all
       models.
-    - `retrain_epochs`, `retrain_lr`, `retrain_batch_size`: how a block is trained again, by plain gradient descent.
+    - `retrain_epochs`: passes over the rows when a block is trained again, by plain gradient descent.
+    - `retrain_lr`: the length of its steps.
+    - `retrain_batch_size`: the rows of a step.
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to read it: `local`, `global` or both; `sum` is refused.
 
