@@ -260,4 +260,4 @@ def test_a_whole_client_is_verified_by_its_coin(tmp_path: Path) -> None:
         table = read(each).measurements
         of_client = table[(table.metric == "client_influence") & (table.subject == "client 2")]
         assert {"own", "own_in"} <= set(of_client.statistic)
-        assert (of_client.n == 8).all()
+        assert of_client.n.between(4, 8).all()
