@@ -106,6 +106,7 @@ def test_every_kind_is_in_a_shipped_scenario_or_runs_small(tmp_path: Path) -> No
         if "then" in place:  # some read the models of the phase before
             place |= {"observe": {"every": 1}, "sampler": {"kind": "everyone"}}
             place["save"] = {"models": {"rounds": [1, 2, 3, 4], "levels": ["local", "global"]}}
+            place |= {"tied_dropout": {"layers": ["activation1"]}} if kind == "scrub" else {}
         run(tiny(**{"runs": 8, "name": kind, **client, **place}), out=tmp_path)
     # the test can fail: nobody else shows what trimmed_mean does
     assert missing([one for one in scenarios if families.kind_of(one.strategy) != "trimmed_mean"]) >= {
