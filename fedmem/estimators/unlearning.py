@@ -35,11 +35,12 @@ class Unlearning:
 
     - `memorisation_before`: memorisation at the model before the phase, on the same examples;
     - `memorisation_change`: memorisation now minus before, paired by run and example, for every kind. For kinds that
-      are retained it shows whether forgetting others exposes them;
+      are retained it shows whether forgetting others exposes them, over runs that had something to forget;
     - `share_removed` = 1 − Σ residual / Σ before, for forgotten kinds, with Fieller's interval. 1 is all, 0 is nothing,
       and above 1 is over-forgetting. Undefined where memorisation before is not above 0 by its interval;
     - `loss_change`: the loss now minus that before, over runs that trained on the example;
-    - `test_accuracy_change`: accuracy on the test set now minus before, with Student's t interval over runs.
+    - `test_accuracy_change`: accuracy on the test set now minus before, with Student's t interval over the runs that
+      had something to forget. Most unlearners leave all other runs as they are, which would halve the cost.
 
     Memorisation is by the probability of the label (label `statistic` = `probability`) and by correctness (no label). A
     kind is forgotten if clients trained on it before, and no client trains on it in the phase.
@@ -175,6 +176,16 @@ def _is_forgotten(view: View, kind: str) -> bool:
     return bool(((audit.stop < 1) & (audit.start < FOREVER))[of_kind].all())
 
 
+def _forgetting_runs(view: View) -> BoolArray:
+    """(R,) the runs that trained on something that is forgotten; all of them where no kind is forgotten."""
+    forgotten = [_is_forgotten(view, kind) for kind in view.audit.kinds]
+    names = [kind for kind, is_forgotten in zip(view.audit.kinds, forgotten, strict=True) if is_forgotten]
+    if not names:
+        return np.ones(view.audit.runs, dtype=np.bool_)
+    trained: BoolArray = view.audit.is_in[:, np.isin(view.audit.kind, names)].any(1)
+    return trained
+
+
 def _rows(view: View, kind: str, values: FloatArray) -> IntArray:
     """The examples of a kind with a value in an in run and in an out run."""
     inside, outside = (side[0] for side in means_by_coin(values, view.audit.is_in, np.ones((1, view.audit.runs))))
@@ -192,6 +203,8 @@ def _of_kind(view: View, kind: str) -> Iterator[Estimate]:
     audit = view.audit
     for statistic, values in _statistics(view):
         change = values.now - values.before
+        if not _is_forgotten(view, kind):  # a cost: an average with runs that nothing was done to would hide it
+            change = np.where(_forgetting_runs(view)[:, None], change, np.nan)
         rows = _rows(view, kind, change)
         if not len(rows):
             continue
@@ -258,7 +271,7 @@ def _over_draws(view: View, contributions: Influence, rows: IntArray) -> Influen
 
 
 def _accuracy(view: View) -> Iterator[Reading]:
-    """The change of test accuracy; none without a test set."""
+    """The change of test accuracy in runs with something to forget; none without a test set."""
     test = view.sets.get("test")
     if np.isnan(view.margin).all():
         return
@@ -266,6 +279,7 @@ def _accuracy(view: View) -> Iterator[Reading]:
     if test is None or not before.size:
         return
     change = (test.correct(len(test.models.round) - 1) - before).mean(1)
+    change = np.where(_forgetting_runs(view), change, np.nan)
     change = average_twins(change[:, None], view.audit)[:, 0]
     change = change[np.isfinite(change)]
     if len(change):

@@ -172,6 +172,23 @@ def test_accuracy_is_compared_run_by_run() -> None:
     assert reading.low < -0.125 < reading.high < 0
 
 
+def test_costs_are_those_of_runs_that_had_something_to_forget() -> None:
+    """The others are left as they are, and a mean with them would halve the cost."""
+    _, before, is_in = planted({"typical": (3.0, 3.0)})
+    forgets = np.arange(RUNS) < RUNS // 2
+    is_in[:, : M // 2] = forgets[:, None]
+    now = np.where(forgets[:, None] & (np.array(KIND) == "typical"), 0.0, before)
+    test = np.tile([1.0, 1.0, -1.0, -1.0], (RUNS, 1))
+    later = np.where(forgets[:, None] & (np.arange(4) == 0), -1.0, test)
+    view = view_of(now, before, is_in, tests=(later, test), together=True)
+    (reading,) = [reading for _, reading in Unlearning().tests(view) if reading.metric == "test_accuracy_change"]
+    assert (reading.value, reading.n) == (-0.25, RUNS // 2)
+    p, typical = (1 / (1 + np.exp(-before)))[forgets, M // 2 :], is_in[forgets, M // 2 :]
+    gains = [p[typical[:, j], j].mean() - p[~typical[:, j], j].mean() for j in range(M // 2)]
+    # all margins are 0 now, so that all of the gain is lost
+    assert estimates_of(view, "memorisation_change")["typical"].value == pytest.approx(-np.mean(gains))
+
+
 def test_local_views_have_no_rows() -> None:
     view = replace(view_of(*planted({"forget": (3.0, 1.0)})), level="local", place="owner")
     assert not Unlearning().estimate(view)
