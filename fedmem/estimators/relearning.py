@@ -41,7 +41,7 @@ class Relearning:
       is ∞ (never) where L is not reached, and not the last round. Undefined where memorisation before forgetting is not
       above 0 by its interval: nothing can return then;
     - `relearning_lead` = time of out runs − time of in runs, in rounds. 0 after perfect unlearning, above 0 where
-      something was left. Undefined where one of both is never;
+      something was left. It is ∞ where only in runs reach L, and undefined where neither side does;
     - `relearning_gain`: the area between both curves, divided by the rounds of the phase. It is the mean over rounds of
       in minus out, by trapezia between observed rounds. It uses all rounds and has a p, so it is the sharper test. 0
       after perfect unlearning. It contains what is left at round 0.
@@ -233,7 +233,8 @@ def _times(view: View, curve: _Curve) -> Iterator[Reading]:
         yield Reading(
             metric="relearning_time", value=time.value, low=low, high=high, n=n, subject=subject, labels=labels
         )
-    lead = outside.value - inside.value if math.isfinite(inside.value) and math.isfinite(outside.value) else math.nan
+    is_never = math.isinf(inside.value) and math.isinf(outside.value)
+    lead = math.nan if is_never else outside.value - inside.value
     low = high = math.nan
     if not math.isnan(lead):
         low, high = outside.wider[0] - inside.wider[1], outside.wider[1] - inside.wider[0]

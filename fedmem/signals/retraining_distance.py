@@ -20,10 +20,11 @@ from fedmem.signals._softmax import by_example, log_probabilities
 class RetrainingDistance(ObservedRounds):
     """KL(p‖q) = Σ p_c log (p_c / q_c) in nats, from 0: p are the probabilities before further training, q those after.
 
-    This is the metric `ret` of Carlini, Erlingsson and Papernot (2019), at the aggregate. Write it into a phase that
-    does not train on the example. There, round 0 is the model with which the phase before ended. The idea is that
-    predictions of regular examples stay and those of memorised ones move. The paper trains further on rows that are new
-    to the model. To do so, train clients that did not take part before, with the sampler `listed`.
+    This is the metric `ret` of Carlini, Erlingsson and Papernot (2019), at the aggregate. Write it into a phase
+    that does not train on the example. Without an unlearner, round 0 is the model with which the phase before
+    ended. The idea is that predictions of regular examples stay and those of memorised ones move. The paper trains
+    further on rows that are new to the model. To do so, train clients that did not take part before, with the
+    sampler `listed`.
 
     For a passage, the distance is the mean over its predicted tokens. It is NaN where one of the two models has
     diverged, and infinite where a class has lost all of its probability in float64.

@@ -127,7 +127,8 @@ def test_slower_than_others_is_below_zero() -> None:
 def test_what_never_returns_is_not_at_the_last_round() -> None:
     found = readings(bank_of(FAST, [0.1, 0.1, 0.1, 0.2, 0.2, 0.2]))
     assert span(found["relearning_time out"]) == (math.inf, 6, math.inf)
-    assert math.isnan(found["relearning_lead"].value)
+    lead = found["relearning_lead"]
+    assert (lead.value, lead.low, lead.high) == (math.inf, 4, math.inf)
 
 
 def test_what_was_never_forgotten_is_there_at_once() -> None:
