@@ -16,11 +16,12 @@ from fedmem.contracts.unlearner import RunToForget, UnlearningContext
 class Scrub:
     """Entries of the model go back to the initial values of the run, and the rounds of the phase train on from there.
 
-    By default, these are the entries that act only through units tied to what is forgotten. They are the weights into
-    and out of these units, and their biases. The network must have such units, by `tied_dropout` of the scenario.
-    Evaluation drops them anyway, so that no output of the scrubbed model differs. What changes is the stored model:
-    these units hold nothing of a forgotten example any more. Their initial values show that something was reset. Other examples that are tied to
-    the same units lose what they stored there, and train it again in the rounds that follow.
+    By default, these are the entries that act only through units tied to what is forgotten. They are the weights
+    into and out of these units, and their biases. The network must have such units, by `tied_dropout` of the
+    scenario. Evaluation drops them anyway, so that no output of the scrubbed model differs. What changes is the
+    stored model: these units hold nothing of a forgotten example any more. Their initial values show that something
+    was reset. Other examples that are tied to the same units lose what they stored there, and train it again in the
+    rounds that follow.
 
     With `blocks`, whole blocks go back, for any network. A block is a matrix or kernel with all that follows it up to
     the next one, numbered from 1 as by the signal `block_swap`. All blocks together are the initial weights. Test
