@@ -274,7 +274,8 @@ def forward_bytes(model: nn.Module, inputs: NDArray[np.float32]) -> tuple[int, i
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in parameter_storage:
             saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        # an output that its own graph saves would keep itself and the network for ever
+        return tensor.detach()
 
     def layer(_: nn.Module, layer_inputs: tuple[object, ...], output: object) -> None:
         tensors = [value for value in (*layer_inputs, output) if isinstance(value, torch.Tensor)]

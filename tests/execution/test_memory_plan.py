@@ -1,12 +1,15 @@
 """Memory: plans against the peaks of real processes, and a budget that cuts no more than it has to."""
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -60,6 +63,16 @@ def test_backward_pass_counts_each_input_once_without_parameters() -> None:
     assert forward_bytes(linear, rows) == (3 * 10 * 4, 3 * 15 * 4)
     assert forward_bytes(nn.Sequential(linear, nn.ReLU(), nn.Linear(5, 20)), rows) == (3 * (10 + 5) * 4, 3 * 25 * 4)
     assert not linear._forward_hooks, "the model is left as it was"
+
+
+def test_a_counted_pass_is_freed() -> None:
+    """A pass that autograd remembers would be held as long as the process lives, with its network."""
+    alive: list[weakref.ref[torch.Tensor]] = []
+    network = nn.Sequential(nn.Linear(4, 8), nn.Sigmoid(), nn.Linear(8, 2))
+    network[1].register_forward_hook(lambda *given: alive.append(weakref.ref(given[2])))
+    forward_bytes(network, np.zeros((1, 4), np.float32))
+    gc.collect()
+    assert [each() for each in alive] == [None]
 
 
 def test_counts_come_from_the_scenario() -> None:
