@@ -182,7 +182,7 @@ def _forgetting_runs(view: View) -> BoolArray:
     names = [kind for kind, is_forgotten in zip(view.audit.kinds, forgotten, strict=True) if is_forgotten]
     if not names:
         return np.ones(view.audit.runs, dtype=np.bool_)
-    trained: BoolArray = view.audit.is_in[:, np.isin(view.audit.kind, names)].any(1)
+    trained: BoolArray = np.asarray(view.audit.is_in[:, np.isin(view.audit.kind, names)].any(1))
     return trained
 
 
