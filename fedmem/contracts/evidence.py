@@ -15,6 +15,12 @@ from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.measurement import NO_CLIENT, Level, Measurement
 from fedmem.contracts.sampler import Pilot
 
+BEFORE = "_before"
+"""After the name of a set: the same examples at the models before an unlearner."""
+
+TRAINED = "audit_trained"
+"""The set of the audit examples at the models with which the phase that forgot them began."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ClientIdentity:

@@ -31,6 +31,7 @@ import numpy as np
 from fedmem.contracts.arrays import BoolArray, IntArray
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.estimator import Influence
+from fedmem.estimation.twins import over_coin_rows
 from fedmem.estimation.two_way import FEWEST, widening
 
 
@@ -61,6 +62,11 @@ def over_coin_groups(contributions: Influence, audit: AuditSet, rows: IntArray |
     # deviations from the mean of n examples were widened for n of them
     factor = _widening(len(sizes)) / _widening(sum(sizes))
     return Influence(examples=examples * factor, cells=cells)
+
+
+def over_independent_draws(contributions: Influence, audit: AuditSet, rows: IntArray | BoolArray) -> Influence:
+    """The same with contributions of what was drawn independently: coin rows, and coin groups of examples `rows`."""
+    return over_coin_groups(over_coin_rows(contributions, audit), audit, rows)
 
 
 def _over_runs(contributions: Influence, audit: AuditSet) -> Influence:

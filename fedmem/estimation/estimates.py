@@ -67,11 +67,10 @@ from fedmem.contracts.needs import declared_by, needs_of
 from fedmem.contracts.signal import AnySignal
 from fedmem.contracts.validation_of_measures import estimates_of, place_readings_of, run_readings_of
 from fedmem.errors import ComponentError
-from fedmem.estimation.coin_groups import num_clusters, over_coin_groups
+from fedmem.estimation.coin_groups import num_clusters, over_independent_draws
 from fedmem.estimation.quantities import place_of, with_quantities
 from fedmem.estimation.randomisation import permute_coins
 from fedmem.estimation.signal_means import SignalMeans, with_signals
-from fedmem.estimation.twins import over_coin_rows
 from fedmem.estimation.two_way import combine, half_width, interval, ratio_interval
 from fedmem.estimation.views import views
 from fedmem.guards.guarding import Guard
@@ -243,7 +242,7 @@ def estimates_by_example(estimator: Estimator, view: View) -> list[Estimate]:
 
 def over_draws(e: Estimate, audit: AuditSet) -> Estimate:
     """An estimate with the contributions of coin rows and coin groups."""
-    parts = over_coin_groups(over_coin_rows(e.influence, audit), audit, _examples_of(e, audit))
+    parts = over_independent_draws(e.influence, audit, _examples_of(e, audit))
     return replace(e, influence=parts)
 
 

@@ -35,6 +35,18 @@ def means_by_coin(values: FloatArray, is_in: BoolArray, runs: FloatArray) -> tup
     return both[0], both[1]
 
 
+def in_minus_out(values: FloatArray, is_in: BoolArray) -> FloatArray:
+    """(m,) the mean of `values` (R, m) over the in runs of each example minus that over its out runs.
+
+    NaN where a side has no value.
+
+    >>> in_minus_out(np.array([[3.0], [1.0], [np.nan]]), np.array([[True], [False], [False]])).tolist()
+    [2.0]
+    """
+    inside, outside = (side[0] for side in means_by_coin(values, is_in, np.ones((1, len(values)))))
+    return np.asarray(inside - outside)
+
+
 def wilson(successes: ArrayLike, trials: ArrayLike, level: float = 0.95) -> tuple[FloatArray, FloatArray]:
     """Wilson's score interval of a proportion, elementwise; (0, 1) where there was no trial.
 

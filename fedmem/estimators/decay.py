@@ -23,7 +23,7 @@ from fedmem.estimation.crossings import crossing_span
 from fedmem.estimation.randomisation import num_redeals, of_means
 from fedmem.estimation.rank_series import exposures_of
 from fedmem.estimation.since_use import SinceUse, pair_with_start, uses, uses_of_some_runs
-from fedmem.estimation.statistics import means_by_coin
+from fedmem.estimation.statistics import in_minus_out, means_by_coin
 from fedmem.estimation.twins import over_coin_rows, sets_without_twins
 from fedmem.estimation.two_way import (
     FEWEST,
@@ -274,8 +274,7 @@ class _Half:
 
     def value(self, values: FloatArray) -> float:
         """The mean over examples of in minus out."""
-        inside, outside = (side[0] for side in means_by_coin(values, self.is_in, np.ones((1, len(values)))))
-        return float((inside - outside).mean())
+        return float(in_minus_out(values, self.is_in).mean())
 
     def share(self, view: View) -> Iterator[Reading]:
         """Value now / value at the start; NaN where the latter is not above 0 by its interval."""

@@ -14,10 +14,9 @@ from fedmem.contracts.estimator import Estimate, Influence, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Label, Labels, Reading
 from fedmem.contracts.signal import variants_of
-from fedmem.estimation.coin_groups import num_clusters, over_coin_groups
+from fedmem.estimation.coin_groups import num_clusters, over_independent_draws
 from fedmem.estimation.randomisation import num_redeals, of_means
-from fedmem.estimation.statistics import mean, means_by_coin, student_mean
-from fedmem.estimation.twins import over_coin_rows
+from fedmem.estimation.statistics import in_minus_out, mean, student_mean
 from fedmem.estimation.two_way import FEWEST, half_width, of_difference, place_among, ratio_interval
 
 LARGEST_FALL = 0.02
@@ -164,14 +163,8 @@ def _swaps(view: View) -> Iterator[_Swap]:
 
 def _rows(view: View, kind: str, swap: _Swap) -> IntArray:
     """The examples of a kind whose hybrids were read in an in run and in an out run."""
-    influence = _in_minus_out(swap.values + 0 * swap.unswapped, view.audit.is_in)
+    influence = in_minus_out(swap.values + 0 * swap.unswapped, view.audit.is_in)
     return np.flatnonzero((view.audit.kind == kind) & ~np.isnan(influence))
-
-
-def _in_minus_out(values: FloatArray, is_in: BoolArray) -> FloatArray:
-    """(n,) the mean over in runs minus that over out runs."""
-    inside, outside = (side[0] for side in means_by_coin(values, is_in, np.ones((1, len(values)))))
-    return np.asarray(inside - outside)
 
 
 def _of_kind(view: View, swap: _Swap, kind: str) -> Iterator[Estimate]:
@@ -180,7 +173,7 @@ def _of_kind(view: View, swap: _Swap, kind: str) -> Iterator[Estimate]:
     if not len(rows):
         return
     audit = view.audit
-    effects = _in_minus_out(swap.values[:, rows], audit.is_in[:, rows])
+    effects = in_minus_out(swap.values[:, rows], audit.is_in[:, rows])
     yield Estimate(
         metric="swapped_memorisation",
         kind=kind,
@@ -253,11 +246,11 @@ def _share_lost(view: View, swap: _Swap, kind: str, rows: IntArray, void: str | 
 
 def _sum(values: FloatArray, is_in: BoolArray) -> float:
     """The mean over examples of in minus out: sums over the same examples have the same ratio."""
-    return float(_in_minus_out(values, is_in).mean())
+    return float(in_minus_out(values, is_in).mean())
 
 
 def _influence(view: View, values: FloatArray, rows: IntArray) -> Influence:
     """The contributions to that mean, twins and groups as one draw."""
     audit = view.audit
     parts = place_among(of_difference(values[:, rows], audit.is_in[:, rows]), rows, len(audit))
-    return over_coin_groups(over_coin_rows(parts, audit), audit, rows)
+    return over_independent_draws(parts, audit, rows)

@@ -18,7 +18,7 @@ from fedmem.contracts.series import Series
 from fedmem.estimation.crossings import crossing_span, first_at_half
 from fedmem.estimation.randomisation import num_redeals, of_means
 from fedmem.estimation.single_examples import upper_p
-from fedmem.estimation.statistics import means_by_coin, welch_columns
+from fedmem.estimation.statistics import in_minus_out, means_by_coin, welch_columns
 from fedmem.estimation.twins import average_twins, coins_of_rows, over_coin_rows
 from fedmem.estimation.two_way import interval, of_difference, of_ins
 
@@ -278,8 +278,7 @@ def _difference(is_in: BoolArray) -> Callable[[FloatArray], float]:
     """The mean over examples of the mean over in runs minus that over out runs."""
 
     def value(values: FloatArray) -> float:
-        inside, outside = (side[0] for side in means_by_coin(values, is_in, np.ones((1, len(values)))))
-        return float((inside - outside).mean())
+        return float(in_minus_out(values, is_in).mean())
 
     return value
 

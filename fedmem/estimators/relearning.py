@@ -11,17 +11,14 @@ import numpy as np
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.estimator import Estimate, Influence, View
+from fedmem.contracts.evidence import TRAINED
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Labels, Level, Reading
-from fedmem.estimation.coin_groups import num_clusters, over_coin_groups
+from fedmem.estimation.coin_groups import num_clusters, over_independent_draws
 from fedmem.estimation.crossings import crossing_span, rising
 from fedmem.estimation.randomisation import num_redeals, of_means
-from fedmem.estimation.statistics import means_by_coin
-from fedmem.estimation.twins import over_coin_rows
+from fedmem.estimation.statistics import in_minus_out
 from fedmem.estimation.two_way import half_width, interval, of_difference, place_among
-
-TRAINED = "audit_trained"
-"""The set of the audit examples at the models from before they were forgotten."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +147,7 @@ class _Curve:
 
     def gain(self, values: FloatArray) -> float:
         """The mean over examples of the mean (R, n) over in runs minus that over out runs."""
-        inside, outside = (side[0] for side in means_by_coin(values, self.is_in, np.ones((1, len(values)))))
-        return float((inside - outside).mean())
+        return float(in_minus_out(values, self.is_in).mean())
 
     def area(self) -> FloatArray:
         """(R, n) the mean over rounds, by trapezia."""
@@ -273,8 +269,7 @@ def _span(rounds: IntArray, position: int, distances: Sequence[tuple[float, floa
 
 def _over_draws(view: View, contributions: Influence, rows: IntArray) -> Influence:
     """Contributions of what was drawn independently: coin rows and coin groups."""
-    placed = place_among(contributions, rows, len(view.audit))
-    return over_coin_groups(over_coin_rows(placed, view.audit), view.audit, rows)
+    return over_independent_draws(place_among(contributions, rows, len(view.audit)), view.audit, rows)
 
 
 _UNKNOWN = _Time(value=math.nan, span=(math.nan, math.nan), wider=(math.nan, math.nan))

@@ -12,16 +12,14 @@ import numpy as np
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.audit_set import FOREVER
 from fedmem.contracts.estimator import Estimate, Influence, SetEvidence, View
+from fedmem.contracts.evidence import BEFORE
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Labels, Level, Reading
-from fedmem.estimation.coin_groups import num_clusters, over_coin_groups
+from fedmem.estimation.coin_groups import num_clusters, over_independent_draws
 from fedmem.estimation.randomisation import num_redeals, of_means
-from fedmem.estimation.statistics import means_by_coin, student_mean
-from fedmem.estimation.twins import average_twins, over_coin_rows
+from fedmem.estimation.statistics import in_minus_out, means_by_coin, student_mean
+from fedmem.estimation.twins import average_twins
 from fedmem.estimation.two_way import half_width, of_difference, of_ins, place_among, ratio_interval
-
-BEFORE = "_before"
-"""After the name of a set: the same examples at the models before the unlearner."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,13 +190,6 @@ def _rows(view: View, kind: str, values: FloatArray) -> IntArray:
     return np.flatnonzero((view.audit.kind == kind) & ~np.isnan(inside - outside))
 
 
-def _gain(values: FloatArray, is_in: BoolArray) -> FloatArray:
-    """(n,) the mean over in runs minus that over out runs."""
-    inside, outside = (side[0] for side in means_by_coin(values, is_in, np.ones((1, len(values)))))
-    gain: FloatArray = inside - outside
-    return gain
-
-
 def _of_kind(view: View, kind: str) -> Iterator[Estimate]:
     audit = view.audit
     for statistic, values in _statistics(view):
@@ -211,7 +202,7 @@ def _of_kind(view: View, kind: str) -> Iterator[Estimate]:
         columns = [("memorisation_change", change, (-2.0, 2.0))]
         columns += [("memorisation_before", values.before, (-1.0, 1.0))] if view.round is None else []
         for metric, of_metric, bounds in columns:
-            of_each = _gain(of_metric[:, rows], audit.is_in[:, rows])
+            of_each = in_minus_out(of_metric[:, rows], audit.is_in[:, rows])
             yield Estimate(
                 metric=metric,
                 kind=kind,
@@ -251,7 +242,10 @@ def _share_removed(view: View, kind: str, statistic: str, values: _Pair) -> Read
         return None
     is_in = audit.is_in[:, rows]
     left, before = (
-        (float(_gain(of_time[:, rows], is_in).mean()), _over_draws(view, of_difference(of_time[:, rows], is_in), rows))
+        (
+            float(in_minus_out(of_time[:, rows], is_in).mean()),
+            _over_draws(view, of_difference(of_time[:, rows], is_in), rows),
+        )
         for of_time in (values.now, values.before)
     )
     answered: BoolArray = np.asarray(~np.isnan(values.now[:, rows]).all(1))
@@ -266,8 +260,7 @@ def _share_removed(view: View, kind: str, statistic: str, values: _Pair) -> Read
 
 def _over_draws(view: View, contributions: Influence, rows: IntArray) -> Influence:
     """Contributions of what was drawn independently: coin rows and coin groups."""
-    placed = place_among(contributions, rows, len(view.audit))
-    return over_coin_groups(over_coin_rows(placed, view.audit), view.audit, rows)
+    return over_independent_draws(place_among(contributions, rows, len(view.audit)), view.audit, rows)
 
 
 def _accuracy(view: View) -> Iterator[Reading]:

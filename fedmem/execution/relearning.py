@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fedmem.contracts.evidence import Evidence
+from fedmem.contracts.evidence import BEFORE, TRAINED, Evidence
 
 if TYPE_CHECKING:
     from fedmem.contracts.federation import Federation
     from fedmem.scenario.scenario import Scenario
-
-TRAINED = "audit_trained"
-"""The set of the audit examples at the models with which the phase that forgot them began."""
 
 
 def evidence_before_forgetting(scenario: Scenario, federation: Federation, runs: Sequence[int]) -> tuple[Evidence, ...]:
@@ -32,7 +29,7 @@ def evidence_before_forgetting(scenario: Scenario, federation: Federation, runs:
 
     blocks = [one for one in read_bank(federation.before.folder).evidence if one.level == "global" and one.round == 0]
     names = {one.set for one in blocks}
-    name = "audit_before" if "audit_before" in names else "audit"
+    name = f"audit{BEFORE}" if f"audit{BEFORE}" in names else "audit"
     return tuple(_of_runs(one, runs) for one in blocks if one.set == name and np.isin(one.run, runs).any())
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fedmem.contracts.arrays import IntArray, Params
-from fedmem.contracts.evidence import Evidence, Transition
+from fedmem.contracts.evidence import BEFORE, Evidence, Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Level
 from fedmem.contracts.strategy import strategy_declaration
@@ -42,9 +42,6 @@ ROWS = 1 << 10
 
 TRIAL_ROWS = 16
 """Rows of the passes that find the entries of tied units."""
-
-BEFORE = "_before"
-"""After the name of a set: the same examples at the models before the unlearner."""
 
 
 def unlearn(

@@ -21,13 +21,13 @@ def test_chance_is_the_mean_over_all_pairs_of_sets(a: int, b: int, total: int) -
     assert expected_jaccard(b, a, total) == pytest.approx(expected, abs=1e-12)
 
 
-def drawn(rng: np.random.Generator, count: int, size: int, total: int) -> FloatArray:
+def random_sets(rng: np.random.Generator, count: int, size: int, total: int) -> FloatArray:
     return np.array([rng.choice(total, size, replace=False) for _ in range(count)], dtype=np.float64)
 
 
 def test_random_sets_have_a_mean_of_0() -> None:
     rng = np.random.default_rng(0)
-    values = jaccard_excess(drawn(rng, 4000, 5, 20), drawn(rng, 4000, 3, 20), 20)
+    values = jaccard_excess(random_sets(rng, 4000, 5, 20), random_sets(rng, 4000, 3, 20), 20)
     error = values.std() / np.sqrt(len(values))
     assert abs(values.mean()) < 3 * error
     # a wrong chance term, such as the ratio of the means, is seen

@@ -253,10 +253,10 @@ def test_a_whole_client_is_verified_by_its_coin(tmp_path: Path) -> None:
     assert 0 < took_part.sum() < 8
     changed = (found[0, "audit"].margin != found[0, "audit_before"].margin).any(1)
     assert changed.tolist() == took_part.tolist()
-    anew = run(phase({"kind": "retrain"}, of_phase=of_phase, **changes), out=tmp_path)
-    start = evidence(anew)[0, "audit"].margin
+    retrained = run(phase({"kind": "retrain"}, of_phase=of_phase, **changes), out=tmp_path)
+    start = evidence(retrained)[0, "audit"].margin
     assert (start == start[:1]).all()
-    for each in (folder, anew):
+    for each in (folder, retrained):
         table = read(each).measurements
         of_client = table[(table.metric == "client_influence") & (table.subject == "client 2")]
         assert {"own", "own_in"} <= set(of_client.statistic)

@@ -21,7 +21,7 @@ from tests.tiny import tiny
 UNITS = 8
 
 
-def moved(params: Params, order: list[int]) -> Params:
+def renumber(params: Params, order: list[int]) -> Params:
     """The same function with its hidden units in another order."""
     return {
         "hidden1.weight": params["hidden1.weight"][order],
@@ -43,7 +43,7 @@ def test_the_same_planted_unit_overlaps_and_another_does_not() -> None:
     lab = lab_with_canary()
     client = int(lab.federation.audit.owner[CANARY])
     model = planted(lab)
-    elsewhere = moved(model, [*range(1, UNITS), 0])
+    elsewhere = renumber(model, [*range(1, UNITS), 0])
     assert UNIT != UNITS - 1
     assert overlaps(lab, model, model, client)[CANARY] == pytest.approx(1 - 1 / UNITS)
     assert overlaps(lab, model, elsewhere, client)[CANARY] == pytest.approx(-1 / UNITS)
@@ -55,9 +55,9 @@ def test_renumbering_all_units_of_a_run_changes_nothing() -> None:
     lab = lab_with_canary()
     owner, aggregate, order = lab.params(1), lab.params(2), [3, 0, 7, 1, 6, 2, 5, 4]
     before = overlaps(lab, owner, aggregate, 0, units=3)
-    after = overlaps(lab, moved(owner, order), moved(aggregate, order), 0, units=3)
+    after = overlaps(lab, renumber(owner, order), renumber(aggregate, order), 0, units=3)
     np.testing.assert_allclose(before, after)
-    assert not np.allclose(before, overlaps(lab, owner, moved(aggregate, order), 0, units=3), equal_nan=True)
+    assert not np.allclose(before, overlaps(lab, owner, renumber(aggregate, order), 0, units=3), equal_nan=True)
 
 
 def test_unrelated_models_overlap_by_chance() -> None:
