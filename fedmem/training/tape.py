@@ -301,6 +301,17 @@ def _compile(tape: Tape, leaves: Sequence[Tensor]) -> Play:
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # the interpreter is frozen, and says so
         try:
-            return torch.jit.trace(tape.__call__, tuple(leaves), check_trace=False)  # type: ignore[no-any-return, no-untyped-call]
+            return _as_function(tape, leaves)
         except Exception:
             return tape
+
+
+def _as_function(tape: Tape, leaves: Sequence[Tensor]) -> Play:
+    """The tape as a function of torch's interpreter, which is freed with it.
+
+    `torch.jit.trace` would do the same, but keeps each function, with its constants, for as long as the process lives.
+    """
+    names = [f"leaf_{number}" for number in range(len(leaves))]
+    create_graph, create_function = torch._C._create_graph_by_tracing, torch._C._create_function_from_graph
+    graph, _ = create_graph(tape.__call__, tuple(leaves), lambda _: "", True, False, None, names)
+    return create_function("play", graph)  # type: ignore[no-any-return]

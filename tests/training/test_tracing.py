@@ -62,11 +62,22 @@ def test_without_torchs_interpreter_the_tape_is_played_here(monkeypatch: pytest.
     def gone(*_: Any, **__: Any) -> Any:
         raise RuntimeError("removed")
 
-    monkeypatch.setattr(torch.jit, "trace", gone)
+    monkeypatch.setattr(torch._C, "_create_graph_by_tracing", gone)
     step = Traced(busy)
     for seed in range(3):
         assert torch.equal(step(*given(seed))[1], busy(*given(seed))[1])
     assert step.count == 1
+
+
+def test_played_by_torchs_interpreter_which_keeps_nothing() -> None:
+    """Its global table of functions would grow with every run of a sweep."""
+    kept = torch.jit._state._python_cu.get_functions()
+    step = Traced(busy)
+    step(*given(0))
+    step(*given(1))
+    (written,) = step._written.values()
+    assert isinstance(written.play, torch.jit.ScriptFunction)
+    assert torch.jit._state._python_cu.get_functions() == kept
 
 
 def test_two_arguments_that_were_one_tensor_may_differ_later() -> None:
