@@ -94,13 +94,14 @@ def test_unreadable_folders_complete_to_nothing(tmp_path: Path) -> None:
 def test_help_answers_quickly_and_loads_nothing_to_complete_with(folder: Path) -> None:
     code = f"{CODE[:-6]}import atexit; atexit.register(lambda: print(sorted(m for m in sys.modules if m in wrong)))"
     code += "; wrong = {'numpy', 'pydantic', 'fedmem.cli.completion', 'fedmem.scenario.catalogue'}; main()"
-    # of the processor, since other work on the machine is not ours; the first may have to compile what it imports
-    needed = [cost_of(code) for _ in range(3)]
-    assert min(needed) < 0.5
+    # beside the libraries that help is drawn with, turn by turn: the machine may be slow or busy
+    toolkit = "import rich.console, rich.panel, rich.table, typer; print([])"
+    costs = [(cost_of(code), cost_of(toolkit)) for _ in range(3)]
+    assert min(cost for cost, _ in costs) < 5 * min(cost for _, cost in costs)
 
 
 def cost_of(code: str) -> float:
-    """Seconds of the processor in a process of its own, which has loaded nothing to complete with."""
+    """Seconds of the processor in a process of its own, which prints an empty list last."""
     before = os.times()
     done = subprocess.run([sys.executable, "-c", code, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
     after = os.times()
