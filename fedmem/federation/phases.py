@@ -97,8 +97,25 @@ def with_windows(scenario: Scenario, audit: AuditSet) -> tuple[AuditSet, IntArra
         return audit, windows.order
     order = np.where(removed & (windows.order > 0), _OF_REMOVED, windows.order)
     kinds = () if scenario.after is None else scenario.after.relearn.kinds
-    relearnt = np.isin(audit.kind, kinds) & ~removed if kinds else None
+    relearnt = _relearnt(scenario, audit) & ~removed if kinds else None
     return replace(audit, kind=kind, start=start, stop=stop, relearnt=relearnt), order
+
+
+def _relearnt(scenario: Scenario, audit: AuditSet) -> BoolArray:
+    """(m,) the examples that are learnt again: of such a kind, and at a client that takes part in the phase.
+
+    Errors: `ComponentError` for a kind of which no such client has an example.
+    """
+    assert scenario.after is not None
+    has_owner = ~np.isin(audit.owner, absent_clients(scenario))
+    for position, kind in enumerate(scenario.after.relearn.kinds):
+        if not (has_owner & (audit.kind == kind)).any():
+            raise ComponentError(
+                f"after.relearn.kinds[{position}]",
+                f"all clients with examples of {kind} are forgotten, so that nobody learns them again; leave {kind} "
+                "out, or forget fewer clients",
+            )
+    return has_owner & np.isin(audit.kind, scenario.after.relearn.kinds)
 
 
 def removed_rows(scenario: Scenario, examples: int) -> BoolArray:

@@ -75,9 +75,24 @@ def _relearning_compared(estimators: Sequence[Estimator], after: After | None) -
                 message=f"{kind_of(estimator)} compares how fast examples are learnt again, but this training learns "
                 "none again; write it below `then`, in a phase with relearn: {kinds: [...]}",
             )
+        elif twice := _forgotten_twice(after):
+            yield Problem(
+                path=path,
+                message=f"{kind_of(estimator)} compares with the models with which the phase before began, but an "
+                f"earlier phase had already forgotten {', '.join(twice)}. Learn {', '.join(twice)} again right after "
+                "the first phase that forgets them",
+            )
         elif "global" not in after.scenario["observe"]["levels"]:
             yield Problem(
                 path=path,
                 message=f"{kind_of(estimator)} reads the aggregates from before the examples were forgotten, which "
                 "are not observed; add global to observe.levels of the phase before",
             )
+
+
+def _forgotten_twice(after: After) -> list[str]:
+    """The kinds that are learnt again and were forgotten before the phase before."""
+    from fedmem.scenario.phases import forgotten_until
+
+    earlier = forgotten_until((after.scenario.get("after") or {}).get("scenario") or {})
+    return [kind for kind in after.relearn.kinds if kind in earlier.kinds]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 def _unlearner_place(unlearner: Unlearner | None, after: After | None) -> Iterator[Problem]:
     """An unlearner belongs to a phase in which something is forgotten."""
-    if unlearner is None or (after is not None and after.forget):
+    if unlearner is None or (after is not None and _forgets_more(after)):
         return
     kind = kind_of(unlearner)
     if after is None:
@@ -26,9 +26,23 @@ def _unlearner_place(unlearner: Unlearner | None, after: After | None) -> Iterat
             f"{kind} acts before a phase; write it below then, as in "
             f"then: [{{rounds: 5, forget: {{kinds: [...]}}, unlearner: {{kind: {kind}}}}}]"
         )
+    elif after.forget:
+        text = (
+            f"{kind} has nothing to forget, since earlier phases forgot the same; write it in the first phase that "
+            "forgets, or leave unlearner out"
+        )
     else:
         text = f"{kind} has nothing to forget; write forget: {{kinds: [...]}} in the same phase, or leave unlearner out"
     yield Problem(path="unlearner", message=text)
+
+
+def _forgets_more(after: After) -> bool:
+    """Whether a phase forgets what no phase before it forgot."""
+    from fedmem.scenario.phases import forgotten_until
+
+    earlier = forgotten_until(after.scenario)
+    forget = after.forget
+    return bool({*forget.kinds} - {*earlier.kinds} or {*forget.clients} - {*earlier.clients})
 
 
 def _unlearner_population(unlearner: Unlearner | None, population: int) -> Iterator[Problem]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import Field, Strict
@@ -146,3 +147,18 @@ class After(Section):
         ('phase 1', 'phase 2 (unlearn)')
         """
         return f"phase {self.phase}" + (f" ({self.name})" if self.name else "")
+
+
+def forgotten_until(scenario: Mapping[str, Any]) -> Forget:
+    """All that the phases of a dumped scenario forget, up to its own; nothing for an empty one.
+
+    >>> forgotten_until({"after": {"scenario": {}, "forget": {"kinds": ["a"]}}}).kinds, bool(forgotten_until({}))
+    (('a',), False)
+    """
+    after = scenario.get("after") or {}
+    if not after:
+        return Forget()
+    own, earlier = after.get("forget") or {}, forgotten_until(after.get("scenario") or {})
+    return Forget(
+        kinds=(*earlier.kinds, *(own.get("kinds") or ())), clients=(*earlier.clients, *(own.get("clients") or ()))
+    )

@@ -45,8 +45,9 @@ class BlockSwap(ObservedRounds):
     - `other_level`: into an owner's model the aggregate of the same round. Into the aggregate the model of the owning
       client, one hybrid for each owner that took part in the round.
     - `retrained`: the same model with the block reset to the initial model and trained alone. It is trained on base
-      rows, which are no audit examples: those of the client, or of all clients at the aggregate. The other blocks are
-      frozen, and dropout and defences are off. With `all`, all blocks are trained again together.
+      rows, which are no audit examples: those of the client. At the aggregate, those of all clients that exist in the
+      run and are not forgotten. The other blocks are frozen, and dropout and defences are off. With `all`, all blocks
+      are trained again together.
     - `round <N>`: the model of the same place after round N. A client that took no part in that round has none.
 
     Fields
@@ -157,7 +158,7 @@ class BlockSwap(ObservedRounds):
         """A model of which these entries were trained again, each time on the same batches."""
         transition, federation = context.transitions[position], context.federation
         client = transition.client if transition.level == "local" else None
-        rows = federation.base[client] if client is not None else np.concatenate([*federation.base])
+        rows = federation.base[client] if client is not None else _base_rows(federation, transition.run)
         train = Retraining(epochs=self.retrain_epochs, lr=self.retrain_lr, batch_size=self.retrain_batch_size)
         order = context.stream("block retraining", run=transition.run, round_number=transition.round, client=client)
         statistics = federation.mode.statistics
@@ -170,6 +171,15 @@ class BlockSwap(ObservedRounds):
         test = context.federation.test
         order = context.stream("block swap test rows").permutation(len(test))
         return test.take(np.sort(order[: self.test_rows]))
+
+
+def _base_rows(federation: Federation, run: int) -> IntArray:
+    """The base rows of all clients that exist in a run and are not forgotten."""
+    exists = np.ones(len(federation.base), dtype=bool)
+    if federation.audit.client_in is not None:
+        exists &= federation.audit.client_in[run]
+    exists[list(federation.absent_clients)] = False
+    return np.concatenate([federation.base[0][:0], *(federation.base[client] for client in np.flatnonzero(exists))])
 
 
 def hybrids(model: Params, source: Params, blocks: Sequence[Sequence[str]]) -> list[Params]:

@@ -202,6 +202,17 @@ def test_what_an_earlier_phase_forgot_is_not_forgotten_again() -> None:
         assert set().union(*map(set, of_run.values())) <= rows
 
 
+def test_only_clients_that_take_part_learn_again() -> None:
+    learnt = "{rounds: 2, relearn: {kinds: [typical]}, estimators: [], probes: []}"
+    forget = "{rounds: 1, forget: {kinds: [typical], clients: [1]}}"
+    audit = built(f"[{forget}, {learnt}]").audit
+    assert audit.relearnt is not None
+    assert np.array_equal(audit.relearnt, (audit.kind == "typical") & (audit.owner != 1))
+    owned = "injections: [{kind: typical, per_client: 1, clients: [1]}, {kind: mislabelled, per_client: 1}]"
+    with pytest.raises(ComponentError, match=r"after.relearn.kinds\[0\]: all clients with examples of typical"):
+        built(f"[{forget}, {learnt}]", owned)
+
+
 def test_without_a_phase_nothing_is_forgotten() -> None:
     assert not any(forgotten("")[1])
 

@@ -48,6 +48,8 @@ def test_ids_say_what_is_learnt_again_and_only_that() -> None:
         ([FORGET, RELEARN.replace("probes: []", "probes: [{kind: client_gap}]")], r"then\[1\].probes\[0\]"),
         ([FORGET, "{rounds: 2, estimators: [{kind: relearning}]}"], "learns none again"),
         ([FORGET.replace("forget:", "observe: {levels: [local]}, forget:"), RELEARN], "not observed; add global"),
+        ([FORGET, FORGET, RELEARN], r"then\[2\].estimators\[0\].*already forgotten typical"),
+        ([FORGET, "{rounds: 1}", FORGET, RELEARN], r"then\[3\].estimators\[0\].*already forgotten typical"),
     ],
 )
 def test_what_cannot_be_learnt_again_is_refused(phases: list[str], part: str) -> None:

@@ -41,6 +41,14 @@ STORED = "save={models: {rounds: [1, 2, 3, 4, 5, 6], levels: [local, global]}}"
     [
         ((f"unlearner={ASCENT}",), "unlearner", "acts before a phase; write it below then"),
         ((then(forget="{}"),), "then[0].unlearner", "has nothing to forget; write forget"),
+        (
+            (
+                "then=[{rounds: 1, forget: {kinds: [typical]}}, "
+                "{rounds: 1, forget: {kinds: [typical]}, unlearner: {kind: fine_tune}}]",
+            ),
+            "then[1].unlearner",
+            "earlier phases forgot the same",
+        ),
         ((then(), "population=0"), "then[0].unlearner", "population is 0; write population: 100"),
         ((then("{kind: retrian}"),), "then[0].unlearner.kind", "did you mean 'retrain'"),
         ((then("{kind: neggrad}"),), "then[0].unlearner.kind", "did you mean 'gradient_ascent'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from fedmem.contracts.signal import SignalLevel, stored_names
 from fedmem.errors import ScenarioError
 from fedmem.modalities.loss import example_losses
 from fedmem.modalities.scores import answers
-from fedmem.signals.block_swap import BlockSwap, hybrids
+from fedmem.signals.block_swap import BlockSwap, _base_rows, hybrids
 from tests.signals.signals_helpers import Bench
 from tests.tiny import tiny
 
@@ -170,6 +171,18 @@ def test_a_step_of_retraining_goes_down_the_loss_of_base_rows(level: Any) -> Non
         np.testing.assert_allclose(values[asked], margin(lab, stepped)[asked], rtol=1e-4, atol=1e-4)
         assert np.isnan(values[~asked]).all()
     np.testing.assert_allclose(found["swap_margin.retrained.none"][0][asked], margin(lab, model)[asked], rtol=1e-5)
+
+
+def test_no_block_is_retrained_on_rows_of_clients_that_are_gone() -> None:
+    federation = bench(sources=["retrained"]).federation
+    clients = len(federation.base)
+    exists = np.ones((federation.audit.runs, clients), dtype=bool)
+    exists[1, 0] = False
+    gone = replace(federation, absent_clients=(1,), audit=replace(federation.audit, client_in=exists))
+    for run, first in ((0, 0), (1, 2)):
+        kept = [client for client in range(first, clients) if client != 1]
+        expected = np.concatenate([federation.base[client] for client in kept])
+        assert np.array_equal(_base_rows(gone, run), expected)
 
 
 def test_retraining_the_lookup_block_removes_the_memory() -> None:
