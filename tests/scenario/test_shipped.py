@@ -271,7 +271,7 @@ def smaller(path: Path, data: list[str]) -> Scenario:
         # the fewest that copies and population leave enough windows of
         changed += ["dataset.max_chars=1500", f"population={min(full.population, 40)}"]
     changed += data
-    ranks_in_halves = any(hasattr(estimator, "halvings") for estimator in full.estimators)
+    is_attacked = any(families.kind_of(probe) == "leakage" for probe in full.probes)
     injections: tuple[Any, ...] = full.injections
     for position, injection in enumerate(injections):
         place = f"injections[{position}]"
@@ -280,9 +280,10 @@ def smaller(path: Path, data: list[str]) -> Scenario:
         changed += [f"{place}.start=2"] if injection.start is not None else []
         changed += [f"{place}.stop=1"] if injection.stop is not None else []
         changed += [f"{place}.copies=2"] if texts and injection.copies > 2 else []
-        # ranked over and over, in halves of the runs
-        many = ranks_in_halves and (getattr(injection, "per_client", None) or 0) > 4
-        changed += [f"{place}.per_client=4"] if many else []
+        # enough of each kind in all; an attacked client needs all of its own
+        least = max(2, 20 // full.clients)
+        many = (getattr(injection, "per_client", None) or 0) > least and not is_attacked
+        changed += [f"{place}.per_client={least}"] if many else []
         if "{digits:" in (template := getattr(injection, "template", "")):
             # candidates are ranked one by one
             changed += [f"{place}.template={json.dumps(re.sub('{digits:.}', '{digits:2}', template))}"]
