@@ -1,0 +1,1 @@
+"""Does removing the most exposed examples expose those that stay?"""
