@@ -32,14 +32,13 @@ SELECTIONS: Mapping[str, Mapping[str, object]] = {
     "owner": {**BY_MEMORISATION, "share": 0.2},
     "aggregate": {"by": "vulnerability", "level": "global", "share": 0.2},
     "one_client": {**BY_MEMORISATION, "owners": [0], "count": 20},
-    "owner_empty": {**BY_MEMORISATION, "share": 0.2, "exclusion": "remove"},
 }
 """The outer layer of each selection, as values of `derive.remove`. All are natural rows."""
 
 AHEAD: Mapping[str, tuple[str, Level]] = {"owner": ("memorisation", "local"), "aggregate": ("auc", "global")}
 """Selection -> the measure and the level at which its outer layer must be ahead in runs that did not choose it."""
 
-DRAWS = {"owner": 2, "aggregate": 2, "one_client": 1, "owner_empty": 1}
+DRAWS = {"owner": 2, "aggregate": 2, "one_client": 1}
 """How many matched random removals each selection is compared with."""
 
 MEASURES = ("memorisation", "auc", "tpr")

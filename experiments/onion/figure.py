@@ -21,7 +21,6 @@ from fedmem.studies.experiment_figure import (
 
 ROWS = {
     ("owner", "inner"): "memorised at clients",
-    ("owner_empty", "inner"): "the same, left empty",
     ("aggregate", "inner"): "vulnerable in the aggregate",
     ("one_client", "same_client"): "one client's: its own rows",
     ("one_client", "other_clients"): "one client's: other rows",

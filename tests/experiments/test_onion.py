@@ -171,3 +171,26 @@ def test_the_scenario_has_the_kinds_and_clients_of_the_analysis() -> None:
     assert set(analysis.SELECTIONS) == set(analysis.DRAWS)
     removal = fedmem.scenario.yaml_source.read_file(FOLDER / "removal.yaml").value["derive"]["remove"]
     assert {"kinds": [analysis.NATURAL], **analysis.SELECTIONS["owner"]} == removal
+
+
+def test_the_committed_tables_are_those_of_the_analysis() -> None:
+    results, gates = (pd.read_csv(FOLDER / f"{name}.csv") for name in ("results", "gates"))
+    assert set(results.seeds) == set(gates.seeds) == {5}
+    expected = claims(0.0).reset_index()
+    names = ["claim", "selection", "level"]
+    assert gates[names].to_numpy().tolist() == expected[names].to_numpy().tolist()
+    assert set(results.selection) == set(analysis.SELECTIONS)
+    wide = results.pivot(index=analysis.KEYS[:-1], columns="contrast", values="mean")
+    changes = wide.loc[wide.index.get_level_values("group") != "outer"]
+    assert changes.difference.to_numpy() == pytest.approx(changes.removed - changes.matched, abs=2e-4, nan_ok=True)
+    assert (changes.start[changes.removed.notna()] > -0.05).all()
+
+
+def test_claims_have_the_values_of_the_results() -> None:
+    results, gates = (pd.read_csv(FOLDER / f"{name}.csv") for name in ("results", "gates"))
+    rises = gates[gates.family == "inner layer"]
+    assert len(rises) == 2 * len(analysis.CLAIMED) * len(analysis.LEVELS)
+    for rise in rises.itertuples():
+        is_row = (results.selection == rise.selection) & (results.group == "inner") & (results.level == rise.level)
+        is_row &= (results.measure == rise.claim.split()[0]) & (results.contrast == "difference")
+        assert results[is_row][["mean", "low", "high"]].to_numpy().tolist() == [[rise.mean, rise.low, rise.high]]
