@@ -27,7 +27,7 @@ ROWS = {
 }
 """Selection and group -> the name of its row: the outer layer that is removed, and whose rows are measured."""
 
-PANELS = {"memorisation": "memorisation", "auc": "LiRA: AUC", "tpr": "LiRA: TPR at 1 %"}
+PANELS = {"memorisation": "memorisation, difference", "auc": "AUC, difference", "tpr": "TPR at 1 %, difference"}
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -37,7 +37,7 @@ def draw(table: pd.DataFrame) -> Figure:
         draw_rows(axes, table[(table.measure == measure) & (table.contrast == "difference")])
         draw_null(axes, 0.0, across=True, label="no difference")
         name_panel(axes, title, 9)
-        axes.set_xlabel("difference of rises")
+        axes.set_xlabel("minus matched rows")
     subtitle = f"Rise without the outer layer minus rise without matched random rows. {INTERVALS}"
     return finish_page(figure, "Does removing an outer layer expose the rows that stay?", subtitle, grid)
 
