@@ -243,11 +243,11 @@ def gates(values: pd.DataFrame) -> pd.DataFrame:
     `holm` is p adjusted for all claims of the same family.
     """
     seeds = sorted(values.seed.unique())
-    wide = values.pivot_table(index=KEYS, columns="seed", values="value", dropna=False)
+    wide = values.pivot_table(index=KEYS, columns="seed", values="value", dropna=False).reindex(columns=seeds)
+    table: dict[tuple[str, ...], FloatArray] = dict(zip(wide.index, wide.to_numpy(dtype=np.float64), strict=True))
 
     def series(*key: str) -> FloatArray:
-        of_seeds = wide.reindex(columns=seeds).loc[key] if key in wide.index else pd.Series(np.nan, index=seeds)
-        return of_seeds.to_numpy(dtype=np.float64)
+        return table.get(key, np.full(len(seeds), np.nan))
 
     rows: list[dict[str, object]] = []
 

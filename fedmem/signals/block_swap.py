@@ -179,7 +179,9 @@ def _base_rows(federation: Federation, run: int) -> IntArray:
     if federation.audit.client_in is not None:
         exists &= federation.audit.client_in[run]
     exists[list(federation.absent_clients)] = False
-    return np.concatenate([federation.base[0][:0], *(federation.base[client] for client in np.flatnonzero(exists))])
+    return np.concatenate(
+        [federation.base[0][:0], *(rows for rows, is_there in zip(federation.base, exists, strict=True) if is_there)]
+    )
 
 
 def hybrids(model: Params, source: Params, blocks: Sequence[Sequence[str]]) -> list[Params]:

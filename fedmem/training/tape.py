@@ -314,4 +314,4 @@ def _as_function(tape: Tape, leaves: Sequence[Tensor]) -> Play:
     names = [f"leaf_{number}" for number in range(len(leaves))]
     create_graph, create_function = torch._C._create_graph_by_tracing, torch._C._create_function_from_graph
     graph, _ = create_graph(tape.__call__, tuple(leaves), lambda _: "", True, False, None, names)
-    return create_function("play", graph)  # type: ignore[no-any-return]
+    return create_function("play", graph)

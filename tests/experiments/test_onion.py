@@ -129,10 +129,9 @@ def test_a_planted_rise_is_found_and_its_absence_is_not(effect: float, verdict: 
 
 
 def test_a_claim_without_values_is_undefined() -> None:
-    tested = claims(0.1)
-    without = tested.loc[("tpr of the inner layer rises more", "owner", "local")]
-    assert without.verdict == "undefined"
-    assert np.isnan([without.p, without.resolves]).all()
+    tested, claim = claims(0.1), ("tpr of the inner layer rises more", "owner", "local")
+    assert tested.verdict[claim] == "undefined"
+    assert np.isnan([tested.p[claim], tested.resolves[claim]]).all()
 
 
 def test_attacks_read_only_the_rows_of_a_group() -> None:
@@ -190,7 +189,9 @@ def test_claims_have_the_values_of_the_results() -> None:
     results, gates = (pd.read_csv(FOLDER / f"{name}.csv") for name in ("results", "gates"))
     rises = gates[gates.family == "inner layer"]
     assert len(rises) == 2 * len(analysis.CLAIMED) * len(analysis.LEVELS)
-    for rise in rises.itertuples():
-        is_row = (results.selection == rise.selection) & (results.group == "inner") & (results.level == rise.level)
-        is_row &= (results.measure == rise.claim.split()[0]) & (results.contrast == "difference")
-        assert results[is_row][["mean", "low", "high"]].to_numpy().tolist() == [[rise.mean, rise.low, rise.high]]
+    for rise in rises.to_dict("records"):
+        is_row = (results.selection == rise["selection"]) & (results.level == rise["level"])
+        is_row &= (results.group == "inner") & (results.contrast == "difference")
+        is_row &= results.measure == str(rise["claim"]).split()[0]
+        values = results[is_row][["mean", "low", "high"]].to_numpy().tolist()
+        assert values == [[rise["mean"], rise["low"], rise["high"]]]

@@ -71,13 +71,20 @@ def test_without_torchs_interpreter_the_tape_is_played_here(monkeypatch: pytest.
 
 def test_played_by_torchs_interpreter_which_keeps_nothing() -> None:
     """Its global table of functions would grow with every run of a sweep."""
-    kept = torch.jit._state._python_cu.get_functions()
+    kept = kept_functions()
     step = Traced(busy)
     step(*given(0))
     step(*given(1))
     (written,) = step._written.values()
+    assert written is not None
     assert isinstance(written.play, torch.jit.ScriptFunction)
-    assert torch.jit._state._python_cu.get_functions() == kept
+    assert kept_functions() == kept
+
+
+def kept_functions() -> list[Any]:
+    """What torch's interpreter keeps as long as the process lives."""
+    unit: Any = torch.jit._state._python_cu
+    return list(unit.get_functions())
 
 
 def test_two_arguments_that_were_one_tensor_may_differ_later() -> None:
