@@ -189,7 +189,7 @@ _NOT_CONTENT = ("model", "prefix", "before")
 _LATER: Mapping[str, Any] = {"duplicates": None, "absent_clients": ()}
 """Fields that came later, with their defaults."""
 
-_LATER_OF_PARTS = ("coin_group", "relearnt", "tied")
+_LATER_OF_PARTS = ("coin_group", "relearnt", "tied", "client_shards")
 """The same of what a federation consists of; their default is None."""
 
 

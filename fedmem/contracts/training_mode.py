@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fedmem.contracts.client_shards import ClientShards
 from fedmem.contracts.tied_units import TiedUnits
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class TrainingMode:
             variance of a single example. A step on fewer rows has a gradient of zero, like one on an empty batch.
         tied: The hidden units that only some rows keep in training; None where all rows keep all. They are given to
             each forward pass, so that the network itself stays in evaluation mode.
+        client_shards: The shards whose clients train one constituent of the network each; None where all clients train
+            the whole.
 
     >>> TrainingMode().differs, TrainingMode(draws=True).differs
     (False, True)
@@ -40,6 +43,7 @@ class TrainingMode:
     changes: bool = False
     min_rows: int = 1
     tied: TiedUnits | None = None
+    client_shards: ClientShards | None = None
 
     @property
     def differs(self) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from fedmem.contracts.arrays import IntArray, Params
+from fedmem.contracts.client_shards import ClientShards
 from fedmem.contracts.declarations import Declaration, declare, read_declaration
 
 if TYPE_CHECKING:
@@ -108,6 +109,20 @@ class UnlearningContext(Protocol):
         """
         ...
 
+    def train_again(self, clients: Mapping[int, Sequence[int]]) -> Mapping[int, Params]:
+        """The last models of runs in which these clients alone repeat all rounds of the phase before, by run.
+
+        It begins at the initial weights, with the client algorithm, strategy, cohorts and batches of that phase. In
+        the places of forgotten rows are those that clients train on in the phase. Places of other clients in cohorts
+        stay empty. The same clients with nothing forgotten give the models of that phase, to the last bit.
+        """
+        ...
+
+    @property
+    def client_shards(self) -> ClientShards:
+        """The shards of clients, and the part of the model that each of them trains; a single one by default."""
+        ...
+
     @property
     def blocks(self) -> Sequence[tuple[str, ...]]:
         """The entries of a model that belong to each block of the network, numbered from 1 as by `block_swap`."""
@@ -152,6 +167,7 @@ class UnlearnerDeclaration(Declaration):
             None where it reads none.
         blocks: Numbers of blocks of the network that it changes, which must exist.
         reads_tied_units: Whether it needs a network with tied units. A property may compute it.
+        trains_shards: Whether the shards of clients with something to forget repeat all rounds of the phase before.
         without_windows: Whether it is undefined where examples are trained on in some rounds only, and in a phase that
             follows another phase.
     """
@@ -162,6 +178,7 @@ class UnlearnerDeclaration(Declaration):
     stored_models: Callable[[int], Mapping[str, Sequence[int]]] | None = declare(None, "a method stored_models(rounds)")
     blocks: tuple[int, ...] = declare((), "a tuple of numbers of blocks")
     reads_tied_units: bool = declare(False, "true or false")
+    trains_shards: bool = declare(False, "true or false")
     without_windows: bool = declare(False, "true or false")
 
 

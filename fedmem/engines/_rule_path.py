@@ -27,6 +27,7 @@ from fedmem.seeding import generator_states, moved_generator, restore_generators
 from fedmem.strategies._rule import Round, Rule, wrong_models
 from fedmem.training.client_work import TrainedWork, Work, pick, stack
 from fedmem.training.finite import finite_models, not_finite
+from fedmem.training.server_by_shard import rule_by_shard
 
 
 class RulePath:
@@ -39,7 +40,8 @@ class RulePath:
 
     def train(self, runs: Sequence[int]) -> list[Params]:
         """The last global model of each run."""
-        strategy = cast("Rule", self._parts.scenario.strategy)
+        mode = self._parts.federation.mode
+        strategy = rule_by_shard(cast("Rule", self._parts.scenario.strategy), mode.client_shards)
         declared = strategy_declaration(self._parts.scenario.strategy)
         before = stack([self._parts.federation.initial_of(run) for run in runs])
         with Guard("strategy", strategy, "state") as guard:

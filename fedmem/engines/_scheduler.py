@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from flwr.app import Message
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -25,6 +25,8 @@ from fedmem.guards.guarding import Guard
 from fedmem.observation.observed import Observed, params_of
 from fedmem.privacy.amplification import canaries_of
 from fedmem.seeding import seeded_generators, stream
+from fedmem.strategies._rule import Rule, RuleStrategy
+from fedmem.training.server_by_shard import rule_by_shard
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
@@ -102,7 +104,13 @@ def one_run(
     cohort = roster.cohort(1)
     seed = int(stream(scenario.training_seed, "strategy maker", run=run).integers(2**63))
     with Guard("strategy", scenario.strategy, "make", run=run), seeded_generators(seed):
-        strategy = scenario.strategy.make(len(cohort))
+        shards = federation.mode.client_shards
+        # Flower's own strategies average whole models
+        strategy = (
+            scenario.strategy.make(len(cohort))
+            if shards is None
+            else RuleStrategy(rule_by_shard(cast("Rule", scenario.strategy), shards))
+        )
     demands = Demands(
         seed=scenario.training_seed,
         tolerate=scenario.tolerate.max_failed_share,

@@ -7,7 +7,7 @@ in order. No threads, no clock: the same scenario gives the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
@@ -52,12 +52,21 @@ class Lockstep:
         self._pilot = pilot
         self._rosters: dict[int, Roster] = {}
 
-    def train(self, runs: Sequence[int], server: str = "messages", lost: Lost = MappingProxyType({})) -> Finished:
+    def train(
+        self,
+        runs: Sequence[int],
+        server: str = "messages",
+        lost: Lost = MappingProxyType({}),
+        only: Mapping[int, Iterable[int]] = MappingProxyType({}),
+    ) -> Finished:
         """Train these runs from the first round to the last, by Flower's messages or by the strategy's rule.
 
-        A client in `lost` failed in a run that is not among these, and is dropped here without a try.
+        A client in `lost` failed in a run that is not among these, and is dropped here without a try. In a run in
+        `only`, no other clients than these take part; cohorts are drawn as if all did.
         """
         self._rosters = rosters(self._parts.scenario, self._parts.federation, runs, self._pilot)
+        for run, clients in only.items():
+            self._rosters[run].keep_only(clients, self._parts.federation.num_clients)
         cohorts = CohortWork(self._parts, self._rosters, lost)
         path = (MessagePath if server == "messages" else RulePath)(self._parts, self._rosters, cohorts)
         with in_process():

@@ -11,13 +11,16 @@ from fedmem.engines.client_settings import client_settings
 from fedmem.execution.auto import is_stacked, workers_of
 from fedmem.execution.devices import device_of
 from fedmem.execution.memory_budget import cut_of
-from fedmem.training.executor import Executor
+from fedmem.training.constituents import executor_by_shard
+from fedmem.training.executor import Executor, Settings
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.stacked import Stacked
 from fedmem.training.worker_pool import PooledExecutor
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from torch import nn
 
     from fedmem.scenario.scenario import Scenario
 
@@ -29,7 +32,6 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
     # what a network draws would be other numbers on a GPU; a scenario that asks for one is refused
     device = "cpu" if federation.mode.draws else device_of(scenario)
     room = cut_of(scenario, federation)
-    arguments = federation.model, scenario.client, federation.store
     stacks = room.stack_bytes if device == "cpu" or scenario.speed.memory else 0
     settings = replace(
         client_settings(scenario, federation),
@@ -38,12 +40,17 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
         stack_bytes=stacks,
         forward_rows=room.forward_rows,
     )
-    if is_stacked(scenario, federation.mode):
-        return Stacked(*arguments, settings)
-    count = workers_of(scenario) if workers is None else workers
-    if count > 1:
-        return PooledExecutor(*arguments, settings, workers=count, threads=scenario.speed.threads)
-    return OneByOne(*arguments, settings)
+    count = 1 if is_stacked(scenario, federation.mode) else workers_of(scenario) if workers is None else workers
+
+    def make(network: nn.Module, of_network: Settings) -> Executor:
+        arguments = network, scenario.client, federation.store, of_network
+        if is_stacked(scenario, federation.mode):
+            return Stacked(*arguments)
+        if count > 1:
+            return PooledExecutor(*arguments, workers=count, threads=scenario.speed.threads)
+        return OneByOne(*arguments)
+
+    return executor_by_shard(federation.model, settings, make)
 
 
 @contextmanager

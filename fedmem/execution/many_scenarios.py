@@ -234,13 +234,14 @@ def _group_alike(
 
     One network trains a stack, so that federations with frozen tensors of their own are apart. Scenarios whose
     clients are not stacked are apart as well, since draws belong to one round. So are those with tied units, which
-    belong to the rows of one store.
+    belong to the rows of one store, and those with client shards.
     """
     groups: dict[object, list[int]] = {}
     for i in places:
         key = data_of(scenarios[i])
         federation = federations[key]
-        is_separate = federation.mode.differs or federation.mode.tied is not None
+        mode = federation.mode
+        is_separate = mode.differs or mode.tied is not None or mode.client_shards is not None
         alike: object = i if is_separate else key if federation.frozen else None
         groups.setdefault(alike, []).append(i)
     return [

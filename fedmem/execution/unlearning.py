@@ -16,16 +16,21 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fedmem.contracts.arrays import IntArray, Params
+from fedmem.contracts.client_shards import ClientShards
 from fedmem.contracts.evidence import BEFORE, Evidence, Transition
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Level
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.contracts.unlearner import LocalTraining, RunToForget, StoredRound, Unlearner
+from fedmem.engines.lockstep import Lockstep
 from fedmem.errors import RunError
+from fedmem.execution.auto import server_of
+from fedmem.execution.executors import executor_in_use
 from fedmem.federation.phases import forgotten_rows, rewind
 from fedmem.guards.guarding import Guard
 from fedmem.modalities.loss import example_losses
 from fedmem.observation.evidence import evidence_of
+from fedmem.processes import share_processes
 from fedmem.seeding import stream
 from fedmem.training.blocks import parameter_blocks
 from fedmem.training.client_work import LocalWork
@@ -235,6 +240,29 @@ class _Context:
         sent = [outcome.sent for outcome in self._executor.train_all(work).outcomes()]
         self._work.forget(round_number)
         return sent
+
+    def train_again(self, clients: Mapping[int, Sequence[int]]) -> Mapping[int, Params]:
+        """See `UnlearningContext.train_again`."""
+        self.place.clear()
+        runs = sorted(clients)
+        if not runs:
+            return {}
+        previous = self._previous
+        federation = replace(rewind(self._federation), initials=self._before.initials, before=None)
+        # the streams and the client of the phase before, which may differ from those of the phase
+        with executor_in_use(previous, federation, None) as executor:
+            work = LocalWork(
+                federation, previous.client, previous.training_seed, shared_batches=previous.batches == "shared"
+            )
+            engine = Lockstep(previous, federation, executor, work, None)
+            with share_processes(executor.workers):
+                finished = engine.train(runs, server_of(previous), only=clients)
+        return dict(zip(runs, finished.params, strict=True))
+
+    @property
+    def client_shards(self) -> ClientShards:
+        """See `UnlearningContext.client_shards`."""
+        return self._federation.mode.client_shards or ClientShards()
 
     @cached_property
     def blocks(self) -> tuple[tuple[str, ...], ...]:

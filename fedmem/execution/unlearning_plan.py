@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fedmem.contracts.client_shards import ClientShards
 from fedmem.contracts.events import count
 from fedmem.contracts.unlearner import unlearner_declaration
 from fedmem.federation.phases import forgotten_rows
@@ -64,6 +65,8 @@ def count_unlearning(scenario: Scenario, federation: Federation, times: float) -
         due = declared.trained_rounds(previous.rounds)
         drawn = [cohorts.count(number) for number in due if number <= cohorts.rounds]
         trainings = sum(drawn) * len(due) / max(1, len(drawn))
+    if declared.trains_shards:
+        trainings += _trainings_of_shards(scenario, previous, federation)
     test = len(federation.test) * scenario.observe.test.is_read_at("global")
     return UnlearningWork(
         clients=round(clients * times),
@@ -71,3 +74,17 @@ def count_unlearning(scenario: Scenario, federation: Federation, times: float) -
         trainings=round(trainings * times),
         evidence=scenario.runs * (len(federation.audit) + test) * is_stored,
     )
+
+
+def _trainings_of_shards(scenario: Scenario, previous: Scenario, federation: Federation) -> float:
+    """The local trainings in shards of clients with something to forget, in all rounds of the phase before."""
+    shards = federation.mode.client_shards or ClientShards()
+    runs = federation.audit.runs
+    cohorts = Cohorts.draw(previous.model_copy(update={"runs": runs}), federation)
+    trainings = 0
+    for run in range(runs):
+        affected = {shards.of(client) for client in forgotten_rows(scenario, federation, run)}
+        roster = cohorts.rosters[run // cohorts.runs_per_roster]
+        for round_number in range(1, cohorts.rounds + 1) if affected else ():
+            trainings += sum(shards.of(client) in affected for client in roster.cohort(round_number))
+    return trainings * previous.rounds / cohorts.rounds

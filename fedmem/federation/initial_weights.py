@@ -11,8 +11,9 @@ import numpy as np
 
 from fedmem.contracts.arrays import Params
 from fedmem.contracts.client import PrivateAlgorithm
+from fedmem.contracts.client_shards import ClientShards
 from fedmem.contracts.data import Dataset
-from fedmem.contracts.model import TableModel, TextModel, trained_parameters
+from fedmem.contracts.model import TableModel, TextModel, add_network_note, network_notes, trained_parameters
 from fedmem.contracts.training_mode import TrainingMode, entry_name, layers_with_statistics, training_copy
 from fedmem.contracts.validation import a_kind, wrong_logits
 from fedmem.errors import ComponentError
@@ -40,11 +41,34 @@ ROWS = 4
 def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tuple[nn.Module, Params]:
     """The network and its initial parameters, drawn from their own stream, or from that of a run.
 
-    Where the scenario starts from weights in files, these replace what is drawn.
+    Where the scenario starts from weights in files, these replace what is drawn. With shards of clients, it is a network
+    of constituents, each drawn from a stream of its own.
     """
+    module = _network(scenario, data, run)
+    if scenario.client_shards > 1:
+        from fedmem.training.constituents import MeanOfConstituents
+
+        others = [_network(scenario, data, run, shard) for shard in range(1, scenario.client_shards)]
+        notes = network_notes(module)
+        module = MeanOfConstituents([module, *others])
+        for note in (*notes, _note_on_shards(scenario.client_shards)):
+            add_network_note(module, note)
+    return module, model_of(module, scenario.norm)
+
+
+def _note_on_shards(count: int) -> str:
+    return (
+        f"{count} networks are evaluated by the mean of their probabilities; client c trains that of its shard alone, "
+        f"which is c mod {count}"
+    )
+
+
+def _network(scenario: Scenario, data: Dataset, run: int | None, shard: int = 0) -> nn.Module:
+    """The network of a shard; that of shard 0 is the one of a scenario without shards."""
     import torch
 
-    seed = int(stream(scenario.seed, "initial weights", run=run).integers(2**63))
+    purpose = f"initial weights of shard {shard}" if shard else "initial weights"
+    seed = int(stream(scenario.seed, purpose, run=run).integers(2**63))
     model = scenario.model
     with seeded_generators(seed), torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -72,16 +96,18 @@ def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tup
         freeze(module, scenario.freeze)
         _check_trained(module)
         apply_tied_dropout(scenario, module, _rows(data))
-        if run is None:
+        if run is None and shard == 0:
             with parameters_kept(module):
                 _try(scenario, module, data)
-    return module, model_of(module, scenario.norm)
+    return module
 
 
 def mode_of(scenario: Scenario, module: nn.Module, data: Dataset) -> TrainingMode:
     """How the network of `initialise` differs while a client trains it."""
     rows = _rows(data)
-    return replace(training_mode(module, scenario.norm, rows), tied=tied_units_of(scenario, module, rows))
+    shards = ClientShards(count=scenario.client_shards) if scenario.client_shards > 1 else None
+    mode = training_mode(module, scenario.norm, rows)
+    return replace(mode, tied=tied_units_of(scenario, module, rows), client_shards=shards)
 
 
 def _rows(data: Dataset) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -61,6 +61,10 @@ class Roster:
             frozenset() if client_in is None else frozenset(np.flatnonzero(~client_in[run]).tolist())
         )
         self._run = run
+
+    def keep_only(self, clients: Iterable[int], num_clients: int) -> None:
+        """Leave all other clients out of every round; their places in cohorts stay empty."""
+        self._missing |= set(range(num_clients)).difference(clients)
 
     def cohort(self, round_number: int) -> tuple[int, ...]:
         """Sorted clients of this round. Rounds are drawn in order and once each, because samplers may look back."""

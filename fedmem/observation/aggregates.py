@@ -19,6 +19,7 @@ from fedmem.guards.guarding import Guard
 from fedmem.privacy.amplification import canaries_of
 from fedmem.seeding import rule_generator
 from fedmem.strategies._rule import Round, Rule, is_weight, lower_median, reports
+from fedmem.training.server_by_shard import rule_by_shard
 
 if TYPE_CHECKING:
     from fedmem.scenario.scenario import Scenario
@@ -38,6 +39,7 @@ class Aggregates:
 
     def __init__(self, scenario: Scenario, federation: Federation) -> None:
         self._strategy = scenario.strategy
+        self._shards = federation.mode.client_shards
         self._seed = scenario.training_seed
         self._canaries = canaries_of(scenario)
         self._personal = frozenset(federation.personal_names(scenario.client))
@@ -82,7 +84,7 @@ class Aggregates:
             canary_updates=None if self._canaries is None else partial(self._canaries.updates, runs, transition.round),
         )
         with Guard("strategy", self._strategy, "rule", round=transition.round, run=transition.run):
-            after, _ = cast("Rule", self._strategy).rule({}, server_round)
+            after, _ = rule_by_shard(cast("Rule", self._strategy), self._shards).rule({}, server_round)
         noisy = strategy_declaration(self._strategy).noisy
         others = [name for name in before if name not in weights]
         after |= {

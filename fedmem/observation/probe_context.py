@@ -20,7 +20,7 @@ from fedmem.privacy.amplification import canaries_of
 from fedmem.seeding import stream
 from fedmem.training.client_work import pick
 from fedmem.training.executor import Executor, Settings
-from fedmem.training.one_by_one import OneByOne
+from fedmem.training.constituents import reference_executor
 from fedmem.training.stacked import LocalWork
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class _Context:
         """Repeat the client's first local step: same rows, same order, same numbers."""
         work = self._work.stored_work(transition.run, transition.round, transition.client).first_steps(1)
         components = self.federation.model, self.client, self.federation.store
-        reference = OneByOne(*components, self._settings)
+        reference = reference_executor(*components, self._settings)
         (outcome,) = reference.train_all(work).outcomes()
         return outcome.sent, work.batches[work.batches >= 0]
 
@@ -90,7 +90,7 @@ class _Context:
         """The model after the client's first steps, trained as it was, but for defences."""
         work = self._work.stored_work(transition.run, transition.round, transition.client).first_steps(count)
         components = self.federation.model, self.client, self.federation.store
-        executor = OneByOne(*components, self._settings) if self._defended else self._executor
+        executor = reference_executor(*components, self._settings) if self._defended else self._executor
         (outcome,) = executor.train_all(work).outcomes()
         return outcome.sent
 

@@ -16,6 +16,15 @@ from fedmem.contracts.injection import Injection, injection_declaration
 from fedmem.errors import Problem
 from fedmem.privacy import client_noise, guaranteed_bounds, mechanism_alarms, mechanisms
 from fedmem.scenario.check_attacks import _initial_models
+from fedmem.scenario.check_client_shards import (
+    _shards_left,
+    _shards_of_clients,
+    _shards_of_networks,
+    _shards_trained,
+    _shards_trained_again,
+    _shards_unlearnt,
+    _shards_watched,
+)
 from fedmem.scenario.check_cohorts import (
     _cohort,
     _enough_clients,
@@ -211,6 +220,13 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _tied_gradients,
     _tied_centrally,
     _tied_units_read,
+    _shards_of_clients,
+    _shards_left,
+    _shards_trained,
+    _shards_of_networks,
+    _shards_watched,
+    _shards_unlearnt,
+    _shards_trained_again,
     _noise_of_the_clip,
     mechanisms.problems,
     client_noise.record_adjacency,

@@ -134,6 +134,10 @@ class Scenario(Section):
         default=None,
         description="hidden units that single examples or clients train, and that evaluation drops",
     )
+    client_shards: Annotated[int, Strict(), Field(ge=1, le=10**4), IDENTITY_NEUTRAL] = Field(
+        default=1,
+        description="shards of clients, each of which trains a network of its own; all are evaluated together (SISA)",
+    )
     initial_weights: InitialWeightsField = Field(
         default="shared",
         description="all runs start from the same drawn weights (shared), each from its own (per_run), or all from "
