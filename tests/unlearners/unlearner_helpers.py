@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from fedmem.contracts.arrays import IntArray, Params
+from fedmem.contracts.client_shards import ClientShards
 from fedmem.contracts.unlearner import LocalTraining, RunToForget, StoredRound
 
 LR, STEPS = 0.1, 4
@@ -107,6 +108,21 @@ class Quadratic:
     def train(self, round_number: int, trainings: Sequence[LocalTraining], share: float = 1.0) -> Sequence[Params]:
         self.trained += len(trainings)
         return [self._descend(each.start, self.retained[each.client], share) for each in trainings]
+
+    def train_again(self, clients: Mapping[int, Sequence[int]]) -> Mapping[int, Params]:
+        models = {}
+        for run, members in clients.items():
+            models[run] = self.initial
+            for number in range(1, self.rounds_before + 1):
+                cohort = [client for client in members if client not in self.absent.get(number, ())]
+                sent = {client: self._descend(models[run], self.retained[client], 1.0) for client in cohort}
+                self.trained += len(cohort)
+                models[run] = self._mean(sent, {client: len(self.retained[client]) for client in cohort})
+        return models
+
+    @property
+    def client_shards(self) -> ClientShards:
+        return ClientShards()
 
     @property
     def blocks(self) -> Sequence[tuple[str, ...]]:
