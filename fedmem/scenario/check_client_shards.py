@@ -117,9 +117,7 @@ def _shards_trained(
         )
 
 
-def _shards_of_networks(
-    client_shards: int, norm: Norm | None, tied_dropout: TiedDropout | None
-) -> Iterator[Problem]:
+def _shards_of_networks(client_shards: int, norm: Norm | None, tied_dropout: TiedDropout | None) -> Iterator[Problem]:
     if client_shards == 1:
         return
     if norm is not None and norm.is_updated:
@@ -130,8 +128,8 @@ def _shards_of_networks(
         )
     if tied_dropout is not None:
         yield Problem(
-            path="tied_dropout", message=f"names modules of one network, and there are {client_shards}; leave it out, "
-            f"{REMEDY}"
+            path="tied_dropout",
+            message=f"names modules of one network, and there are {client_shards}; leave it out, {REMEDY}",
         )
 
 

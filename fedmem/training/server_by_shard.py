@@ -65,9 +65,7 @@ class RuleByShard:
                 before=self._shards.constituent(shard, of_shard.before),
                 sent=self._shards.constituent(shard, of_shard.sent),
             )
-            own_state = {
-                name: value[runs] for name, value in self._shards.constituent(shard, state).items()
-            }
+            own_state = {name: value[runs] for name, value in self._shards.constituent(shard, state).items()}
             model, own_state = self._rule.rule(own_state, of_shard)
             self._write(after, shard, model, runs)
             self._write(later, shard, own_state, runs)

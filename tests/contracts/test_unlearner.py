@@ -7,7 +7,7 @@ from fedmem.scenario.catalogue import build, kinds
 
 
 def test_every_kind_is_an_unlearner() -> None:
-    assert kinds("unlearner") == ("fed_eraser", "fine_tune", "gradient_ascent", "pga", "retrain", "scrub")
+    assert kinds("unlearner") == ("fed_eraser", "fine_tune", "gradient_ascent", "pga", "retrain", "scrub", "sisa")
     assert all(isinstance(build("unlearner", {"kind": kind}), Unlearner) for kind in kinds("unlearner"))
 
 

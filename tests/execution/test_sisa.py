@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import torch
 
 import fedmem
 from fedmem.contracts.arrays import Params
+from fedmem.contracts.unlearner import UnlearningContext
 from fedmem.engines.lockstep import Lockstep
 from fedmem.execution.executors import executor_of
 from fedmem.execution.plan import plan
@@ -20,6 +23,7 @@ from fedmem.federation.phases import rewind, start_from
 from fedmem.results.read import read
 from fedmem.scenario.scenario import Scenario
 from fedmem.training.client_work import LocalWork
+from fedmem.unlearners.sisa import Sisa
 from tests.execution.test_unlearning import evidence, is_in, phase
 from tests.narrowing import present
 from tests.tiny import tiny
@@ -125,3 +129,64 @@ def test_with_one_shard_everything_is_trained_again(tmp_path: Path) -> None:
     assert [bool(changed(*pair)) for pair in zip(before, after, strict=True)] == ins.tolist()
     for one, other in zip(after, first_training_again(scenario, [0, 1, 2, 3]), strict=True):
         assert changed(one, other) == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "tolerance"),
+    [({"server": "messages"}, 0.0), ({"executor": "one_by_one"}, 1e-5)],
+    ids=["messages", "one by one"],
+)
+def test_other_ways_to_train_give_the_same_models(
+    trained: tuple[Scenario, Path], tmp_path: Path, changes: dict[str, Any], tolerance: float
+) -> None:
+    """Flower's own average of whole models would dilute each constituent."""
+    other = before_and_after(forgetting(speed=changes), tmp_path)
+    for models, others in zip(before_and_after(*trained), other, strict=True):
+        for one, same in zip(models, others, strict=True):
+            for name, value in one.items():
+                torch.testing.assert_close(same[name], value, rtol=0, atol=tolerance)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NextShard(Sisa):
+    """A broken one that trains the wrong shard again."""
+
+    def unlearn(self, context: UnlearningContext) -> Sequence[Params]:
+        """The shard after that of client 1, in runs that forget."""
+        shards = context.client_shards
+        trained = context.train_again({one.run: [0, 2, 4] for one in context.runs if one.forgotten})
+        names = {shards.entry(0, name) for name in shards.constituent(0, context.runs[0].before)}
+        return [
+            {
+                name: trained[one.run][name] if one.forgotten and name in names else value
+                for name, value in one.before.items()
+            }
+            for one in context.runs
+        ]
+
+
+@pytest.mark.slow
+def test_nothing_is_left_where_the_right_shard_is_trained(tmp_path: Path) -> None:
+    """Residual memorisation at round 0 over 16 runs, of which half had the examples."""
+    residuals: dict[str, tuple[float, float]] = {}
+    for kind in ("sisa", f"{__name__}:NextShard"):
+        scenario = phase(
+            {"kind": kind},
+            **SHARDED | {"client": {"kind": "sgd", "lr": 0.5, "batch_size": 8, "epochs": 4}},
+            runs=16,
+            rounds=5,
+            model={"kind": "mlp", "hidden": [32]},
+            injections=[
+                {"kind": "mislabelled", "label": "forget", "clients": [1], "per_client": 8, "included": "together"}
+            ],
+            observe={"every": 5},
+            of_phase={"estimators": [{"kind": "memorisation"}]},
+        )
+        table = fedmem.read(run(scenario, out=tmp_path)).measurements
+        at = (table.scope == "round") & (table["round"] == 0) & (table.level == "global")
+        row = table[at & (table.metric == "memorisation") & (table.statistic == "probability")].iloc[0]
+        residuals[kind] = (row.low, row.high)
+    low, high = residuals["sisa"]
+    assert low <= 0 <= high
+    assert residuals[f"{__name__}:NextShard"][0] > high

@@ -185,7 +185,7 @@ def test_a_forgotten_client_gives_all_its_rows_and_leaves(first: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["fed_eraser", "gradient_ascent"])
+@pytest.mark.parametrize("kind", ["fed_eraser", "gradient_ascent", "sisa"])
 def test_shards_and_a_resumed_phase_give_the_same_bytes(first: Path, tmp_path: Path, kind: str) -> None:
     whole = written(run(phase({"kind": kind}), out=first))
     shutil.copytree(first / "tiny" / tiny(**BASE).id, tmp_path / "tiny" / tiny(**BASE).id)

@@ -30,6 +30,7 @@ def test_defaults_are_as_documented() -> None:
         "freeze": [],
         "norm": None,
         "tied_dropout": None,
+        "client_shards": 1,
         "initial_weights": "shared",
         "twins": 1,
         "batches": "per_run",
@@ -147,7 +148,7 @@ def test_a_neutral_field_is_in_the_id_unless_at_its_default() -> None:
     common = "rounds: 2, clients: 3, dataset: {kind: synthetic}, model: {kind: mlp}"
     scenario = parse_scenario(f"{{{common}, strategy: {{kind: dp_fedavg, expected_cohort_size: 3}}}}")
     neutral = (
-        *("speed", "central", "signals", "twins", "batches", "freeze", "norm", "tied_dropout"),
+        *("speed", "central", "signals", "twins", "batches", "freeze", "norm", "tied_dropout", "client_shards"),
         *("derive", "removed", "repeat", "then", "after", "unlearner"),
     )
     content = {name: value for name, value in scenario.dump().items() if name not in neutral}

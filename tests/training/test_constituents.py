@@ -45,7 +45,9 @@ def sharded() -> MeanOfConstituents:
     return MeanOfConstituents([mlp(seed) for seed in range(3)])
 
 
-def executor(kind: type[OneByOne | Stacked], client: ClientAlgorithm = CLIENT, settings: Settings | None = None) -> Executor:
+def executor(
+    kind: type[OneByOne | Stacked], client: ClientAlgorithm = CLIENT, settings: Settings | None = None
+) -> Executor:
     settings = settings or Settings(mode=MODE)
     return executor_by_shard(sharded(), settings, lambda network, of: kind(network, client, STORE, of))
 

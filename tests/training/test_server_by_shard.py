@@ -23,7 +23,11 @@ RUNS, PLACES = 2, 5
 
 def model(*shape: int, seed: int) -> Params:
     rng = torch.Generator().manual_seed(seed)
-    return {SHARDS.entry(shard, name): torch.randn(*shape, size, generator=rng) for shard in (0, 1) for name, size in (("w", 3), ("b", 1))}
+    return {
+        SHARDS.entry(shard, name): torch.randn(*shape, size, generator=rng)
+        for shard in (0, 1)
+        for name, size in (("w", 3), ("b", 1))
+    }
 
 
 def round_of(clients: list[list[int]], before: Params, number: int = 1) -> Round:
