@@ -1,4 +1,4 @@
-"""The contract of sharded training (SISA): each client trains one of several networks, and all are evaluated together."""
+"""The contract of sharded training (SISA): each client trains one of several networks, evaluated together."""
 
 from __future__ import annotations
 

@@ -40,17 +40,21 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
         stack_bytes=stacks,
         forward_rows=room.forward_rows,
     )
-    count = 1 if is_stacked(scenario, federation.mode) else workers_of(scenario) if workers is None else workers
+    parts = scenario.client, federation.store
+    kind = Stacked if is_stacked(scenario, federation.mode) else OneByOne
 
-    def make(network: nn.Module, of_network: Settings) -> Executor:
-        arguments = network, scenario.client, federation.store, of_network
-        if is_stacked(scenario, federation.mode):
-            return Stacked(*arguments)
-        if count > 1:
-            return PooledExecutor(*arguments, workers=count, threads=scenario.speed.threads)
-        return OneByOne(*arguments)
+    def alone(network: nn.Module, of_network: Settings) -> Executor:
+        return kind(network, *parts, of_network)
 
-    return executor_by_shard(federation.model, settings, make)
+    count = workers_of(scenario) if workers is None else workers
+    if kind is Stacked or count == 1:
+        return executor_by_shard(federation.model, settings, alone)
+
+    def pooled(network: nn.Module, of_network: Settings) -> Executor:
+        return PooledExecutor(network, *parts, of_network, workers=count, threads=scenario.speed.threads)
+
+    # a second pool would hold the pipes of the first open
+    return executor_by_shard(federation.model, settings, pooled, alone)
 
 
 @contextmanager

@@ -41,8 +41,8 @@ ROWS = 4
 def initialise(scenario: Scenario, data: Dataset, run: int | None = None) -> tuple[nn.Module, Params]:
     """The network and its initial parameters, drawn from their own stream, or from that of a run.
 
-    Where the scenario starts from weights in files, these replace what is drawn. With shards of clients, it is a network
-    of constituents, each drawn from a stream of its own.
+    Where the scenario starts from weights in files, these replace what is drawn. With shards of clients, it is a
+    network of constituents, each drawn from a stream of its own.
     """
     module = _network(scenario, data, run)
     if scenario.client_shards > 1:

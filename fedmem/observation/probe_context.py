@@ -19,8 +19,8 @@ from fedmem.observation.replays import Replays
 from fedmem.privacy.amplification import canaries_of
 from fedmem.seeding import stream
 from fedmem.training.client_work import pick
-from fedmem.training.executor import Executor, Settings
 from fedmem.training.constituents import reference_executor
+from fedmem.training.executor import Executor, Settings
 from fedmem.training.stacked import LocalWork
 
 if TYPE_CHECKING:

@@ -158,14 +158,23 @@ class ConstituentExecutor:
         return replace(done, work=work, sent=sent, kept=sent if done.kept is done.sent else join(done.kept))
 
 
-def executor_by_shard(network: nn.Module, settings: Settings, make: MakeExecutor) -> Executor:
-    """The executor of a network; where clients are in shards, it trains single constituents and evaluates the whole."""
+def executor_by_shard(
+    network: nn.Module, settings: Settings, make: MakeExecutor, watch: MakeExecutor | None = None
+) -> Executor:
+    """The executor of a network; where clients are in shards, it trains single constituents and evaluates the whole.
+
+    Args:
+        network: The network.
+        settings: The settings; the shards are in its `mode`.
+        make: Makes the executor, or that of single constituents.
+        watch: Makes the one that evaluates the whole, if it is another.
+    """
     shards = settings.mode.client_shards
     if shards is None:
         return make(network, settings)
     assert isinstance(network, MeanOfConstituents)
     plain = replace(settings, mode=replace(settings.mode, client_shards=None), prefix=None)
-    return ConstituentExecutor(shards, make(network.constituents[0], plain), make(network, plain))
+    return ConstituentExecutor(shards, make(network.constituents[0], plain), (watch or make)(network, plain))
 
 
 def reference_executor(network: nn.Module, client: ClientAlgorithm, store: Examples, settings: Settings) -> Executor:
