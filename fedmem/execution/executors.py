@@ -43,18 +43,18 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
     parts = scenario.client, federation.store
     kind = Stacked if is_stacked(scenario, federation.mode) else OneByOne
 
-    def alone(network: nn.Module, of_network: Settings) -> Executor:
+    def make(network: nn.Module, of_network: Settings) -> Executor:
         return kind(network, *parts, of_network)
 
     count = workers_of(scenario) if workers is None else workers
     if kind is Stacked or count == 1:
-        return executor_by_shard(federation.model, settings, alone)
+        return executor_by_shard(federation.model, settings, make)
 
-    def pooled(network: nn.Module, of_network: Settings) -> Executor:
+    def make_pool(network: nn.Module, of_network: Settings) -> Executor:
         return PooledExecutor(network, *parts, of_network, workers=count, threads=scenario.speed.threads)
 
     # a second pool would hold the pipes of the first open
-    return executor_by_shard(federation.model, settings, pooled, alone)
+    return executor_by_shard(federation.model, settings, make_pool, make)
 
 
 @contextmanager

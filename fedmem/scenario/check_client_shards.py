@@ -149,7 +149,7 @@ def _shards_watched(
             yield Problem(
                 path=f"probes[{position}]",
                 message=f"{kind_of(probe)} reads an update as the gradient of the evaluated network, but a client "
-                f"trains the network of its shard alone; leave the probe out, {REMEDY}",
+                f"trains the network of its shard alone. Leave the probe out, {REMEDY}",
             )
     for position, signal in enumerate(signals):
         declared = signal_declaration(signal)
@@ -196,7 +196,7 @@ def _shards_trained_again(
         yield Problem(
             path="roster",
             message=f"{kind} repeats the first training without some clients, but {kind_of(sampler)} picks clients by "
-            "what all of them did; use a sampler that draws blindly, such as uniform",
+            "what all of them did. Use a sampler that draws blindly, such as uniform",
         )
     if cohort_by != "sampler":
         yield Problem(
