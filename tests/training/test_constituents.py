@@ -96,9 +96,9 @@ def test_constituents_share_what_is_frozen() -> None:
     networks = [mlp(seed) for seed in range(2)]
     for network in networks:
         network[1].requires_grad_(False)
-    model = MeanOfConstituents(networks)
-    assert torch.equal(model.constituents[1][1].weight, model.constituents[0][1].weight)
-    assert not torch.equal(model.constituents[1][3].weight, model.constituents[0][3].weight)
+    first, second = (dict(part.named_parameters()) for part in MeanOfConstituents(networks).constituents)
+    assert torch.equal(first["1.weight"], second["1.weight"])
+    assert not torch.equal(first["3.weight"], second["3.weight"])
 
 
 @pytest.mark.parametrize("kind", [OneByOne, Stacked])
