@@ -95,7 +95,7 @@ def test_probabilities_of_zero_are_no_nan() -> None:
 def test_constituents_share_what_is_frozen() -> None:
     networks = [mlp(seed) for seed in range(2)]
     for network in networks:
-        network[1].requires_grad_(False)
+        network.get_submodule("1").requires_grad_(False)
     first, second = (dict(part.named_parameters()) for part in MeanOfConstituents(networks).constituents)
     assert torch.equal(first["1.weight"], second["1.weight"])
     assert not torch.equal(first["3.weight"], second["3.weight"])
