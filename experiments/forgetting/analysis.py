@@ -10,7 +10,13 @@ from fedmem.results.read import Run
 from fedmem.studies.experiment import over_seeds, with_verdict
 
 KINDS = ("once", "four_times", "mislabelled")
-"""The kinds that are memorised; ordinary digits are compared with in onsets alone."""
+"""The kinds of digits that are memorised; ordinary digits are compared with in onsets alone."""
+
+SECRETS = ("secret_four_times", "secret_often")
+"""The kinds of texts: four and sixteen copies. Ordinary texts are not in the table."""
+
+MEMORISED, BITS = 0.1, 5.0
+"""So much of the secrets with sixteen copies must be in the aggregate at once, else little can fade."""
 
 SINCE = (0, 1, 2, 4, 8)
 """Rounds since the owning client last took part, of the table."""
@@ -25,6 +31,9 @@ def of_run(run: Run) -> pd.DataFrame:
     - `kept`: memorisation at the aggregate of the round of a use, divided by that of the own model of the client;
     - `left`: memorisation at the aggregate so many rounds later, divided by that of the same uses at once;
     - `score_left`: the same of the score of LiRA;
+    - `memory`, `bits`: memorisation by probability and exposure at the aggregate; `owner_memory`, `owner_bits`: those of
+      the model that the client still has. `memory_lost`, `bits_lost`: the value at the use minus that so many rounds
+      later, of the same uses, at the aggregate;
     - `onset`, `learning_onset`: participations of the owning client until memory and learning are at half.
     """
     rows = run.measurements
@@ -40,6 +49,13 @@ def of_run(run: Run) -> pd.DataFrame:
     )
     ratio = (later / (later - change)).dropna().reset_index()
     frames.append(ratio.assign(what="score_left", level="global"))
+    for metric, name in (("decay", "memory"), ("decay_exposure", "bits")):
+        of_secrets = rows[rows.subject.isin(SECRETS)]
+        values = of_secrets[of_secrets.metric == metric]
+        prefix = values.level.map({"global": "", "local": "owner_"}).astype(str)
+        frames.append(values.assign(what=prefix + name, level="global"))
+        changes = of_secrets[of_secrets.metric == f"{metric}_change"]
+        frames.append(changes.assign(what=f"{name}_lost", value=-changes.value))
     onsets = rows[rows.metric.isin(["onset", "learning_onset"]) & (rows.clock == "participations")]
     frames.append(onsets.assign(what=onsets.metric, since=0))
     whole = pd.concat([frame[["what", "subject", "since", "level", "value"]] for frame in frames], ignore_index=True)
@@ -49,8 +65,9 @@ def of_run(run: Run) -> pd.DataFrame:
 def table(values: pd.DataFrame) -> pd.DataFrame:
     """Mean and 95 % interval over seeds (Student) of everything that is left, by batches, kind and rounds since."""
     rows = []
-    shown = values[values.what.isin(["kept", "left", "score_left"]) & values.kind.isin(KINDS)]
-    shown = shown[shown.since.isin(SINCE)]
+    shares = values.what.isin(["kept", "left", "score_left"]) & values.kind.isin([*KINDS, *SECRETS])
+    sizes = values.what.isin(["memory", "owner_memory", "bits", "owner_bits"]) & values.kind.isin(SECRETS)
+    shown = values[(shares | sizes) & values.since.isin(SINCE)]
     for key, group in shown.groupby(["batches", "what", "kind", "since"]):
         rows.append(dict(zip(("batches", "what", "kind", "since"), key, strict=True)))
         rows[-1] |= over_seeds(group.sort_values("seed").value.to_numpy(dtype=np.float64))
@@ -91,6 +108,20 @@ def gates(values: pd.DataFrame) -> pd.DataFrame:
             later - series("learning_onset", "typical", since=0, level=level),
         )
     for kind in KINDS:
+        difference = series("onset", kind, since=0) - series("onset", kind, since=0, level="local")
+        claim(f"{kind} is memorised later by the aggregate", "global", difference)
+    often = SECRETS[1]
+    claim(f"{often} has more than 0.1 in the aggregate at once", "global", series("memory", often, since=0) - MEMORISED)
+    claim(f"{often} has more than 5 bits there at once", "global", series("bits", often, since=0) - BITS)
+    for kind in SECRETS:
+        claim(f"averaging removes a part of the memory of {kind} at once", "global", 1 - series("kept", kind, since=0))
+    for kind in SECRETS:
+        claim(f"{kind} fades while its client is away", "global", 1 - series("left", kind))
+        claim(f"{kind} loses exposure while its client is away", "global", series("bits_lost", kind))
+        claim(f"something of {kind} is left", "global", series("memory", kind))
+        claim(f"exposure of {kind} is left", "global", series("bits", kind))
+    claim("repetition slows the fading of secrets", "global", series("left", often) - series("left", SECRETS[0]))
+    for kind in SECRETS:
         difference = series("onset", kind, since=0) - series("onset", kind, since=0, level="local")
         claim(f"{kind} is memorised later by the aggregate", "global", difference)
     return pd.DataFrame(rows)

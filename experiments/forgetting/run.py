@@ -19,23 +19,25 @@ from experiments.forgetting.figure import FIGURE
 from fedmem.studies.experiment import cell_results, command_line, write_results
 
 HERE = Path(__file__).resolve().parent
+SCENARIOS = {"digits": "scenario.yaml", "texts": "texts.yaml"}
 
 
 def main() -> None:
     """Train what is missing, then write the tables and the figure."""
     arguments = command_line(str(__doc__), HERE, seeds=5).parse_args()
-    cells = [(batches, seed) for seed in range(arguments.seeds) for batches in ("per_run", "shared")]
+    arms = (("digits", "per_run"), ("digits", "shared"), ("texts", "per_run"))
+    cells = [(data, batches, seed) for seed in range(arguments.seeds) for data, batches in arms]
     values = pd.concat(cell_results(one, cells, arguments), ignore_index=True)
     tested = gates(values)
     write_results(arguments.results, {"results": table(values), "gates": tested}, [FIGURE], digits=4)
     print(tested.to_string(index=False))
 
 
-def one(batches: str, seed: int, out: Path, settings: Sequence[str]) -> pd.DataFrame:
+def one(data: str, batches: str, seed: int, out: Path, settings: Sequence[str]) -> pd.DataFrame:
     """The values of one federation."""
     changes = [f"seed={seed}", f"batches={batches}", *settings]
-    folder = fedmem.run(fedmem.load_scenario(HERE / "scenario.yaml", changes), out=out)
-    print(f"{batches} batches, seed {seed}: done", flush=True)
+    folder = fedmem.run(fedmem.load_scenario(HERE / SCENARIOS[data], changes), out=out)
+    print(f"{data}, {batches} batches, seed {seed}: done", flush=True)
     return of_run(fedmem.read(folder)).assign(batches=batches, seed=seed)
 
 

@@ -1,4 +1,4 @@
-"""From finished phases to what is left of the forgotten examples, what an attack finds, and what it cost."""
+"""From finished phases to what is left of forgotten examples, what an attack finds, and what it cost."""
 
 from __future__ import annotations
 
@@ -12,16 +12,10 @@ from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.unlearner import unlearner_declaration
 from fedmem.results.read import Run
 from fedmem.scenario.scenario import Scenario
-from fedmem.studies.experiment import over_seeds, with_verdict
+from fedmem.studies.experiment import over_seeds
 
 FORGOTTEN, RETAINED = "forget", "canary"
 """The kind that is forgotten, and the memorised kind that is not."""
-
-INEXACT = ("fine_tune", "gradient_ascent", "neg_grad_plus", "pga", "fed_eraser")
-"""The methods that do not train from the beginning again."""
-
-EQUAL = 0.05
-"""Memorisation within which two values count as equal, chosen before anything was run."""
 
 AT_ONCE, AFTER = "at once", "after the rounds"
 """The unlearned model, and the model after the rounds of the phase."""
@@ -33,8 +27,11 @@ _METRICS: Mapping[str, tuple[str, str]] = {
     "share_removed": ("share_removed", "probability"),
     "test_accuracy_change": ("accuracy_change", ""),
     "auc": ("auc", ""),
+    "exposure_gain": ("bits", ""),
 }
 """Metric -> its name here and the label `statistic` of its rows."""
+
+_KEPT = {"residual": "kept", "bits": "kept_bits"}
 
 
 def of_run(run: Run) -> pd.DataFrame:
@@ -62,9 +59,10 @@ def of_run(run: Run) -> pd.DataFrame:
 
 
 def of_first(run: Run) -> pd.DataFrame:
-    """Memorisation with which the first training ended, at each level: what a model that somebody keeps still shows."""
+    """What a model that somebody keeps from the first training still shows, at each level: memorisation, and bits."""
     found = of_run(run)
-    return found[(found.what == "residual") & (found.when == AFTER)].assign(what="kept")
+    found = found[found.what.isin(list(_KEPT)) & (found.when == AFTER)]
+    return found.assign(what=found.what.map(_KEPT))
 
 
 def stored_models(scenario: Scenario, folder: Path) -> pd.DataFrame:
@@ -94,7 +92,7 @@ def stored_models(scenario: Scenario, folder: Path) -> pd.DataFrame:
 
 def table(values: pd.DataFrame) -> pd.DataFrame:
     """Mean and 95 % interval over seeds (Student) of every value of a phase."""
-    keys = ["method", "what", "kind", "place", "attack", "when"]
+    keys = ["federation", "method", "what", "kind", "place", "attack", "when"]
     rows = []
     for key, group in values.fillna({"kind": "", "attack": ""}).groupby(keys, sort=True):
         found = over_seeds(group.sort_values("seed").value.to_numpy(dtype=np.float64))
@@ -102,52 +100,8 @@ def table(values: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def gates(values: pd.DataFrame) -> pd.DataFrame:
-    """Each claim: the difference over seeds that is above 0 if it holds, its 95 % interval and the verdict."""
-    seeds = sorted(values.seed.unique())
-
-    def series(
-        method: str, what: str, *, kind: str = FORGOTTEN, when: str = AFTER, place: str = "global", attack: str = ""
-    ) -> FloatArray:
-        mask = (values.method == method) & (values.what == what) & (values.when == when) & (values.kind == kind)
-        found = values[mask & (values.place == place) & (values.attack == attack)].set_index("seed").value
-        return found.reindex(seeds).to_numpy(dtype=np.float64)
-
-    rows: list[dict[str, object]] = []
-
-    def claim(text: str, place: str, difference: FloatArray) -> None:
-        rows.append({"claim": text, "place": place, **with_verdict(difference)})
-
-    claim("wrong labels are memorised: above 0.7", "global", series("fine_tune", "before") - 0.7)
-    claim("retraining leaves less than 0.05", "global", EQUAL - series("retrain", "residual"))
-    claim("retraining leaves more than -0.05", "global", series("retrain", "residual") + EQUAL)
-    kept = series("no_op", "residual") - series("no_op", "before")
-    claim("training on adds less than 0.05", "global", EQUAL - kept)
-    claim("training on removes less than 0.05", "global", kept + EQUAL)
-    for when in (AT_ONCE, AFTER):
-        claim(f"gradient ascent overshoots {when}", "global", -series("gradient_ascent", "residual", when=when))
-        change = series("gradient_ascent", "change", kind=RETAINED, when=when)
-        claim(f"gradient ascent damages retained patterns {when}", "global", -change)
-        accuracy = series("gradient_ascent", "accuracy_change", kind="", when=when)
-        claim(f"gradient ascent costs accuracy {when}", "global", -accuracy)
-    for method in (*INEXACT, "retrain"):
-        distance = [np.abs(series(method, "auc", attack=attack) - 0.5) for attack in ("lira", "attack_p")]
-        claim(f"U-LiRA finds more than a population: {method}", "global", distance[0] - distance[1])
-    for method in INEXACT:
-        for place in ("global", "local", "others"):
-            claim(f"something is left: {method}", place, series(method, "residual", place=place))
-    for method in INEXACT[1:]:
-        reference = series("fine_tune", "accuracy_change", kind="")
-        claim(
-            f"accuracy is below that of fine-tuning: {method}",
-            "global",
-            reference - series(method, "accuracy_change", kind=""),
-        )
-    return pd.DataFrame(rows)
-
-
 def costs(values: pd.DataFrame) -> pd.DataFrame:
     """The costs of each method in a run, the same in every seed but for bytes of headers."""
     kinds: Sequence[str] = ("rounds", "models", "mib", "trainings", "gradients")
-    found = values[values.what.isin(kinds)].groupby(["method", "what"]).value.mean().unstack()
+    found = values[values.what.isin(kinds)].groupby(["federation", "method", "what"]).value.mean().unstack()
     return found[list(kinds)].reset_index()
