@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from fedmem.contracts.arrays import FloatArray
 from fedmem.contracts.unlearner import unlearner_declaration
 from fedmem.results.read import Run
 from fedmem.scenario.scenario import Scenario

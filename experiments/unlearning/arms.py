@@ -77,7 +77,7 @@ FEDERATIONS: Mapping[str, Forgetting] = {
         estimators=f"[{{kind: memorisation}}, {{kind: unlearning}}, {{kind: exposure}}, {_ATTACKS}]",
     ),
 }
-"""The federations of the experiment, by name. Wrong labels of digits, a whole client with digits, and secrets in texts."""
+"""The federations: wrong labels of digits, a whole client with digits, and secrets in texts."""
 
 
 def phase_of(method: str, federation: str = "examples") -> str:

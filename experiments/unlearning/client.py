@@ -1,8 +1,8 @@
-"""What is left of a whole client: runs that had it minus runs that left it out, at the aggregate and at other clients."""
+"""What is left of a whole client, at the aggregate and at other clients: runs that had it minus runs that had not."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +24,10 @@ def of_client(folder: Path, first: Path) -> pd.DataFrame:
     """The values of one phase: `what`, `kind`, `place`, `attack`, `when` and `value`.
 
     - `residual`: mean probability of the label of the client's examples that are in, over runs that had the client,
-      minus that over runs that left it out. At `others`, models of the clients that stay are read;
+      minus that over runs that left it out, by example. At `others`, models of the clients that stay are read;
     - `before`: the same at the aggregate before the phase; `kept`: at all models with which the first training ended;
-    - `auc`: how well this probability, averaged over examples of a run, separates both groups of runs;
+    - `auc`: how well the log odds of patterns and wrong labels that are in separate both groups of runs. They are
+      averaged over the examples of a run, after those of the other runs that left the client out are subtracted;
     - `change`: of retained patterns of other clients, in runs minus out runs, now minus before, where the client was;
     - `accuracy_change`: of the aggregate, over runs that had the client;
     - `accuracy_gap`: test accuracy of runs that had the client minus that of others: what the client is worth.
@@ -37,7 +38,7 @@ def of_client(folder: Path, first: Path) -> pd.DataFrame:
     rows = []
     for when, number in ((AT_ONCE, 0), (AFTER, last)):
         for block in bank.evidence:
-            if block.round == number:
+            if block.round == number and not block.set.endswith(BEFORE):
                 rows += [{"when": when, **row} for row in _values(block, bank.audit)]
     start = {block.set: block for block in bank.evidence if block.round == 0 and block.level == "global"}
     audit_before, test_before = (start.get(f"{name}{BEFORE}", start[name]) for name in ("audit", "test"))
@@ -65,8 +66,7 @@ def _is_left(row: dict[str, object]) -> bool:
 
 def _had_client(audit: AuditSet, block: Evidence) -> BoolArray:
     """(T,) whether the run of each model had the client."""
-    assert audit.client_in is not None
-    return np.asarray(audit.client_in[block.run, CLIENT], dtype=bool)
+    return _client_in(audit)[block.run]
 
 
 def _mean(values: FloatArray | BoolArray, rows: BoolArray) -> float:
@@ -86,24 +86,57 @@ def _values(block: Evidence, audit: AuditSet) -> Iterator[dict[str, object]]:
     if not block.set.startswith("audit"):
         return
     place = "global" if block.level == "global" else "others"
-    for kind, kinds in (*((kind, (kind,)) for kind in OF_CLIENT), ("client", OF_CLIENT[:2])):
-        values, with_client = _by_run(block, audit, kinds)
-        row = {"kind": kind, "place": place}
-        if kind == "client":
-            yield {**row, "what": "auc", "value": auc(values[None], with_client[None]).value}
-        else:
-            difference = values[with_client].mean() - values[~with_client].mean()
-            yield {**row, "what": "residual", "value": float(difference)}
+    margin, probability = (_by_run(values, block, audit) for values in (block.margin, _probability(block)))
+    had, is_in = _client_in(audit), audit.is_in
+    for kind in OF_CLIENT:
+        rows = audit.kind == kind
+        left = residual(probability[:, rows], is_in[:, rows], had)
+        yield {"kind": kind, "place": place, "what": "residual", "value": left}
+    rows = np.isin(audit.kind, OF_CLIENT[:2])
+    scores = scores_of_runs(margin[:, rows], is_in[:, rows], had)
+    yield {"kind": "client", "place": place, "what": "auc", "value": auc(scores[None], had[None]).value}
 
 
-def _by_run(block: Evidence, audit: AuditSet, kinds: Sequence[str]) -> tuple[FloatArray, BoolArray]:
-    """Probability (R,) of the label by run, over models of others and examples that are in; and who had the client."""
-    stays = block.client != CLIENT
-    is_read = audit.is_in[block.run] & np.isin(audit.kind, kinds) & stays[:, None]
-    of_model = np.where(is_read, _probability(block), np.nan)[stays]
-    runs = pd.Series(np.nanmean(of_model, axis=1)).groupby(block.run[stays]).mean()
+def _client_in(audit: AuditSet) -> BoolArray:
+    """(R,) the runs that had the client."""
     assert audit.client_in is not None
-    return runs.to_numpy(), np.asarray(audit.client_in[runs.index.to_numpy(), CLIENT], dtype=bool)
+    return np.asarray(audit.client_in[:, CLIENT], dtype=bool)
+
+
+def _by_run(values: FloatArray, block: Evidence, audit: AuditSet) -> FloatArray:
+    """(R, m) mean of values (T, m) over the models of a run, without those of the client itself."""
+    stays = block.client != CLIENT
+    weights = (np.arange(audit.runs)[:, None] == block.run[stays]).astype(np.float64)
+    return np.asarray(weights @ np.asarray(values, dtype=np.float64)[stays] / weights.sum(1, keepdims=True))
+
+
+def residual(values: FloatArray, is_in: BoolArray, had: BoolArray) -> float:
+    """The mean over examples: runs that had the client and the example minus runs that had not the client.
+
+    Both are compared example by example, so that which examples a run has does not matter. Examples that no run with
+    the client has are left out.
+
+    >>> values = np.array([[0.9, 0.1], [0.0, 0.5], [0.2, 0.1], [0.2, 0.1]])
+    >>> is_in = np.array([[True, False], [False, True], [True, True], [False, False]])
+    >>> round(residual(values, is_in, np.array([True, True, False, False])), 3)
+    0.55
+    """
+    trained = is_in & had[:, None]
+    is_read = trained.any(0)
+    inside = np.where(trained, values, 0.0)[:, is_read].sum(0) / trained[:, is_read].sum(0)
+    return float((inside - values[~had][:, is_read].mean(0)).mean())
+
+
+def scores_of_runs(values: FloatArray, is_in: BoolArray, had: BoolArray) -> FloatArray:
+    """(R,) the mean over examples that are in of the value minus that of the other runs that had not the client.
+
+    A run that left the client out has the inclusion of its examples all the same, as a control.
+    """
+    others = ~had[None] & ~np.eye(len(had), dtype=bool)
+    reference = others @ values / others.sum(1, keepdims=True)
+    difference = np.where(is_in, values - reference, 0.0)
+    with np.errstate(invalid="ignore"):  # a run without any of them has no score
+        return np.asarray(difference.sum(1) / is_in.sum(1))
 
 
 def _retained(block: Evidence, audit: AuditSet) -> float:

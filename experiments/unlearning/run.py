@@ -14,9 +14,11 @@ from pathlib import Path
 import pandas as pd
 
 import fedmem
-from experiments.unlearning.analysis import costs, gates, of_first, of_run, stored_models, table
-from experiments.unlearning.arms import METHODS, phase_of
+from experiments.unlearning.analysis import costs, of_first, of_run, stored_models, table
+from experiments.unlearning.arms import FEDERATIONS, phase_of
+from experiments.unlearning.client import of_client
 from experiments.unlearning.figure import FIGURE
+from experiments.unlearning.gates import gates
 from fedmem.execution.run import folder_of
 from fedmem.studies.experiment import cell_results, command_line, write_results
 
@@ -26,7 +28,7 @@ HERE = Path(__file__).resolve().parent
 def main() -> None:
     """Train what is missing, then write the tables and the figure."""
     arguments = command_line(str(__doc__), HERE, seeds=5).parse_args()
-    cells = [(seed,) for seed in range(arguments.seeds)]
+    cells = [(federation, seed) for federation in FEDERATIONS for seed in range(arguments.seeds)]
     values = pd.concat(cell_results(one, cells, arguments), ignore_index=True)
     tested, cost = gates(values), costs(values)
     measured = values[~values.what.isin(cost.columns)]
@@ -34,18 +36,21 @@ def main() -> None:
     print(tested.to_string(index=False))
 
 
-def one(seed: int, out: Path, settings: Sequence[str]) -> pd.DataFrame:
+def one(federation: str, seed: int, out: Path, settings: Sequence[str]) -> pd.DataFrame:
     """The values of all methods after one training."""
-    frames = []
-    for method in METHODS:
-        scenario = fedmem.load_scenario(HERE / "scenario.yaml", [f"seed={seed}", phase_of(method), *settings])
+    forgetting, frames = FEDERATIONS[federation], []
+    for method in forgetting.methods:
+        changes = [f"seed={seed}", phase_of(method, federation), *settings]
+        scenario = fedmem.load_scenario(HERE / forgetting.file, changes)
         folder = fedmem.run(scenario, out=out)
         assert scenario.previous is not None
         first = folder_of(scenario.previous, out)
-        frames += [part.assign(method=method) for part in (of_run(fedmem.read(folder)), stored_models(scenario, first))]
-    frames.append(of_first(fedmem.read(first)).assign(method="no_op"))
-    print(f"seed {seed}: done", flush=True)
-    return pd.concat(frames, ignore_index=True).assign(seed=seed)
+        values = of_client(folder, first) if federation == "client" else of_run(fedmem.read(folder))
+        frames += [part.assign(method=method) for part in (values, stored_models(scenario, first))]
+    if federation != "client":
+        frames.append(of_first(fedmem.read(first)).assign(method="no_op"))
+    print(f"{federation}, seed {seed}: done", flush=True)
+    return pd.concat(frames, ignore_index=True).assign(federation=federation, seed=seed)
 
 
 if __name__ == "__main__":
