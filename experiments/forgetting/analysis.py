@@ -32,8 +32,8 @@ def of_run(run: Run) -> pd.DataFrame:
     - `left`: memorisation at the aggregate so many rounds later, divided by that of the same uses at once;
     - `score_left`: the same of the score of LiRA;
     - `memory`, `bits`: memorisation by probability and exposure at the aggregate;
-    - `owner_memory`, `owner_bits`: those of the model that the client still has. `memory_lost`, `bits_lost`: the value at the use minus that so many rounds
-      later, of the same uses, at the aggregate;
+    - `owner_memory`, `owner_bits`: those of the model that the client still has;
+    - `memory_lost`, `bits_lost`: the value at the use minus that so many rounds later, of the same uses;
     - `onset`, `learning_onset`: participations of the owning client until memory and learning are at half.
     """
     rows = run.measurements
