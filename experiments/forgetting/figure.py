@@ -6,7 +6,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from experiments.forgetting.analysis import KINDS, SECRETS
+from experiments.forgetting.analysis import KINDS, SECRETS, SINCE
 from fedmem.reporting.drawing import name_panel
 from fedmem.studies.experiment_figure import (
     INTERVALS,
@@ -23,7 +23,7 @@ BATCHES = {"per_run": "random batches", "shared": "the same batches in all runs"
 
 
 COPIES = {SECRETS[0]: "secrets, four times", SECRETS[1]: "secrets, sixteen times"}
-BITS = {"bits": "secrets: the aggregate", "owner_bits": "secrets: the client's model"}
+BITS = {"bits": "exposure at the aggregate", "owner_bits": "at the client's own model"}
 
 
 def draw(table: pd.DataFrame) -> Figure:
@@ -34,7 +34,7 @@ def draw(table: pd.DataFrame) -> Figure:
         for number, (batches, label) in enumerate(BATCHES.items()):
             _line(axes, shares[(shares.kind == kind) & (shares.batches == batches)], number, label)
         name_panel(axes, TITLES[kind], 9)
-    panels = {"left": "secrets: the aggregate", **BITS}
+    panels = {"left": "secrets in texts", **BITS}
     for axes, (what, title) in zip(grid[1], panels.items(), strict=True):
         for number, (kind, label) in enumerate(COPIES.items(), start=len(BATCHES)):
             _line(axes, table[(table.what == what) & (table.kind == kind)], number, label)
@@ -42,6 +42,8 @@ def draw(table: pd.DataFrame) -> Figure:
     for axes in (axes for line in grid for axes in line):
         draw_null(axes, 0.0, across=False)
         axes.set_xlabel("rounds since the client took part")
+        axes.set_xlim(-0.4, SINCE[-1] + 0.5)
+        axes.set_xticks(SINCE)
     for axes in (*grid[0], grid[1][0]):
         axes.set_ylim(bottom=0, top=1)
     for axes in grid[1][1:]:

@@ -13,6 +13,7 @@ from experiments.forgetting import analysis, run
 
 FOLDER = Path(analysis.__file__).parent
 
+
 def made(seeds: int = 5) -> pd.DataFrame:
     """Half is kept, and 0.9 of what is left stays each round; with more copies 0.95."""
     rng, rows = np.random.default_rng(0), []
