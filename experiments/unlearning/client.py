@@ -23,8 +23,8 @@ OF_CLIENT = ("left_pattern", "left_label", "left_typical")
 def of_client(folder: Path, first: Path) -> pd.DataFrame:
     """The values of one phase: `what`, `kind`, `place`, `attack`, `when` and `value`.
 
-    - `residual`: mean probability of the label of the client's examples that are in, over runs that had the client,
-      minus that over runs that left it out, by example. At `others`, models of the clients that stay are read;
+    - `residual`: mean probability of the label of the client's examples that are in, by example. Runs that had the
+      client minus runs that left it out. At `others`, models of the clients that stay are read;
     - `before`: the same at the aggregate before the phase; `kept`: at all models with which the first training ended;
     - `auc`: how well the log odds of patterns and wrong labels that are in separate both groups of runs. They are
       averaged over the examples of a run, after those of the other runs that left the client out are subtracted;
@@ -124,7 +124,8 @@ def residual(values: FloatArray, is_in: BoolArray, had: BoolArray) -> float:
     trained = is_in & had[:, None]
     is_read = trained.any(0)
     inside = np.where(trained, values, 0.0)[:, is_read].sum(0) / trained[:, is_read].sum(0)
-    return float((inside - values[~had][:, is_read].mean(0)).mean())
+    # equal values give 0, not what is left of rounding
+    return round(float((inside - values[~had][:, is_read].mean(0)).mean()), 12)
 
 
 def scores_of_runs(values: FloatArray, is_in: BoolArray, had: BoolArray) -> FloatArray:

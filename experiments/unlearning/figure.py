@@ -67,7 +67,9 @@ def _draw_left(axes: Axes, rows: pd.DataFrame, lines: pd.Series) -> None:
     for number, place in enumerate(LEVEL_NAMES):
         points = rows[rows.place == place]
         bars = interval_bars(points["mean"], points.low, points.high, (-1.0, 1.0))
-        axes.errorbar(points["mean"], points.method.map(lines) + 0.2 * (1 - number), xerr=bars, **level_style(place))
+        axes.errorbar(
+            points["mean"], points.method.map(lines).astype(float) + 0.2 * (1 - number), xerr=bars, **level_style(place)
+        )
 
 
 def _draw_cost(axes: Axes, rows: pd.DataFrame, lines: pd.Series) -> None:
@@ -76,7 +78,7 @@ def _draw_cost(axes: Axes, rows: pd.DataFrame, lines: pd.Series) -> None:
         points = rows[(rows.when == when) & ((rows.method != "retrain") | (when == AFTER))]
         bars = interval_bars(points["mean"], points.low, points.high, (-1.0, 1.0))
         style = setting_style(number, linestyle="none", label=f"aggregate, {when}")
-        axes.errorbar(points["mean"], points.method.map(lines) + 0.15 - 0.3 * number, xerr=bars, **style)
+        axes.errorbar(points["mean"], points.method.map(lines).astype(float) + 0.15 - 0.3 * number, xerr=bars, **style)
 
 
 FIGURE = TableFigure(name="unlearning", tables=("results",), draw=draw)

@@ -127,13 +127,15 @@ def test_only_examples_that_a_run_with_the_client_had_count() -> None:
 def test_phases_forget_what_their_federation_says() -> None:
     scenario = fedmem.load_scenario(FOLDER / "client.yaml", [phase_of("retrain", "client")])
     before = scenario.previous
-    assert before is not None and before.leave_out is not None
+    assert before is not None
+    assert before.leave_out is not None
     assert (scenario.rounds, before.rounds) == (FEDERATIONS["client"].trained, FEDERATIONS["client"].trained)
     kinds = [str(getattr(injection, "label", "")) for injection in before.injections]
     assert set(kinds) == {*client.OF_CLIENT, analysis.RETAINED}
     texts = fedmem.load_scenario(FOLDER / "texts.yaml", [phase_of("fine_tune", "texts")])
-    assert texts.previous is not None and texts.previous.rounds == FEDERATIONS["texts"].trained
-    assert CLIENT < texts.clients
+    assert texts.previous is not None
+    assert texts.previous.rounds == FEDERATIONS["texts"].trained
+    assert texts.clients > CLIENT
 
 
 def test_reference_and_control_are_in_the_committed_tables() -> None:
