@@ -55,7 +55,7 @@ def of_client(folder: Path, first: Path) -> pd.DataFrame:
         had = _had_client(bank.audit, now["test"])
         change = _mean(now["test"].correct, had) - _mean(test_before.correct, had)
         rows.append({"what": "accuracy_change", "kind": "", "place": "global", "when": when, "value": change})
-        gained = _retained(now["audit"], bank.audit) - _retained(audit_before, bank.audit)
+        gained = _memory_of_retained(now["audit"], bank.audit) - _memory_of_retained(audit_before, bank.audit)
         rows.append({"what": "change", "kind": RETAINED, "place": "global", "when": when, "value": gained})
     return pd.DataFrame(rows).assign(attack="")
 
@@ -140,7 +140,7 @@ def scores_of_runs(values: FloatArray, is_in: BoolArray, had: BoolArray) -> Floa
         return np.asarray(difference.sum(1) / is_in.sum(1))
 
 
-def _retained(block: Evidence, audit: AuditSet) -> float:
+def _memory_of_retained(block: Evidence, audit: AuditSet) -> float:
     """In minus out of the retained patterns at the aggregate, in runs that had the client."""
     had, kind = _had_client(audit, block), audit.kind == RETAINED
     is_in, probability = audit.is_in[block.run][had][:, kind], _probability(block)[had][:, kind]
