@@ -58,7 +58,7 @@ def of_run(run: Run) -> pd.DataFrame:
 
 
 def of_first(run: Run) -> pd.DataFrame:
-    """What a model that somebody keeps from the first training still shows, at each level: memorisation, and bits."""
+    """Memorisation and bits of models that somebody keeps from the first training, at each level."""
     found = of_run(run)
     found = found[found.what.isin(list(_KEPT)) & (found.when == AFTER)]
     return found.assign(what=found.what.map(_KEPT))

@@ -1,4 +1,4 @@
-"""What is left of a whole client, at the aggregate and at other clients: runs that had it minus runs that had not."""
+"""The rest of a whole client, at the aggregate and at other clients: runs that had it minus runs that had not."""
 
 from __future__ import annotations
 

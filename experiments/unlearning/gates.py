@@ -24,7 +24,7 @@ PLACES = ("global", "local", "others")
 
 @dataclass(frozen=True)
 class Claims:
-    """Claims about one federation; `series` reads a value over seeds, `claim` adds a row."""
+    """Claims about one federation: `series` reads a value over seeds, `claim` adds a row."""
 
     federation: str
     values: pd.DataFrame
@@ -56,7 +56,7 @@ class Claims:
         self.claim(f"{text} more than -{name}", "global", values + limit)
 
     def damage(self, method: str, name: str) -> None:
-        """What a method costs, at once and after the rounds."""
+        """Damage by a method, at once and after the rounds."""
         for when in (AT_ONCE, AFTER):
             change = self.series(method, "change", kind=RETAINED, when=when)
             self.claim(f"{name} damages retained patterns {when}", "global", -change)
@@ -64,12 +64,12 @@ class Claims:
             self.claim(f"{name} costs accuracy {when}", "global", -accuracy)
 
     def dearer_than_fine_tuning(self, method: str) -> None:
-        """Whether test accuracy after the rounds is below that after fine-tuning."""
+        """Claim that test accuracy after the rounds is below that after fine-tuning."""
         change = [self.series(each, "accuracy_change", kind="") for each in ("fine_tune", method)]
         self.claim(f"accuracy is below that of fine-tuning: {method}", "global", change[0] - change[1])
 
     def attacks(self, method: str) -> None:
-        """Whether U-LiRA finds more than an attack with a population."""
+        """Claim that U-LiRA finds more than an attack with a population."""
         distance = [np.abs(self.series(method, "auc", attack=attack) - 0.5) for attack in ("lira", "attack_p")]
         self.claim(f"U-LiRA finds more than a population: {method}", "global", distance[0] - distance[1])
 
