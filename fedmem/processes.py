@@ -292,7 +292,7 @@ def _work(do: Do[Job, Progress, Result], pipe: Connection) -> None:
             try:
                 result = do(job, lambda what: send("report", what))
             except BaseException as error:
-                send("failed", _picklable_error(error))
+                send("failed", picklable_error(error))
             else:
                 send("done", result)
 
@@ -304,7 +304,7 @@ def _end_with(parent: int) -> None:
         os._exit(1)
 
 
-def _picklable_error(error: BaseException) -> BaseException:
+def picklable_error(error: BaseException) -> BaseException:
     """The error as it can be sent, its trace as a note; one that cannot be sent becomes a `RunError` of its text."""
     trace = "".join(traceback.format_exception(error))
     if not isinstance(error, (Exception, KeyboardInterrupt)):
