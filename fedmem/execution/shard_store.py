@@ -25,6 +25,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from tarfile import TarError
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ import numpy as np
 from fedmem.contracts.evidence import Bank, Dropped, Lost, TrainedBank
 from fedmem.contracts.sampler import PickedCohort, Pilot
 from fedmem.errors import RunError
+from fedmem.execution.archives import unpack
 from fedmem.results.evidence_table import IN_MEMORY, read_evidence
 from fedmem.results.folder import writing
 from fedmem.results.readings import write_readings
@@ -127,7 +129,7 @@ class Shards:
                     raise ValueError("other shards hold the same runs")
             except _UNREADABLE as error:
                 refused.append(f"training {name_of(shard)} again: {error}")
-                shutil.rmtree(self._folder_of(shard))
+                shutil.rmtree(self.folder_of(shard))
             else:
                 dropped_by_shard[shard] = Dropped(
                     known=_failures_of(content["known"]), found=_failures_of(content["found"])
@@ -136,14 +138,14 @@ class Shards:
 
     def models_folder(self, shard: range) -> Path:
         """Where the models of a shard are stored while it is trained; `write` takes them from there."""
-        return self.place / f".{self._folder_of(shard).name}.models"
+        return self.place / f".{self.folder_of(shard).name}.models"
 
     def write(self, shard: range, done: TrainedBank, dropped: Dropped, *, params: bool) -> None:
         """Keeps a shard with its saved models, if there are some; it is there when all of it has reached the disk.
 
         Errors: `RunError` where the disk is full.
         """
-        with writing(self._folder_of(shard), force=True) as partial:
+        with writing(self.folder_of(shard), force=True) as partial:
             write_readings(partial, done.bank, done.measurements)
             write_signals(partial, done.bank.signals)
             arrays: dict[str, Any] = dict(done.reconstructions)
@@ -167,12 +169,24 @@ class Shards:
             }
             _write_json(partial / "shard.json", content)
 
+    def install(self, shard: range, packed: bytes) -> None:
+        """Keeps a shard that was written elsewhere, from its packed folder; it is there when all has reached the disk.
+
+        Errors: `RunError` where it is not whole, or was made from something else, or the disk is full.
+        """
+        try:
+            with writing(self.folder_of(shard), force=True) as partial:
+                unpack(packed, partial)
+                self._read_checked(shard, partial)
+        except (*_UNREADABLE, TarError) as error:
+            raise RunError(f"{name_of(shard)} arrived damaged ({error}); run the same command again") from error
+
     def read_shard(self, shard: range, bank: Bank) -> TrainedBank:
         """A shard as it was written; `bank` has what all runs share, and no evidence.
 
         Errors: `RunError` where it was damaged since.
         """
-        place = self._folder_of(shard)
+        place = self.folder_of(shard)
         try:
             content = self._read_checked(shard)
         except _UNREADABLE as error:
@@ -207,7 +221,7 @@ class Shards:
         """The name of each file of saved models, and the files of that name of all shards, by their runs."""
         parts: dict[str, list[Path]] = {}
         for shard in stored_shards(self.place):
-            for file in sorted((self._folder_of(shard) / FOLDER).glob("*.safetensors")):
+            for file in sorted((self.folder_of(shard) / FOLDER).glob("*.safetensors")):
                 parts.setdefault(file.name, []).append(file)
         return parts
 
@@ -264,16 +278,17 @@ class Shards:
     def remove_all(self) -> None:
         """Removes every shard."""
         for shard in stored_shards(self.place):
-            shutil.rmtree(self._folder_of(shard))
+            shutil.rmtree(self.folder_of(shard))
         for name in ("lost.json", "pilot.json"):
             (self.place / name).unlink(missing_ok=True)
 
-    def _folder_of(self, shard: range) -> Path:
+    def folder_of(self, shard: range) -> Path:
+        """The folder of a shard."""
         return self.place / f"runs-{shard.start}-{shard.stop - 1}"
 
-    def _read_checked(self, shard: range) -> dict[str, Any]:
+    def _read_checked(self, shard: range, place: Path | None = None) -> dict[str, Any]:
         """The content of `shard.json`; an error where anything is not as it was written, or something else made it."""
-        place = self._folder_of(shard)
+        place = place or self.folder_of(shard)
         content = _read_json(place / "shard.json")
         if content["made"] != self.made_from:
             names = sorted(content["made"].keys() | self.made_from.keys())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -16,16 +16,19 @@ from fedmem.contracts.federation import Federation, digest
 from fedmem.contracts.sampler import Pilot
 from fedmem.engines._failures import Ledger
 from fedmem.execution.bank import gather, inputs_of, pilot_of, targets_of
+from fedmem.execution.devices import wants_gpu
 from fedmem.execution.executors import executor_of
 from fedmem.execution.join_shards import join
 from fedmem.execution.memory_budget import cut_of, room_of
 from fedmem.execution.model_saver import ModelSaver
+from fedmem.execution.remote_shards import ShardJob, StoringPool, setup_of
 from fedmem.execution.shard_store import Shards, divide, name_of
 from fedmem.processes import ForkPool, InProcessPool, Report, WorkerPool
 from fedmem.results.provenance import code, components_of, files_of, modules_of, versions
 from fedmem.training.executor import Executor
 
 if TYPE_CHECKING:
+    from fedmem.execution.backends import Backend
     from fedmem.scenario.scenario import Scenario
     from fedmem.training.executor import Executor
 
@@ -50,10 +53,12 @@ def train(
     emit: Emit = silent,
     watch: bool = True,
     executor: Executor | None = None,
+    backend: Backend | None = None,
 ) -> tuple[TrainedBank, Division]:
     """Train what is missing of a bank, shard by shard, and put it together. With `watch=False` nothing is observed.
 
-    With an `executor`, which the caller owns, all is trained in this process.
+    With an `executor`, which the caller owns, all is trained in this process. With a `backend`, which is connected, the
+    shards are trained by its workers.
 
     Guarantees:
 
@@ -69,6 +74,10 @@ def train(
     """
     stored_shards, refused = shards.open(made_with(scenario, federation))
     room = room_of(scenario, federation)
+    if backend is not None:
+        remote_workers = backend.num_workers(scenario.speed.threads, gpu=wants_gpu(scenario))
+        share = -(-scenario.runs // remote_workers)
+        room = replace(room, shard=min(room.shard, share), workers=remote_workers)
     plan = divide(scenario.runs, room.shard, list(stored_shards))
     ledger = Ledger(shards.known_failures())
     dropped = dict(stored_shards)
@@ -96,13 +105,23 @@ def train(
     def forward_event(_: str, event: Event) -> None:
         emit(event)
 
-    # a fork has no workers of its own
-    do = _Training(scenario, federation, shards, None if workers == 1 else 1, watch, pilot, executor)
-    with (
-        closing(do),
-        InProcessPool(do, forward_event) if workers == 1 else ForkPool(do, forward_event, shards.let_go) as pool,
-    ):
-        train_all(plan, dropped, ledger, pool, workers, shards.store_failures)
+    trainer = ShardTrainer(scenario, federation, None if workers == 1 else 1, watch, pilot, executor)
+
+    def train_shard(job: ShardJob, report: Report[Event]) -> Lost:
+        return trainer(job, report, shards)
+
+    pool: AbstractContextManager[WorkerPool[ShardJob, Lost]]
+    if backend is not None:
+        setup = setup_of(scenario, federation, shards, watch=watch, pilot=pilot)
+        threads, gpu = scenario.speed.threads, wants_gpu(scenario)
+        opened = backend.pool(setup, forward_event, workers=workers, threads=threads, gpu=gpu)
+        pool = StoringPool(opened, shards, emit)
+    elif workers == 1:
+        pool = InProcessPool(train_shard, forward_event)
+    else:  # a fork has no workers of its own
+        pool = ForkPool(train_shard, forward_event, shards.let_go)
+    with closing(trainer), pool as working_pool:
+        train_all(plan, dropped, ledger, working_pool, workers, shards.store_failures)
     emit(StageStarted(text="joining shards"))
     bank = Bank(
         audit=federation.audit,
@@ -126,7 +145,7 @@ def train_all(
     plan: Sequence[range],
     dropped: dict[range, Dropped],
     ledger: Ledger,
-    pool: WorkerPool[tuple[range, Lost], Lost],
+    pool: WorkerPool[ShardJob, Lost],
     workers: int,
     report: Callable[[Lost], None],
 ) -> None:
@@ -161,53 +180,50 @@ def train_all(
             report(ledger.lost)
 
 
-class _Training:
+class ShardTrainer:
     """Trains shards and keeps them, by one executor, whose steps are traced once for all; returns who failed in one."""
 
     def __init__(
         self,
         scenario: Scenario,
         federation: Federation,
-        shards: Shards,
         workers: int | None,
         watch: bool,
         pilot: Pilot | None,
-        executor: Executor | None,
+        executor: Executor | None = None,
     ) -> None:
         self._scenario = scenario
         self._federation = federation
-        self._shards = shards
         self._workers = workers
         self._watch = watch
         self._pilot = pilot
         self._executor = executor
         self._own_executor: Executor | None = None
 
-    def __call__(self, job: tuple[range, Lost], report: Report[Event]) -> Lost:
+    def __call__(self, job: ShardJob, report: Report[Event], shards: Shards) -> Lost:
+        """Train a shard and keep it in `shards`."""
         shard, known_failures = job
         report(ShardStarted(first=shard[0], last=shard[-1]))
         if self._executor is None:
             self._executor = self._own_executor = executor_of(self._scenario, self._federation, self._workers)
+        # models are stored where the scenario asks for some; otherwise they are looked at alone
+        save = self._scenario.save.models
+        saver = True if save is None else ModelSaver(save, shards.models_folder(shard))
         done = gather(
             self._scenario,
             self._federation,
             runs=shard,
             emit=report,
-            watch=self._watch and self._saver(shard),
+            watch=self._watch and saver,
             lost=known_failures,
             pilot=self._pilot,
             executor=self._executor,
         )
         new_failures = {place: why for place, why in done.failures.items() if place not in known_failures}
         dropped = Dropped(known=known_failures, found=new_failures)
-        self._shards.write(shard, done, dropped, params=self._scenario.save.params)
+        shards.write(shard, done, dropped, params=self._scenario.save.params)
         report(ShardStored(first=shard[0], last=shard[-1]))
         return new_failures
-
-    def _saver(self, shard: range) -> ModelSaver | bool:
-        """Stores the models of a shard where the scenario asks for some; otherwise models are looked at alone."""
-        save = self._scenario.save.models
-        return True if save is None else ModelSaver(save, self._shards.models_folder(shard))
 
     def close(self) -> None:
         """Let go of the workers of an executor that was made in this process."""
@@ -217,14 +233,21 @@ class _Training:
 
 def made_with(scenario: Scenario, federation: Federation) -> Mapping[str, str]:
     """All that the numbers of a shard depend on, by name."""
+    return {
+        **made_without_data(scenario),
+        # a budget cuts the products of forward passes, whose last bits depend on how many rows there are
+        "rows of a forward pass": str(cut_of(scenario, federation).forward_rows),
+        "data": digest(federation),
+    }
+
+
+def made_without_data(scenario: Scenario) -> Mapping[str, str]:
+    """The same, as far as it is known before the federation is built."""
     speed = {name: value for name, value in scenario.dump()["speed"].items() if name not in _NO_NUMBERS}
     return {
         "scenario": scenario.id,
         "settings of speed": str(speed),
-        # a budget cuts the products of forward passes, whose last bits depend on how many rows there are
-        "rows of a forward pass": str(cut_of(scenario, federation).forward_rows),
         "code of fedmem": code(),
-        "data": digest(federation),
         "python": platform.python_version(),
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
         **{f"code of {kind}": content for kind, content in components_of(scenario).items()},

@@ -22,7 +22,7 @@ from fedmem.contracts.evidence import Lost
 from fedmem.errors import ComponentError, RunError
 from fedmem.execution import sharding
 from fedmem.execution.run import run
-from fedmem.execution.shard_store import kept_runs, place_of
+from fedmem.execution.shard_store import Shards, kept_runs, place_of
 from fedmem.processes import Report, can_fork
 from fedmem.scenario.scenario import Scenario
 from fedmem.training.one_by_one import OneByOne
@@ -259,14 +259,14 @@ def failing(when: Callable[[Work], bool]) -> Iterator[list[tuple[range, Lost]]]:
             raise ConnectionError("nobody there")
         return client_of(self, work, i)
 
-    class Counted(sharding._Training):
-        def __call__(self, job: tuple[range, Lost], tell: Report[Event]) -> Lost:
+    class Counted(sharding.ShardTrainer):
+        def __call__(self, job: tuple[range, Lost], report: Report[Event], shards: Shards) -> Lost:
             trained.append(job)
-            return super().__call__(job, tell)
+            return super().__call__(job, report, shards)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(OneByOne, "_client_of", attempt)
-        patch.setattr(sharding, "_Training", Counted)
+        patch.setattr(sharding, "ShardTrainer", Counted)
         yield trained
 
 
