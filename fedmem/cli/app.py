@@ -106,6 +106,10 @@ Seed = Annotated[int | None, typer.Option(help="the same as --set seed=…")]
 Runs = Annotated[int | None, typer.Option(help="the same as --set runs=…")]
 Engine = Annotated[str | None, typer.Option(help="the same as --set speed.engine=…")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="no progress, no table; only the folder")]
+On = Annotated[
+    str | None,
+    typer.Option(help="where runs are trained: forks, processes, ray or ray:ADDRESS; results are the same"),
+]
 
 Full = Annotated[bool, typer.Option("--full", help="print all tables, not the first screen alone")]
 

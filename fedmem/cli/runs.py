@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from fedmem.cli.app import (
     File,
     Folder,
     Full,
+    On,
     Overrides,
     Quiet,
     Runs,
@@ -43,6 +44,7 @@ class RunOptions:
     engine: Engine = None
     out: Annotated[Path, typer.Option(help="where the folder of the run goes, as NAME/ID")] = Path("runs")
     force: Annotated[bool, typer.Option("--force", help="run again although the folder exists")] = False
+    on: On = None
     track: Track = None
     quiet: Quiet = False
     full: Full = False
@@ -75,7 +77,8 @@ def run(run_options: RunOptions) -> None:
                 Progress(quiet=run_options.quiet) as progress,
             ):
                 listeners: list[Listener] = [progress, *trackers]
-                run_scenario(scenario, out=run_options.out, force=run_options.force, listeners=listeners)
+                how: dict[str, Any] = {"force": run_options.force, "listeners": listeners, "on": run_options.on}
+                run_scenario(scenario, out=run_options.out, **how)
             if not run_options.force and before is not None:
                 typer.echo(
                     "this scenario has been run already; these are its results, --force runs it again",

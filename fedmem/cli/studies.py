@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fedmem.cli.app import Changes, Debug, File, Full, Overrides, Quiet, app, complete
+from fedmem.cli.app import Changes, Debug, File, Full, On, Overrides, Quiet, app, complete
 from fedmem.cli.changes import changes_of
 from fedmem.cli.errors import command_line, print_errors, reporting
 from fedmem.cli.options import options
@@ -58,6 +58,7 @@ class CompareOptions:
     jobs: Annotated[int | None, typer.Option(help="processes; by default one for each core", min=1)] = None
     out: Annotated[Path, typer.Option(help="where runs and the comparison go, in NAME/")] = Path("runs")
     force: Annotated[bool, typer.Option("--force", help="run again what is there")] = False
+    on: On = None
     track: Track = None
     quiet: Quiet = False
     full: Full = False
@@ -94,6 +95,7 @@ def compare(compare_options: CompareOptions) -> None:
                 force=compare_options.force,
                 jobs=compare_options.jobs,
                 listeners=[tally, *trackers],
+                on=compare_options.on,
             )
         if compare_options.quiet:
             typer.echo(str(done.path))
@@ -120,6 +122,7 @@ class SweepOptions:
     ] = False
     out: Annotated[Path, typer.Option(help="where the runs and their frame go, in NAME/")] = Path("runs")
     force: Annotated[bool, typer.Option("--force", help="run again what is there")] = False
+    on: On = None
     track: Track = None
     quiet: Annotated[bool, typer.Option("--quiet", help="no progress; only the folder")] = False
     full: Full = False
@@ -149,6 +152,7 @@ def sweep(sweep_options: SweepOptions) -> None:
                 force=sweep_options.force,
                 retry_failed=sweep_options.retry_failed,
                 listeners=listeners,
+                on=sweep_options.on,
             )
         if sweep_options.quiet:
             typer.echo(str(done.path))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from fedmem.contracts.client import client_declaration
 
 if TYPE_CHECKING:
+    from fedmem.contracts.federation import Federation
     from fedmem.scenario.scenario import Scenario
 
 TOGETHER = 64
@@ -98,3 +99,40 @@ def partition(members: Sequence[int], sizes: Sequence[float], limit: float) -> l
         parts[-1].append(member)
         room -= size
     return [tuple(part) for part in parts]
+
+
+ROUND_BYTES = 1 << 28
+"""Models of one round that several scenarios hold together, at most."""
+
+
+def group_alike(
+    places: Sequence[int], scenarios: Mapping[int, Scenario], federations: Mapping[str, Federation]
+) -> list[tuple[int, ...]]:
+    """Scenarios whose clients may be in one stack, with models of one round that fit into memory.
+
+    One network trains a stack, so that federations with frozen tensors of their own are apart. Scenarios whose
+    clients are not stacked are apart as well, since draws belong to one round. So are those with tied units, which
+    belong to the rows of one store, and those with client shards.
+    """
+    groups: dict[object, list[int]] = {}
+    for i in places:
+        key = data_of(scenarios[i])
+        federation = federations[key]
+        mode = federation.mode
+        is_separate = mode.differs or mode.tied is not None or mode.client_shards is not None
+        alike: object = i if is_separate else key if federation.frozen else None
+        groups.setdefault(alike, []).append(i)
+    return [
+        part
+        for members in groups.values()
+        for part in partition(members, [_bytes(scenarios[i], federations) for i in members], ROUND_BYTES)
+    ]
+
+
+def _bytes(scenario: Scenario, federations: Mapping[str, Federation]) -> float:
+    """Bytes of the models of one round."""
+    from fedmem.federation.roster import Cohorts
+
+    federation = federations[data_of(scenario)]
+    model = sum(value.numel() * value.element_size() for value in federation.initial.values())
+    return width_of(scenario) * Cohorts.draw(scenario, federation).largest_cohort * model

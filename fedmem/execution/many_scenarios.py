@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -26,9 +27,10 @@ from fedmem.contracts.events import (
 )
 from fedmem.errors import BusyError, FedmemError, FolderError
 from fedmem.execution.checked_inputs import build_federation
-from fedmem.execution.grouping import data_of, divide_into_banks, partition, width_of
+from fedmem.execution.grouping import data_of, divide_into_banks, group_alike
 from fedmem.execution.notebook import notebook_listeners
-from fedmem.execution.run import compute, folder_of, serve_finished, with_required_noise
+from fedmem.execution.remote_scenarios import ScenarioPool, num_workers, pool_for
+from fedmem.execution.run import backend_for, compute, folder_of, serve_finished, with_required_noise
 from fedmem.guards.guarding import Rescuing
 from fedmem.scenario.unfolding import last_phase
 
@@ -36,13 +38,11 @@ if TYPE_CHECKING:
     from fedmem.contracts.data import Examples
     from fedmem.contracts.federation import Federation
     from fedmem.engines.shared_training import SharedExecutor
+    from fedmem.execution.backends import Backend
     from fedmem.execution.memory_plan import MemoryLimits
     from fedmem.processes import Report, WorkerPool
     from fedmem.scenario.scenario import Scenario
     from fedmem.training.executor import Executor
-
-ROUND_BYTES = 1 << 28
-"""Models of one round that several scenarios hold together, at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +62,7 @@ def run_all(
     force: bool = False,
     jobs: int | None = None,
     listeners: Sequence[Listener] = (),
+    on: str | None = None,
 ) -> list[Outcome]:
     """Run different scenarios and return the result or failure of each.
 
@@ -72,6 +73,7 @@ def run_all(
         jobs: How many processes work; by default as many as the scenarios may have workers.
         listeners: Each is called with every event (`fedmem.contracts.events`) of every scenario. Without any, a
             notebook shows the progress.
+        on: Where they are trained, see `fedmem.execution.run.run`.
 
     Guarantees:
 
@@ -84,8 +86,7 @@ def run_all(
 
     Errors: `FolderError` before anything is trained, where a folder cannot be used.
     """
-    from fedmem.execution.auto import workers_of
-    from fedmem.processes import ForkPool, InProcessPool, ProcessDied, can_fork
+    from fedmem.processes import ProcessDied
     from fedmem.results.folder import check_place, is_finished
 
     scenarios = [last_phase(scenario) for scenario in scenarios]
@@ -116,24 +117,17 @@ def run_all(
             emit(event.event(folders[event.place]))
 
     missing = {i: _with_noise(scenario) for i, scenario in enumerate(scenarios) if i not in finished_places}
-    failed_before = _run_phases_before(missing, out=out, force=force, jobs=jobs, listeners=listeners)
+    backends = {backend_for(scenario, on) for scenario in missing.values()}
+    backend = next(iter(backends), None)
+    failed_before = _run_phases_before(missing, out=out, force=force, jobs=jobs, listeners=listeners, on=on)
     emit(ScenariosStarted(total=len(scenarios), finished=len(finished_places)))
     for i, error in failed_before.items():
-        forward_event("", _Ended(place=i, error=error))
+        forward_event("", EndedScenario(place=i, error=error))
         del missing[i]
-    workers = max((workers_of(scenario) for scenario in missing.values()), default=1) if jobs is None else jobs
-    banks, unpooled = divide_into_banks(missing, workers)
-    workers = min(workers, len(banks))
-
-    def train(bank: tuple[int, ...], report: Report[_Progress]) -> None:
-        _train({i: missing[i] for i in bank}, folders, force, report, out)
-
-    with ForkPool(train, forward_event) if workers > 1 and can_fork() else InProcessPool(train, forward_event) as pool:
-        _work_off(banks, pool, workers, partial(forward_event, ""))
-    report = partial(forward_event, "")
-    for i in (*unpooled, *elsewhere):
-        work = partial(_by_itself, missing[i], folders[i], out=out, force=force, emit=_emit_at(i, report))
-        _attempt(i, work, report)
+    with nullcontext() if backend is None else backend.connect():
+        if missing:
+            how = _How(out=out, force=force, jobs=jobs, backend=backend)
+            _train_missing(missing, folders, how, forward_event, elsewhere)
     return [
         Outcome(scenario=scenario, folder=folder, was_finished=i in finished_places, error=ended.get(i))
         for i, (scenario, folder) in enumerate(zip(scenarios, folders, strict=True))
@@ -146,6 +140,65 @@ def _with_noise(scenario: Scenario) -> Scenario:
         return with_required_noise(scenario)
     except FedmemError:
         return scenario
+
+
+@dataclass(frozen=True, kw_only=True)
+class _How:
+    """The options of `run_all`."""
+
+    out: Path | str
+    force: bool
+    jobs: int | None
+    backend: Backend | None
+
+
+def _train_missing(
+    missing: Mapping[int, Scenario],
+    folders: Sequence[Path],
+    how: _How,
+    forward_event: Callable[[str, _Progress], None],
+    elsewhere: Sequence[int],
+) -> None:
+    """Run scenarios that are not finished: in banks, and then those that take a bank of their own.
+
+    `elsewhere` grows by those that another process runs, which are waited for.
+    """
+    from fedmem.execution.auto import workers_of
+    from fedmem.processes import ForkPool, InProcessPool, can_fork
+
+    backend, report = how.backend, partial(forward_event, "")
+    if how.jobs is not None:
+        workers = how.jobs
+    elif backend is not None:
+        workers = num_workers(backend, missing.values())
+    else:
+        workers = max(workers_of(scenario) for scenario in missing.values())
+    banks, unpooled = divide_into_banks(missing, workers)
+    workers = min(workers, len(banks))
+
+    def train(bank: tuple[int, ...], report: Report[_Progress]) -> None:
+        train_bank({i: missing[i] for i in bank}, folders, force=how.force, report=report, out=how.out)
+
+    pool: AbstractContextManager[WorkerPool[tuple[int, ...], None]]
+    if backend is not None and banks:
+        pool = ScenarioPool(
+            partial(pool_for, backend, missing.values(), workers),
+            missing,
+            folders,
+            force=how.force,
+            receive=forward_event,
+            ended=lambda place, error: report(EndedScenario(place=place, error=error)),
+            busy=lambda place: report(_Busy(place=place)),
+        )
+    elif workers > 1 and can_fork():
+        pool = ForkPool(train, forward_event)
+    else:
+        pool = InProcessPool(train, forward_event)
+    with pool as working_pool:
+        _work_off(banks, working_pool, workers, report)
+    for i in (*unpooled, *elsewhere):
+        options: dict[str, Any] = {"out": how.out, "force": how.force, "emit": _emit_at(i, report), "backend": backend}
+        _attempt(i, partial(_by_itself, missing[i], folders[i], **options), report)
 
 
 def _work_off(
@@ -166,7 +219,7 @@ def _work_off(
             pool.wait_for_one()
         except ProcessDied as error:
             for i in names[error.name]:
-                report(_Ended(place=i, error=error))
+                report(EndedScenario(place=i, error=error))
         under_way -= 1
 
 
@@ -177,26 +230,28 @@ def _run_phases_before(
     force: bool,
     jobs: int | None,
     listeners: Sequence[Listener],
+    on: str | None,
 ) -> dict[int, FedmemError]:
     """Run the phases before those of these scenarios, each once; why a scenario cannot follow, by its place."""
     earlier = {s.previous.id: s.previous for s in scenarios.values() if s.previous is not None}
     if not earlier:
         return {}
-    outcomes = run_all(list(earlier.values()), out=out, force=force, jobs=jobs, listeners=listeners)
+    outcomes = run_all(list(earlier.values()), out=out, force=force, jobs=jobs, listeners=listeners, on=on)
     failed = {outcome.scenario.id: outcome.error for outcome in outcomes if outcome.error is not None}
     return {
         i: failed[s.previous.id] for i, s in scenarios.items() if s.previous is not None and s.previous.id in failed
     }
 
 
-def _train(
+def train_bank(
     scenarios: Mapping[int, Scenario],
-    folders: Sequence[Path],
+    folders: Mapping[int, Path] | Sequence[Path],
+    *,
     force: bool,
     report: Report[_Progress],
     out: Path | str,
 ) -> None:
-    """Run the scenarios of one bank."""
+    """Run the scenarios of one bank, by their places, and report how each ends."""
     from fedmem.engines.shared_training import SharedBank, run_together
     from fedmem.execution.executors import executor_of
     from fedmem.execution.memory_budget import cut_of
@@ -207,7 +262,7 @@ def _train(
         if _try_work(i, partial(_build, scenario, federations, out), report):
             going.append(i)
     executors: dict[tuple[str, MemoryLimits], Executor] = {}
-    for group in _group_alike(going, scenarios, federations):
+    for group in group_alike(going, scenarios, federations):
         members = []
         for i in group:
             scenario, started = scenarios[i], time.perf_counter()
@@ -227,30 +282,6 @@ def _train(
                 raise ended
 
 
-def _group_alike(
-    places: Sequence[int], scenarios: Mapping[int, Scenario], federations: Mapping[str, Federation]
-) -> list[tuple[int, ...]]:
-    """Scenarios whose clients may be in one stack, with models of one round that fit into memory.
-
-    One network trains a stack, so that federations with frozen tensors of their own are apart. Scenarios whose
-    clients are not stacked are apart as well, since draws belong to one round. So are those with tied units, which
-    belong to the rows of one store, and those with client shards.
-    """
-    groups: dict[object, list[int]] = {}
-    for i in places:
-        key = data_of(scenarios[i])
-        federation = federations[key]
-        mode = federation.mode
-        is_separate = mode.differs or mode.tied is not None or mode.client_shards is not None
-        alike: object = i if is_separate else key if federation.frozen else None
-        groups.setdefault(alike, []).append(i)
-    return [
-        part
-        for members in groups.values()
-        for part in partition(members, [_bytes(scenarios[i], federations) for i in members], ROUND_BYTES)
-    ]
-
-
 def _executor(scenario: Scenario, federation: Federation, store: Examples) -> Executor:
     """The executor for the clients of a scenario, and of others like it, on this store."""
     from fedmem.execution.executors import executor_of
@@ -265,16 +296,9 @@ def _build(scenario: Scenario, federations: dict[str, Federation], out: Path | s
         federations[key] = build_federation(scenario, out)
 
 
-def _bytes(scenario: Scenario, federations: Mapping[str, Federation]) -> float:
-    """Bytes of the models of one round."""
-    from fedmem.federation.roster import Cohorts
-
-    federation = federations[data_of(scenario)]
-    model = sum(value.numel() * value.element_size() for value in federation.initial.values())
-    return width_of(scenario) * Cohorts.draw(scenario, federation).largest_cohort * model
-
-
-def _by_itself(scenario: Scenario, folder: Path, *, out: Path | str, force: bool, emit: Emit) -> None:
+def _by_itself(
+    scenario: Scenario, folder: Path, *, out: Path | str, force: bool, emit: Emit, backend: Backend | None = None
+) -> None:
     """Run one scenario; another process that runs it is waited for, however long it takes."""
     from fedmem.execution.shard_lock import wait_for
     from fedmem.results.folder import is_finished
@@ -283,7 +307,7 @@ def _by_itself(scenario: Scenario, folder: Path, *, out: Path | str, force: bool
     wait_for(folder)
     if force or not is_finished(folder):
         federation = build_federation(scenario, out)
-        compute(scenario, federation, folder, started, force=force, emit=emit, patience=math.inf)
+        compute(scenario, federation, folder, started, force=force, emit=emit, patience=math.inf, backend=backend)
 
 
 def _run_shared(place: int, work: Callable[..., object], report: Report[_Progress], executor: SharedExecutor) -> None:
@@ -293,7 +317,7 @@ def _run_shared(place: int, work: Callable[..., object], report: Report[_Progres
 def _attempt(place: int, work: Callable[[], object], report: Report[_Progress]) -> None:
     """Do it, and tell how it ended."""
     if _try_work(place, work, report):
-        report(_Ended(place=place, error=None))
+        report(EndedScenario(place=place, error=None))
 
 
 def _try_work(place: int, work: Callable[[], object], report: Report[_Progress]) -> bool:
@@ -307,13 +331,13 @@ def _try_work(place: int, work: Callable[[], object], report: Report[_Progress])
     except ListenerError:
         raise
     except FedmemError as error:
-        report(_Ended(place=place, error=error))
+        report(EndedScenario(place=place, error=error))
         return False
     return True
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Ended:
+class EndedScenario:
     """The scenario at this place is finished, or has failed."""
 
     place: int
@@ -333,7 +357,7 @@ class _Busy:
     place: int
 
 
-_Progress = Event | _Ended | _Busy
+_Progress = Event | EndedScenario | _Busy
 """The reports of a bank: events of its scenarios, and how each ends."""
 
 

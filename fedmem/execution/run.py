@@ -6,7 +6,7 @@ import json
 import platform
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -38,13 +38,19 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fedmem.contracts.evidence import TrainedBank
+    from fedmem.execution.backends import Backend
     from fedmem.execution.shard_store import Shards
     from fedmem.scenario.scenario import Scenario
     from fedmem.training.executor import Executor
 
 
 def run(
-    scenario: Scenario, *, out: Path | str = "runs", force: bool = False, listeners: Sequence[Listener] = ()
+    scenario: Scenario,
+    *,
+    out: Path | str = "runs",
+    force: bool = False,
+    listeners: Sequence[Listener] = (),
+    on: str | None = None,
 ) -> Path:
     """Run a scenario and return its folder, `<out>/<name>/<id>`.
 
@@ -53,6 +59,8 @@ def run(
         out: Where its folder goes.
         force: Run it again where it is finished.
         listeners: Each is called with every event (`fedmem.contracts.events`); a notebook without any shows progress.
+        on: Where runs are trained: `forks` of this process, `processes` that are started for it, `ray` or
+            `ray:ADDRESS`. The measurements are the same. By default what the variable FEDMEM_ON says, or `forks`.
 
     Guarantees:
 
@@ -71,7 +79,7 @@ def run(
     emit = emitter(listeners or notebook_listeners())
     try:
         with Rescuing():
-            folder, trained = _run(scenario, out, force, emit)
+            folder, trained = _run(scenario, out, force, emit, backend_for(scenario, on))
     except ListenerError:
         raise
     except FedmemError as error:
@@ -81,7 +89,26 @@ def run(
     return folder
 
 
-def _run(scenario: Scenario, out: Path | str, force: bool, emit: Emit) -> tuple[Path, bool]:
+def backend_for(scenario: Scenario, on: str | None) -> Backend | None:
+    """The backend of this name; None for `forks`.
+
+    Errors: `ComponentError` for a name that is none, and where the scenario needs Flower's own runtime.
+    """
+    from fedmem.execution.backends import backend_of
+
+    backend = backend_of(on)
+    if backend is not None and scenario.speed.engine == "flower":
+        raise ComponentError(
+            "on",
+            f"{backend.name} trains many runs at once, but engine: flower has processes of its own. Leave --on out, "
+            "and name a cluster by speed.address; or use engine: lockstep",
+        )
+    return backend
+
+
+def _run(
+    scenario: Scenario, out: Path | str, force: bool, emit: Emit, backend: Backend | None = None
+) -> tuple[Path, bool]:
     """The folder of a scenario, and whether it was trained for it."""
     from fedmem.results.folder import check_place, is_finished
     from fedmem.scenario.unfolding import last_phase
@@ -98,9 +125,10 @@ def _run(scenario: Scenario, out: Path | str, force: bool, emit: Emit) -> tuple[
         return serve_finished(scenario, folder), False  # finished by another process a moment ago
     if scenario.previous is not None:
         require_same_source(scenario)
-        _run(scenario.previous, out, force, emit)
+        _run(scenario.previous, out, force, emit, backend)
     started = time.perf_counter()
-    return compute(scenario, build_federation(scenario, out), folder, started, force=force, emit=emit), True
+    how: dict[str, Any] = {"force": force, "emit": emit, "backend": backend}
+    return compute(scenario, build_federation(scenario, out), folder, started, **how), True
 
 
 def folder_of(scenario: Scenario, out: Path | str) -> Path:
@@ -143,7 +171,7 @@ def with_noise(scenario: Scenario, federation: Federation) -> Scenario:
         raise ScenarioError([scenario.place(Problem(path=error.path, message=error.message))]) from error
 
 
-def compute(
+def compute(  # noqa: PLR0913 - all by name
     scenario: Scenario,
     federation: Federation,
     folder: Path,
@@ -153,8 +181,11 @@ def compute(
     emit: Emit = silent,
     executor: Executor | None = None,
     patience: float | None = None,
+    backend: Backend | None = None,
 ) -> Path:
     """Run a scenario whose federation is built and whose place is free; by an executor of others, if one is given.
+
+    Or by the workers of a `backend`.
 
     See `run`, which calls this, for guarantees and errors. `started` is when that was, by `time.perf_counter`. Another
     process that computes the same run is waited for, `patience` seconds at most, a moment by default; what it has
@@ -186,9 +217,10 @@ def compute(
         )
         # saved models are stored shard by shard
         saves = scenario.save.models is not None
-        divided = saves or scenario.runs > room_of(scenario, federation).shard or shards.has_shards
+        room = room_of(scenario, federation)
+        divided = saves or scenario.runs > room.shard or shards.has_shards or backend is not None
         try:
-            _compute(job, shards if divided else None, emit, executor)
+            _compute(job, shards if divided else None, emit, executor, backend)
         except FolderError:
             if force or not is_finished(folder):
                 raise  # else by another process, on a file system without locks
@@ -230,7 +262,9 @@ class _Job:
     force: bool
 
 
-def _compute(job: _Job, shards: Shards | None, emit: Emit, executor: Executor | None) -> None:
+def _compute(
+    job: _Job, shards: Shards | None, emit: Emit, executor: Executor | None, backend: Backend | None = None
+) -> None:
     """Train, estimate, write."""
     from fedmem.execution import positive_control
     from fedmem.execution.bank import simulate
@@ -246,7 +280,8 @@ def _compute(job: _Job, shards: Shards | None, emit: Emit, executor: Executor | 
         simulated = simulate(scenario, federation, emit=emit, executor=executor)
         division = Division(shards=(scenario.runs,), resumed=0, workers=simulated.workers)
     else:
-        simulated, division = train(scenario, federation, shards, emit=emit, executor=executor)
+        with nullcontext() if backend is None else backend.connect():
+            simulated, division = train(scenario, federation, shards, emit=emit, executor=executor, backend=backend)
     emit(StageStarted(text="estimating"))
     trained = time.perf_counter()
     measurements = [*simulated.measurements, *estimates_of(scenario, simulated.bank, simulated.measurements)]

@@ -94,6 +94,7 @@ def compare(  # noqa: PLR0913 - options for users, all by name
     force: bool = False,
     jobs: int | None = None,
     listeners: Sequence[Listener] = (),
+    on: str | None = None,
 ) -> ComparedRuns:
     """Run every setting with every seed and compare the settings; with one setting, compare kinds and levels.
 
@@ -111,6 +112,7 @@ def compare(  # noqa: PLR0913 - options for users, all by name
         jobs: How many processes work; by default one for each core.
         listeners: Each is called with every event (`fedmem.contracts.events`) of every run. Without any, a notebook
             shows the progress.
+        on: Where runs are trained, such as `ray:10.0.0.7:6379`; see `fedmem.run`.
 
     Guarantees:
 
@@ -139,7 +141,7 @@ def compare(  # noqa: PLR0913 - options for users, all by name
     cells = checked_cells(scenario, settings, all_seeds, overrides, out=out, force=force)
     for name in measures:
         check_metric(name, [cell.scenario for cell in cells], source=f"--measure {name}")
-    outcomes = run_all([cell.scenario for cell in cells], out=out, force=force, jobs=jobs, listeners=listeners)
+    outcomes = run_all([cell.scenario for cell in cells], out=out, force=force, jobs=jobs, listeners=listeners, on=on)
     comparison = _make_comparison(cells, outcomes, settings, references, all_seeds, measures)
     cell_labels = [[cell.scenario.id, label_of(cell.setting)] for cell in cells]
     text = json.dumps([cell_labels, references, list(measures)])

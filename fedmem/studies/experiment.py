@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -32,7 +34,7 @@ Result = TypeVar("Result")
 def command_line(
     about: str, page: Path, *, seeds: int | Sequence[int] | None, jobs: int | None = 1
 ) -> argparse.ArgumentParser:
-    """The options that every experiment has: `--seeds`, `--jobs`, `--out`, `--results` and `--set`.
+    """The options that every experiment has: `--seeds`, `--jobs`, `--on`, `--out`, `--results` and `--set`.
 
     Args:
         about: The docstring of the experiment.
@@ -51,6 +53,7 @@ def command_line(
         parser.add_argument("--seeds", type=int, nargs="+", default=list(seeds))
     default = "one for each core" if jobs is None else str(jobs)
     parser.add_argument("--jobs", type=int, default=jobs, help=f"processes that train at a time; default: {default}")
+    parser.add_argument("--on", help="where runs are trained: forks, processes, ray or ray:ADDRESS")
     parser.add_argument("--out", type=Path, default=Path("runs"), help="where finished runs go")
     parser.add_argument("--results", type=Path, default=page, help="where tables and figures go")
     parser.add_argument("--set", action="append", default=[], help="path=value in every scenario, for smaller trials")
@@ -64,12 +67,32 @@ def cell_results(
 
     A cell is a tuple of arguments. `work` is called with them and with `out` and `settings`, those of `--out` and
     `--set`. It runs its scenarios by `fedmem.run`, which trains nothing twice, so that an interrupted command goes on.
-    Processes are spawned, since torch does not survive a fork.
+    Processes are spawned, since torch does not survive a fork. With `--on`, all cells train their runs there.
     """
     options.out.mkdir(parents=True, exist_ok=True)
-    with ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
+    with _trained_on(options.on), ProcessPoolExecutor(options.jobs, mp_context=get_context("spawn")) as pool:
         futures = [pool.submit(work, *cell, out=options.out, settings=options.set) for cell in cells]
         return [future.result() for future in futures]
+
+
+@contextmanager
+def _trained_on(name: str | None) -> Iterator[None]:
+    """Where runs are trained until the block ends, by this process and by those that it starts."""
+    from fedmem.execution.backends import backend_of
+    from fedmem.execution.backends.choice import VARIABLE
+
+    if name is None or (backend := backend_of(name)) is None:
+        yield
+        return
+    before = os.environ.get(VARIABLE)
+    with backend.connect():
+        os.environ[VARIABLE] = backend.joined_name()
+        try:
+            yield
+        finally:
+            del os.environ[VARIABLE]
+            if before is not None:
+                os.environ[VARIABLE] = before
 
 
 def write_results(

@@ -40,6 +40,7 @@ def search(
     force: bool,
     retry_failed: bool,
     listeners: Sequence[Listener],
+    on: str | None = None,
 ) -> SweptRuns:
     """Run the search of a sweep until it has its trials; see `sweep` for arguments, guarantees and errors.
 
@@ -59,7 +60,7 @@ def search(
         check_metric(metric, [cell.scenario for cell in first], path="search.directions")
     folder = folder_of(plan, first[0], out)
     with one_at_a_time(folder / ".study.lock"):
-        how: dict[str, Any] = {"out": out, "jobs": jobs, "force": force, "listeners": listeners}
+        how: dict[str, Any] = {"out": out, "jobs": jobs, "force": force, "listeners": listeners, "on": on}
         return _run_trials(plan, base, folder, how, retry_failed=retry_failed)
 
 

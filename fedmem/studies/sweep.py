@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fedmem.contracts.events import Listener, count
 from fedmem.execution.notebook import notebook_listeners
@@ -21,6 +22,7 @@ def sweep(
     force: bool = False,
     retry_failed: bool = False,
     listeners: Sequence[Listener] = (),
+    on: str | None = None,
 ) -> SweptRuns:
     """Run the missing runs of a sweep file, and put everything into one frame.
 
@@ -32,6 +34,7 @@ def sweep(
         retry_failed: Run those that failed before, and nothing else.
         listeners: Each is called with every event (`fedmem.contracts.events`) of every run. Without any, a notebook
             shows the progress.
+        on: Where runs are trained, such as `ray:10.0.0.7:6379`; see `fedmem.run`.
 
     Guarantees:
 
@@ -46,16 +49,17 @@ def sweep(
     """
     plan, base = load_sweep(file)
     listeners = listeners or notebook_listeners()
+    how: dict[str, Any] = {"out": out, "jobs": jobs, "force": force, "listeners": listeners, "on": on}
     if plan.search is not None:
         from fedmem.studies.search import search
 
         with places_of(plan, file):
-            return search(plan, base, out=out, jobs=jobs, force=force, retry_failed=retry_failed, listeners=listeners)
+            return search(plan, base, retry_failed=retry_failed, **how)
     with places_of(plan, file):
         cells = checked_cells(base, plan.settings(), plan.all_seeds, plan.overrides, out=out, force=force)
     folder = folder_of(plan, cells[0], out)
     failures = Failures(folder)
-    run_cells(cells, failures, out=out, jobs=jobs, force=force, retry_failed=retry_failed, listeners=listeners)
+    run_cells(cells, failures, retry_failed=retry_failed, **how)
     write_results(folder, cells, out, failures.by_run)
     ids = {cell.scenario.id for cell in cells}
     failed = {key: why for key, why in failures.by_run.items() if key in ids}

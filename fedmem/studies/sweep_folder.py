@@ -19,7 +19,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts.events import Event, Listener, ScenarioFailed, ScenarioFinished
 from fedmem.execution.many_scenarios import Outcome, run_all
@@ -126,6 +126,7 @@ def run_cells(
     force: bool,
     retry_failed: bool,
     listeners: Sequence[Listener],
+    on: str | None,
 ) -> list[Outcome]:
     """Run those that did not fail before, or only those that did."""
     if not force or retry_failed:
@@ -133,9 +134,8 @@ def run_cells(
     failed_ids = set(failures.by_run)
     cells_to_run = [cell for cell in cells if (cell.scenario.id in failed_ids) == retry_failed]
     noting = _FailureWriter(cells=cells_to_run, failures=failures)
-    return run_all(
-        [cell.scenario for cell in cells_to_run], out=out, force=force, jobs=jobs, listeners=[noting, *listeners]
-    )
+    how: dict[str, Any] = {"out": out, "force": force, "jobs": jobs, "listeners": [noting, *listeners], "on": on}
+    return run_all([cell.scenario for cell in cells_to_run], **how)
 
 
 def _check_unchanged(cells: Sequence[Cell], out: Path | str) -> None:

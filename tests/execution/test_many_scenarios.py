@@ -20,7 +20,7 @@ from fedmem.contracts.events import (
 )
 from fedmem.engines import shared_training
 from fedmem.errors import FolderError, RunError
-from fedmem.execution import many_scenarios
+from fedmem.execution import grouping, many_scenarios
 from fedmem.execution.grouping import divide_into_banks
 from fedmem.execution.many_scenarios import run_all
 from fedmem.processes import can_fork
@@ -137,7 +137,7 @@ def test_stores_too_large_to_copy_are_trained_separately(
 def test_models_over_the_round_budget_are_held_by_one_scenario(
     alone: Callable[[Scenario], dict[str, bytes]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(many_scenarios, "ROUND_BYTES", 1)
+    monkeypatch.setattr(grouping, "ROUND_BYTES", 1)
     for outcome in run_all([ALIKE[0], ALIKE[2]], out=tmp_path, jobs=1):
         assert written(outcome.folder) == alone(outcome.scenario)
 
