@@ -65,7 +65,6 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest tests/test_words.py tests/test_prose.py tests/test_summaries.py
 
 types: $(VENV)/.test
 	$(BIN)/mypy
