@@ -217,7 +217,8 @@ def forgotten_rows(scenario: Scenario, federation: Federation, run: int) -> dict
     """The rows of the store that clients of a run trained on before the phase of a scenario, and are to forget in it.
 
     By client, ascending; clients without any are left out. These are the in examples of the forgotten kinds, and all
-    rows of the forgotten clients that exist in the run. What an earlier phase forgot is not forgotten again.
+    rows of the forgotten clients that exist in the run. What an earlier phase forgot is not forgotten again, and clients
+    that left before take no part.
     """
     if scenario.after is None or scenario.previous is None:
         return {}
@@ -229,7 +230,8 @@ def forgotten_rows(scenario: Scenario, federation: Federation, run: int) -> dict
     rows = Ragged.group_by_owner(federation.trained_rows[copies], audit.owners[copies], federation.num_clients)
     leaving = set(forget.clients).difference(*(each.clients for each in earlier))
     forgotten: dict[int, IntArray] = {}
-    for client in sorted({*np.flatnonzero(rows.sizes).tolist(), *leaving}):
+    gone = {client for each in earlier for client in each.clients}
+    for client in sorted({*np.flatnonzero(rows.sizes).tolist(), *leaving} - gone):
         if audit.client_in is not None and not audit.client_in[run, client]:
             continue
         # round 0 of a phase is the last round of the phase before

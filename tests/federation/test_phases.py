@@ -202,6 +202,12 @@ def test_what_an_earlier_phase_forgot_is_not_forgotten_again() -> None:
         assert set().union(*map(set, of_run.values())) <= rows
 
 
+def test_a_client_that_left_before_has_nothing_to_forget() -> None:
+    """Its examples belong to a kind that only a later phase forgets."""
+    _, found = forgotten("[{rounds: 3, forget: {clients: [1]}}, {rounds: 1, forget: {kinds: [typical]}}]")
+    assert set().union(*found) == {0, 2}
+
+
 def test_only_clients_that_take_part_learn_again() -> None:
     learnt = "{rounds: 2, relearn: {kinds: [typical]}, estimators: [], probes: []}"
     forget = "{rounds: 1, forget: {kinds: [typical], clients: [1]}}"
