@@ -42,9 +42,11 @@ def _shards_of_clients(client_shards: int, clients: int, central: str | None) ->
 
 def _shards_left(client_shards: int, clients: int, leave_out: LeaveOut, after: After | None) -> Iterator[Problem]:
     """In every run and phase, each shard has a client that may take part."""
+    from fedmem.scenario.phases import forgotten_until
+
     if client_shards == 1 or client_shards > clients:
         return
-    gone = set() if after is None else set(after.forget.clients)
+    gone = set() if after is None else {*forgotten_until(after.scenario).clients, *after.forget.clients}
     shards = [set(range(shard, clients, client_shards)) for shard in range(client_shards)]
     missing = leave_out.clients
     if isinstance(missing, int):

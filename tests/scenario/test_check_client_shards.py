@@ -28,6 +28,10 @@ def then(unlearner: dict[str, Any] | None = None, **forget: Any) -> dict[str, An
         ({"leave_out": {"clients": 2}}, "shard 1 may have no client.*leave out fewer of"),
         ({"leave_out": {"clients": [1, 3]}}, "shard 1 may have no client"),
         (then(clients=[1, 3]), r"no client of shard 1 is left.*\[1, 3\]"),
+        (
+            {"then": [{"rounds": 1, "forget": {"clients": [client]}} for client in (1, 3)], **EVERYONE},
+            r"then\[1\].*no client of shard 1 is left.*\[1, 3\]",
+        ),
         ({"client": {"kind": "fedper", "layers": 1}}, "fedper keeps layers at each client"),
         ({"client": {"kind": "dp_sgd", "noise_multiplier": 1.0}}, "dp_sgd adds noise"),
         ({"strategy": {"kind": "dp_fedavg", "clip": 1.0, "noise_multiplier": 1.0}}, "dp_fedavg adds noise"),
