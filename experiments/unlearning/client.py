@@ -131,8 +131,8 @@ def residual(values: FloatArray, is_in: BoolArray, had: BoolArray) -> float:
 def scores_of_runs(values: FloatArray, is_in: BoolArray, had: BoolArray) -> FloatArray:
     """(R,) the mean over examples that are in of the value minus that of the other runs that had not the client.
 
-    A run that left the client out has the inclusion of its examples all the same, as a control. Equal runs have the score
-    0, so that they are tied.
+    A run that left the client out has the inclusion of its examples all the same, as a control. Equal runs have
+    the score 0, so that they are tied.
     """
     values = values - values[:1]  # equal values become zeros, whose means are exact
     others = ~had[None] & ~np.eye(len(had), dtype=bool)

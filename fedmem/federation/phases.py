@@ -217,8 +217,8 @@ def forgotten_rows(scenario: Scenario, federation: Federation, run: int) -> dict
     """The rows of the store that clients of a run trained on before the phase of a scenario, and are to forget in it.
 
     By client, ascending; clients without any are left out. These are the in examples of the forgotten kinds, and all
-    rows of the forgotten clients that exist in the run. What an earlier phase forgot is not forgotten again, and clients
-    that left before take no part.
+    rows of the forgotten clients that exist in the run. What an earlier phase forgot is not forgotten again, and
+    clients that left before take no part.
     """
     if scenario.after is None or scenario.previous is None:
         return {}

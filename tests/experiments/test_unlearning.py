@@ -12,7 +12,7 @@ import fedmem
 from experiments.unlearning import analysis, client
 from experiments.unlearning.arms import CLIENT, FEDERATIONS, PILOT, phase_of
 from experiments.unlearning.gates import gates
-from fedmem.estimation.roc import auc
+from fedmem.estimation import roc
 
 FOLDER = Path(analysis.__file__).parent
 LEFT = {"no_op": 0.9, "retrain": 0.0}
@@ -124,7 +124,7 @@ def test_an_attack_cannot_separate_equal_models() -> None:
     had, is_in = np.arange(16) < 8, np.ones((16, 12), dtype=bool)
     scores = client.scores_of_runs(np.tile(np.random.default_rng(0).normal(size=12), (16, 1)), is_in, had)
     assert scores.tolist() == [0.0] * 16
-    assert auc(scores[None], had[None]).value == 0.5
+    assert roc.auc(scores[None], had[None]).value == 0.5
 
 
 def test_only_examples_that_a_run_with_the_client_had_count() -> None:
