@@ -55,6 +55,11 @@ def _no_change(word: str, command: str) -> str:
 
     if os.path.isfile(find_scenario(word)):
         return f"is a second file, and fedmem {command} takes one; give each its own command"
+    if os.path.isdir(word):
+        return (
+            "is a folder and no change; write changes as path=value. To compare two finished runs, read both with "
+            "fedmem.read (docs/python.md)"
+        )
     examples = {"attack": "attack.steps=2000", "measure": "'signals=[{kind: el2n}]'"}
     example = examples.get(command, "rounds=4 client.lr=0.05")
     return f"is neither a file nor a change; write changes after the file as path=value, such as {example}"

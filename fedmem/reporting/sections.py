@@ -62,10 +62,10 @@ def omitted_measures(summary: Summary) -> str:
 
 
 def _short_title(variant: Variant) -> str:
-    """The title of a variant; one for all values of a measure that are drawn against a label."""
-    against = variant.measure.against
-    end = f" {label_title(against, variant.labels.integer(against))}" if against else ""
-    return variant.title.partition(" AUC")[0].removesuffix(end)
+    """The title of a variant; that of the measure for values that are drawn against a label, whatever their labels."""
+    if variant.measure.against:
+        return variant.measure.title
+    return variant.title.partition(" AUC")[0]
 
 
 def _measured_elsewhere(summary: Summary) -> list[str]:
