@@ -25,7 +25,7 @@ def prefix_of(scenario: Scenario, federation: Federation) -> PrefixStore | None:
     if scenario.speed.cache_prefix == "off" or isinstance(scenario.client, PrivateAlgorithm):
         return None
     if federation.mode.tied is not None or federation.mode.client_shards is not None:
-        # rows keep units of their own in training, or clients train one constituent, and others are watched
+        # rows keep units of their own in training, or clients train one constituent, and others are evaluated
         return None
     if not any(not value.requires_grad for value in federation.model.parameters()):
         return None

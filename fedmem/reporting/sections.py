@@ -18,7 +18,7 @@ from fedmem.reporting.cells import AT_FLOOR, Section, Value
 from fedmem.reporting.extraction_section import extraction_section
 from fedmem.reporting.influence_sections import client_influence_section, cross_influence_section
 from fedmem.reporting.learning_rows import learning_blocks, learning_notes
-from fedmem.reporting.measures import Variant, label_title, measure_of, terms_of
+from fedmem.reporting.measures import Variant, measure_of, terms_of
 from fedmem.reporting.proxy_section import proxy_section
 from fedmem.reporting.reconstruction_section import reconstruction_section
 from fedmem.reporting.row_cells import count_cell, value_cell

@@ -32,7 +32,7 @@ def _shards_of_clients(client_shards: int, clients: int, central: str | None) ->
     if client_shards == 1:
         return
     if central is not None:
-        yield Problem(path=PATH, message="central training has one client, who cannot be in shards; write 1")
+        yield Problem(path=PATH, message="central training has one client, which cannot be in shards; write 1")
     elif client_shards > clients:
         yield Problem(
             path=PATH,
@@ -112,7 +112,9 @@ def _shards_trained(
             f"smaller cohort of its own; use fedavg, {REMEDY}",
         )
     if cohort_by != "sampler":
-        yield Problem(path="cohort_by", message=f"a strategy picks clients without shards; write sampler, {REMEDY}")
+        yield Problem(
+            path="cohort_by", message=f"a strategy picks clients without regard to shards; write sampler, {REMEDY}"
+        )
     if speed.engine != "lockstep":
         yield Problem(
             path="speed.engine", message=f"clients in shards are trained by the engine lockstep; write that, {REMEDY}"

@@ -34,10 +34,10 @@ class UnitOverlap(ObservedRounds):
 
     Both models are of one run and round, so that a unit is at the same place in both. Renumbering the units of a run
     changes nothing. A set has fewer members where no further unit is in favour of the label. An empty set has the value
-    0, since it overlaps with nothing, by chance or otherwise. It is not left out: runs without the example have more of
-    them. Units that never act, such as dead ones, count among all hidden units and are never chosen. That raises the
-    value with and without the example. Of equal scores the first unit is taken at both models. At a client, only its
-    own examples are read. NaN at round 0, and where one of the models has diverged.
+    0, since it overlaps with nothing, by chance or otherwise. It is not left out, because runs without the example
+    have more empty sets. Dead units count among all hidden units and are never chosen. That raises the value with and
+    without the example. Of equal scores the first unit is taken at both models. At a client, only its own examples are
+    read. NaN at round 0, and where one of the models has diverged.
 
     Fields
 

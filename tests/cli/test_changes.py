@@ -55,6 +55,7 @@ def test_changes_keep_their_spelling(small: Path) -> None:
         (["run", "small.yaml", "rounds", "4"], ["'rounds'", "'4'"]),
         (["run", "small.yaml", "quickstart"], ["second file", "fedmem run takes one"]),
         (["compare", "small.yaml", "small.yaml"], ["second file", "fedmem compare takes one"]),
+        (["compare", "small.yaml", "."], ["is a folder and no change", "fedmem.read"]),
         (["check", "rounds=4"], ["fedmem check quickstart rounds=4"]),
         (["check", "small.yaml", "round"], ["round", "no such file"]),
         (["run", "small.yaml", "rouds=4"], ["rouds=4", "did you mean 'rounds'?"]),
