@@ -47,6 +47,7 @@ from fedmem.federation.prefix import prefix_of
 from fedmem.federation.pretrained import same_data_warnings
 from fedmem.federation.row_budget import make_row_budget, shortages, test_rows_of
 from fedmem.federation.source_rows import source_rows
+from fedmem.federation.untrained_shards import untrained_shards_warnings
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import stream
 
@@ -148,6 +149,7 @@ def build(scenario: Scenario, data: Dataset | None = None) -> Federation:
     whole = replace(whole, warnings=(*whole.warnings, *warnings_of(whole, scenario.client, scenario.probes)))
     if scenario.central == "by_client":
         return _pool_clients(whole, by_client=True)
+    whole = replace(whole, warnings=(*whole.warnings, *untrained_shards_warnings(scenario, whole)))
     return without_pilot(whole) if scenario.has_pilot else whole
 
 
