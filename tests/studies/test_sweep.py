@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -18,6 +20,10 @@ from fedmem.studies.sweep import sweep
 from tests.studies.sweep_helpers import RATES, Write
 
 CODE = "from fedmem.cli.main import main; main()"
+SETTINGS, KILLS = map(int, os.environ.get("FEDMEM_LONG", "40,12").split(","))
+"""How many settings a long sweep has, and how often it is killed; `FEDMEM_LONG=500,50` for a thousand runs."""
+
+TABLES = ("evidence.parquet", "measurements.parquet", "participation.parquet")
 
 
 def test_sweep_and_scenario_files_are_distinguished(write: Write, tmp_path: Path) -> None:
@@ -67,3 +73,32 @@ def test_killed_at_any_moment_it_goes_on(write: Write, tmp_path: Path) -> None:
     assert not done.failed
     assert all(path.stat().st_mtime_ns == when for path, when in there.items())
     assert len(list(place.glob("[!.]*/manifest.json"))) == 16
+
+
+@pytest.mark.nightly
+@pytest.mark.slow
+def test_killed_again_and_again_it_ends_as_if_it_never_was(write: Write, tmp_path: Path) -> None:
+    axis = {"path": "client.lr", "range": [0.1, 0.4], "steps": SETTINGS}
+    file = write(axes=[axis], seeds="0:2", set={"rounds": 8, "runs": 8})
+    draw = random.Random(0)
+    counts = []
+    for _ in range(KILLS):
+        given = ["sweep", str(file), "--out", str(tmp_path / "killed"), "--jobs", "2", "--quiet"]
+        process = subprocess.Popen([sys.executable, "-c", CODE, *given])
+        time.sleep(draw.uniform(1.0, 8.0))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+        counts.append(len(list((tmp_path / "killed" / "tiny").glob("[!.]*/manifest.json"))))
+    assert counts == sorted(counts), "what is finished stays"
+    assert counts[0] < 2 * SETTINGS
+    killed, whole = (sweep(file, out=tmp_path / name, jobs=2) for name in ("killed", "whole"))
+    assert not killed.failed
+    frames = [pd.read_parquet(done.path / "results.parquet") for done in (killed, whole)]
+    pd.testing.assert_frame_equal(*frames)
+    folders = sorted(path.parent.name for path in (tmp_path / "whole" / "tiny").glob("[!.]*/manifest.json"))
+    assert len(folders) == 2 * SETTINGS
+    for name in folders:
+        for table in TABLES:
+            one, other = (tmp_path / place / "tiny" / name / table for place in ("killed", "whole"))
+            assert one.read_bytes() == other.read_bytes()
+    assert not list((tmp_path / "killed" / "tiny").glob(".*.shards")), "nothing half-finished is left"
