@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -58,24 +60,23 @@ class Ray:
     def connect(self) -> Iterator[None]:
         """See `Backend.connect`. A connection that is there already is used, and stays.
 
-        Errors: `RunError` where nothing answers.
+        The environment and what SIGTERM does are put back afterwards. Errors: `RunError` where nothing answers.
         """
-        for name, value in QUIET.items():
-            os.environ.setdefault(name, value)
-        ray = _ray()
-        if ray.is_initialized():
-            yield
-            return
         if self.address is not None:
             _probe(self.address)
-        try:
-            ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
-        except Exception as error:
-            raise RunError(f"{self.name} does not answer: {error}. Start it with: ray start --head") from error
-        try:
-            yield
-        finally:
-            ray.shutdown()
+        with _quiet():
+            ray = _ray()
+            if ray.is_initialized():
+                yield
+                return
+            try:
+                ray.init(address=self.address, log_to_driver=False, logging_level="ERROR", configure_logging=False)
+            except Exception as error:
+                raise RunError(f"{self.name} does not answer: {error}. Start it with: ray start --head") from error
+            try:
+                yield
+            finally:
+                ray.shutdown()
 
     def num_workers(self, threads: int, *, gpu: bool) -> int:
         """See `Backend.num_workers`. Errors: `RunError` where no node has room for one."""
@@ -220,6 +221,22 @@ class RayPool:
 
 class _Actor(Worker):
     """A worker on a node."""
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Variables of `QUIET` where they are not set; they and SIGTERM, which Ray handles as well, are put back."""
+    added = [name for name in QUIET if name not in os.environ]
+    os.environ.update({name: QUIET[name] for name in added})
+    is_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        for name in added:
+            os.environ.pop(name, None)
+        if is_main and handler is not None:
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _ray() -> Any:

@@ -72,9 +72,11 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_shards_on_two_nodes_give_the_same_bytes(alone: Path, ray_address: str, tmp_path: Path) -> None:
     events: list[Event] = []
+    before, handler = dict(os.environ), signal.getsignal(signal.SIGTERM)
     folder = run(small(), out=tmp_path, listeners=[events.append], on=ray_address)
     assert tables(folder) == tables(alone)
     assert sum(isinstance(event, RoundFinished) for event in events) == 2 * 3, "events arrive from both"
+    assert (dict(os.environ), signal.getsignal(signal.SIGTERM)) == (before, handler)
     wait_for_end()
 
 
