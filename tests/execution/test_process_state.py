@@ -31,6 +31,9 @@ from tests.tiny import tiny
 BLOCK = 4 << 20
 """Bytes of a block that glibc maps by itself, unless it is told to hold on to memory."""
 
+FILLING = 16
+"""Blocks: more than fit into the holes of a heap."""
+
 
 class MallInfo(ctypes.Structure):
     """`struct mallinfo2` of the C library; the fifth field counts the bytes of mapped blocks."""
@@ -48,9 +51,11 @@ def is_mapped() -> bool | None:
     library.free.argtypes = [ctypes.c_void_p]
     library.malloc_trim(0)  # free memory in the heap would be taken first
     before = library.mallinfo2().field_4
-    block = library.malloc(BLOCK)
+    # holes in the heap are filled first
+    blocks = [library.malloc(BLOCK) for _ in range(FILLING)]
     after = library.mallinfo2().field_4
-    library.free(block)
+    for block in blocks:
+        library.free(block)
     return bool(after - before >= BLOCK)
 
 
