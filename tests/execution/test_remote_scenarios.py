@@ -56,6 +56,7 @@ def test_damage_on_the_way_is_the_failure_of_its_scenario(tmp_path: Path, monkey
 
 def test_what_another_process_runs_is_left_to_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(remote_scenarios, "PATIENCE_SECONDS", 0.0)
+    monkeypatch.chdir(tmp_path)  # the worker, which is this process, goes there as well
     told: list[int] = []
     scenario = small(runs=4)
     pool = remote_scenarios.ScenarioPool(

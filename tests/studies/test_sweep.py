@@ -93,12 +93,12 @@ def test_killed_again_and_again_it_ends_as_if_it_never_was(write: Write, tmp_pat
     assert counts[0] < 2 * SETTINGS
     killed, whole = (sweep(file, out=tmp_path / name, jobs=2) for name in ("killed", "whole"))
     assert not killed.failed
-    frames = [pd.read_parquet(done.path / "results.parquet") for done in (killed, whole)]
-    pd.testing.assert_frame_equal(*frames)
+    one, other = (pd.read_parquet(done.path / "results.parquet") for done in (killed, whole))
+    pd.testing.assert_frame_equal(one, other)
     folders = sorted(path.parent.name for path in (tmp_path / "whole" / "tiny").glob("[!.]*/manifest.json"))
     assert len(folders) == 2 * SETTINGS
     for name in folders:
         for table in TABLES:
-            one, other = (tmp_path / place / "tiny" / name / table for place in ("killed", "whole"))
-            assert one.read_bytes() == other.read_bytes()
+            files = [tmp_path / place / "tiny" / name / table for place in ("killed", "whole")]
+            assert files[0].read_bytes() == files[1].read_bytes()
     assert not list((tmp_path / "killed" / "tiny").glob(".*.shards")), "nothing half-finished is left"
