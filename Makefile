@@ -97,6 +97,7 @@ matrix: $(VENV)/.test
 bench: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.bench
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.precision
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.backends
 
 # All figures of the experiments and the first one of the README, from their committed tables. Nothing is trained.
 figures: $(BIN)/fedmem

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from hypothesis import settings
 
 settings.register_profile("repeatable", derandomize=True)
 settings.load_profile("repeatable")
+gc.set_threshold(10_000)  # looking for cycles every 700 objects is a tenth of the time of small tests
 
 
 @pytest.fixture(autouse=True, scope="session")
