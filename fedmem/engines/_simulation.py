@@ -27,9 +27,12 @@ QUIET = {
     "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0",
     "RAY_NUM_REDIS_GET_RETRIES": "2",
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_worker_niceness": "0",
 }
-"""Flower and Ray report to nobody. Ray prints nothing to our output, and gives up a silent address within seconds."""
+"""Flower and Ray report to nobody. Ray prints nothing to our output, and gives up a silent address within seconds.
 
+Workers have the priority of this process: by default a busy machine lets a new one wait for longer than a client may.
+"""
 
 PROBE_SECONDS = 5.0
 """How long the address of a cluster may take to accept a connection."""
