@@ -43,6 +43,9 @@ CORES = 32
 STARTED = 389.0
 """Workers that Ray starts in a second: 10,000 in 25.7 s, by the log of Ray's release 1.12 (`many_actors.json`)."""
 
+SHARD = 16
+"""Runs of a whole shard."""
+
 COLUMNS = ("minutes", "share of the ideal rate", "megabytes received in a second")
 """What is calculated for each number of nodes."""
 
@@ -121,8 +124,8 @@ class Sender:
         return lambda job, report: TrainedShard(shard=job[0], failures={}, files=self.files)
 
 
-def size_and_receipt(ray: Backend, folder: Path) -> tuple[float, float]:
-    """Bytes that a shard of 16 runs sends, and the seconds in which the machine that asks hands out and stores one."""
+def size_and_receipt(ray: Backend, folder: Path, runs: int) -> tuple[float, float]:
+    """Bytes that a shard of so many runs sends, and the seconds to hand it out, receive it and store it."""
     from fedmem.execution.shard_store import Shards
     from fedmem.execution.sharding import ShardTrainer, made_with
     from fedmem.federation.build import build
@@ -132,7 +135,7 @@ def size_and_receipt(ray: Backend, folder: Path) -> tuple[float, float]:
     federation = build(short)
     there, here = Shards(folder / "there", None), Shards(folder / "here", None)
     there.made_from = here.made_from = made_with(short, federation)
-    first = range(16)
+    first = range(runs)
     ShardTrainer(short, federation, 1, True, None)((first, {}), lambda event: None, there)
     packed = pack(there.folder_of(first))
     pool = ray.pool(Sender(packed), lambda name, event: None, workers=cores(), threads=1, gpu=False)
@@ -151,24 +154,27 @@ def size_and_receipt(ray: Backend, folder: Path) -> tuple[float, float]:
         return len(packed), (time.perf_counter() - begun) / SENT
 
 
-def calculated(*, start: float, each: float, receipt: float, sent: float) -> list[tuple[str, str]]:
+def calculated(
+    *, start: float, each: float, one: tuple[float, float], full: tuple[float, float]
+) -> list[tuple[str, str]]:
     """What the bank of `RUNS` runs would take on each number of nodes.
 
     Args:
         start: Seconds before a worker can begin.
         each: Seconds of a worker for one run.
-        receipt: Seconds in which the machine that asks hands out and receives a shard.
-        sent: Bytes of 16 runs.
+        one: Bytes of a shard of one run, and the seconds in which the machine that asks hands out and receives it.
+        full: The same of a shard of `SHARD` runs; what lies between is interpolated.
     """
     rows = []
     for nodes in NODES:
         workers = nodes * CORES
-        size = max(1, min(16, RUNS // workers))
+        size = max(1, min(SHARD, RUNS // workers))
+        sent, receipt = (a + (b - a) * (size - 1) / (SHARD - 1) for a, b in zip(one, full, strict=True))
         seconds = makespan(workers, RUNS // size, start=start, train=size * each, receive=receipt, rate=STARTED)
         rows += [
             (f"{nodes} nodes: minutes", f"{seconds / 60:.1f}"),
-            (f"{nodes} nodes: share of the ideal rate", f"{RUNS * each / workers / seconds:.2f}"),
-            (f"{nodes} nodes: megabytes received in a second", f"{RUNS / 16 * sent / 1e6 / seconds:.1f}"),
+            (f"{nodes} nodes: share of the ideal rate", f"{RUNS * each / workers / seconds:.3f}"),
+            (f"{nodes} nodes: megabytes received in a second", f"{RUNS / size * sent / 1e6 / seconds:.1f}"),
         ]
     return rows
 
@@ -200,7 +206,7 @@ def main() -> None:
             by_forks, _ = seconds_of("forks", seed, folder / "forks")
             by_ray, start = seconds_of(ray.joined_name(), seed, folder / "ray")
             pairs.append((by_forks, by_ray, start))
-        sent, receipt = size_and_receipt(ray, folder)
+        one, full = (size_and_receipt(ray, folder / str(size), size) for size in (1, SHARD))
     forks, on_ray, start = np.median(np.array(pairs), axis=0)
     ratios = [by_ray / by_forks for by_forks, by_ray, _ in pairs]
     from fedmem.processes import cores
@@ -214,10 +220,16 @@ def main() -> None:
         ("seconds on ray", f"{on_ray:.1f}"),
         ("seconds until the first shard", f"{start:.1f}"),
         ("seconds of one run on one core", f"{each:.2f}"),
-        ("kilobytes of a shard of 16 runs", f"{sent / 1e3:.0f}"),
-        ("milliseconds to hand out and receive a shard", f"{1e3 * receipt:.1f}"),
+        *(
+            row
+            for size, (sent, receipt) in ((1, one), (SHARD, full))
+            for row in (
+                (f"kilobytes of a shard of {size}", f"{sent / 1e3:.0f}"),
+                (f"milliseconds to hand out and receive a shard of {size}", f"{1e3 * receipt:.1f}"),
+            )
+        ),
     ]
-    rows += calculated(start=start, each=each, receipt=receipt, sent=sent)
+    rows += calculated(start=start, each=each, one=one, full=full)
     with TABLE.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("quantity", "value"))

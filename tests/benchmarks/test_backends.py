@@ -29,7 +29,7 @@ def test_many_workers_are_limited_by_start_and_receipt() -> None:
 
     The last worker begins 82 s after the first, and so 228 s before the last receipt.
     """
-    rows = dict(calculated(start=10.0, each=16.0, receipt=0.01, sent=16e6))
+    rows = dict(calculated(start=10.0, each=16.0, one=(1e6, 0.01), full=(16e6, 0.1)))
     assert float(rows["1000 nodes: minutes"]) == pytest.approx((10 + 16 + 320) / 60, abs=0.05)
     assert float(rows["1000 nodes: share of the ideal rate"]) == pytest.approx(16 / 346, abs=0.005)
     assert float(rows["1000 nodes: megabytes received in a second"]) == pytest.approx(32_000 / 346, abs=0.05)
@@ -42,5 +42,5 @@ def test_the_page_has_the_committed_figures() -> None:
         values = {row["quantity"]: row["value"] for row in csv.DictReader(file)}
     page = CLUSTER.read_text(encoding="utf-8")
     assert table_of(values) in page
-    for name in ("ray to forks, median", "kilobytes of a shard of 16 runs", "seconds until the first shard"):
+    for name in ("ray to forks, median", "kilobytes of a shard of 16", "seconds until the first shard"):
         assert values[name] in page
