@@ -258,6 +258,7 @@ def smaller(path: Path, data: list[str]) -> Scenario:
         "observe.rounds=[]",
         "bootstrap=20",
         "references=50",
+        "speed.workers=1",
     ]
     declared = [estimator_declaration(estimator) for estimator in full.estimators]
     if any(one.needs_even_rounds or one.needs_every_round for one in declared):
