@@ -285,7 +285,7 @@ class TrainedBank:
 
     Of some of the runs, a shard, or of all of them. `failures` are the dropped clients, `seconds` the time that
     processes spent, `untraced` what was not traced (`Executor.untraced_functions`), `pilot` what picked the
-    cohorts, where something did.
+    cohorts, where something did. `card` is the name of the GPU, None on a processor.
     """
 
     bank: Bank
@@ -300,3 +300,4 @@ class TrainedBank:
     failures: Lost = field(default_factory=dict)
     untraced: Mapping[str, str] = field(default_factory=dict)
     pilot: Pilot | None = None
+    card: str | None = None

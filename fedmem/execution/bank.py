@@ -19,6 +19,7 @@ from fedmem.contracts.sampler import Pilot
 from fedmem.engines._cohort_work import Finished
 from fedmem.engines.lockstep import Lockstep
 from fedmem.execution.auto import server_of
+from fedmem.execution.devices import card_of
 from fedmem.execution.executors import executor_in_use
 from fedmem.execution.join_shards import join
 from fedmem.execution.pilot import follow
@@ -121,6 +122,7 @@ def gather(
         failures=finished.lost,
         untraced=executor.untraced_functions,
         pilot=pilot,
+        card=card_of(executor.device),
     )
 
 

@@ -29,8 +29,7 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
     """The executor that trains the clients of a scenario and looks at models. Work that is not stacked is spread over
     `workers` processes, by default as many as the scenario says.
     """
-    # what a network draws would be other numbers on a GPU; a scenario that asks for one is refused
-    device = "cpu" if federation.mode.draws else device_of(scenario)
+    device = device_of(scenario, federation)
     room = cut_of(scenario, federation)
     stacks = room.stack_bytes if device == "cpu" or scenario.speed.memory else 0
     settings = replace(

@@ -39,10 +39,12 @@ def join(parts: Sequence[TrainedBank], probes: Sequence[Probe], seed: int) -> Tr
     - all is in one order, by round, level and run, so the result does not depend on how the runs were divided;
     - no value is computed again: the arrays are joined as they were.
 
-    Errors: `RunError` where probes kept arrays of different runs under one name.
+    Errors: `RunError` where parts were computed on different devices, and where probes kept arrays of different runs
+    under one name.
     """
     first = parts[0]
     assert all((part.executor, part.server) == (first.executor, first.server) for part in parts)
+    _require_one_device(parts)
     measured = _order_measurements(parts, sources(probes))
     for probe, source in zip(probes, sources(probes), strict=True):
         # a probe without readings is asked as well, so that one that cannot sum up is no less of a failure
@@ -72,7 +74,18 @@ def join(parts: Sequence[TrainedBank], probes: Sequence[Probe], seed: int) -> Tr
         failures=first.failures,
         untraced=dict(sorted(pair for part in reversed(parts) for pair in part.untraced.items())),
         pilot=first.pilot,
+        card=first.card,
     )
+
+
+def _require_one_device(parts: Sequence[TrainedBank]) -> None:
+    """Errors: `RunError` that names the devices of the parts where they differ, since their numbers then differ too."""
+    places = sorted({f"{part.device} ({part.card})" if part.card else part.device for part in parts})
+    if len(places) > 1:
+        raise RunError(
+            f"shards of one bank were computed on different devices: {', '.join(places)}. Their numbers differ by more "
+            "than chance; run again with --force on one kind of device"
+        )
 
 
 def _by_coin_row(measurements: Sequence[Measurement], audit: AuditSet) -> Sequence[Measurement]:

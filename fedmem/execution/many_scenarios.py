@@ -27,9 +27,10 @@ from fedmem.contracts.events import (
 )
 from fedmem.errors import BusyError, FedmemError, FolderError
 from fedmem.execution.checked_inputs import build_federation
+from fedmem.execution.devices import auto_decided_once, device_of_workers
 from fedmem.execution.grouping import data_of, divide_into_banks, group_alike
 from fedmem.execution.notebook import notebook_listeners
-from fedmem.execution.remote_scenarios import ScenarioPool, num_workers, pool_for
+from fedmem.execution.remote_scenarios import ScenarioPool, card_for, num_workers, pool_for
 from fedmem.execution.run import backend_for, compute, folder_of, serve_finished, with_required_noise
 from fedmem.guards.guarding import Rescuing
 from fedmem.scenario.unfolding import last_phase
@@ -119,15 +120,16 @@ def run_all(
     missing = {i: _with_noise(scenario) for i, scenario in enumerate(scenarios) if i not in finished_places}
     backends = {backend_for(scenario, on) for scenario in missing.values()}
     backend = next(iter(backends), None)
-    failed_before = _run_phases_before(missing, out=out, force=force, jobs=jobs, listeners=listeners, on=on)
-    emit(ScenariosStarted(total=len(scenarios), finished=len(finished_places)))
-    for i, error in failed_before.items():
-        forward_event("", EndedScenario(place=i, error=error))
-        del missing[i]
-    with nullcontext() if backend is None else backend.connect():
-        if missing:
-            how = _How(out=out, force=force, jobs=jobs, backend=backend)
-            _train_missing(missing, folders, how, forward_event, elsewhere)
+    with auto_decided_once(lambda: device_of_workers(backend)):
+        failed_before = _run_phases_before(missing, out=out, force=force, jobs=jobs, listeners=listeners, on=on)
+        emit(ScenariosStarted(total=len(scenarios), finished=len(finished_places)))
+        for i, error in failed_before.items():
+            forward_event("", EndedScenario(place=i, error=error))
+            del missing[i]
+        with nullcontext() if backend is None else backend.connect():
+            if missing:
+                how = _How(out=out, force=force, jobs=jobs, backend=backend)
+                _train_missing(missing, folders, how, forward_event, elsewhere)
     return [
         Outcome(scenario=scenario, folder=folder, was_finished=i in finished_places, error=ended.get(i))
         for i, (scenario, folder) in enumerate(zip(scenarios, folders, strict=True))
@@ -189,6 +191,7 @@ def _train_missing(
             receive=forward_event,
             ended=lambda place, error: report(EndedScenario(place=place, error=error)),
             busy=lambda place: report(_Busy(place=place)),
+            card=card_for(backend, missing.values()),
         )
     elif workers > 1 and can_fork():
         pool = ForkPool(train, forward_event)

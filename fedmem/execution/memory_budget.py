@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from fedmem.errors import Problem, ScenarioError
 from fedmem.execution.auto import SPLIT, workers_of
+from fedmem.execution.devices import chosen_device
 from fedmem.execution.memory_plan import (
     EACH,
     FORWARD_BYTES,
@@ -81,7 +82,7 @@ def one_batch(needs: MemoryNeeds, batch: int) -> int:
 
 def too_wide(scenario: Scenario, needs: MemoryNeeds) -> Problem | None:
     """A batch that cannot fit into the memory of the machine, or of its GPU; None where it does."""
-    memory = memory_bytes(scenario.speed.device if scenario.speed.engine == "lockstep" else "cpu")
+    memory = memory_bytes(chosen_device(scenario))
     if one_batch(needs, needs.batch) <= memory:
         return None
     has_batch_size = any(item.name == "batch_size" for item in fields(scenario.client))  # type: ignore[arg-type]

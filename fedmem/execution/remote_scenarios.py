@@ -36,12 +36,14 @@ class SentScenario:
         scenario: As `Scenario.dump` gives it.
         made_from: What its numbers depend on, on the machine that asks, as far as that is known without its data.
         before: The folder of the phase before, packed; empty for a first training.
+        auto: What `device: auto` is, as the machine that asks has decided; None where the scenario says a device.
     """
 
     place: int
     scenario: Mapping[str, Any]
     made_from: Mapping[str, str]
     before: bytes
+    auto: str | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,13 +74,18 @@ class BankSetup:
 
 def run_bank(job: BankJob, report: Report[Event | Ended]) -> None:
     """Run the scenarios of a bank in a folder that is removed afterwards, and report each as it ends."""
+    from fedmem.execution.devices import auto_decided_once
     from fedmem.execution.many_scenarios import EndedScenario, train_bank
     from fedmem.execution.phases import folder_before
     from fedmem.execution.run import folder_of
     from fedmem.execution.sharding import made_without_data
     from fedmem.scenario.scenario import Scenario
 
-    with tempfile.TemporaryDirectory(prefix="fedmem-") as out:
+    with ExitStack() as stack:
+        out = stack.enter_context(tempfile.TemporaryDirectory(prefix="fedmem-"))
+        decisions = [sent.auto for sent in job if sent.auto is not None]
+        if decisions:
+            stack.enter_context(auto_decided_once(lambda: decisions[0]))
         scenarios: dict[int, Scenario] = {}
         for sent in job:
             scenario = Scenario(**sent.scenario)
@@ -115,6 +122,7 @@ class ScenarioPool:
         receive: Gets the name of a job and each event of it.
         ended: Gets the place of each scenario that has ended, and its error.
         busy: Gets the place of each scenario that is left to another process.
+        card: The GPU of the workers, where they have one that is used.
     """
 
     def __init__(
@@ -127,6 +135,7 @@ class ScenarioPool:
         receive: Callable[[str, Event], None],
         ended: Callable[[int, FedmemError | None], None],
         busy: Callable[[int], None],
+        card: str | None = None,
     ) -> None:
         self._open_pool = open_pool
         self._scenarios = scenarios
@@ -135,6 +144,7 @@ class ScenarioPool:
         self._pass_on = receive
         self._ended = ended
         self._busy = busy
+        self._card = card
         self._stack = ExitStack()
         self._claims: dict[str, ExitStack] = {}
 
@@ -161,6 +171,7 @@ class ScenarioPool:
         self._pool.start(name, tuple(sent))
 
     def _send(self, place: int) -> SentScenario:
+        from fedmem.execution.devices import auto_device
         from fedmem.execution.phases import folder_before
         from fedmem.execution.sharding import made_without_data
 
@@ -170,7 +181,8 @@ class ScenarioPool:
         return SentScenario(
             place=place,
             scenario=scenario.model_copy(update={"speed": speed}).dump(),
-            made_from=made_without_data(scenario),
+            made_from=made_without_data(scenario, card=self._card),
+            auto=auto_device() if scenario.speed.device == "auto" else None,
             before=b"" if before is None else pack(before),
         )
 
@@ -212,6 +224,11 @@ def pool_for(
     """A pool whose workers can run any of these scenarios."""
     threads, gpu = _largest(scenarios)
     return backend.pool(BankSetup(folder=os.getcwd()), receive, workers=workers, threads=threads, gpu=gpu)
+
+
+def card_for(backend: Backend, scenarios: Iterable[Scenario]) -> str | None:
+    """The GPU of the workers, where one of these scenarios needs one."""
+    return backend.card() if _largest(scenarios)[1] else None
 
 
 def _largest(scenarios: Iterable[Scenario]) -> tuple[int, bool]:

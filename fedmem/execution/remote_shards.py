@@ -95,11 +95,14 @@ def setup_of(
 ) -> ShardSetup:
     """The setup of workers that train the shards of a scenario.
 
-    A budget of memory is shared out among the processes of the machine that asks, and its cuts are in the numbers.
+    A budget of memory is shared out among the processes of the machine that asks, and its cuts are in the numbers. That
+    machine also decides the device.
     """
     from fedmem.execution.auto import workers_of
+    from fedmem.execution.devices import chosen_device
 
-    speed = scenario.speed.model_copy(update={"workers": workers_of(scenario)})
+    device = chosen_device(scenario, federation)
+    speed = scenario.speed.model_copy(update={"workers": workers_of(scenario), "device": device})
     return ShardSetup(
         scenario=scenario.model_copy(update={"speed": speed}).dump(),
         made_from=shards.made_from,

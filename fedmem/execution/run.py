@@ -27,6 +27,7 @@ from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Measurement
 from fedmem.errors import ComponentError, FedmemError, FolderError, Problem, ScenarioError
 from fedmem.execution.checked_inputs import build_federation, changed_data, data_digest, require_same_source
+from fedmem.execution.devices import auto_decided_once, device_of_workers
 from fedmem.execution.measuring import estimates_of
 from fedmem.execution.measuring import measure as measure
 from fedmem.execution.notebook import notebook_listeners
@@ -79,7 +80,9 @@ def run(
     emit = emitter(listeners or notebook_listeners())
     try:
         with Rescuing():
-            folder, trained = _run(scenario, out, force, emit, backend_for(scenario, on))
+            backend = backend_for(scenario, on)
+            with auto_decided_once(lambda: device_of_workers(backend)):
+                folder, trained = _run(scenario, out, force, emit, backend)
     except ListenerError:
         raise
     except FedmemError as error:
@@ -340,6 +343,7 @@ def _manifest(
         "server": simulated.server,
         "threads": scenario.speed.threads,
         "device": simulated.device,
+        "card": simulated.card,
         "tracing": {"steps": "client.step" not in simulated.untraced, "untraced": dict(simulated.untraced)},
         "runs": scenario.runs,
         "python": platform.python_version(),

@@ -16,7 +16,7 @@ from fedmem.contracts.federation import Federation, digest
 from fedmem.contracts.sampler import Pilot
 from fedmem.engines._failures import Ledger
 from fedmem.execution.bank import gather, inputs_of, pilot_of, targets_of
-from fedmem.execution.devices import wants_gpu
+from fedmem.execution.devices import card_of, chosen_device, wants_gpu
 from fedmem.execution.executors import executor_of
 from fedmem.execution.join_shards import join
 from fedmem.execution.memory_budget import cut_of, room_of
@@ -72,10 +72,12 @@ def train(
 
     Errors: those of `simulate`, at once, by whichever shard comes first; `RunError` where a process dies.
     """
-    stored_shards, refused = shards.open(made_with(scenario, federation))
+    gpu = wants_gpu(scenario, federation)
+    card = backend.card() if backend is not None and gpu else None
+    stored_shards, refused = shards.open(made_with(scenario, federation, card))
     room = room_of(scenario, federation)
     if backend is not None:
-        remote_workers = backend.num_workers(scenario.speed.threads, gpu=wants_gpu(scenario))
+        remote_workers = backend.num_workers(scenario.speed.threads, gpu=gpu)
         share = -(-scenario.runs // remote_workers)
         room = replace(room, shard=min(room.shard, share), workers=remote_workers)
     plan = divide(scenario.runs, room.shard, list(stored_shards))
@@ -113,8 +115,7 @@ def train(
     pool: AbstractContextManager[WorkerPool[ShardJob, Lost]]
     if backend is not None:
         setup = setup_of(scenario, federation, shards, watch=watch, pilot=pilot)
-        threads, gpu = scenario.speed.threads, wants_gpu(scenario)
-        opened = backend.pool(setup, forward_event, workers=workers, threads=threads, gpu=gpu)
+        opened = backend.pool(setup, forward_event, workers=workers, threads=scenario.speed.threads, gpu=gpu)
         pool = StoringPool(opened, shards, emit)
     elif workers == 1:
         pool = InProcessPool(train_shard, forward_event)
@@ -231,25 +232,31 @@ class ShardTrainer:
             self._own_executor.close()
 
 
-def made_with(scenario: Scenario, federation: Federation) -> Mapping[str, str]:
-    """All that the numbers of a shard depend on, by name."""
+def made_with(scenario: Scenario, federation: Federation, card: str | None = None) -> Mapping[str, str]:
+    """All that the numbers of a shard depend on, by name. `card` is the GPU of workers elsewhere."""
     return {
-        **made_without_data(scenario),
+        **made_without_data(scenario, federation, card),
         # a budget cuts the products of forward passes, whose last bits depend on how many rows there are
         "rows of a forward pass": str(cut_of(scenario, federation).forward_rows),
         "data": digest(federation),
     }
 
 
-def made_without_data(scenario: Scenario) -> Mapping[str, str]:
+def made_without_data(
+    scenario: Scenario, federation: Federation | None = None, card: str | None = None
+) -> Mapping[str, str]:
     """The same, as far as it is known before the federation is built."""
+    device = chosen_device(scenario, federation)
     speed = {name: value for name, value in scenario.dump()["speed"].items() if name not in _NO_NUMBERS}
+    speed["device"] = device
+    name = None if device == "cpu" else card or card_of(device)
     return {
         "scenario": scenario.id,
         "settings of speed": str(speed),
         "code of fedmem": code(),
         "python": platform.python_version(),
         "processor": f"{platform.machine()} {torch.backends.cpu.get_cpu_capability()}",
+        **({"card": name} if name else {}),
         **{f"code of {kind}": content for kind, content in components_of(scenario).items()},
         **{f"module {name}": content for name, content in modules_of(scenario).items() if name != "fedmem"},
         **{f"files of {name}": content for name, content in files_of(scenario).items()},

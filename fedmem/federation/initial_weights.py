@@ -234,7 +234,7 @@ def _check_mode(scenario: Scenario, mode: TrainingMode) -> None:
             "the network draws in a forward pass in training, as dropout does. A stack of clients would draw other "
             f"numbers; use executor: one_by_one or auto, or {remedy}",
         )
-    if scenario.speed.device == "cuda":
+    if scenario.speed.device in ("cuda", "mps"):
         raise ComponentError(
             "speed.device",
             "the network draws in a forward pass in training, as dropout does. A GPU would draw other numbers; use "

@@ -215,7 +215,7 @@ def _flower(speed: Speed) -> Iterator[Problem]:
             message="engine flower aggregates what comes in messages; use server: messages or auto, or engine: "
             "lockstep",
         )
-    if speed.device == "cuda":
+    if speed.device in ("cuda", "mps"):
         yield Problem(
             path="speed.device",
             message="engine flower trains on processors only; use device: cpu, or engine: lockstep",

@@ -30,8 +30,10 @@ class Speed(Section):
     shard: Annotated[int, Strict(), Field(ge=1, le=10**5)] = Field(
         default=16, description="runs, at most, that are trained together, and kept when the command is interrupted"
     )
-    device: Literal["auto", "cpu", "cuda"] = Field(
-        default="cpu", description="where tensors live; auto is a GPU where there is one"
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(
+        default="cpu",
+        description="where tensors live; auto is cuda where there is such a GPU, else cpu, and is decided once for a "
+        "command. mps is a GPU of Apple",
     )
     memory: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="gigabytes that training should stay within; stacks are made smaller to fit"

@@ -12,6 +12,8 @@ import numpy as np
 from fedmem.contracts.events import Listener
 from fedmem.contracts.measurement import value_text
 from fedmem.errors import Problem, RunError, ScenarioError
+from fedmem.execution.backends import backend_of
+from fedmem.execution.devices import auto_decided_once, device_of_workers
 from fedmem.reporting.metric_names import check_metric
 from fedmem.results.folder import one_at_a_time
 from fedmem.seeding import stream
@@ -59,7 +61,8 @@ def search(
         metric = text.partition(",")[0].strip()
         check_metric(metric, [cell.scenario for cell in first], path="search.directions")
     folder = folder_of(plan, first[0], out)
-    with one_at_a_time(folder / ".study.lock"):
+    decided = auto_decided_once(lambda: device_of_workers(backend_of(on)))
+    with decided, one_at_a_time(folder / ".study.lock"):
         how: dict[str, Any] = {"out": out, "jobs": jobs, "force": force, "listeners": listeners, "on": on}
         return _run_trials(plan, base, folder, how, retry_failed=retry_failed)
 

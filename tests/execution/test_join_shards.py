@@ -86,3 +86,12 @@ def test_arrays_of_several_runs_under_one_name_are_refused() -> None:
     kept = replace(part, reconstructions={"mine/picture": np.zeros(1)})
     with pytest.raises(RunError, match=r"'mine/picture'.* Put the number of the run into the name"):
         join([kept, kept], (), 0)
+
+
+def test_parts_from_different_devices_are_refused() -> None:
+    scenario = tiny()
+    federation = build(scenario)
+    parts = [gather(scenario, federation, runs=[run]) for run in (0, 1)]
+    for changes in ({"device": "cuda", "card": "A100"}, {"card": "A100"}):
+        with pytest.raises(RunError, match=r"different devices: cpu, .*\(A100\)"):
+            join([parts[0], replace(parts[1], **changes)], (), scenario.seed)

@@ -43,6 +43,10 @@ class Backend(Protocol):
         """How many workers of so many threads, and a GPU each if `gpu`, may work at once."""
         ...
 
+    def card(self) -> str | None:
+        """The name of the GPU of a worker; None where no worker has one that its torch finds."""
+        ...
+
     def pool(
         self,
         setup: Setup[Any, Any, Any],

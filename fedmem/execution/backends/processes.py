@@ -40,6 +40,12 @@ class Processes:
         """See `Backend.num_workers`."""
         return 1 if gpu else max(1, cores() // threads)
 
+    def card(self) -> str | None:
+        """See `Backend.card`: that of this machine."""
+        from fedmem.execution.devices import card_of
+
+        return card_of("cuda")
+
     def pool(
         self,
         setup: Setup[Any, Any, Any],

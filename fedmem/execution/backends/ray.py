@@ -27,6 +27,9 @@ QUIET = {
 CLOSE_SECONDS = 5.0
 """How long idle workers may take to remove their files."""
 
+CARD_SECONDS = 120.0
+"""How long a node with a free GPU is waited for, to learn which GPU it is."""
+
 WAIT_SECONDS = 1.0
 """How often nodes are looked at while nothing arrives."""
 
@@ -87,6 +90,22 @@ class Ray:
             needs = f"{threads} free cores" + " and a GPU" * gpu
             raise RunError(f"none of the {len(nodes)} nodes of {self.name} has {needs}; lower speed.threads")
         return sum(rooms)
+
+    def card(self) -> str | None:
+        """See `Backend.card`: a node that has a GPU says which. Errors: `RunError` where no such node answers."""
+        ray = _ray()
+        if not any(node["Resources"].get("GPU", 0) >= 1 for node in ray.nodes() if node["Alive"]):
+            return None
+        asked = ray.remote(num_cpus=0, num_gpus=1)(_card_of_worker).remote()
+        try:
+            name: str | None = ray.get(asked, timeout=CARD_SECONDS)
+        except ray.exceptions.RayError as error:
+            ray.cancel(asked, force=True)
+            raise RunError(
+                f"no node of {self.name} says within {CARD_SECONDS:g} s which GPU it has ({type(error).__name__}); "
+                "wait until one is free, or use speed.device: cpu"
+            ) from error
+        return name
 
     def pool(
         self,
@@ -217,6 +236,12 @@ class RayPool:
                 "at once, with a smaller speed.shard",
             ) from error
         self._waiting.insert(0, (busy.name, busy.job, busy.attempt + 1))
+
+
+def _card_of_worker() -> str | None:
+    from fedmem.execution.devices import card_of
+
+    return card_of("cuda")
 
 
 class _Actor(Worker):
