@@ -26,5 +26,6 @@ def client_settings(scenario: Scenario, federation: Federation | None = None) ->
         seed=scenario.training_seed,
         mode=TrainingMode() if federation is None else federation.mode,
         shared_draws=scenario.batches == "shared",
+        precision=scenario.speed.precision,
         prefix=federation.prefix if federation is not None and scenario.speed.cache_prefix == "auto" else None,
     )

@@ -4,6 +4,7 @@
 |---|---|---|
 | C library of Linux (`mallopt`) | freed memory stays in the process | defaults of glibc or of `MALLOC_…_` variables |
 | threads of torch | `speed.threads` | as before |
+| TF32 in products and convolutions | forbidden but in local steps of `speed.precision: tf32` | as before |
 | generators of `random` and `numpy.random` | seeded before each call of a strategy of Flower's | as before |
 | Flower: `ArrayRecord`, `Array` in modules of strategies, `TaskIdentity` | messages stay in the process | as before |
 | Flower: logger, telemetry | only errors are logged, nothing is reported | as before |
@@ -27,6 +28,7 @@ import torch
 
 from fedmem.engines._flower import in_process
 from fedmem.processes import hold_on_to_memory
+from fedmem.training.precision import full_precision
 
 _undo = ExitStack()
 _active: list[tuple[object, int]] = []
@@ -70,6 +72,7 @@ def _changes(flower: bool) -> Iterator[None]:
     threads, python, numpy = torch.get_num_threads(), random.getstate(), np.random.get_state()  # noqa: NPY002
     with ExitStack() as stack:
         stack.enter_context(hold_on_to_memory())
+        stack.enter_context(full_precision())
         if flower:
             stack.enter_context(in_process())
         try:

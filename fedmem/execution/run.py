@@ -344,6 +344,7 @@ def _manifest(
         "threads": scenario.speed.threads,
         "device": simulated.device,
         "card": simulated.card,
+        "precision": scenario.speed.precision,
         "tracing": {"steps": "client.step" not in simulated.untraced, "untraced": dict(simulated.untraced)},
         "runs": scenario.runs,
         "python": platform.python_version(),

@@ -15,7 +15,7 @@ from fedmem.results.folder import finish_time, is_finished
 from fedmem.results.read import Run, read
 
 _SAME = ("name", "speed")
-"""Fields that do not explain differences of results: compared runs have one name, and speed changes none."""
+"""Fields that do not explain differences of results: compared runs have one name. Of speed, `precision` alone does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,8 +79,16 @@ def labels_of(scenarios: Sequence[Mapping[str, Any]], private: Sequence[bool] = 
     ['strategy.kind=fedavg', 'strategy.kind=krum']
     >>> labels_of([{"seed": 0, "runs": 4}, {"seed": 1, "runs": 4}])
     ['seed=0', 'seed=1']
+    >>> labels_of([{"speed": {"threads": 1}}, {"speed": {"precision": "bf16", "threads": 2}}])
+    ['speed.precision=fp32', 'speed.precision=bf16']
     """
-    settings = [{key: value for key, value in scenario.items() if key not in _SAME} for scenario in scenarios]
+    settings = [
+        {
+            **{key: value for key, value in scenario.items() if key not in _SAME},
+            "speed": {"precision": (scenario.get("speed") or {}).get("precision", "fp32")},
+        }
+        for scenario in scenarios
+    ]
     differences = [dict(part) for part in zip(*_differences("", settings), strict=True)] or [{} for _ in scenarios]
     has_guarantee = private or [True] * len(scenarios)
     return [

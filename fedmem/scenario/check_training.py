@@ -186,6 +186,33 @@ def _executor(speed: Speed, model: Model | TableModel | TextModel) -> Iterator[P
         )
 
 
+def _precision(speed: Speed, client: ClientAlgorithm) -> Iterator[Problem]:
+    """Precisions that the device does not have, or that would break what a client guarantees."""
+    if speed.device == "mps" and isinstance(client, PrivateAlgorithm):
+        yield Problem(
+            path="speed.device",
+            message=f"{kind_of(client)} measures gradients in float64, which GPUs of Apple do not have; use device: "
+            "cpu",
+        )
+    if speed.precision == "tf32" and speed.device != "cuda":
+        yield Problem(
+            path="speed.precision",
+            message=f"tf32 is a format of NVIDIA's GPUs, but speed.device is {speed.device}; use device: cuda, or "
+            "precision: fp32 or bf16",
+        )
+    elif speed.precision == "tf32" and isinstance(client, PrivateAlgorithm):
+        yield Problem(
+            path="speed.precision",
+            message=f"tf32 would also round the sums of the clipped gradients of {kind_of(client)}, which could then "
+            "exceed the clip; use precision: bf16, which leaves sums alone, or fp32",
+        )
+    if speed.precision == "bf16" and speed.device == "mps":
+        yield Problem(
+            path="speed.precision",
+            message="bf16 is not available with device: mps; use precision: fp32, or device: cpu or cuda",
+        )
+
+
 def _rule(speed: Speed, strategy: StrategyMaker) -> Iterator[Problem]:
     if speed.server == "rule" and strategy_declaration(strategy).rule is None:
         yield Problem(

@@ -90,6 +90,7 @@ from fedmem.scenario.check_training import (
     _flower,
     _noise_of_the_clip,
     _personal,
+    _precision,
     _rule,
     _schedule,
 )
@@ -262,6 +263,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _something_to_estimate,
     _roster,
     _executor,
+    _precision,
     _rule,
     _free_cohort,
     _flower,

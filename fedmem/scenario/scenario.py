@@ -227,7 +227,10 @@ class Scenario(Section):
     unlearner: Annotated[Unlearner | None, OptionalComponent("unlearner"), IDENTITY_NEUTRAL] = Field(
         default=None, description="of a phase: changes the model of each run once, before round 1; write it in `then`"
     )
-    speed: Speed = Field(default=Speed(), description="how it is computed; changes no result beyond rounding")
+    speed: Speed = Field(
+        default=Speed(),
+        description="how it is computed; changes no result beyond rounding; lower `precision` rounds more",
+    )
 
     _origin: Origin = PrivateAttr(default_factory=lambda: Origin("", {}))
     _notes: tuple[str, ...] = PrivateAttr(default=())
@@ -300,8 +303,13 @@ class Scenario(Section):
 
     @property
     def id(self) -> str:
-        """Twelve hexadecimal digits that differ whenever results may: a hash of all but `speed`."""
+        """Twelve hexadecimal digits that differ whenever results may: a hash of all but `speed`.
+
+        A precision other than fp32 changes results by more than rounding in float32, and belongs to it.
+        """
         content = {key: value for key, value in _to_plain(self, for_id=True).items() if key != "speed"}
+        if self.speed.precision != "fp32":
+            content["precision"] = self.speed.precision
         if self.previous is not None:
             content["after"]["scenario"] = self.previous.id
         text = json.dumps([RESULTS_VERSION, content], sort_keys=True, separators=(",", ":"))

@@ -10,7 +10,7 @@ from fedmem.scenario.section import Section
 
 
 class Speed(Section):
-    """How it is computed, not what: nothing here enters the id."""
+    """How it is computed, not what: nothing here enters the id but a `precision` other than fp32."""
 
     engine: Literal["lockstep", "flower"] = Field(
         default="lockstep", description="all runs in step in this process, or each on Flower's own simulation runtime"
@@ -34,6 +34,11 @@ class Speed(Section):
         default="cpu",
         description="where tensors live; auto is cuda where there is such a GPU, else cpu, and is decided once for a "
         "command. mps is a GPU of Apple",
+    )
+    precision: Literal["fp32", "tf32", "bf16"] = Field(
+        default="fp32",
+        description="of the local steps of clients; tf32 and bf16 round the factors of products, which changes results "
+        "and the id. All else is computed in full precision",
     )
     memory: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="gigabytes that training should stay within; stacks are made smaller to fit"

@@ -71,7 +71,7 @@ def parse_vary(texts: Sequence[str]) -> dict[str, tuple[str, ...]]:
             message = "should be path=value,value such as strategy.kind=fedavg,fedmedian"
         elif path in values_by_path:
             message = f"{path} is varied twice; give all its values at once"
-        elif path.split(".")[0].split("[")[0] in ("name", "seed", "speed"):
+        elif path != "speed.precision" and path.split(".")[0].split("[")[0] in ("name", "seed", "speed"):
             message = f"{path} cannot be varied: " + (
                 "give seeds by --seeds, such as 0:10" if path == "seed" else "it changes no result"
             )

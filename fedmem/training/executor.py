@@ -18,9 +18,11 @@ from torch.func import functional_call
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.client import ClientAlgorithm, PrivateAlgorithm, client_declaration
 from fedmem.contracts.data import Examples
+from fedmem.contracts.model import trained_parameters
 from fedmem.contracts.training_mode import TrainingMode, training_copy
 from fedmem.contracts.validation import a_kind
-from fedmem.guards.guarding import Guard, part_name
+from fedmem.errors import RunError
+from fedmem.guards.guarding import NOT_OURS, Guard, part_name
 from fedmem.guards.time_limit import Clock
 from fedmem.modalities.loss import UNASKED
 from fedmem.modalities.text.language_model import CausalModel, causal
@@ -28,6 +30,7 @@ from fedmem.training.client_work import Task, TrainedClient, TrainedWork, Work
 from fedmem.training.defence_pipeline import DefencePipeline
 from fedmem.training.frozen_prefix import Continued
 from fedmem.training.per_example import Noise
+from fedmem.training.precision import forward_pass
 from fedmem.training.prefix_store import PrefixStore
 from fedmem.training.tied_units import TiedForward, UnitTable
 
@@ -47,7 +50,7 @@ Batch = Tensor | tuple[Tensor, ...]
 """The inputs of rows, and tensors beside them: stored outputs of a frozen prefix, or the units that rows keep."""
 
 
-STACKS = {"cpu": STACK_BYTES, "cuda": 1 << 30}
+STACKS = {"cpu": STACK_BYTES, "cuda": 1 << 30, "mps": 1 << 30}
 """Parameters that are stacked at once: what stays in the cache of a core; on a GPU, what keeps it busy."""
 
 
@@ -61,7 +64,9 @@ class Settings:
         mode: How the network differs while clients train it.
         shared_draws: Whether all runs draw the same in forward passes, as where they have the same batches.
         seconds: The time that the steps of one client may take in a round.
-        device: Device of torch, such as `cpu` or `cuda`. No number depends on it or on the two sizes below.
+        device: Device of torch, such as `cpu` or `cuda`. No number depends on it or on the two sizes below, but for
+            rounding.
+        precision: `fp32`, `tf32` or `bf16`, of the local steps alone; see `precision.py`.
         stack_bytes: Memory of one stack of clients; 0 takes what suits the device.
         forward_rows: Rows times models of the largest forward pass.
         prefix: Outputs of the frozen part of the network by row, from which forward passes start. Clients that clip
@@ -74,6 +79,7 @@ class Settings:
     shared_draws: bool = False
     seconds: float = math.inf
     device: str = "cpu"
+    precision: str = "fp32"
     stack_bytes: int = 0
     forward_rows: int = FORWARD_ROWS
     prefix: PrefixStore | None = None
@@ -177,9 +183,28 @@ class BaseExecutor(ABC):
             assert self._prefix is None, "stored outputs lack the units that rows keep in training"
             self._units = UnitTable(self._mode.tied, store, self._device)
             self._tied = TiedForward(self._trained, self._mode.tied)
+        self._precision = settings.precision
         self._stack_bytes = settings.stack_bytes or STACKS[self._device.type]
+        if self._precision == "bf16" and len(store):
+            self._require_bf16()
         # a row of a text is one for each place that the model answers at
         self._forward_rows = max(1, settings.forward_rows // math.prod(store.targets.shape[1:]))
+
+    def _require_bf16(self) -> None:
+        """Errors: `RunError` where the network cannot be trained under torch's autocast."""
+        leaves = list(trained_parameters(self._model).values())
+        try:
+            with torch.enable_grad():
+                with forward_pass(self._precision, self._device.type):
+                    outputs = self._model(self._inputs[:2])
+                torch.autograd.grad(outputs.float().sum(), leaves, allow_unused=True)
+        except NOT_OURS:
+            raise
+        except Exception as error:
+            raise RunError(
+                f"speed.precision is bf16, but the network cannot be trained under torch's autocast in bfloat16 "
+                f"({type(error).__name__}: {next(iter(str(error).splitlines()), '')}); use precision: fp32"
+            ) from error
 
     @property
     def workers(self) -> int:
@@ -250,7 +275,14 @@ class BaseExecutor(ABC):
         return logits
 
     def _trained_logits(self, params: Params, batch: Batch) -> Tensor:
-        """The logits of a model in training."""
+        """The logits of a model in training, in float32 if its forward pass is in bf16."""
+        if self._precision != "bf16":
+            return self._full_logits(params, batch)
+        with forward_pass(self._precision, self._device.type):
+            return self._full_logits(params, batch).float()
+
+    def _full_logits(self, params: Params, batch: Batch) -> Tensor:
+        """The same in the precision of the process."""
         if isinstance(batch, tuple):
             rest = self._trained_rest if self._units is None else self._tied
             return rest(params, batch[0], batch[1:])

@@ -15,6 +15,7 @@ from fedmem.contracts.arrays import Params
 from fedmem.contracts.model import trained_parameters
 from fedmem.modalities.loss import example_losses
 from fedmem.training.model_checks import TOLERANCE, perturb_parameters
+from fedmem.training.precision import forward_pass
 
 
 class Layers:
@@ -28,6 +29,8 @@ class Layers:
         self._model = model
         self._widths = widths
         self.biased = biased
+        self.precision = "fp32"
+        """Of the forward pass (`precision.py`). Norms and sums are of the same inputs and slopes, in float32."""
 
     @staticmethod
     def of(model: nn.Module, inputs: Tensor) -> Layers | None:
@@ -123,8 +126,10 @@ class Layers:
                 layer_inputs[name] = arguments[0]
                 return value + added[name]
 
-            with _with_hooks({name: partial(note, name) for name in linear}, linear):
-                return finish(functional_call(self._model, client_params, (batch,)), labels), layer_inputs
+            passing = forward_pass(self.precision, batch.device.type)
+            with _with_hooks({name: partial(note, name) for name in linear}, linear), passing:
+                outputs = functional_call(self._model, client_params, (batch,))
+            return finish(outputs if self.precision == "fp32" else outputs.float(), labels), layer_inputs
 
         detached_params = {name: value.detach() for name, value in params.items()}
         finished, layer_inputs = torch.vmap(single_pass)(detached_params, inputs, targets, zeros)

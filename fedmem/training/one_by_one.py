@@ -25,6 +25,7 @@ from fedmem.training.defence_pipeline import Place
 from fedmem.training.executor import BaseExecutor, Settings
 from fedmem.training.own_entries import join_outcome, start_of
 from fedmem.training.per_example import ClippedSums, add_noise, privacy_spent
+from fedmem.training.precision import products_of_steps
 
 Loss = tuple[Tensor, Params]
 """The mean loss of a batch, and its gradients."""
@@ -46,7 +47,7 @@ class OneByOne(BaseExecutor):
     ) -> None:
         super().__init__(model, client, store, settings)
         self._draws = Streams(self._seed, DRAWS)
-        self._sums = ClippedSums(self._model, self._private) if self._private else None
+        self._sums = ClippedSums(self._model, self._private, self._precision) if self._private else None
         if self._sums is not None:
             self._sums.verify(self._inputs, self._targets)
 
@@ -89,7 +90,7 @@ class OneByOne(BaseExecutor):
         forwards = self._forwards_of(place, start.statistics)
         if self._units is not None:
             self._units.fill(batches[batches >= 0], place.client)
-        with self._guard("step"), self._clock() as clock:
+        with self._guard("step"), products_of_steps(self._precision), self._clock() as clock:
             state = self._steps(state, batches, forwards, noise, losses, shares, clock)
         with self._guard("final") as guard:
             outcome = outcome_of(guard, self._client.final(state, start.params), start.params)

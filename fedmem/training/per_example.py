@@ -24,6 +24,7 @@ from fedmem.seeding import Streams
 from fedmem.training.finite import is_finite
 from fedmem.training.ghost_clipping import Layers, batch_outputs, norm_of, plain_gradients
 from fedmem.training.model_checks import TOLERANCE, perturb_parameters
+from fedmem.training.precision import forward_pass
 
 NOISE = "noise of local steps"
 """The streams of the noise: one for each run, round and client, from which its steps are drawn in turn."""
@@ -95,18 +96,22 @@ class ClippedSums:
     since the fused kernels of torch show no hook what happens between two tokens. A millionth is added to the norm, so
     that a gradient of zero is no problem. A gradient that is not finite counts as zero. Hooks see only what modules do:
     call `verify` once for a model that is not known.
+
+    In a lower `precision`, hooks would see rounded slopes and take norms of them. Gradients are then those of `torch`,
+    in float32, whose norms and sums are exact but for rounding in float32.
     """
 
-    def __init__(self, model: nn.Module, how: PerExample) -> None:
+    def __init__(self, model: nn.Module, how: PerExample, precision: str = "fp32") -> None:
+        self._how, self._clip = how, how.clip
+        self._model = model
+        self._precision = precision
+        # Opacus refuses layers with buffers, whose statistics are constant here
+        self.ghost, self.one_by_one = by_ghost(model), one_by_one(model) or bool(layers_with_statistics(model))
+        if self.one_by_one or precision != "fp32":
+            return
         from opacus.grad_sample import GradSampleModule, GradSampleModuleFastGradientClipping
         from opacus.optimizers import DPOptimizer, DPOptimizerFastGradientClipping
 
-        self._how, self._clip = how, how.clip
-        self._model = model
-        # Opacus refuses layers with buffers, whose statistics are constant here
-        self.ghost, self.one_by_one = by_ghost(model), one_by_one(model) or bool(layers_with_statistics(model))
-        if self.one_by_one:
-            return
         model_copy = deepcopy(model)
         self._wrapped: Any
         if self.ghost:
@@ -130,6 +135,9 @@ class ClippedSums:
         """
         if self.one_by_one:
             return
+        if self._precision != "fp32":
+            self.one_by_one = not self._can_stack(inputs[:2], targets[:2])
+            return
         rows = (targets != UNASKED).flatten(1).any(dim=1) if targets.ndim > 1 else targets != UNASKED
         first = rows.nonzero()[:2, 0]
         if not len(first):
@@ -144,6 +152,15 @@ class ClippedSums:
         self.one_by_one = not all(
             self._is_right(params, inputs, targets) for params in (model_params, perturb_parameters(self._model))
         )
+
+    def _can_stack(self, inputs: Tensor, targets: Tensor) -> bool:
+        """Whether several examples go through the model at once, each with parameters of its own."""
+        params = {name: value.detach() for name, value in trained_parameters(self._model).items()}
+        try:
+            self._stacked(params, inputs, targets)
+        except (RuntimeError, TypeError, ValueError):
+            return False
+        return True
 
     def _is_right(self, params: Params, inputs: Tensor, targets: Tensor) -> bool:
         """Whether norms and the sum of shortened gradients are those of plain gradients, up to rounding."""
@@ -184,6 +201,8 @@ class ClippedSums:
             return no_losses, no_losses.double(), {name: torch.zeros_like(value) for name, value in params.items()}
         if self.one_by_one:
             return self._by_one(params, inputs, targets)
+        if self._precision != "fp32":
+            return self._stacked(params, inputs, targets)
         self._set(params)
         with warnings.catch_warnings():
             # inputs need no gradient, of which torch warns where hooks are
@@ -191,13 +210,24 @@ class ClippedSums:
             by = self._by_ghost if self.ghost else self._by_hooks
             losses, norms, total = by(inputs, targets)
         if not is_finite(total):
-            outputs = partial(batch_outputs, self._model)
-            stacked_params = {name: value[None] for name, value in params.items()}
-            fallback = clipped_sums(
-                outputs, None, stacked_params, inputs[None], targets[None], losses.new_ones(1, len(losses)), self._clip
-            )
-            total = {name: value[0] for name, value in fallback[2].items()}
+            total = self._stacked(params, inputs, targets)[2]
         return losses, _shares(norms.double().square(), torch.ones_like(norms), self._clip), total
+
+    def _outputs(self, params: Params, batch: Tensor) -> Tensor:
+        """Outputs of the model, in float32 if the forward pass is in bf16."""
+        if self._precision == "fp32":
+            return batch_outputs(self._model, params, batch)
+        with forward_pass(self._precision, batch.device.type):
+            return batch_outputs(self._model, params, batch).float()
+
+    def _stacked(self, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Params]:
+        """The result of a call, as of a stack of one client."""
+        stacked_params = {name: value[None] for name, value in params.items()}
+        mask = torch.ones(1, len(inputs), device=inputs.device)
+        losses, shares, total = clipped_sums(
+            self._outputs, None, stacked_params, inputs[None], targets[None], mask, self._clip
+        )
+        return losses[0], shares[0], {name: value[0] for name, value in total.items()}
 
     def _by_one(self, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Params]:
         """The result of a call, computed one example after the other."""
@@ -206,7 +236,7 @@ class ClippedSums:
         losses, squares = [], []
         for row in range(len(inputs)):
             with torch.enable_grad():
-                loss = example_losses(batch_outputs(self._model, leaves, inputs[row : row + 1]), targets[row : row + 1])
+                loss = example_losses(self._outputs(leaves, inputs[row : row + 1]), targets[row : row + 1])
                 gradient = torch.autograd.grad(loss.sum(), list(leaves.values()))
             square = torch.stack([value.double().square().sum() for value in gradient]).sum()
             if bool(square.isfinite()):

@@ -29,8 +29,9 @@ from fedmem.training.model_checks import parameters_kept
 from fedmem.training.one_by_one import OneByOne
 from fedmem.training.operations import count_operations
 from fedmem.training.per_example import PrivateGradient, privacy_spent
+from fedmem.training.precision import BF16_ROUNDING, products_of_steps
 from fedmem.training.stacked_gradient import StackedGradient
-from fedmem.training.tracing import Traced
+from fedmem.training.tracing import ROUNDING, Traced
 
 TRACED_OPERATIONS = 1e8
 """Steps of networks with frozen parameters are traced below so many operations in the forward pass of a batch."""
@@ -57,7 +58,10 @@ class Stacked(BaseExecutor):
         reason = self._reason_not_to_trace()
         self._init = Traced(torch.vmap(self._client.init))
         self._layers = Layers.of(self._model, self._inputs[:2]) if self._private else None
-        self._one_step = Traced(torch.vmap(self._private_step if self._private else self._step), reason)
+        if self._layers is not None:
+            self._layers.precision = self._precision
+        rounding = ROUNDING if self._precision == "fp32" else BF16_ROUNDING
+        self._one_step = Traced(torch.vmap(self._private_step if self._private else self._step), reason, rounding)
         self._final = Traced(torch.vmap(self._outcome_parts))
         self._sent = Traced(torch.vmap(self._defences.apply_defences))
         self._forward = Traced(torch.vmap(self._watched_logits, in_dims=(0, None)), reason)
@@ -151,7 +155,7 @@ class Stacked(BaseExecutor):
             self._on_device(stack(padded_work.memory) if padded_work.memory else {}),
         )
         state = self._init(before, payload, memory)
-        with self._clock(count) as clock:
+        with products_of_steps(self._precision), self._clock(count) as clock:
             state, totals, shares = self._all_steps(state, padded_work, clock)
         outcome = self._final(state, before)
         with self._guard("final") as guard:

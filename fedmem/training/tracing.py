@@ -17,6 +17,9 @@ from fedmem.training.tape import Layout, Play, Tape, Tree, _compile, _play_in_pl
 
 Key = tuple[Any, ...]
 
+ROUNDING = 1e-4
+"""By how much of a value a recorded step may differ from the step itself, in float32."""
+
 
 class Traced:
     """A pure function of tensors, in dictionaries and tuples, traced for each set of shapes that it meets.
@@ -34,8 +37,9 @@ class Traced:
     ([2.0, 2.0, 2.0], 1)
     """
 
-    def __init__(self, function: Callable[..., Any], reason: str | None = None) -> None:
+    def __init__(self, function: Callable[..., Any], reason: str | None = None, rounding: float = ROUNDING) -> None:
         self._function = function
+        self._rounding = rounding
         self._is_traced = reason is None
         self._written: dict[Key, _WrittenStep | None] = {}
         self._sound: dict[Layout, bool] = {}
@@ -107,7 +111,7 @@ class Traced:
         except Exception as error:
             self._refuse(error)
             return False
-        if all(_close(a, b) for a, b in zip(outputs, expected, strict=True)):
+        if all(_close(a, b, self._rounding) for a, b in zip(outputs, expected, strict=True)):
             return True
         self._refuse("called again, its operations give other values than the function")
         return False
@@ -119,14 +123,14 @@ class Traced:
         self.reason = self.reason or reason[:200]
 
 
-def _close(value: Tensor, other: Tensor) -> bool:
+def _close(value: Tensor, other: Tensor, rounding: float = ROUNDING) -> bool:
     """Alike but for rounding, relative to the largest value."""
     if value.shape != other.shape or value.dtype != other.dtype:
         return False
     if not value.is_floating_point():
         return torch.equal(value, other)
     largest = float(other.nan_to_num(posinf=0, neginf=0).abs().max()) if other.numel() else 0.0
-    return torch.allclose(value, other, rtol=1e-4, atol=1e-5 * largest, equal_nan=True)
+    return torch.allclose(value, other, rtol=rounding, atol=rounding / 10 * largest, equal_nan=True)
 
 
 def _key(layout: Layout, leaves: Sequence[Tensor]) -> Key:

@@ -75,6 +75,7 @@ def test_defaults_are_as_documented() -> None:
             "workers": "auto",
             "shard": 16,
             "device": "cpu",
+            "precision": "fp32",
             "memory": None,
             "cache_prefix": "auto",
             "address": None,

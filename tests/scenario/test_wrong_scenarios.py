@@ -271,6 +271,10 @@ EDITS = [
     ("strategy: {kind: fedavg}", "speed: {engine: flower, executor: stacked}", "speed.executor", "one_by_one or auto"),
     ("strategy: {kind: fedavg}", "speed: {engine: flower, server: rule}", "speed.server", "messages or auto"),
     ("strategy: {kind: fedavg}", "speed: {engine: flower, device: cuda}", "speed.device", "use device: cpu"),
+    ("strategy: {kind: fedavg}", "speed: {engine: flower, device: mps}", "speed.device", "use device: cpu"),
+    ("strategy: {kind: fedavg}", "speed: {precision: tf32}", "speed.precision", "use device: cuda"),
+    ("strategy: {kind: fedavg}", "speed: {precision: bf16, device: mps}", "speed.precision", "use precision: fp32"),
+    ("strategy: {kind: fedavg}", "speed: {precision: fp16}", "speed.precision", "'bf16'"),
     ("strategy: {kind: fedavg}", "speed: {address: '10.0.0.1:6379'}", "speed.address", "use engine: flower"),
     (
         "strategy: {kind: fedavg}",
