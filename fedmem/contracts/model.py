@@ -75,11 +75,14 @@ class ModelDeclaration(Declaration):
             class of each text. It then reads no numbers.
         packages: Names of installed packages that its outputs depend on, besides torch. Their versions are in the
             manifest, and a run of other versions is not taken for the same.
+        stackable_on_gpu: Whether clients can be trained as a stack although `stackable` is False, and `executor: auto`
+            does so on GPUs of NVIDIA. So declare convolutions: a processor takes longer for a stack of them.
     """
 
     texts: bool = declare(False, "true or false")
     labelled_texts: bool = declare(False, "true or false")
     packages: tuple[str, ...] = declare((), "a tuple of names of packages")
+    stackable_on_gpu: bool = declare(False, "true or false")
 
 
 def trained_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
@@ -158,6 +161,19 @@ def add_network_note(module: nn.Module, text: str) -> None:
     ('2 tensors are from model.pt',)
     """
     vars(module)[_NOTES] = (*network_notes(module), text)
+
+
+def is_trained_stacked(model: Model | TableModel | TextModel, device: str) -> bool:
+    """The rule of `executor: auto`: whether clients of a model are trained as a stack on `cpu`, `cuda` or `mps`.
+
+    On a processor, and on GPUs of Apple, of which nothing is known yet, the models that declare `stackable`. On `cuda`
+    also those that declare `stackable_on_gpu`: one client after the other would leave most of such a GPU idle.
+
+    >>> from fedmem.models.small_cnn import SmallCNN
+    >>> [is_trained_stacked(SmallCNN(), device) for device in ("cpu", "cuda", "mps")]
+    [False, True, False]
+    """
+    return model.stackable or (device == "cuda" and model_declaration(model).stackable_on_gpu)
 
 
 def model_declaration(model: object) -> ModelDeclaration:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fedmem.contracts.model import is_trained_stacked
 from fedmem.contracts.strategy import strategy_declaration
-from fedmem.execution.devices import wants_gpu
+from fedmem.execution.devices import chosen_device, wants_gpu
 from fedmem.processes import can_fork, cores
 
 if TYPE_CHECKING:
@@ -20,14 +21,17 @@ This holds even if one shard could hold them all. With fewer trainings, dividing
 
 
 def is_stacked(scenario: Scenario, mode: TrainingMode | None = None) -> bool:
-    """Whether clients are trained as stacks; `auto` stacks the models that say they gain from it.
+    """Whether clients are trained as stacks; `auto` asks model and device (`is_trained_stacked`).
 
     On Flower's runtime clients are apart, and what looks at their models computes as they do. A network with running
     statistics that training updates, or one that draws, is never stacked: `mode` says so of its federation.
     """
     if scenario.speed.engine == "flower" or (mode is not None and mode.differs):
         return False
-    return scenario.speed.executor == "stacked" or (scenario.speed.executor == "auto" and scenario.model.stackable)
+    if scenario.speed.executor != "auto":
+        return scenario.speed.executor == "stacked"
+    # the device is asked for where it matters, since a cluster may have to say what it has
+    return scenario.model.stackable or is_trained_stacked(scenario.model, chosen_device(scenario))
 
 
 def server_of(scenario: Scenario) -> str:

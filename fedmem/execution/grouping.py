@@ -35,12 +35,14 @@ _NO_DATA = frozenset(
 """Fields of a scenario that its federation does not depend on."""
 
 
-def divide_into_banks(scenarios: Mapping[int, Scenario], workers: int) -> tuple[list[tuple[int, ...]], list[int]]:
+def divide_into_banks(
+    scenarios: Mapping[int, Scenario], workers: int, gpus: int = 1
+) -> tuple[list[tuple[int, ...]], list[int]]:
     """Which scenarios are trained together, by their places, and which have to be run apart.
 
-    There are as few banks as keep all workers at work. A scenario is alone in a bank if it cannot be stacked, has
-    defences or noisy steps, or computes with several threads. With several threads, sums may be taken in another order.
-    A scenario is apart if it has processes or a device of its own.
+    There are as few banks as keep all workers, or all GPUs, at work. A scenario is alone in a bank if it cannot be
+    stacked, has defences or noisy steps, or computes with several threads. With several threads, sums may be taken in
+    another order. A scenario is apart if it has processes of its own.
     """
     from fedmem.contracts.client import PrivateAlgorithm
     from fedmem.execution.auto import is_stacked
@@ -50,21 +52,24 @@ def divide_into_banks(scenarios: Mapping[int, Scenario], workers: int) -> tuple[
     groups: dict[tuple[object, ...], list[int]] = {}
     for i, scenario in scenarios.items():
         speed = scenario.speed
-        if speed.engine != "lockstep" or wants_gpu(scenario):
+        if speed.engine != "lockstep":
             unpooled.append(i)
             continue
         # what defences and noisy steps draw comes from the streams of one seed, and belongs to one round
         draws = scenario.defences or isinstance(scenario.client, PrivateAlgorithm)
         alone = i if speed.threads > 1 or not is_stacked(scenario) or draws else None
-        groups.setdefault((_text(scenario, "model"), _text(scenario, "client"), str(speed), alone), []).append(i)
-    total = sum(width_of(scenario) for i, scenario in scenarios.items() if i not in unpooled)
-    max_width = min(TOGETHER, -(-total // max(1, workers)))
+        key = wants_gpu(scenario), _text(scenario, "model"), _text(scenario, "client"), str(speed), alone
+        groups.setdefault(key, []).append(i)
+    max_width: dict[object, int] = {}
+    for on_gpu, count in ((False, workers), (True, gpus)):
+        total = sum(width_of(scenarios[i]) for key, members in groups.items() if key[0] == on_gpu for i in members)
+        max_width[on_gpu] = min(TOGETHER, -(-total // max(1, count)))
     banks: list[tuple[int, ...]] = []
-    for members in groups.values():
+    for key, members in groups.items():
         # those with the same data next to each other, in the order in which they are first met
         order = {key: place for place, key in reversed(list(enumerate(data_of(scenarios[i]) for i in members)))}
         members.sort(key=lambda i: order[data_of(scenarios[i])])
-        banks += partition(members, [width_of(scenarios[i]) for i in members], max_width)
+        banks += partition(members, [width_of(scenarios[i]) for i in members], max_width[key[0]])
     return banks, unpooled
 
 

@@ -27,7 +27,7 @@ from fedmem.contracts.events import (
 )
 from fedmem.errors import BusyError, FedmemError, FolderError
 from fedmem.execution.checked_inputs import build_federation
-from fedmem.execution.devices import auto_decided_once, device_of_workers
+from fedmem.execution.devices import auto_decided_once, device_of_workers, wants_gpu
 from fedmem.execution.grouping import data_of, divide_into_banks, group_alike
 from fedmem.execution.notebook import notebook_listeners
 from fedmem.execution.remote_scenarios import ScenarioPool, card_for, num_workers, pool_for
@@ -175,7 +175,10 @@ def _train_missing(
         workers = num_workers(backend, missing.values())
     else:
         workers = max(workers_of(scenario) for scenario in missing.values())
-    banks, unpooled = divide_into_banks(missing, workers)
+    banks, unpooled = divide_into_banks(missing, workers, gpus=1 if backend is None else workers)
+    # a GPU of this machine is used by this process alone, since a fork could not reach it
+    here = [bank for bank in banks if backend is None and wants_gpu(missing[bank[0]])]
+    banks = [bank for bank in banks if bank not in here]
     workers = min(workers, len(banks))
 
     def train(bank: tuple[int, ...], report: Report[_Progress]) -> None:
@@ -199,6 +202,8 @@ def _train_missing(
         pool = InProcessPool(train, forward_event)
     with pool as working_pool:
         _work_off(banks, working_pool, workers, report)
+    with InProcessPool(train, forward_event) as this_process:
+        _work_off(here, this_process, 1, report)
     for i in (*unpooled, *elsewhere):
         options: dict[str, Any] = {"out": how.out, "force": how.force, "emit": _emit_at(i, report), "backend": backend}
         _attempt(i, partial(_by_itself, missing[i], folders[i], **options), report)

@@ -13,7 +13,14 @@ from fedmem.contracts.arrays import Params
 from fedmem.contracts.client import PrivateAlgorithm
 from fedmem.contracts.client_shards import ClientShards
 from fedmem.contracts.data import Dataset
-from fedmem.contracts.model import TableModel, TextModel, add_network_note, network_notes, trained_parameters
+from fedmem.contracts.model import (
+    TableModel,
+    TextModel,
+    add_network_note,
+    is_trained_stacked,
+    network_notes,
+    trained_parameters,
+)
 from fedmem.contracts.training_mode import TrainingMode, entry_name, layers_with_statistics, training_copy
 from fedmem.contracts.validation import a_kind, wrong_logits
 from fedmem.errors import ComponentError
@@ -190,7 +197,9 @@ def _try(scenario: Scenario, module: nn.Module, data: Dataset) -> None:
             "BatchNorm without running statistics, dropout only in training (p=..., training=self.training), and no "
             "sum, mean or attention over the batch",
         )
-    if scenario.model.stackable and scenario.speed.executor != "one_by_one" and not mode.differs:
+    # auto may be cuda
+    may_stack = is_trained_stacked(scenario.model, "cuda" if scenario.speed.device == "auto" else scenario.speed.device)
+    if may_stack and scenario.speed.executor != "one_by_one" and not mode.differs:
         _check_stacks(module, rows)
 
 

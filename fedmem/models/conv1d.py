@@ -41,6 +41,7 @@ class Conv1d:
     """
 
     stackable: ClassVar[bool] = False
+    stackable_on_gpu: ClassVar[bool] = True
 
     width: Annotated[int, annotated_types.Ge(1)] = 16
     kernel: Annotated[int, annotated_types.Ge(1)] = 5

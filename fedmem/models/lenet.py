@@ -43,6 +43,7 @@ class LeNet:
     """
 
     stackable: ClassVar[bool] = False
+    stackable_on_gpu: ClassVar[bool] = True
 
     channels: Annotated[int, annotated_types.Ge(1)] = 12
     activation: Literal["sigmoid", "tanh", "relu"] = "sigmoid"

@@ -47,6 +47,7 @@ class ResNet8:
     """
 
     stackable: ClassVar[bool] = False
+    stackable_on_gpu: ClassVar[bool] = True
 
     width: Annotated[int, annotated_types.Ge(1)] = 16
     groups: Annotated[int, annotated_types.Ge(1)] = 4

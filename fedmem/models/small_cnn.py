@@ -22,7 +22,8 @@ class SmallCNN:
     `norm: batch` the scenario has to say what becomes of them.
 
     Not `stackable`: the network would train correctly as a stack of clients. But convolutions with per-client weights
-    become grouped convolutions, which are slower on a CPU than one client after another.
+    become grouped convolutions, which are slower on a CPU than one client after another. It is
+    `stackable_on_gpu`.
 
     Fields
 
@@ -44,6 +45,7 @@ class SmallCNN:
     """
 
     stackable: ClassVar[bool] = False
+    stackable_on_gpu: ClassVar[bool] = True
 
     channels: tuple[Annotated[int, annotated_types.Ge(1)], Annotated[int, annotated_types.Ge(1)]] = (16, 32)
     groups: Annotated[int, annotated_types.Ge(1)] = 4

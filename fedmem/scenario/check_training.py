@@ -15,7 +15,7 @@ from fedmem.contracts.client import (
 from fedmem.contracts.defence import Defence, defence_declaration
 from fedmem.contracts.estimator import Estimator
 from fedmem.contracts.families import kind_of, nested_components
-from fedmem.contracts.model import Model, TableModel, TextModel
+from fedmem.contracts.model import Model, TableModel, TextModel, is_trained_stacked
 from fedmem.contracts.needs import needs_of
 from fedmem.contracts.probe import Probe, probe_declaration
 from fedmem.contracts.sampler import Sampler, sampler_declaration
@@ -178,7 +178,7 @@ def _check_central(
 
 
 def _executor(speed: Speed, model: Model | TableModel | TextModel) -> Iterator[Problem]:
-    if speed.executor == "stacked" and not model.stackable:
+    if speed.executor == "stacked" and not is_trained_stacked(model, speed.device):
         yield Problem(
             path="speed.executor",
             message=f"model {kind_of(model)} does not declare that it can be trained as a stack. Use executor: "

@@ -6,7 +6,7 @@
 | outputs of layers | float32 | float32 | bfloat16 where autocast says so |
 | weights, clipping, noise, server, observed models, probes, evidence | full | full | full |
 
-Full precision is float32 or float64. By default, torch lets cuDNN round to TF32 on GPUs of NVIDIA, in the whole process.
+Full precision is float32 or float64. By default, torch lets cuDNN round to TF32 on GPUs of NVIDIA in the whole process.
 `full_precision` forbids it.
 """
 

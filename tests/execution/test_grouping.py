@@ -57,3 +57,13 @@ def test_banks_are_few_but_give_every_process_some() -> None:
     assert divide_into_banks(threads, workers=1) == ([(0,), (1,)], [])
     assert divide_into_banks({0: small(speed={"executor": "one_by_one"}), 1: small()}, workers=1)[0] == [(0,), (1,)]
     assert divide_into_banks({0: small(speed={"engine": "flower"})}, workers=1) == ([], [0])
+
+
+def test_scenarios_on_gpus_have_banks_of_their_own() -> None:
+    """Of as many as there are GPUs, however many processes train the others."""
+    gpu = {"device": "cuda"}
+    many = {i: small(seed=i, runs=4, speed=gpu if i % 2 else {}) for i in range(8)}
+    assert divide_into_banks(many, workers=4) == ([(0,), (2,), (4,), (6,), (1, 3, 5, 7)], [])
+    assert divide_into_banks(many, workers=1, gpus=2) == ([(0, 2, 4, 6), (1, 3), (5, 7)], [])
+    cnns = {i: small(seed=i, model={"kind": "small_cnn"}, dataset={"kind": "digits"}, speed=gpu) for i in range(2)}
+    assert divide_into_banks(cnns, workers=1) == ([(0, 1)], [])
