@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: quickstart schema data test slow nightly memory browser notebooks site lint types docs package matrix bench figures auto-table split clean
+.PHONY: quickstart schema data test slow nightly memory browser gpu notebooks site lint types docs package matrix bench figures auto-table split clean
 .DEFAULT_GOAL := quickstart
 
 $(BIN)/fedmem: pyproject.toml
@@ -42,6 +42,10 @@ nightly: $(VENV)/.test
 
 memory: $(VENV)/.test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m memory
+
+# Skipped without a GPU; FEDMEM_REQUIRE_GPU=1 make gpu fails then. Figures: python -m benchmarks.gpu
+gpu: $(VENV)/.test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m gpu
 
 $(VENV)/.docs: pyproject.toml | $(BIN)/fedmem
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --editable '.[docs]'

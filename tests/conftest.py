@@ -23,6 +23,17 @@ def unsynced() -> Iterator[None]:
         yield
 
 
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Tests on a GPU need one: they are skipped without it, or fail where `FEDMEM_REQUIRE_GPU` is set."""
+    if item.get_closest_marker("gpu") is None:
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        missing = pytest.fail if os.environ.get("FEDMEM_REQUIRE_GPU") else pytest.skip
+        missing("torch finds no GPU (CUDA) here")
+
+
 @pytest.fixture(autouse=True)
 def unmoved() -> Iterator[None]:
     """No test leaves the process in another folder: messages name files as seen from the current one."""

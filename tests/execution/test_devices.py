@@ -129,3 +129,22 @@ def test_networks_that_draw_stay_on_the_processor(monkeypatch: pytest.MonkeyPatc
     object.__setattr__(federation.mode, "draws", True)
     assert (device_of(scenario, federation), wants_gpu(scenario, federation)) == ("cpu", False)
     assert "card" not in made_with(scenario, federation)
+
+
+@pytest.mark.parametrize("required", ["", "1"])
+def test_tests_on_a_gpu_are_skipped_or_fail_without_one(required: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.conftest import pytest_runtest_setup
+
+    class Item:
+        marker: object = "gpu"
+
+        def get_closest_marker(self, name: str) -> object:
+            return self.marker if name == "gpu" else None
+
+    has_gpu(monkeypatch)
+    monkeypatch.setenv("FEDMEM_REQUIRE_GPU", required)
+    item: Any = Item()
+    with pytest.raises(pytest.fail.Exception if required else pytest.skip.Exception, match="no GPU"):
+        pytest_runtest_setup(item)
+    has_gpu(monkeypatch, cuda=True)
+    pytest_runtest_setup(item)
