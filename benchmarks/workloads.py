@@ -81,9 +81,10 @@ def _dataset(inputs: Any, targets: Any, rows: int, classes: int) -> Dataset:
 
 @dataclass(frozen=True, kw_only=True)
 class Network:
-    """A network of `networks.py` that is trained one client after the other."""
+    """A network of `networks.py` that is trained one client after the other, or on a GPU as a stack."""
 
     stackable: ClassVar[bool] = False
+    stackable_on_gpu: ClassVar[bool] = True
 
     kind_of_network: Literal["cnn"]
     sizes: Mapping[str, Any] = field(hash=False)
