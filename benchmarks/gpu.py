@@ -7,9 +7,9 @@
 | adapters | operations a second of 32 federations that train adapters | those of a dense product of their size | 40 % |
 
 Whole trainings are timed, by the clock, without building and writing. The processor trains fewer federations of the
-CNN, and its time is taken to be proportional. An adapter needs no gradient of the weights that it is added to: a step counts
-as a forward pass and a backward pass of the same size. Nothing is stored; copy the lines, with the card, to
-`docs/speed.md`.
+CNN, and its time is taken to be proportional. An adapter needs no gradient of the weights that it is added to. So a
+step counts as a forward pass and a backward pass of the same size. Nothing is stored; copy the lines, with the card,
+to `docs/speed.md`.
 """
 
 from __future__ import annotations

@@ -256,7 +256,13 @@ class BaseExecutor(ABC):
             if self._prefix is None or places is None:
                 yield batch
             else:
+                self._prefix.fill(places)
                 yield batch, *self._prefix.read(torch.from_numpy(places).to(self._device))
+
+    def _fill_prefix(self, rows: IntArray) -> None:
+        """Compute the stored outputs of these rows of the store that are not there, before any step reads them."""
+        if self._prefix is not None:
+            self._prefix.fill(rows)
 
     def _with_stored(self, inputs: Tensor, rows: Tensor, clients: Tensor) -> Batch:
         """The inputs of these rows of the store, with what is stored of them, or with the units that they keep.

@@ -91,6 +91,13 @@ class Continued:
         self.network = deepcopy(model, dict(shared))
         self._stored: Sequence[Tensor] = ()
         self._count = 0
+        # constants are moved once, and not in each pass
+        self._constants = {
+            id(leaf): self._constant(leaf.value)
+            for replaced in prefix.replaced
+            for leaf in replaced.leaves
+            if leaf.stored is None and leaf.shape is None
+        }
         for replaced in prefix.replaced:
             self.network.get_submodule(replaced.name).forward = partial(self._answer, replaced)
 
@@ -108,7 +115,7 @@ class Continued:
         values = [
             self._stored[leaf.stored].clone()
             if leaf.stored is not None
-            else self._constant(leaf.value)
+            else self._constants[id(leaf)]
             if leaf.shape is None
             else self._unread(leaf)
             for leaf in replaced.leaves

@@ -97,7 +97,8 @@ class OneByOne(BaseExecutor):
         outcome = join_outcome(self._mode, before, outcome, start.statistics)
         if self._private:
             share_array = np.zeros(batches.shape)
-            share_array[batches >= 0] = torch.cat([torch.zeros(0, dtype=torch.float64), *shares]).numpy()
+            if shares:
+                share_array[batches >= 0] = torch.cat(shares).cpu().numpy()
             spending = privacy_spent(batches, share_array, memory)
             outcome = replace(outcome, memory={**outcome.memory, **spending}, report={**outcome.report, **spending})
         if self._defences:
@@ -151,9 +152,12 @@ class OneByOne(BaseExecutor):
         clock: Clock,
     ) -> ClientState:
         """The state after all steps; takes note of the loss of each, and of shares where they are known."""
-        for batch, forward in zip(batches, forwards, strict=False):
+        self._fill_prefix(batches[batches >= 0])
+        # the rows of all steps are moved at once
+        counts = (batches >= 0).sum(axis=1).tolist() if len(batches) else []
+        rows_of_steps = torch.from_numpy(batches[batches >= 0]).to(self._device).split(counts)
+        for batch, rows, forward in zip(batches, rows_of_steps, forwards, strict=False):
             clock.check()
-            rows = torch.from_numpy(batch[batch >= 0]).to(self._device)
             left_out = int(np.count_nonzero(batch == LEFT_OUT))
             if self._sums is not None:
                 inputs, targets = self._inputs[rows], self._targets[rows]
@@ -209,7 +213,7 @@ class OneByOne(BaseExecutor):
         assert self._sums is not None
         assert self._private is not None
         batch_losses, batch_shares, total = self._sums(params, inputs, targets)
-        shares.append(batch_shares.cpu())
+        shares.append(batch_shares)
         if left_out:
             losses.append(batch_losses.sum() / (len(batch_losses) + left_out))
         elif len(batch_losses):
@@ -220,10 +224,10 @@ class OneByOne(BaseExecutor):
         """See `Executor.logits`."""
         with torch.no_grad():
             parts = [
-                torch.stack([self._watched_logits(self._on_device(params), batch) for params in models]).double()
+                torch.stack([self._watched_logits(self._on_device(params), batch) for params in models]).cpu().double()
                 for batch in self._batches(inputs)
             ]
-        return torch.cat(parts, dim=1).cpu().numpy()
+        return torch.cat(parts, dim=1).numpy()
 
 
 def _weighted_loss(outputs: Tensor, targets: Tensor, weights: Tensor) -> Tensor:

@@ -291,8 +291,7 @@ def clipped_sums(
         shares = _shares(squares, mask, clip)  # type: ignore[arg-type]
         return losses, shares, {name: _weighted_sum(factors, value) for name, value in each.items()}
     losses, layer_inputs, slopes = layers.inputs_and_slopes(params, inputs, targets)
-    squares = torch.zeros(mask.shape, dtype=torch.float64)
-    squares = squares.to(mask.device)
+    squares = torch.zeros(mask.shape, dtype=torch.float64, device=mask.device)
     for name, biased in layers.biased.items():
         squared_inputs = layer_inputs[name].double().square().sum(dim=2) + float(biased)
         squares = squares + squared_inputs * slopes[name].double().square().sum(dim=2)

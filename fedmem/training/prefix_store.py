@@ -78,15 +78,23 @@ class PrefixStore:
             return self
         return PrefixStore(self.prefix, model, self.store, self._others, device)
 
-    def read(self, rows: Tensor) -> tuple[Tensor, ...]:
-        """Copies of the outputs (…, shape of a row) of rows (…) of the store; row numbers run through all sets.
+    def fill(self, rows: IntArray) -> None:
+        """Compute what is not there of the outputs of these rows; row numbers run through all sets.
 
         Errors: `RunError` where rows are not as those of trial passes, so that stored outputs would give other logits.
         """
-        places = rows.flatten()
-        blocks = np.unique(places.cpu().numpy() // BLOCK)
+        blocks = np.unique(rows // BLOCK)
         for block in blocks[self._filled[blocks] == 0].tolist():
             self._compute(block)
+
+    def read(self, rows: Tensor) -> tuple[Tensor, ...]:
+        """Copies of the outputs (…, shape of a row) of rows (…) of the store.
+
+        On a processor, what is not there is computed (`fill`). On a GPU it has to be there, since nothing waits for it.
+        """
+        places = rows.flatten()
+        if places.device.type == "cpu":
+            self.fill(places.numpy())
         return tuple(part.index_select(0, places).view(*rows.shape, *part.shape[1:]) for part in self._parts)
 
     def find(self, inputs: NDArray[np.float32]) -> IntArray | None:

@@ -199,7 +199,10 @@ class Stacked(BaseExecutor):
             np.array([client_rows[0] if len(client_rows) else 0 for client_rows in work.rows])
         ).to(self._device)
         rows = torch.where(rows < 0, first_rows[:, None], rows)
-        totals = torch.zeros(len(work), dtype=torch.float64, device=self._device)
+        self._fill_prefix(np.concatenate([np.zeros(0, dtype=np.int64), *work.rows]))
+        # GPUs of Apple have no float64
+        wide = torch.float32 if self._device.type == "mps" else torch.float64
+        totals = torch.zeros(len(work), dtype=wide, device=self._device)
         noise = self._noise_of(work)
         shares = np.zeros(work.batches.shape if self._private else (len(work), 0, 0))
         final_states: list[ClientState] = []
@@ -212,12 +215,12 @@ class Stacked(BaseExecutor):
                 width = min(_bucket(active), len(work))
                 batches = clients[:width], rows[first:last, :width], masks[first:last, :width]
                 state, losses = self._some_steps(_part(state, 0, width), batches, noise[:width], clock)
-                for step, step_losses in enumerate(losses, start=first):
-                    if self._private is None:
-                        totals[:active] += step_losses[:active]
-                    else:
-                        totals[:active] += step_losses[:active, 0]
-                        shares[:active, step] = step_losses[:active, 1:].cpu().numpy()
+                for step_losses in losses:
+                    totals[:active] += step_losses[:active] if self._private is None else step_losses[:active, 0]
+                if self._private is not None:
+                    # read when all steps are done, since the device is waited for
+                    block = torch.stack([step_losses[:active, 1:] for step_losses in losses], dim=1)
+                    shares[:active, first:last] = block.cpu().numpy()
         final_states.append(_part(state, 0, end))
         return _stack_states(final_states[::-1]), totals, shares
 
@@ -267,7 +270,12 @@ class Stacked(BaseExecutor):
         inputs, targets = (
             part.index_select(0, places).view(*rows.shape, *part.shape[1:]) for part in (self._inputs, self._targets)
         )
-        return self._with_stored(inputs, rows, clients), targets, *(part.to(self._device) for part in others)
+        here = (part if part.device.type == self._device.type else self._moved(part) for part in others)
+        return self._with_stored(inputs, rows, clients), targets, *here
+
+    def _moved(self, drawn: Tensor) -> Tensor:
+        """Noise, which the processor draws, on the device."""
+        return drawn.to(self._device, non_blocking=True)
 
     def _step(self, state: ClientState, inputs: Batch, targets: Tensor, mask: Tensor) -> tuple[ClientState, Tensor]:
         losses: list[Tensor] = []
@@ -311,7 +319,7 @@ class Stacked(BaseExecutor):
         chunk = max(1, self._forward_rows // max(1, len(inputs)))
         with torch.no_grad():
             parts = [
-                torch.cat([self._forward(params, batch).double().cpu() for batch in self._batches(inputs)], dim=1)
+                torch.cat([self._forward(params, batch).cpu().double() for batch in self._batches(inputs)], dim=1)
                 for params in (
                     self._on_device(stack(models[start : start + chunk])) for start in range(0, len(models), chunk)
                 )

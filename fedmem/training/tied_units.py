@@ -43,7 +43,9 @@ class KeptUnits:
 
     def __call__(self, _: nn.Module, __: Any, output: Tensor) -> Tensor:
         """The output with the other units dropped."""
-        kept = self.kept.to(output.device)[None] if self.of_rows is None else self.of_rows
+        if self.of_rows is None and self.kept.device != output.device:
+            self.kept = self.kept.to(output.device)  # once
+        kept = self.kept[None] if self.of_rows is None else self.of_rows
         # no product, so that an infinite value of a dropped unit is dropped too
         return torch.where(kept.view(*kept.shape, *[1] * (output.dim() - 2)), output, output.new_zeros(()))
 

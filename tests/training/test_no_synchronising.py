@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fedmem.execution.bank import simulate
@@ -43,6 +44,19 @@ class Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
+class Reading(TorchFunctionMode):  # type: ignore[no-untyped-call]
+    """Notes what is copied from a GPU to be read."""
+
+    def __init__(self, found: list[str]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._found = found
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func in (Tensor.cpu, Tensor.numpy, Tensor.tolist, Tensor.item):
+            self._found.append(func.__name__)
+        return func(*args, **(kwargs or {}))
+
+
 def waits(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[tuple[int, list[str]]]:
     """Of each call for some steps: how many they are, and what is waited for in them. Traced as on a GPU."""
     calls: list[tuple[int, list[str]]] = []
@@ -51,7 +65,7 @@ def waits(monkeypatch: pytest.MonkeyPatch, **changes: Any) -> list[tuple[int, li
     def watched(self: Stacked, state: Any, work: Any, noise: Any, clock: Any) -> Any:
         found: list[str] = []
         calls.append((len(work[1]), found))
-        with Watching(found):
+        with Watching(found), Reading(found):
             return some_steps(self, state, work, noise, clock)
 
     def once(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -101,3 +115,77 @@ def test_a_step_that_reads_a_number_is_found(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(Stacked, "_batch", looking)
     for steps, found in waits(monkeypatch):
         assert found == ["aten._local_scalar_dense.default"] * steps
+
+
+ELSEWHERE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "sgd": ({"kind": "mlp", "hidden": [8]}, {"kind": "sgd", "lr": 0.1, "momentum": 0.9, "clip": 1.0}),
+    "cnn": ({"kind": "small_cnn"}, {"kind": "sgd", "lr": 0.1, "decay": 0.9}),
+    "vit": ({"kind": "small_vit"}, {"kind": "sgd", "lr": 0.1}),
+    "top_k": ({"kind": "mlp", "hidden": [8]}, {"kind": "top_k", "share": 0.3, "lr": 0.1}),
+    "dp, layers": ({"kind": "mlp", "hidden": [8]}, {"kind": "dp_sgd", "clip": 1.0, "noise_multiplier": 1.0}),
+    "dp, copies": ({"kind": "small_cnn"}, {"kind": "dp_sgd", "clip": 1.0, "noise_multiplier": 1.0}),
+}
+"""Models and clients whose steps are taken on another device than the processor."""
+
+
+class OnProcessor(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes operations that give tensors on the processor, and those that move tensors.
+
+    Single numbers are left out, which are handed to operations of a GPU as they are.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        outcome = func(*args, **(kwargs or {}))
+        for value in outcome if isinstance(outcome, (tuple, list)) else (outcome,):
+            if not isinstance(value, Tensor):
+                continue
+            is_copy = func is aten._to_copy.default and isinstance(args[0], Tensor)
+            if (value.ndim and value.device.type == "cpu") or (is_copy and args[0].device != value.device):
+                self.found.append(str(func))
+        return outcome
+
+
+def met_on_processor(kind: str) -> list[str]:
+    """What two steps make on the processor while all that they are given is on `meta`, which has no memory."""
+    model, client = ELSEWHERE[kind]
+    scenario = tiny(model=model, client={"batch_size": 8, **client}, dataset={"kind": "digits"})
+    federation = build(scenario)
+    executor = Stacked(federation.model, scenario.client, federation.store)
+    assert (executor._layers is not None) == (kind == "dp, layers")
+
+    def zeros(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        return torch.zeros(shape, dtype=dtype, device="meta")
+
+    executor._device = torch.device("meta")
+    executor._inputs, executor._targets = executor._inputs.to("meta"), executor._targets.to("meta")
+    params = {name: zeros(3, *value.shape) for name, value in federation.initial.items()}
+    size = sum(value.numel() for value in federation.initial.values())
+    others = [zeros(3, 8)] + [zeros(3, size, dtype=torch.float64)] * (executor._private is not None)
+    with OnProcessor() as mode, torch.no_grad():
+        state = torch.vmap(executor._client.init)(params, {"round": zeros(3)}, {})
+        for _ in range(2):
+            batch = executor._batch(zeros(3, 1, dtype=torch.int64), zeros(3, 8, dtype=torch.int64), *others)
+            state, loss = executor._one_step._function(state, *batch)
+    assert {value.device.type for part in state.values() for value in part.values()} == {"meta"}
+    assert loss.device.type == "meta"
+    return mode.found
+
+
+@pytest.mark.parametrize("kind", ELSEWHERE)
+def test_all_tensors_of_a_step_are_made_on_the_device(kind: str) -> None:
+    assert met_on_processor(kind) == []
+
+
+def test_a_tensor_that_is_made_on_the_processor_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The positive control."""
+    batch = Stacked._batch
+
+    def making(self: Stacked, clients: Tensor, rows: Tensor, *others: Tensor) -> Any:
+        return batch(self, clients, rows + torch.zeros(8, dtype=torch.int64).to(rows.device), *others)
+
+    monkeypatch.setattr(Stacked, "_batch", making)
+    assert met_on_processor("sgd") == ["aten.zeros.default", "aten._to_copy.default"] * 2
