@@ -61,7 +61,9 @@ class Stacked(BaseExecutor):
         if self._layers is not None:
             self._layers.precision = self._precision
         rounding = ROUNDING if self._precision == "fp32" else BF16_ROUNDING
-        self._one_step = Traced(torch.vmap(self._private_step if self._private else self._step), reason, rounding)
+        self._one_step = Traced(
+            torch.vmap(self._private_step if self._private else self._step), reason, rounding, graphs=True
+        )
         self._final = Traced(torch.vmap(self._outcome_parts))
         self._sent = Traced(torch.vmap(self._defences.apply_defences))
         self._forward = Traced(torch.vmap(self._watched_logits, in_dims=(0, None)), reason)

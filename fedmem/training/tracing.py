@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from fedmem.training.graphs import GraphedPlay, graphed
 from fedmem.training.tape import Layout, Play, Tape, Tree, _compile, _play_in_place, _WrittenStep
 
 Key = tuple[Any, ...]
@@ -30,16 +31,25 @@ class Traced:
       compared, and where it differs no trace is used;
     - the same bits in every call with the same tensors, the first included;
     - a function that cannot be traced, or shall not be because of a `reason`, is called as it is, and `reason` says
-      why.
+      why;
+    - with `graphs`, a trace on a GPU of NVIDIA becomes a CUDA graph where that gives the same bits (`GraphedPlay`).
 
     >>> double = Traced(lambda given: {"y": given["x"] * 2})
     >>> [double({"x": torch.ones(1)})["y"].item() for _ in range(3)], double.count
     ([2.0, 2.0, 2.0], 1)
     """
 
-    def __init__(self, function: Callable[..., Any], reason: str | None = None, rounding: float = ROUNDING) -> None:
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        reason: str | None = None,
+        rounding: float = ROUNDING,
+        *,
+        graphs: bool = False,
+    ) -> None:
         self._function = function
         self._rounding = rounding
+        self._graphs = graphs
         self._is_traced = reason is None
         self._written: dict[Key, _WrittenStep | None] = {}
         self._sound: dict[Layout, bool] = {}
@@ -63,7 +73,9 @@ class Traced:
         if recording is None:
             return None
         if recording.over is None:
-            recording.over = _play_in_place(recording, leaves)
+            # a graph has memory of its own
+            is_graph = isinstance(recording.play, GraphedPlay)
+            recording.over = recording.play if is_graph else _play_in_place(recording, leaves)
         return recording.over
 
     def __call__(self, *arguments: Tree) -> Any:
@@ -98,6 +110,7 @@ class Traced:
             tape = Tape.of(flatten_call, leaves)
             play = _compile(tape, leaves)
             play(*leaves)
+            play = graphed(play, leaves) if self._graphs else play
         except Exception as error:  # whatever an algorithm does that cannot be written down, it can still be called
             self._refuse(error)
             return None

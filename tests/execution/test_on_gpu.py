@@ -14,6 +14,7 @@ from fedmem.execution.bank import simulate
 from fedmem.execution.many_scenarios import run_all
 from fedmem.execution.run import run
 from fedmem.federation.build import build
+from fedmem.training import graphs
 from fedmem.training.precision import full_precision, products_of_steps
 from tests.tiny import tiny
 
@@ -91,3 +92,15 @@ def test_scenarios_together_give_what_each_gives_alone(tmp_path: Path) -> None:
         ]
         assert manifests[0]["card"] == manifests[1]["card"] == torch.cuda.get_device_name()
         assert (manifests[0]["device"], manifests[0]["precision"]) == ("cuda", "fp32")
+
+
+@pytest.mark.parametrize("changes", [{}, CNN, DP, MOMENTUM], ids=["mlp", "cnn", "dp_sgd", "momentum"])
+def test_graphs_give_the_bits_of_steps(changes: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A `GraphWarning` is an error here, so that each step is captured."""
+    long: dict[str, Any] = {**changes, "dataset": {"kind": "digits"}}
+    monkeypatch.setattr(graphs._Graphs, "is_refused", False)
+    before = graphs._Graphs.count
+    graphed = trained("cuda", **long)
+    assert graphs._Graphs.count > before
+    monkeypatch.setattr(graphs._Graphs, "is_refused", True)
+    assert distance(trained("cuda", **long), graphed) == 0
