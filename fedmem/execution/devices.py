@@ -104,7 +104,7 @@ def device_of(scenario: Scenario, federation: Federation | None = None) -> str:
         if scenario.speed.device == "auto":
             raise RunError(
                 "speed.device is auto, which is cuda here, since the workers have GPUs. But torch finds no GPU on this "
-                "machine, where pilot runs and positive controls are trained; start the command on a machine with a "
+                "machine, where pilot runs and positive controls are trained. Start the command on a machine with a "
                 "GPU, or use `device: cpu`"
             )
         raise RunError(

@@ -83,8 +83,8 @@ def _require_one_device(parts: Sequence[TrainedBank]) -> None:
     places = sorted({f"{part.device} ({part.card})" if part.card else part.device for part in parts})
     if len(places) > 1:
         raise RunError(
-            f"shards of one bank were computed on different devices: {', '.join(places)}. Their numbers differ by more "
-            "than chance; run again with --force on one kind of device"
+            f"runs of one scenario were computed on different devices: {', '.join(places)}. Their numbers round in "
+            "other ways; run again with --force on one kind of device"
         )
 
 

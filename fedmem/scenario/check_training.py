@@ -203,7 +203,7 @@ def _precision(speed: Speed, client: ClientAlgorithm) -> Iterator[Problem]:
     elif speed.precision == "tf32" and isinstance(client, PrivateAlgorithm):
         yield Problem(
             path="speed.precision",
-            message=f"tf32 would also round the sums of the clipped gradients of {kind_of(client)}, which could then "
+            message=f"tf32 would also round the sums of the clipped gradients of {kind_of(client)}. They could then "
             "exceed the clip; use precision: bf16, which leaves sums alone, or fp32",
         )
     if speed.precision == "bf16" and speed.device == "mps":

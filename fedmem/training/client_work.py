@@ -318,6 +318,24 @@ def pick(part: Params, i: int) -> Params:
     return {name: value[i] for name, value in part.items()}
 
 
+def with_width(work: Work, width: int) -> Work:
+    """The same work, its batches so wide."""
+    current_width = work.batches.shape[2]
+    if current_width == width:
+        return work
+    batches = work.batches[:, :, :width]
+    if current_width < width:
+        batches = np.pad(batches, ((0, 0), (0, 0), (0, width - current_width)), constant_values=-1)
+    return replace(work, batches=batches)
+
+
+def full_steps(work: Work) -> IntArray:
+    """(T,) how many of the steps that a client does have a row, trained on or left out."""
+    done = np.arange(work.batches.shape[1]) < work.steps[:, None]
+    full: IntArray = ((work.batches != -1).any(axis=2) & done).sum(axis=1)
+    return full
+
+
 def _join_batches(rows: Sequence[IntArray], positions: Sequence[IntArray]) -> tuple[IntArray, IntArray]:
     """Batches of positions as one array (T, S, B) of rows of the store, and the number of steps of each client."""
     places, steps = _stack_positions(positions)

@@ -259,7 +259,7 @@ class BaseExecutor(ABC):
                 self._prefix.fill(places)
                 yield batch, *self._prefix.read(torch.from_numpy(places).to(self._device))
 
-    def _fill_prefix(self, rows: IntArray) -> None:
+    def _store_outputs(self, rows: IntArray) -> None:
         """Compute the stored outputs of these rows of the store that are not there, before any step reads them."""
         if self._prefix is not None:
             self._prefix.fill(rows)

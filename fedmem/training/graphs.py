@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -101,7 +102,7 @@ class GraphedPlay:
         _Graphs.is_refused = True
 
 
-def graphed(play: Play, leaves: Sequence[Tensor]) -> Play:
+def as_graph(play: Play, leaves: Sequence[Tensor]) -> Play:
     """The same step, as a graph where all that it is given is on a GPU of NVIDIA."""
     if not leaves or any(leaf.device.type != "cuda" for leaf in leaves):
         return play
@@ -110,7 +111,7 @@ def graphed(play: Play, leaves: Sequence[Tensor]) -> Play:
 
 def capture_on_cuda(play: Play, arguments: Sequence[Tensor]) -> tuple[Callable[[], None], tuple[Tensor, ...]]:
     """See `Capture`. Warmed up on another stream, as torch asks for."""
-    stream = torch.cuda.Stream()
+    stream: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
         for _ in range(WARM_UP):

@@ -152,10 +152,10 @@ class OneByOne(BaseExecutor):
         clock: Clock,
     ) -> ClientState:
         """The state after all steps; takes note of the loss of each, and of shares where they are known."""
-        self._fill_prefix(batches[batches >= 0])
+        self._store_outputs(batches[batches >= 0])
         # the rows of all steps are moved at once
         counts = (batches >= 0).sum(axis=1).tolist() if len(batches) else []
-        rows_of_steps = torch.from_numpy(batches[batches >= 0]).to(self._device).split(counts)
+        rows_of_steps = torch.split(torch.from_numpy(batches[batches >= 0]).to(self._device), counts)
         for batch, rows, forward in zip(batches, rows_of_steps, forwards, strict=False):
             clock.check()
             left_out = int(np.count_nonzero(batch == LEFT_OUT))

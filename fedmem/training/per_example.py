@@ -136,7 +136,11 @@ class ClippedSums:
         if self.one_by_one:
             return
         if self._precision != "fp32":
-            self.one_by_one = not self._can_stack(inputs[:2], targets[:2])
+            params = {name: value.detach() for name, value in trained_parameters(self._model).items()}
+            try:
+                self._in_stack(params, inputs[:2], targets[:2])
+            except (RuntimeError, TypeError, ValueError):
+                self.one_by_one = True
             return
         rows = (targets != UNASKED).flatten(1).any(dim=1) if targets.ndim > 1 else targets != UNASKED
         first = rows.nonzero()[:2, 0]
@@ -152,15 +156,6 @@ class ClippedSums:
         self.one_by_one = not all(
             self._is_right(params, inputs, targets) for params in (model_params, perturb_parameters(self._model))
         )
-
-    def _can_stack(self, inputs: Tensor, targets: Tensor) -> bool:
-        """Whether several examples go through the model at once, each with parameters of its own."""
-        params = {name: value.detach() for name, value in trained_parameters(self._model).items()}
-        try:
-            self._stacked(params, inputs, targets)
-        except (RuntimeError, TypeError, ValueError):
-            return False
-        return True
 
     def _is_right(self, params: Params, inputs: Tensor, targets: Tensor) -> bool:
         """Whether norms and the sum of shortened gradients are those of plain gradients, up to rounding."""
@@ -202,7 +197,7 @@ class ClippedSums:
         if self.one_by_one:
             return self._by_one(params, inputs, targets)
         if self._precision != "fp32":
-            return self._stacked(params, inputs, targets)
+            return self._in_stack(params, inputs, targets)
         self._set(params)
         with warnings.catch_warnings():
             # inputs need no gradient, of which torch warns where hooks are
@@ -210,7 +205,7 @@ class ClippedSums:
             by = self._by_ghost if self.ghost else self._by_hooks
             losses, norms, total = by(inputs, targets)
         if not is_finite(total):
-            total = self._stacked(params, inputs, targets)[2]
+            total = self._in_stack(params, inputs, targets)[2]
         return losses, _shares(norms.double().square(), torch.ones_like(norms), self._clip), total
 
     def _outputs(self, params: Params, batch: Tensor) -> Tensor:
@@ -220,7 +215,7 @@ class ClippedSums:
         with forward_pass(self._precision, batch.device.type):
             return batch_outputs(self._model, params, batch).float()
 
-    def _stacked(self, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Params]:
+    def _in_stack(self, params: Params, inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Params]:
         """The result of a call, as of a stack of one client."""
         stacked_params = {name: value[None] for name, value in params.items()}
         mask = torch.ones(1, len(inputs), device=inputs.device)

@@ -59,7 +59,7 @@ def forward_pass(precision: str, device: str) -> AbstractContextManager[Any]:
 
 @contextmanager
 def _products(*, tf32: bool) -> Iterator[None]:
-    parts = [reduce(getattr, name.split("."), torch.backends) for name in _PARTS if _has_setting(name)]
+    parts: list[Any] = [reduce(getattr, name.split("."), torch.backends) for name in _PARTS if _has_setting(name)]
     before = [part.fp32_precision for part in parts]
     matmul: str | None = None
     cudnn: bool | None = None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from itertools import groupby
 from typing import Any
 
@@ -22,7 +21,17 @@ from fedmem.contracts.data import Examples
 from fedmem.contracts.validation import count_of, tensors
 from fedmem.guards.guarding import NOT_OURS
 from fedmem.guards.time_limit import Clock, TimeLimitError
-from fedmem.training.client_work import LEFT_OUT, LocalWork, Task, TrainedClient, TrainedWork, Work, stack
+from fedmem.training.client_work import (
+    LEFT_OUT,
+    LocalWork,
+    Task,
+    TrainedClient,
+    TrainedWork,
+    Work,
+    full_steps,
+    stack,
+    with_width,
+)
 from fedmem.training.executor import BaseExecutor, Batch, Settings
 from fedmem.training.ghost_clipping import Layers
 from fedmem.training.model_checks import parameters_kept
@@ -114,7 +123,7 @@ class Stacked(BaseExecutor):
             # equal parts, so that none is nearly empty
             chunk = -(-len(members) // -(-len(members) // max_count))
             for start in range(0, len(members), chunk):
-                parts.append(self._train_chunk(_of_width(work.take(members[start : start + chunk]), width)))
+                parts.append(self._train_chunk(with_width(work.take(members[start : start + chunk]), width)))
         return _join_parts(work, parts, np.argsort(np.array(order, dtype=np.int64)))
 
     def attempt_all(self, work: Work) -> tuple[TrainedWork | None, dict[int, str]]:
@@ -181,7 +190,7 @@ class Stacked(BaseExecutor):
         cut = {part: {name: value[:count].cpu() for name, value in params.items()} for part, params in outcome.items()}
         cut["kept"] = cut["kept"] or cut["sent"]
         with np.errstate(invalid="ignore"):
-            loss = totals[:count].cpu().numpy() / _full_steps(work)
+            loss = totals[:count].cpu().numpy() / full_steps(work)
         return TrainedWork(work=work, loss=loss, **cut)
 
     def _all_steps(self, state: ClientState, work: Work, clock: Clock) -> tuple[ClientState, Tensor, FloatArray]:
@@ -201,7 +210,7 @@ class Stacked(BaseExecutor):
             np.array([client_rows[0] if len(client_rows) else 0 for client_rows in work.rows])
         ).to(self._device)
         rows = torch.where(rows < 0, first_rows[:, None], rows)
-        self._fill_prefix(np.concatenate([np.zeros(0, dtype=np.int64), *work.rows]))
+        self._store_outputs(np.concatenate([np.zeros(0, dtype=np.int64), *work.rows]))
         # GPUs of Apple have no float64
         wide = torch.float32 if self._device.type == "mps" else torch.float64
         totals = torch.zeros(len(work), dtype=wide, device=self._device)
@@ -245,7 +254,9 @@ class Stacked(BaseExecutor):
         clients, rows, masks = work
         batches: Iterator[tuple[Tensor, ...]] = zip(rows, masks, strict=True)
         if self._private is not None:
-            batches = ((*batch, torch.stack([next(generator) for generator in noise])) for batch in batches)
+            drawn = (torch.stack([next(generator) for generator in noise]) for _ in rows)
+            on_device = (values.to(self._device, non_blocking=True) for values in drawn)
+            batches = ((*batch, values) for batch, values in zip(batches, on_device, strict=False))
         first_batch = self._batch(clients, *next(batches))
         state, loss = self._one_step(state, *first_batch)
         losses = [loss]
@@ -272,12 +283,7 @@ class Stacked(BaseExecutor):
         inputs, targets = (
             part.index_select(0, places).view(*rows.shape, *part.shape[1:]) for part in (self._inputs, self._targets)
         )
-        here = (part if part.device.type == self._device.type else self._moved(part) for part in others)
-        return self._with_stored(inputs, rows, clients), targets, *here
-
-    def _moved(self, drawn: Tensor) -> Tensor:
-        """Noise, which the processor draws, on the device."""
-        return drawn.to(self._device, non_blocking=True)
+        return self._with_stored(inputs, rows, clients), targets, *others
 
     def _step(self, state: ClientState, inputs: Batch, targets: Tensor, mask: Tensor) -> tuple[ClientState, Tensor]:
         losses: list[Tensor] = []
@@ -336,24 +342,6 @@ def _tensors(batch: Sequence[Any]) -> Iterator[Tensor]:
     """The tensors of a batch, from left to right."""
     for part in batch:
         yield from part if isinstance(part, tuple) else (part,)
-
-
-def _of_width(work: Work, width: int) -> Work:
-    """The same work, its batches so wide."""
-    current_width = work.batches.shape[2]
-    if current_width == width:
-        return work
-    batches = work.batches[:, :, :width]
-    if current_width < width:
-        batches = np.pad(batches, ((0, 0), (0, 0), (0, width - current_width)), constant_values=-1)
-    return replace(work, batches=batches)
-
-
-def _full_steps(work: Work) -> IntArray:
-    """(T,) how many of the steps that a client does have a row, trained on or left out."""
-    done = np.arange(work.batches.shape[1]) < work.steps[:, None]
-    full: IntArray = ((work.batches != -1).any(axis=2) & done).sum(axis=1)
-    return full
 
 
 def _bucket(count: int) -> int:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from fedmem.training.graphs import GraphedPlay, graphed
+from fedmem.training.graphs import GraphedPlay, as_graph
 from fedmem.training.tape import Layout, Play, Tape, Tree, _compile, _play_in_place, _WrittenStep
 
 Key = tuple[Any, ...]
@@ -110,7 +110,7 @@ class Traced:
             tape = Tape.of(flatten_call, leaves)
             play = _compile(tape, leaves)
             play(*leaves)
-            play = graphed(play, leaves) if self._graphs else play
+            play = as_graph(play, leaves) if self._graphs else play
         except Exception as error:  # whatever an algorithm does that cannot be written down, it can still be called
             self._refuse(error)
             return None

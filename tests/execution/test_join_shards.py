@@ -92,6 +92,6 @@ def test_parts_from_different_devices_are_refused() -> None:
     scenario = tiny()
     federation = build(scenario)
     parts = [gather(scenario, federation, runs=[run]) for run in (0, 1)]
-    for changes in ({"device": "cuda", "card": "A100"}, {"card": "A100"}):
+    for other in (replace(parts[1], device="cuda", card="A100"), replace(parts[1], card="A100")):
         with pytest.raises(RunError, match=r"different devices: cpu, .*\(A100\)"):
-            join([parts[0], replace(parts[1], **changes)], (), scenario.seed)
+            join([parts[0], other], (), scenario.seed)

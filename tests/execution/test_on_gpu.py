@@ -20,7 +20,7 @@ from tests.tiny import tiny
 
 pytestmark = pytest.mark.gpu
 
-CNN = {"model": {"kind": "small_cnn"}, "dataset": {"kind": "digits"}}
+CNN: dict[str, Any] = {"model": {"kind": "small_cnn"}, "dataset": {"kind": "digits"}}
 DP = {"client": {"kind": "dp_sgd", "lr": 0.1, "clip": 0.5, "noise_multiplier": 0.5, "batch_size": 8}}
 MOMENTUM = {"client": {"kind": "sgd", "lr": 0.1, "batch_size": 8, "momentum": 0.9, "clip": 1.0}}
 

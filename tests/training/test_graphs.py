@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fedmem.training import graphs
-from fedmem.training.graphs import WARM_UP, GraphedPlay, GraphWarning, graphed
+from fedmem.training.graphs import WARM_UP, GraphedPlay, GraphWarning, as_graph
 from fedmem.training.tracing import Traced
 
 
@@ -116,13 +116,13 @@ def test_there_are_no_more_graphs_than_allowed(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_steps_on_a_processor_are_no_graphs() -> None:
-    assert graphed(step, [torch.ones(3)]) is step
-    assert graphed(step, []) is step
+    assert as_graph(step, [torch.ones(3)]) is step
+    assert as_graph(step, []) is step
 
 
 def test_a_traced_function_is_captured_once_for_each_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     recorder = Recorder()
-    monkeypatch.setattr("fedmem.training.tracing.graphed", lambda play, leaves: GraphedPlay(play, recorder))
+    monkeypatch.setattr("fedmem.training.tracing.as_graph", lambda play, leaves: GraphedPlay(play, recorder))
     traced, plain = (Traced(lambda x, y: step(x, y), graphs=graphs) for graphs in (True, False))
     for size in (3, 5):
         state = expected = torch.ones(size)

@@ -44,11 +44,11 @@ class Watching(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return func(*args, **(kwargs or {}))
 
 
-class Reading(TorchFunctionMode):  # type: ignore[no-untyped-call]
+class Reading(TorchFunctionMode):
     """Notes what is copied from a GPU to be read."""
 
     def __init__(self, found: list[str]) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        super().__init__()
         self._found = found
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -165,7 +165,8 @@ def met_on_processor(kind: str) -> list[str]:
     params = {name: zeros(3, *value.shape) for name, value in federation.initial.items()}
     size = sum(value.numel() for value in federation.initial.values())
     others = [zeros(3, 8)] + [zeros(3, size, dtype=torch.float64)] * (executor._private is not None)
-    with OnProcessor() as mode, torch.no_grad():
+    mode = OnProcessor()  # type: ignore[no-untyped-call]
+    with mode, torch.no_grad():
         state = torch.vmap(executor._client.init)(params, {"round": zeros(3)}, {})
         for _ in range(2):
             batch = executor._batch(zeros(3, 1, dtype=torch.int64), zeros(3, 8, dtype=torch.int64), *others)
