@@ -58,14 +58,8 @@ def divide_into_banks(
         # what defences and noisy steps draw comes from the streams of one seed, and belongs to one round
         draws = scenario.defences or isinstance(scenario.client, PrivateAlgorithm)
         alone = i if speed.threads > 1 or not is_stacked(scenario) or draws else None
-        alike: tuple[object, ...] = (
-            wants_gpu(scenario),
-            _text(scenario, "model"),
-            _text(scenario, "client"),
-            str(speed),
-            alone,
-        )
-        groups.setdefault(alike, []).append(i)
+        texts = _text(scenario, "model"), _text(scenario, "client"), str(speed)
+        groups.setdefault((wants_gpu(scenario), *texts, alone), []).append(i)
     max_width: dict[object, int] = {}
     for on_gpu, count in ((False, workers), (True, gpus)):
         total = sum(width_of(scenarios[i]) for key, members in groups.items() if key[0] == on_gpu for i in members)

@@ -97,8 +97,7 @@ class ClippedSums:
     that a gradient of zero is no problem. A gradient that is not finite counts as zero. Hooks see only what modules do:
     call `verify` once for a model that is not known.
 
-    In a lower `precision`, hooks would see rounded slopes and take norms of them. Gradients are then those of `torch`,
-    in float32, whose norms and sums are exact but for rounding in float32.
+    In a lower `precision`, hooks would take norms of rounded slopes. Gradients are then those of `torch`, in float32.
     """
 
     def __init__(self, model: nn.Module, how: PerExample, precision: str = "fp32") -> None:

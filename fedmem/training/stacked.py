@@ -211,8 +211,7 @@ class Stacked(BaseExecutor):
         ).to(self._device)
         rows = torch.where(rows < 0, first_rows[:, None], rows)
         self._store_outputs(np.concatenate([np.zeros(0, dtype=np.int64), *work.rows]))
-        # GPUs of Apple have no float64
-        wide = torch.float32 if self._device.type == "mps" else torch.float64
+        wide = torch.float32 if self._device.type == "mps" else torch.float64  # which GPUs of Apple do not have
         totals = torch.zeros(len(work), dtype=wide, device=self._device)
         noise = self._noise_of(work)
         shares = np.zeros(work.batches.shape if self._private else (len(work), 0, 0))

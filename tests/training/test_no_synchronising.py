@@ -165,7 +165,7 @@ def met_on_processor(kind: str) -> list[str]:
     params = {name: zeros(3, *value.shape) for name, value in federation.initial.items()}
     size = sum(value.numel() for value in federation.initial.values())
     others = [zeros(3, 8)] + [zeros(3, size, dtype=torch.float64)] * (executor._private is not None)
-    mode = OnProcessor()  # type: ignore[no-untyped-call]
+    mode = OnProcessor()
     with mode, torch.no_grad():
         state = torch.vmap(executor._client.init)(params, {"round": zeros(3)}, {})
         for _ in range(2):
