@@ -32,7 +32,7 @@ class Speed(Section):
     )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(
         default="cpu",
-        description="where tensors live; auto is cuda where there is such a GPU, else cpu, and is decided once for a "
+        description="where tensors live; auto is cuda where there is such a GPU, else cpu. It is decided once for a "
         "command. mps is a GPU of Apple",
     )
     precision: Literal["fp32", "tf32", "bf16"] = Field(
