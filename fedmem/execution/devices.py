@@ -51,7 +51,7 @@ def auto_decided_once(find: Callable[[], str]) -> Iterator[None]:
 
 
 def auto_device() -> str:
-    """What `device: auto` is: the decision in force, and without one that of this machine."""
+    """The device that `auto` stands for: the decision in force, and without one that of this machine."""
     if not _in_force:
         return device_here()
     decision = _in_force[-1]

@@ -10,6 +10,7 @@ import pytest
 from fedmem.errors import RunError
 from fedmem.execution.backends import backend_of
 from fedmem.execution.backends.contract import MAX_ATTEMPTS
+from fedmem.execution.devices import card_of
 from fedmem.processes import ProcessDied
 from tests.execution.backends.backend_helpers import Doubling, collecting
 
@@ -25,6 +26,7 @@ def test_jobs_errors_and_deaths(name: str, tmp_path: Path, ray_address: str) -> 
     with ExitStack() as stack:
         stack.enter_context(backend.connect())
         assert backend.num_workers(1, gpu=False) >= 2
+        assert backend.card() == card_of("cuda")
         pool = stack.enter_context(backend.pool(Doubling(str(tmp_path)), receive, workers=2, threads=1, gpu=False))
         for job in (1, 2, 3, 101):
             pool.start(f"job {job}", job)
