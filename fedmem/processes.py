@@ -52,12 +52,14 @@ _DIE_WITH_PARENT = 1
 """Linux, prctl: PR_SET_PDEATHSIG."""
 
 
-def can_fork() -> bool:
-    """Whether forks are safe here: on Linux alone, where they can also be set to end with this process.
+def can_start() -> bool:
+    """Whether this process may have others; a daemon of `multiprocessing` must not have any."""
+    return not multiprocessing.current_process().daemon
 
-    A daemon of `multiprocessing` must not have any.
-    """
-    return sys.platform == "linux" and not multiprocessing.current_process().daemon
+
+def can_fork() -> bool:
+    """Whether forks are safe here: on Linux alone, where they can also be set to end with this process."""
+    return sys.platform == "linux" and can_start()
 
 
 _shared_counts: list[int] = []

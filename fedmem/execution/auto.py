@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from fedmem.contracts.model import is_trained_stacked
 from fedmem.contracts.strategy import strategy_declaration
 from fedmem.execution.devices import chosen_device, wants_gpu
-from fedmem.processes import can_fork, cores
+from fedmem.processes import can_start, cores
 
 if TYPE_CHECKING:
     from fedmem.contracts.training_mode import TrainingMode
@@ -48,9 +48,10 @@ def server_of(scenario: Scenario) -> str:
 def workers_of(scenario: Scenario) -> int:
     """How many processes may train: as many as the scenario says, or one for each core that this process may use.
 
-    One where processes cannot be forked, and where the engine or a GPU does the work of many already.
+    They are forked, or started afresh where the system cannot fork. One where this process must not have others, and
+    where the engine or a GPU does the work of many already.
     """
     speed = scenario.speed
-    if not can_fork() or speed.engine != "lockstep" or wants_gpu(scenario):
+    if not can_start() or speed.engine != "lockstep" or wants_gpu(scenario):
         return 1
     return max(1, cores() // speed.threads) if speed.workers == "auto" else speed.workers

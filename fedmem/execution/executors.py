@@ -11,6 +11,7 @@ from fedmem.engines.client_settings import client_settings
 from fedmem.execution.auto import is_stacked, workers_of
 from fedmem.execution.devices import device_of
 from fedmem.execution.memory_budget import cut_of
+from fedmem.processes import can_fork
 from fedmem.training.constituents import executor_by_shard
 from fedmem.training.executor import Executor, Settings
 from fedmem.training.one_by_one import OneByOne
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 def executor_of(scenario: Scenario, federation: Federation, workers: int | None = None) -> Executor:
     """The executor that trains the clients of a scenario and looks at models. Work that is not stacked is spread over
-    `workers` processes, by default as many as the scenario says.
+    `workers` forks, by default as many as the scenario says; where the system cannot fork, this process does it.
     """
     device = device_of(scenario, federation)
     room = cut_of(scenario, federation)
@@ -46,7 +47,7 @@ def executor_of(scenario: Scenario, federation: Federation, workers: int | None 
         return kind(network, *parts, of_network)
 
     count = workers_of(scenario) if workers is None else workers
-    if kind is Stacked or count == 1:
+    if kind is Stacked or count == 1 or not can_fork():
         return executor_by_shard(federation.model, settings, make)
 
     def make_pool(network: nn.Module, of_network: Settings) -> Executor:

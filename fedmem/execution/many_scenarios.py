@@ -26,6 +26,7 @@ from fedmem.contracts.events import (
     emitter,
 )
 from fedmem.errors import BusyError, FedmemError, FolderError
+from fedmem.execution.backends import backend_without_forks
 from fedmem.execution.checked_inputs import build_federation
 from fedmem.execution.devices import auto_decided_once, device_of_workers, wants_gpu
 from fedmem.execution.grouping import data_of, divide_into_banks, group_alike
@@ -168,11 +169,11 @@ def _train_missing(
     from fedmem.execution.auto import workers_of
     from fedmem.processes import ForkPool, InProcessPool, can_fork
 
-    backend, report = how.backend, partial(forward_event, "")
+    report = partial(forward_event, "")
     if how.jobs is not None:
         workers = how.jobs
-    elif backend is not None:
-        workers = num_workers(backend, missing.values())
+    elif how.backend is not None:
+        workers = num_workers(how.backend, missing.values())
     else:
         workers = max(workers_of(scenario) for scenario in missing.values())
     banks, unpooled = divide_into_banks(missing, workers, gpus=1 if backend is None else workers)
@@ -180,6 +181,7 @@ def _train_missing(
     here = [bank for bank in banks if backend is None and wants_gpu(missing[bank[0]])]
     banks = [bank for bank in banks if bank not in here]
     workers = min(workers, len(banks))
+    backend = how.backend or backend_without_forks(workers)
 
     def train(bank: tuple[int, ...], report: Report[_Progress]) -> None:
         train_bank({i: missing[i] for i in bank}, folders, force=how.force, report=report, out=how.out)
@@ -205,7 +207,8 @@ def _train_missing(
     with InProcessPool(train, forward_event) as this_process:
         _work_off(here, this_process, 1, report)
     for i in (*unpooled, *elsewhere):
-        options: dict[str, Any] = {"out": how.out, "force": how.force, "emit": _emit_at(i, report), "backend": backend}
+        options: dict[str, Any] = {"out": how.out, "force": how.force, "emit": _emit_at(i, report)}
+        options["backend"] = how.backend
         _attempt(i, partial(_by_itself, missing[i], folders[i], **options), report)
 
 

@@ -15,6 +15,7 @@ from fedmem.contracts.evidence import Bank, Dropped, Lost, TrainedBank
 from fedmem.contracts.federation import Federation, digest
 from fedmem.contracts.sampler import Pilot
 from fedmem.engines._failures import Ledger
+from fedmem.execution.backends import Backend, backend_without_forks
 from fedmem.execution.bank import gather, inputs_of, pilot_of, targets_of
 from fedmem.execution.devices import card_of, chosen_device, wants_gpu
 from fedmem.execution.executors import executor_of
@@ -28,7 +29,6 @@ from fedmem.results.provenance import code, components_of, files_of, modules_of,
 from fedmem.training.executor import Executor
 
 if TYPE_CHECKING:
-    from fedmem.execution.backends import Backend
     from fedmem.scenario.scenario import Scenario
     from fedmem.training.executor import Executor
 
@@ -58,7 +58,7 @@ def train(
     """Train what is missing of a bank, shard by shard, and put it together. With `watch=False` nothing is observed.
 
     With an `executor`, which the caller owns, all is trained in this process. With a `backend`, which is connected, the
-    shards are trained by its workers.
+    shards are trained by its workers. Where the system cannot fork, processes are started for several shards at once.
 
     Guarantees:
 
@@ -90,6 +90,7 @@ def train(
         shards.store_failures(ledger.lost)  # it was killed before it could write this
     missing = [shard for shard in plan if shard not in dropped or not ledger.agrees(dropped[shard])]
     workers = max(1, min(room.workers, len(missing))) if executor is None else 1
+    backend = backend or backend_without_forks(workers)
     sizes = tuple(len(shard) for shard in plan)
     division = Division(shards=sizes, resumed=len(plan) - len(missing), workers=workers)
     pilot = shards.pilot()

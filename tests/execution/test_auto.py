@@ -7,6 +7,7 @@ import os
 import pytest
 import torch
 
+from fedmem import processes
 from fedmem.execution import auto as speed
 from fedmem.execution.auto import server_of, workers_of
 from fedmem.execution.devices import device_of, wants_gpu
@@ -14,9 +15,9 @@ from fedmem.execution.grouping import divide_into_banks
 from tests.tiny import tiny
 
 
-def test_worker_count_follows_cores_threads_and_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_worker_count_follows_cores_threads_and_system(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
-    monkeypatch.setattr(speed, "can_fork", lambda: True)
+    monkeypatch.setattr(speed, "can_start", lambda: True)
     asked = {
         (): 6,
         (("workers", 4),): 4,
@@ -29,7 +30,9 @@ def test_worker_count_follows_cores_threads_and_forks(monkeypatch: pytest.Monkey
     }
     for settings, workers in asked.items():
         assert workers_of(tiny(speed=dict(settings))) == workers, settings
-    monkeypatch.setattr(speed, "can_fork", lambda: False)
+    monkeypatch.setattr(processes, "can_fork", lambda: False)
+    assert workers_of(tiny(speed={"workers": 4})) == 4, "processes are started instead"
+    monkeypatch.setattr(speed, "can_start", lambda: False)
     assert workers_of(tiny(speed={"workers": 4})) == 1
 
 
@@ -38,7 +41,7 @@ def test_auto_keeps_all_processes_where_there_is_no_gpu(
     monkeypatch: pytest.MonkeyPatch, there: bool, workers: int, device: str
 ) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(6)))
-    monkeypatch.setattr(speed, "can_fork", lambda: True)
+    monkeypatch.setattr(speed, "can_start", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
     auto = tiny(speed={"device": "auto"})
     assert (workers_of(auto), device_of(auto), wants_gpu(auto)) == (workers, device, there)

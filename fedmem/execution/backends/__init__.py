@@ -5,7 +5,7 @@ A backend gives a pool of workers (`fedmem.processes.WorkerPool`). Which one doe
 
 from __future__ import annotations
 
-from fedmem.execution.backends.choice import backend_of
+from fedmem.execution.backends.choice import backend_of, backend_without_forks
 from fedmem.execution.backends.contract import Backend, Setup
 
-__all__ = ["Backend", "Setup", "backend_of"]
+__all__ = ["Backend", "Setup", "backend_of", "backend_without_forks"]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -16,6 +19,9 @@ from fedmem.processes import ProcessDied, cores
 
 POLL_SECONDS = 0.02
 """How often reports are looked for."""
+
+PARENT_SECONDS = 0.5
+"""How often a worker looks whether the process that asks is still there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +94,7 @@ class ProcessPool:
         context = backend.get_context("loky")
         self._reports = context.SimpleQueue()
         self._executor = ProcessPoolExecutor(
-            self._count, context=context, initializer=_prepare, initargs=(self._setup, self._reports)
+            self._count, context=context, initializer=_prepare, initargs=(self._setup, self._reports, os.getpid())
         )
 
     def start(self, name: str, job: Any) -> None:
@@ -146,8 +152,18 @@ _worker: list[tuple[Worker, Any]] = []
 """The worker of this process, and where its reports go."""
 
 
-def _prepare(setup: Setup[Any, Any, Any], reports: Any) -> None:
+def _prepare(setup: Setup[Any, Any, Any], reports: Any, parent: int) -> None:
+    """Ctrl-C is for the process that asks, which then ends the others; they also end when it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     _worker[:] = [(Worker(setup), reports)]
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process soon after its parent has ended. On Windows the number of a parent stays."""
+    while os.getppid() == parent:
+        time.sleep(PARENT_SECONDS)
+    os._exit(1)
 
 
 def _do(name: str, job: Any) -> tuple[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from fedmem.errors import ComponentError
-from fedmem.execution.backends import backend_of
+from fedmem.execution.backends import backend_of, backend_without_forks, choice
 from fedmem.execution.backends.choice import VARIABLE
 
 
@@ -29,3 +29,22 @@ def test_the_environment_says_where_nothing_else_does(monkeypatch: pytest.Monkey
     assert found is not None
     assert found.name == "processes"
     assert backend_of("forks") is None
+
+
+@pytest.mark.parametrize(
+    ("workers", "can_fork", "can_start", "name"),
+    [
+        (4, False, True, "processes"),
+        (1, False, True, None),
+        (0, False, True, None),
+        (4, True, True, None),
+        (4, False, False, None),
+    ],
+)
+def test_processes_are_started_where_none_can_be_forked(
+    workers: int, can_fork: bool, can_start: bool, name: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(choice, "can_fork", lambda: can_fork)
+    monkeypatch.setattr(choice, "can_start", lambda: can_start)
+    found = backend_without_forks(workers)
+    assert (None if found is None else found.name) == name
