@@ -130,5 +130,9 @@ class FolderError(RunError):
     exit_code = 2
 
 
+class DiskError(RunError):
+    """A disk is full or read-only, for this run and for all that would be written after it; what is finished stays."""
+
+
 class BusyError(FolderError):
     """Another process computes the run of this folder."""

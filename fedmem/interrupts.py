@@ -24,6 +24,12 @@ def handle_interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
 
+def end_with_terminal() -> None:
+    """A terminal that goes away, as a lost connection does, is Ctrl-C; under `nohup` it stays without effect."""
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGINT))
+
+
 def leave() -> None:
     """The program has ended: what libraries still do is not interrupted."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)

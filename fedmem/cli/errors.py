@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,13 @@ from fedmem.cli.app import debugging
 if TYPE_CHECKING:
     from fedmem.errors import FedmemError
     from fedmem.scenario.scenario import Scenario
+
+
+_DISK = {
+    errno.ENOSPC: "; free some space or choose another disk, then run the same command again",
+    errno.EROFS: "; mount that disk writable, or choose another one, then run the same command again",
+}
+"""What to do about a disk."""
 
 
 @contextmanager
@@ -46,7 +54,7 @@ def reporting(scenario: Scenario | None = None) -> Iterator[None]:
     except OSError as error:
         if error.filename is None:
             raise  # no file of ours: the output itself
-        print_errors([f"error: {error.filename}: {error.strerror or error}"])
+        print_errors([f"error: {error.filename}: {error.strerror or error}{_DISK.get(error.errno or 0, '')}"])
         raise typer.Exit(1) from None
     except FedmemError as error:
         _show_trace(error)

@@ -27,6 +27,7 @@ COMMANDS = (demo, runs, top, studies, export, transfer, view, catalogue, attack,
 def main() -> None:
     """The entry point of `fedmem`. Whatever happens to the output, there is no traceback about it."""
     signal.signal(signal.SIGINT, interrupts.handle_interrupt)
+    interrupts.end_with_terminal()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             # a terminal that cannot show √ shows ? instead
@@ -49,8 +50,9 @@ def main() -> None:
 
 def _die(message: str) -> NoReturn:
     """Exit code 1; what the output could not take is dropped."""
-    if message:
-        typer.echo(message, err=True)
+    with suppress(OSError):  # a terminal that is gone
+        if message:
+            typer.echo(message, err=True)
     with suppress(OSError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     raise SystemExit(1) from None

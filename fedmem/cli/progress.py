@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from fedmem.cli.terminal import warning_text
 from fedmem.contracts.events import (
@@ -126,7 +126,13 @@ class Progress(_Output):
             self._stage(str(training))
         if not self.quiet and self.stream.isatty():
             self._bar = _bar(self.stream)
-            self._task = self._bar.add_task("training", total=1.0, accuracy="", where=self.text())
+            self._task = self._bar.add_task(
+                "training",
+                total=1.0,
+                completed=self._share.done,
+                accuracy="",
+                where=self.text(),  # type: ignore[arg-type]
+            )
             self._bar.start()
 
     def _accuracy_text(self, round_number: int) -> str:
@@ -145,7 +151,8 @@ class Progress(_Output):
         if self.quiet or (now - self._last_line < self.every_seconds and done < 1):
             return
         self._last_line = now
-        seconds_left = (now - self._started) / done * (1 - done) if done else 0.0
+        trained = done - self._share.at_start
+        seconds_left = (now - self._started) / trained * (1 - done) if trained > 0 else 0.0
         accuracy_text = f", {accuracy_text}" if accuracy_text else ""
         self._write(f"{self.text()}{accuracy_text}, about {_duration(seconds_left)} left\n")
 
@@ -247,8 +254,9 @@ class ManyRunsProgress(_Output):
         """How it stands; without the time left as long as nothing is known of it."""
         running = f"{len(self._running)} running{self._rounds_text()}"
         text = f"{self._done} of {self._total} done, {running}, {self._failed} failed"
-        behind = self._done - self._finished_before + self._failed + sum(share.done for share in self._running.values())
-        work_left = self._total - self._finished_before - behind
+        ended = self._done - self._finished_before + self._failed
+        work_left = self._total - self._finished_before - ended - sum(share.done for share in self._running.values())
+        behind = ended + sum(share.done - share.at_start for share in self._running.values())
         if behind > 0 and work_left > 0:
             text += f", about {_duration((self.clock() - self._started) / behind * work_left)} left"
         return text
@@ -290,6 +298,26 @@ class ManyRunsProgress(_Output):
             self._write(f"{line}\n")
 
 
+class _Lasting:
+    """A stream that may be gone, as a terminal whose connection was lost: what it cannot take is dropped."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        """As many characters as there are."""
+        with suppress(OSError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def _bar(stream: TextIO) -> Bar:
     from rich.console import Console
     from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -303,7 +331,7 @@ def _bar(stream: TextIO) -> Bar:
         TextColumn("left"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[accuracy]}"),
-        console=Console(file=stream),
+        console=Console(file=cast("TextIO", _Lasting(stream))),
     )
 
 

@@ -239,28 +239,38 @@ def listener_name(listener: Listener) -> str:
 class Share:
     """A listener that adds up what share of the training of one scenario is done, over all shards.
 
+    Runs that were stored before count as done. A shard that is trained again counts from its beginning.
+
     >>> share = Share()
-    >>> share(TrainingStarted(rounds=10, runs=4, shards=2))
+    >>> share(TrainingStarted(rounds=10, runs=4, shards=2, stored=4))
     >>> share(RoundFinished(round=5, rounds=10, first=0, last=1))
-    >>> share.done
-    0.25
+    >>> share.done, share.at_start
+    (0.625, 0.5)
     """
 
     def __init__(self) -> None:
-        self._total = 0
+        self._total = self._stored = 0
         self._rounds: dict[int, int] = {}
 
     def __call__(self, event: Event) -> None:
         """Count the rounds of all runs."""
         if isinstance(event, TrainingStarted):
-            self._total, self._rounds = event.rounds * event.runs, {}
+            self._total, self._rounds = event.rounds * (event.runs + event.stored), {}
+            self._stored = event.rounds * event.stored
+        elif isinstance(event, ShardStarted):
+            self._rounds.pop(event.first, None)
         elif isinstance(event, RoundFinished):
             self._rounds[event.first] = event.round * (event.last - event.first + 1)
 
     @property
     def done(self) -> float:
         """0 before the first round, 1 after the last of all shards."""
-        return sum(self._rounds.values()) / self._total if self._total else 0.0
+        return (self._stored + sum(self._rounds.values())) / self._total if self._total else 0.0
+
+    @property
+    def at_start(self) -> float:
+        """What was stored before this training began."""
+        return self._stored / self._total if self._total else 0.0
 
 
 def count(number: int, noun: str) -> str:

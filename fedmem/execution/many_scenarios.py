@@ -25,7 +25,7 @@ from fedmem.contracts.events import (
     ScenariosStarted,
     emitter,
 )
-from fedmem.errors import BusyError, FedmemError, FolderError
+from fedmem.errors import BusyError, DiskError, FedmemError, FolderError
 from fedmem.execution.backends import backend_without_forks
 from fedmem.execution.checked_inputs import build_federation
 from fedmem.execution.devices import auto_decided_once, device_of_workers, wants_gpu
@@ -110,7 +110,8 @@ def run_all(
 
     def forward_event(_: str, event: _Progress) -> None:
         if isinstance(event, Event):
-            emit(event)
+            if event.place not in ended:  # a worker that takes the place of a lost one begins its bank again
+                emit(event)
         elif isinstance(event, _Busy):
             elsewhere.append(event.place)
         elif event.place not in ended and not (event.place in elsewhere and isinstance(event.error, ProcessDied)):
@@ -339,8 +340,8 @@ def _try_work(place: int, work: Callable[[], object], report: Report[_Progress])
     except BusyError:
         report(_Busy(place=place))
         return False
-    except ListenerError:
-        raise
+    except (ListenerError, DiskError):
+        raise  # no other scenario could end otherwise
     except FedmemError as error:
         report(EndedScenario(place=place, error=error))
         return False

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fedmem.contracts.evidence import Transition
-from fedmem.results.folder import explaining_full_disk
+from fedmem.results.folder import explaining_disk
 from fedmem.scenario.saving import SaveModels
 from fedmem.weights.model_files import ModelsOfRound, write_models
 
@@ -43,5 +43,5 @@ class ModelSaver:
         )
         like = first.kept
         size = len(chosen) * sum(value.numel() * value.element_size() for value in like.values())
-        with explaining_full_disk(self._folder, size):
+        with explaining_disk(self._folder, size):
             write_models(self._folder / models.name, models, like, lambda name: (each.kept[name] for each in chosen))

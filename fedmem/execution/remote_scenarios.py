@@ -12,7 +12,7 @@ from tarfile import TarError
 from typing import TYPE_CHECKING, Any
 
 from fedmem.contracts.events import Event
-from fedmem.errors import BusyError, FedmemError, RunError
+from fedmem.errors import BusyError, DiskError, FedmemError, RunError
 from fedmem.execution.archives import pack, unpack
 from fedmem.execution.remote_shards import require_same
 from fedmem.execution.shard_lock import claim
@@ -207,6 +207,8 @@ class ScenarioPool:
                     unpack(what.files, partial)
             except TarError as damage:
                 error = RunError(f"the results arrived damaged ({damage}); run the same command again")
+            except DiskError:
+                raise
             except FedmemError as problem:
                 error = problem
         self._ended(what.place, error)

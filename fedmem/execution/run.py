@@ -198,14 +198,14 @@ def compute(  # noqa: PLR0913 - all by name
     from fedmem.execution.model_space import require_disk
     from fedmem.execution.shard_lock import claim
     from fedmem.privacy import record_level
-    from fedmem.results.folder import is_finished
+    from fedmem.results.folder import explaining_disk, is_finished
     from fedmem.results.provenance import provenance_of
     from fedmem.scenario.caveats import caveats_with_data
 
     record_level.require(scenario, federation)
     # read before the training, during which files may change
     job = _Job(scenario, federation, folder, started, provenance_of(scenario), force)
-    with claim(folder, force=force, patience=patience) as shards:
+    with explaining_disk(folder), claim(folder, force=force, patience=patience) as shards:
         if is_finished(folder) and not force:
             return folder  # by another process, while this one waited
         require_disk(scenario, federation, folder, shards.model_bytes())
@@ -248,7 +248,7 @@ def serve_finished(scenario: Scenario, folder: Path) -> Path:
             f"at the old results with: fedmem report {folder}"
         )
     if place_of(folder).exists():
-        with suppress(FolderError), claim(folder, patience=0.0):
+        with suppress(FolderError, OSError), claim(folder, patience=0.0):
             pass
     return folder
 

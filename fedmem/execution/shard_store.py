@@ -35,7 +35,7 @@ from fedmem.contracts.sampler import PickedCohort, Pilot
 from fedmem.errors import RunError
 from fedmem.execution.archives import unpack
 from fedmem.results.evidence_table import IN_MEMORY, read_evidence
-from fedmem.results.folder import writing
+from fedmem.results.folder import explaining_disk, writing
 from fedmem.results.readings import write_readings
 from fedmem.results.signal_tables import read_all_signals, write_signals
 from fedmem.results.tables import read_measurements, read_participation, read_references
@@ -246,10 +246,11 @@ class Shards:
     def _put(self, name: str, content: Mapping[str, Any]) -> None:
         """A small file that is there when it has reached the disk."""
         partial = self.place / f".{name}"
-        _write_json(partial, content)
-        with partial.open("rb") as file:
-            os.fsync(file.fileno())
-        partial.replace(self.place / name)
+        with explaining_disk(partial):
+            _write_json(partial, content)
+            with partial.open("rb") as file:
+                os.fsync(file.fileno())
+            partial.replace(self.place / name)
 
     def pilot(self) -> Pilot | None:
         """The pilot that was kept; None where there is none, it is damaged or something else made it."""

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from fedmem.errors import FolderError, RunError
+from fedmem.errors import DiskError, FedmemError, FolderError, RunError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -89,9 +89,15 @@ def writing(folder: Path, *, force: bool = False) -> Iterator[Path]:
     - what a killed process left behind for this `folder` is removed at the next start;
     - with `force` the old folder stays in place until the new one is complete.
 
-    Errors: `RunError` when `folder` exists and `force` is not given, and when the disk is full.
+    Errors: `RunError` when `folder` exists and `force` is not given, `DiskError` when the disk is full or read-only.
     """
-    check_place(folder, force=force)
+    try:
+        check_place(folder, force=force)
+    except FolderError as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno in (*_FULL, errno.EROFS):
+            with explaining_disk(folder):
+                raise error.__cause__ from None
+        raise
     parent = folder.parent
     new_parents = [place for place in (parent, *parent.parents) if not place.exists()]
     parent.mkdir(parents=True, exist_ok=True)
@@ -99,7 +105,7 @@ def writing(folder: Path, *, force: bool = False) -> Iterator[Path]:
     mark = f"{os.getpid()}@{socket.gethostname()}"
     partial, replaced = parent / f".{folder.name}.partial-{mark}", parent / f".{folder.name}.replaced-{mark}"
     try:
-        with explaining_full_disk(partial):
+        with explaining_disk(partial):
             partial.mkdir()
             yield partial
             for place in (*(path for path in sorted(partial.rglob("*")) if path.is_file()), partial):
@@ -154,20 +160,39 @@ def _put_in_place(partial: Path, folder: Path, replaced: Path, *, force: bool) -
 
 
 @contextmanager
-def explaining_full_disk(place: Path, num_bytes: int = 0) -> Iterator[None]:
-    """Turns the error of a full disk into a `RunError` that says how much is missing and what to do."""
+def explaining_disk(place: Path, num_bytes: int = 0) -> Iterator[None]:
+    """Turns the error of a disk that is full or read-only into a `DiskError` that says what to do.
+
+    Args:
+        place: What is written; it may be gone, or not yet there.
+        num_bytes: How much that is, where it is known.
+    """
     try:
         yield
-    except OSError as error:
-        if error.errno not in _FULL and "No space left" not in str(error):
-            raise
-        written = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
-        free = shutil.disk_usage(place if place.exists() else place.parent).free
-        raise RunError(
-            f"the disk that holds {place.parent} is full: the results need about "
-            f"{max(num_bytes, written) / 1e6:.1f} MB and {(free + written) / 1e6:.1f} MB are there. Nothing was left "
-            "behind; free some space or choose another disk with --out, then run the same command again"
-        ) from error
+    except FedmemError:
+        raise
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        if number in _FULL or "No space left" in str(error):
+            raise _full_disk(place, num_bytes) from error
+        if number == errno.EROFS or "Read-only file system" in str(error):
+            raise DiskError(
+                f"the disk that holds {place.parent} is read-only: nothing can be written there. What was finished is "
+                "kept; mount it writable again, or choose another disk with --out, then run the same command again"
+            ) from error
+        raise
+
+
+def _full_disk(place: Path, num_bytes: int) -> DiskError:
+    """How much is missing."""
+    written = sum(path.stat().st_size for path in place.rglob("*") if path.is_file())
+    existing = next(parent for parent in (place, *place.absolute().parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    return DiskError(
+        f"the disk that holds {place.parent} is full: the results need about "
+        f"{max(num_bytes, written) / 1e6:.1f} MB and {(free + written) / 1e6:.1f} MB are there. Nothing was left "
+        "behind; free some space or choose another disk with --out, then run the same command again"
+    )
 
 
 def put(path: Path, data: bytes) -> None:

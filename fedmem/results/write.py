@@ -22,7 +22,7 @@ from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Measurement
 from fedmem.results.conditions import condition_of
 from fedmem.results.examples import write_names
-from fedmem.results.folder import _is_alive, _sync, explaining_full_disk, writing
+from fedmem.results.folder import _is_alive, _sync, explaining_disk, writing
 from fedmem.results.population_table import write_population
 from fedmem.results.read import RESULTS_SCHEMA, read
 from fedmem.results.readings import write_readings
@@ -74,7 +74,7 @@ def write_run(
     bank, federation, reconstructions = results.bank, results.federation, results.reconstructions
     size = _size(bank, reconstructions, results.params)
     size += sum(part.stat().st_size for parts in results.models.values() for part in parts)
-    with writing(folder, force=force) as partial, explaining_full_disk(partial, size):
+    with writing(folder, force=force) as partial, explaining_disk(partial, size):
         write_readings(partial, bank, results.measurements, results.condition)
         write_signals(partial, bank.signals)
         write_population(partial, bank.inputs)
@@ -181,7 +181,7 @@ def replace_measurements(
     partial = run.path / f".partial-{os.getpid()}"
     partial.mkdir()
     try:
-        with explaining_full_disk(partial):
+        with explaining_disk(partial):
             write_measurements(partial, measurements, condition_of(run.scenario))
             _write_manifest(partial, {**run.manifest, **(changes or {})}, measurements)
             for name in ("measurements.parquet", "manifest.json"):
