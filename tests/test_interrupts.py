@@ -89,3 +89,25 @@ def test_other_threads_and_other_handlers_are_left_alone() -> None:
     thread.start()
     thread.join()
     assert not found
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="a signal of POSIX")
+def test_a_lost_terminal_is_ctrl_c_but_not_under_nohup(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = signal.getsignal(signal.SIGHUP), signal.getsignal(signal.SIGINT)
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        interrupts.end_with_terminal()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGHUP)
+        passed = False
+        with pytest.raises(KeyboardInterrupt), interrupts.delay_interrupts():
+            signal.raise_signal(signal.SIGHUP)
+            passed = True
+        assert passed, "what must not be disturbed is not"
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        interrupts.end_with_terminal()
+        signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before[0])
+        signal.signal(signal.SIGINT, before[1])

@@ -12,6 +12,7 @@ from fedmem.contracts.events import (
     RoundFinished,
     ScenarioFinished,
     ScenariosStarted,
+    ShardStarted,
     ShardStored,
     StageStarted,
     TrainingStarted,
@@ -152,3 +153,55 @@ def test_nothing_left_to_run_is_said() -> None:
     stream = io.StringIO()
     ManyRunsProgress(stream=stream)(ScenariosStarted(total=3, finished=3))
     assert stream.getvalue() == "all 3 scenarios were finished before; nothing is run\n"
+
+
+def test_what_was_stored_counts_from_the_start() -> None:
+    """The bar of a command that goes on starts there, and the time left is that of what is trained now."""
+    clock, stream = Clock(), io.StringIO()
+    progress = Progress(stream=stream, every_seconds=0, clock=clock)
+    progress(TrainingStarted(rounds=2, runs=2, shards=1, stored=6))
+    assert progress._share.done == progress._share.at_start == 0.75
+    clock.now += 10
+    progress(finished(1, 2, first=6, last=7))
+    assert progress._share.done == 0.875
+    assert stream.getvalue().splitlines()[-1].endswith("about 10 s left")
+
+
+def test_a_shard_that_is_trained_again_is_counted_once() -> None:
+    progress = Progress(quiet=True)
+    progress(TrainingStarted(rounds=4, runs=4, shards=2))
+    shares = []
+    for event in (
+        ShardStarted(first=0, last=1),
+        finished(4, 4, first=0, last=1),
+        ShardStarted(first=0, last=1),  # its worker was lost before it could send the shard
+        finished(2, 4, first=0, last=1),
+        finished(4, 4, first=0, last=1),
+        ShardStored(first=0, last=1),
+        ShardStarted(first=2, last=3),
+        finished(4, 4, first=2, last=3),
+    ):
+        progress(event)
+        shares.append(progress._share.done)
+    assert shares == [0.0, 0.5, 0.0, 0.25, 0.5, 0.5, 0.5, 1.0]
+
+
+def test_a_terminal_that_is_gone_ends_no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+
+    class Gone(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+        def write(self, text: str) -> int:
+            raise OSError(5, "Input/output error")
+
+        flush = write  # type: ignore[assignment]
+
+    with Progress(stream=Gone()) as progress:
+        progress(TrainingStarted(what="pilot", rounds=1, runs=1))
+        progress(TrainingStarted(rounds=1, runs=1))
+        progress(finished(1, 1))
+    tally = ManyRunsProgress(stream=Gone())
+    tally(ScenariosStarted(total=1, finished=0))
+    tally(ScenarioFinished(folder="runs/tiny/0123"))

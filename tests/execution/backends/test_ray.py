@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -23,6 +24,7 @@ from fedmem.execution.many_scenarios import run_all
 from fedmem.execution.run import run
 from fedmem.scenario.loading import parse_scenario
 from fedmem.studies.compare import compare
+from fedmem.studies.sweep import sweep
 from tests.execution.backends.backend_helpers import small, tables
 from tests.execution.backends.conftest import start_cluster
 
@@ -141,6 +143,22 @@ def test_compared_runs_are_those_of_one_machine(ray_address: str, tmp_path: Path
     for name in ("differences.csv", "comparison.csv"):
         if (here.path / name).is_file():
             assert (there.path / name).read_bytes() == (here.path / name).read_bytes()
+    wait_for_end()
+
+
+@nightly
+def test_swept_runs_are_those_of_one_machine(ray_address: str, tmp_path: Path) -> None:
+    axis = {"path": "client.lr", "values": [0.1, 0.2, 0.4]}
+    (tmp_path / "base.yaml").write_text(small(runs=4).to_yaml())
+    file = tmp_path / "rates.yaml"
+    file.write_text(json.dumps({"name": "rates", "base": "base.yaml", "axes": [axis], "seeds": "0:2"}))
+    here = sweep(file, out=tmp_path / "here")
+    there = sweep(file, out=tmp_path / "there", on=ray_address)
+    assert not there.failed
+    assert there.results.equals(here.results)
+    folders = sorted(path.parent for path in (tmp_path / "here" / "tiny").glob("[!.]*/manifest.json"))
+    assert len(folders) == 6
+    assert all(tables(folder) == tables(tmp_path / "there" / "tiny" / folder.name) for folder in folders)
     wait_for_end()
 
 
