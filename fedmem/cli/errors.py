@@ -23,7 +23,7 @@ _DISK = {
     errno.ENOSPC: "; free some space or choose another disk, then run the same command again",
     errno.EROFS: "; mount that disk writable, or choose another one, then run the same command again",
 }
-"""What to do about a disk."""
+"""Error number -> how a disk is mended."""
 
 
 @contextmanager

@@ -129,9 +129,9 @@ class Progress(_Output):
             self._task = self._bar.add_task(
                 "training",
                 total=1.0,
-                completed=self._share.done,
+                completed=self._share.done,  # type: ignore[arg-type]  # rich takes shares as well
                 accuracy="",
-                where=self.text(),  # type: ignore[arg-type]
+                where=self.text(),
             )
             self._bar.start()
 

@@ -269,7 +269,7 @@ class Share:
 
     @property
     def at_start(self) -> float:
-        """What was stored before this training began."""
+        """The share that was stored before this training began."""
         return self._stored / self._total if self._total else 0.0
 
 

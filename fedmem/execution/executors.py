@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def executor_of(scenario: Scenario, federation: Federation, workers: int | None = None) -> Executor:
     """The executor that trains the clients of a scenario and looks at models. Work that is not stacked is spread over
-    `workers` forks, by default as many as the scenario says; where the system cannot fork, this process does it.
+    `workers` forks, by default as many as the scenario says. Where the system cannot fork, this process does it.
     """
     device = device_of(scenario, federation)
     room = cut_of(scenario, federation)

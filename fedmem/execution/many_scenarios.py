@@ -177,9 +177,9 @@ def _train_missing(
         workers = num_workers(how.backend, missing.values())
     else:
         workers = max(workers_of(scenario) for scenario in missing.values())
-    banks, unpooled = divide_into_banks(missing, workers, gpus=1 if backend is None else workers)
+    banks, unpooled = divide_into_banks(missing, workers, gpus=1 if how.backend is None else workers)
     # a GPU of this machine is used by this process alone, since a fork could not reach it
-    here = [bank for bank in banks if backend is None and wants_gpu(missing[bank[0]])]
+    here = [bank for bank in banks if how.backend is None and wants_gpu(missing[bank[0]])]
     banks = [bank for bank in banks if bank not in here]
     workers = min(workers, len(banks))
     backend = how.backend or backend_without_forks(workers)

@@ -196,7 +196,8 @@ def test_a_terminal_that_is_gone_ends_no_training(monkeypatch: pytest.MonkeyPatc
         def write(self, text: str) -> int:
             raise OSError(5, "Input/output error")
 
-        flush = write  # type: ignore[assignment]
+        def flush(self) -> None:
+            raise OSError(5, "Input/output error")
 
     with Progress(stream=Gone()) as progress:
         progress(TrainingStarted(what="pilot", rounds=1, runs=1))
