@@ -1,4 +1,4 @@
-"""Derivatives of the losses of single examples: norms by parameter, slopes in the inputs, slopes along an update.
+"""Derivatives of the losses of single examples: norms and inner products of gradients, slopes in inputs and steps.
 
 All in float64 and exact: gradients of single examples in a batch are those of one example alone, not a batch's mean
 times its size. The loss is in nats and has no weight decay.
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
+from fedmem.contracts.data import Examples
 from fedmem.contracts.model import trained_parameters
 from fedmem.modalities.loss import example_losses
+from fedmem.training.gauss_newton import FlatModel
 from fedmem.training.ghost_clipping import Layers
 from fedmem.training.per_example import one_by_one
 
@@ -28,7 +30,7 @@ ROWS = 1 << 12
 
 
 class ExampleGradients:
-    """Squared norms of gradients of single examples of one network, which is in float64 and in evaluation mode.
+    """Norms and inner products of gradients of single examples of one network, which is in float64 and in evaluation mode.
 
     Networks of linear layers need one backward pass: the norm of an outer product is the product of the norms. For all
     others the gradients are formed, by `vmap` or, with recurrent layers, one example after the other.
@@ -51,6 +53,47 @@ class ExampleGradients:
         single = self._one_by_one if one_by_one(self._network) else self._by_vmap
         parts = [single(*split_entries(self._network, _double_params(params)), x, y) for params in models]
         return {name: np.stack([part[name] for part in parts]) for name in self._parameters}
+
+    def inner_products(
+        self, models: Sequence[Params], first: Examples, second: Examples | None = None
+    ) -> FloatArray:
+        """(T, n, m) inner products of the gradients of n examples with those of m others, or of the n with each other.
+
+        Of linear layers, they are products of two Gram matrices, that of the inputs and that of the slopes. A gradient
+        is then never formed. All other networks form those of both sets, for one model after the other.
+        """
+        second = first if second is None else second
+        if self._layers is None:
+            return np.stack([self._products_of_rows(params, first, second) for params in models])
+        parts = []
+        at_once = max(1, ROWS // max(1, len(first), len(second)))
+        for start in range(0, len(models), at_once):
+            group = [_double_params(params) for params in models[start : start + at_once]]
+            stacked = {name: torch.stack([params[name] for params in group]) for name in self._parameters}
+            sides = [self._inputs_and_slopes(self._layers, stacked, side) for side in (first, second)]
+            total = torch.zeros(len(group), len(first), len(second), dtype=torch.float64)
+            for name, biased in self._layers.biased.items():
+                (inputs, slopes), (other_inputs, other_slopes) = ((side[0][name], side[1][name]) for side in sides)
+                total += (inputs @ other_inputs.mT + float(biased)) * (slopes @ other_slopes.mT)
+            parts.append(total.numpy())
+        return np.concatenate(parts)
+
+    def _inputs_and_slopes(self, layers: Layers, stacked: Params, examples: Examples) -> tuple[Params, Params]:
+        x, y = double(examples.inputs), torch.from_numpy(examples.targets)
+        count = len(next(iter(stacked.values())))
+        return layers.class_inputs_and_slopes(stacked, x.expand(count, *x.shape), y.expand(count, *y.shape))
+
+    def _products_of_rows(self, params: Params, first: Examples, second: Examples) -> FloatArray:
+        model = FlatModel(self._network, params)
+        at_once = max(1, GRADIENT_NUMBERS // self._size)
+        products = np.empty((len(first), len(second)))
+        for i in range(0, len(first), at_once):
+            rows = model.gradients(double(first.inputs[i : i + at_once]), torch.from_numpy(first.targets[i : i + at_once]))
+            for j in range(0, len(second), at_once):
+                part = slice(j, j + at_once)
+                others = model.gradients(double(second.inputs[part]), torch.from_numpy(second.targets[part]))
+                products[i : i + at_once, part] = (rows @ others.T).numpy()
+        return products
 
     def _by_layers(self, layers: Layers, models: Sequence[Params], x: Tensor, y: Tensor) -> dict[str, FloatArray]:
         at_once = max(1, ROWS // max(1, len(x)))

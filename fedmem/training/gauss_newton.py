@@ -1,0 +1,198 @@
+"""Gauss–Newton matrix of a weighted objective: its products with vectors, and the matrix itself, in float64.
+
+With the Jacobian J_i of the outputs of row i, and the Hessian H_i of its loss in these outputs, the matrix is
+Σ_i w_i J_iᵀ H_i J_i + μ I, where μ is the weight decay. It has no negative eigenvalues, unlike the Hessian of a network
+that is at no optimum. For a model with linear outputs both are equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, jacrev, vjp, vmap
+
+from fedmem.contracts.arrays import FloatArray, Params
+from fedmem.contracts.model import trained_parameters
+from fedmem.modalities.loss import example_losses
+from fedmem.training.per_example import one_by_one
+
+NUMBERS = 1 << 23
+"""Numbers of Jacobians or of tangents that are held at once, about: 64 MB."""
+
+
+class FlatModel:
+    """A network whose trained parameters are one vector (P,) in float64, in the order of the network.
+
+    Args:
+        network: The network in float64 and in evaluation mode.
+        params: The entries of a model. Entries that are not trained, such as running statistics, stay as they are.
+    """
+
+    def __init__(self, network: nn.Module, params: Params) -> None:
+        doubled = {name: value.detach().to("cpu", torch.float64) for name, value in params.items()}
+        self._shapes = {name: value.shape for name, value in trained_parameters(network).items()}
+        self._constant = {name: value for name, value in doubled.items() if name not in self._shapes}
+        self._network = network
+        self.vector = torch.cat([doubled[name].flatten() for name in self._shapes])
+        self.is_one_by_one = one_by_one(network)
+
+    def outputs(self, vector: Tensor, inputs: Tensor) -> Tensor:
+        """(n, C) the outputs with these parameters."""
+        parts = torch.split(vector, [shape.numel() for shape in self._shapes.values()])
+        leaves = {name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
+        outputs: Tensor = functional_call(self._network, {**leaves, **self._constant}, (inputs,))
+        return outputs
+
+    def gradients(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """(n, P) the gradient of the loss of each row, without weight decay."""
+
+        def loss(vector: Tensor, row: Tensor, target: Tensor) -> Tensor:
+            return example_losses(self.outputs(vector, row[None]), target[None])[0]
+
+        if not len(inputs):
+            return self.vector.new_zeros(0, len(self.vector))
+        if not self.is_one_by_one:
+            return vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(self.vector, inputs, targets)
+        return torch.stack([_gradient(loss, self.vector, row, y) for row, y in zip(inputs, targets, strict=True)])
+
+    def jacobians(self, inputs: Tensor) -> Tensor:
+        """(n, C, P) the Jacobian of the outputs of each row."""
+        if not self.is_one_by_one:
+            one_row = jacrev(lambda vector, row: self.outputs(vector, row[None])[0])
+            return vmap(one_row, in_dims=(None, 0))(self.vector, inputs)
+        return torch.stack([_jacobian(lambda vector: self.outputs(vector, row[None])[0], self.vector) for row in inputs])
+
+
+def _gradient(function: Callable[..., Tensor], vector: Tensor, *arguments: Tensor) -> Tensor:
+    leaf = vector.detach().requires_grad_()
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad(function(leaf, *arguments), leaf)
+    return gradient
+
+
+def _jacobian(function: Callable[[Tensor], Tensor], vector: Tensor) -> Tensor:
+    leaf = vector.detach().requires_grad_()
+    with torch.enable_grad():
+        outputs = function(leaf)
+        rows = [torch.autograd.grad(output, leaf, retain_graph=True)[0] for output in outputs]
+    return torch.stack(rows)
+
+
+def softmax_factor(logits: Tensor) -> Tensor:
+    """(n, C, C) L with L Lᵀ = diag(p) − p pᵀ, the Hessian of the cross-entropy in the logits.
+
+    >>> factor = softmax_factor(torch.zeros(1, 2, dtype=torch.float64))[0]
+    >>> (factor @ factor.T).round(decimals=9).tolist()
+    [[0.25, -0.25], [-0.25, 0.25]]
+    """
+    p = logits.softmax(dim=-1)
+    root = p.sqrt()
+    return torch.diag_embed(root) - p[..., :, None] * root[..., None, :]
+
+
+class GaussNewton:
+    """The Gauss–Newton matrix of Σ_i w_i ℓ_i + μ/2 ‖θ‖² at one model.
+
+    Args:
+        model: The model.
+        inputs: (n, ...) the rows, in float64.
+        weights: (n,) w_i; 1/n each for a mean.
+        decay: μ.
+        factor: outputs (n, C) -> (n, C, k), L_i with H_i = L_i L_iᵀ; that of the cross-entropy by default.
+
+    Examples:
+        >>> layer = nn.Linear(2, 1, bias=False).double()
+        >>> rows = torch.tensor([[1.0, 0.0], [0.0, 2.0]]).double()
+        >>> squared = lambda outputs: torch.ones(len(outputs), 1, 1).double()
+        >>> model = FlatModel(layer, dict(layer.named_parameters()))
+        >>> matrix = GaussNewton(model, rows, np.array([0.5, 0.5]), decay=0.1, factor=squared)
+        >>> matrix.dense().round(decimals=9).tolist()
+        [[0.6, 0.0], [0.0, 2.1]]
+        >>> matrix.product(torch.tensor([[1.0, 1.0]]).double()).tolist(), round(matrix.mean_diagonal(), 9)
+        ([[0.6, 2.1]], 1.35)
+    """
+
+    def __init__(
+        self,
+        model: FlatModel,
+        inputs: Tensor,
+        weights: FloatArray,
+        *,
+        decay: float = 0.0,
+        factor: Callable[[Tensor], Tensor] = softmax_factor,
+    ) -> None:
+        self._model, self._inputs, self._decay = model, inputs, decay
+        self._weights = torch.from_numpy(weights).double()
+        with torch.no_grad():
+            outputs = model.outputs(model.vector, inputs) if len(inputs) else inputs.new_zeros(0, 1)
+        self._factor = factor(outputs)
+        self._mean_diagonal: float | None = None
+
+    @property
+    def size(self) -> int:
+        """P."""
+        return len(self._model.vector)
+
+    def product(self, vectors: Tensor) -> Tensor:
+        """(q, P) the matrix times each of these vectors (q, P); the matrix is never formed."""
+        total = self._decay * vectors
+        if not len(self._inputs) or not len(vectors):
+            return total
+        at_once = max(1, NUMBERS // max(1, self._inputs[0].numel() + self.size))
+        for start in range(0, len(self._inputs), at_once):
+            part = slice(start, start + at_once)
+            total = total + self._product_of(part, vectors)
+        return total
+
+    def _product_of(self, part: slice, vectors: Tensor) -> Tensor:
+        inputs, factor, weights = self._inputs[part], self._factor[part], self._weights[part]
+
+        def outputs(vector: Tensor) -> Tensor:
+            return self._model.outputs(vector, inputs)
+
+        def slope(tangent: Tensor) -> Tensor:
+            """w_i H_i times the change (n, C) of the outputs."""
+            inner = torch.einsum("nck,nc->nk", factor, tangent)
+            return weights[:, None] * torch.einsum("nck,nk->nc", factor, inner)
+
+        _, back = vjp(outputs, self._model.vector)
+        # `back` is linear, so that its own transpose is the derivative of the outputs along a vector. Forward-mode
+        # derivatives would do the same, but recurrent layers have none
+        _, along = vjp(lambda dual: back(dual)[0], torch.zeros(factor.shape[:2], dtype=torch.float64))
+
+        def product(vector: Tensor) -> Tensor:
+            (tangent,) = along(vector)
+            (product,) = back(slope(tangent))
+            return product  # type: ignore[no-any-return]
+
+        if self._model.is_one_by_one:
+            return torch.stack([product(vector) for vector in vectors])
+        return vmap(product)(vectors)
+
+    def _roots(self) -> Iterator[Tensor]:
+        """(n · k, P) the rows of √w_i L_iᵀ J_i, some examples after the others."""
+        classes = self._factor.shape[1]
+        at_once = max(1, NUMBERS // max(1, classes * self.size))
+        for start in range(0, len(self._inputs), at_once):
+            part = slice(start, start + at_once)
+            jacobians = self._model.jacobians(self._inputs[part])
+            factor = self._factor[part] * self._weights[part].sqrt()[:, None, None]
+            yield torch.einsum("nck,ncp->nkp", factor, jacobians).flatten(0, 1)
+
+    def dense(self) -> Tensor:
+        """(P, P) the matrix."""
+        total = torch.zeros(self.size, self.size, dtype=torch.float64)
+        for root in self._roots():
+            total.addmm_(root.T, root)
+        self._mean_diagonal = float(total.diagonal().mean()) + self._decay
+        return total + self._decay * torch.eye(self.size, dtype=torch.float64)
+
+    def mean_diagonal(self) -> float:
+        """The mean of the diagonal, exactly, without the matrix."""
+        if self._mean_diagonal is None:
+            squares = sum(float(root.square().sum()) for root in self._roots())
+            self._mean_diagonal = squares / self.size + self._decay
+        return self._mean_diagonal
