@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, Params
+from fedmem.contracts.client import ClientAlgorithm
 from fedmem.contracts.data import Examples
 from fedmem.contracts.declarations import class_value, declare, read_declaration
 from fedmem.contracts.evidence import Transition
@@ -60,6 +61,10 @@ class SignalContext(Protocol):
     seed: int
     rounds: int
     """The rounds of the scenario."""
+    client: ClientAlgorithm
+    """What clients do between receiving a model and sending one."""
+    weighting: str
+    """How clients count in the aggregate: by `size` or `uniform`, as the strategy says."""
 
     @property
     def column_widths(self) -> tuple[int, ...]:
@@ -199,6 +204,9 @@ class SignalDeclaration(Needs):
         held: Of an `AccumulatingSignal`, arrays of the shape of an input that each state holds for each example.
         model_rows: Rows of clients, or of the population, that it reads at each model besides examples, at most.
         min_blocks: Hidden blocks of `training.blocks.hidden_blocks` that a network must have.
+        max_parameters: Trained parameters that a network may have at most; 0 for any number.
+        reads_training: Whether it reads the objective of clients, the rates of their steps or their weights. The client
+            must then be a `ScheduledClient`, and all clients must train one network without layers of their own.
         trains_last_layer: Whether it reads gradients of the layer that gives the logits, which then must not be frozen.
         per_class: Names of quantities with one value for each class, (T, n, C). They are stored for estimators and
             attacks, as `<name>.0` to `<name>.<C − 1>`, and have no rows in tables. See `per_class_of`.
@@ -226,6 +234,8 @@ class SignalDeclaration(Needs):
     held: int = declare(0, "a number of arrays")
     model_rows: int = declare(0, "a number of rows")
     min_blocks: int = declare(0, "a number of blocks")
+    max_parameters: int = declare(0, "a number of parameters")
+    reads_training: bool = declare(False, YES_OR_NO)
     trains_last_layer: bool = declare(False, YES_OR_NO)
     per_class: tuple[str, ...] = declare((), "a tuple of names")
     variants: tuple[str, ...] = declare((), "a tuple of names")

@@ -103,7 +103,7 @@ def _signals(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
 
 def unsuitable_networks(scenario: Scenario, network: nn.Module, data: Dataset) -> list[Problem]:
     """A problem for each part of the scenario that its network does not suit."""
-    checks = (shallow_networks, frozen_heads, missing_blocks)
+    checks = (shallow_networks, large_networks, frozen_heads, missing_blocks)
     return [problem for check in checks for problem in check(scenario, network, data)]
 
 
@@ -148,6 +148,22 @@ def shallow_networks(scenario: Scenario, network: nn.Module, data: Dataset) -> l
         )
         for position, needed in needs.items()
         if len(blocks) < needed
+    ]
+
+
+def large_networks(scenario: Scenario, network: nn.Module, data: Dataset) -> list[Problem]:
+    """A problem for each signal that the network of the scenario has too many parameters for."""
+    count = sum(value.numel() for value in trained_parameters(network).values())
+    limits = [(i, signal_declaration(signal).max_parameters) for i, signal in enumerate(scenario.signals)]
+    return [
+        Problem(
+            path=f"signals[{position}]",
+            message=f"{kind_of(scenario.signals[position])} as it is set forms a matrix of parameters × parameters, for "
+            f"{limit:,} at most, but {kind_of(scenario.model)} has {count:,}; write solver: cg, or choose a smaller "
+            "network",
+        )
+        for position, limit in limits
+        if limit and count > limit
     ]
 
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray, Params
+from fedmem.contracts.client import ClientAlgorithm
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import SignalEvidence, Transition
 from fedmem.contracts.federation import Federation
@@ -29,6 +30,7 @@ from fedmem.contracts.signal import (
     quantities_of,
     signal_declaration,
 )
+from fedmem.contracts.strategy import strategy_declaration
 from fedmem.contracts.validation_of_measures import signal_values_of
 from fedmem.errors import ComponentError
 from fedmem.guards.guarding import Guard
@@ -253,7 +255,8 @@ class _SignalContext:
         self.seed = scenario.seed
         self.rounds = scenario.rounds
         self.network = network
-        self._client = scenario.client
+        self.client: ClientAlgorithm = scenario.client
+        self.weighting: str = strategy_declaration(scenario.strategy).weighting
         self._executor = executor
         self._gradients = gradients
         self._others: Sequence[Transition] = ()
@@ -274,7 +277,7 @@ class _SignalContext:
     def sent_names(self) -> frozenset[str]:
         """The names of the parameters that clients send; running statistics are none."""
         federation = self.federation
-        unsent = {*federation.personal_names(self._client), *federation.mode.statistics}
+        unsent = {*federation.personal_names(self.client), *federation.mode.statistics}
         return frozenset(federation.initial) - unsent
 
     def params(self, position: int) -> Params:

@@ -164,6 +164,8 @@ def _shards_watched(
             if declared.min_blocks
             else "the last layer"
             if declared.trains_last_layer
+            else "the objective"
+            if declared.reads_training
             else ""
         )
         if what:

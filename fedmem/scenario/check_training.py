@@ -19,6 +19,7 @@ from fedmem.contracts.model import Model, TableModel, TextModel, is_trained_stac
 from fedmem.contracts.needs import needs_of
 from fedmem.contracts.probe import Probe, probe_declaration
 from fedmem.contracts.sampler import Sampler, sampler_declaration
+from fedmem.contracts.signal import AnySignal, signal_declaration
 from fedmem.contracts.strategy import StrategyMaker, strategy_declaration, why_not_recomputed
 from fedmem.errors import Problem
 from fedmem.privacy import guaranteed_bounds
@@ -27,9 +28,11 @@ from fedmem.scenario.check_measuring import (
 )
 
 if TYPE_CHECKING:
+    from fedmem.scenario.normalising import Norm
     from fedmem.scenario.observing import Observe
     from fedmem.scenario.scenario import LeaveOut
     from fedmem.scenario.speed import Speed
+    from fedmem.scenario.tied_dropout import TiedDropout
 
 
 def _schedule(client: ClientAlgorithm, probes: Sequence[Probe]) -> Iterator[Problem]:
@@ -43,6 +46,37 @@ def _schedule(client: ClientAlgorithm, probes: Sequence[Probe]) -> Iterator[Prob
                 f"{kind_of(client)} does not say them. Its class has no method schedule(round_number, num_steps), "
                 "which returns a fedmem.contracts.client.Schedule. Add the method, or use client: {kind: sgd}, or "
                 "leave the probe out",
+            )
+
+
+def _training_read(
+    client: ClientAlgorithm, norm: Norm | None, tied_dropout: TiedDropout | None, signals: Sequence[AnySignal]
+) -> Iterator[Problem]:
+    """Signals that read the objective and the steps of clients, which must be those of one network."""
+    for position, signal in enumerate(signals):
+        if not signal_declaration(signal).reads_training:
+            continue
+        reason = (
+            f"client {kind_of(client)} each client has layers of its own; use client: {{kind: sgd}}"
+            if isinstance(client, PersonalClient)
+            else "norm local each client has layers of its own; use norm: {kind: averaged}"
+            if norm is not None and norm.kind == "local"
+            else "tied_dropout each example was trained on with units of its own; leave tied_dropout out"
+            if tied_dropout is not None
+            else ""
+        )
+        if reason:
+            yield Problem(
+                path=f"signals[{position}]",
+                message=f"{kind_of(signal)} reads the objective of one network, but with {reason}, or leave the signal "
+                "out",
+            )
+        elif not isinstance(client, ScheduledClient):
+            yield Problem(
+                path=f"signals[{position}]",
+                message=f"{kind_of(signal)} reads learning rates, but client {kind_of(client)} does not say them. Its "
+                "class has no method schedule(round_number, num_steps), which returns a "
+                "fedmem.contracts.client.Schedule. Add the method, or use client: {kind: sgd}, or leave the signal out",
             )
 
 

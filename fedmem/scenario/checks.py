@@ -93,6 +93,7 @@ from fedmem.scenario.check_training import (
     _precision,
     _rule,
     _schedule,
+    _training_read,
 )
 from fedmem.scenario.check_twins import _independent_runs, _twin_noise, _twins, _twins_compared
 from fedmem.scenario.check_unlearners import (
@@ -207,6 +208,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _picked_by_coins,
     _held_back,
     _schedule,
+    _training_read,
     _aggregates,
     _enough_clients,
     _whole_cohort,

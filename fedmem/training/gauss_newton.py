@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, jacrev, vjp, vmap
 
-from fedmem.contracts.arrays import FloatArray, Params
+from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.model import trained_parameters
-from fedmem.modalities.loss import example_losses
+from fedmem.modalities.loss import UNASKED, example_losses
 from fedmem.training.per_example import one_by_one
 
 NUMBERS = 1 << 23
@@ -40,7 +40,7 @@ class FlatModel:
         self.is_one_by_one = one_by_one(network)
 
     def outputs(self, vector: Tensor, inputs: Tensor) -> Tensor:
-        """(n, C) the outputs with these parameters."""
+        """(n, C) the outputs with these parameters, of passages (n, L, C)."""
         parts = torch.split(vector, [shape.numel() for shape in self._shapes.values()])
         leaves = {name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
         outputs: Tensor = functional_call(self._network, {**leaves, **self._constant}, (inputs,))
@@ -59,7 +59,7 @@ class FlatModel:
         return torch.stack([_gradient(loss, self.vector, row, y) for row, y in zip(inputs, targets, strict=True)])
 
     def jacobians(self, inputs: Tensor) -> Tensor:
-        """(n, C, P) the Jacobian of the outputs of each row."""
+        """(n, C, P) the Jacobian of the outputs of each row, of passages (n, L, C, P)."""
         if not self.is_one_by_one:
             one_row = jacrev(lambda vector, row: self.outputs(vector, row[None])[0])
             return vmap(one_row, in_dims=(None, 0))(self.vector, inputs)
@@ -77,12 +77,12 @@ def _jacobian(function: Callable[[Tensor], Tensor], vector: Tensor) -> Tensor:
     leaf = vector.detach().requires_grad_()
     with torch.enable_grad():
         outputs = function(leaf)
-        rows = [torch.autograd.grad(output, leaf, retain_graph=True)[0] for output in outputs]
-    return torch.stack(rows)
+        rows = [torch.autograd.grad(output, leaf, retain_graph=True)[0] for output in outputs.flatten()]
+    return torch.stack(rows).view(*outputs.shape, -1)
 
 
 def softmax_factor(logits: Tensor) -> Tensor:
-    """(n, C, C) L with L Lᵀ = diag(p) − p pᵀ, the Hessian of the cross-entropy in the logits.
+    """(n, C, C) L with L Lᵀ = diag(p) − p pᵀ, the Hessian of the cross-entropy in logits (n, C); also for (n, L, C).
 
     >>> factor = softmax_factor(torch.zeros(1, 2, dtype=torch.float64))[0]
     >>> (factor @ factor.T).round(decimals=9).tolist()
@@ -93,15 +93,28 @@ def softmax_factor(logits: Tensor) -> Tensor:
     return torch.diag_embed(root) - p[..., :, None] * root[..., None, :]
 
 
+def place_weights(weights: FloatArray, targets: IntArray) -> FloatArray:
+    """(n,) or (n, L) the weights of single outputs from those of rows (n,): each place that is asked has its share.
+
+    >>> place_weights(np.array([0.5]), np.array([[3, 1, -1]])).tolist()
+    [[0.25, 0.25, 0.0]]
+    """
+    if targets.ndim == 1:
+        return weights
+    is_asked = targets != UNASKED
+    return np.asarray(weights[:, None] * is_asked / np.maximum(is_asked.sum(axis=1, keepdims=True), 1))
+
+
 class GaussNewton:
     """The Gauss–Newton matrix of Σ_i w_i ℓ_i + μ/2 ‖θ‖² at one model.
 
     Args:
         model: The model.
         inputs: (n, ...) the rows, in float64.
-        weights: (n,) w_i; 1/n each for a mean.
+        weights: (n,) w_i; 1/n each for a mean. Of passages (n, L), see `place_weights`.
         decay: μ.
-        factor: outputs (n, C) -> (n, C, k), L_i with H_i = L_i L_iᵀ; that of the cross-entropy by default.
+        factor: outputs (n, C) -> (n, C, k), L_i with H_i = L_i L_iᵀ; that of the cross-entropy by default. Outputs of
+            passages (n, L, C) have one at each place.
 
     Examples:
         >>> layer = nn.Linear(2, 1, bias=False).double()
@@ -127,7 +140,8 @@ class GaussNewton:
         self._model, self._inputs, self._decay = model, inputs, decay
         self._weights = torch.from_numpy(weights).double()
         with torch.no_grad():
-            outputs = model.outputs(model.vector, inputs) if len(inputs) else inputs.new_zeros(0, 1)
+            shape = (*weights.shape, 1)
+            outputs = model.outputs(model.vector, inputs) if len(inputs) else model.vector.new_zeros(shape)
         self._factor = factor(outputs)
         self._mean_diagonal: float | None = None
 
@@ -155,13 +169,13 @@ class GaussNewton:
 
         def slope(tangent: Tensor) -> Tensor:
             """w_i H_i times the change (n, C) of the outputs."""
-            inner = torch.einsum("nck,nc->nk", factor, tangent)
-            return weights[:, None] * torch.einsum("nck,nk->nc", factor, inner)
+            inner = torch.einsum("...ck,...c->...k", factor, tangent)
+            return weights[..., None] * torch.einsum("...ck,...k->...c", factor, inner)
 
         _, back = vjp(outputs, self._model.vector)
         # `back` is linear, so that its own transpose is the derivative of the outputs along a vector. Forward-mode
         # derivatives would do the same, but recurrent layers have none
-        _, along = vjp(lambda dual: back(dual)[0], torch.zeros(factor.shape[:2], dtype=torch.float64))
+        _, along = vjp(lambda dual: back(dual)[0], torch.zeros(factor.shape[:-1], dtype=torch.float64))
 
         def product(vector: Tensor) -> Tensor:
             (tangent,) = along(vector)
@@ -174,13 +188,12 @@ class GaussNewton:
 
     def _roots(self) -> Iterator[Tensor]:
         """(n · k, P) the rows of √w_i L_iᵀ J_i, some examples after the others."""
-        classes = self._factor.shape[1]
-        at_once = max(1, NUMBERS // max(1, classes * self.size))
+        at_once = max(1, NUMBERS // max(1, self._factor[:1, ..., 0].numel() * self.size))
         for start in range(0, len(self._inputs), at_once):
             part = slice(start, start + at_once)
             jacobians = self._model.jacobians(self._inputs[part])
-            factor = self._factor[part] * self._weights[part].sqrt()[:, None, None]
-            yield torch.einsum("nck,ncp->nkp", factor, jacobians).flatten(0, 1)
+            factor = self._factor[part] * self._weights[part].sqrt()[..., None, None]
+            yield torch.einsum("...ck,...cp->...kp", factor, jacobians).flatten(0, -2)
 
     def dense(self) -> Tensor:
         """(P, P) the matrix."""

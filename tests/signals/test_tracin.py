@@ -1,0 +1,117 @@
+"""Tests of `fedmem/signals/tracin.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fedmem
+from fedmem.signals.tracin import TracIn
+from tests.signals.signals_helpers import Bench
+from tests.tiny import tiny
+
+ROWS = {"kind": "sgd", "lr": 1e-3, "epochs": 3, "batch_size": 1000}
+
+
+def squares(bench: Bench, seed: int) -> np.ndarray:
+    parts = bench.context(bench.transition(bench.params(seed))).squared_gradients()
+    return np.asarray(np.sum(list(parts.values()), axis=0)[0])
+
+
+def test_sum_over_rounds_weighs_cohort_steps_and_copies() -> None:
+    injections = [
+        {"kind": "random_pattern", "per_client": 1, "copies": 3},
+        {"kind": "typical", "per_client": 1, "start": 3},
+    ]
+    bench = Bench(
+        injections=injections,
+        partition={"kind": "dirichlet", "alpha": 0.3},
+        client={"kind": "sgd", "lr": 0.2, "decay": 0.5, "epochs": 2, "batch_size": 8},
+    )
+    audit, signal = bench.federation.audit, TracIn()
+    copies = np.where(audit.kind == "random_pattern", 3, 1)
+    expected = np.zeros(len(audit))
+    state = signal.start(bench.context(bench.transition(bench.params())), 0)
+    for number, clients in ((1, (0, 2)), (3, (2, 4))):
+        before = bench.params(number)
+        transition = bench.transition(
+            bench.params(9), before=before, round_number=number, clients=clients, level="global"
+        )
+        state = signal.update(state, bench.context(transition), 0)
+        sizes = {client: len(bench.federation.rows(0, client, number)) for client in clients}
+        for client, size in sizes.items():
+            distance = 2 * -(-size // 8) * 0.2 * 0.5 ** (number - 1)
+            share = size / sum(sizes.values())
+            is_counted = (audit.owner == client) & ((audit.kind != "typical") | (number == 3))
+            expected += share * distance * copies / size * squares(bench, number) * is_counted
+    found = signal.values_of(state, bench.context(bench.transition(bench.params())))["tracin"]
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
+    assert (found > 0).any()
+    assert (found[~np.isin(audit.owner, (0, 2, 4))] == 0).all()
+
+
+def test_initial_model_has_no_influence_and_a_client_its_last_round_alone() -> None:
+    bench = Bench()
+    signal, context = TracIn(), bench.context(bench.transition(bench.params(), round_number=0))
+    state = signal.update(signal.start(context, 0), context, 0)
+    assert (state["sum"] == 0).all()
+    turns = [
+        bench.context(bench.transition(bench.params(), before=bench.params(seed), level="local", client=1))
+        for seed in (1, 2)
+    ]
+    both = signal.update(signal.update(state, turns[0], 0), turns[1], 0)["sum"]
+    np.testing.assert_array_equal(both, signal.update(state, turns[1], 0)["sum"])
+    assert np.isfinite(both).tolist() == (bench.federation.audit.owner == 1).tolist()
+    assert (both[np.isfinite(both)] > 0).all()
+
+
+@pytest.mark.parametrize("weighting", ["fedavg", "fedmedian"])
+def test_uniform_weights_are_those_of_the_strategy(weighting: str) -> None:
+    bench = Bench(strategy={"kind": weighting}, partition={"kind": "dirichlet", "alpha": 0.3})
+    sizes = np.array([len(bench.federation.rows(0, client, 2)) for client in (0, 1)])
+    shares = sizes / sizes.sum()
+    both = bench.context(bench.transition(bench.params(), clients=(0, 1)))
+    if both.weighting == "uniform":
+        shares = np.array([0.5, 0.5])
+    signal = TracIn()
+    of_all = signal.update(signal.start(both, 0), both, 0)["sum"]
+    for client in (0, 1):
+        alone = bench.context(bench.transition(bench.params(), level="local", client=client))
+        own = signal.update(signal.start(alone, 0), alone, 0)["sum"]
+        holds = bench.federation.audit.owner == client
+        np.testing.assert_allclose(of_all[holds], shares[client] * own[holds], rtol=1e-12)
+
+
+@pytest.mark.slow
+def test_small_full_batch_steps_agree_with_exact_leave_one_out(tmp_path: Path) -> None:
+    """To first order in the rate, TracIn is what leaving the example out of one participation changes.
+
+    Outputs are linear here: a hidden unit that turns on during the steps may change one value by a tenth.
+    """
+    scenario = tiny(
+        runs=2,
+        rounds=1,
+        bootstrap=20,
+        model={"kind": "logistic"},
+        client=ROWS,
+        observe={"every": 1, "levels": ["local", "global"]},
+        probes=[{"kind": "leave_one_out"}],
+        signals=[{"kind": "tracin"}],
+    )
+    run = fedmem.read(fedmem.run(scenario, out=tmp_path))
+    signals = run.signals
+    signals = signals[(signals.name == "tracin") & (signals["round"] == 1)]
+    exact = run.measurements
+    exact = exact[(exact.metric == "participation_loss") & (exact.scope == "run")]
+    for level in ("local", "global"):
+        one = signals[signals.level == level].set_index(["run", "client", "subject"]).value
+        pairs = [
+            (row.value, float(one.loc[(row.run, row.client, int(row.subject))]))
+            for row in exact[exact.level == level].itertuples()
+        ]
+        truth, found = np.array(pairs).T
+        assert len(pairs) > 5
+        np.testing.assert_allclose(found, truth, rtol=0.02, atol=3e-6)
+        assert np.corrcoef(found, truth)[0, 1] > 0.999
