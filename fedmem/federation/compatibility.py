@@ -158,7 +158,7 @@ def large_networks(scenario: Scenario, network: nn.Module, data: Dataset) -> lis
     return [
         Problem(
             path=f"signals[{position}]",
-            message=f"{kind_of(scenario.signals[position])} as it is set forms a matrix of parameters × parameters, for "
+            message=f"{kind_of(scenario.signals[position])} as it is set forms a matrix of parameters × parameters, of "
             f"{limit:,} at most, but {kind_of(scenario.model)} has {count:,}; write solver: cg, or choose a smaller "
             "network",
         )

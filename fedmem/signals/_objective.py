@@ -59,7 +59,8 @@ def objective_of(context: SignalContext, position: int) -> Objective:
 def client_shares(sizes: FloatArray, weighting: str) -> FloatArray:
     """(K,) the weights of clients in their mean, from their numbers of rows; zeros where nobody has rows.
 
-    >>> client_shares(np.array([1.0, 3.0, 0.0]), "size").tolist(), client_shares(np.array([1.0, 3.0, 0.0]), "uniform").tolist()
+    >>> sizes = np.array([1.0, 3.0, 0.0])
+    >>> client_shares(sizes, "size").tolist(), client_shares(sizes, "uniform").tolist()
     ([0.25, 0.75, 0.0], [0.5, 0.5, 0.0])
     """
     counted = sizes if weighting == "size" else (sizes > 0).astype(np.float64)

@@ -36,9 +36,9 @@ class InfluenceFunction(ObservedRounds):
     To first order it is the rise of the loss on the example if it left the training. It is the influence of the
     example's *presence*, so that larger means more influence.
 
-    - Global: w ∇ℓᵀ (G + λI)⁻¹ ∇ℓ. G is the Gauss–Newton matrix of the objective Σ_k p_k L_k over the rows of all clients
-      of the run, and w the weight of the example in it. With clients weighted by size and one copy, w is 1/n for n rows
-      in all. Weight decay is part of G. The damping λ is `damping` × the mean of the diagonal of G.
+    - Global: w ∇ℓᵀ (G + λI)⁻¹ ∇ℓ. G is the Gauss–Newton matrix of the objective Σ_k p_k L_k over the rows of all
+      clients of the run, and w the weight of the example in it. With clients weighted by size and one copy, w is 1/n
+      for n rows in all. Weight decay is part of G. The damping λ is `damping` × the mean of the diagonal of G.
     - Local: w ∇ℓᵀ u, where u is the response of the client's own K steps of the round to the force ∇ℓ. Without momentum
       it is η Σ_{s<K} (I − ηG)^s ∇ℓ. G is that of the client's objective and w is the number of copies divided by the
       number of the client's rows. The client is at no optimum, so that no inverse is taken: `solver` and `damping` do
@@ -71,8 +71,8 @@ class InfluenceFunction(ObservedRounds):
     (6000, 0)
 
     References: Koh and Liang (2017), Understanding black-box predictions via influence functions. Agarwal, Bullins and
-    Hazan (2017), Second-order stochastic optimization for machine learning in linear time, for LiSSA. Bae et al. (2022),
-    If influence functions are the answer, then what is the question?
+    Hazan (2017), Second-order stochastic optimization for machine learning in linear time, for LiSSA. Bae et al.
+    (2022), If influence functions are the answer, then what is the question?
     """
 
     measures: ClassVar[tuple[Measure, ...]] = signal_measures(

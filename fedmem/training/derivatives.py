@@ -30,7 +30,7 @@ ROWS = 1 << 12
 
 
 class ExampleGradients:
-    """Norms and inner products of gradients of single examples of one network, which is in float64 and in evaluation mode.
+    """Norms and inner products of gradients of single examples of one network, in float64 and in evaluation mode.
 
     Networks of linear layers need one backward pass: the norm of an outer product is the product of the norms. For all
     others the gradients are formed, by `vmap` or, with recurrent layers, one example after the other.
@@ -54,9 +54,7 @@ class ExampleGradients:
         parts = [single(*split_entries(self._network, _double_params(params)), x, y) for params in models]
         return {name: np.stack([part[name] for part in parts]) for name in self._parameters}
 
-    def inner_products(
-        self, models: Sequence[Params], first: Examples, second: Examples | None = None
-    ) -> FloatArray:
+    def inner_products(self, models: Sequence[Params], first: Examples, second: Examples | None = None) -> FloatArray:
         """(T, n, m) inner products of the gradients of n examples with those of m others, or of the n with each other.
 
         Of linear layers, they are products of two Gram matrices, that of the inputs and that of the slopes. A gradient
@@ -88,11 +86,12 @@ class ExampleGradients:
         at_once = max(1, GRADIENT_NUMBERS // self._size)
         products = np.empty((len(first), len(second)))
         for i in range(0, len(first), at_once):
-            rows = model.gradients(double(first.inputs[i : i + at_once]), torch.from_numpy(first.targets[i : i + at_once]))
+            own = slice(i, i + at_once)
+            rows = model.gradients(double(first.inputs[own]), torch.from_numpy(first.targets[own]))
             for j in range(0, len(second), at_once):
                 part = slice(j, j + at_once)
                 others = model.gradients(double(second.inputs[part]), torch.from_numpy(second.targets[part]))
-                products[i : i + at_once, part] = (rows @ others.T).numpy()
+                products[own, part] = (rows @ others.T).numpy()
         return products
 
     def _by_layers(self, layers: Layers, models: Sequence[Params], x: Tensor, y: Tensor) -> dict[str, FloatArray]:

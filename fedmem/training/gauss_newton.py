@@ -63,7 +63,9 @@ class FlatModel:
         if not self.is_one_by_one:
             one_row = jacrev(lambda vector, row: self.outputs(vector, row[None])[0])
             return vmap(one_row, in_dims=(None, 0))(self.vector, inputs)
-        return torch.stack([_jacobian(lambda vector: self.outputs(vector, row[None])[0], self.vector) for row in inputs])
+        return torch.stack(
+            [_jacobian(lambda vector, x: self.outputs(vector, x[None])[0], self.vector, x) for x in inputs]
+        )
 
 
 def _gradient(function: Callable[..., Tensor], vector: Tensor, *arguments: Tensor) -> Tensor:
@@ -73,10 +75,10 @@ def _gradient(function: Callable[..., Tensor], vector: Tensor, *arguments: Tenso
     return gradient
 
 
-def _jacobian(function: Callable[[Tensor], Tensor], vector: Tensor) -> Tensor:
+def _jacobian(function: Callable[[Tensor, Tensor], Tensor], vector: Tensor, row: Tensor) -> Tensor:
     leaf = vector.detach().requires_grad_()
     with torch.enable_grad():
-        outputs = function(leaf)
+        outputs = function(leaf, row)
         rows = [torch.autograd.grad(output, leaf, retain_graph=True)[0] for output in outputs.flatten()]
     return torch.stack(rows).view(*outputs.shape, -1)
 

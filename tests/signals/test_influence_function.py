@@ -163,7 +163,7 @@ def test_diverged_models_are_undefined() -> None:
 def test_large_networks_personal_layers_and_unknown_rates_are_refused() -> None:
     signals = [{"kind": "influence_function"}]
     large = tiny(model={"kind": "mlp", "hidden": [900]}, signals=signals)
-    with pytest.raises(ScenarioError, match="for 6,000 at most, but mlp has .*; write solver: cg"):
+    with pytest.raises(ScenarioError, match=r"of 6,000 at most, but mlp has .*; write solver: cg"):
         federations.build(large)
     federations.build(tiny(model={"kind": "mlp", "hidden": [900]}, signals=[{**signals[0], "solver": "cg"}]))
     with pytest.raises(ScenarioError, match="with client fedper each client has layers of its own"):
