@@ -62,7 +62,7 @@ class SignalContext(Protocol):
     rounds: int
     """The rounds of the scenario."""
     client: ClientAlgorithm
-    """What clients do between receiving a model and sending one."""
+    """The client algorithm, which turns a received model into one that is sent."""
     weighting: str
     """How clients count in the aggregate: by `size` or `uniform`, as the strategy says."""
 

@@ -158,9 +158,8 @@ def large_networks(scenario: Scenario, network: nn.Module, data: Dataset) -> lis
     return [
         Problem(
             path=f"signals[{position}]",
-            message=f"{kind_of(scenario.signals[position])} as it is set forms a matrix of parameters × parameters, of "
-            f"{limit:,} at most, but {kind_of(scenario.model)} has {count:,}; write solver: cg, or choose a smaller "
-            "network",
+            message=f"{kind_of(scenario.signals[position])} forms a matrix of at most {limit:,} × {limit:,} "
+            f"parameters, but {kind_of(scenario.model)} has {count:,}; write solver: cg, or choose a smaller network",
         )
         for position, limit in limits
         if limit and count > limit

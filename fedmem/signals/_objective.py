@@ -32,8 +32,8 @@ class Objective:
 def objective_of(context: SignalContext, position: int) -> Objective:
     """The objective of the client of a local model, or that of all clients of the run, Σ_k p_k L_k.
 
-    L_k is the mean over the rows of client k. p_k is its share of all rows, or 1/K under uniform weighting, with K the
-    clients that have rows. Rows are those of the round; at round 0 they are those of round 1.
+    L_k is the mean over the rows of client k. Its weight p_k is its share of all rows. Under uniform weighting it is
+    1/K, with K the clients that have rows. Rows are those of the round; at round 0 they are those of round 1.
     """
     transition, federation = context.transitions[position], context.federation
     round_number = max(1, transition.round)

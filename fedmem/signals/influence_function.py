@@ -36,8 +36,8 @@ class InfluenceFunction(ObservedRounds):
     To first order it is the rise of the loss on the example if it left the training. It is the influence of the
     example's *presence*, so that larger means more influence.
 
-    - Global: w ∇ℓᵀ (G + λI)⁻¹ ∇ℓ. G is the Gauss–Newton matrix of the objective Σ_k p_k L_k over the rows of all
-      clients of the run, and w the weight of the example in it. With clients weighted by size and one copy, w is 1/n
+    - Global: w ∇ℓᵀ (G + λI)⁻¹ ∇ℓ. The objective is Σ_k p_k L_k over the rows of all clients of the run. G is its
+      Gauss–Newton matrix, and w the weight of the example in it. With clients weighted by size and one copy, w is 1/n
       for n rows in all. Weight decay is part of G. The damping λ is `damping` × the mean of the diagonal of G.
     - Local: w ∇ℓᵀ u, where u is the response of the client's own K steps of the round to the force ∇ℓ. Without momentum
       it is η Σ_{s<K} (I − ηG)^s ∇ℓ. G is that of the client's objective and w is the number of copies divided by the
@@ -49,8 +49,8 @@ class InfluenceFunction(ObservedRounds):
     account of the leverage of an example. It is compared with memorisation, and is no measure of it.
 
     Models of runs without the example have the value that it would have if it were added. It is NaN where the model has
-    diverged, where G + λI is singular, and where `cg` has not converged. If a client's steps are longer than 2 divided
-    by the largest eigenvalue of G, its series grows without bound, and the value may be negative.
+    diverged, where G + λI is singular, and where `cg` has not converged. Where a client's steps are longer than 2
+    divided by the largest eigenvalue of G, the series grows without bound. The value may then be negative.
 
     Solvers
 

@@ -1,4 +1,4 @@
-"""Representer point value of an example: its own share of the logit of its label, after the last layer is solved again."""
+"""Representer value of an example: its own share of the logit of its label, with the last layer solved again."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _ITERATIONS = 100
 class Representer(ObservedRounds):
     """α_{j,y} ‖φ_j‖², how much an example j adds to the logit of its own label y by being trained on.
 
-    The last layer is solved again with an L2 penalty, on the features φ that the network has: the minimum of
-    Σ_i w_i ℓ_i + λ ‖W‖². At that minimum, logits are f(x) = Σ_i α_i φ_iᵀ φ(x) over the training rows, with
-    α_i = w_i (t_i − p_i) / (2λ). Here p_i are the probabilities, t_i the target and w_i the weight of the row. The value
-    is the term of the example itself, and it is the influence of its *presence*. A bias counts as a feature of 1.
+    The last layer is solved again with an L2 penalty, on the features φ that the network has. It is then the minimum
+    of Σ_i w_i ℓ_i + λ ‖W‖². There, logits are f(x) = Σ_i α_i φ_iᵀ φ(x) over the training rows, with
+    α_i = w_i (t_i − p_i) / (2λ). Here p_i are the probabilities, t_i the target and w_i the weight of the row. The
+    value is the term of the example itself, and it is the influence of its *presence*. A bias counts as a feature of 1.
 
     The rows are those of the client, or at the aggregate those of all clients of the run, weighted as in
     `influence_function`. Models of runs without the example have the value that it would have if it were added, to
@@ -41,9 +41,9 @@ class Representer(ObservedRounds):
     Targets
 
     - `labels`: t is the label as a one-hot, and values are 0 or more.
-    - `model`: t are the probabilities of the network itself, as in the code of the authors. For a label that the network
-      gives, right or wrong, both targets have the same value. For a label that it does not give, as of a wrong label
-      that nobody trained on, the value is near 0 or below.
+    - `model`: t are the probabilities of the network itself, as in the code of the authors. For a label that the
+      network gives, right or wrong, both targets have the same value. For a label that it does not give, as of a wrong
+      label that nobody trained on, the value is near 0 or below.
 
     Fields
 

@@ -26,8 +26,8 @@ class TracIn:
 
     - Local, of the last participation of a client k: (Σ_s η_s) c/n_k ‖∇ℓ(θ_{r−1})‖². The client takes K steps of rates
       η_s in the round, and holds c copies among its n_k rows.
-    - Global, over rounds: Σ_r Σ_k p_k (Σ_s η_s) c/n_k ‖∇ℓ(θ_{r−1})‖², for the clients k of the cohort that hold the
-      example. p_k is the weight of client k in the mean of the cohort: by rows, or equal under uniform weighting.
+    - Global, over rounds: Σ_r Σ_k p_k (Σ_s η_s) c/n_k ‖∇ℓ(θ_{r−1})‖². The clients k are those of the cohort that hold
+      the example. The weight p_k is that of client k in the mean of the cohort: by rows, or equal.
 
     θ_{r−1} is the aggregate that the round begins with, for all steps of the round. In place of the real batches each
     step counts by 1/n_k, which is the mean over orders of the rows. Only rounds in which the example is trained on

@@ -1,8 +1,8 @@
 """Gauss–Newton matrix of a weighted objective: its products with vectors, and the matrix itself, in float64.
 
-With the Jacobian J_i of the outputs of row i, and the Hessian H_i of its loss in these outputs, the matrix is
-Σ_i w_i J_iᵀ H_i J_i + μ I, where μ is the weight decay. It has no negative eigenvalues, unlike the Hessian of a network
-that is at no optimum. For a model with linear outputs both are equal.
+The matrix is Σ_i w_i J_iᵀ H_i J_i + μ I. Here J_i is the Jacobian of the outputs of row i, H_i the Hessian of its loss
+in these outputs, and μ the weight decay. It has no negative eigenvalues, unlike the Hessian of a network that is at no
+optimum. For a model with linear outputs both are equal.
 """
 
 from __future__ import annotations
@@ -114,9 +114,9 @@ class GaussNewton:
         model: The model.
         inputs: (n, ...) the rows, in float64.
         weights: (n,) w_i; 1/n each for a mean. Of passages (n, L), see `place_weights`.
-        decay: μ.
-        factor: outputs (n, C) -> (n, C, k), L_i with H_i = L_i L_iᵀ; that of the cross-entropy by default. Outputs of
-            passages (n, L, C) have one at each place.
+        decay: The weight decay μ.
+        factor: Outputs (n, C) -> (n, C, k), L_i with H_i = L_i L_iᵀ. By default it is that of the cross-entropy.
+            Outputs of passages (n, L, C) have one at each place.
 
     Examples:
         >>> layer = nn.Linear(2, 1, bias=False).double()

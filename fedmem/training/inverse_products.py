@@ -35,7 +35,7 @@ def solve_by_conjugate_gradients(
     [[1.0, 1.0]]
     """
 
-    def damped(some: Tensor) -> Tensor:
+    def damped_product(some: Tensor) -> Tensor:
         return product(some) + damping * some
 
     solution, residual = torch.zeros_like(vectors), vectors.clone()
@@ -46,7 +46,7 @@ def solve_by_conjugate_gradients(
         open_rows = squares > 0.01 * limit
         if not bool(open_rows.any()):
             break
-        image = damped(direction[open_rows])
+        image = damped_product(direction[open_rows])
         along = (direction[open_rows] * image).sum(dim=1)
         if not bool((along > 0).all()):
             break
@@ -56,7 +56,7 @@ def solve_by_conjugate_gradients(
         after = residual[open_rows].square().sum(dim=1)
         direction[open_rows] = residual[open_rows] + (after / squares[open_rows])[:, None] * direction[open_rows]
         squares[open_rows] = after
-    is_solved = (vectors - damped(solution)).square().sum(dim=1) <= limit
+    is_solved = (vectors - damped_product(solution)).square().sum(dim=1) <= limit
     solution[~is_solved] = torch.nan
     return solution
 

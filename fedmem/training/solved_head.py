@@ -56,7 +56,8 @@ def head_features(network: nn.Module, params: Params, inputs: Tensor) -> tuple[T
 def solve_head(features: Tensor, targets: Tensor, weights: Tensor, penalty: float) -> Tensor | None:
     """(C, d) the minimum W of Σ_i w_i H(t_i, softmax(W φ_i)) + λ ‖W‖², or None where it was not reached.
 
-    H is the cross-entropy. It is Newton's method, with steps from conjugate gradients. At the minimum, W = Σ_i α_i φ_iᵀ with α_i = w_i (t_i − p_i) / (2 λ).
+    H is the cross-entropy. The method is Newton's, with steps from conjugate gradients. At the minimum,
+    W = Σ_i α_i φ_iᵀ with α_i = w_i (t_i − p_i) / (2 λ).
 
     Args:
         features: (n, d) φ_i.

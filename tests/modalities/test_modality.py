@@ -33,8 +33,10 @@ OTHER_ARRAYS = {
     "federation/tied_dropout.py": "outputs of layers",
     "signals/_ablation.py": "parameters of a block",
     "training/blocks.py": "features of layers",
+    "training/gauss_newton.py": "labels of rows or of places",
     "training/ghost_clipping.py": "logits of a network, before it is known whether it can be read by layers",
     "training/per_example.py": "what layers are given, and logits",
+    "training/solved_head.py": "what the last layer is given",
     "training/stacked.py": "metrics that clients report",
 }
 """Files that compare dimensions of arrays that are no data of a data set, and what these are."""

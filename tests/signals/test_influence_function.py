@@ -87,7 +87,7 @@ def test_leaving_an_example_out_of_a_convex_training_agrees() -> None:
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
-def test_steps_of_a_client_with_less_weight_of_an_example_agree(momentum: float) -> None:
+def test_steps_with_less_weight_of_an_example_agree(momentum: float) -> None:
     """From the minimum of the client's own objective no full step moves, so that the series is exact to first order."""
     bench = Bench(**{**SMALL, "client": {**SMALL["client"], "momentum": momentum}})  # type: ignore[dict-item]
     client = int(bench.federation.audit.owner[np.flatnonzero(bench.federation.audit.is_in[0])[0]])
@@ -160,10 +160,10 @@ def test_diverged_models_are_undefined() -> None:
     assert np.isnan(value(bench, InfluenceFunction(), params)).all()
 
 
-def test_large_networks_personal_layers_and_unknown_rates_are_refused() -> None:
+def test_large_networks_and_unknown_rates_are_refused() -> None:
     signals = [{"kind": "influence_function"}]
     large = tiny(model={"kind": "mlp", "hidden": [900]}, signals=signals)
-    with pytest.raises(ScenarioError, match=r"of 6,000 at most, but mlp has .*; write solver: cg"):
+    with pytest.raises(ScenarioError, match=r"of at most 6,000 × 6,000 parameters, but mlp has .*; write solver: cg"):
         federations.build(large)
     federations.build(tiny(model={"kind": "mlp", "hidden": [900]}, signals=[{**signals[0], "solver": "cg"}]))
     with pytest.raises(ScenarioError, match="with client fedper each client has layers of its own"):

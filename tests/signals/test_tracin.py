@@ -52,7 +52,7 @@ def test_sum_over_rounds_weighs_cohort_steps_and_copies() -> None:
     assert (found[~np.isin(audit.owner, (0, 2, 4))] == 0).all()
 
 
-def test_initial_model_has_no_influence_and_a_client_its_last_round_alone() -> None:
+def test_a_client_has_its_last_round_alone() -> None:
     bench = Bench()
     signal, context = TracIn(), bench.context(bench.transition(bench.params(), round_number=0))
     state = signal.update(signal.start(context, 0), context, 0)

@@ -35,7 +35,7 @@ def ridge(x: Tensor, y: Tensor, decay: float, kept: Tensor) -> Tensor:
     return torch.linalg.solve(some.T @ some / count + decay * torch.eye(x.shape[1]).double(), some.T @ y[kept] / count)
 
 
-def test_ridge_first_order_change_is_exact_times_1_minus_leverage() -> None:
+def test_ridge_change_is_exact_times_1_minus_leverage() -> None:
     """With leverage h: 1 − h of the change of the prediction, and 2 (1 − h)² / (2 − h) of that of ½ e²."""
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(15, 4, generator=generator, dtype=torch.float64)
