@@ -149,7 +149,7 @@ class InfluenceFunction(ObservedRounds):
             part = slice(start, start + at_once)
             gradients = model.gradients(inputs[part], targets[part])
             parts.append((gradients * apply(gradients)).sum(dim=1).numpy())
-        return objective.of_examples[rows] * np.concatenate(parts)
+        return np.asarray(objective.of_examples[rows] * np.concatenate(parts))
 
     def _response(
         self, context: SignalContext, position: int, matrix: GaussNewton, size: int

@@ -55,14 +55,16 @@ class FlatModel:
         if not len(inputs):
             return self.vector.new_zeros(0, len(self.vector))
         if not self.is_one_by_one:
-            return vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(self.vector, inputs, targets)
+            gradients: Tensor = vmap(torch.func.grad(loss), in_dims=(None, 0, 0))(self.vector, inputs, targets)
+            return gradients
         return torch.stack([_gradient(loss, self.vector, row, y) for row, y in zip(inputs, targets, strict=True)])
 
     def jacobians(self, inputs: Tensor) -> Tensor:
         """(n, C, P) the Jacobian of the outputs of each row, of passages (n, L, C, P)."""
         if not self.is_one_by_one:
             one_row = jacrev(lambda vector, row: self.outputs(vector, row[None])[0])
-            return vmap(one_row, in_dims=(None, 0))(self.vector, inputs)
+            jacobians: Tensor = vmap(one_row, in_dims=(None, 0))(self.vector, inputs)
+            return jacobians
         return torch.stack(
             [_jacobian(lambda vector, x: self.outputs(vector, x[None])[0], self.vector, x) for x in inputs]
         )
@@ -174,10 +176,10 @@ class GaussNewton:
             inner = torch.einsum("...ck,...c->...k", factor, tangent)
             return weights[..., None] * torch.einsum("...ck,...k->...c", factor, inner)
 
-        _, back = vjp(outputs, self._model.vector)
+        back = vjp(outputs, self._model.vector)[1]
         # `back` is linear, so that its own transpose is the derivative of the outputs along a vector. Forward-mode
         # derivatives would do the same, but recurrent layers have none
-        _, along = vjp(lambda dual: back(dual)[0], torch.zeros(factor.shape[:-1], dtype=torch.float64))
+        along = vjp(lambda dual: back(dual)[0], torch.zeros(factor.shape[:-1], dtype=torch.float64))[1]
 
         def product(vector: Tensor) -> Tensor:
             (tangent,) = along(vector)

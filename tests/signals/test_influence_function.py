@@ -20,7 +20,7 @@ from fedmem.training.gauss_newton import FlatModel
 from tests.signals.signals_helpers import Bench
 from tests.tiny import tiny
 
-SMALL = {
+SMALL: dict[str, Any] = {
     "model": {"kind": "logistic"},
     "dataset": {"kind": "synthetic", "rows": 120, "test": 20, "classes": 3, "shape": [4]},
     "injections": [{"kind": "mislabelled", "per_client": 2}, {"kind": "typical", "per_client": 1}],
@@ -54,9 +54,9 @@ def minimum(bench: Bench, rows: IntArray, weights: FloatArray, decay: float) -> 
 
     vector = flat(bench.federation.initial)
     for _ in range(12):
-        slope = torch.autograd.functional.jacobian(objective, vector)
-        vector = vector - torch.linalg.solve(torch.autograd.functional.hessian(objective, vector), slope)
-    assert float(torch.autograd.functional.jacobian(objective, vector).norm()) < 1e-12
+        slope = torch.autograd.functional.jacobian(objective, vector)  # type: ignore[no-untyped-call]
+        vector = vector - torch.linalg.solve(torch.autograd.functional.hessian(objective, vector), slope)  # type: ignore[no-untyped-call]
+    assert float(torch.autograd.functional.jacobian(objective, vector).norm()) < 1e-12  # type: ignore[no-untyped-call]
     return vector
 
 
@@ -65,7 +65,7 @@ def value(bench: Bench, signal: InfluenceFunction, params: Params, **place: Any)
 
 
 def test_leaving_an_example_out_of_a_convex_training_agrees() -> None:
-    bench = Bench(**SMALL)
+    bench = Bench((), **SMALL)
     context = bench.context(bench.transition(bench.params()))
     objective = objective_of(context, 0)
     vector = minimum(bench, objective.rows, objective.weights, objective.decay)
@@ -89,7 +89,7 @@ def test_leaving_an_example_out_of_a_convex_training_agrees() -> None:
 @pytest.mark.parametrize("momentum", [0.0, 0.5])
 def test_steps_with_less_weight_of_an_example_agree(momentum: float) -> None:
     """From the minimum of the client's own objective no full step moves, so that the series is exact to first order."""
-    bench = Bench(**{**SMALL, "client": {**SMALL["client"], "momentum": momentum}})  # type: ignore[dict-item]
+    bench = Bench((), **{**SMALL, "client": {**SMALL["client"], "momentum": momentum}})
     client = int(bench.federation.audit.owner[np.flatnonzero(bench.federation.audit.is_in[0])[0]])
     context = bench.context(bench.transition(bench.params(), level="local", client=client))
     objective = objective_of(context, 0)
@@ -115,7 +115,7 @@ def test_steps_with_less_weight_of_an_example_agree(momentum: float) -> None:
 
 
 def test_solvers_agree_and_damping_is_relative() -> None:
-    bench = Bench(**{**SMALL, "model": {"kind": "mlp", "hidden": [5]}})
+    bench = Bench((), **{**SMALL, "model": {"kind": "mlp", "hidden": [5]}})
     params = bench.params(scale=0.5)
     dense = value(bench, InfluenceFunction(), params)
     assert (dense > 0).all()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 
@@ -18,7 +20,7 @@ def test_shares_are_by_rows_or_equal_and_nobody_has_none() -> None:
 
 
 @pytest.mark.parametrize("level", ["local", "global"])
-def test_rows_have_the_weights_of_their_clients(level: str) -> None:
+def test_rows_have_the_weights_of_their_clients(level: Literal["local", "global"]) -> None:
     bench = Bench()
     federation = bench.federation
     audit = federation.audit

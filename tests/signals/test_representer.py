@@ -43,8 +43,8 @@ def test_values_are_terms_of_the_logits_of_the_solved_layer(target: Literal["lab
 
     vector = head.flatten()
     for _ in range(15):
-        slope = torch.autograd.functional.jacobian(objective, vector)
-        vector = vector - torch.linalg.solve(torch.autograd.functional.hessian(objective, vector), slope)
+        slope = torch.autograd.functional.jacobian(objective, vector)  # type: ignore[no-untyped-call]
+        vector = vector - torch.linalg.solve(torch.autograd.functional.hessian(objective, vector), slope)  # type: ignore[no-untyped-call]
     solved = vector.view_as(head)
     own = features(bench.examples.inputs)
     errors = targets(own, bench.examples.targets) - (own @ solved.T).softmax(dim=1)

@@ -77,7 +77,7 @@ def test_matrix_is_the_hessian_where_outputs_are_linear() -> None:
         losses = nn.functional.cross_entropy(model.outputs(vector, x), y, reduction="none")
         return (torch.from_numpy(WEIGHTS) * losses).sum() + 0.1 * vector.square().sum()
 
-    hessian = torch.autograd.functional.hessian(objective, model.vector)
+    hessian = torch.autograd.functional.hessian(objective, model.vector)  # type: ignore[no-untyped-call]
     matrix = GaussNewton(model, x, WEIGHTS, decay=0.2).dense()
     np.testing.assert_allclose(matrix, hessian, rtol=1e-9, atol=1e-12)
 

@@ -32,7 +32,9 @@ def squared_loss(outputs: Tensor) -> Tensor:
 def ridge(x: Tensor, y: Tensor, decay: float, kept: Tensor) -> Tensor:
     """The minimum of Σ_{i kept} ½ e_i² / n + decay/2 ‖θ‖², where n counts all rows."""
     some, count = x[kept], len(x)
-    return torch.linalg.solve(some.T @ some / count + decay * torch.eye(x.shape[1]).double(), some.T @ y[kept] / count)
+    matrix = some.T @ some / count + decay * torch.eye(x.shape[1]).double()
+    solution: Tensor = torch.linalg.solve(matrix, some.T @ y[kept] / count)
+    return solution
 
 
 def test_ridge_change_is_exact_times_1_minus_leverage() -> None:

@@ -36,8 +36,8 @@ def test_head_is_where_newtons_method_ends() -> None:
 
     vector = torch.zeros(24, dtype=torch.float64)
     for _ in range(20):
-        slope = torch.autograd.functional.jacobian(objective, vector)
-        vector = vector - torch.linalg.solve(torch.autograd.functional.hessian(objective, vector), slope)
+        slope = torch.autograd.functional.jacobian(objective, vector)  # type: ignore[no-untyped-call]
+        vector = vector - torch.linalg.solve(torch.autograd.functional.hessian(objective, vector), slope)  # type: ignore[no-untyped-call]
     assert head is not None
     assert float((head - vector.view(4, 6)).abs().max()) < 1e-7
 
@@ -51,7 +51,7 @@ def test_features_are_those_of_the_last_layer() -> None:
     network = nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2, bias=False)).double()
     inputs = torch.randn(7, 3, generator=GENERATOR, dtype=torch.float64)
     features, logits = head_features(network, dict(network.named_parameters()), inputs)
-    torch.testing.assert_close(features @ network[2].weight.T, logits)
+    torch.testing.assert_close(features @ network.get_parameter("2.weight").T, logits)
     convolution = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Flatten()).double()
     with pytest.raises(ValueError, match="the last layer, `0`, is not linear"):
         head_features(convolution, dict(convolution.named_parameters()), torch.zeros(2, 1, 3).double())
