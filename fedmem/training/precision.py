@@ -59,8 +59,8 @@ def forward_pass(precision: str, device: str) -> AbstractContextManager[Any]:
 
 @contextmanager
 def _products(*, tf32: bool) -> Iterator[None]:
-    parts: list[Any] = [reduce(getattr, name.split("."), torch.backends) for name in _PARTS if _has_setting(name)]
-    before = [part.fp32_precision for part in parts]
+    parts = _settings()
+    before = [part.fp32_precision for part in parts.values()]
     matmul: str | None = None
     cudnn: bool | None = None
     with suppress(RuntimeError):  # torch refuses to say where a program has used both old and new settings
@@ -70,7 +70,7 @@ def _products(*, tf32: bool) -> Iterator[None]:
     # the old settings first, since they write the new ones
     torch.set_float32_matmul_precision("high" if tf32 else "highest")
     torch.backends.cudnn.allow_tf32 = tf32
-    for name, part in zip(_PARTS, parts, strict=False):
+    for name, part in parts.items():
         part.fp32_precision = "tf32" if tf32 and name.startswith("cu") else "ieee"
     try:
         yield
@@ -79,12 +79,16 @@ def _products(*, tf32: bool) -> Iterator[None]:
             torch.set_float32_matmul_precision(matmul)
         if cudnn is not None:
             torch.backends.cudnn.allow_tf32 = cudnn
-        for part, value in zip(parts, before, strict=True):
+        for part, value in zip(parts.values(), before, strict=True):
             part.fp32_precision = value
 
 
-def _has_setting(name: str) -> bool:
-    part: Any = torch.backends
-    for step in name.split("."):
-        part = getattr(part, step, None)
-    return hasattr(part, "fp32_precision")
+def _settings() -> dict[str, Any]:
+    """The parts of `torch.backends` that have a setting, by name; none before torch 2.9."""
+    parts: dict[str, Any] = {}
+    with suppress(AttributeError):
+        for name in _PARTS:
+            part: Any = reduce(getattr, name.split("."), torch.backends)
+            part.fp32_precision  # noqa: B018 - asked for, and not there in older versions
+            parts[name] = part
+    return parts
