@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 PATIENCE_SECONDS = 3.0
 """How long another Ctrl-C is taken for the one before it, while things are put in order."""
@@ -28,6 +30,24 @@ def end_with_terminal() -> None:
     """A terminal that goes away, as a lost connection does, is Ctrl-C; under `nohup` it stays without effect."""
     if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
         signal.signal(signal.SIGHUP, lambda number, frame: signal.raise_signal(signal.SIGINT))
+
+
+_abandoned: list[bool] = []
+"""Whether threads were left behind."""
+
+
+def abandon_threads() -> None:
+    """Threads of this process wait for what may never come, so that the program has to end without them."""
+    _abandoned[:] = [True]
+
+
+def end_at_once(code: object) -> None:
+    """Ends this process where it has left threads behind, which the end of the interpreter would disturb."""
+    if _abandoned:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError):
+                stream.flush()
+        os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def leave() -> None:

@@ -44,6 +44,9 @@ def main() -> None:
         _die("")  # the reader of the output has seen enough
     except OSError as error:
         _die(f"error: the output cannot be written: {error.strerror or error}")
+    except SystemExit as end:
+        interrupts.end_at_once(end.code)
+        raise
     finally:
         interrupts.leave()
 

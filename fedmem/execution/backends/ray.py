@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import threading
@@ -9,11 +10,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
+from queue import Empty, SimpleQueue
+from typing import Any, TypeVar, cast
 
 from fedmem.errors import ComponentError, RunError
 from fedmem.execution.backends._work import LAST, Worker
 from fedmem.execution.backends.contract import MAX_ATTEMPTS, Setup
+from fedmem.interrupts import abandon_threads
 from fedmem.processes import ProcessDied
 
 QUIET = {
@@ -32,6 +35,11 @@ CARD_SECONDS = 120.0
 
 WAIT_SECONDS = 1.0
 """How often nodes are looked at while nothing arrives."""
+
+Answer = TypeVar("Answer")
+
+HEAD_SECONDS = 30.0
+"""How long the head of a cluster may take to answer. A network that is back by then costs nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,12 +87,12 @@ class Ray:
             try:
                 yield
             finally:
-                ray.shutdown()
+                _shut_down()
 
     def num_workers(self, threads: int, *, gpu: bool) -> int:
         """See `Backend.num_workers`. Errors: `RunError` where no node has room for one."""
         ray = _ray()
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        nodes = [node["Resources"] for node in _answer(ray.nodes) if node["Alive"]]
         rooms = [min(int(node.get("CPU", 0)) // threads, int(node.get("GPU", 0)) if gpu else 1 << 30) for node in nodes]
         if not sum(rooms):
             needs = f"{threads} free cores" + " and a GPU" * gpu
@@ -161,8 +169,9 @@ class RayPool:
         ray = _ray()
         with suppress(ray.exceptions.RayError):
             ray.get([actor.close.remote() for actor in self._idle], timeout=CLOSE_SECONDS)
-        for actor in [*self._idle, *(busy.actor for busy in self._busy)]:
-            _end(actor)
+        with suppress(LostHead):  # which ends the workers itself, as soon as it misses this process
+            for actor in [*self._idle, *(busy.actor for busy in self._busy)]:
+                _end(actor)
         self._idle, self._busy, self._waiting = [], [], []
 
     def start(self, name: str, job: Any) -> None:
@@ -177,6 +186,8 @@ class RayPool:
             self._give()
             by_stream = {busy.messages: busy for busy in self._busy}
             ready, _ = ray.wait(list(by_stream), num_returns=1, timeout=WAIT_SECONDS, fetch_local=True)
+            if not ready:
+                _answer(ray.nodes)
             for messages in ready:
                 busy = by_stream[messages]
                 try:
@@ -210,7 +221,7 @@ class RayPool:
         ray = _ray()
         if len(self._busy) >= self._count:
             return False
-        free = ray.available_resources()
+        free = _answer(ray.available_resources)
         names = {"num_cpus": "CPU", "num_gpus": "GPU"}
         has_room = all(free.get(names[name], 0) >= count for name, count in self._resources.items())
         return has_room or not self._busy
@@ -273,7 +284,57 @@ def _ray() -> Any:
 
 def _end(actor: Any) -> None:
     ray = _ray()
-    ray.kill(actor, no_restart=True)
+    _answer(lambda: ray.kill(actor, no_restart=True))
+
+
+class LostHead(RunError):
+    """The head of the cluster does not answer."""
+
+
+_lost: list[LostHead] = []
+"""That the head of the connected cluster has not answered; it is not asked again."""
+
+
+def _answer(question: Callable[[], Answer]) -> Answer:
+    """What the head answers, for which Ray itself may wait for ever.
+
+    Errors: `LostHead` where it takes longer than `HEAD_SECONDS`.
+    """
+    if _lost:
+        raise _lost[0]
+    answers: SimpleQueue[tuple[Answer | None, BaseException | None]] = SimpleQueue()
+
+    def ask() -> None:
+        try:
+            answers.put((question(), None))
+        except BaseException as error:
+            answers.put((None, error))
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        answer, error = answers.get(timeout=HEAD_SECONDS)
+    except Empty:
+        _lost.append(
+            LostHead(
+                f"the head of the Ray cluster has not answered for {HEAD_SECONDS:.0f} s: it or the network is down. "
+                "Finished shards are kept; when it answers again, or with another --on, the same command continues"
+            )
+        )
+        raise _lost[0] from None
+    if error is not None:
+        raise error
+    return cast("Answer", answer)
+
+
+def _shut_down() -> None:
+    """Disconnect; where the head does not answer, leave the connection to the end of this process."""
+    ray = _ray()
+    try:
+        _answer(ray.shutdown)
+    except LostHead:
+        atexit.unregister(ray.shutdown)
+        abandon_threads()
+    _lost.clear()
 
 
 def _probe(address: str) -> None:

@@ -22,6 +22,8 @@ from fedmem.errors import ComponentError, RunError
 from fedmem.execution import many_scenarios
 from fedmem.execution.many_scenarios import run_all
 from fedmem.execution.run import run
+from fedmem.execution.shard_store import kept_runs
+from fedmem.results.read import read
 from fedmem.scenario.loading import parse_scenario
 from fedmem.studies.compare import compare
 from fedmem.studies.sweep import sweep
@@ -132,6 +134,58 @@ def test_a_killed_head_goes_on_from_its_disk(alone: Path, cluster: Any, ray_addr
     folder = run(small(), out=tmp_path, listeners=[events.append], on=ray_address)
     assert sum(isinstance(event, ShardStored) for event in events) == 1, "one of the two shards was there"
     assert tables(folder) == tables(alone)
+
+
+CUT_OFF = """
+import sys
+from fedmem.cli.main import main
+from fedmem.execution.backends import ray
+ray.HEAD_SECONDS = float(sys.argv.pop(1))
+main()
+"""
+
+
+@nightly
+@pytest.mark.parametrize(("patience", "absence"), [(5.0, 60.0), (30.0, 4.0)], ids=["for good", "for a moment"])
+def test_a_lost_network_costs_no_finished_shard(
+    patience: float, absence: float, alone: Path, cluster: Any, ray_address: str, tmp_path: Path
+) -> None:
+    """Neither the head nor a worker says anything any more, and no connection is closed, as behind a cut cable."""
+    (tmp_path / "tiny.yaml").write_text(small(speed={"shard": 1}).to_yaml())
+    command = ["run", str(tmp_path / "tiny.yaml"), "--out", str(tmp_path), "--on", ray_address, "--quiet"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", CUT_OFF, str(patience), *command], stderr=subprocess.PIPE, text=True
+    )
+    place = tmp_path / "tiny" / alone.name
+    while not kept_runs(place):
+        assert process.poll() is None
+        time.sleep(0.01)
+    silent = [cluster.head_node.all_processes["gcs_server"][0].process.pid, *actors()]
+    for pid in silent:
+        os.kill(pid, signal.SIGSTOP)
+    began = time.monotonic()
+    try:
+        process.wait(timeout=absence)
+    except subprocess.TimeoutExpired:
+        assert absence < patience
+    took = time.monotonic() - began
+    for pid in silent:
+        os.kill(pid, signal.SIGCONT)
+    said = process.communicate(timeout=120)[1]
+    if absence < patience:
+        assert process.returncode == 0, said
+    else:
+        assert process.returncode == 1, said
+        assert took < 4 * patience
+        assert said.count("the head of the Ray cluster has not answered for 5 s") == 1
+        assert "Traceback" not in said
+        kept = kept_runs(place)
+        assert f"kept {kept} of 8 runs; the same command continues" in said
+        wait_for_end()
+        run(small(speed={"shard": 1}), out=tmp_path, on=ray_address)
+        assert read(place).manifest["shards"]["resumed"] == kept > 0
+    assert tables(place) == tables(alone)
+    wait_for_end()
 
 
 @nightly
