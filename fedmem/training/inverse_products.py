@@ -14,11 +14,15 @@ Product = Callable[[Tensor], Tensor]
 def solve_dense(matrix: Tensor, damping: float, vectors: Tensor) -> Tensor:
     """(q, P) (G + λI)⁻¹ v by a Cholesky factor; NaN where the damped matrix is not positive definite.
 
+    By rounding, a singular matrix may have a factor. So a pivot as small as rounding of the diagonal counts as none.
+
     >>> solve_dense(torch.eye(2).double(), 3.0, torch.tensor([[4.0, 2.0]]).double()).tolist()
     [[1.0, 0.5]]
     """
-    factor, status = torch.linalg.cholesky_ex(matrix + damping * torch.eye(len(matrix), dtype=matrix.dtype))
-    if int(status):
+    damped = matrix + damping * torch.eye(len(matrix), dtype=matrix.dtype)
+    factor, status = torch.linalg.cholesky_ex(damped)
+    rounding = len(damped) * torch.finfo(damped.dtype).eps * damped.diagonal().max()
+    if int(status) or not bool(factor.diagonal().square().min() > rounding):
         return torch.full_like(vectors, torch.nan)
     return torch.cholesky_solve(vectors.T, factor).T
 
@@ -28,7 +32,7 @@ def solve_by_conjugate_gradients(
 ) -> Tensor:
     """(q, P) (G + λI)⁻¹ v by conjugate gradients; NaN for a vector whose residual stays above `tolerance` · ‖v‖.
 
-    A vector of zero has the solution zero. The residual is computed again at the end.
+    A vector of zero has the solution zero. The residual is computed again at the end. No vector depends on another.
 
     >>> matrix = torch.diag(torch.tensor([1.0, 3.0]).double())
     >>> solve_by_conjugate_gradients(lambda v: v @ matrix, 1.0, torch.tensor([[2.0, 4.0]]).double()).tolist()
@@ -41,15 +45,18 @@ def solve_by_conjugate_gradients(
     solution, residual = torch.zeros_like(vectors), vectors.clone()
     direction, squares = residual.clone(), residual.square().sum(dim=1)
     limit = tolerance**2 * squares
+    is_stopped = torch.zeros_like(squares, dtype=torch.bool)
     for _ in range(iterations):
         # the recursion drifts from the true residual, so that it goes on for a while below the limit
-        open_rows = squares > 0.01 * limit
+        open_rows = (squares > 0.01 * limit) & ~is_stopped
         if not bool(open_rows.any()):
             break
         image = damped_product(direction[open_rows])
         along = (direction[open_rows] * image).sum(dim=1)
         if not bool((along > 0).all()):
-            break
+            # no step is left for these; the others go on
+            is_stopped[open_rows] = ~(along > 0)
+            continue
         step = (squares[open_rows] / along)[:, None]
         solution[open_rows] += step * direction[open_rows]
         residual[open_rows] -= step * image

@@ -85,6 +85,23 @@ def test_what_is_not_solved_is_nan_and_zero_is_zero() -> None:
     assert solve_by_conjugate_gradients(lambda v: -v, 0.0, VECTORS).isnan().all()
 
 
+def test_vector_without_solution_spoils_no_other() -> None:
+    singular = torch.diag(torch.tensor([1.0, 3.0, 0.0], dtype=torch.float64))
+    vectors = torch.tensor([[1.0, 6.0, 0.0], [1.0, 1.0, 1.0], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    found = solve_by_conjugate_gradients(lambda v: v @ singular, 0.0, vectors)
+    np.testing.assert_allclose(found[0], [1.0, 2.0, 0.0], rtol=1e-12)
+    assert found[1:].isnan().all()
+
+
+def test_singular_matrix_with_a_rounded_factor_is_nan() -> None:
+    row = torch.tensor([[0.3, 0.1]], dtype=torch.float64)
+    candidates = [scale * row.T @ row for scale in torch.linspace(1.0, 2.0, 200, dtype=torch.float64)]
+    factored = [matrix for matrix in candidates if not int(torch.linalg.cholesky_ex(matrix)[1])]
+    assert factored
+    vector = torch.tensor([[1.0, 1.0]], dtype=torch.float64)
+    assert all(bool(solve_dense(matrix, 0.0, vector).isnan().all()) for matrix in factored)
+
+
 def test_lissa_diverges_below_half_the_largest_eigenvalue() -> None:
     largest = float(torch.linalg.eigvalsh(MATRIX)[-1])
     np.testing.assert_allclose(largest_eigenvalue(product, VECTORS[0], 300), largest, rtol=1e-6)
