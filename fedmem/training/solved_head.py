@@ -16,6 +16,9 @@ from fedmem.training.inverse_products import solve_by_conjugate_gradients
 TOLERANCE = 1e-10
 """Length of the gradient at which a head counts as solved, relative to that of the head of zeros."""
 
+ROUNDING = 1e-14
+"""The same relative to the sum of the lengths of the gradients of rows, below which it is rounding."""
+
 NEWTON_STEPS = 50
 """Steps of Newton's method at most; about ten are needed."""
 
@@ -84,7 +87,9 @@ def solve_head(features: Tensor, targets: Tensor, weights: Tensor, penalty: floa
 
     head = torch.zeros(shape, dtype=torch.float64)
     gradient = slope(head, (features @ head.T).softmax(dim=1))
-    goal = TOLERANCE * float(gradient.norm())
+    # gradients of rows may cancel but for rounding, as with equal features and as many rows of each class
+    uncancelled = weights * (targets - 1.0 / shape[0]).norm(dim=1) * features.norm(dim=1)
+    goal = max(TOLERANCE * float(gradient.norm()), ROUNDING * float(uncancelled.sum()))
     for _ in range(NEWTON_STEPS):
         if float(gradient.norm()) <= goal:
             return head
