@@ -33,8 +33,8 @@ _CG_PRODUCTS = 100
 class InfluenceFunction(ObservedRounds):
     """Self-influence of an example by the influence function, in nats, from 0.
 
-    To first order it is the rise of the loss on the example if it left the training. It is the influence of the
-    example's *presence*, so that larger means more influence.
+    To first order it is the rise of the loss on the example if it left the training, and all other rows kept their
+    weights. It is the influence of the example's *presence*, so that larger means more influence.
 
     - Global: w ∇ℓᵀ (G + λI)⁻¹ ∇ℓ. The objective is Σ_k p_k L_k over the rows of all clients of the run. G is its
       Gauss–Newton matrix, and w the weight of the example in it. With clients weighted by size and one copy, w is 1/n
@@ -43,13 +43,14 @@ class InfluenceFunction(ObservedRounds):
       it is η Σ_{s<K} (I − ηG)^s ∇ℓ. G is that of the client's objective and w is the number of copies divided by the
       number of the client's rows. The client is at no optimum, so that no inverse is taken: `solver` and `damping` do
       not matter. The gradient and G are those at the model that the client keeps. Each step is on the mean over all
-      rows. Clipping, a proximal term and noise are not in the formula.
+      rows. Clipping, a proximal term, noise and the goldfish loss are not in the formula.
 
     The Hessian of a network at no optimum has negative eigenvalues; G has none. The value is first order: it takes no
     account of the leverage of an example. It is compared with memorisation, and is no measure of it.
 
     Models of runs without the example have the value that it would have if it were added. It is NaN where the model has
-    diverged, where G + λI is singular, and where `cg` has not converged. Where a client's steps are longer than 2
+    diverged, where `dense` finds G + λI singular, and where `cg` has not converged. Without damping `cg` may converge
+    where `dense` is NaN. Where a client's steps are longer than 2
     divided by the largest eigenvalue of G, the series grows without bound. The value may then be negative.
 
     Solvers

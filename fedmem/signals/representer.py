@@ -42,8 +42,8 @@ class Representer(ObservedRounds):
 
     - `labels`: t is the label as a one-hot, and values are 0 or more.
     - `model`: t are the probabilities of the network itself, as in the code of the authors. For a label that the
-      network gives, right or wrong, both targets have the same value. For a label that it does not give, as of a wrong
-      label that nobody trained on, the value is near 0 or below.
+      network gives with certainty, right or wrong, both targets have nearly the same value. For a label that it rules
+      out, as of a wrong label that nobody trained on, the value is near 0 or below.
 
     Fields
 

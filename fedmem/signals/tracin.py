@@ -39,7 +39,9 @@ class TracIn:
     would have if it were trained on. It is 0 at the aggregate until an owner takes part. It is NaN where a checkpoint
     has diverged.
 
-    The probe `leave_one_out` measures the same effect of one participation exactly. Both agree for small rates.
+    The probe `leave_one_out` measures the same effect of one participation exactly. Both agree for small rates where
+    the batches of whole epochs are equally large, without what is not in the formula. In a smaller last batch a row
+    counts for more than 1/n_k. Losses are those of all tokens, also under the goldfish loss.
 
     Fields
 
