@@ -109,7 +109,7 @@ def makespan(
     for _ in range(shards):
         done = heapq.heappop(ready) + train
         free = max(free, done) + receive
-        heapq.heappush(ready, done)
+        heapq.heappush(ready, free)
     return free
 
 
