@@ -63,7 +63,7 @@ def _training_read(
             if norm is not None and norm.kind == "local"
             else "tied_dropout each example was trained on with units of its own; leave tied_dropout out"
             if tied_dropout is not None
-            else f"client {kind_of(client)} deduplicate leaves out copies that the objective counts; leave deduplicate out"
+            else "deduplicate a client trains on fewer copies than the objective counts; leave deduplicate out"
             if client_declaration(client).deduplication is not None
             else ""
         )

@@ -168,3 +168,5 @@ def test_large_networks_and_unknown_rates_are_refused() -> None:
     federations.build(tiny(model={"kind": "mlp", "hidden": [900]}, signals=[{**signals[0], "solver": "cg"}]))
     with pytest.raises(ScenarioError, match="with client fedper each client has layers of its own"):
         tiny(client={"kind": "fedper"}, signals=signals)
+    with pytest.raises(ScenarioError, match="fewer copies than the objective counts; leave deduplicate out"):
+        tiny(client={"kind": "sgd", "deduplicate": "exact"}, signals=signals)
