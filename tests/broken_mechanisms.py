@@ -104,8 +104,8 @@ def _stretch_clip(patch: pytest.MonkeyPatch, times: float) -> None:
     def factors(squares: Any, mask: Any, clip: float) -> Any:
         return stacked(squares, mask, times * clip)
 
-    def init(self: Any, model: Any, how: Any) -> None:
-        start(self, model, replace(how, clip=times * how.clip))
+    def init(self: Any, model: Any, how: Any, *precision: str) -> None:
+        start(self, model, replace(how, clip=times * how.clip), *precision)
 
     patch.setattr(per_example, "_factors", factors)
     patch.setattr(per_example.ClippedSums, "__init__", init)
