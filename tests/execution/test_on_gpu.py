@@ -17,6 +17,7 @@ from fedmem.federation.build import build
 from fedmem.training import graphs
 from fedmem.training.precision import full_precision, products_of_steps
 from tests.tiny import tiny
+from tests.training.precision_helpers import distance
 
 pytestmark = pytest.mark.gpu
 
@@ -29,17 +30,6 @@ def trained(device: str, executor: str = "auto", precision: str = "fp32", **chan
     speed = {"device": device, "executor": executor, "precision": precision, "workers": 1}
     scenario = tiny(runs=2, rounds=2, **changes, speed=speed)
     return simulate(scenario, build(scenario))
-
-
-def distance(one: TrainedBank, other: TrainedBank) -> float:
-    """The largest difference of final parameters, relative to the largest parameter."""
-    pairs = [
-        (value, theirs[name])
-        for params, theirs in zip(one.params, other.params, strict=True)
-        for name, value in params.items()
-    ]
-    largest = max(float(value.abs().max()) for value, _ in pairs)
-    return max(float((value - theirs).abs().max()) for value, theirs in pairs) / largest
 
 
 @pytest.mark.parametrize("executor", ["stacked", "one_by_one"])

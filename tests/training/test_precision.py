@@ -29,6 +29,7 @@ from fedmem.training.one_by_one import OneByOne
 from fedmem.training.per_example import ClippedSums, clipped_sums
 from fedmem.training.precision import BF16_ROUNDING, forward_pass, full_precision, products_of_steps
 from tests.tiny import tiny
+from tests.training.precision_helpers import distance
 
 DP = {"kind": "dp_sgd", "lr": 0.1, "clip": 0.5, "noise_multiplier": 0.5, "batch_size": 8}
 SHORT: dict[str, Any] = {"runs": 2, "rounds": 1, "observe": {"every": 1, "levels": ["local", "global"]}}
@@ -38,17 +39,6 @@ def trained(precision: str, executor: str = "stacked", **changes: Any) -> Traine
     speed = {"executor": executor, "precision": precision, "workers": 1}
     scenario = tiny(**SHORT, **changes, speed=speed)
     return simulate(scenario, build(scenario))
-
-
-def distance(one: TrainedBank, other: TrainedBank) -> float:
-    """The largest difference of final parameters, relative to the largest parameter."""
-    pairs = [
-        (value, theirs[name])
-        for params, theirs in zip(one.params, other.params, strict=True)
-        for name, value in params.items()
-    ]
-    largest = max(float(value.abs().max()) for value, _ in pairs)
-    return max(float((value - theirs).abs().max()) for value, theirs in pairs) / largest
 
 
 @pytest.mark.parametrize("client", [tiny().dump()["client"], DP])
