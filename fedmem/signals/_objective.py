@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,18 @@ def objective_of(context: SignalContext, position: int) -> Objective:
         of_examples=per_row @ copies,
         decay=decay,
     )
+
+
+def values_of_owners(context: SignalContext, values: Callable[[int, Objective, IntArray], FloatArray]) -> FloatArray:
+    """(T, m) what `values` gives for each model, its objective and the examples that its client owns; otherwise NaN."""
+    found = np.full((len(context.transitions), len(context.examples)), np.nan)
+    is_owner = context.is_owner()
+    for position in range(len(context.transitions)):
+        rows = np.flatnonzero(is_owner[position])
+        objective = objective_of(context, position)
+        if len(rows) and len(objective.rows):
+            found[position, rows] = values(position, objective, rows)
+    return found
 
 
 def client_shares(sizes: FloatArray, weighting: str) -> FloatArray:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from annotated_types import Ge, Gt
 
-from fedmem.contracts.arrays import FloatArray
+from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.client import ScheduledClient, client_declaration
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.signal import SignalContext, signal_measures
-from fedmem.signals._objective import Objective, objective_of
+from fedmem.signals._objective import Objective, values_of_owners
 from fedmem.signals._observed_rounds import ObservedRounds
 
 if TYPE_CHECKING:
@@ -45,13 +46,13 @@ class InfluenceFunction(ObservedRounds):
       not matter. The gradient and G are those at the model that the client keeps. Each step is on the mean over all
       rows. Clipping, a proximal term, noise and the goldfish loss are not in the formula.
 
-    The Hessian of a network at no optimum has negative eigenvalues; G has none. The value is first order: it takes no
-    account of the leverage of an example. It is compared with memorisation, and is no measure of it.
+    The Hessian of a network at no optimum can have negative eigenvalues; G has none. The value is first order: it takes
+    no account of the leverage of an example. It is compared with memorisation, and is no measure of it.
 
     Models of runs without the example have the value that it would have if it were added. It is NaN where the model has
     diverged, where `dense` finds G + λI singular, and where `cg` has not converged. Without damping `cg` may converge
-    where `dense` is NaN. Where a client's steps are longer than 2
-    divided by the largest eigenvalue of G, the series grows without bound. The value may then be negative.
+    where `dense` is NaN. Where a client's steps are longer than 2 divided by the largest eigenvalue of G, the series
+    grows without bound. The value may then be negative.
 
     Solvers
 
@@ -120,15 +121,9 @@ class InfluenceFunction(ObservedRounds):
 
     def values(self, context: SignalContext) -> Mapping[str, FloatArray]:
         """See `ObservedRounds.values`."""
-        found = np.full((len(context.transitions), len(context.examples)), np.nan)
-        for position in range(len(context.transitions)):
-            rows = np.flatnonzero(context.is_owner()[position])
-            objective = objective_of(context, position)
-            if len(rows) and len(objective.rows):
-                found[position, rows] = self._at(context, position, objective, rows)
-        return {"influence_function": found}
+        return {"influence_function": values_of_owners(context, partial(self._at, context))}
 
-    def _at(self, context: SignalContext, position: int, objective: Objective, rows: np.ndarray) -> FloatArray:
+    def _at(self, context: SignalContext, position: int, objective: Objective, rows: IntArray) -> FloatArray:
         """(n,) the values of some audit examples at one model."""
         import torch
 

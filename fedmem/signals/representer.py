@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
@@ -13,7 +14,7 @@ from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.signal import SignalContext, signal_measures
-from fedmem.signals._objective import Objective, objective_of
+from fedmem.signals._objective import Objective, values_of_owners
 from fedmem.signals._observed_rounds import ObservedRounds
 
 if TYPE_CHECKING:
@@ -88,13 +89,7 @@ class Representer(ObservedRounds):
 
     def values(self, context: SignalContext) -> Mapping[str, FloatArray]:
         """See `ObservedRounds.values`."""
-        found = np.full((len(context.transitions), len(context.examples)), np.nan)
-        for position in range(len(context.transitions)):
-            rows = np.flatnonzero(context.is_owner()[position])
-            objective = objective_of(context, position)
-            if len(rows) and len(objective.rows):
-                found[position, rows] = self._at(context, position, objective, rows)
-        return {"representer": found}
+        return {"representer": values_of_owners(context, partial(self._at, context))}
 
     def _at(self, context: SignalContext, position: int, objective: Objective, rows: IntArray) -> FloatArray:
         """(n,) the values of some audit examples at one model."""

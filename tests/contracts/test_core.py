@@ -44,7 +44,6 @@ THIRD_PARTY = {
     ("contracts/training_mode.py", "running_mean"): "layers of torch",
     ("apps/array_names.py", "peft_config"): "models of peft",
     ("interrupts.py", "SIGHUP"): "signals of the system",
-    ("training/precision.py", "fp32_precision"): "parts of torch.backends, since torch 2.9",
 }
 """File and attribute name -> what the core looks at there; no component is among them."""
 

@@ -296,7 +296,7 @@ _lost: list[LostHead] = []
 
 
 def _answer(question: Callable[[], Answer]) -> Answer:
-    """The answer of the head, for which Ray itself may wait for ever.
+    """The answer of the head, for which Ray itself may wait without end.
 
     Errors: `LostHead` where it takes longer than `HEAD_SECONDS`.
     """
