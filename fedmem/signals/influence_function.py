@@ -50,16 +50,18 @@ class InfluenceFunction(ObservedRounds):
     no account of the leverage of an example. It is compared with memorisation, and is no measure of it.
 
     Models of runs without the example have the value that it would have if it were added. It is NaN where the model has
-    diverged, where `dense` finds G + λI singular, and where `cg` has not converged. Without damping `cg` may converge
-    where `dense` is NaN. Where a client's steps are longer than 2 divided by the largest eigenvalue of G, the series
-    grows without bound. The value may then be negative.
+    diverged, where `dense` or `ekfac` finds G + λI singular, and where `cg` has not converged. Without damping `cg` may
+    converge where `dense` is NaN. Where a client's steps are longer than 2 divided by the largest eigenvalue of G, the
+    series grows without bound. The value may then be negative.
 
     Solvers
 
     - `dense`: the Cholesky factor of the matrix, for 6 000 trained parameters at most;
     - `cg`: conjugate gradients to a relative residual of 1e-10;
     - `lissa`: the series Σ_{s<depth} (I − (G + λI)/σ)^s ∇ℓ/σ, where σ is an estimate of the largest eigenvalue. It is
-      the series of LiSSA with the matrix of all rows, without noise. With few terms it is too small.
+      the series of LiSSA with the matrix of all rows, without noise. With few terms it is too small;
+    - `ekfac`: G by blocks of layers, each diagonal in a basis that is a Kronecker product. Its slopes are exact. It
+      needs no large matrix, and leaves out what layers have to do with each other.
 
     Fields
 
@@ -74,7 +76,8 @@ class InfluenceFunction(ObservedRounds):
 
     References: Koh and Liang (2017), Understanding black-box predictions via influence functions. Agarwal, Bullins and
     Hazan (2017), Second-order stochastic optimization for machine learning in linear time, for LiSSA. Bae et al.
-    (2022), If influence functions are the answer, then what is the question?
+    (2022), If influence functions are the answer, then what is the question? George et al. (2018), Fast approximate
+    natural gradient descent in a Kronecker-factored eigenbasis, for EK-FAC.
     """
 
     measures: ClassVar[tuple[Measure, ...]] = signal_measures(
@@ -92,7 +95,7 @@ class InfluenceFunction(ObservedRounds):
     owners_only: ClassVar[bool] = True
     reads_training: ClassVar[bool] = True
 
-    solver: Literal["dense", "cg", "lissa"] = "dense"
+    solver: Literal["dense", "cg", "lissa", "ekfac"] = "dense"
     damping: Annotated[float, Ge(0)] = 1e-3
     depth: Annotated[int, Gt(0)] = 100
 
@@ -110,10 +113,10 @@ class InfluenceFunction(ObservedRounds):
         each = others = 0.0
         if "global" in self.levels:
             classes = federation.num_classes
-            terms = {"dense": 0, "cg": _CG_PRODUCTS, "lissa": self.depth}[self.solver]
+            terms = {"dense": 0, "cg": _CG_PRODUCTS, "lissa": self.depth, "ekfac": 0}[self.solver]
             each += 3.0 * rows * terms / len(self.levels)
             # a product of large matrices is about ten times as fast as passes of single rows
-            others += rows * classes * (2.0 + (size / 10 if self.solver == "dense" else 0.0)) / total
+            others += rows * classes * ({"dense": 2.0 + size / 10, "ekfac": 8.0}.get(self.solver, 2.0)) / total
         if "local" in self.levels:
             # about as many steps as ten rows to each
             each += 3.0 * (rows / clients) ** 2 / 10 / len(self.levels)
@@ -154,6 +157,7 @@ class InfluenceFunction(ObservedRounds):
         import torch
 
         from fedmem.training import inverse_products as solvers
+        from fedmem.training.kronecker import EigenKronecker
 
         transition = context.transitions[position]
         if transition.level == "local":
@@ -166,6 +170,9 @@ class InfluenceFunction(ObservedRounds):
             whole = matrix.dense()
             return lambda vectors: solvers.solve_dense(whole, self.damping * matrix.mean_diagonal(), vectors)
         damping = self.damping * matrix.mean_diagonal()
+        if self.solver == "ekfac":
+            factored = EigenKronecker(matrix)
+            return lambda vectors: factored.solve(vectors, damping)
         if self.solver == "cg":
             return lambda vectors: solvers.solve_by_conjugate_gradients(matrix.product, damping, vectors)
         rng = context.stream("influence function", run=transition.run, round_number=transition.round)

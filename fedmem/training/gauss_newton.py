@@ -33,17 +33,24 @@ class FlatModel:
 
     def __init__(self, network: nn.Module, params: Params) -> None:
         doubled = {name: value.detach().to("cpu", torch.float64) for name, value in params.items()}
-        self._shapes = {name: value.shape for name, value in trained_parameters(network).items()}
-        self._constant = {name: value for name, value in doubled.items() if name not in self._shapes}
-        self._network = network
-        self.vector = torch.cat([doubled[name].flatten() for name in self._shapes])
+        self.shapes = {name: value.shape for name, value in trained_parameters(network).items()}
+        self._constant = {name: value for name, value in doubled.items() if name not in self.shapes}
+        self.network = network
+        self.vector = torch.cat([doubled[name].flatten() for name in self.shapes])
         self.is_one_by_one = one_by_one(network)
+
+    def split(self, vectors: Tensor) -> dict[str, Tensor]:
+        """Parameter -> its part (..., *shape) of vectors (..., P)."""
+        parts = torch.split(vectors, [shape.numel() for shape in self.shapes.values()], dim=-1)
+        return {
+            name: part.reshape(*part.shape[:-1], *shape)
+            for (name, shape), part in zip(self.shapes.items(), parts, strict=True)
+        }
 
     def outputs(self, vector: Tensor, inputs: Tensor) -> Tensor:
         """(n, C) the outputs with these parameters, of passages (n, L, C)."""
-        parts = torch.split(vector, [shape.numel() for shape in self._shapes.values()])
-        leaves = {name: part.view(shape) for (name, shape), part in zip(self._shapes.items(), parts, strict=True)}
-        outputs: Tensor = functional_call(self._network, {**leaves, **self._constant}, (inputs,))
+        leaves = self.split(vector)
+        outputs: Tensor = functional_call(self.network, {**leaves, **self._constant}, (inputs,))
         return outputs
 
     def gradients(self, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -141,8 +148,8 @@ class GaussNewton:
         decay: float = 0.0,
         factor: Callable[[Tensor], Tensor] = softmax_factor,
     ) -> None:
-        self._model, self._inputs, self._decay = model, inputs, decay
-        self._weights = torch.from_numpy(weights).double()
+        self.model, self._inputs, self.decay = model, inputs, decay
+        self.weights = torch.from_numpy(weights).double()
         with torch.no_grad():
             shape = (*weights.shape, 1)
             outputs = model.outputs(model.vector, inputs) if len(inputs) else model.vector.new_zeros(shape)
@@ -152,11 +159,11 @@ class GaussNewton:
     @property
     def size(self) -> int:
         """P."""
-        return len(self._model.vector)
+        return len(self.model.vector)
 
     def product(self, vectors: Tensor) -> Tensor:
         """(q, P) the matrix times each of these vectors (q, P); the matrix is never formed."""
-        total = self._decay * vectors
+        total = self.decay * vectors
         if not len(self._inputs) or not len(vectors):
             return total
         at_once = max(1, NUMBERS // max(1, self._inputs[0].numel() + self.size))
@@ -166,17 +173,17 @@ class GaussNewton:
         return total
 
     def _product_of(self, part: slice, vectors: Tensor) -> Tensor:
-        inputs, factor, weights = self._inputs[part], self._factor[part], self._weights[part]
+        inputs, factor, weights = self._inputs[part], self._factor[part], self.weights[part]
 
         def outputs(vector: Tensor) -> Tensor:
-            return self._model.outputs(vector, inputs)
+            return self.model.outputs(vector, inputs)
 
         def slope(tangent: Tensor) -> Tensor:
             """w_i H_i times the change (n, C) of the outputs."""
             inner = torch.einsum("...ck,...c->...k", factor, tangent)
             return weights[..., None] * torch.einsum("...ck,...k->...c", factor, inner)
 
-        back = vjp(outputs, self._model.vector)[1]
+        back = vjp(outputs, self.model.vector)[1]
         # `back` is linear, so that its own transpose is the derivative of the outputs along a vector. Forward-mode
         # derivatives would do the same, but recurrent layers have none
         along = vjp(lambda dual: back(dual)[0], torch.zeros(factor.shape[:-1], dtype=torch.float64))[1]
@@ -186,30 +193,37 @@ class GaussNewton:
             (product,) = back(slope(tangent))
             return product  # type: ignore[no-any-return]
 
-        if self._model.is_one_by_one:
+        if self.model.is_one_by_one:
             return torch.stack([product(vector) for vector in vectors])
         return vmap(product)(vectors)
 
-    def _roots(self) -> Iterator[Tensor]:
+    def parts(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+        """Some rows after the others: inputs (b, ...), the factors L_i (b, C, k) of their losses, and weights (b,)."""
+        at_once = max(1, NUMBERS // max(1, self._factor[:1].numel() * 8, self._inputs[:1].numel()))
+        for start in range(0, len(self._inputs), at_once):
+            part = slice(start, start + at_once)
+            yield self._inputs[part], self._factor[part], self.weights[part]
+
+    def roots(self) -> Iterator[Tensor]:
         """(n · k, P) the rows of √w_i L_iᵀ J_i, some examples after the others."""
         at_once = max(1, NUMBERS // max(1, self._factor[:1, ..., 0].numel() * self.size))
         for start in range(0, len(self._inputs), at_once):
             part = slice(start, start + at_once)
-            jacobians = self._model.jacobians(self._inputs[part])
-            factor = self._factor[part] * self._weights[part].sqrt()[..., None, None]
+            jacobians = self.model.jacobians(self._inputs[part])
+            factor = self._factor[part] * self.weights[part].sqrt()[..., None, None]
             yield torch.einsum("...ck,...cp->...kp", factor, jacobians).flatten(0, -2)
 
     def dense(self) -> Tensor:
         """(P, P) the matrix."""
         total = torch.zeros(self.size, self.size, dtype=torch.float64)
-        for root in self._roots():
+        for root in self.roots():
             total.addmm_(root.T, root)
-        self._mean_diagonal = float(total.diagonal().mean()) + self._decay
-        return total + self._decay * torch.eye(self.size, dtype=torch.float64)
+        self._mean_diagonal = float(total.diagonal().mean()) + self.decay
+        return total + self.decay * torch.eye(self.size, dtype=torch.float64)
 
     def mean_diagonal(self) -> float:
         """The mean of the diagonal, exactly, without the matrix."""
         if self._mean_diagonal is None:
-            squares = sum(float(root.square().sum()) for root in self._roots())
-            self._mean_diagonal = squares / self.size + self._decay
+            squares = sum(float(root.square().sum()) for root in self.roots())
+            self._mean_diagonal = squares / self.size + self.decay
         return self._mean_diagonal

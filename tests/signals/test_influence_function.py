@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor
 
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
@@ -133,6 +134,19 @@ def test_solvers_agree_and_damping_is_relative() -> None:
     huge = [value(bench, InfluenceFunction(damping=damping), params) for damping in (1e9, 2e9)]
     np.testing.assert_allclose(huge[0], 2 * huge[1], rtol=1e-6)
     np.testing.assert_allclose(huge[0] / huge[0][0], weight * squares / (weight * squares)[0], rtol=1e-6)
+
+
+def test_kronecker_factors_rank_as_the_matrix_does() -> None:
+    bench = Bench((), **{**SMALL, "model": {"kind": "mlp", "hidden": [5]}})
+    params = bench.params(scale=0.5)
+    dense, found = (value(bench, InfluenceFunction(solver=kind), params) for kind in ("dense", "ekfac"))
+    assert (found > 0).all()
+    assert not np.allclose(found, dense, rtol=1e-2)
+    assert spearmanr(found, dense).statistic > 0.8
+    # with much damping no matrix matters
+    strong = [value(bench, InfluenceFunction(solver=kind, damping=1e6), params) for kind in ("dense", "ekfac")]
+    np.testing.assert_allclose(strong[1], strong[0], rtol=1e-4)
+    assert InfluenceFunction(solver="ekfac").max_parameters == 0
 
 
 def test_weights_are_those_of_the_aggregate_and_count_copies() -> None:
