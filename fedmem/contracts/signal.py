@@ -133,6 +133,10 @@ class SignalContext(Protocol):
         """
         ...
 
+    def gradient_products(self, model: Params, first: Examples, second: Examples) -> FloatArray:
+        """(n, q) inner products of the gradients of n examples with those of q others at one model, as above."""
+        ...
+
     def stream(
         self, purpose: str, *, run: int | None = None, round_number: int | None = None, client: int | None = None
     ) -> np.random.Generator:

@@ -366,6 +366,10 @@ class _SignalContext:
         """The squared norms of the gradients of single examples."""
         return self._squares if models is None else self._squares_at(models)
 
+    def gradient_products(self, model: Params, first: Examples, second: Examples) -> FloatArray:
+        """The inner products of the gradients of single examples."""
+        return np.asarray(self._gradients().inner_products([model], first, second)[0])
+
     def stream(
         self, purpose: str, *, run: int | None = None, round_number: int | None = None, client: int | None = None
     ) -> np.random.Generator:

@@ -57,9 +57,14 @@ def objective_of(context: SignalContext, position: int) -> Objective:
     )
 
 
-def values_of_owners(context: SignalContext, values: Callable[[int, Objective, IntArray], FloatArray]) -> FloatArray:
-    """(T, m) what `values` gives for each model, its objective and the examples that its client owns; otherwise NaN."""
-    found = np.full((len(context.transitions), len(context.examples)), np.nan)
+def values_of_owners(
+    context: SignalContext, values: Callable[[int, Objective, IntArray], FloatArray], width: int
+) -> FloatArray:
+    """(T, m, width) what `values` gives for each model, its objective and the n examples that its client owns.
+
+    It gives (n, width) of finite or undefined numbers. All other examples are NaN.
+    """
+    found = np.full((len(context.transitions), len(context.examples), width), np.nan)
     is_owner = context.is_owner()
     for position in range(len(context.transitions)):
         rows = np.flatnonzero(is_owner[position])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -12,9 +12,11 @@ from annotated_types import Ge, Gt
 
 from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.client import ScheduledClient, client_declaration
+from fedmem.contracts.data import Examples
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.signal import SignalContext, signal_measures
+from fedmem.signals._influence_targets import InfluenceTargets, NumTargets, on_itself_and_targets
 from fedmem.signals._objective import Objective, values_of_owners
 from fedmem.signals._observed_rounds import ObservedRounds
 
@@ -54,6 +56,10 @@ class InfluenceFunction(ObservedRounds):
     converge where `dense` is NaN. Where a client's steps are longer than 2 divided by the largest eigenvalue of G, the
     series grows without bound. The value may then be negative.
 
+    With `targets`, the influence of each audit example j on each target i is stored as well, `influence_function_on`.
+    It is w_j ∇ℓ_iᵀ (G + λI)⁻¹ ∇ℓ_j, and locally w_j ∇ℓ_iᵀ u_j. It is positive where the presence of j lowers the loss
+    on i. Divided by w_j, it is the same from j to i as from i to j.
+
     Solvers
 
     - `dense`: the Cholesky factor of the matrix, for 6 000 trained parameters at most;
@@ -68,6 +74,7 @@ class InfluenceFunction(ObservedRounds):
     - `solver`: how the inverse is applied at the aggregate.
     - `damping`: λ divided by the mean of the diagonal of G.
     - `depth`: terms of the series of `lissa`.
+    - `targets`: on how many examples influence is read, half of them audit examples and half test examples.
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to read it: `local`, `global` or both; `sum` is refused.
 
@@ -94,15 +101,21 @@ class InfluenceFunction(ObservedRounds):
     texts: ClassVar[bool] = True
     owners_only: ClassVar[bool] = True
     reads_training: ClassVar[bool] = True
+    variants: ClassVar[tuple[str, ...]] = ("influence_function_on",)
 
     solver: Literal["dense", "cg", "lissa", "ekfac"] = "dense"
     damping: Annotated[float, Ge(0)] = 1e-3
     depth: Annotated[int, Gt(0)] = 100
+    targets: NumTargets = 0
 
     @property
     def max_parameters(self) -> int:
         """Those whose matrix is formed."""
         return DENSE if self.solver == "dense" and "global" in self.levels else 0
+
+    def variant_names(self, federation: Federation) -> Mapping[str, Sequence[str]]:
+        """One variant for each target."""
+        return dict.fromkeys(self.variants, InfluenceTargets.draw(federation, self.targets).names)
 
     def passes_in(self, federation: Federation) -> tuple[float, float]:
         """Products with the matrix cost three passes of all rows; the matrix one of each row for each two outputs."""
@@ -120,14 +133,18 @@ class InfluenceFunction(ObservedRounds):
         if "local" in self.levels:
             # about as many steps as ten rows to each
             each += 3.0 * (rows / clients) ** 2 / 10 / len(self.levels)
-        return each, others
+        return each, others + 3.0 * self.targets
 
     def values(self, context: SignalContext) -> Mapping[str, FloatArray]:
         """See `ObservedRounds.values`."""
-        return {"influence_function": values_of_owners(context, partial(self._at, context))}
+        targets = InfluenceTargets.draw(context.federation, self.targets).examples(context.federation)
+        values = values_of_owners(context, partial(self._at, context, targets), 1 + len(targets))
+        return on_itself_and_targets("influence_function", values)
 
-    def _at(self, context: SignalContext, position: int, objective: Objective, rows: IntArray) -> FloatArray:
-        """(n,) the values of some audit examples at one model."""
+    def _at(
+        self, context: SignalContext, others: Examples, position: int, objective: Objective, rows: IntArray
+    ) -> FloatArray:
+        """(n, 1 + Q) the values of some audit examples at one model, on themselves and on the targets."""
         import torch
 
         from fedmem.training.derivatives import double
@@ -135,7 +152,7 @@ class InfluenceFunction(ObservedRounds):
 
         model = FlatModel(context.network, context.models[position])
         if not bool(model.vector.isfinite().all()):
-            return np.full(len(rows), np.nan)
+            return np.full((len(rows), 1 + len(others)), np.nan)
         store = context.federation.store.take(objective.rows)
         weights = place_weights(objective.weights, store.targets)
         matrix = GaussNewton(model, double(store.inputs), weights, decay=objective.decay)
@@ -143,12 +160,15 @@ class InfluenceFunction(ObservedRounds):
         examples = context.examples.take(rows)
         inputs, targets = double(examples.inputs), torch.from_numpy(examples.targets)
         at_once = max(1, NUMBERS // matrix.size)
+        slopes = model.gradients(double(others.inputs), torch.from_numpy(others.targets))
         parts = []
         for start in range(0, len(rows), at_once):
             part = slice(start, start + at_once)
             gradients = model.gradients(inputs[part], targets[part])
-            parts.append((gradients * apply(gradients)).sum(dim=1).numpy())
-        return np.asarray(objective.of_examples[rows] * np.concatenate(parts))
+            moved = apply(gradients)
+            on_itself = (gradients * moved).sum(dim=1, keepdim=True)
+            parts.append(torch.cat([on_itself, moved @ slopes.T], dim=1).numpy())
+        return np.asarray(objective.of_examples[rows, None] * np.concatenate(parts))
 
     def _response(
         self, context: SignalContext, position: int, matrix: GaussNewton, size: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
@@ -11,9 +11,11 @@ import numpy as np
 from annotated_types import Gt
 
 from fedmem.contracts.arrays import FloatArray, IntArray
+from fedmem.contracts.data import Examples
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.signal import SignalContext, signal_measures
+from fedmem.signals._influence_targets import InfluenceTargets, NumTargets, on_itself_and_targets
 from fedmem.signals._objective import Objective, values_of_owners
 from fedmem.signals._observed_rounds import ObservedRounds
 
@@ -37,6 +39,10 @@ class Representer(ObservedRounds):
     `influence_function`. Models of runs without the example have the value that it would have if it were added, to
     first order. It is NaN where the model has diverged, and where the last layer was not solved.
 
+    With `targets`, the term of each audit example j in the logit of each target i is stored as well, `representer_on`.
+    It is α_{j,y} φ_jᵀ φ_i, with y the label of i, and positive where the presence of j raises that logit. Over all
+    training rows, these terms sum to the logit.
+
     Only the last layer counts. What earlier layers have learnt from an example is in φ, and is not attributed to it.
 
     Targets
@@ -50,6 +56,7 @@ class Representer(ObservedRounds):
 
     - `target`: what the last layer is fitted to.
     - `penalty`: λ.
+    - `targets`: on how many examples influence is read, half of them audit examples and half test examples.
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to read it: `local`, `global` or both; `sum` is refused.
 
@@ -72,27 +79,38 @@ class Representer(ObservedRounds):
     texts: ClassVar[bool] = False
     owners_only: ClassVar[bool] = True
     trains_last_layer: ClassVar[bool] = True
+    variants: ClassVar[tuple[str, ...]] = ("representer_on",)
 
     target: Literal["labels", "model"] = "labels"
     penalty: Annotated[float, Gt(0)] = 0.003
+    targets: NumTargets = 0
 
     @property
     def reads_training(self) -> bool:
         """At the aggregate; a client's own objective is its own also where it has layers of its own."""
         return "global" in self.levels
 
+    def variant_names(self, federation: Federation) -> Mapping[str, Sequence[str]]:
+        """One variant for each target."""
+        return dict.fromkeys(self.variants, InfluenceTargets.draw(federation, self.targets).names)
+
     def passes_in(self, federation: Federation) -> tuple[float, float]:
         """A pass of the example, and passes of the last layer for all rows."""
         rows, clients = float(federation.base_sizes.sum()), len(federation.base_sizes)
         models = {"local": clients, "global": 1}
-        return 1.0, _ITERATIONS * rows * len(self.levels) / sum(models[level] for level in self.levels) / 2
+        solving = _ITERATIONS * rows * len(self.levels) / sum(models[level] for level in self.levels) / 2
+        return 1.0, solving + self.targets
 
     def values(self, context: SignalContext) -> Mapping[str, FloatArray]:
         """See `ObservedRounds.values`."""
-        return {"representer": values_of_owners(context, partial(self._at, context))}
+        targets = InfluenceTargets.draw(context.federation, self.targets).examples(context.federation)
+        values = values_of_owners(context, partial(self._at, context, targets), 1 + len(targets))
+        return on_itself_and_targets("representer", values)
 
-    def _at(self, context: SignalContext, position: int, objective: Objective, rows: IntArray) -> FloatArray:
-        """(n,) the values of some audit examples at one model."""
+    def _at(
+        self, context: SignalContext, others: Examples, position: int, objective: Objective, rows: IntArray
+    ) -> FloatArray:
+        """(n, 1 + Q) the values of some audit examples at one model, on themselves and on the targets."""
         import torch
 
         from fedmem.training.derivatives import double
@@ -102,7 +120,8 @@ class Representer(ObservedRounds):
         params = context.params(position)
         features, logits = head_features(context.network, params, double(store.inputs))
         own, own_logits = head_features(context.network, params, double(examples.inputs))
-        undefined = np.full(len(rows), np.nan)
+        theirs, _ = head_features(context.network, params, double(others.inputs)) if len(others) else (own[:0], None)
+        undefined = np.full((len(rows), 1 + len(others)), np.nan)
         if not bool(features.isfinite().all() and logits.isfinite().all() and own.isfinite().all()):
             return undefined
         weights = torch.from_numpy(objective.weights)
@@ -110,9 +129,10 @@ class Representer(ObservedRounds):
         if head is None:
             return undefined
         error = self._targets(own_logits, examples.targets) - (own @ head.T).softmax(dim=1)
-        of_label = error.gather(1, torch.from_numpy(examples.targets)[:, None])[:, 0]
-        alpha = torch.from_numpy(objective.of_examples[rows]) * of_label / (2.0 * self.penalty)
-        return np.asarray((alpha * own.square().sum(dim=1)).numpy())
+        alpha = torch.from_numpy(objective.of_examples[rows, None]) * error / (2.0 * self.penalty)
+        on_itself = alpha.gather(1, torch.from_numpy(examples.targets)[:, None]) * own.square().sum(dim=1, keepdim=True)
+        on_others = alpha[:, torch.from_numpy(others.targets)] * (own @ theirs.T)
+        return np.asarray(torch.cat([on_itself, on_others], dim=1).numpy())
 
     def _targets(self, logits: Tensor, labels: IntArray) -> Tensor:
         """(n, C) what the last layer is fitted to."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.client import ScheduledClient
+from fedmem.contracts.federation import Federation
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.signal import SignalContext, SignalLevel, signal_measures
+from fedmem.signals._influence_targets import InfluenceTargets, NumTargets
 from fedmem.signals._objective import client_shares, copies_at
 
 
@@ -39,12 +41,17 @@ class TracIn:
     would have if it were trained on. It is 0 at the aggregate until an owner takes part. It is NaN where a checkpoint
     has diverged.
 
+    With `targets`, the influence of each audit example j on each target i is stored as well, `tracin_on`. It has
+    ⟨∇ℓ_j, ∇ℓ_i⟩ in the place of ‖∇ℓ‖². It is positive where the presence of j lowers the loss on i. With full batches
+    and a small rate, its sum over all rows j is the fall of the loss on i by a round.
+
     The probe `leave_one_out` measures the same effect of one participation exactly. Both agree for small rates where
     the batches of whole epochs are equally large, without what is not in the formula. In a smaller last batch a row
     counts for more than 1/n_k. Losses are those of all tokens, also under the goldfish loss.
 
     Fields
 
+    - `targets`: on how many examples influence is read, half of them audit examples and half test examples.
     - `every`: read only rounds that this divides, and the last; if left out, all observed ones.
     - `levels`: where to read it: `local`, `global` or both; `sum` is refused.
 
@@ -67,18 +74,28 @@ class TracIn:
             trained_on="lower",
         )
     )
-    passes: ClassVar[float] = 3.0
     texts: ClassVar[bool] = True
     owners_only: ClassVar[bool] = True
     reads_update: ClassVar[bool] = True
     reads_training: ClassVar[bool] = True
+    variants: ClassVar[tuple[str, ...]] = ("tracin_on",)
 
     every: Annotated[int, Gt(0)] | None = None
     levels: tuple[SignalLevel, ...] = ("local", "global")
+    targets: NumTargets = 0
+
+    def variant_names(self, federation: Federation) -> Mapping[str, Sequence[str]]:
+        """One variant for each target."""
+        return dict.fromkeys(self.variants, InfluenceTargets.draw(federation, self.targets).names)
+
+    def passes_in(self, federation: Federation) -> tuple[float, float]:
+        """A gradient of each example and target; an inner product costs a tenth of a pass, about."""
+        return 3.0 + self.targets / 10, 3.0 * self.targets
 
     def start(self, context: SignalContext, position: int) -> dict[str, NDArray[Any]]:
         """No round yet."""
-        return {"sum": np.zeros(len(context.examples))}
+        count = len(InfluenceTargets.draw(context.federation, self.targets))
+        return {"sum": np.zeros(len(context.examples)), "on": np.zeros((len(context.examples), count))}
 
     def update(self, state: dict[str, NDArray[Any]], context: SignalContext, position: int) -> dict[str, NDArray[Any]]:
         """The sum with one more round of the aggregate, or the last round of a client alone."""
@@ -88,19 +105,24 @@ class TracIn:
         is_local = transition.level == "local"
         clients = np.array([transition.client] if is_local else sorted(transition.clients), dtype=np.int64)
         factors = _distances(context, transition.run, clients, transition.round)
-        if factors.any():
+        # where nothing is trained on, a checkpoint that has diverged has no effect
+        added, on = np.zeros_like(state["sum"]), np.zeros_like(state["on"])
+        rows = np.flatnonzero(factors)
+        if len(rows):
             squares = np.sum(list(context.squared_gradients([transition.before]).values()), axis=0)[0]
-            # where nothing is trained on, a checkpoint that has diverged has no effect
-            added = np.where(factors > 0, factors * squares, 0.0)
-        else:
-            added = np.zeros_like(factors)
+            added[rows] = factors[rows] * squares[rows]
+        if on[rows].size:
+            targets = InfluenceTargets.draw(context.federation, self.targets).examples(context.federation)
+            products = context.gradient_products(transition.before, context.examples.take(rows), targets)
+            on[rows] = factors[rows, None] * products
         if is_local:
-            return {"sum": np.where(context.is_owner()[position], added, np.nan)}
-        return {"sum": state["sum"] + added}
+            is_owner = context.is_owner()[position]
+            return {"sum": np.where(is_owner, added, np.nan), "on": np.where(is_owner[:, None], on, np.nan)}
+        return {"sum": state["sum"] + added, "on": state["on"] + on}
 
     def values_of(self, state: Mapping[str, NDArray[Any]], context: SignalContext) -> Mapping[str, FloatArray]:
         """The sum so far."""
-        return {"tracin": state["sum"]}
+        return {"tracin": state["sum"], "tracin_on": state["on"]}
 
 
 def _distances(context: SignalContext, run: int, clients: IntArray, round_number: int) -> FloatArray:

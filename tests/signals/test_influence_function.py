@@ -9,15 +9,17 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
-from torch import Tensor
+from torch import Tensor, nn
 
 from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.errors import ScenarioError
 from fedmem.federation import build as federations
 from fedmem.modalities.loss import example_losses
+from fedmem.signals._influence_targets import InfluenceTargets
 from fedmem.signals._objective import objective_of
 from fedmem.signals.influence_function import InfluenceFunction
-from fedmem.training.gauss_newton import FlatModel
+from fedmem.training.gauss_newton import FlatModel, GaussNewton
+from fedmem.training.inverse_products import solve_dense
 from tests.signals.signals_helpers import Bench
 from tests.tiny import tiny
 
@@ -113,6 +115,59 @@ def test_steps_with_less_weight_of_an_example_agree(momentum: float) -> None:
             return float(losses(bench, moved.detach(), subject=j))
 
         assert found[j] == pytest.approx((loss_after(0.9999) - loss_after(1.0)) / 1e-4, rel=1e-3)
+
+
+def test_influence_on_others_is_the_slope_in_their_weight() -> None:
+    bench = Bench((), **SMALL)
+    objective = objective_of(bench.context(bench.transition(bench.params())), 0)
+    vector = minimum(bench, objective.rows, objective.weights, objective.decay)
+    signal = InfluenceFunction(damping=0.0, targets=8)
+    targets = InfluenceTargets.draw(bench.federation, 8)
+    examples = targets.examples(bench.federation)
+    model = FlatModel(bench.reader._network, bench.params())
+    context = bench.context(bench.transition(unflat(bench, vector)))
+    found = signal.values(context)["influence_function_on"][0]
+
+    def losses_on(vector: Tensor) -> FloatArray:
+        outputs = model.outputs(vector, torch.from_numpy(examples.inputs).double())
+        return np.asarray(example_losses(outputs, torch.from_numpy(examples.targets)))
+
+    for j in np.flatnonzero(bench.federation.audit.is_in[0])[:4].tolist():
+        own = bench.federation.trained_rows[bench.federation.audit.subject == j]
+        weights = np.where(np.isin(objective.rows, own), 0.999 * objective.weights, objective.weights)
+        less = minimum(bench, objective.rows, weights, objective.decay)
+        # positive where the loss rises as the example leaves
+        slopes = (losses_on(less) - losses_on(vector)) / 0.001
+        np.testing.assert_allclose(found[j], slopes, rtol=0.01, atol=1e-5)
+        assert not np.allclose(-found[j], slopes, rtol=0.1)
+        assert not np.allclose(found[j] / objective.of_examples[j], slopes, rtol=0.1)
+    between = (found / objective.of_examples[:, None])[targets.audit, : len(targets.audit)]
+    np.testing.assert_allclose(between, between.T, rtol=1e-9)
+    assert (between < 0).any()
+
+
+def test_leaving_a_row_out_of_ridge_divides_by_its_leverage() -> None:
+    """With squared loss and w = 1/n, the change of any prediction is the first-order one divided by 1 − h."""
+    rng = np.random.default_rng(0)
+    rows, targets = torch.from_numpy(rng.standard_normal((9, 3))), torch.from_numpy(rng.standard_normal((9, 1)))
+    layer = nn.Linear(3, 1, bias=False).double()
+
+    def ridge(kept: list[int]) -> Tensor:
+        some, goal = rows[kept], targets[kept]
+        solved: Tensor = torch.linalg.solve(some.T @ some / 9 + 0.1 * torch.eye(3).double(), some.T @ goal / 9)
+        return solved
+
+    head = ridge(list(range(9)))
+    model = FlatModel(layer, {"weight": head.T})
+    matrix = GaussNewton(
+        model, rows, np.full(9, 1 / 9), decay=0.1, factor=lambda out: torch.ones(len(out), 1, 1).double()
+    )
+    slopes = (rows @ head - targets) * rows
+    moved = solve_dense(matrix.dense(), 0.0, slopes) / 9
+    for j in range(9):
+        leverage = float(rows[j] @ solve_dense(matrix.dense(), 0.0, rows[j : j + 1])[0]) / 9
+        exact = rows @ (ridge([i for i in range(9) if i != j]) - head)
+        np.testing.assert_allclose(exact[:, 0] * (1 - leverage), rows @ moved[j], rtol=1e-10)
 
 
 def test_solvers_agree_and_damping_is_relative() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from fedmem.signals._influence_targets import InfluenceTargets
 from fedmem.signals.representer import Representer
 from tests.signals.signals_helpers import Bench
 
@@ -18,7 +19,8 @@ def test_values_are_terms_of_the_logits_of_the_solved_layer(target: Literal["lab
     """Values are w (t − p) φᵀφ / 2λ after Newton's method, with labels or the network's own probabilities as t."""
     bench = Bench()
     audit = bench.federation.audit
-    found = bench.values(Representer(target=target, penalty=0.01), bench.params(scale=0.3))["representer"][0]
+    both = bench.values(Representer(target=target, penalty=0.01, targets=6), bench.params(scale=0.3))
+    found, on = both["representer"][0], both["representer_on"][0]
     params = {name: value.double() for name, value in bench.params(scale=0.3).items()}
     rows = np.concatenate([bench.federation.rows(0, client, 2) for client in range(5)])
     store = bench.federation.store.take(rows)
@@ -51,6 +53,14 @@ def test_values_are_terms_of_the_logits_of_the_solved_layer(target: Literal["lab
     of_label = errors[torch.arange(len(audit)), torch.from_numpy(bench.examples.targets)]
     expected = of_label / (2 * 0.01 * len(rows)) * own.square().sum(dim=1)
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-6, atol=1e-9)
+    others = InfluenceTargets.draw(bench.federation, 6).examples(bench.federation)
+    theirs, labels = features(others.inputs), torch.from_numpy(others.targets)
+    terms = errors[:, labels] * (own @ theirs.T) / (2 * 0.01 * len(rows))
+    np.testing.assert_allclose(on, terms.numpy(), rtol=1e-6, atol=1e-9)
+    # the terms of all training rows sum to the logit of the label
+    of_rows = (wanted - (phi @ solved.T).softmax(dim=1))[:, labels] * (phi @ theirs.T) / (2 * 0.01 * len(rows))
+    logits = (theirs @ solved.T)[torch.arange(len(labels)), labels]
+    np.testing.assert_allclose(of_rows.sum(dim=0).numpy(), logits.numpy(), rtol=1e-6, atol=1e-9)
     assert (found > 0).all() == (target == "labels"), "a label that the network does not give has a negative share"
 
 

@@ -6,8 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from torch import Tensor
+from torch.func import functional_call
 
 import fedmem
+from fedmem.contracts.arrays import Params
+from fedmem.contracts.data import Examples
+from fedmem.modalities.loss import example_losses
+from fedmem.signals._influence_targets import InfluenceTargets
 from fedmem.signals.tracin import TracIn
 from tests.signals.signals_helpers import Bench
 from tests.tiny import tiny
@@ -82,6 +89,36 @@ def test_uniform_weights_are_those_of_the_strategy(weighting: str) -> None:
         own = signal.update(signal.start(alone, 0), alone, 0)["sum"]
         holds = bench.federation.audit.owner == client
         np.testing.assert_allclose(of_all[holds], shares[client] * own[holds], rtol=1e-12)
+
+
+def test_all_rows_of_a_full_batch_sum_to_the_fall_of_a_loss() -> None:
+    rate = 1e-5
+    bench = Bench(client={"kind": "sgd", "lr": rate, "epochs": 1, "batch_size": 1000})
+    federation, signal, client = bench.federation, TracIn(targets=9), 1
+    targets = InfluenceTargets.draw(federation, 9).examples(federation)
+    before = {name: value.double() for name, value in bench.params(3, scale=0.3).items()}
+    context = bench.context(bench.transition(bench.params(), before=before, level="local", client=client))
+    on = signal.values_of(signal.update(signal.start(context, 0), context, 0), context)["tracin_on"]
+    audit = federation.audit
+    assert (np.isnan(on).all(axis=1) == (audit.owner != client)).all()
+    rows = federation.rows(0, client, 2)
+    own = np.flatnonzero((audit.owner == client) & audit.is_in[0])
+    others = federation.store.take(rows[~np.isin(rows, federation.trained_rows[np.isin(audit.subject, own)])])
+    assert len(rows) == len(own) + len(others)
+    assert len(own)
+    total = on[own].sum(axis=0) + rate / len(rows) * context.gradient_products(before, others, targets).sum(axis=0)
+
+    def losses(params: Params, examples: Examples) -> Tensor:
+        outputs = functional_call(bench.reader._network, params, (torch.from_numpy(examples.inputs).double(),))
+        return example_losses(outputs, torch.from_numpy(examples.targets))
+
+    leaves = {name: value.clone().requires_grad_() for name, value in before.items()}
+    slopes = torch.autograd.grad(losses(leaves, federation.store.take(rows)).mean(), list(leaves.values()))
+    after = {name: value - rate * slope for (name, value), slope in zip(before.items(), slopes, strict=True)}
+    fall = (losses(before, targets) - losses(after, targets)).numpy()
+    np.testing.assert_allclose(total, fall, rtol=1e-3)
+    for broken in (-total, total * len(rows), total - on[own].sum(axis=0)):
+        assert not np.allclose(broken, fall, rtol=1e-3)
 
 
 @pytest.mark.slow
