@@ -209,6 +209,7 @@ class SignalDeclaration(Needs):
         model_rows: Rows of clients, or of the population, that it reads at each model besides examples, at most.
         min_blocks: Hidden blocks of `training.blocks.hidden_blocks` that a network must have.
         max_parameters: Trained parameters that a network may have at most; 0 for any number.
+        for_large_networks: The field to write for a larger network, as the error says it: `write solver: cg`.
         reads_training: Whether it reads the objective of clients, the rates of their steps or their weights. The client
             must then be a `ScheduledClient`, and all clients must train one network without layers of their own.
         trains_last_layer: Whether it reads gradients of the layer that gives the logits, which then must not be frozen.
@@ -239,6 +240,7 @@ class SignalDeclaration(Needs):
     model_rows: int = declare(0, "a number of rows")
     min_blocks: int = declare(0, "a number of blocks")
     max_parameters: int = declare(0, "a number of parameters")
+    for_large_networks: str = declare("", "text")
     reads_training: bool = declare(False, YES_OR_NO)
     trains_last_layer: bool = declare(False, YES_OR_NO)
     per_class: tuple[str, ...] = declare((), "a tuple of names")

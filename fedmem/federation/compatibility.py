@@ -154,14 +154,16 @@ def shallow_networks(scenario: Scenario, network: nn.Module, data: Dataset) -> l
 def large_networks(scenario: Scenario, network: nn.Module, data: Dataset) -> list[Problem]:
     """A problem for each signal that the network of the scenario has too many parameters for."""
     count = sum(value.numel() for value in trained_parameters(network).values())
-    limits = [(i, signal_declaration(signal).max_parameters) for i, signal in enumerate(scenario.signals)]
+    declared = [signal_declaration(signal) for signal in scenario.signals]
     return [
         Problem(
             path=f"signals[{position}]",
             message=f"{kind_of(scenario.signals[position])} forms a matrix of at most {limit:,} × {limit:,} "
-            f"parameters, but {kind_of(scenario.model)} has {count:,}; write solver: cg, or choose a smaller network",
+            f"parameters, but {kind_of(scenario.model)} has {count:,}; {instead}choose a smaller network",
         )
-        for position, limit in limits
+        for position, (limit, instead) in enumerate(
+            (one.max_parameters, f"{one.for_large_networks}, or " * bool(one.for_large_networks)) for one in declared
+        )
         if limit and count > limit
     ]
 

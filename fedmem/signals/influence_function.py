@@ -102,6 +102,7 @@ class InfluenceFunction(ObservedRounds):
     owners_only: ClassVar[bool] = True
     reads_training: ClassVar[bool] = True
     variants: ClassVar[tuple[str, ...]] = ("influence_function_on",)
+    for_large_networks: ClassVar[str] = "write solver: cg"
 
     solver: Literal["dense", "cg", "lissa", "ekfac"] = "dense"
     damping: Annotated[float, Ge(0)] = 1e-3

@@ -53,11 +53,13 @@ class FlatModel:
         outputs: Tensor = functional_call(self.network, {**leaves, **self._constant}, (inputs,))
         return outputs
 
-    def gradients(self, inputs: Tensor, targets: Tensor) -> Tensor:
-        """(n, P) the gradient of the loss of each row, without weight decay."""
+    def gradients(
+        self, inputs: Tensor, targets: Tensor, *, of: Callable[[Tensor, Tensor], Tensor] = example_losses
+    ) -> Tensor:
+        """(n, P) the gradient of the loss of each row, without weight decay, or of another value of its outputs."""
 
         def loss(vector: Tensor, row: Tensor, target: Tensor) -> Tensor:
-            return example_losses(self.outputs(vector, row[None]), target[None])[0]
+            return of(self.outputs(vector, row[None]), target[None])[0]
 
         if not len(inputs):
             return self.vector.new_zeros(0, len(self.vector))
