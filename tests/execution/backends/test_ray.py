@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +221,10 @@ def test_a_foreign_node_is_refused_by_name(ray_address: str, tmp_path: Path, mon
     from fedmem.execution import sharding
 
     honest = sharding.made_without_data
-    changed = lambda scenario: {**honest(scenario), "processor": "x86_64 AVX1"}  # noqa: E731
+
+    def changed(*given: Any, **named: Any) -> Mapping[str, str]:
+        return {**honest(*given, **named), "processor": "x86_64 AVX1"}
+
     monkeypatch.setattr(sharding, "made_without_data", changed)
     with pytest.raises(RunError, match=f"the machine {os.uname().nodename} .*processor: .* there, x86_64 AVX1 here"):
         run(small(), out=tmp_path, on=ray_address)
