@@ -92,6 +92,10 @@ class LocalSgd(ABC):
 
     def num_steps(self, num_examples: int) -> int:
         """Steps in a round for a client with this many rows; none where it has no rows."""
+        return self._steps_on(num_examples)
+
+    def _steps_on(self, num_examples: int) -> int:
+        """Steps on this many rows that are trained on."""
         if num_examples == 0:
             return 0
         return self.steps if self.steps is not None else self.epochs * -(-num_examples // self.batch_size)
@@ -107,7 +111,7 @@ class LocalSgd(ABC):
             order[:num_examples] = rng.permutation(num_examples)
             order[num_examples:] = -1
             return order.reshape(-1, width)
-        num_steps = self.num_steps(num_examples)
+        num_steps = self._steps_on(num_examples)
         per_epoch = -(-num_examples // width) if num_examples else 1
         padded = np.full((-(-num_steps // per_epoch), per_epoch * width), -1, dtype=np.int64)
         for epoch in padded:

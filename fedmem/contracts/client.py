@@ -13,6 +13,7 @@ from fedmem.contracts.arrays import FloatArray, IntArray, Params
 from fedmem.contracts.data import Examples
 from fedmem.contracts.declarations import Declaration, declare, read_declaration
 from fedmem.contracts.deduplication import Deduplication
+from fedmem.contracts.selection import Selection
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,6 +142,8 @@ class ClientDeclaration(Declaration):
         momentum: Momentum of the local steps.
         noise_multiplier: Standard deviation of the noise divided by the clip; None if it is still to be found.
         deduplication: How it leaves duplicates among its own rows out of training; None where it trains on all.
+        selection: How it leaves rows out of a participation by scores; None where it trains on all. Its `batches` then
+            are positions among the rows that are kept, of which `Selection.kept` says how many there are.
         training_targets: `training_targets(rows)`, the targets that it trains on, of the shape of `rows.targets`. Each
             is the target of the row, or -1 where its token is left out of the loss. It depends on the row alone. None
             for the targets of the rows.
@@ -154,6 +157,7 @@ class ClientDeclaration(Declaration):
     momentum: float = declare(0.0, "a number")
     noise_multiplier: float | None = declare(0.0, "a number, or None where it is to be found")
     deduplication: Deduplication | None = declare(None, "a fedmem.contracts.deduplication.Deduplication, or None")
+    selection: Selection | None = declare(None, "a fedmem.contracts.selection.Selection, or None")
     training_targets: Callable[[Examples], IntArray] | None = declare(None, "a method training_targets(rows)")
     text_fields: tuple[str, ...] = declare((), "a tuple of names of fields")
 

@@ -71,6 +71,14 @@ def _client(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
             f"{kind_of(scenario.dataset)} has none; leave it out, or use a data set of texts, such as shakespeare",
         )
 
+    selection = client_declaration(scenario.client).selection
+    if selection is not None and selection.by == "el2n" and data.modality.tokens:
+        yield Problem(
+            path="client.by",
+            message=f"by: el2n is the error of one label, and {kind_of(scenario.dataset)} has passages with many "
+            "predicted tokens; use by: loss or by: random",
+        )
+
 
 def _signals(scenario: Scenario, data: Dataset) -> Iterator[Problem]:
     for position, signal in enumerate(scenario.signals):

@@ -65,6 +65,9 @@ def _training_read(
             if tied_dropout is not None
             else "deduplicate a client trains on fewer copies than the objective counts; leave deduplicate out"
             if client_declaration(client).deduplication is not None
+            else f"client {kind_of(client)} a client trains on fewer rows than the objective counts; use client: "
+            "{kind: sgd}"
+            if client_declaration(client).selection is not None
             else ""
         )
         if reason:

@@ -10,13 +10,14 @@ import numpy as np
 import torch
 
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray, Params
-from fedmem.contracts.client import ClientAlgorithm, Outcome
+from fedmem.contracts.client import ClientAlgorithm, Outcome, client_declaration
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.validation import batches_of
 from fedmem.guards.guarding import Guard
 from fedmem.seeding import Streams
 from fedmem.training.defence_pipeline import Place
 from fedmem.training.finite import finite_models
+from fedmem.training.row_selection import RowSelection
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -188,10 +189,18 @@ class LocalWork:
         self._client = client
         self._shared_batches = shared_batches
         self._streams = Streams(seed, "batches")
+        selection = client_declaration(client).selection
+        self._selection = None if selection is None else RowSelection(federation, selection, seed)
         self._stored_work: dict[tuple[int, int, int], tuple[Work, int]] = {}
 
     def used_rows(self, run: int, client: int, round_number: int) -> IntArray:
-        """The client's rows that are in a batch: not all, where its steps end before its first epoch does."""
+        """The client's rows that are in a batch: not all, where its steps end before its first epoch does.
+
+        Where the client leaves rows out by scores, the round has to be one that is being watched.
+        """
+        if self._selection is not None:
+            work, i = self.stored_place(run, round_number, client)
+            return work.rows[i][np.isin(work.rows[i], work.batches[i, : work.steps[i]])]
         task = self.task(run, round_number, client, {})
         return task.rows[np.isin(np.arange(len(task.rows)), task.batches)]
 
@@ -201,6 +210,8 @@ class LocalWork:
         (rng,) = self._generators([run], round_number, [client])
         with Guard("client", self._client, "batches", round=round_number, run=run, client=client) as guard:
             batches = self._batches(guard, run, round_number, len(rows), rng)
+        if self._selection is not None:
+            batches = _places_of(batches, self._selection.kept(run, client, rows, before))
         self._check(round_number, [run], [client], [rows], batches[None])
         return Task(
             run=run,
@@ -234,6 +245,11 @@ class LocalWork:
         with Guard("client", self._client, "batches", round=round_number, where=index_of) as guard:
             for r, client_rows, rng in zip(runs, rows, streams, strict=True):
                 positions.append(self._batches(guard, r, round_number, len(client_rows), rng))
+        if self._selection is not None:
+            positions = [
+                _places_of(part, self._selection.kept(runs[i], clients[i], rows[i], pick(models, int(model[i]))))
+                for i, part in enumerate(positions)
+            ]
         places, steps = _stack_positions(positions)
         self._check(round_number, runs, clients, rows, places)
         number = torch.full((len(runs),), float(round_number))
@@ -306,6 +322,18 @@ class LocalWork:
     def forget(self, round_number: int) -> None:
         """Let go of the work of a round that has been looked at."""
         self._stored_work = {place: work for place, work in self._stored_work.items() if place[1] != round_number}
+
+
+def _places_of(batches: IntArray, kept: IntArray) -> IntArray:
+    """Positions among all rows from those among the rows that are kept; what is no position stays as it is.
+
+    >>> _places_of(np.array([[1, 0], [2, -1]]), np.array([0, 3, 4])).tolist()
+    [[3, 0], [4, -1]]
+    """
+    if not len(kept):
+        return batches
+    is_place = (batches >= 0) & (batches < len(kept))
+    return np.where(is_place, kept[np.where(is_place, batches, 0)], batches)
 
 
 def stack(models: Sequence[Params]) -> Params:

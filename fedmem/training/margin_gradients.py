@@ -71,7 +71,8 @@ class MarginGradients:
         for start in range(0, len(self._signs), at_once):
             part = slice(start, start + at_once)
             total += gradients[:, part] @ self._signs[part].double()
-        return total / self.size**0.5
+        projected: Tensor = total / self.size**0.5
+        return projected
 
 
 def regression_products(features: Tensor, weights: Tensor, vectors: Tensor, damping: float) -> Tensor:

@@ -16,9 +16,12 @@ from tests.engines.seams_helpers import same
 # --- top_k ------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", CLIENTS)
+SELECTIVE = {"selective": {"share": 0.3}}
+
+
+@pytest.mark.parametrize("kind", CLIENTS | SELECTIVE)
 def test_executors_and_servers_agree(kind: str) -> None:
-    client = {"kind": kind, "lr": 0.2, "momentum": 0.5, "batch_size": 8, **CLIENTS[kind]}
+    client = {"kind": kind, "lr": 0.2, "momentum": 0.5, "batch_size": 8, **(CLIENTS | SELECTIVE)[kind]}
     found = {}
     executors = ("one_by_one", "stacked") if kind != "local_norm" else ("one_by_one",)
     for executor in executors:

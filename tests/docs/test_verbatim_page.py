@@ -35,7 +35,7 @@ def test_every_measure_and_kind_is_explained() -> None:
         "probe": ("verbatim", "masked_field", "extraction"),
         "signal": ("min_k",),
         "injection": ("personal", "secret", "existing_secret"),
-        "client": ("sgd", "fedper", "local_norm", "top_k", "dp_sgd"),
+        "client": ("sgd", "fedper", "local_norm", "selective", "top_k", "dp_sgd"),
     }.items():
         assert all(f"`{kind}`" in PAGE and kind in catalogue.kinds(family) for kind in kinds)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from scipy.stats import spearmanr
 from fedmem.contracts.arrays import FloatArray
 from fedmem.errors import ScenarioError
 from fedmem.federation import build as federations
+from fedmem.signals._influence_targets import InfluenceTargets
 from fedmem.signals._objective import objective_of
 from fedmem.signals.trak import Trak
 from fedmem.training.gauss_newton import FlatModel
@@ -37,9 +39,10 @@ def gradients(bench: Bench, inputs: FloatArray, targets: np.ndarray) -> tuple[np
 def test_values_are_the_formula_with_an_inverse(level: str) -> None:
     bench = Bench((), model={"kind": "logistic"})
     client = int(bench.federation.audit.owner[0])
-    place = {"level": "local", "client": client} if level == "local" else {}
+    place: dict[str, Any] = {"level": "local", "client": client} if level == "local" else {}
     context = bench.context(bench.transition(bench.params(scale=0.3), **place))
-    found = Trak(damping=0.05).values(context)["trak"][0]
+    values = Trak(damping=0.05, targets=6).values(context)
+    found, on_targets = values["trak"][0], values["trak_on"][0]
     objective = objective_of(context, 0)
     store = bench.federation.store.take(objective.rows)
     rows, _ = gradients(bench, store.inputs, store.targets)
@@ -51,6 +54,10 @@ def test_values_are_the_formula_with_an_inverse(level: str) -> None:
     np.testing.assert_allclose(found[holds], expected[holds], rtol=1e-5)
     assert np.isnan(found[~holds]).all()
     assert (found[holds] > 0).all()
+    others = InfluenceTargets.draw(bench.federation, 6).examples(bench.federation)
+    slopes, _ = gradients(bench, others.inputs, others.targets)
+    cross = (objective.of_examples * doubts)[:, None] * np.linalg.solve(damped, own.T).T @ slopes.T
+    np.testing.assert_allclose(on_targets[holds], cross[holds], rtol=1e-4, atol=1e-4 * np.abs(cross).max())
 
 
 def test_projections_rank_as_the_gradients_do() -> None:

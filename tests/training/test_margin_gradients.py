@@ -66,7 +66,10 @@ def test_ridge_regression_leaves_one_out_up_to_leverage() -> None:
     ridge = 0.05 * float((rows.square().sum() / 30) / 5)
 
     def fit(counted: torch.Tensor) -> torch.Tensor:
-        return torch.linalg.solve(rows.T @ (counted[:, None] * rows) + ridge * torch.eye(5), rows.T @ (counted * y))
+        found: torch.Tensor = torch.linalg.solve(
+            rows.T @ (counted[:, None] * rows) + ridge * torch.eye(5), rows.T @ (counted * y)
+        )
+        return found
 
     whole = fit(weights)
     moved = regression_products(rows, weights, rows, 0.05)
