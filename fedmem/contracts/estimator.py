@@ -322,6 +322,8 @@ class EstimatorDeclaration(Needs):
             at the levels local and global, and a participation schedule that all runs share.
         gives_margins_alone: Whether an attack in one of its fields is given margins and coins, and nothing else.
         needs_twins: Whether it compares twins, runs with the same coins; it then needs `twins` of 2 or more.
+        reads_influence: Whether it reads the influence of audit examples on `targets`. It is refused where no signal
+            has any.
         reads_quantities: Whether it reads the quantities of single examples that other estimators and signals give,
             `View.quantities`.
         needs_phase: Whether it compares a phase with the one before; it is refused in a training that follows none.
@@ -343,6 +345,7 @@ class EstimatorDeclaration(Needs):
     needs_every_round: bool = declare(False, YES_OR_NO)
     gives_margins_alone: bool = declare(False, YES_OR_NO)
     needs_twins: bool = declare(False, YES_OR_NO)
+    reads_influence: bool = declare(False, YES_OR_NO)
     needs_phase: bool = declare(False, YES_OR_NO)
     needs_relearning: bool = declare(False, YES_OR_NO)
     reads_quantities: bool = declare(False, YES_OR_NO)

@@ -222,6 +222,8 @@ class SignalDeclaration(Needs):
         passes_in: `passes_in(federation)`, forward passes of one row, where they depend on the network or the data. The
             first number is for one value, the second for other rows at each model. It replaces `passes` and
             `model_rows`.
+        targets: The number of examples on which it reads the influence of each audit example, as `<name>_on.audit.<i>`
+            and `<name>_on.test.<i>` among its variants. Usually it is a field.
         earlier_rounds: Observed rounds whose models `SignalContext.earlier` gives in later rounds. They are kept in
             memory, one of each place.
         set: The examples that it is read on: `audit`, `test` or `population`. Values on other sets than `audit` are
@@ -249,6 +251,7 @@ class SignalDeclaration(Needs):
         None, "a method variant_names(federation)"
     )
     passes_in: Callable[[Federation], tuple[float, float]] | None = declare(None, "a method passes_in(federation)")
+    targets: int = declare(0, "a number of examples")
     earlier_rounds: tuple[int, ...] = declare((), "a tuple of rounds")
     set: str = declare("audit", "audit, test or population")
     set_rows: int = declare(0, "a number of rows")

@@ -15,6 +15,7 @@ from fedmem.reporting import p_and_interval, privacy_sections
 from fedmem.reporting.agreement_section import agreement_section
 from fedmem.reporting.caption import RELEASED
 from fedmem.reporting.cells import AT_FLOOR, Section, Value
+from fedmem.reporting.datamodeling_section import datamodeling_section
 from fedmem.reporting.extraction_section import extraction_section
 from fedmem.reporting.influence_sections import client_influence_section, cross_influence_section
 from fedmem.reporting.learning_rows import learning_blocks, learning_notes
@@ -39,6 +40,7 @@ def sections(summary: Summary, *, everything: bool = False) -> Iterator[Section]
     yield cross_influence_section(summary, everything=everything)
     yield client_influence_section(summary, everything=everything)
     yield agreement_section(summary, everything=everything)
+    yield datamodeling_section(summary)
     yield proxy_section(summary, everything=everything)
     yield _utility(summary, everything=everything)
     yield _other_clients_section(summary, everything=everything)

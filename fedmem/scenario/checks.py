@@ -39,6 +39,7 @@ from fedmem.scenario.check_cohorts import (
     _whole_cohort,
 )
 from fedmem.scenario.check_included import _each_drawn_alone, _groups_are_drawn
+from fedmem.scenario.check_influence import _influence_read
 from fedmem.scenario.check_measuring import (
     _attack_series,
     _check_duplicates,
@@ -246,6 +247,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _saved_models,
     _signals,
     _signals_of_attacks,
+    _influence_read,
     _check_duplicates,
     _same_facts,
     _estimator_levels,

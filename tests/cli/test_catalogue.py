@@ -162,6 +162,8 @@ def test_printed_example_of_show_can_be_pasted_into_a_scenario(family: str, kind
             "min_k",
         )
         pasted["signals"] = [{"kind": name} for name in names]
+    if kind == "linear_datamodeling":
+        pasted["signals"] = [{"kind": "tracin", "targets": 4}]
     if kind == "noise_ceiling":
         pasted["twins"] = 2
     if kind == "localisation":
