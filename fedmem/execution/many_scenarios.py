@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,7 @@ from fedmem.execution.remote_scenarios import ScenarioPool, card_for, num_worker
 from fedmem.execution.run import backend_for, compute, folder_of, serve_finished, with_required_noise
 from fedmem.guards.guarding import Rescuing
 from fedmem.scenario.unfolding import last_phase
+from fedmem.training.free_memory import give_back_memory
 
 if TYPE_CHECKING:
     from fedmem.contracts.data import Examples
@@ -55,6 +57,10 @@ class Outcome:
     folder: Path
     was_finished: bool = False
     error: FedmemError | None = None
+
+
+MEMORY_EVERY = 20
+"""After so many banks a process gives its free memory back, which takes some tenths of a second."""
 
 
 def run_all(
@@ -184,8 +190,12 @@ def _train_missing(
     workers = min(workers, len(banks))
     backend = how.backend or backend_without_forks(workers)
 
+    trained = count(1)
+
     def train(bank: tuple[int, ...], report: Report[_Progress]) -> None:
         train_bank({i: missing[i] for i in bank}, folders, force=how.force, report=report, out=how.out)
+        if next(trained) % MEMORY_EVERY == 0:
+            give_back_memory()
 
     pool: AbstractContextManager[WorkerPool[tuple[int, ...], None]]
     if backend is not None and banks:
