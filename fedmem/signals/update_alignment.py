@@ -12,6 +12,7 @@ from fedmem.contracts.arrays import FloatArray, Params
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.signal import SignalContext, signal_measures
 from fedmem.signals._observed_rounds import ObservedRounds
+from fedmem.signals._update_descent import descent_by, update_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,8 +66,6 @@ class UpdateAlignment(ObservedRounds):
 
     def values(self, context: SignalContext) -> Mapping[str, FloatArray]:
         """See `ObservedRounds.values`."""
-        from fedmem.training.derivatives import slopes_along
-
         transitions, examples = context.transitions, context.examples
         # clients of a run and round were sent one model
         distinct = {id(transition.before): transition.before for transition in transitions}
@@ -74,19 +73,13 @@ class UpdateAlignment(ObservedRounds):
         # like the update, the gradient counts only the layers that clients send
         lengths = np.sqrt(np.sum([squares[name] for name in sorted(context.sent_names)], axis=0))
         length_of = dict(zip(distinct, lengths, strict=True))
-        # running statistics are sent, and no loss descends along them
-        moved = frozenset(transitions[0].sent) - frozenset(context.federation.mode.statistics)
         cosine, descent = np.full((2, len(transitions), len(examples)), np.nan)
         for t, transition in enumerate(transitions):
-            step = {
-                name: value.double() - transition.before[name].double()
-                for name, value in transition.sent.items()
-                if name in moved
-            }
+            step = update_of(context, t)
             length = _length(step)
             if not transition.round or not length > 0:
                 continue
-            along = -slopes_along(context.network, transition.before, step, examples.inputs, examples.targets)
+            along = descent_by(context, t, step)
             descent[t] = along
             with np.errstate(invalid="ignore", divide="ignore"):
                 product = length * length_of[id(transition.before)]
