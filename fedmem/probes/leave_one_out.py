@@ -20,6 +20,7 @@ from fedmem.contracts.probe import Context
 from fedmem.contracts.replay import Replay
 from fedmem.probes._answers import answers
 from fedmem.probes._clusters import mean_over_runs
+from fedmem.probes._participations import draw_examples, trained_rows
 
 _IS_NOT = (
     "It is the effect of one participation in one round, and not memorisation over training. Earlier participations "
@@ -197,12 +198,9 @@ class LeaveOneOut:
     def _changes(self, sender: Transition, context: Context) -> Iterator[tuple[int, Replay]]:
         """The examples that a client trained on in this round, as far as they are looked at, each with its change."""
         federation, run, client = context.federation, sender.run, sender.client
-        rows_of = _trained_rows(federation, run, client, sender.round)
+        rows_of = trained_rows(federation, run, client, sender.round)
+        subjects = draw_examples(context, sender, rows_of, self.max_examples, "leave one out")
         used = context.used_rows(run, client, sender.round)
-        subjects = [subject for subject, rows in rows_of.items() if np.isin(rows, used).any()]
-        if self.max_examples is not None and len(subjects) > self.max_examples:
-            rng = context.stream("leave one out", run=run, round_number=sender.round, client=client)
-            subjects = sorted(rng.permutation(subjects)[: self.max_examples].tolist())
         client_rows = context.rows(run, client, sender.round) if self.instead == "replacement" else used
         for subject in subjects:
             rows = rows_of[subject]
@@ -240,17 +238,6 @@ def _portions(cases: Sequence[_Case]) -> Iterator[tuple[Transition, Sequence[_Ca
         whole = list(group)
         for start in range(0, len(whole), AT_ONCE):
             yield whole[start].transition, whole[start : start + AT_ONCE]
-
-
-def _trained_rows(federation: Federation, run: int, client: int, round_number: int) -> dict[int, list[int]]:
-    """The rows of the store that stand for each example that a client trains on in this round, sorted."""
-    audit = federation.audit
-    is_trained = audit.is_in[run] & audit.is_active(round_number)
-    copies = np.flatnonzero((audit.owners == client) & is_trained[audit.subject])
-    rows: dict[int, set[int]] = {}
-    for copy in copies.tolist():
-        rows.setdefault(int(audit.subject[copy]), set()).add(int(federation.trained_rows[copy]))
-    return {subject: sorted(rows[subject]) for subject in sorted(rows)}
 
 
 def _replacement(federation: Federation, run: int, client: int, subject: int, client_rows: IntArray) -> int | None:

@@ -47,7 +47,8 @@ class TracIn:
 
     The probe `leave_one_out` measures the same effect of one participation exactly. Both agree for small rates where
     the batches of whole epochs are equally large, without what is not in the formula. In a smaller last batch a row
-    counts for more than 1/n_k. Losses are those of all tokens, also under the goldfish loss.
+    counts for more than 1/n_k, as in the probe `stepwise_tracin`. Losses are those of all tokens, also under the
+    goldfish loss.
 
     Fields
 

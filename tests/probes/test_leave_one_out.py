@@ -213,7 +213,7 @@ def test_a_row_that_nobody_trains_on_has_an_effect_of_zero(monkeypatch: pytest.M
         rows = context.rows(transition.run, transition.client, transition.round)
         used = context.used_rows(transition.run, transition.client, transition.round)
         unused = int(np.setdiff1d(rows, used)[0])
-        monkeypatch.setattr(leave_one_out, "_trained_rows", lambda *place: {0: [unused]})
+        monkeypatch.setattr(leave_one_out, "trained_rows", lambda *place: {0: [unused]})
         monkeypatch.setattr(context, "used_rows", lambda *place: np.array([unused]))
         found = LeaveOneOut().observe([transition], context)
         monkeypatch.undo()
