@@ -89,6 +89,14 @@ def test_equals_a_loop_over_targets_and_halves() -> None:
     assert found(without, rows).value == pytest.approx(found(models(zeroed, outcomes, is_in), rows).value)
 
 
+def test_sums_are_over_examples_that_are_in() -> None:
+    """A sum over those that are out would have the opposite sign, up to a constant."""
+    tau, outcomes, is_in, rows = planted(2, 32, 4.0)
+    value = found(models(tau, outcomes, is_in), rows).value
+    assert value > 0.7
+    assert found(models(tau, outcomes, ~is_in), rows).value == pytest.approx(-value)
+
+
 def test_overlapping_runs_and_twins_are_refused() -> None:
     tau, outcomes, is_in, _ = planted(0, 16, 1.0)
     first, late = np.arange(16) < 9, np.arange(16) >= 8

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.data import TensorDataset
 
 import fedmem
 from fedmem.contracts.arrays import Params
@@ -119,6 +120,42 @@ def test_all_rows_of_a_full_batch_sum_to_the_fall_of_a_loss() -> None:
     np.testing.assert_allclose(total, fall, rtol=1e-3)
     for broken in (-total, total * len(rows), total - on[own].sum(axis=0)):
         assert not np.allclose(broken, fall, rtol=1e-3)
+
+
+def test_another_package_has_the_same_influence(tmp_path: Path) -> None:
+    """TracInCP of captum sums rate × inner products over checkpoints; here a rate is Σ η / n_k."""
+    influence = pytest.importorskip("captum.influence", reason="captum is not installed")
+    bench = Bench(client={"kind": "sgd", "lr": 0.2, "epochs": 2, "batch_size": 8})
+    federation, signal, client = bench.federation, TracIn(targets=6), 2
+    targets = InfluenceTargets.draw(federation, 6).examples(federation)
+    context = bench.context(bench.transition(bench.params()))
+    state = signal.start(context, 0)
+    for number in (1, 2):
+        before = {name: value.double() for name, value in bench.params(number, scale=0.3).items()}
+        turn = bench.context(bench.transition(before, before=before, round_number=number, clients=(client,)))
+        state = signal.update(state, turn, 0)
+        torch.save(before, tmp_path / f"{number}.pt")
+    own = np.flatnonzero(federation.audit.owner == client)
+    size = len(federation.rows(0, client, 1))
+    network = bench.reader._network
+
+    def load(model: nn.Module, path: str) -> float:
+        model.load_state_dict(torch.load(path))
+        return 2 * -(-size // 8) * 0.2 / size
+
+    def tensors(examples: Examples) -> tuple[Tensor, Tensor]:
+        return torch.from_numpy(examples.inputs).double(), torch.from_numpy(examples.targets)
+
+    peer = influence.TracInCP(
+        network,
+        TensorDataset(*tensors(federation.audit.examples.take(own))),
+        [str(tmp_path / f"{number}.pt") for number in (1, 2)],
+        checkpoints_load_func=load,
+        loss_fn=nn.CrossEntropyLoss(reduction="none"),
+    )
+    found = signal.values_of(state, context)
+    np.testing.assert_allclose(peer.influence(tensors(targets)).numpy().T, found["tracin_on"][own], rtol=1e-9)
+    np.testing.assert_allclose(peer.self_influence().numpy(), found["tracin"][own], rtol=1e-9)
 
 
 @pytest.mark.slow

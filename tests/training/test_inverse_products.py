@@ -102,6 +102,20 @@ def test_singular_matrix_with_a_rounded_factor_is_nan() -> None:
     assert all(bool(solve_dense(matrix, 0.0, vector).isnan().all()) for matrix in factored)
 
 
+def test_lissa_divides_by_its_scale_once_and_adds_damping() -> None:
+    """Known mistakes: another division at the end, and damping that shrinks the sum in place of the matrix."""
+    exact = solve_dense(MATRIX, 0.3, VECTORS)
+    top = largest_eigenvalue(product, VECTORS[0])
+    for scale in (1.0 * top + 0.3, 3.0 * top, 10.0 * top):
+        found = lissa(product, 0.3, VECTORS, scale=scale, depth=3000)
+        torch.testing.assert_close(found, exact, rtol=1e-6, atol=1e-9)
+        assert not torch.allclose(found / scale, exact, rtol=0.1)
+        other = torch.zeros_like(VECTORS)
+        for _ in range(3000):
+            other = VECTORS + (1 - 0.3) * other - product(other) / scale
+        assert not torch.allclose(other / scale, exact, rtol=0.1)
+
+
 def test_lissa_diverges_below_half_the_largest_eigenvalue() -> None:
     largest = float(torch.linalg.eigvalsh(MATRIX)[-1])
     np.testing.assert_allclose(largest_eigenvalue(product, VECTORS[0], 300), largest, rtol=1e-6)
