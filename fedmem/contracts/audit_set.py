@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from fedmem.contracts.arrays import BoolArray, IntArray
+from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
+from fedmem.contracts.coin_law import BALANCED, CoinLaw
 from fedmem.contracts.data import Examples
 
 if TYPE_CHECKING:
@@ -102,7 +103,11 @@ class AuditSet:
     - `role` (m,): the role of the example, such as `canary`.
     - `owner` (m,): the owning client (-1: none).
     - `copies` (m,): how often an in example is trained on each epoch, all copies under one coin.
-    - `is_in` (R, m): the coins. Each column has exactly R/2 ones, columns are independent but for groups.
+    - `is_in` (R, m): the coins. Columns are independent but for groups, given `inclusion_rates`. By default each column
+      has exactly R/2 ones.
+    - `coin_law`: the law of the coins.
+    - `inclusion_rates` (R,): the probability with which each example is in a run, where runs have rates of their own.
+      None under `balanced` and `rate`.
     - `coin_row` (R,): runs with the same number are twins: they have the same coins (None: no two runs have).
     - `coin_group` (m,): examples with the same number have the same coin in every run (None: each has its own). The
       number is the position of the first of them.
@@ -134,6 +139,8 @@ class AuditSet:
     coin_row: IntArray | None = None
     coin_group: IntArray | None = None
     relearnt: BoolArray | None = None
+    coin_law: CoinLaw = BALANCED
+    inclusion_rates: FloatArray | None = None
 
     def __post_init__(self) -> None:
         places = {kind: position for position, kind in enumerate(self.kinds)}

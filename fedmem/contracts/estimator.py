@@ -24,16 +24,19 @@ class CoinPermutations:
     """The coins of a bank, and re-dealt coins of the same law.
 
     `coins` (P + 1, R, m): the first are those of the bank. Each of the others permutes the column of every example
-    independently, which is the law of the coins. `shuffles` (S, R) are permutations of the runs, one for all examples.
-    Coins in their order are independent of the models too, and keep the dependence between examples. Runs with the same
-    `coin_row` (R,) are twins: their coins stay equal in all of these (None: no two runs are twins). So do the coins of
-    examples with the same `coin_group` (m,) (None: each example has its own).
+    independently, which is the law of the coins. With `has_rates`, runs have inclusion rates of their own, with which
+    coins are drawn again. `shuffles` (S, R) are permutations of the runs, one for all examples; none where runs have
+    rates. Coins in their order are independent of the models too, and keep the dependence between examples.
+
+    Runs with the same `coin_row` (R,) are twins: their coins stay equal in all of these (None: no two runs are twins).
+    So do the coins of examples with the same `coin_group` (m,) (None: each example has its own).
     """
 
     coins: BoolArray
     shuffles: IntArray
     coin_row: IntArray | None = None
     coin_group: IntArray | None = None
+    has_rates: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -35,6 +35,8 @@ class Needs(Declaration):
         needs_independent_runs: Whether it counts every run as an independent trial, so that it cannot read twins.
         counts_groups: Whether it takes examples that are in or out together (`included`) as one draw. A component that
             does not say so is refused with such examples. A subclass with methods of its own declares it again.
+        coin_laws: The laws of random inclusion (`coins.law`) under which its results are right. Under another law, a
+            scenario that lists the component is refused. A subclass with methods of its own declares it again.
         reads_relearning: Whether it has a meaning where every run trains on examples again that some had trained on
             before (`relearn`). A component that does not say so is refused there.
         reads_gradients: Whether it reads an update as a gradient; its clients must be `ScheduledClient`.
@@ -51,6 +53,7 @@ class Needs(Declaration):
     reads_signals: tuple[str, ...] = declare((), "a tuple of names of measures")
     needs_independent_runs: bool = declare(False, YES_OR_NO)
     counts_groups: bool = declare(False, YES_OR_NO, renewed=True)
+    coin_laws: tuple[str, ...] = declare(("balanced",), "a tuple of laws of random inclusion", renewed=True)
     reads_relearning: bool = declare(False, YES_OR_NO)
     reads_gradients: bool = declare(False, YES_OR_NO)
 

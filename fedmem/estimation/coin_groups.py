@@ -13,8 +13,8 @@ interval is then about these groups, and runs alone are its clusters:
     V = Σ over runs of (sum of contributions)².
 
 With a single group this is the variance of the difference of two means, over runs with the group and over runs without
-it. Half of the runs are on each side, and their spreads may differ. So t has the degrees of freedom of
-one side, R/2 − 1, with which the interval keeps its level for any two spreads (Scheffé, 1970).
+it. The spreads of the two sides may differ. So t has the degrees of freedom of the smaller side, R/2 − 1 where coins
+are balanced. With these the interval keeps its level for any two spreads (Scheffé, 1970).
 
 Without coin groups, all functions give back what they are given.
 
@@ -31,7 +31,7 @@ import numpy as np
 from fedmem.contracts.arrays import BoolArray, IntArray
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.estimator import Influence
-from fedmem.estimation.twins import over_coin_rows
+from fedmem.estimation.twins import over_coin_rows, side_shares
 from fedmem.estimation.two_way import FEWEST, widening
 
 
@@ -76,10 +76,14 @@ def _over_runs(contributions: Influence, audit: AuditSet) -> Influence:
     """
     n = max(audit.num_coin_rows // 2, 2)
     of_sides = float(widening(np.array(n), audit.num_coin_rows))
+    runs = contributions.cells.sum(1) * math.sqrt(n / (n - 1)) / of_sides
+    if audit.coin_law.law == "rate":
+        sizes = np.maximum(np.rint(side_shares(audit) * audit.num_coin_rows).astype(np.int64), 2)
+        runs = (contributions.cells * np.sqrt(sizes / (sizes - 1)) / widening(sizes, audit.num_coin_rows)).sum(1)
+    elif audit.coin_law.varies:
+        runs = contributions.cells.sum(1)  # they were not widened for sides
     return Influence(
-        examples=np.zeros_like(contributions.examples),
-        cells=np.zeros_like(contributions.cells),
-        runs=contributions.cells.sum(1) * math.sqrt(n / (n - 1)) / of_sides,
+        examples=np.zeros_like(contributions.examples), cells=np.zeros_like(contributions.cells), runs=runs
     )
 
 
@@ -94,4 +98,7 @@ def num_clusters(audit: AuditSet, rows: IntArray | BoolArray, answered: BoolArra
     is the number of runs on one side.
     """
     runs, groups = len(np.unique(audit.coin_rows[answered])), effective_groups(audit, rows)
-    return runs // 2 if groups < FEWEST and audit.shares_coins(rows) else min(runs, groups)
+    if groups >= FEWEST or not audit.shares_coins(rows):
+        return min(runs, groups)
+    share = 0.5 if audit.coin_law.law != "rate" else float(side_shares(audit)[:, rows].min())
+    return int(runs * share + 1e-9)

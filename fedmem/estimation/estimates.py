@@ -58,18 +58,17 @@ import numpy as np
 
 from fedmem.contracts.arrays import BoolArray, IntArray
 from fedmem.contracts.audit_set import AuditSet
-from fedmem.contracts.coin_groups import explain_groups, not_counting_groups
 from fedmem.contracts.estimator import Estimate, Estimator, Influence, View, estimator_declaration
 from fedmem.contracts.evidence import Bank
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import NO_CLIENT, Labels, Level, Measurement, Reading
-from fedmem.contracts.needs import declared_by, needs_of
+from fedmem.contracts.needs import declared_by
 from fedmem.contracts.signal import AnySignal
 from fedmem.contracts.validation_of_measures import estimates_of, place_readings_of, run_readings_of
-from fedmem.errors import ComponentError
 from fedmem.estimation.coin_groups import num_clusters, over_independent_draws
 from fedmem.estimation.quantities import place_of, with_quantities
 from fedmem.estimation.randomisation import permute_coins
+from fedmem.estimation.refusals import require_readable
 from fedmem.estimation.signal_means import SignalMeans, with_signals
 from fedmem.estimation.two_way import combine, half_width, interval, ratio_interval
 from fedmem.estimation.views import views
@@ -189,21 +188,11 @@ def estimate(
 
     - pure: the same bank, estimators and deals give the same rows, bit for bit and in the same order. Deals come from
       the stream `redeals` of the bank's seed;
-    - an estimator that needs more runs than the bank has is a `ComponentError`, not a row without meaning. So is one
-      that takes each example as drawn alone, where examples are in or out together.
+    - an estimator that cannot read the bank is a `ComponentError`, not a row without meaning; see `require_readable`;
+    - where runs have inclusion rates of their own, signals have no rows.
     """
-    groups = [kind for kind in bank.audit.kinds if bank.audit.shares_coins(bank.audit.kind == kind)]
-    for number, estimator in enumerate(estimators):
-        needed = needs_of(estimator).min_runs
-        if bank.audit.num_coin_rows < needed:
-            name, runs = _source(estimator), bank.audit.num_coin_rows
-            raise ComponentError(
-                f"estimators[{number}]",
-                f"{name} needs at least {needed} runs, but runs is {runs}; raise runs or leave {name} out",
-            )
-        for path, part in not_counting_groups(estimator, f"estimators[{number}]") if groups else ():
-            raise ComponentError(path, explain_groups(part, ", ".join(groups)))
-    estimators = with_signals(estimators, signals)
+    require_readable(bank.audit, estimators)
+    estimators = with_signals(estimators, () if bank.audit.coin_law.varies else signals)
     redeals = permute_coins(bank.audit, deals, stream(bank.seed, "redeals"))
     rows: list[Measurement] = []
     retentions = [_RetentionSums(deals) for _ in estimators]

@@ -6,6 +6,9 @@ the statistic of the actual coins is one of P + 1 that are equally likely (Fishe
 the shares at least as high and at least as low, with the actual coins among them. It holds its level for any number of
 runs and examples.
 
+Where runs have inclusion rates of their own, runs are not exchangeable, and coins are drawn again with the rates of
+their runs. Given the rates, the actual coins are one more such draw, so that p holds its level as well.
+
 The deals are all ways in which the coins of a kind could have fallen, where these are at most as many as the draws: 70
 for one example in 8 runs. Otherwise they are drawn (Monte Carlo), and p has an error of its own.
 
@@ -25,7 +28,7 @@ import numpy as np
 from fedmem.contracts.arrays import BoolArray, FloatArray, IntArray
 from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.estimator import CoinPermutations
-from fedmem.estimation.twins import coins_of_rows, sets_without_twins
+from fedmem.estimation.twins import average_twins, coins_of_rows, sets_without_twins
 
 _SHUFFLES = 200
 """Permutations of the runs that go with re-dealt coins."""
@@ -38,18 +41,25 @@ def permute_coins(audit: AuditSet, count: int, rng: np.random.Generator) -> Coin
     """The coins of an audit set and `count` other ways in which they could have fallen, with as many runs in.
 
     The coins of twins are dealt together, and a shuffle moves all runs of a coin row to those of another. The coins of
-    a coin group are dealt together as well.
+    a coin group are dealt together as well. Where runs have inclusion rates, coins are drawn again with these rates.
+    The number of runs in is then not held.
     """
     of_rows = coins_of_rows(audit)
     group, first = _groups(audit.coin_group, np.arange(len(audit)))
     of_groups = of_rows if audit.coin_group is None else of_rows[:, first]
     tiled = np.broadcast_to(of_groups, (count, *of_groups.shape))
-    again = rng.permuted(tiled, axis=1) if count else tiled
+    rates = audit.inclusion_rates
+    if rates is not None:
+        of_runs = average_twins(rates[:, None], audit)
+        again = rng.random(tiled.shape) < of_runs
+    else:
+        again = rng.permuted(tiled, axis=1) if count else tiled
     again = again if audit.coin_group is None else again[:, :, group]
-    shuffles = rng.permuted(np.tile(np.arange(len(of_rows)), (_SHUFFLES, 1)), axis=1)
+    num_shuffles = _SHUFFLES if rates is None else 0
+    shuffles = rng.permuted(np.tile(np.arange(len(of_rows)), (num_shuffles, 1)), axis=1)
     if audit.coin_row is not None:
         rows, sets = audit.coin_rows, sets_without_twins(audit)
-        again, of_rows, moved = again[:, rows], audit.is_in, np.empty((_SHUFFLES, audit.runs), dtype=np.int64)
+        again, of_rows, moved = again[:, rows], audit.is_in, np.empty((num_shuffles, audit.runs), dtype=np.int64)
         for runs in sets:
             run_of_row = runs[np.argsort(rows[runs])]
             moved[:, runs] = run_of_row[shuffles[:, rows[runs]]]
@@ -59,6 +69,7 @@ def permute_coins(audit: AuditSet, count: int, rng: np.random.Generator) -> Coin
         shuffles=shuffles,
         coin_row=audit.coin_row,
         coin_group=audit.coin_group,
+        has_rates=rates is not None,
     )
 
 
@@ -184,7 +195,9 @@ def num_redeals(redeals: CoinPermutations, rows: IntArray) -> int:
 
 
 def _num_ways(redeals: CoinPermutations, rows: IntArray) -> int:
-    """In how many ways the coins of these examples could have fallen, with as many runs in."""
+    """In how many equally likely ways the coins of these examples could have fallen; 0 where runs have rates."""
+    if redeals.has_rates:
+        return 0
     (_, first), (_, of_group) = _coin_rows(redeals), _groups(redeals.coin_group, rows)
     of_rows = redeals.coins[0][np.ix_(first, rows[of_group])]
     return math.prod(math.comb(len(first), num_in) for num_in in of_rows.sum(0).tolist())

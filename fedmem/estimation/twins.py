@@ -58,17 +58,28 @@ def sets_without_twins(audit: AuditSet) -> list[IntArray]:
 def over_coin_rows(contributions: Influence, audit: AuditSet) -> Influence:
     """The same with contributions of coin rows (G, m) in place of those of runs.
 
-    Deviations from the mean of n runs were widened for R runs. There are only G independent ones, half of them in.
+    Deviations from the mean of n runs of a side were widened for R runs. There are only G independent ones. Where runs
+    have inclusion rates, they were not.
     """
     if audit.coin_row is None:
         return contributions
     runs, groups = audit.runs, audit.num_coin_rows
     cells = np.zeros((groups, contributions.cells.shape[1]))
     np.add.at(cells, audit.coin_rows, contributions.cells)
-    return Influence(examples=contributions.examples, cells=cells * _widening(groups) / _widening(runs))
+    if not audit.coin_law.varies:
+        share = side_shares(audit) if audit.coin_law.law == "rate" else np.array(0.5)
+        cells = cells * _widening(share * groups, groups) / _widening(share * runs, runs)
+    return Influence(examples=contributions.examples, cells=cells)
 
 
-def _widening(runs: int) -> float:
-    """The factor of `two_way.influence` for one half of so many runs."""
-    n = max(runs / 2, 2.0)
-    return n / (n - 1) * math.sqrt((runs - 1) / runs)
+def side_shares(audit: AuditSet) -> FloatArray:
+    """(G, m) the share of the coin rows that are on the same side as each, in or out: one half where balanced."""
+    coins = coins_of_rows(audit)
+    ins = coins.mean(0)
+    return np.asarray(np.where(coins, ins, 1 - ins), dtype=np.float64)
+
+
+def _widening(sizes: FloatArray, runs: int) -> FloatArray:
+    """The factor of `two_way.influence` for sides of these sizes among so many runs."""
+    n = np.maximum(sizes, 2.0)
+    return np.asarray(n / (n - 1) * math.sqrt((runs - 1) / runs))

@@ -61,7 +61,7 @@ class Consistency:
 
     - the mean over models of a place (the others) comes first;
     - published scores are for other shares of the data. Here, half of the audit examples are in each run, and all base
-      rows;
+      rows. With `coins: {law: rate, rate: 0.7}` it is that share of them on average;
     - the interval of a single example is Wilson's over the runs of its side. For passages, where correctness is the
       share of tokens, it is wider than necessary.
 
@@ -84,6 +84,7 @@ class Consistency:
     measures: ClassVar[tuple[Measure, ...]] = (_MEASURE, _CONFIDENCE, _DISAGREEMENT)
     min_runs: ClassVar[int] = 2
     counts_groups: ClassVar[bool] = True
+    coin_laws: ClassVar[tuple[str, ...]] = ("balanced", "rate")
 
     def estimate(self, view: View) -> Sequence[Estimate]:
         """Per kind, over runs without the example and over runs with it."""

@@ -28,8 +28,9 @@ class Memorisation:
     or the probability of the label (label `statistic` = `probability`, less noisy). For a passage, correctness is the
     share of its tokens that are predicted. That makes this the counterfactual memorisation of Zhang et al. (2023). The
     probability is the geometric mean over its tokens. From −1 to 1, 0 without memorisation; the value of a kind is the
-    mean over its examples. Coins are fair, so it is the effect under half of the audit set. With `exclusion: replace`
-    it is the influence of the example minus that of its replacement row.
+    mean over its examples. Coins are fair, so it is the effect under half of the audit set. With `coins: {law: rate}`
+    it is that under another share. With `exclusion: replace` it is the influence of the example minus that of its
+    replacement row.
 
     - M is averaged over the models of a place (the others) before runs are compared;
     - an example without an observed in run or without an observed out run is left out and lowers `n`;
@@ -65,6 +66,7 @@ class Memorisation:
     )
     min_runs: ClassVar[int] = 2
     counts_groups: ClassVar[bool] = True
+    coin_laws: ClassVar[tuple[str, ...]] = ("balanced", "rate")
     reads_relearning: ClassVar[bool] = True
 
     def estimate(self, view: View) -> Sequence[Estimate]:

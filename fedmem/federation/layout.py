@@ -17,6 +17,7 @@ from fedmem.contracts.ragged import Ragged
 from fedmem.contracts.reserve import Reserve
 from fedmem.contracts.validation import injected_of, references_of
 from fedmem.errors import ComponentError
+from fedmem.federation.coin_draws import draw_client_coins, draw_coins, draw_rates
 from fedmem.federation.coin_groups import coin_groups, groups_warnings, share_coins
 from fedmem.federation.feature_shift import carries_real_rows
 from fedmem.federation.held_rows import HeldRows, OwnReplacements, notes_of, warnings_of
@@ -229,14 +230,14 @@ def _audit(scenario: Scenario, additions: Sequence[InjectionPlan], nothing: Exam
     def concatenate(parts: Sequence[NDArray[np.int32]]) -> NDArray[np.int32]:
         return np.concatenate([np.empty(0, dtype=np.int32), *parts])
 
-    group = coin_groups(scenario.injections, additions)
+    group, rates = coin_groups(scenario.injections, additions), draw_rates(scenario)
     return AuditSet(
         examples=replace(examples, ids=ids),
         kind=np.repeat(np.array([injection.name for injection in scenario.injections], dtype=np.str_), sizes),
         role=np.repeat(np.array([injection.role for injection in scenario.injections], dtype=np.str_), sizes),
         owner=concatenate([part.owner for part in additions]),
         copies=concatenate([part.copies for part in additions]),
-        is_in=share_coins(_draw_coins(scenario, len(examples), "coins"), group) | _is_certain(scenario, additions),
+        is_in=share_coins(draw_coins(scenario, len(examples), rates), group) | _is_certain(scenario, additions),
         # A start in round 1 is no window: the initial model is observed as if all examples were active.
         start=per_injection([0 if part.start in (None, 1) else part.start for part in additions]),
         stop=per_injection([FOREVER if part.stop is None else part.stop for part in additions]),
@@ -248,6 +249,8 @@ def _audit(scenario: Scenario, additions: Sequence[InjectionPlan], nothing: Exam
         ),
         coin_row=None if scenario.twins == 1 else np.arange(scenario.runs) % (scenario.runs // scenario.twins),
         coin_group=group,
+        coin_law=scenario.coins.as_law,
+        inclusion_rates=rates,
     )
 
 
@@ -270,7 +273,7 @@ def _client_coins(scenario: Scenario) -> BoolArray | None:
     if not len(left_out_clients):
         return None
     client_coins = np.ones((scenario.runs, scenario.clients), dtype=bool)
-    client_coins[:, left_out_clients] = _draw_coins(scenario, len(left_out_clients), "client coins")
+    client_coins[:, left_out_clients] = draw_client_coins(scenario, len(left_out_clients))
     return client_coins
 
 
@@ -315,22 +318,6 @@ def _is_unmasked(additions: Sequence[InjectionPlan]) -> BoolArray:
 def _trained_rows(plan: _Plan, audit_start: int, extra_start: int) -> IntArray:
     """(copies in all,) rows of the store that stand for examples that are in."""
     return np.where(plan.copy_index >= 0, extra_start + plan.copy_index, audit_start + plan.audit.subject)
-
-
-def _draw_coins(scenario: Scenario, count: int, purpose: str) -> BoolArray:
-    """(R, count) coins, the same for twins; the first R / twins runs have those of a scenario of so many runs."""
-    coins = _flip(scenario.runs // scenario.twins, count, stream(scenario.seed, purpose))
-    return np.tile(coins, (scenario.twins, 1))
-
-
-def _flip(runs: int, count: int, rng: np.random.Generator) -> BoolArray:
-    """(runs, count) coins: each column has exactly runs/2 ones and is independent of the others."""
-    if runs == 1:
-        return rng.random((1, count)) < 0.5
-    assert runs % 2 == 0, "the scenario admits 1 or an even number of runs"
-    # Example by example, so that another injection at the end leaves the coins of the earlier ones as they are.
-    half = np.tile(np.arange(runs) % 2 == 0, (count, 1))
-    return np.ascontiguousarray(rng.permuted(half, axis=1).T)
 
 
 def _reserved_class(injection: Injection) -> int:

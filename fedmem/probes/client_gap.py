@@ -83,6 +83,7 @@ class ClientGap:
         ),
     )
     counts_groups: ClassVar[bool] = True
+    coin_laws: ClassVar[tuple[str, ...]] = ("balanced", "rate", "owen", "beta")
 
     every: Annotated[int, Gt(0)] | None = None
     levels: tuple[Level, ...] = ("local", "global")

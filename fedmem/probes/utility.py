@@ -113,6 +113,7 @@ class Utility:
         ),
     )
     counts_groups: ClassVar[bool] = True
+    coin_laws: ClassVar[tuple[str, ...]] = ("balanced", "rate", "owen", "beta")
     reads_relearning: ClassVar[bool] = True
 
     every: Annotated[int, Gt(0)] | None = None

@@ -358,7 +358,12 @@ def headline(run: Run) -> str:
     scenario, audit = run.scenario, run.audit
     if missing := [key for key in ("name", "runs", "rounds", "clients") if key not in scenario]:
         raise RunError(f"{run.path / 'scenario.yaml'} is damaged (it has no {missing[0]}); put a copy of the file back")
-    coins = "each in half of the runs" if scenario["runs"] != 1 else "each in or out at random"
+    law = scenario.get("coins", {}).get("law", "balanced")
+    coins = {
+        "balanced": "each in half of the runs",
+        "rate": f"each in a share of {scenario.get('coins', {}).get('rate')} of the runs",
+    }.get(law, "each in at the rate of its run")
+    coins = coins if scenario["runs"] != 1 else "each in or out at random"
     twins = f" with {scenario['twins']} twins each" if scenario.get("twins", 1) > 1 else ""
     conditional = "; conditional on one sequence of batches" if scenario.get("batches") == "shared" else ""
     return (

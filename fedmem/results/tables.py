@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.coin_law import BALANCED, CoinLaw
 from fedmem.contracts.data import Examples
 from fedmem.contracts.evidence import Participation, ReferenceEvidence
 from fedmem.contracts.measurement import Labels, LabelValue, Measurement, Reading
@@ -230,6 +231,8 @@ def read_audit(path: Path) -> AuditSet:
         not_uniform=tuple(layout.get("not_uniform", ())),
         coin_row=np.array(layout["coin_row"], dtype=np.int64) if "coin_row" in layout else None,
         coin_group=np.array(layout["coin_group"], dtype=np.int64) if "coin_group" in layout else None,
+        coin_law=CoinLaw(**layout["coin_law"]) if "coin_law" in layout else BALANCED,
+        inclusion_rates=np.array(layout["inclusion_rates"]) if "inclusion_rates" in layout else None,
         relearnt=np.array(layout["relearnt"], dtype=np.bool_) if "relearnt" in layout else None,
     )
 

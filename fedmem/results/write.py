@@ -8,7 +8,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fedmem.contracts.arrays import IntArray, Params
 from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.coin_law import BALANCED
 from fedmem.contracts.evidence import Bank, SignalEvidence
 from fedmem.contracts.federation import Federation
 from fedmem.contracts.measurement import Measurement
@@ -131,6 +132,10 @@ def write_audit(folder: Path, audit: AuditSet, targets: Mapping[str, IntArray], 
         layout["coin_row"] = audit.coin_row.tolist()
     if audit.coin_group is not None:
         layout["coin_group"] = audit.coin_group.tolist()
+    if audit.coin_law != BALANCED:
+        layout["coin_law"] = asdict(audit.coin_law)
+    if audit.inclusion_rates is not None:
+        layout["inclusion_rates"] = audit.inclusion_rates.tolist()
     if audit.relearnt is not None:
         layout["relearnt"] = audit.relearnt.tolist()
     if audit.copy_owner is not None:

@@ -38,10 +38,20 @@ def caveats(
     """
     return [
         *_warnings_of_no_measurement(bool(scenario.estimators), bool(scenario.probes), bool(scenario.injections)),
+        *_signals_without_rows(scenario),
         *_foreign_rows(foreign_rows or {}, scenario.central),
         *_large_population(counts or {}),
         *of_injections,
     ]
+
+
+def _signals_without_rows(scenario: Scenario) -> Iterator[str]:
+    """Where runs have inclusion rates, signals are stored alone."""
+    if scenario.signals and scenario.coins.as_law.varies:
+        yield (
+            f"signals are stored, but have no rows in tables: with random inclusion by {scenario.coins.law}, runs with "
+            "an example also train on more of the others"
+        )
 
 
 def caveats_with_data(scenario: Scenario, federation: Federation) -> list[str]:

@@ -9,11 +9,12 @@ from fedmem.contracts.families import kind_of, nested_components
 from fedmem.contracts.needs import needs_of
 from fedmem.contracts.probe import Probe
 from fedmem.errors import Problem
+from fedmem.scenario.coins import Coins
 
 
-def _twins(runs: int, twins: int) -> Iterator[Problem]:
+def _twins(runs: int, twins: int, coins: Coins) -> Iterator[Problem]:
     """Each example is in exactly half of the coin rows, so that their number is even."""
-    if twins > 1 and runs % (2 * twins) and not (runs > 1 and runs % 2):
+    if coins.law == "balanced" and twins > 1 and runs % (2 * twins) and not (runs > 1 and runs % 2):
         fitting = 2 * twins * max(1, round(runs / (2 * twins)))
         yield Problem(
             path="twins",

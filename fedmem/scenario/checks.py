@@ -38,6 +38,7 @@ from fedmem.scenario.check_cohorts import (
     _somebody_to_leave_out,
     _whole_cohort,
 )
+from fedmem.scenario.check_coins import _coin_fields, _coins_decide, _coins_elsewhere, _coins_read, _enough_coins
 from fedmem.scenario.check_included import _each_drawn_alone, _groups_are_drawn
 from fedmem.scenario.check_influence import _influence_read
 from fedmem.scenario.check_measuring import (
@@ -105,6 +106,7 @@ from fedmem.scenario.check_unlearners import (
     _unlearner_population,
     _unlearner_strategy,
 )
+from fedmem.scenario.coins import Coins
 
 
 def problems(values: Mapping[str, Any]) -> list[Problem]:
@@ -117,8 +119,8 @@ def problems(values: Mapping[str, Any]) -> list[Problem]:
     return conflicts
 
 
-def _runs(runs: int) -> Iterator[Problem]:
-    if runs > 1 and runs % 2:
+def _runs(runs: int, coins: Coins) -> Iterator[Problem]:
+    if runs > 1 and runs % 2 and coins.law == "balanced":
         yield Problem(
             path="runs",
             message=f"{runs} is odd, but every audit example must be in exactly half of the runs; "
@@ -181,6 +183,11 @@ def _windows(injections: Sequence[Injection], rounds: int, after: object) -> Ite
 
 CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _runs,
+    _coin_fields,
+    _enough_coins,
+    _coins_read,
+    _coins_decide,
+    _coins_elsewhere,
     _twins,
     _twin_noise,
     _independent_runs,

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 FIXED = (
     *("seed", "runs", "clients", "dataset", "partition", "model", "injections", "exclusion", "population"),
-    *("references", "twins", "leave_out", "central", "freeze", "norm", "initial_weights", "removed"),
+    *("references", "twins", "coins", "leave_out", "central", "freeze", "norm", "initial_weights", "removed"),
 )
 """Fields that decide data, coins and owners, which a derived scenario takes from the run."""
 

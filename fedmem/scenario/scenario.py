@@ -40,6 +40,7 @@ from fedmem.errors import Problem
 from fedmem.privacy.mechanisms import strategy_with_noise
 from fedmem.scenario import checks, yaml_source
 from fedmem.scenario.catalogue import IDENTITY_NEUTRAL, Component, build, dump, without_neutral
+from fedmem.scenario.coins import Coins
 from fedmem.scenario.derived import Derive
 from fedmem.scenario.initial import InitialWeightsField
 from fedmem.scenario.normalising import Norm
@@ -146,6 +147,9 @@ class Scenario(Section):
     twins: Annotated[Positive, IDENTITY_NEUTRAL] = Field(
         default=1,
         description="how many runs share each draw of inclusion and rows; they differ in training noise",
+    )
+    coins: Annotated[Coins, IDENTITY_NEUTRAL] = Field(
+        default=Coins(), description="the law of random inclusion: in how many runs each audit example is"
     )
     batches: Annotated[Literal["per_run", "shared"], IDENTITY_NEUTRAL] = Field(
         default="per_run",

@@ -3,12 +3,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.coin_law import CoinLaw
 from fedmem.contracts.estimator import CoinPermutations
 from fedmem.estimation.randomisation import (
     areas,
@@ -183,3 +185,32 @@ def test_deals_are_drawn_where_there_are_more_than_draws() -> None:
     assert len(np.unique(every, axis=0)) == len(every) == 70
     assert len(of_statistic(lambda deal: float(deal[0, 0]), np.array([1]), redeals, 70)) == 70
     assert len(of_statistic(lambda deal: float(deal[0, 0]), np.array([1]), redeals, 69)) == 69
+
+
+def test_rates_of_runs_are_kept_and_coins_drawn_again() -> None:
+    rates = np.array([0.1, 0.9, 0.5, 0.0, 1.0])
+    is_in = np.random.default_rng(0).random((5, 3)) < rates[:, None]
+    audit = replace(audit_of(is_in), coin_law=CoinLaw(law="owen"), inclusion_rates=rates)
+    redeals = permute_coins(audit, 2000, np.random.default_rng(1))
+    np.testing.assert_array_equal(redeals.coins[0], is_in)
+    np.testing.assert_allclose(redeals.coins[1:].mean((0, 2)), rates, atol=0.03)
+    assert len(redeals.shuffles) == 0, "runs are not exchangeable"
+    # one example in five runs has few ways, which are not equally likely
+    assert num_redeals(redeals, np.array([0])) == 2000
+    assert len(deals_of(redeals, np.array([0]))) == 2001
+
+
+def test_twins_and_groups_keep_their_coins_where_runs_have_rates() -> None:
+    rates = np.tile([0.2, 0.5, 0.8], 2)
+    is_in = np.tile(np.random.default_rng(0).random((3, 2)) < 0.5, (2, 1))[:, [0, 1, 1]]
+    audit = replace(
+        audit_of(is_in),
+        coin_law=CoinLaw(law="owen"),
+        inclusion_rates=rates,
+        coin_row=np.tile(np.arange(3), 2),
+        coin_group=np.array([0, 1, 1]),
+    )
+    again = permute_coins(audit, 300, np.random.default_rng(1)).coins
+    np.testing.assert_array_equal(again[:, :3], again[:, 3:])
+    np.testing.assert_array_equal(again[:, :, 1], again[:, :, 2])
+    np.testing.assert_allclose(again[1:, :3].mean((0, 2)), rates[:3], atol=0.08)

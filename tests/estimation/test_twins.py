@@ -10,6 +10,7 @@ import pytest
 from fedmem.attacks.lira import Lira
 from fedmem.contracts.arrays import BoolArray, FloatArray
 from fedmem.contracts.audit_set import AuditSet
+from fedmem.contracts.coin_law import CoinLaw
 from fedmem.contracts.estimator import Estimate, Estimator, View
 from fedmem.estimation.estimates import count_clusters, estimates_in_view
 from fedmem.estimation.randomisation import deals_of, num_redeals, permute_coins
@@ -18,6 +19,7 @@ from fedmem.estimation.twins import average_twins, coins_of_rows, over_coin_rows
 from fedmem.estimation.two_way import half_width, of_difference, of_ins
 from fedmem.estimators.membership import Membership
 from fedmem.estimators.memorisation import Memorisation
+from fedmem.federation.coin_draws import flip
 from tests.banks import coins, make_audit, make_view
 
 ROWS, TWINS, M = 8, 2, 12
@@ -144,3 +146,26 @@ def test_halves_do_not_divide_twins() -> None:
     assert (halves.first.sum(1) == ROWS).all()
     plain: FloatArray = Halves.draw(audit.is_in, 30, np.random.default_rng(0)).first.astype(np.float64)
     assert (plain[:, :ROWS] != plain[:, ROWS:]).any()
+
+
+@pytest.mark.parametrize("twins", [1, 2])
+@pytest.mark.parametrize("rate", [0.25, 0.75])
+def test_intervals_hold_their_level_at_another_rate(rate: float, twins: int) -> None:
+    """Values of examples that differ, in runs that differ: of the mean effect over other examples like these."""
+    rng, rows, m = np.random.default_rng(int(100 * rate) + twins), 12, 24
+    covered = []
+    for _ in range(250):
+        is_in = np.tile(flip(rows, m, rng, rate), (twins, 1))
+        effects = 0.4 + 0.3 * rng.normal(size=m)
+        margin = np.tile(rng.normal(size=(rows, 1)) + rng.normal(size=(rows, m)), (twins, 1))
+        margin = margin + effects * is_in + 0.3 * rng.normal(size=margin.shape)
+        audit = replace(
+            twins_audit(is_in, np.arange(rows * twins) % rows) if twins > 1 else twins_audit(is_in, np.arange(rows)),
+            coin_law=CoinLaw(law="rate", rate=rate),
+        )
+        parts = over_coin_rows(of_difference(margin, is_in), audit)
+        value = float(np.mean([margin[c, j].mean() - margin[~c, j].mean() for j, c in enumerate(is_in.T)]))
+        half = half_width(value, parts, min(rows, m))
+        covered.append(abs(value - 0.4) <= half)
+    assert np.mean(covered) >= 0.93
+    assert np.mean(covered) <= 0.995, "not too wide either"

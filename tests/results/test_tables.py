@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from fedmem.contracts.coin_law import BALANCED, CoinLaw
 from fedmem.errors import RunError
 from fedmem.results.read import read, read_bank
+from fedmem.results.tables import read_audit
+from fedmem.results.write import write_audit
+from tests.banks import make_audit
 from tests.results.read_helpers import MEASUREMENTS, STORED, measurement, write
 
 
@@ -38,3 +44,16 @@ def test_measurements_come_back_as_records(tmp_path: Path) -> None:
     assert read(tmp_path / "c").rows() == rows
     write(tmp_path / "b", measurements=[])
     assert read(tmp_path / "b").rows() == []
+
+
+def test_the_law_of_coins_comes_back(tmp_path: Path) -> None:
+    rates = np.array([0.1, 0.25, 0.9])
+    audit = make_audit(["a"] * 2, [0, 1], np.random.default_rng(0).random((3, 2)) < 0.5)
+    for law, of_runs in ((BALANCED, None), (CoinLaw(law="beta", alpha=16.0, beta=2.0), rates)):
+        folder = tmp_path / law.law
+        folder.mkdir()
+        write_audit(folder, replace(audit, coin_law=law, inclusion_rates=of_runs), {}, None)
+        found = read_audit(folder / "audit.parquet")
+        assert found.coin_law == law
+        np.testing.assert_array_equal(found.inclusion_rates, of_runs)
+        assert (b"coin_law" in (folder / "audit.parquet").read_bytes()) == (law != BALANCED)
