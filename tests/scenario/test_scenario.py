@@ -33,6 +33,7 @@ def test_defaults_are_as_documented() -> None:
         "client_shards": 1,
         "initial_weights": "shared",
         "twins": 1,
+        "coins": {"law": "balanced", "rate": None, "alpha": None, "beta": None},
         "batches": "per_run",
         "sampler": {"kind": "everyone"},
         "client": scenario.dump()["client"],
@@ -149,7 +150,18 @@ def test_a_neutral_field_is_in_the_id_unless_at_its_default() -> None:
     common = "rounds: 2, clients: 3, dataset: {kind: synthetic}, model: {kind: mlp}"
     scenario = parse_scenario(f"{{{common}, strategy: {{kind: dp_fedavg, expected_cohort_size: 3}}}}")
     neutral = (
-        *("speed", "central", "signals", "twins", "batches", "freeze", "norm", "tied_dropout", "client_shards"),
+        *(
+            "speed",
+            "central",
+            "signals",
+            "twins",
+            "coins",
+            "batches",
+            "freeze",
+            "norm",
+            "tied_dropout",
+            "client_shards",
+        ),
         *("derive", "removed", "repeat", "then", "after", "unlearner"),
     )
     content = {name: value for name, value in scenario.dump().items() if name not in neutral}
@@ -165,6 +177,7 @@ def test_a_neutral_field_is_in_the_id_unless_at_its_default() -> None:
         "removed: {examples: []}",
         "central: shuffled",
         "twins: 2",
+        "coins: {law: owen}",
         "batches: shared",
         "freeze: [a]",
         "observe: {test: {rows: 5}}",
