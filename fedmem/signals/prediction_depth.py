@@ -16,9 +16,12 @@ from fedmem.contracts.evidence import Transition
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.signal import SignalContext, signal_measures
 from fedmem.signals._observed_rounds import ObservedRounds
+from fedmem.signals._support import choose_rows, own_rows, trained_support
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_PURPOSE = "prediction depth"
 
 _TOLERANCE = 1e-10
 """Squared distances that differ by less than this share of the squared lengths are equal."""
@@ -111,31 +114,10 @@ class PredictionDepth(ObservedRounds):
         """The rows of the support in the store of the federation, -1 for the population, and what they are."""
         federation = context.federation
         if self.support == "population":
-            chosen = self._choose(context, np.arange(len(federation.population)), None, None)
+            chosen = choose_rows(context, np.arange(len(federation.population)), self.rows, _PURPOSE)
             return np.full(len(chosen), -1), federation.population.take(chosen)
-        run, round_number = transition.run, max(1, transition.round)
-        is_local = transition.level == "local"
-        clients = [transition.client] if is_local else range(federation.num_clients)
-        rows = np.concatenate([federation.rows(run, client, round_number) for client in clients])
-        rows = self._choose(context, rows, run, transition.client if is_local else None)
+        rows = trained_support(context, transition, self.rows, _PURPOSE)
         return rows, federation.store.take(rows)
-
-    def _choose(self, context: SignalContext, rows: IntArray, run: int | None, client: int | None) -> IntArray:
-        """The same rows, or as many of them as are wanted."""
-        if len(rows) <= self.rows:
-            return rows
-        rng = context.stream("prediction depth", run=run, client=client)
-        return rows[np.sort(rng.permutation(len(rows))[: self.rows])]
-
-
-def own_rows(context: SignalContext, rows: IntArray) -> BoolArray:
-    """(m, n) whether a row of the store is an audit example itself, or one of its copies."""
-    federation = context.federation
-    audit = federation.audit
-    is_own: BoolArray = rows == federation.audit_start + np.arange(len(audit))[:, None]
-    for example, copy in zip(audit.subject.tolist(), federation.trained_rows.tolist(), strict=True):
-        is_own[example] |= rows == copy
-    return is_own
 
 
 def depths(probes: list[tuple[Tensor, Tensor]], labels: IntArray, is_itself: BoolArray, k: int) -> FloatArray:

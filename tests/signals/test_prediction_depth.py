@@ -15,7 +15,8 @@ from fedmem.errors import ScenarioError
 from fedmem.execution.plan import plan
 from fedmem.federation import build as federations
 from fedmem.models.mlp import MLP
-from fedmem.signals.prediction_depth import PredictionDepth, depths, own_rows
+from fedmem.signals._support import own_rows
+from fedmem.signals.prediction_depth import PredictionDepth, depths
 from fedmem.training.blocks import features_of, hidden_blocks
 from tests.signals.signals_helpers import Bench
 from tests.tiny import tiny
