@@ -358,12 +358,9 @@ def headline(run: Run) -> str:
     scenario, audit = run.scenario, run.audit
     if missing := [key for key in ("name", "runs", "rounds", "clients") if key not in scenario]:
         raise RunError(f"{run.path / 'scenario.yaml'} is damaged (it has no {missing[0]}); put a copy of the file back")
-    law = scenario.get("coins", {}).get("law", "balanced")
-    coins = {
-        "balanced": "each in half of the runs",
-        "rate": f"each in a share of {scenario.get('coins', {}).get('rate')} of the runs",
-    }.get(law, "each in at the rate of its run")
-    coins = coins if scenario["runs"] != 1 else "each in or out at random"
+    law = scenario.get("coins", {}).get("law", "balanced") if scenario["runs"] != 1 else ""
+    texts = {"": "each in or out at random", "balanced": "each in half of the runs", "rate": "each in as many runs"}
+    coins = texts.get(law, "each in at the rate of its run")
     twins = f" with {scenario['twins']} twins each" if scenario.get("twins", 1) > 1 else ""
     conditional = "; conditional on one sequence of batches" if scenario.get("batches") == "shared" else ""
     return (

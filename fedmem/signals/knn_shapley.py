@@ -20,11 +20,11 @@ from fedmem.signals._support import choose_rows, own_rows, trained_support
 class KnnShapley(ObservedRounds):
     """The value of an example among the rows that a client trains on, if test rows are classified by K neighbours.
 
-    The players are N rows: the example, and the rows that the client of a model trains on in that run and round, with
-    their training labels. At the aggregate these are the rows of all clients, which no server has. The example is there
-    whether or not its run trains on it. Its other copies never are. U(S) is the share of test rows' K neighbours in S
-    that have the label of the test row, with fewer than K rows each as 1/K. Neighbours are by Euclidean distance of
-    features after the last hidden block. Sorted from the nearest, the values for one test row are
+    The players are N rows: the example, and the rows that the client of a model trains on in that run and round. Labels
+    are those of training. At the aggregate these are the rows of all clients, which no server has. The example is there
+    whether or not its run trains on it. Its other copies never are. U(S) is the share of the K nearest rows in S that
+    have the label of a test row. Each row counts 1/K, also where S has fewer than K. Neighbours are by Euclidean
+    distance of features after the last hidden block. Sorted from the nearest, the values for one test row are
 
         v_N = 1[y_N = y] min(K, N) / (N K),
         v_i = v_{i+1} + (1[y_i = y] − 1[y_{i+1} = y]) / K × min(K, i) / i.
@@ -132,7 +132,7 @@ def values_among(
     for example in np.flatnonzero(np.broadcast_to(is_finite, len(found))).tolist():
         distance, hit, tails = far, hits, shared
         if groups[example]:
-            is_left = ~is_own[example][order]
+            is_left = np.logical_not(is_own)[example, order]
             distance, hit = far[is_left].reshape(len(far), -1), hits[is_left].reshape(len(far), -1)
             tails = _tails(hit, k)
         place = (distance <= near[:, example, None]).sum(1)  # nearer rows, and rows as near
@@ -157,9 +157,9 @@ def _tails(hits: FloatArray, k: int) -> FloatArray:
 def _inserted(is_hit: FloatArray, place: IntArray, hits: FloatArray, tails: FloatArray, k: int) -> FloatArray:
     """(t,) the values of an example that comes after `place` (t,) of the sorted rows."""
     rows = hits.shape[1]
-    last = is_hit * min(k, rows + 1) / ((rows + 1) * k)
+    last: FloatArray = is_hit * min(k, rows + 1) / ((rows + 1) * k)
     if not rows:
         return last
     test, behind = np.arange(len(place)), np.minimum(place, rows - 1)
     step = (is_hit - hits[test, behind]) / k * np.minimum(k, place + 1) / (place + 1)
-    return np.where(place < rows, tails[test, behind] + step, last)
+    return np.asarray(np.where(place < rows, tails[test, behind] + step, last), dtype=np.float64)
