@@ -126,13 +126,15 @@ def values_among(
     far = np.take_along_axis(far, order, axis=1)
     hits = (labels[1][order] == labels[2][:, None]).astype(np.float64)
     is_hit = (labels[0] == labels[2][:, None]).astype(np.float64)
-    found, groups = np.full(len(is_own), np.nan), is_own.any(1)
+    found = np.full(len(is_own), np.nan)
+    groups: BoolArray = np.asarray(is_own.any(1))
     is_finite = np.isfinite(far).all() and np.isfinite(near).all(0)
+    is_other: BoolArray = np.asarray(~is_own, dtype=np.bool_)
     shared = _tails(hits, k)
     for example in np.flatnonzero(np.broadcast_to(is_finite, len(found))).tolist():
         distance, hit, tails = far, hits, shared
         if groups[example]:
-            is_left = np.logical_not(is_own)[example, order]
+            is_left = is_other[example, order]
             distance, hit = far[is_left].reshape(len(far), -1), hits[is_left].reshape(len(far), -1)
             tails = _tails(hit, k)
         place = (distance <= near[:, example, None]).sum(1)  # nearer rows, and rows as near
