@@ -32,6 +32,7 @@ class Needs(Declaration):
             each run picks its own clients by losses or norms. Such scenarios are refused.
         reads_signals: Names of the quantities of signals that it reads, such as `grad_norm`. A scenario whose signals
             read none of that name, or not at every observed round, is refused.
+        reads_set_signals: The same for signals on another set than the audit set, such as `client_value`.
         needs_independent_runs: Whether it counts every run as an independent trial, so that it cannot read twins.
         counts_groups: Whether it takes examples that are in or out together (`included`) as one draw. A component that
             does not say so is refused with such examples. A subclass with methods of its own declares it again.
@@ -51,6 +52,7 @@ class Needs(Declaration):
     ranks_test: bool = declare(False, YES_OR_NO)
     compares_held_out: bool = declare(False, YES_OR_NO)
     reads_signals: tuple[str, ...] = declare((), "a tuple of names of measures")
+    reads_set_signals: tuple[str, ...] = declare((), "a tuple of names of quantities")
     needs_independent_runs: bool = declare(False, YES_OR_NO)
     counts_groups: bool = declare(False, YES_OR_NO, renewed=True)
     coin_laws: tuple[str, ...] = declare(("balanced",), "a tuple of laws of random inclusion", renewed=True)

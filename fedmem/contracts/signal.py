@@ -212,6 +212,8 @@ class SignalDeclaration(Needs):
         for_large_networks: The field to write for a larger network, as the error says it: `write solver: cg`.
         reads_training: Whether it reads the objective of clients, the rates of their steps or their weights. The client
             must then be a `ScheduledClient`, and all clients must train one network without layers of their own.
+        needs_mean: Whether it forms the aggregates of fewer clients, as the weighted mean of what they sent. A strategy
+            whose rule is another is then refused.
         trains_last_layer: Whether it reads gradients of the layer that gives the logits, which then must not be frozen.
         per_class: Names of quantities with one value for each class, (T, n, C). They are stored for estimators and
             attacks, as `<name>.0` to `<name>.<C − 1>`, and have no rows in tables. See `per_class_of`.
@@ -244,6 +246,7 @@ class SignalDeclaration(Needs):
     max_parameters: int = declare(0, "a number of parameters")
     for_large_networks: str = declare("", "text")
     reads_training: bool = declare(False, YES_OR_NO)
+    needs_mean: bool = declare(False, YES_OR_NO)
     trains_last_layer: bool = declare(False, YES_OR_NO)
     per_class: tuple[str, ...] = declare((), "a tuple of names")
     variants: tuple[str, ...] = declare((), "a tuple of names")

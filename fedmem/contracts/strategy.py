@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -146,6 +146,45 @@ def why_not_recomputed(strategy: StrategyMaker) -> str | None:
     except Exception as error:  # somebody else's code, which may know its own model alone
         return f"cannot say whether it carries a state, since its state(...) fails: {type(error).__name__}: {error}"
     return "carries a state of the server from round to round" if state else None
+
+
+def why_no_mean(strategy: StrategyMaker) -> str | None:
+    """Why the aggregate of a round is not the weighted mean of what clients sent, to follow a name; None where it is.
+
+    The rule is tried on five small models, one of which is far from the others.
+
+    >>> from fedmem.strategies.fedavg import FedAvg
+    >>> from fedmem.strategies.fedmedian import FedMedian
+    >>> why_no_mean(FedAvg()) is None
+    True
+    >>> why_no_mean(FedMedian())
+    'does not take the weighted mean of what clients sent'
+    """
+    import torch
+
+    from fedmem.strategies._rule import Round, share, weighted_mean
+
+    declared = strategy_declaration(strategy)
+    reason = why_not_recomputed(strategy)
+    if reason is not None or declared.rule is None:
+        return reason
+    sent = {"weight": torch.tensor([[[1.0, 2.0], [3.0, -1.0], [0.5, 0.0], [-2.0, 4.0], [4e3, -3e3]]])}
+    sizes, present = torch.tensor([[1.0, 2.0, 3.0, 4.0, 5.0]]).double(), torch.ones((1, 5), dtype=torch.bool)
+    weights = sizes if declared.weighting == "size" else torch.ones_like(sizes)
+    server_round = Round(
+        number=1,
+        before={"weight": torch.tensor([[0.25, -0.5]])},
+        sent=sent,
+        weights=sizes,
+        present=present,
+        clients=torch.arange(5)[None],
+    )
+    try:
+        after: Any = declared.rule({}, server_round)
+        is_mean = torch.allclose(after[0]["weight"], weighted_mean(sent, share(weights, present))["weight"])
+    except Exception as error:  # somebody else's code, which may know its own model alone
+        return f"cannot say whether it takes a mean, since its rule(...) fails: {type(error).__name__}: {error}"
+    return None if is_mean else "does not take the weighted mean of what clients sent"
 
 
 def why_more_is_sent(strategy: StrategyMaker) -> str | None:

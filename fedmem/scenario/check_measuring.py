@@ -207,22 +207,23 @@ def _signals_of_attacks(
 ) -> Iterator[Problem]:
     """Signals that an estimator or its attack reads must be there, at every observed round."""
     read_by = {
-        name: signal
+        (name, signal_declaration(signal).set == "audit"): signal
         for signal in signals
-        if signal_declaration(signal).set == "audit"
         for name in (*(measure.name for measure in quantities_of(signal)), *quantities_in_parts(signal))
     }
     for position, estimator in enumerate(estimators):
         for path, component in nested_components(estimator, f"estimators[{position}]"):
-            for name in needs_of(component).reads_signals:
-                if name not in read_by:
+            needs = needs_of(component)
+            for name in (*needs.reads_signals, *needs.reads_set_signals):
+                reading = read_by.get((name, name in needs.reads_signals))
+                if reading is None:
                     yield Problem(path=path, message=_no_signal(kind_of(component), name))
                     continue
-                every, due = read_by[name].every, observe.observed_rounds_of(rounds)
+                every, due = reading.every, observe.observed_rounds_of(rounds)
                 missed = [due_round for due_round in due if every and due_round % every and due_round != rounds]
                 if missed:
                     yield Problem(
-                        path=f"signals[{list(signals).index(read_by[name])}].every",
+                        path=f"signals[{list(signals).index(reading)}].every",
                         message=f"{kind_of(component)} ({path}) reads the signal {name}, which every: {every} does not "
                         f"read at the observed round {missed[0]}; leave every out",
                     )

@@ -20,7 +20,7 @@ from fedmem.contracts.needs import needs_of
 from fedmem.contracts.probe import Probe, probe_declaration
 from fedmem.contracts.sampler import Sampler, sampler_declaration
 from fedmem.contracts.signal import AnySignal, signal_declaration
-from fedmem.contracts.strategy import StrategyMaker, strategy_declaration, why_not_recomputed
+from fedmem.contracts.strategy import StrategyMaker, strategy_declaration, why_no_mean, why_not_recomputed
 from fedmem.errors import Problem
 from fedmem.privacy import guaranteed_bounds
 from fedmem.scenario.check_measuring import (
@@ -96,6 +96,18 @@ def _aggregates(strategy: StrategyMaker, probes: Sequence[Probe], observe: Obser
                 message=f"{kind_of(probe)} recomputes the aggregate from what clients send, but strategy "
                 f"{kind_of(strategy)} {reason}. Write levels: [local], or use a strategy without a state, such as "
                 "fedavg",
+            )
+
+
+def _means(strategy: StrategyMaker, signals: Sequence[AnySignal]) -> Iterator[Problem]:
+    """Signals that form aggregates of fewer clients need a rule that is a weighted mean."""
+    for position, signal in enumerate(signals):
+        reason = why_no_mean(strategy) if signal_declaration(signal).needs_mean else None
+        if reason is not None:
+            yield Problem(
+                path=f"signals[{position}]",
+                message=f"{kind_of(signal)} forms the aggregates of fewer clients as weighted means, but strategy "
+                f"{kind_of(strategy)} {reason}. Use strategy: {{kind: fedavg}}, or leave the signal out",
             )
 
 

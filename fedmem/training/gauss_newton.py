@@ -139,6 +139,8 @@ class GaussNewton:
         [[0.6, 0.0], [0.0, 2.1]]
         >>> matrix.product(torch.tensor([[1.0, 1.0]]).double()).tolist(), round(matrix.mean_diagonal(), 9)
         ([[0.6, 2.1]], 1.35)
+        >>> matrix.diagonal().round(decimals=9).tolist()
+        [0.6, 2.1]
     """
 
     def __init__(
@@ -222,6 +224,13 @@ class GaussNewton:
             total.addmm_(root.T, root)
         self._mean_diagonal = float(total.diagonal().mean()) + self.decay
         return total + self.decay * torch.eye(self.size, dtype=torch.float64)
+
+    def diagonal(self) -> Tensor:
+        """(P,) the diagonal, without the matrix."""
+        total = torch.zeros(self.size, dtype=torch.float64)
+        for root in self._roots():
+            total += root.square().sum(dim=0)
+        return total + self._decay
 
     def mean_diagonal(self) -> float:
         """The mean of the diagonal, exactly, without the matrix."""

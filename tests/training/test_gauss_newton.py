@@ -63,6 +63,7 @@ def test_matrix_and_products_equal_a_loop_of_autograd(make: Callable[[], nn.Modu
     )
     matrix = GaussNewton(model, double(DATA[0]), WEIGHTS, decay=0.2)
     assert matrix.mean_diagonal() == pytest.approx(float(expected.diagonal().mean()), rel=1e-12)
+    torch.testing.assert_close(matrix.diagonal(), expected.diagonal(), rtol=1e-10, atol=1e-12)
     np.testing.assert_allclose(matrix.dense(), expected, rtol=1e-10, atol=1e-14)
     vectors = torch.randn(3, matrix.size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     np.testing.assert_allclose(matrix.product(vectors), vectors @ expected, rtol=1e-10, atol=1e-13)
