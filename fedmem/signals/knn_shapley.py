@@ -138,7 +138,7 @@ def values_among(
             distance, hit = far[is_left].reshape(len(far), -1), hits[is_left].reshape(len(far), -1)
             tails = _tails(hit, k)
         place = (distance <= near[:, example, None]).sum(1)  # nearer rows, and rows as near
-        found[example] = _inserted(is_hit[:, example], place, hit, tails, k).mean()
+        found[example] = _value_at(is_hit[:, example], place, hit, tails, k).mean()
     return found
 
 
@@ -156,7 +156,7 @@ def _tails(hits: FloatArray, k: int) -> FloatArray:
     return np.asarray(np.cumsum(np.concatenate([last, steps[:, ::-1]], axis=1), axis=1)[:, ::-1])
 
 
-def _inserted(is_hit: FloatArray, place: IntArray, hits: FloatArray, tails: FloatArray, k: int) -> FloatArray:
+def _value_at(is_hit: FloatArray, place: IntArray, hits: FloatArray, tails: FloatArray, k: int) -> FloatArray:
     """(t,) the values of an example that comes after `place` (t,) of the sorted rows."""
     rows = hits.shape[1]
     last: FloatArray = is_hit * min(k, rows + 1) / ((rows + 1) * k)

@@ -228,9 +228,9 @@ class GaussNewton:
     def diagonal(self) -> Tensor:
         """(P,) the diagonal, without the matrix."""
         total = torch.zeros(self.size, dtype=torch.float64)
-        for root in self._roots():
+        for root in self.roots():
             total += root.square().sum(dim=0)
-        return total + self._decay
+        return total + self.decay
 
     def mean_diagonal(self) -> float:
         """The mean of the diagonal, exactly, without the matrix."""

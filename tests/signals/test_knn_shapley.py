@@ -77,11 +77,11 @@ def test_values_sum_to_the_utility_of_all() -> None:
 
 @pytest.mark.parametrize("broken", ["sign", "place"])
 def test_a_broken_step_is_no_value(broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    rows, inserted = table(4, seed=1), knn_shapley._inserted
+    rows, inserted = table(4, seed=1), knn_shapley._value_at
     if broken == "sign":
-        monkeypatch.setattr(knn_shapley, "_inserted", lambda *a: -inserted(*a))
+        monkeypatch.setattr(knn_shapley, "_value_at", lambda *a: -inserted(*a))
     else:
-        monkeypatch.setattr(knn_shapley, "_inserted", lambda hit, place, *a: inserted(hit, place * 0, *a))
+        monkeypatch.setattr(knn_shapley, "_value_at", lambda hit, place, *a: inserted(hit, place * 0, *a))
     assert np.abs(closed(*rows, 2) - by_orders(*rows, 2)).max() > 0.01
 
 
