@@ -42,5 +42,14 @@ def pick_weighted(weights: FloatArray | IntArray, places: int, rng: np.random.Ge
     [0, 2]
     """
     with np.errstate(divide="ignore"):
-        keys = np.log(weights) + rng.gumbel(size=len(weights))
+        return pick_by_log_weight(np.log(weights), places, rng)
+
+
+def pick_by_log_weight(logs: FloatArray, places: int, rng: np.random.Generator) -> IntArray:
+    """The same, from the logs of the weights; these may be larger or smaller than any number that has an exponential.
+
+    >>> pick_by_log_weight(np.array([-2000.0, 3000.0, -1000.0]), 2, np.random.default_rng(0)).tolist()
+    [1, 2]
+    """
+    keys = logs + rng.gumbel(size=len(logs))
     return np.sort(np.argpartition(keys, -places)[-places:]) if places else np.empty(0, dtype=np.int64)

@@ -10,7 +10,7 @@ import numpy as np
 
 from fedmem.contracts.arrays import FloatArray, IntArray
 from fedmem.contracts.sampler import History
-from fedmem.samplers._picking import pick_weighted, with_rows
+from fedmem.samplers._picking import pick_by_log_weight, with_rows
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class Wary:
         """Sorted client indices."""
         clients = with_rows(history, self.size)
         reports = history.last_loss if self.by == "loss" else history.last_norm
-        return clients[pick_weighted(np.exp(-self.beta * _deviations(reports[clients])), self.size, rng)]
+        return clients[pick_by_log_weight(-self.beta * _deviations(reports[clients]), self.size, rng)]
 
 
 def _deviations(reports: FloatArray) -> FloatArray:

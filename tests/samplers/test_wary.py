@@ -34,6 +34,12 @@ def test_no_strength_and_equal_reports_are_uniform() -> None:
     assert counts(Wary(size=2), History.start([3] * 4)) == counts(Wary(size=2, beta=0.0), History.start([3] * 4))
 
 
+def test_any_strength_keeps_the_order_of_reports() -> None:
+    history = known([3] * 4, last_loss=[9.0, 8.0, 0.1, 0.0])
+    assert counts(Wary(size=3, beta=1e5), history, times=5) == [0, 5, 5, 5]
+    assert counts(Wary(size=1, beta=1e5), history, times=5) == [0, 0, 0, 5]
+
+
 def test_norms_are_read_where_asked_for() -> None:
     history = known([3] * 4, last_loss=[9.0, 0.0, 0.0, 0.0], last_norm=[0.0, 0.0, 0.0, 9.0])
     assert counts(Wary(size=3, beta=50.0, by="norm"), history, times=5) == [5, 5, 5, 0]
