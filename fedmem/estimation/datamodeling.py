@@ -60,7 +60,7 @@ def score(influences: Influences, outcomes: FloatArray, coins: BoolArray, runs: 
         runs: (R,) the runs to score on.
 
     Raises:
-        ValueError: if influences are from one of these runs, or from a run with the same coins, its twin.
+        ValueError: if influences are from one of these runs. Twins of these are not found; see `ScoredModels`.
 
     Examples:
         >>> coins = np.array([[True, False], [False, True], [True, True], [False, False]])
@@ -124,13 +124,13 @@ class ScoredModels:
         influences: From any runs.
         outcomes: (R, Q), NaN where there is none.
         coins: (R, n) of the n examples whose influence is summed.
-        omitted: (Q,) the example whose influence on a target is left out of its sum; -1 for none.
+        omitted: (Q, n) whether the influence of an example on a target is left out of its sum.
     """
 
     influences: InfluencesFrom
     outcomes: FloatArray
     coins: BoolArray
-    omitted: IntArray
+    omitted: BoolArray
 
     def scores(
         self, half: BoolArray, coin_rows: IntArray, kept: BoolArray, orders: IntArray | None = None
@@ -138,18 +138,17 @@ class ScoredModels:
         """(Q,) the mean of both scores of each target, from the runs that are kept.
 
         Args:
-            half: (R,) the runs of one half.
+            half: (R,) the runs of one half, with twins of a run in the same half.
             coin_rows: (R,) equal for twins.
             kept: (R,) the runs that are looked at.
             orders: (S, R) the run from which each run takes its coins, S times for (S, Q); None for its own coins.
         """
         coins = self.coins if orders is None else self.coins[orders]
         known = ~np.isnan(self.outcomes)
-        has = np.flatnonzero(self.omitted >= 0)
         both = []
         for source, goal in ((half, ~half), (~half, half)):
             values = np.array(self.influences(source & kept, coins))
-            values[..., has, self.omitted[has]] = 0.0
+            values[..., self.omitted] = 0.0
             found = score(Influences(values=values, runs=source), self.outcomes, coins, goal & kept)
             enough = [len(np.unique(coin_rows[goal & kept & column])) >= FEWEST for column in known.T]
             both.append(np.where(np.array(enough, dtype=bool), found, np.nan))

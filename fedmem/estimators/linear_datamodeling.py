@@ -51,7 +51,8 @@ class LinearDatamodeling:
     minus that over out runs, among the runs of one half, scored on the other. The label `targets` says which they are:
 
     - `audit`: audit examples, with their own inclusion in the sum;
-    - `audit without itself`: the same without it, so that only influence on others is scored;
+    - `audit without itself`: the same without it and the others of its coin group, so that only influence on others
+      is scored;
     - `test`: test examples.
 
     At the aggregate, all is read at its model of the last observed round. At owning clients, it is read at the model of
@@ -167,7 +168,11 @@ def _readings(view: View, places: Sequence[_Place]) -> Iterator[Reading]:
     signals = sorted({name for place in places for name in place.influences})
     for which in (AUDIT, WITHOUT_ITSELF, TEST):
         for signal in (*signals, *((DATAMODEL,) if signals else ())):
-            parts = [part for place in places if (part := _models(place, signal, which, coins)) is not None]
+            parts = [
+                part
+                for place in places
+                if (part := _models(place, signal, which, coins, audit.coin_groups)) is not None
+            ]
             found = mean_score(parts, half, audit.coin_rows, view.redeals.shuffles)
             if found is None:
                 continue
@@ -181,7 +186,7 @@ def _readings(view: View, places: Sequence[_Place]) -> Iterator[Reading]:
             yield from _ceiling(places, which, audit.coin_rows)
 
 
-def _models(place: _Place, signal: str, which: str, coins: BoolArray) -> ScoredModels | None:
+def _models(place: _Place, signal: str, which: str, coins: BoolArray, coin_groups: IntArray) -> ScoredModels | None:
     """The models of one place on the targets of a signal; None where it has no such target."""
     names = [name for name in place.margins if name.startswith(f"{which.partition(' ')[0]}.")]
     of_signal = place.influences.get(signal, {})
@@ -189,9 +194,11 @@ def _models(place: _Place, signal: str, which: str, coins: BoolArray) -> ScoredM
     if not names:
         return None
     outcomes = np.stack([place.margins[name] for name in names], axis=1)
-    omitted = np.full(len(names), -1)
+    omitted = np.zeros((len(names), len(place.examples)), dtype=bool)
     if which == WITHOUT_ITSELF:
-        omitted = np.searchsorted(place.examples, [int(name.partition(".")[2]) for name in names])
+        # under one coin, the effect of a target on itself would pass for that of the others of its group
+        targets = np.array([int(name.partition(".")[2]) for name in names])
+        omitted = coin_groups[targets][:, None] == coin_groups[place.examples]
     return ScoredModels(
         influences=datamodel(outcomes)
         if signal == DATAMODEL

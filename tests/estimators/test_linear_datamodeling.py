@@ -104,6 +104,20 @@ def test_own_inclusion_is_left_out_where_it_says_so() -> None:
     assert ("lds", "made", "test") not in found
 
 
+def test_the_group_of_a_target_is_left_out_with_it() -> None:
+    rng = np.random.default_rng(4)
+    groups = np.arange(N) // 2
+    is_in = coins(RUNS, N // 2, rng)[:, groups]
+    # each example changes nothing but its own margin
+    view = make_view(OWN * is_in + rng.normal(size=(RUNS, N)), is_in, round_number=None, kind=["typical"] * N)
+    view = replace(view, audit=replace(view.audit, coin_group=groups))
+    signals = {f"made_on.audit.{i}": np.ones((RUNS, N)) * (groups == groups[i]) for i in range(4)}
+    found = readings(_with(view, signals, np.arange(RUNS)))
+    assert found["lds", "made", "audit"].value > 0.6
+    assert ("lds", "made", "audit without itself") not in found
+    assert abs(found["lds", "datamodel", "audit without itself"].value) < 0.3
+
+
 def test_other_views_have_no_rows() -> None:
     view = planted_view(0)
     assert not LinearDatamodeling().tests(replace(view, round=9))
