@@ -65,5 +65,7 @@ def shift_without(shift: FloatArray, rnd: RoundOfClients) -> FloatArray:
     # clients without rows weigh the same where nobody else is left
     counted = np.where(total > 0, counted, is_left.astype(np.float64))
     shares = counted / np.maximum(counted.sum(axis=1, keepdims=True), np.finfo(np.float64).tiny)
-    following = np.einsum("nk,knp->np", shares, moved) + shares @ rnd.sent - rnd.after
+    # the aggregate has no weight of a client that is not there, but was rounded
+    dropped = np.where(is_left.all(axis=1, keepdims=True), 0.0, shares @ rnd.sent - rnd.after)
+    following = np.einsum("nk,knp->np", shares, moved) + dropped
     return np.asarray(np.where(is_left.any(axis=1, keepdims=True), following, shift + rnd.before - rnd.after))

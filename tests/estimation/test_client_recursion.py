@@ -103,3 +103,15 @@ def test_without_rows_all_weigh_the_same() -> None:
         responses=[lambda moved: moved] * 3,
     )
     np.testing.assert_allclose(shift_without(np.zeros((3, 1)), rnd)[:, 0], [3.0, 0.0, 0.0])
+
+
+def test_a_client_that_never_came_has_not_moved_a_rounded_aggregate() -> None:
+    rnd = RoundOfClients(
+        clients=np.array([0, 1]),
+        sizes=np.array([1.0, 2.0]),
+        before=np.zeros(1),
+        sent=np.array([[0.1], [0.2]]),
+        after=np.array([np.float32((0.1 + 0.2 * 2) / 3)], dtype=np.float64),
+        responses=[lambda moved: moved / 2] * 2,
+    )
+    assert shift_without(np.zeros((3, 1)), rnd)[2] == 0.0
