@@ -11,12 +11,14 @@ import numpy as np
 from annotated_types import Ge
 
 from fedmem.contracts.arrays import BoolArray, FloatArray
+from fedmem.contracts.audit_set import AuditSet
 from fedmem.contracts.estimator import Estimate, SetEvidence, View
 from fedmem.contracts.measure import Measure
 from fedmem.contracts.measurement import Label, Labels, Level, Reading
 from fedmem.errors import ComponentError
 from fedmem.estimation.client_agreement import client_agreement
 from fedmem.estimation.statistics import jackknife, mean, student_mean
+from fedmem.estimation.twins import average_twins
 from fedmem.seeding import stream
 
 _OF_ROUNDS: Literal["client_value"] = "client_value"
@@ -34,8 +36,8 @@ class ClientValues:
     - `client_value`: of each client (subject `client k`), the mean over the runs that have it. The label `valuation`
       says how it was computed, and `statistic` of which utility: test `accuracy`, or the fall of the test `loss` in
       nats. A positive value means a useful client. There are rows for each observed round, of the rounds up to it, and
-      for the summary. Intervals (95 %) are Student's over runs, NaN with a single run; n counts runs. The empty subject
-      is the mean over clients, with a jackknife over runs; there n counts clients.
+      for the summary. Intervals (95 %) are Student's over runs, NaN with a single run; n counts runs, and twins
+      once. The empty subject is the mean over clients, with a jackknife over runs; there n counts clients.
     - `client_value_per_participation`: the value divided by the number of rounds with the client, in the summary. A
       sum over rounds grows with these. It is not formed for `completed` and `fed_influence`, which count no rounds.
 
@@ -164,10 +166,10 @@ class ClientValues:
         client_in = view.audit.client_in
         readings: list[Reading] = []
         for labels, values, participations in self._values(test, client_in):
-            readings += _means("client_value", labels, values)
+            readings += _means("client_value", labels, values, view.audit)
             if view.round is None and participations is not None:
                 per_participation = np.where(participations > 0, values / np.maximum(participations, 1.0), np.nan)
-                readings += _means("client_value_per_participation", labels, per_participation)
+                readings += _means("client_value_per_participation", labels, per_participation, view.audit)
             if view.round is None and client_in is not None and len(values) >= _RUNS:
                 readings += self._agreement(view, labels, values, client_in)
         return [(None, reading) for reading in readings]
@@ -238,10 +240,10 @@ def _utility(test: SetEvidence, statistic: str) -> FloatArray:
     return np.asarray(values.mean(axis=1))
 
 
-def _means(metric: str, labels: Labels, values: FloatArray) -> Iterator[Reading]:
-    """The mean over runs of each client, and the mean over clients."""
-    known = np.isfinite(values)
-    values = np.where(known, values, np.nan)
+def _means(metric: str, labels: Labels, values: FloatArray, audit: AuditSet) -> Iterator[Reading]:
+    """The mean over runs of each client, and the mean over clients; twins are averaged first, and count once."""
+    values = average_twins(np.where(np.isfinite(values), values, np.nan), audit)
+    known = ~np.isnan(values)
     for client in range(values.shape[1]):
         low, high = student_mean(values[:, client])
         n = int(known[:, client].sum())

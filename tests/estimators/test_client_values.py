@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,16 @@ def test_values_are_means_over_the_runs_with_the_client() -> None:
     assert mean.value == pytest.approx(np.mean([values[client_in[:, k], k].mean() for k in range(CLIENTS)]))
     assert mean.n == CLIENTS
     assert mean.low < mean.value < mean.high
+
+
+def test_twins_count_once() -> None:
+    values, client_in = draws()
+    view = view_of({"client_value.exact.loss": np.repeat(values, 2, axis=0)}, np.repeat(client_in, 2, axis=0))
+    twins = replace(view, audit=replace(view.audit, coin_row=np.repeat(np.arange(RUNS), 2)))
+    found, once = rows(twins), rows(view_of({"client_value.exact.loss": values}, client_in))
+    for subject in ("client 2", ""):
+        one, other = (each["client_value", subject, "exact", "loss"] for each in (found, once))
+        assert (one.value, one.low, one.high, one.n) == pytest.approx((other.value, other.low, other.high, other.n))
 
 
 def test_values_per_participation_divide_by_the_rounds() -> None:
