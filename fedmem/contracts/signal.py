@@ -214,6 +214,7 @@ class SignalDeclaration(Needs):
             must then be a `ScheduledClient`, and all clients must train one network without layers of their own.
         needs_mean: Whether it forms the aggregates of fewer clients, as the weighted mean of what they sent. A strategy
             whose rule is another is then refused.
+        needs_every_round: Whether its values follow a run from round to round. Every round must then be observed.
         trains_last_layer: Whether it reads gradients of the layer that gives the logits, which then must not be frozen.
         per_class: Names of quantities with one value for each class, (T, n, C). They are stored for estimators and
             attacks, as `<name>.0` to `<name>.<C − 1>`, and have no rows in tables. See `per_class_of`.
@@ -247,6 +248,7 @@ class SignalDeclaration(Needs):
     for_large_networks: str = declare("", "text")
     reads_training: bool = declare(False, YES_OR_NO)
     needs_mean: bool = declare(False, YES_OR_NO)
+    needs_every_round: bool = declare(False, YES_OR_NO)
     trains_last_layer: bool = declare(False, YES_OR_NO)
     per_class: tuple[str, ...] = declare((), "a tuple of names")
     variants: tuple[str, ...] = declare((), "a tuple of names")

@@ -1,4 +1,4 @@
-"""Checks of estimators that read models of every round."""
+"""Checks of estimators and signals that read models of every round."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fedmem.contracts.estimator import Estimator, estimator_declaration
 from fedmem.contracts.families import kind_of, nested_components
 from fedmem.contracts.needs import needs_of
 from fedmem.contracts.series import explain_unobserved
+from fedmem.contracts.signal import AnySignal, signal_declaration
 from fedmem.errors import Problem
 
 if TYPE_CHECKING:
@@ -23,6 +24,17 @@ def _every_round(estimators: Sequence[Estimator], observe: Observe, rounds: int,
             continue
         if not is_every or roster == "per_run" or not {"local", "global"} <= set(observe.levels):
             yield Problem(path=f"estimators[{position}]", message=explain_unobserved(kind_of(estimator)))
+
+
+def _signals_of_every_round(signals: Sequence[AnySignal], observe: Observe, rounds: int) -> Iterator[Problem]:
+    is_every = observe.observed_rounds_of(rounds) == tuple(range(rounds + 1))
+    for position, signal in enumerate(signals):
+        if signal_declaration(signal).needs_every_round and not is_every:
+            yield Problem(
+                path=f"signals[{position}]",
+                message=f"{kind_of(signal)} follows runs from round to round, but not every round is observed. Write "
+                "observe: {every: 1}, or leave the signal out",
+            )
 
 
 def _margins_alone(estimators: Sequence[Estimator]) -> Iterator[Problem]:

@@ -73,7 +73,7 @@ from fedmem.scenario.check_phases import (
     _removed_places,
 )
 from fedmem.scenario.check_relearning import _learnt_again, _relearning_compared, _relearning_read
-from fedmem.scenario.check_series import _every_round, _margins_alone
+from fedmem.scenario.check_series import _every_round, _margins_alone, _signals_of_every_round
 from fedmem.scenario.check_sets import _population, _sets
 from fedmem.scenario.check_tied_dropout import (
     _tied_centrally,
@@ -262,6 +262,7 @@ CHECKS: tuple[Callable[..., Iterator[Problem]], ...] = (
     _estimator_levels,
     _even_rounds,
     _every_round,
+    _signals_of_every_round,
     _margins_alone,
     _names,
     _check_owners,

@@ -64,6 +64,7 @@ class FedInfluence:
     reads_update: ClassVar[bool] = True
     reads_training: ClassVar[bool] = True
     needs_mean: ClassVar[bool] = True
+    needs_every_round: ClassVar[bool] = True
     variants: ClassVar[tuple[str, ...]] = ("fed_influence",)
 
     matrix: Literal["diagonal", "full"] = "diagonal"

@@ -29,6 +29,16 @@ def test_rounds_since_use_need_every_round(changes: dict[str, Any], is_refused: 
     assert not refusal(**changes, estimators=[{"kind": "memorisation"}])
 
 
+@pytest.mark.parametrize(
+    ("observe", "is_refused"), [({"every": 1}, False), ({"rounds": [1, 2, 3]}, False), ({"every": 2}, True)]
+)
+def test_signals_that_follow_runs_need_every_round(observe: dict[str, Any], is_refused: bool) -> None:
+    found = refusal(observe=observe, signals=[{"kind": "fed_influence"}])
+    assert [path for path, _ in found] == ["signals[0]"] * is_refused
+    assert all("observe: {every: 1}" in message for _, message in found)
+    assert not refusal(observe=observe, signals=[{"kind": "client_value"}])
+
+
 @pytest.mark.parametrize("kind", ["modified_entropy", "fedmia", "attack_p", "reference_model"])
 def test_attack_on_each_round_reads_margins_alone(kind: str) -> None:
     estimators = [{"kind": "decay", "attack": {"kind": kind}}]

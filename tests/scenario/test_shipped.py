@@ -23,6 +23,7 @@ from fedmem.contracts.estimator import estimator_declaration
 from fedmem.contracts.families import FAMILIES, sources
 from fedmem.contracts.injection import injection_declaration
 from fedmem.contracts.needs import measures_of, needs_of
+from fedmem.contracts.signal import signal_declaration
 from fedmem.contracts.strategy import client_of
 from fedmem.execution.run import run
 from fedmem.fetched.files import Published
@@ -261,7 +262,8 @@ def smaller(path: Path, data: list[str]) -> Scenario:
         "speed.workers=1",
     ]
     declared = [estimator_declaration(estimator) for estimator in full.estimators]
-    if any(one.needs_even_rounds or one.needs_every_round for one in declared):
+    follows = any(signal_declaration(signal).needs_every_round for signal in full.signals)
+    if follows or any(one.needs_even_rounds or one.needs_every_round for one in declared):
         changed += ["observe.every=1"]
     changed += [] if full.phases[0].save.models is None else ["save.models.rounds=[-1]"]
     changed += [f"signals[{position}].every=null" for position in range(len(full.signals))]
